@@ -1,0 +1,37 @@
+# Executable documentation of the workflow. A fresh machine needs Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+SHARED ?= ../shared
+
+.PHONY: setup demo test lint types contracts unit conformance lock format
+
+setup:
+	@$(PYTHON) tools/bootstrap.py
+
+demo: setup
+	@$(BIN)/permille demo
+
+test: setup lint types contracts unit conformance
+
+lint:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types:
+	$(BIN)/mypy
+
+contracts:
+	$(BIN)/lint-imports
+
+unit:
+	$(BIN)/pytest -n 2 -q
+
+conformance:
+	$(BIN)/python tools/conformance.py $(SHARED)/conformance
+
+format:
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:
+	.tools/uv pip compile --quiet --group dev --generate-hashes --no-header --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements.lock

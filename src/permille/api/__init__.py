@@ -1,0 +1,1 @@
+"""The Lago-compatible HTTP API. Handlers parse, call one function, and render."""

@@ -1,0 +1,250 @@
+"""The edge: from a request to one function call, and from its answer or refusal to a Lago-shaped response.
+
+An endpoint is a plain function `(call: Call) -> dict | Raw`. It runs in a worker thread, in one
+transaction: what it returns is committed, what it raises is rolled back.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from permille.clock import system_now
+from permille.config import Config
+from permille.core.errors import BadRequest, NotFound, Refusal
+from permille.core.organization import Organization
+from permille.store import organizations
+
+log = logging.getLogger(__name__)
+
+PER_PAGE_DEFAULT = 100
+PER_PAGE_MAX = 1_000
+
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_encode = msgspec.json.Encoder(decimal_format="string").encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What every endpoint may use; built once, in app.py."""
+
+    config: Config
+    pool: ConnectionPool[Connection[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    number: int
+    per_page: int
+
+    @property
+    def offset(self) -> int:
+        return (self.number - 1) * self.per_page
+
+    def meta(self, total: int) -> dict[str, int | None]:
+        """Lago's pagination block for a list of `total` rows."""
+        pages = math.ceil(total / self.per_page)
+        return {
+            "current_page": self.number if total else 0,
+            "next_page": self.number + 1 if self.number < pages else None,
+            "prev_page": self.number - 1 if total and self.number > 1 else None,
+            "total_pages": pages,
+            "total_count": total,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One authenticated request: whose it is, when it is (the organization's clock), and what it says."""
+
+    engine: Engine
+    conn: Connection[Any]
+    organization: Organization
+    now: datetime
+    path: Mapping[str, str]
+    query: QueryParams
+    body: Any
+
+    def root(self, key: str) -> dict[str, Any]:
+        """The object under the request's root key. Raises BadRequest as Lago does when it is missing."""
+        return root_object(self.body, key)
+
+    def page(self) -> Page:
+        """The page asked for: junk counts as the default, as in Lago."""
+        number = _positive(self.query.get("page"), default=1)
+        per_page = _positive(self.query.get("per_page"), default=PER_PAGE_DEFAULT)
+        return Page(number=number, per_page=min(per_page, PER_PAGE_MAX))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raw:
+    """An answer that is no JSON object, e.g. a PDF."""
+
+    content: bytes
+    media_type: str
+    headers: Mapping[str, str]
+
+
+Endpoint = Callable[[Call], dict[str, Any] | Raw]
+
+
+def root_object(body: Any, key: str) -> dict[str, Any]:
+    found = body.get(key) if isinstance(body, dict) else None
+    if not isinstance(found, dict) or not found:
+        raise BadRequest(f"param is missing or the value is empty or invalid: {key}")
+    return found
+
+
+def _positive(text: str | None, *, default: int) -> int:
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 9:
+        return default
+    return int(text) or default
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    return Response(_encode(content), status_code=status, media_type="application/json")
+
+
+STATUS_TEXT = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "Payload Too Large",
+    422: "Unprocessable Entity",
+    500: "Internal Server Error",
+}
+
+
+def unauthorized() -> Response:
+    return json_response({"status": 401, "error": "Unauthorized"}, 401)
+
+
+def refusal_body(refusal: Refusal) -> dict[str, Any]:
+    """Lago's error object (semantics-metering.md, appendix A)."""
+    text = STATUS_TEXT[refusal.status]
+    body: dict[str, Any] = {"status": refusal.status, "error": text}
+    if isinstance(refusal, BadRequest):
+        body["error"] = f"BadRequest: {refusal.reason}"
+    elif refusal.code:
+        body["code"] = refusal.code
+    details = getattr(refusal, "errors", None)
+    if details is not None:
+        body["error_details"] = details
+    return body
+
+
+def refused(refusal: Refusal) -> Response:
+    return json_response(refusal_body(refusal), refusal.status)
+
+
+def bearer(request: Request) -> str | None:
+    """The second word of the Authorization header; Lago does not look at the first."""
+    words = request.headers.get("authorization", "").split()
+    return words[1] if len(words) > 1 else None
+
+
+async def read_json(request: Request, limit: int) -> Any:
+    """The decoded body, None when there is none. Raises BadRequest on bad JSON, Refusal(413) above the limit."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise Refusal(status=413, code="body_too_large")
+        chunks.append(chunk)
+    raw = b"".join(chunks)
+    if not raw.strip():
+        return None
+    try:
+        return _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, RecursionError) as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from error
+
+
+def _answer(engine: Engine, endpoint: Endpoint, request: Request, body: Any) -> Response:
+    key = bearer(request)
+    with engine.pool.connection() as conn:
+        organization = organizations.by_api_key(conn, key) if key else None
+        if organization is None:
+            return unauthorized()
+        call = Call(
+            engine=engine,
+            conn=conn,
+            organization=organization,
+            now=organization.now(system_now()),
+            path=request.path_params,
+            query=request.query_params,
+            body=body,
+        )
+        return _rendered(endpoint(call))
+
+
+def _rendered(answer: dict[str, Any] | Raw) -> Response:
+    if isinstance(answer, Raw):
+        return Response(answer.content, media_type=answer.media_type, headers=dict(answer.headers))
+    return json_response(answer)
+
+
+def route(engine: Engine, method: str, path: str, endpoint: Endpoint) -> Route:
+    """An authenticated route of the API."""
+
+    async def handle(request: Request) -> Response:
+        try:
+            body = await read_json(request, engine.config.max_body_bytes)
+            return await run_in_threadpool(_answer, engine, endpoint, request, body)
+        except Refusal as refusal:
+            return refused(refusal)
+
+    return Route(path, handle, methods=[method])
+
+
+AdminEndpoint = Callable[[Connection[Any], Any, Mapping[str, str]], dict[str, Any]]
+
+
+def admin_route(engine: Engine, method: str, path: str, endpoint: AdminEndpoint) -> Route:
+    """A route of the admin API: the bearer is PERMILLE_ADMIN_KEY, and without one the API is off."""
+
+    def answer(body: Any, path_params: Mapping[str, str]) -> Response:
+        with engine.pool.connection() as conn:
+            return json_response(endpoint(conn, body, path_params))
+
+    async def handle(request: Request) -> Response:
+        admin_key = engine.config.admin_key
+        try:
+            if not admin_key:
+                raise NotFound("resource")
+            if not hmac.compare_digest((bearer(request) or "").encode(), admin_key.encode()):
+                return unauthorized()
+            body = await read_json(request, engine.config.max_body_bytes)
+            return await run_in_threadpool(answer, body, request.path_params)
+        except Refusal as refusal:
+            return refused(refusal)
+
+    return Route(path, handle, methods=[method])
+
+
+async def unknown_route(_request: Request, _error: Exception) -> Response:
+    """Lago answers 404 to an unknown path and to an unsupported verb alike."""
+    return refused(NotFound("resource"))
+
+
+async def crashed(_request: Request, error: Exception) -> Response:
+    log.exception("A request crashed", exc_info=error)
+    return json_response({"status": 500, "error": "Internal Server Error"}, 500)

@@ -1,0 +1,63 @@
+"""Wiring: configuration -> pool -> routes -> one ASGI application. The only place that builds things."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from permille.api import routes
+from permille.api.http import Engine, crashed, json_response, unknown_route
+from permille.config import Config
+from permille.ingest.asgi import EventIntake
+from permille.store.db import open_pool
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+INTAKE_PATHS = frozenset({"/api/v1/events", "/api/v1/events/batch"})
+POOL_SIZE = 20
+
+
+class Application:
+    """The hot path in front, everything else behind it."""
+
+    def __init__(self, *, engine: Engine, intake: EventIntake, rest: Starlette) -> None:
+        self.engine = engine
+        self.intake = intake
+        self.rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in INTAKE_PATHS:
+            await self.intake(scope, receive, send)
+        else:
+            await self.rest(scope, receive, send)
+
+    async def start(self) -> None:
+        await self.intake.start()
+
+    async def stop(self) -> None:
+        await self.intake.stop()
+        self.engine.pool.close()
+
+
+async def health(_request: Request) -> Response:
+    return json_response({"status": "ok"})
+
+
+def build(config: Config) -> Application:
+    """The application on an already migrated database."""
+    if config.database_url is None:
+        raise ValueError("No database: set PERMILLE_DATABASE_URL, or run `permille up`, which brings its own.")
+    pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve")
+    engine = Engine(config=config, pool=pool)
+    rest = Starlette(
+        routes=[Route("/health", health, methods=["GET"]), *routes.all_routes(engine)],
+        exception_handlers={404: unknown_route, 405: unknown_route, Exception: crashed},
+    )
+    return Application(engine=engine, intake=EventIntake(config), rest=rest)

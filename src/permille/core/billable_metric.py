@@ -1,0 +1,29 @@
+"""The billable metric: what is measured, and along which dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillableMetric:
+    """Event code + aggregation + property. `filters` are its dimensions: key -> allowed values, by key."""
+
+    id: UUID
+    organization_id: UUID
+    name: str
+    code: str
+    description: str | None
+    aggregation_type: str
+    field_name: str | None
+    recurring: bool
+    rounding_function: str | None
+    rounding_precision: int | None
+    weighted_interval: str | None
+    expression: str | None
+    filters: Mapping[str, tuple[str, ...]]
+    created_at: datetime
+    updated_at: datetime

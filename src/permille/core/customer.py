@@ -1,0 +1,98 @@
+"""The customer: who pays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillingEntity:
+    """Who issues the invoices; a customer inherits its settings where it has none of its own."""
+
+    id: UUID
+    organization_id: UUID
+    code: str
+    name: str
+    default_currency: str
+    timezone: str
+    net_payment_term: int
+    invoice_grace_period: int
+    finalize_zero_amount_invoice: bool
+    document_numbering: str
+    document_number_prefix: str
+    document_locale: str
+    subscription_invoice_issuing_date_anchor: str
+    subscription_invoice_issuing_date_adjustment: str
+    invoice_footer: str | None
+    email: str | None
+    legal_name: str | None
+    legal_number: str | None
+    tax_identification_number: str | None
+    address_line1: str | None
+    address_line2: str | None
+    city: str | None
+    zipcode: str | None
+    state: str | None
+    country: str | None
+    logo_url: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Customer:
+    """`external_id` is the caller's own name for it. Null settings are inherited from the billing entity."""
+
+    id: UUID
+    organization_id: UUID
+    external_id: str
+    sequential_id: int
+    slug: str
+    account_type: str
+    customer_type: str | None
+    name: str | None
+    firstname: str | None
+    lastname: str | None
+    legal_name: str | None
+    legal_number: str | None
+    tax_identification_number: str | None
+    email: str | None
+    phone: str | None
+    url: str | None
+    logo_url: str | None
+    country: str | None
+    address_line1: str | None
+    address_line2: str | None
+    city: str | None
+    zipcode: str | None
+    state: str | None
+    shipping_address: Mapping[str, Any]
+    currency: str | None
+    timezone: str | None
+    net_payment_term: int | None
+    finalize_zero_amount_invoice: str
+    external_salesforce_id: str | None
+    billing_configuration: Mapping[str, Any]
+    skip_invoice_custom_sections: bool
+    metadata: Sequence[Mapping[str, Any]]
+    billing_entity: BillingEntity
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def applicable_timezone(self) -> str:
+        return self.timezone or self.billing_entity.timezone
+
+    @property
+    def applicable_net_payment_term(self) -> int:
+        """Days; 0 is a real value, null inherits."""
+        own = self.net_payment_term
+        return self.billing_entity.net_payment_term if own is None else own
+
+    @property
+    def finalizes_zero_amount_invoice(self) -> bool:
+        if self.finalize_zero_amount_invoice == "inherit":
+            return self.billing_entity.finalize_zero_amount_invoice
+        return self.finalize_zero_amount_invoice == "finalize"

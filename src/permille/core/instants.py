@@ -1,0 +1,20 @@
+"""Reading instants that people and programs send."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+
+def parse_instant(value: Any) -> datetime | None:
+    """An ISO 8601 date or date-time as an aware UTC instant, None when it is none.
+
+    A date is its midnight, and an instant without an offset is in UTC.
+    """
+    if not isinstance(value, str):
+        return None
+    try:
+        parsed = datetime.fromisoformat(value.strip())
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,23 @@
+"""The organization: whose data it is, and what time it is for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organization:
+    """A tenant. A test-mode organization has its own clock, `test_now`; a live one has none."""
+
+    id: UUID
+    name: str
+    test_mode: bool
+    test_now: datetime | None
+    hmac_key: str
+    created_at: datetime
+
+    def now(self, system_now: datetime) -> datetime:
+        """The organization's clock: its own in test mode, else the system's."""
+        return self.test_now or system_now

@@ -1,0 +1,1 @@
+"""The hot path: decode, validate, intern, deduplicate, commit in groups."""

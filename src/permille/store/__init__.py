@@ -1,0 +1,1 @@
+"""SQL and nothing else: reads return core values, writes take them."""

@@ -1,0 +1,47 @@
+"""Connections to PostgreSQL: one pool for a process, exact JSON, UTC."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from psycopg import Connection
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import ConnectionPool
+
+# Exact both ways: a JSON number with a fraction is a Decimal here, and a Decimal is written as a number.
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def _loads(data: str | bytes) -> Any:
+    return _decoder.decode(data)
+
+
+def use_exact_json() -> None:
+    """Make psycopg read and write JSON without floats, for the whole process."""
+    set_json_loads(_loads)
+    set_json_dumps(_encoder.encode)
+
+
+use_exact_json()
+
+
+def _configure(conn: Connection[Any]) -> None:
+    conn.execute("set timezone to 'UTC'")
+    conn.commit()
+
+
+def open_pool(dsn: str, *, size: int, name: str) -> ConnectionPool[Connection[Any]]:
+    """An open pool of at most `size` connections; each block of `with pool.connection()` is one transaction."""
+    return ConnectionPool(
+        dsn,
+        min_size=1,
+        max_size=size,
+        open=True,
+        configure=_configure,
+        check=ConnectionPool.check_connection,
+        kwargs={"application_name": name},
+        name=name,
+    )

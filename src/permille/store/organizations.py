@@ -1,0 +1,182 @@
+"""Organizations, their default billing entity, their API keys and their clocks."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from permille.core.organization import Organization
+from permille.ids import new_id
+
+KEY_PREFIX = "pm_"
+
+_COLUMNS = "o.id, o.name, o.test_mode, o.test_now, o.hmac_key, o.created_at"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey:
+    """An API key in clear: shown once, then only its digest, prefix and last four characters are known."""
+
+    secret: str
+    digest: bytes
+    prefix: str
+    last_four: str
+
+
+def key_digest(secret: str) -> bytes:
+    """SHA-256: the key has 256 bits of chance, so a slow hash would add nothing."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def draw_key() -> NewKey:
+    secret = KEY_PREFIX + secrets.token_urlsafe(32)
+    return NewKey(
+        secret=secret,
+        digest=key_digest(secret),
+        prefix=secret[: len(KEY_PREFIX) + 4],
+        last_four=secret[-4:],
+    )
+
+
+def by_api_key(conn: Connection[Any], secret: str) -> Organization | None:
+    """The organization that a key opens, None for an unknown or revoked one."""
+    with conn.cursor(row_factory=class_row(Organization)) as cursor:
+        return cursor.execute(
+            f"select {_COLUMNS} from api_key k join organization o on o.id = k.organization_id"
+            " where k.digest = %s and k.revoked_at is null",
+            [key_digest(secret)],
+        ).fetchone()
+
+
+def by_id(conn: Connection[Any], organization_id: UUID) -> Organization | None:
+    with conn.cursor(row_factory=class_row(Organization)) as cursor:
+        return cursor.execute(
+            f"select {_COLUMNS} from organization o where o.id = %s", [organization_id]
+        ).fetchone()
+
+
+def by_name(conn: Connection[Any], name: str) -> list[Organization]:
+    with conn.cursor(row_factory=class_row(Organization)) as cursor:
+        return cursor.execute(
+            f"select {_COLUMNS} from organization o where o.name = %s order by o.created_at", [name]
+        ).fetchall()
+
+
+def listing(conn: Connection[Any], *, limit: int, offset: int) -> tuple[list[Organization], int]:
+    """Organizations, newest first, and how many there are."""
+    with conn.cursor(row_factory=class_row(Organization)) as cursor:
+        rows = cursor.execute(
+            f"select {_COLUMNS} from organization o order by o.created_at desc, o.id limit %s offset %s",
+            [limit, offset],
+        ).fetchall()
+    row = conn.execute("select count(*) from organization").fetchone()
+    return rows, row[0] if row else 0
+
+
+def add(
+    conn: Connection[Any],
+    *,
+    name: str,
+    test_now: datetime | None,
+    entity: dict[str, Any],
+    now: datetime,
+) -> Organization:
+    """A new organization with its default billing entity. `test_now` makes it a test-mode one.
+
+    `entity` holds columns of billing_entity that were asked for, by name.
+    """
+    organization = Organization(
+        id=new_id(now),
+        name=name,
+        test_mode=test_now is not None,
+        test_now=test_now,
+        hmac_key=secrets.token_urlsafe(32),
+        created_at=test_now or now,
+    )
+    conn.execute(
+        "insert into organization (id, name, test_mode, test_now, hmac_key, created_at, updated_at)"
+        " values (%(id)s, %(name)s, %(test_mode)s, %(test_now)s, %(hmac_key)s, %(created_at)s, %(created_at)s)",
+        {
+            "id": organization.id,
+            "name": name,
+            "test_mode": organization.test_mode,
+            "test_now": test_now,
+            "hmac_key": organization.hmac_key,
+            "created_at": organization.created_at,
+        },
+    )
+    _add_billing_entity(conn, organization, entity)
+    return organization
+
+
+def _add_billing_entity(conn: Connection[Any], organization: Organization, entity: dict[str, Any]) -> None:
+    entity_id = new_id(organization.created_at)
+    columns: dict[str, Any] = {
+        "id": entity_id,
+        "organization_id": organization.id,
+        "code": "default",
+        "name": organization.name,
+        "is_default": True,
+        "document_number_prefix": default_prefix(organization.name, entity_id),
+        "created_at": organization.created_at,
+        "updated_at": organization.created_at,
+        **entity,
+    }
+    names = ", ".join(columns)
+    places = ", ".join(f"%({name})s" for name in columns)
+    conn.execute(f"insert into billing_entity ({names}) values ({places})", columns)
+
+
+def default_prefix(name: str, entity_id: UUID) -> str:
+    """Lago's default document prefix: three letters of the name, a dash, the last four of the id."""
+    letters = "".join(letter for letter in name if letter.isascii() and letter.isalnum()).upper()[:3] or "INV"
+    return f"{letters}-{str(entity_id)[-4:].upper()}"
+
+
+def add_key(
+    conn: Connection[Any], *, organization_id: UUID, name: str | None, now: datetime
+) -> tuple[UUID, NewKey]:
+    key, key_id = draw_key(), new_id(now)
+    conn.execute(
+        "insert into api_key (id, organization_id, name, digest, prefix, last_four, created_at)"
+        " values (%s, %s, %s, %s, %s, %s, %s)",
+        [key_id, organization_id, name, key.digest, key.prefix, key.last_four, now],
+    )
+    return key_id, key
+
+
+def keys(conn: Connection[Any], organization_id: UUID) -> list[tuple[Any, ...]]:
+    """(id, name, prefix, last_four, created_at, revoked_at) of an organization's keys, oldest first."""
+    return conn.execute(
+        "select id, name, prefix, last_four, created_at, revoked_at from api_key"
+        " where organization_id = %s order by created_at, id",
+        [organization_id],
+    ).fetchall()
+
+
+def revoke_key(conn: Connection[Any], *, organization_id: UUID, key_id: UUID, now: datetime) -> bool:
+    """Whether there was such a key, not yet revoked."""
+    cursor = conn.execute(
+        "update api_key set revoked_at = %s where organization_id = %s and id = %s and revoked_at is null",
+        [now, organization_id, key_id],
+    )
+    return cursor.rowcount == 1
+
+
+def lock_clock(conn: Connection[Any], organization_id: UUID) -> datetime | None:
+    """The test clock, locked against other movers until the transaction ends."""
+    row = conn.execute(
+        "select test_now from organization where id = %s for no key update", [organization_id]
+    ).fetchone()
+    return row[0] if row else None
+
+
+def set_clock(conn: Connection[Any], *, organization_id: UUID, now: datetime) -> None:
+    conn.execute("update organization set test_now = %s where id = %s", [now, organization_id])
