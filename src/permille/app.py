@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+import psycopg
+from psycopg_pool import PoolTimeout
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -46,8 +49,22 @@ class Application:
         self.engine.pool.close()
 
 
-async def health(_request: Request) -> Response:
-    return json_response({"status": "ok"})
+def health_route(engine: Engine) -> Route:
+    """GET /health: 200 when the database answers, 503 when it does not."""
+
+    def probe() -> bool:
+        try:
+            with engine.pool.connection(timeout=2) as conn:
+                return conn.execute("select 1").fetchone() is not None
+        except (psycopg.OperationalError, PoolTimeout):
+            return False
+
+    async def health(_request: Request) -> Response:
+        if await run_in_threadpool(probe):
+            return json_response({"status": "ok"})
+        return json_response({"status": "database_unavailable"}, 503)
+
+    return Route("/health", health, methods=["GET"])
 
 
 def build(config: Config) -> Application:
@@ -57,7 +74,7 @@ def build(config: Config) -> Application:
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve")
     engine = Engine(config=config, pool=pool)
     rest = Starlette(
-        routes=[Route("/health", health, methods=["GET"]), *routes.all_routes(engine)],
+        routes=[health_route(engine), *routes.all_routes(engine)],
         exception_handlers={404: unknown_route, 405: unknown_route, Exception: crashed},
     )
     return Application(engine=engine, intake=EventIntake(config), rest=rest)

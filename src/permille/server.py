@@ -1,0 +1,86 @@
+"""`permille serve`: uvicorn around the application, which answers 503 until the database is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import psycopg
+import uvicorn
+
+from permille.api.http import json_response
+from permille.app import Application, Receive, Scope, Send, build
+from permille.config import Config
+from permille.store.migrate import pending
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.5
+
+
+class NotMigratedError(RuntimeError):
+    """The database lacks migrations: run `permille db migrate`."""
+
+
+def _build_when_ready(config: Config) -> Application:
+    if config.database_url is not None and pending(config.database_url):
+        raise NotMigratedError("The database lacks migrations: run `permille db migrate`.")
+    return build(config)
+
+
+class Gate:
+    """Listens at once, and lets requests in when the application stands."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.application: Application | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif self.application is not None:
+            await self.application(scope, receive, send)
+        else:
+            await json_response({"status": "starting"}, 503)(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        opening = asyncio.create_task(self._open())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        opening.cancel()
+        if self.application is not None:
+            await self.application.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _open(self) -> None:
+        while True:
+            try:
+                application = await asyncio.to_thread(_build_when_ready, self.config)
+                await application.start()
+            except (psycopg.OperationalError, NotMigratedError) as error:
+                log.warning("Waiting for the database: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self.application = application
+                return
+
+
+def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT; what was taken in is committed and answered before the end."""
+    uvicorn.run(
+        Gate(config),
+        host=config.host,
+        port=config.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_level=config.log_level.lower(),
+        backlog=4096,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+        server_header=False,
+        proxy_headers=False,
+    )

@@ -1,0 +1,166 @@
+"""Customers, with their billing entity loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from permille.core.customer import BillingEntity, Customer
+from permille.ids import new_id
+from permille.store import billing_entities
+
+_COLUMNS = ", ".join(
+    [*(f"c.{field.name}" for field in fields(Customer) if field.name != "billing_entity"), "c.billing_entity_id"]
+)
+_JSON = frozenset({"shipping_address", "billing_configuration", "metadata"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomerSearch:
+    """What a list of customers is narrowed to; an empty sequence and None narrow nothing."""
+
+    account_types: Sequence[str] = ()
+    billing_entity_codes: Sequence[str] = ()
+    countries: Sequence[str] = ()
+    currencies: Sequence[str] = ()
+    states: Sequence[str] = ()
+    zipcodes: Sequence[str] = ()
+    customer_type: str | None = None
+    has_customer_type: bool | None = None
+    has_tax_identification_number: bool | None = None
+    search_term: str | None = None
+
+
+def _loaded(conn: Connection[Any], rows: Sequence[dict[str, Any]]) -> list[Customer]:
+    entities = billing_entities.by_ids(conn, {row["billing_entity_id"] for row in rows})
+    return [Customer(**row, billing_entity=entities[row.pop("billing_entity_id")]) for row in map(dict, rows)]
+
+
+def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Customer]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(f"select {_COLUMNS} from customer c where {condition}", values).fetchall()
+    return _loaded(conn, rows)
+
+
+def by_external_id(conn: Connection[Any], organization_id: UUID, external_id: str) -> Customer | None:
+    """The customer that is not deleted."""
+    found = _select(
+        conn,
+        "c.organization_id = %s and c.external_id = %s and c.deleted_at is null",
+        [organization_id, external_id],
+    )
+    return found[0] if found else None
+
+
+def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Customer]:
+    """Customers by id, deleted ones too: their invoices live on."""
+    return {customer.id: customer for customer in _select(conn, "c.id = any(%s)", [list(ids)])}
+
+
+def listing(
+    conn: Connection[Any], organization_id: UUID, search: CustomerSearch, *, limit: int, offset: int
+) -> tuple[list[Customer], int]:
+    """Customers, newest first, and how many there are."""
+    condition, values = _conditions(organization_id, search)
+    rows = _select(
+        conn, f"{condition} order by c.created_at desc, c.id limit %s offset %s", [*values, limit, offset]
+    )
+    row = conn.execute(f"select count(*) from customer c where {condition}", values).fetchone()
+    return rows, row[0] if row else 0
+
+
+def _conditions(organization_id: UUID, search: CustomerSearch) -> tuple[str, list[Any]]:
+    parts = ["c.organization_id = %s", "c.deleted_at is null"]
+    values: list[Any] = [organization_id]
+    for column, wanted in (
+        ("account_type", search.account_types),
+        ("country", search.countries),
+        ("currency", search.currencies),
+        ("state", search.states),
+        ("zipcode", search.zipcodes),
+    ):
+        if wanted:
+            parts.append(f"c.{column} = any(%s)")
+            values.append(list(wanted))
+    if search.billing_entity_codes:
+        parts.append("c.billing_entity_id in (select id from billing_entity where code = any(%s))")
+        values.append(list(search.billing_entity_codes))
+    for column, present in (
+        ("customer_type", search.has_customer_type),
+        ("tax_identification_number", search.has_tax_identification_number),
+    ):
+        if present is not None:
+            parts.append(f"c.{column} is {'not ' if present else ''}null")
+    if search.customer_type is not None:
+        parts.append("c.customer_type = %s")
+        values.append(search.customer_type)
+    if search.search_term:
+        searched = ("name", "firstname", "lastname", "legal_name", "external_id", "email")
+        parts.append(f"strpos(lower(concat_ws(' ', {', '.join(f'c.{name}' for name in searched)})), %s) > 0")
+        values.append(search.search_term.lower())
+    return " and ".join(parts), values
+
+
+def _stored(columns: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: Jsonb(value) if name in _JSON else value for name, value in columns.items()}
+
+
+def add(
+    conn: Connection[Any],
+    *,
+    organization_id: UUID,
+    external_id: str,
+    entity: BillingEntity,
+    columns: Mapping[str, Any],
+    now: datetime,
+) -> UUID | None:
+    """A new customer with the next number of its organization; None when the external id is taken.
+
+    The organization's row is locked until the transaction ends, so that numbers have no gap.
+    """
+    row = conn.execute(
+        "update organization set last_customer_sequential_id = last_customer_sequential_id + 1"
+        " where id = %s returning last_customer_sequential_id",
+        [organization_id],
+    ).fetchone()
+    assert row is not None, organization_id
+    inserted: dict[str, Any] = {
+        "id": new_id(now),
+        "organization_id": organization_id,
+        "billing_entity_id": entity.id,
+        "external_id": external_id,
+        "sequential_id": row[0],
+        "slug": f"{entity.document_number_prefix}-{row[0]:03}",
+        "created_at": now,
+        "updated_at": now,
+        **_stored(columns),
+    }
+    names = ", ".join(inserted)
+    places = ", ".join(f"%({name})s" for name in inserted)
+    found = conn.execute(
+        f"insert into customer ({names}) values ({places})"
+        " on conflict (organization_id, external_id) where deleted_at is null do nothing returning id",
+        inserted,
+    ).fetchone()
+    return found[0] if found else None
+
+
+def update(conn: Connection[Any], *, customer_id: UUID, columns: Mapping[str, Any], now: datetime) -> None:
+    """Set the given columns; the names come from code, never from a request."""
+    changed = {**_stored(columns), "updated_at": now}
+    changes = ", ".join(f"{name} = %({name})s" for name in changed)
+    conn.execute(
+        f"update customer set {changes} where id = %(where_id)s", {**changed, "where_id": customer_id}
+    )
+
+
+def delete(conn: Connection[Any], *, customer_id: UUID, now: datetime) -> None:
+    """Soft: invoices keep their customer, and the external id is free again."""
+    conn.execute("update customer set deleted_at = %s, updated_at = %s where id = %s", [now, now, customer_id])

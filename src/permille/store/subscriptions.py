@@ -1,0 +1,165 @@
+"""Subscriptions: several rows may share an external id over time, at most one of them active."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from permille.core.subscription import Subscription
+
+_NAMES = tuple(field.name for field in fields(Subscription))
+_COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionSearch:
+    """What a list of subscriptions is narrowed to; an empty sequence and None narrow nothing."""
+
+    statuses: Sequence[str] = ()
+    external_customer_id: str | None = None
+    plan_code: str | None = None
+    currencies: Sequence[str] = ()
+    billing_entity_codes: Sequence[str] = ()
+
+
+def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Subscription]:
+    with conn.cursor(row_factory=class_row(Subscription)) as cursor:
+        return cursor.execute(f"select {_COLUMNS} from subscription s where {condition}", values).fetchall()
+
+
+def active(conn: Connection[Any], organization_id: UUID, external_id: str) -> Subscription | None:
+    """The running row of an external id."""
+    found = _select(
+        conn,
+        "s.organization_id = %s and s.external_id = %s and s.status = 'active'",
+        [organization_id, external_id],
+    )
+    return found[0] if found else None
+
+
+def history(conn: Connection[Any], organization_id: UUID, external_id: str) -> list[Subscription]:
+    """Every row of an external id, newest first."""
+    return _select(
+        conn,
+        "s.organization_id = %s and s.external_id = %s order by s.created_at desc, s.id desc",
+        [organization_id, external_id],
+    )
+
+
+def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Subscription]:
+    return {row.id: row for row in _select(conn, "s.id = any(%s)", [list(ids)])}
+
+
+def for_update(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Subscription]:
+    """As by_ids, locked until the transaction ends; always in the order of the ids, so that runs never deadlock."""
+    rows = _select(conn, "s.id = any(%s) order by s.id for no key update", [list(ids)])
+    return {row.id: row for row in rows}
+
+
+def lock_external_id(conn: Connection[Any], organization_id: UUID, external_id: str) -> None:
+    """One change of an external id's rows at a time, until the transaction ends."""
+    conn.execute(
+        "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"subscription {organization_id} {external_id}"]
+    )
+
+
+def living_of_customer(conn: Connection[Any], customer_id: UUID) -> list[Subscription]:
+    """A customer's active and pending rows, oldest first."""
+    return _select(
+        conn, "s.customer_id = %s and s.status in ('active', 'pending') order by s.created_at, s.id", [customer_id]
+    )
+
+
+def living_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
+    """A plan's active and pending rows, oldest first."""
+    return _select(
+        conn, "s.plan_id = %s and s.status in ('active', 'pending') order by s.created_at, s.id", [plan_id]
+    )
+
+
+def living_of_billing_entity(conn: Connection[Any], billing_entity_id: UUID) -> list[Subscription]:
+    """Active and pending rows of the customers who inherit the billing entity's timezone."""
+    return _select(
+        conn,
+        "s.status in ('active', 'pending') and s.customer_id in"
+        " (select id from customer where billing_entity_id = %s and timezone is null) order by s.created_at, s.id",
+        [billing_entity_id],
+    )
+
+
+def first_started_at(conn: Connection[Any], customer_id: UUID, external_id: str) -> datetime | None:
+    """When the external id first ran for the customer: trials count from there."""
+    row = conn.execute(
+        "select min(started_at) from subscription where customer_id = %s and external_id = %s",
+        [customer_id, external_id],
+    ).fetchone()
+    return row[0] if row else None
+
+
+def listing(
+    conn: Connection[Any], organization_id: UUID, search: SubscriptionSearch, *, limit: int, offset: int
+) -> tuple[list[Subscription], int]:
+    """Subscriptions by their anchor, newest first, and how many there are."""
+    condition, values = _conditions(organization_id, search)
+    rows = _select(
+        conn,
+        f"{condition} order by s.subscription_at desc, s.created_at desc, s.id limit %s offset %s",
+        [*values, limit, offset],
+    )
+    row = conn.execute(f"select count(*) from subscription s where {condition}", values).fetchone()
+    return rows, row[0] if row else 0
+
+
+def _conditions(organization_id: UUID, search: SubscriptionSearch) -> tuple[str, list[Any]]:
+    parts = ["s.organization_id = %s"]
+    values: list[Any] = [organization_id]
+    if search.statuses:
+        parts.append("s.status = any(%s)")
+        values.append(list(search.statuses))
+    if search.external_customer_id is not None:
+        parts.append(
+            "s.customer_id in (select id from customer where organization_id = %s and external_id = %s"
+            " and deleted_at is null)"
+        )
+        values += [organization_id, search.external_customer_id]
+    if search.plan_code is not None:
+        parts.append("s.plan_id in (select id from plan where organization_id = %s and code = %s)")
+        values += [organization_id, search.plan_code]
+    if search.currencies:
+        parts.append("s.plan_id in (select id from plan where amount_currency = any(%s))")
+        values.append(list(search.currencies))
+    if search.billing_entity_codes:
+        parts.append(
+            "s.customer_id in (select c.id from customer c join billing_entity b on b.id = c.billing_entity_id"
+            " where b.organization_id = %s and b.code = any(%s))"
+        )
+        values += [organization_id, list(search.billing_entity_codes)]
+    return " and ".join(parts), values
+
+
+def add(conn: Connection[Any], subscription: Subscription) -> None:
+    places = ", ".join(f"%({name})s" for name in _NAMES)
+    conn.execute(
+        f"insert into subscription ({', '.join(_NAMES)}) values ({places})", asdict(subscription)
+    )
+
+
+def update(
+    conn: Connection[Any], *, subscription_id: UUID, columns: Mapping[str, Any], now: datetime
+) -> Subscription:
+    """The row with the given columns set; the names come from code, never from a request."""
+    changed = {**columns, "updated_at": now}
+    changes = ", ".join(f"{name} = %({name})s" for name in changed)
+    with conn.cursor(row_factory=class_row(Subscription)) as cursor:
+        row = cursor.execute(
+            f"update subscription s set {changes} where s.id = %(where_id)s returning {_COLUMNS}",
+            {**changed, "where_id": subscription_id},
+        ).fetchone()
+    assert row is not None, subscription_id
+    return row
