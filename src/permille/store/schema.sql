@@ -173,7 +173,7 @@ create table charge_filter (
     charge_id uuid not null references charge (id),
     position bigint not null,
     invoice_display_name text,
-    values jsonb not null,
+    values json not null, -- json, not jsonb: the order of the keys is the order of the display name
     properties jsonb not null,
     created_at timestamptz not null,
     updated_at timestamptz not null,

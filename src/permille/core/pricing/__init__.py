@@ -1,0 +1,116 @@
+"""Price models: units in, money out. Each model is a file; this one chooses among them.
+
+Source: semantics-metering.md sections 5.1 to 5.10. Amounts are in major units of the currency, unrounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from decimal import Decimal
+from enum import StrEnum
+from types import ModuleType
+from typing import Any, assert_never
+
+from permille.core.money import ZERO, exact, subunits
+from permille.core.pricing import (
+    custom,
+    dynamic,
+    graduated,
+    graduated_percentage,
+    group_keys,
+    package,
+    percentage,
+    standard,
+    volume,
+)
+from permille.core.pricing.price import Price, Pricer, Quantity
+
+__all__ = ["ChargeModel", "Price", "Pricer", "Quantity", "clean", "defaults", "price", "pricer", "validate"]
+
+
+class ChargeModel(StrEnum):
+    """How a charge prices its units."""
+
+    STANDARD = "standard"
+    GRADUATED = "graduated"
+    GRADUATED_PERCENTAGE = "graduated_percentage"
+    PACKAGE = "package"
+    PERCENTAGE = "percentage"
+    VOLUME = "volume"
+    DYNAMIC = "dynamic"
+    CUSTOM = "custom"
+
+
+def _module(model: ChargeModel) -> ModuleType:
+    match model:
+        case ChargeModel.STANDARD:
+            return standard
+        case ChargeModel.GRADUATED:
+            return graduated
+        case ChargeModel.GRADUATED_PERCENTAGE:
+            return graduated_percentage
+        case ChargeModel.PACKAGE:
+            return package
+        case ChargeModel.PERCENTAGE:
+            return percentage
+        case ChargeModel.VOLUME:
+            return volume
+        case ChargeModel.DYNAMIC:
+            return dynamic
+        case ChargeModel.CUSTOM:
+            return custom
+        case _ as never:
+            assert_never(never)
+
+
+def pricer(model: ChargeModel, properties: Mapping[str, Any]) -> Pricer:
+    """A model with its valid properties read once, to price any number of buckets under money.exact()."""
+    with exact():
+        read: Pricer = _module(model).pricer(properties)
+    return read
+
+
+def price(
+    model: ChargeModel,
+    *,
+    units: Decimal,
+    properties: Mapping[str, Any],
+    currency: str,
+    events_count: int = 0,
+    precise_amount_cents: Decimal = ZERO,
+    full_units: Decimal | None = None,
+    running_totals: Sequence[Decimal] = (),
+    event_values: Sequence[Decimal] = (),
+) -> Price:
+    """The price of one bucket of usage. `properties` are valid; see Quantity for the other arguments."""
+    with exact():
+        return pricer(model, properties)(
+            Quantity(
+                units=units,
+                events_count=events_count,
+                precise_amount_cents=precise_amount_cents,
+                subunits=subunits(currency),
+                full_units=full_units,
+                running_totals=running_totals,
+                event_values=event_values,
+            )
+        )
+
+
+def validate(model: ChargeModel, properties: Mapping[str, Any]) -> list[str]:
+    """Lago's codes of all that is wrong with the properties, one for each offence; none when they are valid."""
+    found: list[str] = _module(model).errors(properties)
+    return found + group_keys.errors(properties)
+
+
+def defaults(model: ChargeModel) -> dict[str, Any]:
+    """The properties of a charge that is created without any."""
+    copied: dict[str, Any] = deepcopy(_module(model).DEFAULTS)
+    return copied
+
+
+def clean(model: ChargeModel, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties that belong to the model, and the group keys under their present names."""
+    keys = _module(model).KEYS
+    return {key: properties[key] for key in keys if key in properties} | group_keys.clean(properties)

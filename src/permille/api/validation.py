@@ -1,0 +1,238 @@
+"""Reading a request's fields: whatever JSON they hold, the answer is a typed value or a code under the field's name.
+
+A reader never raises for a bad value. It collects every problem, and `check` refuses them all at once, as
+Lago does. Whatever a reader returns fits its column: texts without NUL and of bounded length, integers of 64
+bits, instants that every timezone can hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import available_timezones
+
+from starlette.datastructures import QueryParams
+
+from permille.core.errors import Invalid
+from permille.core.instants import parse_instant
+from permille.core.money import CURRENCIES
+
+BIGINT_MAX = 2**63 - 1
+SHORT_TEXT = 255  # codes, external ids, names: they are indexed
+LONG_TEXT = 10_000
+ITEMS_MAX = 1_000
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+TIMEZONES = frozenset(available_timezones())
+
+MANDATORY = "value_is_mandatory"
+INVALID = "value_is_invalid"
+OUT_OF_RANGE = "value_is_out_of_range"
+TOO_LONG = "value_is_too_long"
+NOT_SUPPORTED_YET = "not_supported_yet"
+
+_WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,19}")
+_DECIMAL_TEXT = re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?")
+_COUNTRY = re.compile(r"[A-Z]{2}")
+_FLAGS = {True: True, False: False, "true": True, "false": False}
+
+
+class Fields:
+    """Typed reading of one JSON object; problems gather in `errors`, under the names of the fields."""
+
+    def __init__(self, given: Mapping[str, Any], errors: dict[str, list[str]] | None = None) -> None:
+        self.given = given
+        self.errors: dict[str, list[str]] = {} if errors is None else errors
+
+    def has(self, name: str) -> bool:
+        return name in self.given
+
+    def refuse(self, name: str, code: str) -> None:
+        self.errors.setdefault(name, []).append(code)
+
+    def check(self) -> None:
+        """Raises Invalid when anything that was read so far is wrong."""
+        if self.errors:
+            raise Invalid(self.errors)
+
+    def text(self, name: str, *, mandatory: bool = False, limit: int = SHORT_TEXT) -> str | None:
+        """A text; a whole number counts as its digits, as in Lago."""
+        value = self.given.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= BIGINT_MAX:
+            value = str(value)
+        if value is None or value == "":
+            if mandatory:
+                self.refuse(name, MANDATORY)
+            return value
+        if not isinstance(value, str) or "\0" in value:
+            self.refuse(name, INVALID)
+            return None
+        if len(value) > limit:
+            self.refuse(name, TOO_LONG)
+            return None
+        if mandatory and not value.strip():
+            self.refuse(name, MANDATORY)
+        return value
+
+    def whole(
+        self, name: str, *, minimum: int = -BIGINT_MAX, maximum: int = BIGINT_MAX, code: str = OUT_OF_RANGE
+    ) -> int | None:
+        """An integer within the bounds; `12`, `12.0` and `"12"` are the same."""
+        value = self.given.get(name)
+        if value is None:
+            return None
+        if isinstance(value, str) and _WHOLE_TEXT.fullmatch(value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            self.refuse(name, INVALID)
+            return None
+        # The bounds come before the conversion: 1e999999 has a million digits.
+        if not minimum <= value <= maximum:
+            self.refuse(name, code)
+            return None
+        if value != int(value):
+            self.refuse(name, INVALID)
+            return None
+        return int(value)
+
+    def decimal(self, name: str, *, minimum: int, maximum: int) -> Decimal | None:
+        """A number, or its text, within the bounds."""
+        value = self.given.get(name)
+        if value is None:
+            return None
+        if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value):
+            value = Decimal(value)
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            self.refuse(name, INVALID)
+            return None
+        if not minimum <= value <= maximum:
+            self.refuse(name, OUT_OF_RANGE)
+            return None
+        return round(Decimal(value), 9)
+
+    def flag(self, name: str) -> bool | None:
+        value = self.given.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, bool | str) or value not in _FLAGS:
+            self.refuse(name, INVALID)
+            return None
+        return _FLAGS[value]
+
+    def choice(
+        self, name: str, allowed: Collection[str], *, mandatory: bool = False, code: str = INVALID
+    ) -> str | None:
+        """One of a closed set of texts; an empty text is none."""
+        value = self.given.get(name)
+        if value in (None, "") and not mandatory:
+            return None
+        if not isinstance(value, str) or value not in allowed:
+            self.refuse(name, code)
+            return None
+        return value
+
+    def currency(self, name: str, *, mandatory: bool = False) -> str | None:
+        return self.choice(name, CURRENCIES, mandatory=mandatory)
+
+    def timezone(self, name: str) -> str | None:
+        return self.choice(name, TIMEZONES)
+
+    def country(self, name: str) -> str | None:
+        """Two letters of ISO 3166."""
+        value = self.text(name)
+        if not value:
+            return None
+        if not _COUNTRY.fullmatch(value.upper()):
+            self.refuse(name, INVALID)
+            return None
+        return value.upper()
+
+    def instant(self, name: str, *, code: str = "invalid_date") -> datetime | None:
+        """An ISO 8601 date or date-time of the years 1900 to 2199."""
+        value = self.given.get(name)
+        if value is None or value == "":
+            return None
+        found = parse_instant(value)
+        if found is None or not EARLIEST <= found < LATEST:
+            self.refuse(name, code)
+            return None
+        return found
+
+    def uuid(self, name: str) -> UUID | None:
+        """An id of ours; None for anything that cannot be one, which is then not found."""
+        return parse_uuid(self.given.get(name))
+
+    def nested(self, name: str) -> Fields | None:
+        """The object under a name, read with its problems gathered here, flat, as Lago does."""
+        value = self.given.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            self.refuse(name, INVALID)
+            return None
+        return Fields(value, self.errors)
+
+    def objects(self, name: str, *, limit: int = ITEMS_MAX) -> list[Fields] | None:
+        """A list of objects, each read with its problems gathered here."""
+        value = self.given.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            self.refuse(name, INVALID)
+            return None
+        if len(value) > limit:
+            self.refuse(name, OUT_OF_RANGE)
+            return None
+        return [Fields(item, self.errors) for item in value]
+
+    def texts(self, name: str, *, limit: int = ITEMS_MAX) -> list[str] | None:
+        """A list of texts."""
+        value = self.given.get(name)
+        if value is None:
+            return None
+        found = plain_texts(value)
+        if found is None:
+            self.refuse(name, INVALID)
+            return None
+        if len(found) > limit:
+            self.refuse(name, OUT_OF_RANGE)
+            return None
+        return found
+
+    def refuse_unbuilt(self, *names: str) -> None:
+        """Refuse features that do not exist yet; nothing, empty, zero and false ask for none of them."""
+        for name in names:
+            if self.given.get(name):
+                self.refuse(name, NOT_SUPPORTED_YET)
+
+
+def plain_texts(value: Any) -> list[str] | None:
+    """A JSON list of short texts, None when it is anything else."""
+    if not isinstance(value, list):
+        return None
+    fine = all(isinstance(item, str) and len(item) <= SHORT_TEXT and "\0" not in item for item in value)
+    return value if fine else None
+
+
+def parse_uuid(value: Any) -> UUID | None:
+    """A UUID of a text, None when it is none."""
+    if not isinstance(value, str) or len(value) > 64:
+        return None
+    try:
+        return UUID(value)
+    except ValueError:
+        return None
+
+
+def query_texts(query: QueryParams, name: str) -> list[str]:
+    """Every value of a list parameter, written as `name[]=` or `name=`."""
+    return [value for key in (f"{name}[]", name) for value in query.getlist(key) if value]
+
+
+def query_flag(query: QueryParams, name: str) -> bool | None:
+    """A boolean parameter; junk counts as none."""
+    return _FLAGS.get(query.get(name, "").lower())

@@ -1,0 +1,59 @@
+"""Refusals: what we answer when a request asks for something that cannot be had.
+
+A refusal is expected and becomes a 4xx with Lago's code; a bug is any other exception and becomes a 500.
+Source: semantics-metering.md, appendix A.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Refusal(Exception):  # noqa: N818 -- a refusal is not an error of ours; the name is the vocabulary's
+    """A request is turned down with an HTTP status and, usually, one of Lago's codes."""
+
+    def __init__(self, *, status: int, code: str | None = None) -> None:
+        super().__init__(code or str(status))
+        self.status = status
+        self.code = code
+
+
+class NotFound(Refusal):
+    """404 `<resource>_not_found`."""
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(status=404, code=f"{resource}_not_found")
+        self.resource = resource
+
+
+class NotAllowed(Refusal):
+    """405: the object exists, and its state does not allow this."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(status=405, code=code)
+
+
+class Forbidden(Refusal):
+    """403: nobody with this key may do this."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(status=403, code=code)
+
+
+class BadRequest(Refusal):
+    """400: the body cannot be read at all. It has a reason, and no code."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(status=400)
+        self.reason = reason
+        self.args = (reason,)
+
+
+class Invalid(Refusal):
+    """422 `validation_errors`: field -> list of codes, every faulty field at once."""
+
+    def __init__(self, errors: Mapping[str, Any]) -> None:
+        super().__init__(status=422, code="validation_errors")
+        self.errors = dict(errors)
+        self.args = (self.errors,)

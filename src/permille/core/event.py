@@ -1,0 +1,142 @@
+"""What an event's properties and timestamp mean.
+
+Source: semantics-metering.md sections 1.3 and 2.3, PostgreSQL semantics.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from permille.core.errors import Invalid
+
+DIGITS_MAX = 40
+"""Digits that a number may have before its decimal point, and after it."""
+DEPTH_MAX = 64
+"""How deep properties may nest."""
+
+_NUMERIC = re.compile(rf"-?[0-9]{{1,{DIGITS_MAX}}}(?:\.[0-9]{{1,{DIGITS_MAX}}})?")
+_TIMESTAMP = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,60}))?")
+_TOO_LARGE = 10**DIGITS_MAX
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_SECONDS_MAX = 10**12
+
+
+def numeric_value(json_value: Any) -> Decimal | None:
+    """The number that a metric takes from a property, None when it is none and the event does not count.
+
+    A JSON number, or text of digits with an optional minus and fraction: no plus, no exponent, no blanks.
+    Numbers beyond DIGITS_MAX are none: check_properties refuses them before they are stored.
+    """
+    if isinstance(json_value, str):
+        return Decimal(json_value) if _NUMERIC.fullmatch(json_value) else None
+    if isinstance(json_value, bool):
+        return None
+    if isinstance(json_value, int):
+        return Decimal(json_value) if -_TOO_LARGE < json_value < _TOO_LARGE else None
+    if isinstance(json_value, Decimal):
+        return json_value if _is_bounded(json_value) else None
+    return None
+
+
+def _is_bounded(number: Decimal) -> bool:
+    exponent = number.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -DIGITS_MAX and number.adjusted() < DIGITS_MAX
+
+
+def property_text(json_value: Any) -> str | None:
+    """The text of a property by which filters and groups compare: what PostgreSQL's ->> gives of a jsonb.
+
+    Text as it is, numbers in plain notation with their own decimals, true and false; None for null.
+    """
+    if isinstance(json_value, str):
+        return json_value
+    if json_value is None:
+        return None
+    return _jsonb_text(json_value)
+
+
+def _jsonb_text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return _number_text(value)
+    if isinstance(value, dict):
+        # jsonb keeps keys by length, then by bytes
+        keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
+        return "{" + ", ".join(f"{_quoted(key)}: {_jsonb_text(value[key])}" for key in keys) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_jsonb_text, value)) + "]"
+    return _quoted(value) if isinstance(value, str) else str(value)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _number_text(number: Decimal) -> str:
+    if not _is_bounded(number):
+        return str(number)
+    return format(number or abs(number), "f")
+
+
+def check_properties(properties: Any) -> None:
+    """Refuse properties that we could not keep exactly: numbers beyond DIGITS_MAX, nesting beyond DEPTH_MAX.
+
+    Raises Invalid on `properties`. Everything else is kept as it was sent.
+    """
+    level = [properties]
+    for _ in range(DEPTH_MAX):
+        if any(_is_unbounded_number(value) for value in level):
+            raise Invalid({"properties": ["value_is_not_valid_number"]})
+        level = [child for value in level for child in _children(value)]
+        if not level:
+            return
+    raise Invalid({"properties": ["invalid_value"]})
+
+
+def _is_unbounded_number(value: Any) -> bool:
+    is_number = isinstance(value, int | Decimal) and not isinstance(value, bool)
+    return is_number and numeric_value(value) is None
+
+
+def _children(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def parse_timestamp(value: Any) -> datetime:
+    """The instant of a number, or its text, of seconds since 1970; digits after the microsecond are cut off.
+
+    Raises Invalid on `timestamp` for anything else and outside the years 1 to 9999. Dates as text are refused.
+    """
+    microseconds = _microseconds(value)
+    if microseconds is None or not _FIRST <= microseconds <= _LAST:
+        raise Invalid({"timestamp": ["invalid_format"]})
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _microseconds(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value * 1_000_000
+    if isinstance(value, Decimal):
+        if not (value.is_finite() and -_SECONDS_MAX < value < _SECONDS_MAX):
+            return None
+        # An exponent can make a short number very long to write out.
+        value = format(value, "f")[:60] if value and value.adjusted() > -DIGITS_MAX else "0"
+    found = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        return None
+    sign, seconds, fraction = found.groups()
+    amount = int(seconds) * 1_000_000 + int((fraction or "")[:6].ljust(6, "0"))
+    return -amount if sign else amount

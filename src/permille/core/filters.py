@@ -1,0 +1,69 @@
+"""Charge filters and pricing groups: which of a charge's prices an event gets.
+
+An event is counted once: by the most specific filter that matches it, else by the charge's own price. That
+is Lago's result wherever filters nest; where they only overlap Lago's invoices count an event twice, which
+we don't (semantics-metering.md section 4.3, closing recommendation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ALL_FILTER_VALUES = "__ALL_FILTER_VALUES__"
+
+Group = tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeFilter:
+    """A price for the events whose properties are among the values, key by key (all-values expanded)."""
+
+    id: str
+    values: Mapping[str, tuple[str, ...]]
+    invoice_display_name: str | None
+    properties: Mapping[str, Any]
+
+
+def expand_all_values(
+    values: Mapping[str, Sequence[str]], metric_filters: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
+    """A filter's values with the all-values marker replaced by what the metric lists now.
+
+    It is no wildcard: a value that the metric does not list does not match.
+    """
+    return {
+        key: tuple(metric_filters.get(key, ())) if list(listed) == [ALL_FILTER_VALUES] else tuple(listed)
+        for key, listed in values.items()
+    }
+
+
+def best_match(dimensions: Mapping[str, str | None], filters: Sequence[ChargeFilter]) -> ChargeFilter | None:
+    """The filter that prices an event with these property texts, None for the charge's own price.
+
+    Of the matching filters that no other beats by being narrower on the same keys: most keys, then the first.
+    """
+    matching = [candidate for candidate in filters if _matches(dimensions, candidate)]
+    if not matching:
+        return None
+    most_keys = max(len(candidate.values) for candidate in matching)
+    finalists = [candidate for candidate in matching if len(candidate.values) == most_keys]
+    return next(one for one in finalists if not any(_is_narrower(other, one) for other in finalists))
+
+
+def _matches(dimensions: Mapping[str, str | None], candidate: ChargeFilter) -> bool:
+    return all(dimensions.get(key) in listed for key, listed in candidate.values.items())
+
+
+def _is_narrower(one: ChargeFilter, other: ChargeFilter) -> bool:
+    """Whether the values of one are, on each of the same keys, among the other's, and fewer on some."""
+    if one.values.keys() != other.values.keys():
+        return False
+    pairs = [(set(one.values[key]), set(other.values[key])) for key in one.values]
+    return all(mine <= theirs for mine, theirs in pairs) and any(mine < theirs for mine, theirs in pairs)
+
+
+def group_of(dimensions: Mapping[str, str | None], keys: Sequence[str]) -> Group:
+    """The pricing group of an event: a missing property and an empty one are both None."""
+    return tuple([(key, dimensions.get(key) or None) for key in keys])

@@ -1,0 +1,135 @@
+"""Money: exact Decimals inside, integers of the smallest unit after one named rounding.
+
+An `..._amount` is a Decimal in major units (dollars); `..._cents` is an integer, or a Decimal where it says
+precise, in the currency's smallest unit: cents of a dollar, whole yen, thousandths of a Kuwaiti dinar.
+Source of the currency table: semantics-metering.md section 5.15, ISO 4217 for what Lago does not list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from decimal import (
+    ROUND_DOWN,
+    ROUND_HALF_UP,
+    Context,
+    Decimal,
+    DivisionByZero,
+    InvalidOperation,
+    Overflow,
+    localcontext,
+)
+from types import MappingProxyType
+
+# Quantities have at most 40 digits on each side of the point (event.py): a sum of 10^12 of them times a
+# price of 27 digits is still exact.
+_EXACT = Context(
+    prec=120,
+    rounding=ROUND_HALF_UP,
+    Emin=-999_999,
+    Emax=999_999,
+    traps=[InvalidOperation, DivisionByZero, Overflow],
+)
+
+# Lago's scale of the precise_... columns.
+PRECISE_DIGITS = 15
+_PRECISE = Decimal(1).scaleb(-PRECISE_DIGITS)
+_WHOLE = Decimal(1)
+ZERO = Decimal(0)
+
+_TWO_DECIMALS = """
+    AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF
+    CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HRK HTG
+    IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MKD MMK MNT MOP MRU MUR MVR MWK
+    MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP
+    SLE SLL SOS SRD SSP STD STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD
+    XCG YER ZAR ZMW ZWG
+"""
+# HUF counts as undivided, as in Lago, although ISO 4217 gives it two decimals; MGA and MRO have fifths.
+_UNDIVIDED = "BIF CLP DJF GNF HUF ISK JPY KMF KRW MGA PYG RWF UGX VND VUV XAF XOF XPF"
+_THREE_DECIMALS = "BHD IQD JOD KWD LYD OMR TND"
+
+CURRENCIES: Mapping[str, int] = MappingProxyType(
+    dict.fromkeys(_TWO_DECIMALS.split(), 2)
+    | dict.fromkeys(_UNDIVIDED.split(), 0)
+    | dict.fromkeys(_THREE_DECIMALS.split(), 3)
+    | {"CLF": 4, "MRO": 1}
+)
+"""Currency code -> number of decimals of its smallest unit."""
+
+_SUBUNITS: dict[str, int] = {code: 10**exponent for code, exponent in CURRENCIES.items()} | {"MRO": 5}
+
+
+def exact() -> AbstractContextManager[Context]:
+    """Decimal arithmetic that neither rounds nor overflows for our sizes; each thread has its own."""
+    return localcontext(_EXACT)
+
+
+def subunits(currency: str) -> int:
+    """How many smallest units make one of the currency: 100 for USD, 1 for JPY. KeyError for an unknown one."""
+    return _SUBUNITS[currency]
+
+
+def minor(amount: Decimal, currency: str) -> Decimal:
+    """The amount in smallest units, unrounded."""
+    with exact():
+        return amount * _SUBUNITS[currency]
+
+
+def round_to_minor(amount: Decimal, currency: str) -> int:
+    """The amount in smallest units, half a unit rounded away from zero: the rounding of every fee."""
+    with exact():
+        return int((amount * _SUBUNITS[currency]).quantize(_WHOLE))
+
+
+def round_cents(precise_cents: Decimal) -> int:
+    """Smallest units with a fraction to whole ones, half rounded away from zero."""
+    with exact():
+        return int(precise_cents.quantize(_WHOLE))
+
+
+def truncated(precise_cents: Decimal) -> int:
+    """Smallest units with a fraction cut off, as in `unit_amount_cents`."""
+    return int(precise_cents.to_integral_value(rounding=ROUND_DOWN))
+
+
+def precise(value: Decimal) -> Decimal:
+    """The value as the precise_... columns keep it: 15 decimals, half rounded away from zero."""
+    if value.as_tuple().exponent >= -PRECISE_DIGITS:  # type: ignore[operator] # finite by contract
+        return value
+    with exact():
+        return value.quantize(_PRECISE)
+
+
+def allocate(total: int, weights: Sequence[Decimal]) -> list[int]:
+    """Split a total in proportion to the weights; the parts sum to it exactly.
+
+    Each part is its exact share rounded down or up; the units left over go to the largest remainders, of
+    equal ones to the earlier. Weights are not negative; when all are zero they count as equal.
+    """
+    if not weights:
+        raise ValueError("there is nothing to allocate to")
+    if min(weights) < 0:
+        raise ValueError("weights are not negative")
+    if total < 0:
+        return [-part for part in allocate(-total, weights)]
+    with exact():
+        shares = list(weights) if any(weights) else [_WHOLE] * len(weights)
+        whole = sum(shares, ZERO)
+        divided = [divmod(total * share, whole) for share in shares]
+    parts = [int(quotient) for quotient, _ in divided]
+    by_remainder = sorted(range(len(parts)), key=lambda i: (-divided[i][1], i))
+    for i in by_remainder[: total - sum(parts)]:
+        parts[i] += 1
+    return parts
+
+
+def decimal_text(value: Decimal) -> str:
+    """Lago's wire form of a decimal: plain notation with a fraction and no idle zeros ("4.0", "0.5", "0.0")."""
+    text = format(value, "f")
+    if "." not in text:
+        return "0.0" if text == "-0" else text + ".0"
+    text = text.rstrip("0")
+    if text.endswith("."):
+        text += "0"
+    return "0.0" if text == "-0.0" else text

@@ -1,0 +1,57 @@
+"""The properties that every model may have: the keys by which usage is split (sections 4.4 and 4.5).
+
+`pricing_group_keys` (once `grouped_by`) make groups that are priced apart; `presentation_group_keys` only show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PRICING = "pricing_group_keys"
+PRICING_ALIAS = "grouped_by"
+PRESENTATION = "presentation_group_keys"
+_PRESENTATION_MAX = 2
+
+
+def clean(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The group keys alone, under their present names, without empty ones."""
+    pricing = properties.get(PRICING) or properties.get(PRICING_ALIAS)
+    if isinstance(pricing, list):
+        pricing = [key for key in pricing if key != ""]
+    kept = {PRICING: pricing, PRESENTATION: properties.get(PRESENTATION)}
+    return {name: value for name, value in kept.items() if value}
+
+
+def pricing_keys(properties: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys that split a bucket, in their order; of a key given twice, one."""
+    return tuple(dict.fromkeys(clean(properties).get(PRICING, ())))
+
+
+def errors(properties: Mapping[str, Any]) -> list[str]:
+    """Lago's codes for group keys that cannot be."""
+    kept = clean(properties)
+    pricing = kept.get(PRICING, [])
+    are_texts = isinstance(pricing, list) and all(isinstance(key, str) for key in pricing)
+    found = [] if are_texts else ["invalid_type"]
+    return found + (_presentation_errors(kept[PRESENTATION]) if PRESENTATION in kept else [])
+
+
+def _presentation_errors(keys: Any) -> list[str]:
+    if not isinstance(keys, Sequence) or isinstance(keys, str) or not all(map(_is_presentation, keys)):
+        return ["invalid_type"]
+    found = ["too_many_keys"] if len(keys) > _PRESENTATION_MAX else []
+    distinct = {entry["value"] for entry in keys}
+    return found + (["value_is_duplicated"] if len(distinct) < len(keys) else [])
+
+
+def _is_presentation(entry: Any) -> bool:
+    if not isinstance(entry, Mapping) or not entry.keys() <= {"value", "options"}:
+        return False
+    if not (isinstance(entry.get("value"), str) and entry["value"]):
+        return False
+    options = entry.get("options")
+    if options is None:
+        return True
+    is_flag = isinstance(options, Mapping) and options.keys() == {"display_in_invoice"}
+    return is_flag and isinstance(options["display_in_invoice"], bool)

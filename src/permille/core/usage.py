@@ -1,0 +1,213 @@
+"""Usage: what the events of a period come to, as sums that can be added up in any order.
+
+A Partial is what is kept of some events (a series in an hour, a day, a period). Partials of disjoint events
+merge into the Partial of all of them; `aggregate` turns the last one into billable units.
+Source: semantics-metering.md sections 2.2 to 2.4, PostgreSQL semantics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from enum import StrEnum
+from functools import reduce
+from types import MappingProxyType
+from typing import assert_never
+
+from permille.core.event import DIGITS_MAX
+from permille.core.money import ZERO, exact
+from permille.core.period import Period
+
+
+class AggregationType(StrEnum):
+    """How a metric's events become units."""
+
+    COUNT = "count_agg"
+    SUM = "sum_agg"
+    MAX = "max_agg"
+    UNIQUE_COUNT = "unique_count_agg"
+    WEIGHTED_SUM = "weighted_sum_agg"
+    LATEST = "latest_agg"
+    CUSTOM = "custom_agg"
+
+
+_ROUNDING = {"round": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
+_WEIGHTED_SUM_DIGITS = Decimal(1).scaleb(-16)
+
+Instance = tuple[datetime, int, Decimal]
+"""An event as far as order matters: its time, its place in the order of arrival, its value."""
+
+
+def _no_uniques() -> Mapping[str | None, tuple[datetime, int, bool]]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partial:
+    """What is kept of a set of events."""
+
+    events_count: int = 0
+    """All events."""
+    values_count: int = 0
+    """Events whose value is a number; all the following are about them."""
+    sum: Decimal = ZERO
+    max: Decimal | None = None
+    last: Instance | None = None
+    """The newest by time, then by arrival."""
+    uniques: Mapping[str | None, tuple[datetime, int, bool]] = field(default_factory=_no_uniques)
+    """Distinct value -> time and arrival of its last operation, and whether that was an add."""
+    precise_amount_cents: Decimal = ZERO
+    """Sum of the events' precise_total_amount_cents."""
+    values: tuple[Instance, ...] = ()
+    """Each value in order. Kept only for weighted sums and percentage charges, which look at single events."""
+
+
+EMPTY = Partial()
+
+
+def merge(a: Partial, b: Partial) -> Partial:
+    """The Partial of the events of both, which have none in common. In any order, however grouped."""
+    if not a.events_count:
+        return b
+    if not b.events_count:
+        return a
+    with exact():
+        return Partial(
+            events_count=a.events_count + b.events_count,
+            values_count=a.values_count + b.values_count,
+            sum=a.sum + b.sum,
+            max=b.max if a.max is None or (b.max is not None and b.max > a.max) else a.max,
+            last=b.last if a.last is None or (b.last is not None and b.last > a.last) else a.last,
+            uniques=_merged_uniques(a.uniques, b.uniques),
+            precise_amount_cents=a.precise_amount_cents + b.precise_amount_cents,
+            values=tuple(sorted(a.values + b.values)) if b.values else a.values,
+        )
+
+
+def merge_all(partials: Iterable[Partial]) -> Partial:
+    """The Partial of all their events."""
+    return reduce(merge, partials, EMPTY)
+
+
+def _merged_uniques(
+    a: Mapping[str | None, tuple[datetime, int, bool]], b: Mapping[str | None, tuple[datetime, int, bool]]
+) -> Mapping[str | None, tuple[datetime, int, bool]]:
+    if not (a and b):
+        return a or b
+    merged = dict(a)
+    for value, operation in b.items():
+        known = merged.get(value)
+        merged[value] = operation if known is None or operation > known else known
+    return merged
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Billable units, how many events made them, and the level before any weighting by time."""
+
+    units: Decimal
+    events_count: int
+    total_aggregated_units: Decimal
+
+
+NO_USAGE = Usage(ZERO, 0, ZERO)
+
+
+def takes_part(partial: Partial, aggregation_type: AggregationType) -> bool:
+    """Whether any of the events counts for the aggregation: those without a number don't for most of them."""
+    match aggregation_type:
+        case AggregationType.COUNT | AggregationType.UNIQUE_COUNT | AggregationType.CUSTOM:
+            return partial.events_count > 0
+        case _:
+            return partial.values_count > 0
+
+
+def aggregate(
+    partial: Partial,
+    *,
+    aggregation_type: AggregationType,
+    rounding_function: str | None = None,
+    rounding_precision: int | None = None,
+    period: Period | None = None,
+    period_seconds: int | None = None,
+) -> Usage:
+    """The units of a metric, rounded as the metric says.
+
+    The newest value counts as 0 when negative; a maximum may be negative; unique values count as their own
+    events. A weighted sum needs the period and the seconds of the whole billing period. Custom code is not
+    run: it has no units.
+    """
+    if aggregation_type is AggregationType.WEIGHTED_SUM:
+        usage = _weighted(partial, period, period_seconds)
+    else:
+        usage = _plain(partial, aggregation_type)
+    if rounding_function is None:
+        return usage
+    units = rounded(usage.units, rounding_function, rounding_precision)
+    weighted = aggregation_type is AggregationType.WEIGHTED_SUM
+    return Usage(units, usage.events_count, usage.total_aggregated_units if weighted else units)
+
+
+def _plain(partial: Partial, aggregation_type: AggregationType) -> Usage:
+    match aggregation_type:
+        case AggregationType.SUM:
+            units, count = partial.sum, partial.values_count
+        case AggregationType.COUNT:
+            units, count = Decimal(partial.events_count), partial.events_count
+        case AggregationType.MAX:
+            units, count = partial.max or ZERO, partial.values_count
+        case AggregationType.LATEST:
+            newest = partial.last[2] if partial.last else ZERO
+            units, count = max(newest, ZERO), partial.values_count
+        case AggregationType.UNIQUE_COUNT:
+            count = sum(1 for _, _, present in partial.uniques.values() if present)
+            units = Decimal(count)
+        case AggregationType.CUSTOM:
+            units, count = ZERO, partial.events_count
+        case AggregationType.WEIGHTED_SUM:
+            raise ValueError("a weighted sum is made of single values")
+        case _ as never:
+            assert_never(never)
+    return Usage(units, count, units)
+
+
+def rounded(units: Decimal, function: str, precision: int | None) -> Decimal:
+    """`round` (half away from zero), `ceil` or `floor` to so many decimals; negative ones are tens, hundreds."""
+    digits = max(-DIGITS_MAX, min(DIGITS_MAX, precision or 0))
+    with exact():
+        return units.quantize(Decimal(1).scaleb(-digits), rounding=_ROUNDING[function])
+
+
+def _weighted(partial: Partial, period: Period | None, period_seconds: int | None) -> Usage:
+    if period is None or period_seconds is None:
+        raise ValueError("a weighted sum needs its period")
+    deltas = [(at, value) for at, _, value in partial.values]
+    return weighted_sum(deltas, initial=ZERO, period=period, period_seconds=period_seconds)
+
+
+def weighted_sum(
+    deltas: Sequence[tuple[datetime, Decimal]], *, initial: Decimal, period: Period, period_seconds: int
+) -> Usage:
+    """The average level over a billing period of `period_seconds`, of which `period` is the part subscribed.
+
+    Each value changes the level from its instant on; the level stays to the period's end. `initial` and the
+    changes before the period are the level at its start; changes after it do not count. The units have 16
+    decimals; total_aggregated_units is the level at the end.
+    """
+    with exact():
+        level, weighted, since = initial, ZERO, period.from_
+        counted = sorted((at, delta) for at, delta in deltas if at < period.to)
+        for at, delta in counted:
+            reached = max(at, period.from_)
+            weighted += level * _microseconds(reached - since)
+            level, since = level + delta, reached
+        weighted += level * _microseconds(period.to - since)
+        units = (weighted / (period_seconds * 1_000_000)).quantize(_WEIGHTED_SUM_DIGITS)
+    events_count = sum(1 for at, _ in counted if at >= period.from_)
+    return Usage(units, events_count, level)
+
+
+def _microseconds(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1)

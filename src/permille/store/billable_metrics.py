@@ -1,0 +1,129 @@
+"""Billable metrics and their filters, the dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import dict_row
+
+from permille.core.billable_metric import BillableMetric
+
+_NAMES = tuple(field.name for field in fields(BillableMetric) if field.name != "filters")
+COLUMNS = ", ".join(f"m.{name}" for name in _NAMES)
+FILTERS = (
+    "(select coalesce(jsonb_object_agg(f.key, to_jsonb(f.values)), '{}')"
+    " from billable_metric_filter f where f.billable_metric_id = m.id)"
+)
+
+
+def from_row(row: Mapping[str, Any]) -> BillableMetric:
+    """A metric of a row that has COLUMNS and FILTERS (as `filters`)."""
+    filters = {key: tuple(row["filters"][key]) for key in sorted(row["filters"])}
+    return BillableMetric(**{name: row[name] for name in _NAMES}, filters=filters)
+
+
+def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[BillableMetric]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            f"select {COLUMNS}, {FILTERS} as filters from billable_metric m where {condition}", values
+        ).fetchall()
+    return [from_row(row) for row in rows]
+
+
+def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> BillableMetric | None:
+    """The metric that is not deleted."""
+    found = _select(
+        conn, "m.organization_id = %s and m.code = %s and m.deleted_at is null", [organization_id, code]
+    )
+    return found[0] if found else None
+
+
+def by_ids(
+    conn: Connection[Any], organization_id: UUID, ids: Collection[UUID]
+) -> dict[UUID, BillableMetric]:
+    """Metrics of the organization that are not deleted; others are left out."""
+    rows = _select(
+        conn, "m.organization_id = %s and m.id = any(%s) and m.deleted_at is null", [organization_id, list(ids)]
+    )
+    return {row.id: row for row in rows}
+
+
+def listing(
+    conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
+) -> tuple[list[BillableMetric], int]:
+    """Metrics, newest first, and how many there are."""
+    condition = "m.organization_id = %s and m.deleted_at is null"
+    rows = _select(
+        conn, f"{condition} order by m.created_at desc, m.id limit %s offset %s", [organization_id, limit, offset]
+    )
+    row = conn.execute(f"select count(*) from billable_metric m where {condition}", [organization_id]).fetchone()
+    return rows, row[0] if row else 0
+
+
+def is_priced(conn: Connection[Any], billable_metric_id: UUID) -> bool:
+    """Whether a charge of a plan that is not deleted uses the metric."""
+    row = conn.execute(
+        "select exists (select from charge c join plan p on p.id = c.plan_id"
+        " where c.billable_metric_id = %s and c.deleted_at is null and p.deleted_at is null)",
+        [billable_metric_id],
+    ).fetchone()
+    return row is not None and row[0]
+
+
+def add(conn: Connection[Any], metric: BillableMetric) -> bool:
+    """False when the code is taken."""
+    places = ", ".join(f"%({name})s" for name in _NAMES)
+    cursor = conn.execute(
+        f"insert into billable_metric ({', '.join(_NAMES)}) values ({places})"
+        " on conflict (organization_id, code) where deleted_at is null do nothing",
+        {name: getattr(metric, name) for name in _NAMES},
+    )
+    if cursor.rowcount == 1:
+        _set_filters(conn, metric)
+    return cursor.rowcount == 1
+
+
+def lock(conn: Connection[Any], billable_metric_id: UUID) -> None:
+    """One change of a metric at a time, until the transaction ends."""
+    conn.execute("select from billable_metric where id = %s for no key update", [billable_metric_id])
+
+
+def replace(conn: Connection[Any], metric: BillableMetric) -> None:
+    """Write every field of an existing metric, its filters too."""
+    changes = ", ".join(f"{name} = %({name})s" for name in _NAMES if name != "id")
+    conn.execute(
+        f"update billable_metric set {changes} where id = %(id)s",
+        {name: getattr(metric, name) for name in _NAMES},
+    )
+    conn.execute("delete from billable_metric_filter where billable_metric_id = %s", [metric.id])
+    _set_filters(conn, metric)
+
+
+def _set_filters(conn: Connection[Any], metric: BillableMetric) -> None:
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            "insert into billable_metric_filter (billable_metric_id, key, values) values (%s, %s, %s)",
+            [[metric.id, key, list(values)] for key, values in metric.filters.items()],
+        )
+
+
+def delete(conn: Connection[Any], *, billable_metric_id: UUID, now: datetime) -> None:
+    """Soft, with its charges and their filters: they vanish from every plan at once. Events are kept."""
+    conn.execute(
+        "update billable_metric set deleted_at = %s, updated_at = %s where id = %s",
+        [now, now, billable_metric_id],
+    )
+    conn.execute(
+        "update charge_filter set deleted_at = %s where deleted_at is null"
+        " and charge_id in (select id from charge where billable_metric_id = %s)",
+        [now, billable_metric_id],
+    )
+    conn.execute(
+        "update charge set deleted_at = %s where billable_metric_id = %s and deleted_at is null",
+        [now, billable_metric_id],
+    )

@@ -1,0 +1,234 @@
+"""Plans with their charges, the metrics that these price, and the filters of the charges."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import dict_row
+from psycopg.types.json import Json, Jsonb
+
+from permille.core.plan import Charge, Plan, PlanFilter
+from permille.store import billable_metrics
+
+_PLAN = tuple(field.name for field in fields(Plan) if field.name != "charges")
+_CHARGE = tuple(field.name for field in fields(Charge) if field.name not in ("metric", "filters"))
+
+
+def plan_by_id(conn: Connection[Any], plan_id: UUID) -> Plan:
+    """The plan, also when it is deleted. Raises KeyError for an unknown id, which is a bug."""
+    return plans_by_ids(conn, [plan_id])[plan_id]
+
+
+def plans_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Plan]:
+    """Plans by id, deleted ones too, in three statements whatever their number.
+
+    Charges are in the order of the plan, and deleted charges and filters are left out.
+    """
+    plans = _select(conn, "p.id = any(%s)", [list(ids)])
+    return {plan.id: plan for plan in plans}
+
+
+def plan_by_code(conn: Connection[Any], organization_id: UUID, code: str) -> Plan | None:
+    """The plan that has a code of its own, i.e. no override, and is not deleted."""
+    found = _select(
+        conn,
+        "p.organization_id = %s and p.code = %s and p.parent_id is null and p.deleted_at is null",
+        [organization_id, code],
+    )
+    return found[0] if found else None
+
+
+def listing(
+    conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
+) -> tuple[list[Plan], int]:
+    """Plans that are no overrides, newest first, and how many there are."""
+    condition = "p.organization_id = %s and p.parent_id is null and p.deleted_at is null"
+    plans = _select(
+        conn, f"{condition} order by p.created_at desc, p.id limit %s offset %s", [organization_id, limit, offset]
+    )
+    row = conn.execute(f"select count(*) from plan p where {condition}", [organization_id]).fetchone()
+    return plans, row[0] if row else 0
+
+
+def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Plan]:
+    columns = ", ".join(f"p.{name}" for name in _PLAN)
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(f"select {columns} from plan p where {condition}", values).fetchall()
+    charges = _charges(conn, [row["id"] for row in rows])
+    return [Plan(**row, charges=tuple(charges[row["id"]])) for row in rows]
+
+
+def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list[Charge]]:
+    columns = ", ".join(f"c.{name} as c_{name}" for name in _CHARGE)
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            f"select {columns}, {billable_metrics.COLUMNS}, {billable_metrics.FILTERS} as filters"
+            " from charge c join billable_metric m on m.id = c.billable_metric_id"
+            " where c.plan_id = any(%s) and c.deleted_at is null order by c.position, c.id",
+            [list(plan_ids)],
+        ).fetchall()
+    filters = _filters(conn, [row["c_id"] for row in rows])
+    charges: dict[UUID, list[Charge]] = defaultdict(list)
+    for row in rows:
+        charge = Charge(
+            **{name: row[f"c_{name}"] for name in _CHARGE},
+            metric=billable_metrics.from_row(row),
+            filters=tuple(filters[row["c_id"]]),
+        )
+        charges[charge.plan_id].append(charge)
+    return charges
+
+
+def _filters(conn: Connection[Any], charge_ids: Sequence[UUID]) -> dict[UUID, list[PlanFilter]]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            "select id, charge_id, invoice_display_name, values, properties from charge_filter"
+            " where charge_id = any(%s) and deleted_at is null order by position, id",
+            [list(charge_ids)],
+        ).fetchall()
+    filters: dict[UUID, list[PlanFilter]] = defaultdict(list)
+    for row in rows:
+        charge_id = row.pop("charge_id")
+        values = {key: tuple(allowed) for key, allowed in row.pop("values").items()}
+        filters[charge_id].append(PlanFilter(**row, values=values))
+    return filters
+
+
+def is_subscribed(conn: Connection[Any], plan_id: UUID) -> bool:
+    """Whether a subscription of any status has the plan."""
+    row = conn.execute("select exists (select from subscription where plan_id = %s)", [plan_id]).fetchone()
+    return row is not None and row[0]
+
+
+def lock(conn: Connection[Any], plan_id: UUID) -> None:
+    """One change of a plan at a time, until the transaction ends."""
+    conn.execute("select from plan where id = %s for no key update", [plan_id])
+
+
+def add(conn: Connection[Any], plan: Plan) -> bool:
+    """The plan with its charges. False when the code is taken."""
+    columns = {**_plan_columns(plan), "updated_at": plan.created_at}
+    places = ", ".join(f"%({name})s" for name in columns)
+    cursor = conn.execute(
+        f"insert into plan ({', '.join(columns)}) values ({places})"
+        " on conflict (organization_id, code) where parent_id is null and deleted_at is null do nothing",
+        columns,
+    )
+    if cursor.rowcount == 1:
+        save_charges(conn, before=(), after=plan.charges, now=plan.created_at)
+    return cursor.rowcount == 1
+
+
+def code_is_taken(conn: Connection[Any], plan: Plan) -> bool:
+    """Whether another plan has the code."""
+    row = conn.execute(
+        "select exists (select from plan where organization_id = %s and code = %s and parent_id is null"
+        " and deleted_at is null and id <> %s)",
+        [plan.organization_id, plan.code, plan.id],
+    ).fetchone()
+    return row is not None and row[0]
+
+
+def replace(conn: Connection[Any], *, before: Plan, after: Plan, now: datetime) -> None:
+    """Write every field of an existing plan, and its charges as they are to be."""
+    columns = {**_plan_columns(after), "updated_at": now}
+    changes = ", ".join(f"{name} = %({name})s" for name in columns if name != "id")
+    conn.execute(f"update plan set {changes} where id = %(id)s", columns)
+    save_charges(conn, before=before.charges, after=after.charges, now=now)
+
+
+def _plan_columns(plan: Plan) -> dict[str, Any]:
+    columns = {name: getattr(plan, name) for name in _PLAN}
+    columns["metadata"] = None if plan.metadata is None else Jsonb(plan.metadata)
+    return columns
+
+
+def save_charges(
+    conn: Connection[Any], *, before: Sequence[Charge], after: Sequence[Charge], now: datetime
+) -> None:
+    """Make the charges of a plan what `after` says: rows are added, changed or soft-deleted by id."""
+    kept = {charge.id for charge in after}
+    _delete(conn, "charge", [charge.id for charge in before if charge.id not in kept], now)
+    filters_before = [entry.id for charge in before for entry in charge.filters]
+    filters_kept = {entry.id for charge in after for entry in charge.filters}
+    _delete(conn, "charge_filter", [found for found in filters_before if found not in filters_kept], now)
+    _upsert(conn, "charge", [_charge_columns(charge, place, now) for place, charge in enumerate(after)])
+    _upsert(
+        conn,
+        "charge_filter",
+        [
+            _filter_columns(charge, entry, place, now)
+            for charge in after
+            for place, entry in enumerate(charge.filters)
+        ],
+    )
+
+
+def _delete(conn: Connection[Any], table: str, ids: Sequence[UUID], now: datetime) -> None:
+    if ids:
+        conn.execute(
+            f"update {table} set deleted_at = %s, updated_at = %s where id = any(%s)", [now, now, list(ids)]
+        )
+
+
+def _upsert(conn: Connection[Any], table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
+    names = list(rows[0])
+    changes = ", ".join(f"{name} = excluded.{name}" for name in names if name not in ("id", "created_at"))
+    places = ", ".join(f"%({name})s" for name in names)
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            f"insert into {table} ({', '.join(names)}) values ({places})"
+            f" on conflict (id) do update set {changes}",
+            rows,
+        )
+
+
+def _charge_columns(charge: Charge, position: int, now: datetime) -> dict[str, Any]:
+    return {
+        **{name: getattr(charge, name) for name in _CHARGE if name != "properties"},
+        "organization_id": charge.metric.organization_id,
+        "billable_metric_id": charge.metric.id,
+        "properties": Jsonb(charge.properties),
+        "position": position,
+        "updated_at": now,
+    }
+
+
+def _filter_columns(charge: Charge, entry: PlanFilter, position: int, now: datetime) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "charge_id": charge.id,
+        "position": position,
+        "invoice_display_name": entry.invoice_display_name,
+        "values": Json(entry.values),
+        "properties": Jsonb(entry.properties),
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def delete(conn: Connection[Any], *, plan_id: UUID, now: datetime) -> None:
+    """Soft, with its charges and filters kept for the invoices that are still to come."""
+    conn.execute("update plan set deleted_at = %s, updated_at = %s where id = %s", [now, now, plan_id])
+
+
+def codes_priced(plans: Collection[Plan]) -> set[str]:
+    """The codes of the metrics that the plans price."""
+    return {charge.metric.code for plan in plans for charge in plan.charges}
+
+
+def charges_of_metric(conn: Connection[Any], billable_metric_id: UUID) -> list[Plan]:
+    """The plans with charges on a metric."""
+    rows = conn.execute(
+        "select distinct plan_id from charge where billable_metric_id = %s and deleted_at is null",
+        [billable_metric_id],
+    ).fetchall()
+    return list(plans_by_ids(conn, [plan_id for (plan_id,) in rows]).values())

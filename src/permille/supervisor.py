@@ -1,0 +1,269 @@
+"""`permille up`: the database, the API and the background work as one tree of processes that stands or falls together.
+
+What crashes is started again, after a growing pause. SIGTERM, SIGINT and SIGHUP stop the tree in order: first who
+takes requests, then who works, then the database. If the supervisor itself is killed, the kernel tells its
+children (see process.spawn), so the next start finds the port and the data free.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import psycopg
+
+from permille.config import Config
+from permille.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
+from permille.process import spawn
+from permille.store.migrate import UnableToMigrateError, migrate
+
+STOP_SECONDS = 30.0  # for a program to finish what it is doing
+PORT_SECONDS = 15.0  # for the programs of a killed supervisor to let go of the port
+STEADY_SECONDS = 60.0  # a program that ran for so long has not failed to start
+PAUSE_SECONDS_MIN = 0.25
+PAUSE_SECONDS_MAX = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class PortTakenError(Exception):
+    """Another program listens on the port."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A command that is kept running."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+def programs(config: Config) -> tuple[Program, ...]:
+    """What `permille up` runs beside the database, in the order in which it is stopped."""
+    permille = (sys.executable, "-m", "permille")
+    return (
+        Program(
+            name="serve", command=(*permille, "serve", "--host", config.host, "--port", str(config.port))
+        ),
+        Program(name="work", command=(*permille, "work")),
+    )
+
+
+class Signals:
+    """Wakes the loop at a signal to stop or at the end of a child."""
+
+    def __init__(self) -> None:
+        self._stop_asked = False
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._before: dict[signal.Signals, Any] = {}
+        self._wakeup_before = -1
+
+    def stopping(self) -> bool:
+        """Whether we were asked to stop."""
+        return self._stop_asked
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not longer than until the next signal."""
+        readable, _, _ = select.select([self._reader], [], [], seconds)
+        if readable:
+            os.read(self._reader, 4096)
+
+    def __enter__(self) -> Self:
+        self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                self._before[number] = signal.signal(number, self._ask_to_stop)
+        self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop_asked = True
+
+
+@dataclass(slots=True)
+class Pause:
+    """How long to wait before the next start: doubled after each failure, forgotten after a steady run."""
+
+    seconds: float = PAUSE_SECONDS_MIN
+    started_at: float = field(default_factory=time.monotonic)
+    until: float | None = None
+
+    def start(self) -> None:
+        """It was started now."""
+        self.started_at = time.monotonic()
+        self.until = None
+
+    def end(self) -> float:
+        """It ended now; the pause that begins, in seconds."""
+        now = time.monotonic()
+        self.seconds = PAUSE_SECONDS_MIN if now - self.started_at > STEADY_SECONDS else self.seconds
+        self.until = now + self.seconds
+        pause = self.seconds
+        self.seconds = min(PAUSE_SECONDS_MAX, self.seconds * 2)
+        return pause
+
+    def is_over(self) -> bool:
+        """Whether it may be started again."""
+        return self.until is not None and time.monotonic() >= self.until
+
+
+class Child:
+    """A program's process, kept running."""
+
+    def __init__(self, program: Program, environment: Mapping[str, str]) -> None:
+        self.program = program
+        self._environment = dict(environment)
+        self._pause = Pause()
+        self._process = self._spawn()
+
+    def tend(self) -> None:
+        """Notice that it ended; start it again when its pause is over."""
+        if self._pause.until is None and self._process.poll() is not None:
+            self._end_group()
+            status = self._process.returncode
+            log.error("%s ended with status %s; again in %s s", self.program.name, status, self._pause.end())
+        if self._pause.is_over():
+            self._process = self._spawn()
+            self._pause.start()
+
+    def stop(self) -> None:
+        """Ask it to end, wait, and kill what is left of it."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                log.error("%s didn't stop within %s s: killing it", self.program.name, STOP_SECONDS)  # noqa: TRY400
+                self._process.kill()
+                self._process.wait()
+        self._end_group()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        return spawn(self.program.command, last_signal=signal.SIGTERM, env=self._environment)
+
+    def _end_group(self) -> None:
+        """Its own children may have outlived it, and would keep the port."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+
+def _await_port(config: Config, signals: Signals) -> None:
+    """Wait until the port is free. Raises PortTakenError when it doesn't become so."""
+    deadline = time.monotonic() + PORT_SECONDS
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    while not signals.stopping():
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((config.host, config.port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                    raise PortTakenError(
+                        f"Can't listen on {config.host} port {config.port}: {error.strerror}"
+                    ) from error
+            else:
+                return
+        log.warning("Waiting for port %s: another program listens on it", config.port)
+        signals.wait(1.0)
+
+
+def _tend_database(database: EmbeddedPostgres, pause: Pause, signals: Signals) -> None:
+    """Start the database again if it crashed: at once the first time, then after pauses."""
+    if pause.until is None and database.poll() is not None:
+        log.error("The database ended with status %s; again in %s s", database.poll(), pause.end())
+    if not pause.is_over():
+        return
+    try:
+        database.start(give_up=signals.stopping)
+    except (UnableToStartError, psycopg.OperationalError):
+        log.exception("The database can't be started again; next try in %s s", pause.end())
+    else:
+        log.warning("The database is back")
+        pause.start()
+
+
+def _watch(children: Sequence[Child], database: EmbeddedPostgres | None, signals: Signals) -> None:
+    pause = Pause()
+    while not signals.stopping():
+        if database is not None:
+            _tend_database(database, pause, signals)
+        for child in children:
+            child.tend()
+        signals.wait(1.0 if pause.until is None else PAUSE_SECONDS_MIN)
+
+
+def _environment(config: Config, dsn: str) -> dict[str, str]:
+    """What the programs need to know beyond what we know ourselves."""
+    return {
+        **os.environ,
+        "PERMILLE_DATABASE_URL": dsn,
+        "PERMILLE_DATA_DIR": str(Path(config.data_dir).absolute()),
+    }
+
+
+def _run(
+    config: Config,
+    *,
+    database: EmbeddedPostgres | None,
+    children: list[Child],
+    kept: Sequence[Program],
+    signals: Signals,
+) -> None:
+    if database is not None:
+        database.start(give_up=signals.stopping)
+    dsn = database.dsn if database is not None else config.database_url or ""
+    migrate(dsn)
+    _await_port(config, signals)
+    for program in () if signals.stopping() else kept:
+        children.append(Child(program, _environment(config, dsn)))
+    log.info("Running: %s", ", ".join(program.name for program in kept))
+    _watch(children, database, signals)
+
+
+def up(config: Config, *, kept: Sequence[Program] | None = None) -> int:
+    """Run everything until a signal to stop; 0 after a clean stop, 1 when it couldn't start. `kept`: what to run."""
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    database = None
+    if config.database_url is None:
+        database = EmbeddedPostgres(config.data_dir, bin_dir=config.pg_bin, os_user=config.pg_user)
+    children: list[Child] = []
+    with Signals() as signals:
+        try:
+            _run(config, database=database, children=children, kept=kept or programs(config), signals=signals)
+        except StartGivenUpError:
+            log.info("Stopped while the database was starting")
+        except (UnableToStartError, UnableToMigrateError, PortTakenError, psycopg.OperationalError) as error:
+            log.error("Can't start: %s", error)  # noqa: TRY400: the message is for the user, who has no use for a trace
+            return 1
+        finally:
+            for child in children:
+                child.stop()
+            if database is not None:
+                database.stop()
+    log.info("Stopped")
+    return 0

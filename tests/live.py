@@ -1,0 +1,102 @@
+"""A real `permille up` in a folder of its own, for tests that speak to it as the world does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+ADMIN_KEY = "test-admin"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class LiveServer:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "permille", "up", "--port", str(self.port)]
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--data-dir", str(self.folder / "data")],
+                env={**os.environ, "PERMILLE_ADMIN_KEY": ADMIN_KEY},
+                stdout=log,
+                stderr=log,
+            )
+
+    def wait_ready(self, seconds: float = 90) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.process is None or self.process.poll() is not None:
+                raise AssertionError(f"the server ended: {self.log()}")
+            if self.healthy():
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"the server was not ready in time: {self.log()}")
+
+    def healthy(self) -> bool:
+        try:
+            return httpx2.get(f"{self.url}/health", timeout=2).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def log(self) -> str:
+        return (self.folder / "server.log").read_text(errors="replace")[-3_000:]
+
+    def children(self) -> dict[int, str]:
+        """pid -> command line of every process below `permille up`."""
+        assert self.process is not None
+        found: dict[int, str] = {}
+        parents = [self.process.pid]
+        while parents:
+            parent = parents.pop()
+            for task in Path(f"/proc/{parent}/task").glob("*/children"):
+                for pid in map(int, task.read_text().split()):
+                    found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    parents.append(pid)
+        return found
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    def organization(self, **fields: Any) -> dict[str, Any]:
+        body = {"organization": {"name": "Test AI", **fields}}
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        answer = httpx2.post(f"{self.url}/admin/v1/organizations", json=body, headers=headers, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["organization"]
+
+    def client(self, key: str) -> httpx2.Client:
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx2.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=60)
+
+
+@contextmanager
+def live_server(folder: Path) -> Iterator[LiveServer]:
+    server = LiveServer(folder)
+    server.start()
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        if server.process is not None and server.process.poll() is None:
+            server.stop()
