@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -298,16 +299,26 @@ def _socket_fits(folder: Path) -> bool:
     return len(os.fsencode(folder / f".s.PGSQL.{PORT}")) <= SOCKET_PATH_MAX
 
 
+def _is_private(folder: Path, account: Account) -> bool:
+    """Whether it is still the directory that we made: /tmp may have been emptied and the name taken by someone else."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    status = folder.stat()
+    return status.st_uid == account.uid and stat.S_IMODE(status.st_mode) == 0o700
+
+
 def _socket_directory(home: Path, account: Account) -> Path:
-    """`home/run`, private to the server's user; a link to a short private directory under /tmp if its path is too long."""
+    """`home/run`, private to the server's user; a link to a short directory under /tmp if its own path is too long.
+
+    The same at every start, so that clients of a crashed server find the next one.
+    """
     run = home / "run"
     if _socket_fits(run):
         _make_directory(run, 0o700, account)
         return run
     if run.is_symlink():
-        short = run.readlink()
-        if short.is_dir() and not short.is_symlink() and short.stat().st_uid == account.uid:
-            return short
+        if _is_private(run.readlink(), account):
+            return run.readlink()
         run.unlink()
     short = Path(tempfile.mkdtemp(prefix="permille-", dir="/tmp"))
     if account.uid != os.geteuid():
@@ -321,10 +332,24 @@ def _uri(role: str, database: str, socket_dir: Path) -> str:
     return f"postgresql://{role}@/{database}?{query}"
 
 
-def running_dsn(data_dir: Path) -> str | None:
+def dsn_of(data_dir: Path) -> str | None:
     """The URI of the embedded database in `data_dir` if there is one; whether it runs is for the caller to try."""
     run = data_dir / "database" / "run"
     return _uri(ROLE, DATABASE, run.resolve()) if run.exists() else None
+
+
+def erase(data_dir: Path) -> None:
+    """Remove the embedded database of `data_dir` for good, wherever it lies. Raises UnableToStartError while it is used."""
+    link = data_dir / "database"
+    if not link.exists():
+        return
+    home = link.resolve()
+    with _hold_lock(home):
+        if (home / "run").is_symlink():
+            shutil.rmtree((home / "run").readlink(), ignore_errors=True)
+        shutil.rmtree(home)
+    if link.is_symlink():
+        link.unlink()
 
 
 def _tail(path: Path) -> list[str]:
@@ -409,9 +434,6 @@ class EmbeddedPostgres:
             self._wait_for_end(self._server)
             self._server = None
         if self._lock is not None:
-            if self.home.joinpath("run").is_symlink():
-                shutil.rmtree((self.home / "run").readlink(), ignore_errors=True)
-                (self.home / "run").unlink()
             self._lock.close()
             self._lock = None
 

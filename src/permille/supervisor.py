@@ -234,12 +234,13 @@ def _run(
 ) -> None:
     if database is not None:
         database.start(give_up=signals.stopping)
-    dsn = database.dsn if database is not None else config.database_url or ""
+    dsn = config.database_url if database is None else database.dsn
+    assert dsn is not None, "there is either a URL or an embedded database"
     migrate(dsn)
     _await_port(config, signals)
-    for program in () if signals.stopping() else kept:
-        children.append(Child(program, _environment(config, dsn)))
-    log.info("Running: %s", ", ".join(program.name for program in kept))
+    if not signals.stopping():
+        children.extend(Child(program, _environment(config, dsn)) for program in kept)
+        log.info("Running %s and the database", ", ".join(program.name for program in kept))
     _watch(children, database, signals)
 
 
@@ -258,7 +259,7 @@ def up(config: Config, *, kept: Sequence[Program] | None = None) -> int:
         except StartGivenUpError:
             log.info("Stopped while the database was starting")
         except (UnableToStartError, UnableToMigrateError, PortTakenError, psycopg.OperationalError) as error:
-            log.error("Can't start: %s", error)  # noqa: TRY400: the message is for the user, who has no use for a trace
+            log.error("Can't start: %s", error)  # noqa: TRY400 the user has no use for a trace
             return 1
         finally:
             for child in children:

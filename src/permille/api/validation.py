@@ -25,6 +25,7 @@ BIGINT_MAX = 2**63 - 1
 SHORT_TEXT = 255  # codes, external ids, names: they are indexed
 LONG_TEXT = 10_000
 ITEMS_MAX = 1_000
+DAYS_MAX = 9_999  # terms and grace periods
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 TIMEZONES = frozenset(available_timezones())
@@ -216,6 +217,19 @@ def plain_texts(value: Any) -> list[str] | None:
         return None
     fine = all(isinstance(item, str) and len(item) <= SHORT_TEXT and "\0" not in item for item in value)
     return value if fine else None
+
+
+def storable(value: Any, *, depth: int = 8) -> bool:
+    """Whether JSON can be kept as it is: no NUL, no deep nesting, no endless texts or lists."""
+    if isinstance(value, str):
+        return len(value) <= LONG_TEXT and "\0" not in value
+    if isinstance(value, list | dict):
+        if depth == 0 or len(value) > ITEMS_MAX:
+            return False
+        names: Collection[Any] = value if isinstance(value, dict) else ()
+        items = value.values() if isinstance(value, dict) else value
+        return all(storable(item, depth=depth - 1) for item in (*names, *items))
+    return True
 
 
 def parse_uuid(value: Any) -> UUID | None:

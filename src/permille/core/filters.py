@@ -7,12 +7,14 @@ we don't (semantics-metering.md section 4.3, closing recommendation).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 ALL_FILTER_VALUES = "__ALL_FILTER_VALUES__"
 
+Id = Hashable
+"""An identifier of the outside, which core only passes on."""
 Group = tuple[tuple[str, str | None], ...]
 
 
@@ -20,7 +22,7 @@ Group = tuple[tuple[str, str | None], ...]
 class ChargeFilter:
     """A price for the events whose properties are among the values, key by key (all-values expanded)."""
 
-    id: str
+    id: Id
     values: Mapping[str, tuple[str, ...]]
     invoice_display_name: str | None
     properties: Mapping[str, Any]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import (
-    ROUND_DOWN,
     ROUND_HALF_UP,
     Context,
     Decimal,
@@ -20,6 +19,7 @@ from decimal import (
     localcontext,
 )
 from types import MappingProxyType
+from typing import NamedTuple
 
 # Quantities have at most 40 digits on each side of the point (event.py): a sum of 10^12 of them times a
 # price of 27 digits is still exact.
@@ -88,17 +88,35 @@ def round_cents(precise_cents: Decimal) -> int:
         return int(precise_cents.quantize(_WHOLE))
 
 
-def truncated(precise_cents: Decimal) -> int:
-    """Smallest units with a fraction cut off, as in `unit_amount_cents`."""
-    return int(precise_cents.to_integral_value(rounding=ROUND_DOWN))
-
-
 def precise(value: Decimal) -> Decimal:
     """The value as the precise_... columns keep it: 15 decimals, half rounded away from zero."""
-    if value.as_tuple().exponent >= -PRECISE_DIGITS:  # type: ignore[operator] # finite by contract
-        return value
     with exact():
-        return value.quantize(_PRECISE)
+        return _precise(value)
+
+
+def _precise(value: Decimal) -> Decimal:
+    cut = value.quantize(_PRECISE)
+    return value if cut == value else cut
+
+
+class LineAmounts(NamedTuple):
+    """The money of a priced line: whole and precise, of the line and of one unit."""
+
+    amount_cents: int
+    precise_amount_cents: Decimal
+    unit_amount_cents: int
+    precise_unit_amount: Decimal
+
+
+def line_amounts(amount: Decimal, unit_amount: Decimal, per_unit: int) -> LineAmounts:
+    """Both amounts, in major units of `per_unit` smallest ones, as a fee states them. Call under exact().
+
+    The amount is rounded half away from zero; the cents of one unit are cut off, as Lago does. The precise
+    unit amount stays in major units.
+    """
+    cents = amount * per_unit
+    whole_cents = int(cents.quantize(_WHOLE))
+    return LineAmounts(whole_cents, _precise(cents), int(unit_amount * per_unit), _precise(unit_amount))
 
 
 def allocate(total: int, weights: Sequence[Decimal]) -> list[int]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from permille.core.billable_metric import BillableMetric
+from permille.core.filters import ALL_FILTER_VALUES
+from permille.core.pricing import ChargeModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,3 +67,69 @@ class Plan:
     metadata: Mapping[str, Any] | None
     charges: tuple[Charge, ...]
     created_at: datetime
+
+
+def trim_filters(charge: Charge) -> Charge:
+    """The charge without the filter values that its metric does not list any more.
+
+    A key left without values goes, and so does a filter left without keys (semantics-metering.md 2.1).
+    """
+    kept = []
+    for entry in charge.filters:
+        values = {key: _listed(charge.metric, key, listed) for key, listed in entry.values.items()}
+        values = {key: listed for key, listed in values.items() if listed}
+        if values:
+            kept.append(replace(entry, values=values))
+    return replace(charge, filters=tuple(kept))
+
+
+def _listed(metric: BillableMetric, key: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    if key in metric.filters and values == (ALL_FILTER_VALUES,):
+        return values
+    return tuple(value for value in values if value in metric.filters.get(key, ()))
+
+
+_NOT_IN_ADVANCE = ("max_agg", "latest_agg", "weighted_sum_agg")
+_PRORATED_IN_ARREARS = (ChargeModel.STANDARD, ChargeModel.VOLUME, ChargeModel.GRADUATED)
+_PERCENTAGES = (ChargeModel.PERCENTAGE, ChargeModel.GRADUATED_PERCENTAGE)
+
+
+def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
+    """What does not go together in a charge, as (field, code) (semantics-metering.md section 5.1)."""
+    model, in_advance = ChargeModel(charge.charge_model), charge.pay_in_advance
+    aggregation_type = charge.metric.aggregation_type
+    rules = [
+        (
+            in_advance and (model is ChargeModel.VOLUME or aggregation_type in _NOT_IN_ADVANCE),
+            ("pay_in_advance", "invalid_aggregation_type_or_charge_model"),
+        ),
+        (
+            charge.prorated and not _can_be_prorated(charge, model),
+            ("prorated", "invalid_billable_metric_or_charge_model"),
+        ),
+        (
+            (model is ChargeModel.DYNAMIC and aggregation_type != "sum_agg")
+            or (model is ChargeModel.CUSTOM and aggregation_type != "custom_agg"),
+            ("charge_model", "invalid_aggregation_type_or_charge_model"),
+        ),
+        (model in _PERCENTAGES and aggregation_type == "latest_agg", ("properties", "invalid_value")),
+        (
+            not charge.invoiceable and not in_advance,
+            ("invoiceable", "must_be_true_unless_pay_in_advance"),
+        ),
+        (
+            charge.regroup_paid_fees is not None and (charge.invoiceable or not in_advance),
+            ("regroup_paid_fees", "only_compatible_with_pay_in_advance_and_non_invoiceable"),
+        ),
+        (
+            charge.min_amount_cents > 0 and in_advance,
+            ("min_amount_cents", "not_compatible_with_pay_in_advance"),
+        ),
+    ]
+    return [problem for broken, problem in rules if broken]
+
+
+def _can_be_prorated(charge: Charge, model: ChargeModel) -> bool:
+    if not charge.metric.recurring or charge.metric.aggregation_type == "weighted_sum_agg":
+        return False
+    return model is ChargeModel.STANDARD if charge.pay_in_advance else model in _PRORATED_IN_ARREARS

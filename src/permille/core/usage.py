@@ -33,6 +33,7 @@ class AggregationType(StrEnum):
     CUSTOM = "custom_agg"
 
 
+_OF_ALL_EVENTS = (AggregationType.COUNT, AggregationType.UNIQUE_COUNT, AggregationType.CUSTOM)
 _ROUNDING = {"round": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
 _WEIGHTED_SUM_DIGITS = Decimal(1).scaleb(-16)
 
@@ -117,11 +118,9 @@ NO_USAGE = Usage(ZERO, 0, ZERO)
 
 def takes_part(partial: Partial, aggregation_type: AggregationType) -> bool:
     """Whether any of the events counts for the aggregation: those without a number don't for most of them."""
-    match aggregation_type:
-        case AggregationType.COUNT | AggregationType.UNIQUE_COUNT | AggregationType.CUSTOM:
-            return partial.events_count > 0
-        case _:
-            return partial.values_count > 0
+    if aggregation_type in _OF_ALL_EVENTS:
+        return partial.events_count > 0
+    return partial.values_count > 0
 
 
 def aggregate(

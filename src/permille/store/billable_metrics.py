@@ -88,11 +88,6 @@ def add(conn: Connection[Any], metric: BillableMetric) -> bool:
     return cursor.rowcount == 1
 
 
-def lock(conn: Connection[Any], billable_metric_id: UUID) -> None:
-    """One change of a metric at a time, until the transaction ends."""
-    conn.execute("select from billable_metric where id = %s for no key update", [billable_metric_id])
-
-
 def replace(conn: Connection[Any], metric: BillableMetric) -> None:
     """Write every field of an existing metric, its filters too."""
     changes = ", ".join(f"{name} = %({name})s" for name in _NAMES if name != "id")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from permille.ids import new_id
 from permille.store import billing_entities
 
 _COLUMNS = ", ".join(
-    [*(f"c.{field.name}" for field in fields(Customer) if field.name != "billing_entity"), "c.billing_entity_id"]
+    [*(f"c.{column.name}" for column in fields(Customer) if column.name != "billing_entity"), "c.billing_entity_id"]
 )
 _JSON = frozenset({"shipping_address", "billing_configuration", "metadata"})
 
@@ -36,6 +36,7 @@ class CustomerSearch:
     has_customer_type: bool | None = None
     has_tax_identification_number: bool | None = None
     search_term: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def _loaded(conn: Connection[Any], rows: Sequence[dict[str, Any]]) -> list[Customer]:
@@ -105,6 +106,9 @@ def _conditions(organization_id: UUID, search: CustomerSearch) -> tuple[str, lis
         searched = ("name", "firstname", "lastname", "legal_name", "external_id", "email")
         parts.append(f"strpos(lower(concat_ws(' ', {', '.join(f'c.{name}' for name in searched)})), %s) > 0")
         values.append(search.search_term.lower())
+    for key, value in search.metadata.items():
+        parts.append(f"{'' if value else 'not '}c.metadata @> %s")
+        values.append(Jsonb([{"key": key, "value": value} if value else {"key": key}]))
     return " and ".join(parts), values
 
 
@@ -117,14 +121,13 @@ def add(
     *,
     organization_id: UUID,
     external_id: str,
-    billing_entity_id: UUID,
     slug_prefix: str,
     columns: Mapping[str, Any],
     now: datetime,
-) -> UUID | None:
-    """A new customer with the next number of its organization; None when the external id is taken.
+) -> UUID:
+    """A new customer with the next number of its organization. Call it under locks.change_customer.
 
-    The organization's row is locked until the transaction ends, so that numbers have no gap.
+    `columns` has at least billing_entity_id; the names come from code, never from a request. The organization's row is locked until the transaction ends, so that numbers have no gap.
     """
     row = conn.execute(
         "update organization set last_customer_sequential_id = last_customer_sequential_id + 1"
@@ -132,10 +135,10 @@ def add(
         [organization_id],
     ).fetchone()
     assert row is not None, organization_id
+    customer_id = new_id(now)
     inserted: dict[str, Any] = {
-        "id": new_id(now),
+        "id": customer_id,
         "organization_id": organization_id,
-        "billing_entity_id": billing_entity_id,
         "external_id": external_id,
         "sequential_id": row[0],
         "slug": f"{slug_prefix}-{row[0]:03}",
@@ -145,12 +148,8 @@ def add(
     }
     names = ", ".join(inserted)
     places = ", ".join(f"%({name})s" for name in inserted)
-    found = conn.execute(
-        f"insert into customer ({names}) values ({places})"
-        " on conflict (organization_id, external_id) where deleted_at is null do nothing returning id",
-        inserted,
-    ).fetchone()
-    return found[0] if found else None
+    conn.execute(f"insert into customer ({names}) values ({places})", inserted)
+    return customer_id
 
 
 def update(conn: Connection[Any], *, customer_id: UUID, columns: Mapping[str, Any], now: datetime) -> None:

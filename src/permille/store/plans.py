@@ -106,11 +106,6 @@ def is_subscribed(conn: Connection[Any], plan_id: UUID) -> bool:
     return row is not None and row[0]
 
 
-def lock(conn: Connection[Any], plan_id: UUID) -> None:
-    """One change of a plan at a time, until the transaction ends."""
-    conn.execute("select from plan where id = %s for no key update", [plan_id])
-
-
 def add(conn: Connection[Any], plan: Plan) -> bool:
     """The plan with its charges. False when the code is taken."""
     columns = {**_plan_columns(plan), "updated_at": plan.created_at}
@@ -220,12 +215,7 @@ def delete(conn: Connection[Any], *, plan_id: UUID, now: datetime) -> None:
     conn.execute("update plan set deleted_at = %s, updated_at = %s where id = %s", [now, now, plan_id])
 
 
-def codes_priced(plans: Collection[Plan]) -> set[str]:
-    """The codes of the metrics that the plans price."""
-    return {charge.metric.code for plan in plans for charge in plan.charges}
-
-
-def charges_of_metric(conn: Connection[Any], billable_metric_id: UUID) -> list[Plan]:
+def plans_of_metric(conn: Connection[Any], billable_metric_id: UUID) -> list[Plan]:
     """The plans with charges on a metric."""
     rows = conn.execute(
         "select distinct plan_id from charge where billable_metric_id = %s and deleted_at is null",

@@ -62,13 +62,6 @@ def for_update(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Subsc
     return {row.id: row for row in rows}
 
 
-def lock_external_id(conn: Connection[Any], organization_id: UUID, external_id: str) -> None:
-    """One change of an external id's rows at a time, until the transaction ends."""
-    conn.execute(
-        "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"subscription {organization_id} {external_id}"]
-    )
-
-
 def living_of_customer(conn: Connection[Any], customer_id: UUID) -> list[Subscription]:
     """A customer's active and pending rows, oldest first."""
     return _select(

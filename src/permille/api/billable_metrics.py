@@ -1,0 +1,219 @@
+"""Billable metrics: what is measured, and along which dimensions. semantics-metering.md section 2.1."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from permille.api.http import Call
+from permille.api.render import instant
+from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, NOT_SUPPORTED_YET, Fields, plain_texts
+from permille.core.billable_metric import BillableMetric
+from permille.core.plan import trim_filters
+from permille.core.errors import Forbidden, Invalid, NotFound
+from permille.ids import new_id
+from permille.store import billable_metrics, locks, metering, plans, webhooks
+
+AGGREGATION_TYPES = (
+    "count_agg",
+    "sum_agg",
+    "max_agg",
+    "unique_count_agg",
+    "weighted_sum_agg",
+    "latest_agg",
+    "custom_agg",
+)
+NEVER_RECURRING = ("count_agg", "max_agg", "latest_agg")
+ROUNDING_FUNCTIONS = ("round", "ceil", "floor")
+ROUNDING_DIGITS_MAX = 15
+
+
+def create_billable_metric(call: Call) -> dict[str, Any]:
+    """POST /billable_metrics."""
+    fields = Fields(call.root("billable_metric"))
+    locks.change_catalogue(call.conn, call.organization.id)
+    metric = BillableMetric(
+        id=new_id(call.now),
+        organization_id=call.organization.id,
+        name=fields.text("name", mandatory=True) or "",
+        code=fields.text("code", mandatory=True) or "",
+        description=fields.text("description", limit=LONG_TEXT),
+        **_measure(fields),
+        filters=_filters(fields) or {},
+        created_at=call.now,
+        updated_at=call.now,
+    )
+    fields.check()
+    if not billable_metrics.add(call.conn, metric):
+        raise Invalid({"code": ["value_already_exist"]})
+    return _changed(call, metric, "created")
+
+
+def _measure(fields: Fields) -> dict[str, Any]:
+    """The fields that say what is counted and how."""
+    aggregation_type = fields.choice("aggregation_type", AGGREGATION_TYPES, mandatory=True) or ""
+    if aggregation_type == "custom_agg":
+        raise Forbidden("feature_unavailable")
+    counts = aggregation_type == "count_agg"
+    recurring = fields.flag("recurring") or False
+    if recurring and aggregation_type in NEVER_RECURRING:
+        fields.refuse("recurring", "not_compatible_with_aggregation_type")
+    weighted = aggregation_type == "weighted_sum_agg"
+    fields.refuse_unbuilt("expression")
+    return {
+        "aggregation_type": aggregation_type,
+        "field_name": None if counts else fields.text("field_name", mandatory=True),
+        "recurring": recurring,
+        "rounding_function": fields.choice("rounding_function", ROUNDING_FUNCTIONS),
+        "rounding_precision": fields.whole(
+            "rounding_precision", minimum=-ROUNDING_DIGITS_MAX, maximum=ROUNDING_DIGITS_MAX
+        ),
+        "weighted_interval": fields.choice("weighted_interval", ("seconds",), mandatory=True)
+        if weighted
+        else None,
+        "expression": None,
+    }
+
+
+def _filters(fields: Fields) -> dict[str, tuple[str, ...]] | None:
+    """The dimensions, None when the request does not speak of them. The same key twice: the last one wins."""
+    entries = fields.objects("filters")
+    if entries is None:
+        return None
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in entries:
+        key = entry.text("key", mandatory=True)
+        values = plain_texts(entry.given.get("values") or [])
+        if values is None:
+            fields.refuse("values", INVALID)
+        elif not any(values):
+            fields.refuse("values", MANDATORY)
+        elif key:
+            found[key] = tuple(sorted({value for value in values if value}))
+    return {key: found[key] for key in sorted(found)}
+
+
+def list_billable_metrics(call: Call) -> dict[str, Any]:
+    """GET /billable_metrics."""
+    page = call.page()
+    rows, total = billable_metrics.listing(
+        call.conn, call.organization.id, limit=page.per_page, offset=page.offset
+    )
+    return {"billable_metrics": [_with_counts(row) for row in rows], "meta": page.meta(total)}
+
+
+def show_billable_metric(call: Call) -> dict[str, Any]:
+    """GET /billable_metrics/{code}."""
+    return {"billable_metric": render_billable_metric(_metric(call))}
+
+
+def update_billable_metric(call: Call) -> dict[str, Any]:
+    """PUT /billable_metrics/{code}: of a metric that a plan prices, only name, description and filters change."""
+    locks.change_catalogue(call.conn, call.organization.id)
+    before = _metric(call)
+    fields = Fields(call.root("billable_metric"))
+    after = replace(_renamed(fields, before), updated_at=call.now)
+    if not billable_metrics.is_priced(call.conn, before.id):
+        after = _measured_anew(fields, after)
+    fields.check()
+    if after.code != before.code:
+        other = billable_metrics.by_code(call.conn, call.organization.id, after.code)
+        if other is not None:
+            raise Invalid({"code": ["value_already_exist"]})
+    billable_metrics.replace(call.conn, after)
+    if after.filters != before.filters:
+        _trim_charge_filters(call, after)
+    if after.code != before.code:
+        metering.refresh(call.conn, organization_id=call.organization.id, code=before.code)
+    return _changed(call, after, "updated")
+
+
+def _renamed(fields: Fields, metric: BillableMetric) -> BillableMetric:
+    """The changes that are always allowed."""
+    if fields.has("name"):
+        metric = replace(metric, name=fields.text("name", mandatory=True) or "")
+    if fields.has("description"):
+        metric = replace(metric, description=fields.text("description", limit=LONG_TEXT))
+    filters = _filters(fields)
+    return metric if filters is None else replace(metric, filters=filters)
+
+
+def _measured_anew(fields: Fields, metric: BillableMetric) -> BillableMetric:
+    """The changes that are allowed while no plan prices the metric; what is not sent stays."""
+    kept = {
+        name: getattr(metric, name)
+        for name in (
+            "aggregation_type",
+            "field_name",
+            "recurring",
+            "rounding_function",
+            "rounding_precision",
+            "weighted_interval",
+        )
+    }
+    merged = Fields({**kept, **fields.given}, fields.errors)
+    if fields.has("code"):
+        metric = replace(metric, code=fields.text("code", mandatory=True) or "")
+    return replace(metric, **_measure(merged))
+
+
+def _trim_charge_filters(call: Call, metric: BillableMetric) -> None:
+    """Dimension values that are gone go from the charge filters too."""
+    for plan in plans.plans_of_metric(call.conn, metric.id):
+        trimmed = [trim_filters(charge) for charge in plan.charges]
+        plans.save_charges(call.conn, before=plan.charges, after=trimmed, now=call.now)
+
+
+def delete_billable_metric(call: Call) -> dict[str, Any]:
+    """DELETE /billable_metrics/{code}: its charges go at once, its events stay."""
+    locks.change_catalogue(call.conn, call.organization.id)
+    metric = _metric(call)
+    billable_metrics.delete(call.conn, billable_metric_id=metric.id, now=call.now)
+    return _changed(call, metric, "deleted")
+
+
+def _metric(call: Call) -> BillableMetric:
+    found = billable_metrics.by_code(call.conn, call.organization.id, call.path["code"])
+    if found is None:
+        raise NotFound("billable_metric")
+    return found
+
+
+def _changed(call: Call, metric: BillableMetric, what: str) -> dict[str, Any]:
+    """Whatever follows a change: events are kept as the metric now needs them, and the webhook is queued."""
+    metering.refresh(call.conn, organization_id=call.organization.id, code=metric.code)
+    webhooks.enqueue(
+        call.conn,
+        organization_id=call.organization.id,
+        webhook_type=f"billable_metric.{what}",
+        object_type="billable_metric",
+        object_ids=[metric.id],
+        payload=None,
+        now=call.now,
+    )
+    return {"billable_metric": _with_counts(metric)}
+
+
+def render_billable_metric(metric: BillableMetric) -> dict[str, Any]:
+    """The object as GET shows it."""
+    return {
+        "lago_id": str(metric.id),
+        "name": metric.name,
+        "code": metric.code,
+        "description": metric.description,
+        "aggregation_type": metric.aggregation_type,
+        "weighted_interval": metric.weighted_interval,
+        "recurring": metric.recurring,
+        "rounding_function": metric.rounding_function,
+        "rounding_precision": metric.rounding_precision,
+        "created_at": instant(metric.created_at),
+        "field_name": metric.field_name,
+        "expression": metric.expression,
+        "filters": [{"key": key, "values": sorted(values)} for key, values in sorted(metric.filters.items())],
+    }
+
+
+def _with_counts(metric: BillableMetric) -> dict[str, Any]:
+    """With Lago's deprecated counters, which are always 0."""
+    counts = {"active_subscriptions_count": 0, "draft_invoices_count": 0, "plans_count": 0}
+    return {**render_billable_metric(metric), **counts}

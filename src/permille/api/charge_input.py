@@ -1,0 +1,223 @@
+"""Reading charges and their filters out of a request. semantics-metering.md sections 4.1 and 5.1.
+
+Problems gather in the fields that are read; what is returned then is not to be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from permille.api.validation import (
+    INVALID,
+    MANDATORY,
+    NOT_SUPPORTED_YET,
+    Fields,
+    plain_texts,
+    storable,
+)
+from permille.core import pricing
+from permille.core.billable_metric import BillableMetric
+from permille.core.filters import ALL_FILTER_VALUES
+from permille.core.plan import Charge, PlanFilter, incompatibilities
+from permille.core.pricing import ChargeModel
+from permille.ids import new_id
+
+MODELS = tuple(ChargeModel)
+Values = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargesOfPlan:
+    """What the charges of a request are read against."""
+
+    plan_id: UUID
+    existing: Sequence[Charge]
+    metrics: Mapping[UUID, BillableMetric]
+    is_subscribed: bool
+    now: datetime
+
+
+def read_charges(entries: Sequence[Fields], plan: ChargesOfPlan) -> tuple[Charge, ...]:
+    """The whole list of a plan's charges: with the id of an existing one it is changed, else it is new."""
+    known = {charge.id: charge for charge in plan.existing}
+    charges: list[Charge] = []
+    for entry in entries:
+        found = known.pop(entry.uuid("id"), None) if entry.has("id") else None
+        before = found or _new_charge(entry, plan, [*charges, *known.values()])
+        fixed = found is not None and plan.is_subscribed
+        charges.append(read_charge(entry, before, is_subscribed=fixed, now=plan.now))
+    _refuse_equal_codes(entries, charges)
+    return tuple(charges)
+
+
+def _refuse_equal_codes(entries: Sequence[Fields], charges: Sequence[Charge]) -> None:
+    codes = [charge.code for charge in charges]
+    if entries and len(set(codes)) < len(codes):
+        entries[0].refuse("code", "value_already_exist")
+
+
+def _new_charge(entry: Fields, plan: ChargesOfPlan, others: Sequence[Charge]) -> Charge:
+    """A charge with Lago's defaults on the metric that the entry names, which is known to exist."""
+    metric = plan.metrics[entry.uuid("billable_metric_id") or UUID(int=0)]
+    return Charge(
+        id=new_id(plan.now),
+        plan_id=plan.plan_id,
+        parent_id=None,
+        metric=metric,
+        code=next_code(metric.code, {charge.code for charge in others}),
+        invoice_display_name=None,
+        charge_model=entry.choice("charge_model", MODELS, mandatory=True) or "",
+        pay_in_advance=False,
+        prorated=False,
+        invoiceable=True,
+        regroup_paid_fees=None,
+        min_amount_cents=0,
+        accepts_target_wallet=False,
+        properties={},
+        filters=(),
+        created_at=plan.now,
+    )
+
+
+def next_code(metric_code: str, taken: set[str]) -> str:
+    """The metric's code, or `<code>_<n>` with n one more than the highest that is taken, from 2."""
+    if metric_code not in taken:
+        return metric_code
+    prefix = f"{metric_code}_"
+    suffixes = [code.removeprefix(prefix) for code in taken if code.startswith(prefix)]
+    numbers = [int(suffix) for suffix in suffixes if suffix.isascii() and suffix.isdigit()]
+    return f"{prefix}{max([1, *numbers]) + 1}"
+
+
+def read_charge(entry: Fields, before: Charge, *, is_subscribed: bool, now: datetime) -> Charge:
+    """The charge as the entry wants it; of a plan with subscriptions, only prices and names change."""
+    charge = before if is_subscribed else _restructured(entry, before)
+    if entry.has("invoice_display_name"):
+        charge = replace(charge, invoice_display_name=entry.text("invoice_display_name"))
+    entry.refuse_unbuilt("tax_codes", "applied_pricing_unit", "accepts_target_wallet")
+    if charge.charge_model not in MODELS:
+        return charge
+    charge = replace(charge, properties=_properties(entry, before, charge))
+    filters = _filters(entry, charge, now)
+    if filters is not None:
+        charge = replace(charge, filters=filters)
+    for field, code in incompatibilities(charge):
+        entry.refuse(field, code)
+    return charge
+
+
+def _restructured(entry: Fields, charge: Charge) -> Charge:
+    """The changes that are allowed while nobody is subscribed."""
+    if entry.has("charge_model"):
+        charge = replace(charge, charge_model=entry.choice("charge_model", MODELS, mandatory=True) or "")
+    if entry.given.get("code") is not None:
+        charge = replace(charge, code=entry.text("code", mandatory=True) or "")
+    for name in ("pay_in_advance", "prorated", "invoiceable"):
+        flag = entry.flag(name)
+        if flag is not None:
+            charge = replace(charge, **{name: flag})
+    if entry.has("regroup_paid_fees"):
+        charge = replace(charge, regroup_paid_fees=entry.choice("regroup_paid_fees", ("invoice",)))
+    if (least := entry.whole("min_amount_cents", minimum=0)) is not None:
+        charge = replace(charge, min_amount_cents=least)
+    _refuse_unbuilt(entry, charge)
+    return charge
+
+
+def _refuse_unbuilt(entry: Fields, charge: Charge) -> None:
+    """The billing run does not do these yet; an incompatibility is told instead where there is one."""
+    broken = {field for field, _ in incompatibilities(charge)} if charge.charge_model in MODELS else set()
+    asked = {
+        "pay_in_advance": charge.pay_in_advance,
+        "prorated": charge.prorated,
+        "invoiceable": not charge.invoiceable,
+        "min_amount_cents": charge.min_amount_cents > 0,
+    }
+    for field, wanted in asked.items():
+        if wanted and field not in broken:
+            entry.refuse(field, NOT_SUPPORTED_YET)
+
+
+def _properties(entry: Fields, before: Charge, charge: Charge) -> Mapping[str, Any]:
+    """What is sent, cleaned; nothing sent keeps what there is, and gives the defaults to a new model."""
+    model = ChargeModel(charge.charge_model)
+    if not entry.given.get("properties"):
+        keeps = before.charge_model == charge.charge_model and before.properties and not entry.has("properties")
+        return before.properties if keeps else pricing.defaults(model)
+    return _checked(entry, model)
+
+
+def _checked(entry: Fields, model: ChargeModel) -> dict[str, Any]:
+    properties = entry.given.get("properties") or {}
+    if not isinstance(properties, dict) or not storable(properties):
+        entry.refuse("properties", INVALID)
+        return {}
+    cleaned = pricing.clean(model, properties)
+    for code in pricing.validate(model, cleaned):
+        entry.refuse("properties", code)
+    return cleaned
+
+
+def _filters(entry: Fields, charge: Charge, now: datetime) -> tuple[PlanFilter, ...] | None:
+    """The whole list of a charge's filters, None when the entry does not speak of them.
+
+    A filter with the values of an existing one is that one, changed; the same values twice: the last wins.
+    """
+    entries = entry.objects("filters")
+    if entries is None:
+        return None
+    known = {filter_key(existing.values): existing for existing in charge.filters}
+    found: dict[Any, PlanFilter] = {}
+    for given in entries:
+        fresh = read_filter(given, charge, now=now)
+        existing = known.get(filter_key(fresh.values))
+        found[filter_key(fresh.values)] = replace(fresh, id=existing.id) if existing else fresh
+    return tuple(found.values())
+
+
+def filter_key(values: Values) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What makes two filters the same, whatever the order of their keys and values."""
+    return tuple(sorted((key, tuple(sorted(listed))) for key, listed in values.items()))
+
+
+def read_filter(entry: Fields, charge: Charge, *, now: datetime) -> PlanFilter:
+    """A new filter of the charge."""
+    return PlanFilter(
+        id=new_id(now),
+        invoice_display_name=entry.text("invoice_display_name"),
+        values=_values(entry, charge.metric),
+        properties=filter_properties(entry, charge),
+    )
+
+
+def filter_properties(entry: Fields, charge: Charge) -> dict[str, Any]:
+    """The prices of a filter: a whole set of the model's; presentation keys are the charge's alone."""
+    properties = _checked(entry, ChargeModel(charge.charge_model))
+    return {key: value for key, value in properties.items() if key != "presentation_group_keys"}
+
+
+def _values(entry: Fields, metric: BillableMetric) -> dict[str, tuple[str, ...]]:
+    values = entry.given.get("values")
+    if not values:
+        entry.refuse("values", MANDATORY)
+        return {}
+    if not isinstance(values, dict):
+        entry.refuse("values", INVALID)
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    for key, listed in values.items():
+        texts = plain_texts(listed)
+        if key not in metric.filters:
+            entry.refuse("billable_metric_filter", "relation_must_exist")
+            entry.refuse("values", INVALID)
+        elif texts == []:
+            entry.refuse("values", MANDATORY)
+        elif texts is None or not (texts == [ALL_FILTER_VALUES] or set(texts) <= set(metric.filters[key])):
+            entry.refuse("values", INVALID)
+        else:
+            found[key] = tuple(dict.fromkeys(texts))
+    return found

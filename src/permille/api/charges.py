@@ -1,0 +1,163 @@
+"""A plan's charges and their filters, one by one. semantics-metering.md sections 4.1 and 5.1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from permille.api.charge_input import (
+    ChargesOfPlan,
+    filter_key,
+    filter_properties,
+    read_charge,
+    read_charges,
+    read_filter,
+)
+from permille.api.http import Call
+from permille.api.plans import meter, plan_of, render_charge, render_filter
+from permille.api.validation import Fields, parse_uuid
+from permille.core.errors import Invalid, NotFound
+from permille.core.plan import Charge, Plan, PlanFilter
+from permille.store import billable_metrics, locks, plans
+
+
+def list_charges(call: Call) -> dict[str, Any]:
+    """GET /plans/{code}/charges, newest first."""
+    charges = sorted(plan_of(call).charges, key=lambda charge: charge.created_at, reverse=True)
+    page = call.page()
+    shown = charges[page.offset : page.offset + page.per_page]
+    return {"charges": [render_charge(charge) for charge in shown], "meta": page.meta(len(charges))}
+
+
+def show_charge(call: Call) -> dict[str, Any]:
+    """GET /plans/{code}/charges/{charge_code}."""
+    return {"charge": render_charge(_charge(call, plan_of(call)))}
+
+
+def create_charge(call: Call) -> dict[str, Any]:
+    """POST /plans/{code}/charges. Unlike in a plan's list, the charge's code is mandatory."""
+    plan = _plan_to_change(call)
+    entry = Fields(call.root("charge"))
+    metric_id = entry.uuid("billable_metric_id")
+    metrics = billable_metrics.by_ids(call.conn, call.organization.id, [metric_id] if metric_id else [])
+    if not metrics:
+        raise NotFound("billable_metric")
+    entry.text("code", mandatory=True)
+    kept = [Fields({"id": str(charge.id)}, entry.errors) for charge in plan.charges]
+    fresh = Fields({name: value for name, value in entry.given.items() if name != "id"}, entry.errors)
+    context = ChargesOfPlan(
+        plan_id=plan.id, existing=plan.charges, metrics=metrics, is_subscribed=True, now=call.now
+    )
+    charges = read_charges([*kept, fresh], context)
+    entry.check()
+    _save(call, plan, charges)
+    return {"charge": render_charge(charges[-1])}
+
+
+def update_charge(call: Call) -> dict[str, Any]:
+    """PUT /plans/{code}/charges/{charge_code}."""
+    plan = _plan_to_change(call)
+    before = _charge(call, plan)
+    entry = Fields(call.root("charge"))
+    is_subscribed = plans.is_subscribed(call.conn, plan.id)
+    after = read_charge(entry, before, is_subscribed=is_subscribed, now=call.now)
+    entry.check()
+    if any(charge.code == after.code for charge in plan.charges if charge.id != after.id):
+        raise Invalid({"code": ["value_already_exist"]})
+    _save_one(call, plan, after)
+    return {"charge": render_charge(after)}
+
+
+def delete_charge(call: Call) -> dict[str, Any]:
+    """DELETE /plans/{code}/charges/{charge_code}: its usage is not billed any more."""
+    plan = _plan_to_change(call)
+    gone = _charge(call, plan)
+    _save(call, plan, [charge for charge in plan.charges if charge.id != gone.id])
+    return {"charge": render_charge(gone)}
+
+
+def list_filters(call: Call) -> dict[str, Any]:
+    """GET /plans/{code}/charges/{charge_code}/filters."""
+    charge = _charge(call, plan_of(call))
+    page = call.page()
+    shown = charge.filters[page.offset : page.offset + page.per_page]
+    return {
+        "filters": [render_filter(charge, entry) for entry in shown],
+        "meta": page.meta(len(charge.filters)),
+    }
+
+
+def show_filter(call: Call) -> dict[str, Any]:
+    """GET /plans/{code}/charges/{charge_code}/filters/{filter_id}."""
+    charge = _charge(call, plan_of(call))
+    return {"filter": render_filter(charge, _filter(call, charge))}
+
+
+def create_filter(call: Call) -> dict[str, Any]:
+    """POST /plans/{code}/charges/{charge_code}/filters."""
+    plan = _plan_to_change(call)
+    charge = _charge(call, plan)
+    entry = Fields(call.root("filter"))
+    fresh = read_filter(entry, charge, now=call.now)
+    entry.check()
+    if any(filter_key(known.values) == filter_key(fresh.values) for known in charge.filters):
+        raise Invalid({"values": ["value_already_exist"]})
+    _save_one(call, plan, replace(charge, filters=(*charge.filters, fresh)))
+    return {"filter": render_filter(charge, fresh)}
+
+
+def update_filter(call: Call) -> dict[str, Any]:
+    """PUT .../filters/{filter_id}: its name and its prices; its values never change."""
+    plan = _plan_to_change(call)
+    charge = _charge(call, plan)
+    before = _filter(call, charge)
+    entry = Fields(call.root("filter"))
+    after = before
+    if entry.has("invoice_display_name"):
+        after = replace(after, invoice_display_name=entry.text("invoice_display_name"))
+    if entry.has("properties"):
+        after = replace(after, properties=filter_properties(entry, charge))
+    entry.check()
+    filters = tuple(after if known.id == after.id else known for known in charge.filters)
+    _save_one(call, plan, replace(charge, filters=filters))
+    return {"filter": render_filter(charge, after)}
+
+
+def delete_filter(call: Call) -> dict[str, Any]:
+    """DELETE .../filters/{filter_id}: its usage gets the price of the next filter that matches, or the charge's."""
+    plan = _plan_to_change(call)
+    charge = _charge(call, plan)
+    gone = _filter(call, charge)
+    filters = tuple(known for known in charge.filters if known.id != gone.id)
+    _save_one(call, plan, replace(charge, filters=filters))
+    return {"filter": render_filter(charge, gone)}
+
+
+def _plan_to_change(call: Call) -> Plan:
+    locks.change_catalogue(call.conn, call.organization.id)
+    return plan_of(call)
+
+
+def _charge(call: Call, plan: Plan) -> Charge:
+    for charge in plan.charges:
+        if charge.code == call.path["charge_code"]:
+            return charge
+    raise NotFound("charge")
+
+
+def _filter(call: Call, charge: Charge) -> PlanFilter:
+    filter_id = parse_uuid(call.path["filter_id"])
+    for entry in charge.filters:
+        if entry.id == filter_id:
+            return entry
+    raise NotFound("charge_filter")
+
+
+def _save_one(call: Call, plan: Plan, changed: Charge) -> None:
+    _save(call, plan, [changed if charge.id == changed.id else charge for charge in plan.charges])
+
+
+def _save(call: Call, plan: Plan, charges: Sequence[Charge]) -> None:
+    plans.save_charges(call.conn, before=plan.charges, after=charges, now=call.now)
+    meter(call, [*plan.charges, *charges])

@@ -1,0 +1,280 @@
+"""Customers: who pays. semantics-billing.md sections 1 and 11.4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from permille.api.http import Call
+from permille.api.render import instant
+from permille.api.validation import (
+    DAYS_MAX,
+    LONG_TEXT,
+    TOO_LONG,
+    Fields,
+    query_flag,
+    query_texts,
+)
+from permille.billing import subscriptions as lifecycle
+from permille.core.customer import BillingEntity, Customer
+from permille.core.errors import NotFound
+from permille.ids import new_id
+from permille.store import billing_entities, customers, locks, subscriptions, webhooks
+from permille.store.customers import CustomerSearch
+
+NAMES = (
+    "name",
+    "firstname",
+    "lastname",
+    "legal_name",
+    "legal_number",
+    "tax_identification_number",
+    "phone",
+    "address_line1",
+    "address_line2",
+    "city",
+    "zipcode",
+    "state",
+    "external_salesforce_id",
+)
+LONG_NAMES = ("email", "url", "logo_url")
+ADDRESS = ("address_line1", "address_line2", "city", "zipcode", "state")
+CHOICES = {
+    "subscription_invoice_issuing_date_anchor": ("current_period_end", "next_period_start"),
+    "subscription_invoice_issuing_date_adjustment": ("keep_anchor", "align_with_finalization_date"),
+}
+ZERO_AMOUNT = ("inherit", "skip", "finalize")
+METADATA_MAX = 5
+METADATA_KEY_MAX = 20
+METADATA_VALUE_MAX = 100
+UNBUILT = ("tax_codes", "integration_customers", "invoice_custom_section_codes")
+
+
+def upsert_customer(call: Call) -> dict[str, Any]:
+    """POST /customers: makes the customer, or changes what is sent of the one with that external id."""
+    fields = Fields(call.root("customer"))
+    external_id = (fields.text("external_id", mandatory=True) or "").strip()
+    locks.change_customer(call.conn, call.organization.id, external_id)
+    before = customers.by_external_id(call.conn, call.organization.id, external_id)
+    columns = _columns(call, fields, before)
+    fields.check()
+    entity = _entity(call, fields)
+    if entity is not None:
+        columns["billing_entity_id"] = entity.id
+    if before is None:
+        return {"customer": render_customer(add_customer(call, external_id, columns))}
+    customers.update(call.conn, customer_id=before.id, columns=columns, now=call.now)
+    after = customers.by_ids(call.conn, [before.id])[before.id]
+    if after.applicable_timezone != before.applicable_timezone:
+        living = subscriptions.living_of_customer(call.conn, after.id)
+        lifecycle.reschedule(call.conn, living, now=call.now)
+    _tell(call, "customer.updated", after)
+    return {"customer": render_customer(after)}
+
+
+def add_customer(call: Call, external_id: str, columns: Mapping[str, Any]) -> Customer:
+    """A new customer, of the default billing entity unless the columns say otherwise."""
+    default = billing_entities.default(call.conn, call.organization.id)
+    customer_id = customers.add(
+        call.conn,
+        organization_id=call.organization.id,
+        external_id=external_id,
+        slug_prefix=default.document_number_prefix,
+        columns={"billing_entity_id": default.id, **columns},
+        now=call.now,
+    )
+    made = customers.by_ids(call.conn, [customer_id])[customer_id]
+    _tell(call, "customer.created", made)
+    return made
+
+
+def _columns(call: Call, fields: Fields, before: Customer | None) -> dict[str, Any]:
+    """The columns that the request sets, by name."""
+    fields.refuse_unbuilt(*UNBUILT)
+    readers = {
+        **{name: (fields.text, {}) for name in NAMES},
+        **{name: (fields.text, {"limit": LONG_TEXT}) for name in LONG_NAMES},
+        "country": (fields.country, {}),
+        "currency": (fields.currency, {}),
+        "timezone": (fields.timezone, {}),
+        "customer_type": (fields.choice, {"allowed": ("company", "individual")}),
+        "net_payment_term": (fields.whole, {"minimum": 0, "maximum": DAYS_MAX}),
+    }
+    columns = {name: read(name, **how) for name, (read, how) in readers.items() if fields.has(name)}
+    if fields.choice("account_type", ("customer", "partner")) == "partner":
+        fields.refuse_unbuilt("account_type")
+    zero = fields.choice("finalize_zero_amount_invoice", ZERO_AMOUNT, code="invalid_value")
+    if zero is not None:
+        columns["finalize_zero_amount_invoice"] = zero
+    if (skips := fields.flag("skip_invoice_custom_sections")) is not None:
+        columns["skip_invoice_custom_sections"] = skips
+    if (address := fields.nested("shipping_address")) is not None:
+        kept = before.shipping_address if before else {}
+        columns["shipping_address"] = {**kept, **_address(address)}
+    billing = _billing_configuration(fields)
+    if billing:
+        columns["billing_configuration"] = {**(before.billing_configuration if before else {}), **billing}
+    if (entries := fields.objects("metadata")) is not None:
+        columns["metadata"] = _metadata(fields, entries, before, call)
+    return columns
+
+
+def _address(fields: Fields) -> dict[str, Any]:
+    found = {name: fields.text(name) for name in ADDRESS if fields.has(name)}
+    return {**found, "country": fields.country("country")} if fields.has("country") else found
+
+
+def _billing_configuration(fields: Fields) -> dict[str, Any]:
+    """What is sent of it; the grace period may also stand beside the customer's own fields."""
+    given = fields.nested("billing_configuration") or Fields({}, fields.errors)
+    given.refuse_unbuilt("payment_provider", "provider_customer_id")
+    found: dict[str, Any] = {
+        name: given.choice(name, allowed) for name, allowed in CHOICES.items() if given.has(name)
+    }
+    if given.has("document_locale"):
+        found["document_locale"] = given.text("document_locale")
+    for source in (fields, given):
+        if source.has("invoice_grace_period"):
+            found["invoice_grace_period"] = source.whole("invoice_grace_period", minimum=0, maximum=DAYS_MAX)
+    return found
+
+
+def _metadata(
+    fields: Fields, entries: Sequence[Fields], before: Customer | None, call: Call
+) -> list[dict[str, Any]]:
+    """The whole list: an entry with the id, or else the key, of an existing one is that one, changed."""
+    if len(entries) > METADATA_MAX:
+        fields.refuse("metadata", "invalid_count")
+        return []
+    known = list(before.metadata) if before else []
+    found = []
+    for entry in entries:
+        key, value = entry.text("key", mandatory=True), entry.text("value", mandatory=True)
+        if key and value and (len(key) > METADATA_KEY_MAX or len(value) > METADATA_VALUE_MAX):
+            fields.refuse("metadata", TOO_LONG)
+        wanted = str(entry.uuid("id"))
+        same = next((old for old in known if wanted == old["lago_id"] or key == old["key"]), None)
+        found.append(
+            {
+                "lago_id": same["lago_id"] if same else str(new_id(call.now)),
+                "key": key,
+                "value": value,
+                "display_in_invoice": entry.flag("display_in_invoice") or False,
+                "created_at": same["created_at"] if same else instant(call.now),
+            }
+        )
+    return found
+
+
+def _entity(call: Call, fields: Fields) -> BillingEntity | None:
+    """The billing entity that the request names. Raises NotFound when there is none with that code."""
+    code = fields.text("billing_entity_code")
+    fields.check()
+    if not code:
+        return None
+    found = billing_entities.by_code(call.conn, call.organization.id, code)
+    if found is None:
+        raise NotFound("billing_entity")
+    return found
+
+
+def list_customers(call: Call) -> dict[str, Any]:
+    """GET /customers."""
+    query = call.query
+    search = CustomerSearch(
+        account_types=query_texts(query, "account_type"),
+        billing_entity_codes=query_texts(query, "billing_entity_codes"),
+        countries=query_texts(query, "countries"),
+        currencies=query_texts(query, "currencies"),
+        states=query_texts(query, "states"),
+        zipcodes=query_texts(query, "zipcodes"),
+        customer_type=query.get("customer_type") or None,
+        has_customer_type=query_flag(query, "has_customer_type"),
+        has_tax_identification_number=query_flag(query, "has_tax_identification_number"),
+        search_term=query.get("search_term"),
+        metadata={
+            name.removeprefix("metadata[").removesuffix("]"): value
+            for name, value in query.items()
+            if name.startswith("metadata[") and name.endswith("]")
+        },
+    )
+    page = call.page()
+    rows, total = customers.listing(
+        call.conn, call.organization.id, search, limit=page.per_page, offset=page.offset
+    )
+    return {"customers": [render_customer(row) for row in rows], "meta": page.meta(total)}
+
+
+def show_customer(call: Call) -> dict[str, Any]:
+    """GET /customers/{external_id}."""
+    return {"customer": render_customer(customer_of(call))}
+
+
+def delete_customer(call: Call) -> dict[str, Any]:
+    """DELETE /customers/{external_id}: its subscriptions end now, and are billed; its invoices stay."""
+    customer = customer_of(call)
+    lifecycle.end_all(call.conn, subscriptions.living_of_customer(call.conn, customer.id), now=call.now)
+    customers.delete(call.conn, customer_id=customer.id, now=call.now)
+    return {"customer": render_customer(customer)}
+
+
+def customer_of(call: Call) -> Customer:
+    """The customer that the path names. Raises NotFound."""
+    found = customers.by_external_id(call.conn, call.organization.id, call.path["external_id"])
+    if found is None:
+        raise NotFound("customer")
+    return found
+
+
+def _tell(call: Call, webhook_type: str, customer: Customer) -> None:
+    webhooks.enqueue(
+        call.conn,
+        organization_id=customer.organization_id,
+        webhook_type=webhook_type,
+        object_type="customer",
+        object_ids=[customer.id],
+        payload=None,
+        now=call.now,
+    )
+
+
+SAME_NAME = (
+    "external_id",
+    "account_type",
+    *NAMES,
+    *LONG_NAMES,
+    "customer_type",
+    "sequential_id",
+    "slug",
+    "country",
+    "currency",
+    "timezone",
+    "applicable_timezone",
+    "net_payment_term",
+    "finalize_zero_amount_invoice",
+    "skip_invoice_custom_sections",
+)
+BILLING_CONFIGURATION = (
+    "invoice_grace_period",
+    "payment_provider",
+    "payment_provider_code",
+    "document_locale",
+    *CHOICES,
+)
+
+
+def render_customer(customer: Customer) -> dict[str, Any]:
+    configuration, address = customer.billing_configuration, customer.shipping_address
+    return {
+        "lago_id": str(customer.id),
+        "billing_entity_code": customer.billing_entity.code,
+        **{name: getattr(customer, name) for name in SAME_NAME},
+        "created_at": instant(customer.created_at),
+        "updated_at": instant(customer.updated_at),
+        "billing_configuration": {name: configuration.get(name) for name in BILLING_CONFIGURATION},
+        "shipping_address": {name: address.get(name) for name in (*ADDRESS, "country")},
+        "metadata": list(customer.metadata),
+        "taxes": [],
+        "integration_customers": [],
+        "applicable_invoice_custom_sections": [],
+    }

@@ -1,0 +1,301 @@
+"""Plans: a subscription fee per interval, and charges. semantics-billing.md section 2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from permille.api.charge_input import ChargesOfPlan, read_charges
+from permille.api.http import Call
+from permille.api.render import instant
+from permille.api.validation import INVALID, LONG_TEXT, OUT_OF_RANGE, SHORT_TEXT, Fields, storable
+from permille.billing import subscriptions as lifecycle
+from permille.core.errors import Invalid, NotFound
+from permille.core.money import decimal_text
+from permille.core.period import Interval
+from permille.core.plan import Charge, Plan, PlanFilter
+from permille.ids import new_id
+from permille.store import billable_metrics, locks, metering, plans, subscriptions, webhooks
+
+INTERVALS = tuple(Interval)
+MONTHLY_CHARGES = (Interval.YEARLY, Interval.SEMIANNUAL)
+TRIAL_DAYS_MAX = 36_500
+METADATA_MAX = 50
+UNBUILT = ("tax_codes", "fixed_charges", "usage_thresholds", "minimum_commitment", "entitlements")
+
+
+def create_plan(call: Call) -> dict[str, Any]:
+    """POST /plans."""
+    fields = Fields(call.root("plan"))
+    locks.change_catalogue(call.conn, call.organization.id)
+    blank = _blank(call)
+    read = {**_always_editable(fields, blank), **_structure(fields, blank)}
+    plan = replace(blank, **read)
+    plan = replace(plan, charges=_charges(call, fields, plan, is_subscribed=False))
+    fields.check()
+    if not plans.add(call.conn, plan):
+        raise Invalid({"code": ["value_already_exist"]})
+    return _changed(call, before=blank, after=plan, what="created")
+
+
+def _blank(call: Call) -> Plan:
+    """What a new plan is read over: mandatory fields are missing from it."""
+    return Plan(
+        id=new_id(call.now),
+        organization_id=call.organization.id,
+        parent_id=None,
+        code="",
+        name="",
+        invoice_display_name=None,
+        description=None,
+        interval="",
+        amount_cents=-1,
+        amount_currency="",
+        pay_in_advance=False,
+        trial_period=None,
+        bill_charges_monthly=None,
+        bill_fixed_charges_monthly=None,
+        metadata=None,
+        charges=(),
+        created_at=call.now,
+    )
+
+
+def _always_editable(fields: Fields, plan: Plan) -> dict[str, Any]:
+    """The fields that may change at any time; what is not sent stays, and what was never set is due."""
+    fields.refuse_unbuilt(*UNBUILT)
+    read: dict[str, Any] = {}
+    if fields.has("name") or not plan.name:
+        read["name"] = fields.text("name", mandatory=True) or ""
+    if fields.has("amount_cents") or plan.amount_cents < 0:
+        if fields.given.get("amount_cents") is None:
+            fields.refuse("amount_cents", INVALID)
+        read["amount_cents"] = fields.whole("amount_cents", minimum=0) or 0
+    if fields.has("invoice_display_name"):
+        read["invoice_display_name"] = fields.text("invoice_display_name")
+    if fields.has("description"):
+        read["description"] = fields.text("description", limit=LONG_TEXT)
+    if fields.has("metadata"):
+        read["metadata"] = _metadata(fields)
+    return read
+
+
+def _metadata(fields: Fields) -> Mapping[str, Any] | None:
+    """A flat object of texts."""
+    value = fields.given["metadata"]
+    if not value:
+        return None
+    if not isinstance(value, dict) or not storable(value, depth=1):
+        fields.refuse("metadata", INVALID)
+        return None
+    fine = all(
+        len(key) <= SHORT_TEXT and (text is None or (isinstance(text, str) and len(text) <= SHORT_TEXT))
+        for key, text in value.items()
+    )
+    if not fine or len(value) > METADATA_MAX:
+        fields.refuse("metadata", OUT_OF_RANGE if fine else INVALID)
+        return None
+    return value
+
+
+def _structure(fields: Fields, plan: Plan) -> dict[str, Any]:
+    """The fields that are fixed as soon as somebody has subscribed."""
+    read: dict[str, Any] = {}
+    if fields.has("code") or not plan.code:
+        read["code"] = fields.text("code", mandatory=True) or ""
+    if fields.has("interval") or not plan.interval:
+        read["interval"] = fields.choice("interval", INTERVALS, mandatory=True) or ""
+    if fields.has("amount_currency") or not plan.amount_currency:
+        read["amount_currency"] = fields.currency("amount_currency", mandatory=True) or ""
+    if (in_advance := fields.flag("pay_in_advance")) is not None:
+        read["pay_in_advance"] = in_advance
+    if fields.has("trial_period"):
+        read["trial_period"] = fields.decimal("trial_period", minimum=0, maximum=TRIAL_DAYS_MAX)
+    splits = read.get("interval", plan.interval) in MONTHLY_CHARGES
+    for name in ("bill_charges_monthly", "bill_fixed_charges_monthly"):
+        wanted = fields.flag(name) if fields.has(name) else getattr(plan, name)
+        read[name] = bool(wanted) if splits else None
+    return read
+
+
+def _charges(call: Call, fields: Fields, plan: Plan, *, is_subscribed: bool) -> tuple[Charge, ...]:
+    """The plan's charges after the request. Raises NotFound for a metric that there is not."""
+    entries = fields.objects("charges")
+    if entries is None:
+        return plan.charges
+    known = {charge.id for charge in plan.charges}
+    fresh = [entry for entry in entries if entry.uuid("id") not in known]
+    wanted = {entry.uuid("billable_metric_id") for entry in fresh}
+    metrics = billable_metrics.by_ids(call.conn, call.organization.id, {one for one in wanted if one})
+    if wanted - metrics.keys():
+        raise NotFound("billable_metrics")
+    context = ChargesOfPlan(
+        plan_id=plan.id,
+        existing=plan.charges,
+        metrics=metrics,
+        is_subscribed=is_subscribed,
+        now=call.now,
+    )
+    return read_charges(entries, context)
+
+
+def list_plans(call: Call) -> dict[str, Any]:
+    """GET /plans."""
+    page = call.page()
+    rows, total = plans.listing(call.conn, call.organization.id, limit=page.per_page, offset=page.offset)
+    return {"plans": [render_plan(row) for row in rows], "meta": page.meta(total)}
+
+
+def show_plan(call: Call) -> dict[str, Any]:
+    """GET /plans/{code}."""
+    return {"plan": render_plan(plan_of(call))}
+
+
+def update_plan(call: Call) -> dict[str, Any]:
+    """PUT /plans/{code}. The structure of a plan with subscriptions stays as it is, without an error."""
+    locks.change_catalogue(call.conn, call.organization.id)
+    before = plan_of(call)
+    fields = Fields(call.root("plan"))
+    is_subscribed = plans.is_subscribed(call.conn, before.id)
+    read = _always_editable(fields, before)
+    if not is_subscribed:
+        read |= _structure(fields, before)
+    after = replace(before, **read)
+    after = replace(after, charges=_charges(call, fields, after, is_subscribed=is_subscribed))
+    fields.check()
+    if plans.code_is_taken(call.conn, after):
+        raise Invalid({"code": ["value_already_exist"]})
+    plans.replace(call.conn, before=before, after=after, now=call.now)
+    return _changed(call, before=before, after=after, what="updated")
+
+
+def delete_plan(call: Call) -> dict[str, Any]:
+    """DELETE /plans/{code}: its subscriptions end now, and are billed."""
+    locks.change_catalogue(call.conn, call.organization.id)
+    plan = plan_of(call)
+    lifecycle.end_all(call.conn, subscriptions.living_of_plan(call.conn, plan.id), now=call.now)
+    plans.delete(call.conn, plan_id=plan.id, now=call.now)
+    answer = _changed(call, before=plan, after=plan, what="deleted")
+    return {"plan": {**answer["plan"], "pending_deletion": True}}
+
+
+def plan_of(call: Call) -> Plan:
+    """The plan that the path names. Raises NotFound."""
+    found = plans.plan_by_code(call.conn, call.organization.id, call.path["code"])
+    if found is None:
+        raise NotFound("plan")
+    return found
+
+
+def _changed(call: Call, *, before: Plan, after: Plan, what: str) -> dict[str, Any]:
+    meter(call, [*before.charges, *after.charges])
+    webhooks.enqueue(
+        call.conn,
+        organization_id=call.organization.id,
+        webhook_type=f"plan.{what}",
+        object_type="plan",
+        object_ids=[after.id],
+        payload=None,
+        now=call.now,
+    )
+    return {"plan": render_plan(after)}
+
+
+def meter(call: Call, charges: Sequence[Charge]) -> None:
+    """Events are kept as the charges' grouping keys now need them."""
+    for code in sorted({charge.metric.code for charge in charges}):
+        metering.refresh(call.conn, organization_id=call.organization.id, code=code)
+
+
+def render_plan(plan: Plan) -> dict[str, Any]:
+    """The object with its charges. `minimum_commitment` and `metadata` are absent when there is none, as in Lago."""
+    rendered = {
+        "lago_id": str(plan.id),
+        "name": plan.name,
+        "invoice_display_name": plan.invoice_display_name,
+        "created_at": instant(plan.created_at),
+        "code": plan.code,
+        "interval": plan.interval,
+        "description": plan.description,
+        "amount_cents": plan.amount_cents,
+        "amount_currency": plan.amount_currency,
+        "trial_period": None if plan.trial_period is None else msgspec.Raw(decimal_text(plan.trial_period)),
+        "pay_in_advance": plan.pay_in_advance,
+        "bill_charges_monthly": plan.bill_charges_monthly,
+        "bill_fixed_charges_monthly": plan.bill_fixed_charges_monthly,
+        "customers_count": 0,
+        "active_subscriptions_count": 0,
+        "draft_invoices_count": 0,
+        "parent_id": _id(plan.parent_id),
+        "pending_deletion": False,
+        "charges": [render_charge(charge) for charge in plan.charges],
+        "fixed_charges": [],
+        "entitlements": [],
+        "usage_thresholds": [],
+        "applicable_usage_thresholds": [],
+        "taxes": [],
+    }
+    return rendered if plan.metadata is None else {**rendered, "metadata": plan.metadata}
+
+
+def render_charge(charge: Charge) -> dict[str, Any]:
+    return {
+        "lago_id": str(charge.id),
+        "lago_billable_metric_id": str(charge.metric.id),
+        "code": charge.code,
+        "invoice_display_name": charge.invoice_display_name,
+        "billable_metric_code": charge.metric.code,
+        "created_at": instant(charge.created_at),
+        "charge_model": charge.charge_model,
+        "invoiceable": charge.invoiceable,
+        "regroup_paid_fees": charge.regroup_paid_fees,
+        "pay_in_advance": charge.pay_in_advance,
+        "prorated": charge.prorated,
+        "min_amount_cents": charge.min_amount_cents,
+        "accepts_target_wallet": charge.accepts_target_wallet,
+        "properties": render_properties(charge.properties),
+        "applied_pricing_unit": None,
+        "lago_parent_id": _id(charge.parent_id),
+        "filters": [render_filter(charge, entry) for entry in charge.filters],
+        "taxes": [],
+    }
+
+
+def render_filter(charge: Charge, entry: PlanFilter) -> dict[str, Any]:
+    return {
+        "lago_id": str(entry.id),
+        "charge_code": charge.code,
+        "invoice_display_name": entry.invoice_display_name,
+        "properties": render_properties(entry.properties),
+        "values": {key: list(values) for key, values in entry.values.items()},
+    }
+
+
+def render_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """As stored, numbers as numbers; the grouping keys also under their former name."""
+    shown = {key: exact_numbers(value) for key, value in properties.items()}
+    if "pricing_group_keys" in shown:
+        shown["grouped_by"] = shown["pricing_group_keys"]
+    return shown
+
+
+def exact_numbers(value: Any) -> Any:
+    """JSON with its decimals as numbers, every digit kept; the API's own decimals are texts."""
+    match value:
+        case dict():
+            return {key: exact_numbers(item) for key, item in value.items()}
+        case list():
+            return [exact_numbers(item) for item in value]
+        case Decimal():
+            return msgspec.Raw(str(value).encode())
+        case _:
+            return value
+
+
+def _id(value: UUID | None) -> str | None:
+    return str(value) if value else None

@@ -1,0 +1,289 @@
+"""Subscriptions: a customer on a plan. semantics-billing.md sections 3 and 11.3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from permille.api.customers import add_customer, customer_of, render_customer
+from permille.api.http import Call
+from permille.api.plans import render_plan
+from permille.api.render import instant, instant_milliseconds, last_instant
+from permille.api.validation import MANDATORY, Fields, query_texts
+from permille.billing import subscriptions as lifecycle
+from permille.billing.subscriptions import Wish
+from permille.core.customer import Customer
+from permille.core.errors import Forbidden, Invalid, NotAllowed, NotFound
+from permille.core.period import BillingTime, local_date
+from permille.core.plan import Plan
+from permille.core.subscription import Subscription, current_period
+from permille.store import customers, locks, plans, subscriptions
+from permille.store.subscriptions import SubscriptionSearch
+
+BILLING_TIMES = tuple(BillingTime)
+STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
+CREDIT_NOTES = ("credit", "refund", "offset", "skip")
+INVOICES = ("generate", "skip")
+UNBUILT = ("usage_thresholds", "invoice_custom_section", "payment_method", "activation_rules")
+
+
+def create_subscription(call: Call) -> dict[str, Any]:
+    """POST /subscriptions: the same plan again changes nothing; an unknown customer is made."""
+    fields = Fields(call.root("subscription"))
+    customer_id = (fields.text("external_customer_id", mandatory=True) or "").strip()
+    plan_code = fields.text("plan_code") or ""
+    _refuse_unbuilt(fields)
+    external_id = (fields.text("external_id", mandatory=True) or "").strip()
+    subscription_at = fields.instant("subscription_at") or call.now
+    wish = Wish(
+        external_id=external_id,
+        name=fields.text("name"),
+        billing_time=fields.choice("billing_time", BILLING_TIMES) or BillingTime.CALENDAR,
+        subscription_at=subscription_at,
+        ending_at=fields.instant("ending_at"),
+        on_termination_credit_note=_option(fields, "on_termination_credit_note", CREDIT_NOTES),
+        on_termination_invoice=_option(fields, "on_termination_invoice", INVOICES) or "generate",
+        consolidate_invoice=fields.flag("consolidate_invoice") is not False,
+        purchase_order_number=fields.text("purchase_order_number"),
+        progressive_billing_disabled=fields.flag("progressive_billing_disabled") or False,
+    )
+    locks.use_catalogue(call.conn, call.organization.id)
+    plan = plans.plan_by_code(call.conn, call.organization.id, plan_code)
+    customer = _customer(call, fields, customer_id)
+    timezone = customer.applicable_timezone if customer else "UTC"
+    _check_ending(fields, wish.ending_at, subscription_at=subscription_at, now=call.now, timezone=timezone)
+    fields.check()
+    if plan is None:
+        raise NotFound("plan")
+    if customer is None:
+        customer = add_customer(call, customer_id, {})
+    made = lifecycle.subscribe(call.conn, customer=customer, plan=plan, wish=wish, now=call.now)
+    return {"subscription": _shown(call, [made], with_plan=True)[0]}
+
+
+def _refuse_unbuilt(fields: Fields) -> None:
+    if fields.given.get("plan_overrides"):
+        raise Forbidden("feature_unavailable")
+    fields.refuse_unbuilt(*UNBUILT)
+
+
+def _customer(call: Call, fields: Fields, external_id: str) -> Customer | None:
+    """The customer, if there is one yet; a billing entity of the subscription's own is not there yet."""
+    locks.change_customer(call.conn, call.organization.id, external_id)
+    found = customers.by_external_id(call.conn, call.organization.id, external_id)
+    code = fields.text("billing_entity_code")
+    if code and (found is None or found.billing_entity.code != code):
+        fields.refuse_unbuilt("billing_entity_code")
+    return found
+
+
+def _option(fields: Fields, name: str, allowed: Sequence[str]) -> str | None:
+    return fields.choice(name, allowed, code="invalid_value")
+
+
+def _check_ending(
+    fields: Fields, ending_at: datetime | None, *, subscription_at: datetime, now: datetime, timezone: str
+) -> None:
+    """A subscription ends on a later day than today, and than the day on which it starts."""
+    if ending_at is None:
+        return
+    ends = local_date(ending_at, timezone)
+    if ends <= local_date(now, timezone) or ends <= local_date(subscription_at, timezone):
+        fields.refuse("ending_at", "invalid_date")
+
+
+def list_subscriptions(call: Call) -> dict[str, Any]:
+    """GET /subscriptions: the active ones, unless statuses are named."""
+    customer_id = call.query.get("external_customer_id")
+    return _listing(call, customer_id or None)
+
+
+def list_customer_subscriptions(call: Call) -> dict[str, Any]:
+    """GET /customers/{external_id}/subscriptions."""
+    return _listing(call, customer_of(call).external_id)
+
+
+def _listing(call: Call, external_customer_id: str | None) -> dict[str, Any]:
+    statuses = query_texts(call.query, "status") or ["active"]
+    search = SubscriptionSearch(
+        statuses=statuses if set(statuses) <= set(STATUSES) else (),
+        external_customer_id=external_customer_id,
+        plan_code=call.query.get("plan_code") or None,
+        currencies=query_texts(call.query, "currency"),
+        billing_entity_codes=query_texts(call.query, "billing_entity_codes"),
+    )
+    page = call.page()
+    rows, total = subscriptions.listing(
+        call.conn, call.organization.id, search, limit=page.per_page, offset=page.offset
+    )
+    return {"subscriptions": _shown(call, rows, with_plan=False), "meta": page.meta(total)}
+
+
+def show_subscription(call: Call) -> dict[str, Any]:
+    """GET /subscriptions/{external_id}: the active row, or the newest of the `status` asked for."""
+    status = call.query.get("status") or "active"
+    rows = subscriptions.history(call.conn, call.organization.id, call.path["external_id"])
+    found = _newest(rows, status)
+    if found is None:
+        raise NotFound("subscription")
+    return {"subscription": _shown(call, [found], with_plan=True)[0]}
+
+
+def _newest(rows: Sequence[Subscription], status: str) -> Subscription | None:
+    return next((row for row in rows if row.status == status), None)
+
+
+def update_subscription(call: Call) -> dict[str, Any]:
+    """PUT /subscriptions/{external_id}."""
+    external_id = call.path["external_id"]
+    locks.change_subscription(call.conn, call.organization.id, external_id)
+    before = _row_to_update(call, external_id)
+    fields = Fields(call.root("subscription"))
+    _refuse_unbuilt(fields)
+    columns = _changes(call, fields, before)
+    fields.check()
+    if "purchase_order_number" in columns and before.status not in ("pending", "active"):
+        raise NotAllowed("purchase_order_number_not_editable")
+    after = lifecycle.update(call.conn, before, columns=columns, now=call.now)
+    return {"subscription": _shown(call, [after], with_plan=True)[0]}
+
+
+def _row_to_update(call: Call, external_id: str) -> Subscription:
+    """The only row whatever its status; of several, the one with the status asked for, else the active one."""
+    rows = subscriptions.history(call.conn, call.organization.id, external_id)
+    body = call.body if isinstance(call.body, dict) else {}
+    asked = body.get("status") or call.query.get("status")
+    status = "pending" if asked == "pending" else "active"
+    found = rows[0] if len(rows) == 1 else _newest(rows, status)
+    if found is None:
+        raise NotFound("subscription")
+    return subscriptions.for_update(call.conn, [found.id])[found.id]
+
+
+def _changes(call: Call, fields: Fields, before: Subscription) -> dict[str, Any]:
+    """The columns that the request changes. What cannot change any more is ignored, as in Lago."""
+    customer = customers.by_ids(call.conn, [before.customer_id])[before.customer_id]
+    plan = plans.plan_by_id(call.conn, before.plan_id)
+    columns: dict[str, Any] = {
+        name: fields.text(name) for name in ("name", "purchase_order_number") if fields.has(name)
+    }
+    for name in ("consolidate_invoice", "progressive_billing_disabled"):
+        if (flag := fields.flag(name)) is not None:
+            columns[name] = flag
+    note = _option(fields, "on_termination_credit_note", CREDIT_NOTES)
+    if note is not None and plan.pay_in_advance:
+        columns["on_termination_credit_note"] = note
+    if (invoice := _option(fields, "on_termination_invoice", INVOICES)) is not None:
+        columns["on_termination_invoice"] = invoice
+    subscription_at = fields.instant("subscription_at") if before.is_waiting else None
+    if subscription_at is not None:
+        columns["subscription_at"] = subscription_at
+    if fields.has("ending_at"):
+        columns["ending_at"] = fields.instant("ending_at")
+        _check_ending(
+            fields,
+            columns["ending_at"],
+            subscription_at=subscription_at or before.subscription_at,
+            now=call.now,
+            timezone=customer.applicable_timezone,
+        )
+    if fields.text("billing_entity_code") not in (None, "", customer.billing_entity.code):
+        fields.refuse_unbuilt("billing_entity_code")
+    return columns
+
+
+def terminate_subscription(call: Call) -> dict[str, Any]:
+    """DELETE /subscriptions/{external_id}: ends the active row, or with `status=pending` cancels that one."""
+    external_id = call.path["external_id"]
+    locks.change_subscription(call.conn, call.organization.id, external_id)
+    rows = subscriptions.history(call.conn, call.organization.id, external_id)
+    pending = call.query.get("status") == "pending"
+    found = _newest(rows, "pending" if pending else "active")
+    if found is None:
+        raise NotFound("subscription")
+    row = subscriptions.for_update(call.conn, [found.id])[found.id]
+    if pending:
+        ended = lifecycle.cancel(call.conn, row, now=call.now)
+    else:
+        note, invoice = _termination_options(call)
+        ended = lifecycle.terminate(
+            call.conn, row, at=call.now, on_termination_invoice=invoice, on_termination_credit_note=note
+        )
+    return {"subscription": _shown(call, [ended], with_plan=False)[0]}
+
+
+def _termination_options(call: Call) -> tuple[str | None, str | None]:
+    """What happens to the fee paid in advance, and to what is not billed yet."""
+    fields = Fields(call.query)
+    note = _option(fields, "on_termination_credit_note", CREDIT_NOTES)
+    invoice = _option(fields, "on_termination_invoice", INVOICES)
+    fields.check()
+    return note, invoice
+
+
+def _shown(call: Call, rows: Sequence[Subscription], *, with_plan: bool) -> list[dict[str, Any]]:
+    known_plans = plans.plans_by_ids(call.conn, {row.plan_id for row in rows})
+    payers = customers.by_ids(call.conn, {row.customer_id for row in rows})
+    rendered = []
+    for row in rows:
+        plan = known_plans[row.plan_id]
+        shown = render_subscription(row, payers[row.customer_id], plan, now=call.now)
+        rendered.append({**shown, "plan": render_plan(plan)} if with_plan else shown)
+    return rendered
+
+
+def render_subscription(
+    subscription: Subscription, customer: Customer, plan: Plan, *, now: datetime
+) -> dict[str, Any]:
+    """The object without its plan and its customer; see whole_subscription."""
+    period = current_period(subscription, plan, timezone=customer.applicable_timezone, now=now)
+    return {
+        "lago_id": str(subscription.id),
+        "external_id": subscription.external_id,
+        "lago_customer_id": str(customer.id),
+        "external_customer_id": customer.external_id,
+        "billing_entity_code": customer.billing_entity.code,
+        "name": subscription.name,
+        "plan_code": plan.code,
+        "plan_amount_cents": plan.amount_cents,
+        "plan_amount_currency": plan.amount_currency,
+        "status": subscription.status,
+        "billing_time": subscription.billing_time,
+        "subscription_at": instant(subscription.subscription_at),
+        "started_at": instant_milliseconds(subscription.started_at),
+        "activated_at": instant(subscription.activated_at),
+        "trial_ended_at": instant(subscription.trial_ended_at),
+        "ending_at": instant(subscription.ending_at),
+        "terminated_at": instant(subscription.terminated_at),
+        "canceled_at": instant(subscription.canceled_at),
+        "created_at": instant(subscription.created_at),
+        "previous_plan_code": None,
+        "next_plan_code": None,
+        "downgrade_plan_date": None,
+        "current_billing_period_started_at": instant(period.from_) if period else None,
+        "current_billing_period_ending_at": last_instant(period.to) if period else None,
+        "on_termination_credit_note": subscription.on_termination_credit_note,
+        "on_termination_invoice": subscription.on_termination_invoice,
+        "progressive_billing_disabled": subscription.progressive_billing_disabled,
+        "consolidate_invoice": subscription.consolidate_invoice,
+        "purchase_order_number": subscription.purchase_order_number,
+        "cancellation_reason": None,
+        "payment_method": {"payment_method_id": None, "payment_method_type": "provider"},
+        "entitlements": [],
+        "usage_threshold": None,
+        "applicable_usage_thresholds": [],
+        "applied_invoice_custom_sections": [],
+        "activation_rules": [],
+    }
+
+
+def whole_subscription(
+    subscription: Subscription, customer: Customer, plan: Plan, *, now: datetime
+) -> dict[str, Any]:
+    """The object with its plan and its customer, as webhooks carry it."""
+    return {
+        **render_subscription(subscription, customer, plan, now=now),
+        "plan": render_plan(plan),
+        "customer": render_customer(customer),
+    }

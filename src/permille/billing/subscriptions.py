@@ -1,0 +1,259 @@
+"""The life of a subscription: it starts, what is due for it is kept as data, and it ends.
+
+Each function works inside the caller's transaction and bills what is due at that very moment.
+Source: semantics-billing.md sections 3.1 to 3.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+
+from permille.billing import run
+from permille.core.customer import Customer
+from permille.core.errors import Invalid
+from permille.core.plan import Plan
+from permille.core.subscription import Start, Subscription, due, start_of, trial_end
+from permille.ids import new_id
+from permille.store import customers, locks, plans, subscriptions, webhooks
+
+PLAN_CHANGE = "plan_change_not_supported_yet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a request to subscribe asks for, validated."""
+
+    external_id: str
+    name: str | None
+    billing_time: str
+    subscription_at: datetime
+    ending_at: datetime | None
+    on_termination_credit_note: str | None
+    on_termination_invoice: str
+    consolidate_invoice: bool
+    purchase_order_number: str | None
+    progressive_billing_disabled: bool
+
+
+def subscribe(
+    conn: Connection[Any], *, customer: Customer, plan: Plan, wish: Wish, now: datetime
+) -> Subscription:
+    """The customer's subscription to the plan: the one that there is already, or a new one.
+
+    Raises Invalid when another customer has the external id, or when it would change the plan.
+    """
+    locks.change_subscription(conn, customer.organization_id, wish.external_id)
+    rows = subscriptions.history(conn, customer.organization_id, wish.external_id)
+    living = [row for row in rows if row.status == "active" or row.is_waiting]
+    if any(row.customer_id != customer.id for row in living):
+        raise Invalid({"external_id": ["value_already_exist"]})
+    if customer.currency is None:
+        customers.update(conn, customer_id=customer.id, columns={"currency": plan.amount_currency}, now=now)
+    if not living:
+        return _begin(conn, customer=customer, plan=plan, wish=wish, rows=rows, now=now)
+    (current,) = living
+    if current.plan_id == plan.id:
+        return current
+    if current.is_waiting:
+        name = current.name if wish.name is None else wish.name
+        columns = {"plan_id": plan.id, "name": name, "on_termination_credit_note": _note(current, plan)}
+        return subscriptions.update(conn, subscription_id=current.id, columns=columns, now=now)
+    raise Invalid({"plan_code": [PLAN_CHANGE]})
+
+
+def _note(subscription: Subscription, plan: Plan) -> str | None:
+    """What happens at the end to a fee paid in advance; nothing does on a plan that is paid in arrears."""
+    return (subscription.on_termination_credit_note or "credit") if plan.pay_in_advance else None
+
+
+def _begin(
+    conn: Connection[Any],
+    *,
+    customer: Customer,
+    plan: Plan,
+    wish: Wish,
+    rows: Sequence[Subscription],
+    now: datetime,
+) -> Subscription:
+    """A new row, running at once unless its day is to come."""
+    made = _pending(customer, plan, wish, now)
+    subscriptions.add(conn, made)
+    start = start_of(wish.subscription_at, now=now, timezone=customer.applicable_timezone)
+    if start is Start.FUTURE:
+        return schedule(conn, made, now=now)
+    started_at = wish.subscription_at
+    if start is Start.PAST:
+        invoiced = [row.terminated_at for row in rows if row.on_termination_invoice == "generate"]
+        started_at = max([started_at, *(end for end in invoiced if end is not None)])
+    return activate(conn, made, now=now, started_at=started_at)
+
+
+def _pending(customer: Customer, plan: Plan, wish: Wish, now: datetime) -> Subscription:
+    return Subscription(
+        id=new_id(now),
+        organization_id=customer.organization_id,
+        customer_id=customer.id,
+        plan_id=plan.id,
+        previous_subscription_id=None,
+        external_id=wish.external_id,
+        name=wish.name,
+        status="pending",
+        billing_time=wish.billing_time,
+        subscription_at=wish.subscription_at,
+        started_at=None,
+        activated_at=None,
+        trial_ended_at=None,
+        ending_at=wish.ending_at,
+        terminated_at=None,
+        canceled_at=None,
+        on_termination_credit_note=(wish.on_termination_credit_note or "credit")
+        if plan.pay_in_advance
+        else None,
+        on_termination_invoice=wish.on_termination_invoice,
+        consolidate_invoice=wish.consolidate_invoice,
+        purchase_order_number=wish.purchase_order_number,
+        progressive_billing_disabled=wish.progressive_billing_disabled,
+        created_at=now,
+        updated_at=now,
+        next_billing_at=None,
+        activates_at=None,
+        ends_at=None,
+        fee_billed_until=None,
+        charges_billed_until=None,
+    )
+
+
+def activate(
+    conn: Connection[Any],
+    subscription: Subscription,
+    *,
+    now: datetime,
+    started_at: datetime | None = None,
+) -> Subscription:
+    """Let a pending subscription run, from `started_at` or from now.
+
+    A plan paid in advance is billed at once, unless the start is on a past day or in the free days.
+    """
+    columns = {"status": "active", "started_at": started_at or now, "activated_at": now}
+    running = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
+    running = schedule(conn, running, now=now)
+    _tell(conn, "subscription.started", running, now)
+    if _owes_at_start(conn, running, now):
+        run.bill_start(conn, subscription_ids=[running.id], at=now)
+    return running
+
+
+def _owes_at_start(conn: Connection[Any], subscription: Subscription, now: datetime) -> bool:
+    plan = plans.plan_by_id(conn, subscription.plan_id)
+    if not plan.pay_in_advance or subscription.started_at is None:
+        return False
+    customer = customers.by_ids(conn, [subscription.customer_id])[subscription.customer_id]
+    timezone = customer.applicable_timezone
+    if start_of(subscription.started_at, now=now, timezone=timezone) is not Start.TODAY:
+        return False
+    first = subscriptions.first_started_at(conn, subscription.customer_id, subscription.external_id)
+    return trial_end(first or subscription.started_at, plan.trial_period) <= now
+
+
+def schedule(conn: Connection[Any], subscription: Subscription, *, now: datetime) -> Subscription:
+    """Write down what is due and when: at a start, and whenever the timezone or the dates have changed."""
+    (scheduled,) = reschedule(conn, [subscription], now=now)
+    return scheduled
+
+
+def reschedule(
+    conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime
+) -> list[Subscription]:
+    """As schedule, for many rows."""
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
+    payers = customers.by_ids(conn, {row.customer_id for row in rows})
+    scheduled = []
+    for row in rows:
+        timezone = payers[row.customer_id].applicable_timezone
+        found = due(row, known_plans[row.plan_id], timezone=timezone, now=now)
+        columns = {
+            "next_billing_at": found.next_billing_at,
+            "activates_at": found.activates_at,
+            "ends_at": found.ends_at,
+        }
+        scheduled.append(subscriptions.update(conn, subscription_id=row.id, columns=columns, now=now))
+    return scheduled
+
+
+def update(
+    conn: Connection[Any], subscription: Subscription, *, columns: Mapping[str, Any], now: datetime
+) -> Subscription:
+    """Change a subscription; one that waits starts at once when its new day is today or past."""
+    changed = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
+    changed = schedule(conn, changed, now=now)
+    if changed.is_waiting and "subscription_at" in columns:
+        customer = customers.by_ids(conn, [changed.customer_id])[changed.customer_id]
+        start = start_of(changed.subscription_at, now=now, timezone=customer.applicable_timezone)
+        if start is not Start.FUTURE:
+            changed = activate(conn, changed, now=now, started_at=changed.subscription_at)
+    _tell(conn, "subscription.updated", changed, now)
+    return changed
+
+
+def terminate(
+    conn: Connection[Any],
+    subscription: Subscription,
+    *,
+    at: datetime,
+    on_termination_invoice: str | None = None,
+    on_termination_credit_note: str | None = None,
+) -> Subscription:
+    """End a running subscription and bill what it still owes, unless it is told to skip that.
+
+    None keeps what the subscription says itself.
+    """
+    columns = {
+        "status": "terminated",
+        "terminated_at": at,
+        "next_billing_at": None,
+        "activates_at": None,
+        "ends_at": None,
+    }
+    if on_termination_invoice is not None:
+        columns["on_termination_invoice"] = on_termination_invoice
+    if on_termination_credit_note is not None and subscription.on_termination_credit_note is not None:
+        columns["on_termination_credit_note"] = on_termination_credit_note
+    ended = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=at)
+    if ended.on_termination_invoice == "generate":
+        run.bill_termination(conn, subscription_id=ended.id, at=at)
+    _tell(conn, "subscription.terminated", ended, at)
+    return subscriptions.by_ids(conn, [ended.id])[ended.id]
+
+
+def cancel(conn: Connection[Any], subscription: Subscription, *, now: datetime) -> Subscription:
+    """Give up a subscription that has not started; nothing is billed."""
+    columns = {"status": "canceled", "canceled_at": now, "activates_at": None, "ends_at": None}
+    canceled = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
+    _tell(conn, "subscription.terminated", canceled, now)
+    return canceled
+
+
+def end_all(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> None:
+    """Terminate the running ones and cancel the waiting ones, because their customer or plan goes."""
+    for row in rows:
+        if row.status == "active":
+            terminate(conn, row, at=now)
+        else:
+            cancel(conn, row, now=now)
+
+
+def _tell(conn: Connection[Any], webhook_type: str, subscription: Subscription, now: datetime) -> None:
+    webhooks.enqueue(
+        conn,
+        organization_id=subscription.organization_id,
+        webhook_type=webhook_type,
+        object_type="subscription",
+        object_ids=[subscription.id],
+        payload=None,
+        now=now,
+    )

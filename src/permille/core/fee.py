@@ -1,0 +1,373 @@
+"""Fees: the priced lines of an invoice, one for each bucket of a charge's usage, and the plan's own.
+
+A charge's usage falls into buckets: one for each of its filters and one for what no filter wants, each split
+by the pricing groups. Every bucket is aggregated, priced and rounded by itself, and the total is the sum of
+the rounded fees. Source: semantics-metering.md sections 2.2, 4.3, 4.4, 5.15; semantics-billing.md 3.11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from permille.core.filters import ChargeFilter, Group, Id, best_match, expand_all_values, group_of
+from permille.core.money import ZERO, LineAmounts, exact, line_amounts, subunits
+from permille.core.period import Period
+from permille.core.plan import Charge
+from permille.core.pricing import ChargeModel, Price, Pricer, Quantity, percentage, pricer
+from permille.core.pricing.group_keys import pricing_keys
+from permille.core.usage import (
+    EMPTY,
+    NO_USAGE,
+    AggregationType,
+    Partial,
+    Usage,
+    aggregate,
+    merge,
+    takes_part,
+)
+
+Dimensions = Mapping[str, str | None]
+"""The property texts that tell events apart: the metric's filter keys and the grouping keys."""
+
+_BUCKETS_REMEMBERED = 4096
+_NOTHING = LineAmounts(0, ZERO, 0, ZERO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fee:
+    """A line of an invoice before it has an identity, taxes and credits. Instants are half-open."""
+
+    kind: str
+    """charge or subscription."""
+    subscription_id: Id
+    charge_id: Id | None
+    charge_filter_id: Id | None
+    invoice_display_name: str | None
+    """The filter's own name, for the default bucket the charge's."""
+    units: Decimal
+    events_count: int | None
+    total_aggregated_units: Decimal | None
+    amount_cents: int
+    precise_amount_cents: Decimal
+    unit_amount_cents: int
+    """Cut off, not rounded, as in Lago."""
+    precise_unit_amount: Decimal
+    """In major units."""
+    amount_details: Mapping[str, Any]
+    grouped_by: Mapping[str, str | None]
+    from_: datetime
+    to: datetime
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing in it: invoices leave such a fee out, usage shows it."""
+        return not (self.units or self.amount_cents or self.events_count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """A price of a charge: of one filter, or of what no filter wants."""
+
+    charge_filter_id: Id | None
+    invoice_display_name: str | None
+    group_keys: tuple[str, ...]
+    pricer: Pricer
+    idle: Price
+    idle_amounts: LineAmounts
+    """The price of no usage: flat amounts are due all the same."""
+    properties: Mapping[str, Any]
+    reads_events: bool
+    """Whether the price depends on single events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledCharge:
+    """A charge made ready to price many subscriptions: prices read, filters resolved, matches remembered."""
+
+    charge_id: Id
+    aggregation_type: AggregationType
+    rounding_function: str | None
+    rounding_precision: int | None
+    subunits: int
+    buckets: tuple[Bucket, ...]
+    """One for each filter in order, then the default one."""
+    filter_keys: tuple[str, ...]
+    bucket_of: Callable[[tuple[str | None, ...]], int]
+    """Texts of the filter_keys -> index of the bucket."""
+
+
+def compile_charge(
+    *,
+    charge_id: Id,
+    model: ChargeModel,
+    properties: Mapping[str, Any],
+    filters: Sequence[ChargeFilter],
+    aggregation_type: AggregationType,
+    currency: str,
+    rounding_function: str | None = None,
+    rounding_precision: int | None = None,
+    invoice_display_name: str | None = None,
+) -> CompiledCharge:
+    """Read a charge once for charge_fees. Properties are valid, filter values expanded."""
+    filter_keys = tuple(sorted({key for each in filters for key in each.values}))
+    priced = [(each.id, each.invoice_display_name, each.properties) for each in filters]
+    return CompiledCharge(
+        charge_id=charge_id,
+        aggregation_type=aggregation_type,
+        rounding_function=rounding_function,
+        rounding_precision=rounding_precision,
+        subunits=subunits(currency),
+        buckets=tuple(
+            _bucket(filter_id, name, model, own, subunits(currency))
+            for filter_id, name, own in [*priced, (None, invoice_display_name, properties)]
+        ),
+        filter_keys=filter_keys,
+        bucket_of=_bucket_finder(filters, filter_keys),
+    )
+
+
+def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
+    """A plan's charge in the plan's currency, made ready for charge_fees."""
+    metric = charge.metric
+    return compile_charge(
+        charge_id=charge.id,
+        model=ChargeModel(charge.charge_model),
+        properties=charge.properties,
+        filters=[
+            ChargeFilter(
+                each.id,
+                expand_all_values(each.values, metric.filters),
+                each.invoice_display_name,
+                each.properties,
+            )
+            for each in charge.filters
+        ],
+        aggregation_type=AggregationType(metric.aggregation_type),
+        currency=currency,
+        rounding_function=metric.rounding_function,
+        rounding_precision=metric.rounding_precision,
+        invoice_display_name=charge.invoice_display_name,
+    )
+
+
+def _bucket(
+    filter_id: Id | None, name: str | None, model: ChargeModel, properties: Mapping[str, Any], per_unit: int
+) -> Bucket:
+    read = pricer(model, properties)
+    with exact():
+        idle = read(Quantity(units=ZERO))
+        idle_amounts = line_amounts(idle.amount, idle.unit_amount, per_unit)
+    return Bucket(
+        charge_filter_id=filter_id,
+        invoice_display_name=name,
+        group_keys=pricing_keys(properties),
+        pricer=read,
+        idle=idle,
+        idle_amounts=idle_amounts,
+        properties=properties,
+        reads_events=model is ChargeModel.PERCENTAGE and percentage.needs_event_values(properties),
+    )
+
+
+def _bucket_finder(
+    filters: Sequence[ChargeFilter], keys: tuple[str, ...]
+) -> Callable[[tuple[str | None, ...]], int]:
+    @lru_cache(maxsize=_BUCKETS_REMEMBERED)
+    def bucket_of(texts: tuple[str | None, ...]) -> int:
+        best = best_match(dict(zip(keys, texts, strict=True)), filters)
+        return len(filters) if best is None else next(i for i, each in enumerate(filters) if each is best)
+
+    return bucket_of
+
+
+def charge_fees(
+    charge: CompiledCharge,
+    series: Iterable[tuple[Dimensions, Partial]],
+    *,
+    subscription_id: Id,
+    period: Period,
+    period_seconds: int | None = None,
+) -> list[Fee]:
+    """Price what one subscription used of a charge's metric in a period.
+
+    One fee for each filter in order, then for the default bucket, and in each for every pricing group that
+    has usage; a bucket without usage has one idle fee, its group values None. `series` are the sums of
+    events by their dimensions. `period_seconds`, of the whole billing period, is for weighted sums.
+    """
+    with exact():
+        usage = _usage_by_bucket(charge, series)
+        return [
+            _charge_fee(
+                charge,
+                bucket,
+                group=group,
+                partial=partial,
+                subscription_id=subscription_id,
+                period=period,
+                period_seconds=period_seconds,
+            )
+            for i, bucket in enumerate(charge.buckets)
+            for group, partial in usage.get(i) or [(group_of({}, bucket.group_keys), EMPTY)]
+        ]
+
+
+def _usage_by_bucket(
+    charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]]
+) -> dict[int, list[tuple[Group, Partial]]]:
+    found: dict[int, dict[Group, Partial]] = {}
+    for dimensions, partial in series:
+        if not takes_part(partial, charge.aggregation_type):
+            continue
+        i = charge.bucket_of(tuple([dimensions.get(key) for key in charge.filter_keys]))
+        keys = charge.buckets[i].group_keys
+        group = group_of(dimensions, keys) if keys else ()
+        groups = found.setdefault(i, {})
+        groups[group] = merge(groups[group], partial) if group in groups else partial
+    return {
+        i: sorted(groups.items(), key=_by_texts) if len(groups) > 1 else list(groups.items())
+        for i, groups in found.items()
+    }
+
+
+def _by_texts(item: tuple[Group, Partial]) -> list[tuple[bool, str]]:
+    """Groups by their values, None last."""
+    return [(text is None, text or "") for _, text in item[0]]
+
+
+def _charge_fee(
+    charge: CompiledCharge,
+    bucket: Bucket,
+    *,
+    group: Group,
+    partial: Partial,
+    subscription_id: Id,
+    period: Period,
+    period_seconds: int | None,
+) -> Fee:
+    usage, price, amounts = NO_USAGE, bucket.idle, bucket.idle_amounts
+    if partial is not EMPTY:
+        usage = _usage(charge, partial, period, period_seconds)
+        price = bucket.pricer(_quantity(charge, bucket, partial, usage))
+        if usage.units < 0 or price.amount < 0:
+            usage, amounts = _nothing_owed(charge, usage), _NOTHING
+        else:
+            amounts = line_amounts(price.amount, price.unit_amount, charge.subunits)
+    return Fee(
+        kind="charge",
+        subscription_id=subscription_id,
+        charge_id=charge.charge_id,
+        charge_filter_id=bucket.charge_filter_id,
+        invoice_display_name=bucket.invoice_display_name,
+        units=usage.units,
+        events_count=usage.events_count,
+        total_aggregated_units=usage.total_aggregated_units,
+        amount_cents=amounts.amount_cents,
+        precise_amount_cents=amounts.precise_amount_cents,
+        unit_amount_cents=amounts.unit_amount_cents,
+        precise_unit_amount=amounts.precise_unit_amount,
+        amount_details=price.details,
+        grouped_by=dict(group),
+        from_=period.from_,
+        to=period.to,
+    )
+
+
+def _nothing_owed(charge: CompiledCharge, usage: Usage) -> Usage:
+    """Negative usage bills nothing and gives nothing back; the level of a weighted sum is still told."""
+    weighted = charge.aggregation_type is AggregationType.WEIGHTED_SUM
+    return Usage(ZERO, usage.events_count, usage.total_aggregated_units if weighted else ZERO)
+
+
+def _usage(charge: CompiledCharge, partial: Partial, period: Period, period_seconds: int | None) -> Usage:
+    return aggregate(
+        partial,
+        aggregation_type=charge.aggregation_type,
+        rounding_function=charge.rounding_function,
+        rounding_precision=charge.rounding_precision,
+        period=period,
+        period_seconds=period_seconds,
+    )
+
+
+def _quantity(charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage) -> Quantity:
+    values: Sequence[Decimal] = ()
+    totals: Sequence[Decimal] = ()
+    if bucket.reads_events:
+        values = _event_values(charge.aggregation_type, partial)
+        totals = _running_totals(charge.aggregation_type, usage, values, bucket.properties)
+    return Quantity(
+        units=usage.units,
+        events_count=usage.events_count,
+        precise_amount_cents=partial.precise_amount_cents,
+        subunits=charge.subunits,
+        running_totals=totals,
+        event_values=values,
+    )
+
+
+def _event_values(aggregation_type: AggregationType, partial: Partial) -> Sequence[Decimal]:
+    """What each event brings to the units, in order (semantics-metering.md section 2.6)."""
+    match aggregation_type:
+        case AggregationType.COUNT | AggregationType.UNIQUE_COUNT:
+            return [Decimal(1)] * partial.events_count
+        case AggregationType.MAX:
+            first = next((i for i, (_, _, value) in enumerate(partial.values) if value == partial.max), 0)
+            return [value if i == first else ZERO for i, (_, _, value) in enumerate(partial.values)]
+        case _:
+            return [value for _, _, value in partial.values]
+
+
+def _running_totals(
+    aggregation_type: AggregationType, usage: Usage, values: Sequence[Decimal], properties: Mapping[str, Any]
+) -> Sequence[Decimal]:
+    match aggregation_type:
+        case AggregationType.SUM:
+            return percentage.running_totals(values, properties)
+        case AggregationType.COUNT | AggregationType.UNIQUE_COUNT:
+            return [Decimal(n) for n in range(1, int(usage.units) + 1)]
+        case _:
+            return ()
+
+
+def subscription_fee(
+    *,
+    subscription_id: Id,
+    amount_cents: int,
+    currency: str,
+    period: Period,
+    days: int,
+    days_in_period: int,
+    invoice_display_name: str | None = None,
+) -> Fee:
+    """The plan's own fee: the plan's amount by the days that are billed of the days in the whole period.
+
+    `period` is what the fee covers. The share is exact, and rounded once, half away from zero; Lago
+    multiplies a price per day in binary floating point.
+    """
+    per_unit = subunits(currency)
+    with exact():
+        amount = Decimal(amount_cents * days) / (days_in_period * per_unit)
+        amounts = line_amounts(amount, amount, per_unit)
+    return Fee(
+        kind="subscription",
+        subscription_id=subscription_id,
+        charge_id=None,
+        charge_filter_id=None,
+        invoice_display_name=invoice_display_name,
+        units=Decimal(1),
+        events_count=None,
+        total_aggregated_units=None,
+        amount_cents=amounts.amount_cents,
+        precise_amount_cents=amounts.precise_amount_cents,
+        unit_amount_cents=amounts.amount_cents,
+        precise_unit_amount=amounts.precise_unit_amount,
+        amount_details={"plan_amount_cents": amount_cents},
+        grouped_by={},
+        from_=period.from_,
+        to=period.to,
+    )

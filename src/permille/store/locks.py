@@ -1,0 +1,38 @@
+"""Locks that last until the transaction ends, for what no single row stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+
+def change_catalogue(conn: Connection[Any], organization_id: UUID) -> None:
+    """One change of an organization's metrics and plans at a time, and none while a subscription is made."""
+    conn.execute(
+        "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"catalogue {organization_id}"]
+    )
+
+
+def use_catalogue(conn: Connection[Any], organization_id: UUID) -> None:
+    """Nobody changes the organization's metrics and plans meanwhile; others may use them too."""
+    conn.execute(
+        "select pg_advisory_xact_lock_shared(hashtextextended(%s, 0))", [f"catalogue {organization_id}"]
+    )
+
+
+def change_customer(conn: Connection[Any], organization_id: UUID, external_id: str) -> None:
+    """One making or change of the customer with an external id at a time."""
+    conn.execute(
+        "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
+        [f"customer {organization_id} {external_id}"],
+    )
+
+
+def change_subscription(conn: Connection[Any], organization_id: UUID, external_id: str) -> None:
+    """One change of the rows of an external id at a time."""
+    conn.execute(
+        "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
+        [f"subscription {organization_id} {external_id}"],
+    )

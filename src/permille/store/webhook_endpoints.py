@@ -1,0 +1,79 @@
+"""Webhook endpoints: where an organization wants to be told, and of what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from permille.ids import new_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookEndpoint:
+    """`event_types` null means all of them, empty means none."""
+
+    id: UUID
+    organization_id: UUID
+    webhook_url: str
+    signature_algo: str
+    name: str | None
+    event_types: Sequence[str] | None
+    created_at: datetime
+
+
+_COLUMNS = "id, organization_id, webhook_url, signature_algo, name, event_types, created_at"
+
+
+def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[WebhookEndpoint]:
+    with conn.cursor(row_factory=class_row(WebhookEndpoint)) as cursor:
+        return cursor.execute(f"select {_COLUMNS} from webhook_endpoint where {condition}", values).fetchall()
+
+
+def by_id(conn: Connection[Any], organization_id: UUID, endpoint_id: UUID) -> WebhookEndpoint | None:
+    found = _select(conn, "organization_id = %s and id = %s", [organization_id, endpoint_id])
+    return found[0] if found else None
+
+
+def all_of(conn: Connection[Any], organization_id: UUID) -> list[WebhookEndpoint]:
+    """Every endpoint, newest first; there are few by rule."""
+    return _select(conn, "organization_id = %s order by created_at desc, id", [organization_id])
+
+
+def add(
+    conn: Connection[Any], *, organization_id: UUID, columns: Mapping[str, Any], now: datetime
+) -> UUID | None:
+    """None when the organization has an endpoint with that URL."""
+    inserted = {
+        "id": new_id(now),
+        "organization_id": organization_id,
+        "created_at": now,
+        "updated_at": now,
+        **columns,
+    }
+    places = ", ".join(f"%({name})s" for name in inserted)
+    found = conn.execute(
+        f"insert into webhook_endpoint ({', '.join(inserted)}) values ({places})"
+        " on conflict (organization_id, webhook_url) do nothing returning id",
+        inserted,
+    ).fetchone()
+    return found[0] if found else None
+
+
+def update(conn: Connection[Any], *, endpoint_id: UUID, columns: Mapping[str, Any], now: datetime) -> None:
+    """Set the given columns; the names come from code, never from a request."""
+    changed = {**columns, "updated_at": now}
+    changes = ", ".join(f"{name} = %({name})s" for name in changed)
+    conn.execute(
+        f"update webhook_endpoint set {changes} where id = %(where_id)s", {**changed, "where_id": endpoint_id}
+    )
+
+
+def delete(conn: Connection[Any], endpoint_id: UUID) -> None:
+    """With what was still to be sent there."""
+    conn.execute("delete from webhook_endpoint where id = %s", [endpoint_id])

@@ -1,0 +1,97 @@
+"""A real PostgreSQL for every test that asks for one: one server a test process, one fresh database a test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from permille.config import from_environment
+from permille.postgres import EmbeddedPostgres
+from permille.store.migrate import migrate
+
+# Only for tests: nothing here outlives the machine, so nothing waits for the disk.
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "min_wal_size": "64MB",
+    "max_wal_size": "512MB",
+    "autovacuum": "off",
+}
+
+_numbers = itertools.count(1)
+
+
+def make_reachable_folder() -> Path:
+    """A folder under /tmp that every user may pass through; pytest's own are closed to the database's user."""
+    folder = Path(tempfile.mkdtemp(prefix="permille-test-", dir="/tmp"))
+    folder.chmod(0o711)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reachable_session_path() -> Iterator[Path]:
+    """One for the whole session."""
+    folder = make_reachable_folder()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def reachable_path() -> Iterator[Path]:
+    """Like tmp_path, for what the database's user must reach when the tests run as root."""
+    folder = make_reachable_folder()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(reachable_session_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A server with an empty, migrated database: the template of every test's own."""
+    bin_dir = from_environment().pg_bin
+    with EmbeddedPostgres(reachable_session_path / "postgres", settings=FAST, bin_dir=bin_dir) as server:
+        migrate(server.dsn)
+        yield server
+
+
+def _database_url(server: EmbeddedPostgres, name: str) -> str:
+    return server.dsn.replace("@/permille?", f"@/{name}?", 1)
+
+
+@pytest.fixture
+def dsn(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The URI of a fresh migrated database, dropped after the test."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(postgres.superuser_dsn, autocommit=True) as conn:
+        conn.execute(f"create database {name} template permille owner permille")
+        yield _database_url(postgres, name)
+        conn.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def empty_dsn(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The URI of a fresh database without a schema."""
+    name = f"empty_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(postgres.superuser_dsn, autocommit=True) as conn:
+        conn.execute(f"create database {name} template template0 owner permille")
+        yield _database_url(postgres, name)
+        conn.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def db(dsn: str) -> Iterator[psycopg.Connection[Any]]:
+    """An open connection to the fresh database; the test commits what others are to see."""
+    with psycopg.connect(dsn) as conn:
+        conn.execute("set timezone to 'UTC'")
+        conn.commit()
+        yield conn
+        conn.rollback()

@@ -1,0 +1,52 @@
+"""What the property tests draw from."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from hypothesis import strategies as st
+
+from permille.core.period import BillingTime, Interval
+
+# Half-hour offsets, both hemispheres, the date line, clocks that change at midnight (Cairo, Asuncion, Beirut,
+# Havana, Azores) and a day that never was (Apia, 30 December 2011).
+TIMEZONES = (
+    "UTC",
+    "Europe/Paris",
+    "America/New_York",
+    "America/St_Johns",
+    "America/Asuncion",
+    "America/Havana",
+    "America/Sao_Paulo",
+    "Africa/Cairo",
+    "Asia/Beirut",
+    "Asia/Kolkata",
+    "Asia/Tokyo",
+    "Atlantic/Azores",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+    "Pacific/Kiritimati",
+)
+
+timezones = st.sampled_from(TIMEZONES)
+intervals = st.sampled_from(list(Interval))
+billing_times = st.sampled_from(list(BillingTime))
+instants = st.datetimes(
+    min_value=datetime(1999, 1, 1),  # noqa: DTZ001 -- hypothesis wants it naive
+    max_value=datetime(2040, 1, 1),  # noqa: DTZ001 -- the same
+    timezones=st.just(UTC),
+)
+
+
+def decimals(least: int | str, most: int | str, places: int) -> st.SearchStrategy[Decimal]:
+    return st.decimals(least, most, allow_nan=False, allow_infinity=False, places=places)
+
+
+def ts(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc,arg-type] # year, month, day and maybe more
+
+
+def day(text: str) -> datetime:
+    """A bare date is its midnight in UTC, a date followed by $ its last second; anything longer an instant."""
+    if text.endswith("$"):
+        return datetime.fromisoformat(text[:-1] + "T23:59:59+00:00")
+    return datetime.fromisoformat(text if "T" in text else text + "T00:00:00+00:00")
