@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -24,7 +24,7 @@ DataDir = Annotated[Path | None, Parameter(help="Folder of the embedded database
 
 
 def _config(host: str | None = None, port: int | None = None, data_dir: Path | None = None) -> Config:
-    given = {"host": host, "port": port, "data_dir": data_dir}
+    given: dict[str, Any] = {"host": host, "port": port, "data_dir": data_dir}
     return replace(from_environment(), **{name: value for name, value in given.items() if value is not None})
 
 

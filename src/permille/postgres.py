@@ -146,8 +146,20 @@ def _can_enter(account: Account, folder: Path) -> bool:
     """Asks the kernel as the account itself, so that ACLs count too."""
     if account.uid == os.geteuid():
         return os.access(folder, os.X_OK)
-    done = subprocess.run(["test", "-x", str(folder)], check=False, cwd="/", **identity(account))
+    try:
+        done = subprocess.run(["test", "-x", str(folder)], check=False, cwd="/", **identity(account))
+    except OSError as error:
+        raise UnableToStartError(f"Can't run programs as the user {account.name}: {error}") from error
     return done.returncode == 0
+
+
+def _sync_directory(folder: Path) -> None:
+    """Make what was renamed or linked in the directory outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open_home(data_dir: Path, account: Account, reachable: Path) -> Path:
@@ -164,9 +176,11 @@ def _open_home(data_dir: Path, account: Account, reachable: Path) -> Path:
             _make_directory(elsewhere, mode)
             (elsewhere / "origin").write_text(f"{home}\n")
             home.symlink_to(elsewhere)
+            _sync_directory(reachable)
             log.warning(
                 "The user %s can't reach %s: the database is in %s", account.name, data_dir, elsewhere
             )
+    _sync_directory(data_dir)
     if home.lstat().st_uid != os.geteuid():
         raise UnableToStartError(f"{home} belongs to another user: start Permille as that user.")
     try:
@@ -269,6 +283,7 @@ def _create_cluster(home: Path, binaries: Binaries, account: Account) -> None:
     if done.returncode != 0:
         raise UnableToStartError(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
     fresh.rename(home / "cluster")
+    _sync_directory(home)
     log.info("Made a database cluster of PostgreSQL %s in %s", binaries.version, home)
 
 
@@ -469,7 +484,8 @@ class EmbeddedPostgres:
             raise UnableToStartError(str(error)) from error
 
     def _write_configuration(self, home: Path, binaries: Binaries, account: Account) -> None:
-        compression = "lz4" if _supports_lz4(home, binaries, account) else "pglz"
+        # Never pglz: after a checkpoint it cut random inserts to a quarter (14-18k rows/s, against 58-69k without).
+        compression = "lz4" if _supports_lz4(home, binaries, account) else "off"
         tuned = tuned_settings(disk_bytes=shutil.disk_usage(home).total, wal_compression=compression)
         _write(home / "postgresql.conf", settings_text(tuned | self._settings))
         _write(home / "pg_hba.conf", HBA_TEXT)

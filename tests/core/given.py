@@ -42,7 +42,7 @@ def decimals(least: int | str, most: int | str, places: int) -> st.SearchStrateg
 
 
 def ts(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc,arg-type] # year, month, day and maybe more
+    return datetime(*parts, tzinfo=UTC)
 
 
 def day(text: str) -> datetime:

@@ -107,8 +107,16 @@ def test_a_day_starts_at_its_first_instant(at: datetime, timezone: str) -> None:
     assert local_date(begin - INSTANT, timezone) < local_date(at, timezone)
 
 
-@given(instants, intervals, billing_times, instants, timezones, st.lists(st.integers(0, 366), max_size=5))
+@given(
+    at=instants,
+    interval=intervals,
+    billing_time=billing_times,
+    anchor=instants,
+    timezone=timezones,
+    offsets=st.lists(st.integers(0, 366), max_size=5),
+)
 def test_the_parts_of_a_period_have_shares_that_sum_to_one(
+    *,
     at: datetime,
     interval: Interval,
     billing_time: BillingTime,
@@ -256,6 +264,7 @@ WORKED = [
 
 @pytest.mark.parametrize(("interval", "billing_time", "timezone", "anchor", "at", "first", "last"), WORKED)
 def test_worked_periods(
+    *,
     interval: str,
     billing_time: BillingTime,
     timezone: str,

@@ -15,11 +15,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from permille.config import from_environment
 from permille.pgbinaries import NoBinariesError, binaries_for, locate_binaries
 from permille.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError, dsn_of, erase
 from permille.process import account_of
 
 NOBODY = 65534
+BIN = from_environment().pg_bin  # to run these tests on another PostgreSQL
 SMALL = {"shared_buffers": "16MB", "min_wal_size": "32MB", "max_wal_size": "64MB"}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become someone else")
 
@@ -33,7 +35,7 @@ def make(reachable_session_path: Path) -> Iterator[Make]:
     shared = reachable_session_path / "shared"
 
     def new(data_dir: Path = shared, **options: object) -> EmbeddedPostgres:
-        made.append(EmbeddedPostgres(data_dir, **{"settings": SMALL, **options}))
+        made.append(EmbeddedPostgres(data_dir, **{"settings": SMALL, "bin_dir": BIN, **options}))
         return made[-1]
 
     yield new
@@ -44,7 +46,7 @@ def make(reachable_session_path: Path) -> Iterator[Make]:
 @pytest.fixture(scope="module")
 def running(reachable_session_path: Path) -> Iterator[EmbeddedPostgres]:
     """A server with the default settings, for tests that only look."""
-    with EmbeddedPostgres(reachable_session_path / "defaults") as server:
+    with EmbeddedPostgres(reachable_session_path / "defaults", bin_dir=BIN) as server:
         yield server
 
 
@@ -156,8 +158,9 @@ def backend_is_busy(server: EmbeddedPostgres) -> bool:
 PARENT = """
 import sys, time
 from pathlib import Path
+from permille.config import from_environment
 from permille.postgres import EmbeddedPostgres
-server = EmbeddedPostgres(Path(sys.argv[1]), settings={"shared_buffers": "16MB"})
+server = EmbeddedPostgres(Path(sys.argv[1]), bin_dir=from_environment().pg_bin)
 server.start()
 print(server.pid, flush=True)
 time.sleep(600)
@@ -227,7 +230,7 @@ def test_a_server_that_someone_else_started_is_refused_and_left_alone(make: Make
     )
     options = [f"-cunix_socket_directories={server.home / 'run'}", "-clisten_addresses="]
     by_hand = subprocess.Popen(
-        [locate_binaries().program("postgres"), "-D", cluster, *options],
+        [locate_binaries(BIN).program("postgres"), "-D", cluster, *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         **identity,
@@ -303,7 +306,8 @@ def test_text_sorts_by_code_point_whatever_the_systems_locale(running: EmbeddedP
             "select x from (values ('b'), ('a'), ('B'), ('é')) as v (x) order by x"
         ).fetchall()
         assert [row[0] for row in rows] == ["B", "a", "b", "é"]
-        assert conn.execute("select upper('é')").fetchone() == ("É",)
+        if conn.info.server_version >= 170_000:  # older ones have no locale of their own that knows letters
+            assert conn.execute("select upper('é')").fetchone() == ("É",)
 
 
 def test_permilles_role_is_no_superuser_and_owns_the_database(running: EmbeddedPostgres) -> None:
@@ -410,7 +414,7 @@ def test_root_gets_a_copy_of_programs_that_the_databases_user_can_not_reach(
     libraries = package.with_name(f"{package.name}.libs")
     shutil.copytree(libraries, closed / libraries.name)
     bin_dir = closed / package.name / "pginstall" / "bin"
-    with make(bin_dir=bin_dir, reachable=reachable_path / "shelf") as server:
+    with make(reachable_path / "data", bin_dir=bin_dir, reachable=reachable_path / "shelf") as server:
         put(server, 1)
         executable = Path(f"/proc/{server.pid}/exe").readlink()
     assert executable.is_relative_to(reachable_path / "shelf")
@@ -466,7 +470,7 @@ def test_an_ordinary_user_needs_no_root(reachable_path: Path) -> None:
     place = reachable_path / "nobodys"
     place.mkdir(mode=0o700)
     os.chown(place, NOBODY, NOBODY)
-    programs = binaries_for(locate_binaries(), account_of(NOBODY), shelf=reachable_path).directory
+    programs = binaries_for(locate_binaries(BIN), account_of(NOBODY), shelf=reachable_path).directory
     command = [sys.executable, "-c", ORDINARY, place / "data", programs]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr == ""

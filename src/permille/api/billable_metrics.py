@@ -7,10 +7,10 @@ from typing import Any
 
 from permille.api.http import Call
 from permille.api.render import instant
-from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, NOT_SUPPORTED_YET, Fields, plain_texts
+from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
 from permille.core.billable_metric import BillableMetric
-from permille.core.plan import trim_filters
 from permille.core.errors import Forbidden, Invalid, NotFound
+from permille.core.plan import trim_filters
 from permille.ids import new_id
 from permille.store import billable_metrics, locks, metering, plans, webhooks
 

@@ -46,7 +46,8 @@ def read_charges(entries: Sequence[Fields], plan: ChargesOfPlan) -> tuple[Charge
     known = {charge.id: charge for charge in plan.existing}
     charges: list[Charge] = []
     for entry in entries:
-        found = known.pop(entry.uuid("id"), None) if entry.has("id") else None
+        charge_id = entry.uuid("id")
+        found = known.pop(charge_id, None) if charge_id else None
         before = found or _new_charge(entry, plan, [*charges, *known.values()])
         fixed = found is not None and plan.is_subscribed
         charges.append(read_charge(entry, before, is_subscribed=fixed, now=plan.now))
@@ -61,7 +62,7 @@ def _refuse_equal_codes(entries: Sequence[Fields], charges: Sequence[Charge]) ->
 
 
 def _new_charge(entry: Fields, plan: ChargesOfPlan, others: Sequence[Charge]) -> Charge:
-    """A charge with Lago's defaults on the metric that the entry names, which is known to exist."""
+    """A charge with Lago's defaults, without a model, on the metric that the entry names: it exists."""
     metric = plan.metrics[entry.uuid("billable_metric_id") or UUID(int=0)]
     return Charge(
         id=new_id(plan.now),
@@ -70,7 +71,7 @@ def _new_charge(entry: Fields, plan: ChargesOfPlan, others: Sequence[Charge]) ->
         metric=metric,
         code=next_code(metric.code, {charge.code for charge in others}),
         invoice_display_name=None,
-        charge_model=entry.choice("charge_model", MODELS, mandatory=True) or "",
+        charge_model="",
         pay_in_advance=False,
         prorated=False,
         invoiceable=True,
@@ -112,14 +113,13 @@ def read_charge(entry: Fields, before: Charge, *, is_subscribed: bool, now: date
 
 def _restructured(entry: Fields, charge: Charge) -> Charge:
     """The changes that are allowed while nobody is subscribed."""
-    if entry.has("charge_model"):
+    if entry.has("charge_model") or not charge.charge_model:
         charge = replace(charge, charge_model=entry.choice("charge_model", MODELS, mandatory=True) or "")
     if entry.given.get("code") is not None:
         charge = replace(charge, code=entry.text("code", mandatory=True) or "")
-    for name in ("pay_in_advance", "prorated", "invoiceable"):
-        flag = entry.flag(name)
-        if flag is not None:
-            charge = replace(charge, **{name: flag})
+    flags = {name: entry.flag(name) for name in ("pay_in_advance", "prorated", "invoiceable")}
+    given: dict[str, Any] = {name: flag for name, flag in flags.items() if flag is not None}
+    charge = replace(charge, **given)
     if entry.has("regroup_paid_fees"):
         charge = replace(charge, regroup_paid_fees=entry.choice("regroup_paid_fees", ("invoice",)))
     if (least := entry.whole("min_amount_cents", minimum=0)) is not None:
@@ -146,7 +146,9 @@ def _properties(entry: Fields, before: Charge, charge: Charge) -> Mapping[str, A
     """What is sent, cleaned; nothing sent keeps what there is, and gives the defaults to a new model."""
     model = ChargeModel(charge.charge_model)
     if not entry.given.get("properties"):
-        keeps = before.charge_model == charge.charge_model and before.properties and not entry.has("properties")
+        keeps = (
+            before.charge_model == charge.charge_model and before.properties and not entry.has("properties")
+        )
         return before.properties if keeps else pricing.defaults(model)
     return _checked(entry, model)
 

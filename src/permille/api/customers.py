@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from permille.api.http import Call
@@ -53,7 +54,7 @@ UNBUILT = ("tax_codes", "integration_customers", "invoice_custom_section_codes")
 def upsert_customer(call: Call) -> dict[str, Any]:
     """POST /customers: makes the customer, or changes what is sent of the one with that external id."""
     fields = Fields(call.root("customer"))
-    external_id = (fields.text("external_id", mandatory=True) or "").strip()
+    external_id = fields.text("external_id", mandatory=True) or ""
     locks.change_customer(call.conn, call.organization.id, external_id)
     before = customers.by_external_id(call.conn, call.organization.id, external_id)
     columns = _columns(call, fields, before)
@@ -91,16 +92,16 @@ def add_customer(call: Call, external_id: str, columns: Mapping[str, Any]) -> Cu
 def _columns(call: Call, fields: Fields, before: Customer | None) -> dict[str, Any]:
     """The columns that the request sets, by name."""
     fields.refuse_unbuilt(*UNBUILT)
-    readers = {
-        **{name: (fields.text, {}) for name in NAMES},
-        **{name: (fields.text, {"limit": LONG_TEXT}) for name in LONG_NAMES},
-        "country": (fields.country, {}),
-        "currency": (fields.currency, {}),
-        "timezone": (fields.timezone, {}),
-        "customer_type": (fields.choice, {"allowed": ("company", "individual")}),
-        "net_payment_term": (fields.whole, {"minimum": 0, "maximum": DAYS_MAX}),
+    readers: dict[str, Callable[[str], Any]] = {
+        **dict.fromkeys(NAMES, fields.text),
+        **dict.fromkeys(LONG_NAMES, partial(fields.text, limit=LONG_TEXT)),
+        "country": fields.country,
+        "currency": fields.currency,
+        "timezone": fields.timezone,
+        "customer_type": partial(fields.choice, allowed=("company", "individual")),
+        "net_payment_term": partial(fields.whole, minimum=0, maximum=DAYS_MAX),
     }
-    columns = {name: read(name, **how) for name, (read, how) in readers.items() if fields.has(name)}
+    columns = {name: read(name) for name, read in readers.items() if fields.has(name)}
     if fields.choice("account_type", ("customer", "partner")) == "partner":
         fields.refuse_unbuilt("account_type")
     zero = fields.choice("finalize_zero_amount_invoice", ZERO_AMOUNT, code="invalid_value")

@@ -160,6 +160,13 @@ def bearer(request: Request) -> str | None:
     return words[1] if len(words) > 1 else None
 
 
+def refuse_nul(request: Request) -> None:
+    """Raises BadRequest for an address with a NUL: no text of the database can hold one."""
+    texts = [*request.path_params.values(), *request.query_params.keys(), *request.query_params.values()]
+    if any("\0" in text for text in texts):
+        raise BadRequest("the address has a NUL character")
+
+
 async def read_json(request: Request, limit: int) -> Any:
     """The decoded body, None when there is none. Raises BadRequest on bad JSON, Refusal(413) above the limit."""
     chunks: list[bytes] = []
@@ -207,6 +214,7 @@ def route(engine: Engine, method: str, path: str, endpoint: Endpoint) -> Route:
 
     async def handle(request: Request) -> Response:
         try:
+            refuse_nul(request)
             body = await read_json(request, engine.config.max_body_bytes)
             return await run_in_threadpool(_answer, engine, endpoint, request, body)
         except Refusal as refusal:

@@ -6,117 +6,43 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-from zoneinfo import available_timezones
 
 from psycopg import Connection
 
+from permille.api.billing_entities import read_settings
 from permille.api.http import Call, root_object
 from permille.api.render import instant
+from permille.api.validation import Fields
 from permille.billing import due
 from permille.clock import system_now
 from permille.core.errors import Forbidden, Invalid, NotFound
-from permille.core.instants import parse_instant
-from permille.core.money import CURRENCIES
 from permille.core.organization import Organization
 from permille.store import organizations
-
-TEXT_SETTINGS = (
-    "email",
-    "legal_name",
-    "legal_number",
-    "tax_identification_number",
-    "address_line1",
-    "address_line2",
-    "city",
-    "zipcode",
-    "state",
-    "country",
-    "logo_url",
-    "invoice_footer",
-    "document_locale",
-    "document_number_prefix",
-)
-DAY_SETTINGS = ("net_payment_term", "invoice_grace_period")
-CHOICES = {
-    "document_numbering": ("per_customer", "per_billing_entity"),
-    "subscription_invoice_issuing_date_anchor": ("current_period_end", "next_period_start"),
-    "subscription_invoice_issuing_date_adjustment": ("keep_anchor", "align_with_finalization_date"),
-}
 
 
 def create_organization(conn: Connection[Any], body: Any, _path: Mapping[str, str]) -> dict[str, Any]:
     """POST /admin/v1/organizations: the organization, its billing entity and a first API key, shown once."""
-    wanted = root_object(body, "organization")
+    fields = Fields(root_object(body, "organization"))
     now = system_now()
-    test_now = read_clock(wanted, now)
-    name = wanted.get("name")
-    if not isinstance(name, str) or not name.strip():
-        raise Invalid({"name": ["value_is_mandatory"]})
-    organization = organizations.add(
-        conn, name=name.strip(), test_now=test_now, entity=entity_settings(wanted), now=now
-    )
+    test_now = read_clock(fields, now)
+    name = (fields.text("name", mandatory=True) or "").strip()
+    settings = read_settings(fields)
+    fields.check()
+    organization = organizations.add(conn, name=name, test_now=test_now, entity=settings, now=now)
     _, key = organizations.add_key(
         conn, organization_id=organization.id, name="first key", now=organization.created_at
     )
     return {"organization": {**render_organization(organization), "api_key": key.secret}}
 
 
-def read_clock(wanted: Mapping[str, Any], now: datetime) -> datetime | None:
-    """Where the test clock starts, None for a live organization. Raises Invalid on a bad `now`."""
-    test_mode = wanted.get("test_mode", False)
-    if not isinstance(test_mode, bool):
-        raise Invalid({"test_mode": ["value_is_invalid"]})
-    start = wanted.get("now")
-    if not test_mode:
+def read_clock(fields: Fields, now: datetime) -> datetime | None:
+    """Where the test clock starts, None for a live organization."""
+    start = fields.instant("now")
+    if not fields.flag("test_mode"):
         if start is not None:
-            raise Invalid({"now": ["only_in_test_mode"]})
+            fields.refuse("now", "only_in_test_mode")
         return None
-    if start is None:
-        return now
-    parsed = parse_instant(start)
-    if parsed is None:
-        raise Invalid({"now": ["invalid_date"]})
-    return parsed
-
-
-def entity_settings(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The billing-entity columns that an organization's body sets. Raises Invalid with every bad field."""
-    settings: dict[str, Any] = {}
-    errors: dict[str, list[str]] = {}
-    given = {**wanted, **(wanted.get("billing_configuration") or {})}
-    for field, value in given.items():
-        if value is None:
-            continue
-        if (problem := _setting_problem(field, value)) is not None:
-            errors[field] = [problem]
-        elif field in TEXT_SETTINGS or field in DAY_SETTINGS or field in CHOICES:
-            settings[field] = value
-        elif field in ("timezone", "default_currency", "finalize_zero_amount_invoice"):
-            settings[field] = value
-    if errors:
-        raise Invalid(errors)
-    if "document_number_prefix" in settings:
-        settings["document_number_prefix"] = settings["document_number_prefix"].upper()
-    return settings
-
-
-def _setting_problem(field: str, value: Any) -> str | None:
-    if field in DAY_SETTINGS:
-        whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10_000
-        return None if whole else "value_is_out_of_range"
-    if field == "document_number_prefix" and not (isinstance(value, str) and 1 <= len(value) <= 10):
-        return "value_is_invalid"
-    allowed = {
-        **CHOICES,
-        "timezone": available_timezones(),
-        "default_currency": CURRENCIES,
-        "finalize_zero_amount_invoice": (True, False),
-    }
-    if field in allowed:
-        return None if isinstance(value, str | bool) and value in allowed[field] else "value_is_invalid"
-    if field in TEXT_SETTINGS and not isinstance(value, str):
-        return "value_is_invalid"
-    return None
+    return start or now
 
 
 def render_organization(organization: Organization) -> dict[str, Any]:
@@ -150,10 +76,9 @@ def _organization(conn: Connection[Any], path: Mapping[str, str]) -> Organizatio
 
 def create_api_key(conn: Connection[Any], body: Any, path: Mapping[str, str]) -> dict[str, Any]:
     organization = _organization(conn, path)
-    wanted = root_object(body, "api_key")
-    name = wanted.get("name")
-    if not isinstance(name, str) or not name.strip():
-        raise Invalid({"name": ["value_is_mandatory"]})
+    fields = Fields(root_object(body, "api_key"))
+    name = fields.text("name", mandatory=True) or ""
+    fields.check()
     key_id, key = organizations.add_key(conn, organization_id=organization.id, name=name, now=system_now())
     return {"api_key": {"lago_id": str(key_id), "name": name, "api_key": key.secret, "prefix": key.prefix}}
 
@@ -181,9 +106,7 @@ def revoke_api_key(conn: Connection[Any], _body: Any, path: Mapping[str, str]) -
         key_id = UUID(path["key_id"])
     except ValueError as error:
         raise NotFound("api_key") from error
-    if not organizations.revoke_key(
-        conn, organization_id=organization.id, key_id=key_id, now=system_now()
-    ):
+    if not organizations.revoke_key(conn, organization_id=organization.id, key_id=key_id, now=system_now()):
         raise NotFound("api_key")
     return {"api_key": {"lago_id": str(key_id)}}
 
@@ -199,7 +122,8 @@ def move_test_clock(call: Call) -> dict[str, Any]:
     """PUT /test_clock: everything that became due up to then has run, in order, when this answers."""
     if not call.organization.test_mode:
         raise Forbidden("test_clock_not_available")
-    until = parse_instant(call.root("test_clock").get("now"))
+    fields = Fields(call.root("test_clock"))
+    until = fields.instant("now")
     if until is None:
         raise Invalid({"now": ["invalid_date"]})
     due.move_clock(call.conn, organization=call.organization, until=until)

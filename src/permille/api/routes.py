@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from permille.api import organizations
+from permille.api import (
+    billable_metrics,
+    billing_entities,
+    charges,
+    customers,
+    events,
+    organization_settings,
+    organizations,
+    plans,
+    price_lists,
+    subscriptions,
+    usage,
+    webhook_endpoints,
+)
 from permille.api.http import AdminEndpoint, Endpoint, Engine, admin_route, route
 
 API = "/api/v1"
@@ -13,6 +26,50 @@ ADMIN = "/admin/v1"
 ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("GET", "/test_clock", organizations.show_test_clock),
     ("PUT", "/test_clock", organizations.move_test_clock),
+    ("GET", "/organizations", organization_settings.show_organization),
+    ("PUT", "/organizations", organization_settings.update_organization),
+    ("GET", "/billing_entities", billing_entities.list_billing_entities),
+    ("GET", "/billing_entities/{code}", billing_entities.show_billing_entity),
+    ("PUT", "/billing_entities/{code}", billing_entities.update_billing_entity),
+    ("POST", "/billable_metrics", billable_metrics.create_billable_metric),
+    ("GET", "/billable_metrics", billable_metrics.list_billable_metrics),
+    ("GET", "/billable_metrics/{code}", billable_metrics.show_billable_metric),
+    ("PUT", "/billable_metrics/{code}", billable_metrics.update_billable_metric),
+    ("DELETE", "/billable_metrics/{code}", billable_metrics.delete_billable_metric),
+    ("POST", "/plans", plans.create_plan),
+    ("GET", "/plans", plans.list_plans),
+    ("GET", "/plans/{code}", plans.show_plan),
+    ("PUT", "/plans/{code}", plans.update_plan),
+    ("DELETE", "/plans/{code}", plans.delete_plan),
+    ("POST", "/plans/{code}/charges", charges.create_charge),
+    ("GET", "/plans/{code}/charges", charges.list_charges),
+    ("GET", "/plans/{code}/charges/{charge_code}", charges.show_charge),
+    ("PUT", "/plans/{code}/charges/{charge_code}", charges.update_charge),
+    ("DELETE", "/plans/{code}/charges/{charge_code}", charges.delete_charge),
+    ("POST", "/plans/{code}/charges/{charge_code}/filters", charges.create_filter),
+    ("GET", "/plans/{code}/charges/{charge_code}/filters", charges.list_filters),
+    ("GET", "/plans/{code}/charges/{charge_code}/filters/{filter_id}", charges.show_filter),
+    ("PUT", "/plans/{code}/charges/{charge_code}/filters/{filter_id}", charges.update_filter),
+    ("DELETE", "/plans/{code}/charges/{charge_code}/filters/{filter_id}", charges.delete_filter),
+    ("POST", "/customers", customers.upsert_customer),
+    ("GET", "/customers", customers.list_customers),
+    ("GET", "/customers/{external_id}", customers.show_customer),
+    ("DELETE", "/customers/{external_id}", customers.delete_customer),
+    ("GET", "/customers/{external_id}/subscriptions", subscriptions.list_customer_subscriptions),
+    ("GET", "/customers/{external_id}/current_usage", usage.show_current_usage),
+    ("GET", "/customers/{external_id}/past_usage", usage.list_past_usage),
+    ("POST", "/subscriptions", subscriptions.create_subscription),
+    ("GET", "/subscriptions", subscriptions.list_subscriptions),
+    ("GET", "/subscriptions/{external_id}", subscriptions.show_subscription),
+    ("PUT", "/subscriptions/{external_id}", subscriptions.update_subscription),
+    ("DELETE", "/subscriptions/{external_id}", subscriptions.terminate_subscription),
+    ("GET", "/events", events.list_events),
+    ("GET", "/events/{transaction_id:path}", events.show_event),
+    ("POST", "/webhook_endpoints", webhook_endpoints.create_webhook_endpoint),
+    ("GET", "/webhook_endpoints", webhook_endpoints.list_webhook_endpoints),
+    ("GET", "/webhook_endpoints/{lago_id}", webhook_endpoints.show_webhook_endpoint),
+    ("PUT", "/webhook_endpoints/{lago_id}", webhook_endpoints.update_webhook_endpoint),
+    ("DELETE", "/webhook_endpoints/{lago_id}", webhook_endpoints.delete_webhook_endpoint),
 ]
 
 ADMIN_ENDPOINTS: list[tuple[str, str, AdminEndpoint]] = [
@@ -21,6 +78,8 @@ ADMIN_ENDPOINTS: list[tuple[str, str, AdminEndpoint]] = [
     ("POST", "/organizations/{organization_id}/api_keys", organizations.create_api_key),
     ("GET", "/organizations/{organization_id}/api_keys", organizations.list_api_keys),
     ("DELETE", "/organizations/{organization_id}/api_keys/{key_id}", organizations.revoke_api_key),
+    ("GET", "/price_lists", price_lists.list_price_lists),
+    ("POST", "/organizations/{organization_id}/price_lists", price_lists.apply_price_list),
 ]
 
 

@@ -10,11 +10,11 @@ from permille.api.customers import add_customer, customer_of, render_customer
 from permille.api.http import Call
 from permille.api.plans import render_plan
 from permille.api.render import instant, instant_milliseconds, last_instant
-from permille.api.validation import MANDATORY, Fields, query_texts
+from permille.api.validation import Fields, query_texts
 from permille.billing import subscriptions as lifecycle
 from permille.billing.subscriptions import Wish
 from permille.core.customer import Customer
-from permille.core.errors import Forbidden, Invalid, NotAllowed, NotFound
+from permille.core.errors import Forbidden, NotAllowed, NotFound
 from permille.core.period import BillingTime, local_date
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription, current_period
@@ -25,13 +25,14 @@ BILLING_TIMES = tuple(BillingTime)
 STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
 CREDIT_NOTES = ("credit", "refund", "offset", "skip")
 INVOICES = ("generate", "skip")
-UNBUILT = ("usage_thresholds", "invoice_custom_section", "payment_method", "activation_rules")
+UNBUILT = ("usage_thresholds", "invoice_custom_section", "activation_rules")
+PAYMENT_METHOD = {"payment_method_id": None, "payment_method_type": "provider"}
 
 
 def create_subscription(call: Call) -> dict[str, Any]:
     """POST /subscriptions: the same plan again changes nothing; an unknown customer is made."""
     fields = Fields(call.root("subscription"))
-    customer_id = (fields.text("external_customer_id", mandatory=True) or "").strip()
+    customer_id = fields.text("external_customer_id", mandatory=True) or ""
     plan_code = fields.text("plan_code") or ""
     _refuse_unbuilt(fields)
     external_id = (fields.text("external_id", mandatory=True) or "").strip()
@@ -66,6 +67,8 @@ def _refuse_unbuilt(fields: Fields) -> None:
     if fields.given.get("plan_overrides"):
         raise Forbidden("feature_unavailable")
     fields.refuse_unbuilt(*UNBUILT)
+    if fields.given.get("payment_method") != PAYMENT_METHOD:
+        fields.refuse_unbuilt("payment_method")
 
 
 def _customer(call: Call, fields: Fields, external_id: str) -> Customer | None:
@@ -181,9 +184,10 @@ def _changes(call: Call, fields: Fields, before: Subscription) -> dict[str, Any]
         columns["subscription_at"] = subscription_at
     if fields.has("ending_at"):
         columns["ending_at"] = fields.instant("ending_at")
+    if columns.keys() & {"subscription_at", "ending_at"}:
         _check_ending(
             fields,
-            columns["ending_at"],
+            columns.get("ending_at", before.ending_at),
             subscription_at=subscription_at or before.subscription_at,
             now=call.now,
             timezone=customer.applicable_timezone,
@@ -198,12 +202,13 @@ def terminate_subscription(call: Call) -> dict[str, Any]:
     external_id = call.path["external_id"]
     locks.change_subscription(call.conn, call.organization.id, external_id)
     rows = subscriptions.history(call.conn, call.organization.id, external_id)
-    pending = call.query.get("status") == "pending"
-    found = _newest(rows, "pending" if pending else "active")
-    if found is None:
+    status = "pending" if call.query.get("status") == "pending" else "active"
+    found = _newest(rows, status)
+    row = subscriptions.for_update(call.conn, [found.id])[found.id] if found else None
+    # What was due may have run while we waited for the row.
+    if row is None or row.status != status:
         raise NotFound("subscription")
-    row = subscriptions.for_update(call.conn, [found.id])[found.id]
-    if pending:
+    if status == "pending":
         ended = lifecycle.cancel(call.conn, row, now=call.now)
     else:
         note, invoice = _termination_options(call)
@@ -269,7 +274,7 @@ def render_subscription(
         "consolidate_invoice": subscription.consolidate_invoice,
         "purchase_order_number": subscription.purchase_order_number,
         "cancellation_reason": None,
-        "payment_method": {"payment_method_id": None, "payment_method_type": "provider"},
+        "payment_method": PAYMENT_METHOD,
         "entitlements": [],
         "usage_threshold": None,
         "applicable_usage_thresholds": [],

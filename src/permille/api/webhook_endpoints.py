@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from permille.api.http import Call
 from permille.api.render import instant
 from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import NotFound
 from permille.store import locks, webhook_endpoints
 from permille.store.webhook_endpoints import WebhookEndpoint
 
@@ -16,12 +18,91 @@ ENDPOINTS_MAX = 10
 URL_MAX = 2_000
 ALGORITHMS = ("jwt", "hmac")
 EVERYTHING = ["*"]
+EVENT_TYPES = frozenset(
+    [
+        "alert.triggered",
+        "billable_metric.created",
+        "billable_metric.updated",
+        "billable_metric.deleted",
+        "credit_note.created",
+        "credit_note.generated",
+        "credit_note.provider_refund_failure",
+        "customer.created",
+        "customer.updated",
+        "customer.vies_check",
+        "customer.payment_provider_created",
+        "customer.payment_provider_error",
+        "customer.checkout_url_generated",
+        "customer.accounting_provider_created",
+        "customer.crm_provider_created",
+        "customer.accounting_provider_error",
+        "customer.crm_provider_error",
+        "customer.tax_provider_error",
+        "dunning_campaign.finished",
+        "event.error",
+        "events.errors",
+        "feature.created",
+        "feature.updated",
+        "feature.deleted",
+        "fee.created",
+        "fee.tax_provider_error",
+        "integration.provider_error",
+        "invoice.created",
+        "invoice.one_off_created",
+        "invoice.paid_credit_added",
+        "invoice.drafted",
+        "invoice.ready_to_finalize",
+        "invoice.generated",
+        "invoice.voided",
+        "invoice.deleted",
+        "invoice.resynced",
+        "invoice.payment_status_updated",
+        "invoice.payment_overdue",
+        "invoice.payment_dispute_lost",
+        "invoice.payment_failure",
+        "payment.succeeded",
+        "payment.requires_action",
+        "payment_provider.error",
+        "payment_receipt.created",
+        "payment_receipt.generated",
+        "payment_request.created",
+        "payment_request.payment_status_updated",
+        "payment_request.payment_failure",
+        "plan.created",
+        "plan.updated",
+        "plan.deleted",
+        "subscription.started",
+        "subscription.updated",
+        "subscription.terminated",
+        "subscription.canceled",
+        "subscription.incomplete",
+        "subscription.termination_alert",
+        "subscription.trial_ended",
+        "subscription.usage_threshold_reached",
+        "wallet.created",
+        "wallet.updated",
+        "wallet.terminated",
+        "wallet.depleted_ongoing_balance",
+        "wallet_transaction.created",
+        "wallet_transaction.updated",
+        "wallet_transaction.payment_failure",
+        "quote.created",
+        "quote.approved",
+        "quote.voided",
+        "order_form.created",
+        "order_form.signed",
+        "order_form.expired",
+        "order_form.voided",
+        "order.created",
+        "order.executed",
+    ]
+)
 
 
 def create_webhook_endpoint(call: Call) -> dict[str, Any]:
     """POST /webhook_endpoints."""
     fields = Fields(call.root("webhook_endpoint"))
-    columns = _columns(fields)
+    columns = _columns(call, fields)
     if "webhook_url" not in columns:
         fields.refuse("webhook_url", MANDATORY)
     locks.change_webhook_endpoints(call.conn, call.organization.id)
@@ -34,14 +115,14 @@ def create_webhook_endpoint(call: Call) -> dict[str, Any]:
     made = webhook_endpoints.add(
         call.conn, organization_id=call.organization.id, columns=columns, now=call.now
     )
-    return {"webhook_endpoint": _rendered(call, made)}
+    return {"webhook_endpoint": render_webhook_endpoint(_endpoint(call, made))}
 
 
-def _columns(fields: Fields) -> dict[str, Any]:
+def _columns(call: Call, fields: Fields) -> dict[str, Any]:
     """The columns that the request sets, by name."""
     columns: dict[str, Any] = {}
     if fields.has("webhook_url"):
-        columns["webhook_url"] = read_url(fields)
+        columns["webhook_url"] = read_url(call, fields)
     if (algorithm := fields.choice("signature_algo", ALGORITHMS)) is not None:
         columns["signature_algo"] = algorithm
     if fields.has("name"):
@@ -54,11 +135,13 @@ def _columns(fields: Fields) -> dict[str, Any]:
     return columns
 
 
-def read_url(fields: Fields) -> str:
-    """An absolute http or https address in ASCII."""
+def read_url(call: Call, fields: Fields) -> str:
+    """An absolute http or https address in ASCII; of this very machine only in test mode."""
     url = fields.text("webhook_url", mandatory=True, limit=URL_MAX) or ""
     if url and not is_url(url):
         fields.refuse("webhook_url", "url_invalid")
+    elif url and is_own_machine(url) and not call.organization.test_mode:
+        fields.refuse("webhook_url", "loopback_only_in_test_mode")
     return url
 
 
@@ -71,6 +154,16 @@ def is_url(text: str) -> bool:
         return False
     printable = text.isascii() and text.isprintable() and " " not in text
     return printable and has_port and parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def is_own_machine(url: str) -> bool:
+    """Whether the address says itself that it is the machine that would call it; names are not looked up."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_link_local or address.is_unspecified
 
 
 def list_webhook_endpoints(call: Call) -> dict[str, Any]:
@@ -86,35 +179,38 @@ def list_webhook_endpoints(call: Call) -> dict[str, Any]:
 
 def show_webhook_endpoint(call: Call) -> dict[str, Any]:
     """GET /webhook_endpoints/{lago_id}."""
-    return {"webhook_endpoint": render_webhook_endpoint(_endpoint(call))}
+    return {"webhook_endpoint": render_webhook_endpoint(_endpoint(call, _id(call)))}
 
 
 def update_webhook_endpoint(call: Call) -> dict[str, Any]:
     """PUT /webhook_endpoints/{lago_id}."""
     locks.change_webhook_endpoints(call.conn, call.organization.id)
-    before = _endpoint(call)
+    before = _endpoint(call, _id(call))
     fields = Fields(call.root("webhook_endpoint"))
-    columns = _columns(fields)
+    columns = _columns(call, fields)
     url = columns.get("webhook_url", before.webhook_url)
     known = webhook_endpoints.all_of(call.conn, call.organization.id)
     if any(other.webhook_url == url for other in known if other.id != before.id):
         fields.refuse("webhook_url", "value_already_exist")
     fields.check()
     webhook_endpoints.update(call.conn, endpoint_id=before.id, columns=columns, now=call.now)
-    return {"webhook_endpoint": render_webhook_endpoint(_endpoint(call))}
+    return {"webhook_endpoint": render_webhook_endpoint(_endpoint(call, _id(call)))}
 
 
 def delete_webhook_endpoint(call: Call) -> dict[str, Any]:
     """DELETE /webhook_endpoints/{lago_id}."""
-    gone = _endpoint(call)
+    gone = _endpoint(call, _id(call))
     webhook_endpoints.delete(call.conn, gone.id)
     return {"webhook_endpoint": render_webhook_endpoint(gone)}
 
 
-def _endpoint(call: Call) -> WebhookEndpoint:
-    endpoint_id = parse_uuid(call.path["lago_id"])
-    found = endpoint_id and webhook_endpoints.by_id(call.conn, call.organization.id, endpoint_id)
-    if not found:
+def _id(call: Call) -> UUID | None:
+    return parse_uuid(call.path["lago_id"])
+
+
+def _endpoint(call: Call, endpoint_id: UUID | None) -> WebhookEndpoint:
+    found = webhook_endpoints.by_id(call.conn, call.organization.id, endpoint_id) if endpoint_id else None
+    if found is None:
         raise NotFound("webhook_endpoint")
     return found
 

@@ -6,7 +6,7 @@ Source: semantics-billing.md sections 3.1 to 3.4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,8 +16,9 @@ from psycopg import Connection
 from permille.billing import run
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
+from permille.core.invoice import trial_end
 from permille.core.plan import Plan
-from permille.core.subscription import Start, Subscription, due, start_of, trial_end
+from permille.core.subscription import Start, Subscription, due, facts_of, start_of
 from permille.ids import new_id
 from permille.store import customers, locks, plans, subscriptions, webhooks
 
@@ -48,7 +49,8 @@ def subscribe(
     Raises Invalid when another customer has the external id, or when it would change the plan.
     """
     locks.change_subscription(conn, customer.organization_id, wish.external_id)
-    rows = subscriptions.history(conn, customer.organization_id, wish.external_id)
+    known = subscriptions.history(conn, customer.organization_id, wish.external_id)
+    rows = subscriptions.for_update(conn, [row.id for row in known]).values()
     living = [row for row in rows if row.status == "active" or row.is_waiting]
     if any(row.customer_id != customer.id for row in living):
         raise Invalid({"external_id": ["value_already_exist"]})
@@ -61,14 +63,15 @@ def subscribe(
         return current
     if current.is_waiting:
         name = current.name if wish.name is None else wish.name
-        columns = {"plan_id": plan.id, "name": name, "on_termination_credit_note": _note(current, plan)}
+        note = _note(current.on_termination_credit_note, plan)
+        columns = {"plan_id": plan.id, "name": name, "on_termination_credit_note": note}
         return subscriptions.update(conn, subscription_id=current.id, columns=columns, now=now)
     raise Invalid({"plan_code": [PLAN_CHANGE]})
 
 
-def _note(subscription: Subscription, plan: Plan) -> str | None:
-    """What happens at the end to a fee paid in advance; nothing does on a plan that is paid in arrears."""
-    return (subscription.on_termination_credit_note or "credit") if plan.pay_in_advance else None
+def _note(wanted: str | None, plan: Plan) -> str | None:
+    """What happens at the end to a fee paid in advance; there is none on a plan that is paid in arrears."""
+    return (wanted or "credit") if plan.pay_in_advance else None
 
 
 def _begin(
@@ -77,7 +80,7 @@ def _begin(
     customer: Customer,
     plan: Plan,
     wish: Wish,
-    rows: Sequence[Subscription],
+    rows: Iterable[Subscription],
     now: datetime,
 ) -> Subscription:
     """A new row, running at once unless its day is to come."""
@@ -111,9 +114,7 @@ def _pending(customer: Customer, plan: Plan, wish: Wish, now: datetime) -> Subsc
         ending_at=wish.ending_at,
         terminated_at=None,
         canceled_at=None,
-        on_termination_credit_note=(wish.on_termination_credit_note or "credit")
-        if plan.pay_in_advance
-        else None,
+        on_termination_credit_note=_note(wish.on_termination_credit_note, plan),
         on_termination_invoice=wish.on_termination_invoice,
         consolidate_invoice=wish.consolidate_invoice,
         purchase_order_number=wish.purchase_order_number,
@@ -154,35 +155,34 @@ def _owes_at_start(conn: Connection[Any], subscription: Subscription, now: datet
         return False
     customer = customers.by_ids(conn, [subscription.customer_id])[subscription.customer_id]
     timezone = customer.applicable_timezone
-    if start_of(subscription.started_at, now=now, timezone=timezone) is not Start.TODAY:
-        return False
-    first = subscriptions.first_started_at(conn, subscription.customer_id, subscription.external_id)
-    return trial_end(first or subscription.started_at, plan.trial_period) <= now
+    first = subscriptions.first_starts(conn, [subscription.id])[subscription.id]
+    free_until = trial_end(facts_of(subscription, plan, timezone=timezone, first_started_at=first))
+    starts_today = start_of(subscription.started_at, now=now, timezone=timezone) is Start.TODAY
+    return starts_today and (free_until is None or free_until <= now)
 
 
 def schedule(conn: Connection[Any], subscription: Subscription, *, now: datetime) -> Subscription:
     """Write down what is due and when: at a start, and whenever the timezone or the dates have changed."""
-    (scheduled,) = reschedule(conn, [subscription], now=now)
-    return scheduled
+    reschedule(conn, [subscription], now=now)
+    return subscriptions.by_ids(conn, [subscription.id])[subscription.id]
 
 
-def reschedule(
-    conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime
-) -> list[Subscription]:
-    """As schedule, for many rows."""
+def reschedule(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> None:
+    """As schedule, for many rows at once."""
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
-    scheduled = []
-    for row in rows:
-        timezone = payers[row.customer_id].applicable_timezone
-        found = due(row, known_plans[row.plan_id], timezone=timezone, now=now)
-        columns = {
-            "next_billing_at": found.next_billing_at,
-            "activates_at": found.activates_at,
-            "ends_at": found.ends_at,
-        }
-        scheduled.append(subscriptions.update(conn, subscription_id=row.id, columns=columns, now=now))
-    return scheduled
+    first_starts = subscriptions.first_starts(conn, [row.id for row in rows])
+    found = {
+        row.id: due(
+            row,
+            known_plans[row.plan_id],
+            timezone=payers[row.customer_id].applicable_timezone,
+            first_started_at=first_starts.get(row.id),
+            now=now,
+        )
+        for row in rows
+    }
+    subscriptions.set_due(conn, found, now=now)
 
 
 def update(

@@ -17,6 +17,7 @@ class BillingEntity:
     organization_id: UUID
     code: str
     name: str
+    is_default: bool
     default_currency: str
     timezone: str
     net_payment_term: int
@@ -39,6 +40,8 @@ class BillingEntity:
     state: str | None
     country: str | None
     logo_url: str | None
+    created_at: datetime
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from permille.core.errors import Invalid
 
-DIGITS_MAX = 40
+DIGITS_MAX = 38
 """Digits that a number may have before its decimal point, and after it."""
 DEPTH_MAX = 64
 """How deep properties may nest."""

@@ -104,6 +104,7 @@ class _Due:
 def plan_invoice(facts: SubscriptionFacts, *, at: datetime) -> InvoicePlan:
     """Plan what is due at an instant: a start, a boundary of a period, the end of a trial, a termination.
 
+    A customer's move to another timezone is such an instant too, as it may lie behind a boundary there.
     Boundaries are planned in order, one at a time; a termination after all boundaries before it. Empty when
     there is nothing to bill, or it is billed already.
     """
@@ -163,7 +164,9 @@ def _charges_due(facts: SubscriptionFacts, started_at: datetime, at: datetime) -
     due = _elapsed(facts, started_at, at, interval, facts.charges_billed_until)
     if due is None:
         return None
-    begin = facts.charges_billed_until or max(due.whole.from_, started_at)
+    is_backdated = local_date(started_at, facts.timezone) < local_date(facts.created_at, facts.timezone)
+    first = max(due.whole.from_, started_at) if is_backdated else started_at
+    begin = facts.charges_billed_until or first
     return _Due(
         whole=due.whole,
         part=Period(begin, due.part.to),
@@ -199,8 +202,9 @@ def _previous(facts: SubscriptionFacts, at: datetime, interval: Interval) -> Per
 def _is_billed(whole: Period, end: datetime, billed_until: datetime | None) -> bool:
     """Whether a period, of which the part up to `end` counts, is settled.
 
-    A customer's move to another timezone shifts the bounds of a period by up to 26 hours against what was
-    billed, so a period that is billed for the most part is settled; its rest falls to the next one.
+    A customer's move to another timezone shifts the bounds of a period by hours against what was billed, or
+    by days where it changes the date of the anchor. So a period that is billed for the most part is settled;
+    usage in its rest falls to the next one.
     """
     if billed_until is None:
         return False

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from permille.core.invoice import SubscriptionFacts, next_billing_at
 from permille.core.period import (
     INSTANT,
     BillingTime,
@@ -15,7 +15,6 @@ from permille.core.period import (
     Period,
     charges_interval,
     local_date,
-    next_boundary,
     period_containing,
     start_of_day,
 )
@@ -90,13 +89,41 @@ def start_of(subscription_at: datetime, *, now: datetime, timezone: str) -> Star
     return Start.PAST if wanted < today else Start.FUTURE
 
 
-def billing_interval(plan: Plan) -> Interval:
-    """How often anything of the plan is billed: monthly as soon as one kind of charge is."""
-    monthly = bool(plan.bill_charges_monthly or plan.bill_fixed_charges_monthly)
-    return charges_interval(Interval(plan.interval), monthly)
+def facts_of(
+    subscription: Subscription, plan: Plan, *, timezone: str, first_started_at: datetime | None
+) -> SubscriptionFacts:
+    """What core.invoice plans with. `first_started_at` is the first start of the external id; trials count from it."""
+    return SubscriptionFacts(
+        subscription_id=str(subscription.id),
+        status=subscription.status,
+        subscription_at=subscription.subscription_at,
+        started_at=subscription.started_at,
+        created_at=subscription.created_at,
+        terminated_at=subscription.terminated_at,
+        replaces_previous=subscription.previous_subscription_id is not None,
+        initial_started_at=first_started_at,
+        timezone=timezone,
+        billing_time=BillingTime(subscription.billing_time),
+        interval=Interval(plan.interval),
+        bill_charges_monthly=bool(plan.bill_charges_monthly),
+        pay_in_advance=plan.pay_in_advance,
+        amount_cents=plan.amount_cents,
+        currency=plan.amount_currency,
+        trial_period=plan.trial_period,
+        invoice_display_name=plan.invoice_display_name or plan.name,
+        fee_billed_until=subscription.fee_billed_until,
+        charges_billed_until=subscription.charges_billed_until,
+    )
 
 
-def due(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> Due:
+def due(
+    subscription: Subscription,
+    plan: Plan,
+    *,
+    timezone: str,
+    first_started_at: datetime | None,
+    now: datetime,
+) -> Due:
     """What is due, computed anew: at a start, and when the customer's timezone has changed.
 
     The next billing is the first boundary from today on that is after the day of the start and is not
@@ -110,21 +137,16 @@ def due(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime)
     after = max(start_of_day(now, timezone) - INSTANT, start_of_day(subscription.started_at, timezone))
     if subscription.charges_billed_until is not None:
         after = max(after, subscription.charges_billed_until)
-    boundary = next_boundary(
-        after,
-        interval=billing_interval(plan),
-        billing_time=BillingTime(subscription.billing_time),
-        anchor=subscription.subscription_at,
-        timezone=timezone,
-    )
+    facts = facts_of(subscription, plan, timezone=timezone, first_started_at=first_started_at)
     ending_at = subscription.ending_at
-    ends_at = start_of_day(ending_at, timezone) if ending_at else None
-    return Due(next_billing_at=boundary, activates_at=None, ends_at=ends_at)
+    return Due(
+        next_billing_at=next_billing_at(facts, after=after),
+        activates_at=None,
+        ends_at=start_of_day(ending_at, timezone) if ending_at else None,
+    )
 
 
-def current_period(
-    subscription: Subscription, plan: Plan, *, timezone: str, now: datetime
-) -> Period | None:
+def current_period(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> Period | None:
     """The usage period that is running, which opens at the very instant of the start; None when none runs."""
     if subscription.status != "active" or subscription.started_at is None:
         return None
@@ -136,8 +158,3 @@ def current_period(
         timezone=timezone,
     )
     return Period(max(period.from_, subscription.started_at), period.to)
-
-
-def trial_end(first_started_at: datetime, trial_period: Decimal | None) -> datetime:
-    """When the free days are over, counted from the first start of the external id; at once without any."""
-    return first_started_at + timedelta(seconds=int((trial_period or Decimal(0)) * 86_400))

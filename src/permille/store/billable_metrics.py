@@ -43,12 +43,12 @@ def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> Billable
     return found[0] if found else None
 
 
-def by_ids(
-    conn: Connection[Any], organization_id: UUID, ids: Collection[UUID]
-) -> dict[UUID, BillableMetric]:
+def by_ids(conn: Connection[Any], organization_id: UUID, ids: Collection[UUID]) -> dict[UUID, BillableMetric]:
     """Metrics of the organization that are not deleted; others are left out."""
     rows = _select(
-        conn, "m.organization_id = %s and m.id = any(%s) and m.deleted_at is null", [organization_id, list(ids)]
+        conn,
+        "m.organization_id = %s and m.id = any(%s) and m.deleted_at is null",
+        [organization_id, list(ids)],
     )
     return {row.id: row for row in rows}
 
@@ -59,9 +59,13 @@ def listing(
     """Metrics, newest first, and how many there are."""
     condition = "m.organization_id = %s and m.deleted_at is null"
     rows = _select(
-        conn, f"{condition} order by m.created_at desc, m.id limit %s offset %s", [organization_id, limit, offset]
+        conn,
+        f"{condition} order by m.created_at desc, m.id limit %s offset %s",
+        [organization_id, limit, offset],
     )
-    row = conn.execute(f"select count(*) from billable_metric m where {condition}", [organization_id]).fetchone()
+    row = conn.execute(
+        f"select count(*) from billable_metric m where {condition}", [organization_id]
+    ).fetchone()
     return rows, row[0] if row else 0
 
 

@@ -35,6 +35,16 @@ def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> BillingE
         ).fetchone()
 
 
+def all_of(conn: Connection[Any], organization_id: UUID) -> list[BillingEntity]:
+    """Every entity of the organization, the default one first."""
+    with conn.cursor(row_factory=class_row(BillingEntity)) as cursor:
+        return cursor.execute(
+            f"select {_COLUMNS} from billing_entity where organization_id = %s"
+            " order by is_default desc, created_at, id",
+            [organization_id],
+        ).fetchall()
+
+
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, BillingEntity]:
     with conn.cursor(row_factory=class_row(BillingEntity)) as cursor:
         rows = cursor.execute(

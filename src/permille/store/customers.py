@@ -17,7 +17,10 @@ from permille.ids import new_id
 from permille.store import billing_entities
 
 _COLUMNS = ", ".join(
-    [*(f"c.{column.name}" for column in fields(Customer) if column.name != "billing_entity"), "c.billing_entity_id"]
+    [
+        *(f"c.{column.name}" for column in fields(Customer) if column.name != "billing_entity"),
+        "c.billing_entity_id",
+    ]
 )
 _JSON = frozenset({"shipping_address", "billing_configuration", "metadata"})
 
@@ -40,8 +43,12 @@ class CustomerSearch:
 
 
 def _loaded(conn: Connection[Any], rows: Sequence[dict[str, Any]]) -> list[Customer]:
-    entities = billing_entities.by_ids(conn, {row["billing_entity_id"] for row in rows})
-    return [Customer(**row, billing_entity=entities[row.pop("billing_entity_id")]) for row in map(dict, rows)]
+    entity_ids = [row.pop("billing_entity_id") for row in rows]
+    entities = billing_entities.by_ids(conn, set(entity_ids))
+    return [
+        Customer(**row, billing_entity=entities[entity_id])
+        for row, entity_id in zip(rows, entity_ids, strict=True)
+    ]
 
 
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Customer]:
@@ -163,4 +170,6 @@ def update(conn: Connection[Any], *, customer_id: UUID, columns: Mapping[str, An
 
 def delete(conn: Connection[Any], *, customer_id: UUID, now: datetime) -> None:
     """Soft: invoices keep their customer, and the external id is free again."""
-    conn.execute("update customer set deleted_at = %s, updated_at = %s where id = %s", [now, now, customer_id])
+    conn.execute(
+        "update customer set deleted_at = %s, updated_at = %s where id = %s", [now, now, customer_id]
+    )

@@ -10,9 +10,7 @@ from psycopg import Connection
 
 def change_catalogue(conn: Connection[Any], organization_id: UUID) -> None:
     """One change of an organization's metrics and plans at a time, and none while a subscription is made."""
-    conn.execute(
-        "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"catalogue {organization_id}"]
-    )
+    conn.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"catalogue {organization_id}"])
 
 
 def use_catalogue(conn: Connection[Any], organization_id: UUID) -> None:
@@ -35,4 +33,11 @@ def change_subscription(conn: Connection[Any], organization_id: UUID, external_i
     conn.execute(
         "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
         [f"subscription {organization_id} {external_id}"],
+    )
+
+
+def change_webhook_endpoints(conn: Connection[Any], organization_id: UUID) -> None:
+    """One change of an organization's webhook endpoints at a time."""
+    conn.execute(
+        "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"webhook endpoints {organization_id}"]
     )

@@ -50,7 +50,9 @@ def listing(
     """Plans that are no overrides, newest first, and how many there are."""
     condition = "p.organization_id = %s and p.parent_id is null and p.deleted_at is null"
     plans = _select(
-        conn, f"{condition} order by p.created_at desc, p.id limit %s offset %s", [organization_id, limit, offset]
+        conn,
+        f"{condition} order by p.created_at desc, p.id limit %s offset %s",
+        [organization_id, limit, offset],
     )
     row = conn.execute(f"select count(*) from plan p where {condition}", [organization_id]).fetchone()
     return plans, row[0] if row else 0

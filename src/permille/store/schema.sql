@@ -308,21 +308,40 @@ create index event_at on event using brin (at) with (pages_per_range = 64, autos
 
 -- How much that is -------------------------------------------------------------------------------------------
 
--- Sums of events by series and by UTC hour and UTC day, of the events with seq <= metering_state.rolled_up_to.
+-- Sums of events by series and by UTC hour, day and month, of the events with seq <= metering_state.rolled_up_to.
 create table usage_cell (
     series_id int not null,
-    grain "char" not null, -- 'h' hour, 'd' day
+    grain "char" not null, -- 'h' hour, 'd' day, 'm' month
     starts_at timestamptz not null,
     events_count bigint not null,
     values_count bigint not null, -- events with a numeric value
     sum numeric not null,
     max numeric,
-    last_at timestamptz, -- of the events with a value: the newest by time, then by arrival
-    last_seq bigint,
-    last_value numeric,
     precise_amount_cents numeric not null,
     primary key (series_id, grain, starts_at)
 ) with (fillfactor = 70);
+
+-- The one way into the event table: all rows or none, in order, and only under the metering they were encoded for.
+-- 5045524D is the lock that says so: shared by those who insert, exclusive for those who change the metering
+-- or want to know that no insert is under way. Raises PM001 when the metering has changed meanwhile,
+-- 23505 when an identity is taken.
+create function store_events(
+    known_version bigint, series_ids int[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
+    amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[]
+) returns void language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock_shared(x'5045524D'::bigint);
+    if (select version from metering_state) <> known_version then
+        raise exception 'the metering has changed' using errcode = 'PM001';
+    end if;
+    insert into event (
+        series_id, at, created_at, identity, value, transaction_id, precise_total_amount_cents, extra
+    )
+    select * from unnest(
+        series_ids, ats, created_ats, identities, amounts, transaction_ids, precise_amounts, extras
+    );
+end
+$$;
 
 -- What is owed -----------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.core.subscription import Subscription
+from permille.core.subscription import Due, Subscription
 
 _NAMES = tuple(field.name for field in fields(Subscription))
 _COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
@@ -65,7 +65,9 @@ def for_update(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Subsc
 def living_of_customer(conn: Connection[Any], customer_id: UUID) -> list[Subscription]:
     """A customer's active and pending rows, oldest first."""
     return _select(
-        conn, "s.customer_id = %s and s.status in ('active', 'pending') order by s.created_at, s.id", [customer_id]
+        conn,
+        "s.customer_id = %s and s.status in ('active', 'pending') order by s.created_at, s.id",
+        [customer_id],
     )
 
 
@@ -86,13 +88,16 @@ def living_of_billing_entity(conn: Connection[Any], billing_entity_id: UUID) -> 
     )
 
 
-def first_started_at(conn: Connection[Any], customer_id: UUID, external_id: str) -> datetime | None:
-    """When the external id first ran for the customer: trials count from there."""
-    row = conn.execute(
-        "select min(started_at) from subscription where customer_id = %s and external_id = %s",
-        [customer_id, external_id],
-    ).fetchone()
-    return row[0] if row else None
+def first_starts(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, datetime]:
+    """When each row's customer first had its external id running: trials count from there."""
+    rows = conn.execute(
+        "select s.id, min(o.started_at) from subscription s join subscription o"
+        " on o.organization_id = s.organization_id and o.external_id = s.external_id"
+        " and o.customer_id = s.customer_id and o.started_at is not null"
+        " where s.id = any(%s) group by s.id",
+        [list(ids)],
+    ).fetchall()
+    return dict(rows)
 
 
 def listing(
@@ -138,9 +143,7 @@ def _conditions(organization_id: UUID, search: SubscriptionSearch) -> tuple[str,
 
 def add(conn: Connection[Any], subscription: Subscription) -> None:
     places = ", ".join(f"%({name})s" for name in _NAMES)
-    conn.execute(
-        f"insert into subscription ({', '.join(_NAMES)}) values ({places})", asdict(subscription)
-    )
+    conn.execute(f"insert into subscription ({', '.join(_NAMES)}) values ({places})", asdict(subscription))
 
 
 def update(
@@ -156,3 +159,20 @@ def update(
         ).fetchone()
     assert row is not None, subscription_id
     return row
+
+
+def set_due(conn: Connection[Any], due: Mapping[UUID, Due], *, now: datetime) -> None:
+    """Write down what is due, for any number of rows in one statement."""
+    conn.execute(
+        "update subscription s set next_billing_at = d.next_billing_at, activates_at = d.activates_at,"
+        " ends_at = d.ends_at, updated_at = %s"
+        " from unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
+        " as d (id, next_billing_at, activates_at, ends_at) where s.id = d.id",
+        [
+            now,
+            list(due),
+            [one.next_billing_at for one in due.values()],
+            [one.activates_at for one in due.values()],
+            [one.ends_at for one in due.values()],
+        ],
+    )

@@ -45,24 +45,19 @@ def all_of(conn: Connection[Any], organization_id: UUID) -> list[WebhookEndpoint
     return _select(conn, "organization_id = %s order by created_at desc, id", [organization_id])
 
 
-def add(
-    conn: Connection[Any], *, organization_id: UUID, columns: Mapping[str, Any], now: datetime
-) -> UUID | None:
-    """None when the organization has an endpoint with that URL."""
+def add(conn: Connection[Any], *, organization_id: UUID, columns: Mapping[str, Any], now: datetime) -> UUID:
+    """Call it under locks.change_webhook_endpoints, with a URL that the organization has not yet."""
+    endpoint_id = new_id(now)
     inserted = {
-        "id": new_id(now),
+        "id": endpoint_id,
         "organization_id": organization_id,
         "created_at": now,
         "updated_at": now,
         **columns,
     }
     places = ", ".join(f"%({name})s" for name in inserted)
-    found = conn.execute(
-        f"insert into webhook_endpoint ({', '.join(inserted)}) values ({places})"
-        " on conflict (organization_id, webhook_url) do nothing returning id",
-        inserted,
-    ).fetchone()
-    return found[0] if found else None
+    conn.execute(f"insert into webhook_endpoint ({', '.join(inserted)}) values ({places})", inserted)
+    return endpoint_id
 
 
 def update(conn: Connection[Any], *, endpoint_id: UUID, columns: Mapping[str, Any], now: datetime) -> None:

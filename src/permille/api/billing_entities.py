@@ -1,0 +1,147 @@
+"""Billing entities: who issues the invoices. semantics-billing.md sections 1.1 and 1.2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from permille.api.http import Call
+from permille.api.render import instant
+from permille.api.validation import DAYS_MAX, LONG_TEXT, Fields
+from permille.billing import subscriptions as lifecycle
+from permille.core.customer import BillingEntity
+from permille.core.errors import NotFound
+from permille.store import billing_entities, subscriptions
+
+TEXTS = (
+    "legal_name",
+    "legal_number",
+    "tax_identification_number",
+    "address_line1",
+    "address_line2",
+    "city",
+    "zipcode",
+    "state",
+    "document_locale",
+)
+LONG_TEXTS = ("email", "logo_url", "invoice_footer")
+DAYS = ("net_payment_term", "invoice_grace_period")
+ISSUING = {
+    "subscription_invoice_issuing_date_anchor": ("current_period_end", "next_period_start"),
+    "subscription_invoice_issuing_date_adjustment": ("keep_anchor", "align_with_finalization_date"),
+}
+NUMBERING = {
+    "per_customer": "per_customer",
+    "per_billing_entity": "per_billing_entity",
+    "per_organization": "per_billing_entity",
+}
+PREFIX_MAX = 10
+NEVER_NULL = (
+    *DAYS,
+    *ISSUING,
+    "document_locale",
+    "finalize_zero_amount_invoice",
+    "default_currency",
+    "timezone",
+)
+
+
+def read_settings(fields: Fields) -> dict[str, Any]:
+    """The columns of a billing entity that a request sets, by name, its billing_configuration included.
+
+    Null changes nothing where there is a default.
+    """
+    settings: dict[str, Any] = {}
+    for source in (fields, fields.nested("billing_configuration")):
+        if source is not None:
+            settings |= _read(source)
+    return {name: value for name, value in settings.items() if value is not None or name not in NEVER_NULL}
+
+
+def _read(fields: Fields) -> dict[str, Any]:
+    fields.refuse_unbuilt("email_settings", "eu_tax_management", "tax_codes", "invoice_custom_section_codes")
+    readers: dict[str, Callable[[str], Any]] = {
+        **dict.fromkeys(TEXTS, fields.text),
+        **dict.fromkeys(LONG_TEXTS, partial(fields.text, limit=LONG_TEXT)),
+        **dict.fromkeys(DAYS, partial(fields.whole, minimum=0, maximum=DAYS_MAX)),
+        **{name: partial(fields.choice, allowed=allowed) for name, allowed in ISSUING.items()},
+        "finalize_zero_amount_invoice": fields.flag,
+        "default_currency": fields.currency,
+        "timezone": fields.timezone,
+        "country": fields.country,
+    }
+    settings = {name: read(name) for name, read in readers.items() if fields.has(name)}
+    if (numbering := fields.choice("document_numbering", NUMBERING)) is not None:
+        settings["document_numbering"] = NUMBERING[numbering]
+    if prefix := fields.text("document_number_prefix", limit=PREFIX_MAX):
+        settings["document_number_prefix"] = prefix.upper()
+    return settings
+
+
+def change_entity(call: Call, before: BillingEntity, settings: dict[str, Any]) -> BillingEntity:
+    """Save the settings; a new timezone moves the due dates of everybody who inherits it."""
+    billing_entities.update(call.conn, billing_entity_id=before.id, settings=settings, now=call.now)
+    after = billing_entities.by_ids(call.conn, [before.id])[before.id]
+    if after.timezone != before.timezone:
+        living = subscriptions.living_of_billing_entity(call.conn, after.id)
+        lifecycle.reschedule(call.conn, living, now=call.now)
+    return after
+
+
+def list_billing_entities(call: Call) -> dict[str, Any]:
+    """GET /billing_entities, the default one first."""
+    rows = billing_entities.all_of(call.conn, call.organization.id)
+    return {"billing_entities": [render_billing_entity(row) for row in rows]}
+
+
+def show_billing_entity(call: Call) -> dict[str, Any]:
+    """GET /billing_entities/{code}."""
+    return {"billing_entity": render_billing_entity(_entity(call))}
+
+
+def update_billing_entity(call: Call) -> dict[str, Any]:
+    """PUT /billing_entities/{code}."""
+    before = _entity(call)
+    fields = Fields(call.root("billing_entity"))
+    settings = read_settings(fields)
+    if fields.has("name"):
+        settings["name"] = fields.text("name", mandatory=True)
+    fields.check()
+    return {"billing_entity": render_billing_entity(change_entity(call, before, settings))}
+
+
+def _entity(call: Call) -> BillingEntity:
+    found = billing_entities.by_code(call.conn, call.organization.id, call.path["code"])
+    if found is None:
+        raise NotFound("billing_entity")
+    return found
+
+
+SAME_NAME = (
+    "code",
+    "name",
+    "default_currency",
+    "document_numbering",
+    "document_number_prefix",
+    "finalize_zero_amount_invoice",
+    *DAYS,
+    *ISSUING,
+    *TEXTS,
+    *LONG_TEXTS,
+    "country",
+    "timezone",
+    "is_default",
+)
+
+
+def render_billing_entity(entity: BillingEntity) -> dict[str, Any]:
+    return {
+        "lago_id": str(entity.id),
+        **{name: getattr(entity, name) for name in SAME_NAME},
+        "email_settings": [],
+        "eu_tax_management": False,
+        "taxes": [],
+        "created_at": instant(entity.created_at),
+        "updated_at": instant(entity.updated_at),
+    }

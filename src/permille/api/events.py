@@ -1,0 +1,97 @@
+"""GET /events: lists of events as they were sent, and one by its transaction id. (Posting them: ingest/.)"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from permille.api.http import Call
+from permille.api.render import instant, instant_milliseconds
+from permille.core.errors import Invalid, NotFound
+from permille.core.instants import parse_instant
+from permille.core.money import decimal_text
+from permille.store import events, subscriptions, usage
+from permille.store.events import Search, StoredEvent
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+_INSTANT = timedelta(microseconds=1)
+
+
+def show_event(call: Call) -> dict[str, Any]:
+    """GET /events/{transaction_id}."""
+    transaction_id = call.path["transaction_id"]
+    found = None
+    if "\0" not in transaction_id:
+        found = events.by_transaction_id(
+            call.conn, organization_id=call.organization.id, transaction_id=transaction_id
+        )
+    if found is None:
+        raise NotFound("event")
+    return {"event": render_event(found)}
+
+
+def list_events(call: Call) -> dict[str, Any]:
+    """GET /events, newest first. Bounds are inclusive, a date is its midnight in UTC."""
+    from_, to = _bounds(call)
+    search = Search(
+        organization_id=call.organization.id,
+        code=_text(call, "code"),
+        external_subscription_id=_text(call, "external_subscription_id"),
+    )
+    page = call.page()
+    series = events.series_of(call.conn, search)
+    total = usage.count_events(call.conn, series, from_=from_, to=to)
+    found = events.page(call.conn, series, from_=from_, to=to, limit=page.per_page, offset=page.offset)
+    return {"events": [render_event(event) for event in found], "meta": page.meta(total)}
+
+
+def _text(call: Call, name: str) -> str | None:
+    value = call.query.get(name)
+    return value.replace("\0", "") if value else None
+
+
+def _bounds(call: Call) -> tuple[datetime | None, datetime]:
+    errors: dict[str, list[str]] = {}
+    found: dict[str, datetime | None] = {}
+    for name in ("timestamp_from", "timestamp_to"):
+        value = call.query.get(name)
+        found[name] = parse_instant(value) if value else None
+        if value and found[name] is None:
+            errors[name] = ["invalid_date"]
+    since_start = call.query.get("timestamp_from_started_at")
+    if since_start not in (None, "true", "false"):
+        errors["timestamp_from_started_at"] = ["must be one of: true, false"]
+    if since_start == "true" and call.query.get("timestamp_from"):
+        errors["timestamp_from"] = ["cannot be used with timestamp_from_started_at"]
+    if since_start == "true" and not call.query.get("external_subscription_id"):
+        errors["external_subscription_id"] = ["required with timestamp_from_started_at"]
+    if errors:
+        raise Invalid(errors)
+    from_, to = found["timestamp_from"], found["timestamp_to"]
+    if since_start == "true":
+        from_ = _started_at(call)
+    return from_, to + _INSTANT if to and to < _NEVER else _NEVER
+
+
+def _started_at(call: Call) -> datetime | None:
+    """When the newest subscription with that external id started."""
+    external_id = call.query["external_subscription_id"].replace("\0", "")
+    rows = subscriptions.history(call.conn, call.organization.id, external_id)
+    return next((row.started_at for row in rows if row.started_at is not None), None)
+
+
+def render_event(event: StoredEvent) -> dict[str, Any]:
+    """Lago's EventObject. The two legacy ids are always null, as on Lago's PostgreSQL store."""
+    precise = event.precise_total_amount_cents
+    return {
+        "lago_id": str(event.identity),
+        "transaction_id": event.transaction_id,
+        "lago_customer_id": None,
+        "code": event.code,
+        "timestamp": instant_milliseconds(event.at),
+        "precise_total_amount_cents": None if precise is None else decimal_text(precise),
+        "properties": event.properties,
+        "lago_subscription_id": None,
+        "external_subscription_id": event.external_subscription_id,
+        "created_at": instant(event.created_at),
+    }

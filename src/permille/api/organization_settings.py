@@ -1,0 +1,83 @@
+"""The organization as its own key sees it: the settings are those of its default billing entity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from permille.api.billing_entities import change_entity, read_settings
+from permille.api.http import Call
+from permille.api.render import instant
+from permille.api.validation import Fields
+from permille.api.webhook_endpoints import ENDPOINTS_MAX, read_url
+from permille.core.customer import BillingEntity
+from permille.store import billing_entities, locks, webhook_endpoints
+
+SAME_NAME = (
+    "default_currency",
+    "country",
+    "address_line1",
+    "address_line2",
+    "state",
+    "zipcode",
+    "email",
+    "city",
+    "legal_name",
+    "legal_number",
+    "document_number_prefix",
+    "net_payment_term",
+    "tax_identification_number",
+    "timezone",
+    "finalize_zero_amount_invoice",
+)
+
+
+def show_organization(call: Call) -> dict[str, Any]:
+    """GET /organizations."""
+    return _shown(call, billing_entities.default(call.conn, call.organization.id))
+
+
+def update_organization(call: Call) -> dict[str, Any]:
+    """PUT /organizations. A `webhook_url` that there is not yet becomes the newest webhook endpoint."""
+    fields = Fields(call.root("organization"))
+    settings = read_settings(fields)
+    url = read_url(call, fields) if fields.given.get("webhook_url") else None
+    locks.change_webhook_endpoints(call.conn, call.organization.id)
+    known = webhook_endpoints.all_of(call.conn, call.organization.id)
+    is_new = url is not None and all(endpoint.webhook_url != url for endpoint in known)
+    if is_new and len(known) >= ENDPOINTS_MAX:
+        fields.refuse("base", "exceeded_limit")
+    fields.check()
+    if is_new:
+        webhook_endpoints.add(
+            call.conn, organization_id=call.organization.id, columns={"webhook_url": url}, now=call.now
+        )
+    before = billing_entities.default(call.conn, call.organization.id)
+    return _shown(call, change_entity(call, before, settings))
+
+
+def _shown(call: Call, entity: BillingEntity) -> dict[str, Any]:
+    urls = [endpoint.webhook_url for endpoint in webhook_endpoints.all_of(call.conn, call.organization.id)]
+    per_customer = entity.document_numbering == "per_customer"
+    return {
+        "organization": {
+            "lago_id": str(call.organization.id),
+            "name": call.organization.name,
+            "created_at": instant(call.organization.created_at),
+            "webhook_url": urls[0] if urls else None,
+            "webhook_urls": urls,
+            **{name: getattr(entity, name) for name in SAME_NAME},
+            "document_numbering": "per_customer" if per_customer else "per_organization",
+            "email_settings": [],
+            "billing_configuration": {
+                "invoice_footer": entity.invoice_footer,
+                "invoice_grace_period": entity.invoice_grace_period,
+                "document_locale": entity.document_locale,
+                "subscription_invoice_issuing_date_anchor": entity.subscription_invoice_issuing_date_anchor,
+                "subscription_invoice_issuing_date_adjustment": (
+                    entity.subscription_invoice_issuing_date_adjustment
+                ),
+            },
+            "taxes": [],
+            "events_store": "postgres",
+        }
+    }

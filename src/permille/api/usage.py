@@ -1,0 +1,214 @@
+"""Usage of a customer's subscription: the running period, and those that are billed.
+
+semantics-metering.md sections 6.2 and 6.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from starlette.datastructures import QueryParams
+
+from permille.api.http import PER_PAGE_MAX, Call, Page
+from permille.api.render import instant, last_instant
+from permille.api.validation import query_flag
+from permille.billing import usage
+from permille.billing.usage import ChargeUsage, PeriodUsage, UsageLine, UsageSearch, UsedFilter
+from permille.core.errors import Invalid, NotFound
+from permille.core.money import ZERO, decimal_text, exact
+from permille.store import billable_metrics
+
+GROUP_PARAMETERS = ("group", "filter_by_group")
+
+
+def show_current_usage(call: Call) -> dict[str, Any]:
+    """GET /customers/{external_id}/current_usage."""
+    found = usage.current_usage(
+        call.conn,
+        organization_id=call.organization.id,
+        external_customer_id=call.path["external_id"],
+        external_subscription_id=call.query.get("external_subscription_id", ""),
+        search=read_search(call.query),
+        now=call.now,
+    )
+    return {"customer_usage": render_usage(found)}
+
+
+def read_search(query: QueryParams) -> UsageSearch:
+    """What a query narrows usage to; the names that Lago has given up are understood."""
+    return UsageSearch(
+        charge_id=_first(query, "charge_id", "filter_by_charge_id"),
+        charge_code=_first(query, "charge_code", "filter_by_charge_code"),
+        billable_metric_code=_first(query, "billable_metric_code", "filter_by_metric_code"),
+        groups=_groups(query),
+        skip_grouping=query_flag(query, "skip_grouping") or False,
+        presentation=_presentation(query),
+        full_usage=query_flag(query, "full_usage") or False,
+    )
+
+
+def _first(query: QueryParams, *names: str) -> str | None:
+    return next((query[name] for name in names if query.get(name)), None)
+
+
+def _groups(query: QueryParams) -> dict[str, tuple[str, ...]]:
+    """`group[key]=value`, `group[key][]=value` for several, or `group=` with a JSON object."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for name in GROUP_PARAMETERS:
+        for key, values in _json_object(query.get(name)).items():
+            listed = values if isinstance(values, list) else [values]
+            groups[key] = tuple(str(value) for value in listed)
+        for parameter, value in query.multi_items():
+            if parameter.startswith(f"{name}[") and parameter.removesuffix("[]").endswith("]"):
+                key = parameter.removesuffix("[]")[len(name) + 1 : -1]
+                groups[key] = (*groups.get(key, ()), value)
+        if groups:
+            break
+    return groups
+
+
+def _json_object(text: str | None) -> Mapping[str, Any]:
+    found = _json(text)
+    return found if isinstance(found, dict) else {}
+
+
+def _json(text: str | None) -> Any:
+    try:
+        return msgspec.json.decode(text) if text else None
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _presentation(query: QueryParams) -> tuple[str, ...] | None:
+    found = _json(query.get("filter_by_presentation"))
+    return tuple(str(value) for value in found) if isinstance(found, list) else None
+
+
+def render_usage(found: PeriodUsage) -> dict[str, Any]:
+    return {
+        "from_datetime": instant(found.period.from_),
+        "to_datetime": last_instant(found.period.to),
+        "issuing_date": found.issuing_date.isoformat(),
+        "currency": found.currency,
+        "amount_cents": found.amount_cents,
+        "taxes_amount_cents": found.taxes_amount_cents,
+        "total_amount_cents": found.amount_cents + found.taxes_amount_cents,
+        "lago_invoice_id": str(found.invoice_id) if found.invoice_id else None,
+        "charges_usage": [_render_charge(each, found.currency) for each in found.charges],
+    }
+
+
+def _render_charge(found: ChargeUsage, currency: str) -> dict[str, Any]:
+    plain = [line for line in found.lines if line.filter is None and not line.grouped_by]
+    return {
+        **_sums(found.lines),
+        "amount_currency": currency,
+        "charge": {
+            "lago_id": str(found.charge_id),
+            "code": found.charge_code,
+            "charge_model": found.charge_model,
+            "invoice_display_name": found.invoice_display_name,
+        },
+        "billable_metric": {
+            "lago_id": str(found.metric_id),
+            "name": found.metric_name,
+            "code": found.metric_code,
+            "aggregation_type": found.aggregation_type,
+        },
+        "filters": _render_filters(found.lines) if found.has_filters else [],
+        "grouped_usage": _render_groups(found),
+        "presentation_breakdowns": _render_breakdowns(plain),
+    }
+
+
+def _sums(lines: Sequence[UsageLine]) -> dict[str, Any]:
+    with exact():
+        units = sum((line.units for line in lines), ZERO)
+        total_aggregated_units = sum((line.total_aggregated_units for line in lines), ZERO)
+    return {
+        "units": decimal_text(units),
+        "total_aggregated_units": decimal_text(total_aggregated_units),
+        "events_count": sum(line.events_count for line in lines),
+        "amount_cents": sum(line.amount_cents for line in lines),
+        "pricing_unit_details": None,
+    }
+
+
+def _render_filters(lines: Iterable[UsageLine]) -> list[dict[str, Any]]:
+    """An item for each filter that the lines have, in their order: the one of the charge's own price is last."""
+    split: dict[Any, tuple[UsedFilter | None, list[UsageLine]]] = {}
+    for line in lines:
+        split.setdefault(line.filter and line.filter.id, (line.filter, []))[1].append(line)
+    return [
+        {
+            **_sums(own),
+            "invoice_display_name": each.invoice_display_name if each else None,
+            "values": {key: list(values) for key, values in each.values.items()} if each else None,
+            "presentation_breakdowns": _render_breakdowns(own),
+        }
+        for each, own in split.values()
+    ]
+
+
+def _render_groups(found: ChargeUsage) -> list[dict[str, Any]]:
+    """An item for each pricing group, whatever filters it is of; none when nothing is grouped."""
+    if not any(line.grouped_by for line in found.lines):
+        return []
+    split: dict[Any, list[UsageLine]] = {}
+    for line in found.lines:
+        split.setdefault(tuple(sorted(line.grouped_by.items())), []).append(line)
+    return [
+        {
+            **_sums(lines),
+            "grouped_by": dict(lines[0].grouped_by),
+            "filters": _render_filters(lines) if found.has_filters else [],
+            "presentation_breakdowns": _render_breakdowns(
+                [line for line in lines if line.filter is None and line.grouped_by]
+            ),
+        }
+        for lines in split.values()
+    ]
+
+
+def _render_breakdowns(lines: Iterable[UsageLine]) -> list[dict[str, Any]]:
+    """Units by the values that only show, those of several groups added up."""
+    split: dict[Any, tuple[Mapping[str, str | None], Decimal]] = {}
+    for line in lines:
+        for each in line.breakdowns:
+            key = tuple(each.presentation_by.items())
+            _, units = split.get(key, (each.presentation_by, ZERO))
+            with exact():
+                split[key] = (each.presentation_by, units + each.units)
+    return [{"presentation_by": shown, "units": decimal_text(units)} for shown, units in split.values()]
+
+
+def list_past_usage(call: Call) -> dict[str, Any]:
+    """GET /customers/{external_id}/past_usage: the billed periods, newest first."""
+    external_subscription_id = call.query.get("external_subscription_id")
+    if not external_subscription_id:
+        raise Invalid({"external_subscription_id": ["value_is_mandatory"]})
+    code = call.query.get("billable_metric_code")
+    if code and billable_metrics.by_code(call.conn, call.organization.id, code) is None:
+        raise NotFound("billable_metric")
+    page = _past_page(call)
+    found, total = usage.past_usage(
+        call.conn,
+        organization_id=call.organization.id,
+        external_customer_id=call.path["external_id"],
+        external_subscription_id=external_subscription_id,
+        billable_metric_code=code or None,
+        limit=page.per_page,
+        offset=page.offset,
+    )
+    return {"usage_periods": [render_usage(each) for each in found], "meta": page.meta(total)}
+
+
+def _past_page(call: Call) -> Page:
+    """The page asked for; `periods_count` is its size where it is given."""
+    page, count = call.page(), call.query.get("periods_count", "")
+    if not (count.isascii() and count.isdigit() and len(count) <= 9 and int(count)):
+        return page
+    return Page(number=page.number, per_page=min(int(count), PER_PAGE_MAX))

@@ -1,0 +1,443 @@
+"""Usage: what a subscription has used so far in its period, and what it used in the periods billed.
+
+Current usage is priced by the same core.fee.charge_fees as the invoice at the period's end, so that the two
+cannot disagree; past usage is read from the invoices. Source: semantics-metering.md section 6.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.customer import Customer
+from permille.core.errors import NotAllowed, NotFound
+from permille.core.fee import Dimensions, Fee, charge_fees, compile_plan_charge
+from permille.core.money import ZERO
+from permille.core.period import (
+    INSTANT,
+    BillingTime,
+    Interval,
+    Period,
+    charges_interval,
+    local_date,
+    period_containing,
+)
+from permille.core.plan import Charge, Plan, PlanFilter
+from permille.core.pricing import ChargeModel
+from permille.core.pricing.group_keys import PRESENTATION, PRICING, pricing_keys
+from permille.core.pricing.percentage import needs_event_values
+from permille.core.subscription import Subscription, current_period
+from permille.core.usage import AggregationType, Partial
+from permille.store import customers, past_usage as past, plans, subscriptions, usage as usage_store
+from permille.store.past_usage import PastFee
+from permille.store.usage import Window
+
+Series = Sequence[tuple[Dimensions, Partial]]
+
+# A move to another timezone shifts the bounds of the periods by so much at most against what is billed.
+_TIMEZONES_APART = timedelta(hours=26)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSearch:
+    """What a look at the current usage is narrowed to. Of the first three, the first that is given counts."""
+
+    charge_id: str | None = None
+    charge_code: str | None = None
+    billable_metric_code: str | None = None
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Property -> values: only events with one of them count, and the property makes no groups."""
+    skip_grouping: bool = False
+    """Price all groups as one."""
+    presentation: tuple[str, ...] | None = None
+    """Show only breakdowns with one of these values; None shows all."""
+    full_usage: bool = False
+    """Since the start of the subscription, not of the period."""
+
+    @property
+    def names_a_charge(self) -> bool:
+        return bool(self.charge_id or self.charge_code or self.billable_metric_code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown:
+    """Units of a line by properties that only show."""
+
+    presentation_by: Mapping[str, str | None]
+    units: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedFilter:
+    """The filter that a line is of."""
+
+    id: UUID
+    invoice_display_name: str | None
+    values: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageLine:
+    """One fee of a charge: a filter (None: what no filter wants) and a pricing group (empty: none)."""
+
+    filter: UsedFilter | None
+    grouped_by: Mapping[str, str | None]
+    units: Decimal
+    total_aggregated_units: Decimal
+    events_count: int
+    amount_cents: int
+    breakdowns: tuple[Breakdown, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeUsage:
+    """What a charge came to; current usage has a line for every filter, used or not."""
+
+    charge_id: UUID
+    charge_code: str
+    charge_model: str
+    invoice_display_name: str | None
+    has_filters: bool
+    metric_id: UUID
+    metric_name: str
+    metric_code: str
+    aggregation_type: str
+    lines: tuple[UsageLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodUsage:
+    """Usage of one subscription in one period, which for current usage is not over."""
+
+    period: Period
+    issuing_date: date
+    currency: str
+    amount_cents: int
+    taxes_amount_cents: int
+    invoice_id: UUID | None
+    charges: tuple[ChargeUsage, ...]
+
+
+def current_usage(
+    conn: Connection[Any],
+    *,
+    organization_id: UUID,
+    external_customer_id: str,
+    external_subscription_id: str,
+    search: UsageSearch,
+    now: datetime,
+) -> PeriodUsage:
+    """The usage of the running period, priced.
+
+    Raises NotFound (resource, charge), NotAllowed (no_active_subscription, full_usage_not_allowed).
+    """
+    customer = customers.by_external_id(conn, organization_id, external_customer_id)
+    if customer is None:
+        raise NotFound("resource")
+    subscription = subscriptions.active(conn, organization_id, external_subscription_id)
+    if subscription is None or subscription.customer_id != customer.id or subscription.started_at is None:
+        raise NotAllowed("no_active_subscription")
+    plan = plans.plan_by_id(conn, subscription.plan_id)
+    charges = searched_charges(plan, search)
+    timezone = customer.applicable_timezone
+    period = usage_period(subscription, plan, timezone=timezone, now=now)
+    if search.full_usage:
+        _check_full_usage(search, charges)
+        period = Period(subscription.started_at, period.to)
+    series = _series(conn, usage_windows(subscription, charges, period))
+    found = [
+        charge_usage(
+            charge,
+            series[charge.metric.code],
+            search=search,
+            subscription_id=subscription.id,
+            currency=plan.amount_currency,
+            period=period,
+            period_seconds=_whole_seconds(subscription, plan, customer, period),
+        )
+        for charge in charges
+    ]
+    return PeriodUsage(
+        period=period,
+        issuing_date=local_date(period.to - INSTANT, timezone),
+        currency=plan.amount_currency,
+        amount_cents=sum(line.amount_cents for each in found for line in each.lines),
+        taxes_amount_cents=0,
+        invoice_id=None,
+        charges=tuple(found),
+    )
+
+
+def searched_charges(plan: Plan, search: UsageSearch) -> list[Charge]:
+    """The charges asked for: all of them by the name of their metric, some in the order of the plan.
+
+    Raises NotFound when none fits.
+    """
+    if not search.names_a_charge:
+        return sorted(plan.charges, key=lambda charge: charge.metric.name.lower())
+    if search.charge_id:
+        found = [charge for charge in plan.charges if str(charge.id) == search.charge_id.lower()]
+    elif search.charge_code:
+        found = [charge for charge in plan.charges if charge.code == search.charge_code]
+    else:
+        found = [charge for charge in plan.charges if charge.metric.code == search.billable_metric_code]
+    if not found:
+        raise NotFound("charge")
+    return found
+
+
+def _check_full_usage(search: UsageSearch, charges: Sequence[Charge]) -> None:
+    narrowed = search.names_a_charge or search.groups
+    if not narrowed or any(charge.prorated for charge in charges):
+        raise NotAllowed("full_usage_not_allowed")
+
+
+def usage_period(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> Period:
+    """The running period of an active subscription, from where the last bill of its usage ended.
+
+    That is not quite the period's start when the customer has moved to another timezone since.
+    """
+    period = current_period(subscription, plan, timezone=timezone, now=now)
+    assert period is not None, subscription.id
+    billed = subscription.charges_billed_until
+    if billed is not None and abs(period.from_ - billed) <= _TIMEZONES_APART and billed < period.to:
+        return Period(billed, period.to)
+    return period
+
+
+def _whole_seconds(subscription: Subscription, plan: Plan, customer: Customer, period: Period) -> int:
+    """The seconds of the whole period, of which the subscription may have begun in the middle."""
+    whole = period_containing(
+        period.to - INSTANT,
+        interval=charges_interval(Interval(plan.interval), plan.bill_charges_monthly),
+        billing_time=BillingTime(subscription.billing_time),
+        anchor=subscription.subscription_at,
+        timezone=customer.applicable_timezone,
+    )
+    return (whole.to - whole.from_) // timedelta(seconds=1)
+
+
+def usage_windows(subscription: Subscription, charges: Sequence[Charge], period: Period) -> list[Window]:
+    """What must be read to price the charges: recurring metrics reach back to the first event."""
+    windows = []
+    for from_ in (period.from_, None):
+        chosen = [charge for charge in charges if charge.metric.recurring is (from_ is None)]
+        if chosen:
+            windows.append(
+                Window(
+                    organization_id=chosen[0].metric.organization_id,
+                    external_subscription_id=subscription.external_id,
+                    from_=from_,
+                    to=period.to,
+                    codes=_codes(chosen),
+                    newest=_codes(chosen, AggregationType.LATEST),
+                    unique_fields=tuple(
+                        (charge.metric.code, charge.metric.field_name or "")
+                        for charge in {each.metric.code: each for each in chosen}.values()
+                        if charge.metric.aggregation_type == AggregationType.UNIQUE_COUNT
+                    ),
+                    each_value=tuple(sorted({each.metric.code for each in chosen if _reads_events(each)})),
+                )
+            )
+    return windows
+
+
+def _codes(charges: Iterable[Charge], aggregation_type: AggregationType | None = None) -> tuple[str, ...]:
+    return tuple(
+        sorted(
+            {
+                charge.metric.code
+                for charge in charges
+                if aggregation_type in (None, charge.metric.aggregation_type)
+            }
+        )
+    )
+
+
+def _reads_events(charge: Charge) -> bool:
+    """Whether sums are not enough to price the charge."""
+    if charge.metric.aggregation_type == AggregationType.WEIGHTED_SUM:
+        return True
+    prices = [charge.properties, *(each.properties for each in charge.filters)]
+    return charge.charge_model == ChargeModel.PERCENTAGE and any(map(needs_event_values, prices))
+
+
+def _series(conn: Connection[Any], windows: Sequence[Window]) -> Mapping[str, Series]:
+    """The sums of what was used, by the metrics' codes."""
+    found: dict[str, list[tuple[Dimensions, Partial]]] = defaultdict(list)
+    for each in usage_store.series_usage(conn, windows):
+        found[each.code].append((each.dimensions, each.partial))
+    return found
+
+
+def charge_usage(
+    charge: Charge,
+    series: Series,
+    *,
+    search: UsageSearch,
+    subscription_id: UUID,
+    currency: str,
+    period: Period,
+    period_seconds: int,
+) -> ChargeUsage:
+    """Price what was used of a charge: pure, and the same fees as on the invoice unless the search regroups."""
+    kept = [each for each in series if _is_searched(each[0], search.groups)]
+    dropped = None if search.skip_grouping else search.groups.keys()
+    compiled = compile_plan_charge(_regrouped(charge, dropped), currency=currency)
+
+    def fees_of(some: Series) -> list[Fee]:
+        return charge_fees(
+            compiled, some, subscription_id=subscription_id, period=period, period_seconds=period_seconds
+        )
+
+    breakdowns: dict[Any, list[Breakdown]] = defaultdict(list)
+    for combination, some in _by_presentation(charge, kept, search.presentation):
+        for fee in fees_of(some):
+            if fee.events_count or fee.units:
+                breakdowns[_place(fee)].append(Breakdown(presentation_by=combination, units=fee.units))
+    filters: dict[Any, UsedFilter] = {each.id: _used_filter(each) for each in charge.filters}
+    return ChargeUsage(
+        charge_id=charge.id,
+        charge_code=charge.code,
+        charge_model=charge.charge_model,
+        invoice_display_name=charge.invoice_display_name,
+        has_filters=bool(charge.filters),
+        metric_id=charge.metric.id,
+        metric_name=charge.metric.name,
+        metric_code=charge.metric.code,
+        aggregation_type=charge.metric.aggregation_type,
+        lines=tuple(
+            UsageLine(
+                filter=filters.get(fee.charge_filter_id),
+                grouped_by=fee.grouped_by,
+                units=fee.units,
+                total_aggregated_units=fee.total_aggregated_units or ZERO,
+                events_count=fee.events_count or 0,
+                amount_cents=fee.amount_cents,
+                breakdowns=tuple(breakdowns[_place(fee)]),
+            )
+            for fee in fees_of(kept)
+        ),
+    )
+
+
+def _used_filter(one: PlanFilter) -> UsedFilter:
+    return UsedFilter(id=one.id, invoice_display_name=one.invoice_display_name, values=one.values)
+
+
+def _place(fee: Fee) -> tuple[Any, ...]:
+    return fee.charge_filter_id, *fee.grouped_by.items()
+
+
+def _is_searched(dimensions: Dimensions, groups: Mapping[str, tuple[str, ...]]) -> bool:
+    return all(dimensions.get(key) in values for key, values in groups.items())
+
+
+def _regrouped(charge: Charge, dropped: Iterable[str] | None) -> Charge:
+    """The charge without some of its pricing groups; None drops them all."""
+    gone = None if dropped is None else frozenset(dropped)
+    if gone is not None and not gone:
+        return charge
+    return replace(
+        charge,
+        properties=_ungrouped(charge.properties, gone),
+        filters=tuple(replace(each, properties=_ungrouped(each.properties, gone)) for each in charge.filters),
+    )
+
+
+def _ungrouped(properties: Mapping[str, Any], gone: frozenset[str] | None) -> dict[str, Any]:
+    kept = [] if gone is None else [key for key in pricing_keys(properties) if key not in gone]
+    return {**properties, PRICING: kept}
+
+
+def _by_presentation(
+    charge: Charge, series: Series, shown: tuple[str, ...] | None
+) -> list[tuple[dict[str, str | None], list[tuple[Dimensions, Partial]]]]:
+    """The series by the values of the properties that only show, in the order of the values."""
+    keys = [entry["value"] for entry in charge.properties.get(PRESENTATION, ())]
+    split: dict[tuple[str | None, ...], list[tuple[Dimensions, Partial]]] = defaultdict(list)
+    for dimensions, partial in series if keys else ():
+        split[tuple([dimensions.get(key) or None for key in keys])].append((dimensions, partial))
+    return [
+        (dict(zip(keys, texts, strict=True)), split[texts])
+        for texts in sorted(split, key=lambda texts: [(text is None, text or "") for text in texts])
+        if shown is None or any(text in shown for text in texts)
+    ]
+
+
+def past_usage(
+    conn: Connection[Any],
+    *,
+    organization_id: UUID,
+    external_customer_id: str,
+    external_subscription_id: str,
+    billable_metric_code: str | None,
+    limit: int,
+    offset: int,
+) -> tuple[list[PeriodUsage], int]:
+    """The billed periods, newest first, and how many there are. The amounts are the whole invoice's."""
+    periods, total = past.periods(
+        conn,
+        organization_id=organization_id,
+        external_customer_id=external_customer_id,
+        external_subscription_id=external_subscription_id,
+        limit=limit,
+        offset=offset,
+    )
+    fees: dict[Any, dict[UUID, list[PastFee]]] = defaultdict(lambda: defaultdict(list))
+    invoice_ids = {period.invoice_id for period in periods}
+    for fee in past.charge_fees(conn, invoice_ids=invoice_ids, billable_metric_code=billable_metric_code):
+        fees[fee.invoice_id, fee.subscription_id][fee.charge_id].append(fee)
+    return [
+        PeriodUsage(
+            period=Period(each.from_at, each.to_at),
+            issuing_date=each.issuing_date,
+            currency=each.currency,
+            amount_cents=each.fees_amount_cents,
+            taxes_amount_cents=each.taxes_amount_cents,
+            invoice_id=each.invoice_id,
+            charges=tuple(_past_charge(own) for own in fees[each.invoice_id, each.subscription_id].values()),
+        )
+        for each in periods
+    ], total
+
+
+def _past_charge(fees: Sequence[PastFee]) -> ChargeUsage:
+    charge = fees[0]
+    return ChargeUsage(
+        charge_id=charge.charge_id,
+        charge_code=charge.charge_code,
+        charge_model=charge.charge_model,
+        invoice_display_name=charge.charge_invoice_display_name,
+        has_filters=charge.charge_has_filters,
+        metric_id=charge.metric_id,
+        metric_name=charge.metric_name,
+        metric_code=charge.metric_code,
+        aggregation_type=charge.aggregation_type,
+        lines=tuple(_past_line(fee) for fee in fees),
+    )
+
+
+def _past_line(fee: PastFee) -> UsageLine:
+    used = None
+    if fee.filter_id is not None:
+        used = UsedFilter(
+            id=fee.filter_id,
+            invoice_display_name=fee.filter_invoice_display_name,
+            values=fee.filter_values or {},
+        )
+    return UsageLine(
+        filter=used,
+        grouped_by=fee.grouped_by,
+        units=fee.units,
+        total_aggregated_units=fee.total_aggregated_units or ZERO,
+        events_count=fee.events_count or 0,
+        amount_cents=fee.amount_cents,
+    )

@@ -1,0 +1,269 @@
+"""POST /events and /events/batch: decode, check, queue, answer after the commit.
+
+The event loop does HTTP and JSON; two threads, each with its own connection, commit what waits together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from permille.api.http import refusal_body
+from permille.clock import system_now
+from permille.config import Config
+from permille.core.errors import Invalid, Refusal
+from permille.core.money import decimal_text
+from permille.core.organization import Organization
+from permille.ingest.intake import Draft, microseconds, read_batch, read_one, timestamp_text
+from permille.ingest.writer import Memory, Request, open_connection, store
+from permille.store import organizations
+from permille.store.db import open_pool
+
+log = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+WRITERS = 2
+GROUP_EVENTS = 5_000
+QUEUE_EVENTS = 100_000
+KEYS_REMEMBERED = 10_000
+KEY_SECONDS = 5.0
+RECONNECT_SECONDS = 0.2
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+_UNAUTHORIZED = _encode({"status": 401, "error": "Unauthorized"})
+_UNAVAILABLE = _encode({"status": 503, "error": "Service Unavailable", "code": "try_again"})
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A request in the queue and where its answer goes."""
+
+    request: Request
+    answered: asyncio.Future[None]
+
+
+class Queue:
+    """What waits to be stored; writers take it in groups."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Waiting] = deque()
+        self.events = 0
+        self.closed = False
+        self.changed = threading.Condition()
+
+    def put(self, waiting: Waiting) -> bool:
+        """Whether there was room."""
+        size = len(waiting.request.drafts)
+        with self.changed:
+            if self.closed or self.events + size > QUEUE_EVENTS:
+                return False
+            self.waiting.append(waiting)
+            self.events += size
+            self.changed.notify()
+        return True
+
+    def take(self) -> list[Waiting]:
+        """What waits, up to GROUP_EVENTS; blocks while there is nothing. Empty: closed and nothing is left."""
+        with self.changed:
+            while not self.waiting and not self.closed:
+                self.changed.wait()
+            group: list[Waiting] = []
+            size = 0
+            while self.waiting and (not group or size + len(self.waiting[0].request.drafts) <= GROUP_EVENTS):
+                group.append(self.waiting.popleft())
+                size += len(group[-1].request.drafts)
+            self.events -= size
+            return group
+
+    def close(self) -> None:
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+
+class EventIntake:
+    """The ASGI handler of the hot path. `start` it on the loop that serves it."""
+
+    def __init__(self, config: Config) -> None:
+        if config.database_url is None:
+            raise ValueError("the intake needs a database_url")
+        self.config = config
+        self.dsn = config.database_url
+        self.queue = Queue()
+        self.memory = Memory()
+        self.pool = open_pool(self.dsn, size=4, name="permille-intake")
+        self.keys: dict[str, tuple[Organization, float]] = {}
+        self.writers: list[threading.Thread] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.writers = [
+            threading.Thread(target=self._write, name=f"writer-{number}", daemon=True)
+            for number in range(WRITERS)
+        ]
+        for writer in self.writers:
+            writer.start()
+
+    async def stop(self) -> None:
+        """Store and answer what was taken in, then end."""
+        self.queue.close()
+        for writer in self.writers:
+            await asyncio.to_thread(writer.join)
+        self.pool.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            status, body = await self._answer(scope, receive)
+        except Refusal as refusal:
+            status, body = refusal.status, _encode(refusal_body(refusal))
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if status == 503:
+            headers.append((b"retry-after", b"1"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        body = await _read(receive, self.config.max_body_bytes)
+        organization = await self._organization(scope["headers"])
+        if organization is None:
+            return 401, _UNAUTHORIZED
+        now = organization.now(system_now())
+        is_batch = scope["path"].endswith("/batch")
+        drafts = (
+            read_batch(body, now=now, limit=self.config.events_batch_max)
+            if is_batch
+            else read_one(body, now=now)
+        )
+        request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
+        if not await self._store(request):
+            return 503, _UNAVAILABLE
+        if request.duplicates:
+            raise _duplicates(request.duplicates, is_batch=is_batch)
+        return 200, _rendered(request, is_batch=is_batch)
+
+    async def _store(self, request: Request) -> bool:
+        """Whether it is known how it went; if not, the client must send it again."""
+        assert self.loop is not None
+        waiting = Waiting(request, self.loop.create_future())
+        if not self.queue.put(waiting):
+            return False
+        await waiting.answered
+        return request.failure is None
+
+    async def _organization(self, headers: Iterable[tuple[bytes, bytes]]) -> Organization | None:
+        """Whose key it is. A live organization is remembered for a few seconds; a test clock is read each time."""
+        key = _bearer(headers)
+        if key is None:
+            return None
+        known = self.keys.get(key)
+        if known is not None and known[1] > time.monotonic():
+            return known[0]
+        organization = await asyncio.to_thread(self._look_up, key)
+        if organization is not None and not organization.test_mode:
+            if len(self.keys) >= KEYS_REMEMBERED:
+                self.keys.clear()
+            self.keys[key] = (organization, time.monotonic() + KEY_SECONDS)
+        return organization
+
+    def _look_up(self, key: str) -> Organization | None:
+        with self.pool.connection() as conn:
+            return organizations.by_api_key(conn, key)
+
+    def _write(self) -> None:
+        """The life of a writer: take a group, store it, have it answered; reconnect when the database is lost."""
+        conn: psycopg.Connection[Any] | None = None
+        while group := self.queue.take():
+            requests = [waiting.request for waiting in group]
+            try:
+                if conn is None or conn.closed:
+                    conn = open_connection(self.dsn)
+                store(conn, self.memory, requests)
+            except Exception as error:
+                log.exception("A group of %d requests was not stored", len(group))
+                for request in requests:
+                    if request.duplicates is None:
+                        request.failure = error
+                _close(conn)
+                conn = None
+                time.sleep(RECONNECT_SECONDS)
+            assert self.loop is not None
+            self.loop.call_soon_threadsafe(_resolve, group)
+        _close(conn)
+
+
+def _close(conn: psycopg.Connection[Any] | None) -> None:
+    if conn is not None:
+        conn.close()
+
+
+def _resolve(group: list[Waiting]) -> None:
+    for waiting in group:
+        if not waiting.answered.done():
+            waiting.answered.set_result(None)
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        chunks, size = [body], len(body)
+        while message.get("more_body") and size <= limit:
+            message = await receive()
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+        body = b"".join(chunks)
+    if len(body) > limit:
+        raise Refusal(status=413, code="body_too_large")
+    return body
+
+
+def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    for name, value in headers:
+        if name == b"authorization":
+            words = value.split()
+            return words[1].decode("latin-1") if len(words) > 1 else None
+    return None
+
+
+def _duplicates(indices: list[int], *, is_batch: bool) -> Invalid:
+    error = {"transaction_id": ["value_already_exist"]}
+    return Invalid({str(index): error for index in indices} if is_batch else error)
+
+
+def _rendered(request: Request, *, is_batch: bool) -> bytes:
+    created_at = timestamp_text(request.created_at)[:19] + "Z"
+    events = [
+        _event(draft, identity, created_at)
+        for draft, identity in zip(request.drafts, request.identities, strict=True)
+    ]
+    return _encode({"events": events} if is_batch else {"event": events[0]})
+
+
+def _event(draft: Draft, identity: bytes, created_at: str) -> dict[str, Any]:
+    return {
+        "lago_id": str(UUID(bytes=identity)),
+        "transaction_id": draft.transaction_id,
+        "lago_customer_id": None,
+        "code": draft.code,
+        "timestamp": timestamp_text(draft.at),
+        "precise_total_amount_cents": None if draft.precise is None else decimal_text(Decimal(draft.precise)),
+        "properties": draft.properties,
+        "lago_subscription_id": None,
+        "external_subscription_id": draft.external_subscription_id,
+        "created_at": created_at,
+    }

@@ -1,0 +1,273 @@
+"""From a request's body to drafts of events, or to every error in it, by Lago's rules.
+
+Source: semantics-metering.md sections 1.2 to 1.6. Nothing here touches the database or the clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_FLOOR, Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from permille.core.errors import BadRequest, Invalid
+from permille.core.event import DIGITS_MAX
+
+TEXT_MAX = 255
+PROPERTIES_DEPTH_MAX = 20
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS_MIN, _SECONDS_END = -62_135_596_800, 253_402_300_800  # the years 1 to 9999
+_MICROSECOND = timedelta(microseconds=1)
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+_INTEGER_END = 10**DIGITS_MAX
+
+Errors = dict[str, list[str]]
+
+
+class Sent(msgspec.Struct):
+    """An event as it came, unchecked; other fields are dropped, as Lago does."""
+
+    transaction_id: Any = None
+    code: Any = None
+    external_subscription_id: Any = None
+    timestamp: Any = None
+    precise_total_amount_cents: Any = None
+    properties: Any = None
+
+
+class _One(msgspec.Struct):
+    event: Sent
+
+
+class _Many(msgspec.Struct):
+    events: list[Sent]
+
+
+@dataclass(slots=True)
+class Draft:
+    """A checked event. `at` is in microseconds since 1970; `precise` is a decimal text."""
+
+    transaction_id: str
+    code: str
+    external_subscription_id: str | None
+    at: int
+    precise: str | None
+    properties: dict[str, Any]
+
+
+_decode_one = msgspec.json.Decoder(_One, float_hook=Decimal).decode
+_decode_many = msgspec.json.Decoder(_Many, float_hook=Decimal).decode
+_decode_any = msgspec.json.Decoder(float_hook=Decimal).decode
+
+
+def microseconds(at: datetime) -> int:
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def read_one(body: bytes, *, now: datetime) -> list[Draft]:
+    """The draft of POST /events. Raises BadRequest or Invalid."""
+    try:
+        sent = _decode_one(body).event
+    except msgspec.ValidationError:
+        sent = _unusual_one(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, ValueError, RecursionError) as error:
+        raise _not_json(error) from error
+    draft = check(sent, now=microseconds(now))
+    if isinstance(draft, dict):
+        raise Invalid(draft)
+    return [draft]
+
+
+def _not_json(error: Exception) -> BadRequest:
+    return BadRequest(f"the body is not valid JSON: {error}")
+
+
+def _generic(body: bytes) -> Any:
+    try:
+        return _decode_any(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, ValueError, RecursionError) as error:
+        raise _not_json(error) from error
+
+
+def _unusual_one(body: bytes) -> Sent:
+    decoded = _generic(body)
+    found = decoded.get("event") if isinstance(decoded, dict) else None
+    if not isinstance(found, dict) or not found:
+        raise BadRequest("param is missing or the value is empty or invalid: event")
+    return _sent(found)
+
+
+def _sent(found: Mapping[str, Any]) -> Sent:
+    return Sent(**{name: found.get(name) for name in Sent.__struct_fields__})
+
+
+def read_batch(body: bytes, *, now: datetime, limit: int) -> list[Draft]:
+    """The drafts of POST /events/batch, all or none. Raises BadRequest or Invalid, errors keyed by index."""
+    try:
+        many: list[Sent | Any] = list(_decode_many(body).events)
+    except msgspec.ValidationError:
+        many = _unusual_many(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, ValueError, RecursionError) as error:
+        raise _not_json(error) from error
+    if not many:
+        raise Invalid({"events": ["no_events"]})
+    if len(many) > limit:
+        raise Invalid({"events": ["too_many_events"]})
+    at = microseconds(now)
+    drafts: list[Draft] = []
+    errors: dict[str, Any] = {}
+    for index, sent in enumerate(many):
+        draft = check(sent, now=at) if isinstance(sent, Sent) else {"event": ["invalid_format"]}
+        if isinstance(draft, dict):
+            errors[str(index)] = draft
+        else:
+            drafts.append(draft)
+    if errors:
+        raise Invalid(errors)
+    return drafts
+
+
+def _unusual_many(body: bytes) -> list[Any]:
+    decoded = _generic(body)
+    found = decoded.get("events") if isinstance(decoded, dict) else None
+    if not isinstance(found, list):
+        raise Invalid({"events": ["no_events"]})
+    return [_sent(one) if isinstance(one, dict) else one for one in found]
+
+
+def check(sent: Sent, *, now: int) -> Draft | Errors:
+    """The event, or all that is wrong with it, by field. `now` and Draft.at are microseconds since 1970."""
+    transaction_id, code, subscription = sent.transaction_id, sent.code, sent.external_subscription_id
+    properties = sent.properties
+    at = now if sent.timestamp is None else timestamp_microseconds(sent.timestamp)
+    precise = None
+    if sent.precise_total_amount_cents is not None:
+        precise = _precise_text(sent.precise_total_amount_cents)
+    good = (
+        at is not None
+        and type(transaction_id) is str
+        and type(code) is str
+        and (subscription is None or type(subscription) is str)
+        and (properties is None or type(properties) is dict)
+    )
+    if good:
+        problem = _text_problem(transaction_id) or _text_problem(code)
+        if not problem and subscription is not None:
+            problem = _text_problem(subscription, blank=True)
+        if not problem and properties:
+            problem = _properties_problem(properties)
+        if not problem and precise is not _TOO_LARGE:
+            return Draft(transaction_id, code, subscription or None, at or 0, precise, properties or {})
+    return _errors(sent, at, precise)
+
+
+def _errors(sent: Sent, at: int | None, precise: str | None) -> Errors:
+    found = {
+        "timestamp": "invalid_format" if at is None else None,
+        "transaction_id": _any_text_problem(sent.transaction_id),
+        "code": _any_text_problem(sent.code),
+        "external_subscription_id": _any_text_problem(sent.external_subscription_id, optional=True),
+        "precise_total_amount_cents": "value_is_out_of_range" if precise is _TOO_LARGE else None,
+        "properties": _any_properties_problem(sent.properties),
+    }
+    return {name: [problem] for name, problem in found.items() if problem}
+
+
+def _any_text_problem(value: Any, *, optional: bool = False) -> str | None:
+    if value is None:
+        return None if optional else "value_is_mandatory"
+    return _text_problem(value, blank=optional) if type(value) is str else "value_is_invalid"
+
+
+def _text_problem(text: str, *, blank: bool = False) -> str | None:
+    if len(text) > TEXT_MAX:
+        return "value_is_too_long"
+    if "\0" in text:
+        return "value_is_invalid"
+    return None if blank or text.strip() else "value_is_mandatory"
+
+
+def _any_properties_problem(properties: Any) -> str | None:
+    if properties is None:
+        return None
+    return _properties_problem(properties) if type(properties) is dict else "invalid_format"
+
+
+def _properties_problem(properties: dict[str, Any], depth: int = 0) -> str | None:
+    if depth > PROPERTIES_DEPTH_MAX:
+        return "value_is_invalid"
+    for key, value in properties.items():
+        problem = "value_is_invalid" if "\0" in key else _value_problem(value, depth)
+        if problem:
+            return problem
+    return None
+
+
+def _value_problem(value: Any, depth: int) -> str | None:
+    kind = type(value)
+    if kind is str:
+        return "value_is_invalid" if "\0" in value else None
+    if kind is int:
+        return None if -_INTEGER_END < value < _INTEGER_END else "value_is_out_of_range"
+    if kind is Decimal:
+        return "value_is_out_of_range" if _is_too_large(value) else None
+    if kind is dict:
+        return _properties_problem(value, depth + 1)
+    if kind is list:
+        return _properties_problem({str(index): item for index, item in enumerate(value)}, depth + 1)
+    return None
+
+
+def _is_too_large(value: Decimal) -> bool:
+    exponent = value.as_tuple().exponent
+    return not isinstance(exponent, int) or exponent < -DIGITS_MAX or value.adjusted() >= DIGITS_MAX
+
+
+_TOO_LARGE = "too large"
+
+
+def _precise_text(value: Any) -> str:
+    """A decimal text; what is no number is 0, as in Lago."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        return "0"
+    try:
+        amount = value if isinstance(value, Decimal) else Decimal(value)
+    except (InvalidOperation, ValueError):
+        return "0"
+    if not amount.is_finite():
+        return "0"
+    return _TOO_LARGE if _is_too_large(amount) else format(amount, "f")
+
+
+def timestamp_microseconds(value: Any) -> int | None:
+    """Seconds since 1970, a number or its text, as microseconds, the rest cut off; None when it is neither."""
+    kind = type(value)
+    if kind is int:
+        return value * 1_000_000 if _SECONDS_MIN <= value < _SECONDS_END else None
+    if kind is str and len(value) <= 64 and _NUMBER.fullmatch(value):
+        value = Decimal(value)
+    elif kind is not Decimal:
+        return None
+    if not value.is_finite() or not _SECONDS_MIN <= value < _SECONDS_END:
+        return None
+    return int((value * 1_000_000).to_integral_value(rounding=ROUND_FLOOR))
+
+
+_seconds_texts: dict[int, str] = {}
+
+
+def timestamp_text(at: int) -> str:
+    """ISO 8601 with milliseconds, cut off, from microseconds since 1970."""
+    seconds, micro = divmod(at, 1_000_000)
+    text = _seconds_texts.get(seconds)
+    if text is None:
+        text = (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
+        if len(_seconds_texts) > 100_000:
+            _seconds_texts.clear()
+        _seconds_texts[seconds] = text
+    return f"{text}.{micro // 1000:03d}Z"

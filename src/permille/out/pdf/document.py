@@ -1,0 +1,110 @@
+"""What an invoice says on paper, before it is laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party:
+    """Who issues the invoice, or who gets it: a name and the lines below it."""
+
+    name: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitPrice:
+    """The price of one unit in major units; `is_average` when tiers or percentages made it."""
+
+    amount: Decimal
+    is_average: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackagePrice:
+    """The price in major units of each package that was begun, and how many were."""
+
+    amount: Decimal
+    size: int
+    packages: int
+    free_units: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One fee. `unit` is a plural, e.g. tokens, None when the units have no name of their own."""
+
+    description: str
+    units: Decimal
+    unit: str | None
+    price: UnitPrice | PackagePrice
+    amount_cents: int
+    period: tuple[date, date] | None
+    """First and last day, where they are not those of the section."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineGroup:
+    """The lines of one charge: a row for each filter and group. Without a title they stand alone."""
+
+    title: str | None
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """What one subscription brings; `period` has its first and last day."""
+
+    title: str
+    period: tuple[date, date] | None
+    groups: tuple[LineGroup, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tax:
+    name: str
+    rate: Decimal
+    """In percent."""
+    amount_cents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceDocument:
+    """An invoice as it is printed. Credits are positive numbers that are taken off."""
+
+    number: str
+    status: str
+    currency: str
+    issuing_date: date
+    payment_due_date: date
+    purchase_order_number: str | None
+    issuer: Party
+    customer: Party
+    imprint: str
+    """The issuer in one line, at the foot of every page."""
+    footer: str | None
+    paper: str
+    """a4 or us-letter."""
+    sections: tuple[Section, ...]
+    fees_amount_cents: int
+    progressive_billing_credit_amount_cents: int
+    coupons_amount_cents: int
+    taxes: tuple[Tax, ...]
+    credit_notes_amount_cents: int
+    prepaid_credit_amount_cents: int
+    total_amount_cents: int
+    total_paid_amount_cents: int
+
+    @property
+    def lines(self) -> Iterator[Line]:
+        """Every line, in order."""
+        return (line for section in self.sections for group in section.groups for line in group.lines)
+
+    @property
+    def total_due_amount_cents(self) -> int:
+        """What is still to be paid; nothing of a voided invoice."""
+        return 0 if self.status == "voided" else self.total_amount_cents - self.total_paid_amount_cents

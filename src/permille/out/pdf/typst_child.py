@@ -1,0 +1,47 @@
+"""The child process of typesetting.py: an order as JSON on standard input, the PDF on standard output.
+
+It is run as a file, away from the package, to start fast; it knows nothing but Typst.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import typst
+
+# PDF/A-3b archives well, and needs a font for every character. The fonts inside Typst have Latin, Greek,
+# Cyrillic, Hebrew and Arabic; the machine's fonts are asked only for what these lack, so that the usual
+# invoice is the same bytes on every machine. What no font has becomes a box in a plain PDF.
+ATTEMPTS: tuple[dict[str, Any], ...] = (
+    {"ignore_system_fonts": True, "pdf_standards": "a-3b"},
+    {"ignore_system_fonts": False, "pdf_standards": "a-3b"},
+    {"ignore_system_fonts": False},
+)
+NO_FONT = "could not be displayed with"
+
+
+def pdf(order: dict[str, Any]) -> bytes:
+    for attempt, settings in enumerate(ATTEMPTS, 1):
+        try:
+            made: bytes = typst.compile(
+                Path(__file__).parent / order["template"],
+                root=Path(__file__).parent,
+                format="pdf",
+                sys_inputs={"invoice": order["data"]},
+                timestamp=order["at"],
+                **settings,
+            )
+        except typst.TypstError as error:
+            if NO_FONT not in str(error) or attempt == len(ATTEMPTS):
+                raise
+            sys.stderr.write(f"{error}\n")
+        else:
+            return made
+    raise AssertionError
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(pdf(json.load(sys.stdin)))

@@ -1,0 +1,122 @@
+"""Events as they were sent: one by its transaction id, and lists of them, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from permille.ingest.identity import transaction_range
+from permille.store.usage import BEGINNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """An event. `identity` is its lago_id."""
+
+    identity: UUID
+    transaction_id: str
+    external_subscription_id: str | None
+    code: str
+    at: datetime
+    created_at: datetime
+    precise_total_amount_cents: Decimal | None
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Which events: all conditions together."""
+
+    organization_id: UUID
+    code: str | None = None
+    external_subscription_id: str | None = None
+
+
+_COLUMNS = """
+e.identity, e.transaction_id, s.external_subscription_id, s.code, e.at, e.created_at, e.precise_total_amount_cents,
+coalesce(e.extra, '{}') || s.dimensions || case
+    when s.value_key is null or e.value is null or coalesce(e.extra, '{}') ? s.value_key then '{}'::jsonb
+    when s.value_is_text then jsonb_build_object(s.value_key, e.value::text)
+    else jsonb_build_object(s.value_key, e.value) end as properties
+"""
+
+_ONE = f"""
+select {_COLUMNS} from event e join series s on s.id = e.series_id
+where e.identity between %s and %s and s.organization_id = %s and e.transaction_id = %s
+order by e.at desc limit 1
+"""
+
+# For each series its newest events in the window through the index; then the newest of them all.
+_PAGE = f"""
+with found as materialized (
+    select e.* from unnest(%(series)s::int[]) as w (id)
+    cross join lateral (
+        select * from event
+        where series_id = w.id and at >= %(from_)s and at < %(to)s
+        order by at desc limit %(reach)s
+    ) e
+    order by e.at desc, e.transaction_id limit %(limit)s offset %(offset)s
+)
+select {_COLUMNS} from found e join series s on s.id = e.series_id
+order by e.at desc, e.transaction_id
+"""
+
+_SERIES = """
+select id from series
+where organization_id = %(organization_id)s
+    and (%(external_subscription_id)s::text is null or external_subscription_id = %(external_subscription_id)s)
+    and (%(code)s::text is null or code = %(code)s)
+"""
+
+
+def by_transaction_id(
+    conn: Connection[Any], *, organization_id: UUID, transaction_id: str
+) -> StoredEvent | None:
+    """The event with this transaction id, of any subscription of the organization."""
+    first, last = transaction_range(organization_id.bytes, transaction_id)
+    with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
+        return cursor.execute(_ONE, [first, last, organization_id, transaction_id]).fetchone()
+
+
+def series_of(conn: Connection[Any], search: Search) -> list[int]:
+    """The ids of the series that a search looks into."""
+    rows = conn.execute(
+        _SERIES,
+        {
+            "organization_id": search.organization_id,
+            "external_subscription_id": search.external_subscription_id,
+            "code": search.code,
+        },
+    ).fetchall()
+    return [series_id for (series_id,) in rows]
+
+
+def page(
+    conn: Connection[Any],
+    series_ids: Sequence[int],
+    *,
+    from_: datetime | None,
+    to: datetime,
+    limit: int,
+    offset: int,
+) -> list[StoredEvent]:
+    """Events of these series in [from_, to), newest first, those of one instant by transaction id."""
+    with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
+        return cursor.execute(
+            _PAGE,
+            {
+                "series": list(series_ids),
+                "from_": from_ or BEGINNING,
+                "to": to,
+                "reach": limit + offset,
+                "limit": limit,
+                "offset": offset,
+            },
+        ).fetchall()

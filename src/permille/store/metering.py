@@ -1,0 +1,232 @@
+"""How events are encoded: for each (organization, code), which property is the value and which make a series.
+
+A change of it re-encodes the code's events and cells in the same transaction, under the lock that keeps
+ingestion out, so that no event is ever read under an encoding that is not its own (docs/decisions/003).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
+from permille.core.encoding import NO_METERING, Encoded, Metering, encode, series_identity
+
+INGESTION_LOCK = 0x5045524D
+"""Shared by inserts (see store_events), exclusive for what must not run beside them."""
+ROLL_UP_LOCK = 0x5045524E
+"""Held by whoever writes cells. Taken before INGESTION_LOCK, never after it."""
+
+_REENCODED_AT_ONCE = 5_000
+
+_NUMERIC = ("sum_agg", "max_agg", "latest_agg", "weighted_sum_agg", "custom_agg")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The metering of some codes, and the version of it all that was read together with it."""
+
+    version: int
+    by_code: Mapping[tuple[UUID, str], Metering]
+
+
+def load(conn: Connection[Any], codes: Iterable[tuple[UUID, str]]) -> Known:
+    """The metering of these (organization, code) pairs in one snapshot; a code without a metric has none."""
+    wanted = list(codes)
+    row = conn.execute(
+        "select s.version, coalesce(jsonb_agg(jsonb_build_array("
+        "   m.organization_id, m.code, m.field_name, m.keys, m.version)) filter (where m.code is not null), '[]')"
+        " from metering_state s left join ("
+        "   metering m join unnest(%s::uuid[], %s::text[]) as w (organization_id, code)"
+        "   on m.organization_id = w.organization_id and m.code = w.code) on true group by s.version",
+        [[organization for organization, _ in wanted], [code for _, code in wanted]],
+    ).fetchone()
+    assert row is not None, "metering_state has its one row from the first migration on"
+    found = {
+        (UUID(organization), code): Metering(field_name=field, keys=tuple(keys), version=version)
+        for organization, code, field, keys, version in row[1]
+    }
+    return Known(row[0], {pair: found.get(pair, NO_METERING) for pair in wanted})
+
+
+def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
+    """Call it after a change of the code's metric or of the prices on it, in the same transaction.
+
+    Nothing happens when the encoding stays the same. The metric's deletion changes nothing either: its
+    events stay as they are until a new metric takes the code.
+    """
+    wanted = _wanted(conn, organization_id, code)
+    if wanted is None or _current(conn, organization_id, code) == wanted:
+        return
+    conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
+    conn.execute("select pg_advisory_xact_lock(%s)", [INGESTION_LOCK])
+    row = conn.execute("update metering_state set version = version + 1 returning version").fetchone()
+    assert row is not None
+    field_name, keys = wanted
+    conn.execute(
+        "insert into metering (organization_id, code, field_name, keys, version) values (%s, %s, %s, %s, %s)"
+        " on conflict (organization_id, code) do update"
+        " set field_name = excluded.field_name, keys = excluded.keys, version = excluded.version",
+        [organization_id, code, field_name, list(keys), row[0]],
+    )
+    metering = Metering(field_name=field_name, keys=keys, version=row[0])
+    _reencode(conn, organization_id=organization_id, code=code, metering=metering)
+
+
+def _current(
+    conn: Connection[Any], organization_id: UUID, code: str
+) -> tuple[str | None, tuple[str, ...]] | None:
+    row = conn.execute(
+        "select field_name, keys from metering where organization_id = %s and code = %s",
+        [organization_id, code],
+    ).fetchone()
+    return (row[0], tuple(row[1])) if row else None
+
+
+def _wanted(
+    conn: Connection[Any], organization_id: UUID, code: str
+) -> tuple[str | None, tuple[str, ...]] | None:
+    metric = conn.execute(
+        "select id, case when aggregation_type = any(%s) then field_name end from billable_metric"
+        " where organization_id = %s and code = %s and deleted_at is null",
+        [list(_NUMERIC), organization_id, code],
+    ).fetchone()
+    if metric is None:
+        return None
+    rows = conn.execute(
+        "select f.key from billable_metric_filter f where f.billable_metric_id = %(metric)s"
+        " union"
+        " select jsonb_path_query(p.properties,"
+        "   '$.pricing_group_keys[*] ? (@.type() == \"string\")') #>> '{}' from ("
+        "   select c.properties from charge c where c.billable_metric_id = %(metric)s and c.deleted_at is null"
+        "   union all select f.properties from charge c join charge_filter f on f.charge_id = c.id"
+        "   where c.billable_metric_id = %(metric)s and c.deleted_at is null and f.deleted_at is null) p"
+        " union"
+        " select jsonb_path_query(c.properties, '$.presentation_group_keys[*].value') #>> '{}' from charge c"
+        "   where c.billable_metric_id = %(metric)s and c.deleted_at is null"
+        " union"
+        " select 'target_wallet_code' from charge c where c.billable_metric_id = %(metric)s"
+        "   and c.deleted_at is null and c.accepts_target_wallet",
+        {"metric": metric[0]},
+    ).fetchall()
+    keys = sorted({key for (key,) in rows if key} - {metric[1]})
+    return metric[1], tuple(keys)
+
+
+def _reencode(conn: Connection[Any], *, organization_id: UUID, code: str, metering: Metering) -> None:
+    """Move the code's events from their series of older meterings to series of the new one."""
+    stale = [
+        series_id
+        for (series_id,) in conn.execute(
+            "select id from series where organization_id = %s and code = %s and metering_version <> %s",
+            [organization_id, code, metering.version],
+        )
+    ]
+    if not stale:
+        return
+    with conn.cursor(name="stale_events") as events:
+        events.itersize = _REENCODED_AT_ONCE
+        events.execute(
+            "select e.identity, s.external_subscription_id,"
+            " coalesce(e.extra, '{}') || s.dimensions || case"
+            "   when s.value_key is null or e.value is null or e.extra ? s.value_key then '{}'::jsonb"
+            "   when s.value_is_text then jsonb_build_object(s.value_key, e.value::text)"
+            "   else jsonb_build_object(s.value_key, e.value) end"
+            " from event e join series s on s.id = e.series_id where e.series_id = any(%s)",
+            [stale],
+        )
+        while rows := events.fetchmany(_REENCODED_AT_ONCE):
+            _move(conn, organization_id, code, metering, rows)
+    conn.execute("delete from usage_cell where series_id = any(%s)", [stale])
+    _rebuild_cells(conn, organization_id=organization_id, code=code)
+
+
+def _move(
+    conn: Connection[Any],
+    organization_id: UUID,
+    code: str,
+    metering: Metering,
+    rows: Sequence[tuple[UUID, str | None, dict[str, Any]]],
+) -> None:
+    encoded = [encode(metering, properties) for _, _, properties in rows]
+    subscriptions = [subscription for _, subscription, _ in rows]
+    keys = [
+        SeriesKey(organization_id, subscription, code, metering.version, one.series)
+        for subscription, one in zip(subscriptions, encoded, strict=True)
+    ]
+    ids = intern(conn, {key: (metering, one) for key, one in zip(keys, encoded, strict=True)})
+    conn.execute(
+        "update event e set series_id = u.series_id, value = u.value, extra = u.extra"
+        " from unnest(%s::uuid[], %s::int[], %s::numeric[], %s::jsonb[]) as u (identity, series_id, value, extra)"
+        " where e.identity = u.identity",
+        [
+            [identity for identity, _, _ in rows],
+            [ids[key] for key in keys],
+            [one.value for one in encoded],
+            [None if one.extra is None else Jsonb(one.extra) for one in encoded],
+        ],
+    )
+
+
+def _rebuild_cells(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
+    from permille.store.rollup import fold_series
+
+    ids = [
+        series_id
+        for (series_id,) in conn.execute(
+            "select id from series where organization_id = %s and code = %s", [organization_id, code]
+        )
+    ]
+    fold_series(conn, ids)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesKey:
+    """What tells one series from another. `values` is Encoded.series: hashable, exact."""
+
+    organization_id: UUID
+    external_subscription_id: str | None
+    code: str
+    metering_version: int
+    values: tuple[Any, ...]
+
+
+def intern(
+    conn: Connection[Any], wanted: Mapping[SeriesKey, tuple[Metering, Encoded]]
+) -> dict[SeriesKey, int]:
+    """The ids of these series, made where they are new: two statements whatever their number."""
+    if not wanted:
+        return {}
+    identities = {series_identity(*_parts(key)): key for key in wanted}
+    rows = [
+        (identity, key, *wanted[key])
+        for identity, key in sorted(identities.items(), key=lambda item: item[0])
+    ]
+    conn.execute(
+        "insert into series (organization_id, external_subscription_id, code, metering_version, value_key,"
+        " value_is_text, dimensions, identity)"
+        " select * from unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::boolean[],"
+        " %s::jsonb[], %s::uuid[]) on conflict (identity) do nothing",
+        [
+            [key.organization_id for _, key, _, _ in rows],
+            [key.external_subscription_id for _, key, _, _ in rows],
+            [key.code for _, key, _, _ in rows],
+            [key.metering_version for _, key, _, _ in rows],
+            [metering.field_name for _, _, metering, _ in rows],
+            [one.value_is_text for _, _, _, one in rows],
+            [Jsonb(one.dimensions) for _, _, _, one in rows],
+            [identity for identity, _, _, _ in rows],
+        ],
+    )
+    found = conn.execute(
+        "select identity, id from series where identity = any(%s)", [list(identities)]
+    ).fetchall()
+    return {identities[identity]: series_id for identity, series_id in found}
+
+
+def _parts(key: SeriesKey) -> tuple[Any, ...]:
+    return (key.organization_id, key.external_subscription_id, key.code, key.metering_version, key.values)

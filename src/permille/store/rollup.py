@@ -1,0 +1,136 @@
+"""The roll-up: committed events, folded into usage cells beside the hot path.
+
+Everything up to metering_state.rolled_up_to is in the cells, everything after it is read from the events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg import Connection
+
+from permille.store.metering import INGESTION_LOCK, ROLL_UP_LOCK
+
+CHUNK = 200_000
+
+_FOLD = """
+with hours as materialized (
+    select series_id, date_trunc('hour', at, 'UTC') as starts_at, count(*) as events_count,
+        count(value) as values_count, coalesce(sum(value), 0) as sum, max(value) as max,
+        coalesce(sum(precise_total_amount_cents) filter (where value is not null), 0) as precise_amount_cents
+    from event where {condition}
+    group by 1, 2
+), days as materialized (
+    select series_id, date_trunc('day', starts_at, 'UTC') as starts_at, sum(events_count) as events_count,
+        sum(values_count) as values_count, sum(sum) as sum, max(max) as max,
+        sum(precise_amount_cents) as precise_amount_cents
+    from hours group by 1, 2
+), months as (
+    select series_id, date_trunc('month', starts_at, 'UTC') as starts_at, sum(events_count) as events_count,
+        sum(values_count) as values_count, sum(sum) as sum, max(max) as max,
+        sum(precise_amount_cents) as precise_amount_cents
+    from days group by 1, 2
+)
+"""
+
+_CELLS = """
+select series_id, 'h'::"char" as grain, starts_at, events_count, values_count, sum, max, precise_amount_cents from hours
+union all
+select series_id, 'd', starts_at, events_count, values_count, sum, max, precise_amount_cents from days
+union all
+select series_id, 'm', starts_at, events_count, values_count, sum, max, precise_amount_cents from months
+"""
+
+_ADD = (
+    _FOLD
+    + """
+insert into usage_cell as cell (
+    series_id, grain, starts_at, events_count, values_count, sum, max, precise_amount_cents
+)
+"""
+    + _CELLS
+    + """
+on conflict (series_id, grain, starts_at) do update set
+    events_count = cell.events_count + excluded.events_count,
+    values_count = cell.values_count + excluded.values_count,
+    sum = cell.sum + excluded.sum,
+    max = greatest(cell.max, excluded.max),
+    precise_amount_cents = cell.precise_amount_cents + excluded.precise_amount_cents
+"""
+)
+
+_BY_ARRIVAL = _ADD.format(condition="seq > %(after)s and seq <= %(until)s")
+_OF_SERIES = _ADD.format(condition="series_id = any(%(series)s) and seq <= %(until)s")
+
+_DIFFERENCES = (
+    _FOLD.format(condition="seq <= %(until)s")
+    + ", wanted as ("
+    + _CELLS
+    + """)
+select coalesce(w.series_id, c.series_id), coalesce(w.grain, c.grain)::text, coalesce(w.starts_at, c.starts_at)
+from wanted w full join usage_cell c using (series_id, grain, starts_at)
+where (w.events_count, w.values_count, w.sum, w.max, w.precise_amount_cents)
+    is distinct from (c.events_count, c.values_count, c.sum, c.max, c.precise_amount_cents)
+limit %(limit)s
+"""
+)
+
+
+def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
+    """Fold at most `limit` events; how many it was. 0 also when somebody else is at it.
+
+    `conn` is in no transaction; afterwards it is in none.
+    """
+    with conn.transaction():
+        row = conn.execute("select pg_try_advisory_xact_lock(%s)", [ROLL_UP_LOCK]).fetchone()
+        if not row or not row[0]:
+            return 0
+        row = conn.execute("select rolled_up_to from metering_state").fetchone()
+        assert row is not None
+        after = row[0]
+        until = min(_settled(conn), after + limit)
+        if until <= after:
+            return 0
+        conn.execute("set local enable_seqscan = off")  # BRIN by arrival, whatever the statistics say
+        conn.execute(_BY_ARRIVAL, {"after": after, "until": until})
+        conn.execute("update metering_state set rolled_up_to = %s", [until])
+    return int(until - after)
+
+
+def _settled(conn: Connection[Any]) -> int:
+    """The last seq of which, and of all before it, it is decided whether they are in.
+
+    An insert holds the lock, shared, from before it draws its first seq until it is committed. Having it
+    alone for a moment, we know that none is under way.
+    """
+    conn.execute("select pg_advisory_lock(%s)", [INGESTION_LOCK])
+    try:
+        row = conn.execute(
+            "select case when is_called then last_value else last_value - 1 end from event_seq_seq"
+        ).fetchone()
+    finally:
+        conn.execute("select pg_advisory_unlock(%s)", [INGESTION_LOCK])
+    assert row is not None
+    return int(row[0])
+
+
+def summarize(conn: Connection[Any]) -> None:
+    """Keep the BRIN indexes short of unsummarized pages, which every search by arrival would read."""
+    for index in ("event_seq", "event_at"):
+        conn.execute("select brin_summarize_new_values(%s::regclass)", [index])
+
+
+def fold_series(conn: Connection[Any], series_ids: Sequence[int]) -> None:
+    """Cells, from nothing, of these series, of the events that are rolled up already."""
+    conn.execute("delete from usage_cell where series_id = any(%s)", [list(series_ids)])
+    row = conn.execute("select rolled_up_to from metering_state").fetchone()
+    assert row is not None
+    conn.execute(_OF_SERIES, {"series": list(series_ids), "until": row[0]})
+
+
+def verify(conn: Connection[Any], *, limit: int = 100) -> list[tuple[int, str, Any]]:
+    """(series, grain, start) of cells that differ from a recomputation from the events; empty when all is well."""
+    row = conn.execute("select rolled_up_to from metering_state").fetchone()
+    assert row is not None
+    return conn.execute(_DIFFERENCES, {"until": row[0], "limit": limit}).fetchall()

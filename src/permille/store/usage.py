@@ -1,0 +1,350 @@
+"""Exact reads of usage: cells for what is whole, events for what is not or not yet rolled up.
+
+A window is cut into whole UTC months, days and hours, whose cells are added up, and the rest at its ends,
+for which the events are read; to these come the events that the roll-up has not reached. The cost does not
+grow with the number of events in the window.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.event import property_text
+from permille.core.usage import Instance, Partial
+
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Whose usage of which codes in [from_, to). `from_` None reaches back to the first event.
+
+    `newest`, `unique_fields` (code -> property) and `each_value` name the codes for which sums are not
+    enough: the newest value, the distinct texts of a property, every single value.
+    """
+
+    organization_id: UUID
+    external_subscription_id: str
+    codes: tuple[str, ...]
+    from_: datetime | None
+    to: datetime
+    newest: tuple[str, ...] = ()
+    unique_fields: tuple[tuple[str, str], ...] = ()
+    each_value: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesUsage:
+    """What one series came to in a window. `dimensions` are property texts, as filters and groups see them."""
+
+    series_id: int
+    code: str
+    dimensions: Mapping[str, str | None]
+    partial: Partial
+
+
+Piece = tuple[str, datetime, datetime]
+"""A grain (h, d, m: whole cells; e: events) and the part of a window that it answers for."""
+
+
+def pieces(from_: datetime | None, to: datetime) -> list[Piece]:
+    """Cut [from_, to) into whole months, days and hours and the rest, in no overlap and without a gap."""
+    start = BEGINNING if from_ is None else from_.astimezone(UTC)
+    end = to.astimezone(UTC)
+    if start >= end:
+        return []
+    bounds = [start, _up_hour(start), _up_day(start), _up_month(start)]
+    bounds += [_down_month(end), _down_day(end), _down_hour(end), end]
+    grains = ["e", "h", "d", "m", "d", "h", "e"]
+    cut: list[Piece] = []
+    at = start
+    for grain, upper in zip(grains, bounds[1:], strict=True):
+        reach = min(upper, end)
+        if grain != "e" and reach > end:
+            continue
+        if reach > at and _fits(grain, at, reach):
+            cut.append((grain, at, reach))
+            at = reach
+    return cut
+
+
+def _fits(grain: str, start: datetime, end: datetime) -> bool:
+    """Whether both ends lie on bounds of the grain, so that whole cells answer for the piece."""
+    down = {"h": _down_hour, "d": _down_day, "m": _down_month}.get(grain)
+    return down is None or (down(start) == start and down(end) == end)
+
+
+def _down_hour(at: datetime) -> datetime:
+    return at.replace(minute=0, second=0, microsecond=0)
+
+
+def _down_day(at: datetime) -> datetime:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _down_month(at: datetime) -> datetime:
+    return at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def _up_hour(at: datetime) -> datetime:
+    return at if _down_hour(at) == at else _down_hour(at) + _HOUR
+
+
+def _up_day(at: datetime) -> datetime:
+    return at if _down_day(at) == at else _down_day(at) + _DAY
+
+
+def _up_month(at: datetime) -> datetime:
+    first = _down_month(at)
+    return at if first == at else _down_month(first + 32 * _DAY)
+
+
+_WANTED = """
+with wanted as materialized (
+    select w.key, s.id as series_id
+    from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[])
+        as w (key, organization_id, external_subscription_id, code)
+    join series s on s.organization_id = w.organization_id
+        and s.external_subscription_id = w.external_subscription_id and s.code = w.code
+), bound as (
+    select * from unnest(%(bound_keys)s::int[], %(froms)s::timestamptz[], %(tos)s::timestamptz[])
+        as b (key, from_at, to_at)
+)
+"""
+
+# "series_id + 0" keeps the planner from walking through all events of a series to find the few new ones.
+_PARTS = """
+, piece as (
+    select * from unnest(%(piece_keys)s::int[], %(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+        as p (key, grain, starts_at, ends_at)
+), tail as (
+    select series_id, at, value, precise_total_amount_cents from event
+    where seq > %(rolled_up_to)s and (series_id + 0) in (select series_id from wanted)
+), part as (
+    select w.key, c.series_id, c.events_count, c.values_count, c.sum, c.max, c.precise_amount_cents
+    from piece p join wanted w on w.key = p.key
+    join usage_cell c on c.series_id = w.series_id and c.grain = p.grain::"char"
+        and c.starts_at >= p.starts_at and c.starts_at < p.ends_at
+    where p.grain <> 'e'
+    union all
+    select w.key, e.series_id, 1, (e.value is not null)::int, coalesce(e.value, 0), e.value,
+        case when e.value is null then 0 else coalesce(e.precise_total_amount_cents, 0) end
+    from piece p join wanted w on w.key = p.key
+    join event e on e.series_id = w.series_id and e.at >= p.starts_at and e.at < p.ends_at
+    where p.grain = 'e' and e.seq <= %(rolled_up_to)s
+    union all
+    select w.key, t.series_id, 1, (t.value is not null)::int, coalesce(t.value, 0), t.value,
+        case when t.value is null then 0 else coalesce(t.precise_total_amount_cents, 0) end
+    from tail t join wanted w on w.series_id = t.series_id
+    join bound b on b.key = w.key and t.at >= b.from_at and t.at < b.to_at
+)
+"""
+
+_SUMS = (
+    _WANTED
+    + _PARTS
+    + """
+, total as (
+    select key, series_id, sum(events_count)::bigint as events_count, sum(values_count)::bigint as values_count,
+        sum(sum) as sum, max(max) as max, sum(precise_amount_cents) as precise_amount_cents
+    from part group by key, series_id
+)
+select t.key, t.series_id, s.code, s.dimensions, t.events_count, t.values_count, t.sum, t.max,
+    t.precise_amount_cents, m.rolled_up_to
+from metering_state m
+left join (total t join series s on s.id = t.series_id) on true
+order by t.key, t.series_id
+"""
+)
+
+_COUNT = (
+    """
+with wanted as materialized (
+    select 0 as key, w.series_id from unnest(%(series)s::int[]) as w (series_id)
+), bound as (
+    select 0 as key, %(from_)s::timestamptz as from_at, %(to)s::timestamptz as to_at
+)
+"""
+    + _PARTS
+    + """
+select (select coalesce(sum(events_count), 0)::bigint from part), rolled_up_to from metering_state
+"""
+)
+
+_MARK = "select rolled_up_to, set_config('enable_seqscan', 'off', true) from metering_state"
+
+_NEWEST = (
+    _WANTED
+    + """
+select w.key, w.series_id, e.at, e.seq, e.value
+from wanted w join bound b on b.key = w.key
+cross join lateral (
+    select at, seq, value from event
+    where series_id = w.series_id and at >= b.from_at and at < b.to_at and value is not null
+    order by at desc, seq desc limit 1
+) e
+"""
+)
+
+_UNIQUES = (
+    _WANTED
+    + """
+, operation as (
+    select w.key, w.series_id, e.at, e.seq,
+        coalesce(e.extra ->> f.field_name, s.dimensions ->> f.field_name) as text,
+        coalesce(e.extra ->> 'operation_type', s.dimensions ->> 'operation_type', 'add') as operation
+    from wanted w join bound b on b.key = w.key
+    join series s on s.id = w.series_id
+    join unnest(%(field_keys)s::int[], %(field_codes)s::text[], %(field_names)s::text[])
+        as f (key, code, field_name) on f.key = w.key and f.code = s.code
+    join event e on e.series_id = w.series_id and e.at >= b.from_at and e.at < b.to_at
+)
+select distinct on (key, series_id, text) key, series_id, text, at, seq, operation = 'add'
+from operation where operation in ('add', 'remove')
+order by key, series_id, text, at desc, seq desc
+"""
+)
+
+_VALUES = (
+    _WANTED
+    + """
+select w.key, w.series_id, e.at, e.seq, e.value
+from wanted w join bound b on b.key = w.key
+join event e on e.series_id = w.series_id and e.at >= b.from_at and e.at < b.to_at
+where e.value is not null
+order by e.at, e.seq
+"""
+)
+
+
+def series_usage(conn: Connection[Any], windows: Sequence[Window]) -> list[SeriesUsage]:
+    """What every series in any of the windows came to."""
+    return [each for found in usage_of_many(conn, windows) for each in found]
+
+
+def usage_of_many(conn: Connection[Any], windows: Sequence[Window]) -> list[list[SeriesUsage]]:
+    """For each window, the usage of its series; set-based, whatever the number of windows.
+
+    Exact as of the start of the call: an event that was acknowledged by then is in it.
+    """
+    totals = _totals(conn, windows)
+    details = _details(conn, windows)
+    found: list[list[SeriesUsage]] = [[] for _ in windows]
+    for key, series_id, code, dimensions, events, values, total, highest, precise in totals:
+        partial = Partial(
+            events_count=events,
+            values_count=values,
+            sum=total,
+            max=highest,
+            precise_amount_cents=precise,
+        )
+        extra = details.get((key, series_id))
+        found[key].append(
+            SeriesUsage(
+                series_id=series_id,
+                code=code,
+                dimensions={name: property_text(value) for name, value in dimensions.items()},
+                partial=replace(partial, **extra) if extra else partial,
+            )
+        )
+    return found
+
+
+def _totals(conn: Connection[Any], windows: Sequence[Window]) -> list[tuple[Any, ...]]:
+    """The sums, under the roll-up mark that they were read with; read again when it moved in between.
+
+    Between the two statements only the mark can move ahead: the events in between would then be counted in
+    their cells and as a tail. So the mark is looked at again, in the snapshot that the sums were read in.
+    """
+    parameters = _scope(windows, lambda window: window.codes)
+    parameters |= _cut((window.from_, window.to) for window in windows)
+    while True:
+        mark = _mark(conn)
+        rows = conn.execute(_SUMS, {**parameters, "rolled_up_to": mark}).fetchall()
+        if rows[0][-1] == mark:
+            return [row[:-1] for row in rows if row[0] is not None]
+
+
+def count_events(
+    conn: Connection[Any], series_ids: Sequence[int], *, from_: datetime | None, to: datetime
+) -> int:
+    """How many events these series have in [from_, to), exactly, at the cost of a usage read."""
+    parameters = {"series": list(series_ids), "from_": from_ or BEGINNING, "to": to, **_cut([(from_, to)])}
+    while True:
+        mark = _mark(conn)
+        row = conn.execute(_COUNT, {**parameters, "rolled_up_to": mark}).fetchone()
+        if row is not None and row[1] == mark:
+            return int(row[0])
+
+
+def _cut(bounds: Iterable[tuple[datetime | None, datetime]]) -> dict[str, Any]:
+    cut = [(key, *piece) for key, (from_, to) in enumerate(bounds) for piece in pieces(from_, to)]
+    return {
+        "piece_keys": [key for key, _, _, _ in cut],
+        "grains": [grain for _, grain, _, _ in cut],
+        "starts": [start for _, _, start, _ in cut],
+        "ends": [end for _, _, _, end in cut],
+    }
+
+
+def _mark(conn: Connection[Any]) -> int:
+    row = conn.execute(_MARK).fetchone()
+    assert row is not None, "metering_state has its one row from the first migration on"
+    return int(row[0])
+
+
+def _scope(windows: Sequence[Window], codes_of: Callable[[Window], Iterable[str]]) -> dict[str, Any]:
+    pairs = [(key, window, code) for key, window in enumerate(windows) for code in codes_of(window)]
+    return {
+        "keys": [key for key, _, _ in pairs],
+        "organizations": [window.organization_id for _, window, _ in pairs],
+        "subscriptions": [window.external_subscription_id for _, window, _ in pairs],
+        "codes": [code for _, _, code in pairs],
+        "bound_keys": list(range(len(windows))),
+        "froms": [window.from_ or BEGINNING for window in windows],
+        "tos": [window.to for window in windows],
+    }
+
+
+Details = dict[tuple[int, int], dict[str, Any]]
+
+
+def _details(conn: Connection[Any], windows: Sequence[Window]) -> Details:
+    """(window, series) -> the fields of its Partial which are more than sums."""
+    details: Details = defaultdict(dict)
+    if any(window.newest for window in windows):
+        for key, series_id, at, seq, value in conn.execute(_NEWEST, _scope(windows, lambda w: w.newest)):
+            details[key, series_id]["last"] = (at, seq, value)
+    if any(window.each_value for window in windows):
+        each: dict[tuple[int, int], list[Instance]] = defaultdict(list)
+        for key, series_id, at, seq, value in conn.execute(_VALUES, _scope(windows, lambda w: w.each_value)):
+            each[key, series_id].append((at, seq, value))
+        for where, values in each.items():
+            details[where]["values"] = tuple(values)
+    if any(window.unique_fields for window in windows):
+        _add_uniques(conn, windows, details)
+    return details
+
+
+def _add_uniques(conn: Connection[Any], windows: Sequence[Window], details: Details) -> None:
+    parameters = _scope(windows, lambda window: [code for code, _ in window.unique_fields])
+    fields = [(key, *pair) for key, window in enumerate(windows) for pair in window.unique_fields]
+    parameters |= {
+        "field_keys": [key for key, _, _ in fields],
+        "field_codes": [code for _, code, _ in fields],
+        "field_names": [name for _, _, name in fields],
+    }
+    uniques: dict[tuple[int, int], dict[str | None, tuple[datetime, int, bool]]] = defaultdict(dict)
+    for key, series_id, text, at, seq, present in conn.execute(_UNIQUES, parameters):
+        uniques[key, series_id][text] = (at, seq, present)
+    for where, found in uniques.items():
+        details[where]["uniques"] = found

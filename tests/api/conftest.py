@@ -1,0 +1,157 @@
+"""The real HTTP API in front of a real database, seen by one organization in test mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from permille.api import routes
+from permille.api.http import Engine, crashed, unknown_route
+from permille.config import from_environment
+from permille.postgres import EmbeddedPostgres
+from permille.store import organizations
+from permille.store.db import open_pool
+
+START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """An organization's key on the API. Methods answer the JSON; a refusal is `refused` with what it expects."""
+
+    client: TestClient
+    key: str
+    conn: psycopg.Connection[Any]
+    organization: organizations.Organization
+
+    def call(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
+        return self.client.request(
+            method,
+            f"/api/v1{path}",
+            json=body,
+            params=params,
+            headers={"Authorization": f"Bearer {self.key}"},
+        )
+
+    def _ok(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
+        response = self.call(method, path, body, **params)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self._ok("GET", path, **params)
+
+    def post(self, path: str, body: Any) -> Any:
+        return self._ok("POST", path, body)
+
+    def put(self, path: str, body: Any, **params: Any) -> Any:
+        return self._ok("PUT", path, body, **params)
+
+    def delete(self, path: str, **params: Any) -> Any:
+        return self._ok("DELETE", path, **params)
+
+    def details(self, method: str, path: str, body: Any, **params: Any) -> Any:
+        """The error details of a request that must be refused with 422."""
+        response = self.call(method, path, body, **params)
+        assert response.status_code == 422, response.text
+        assert response.json()["code"] == "validation_errors"
+        return response.json()["error_details"]
+
+    def code(self, status: int, method: str, path: str, body: Any = None, **params: Any) -> Any:
+        """The code of a request that must be refused with this status."""
+        response = self.call(method, path, body, **params)
+        assert response.status_code == status, response.text
+        return response.json().get("code")
+
+    def metric(self, code: str = "tokens", **fields: Any) -> Any:
+        body = {"name": code, "code": code, "aggregation_type": "sum_agg", "field_name": "tokens", **fields}
+        return self.post("/billable_metrics", {"billable_metric": body})["billable_metric"]
+
+    def plan(self, code: str = "pro", charges: list[Any] | None = None, **fields: Any) -> Any:
+        return self.post("/plans", {"plan": plan_body(code, charges, **fields)})["plan"]
+
+    def customer(self, external_id: str = "cus", **fields: Any) -> Any:
+        return self.post("/customers", {"customer": {"external_id": external_id, **fields}})["customer"]
+
+    def subscribe(self, external_id: str = "sub", plan: str = "pro", **fields: Any) -> Any:
+        body = {"external_customer_id": "cus", "plan_code": plan, "external_id": external_id, **fields}
+        return self.post("/subscriptions", {"subscription": body})["subscription"]
+
+    def row(self, query: str, **values: Any) -> Any:
+        """The first row of a query, seen after the requests so far; %(organization)s is this one."""
+        self.conn.rollback()
+        return self.conn.execute(query, {"organization": self.organization.id, **values}).fetchone()
+
+
+def plan_body(code: str = "pro", charges: list[Any] | None = None, **fields: Any) -> dict[str, Any]:
+    return {
+        "name": code,
+        "code": code,
+        "interval": "monthly",
+        "amount_cents": 0,
+        "amount_currency": "EUR",
+        "pay_in_advance": False,
+        "charges": charges or [],
+        **fields,
+    }
+
+
+def charge(metric: Any, **fields: Any) -> dict[str, Any]:
+    """A standard charge of 1.00 on the metric."""
+    return {
+        "billable_metric_id": metric["lago_id"],
+        "charge_model": "standard",
+        "properties": {"amount": "1"},
+        **fields,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    client: TestClient
+    conn: psycopg.Connection[Any]
+
+
+@pytest.fixture(scope="session")
+def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
+    """One API on one database for all of these tests: organizations never see each other."""
+    with psycopg.connect(postgres.superuser_dsn, autocommit=True) as conn:
+        conn.execute("create database test_api template permille owner permille")
+    dsn = postgres.dsn.replace("@/permille?", "@/test_api?", 1)
+    pool = open_pool(dsn, size=4, name="test-api")
+    engine = Engine(config=replace(from_environment(), database_url=dsn), pool=pool)
+    app = Starlette(
+        routes=list(routes.all_routes(engine)),
+        exception_handlers={404: unknown_route, 405: unknown_route, Exception: crashed},
+    )
+    with psycopg.connect(dsn) as conn, TestClient(app) as client:
+        yield Server(client=client, conn=conn)
+    pool.close()
+
+
+def join(server: Server, name: str, *, test_mode: bool = True) -> Api:
+    """A new organization."""
+    test_now = START if test_mode else None
+    organization = organizations.add(server.conn, name=name, test_now=test_now, entity={}, now=START)
+    _, key = organizations.add_key(server.conn, organization_id=organization.id, name="test", now=START)
+    server.conn.commit()
+    return Api(client=server.client, key=key.secret, conn=server.conn, organization=organization)
+
+
+@pytest.fixture
+def api(server: Server) -> Api:
+    """An organization at 2024-03-05T10:00Z that has nothing yet."""
+    return join(server, "Acme")
+
+
+@pytest.fixture
+def stranger(server: Server) -> Api:
+    """Another organization on the same server."""
+    return join(server, "Stranger")

@@ -1,0 +1,296 @@
+"""Whatever JSON a request holds, the answer is a clear 4xx that names the field, and never a 500."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from tests.api.conftest import Api, charge, plan_body
+
+DEEP = json.loads("[" * 200 + "]" * 200)
+HOSTILE: list[Any] = [
+    [],
+    ["a"],
+    {},
+    {"a": 1},
+    True,
+    -1,
+    10**19,
+    10**40,
+    1.5,
+    -0.0,
+    "",
+    " ",
+    "\0",
+    "a\0b",
+    "x" * 20_000,
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
+    "2024-02-30",
+    "NaN",
+    "-1",
+    "1e400",
+    "💸" * 300,
+    DEEP,
+    [None],
+    [{}],
+    [["a"]],
+    [{"\0": "\0"}],
+    {"\0": ["\0"]},
+]
+STRIDE = 7
+RAW_NUMBERS = ["1e400", "-1e400", "1" * 4000, "0." + "1" * 4000, "1e-400", "1E999999"]
+
+METRIC = {
+    "name": "m",
+    "code": "m",
+    "aggregation_type": "weighted_sum_agg",
+    "field_name": "n",
+    "description": "d",
+    "recurring": False,
+    "rounding_function": "round",
+    "rounding_precision": 1,
+    "weighted_interval": "seconds",
+    "expression": "",
+    "filters": [{"key": "k", "values": ["v"]}],
+}
+CUSTOMER = {
+    "external_id": "c",
+    "name": "n",
+    "email": "e",
+    "url": "u",
+    "country": "FR",
+    "currency": "EUR",
+    "timezone": "UTC",
+    "net_payment_term": 1,
+    "invoice_grace_period": 1,
+    "customer_type": "company",
+    "account_type": "customer",
+    "finalize_zero_amount_invoice": "skip",
+    "skip_invoice_custom_sections": True,
+    "shipping_address": {"city": "c", "country": "FR"},
+    "billing_configuration": {
+        "invoice_grace_period": 1,
+        "document_locale": "fr",
+        "subscription_invoice_issuing_date_anchor": "current_period_end",
+        "payment_provider": None,
+    },
+    "metadata": [{"id": "x", "key": "k", "value": "v", "display_in_invoice": True}],
+    "billing_entity_code": "default",
+    "tax_codes": [],
+}
+SUBSCRIPTION = {
+    "external_customer_id": "c",
+    "plan_code": "p",
+    "external_id": "s",
+    "name": "n",
+    "billing_time": "calendar",
+    "subscription_at": "2024-03-06T00:00:00Z",
+    "ending_at": "2025-01-01",
+    "on_termination_credit_note": "skip",
+    "on_termination_invoice": "skip",
+    "consolidate_invoice": True,
+    "purchase_order_number": "1",
+    "progressive_billing_disabled": False,
+    "billing_entity_code": "default",
+    "plan_overrides": None,
+}
+ORGANIZATION = {
+    "document_numbering": "per_customer",
+    "document_number_prefix": "A",
+    "timezone": "UTC",
+    "default_currency": "EUR",
+    "net_payment_term": 1,
+    "webhook_url": "https://a.test",
+    "country": "FR",
+    "city": "c",
+    "finalize_zero_amount_invoice": True,
+    "email_settings": [],
+    "billing_configuration": {"invoice_footer": "f", "invoice_grace_period": 1},
+}
+ENDPOINT = {
+    "webhook_url": "https://b.test",
+    "signature_algo": "hmac",
+    "name": "n",
+    "event_types": ["invoice.created"],
+}
+
+
+def plan_of(metric: Any) -> dict[str, Any]:
+    """A plan with everything in it."""
+    tiers = [{"from_value": 0, "to_value": None, "per_unit_amount": "1", "flat_amount": "1"}]
+    price = {"amount": "1", "pricing_group_keys": ["a"], "presentation_group_keys": [{"value": "b"}]}
+    charges = [
+        charge(
+            metric,
+            id=None,
+            code="c",
+            invoice_display_name="n",
+            prorated=False,
+            invoiceable=True,
+            regroup_paid_fees=None,
+            min_amount_cents=0,
+            properties=price,
+            filters=[{"invoice_display_name": "f", "values": {"k": ["v"]}, "properties": {"amount": "2"}}],
+        ),
+        charge(metric, charge_model="graduated", properties={"graduated_ranges": tiers}),
+        charge(
+            metric, charge_model="package", properties={"amount": "1", "package_size": 1, "free_units": 0}
+        ),
+        charge(metric, charge_model="percentage", properties={"rate": "1", "free_units_per_events": 1}),
+    ]
+    return plan_body(
+        "p",
+        charges,
+        description="d",
+        trial_period=1,
+        bill_charges_monthly=None,
+        metadata={"a": "b"},
+        invoice_display_name="n",
+        tax_codes=[],
+    )
+
+
+def requests(metric: Any) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """(method, path, root, a body that is accepted)."""
+    whole = plan_of(metric)
+    price = {"values": {"k": ["__ALL_FILTER_VALUES__"]}, "properties": {"amount": "2"}}
+    return [
+        ("POST", "/billable_metrics", "billable_metric", METRIC),
+        ("PUT", "/billable_metrics/base", "billable_metric", METRIC | {"code": "renamed"}),
+        ("POST", "/plans", "plan", whole),
+        ("POST", "/plans/plan/charges", "charge", whole["charges"][0]),
+        ("PUT", "/plans/plan/charges/tokens", "charge", whole["charges"][0]),
+        ("POST", "/plans/plan/charges/tokens/filters", "filter", price),
+        ("PUT", "/plans/plan", "plan", whole | {"code": "renamed"}),
+        ("POST", "/customers", "customer", CUSTOMER),
+        ("POST", "/subscriptions", "subscription", SUBSCRIPTION | {"plan_code": "plan"}),
+        ("PUT", "/subscriptions/running", "subscription", SUBSCRIPTION),
+        ("PUT", "/organizations", "organization", ORGANIZATION),
+        ("PUT", "/billing_entities/default", "billing_entity", ORGANIZATION),
+        ("POST", "/webhook_endpoints", "webhook_endpoint", ENDPOINT),
+    ]
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where every value of a body is."""
+    found = [path] if path else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        found += paths(item, (*path, key))
+    return found
+
+
+def changed(value: Any, path: tuple[Any, ...], wrong: Any) -> Any:
+    """The body with one value replaced."""
+    if not path:
+        return wrong
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = changed(value[path[0]], path[1:], wrong)
+    return copy
+
+
+@pytest.fixture
+def ready(api: Api):
+    """An organization with something to change, and the requests."""
+    metric = api.metric("base", filters=[{"key": "k", "values": ["v"]}])
+    priced = api.metric("tokens", filters=[{"key": "k", "values": ["v"]}])
+    api.plan("plan", [charge(priced)])
+    api.subscribe("running", plan="plan")
+    return api, requests(metric)
+
+
+def send(api: Api, method: str, path: str, content: str | bytes) -> Any:
+    response = api.client.request(
+        method, f"/api/v1{path}", content=content, headers={"Authorization": f"Bearer {api.key}"}
+    )
+    assert response.status_code in (200, 400, 403, 404, 405, 422), (response.status_code, content[:500])
+    body = response.json()
+    if response.status_code == 422:
+        assert body["error_details"], body
+        assert all(isinstance(codes, list) and codes for codes in body["error_details"].values())
+    return response
+
+
+def test_bodies_are_accepted_as_they_are(ready):
+    api, wanted = ready
+    for method, path, root, body in wanted:
+        response = send(api, method, path, json.dumps({root: body}))
+        assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize("number", range(13))
+def test_a_hostile_value_anywhere(ready, number):
+    """Each place gets every seventh value, and each next place the next ones."""
+    api, wanted = ready
+    method, path, root, body = wanted[number]
+    texts = [json.dumps(value) for value in HOSTILE] + RAW_NUMBERS
+    for turn, place in enumerate(paths(body)):
+        for wrong in texts[turn % STRIDE :: STRIDE]:
+            content = json.dumps({root: changed(body, place, "@@")}).replace('"@@"', wrong)
+            send(api, method, path, content)
+
+
+@pytest.mark.parametrize("wrong", [value for value in HOSTILE if value])
+def test_a_hostile_body(ready, wrong):
+    api, wanted = ready
+    for method, path, root, _ in wanted:
+        send(api, method, path, json.dumps(wrong))
+        send(api, method, path, json.dumps({root: wrong}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe", b'{"plan": "\xff"}', b'{"plan": NaN}', b'"\\ud800"', b"[" * 100_000, b"null"],
+)
+def test_a_body_that_is_no_json(ready, content):
+    api, wanted = ready
+    for method, path, _, _ in wanted:
+        assert send(api, method, path, content).status_code == 400
+
+
+@pytest.mark.parametrize("text", ["%00", "%ff", "..%2f", "x" * 5000, "%F0%9F%92%B8", "'", "a b"])
+def test_a_hostile_address(ready, text):
+    api, _ = ready
+    nouns = (
+        "plans",
+        "customers",
+        "subscriptions",
+        "billable_metrics",
+        "webhook_endpoints",
+        "billing_entities",
+    )
+    for noun in nouns:
+        for method in ("GET", "DELETE"):
+            if (method, noun) != ("DELETE", "billing_entities"):
+                assert send(api, method, f"/{noun}/{text}", b"").status_code in (400, 404)
+        query = f"page={text}&per_page={text}&status[]={text}&search_term={text}&metadata[{text}]={text}"
+        send(api, "GET", f"/{noun}?{query}&currency={text}&plan_code={text}&has_customer_type={text}", b"")
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8"), max_size=20)
+    | st.sampled_from(["gpt-4", "EUR", "monthly", "standard", "2024-01-01", "\0"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_json_anywhere(ready, data):
+    api, wanted = ready
+    method, path, root, body = data.draw(st.sampled_from(wanted))
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.sampled_from(paths(body)))
+        wrong = data.draw(json_values)
+        if place in paths(body):
+            body = changed(body, place, wrong)
+    send(api, method, path, json.dumps({root: body}))

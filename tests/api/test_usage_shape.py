@@ -1,0 +1,304 @@
+"""The answer's structure, made of a charge and of what its series came to; no database is asked."""
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from starlette.datastructures import QueryParams
+
+from permille.api.usage import read_search, render_usage
+from permille.billing.usage import PeriodUsage, UsageSearch, charge_usage
+from permille.core.billable_metric import BillableMetric
+from permille.core.period import Period
+from permille.core.plan import Charge, PlanFilter
+from permille.core.usage import Partial
+
+MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
+SECONDS = 31 * 86_400
+PLAIN = UsageSearch()
+
+
+def metric(aggregation_type: str = "sum_agg", **filters: tuple[str, ...]) -> BillableMetric:
+    return BillableMetric(
+        id=UUID(int=1),
+        organization_id=UUID(int=2),
+        name="Calls",
+        code="calls",
+        description=None,
+        aggregation_type=aggregation_type,
+        field_name=None if aggregation_type == "count_agg" else "value",
+        recurring=False,
+        rounding_function=None,
+        rounding_precision=None,
+        weighted_interval=None,
+        expression=None,
+        filters=filters,
+        created_at=MARCH.from_,
+        updated_at=MARCH.from_,
+    )
+
+
+def charge(
+    of: BillableMetric, properties: dict[str, Any], *filters: PlanFilter, model: str = "standard"
+) -> Charge:
+    return Charge(
+        id=UUID(int=3),
+        plan_id=UUID(int=4),
+        parent_id=None,
+        metric=of,
+        code="calls",
+        invoice_display_name=None,
+        charge_model=model,
+        pay_in_advance=False,
+        prorated=False,
+        invoiceable=True,
+        regroup_paid_fees=None,
+        min_amount_cents=0,
+        accepts_target_wallet=False,
+        properties=properties,
+        filters=filters,
+        created_at=MARCH.from_,
+    )
+
+
+def price(name: str | None, properties: dict[str, Any], **values: tuple[str, ...]) -> PlanFilter:
+    return PlanFilter(
+        id=UUID(int=hash((name, *values.values())) % 2**100),
+        invoice_display_name=name,
+        values=values,
+        properties=properties,
+    )
+
+
+def used(units: int, **dimensions: str | None) -> tuple[dict[str, str | None], Partial]:
+    return dimensions, Partial(events_count=units, values_count=units, sum=Decimal(units))
+
+
+def shown(of: Charge, *series: Any, search: UsageSearch = PLAIN) -> dict[str, Any]:
+    found = charge_usage(
+        of,
+        series,
+        search=search,
+        subscription_id=UUID(int=5),
+        currency="EUR",
+        period=MARCH,
+        period_seconds=SECONDS,
+    )
+    whole = PeriodUsage(
+        period=MARCH,
+        issuing_date=date(2024, 3, 31),
+        currency="EUR",
+        amount_cents=sum(line.amount_cents for line in found.lines),
+        taxes_amount_cents=0,
+        invoice_id=None,
+        charges=(found,),
+    )
+    rendered = render_usage(whole)
+    assert rendered["from_datetime"] == "2024-03-01T00:00:00Z"
+    assert rendered["to_datetime"] == "2024-03-31T23:59:59Z"
+    (item,) = rendered["charges_usage"]
+    assert item["amount_cents"] == rendered["amount_cents"] == rendered["total_amount_cents"]
+    return item
+
+
+def test_one_filter_in_groups_as_lago_shows_it():
+    keys = {"pricing_group_keys": ["region"]}
+    aws = price("AWS", {"amount": "10", **keys}, cloud=("aws",))
+    calls = charge(metric("count_agg", cloud=("aws", "gcp")), {"amount": "10", **keys}, aws)
+    item = shown(calls, used(2, cloud="aws", region="us"), used(1, cloud="aws", region="eu"))
+    some = {
+        "units": "3.0",
+        "total_aggregated_units": "3.0",
+        "events_count": 3,
+        "amount_cents": 3000,
+        "pricing_unit_details": None,
+    }
+    nothing = {
+        "units": "0.0",
+        "total_aggregated_units": "0.0",
+        "events_count": 0,
+        "amount_cents": 0,
+        "pricing_unit_details": None,
+    }
+    assert item == {
+        **some,
+        "amount_currency": "EUR",
+        "charge": {
+            "lago_id": str(UUID(int=3)),
+            "code": "calls",
+            "charge_model": "standard",
+            "invoice_display_name": None,
+        },
+        "billable_metric": {
+            "lago_id": str(UUID(int=1)),
+            "name": "Calls",
+            "code": "calls",
+            "aggregation_type": "count_agg",
+        },
+        "filters": [
+            {
+                **some,
+                "invoice_display_name": "AWS",
+                "values": {"cloud": ["aws"]},
+                "presentation_breakdowns": [],
+            },
+            {**nothing, "invoice_display_name": None, "values": None, "presentation_breakdowns": []},
+        ],
+        "grouped_usage": item["grouped_usage"],
+        "presentation_breakdowns": [],
+    }
+    groups = [(each["grouped_by"], each["units"]) for each in item["grouped_usage"]]
+    assert groups == [({"region": "eu"}, "1.0"), ({"region": "us"}, "2.0"), ({"region": None}, "0.0")]
+    assert [each["filters"][0]["values"] for each in item["grouped_usage"]] == [
+        {"cloud": ["aws"]},
+        {"cloud": ["aws"]},
+        None,
+    ]
+
+
+def test_the_same_group_of_two_filters_is_one_item():
+    keys = {"pricing_group_keys": ["region"]}
+    calls = charge(
+        metric(cloud=("aws", "gcp")),
+        {"amount": "1"},
+        price("AWS", {"amount": "2", **keys}, cloud=("aws",)),
+        price("GCP", {"amount": "3", **keys}, cloud=("gcp",)),
+    )
+    item = shown(
+        calls,
+        used(1, cloud="aws", region="eu"),
+        used(1, cloud="gcp", region="eu"),
+        used(1, cloud="x", region="eu"),
+    )
+    eu, rest = item["grouped_usage"]
+    assert (eu["grouped_by"], eu["units"], eu["amount_cents"]) == ({"region": "eu"}, "2.0", 500)
+    assert [each["invoice_display_name"] for each in eu["filters"]] == ["AWS", "GCP"]
+    assert (rest["grouped_by"], rest["units"], rest["amount_cents"]) == ({}, "1.0", 100)
+
+
+def test_tokens_of_the_seed_article():
+    filters = [
+        price(
+            f"{model} {kind}",
+            {"amount": amount, "package_size": 1000, "free_units": 0},
+            model=(model,),
+            type=(kind,),
+        )
+        for model, kind, amount in [
+            ("8k", "input", "0.03"),
+            ("8k", "output", "0.06"),
+            ("32k", "input", "0.06"),
+            ("32k", "output", "0.12"),
+        ]
+    ]
+    free = {"amount": "0", "package_size": 1000, "free_units": 0}
+    tokens = charge(metric(model=("8k", "32k"), type=("input", "output")), free, *filters, model="package")
+    item = shown(
+        tokens,
+        used(1234, model="8k", type="input"),
+        used(999, model="8k", type="output"),
+        used(10_000, model="32k", type="input"),
+        used(1, model="32k", type="output"),
+        used(5_000, model="128k", type="input"),
+    )
+    assert (item["units"], item["amount_cents"]) == ("17234.0", 84)
+    assert [each["amount_cents"] for each in item["filters"]] == [6, 6, 60, 12, 0]
+    assert item["filters"][-1]["values"] is None
+    assert item["filters"][-1]["units"] == "5000.0"
+
+
+def graduated(**keys: Any) -> Charge:
+    ranges = [
+        {"from_value": 0, "to_value": 10, "per_unit_amount": "1", "flat_amount": "0"},
+        {"from_value": 11, "to_value": None, "per_unit_amount": "2", "flat_amount": "0"},
+    ]
+    return charge(metric(), {"graduated_ranges": ranges, **keys}, model="graduated")
+
+
+def test_groups_are_priced_apart_and_skip_grouping_prices_them_as_one():
+    calls = graduated(pricing_group_keys=["region"])
+    series = [used(10, region="eu"), used(10, region="us")]
+    apart = shown(calls, *series)
+    assert (apart["amount_cents"], len(apart["grouped_usage"])) == (2000, 2)
+    together = shown(calls, *series, search=UsageSearch(skip_grouping=True))
+    assert (together["amount_cents"], together["grouped_usage"]) == (3000, [])
+
+
+def test_a_group_search_keeps_its_events_and_is_no_group_any_more():
+    calls = graduated(pricing_group_keys=["region", "user"])
+    series = [used(4, region="eu", user="a"), used(5, region="eu", user="b"), used(6, region="us", user="a")]
+    item = shown(calls, *series, search=UsageSearch(groups={"region": ("eu",)}))
+    assert item["units"] == "9.0"
+    assert [each["grouped_by"] for each in item["grouped_usage"]] == [{"user": "a"}, {"user": "b"}]
+    both = shown(calls, *series, search=UsageSearch(groups={"region": ("eu", "us"), "user": ("a",)}))
+    assert (both["units"], both["grouped_usage"]) == ("10.0", [])
+
+
+def test_presentation_only_shows():
+    calls = graduated(presentation_group_keys=[{"value": "region"}, {"value": "team"}])
+    series = [
+        used(8, region="eu", team="x"),
+        used(2, region="eu", team="x"),
+        used(5, region="us", team=""),
+    ]
+    item = shown(calls, *series)
+    assert item["amount_cents"] == 2000
+    assert item["presentation_breakdowns"] == [
+        {"presentation_by": {"region": "eu", "team": "x"}, "units": "10.0"},
+        {"presentation_by": {"region": "us", "team": None}, "units": "5.0"},
+    ]
+    some = shown(calls, *series, search=UsageSearch(presentation=("us",)))
+    assert [each["units"] for each in some["presentation_breakdowns"]] == ["5.0"]
+    assert shown(calls, *series, search=UsageSearch(presentation=()))["presentation_breakdowns"] == []
+
+
+def test_presentation_inside_filters_and_groups():
+    keys = {"pricing_group_keys": ["user"]}
+    calls = charge(
+        metric(cloud=("aws",)),
+        {"amount": "1", **keys, "presentation_group_keys": [{"value": "region"}]},
+        price("AWS", {"amount": "2"}, cloud=("aws",)),
+    )
+    series = [
+        used(1, cloud="aws", region="eu", user="a"),
+        used(2, cloud="aws", region="us", user="a"),
+        used(4, region="eu", user="a"),
+        used(8, region="eu", user="b"),
+    ]
+    item = shown(calls, *series)
+    assert item["presentation_breakdowns"] == []
+    aws, rest = item["filters"]
+    assert [each["units"] for each in aws["presentation_breakdowns"]] == ["1.0", "2.0"]
+    assert rest["presentation_breakdowns"] == [{"presentation_by": {"region": "eu"}, "units": "12.0"}]
+    by_user = {each["grouped_by"].get("user"): each for each in item["grouped_usage"]}
+    assert by_user["a"]["presentation_breakdowns"] == [{"presentation_by": {"region": "eu"}, "units": "4.0"}]
+    assert by_user[None]["presentation_breakdowns"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "groups"),
+    [
+        ("group[region]=eu", {"region": ("eu",)}),
+        ("group[region][]=eu&group[region][]=us", {"region": ("eu", "us")}),
+        ("group[region]=eu&group[user]=a", {"region": ("eu",), "user": ("a",)}),
+        ('group={"region": ["eu", "us"], "user": "a"}', {"region": ("eu", "us"), "user": ("a",)}),
+        ("filter_by_group[region]=eu", {"region": ("eu",)}),
+        ("group[region]=eu&filter_by_group[region]=us", {"region": ("eu",)}),
+        ("group=junk&group[=x&group[]=y&group={", {}),
+    ],
+)
+def test_group_searches_are_read(query, groups):
+    found = read_search(QueryParams(query.replace(" ", "")))
+    assert found.groups == groups
+
+
+def test_searches_are_read_under_their_former_names_too():
+    found = read_search(
+        QueryParams("filter_by_charge_code=a&charge_code=b&filter_by_metric_code=m&skip_grouping=true")
+    )
+    assert (found.charge_code, found.billable_metric_code, found.skip_grouping) == ("b", "m", True)
+    assert found.presentation is None
+    assert read_search(QueryParams('filter_by_presentation=["eu"]')).presentation == ("eu",)
+    assert read_search(QueryParams("filter_by_presentation=[]")).presentation == ()

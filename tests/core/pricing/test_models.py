@@ -1,0 +1,104 @@
+"""What holds for all price models."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from permille.core.pricing import ChargeModel, clean, defaults, price, validate
+from permille.core.pricing.group_keys import pricing_keys
+
+
+@pytest.mark.parametrize("model", list(ChargeModel))
+def test_the_defaults_are_valid_and_cost_nothing(model: ChargeModel) -> None:
+    properties = defaults(model)
+    assert validate(model, properties) == []
+    assert clean(model, properties) == properties
+    for units in ("0", "1", "12.5"):
+        assert price(model, units=Decimal(units), properties=properties, currency="EUR").amount == 0
+
+
+@pytest.mark.parametrize("model", list(ChargeModel))
+def test_defaults_can_be_changed_without_changing_the_model(model: ChargeModel) -> None:
+    changed = defaults(model)
+    for value in changed.values():
+        if isinstance(value, list):
+            value[0]["flat_amount"] = "7"
+    assert defaults(model) == defaults(model)
+    assert "7" not in str(defaults(model))
+
+
+def test_prices_from_the_calculator() -> None:
+    """Section 7.13, 10: five units."""
+    tiers = [
+        {"from_value": 0, "to_value": 2, "per_unit_amount": "2", "flat_amount": "0"},
+        {"from_value": 3, "to_value": None, "per_unit_amount": "3", "flat_amount": "0"},
+    ]
+    properties: dict[ChargeModel, dict[str, Any]] = {
+        ChargeModel.STANDARD: {"amount": "10"},
+        ChargeModel.GRADUATED: {"graduated_ranges": tiers},
+        ChargeModel.PACKAGE: {"amount": "10", "package_size": 2, "free_units": 1},
+        ChargeModel.VOLUME: {"volume_ranges": tiers},
+    }
+    amounts = [
+        price(model, units=Decimal(5), properties=each, currency="EUR").amount
+        for model, each in properties.items()
+    ]
+    assert amounts == [50, 13, 20, 15]
+
+
+def test_foreign_properties_are_dropped() -> None:
+    sent = {"amount": "1", "package_size": 3, "color": "red", "presentation_group_keys": [{"value": "a"}]}
+    assert clean(ChargeModel.STANDARD, sent) == {
+        "amount": "1",
+        "presentation_group_keys": [{"value": "a"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ({"pricing_group_keys": ["a", "b"]}, {"pricing_group_keys": ["a", "b"]}),
+        ({"grouped_by": ["a"]}, {"pricing_group_keys": ["a"]}),
+        ({"grouped_by": ["a"], "pricing_group_keys": ["b"]}, {"pricing_group_keys": ["b"]}),
+        ({"grouped_by": ["a"], "pricing_group_keys": []}, {"pricing_group_keys": ["a"]}),
+        ({"pricing_group_keys": ["", "a"]}, {"pricing_group_keys": ["a"]}),
+        ({"pricing_group_keys": [""]}, {}),
+        ({"pricing_group_keys": []}, {}),
+        ({"pricing_group_keys": None}, {}),
+    ],
+)
+def test_group_keys_have_an_old_name(sent: dict[str, Any], kept: dict[str, Any]) -> None:
+    assert clean(ChargeModel.DYNAMIC, sent) == kept
+    assert pricing_keys(sent) == tuple(kept.get("pricing_group_keys", ()))
+
+
+def shown(*values: str) -> dict[str, Any]:
+    return {"presentation_group_keys": [{"value": value} for value in values]}
+
+
+@pytest.mark.parametrize(
+    ("properties", "codes"),
+    [
+        ({"pricing_group_keys": ["a"]}, []),
+        ({"pricing_group_keys": "a"}, ["invalid_type"]),
+        ({"pricing_group_keys": [1]}, ["invalid_type"]),
+        ({"pricing_group_keys": {"a": 1}}, ["invalid_type"]),
+        (shown("a", "b"), []),
+        (shown("a", "b", "c"), ["too_many_keys"]),
+        (shown("a", "a"), ["value_is_duplicated"]),
+        (shown("a", "a", "b"), ["too_many_keys", "value_is_duplicated"]),
+        ({"presentation_group_keys": "a"}, ["invalid_type"]),
+        ({"presentation_group_keys": ["a"]}, ["invalid_type"]),
+        ({"presentation_group_keys": [{"value": ""}]}, ["invalid_type"]),
+        ({"presentation_group_keys": [{"value": "a", "x": 1}]}, ["invalid_type"]),
+        ({"presentation_group_keys": [{"value": "a", "options": {"display_in_invoice": True}}]}, []),
+        (
+            {"presentation_group_keys": [{"value": "a", "options": {"display_in_invoice": 1}}]},
+            ["invalid_type"],
+        ),
+        ({"presentation_group_keys": [{"value": "a", "options": {}}]}, ["invalid_type"]),
+    ],
+)
+def test_group_keys_are_checked_whatever_the_model(properties: dict[str, Any], codes: list[str]) -> None:
+    assert validate(ChargeModel.DYNAMIC, properties) == codes

@@ -1,0 +1,267 @@
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import accumulate
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from permille.core.pricing import ChargeModel, Price, validate
+from permille.core.pricing.percentage import needs_event_values, running_totals
+from tests.core.given import decimals
+from tests.core.pricing.table import priced
+
+PERCENTAGE = ChargeModel.PERCENTAGE
+BASE = {
+    "rate": "1.3",
+    "fixed_amount": "2",
+    "free_units_per_events": 3,
+    "free_units_per_total_aggregation": "250",
+}
+TOTALS = (50, 150, 400)
+
+
+def after(values: Sequence[int | Decimal], properties: dict[str, Any]) -> Price:
+    numbers = [Decimal(value) for value in values]
+    return priced(
+        PERCENTAGE,
+        properties,
+        str(sum(numbers)),
+        events_count=len(numbers),
+        running_totals=running_totals(numbers, properties),
+        event_values=numbers,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "units", "events_count", "totals", "amount", "free_units", "free_events"),
+    [
+        # semantics-metering.md 7.11
+        ({}, "800", 4, TOTALS, "11.15", "250.0", 2),
+        ({}, "0", 4, (), "0", "0.0", 3),
+        ({"free_units_per_events": None}, "800", 4, TOTALS, "11.15", "250.0", 2),
+        ({"free_units_per_total_aggregation": None}, "800", 4, TOTALS, "7.2", "400.0", 3),
+        (
+            {"free_units_per_events": None, "free_units_per_total_aggregation": None},
+            "800",
+            4,
+            (),
+            "18.4",
+            "0.0",
+            0,
+        ),
+        ({"free_units_per_total_aggregation": "500"}, "800", 4, TOTALS, "7.2", "400.0", 3),
+        (
+            {"rate": "0", "free_units_per_events": None, "free_units_per_total_aggregation": None},
+            "800",
+            4,
+            (),
+            "8",
+            "0.0",
+            0,
+        ),
+        (
+            {"free_units_per_events": 5, "free_units_per_total_aggregation": None},
+            "400",
+            4,
+            TOTALS,
+            "0",
+            "400.0",
+            5,
+        ),
+    ],
+)
+def test_vectors(
+    *,
+    changes: dict[str, Any],
+    units: str,
+    events_count: int,
+    totals: tuple[int, ...],
+    amount: str,
+    free_units: str,
+    free_events: int,
+) -> None:
+    price = priced(
+        PERCENTAGE,
+        BASE | changes,
+        units,
+        events_count=events_count,
+        running_totals=[Decimal(total) for total in totals],
+    )
+    assert price.amount == Decimal(amount)
+    assert (price.details["free_units"], price.details["free_events"]) == (free_units, free_events)
+
+
+def test_the_base_case_explains_itself() -> None:
+    price = after([50, 100, 250, 400], BASE)
+    assert price.unit_amount == Decimal("0.0139375")
+    assert price.details == {
+        "units": "800.0",
+        "free_units": "250.0",
+        "free_events": 2,
+        "paid_units": "550.0",
+        "rate": "1.3",
+        "per_unit_total_amount": "7.15",
+        "paid_events": 2,
+        "fixed_fee_unit_amount": "2.0",
+        "fixed_fee_total_amount": "4.0",
+        "min_max_adjustment_total_amount": "0.0",
+    }
+
+
+def test_a_plain_rate() -> None:
+    assert priced(PERCENTAGE, {"rate": "2.9"}, "4", events_count=1).amount == Decimal("0.116")
+
+
+ONE_FIVE = {"rate": "1", "fixed_amount": "5"}
+
+
+@pytest.mark.parametrize(
+    ("allowance", "values", "cents"),
+    [
+        ({"free_units_per_events": 3}, [10] * 4, [0, 0, 0, 510]),
+        ({"free_units_per_total_aggregation": "15.0"}, [4, 4, 4, 4, 10], [0, 0, 0, 501, 1011]),
+        (
+            {"free_units_per_events": 3, "free_units_per_total_aggregation": "15.0"},
+            [1] * 4,
+            [0, 0, 0, 501],
+        ),
+        (
+            {"free_units_per_events": 3, "free_units_per_total_aggregation": "15.0"},
+            [10] * 3,
+            [0, 505, 1015],
+        ),
+        (
+            {
+                "fixed_amount": "1",
+                "per_transaction_min_amount": "1.75",
+                "per_transaction_max_amount": "12",
+            },
+            [100, 1000, 10_000],
+            [200, 1300, 2500],
+        ),
+    ],
+)
+def test_usage_after_each_event(allowance: dict[str, Any], values: list[int], cents: list[int]) -> None:
+    properties = ONE_FIVE | allowance
+    got = [after(values[: n + 1], properties).amount * 100 for n in range(len(values))]
+    assert got == cents
+
+
+BOUNDED = {"rate": "2.99", "per_transaction_min_amount": "1.75", "per_transaction_max_amount": "12"}
+
+
+@pytest.mark.parametrize(
+    ("more", "amount"),
+    [
+        ({}, "16.142"),
+        ({"fixed_amount": "2"}, "18.691"),
+        ({"free_units_per_events": 2}, "12"),
+        ({"free_units_per_total_aggregation": "30"}, "13.794"),
+        ({"free_units_per_events": 3, "free_units_per_total_aggregation": "10000"}, "2.691"),
+    ],
+)
+def test_events_priced_between_a_least_and_a_greatest_amount(more: dict[str, Any], amount: str) -> None:
+    price = after([10, 80, 10_000], BOUNDED | more)
+    assert price.amount == Decimal(amount)
+    details = price.details
+    parts = [details["per_unit_total_amount"], details["fixed_fee_total_amount"]]
+    parts.append(details["min_max_adjustment_total_amount"])
+    assert sum(map(Decimal, parts)) == price.amount
+
+
+def test_bounds_without_any_event() -> None:
+    assert after([], BOUNDED | {"fixed_amount": "1"}).amount == 0
+
+
+amounts_of_events = st.lists(decimals(0, 500, 1), max_size=8)
+
+
+@given(amounts_of_events, decimals(0, 10, 2), decimals(0, 5, 2), decimals(0, 3, 2), decimals(3, 9, 2))
+def test_without_allowances_each_event_is_priced_and_bounded(
+    values: list[Decimal], rate: Decimal, fixed: Decimal, least: Decimal, greatest: Decimal
+) -> None:
+    properties = {
+        "rate": str(rate),
+        "fixed_amount": str(fixed),
+        "per_transaction_min_amount": str(least),
+        "per_transaction_max_amount": str(greatest),
+    }
+    alone = [min(max(value * rate / 100 + fixed, least), greatest) for value in values]
+    assert after(values, properties).amount == sum(alone)
+
+
+@given(amounts_of_events, st.integers(1, 5))
+def test_the_first_events_are_free(values: list[Decimal], free: int) -> None:
+    properties = ONE_FIVE | {"free_units_per_events": free}
+    paid = values[free:]
+    expected = sum(paid) / 100 + 5 * len(paid) if sum(values) else Decimal(0)
+    assert after(values, properties).amount == expected
+
+
+@given(amounts_of_events, st.integers(1, 1000))
+def test_the_first_units_are_free(values: list[Decimal], free: int) -> None:
+    properties = {"rate": "1", "free_units_per_total_aggregation": str(free)}
+    expected = max(sum(values) - free, Decimal(0)) / 100
+    assert after(values, properties).amount == expected
+
+
+@given(amounts_of_events, st.integers(0, 5), st.integers(0, 1000))
+def test_running_totals_are_those_of_the_free_events(values: list[Decimal], events: int, free: int) -> None:
+    properties = {
+        "rate": "1",
+        "free_units_per_events": events or None,
+        "free_units_per_total_aggregation": str(free) if free else None,
+    }
+    totals = running_totals(values, properties)
+    every = list(accumulate(values))
+    assert totals == every[: len(totals)]
+    if events:
+        assert len(totals) == min(events, len(values))
+    elif free:
+        assert all(total <= free for total in totals[:-1])
+        assert len(totals) == len(values) or totals[-1] > free
+    else:
+        assert totals == []
+
+
+def test_only_allowances_and_bounds_look_at_single_events() -> None:
+    assert not needs_event_values({"rate": "1", "fixed_amount": "1"})
+    assert needs_event_values({"rate": "1", "free_units_per_events": 1})
+    assert needs_event_values({"rate": "1", "free_units_per_total_aggregation": "1"})
+    assert needs_event_values({"rate": "1", "per_transaction_min_amount": "0"})
+
+
+@pytest.mark.parametrize(
+    ("properties", "codes"),
+    [
+        ({}, ["invalid_rate"]),
+        (BASE, []),
+        (BOUNDED, []),
+        (BOUNDED | {"per_transaction_max_amount": "1.75"}, []),
+        (
+            BOUNDED | {"per_transaction_max_amount": "1"},
+            ["per_transaction_max_lower_than_per_transaction_min"],
+        ),
+        ({"rate": "1", "free_units_per_events": 0}, ["invalid_free_units_per_events"]),
+        ({"rate": "1", "free_units_per_events": "1"}, ["invalid_free_units_per_events"]),
+        (
+            {
+                "rate": 1,
+                "fixed_amount": 1,
+                "free_units_per_total_aggregation": 1,
+                "per_transaction_min_amount": 1,
+                "per_transaction_max_amount": "-1",
+            },
+            [
+                "invalid_rate",
+                "invalid_fixed_amount",
+                "invalid_free_units_per_total_aggregation",
+                "invalid_amount",
+                "invalid_amount",
+            ],
+        ),
+    ],
+)
+def test_invalid_properties(properties: dict[str, Any], codes: list[str]) -> None:
+    assert validate(PERCENTAGE, properties) == codes

@@ -1,0 +1,468 @@
+"""From the sums of a metric to the fees of a charge: buckets, groups, rounding; and the plan's own fee."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, strategies as st
+
+from permille.core.billable_metric import BillableMetric
+from permille.core.fee import Fee, charge_fees, compile_charge, compile_plan_charge, subscription_fee
+from permille.core.filters import ChargeFilter, best_match, group_of
+from permille.core.money import round_to_minor
+from permille.core.period import Period
+from permille.core.plan import Charge, PlanFilter
+from permille.core.pricing import ChargeModel, price
+from permille.core.usage import AggregationType, Partial, aggregate, merge_all
+from tests.core.given import decimals, ts
+
+SEPTEMBER = Period(ts(2023, 9, 1), ts(2023, 10, 1))
+SUM, COUNT = AggregationType.SUM, AggregationType.COUNT
+
+
+def summed(total: Any, events_count: int = 1, **more: Any) -> Partial:
+    return Partial(events_count=events_count, values_count=events_count, sum=Decimal(total), **more)
+
+
+def fees(
+    series: list[tuple[dict[str, str | None], Partial]],
+    *,
+    model: ChargeModel = ChargeModel.STANDARD,
+    properties: dict[str, Any],
+    filters: tuple[ChargeFilter, ...] = (),
+    aggregation_type: AggregationType = SUM,
+    **more: Any,
+) -> list[Fee]:
+    charge = compile_charge(
+        charge_id="charge",
+        model=model,
+        properties=properties,
+        filters=filters,
+        aggregation_type=aggregation_type,
+        currency="USD",
+        invoice_display_name="Calls",
+        **more,
+    )
+    return charge_fees(charge, series, subscription_id="sub", period=SEPTEMBER, period_seconds=30 * 86_400)
+
+
+def figures(rows: list[Fee]) -> list[tuple[Any, str, int]]:
+    return [(fee.charge_filter_id, str(fee.units), fee.amount_cents) for fee in rows]
+
+
+def package(amount: str) -> dict[str, Any]:
+    return {"amount": amount, "package_size": 1000, "free_units": 0}
+
+
+GPT4 = {
+    ("8K", "input"): "0.03",
+    ("8K", "output"): "0.06",
+    ("32K", "input"): "0.06",
+    ("32K", "output"): "0.12",
+}
+GPT4_FILTERS = tuple(
+    ChargeFilter(
+        f"{model} {kind}", {"model": (model,), "type": (kind,)}, f"{model} context, {kind}", package(amount)
+    )
+    for (model, kind), amount in GPT4.items()
+)
+
+
+def test_tokens_by_model_and_type() -> None:
+    """Appendix D: packages begun are counted in each bucket, and what matches no filter costs nothing here."""
+    used = {("8K", "input"): 1234, ("8K", "output"): 999, ("32K", "input"): 10_000, ("32K", "output"): 1}
+    series: list[tuple[dict[str, str | None], Partial]] = [
+        ({"model": model, "type": kind}, summed(tokens)) for (model, kind), tokens in used.items()
+    ]
+    series += [({"model": "128k"}, summed(2000)), ({"model": "8K"}, summed(3000))]
+    rows = fees(series, model=ChargeModel.PACKAGE, properties=package("0"), filters=GPT4_FILTERS)
+    assert figures(rows) == [
+        ("8K input", "1234", 6),
+        ("8K output", "999", 6),
+        ("32K input", "10000", 60),
+        ("32K output", "1", 12),
+        (None, "5000", 0),
+    ]
+    assert [fee.invoice_display_name for fee in rows][-2:] == ["32K context, output", "Calls"]
+    assert rows[0] == Fee(
+        kind="charge",
+        subscription_id="sub",
+        charge_id="charge",
+        charge_filter_id="8K input",
+        invoice_display_name="8K context, input",
+        units=Decimal(1234),
+        events_count=1,
+        total_aggregated_units=Decimal(1234),
+        amount_cents=6,
+        precise_amount_cents=Decimal(6),
+        unit_amount_cents=0,
+        precise_unit_amount=Decimal("0.000048622366288"),
+        amount_details={
+            "free_units": "0.0",
+            "paid_units": "1234.0",
+            "per_package_size": 1000,
+            "per_package_unit_amount": "0.03",
+        },
+        grouped_by={},
+        from_=SEPTEMBER.from_,
+        to=SEPTEMBER.to,
+    )
+
+
+def test_a_charge_without_usage_has_an_idle_fee_for_each_price() -> None:
+    rows = fees([], model=ChargeModel.PACKAGE, properties=package("0"), filters=GPT4_FILTERS)
+    assert [fee.charge_filter_id for fee in rows] == [*(f.id for f in GPT4_FILTERS), None]
+    assert all(fee.is_idle for fee in rows)
+
+
+def test_flat_amounts_of_a_first_tier_are_due_in_every_bucket_without_usage() -> None:
+    flat = {
+        "graduated_ranges": [
+            {"from_value": 0, "to_value": None, "per_unit_amount": "1", "flat_amount": "100"}
+        ]
+    }
+    clouds = tuple(ChargeFilter(name, {"cloud": (name,)}, None, flat) for name in ("a", "b", "c"))
+    rows = fees([], model=ChargeModel.GRADUATED, properties=flat, filters=clouds)
+    assert sum(fee.amount_cents for fee in rows) == 40_000
+    assert not any(fee.is_idle for fee in rows)
+
+
+def test_usage_that_costs_nothing_is_not_idle() -> None:
+    (fee,) = fees([({}, summed(0, 3))], properties={"amount": "10"})
+    assert (fee.units, fee.amount_cents, fee.events_count, fee.is_idle) == (0, 0, 3, False)
+
+
+def test_groups_are_priced_and_rounded_apart_with_none_last() -> None:
+    by_region = {"amount": "0.004", "pricing_group_keys": ["region"]}
+    series: list[tuple[dict[str, str | None], Partial]] = [
+        ({"region": "us"}, summed(1)),
+        ({"region": None}, summed(2)),
+        ({"region": "eu"}, summed(1)),
+        ({"region": ""}, summed(3)),
+        ({"region": "us", "other": "x"}, summed(1)),
+    ]
+    rows = fees(series, properties=by_region)
+    assert [(fee.grouped_by, fee.units, fee.amount_cents) for fee in rows] == [
+        ({"region": "eu"}, 1, 0),
+        ({"region": "us"}, 2, 1),
+        ({"region": None}, 5, 2),
+    ]
+
+
+def test_a_grouped_bucket_without_usage_has_one_group_of_nones() -> None:
+    (fee,) = fees([], properties={"amount": "1", "pricing_group_keys": ["a", "b"]})
+    assert fee.grouped_by == {"a": None, "b": None}
+    not_a_number = Partial(events_count=1)
+    (fee,) = fees(
+        [({"a": "x", "b": "y"}, not_a_number)], properties={"amount": "1", "pricing_group_keys": ["a", "b"]}
+    )
+    assert (fee.grouped_by, fee.events_count) == ({"a": None, "b": None}, 0)
+
+
+def test_a_filter_is_grouped_by_its_own_keys_only() -> None:
+    aws = ChargeFilter("aws", {"cloud": ("aws",)}, None, {"amount": "12", "pricing_group_keys": ["country"]})
+    plain = ChargeFilter("gcp", {"cloud": ("gcp",)}, None, {"amount": "1"})
+    series: list[tuple[dict[str, str | None], Partial]] = [
+        ({"cloud": cloud, "country": country}, summed(10))
+        for cloud in ("aws", "gcp", "azure")
+        for country in ("fr", "us")
+    ]
+    rows = fees(series, properties={"amount": "10", "pricing_group_keys": ["cloud"]}, filters=(aws, plain))
+    assert [(fee.charge_filter_id, fee.grouped_by, fee.units) for fee in rows] == [
+        ("aws", {"country": "fr"}, 10),
+        ("aws", {"country": "us"}, 10),
+        ("gcp", {}, 20),
+        (None, {"cloud": "azure"}, 20),
+    ]
+
+
+def test_negative_usage_bills_nothing_and_details_say_why() -> None:
+    tiers = [{"from_value": 0, "to_value": None, "per_unit_amount": "1", "flat_amount": "0"}]
+    (fee,) = fees([({}, summed(-10))], model=ChargeModel.GRADUATED, properties={"graduated_ranges": tiers})
+    assert (fee.units, fee.amount_cents, fee.precise_unit_amount, fee.total_aggregated_units) == (0, 0, 0, 0)
+    assert fee.events_count == 1
+    assert fee.amount_details["graduated_ranges"][0]["units"] == "-10.0"
+
+
+def test_a_negative_weighted_sum_still_tells_its_level() -> None:
+    """Section 7.5, 10: -10 from day 16 on; here of September."""
+    instance = (ts(2023, 9, 16), 1, Decimal(-10))
+    partial = summed(-10, values=(instance,))
+    (fee,) = fees([({}, partial)], properties={"amount": "1"}, aggregation_type=AggregationType.WEIGHTED_SUM)
+    assert (fee.units, fee.amount_cents, fee.total_aggregated_units) == (0, 0, -10)
+
+
+def test_the_units_are_rounded_before_they_are_priced() -> None:
+    (fee,) = fees(
+        [({}, summed("100.4")), ({}, summed("23.056"))],
+        properties={"amount": "1"},
+        rounding_function="ceil",
+        rounding_precision=-2,
+    )
+    assert (fee.units, fee.amount_cents, fee.events_count) == (200, 20_000, 2)
+
+
+def test_the_cents_of_a_unit_are_cut_off() -> None:
+    """Section 7.8, 11."""
+    tier = {"from_value": 0, "to_value": None, "per_unit_amount": "0.01", "flat_amount": "0.01"}
+    (fee,) = fees(
+        [({}, Partial(events_count=4))],
+        model=ChargeModel.GRADUATED,
+        properties={"graduated_ranges": [tier]},
+        aggregation_type=COUNT,
+    )
+    assert (fee.amount_cents, fee.precise_unit_amount, fee.unit_amount_cents) == (5, Decimal("0.0125"), 1)
+
+
+def test_dynamic_amounts_are_rounded_in_each_group() -> None:
+    """Section 7.12, 6."""
+    series: list[tuple[dict[str, str | None], Partial]] = [
+        ({"k": "1"}, summed(10, precise_amount_cents=Decimal("10.1"))),
+        ({"k": "2"}, summed(10, precise_amount_cents=Decimal("901.9"))),
+    ]
+    grouped = fees(series, model=ChargeModel.DYNAMIC, properties={"pricing_group_keys": ["k"]})
+    assert [fee.amount_cents for fee in grouped] == [10, 902]
+    (whole,) = fees(series, model=ChargeModel.DYNAMIC, properties={})
+    assert (whole.amount_cents, whole.precise_amount_cents) == (912, 912)
+
+
+def in_order(*values: int) -> Partial:
+    start = ts(2023, 9, 2)
+    instances = tuple((start + timedelta(hours=n), n, Decimal(value)) for n, value in enumerate(values))
+    return Partial(
+        events_count=len(values),
+        values_count=len(values),
+        sum=Decimal(sum(values)),
+        max=Decimal(max(values)),
+        values=instances,
+    )
+
+
+FREE = {
+    "rate": "1.3",
+    "fixed_amount": "2",
+    "free_units_per_events": 3,
+    "free_units_per_total_aggregation": "250",
+}
+
+
+@pytest.mark.parametrize(
+    ("aggregation_type", "properties", "partial", "cents"),
+    [
+        (SUM, FREE, in_order(50, 100, 250, 400), 1115),
+        (SUM, {"rate": "1.3", "fixed_amount": "2"}, in_order(50, 100, 250, 400), 1840),
+        (
+            SUM,
+            {"rate": "2.99", "per_transaction_min_amount": "1.75", "per_transaction_max_amount": "12"},
+            in_order(10, 80, 10_000),
+            1614,
+        ),
+        # 1 of 4 events is free: 3 x 1 % + 3 x 1.00
+        (COUNT, {"rate": "1", "fixed_amount": "1", "free_units_per_events": 1}, Partial(events_count=4), 303),
+        (COUNT, {"rate": "1", "fixed_amount": "1", "free_units_per_events": 1}, Partial(events_count=1), 0),
+        (COUNT, {"rate": "100", "per_transaction_min_amount": "3"}, Partial(events_count=4), 1200),
+        # the greatest value is priced at its first occurrence, the rest as 0
+        (
+            AggregationType.MAX,
+            {"rate": "10", "per_transaction_min_amount": "1"},
+            in_order(5, 90, 90, 7),
+            1200,
+        ),
+    ],
+)
+def test_percentage_charges_look_at_single_events(
+    aggregation_type: AggregationType, properties: dict[str, Any], partial: Partial, cents: int
+) -> None:
+    (fee,) = fees(
+        [({}, partial)],
+        model=ChargeModel.PERCENTAGE,
+        properties=properties,
+        aggregation_type=aggregation_type,
+    )
+    assert fee.amount_cents == cents
+
+
+dimensions = st.fixed_dictionaries(
+    {"model": st.sampled_from([None, "a", "b", "c"]), "region": st.sampled_from([None, "", "eu", "us"])}
+)
+priced_filters = st.lists(
+    st.tuples(
+        st.dictionaries(
+            st.sampled_from(["model", "region"]),
+            st.lists(st.sampled_from(["a", "b", "eu", "us"]), min_size=1, unique=True).map(tuple),
+            min_size=1,
+        ),
+        decimals(0, 3, 3),
+        st.sampled_from([[], ["region"], ["region", "model"]]),
+    ),
+    max_size=4,
+)
+
+
+@given(st.lists(st.tuples(dimensions, decimals(0, 50, 2)), max_size=10), priced_filters, decimals(0, 3, 3))
+def test_fees_are_those_of_sorting_the_events_by_hand(
+    sent: list[tuple[dict[str, str | None], Decimal]], drawn: list[Any], default: Decimal
+) -> None:
+    filters = tuple(
+        ChargeFilter(n, values, None, {"amount": str(amount), "pricing_group_keys": keys})
+        for n, (values, amount, keys) in enumerate(drawn)
+    )
+    rows = fees(
+        [(texts, summed(value)) for texts, value in sent],
+        properties={"amount": str(default)},
+        filters=filters,
+    )
+    buckets: dict[Any, list[Decimal]] = {}
+    for texts, value in sent:
+        best = best_match(texts, filters)
+        keys = best.properties["pricing_group_keys"] if best else []
+        buckets.setdefault((best.id if best else None, group_of(texts, keys)), []).append(value)
+    found = {(fee.charge_filter_id, tuple(fee.grouped_by.items())): fee for fee in rows if fee.events_count}
+    assert found.keys() == buckets.keys()
+    for (filter_id, group), values in buckets.items():
+        amount = default if filter_id is None else Decimal(filters[filter_id].properties["amount"])
+        fee = found[filter_id, group]
+        assert (fee.units, fee.events_count) == (sum(values), len(values))
+        assert fee.amount_cents == round_to_minor(sum(values) * amount, "USD")
+    idle = [fee.charge_filter_id for fee in rows if not fee.events_count]
+    used = {filter_id for filter_id, _ in buckets}
+    assert idle == [each for each in [*range(len(filters)), None] if each not in used]
+
+
+@given(st.lists(decimals(0, 10**7, 3), min_size=1, max_size=6), st.sampled_from(list(ChargeModel)))
+def test_a_fee_is_the_price_of_the_merged_sums(values: list[Decimal], model: ChargeModel) -> None:
+    tiers = [
+        {"from_value": 0, "to_value": 100, "per_unit_amount": "0.5", "rate": "1", "flat_amount": "1"},
+        {"from_value": 101, "to_value": None, "per_unit_amount": "0.3", "rate": "2", "flat_amount": "0"},
+    ]
+    keys = ("graduated_ranges", "graduated_percentage_ranges", "volume_ranges")
+    properties = {**package("0.03"), "rate": "3", "fixed_amount": "0.1", **dict.fromkeys(keys, tiers)}
+    partials = [summed(value, precise_amount_cents=value) for value in values]
+    (fee,) = fees([({}, partial) for partial in partials], model=model, properties=properties)
+    usage = aggregate(merge_all(partials), aggregation_type=SUM)
+    expected = price(
+        model,
+        units=usage.units,
+        properties=properties,
+        currency="USD",
+        events_count=usage.events_count,
+        precise_amount_cents=sum(values, Decimal(0)),
+    )
+    assert fee.amount_cents == round_to_minor(expected.amount, "USD")
+    assert fee.units == usage.units
+    assert fee.amount_details == expected.details
+
+
+def test_a_plans_charge_is_compiled_with_what_its_metric_lists_now() -> None:
+    at = ts(2023, 9, 1)
+    metric = BillableMetric(
+        id=UUID(int=1),
+        organization_id=UUID(int=2),
+        name="Tokens",
+        code="tokens",
+        description=None,
+        aggregation_type="sum_agg",
+        field_name="tokens",
+        recurring=False,
+        rounding_function="ceil",
+        rounding_precision=0,
+        weighted_interval=None,
+        expression=None,
+        filters={"model": ("8K", "32K")},
+        created_at=at,
+        updated_at=at,
+    )
+    charge = Charge(
+        id=UUID(int=3),
+        plan_id=UUID(int=4),
+        parent_id=None,
+        metric=metric,
+        code="tokens",
+        invoice_display_name="Tokens",
+        charge_model="standard",
+        pay_in_advance=False,
+        prorated=False,
+        invoiceable=True,
+        regroup_paid_fees=None,
+        min_amount_cents=0,
+        accepts_target_wallet=False,
+        properties={"amount": "1"},
+        filters=(
+            PlanFilter(
+                id=UUID(int=5),
+                invoice_display_name="GPT-4",
+                values={"model": ("__ALL_FILTER_VALUES__",)},
+                properties={"amount": "2"},
+            ),
+        ),
+        created_at=at,
+    )
+    rows = charge_fees(
+        compile_plan_charge(charge, currency="JPY"),
+        [({"model": "32K"}, summed("1.2")), ({"model": "128K"}, summed("1.2"))],
+        subscription_id=UUID(int=6),
+        period=SEPTEMBER,
+    )
+    assert [(fee.charge_filter_id, fee.units, fee.amount_cents) for fee in rows] == [
+        (UUID(int=5), 2, 4),
+        (None, 2, 2),
+    ]
+    assert rows[0].invoice_display_name == "GPT-4"
+
+
+# --- the plan's own fee -----------------------------------------------------------------------------------
+
+
+def plan_fee(amount_cents: int, days: int, days_in_period: int) -> Fee:
+    return subscription_fee(
+        subscription_id="sub",
+        amount_cents=amount_cents,
+        currency="EUR",
+        period=SEPTEMBER,
+        days=days,
+        days_in_period=days_in_period,
+    )
+
+
+@pytest.mark.parametrize(
+    ("amount_cents", "days", "days_in_period", "cents"),
+    [
+        # semantics-billing.md 3.11 and section 12
+        (10_000, 21, 28, 7_500),
+        (1_000, 2, 30, 67),
+        (1_000, 1, 30, 33),
+        (1_000, 1, 31, 32),
+        (5_000_000, 17, 31, 2_741_935),
+        (10_000_000, 14, 31, 4_516_129),
+        (5_000_000, 29, 30, 4_833_333),
+        (12_000, 275, 366, 9_016),
+        (118_800, 243, 366, 78_875),
+        (1_000, 17, 31, 548),
+        (1, 1, 2, 1),
+        (700, 0, 7, 0),
+    ],
+)
+def test_days_of_a_plan(amount_cents: int, days: int, days_in_period: int, cents: int) -> None:
+    fee = plan_fee(amount_cents, days, days_in_period)
+    assert fee.amount_cents == fee.unit_amount_cents == cents
+    assert (fee.kind, fee.units, fee.events_count) == ("subscription", 1, None)
+    assert fee.amount_details == {"plan_amount_cents": amount_cents}
+
+
+@given(st.integers(0, 10**12), st.integers(1, 366), st.data())
+def test_the_share_of_a_plan_is_exact(amount_cents: int, days_in_period: int, data: st.DataObject) -> None:
+    days = data.draw(st.integers(0, days_in_period))
+    fee = plan_fee(amount_cents, days, days_in_period)
+    share = Fraction(amount_cents * days, days_in_period)
+    assert abs(fee.amount_cents - share) <= Fraction(1, 2)
+    assert abs(Fraction(fee.precise_amount_cents) - share) <= Fraction(1, 2 * 10**15)
+    if share % 1 == Fraction(1, 2):
+        assert fee.amount_cents > share
+
+
+def test_instants_of_the_period_are_passed_on() -> None:
+    fee = plan_fee(100, 1, 1)
+    assert (fee.from_, fee.to) == (datetime.fromisoformat("2023-09-01T00:00:00+00:00"), SEPTEMBER.to)

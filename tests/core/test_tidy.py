@@ -1,0 +1,100 @@
+"""The rules of the house that a machine can keep (style.md sections 2 to 5)."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "permille"
+MODULES = sorted(SOURCE.rglob("*.py"))
+CORE = [path for path in MODULES if path.is_relative_to(SOURCE / "core")]
+SQL = sorted(SOURCE.rglob("*.sql"))
+
+LINES_MAX = 70
+CLOCKS = {
+    ("datetime", "now"),
+    ("datetime", "utcnow"),
+    ("datetime", "today"),
+    ("date", "today"),
+    ("time", "time"),
+    ("time", "time_ns"),
+    ("time", "localtime"),
+    ("time", "gmtime"),
+}
+IMPURE_SQL = re.compile(
+    r"\b(now|random|gen_random_uuid|uuidv7|uuidv4|clock_timestamp|statement_timestamp|transaction_timestamp)\s*\("
+    r"|\b(current_timestamp|current_date|current_time|localtimestamp|localtime)\b",
+    re.IGNORECASE,
+)
+CHANCE = {"uuid1", "uuid3", "uuid4", "uuid5", "getnode"}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
+
+
+def nodes(path: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(path.read_text(), filename=str(path)))
+
+
+def called(node: ast.AST) -> tuple[str, str] | None:
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return None
+    owner = node.func.value
+    last = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+    return last, node.func.attr
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(CORE) > 15
+    assert SQL
+
+
+@pytest.mark.parametrize("path", CORE, ids=name)
+def test_core_has_no_float(path: Path) -> None:
+    for node in nodes(path):
+        is_literal = isinstance(node, ast.Constant) and isinstance(node.value, float)
+        is_name = isinstance(node, ast.Name) and node.id == "float"
+        has_float = is_literal or is_name
+        assert not has_float, f"{name(path)}:{getattr(node, 'lineno', 0)}"
+
+
+@pytest.mark.parametrize("path", CORE, ids=name)
+def test_core_leaves_chance_to_others(path: Path) -> None:
+    for node in nodes(path):
+        imported = node.names if isinstance(node, ast.Import | ast.ImportFrom) else []
+        assert not {alias.name for alias in imported} & {"random", "secrets", "os", "time", *CHANCE}, name(
+            path
+        )
+        assert not isinstance(node, ast.Attribute) or node.attr not in CHANCE, name(path)
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "clock.py"], ids=name)
+def test_only_the_clock_reads_the_time(path: Path) -> None:
+    for node in nodes(path):
+        assert called(node) not in CLOCKS, f"{name(path)}:{getattr(node, 'lineno', 0)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_functions_are_short(path: Path) -> None:
+    for node in nodes(path):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            length = node.end_lineno - node.lineno + 1
+            assert length <= LINES_MAX, f"{name(path)}:{node.lineno} {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", CORE, ids=name)
+def test_public_functions_of_core_say_what_they_do(path: Path) -> None:
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{name(path)}:{node.lineno} {node.name}"
+
+
+@pytest.mark.parametrize("path", SQL, ids=name)
+def test_sql_takes_time_and_chance_as_parameters(path: Path) -> None:
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        found = IMPURE_SQL.search(line.split("--")[0])
+        assert not found, f"{name(path)}:{number} {line.strip()}"

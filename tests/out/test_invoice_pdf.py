@@ -1,0 +1,220 @@
+"""The invoice's PDF: everything is on it, nothing in it is ever executed, and it is the same every time."""
+
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from io import BytesIO
+
+import pytest
+from pypdf import PdfReader
+
+from permille.out.pdf import typesetting
+from permille.out.pdf.document import (
+    InvoiceDocument,
+    Line,
+    LineGroup,
+    PackagePrice,
+    Party,
+    Section,
+    Tax,
+    UnitPrice,
+)
+from permille.out.pdf.invoice import render_invoice
+
+OCTOBER = (date(2026, 10, 1), date(2026, 10, 31))
+NOVEMBER = (date(2026, 11, 1), date(2026, 11, 30))
+
+TOKENS = (
+    ("GPT-4 8K context, input tokens", "12345678", "0.03", 12_346, 37_038),
+    ("GPT-4 8K context, output tokens", "999", "0.06", 1, 6),
+    ("GPT-3.5 Turbo 4K context, input tokens", "7000", "0.0015", 7, 1),
+)
+
+
+def token_line(name: str, units: str, amount: str, packages: int, cents: int) -> Line:
+    return Line(
+        description=name,
+        units=Decimal(units),
+        unit="tokens",
+        price=PackagePrice(amount=Decimal(amount), size=1000, packages=packages, free_units=Decimal(0)),
+        amount_cents=cents,
+        period=None,
+    )
+
+
+def plain_line(name: str, units: str, amount: str, cents: int, unit: str | None = None) -> Line:
+    price = UnitPrice(amount=Decimal(amount))
+    return Line(
+        description=name, units=Decimal(units), unit=unit, price=price, amount_cents=cents, period=None
+    )
+
+
+def document(**changes: object) -> InvoiceDocument:
+    fee = replace(plain_line("Subscription fee", "1", "49", 4900), period=NOVEMBER)
+    sections = (
+        Section(
+            title="Pay as you go",
+            period=OCTOBER,
+            groups=(
+                LineGroup(title=None, lines=(fee,)),
+                LineGroup(title="GPT models", lines=tuple(token_line(*each) for each in TOKENS)),
+                LineGroup(title=None, lines=(plain_line("Audio", "1234.25", "0.006", 741, "minutes"),)),
+            ),
+        ),
+    )
+    plain = InvoiceDocument(
+        number="DEM-1234-001-004",
+        status="finalized",
+        currency="USD",
+        issuing_date=date(2026, 11, 1),
+        payment_due_date=date(2026, 12, 1),
+        purchase_order_number="PO-77",
+        issuer=Party(name="Demo AI, Inc.", lines=("1 Market Street", "San Francisco, CA 94105")),
+        customer=Party(name="Acme Chat, Inc.", lines=("500 Fifth Avenue",)),
+        imprint="Demo AI, Inc. · billing@demo-ai.example",
+        footer="Thank you for building with us.",
+        paper="us-letter",
+        sections=sections,
+        fees_amount_cents=42_686,
+        progressive_billing_credit_amount_cents=0,
+        coupons_amount_cents=1_000,
+        taxes=(Tax(name="VAT", rate=Decimal("19.5"), amount_cents=8_129),),
+        credit_notes_amount_cents=0,
+        prepaid_credit_amount_cents=0,
+        total_amount_cents=49_815,
+        total_paid_amount_cents=0,
+    )
+    return replace(plain, **changes)
+
+
+def pages(pdf: bytes) -> list[str]:
+    return [" ".join(page.extract_text().split()) for page in PdfReader(BytesIO(pdf)).pages]
+
+
+def test_everything_is_on_it():
+    pdf = render_invoice(document())
+    (text,) = pages(pdf)
+    for said in (
+        "Invoice number DEM-1234-001-004",
+        "Issued 1 November 2026",
+        "Due by 1 December 2026",
+        "Purchase order PO-77",
+        "Demo AI, Inc.",
+        "Acme Chat, Inc. 500 Fifth Avenue",
+        "Pay as you go 1 to 31 October 2026",
+        "Subscription fee 1 to 30 November 2026 1 $49.00 $49.00",
+        "GPT-4 8K context, input tokens 12,345,678 $0.03 per 1,000 tokens begun 12,346 $370.38",
+        "GPT-4 8K context, output tokens 999 $0.06 per 1,000 tokens begun 1 $0.06",
+        "GPT-3.5 Turbo 4K context, input tokens 7,000 $0.0015 per 1,000 tokens begun 7 $0.01",
+        "Total of GPT models $370.45",
+        "Audio 1,234.25 $0.006 per minute $7.41",
+        "Sub-total $426.86",
+        "Coupons −$10.00",
+        "VAT (19.5 %) $81.29",
+        "Total due $498.15",
+        "Thank you for building with us.",
+        "Page 1 of 1",
+    ):
+        assert said in text
+    assert PdfReader(BytesIO(pdf)).metadata.title == "Invoice DEM-1234-001-004"
+
+
+def test_the_bytes_are_the_same_every_time():
+    assert render_invoice(document()) == render_invoice(document())
+
+
+def test_a_long_table_repeats_its_headings_and_numbers_its_pages():
+    (section,) = document().sections
+    many = [token_line(f"Model {n}", "1000", "0.03", 1, 3) for n in range(120)]
+    long = replace(section, groups=(LineGroup(title="Many models", lines=tuple(many)),))
+    found = pages(render_invoice(document(sections=(long,))))
+    assert len(found) > 2
+    for number, text in enumerate(found, 1):
+        assert f"Page {number} of {len(found)}" in text
+    for text in found[:-1]:
+        assert "DESCRIPTION QUANTITY PRICE PACKAGES AMOUNT" in text
+        assert "Many models" in text
+    whole = " ".join(found)
+    assert all(f"Model {n} 1,000 " in whole for n in range(120))
+
+
+def test_a_draft_says_so_and_a_voided_invoice_is_not_due():
+    assert "DRAFT" in pages(render_invoice(document(status="draft")))[0]
+    (text,) = pages(render_invoice(document(status="voided")))
+    assert "VOID" in text
+    assert "Total due $0.00" in text
+    assert "Nothing to pay" in text
+
+
+HOSTILE = [
+    '#panic("out")',
+    '"); #read("/etc/passwd") //',
+    "\\ $x^2$ *bold* _it_ `raw` <label> @ref [a](b) = h",
+    "{{template}} #{1+1} #sys.inputs",
+    ']) #eval("1+1")',
+    "line\nbreak\ttab",
+    "x" * 300,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_text_and_never_markup(name):
+    (text,) = pages(render_invoice(document(customer=Party(name=name, lines=(name,)))))
+    squeezed = "".join(text.split()).replace("\u200b", "")
+    assert "".join(name.split()) in squeezed
+    assert "root:" not in text
+
+
+@pytest.mark.parametrize("name", ["شركة الاختبار", "חברה בע״מ", "Ελληνικά Ωμέγα", "Пример ООО"])
+def test_other_scripts_that_have_a_font(name):
+    (text,) = pages(render_invoice(document(customer=Party(name=name, lines=()))))
+    assert "Total due $498.15" in text
+
+
+@pytest.mark.parametrize("name", ["株式会社テスト", "🧾 Receipts & Co 😀", "a\u202eb\u0000c\ufffd\U0010ffff"])
+def test_what_has_no_font_falls_back(name, caplog):
+    (text,) = pages(render_invoice(document(customer=Party(name=name, lines=()))))
+    assert "Total due $498.15" in text
+
+
+@pytest.mark.parametrize(
+    ("currency", "cents", "said"),
+    [
+        ("JPY", 1_234_567, "¥1,234,567"),
+        ("KWD", 1_234_567, "KWD 1,234.567"),
+        ("EUR", 1_234_567, "€12,345.67"),
+        ("CHF", 5, "CHF 0.05"),
+        ("CLF", 12_345, "CLF 1.2345"),
+        ("MRO", 6, "MRO 1.2"),
+    ],
+)
+def test_currencies_have_their_own_decimals(currency, cents, said):
+    changed = document(currency=currency, total_amount_cents=cents)
+    assert f"Total due {said}" in pages(render_invoice(changed))[0]
+
+
+def test_free_units_and_averages_are_told():
+    (section,) = document().sections
+    free = replace(
+        token_line("Included", "5000", "2", 4, 800),
+        price=PackagePrice(amount=Decimal(2), size=1000, packages=4, free_units=Decimal(1000)),
+    )
+    average = replace(
+        plain_line("Tiers", "3", "1", 100), price=UnitPrice(amount=Decimal(1) / 3, is_average=True)
+    )
+    changed = replace(section, groups=(LineGroup(title=None, lines=(free, average)),))
+    (text,) = pages(render_invoice(document(sections=(changed,))))
+    assert "Included 1,000 tokens free 5,000 $2.00 per 1,000 tokens begun 4 $8.00" in text
+    assert "Tiers 3 ≈ $0.333333 $1.00" in text
+
+
+def test_an_invoice_without_lines_is_an_invoice():
+    empty = document(sections=(), fees_amount_cents=0, coupons_amount_cents=0, taxes=(), total_amount_cents=0)
+    (text,) = pages(render_invoice(empty))
+    assert "Total due $0.00" in text
+    assert "Tax $0.00" in text
+
+
+def test_what_typst_refuses_is_an_error_of_ours():
+    with pytest.raises(typesetting.UnableToTypeset, match="dictionary does not contain key"):
+        typesetting.typeset("invoice.typ", {}, dated=date(2026, 1, 1))

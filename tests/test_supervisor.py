@@ -1,0 +1,224 @@
+"""`permille up` as a tree of processes: it starts, mends, stops in order, and leaves nothing behind when it is killed.
+
+Stand-ins for serve and work write down what happens to them; the database is the real one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from permille.postgres import dsn_of
+
+STAND_IN = """
+import os, signal, sys, time
+import psycopg
+name, journal = sys.argv[1:3]
+dsn = os.environ["PERMILLE_DATABASE_URL"]
+def write(what):
+    with open(journal, "a") as file:
+        file.write(f"{name} {what} {os.getpid()}\\n")
+def stop(*_):
+    with psycopg.connect(dsn) as conn:
+        conn.execute("select 1")
+    write("stopped")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+with psycopg.connect(dsn) as conn:
+    conn.execute("select count(*) from organization")
+write("started")
+while True:
+    time.sleep(0.05)
+"""
+
+UP = """
+import sys
+from pathlib import Path
+from permille.config import Config
+from permille.supervisor import Program, up
+data_dir, journal, port, url, *names = sys.argv[1:]
+config = Config(data_dir=Path(data_dir), port=int(port), database_url=url or None)
+kept = [Program(name=name, command=(sys.executable, "-c", STAND_IN, name, journal)) for name in names]
+sys.exit(up(config, kept=kept))
+""".replace("STAND_IN", repr(STAND_IN))
+
+
+class Tree:
+    """A supervisor and its journal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data_dir = folder / "data"
+        self.journal = folder / "journal"
+        self.log = folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def up(
+        self, *, port: int = 0, url: str = "", names: tuple[str, ...] = ("serve", "work")
+    ) -> subprocess.Popen[bytes]:
+        self.journal.unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-c", UP, self.data_dir, self.journal, str(port), url, *names]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        return self.process
+
+    def entries(self, what: str) -> list[tuple[str, int]]:
+        if not self.journal.exists():
+            return []
+        lines = [line.split() for line in self.journal.read_text().splitlines()]
+        return [(line[0], int(line[2])) for line in lines if line[1] == what]
+
+    def await_started(self, count: int = 2) -> dict[str, int]:
+        """Program -> pid, newest start of each."""
+        assert self.process is not None
+        wait_until(lambda: len(self.entries("started")) >= count or self.process.poll() is not None, self.log)
+        assert self.process.poll() is None, self.log.read_text()
+        return dict(self.entries("started"))
+
+    def database_pid(self) -> int:
+        text = (self.data_dir / "database" / "cluster" / "postmaster.pid").read_text()
+        return int(text.splitlines()[0])
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+def wait_until(claim: Callable[[], bool], log: Path | None = None) -> None:
+    until = time.monotonic() + 30
+    while not claim():
+        assert time.monotonic() < until, log.read_text() if log else "waited in vain"
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.fixture(scope="module")
+def folder(reachable_session_path: Path) -> Path:
+    """One data directory for all: initdb is what takes time."""
+    folder = reachable_session_path / "supervisor"
+    folder.mkdir(mode=0o711)
+    return folder
+
+
+@pytest.fixture
+def tree(folder: Path) -> Iterator[Tree]:
+    tree = Tree(folder)
+    yield tree
+    if tree.process is not None and tree.process.poll() is None:
+        assert tree.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_programs_in_order_and_the_database_last(
+    tree: Tree, number: signal.Signals
+) -> None:
+    supervisor = tree.up()
+    pids = tree.await_started()
+    database = tree.database_pid()
+    supervisor.send_signal(number)
+    assert supervisor.wait(30) == 0
+    assert tree.entries("stopped") == [("serve", pids["serve"]), ("work", pids["work"])]
+    assert all(is_gone(pid) for pid in (*pids.values(), database))
+
+
+def test_a_killed_supervisor_leaves_nothing_that_blocks_the_next_on_the_same_port_and_data(
+    tree: Tree,
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    supervisor = tree.up(port=port)
+    pids = tree.await_started()
+    database = tree.database_pid()
+    supervisor.kill()
+    supervisor.wait()
+    tree.up(port=port)
+    again = tree.await_started()
+    wait_until(lambda: all(is_gone(pid) for pid in (*pids.values(), database)))
+    assert set(again) == {"serve", "work"}
+    assert tree.stop() == 0
+
+
+def test_a_crashed_program_is_started_again_and_the_other_left_alone(tree: Tree) -> None:
+    tree.up()
+    before = tree.await_started()
+    os.kill(before["work"], signal.SIGKILL)
+    after = tree.await_started(3)
+    assert after["serve"] == before["serve"]
+    assert after["work"] != before["work"]
+    assert "work ended with status -9" in tree.log.read_text()
+
+
+def test_a_crashed_database_is_started_again_at_the_same_address_and_the_programs_go_on(tree: Tree) -> None:
+    tree.up()
+    before = tree.await_started()
+    dsn = dsn_of(tree.data_dir)
+    assert dsn is not None
+    with psycopg.connect(dsn) as conn:
+        conn.execute("create table kept as select 1 as n")
+    crashed = tree.database_pid()
+    os.kill(crashed, signal.SIGKILL)
+
+    def is_back() -> bool:
+        try:
+            with psycopg.connect(dsn) as conn:
+                return conn.execute("select n from kept").fetchone() == (1,)
+        except psycopg.OperationalError:
+            return False
+
+    wait_until(is_back, tree.log)
+    assert tree.database_pid() != crashed
+    assert dict(tree.entries("started")) == before
+    assert tree.stop() == 0
+    assert [name for name, _ in tree.entries("stopped")] == ["serve", "work"]
+
+
+def test_a_stop_while_the_database_is_starting_is_clean(tree: Tree) -> None:
+    supervisor = tree.up()
+    wait_until(lambda: tree.data_dir.exists() or supervisor.poll() is not None)
+    time.sleep(0.3)
+    supervisor.terminate()
+    assert supervisor.wait(30) in {0, -signal.SIGTERM}  # the latter before it listens to signals
+    tree.up()
+    tree.await_started()
+
+
+def test_a_second_one_on_the_same_data_says_who_is_there(tree: Tree, folder: Path) -> None:
+    first = tree.up()
+    tree.await_started()
+    second = Tree(folder)
+    second.journal, second.log = folder / "journal-2", folder / "log-2"
+    assert second.up().wait(30) == 1
+    assert f"Another Permille (process {first.pid}) uses" in second.log.read_text()
+    assert first.poll() is None
+
+
+def test_a_given_database_is_used_and_left_running(tree: Tree, empty_dsn: str) -> None:
+    tree.data_dir = tree.data_dir / "unused"
+    tree.up(url=empty_dsn)
+    tree.await_started()
+    assert tree.stop() == 0
+    assert not tree.data_dir.exists()
+    with psycopg.connect(empty_dsn) as conn:
+        assert conn.execute("select count(*) from schema_migration").fetchone() != (0,)
+
+
+def test_a_database_that_does_not_answer_is_one_line_and_status_1(tree: Tree) -> None:
+    assert tree.up(url="postgresql://127.0.0.1:1/none").wait(30) == 1
+    assert "Can't start: connection failed" in tree.log.read_text()
+    assert tree.entries("started") == []
