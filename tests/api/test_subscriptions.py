@@ -323,3 +323,48 @@ def test_subscriptions_are_the_organizations_own(api: Api, stranger: Api):
     stranger.plan()
     stranger.subscribe()
     assert api.get("/subscriptions")["meta"]["total_count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("plan", "fields", "invoices"),
+    [
+        ({"pay_in_advance": True}, {}, 1),
+        ({"pay_in_advance": True}, {"subscription_at": "2024-03-05T23:00:00Z"}, 1),
+        ({"pay_in_advance": True}, {"subscription_at": "2024-03-04T23:00:00Z"}, 0),
+        ({"pay_in_advance": True}, {"subscription_at": "2024-03-06T00:00:00Z"}, 0),
+        ({"pay_in_advance": True, "trial_period": 3}, {}, 0),
+        ({"pay_in_advance": False}, {}, 0),
+    ],
+)
+def test_what_is_paid_in_advance_is_billed_when_it_starts_today(api: Api, plan, fields, invoices):
+    api.plan("p", amount_cents=1_000, **plan)
+    api.subscribe(plan="p", **fields)
+    assert invoices_of(api) == invoices
+
+
+def invoices_of(api: Api) -> int:
+    (count,) = api.row("select count(*) from invoice where organization_id = %(organization)s")
+    return count
+
+
+@pytest.mark.parametrize(("option", "invoices"), [("generate", 1), ("skip", 0), (None, 1)])
+def test_a_termination_bills_what_is_still_owed(api: Api, option, invoices):
+    api.subscribe()
+    at(api, 2024, 3, 9)
+    api.delete("/subscriptions/sub", **({"on_termination_invoice": option} if option else {}))
+    assert invoices_of(api) == invoices
+
+
+def test_what_a_subscription_says_about_its_end_counts(api: Api):
+    api.subscribe(on_termination_invoice="skip")
+    at(api, 2024, 3, 9)
+    assert api.delete("/subscriptions/sub")["subscription"]["on_termination_invoice"] == "skip"
+    assert invoices_of(api) == 0
+
+
+def test_a_pending_subscription_moved_to_today_is_billed(api: Api):
+    api.plan("p", amount_cents=1_000, pay_in_advance=True)
+    api.subscribe(plan="p", subscription_at="2024-03-20")
+    assert invoices_of(api) == 0
+    api.put("/subscriptions/sub", {"subscription": {"subscription_at": "2024-03-05T18:00:00Z"}})
+    assert invoices_of(api) == 1

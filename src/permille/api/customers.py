@@ -213,6 +213,7 @@ def show_customer(call: Call) -> dict[str, Any]:
 
 def delete_customer(call: Call) -> dict[str, Any]:
     """DELETE /customers/{external_id}: its subscriptions end now, and are billed; its invoices stay."""
+    locks.change_customer(call.conn, call.organization.id, call.path["external_id"])
     customer = customer_of(call)
     lifecycle.end_all(call.conn, subscriptions.living_of_customer(call.conn, customer.id), now=call.now)
     customers.delete(call.conn, customer_id=customer.id, now=call.now)

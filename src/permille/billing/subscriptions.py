@@ -6,7 +6,7 @@ Source: semantics-billing.md sections 3.1 to 3.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -167,8 +167,9 @@ def schedule(conn: Connection[Any], subscription: Subscription, *, now: datetime
     return subscriptions.by_ids(conn, [subscription.id])[subscription.id]
 
 
-def reschedule(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> None:
-    """As schedule, for many rows at once."""
+def reschedule(conn: Connection[Any], rows: Iterable[Subscription], *, now: datetime) -> None:
+    """As schedule, for many rows at once, as they are when nothing else is at work on them."""
+    rows = subscriptions.for_update(conn, [row.id for row in rows]).values()
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
     first_starts = subscriptions.first_starts(conn, [row.id for row in rows])
@@ -238,12 +239,12 @@ def cancel(conn: Connection[Any], subscription: Subscription, *, now: datetime) 
     return canceled
 
 
-def end_all(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> None:
+def end_all(conn: Connection[Any], rows: Iterable[Subscription], *, now: datetime) -> None:
     """Terminate the running ones and cancel the waiting ones, because their customer or plan goes."""
-    for row in rows:
+    for row in subscriptions.for_update(conn, [row.id for row in rows]).values():
         if row.status == "active":
             terminate(conn, row, at=now)
-        else:
+        elif row.status == "pending":
             cancel(conn, row, now=now)
 
 

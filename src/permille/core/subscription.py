@@ -94,7 +94,7 @@ def facts_of(
 ) -> SubscriptionFacts:
     """What core.invoice plans with. `first_started_at` is the first start of the external id; trials count from it."""
     return SubscriptionFacts(
-        subscription_id=str(subscription.id),
+        subscription_id=subscription.id,
         status=subscription.status,
         subscription_at=subscription.subscription_at,
         started_at=subscription.started_at,
@@ -110,7 +110,7 @@ def facts_of(
         amount_cents=plan.amount_cents,
         currency=plan.amount_currency,
         trial_period=plan.trial_period,
-        invoice_display_name=plan.invoice_display_name or plan.name,
+        invoice_display_name=plan.invoice_display_name,
         fee_billed_until=subscription.fee_billed_until,
         charges_billed_until=subscription.charges_billed_until,
     )
@@ -121,13 +121,14 @@ def due(
     plan: Plan,
     *,
     timezone: str,
-    first_started_at: datetime | None,
     now: datetime,
+    first_started_at: datetime | None = None,
 ) -> Due:
     """What is due, computed anew: at a start, and when the customer's timezone has changed.
 
     The next billing is the first boundary from today on that is after the day of the start and is not
-    billed yet: a subscription entered on a billing day is billed on that day, as in Lago.
+    billed yet: a subscription entered on a billing day is billed on that day, as in Lago. A trial counts from
+    `first_started_at`, the first start of the external id, by default this one's.
     """
     if subscription.is_waiting:
         starts_at = start_of_day(subscription.subscription_at, timezone)

@@ -25,9 +25,6 @@ def use_exact_json() -> None:
     set_json_dumps(_encoder.encode)
 
 
-use_exact_json()
-
-
 def _configure(conn: Connection[Any]) -> None:
     conn.execute("set timezone to 'UTC'")
     conn.commit()

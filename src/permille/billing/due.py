@@ -1,0 +1,95 @@
+"""The due-work engine: whatever is due up to an instant is done, in the order in which it became due.
+
+At one instant pending subscriptions start, then those that end do, then the billing runs. The worker's loop and
+the test clock are the same engine; only who says what time it is differs.
+Source: semantics-billing.md sections 3.2, 3.4, 3.10; docs/decisions/007.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from permille.billing import run, subscriptions as life
+from permille.core.errors import Invalid
+from permille.core.organization import Organization
+from permille.store import due as due_store, organizations
+
+BATCH = 2_000
+
+log = logging.getLogger(__name__)
+
+
+def run_due(conn: Connection[Any], *, organization: Organization, until: datetime) -> int:
+    """Do everything that is due of one organization, in the caller's transaction; how many things that was.
+
+    In test mode the organization's clock shows the instant of what is being done.
+    """
+    done, clock = 0, organization.test_now
+    while (at := due_store.next_instant(conn, organization.id, until=until)) is not None:
+        if clock is not None and at > clock:
+            clock = at
+            organizations.set_clock(conn, organization_id=organization.id, now=at)
+        done += _step(conn, organization.id, at, wait=True)
+    return done
+
+
+def move_clock(conn: Connection[Any], *, organization: Organization, until: datetime) -> None:
+    """Move a test clock and do all that becomes due on the way; the same instant again does what is due.
+
+    Raises Invalid when the clock would go back.
+    """
+    clock = organizations.lock_clock(conn, organization.id)
+    if clock is None or until < clock:
+        raise Invalid({"now": ["cannot_go_back"]})
+    run_due(conn, organization=replace(organization, test_now=clock), until=until)
+    organizations.set_clock(conn, organization_id=organization.id, now=until)
+
+
+def run_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
+    """Do everything that is due of the live organizations, a transaction a batch; how many things that was.
+
+    Several may run at once: each leaves alone what another is at. What fails in one organization is logged
+    and tried again at the next call; it holds up no other.
+    """
+    with pool.connection() as conn:
+        waiting = due_store.live_organizations(conn, until=now)
+    return sum(_run_organization(pool, organization_id, now) for organization_id in waiting)
+
+
+def _run_organization(pool: ConnectionPool[Connection[Any]], organization_id: UUID, now: datetime) -> int:
+    done = 0
+    try:
+        while step := _live_step(pool, organization_id, now):
+            done += step
+    except Exception:
+        log.exception("The due work of organization %s failed after %d were done", organization_id, done)
+    return done
+
+
+def _live_step(pool: ConnectionPool[Connection[Any]], organization_id: UUID, now: datetime) -> int:
+    """One batch; 0 when nothing is left, or others are at it: what is due later must wait for them."""
+    with pool.connection() as conn:
+        at = due_store.next_instant(conn, organization_id, until=now)
+        return 0 if at is None else _step(conn, organization_id, at, wait=False)
+
+
+def _step(conn: Connection[Any], organization_id: UUID, at: datetime, *, wait: bool) -> int:
+    """A batch of what is due at the instant: of starts, else of ends, else of bills."""
+    starts = due_store.claim_starts(conn, organization_id, until=at, limit=BATCH, wait=wait)
+    for row in starts:
+        life.activate(conn, row, now=at)
+    if starts:
+        return len(starts)
+    ends = due_store.claim_ends(conn, organization_id, until=at, limit=BATCH, wait=wait)
+    for row in ends:
+        life.terminate(conn, row, at=at)
+    if ends:
+        return len(ends)
+    return run.bill_due(conn, organization_id=organization_id, until=at, limit=BATCH, wait=wait)

@@ -1,0 +1,81 @@
+"""What is due, and claiming it: instants in columns, each with an index of the rows where it is set."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.subscription import Subscription
+from permille.store import subscriptions
+
+_KINDS = (("activates_at", "pending"), ("ends_at", "active"), ("next_billing_at", "active"))
+
+
+def next_instant(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
+    """The first instant up to `until` at which anything of an organization is due."""
+    firsts = ", ".join(
+        f"(select min({column}) from subscription where organization_id = %(organization)s"
+        f" and {column} <= %(until)s and status = '{status}')"
+        for column, status in _KINDS
+    )
+    row = conn.execute(
+        f"select least({firsts})", {"organization": organization_id, "until": until}
+    ).fetchone()
+    return row[0] if row else None
+
+
+def live_organizations(conn: Connection[Any], *, until: datetime) -> list[UUID]:
+    """The live organizations that have anything due, in the order in which they were made."""
+    exists = " or ".join(
+        f"exists (select from subscription where organization_id = o.id and {column} <= %(until)s"
+        f" and status = '{status}')"
+        for column, status in _KINDS
+    )
+    rows = conn.execute(
+        f"select o.id from organization o where not o.test_mode and ({exists}) order by o.created_at, o.id",
+        {"until": until},
+    ).fetchall()
+    return [organization_id for (organization_id,) in rows]
+
+
+def claim_starts(
+    conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
+) -> list[Subscription]:
+    """Lock pending subscriptions whose day has come, with their customers."""
+    return _claim(
+        conn, organization_id, column="activates_at", status="pending", until=until, limit=limit, wait=wait
+    )
+
+
+def claim_ends(
+    conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
+) -> list[Subscription]:
+    """Lock running subscriptions whose last day has come, with their customers."""
+    return _claim(
+        conn, organization_id, column="ends_at", status="active", until=until, limit=limit, wait=wait
+    )
+
+
+def _claim(
+    conn: Connection[Any],
+    organization_id: UUID,
+    *,
+    column: str,
+    status: str,
+    until: datetime,
+    limit: int,
+    wait: bool,
+) -> list[Subscription]:
+    """In the order of the instant and then of the making, without those that someone else has locked."""
+    rows = conn.execute(
+        "select s.id from subscription s join customer c on c.id = s.customer_id"
+        f" where s.organization_id = %s and s.{column} <= %s and s.status = '{status}'"
+        f" order by s.{column}, s.created_at, s.id limit %s"
+        f" for no key update of c, s {'' if wait else 'skip locked'}",
+        [organization_id, until, limit],
+    ).fetchall()
+    found = subscriptions.by_ids(conn, [row_id for (row_id,) in rows])
+    return [found[row_id] for (row_id,) in rows]

@@ -1,0 +1,233 @@
+"""Usage reads against a fold in Python over the same events, whatever is rolled up and wherever the window ends."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from hypothesis import given, strategies as st
+
+from permille.core.event import numeric_value, property_text
+from permille.core.usage import Partial, merge_all
+from permille.ids import new_id
+from permille.ingest.intake import Draft, microseconds
+from permille.ingest.writer import Memory, Request, open_connection, store
+from permille.store import metering, organizations, rollup
+from permille.store.usage import BEGINNING, Window, count_events, pieces, usage_of_many
+
+START = datetime(2026, 9, 28, tzinfo=UTC)
+NOW = datetime(2026, 10, 1, tzinfo=UTC)
+instants = st.datetimes(datetime(2023, 12, 1), datetime(2025, 3, 1), timezones=st.just(UTC))
+
+
+@given(instants, instants)
+def test_the_pieces_of_a_window_tile_it(one: datetime, other: datetime) -> None:
+    start, end = min(one, other), max(one, other)
+    at = start
+    for grain, piece_start, piece_end in pieces(start, end):
+        assert piece_start == at
+        assert piece_start < piece_end
+        if grain != "e":
+            assert piece_start.minute == piece_end.minute == piece_start.second == piece_end.microsecond == 0
+        if grain in "dm":
+            assert piece_start.hour == piece_end.hour == 0
+        if grain == "m":
+            assert piece_start.day == piece_end.day == 1
+        at = piece_end
+    assert at == end
+
+
+def test_a_calendar_month_is_one_piece_and_no_beginning_reaches_back_for_ever() -> None:
+    first, last = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    assert pieces(first, last) == [("m", first, last)]
+    assert pieces(None, last) == [("m", BEGINNING, last)]
+    assert pieces(last, first) == []
+
+
+class Feed:
+    """Random events, stored as ingestion does and remembered as they were sent."""
+
+    def __init__(self, dsn: str, db: psycopg.Connection[Any], seed: int) -> None:
+        self.db, self.chance = db, random.Random(seed)
+        self.organization = organizations.add(db, name="O", test_now=None, entity={}, now=NOW).id
+        self.conn, self.memory = open_connection(dsn), Memory()
+        self.sent: list[tuple[int, Draft]] = []
+        db.commit()
+
+    def metric(self, code: str, aggregation: str, keys: tuple[str, ...]) -> None:
+        metric_id = new_id(NOW)
+        self.db.execute(
+            "insert into billable_metric (id, organization_id, name, code, aggregation_type, field_name,"
+            " created_at, updated_at) values (%s, %s, %s, %s, %s, 'tokens', %s, %s)",
+            [metric_id, self.organization, code, code, aggregation, NOW, NOW],
+        )
+        for key in keys:
+            self.db.execute(
+                "insert into billable_metric_filter (billable_metric_id, key, values) values (%s, %s, '{a}')",
+                [metric_id, key],
+            )
+        metering.refresh(self.db, organization_id=self.organization, code=code)
+        self.db.commit()
+
+    def send(self, count: int) -> None:
+        drafts = [self._draft() for _ in range(count)]
+        while drafts:
+            size = self.chance.randint(1, 40)
+            batch, drafts = drafts[:size], drafts[size:]
+            request = Request(self.organization, batch, microseconds(NOW))
+            store(self.conn, self.memory, [request])
+            assert request.duplicates == []
+            self.sent += [(len(self.sent) + i, draft) for i, draft in enumerate(batch)]
+
+    def _draft(self) -> Draft:
+        seconds = self.chance.choice(
+            [self.chance.randrange(0, 8 * 86_400), self.chance.randrange(0, 96) * 3_600]
+        )
+        properties: dict[str, Any] = {
+            "tokens": self.chance.choice(
+                [
+                    self.chance.randrange(100),
+                    Decimal("0.1"),
+                    "7",
+                    "007",
+                    "1e3",
+                    None,
+                    True,
+                    "x",
+                    Decimal("2.50"),
+                ]
+            ),
+            "model": self.chance.choice(["a", "b", 1, Decimal("1.0"), True, None, ["a"]]),
+            "note": self.chance.choice(["n", {"deep": [1, "2"]}]),
+        }
+        for name in self.chance.sample(list(properties), self.chance.randrange(3)):
+            del properties[name]
+        return Draft(
+            transaction_id=f"t{self.chance.getrandbits(64)}",
+            code=self.chance.choice(["sum", "distinct"]),
+            external_subscription_id=self.chance.choice(["s1", "s2"]),
+            at=microseconds(START + timedelta(seconds=seconds)),
+            precise=self.chance.choice([None, "1.25"]),
+            properties=properties,
+        )
+
+    def expected(self, window: Window) -> dict[tuple[str, Any], Partial]:
+        found: dict[tuple[str, Any], list[Partial]] = {}
+        low, high = microseconds(window.from_ or BEGINNING), microseconds(window.to)
+        for seq, draft in self.sent:
+            if draft.external_subscription_id == window.external_subscription_id and low <= draft.at < high:
+                value = numeric_value(draft.properties.get("tokens")) if draft.code == "sum" else None
+                at = datetime.fromtimestamp(draft.at / 1_000_000, UTC)
+                precise = Decimal(draft.precise or 0) if value is not None else Decimal(0)
+                partial = Partial(
+                    events_count=1,
+                    values_count=int(value is not None),
+                    sum=value or Decimal(0),
+                    max=value,
+                    last=None if value is None else (at, seq, value),
+                    uniques={property_text(draft.properties.get("tokens")): (at, seq, True)},
+                    precise_amount_cents=precise,
+                )
+                model = draft.properties.get("model")
+                bucket = None if isinstance(model, list) else property_text(model)
+                found.setdefault((draft.code, bucket), []).append(partial)
+        return {bucket: merge_all(partials) for bucket, partials in found.items()}
+
+
+def compare(feed: Feed, window: Window) -> None:
+    (found,) = usage_of_many(feed.db, [window])
+    got: dict[tuple[str, Any], list[Partial]] = {}
+    for series in found:
+        got.setdefault((series.code, series.dimensions.get("model")), []).append(series.partial)
+    expected = feed.expected(window)
+    assert got.keys() == expected.keys()
+    for bucket, partials in got.items():
+        merged, wanted = merge_all(partials), expected[bucket]
+        for name in ("events_count", "values_count", "sum", "max", "precise_amount_cents"):
+            assert getattr(merged, name) == getattr(wanted, name), (bucket, name)
+        if bucket[0] == "sum" and wanted.last is not None:
+            assert merged.last is not None
+            assert merged.last[2] == wanted.last[2]
+        if bucket[0] == "distinct":
+            assert merged.uniques.keys() == wanted.uniques.keys()
+    feed.db.commit()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_window_is_exact_however_much_is_rolled_up(
+    dsn: str, db: psycopg.Connection[Any], seed: int
+) -> None:
+    feed = Feed(dsn, db, seed)
+    feed.metric("sum", "sum_agg", ("model",))
+    feed.metric("distinct", "unique_count_agg", ("model",))
+    for _ in range(3):
+        feed.send(150)
+        rollup.roll_up(db, limit=feed.chance.choice([40, 10_000]))
+        assert rollup.verify(db) == []
+        db.commit()
+        for _ in range(6):
+            bounds = sorted(
+                START
+                + timedelta(
+                    seconds=feed.chance.choice([0, 1_800, 3_600, 86_400, 7_777]) * feed.chance.randrange(90)
+                )
+                for _ in range(2)
+            )
+            window = Window(
+                organization_id=feed.organization,
+                external_subscription_id=feed.chance.choice(["s1", "s2"]),
+                codes=("sum", "distinct"),
+                from_=feed.chance.choice([bounds[0], None]),
+                to=bounds[1],
+                newest=("sum",),
+                unique_fields=(("distinct", "tokens"),),
+            )
+            compare(feed, window)
+    ids = [row[0] for row in db.execute("select id from series").fetchall()]
+    assert count_events(db, ids, from_=None, to=START + timedelta(days=400)) == len(feed.sent)
+
+
+def test_a_change_of_the_dimensions_re_encodes_what_is_there(dsn: str, db: psycopg.Connection[Any]) -> None:
+    feed = Feed(dsn, db, seed=11)
+    feed.send(120)  # before there is any metric
+    assert rollup.roll_up(db) == 120
+    feed.metric("sum", "sum_agg", ())
+    feed.send(60)
+    feed.metric("distinct", "unique_count_agg", ("model",))
+    db.execute(
+        "insert into billable_metric_filter (billable_metric_id, key, values)"
+        " select id, 'model', '{a}' from billable_metric where code = 'sum'"
+    )
+    metering.refresh(db, organization_id=feed.organization, code="sum")
+    db.commit()
+    assert rollup.verify(db) == []
+    feed.send(60)
+    for from_ in (None, START + timedelta(hours=30, minutes=20)):
+        window = Window(
+            organization_id=feed.organization,
+            external_subscription_id="s1",
+            codes=("sum", "distinct"),
+            from_=from_,
+            to=START + timedelta(days=7),
+            newest=("sum",),
+            unique_fields=(("distinct", "tokens"),),
+        )
+        compare(feed, window)
+
+
+def test_two_organizations_share_nothing(dsn: str, db: psycopg.Connection[Any]) -> None:
+    mine, theirs = Feed(dsn, db, seed=1), Feed(dsn, db, seed=1)
+    for feed in (mine, theirs):
+        feed.metric("sum", "sum_agg", ("model",))
+        feed.metric("distinct", "unique_count_agg", ())
+    mine.send(50)
+    window = Window(
+        organization_id=theirs.organization, external_subscription_id="s1", codes=("sum",), from_=None, to=NOW
+    )
+    assert usage_of_many(db, [window]) == [[]]
+    assert isinstance(mine.organization, UUID)
