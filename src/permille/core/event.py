@@ -118,17 +118,19 @@ def parse_timestamp(value: Any) -> datetime:
 
     Raises Invalid on `timestamp` for anything else and outside the years 1 to 9999. Dates as text are refused.
     """
-    microseconds = _microseconds(value)
-    if microseconds is None or not _FIRST <= microseconds <= _LAST:
+    microseconds = timestamp_microseconds(value)
+    if microseconds is None:
         raise Invalid({"timestamp": ["invalid_format"]})
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
+def timestamp_microseconds(value: Any) -> int | None:
+    """The same as microseconds since 1970, None for what is no timestamp."""
+    microseconds = value * 1_000_000 if type(value) is int else _microseconds(value)
+    return microseconds if microseconds is not None and _FIRST <= microseconds <= _LAST else None
+
+
 def _microseconds(value: Any) -> int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value * 1_000_000
     if isinstance(value, Decimal):
         if not (value.is_finite() and -_SECONDS_MAX < value < _SECONDS_MAX):
             return None

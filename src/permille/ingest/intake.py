@@ -5,25 +5,22 @@ Source: semantics-metering.md sections 1.2 to 1.6. Nothing here touches the data
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_FLOOR, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
 
 from permille.core.errors import BadRequest, Invalid
-from permille.core.event import DIGITS_MAX
+from permille.core.event import DIGITS_MAX, timestamp_microseconds
 
 TEXT_MAX = 255
 PROPERTIES_DEPTH_MAX = 20
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECONDS_MIN, _SECONDS_END = -62_135_596_800, 253_402_300_800  # the years 1 to 9999
 _MICROSECOND = timedelta(microseconds=1)
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _INTEGER_END = 10**DIGITS_MAX
 
 Errors = dict[str, list[str]]
@@ -79,6 +76,7 @@ def read_one(body: bytes, *, now: datetime) -> list[Draft]:
         raise _not_json(error) from error
     draft = check(sent, now=microseconds(now))
     if isinstance(draft, dict):
+        _unusual_one(body)  # an event without any field is a bad request
         raise Invalid(draft)
     return [draft]
 
@@ -242,20 +240,6 @@ def _precise_text(value: Any) -> str:
     if not amount.is_finite():
         return "0"
     return _TOO_LARGE if _is_too_large(amount) else format(amount, "f")
-
-
-def timestamp_microseconds(value: Any) -> int | None:
-    """Seconds since 1970, a number or its text, as microseconds, the rest cut off; None when it is neither."""
-    kind = type(value)
-    if kind is int:
-        return value * 1_000_000 if _SECONDS_MIN <= value < _SECONDS_END else None
-    if kind is str and len(value) <= 64 and _NUMBER.fullmatch(value):
-        value = Decimal(value)
-    elif kind is not Decimal:
-        return None
-    if not value.is_finite() or not _SECONDS_MIN <= value < _SECONDS_END:
-        return None
-    return int((value * 1_000_000).to_integral_value(rounding=ROUND_FLOOR))
 
 
 _seconds_texts: dict[int, str] = {}

@@ -208,6 +208,10 @@ class Settled:
     trial_ended_at: datetime | None
 
 
+# On its last day a subscription is billed by its end.
+_TO_BILL = "s.status = 'active' and (s.ends_at is null or s.ends_at > s.next_billing_at)"
+
+
 def claim_payers(
     conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
 ) -> list[UUID]:
@@ -218,7 +222,7 @@ def claim_payers(
     """
     rows = conn.execute(
         "select c.id from subscription s join customer c on c.id = s.customer_id"
-        " where s.organization_id = %s and s.next_billing_at <= %s and s.status = 'active'"
+        f" where s.organization_id = %s and s.next_billing_at <= %s and {_TO_BILL}"
         f" order by s.next_billing_at limit %s for no key update of c {'' if wait else 'skip locked'}",
         [organization_id, until, limit],
     ).fetchall()
@@ -233,8 +237,8 @@ def claim_due(
     The customers are locked before; whoever billed them meanwhile has left nothing due.
     """
     rows = conn.execute(
-        "select id, customer_id, next_billing_at from subscription"
-        " where customer_id = any(%s) and next_billing_at <= %s and status = 'active'"
+        "select id, customer_id, next_billing_at from subscription s"
+        f" where customer_id = any(%s) and next_billing_at <= %s and {_TO_BILL}"
         " order by id for no key update",
         [list(customer_ids), until],
     ).fetchall()

@@ -1,0 +1,174 @@
+"""Storing groups: each request all or not at all, each identity once, whoever else is writing."""
+
+from __future__ import annotations
+
+import random
+import threading
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from permille.ids import new_id
+from permille.ingest.identity import event_identity, transaction_range
+from permille.ingest.intake import Draft, microseconds
+from permille.ingest.writer import Memory, Request, open_connection, store
+from permille.store import events, metering, organizations, rollup
+
+NOW = datetime(2026, 10, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def organization(db: psycopg.Connection[Any]) -> UUID:
+    made = organizations.add(db, name="O", test_now=None, entity={}, now=NOW)
+    db.commit()
+    return made.id
+
+
+def request(
+    organization: UUID, *transactions: str, subscription: str | None = "s", code: str = "c"
+) -> Request:
+    drafts = [
+        Draft(
+            transaction, code, subscription, microseconds(NOW), None, {"tokens": 1, "note": 'a"\\b', "ü": "€"}
+        )
+        for transaction in transactions
+    ]
+    return Request(organization, drafts, microseconds(NOW))
+
+
+def count(db: psycopg.Connection[Any]) -> int:
+    row = db.execute("select count(*) from event").fetchone()
+    db.commit()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_group_refuses_only_the_requests_with_duplicates(dsn: str, db: Any, organization: UUID) -> None:
+    conn, memory = open_connection(dsn), Memory()
+    store(conn, memory, [request(organization, "a", "b")])
+    requests = [
+        request(organization, "c"),
+        request(organization, "d", "a", "e", "d"),  # a is stored, d repeats itself
+        request(organization, "c"),  # repeats the first of the group
+        request(organization, "f"),
+        request(organization, "a", subscription="other"),  # the same transaction of another subscription
+        request(organization, "n", "n", subscription=None),  # without a subscription nothing is a duplicate
+    ]
+    store(conn, memory, requests)
+    assert [found.duplicates for found in requests] == [[], [1, 3], [0], [], [], []]
+    assert count(db) == 2 + 1 + 1 + 1 + 2
+
+
+def test_what_was_sent_is_given_back(dsn: str, db: Any, organization: UUID) -> None:
+    transaction = 'quote " backslash \\ comma , brace } null € \n'
+    sent = request(organization, transaction, "NULL", "{}")
+    store(open_connection(dsn), Memory(), [sent])
+    for name in (transaction, "NULL", "{}"):
+        found = events.by_transaction_id(db, organization_id=organization, transaction_id=name)
+        assert found is not None
+        assert found.transaction_id == name
+        assert found.properties == {"tokens": 1, "note": 'a"\\b', "ü": "€"}
+    assert events.by_transaction_id(db, organization_id=new_id(NOW), transaction_id=transaction) is None
+
+
+def test_an_identity_lies_in_the_range_of_its_transaction() -> None:
+    organization = new_id(NOW)
+    first, last = transaction_range(organization.bytes, "t")
+    identities = {event_identity(organization.bytes, subscription, "t") for subscription in ("a", "b", None)}
+    assert len(identities) == 3
+    assert all(first <= UUID(bytes=identity) <= last for identity in identities)
+    assert event_identity(organization.bytes, "a", "t") == event_identity(organization.bytes, "a", "t")
+
+
+def test_writers_that_race_store_every_event_once(dsn: str, db: Any, organization: UUID) -> None:
+    """Four writers with overlapping batches in different orders; a refused one is split until all are in."""
+    names = [f"t{number}" for number in range(400)]
+    problems: list[Exception] = []
+
+    def write(seed: int) -> None:
+        chance = random.Random(seed)
+        conn, memory = open_connection(dsn), Memory()
+        try:
+            todo = [chance.sample(names, 40) for _ in range(30)]
+            while todo:
+                group = [request(organization, *todo.pop()) for _ in range(min(3, len(todo)))]
+                store(conn, memory, group)
+                for one in group:
+                    assert one.duplicates is not None
+                    rest = [d.transaction_id for i, d in enumerate(one.drafts) if i not in one.duplicates]
+                    if one.duplicates and rest:
+                        todo.append(rest)
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not problems
+    row = db.execute("select count(*), count(distinct transaction_id) from event").fetchone()
+    assert row[0] == row[1]
+    assert row[0] > 390
+
+
+def test_metering_may_change_while_events_come_in(dsn: str, db: Any, organization: UUID) -> None:
+    """Two writers and a roll-up run while the metric gets and loses dimensions: no event under a stale encoding."""
+    metric_id = new_id(NOW)
+    db.execute(
+        "insert into billable_metric (id, organization_id, name, code, aggregation_type, field_name, created_at,"
+        " updated_at) values (%s, %s, 'm', 'c', 'sum_agg', 'tokens', %s, %s)",
+        [metric_id, organization, NOW, NOW],
+    )
+    db.commit()
+    done = threading.Event()
+    problems: list[Exception] = []
+    stored = [0, 0]
+
+    def write(number: int) -> None:
+        conn, memory = open_connection(dsn), Memory()
+        try:
+            while not done.is_set() or stored[number] < 500:
+                drafts = [
+                    Draft(f"{number}-{stored[number] + i}", "c", "s", microseconds(NOW), None,
+                          {"model": "ab"[i % 2], "type": "xyz"[i % 3], "tokens": 1})
+                    for i in range(20)
+                ]  # fmt: skip
+                store(conn, memory, [Request(organization, drafts, microseconds(NOW))])
+                stored[number] += 20
+        except Exception as error:
+            problems.append(error)
+
+    def fold() -> None:
+        try:
+            with psycopg.connect(dsn) as conn:
+                while not done.is_set():
+                    rollup.roll_up(conn, limit=300)
+        except Exception as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(2)] + [threading.Thread(target=fold)]
+    for thread in threads:
+        thread.start()
+    for keys in (["model"], ["model", "type"], ["type"], [], ["model", "type"]):
+        db.execute("delete from billable_metric_filter where billable_metric_id = %s", [metric_id])
+        for key in keys:
+            db.execute("insert into billable_metric_filter values (%s, %s, '{a}')", [metric_id, key])
+        metering.refresh(db, organization_id=organization, code="c")
+        db.commit()
+    done.set()
+    for thread in threads:
+        thread.join(60)
+    assert not problems
+    rollup.roll_up(db)
+    assert rollup.verify(db) == []
+    rows = db.execute(
+        "select s.dimensions ->> 'model', s.dimensions ->> 'type', count(*), sum(e.value), count(e.extra)"
+        " from event e join series s on s.id = e.series_id group by 1, 2"
+    ).fetchall()
+    assert len(rows) == 6
+    assert all(model and kind and total == value and not extra for model, kind, total, value, extra in rows)
+    assert sum(row[2] for row in rows) == sum(stored)
