@@ -187,6 +187,11 @@ def test_negative_usage_bills_nothing_and_details_say_why() -> None:
     assert fee.amount_details["graduated_ranges"][0]["units"] == "-10.0"
 
 
+def test_negative_units_are_not_shown_even_where_they_cost_nothing() -> None:
+    (fee,) = fees([({}, summed(-10))], model=ChargeModel.PACKAGE, properties=package("1"))
+    assert (fee.units, fee.total_aggregated_units, fee.amount_cents) == (0, 0, 0)
+
+
 def test_a_negative_weighted_sum_still_tells_its_level() -> None:
     """Section 7.5, 10: -10 from day 16 on; here of September."""
     instance = (ts(2023, 9, 16), 1, Decimal(-10))

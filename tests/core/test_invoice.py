@@ -429,6 +429,9 @@ def test_in_arrears_the_days_of_the_trial_are_left_out() -> None:
     facts = replace(in_trial(ts(2024, 3, 1), "10"), pay_in_advance=False, amount_cents=3_100)
     invoices, _ = live(facts, ts(2024, 4, 1))
     assert fees(invoices) == [2_100]
+    whole = replace(facts, trial_period=Decimal(31))
+    invoices, _ = live(whole, ts(2024, 4, 1))
+    assert [p.fee for p in invoices.values()] == [None]
     longer = replace(facts, trial_period=Decimal(45))
     invoices, _ = live(longer, ts(2024, 5, 1))
     assert [p.fee and p.fee.amount_cents for p in invoices.values()] == [None, 1_653]
@@ -544,6 +547,13 @@ def test_the_day_of_an_upgrade_is_left_to_the_new_plan() -> None:
     assert fees(invoices) == [9_016]
 
 
+def test_an_upgrade_on_an_unbilled_billing_day_bills_the_past_period_whole() -> None:
+    _, facts = live(subscribed(ts(2024, 2, 1)), ts(2024, 2, 20))
+    plan, _ = terminate(facts, ts(2024, 3, 1, 10), upgraded=True)
+    assert plan.fee is not None
+    assert plan.fee.amount_cents == 1_000
+
+
 def test_an_upgrade_on_the_first_day_costs_the_old_plan_nothing() -> None:
     plan, _ = terminate(subscribed(ts(2024, 3, 5)), ts(2024, 3, 5, 12), upgraded=True)
     assert plan.fee is not None
@@ -585,6 +595,16 @@ def test_one_that_is_recreated_goes_on_where_the_first_ended() -> None:
     assert bounds(invoice.periods.subscription) == (day("2026-03-13"), day("2026-03-14$"))
     assert bounds(invoice.periods.charges) == (day("2026-03-13"), day("2026-03-14$"))
     assert fees(invoices) == [200]
+
+
+def test_in_advance_on_the_anniversary_even_a_late_start_pays_the_whole_period() -> None:
+    facts = subscribed(
+        ts(2026, 3, 13), billing_time=ANNIVERSARY, subscription_at=ts(2025, 3, 15), pay_in_advance=True
+    )
+    invoices, _ = live(facts, ts(2026, 3, 13))
+    (invoice,) = invoices.values()
+    assert fees(invoices) == [1_000]
+    assert bounds(invoice.periods.subscription) == (day("2026-03-13"), day("2026-03-14$"))
 
 
 # --- moving to another timezone ---------------------------------------------------------------------------

@@ -35,8 +35,17 @@ from permille.core.pricing.group_keys import PRESENTATION, PRICING, pricing_keys
 from permille.core.pricing.percentage import needs_event_values
 from permille.core.subscription import Subscription, current_period
 from permille.core.usage import AggregationType, Partial
-from permille.store import customers, past_usage as past, plans, subscriptions, usage as usage_store
-from permille.store.past_usage import PastFee
+from permille.store import (
+    customers,
+    fee_items,
+    invoices,
+    past_usage as past,
+    plans,
+    subscriptions,
+    usage as usage_store,
+)
+from permille.store.fee_items import FeeItem
+from permille.store.invoices import StoredFee
 from permille.store.usage import Window
 
 Series = Sequence[tuple[Dimensions, Partial]]
@@ -391,10 +400,9 @@ def past_usage(
         limit=limit,
         offset=offset,
     )
-    fees: dict[Any, dict[UUID, list[PastFee]]] = defaultdict(lambda: defaultdict(list))
     invoice_ids = {period.invoice_id for period in periods}
-    for fee in past.charge_fees(conn, invoice_ids=invoice_ids, billable_metric_code=billable_metric_code):
-        fees[fee.invoice_id, fee.subscription_id][fee.charge_id].append(fee)
+    items = fee_items.of_invoices(conn, invoice_ids)
+    fees = invoices.fees_of(conn, invoice_ids)
     return [
         PeriodUsage(
             period=Period(each.from_at, each.to_at),
@@ -403,35 +411,48 @@ def past_usage(
             amount_cents=each.fees_amount_cents,
             taxes_amount_cents=each.taxes_amount_cents,
             invoice_id=each.invoice_id,
-            charges=tuple(_past_charge(own) for own in fees[each.invoice_id, each.subscription_id].values()),
+            charges=_past_charges(
+                [fee for fee in fees[each.invoice_id] if fee.subscription_id == each.subscription_id],
+                items,
+                billable_metric_code,
+            ),
         )
         for each in periods
     ], total
 
 
-def _past_charge(fees: Sequence[PastFee]) -> ChargeUsage:
-    charge = fees[0]
-    return ChargeUsage(
-        charge_id=charge.charge_id,
-        charge_code=charge.charge_code,
-        charge_model=charge.charge_model,
-        invoice_display_name=charge.charge_invoice_display_name,
-        has_filters=charge.charge_has_filters,
-        metric_id=charge.metric_id,
-        metric_name=charge.metric_name,
-        metric_code=charge.metric_code,
-        aggregation_type=charge.aggregation_type,
-        lines=tuple(_past_line(fee) for fee in fees),
+def _past_charges(
+    fees: Iterable[StoredFee], items: Mapping[UUID, FeeItem], code: str | None
+) -> tuple[ChargeUsage, ...]:
+    lines: dict[UUID, tuple[FeeItem, list[UsageLine]]] = {}
+    for fee in fees:
+        item = items.get(fee.id)
+        if item is not None and code in (None, item.metric_code):
+            lines.setdefault(item.charge_id, (item, []))[1].append(_past_line(fee, item))
+    return tuple(
+        ChargeUsage(
+            charge_id=item.charge_id,
+            charge_code=item.charge_code,
+            charge_model=item.charge_model,
+            invoice_display_name=item.charge_invoice_display_name,
+            has_filters=item.charge_has_filters,
+            metric_id=item.metric_id,
+            metric_name=item.metric_name,
+            metric_code=item.metric_code,
+            aggregation_type=item.aggregation_type,
+            lines=tuple(own),
+        )
+        for item, own in lines.values()
     )
 
 
-def _past_line(fee: PastFee) -> UsageLine:
+def _past_line(fee: StoredFee, item: FeeItem) -> UsageLine:
     used = None
-    if fee.filter_id is not None:
+    if item.filter_id is not None:
         used = UsedFilter(
-            id=fee.filter_id,
-            invoice_display_name=fee.filter_invoice_display_name,
-            values=fee.filter_values or {},
+            id=item.filter_id,
+            invoice_display_name=item.filter_invoice_display_name,
+            values=item.filter_values or {},
         )
     return UsageLine(
         filter=used,

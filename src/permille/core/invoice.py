@@ -109,9 +109,12 @@ def plan_invoice(facts: SubscriptionFacts, *, at: datetime) -> InvoicePlan:
     there is nothing to bill, or it is billed already.
     """
     fee_due = charges_due = None
-    if facts.status in _BILLABLE and facts.started_at is not None and facts.started_at <= at:
-        fee_due = _fee_due(facts, facts.started_at, at)
-        charges_due = _charges_due(facts, facts.started_at, at)
+    if facts.status in _BILLABLE and facts.started_at is not None:
+        # The fee is for the whole day of the start, which may be later on this day; usage counts from there.
+        if start_of_day(facts.started_at, facts.timezone) <= at:
+            fee_due = _fee_due(facts, facts.started_at, at)
+        if facts.started_at <= at:
+            charges_due = _charges_due(facts, facts.started_at, at)
     fee = _fee(facts, fee_due) if fee_due else None
     is_empty = fee is None and charges_due is None
     return InvoicePlan(

@@ -265,3 +265,11 @@ def test_only_allowances_and_bounds_look_at_single_events() -> None:
 )
 def test_invalid_properties(properties: dict[str, Any], codes: list[str]) -> None:
     assert validate(PERCENTAGE, properties) == codes
+
+
+def test_an_event_that_just_uses_up_the_free_units_pays_the_fixed_amount() -> None:
+    assert after([10, 5], ONE_FIVE | {"free_units_per_total_aggregation": "15"}).amount == 5
+    assert after([10, 4], ONE_FIVE | {"free_units_per_total_aggregation": "15"}).amount == 0
+    bounded = BOUNDED | {"free_units_per_total_aggregation": "10"}
+    assert after([10], bounded).amount == Decimal("1.75")
+    assert after([9], bounded).amount == 0

@@ -1,0 +1,60 @@
+"""What the charge fees of invoices are for: charge, filter and metric, also when these are deleted since."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeeItem:
+    """Of one charge fee. `filter_id` is None for what no filter wants; `filter_values` are as they were sent."""
+
+    fee_id: UUID
+    charge_id: UUID
+    charge_code: str
+    charge_model: str
+    charge_invoice_display_name: str | None
+    charge_has_filters: bool
+    metric_id: UUID
+    metric_name: str
+    metric_code: str
+    aggregation_type: str
+    field_name: str | None
+    filter_id: UUID | None
+    filter_invoice_display_name: str | None
+    filter_values: Mapping[str, list[str]] | None
+
+
+_COLUMNS = {
+    "fee_id": "f.id",
+    "charge_id": "c.id",
+    "charge_code": "c.code",
+    "charge_invoice_display_name": "c.invoice_display_name",
+    "charge_has_filters": "exists (select from charge_filter o where o.charge_id = c.id)",
+    "metric_id": "m.id",
+    "metric_name": "m.name",
+    "metric_code": "m.code",
+    "filter_id": "x.id",
+    "filter_invoice_display_name": "x.invoice_display_name",
+    "filter_values": "x.values",
+}
+_SELECTED = ", ".join(f"{_COLUMNS.get(one.name, one.name)} as {one.name}" for one in fields(FeeItem))
+
+
+def of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, FeeItem]:
+    """Fee id -> item, of every charge fee of these invoices."""
+    with conn.cursor(row_factory=class_row(FeeItem)) as cursor:
+        rows = cursor.execute(
+            f"select {_SELECTED} from fee f join charge c on c.id = f.charge_id"
+            " join billable_metric m on m.id = c.billable_metric_id"
+            " left join charge_filter x on x.id = f.charge_filter_id"
+            " where f.invoice_id = any(%s) and f.fee_type = 'charge'",
+            [list(invoice_ids)],
+        ).fetchall()
+    return {row.fee_id: row for row in rows}

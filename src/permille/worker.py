@@ -1,0 +1,78 @@
+"""`permille work`: the roll-up, what is due in live organizations, and webhooks, each in a loop of its own."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from permille.billing import due
+from permille.clock import system_now
+from permille.config import Config
+from permille.store import rollup
+from permille.store.db import open_pool
+
+log = logging.getLogger(__name__)
+
+Pool = ConnectionPool[Connection[Any]]
+PAUSE_AFTER_ERROR_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """A step, repeated: at once while it says that more is waiting, else after a pause."""
+
+    name: str
+    step: Callable[[Pool], bool]
+    pause_seconds: float
+
+
+def roll_up(pool: Pool) -> bool:
+    with pool.connection() as conn:
+        folded = rollup.roll_up(conn)
+        if folded:
+            rollup.summarize(conn)
+    return folded >= rollup.CHUNK
+
+
+def run_due(pool: Pool) -> bool:
+    return due.run_live(pool, system_now()) > 0
+
+
+LOOPS = (
+    Loop(name="roll-up", step=roll_up, pause_seconds=0.5),
+    Loop(name="due", step=run_due, pause_seconds=2.0),
+)
+
+
+def run(config: Config) -> None:
+    """Work until SIGTERM or SIGINT; what a loop is at is finished first."""
+    if config.database_url is None:
+        raise ValueError("No database: set PERMILLE_DATABASE_URL, or run `permille up`.")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    pool = open_pool(config.database_url, size=len(LOOPS) + 1, name="permille-work")
+    threads = [threading.Thread(target=_repeat, args=(loop, pool, stopping)) for loop in LOOPS]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pool.close()
+
+
+def _repeat(loop: Loop, pool: Pool, stopping: threading.Event) -> None:
+    while not stopping.is_set():
+        try:
+            if loop.step(pool):
+                continue
+            stopping.wait(loop.pause_seconds)
+        except Exception:
+            log.exception("The %s loop failed; it goes on", loop.name)
+            stopping.wait(PAUSE_AFTER_ERROR_SECONDS)
