@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.encoding import Metering, encode, numeric_text
+from permille.core.encoding import Metering, dimensions_of, encode, numeric_text
 from permille.core.errors import BadRequest, Invalid
 from permille.core.event import numeric_value
 from permille.ingest.intake import (
@@ -203,9 +203,9 @@ def test_an_encoded_event_loses_nothing(
 ) -> None:
     metering = Metering(field_name=field, keys=tuple(sorted(keys - {field})), version=1)
     encoded = encode(metering, properties)
-    back = {**(encoded.extra or {}), **encoded.dimensions}
+    back = {**(encoded.extra or {}), **dimensions_of(metering, encoded.series)}
     if field is not None and encoded.value is not None and field not in back:
-        back[field] = encoded.value if encoded.value_is_text else Decimal(encoded.value)
+        back[field] = encoded.value if encoded.series[-1] else Decimal(encoded.value)
     assert back == properties
     if field is not None:
         expected = numeric_value(properties.get(field))

@@ -40,7 +40,7 @@ def create_charge(call: Call) -> dict[str, Any]:
     plan = _plan_to_change(call)
     entry = Fields(call.root("charge"))
     metric_id = entry.uuid("billable_metric_id")
-    metrics = billable_metrics.by_ids(call.conn, call.organization.id, [metric_id] if metric_id else [])
+    metrics = billable_metrics.to_price(call.conn, call.organization.id, [metric_id] if metric_id else [])
     if not metrics:
         raise NotFound("billable_metric")
     entry.text("code", mandatory=True)

@@ -131,7 +131,7 @@ def _charges(call: Call, fields: Fields, plan: Plan, *, is_subscribed: bool) -> 
     known = {charge.id for charge in plan.charges}
     fresh = [entry for entry in entries if entry.uuid("id") not in known]
     wanted = {entry.uuid("billable_metric_id") for entry in fresh}
-    metrics = billable_metrics.by_ids(call.conn, call.organization.id, {one for one in wanted if one})
+    metrics = billable_metrics.to_price(call.conn, call.organization.id, {one for one in wanted if one})
     if wanted - metrics.keys():
         raise NotFound("billable_metrics")
     context = ChargesOfPlan(

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import psycopg
@@ -245,25 +244,39 @@ def _duplicates(indices: list[int], *, is_batch: bool) -> Invalid:
     return Invalid({str(index): error for index in indices} if is_batch else error)
 
 
+class EventObject(msgspec.Struct):
+    """Lago's event, as it is answered. The two legacy ids are always null, as on Lago's PostgreSQL store."""
+
+    lago_id: str
+    transaction_id: str
+    code: str
+    timestamp: str
+    precise_total_amount_cents: str | None
+    properties: dict[str, Any]
+    external_subscription_id: str | None
+    created_at: str
+    lago_customer_id: None = None
+    lago_subscription_id: None = None
+
+
 def _rendered(request: Request, *, is_batch: bool) -> bytes:
     created_at = timestamp_text(request.created_at)[:19] + "Z"
     events = [
-        _event(draft, identity, created_at)
+        _event(draft, identity.hex(), created_at)
         for draft, identity in zip(request.drafts, request.identities, strict=True)
     ]
     return _encode({"events": events} if is_batch else {"event": events[0]})
 
 
-def _event(draft: Draft, identity: bytes, created_at: str) -> dict[str, Any]:
-    return {
-        "lago_id": str(UUID(bytes=identity)),
-        "transaction_id": draft.transaction_id,
-        "lago_customer_id": None,
-        "code": draft.code,
-        "timestamp": timestamp_text(draft.at),
-        "precise_total_amount_cents": None if draft.precise is None else decimal_text(Decimal(draft.precise)),
-        "properties": draft.properties,
-        "lago_subscription_id": None,
-        "external_subscription_id": draft.external_subscription_id,
-        "created_at": created_at,
-    }
+def _event(draft: Draft, identity: str, created_at: str) -> EventObject:
+    precise = draft.precise
+    return EventObject(
+        f"{identity[:8]}-{identity[8:12]}-{identity[12:16]}-{identity[16:20]}-{identity[20:]}",
+        draft.transaction_id,
+        draft.code,
+        timestamp_text(draft.at),
+        None if precise is None else decimal_text(Decimal(precise)),
+        draft.properties,
+        draft.external_subscription_id,
+        created_at,
+    )

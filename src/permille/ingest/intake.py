@@ -6,7 +6,6 @@ Source: semantics-metering.md sections 1.2 to 1.6. Nothing here touches the data
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -45,8 +44,7 @@ class _Many(msgspec.Struct):
     events: list[Sent]
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(msgspec.Struct):
     """A checked event. `at` is in microseconds since 1970; `precise` is a decimal text."""
 
     transaction_id: str
@@ -140,28 +138,27 @@ def _unusual_many(body: bytes) -> list[Any]:
 
 def check(sent: Sent, *, now: int) -> Draft | Errors:
     """The event, or all that is wrong with it, by field. `now` and Draft.at are microseconds since 1970."""
-    transaction_id, code, subscription = sent.transaction_id, sent.code, sent.external_subscription_id
-    properties = sent.properties
     at = now if sent.timestamp is None else timestamp_microseconds(sent.timestamp)
-    precise = None
-    if sent.precise_total_amount_cents is not None:
-        precise = _precise_text(sent.precise_total_amount_cents)
-    good = (
+    amount = sent.precise_total_amount_cents
+    precise = None if amount is None else _precise_text(amount)
+    if (
         at is not None
-        and type(transaction_id) is str
-        and type(code) is str
-        and (subscription is None or type(subscription) is str)
-        and (properties is None or type(properties) is dict)
-    )
-    if good:
-        problem = _text_problem(transaction_id) or _text_problem(code)
-        if not problem and subscription is not None:
-            problem = _text_problem(subscription, blank=True)
-        if not problem and properties:
-            problem = _properties_problem(properties)
-        if not problem and precise is not _TOO_LARGE:
-            return Draft(transaction_id, code, subscription or None, at or 0, precise, properties or {})
+        and _is_text(sent.transaction_id)
+        and _is_text(sent.code)
+        and (
+            sent.external_subscription_id is None
+            or _any_text_problem(sent.external_subscription_id, optional=True) is None
+        )
+        and (sent.properties is None or _any_properties_problem(sent.properties) is None)
+        and precise is not _TOO_LARGE
+    ):
+        subscription = sent.external_subscription_id or None
+        return Draft(sent.transaction_id, sent.code, subscription, at, precise, sent.properties or {})
     return _errors(sent, at, precise)
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str and 0 < len(value) <= TEXT_MAX and "\0" not in value and not value.isspace()
 
 
 def _errors(sent: Sent, at: int | None, precise: str | None) -> Errors:
@@ -200,23 +197,26 @@ def _properties_problem(properties: dict[str, Any], depth: int = 0) -> str | Non
     if depth > PROPERTIES_DEPTH_MAX:
         return "value_is_invalid"
     for key, value in properties.items():
-        problem = "value_is_invalid" if "\0" in key else _value_problem(value, depth)
-        if problem:
+        if "\0" in key:
+            return "value_is_invalid"
+        kind = type(value)
+        if kind is str:
+            if "\0" in value:
+                return "value_is_invalid"
+        elif kind is int:
+            if not -_INTEGER_END < value < _INTEGER_END:
+                return "value_is_out_of_range"
+        elif problem := _value_problem(value, depth):
             return problem
     return None
 
 
 def _value_problem(value: Any, depth: int) -> str | None:
-    kind = type(value)
-    if kind is str:
-        return "value_is_invalid" if "\0" in value else None
-    if kind is int:
-        return None if -_INTEGER_END < value < _INTEGER_END else "value_is_out_of_range"
-    if kind is Decimal:
+    if isinstance(value, Decimal):
         return "value_is_out_of_range" if _is_too_large(value) else None
-    if kind is dict:
+    if isinstance(value, dict):
         return _properties_problem(value, depth + 1)
-    if kind is list:
+    if isinstance(value, list):
         return _properties_problem({str(index): item for index, item in enumerate(value)}, depth + 1)
     return None
 
@@ -242,16 +242,16 @@ def _precise_text(value: Any) -> str:
     return _TOO_LARGE if _is_too_large(amount) else format(amount, "f")
 
 
-_seconds_texts: dict[int, str] = {}
+_TIMESTAMPS_REMEMBERED = 50_000
+_timestamp_texts: dict[int, str] = {}
 
 
 def timestamp_text(at: int) -> str:
     """ISO 8601 with milliseconds, cut off, from microseconds since 1970."""
-    seconds, micro = divmod(at, 1_000_000)
-    text = _seconds_texts.get(seconds)
+    text = _timestamp_texts.get(at)
     if text is None:
-        text = (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
-        if len(_seconds_texts) > 100_000:
-            _seconds_texts.clear()
-        _seconds_texts[seconds] = text
-    return f"{text}.{micro // 1000:03d}Z"
+        text = (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="milliseconds")[:23] + "Z"
+        if len(_timestamp_texts) >= _TIMESTAMPS_REMEMBERED:
+            _timestamp_texts.clear()
+        _timestamp_texts[at] = text
+    return text

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.errors import DeadlockDetected, UniqueViolation
 
-from permille.core.encoding import Encoded, encode
+from permille.core.encoding import encode
 from permille.ingest import arrays
 from permille.ingest.identity import event_identity
 from permille.ingest.intake import Draft
@@ -49,9 +50,11 @@ class Request:
     identities: list[bytes] = field(default_factory=list)
     duplicates: list[int] | None = None
     failure: Exception | None = None
+    codes: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         organization = self.organization_id.bytes
+        self.codes = {draft.code for draft in self.drafts}
         self.identities = [
             event_identity(organization, draft.external_subscription_id, draft.transaction_id)
             for draft in self.drafts
@@ -70,7 +73,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.metering = metering.Known(-1, {})
-        self.series: dict[tuple[Any, ...], int] = {}
+        self.series: dict[metering.SeriesKey, int] = {}
 
     def learn(self, conn: Connection[Any], codes: set[tuple[UUID, str]]) -> metering.Known:
         """The metering of these codes, all of one version."""
@@ -121,62 +124,59 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
 
 
 def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) -> None:
-    codes = {(request.organization_id, draft.code) for request in requests for draft in request.drafts}
+    codes = {(request.organization_id, code) for request in requests for code in request.codes}
     known = memory.learn(conn, codes)
-    encoded: list[Encoded] = []
-    keys: list[tuple[Any, ...]] = []
+    keys: list[metering.SeriesKey] = []
+    values: list[str | None] = []
+    extras: list[dict[str, Any] | None] = []
     for request in requests:
-        organization = request.organization_id
+        organization = request.organization_id.bytes
+        hows = {code: known.by_code[request.organization_id, code] for code in request.codes}
         for draft in request.drafts:
-            how = known.by_code[organization, draft.code]
-            one = encode(how, draft.properties)
-            encoded.append(one)
-            keys.append((organization, draft.external_subscription_id, draft.code, how.version, one.series))
-    ids = _series_ids(conn, memory, keys, encoded, known)
+            how = hows[draft.code]
+            series, value, extra = encode(how, draft.properties)
+            keys.append(
+                _series_key((organization, draft.external_subscription_id, draft.code, how.version, series))
+            )
+            values.append(value)
+            extras.append(extra)
     drafts = [draft for request in requests for draft in request.drafts]
     conn.execute(
         _STORE,
         [
             known.version,
-            arrays.integers(ids),
+            arrays.integers(_series_ids(conn, memory, keys, known)),
             arrays.instants([draft.at for draft in drafts]),
             arrays.instants([request.created_at for request in requests for _ in request.drafts]),
             arrays.uuids([identity for request in requests for identity in request.identities]),
-            arrays.numbers([one.value for one in encoded]),
+            arrays.numbers(values),
             arrays.texts([draft.transaction_id for draft in drafts]),
             arrays.numbers([draft.precise for draft in drafts]),
-            arrays.documents([None if one.extra is None else _json(one.extra).decode() for one in encoded]),
+            arrays.documents([None if extra is None else _json(extra).decode() for extra in extras]),
         ],
     )
 
 
+# NamedTuple's own constructor takes three times as long as that of a tuple.
+_series_key = partial(tuple.__new__, metering.SeriesKey)
+
+
 def _series_ids(
-    conn: Connection[Any],
-    memory: Memory,
-    keys: Sequence[tuple[Any, ...]],
-    encoded: Sequence[Encoded],
-    meterings: metering.Known,
+    conn: Connection[Any], memory: Memory, keys: Sequence[metering.SeriesKey], meterings: metering.Known
 ) -> list[int]:
     known = memory.series
-    missing = {key: one for key, one in zip(keys, encoded, strict=True) if key not in known}
-    if missing:
-        wanted = {
-            metering.SeriesKey(*key): (meterings.by_code[key[0], key[2]], one) for key, one in missing.items()
-        }
-        found = metering.intern(conn, wanted)
-        fresh = {
-            (
-                key.organization_id,
-                key.external_subscription_id,
-                key.code,
-                key.metering_version,
-                key.values,
-            ): id_
-            for key, id_ in found.items()
-        }
-        if len(known) + len(fresh) > SERIES_REMEMBERED:
-            known = memory.series = {key: known[key] for key in keys if key in known}
-        known.update(fresh)
+    ids = [known.get(key) for key in keys]
+    if None not in ids:
+        return ids  # type: ignore[return-value]  # just checked
+    missing = {
+        key: meterings.by_code[UUID(bytes=key.organization), key.code]
+        for key, series_id in zip(keys, ids, strict=True)
+        if series_id is None
+    }
+    fresh = metering.intern(conn, missing)
+    if len(known) + len(fresh) > SERIES_REMEMBERED:
+        known = memory.series = {key: known[key] for key in keys if key in known}
+    known.update(fresh)
     return [known[key] for key in keys]
 
 

@@ -43,14 +43,23 @@ def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> Billable
     return found[0] if found else None
 
 
-def by_ids(conn: Connection[Any], organization_id: UUID, ids: Collection[UUID]) -> dict[UUID, BillableMetric]:
-    """Metrics of the organization that are not deleted; others are left out."""
-    rows = _select(
-        conn,
-        "m.organization_id = %s and m.id = any(%s) and m.deleted_at is null",
-        [organization_id, list(ids)],
-    )
-    return {row.id: row for row in rows}
+def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, BillableMetric]:
+    """Metrics by id, deleted ones too: fees and webhooks still speak of them."""
+    return {row.id: row for row in _select(conn, "m.id = any(%s)", [list(ids)])}
+
+
+def to_price(
+    conn: Connection[Any], organization_id: UUID, ids: Collection[UUID]
+) -> dict[UUID, BillableMetric]:
+    """Those of the metrics that the organization has; deleted ones and others' are left out."""
+    return {
+        row.id: row
+        for row in _select(
+            conn,
+            "m.organization_id = %s and m.id = any(%s) and m.deleted_at is null",
+            [organization_id, list(ids)],
+        )
+    }
 
 
 def listing(

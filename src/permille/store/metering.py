@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from permille.core.encoding import NO_METERING, Encoded, Metering, encode, series_identity
+from permille.core.encoding import NO_METERING, Metering, dimensions_of, encode, series_identity
 
 INGESTION_LOCK = 0x5045524D
 """Shared by inserts (see store_events), exclusive for what must not run beside them."""
@@ -155,10 +155,10 @@ def _move(
     encoded = [encode(metering, properties) for _, _, properties in rows]
     subscriptions = [subscription for _, subscription, _ in rows]
     keys = [
-        SeriesKey(organization_id, subscription, code, metering.version, one.series)
+        SeriesKey(organization_id.bytes, subscription, code, metering.version, one.series)
         for subscription, one in zip(subscriptions, encoded, strict=True)
     ]
-    ids = intern(conn, {key: (metering, one) for key, one in zip(keys, encoded, strict=True)})
+    ids = intern(conn, dict.fromkeys(keys, metering))
     conn.execute(
         "update event e set series_id = u.series_id, value = u.value, extra = u.extra"
         " from unnest(%s::uuid[], %s::int[], %s::numeric[], %s::jsonb[]) as u (identity, series_id, value, extra)"
@@ -184,49 +184,44 @@ def _rebuild_cells(conn: Connection[Any], *, organization_id: UUID, code: str) -
     fold_series(conn, ids)
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesKey:
-    """What tells one series from another. `values` is Encoded.series: hashable, exact."""
+class SeriesKey(NamedTuple):
+    """What tells one series from another. `values` is Encoded.series."""
 
-    organization_id: UUID
+    organization: bytes
     external_subscription_id: str | None
     code: str
     metering_version: int
     values: tuple[Any, ...]
 
 
-def intern(
-    conn: Connection[Any], wanted: Mapping[SeriesKey, tuple[Metering, Encoded]]
-) -> dict[SeriesKey, int]:
+def intern(conn: Connection[Any], wanted: Mapping[SeriesKey, Metering]) -> dict[SeriesKey, int]:
     """The ids of these series, made where they are new: two statements whatever their number."""
     if not wanted:
         return {}
-    identities = {series_identity(*_parts(key)): key for key in wanted}
-    rows = [
-        (identity, key, *wanted[key])
-        for identity, key in sorted(identities.items(), key=lambda item: item[0])
-    ]
+    by_identity = {_identity(key): key for key in wanted}
+    keys = [by_identity[identity] for identity in sorted(by_identity)]
     conn.execute(
         "insert into series (organization_id, external_subscription_id, code, metering_version, value_key,"
         " value_is_text, dimensions, identity)"
         " select * from unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::boolean[],"
         " %s::jsonb[], %s::uuid[]) on conflict (identity) do nothing",
         [
-            [key.organization_id for _, key, _, _ in rows],
-            [key.external_subscription_id for _, key, _, _ in rows],
-            [key.code for _, key, _, _ in rows],
-            [key.metering_version for _, key, _, _ in rows],
-            [metering.field_name for _, _, metering, _ in rows],
-            [one.value_is_text for _, _, _, one in rows],
-            [Jsonb(one.dimensions) for _, _, _, one in rows],
-            [identity for identity, _, _, _ in rows],
+            [UUID(bytes=key.organization) for key in keys],
+            [key.external_subscription_id for key in keys],
+            [key.code for key in keys],
+            [key.metering_version for key in keys],
+            [wanted[key].field_name for key in keys],
+            [key.values[-1] for key in keys],
+            [Jsonb(dimensions_of(wanted[key], key.values)) for key in keys],
+            sorted(by_identity),
         ],
     )
     found = conn.execute(
-        "select identity, id from series where identity = any(%s)", [list(identities)]
+        "select identity, id from series where identity = any(%s)", [list(by_identity)]
     ).fetchall()
-    return {identities[identity]: series_id for identity, series_id in found}
+    return {by_identity[identity]: series_id for identity, series_id in found}
 
 
-def _parts(key: SeriesKey) -> tuple[Any, ...]:
-    return (key.organization_id, key.external_subscription_id, key.code, key.metering_version, key.values)
+def _identity(key: SeriesKey) -> UUID:
+    organization, subscription, code, version, values = key
+    return series_identity(UUID(bytes=organization), subscription, code, version, values)

@@ -108,39 +108,51 @@ def _up_month(at: datetime) -> datetime:
     return at if first == at else _down_month(first + 32 * _DAY)
 
 
+# Lateral with "offset 0": as a join the planner expects one row, and then pairs all windows with all pieces.
 _WANTED = """
 with wanted as materialized (
     select w.key, s.id as series_id
     from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[])
         as w (key, organization_id, external_subscription_id, code)
-    join series s on s.organization_id = w.organization_id
-        and s.external_subscription_id = w.external_subscription_id and s.code = w.code
+    cross join lateral (
+        select id from series where organization_id = w.organization_id
+            and external_subscription_id = w.external_subscription_id and code = w.code offset 0
+    ) s
 ), bound as (
     select * from unnest(%(bound_keys)s::int[], %(froms)s::timestamptz[], %(tos)s::timestamptz[])
         as b (key, from_at, to_at)
 )
 """
 
-# "series_id + 0" keeps the planner from walking through all events of a series to find the few new ones.
+# "series_id + 0" and "materialized" keep the planner from walking through all events of a series to find the few
+# new ones; "offset 0" makes it look for the cells and events of a piece by their instants, never by series alone.
 _PARTS = """
 , piece as (
     select * from unnest(%(piece_keys)s::int[], %(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
         as p (key, grain, starts_at, ends_at)
-), tail as (
+), tail as materialized (
     select series_id, at, value, precise_total_amount_cents from event
     where seq > %(rolled_up_to)s and (series_id + 0) in (select series_id from wanted)
 ), part as (
-    select w.key, c.series_id, c.events_count, c.values_count, c.sum, c.max, c.precise_amount_cents
+    select w.key, w.series_id, c.events_count, c.values_count, c.sum, c.max, c.precise_amount_cents
     from piece p join wanted w on w.key = p.key
-    join usage_cell c on c.series_id = w.series_id and c.grain = p.grain::"char"
-        and c.starts_at >= p.starts_at and c.starts_at < p.ends_at
+    cross join lateral (
+        select events_count, values_count, sum, max, precise_amount_cents from usage_cell
+        where series_id = w.series_id and grain = p.grain::"char"
+            and starts_at >= p.starts_at and starts_at < p.ends_at
+        offset 0
+    ) c
     where p.grain <> 'e'
     union all
-    select w.key, e.series_id, 1, (e.value is not null)::int, coalesce(e.value, 0), e.value,
+    select w.key, w.series_id, 1, (e.value is not null)::int, coalesce(e.value, 0), e.value,
         case when e.value is null then 0 else coalesce(e.precise_total_amount_cents, 0) end
     from piece p join wanted w on w.key = p.key
-    join event e on e.series_id = w.series_id and e.at >= p.starts_at and e.at < p.ends_at
-    where p.grain = 'e' and e.seq <= %(rolled_up_to)s
+    cross join lateral (
+        select value, precise_total_amount_cents from event
+        where series_id = w.series_id and at >= p.starts_at and at < p.ends_at and seq <= %(rolled_up_to)s
+        offset 0
+    ) e
+    where p.grain = 'e'
     union all
     select w.key, t.series_id, 1, (t.value is not null)::int, coalesce(t.value, 0), t.value,
         case when t.value is null then 0 else coalesce(t.precise_total_amount_cents, 0) end
@@ -161,7 +173,9 @@ _SUMS = (
 select t.key, t.series_id, s.code, s.dimensions, t.events_count, t.values_count, t.sum, t.max,
     t.precise_amount_cents, m.rolled_up_to
 from metering_state m
-left join (total t join series s on s.id = t.series_id) on true
+left join (
+    total t cross join lateral (select code, dimensions from series where id = t.series_id offset 0) s
+) on true
 order by t.key, t.series_id
 """
 )
