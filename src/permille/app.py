@@ -70,7 +70,9 @@ def health_route(engine: Engine) -> Route:
 def build(config: Config) -> Application:
     """The application on an already migrated database."""
     if config.database_url is None:
-        raise ValueError("No database: set PERMILLE_DATABASE_URL, or run `permille up`, which brings its own.")
+        raise ValueError(
+            "No database: set PERMILLE_DATABASE_URL, or run `permille up`, which brings its own."
+        )
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve")
     engine = Engine(config=config, pool=pool)
     rest = Starlette(

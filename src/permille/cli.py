@@ -63,7 +63,9 @@ def doctor(*, data_dir: DataDir = None) -> int:
 @app.command
 def demo(
     *,
-    folder: Annotated[Path, Parameter(help="Where the demo keeps its data; emptied first.")] = Path("demo-data"),
+    folder: Annotated[Path, Parameter(help="Where the demo keeps its data; emptied first.")] = Path(
+        "demo-data"
+    ),
     port: Annotated[int, Parameter(help="First port to try.")] = 8080,
     events: Annotated[int, Parameter(help="How many events to send.")] = 300_000,
     seed: Annotated[int, Parameter(help="The same seed draws the same month.")] = 1_000,
@@ -82,7 +84,9 @@ def migrate() -> int:
 
     url = _config().database_url
     if url is None:
-        print("Set PERMILLE_DATABASE_URL. (`permille up` migrates its own database by itself.)", file=sys.stderr)
+        print(
+            "Set PERMILLE_DATABASE_URL. (`permille up` migrates its own database by itself.)", file=sys.stderr
+        )
         return 1
     applied = run(url)
     print("\n".join(f"applied {name}" for name in applied) or "The schema is up to date.")
@@ -103,7 +107,9 @@ def apply(
     slug: Annotated[str, Parameter(help="A name from `permille templates`.")],
     /,
     *,
-    organization: Annotated[str | None, Parameter(help="Its name or id; needed when there are several.")] = None,
+    organization: Annotated[
+        str | None, Parameter(help="Its name or id; needed when there are several.")
+    ] = None,
 ) -> int:
     """Make the metrics and the plan of a price list in an organization of PERMILLE_DATABASE_URL."""
     from permille.billing.price_lists import apply_from_command_line

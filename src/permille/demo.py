@@ -244,7 +244,9 @@ class Server:
                 pass
             time.sleep(0.1)
         tail = (self.folder / "server.log").read_text(errors="replace")[-2_000:]
-        raise DemoError(f"The server did not start. Its log, {self.folder / 'server.log'}, ends with:\n{tail}")
+        raise DemoError(
+            f"The server did not start. Its log, {self.folder / 'server.log'}, ends with:\n{tail}"
+        )
 
 
 def free_port(wanted: int) -> int:
@@ -337,7 +339,9 @@ def show_usage(console: Console, api: Api, customer: str) -> None:
 
 def show_invoices(console: Console, api: Api, month: Month) -> int:
     """The table of invoices beside the independent totals; how many differ."""
-    table = Table(title="Invoices of October, and the same total recomputed from the events by the demo itself")
+    table = Table(
+        title="Invoices of October, and the same total recomputed from the events by the demo itself"
+    )
     for column in ("number", "customer"):
         table.add_column(column)
     for column in ("invoice", "recomputed", ""):
@@ -383,7 +387,9 @@ def _run(console: Console, server: Server, *, events: int, seed: int, keep: bool
     console.print("Starting Permille with its own database ...")
     server.start()
     key, api = set_up(server.url)
-    console.print(f"Price lists, {len(CUSTOMERS)} customers and their subscriptions are in. Drawing a month ...")
+    console.print(
+        f"Price lists, {len(CUSTOMERS)} customers and their subscriptions are in. Drawing a month ..."
+    )
     month = draw_month(events, seed=seed)
     move_clock(api, LAST_DAY)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -422,7 +428,5 @@ def _whereabouts(console: Console, server: Server, key: str, pdf: Path, *, keep:
     console.print(f"PDF invoice:  {pdf}", soft_wrap=True)
     if keep:
         console.print(f"Still served: {server.url}  (API key {key})", soft_wrap=True)
-        console.print(
-            f"  curl -H 'Authorization: Bearer {key}' {server.url}/api/v1/invoices", soft_wrap=True
-        )
+        console.print(f"  curl -H 'Authorization: Bearer {key}' {server.url}/api/v1/invoices", soft_wrap=True)
         console.print(f"Stop it with: kill {server.pid_file.read_text()}", soft_wrap=True)

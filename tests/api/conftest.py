@@ -115,6 +115,7 @@ def charge(metric: Any, **fields: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
+    dsn: str
     client: TestClient
     conn: psycopg.Connection[Any]
 
@@ -132,8 +133,14 @@ def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
         exception_handlers={404: unknown_route, 405: unknown_route, Exception: crashed},
     )
     with psycopg.connect(dsn) as conn, TestClient(app) as client:
-        yield Server(client=client, conn=conn)
+        yield Server(dsn=dsn, client=client, conn=conn)
     pool.close()
+
+
+@pytest.fixture
+def dsn(server: Server) -> str:
+    """The database behind the API, for tests that look into it or write to it themselves."""
+    return server.dsn
 
 
 def join(server: Server, name: str, *, test_mode: bool = True) -> Api:

@@ -4,15 +4,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 
+from permille.api import price_lists as api
 from permille.api.charge_input import ChargesOfPlan, read_charges
 from permille.api.validation import Fields
 from permille.billing import price_lists
 from permille.config import from_environment
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import BadRequest, Invalid, NotFound
 from permille.core.fee import charge_fees, compile_plan_charge
 from permille.core.organization import Organization
 from permille.core.period import Period
@@ -179,6 +181,37 @@ def test_a_metric_that_fits_is_used_and_another_one_is_refused(db, organization)
 def test_there_is_no_such_list(db, organization):
     with pytest.raises(NotFound):
         apply(db, organization, "no-such-list")
+
+
+class TestAdminApi:
+    def test_the_lists_are_shown(self, db):
+        shown = api.list_price_lists(db, None, {})["price_lists"]
+        assert [each["slug"] for each in shown] == SLUGS
+        (gpt4,) = (each for each in shown if each["slug"] == "openai-gpt-4")
+        assert (gpt4["plan_code"], gpt4["billable_metric_codes"]) == ("openai-gpt-4", ["gpt_4_tokens"])
+
+    def test_a_list_is_applied(self, db, organization):
+        def post(body: Any, organization_id: object = organization.id) -> Any:
+            return api.apply_price_list(db, body, {"organization_id": str(organization_id)})
+
+        body = {"price_list": {"slug": "openai-gpt-4"}}
+        for created in (True, False):
+            assert post(body) == {
+                "price_list": {
+                    "slug": "openai-gpt-4",
+                    "billable_metrics": [{"code": "gpt_4_tokens", "created": created}],
+                    "plan": {"code": "openai-gpt-4", "created": created},
+                }
+            }
+        with pytest.raises(NotFound, match="price_list_not_found"):
+            post({"price_list": {"slug": "junk"}})
+        with pytest.raises(Invalid, match="value_is_mandatory"):
+            post({"price_list": {"slug": None, "x": 1}})
+        with pytest.raises(BadRequest):
+            post({})
+        for nobody in ("junk", UUID(int=7)):
+            with pytest.raises(NotFound, match="organization_not_found"):
+                post(body, nobody)
 
 
 def test_the_command_line_applies_a_list(dsn, db, organization, capsys):

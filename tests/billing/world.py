@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from permille.billing import subscriptions as life
+from permille.billing import due, subscriptions as life
 from permille.core.billable_metric import BillableMetric
 from permille.core.organization import Organization
 from permille.core.plan import Charge, Plan, PlanFilter
@@ -229,3 +229,44 @@ def make_world(conn: Connection[Any], *, test_now: datetime | None = START, name
         conn, name=name, test_now=test_now, entity={"document_number_prefix": "ACM"}, now=START
     )
     return World(conn=conn, organization=organization)
+
+
+def move(world: World, *until: int) -> None:
+    due.move_clock(world.conn, organization=world.organization, until=ts(*until))
+
+
+def bills(world: World, external_id: str = "sub") -> list[tuple[Any, ...]]:
+    """(due instant, reason, amount in cents) of a subscription's invoices, oldest first."""
+    return world.rows(
+        "select p.billed_at, p.invoicing_reason, i.fees_amount_cents from invoice_subscription p"
+        " join invoice i on i.id = p.invoice_id join subscription s on s.id = p.subscription_id"
+        " where s.external_id = %s order by p.billed_at, i.created_at",
+        external_id,
+    )
+
+
+def fee_lines(world: World) -> list[tuple[Any, ...]]:
+    """(type, units, amount in cents) of all fees, by invoice."""
+    return world.rows(
+        "select fee_type, units, amount_cents from fee order by created_at, invoice_id, position"
+    )
+
+
+def check_invariants(world: World) -> None:
+    """What must hold of all invoices, whatever made them."""
+    assert not world.rows(
+        "select id from invoice i where fees_amount_cents <>"
+        " (select coalesce(sum(amount_cents), 0) from fee where invoice_id = i.id)"
+        " or total_amount_cents <> fees_amount_cents"
+        " or (payment_status = 'succeeded') <> (total_amount_cents = 0)"
+    )
+    assert not world.rows(
+        "select customer_id from invoice where sequential_id is not null group by customer_id"
+        " having max(sequential_id) <> count(*) or min(sequential_id) <> 1"
+        " or count(distinct sequential_id) <> count(*)"
+    )
+    assert not world.rows(
+        "select from (select charges_from_at as begins, lag(charges_to_at) over"
+        " (partition by subscription_id order by charges_from_at) as ended from invoice_subscription"
+        " where charges_from_at is not null) w where ended <> begins"
+    )

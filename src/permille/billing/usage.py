@@ -442,7 +442,7 @@ def _past_charges(
             aggregation_type=item.aggregation_type,
             lines=tuple(own),
         )
-        for item, own in lines.values()
+        for item, own in sorted(lines.values(), key=lambda each: each[0].metric_name.lower())
     )
 
 

@@ -49,12 +49,21 @@ _SELECTED = ", ".join(f"{_COLUMNS.get(one.name, one.name)} as {one.name}" for on
 
 def of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, FeeItem]:
     """Fee id -> item, of every charge fee of these invoices."""
+    return _select(conn, "f.invoice_id = any(%s)", invoice_ids)
+
+
+def of_fees(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, FeeItem]:
+    """Fee id -> item, of the charge fees among these."""
+    return _select(conn, "f.id = any(%s)", fee_ids)
+
+
+def _select(conn: Connection[Any], condition: str, ids: Collection[UUID]) -> dict[UUID, FeeItem]:
     with conn.cursor(row_factory=class_row(FeeItem)) as cursor:
         rows = cursor.execute(
             f"select {_SELECTED} from fee f join charge c on c.id = f.charge_id"
             " join billable_metric m on m.id = c.billable_metric_id"
             " left join charge_filter x on x.id = f.charge_filter_id"
-            " where f.invoice_id = any(%s) and f.fee_type = 'charge'",
-            [list(invoice_ids)],
+            f" where {condition} and f.fee_type = 'charge'",
+            [list(ids)],
         ).fetchall()
     return {row.fee_id: row for row in rows}

@@ -1,0 +1,219 @@
+"""Fees over the Lago API. Source: semantics-billing.md 11.2, semantics-metering.md 5.16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.api.http import Call
+from permille.api.render import MICROSECOND, instant
+from permille.api.validation import parse_uuid
+from permille.core.customer import Customer
+from permille.core.errors import Invalid, NotFound
+from permille.core.filters import ALL_FILTER_VALUES
+from permille.core.instants import parse_instant
+from permille.core.money import decimal_text, exact, subunits
+from permille.core.plan import Plan
+from permille.core.subscription import Subscription
+from permille.store import customers, fee_items, invoice_search, plans, subscriptions
+from permille.store.fee_items import FeeItem
+from permille.store.invoice_search import FeeSearch
+from permille.store.invoices import StoredFee
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the fees of an answer refer to, by id; read once for all of them."""
+
+    items: Mapping[UUID, FeeItem]
+    customers: Mapping[UUID, Customer]
+    subscriptions: Mapping[UUID, Subscription]
+    plans: Mapping[UUID, Plan]
+
+
+def surroundings(conn: Connection[Any], fees: Sequence[StoredFee]) -> Surroundings:
+    rows = subscriptions.by_ids(conn, {fee.subscription_id for fee in fees if fee.subscription_id})
+    return Surroundings(
+        items=fee_items.of_fees(conn, [fee.id for fee in fees]),
+        customers=customers.by_ids(conn, {fee.customer_id for fee in fees}),
+        subscriptions=rows,
+        plans=plans.plans_by_ids(conn, {row.plan_id for row in rows.values()}),
+    )
+
+
+def list_fees(call: Call) -> dict[str, Any]:
+    """GET /fees."""
+    query = call.query
+
+    def text(name: str) -> str | None:
+        return (query.get(name) or "").replace("\0", "") or None
+
+    search = FeeSearch(
+        external_subscription_id=text("external_subscription_id"),
+        external_customer_id=text("external_customer_id"),
+        currency=text("currency"),
+        fee_type=text("fee_type"),
+        billable_metric_code=text("billable_metric_code"),
+        payment_status=text("payment_status"),
+        event_transaction_id=text("event_transaction_id"),
+        created_at_from=_instant(call, "created_at_from"),
+        created_at_to=_instant(call, "created_at_to"),
+    )
+    page = call.page()
+    rows, total = invoice_search.fees(
+        call.conn, call.organization.id, search, limit=page.per_page, offset=page.offset
+    )
+    around = surroundings(call.conn, rows)
+    return {"fees": [render_fee(row, around) for row in rows], "meta": page.meta(total)}
+
+
+def _instant(call: Call, name: str) -> datetime | None:
+    value = call.query.get(name)
+    found = parse_instant(value) if value else None
+    if value and found is None:
+        raise Invalid({name: ["invalid_date"]})
+    return found
+
+
+def show_fee(call: Call) -> dict[str, Any]:
+    """GET /fees/{lago_id}."""
+    fee_id = parse_uuid(call.path["lago_id"])
+    fee = invoice_search.visible_fee(call.conn, call.organization.id, fee_id) if fee_id else None
+    if fee is None:
+        raise NotFound("fee")
+    return {"fee": render_fee(fee, surroundings(call.conn, [fee]))}
+
+
+def render_fee(fee: StoredFee, around: Surroundings) -> dict[str, Any]:
+    """Lago's fee, and beside it `invoice_display_name`: the name of its line on the invoice."""
+    item = around.items.get(fee.id)
+    subscription = around.subscriptions.get(fee.subscription_id) if fee.subscription_id else None
+    plan = around.plans[subscription.plan_id] if subscription else None
+    customer = around.customers[fee.customer_id]
+    shown = _charge_item(fee, item) if item else _plan_item(fee, plan)
+    return {
+        "lago_id": str(fee.id),
+        "lago_charge_id": _id(fee.charge_id),
+        "lago_charge_filter_id": _id(fee.charge_filter_id),
+        "lago_fixed_charge_id": None,
+        "lago_invoice_id": _id(fee.invoice_id),
+        "lago_true_up_fee_id": None,
+        "lago_true_up_parent_fee_id": _id(fee.true_up_parent_fee_id),
+        "lago_original_fee_id": None,
+        "lago_subscription_id": _id(fee.subscription_id),
+        "external_subscription_id": subscription.external_id if subscription else None,
+        "lago_customer_id": str(customer.id),
+        "external_customer_id": customer.external_id,
+        "invoice_display_name": shown["filter_invoice_display_name"] or shown["invoice_display_name"],
+        "item": shown,
+        "pay_in_advance": plan.pay_in_advance if plan and not item else fee.pay_in_advance,
+        "invoiceable": True,
+        **_amounts(fee),
+        "description": fee.description,
+        "events_count": fee.events_count,
+        "payment_status": fee.payment_status,
+        "created_at": instant(fee.created_at),
+        "succeeded_at": instant(fee.succeeded_at),
+        "failed_at": instant(fee.failed_at),
+        "refunded_at": instant(fee.refunded_at),
+        "amount_details": fee.amount_details,
+        "self_billed": False,
+        "pricing_unit_details": None,
+        "presentation_breakdowns": [],
+        "from_date": _offset_instant(fee.from_at),
+        "to_date": _offset_instant(fee.to_at - MICROSECOND if fee.to_at else None),
+        "event_transaction_id": fee.event_transaction_id,
+        "applied_taxes": [],
+    }
+
+
+def _id(value: UUID | None) -> str | None:
+    return str(value) if value else None
+
+
+def _offset_instant(at: datetime | None) -> str | None:
+    """The form of the two period fields: with +00:00 instead of Z."""
+    text = instant(at)
+    return text.replace("Z", "+00:00") if text else None
+
+
+def _amounts(fee: StoredFee) -> dict[str, Any]:
+    unit = subunits(fee.amount_currency)
+    with exact():
+        precise_total = fee.precise_amount_cents + fee.taxes_precise_amount_cents
+        without_taxes = fee.amount_cents - fee.precise_coupons_amount_cents
+        return {
+            "amount_cents": fee.amount_cents,
+            "amount_currency": fee.amount_currency,
+            "precise_amount": decimal_text(fee.precise_amount_cents / unit),
+            "precise_total_amount": decimal_text(precise_total / unit),
+            "taxes_amount_cents": fee.taxes_amount_cents,
+            "taxes_precise_amount": decimal_text(fee.taxes_precise_amount_cents / unit),
+            "taxes_rate": _number(fee.taxes_rate),
+            "total_aggregated_units": _text(fee.total_aggregated_units),
+            "total_amount_cents": fee.amount_cents + fee.taxes_amount_cents,
+            "total_amount_currency": fee.amount_currency,
+            "units": decimal_text(fee.units),
+            "precise_unit_amount": decimal_text(fee.precise_unit_amount),
+            "precise_coupons_amount_cents": decimal_text(fee.precise_coupons_amount_cents),
+            "sub_total_excluding_taxes_amount_cents": int(without_taxes.to_integral_value()),
+            "sub_total_excluding_taxes_precise_amount_cents": decimal_text(without_taxes),
+        }
+
+
+def _text(value: Decimal | None) -> str | None:
+    return None if value is None else decimal_text(value)
+
+
+def _number(value: Decimal) -> float:
+    """Lago sends rates, and only rates, as JSON numbers."""
+    return float(value)
+
+
+def _charge_item(fee: StoredFee, item: FeeItem) -> dict[str, Any]:
+    return {
+        "type": "charge",
+        "code": item.metric_code,
+        "name": item.metric_name,
+        "description": None,
+        "invoice_display_name": item.charge_invoice_display_name or item.metric_name,
+        "filters": item.filter_values,
+        "filter_invoice_display_name": filter_name(item),
+        "lago_item_id": str(item.metric_id),
+        "item_type": "BillableMetric",
+        "grouped_by": fee.grouped_by,
+    }
+
+
+def filter_name(item: FeeItem) -> str | None:
+    """The filter's own name, else its values, with the key in place of all values."""
+    if item.filter_values is None:
+        return None
+    if item.filter_invoice_display_name:
+        return item.filter_invoice_display_name
+    return ", ".join(
+        value if value != ALL_FILTER_VALUES else key
+        for key, values in item.filter_values.items()
+        for value in values
+    )
+
+
+def _plan_item(fee: StoredFee, plan: Plan | None) -> dict[str, Any]:
+    return {
+        "type": fee.fee_type,
+        "code": plan.code if plan else None,
+        "name": plan.name if plan else None,
+        "description": plan.description if plan else None,
+        "invoice_display_name": (plan.invoice_display_name or plan.name) if plan else None,
+        "filters": None,
+        "filter_invoice_display_name": None,
+        "lago_item_id": _id(fee.subscription_id),
+        "item_type": "Subscription",
+        "grouped_by": {},
+    }

@@ -1,0 +1,281 @@
+"""Invoices over the Lago API. Source: semantics-billing.md 11.1, 4.1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.api.customers import customer_of, render_customer
+from permille.api.fees import Surroundings, render_fee, surroundings
+from permille.api.http import Call, Raw
+from permille.api.render import instant, last_instant
+from permille.api.subscriptions import render_subscription
+from permille.api.validation import Fields, parse_uuid, query_flag, query_texts
+from permille.core.customer import Customer
+from permille.core.errors import Invalid, NotFound
+from permille.core.instants import parse_instant
+from permille.core.plan import Plan
+from permille.core.subscription import Subscription
+from permille.ids import new_id
+from permille.store import customers, invoice_search, invoices, plans, subscriptions
+from permille.store.invoice_search import InvoiceSearch
+from permille.store.invoices import InvoiceSubscription, StoredInvoice
+
+PAYMENT_STATUSES = ("pending", "succeeded", "failed")
+METADATA_MAX = 5
+METADATA_KEY_MAX = 20
+METADATA_VALUE_MAX = 255
+VERSION = 4
+_CENTS_MAX = 2**63 - 1
+
+
+def list_invoices(call: Call) -> dict[str, Any]:
+    """GET /invoices."""
+    return _listing(call, _search(call))
+
+
+def list_customer_invoices(call: Call) -> dict[str, Any]:
+    """GET /customers/{external_id}/invoices."""
+    customer = customer_of(call)
+    return _listing(call, replace(_search(call), external_customer_id=customer.external_id))
+
+
+def _search(call: Call) -> InvoiceSearch:
+    query = call.query
+    errors: dict[str, list[str]] = {}
+
+    def on(name: str) -> date | None:
+        value = query.get(name)
+        found = parse_instant(value) if value else None
+        if value and found is None:
+            errors[name] = ["invalid_date"]
+        return found.date() if found else None
+
+    def cents(name: str) -> int | None:
+        value = query.get(name)
+        if not value:
+            return None
+        if not value.isascii() or not value.isdigit() or int(value[:20]) > _CENTS_MAX:
+            errors[name] = ["value_is_invalid"]
+            return None
+        return int(value)
+
+    search = InvoiceSearch(
+        external_customer_id=_text(call, "external_customer_id"),
+        statuses=[*query_texts(query, "status"), *query_texts(query, "statuses")],
+        payment_statuses=[*query_texts(query, "payment_status"), *query_texts(query, "payment_statuses")],
+        invoice_types=[*query_texts(query, "invoice_type"), *query_texts(query, "invoice_types")],
+        currency=_text(call, "currency"),
+        payment_overdue=query_flag(query, "payment_overdue"),
+        issuing_date_from=on("issuing_date_from"),
+        issuing_date_to=on("issuing_date_to"),
+        amount_from=cents("amount_from"),
+        amount_to=cents("amount_to"),
+        search_term=_text(call, "search_term"),
+        metadata={
+            name.removeprefix("metadata[").removesuffix("]"): value
+            for name, value in query.items()
+            if name.startswith("metadata[") and name.endswith("]")
+        },
+    )
+    if errors:
+        raise Invalid(errors)
+    return search
+
+
+def _text(call: Call, name: str) -> str | None:
+    return (call.query.get(name) or "").replace("\0", "") or None
+
+
+def _listing(call: Call, search: InvoiceSearch) -> dict[str, Any]:
+    page = call.page()
+    rows, total = invoice_search.invoices(
+        call.conn, call.organization.id, search, limit=page.per_page, offset=page.offset
+    )
+    payers = customers.by_ids(call.conn, {row.customer_id for row in rows})
+    return {
+        "invoices": [render_invoice(row, payers[row.customer_id]) for row in rows],
+        "meta": page.meta(total),
+    }
+
+
+def show_invoice(call: Call) -> dict[str, Any]:
+    """GET /invoices/{lago_id}."""
+    return {"invoice": _whole(call.conn, _invoice_of(call))}
+
+
+def _invoice_of(call: Call) -> StoredInvoice:
+    invoice_id = parse_uuid(call.path["lago_id"])
+    found = None
+    if invoice_id is not None:
+        found = invoice_search.visible_invoice(call.conn, call.organization.id, invoice_id)
+    if found is None:
+        raise NotFound("invoice")
+    return found
+
+
+def update_invoice(call: Call) -> dict[str, Any]:
+    """PUT /invoices/{lago_id}: the payment status and the metadata; nothing else of an invoice changes."""
+    invoice = _invoice_of(call)
+    fields = Fields(call.root("invoice"))
+    status = fields.choice("payment_status", PAYMENT_STATUSES)
+    metadata = _metadata(call, fields, invoice)
+    fields.check()
+    if invoice.status == "draft" and status is not None:
+        raise Invalid({"payment_status": ["value_is_invalid"]})
+    invoice_search.update(
+        call.conn,
+        invoice.id,
+        payment_status=status or invoice.payment_status,
+        metadata=invoice.metadata if metadata is None else metadata,
+        now=call.now,
+    )
+    return {"invoice": _whole(call.conn, _invoice_of(call))}
+
+
+def _metadata(call: Call, fields: Fields, invoice: StoredInvoice) -> list[Mapping[str, Any]] | None:
+    """All of it anew: what has an id of before keeps it, what is not named is gone."""
+    entries = fields.objects("metadata")
+    if entries is None:
+        return None
+    if len(entries) > METADATA_MAX:
+        fields.refuse("metadata", "invalid_count")
+    known = {entry["lago_id"]: entry for entry in invoice.metadata}
+    kept: list[Mapping[str, Any]] = []
+    for entry in entries:
+        before = known.get(str(entry.uuid("id")))
+        key = entry.text("key", mandatory=True, limit=METADATA_KEY_MAX)
+        value = entry.text("value", mandatory=True, limit=METADATA_VALUE_MAX)
+        kept.append(
+            {
+                "lago_id": before["lago_id"] if before else str(new_id(call.now)),
+                "key": key,
+                "value": value,
+                "created_at": before["created_at"] if before else instant(call.now),
+            }
+        )
+    return kept
+
+
+def download_invoice(call: Call) -> dict[str, Any]:
+    """POST /invoices/{lago_id}/download: where the PDF is; it is made when it is fetched."""
+    invoice = _invoice_of(call)
+    return {"invoice": {**_whole(call.conn, invoice), "file_url": pdf_url(call, invoice)}}
+
+
+def pdf_url(call: Call, invoice: StoredInvoice) -> str:
+    return f"{call.engine.config.base_url}/api/v1/invoices/{invoice.id}/pdf"
+
+
+def invoice_pdf(call: Call) -> Raw:
+    """GET /invoices/{lago_id}/pdf."""
+    from permille.out.pdf.assembly import invoice_document
+    from permille.out.pdf.invoice import render_invoice as render_pdf
+
+    invoice = _invoice_of(call)
+    content = render_pdf(invoice_document(call.conn, invoice.id))
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in invoice.number)
+    disposition = f'inline; filename="{name}.pdf"'
+    return Raw(content=content, media_type="application/pdf", headers={"content-disposition": disposition})
+
+
+def render_whole_invoice(conn: Connection[Any], invoice_id: UUID) -> dict[str, Any] | None:
+    """The invoice with all that is on it, as webhooks carry it; None when there is none."""
+    invoice = invoices.invoices_by_ids(conn, [invoice_id]).get(invoice_id)
+    return None if invoice is None else _whole(conn, invoice)
+
+
+def _whole(conn: Connection[Any], invoice: StoredInvoice) -> dict[str, Any]:
+    fees = invoices.fees_of(conn, [invoice.id])[invoice.id]
+    billed = invoices.subscriptions_of(conn, [invoice.id]).get(invoice.id, [])
+    rows = subscriptions.by_ids(conn, [each.subscription_id for each in billed])
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
+    customer = customers.by_ids(conn, [invoice.customer_id])[invoice.customer_id]
+    around = (
+        surroundings(conn, fees) if fees else Surroundings(items={}, customers={}, subscriptions={}, plans={})
+    )
+    return {
+        **render_invoice(invoice, customer),
+        "subscriptions": _subscriptions(invoice, customer, list(rows.values()), known_plans),
+        "billing_periods": [_billing_period(each, rows[each.subscription_id]) for each in billed],
+        "fees": [render_fee(fee, around) for fee in fees],
+        "credits": [],
+        "error_details": [],
+        "applied_usage_thresholds": [],
+        "applied_invoice_custom_sections": [],
+    }
+
+
+def _subscriptions(
+    invoice: StoredInvoice, customer: Customer, rows: Sequence[Subscription], known_plans: Mapping[UUID, Plan]
+) -> list[dict[str, Any]]:
+    named = sorted(rows, key=lambda row: (row.name or known_plans[row.plan_id].name, str(row.id)))
+    return [
+        render_subscription(row, customer, known_plans[row.plan_id], now=invoice.created_at) for row in named
+    ]
+
+
+def _billing_period(billed: InvoiceSubscription, subscription: Subscription) -> dict[str, Any]:
+    return {
+        "lago_subscription_id": str(billed.subscription_id),
+        "external_subscription_id": subscription.external_id,
+        "lago_plan_id": str(subscription.plan_id),
+        "subscription_from_datetime": instant(billed.from_at),
+        "subscription_to_datetime": last_instant(billed.to_at),
+        "charges_from_datetime": instant(billed.charges_from_at),
+        "charges_to_datetime": last_instant(billed.charges_to_at),
+        "fixed_charges_from_datetime": instant(billed.fixed_charges_from_at),
+        "fixed_charges_to_datetime": last_instant(billed.fixed_charges_to_at),
+        "invoicing_reason": billed.invoicing_reason,
+    }
+
+
+def render_invoice(invoice: StoredInvoice, customer: Customer) -> dict[str, Any]:
+    """The invoice as lists show it: with its customer and metadata, without its fees."""
+    due = 0 if invoice.status == "voided" else invoice.total_amount_cents - invoice.total_paid_amount_cents
+    return {
+        "lago_id": str(invoice.id),
+        "billing_entity_code": customer.billing_entity.code,
+        "sequential_id": invoice.sequential_id,
+        "number": invoice.number,
+        "purchase_order_number": invoice.purchase_order_number,
+        "issuing_date": invoice.issuing_date.isoformat(),
+        "payment_due_date": invoice.payment_due_date.isoformat(),
+        "net_payment_term": invoice.net_payment_term,
+        "invoice_type": invoice.invoice_type,
+        "status": invoice.status,
+        "payment_status": invoice.payment_status,
+        "payment_dispute_lost_at": instant(invoice.payment_dispute_lost_at),
+        "payment_overdue": invoice.payment_overdue,
+        "currency": invoice.currency,
+        "fees_amount_cents": invoice.fees_amount_cents,
+        "taxes_amount_cents": invoice.taxes_amount_cents,
+        "progressive_billing_credit_amount_cents": invoice.progressive_billing_credit_amount_cents,
+        "coupons_amount_cents": invoice.coupons_amount_cents,
+        "credit_notes_amount_cents": invoice.credit_notes_amount_cents,
+        "sub_total_excluding_taxes_amount_cents": invoice.sub_total_excluding_taxes_amount_cents,
+        "sub_total_including_taxes_amount_cents": invoice.sub_total_including_taxes_amount_cents,
+        "total_amount_cents": invoice.total_amount_cents,
+        "total_due_amount_cents": due,
+        "total_paid_amount_cents": invoice.total_paid_amount_cents,
+        "total_offsetted_credit_note_amount_cents": 0,
+        "prepaid_credit_amount_cents": invoice.prepaid_credit_amount_cents,
+        "prepaid_granted_credit_amount_cents": None,
+        "prepaid_purchased_credit_amount_cents": None,
+        "file_url": None,
+        "xml_url": None,
+        "web_url": None,
+        "version_number": VERSION,
+        "self_billed": False,
+        "created_at": instant(invoice.created_at),
+        "updated_at": instant(invoice.updated_at),
+        "voided_at": instant(invoice.voided_at),
+        "customer": render_customer(customer),
+        "metadata": list(invoice.metadata),
+        "applied_taxes": [],
+    }
