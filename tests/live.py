@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx2
 
+from permille.postgres import erase
+
 ADMIN_KEY = "test-admin"
 
 
@@ -100,3 +102,4 @@ def live_server(folder: Path) -> Iterator[LiveServer]:
     finally:
         if server.process is not None and server.process.poll() is None:
             server.stop()
+        erase(folder / "data")

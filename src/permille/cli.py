@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 from cyclopts import App, Parameter
 
@@ -26,6 +26,14 @@ DataDir = Annotated[Path | None, Parameter(help="Folder of the embedded database
 def _config(host: str | None = None, port: int | None = None, data_dir: Path | None = None) -> Config:
     given: dict[str, Any] = {"host": host, "port": port, "data_dir": data_dir}
     return replace(from_environment(), **{name: value for name, value in given.items() if value is not None})
+
+
+def _database_config(data_dir: Path | None) -> Config:
+    """With the database of PERMILLE_DATABASE_URL, else the embedded one that `permille up` runs in data_dir."""
+    from permille.postgres import dsn_of
+
+    config = _config(data_dir=data_dir)
+    return config if config.database_url else replace(config, database_url=dsn_of(config.data_dir))
 
 
 @app.command
@@ -107,21 +115,36 @@ def apply(
     slug: Annotated[str, Parameter(help="A name from `permille templates`.")],
     /,
     *,
-    organization: Annotated[
-        str | None, Parameter(help="Its name or id; needed when there are several.")
-    ] = None,
+    organization: Annotated[str | None, Parameter(help="Name or id; needed when there are several.")] = None,
+    data_dir: DataDir = None,
 ) -> int:
-    """Make the metrics and the plan of a price list in an organization of PERMILLE_DATABASE_URL."""
+    """Make the metrics and the plan of a price list in an organization."""
     from permille.billing.price_lists import apply_from_command_line
 
-    return apply_from_command_line(_config(), slug=slug, organization=organization)
+    return apply_from_command_line(_database_config(data_dir), slug=slug, organization=organization)
 
 
 def main() -> None:
-    """The entry point: a bad setting is one line and exit code 2, not a traceback."""
+    """The entry point: what the user can mend is one line and exit code 2, not a traceback."""
     try:
         code = app()
     except ConfigError as error:
-        print(f"permille: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(error)
+    except Exception as error:
+        if not _is_of_the_database(error):
+            raise
+        _fail(error)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _is_of_the_database(error: Exception) -> bool:
+    import psycopg
+
+    from permille.store.migrate import UnableToMigrateError
+
+    return isinstance(error, psycopg.OperationalError | UnableToMigrateError)
+
+
+def _fail(error: Exception) -> NoReturn:
+    print(f"permille: {error}", file=sys.stderr)
+    sys.exit(2)

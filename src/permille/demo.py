@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -28,6 +28,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from permille.postgres import erase
 
 MONTH = datetime(2026, 10, 1, tzinfo=UTC)
 LAST_DAY = datetime(2026, 10, 31, 20, tzinfo=UTC)
@@ -144,10 +146,10 @@ class Delivery:
     seconds: float = 0.0
 
 
-async def send(url: str, key: str, batches: Iterable[list[dict[str, Any]]], progress: Progress) -> Delivery:
+async def send(url: str, key: str, batches: Sequence[list[dict[str, Any]]], progress: Progress) -> Delivery:
     """Send every batch over a few connections, each retried until it is answered for good."""
-    delivery, todo = Delivery(), iter(list(batches))
-    task = progress.add_task("events", total=None)
+    delivery, todo = Delivery(), iter(batches)
+    task = progress.add_task("events", total=sum(map(len, batches)))
     started = time.monotonic()
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
@@ -216,6 +218,7 @@ class Server:
         self.pid_file.unlink()
 
     def start(self) -> None:
+        erase(self.folder / "data")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         log = (self.folder / "server.log").open("wb")
@@ -419,7 +422,7 @@ def _summary(
         f"\n[bold]{sent:,} events in {delivery.seconds:.1f} s[/] ({rate:,.0f} a second, each on disk before"
         f" it was acknowledged): {delivery.acknowledged:,} counted, {delivery.refused_repeats:,} repeats"
         f" refused, {month.late:,} late ones put into their day.\n"
-        f"October closed and {len(CUSTOMERS)} customers invoiced in {billing_seconds:.1f} s."
+        f"October closed and {len(CUSTOMERS)} customers invoiced in {billing_seconds:.2f} s."
         f" All totals: {verdict}."
     )
 

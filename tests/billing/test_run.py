@@ -49,6 +49,12 @@ def test_a_plan_in_advance_is_billed_at_the_start_and_pays_usage_afterwards(worl
     check_invariants(world)
 
 
+def test_a_start_later_today_is_billed_now(world: World) -> None:
+    plan = world.plan(amount_cents=2900, pay_in_advance=True)
+    world.subscribe(world.customer(), plan, now=ts(2024, 2, 20, 9), subscription_at=ts(2024, 2, 20, 18))
+    assert bills(world) == [(ts(2024, 2, 20, 9), "subscription_starting", 1000)]
+
+
 @pytest.mark.parametrize(
     ("interval", "billing_time", "expected"),
     [
@@ -69,7 +75,7 @@ def test_each_interval_has_its_days(
     last = expected[-1]
     move(world, last.year, last.month, last.day)
     assert [at for at, _, _ in bills(world)] == expected
-    assert bills(world)[-1][2] == (7000 if (interval, billing_time) != ("yearly", "calendar") else 6713)
+    assert bills(world)[-1][2] == (7000 if (interval, billing_time) != ("yearly", "calendar") else 6694)
     check_invariants(world)
 
 

@@ -254,5 +254,5 @@ async def unknown_route(_request: Request, _error: Exception) -> Response:
 
 
 async def crashed(_request: Request, error: Exception) -> Response:
-    log.exception("A request crashed", exc_info=error)
+    log.error("A request crashed", exc_info=error)
     return json_response({"status": 500, "error": "Internal Server Error"}, 500)

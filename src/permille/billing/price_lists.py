@@ -270,21 +270,24 @@ def _add_plan(conn: Connection[Any], plan: Plan) -> None:
 
 def apply_from_command_line(config: Config, *, slug: str, organization: str | None) -> int:
     """Apply a list to the organization of that name or id, or to the only one there is; the exit code."""
+    code, said = _commanded(config, slug, organization)
+    print(said, file=sys.stderr if code else sys.stdout)
+    return code
+
+
+def _commanded(config: Config, slug: str, organization: str | None) -> tuple[int, str]:
+    """The exit code of the command and what it says."""
     if config.database_url is None:
-        print("Set PERMILLE_DATABASE_URL.", file=sys.stderr)
-        return 1
+        return 1, "Set PERMILLE_DATABASE_URL."
     with psycopg.connect(config.database_url) as conn:
         found = _organizations(conn, organization)
         if len(found) != 1:
-            print(_which(found, organization), file=sys.stderr)
-            return 1
+            return 1, _which(found, organization)
         try:
             applied = apply(conn, organization=found[0], slug=slug, now=found[0].now(system_now()))
         except Refusal as refusal:
-            print(f"permille: {_reason(refusal, slug)}", file=sys.stderr)
-            return 1
-    print("\n".join(_summary(applied)))
-    return 0
+            return 1, f"permille: {_reason(refusal, slug)}"
+    return 0, "\n".join(_summary(applied))
 
 
 def _organizations(conn: Connection[Any], wanted: str | None) -> list[Organization]:

@@ -205,7 +205,9 @@ def _plan_part(row: Subscription, at: datetime, reason: str | None, known: _Know
     plan, customer = known.plans[row.plan_id], known.customers[row.customer_id]
     first_started_at = known.first_starts.get((row.customer_id, row.external_id))
     facts = _facts(row, plan, customer.applicable_timezone, first_started_at)
-    planned = plan_invoice(facts, at=at)
+    # A start later today is billed now.
+    starts_later = reason == _STARTING and row.started_at is not None and row.started_at > at
+    planned = plan_invoice(facts, at=row.started_at if starts_later and row.started_at else at)
     ends_trial = planned.periods.charges is None and trial_end(facts) == at
     return _Part(
         row=row,
