@@ -206,8 +206,8 @@ def _plan_part(row: Subscription, at: datetime, reason: str | None, known: _Know
     first_started_at = known.first_starts.get((row.customer_id, row.external_id))
     facts = _facts(row, plan, customer.applicable_timezone, first_started_at)
     # A start later today is billed now.
-    starts_later = reason == _STARTING and row.started_at is not None and row.started_at > at
-    planned = plan_invoice(facts, at=row.started_at if starts_later and row.started_at else at)
+    begins = (row.started_at or at) if reason == _STARTING else at
+    planned = plan_invoice(facts, at=max(at, begins))
     ends_trial = planned.periods.charges is None and trial_end(facts) == at
     return _Part(
         row=row,
@@ -262,6 +262,7 @@ def _charge_fees(part: _Part, known: _Known, used: Mapping[str, Series]) -> list
             subscription_id=part.row.id,
             period=period,
             period_seconds=seconds,
+            with_idle=False,
         )
         if not fee.is_idle
     ]

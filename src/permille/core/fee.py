@@ -192,12 +192,14 @@ def charge_fees(
     subscription_id: Id,
     period: Period,
     period_seconds: int | None = None,
+    with_idle: bool = True,
 ) -> list[Fee]:
     """Price what one subscription used of a charge's metric in a period.
 
     One fee for each filter in order, then for the default bucket, and in each for every pricing group that
     has usage; a bucket without usage has one idle fee, its group values None. `series` are the sums of
-    events by their dimensions. `period_seconds`, of the whole billing period, is for weighted sums.
+    events by their dimensions. `period_seconds`, of the whole billing period, is for weighted sums. Without
+    idle ones only what an invoice has: fees with units, events or an amount.
     """
     with exact():
         usage = _usage_by_bucket(charge, series)
@@ -212,8 +214,15 @@ def charge_fees(
                 period_seconds=period_seconds,
             )
             for i, bucket in enumerate(charge.buckets)
-            for group, partial in usage.get(i) or [(group_of({}, bucket.group_keys), EMPTY)]
+            for group, partial in usage.get(i) or _unused(bucket, with_idle=with_idle)
         ]
+
+
+def _unused(bucket: Bucket, *, with_idle: bool) -> list[tuple[Group, Partial]]:
+    """What stands for a bucket without usage, which may cost something all the same."""
+    if with_idle or bucket.idle_amounts.amount_cents:
+        return [(group_of({}, bucket.group_keys), EMPTY)]
+    return []
 
 
 def _usage_by_bucket(

@@ -41,8 +41,11 @@ Instance = tuple[datetime, int, Decimal]
 """An event as far as order matters: its time, its place in the order of arrival, its value."""
 
 
+_NO_UNIQUES: Mapping[str | None, tuple[datetime, int, bool]] = MappingProxyType({})
+
+
 def _no_uniques() -> Mapping[str | None, tuple[datetime, int, bool]]:
-    return MappingProxyType({})
+    return _NO_UNIQUES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

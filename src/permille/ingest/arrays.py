@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
@@ -105,7 +105,7 @@ class _UuidsDumper(_BinaryArrayDumper):
     oid = _UUID_ARRAY
 
 
-def register(conn: Connection[Any]) -> None:
+def register(conn: Connection[Any] | AsyncConnection[Any]) -> None:
     """Let the connection take these arrays as parameters."""
     conn.adapters.register_dumper(Integers, _IntegersDumper)
     conn.adapters.register_dumper(Instants, _InstantsDumper)

@@ -1,13 +1,13 @@
 """POST /events and /events/batch: decode, check, queue, answer after the commit.
 
-The event loop does HTTP and JSON; two threads, each with its own connection, commit what waits together.
+Two tasks on the event loop, each with its own connection, commit what waits together. A group that holds
+something new (a code, a series) or something wrong (a duplicate) goes to a thread, which looks at it closely.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -25,7 +25,14 @@ from permille.core.errors import Invalid, Refusal
 from permille.core.money import decimal_text
 from permille.core.organization import Organization
 from permille.ingest.intake import Draft, microseconds, read_batch, read_one, timestamp_text
-from permille.ingest.writer import Memory, Request, open_connection, store
+from permille.ingest.writer import (
+    Memory,
+    Request,
+    open_async_connection,
+    open_connection,
+    store,
+    store_at_once,
+)
 from permille.store import organizations
 from permille.store.db import open_pool
 
@@ -56,42 +63,40 @@ class Waiting:
 
 
 class Queue:
-    """What waits to be stored; writers take it in groups."""
+    """What waits to be stored, all on one event loop; writers take it in groups."""
 
     def __init__(self) -> None:
         self.waiting: deque[Waiting] = deque()
         self.events = 0
         self.closed = False
-        self.changed = threading.Condition()
+        self.changed = asyncio.Event()
 
     def put(self, waiting: Waiting) -> bool:
         """Whether there was room."""
         size = len(waiting.request.drafts)
-        with self.changed:
-            if self.closed or self.events + size > QUEUE_EVENTS:
-                return False
-            self.waiting.append(waiting)
-            self.events += size
-            self.changed.notify()
+        if self.closed or self.events + size > QUEUE_EVENTS:
+            return False
+        self.waiting.append(waiting)
+        self.events += size
+        self.changed.set()
         return True
 
-    def take(self) -> list[Waiting]:
-        """What waits, up to GROUP_EVENTS; blocks while there is nothing. Empty: closed and nothing is left."""
-        with self.changed:
-            while not self.waiting and not self.closed:
-                self.changed.wait()
-            group: list[Waiting] = []
-            size = 0
-            while self.waiting and (not group or size + len(self.waiting[0].request.drafts) <= GROUP_EVENTS):
-                group.append(self.waiting.popleft())
-                size += len(group[-1].request.drafts)
-            self.events -= size
-            return group
+    async def take(self) -> list[Waiting]:
+        """What waits, up to GROUP_EVENTS; pauses while there is nothing. Empty: closed and nothing is left."""
+        while not self.waiting and not self.closed:
+            self.changed.clear()
+            await self.changed.wait()
+        group: list[Waiting] = []
+        size = 0
+        while self.waiting and (not group or size + len(self.waiting[0].request.drafts) <= GROUP_EVENTS):
+            group.append(self.waiting.popleft())
+            size += len(group[-1].request.drafts)
+        self.events -= size
+        return group
 
     def close(self) -> None:
-        with self.changed:
-            self.closed = True
-            self.changed.notify_all()
+        self.closed = True
+        self.changed.set()
 
 
 class EventIntake:
@@ -106,23 +111,15 @@ class EventIntake:
         self.memory = Memory()
         self.pool = open_pool(self.dsn, size=4, name="permille-intake")
         self.keys: dict[str, tuple[Organization, float]] = {}
-        self.writers: list[threading.Thread] = []
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.writers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.writers = [
-            threading.Thread(target=self._write, name=f"writer-{number}", daemon=True)
-            for number in range(WRITERS)
-        ]
-        for writer in self.writers:
-            writer.start()
+        self.writers = [asyncio.create_task(self._write()) for _ in range(WRITERS)]
 
     async def stop(self) -> None:
         """Store and answer what was taken in, then end."""
         self.queue.close()
-        for writer in self.writers:
-            await asyncio.to_thread(writer.join)
+        await asyncio.gather(*self.writers)
         self.pool.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -157,8 +154,7 @@ class EventIntake:
 
     async def _store(self, request: Request) -> bool:
         """Whether it is known how it went; if not, the client must send it again."""
-        assert self.loop is not None
-        waiting = Waiting(request, self.loop.create_future())
+        waiting = Waiting(request, asyncio.get_running_loop().create_future())
         if not self.queue.put(waiting):
             return False
         await waiting.answered
@@ -183,34 +179,38 @@ class EventIntake:
         with self.pool.connection() as conn:
             return organizations.by_api_key(conn, key)
 
-    def _write(self) -> None:
-        """The life of a writer: take a group, store it, have it answered; reconnect when the database is lost."""
-        conn: psycopg.Connection[Any] | None = None
-        while group := self.queue.take():
+    async def _write(self) -> None:
+        """The life of a writer: take a group, store it, answer it; reconnect when the database is lost."""
+        conn: psycopg.AsyncConnection[Any] | None = None
+        while group := await self.queue.take():
             requests = [waiting.request for waiting in group]
             try:
                 if conn is None or conn.closed:
-                    conn = open_connection(self.dsn)
-                store(conn, self.memory, requests)
+                    conn = await open_async_connection(self.dsn)
+                if not await store_at_once(conn, self.memory, requests):
+                    await asyncio.to_thread(self._store_closely, requests)
             except Exception as error:
                 log.exception("A group of %d requests was not stored", len(group))
                 for request in requests:
                     if request.duplicates is None:
                         request.failure = error
-                _close(conn)
-                conn = None
-                time.sleep(RECONNECT_SECONDS)
-            assert self.loop is not None
-            self.loop.call_soon_threadsafe(_resolve, group)
-        _close(conn)
+                if conn is not None:
+                    await conn.close()
+                    conn = None
+                _answer_all(group)
+                await asyncio.sleep(RECONNECT_SECONDS)
+            else:
+                _answer_all(group)
+        if conn is not None:
+            await conn.close()
+
+    def _store_closely(self, requests: list[Request]) -> None:
+        """For a group with something new or something wrong in it."""
+        with open_connection(self.dsn) as conn:
+            store(conn, self.memory, requests)
 
 
-def _close(conn: psycopg.Connection[Any] | None) -> None:
-    if conn is not None:
-        conn.close()
-
-
-def _resolve(group: list[Waiting]) -> None:
+def _answer_all(group: list[Waiting]) -> None:
     for waiting in group:
         if not waiting.answered.done():
             waiting.answered.set_result(None)

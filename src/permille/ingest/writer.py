@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 import psycopg
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 from psycopg.errors import DeadlockDetected, UniqueViolation
 
 from permille.core.encoding import encode
@@ -97,6 +97,34 @@ def open_connection(dsn: str) -> Connection[Any]:
     return conn
 
 
+async def open_async_connection(dsn: str) -> AsyncConnection[Any]:
+    """A connection for `store_at_once`."""
+    conn = await AsyncConnection.connect(dsn, autocommit=True, application_name="permille-ingest")
+    arrays.register(conn)
+    return conn
+
+
+async def store_at_once(conn: AsyncConnection[Any], memory: Memory, requests: Sequence[Request]) -> bool:
+    """Store the group with one statement if all about it is known and it goes in as it is; else nothing is done.
+
+    Raises psycopg.OperationalError when the connection is lost, as `store` does.
+    """
+    statement = _statement(memory, requests)
+    if statement is None:
+        return False
+    try:
+        await conn.execute(_STORE, statement)
+    except (UniqueViolation, DeadlockDetected):
+        return False
+    except psycopg.Error as error:
+        if error.sqlstate != METERING_CHANGED:
+            raise
+        return False
+    for request in requests:
+        request.duplicates = []
+    return True
+
+
 def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) -> None:
     """Store every request that has no duplicate; `duplicates` of each says how it went.
 
@@ -126,35 +154,61 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
 def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) -> None:
     codes = {(request.organization_id, code) for request in requests for code in request.codes}
     known = memory.learn(conn, codes)
-    keys: list[metering.SeriesKey] = []
-    values: list[str | None] = []
-    extras: list[dict[str, Any] | None] = []
+    group = _encoded(known, requests)
+    conn.execute(_STORE, _parameters(known, requests, group, _series_ids(conn, memory, group.keys, known)))
+
+
+def _statement(memory: Memory, requests: Sequence[Request]) -> list[Any] | None:
+    """The parameters of the insert, None when a code or a series is not known in this process."""
+    known = memory.metering
+    codes = {(request.organization_id, code) for request in requests for code in request.codes}
+    if codes - known.by_code.keys():
+        return None
+    group = _encoded(known, requests)
+    ids = [memory.series.get(key) for key in group.keys]
+    return None if None in ids else _parameters(known, requests, group, ids)
+
+
+@dataclass(slots=True)
+class _Group:
+    """The events of a group, column by column."""
+
+    keys: list[metering.SeriesKey]
+    values: list[str | None]
+    extras: list[dict[str, Any] | None]
+
+
+def _encoded(known: metering.Known, requests: Sequence[Request]) -> _Group:
+    group = _Group([], [], [])
     for request in requests:
         organization = request.organization_id.bytes
         hows = {code: known.by_code[request.organization_id, code] for code in request.codes}
         for draft in request.drafts:
             how = hows[draft.code]
             series, value, extra = encode(how, draft.properties)
-            keys.append(
+            group.keys.append(
                 _series_key((organization, draft.external_subscription_id, draft.code, how.version, series))
             )
-            values.append(value)
-            extras.append(extra)
+            group.values.append(value)
+            group.extras.append(extra)
+    return group
+
+
+def _parameters(
+    known: metering.Known, requests: Sequence[Request], group: _Group, series_ids: Sequence[Any]
+) -> list[Any]:
     drafts = [draft for request in requests for draft in request.drafts]
-    conn.execute(
-        _STORE,
-        [
-            known.version,
-            arrays.integers(_series_ids(conn, memory, keys, known)),
-            arrays.instants([draft.at for draft in drafts]),
-            arrays.instants([request.created_at for request in requests for _ in request.drafts]),
-            arrays.uuids([identity for request in requests for identity in request.identities]),
-            arrays.numbers(values),
-            arrays.texts([draft.transaction_id for draft in drafts]),
-            arrays.numbers([draft.precise for draft in drafts]),
-            arrays.documents([None if extra is None else _json(extra).decode() for extra in extras]),
-        ],
-    )
+    return [
+        known.version,
+        arrays.integers(series_ids),
+        arrays.instants([draft.at for draft in drafts]),
+        arrays.instants([request.created_at for request in requests for _ in request.drafts]),
+        arrays.uuids([identity for request in requests for identity in request.identities]),
+        arrays.numbers(group.values),
+        arrays.texts([draft.transaction_id for draft in drafts]),
+        arrays.numbers([draft.precise for draft in drafts]),
+        arrays.documents([None if extra is None else _json(extra).decode() for extra in group.extras]),
+    ]
 
 
 # NamedTuple's own constructor takes three times as long as that of a tuple.

@@ -19,6 +19,11 @@ def _loads(data: str | bytes) -> Any:
     return _decoder.decode(data)
 
 
+def exact_json(value: Any) -> str:
+    """A value as JSON, Decimals as numbers."""
+    return _encoder.encode(value).decode()
+
+
 def use_exact_json() -> None:
     """Make psycopg read and write JSON without floats, for the whole process."""
     set_json_loads(_loads)

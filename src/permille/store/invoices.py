@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
@@ -12,12 +12,14 @@ from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
 from permille.core.fee import Fee
+from permille.core.filters import Id
 from permille.core.subscription import Subscription
-from permille.ids import new_id
+from permille.ids import new_id_texts
 from permille.store import subscriptions as subscription_store
+from permille.store.bulk import NULL, instant, instant_array, int_array, line_text, uuid_array
+from permille.store.db import exact_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,14 +266,18 @@ def take_customer_numbers(
     conn: Connection[Any], counts: Mapping[tuple[UUID, UUID], int]
 ) -> dict[tuple[UUID, UUID], int]:
     """Reserve so many numbers for each (customer, billing entity); the last one taken before."""
-    keys = sorted(counts)
+    keys = sorted(counts, key=lambda key: (key[0].int, key[1].int))
     rows = conn.execute(
         "insert into invoice_sequence as s (customer_id, billing_entity_id, last_value)"
         " select * from unnest(%s::uuid[], %s::uuid[], %s::bigint[])"
         " on conflict (customer_id, billing_entity_id) do update"
         " set last_value = s.last_value + excluded.last_value"
         " returning customer_id, billing_entity_id, last_value",
-        [[key[0] for key in keys], [key[1] for key in keys], [counts[key] for key in keys]],
+        [
+            uuid_array(payer for payer, _ in keys),
+            uuid_array(entity for _, entity in keys),
+            int_array(counts[key] for key in keys),
+        ],
     ).fetchall()
     return {(payer, entity): last - counts[payer, entity] for payer, entity, last in rows}
 
@@ -312,82 +318,69 @@ _NEW_FEE = (
 
 def add(conn: Connection[Any], new: Sequence[NewInvoice]) -> None:
     """Write invoices with their subscriptions and fees, one statement a table."""
-    with conn.cursor() as cursor:
-        with cursor.copy(f"copy invoice ({_NEW_INVOICE}) from stdin") as copy:
-            for invoice in new:
-                copy.write_row(_invoice_row(invoice))
-        with cursor.copy(f"copy invoice_subscription ({_SUBSCRIPTION_COLUMNS}) from stdin") as copy:
-            for invoice in new:
-                for on_invoice in invoice.subscriptions:
-                    copy.write_row(_values(on_invoice))
-        with cursor.copy(f"copy fee ({_NEW_FEE}) from stdin") as copy:
-            for invoice in new:
-                for position, fee in enumerate(invoice.fees):
-                    copy.write_row(_fee_row(invoice, position, fee))
+    _copy(conn, "invoice", _NEW_INVOICE, map(_invoice_line, new))
+    on_invoices = (_on_invoice_line(each) for invoice in new for each in invoice.subscriptions)
+    _copy(conn, "invoice_subscription", _SUBSCRIPTION_COLUMNS, on_invoices)
+    _copy(conn, "fee", _NEW_FEE, (line for invoice in new for line in _fee_lines(invoice)))
 
 
-def _values(record: InvoiceSubscription) -> tuple[Any, ...]:
-    return tuple(getattr(record, name) for name in InvoiceSubscription.__slots__)
+def _copy(conn: Connection[Any], table: str, columns: str, lines: Iterable[str]) -> None:
+    """Lines end with a newline each; psycopg's own rows cost four times as much."""
+    with conn.cursor() as cursor, cursor.copy(f"copy {table} ({columns}) from stdin") as copy:
+        copy.write("".join(lines))
 
 
-def _invoice_row(new: NewInvoice) -> tuple[Any, ...]:
-    total = new.fees_amount_cents
+def _invoice_line(new: NewInvoice) -> str:
+    total, at = new.fees_amount_cents, instant(new.at)
     return (
-        new.id,
-        new.organization_id,
-        new.billing_entity_id,
-        new.customer_id,
-        new.sequential_id,
-        new.billing_entity_sequential_id,
-        new.number,
-        new.purchase_order_number,
-        "subscription",
-        new.status,
-        "pending" if total else "succeeded",
-        new.currency,
-        new.timezone,
-        new.issuing_date,
-        new.payment_due_date,
-        new.expected_finalization_date,
-        new.net_payment_term,
-        total,
-        total,
-        total,
-        total,
-        new.skip_charges,
-        new.at if new.status == "finalized" else None,
-        new.at,
-        new.at,
+        f"{new.id.hex}\t{new.organization_id.hex}\t{new.billing_entity_id.hex}\t{new.customer_id.hex}"
+        f"\t{_or_null(new.sequential_id)}\t{_or_null(new.billing_entity_sequential_id)}"
+        f"\t{line_text(new.number)}\t{line_text(new.purchase_order_number)}\tsubscription\t{new.status}"
+        f"\t{'pending' if total else 'succeeded'}\t{new.currency}\t{new.timezone}\t{new.issuing_date}"
+        f"\t{new.payment_due_date}\t{new.expected_finalization_date}\t{new.net_payment_term}"
+        f"\t{total}\t{total}\t{total}\t{total}\t{new.skip_charges}"
+        f"\t{at if new.status == 'finalized' else NULL}\t{at}\t{at}\n"
     )
 
 
-def _fee_row(invoice: NewInvoice, position: int, fee: Fee) -> tuple[Any, ...]:
+def _on_invoice_line(new: InvoiceSubscription) -> str:
     return (
-        new_id(invoice.at),
-        invoice.organization_id,
-        invoice.id,
-        invoice.customer_id,
-        fee.subscription_id,
-        fee.kind,
-        fee.charge_id,
-        fee.charge_filter_id,
-        position,
-        False,
-        fee.invoice_display_name,
-        fee.units,
-        fee.total_aggregated_units,
-        fee.events_count,
-        fee.amount_cents,
-        invoice.currency,
-        fee.precise_amount_cents,
-        fee.unit_amount_cents,
-        fee.precise_unit_amount,
-        Jsonb(fee.amount_details),
-        Jsonb(fee.grouped_by),
-        fee.from_,
-        fee.to,
-        invoice.at,
+        f"{new.invoice_id.hex}\t{new.subscription_id.hex}\t{new.invoicing_reason}\t{new.recurring}"
+        f"\t{instant(new.billed_at)}\t{_instant(new.from_at)}\t{_instant(new.to_at)}"
+        f"\t{_instant(new.charges_from_at)}\t{_instant(new.charges_to_at)}"
+        f"\t{_instant(new.fixed_charges_from_at)}\t{_instant(new.fixed_charges_to_at)}\n"
     )
+
+
+def _fee_lines(new: NewInvoice) -> Iterator[str]:
+    at = instant(new.at)
+    whose = f"{new.organization_id.hex}\t{new.id.hex}\t{new.customer_id.hex}"
+    for position, (fee_id, fee) in enumerate(zip(new_id_texts(new.at, len(new.fees)), new.fees, strict=True)):
+        yield (
+            f"{fee_id}\t{whose}\t{_id(fee.subscription_id)}\t{fee.kind}\t{_id(fee.charge_id)}"
+            f"\t{_id(fee.charge_filter_id)}\t{position}\tf\t{line_text(fee.invoice_display_name)}\t{fee.units}"
+            f"\t{_or_null(fee.total_aggregated_units)}\t{_or_null(fee.events_count)}\t{fee.amount_cents}"
+            f"\t{new.currency}\t{fee.precise_amount_cents}\t{fee.unit_amount_cents}"
+            f"\t{fee.precise_unit_amount}\t{_json(fee.amount_details)}\t{_json(fee.grouped_by)}"
+            f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{at}\n"
+        )
+
+
+def _or_null(value: Decimal | int | None) -> str:
+    return NULL if value is None else str(value)
+
+
+def _instant(at: datetime | None) -> str:
+    return NULL if at is None else instant(at)
+
+
+def _id(value: Id | None) -> str:
+    """Core passes identifiers on without a look; those of fees are UUIDs."""
+    return value.hex if isinstance(value, UUID) else NULL
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return line_text(exact_json(value)) if value else "{}"
 
 
 def settle(conn: Connection[Any], settled: Sequence[Settled]) -> None:
@@ -398,10 +391,10 @@ def settle(conn: Connection[Any], settled: Sequence[Settled]) -> None:
         " from unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
         " as w (id, next_billing_at, fee_until, charges_until, trial_ended_at) where s.id = w.id",
         [
-            [each.subscription_id for each in settled],
-            [each.next_billing_at for each in settled],
-            [each.fee_billed_until for each in settled],
-            [each.charges_billed_until for each in settled],
-            [each.trial_ended_at for each in settled],
+            uuid_array(each.subscription_id for each in settled),
+            instant_array(each.next_billing_at for each in settled),
+            instant_array(each.fee_billed_until for each in settled),
+            instant_array(each.charges_billed_until for each in settled),
+            instant_array(each.trial_ended_at for each in settled),
         ],
     )

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from psycopg import Connection
 
 from permille.core.event import property_text
 from permille.core.usage import Instance, Partial
+from permille.store.bulk import instant_array, int_array, text_array, uuid_array
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 _HOUR = timedelta(hours=1)
@@ -300,13 +302,17 @@ def count_events(
             return int(row[0])
 
 
+# An invoice run asks for the same period again and again.
+_remembered_pieces = lru_cache(maxsize=1024)(pieces)
+
+
 def _cut(bounds: Iterable[tuple[datetime | None, datetime]]) -> dict[str, Any]:
-    cut = [(key, *piece) for key, (from_, to) in enumerate(bounds) for piece in pieces(from_, to)]
+    cut = [(key, piece) for key, bound in enumerate(bounds) for piece in _remembered_pieces(*bound)]
     return {
-        "piece_keys": [key for key, _, _, _ in cut],
-        "grains": [grain for _, grain, _, _ in cut],
-        "starts": [start for _, _, start, _ in cut],
-        "ends": [end for _, _, _, end in cut],
+        "piece_keys": int_array(key for key, _ in cut),
+        "grains": text_array(grain for _, (grain, _, _) in cut),
+        "starts": instant_array(start for _, (_, start, _) in cut),
+        "ends": instant_array(end for _, (_, _, end) in cut),
     }
 
 
@@ -319,13 +325,13 @@ def _mark(conn: Connection[Any]) -> int:
 def _scope(windows: Sequence[Window], codes_of: Callable[[Window], Iterable[str]]) -> dict[str, Any]:
     pairs = [(key, window, code) for key, window in enumerate(windows) for code in codes_of(window)]
     return {
-        "keys": [key for key, _, _ in pairs],
-        "organizations": [window.organization_id for _, window, _ in pairs],
-        "subscriptions": [window.external_subscription_id for _, window, _ in pairs],
-        "codes": [code for _, _, code in pairs],
-        "bound_keys": list(range(len(windows))),
-        "froms": [window.from_ or BEGINNING for window in windows],
-        "tos": [window.to for window in windows],
+        "keys": int_array(key for key, _, _ in pairs),
+        "organizations": uuid_array(window.organization_id for _, window, _ in pairs),
+        "subscriptions": text_array(window.external_subscription_id for _, window, _ in pairs),
+        "codes": text_array(code for _, _, code in pairs),
+        "bound_keys": int_array(range(len(windows))),
+        "froms": instant_array(window.from_ or BEGINNING for window in windows),
+        "tos": instant_array(window.to for window in windows),
     }
 
 

@@ -1,0 +1,47 @@
+"""PostgreSQL's text forms of many values at once: arrays for unnest, lines for COPY.
+
+psycopg adapts each element of a list by itself, at some 5 microseconds each; an invoice run has millions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import lru_cache
+from uuid import UUID
+
+_REMEMBERED = 4096
+_ARRAY = str.maketrans({'"': '\\"', "\\": "\\\\"})
+_LINE = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+
+NULL = "\\N"
+"""A null in a line of COPY."""
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def instant(at: datetime) -> str:
+    """An aware instant in ISO 8601."""
+    return at.isoformat()
+
+
+def int_array(values: Iterable[int]) -> str:
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+def uuid_array(values: Iterable[UUID]) -> str:
+    return "{" + ",".join([value.hex for value in values]) + "}"
+
+
+def instant_array(values: Iterable[datetime | None]) -> str:
+    return "{" + ",".join(["NULL" if value is None else instant(value) for value in values]) + "}"
+
+
+def text_array(values: Iterable[str]) -> str:
+    return "{" + ",".join(['"' + value.translate(_ARRAY) + '"' for value in values]) + "}"
+
+
+def line_text(value: str | None) -> str:
+    """A text as it stands in a line of COPY, between tabs."""
+    if value is None:
+        return NULL
+    return value.translate(_LINE) if not value.isalnum() else value
