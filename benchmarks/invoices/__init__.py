@@ -1,0 +1,1 @@
+"""The invoice run over a hundred thousand subscriptions that are due at once."""

@@ -1,0 +1,67 @@
+"""Where the time of a run goes: its functions timed from outside, each without what it calls."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Self
+
+from permille.billing import run
+from permille.store import customers, invoices, plans, subscriptions, usage, webhooks
+
+_STAGES: tuple[tuple[str, ModuleType, str], ...] = (
+    ("claim customers", invoices, "claim_payers"),
+    ("claim subscriptions", invoices, "claim_due"),
+    ("load subscriptions", subscriptions, "by_ids"),
+    ("load customers", customers, "by_ids"),
+    ("load plans", plans, "plans_by_ids"),
+    ("plan", run, "_plan_part"),
+    ("windows of usage", run, "usage_windows"),
+    ("read usage", usage, "usage_of_many"),
+    ("rate", run, "_charge_fees"),
+    ("group", run, "_groups"),
+    ("take numbers", invoices, "take_customer_numbers"),
+    ("make invoices", run, "_invoice"),
+    ("write invoices and fees", invoices, "add"),
+    ("queue webhooks", webhooks, "enqueue"),
+    ("settle subscriptions", invoices, "settle"),
+    ("the rest of the run", run, "bill_due"),
+)
+
+
+class Stages:
+    """Seconds by stage, while it is entered."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self._inner: list[float] = []
+        self._originals: list[tuple[ModuleType, str, Callable[..., Any]]] = []
+
+    def __enter__(self) -> Self:
+        for name, module, function in _STAGES:
+            original = getattr(module, function)
+            self._originals.append((module, function, original))
+            setattr(module, function, self._timed(name, original))
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for module, function, original in self._originals:
+            setattr(module, function, original)
+
+    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def timed(*given: Any, **named: Any) -> Any:
+            self._inner.append(0.0)
+            began = time.perf_counter()
+            try:
+                return function(*given, **named)
+            finally:
+                took = time.perf_counter() - began
+                self.seconds[name] += took - self._inner.pop()
+                if self._inner:
+                    self._inner[-1] += took
+
+        return timed
