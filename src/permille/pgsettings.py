@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,12 +25,17 @@ def _memory_bytes() -> int:
 
 
 def _shared_memory_type() -> str:
-    """Docker gives /dev/shm 64 MiB, too little for parallel queries; System V segments don't count against it."""
+    """POSIX segments where /dev/shm is a roomy one that every user may write to, as on any whole system.
+
+    Docker gives it 64 MiB, too little for parallel queries, and a chroot may have none.
+    """
+    folder = Path("/dev/shm")  # noqa: S108 a mount point, not a temporary file
     try:
-        total = shutil.disk_usage("/dev/shm").total  # noqa: S108 a mount point, not a temporary file
+        is_open = bool(folder.stat().st_mode & stat.S_IWOTH)
+        total = shutil.disk_usage(folder).total
     except OSError:
         return "sysv"
-    return "posix" if total >= 1024 * MIB else "sysv"
+    return "posix" if is_open and total >= 1024 * MIB else "sysv"
 
 
 def tuned_settings(*, disk_bytes: int, wal_compression: str) -> dict[str, str]:
