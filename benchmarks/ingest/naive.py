@@ -1,46 +1,43 @@
 """The naive way: the same HTTP server, the same checks, one transaction for each request.
 
-PERMILLE_DATABASE_URL=... python -m benchmarks.ingest.naive PORT
+    PERMILLE_DATABASE_URL=... python -m benchmarks.ingest.naive PORT
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 
+import psycopg
 import uvicorn
-from starlette.concurrency import run_in_threadpool
 
-from permille.clock import system_now
 from permille.config import from_environment
-from permille.ingest.asgi import EventIntake, _read, _rendered
-from permille.ingest.intake import microseconds, read_batch, read_one
-from permille.ingest.writer import Memory, Request, open_connection, store
+from permille.ingest.asgi import EventIntake
+from permille.ingest.writer import Request, open_async_connection, store_at_once
+
+CONNECTIONS = 32
 
 
 class Naive(EventIntake):
     """Stores each request by itself, on one of 32 connections."""
 
     async def start(self) -> None:
-        self.free = [open_connection(self.dsn) for _ in range(32)]
-        self.memory = Memory()
+        self.free: asyncio.Queue[psycopg.AsyncConnection[Any]] = asyncio.Queue()
+        for _ in range(CONNECTIONS):
+            self.free.put_nowait(await open_async_connection(self.dsn))
 
-    async def _answer(self, scope: Any, receive: Any) -> tuple[int, bytes]:
-        body = await _read(receive, self.config.max_body_bytes)
-        organization = await self._organization(scope["headers"])
-        if organization is None:
-            return 401, b"{}"
-        now = system_now()
-        is_batch = scope["path"].endswith("/batch")
-        drafts = read_batch(body, now=now, limit=10_000) if is_batch else read_one(body, now=now)
-        request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
-        await run_in_threadpool(self._store_alone, request)
-        return 200, _rendered(request, is_batch=is_batch)
+    async def stop(self) -> None:
+        self.pool.close()
 
-    def _store_alone(self, request: Request) -> None:
-        conn = self.free.pop() if self.free else open_connection(self.dsn)
-        store(conn, self.memory, [request])
-        self.free.append(conn)
+    async def _store(self, request: Request) -> bool:
+        conn = await self.free.get()
+        try:
+            if not await store_at_once(conn, self.memory, [request]):
+                await asyncio.to_thread(self._store_closely, [request])
+        finally:
+            self.free.put_nowait(conn)
+        return True
 
 
 class App:
@@ -53,12 +50,11 @@ class App:
             await self.intake.start()
             await send({"type": "lifespan.startup.complete"})
             await receive()
+            await self.intake.stop()
             await send({"type": "lifespan.shutdown.complete"})
         else:
             await self.intake(scope, receive, send)
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        App(), port=int(sys.argv[1]), loop="uvloop", http="httptools", access_log=False, log_level="warning"
-    )
+    uvicorn.run(App(), port=int(sys.argv[1]), loop="uvloop", http="httptools", access_log=False, log_level="warning")

@@ -18,10 +18,8 @@ from psycopg_pool import ConnectionPool
 from permille.billing import due, run, subscriptions as life
 from permille.core.errors import Invalid
 from permille.core.fee import charge_fees, compile_plan_charge
-from permille.core.invoice import SubscriptionFacts, next_billing_at, plan_invoice
-from permille.core.period import BillingTime, Interval
-from permille.core.plan import Plan
-from permille.core.subscription import Start, Subscription, due as due_at_start, start_of
+from permille.core.invoice import next_billing_at, plan_invoice
+from permille.core.subscription import Start, Subscription, due as due_at_start, facts_of, start_of
 from permille.core.usage import Partial
 from permille.store import customers, subscriptions
 from permille.store.db import open_pool
@@ -329,7 +327,11 @@ def _billed_alone(world: World, made: Subscription, used: list[Used], until: dat
     plan = life.plans.plan_by_id(world.conn, row.plan_id)
     timezone = customers.by_ids(world.conn, [row.customer_id])[row.customer_id].applicable_timezone
     entered = row.activated_at or row.created_at
-    facts = _facts_of(row, plan, timezone)
+    facts = replace(
+        facts_of(row, plan, timezone=timezone, first_started_at=None),
+        fee_billed_until=None,
+        charges_billed_until=None,
+    )
     starts_today = start_of(row.started_at, now=entered, timezone=timezone) is Start.TODAY
     instants = [entered] if plan.pay_in_advance and starts_today else []
     start = replace(row, status="active", fee_billed_until=None, charges_billed_until=None)
@@ -369,20 +371,3 @@ def _billed_alone(world: World, made: Subscription, used: list[Used], until: dat
             fee_billed_until=planned.fee_billed_until,
             charges_billed_until=planned.charges_billed_until,
         )
-
-
-def _facts_of(row: Subscription, plan: Plan, timezone: str) -> SubscriptionFacts:
-    return SubscriptionFacts(
-        subscription_id=row.id,
-        status="active",
-        subscription_at=row.subscription_at,
-        started_at=row.started_at,
-        created_at=row.created_at,
-        timezone=timezone,
-        billing_time=BillingTime(row.billing_time),
-        interval=Interval(plan.interval),
-        bill_charges_monthly=bool(plan.bill_charges_monthly),
-        pay_in_advance=plan.pay_in_advance,
-        amount_cents=plan.amount_cents,
-        currency=plan.amount_currency,
-    )

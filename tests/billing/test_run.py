@@ -295,15 +295,15 @@ def test_dates_follow_the_settings(world: World) -> None:
 def test_a_trial_delays_the_fee_of_a_plan_in_advance(world: World) -> None:
     plan = world.plan(amount_cents=3100, pay_in_advance=True, trial_period=Decimal(10))
     made = world.subscribe(world.customer(), plan, now=ts(2024, 1, 2))
-    world.conn.execute(
-        "update subscription set next_billing_at = %s where id = %s", [ts(2024, 1, 12), made.id]
-    )
     move(world, 2024, 2, 1)
     assert bills(world) == [
         (ts(2024, 1, 12), "subscription_starting", 2000),
         (ts(2024, 2, 1), "subscription_periodic", 3100),
     ]
     assert subscriptions.by_ids(world.conn, [made.id])[made.id].trial_ended_at == ts(2024, 1, 12)
+    assert world.rows("select created_at from webhook where webhook_type = 'subscription.trial_ended'") == [
+        (ts(2024, 1, 12),)
+    ]
 
 
 def test_a_move_to_another_timezone_loses_and_doubles_no_usage(world: World) -> None:
@@ -347,3 +347,38 @@ def test_a_final_invoice_reads_back_as_it_was_written(world: World) -> None:
     assert (fee.fee_type, fee.amount_details) == ("subscription", {"plan_amount_cents": 3100})
     ((on_invoice,),) = invoices.subscriptions_of(world.conn, [invoice_id]).values()
     assert (on_invoice.from_at, on_invoice.to_at) == (ts(2024, 1, 11), ts(2024, 2, 1))
+
+
+def test_texts_of_any_kind_reach_the_invoice_unchanged(world: World) -> None:
+    text = 'tab\t "quote" back\\slash \\N {brace}, new\nline'
+    world.set_entity(document_number_prefix="A\\N-{1}")
+    metric = world.metric()
+    price = {"properties": {"amount": "1", "pricing_group_keys": ["team"]}, "invoice_display_name": text}
+    plan = world.plan(amount_cents=100, invoice_display_name=text, charges=[(metric, price)])
+    world.subscribe(world.customer(), plan, text, purchase_order_number=text)
+    world.use(text, "tokens", 2, at=ts(2024, 1, 5), team=text)
+    move(world, 2024, 2, 1)
+    assert world.rows("select purchase_order_number, number, total_amount_cents from invoice") == [
+        (text, "A\\N-{1}-001-001", 300)
+    ]
+    assert [(fee.invoice_display_name, fee.grouped_by) for fee in _fees(world)] == [
+        (text, {}),
+        (text, {"team": text}),
+    ]
+
+
+def test_details_of_a_price_are_kept_exactly(world: World) -> None:
+    ranges = [
+        {"from_value": 0, "to_value": 10, "per_unit_amount": "0.1", "flat_amount": "3"},
+        {"from_value": 11, "to_value": None, "per_unit_amount": "0.05", "flat_amount": "0"},
+    ]
+    price = {"charge_model": "graduated", "properties": {"graduated_ranges": ranges}}
+    world.subscribe(world.customer(), world.plan(charges=[(world.metric(), price)]))
+    world.use("sub", "tokens", "12.5", at=ts(2024, 1, 5))
+    move(world, 2024, 2, 1)
+    fee = _fees(world)[1]
+    assert fee.amount_cents == 300 + 100 + 13  # 4.125, rounded half away from zero
+    assert [Decimal(str(each["units"])) for each in fee.amount_details["graduated_ranges"]] == [
+        Decimal(10),
+        Decimal("2.5"),
+    ]

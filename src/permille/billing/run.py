@@ -34,15 +34,13 @@ from permille.core.invoice import (
 )
 from permille.core.period import (
     INSTANT,
-    BillingTime,
-    Interval,
     Period,
     charges_interval,
     local_date,
     period_containing,
 )
 from permille.core.plan import Charge, Plan
-from permille.core.subscription import Subscription, due
+from permille.core.subscription import Subscription, due, facts_of
 from permille.ids import new_id
 from permille.store import customers, invoices, plans, subscriptions, usage as usage_store, webhooks
 from permille.store.invoices import InvoiceSubscription, NewInvoice, Settled
@@ -62,7 +60,8 @@ class _Known:
     customers: Mapping[UUID, Customer]
     charges: Mapping[UUID, Sequence[tuple[Charge, CompiledCharge]]]
     """Plan -> the charges that an invoice at a period's end has."""
-    first_starts: Mapping[tuple[UUID, str], datetime]
+    first_starts: Mapping[UUID, datetime]
+    """Subscription -> when its external id first ran, where the plan has a trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +126,7 @@ def bill_termination(conn: Connection[Any], *, subscription_id: UUID, at: dateti
         return
     for missed in _missed(conn, row, at):
         running = replace(row, status="active", terminated_at=None)
-        _bill(conn, [(running, missed)], reason=_PERIODIC)
+        _bill(conn, [(running, missed)], reason=None)
         row = subscriptions.by_ids(conn, [row.id])[row.id]
     _bill(conn, [(row, at)], reason=_TERMINATING)
 
@@ -137,8 +136,11 @@ def _missed(conn: Connection[Any], row: Subscription, ended_at: datetime) -> Ite
     plan = plans.plan_by_id(conn, row.plan_id)
     timezone = customers.by_ids(conn, [row.customer_id])[row.customer_id].applicable_timezone
     running = replace(row, status="active", terminated_at=None)
-    facts = _facts(running, plan, timezone, None)
-    missed = due(running, plan, timezone=timezone, now=row.created_at).next_billing_at
+    first_started_at = subscriptions.first_starts(conn, [row.id]).get(row.id)
+    facts = facts_of(running, plan, timezone=timezone, first_started_at=first_started_at)
+    missed = due(
+        running, plan, timezone=timezone, now=row.created_at, first_started_at=first_started_at
+    ).next_billing_at
     while missed is not None and local_date(missed, timezone) < local_date(ended_at, timezone):
         yield missed
         missed = next_billing_at(facts, after=missed)
@@ -153,17 +155,33 @@ def _bill(
     owing = [part for part in parts if not part.planned.is_empty]
     fees = _fees(conn, owing, known)
     _write(conn, owing, fees)
-    invoices.settle(conn, [_settled(part) for part in parts])
+    settled = [_settled(part) for part in parts]
+    invoices.settle(conn, settled)
+    _tell_of_trials(conn, parts, settled)
+
+
+def _tell_of_trials(conn: Connection[Any], parts: Sequence[_Part], settled: Sequence[Settled]) -> None:
+    for part, done in zip(parts, settled, strict=True):
+        if done.trial_ended_at is not None and part.row.trial_ended_at is None:
+            webhooks.enqueue(
+                conn,
+                organization_id=part.row.organization_id,
+                webhook_type="subscription.trial_ended",
+                object_type="subscription",
+                object_ids=[part.row.id],
+                payload=None,
+                now=part.at,
+            )
 
 
 def _load(conn: Connection[Any], rows: Sequence[Subscription]) -> _Known:
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
-    with_trial = [row for row in rows if known_plans[row.plan_id].trial_period]
+    with_trial = [row.id for row in rows if known_plans[row.plan_id].trial_period]
     return _Known(
         plans=known_plans,
         customers=customers.by_ids(conn, {row.customer_id for row in rows}),
         charges={plan.id: _compiled(plan) for plan in known_plans.values()},
-        first_starts=invoices.first_starts(conn, with_trial) if with_trial else {},
+        first_starts=subscriptions.first_starts(conn, with_trial) if with_trial else {},
     )
 
 
@@ -175,36 +193,14 @@ def _compiled(plan: Plan) -> list[tuple[Charge, CompiledCharge]]:
     ]
 
 
-def _facts(
-    row: Subscription, plan: Plan, timezone: str, first_started_at: datetime | None
-) -> SubscriptionFacts:
-    return SubscriptionFacts(
-        subscription_id=row.id,
-        status=row.status,
-        subscription_at=row.subscription_at,
-        started_at=row.started_at,
-        created_at=row.created_at,
-        terminated_at=row.terminated_at,
-        replaces_previous=row.previous_subscription_id is not None,
-        initial_started_at=first_started_at,
-        timezone=timezone,
-        billing_time=BillingTime(row.billing_time),
-        interval=Interval(plan.interval),
-        bill_charges_monthly=bool(plan.bill_charges_monthly),
-        pay_in_advance=plan.pay_in_advance,
-        amount_cents=plan.amount_cents,
-        currency=plan.amount_currency,
-        trial_period=plan.trial_period,
-        invoice_display_name=plan.invoice_display_name,
-        fee_billed_until=row.fee_billed_until,
-        charges_billed_until=row.charges_billed_until,
-    )
-
-
 def _plan_part(row: Subscription, at: datetime, reason: str | None, known: _Known) -> _Part:
     plan, customer = known.plans[row.plan_id], known.customers[row.customer_id]
-    first_started_at = known.first_starts.get((row.customer_id, row.external_id))
-    facts = _facts(row, plan, customer.applicable_timezone, first_started_at)
+    facts = facts_of(
+        row,
+        plan,
+        timezone=customer.applicable_timezone,
+        first_started_at=known.first_starts.get(row.id),
+    )
     # A start later today is billed now.
     begins = (row.started_at or at) if reason == _STARTING else at
     planned = plan_invoice(facts, at=max(at, begins))

@@ -251,17 +251,6 @@ def claim_due(
     return list(subscription_store.by_ids(conn, chosen).values())
 
 
-def first_starts(conn: Connection[Any], rows: Sequence[Subscription]) -> dict[tuple[UUID, str], datetime]:
-    """(customer, external id) -> when that first ran: trials count from there."""
-    found = conn.execute(
-        "select customer_id, external_id, min(started_at) from subscription"
-        " where (customer_id, external_id) in (select * from unnest(%s::uuid[], %s::text[]))"
-        " and started_at is not null group by customer_id, external_id",
-        [[row.customer_id for row in rows], [row.external_id for row in rows]],
-    ).fetchall()
-    return {(customer_id, external_id): at for customer_id, external_id, at in found}
-
-
 def take_customer_numbers(
     conn: Connection[Any], counts: Mapping[tuple[UUID, UUID], int]
 ) -> dict[tuple[UUID, UUID], int]:

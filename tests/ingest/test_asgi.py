@@ -1,0 +1,174 @@
+"""The two event routes as a client sees them, down to the database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+
+from permille.config import Config
+from permille.ingest.asgi import EventIntake
+from permille.store import organizations
+
+NOW = datetime(2026, 10, 1, tzinfo=UTC)
+Client = httpx2.AsyncClient
+Talk = Callable[[Client], Awaitable[None]]
+
+
+@pytest.fixture
+def keys(db: psycopg.Connection[Any]) -> dict[str, str]:
+    found = {}
+    for name, clock in (("live", None), ("test", NOW)):
+        made = organizations.add(db, name=name, test_now=clock, entity={}, now=NOW)
+        found[name] = organizations.add_key(db, organization_id=made.id, name=None, now=NOW)[1].secret
+    db.commit()
+    return found
+
+
+def talk(dsn: str, key: str, conversation: Talk, **settings: Any) -> None:
+    async def run() -> None:
+        intake = EventIntake(Config(database_url=dsn, **settings))
+        await intake.start()
+        transport = httpx2.ASGITransport(app=intake)
+        headers = {"Authorization": f"Bearer {key}"}
+        try:
+            async with httpx2.AsyncClient(
+                transport=transport, base_url="http://t", headers=headers
+            ) as client:
+                await conversation(client)
+        finally:
+            await intake.stop()
+
+    asyncio.run(run())
+
+
+def event(transaction: str, **fields: Any) -> dict[str, Any]:
+    return {"transaction_id": transaction, "code": "c", "external_subscription_id": "s", **fields}
+
+
+async def post(client: Client, path: str, body: Any) -> httpx2.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return await client.post(f"/api/v1/events{path}", content=content)
+
+
+def test_one_event_and_its_repetition(dsn: str, keys: dict[str, str]) -> None:
+    async def conversation(client: Client) -> None:
+        sent = event(
+            "t1", timestamp="1780586634.5", properties={"n": 1.10, "s": "x"}, precise_total_amount_cents="12"
+        )
+        first = await post(client, "", {"event": sent})
+        assert first.status_code == 200
+        answer = first.json()["event"]
+        assert answer.pop("lago_id")
+        assert answer == {
+            "transaction_id": "t1",
+            "lago_customer_id": None,
+            "code": "c",
+            "timestamp": "2026-06-04T15:23:54.500Z",
+            "precise_total_amount_cents": "12.0",
+            "properties": {"n": 1.1, "s": "x"},
+            "lago_subscription_id": None,
+            "external_subscription_id": "s",
+            "created_at": "2026-10-01T00:00:00Z",
+        }
+        again = await post(client, "", {"event": sent})
+        assert again.status_code == 422
+        assert again.json() == {
+            "status": 422,
+            "error": "Unprocessable Entity",
+            "code": "validation_errors",
+            "error_details": {"transaction_id": ["value_already_exist"]},
+        }
+
+    talk(dsn, keys["test"], conversation)
+
+
+def test_a_batch_is_all_or_nothing(dsn: str, db: Any, keys: dict[str, str]) -> None:
+    async def conversation(client: Client) -> None:
+        batch = [event("a"), event("b"), event("a")]
+        answer = await post(client, "/batch", {"events": batch})
+        assert answer.status_code == 422
+        assert answer.json()["error_details"] == {"2": {"transaction_id": ["value_already_exist"]}}
+        answer = await post(client, "/batch", {"events": batch[:2]})
+        assert [one["transaction_id"] for one in answer.json()["events"]] == ["a", "b"]
+        answer = await post(client, "/batch", {"events": [event("c"), event("b"), {"code": "c"}]})
+        assert answer.json()["error_details"] == {"2": {"transaction_id": ["value_is_mandatory"]}}
+        answer = await post(client, "/batch", {"events": [event("c"), event("b")]})
+        assert answer.json()["error_details"] == {"1": {"transaction_id": ["value_already_exist"]}}
+
+    talk(dsn, keys["live"], conversation)
+    assert db.execute("select count(*) from event").fetchone() == (2,)
+
+
+def test_requests_that_come_together_are_each_answered(dsn: str, db: Any, keys: dict[str, str]) -> None:
+    async def conversation(client: Client) -> None:
+        bodies = [{"event": event(f"t{number % 80}")} for number in range(100)]
+        answers = await asyncio.gather(*(post(client, "", body) for body in bodies))
+        statuses = [answer.status_code for answer in answers]
+        assert statuses.count(200) == 80
+        assert statuses.count(422) == 20
+
+    talk(dsn, keys["live"], conversation)
+    assert db.execute("select count(*) from event").fetchone() == (80,)
+
+
+def test_the_clock_is_the_organizations(dsn: str, keys: dict[str, str]) -> None:
+    async def in_test_mode(client: Client) -> None:
+        answer = await post(client, "", {"event": event("t")})
+        assert answer.json()["event"]["timestamp"] == "2026-10-01T00:00:00.000Z"
+        with psycopg.connect(dsn) as conn:
+            conn.execute("update organization set test_now = '2026-12-01' where test_mode")
+        answer = await post(client, "", {"event": event("u")})
+        assert answer.json()["event"]["timestamp"] == "2026-12-01T00:00:00.000Z"
+
+    talk(dsn, keys["test"], in_test_mode)
+
+
+def test_who_is_not_known_is_turned_away(dsn: str, keys: dict[str, str]) -> None:
+    async def conversation(client: Client) -> None:
+        answer = await post(client, "", {"event": event("t")})
+        assert (answer.status_code, answer.json()) == (401, {"status": 401, "error": "Unauthorized"})
+
+    for key in ("", "wrong", keys["live"] + "x"):
+        talk(dsn, key, conversation)
+
+
+def test_bodies_that_are_none(dsn: str, keys: dict[str, str]) -> None:
+    async def conversation(client: Client) -> None:
+        for body in (b"", b"{", b"\xff", b'{"event": {"n": NaN}}'):
+            assert (await post(client, "", body)).status_code == 400
+        large = await post(client, "", b" " * 3_000)
+        assert (large.status_code, large.json()["code"]) == (413, "body_too_large")
+        many = await post(client, "/batch", {"events": [event(f"m{n}") for n in range(4)]})
+        assert many.json()["error_details"] == {"events": ["too_many_events"]}
+
+    talk(dsn, keys["live"], conversation, max_body_bytes=2_000, events_batch_max=3)
+
+
+def test_a_lost_database_connection_is_a_503_and_heals(dsn: str, keys: dict[str, str]) -> None:
+    async def conversation(client: Client) -> None:
+        assert (await post(client, "", {"event": event("a")})).status_code == 200
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name = 'permille-ingest' and datname = current_database()"
+            )
+        statuses = []
+        for _ in range(20):
+            answer = await post(client, "", {"event": event("b")})
+            statuses.append(answer.status_code)
+            if answer.status_code == 503:
+                assert answer.headers["retry-after"] == "1"
+            else:
+                break
+            await asyncio.sleep(0.1)
+        assert statuses[-1] == 200
+        assert set(statuses[:-1]) <= {503}
+
+    talk(dsn, keys["live"], conversation)
