@@ -38,6 +38,8 @@ class Config:
     """0 lets the system choose."""
     public_url: Annotated[str, Meta(pattern=r"^https?://\S+$")] | None = None
     """Where customers reach us, for links in webhooks and mail; made from host and port if it is not set."""
+    workers: Annotated[int, Meta(ge=1, le=64)] = 2
+    """How many processes of background work `permille up` runs. A large invoice run uses them all."""
     events_batch_max: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
     """The most events in one request to /events/batch. Lago's limit is 100."""
     max_body_bytes: Annotated[int, Meta(ge=1_024)] = 10 * 1024 * 1024

@@ -57,7 +57,7 @@ def programs(config: Config) -> tuple[Program, ...]:
         Program(
             name="serve", command=(*permille, "serve", "--host", config.host, "--port", str(config.port))
         ),
-        Program(name="work", command=(*permille, "work")),
+        *(Program(name=f"work {n}", command=(*permille, "work")) for n in range(1, config.workers + 1)),
     )
 
 

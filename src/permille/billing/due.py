@@ -8,7 +8,6 @@ Source: semantics-billing.md sections 3.2, 3.4, 3.10; docs/decisions/007.
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -23,7 +22,6 @@ from permille.core.organization import Organization
 from permille.store import due as due_store, organizations
 
 BATCH = 2_000
-AT_ONCE = 2
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +55,7 @@ def move_clock(conn: Connection[Any], *, organization: Organization, until: date
 def run_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     """Do everything that is due of the live organizations, a transaction a batch; how many things that was.
 
-    Several may run at once: each leaves alone what another is at. What fails in one organization is logged
+    Several processes may run at once: each leaves alone what another is at. What fails in one organization is logged
     and tried again at the next call; it holds up no other.
     """
     with pool.connection() as conn:
@@ -66,25 +64,11 @@ def run_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
 
 
 def _run_organization(pool: ConnectionPool[Connection[Any]], organization_id: UUID, now: datetime) -> int:
-    """The first batch tells whether there is work for several: while one waits for the database another rates."""
-    first = _run_batches(pool, organization_id, now, most=1)
-    runners = AT_ONCE if first >= BATCH else min(first, 1)
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        runs = [threads.submit(_run_batches, pool, organization_id, now) for _ in range(runners)]
-        return first + sum(each.result() for each in runs)
-
-
-def _run_batches(
-    pool: ConnectionPool[Connection[Any]], organization_id: UUID, now: datetime, *, most: int | None = None
-) -> int:
-    """Batch after batch, `most` of them, until nothing is left; how many things that was."""
-    done = batches = 0
+    """Batch after batch until nothing is left; how many things that was."""
+    done = 0
     try:
-        while most is None or batches < most:
-            step = _live_step(pool, organization_id, now)
-            if not step:
-                break
-            done, batches = done + step, batches + 1
+        while step := _live_step(pool, organization_id, now):
+            done += step
     except Exception:
         log.exception("The due work of organization %s failed after %d were done", organization_id, done)
     return done
