@@ -9,6 +9,7 @@ import logging
 import psycopg
 import uvicorn
 
+from permille import logs
 from permille.api.http import json_response
 from permille.app import Application, Receive, Scope, Send, build
 from permille.config import Config
@@ -77,6 +78,7 @@ def _calm_collector() -> None:
 
 def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; what was taken in is committed and answered before the end."""
+    logs.configure(config.log_level)
     uvicorn.run(
         Gate(config),
         host=config.host,
@@ -86,7 +88,8 @@ def serve(config: Config) -> None:
         ws="none",
         lifespan="on",
         access_log=False,
-        log_level=config.log_level.lower(),
+        log_config=None,
+        log_level=config.log_level,
         backlog=4096,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,

@@ -24,6 +24,7 @@ from typing import Any, Self
 
 import psycopg
 
+from permille import logs
 from permille.config import Config
 from permille.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
 from permille.process import spawn
@@ -246,9 +247,7 @@ def _run(
 
 def up(config: Config, *, kept: Sequence[Program] | None = None) -> int:
     """Run everything until a signal to stop; 0 after a clean stop, 1 when it couldn't start. `kept`: what to run."""
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.configure(config.log_level)
     database = None
     if config.database_url is None:
         database = EmbeddedPostgres(config.data_dir, bin_dir=config.pg_bin, os_user=config.pg_user)

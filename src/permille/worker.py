@@ -7,21 +7,26 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
+from permille import logs
+from permille.api.webhooks import RENDERERS
 from permille.billing import due
 from permille.clock import system_now
 from permille.config import Config
-from permille.store import rollup
+from permille.out.webhooks import deliver_due
+from permille.store import rollup, webhooks
 from permille.store.db import open_pool
 
 log = logging.getLogger(__name__)
 
 Pool = ConnectionPool[Connection[Any]]
 PAUSE_AFTER_ERROR_SECONDS = 2.0
+WEBHOOKS_KEPT = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,21 +50,36 @@ def run_due(pool: Pool) -> bool:
     return due.run_live(pool, system_now()) > 0
 
 
-LOOPS = (
-    Loop(name="roll-up", step=roll_up, pause_seconds=0.5),
-    Loop(name="due", step=run_due, pause_seconds=2.0),
-)
+def forget_webhooks(pool: Pool) -> bool:
+    with pool.connection() as conn:
+        return webhooks.delete_older(conn, before=system_now() - WEBHOOKS_KEPT) > 0
+
+
+def loops(config: Config) -> tuple[Loop, ...]:
+    """All that `permille work` does; any number of processes may do it at once."""
+
+    def deliver(pool: Pool) -> bool:
+        return deliver_due(pool, config, RENDERERS, now=system_now()) > 0
+
+    return (
+        Loop(name="roll-up", step=roll_up, pause_seconds=0.5),
+        Loop(name="due", step=run_due, pause_seconds=2.0),
+        Loop(name="webhooks", step=deliver, pause_seconds=1.0),
+        Loop(name="old webhooks", step=forget_webhooks, pause_seconds=86_400.0),
+    )
 
 
 def run(config: Config) -> None:
     """Work until SIGTERM or SIGINT; what a loop is at is finished first."""
     if config.database_url is None:
         raise ValueError("No database: set PERMILLE_DATABASE_URL, or run `permille up`.")
+    logs.configure(config.log_level)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    pool = open_pool(config.database_url, size=len(LOOPS) + 1, name="permille-work")
-    threads = [threading.Thread(target=_repeat, args=(loop, pool, stopping)) for loop in LOOPS]
+    found = loops(config)
+    pool = open_pool(config.database_url, size=len(found) + 1, name="permille-work")
+    threads = [threading.Thread(target=_repeat, args=(loop, pool, stopping)) for loop in found]
     for thread in threads:
         thread.start()
     for thread in threads:

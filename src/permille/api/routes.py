@@ -19,6 +19,7 @@ from permille.api import (
     subscriptions,
     usage,
     webhook_endpoints,
+    webhooks,
 )
 from permille.api.http import AdminEndpoint, Endpoint, Engine, admin_route, route
 
@@ -74,6 +75,8 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("GET", "/invoices/{lago_id}/pdf", invoices.invoice_pdf),
     ("GET", "/fees", fees.list_fees),
     ("GET", "/fees/{lago_id}", fees.show_fee),
+    ("GET", "/webhooks/json_public_key", webhooks.show_public_key),
+    ("GET", "/webhooks/public_key", webhooks.plain_public_key),
     ("GET", "/events", events.list_events),
     ("GET", "/events/{transaction_id:path}", events.show_event),
     ("POST", "/webhook_endpoints", webhook_endpoints.create_webhook_endpoint),

@@ -1,0 +1,72 @@
+"""Webhooks: the public key that receivers verify with, and how each kind of object is shown to them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.api.billable_metrics import render_billable_metric
+from permille.api.customers import render_customer
+from permille.api.http import Call, Raw
+from permille.api.invoices import render_whole_invoice
+from permille.api.plans import render_plan
+from permille.api.subscriptions import whole_subscription
+from permille.clock import system_now
+from permille.out.signing import draw_private_key, public_pem
+from permille.out.webhooks import Renderers
+from permille.store import billable_metrics, customers, organizations, plans, subscriptions, webhooks
+
+Shown = Mapping[str, Any] | None
+
+
+def show_public_key(call: Call) -> dict[str, Any]:
+    """GET /webhooks/json_public_key: base64 of the PEM."""
+    return {"webhook": {"public_key": base64.b64encode(_public_key(call)).decode()}}
+
+
+def plain_public_key(call: Call) -> Raw:
+    """GET /webhooks/public_key."""
+    return Raw(content=_public_key(call), media_type="text/plain", headers={})
+
+
+def _public_key(call: Call) -> bytes:
+    return public_pem(webhooks.signing_key(call.conn, draw=draw_private_key, now=call.now)).encode()
+
+
+def _billable_metric(conn: Connection[Any], object_id: UUID) -> Shown:
+    found = billable_metrics.by_ids(conn, [object_id]).get(object_id)
+    return render_billable_metric(found) if found else None
+
+
+def _plan(conn: Connection[Any], object_id: UUID) -> Shown:
+    found = plans.plans_by_ids(conn, [object_id]).get(object_id)
+    return render_plan(found) if found else None
+
+
+def _customer(conn: Connection[Any], object_id: UUID) -> Shown:
+    found = customers.by_ids(conn, [object_id]).get(object_id)
+    return render_customer(found) if found else None
+
+
+def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
+    row = subscriptions.by_ids(conn, [object_id]).get(object_id)
+    if row is None:
+        return None
+    organization = organizations.by_id(conn, row.organization_id)
+    assert organization is not None, row.organization_id
+    customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
+    plan = plans.plans_by_ids(conn, [row.plan_id])[row.plan_id]
+    return whole_subscription(row, customer, plan, now=organization.now(system_now()))
+
+
+RENDERERS: Renderers = {
+    "billable_metric": _billable_metric,
+    "customer": _customer,
+    "invoice": render_whole_invoice,
+    "plan": _plan,
+    "subscription": _subscription,
+}

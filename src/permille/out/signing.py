@@ -1,0 +1,48 @@
+"""Signatures of webhooks, as Lago makes them: HMAC-SHA256, or a JWT signed with the installation's RSA key."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from functools import lru_cache
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+KEY_BITS = 2048
+
+
+def draw_private_key() -> str:
+    """A new RSA key as PEM text."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+@lru_cache(maxsize=4)
+def _loaded(private_pem: str) -> RSAPrivateKey:
+    key = serialization.load_pem_private_key(private_pem.encode(), password=None)
+    assert isinstance(key, RSAPrivateKey)
+    return key
+
+
+def public_pem(private_pem: str) -> str:
+    """The public half, with which receivers verify."""
+    public = _loaded(private_pem).public_key()
+    return public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    ).decode()
+
+
+def hmac_signature(body: bytes, *, hmac_key: str) -> str:
+    """Base64 of the HMAC-SHA256 of the raw body under the organization's key."""
+    return base64.b64encode(hmac.new(hmac_key.encode(), body, hashlib.sha256).digest()).decode()
+
+
+def jwt_signature(body: bytes, *, private_pem: str, issuer: str) -> str:
+    """An RS256 token whose claim `data` is the body as a text; `issuer` is the address of the API."""
+    return jwt.encode({"data": body.decode(), "iss": issuer}, _loaded(private_pem), algorithm="RS256")

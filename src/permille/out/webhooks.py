@@ -1,0 +1,154 @@
+"""Delivery of webhooks: claim what is due, send it, write down how it went.
+
+A claim is a lease: it moves next_attempt_at ahead and is committed before anything is sent, so that a crash
+repeats an attempt and never loses one. Receivers know repetitions by X-Lago-Unique-Key.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import random
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx2
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from permille.config import Config
+from permille.out.signing import draw_private_key, hmac_signature, jwt_signature
+from permille.store import webhooks
+from permille.store.webhooks import Claimed
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+SUCCESSES = (200, 201, 202, 204)
+AT_ONCE = 16
+RESPONSE_KEPT = 2_000
+LEASE = timedelta(minutes=5)
+
+Renderers = Mapping[str, Callable[[Connection[Any], UUID], Mapping[str, Any] | None]]
+"""object_type -> the object as JSON, None when it is no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt went; `http_status` is None when there was no answer."""
+
+    ok: bool
+    http_status: int | None
+    response: str
+
+
+def deliver_due(
+    pool: ConnectionPool[Connection[Any]],
+    config: Config,
+    renderers: Renderers,
+    *,
+    now: datetime,
+    limit: int = 100,
+) -> int:
+    """Make one attempt for each of at most `limit` webhooks that are due; how many there were.
+
+    Several may run at once. `now` is the system's clock.
+    """
+    with pool.connection() as conn:
+        claimed = webhooks.claim(conn, now=now, lease_until=now + LEASE, limit=limit)
+        private_pem = webhooks.signing_key(conn, draw=draw_private_key, now=now) if claimed else ""
+        bodies = [_body(conn, one, renderers) for one in claimed]
+    if not claimed:
+        return 0
+    with httpx2.Client(timeout=config.webhook_timeout_seconds, follow_redirects=False) as client:
+
+        def attempt(one: Claimed, body: bytes | None) -> Outcome:
+            if body is None:
+                return Outcome(ok=False, http_status=None, response=f"The {one.object_type} is no more.")
+            return send(client, config, one, body, private_pem=private_pem)
+
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            outcomes = list(threads.map(attempt, claimed, bodies))
+    with pool.connection() as conn:
+        for one, body, outcome in zip(claimed, bodies, outcomes, strict=True):
+            _write_down(conn, one, outcome, now=now, is_hopeless=body is None)
+    return len(claimed)
+
+
+def _body(conn: Connection[Any], one: Claimed, renderers: Renderers) -> bytes | None:
+    """What is sent, the same at every attempt: rendered at the first one, and frozen."""
+    if one.payload is not None:
+        return one.payload.encode()
+    shown = renderers[one.object_type](conn, one.object_id)
+    if shown is None:
+        return None
+    body = webhooks.body_text(one.organization_id, one.webhook_type, one.object_type, shown)
+    webhooks.freeze(conn, one.id, body)
+    return body.encode()
+
+
+def send(client: httpx2.Client, config: Config, one: Claimed, body: bytes, *, private_pem: str) -> Outcome:
+    """One attempt. Raises nothing: whatever goes wrong is an outcome."""
+    allowed = one.test_mode or config.webhook_allow_private
+    if not allowed and (problem := private_address(one.webhook_url)) is not None:
+        return Outcome(ok=False, http_status=None, response=problem)
+    if one.signature_algo == "hmac":
+        signature = hmac_signature(body, hmac_key=one.hmac_key)
+    else:
+        signature = jwt_signature(body, private_pem=private_pem, issuer=config.base_url)
+    headers = {
+        "Content-Type": "application/json",
+        "X-Lago-Signature": signature,
+        "X-Lago-Signature-Algorithm": one.signature_algo,
+        "X-Lago-Unique-Key": str(one.id),
+    }
+    try:
+        answer = client.post(one.webhook_url, content=body, headers=headers)
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        return Outcome(
+            ok=False, http_status=None, response=f"{type(error).__name__}: {error}"[:RESPONSE_KEPT]
+        )
+    text = answer.text.replace("\0", "")[:RESPONSE_KEPT]
+    return Outcome(ok=answer.status_code in SUCCESSES, http_status=answer.status_code, response=text)
+
+
+def private_address(url: str) -> str | None:
+    """Why a live organization's webhook may not go there: every address of the name must be a public one."""
+    parts = urlsplit(url)
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        return f"{parts.hostname} was not found: {error}"
+    for *_, address in found:
+        if not ipaddress.ip_address(str(address[0]).split("%")[0]).is_global:
+            return f"{parts.hostname} is {address[0]}, which is no public address."
+    return None
+
+
+def wait_after(attempts: int) -> timedelta:
+    """Lago's wait after so many failed attempts, a little of it by chance."""
+    return timedelta(seconds=attempts**4 * random.uniform(1, 1.15) + 2)  # noqa: S311 - no secret
+
+
+def _write_down(
+    conn: Connection[Any], one: Claimed, outcome: Outcome, *, now: datetime, is_hopeless: bool
+) -> None:
+    attempts = one.attempts + 1
+    is_last = outcome.ok or is_hopeless or attempts >= ATTEMPTS
+    status = "succeeded" if outcome.ok else "failed" if is_last else "retrying"
+    webhooks.write_down(
+        conn,
+        one.id,
+        status=status,
+        attempts=attempts,
+        next_attempt_at=None if is_last else now + wait_after(attempts),
+        http_status=outcome.http_status,
+        response=outcome.response,
+        now=now,
+    )

@@ -1,0 +1,263 @@
+"""Who works in the web admin: users, their sessions, one-time links, failed sign-ins, and the audit log.
+
+Secrets are 256 bits of chance, kept only as SHA-256. All times are the system's, in test mode too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from permille.ids import new_id
+
+ROLES = ("admin", "finance", "read_only")
+
+SESSION_LIFE = timedelta(days=7)
+SESSION_IDLE = timedelta(hours=24)
+SEEN_EVERY = timedelta(minutes=5)
+LINK_LIFE = timedelta(hours=24)
+FAILURES_KEPT = timedelta(minutes=15)
+
+_FIRST_USER_LOCK = 0x50455553  # "PEUS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Somebody who may sign in. Roles: admin may all, finance all but users and keys, read_only looks."""
+
+    id: UUID
+    email: str
+    password_hash: str | None
+    role: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A signed-in browser."""
+
+    digest: bytes
+    user: User
+    organization_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneTimeLink:
+    """A link that has not been used and has not expired."""
+
+    digest: bytes
+    user_id: UUID | None
+    role: str
+    is_first: bool
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """A change that was made in the web admin."""
+
+    user_email: str
+    action: str
+    subject: str
+    details: Mapping[str, Any]
+    at: datetime
+
+
+def digest_of(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+_USER = "u.id, u.email, u.password_hash, u.role, u.created_at"
+
+
+def _user(conn: Connection[Any], condition: str, value: Any) -> User | None:
+    with conn.cursor(row_factory=class_row(User)) as cursor:
+        return cursor.execute(
+            f"select {_USER} from app_user u where {condition} and u.removed_at is null", [value]
+        ).fetchone()
+
+
+def by_email(conn: Connection[Any], email: str) -> User | None:
+    return _user(conn, "lower(u.email) = lower(%s)", email)
+
+
+def by_id(conn: Connection[Any], user_id: UUID) -> User | None:
+    return _user(conn, "u.id = %s", user_id)
+
+
+def everybody(conn: Connection[Any]) -> list[User]:
+    with conn.cursor(row_factory=class_row(User)) as cursor:
+        return cursor.execute(
+            f"select {_USER} from app_user u where u.removed_at is null order by u.created_at, u.id limit 1000"
+        ).fetchall()
+
+
+def is_anybody(conn: Connection[Any]) -> bool:
+    """Whether there has ever been a user."""
+    row = conn.execute("select exists (select from app_user)").fetchone()
+    return bool(row and row[0])
+
+
+def lock_first_user(conn: Connection[Any]) -> None:
+    """Until the transaction ends nobody else becomes the first user."""
+    conn.execute("select pg_advisory_xact_lock(%s)", [_FIRST_USER_LOCK])
+
+
+def add(
+    conn: Connection[Any], *, email: str, password_hash: str | None, role: str, now: datetime
+) -> User | None:
+    """A new user, None when the email is taken."""
+    row = conn.execute(
+        "insert into app_user (id, email, password_hash, role, created_at) values (%s, %s, %s, %s, %s)"
+        " on conflict (lower(email)) where removed_at is null do nothing returning id",
+        [new_id(now), email, password_hash, role, now],
+    ).fetchone()
+    return by_id(conn, row[0]) if row else None
+
+
+def remove(conn: Connection[Any], *, user_id: UUID, now: datetime) -> None:
+    """The user is signed out everywhere and may not sign in again; what the audit log says stays."""
+    conn.execute("update app_user set removed_at = %s where id = %s", [now, user_id])
+    conn.execute("delete from user_session where user_id = %s", [user_id])
+    conn.execute("delete from one_time_link where user_id = %s", [user_id])
+
+
+def set_password(conn: Connection[Any], *, user_id: UUID, password_hash: str) -> None:
+    conn.execute("update app_user set password_hash = %s where id = %s", [password_hash, user_id])
+
+
+def open_session(conn: Connection[Any], *, user_id: UUID, now: datetime) -> str:
+    """A new session; its secret, which only the cookie has. Expired sessions go."""
+    secret = secrets.token_urlsafe(32)
+    conn.execute("delete from user_session where expires_at <= %s", [now])
+    conn.execute(
+        "insert into user_session (digest, user_id, created_at, last_seen_at, expires_at)"
+        " values (%s, %s, %s, %s, %s)",
+        [digest_of(secret), user_id, now, now, now + SESSION_LIFE],
+    )
+    return secret
+
+
+def session(conn: Connection[Any], *, secret: str, now: datetime) -> Session | None:
+    """The session of a cookie, None when it is over."""
+    digest = digest_of(secret)
+    row = conn.execute(
+        f"select {_USER}, s.organization_id, s.last_seen_at from user_session s"
+        " join app_user u on u.id = s.user_id and u.removed_at is null"
+        " where s.digest = %s and s.expires_at > %s and s.last_seen_at > %s",
+        [digest, now, now - SESSION_IDLE],
+    ).fetchone()
+    if row is None:
+        return None
+    if row[6] < now - SEEN_EVERY:
+        conn.execute("update user_session set last_seen_at = %s where digest = %s", [now, digest])
+    user = User(id=row[0], email=row[1], password_hash=row[2], role=row[3], created_at=row[4])
+    return Session(digest=digest, user=user, organization_id=row[5])
+
+
+def choose_organization(conn: Connection[Any], *, digest: bytes, organization_id: UUID) -> None:
+    conn.execute("update user_session set organization_id = %s where digest = %s", [organization_id, digest])
+
+
+def close_session(conn: Connection[Any], digest: bytes) -> None:
+    conn.execute("delete from user_session where digest = %s", [digest])
+
+
+def add_link(
+    conn: Connection[Any],
+    *,
+    role: str,
+    now: datetime,
+    user_id: UUID | None = None,
+    is_first: bool = False,
+    path: str = "/app",
+) -> str:
+    """A new one-time link; its token, which is not stored."""
+    token = secrets.token_urlsafe(32)
+    conn.execute(
+        "insert into one_time_link (digest, user_id, role, is_first, path, created_at, expires_at)"
+        " values (%s, %s, %s, %s, %s, %s, %s)",
+        [digest_of(token), user_id, role, is_first, path, now, now + LINK_LIFE],
+    )
+    return token
+
+
+def link(conn: Connection[Any], *, token: str, now: datetime) -> OneTimeLink | None:
+    """The link, None when it was used, has expired, or is for a first user that is there already."""
+    with conn.cursor(row_factory=class_row(OneTimeLink)) as cursor:
+        return cursor.execute(
+            "select digest, user_id, role, is_first, path from one_time_link"
+            " where digest = %s and used_at is null and expires_at > %s"
+            " and not (is_first and exists (select from app_user))",
+            [digest_of(token), now],
+        ).fetchone()
+
+
+def use_link(conn: Connection[Any], *, digest: bytes, now: datetime) -> bool:
+    """Whether it was still unused; of several at once, one."""
+    cursor = conn.execute(
+        "update one_time_link set used_at = %s where digest = %s and used_at is null", [now, digest]
+    )
+    return cursor.rowcount == 1
+
+
+def add_failures(conn: Connection[Any], *, subjects: Sequence[str], now: datetime) -> None:
+    conn.execute("delete from sign_in_failure where at <= %s", [now - FAILURES_KEPT])
+    for subject in subjects:
+        conn.execute(
+            "insert into sign_in_failure (id, subject, at) values (%s, %s, %s)", [new_id(now), subject, now]
+        )
+
+
+def failures(conn: Connection[Any], *, subject: str, now: datetime) -> int:
+    """How often signing in failed of late."""
+    row = conn.execute(
+        "select count(*) from sign_in_failure where subject = %s and at > %s", [subject, now - FAILURES_KEPT]
+    ).fetchone()
+    return row[0] if row else 0
+
+
+def forget_failures(conn: Connection[Any], subject: str) -> None:
+    conn.execute("delete from sign_in_failure where subject = %s", [subject])
+
+
+def record(
+    conn: Connection[Any],
+    *,
+    organization_id: UUID | None,
+    user: User,
+    action: str,
+    subject: str,
+    details: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    """Write a change into the audit log, in the transaction of the change."""
+    conn.execute(
+        "insert into audit_entry (id, organization_id, user_id, user_email, action, subject, details, at)"
+        " values (%s, %s, %s, %s, %s, %s, %s, %s)",
+        [new_id(now), organization_id, user.id, user.email, action, subject, Jsonb(dict(details)), now],
+    )
+
+
+def audit_log(
+    conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
+) -> tuple[list[AuditEntry], int]:
+    """What was changed in the organization and in the installation, newest first, and how much that is."""
+    where = "organization_id = %s or organization_id is null"
+    with conn.cursor(row_factory=class_row(AuditEntry)) as cursor:
+        rows = cursor.execute(
+            f"select user_email, action, subject, details, at from audit_entry where {where}"
+            " order by at desc, id desc limit %s offset %s",
+            [organization_id, limit, offset],
+        ).fetchall()
+    row = conn.execute(f"select count(*) from audit_entry where {where}", [organization_id]).fetchone()
+    return rows, row[0] if row else 0

@@ -1,0 +1,84 @@
+"""What is wrong with a form, in words beside the field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from permille.core.errors import BadRequest, Invalid, Refusal
+from permille.web.visit import Form, Problems
+
+FORM_BYTES_MAX = 1_000_000
+FIELDS_MAX = 5_000
+
+WORDS = {
+    "value_is_mandatory": "Fill this in.",
+    "value_is_invalid": "This value can't be used.",
+    "value_is_out_of_range": "This is too large or too small.",
+    "value_is_too_long": "This is too long.",
+    "value_already_exist": "This is taken already.",
+    "invalid_date": "Give a date, like 2026-10-31.",
+    "invalid_amount": "Give an amount of zero or more, like 0.03.",
+    "invalid_package_size": "Give a whole number of at least 1.",
+    "invalid_free_units": "Give a whole number of at least 0.",
+    "not_supported_yet": "This isn't built yet.",
+    "not_compatible_with_aggregation_type": "This doesn't go with the aggregation.",
+    "relation_must_exist": "The metric doesn't have this dimension.",
+    "url_invalid": "Give a whole address, like https://example.com/hooks.",
+    "loopback_only_in_test_mode": "An address of this machine is allowed in test mode only.",
+    "exceeded_limit": "There are as many as there can be: delete one first.",
+    "currencies_does_not_match": "The customer pays in another currency than the plan's.",
+    "plan_not_found": "There is no such plan.",
+    "billable_metrics_not_found": "There is no such metric.",
+    "clock_cannot_go_back": "The clock can't go back.",
+    "feature_unavailable": "This isn't available.",
+}
+PLACES = {
+    "plan_not_found": "plan_code",
+    "billable_metrics_not_found": "billable_metric_code",
+}
+
+
+def in_words(code: str) -> str:
+    """A code of the API as a sentence."""
+    return WORDS.get(code) or code.replace("_", " ").capitalize() + "."
+
+
+def problems_of(refusal: Refusal) -> Problems:
+    """Field -> codes; what belongs to no field is under `base`."""
+    if isinstance(refusal, Invalid):
+        return {name: _codes(found) for name, found in refusal.errors.items()}
+    if isinstance(refusal, BadRequest):
+        return {"base": [refusal.reason]}
+    code = refusal.code or str(refusal.status)
+    return {PLACES.get(code, "base"): [code]}
+
+
+def _codes(found: Any) -> list[str]:
+    if isinstance(found, Mapping):
+        return [code for each in found.values() for code in _codes(each)]
+    return [str(code) for code in found] if isinstance(found, Sequence) and not isinstance(found, str) else [
+        str(found)
+    ]
+
+
+async def read_form(request: Request) -> Form:
+    """The fields of an urlencoded form. Raises Refusal for what is too large, BadRequest for what is none."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > FORM_BYTES_MAX:
+            raise Refusal(status=413, code="body_too_large")
+        chunks.append(chunk)
+    try:
+        text = b"".join(chunks).decode()
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
+    except ValueError as error:
+        raise BadRequest("the form can't be read") from error
+    if any("\0" in key or "\0" in value for key, value in pairs):
+        raise BadRequest("the form has a NUL character")
+    return Form(pairs=tuple(pairs))

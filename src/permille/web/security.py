@@ -1,0 +1,102 @@
+"""What keeps strangers out: response headers, the check of where a form came from, cookies, passwords."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from permille.config import Config
+
+PASSWORD_MIN = 10
+PASSWORD_MAX = 200
+
+# Nothing from another host, nothing inline: an injected tag can neither run nor load nor send anything.
+CONTENT_SECURITY_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "frame-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+_hasher = PasswordHasher()
+# 64 MB and 0.1 s of a core for each: not more at once than there are cores to do it.
+_turn = asyncio.Semaphore(2)
+# Verified against when there is no such user, so that the answer takes as long.
+_NOBODY = _hasher.hash("nobody has this password")
+
+
+async def hash_password(password: str) -> str:
+    """Argon2id with the library's parameters (RFC 9106, low memory)."""
+    async with _turn:
+        return await run_in_threadpool(_hasher.hash, password)
+
+
+async def is_password(password: str, password_hash: str | None) -> bool:
+    """Whether the password is the one of the hash; as slow without a hash."""
+
+    def verify() -> bool:
+        try:
+            return _hasher.verify(password_hash or _NOBODY, password) and password_hash is not None
+        except (VerificationError, InvalidHashError):
+            return False
+
+    async with _turn:
+        return await run_in_threadpool(verify)
+
+
+def is_https(request: Request, config: Config) -> bool:
+    """Whether the browser came by https, perhaps to a proxy in front of us."""
+    return request.url.scheme == "https" or config.base_url.startswith("https:")
+
+
+def cookie_name(*, https: bool) -> str:
+    """With __Host- the browser refuses the cookie from a subdomain or without Secure."""
+    return "__Host-permille" if https else "permille"
+
+
+def set_cookie(response: Response, secret: str, *, https: bool, max_age: int) -> None:
+    response.set_cookie(
+        cookie_name(https=https),
+        secret,
+        max_age=max_age,
+        path="/",
+        secure=https,
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def is_from_here(method: str, headers: Mapping[str, str]) -> bool:
+    """Whether a request that changes something was sent by a page of ours.
+
+    Browsers say so in Sec-Fetch-Site, older ones in Origin, and a page cannot forge either. What says
+    neither is refused: only browsers have our cookie.
+    """
+    if method in ("GET", "HEAD"):
+        return True
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc == headers.get("host")

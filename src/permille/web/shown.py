@@ -1,0 +1,84 @@
+"""How figures, money and dates look on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+from permille.core.money import CURRENCIES, exact, subunits
+
+SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹"}
+
+
+def units(value: Any) -> str:
+    """1234567.50 -> 1,234,567.5"""
+    text = f"{Decimal(str(value)):,f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def money(cents: Any, currency: str) -> str:
+    """Smallest units -> $1,234.56"""
+    with exact():
+        amount = Decimal(str(cents or 0)) / subunits(currency)
+        return _signed(f"{abs(amount):,.{CURRENCIES[currency]}f}", currency, negative=amount < 0)
+
+
+def amount(value: Any, currency: str) -> str:
+    """Major units with every digit, at least the currency's: 0.0015 -> $0.0015"""
+    try:
+        found = Decimal(str(value))
+    except InvalidOperation:
+        return str(value)
+    text = f"{abs(found):,f}"
+    whole, _, rest = text.partition(".")
+    rest = rest.rstrip("0").ljust(CURRENCIES[currency], "0")
+    return _signed(f"{whole}.{rest}" if rest else whole, currency, negative=found < 0)
+
+
+def _signed(text: str, currency: str, *, negative: bool) -> str:
+    symbol = SYMBOLS.get(currency, f"{currency} ")
+    return f"{'−' if negative else ''}{symbol}{text}"
+
+
+def _instant(at: Any, timezone: str) -> datetime | None:
+    if not at:
+        return None
+    found = at if isinstance(at, datetime) else datetime.fromisoformat(str(at))
+    return found if found.tzinfo is None else found.astimezone(ZoneInfo(timezone))
+
+
+def day(at: Any, timezone: str = "UTC") -> str:
+    """1 Oct 2026"""
+    found = _instant(at, timezone)
+    return f"{found.day} {found:%b %Y}" if found else "–"
+
+
+def moment(at: Any, timezone: str = "UTC") -> str:
+    """1 Oct 2026, 14:05"""
+    found = _instant(at, timezone)
+    return f"{found.day} {found:%b %Y, %H:%M}" if found else "–"
+
+
+def in_path(text: Any) -> str:
+    """A text as a part of an address."""
+    return quote(str(text), safe="")
+
+
+def with_query(query: Mapping[str, str], **changed: Any) -> str:
+    """The query of an address with some parameters changed."""
+    kept = {**query, **{name: str(value) for name, value in changed.items()}}
+    return "?" + "&".join(f"{quote(name)}={quote(value)}" for name, value in kept.items() if value)
+
+
+FILTERS = {
+    "units": units,
+    "money": money,
+    "amount": amount,
+    "day": day,
+    "moment": moment,
+    "in_path": in_path,
+}

@@ -1,0 +1,120 @@
+"""One look at the web admin: who looks, at which organization, and what was sent; and what a page answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+from starlette.datastructures import QueryParams
+
+from permille.api.http import Call, Engine, Raw
+from permille.core.organization import Organization
+from permille.store.users import Session
+
+Pairs = Sequence[tuple[str, str]]
+Problems = Mapping[str, Sequence[str]]
+
+
+class NoOrganizationError(Exception):
+    """The page is about an organization, and there is none yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """The fields of a form that was sent; of a name that came several times, `get` takes the last."""
+
+    pairs: Pairs = ()
+
+    def get(self, name: str, default: str = "") -> str:
+        return next((value for key, value in reversed(self.pairs) if key == name), default).strip()
+
+    def all(self, name: str) -> list[str]:
+        return [value.strip() for key, value in self.pairs if key == name]
+
+    def has(self, name: str) -> bool:
+        return any(key == name for key, _ in self.pairs)
+
+    def filled(self, *names: str) -> dict[str, str]:
+        """Those of the fields that are not empty."""
+        return {name: self.get(name) for name in names if self.get(name)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """A request of somebody who is signed in. `now` is the organization's clock."""
+
+    engine: Engine
+    conn: Connection[Any]
+    session: Session
+    organization: Organization | None
+    organizations: Sequence[Organization]
+    now: datetime
+    system_now: datetime
+    url: str
+    path: Mapping[str, str]
+    query: QueryParams
+    form: Form = field(default_factory=Form)
+    problems: Problems = field(default_factory=dict)
+
+    @property
+    def here(self) -> Organization:
+        """The organization that is looked at. Raises NoOrganizationError."""
+        if self.organization is None:
+            raise NoOrganizationError
+        return self.organization
+
+    def may(self, roles: Sequence[str]) -> bool:
+        return self.session.user.role in roles
+
+    def call(
+        self,
+        *,
+        body: Any = None,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | Pairs = (),
+    ) -> Call:
+        """The same request to the API, so that forms and API have one set of rules."""
+        return Call(
+            engine=self.engine,
+            conn=self.conn,
+            organization=self.here,
+            now=self.now,
+            path=path or {},
+            query=QueryParams(query if isinstance(query, Mapping) else list(query)),
+            body=body,
+        )
+
+    def page_query(self, **fixed: str) -> dict[str, str]:
+        """The part of the address that says which page of a list, in pages of a screen."""
+        return {"page": self.query.get("page", "1"), "per_page": "25", **fixed}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A template and what it shows."""
+
+    template: str
+    context: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A change was made: it goes into the audit log, and the browser to `to`, or straight to `page`."""
+
+    action: str
+    subject: str
+    to: str = "/app"
+    details: Mapping[str, Any] = field(default_factory=dict)
+    page: Page | None = None
+    """What is shown instead, for a secret that is shown only once."""
+
+
+Show = Callable[[Visit], Page | Raw | Done]
+Submit = Callable[[Visit], Done]
+
+EVERYBODY = ("admin", "finance", "read_only")
+WRITERS = ("admin", "finance")
+ADMINS = ("admin",)

@@ -1,0 +1,264 @@
+"""Delivery to a real HTTP receiver: signed, repeated, frozen, to each once, and nowhere private."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import UUID
+
+import jwt
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from permille.config import Config
+from permille.core.organization import Organization
+from permille.ids import new_id
+from permille.out.signing import draw_private_key, public_pem
+from permille.out.webhooks import deliver_due, private_address
+from permille.store import organizations, webhooks
+from permille.store.db import open_pool
+
+NOW = datetime(2026, 10, 1, tzinfo=UTC)
+
+
+@dataclass
+class Receiver:
+    url: str
+    statuses: list[int] = field(default_factory=list)
+    received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    found = Receiver("")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            found.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            status = found.statuses.pop(0) if found.statuses else 200
+            self.send_response(status)
+            if status == 302:
+                self.send_header("location", found.url + "/elsewhere")
+            self.end_headers()
+            self.wfile.write(b"answer \0 of the receiver")
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128
+
+    server = Server(("127.0.0.1", 0), Handler)
+    found.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield found
+    server.shutdown()
+
+
+@pytest.fixture
+def pool(dsn: str) -> Iterator[ConnectionPool[Any]]:
+    opened = open_pool(dsn, size=4, name="test")
+    yield opened
+    opened.close()
+
+
+class World:
+    def __init__(self, db: psycopg.Connection[Any], pool: ConnectionPool[Any], receiver: Receiver) -> None:
+        self.db, self.pool, self.receiver = db, pool, receiver
+        self.config = Config(public_url="https://billing.example")
+        self.shown: dict[UUID, dict[str, Any] | None] = {}
+        self.now = NOW
+
+    def organization(self, *, test_mode: bool = True) -> Organization:
+        made = organizations.add(self.db, name="O", test_now=NOW if test_mode else None, entity={}, now=NOW)
+        self.db.commit()
+        return made
+
+    def listen(
+        self, organization: Organization, *, algo: str = "jwt", types: list[str] | None = None
+    ) -> None:
+        self.db.execute(
+            "insert into webhook_endpoint (id, organization_id, webhook_url, signature_algo, event_types,"
+            " created_at, updated_at) values (%s, %s, %s, %s, %s, %s, %s)",
+            [new_id(NOW), organization.id, f"{self.receiver.url}/{algo}", algo, types, NOW, NOW],
+        )
+        self.db.commit()
+
+    def happen(self, organization: Organization, *, count: int = 1, payload: Any = None) -> list[UUID]:
+        ids = [new_id(NOW) for _ in range(count)]
+        for number, each in enumerate(ids):
+            self.shown[each] = {"lago_id": str(each), "number": number}
+        webhooks.enqueue(
+            self.db,
+            organization_id=organization.id,
+            webhook_type="invoice.created",
+            object_type="invoice",
+            object_ids=ids,
+            payload=payload,
+            now=NOW,
+        )
+        self.db.commit()
+        return ids
+
+    def deliver(self) -> int:
+        renderers = {"invoice": lambda _conn, object_id: self.shown.get(object_id)}
+        return deliver_due(self.pool, self.config, renderers, now=self.now)
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        found = self.db.execute(
+            "select status, attempts, http_status, response, next_attempt_at from webhook order by id"
+        ).fetchall()
+        self.db.commit()
+        return found
+
+
+@pytest.fixture
+def world(db: psycopg.Connection[Any], pool: ConnectionPool[Any], receiver: Receiver) -> World:
+    return World(db, pool, receiver)
+
+
+def test_a_receiver_can_verify_both_signatures(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization, algo="jwt")
+    world.listen(organization, algo="hmac")
+    (object_id,) = world.happen(organization)
+    assert world.deliver() == 2
+    pem = public_pem(webhooks.signing_key(world.db, draw=draw_private_key, now=NOW))
+    assert len({headers["x-lago-unique-key"] for headers, _ in world.receiver.received}) == 2
+    for headers, body in world.receiver.received:
+        assert json.loads(body) == {
+            "webhook_type": "invoice.created",
+            "object_type": "invoice",
+            "organization_id": str(organization.id),
+            "invoice": {"lago_id": str(object_id), "number": 0},
+        }
+        signature = headers["x-lago-signature"]
+        if headers["x-lago-signature-algorithm"] == "hmac":
+            expected = hmac.new(organization.hmac_key.encode(), body, hashlib.sha256).digest()
+            assert base64.b64decode(signature) == expected
+        else:
+            claims = jwt.decode(signature, pem, algorithms=["RS256"], issuer="https://billing.example")
+            assert claims["data"] == body.decode()
+    assert [row[:3] for row in world.rows()] == [("succeeded", 1, 200)] * 2
+
+
+def test_three_attempts_with_the_same_bytes_and_key(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    (object_id,) = world.happen(organization)
+    world.receiver.statuses = [500, 302, 206]
+    waits = []
+    for _ in range(3):
+        assert world.deliver() == 1
+        world.shown[object_id] = {"changed": True}
+        (row,) = world.rows()
+        if row[4] is not None:
+            waits.append((row[4] - world.now).total_seconds())
+            assert world.deliver() == 0
+            world.now = row[4]
+    assert [row[:3] for row in world.rows()] == [("failed", 3, 206)]
+    assert world.rows()[0][3] == "answer  of the receiver"
+    assert 3 <= waits[0] <= 3.15
+    assert 18 <= waits[1] <= 20.4
+    world.now += timedelta(days=1)
+    assert world.deliver() == 0
+    assert len({(headers["x-lago-unique-key"], body) for headers, body in world.receiver.received}) == 1
+    assert len(world.receiver.received) == 3  # the redirect was not followed
+
+
+def test_a_live_organization_reaches_no_private_address(world: World) -> None:
+    organization = world.organization(test_mode=False)
+    world.listen(organization)
+    world.happen(organization)
+    assert world.deliver() == 1
+    assert world.receiver.received == []
+    ((status, attempts, http_status, response, _),) = world.rows()
+    assert (status, attempts, http_status) == ("retrying", 1, None)
+    assert "no public address" in response
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1/", "https://10.1.2.3/x", "http://[::1]:8080/", "http://169.254.169.254/", "http://0.0.0.0/",
+     "http://192.168.1.1/", "http://[fe80::1]/", "http://localhost/", "http://[::ffff:127.0.0.1]/", "http:///"],
+)  # fmt: skip
+def test_private_addresses_are_known(url: str) -> None:
+    assert private_address(url) is not None
+
+
+def test_public_addresses_are_let_through() -> None:
+    assert private_address("https://93.184.215.14/hook") is None
+
+
+def test_who_does_not_listen_is_not_told(world: World) -> None:
+    organization = world.organization()
+    world.happen(organization)
+    world.listen(organization, types=["customer.created"])
+    world.happen(organization)
+    assert world.rows() == []
+    world.listen(organization, algo="hmac", types=["*"])
+    world.happen(organization, payload={"ready": True})
+    assert world.deliver() == 1
+    assert json.loads(world.receiver.received[0][1])["invoice"] == {"ready": True}
+
+
+def test_an_object_that_is_no_more(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    (object_id,) = world.happen(organization)
+    world.shown[object_id] = None
+    assert world.deliver() == 1
+    assert world.rows() == [("failed", 1, None, "The invoice is no more.", None)]
+
+
+def test_two_deliverers_send_each_once(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization, count=150)
+    counts: list[int] = []
+
+    def deliver() -> None:
+        while count := world.deliver():
+            counts.append(count)
+
+    threads = [threading.Thread(target=deliver) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(counts) == 150
+    keys = [headers["x-lago-unique-key"] for headers, _ in world.receiver.received]
+    assert len(keys) == len(set(keys)) == 150
+
+
+def test_a_crash_between_claim_and_answer_repeats_the_attempt(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization)
+    with world.pool.connection() as conn:
+        claimed = webhooks.claim(conn, now=NOW, lease_until=NOW + timedelta(minutes=5), limit=10)
+    assert len(claimed) == 1
+    assert world.deliver() == 0
+    world.now = NOW + timedelta(minutes=5)
+    assert world.deliver() == 1
+    assert [row[:2] for row in world.rows()] == [("succeeded", 1)]
+
+
+def test_old_ones_are_forgotten_and_waiting_ones_are_not(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization)
+    world.deliver()
+    world.happen(organization)
+    assert webhooks.delete_older(world.db, before=NOW + timedelta(days=1)) == 1
+    assert [row[0] for row in world.rows()] == ["pending"]

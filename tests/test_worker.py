@@ -1,0 +1,105 @@
+"""`permille work` as a process: it rolls up, bills what is due, delivers, and stops when told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import psycopg
+
+from permille.ids import new_id
+from permille.ingest.intake import Draft, microseconds
+from permille.ingest.writer import Memory, Request, open_connection, store
+from permille.store import organizations
+
+
+def until(condition: Callable[[], Any], *, what: str) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+def test_it_works_and_stops(dsn: str, db: psycopg.Connection[Any]) -> None:
+    received: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    receiver = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=receiver.serve_forever, daemon=True).start()
+    organization = make_due(db, webhook_url=f"http://127.0.0.1:{receiver.server_port}")
+    now = microseconds(datetime.now(UTC))
+    store(open_connection(dsn), Memory(), [Request(organization, [Draft("t", "c", "s", now, None, {})], now)])
+    environment = {**os.environ, "PERMILLE_DATABASE_URL": dsn, "PERMILLE_WEBHOOK_ALLOW_PRIVATE": "true"}
+    worker = subprocess.Popen([sys.executable, "-m", "permille", "work"], env=environment)
+    try:
+
+        def rolled_up() -> bool:
+            row = db.execute("select count(*) from usage_cell").fetchone()
+            db.commit()
+            return row == (3,)
+
+        until(rolled_up, what="an hour, a day and a month of usage")
+        until(lambda: received, what="the webhook of an invoice")
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0
+        receiver.shutdown()
+    assert received[0]["webhook_type"] == "invoice.created"
+    invoice = received[0]["invoice"]
+    assert invoice["fees_amount_cents"] == sum(fee["amount_cents"] for fee in invoice["fees"]) == 1_000
+    assert len(invoice["billing_periods"]) == len(invoice["subscriptions"]) == 1
+
+
+def make_due(db: psycopg.Connection[Any], *, webhook_url: str) -> Any:
+    """A live organization whose weekly subscription has been due since yesterday."""
+    now = datetime.now(UTC)
+    began = now - timedelta(days=8)
+    organization = organizations.add(db, name="O", test_now=None, entity={}, now=began).id
+    entity = db.execute("select id from billing_entity where organization_id = %s", [organization]).fetchone()
+    assert entity is not None
+    customer, plan, row = new_id(began), new_id(began), new_id(began)
+    statements: list[tuple[str, list[Any]]] = [
+        (
+            "insert into webhook_endpoint (id, organization_id, webhook_url, created_at, updated_at)"
+            " values (%s, %s, %s, %s, %s)",
+            [new_id(now), organization, webhook_url, began, began],
+        ),
+        (
+            "insert into customer (id, organization_id, billing_entity_id, external_id, sequential_id, slug,"
+            " created_at, updated_at) values (%s, %s, %s, 'c', 1, 'O-001', %s, %s)",
+            [customer, organization, entity[0], began, began],
+        ),
+        (
+            "insert into plan (id, organization_id, code, name, interval, amount_cents, amount_currency,"
+            " created_at, updated_at) values (%s, %s, 'p', 'P', 'weekly', 1000, 'USD', %s, %s)",
+            [plan, organization, began, began],
+        ),
+        (
+            "insert into subscription (id, organization_id, customer_id, plan_id, external_id, status,"
+            " billing_time, subscription_at, started_at, created_at, updated_at, next_billing_at)"
+            " values (%s, %s, %s, %s, 's', 'active', 'anniversary', %s, %s, %s, %s, %s)",
+            [row, organization, customer, plan, began, began, began, began,
+             (began + timedelta(days=7)).replace(hour=0, minute=0, second=0, microsecond=0)],
+        ),
+    ]  # fmt: skip
+    for statement, values in statements:
+        db.execute(statement, values)
+    db.commit()
+    return organization
