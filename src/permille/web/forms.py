@@ -33,7 +33,11 @@ WORDS = {
     "currencies_does_not_match": "The customer pays in another currency than the plan's.",
     "plan_not_found": "There is no such plan.",
     "billable_metrics_not_found": "There is no such metric.",
-    "clock_cannot_go_back": "The clock can't go back.",
+    "cannot_go_back": "The clock can't go back.",
+    "too_many_failures": "Too many failed attempts: try again in a quarter of an hour.",
+    "wrong_email_or_password": "This email and password don't belong together.",
+    "password_too_short": "Use at least 10 characters (at most 200).",
+    "role": "Your role doesn't allow this.",
     "feature_unavailable": "This isn't available.",
 }
 PLACES = {

@@ -1,0 +1,1 @@
+"""The web admin: pages over the same functions as the API."""

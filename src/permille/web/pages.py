@@ -1,0 +1,207 @@
+"""From a request of a browser to one function call, and from its answer or refusal to a page.
+
+`show(visit)` answers a GET. `submit(visit)` answers a POST in one transaction, with its line of the audit log;
+what it raises is rolled back, and the form is shown again with what is wrong beside the fields.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from psycopg import Connection
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from permille.api.http import Engine, Raw, refuse_nul
+from permille.clock import system_now
+from permille.core.errors import BadRequest, NotFound, Refusal
+from permille.core.organization import Organization
+from permille.store import organizations, users
+from permille.store.users import Session
+from permille.web.forms import in_words, problems_of, read_form
+from permille.web.rendering import framed, plain
+from permille.web.security import HEADERS, cookie_name, is_from_here, is_https
+from permille.web.visit import EVERYBODY, WRITERS, Done, Form, NoOrganizationError, Page, Show, Submit, Visit
+
+log = logging.getLogger(__name__)
+
+ORGANIZATIONS_SHOWN = 200
+FRAMED_BY_US = {"content-security-policy": "frame-ancestors 'self'", "x-content-type-options": "nosniff"}
+SECRET_FIELDS = ("password",)
+
+
+class _SignedOutError(Exception):
+    """There is no session, or it is over."""
+
+
+def page(
+    engine: Engine,
+    path: str,
+    show: Show,
+    submit: Submit | None = None,
+    *,
+    readers: Sequence[str] = EVERYBODY,
+    writers: Sequence[str] = WRITERS,
+) -> Route:
+    """A page, and the form on it if it has one."""
+
+    async def handle(request: Request) -> Response:
+        try:
+            refuse_nul(request)
+            if request.method != "POST":
+                return await run_in_threadpool(_shown, engine, request, show, readers)
+            if not is_from_here(request.method, request.headers):
+                raise Refusal(status=403, code="cross_site_request")
+            form = await read_form(request)
+            assert submit is not None, "only pages with a form have the method POST"
+            return await run_in_threadpool(_submitted, engine, request, form, (show, submit), writers)
+        except _SignedOutError:
+            return _to_sign_in(request)
+        except NoOrganizationError:
+            return RedirectResponse("/app/new-organization", 303)
+        except Refusal as refusal:
+            return _refused(refusal)
+        except Exception:
+            log.exception("A page crashed: %s", request.url.path)
+            return plain("refused.html", 500, heading="Something went wrong", text="It is in the server's log.")
+
+    methods = ["GET"] if submit is None else ["GET", "POST"]
+    return Route(f"/app{path}", handle, methods=methods)
+
+
+def action(engine: Engine, path: str, submit: Submit, *, writers: Sequence[str] = WRITERS) -> Route:
+    """A button without a page of its own: it is refused with a plain page."""
+
+    def show(visit: Visit) -> Page:
+        if not visit.problems:
+            raise NotFound("page")
+        texts = [in_words(code) for codes in visit.problems.values() for code in codes]
+        return Page(template="not_done.html", context={"texts": texts})
+
+    return page(engine, path, show, submit, writers=writers)
+
+
+def _to_sign_in(request: Request) -> Response:
+    if request.method != "GET" or request.url.path == "/app":
+        return RedirectResponse("/app/sign-in", 303)
+    return RedirectResponse(f"/app/sign-in?next={quote(_address(request))}", 303)
+
+
+def _address(request: Request) -> str:
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+REFUSALS = {
+    403: ("This isn't allowed", "Your role doesn't allow it, or the request came from another site."),
+    404: ("There is no such page", "It was deleted, or belongs to another organization."),
+}
+
+
+def _refused(refusal: Refusal) -> Response:
+    heading, text = REFUSALS.get(refusal.status, ("This can't be done", ""))
+    if isinstance(refusal, BadRequest):
+        text = refusal.reason
+    elif not text:
+        text = " ".join(in_words(code) for codes in problems_of(refusal).values() for code in codes)
+    return plain("refused.html", refusal.status, heading=heading, text=text)
+
+
+def _session(engine: Engine, conn: Connection[Any], request: Request) -> Session:
+    secret = request.cookies.get(cookie_name(https=is_https(request, engine.config)))
+    found = users.session(conn, secret=secret, now=system_now()) if secret else None
+    if found is None:
+        raise _SignedOutError
+    return found
+
+
+def visit_of(engine: Engine, conn: Connection[Any], request: Request, form: Form | None = None) -> Visit:
+    """Who looks at what. Raises when nobody is signed in."""
+    session, now = _session(engine, conn, request), system_now()
+    known, _ = organizations.listing(conn, limit=ORGANIZATIONS_SHOWN, offset=0)
+    chosen = _chosen(conn, session, known)
+    return Visit(
+        engine=engine,
+        conn=conn,
+        session=session,
+        organization=chosen,
+        organizations=known,
+        now=chosen.now(now) if chosen else now,
+        system_now=now,
+        url=_address(request),
+        path=request.path_params,
+        query=request.query_params,
+        form=form or Form(),
+    )
+
+
+def _chosen(
+    conn: Connection[Any], session: Session, known: Sequence[Organization]
+) -> Organization | None:
+    if session.organization_id is not None:
+        return organizations.by_id(conn, session.organization_id)
+    return known[0] if known else None
+
+
+def _shown(engine: Engine, request: Request, show: Show, readers: Sequence[str]) -> Response:
+    with engine.pool.connection() as conn:
+        visit = visit_of(engine, conn, request)
+        if not visit.may(readers):
+            raise Refusal(status=403, code="role")
+        answer = show(visit)
+        if isinstance(answer, Raw):
+            headers = {**HEADERS, **FRAMED_BY_US, **answer.headers}
+            return Response(answer.content, media_type=answer.media_type, headers=headers)
+        if isinstance(answer, Done):
+            return RedirectResponse(answer.to, 303)
+        return framed(visit, answer)
+
+
+def _submitted(
+    engine: Engine, request: Request, form: Form, ways: tuple[Show, Submit], writers: Sequence[str]
+) -> Response:
+    show, submit = ways
+    try:
+        with engine.pool.connection() as conn:
+            visit = visit_of(engine, conn, request, form)
+            if not visit.may(writers):
+                raise _RoleError
+            done = submit(visit)
+            _record(visit, done)
+            return framed(visit, done.page) if done.page else RedirectResponse(done.to, 303)
+    except _RoleError:
+        raise Refusal(status=403, code="role") from None
+    except Refusal as refusal:
+        if refusal.status == 404 and not problems_of(refusal).keys() - {"base"}:
+            raise
+        return _shown_again(engine, request, form, show, refusal)
+
+
+class _RoleError(Exception):
+    """The user's role does not allow the change."""
+
+
+def _record(visit: Visit, done: Done) -> None:
+    if done.action:
+        users.record(
+            visit.conn,
+            organization_id=visit.organization.id if visit.organization else None,
+            user=visit.session.user,
+            action=done.action,
+            subject=done.subject,
+            details=done.details,
+            now=visit.system_now,
+        )
+
+
+def _shown_again(engine: Engine, request: Request, form: Form, show: Show, refusal: Refusal) -> Response:
+    with engine.pool.connection() as conn:
+        visit = replace(visit_of(engine, conn, request, form), problems=problems_of(refusal))
+        answer = show(visit)
+        assert isinstance(answer, Page), "a page with a form shows a page"
+        return framed(visit, answer, 422)

@@ -1,0 +1,83 @@
+"""Templates to pages: the frame around every page and what templates may use."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from starlette.responses import Response
+
+from permille.web.forms import in_words
+from permille.web.security import HEADERS
+from permille.web.shown import FILTERS, with_query
+from permille.web.visit import ADMINS, WRITERS, Page, Visit
+
+NOTICES = {
+    "saved": "Saved.",
+    "created": "Created.",
+    "deleted": "Deleted.",
+    "moved": "The clock has moved, and everything that became due has run.",
+    "applied": "The price list is in: its metrics and its plan are ready to use.",
+    "subscribed": "Subscribed.",
+    "ended": "The subscription has ended and what was open is billed.",
+    "replayed": "The webhook is queued again.",
+}
+STATIC = {"app.css": "text/css; charset=utf-8", "app.js": "text/javascript; charset=utf-8"}
+
+
+@cache
+def static_file(name: str) -> bytes:
+    return (files("permille.web") / "static" / name).read_bytes()
+
+
+@cache
+def static_url(name: str) -> str:
+    """The address of a file of ours; another content has another address."""
+    return f"/app/static/{name}?v={hashlib.sha256(static_file(name)).hexdigest()[:12]}"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("permille.web"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters |= FILTERS | {"in_words": in_words}
+    environment.globals |= {"static_url": static_url, "with_query": with_query}
+    return environment
+
+
+def html(template: str, context: dict[str, Any], status: int = 200) -> Response:
+    text = _environment().get_template(template).render(context)
+    return Response(text, status, headers=HEADERS, media_type="text/html; charset=utf-8")
+
+
+def framed(visit: Visit, page: Page, status: int = 200) -> Response:
+    """A page in the frame that all of them have: navigation, organization, test clock, notice."""
+    context: dict[str, Any] = {
+        "url": visit.url,
+        "user": visit.session.user,
+        "organization": visit.organization,
+        "organizations": visit.organizations,
+        "now": visit.now,
+        "may_write": visit.may(WRITERS),
+        "is_admin": visit.may(ADMINS),
+        "notice": NOTICES.get(visit.query.get("said", "")),
+        "problems": visit.problems,
+        "form": visit.form,
+        "query": visit.query,
+        **page.context,
+    }
+    return html(page.template, context, status)
+
+
+def plain(template: str, status: int = 200, **context: Any) -> Response:
+    """A page of somebody who is not signed in."""
+    return html(template, {"problems": {}, **context}, status)

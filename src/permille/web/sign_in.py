@@ -1,0 +1,230 @@
+"""Signing in and out, and the one-time links by which users come to be."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from psycopg import Connection
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from permille.api.http import Engine
+from permille.clock import system_now
+from permille.config import Config
+from permille.core.errors import BadRequest
+from permille.store import users
+from permille.store.db import open_pool
+from permille.store.users import SESSION_LIFE, OneTimeLink, User
+from permille.web.forms import read_form
+from permille.web.rendering import plain
+from permille.web.security import (
+    PASSWORD_MAX,
+    PASSWORD_MIN,
+    cookie_name,
+    hash_password,
+    is_from_here,
+    is_https,
+    is_password,
+    set_cookie,
+)
+from permille.web.visit import Form
+
+FAILURES_PER_EMAIL = 10
+FAILURES_PER_ADDRESS = 50
+
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|[^@\s]+@localhost")
+
+
+def routes(engine: Engine) -> list[Route]:
+    """Sign-in, sign-out and one-time links."""
+    desk = _Desk(engine)
+    return [
+        Route("/app/sign-in", desk.sign_in, methods=["GET", "POST"]),
+        Route("/app/sign-out", desk.sign_out, methods=["POST"]),
+        Route("/app/link/{token}", desk.link, methods=["GET", "POST"]),
+    ]
+
+
+def first_user_link(config: Config) -> str | None:
+    """A one-time link for the first user, None when there is one already."""
+    assert config.database_url is not None, "the application stands on it"
+    with open_pool(config.database_url, size=1, name="permille-link") as pool, pool.connection() as conn:
+        if users.is_anybody(conn):
+            return None
+        token = users.add_link(conn, role="admin", is_first=True, now=system_now())
+        return link_url(config, token)
+
+
+def link_url(config: Config, token: str) -> str:
+    return f"{config.base_url}/app/link/{token}"
+
+
+def local_path(wanted: str) -> str:
+    """Where to go after signing in: a page of ours, never another site."""
+    is_ours = wanted == "/app" or wanted.startswith(("/app/", "/app?"))
+    return wanted if is_ours and "\\" not in wanted and wanted.isprintable() else "/app"
+
+
+def email_problem(email: str) -> str | None:
+    """A code for what cannot be an email address."""
+    if not email:
+        return "value_is_mandatory"
+    return None if len(email) <= 255 and _EMAIL.fullmatch(email) else "value_is_invalid"
+
+
+class _Desk:
+    """The handlers. Hashing happens outside of any transaction, two at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def sign_in(self, request: Request) -> Response:
+        """GET and POST /app/sign-in."""
+        next_path = local_path(request.query_params.get("next", "/app"))
+        if request.method == "GET":
+            return plain("sign_in.html", form=Form(), next_path=next_path)
+        form = await self._form(request)
+        if form is None:
+            return _elsewhere()
+        email, password = form.get("email")[:255], form.get("password")
+        subjects = _subjects(request, email)
+        found, blocked = await run_in_threadpool(self._look, email, subjects)
+        if blocked:
+            problems = {"base": ["too_many_failures"]}
+            return plain("sign_in.html", 429, form=form, next_path=next_path, problems=problems)
+        right = await is_password(password[:PASSWORD_MAX], found.password_hash if found else None)
+        if found is None or not right:
+            await run_in_threadpool(self._fail, subjects)
+            problems = {"base": ["wrong_email_or_password"]}
+            return plain("sign_in.html", 422, form=form, next_path=next_path, problems=problems)
+        return await self._let_in(request, found, next_path)
+
+    async def sign_out(self, request: Request) -> Response:
+        """POST /app/sign-out."""
+        if not is_from_here(request.method, request.headers):
+            return _elsewhere()
+        name = cookie_name(https=is_https(request, self.engine.config))
+        await run_in_threadpool(self._close, request.cookies.get(name, ""))
+        response = RedirectResponse("/app/sign-in", 303)
+        response.delete_cookie(name, path="/", secure=name.startswith("__Host-"), httponly=True)
+        return response
+
+    async def link(self, request: Request) -> Response:
+        """GET shows what the link does, POST does it: what only looks at a link does not use it up."""
+        token = request.path_params["token"]
+        found = await run_in_threadpool(self._link, token)
+        if found is None:
+            return plain("link_over.html", 410)
+        link, user = found
+        if request.method == "GET":
+            return plain("link.html", link=link, user=user, form=Form())
+        form = await self._form(request)
+        if form is None:
+            return _elsewhere()
+        if user is None:
+            return await self._join(request, link, form)
+        if not await run_in_threadpool(self._use, link):
+            return plain("link_over.html", 410)
+        return await self._let_in(request, user, link.path)
+
+    async def _form(self, request: Request) -> Form | None:
+        """The form, None when another site sent it or it cannot be read."""
+        if not is_from_here(request.method, request.headers):
+            return None
+        try:
+            return await read_form(request)
+        except BadRequest:
+            return None
+
+    async def _join(self, request: Request, link: OneTimeLink, form: Form) -> Response:
+        """Somebody becomes a user by a link."""
+        email, password = form.get("email"), form.get("password")
+        problems: dict[str, list[str]] = {}
+        if code := email_problem(email):
+            problems["email"] = [code]
+        if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
+            problems["password"] = ["password_too_short"]
+        if not problems:
+            made = await run_in_threadpool(self._add, link, email, await hash_password(password))
+            if made is not None:
+                return await self._let_in(request, made, link.path)
+            problems["email"] = ["value_already_exist"]
+        return plain("link.html", 422, link=link, user=None, form=form, problems=problems)
+
+    async def _let_in(self, request: Request, user: User, path: str) -> Response:
+        secret = await run_in_threadpool(self._open, user)
+        response = RedirectResponse(path, 303)
+        https = is_https(request, self.engine.config)
+        set_cookie(response, secret, https=https, max_age=int(SESSION_LIFE.total_seconds()))
+        return response
+
+    def _look(self, email: str, subjects: tuple[str, str]) -> tuple[User | None, bool]:
+        now = system_now()
+        with self.engine.pool.connection() as conn:
+            limits = zip(subjects, (FAILURES_PER_EMAIL, FAILURES_PER_ADDRESS), strict=True)
+            blocked = any(users.failures(conn, subject=one, now=now) >= most for one, most in limits)
+            return users.by_email(conn, email), blocked
+
+    def _fail(self, subjects: tuple[str, str]) -> None:
+        with self.engine.pool.connection() as conn:
+            users.add_failures(conn, subjects=subjects, now=system_now())
+
+    def _open(self, user: User) -> str:
+        with self.engine.pool.connection() as conn:
+            users.forget_failures(conn, f"email:{user.email.lower()}")
+            return users.open_session(conn, user_id=user.id, now=system_now())
+
+    def _close(self, secret: str) -> None:
+        with self.engine.pool.connection() as conn:
+            users.close_session(conn, users.digest_of(secret))
+
+    def _link(self, token: str) -> tuple[OneTimeLink, User | None] | None:
+        with self.engine.pool.connection() as conn:
+            link = users.link(conn, token=token, now=system_now())
+            if link is None:
+                return None
+            user = users.by_id(conn, link.user_id) if link.user_id else None
+            return None if link.user_id and user is None else (link, user)
+
+    def _use(self, link: OneTimeLink) -> bool:
+        with self.engine.pool.connection() as conn:
+            return users.use_link(conn, digest=link.digest, now=system_now())
+
+    def _add(self, link: OneTimeLink, email: str, password_hash: str) -> User | None:
+        """The new user; None when the email is taken, the link used, or the first user there already."""
+        now = system_now()
+        with self.engine.pool.connection() as conn:
+            users.lock_first_user(conn)
+            if link.is_first and users.is_anybody(conn):
+                return None
+            user = users.add(conn, email=email, password_hash=password_hash, role=link.role, now=now)
+            if user is None or not _spent(conn, link):
+                conn.rollback()
+                return None
+            users.record(
+                conn,
+                organization_id=None,
+                user=user,
+                action="joined",
+                subject=user.email,
+                details={"role": user.role},
+                now=now,
+            )
+            return user
+
+
+def _spent(conn: Connection[Any], link: OneTimeLink) -> bool:
+    return users.use_link(conn, digest=link.digest, now=system_now())
+
+
+def _subjects(request: Request, email: str) -> tuple[str, str]:
+    address = request.client.host if request.client else ""
+    return f"email:{email.lower()}", f"address:{address}"
+
+
+def _elsewhere() -> Response:
+    text = "The form was sent from another site, or can't be read. Open the page again."
+    return plain("refused.html", 403, heading="This isn't allowed", text=text)
