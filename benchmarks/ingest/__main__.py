@@ -163,14 +163,17 @@ def main() -> None:
         acknowledged = 0
         load(stack.port, key, 4, 1_000, 50_000)  # warm
         acknowledged += 50_000
+        began = time.perf_counter()
         if options.large:
             result["large"] = []
             for first in range(0, options.large, 1_000_000):
                 part = load(stack.port, key, 8, 1_000, min(1_000_000, options.large - first))
                 acknowledged += part["acknowledged"]
-                result["large"].append({"after": first, **part})
+                memory = stack.memory()
+                result["large"].append({"after": first, **part, "memory": asdict(memory)})
                 print(
-                    f"after {first:>11,}: {part['rate']:>9,.0f} events/s  p99 {part['p99']:.0f} ms",
+                    f"after {first:>11,}: {part['rate']:>9,.0f} events/s  p99 {part['p99']:.0f} ms"
+                    f"  RSS {memory.rss:.0f} MiB  PSS {memory.pss:.0f} MiB  at {time.perf_counter() - began:.0f} s",
                     flush=True,
                 )
         raw = raw_rate(stack.dsn, organization, count)

@@ -1,6 +1,6 @@
 """The naive way: the same HTTP server, the same checks, one transaction for each request.
 
-    PERMILLE_DATABASE_URL=... python -m benchmarks.ingest.naive PORT
+PERMILLE_DATABASE_URL=... python -m benchmarks.ingest.naive PORT
 """
 
 from __future__ import annotations
@@ -57,4 +57,6 @@ class App:
 
 
 if __name__ == "__main__":
-    uvicorn.run(App(), port=int(sys.argv[1]), loop="uvloop", http="httptools", access_log=False, log_level="warning")
+    uvicorn.run(
+        App(), port=int(sys.argv[1]), loop="uvloop", http="httptools", access_log=False, log_level="warning"
+    )

@@ -204,6 +204,25 @@ def test_nothing_acknowledged_is_lost_or_doubled(server: LiveServer) -> None:
     assert cells_are_right(server)
 
 
+def test_sigterm_under_load_is_a_clean_end(server: LiveServer) -> None:
+    key = server.organization(test_mode=True, now="2026-10-01T00:00:00Z")["api_key"]
+    with server.client(key) as client:
+        set_up(client)
+    load = Load(server, key, seed=5)
+    load.start()
+    time.sleep(1.5)
+    assert server.stop() == 0
+    assert not server.healthy()
+    server.start()
+    server.wait_ready()
+    load.done.set()
+    load.join(60)
+    assert load.problem is None
+    with server.client(key) as client:
+        found = {name: usage(client, name) for name in CUSTOMERS}
+    assert found == {name: {kind: Decimal(load.tokens[name, kind]) for kind in TYPES} for name in CUSTOMERS}
+
+
 def test_a_billing_run_that_is_killed_bills_everybody_once(server: LiveServer) -> None:
     chance = random.Random(7)
     key = server.organization(test_mode=True, now="2026-10-01T00:00:00Z")["api_key"]
