@@ -6,24 +6,43 @@ import os
 from datetime import datetime
 from uuid import UUID
 
+_LOW_BITS = 62
+_LOW = (1 << _LOW_BITS) - 1
+
 
 def new_id(at: datetime) -> UUID:
     """A UUIDv7 (RFC 9562) whose time part is the given instant, in milliseconds."""
-    milliseconds = int(at.timestamp() * 1000) & 0xFFFF_FFFF_FFFF
-    chance = int.from_bytes(os.urandom(10), "big")
-    high = chance >> 68 & 0xFFF
-    low = chance & 0x3FFF_FFFF_FFFF_FFFF
-    return UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
+    return UUID(int=_head(at) | _spread(int.from_bytes(os.urandom(10), "big") >> 6))
 
 
-_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+def new_ids(at: datetime, count: int) -> list[UUID]:
+    """Many at once, ascending."""
+    return [UUID(int=number) for number in _numbers(at, count)]
 
 
 def new_id_texts(at: datetime, count: int) -> list[str]:
-    """Many at once as 32 hexadecimal digits: for rows that are written by the hundred thousand."""
-    head = f"{int(at.timestamp() * 1000) & 0xFFFF_FFFF_FFFF:012x}7"
-    chance = os.urandom(10 * count).hex()
-    return [
-        f"{head}{chance[i : i + 3]}{_VARIANTS[chance[i + 3]]}{chance[i + 4 : i + 19]}"
-        for i in range(0, 20 * count, 20)
-    ]
+    """Many at once, ascending, as 32 hexadecimal digits: for rows that are written by the hundred thousand."""
+    return [f"{number:032x}" for number in _numbers(at, count)]
+
+
+def _numbers(at: datetime, count: int) -> list[int]:
+    """Counted up by a step of chance from a start of chance.
+
+    An invoice run writes half a million rows as of one millisecond. If chance alone followed the time, each
+    would go to another page of its index.
+    """
+    head = _head(at)
+    start = int.from_bytes(os.urandom(10), "big") >> 7
+    step = int.from_bytes(os.urandom(4), "big") | 1
+    return [head | _spread(start + step * nth) for nth in range(count)]
+
+
+def _head(at: datetime) -> int:
+    """The time, the version and the variant."""
+    milliseconds = int(at.timestamp() * 1000) & 0xFFFF_FFFF_FFFF
+    return milliseconds << 80 | 0x7 << 76 | 0b10 << _LOW_BITS
+
+
+def _spread(number: int) -> int:
+    """74 bits where an id has room for them: above the variant and below it."""
+    return number >> _LOW_BITS << 64 | number & _LOW

@@ -53,7 +53,7 @@ def tuned_settings(*, disk_bytes: int, wal_compression: str) -> dict[str, str]:
         "max_wal_size": f"{wal_max}MB",
         "min_wal_size": f"{min(512, wal_max // 2)}MB",
         "checkpoint_timeout": "15min",
-        "shared_buffers": f"{max(32, min(256, memory // 4 // MIB))}MB",
+        "shared_buffers": f"{max(32, min(1024, memory // 8 // MIB))}MB",
         "effective_cache_size": f"{max(64, memory // 2 // MIB)}MB",
         "work_mem": "16MB",
         "maintenance_work_mem": f"{max(16, min(128, memory // 16 // MIB))}MB",

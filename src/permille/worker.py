@@ -46,17 +46,16 @@ def roll_up(pool: Pool) -> bool:
     return folded >= rollup.CHUNK
 
 
-def run_due(pool: Pool) -> bool:
-    return due.run_live(pool, system_now()) > 0
-
-
 def forget_webhooks(pool: Pool) -> bool:
     with pool.connection() as conn:
         return webhooks.delete_older(conn, before=system_now() - WEBHOOKS_KEPT) > 0
 
 
-def loops(config: Config) -> tuple[Loop, ...]:
+def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     """All that `permille work` does; any number of processes may do it at once."""
+
+    def run_due(pool: Pool) -> bool:
+        return due.run_live(pool, system_now(), stopping.is_set) > 0
 
     def deliver(pool: Pool) -> bool:
         return deliver_due(pool, config, RENDERERS, now=system_now()) > 0
@@ -77,7 +76,7 @@ def run(config: Config) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    found = loops(config)
+    found = loops(config, stopping)
     pool = open_pool(config.database_url, size=len(found) + 1, name="permille-work")
     threads = [threading.Thread(target=_repeat, args=(loop, pool, stopping)) for loop in found]
     for thread in threads:

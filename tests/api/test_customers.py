@@ -24,7 +24,7 @@ def test_a_customer_has_all_of_lagos_fields(api: Api):
         net_payment_term=0,
         customer_type="company",
         shipping_address={"city": "Paris", "country": "FR"},
-        billing_configuration={"invoice_grace_period": 3, "document_locale": "fr"},
+        billing_configuration={"invoice_grace_period": 0, "document_locale": "fr"},
     )
     assert set(made) == LAGO_FIELDS
     assert made == api.get("/customers/cus")["customer"]
@@ -33,7 +33,7 @@ def test_a_customer_has_all_of_lagos_fields(api: Api):
     assert made["applicable_timezone"] == "Europe/Paris"
     assert made["shipping_address"]["city"] == "Paris"
     assert made["billing_configuration"] == {
-        "invoice_grace_period": 3,
+        "invoice_grace_period": 0,
         "payment_provider": None,
         "payment_provider_code": None,
         "document_locale": "fr",
@@ -44,11 +44,19 @@ def test_a_customer_has_all_of_lagos_fields(api: Api):
 
 def test_the_same_external_id_again_changes_only_what_is_sent(api: Api):
     first = api.customer(name="Acme", city="Paris", billing_configuration={"document_locale": "fr"})
-    second = api.customer(name="New", billing_configuration={"invoice_grace_period": 1})
+    second = api.customer(name="New", billing_configuration={"invoice_grace_period": 0})
     assert (second["lago_id"], second["name"], second["city"]) == (first["lago_id"], "New", "Paris")
     assert second["billing_configuration"]["document_locale"] == "fr"
     assert api.customer(city=None)["city"] is None
     assert api.get("/customers")["meta"]["total_count"] == 1
+
+
+def test_a_grace_period_is_refused_as_long_as_there_are_no_drafts(api: Api):
+    for body in ({"invoice_grace_period": 2}, {"billing_configuration": {"invoice_grace_period": 2}}):
+        refused = api.details("POST", "/customers", {"customer": {"external_id": "c", **body}})
+        assert refused == {"invoice_grace_period": ["not_supported_yet"]}
+    wanted = {"organization": {"billing_configuration": {"invoice_grace_period": 1}}}
+    assert api.details("PUT", "/organizations", wanted) == {"invoice_grace_period": ["not_supported_yet"]}
 
 
 def test_every_bad_field_is_told_at_once(api: Api):

@@ -66,14 +66,14 @@ CUSTOMER = {
     "currency": "EUR",
     "timezone": "UTC",
     "net_payment_term": 1,
-    "invoice_grace_period": 1,
+    "invoice_grace_period": 0,
     "customer_type": "company",
     "account_type": "customer",
     "finalize_zero_amount_invoice": "skip",
     "skip_invoice_custom_sections": True,
     "shipping_address": {"city": "c", "country": "FR"},
     "billing_configuration": {
-        "invoice_grace_period": 1,
+        "invoice_grace_period": 0,
         "document_locale": "fr",
         "subscription_invoice_issuing_date_anchor": "current_period_end",
         "payment_provider": None,
@@ -109,7 +109,7 @@ ORGANIZATION = {
     "city": "c",
     "finalize_zero_amount_invoice": True,
     "email_settings": [],
-    "billing_configuration": {"invoice_footer": "f", "invoice_grace_period": 1},
+    "billing_configuration": {"invoice_footer": "f", "invoice_grace_period": 0},
 }
 ENDPOINT = {
     "webhook_url": "https://b.test",

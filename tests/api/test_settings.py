@@ -16,7 +16,7 @@ def test_organization_settings_are_the_default_billing_entitys(api: Api):
         "default_currency": "EUR",
         "net_payment_term": 30,
         "webhook_url": "https://example.test/hook",
-        "billing_configuration": {"invoice_footer": "Thank you", "invoice_grace_period": 2},
+        "billing_configuration": {"invoice_footer": "Thank you", "invoice_grace_period": 0},
     }
     after = api.put("/organizations", {"organization": wanted})["organization"]
     assert after == api.get("/organizations")["organization"]

@@ -151,6 +151,16 @@ def test_live_organizations_are_done_and_test_ones_left_alone(
     _check_crowd(live)
 
 
+def test_no_batch_is_begun_once_it_is_to_stop(
+    live: World, pool: ConnectionPool[psycopg.Connection[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "BATCH", 10)
+    answers = iter([False, True])
+    first = due.run_live(pool, NOW, lambda: next(answers))
+    assert 0 < first < 120
+    assert first + due.run_live(pool, NOW) == 120
+
+
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_batches_of_any_size_give_the_same(
     live: World, pool: ConnectionPool[psycopg.Connection[Any]], monkeypatch: pytest.MonkeyPatch, batch: int

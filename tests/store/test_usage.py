@@ -220,6 +220,65 @@ def test_a_change_of_the_dimensions_re_encodes_what_is_there(dsn: str, db: psyco
         compare(feed, window)
 
 
+class Changed:
+    """A connection on which the code's dimensions change after the first read of sums."""
+
+    def __init__(self, feed: Feed, conn: psycopg.Connection[Any]) -> None:
+        self.feed, self.conn, self.reads = feed, conn, 0
+
+    def execute(self, query: str, parameters: Any = None) -> Any:
+        answer = self.conn.execute(query, parameters)
+        if "total as" in query:
+            self.reads += 1
+            if self.reads == 1:
+                self.feed.metric("sum", "latest_agg", ("model",))
+        return answer
+
+
+def test_a_change_of_the_dimensions_between_two_statements_is_seen(
+    dsn: str, db: psycopg.Connection[Any]
+) -> None:
+    feed = Feed(dsn, db, seed=5)
+    feed.send(80)
+    window = Window(
+        organization_id=feed.organization,
+        external_subscription_id="s1",
+        codes=("sum",),
+        from_=None,
+        to=START + timedelta(days=9),
+        newest=("sum",),
+    )
+    with psycopg.connect(dsn) as other:
+        changing = Changed(feed, other)
+        (found,) = usage_of_many(changing, [window])  # type: ignore[arg-type]
+    assert changing.reads == 2
+    with_values = [series for series in found if series.partial.values_count]
+    assert with_values
+    assert all(series.partial.last is not None for series in with_values)
+
+
+def test_series_of_an_older_metering_do_not_pile_up(dsn: str, db: psycopg.Connection[Any]) -> None:
+    feed = Feed(dsn, db, seed=6)
+    feed.send(40)
+    feed.metric("sum", "sum_agg", ("model",))
+    feed.send(40)
+    rows = db.execute(
+        "select distinct s.metering_version = m.version from series s join metering m using (organization_id, code)"
+    )
+    assert rows.fetchall() == [(True,)]
+    db.commit()
+    window = Window(
+        organization_id=feed.organization,
+        external_subscription_id="s2",
+        codes=("sum",),
+        from_=None,
+        to=START + timedelta(days=9),
+    )
+    (found,) = usage_of_many(db, [window])
+    assert {s.code for s in found} == {"sum"}
+    assert rollup.verify(db) == []
+
+
 def test_two_organizations_share_nothing(dsn: str, db: psycopg.Connection[Any]) -> None:
     mine, theirs = Feed(dsn, db, seed=1), Feed(dsn, db, seed=1)
     for feed in (mine, theirs):

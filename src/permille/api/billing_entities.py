@@ -26,7 +26,6 @@ TEXTS = (
     "document_locale",
 )
 LONG_TEXTS = ("email", "logo_url", "invoice_footer")
-DAYS = ("net_payment_term", "invoice_grace_period")
 ISSUING = {
     "subscription_invoice_issuing_date_anchor": ("current_period_end", "next_period_start"),
     "subscription_invoice_issuing_date_adjustment": ("keep_anchor", "align_with_finalization_date"),
@@ -38,7 +37,8 @@ NUMBERING = {
 }
 PREFIX_MAX = 10
 NEVER_NULL = (
-    *DAYS,
+    "net_payment_term",
+    "invoice_grace_period",
     *ISSUING,
     "document_locale",
     "finalize_zero_amount_invoice",
@@ -64,7 +64,8 @@ def _read(fields: Fields) -> dict[str, Any]:
     readers: dict[str, Callable[[str], Any]] = {
         **dict.fromkeys(TEXTS, fields.text),
         **dict.fromkeys(LONG_TEXTS, partial(fields.text, limit=LONG_TEXT)),
-        **dict.fromkeys(DAYS, partial(fields.whole, minimum=0, maximum=DAYS_MAX)),
+        "net_payment_term": partial(fields.whole, minimum=0, maximum=DAYS_MAX),
+        "invoice_grace_period": lambda _: fields.grace_period(),
         **{name: partial(fields.choice, allowed=allowed) for name, allowed in ISSUING.items()},
         "finalize_zero_amount_invoice": fields.flag,
         "default_currency": fields.currency,
@@ -125,7 +126,8 @@ SAME_NAME = (
     "document_numbering",
     "document_number_prefix",
     "finalize_zero_amount_invoice",
-    *DAYS,
+    "net_payment_term",
+    "invoice_grace_period",
     *ISSUING,
     *TEXTS,
     *LONG_TEXTS,

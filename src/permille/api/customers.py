@@ -136,7 +136,7 @@ def _billing_configuration(fields: Fields) -> dict[str, Any]:
         found["document_locale"] = given.text("document_locale")
     for source in (fields, given):
         if source.has("invoice_grace_period"):
-            found["invoice_grace_period"] = source.whole("invoice_grace_period", minimum=0, maximum=DAYS_MAX)
+            found["invoice_grace_period"] = source.grace_period()
     return found
 
 

@@ -10,7 +10,7 @@ from permille.api.render import instant, instant_milliseconds
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_instant
 from permille.core.money import decimal_text
-from permille.store import events, subscriptions, usage
+from permille.store import events, metering, subscriptions, usage
 from permille.store.events import Search, StoredEvent
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -39,9 +39,14 @@ def list_events(call: Call) -> dict[str, Any]:
         external_subscription_id=_text(call, "external_subscription_id"),
     )
     page = call.page()
-    series = events.series_of(call.conn, search)
-    total = usage.count_events(call.conn, series, from_=from_, to=to)
-    found = events.page(call.conn, series, from_=from_, to=to, limit=page.per_page, offset=page.offset)
+
+    def read() -> tuple[int, list[StoredEvent]]:
+        series = events.series_of(call.conn, search)
+        total = usage.count_events(call.conn, series, from_=from_, to=to)
+        found = events.page(call.conn, series, from_=from_, to=to, limit=page.per_page, offset=page.offset)
+        return total, found
+
+    total, found = metering.under_one_version(call.conn, read)
     return {"events": [render_event(event) for event in found], "meta": page.meta(total)}
 
 

@@ -8,6 +8,7 @@ Source: semantics-billing.md sections 3.2, 3.4, 3.10; docs/decisions/007.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -52,22 +53,32 @@ def move_clock(conn: Connection[Any], *, organization: Organization, until: date
     organizations.set_clock(conn, organization_id=organization.id, now=until)
 
 
-def run_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
+def _never() -> bool:
+    return False
+
+
+def run_live(
+    pool: ConnectionPool[Connection[Any]], now: datetime, stopping: Callable[[], bool] = _never
+) -> int:
     """Do everything that is due of the live organizations, a transaction a batch; how many things that was.
+
+    Once `stopping` says so, no further batch is begun.
 
     Several processes may run at once: each leaves alone what another is at. What fails in one organization is logged
     and tried again at the next call; it holds up no other.
     """
     with pool.connection() as conn:
         waiting = due_store.live_organizations(conn, until=now)
-    return sum(_run_organization(pool, organization_id, now) for organization_id in waiting)
+    return sum(_run_organization(pool, organization_id, now, stopping) for organization_id in waiting)
 
 
-def _run_organization(pool: ConnectionPool[Connection[Any]], organization_id: UUID, now: datetime) -> int:
+def _run_organization(
+    pool: ConnectionPool[Connection[Any]], organization_id: UUID, now: datetime, stopping: Callable[[], bool]
+) -> int:
     """Batch after batch until nothing is left; how many things that was."""
     done = 0
     try:
-        while step := _live_step(pool, organization_id, now):
+        while not stopping() and (step := _live_step(pool, organization_id, now)):
             done += step
     except Exception:
         log.exception("The due work of organization %s failed after %d were done", organization_id, done)

@@ -32,6 +32,11 @@ def uuid_array(values: Iterable[UUID]) -> str:
     return "{" + ",".join([value.hex for value in values]) + "}"
 
 
+def hex_array(values: Iterable[str]) -> str:
+    """Ids by their hexadecimal digits."""
+    return "{" + ",".join(values) + "}"
+
+
 def instant_array(values: Iterable[datetime | None]) -> str:
     return "{" + ",".join(["NULL" if value is None else instant(value) for value in values]) + "}"
 

@@ -60,7 +60,7 @@ with found as materialized (
     cross join lateral (
         select * from event
         where series_id = w.id and at >= %(from_)s and at < %(to)s
-        order by at desc limit %(reach)s
+        order by at desc, transaction_id limit %(reach)s
     ) e
     order by e.at desc, e.transaction_id limit %(limit)s offset %(offset)s
 )

@@ -6,9 +6,9 @@ ingestion out, so that no event is ever read under an encoding that is not its o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from psycopg import Connection
@@ -24,6 +24,9 @@ ROLL_UP_LOCK = 0x5045524E
 _REENCODED_AT_ONCE = 5_000
 
 _NUMERIC = ("sum_agg", "max_agg", "latest_agg", "weighted_sum_agg", "custom_agg")
+
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,26 @@ def load(conn: Connection[Any], codes: Iterable[tuple[UUID, str]]) -> Known:
         for organization, code, field, keys, version in row[1]
     }
     return Known(row[0], {pair: found.get(pair, NO_METERING) for pair in wanted})
+
+
+def under_one_version(conn: Connection[Any], read: Callable[[], Read]) -> Read:
+    """What several statements read, all of them before or all of them after a change of the metering.
+
+    A change moves events to other series: what one statement found out about a series is void in the next.
+    """
+    before = _version(conn)
+    while True:
+        found = read()
+        after = _version(conn)
+        if after == before:
+            return found
+        before = after
+
+
+def _version(conn: Connection[Any]) -> int:
+    row = conn.execute("select version from metering_state").fetchone()
+    assert row is not None, "metering_state has its one row from the first migration on"
+    return int(row[0])
 
 
 def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
@@ -142,6 +165,7 @@ def _reencode(conn: Connection[Any], *, organization_id: UUID, code: str, meteri
         while rows := events.fetchmany(_REENCODED_AT_ONCE):
             _move(conn, organization_id, code, metering, rows)
     conn.execute("delete from usage_cell where series_id = any(%s)", [stale])
+    conn.execute("delete from series where id = any(%s)", [stale])
     _rebuild_cells(conn, organization_id=organization_id, code=code)
 
 

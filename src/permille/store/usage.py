@@ -20,8 +20,10 @@ from psycopg import Connection
 from permille.core.event import property_text
 from permille.core.usage import Instance, Partial
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
+from permille.store.metering import under_one_version
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
+_END = datetime.max.replace(tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 
@@ -98,16 +100,21 @@ def _down_month(at: datetime) -> datetime:
 
 
 def _up_hour(at: datetime) -> datetime:
-    return at if _down_hour(at) == at else _down_hour(at) + _HOUR
+    return at if _down_hour(at) == at else _after(_down_hour(at), _HOUR)
 
 
 def _up_day(at: datetime) -> datetime:
-    return at if _down_day(at) == at else _down_day(at) + _DAY
+    return at if _down_day(at) == at else _after(_down_day(at), _DAY)
 
 
 def _up_month(at: datetime) -> datetime:
     first = _down_month(at)
-    return at if first == at else _down_month(first + 32 * _DAY)
+    return at if first == at else _down_month(_after(first, 32 * _DAY))
+
+
+def _after(at: datetime, span: timedelta) -> datetime:
+    """The end of time where there is nothing after it: no whole cell ends there."""
+    return at + span if at < _END - span else _END
 
 
 # Lateral with "offset 0": as a join the planner expects one row, and then pairs all windows with all pieces.
@@ -252,8 +259,10 @@ def usage_of_many(conn: Connection[Any], windows: Sequence[Window]) -> list[list
 
     Exact as of the start of the call: an event that was acknowledged by then is in it.
     """
-    totals = _totals(conn, windows)
-    details = _details(conn, windows)
+    if any(window.newest or window.unique_fields or window.each_value for window in windows):
+        totals, details = under_one_version(conn, lambda: (_totals(conn, windows), _details(conn, windows)))
+    else:
+        totals, details = _totals(conn, windows), {}
     found: list[list[SeriesUsage]] = [[] for _ in windows]
     for key, series_id, code, dimensions, events, values, total, highest, precise in totals:
         partial = Partial(

@@ -70,5 +70,7 @@ def update(conn: Connection[Any], *, endpoint_id: UUID, columns: Mapping[str, An
 
 
 def delete(conn: Connection[Any], endpoint_id: UUID) -> None:
-    """With what was still to be sent there."""
+    """With what was sent there and was still to be sent."""
+    conn.execute("select from webhook_endpoint where id = %s for update", [endpoint_id])
+    conn.execute("delete from webhook where webhook_endpoint_id = %s", [endpoint_id])
     conn.execute("delete from webhook_endpoint where id = %s", [endpoint_id])

@@ -12,7 +12,8 @@ import msgspec
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.ids import new_id
+from permille.ids import new_id_texts
+from permille.store.bulk import hex_array, uuid_array
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -63,16 +64,18 @@ def enqueue(
                 if payload is None
                 else body_text(organization_id, webhook_type, object_type, payload),
                 "now": now,
-                "ids": [new_id(now) for _ in object_ids],
-                "objects": list(object_ids),
+                "ids": hex_array(new_id_texts(now, len(object_ids))),
+                "objects": uuid_array(object_ids),
             },
         )
 
 
 def _listening(conn: Connection[Any], organization_id: UUID, webhook_type: str) -> list[UUID]:
+    """The endpoints; none of them goes away before the transaction ends."""
     rows = conn.execute(
         "select id from webhook_endpoint where organization_id = %s"
-        " and (event_types is null or '*' = any(event_types) or %s = any(event_types))",
+        " and (event_types is null or '*' = any(event_types) or %s = any(event_types))"
+        " order by id for key share",
         [organization_id, webhook_type],
     ).fetchall()
     return [endpoint for (endpoint,) in rows]

@@ -1,0 +1,62 @@
+"""GET /events over HTTP, with events stored as ingestion stores them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from permille.ingest.intake import Draft, microseconds
+from permille.ingest.writer import Memory, Request, open_connection, store
+
+from .conftest import START, Api
+
+
+@pytest.fixture
+def sent(dsn: str, api: Api) -> list[str]:
+    """Transaction ids of 300 events of 3 subscriptions at only 2 instants, in the order of the list."""
+    drafts = [
+        Draft(f"tx-{nth:03}", "tokens", f"sub-{nth % 3}", microseconds(_at(nth)), None, {"tokens": nth})
+        for nth in range(300)
+    ]
+    with open_connection(dsn) as conn:
+        store(conn, Memory(), [Request(api.organization.id, drafts, microseconds(START))])
+    return [f"tx-{nth:03}" for nth in sorted(range(300), key=lambda nth: (nth < 150, nth))]
+
+
+def _at(nth: int) -> Any:
+    return START + timedelta(seconds=nth // 150)
+
+
+def ids(answer: Any) -> list[str]:
+    return [event["transaction_id"] for event in answer["events"]]
+
+
+@pytest.mark.parametrize("per_page", [7, 100])
+def test_pages_hold_each_event_once_though_many_share_an_instant(
+    api: Api, sent: list[str], per_page: int
+) -> None:
+    found: list[str] = []
+    page: int | None = 1
+    while page is not None:
+        answer = api.get("/events", page=page, per_page=per_page)
+        found += ids(answer)
+        page = answer["meta"]["next_page"]
+    assert found == sent
+    assert answer["meta"]["total_count"] == 300
+
+
+def test_a_filter_by_subscription_and_time(api: Api, sent: list[str]) -> None:
+    until = (START + timedelta(milliseconds=999)).isoformat()
+    answer = api.get("/events", external_subscription_id="sub-1", timestamp_to=until, per_page=1000)
+    assert ids(answer) == [one for one in sent if int(one[3:]) < 150 and int(one[3:]) % 3 == 1]
+
+
+@pytest.mark.parametrize(
+    "instant", ["0001-01-01T00:00:00Z", "9999-12-01", "9999-12-31T23:59:59.999999Z", "9999-12-31T20:00:00Z"]
+)
+def test_the_first_and_the_last_instants(api: Api, sent: list[str], instant: str) -> None:
+    is_early = instant.startswith("0001")
+    assert len(ids(api.get("/events", timestamp_from=instant, per_page=1000))) == (300 if is_early else 0)
+    assert len(ids(api.get("/events", timestamp_to=instant, per_page=1000))) == (0 if is_early else 300)
