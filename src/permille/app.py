@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from permille import web
 from permille.api import routes
 from permille.api.http import Engine, crashed, json_response, unknown_route
 from permille.config import Config
@@ -76,7 +77,7 @@ def build(config: Config) -> Application:
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve")
     engine = Engine(config=config, pool=pool)
     rest = Starlette(
-        routes=[health_route(engine), *routes.all_routes(engine)],
+        routes=[health_route(engine), *routes.all_routes(engine), *web.routes(engine)],
         exception_handlers={404: unknown_route, 405: unknown_route, Exception: crashed},
     )
     return Application(engine=engine, intake=EventIntake(config), rest=rest)

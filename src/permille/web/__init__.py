@@ -1,1 +1,114 @@
-"""The web admin: pages over the same functions as the API."""
+"""The web admin: pages rendered here, working without JavaScript, on the same functions as the API."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from permille.api.http import Engine
+from permille.web import account, customers, developers, events, invoices, metrics, plans, sign_in
+from permille.web.pages import action, page
+from permille.web.rendering import STATIC, static_file
+from permille.web.visit import ADMINS, EVERYBODY
+
+__all__ = ["routes"]
+
+YEAR_SECONDS = 31_536_000
+
+
+def routes(engine: Engine) -> list[BaseRoute]:
+    """Every address of the web admin, and / which leads to it."""
+    return [
+        Route("/", _to_app, methods=["GET"]),
+        Route("/app/static/{name}", _static, methods=["GET"]),
+        *sign_in.routes(engine),
+        *_account(engine),
+        *_customers(engine),
+        *_catalogue(engine),
+        *_billing(engine),
+        *_developers(engine),
+    ]
+
+
+async def _to_app(_request: Request) -> Response:
+    return RedirectResponse("/app", 303)
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in STATIC:
+        return Response("not found", 404, media_type="text/plain")
+    headers = {
+        "cache-control": f"public, max-age={YEAR_SECONDS}, immutable",
+        "x-content-type-options": "nosniff",
+    }
+    return Response(static_file(name), headers=headers, media_type=STATIC[name])
+
+
+def _account(engine: Engine) -> list[Route]:
+    return [
+        action(engine, "/switch-organization", account.switch_organization, writers=EVERYBODY),
+        page(
+            engine,
+            "/new-organization",
+            account.blank_organization,
+            account.create_organization,
+            readers=ADMINS,
+            writers=ADMINS,
+        ),
+        action(engine, "/test-clock", account.move_clock),
+        page(engine, "/users", account.list_users, account.invite, readers=ADMINS, writers=ADMINS),
+        action(engine, "/users/{user_id}/remove", account.remove_user, writers=ADMINS),
+        page(engine, "/audit-log", account.audit_log),
+    ]
+
+
+def _customers(engine: Engine) -> list[Route]:
+    return [
+        page(engine, "/customers", customers.listing),
+        page(engine, "/new-customer", customers.blank, customers.create),
+        page(engine, "/customers/{external_id:path}", customers.detail),
+        page(engine, "/edit-customer/{external_id:path}", customers.before, customers.update),
+        page(engine, "/subscribe/{external_id:path}", customers.subscribe_again, customers.subscribe),
+        action(engine, "/end-subscription/{external_id:path}", customers.end_subscription),
+        action(engine, "/delete-customer/{external_id:path}", customers.delete),
+    ]
+
+
+def _catalogue(engine: Engine) -> list[Route]:
+    return [
+        page(engine, "/billable-metrics", metrics.listing),
+        page(engine, "/new-billable-metric", metrics.blank, metrics.create),
+        page(engine, "/billable-metrics/{code:path}", metrics.detail),
+        page(engine, "/edit-billable-metric/{code:path}", metrics.before, metrics.update),
+        action(engine, "/delete-billable-metric/{code:path}", metrics.delete),
+        page(engine, "/plans", plans.listing),
+        page(engine, "/new-plan", plans.blank, plans.create),
+        page(engine, "/plans/{code:path}", plans.detail),
+        page(engine, "/edit-plan/{code:path}", plans.before, plans.update),
+        action(engine, "/delete-plan/{code:path}", plans.delete),
+        page(engine, "/add-charge/{code:path}", plans.blank_charge, plans.add_charge),
+        page(engine, "/edit-charge/{code:path}", plans.before_charge, plans.update_charge),
+        page(engine, "/templates", plans.gallery, plans.apply_price_list),
+    ]
+
+
+def _billing(engine: Engine) -> list[Route]:
+    return [
+        page(engine, "/invoices", invoices.listing),
+        page(engine, "/invoices.csv", invoices.as_csv),
+        page(engine, "/invoices/{lago_id}", invoices.detail),
+        page(engine, "/invoices/{lago_id}/pdf", invoices.pdf),
+        page(engine, "/events", events.tail),
+    ]
+
+
+def _developers(engine: Engine) -> list[Route]:
+    return [
+        page(engine, "/developers", developers.overview, developers.create_endpoint, writers=ADMINS),
+        page(engine, "/api-keys", developers.overview, developers.create_key, writers=ADMINS),
+        action(engine, "/api-keys/{key_id}/revoke", developers.revoke_key, writers=ADMINS),
+        action(engine, "/webhook-endpoints/{lago_id}/delete", developers.delete_endpoint, writers=ADMINS),
+        action(engine, "/webhooks/{webhook_id}/replay", developers.replay),
+    ]

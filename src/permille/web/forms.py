@@ -37,6 +37,8 @@ WORDS = {
     "too_many_failures": "Too many failed attempts: try again in a quarter of an hour.",
     "wrong_email_or_password": "This email and password don't belong together.",
     "password_too_short": "Use at least 10 characters (at most 200).",
+    "own_user": "You can't remove yourself.",
+    "no_active_subscription": "There is no active subscription whose period could end.",
     "role": "Your role doesn't allow this.",
     "feature_unavailable": "This isn't available.",
 }
@@ -64,9 +66,11 @@ def problems_of(refusal: Refusal) -> Problems:
 def _codes(found: Any) -> list[str]:
     if isinstance(found, Mapping):
         return [code for each in found.values() for code in _codes(each)]
-    return [str(code) for code in found] if isinstance(found, Sequence) and not isinstance(found, str) else [
-        str(found)
-    ]
+    return (
+        [str(code) for code in found]
+        if isinstance(found, Sequence) and not isinstance(found, str)
+        else [str(found)]
+    )
 
 
 async def read_form(request: Request) -> Form:

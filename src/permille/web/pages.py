@@ -20,20 +20,31 @@ from starlette.routing import Route
 
 from permille.api.http import Engine, Raw, refuse_nul
 from permille.clock import system_now
-from permille.core.errors import BadRequest, NotFound, Refusal
+from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.store import organizations, users
 from permille.store.users import Session
 from permille.web.forms import in_words, problems_of, read_form
 from permille.web.rendering import framed, plain
 from permille.web.security import HEADERS, cookie_name, is_from_here, is_https
-from permille.web.visit import EVERYBODY, WRITERS, Done, Form, NoOrganizationError, Page, Show, Submit, Visit
+from permille.web.visit import (
+    EVERYBODY,
+    WRITERS,
+    Done,
+    Form,
+    NoOrganizationError,
+    Page,
+    Problems,
+    Show,
+    Submit,
+    Visit,
+)
 
 log = logging.getLogger(__name__)
 
 ORGANIZATIONS_SHOWN = 200
 FRAMED_BY_US = {"content-security-policy": "frame-ancestors 'self'", "x-content-type-options": "nosniff"}
-SECRET_FIELDS = ("password",)
+ROLE = "role"
 
 
 class _SignedOutError(Exception):
@@ -56,9 +67,7 @@ def page(
             refuse_nul(request)
             if request.method != "POST":
                 return await run_in_threadpool(_shown, engine, request, show, readers)
-            if not is_from_here(request.method, request.headers):
-                raise Refusal(status=403, code="cross_site_request")
-            form = await read_form(request)
+            form = await _own_form(request)
             assert submit is not None, "only pages with a form have the method POST"
             return await run_in_threadpool(_submitted, engine, request, form, (show, submit), writers)
         except _SignedOutError:
@@ -69,10 +78,19 @@ def page(
             return _refused(refusal)
         except Exception:
             log.exception("A page crashed: %s", request.url.path)
-            return plain("refused.html", 500, heading="Something went wrong", text="It is in the server's log.")
+            return plain(
+                "refused.html", 500, heading="Something went wrong", text="It is in the server's log."
+            )
 
     methods = ["GET"] if submit is None else ["GET", "POST"]
     return Route(f"/app{path}", handle, methods=methods)
+
+
+async def _own_form(request: Request) -> Form:
+    """The form that a page of ours sent. Raises Forbidden for one of another site."""
+    if not is_from_here(request.method, request.headers):
+        raise Forbidden("cross_site_request")
+    return await read_form(request)
 
 
 def action(engine: Engine, path: str, submit: Submit, *, writers: Sequence[str] = WRITERS) -> Route:
@@ -140,25 +158,29 @@ def visit_of(engine: Engine, conn: Connection[Any], request: Request, form: Form
     )
 
 
-def _chosen(
-    conn: Connection[Any], session: Session, known: Sequence[Organization]
-) -> Organization | None:
+def _chosen(conn: Connection[Any], session: Session, known: Sequence[Organization]) -> Organization | None:
     if session.organization_id is not None:
         return organizations.by_id(conn, session.organization_id)
     return known[0] if known else None
 
 
+def _allowed_visit(
+    engine: Engine, conn: Connection[Any], request: Request, roles: Sequence[str], form: Form | None = None
+) -> Visit:
+    """The visit. Raises Forbidden when the user's role is none of these."""
+    visit = visit_of(engine, conn, request, form)
+    if not visit.may(roles):
+        raise Forbidden(ROLE)
+    return visit
+
+
 def _shown(engine: Engine, request: Request, show: Show, readers: Sequence[str]) -> Response:
     with engine.pool.connection() as conn:
-        visit = visit_of(engine, conn, request)
-        if not visit.may(readers):
-            raise Refusal(status=403, code="role")
+        visit = _allowed_visit(engine, conn, request, readers)
         answer = show(visit)
         if isinstance(answer, Raw):
             headers = {**HEADERS, **FRAMED_BY_US, **answer.headers}
             return Response(answer.content, media_type=answer.media_type, headers=headers)
-        if isinstance(answer, Done):
-            return RedirectResponse(answer.to, 303)
         return framed(visit, answer)
 
 
@@ -168,22 +190,15 @@ def _submitted(
     show, submit = ways
     try:
         with engine.pool.connection() as conn:
-            visit = visit_of(engine, conn, request, form)
-            if not visit.may(writers):
-                raise _RoleError
+            visit = _allowed_visit(engine, conn, request, writers, form)
             done = submit(visit)
             _record(visit, done)
             return framed(visit, done.page) if done.page else RedirectResponse(done.to, 303)
-    except _RoleError:
-        raise Refusal(status=403, code="role") from None
     except Refusal as refusal:
-        if refusal.status == 404 and not problems_of(refusal).keys() - {"base"}:
+        problems = problems_of(refusal)
+        if refusal.code == ROLE or (refusal.status == 404 and "base" in problems):
             raise
-        return _shown_again(engine, request, form, show, refusal)
-
-
-class _RoleError(Exception):
-    """The user's role does not allow the change."""
+        return _shown_again(engine, request, form, show, problems)
 
 
 def _record(visit: Visit, done: Done) -> None:
@@ -199,9 +214,9 @@ def _record(visit: Visit, done: Done) -> None:
         )
 
 
-def _shown_again(engine: Engine, request: Request, form: Form, show: Show, refusal: Refusal) -> Response:
+def _shown_again(engine: Engine, request: Request, form: Form, show: Show, problems: Problems) -> Response:
     with engine.pool.connection() as conn:
-        visit = replace(visit_of(engine, conn, request, form), problems=problems_of(refusal))
+        visit = replace(visit_of(engine, conn, request, form), problems=problems)
         answer = show(visit)
         assert isinstance(answer, Page), "a page with a form shows a page"
         return framed(visit, answer, 422)

@@ -25,7 +25,11 @@ NOTICES = {
     "ended": "The subscription has ended and what was open is billed.",
     "replayed": "The webhook is queued again.",
 }
-STATIC = {"app.css": "text/css; charset=utf-8", "app.js": "text/javascript; charset=utf-8"}
+STATIC = {
+    "app.css": "text/css; charset=utf-8",
+    "app.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
 
 
 @cache

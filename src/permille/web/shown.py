@@ -14,6 +14,11 @@ from permille.core.money import CURRENCIES, exact, subunits
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹"}
 
 
+def currencies() -> list[str]:
+    """Every currency, the usual ones first."""
+    return [*SYMBOLS, *sorted(set(CURRENCIES) - set(SYMBOLS))]
+
+
 def units(value: Any) -> str:
     """1234567.50 -> 1,234,567.5"""
     text = f"{Decimal(str(value)):,f}"

@@ -14,6 +14,8 @@ from permille.api.http import Call, Engine, Raw
 from permille.core.organization import Organization
 from permille.store.users import Session
 
+PER_PAGE = "25"
+
 Pairs = Sequence[tuple[str, str]]
 Problems = Mapping[str, Sequence[str]]
 
@@ -89,7 +91,7 @@ class Visit:
 
     def page_query(self, **fixed: str) -> dict[str, str]:
         """The part of the address that says which page of a list, in pages of a screen."""
-        return {"page": self.query.get("page", "1"), "per_page": "25", **fixed}
+        return {"page": self.query.get("page", "1"), "per_page": PER_PAGE, **fixed}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,7 @@ class Done:
     """What is shown instead, for a secret that is shown only once."""
 
 
-Show = Callable[[Visit], Page | Raw | Done]
+Show = Callable[[Visit], Page | Raw]
 Submit = Callable[[Visit], Done]
 
 EVERYBODY = ("admin", "finance", "read_only")

@@ -1,0 +1,133 @@
+"""What is about the installation and the visit: organizations, the test clock, users, the audit log."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from permille.api import organizations as api
+from permille.api.render import instant
+from permille.api.validation import parse_uuid
+from permille.core.errors import Invalid, NotFound
+from permille.store import organizations, subscriptions, users
+from permille.store.subscriptions import SubscriptionSearch
+from permille.store.users import ROLES
+from permille.web.shown import currencies
+from permille.web.sign_in import link_url, local_path
+from permille.web.visit import Done, Page, Visit
+
+ORGANIZATION_TEXTS = ("name", "legal_name", "email", "address_line1", "city", "country", "default_currency")
+AUDIT_PER_PAGE = 50
+
+
+def switch_organization(visit: Visit) -> Done:
+    """POST /app/switch-organization."""
+    chosen = parse_uuid(visit.form.get("organization_id"))
+    found = organizations.by_id(visit.conn, chosen) if chosen else None
+    if found is None:
+        raise NotFound("organization")
+    users.choose_organization(visit.conn, digest=visit.session.digest, organization_id=found.id)
+    return Done(action="", subject="")
+
+
+def blank_organization(_visit: Visit) -> Page:
+    """GET /app/new-organization."""
+    return Page(
+        template="organization_form.html", context={"currencies": [(one, one) for one in currencies()]}
+    )
+
+
+def create_organization(visit: Visit) -> Done:
+    """POST /app/new-organization: its first API key is shown, this once."""
+    body: dict[str, Any] = {
+        **visit.form.filled(*ORGANIZATION_TEXTS),
+        "test_mode": visit.form.has("test_mode"),
+    }
+    if body["test_mode"] and visit.form.get("now"):
+        body["now"] = visit.form.get("now")
+    made = api.create_organization(visit.conn, {"organization": body}, {})["organization"]
+    made_id = parse_uuid(made["lago_id"])
+    assert made_id is not None, made
+    users.choose_organization(visit.conn, digest=visit.session.digest, organization_id=made_id)
+    page = Page(template="secret.html", context=_first_key(made))
+    return Done(action="created organization", subject=made["name"], details=body, page=page)
+
+
+def _first_key(made: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "heading": f"{made['name']} is ready",
+        "text": "This is its first API key. It is shown this once: only a digest of it is kept.",
+        "secret": made["api_key"],
+        "next": "/app",
+    }
+
+
+def move_clock(visit: Visit) -> Done:
+    """POST /app/test-clock: by a day, by a week, to the end of the running period, or to an instant."""
+    to = visit.form.get("to")
+    steps = {"day": timedelta(days=1), "week": timedelta(weeks=1)}
+    until: str | None = visit.form.get("now")
+    if to in steps:
+        until = instant(visit.now + steps[to])
+    elif to == "period":
+        until = instant(_next_end(visit))
+    api.move_test_clock(visit.call(body={"test_clock": {"now": until}}))
+    back = local_path(visit.form.get("back")).split("#")[0].replace("said=", "was=")
+    return Done(
+        action="moved test clock",
+        subject=until or "",
+        to=f"{back}{'&' if '?' in back else '?'}said=moved",
+        details={"from": instant(visit.now)},
+    )
+
+
+def _next_end(visit: Visit) -> datetime:
+    """The next instant at which a subscription is billed. Raises Invalid when none will be."""
+    rows, _ = subscriptions.listing(
+        visit.conn, visit.here.id, SubscriptionSearch(statuses=("active",)), limit=1_000, offset=0
+    )
+    due = [row.next_billing_at for row in rows if row.next_billing_at and row.next_billing_at > visit.now]
+    if not due:
+        raise Invalid({"now": ["no_active_subscription"]})
+    return min(due)
+
+
+def list_users(visit: Visit) -> Page:
+    """GET /app/users."""
+    context = {"users": users.everybody(visit.conn), "roles": [(one, one.replace("_", "-")) for one in ROLES]}
+    return Page(template="users.html", context=context)
+
+
+def invite(visit: Visit) -> Done:
+    """POST /app/users: a one-time link by which somebody becomes a user."""
+    role = visit.form.get("role")
+    if role not in ROLES:
+        raise Invalid({"role": ["value_is_invalid"]})
+    token = users.add_link(visit.conn, role=role, now=visit.system_now)
+    context = {
+        "heading": "Send this link",
+        "text": f"It works once, for a day. Who opens it chooses a password and gets the role {role.replace('_', '-')}.",
+        "secret": link_url(visit.engine.config, token),
+        "next": "/app/users",
+    }
+    page = Page(template="secret.html", context=context)
+    return Done(action="invited", subject=role, page=page)
+
+
+def remove_user(visit: Visit) -> Done:
+    """POST /app/users/{user_id}/remove. Nobody removes themselves, so an admin is always left."""
+    user_id = parse_uuid(visit.path["user_id"])
+    found = users.by_id(visit.conn, user_id) if user_id else None
+    if found is None:
+        raise NotFound("user")
+    if found.id == visit.session.user.id:
+        raise Invalid({"base": ["own_user"]})
+    users.remove(visit.conn, user_id=found.id, now=visit.system_now)
+    return Done(action="removed user", subject=found.email, to="/app/users?said=deleted")
+
+
+def audit_log(visit: Visit) -> Page:
+    """GET /app/audit-log."""
+    page = visit.call(query=visit.page_query(per_page=str(AUDIT_PER_PAGE))).page()
+    rows, total = users.audit_log(visit.conn, visit.here.id, limit=page.per_page, offset=page.offset)
+    return Page(template="audit_log.html", context={"entries": rows, "meta": page.meta(total)})

@@ -1,0 +1,262 @@
+"""Customers: the list, one with its subscriptions, its usage and its invoices, and the forms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from permille.api import customers as api, invoices, plans, subscriptions, usage
+from permille.core.billable_metric import BillableMetric
+from permille.core.errors import NotAllowed
+from permille.core.period import Period
+from permille.core.plan import Plan
+from permille.web import chart
+from permille.web.daily import stacking_key, subscription_days
+from permille.web.shown import currencies, in_path
+from permille.web.visit import Done, Form, Page, Visit
+
+TABS = ("usage", "subscriptions", "invoices", "details")
+TEXTS = (
+    "name",
+    "legal_name",
+    "email",
+    "tax_identification_number",
+    "address_line1",
+    "address_line2",
+    "zipcode",
+    "city",
+    "state",
+    "country",
+    "timezone",
+)
+PAST_PERIODS = "12"
+
+
+def listing(visit: Visit) -> Page:
+    """GET /app/customers."""
+    query = visit.page_query(search_term=visit.query.get("q", ""))
+    found = api.list_customers(visit.call(query=query))
+    return Page(
+        template="customers.html",
+        context={"customers": found["customers"], "meta": found["meta"], "search": visit.query.get("q", "")},
+    )
+
+
+def blank(_visit: Visit) -> Page:
+    """GET /app/new-customer."""
+    return Page(template="customer_form.html", context={"before": None, "currencies": _currencies()})
+
+
+def create(visit: Visit) -> Done:
+    """POST /app/new-customer."""
+    body = {**visit.form.filled(*TEXTS, "currency"), "external_id": visit.form.get("external_id")}
+    made = api.upsert_customer(visit.call(body={"customer": body}))["customer"]
+    return Done(
+        action="saved customer",
+        subject=made["external_id"],
+        to=f"{customer_url(made['external_id'])}?tab=subscriptions&said=saved",
+        details=body,
+    )
+
+
+def before(visit: Visit) -> Page:
+    """GET /app/edit-customer/{external_id}."""
+    found = api.show_customer(visit.call(path=visit.path))["customer"]
+    return Page(template="customer_form.html", context={"before": found, "currencies": _currencies()})
+
+
+def update(visit: Visit) -> Done:
+    """POST /app/edit-customer/{external_id}."""
+    external_id = visit.path["external_id"]
+    api.show_customer(visit.call(path=visit.path))
+    body = {name: visit.form.get(name) or None for name in TEXTS if visit.form.has(name)}
+    body["external_id"] = external_id
+    api.upsert_customer(visit.call(body={"customer": body}))
+    to = f"{customer_url(external_id)}?tab=details&said=saved"
+    return Done(action="saved customer", subject=external_id, to=to, details=body)
+
+
+def customer_url(external_id: str) -> str:
+    return f"/app/customers/{in_path(external_id)}"
+
+
+def _currencies() -> list[tuple[str, str]]:
+    """For a menu: none, the usual ones, the rest."""
+    return [("", "That of the first plan"), *((code, code) for code in currencies())]
+
+
+def detail(visit: Visit) -> Page:
+    """GET /app/customers/{external_id}, with its tabs."""
+    call = visit.call(path=visit.path)
+    customer = api.show_customer(call)["customer"]
+    tab = visit.query.get("tab", "usage")
+    tab = tab if tab in TABS else "usage"
+    rows = _subscriptions(visit)
+    context: dict[str, Any] = {"customer": customer, "tab": tab, "subscriptions": rows}
+    if tab == "usage":
+        context |= _usage(visit, customer, rows)
+    elif tab == "subscriptions":
+        context["plans"] = _plans(visit)
+    elif tab == "invoices":
+        found = invoices.list_customer_invoices(visit.call(path=visit.path, query=visit.page_query()))
+        context |= {"invoices": found["invoices"], "meta": found["meta"]}
+    return Page(template=f"customer_{tab}.html", context=context)
+
+
+def _subscriptions(visit: Visit) -> list[dict[str, Any]]:
+    query = [("status[]", status) for status in ("active", "pending", "terminated", "canceled")]
+    found: list[dict[str, Any]] = subscriptions.list_customer_subscriptions(
+        visit.call(path=visit.path, query=[*query, ("per_page", "100")])
+    )["subscriptions"]
+    return sorted(found, key=lambda row: (row["status"] != "active", row["external_id"]))
+
+
+def _plans(visit: Visit) -> list[tuple[str, str]]:
+    """For a menu."""
+    found = plans.list_plans(visit.call(query={"per_page": "200"}))["plans"]
+    return [(plan["code"], f"{plan['name']} ({plan['amount_currency']})") for plan in found]
+
+
+def _usage(visit: Visit, customer: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The Usage tab: the running period and the past ones of every subscription that is active."""
+    wanted = visit.query.get("subscription", "")
+    active = [row for row in rows if row["status"] == "active"]
+    known = {row["external_id"] for row in rows}
+    shown = [row for row in rows if row["external_id"] == wanted] if wanted in known else active
+    return {
+        "wanted": wanted if wanted in known else "",
+        "usages": [_one_usage(visit, customer, row) for row in shown[:20]],
+        "past_of": _past(visit, [row["external_id"] for row in shown[:20]]),
+    }
+
+
+def _one_usage(visit: Visit, customer: Mapping[str, Any], subscription: Mapping[str, Any]) -> dict[str, Any]:
+    plan = plans.plan_of(visit.call(path={"code": subscription["plan_code"]}))
+    query = {"external_subscription_id": subscription["external_id"]}
+    try:
+        found = usage.show_current_usage(visit.call(path=visit.path, query=query))["customer_usage"]
+    except NotAllowed:
+        return {"subscription": subscription, "plan": plan, "usage": None, "charts": []}
+    period = _period(found)
+    zone = customer["applicable_timezone"]
+    charts = [
+        _chart(visit, subscription["external_id"], metric, period, zone)
+        for metric in {charge.metric.code: charge.metric for charge in plan.charges}.values()
+    ]
+    return {
+        "subscription": subscription,
+        "plan": plan,
+        "usage": found,
+        "charges": [_priced(charge, plan) for charge in found["charges_usage"]],
+        "charts": charts,
+    }
+
+
+def _period(found: Mapping[str, Any]) -> Period:
+    """The running period of a usage answer, which names its last second."""
+    start, last = (datetime.fromisoformat(found[name]) for name in ("from_datetime", "to_datetime"))
+    return Period(start, last + timedelta(seconds=1))
+
+
+def _chart(
+    visit: Visit, external_subscription_id: str, metric: BillableMetric, period: Period, zone: str
+) -> dict[str, Any]:
+    days = subscription_days(
+        visit.conn,
+        organization=visit.here,
+        external_subscription_id=external_subscription_id,
+        metric=metric,
+        period=period,
+        timezone=zone,
+    )
+    return {"metric": metric, "key": stacking_key(metric), "drawn": chart.stacked(days)}
+
+
+def _priced(charge: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """The charge's usage as rows of a table: values, units, price, amount."""
+    of_plan = next(each for each in plan.charges if str(each.id) == charge["charge"]["lago_id"])
+    prices = {_values_key(each.values): each.properties for each in of_plan.filters}
+    keys = list(dict.fromkeys(key for each in of_plan.filters for key in each.values))
+    rows = [
+        {
+            **row,
+            "cells": [", ".join((row["values"] or {}).get(key, ())) for key in keys],
+            "properties": prices[_values_key(row["values"])] if row["values"] else of_plan.properties,
+        }
+        for row in charge["filters"]
+        if row["values"] or row["events_count"]
+    ]
+    if not charge["filters"]:
+        rows = [{**charge, "cells": [], "values": {}, "properties": of_plan.properties}]
+    return {**charge, "keys": keys, "rows": rows, "model": of_plan.charge_model}
+
+
+def _values_key(values: Mapping[str, Sequence[str]]) -> frozenset[tuple[str, frozenset[str]]]:
+    return frozenset((key, frozenset(listed)) for key, listed in values.items())
+
+
+def _past(visit: Visit, external_ids: Sequence[str]) -> dict[str, Any]:
+    """Subscription -> its billed periods."""
+    return {
+        external_id: usage.list_past_usage(
+            visit.call(
+                path=visit.path,
+                query={"external_subscription_id": external_id, "periods_count": PAST_PERIODS},
+            )
+        )["usage_periods"]
+        for external_id in external_ids
+    }
+
+
+def subscribe(visit: Visit) -> Done:
+    """POST /app/subscribe/{external_id}: the customer gets a plan."""
+    form = visit.form
+    body = subscription_body(form, visit.path["external_id"])
+    made = subscriptions.create_subscription(visit.call(body={"subscription": body}))["subscription"]
+    return Done(
+        action="subscribed",
+        subject=made["external_id"],
+        to=f"{customer_url(visit.path['external_id'])}?tab=subscriptions&said=subscribed",
+        details=body,
+    )
+
+
+def subscription_body(form: Form, external_customer_id: str) -> dict[str, Any]:
+    return {
+        **form.filled("name", "billing_time", "subscription_at", "ending_at"),
+        "external_customer_id": external_customer_id,
+        "external_id": form.get("external_id"),
+        "plan_code": form.get("plan_code"),
+    }
+
+
+def subscribe_again(visit: Visit) -> Page:
+    """The subscriptions of the customer, with the form to add one."""
+    customer = api.show_customer(visit.call(path=visit.path))["customer"]
+    context = {
+        "customer": customer,
+        "tab": "subscriptions",
+        "subscriptions": _subscriptions(visit),
+        "plans": _plans(visit),
+    }
+    return Page(template="customer_subscriptions.html", context=context)
+
+
+def end_subscription(visit: Visit) -> Done:
+    """POST /app/end-subscription/{external_id}: an active one ends now and is billed, a pending one is cancelled."""
+    query = {"status": visit.form.get("status")}
+    gone = subscriptions.terminate_subscription(visit.call(path=visit.path, query=query))["subscription"]
+    return Done(
+        action="ended subscription",
+        subject=gone["external_id"],
+        to=f"{customer_url(gone['external_customer_id'])}?tab=subscriptions&said=ended",
+    )
+
+
+def delete(visit: Visit) -> Done:
+    """POST /app/delete-customer/{external_id}."""
+    api.delete_customer(visit.call(path=visit.path))
+    return Done(
+        action="deleted customer", subject=visit.path["external_id"], to="/app/customers?said=deleted"
+    )

@@ -1,0 +1,108 @@
+"""Invoices: the list with its filters and its CSV, one with its lines, and the PDF."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from permille.api import invoices as api
+from permille.api.http import PER_PAGE_MAX, Raw
+from permille.core.money import exact, subunits
+from permille.web.visit import Page, Visit
+
+FILTERS = (
+    "search_term",
+    "status",
+    "payment_status",
+    "issuing_date_from",
+    "issuing_date_to",
+    "external_customer_id",
+)
+STATUSES = ("draft", "finalized", "voided")
+PAYMENT_STATUSES = ("pending", "succeeded", "failed")
+CSV_PAGES_MAX = 100
+COLUMNS = ("number", "issuing_date", "payment_due_date", "status", "payment_status", "currency")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _filters(visit: Visit) -> dict[str, str]:
+    return {name: visit.query[name] for name in FILTERS if visit.query.get(name)}
+
+
+def listing(visit: Visit) -> Page:
+    """GET /app/invoices."""
+    filters = _filters(visit)
+    found = api.list_invoices(visit.call(query=visit.page_query(**filters)))
+    context = {
+        "invoices": found["invoices"],
+        "meta": found["meta"],
+        "filters": filters,
+        "statuses": STATUSES,
+        "payment_statuses": PAYMENT_STATUSES,
+    }
+    return Page(template="invoices.html", context=context)
+
+
+def as_csv(visit: Visit) -> Raw:
+    """GET /app/invoices.csv: the whole list with the same filters, amounts in major units."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([*COLUMNS, "customer_id", "customer_name", "total", "paid", "due", "lago_id"])
+    for number in range(1, CSV_PAGES_MAX + 1):
+        query = {**_filters(visit), "page": str(number), "per_page": str(PER_PAGE_MAX)}
+        found = api.list_invoices(visit.call(query=query))
+        writer.writerows(_row(invoice) for invoice in found["invoices"])
+        if found["meta"]["next_page"] is None:
+            break
+    headers = {"content-disposition": 'attachment; filename="invoices.csv"'}
+    return Raw(content=out.getvalue().encode(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _row(invoice: Mapping[str, Any]) -> list[str]:
+    unit = subunits(invoice["currency"])
+    with exact():
+        amounts = [
+            f"{Decimal(invoice[name]) / unit:f}"
+            for name in ("total_amount_cents", "total_paid_amount_cents", "total_due_amount_cents")
+        ]
+    customer = invoice["customer"]
+    texts = [customer["external_id"], customer["name"] or ""]
+    return [
+        *(str(invoice[name]) for name in COLUMNS),
+        *(_harmless(text) for text in texts),
+        *amounts,
+        invoice["lago_id"],
+    ]
+
+
+def _harmless(text: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def detail(visit: Visit) -> Page:
+    """GET /app/invoices/{lago_id}."""
+    invoice = api.show_invoice(visit.call(path=visit.path))["invoice"]
+    return Page(template="invoice.html", context={"invoice": invoice, "groups": _groups(invoice["fees"])})
+
+
+def _groups(fees: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The lines by subscription and item, in the invoice's order."""
+    groups: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for fee in fees:
+        key = (fee["lago_subscription_id"], fee["item"]["lago_item_id"])
+        group = groups.setdefault(key, {"name": fee["item"]["invoice_display_name"], "fees": [], "cents": 0})
+        group["subscription"] = fee["external_subscription_id"]
+        group["fees"].append(fee)
+        group["cents"] += fee["amount_cents"]
+    return list(groups.values())
+
+
+def pdf(visit: Visit) -> Raw:
+    """GET /app/invoices/{lago_id}/pdf."""
+    found = api.invoice_pdf(visit.call(path=visit.path))
+    assert isinstance(found, Raw), "a PDF is no JSON"
+    return found

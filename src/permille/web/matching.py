@@ -1,0 +1,98 @@
+"""What an event counts as: its metric, its units, and the price of each plan that it would get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from permille.core.billable_metric import BillableMetric
+from permille.core.event import numeric_value, property_text
+from permille.core.filters import ChargeFilter, best_match, expand_all_values
+from permille.core.plan import Charge, Plan
+from permille.core.usage import AggregationType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A price of a plan that the event gets; `filter_name` None is the charge's own price."""
+
+    plan: Plan
+    charge: Charge
+    filter_name: str | None
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether and as what an event counts."""
+
+    counts: bool
+    reason: str
+    metric: BillableMetric | None = None
+    units: str | None = None
+    dimensions: Mapping[str, str | None] | None = None
+    strange: tuple[str, ...] = ()
+    """Dimensions whose value the metric does not list: the event gets the default price."""
+    matches: tuple[Match, ...] = ()
+
+
+def verdict(metric: BillableMetric | None, code: str, properties: Any, plans: Sequence[Plan]) -> Verdict:
+    """What the event is for the metric of its code (None: there is none) and for the plans that price it."""
+    if metric is None:
+        return Verdict(
+            counts=False,
+            reason=f"No metric has the code “{code}”. The event is kept, and counts once there is one.",
+        )
+    given = properties if isinstance(properties, dict) else {}
+    units, reason = _units(metric, given)
+    dimensions = {key: property_text(given.get(key)) for key in metric.filters}
+    return Verdict(
+        counts=units is not None,
+        reason=reason,
+        metric=metric,
+        units=units,
+        dimensions=dimensions,
+        strange=tuple(key for key, value in dimensions.items() if value not in metric.filters[key]),
+        matches=tuple(
+            _match(plan, charge, dimensions)
+            for plan in plans
+            for charge in plan.charges
+            if charge.metric.id == metric.id
+        ),
+    )
+
+
+def _units(metric: BillableMetric, properties: Mapping[str, Any]) -> tuple[str | None, str]:
+    """What one event adds, None with the reason when it adds nothing."""
+    field, kind = metric.field_name or "", metric.aggregation_type
+    if kind == AggregationType.COUNT:
+        return "1", "Every event counts as one."
+    if field not in properties:
+        return None, f"It has no property “{field}”, which the metric takes its value from."
+    if kind == AggregationType.UNIQUE_COUNT:
+        text = property_text(properties[field])
+        return text, f"Each different “{field}” counts once."
+    value = numeric_value(properties[field])
+    if value is None:
+        return None, f"Its “{field}” is not a number, so it counts as nothing."
+    return f"{value:f}", f"Its “{field}” is taken."
+
+
+def _match(plan: Plan, charge: Charge, dimensions: Mapping[str, str | None]) -> Match:
+    filters = [
+        ChargeFilter(
+            each.id,
+            expand_all_values(each.values, charge.metric.filters),
+            each.invoice_display_name,
+            each.properties,
+        )
+        for each in charge.filters
+    ]
+    found = best_match(dimensions, filters)
+    if found is None:
+        return Match(plan=plan, charge=charge, filter_name=None, properties=charge.properties)
+    name = found.invoice_display_name or ", ".join(
+        value for values in found.values.values() for value in values
+    )
+    return Match(plan=plan, charge=charge, filter_name=name, properties=found.properties)

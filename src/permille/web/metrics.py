@@ -1,0 +1,163 @@
+"""Billable metrics: the list, one with its API call and a tester for events, and the forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from permille.api import billable_metrics as api
+from permille.core.billable_metric import BillableMetric
+from permille.core.errors import BadRequest, Invalid
+from permille.ingest.intake import read_one
+from permille.store import billable_metrics, plans
+from permille.web.matching import Verdict, verdict
+from permille.web.shown import in_path
+from permille.web.visit import Done, Form, Page, Visit
+
+AGGREGATIONS = (
+    ("sum_agg", "Sum of a property"),
+    ("count_agg", "Number of events"),
+    ("unique_count_agg", "Number of different values of a property"),
+    ("max_agg", "Largest value of a property"),
+    ("latest_agg", "Latest value of a property"),
+    ("weighted_sum_agg", "Sum weighted by time"),
+)
+DIMENSION_ROWS = 2
+
+
+def listing(visit: Visit) -> Page:
+    """GET /app/billable-metrics."""
+    found = api.list_billable_metrics(visit.call(query=visit.page_query()))
+    context = {
+        "metrics": found["billable_metrics"],
+        "meta": found["meta"],
+        "aggregations": dict(AGGREGATIONS),
+    }
+    return Page(template="metrics.html", context=context)
+
+
+def metric_url(code: str) -> str:
+    return f"/app/billable-metrics/{in_path(code)}"
+
+
+def blank(visit: Visit) -> Page:
+    """GET /app/new-billable-metric."""
+    context = {"before": None, "aggregations": AGGREGATIONS, "dimensions": _typed(visit.form)}
+    return Page(template="metric_form.html", context=context)
+
+
+def _typed(form: Form, known: list[tuple[str, str]] | None = None) -> list[tuple[str, str]]:
+    """(key, values) of each row for dimensions, and empty rows to fill."""
+    rows = list(zip(form.all("key"), form.all("values"), strict=False)) if form.pairs else known or []
+    rows = [row for row in rows if any(row)]
+    return rows + [("", "")] * max(1, DIMENSION_ROWS - len(rows))
+
+
+def _filters(form: Form) -> list[dict[str, Any]]:
+    rows = zip(form.all("key"), form.all("values"), strict=False)
+    return [
+        {"key": key, "values": [value.strip() for value in values.split(",") if value.strip()]}
+        for key, values in rows
+        if key or values
+    ]
+
+
+def create(visit: Visit) -> Done:
+    """POST /app/new-billable-metric."""
+    form = visit.form
+    body: dict[str, Any] = {
+        **form.filled("description", "field_name", "rounding_function"),
+        "name": form.get("name"),
+        "code": form.get("code"),
+        "aggregation_type": form.get("aggregation_type"),
+        "recurring": form.has("recurring"),
+        "filters": _filters(form),
+    }
+    if body["aggregation_type"] == "weighted_sum_agg":
+        body["weighted_interval"] = "seconds"
+    made = api.create_billable_metric(visit.call(body={"billable_metric": body}))["billable_metric"]
+    to = f"{metric_url(made['code'])}?said=created"
+    return Done(action="created metric", subject=made["code"], to=to, details=body)
+
+
+def before(visit: Visit) -> Page:
+    """GET /app/edit-billable-metric/{code}."""
+    found = api.show_billable_metric(visit.call(path=visit.path))["billable_metric"]
+    known = [(each["key"], ", ".join(each["values"])) for each in found["filters"]]
+    context = {"before": found, "aggregations": AGGREGATIONS, "dimensions": _typed(visit.form, known)}
+    return Page(template="metric_form.html", context=context)
+
+
+def update(visit: Visit) -> Done:
+    """POST /app/edit-billable-metric/{code}."""
+    form, code = visit.form, visit.path["code"]
+    body = {
+        "name": form.get("name"),
+        "description": form.get("description") or None,
+        "filters": _filters(form),
+    }
+    api.update_billable_metric(visit.call(path=visit.path, body={"billable_metric": body}))
+    to = f"{metric_url(code)}?said=saved"
+    return Done(action="changed metric", subject=code, to=to, details=body)
+
+
+def delete(visit: Visit) -> Done:
+    """POST /app/delete-billable-metric/{code}."""
+    api.delete_billable_metric(visit.call(path=visit.path))
+    to = "/app/billable-metrics?said=deleted"
+    return Done(action="deleted metric", subject=visit.path["code"], to=to)
+
+
+def detail(visit: Visit) -> Page:
+    """GET /app/billable-metrics/{code}; with `event` in the query, what that event would count as."""
+    found = api.show_billable_metric(visit.call(path=visit.path))["billable_metric"]
+    metric = billable_metrics.by_code(visit.conn, visit.here.id, found["code"])
+    assert metric is not None, found["code"]
+    example = _example(metric, visit)
+    text = visit.query.get("event", "")
+    context: dict[str, Any] = {
+        "metric": found,
+        "aggregations": dict(AGGREGATIONS),
+        "example": example,
+        "text": text or example,
+        "base_url": visit.engine.config.base_url,
+        "verdict": None,
+        "bad": None,
+    }
+    if text:
+        context |= _tested(visit, text)
+    return Page(template="metric.html", context=context)
+
+
+def _example(metric: BillableMetric, visit: Visit) -> str:
+    """An event that counts, as JSON."""
+    properties: dict[str, Any] = {key: values[0] for key, values in metric.filters.items()}
+    if metric.field_name:
+        properties[metric.field_name] = 1250
+    event = {
+        "transaction_id": "request-1",
+        "external_subscription_id": "acme-1",
+        "code": metric.code,
+        "timestamp": int(visit.now.timestamp()),
+        "properties": properties,
+    }
+    return msgspec.json.format(msgspec.json.encode({"event": event}), indent=2).decode()
+
+
+def _tested(visit: Visit, text: str) -> dict[str, Any]:
+    """The verdict on an event that was pasted, read as ingestion reads it; or what is wrong with it."""
+    try:
+        (draft,) = read_one(text.encode(), now=visit.now)
+    except BadRequest as refusal:
+        return {"bad": [refusal.reason]}
+    except Invalid as refusal:
+        return {"bad": [f"{field}: {', '.join(codes)}" for field, codes in refusal.errors.items()]}
+    return {"verdict": judged(visit, draft.code, draft.properties)}
+
+
+def judged(visit: Visit, code: str, properties: Any) -> Verdict:
+    """What an event with this code and these properties counts as in the organization."""
+    metric = billable_metrics.by_code(visit.conn, visit.here.id, code)
+    priced = plans.plans_of_metric(visit.conn, metric.id) if metric else []
+    return verdict(metric, code, properties, [plan for plan in priced if plan.parent_id is None])

@@ -1,0 +1,246 @@
+"""Plans: the list, one with its prices and a calculator, the forms, and the gallery of price lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from permille.api import charges as charges_api, plans as api, price_lists as price_lists_api
+from permille.billing import price_lists
+from permille.core.billable_metric import BillableMetric
+from permille.core.errors import NotFound
+from permille.core.event import numeric_value
+from permille.core.money import CURRENCIES, exact, round_to_minor, subunits
+from permille.core.period import Interval
+from permille.core.plan import Charge, Plan
+from permille.core.pricing import ChargeModel, price
+from permille.store import billable_metrics, plans as store
+from permille.web import price_grid
+from permille.web.shown import currencies, in_path
+from permille.web.visit import Done, Form, Page, Visit
+
+METRICS_MAX = 200
+CALCULATED = (
+    ChargeModel.STANDARD,
+    ChargeModel.PACKAGE,
+    ChargeModel.GRADUATED,
+    ChargeModel.VOLUME,
+    ChargeModel.PERCENTAGE,
+)
+
+
+def listing(visit: Visit) -> Page:
+    """GET /app/plans."""
+    found = api.list_plans(visit.call(query=visit.page_query()))
+    return Page(template="plans.html", context={"plans": found["plans"], "meta": found["meta"]})
+
+
+def plan_url(code: str) -> str:
+    return f"/app/plans/{in_path(code)}"
+
+
+def detail(visit: Visit) -> Page:
+    """GET /app/plans/{code}: prices, with the units of the calculator in the query."""
+    plan = api.plan_of(visit.call(path=visit.path))
+    charges = [_calculated(visit, plan, charge) for charge in plan.charges]
+    context = {
+        "plan": plan,
+        "charges": charges,
+        "is_subscribed": store.is_subscribed(visit.conn, plan.id),
+        "calculated": any(row["cents"] is not None for charge in charges for row in charge["rows"]),
+        "total": sum(row["cents"] or 0 for charge in charges for row in charge["rows"]),
+    }
+    return Page(template="plan.html", context=context)
+
+
+def _calculated(visit: Visit, plan: Plan, charge: Charge) -> dict[str, Any]:
+    """A charge's prices as rows, each with what the units that were typed would cost."""
+    keys = list(dict.fromkeys(key for each in charge.filters for key in each.values))
+    priced = [(each.values, each.invoice_display_name, each.properties) for each in charge.filters]
+    rows = []
+    for number, (values, name, properties) in enumerate([*priced, ({}, None, charge.properties)]):
+        field = f"{charge.code}:{number}"
+        text = visit.query.get(field, "")
+        units = numeric_value(text.replace(",", "").replace(" ", ""))
+        rows.append(
+            {
+                "cells": [", ".join(values.get(key, ())) for key in keys],
+                "name": name,
+                "properties": properties,
+                "field": field,
+                "text": text,
+                "is_junk": bool(text) and (units is None or units < 0),
+                "cents": _cents(plan, charge, properties, units),
+            }
+        )
+    return {
+        "charge": charge,
+        "keys": keys,
+        "rows": rows,
+        "fits": price_grid.fits(charge),
+        "can_calculate": charge.charge_model in CALCULATED,
+    }
+
+
+def _cents(plan: Plan, charge: Charge, properties: Any, units: Decimal | None) -> int | None:
+    """What the units cost by themselves, rounded as a fee is."""
+    if units is None or units < 0 or charge.charge_model not in CALCULATED:
+        return None
+    found = price(
+        ChargeModel(charge.charge_model),
+        units=units,
+        properties=properties,
+        currency=plan.amount_currency,
+        events_count=1,
+        event_values=(units,),
+        running_totals=(units,),
+    )
+    return round_to_minor(found.amount, plan.amount_currency)
+
+
+def _metrics(visit: Visit) -> list[BillableMetric]:
+    return billable_metrics.listing(visit.conn, visit.here.id, limit=METRICS_MAX, offset=0)[0]
+
+
+def _metric(visit: Visit, code: str) -> BillableMetric:
+    found = billable_metrics.by_code(visit.conn, visit.here.id, code)
+    if found is None:
+        raise NotFound("billable_metrics")
+    return found
+
+
+def _grid(visit: Visit, metrics: Sequence[BillableMetric], form: Form) -> dict[str, Any]:
+    """The part of a form that prices a metric: the one that the address or the form names, else the first."""
+    code = form.get("billable_metric_code") or visit.query.get("metric", "")
+    metric = next((each for each in metrics if each.code == code), metrics[0] if metrics else None)
+    return {
+        "metrics": metrics,
+        "metric": metric,
+        "grid": price_grid.grid_of(metric, form) if metric else None,
+        "form": form,
+    }
+
+
+def blank(visit: Visit) -> Page:
+    """GET /app/new-plan?metric=code."""
+    context = {
+        **_grid(visit, _metrics(visit), visit.form),
+        "intervals": [(each.value, each.value) for each in Interval],
+        "currencies": [(one, one) for one in currencies()],
+    }
+    return Page(template="plan_form.html", context=context)
+
+
+def create(visit: Visit) -> Done:
+    """POST /app/new-plan: the plan with one charge, or without."""
+    form = visit.form
+    body: dict[str, Any] = {
+        "name": form.get("name"),
+        "code": form.get("code"),
+        "description": form.get("description") or None,
+        "interval": form.get("interval"),
+        "amount_currency": form.get("amount_currency"),
+        "amount_cents": _to_cents(form.get("amount") or "0", form.get("amount_currency")),
+        "pay_in_advance": form.has("pay_in_advance"),
+        "charges": [],
+    }
+    if code := form.get("billable_metric_code"):
+        body["charges"] = [price_grid.read(form, _metric(visit, code))]
+    made = api.create_plan(visit.call(body={"plan": body}))["plan"]
+    to = f"{plan_url(made['code'])}?said=created"
+    return Done(action="created plan", subject=made["code"], to=to, details=body)
+
+
+def _to_cents(text: str, currency: str) -> Any:
+    """An amount as the API takes it; what is none is passed on, for the API to refuse."""
+    value = numeric_value(text.replace(",", ""))
+    if value is None or currency not in CURRENCIES:
+        return text
+    with exact():
+        cents = value * subunits(currency)
+    return int(cents) if cents == int(cents) else text
+
+
+def before(visit: Visit) -> Page:
+    """GET /app/edit-plan/{code}."""
+    plan = api.plan_of(visit.call(path=visit.path))
+    with exact():
+        amount = Decimal(plan.amount_cents) / subunits(plan.amount_currency)
+    return Page(template="plan_edit.html", context={"plan": plan, "fee": f"{amount:f}"})
+
+
+def update(visit: Visit) -> Done:
+    """POST /app/edit-plan/{code}."""
+    plan = api.plan_of(visit.call(path=visit.path))
+    form = visit.form
+    body = {
+        "name": form.get("name"),
+        "invoice_display_name": form.get("invoice_display_name") or None,
+        "description": form.get("description") or None,
+        "amount_cents": _to_cents(form.get("amount") or "0", plan.amount_currency),
+    }
+    api.update_plan(visit.call(path=visit.path, body={"plan": body}))
+    to = f"{plan_url(plan.code)}?said=saved"
+    return Done(action="changed plan", subject=plan.code, to=to, details=body)
+
+
+def delete(visit: Visit) -> Done:
+    """POST /app/delete-plan/{code}."""
+    api.delete_plan(visit.call(path=visit.path))
+    return Done(action="deleted plan", subject=visit.path["code"], to="/app/plans?said=deleted")
+
+
+def blank_charge(visit: Visit) -> Page:
+    """GET /app/add-charge/{code}?metric=..."""
+    plan = api.plan_of(visit.call(path=visit.path))
+    context = {"plan": plan, "charge": None, **_grid(visit, _metrics(visit), visit.form)}
+    return Page(template="charge_form.html", context=context)
+
+
+def add_charge(visit: Visit) -> Done:
+    """POST /app/add-charge/{code}."""
+    body = price_grid.read(visit.form, _metric(visit, visit.form.get("billable_metric_code")))
+    charges_api.create_charge(visit.call(path=visit.path, body={"charge": body}))
+    code = visit.path["code"]
+    return Done(action="added charge to plan", subject=code, to=f"{plan_url(code)}?said=saved", details=body)
+
+
+def _charge(visit: Visit) -> tuple[Plan, Charge]:
+    """The plan and its charge that the address names. Raises NotFound."""
+    plan = api.plan_of(visit.call(path={"code": visit.path["code"]}))
+    charge = next((each for each in plan.charges if each.code == visit.query.get("charge")), None)
+    if charge is None or not price_grid.fits(charge):
+        raise NotFound("charge")
+    return plan, charge
+
+
+def before_charge(visit: Visit) -> Page:
+    """GET /app/edit-charge/{code}?charge=..."""
+    plan, charge = _charge(visit)
+    form = visit.form if visit.form.pairs else price_grid.filled(charge)
+    context = {"plan": plan, "charge": charge, **_grid(visit, [charge.metric], form)}
+    return Page(template="charge_form.html", context=context)
+
+
+def update_charge(visit: Visit) -> Done:
+    """POST /app/edit-charge/{code}?charge=..."""
+    plan, charge = _charge(visit)
+    body = price_grid.read(visit.form, charge.metric)
+    path = {"code": plan.code, "charge_code": charge.code}
+    charges_api.update_charge(visit.call(path=path, body={"charge": body}))
+    to = f"{plan_url(plan.code)}?said=saved"
+    return Done(action="changed prices of plan", subject=plan.code, to=to, details=body)
+
+
+def gallery(_visit: Visit) -> Page:
+    """GET /app/templates: the price lists that come with Permille."""
+    return Page(template="gallery.html", context={"price_lists": price_lists.list_price_lists()})
+
+
+def apply_price_list(visit: Visit) -> Done:
+    """POST /app/templates: a price list's metrics and plan are made."""
+    slug = visit.form.get("slug")
+    path = {"organization_id": str(visit.here.id)}
+    price_lists_api.apply_price_list(visit.conn, {"price_list": {"slug": slug}}, path)
+    return Done(action="applied price list", subject=slug, to=f"{plan_url(slug)}?said=applied")

@@ -1,0 +1,149 @@
+"""The price grid: a price for each pair of dimension values, rows and columns of a form, as a charge's filters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from permille.core import pricing
+from permille.core.billable_metric import BillableMetric
+from permille.core.plan import Charge
+from permille.core.pricing import ChargeModel
+from permille.web.visit import Form
+
+MODELS = (ChargeModel.PACKAGE, ChargeModel.STANDARD)
+PACKAGE_SIZE = "1000"
+NO_KEY = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A price to type; `name` is its field."""
+
+    name: str
+    label: str
+    text: str
+    code: str | None
+    """What is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Rows of cells under columns. A metric with one dimension has one column, without one a single cell."""
+
+    row_key: str
+    column_key: str
+    rows: Sequence[tuple[str, Sequence[Cell]]]
+    columns: Sequence[str]
+    others: Cell
+    """The price of what is in no cell."""
+
+
+def keys_of(metric: BillableMetric) -> tuple[str, str]:
+    """The dimensions of rows and columns: the model down, the type across, where there are such."""
+    keys = list(metric.filters)
+    rows = next((key for key in ("model", *keys) if key in keys), NO_KEY)
+    rest = [key for key in keys if key != rows]
+    return rows, next((key for key in ("type", *rest) if key in rest), NO_KEY)
+
+
+def _places(metric: BillableMetric) -> list[list[dict[str, list[str]]]]:
+    """The dimension values of each cell, row by row."""
+    row_key, column_key = keys_of(metric)
+    if row_key == NO_KEY:
+        return []
+    columns = metric.filters[column_key] if column_key else (NO_KEY,)
+    return [
+        [{row_key: [row], **({column_key: [column]} if column_key else {})} for column in columns]
+        for row in metric.filters[row_key]
+    ]
+
+
+def read(form: Form, metric: BillableMetric) -> dict[str, Any]:
+    """The charge that a form asks for, as the API takes it."""
+    model = form.get("charge_model", ChargeModel.PACKAGE)
+    places = [
+        (f"price:{r}:{c}", values) for r, row in enumerate(_places(metric)) for c, values in enumerate(row)
+    ]
+    return {
+        "billable_metric_id": str(metric.id),
+        "charge_model": model,
+        "invoice_display_name": form.get("charge_name") or None,
+        "properties": _properties(form, form.get("price:others") or "0"),
+        "filters": [
+            {"values": values, "properties": _properties(form, form.get(name))}
+            for name, values in places
+            if form.get(name)
+        ],
+    }
+
+
+def _properties(form: Form, price: str) -> dict[str, Any]:
+    if form.get("charge_model", ChargeModel.PACKAGE) != ChargeModel.PACKAGE:
+        return {"amount": price}
+    return {
+        "amount": price,
+        "package_size": _whole(form.get("package_size", PACKAGE_SIZE)),
+        "free_units": _whole(form.get("free_units", "0") or "0"),
+    }
+
+
+def _whole(text: str) -> Any:
+    """A number where it is one; the API says what is wrong with another text."""
+    plain = text.replace(",", "").replace(" ", "")
+    return int(plain) if plain.isascii() and plain.isdigit() and len(plain) < 40 else text
+
+
+def fits(charge: Charge) -> bool:
+    """Whether the grid can show all of the charge's prices."""
+    places = [values for row in _places(charge.metric) for values in row]
+    known = [{key: list(listed) for key, listed in each.values.items()} for each in charge.filters]
+    same = all(_terms(each.properties) == _terms(charge.properties) for each in charge.filters)
+    return charge.charge_model in MODELS and all(values in places for values in known) and same
+
+
+def _terms(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in properties.items() if key != "amount"}
+
+
+def filled(charge: Charge) -> Form:
+    """The form with the prices of a charge that fits."""
+    prices = [
+        ({key: list(listed) for key, listed in each.values.items()}, str(each.properties["amount"]))
+        for each in charge.filters
+    ]
+    pairs = [
+        ("charge_model", charge.charge_model),
+        ("charge_name", charge.invoice_display_name or ""),
+        ("package_size", str(charge.properties.get("package_size", PACKAGE_SIZE))),
+        ("free_units", str(charge.properties.get("free_units", 0))),
+        ("price:others", str(charge.properties["amount"])),
+    ]
+    for r, row in enumerate(_places(charge.metric)):
+        for c, values in enumerate(row):
+            pairs += [(f"price:{r}:{c}", price) for known, price in prices if known == values]
+    return Form(pairs=tuple(pairs))
+
+
+def grid_of(metric: BillableMetric, form: Form) -> Grid:
+    """What the template draws, with what was typed."""
+    row_key, column_key = keys_of(metric)
+    rows = metric.filters[row_key] if row_key else ()
+    columns = metric.filters[column_key] if column_key else ("price",)
+    return Grid(
+        row_key=row_key,
+        column_key=column_key,
+        columns=columns if rows else (),
+        rows=[
+            (row, [_cell(form, f"price:{r}:{c}", f"{row}, {column}") for c, column in enumerate(columns)])
+            for r, row in enumerate(rows)
+        ],
+        others=_cell(form, "price:others", "anything else" if rows else "price"),
+    )
+
+
+def _cell(form: Form, name: str, label: str) -> Cell:
+    text = form.get(name)
+    codes = pricing.validate(ChargeModel.STANDARD, {"amount": text}) if text else []
+    return Cell(name=name, label=label, text=text, code=codes[0] if codes else None)

@@ -1,0 +1,60 @@
+// Comforts only: every page works without this file.
+"use strict";
+
+// Menus that act at once need no button.
+for (const menu of document.querySelectorAll("[data-submit]")) {
+  menu.addEventListener("change", () => menu.form.requestSubmit());
+  for (const button of menu.form.querySelectorAll("[data-hide]")) button.hidden = true;
+}
+
+for (const form of document.querySelectorAll("[data-confirm]")) {
+  form.addEventListener("submit", (event) => {
+    if (!window.confirm(form.dataset.confirm)) event.preventDefault();
+  });
+}
+
+// After a form was refused, the first wrong field is where to go on.
+(document.querySelector("[aria-invalid=true]") || document.querySelector(".problem"))?.focus();
+
+// "/" goes to the search, "g" and a letter to a page, as the menu says.
+let going = false;
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
+  if (event.key === "/") {
+    const search = document.querySelector("input[type=search]");
+    if (search) { search.focus(); event.preventDefault(); }
+  } else if (event.key === "g") {
+    going = true;
+    window.setTimeout(() => { going = false; }, 1500);
+  } else if (going) {
+    going = false;
+    document.querySelector(`[data-key="${CSS.escape(event.key)}"]`)?.click();
+  }
+});
+for (const link of document.querySelectorAll("[data-key]")) link.title = `Keys: g ${link.dataset.key}`;
+
+// A part of a page that renews itself while its box is ticked.
+for (const box of document.querySelectorAll("[data-live]")) {
+  const renew = async () => {
+    if (!box.checked || document.hidden) return;
+    const answer = await fetch(window.location.href, { headers: { accept: "text/html" } });
+    if (!answer.ok || answer.redirected) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const fresh = page.getElementById(box.dataset.live);
+    if (fresh) document.getElementById(box.dataset.live).replaceChildren(...fresh.childNodes);
+  };
+  box.closest("label").hidden = false;
+  window.setInterval(renew, 2000);
+}
+
+// Rows are added to a form by copying its last one.
+for (const button of document.querySelectorAll("[data-add]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const rows = document.querySelectorAll(button.dataset.add);
+    const row = rows[rows.length - 1].cloneNode(true);
+    for (const input of row.querySelectorAll("input")) input.value = "";
+    rows[rows.length - 1].after(row);
+    row.querySelector("input").focus();
+  });
+}

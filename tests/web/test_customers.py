@@ -1,0 +1,138 @@
+"""Customers: the list, the forms, subscriptions, the Usage tab and the test clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from permille.billing import price_lists
+from permille.store import organizations
+
+from .conftest import START, text_of
+
+
+@pytest.fixture
+def gpt4(server, browser):
+    """The price list is in, and acme is on it."""
+    with server.engine.pool.connection() as conn:
+        organization = organizations.by_id(conn, browser.organization.id)
+        assert organization is not None
+        price_lists.apply(conn, organization=organization, slug="openai-gpt-4", now=START)
+    browser.sent("/new-customer", {"external_id": "acme", "name": "Acme Chat, Inc.", "currency": "USD"})
+    form = {"plan_code": "openai-gpt-4", "external_id": "acme-1", "billing_time": "calendar"}
+    browser.sent("/subscribe/acme", form)
+
+
+def test_an_empty_list_says_what_to_do(browser):
+    page = browser.ok("/customers")
+    assert "/app/new-customer" in page
+    assert "curl" in page
+
+
+def test_create_find_and_edit(browser):
+    form = {"external_id": "acme", "name": "Acme <Chat>", "currency": "EUR", "timezone": "Europe/Paris"}
+    assert browser.sent("/new-customer", form) == "/app/customers/acme?tab=subscriptions&said=saved"
+    assert "Acme &lt;Chat&gt;" in browser.ok("/customers", q="chat")
+    assert "No customer has" in text_of(browser.ok("/customers", q="nobody"))
+    browser.sent("/edit-customer/acme", {"name": "Acme", "city": "Paris", "country": "FR", "timezone": ""})
+    words = text_of(browser.ok("/customers/acme", tab="details"))
+    assert "Paris, FR" in words
+    assert browser.client.get("/app/customers/nobody").status_code == 404
+
+
+def test_what_is_wrong_stands_beside_the_field_and_nothing_typed_is_lost(browser):
+    page = browser.refused(
+        "/new-customer", {"external_id": "", "name": "Kept", "currency": "USD", "country": "Utopia"}
+    )
+    assert 'id="external_id-error"' in page
+    assert 'id="country-error"' in page
+    assert 'value="Kept"' in page
+    assert '<option value="USD" selected>' in page
+
+
+def test_lists_page(browser):
+    for number in range(30):
+        browser.sent("/new-customer", {"external_id": f"c{number:02}"})
+    assert "Page 1 of 2" in text_of(browser.ok("/customers"))
+    assert browser.ok("/customers", page="2").count('<tr><th scope="row">') == 5
+
+
+def test_external_ids_of_any_kind(browser):
+    browser.sent("/new-customer", {"external_id": "a/b c?d"})
+    assert "a/b c?d" in text_of(browser.ok("/customers/a%2Fb%20c%3Fd"))
+
+
+def test_the_usage_tab_shows_what_the_api_says(browser, gpt4, send):
+    send("gpt_4_tokens", "acme-1", model="8K", type="input", tokens=1_250_000)
+    send("gpt_4_tokens", "acme-1", model="32K", type="output", tokens=1_001)
+    send("gpt_4_tokens", "acme-1", START + timedelta(days=2), model="32K", type="output", tokens=999)
+    page = browser.ok("/customers/acme")
+    words = text_of(page)
+    assert "8K input 1,250,000 1 $0.03 per 1,000 $37.50" in words
+    assert "32K output 2,000 2 $0.12 per 1,000 $0.24" in words
+    assert "$37.74 1 Oct 2026 to 31 Oct 2026" in words
+    assert "1 Oct, 8K: 1,250,000" in page
+    assert "3 Oct, 32K: 999" in page
+
+
+def test_usage_of_other_dimensions_is_shown_apart(browser, gpt4, send):
+    send("gpt_4_tokens", "acme-1", model="128K", type="input", tokens=5)
+    assert "anything else 5 1 $0.00 per 1,000 $0.00" in text_of(browser.ok("/customers/acme"))
+
+
+def test_the_clock_moves_to_the_end_of_the_period_and_the_past_is_shown(browser, gpt4, send):
+    send("gpt_4_tokens", "acme-1", model="8K", type="output", tokens=10_000)
+    assert "1 Oct 2026, 12:00" in text_of(browser.ok("/customers"))
+    form = {"to": "period", "back": "/app/customers/acme?tab=usage"}
+    assert browser.sent("/test-clock", form) == "/app/customers/acme?tab=usage&said=moved"
+    words = text_of(browser.ok("/customers/acme"))
+    assert "1 Nov 2026, 00:00" in words
+    assert "1 Oct 2026 to 31 Oct 2026 10,000 GPT-4 8K context, output tokens: $0.60 $0.60 Invoice" in words
+    assert "$0.60" in text_of(browser.ok("/customers/acme", tab="invoices"))
+
+
+def test_other_ways_to_move_the_clock(browser, gpt4):
+    browser.sent("/test-clock", {"to": "day", "back": "/app/customers"})
+    browser.sent("/test-clock", {"to": "week", "back": "//evil.example"})
+    browser.sent("/test-clock", {"to": "given", "now": "2026-10-20 08:00"})
+    assert "20 Oct 2026, 08:00" in text_of(browser.ok("/customers"))
+    assert "can't go back" in text_of(
+        browser.refused("/test-clock", {"to": "given", "now": "2026-10-19"})
+    ).replace("&#39;", "'")
+    assert "Give a date" in text_of(browser.refused("/test-clock", {"to": "given", "now": "soon"}))
+
+
+def test_without_a_subscription_no_period_ends(browser):
+    assert "no active subscription" in text_of(browser.refused("/test-clock", {"to": "period"}))
+
+
+def test_a_live_organization_has_no_clock(server):
+    from .conftest import join
+
+    live = join(server, test_mode=False)
+    assert "Test clock" not in live.ok("/customers")
+    assert live.post("/test-clock", {"to": "day"}).status_code == 422
+
+
+def test_subscribe_and_end(browser, gpt4):
+    page = browser.refused("/subscribe/acme", {"plan_code": "none", "external_id": ""})
+    assert "external_id-error" in page
+    assert "There is no such plan" in browser.refused(
+        "/subscribe/acme", {"plan_code": "none", "external_id": "x"}
+    )
+    assert "active" in text_of(browser.ok("/customers/acme", tab="subscriptions"))
+    browser.sent("/end-subscription/acme-1", {"status": "active"})
+    assert "terminated" in text_of(browser.ok("/customers/acme", tab="subscriptions"))
+    assert browser.post("/end-subscription/acme-1", {"status": "active"}).status_code == 404
+
+
+def test_delete(browser, gpt4):
+    assert browser.sent("/delete-customer/acme") == "/app/customers?said=deleted"
+    assert browser.client.get("/app/customers/acme").status_code == 404
+
+
+def test_days_are_the_customers(browser, gpt4, send):
+    browser.sent("/edit-customer/acme", {"timezone": "America/Los_Angeles"})
+    send("gpt_4_tokens", "acme-1", datetime(2026, 10, 6, 5, tzinfo=UTC), model="8K", type="input", tokens=7)
+    assert "5 Oct, 8K: 7" in browser.ok("/customers/acme")

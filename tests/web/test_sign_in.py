@@ -1,0 +1,276 @@
+"""Signing in, one-time links, sessions, roles, and what is refused to strangers and other sites."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from permille.clock import system_now
+from permille.config import from_environment
+from permille.store import users
+from permille.web.security import is_from_here
+from permille.web.sign_in import FAILURES_PER_EMAIL, first_user_link, local_path
+
+from .conftest import SAME_ORIGIN, join, text_of
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def client(server):
+    return TestClient(server.client.app, follow_redirects=False)
+
+
+def link(server, **fields):
+    with psycopg.connect(server.dsn) as conn:
+        return "/app/link/" + users.add_link(conn, now=system_now(), **fields)
+
+
+def become(client, path, email):
+    return client.post(path, data={"email": email, "password": PASSWORD}, headers=SAME_ORIGIN)
+
+
+def sign_in(client, email, password=PASSWORD, path="/app/sign-in"):
+    return client.post(path, data={"email": email, "password": password}, headers=SAME_ORIGIN)
+
+
+def test_everything_leads_a_stranger_to_the_sign_in(client):
+    assert client.get("/").headers["location"] == "/app"
+    assert client.get("/app/customers?q=a").headers["location"] == "/app/sign-in?next=/app/customers%3Fq%3Da"
+    assert client.post("/app/new-customer", headers=SAME_ORIGIN).headers["location"] == "/app/sign-in"
+
+
+def test_a_link_makes_a_user_once_who_then_signs_in(server, client):
+    path = link(server, role="finance")
+    assert "Join" in client.get(path).text
+    assert "finance" in client.get(path).text  # looking does not use it up
+    joined = become(client, path, "Fin@example.com")
+    assert joined.status_code == 303
+    cookie = joined.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+    assert "secure" not in cookie
+    assert client.get("/app/audit-log").status_code in (200, 303)
+    assert client.get(path).status_code == 410
+    client.cookies.clear()
+    assert become(client, path, "other@example.com").status_code == 410
+    assert sign_in(client, "fin@EXAMPLE.com").headers["location"] == "/app"
+
+
+def test_the_password_is_kept_as_argon2id_and_the_cookie_as_a_digest(server, client):
+    become(client, link(server, role="finance"), "hash@example.com")
+    secret = client.cookies["permille"]
+    with psycopg.connect(server.dsn) as conn:
+        user = users.by_email(conn, "hash@example.com")
+        assert user is not None
+        assert user.password_hash is not None
+        assert user.password_hash.startswith("$argon2id$")
+        found = conn.execute("select digest from user_session where user_id = %s", [user.id]).fetchall()
+    assert found == [(users.digest_of(secret),)]
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "word"),
+    [("nobody", PASSWORD, "can't be used"), ("", PASSWORD, "Fill this in"), ("a@b.example", "short", "10")],
+)
+def test_what_cannot_be_a_user(server, client, email, password, word):
+    path = link(server, role="finance")
+    response = client.post(path, data={"email": email, "password": password}, headers=SAME_ORIGIN)
+    assert response.status_code == 422
+    assert word in response.text.replace("&#39;", "'")
+    assert client.get(path).status_code == 200
+
+
+def test_an_email_is_taken_once(server, client):
+    become(client, link(server, role="finance"), "twice@example.com")
+    again = become(client, link(server, role="admin"), "TWICE@example.com")
+    assert again.status_code == 422
+    assert "taken" in again.text
+
+
+def test_a_link_of_a_user_signs_in_and_leads_on(server, client):
+    with psycopg.connect(server.dsn) as conn:
+        user = users.add(conn, email="demo@example.com", password_hash=None, role="admin", now=system_now())
+        assert user is not None
+    path = link(server, role="admin", user_id=user.id, path="/app/customers/acme")
+    assert "demo@example.com" in client.get(path).text
+    assert client.post(path, headers=SAME_ORIGIN).headers["location"] == "/app/customers/acme"
+    client.cookies.clear()
+    assert client.post(path, headers=SAME_ORIGIN).status_code == 410
+
+
+def test_links_expire(server, client):
+    with psycopg.connect(server.dsn) as conn:
+        token = users.add_link(conn, role="admin", now=system_now() - timedelta(hours=25))
+    assert client.get(f"/app/link/{token}").status_code == 410
+
+
+def test_the_first_user_has_a_link_until_there_is_one(postgres):
+    with psycopg.connect(postgres.superuser_dsn, autocommit=True) as conn:
+        conn.execute("create database test_first template permille owner permille")
+    dsn = postgres.dsn.replace("@/permille?", "@/test_first?", 1)
+    config = from_environment({"PERMILLE_DATABASE_URL": dsn, "PERMILLE_PUBLIC_URL": "https://bill.example"})
+    first, second = first_user_link(config), first_user_link(config)
+    assert first is not None
+    assert second is not None
+    assert first.startswith("https://bill.example/app/link/")
+    from permille.app import build
+
+    application = build(config)
+    client = TestClient(application.rest, follow_redirects=False, base_url="https://bill.example")
+    answer = become(client, first.removeprefix("https://bill.example"), "root@example.com")
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Host-permille=")
+    assert "Secure" in cookie
+    assert become(client, second.removeprefix("https://bill.example"), "b@example.com").status_code == 410
+    assert first_user_link(config) is None
+    # Nothing is there yet: the way goes to the first organization, whose key is shown once.
+    assert client.get("/app/customers").headers["location"] == "/app/new-organization"
+    form = {"name": "First", "test_mode": "1", "now": "2026-10-01"}
+    made = client.post("/app/new-organization", data=form, headers=SAME_ORIGIN)
+    assert made.status_code == 200
+    assert "pm_" in made.text
+    assert "Test mode" in client.get("/app/customers").text
+    application.engine.pool.close()
+
+
+def test_a_wrong_password_and_an_unknown_email_are_answered_alike(server, client):
+    become(client, link(server, role="finance"), "known@example.com")
+    wrong = sign_in(client, "known@example.com", "wrong password")
+    unknown = sign_in(client, "unknown@example.com", "wrong password")
+    assert wrong.status_code == unknown.status_code == 422
+    assert wrong.text.replace("known", "") == unknown.text.replace("unknown", "")
+
+
+def test_too_many_failures_are_refused_even_with_the_right_password(server, client):
+    email = "tried@example.com"
+    become(client, link(server, role="finance"), email)
+    with psycopg.connect(server.dsn) as conn:
+        for _ in range(FAILURES_PER_EMAIL):
+            users.add_failures(conn, subjects=[f"email:{email}"], now=system_now())
+    assert sign_in(client, email).status_code == 429
+    with psycopg.connect(server.dsn) as conn:
+        conn.execute("update sign_in_failure set at = at - interval '16 minutes'")
+    assert sign_in(client, email).status_code == 303
+
+
+def test_signing_out_ends_the_session(server):
+    browser = join(server)
+    browser.ok("/customers")
+    secret = browser.client.cookies["permille"]
+    assert browser.sent("/sign-out") == "/app/sign-in"
+    browser.client.cookies.set("permille", secret)
+    assert browser.client.get("/app/customers").status_code == 303
+
+
+@pytest.mark.parametrize("column", ["expires_at", "last_seen_at"])
+def test_sessions_end(server, column):
+    browser = join(server)
+    secret = browser.client.cookies["permille"]
+    with psycopg.connect(server.dsn) as conn:
+        conn.execute(
+            f"update user_session set {column} = {column} - interval '8 days' where digest = %s",
+            [users.digest_of(secret)],
+        )
+    assert browser.client.get("/app/customers").status_code == 303
+
+
+def test_the_page_after_the_sign_in_is_ours():
+    assert local_path("/app/customers?q=1") == "/app/customers?q=1"
+    for stranger in ("https://evil.example", "//evil.example", "/application", "/app/\\evil", "/app/\n", ""):
+        assert local_path(stranger) == "/app"
+
+
+def test_where_a_form_may_come_from():
+    assert is_from_here("GET", {"sec-fetch-site": "cross-site"})
+    assert is_from_here("POST", {"sec-fetch-site": "same-origin"})
+    assert is_from_here("POST", {"origin": "https://a.example", "host": "a.example"})
+    for headers in (
+        {"sec-fetch-site": "cross-site", "origin": "https://a.example", "host": "a.example"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "https://b.example", "host": "a.example"},
+        {"origin": "null", "host": "a.example"},
+        {},
+    ):
+        assert not is_from_here("POST", headers)
+
+
+@pytest.mark.parametrize("path", ["/new-customer", "/test-clock", "/sign-out", "/sign-in", "/users"])
+def test_forms_of_other_sites_are_refused(browser, path):
+    answer = browser.post(path, {"external_id": "x"}, **{"sec-fetch-site": "cross-site"})
+    assert answer.status_code == 403
+    browser.ok("/customers")
+
+
+def test_every_page_has_the_strict_policy_and_nothing_inline(browser):
+    for path in ("/customers", "/new-customer", "/users", "/audit-log"):
+        response = browser.client.get(f"/app{path}")
+        policy = response.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+        assert "<style" not in response.text
+        assert " style=" not in response.text
+        assert "onclick" not in response.text
+        assert response.headers["cache-control"] == "no-store"
+
+
+def test_static_files_are_ours_and_only_they(client):
+    assert client.get("/app/static/app.css").headers["content-type"].startswith("text/css")
+    assert client.get("/app/static/secrets.txt").status_code == 404
+    assert client.get("/app/static/..%2Fpages.py").status_code == 404
+
+
+def test_who_only_reads_cannot_change_anything(reader):
+    assert "New customer" not in reader.ok("/customers")
+    for path in ("/new-customer", "/test-clock", "/new-organization", "/users"):
+        assert reader.post(path, {"external_id": "x", "name": "x"}).status_code == 403
+    assert reader.client.get("/app/users").status_code == 403
+    assert reader.row("select count(*) from customer where organization_id = %s", reader.organization.id) == (
+        0,
+    )
+
+
+def test_finance_neither_invites_nor_makes_organizations(server):
+    finance = join(server, role="finance")
+    assert finance.post("/users", {"role": "admin"}).status_code == 403
+    assert finance.post("/new-organization", {"name": "x"}).status_code == 403
+    assert finance.sent("/new-customer", {"external_id": "x"}).startswith("/app/customers/x")
+
+
+def test_admins_invite_and_remove(server, browser):
+    assert "/app/link/" in browser.post("/users", {"role": "read_only"}).text
+    assert "This value" in browser.refused("/users", {"role": "emperor"})
+    other = join(server)
+    (user_id,) = browser.row(
+        "select user_id from user_session where digest = %s",
+        users.digest_of(other.client.cookies["permille"]),
+    )
+    assert browser.sent(f"/users/{user_id}/remove") == "/app/users?said=deleted"
+    assert other.client.get("/app/customers").status_code == 303
+    (own,) = browser.row(
+        "select user_id from user_session where digest = %s",
+        users.digest_of(browser.client.cookies["permille"]),
+    )
+    assert "yourself" in text_of(browser.refused(f"/users/{own}/remove"))
+
+
+def test_the_organization_is_chosen_and_stays(server, browser):
+    other = join(server)
+    browser.sent("/new-customer", {"external_id": "mine", "name": "Mine & Co"})
+    assert "Mine &amp; Co" in browser.ok("/customers")
+    browser.sent("/switch-organization", {"organization_id": str(other.organization.id)})
+    assert "Mine" not in browser.ok("/customers")
+    assert browser.client.get("/app/customers/mine").status_code == 404
+    assert browser.post("/switch-organization", {"organization_id": "junk"}).status_code == 404
+
+
+def test_changes_are_in_the_audit_log(browser):
+    browser.sent("/new-customer", {"external_id": "acme", "name": "Acme"})
+    browser.refused("/new-customer", {"external_id": ""})
+    words = text_of(browser.ok("/audit-log"))
+    assert words.count("saved customer acme") == 1
+    assert "user-" in words
