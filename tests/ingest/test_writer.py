@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from permille.ids import new_id
-from permille.ingest.identity import event_identity, transaction_range
+from permille.ingest.identity import event_identities, transaction_range
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
 from permille.store import events, metering, organizations, rollup
@@ -77,10 +77,12 @@ def test_what_was_sent_is_given_back(dsn: str, db: Any, organization: UUID) -> N
 def test_an_identity_lies_in_the_range_of_its_transaction() -> None:
     organization = new_id(NOW)
     first, last = transaction_range(organization.bytes, "t")
-    identities = {event_identity(organization.bytes, subscription, "t") for subscription in ("a", "b", None)}
+    identities = set(event_identities(organization.bytes, ["a", "b", None], ["t"] * 3))
     assert len(identities) == 3
     assert all(first <= UUID(bytes=identity) <= last for identity in identities)
-    assert event_identity(organization.bytes, "a", "t") == event_identity(organization.bytes, "a", "t")
+    again = event_identities(organization.bytes, ["a", "a", None], ["t", "u", "t"])
+    assert again[0] in identities
+    assert not identities & set(again[1:])
 
 
 def test_writers_that_race_store_every_event_once(dsn: str, db: Any, organization: UUID) -> None:

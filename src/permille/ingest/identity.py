@@ -7,6 +7,7 @@ through the unique index; over both halves two different events collide with a c
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from uuid import UUID
@@ -14,18 +15,25 @@ from uuid import UUID
 _LOW = (1 << 64) - 1
 
 
-def event_identity(organization: bytes, external_subscription_id: str | None, transaction_id: str) -> bytes:
-    """16 bytes. An event without a subscription is never a duplicate, as in Lago."""
-    digest = blake2b(organization + transaction_id.encode(), digest_size=16).digest()
-    if external_subscription_id is None:
-        return digest[:8] + os.urandom(8)
-    mixed = int.from_bytes(digest, "big") ^ _subscription_part(external_subscription_id)
-    return mixed.to_bytes(16, "big")
+def event_identities(
+    organization: bytes, external_subscription_ids: Sequence[str | None], transaction_ids: Sequence[str]
+) -> list[bytes]:
+    """16 bytes for each event. One without a subscription is never a duplicate, as in Lago."""
+    digests = b"".join(
+        [blake2b(organization + each.encode(), digest_size=16).digest() for each in transaction_ids]
+    )
+    parts = b"".join([_subscription_part(each) for each in external_subscription_ids])
+    mixed = (int.from_bytes(digests, "big") ^ int.from_bytes(parts, "big")).to_bytes(len(digests), "big")
+    return [mixed[i : i + 16] for i in range(0, len(mixed), 16)]
+
+
+def _subscription_part(external_subscription_id: str | None) -> bytes:
+    return bytes(8) + os.urandom(8) if external_subscription_id is None else _digest(external_subscription_id)
 
 
 @lru_cache(maxsize=65_536)
-def _subscription_part(external_subscription_id: str) -> int:
-    return int.from_bytes(blake2b(external_subscription_id.encode(), digest_size=8).digest(), "big")
+def _digest(external_subscription_id: str) -> bytes:
+    return bytes(8) + blake2b(external_subscription_id.encode(), digest_size=8).digest()
 
 
 def transaction_range(organization: bytes, transaction_id: str) -> tuple[UUID, UUID]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,9 +17,9 @@ import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg.errors import DeadlockDetected, UniqueViolation
 
-from permille.core.encoding import encode
+from permille.core.encoding import Metering, encode
 from permille.ingest import arrays
-from permille.ingest.identity import event_identity
+from permille.ingest.identity import event_identities
 from permille.ingest.intake import Draft
 from permille.store import metering
 
@@ -53,16 +52,24 @@ class Request:
     codes: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        organization = self.organization_id.bytes
         self.codes = {draft.code for draft in self.drafts}
-        self.identities = [
-            event_identity(organization, draft.external_subscription_id, draft.transaction_id)
-            for draft in self.drafts
-        ]
+        self.identities = event_identities(
+            self.organization_id.bytes,
+            [draft.external_subscription_id for draft in self.drafts],
+            [draft.transaction_id for draft in self.drafts],
+        )
 
 
 class UnableToStoreError(Exception):
     """The group could not be stored for a reason that repeating does not mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSeries:
+    """The ids of a code's series under one metering: (subscription, Encoded.series) -> id."""
+
+    metering: Metering
+    ids: dict[tuple[str | None, tuple[Any, ...]], int] = field(default_factory=dict)
 
 
 class Memory:
@@ -73,7 +80,21 @@ class Memory:
 
     def __init__(self) -> None:
         self.metering = metering.Known(-1, {})
-        self.series: dict[metering.SeriesKey, int] = {}
+        self.series: dict[tuple[UUID, str, int], KnownSeries] = {}
+        self.series_count = 0
+
+    def series_of(self, organization_id: UUID, code: str, known: metering.Known) -> KnownSeries:
+        """What is known of a code's series."""
+        how = known.by_code[organization_id, code]
+        place = (organization_id, code, how.version)
+        found = self.series.get(place)
+        return found if found is not None else self.series.setdefault(place, KnownSeries(how))
+
+    def make_room(self, count: int) -> None:
+        """Count the series to come in, and forget all before they are too many."""
+        self.series_count += count
+        if self.series_count > SERIES_REMEMBERED:
+            self.series, self.series_count = {}, count
 
     def learn(self, conn: Connection[Any], codes: set[tuple[UUID, str]]) -> metering.Known:
         """The metering of these codes, all of one version."""
@@ -154,8 +175,9 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
 def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) -> None:
     codes = {(request.organization_id, code) for request in requests for code in request.codes}
     known = memory.learn(conn, codes)
-    group = _encoded(known, requests)
-    conn.execute(_STORE, _parameters(known, requests, group, _series_ids(conn, memory, group.keys, known)))
+    group = _encoded(memory, known, requests)
+    _intern(conn, memory, group)
+    conn.execute(_STORE, _parameters(known, requests, group))
 
 
 def _statement(memory: Memory, requests: Sequence[Request]) -> list[Any] | None:
@@ -164,43 +186,60 @@ def _statement(memory: Memory, requests: Sequence[Request]) -> list[Any] | None:
     codes = {(request.organization_id, code) for request in requests for code in request.codes}
     if codes - known.by_code.keys():
         return None
-    group = _encoded(known, requests)
-    ids = [memory.series.get(key) for key in group.keys]
-    return None if None in ids else _parameters(known, requests, group, ids)
+    group = _encoded(memory, known, requests)
+    return None if group.unknown else _parameters(known, requests, group)
 
 
 @dataclass(slots=True)
 class _Group:
     """The events of a group, column by column."""
 
-    keys: list[metering.SeriesKey]
-    values: list[str | None]
-    extras: list[dict[str, Any] | None]
+    series_ids: list[int] = field(default_factory=list)
+    """0 where the series is not known."""
+    values: list[str | None] = field(default_factory=list)
+    extras: list[dict[str, Any] | None] = field(default_factory=list)
+    unknown: list[_Unknown] = field(default_factory=list)
 
 
-def _encoded(known: metering.Known, requests: Sequence[Request]) -> _Group:
-    group = _Group([], [], [])
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """An event of a series that is not known."""
+
+    index: int
+    key: metering.SeriesKey
+    known: KnownSeries
+
+
+def _encoded(memory: Memory, known: metering.Known, requests: Sequence[Request]) -> _Group:
+    group = _Group()
+    series_ids, values, extras = group.series_ids, group.values, group.extras
     for request in requests:
-        organization = request.organization_id.bytes
-        hows = {code: known.by_code[request.organization_id, code] for code in request.codes}
+        codes = {code: memory.series_of(request.organization_id, code, known) for code in request.codes}
         for draft in request.drafts:
-            how = hows[draft.code]
+            series_of_code = codes[draft.code]
+            how = series_of_code.metering
             series, value, extra = encode(how, draft.properties)
-            group.keys.append(
-                _series_key((organization, draft.external_subscription_id, draft.code, how.version, series))
-            )
-            group.values.append(value)
-            group.extras.append(extra)
+            series_id = series_of_code.ids.get((draft.external_subscription_id, series))
+            if series_id is None:
+                key = metering.SeriesKey(
+                    request.organization_id.bytes,
+                    draft.external_subscription_id,
+                    draft.code,
+                    how.version,
+                    series,
+                )
+                group.unknown.append(_Unknown(len(series_ids), key, series_of_code))
+            series_ids.append(series_id or 0)
+            values.append(value)
+            extras.append(extra)
     return group
 
 
-def _parameters(
-    known: metering.Known, requests: Sequence[Request], group: _Group, series_ids: Sequence[Any]
-) -> list[Any]:
+def _parameters(known: metering.Known, requests: Sequence[Request], group: _Group) -> list[Any]:
     drafts = [draft for request in requests for draft in request.drafts]
     return [
         known.version,
-        arrays.integers(series_ids),
+        arrays.integers(group.series_ids),
         arrays.instants([draft.at for draft in drafts]),
         arrays.instants([request.created_at for request in requests for _ in request.drafts]),
         arrays.uuids([identity for request in requests for identity in request.identities]),
@@ -211,27 +250,16 @@ def _parameters(
     ]
 
 
-# NamedTuple's own constructor takes three times as long as that of a tuple.
-_series_key = partial(tuple.__new__, metering.SeriesKey)
-
-
-def _series_ids(
-    conn: Connection[Any], memory: Memory, keys: Sequence[metering.SeriesKey], meterings: metering.Known
-) -> list[int]:
-    known = memory.series
-    ids = [known.get(key) for key in keys]
-    if None not in ids:
-        return ids  # type: ignore[return-value]  # just checked
-    missing = {
-        key: meterings.by_code[UUID(bytes=key.organization), key.code]
-        for key, series_id in zip(keys, ids, strict=True)
-        if series_id is None
-    }
-    fresh = metering.intern(conn, missing)
-    if len(known) + len(fresh) > SERIES_REMEMBERED:
-        known = memory.series = {key: known[key] for key in keys if key in known}
-    known.update(fresh)
-    return [known[key] for key in keys]
+def _intern(conn: Connection[Any], memory: Memory, group: _Group) -> None:
+    """Make or find the series that were not known, and remember them."""
+    if not group.unknown:
+        return
+    fresh = metering.intern(conn, {each.key: each.known.metering for each in group.unknown})
+    memory.make_room(len(fresh))
+    for each in group.unknown:
+        series_id = fresh[each.key]
+        group.series_ids[each.index] = series_id
+        each.known.ids[each.key.external_subscription_id, each.key.values] = series_id
 
 
 def _without_duplicates(conn: Connection[Any], requests: Sequence[Request]) -> list[Request]:
