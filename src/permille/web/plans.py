@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
+from itertools import chain, count
 from typing import Any
 
 from permille.api import charges as charges_api, plans as api, price_lists as price_lists_api
@@ -167,7 +168,7 @@ def before(visit: Visit) -> Page:
     plan = api.plan_of(visit.call(path=visit.path))
     with exact():
         amount = Decimal(plan.amount_cents) / subunits(plan.amount_currency)
-    return Page(template="plan_edit.html", context={"plan": plan, "fee": f"{amount:f}"})
+    return Page(template="plan_edit.html", context={"plan": plan, "fee": f"{amount:.{CURRENCIES[plan.amount_currency]}f}"})
 
 
 def update(visit: Visit) -> Done:
@@ -200,10 +201,18 @@ def blank_charge(visit: Visit) -> Page:
 
 def add_charge(visit: Visit) -> Done:
     """POST /app/add-charge/{code}."""
-    body = price_grid.read(visit.form, _metric(visit, visit.form.get("billable_metric_code")))
+    metric = _metric(visit, visit.form.get("billable_metric_code"))
+    taken = {charge.code for charge in api.plan_of(visit.call(path=visit.path)).charges}
+    body = {**price_grid.read(visit.form, metric), "code": _free_code(metric.code, taken)}
     charges_api.create_charge(visit.call(path=visit.path, body={"charge": body}))
     code = visit.path["code"]
     return Done(action="added charge to plan", subject=code, to=f"{plan_url(code)}?said=saved", details=body)
+
+
+def _free_code(wanted: str, taken: Collection[str]) -> str:
+    """The code, with a number where it is taken."""
+    numbered = (f"{wanted}_{number}" for number in count(2))
+    return next(code for code in chain([wanted], numbered) if code not in taken)
 
 
 def _charge(visit: Visit) -> tuple[Plan, Charge]:

@@ -1,0 +1,125 @@
+"""Billable metrics: the list, the form, the tester of events."""
+
+from __future__ import annotations
+
+import json
+
+from permille.api import billable_metrics as api_metrics, plans as api_plans
+
+from .conftest import text_of
+
+TOKENS = {
+    "name": "Tokens",
+    "code": "tokens",
+    "aggregation_type": "sum_agg",
+    "field_name": "tokens",
+    "key": ["model", "type"],
+    "values": ["8K, 32K", "input, output"],
+}
+
+
+def event(**properties) -> str:
+    body = {"transaction_id": "t", "external_subscription_id": "s", "code": "tokens", "properties": properties}
+    return json.dumps({"event": body})
+
+
+def test_an_empty_list_says_what_to_do(browser):
+    page = browser.ok("/billable-metrics")
+    assert "/app/new-billable-metric" in page
+    assert "/app/templates" in page
+    assert "curl" in page
+
+
+def test_create_with_dimensions(browser, api):
+    where = browser.sent("/new-billable-metric", TOKENS)
+    assert where == "/app/billable-metrics/tokens?said=created"
+    made = api(api_metrics.show_billable_metric, code="tokens")["billable_metric"]
+    assert made["filters"] == [
+        {"key": "model", "values": ["32K", "8K"]},
+        {"key": "type", "values": ["input", "output"]},
+    ]
+    words = text_of(browser.ok("/billable-metrics/tokens"))
+    assert "Dimension model 32K, 8K" in words
+    assert "With every billing period" in words
+    assert "Tokens tokens Sum of a property: tokens model (2), type (2) every period" in text_of(
+        browser.ok("/billable-metrics")
+    )
+
+
+def test_what_is_wrong_stands_beside_the_field_and_nothing_typed_is_lost(browser):
+    page = browser.refused("/new-billable-metric", {**TOKENS, "code": "", "field_name": ""})
+    assert 'id="code-error"' in page
+    assert 'id="field_name-error"' in page
+    assert 'value="8K, 32K"' in page
+    browser.sent("/new-billable-metric", TOKENS)
+    assert "This is taken already." in text_of(browser.refused("/new-billable-metric", TOKENS))
+
+
+def test_edit_the_dimensions(browser, api):
+    browser.sent("/new-billable-metric", TOKENS)
+    form = browser.ok("/edit-billable-metric/tokens")
+    assert 'value="input, output"' in form
+    changed = {"name": "LLM tokens", "key": ["model", ""], "values": ["8K, 32K, 128K", ""]}
+    assert browser.sent("/edit-billable-metric/tokens", changed) == "/app/billable-metrics/tokens?said=saved"
+    after = api(api_metrics.show_billable_metric, code="tokens")["billable_metric"]
+    assert (after["name"], after["filters"]) == (
+        "LLM tokens",
+        [{"key": "model", "values": ["128K", "32K", "8K"]}],
+    )
+
+
+def test_the_tester_says_what_an_event_counts_and_costs(browser, api):
+    browser.sent("/new-billable-metric", TOKENS)
+    metric = api(api_metrics.show_billable_metric, code="tokens")["billable_metric"]
+    prices = {"amount": "0.03", "package_size": 1000, "free_units": 0}
+    plan = {
+        "name": "Pro",
+        "code": "pro",
+        "interval": "monthly",
+        "amount_cents": 0,
+        "amount_currency": "USD",
+        "pay_in_advance": False,
+        "charges": [
+            {
+                "billable_metric_id": metric["lago_id"],
+                "charge_model": "package",
+                "properties": {**prices, "amount": "0.5"},
+                "filters": [
+                    {
+                        "values": {"model": ["8K"]},
+                        "properties": prices,
+                        "invoice_display_name": "8K context",
+                    }
+                ],
+            }
+        ],
+    }
+    api(api_plans.create_plan, {"plan": plan})
+    good = text_of(browser.ok("/billable-metrics/tokens", event=event(model="8K", type="input", tokens=1250)))
+    assert "It counts: 1250 Tokens." in good
+    assert "On plan Pro : 8K context, $0.03 per 1,000" in good
+    strange = text_of(browser.ok("/billable-metrics/tokens", event=event(model="1M", tokens=5)))
+    assert "model: 1M (not one of the metric's values)" in strange
+    assert "the price of everything else, $0.50 per 1,000" in strange
+    nothing = text_of(browser.ok("/billable-metrics/tokens", event=event(model="8K", tokens="many")))
+    assert "It counts as nothing." in nothing
+    broken = text_of(browser.ok("/billable-metrics/tokens", event="{"))
+    assert "It would be refused" in broken
+    missing = text_of(browser.ok("/billable-metrics/tokens", event='{"event": {"code": "tokens"}}'))
+    assert "transaction_id: value_is_mandatory" in missing
+
+
+def test_the_example_event_counts(browser):
+    browser.sent("/new-billable-metric", TOKENS)
+    page = browser.ok("/billable-metrics/tokens")
+    assert "/api/v1/events" in page
+    example = page.split("<textarea")[1].split(">", 1)[1].split("</textarea>")[0].replace("&#34;", '"')
+    assert "It counts: 1250 Tokens." in text_of(browser.ok("/billable-metrics/tokens", event=example))
+
+
+def test_delete_and_roles(browser, reader):
+    browser.sent("/new-billable-metric", TOKENS)
+    assert browser.sent("/delete-billable-metric/tokens") == "/app/billable-metrics?said=deleted"
+    assert browser.client.get("/app/billable-metrics/tokens").status_code == 404
+    assert reader.post("/new-billable-metric", TOKENS).status_code == 403
+    assert "New metric" not in text_of(reader.ok("/billable-metrics"))
