@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from permille.api.http import Call, Engine
 from permille.app import build
+from permille.billing import price_lists
 from permille.clock import system_now
 from permille.config import from_environment
 from permille.core.organization import Organization
@@ -159,3 +160,15 @@ def send(server: Server, browser: Browser) -> Iterator[Callable[..., None]]:
 
     yield one
     conn.close()
+
+
+@pytest.fixture
+def gpt4(server: Server, browser: Browser) -> None:
+    """The price list is in, and acme is on it."""
+    with server.engine.pool.connection() as conn:
+        organization = organizations.by_id(conn, browser.organization.id)
+        assert organization is not None
+        price_lists.apply(conn, organization=organization, slug="openai-gpt-4", now=START)
+    browser.sent("/new-customer", {"external_id": "acme", "name": "Acme Chat, Inc.", "currency": "USD"})
+    form = {"plan_code": "openai-gpt-4", "external_id": "acme-1", "billing_time": "calendar"}
+    browser.sent("/subscribe/acme", form)

@@ -4,24 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
-from permille.billing import price_lists
-from permille.store import organizations
-
 from .conftest import START, text_of
-
-
-@pytest.fixture
-def gpt4(server, browser):
-    """The price list is in, and acme is on it."""
-    with server.engine.pool.connection() as conn:
-        organization = organizations.by_id(conn, browser.organization.id)
-        assert organization is not None
-        price_lists.apply(conn, organization=organization, slug="openai-gpt-4", now=START)
-    browser.sent("/new-customer", {"external_id": "acme", "name": "Acme Chat, Inc.", "currency": "USD"})
-    form = {"plan_code": "openai-gpt-4", "external_id": "acme-1", "billing_time": "calendar"}
-    browser.sent("/subscribe/acme", form)
 
 
 def test_an_empty_list_says_what_to_do(browser):

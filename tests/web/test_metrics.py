@@ -19,7 +19,12 @@ TOKENS = {
 
 
 def event(**properties) -> str:
-    body = {"transaction_id": "t", "external_subscription_id": "s", "code": "tokens", "properties": properties}
+    body = {
+        "transaction_id": "t",
+        "external_subscription_id": "s",
+        "code": "tokens",
+        "properties": properties,
+    }
     return json.dumps({"event": body})
 
 

@@ -52,6 +52,17 @@ def history(conn: Connection[Any], organization_id: UUID, external_id: str) -> l
     )
 
 
+def histories(
+    conn: Connection[Any], organization_id: UUID, external_ids: Collection[str]
+) -> dict[str, list[Subscription]]:
+    """Every row of each of these external ids that has any, newest first."""
+    found: dict[str, list[Subscription]] = {}
+    condition = "s.organization_id = %s and s.external_id = any(%s) order by s.created_at desc, s.id desc"
+    for row in _select(conn, condition, [organization_id, list(external_ids)]):
+        found.setdefault(row.external_id, []).append(row)
+    return found
+
+
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Subscription]:
     return {row.id: row for row in _select(conn, "s.id = any(%s)", [list(ids)])}
 

@@ -7,7 +7,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from permille.api.http import Engine
-from permille.web import account, customers, developers, events, invoices, metrics, plans, sign_in
+from permille.web import account, customers, developers, events, home, invoices, metrics, plans, sign_in
 from permille.web.pages import action, page
 from permille.web.rendering import STATIC, static_file
 from permille.web.visit import ADMINS, EVERYBODY
@@ -23,6 +23,7 @@ def routes(engine: Engine) -> list[BaseRoute]:
         Route("/", _to_app, methods=["GET"]),
         Route("/app/static/{name}", _static, methods=["GET"]),
         *sign_in.routes(engine),
+        page(engine, "", home.overview_page),
         *_account(engine),
         *_customers(engine),
         *_catalogue(engine),

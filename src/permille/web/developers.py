@@ -33,7 +33,7 @@ def overview(visit: Visit) -> Page:
         "event_types": sorted(EVENT_TYPES),
         "log": log,
         "meta": page.meta(total),
-        "status": status,
+        "status_wanted": status,
         "statuses": webhook_log.STATUSES,
         "base_url": visit.engine.config.base_url,
         "may_keys": visit.may(ADMINS),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from permille.api import events as api
 from permille.core.errors import Invalid
-from permille.web.metrics import judged
+from permille.core.plan import Plan
+from permille.core.subscription import Subscription
+from permille.store import billable_metrics, plans, subscriptions
+from permille.web.matching import Verdict, verdict
 from permille.web.visit import Page, Visit
 
 FILTERS = ("code", "external_subscription_id", "timestamp_from", "timestamp_to")
@@ -15,12 +20,67 @@ FILTERS = ("code", "external_subscription_id", "timestamp_from", "timestamp_to")
 def tail(visit: Visit) -> Page:
     """GET /app/events."""
     filters = {name: visit.query[name] for name in FILTERS if visit.query.get(name)}
-    context: dict[str, Any] = {"filters": filters, "events": [], "meta": None, "bad": None}
+    context: dict[str, Any] = {
+        "filters": filters,
+        "events": [],
+        "meta": None,
+        "bad": None,
+        "base_url": visit.engine.config.base_url,
+    }
     try:
         found = api.list_events(visit.call(query=visit.page_query(**filters)))
     except Invalid as refusal:
         return Page(template="events.html", context={**context, "bad": refusal.errors})
-    rows = [
-        {**event, "verdict": judged(visit, event["code"], event["properties"])} for event in found["events"]
-    ]
-    return Page(template="events.html", context={**context, "events": rows, "meta": found["meta"]})
+    return Page(
+        template="events.html",
+        context={**context, "events": _explained(visit, found["events"]), "meta": found["meta"]},
+    )
+
+
+def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each event with its verdict, and with why it is not billed if no subscription takes it."""
+    codes = {event["code"] for event in events}
+    metrics = {code: billable_metrics.by_code(visit.conn, visit.here.id, code) for code in codes}
+    priced = {
+        code: plans.plans_of_metric(visit.conn, metric.id) if metric else []
+        for code, metric in metrics.items()
+    }
+    names = {event["external_subscription_id"] for event in events if event["external_subscription_id"]}
+    known = subscriptions.histories(visit.conn, visit.here.id, names)
+    explained = []
+    for event in events:
+        rows = known.get(event["external_subscription_id"] or "", [])
+        taker = _taker(rows, datetime.fromisoformat(event["timestamp"]))
+        own = [plan for plan in priced[event["code"]] if taker is not None and plan.id == taker.plan_id]
+        found = verdict(metrics[event["code"]], event["code"], event["properties"], own)
+        ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
+        explained.append({**event, "verdict": found, "ignored": ignored})
+    return explained
+
+
+def _taker(rows: Sequence[Subscription], at: datetime) -> Subscription | None:
+    """The subscription that runs at that time."""
+    for row in rows:
+        is_over = row.terminated_at is not None and at >= row.terminated_at
+        if row.started_at is not None and row.started_at <= at and not is_over:
+            return row
+    return None
+
+
+def _ignored(
+    external_id: str | None,
+    rows: Sequence[Subscription],
+    taker: Subscription | None,
+    found: Verdict,
+    own: Sequence[Plan],
+) -> str | None:
+    """Why an event that counts is not billed all the same."""
+    if not external_id:
+        return "It names no subscription."
+    if not rows:
+        return "There is no subscription with this id. It counts once there is one that runs at its time."
+    if taker is None:
+        return "No subscription with this id ran at its time."
+    if found.metric is not None and not own:
+        return "The subscription's plan doesn't price this metric."
+    return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from permille.api import invoices as api
 from permille.api.http import PER_PAGE_MAX, Raw
-from permille.core.money import exact, subunits
+from permille.core.money import CURRENCIES, exact, subunits
 from permille.web.visit import Page, Visit
 
 FILTERS = (
@@ -65,7 +65,7 @@ def _row(invoice: Mapping[str, Any]) -> list[str]:
     unit = subunits(invoice["currency"])
     with exact():
         amounts = [
-            f"{Decimal(invoice[name]) / unit:f}"
+            f"{Decimal(invoice[name]) / unit:.{CURRENCIES[invoice['currency']]}f}"
             for name in ("total_amount_cents", "total_paid_amount_cents", "total_due_amount_cents")
         ]
     customer = invoice["customer"]

@@ -168,7 +168,10 @@ def before(visit: Visit) -> Page:
     plan = api.plan_of(visit.call(path=visit.path))
     with exact():
         amount = Decimal(plan.amount_cents) / subunits(plan.amount_currency)
-    return Page(template="plan_edit.html", context={"plan": plan, "fee": f"{amount:.{CURRENCIES[plan.amount_currency]}f}"})
+    return Page(
+        template="plan_edit.html",
+        context={"plan": plan, "fee": f"{amount:.{CURRENCIES[plan.amount_currency]}f}"},
+    )
 
 
 def update(visit: Visit) -> Done:

@@ -1,0 +1,133 @@
+"""An organization at a glance, for the home page: usage by day, what was invoiced, what waits, how fast events come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+CUSTOMERS_SHOWN = 8
+RATE_SECONDS = 60
+EVENTS_LOOKED_AT = 500_000
+
+# From the cells of whole UTC days, so that the cost does not grow with the number of events.
+_DAYS = """
+select c.starts_at, coalesce(s.dimensions ->> %(key)s, 'other') as kind,
+    case when %(counted)s then sum(c.events_count)::numeric else sum(c.sum) end as units
+from series s
+cross join lateral (
+    select starts_at, events_count, sum from usage_cell
+    where series_id = s.id and grain = 'd' and starts_at >= %(since)s and starts_at < %(until)s offset 0
+) c
+where s.organization_id = %(organization)s and s.code = %(code)s
+group by 1, 2
+"""
+
+_REVENUE = """
+select issuing_date, currency, sum(total_amount_cents)::bigint as cents from invoice
+where organization_id = %s and status = 'finalized' and created_at >= %s
+group by 1, 2 order by 1
+"""
+
+_TOP = """
+select c.external_id, coalesce(c.name, c.external_id) as name, i.currency, sum(i.total_amount_cents)::bigint as cents
+from invoice i join customer c on c.id = i.customer_id
+where i.organization_id = %s and i.status = 'finalized' and i.created_at >= %s
+group by 1, 2, 3 order by 4 desc, 1 limit %s
+"""
+
+_WAITING = """
+select currency, count(*) as count, sum(total_amount_cents - total_paid_amount_cents)::bigint as cents
+from invoice
+where organization_id = %s and created_at >= %s and status = 'finalized' and payment_status <> 'succeeded'
+    and total_amount_cents > 0
+group by 1 order by 2 desc, 1
+"""
+
+# The newest events by arrival, through the index on seq, bounded however many there are.
+_RATE = """
+select count(*) from event e join series s on s.id = e.series_id
+where e.seq > (select last_value from event_seq_seq) - %(most)s and e.created_at > %(since)s
+    and s.organization_id = %(organization)s
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopCustomer:
+    """A customer by what was invoiced."""
+
+    external_id: str
+    name: str
+    currency: str
+    cents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Invoices that are not paid, in one currency."""
+
+    currency: str
+    count: int
+    cents: int
+
+
+def units_by_day(
+    conn: Connection[Any],
+    organization_id: UUID,
+    *,
+    code: str,
+    key: str | None,
+    counted: bool,
+    since: datetime,
+    until: datetime,
+) -> dict[date, dict[str, Decimal]]:
+    """UTC day -> value of the dimension -> units (sums, or numbers of events), as far as they are rolled up."""
+    values = {
+        "organization": organization_id,
+        "code": code,
+        "key": key or "",
+        "counted": counted,
+        "since": since,
+        "until": until,
+    }
+    found: dict[date, dict[str, Decimal]] = {}
+    for starts_at, kind, units in conn.execute(_DAYS, values):
+        found.setdefault(starts_at.date(), {})[kind] = units
+    return found
+
+
+def invoiced_by_day(
+    conn: Connection[Any], organization_id: UUID, *, since: datetime
+) -> Mapping[str, Sequence[tuple[date, int]]]:
+    """Currency -> (issuing date, cents) of finalized invoices made since then."""
+    found: dict[str, list[tuple[date, int]]] = {}
+    for day, currency, cents in conn.execute(_REVENUE, [organization_id, since]):
+        found.setdefault(currency, []).append((day, cents))
+    return found
+
+
+def top_customers(conn: Connection[Any], organization_id: UUID, *, since: datetime) -> list[TopCustomer]:
+    """Those who were invoiced the most since then."""
+    with conn.cursor(row_factory=class_row(TopCustomer)) as cursor:
+        return cursor.execute(_TOP, [organization_id, since, CUSTOMERS_SHOWN]).fetchall()
+
+
+def waiting(conn: Connection[Any], organization_id: UUID, *, since: datetime) -> list[Waiting]:
+    """What was invoiced since then and is not paid."""
+    with conn.cursor(row_factory=class_row(Waiting)) as cursor:
+        return cursor.execute(_WAITING, [organization_id, since]).fetchall()
+
+
+def events_per_second(conn: Connection[Any], organization_id: UUID, *, since: datetime) -> Decimal:
+    """Over the last RATE_SECONDS, of which `since` is the beginning."""
+    values = {"organization": organization_id, "since": since, "most": EVENTS_LOOKED_AT}
+    conn.execute("set local enable_seqscan = off")
+    row = conn.execute(_RATE, values).fetchone()
+    conn.execute("set local enable_seqscan = on")
+    return Decimal(row[0] if row else 0) / RATE_SECONDS

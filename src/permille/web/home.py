@@ -1,0 +1,99 @@
+"""Home: usage and revenue over time, top customers, invoices waiting, events a second."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from permille.core.billable_metric import BillableMetric
+from permille.core.money import exact, subunits
+from permille.core.usage import AggregationType
+from permille.store import billable_metrics, customers, overview, plans
+from permille.store.customers import CustomerSearch
+from permille.web import chart
+from permille.web.daily import UNNAMED, stacking_key
+from permille.web.visit import Page, Visit
+
+DAYS = 30
+REVENUE_DAYS = 365
+METRICS_SHOWN = 3
+_COUNTED = (AggregationType.COUNT, AggregationType.UNIQUE_COUNT)
+_DAY = timedelta(days=1)
+
+
+def overview_page(visit: Visit) -> Page:
+    """GET /app."""
+    conn, here = visit.conn, visit.here.id
+    metrics, metrics_count = billable_metrics.listing(conn, here, limit=METRICS_SHOWN, offset=0)
+    since = visit.now - timedelta(days=REVENUE_DAYS)
+    first_steps = _first_steps(visit, metrics_count)
+    context: dict[str, Any] = {
+        "steps": first_steps,
+        "is_new": not all(done for _, _, done in first_steps),
+        "charts": [each for metric in metrics for each in _usage_chart(visit, metric)],
+        "revenue": _revenue(visit, since),
+        "top": overview.top_customers(conn, here, since=since),
+        "waiting": overview.waiting(conn, here, since=since),
+        "rate": overview.events_per_second(
+            conn, here, since=visit.now - timedelta(seconds=overview.RATE_SECONDS)
+        ),
+    }
+    return Page(template="home.html", context=context)
+
+
+def _first_steps(visit: Visit, metrics_count: int) -> list[tuple[str, str, bool]]:
+    """(what to do, where, whether it is done)"""
+    _, plans_count = plans.listing(visit.conn, visit.here.id, limit=1, offset=0)
+    _, customers_count = customers.listing(visit.conn, visit.here.id, CustomerSearch(), limit=1, offset=0)
+    return [
+        ("Say what is counted: a metric with its dimensions", "/app/new-billable-metric", metrics_count > 0),
+        ("Say what it costs: a plan with its prices", "/app/templates", plans_count > 0),
+        ("Add a customer and subscribe it", "/app/new-customer", customers_count > 0),
+    ]
+
+
+def _usage_chart(visit: Visit, metric: BillableMetric) -> list[dict[str, Any]]:
+    """The metric's last DAYS days, nothing when it was not used."""
+    end = visit.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
+    key = stacking_key(metric)
+    found = overview.units_by_day(
+        visit.conn,
+        visit.here.id,
+        code=metric.code,
+        key=key,
+        counted=metric.aggregation_type in _COUNTED,
+        since=end - DAYS * _DAY,
+        until=end,
+    )
+    if not found:
+        return []
+    days = [
+        (_named(day), _kinds(found.get(day.date(), {}), key))
+        for day in (end - number * _DAY for number in range(DAYS, 0, -1))
+    ]
+    return [{"metric": metric, "key": key, "drawn": chart.stacked(days)}]
+
+
+def _kinds(units: dict[str, Decimal], key: str | None) -> dict[str, Decimal]:
+    return units if key else {UNNAMED: sum(units.values(), Decimal(0))} if units else {}
+
+
+def _named(day: datetime) -> str:
+    return f"{day.day} {day:%b}"
+
+
+def _revenue(visit: Visit, since: datetime) -> list[dict[str, Any]]:
+    """For each currency the months of the last year, as bars in major units."""
+    found = overview.invoiced_by_day(visit.conn, visit.here.id, since=since)
+    drawn = []
+    for currency, days in found.items():
+        months: dict[str, dict[str, Decimal]] = {}
+        for day, cents in days:
+            with exact():
+                amount = Decimal(cents) / subunits(currency)
+                month = months.setdefault(f"{day:%b %Y}", {currency: Decimal(0)})
+                month[currency] += amount
+        total = sum(cents for _, cents in days)
+        drawn.append({"currency": currency, "total": total, "drawn": chart.stacked(list(months.items()))})
+    return drawn

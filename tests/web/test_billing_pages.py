@@ -1,0 +1,102 @@
+"""Home and invoices, after a month of usage was billed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+
+from permille.store import rollup
+
+from .conftest import join, text_of
+
+
+@pytest.fixture
+def billed(browser, gpt4, send):
+    """October is used and billed: 0.60 for output and 37.50 for input of 8K."""
+    send("gpt_4_tokens", "acme-1", model="8K", type="output", tokens=10_000)
+    send("gpt_4_tokens", "acme-1", model="8K", type="input", tokens=1_250_000)
+    browser.sent("/test-clock", {"to": "period", "back": "/app"})
+    with psycopg.connect(browser.dsn, autocommit=True) as conn:
+        while rollup.roll_up(conn):
+            pass
+    (invoice_id,) = browser.row("select id from invoice where organization_id = %s", browser.organization.id)
+    return invoice_id
+
+
+def test_home_of_a_new_organization_says_what_to_do(browser):
+    page = browser.ok("")
+    assert "First steps" in text_of(page)
+    assert "/app/new-billable-metric" in page
+    assert "No usage in the last 30 days" in text_of(page)
+
+
+def test_home_shows_usage_revenue_and_what_waits(browser, billed):
+    page = browser.ok("")
+    words = text_of(page)
+    assert "First steps" not in words
+    assert "$38.10 1 invoice to be paid" in words
+    assert "$38.10 invoiced in the last 12 months" in words
+    assert "Acme Chat, Inc. $38.10" in words
+    assert "GPT-4 tokens in the last 30 days by model" not in words, "October 1 is 31 days ago"
+    browser.post("/switch-organization", {"organization_id": str(browser.organization.id)})
+    assert "Nov 2026, USD: 38.1" in page
+
+
+def test_home_draws_the_days_of_the_metric(browser, gpt4, send):
+    send("gpt_4_tokens", "acme-1", model="8K", type="output", tokens=10_000)
+    send("gpt_4_tokens", "acme-1", datetime(2026, 9, 20, tzinfo=UTC), model="32K", type="input", tokens=4_000)
+    with psycopg.connect(browser.dsn, autocommit=True) as conn:
+        while rollup.roll_up(conn):
+            pass
+    page = browser.ok("")
+    assert "1 Oct, 8K: 10,000" in page
+    assert "20 Sep, 32K: 4,000" in page
+
+
+def test_a_live_organization_sees_events_a_second(server):
+    assert "events a second in the last minute" in text_of(join(server, test_mode=False).ok(""))
+
+
+def test_an_invoice_with_its_breakdown_and_pdf(browser, billed):
+    words = text_of(browser.ok(f"/invoices/{billed}"))
+    assert "GPT-4 8K context, input tokens 1,250,000 1 $0.03 per 1,000 $37.50" in words
+    assert "GPT-4 8K context, output tokens 10,000 1 $0.06 per 1,000 $0.60" in words
+    assert "Total $38.10" in words
+    assert "1 Oct 2026 to 31 Oct 2026" in words
+    answer = browser.client.get(f"/app/invoices/{billed}/pdf")
+    assert answer.content.startswith(b"%PDF-")
+    assert answer.headers["content-type"] == "application/pdf"
+    assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
+
+
+def test_the_list_its_filters_and_its_empty_states(browser, billed):
+    assert "Acme Chat, Inc." in browser.ok("/invoices")
+    assert "Acme Chat, Inc." in browser.ok("/invoices", search_term="acme", status="finalized")
+    assert "No invoice fits" in text_of(browser.ok("/invoices", payment_status="succeeded"))
+    assert "No invoice fits" in text_of(browser.ok("/invoices", issuing_date_to="2026-10-31"))
+
+
+def test_csv(browser, billed):
+    with psycopg.connect(browser.dsn) as conn:
+        conn.execute(
+            "update customer set name = '=cmd()' where organization_id = %s", [browser.organization.id]
+        )
+    answer = browser.client.get("/app/invoices.csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    (row,) = csv.DictReader(io.StringIO(answer.text))
+    assert (row["total"], row["paid"], row["due"], row["currency"]) == ("38.10", "0.00", "38.10", "USD")
+    assert row["customer_name"] == "'=cmd()"
+    assert row["issuing_date"] == "2026-11-01"
+    none = browser.client.get("/app/invoices.csv", params={"payment_status": "succeeded"})
+    assert len(none.text.splitlines()) == 1
+
+
+def test_invoices_of_others_are_not_to_be_seen(server, browser, billed):
+    other = join(server)
+    assert other.client.get(f"/app/invoices/{billed}").status_code == 404
+    assert other.client.get(f"/app/invoices/{billed}/pdf").status_code == 404
+    assert "No invoices yet" in text_of(other.ok("/invoices"))
