@@ -85,6 +85,25 @@ def demo(
     return run(folder=folder.resolve(), port=port, events=events, seed=seed, keep=keep)
 
 
+@app.command
+def sign_in_link(
+    email: Annotated[str, Parameter(help="Whose; a user is made if there is none with it.")],
+    /,
+    *,
+    role: Annotated[str, Parameter(help="Of a new user: admin, finance or read_only.")] = "admin",
+    data_dir: DataDir = None,
+) -> int:
+    """Print a one-time link into the web admin, for the first user or for one who forgot the password."""
+    from permille.web.sign_in import sign_in_link as make
+
+    try:
+        print(make(_database_config(data_dir), email=email, role=role))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
 @database.command
 def migrate() -> int:
     """Bring the schema of PERMILLE_DATABASE_URL up to date."""

@@ -34,6 +34,7 @@ from permille.postgres import erase
 MONTH = datetime(2026, 10, 1, tzinfo=UTC)
 LAST_DAY = datetime(2026, 10, 31, 20, tzinfo=UTC)
 NEXT_MONTH = datetime(2026, 11, 1, 12, tzinfo=UTC)
+TODAY = datetime(2026, 11, 6, 18, tzinfo=UTC)
 BATCH = 1_000
 CONNECTIONS = 4
 ADMIN_KEY = "demo"  # the demo's server listens on this machine only
@@ -102,6 +103,20 @@ def draw_month(count: int, *, seed: int) -> Month:
     month.repeats = sum(len(sent) for sent in again)
     month.batches += again
     return month
+
+
+def draw_november(count: int, *, seed: int) -> Month:
+    """`count` events from the start of November to TODAY, so that the running period has usage too."""
+    chance = random.Random(seed)  # noqa: S311 - as above
+    november, start = Month(events=count), datetime(2026, 11, 1, tzinfo=UTC)
+    whom = [customer for customer, _, weight in CUSTOMERS for _ in range(weight)]
+    seconds = sorted(chance.randrange(int((TODAY - start).total_seconds())) for _ in range(count))
+    events = [
+        _draw_event(chance, november, 10**8 + number, chance.choice(whom), start + timedelta(seconds=after))
+        for number, after in enumerate(seconds)
+    ]
+    november.batches = [events[first : first + BATCH] for first in range(0, count, BATCH)]
+    return november
 
 
 def _draw_instant(chance: random.Random) -> datetime:
@@ -289,7 +304,17 @@ def set_up(url: str) -> tuple[str, Api]:
         admin.call("POST", path, {"price_list": {"slug": slug}})
     api = Api(url, created["api_key"])
     for customer, name, _ in CUSTOMERS:
-        body = {"external_id": customer, "name": name, "currency": "USD", "email": f"ap@{customer}.example"}
+        body = {
+            "external_id": customer,
+            "name": name,
+            "currency": "USD",
+            "email": f"ap@{customer}.example",
+            "address_line1": "500 Howard Street",
+            "city": "San Francisco",
+            "state": "CA",
+            "zipcode": "94105",
+            "country": "US",
+        }
         api.call("POST", "/api/v1/customers", {"customer": body})
         for slug, metric in PRICE_LISTS.items():
             subscription = {
@@ -405,11 +430,23 @@ def _run(console: Console, server: Server, *, events: int, seed: int, keep: bool
     wrong = show_invoices(console, api, month)
     pdf = save_pdf(api, server.folder, "acme")
     exact = wrong == 0 and delivery.acknowledged == month.events
+    running = go_on(server.url, key, api, draw_november(max(events // 5, 1_000), seed=seed + 1))
+    exact = exact and running
     _summary(console, month, delivery, billing_seconds, exact=exact)
     _whereabouts(console, server, key, pdf, keep=keep)
     if not keep:
         server.stop_earlier()
     return 0 if exact else 1
+
+
+def go_on(url: str, key: str, api: Api, november: Month) -> bool:
+    """The first days of November; whether the current usage of every customer is exact."""
+    move_clock(api, TODAY)
+    with Progress(disable=True) as quiet:
+        delivery = asyncio.run(send(url, key, november.batches, quiet))
+    found = {customer: sum(cents for *_, cents in usage_rows(api, customer)) for customer, _, _ in CUSTOMERS}
+    right = all(found[customer] == expected_cents(november, customer) for customer in found)
+    return right and delivery.acknowledged == november.events
 
 
 def _summary(
@@ -422,14 +459,23 @@ def _summary(
         f"\n[bold]{sent:,} events in {delivery.seconds:.1f} s[/] ({rate:,.0f} a second, each on disk before"
         f" it was acknowledged): {delivery.acknowledged:,} counted, {delivery.refused_repeats:,} repeats"
         f" refused, {month.late:,} late ones put into their day.\n"
-        f"October closed and {len(CUSTOMERS)} customers invoiced in {billing_seconds:.2f} s."
-        f" All totals: {verdict}."
+        f"October closed and {len(CUSTOMERS)} customers invoiced in {billing_seconds:.2f} s. The first days of"
+        f" November are in too, as running usage. All totals: {verdict}."
+    )
+
+
+def sign_in_link(url: str, customer: str) -> str:
+    """A link that signs in once and shows the customer's Usage tab."""
+    body = {"sign_in_link": {"email": "demo@localhost", "path": f"/app/customers/{customer}"}}
+    return url + str(
+        Api(url, ADMIN_KEY).call("POST", "/admin/v1/sign_in_links", body)["sign_in_link"]["path"]
     )
 
 
 def _whereabouts(console: Console, server: Server, key: str, pdf: Path, *, keep: bool) -> None:
     console.print(f"PDF invoice:  {pdf}", soft_wrap=True)
     if keep:
+        console.print(f"Web admin:    {sign_in_link(server.url, 'acme')}", soft_wrap=True)
         console.print(f"Still served: {server.url}  (API key {key})", soft_wrap=True)
         console.print(f"  curl -H 'Authorization: Bearer {key}' {server.url}/api/v1/invoices", soft_wrap=True)
         console.print(f"Stop it with: kill {server.pid_file.read_text()}", soft_wrap=True)

@@ -14,6 +14,8 @@ from permille.api.http import json_response
 from permille.app import Application, Receive, Scope, Send, build
 from permille.config import Config
 from permille.store.migrate import pending
+from permille.web.rendering import compile_templates
+from permille.web.sign_in import first_user_link
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,16 @@ class Gate:
             else:
                 self.application = application
                 _calm_collector()
+                await asyncio.to_thread(_invite, self.config)
+                await asyncio.to_thread(compile_templates)
                 return
+
+
+def _invite(config: Config) -> None:
+    """While nobody can sign in to the web admin, say how the first one does."""
+    link = first_user_link(config)
+    if link is not None:
+        log.warning("The web admin has no user yet. Within a day, become the first at %s", link)
 
 
 def _calm_collector() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
@@ -11,8 +12,9 @@ from starlette.testclient import TestClient
 from permille.clock import system_now
 from permille.config import from_environment
 from permille.store import users
+from permille.store.users import local_path
 from permille.web.security import is_from_here
-from permille.web.sign_in import FAILURES_PER_EMAIL, first_user_link, local_path
+from permille.web.sign_in import FAILURES_PER_EMAIL, first_user_link, sign_in_link
 
 from .conftest import SAME_ORIGIN, join, text_of
 
@@ -274,3 +276,20 @@ def test_changes_are_in_the_audit_log(browser):
     words = text_of(browser.ok("/audit-log"))
     assert words.count("saved customer acme") == 1
     assert "user-" in words
+
+
+def test_a_link_from_the_command_line_signs_in_a_user_again(server, client):
+    config = replace(from_environment(), database_url=server.dsn)
+    address = sign_in_link(config, email="ops@example.com", role="admin")
+    path = address.removeprefix(config.base_url)
+    assert "ops@example.com" in client.get(path).text
+    assert client.post(path, headers=SAME_ORIGIN).headers["location"] == "/app"
+    again = sign_in_link(config, email="OPS@example.com", role="read_only").removeprefix(config.base_url)
+    assert client.post(again, headers=SAME_ORIGIN).status_code == 303
+    with psycopg.connect(server.dsn) as conn:
+        user = users.by_email(conn, "ops@example.com")
+        assert user is not None
+        assert user.role == "admin"
+    for email, role in (("nobody", "admin"), ("a@example.com", "king")):
+        with pytest.raises(ValueError, match="is"):
+            sign_in_link(config, email=email, role=role)

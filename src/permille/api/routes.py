@@ -16,6 +16,7 @@ from permille.api import (
     organizations,
     plans,
     price_lists,
+    sign_in_links,
     subscriptions,
     usage,
     webhook_endpoints,
@@ -93,6 +94,7 @@ ADMIN_ENDPOINTS: list[tuple[str, str, AdminEndpoint]] = [
     ("GET", "/organizations/{organization_id}/api_keys", organizations.list_api_keys),
     ("DELETE", "/organizations/{organization_id}/api_keys/{key_id}", organizations.revoke_api_key),
     ("GET", "/price_lists", price_lists.list_price_lists),
+    ("POST", "/sign_in_links", sign_in_links.create_sign_in_link),
     ("POST", "/organizations/{organization_id}/price_lists", price_lists.apply_price_list),
 ]
 

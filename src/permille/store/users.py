@@ -6,6 +6,7 @@ Secrets are 256 bits of chance, kept only as SHA-256. All times are the system's
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,22 @@ class AuditEntry:
     subject: str
     details: Mapping[str, Any]
     at: datetime
+
+
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|[^@\s]+@localhost")
+
+
+def email_problem(email: str) -> str | None:
+    """A code for what cannot be an email address."""
+    if not email:
+        return "value_is_mandatory"
+    return None if len(email) <= 255 and _EMAIL.fullmatch(email) else "value_is_invalid"
+
+
+def local_path(wanted: str) -> str:
+    """Where to go after signing in: a page of ours, never another site."""
+    is_ours = wanted == "/app" or wanted.startswith(("/app/", "/app?"))
+    return wanted if is_ours and "\\" not in wanted and wanted.isprintable() else "/app"
 
 
 def digest_of(secret: str) -> bytes:
@@ -189,6 +206,13 @@ def add_link(
         [digest_of(token), user_id, role, is_first, path, now, now + LINK_LIFE],
     )
     return token
+
+
+def add_sign_in_link(conn: Connection[Any], *, email: str, role: str, path: str, now: datetime) -> str:
+    """A one-time link by which the user with this email, made if there is none, signs in; its token."""
+    user = by_email(conn, email) or add(conn, email=email, password_hash=None, role=role, now=now)
+    assert user is not None, "the email is either known or free"
+    return add_link(conn, role=user.role, now=now, user_id=user.id, path=path)
 
 
 def link(conn: Connection[Any], *, token: str, now: datetime) -> OneTimeLink | None:

@@ -13,7 +13,7 @@ from permille.store import organizations, subscriptions, users
 from permille.store.subscriptions import SubscriptionSearch
 from permille.store.users import ROLES
 from permille.web.shown import currencies
-from permille.web.sign_in import link_url, local_path
+from permille.web.sign_in import link_url
 from permille.web.visit import Done, Page, Visit
 
 ORGANIZATION_TEXTS = ("name", "legal_name", "email", "address_line1", "city", "country", "default_currency")
@@ -72,7 +72,7 @@ def move_clock(visit: Visit) -> Done:
     elif to == "period":
         until = instant(_next_end(visit))
     api.move_test_clock(visit.call(body={"test_clock": {"now": until}}))
-    back = local_path(visit.form.get("back")).split("#")[0].replace("said=", "was=")
+    back = users.local_path(visit.form.get("back")).split("#")[0].replace("said=", "was=")
     return Done(
         action="moved test clock",
         subject=until or "",

@@ -16,7 +16,8 @@ from permille.web.daily import UNNAMED, stacking_key
 from permille.web.visit import Page, Visit
 
 DAYS = 30
-REVENUE_DAYS = 365
+REVENUE_DAYS = 335  # the first of them lies in the first of the MONTHS
+MONTHS = 12
 METRICS_SHOWN = 3
 _COUNTED = (AggregationType.COUNT, AggregationType.UNIQUE_COUNT)
 _DAY = timedelta(days=1)
@@ -84,16 +85,21 @@ def _named(day: datetime) -> str:
 
 
 def _revenue(visit: Visit, since: datetime) -> list[dict[str, Any]]:
-    """For each currency the months of the last year, as bars in major units."""
+    """For each currency the last MONTHS months as bars in major units."""
     found = overview.invoiced_by_day(visit.conn, visit.here.id, since=since)
     drawn = []
     for currency, days in found.items():
-        months: dict[str, dict[str, Decimal]] = {}
+        months: dict[str, dict[str, Decimal]] = {name: {} for name in _months(visit.now)}
         for day, cents in days:
             with exact():
-                amount = Decimal(cents) / subunits(currency)
-                month = months.setdefault(f"{day:%b %Y}", {currency: Decimal(0)})
-                month[currency] += amount
+                month = months.setdefault(f"{day:%b %Y}", {})
+                month[currency] = month.get(currency, Decimal(0)) + Decimal(cents) / subunits(currency)
         total = sum(cents for _, cents in days)
         drawn.append({"currency": currency, "total": total, "drawn": chart.stacked(list(months.items()))})
     return drawn
+
+
+def _months(now: datetime) -> list[str]:
+    """The names of the last MONTHS months, this one last."""
+    numbers = range(now.year * 12 + now.month - MONTHS, now.year * 12 + now.month)
+    return [f"{datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC):%b %Y}" for number in numbers]

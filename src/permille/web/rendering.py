@@ -58,6 +58,13 @@ def _environment() -> Environment:
     return environment
 
 
+def compile_templates() -> None:
+    """Now, so that nobody's first look at a page waits for it."""
+    environment = _environment()
+    for name in environment.list_templates():
+        environment.get_template(name)
+
+
 def html(template: str, context: dict[str, Any], status: int = 200) -> Response:
     text = _environment().get_template(template).render(context)
     return Response(text, status, headers=HEADERS, media_type="text/html; charset=utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from psycopg import Connection
@@ -17,7 +16,7 @@ from permille.config import Config
 from permille.core.errors import BadRequest
 from permille.store import users
 from permille.store.db import open_pool
-from permille.store.users import SESSION_LIFE, OneTimeLink, User
+from permille.store.users import ROLES, SESSION_LIFE, OneTimeLink, User, email_problem, local_path
 from permille.web.forms import read_form
 from permille.web.rendering import plain
 from permille.web.security import (
@@ -34,8 +33,6 @@ from permille.web.visit import Form
 
 FAILURES_PER_EMAIL = 10
 FAILURES_PER_ADDRESS = 50
-
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|[^@\s]+@localhost")
 
 
 def routes(engine: Engine) -> list[Route]:
@@ -62,17 +59,16 @@ def link_url(config: Config, token: str) -> str:
     return f"{config.base_url}/app/link/{token}"
 
 
-def local_path(wanted: str) -> str:
-    """Where to go after signing in: a page of ours, never another site."""
-    is_ours = wanted == "/app" or wanted.startswith(("/app/", "/app?"))
-    return wanted if is_ours and "\\" not in wanted and wanted.isprintable() else "/app"
-
-
-def email_problem(email: str) -> str | None:
-    """A code for what cannot be an email address."""
-    if not email:
-        return "value_is_mandatory"
-    return None if len(email) <= 255 and _EMAIL.fullmatch(email) else "value_is_invalid"
+def sign_in_link(config: Config, *, email: str, role: str) -> str:
+    """A one-time link for the user with this email, who is made if there is none. Raises ValueError."""
+    assert config.database_url is not None, "the command line gives one"
+    if email_problem(email) is not None:
+        raise ValueError(f"{email!r} is no email address.")
+    if role not in ROLES:
+        raise ValueError(f"The role is one of {', '.join(ROLES)}.")
+    with open_pool(config.database_url, size=1, name="permille-link") as pool, pool.connection() as conn:
+        token = users.add_sign_in_link(conn, email=email, role=role, path="/app", now=system_now())
+    return link_url(config, token)
 
 
 class _Desk:

@@ -13,6 +13,9 @@ for (const form of document.querySelectorAll("[data-confirm]")) {
   });
 }
 
+// A link that signs in needs no click; what only looks at links runs no script.
+document.querySelector("[data-send]")?.requestSubmit();
+
 // After a form was refused, the first wrong field is where to go on.
 (document.querySelector("[aria-invalid=true]") || document.querySelector(".problem"))?.focus();
 
