@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHARED ?= ../shared
 
-.PHONY: setup demo test lint types contracts unit conformance lock format
+.PHONY: setup demo test lint types contracts browser unit conformance screenshots lock format
 
 setup:
 	@$(PYTHON) tools/bootstrap.py
@@ -23,11 +23,17 @@ types:
 contracts:
 	$(BIN)/lint-imports
 
-unit:
+browser:
+	@$(PYTHON) tools/browser.py
+
+unit: browser
 	$(BIN)/pytest -n 2 -q
 
 conformance:
 	$(BIN)/python tools/conformance.py $(SHARED)/conformance
+
+screenshots: setup browser
+	$(BIN)/python tools/screenshots.py
 
 format:
 	$(BIN)/ruff format .

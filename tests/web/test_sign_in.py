@@ -45,6 +45,12 @@ def test_everything_leads_a_stranger_to_the_sign_in(client):
     assert client.post("/app/new-customer", headers=SAME_ORIGIN).headers["location"] == "/app/sign-in"
 
 
+def test_the_sign_in_page(client):
+    page = client.get("/app/sign-in?next=/app/plans")
+    assert page.status_code == 200
+    assert 'name="password"' in page.text
+
+
 def test_a_link_makes_a_user_once_who_then_signs_in(server, client):
     path = link(server, role="finance")
     assert "Join" in client.get(path).text
