@@ -22,8 +22,9 @@ SCREENSHOTS = Path(__file__).parent.parent.parent / "screenshots"
 CLOCK = "2026-10-01T12:00:00Z"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """While it runs Playwright keeps an event loop going, which the tests of other modules can't have."""
     program = next((path for path in map(shutil.which, NAMES) if path), None)
     if program is None:
         assert not os.environ.get("CI"), "CI runs the browser tests: run tools/browser.py as root before"
