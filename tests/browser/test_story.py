@@ -155,6 +155,12 @@ def look_at_the_invoice(page: Page) -> None:
     row.get_by_role("link").first.click()
     expect(page.get_by_role("row", name="8K, input 1,250,000 1 $0.03 per 1,000 $37.50")).to_be_visible()
     picture(page, "invoice")
+    page.get_by_role("link", name="$37.50").click()
+    expect(
+        page.get_by_text("1,250,000 units, in packages of 1,000 begun: 1,250 x 0.03 = 37.5")
+    ).to_be_visible()
+    picture(page, "fee")
+    page.go_back()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     assert download.value.path().read_bytes().startswith(b"%PDF-")

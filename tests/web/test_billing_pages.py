@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
 
 import psycopg
@@ -71,6 +72,17 @@ def test_an_invoice_with_its_breakdown_and_pdf(browser, billed):
     assert answer.content.startswith(b"%PDF-")
     assert answer.headers["content-type"] == "application/pdf"
     assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
+
+
+def test_a_line_says_where_it_comes_from(browser, billed):
+    page = browser.ok(f"/invoices/{billed}")
+    lines = re.findall(r'href="/app(/fees/[^"]+)"', page)
+    assert len(lines) == 2
+    words = text_of(browser.ok(lines[0]))
+    assert "1,250,000 units, in packages of 1,000 begun: 1,250 x 0.03 = 37.5" in words
+    assert "the same" in words
+    assert "1 now, 1 when it was billed" in words
+    assert "tokens: 1250000" in words
 
 
 def test_the_list_its_filters_and_its_empty_states(browser, billed):

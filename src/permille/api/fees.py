@@ -83,11 +83,17 @@ def _instant(call: Call, name: str) -> datetime | None:
 
 def show_fee(call: Call) -> dict[str, Any]:
     """GET /fees/{lago_id}."""
+    fee = visible_fee(call)
+    return {"fee": render_fee(fee, surroundings(call.conn, [fee]))}
+
+
+def visible_fee(call: Call) -> StoredFee:
+    """The fee that the address names. Raises NotFound."""
     fee_id = parse_uuid(call.path["lago_id"])
     fee = invoice_search.visible_fee(call.conn, call.organization.id, fee_id) if fee_id else None
     if fee is None:
         raise NotFound("fee")
-    return {"fee": render_fee(fee, surroundings(call.conn, [fee]))}
+    return fee
 
 
 def render_fee(fee: StoredFee, around: Surroundings) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def current_usage(
             subscription_id=subscription.id,
             currency=plan.amount_currency,
             period=period,
-            period_seconds=_whole_seconds(subscription, plan, customer, period),
+            period_seconds=whole_seconds(subscription, plan, customer, period),
         )
         for charge in charges
     ]
@@ -221,7 +221,7 @@ def usage_period(subscription: Subscription, plan: Plan, *, timezone: str, now: 
     return period
 
 
-def _whole_seconds(subscription: Subscription, plan: Plan, customer: Customer, period: Period) -> int:
+def whole_seconds(subscription: Subscription, plan: Plan, customer: Customer, period: Period) -> int:
     """The seconds of the whole period, of which the subscription may have begun in the middle."""
     whole = period_containing(
         period.to - INSTANT,

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from permille.core.errors import Invalid
+from permille.core.instants import EPOCH
 
 DIGITS_MAX = 38
 """Digits that a number may have before its decimal point, and after it."""
@@ -21,9 +22,8 @@ DEPTH_MAX = 64
 _NUMERIC = re.compile(rf"-?[0-9]{{1,{DIGITS_MAX}}}(?:\.[0-9]{{1,{DIGITS_MAX}}})?")
 _TIMESTAMP = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,60}))?")
 _TOO_LARGE = 10**DIGITS_MAX
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+_LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 _SECONDS_MAX = 10**12
 
 
@@ -121,7 +121,7 @@ def parse_timestamp(value: Any) -> datetime:
     microseconds = timestamp_microseconds(value)
     if microseconds is None:
         raise Invalid({"timestamp": ["invalid_format"]})
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 def timestamp_microseconds(value: Any) -> int | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def parse_instant(value: Any) -> datetime | None:
     """An ISO 8601 date or date-time as an aware UTC instant, None when it is none.

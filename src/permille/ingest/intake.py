@@ -6,7 +6,7 @@ Source: semantics-metering.md sections 1.2 to 1.6. Nothing here touches the data
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
@@ -14,11 +14,11 @@ import msgspec
 
 from permille.core.errors import BadRequest, Invalid
 from permille.core.event import DIGITS_MAX, timestamp_microseconds
+from permille.core.instants import EPOCH
 
 TEXT_MAX = 255
 PROPERTIES_DEPTH_MAX = 20
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INTEGER_END = 10**DIGITS_MAX
 _SECONDS_MAX = 253_402_300_799  # the last of the year 9999
@@ -87,7 +87,7 @@ _decode_any = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 def microseconds(at: datetime) -> int:
-    return (at - _EPOCH) // _MICROSECOND
+    return (at - EPOCH) // _MICROSECOND
 
 
 def read_one(body: bytes, *, now: datetime) -> list[Draft]:
@@ -309,7 +309,7 @@ def timestamp_text(at: int) -> str:
     """ISO 8601 with milliseconds, cut off, from microseconds since 1970."""
     text = _timestamp_texts.get(at)
     if text is None:
-        text = (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="milliseconds")[:23] + "Z"
+        text = (EPOCH + timedelta(microseconds=at)).isoformat(timespec="milliseconds")[:23] + "Z"
         if len(_timestamp_texts) >= _TIMESTAMPS_REMEMBERED:
             _timestamp_texts.clear()
         _timestamp_texts[at] = text

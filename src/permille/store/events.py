@@ -39,6 +39,22 @@ class Search:
     external_subscription_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a list of events by time goes on: after this event."""
+
+    at: datetime
+    identity: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Of a set of events: how many there are, and 128 bits that change when any of them, or its value, does."""
+
+    count: int
+    digest: str
+
+
 _COLUMNS = """
 e.identity, e.transaction_id, s.external_subscription_id, s.code, e.at, e.created_at, e.precise_total_amount_cents,
 coalesce(e.extra, '{}') || s.dimensions || case
@@ -66,6 +82,33 @@ with found as materialized (
 )
 select {_COLUMNS} from found e join series s on s.id = e.series_id
 order by e.at desc, e.transaction_id
+"""
+
+# As _PAGE, the oldest first and from an event on.
+_AFTER = f"""
+with found as materialized (
+    select e.* from unnest(%(series)s::int[]) as w (id)
+    cross join lateral (
+        select * from event
+        where series_id = w.id and at >= %(from_)s and at < %(to)s and (at, identity) > (%(at)s, %(identity)s)
+        order by at, identity limit %(limit)s
+    ) e
+    order by e.at, e.identity limit %(limit)s
+)
+select {_COLUMNS} from found e join series s on s.id = e.series_id
+order by e.at, e.identity
+"""
+
+# A sum of hashes does not depend on the order; of each event 64 bits twice, for 128 in all.
+_DIGEST = """
+select count(*),
+    coalesce(sum(('x' || left(h, 16))::bit(64)::bigint::numeric + 9223372036854775808), 0) %% 18446744073709551616,
+    coalesce(sum(('x' || right(h, 16))::bit(64)::bigint::numeric + 9223372036854775808), 0) %% 18446744073709551616
+from unnest(%(series)s::int[]) as w (id)
+cross join lateral (
+    select md5(identity::text || ' ' || coalesce(value::text, '')) as h from event
+    where series_id = w.id and at >= %(from_)s and at < %(to)s
+) e
 """
 
 _SERIES = """
@@ -120,3 +163,37 @@ def page(
                 "offset": offset,
             },
         ).fetchall()
+
+
+def after(
+    conn: Connection[Any],
+    series_ids: Sequence[int],
+    *,
+    from_: datetime | None,
+    to: datetime,
+    place: Place | None,
+    limit: int,
+) -> list[StoredEvent]:
+    """Events of these series in [from_, to), oldest first, from a place on."""
+    with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
+        return cursor.execute(
+            _AFTER,
+            {
+                "series": list(series_ids),
+                "from_": from_ or BEGINNING,
+                "to": to,
+                "at": place.at if place else BEGINNING,
+                "identity": place.identity if place else UUID(int=0),
+                "limit": limit,
+            },
+        ).fetchall()
+
+
+def digest(
+    conn: Connection[Any], series_ids: Sequence[int], *, from_: datetime | None, to: datetime
+) -> Digest:
+    """Of the events of these series in [from_, to). It reads them all."""
+    values = {"series": list(series_ids), "from_": from_ or BEGINNING, "to": to}
+    row = conn.execute(_DIGEST, values).fetchone()
+    assert row is not None, "an aggregate has a row"
+    return Digest(row[0], f"{int(row[1]):016x}{int(row[2]):016x}")

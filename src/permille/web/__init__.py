@@ -101,6 +101,7 @@ def _billing(engine: Engine) -> list[Route]:
         page(engine, "/invoices.csv", invoices.as_csv),
         page(engine, "/invoices/{lago_id}", invoices.detail),
         page(engine, "/invoices/{lago_id}/pdf", invoices.pdf),
+        page(engine, "/fees/{lago_id}", invoices.fee),
         page(engine, "/events", events.tail),
     ]
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from permille.api import invoices as api
+from permille.api import explanations, fees, invoices as api
 from permille.api.http import PER_PAGE_MAX, Raw
 from permille.core.money import CURRENCIES, exact, subunits
-from permille.web.visit import Page, Visit
+from permille.web.visit import PER_PAGE, Page, Visit
 
 FILTERS = (
     "search_term",
@@ -101,6 +101,15 @@ def _groups(fees: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         group["fees"].append(fee)
         group["cents"] += fee["amount_cents"]
     return list(groups.values())
+
+
+def fee(visit: Visit) -> Page:
+    """GET /app/fees/{lago_id}: where a line of an invoice comes from."""
+    query = {"per_page": PER_PAGE, **({"cursor": visit.query["cursor"]} if visit.query.get("cursor") else {})}
+    call = visit.call(path=visit.path, query=query)
+    shown = fees.show_fee(call)["fee"]
+    found = explanations.explain_fee(call)["fee_explanation"]
+    return Page(template="fee.html", context={"fee": shown, "found": found})
 
 
 def pdf(visit: Visit) -> Raw:

@@ -1,0 +1,88 @@
+"""GET /fees/{lago_id}/explanation: ours, not Lago's. Where a fee comes from, down to its very events."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from permille.api.events import render_event
+from permille.api.fees import visible_fee
+from permille.api.http import Call
+from permille.api.render import MICROSECOND, instant
+from permille.billing.explanation import Explanation, explain
+from permille.core.errors import Invalid
+from permille.core.fee import Fee
+from permille.core.instants import EPOCH
+from permille.core.money import decimal_text
+from permille.store.events import Place
+from permille.store.invoices import StoredFee
+
+
+def explain_fee(call: Call) -> dict[str, Any]:
+    """The formula, the price that matched, events (`cursor`, `per_page`) and whether it comes out the same now."""
+    fee = visible_fee(call)
+    cursor = call.query.get("cursor")
+    found = explain(call.conn, fee, after=_place(cursor) if cursor else None, limit=call.page().per_page)
+    return {"fee_explanation": render_explanation(fee, found)}
+
+
+def render_explanation(fee: StoredFee, found: Explanation) -> dict[str, Any]:
+    charge, matched = found.charge, found.filter
+    return {
+        "lago_fee_id": str(fee.id),
+        "amount_cents": fee.amount_cents,
+        "amount_currency": fee.amount_currency,
+        "units": decimal_text(fee.units),
+        "from_datetime": instant(fee.from_at),
+        "to_datetime": instant(fee.to_at - MICROSECOND) if fee.to_at else None,
+        "billable_metric_code": charge.metric.code if charge else None,
+        "aggregation_type": charge.metric.aggregation_type if charge else None,
+        "recurring": charge.metric.recurring if charge else None,
+        "charge_model": charge.charge_model if charge else None,
+        "filter": None
+        if matched is None
+        else {
+            "lago_id": str(matched.id),
+            "invoice_display_name": matched.invoice_display_name,
+            "values": matched.values,
+        },
+        "grouped_by": fee.grouped_by,
+        "formula": [{"text": step.text, "amount": decimal_text(step.amount)} for step in found.steps],
+        "events": None
+        if found.digest is None
+        else {
+            "count": found.digest.count,
+            "count_on_fee": fee.events_count,
+            "digest": found.digest.digest,
+            "page": [render_event(event) for event in found.listed],
+            "next_cursor": _cursor(found.next_place) if found.next_place else None,
+        },
+        "recomputed": _recomputed(found.recomputed, is_same=found.is_same),
+    }
+
+
+def _recomputed(fee: Fee | None, *, is_same: bool) -> dict[str, Any] | None:
+    if fee is None:
+        return None
+    return {
+        "amount_cents": fee.amount_cents,
+        "units": decimal_text(fee.units),
+        "events_count": fee.events_count,
+        "is_same": is_same,
+    }
+
+
+def _cursor(place: Place) -> str:
+    microseconds = (place.at - EPOCH) // timedelta(microseconds=1)
+    return urlsafe_b64encode(microseconds.to_bytes(8, "big", signed=True) + place.identity.bytes).decode()
+
+
+def _place(cursor: str) -> Place:
+    try:
+        data = urlsafe_b64decode(cursor)
+        at: datetime = EPOCH + timedelta(microseconds=int.from_bytes(data[:8], "big", signed=True))
+        return Place(at, UUID(bytes=data[8:]))
+    except (ValueError, OverflowError) as error:
+        raise Invalid({"cursor": ["value_is_invalid"]}) from error

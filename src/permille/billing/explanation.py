@@ -1,0 +1,143 @@
+"""Explain a fee: its formula, the price that matched, the events behind it, and whether it comes out the same now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection
+
+from permille.billing.usage import usage_windows, whole_seconds
+from permille.core.explanation import Step, charge_steps, rounding_step
+from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge
+from permille.core.filters import group_of
+from permille.core.money import exact, subunits
+from permille.core.period import Period
+from permille.core.plan import Charge, Plan, PlanFilter
+from permille.core.pricing import ChargeModel
+from permille.core.subscription import Subscription
+from permille.store import customers, events, metering, plans, subscriptions, usage
+from permille.store.events import Digest, Place, StoredEvent
+from permille.store.invoices import StoredFee
+from permille.store.usage import SeriesUsage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Of one fee. For a fee without a charge there are only the steps."""
+
+    steps: tuple[Step, ...]
+    charge: Charge | None = None
+    filter: PlanFilter | None = None
+    """The price that matched; None is the charge's own."""
+    digest: Digest | None = None
+    listed: Sequence[StoredEvent] = ()
+    next_place: Place | None = None
+    recomputed: Fee | None = None
+    """What the same events come to with the prices of now; None when the charge is gone, or there is nothing."""
+    is_same: bool = True
+
+
+def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit: int) -> Explanation:
+    """The fee explained, with a page of its events from `after` on."""
+    charge, subscription, plan = _priced(conn, fee)
+    if charge is None or subscription is None or plan is None or fee.from_at is None or fee.to_at is None:
+        return Explanation(steps=_own_steps(fee))
+    period = Period(fee.from_at, fee.to_at)
+    compiled = compile_plan_charge(charge, currency=fee.amount_currency)
+    (window,) = usage_windows(subscription, [charge], period)
+
+    def read() -> tuple[list[SeriesUsage], Digest, list[StoredEvent]]:
+        found = usage.series_usage(conn, [window])
+        ids = [each.series_id for each in found if _is_behind(fee, compiled, each)]
+        digest = events.digest(conn, ids, from_=window.from_, to=window.to)
+        listed = events.after(conn, ids, from_=window.from_, to=window.to, place=after, limit=limit + 1)
+        return found, digest, listed
+
+    found, digest, listed = metering.under_one_version(conn, read)
+    customer = customers.by_ids(conn, [fee.customer_id])[fee.customer_id]
+    seconds = whole_seconds(subscription, plan, customer, period)
+    recomputed = _recomputed(fee, compiled, found, period, seconds)
+    return Explanation(
+        steps=_steps(fee, charge),
+        charge=charge,
+        filter=next((each for each in charge.filters if each.id == fee.charge_filter_id), None),
+        digest=digest,
+        listed=listed[:limit],
+        next_place=_place(listed[limit - 1]) if len(listed) > limit else None,
+        recomputed=recomputed,
+        is_same=_is_same(fee, recomputed),
+    )
+
+
+def _priced(conn: Connection[Any], fee: StoredFee) -> tuple[Charge | None, Subscription | None, Plan | None]:
+    if fee.charge_id is None or fee.subscription_id is None or fee.true_up_parent_fee_id is not None:
+        return None, None, None
+    subscription = subscriptions.by_ids(conn, [fee.subscription_id]).get(fee.subscription_id)
+    plan = plans.plan_by_id(conn, subscription.plan_id) if subscription else None
+    charges = plan.charges if plan else ()
+    return next((each for each in charges if each.id == fee.charge_id), None), subscription, plan
+
+
+def _own_steps(fee: StoredFee) -> tuple[Step, ...]:
+    """Of a fee without a charge that is still there: what the fee itself says."""
+    with exact():
+        amount = fee.precise_amount_cents / subunits(fee.amount_currency)
+    return (
+        Step("the exact amount of the fee", amount),
+        rounding_step(fee.precise_amount_cents, fee.amount_cents, fee.amount_currency),
+    )
+
+
+def _steps(fee: StoredFee, charge: Charge) -> tuple[Step, ...]:
+    with exact():
+        amount = fee.precise_amount_cents / subunits(fee.amount_currency)
+    steps = charge_steps(
+        ChargeModel(charge.charge_model),
+        units=fee.units,
+        unit_amount=fee.precise_unit_amount,
+        amount=amount,
+        details=fee.amount_details,
+    )
+    return (*steps, rounding_step(fee.precise_amount_cents, fee.amount_cents, fee.amount_currency))
+
+
+def _is_behind(fee: StoredFee, compiled: CompiledCharge, series: SeriesUsage) -> bool:
+    """Whether the fee's bucket and group take the series."""
+    texts = tuple(series.dimensions.get(key) for key in compiled.filter_keys)
+    bucket = compiled.buckets[compiled.bucket_of(texts)]
+    if bucket.charge_filter_id != fee.charge_filter_id:
+        return False
+    return dict(group_of(series.dimensions, bucket.group_keys)) == dict(fee.grouped_by)
+
+
+def _recomputed(
+    fee: StoredFee, compiled: CompiledCharge, found: Sequence[SeriesUsage], period: Period, seconds: int
+) -> Fee | None:
+    fees = charge_fees(
+        compiled,
+        [(each.dimensions, each.partial) for each in found],
+        subscription_id=fee.subscription_id,
+        period=period,
+        period_seconds=seconds,
+    )
+    return next(
+        (
+            each
+            for each in fees
+            if each.charge_filter_id == fee.charge_filter_id and dict(each.grouped_by) == dict(fee.grouped_by)
+        ),
+        None,
+    )
+
+
+def _is_same(fee: StoredFee, recomputed: Fee | None) -> bool:
+    return recomputed is not None and (recomputed.amount_cents, recomputed.units) == (
+        fee.amount_cents,
+        fee.units,
+    )
+
+
+def _place(event: StoredEvent) -> Place:
+    return Place(event.at, event.identity)
