@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx2
@@ -14,7 +15,7 @@ import pytest
 
 from permille.config import Config
 from permille.ingest.asgi import EventIntake
-from permille.store import organizations
+from permille.store import metering, organizations
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 Client = httpx2.AsyncClient
@@ -172,3 +173,58 @@ def test_a_lost_database_connection_is_a_503_and_heals(dsn: str, keys: dict[str,
         assert set(statuses[:-1]) <= {503}
 
     talk(dsn, keys["live"], conversation)
+
+
+def add_metric(db: psycopg.Connection[Any], expression: str | None) -> None:
+    """A metric with code `c` in the organization `live`, or another expression of it."""
+    row = db.execute("select id from organization where name = 'live'").fetchone()
+    assert row is not None
+    db.execute(
+        "insert into billable_metric (id, organization_id, name, code, aggregation_type, field_name, expression,"
+        " created_at, updated_at) values (gen_random_uuid(), %s, 'c', 'c', 'sum_agg', 'kb', %s, %s, %s)"
+        " on conflict (organization_id, code) where deleted_at is null do update"
+        " set expression = excluded.expression",
+        [row[0], expression, NOW, NOW],
+    )
+    metering.refresh(db, organization_id=row[0], code="c")
+    db.commit()
+
+
+def values(db: psycopg.Connection[Any]) -> dict[str, Any]:
+    rows = db.execute("select transaction_id, value from event").fetchall()
+    db.commit()
+    return dict(rows)
+
+
+def test_an_expression_makes_the_property_that_is_counted(
+    dsn: str, db: psycopg.Connection[Any], keys: dict[str, str]
+) -> None:
+    add_metric(db, "event.properties.bytes / 1000")
+
+    async def conversation(client: Client) -> None:
+        for number in range(3):  # the first is stored by the thread, the others at once
+            answer = await post(client, "", {"event": event(f"t{number}", properties={"bytes": 2_500})})
+            assert answer.status_code == 200
+            assert answer.json()["event"]["properties"] == {"bytes": 2500, "kb": "2.5"}
+        sent = [event("b0", properties={"bytes": 1_000, "kb": 7}), event("b1", properties={"x": 1})]
+        refused = await post(client, "/batch", {"events": sent})
+        assert refused.status_code == 422
+        text = "expression_evaluation_failed: Variable: bytes not found"
+        assert refused.json()["error_details"] == {"1": text}
+        alone = await post(client, "", {"event": sent[1]})
+        assert (alone.status_code, alone.json()["error_details"]) == (422, text)
+        assert (await post(client, "/batch", {"events": sent[:1]})).status_code == 200
+        await asyncio.to_thread(add_metric, db, "event.properties.bytes / 10")
+        answer = await post(client, "", {"event": event("t3", properties={"bytes": 2_500})})
+        assert answer.json()["event"]["properties"]["kb"] == "250.0"
+        await asyncio.to_thread(add_metric, db, None)
+        answer = await post(client, "", {"event": event("t4", properties={"kb": 9})})
+        assert answer.json()["event"]["properties"] == {"kb": 9}
+
+    talk(dsn, keys["live"], conversation)
+    assert values(db) == {
+        **{f"t{number}": Decimal("2.5") for number in range(3)},
+        "b0": Decimal(1),
+        "t3": Decimal(250),
+        "t4": Decimal(9),
+    }

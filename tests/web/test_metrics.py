@@ -60,6 +60,15 @@ def test_what_is_wrong_stands_beside_the_field_and_nothing_typed_is_lost(browser
     assert "This is taken already." in text_of(browser.refused("/new-billable-metric", TOKENS))
 
 
+def test_an_expression(browser, api):
+    page = browser.refused("/new-billable-metric", {**TOKENS, "expression": "1 +"})
+    assert 'id="expression-error"' in page
+    browser.sent("/new-billable-metric", {**TOKENS, "expression": "event.properties.chars / 4"})
+    words = text_of(browser.ok("/billable-metrics/tokens", event=event(chars=100, model="8K")))
+    assert "Expression event.properties.chars / 4" in words
+    assert "It counts: 25.0 Tokens." in words
+
+
 def test_edit_the_dimensions(browser, api):
     browser.sent("/new-billable-metric", TOKENS)
     form = browser.ok("/edit-billable-metric/tokens")

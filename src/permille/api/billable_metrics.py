@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,15 @@ from permille.api.render import instant
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
 from permille.core.billable_metric import BillableMetric
 from permille.core.errors import Forbidden, Invalid, NotFound
+from permille.core.event import timestamp_microseconds
+from permille.core.expression import (
+    LENGTH_MAX,
+    EvaluationError,
+    Event,
+    ExpressionError,
+    read_expression,
+    value_text,
+)
 from permille.core.plan import trim_filters
 from permille.ids import new_id
 from permille.store import billable_metrics, locks, metering, plans, webhooks
@@ -59,7 +69,6 @@ def _measure(fields: Fields) -> dict[str, Any]:
     if recurring and aggregation_type in NEVER_RECURRING:
         fields.refuse("recurring", "not_compatible_with_aggregation_type")
     weighted = aggregation_type == "weighted_sum_agg"
-    fields.refuse_unbuilt("expression")
     return {
         "aggregation_type": aggregation_type,
         "field_name": None if counts else fields.text("field_name", mandatory=True),
@@ -71,8 +80,45 @@ def _measure(fields: Fields) -> dict[str, Any]:
         "weighted_interval": fields.choice("weighted_interval", ("seconds",), mandatory=True)
         if weighted
         else None,
-        "expression": None,
+        "expression": _expression(fields),
     }
+
+
+def _expression(fields: Fields) -> str | None:
+    text = fields.text("expression", limit=LENGTH_MAX)
+    if not text:
+        return None
+    try:
+        read_expression(text)
+    except ExpressionError:
+        fields.refuse("expression", "invalid_expression")
+    return text
+
+
+def evaluate_expression(call: Call) -> dict[str, Any]:
+    """POST /billable_metrics/evaluate_expression: what an expression yields for an event; there is no root key."""
+    body = call.body if isinstance(call.body, dict) else {}
+    text, event = body.get("expression"), body.get("event")
+    if not isinstance(text, str) or not text.strip():
+        raise Invalid({"expression": ["value_is_mandatory"]})
+    try:
+        expression = read_expression(text)
+    except ExpressionError as error:
+        raise Invalid({"expression": ["invalid_expression"]}) from error
+    if not isinstance(event, dict):
+        raise Invalid({"event": ["invalid_event"]})
+    try:
+        value = expression.evaluate(_event(event, call))
+    except EvaluationError as error:
+        raise Invalid({"event": ["invalid_event"]}) from error
+    return {"expression_result": {"value": value_text(value)}}
+
+
+def _event(given: Mapping[str, Any], call: Call) -> Event:
+    at = timestamp_microseconds(given["timestamp"]) if given.get("timestamp") is not None else None
+    seconds = at // 1_000_000 if at is not None else int(call.now.timestamp())
+    properties = given.get("properties")
+    return Event(str(given.get("code") or ""), seconds, properties if isinstance(properties, dict) else {})
 
 
 def _filters(fields: Fields) -> dict[str, tuple[str, ...]] | None:
@@ -149,6 +195,7 @@ def _measured_anew(fields: Fields, metric: BillableMetric) -> BillableMetric:
             "rounding_function",
             "rounding_precision",
             "weighted_interval",
+            "expression",
         )
     }
     merged = Fields({**kept, **fields.given}, fields.errors)

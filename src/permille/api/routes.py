@@ -37,6 +37,7 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("GET", "/billing_entities/{code}", billing_entities.show_billing_entity),
     ("PUT", "/billing_entities/{code}", billing_entities.update_billing_entity),
     ("POST", "/billable_metrics", billable_metrics.create_billable_metric),
+    ("POST", "/billable_metrics/evaluate_expression", billable_metrics.evaluate_expression),
     ("GET", "/billable_metrics", billable_metrics.list_billable_metrics),
     ("GET", "/billable_metrics/{code}", billable_metrics.show_billable_metric),
     ("PUT", "/billable_metrics/{code}", billable_metrics.update_billable_metric),

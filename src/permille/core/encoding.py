@@ -28,6 +28,9 @@ class Metering:
     field_name: str | None
     keys: tuple[str, ...]
     version: int
+    expression: str | None = None
+    """Text of an expression that makes the property `expression_field` before anything else."""
+    expression_field: str | None = None
     usual_size: int = field(init=False)
     """How many properties an event has that holds nothing else."""
 

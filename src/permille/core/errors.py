@@ -57,3 +57,12 @@ class Invalid(Refusal):
         super().__init__(status=422, code="validation_errors")
         self.errors = dict(errors)
         self.args = (self.errors,)
+
+
+class Unevaluable(Refusal):
+    """422 for events whose metric's expression has no value: a text, or in a batch index -> text, as in Lago."""
+
+    def __init__(self, errors: str | Mapping[str, str]) -> None:
+        super().__init__(status=422, code="validation_errors")
+        self.errors = errors
+        self.args = (errors,)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -21,7 +21,7 @@ import psycopg
 from permille.api.http import refusal_body
 from permille.clock import system_now
 from permille.config import Config
-from permille.core.errors import Invalid, Refusal
+from permille.core.errors import Invalid, Refusal, Unevaluable
 from permille.core.money import decimal_text
 from permille.core.organization import Organization
 from permille.ingest.intake import Draft, microseconds, read_batch, read_one, timestamp_text
@@ -148,6 +148,8 @@ class EventIntake:
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
         if not await self._store(request):
             return 503, _UNAVAILABLE
+        if request.unevaluable:
+            raise _unevaluable(request.unevaluable, is_batch=is_batch)
         if request.duplicates:
             raise _duplicates(request.duplicates, is_batch=is_batch)
         return 200, _rendered(request, is_batch=is_batch)
@@ -242,6 +244,10 @@ def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 def _duplicates(indices: list[int], *, is_batch: bool) -> Invalid:
     error = {"transaction_id": ["value_already_exist"]}
     return Invalid({str(index): error for index in indices} if is_batch else error)
+
+
+def _unevaluable(problems: Mapping[int, str], *, is_batch: bool) -> Unevaluable:
+    return Unevaluable({str(index): text for index, text in problems.items()} if is_batch else problems[0])
 
 
 class EventObject(msgspec.Struct):

@@ -7,7 +7,7 @@ has changed, is it looked at closely.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg.errors import DeadlockDetected, UniqueViolation
 
 from permille.core.encoding import Metering, encode
+from permille.core.expression import EvaluationError, Event, read_expression, value_text
 from permille.ingest import arrays
 from permille.ingest.identity import event_identities
 from permille.ingest.intake import Draft
@@ -50,6 +51,29 @@ class Request:
     duplicates: list[int] | None = None
     failure: Exception | None = None
     codes: set[str] = field(default_factory=set)
+    unevaluable: dict[int, str] = field(default_factory=dict)
+    """Index of an event -> why its metric's expression has no value: then nothing of the request is stored."""
+    originals: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Properties as they were sent, where an expression has looked at them since."""
+
+    def derive(self, meterings: Mapping[str, Metering]) -> None:
+        """Let the expressions of these codes make their properties, from what was sent."""
+        self.unevaluable = {}
+        for index, draft in enumerate(self.drafts):
+            how = meterings[draft.code]
+            sent = self.originals.get(index, draft.properties)
+            if how.expression is None or how.expression_field is None:
+                draft.properties = sent
+                continue
+            self.originals[index] = sent
+            try:
+                value = read_expression(how.expression).evaluate(
+                    Event(draft.code, draft.at // 1_000_000, sent)
+                )
+            except EvaluationError as error:
+                self.unevaluable[index] = f"expression_evaluation_failed: {error}"
+            else:
+                draft.properties = {**sent, how.expression_field: value_text(value)}
 
     def __post_init__(self) -> None:
         self.codes = {draft.code for draft in self.drafts}
@@ -110,6 +134,11 @@ class Memory:
         self.metering = fresh
         return fresh
 
+    def learn_again(self, conn: Connection[Any], codes: set[tuple[UUID, str]]) -> metering.Known:
+        """The metering of these codes as it is now."""
+        self.metering = metering.Known(-1, {})
+        return self.learn(conn, codes)
+
 
 def open_connection(dsn: str) -> Connection[Any]:
     """A connection for `store`: every statement is its own transaction."""
@@ -158,7 +187,7 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
         try:
             _store_group(conn, memory, waiting)
         except UniqueViolation:
-            waiting = _without_duplicates(conn, waiting)
+            waiting = _without_duplicates(conn, [one for one in waiting if not one.unevaluable])
         except DeadlockDetected:
             continue
         except psycopg.Error as error:
@@ -175,9 +204,15 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
 def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) -> None:
     codes = {(request.organization_id, code) for request in requests for code in request.codes}
     known = memory.learn(conn, codes)
-    group = _encoded(memory, known, requests)
+    if not _derive(known, requests):
+        known = memory.learn_again(conn, codes)  # nothing is refused for an expression of yesterday
+        _derive(known, requests)
+    fine = [request for request in requests if not request.unevaluable]
+    if not fine:
+        return
+    group = _encoded(memory, known, fine)
     _intern(conn, memory, group)
-    conn.execute(_STORE, _parameters(known, requests, group))
+    conn.execute(_STORE, _parameters(known, fine, group))
 
 
 def _statement(memory: Memory, requests: Sequence[Request]) -> list[Any] | None:
@@ -186,8 +221,19 @@ def _statement(memory: Memory, requests: Sequence[Request]) -> list[Any] | None:
     codes = {(request.organization_id, code) for request in requests for code in request.codes}
     if codes - known.by_code.keys():
         return None
+    if not _derive(known, requests):
+        return None
     group = _encoded(memory, known, requests)
     return None if group.unknown else _parameters(known, requests, group)
+
+
+def _derive(known: metering.Known, requests: Sequence[Request]) -> bool:
+    """Let expressions make their properties; whether every one of them had a value."""
+    for request in requests:
+        hows = {code: known.by_code[request.organization_id, code] for code in request.codes}
+        if request.originals or any(how.expression for how in hows.values()):
+            request.derive(hows)
+    return not any(request.unevaluable for request in requests)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ ingestion out, so that no event is ever read under an encoding that is not its o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -42,7 +42,7 @@ def load(conn: Connection[Any], codes: Iterable[tuple[UUID, str]]) -> Known:
     wanted = list(codes)
     row = conn.execute(
         "select s.version, coalesce(jsonb_agg(jsonb_build_array("
-        "   m.organization_id, m.code, m.field_name, m.keys, m.version)) filter (where m.code is not null), '[]')"
+        "   m.organization_id, m.code, m.field_name, m.keys, m.version, m.expression, m.expression_field)) filter (where m.code is not null), '[]')"
         " from metering_state s left join ("
         "   metering m join unnest(%s::uuid[], %s::text[]) as w (organization_id, code)"
         "   on m.organization_id = w.organization_id and m.code = w.code) on true group by s.version",
@@ -50,8 +50,14 @@ def load(conn: Connection[Any], codes: Iterable[tuple[UUID, str]]) -> Known:
     ).fetchone()
     assert row is not None, "metering_state has its one row from the first migration on"
     found = {
-        (UUID(organization), code): Metering(field_name=field, keys=tuple(keys), version=version)
-        for organization, code, field, keys, version in row[1]
+        (UUID(organization), code): Metering(
+            field_name=field,
+            keys=tuple(keys),
+            version=version,
+            expression=expression,
+            expression_field=expression_field,
+        )
+        for organization, code, field, keys, version, expression, expression_field in row[1]
     }
     return Known(row[0], {pair: found.get(pair, NO_METERING) for pair in wanted})
 
@@ -83,38 +89,53 @@ def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
     events stay as they are until a new metric takes the code.
     """
     wanted = _wanted(conn, organization_id, code)
-    if wanted is None or _current(conn, organization_id, code) == wanted:
+    before = _current(conn, organization_id, code)
+    if wanted is None or (before is not None and replace(wanted, version=before.version) == before):
         return
     conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
     conn.execute("select pg_advisory_xact_lock(%s)", [INGESTION_LOCK])
     row = conn.execute("update metering_state set version = version + 1 returning version").fetchone()
     assert row is not None
-    field_name, keys = wanted
+    stays = before is not None and (before.field_name, before.keys) == (wanted.field_name, wanted.keys)
+    after = replace(wanted, version=before.version if before is not None and stays else row[0])
     conn.execute(
-        "insert into metering (organization_id, code, field_name, keys, version) values (%s, %s, %s, %s, %s)"
+        "insert into metering (organization_id, code, field_name, keys, version, expression, expression_field)"
+        " values (%s, %s, %s, %s, %s, %s, %s)"
         " on conflict (organization_id, code) do update"
-        " set field_name = excluded.field_name, keys = excluded.keys, version = excluded.version",
-        [organization_id, code, field_name, list(keys), row[0]],
+        " set field_name = excluded.field_name, keys = excluded.keys, version = excluded.version,"
+        " expression = excluded.expression, expression_field = excluded.expression_field",
+        [
+            organization_id,
+            code,
+            after.field_name,
+            list(after.keys),
+            after.version,
+            after.expression,
+            after.expression_field,
+        ],
     )
-    metering = Metering(field_name=field_name, keys=keys, version=row[0])
-    _reencode(conn, organization_id=organization_id, code=code, metering=metering)
+    if not stays:
+        _reencode(conn, organization_id=organization_id, code=code, metering=after)
 
 
-def _current(
-    conn: Connection[Any], organization_id: UUID, code: str
-) -> tuple[str | None, tuple[str, ...]] | None:
+def _current(conn: Connection[Any], organization_id: UUID, code: str) -> Metering | None:
     row = conn.execute(
-        "select field_name, keys from metering where organization_id = %s and code = %s",
+        "select field_name, keys, version, expression, expression_field from metering"
+        " where organization_id = %s and code = %s",
         [organization_id, code],
     ).fetchone()
-    return (row[0], tuple(row[1])) if row else None
+    if row is None:
+        return None
+    return Metering(
+        field_name=row[0], keys=tuple(row[1]), version=row[2], expression=row[3], expression_field=row[4]
+    )
 
 
-def _wanted(
-    conn: Connection[Any], organization_id: UUID, code: str
-) -> tuple[str | None, tuple[str, ...]] | None:
+def _wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering | None:
+    """The metering that the code's metric and prices ask for, its version not yet given."""
     metric = conn.execute(
-        "select id, case when aggregation_type = any(%s) then field_name end from billable_metric"
+        "select id, case when aggregation_type = any(%s) then field_name end,"
+        " case when field_name is not null then expression end, field_name from billable_metric"
         " where organization_id = %s and code = %s and deleted_at is null",
         [list(_NUMERIC), organization_id, code],
     ).fetchone()
@@ -137,7 +158,13 @@ def _wanted(
         {"metric": metric[0]},
     ).fetchall()
     keys = sorted({key for (key,) in rows if key} - {metric[1]})
-    return metric[1], tuple(keys)
+    return Metering(
+        field_name=metric[1],
+        keys=tuple(keys),
+        version=0,
+        expression=metric[2],
+        expression_field=metric[3] if metric[2] else None,
+    )
 
 
 def _reencode(conn: Connection[Any], *, organization_id: UUID, code: str, metering: Metering) -> None:

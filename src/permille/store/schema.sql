@@ -104,6 +104,7 @@ create table metering (
     keys text[] not null, -- sorted; dimensions and grouping keys
     expression text,
     version bigint not null,
+    expression_field text, -- the property that the expression writes
     primary key (organization_id, code)
 );
 

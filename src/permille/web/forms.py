@@ -22,6 +22,7 @@ WORDS = {
     "value_already_exist": "This is taken already.",
     "invalid_date": "Give a date, like 2026-10-31.",
     "invalid_amount": "Give an amount of zero or more, like 0.03.",
+    "invalid_expression": "This is no expression. Try event.properties.tokens / 1000.",
     "invalid_package_size": "Give a whole number of at least 1.",
     "invalid_free_units": "Give a whole number of at least 0.",
     "not_supported_yet": "This isn't built yet.",

@@ -9,9 +9,10 @@ import msgspec
 from permille.api import billable_metrics as api
 from permille.core.billable_metric import BillableMetric
 from permille.core.errors import BadRequest, Invalid
+from permille.core.expression import EvaluationError, Event, read_expression, value_text
 from permille.ingest.intake import read_one
 from permille.store import billable_metrics, plans
-from permille.web.matching import Verdict, verdict
+from permille.web.matching import verdict
 from permille.web.shown import in_path
 from permille.web.visit import Done, Form, Page, Visit
 
@@ -67,7 +68,7 @@ def create(visit: Visit) -> Done:
     """POST /app/new-billable-metric."""
     form = visit.form
     body: dict[str, Any] = {
-        **form.filled("description", "field_name", "rounding_function"),
+        **form.filled("description", "field_name", "rounding_function", "expression"),
         "name": form.get("name"),
         "code": form.get("code"),
         "aggregation_type": form.get("aggregation_type"),
@@ -153,11 +154,16 @@ def _tested(visit: Visit, text: str) -> dict[str, Any]:
         return {"bad": [refusal.reason]}
     except Invalid as refusal:
         return {"bad": [f"{field}: {', '.join(codes)}" for field, codes in refusal.errors.items()]}
-    return {"verdict": judged(visit, draft.code, draft.properties)}
-
-
-def judged(visit: Visit, code: str, properties: Any) -> Verdict:
-    """What an event with this code and these properties counts as in the organization."""
-    metric = billable_metrics.by_code(visit.conn, visit.here.id, code)
+    metric = billable_metrics.by_code(visit.conn, visit.here.id, draft.code)
+    properties = draft.properties
+    if metric and metric.expression and metric.field_name:
+        try:
+            value = read_expression(metric.expression).evaluate(
+                Event(draft.code, draft.at // 1_000_000, properties)
+            )
+        except EvaluationError as error:
+            return {"bad": [f"its expression has no value: {error}"]}
+        properties = {**properties, metric.field_name: value_text(value)}
     priced = plans.plans_of_metric(visit.conn, metric.id) if metric else []
-    return verdict(metric, code, properties, [plan for plan in priced if plan.parent_id is None])
+    chosen = [plan for plan in priced if plan.parent_id is None]
+    return {"verdict": verdict(metric, draft.code, properties, chosen)}

@@ -1,0 +1,165 @@
+"""The expression language: its grammar and functions, against Python's own arithmetic, and hostile input."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from permille.core.expression import (
+    DEPTH_MAX,
+    LENGTH_MAX,
+    EvaluationError,
+    Event,
+    ExpressionError,
+    read_expression,
+    value_text,
+)
+
+
+def result(text: str, code: str = "c", timestamp: int = 1_700_000_000, **properties: Any) -> str:
+    return value_text(read_expression(text).evaluate(Event(code, timestamp, properties)))
+
+
+@pytest.mark.parametrize(
+    ("text", "properties", "expected"),
+    [
+        ("1 + 2 * 3", {}, "7.0"),
+        ("(1 + 2) * 3", {}, "9.0"),
+        ("10 - 2 - 3", {}, "5.0"),
+        ("8 / 4 / 2", {}, "1.0"),
+        ("-2 * 3", {}, "-6.0"),
+        ("2 * -3", {}, "-6.0"),
+        ("-(1 + 2)", {}, "-3.0"),
+        ("event.properties.a", {"a": "12.50"}, "12.5"),
+        ("event.properties.a", {"a": 3}, "3.0"),
+        ("event.properties.a", {"a": "1e3"}, "1000.0"),
+        ("event.properties.a", {"a": "words"}, "words"),
+        ("event.properties.a", {"a": True}, "true"),
+        ("event.timestamp - 1700000000", {}, "0.0"),
+        ("event.code", {}, "c"),
+        ("'a''b'", {}, None),
+        ("concat('a', ' ', 'b')", {}, "a b"),
+        ("concat(event.properties.p, 'test')", {"p": "1.23"}, "1.23test"),
+        ("round(event.properties.value * event.properties.units)", {"value": "10.4", "units": 2}, "21.0"),
+        ("(123 - event.properties.p) / 10", {"p": "1.23"}, "12.177"),
+        ("round(event.properties.x, -1)", {"x": "12.34"}, "10.0"),
+        ("round(2.5)", {}, "3.0"),
+        ("round(-2.5)", {}, "-3.0"),
+        ("ceil(2.1)", {}, "3.0"),
+        ("ceil(-2.1)", {}, "-2.0"),
+        ("floor(2.19, 1)", {}, "2.1"),
+        ("FLOOR(-2.1)", {}, "-3.0"),
+        ("Greatest(event.properties.x, 15.0)", {"x": "12.34"}, "15.0"),
+        ("least(3, 1, 2)", {}, "1.0"),
+        ("1/3", {}, "0." + "3" * 38),
+    ],
+)
+def test_values(text: str, properties: dict[str, Any], expected: str | None) -> None:
+    if expected is None:
+        with pytest.raises(ExpressionError):
+            result(text, **properties)
+    else:
+        assert result(text, **properties) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [
+        ("", 1),
+        ("1 +", 4),
+        ("--1", 2),
+        ("+1", 1),
+        ("1 2", 3),
+        ("(1", 3),
+        ("1)", 2),
+        ("1 % 2", 3),
+        ("1 +\t2", 4),
+        ("event.properties.a.b", 1),
+        ("event.other", 1),
+        ("properties.a", 1),
+        ("rOund(1)", 1),
+        ("round()", 7),
+        ("round(1, 2, 3)", 1),
+        ("sqrt(2)", 1),
+        ("1.", 2),
+        (".5", 1),
+        ("'open", 1),
+        ("é", 1),
+        ("event.properties.a-b)", 20),
+    ],
+)
+def test_what_is_no_expression_is_told_where(text: str, position: int) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        read_expression(text)
+    assert caught.value.position == position, str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "properties", "message"),
+    [
+        ("event.properties.b", {}, "Variable: b not found"),
+        ("event.properties.b", {"b": None}, "Variable: b not found"),
+        ("event.properties.b + 1", {"b": "x"}, "Expected a decimal"),
+        ("event.code + 1", {}, "Expected a decimal"),
+        ("1 / (1 - 1)", {}, "Division by zero"),
+        ("round('a')", {}, "Expected a decimal"),
+        ("round(1, 1000)", {}, "Cannot round"),
+        ("event.properties.a * event.properties.a", {"a": "9" * 38}, "too large"),
+        ("event.properties.a + 1", {"a": "1e999999"}, "Expected a decimal"),
+    ],
+)
+def test_what_has_no_value(text: str, properties: dict[str, Any], message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        result(text, **properties)
+
+
+def test_hostile_texts_end() -> None:
+    deep = "(" * DEPTH_MAX + "1" + ")" * DEPTH_MAX
+    assert result(deep) == "1.0"
+    for text in ("(" * 2_000, "(" + deep + ")", "-" * 4_000, "1" * (LENGTH_MAX + 1), "round(" * 800):
+        with pytest.raises(ExpressionError):
+            read_expression(text)
+    long = "*".join(["event.properties.a"] * 250)
+    with pytest.raises(EvaluationError):
+        result(long, a="9" * 38)
+
+
+numbers = st.decimals("-1000", "1000", places=3, allow_nan=False)
+
+
+@st.composite
+def sums(draw: st.DrawFn, depth: int = 0) -> tuple[str, Fraction | None]:
+    """A random expression and its value by Python's fractions, None where it divides by zero."""
+    if depth > 3 or draw(st.booleans()):
+        number = draw(numbers)
+        text = format(abs(number), "f")
+        return (f"-{text}" if number < 0 else text), Fraction(number)
+    (left, a), (right, b) = draw(sums(depth=depth + 1)), draw(sums(depth=depth + 1))
+    sign = draw(st.sampled_from("+-*/"))
+    text = f"({left}) {sign} ({right})"
+    if a is None or b is None or (sign == "/" and not b):
+        return text, None
+    return text, {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else None}[sign]
+
+
+@given(sums())
+def test_arithmetic_is_that_of_fractions(case: tuple[str, Fraction | None]) -> None:
+    text, expected = case
+    if expected is None:
+        with pytest.raises(EvaluationError):
+            result(text)
+        return
+    if abs(expected) < 10**38:
+        found = Fraction(Decimal(result(text)))
+        assert abs(found - expected) <= Fraction(1, 10**38) + abs(expected) / 10**60
+
+
+@given(st.text(alphabet="event.propis()+-*/'1 2,rounda", max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with suppress(ExpressionError, EvaluationError):
+        read_expression(text).evaluate(Event("c", 0, {"a": "1"}))
