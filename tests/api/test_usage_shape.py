@@ -16,7 +16,6 @@ from permille.core.plan import Charge, PlanFilter
 from permille.core.usage import Partial
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
-SECONDS = 31 * 86_400
 PLAIN = UsageSearch()
 
 
@@ -84,7 +83,8 @@ def shown(of: Charge, *series: Any, search: UsageSearch = PLAIN) -> dict[str, An
         subscription_id=UUID(int=5),
         currency="EUR",
         period=MARCH,
-        period_seconds=SECONDS,
+        whole=MARCH,
+        timezone="UTC",
     )
     whole = PeriodUsage(
         period=MARCH,

@@ -133,9 +133,7 @@ def _refuse_unbuilt(entry: Fields, charge: Charge) -> None:
     broken = {field for field, _ in incompatibilities(charge)} if charge.charge_model in MODELS else set()
     asked = {
         "pay_in_advance": charge.pay_in_advance,
-        "prorated": charge.prorated,
         "invoiceable": not charge.invoiceable,
-        "min_amount_cents": charge.min_amount_cents > 0,
     }
     for field, wanted in asked.items():
         if wanted and field not in broken:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -21,7 +21,7 @@ from permille.core.instants import parse_instant
 from permille.core.money import decimal_text, exact, subunits
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription
-from permille.store import customers, fee_items, invoice_search, plans, subscriptions
+from permille.store import customers, fee_items, invoice_search, invoices, plans, subscriptions
 from permille.store.fee_items import FeeItem
 from permille.store.invoice_search import FeeSearch
 from permille.store.invoices import StoredFee
@@ -35,6 +35,8 @@ class Surroundings:
     customers: Mapping[UUID, Customer]
     subscriptions: Mapping[UUID, Subscription]
     plans: Mapping[UUID, Plan]
+    true_ups: Mapping[UUID, UUID] = field(default_factory=dict)
+    """Fee -> the one that makes it up to its charge's least amount."""
 
 
 def surroundings(conn: Connection[Any], fees: Sequence[StoredFee]) -> Surroundings:
@@ -44,6 +46,7 @@ def surroundings(conn: Connection[Any], fees: Sequence[StoredFee]) -> Surroundin
         customers=customers.by_ids(conn, {fee.customer_id for fee in fees}),
         subscriptions=rows,
         plans=plans.plans_by_ids(conn, {row.plan_id for row in rows.values()}),
+        true_ups=invoices.true_ups_of(conn, [fee.id for fee in fees]),
     )
 
 
@@ -109,7 +112,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> dict[str, Any]:
         "lago_charge_filter_id": _id(fee.charge_filter_id),
         "lago_fixed_charge_id": None,
         "lago_invoice_id": _id(fee.invoice_id),
-        "lago_true_up_fee_id": None,
+        "lago_true_up_fee_id": _id(around.true_ups.get(fee.id)),
         "lago_true_up_parent_fee_id": _id(fee.true_up_parent_fee_id),
         "lago_original_fee_id": None,
         "lago_subscription_id": _id(fee.subscription_id),

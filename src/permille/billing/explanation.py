@@ -8,14 +8,15 @@ from typing import Any
 
 from psycopg import Connection
 
-from permille.billing.usage import usage_windows, whole_seconds
+from permille.billing.usage import usage_windows, whole_period
 from permille.core.explanation import Step, charge_steps, rounding_step
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge
 from permille.core.filters import group_of
 from permille.core.money import exact, subunits
-from permille.core.period import Period
+from permille.core.period import Period, seconds_of
 from permille.core.plan import Charge, Plan, PlanFilter
 from permille.core.pricing import ChargeModel
+from permille.core.proration import proration_by
 from permille.core.subscription import Subscription
 from permille.store import customers, events, metering, plans, subscriptions, usage
 from permille.store.events import Digest, Place, StoredEvent
@@ -46,19 +47,20 @@ def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit
         return Explanation(steps=_own_steps(fee))
     period = Period(fee.from_at, fee.to_at)
     compiled = compile_plan_charge(charge, currency=fee.amount_currency)
-    (window,) = usage_windows(subscription, [charge], period)
+    windows = usage_windows(subscription, [charge], period)
+    since = None if charge.metric.recurring else period.from_
 
     def read() -> tuple[list[SeriesUsage], Digest, list[StoredEvent]]:
-        found = usage.series_usage(conn, [window])
-        ids = [each.series_id for each in found if _is_behind(fee, compiled, each)]
-        digest = events.digest(conn, ids, from_=window.from_, to=window.to)
-        listed = events.after(conn, ids, from_=window.from_, to=window.to, place=after, limit=limit + 1)
+        found = usage.series_usage(conn, windows)
+        ids = sorted({each.series_id for each in found if _is_behind(fee, compiled, each)})
+        digest = events.digest(conn, ids, from_=since, to=period.to)
+        listed = events.after(conn, ids, from_=since, to=period.to, place=after, limit=limit + 1)
         return found, digest, listed
 
     found, digest, listed = metering.under_one_version(conn, read)
     customer = customers.by_ids(conn, [fee.customer_id])[fee.customer_id]
-    seconds = whole_seconds(subscription, plan, customer, period)
-    recomputed = _recomputed(fee, compiled, found, period, seconds)
+    whole = whole_period(subscription, plan, customer, period)
+    recomputed = _recomputed(fee, compiled, found, whole, customer.applicable_timezone)
     return Explanation(
         steps=_steps(fee, charge),
         charge=charge,
@@ -113,14 +115,17 @@ def _is_behind(fee: StoredFee, compiled: CompiledCharge, series: SeriesUsage) ->
 
 
 def _recomputed(
-    fee: StoredFee, compiled: CompiledCharge, found: Sequence[SeriesUsage], period: Period, seconds: int
+    fee: StoredFee, compiled: CompiledCharge, found: Sequence[SeriesUsage], whole: Period, timezone: str
 ) -> Fee | None:
+    assert fee.from_at is not None, "only a fee with a period is recomputed"
+    assert fee.to_at is not None, "likewise"
     fees = charge_fees(
         compiled,
         [(each.dimensions, each.partial) for each in found],
         subscription_id=fee.subscription_id,
-        period=period,
-        period_seconds=seconds,
+        period=Period(fee.from_at, fee.to_at),
+        period_seconds=seconds_of(whole),
+        proration=proration_by(whole, timezone),
     )
     return next(
         (

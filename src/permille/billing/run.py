@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from psycopg import Connection
 
 from permille.billing.usage import Series, usage_windows
 from permille.core.customer import Customer
-from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge
+from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
 from permille.core.invoice import (
     InvoicePlan,
     SubscriptionFacts,
@@ -38,8 +38,10 @@ from permille.core.period import (
     charges_interval,
     local_date,
     period_containing,
+    seconds_of,
 )
 from permille.core.plan import Charge, Plan
+from permille.core.proration import Proration, proration_by
 from permille.core.subscription import Subscription, due, facts_of
 from permille.ids import new_id
 from permille.store import customers, invoices, plans, subscriptions, usage as usage_store, webhooks
@@ -248,32 +250,45 @@ def _charge_fees(part: _Part, known: _Known, used: Mapping[str, Series]) -> list
     period = part.planned.periods.charges
     if period is None:
         return []
-    seconds = _whole_seconds(part, period)
-    return [
-        fee
-        for charge, compiled in known.charges[part.plan.id]
-        for fee in charge_fees(
+    whole = _whole_period(part, period)
+    proration = proration_by(whole, part.facts.timezone)
+    fees: list[Fee] = []
+    for charge, compiled in known.charges[part.plan.id]:
+        own = charge_fees(
             compiled,
             used.get(charge.metric.code, ()),
             subscription_id=part.row.id,
             period=period,
-            period_seconds=seconds,
-            with_idle=False,
+            period_seconds=seconds_of(whole),
+            proration=proration,
+            with_idle=compiled.min_amount_cents > 0,
         )
-        if not fee.is_idle
-    ]
+        fees += _made_up(compiled, own, period, proration)
+    return fees
 
 
-def _whole_seconds(part: _Part, period: Period) -> int:
-    """The seconds of the whole period, of which only a part may be subscribed."""
-    whole = period_containing(
+def _made_up(
+    compiled: CompiledCharge, fees: Sequence[Fee], period: Period, proration: Proration
+) -> list[Fee]:
+    """The fees that an invoice shows, with the one that makes them up to the charge's least amount."""
+    missing = None
+    if compiled.min_amount_cents:
+        missing = true_up_fee(compiled, fees, period=period, proration=proration)
+    if missing is None:
+        return [fee for fee in fees if not fee.is_idle]
+    parent = next(fee for fee in fees if fee.charge_filter_id is None)
+    return [*(fee for fee in fees if fee is parent or not fee.is_idle), missing]
+
+
+def _whole_period(part: _Part, period: Period) -> Period:
+    """The whole period, of which only a part may be subscribed."""
+    return period_containing(
         period.to - INSTANT,
         interval=charges_interval(part.facts.interval, part.facts.bill_charges_monthly),
         billing_time=part.facts.billing_time,
         anchor=part.facts.subscription_at,
         timezone=part.facts.timezone,
     )
-    return (whole.to - whole.from_) // timedelta(seconds=1)
 
 
 def _settled(part: _Part) -> Settled:

@@ -28,11 +28,13 @@ from permille.core.period import (
     charges_interval,
     local_date,
     period_containing,
+    seconds_of,
 )
 from permille.core.plan import Charge, Plan, PlanFilter
 from permille.core.pricing import ChargeModel
 from permille.core.pricing.group_keys import PRESENTATION, PRICING, pricing_keys
 from permille.core.pricing.percentage import needs_event_values
+from permille.core.proration import proration_by
 from permille.core.subscription import Subscription, current_period
 from permille.core.usage import AggregationType, Partial
 from permille.store import (
@@ -161,6 +163,7 @@ def current_usage(
         _check_full_usage(search, charges)
         period = Period(subscription.started_at, period.to)
     series = _series(conn, usage_windows(subscription, charges, period))
+    whole = whole_period(subscription, plan, customer, period)
     found = [
         charge_usage(
             charge,
@@ -169,7 +172,8 @@ def current_usage(
             subscription_id=subscription.id,
             currency=plan.amount_currency,
             period=period,
-            period_seconds=whole_seconds(subscription, plan, customer, period),
+            whole=whole,
+            timezone=timezone,
         )
         for charge in charges
     ]
@@ -221,41 +225,70 @@ def usage_period(subscription: Subscription, plan: Plan, *, timezone: str, now: 
     return period
 
 
-def whole_seconds(subscription: Subscription, plan: Plan, customer: Customer, period: Period) -> int:
-    """The seconds of the whole period, of which the subscription may have begun in the middle."""
-    whole = period_containing(
+def whole_period(subscription: Subscription, plan: Plan, customer: Customer, period: Period) -> Period:
+    """The whole billing period, of which the subscription may have begun in the middle."""
+    return period_containing(
         period.to - INSTANT,
         interval=charges_interval(Interval(plan.interval), plan.bill_charges_monthly),
         billing_time=BillingTime(subscription.billing_time),
         anchor=subscription.subscription_at,
         timezone=customer.applicable_timezone,
     )
-    return (whole.to - whole.from_) // timedelta(seconds=1)
 
 
 def usage_windows(subscription: Subscription, charges: Sequence[Charge], period: Period) -> list[Window]:
-    """What must be read to price the charges: recurring metrics reach back to the first event."""
-    windows = []
-    for from_ in (period.from_, None):
-        chosen = [charge for charge in charges if charge.metric.recurring is (from_ is None)]
-        if chosen:
-            windows.append(
-                Window(
-                    organization_id=chosen[0].metric.organization_id,
-                    external_subscription_id=subscription.external_id,
-                    from_=from_,
-                    to=period.to,
-                    codes=_codes(chosen),
-                    newest=_codes(chosen, AggregationType.LATEST),
-                    unique_fields=tuple(
-                        (charge.metric.code, charge.metric.field_name or "")
-                        for charge in {each.metric.code: each for each in chosen}.values()
-                        if charge.metric.aggregation_type == AggregationType.UNIQUE_COUNT
-                    ),
-                    each_value=tuple(sorted({each.metric.code for each in chosen if _reads_events(each)})),
-                )
-            )
-    return windows
+    """What must be read to price the charges: recurring metrics reach back to the first event.
+
+    Of a prorated sum the events are read in the period alone: before it only what stood at its start counts.
+    """
+    whole = {charge.metric.code for charge in charges if _reads_events(charge)}
+    split = [
+        charge
+        for charge in charges
+        if charge.prorated
+        and charge.metric.aggregation_type == AggregationType.SUM
+        and charge.metric.code not in whole
+    ]
+    codes = {charge.metric.code for charge in split}
+    rest = [charge for charge in charges if charge.metric.code not in codes]
+    parts = [
+        ([charge for charge in rest if not charge.metric.recurring], period.from_, period.to),
+        ([charge for charge in rest if charge.metric.recurring], None, period.to),
+        (split, None, period.from_),
+        (split, period.from_, period.to),
+    ]
+    return [
+        _window(subscription, chosen, from_=from_, to=to)
+        for chosen, from_, to in parts
+        if chosen and (from_ is None or from_ < to)
+    ]
+
+
+def _window(
+    subscription: Subscription, chosen: Sequence[Charge], *, from_: datetime | None, to: datetime
+) -> Window:
+    fields = {
+        charge.metric.code: charge.metric.field_name or ""
+        for charge in chosen
+        if charge.metric.aggregation_type == AggregationType.UNIQUE_COUNT
+    }
+    prorated = {charge.metric.code for charge in chosen if charge.prorated}
+    in_period = {
+        charge.metric.code
+        for charge in chosen
+        if charge.prorated and from_ is not None and charge.metric.code not in fields
+    }
+    return Window(
+        organization_id=chosen[0].metric.organization_id,
+        external_subscription_id=subscription.external_id,
+        from_=from_,
+        to=to,
+        codes=_codes(chosen),
+        newest=_codes(chosen, AggregationType.LATEST),
+        unique_fields=tuple(fields.items()),
+        operation_fields=tuple((code, name) for code, name in fields.items() if code in prorated),
+        each_value=tuple(sorted({each.metric.code for each in chosen if _reads_events(each)} | in_period)),
+    )
 
 
 def _codes(charges: Iterable[Charge], aggregation_type: AggregationType | None = None) -> tuple[str, ...]:
@@ -294,7 +327,8 @@ def charge_usage(
     subscription_id: UUID,
     currency: str,
     period: Period,
-    period_seconds: int,
+    whole: Period,
+    timezone: str,
 ) -> ChargeUsage:
     """Price what was used of a charge: pure, and the same fees as on the invoice unless the search regroups."""
     kept = [each for each in series if _is_searched(each[0], search.groups)]
@@ -303,7 +337,12 @@ def charge_usage(
 
     def fees_of(some: Series) -> list[Fee]:
         return charge_fees(
-            compiled, some, subscription_id=subscription_id, period=period, period_seconds=period_seconds
+            compiled,
+            some,
+            subscription_id=subscription_id,
+            period=period,
+            period_seconds=seconds_of(whole),
+            proration=proration_by(whole, timezone),
         )
 
     breakdowns: dict[Any, list[Breakdown]] = defaultdict(list)

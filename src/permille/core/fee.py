@@ -8,18 +8,19 @@ the rounded fees. Source: semantics-metering.md sections 2.2, 4.3, 4.4, 5.15; se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 from permille.core.filters import ChargeFilter, Group, Id, best_match, expand_all_values, group_of
-from permille.core.money import ZERO, LineAmounts, exact, line_amounts, subunits
+from permille.core.money import ZERO, LineAmounts, exact, line_amounts, round_cents, subunits
 from permille.core.period import Period
 from permille.core.plan import Charge
 from permille.core.pricing import ChargeModel, Price, Pricer, Quantity, percentage, pricer
 from permille.core.pricing.group_keys import pricing_keys
+from permille.core.proration import Proration, prorate_sum, prorate_uniques
 from permille.core.usage import (
     EMPTY,
     NO_USAGE,
@@ -28,6 +29,7 @@ from permille.core.usage import (
     Usage,
     aggregate,
     merge,
+    rounded,
     takes_part,
 )
 
@@ -62,6 +64,8 @@ class Fee:
     grouped_by: Mapping[str, str | None]
     from_: datetime
     to: datetime
+    is_true_up: bool = False
+    """Whether it makes the charge's other fees up to the least amount."""
 
     @property
     def is_idle(self) -> bool:
@@ -94,6 +98,9 @@ class CompiledCharge:
     rounding_function: str | None
     rounding_precision: int | None
     subunits: int
+    prorated: bool
+    min_amount_cents: int
+    """The least that a whole period costs, over all buckets."""
     buckets: tuple[Bucket, ...]
     """One for each filter in order, then the default one."""
     filter_keys: tuple[str, ...]
@@ -112,6 +119,8 @@ def compile_charge(
     rounding_function: str | None = None,
     rounding_precision: int | None = None,
     invoice_display_name: str | None = None,
+    prorated: bool = False,
+    min_amount_cents: int = 0,
 ) -> CompiledCharge:
     """Read a charge once for charge_fees. Properties are valid, filter values expanded."""
     filter_keys = tuple(sorted({key for each in filters for key in each.values}))
@@ -122,6 +131,8 @@ def compile_charge(
         rounding_function=rounding_function,
         rounding_precision=rounding_precision,
         subunits=subunits(currency),
+        prorated=prorated,
+        min_amount_cents=min_amount_cents,
         buckets=tuple(
             _bucket(filter_id, name, model, own, subunits(currency))
             for filter_id, name, own in [*priced, (None, invoice_display_name, properties)]
@@ -152,6 +163,8 @@ def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
         rounding_function=metric.rounding_function,
         rounding_precision=metric.rounding_precision,
         invoice_display_name=charge.invoice_display_name,
+        prorated=charge.prorated,
+        min_amount_cents=charge.min_amount_cents,
     )
 
 
@@ -192,14 +205,15 @@ def charge_fees(
     subscription_id: Id,
     period: Period,
     period_seconds: int | None = None,
+    proration: Proration | None = None,
     with_idle: bool = True,
 ) -> list[Fee]:
     """Price what one subscription used of a charge's metric in a period.
 
     One fee for each filter in order, then for the default bucket, and in each for every pricing group that
     has usage; a bucket without usage has one idle fee, its group values None. `series` are the sums of
-    events by their dimensions. `period_seconds`, of the whole billing period, is for weighted sums. Without
-    idle ones only what an invoice has: fees with units, events or an amount.
+    events by their dimensions. `period_seconds`, of the whole billing period, is for weighted sums, `proration`
+    for prorated charges. Without idle ones only what an invoice has: fees with units, events or an amount.
     """
     with exact():
         usage = _usage_by_bucket(charge, series)
@@ -212,6 +226,7 @@ def charge_fees(
                 subscription_id=subscription_id,
                 period=period,
                 period_seconds=period_seconds,
+                proration=proration,
             )
             for i, bucket in enumerate(charge.buckets)
             for group, partial in usage.get(i) or _unused(bucket, with_idle=with_idle)
@@ -257,11 +272,17 @@ def _charge_fee(
     subscription_id: Id,
     period: Period,
     period_seconds: int | None,
+    proration: Proration | None,
 ) -> Fee:
     usage, price, amounts = NO_USAGE, bucket.idle, bucket.idle_amounts
     if partial is not EMPTY:
         usage = _usage(charge, partial, period, period_seconds)
-        price = bucket.pricer(_quantity(charge, bucket, partial, usage))
+        quantity = (
+            _prorated_quantity(charge, partial, usage, period, proration)
+            if charge.prorated
+            else _quantity(charge, bucket, partial, usage)
+        )
+        price = bucket.pricer(quantity)
         if usage.units < 0 or price.amount < 0:
             usage, amounts = _nothing_owed(charge, usage), _NOTHING
         else:
@@ -316,6 +337,55 @@ def _quantity(charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: U
         subunits=charge.subunits,
         running_totals=totals,
         event_values=values,
+    )
+
+
+def _prorated_quantity(
+    charge: CompiledCharge, partial: Partial, usage: Usage, period: Period, proration: Proration | None
+) -> Quantity:
+    if proration is None:
+        raise ValueError("a prorated charge needs to know the days of its period")
+    if charge.aggregation_type is AggregationType.UNIQUE_COUNT:
+        prorated = prorate_uniques(partial.operations, period=period, by=proration)
+    else:
+        values = [(at, value) for at, _, value in partial.values if at >= period.from_]
+        base = partial.sum - sum((value for _, value in values), ZERO)
+        prorated = prorate_sum(base, values, period=period, by=proration)
+    units = prorated.units
+    if charge.rounding_function is not None:
+        units = rounded(units, charge.rounding_function, charge.rounding_precision)
+    return Quantity(units=units, full_units=usage.units, changes=prorated.changes, subunits=charge.subunits)
+
+
+def true_up_fee(
+    charge: CompiledCharge, fees: Sequence[Fee], *, period: Period, proration: Proration
+) -> Fee | None:
+    """What a charge's fees of a period lack of its least amount, by the period's days; None when nothing is.
+
+    Source: semantics-metering.md section 5.13.
+    """
+    least = proration.share(charge.min_amount_cents, period)
+    with exact():
+        missing = least - sum(fee.amount_cents for fee in fees)
+        if missing <= 0:
+            return None
+        precise = least - sum((fee.precise_amount_cents for fee in fees), ZERO)
+        amount_cents = round_cents(missing)
+        unit_amount = Decimal(amount_cents) / charge.subunits
+    return replace(
+        fees[-1],
+        charge_filter_id=None,
+        is_true_up=True,
+        invoice_display_name=None,
+        units=Decimal(1),
+        events_count=0,
+        total_aggregated_units=None,
+        amount_cents=amount_cents,
+        precise_amount_cents=precise,
+        unit_amount_cents=amount_cents,
+        precise_unit_amount=unit_amount,
+        amount_details={},
+        grouped_by={},
     )
 
 

@@ -59,6 +59,11 @@ class Period:
         return self.from_ <= at < self.to
 
 
+def seconds_of(period: Period) -> int:
+    """How many whole seconds a period has."""
+    return (period.to - period.from_) // timedelta(seconds=1)
+
+
 @lru_cache(maxsize=_REMEMBERED)
 def local_date(at: datetime, timezone: str) -> date:
     """The calendar date of an instant in a timezone."""

@@ -64,6 +64,8 @@ class Partial:
     """Distinct value -> time and arrival of its last operation, and whether that was an add."""
     precise_amount_cents: Decimal = ZERO
     """Sum of the events' precise_total_amount_cents."""
+    operations: tuple[tuple[datetime, int, str, bool], ...] = ()
+    """Each add and removal of a distinct value. Kept only for prorated charges."""
     values: tuple[Instance, ...] = ()
     """Each value in order. Kept only for weighted sums and percentage charges, which look at single events."""
 
@@ -86,6 +88,7 @@ def merge(a: Partial, b: Partial) -> Partial:
             last=b.last if a.last is None or (b.last is not None and b.last > a.last) else a.last,
             uniques=_merged_uniques(a.uniques, b.uniques),
             precise_amount_cents=a.precise_amount_cents + b.precise_amount_cents,
+            operations=a.operations + b.operations,
             values=tuple(sorted(a.values + b.values)) if b.values else a.values,
         )
 

@@ -301,7 +301,7 @@ _NEW_FEE = (
     "id, organization_id, invoice_id, customer_id, subscription_id, fee_type, charge_id, charge_filter_id,"
     " position, pay_in_advance, invoice_display_name, units, total_aggregated_units, events_count,"
     " amount_cents, amount_currency, precise_amount_cents, unit_amount_cents, precise_unit_amount,"
-    " amount_details, grouped_by, from_at, to_at, created_at"
+    " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, created_at"
 )
 
 
@@ -344,15 +344,40 @@ def _on_invoice_line(new: InvoiceSubscription) -> str:
 def _fee_lines(new: NewInvoice) -> Iterator[str]:
     at = instant(new.at)
     whose = f"{new.organization_id.hex}\t{new.id.hex}\t{new.customer_id.hex}"
-    for position, (fee_id, fee) in enumerate(zip(new_id_texts(new.at, len(new.fees)), new.fees, strict=True)):
+    ids = new_id_texts(new.at, len(new.fees))
+    parents = _true_up_parents(new.fees, ids)
+    for position, (fee_id, fee) in enumerate(zip(ids, new.fees, strict=True)):
         yield (
             f"{fee_id}\t{whose}\t{_id(fee.subscription_id)}\t{fee.kind}\t{_id(fee.charge_id)}"
             f"\t{_id(fee.charge_filter_id)}\t{position}\tf\t{line_text(fee.invoice_display_name)}\t{fee.units}"
             f"\t{_or_null(fee.total_aggregated_units)}\t{_or_null(fee.events_count)}\t{fee.amount_cents}"
             f"\t{new.currency}\t{fee.precise_amount_cents}\t{fee.unit_amount_cents}"
             f"\t{fee.precise_unit_amount}\t{_json(fee.amount_details)}\t{_json(fee.grouped_by)}"
-            f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{at}\n"
+            f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}\t{at}\n"
         )
+
+
+def _true_up_parents(fees: Sequence[Fee], ids: Sequence[str]) -> dict[int, str]:
+    """Place of a true-up fee -> id of the fee that it belongs to: the charge's first without a filter."""
+    found: dict[int, str] = {}
+    for place, fee in enumerate(fees):
+        if fee.is_true_up:
+            found[place] = next(
+                ids[other]
+                for other, parent in enumerate(fees)
+                if (parent.subscription_id, parent.charge_id) == (fee.subscription_id, fee.charge_id)
+                and parent.charge_filter_id is None
+                and not parent.is_true_up
+            )
+    return found
+
+
+def true_ups_of(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """Fee -> the fee that makes it up to its charge's least amount, where there is one."""
+    rows = conn.execute(
+        "select true_up_parent_fee_id, id from fee where true_up_parent_fee_id = any(%s)", [list(fee_ids)]
+    ).fetchall()
+    return dict(rows)
 
 
 def _or_null(value: Decimal | int | None) -> str:

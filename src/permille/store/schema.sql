@@ -457,6 +457,7 @@ create table fee (
     created_at timestamptz not null
 );
 
+create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;
 create index fee_of_invoice on fee (invoice_id, position);
 create index fee_newest on fee (organization_id, created_at desc, id);
 create index fee_of_subscription on fee (subscription_id, created_at desc);

@@ -32,8 +32,9 @@ _DAY = timedelta(days=1)
 class Window:
     """Whose usage of which codes in [from_, to). `from_` None reaches back to the first event.
 
-    `newest`, `unique_fields` (code -> property) and `each_value` name the codes for which sums are not
-    enough: the newest value, the distinct texts of a property, every single value.
+    `newest`, `unique_fields` (code -> property), `operation_fields` (likewise) and `each_value` name the codes
+    for which sums are not enough: the newest value, the distinct texts of a property, every time that one of
+    them was added or removed, every single value.
     """
 
     organization_id: UUID
@@ -43,6 +44,7 @@ class Window:
     to: datetime
     newest: tuple[str, ...] = ()
     unique_fields: tuple[tuple[str, str], ...] = ()
+    operation_fields: tuple[tuple[str, str], ...] = ()
     each_value: tuple[str, ...] = ()
 
 
@@ -218,7 +220,7 @@ cross join lateral (
 """
 )
 
-_UNIQUES = (
+_OPERATIONS = (
     _WANTED
     + """
 , operation as (
@@ -231,9 +233,24 @@ _UNIQUES = (
         as f (key, code, field_name) on f.key = w.key and f.code = s.code
     join event e on e.series_id = w.series_id and e.at >= b.from_at and e.at < b.to_at
 )
+"""
+)
+
+_UNIQUES = (
+    _OPERATIONS
+    + """
 select distinct on (key, series_id, text) key, series_id, text, at, seq, operation = 'add'
 from operation where operation in ('add', 'remove')
 order by key, series_id, text, at desc, seq desc
+"""
+)
+
+_EACH_OPERATION = (
+    _OPERATIONS
+    + """
+select key, series_id, text, at, seq, operation = 'add' from operation
+where operation in ('add', 'remove') and text is not null
+order by at, seq
 """
 )
 
@@ -259,7 +276,7 @@ def usage_of_many(conn: Connection[Any], windows: Sequence[Window]) -> list[list
 
     Exact as of the start of the call: an event that was acknowledged by then is in it.
     """
-    if any(window.newest or window.unique_fields or window.each_value for window in windows):
+    if any(map(_needs_details, windows)):
         totals, details = under_one_version(conn, lambda: (_totals(conn, windows), _details(conn, windows)))
     else:
         totals, details = _totals(conn, windows), {}
@@ -282,6 +299,10 @@ def usage_of_many(conn: Connection[Any], windows: Sequence[Window]) -> list[list
             )
         )
     return found
+
+
+def _needs_details(window: Window) -> bool:
+    return bool(window.newest or window.unique_fields or window.operation_fields or window.each_value)
 
 
 def _totals(conn: Connection[Any], windows: Sequence[Window]) -> list[tuple[Any, ...]]:
@@ -361,17 +382,33 @@ def _details(conn: Connection[Any], windows: Sequence[Window]) -> Details:
             details[where]["values"] = tuple(values)
     if any(window.unique_fields for window in windows):
         _add_uniques(conn, windows, details)
+    if any(window.operation_fields for window in windows):
+        _add_operations(conn, windows, details)
     return details
 
 
-def _add_uniques(conn: Connection[Any], windows: Sequence[Window], details: Details) -> None:
-    parameters = _scope(windows, lambda window: [code for code, _ in window.unique_fields])
-    fields = [(key, *pair) for key, window in enumerate(windows) for pair in window.unique_fields]
-    parameters |= {
+def _fields(
+    windows: Sequence[Window], fields_of: Callable[[Window], Sequence[tuple[str, str]]]
+) -> dict[str, Any]:
+    fields = [(key, *pair) for key, window in enumerate(windows) for pair in fields_of(window)]
+    return _scope(windows, lambda window: [code for code, _ in fields_of(window)]) | {
         "field_keys": [key for key, _, _ in fields],
         "field_codes": [code for _, code, _ in fields],
         "field_names": [name for _, _, name in fields],
     }
+
+
+def _add_operations(conn: Connection[Any], windows: Sequence[Window], details: Details) -> None:
+    found: dict[tuple[int, int], list[tuple[datetime, int, str, bool]]] = defaultdict(list)
+    parameters = _fields(windows, lambda window: window.operation_fields)
+    for key, series_id, text, at, seq, is_add in conn.execute(_EACH_OPERATION, parameters):
+        found[key, series_id].append((at, seq, text, is_add))
+    for where, operations in found.items():
+        details[where]["operations"] = tuple(operations)
+
+
+def _add_uniques(conn: Connection[Any], windows: Sequence[Window], details: Details) -> None:
+    parameters = _fields(windows, lambda window: window.unique_fields)
     uniques: dict[tuple[int, int], dict[str | None, tuple[datetime, int, bool]]] = defaultdict(dict)
     for key, series_id, text, at, seq, present in conn.execute(_UNIQUES, parameters):
         uniques[key, series_id][text] = (at, seq, present)

@@ -6,7 +6,7 @@ amount is due without any usage; a later one's as soon as the units exceed the t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
@@ -64,6 +64,9 @@ def pricer(properties: Mapping[str, Any]) -> Pricer:
     tiers_meet = len(tiers) > 1 and all(tier.to_value == after.from_value for tier, after in bounds)
 
     def price(quantity: Quantity) -> Price:
+        if quantity.full_units is not None:
+            amount = prorated_amount(tiers, quantity.units, quantity.changes)
+            return Price(amount, per_unit(amount, quantity.whole_units), {})
         total, lines = ZERO, []
         for tier in tiers:
             units = tier.units_of(quantity.units, tiers_meet=tiers_meet)
@@ -75,6 +78,49 @@ def pricer(properties: Mapping[str, Any]) -> Pricer:
         return Price(total, per_unit(total, quantity.whole_units), {"graduated_ranges": lines})
 
     return price
+
+
+def prorated_amount(
+    tiers: Sequence[Tier], units: Decimal, changes: Sequence[tuple[Decimal, Decimal]]
+) -> Decimal:
+    """The price of prorated units (semantics-metering.md section 5.11).
+
+    A change lies on the level where it happens: each part of it is priced by the tier that it enters or
+    leaves, for its share of the days. Flat amounts are whole, up to the tier of the highest level.
+    """
+    if not units:
+        return tiers[0].flat_amount
+    level = highest = total = ZERO
+    for whole, share in changes:
+        if not share and (whole > 0 or level + whole < 0):
+            continue
+        for tier, part in _parts(tiers, level, level + whole):
+            total += part / whole * share * tier.rate
+        level += whole
+        highest = max(highest, level)
+    if level < 0:
+        return ZERO
+    return max(total, ZERO) + sum((tier.flat_amount for tier in _entered(tiers, highest)), ZERO)
+
+
+def _parts(tiers: Sequence[Tier], before: Decimal, after: Decimal) -> Iterator[tuple[Tier, Decimal]]:
+    """The tiers between two levels, each with how much of the way, up or down, lies in it."""
+    low, high = min(before, after), max(before, after)
+    sign = 1 if after > before else -1
+    floor: Decimal | None = None
+    for tier in tiers:
+        top = high if tier.to_value is None else min(high, tier.to_value)
+        bottom = low if floor is None else max(low, floor)
+        if top > bottom:
+            yield tier, sign * (top - bottom)
+        floor = tier.to_value
+
+
+def _entered(tiers: Sequence[Tier], level: Decimal) -> Iterator[Tier]:
+    for tier in tiers:
+        yield tier
+        if tier.is_last_of(level):
+            return
 
 
 def _line(tier: Tier, units: Decimal, amount: Decimal) -> dict[str, Any]:

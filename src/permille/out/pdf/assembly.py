@@ -236,6 +236,8 @@ def _description(fee: StoredFee) -> str:
 
 def _charge_description(fee: StoredFee, item: FeeItem) -> str:
     """The filter's name, or the charge's, and the values of the group."""
+    if fee.true_up_parent_fee_id is not None:
+        return f"{_charge_name(item)}, up to the agreed minimum"
     if item.filter_id is not None:
         name = item.filter_invoice_display_name or _values_name(item.filter_values or {})
     else:

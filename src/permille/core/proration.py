@@ -1,0 +1,129 @@
+"""Proration of recurring units: each counts for the share of the billing period's days on which it stood.
+
+Days are calendar days in the customer's timezone; the day of a change belongs to the unit, and so does the day
+on which it goes. Source: semantics-metering.md sections 2.5 and 5.11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import ROUND_CEILING, Decimal
+from itertools import groupby
+
+from permille.core.money import ZERO, exact
+from permille.core.period import INSTANT, Period, local_date
+
+_FIVE_DECIMALS = Decimal("0.00001")
+
+Operation = tuple[datetime, int, str, bool]
+"""When, in which order of arrival, which value, and whether it was added (else removed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proration:
+    """What days are counted by: the timezone, and the days of the whole billing period."""
+
+    timezone: str
+    days_in_period: int
+
+    def days(self, period: Period) -> int:
+        """The days of a period, the first and the last included."""
+        return self.days_between(period.from_, period.to - INSTANT)
+
+    def days_between(self, first: datetime, last: datetime) -> int:
+        """Of two instants, both days included."""
+        return (local_date(last, self.timezone) - local_date(first, self.timezone)).days + 1
+
+    def share(self, amount_cents: int, period: Period) -> Decimal:
+        """The part of an amount for a whole period that the days of this one make."""
+        with exact():
+            days = self.days(period)
+            return (
+                Decimal(amount_cents)
+                if days == self.days_in_period
+                else Decimal(amount_cents * days) / self.days_in_period
+            )
+
+
+def proration_by(whole: Period, timezone: str) -> Proration:
+    """By the days of a whole billing period."""
+    days = (local_date(whole.to - INSTANT, timezone) - local_date(whole.from_, timezone)).days + 1
+    return Proration(timezone, days)
+
+
+@dataclass(frozen=True, slots=True)
+class Prorated:
+    """Units by the days they stood, and the changes, whole and prorated, in the order of time."""
+
+    units: Decimal
+    changes: tuple[tuple[Decimal, Decimal], ...]
+
+
+def _prorated(changes: Sequence[tuple[Decimal, Decimal]]) -> Prorated:
+    total = sum((share for _, share in changes), ZERO)
+    return Prorated(total.quantize(_FIVE_DECIMALS, ROUND_CEILING), tuple(changes))
+
+
+def prorate_sum(
+    base: Decimal, values: Iterable[tuple[datetime, Decimal]], *, period: Period, by: Proration
+) -> Prorated:
+    """`base` stood when the period began; each value counts from its day to the period's last."""
+    last = period.to - INSTANT
+    with exact():
+        changes = [(base, base * by.days(period) / by.days_in_period)] if base else []
+        changes += [
+            (value, value * by.days_between(at, last) / by.days_in_period) for at, value in sorted(values)
+        ]
+        return _prorated(changes)
+
+
+def prorate_uniques(operations: Iterable[Operation], *, period: Period, by: Proration) -> Prorated:
+    """Each value counts for the days on which it was there; what went before the period does not count."""
+    changes: list[tuple[datetime, int, Decimal, Decimal]] = []
+    of_value = sorted(operations, key=lambda each: (each[2], each[0], each[1]))
+    with exact():
+        for _, own in groupby(of_value, key=lambda each: each[2]):
+            for added, removed in _stays(list(own), by):
+                days = _days(added[0], removed[0] if removed else None, period, by)
+                if days:
+                    changes.append((*added, Decimal(1), Decimal(days) / by.days_in_period))
+                    if removed and removed[0] < period.to:
+                        changes.append((*removed, Decimal(-1), ZERO))
+        return _prorated([(whole, share) for _, _, whole, share in sorted(changes)])
+
+
+Moment = tuple[datetime, int]
+
+
+def _stays(operations: Sequence[Operation], by: Proration) -> list[tuple[Moment, Moment | None]]:
+    """From when to when a value was there. Going and coming back on one day is staying."""
+    stays: list[tuple[Moment, Moment | None]] = []
+    for at, order, _, is_add in operations:
+        is_there = bool(stays) and stays[-1][1] is None
+        if is_add and not is_there:
+            left = stays[-1][1] if stays else None
+            if left is not None and _same_day(left[0], at, by):
+                stays[-1] = (stays[-1][0], None)
+            else:
+                stays.append(((at, order), None))
+        elif not is_add and is_there:
+            stays[-1] = (stays[-1][0], (at, order))
+    return stays
+
+
+def _same_day(one: datetime, other: datetime, by: Proration) -> bool:
+    return _day(one, by) == _day(other, by)
+
+
+def _day(at: datetime, by: Proration) -> date:
+    return local_date(at, by.timezone)
+
+
+def _days(added: datetime, removed: datetime | None, period: Period, by: Proration) -> int:
+    """How many days of the period it was there."""
+    if added >= period.to or (removed is not None and removed < period.from_):
+        return 0
+    last = period.to - INSTANT
+    return by.days_between(max(added, period.from_), last if removed is None else min(removed, last))

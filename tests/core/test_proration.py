@@ -1,0 +1,164 @@
+"""Prorated units and the graduated price of them: the vectors of semantics-metering.md 7.6 and 7.12, and a slow oracle."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, strategies as st
+
+from permille.core.period import Period
+from permille.core.pricing.graduated import prorated_amount, read_tiers
+from permille.core.proration import Operation, Proration, prorate_sum, prorate_uniques
+
+MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
+UTC_MARCH = Proration("UTC", 31)
+
+
+def at(day: int, hour: int = 10, month: int = 3) -> datetime:
+    return datetime(2024, month, day, hour, tzinfo=UTC)
+
+
+def add(day: int, value: str = "a", *, month: int = 3, hour: int = 10, order: int = 0) -> Operation:
+    return at(day, hour, month), order, value, True
+
+
+def remove(day: int, value: str = "a", *, month: int = 3, hour: int = 12, order: int = 1) -> Operation:
+    return at(day, hour, month), order, value, False
+
+
+@pytest.mark.parametrize(
+    ("base", "values", "expected"),
+    [
+        ("5", [(26, "12"), (26, "12")], "9.64517"),
+        ("5", [(26, "12"), (26, "12"), (31, "4.5")], "9.79033"),
+        ("0", [(31, "8"), (31, "12")], "0.64517"),
+        ("5", [], "5"),
+        ("0", [(1, "-3")], "-3"),
+    ],
+)
+def test_sums(base: str, values: list[tuple[int, str]], expected: str) -> None:
+    instances = [(at(day), Decimal(value)) for day, value in values]
+    found = prorate_sum(Decimal(base), instances, period=MARCH, by=UTC_MARCH)
+    assert found.units == Decimal(expected)
+
+
+def test_a_sum_over_a_part_of_the_period() -> None:
+    part = Period(at(15, 0), MARCH.to)
+    assert prorate_sum(Decimal(5), [], period=part, by=UTC_MARCH).units == Decimal("2.74194")
+
+
+@pytest.mark.parametrize(
+    ("operations", "expected"),
+    [
+        ([add(1, "old", month=2), add(11)], "1.67742"),
+        ([add(2), remove(30)], "0.93549"),
+        ([add(5), remove(5), add(5, hour=14, order=2), remove(5, hour=16, order=3)], "0.03226"),
+        ([op for day in (3, 9, 20) for op in (add(day), remove(day))], "0.09678"),
+        ([add(1), add(4), add(9)], "1"),
+        ([add(1, month=2), remove(10, month=2)], "0"),
+        ([remove(4)], "0"),
+        ([add(1, month=2), remove(1)], "0.03226"),
+        ([add(3), remove(8, order=1), add(8, hour=13, order=2)], "0.93549"),
+    ],
+)
+def test_uniques(operations: list[Operation], expected: str) -> None:
+    assert prorate_uniques(operations, period=MARCH, by=UTC_MARCH).units == Decimal(expected)
+
+
+def test_days_are_the_customers() -> None:
+    tokyo = Proration("Asia/Tokyo", 31)
+    period = Period(datetime(2024, 2, 29, 15, tzinfo=UTC), datetime(2024, 3, 31, 15, tzinfo=UTC))
+    late = datetime(2024, 3, 30, 16, tzinfo=UTC)  # the 31st in Tokyo
+    found = prorate_sum(Decimal(0), [(late, Decimal(31))], period=period, by=tokyo)
+    assert found.units == Decimal(1)
+
+
+def days_there(operations: list[Operation]) -> int:
+    """Day by day: was the value there at any moment of the day?"""
+    ordered = sorted(operations)
+    found = 0
+    for day in range(31):
+        start = MARCH.from_ + timedelta(days=day)
+        end = start + timedelta(days=1)
+        there = False
+        present = False
+        for when, _, _, is_add in ordered:
+            if when >= end:
+                break
+            if when < start:
+                present = is_add
+            else:
+                there = there or present or is_add
+                present = is_add
+        found += there or present
+    return found
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 60 * 24 * 4), st.booleans()), unique_by=lambda pair: pair[0], max_size=8
+    )
+)
+def test_a_value_counts_for_the_days_on_which_it_was_there(drawn: list[tuple[int, bool]]) -> None:
+    begin = datetime(2024, 2, 10, tzinfo=UTC)
+    operations = [
+        (begin + timedelta(minutes=15 * quarter), number, "a", is_add)
+        for number, (quarter, is_add) in enumerate(sorted(drawn))
+    ]
+    found = prorate_uniques(operations, period=MARCH, by=UTC_MARCH)
+    exact = Fraction(days_there(operations), 31)
+    assert 0 <= Fraction(found.units) - exact < Fraction(1, 100_000)
+
+
+TWO = [
+    {"from_value": 0, "to_value": 5, "per_unit_amount": "10", "flat_amount": "100"},
+    {"from_value": 6, "to_value": None, "per_unit_amount": "5", "flat_amount": "50"},
+]
+THREE = [
+    TWO[0],
+    {"from_value": 6, "to_value": 15, "per_unit_amount": "5", "flat_amount": "50"},
+    {"from_value": 16, "to_value": None, "per_unit_amount": "2", "flat_amount": "0"},
+]
+
+
+@pytest.mark.parametrize(
+    ("tiers", "whole", "shares", "expected"),
+    [
+        (TWO, [5, 5, 10, -6], ["3.5", "2.66667", "2", "-2.2"], "197.33"),
+        (TWO, [2, 5, 10, -6], ["1.4", "2.66667", "2", "-2.2"], "184.33"),
+        (TWO, [4, 2, -3], ["2.8", "1", "-.6"], "180.5"),
+        (TWO, [5, 2, -4, 10], ["3.5", "1", "-1.6", "2"], "190"),
+        (TWO, [5, -2], ["3.5", "-1"], "125"),
+        (TWO, [5, -100], ["2", "-33.33"], "0"),
+        (TWO, [1], [".7"], "107"),
+        (TWO, [], [], "100"),
+        (THREE, [2, 5, 10, -6, 4, 60], ["1.4", "2.5", "2", "-2.2", ".667", "2"], "191.34"),
+        (THREE, [75], ["75"], "370"),
+    ],
+)
+def test_graduated(
+    tiers: list[dict[str, object]], whole: list[int], shares: list[str], expected: str
+) -> None:
+    changes = [(Decimal(a), Decimal(b)) for a, b in zip(whole, shares, strict=True)]
+    units = sum((share for _, share in changes), Decimal(0))
+    found = prorated_amount(read_tiers(tiers, rate="per_unit_amount"), units, changes)
+    assert abs(found - Decimal(expected)) < Decimal("0.006")
+
+
+@given(st.lists(st.integers(-8, 12), max_size=10))
+def test_whole_periods_cost_what_the_level_costs(drawn: list[int]) -> None:
+    """Changes that all stand for the whole period: the plain graduated price, but for flat amounts of the highest."""
+    level, changes = 0, []
+    for change in drawn:
+        if change and level + change >= 0:
+            changes.append((Decimal(change), Decimal(change)))
+            level += change
+    tiers = read_tiers(THREE, rate="per_unit_amount")
+    found = prorated_amount(tiers, Decimal(level), changes)
+    highest = max([0, *(sum(int(whole) for whole, _ in changes[: n + 1]) for n in range(len(changes)))])
+    flats = 100 + (50 if highest > 5 else 0)
+    units = 10 * min(level, 5) + 5 * max(min(level, 15) - 5, 0) + 2 * max(level - 15, 0)
+    assert found == (units + flats if level else 100)
