@@ -70,7 +70,6 @@ def test_every_bad_field_is_told_at_once(api: Api):
         "finalize_zero_amount_invoice": "maybe",
         "name": ["a"],
         "metadata": [{"key": "k", "value": "v"}] * 6,
-        "tax_codes": ["vat"],
     }
     assert api.details("POST", "/customers", {"customer": wanted}) == {
         "external_id": ["value_is_mandatory"],
@@ -82,7 +81,6 @@ def test_every_bad_field_is_told_at_once(api: Api):
         "finalize_zero_amount_invoice": ["invalid_value"],
         "name": ["value_is_invalid"],
         "metadata": ["invalid_count"],
-        "tax_codes": ["not_supported_yet"],
     }
 
 

@@ -127,3 +127,51 @@ def test_what_cannot_be_prorated(api: Api) -> None:
     }
     refused = api.details("POST", "/plans", {"plan": body})
     assert refused == {"prorated": ["invalid_billable_metric_or_charge_model"]}
+
+
+def test_the_least_amount_up_to_a_termination(api: Api, send: Any) -> None:
+    priced = {"amount": "1", "pricing_group_keys": ["team"]}
+    ready(api, charge(api.metric(), properties=priced, min_amount_cents=3_100))
+    for team, tokens in (("b", 2), ("a", 3)):
+        send(datetime(2024, 3, 5, tzinfo=UTC), team=team, tokens=tokens)
+    move(api, 2024, 3, 15, 12)
+    api.call("DELETE", "/subscriptions/sub")
+    move(api, 2024, 3, 15, 13)
+    found = {fee["lago_id"]: fee for fee in fees(api)}
+    assert sorted(fee["amount_cents"] for fee in found.values()) == [200, 300, 1_500 - 500]
+    (made_up,) = [fee for fee in found.values() if fee["lago_true_up_parent_fee_id"]]
+    parent = found[made_up["lago_true_up_parent_fee_id"]]
+    assert parent["item"]["grouped_by"] == {"team": "a"}, "the first group"
+    assert parent["lago_true_up_fee_id"] == made_up["lago_id"]
+    assert made_up["item"]["grouped_by"] == {}
+
+
+def test_usage_knows_nothing_of_the_least_amount(api: Api) -> None:
+    ready(api, charge(api.metric(), min_amount_cents=1_000))
+    usage = api.get("/customers/cus/current_usage", external_subscription_id="sub")["customer_usage"]
+    assert usage["amount_cents"] == 0
+
+
+def test_prorated_ranges_of_seats_up_to_a_termination(api: Api, send: Any) -> None:
+    """In Tokyo: what is sent at 16:00 UTC on the 19th is of the 20th, so two seats stand from there."""
+    ranges = [
+        {"from_value": 0, "to_value": 1, "per_unit_amount": "31", "flat_amount": "1"},
+        {"from_value": 2, "to_value": None, "per_unit_amount": "3.1", "flat_amount": "2"},
+    ]
+    metric = api.metric("seats", aggregation_type="unique_count_agg", field_name="seat", recurring=True)
+    priced = {"graduated_ranges": ranges}
+    api.plan("pro", [charge(metric, charge_model="graduated", prorated=True, properties=priced)])
+    api.customer(timezone="Asia/Tokyo")
+    api.subscribe(subscription_at="2024-02-29T15:00:00Z")
+    send(START - timedelta(days=30), "seats", seat="a")
+    send(datetime(2024, 3, 19, 16, tzinfo=UTC), "seats", seat="b")
+    send(datetime(2024, 3, 20, 9, tzinfo=UTC), "seats", other="without a value")
+    move(api, 2024, 3, 29, 12)
+    usage = api.get("/customers/cus/current_usage", external_subscription_id="sub")["customer_usage"]
+    assert usage["charges_usage"][0]["units"] == "3.0"
+    assert usage["amount_cents"] == 3_100 + 2 * 12 * 10 + 300
+    api.call("DELETE", "/subscriptions/sub")
+    move(api, 2024, 3, 29, 13)
+    (fee,) = fees(api)
+    assert (fee["units"], fee["amount_cents"]) == ("3.0", 2_900 + 2 * 10 * 10 + 300)
+    assert fee["to_date"].startswith("2024-03-29T12:00:00")

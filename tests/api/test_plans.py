@@ -101,7 +101,6 @@ def test_a_code_is_taken_once_and_free_after_deletion(api: Api):
         ({"min_amount_cents": -1}, {"min_amount_cents": ["value_is_out_of_range"]}),
         ({"charge_model": "gratis"}, {"charge_model": ["value_is_invalid"]}),
         ({"pay_in_advance": True}, {"pay_in_advance": ["not_supported_yet"]}),
-        ({"tax_codes": ["vat"]}, {"tax_codes": ["not_supported_yet"]}),
         ({"filters": [{"properties": {"amount": "1"}}]}, {"values": ["value_is_mandatory"]}),
         (
             {"filters": [{"properties": {"amount": "1"}, "values": {"model": ["gpt-5"]}}]},
@@ -134,7 +133,6 @@ def test_rules_of_a_charge(api: Api, metric, fields, details):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("tax_codes", ["vat"]),
         ("fixed_charges", [{"units": 1}]),
         ("usage_thresholds", [{"amount_cents": 1}]),
         ("minimum_commitment", {"amount_cents": 1}),

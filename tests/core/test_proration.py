@@ -9,9 +9,11 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, strategies as st
 
+from permille.core.money import exact
 from permille.core.period import Period
 from permille.core.pricing.graduated import prorated_amount, read_tiers
-from permille.core.proration import Operation, Proration, prorate_sum, prorate_uniques
+from permille.core.proration import Proration, prorate_sum, prorate_uniques
+from permille.core.usage import Operation
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
 UTC_MARCH = Proration("UTC", 31)
@@ -40,7 +42,7 @@ def remove(day: int, value: str = "a", *, month: int = 3, hour: int = 12, order:
     ],
 )
 def test_sums(base: str, values: list[tuple[int, str]], expected: str) -> None:
-    instances = [(at(day), Decimal(value)) for day, value in values]
+    instances = [(at(day), number, Decimal(value)) for number, (day, value) in enumerate(values)]
     found = prorate_sum(Decimal(base), instances, period=MARCH, by=UTC_MARCH)
     assert found.units == Decimal(expected)
 
@@ -72,8 +74,38 @@ def test_days_are_the_customers() -> None:
     tokyo = Proration("Asia/Tokyo", 31)
     period = Period(datetime(2024, 2, 29, 15, tzinfo=UTC), datetime(2024, 3, 31, 15, tzinfo=UTC))
     late = datetime(2024, 3, 30, 16, tzinfo=UTC)  # the 31st in Tokyo
-    found = prorate_sum(Decimal(0), [(late, Decimal(31))], period=period, by=tokyo)
+    found = prorate_sum(Decimal(0), [(late, 1, Decimal(31))], period=period, by=tokyo)
     assert found.units == Decimal(1)
+
+
+def test_without_a_value_is_a_value_of_its_own() -> None:
+    operations = [add(11), (at(21), 1, None, True)]
+    assert prorate_uniques(operations, period=MARCH, by=UTC_MARCH).units == Decimal("1.03226"), "21 + 11 days"
+
+
+def test_changes_of_one_instant_are_in_the_order_of_arrival() -> None:
+    values = [(at(1), 2, Decimal(-3)), (at(1), 1, Decimal(5))]
+    found = prorate_sum(Decimal(0), values, period=MARCH, by=UTC_MARCH)
+    assert [whole for whole, _ in found.changes] == [5, -3]
+
+
+def test_hours_gained_by_a_move_to_another_timezone_are_no_day() -> None:
+    longer = Period(datetime(2024, 2, 29, 15, tzinfo=UTC), MARCH.to)
+    standing = [(datetime(2024, 2, 1, tzinfo=UTC), 0, "a", True)]
+    assert UTC_MARCH.days(longer) == 31
+    assert UTC_MARCH.share(1_000, longer) == 1_000
+    assert prorate_uniques(standing, period=longer, by=UTC_MARCH).units == 1
+
+
+def test_an_upgrade_spares_the_last_day_of_what_stood() -> None:
+    part = Period(MARCH.from_, at(16, 11))
+    by = Proration("UTC", 31, spares_last_day=True)
+    assert prorate_uniques([add(1, month=2)], period=part, by=by).units == Decimal("0.48388")
+    assert prorate_uniques([add(16)], period=part, by=by).changes == ()
+    assert prorate_uniques([add(2), remove(16, hour=10)], period=part, by=by).units == Decimal("0.48388")
+    found = prorate_sum(Decimal(62), [(at(15), 1, Decimal(31))], period=part, by=by)
+    assert found.changes == ((62, 30), (31, 2)), "but not of what came in the period"
+    assert by.share(3_100, part) == 1_500
 
 
 def days_there(operations: list[Operation]) -> int:
@@ -162,3 +194,41 @@ def test_whole_periods_cost_what_the_level_costs(drawn: list[int]) -> None:
     flats = 100 + (50 if highest > 5 else 0)
     units = 10 * min(level, 5) + 5 * max(min(level, 15) - 5, 0) + 2 * max(level - 15, 0)
     assert found == (units + flats if level else 100)
+
+
+@st.composite
+def prorated_changes(draw: st.DrawFn) -> list[tuple[int, int]]:
+    """Changes and the days, of 30, that each of them counts; a level never falls below nothing."""
+    level, changes, days = 0, [], 30
+    for change in draw(st.lists(st.integers(-12, 14).filter(bool), max_size=8)):
+        days = draw(st.integers(1, days))
+        if level + change >= 0:
+            changes.append((change, days))
+            level += change
+    return changes
+
+
+def unit_by_unit(changes: list[tuple[int, int]]) -> Fraction:
+    """Each unit has its place: it pays the price of the place when it comes and gets it back when it goes."""
+    level = highest = 0
+    total = Fraction(0)
+    for change, days in changes:
+        for _ in range(abs(change)):
+            place = level + 1 if change > 0 else level
+            rate = 10 if place <= 5 else 5 if place <= 15 else 2
+            total += Fraction(rate * days, 30) * (1 if change > 0 else -1)
+            level += 1 if change > 0 else -1
+        highest = max(highest, level)
+    return max(total, Fraction(0)) + 100 + (50 if highest > 5 else 0)
+
+
+@given(prorated_changes())
+def test_each_unit_is_priced_by_its_place_and_its_days(drawn: list[tuple[int, int]]) -> None:
+    with exact():
+        changes = [(Decimal(change), Decimal(change * days) / 30) for change, days in drawn]
+        units = sum((share for _, share in changes), Decimal(0))
+        found = prorated_amount(read_tiers(THREE, rate="per_unit_amount"), units, changes)
+    if units:
+        assert abs(Fraction(found) - unit_by_unit(drawn)) < Fraction(1, 10**30)
+    else:
+        assert found == 100

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.event import numeric_value, property_text
+from permille.core.period import Period
+from permille.core.proration import Prorated, Proration, prorate_uniques
 from permille.core.usage import Partial, merge_all
 from permille.ids import new_id
 from permille.ingest.intake import Draft, microseconds
@@ -104,8 +106,9 @@ class Feed:
             ),
             "model": self.chance.choice(["a", "b", 1, Decimal("1.0"), True, None, ["a"]]),
             "note": self.chance.choice(["n", {"deep": [1, "2"]}]),
+            "operation_type": self.chance.choice(["add", "remove", "remove", "swap"]),
         }
-        for name in self.chance.sample(list(properties), self.chance.randrange(3)):
+        for name in self.chance.sample(list(properties), self.chance.randrange(4)):
             del properties[name]
         return Draft(
             transaction_id=f"t{self.chance.getrandbits(64)}",
@@ -124,19 +127,36 @@ class Feed:
                 value = numeric_value(draft.properties.get("tokens")) if draft.code == "sum" else None
                 at = datetime.fromtimestamp(draft.at / 1_000_000, UTC)
                 precise = Decimal(draft.precise or 0) if value is not None else Decimal(0)
+                text = property_text(draft.properties.get("tokens"))
+                operation = draft.properties.get("operation_type", "add")
+                counts = operation in ("add", "remove")
                 partial = Partial(
                     events_count=1,
                     values_count=int(value is not None),
                     sum=value or Decimal(0),
                     max=value,
                     last=None if value is None else (at, seq, value),
-                    uniques={property_text(draft.properties.get("tokens")): (at, seq, True)},
+                    uniques={text: (at, seq, operation == "add")} if counts else {},
+                    operations=((at, seq, text, operation == "add"),) if counts else (),
                     precise_amount_cents=precise,
+                    values=() if value is None else ((at, seq, value),),
                 )
                 model = draft.properties.get("model")
                 bucket = None if isinstance(model, list) else property_text(model)
                 found.setdefault((draft.code, bucket), []).append(partial)
         return {bucket: merge_all(partials) for bucket, partials in found.items()}
+
+
+def there(partial: Partial) -> dict[str | None, bool]:
+    return {text: present for text, (_, _, present) in partial.uniques.items()}
+
+
+def stays(partial: Partial) -> list[Prorated]:
+    """What is kept of the operations, as far as it can be seen: by the day, for periods of every beginning."""
+    by = Proration("UTC", 9)
+    end = START + timedelta(days=9)
+    begins = [START + timedelta(days=day) for day in range(9)]
+    return [prorate_uniques(partial.operations, period=Period(begin, end), by=by) for begin in begins]
 
 
 def compare(feed: Feed, window: Window) -> None:
@@ -146,6 +166,10 @@ def compare(feed: Feed, window: Window) -> None:
         got.setdefault((series.code, series.dimensions.get("model")), []).append(series.partial)
     expected = feed.expected(window)
     assert got.keys() == expected.keys()
+    # Fees put several series together: what is kept of each must do for any of them.
+    all_got = [partial for (code, _), partials in got.items() if code == "distinct" for partial in partials]
+    all_expected = [partial for (code, _), partial in expected.items() if code == "distinct"]
+    assert stays(merge_all(all_got)) == stays(merge_all(all_expected))
     for bucket, partials in got.items():
         merged, wanted = merge_all(partials), expected[bucket]
         for name in ("events_count", "values_count", "sum", "max", "precise_amount_cents"):
@@ -154,7 +178,11 @@ def compare(feed: Feed, window: Window) -> None:
             assert merged.last is not None
             assert merged.last[2] == wanted.last[2]
         if bucket[0] == "distinct":
-            assert merged.uniques.keys() == wanted.uniques.keys()
+            assert there(merged) == there(wanted)
+            assert stays(merged) == stays(wanted)
+            assert len(merged.operations) <= len(wanted.operations)
+        if bucket[0] == "sum":
+            assert [value for _, _, value in merged.values] == [value for _, _, value in wanted.values]
     feed.db.commit()
 
 
@@ -186,6 +214,8 @@ def test_every_window_is_exact_however_much_is_rolled_up(
                 to=bounds[1],
                 newest=("sum",),
                 unique_fields=(("distinct", "tokens"),),
+                operation_fields=(("distinct", "tokens"),),
+                each_value=("sum",),
             )
             compare(feed, window)
     ids = [row[0] for row in db.execute("select id from series").fetchall()]
@@ -216,6 +246,8 @@ def test_a_change_of_the_dimensions_re_encodes_what_is_there(dsn: str, db: psyco
             to=START + timedelta(days=7),
             newest=("sum",),
             unique_fields=(("distinct", "tokens"),),
+            operation_fields=(("distinct", "tokens"),),
+            each_value=("sum",),
         )
         compare(feed, window)
 

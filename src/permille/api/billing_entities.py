@@ -8,11 +8,13 @@ from typing import Any
 
 from permille.api.http import Call
 from permille.api.render import instant
+from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import DAYS_MAX, LONG_TEXT, Fields
 from permille.billing import subscriptions as lifecycle
 from permille.core.customer import BillingEntity
 from permille.core.errors import NotFound
 from permille.store import billing_entities, subscriptions
+from permille.store.taxes import ids
 
 TEXTS = (
     "legal_name",
@@ -60,7 +62,7 @@ def read_settings(fields: Fields) -> dict[str, Any]:
 
 
 def _read(fields: Fields) -> dict[str, Any]:
-    fields.refuse_unbuilt("email_settings", "eu_tax_management", "tax_codes", "invoice_custom_section_codes")
+    fields.refuse_unbuilt("email_settings", "eu_tax_management", "invoice_custom_section_codes")
     readers: dict[str, Callable[[str], Any]] = {
         **dict.fromkeys(TEXTS, fields.text),
         **dict.fromkeys(LONG_TEXTS, partial(fields.text, limit=LONG_TEXT)),
@@ -105,7 +107,10 @@ def update_billing_entity(call: Call) -> dict[str, Any]:
     """PUT /billing_entities/{code}."""
     before = _entity(call)
     fields = Fields(call.root("billing_entity"))
+    own = read_taxes(fields, known_taxes(call, [fields]))
     settings = read_settings(fields)
+    if own is not None:
+        settings["tax_ids"] = ids(own)
     if fields.has("name"):
         settings["name"] = fields.text("name", mandatory=True)
     fields.check()
@@ -143,7 +148,7 @@ def render_billing_entity(entity: BillingEntity) -> dict[str, Any]:
         **{name: getattr(entity, name) for name in SAME_NAME},
         "email_settings": [],
         "eu_tax_management": False,
-        "taxes": [],
+        "taxes": [render_tax(tax) for tax in entity.taxes],
         "created_at": instant(entity.created_at),
         "updated_at": instant(entity.updated_at),
     }

@@ -6,11 +6,12 @@ Problems gather in the fields that are read; what is returned then is not to be 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from permille.api.taxes import read_taxes
 from permille.api.validation import (
     INVALID,
     MANDATORY,
@@ -24,6 +25,7 @@ from permille.core.billable_metric import BillableMetric
 from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.plan import Charge, PlanFilter, incompatibilities
 from permille.core.pricing import ChargeModel
+from permille.core.tax import Tax
 from permille.ids import new_id
 
 MODELS = tuple(ChargeModel)
@@ -39,6 +41,8 @@ class ChargesOfPlan:
     metrics: Mapping[UUID, BillableMetric]
     is_subscribed: bool
     now: datetime
+    taxes: Mapping[str, Tax] = field(default_factory=dict)
+    """Those that the request names, by code."""
 
 
 def read_charges(entries: Sequence[Fields], plan: ChargesOfPlan) -> tuple[Charge, ...]:
@@ -50,7 +54,7 @@ def read_charges(entries: Sequence[Fields], plan: ChargesOfPlan) -> tuple[Charge
         found = known.pop(charge_id, None) if charge_id else None
         before = found or _new_charge(entry, plan, [*charges, *known.values()])
         fixed = found is not None and plan.is_subscribed
-        charges.append(read_charge(entry, before, is_subscribed=fixed, now=plan.now))
+        charges.append(read_charge(entry, before, is_subscribed=fixed, now=plan.now, taxes=plan.taxes))
     _refuse_equal_codes(entries, charges)
     return tuple(charges)
 
@@ -94,20 +98,24 @@ def next_code(metric_code: str, taken: set[str]) -> str:
     return f"{prefix}{max([1, *numbers]) + 1}"
 
 
-def read_charge(entry: Fields, before: Charge, *, is_subscribed: bool, now: datetime) -> Charge:
+def read_charge(
+    entry: Fields, before: Charge, *, is_subscribed: bool, now: datetime, taxes: Mapping[str, Tax]
+) -> Charge:
     """The charge as the entry wants it; of a plan with subscriptions, only prices and names change."""
     charge = before if is_subscribed else _restructured(entry, before)
     if entry.has("invoice_display_name"):
         charge = replace(charge, invoice_display_name=entry.text("invoice_display_name"))
-    entry.refuse_unbuilt("tax_codes", "applied_pricing_unit", "accepts_target_wallet")
+    if (own := read_taxes(entry, taxes)) is not None:
+        charge = replace(charge, taxes=own)
+    entry.refuse_unbuilt("applied_pricing_unit", "accepts_target_wallet")
     if charge.charge_model not in MODELS:
         return charge
     charge = replace(charge, properties=_properties(entry, before, charge))
     filters = _filters(entry, charge, now)
     if filters is not None:
         charge = replace(charge, filters=filters)
-    for field, code in incompatibilities(charge):
-        entry.refuse(field, code)
+    for name, code in incompatibilities(charge):
+        entry.refuse(name, code)
     return charge
 
 
@@ -130,14 +138,14 @@ def _restructured(entry: Fields, charge: Charge) -> Charge:
 
 def _refuse_unbuilt(entry: Fields, charge: Charge) -> None:
     """The billing run does not do these yet; an incompatibility is told instead where there is one."""
-    broken = {field for field, _ in incompatibilities(charge)} if charge.charge_model in MODELS else set()
+    broken = {name for name, _ in incompatibilities(charge)} if charge.charge_model in MODELS else set()
     asked = {
         "pay_in_advance": charge.pay_in_advance,
         "invoiceable": not charge.invoiceable,
     }
-    for field, wanted in asked.items():
-        if wanted and field not in broken:
-            entry.refuse(field, NOT_SUPPORTED_YET)
+    for name, wanted in asked.items():
+        if wanted and name not in broken:
+            entry.refuse(name, NOT_SUPPORTED_YET)
 
 
 def _properties(entry: Fields, before: Charge, charge: Charge) -> Mapping[str, Any]:

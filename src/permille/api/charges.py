@@ -16,6 +16,7 @@ from permille.api.charge_input import (
 )
 from permille.api.http import Call
 from permille.api.plans import meter, plan_of, render_charge, render_filter
+from permille.api.taxes import known_taxes
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import Invalid, NotFound
 from permille.core.plan import Charge, Plan, PlanFilter
@@ -47,7 +48,12 @@ def create_charge(call: Call) -> dict[str, Any]:
     kept = [Fields({"id": str(charge.id)}, entry.errors) for charge in plan.charges]
     fresh = Fields({name: value for name, value in entry.given.items() if name != "id"}, entry.errors)
     context = ChargesOfPlan(
-        plan_id=plan.id, existing=plan.charges, metrics=metrics, is_subscribed=True, now=call.now
+        plan_id=plan.id,
+        existing=plan.charges,
+        metrics=metrics,
+        is_subscribed=True,
+        now=call.now,
+        taxes=known_taxes(call, [entry]),
     )
     charges = read_charges([*kept, fresh], context)
     entry.check()
@@ -61,7 +67,9 @@ def update_charge(call: Call) -> dict[str, Any]:
     before = _charge(call, plan)
     entry = Fields(call.root("charge"))
     is_subscribed = plans.is_subscribed(call.conn, plan.id)
-    after = read_charge(entry, before, is_subscribed=is_subscribed, now=call.now)
+    after = read_charge(
+        entry, before, is_subscribed=is_subscribed, now=call.now, taxes=known_taxes(call, [entry])
+    )
     entry.check()
     if any(charge.code == after.code for charge in plan.charges if charge.id != after.id):
         raise Invalid({"code": ["value_already_exist"]})

@@ -8,6 +8,7 @@ from typing import Any
 
 from permille.api.http import Call
 from permille.api.render import instant
+from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import (
     DAYS_MAX,
     LONG_TEXT,
@@ -22,6 +23,7 @@ from permille.core.errors import NotFound
 from permille.ids import new_id
 from permille.store import billing_entities, customers, locks, subscriptions, webhooks
 from permille.store.customers import CustomerSearch
+from permille.store.taxes import ids
 
 NAMES = (
     "name",
@@ -48,7 +50,7 @@ ZERO_AMOUNT = ("inherit", "skip", "finalize")
 METADATA_MAX = 5
 METADATA_KEY_MAX = 20
 METADATA_VALUE_MAX = 100
-UNBUILT = ("tax_codes", "integration_customers", "invoice_custom_section_codes")
+UNBUILT = ("integration_customers", "invoice_custom_section_codes")
 
 
 def upsert_customer(call: Call) -> dict[str, Any]:
@@ -115,6 +117,8 @@ def _columns(call: Call, fields: Fields, before: Customer | None) -> dict[str, A
     billing = _billing_configuration(fields)
     if billing:
         columns["billing_configuration"] = {**(before.billing_configuration if before else {}), **billing}
+    if (own := read_taxes(fields, known_taxes(call, [fields]))) is not None:
+        columns["tax_ids"] = ids(own)
     if (entries := fields.objects("metadata")) is not None:
         columns["metadata"] = _metadata(fields, entries, before, call)
     return columns
@@ -276,7 +280,7 @@ def render_customer(customer: Customer) -> dict[str, Any]:
         "billing_configuration": {name: configuration.get(name) for name in BILLING_CONFIGURATION},
         "shipping_address": {name: address.get(name) for name in (*ADDRESS, "country")},
         "metadata": list(customer.metadata),
-        "taxes": [],
+        "taxes": [render_tax(tax) for tax in customer.taxes],
         "integration_customers": [],
         "applicable_invoice_custom_sections": [],
     }

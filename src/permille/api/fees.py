@@ -13,6 +13,7 @@ from psycopg import Connection
 
 from permille.api.http import Call
 from permille.api.render import MICROSECOND, instant
+from permille.api.taxes import render_fee_taxes
 from permille.api.validation import parse_uuid
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
@@ -138,7 +139,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> dict[str, Any]:
         "from_date": _offset_instant(fee.from_at),
         "to_date": _offset_instant(fee.to_at - MICROSECOND if fee.to_at else None),
         "event_transaction_id": fee.event_transaction_id,
-        "applied_taxes": [],
+        "applied_taxes": render_fee_taxes(fee),
     }
 
 

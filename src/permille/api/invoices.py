@@ -15,6 +15,7 @@ from permille.api.fees import Surroundings, render_fee, surroundings
 from permille.api.http import Call, Raw
 from permille.api.render import instant, last_instant
 from permille.api.subscriptions import render_subscription
+from permille.api.taxes import render_invoice_taxes
 from permille.api.validation import Fields, parse_uuid, query_flag, query_texts
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
@@ -277,5 +278,5 @@ def render_invoice(invoice: StoredInvoice, customer: Customer) -> dict[str, Any]
         "voided_at": instant(invoice.voided_at),
         "customer": render_customer(customer),
         "metadata": list(invoice.metadata),
-        "applied_taxes": [],
+        "applied_taxes": render_invoice_taxes(invoice),
     }

@@ -7,6 +7,7 @@ from typing import Any
 from permille.api.billing_entities import change_entity, read_settings
 from permille.api.http import Call
 from permille.api.render import instant
+from permille.api.taxes import render_tax
 from permille.api.validation import Fields
 from permille.api.webhook_endpoints import ENDPOINTS_MAX, read_url
 from permille.core.customer import BillingEntity
@@ -77,7 +78,7 @@ def _shown(call: Call, entity: BillingEntity) -> dict[str, Any]:
                     entity.subscription_invoice_issuing_date_adjustment
                 ),
             },
-            "taxes": [],
+            "taxes": [render_tax(tax) for tax in entity.taxes],
             "events_store": "postgres",
         }
     }

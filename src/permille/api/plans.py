@@ -13,6 +13,7 @@ import msgspec
 from permille.api.charge_input import ChargesOfPlan, read_charges
 from permille.api.http import Call
 from permille.api.render import instant
+from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import INVALID, LONG_TEXT, OUT_OF_RANGE, SHORT_TEXT, Fields, storable
 from permille.billing import subscriptions as lifecycle
 from permille.core.errors import Invalid, NotFound
@@ -26,7 +27,7 @@ INTERVALS = tuple(Interval)
 MONTHLY_CHARGES = (Interval.YEARLY, Interval.SEMIANNUAL)
 TRIAL_DAYS_MAX = 36_500
 METADATA_MAX = 50
-UNBUILT = ("tax_codes", "fixed_charges", "usage_thresholds", "minimum_commitment", "entitlements")
+UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment", "entitlements")
 
 
 def create_plan(call: Call) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def create_plan(call: Call) -> dict[str, Any]:
     fields = Fields(call.root("plan"))
     locks.change_catalogue(call.conn, call.organization.id)
     blank = _blank(call)
-    read = {**_always_editable(fields, blank), **_structure(fields, blank)}
+    read = {**_always_editable(call, fields, blank), **_structure(fields, blank)}
     plan = replace(blank, **read)
     plan = replace(plan, charges=_charges(call, fields, plan, is_subscribed=False))
     fields.check()
@@ -66,7 +67,7 @@ def _blank(call: Call) -> Plan:
     )
 
 
-def _always_editable(fields: Fields, plan: Plan) -> dict[str, Any]:
+def _always_editable(call: Call, fields: Fields, plan: Plan) -> dict[str, Any]:
     """The fields that may change at any time; what is not sent stays, and what was never set is due."""
     fields.refuse_unbuilt(*UNBUILT)
     read: dict[str, Any] = {}
@@ -82,6 +83,8 @@ def _always_editable(fields: Fields, plan: Plan) -> dict[str, Any]:
         read["description"] = fields.text("description", limit=LONG_TEXT)
     if fields.has("metadata"):
         read["metadata"] = _metadata(fields)
+    if (own := read_taxes(fields, known_taxes(call, [fields]))) is not None:
+        read["taxes"] = own
     return read
 
 
@@ -140,6 +143,7 @@ def _charges(call: Call, fields: Fields, plan: Plan, *, is_subscribed: bool) -> 
         metrics=metrics,
         is_subscribed=is_subscribed,
         now=call.now,
+        taxes=known_taxes(call, entries),
     )
     return read_charges(entries, context)
 
@@ -162,7 +166,7 @@ def update_plan(call: Call) -> dict[str, Any]:
     before = plan_of(call)
     fields = Fields(call.root("plan"))
     is_subscribed = plans.is_subscribed(call.conn, before.id)
-    read = _always_editable(fields, before)
+    read = _always_editable(call, fields, before)
     if not is_subscribed:
         read |= _structure(fields, before)
     after = replace(before, **read)
@@ -238,7 +242,7 @@ def render_plan(plan: Plan) -> dict[str, Any]:
         "entitlements": [],
         "usage_thresholds": [],
         "applicable_usage_thresholds": [],
-        "taxes": [],
+        "taxes": [render_tax(tax) for tax in plan.taxes],
     }
     return rendered if plan.metadata is None else {**rendered, "metadata": plan.metadata}
 
@@ -262,7 +266,7 @@ def render_charge(charge: Charge) -> dict[str, Any]:
         "applied_pricing_unit": None,
         "lago_parent_id": _id(charge.parent_id),
         "filters": [render_filter(charge, entry) for entry in charge.filters],
-        "taxes": [],
+        "taxes": [render_tax(tax) for tax in charge.taxes],
     }
 
 

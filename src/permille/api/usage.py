@@ -47,6 +47,7 @@ def read_search(query: QueryParams) -> UsageSearch:
         skip_grouping=query_flag(query, "skip_grouping") or False,
         presentation=_presentation(query),
         full_usage=query_flag(query, "full_usage") or False,
+        with_taxes=query_flag(query, "apply_taxes") is not False,
     )
 
 

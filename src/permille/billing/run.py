@@ -43,6 +43,7 @@ from permille.core.period import (
 from permille.core.plan import Charge, Plan
 from permille.core.proration import Proration, proration_by
 from permille.core.subscription import Subscription, due, facts_of
+from permille.core.tax import Tax, applicable, tax_fee, tax_invoice
 from permille.ids import new_id
 from permille.store import customers, invoices, plans, subscriptions, usage as usage_store, webhooks
 from permille.store.invoices import InvoiceSubscription, NewInvoice, Settled
@@ -251,7 +252,8 @@ def _charge_fees(part: _Part, known: _Known, used: Mapping[str, Series]) -> list
     if period is None:
         return []
     whole = _whole_period(part, period)
-    proration = proration_by(whole, part.facts.timezone)
+    upgraded = part.facts.upgraded and part.reason == _TERMINATING
+    proration = proration_by(whole, part.facts.timezone, spares_last_day=upgraded)
     fees: list[Fee] = []
     for charge, compiled in known.charges[part.plan.id]:
         own = charge_fees(
@@ -316,6 +318,8 @@ class _Group:
 
     parts: Sequence[_Part]
     fees: Sequence[Fee]
+    taxes: Sequence[Sequence[Tax]]
+    """Of each fee."""
     fees_amount_cents: int
 
     @property
@@ -363,9 +367,20 @@ def _groups(parts: Sequence[_Part], fees: Mapping[UUID, Sequence[Fee]]) -> list[
     groups = []
     for key in sorted(together):
         lines = [fee for part in together[key] for fee in fees[part.row.id]]
+        taxes = [tax for part in together[key] for tax in _taxes(part, fees[part.row.id])]
         total = sum(fee.amount_cents for fee in lines)
-        groups.append(_Group(parts=together[key], fees=lines, fees_amount_cents=total))
+        groups.append(_Group(parts=together[key], fees=lines, taxes=taxes, fees_amount_cents=total))
     return groups
+
+
+def _taxes(part: _Part, fees: Sequence[Fee]) -> list[tuple[Tax, ...]]:
+    """Of each fee of a part."""
+    plan, customer = part.plan, part.customer
+    general = applicable(plan.taxes, customer.taxes, customer.billing_entity.taxes)
+    of_charge: dict[Id, tuple[Tax, ...]] = {
+        charge.id: charge.taxes for charge in plan.charges if charge.taxes
+    }
+    return [of_charge.get(fee.charge_id, general) for fee in fees]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -429,6 +444,13 @@ def _invoice(group: _Group, numbers: _Numbers) -> NewInvoice:
         expected_finalization_date=expected_finalization_date(at, timezone=timezone),
         net_payment_term=term,
         fees_amount_cents=group.fees_amount_cents,
+        taxed=tax_invoice(
+            [(fee.amount_cents, taxes) for fee, taxes in zip(group.fees, group.taxes, strict=True)]
+        ),
+        fees_taxed=[
+            tax_fee(fee.amount_cents, fee.precise_amount_cents, taxes)
+            for fee, taxes in zip(group.fees, group.taxes, strict=True)
+        ],
         skip_charges=first.reason == _STARTING,
         at=at,
         subscriptions=[_on_invoice(part, invoice_id) for part in group.parts],

@@ -36,6 +36,7 @@ from permille.core.pricing.group_keys import PRESENTATION, PRICING, pricing_keys
 from permille.core.pricing.percentage import needs_event_values
 from permille.core.proration import proration_by
 from permille.core.subscription import Subscription, current_period
+from permille.core.tax import applicable, tax_invoice
 from permille.core.usage import AggregationType, Partial
 from permille.store import (
     customers,
@@ -71,6 +72,7 @@ class UsageSearch:
     """Show only breakdowns with one of these values; None shows all."""
     full_usage: bool = False
     """Since the start of the subscription, not of the period."""
+    with_taxes: bool = True
 
     @property
     def names_a_charge(self) -> bool:
@@ -182,10 +184,23 @@ def current_usage(
         issuing_date=local_date(period.to - INSTANT, timezone),
         currency=plan.amount_currency,
         amount_cents=sum(line.amount_cents for each in found for line in each.lines),
-        taxes_amount_cents=0,
+        taxes_amount_cents=_taxes_amount_cents(found, plan, customer) if search.with_taxes else 0,
         invoice_id=None,
         charges=tuple(found),
     )
+
+
+def _taxes_amount_cents(found: Sequence[ChargeUsage], plan: Plan, customer: Customer) -> int:
+    """What the invoice's taxes would be if the period ended now."""
+    general = applicable(plan.taxes, customer.taxes, customer.billing_entity.taxes)
+    own = {charge.id: charge.taxes for charge in plan.charges}
+    return tax_invoice(
+        [
+            (line.amount_cents, applicable(own[used.charge_id], general))
+            for used in found
+            for line in used.lines
+        ]
+    ).amount_cents
 
 
 def searched_charges(plan: Plan, search: UsageSearch) -> list[Charge]:

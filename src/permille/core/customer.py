@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from permille.core.tax import Tax
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillingEntity:
@@ -42,6 +44,7 @@ class BillingEntity:
     logo_url: str | None
     created_at: datetime
     updated_at: datetime
+    taxes: tuple[Tax, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,7 @@ class Customer:
     billing_entity: BillingEntity
     created_at: datetime
     updated_at: datetime
+    taxes: tuple[Tax, ...] = ()
 
     @property
     def applicable_timezone(self) -> str:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from permille.core.filters import ChargeFilter, Group, Id, best_match, expand_all_values, group_of
-from permille.core.money import ZERO, LineAmounts, exact, line_amounts, round_cents, subunits
+from permille.core.money import ZERO, LineAmounts, exact, line_amounts, precise, round_cents, subunits
 from permille.core.period import Period
 from permille.core.plan import Charge
 from permille.core.pricing import ChargeModel, Price, Pricer, Quantity, percentage, pricer
@@ -348,8 +348,8 @@ def _prorated_quantity(
     if charge.aggregation_type is AggregationType.UNIQUE_COUNT:
         prorated = prorate_uniques(partial.operations, period=period, by=proration)
     else:
-        values = [(at, value) for at, _, value in partial.values if at >= period.from_]
-        base = partial.sum - sum((value for _, value in values), ZERO)
+        values = [each for each in partial.values if each[0] >= period.from_]
+        base = partial.sum - sum((value for _, _, value in values), ZERO)
         prorated = prorate_sum(base, values, period=period, by=proration)
     units = prorated.units
     if charge.rounding_function is not None:
@@ -369,7 +369,7 @@ def true_up_fee(
         missing = least - sum(fee.amount_cents for fee in fees)
         if missing <= 0:
             return None
-        precise = least - sum((fee.precise_amount_cents for fee in fees), ZERO)
+        precise_cents = precise(least - sum((fee.precise_amount_cents for fee in fees), ZERO))
         amount_cents = round_cents(missing)
         unit_amount = Decimal(amount_cents) / charge.subunits
     return replace(
@@ -381,7 +381,7 @@ def true_up_fee(
         events_count=0,
         total_aggregated_units=None,
         amount_cents=amount_cents,
-        precise_amount_cents=precise,
+        precise_amount_cents=precise_cents,
         unit_amount_cents=amount_cents,
         precise_unit_amount=unit_amount,
         amount_details={},

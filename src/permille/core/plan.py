@@ -12,6 +12,7 @@ from uuid import UUID
 from permille.core.billable_metric import BillableMetric
 from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.pricing import ChargeModel
+from permille.core.tax import Tax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class Charge:
     properties: Mapping[str, Any]
     filters: tuple[PlanFilter, ...]
     created_at: datetime
+    taxes: tuple[Tax, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ class Plan:
     metadata: Mapping[str, Any] | None
     charges: tuple[Charge, ...]
     created_at: datetime
+    taxes: tuple[Tax, ...] = ()
 
 
 def trim_filters(charge: Charge) -> Charge:

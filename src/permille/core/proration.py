@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from itertools import groupby
 
 from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, Period, local_date
+from permille.core.usage import Instance, Operation
 
 _FIVE_DECIMALS = Decimal("0.00001")
-
-Operation = tuple[datetime, int, str, bool]
-"""When, in which order of arrival, which value, and whether it was added (else removed)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +25,25 @@ class Proration:
 
     timezone: str
     days_in_period: int
+    spares_last_day: bool = False
+    """Whether an upgrade ended the subscription: the dearer plan pays for that day."""
 
     def days(self, period: Period) -> int:
         """The days of a period, the first and the last included."""
-        return self.days_between(period.from_, period.to - INSTANT)
+        return self.days_to_end(period.from_, period)
+
+    def days_to_end(self, since: datetime, period: Period) -> int:
+        """The days on which something stood that was there until the period's end."""
+        return self.days_between(since, period.to - INSTANT) - self.spares_last_day
 
     def days_between(self, first: datetime, last: datetime) -> int:
-        """Of two instants, both days included."""
-        return (local_date(last, self.timezone) - local_date(first, self.timezone)).days + 1
+        """Of two instants, both days included.
+
+        Never more than the whole period has: where a customer's move to another timezone makes it longer by
+        some hours, these may reach into one more day.
+        """
+        days = (local_date(last, self.timezone) - local_date(first, self.timezone)).days + 1
+        return min(days, self.days_in_period)
 
     def share(self, amount_cents: int, period: Period) -> Decimal:
         """The part of an amount for a whole period that the days of this one make."""
@@ -47,10 +56,10 @@ class Proration:
             )
 
 
-def proration_by(whole: Period, timezone: str) -> Proration:
+def proration_by(whole: Period, timezone: str, *, spares_last_day: bool = False) -> Proration:
     """By the days of a whole billing period."""
     days = (local_date(whole.to - INSTANT, timezone) - local_date(whole.from_, timezone)).days + 1
-    return Proration(timezone, days)
+    return Proration(timezone, days, spares_last_day)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +75,16 @@ def _prorated(changes: Sequence[tuple[Decimal, Decimal]]) -> Prorated:
     return Prorated(total.quantize(_FIVE_DECIMALS, ROUND_CEILING), tuple(changes))
 
 
-def prorate_sum(
-    base: Decimal, values: Iterable[tuple[datetime, Decimal]], *, period: Period, by: Proration
-) -> Prorated:
-    """`base` stood when the period began; each value counts from its day to the period's last."""
+def prorate_sum(base: Decimal, values: Iterable[Instance], *, period: Period, by: Proration) -> Prorated:
+    """`base` stood when the period began; each value counts from its day to the period's last.
+
+    A day that an upgrade spares is spared for the base alone, as in Lago.
+    """
     last = period.to - INSTANT
     with exact():
         changes = [(base, base * by.days(period) / by.days_in_period)] if base else []
         changes += [
-            (value, value * by.days_between(at, last) / by.days_in_period) for at, value in sorted(values)
+            (value, value * by.days_between(at, last) / by.days_in_period) for at, _, value in sorted(values)
         ]
         return _prorated(changes)
 
@@ -82,7 +92,7 @@ def prorate_sum(
 def prorate_uniques(operations: Iterable[Operation], *, period: Period, by: Proration) -> Prorated:
     """Each value counts for the days on which it was there; what went before the period does not count."""
     changes: list[tuple[datetime, int, Decimal, Decimal]] = []
-    of_value = sorted(operations, key=lambda each: (each[2], each[0], each[1]))
+    of_value = sorted(operations, key=lambda each: (each[2] is not None, each[2] or "", each[0], each[1]))
     with exact():
         for _, own in groupby(of_value, key=lambda each: each[2]):
             for added, removed in _stays(list(own), by):
@@ -104,7 +114,7 @@ def _stays(operations: Sequence[Operation], by: Proration) -> list[tuple[Moment,
         is_there = bool(stays) and stays[-1][1] is None
         if is_add and not is_there:
             left = stays[-1][1] if stays else None
-            if left is not None and _same_day(left[0], at, by):
+            if left is not None and local_date(left[0], by.timezone) == local_date(at, by.timezone):
                 stays[-1] = (stays[-1][0], None)
             else:
                 stays.append(((at, order), None))
@@ -113,17 +123,11 @@ def _stays(operations: Sequence[Operation], by: Proration) -> list[tuple[Moment,
     return stays
 
 
-def _same_day(one: datetime, other: datetime, by: Proration) -> bool:
-    return _day(one, by) == _day(other, by)
-
-
-def _day(at: datetime, by: Proration) -> date:
-    return local_date(at, by.timezone)
-
-
 def _days(added: datetime, removed: datetime | None, period: Period, by: Proration) -> int:
     """How many days of the period it was there."""
     if added >= period.to or (removed is not None and removed < period.from_):
         return 0
-    last = period.to - INSTANT
-    return by.days_between(max(added, period.from_), last if removed is None else min(removed, last))
+    since = max(added, period.from_)
+    if removed is None or removed >= period.to:
+        return by.days_to_end(since, period)
+    return by.days_between(since, removed)

@@ -40,6 +40,9 @@ _WEIGHTED_SUM_DIGITS = Decimal(1).scaleb(-16)
 Instance = tuple[datetime, int, Decimal]
 """An event as far as order matters: its time, its place in the order of arrival, its value."""
 
+Operation = tuple[datetime, int, str | None, bool]
+"""Time and place likewise, the distinct value (None where the property is missing), and whether it was added."""
+
 
 _NO_UNIQUES: Mapping[str | None, tuple[datetime, int, bool]] = MappingProxyType({})
 
@@ -64,8 +67,8 @@ class Partial:
     """Distinct value -> time and arrival of its last operation, and whether that was an add."""
     precise_amount_cents: Decimal = ZERO
     """Sum of the events' precise_total_amount_cents."""
-    operations: tuple[tuple[datetime, int, str, bool], ...] = ()
-    """Each add and removal of a distinct value. Kept only for prorated charges."""
+    operations: tuple[Operation, ...] = ()
+    """Each add and removal of a distinct value in order. Kept only for prorated charges."""
     values: tuple[Instance, ...] = ()
     """Each value in order. Kept only for weighted sums and percentage charges, which look at single events."""
 
@@ -88,9 +91,13 @@ def merge(a: Partial, b: Partial) -> Partial:
             last=b.last if a.last is None or (b.last is not None and b.last > a.last) else a.last,
             uniques=_merged_uniques(a.uniques, b.uniques),
             precise_amount_cents=a.precise_amount_cents + b.precise_amount_cents,
-            operations=a.operations + b.operations,
+            operations=_in_order(a.operations, b.operations),
             values=tuple(sorted(a.values + b.values)) if b.values else a.values,
         )
+
+
+def _in_order(a: tuple[Operation, ...], b: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    return tuple(sorted(a + b, key=lambda each: each[:2])) if a and b else a or b
 
 
 def merge_all(partials: Iterable[Partial]) -> Partial:

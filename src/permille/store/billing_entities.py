@@ -2,55 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row
+from psycopg.rows import dict_row
 
 from permille.core.customer import BillingEntity
+from permille.store import taxes
 
-_COLUMNS = ", ".join(field.name for field in fields(BillingEntity))
+_COLUMNS = ", ".join(
+    [
+        *(f"b.{field.name}" for field in fields(BillingEntity) if field.name != "taxes"),
+        taxes.column("b"),
+    ]
+)
+
+
+def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[BillingEntity]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(f"select {_COLUMNS} from billing_entity b where {condition}", values).fetchall()
+    return [BillingEntity(**{**row, "taxes": taxes.of_json(row["taxes"])}) for row in rows]
 
 
 def default(conn: Connection[Any], organization_id: UUID) -> BillingEntity:
     """The entity that customers get when they name none; made together with the organization."""
-    with conn.cursor(row_factory=class_row(BillingEntity)) as cursor:
-        found = cursor.execute(
-            f"select {_COLUMNS} from billing_entity where organization_id = %s and is_default",
-            [organization_id],
-        ).fetchone()
-    assert found is not None, organization_id
-    return found
+    return _select(conn, "organization_id = %s and is_default", [organization_id])[0]
 
 
 def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> BillingEntity | None:
-    with conn.cursor(row_factory=class_row(BillingEntity)) as cursor:
-        return cursor.execute(
-            f"select {_COLUMNS} from billing_entity where organization_id = %s and code = %s",
-            [organization_id, code],
-        ).fetchone()
+    found = _select(conn, "organization_id = %s and code = %s", [organization_id, code])
+    return found[0] if found else None
 
 
 def all_of(conn: Connection[Any], organization_id: UUID) -> list[BillingEntity]:
     """Every entity of the organization, the default one first."""
-    with conn.cursor(row_factory=class_row(BillingEntity)) as cursor:
-        return cursor.execute(
-            f"select {_COLUMNS} from billing_entity where organization_id = %s"
-            " order by is_default desc, created_at, id",
-            [organization_id],
-        ).fetchall()
+    return _select(conn, "organization_id = %s order by is_default desc, created_at, id", [organization_id])
 
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, BillingEntity]:
-    with conn.cursor(row_factory=class_row(BillingEntity)) as cursor:
-        rows = cursor.execute(
-            f"select {_COLUMNS} from billing_entity where id = any(%s)", [list(ids)]
-        ).fetchall()
-    return {row.id: row for row in rows}
+    return {row.id: row for row in _select(conn, "id = any(%s)", [list(ids)])}
 
 
 def update(

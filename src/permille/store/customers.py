@@ -14,12 +14,17 @@ from psycopg.types.json import Jsonb
 
 from permille.core.customer import Customer
 from permille.ids import new_id
-from permille.store import billing_entities
+from permille.store import billing_entities, taxes
 
 _COLUMNS = ", ".join(
     [
-        *(f"c.{column.name}" for column in fields(Customer) if column.name != "billing_entity"),
+        *(
+            f"c.{column.name}"
+            for column in fields(Customer)
+            if column.name not in ("billing_entity", "taxes")
+        ),
         "c.billing_entity_id",
+        taxes.column("c"),
     ]
 )
 _JSON = frozenset({"shipping_address", "billing_configuration", "metadata"})
@@ -46,7 +51,7 @@ def _loaded(conn: Connection[Any], rows: Sequence[dict[str, Any]]) -> list[Custo
     entity_ids = [row.pop("billing_entity_id") for row in rows]
     entities = billing_entities.by_ids(conn, set(entity_ids))
     return [
-        Customer(**row, billing_entity=entities[entity_id])
+        Customer(**{**row, "taxes": taxes.of_json(row["taxes"])}, billing_entity=entities[entity_id])
         for row, entity_id in zip(rows, entity_ids, strict=True)
     ]
 

@@ -16,7 +16,8 @@ from psycopg.rows import class_row
 from permille.core.fee import Fee
 from permille.core.filters import Id
 from permille.core.subscription import Subscription
-from permille.ids import new_id_texts
+from permille.core.tax import Taxed
+from permille.ids import new_id_texts, new_ids
 from permille.store import subscriptions as subscription_store
 from permille.store.bulk import NULL, instant, instant_array, int_array, line_text, uuid_array
 from permille.store.db import exact_json
@@ -48,6 +49,7 @@ class StoredInvoice:
     fees_amount_cents: int
     taxes_amount_cents: int
     taxes_rate: Decimal
+    applied_taxes: Sequence[Mapping[str, Any]]
     progressive_billing_credit_amount_cents: int
     coupons_amount_cents: int
     credit_notes_amount_cents: int
@@ -109,6 +111,7 @@ class StoredFee:
     taxes_amount_cents: int
     taxes_precise_amount_cents: Decimal
     taxes_rate: Decimal
+    applied_taxes: Sequence[Mapping[str, Any]]
     precise_coupons_amount_cents: Decimal
     amount_details: Mapping[str, Any]
     grouped_by: Mapping[str, str | None]
@@ -173,7 +176,7 @@ def subscriptions_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewInvoice:
-    """A subscription invoice to be written, with what is on it. No taxes and credits yet: the fees are the total."""
+    """A subscription invoice to be written, with what is on it. No credits yet: fees and taxes are the total."""
 
     id: UUID
     organization_id: UUID
@@ -192,11 +195,14 @@ class NewInvoice:
     expected_finalization_date: date
     net_payment_term: int
     fees_amount_cents: int
+    taxed: Taxed
     skip_charges: bool
     at: datetime
     """Its now: the instant that was due."""
     subscriptions: Sequence[InvoiceSubscription]
     fees: Sequence[Fee]
+    fees_taxed: Sequence[Taxed]
+    """For each fee."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +300,7 @@ _NEW_INVOICE = (
     "id, organization_id, billing_entity_id, customer_id, sequential_id, billing_entity_sequential_id, number,"
     " purchase_order_number, invoice_type, status, payment_status, currency, timezone, issuing_date,"
     " payment_due_date, expected_finalization_date, net_payment_term, fees_amount_cents,"
+    " taxes_amount_cents, taxes_rate, applied_taxes,"
     " sub_total_excluding_taxes_amount_cents, sub_total_including_taxes_amount_cents, total_amount_cents,"
     " skip_charges, finalized_at, created_at, updated_at"
 )
@@ -301,7 +308,8 @@ _NEW_FEE = (
     "id, organization_id, invoice_id, customer_id, subscription_id, fee_type, charge_id, charge_filter_id,"
     " position, pay_in_advance, invoice_display_name, units, total_aggregated_units, events_count,"
     " amount_cents, amount_currency, precise_amount_cents, unit_amount_cents, precise_unit_amount,"
-    " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, created_at"
+    " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, taxes_amount_cents,"
+    " taxes_precise_amount_cents, taxes_rate, applied_taxes, created_at"
 )
 
 
@@ -320,14 +328,16 @@ def _copy(conn: Connection[Any], table: str, columns: str, lines: Iterable[str])
 
 
 def _invoice_line(new: NewInvoice) -> str:
-    total, at = new.fees_amount_cents, instant(new.at)
+    fees, at = new.fees_amount_cents, instant(new.at)
+    total = fees + new.taxed.amount_cents
     return (
         f"{new.id.hex}\t{new.organization_id.hex}\t{new.billing_entity_id.hex}\t{new.customer_id.hex}"
         f"\t{_or_null(new.sequential_id)}\t{_or_null(new.billing_entity_sequential_id)}"
         f"\t{line_text(new.number)}\t{line_text(new.purchase_order_number)}\tsubscription\t{new.status}"
         f"\t{'pending' if total else 'succeeded'}\t{new.currency}\t{new.timezone}\t{new.issuing_date}"
         f"\t{new.payment_due_date}\t{new.expected_finalization_date}\t{new.net_payment_term}"
-        f"\t{total}\t{total}\t{total}\t{total}\t{new.skip_charges}"
+        f"\t{fees}\t{new.taxed.amount_cents}\t{new.taxed.rate}\t{_applied(new.taxed, new)}"
+        f"\t{fees}\t{total}\t{total}\t{new.skip_charges}"
         f"\t{at if new.status == 'finalized' else NULL}\t{at}\t{at}\n"
     )
 
@@ -346,15 +356,40 @@ def _fee_lines(new: NewInvoice) -> Iterator[str]:
     whose = f"{new.organization_id.hex}\t{new.id.hex}\t{new.customer_id.hex}"
     ids = new_id_texts(new.at, len(new.fees))
     parents = _true_up_parents(new.fees, ids)
-    for position, (fee_id, fee) in enumerate(zip(ids, new.fees, strict=True)):
+    for position, (fee_id, fee, taxed) in enumerate(zip(ids, new.fees, new.fees_taxed, strict=True)):
         yield (
             f"{fee_id}\t{whose}\t{_id(fee.subscription_id)}\t{fee.kind}\t{_id(fee.charge_id)}"
             f"\t{_id(fee.charge_filter_id)}\t{position}\tf\t{line_text(fee.invoice_display_name)}\t{fee.units}"
             f"\t{_or_null(fee.total_aggregated_units)}\t{_or_null(fee.events_count)}\t{fee.amount_cents}"
             f"\t{new.currency}\t{fee.precise_amount_cents}\t{fee.unit_amount_cents}"
             f"\t{fee.precise_unit_amount}\t{_json(fee.amount_details)}\t{_json(fee.grouped_by)}"
-            f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}\t{at}\n"
+            f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}"
+            f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{_applied(taxed, new)}"
+            f"\t{at}\n"
         )
+
+
+def _applied(taxed: Taxed, new: NewInvoice) -> str:
+    """The taxes as they are now, as JSON: they stay on the invoice whatever becomes of them."""
+    if not taxed.applied:
+        return "[]"
+    ids = new_ids(new.at, len(taxed.applied))
+    shown = [
+        {
+            "lago_id": str(applied_id),
+            "lago_tax_id": str(each.tax.id),
+            "tax_name": each.tax.name,
+            "tax_code": each.tax.code,
+            "tax_rate": each.tax.rate,
+            "tax_description": each.tax.description,
+            "amount_cents": each.amount_cents,
+            "amount_currency": new.currency,
+            "fees_amount_cents": each.fees_amount_cents,
+            "created_at": new.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        for applied_id, each in zip(ids, taxed.applied, strict=True)
+    ]
+    return line_text(exact_json(shown))
 
 
 def _true_up_parents(fees: Sequence[Fee], ids: Sequence[str]) -> dict[int, str]:

@@ -14,10 +14,10 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Json, Jsonb
 
 from permille.core.plan import Charge, Plan, PlanFilter
-from permille.store import billable_metrics
+from permille.store import billable_metrics, taxes
 
-_PLAN = tuple(field.name for field in fields(Plan) if field.name != "charges")
-_CHARGE = tuple(field.name for field in fields(Charge) if field.name not in ("metric", "filters"))
+_PLAN = tuple(field.name for field in fields(Plan) if field.name not in ("charges", "taxes"))
+_CHARGE = tuple(field.name for field in fields(Charge) if field.name not in ("metric", "filters", "taxes"))
 
 
 def plan_by_id(conn: Connection[Any], plan_id: UUID) -> Plan:
@@ -61,16 +61,22 @@ def listing(
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Plan]:
     columns = ", ".join(f"p.{name}" for name in _PLAN)
     with conn.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(f"select {columns} from plan p where {condition}", values).fetchall()
+        rows = cursor.execute(
+            f"select {columns}, {taxes.column('p')} from plan p where {condition}", values
+        ).fetchall()
     charges = _charges(conn, [row["id"] for row in rows])
-    return [Plan(**row, charges=tuple(charges[row["id"]])) for row in rows]
+    return [
+        Plan(**{**row, "taxes": taxes.of_json(row["taxes"])}, charges=tuple(charges[row["id"]]))
+        for row in rows
+    ]
 
 
 def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list[Charge]]:
     columns = ", ".join(f"c.{name} as c_{name}" for name in _CHARGE)
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"select {columns}, {billable_metrics.COLUMNS}, {billable_metrics.FILTERS} as filters"
+            f"select {columns}, {billable_metrics.COLUMNS}, {billable_metrics.FILTERS} as filters,"
+            f" {taxes.column('c')}"
             " from charge c join billable_metric m on m.id = c.billable_metric_id"
             " where c.plan_id = any(%s) and c.deleted_at is null order by c.position, c.id",
             [list(plan_ids)],
@@ -82,6 +88,7 @@ def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list
             **{name: row[f"c_{name}"] for name in _CHARGE},
             metric=billable_metrics.from_row(row),
             filters=tuple(filters[row["c_id"]]),
+            taxes=taxes.of_json(row["taxes"]),
         )
         charges[charge.plan_id].append(charge)
     return charges
@@ -142,6 +149,7 @@ def replace(conn: Connection[Any], *, before: Plan, after: Plan, now: datetime) 
 
 def _plan_columns(plan: Plan) -> dict[str, Any]:
     columns = {name: getattr(plan, name) for name in _PLAN}
+    columns["tax_ids"] = taxes.ids(plan.taxes)
     columns["metadata"] = None if plan.metadata is None else Jsonb(plan.metadata)
     return columns
 
@@ -194,6 +202,7 @@ def _charge_columns(charge: Charge, position: int, now: datetime) -> dict[str, A
         "organization_id": charge.metric.organization_id,
         "billable_metric_id": charge.metric.id,
         "properties": Jsonb(charge.properties),
+        "tax_ids": taxes.ids(charge.taxes),
         "position": position,
         "updated_at": now,
     }

@@ -48,7 +48,8 @@ create table billing_entity (
     last_invoice_sequential_id bigint not null default 0,
     created_at timestamptz not null,
     updated_at timestamptz not null,
-    unique (organization_id, code)
+    unique (organization_id, code),
+    tax_ids uuid[] not null default '{}'
 );
 
 create table api_key (
@@ -137,7 +138,8 @@ create table plan (
     metadata jsonb,
     created_at timestamptz not null,
     updated_at timestamptz not null,
-    deleted_at timestamptz
+    deleted_at timestamptz,
+    tax_ids uuid[] not null default '{}'
 );
 
 create unique index plan_code on plan (organization_id, code) where parent_id is null and deleted_at is null;
@@ -162,7 +164,8 @@ create table charge (
     properties jsonb not null,
     created_at timestamptz not null,
     updated_at timestamptz not null,
-    deleted_at timestamptz
+    deleted_at timestamptz,
+    tax_ids uuid[] not null default '{}'
 );
 
 create index charge_of_plan on charge (plan_id, position) where deleted_at is null;
@@ -221,7 +224,8 @@ create table customer (
     metadata jsonb not null default '[]',
     created_at timestamptz not null,
     updated_at timestamptz not null,
-    deleted_at timestamptz
+    deleted_at timestamptz,
+    tax_ids uuid[] not null default '{}'
 );
 
 create unique index customer_external_id on customer (organization_id, external_id) where deleted_at is null;
@@ -344,6 +348,21 @@ begin
 end
 $$;
 
+create table tax (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    name text not null,
+    code text not null,
+    rate numeric not null, -- percent
+    description text,
+    applied_to_organization boolean not null default false,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    deleted_at timestamptz
+);
+
+create unique index tax_code on tax (organization_id, code) where deleted_at is null;
+
 -- What is owed -----------------------------------------------------------------------------------------------
 
 -- An invoice run writes a dozen rows for each subscription, and each foreign key looks its row up and locks it,
@@ -393,7 +412,8 @@ create table invoice (
     finalized_at timestamptz,
     voided_at timestamptz,
     created_at timestamptz not null,
-    updated_at timestamptz not null
+    updated_at timestamptz not null,
+    applied_taxes jsonb not null default '[]'
 );
 
 create index invoice_newest on invoice (organization_id, created_at desc, id);
@@ -454,7 +474,8 @@ create table fee (
     succeeded_at timestamptz,
     failed_at timestamptz,
     refunded_at timestamptz,
-    created_at timestamptz not null
+    created_at timestamptz not null,
+    applied_taxes jsonb not null default '[]'
 );
 
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;

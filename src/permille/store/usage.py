@@ -18,7 +18,8 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.event import property_text
-from permille.core.usage import Instance, Partial
+from permille.core.money import ZERO, exact
+from permille.core.usage import Instance, Operation, Partial
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
 from permille.store.metering import under_one_version
 
@@ -33,8 +34,8 @@ class Window:
     """Whose usage of which codes in [from_, to). `from_` None reaches back to the first event.
 
     `newest`, `unique_fields` (code -> property), `operation_fields` (likewise) and `each_value` name the codes
-    for which sums are not enough: the newest value, the distinct texts of a property, every time that one of
-    them was added or removed, every single value.
+    for which sums are not enough: the newest value, the distinct texts of a property, the changes of which of
+    them are there, every single value.
     """
 
     organization_id: UUID
@@ -245,12 +246,23 @@ order by key, series_id, text, at desc, seq desc
 """
 )
 
-_EACH_OPERATION = (
+# Without those that change nothing: a series that has told of a value in a run of adds, or of removals, need not
+# tell it again. Runs are of all series, so that this holds for whichever of them a fee puts together.
+_CHANGES = (
     _OPERATIONS
     + """
-select key, series_id, text, at, seq, operation = 'add' from operation
-where operation in ('add', 'remove') and text is not null
-order by at, seq
+, marked as (
+    select *, operation is distinct from lag(operation) over value as begins
+    from (select o.*, s.code from operation o join series s on s.id = o.series_id) o
+    where operation in ('add', 'remove')
+    window value as (partition by key, code, text order by at, seq)
+), numbered as (
+    select *, count(*) filter (where begins) over (partition by key, code, text order by at, seq) as run
+    from marked
+), change as (
+    select distinct on (key, series_id, text, run) * from numbered order by key, series_id, text, run, at, seq
+)
+select key, series_id, text, at, seq, operation = 'add' from change order by at, seq
 """
 )
 
@@ -379,12 +391,19 @@ def _details(conn: Connection[Any], windows: Sequence[Window]) -> Details:
         for key, series_id, at, seq, value in conn.execute(_VALUES, _scope(windows, lambda w: w.each_value)):
             each[key, series_id].append((at, seq, value))
         for where, values in each.items():
-            details[where]["values"] = tuple(values)
+            details[where] |= _of_values(values)
     if any(window.unique_fields for window in windows):
         _add_uniques(conn, windows, details)
     if any(window.operation_fields for window in windows):
         _add_operations(conn, windows, details)
     return details
+
+
+def _of_values(values: Sequence[Instance]) -> dict[str, Any]:
+    """The values and their own sum: since the sums were read there may be one more of them."""
+    with exact():
+        total = sum((value for _, _, value in values), ZERO)
+    return {"values": tuple(values), "values_count": len(values), "sum": total}
 
 
 def _fields(
@@ -399,9 +418,9 @@ def _fields(
 
 
 def _add_operations(conn: Connection[Any], windows: Sequence[Window], details: Details) -> None:
-    found: dict[tuple[int, int], list[tuple[datetime, int, str, bool]]] = defaultdict(list)
+    found: dict[tuple[int, int], list[Operation]] = defaultdict(list)
     parameters = _fields(windows, lambda window: window.operation_fields)
-    for key, series_id, text, at, seq, is_add in conn.execute(_EACH_OPERATION, parameters):
+    for key, series_id, text, at, seq, is_add in conn.execute(_CHANGES, parameters):
         found[key, series_id].append((at, seq, text, is_add))
     for where, operations in found.items():
         details[where]["operations"] = tuple(operations)

@@ -149,9 +149,10 @@ def _imprint(entity: BillingEntity) -> Iterator[str]:
 
 
 def _taxes(invoice: StoredInvoice) -> tuple[Tax, ...]:
-    if not invoice.taxes_amount_cents and not invoice.taxes_rate:
-        return ()
-    return (Tax(name="Tax", rate=invoice.taxes_rate, amount_cents=invoice.taxes_amount_cents),)
+    return tuple(
+        Tax(name=each["tax_name"], rate=Decimal(each["tax_rate"]), amount_cents=each["amount_cents"])
+        for each in invoice.applied_taxes
+    )
 
 
 def _sections(

@@ -1,0 +1,166 @@
+"""Taxes, and reading `tax_codes` where they apply. semantics-billing.md sections 1.4 and 5.4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from permille.api.http import Call
+from permille.api.render import instant
+from permille.api.validation import LONG_TEXT, Fields
+from permille.core.errors import Invalid, NotFound
+from permille.core.tax import Tax
+from permille.store import locks, taxes
+from permille.store.invoices import StoredFee, StoredInvoice
+
+RATE_MAX = 1_000
+# Lago shows these and leaves them at 0.
+UNCOUNTED = ("add_ons_count", "customers_count", "plans_count", "charges_count", "commitments_count")
+
+
+def create_tax(call: Call) -> dict[str, Any]:
+    """POST /taxes."""
+    locks.change_catalogue(call.conn, call.organization.id)
+    fields = Fields(call.root("tax"))
+    columns = {
+        "name": fields.text("name", mandatory=True),
+        "code": fields.text("code", mandatory=True),
+        "rate": _rate(fields),
+        "description": fields.text("description", limit=LONG_TEXT),
+        "applied_to_organization": fields.flag("applied_to_organization") or False,
+    }
+    if fields.given.get("rate") is None:
+        fields.refuse("rate", "value_is_mandatory")
+    fields.check()
+    made = taxes.add(call.conn, organization_id=call.organization.id, columns=columns, now=call.now)
+    if made is None:
+        raise Invalid({"code": ["value_already_exist"]})
+    if made.applied_to_organization:
+        taxes.apply_to_default(call.conn, call.organization.id, made)
+    return {"tax": _shown(call, [made])[0]}
+
+
+def _rate(fields: Fields) -> Any:
+    return fields.decimal("rate", minimum=0, maximum=RATE_MAX)
+
+
+def list_taxes(call: Call) -> dict[str, Any]:
+    """GET /taxes."""
+    page = call.page()
+    rows, total = taxes.listing(call.conn, call.organization.id, limit=page.per_page, offset=page.offset)
+    return {"taxes": _shown(call, rows), "meta": page.meta(total)}
+
+
+def show_tax(call: Call) -> dict[str, Any]:
+    """GET /taxes/{code}."""
+    return {"tax": _shown(call, [_tax(call)])[0]}
+
+
+def update_tax(call: Call) -> dict[str, Any]:
+    """PUT /taxes/{code}: invoices that are made stay as they are."""
+    locks.change_catalogue(call.conn, call.organization.id)
+    before = _tax(call)
+    fields = Fields(call.root("tax"))
+    changes: dict[str, Any] = {}
+    for name in ("name", "code"):
+        if fields.has(name):
+            changes[name] = fields.text(name, mandatory=True) or ""
+    if fields.given.get("rate") is not None:
+        changes["rate"] = _rate(fields)
+    if fields.has("description"):
+        changes["description"] = fields.text("description", limit=LONG_TEXT)
+    if (applied := fields.flag("applied_to_organization")) is not None:
+        changes["applied_to_organization"] = applied
+    fields.check()
+    after = replace(before, **changes)
+    other = taxes.by_code(call.conn, call.organization.id, after.code)
+    if other is not None and other.id != before.id:
+        raise Invalid({"code": ["value_already_exist"]})
+    taxes.replace(call.conn, after, now=call.now)
+    if applied is not None:
+        taxes.apply_to_default(call.conn, call.organization.id, after)
+    return {"tax": _shown(call, [after])[0]}
+
+
+def delete_tax(call: Call) -> dict[str, Any]:
+    """DELETE /taxes/{code}: it applies to nothing any more."""
+    locks.change_catalogue(call.conn, call.organization.id)
+    gone = _tax(call)
+    taxes.delete(call.conn, gone.id, now=call.now)
+    return {"tax": {**render_tax(gone), "applied_to_billing_entities_codes": []}}
+
+
+def _tax(call: Call) -> Tax:
+    found = taxes.by_code(call.conn, call.organization.id, call.path["code"])
+    if found is None:
+        raise NotFound("tax")
+    return found
+
+
+def _shown(call: Call, rows: Sequence[Tax]) -> list[dict[str, Any]]:
+    """As the endpoints of taxes show them: with the billing entities that they apply to."""
+    entities = taxes.billing_entity_codes(call.conn, call.organization.id)
+    return [
+        {**render_tax(row), "applied_to_billing_entities_codes": entities.get(row.id, [])} for row in rows
+    ]
+
+
+def known_taxes(call: Call, entries: Iterable[Fields]) -> Mapping[str, Tax]:
+    """The taxes that any of these objects names in `tax_codes`. Raises NotFound when there is no such tax."""
+    wanted = {
+        code
+        for entry in entries
+        for code in _listed(entry.given.get("tax_codes"))
+        if isinstance(code, str) and "\0" not in code
+    }
+    found = taxes.by_codes(call.conn, call.organization.id, wanted) if wanted else {}
+    if wanted - found.keys():
+        raise NotFound("tax")
+    return found
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def read_taxes(fields: Fields, known: Mapping[str, Tax]) -> tuple[Tax, ...] | None:
+    """The taxes of an object by its `tax_codes`, None when it does not speak of them."""
+    if not fields.has("tax_codes"):
+        return None
+    codes = fields.texts("tax_codes") or []
+    return tuple(known[code] for code in sorted(set(codes)) if code in known)
+
+
+def render_tax(tax: Tax) -> dict[str, Any]:
+    """As the `taxes` of other objects show it."""
+    return {
+        "lago_id": str(tax.id),
+        "name": tax.name,
+        "code": tax.code,
+        "rate": float(tax.rate),
+        "description": tax.description,
+        "applied_to_organization": tax.applied_to_organization,
+        **dict.fromkeys(UNCOUNTED, 0),
+        "created_at": instant(tax.created_at),
+    }
+
+
+def render_invoice_taxes(invoice: StoredInvoice) -> list[dict[str, Any]]:
+    """The `applied_taxes` of an invoice, as they were when it was made."""
+    return [
+        {**each, "tax_rate": float(each["tax_rate"]), "lago_invoice_id": str(invoice.id)}
+        for each in invoice.applied_taxes
+    ]
+
+
+def render_fee_taxes(fee: StoredFee) -> list[dict[str, Any]]:
+    """The `applied_taxes` of a fee, as they were when it was made."""
+    return [
+        {
+            **{name: value for name, value in each.items() if name != "fees_amount_cents"},
+            "tax_rate": float(each["tax_rate"]),
+            "lago_fee_id": str(fee.id),
+        }
+        for each in fee.applied_taxes
+    ]

@@ -1,0 +1,109 @@
+"""Taxes: which apply to a fee, and what they come to on fees and on their invoice.
+
+Source: semantics-billing.md section 5.4. On a fee the sum of its taxes is rounded once; on the invoice the sum over
+all fees is, so that the invoice's taxes need not be the sum of those of its fees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from permille.core.money import ZERO, exact, precise, round_cents
+
+_RATE_DIGITS = Decimal("0.00001")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tax:
+    """`rate` is in percent."""
+
+    id: UUID
+    code: str
+    name: str
+    description: str | None
+    rate: Decimal
+    applied_to_organization: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedTax:
+    """A tax on a fee or an invoice; `fees_amount_cents` is what it was taken of, rounded."""
+
+    tax: Tax
+    amount_cents: int
+    fees_amount_cents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taxed:
+    """What the taxes of a fee, or of an invoice, come to."""
+
+    amount_cents: int
+    precise_amount_cents: Decimal
+    rate: Decimal
+    applied: tuple[AppliedTax, ...]
+
+
+UNTAXED = Taxed(amount_cents=0, precise_amount_cents=ZERO, rate=ZERO, applied=())
+
+
+def applicable(*levels: Sequence[Tax]) -> tuple[Tax, ...]:
+    """Those of the narrowest level that has any: the charge's, the plan's, the customer's, the billing entity's."""
+    return next((tuple(taxes) for taxes in levels if taxes), ())
+
+
+def tax_fee(base_cents: Decimal | int, precise_base_cents: Decimal, taxes: Sequence[Tax]) -> Taxed:
+    """The taxes of a fee, taken of its amount less its coupons."""
+    if not taxes:
+        return UNTAXED
+    with exact():
+        rate = sum((tax.rate for tax in taxes), ZERO)
+        return Taxed(
+            amount_cents=round_cents(base_cents * rate / 100),
+            precise_amount_cents=precise(precise_base_cents * rate / 100),
+            rate=rate,
+            applied=tuple(_applied(tax, base_cents) for tax in taxes),
+        )
+
+
+def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
+    """The taxes of an invoice with these fees: (amount less coupons in cents, its taxes).
+
+    The rate is the average of the fees' rates by what they come to, or by their number when that is nothing.
+    """
+    known = {tax.id: tax for _, taxes in fees for tax in taxes}
+    if not known:
+        return UNTAXED
+    with exact():
+        bases = {key: _base(fees, tax) for key, tax in known.items()}
+        amount = sum((bases[key] * tax.rate / 100 for key, tax in known.items()), ZERO)
+        return Taxed(
+            amount_cents=round_cents(amount),
+            precise_amount_cents=precise(amount),
+            rate=_average_rate(fees),
+            applied=tuple(_applied(tax, bases[key]) for key, tax in known.items()),
+        )
+
+
+def _base(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]], tax: Tax) -> Decimal:
+    return sum((base for base, taxes in fees if any(each.id == tax.id for each in taxes)), ZERO)
+
+
+def _applied(tax: Tax, base_cents: Decimal | int) -> AppliedTax:
+    return AppliedTax(
+        tax=tax,
+        amount_cents=round_cents(base_cents * tax.rate / 100),
+        fees_amount_cents=round_cents(Decimal(base_cents)),
+    )
+
+
+def _average_rate(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Decimal:
+    whole = sum((base for base, _ in fees), ZERO)
+    weighed = [(base if whole else Decimal(1), taxes) for base, taxes in fees]
+    rates = sum((weight * tax.rate for weight, taxes in weighed for tax in taxes), ZERO)
+    return (rates / (whole or len(fees))).quantize(_RATE_DIGITS)

@@ -1,0 +1,150 @@
+"""Taxes over the API: made, applied at every level, on usage, fees, invoices and the PDF."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pypdf import PdfReader
+
+from permille.ingest.intake import Draft, microseconds
+from permille.ingest.writer import Memory, Request, open_connection, store
+
+from .conftest import START, Api, charge
+
+
+def tax(api: Api, code: str = "vat", rate: Any = "20", **fields: Any) -> Any:
+    return api.post("/taxes", {"tax": {"name": code.upper(), "code": code, "rate": rate, **fields}})["tax"]
+
+
+@pytest.fixture
+def send(dsn: str, api: Api) -> Any:
+    conn = open_connection(dsn)
+
+    def one(transaction: str, tokens: int, code: str = "tokens") -> None:
+        draft = Draft(transaction, code, "sub", microseconds(START), None, {"tokens": tokens})
+        store(conn, Memory(), [Request(api.organization.id, [draft], microseconds(START))])
+
+    yield one
+    conn.close()
+
+
+def close(api: Api) -> Any:
+    api.put("/test_clock", {"test_clock": {"now": datetime(2024, 4, 1, 1, tzinfo=UTC).isoformat()}})
+    (listed,) = api.get("/invoices")["invoices"]
+    return api.get(f"/invoices/{listed['lago_id']}")["invoice"]
+
+
+def test_make_read_change_and_delete(api: Api) -> None:
+    made = tax(api, description="French", rate=19.6)
+    assert (made["code"], made["rate"], made["applied_to_organization"]) == ("vat", 19.6, False)
+    assert api.get("/taxes/vat")["tax"] == made
+    assert api.get("/taxes")["taxes"] == [made]
+    changed = api.put("/taxes/vat", {"tax": {"rate": "21", "code": "btw"}})["tax"]
+    assert (changed["rate"], changed["code"], changed["name"]) == (21.0, "btw", "VAT")
+    assert api.delete("/taxes/btw")["tax"]["code"] == "btw"
+    assert api.code(404, "GET", "/taxes/btw") == "tax_not_found"
+
+
+def test_bad_taxes_are_told(api: Api) -> None:
+    assert api.details("POST", "/taxes", {"tax": {"rate": "much"}}) == {
+        "name": ["value_is_mandatory"],
+        "code": ["value_is_mandatory"],
+        "rate": ["value_is_invalid"],
+    }
+    body = {"tax": {"name": "n", "code": "c", "rate": -1}}
+    assert api.details("POST", "/taxes", body) == {"rate": ["value_is_out_of_range"]}
+    tax(api)
+    body = {"tax": {"name": "n", "code": "vat", "rate": 1}}
+    assert api.details("POST", "/taxes", body) == {"code": ["value_already_exist"]}
+
+
+def test_unknown_codes_are_refused_everywhere(api: Api) -> None:
+    customer = {"customer": {"external_id": "c", "tax_codes": ["none"]}}
+    assert api.code(404, "POST", "/customers", customer) == "tax_not_found"
+    entity = {"billing_entity": {"tax_codes": ["none"]}}
+    assert api.code(404, "PUT", "/billing_entities/default", entity) == "tax_not_found"
+    metric = api.metric()
+    plan = {
+        "name": "p",
+        "code": "p",
+        "interval": "monthly",
+        "amount_cents": 0,
+        "amount_currency": "EUR",
+        "pay_in_advance": False,
+    }
+    assert api.code(404, "POST", "/plans", {"plan": {**plan, "tax_codes": ["none"]}}) == "tax_not_found"
+    charges = [charge(metric, tax_codes=["none"])]
+    assert api.code(404, "POST", "/plans", {"plan": {**plan, "charges": charges}}) == "tax_not_found"
+
+
+def test_the_narrowest_taxes_are_on_fees_invoice_usage_and_pdf(api: Api, send: Any) -> None:
+    for code, rate in (("general", "20"), ("plans", "10"), ("local", "1.5"), ("state", "4")):
+        tax(api, code, rate, applied_to_organization=code == "general")
+    metrics = [api.metric("tokens"), api.metric("images")]
+    made = api.plan(
+        "pro",
+        [charge(metrics[0], tax_codes=["local", "state"]), charge(metrics[1])],
+        amount_cents=1_000,
+        tax_codes=["plans"],
+    )
+    assert [each["code"] for each in made["taxes"]] == ["plans"]
+    assert [each["code"] for each in made["charges"][0]["taxes"]] == ["local", "state"]
+    api.customer()
+    api.subscribe(subscription_at="2024-03-01T00:00:00Z")
+    send("a", 33)
+    send("b", 10, "images")
+    path = "/customers/cus/current_usage"
+    usage = api.get(path, external_subscription_id="sub")["customer_usage"]
+    assert (usage["amount_cents"], usage["taxes_amount_cents"]) == (4_300, 282), "33 x 5.5 % and 10 x 10 %"
+    assert usage["total_amount_cents"] == 4_582
+    plain = api.get(path, external_subscription_id="sub", apply_taxes="false")["customer_usage"]
+    assert plain["taxes_amount_cents"] == 0
+    invoice = close(api)
+    assert invoice["taxes_amount_cents"] == 382
+    assert invoice["sub_total_including_taxes_amount_cents"] == invoice["total_amount_cents"] == 5_682
+    applied = {each["tax_code"]: each["amount_cents"] for each in invoice["applied_taxes"]}
+    assert applied == {"plans": 200, "local": 50, "state": 132}
+    fees = {fee["item"]["code"]: fee for fee in invoice["fees"]}
+    assert (fees["tokens"]["taxes_amount_cents"], fees["tokens"]["taxes_rate"]) == (182, 5.5)
+    assert [each["tax_code"] for each in fees["pro"]["applied_taxes"]] == ["plans"]
+    assert fees["tokens"]["total_amount_cents"] == 3_482
+    pdf = api.call("GET", f"/invoices/{invoice['lago_id']}/pdf")
+    text = " ".join("".join(page.extract_text() for page in PdfReader(BytesIO(pdf.content)).pages).split())
+    assert "LOCAL (1.5 %)" in text
+    assert "€56.82" in text
+
+
+def test_a_customers_taxes_beat_the_organizations_and_a_deleted_tax_is_gone(api: Api, send: Any) -> None:
+    tax(api, "general", applied_to_organization=True)
+    tax(api, "own", "0")
+    assert [each["code"] for each in api.get("/organizations")["organization"]["taxes"]] == ["general"]
+    api.plan("pro", [charge(api.metric())])
+    assert [each["code"] for each in api.customer(tax_codes=["own"])["taxes"]] == ["own"]
+    api.subscribe()
+    send("a", 10)
+    usage = api.get("/customers/cus/current_usage", external_subscription_id="sub")["customer_usage"]
+    assert usage["taxes_amount_cents"] == 0
+    api.delete("/taxes/own")
+    usage = api.get("/customers/cus/current_usage", external_subscription_id="sub")["customer_usage"]
+    assert usage["taxes_amount_cents"] == 200
+    api.put("/taxes/general", {"tax": {"code": "vat", "rate": 10}})
+    assert close(api)["taxes_amount_cents"] == 100
+    api.put("/taxes/vat", {"tax": {"applied_to_organization": False}})
+    assert api.get("/organizations")["organization"]["taxes"] == []
+
+
+def test_invoices_keep_the_tax_as_it_was(api: Api, send: Any) -> None:
+    tax(api, applied_to_organization=True)
+    api.plan("pro", [charge(api.metric())])
+    api.customer()
+    api.subscribe()
+    send("a", 10)
+    before = close(api)
+    api.put("/taxes/vat", {"tax": {"rate": 50}})
+    api.delete("/taxes/vat")
+    after = api.get(f"/invoices/{before['lago_id']}")["invoice"]
+    assert after["applied_taxes"] == before["applied_taxes"]
+    assert after["total_amount_cents"] == before["total_amount_cents"] == 1_200

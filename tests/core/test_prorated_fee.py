@@ -1,0 +1,128 @@
+"""Fees of prorated charges and the fee up to the least amount, from partials to amounts (semantics-metering.md 5.13, 7.6)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from permille.core.fee import CompiledCharge, Dimensions, Fee, charge_fees, compile_charge, true_up_fee
+from permille.core.filters import ChargeFilter
+from permille.core.period import Period
+from permille.core.pricing import ChargeModel
+from permille.core.proration import Proration
+from permille.core.usage import AggregationType, Partial
+
+MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
+BY = Proration("UTC", 31)
+EU = ChargeFilter("eu", {"region": ("eu",)}, None, {"amount": "2"})
+
+
+def day(number: int, month: int = 3) -> datetime:
+    return datetime(2024, month, number, 10, tzinfo=UTC)
+
+
+def compiled(amount: str = "1", **more: Any) -> CompiledCharge:
+    given = {
+        "charge_id": "charge",
+        "model": ChargeModel.STANDARD,
+        "properties": {"amount": amount},
+        "filters": [],
+        "aggregation_type": AggregationType.SUM,
+        "currency": "USD",
+    }
+    return compile_charge(**(given | more))
+
+
+def fees(charge: CompiledCharge, *series: tuple[Dimensions, Partial], period: Period = MARCH) -> list[Fee]:
+    return charge_fees(charge, series, subscription_id="sub", period=period, proration=BY)
+
+
+def summed(*values: tuple[datetime, str]) -> Partial:
+    instances = tuple((at, seq, Decimal(value)) for seq, (at, value) in enumerate(values))
+    return Partial(
+        events_count=len(values),
+        values_count=len(values),
+        sum=sum((value for _, _, value in instances), Decimal(0)),
+        values=instances,
+    )
+
+
+@pytest.mark.parametrize("base", ["in the values", "only in the sum"])
+def test_a_prorated_sum_with_rounding(base: str) -> None:
+    """7.6, 3: what stood before may be known by its sum alone."""
+    partial = summed((day(9, 2), "2.5"), (day(9, 2), "2.5"), (day(26), "12"), (day(26), "12.434"))
+    if base == "only in the sum":
+        partial = replace(partial, values=partial.values[2:])
+    charge = compiled(prorated=True, rounding_function="ceil", rounding_precision=2)
+    (fee,) = fees(charge, ({}, partial))
+    assert (fee.units, fee.events_count, fee.amount_cents) == (Decimal("29.44"), 4, 973)
+    assert fee.precise_unit_amount == Decimal("0.330502717391304")
+
+
+def test_seats_that_are_gone_still_cost_their_days() -> None:
+    operations = ((day(1, 2), 1, "a", True), (day(10), 2, "a", False))
+    partial = Partial(events_count=2, uniques={"a": (*operations[-1][:2], False)}, operations=operations)
+    charge = compiled("31", prorated=True, aggregation_type=AggregationType.UNIQUE_COUNT)
+    (fee,) = fees(charge, ({}, partial))
+    assert (fee.units, fee.events_count, fee.amount_cents, fee.precise_unit_amount) == (0, 0, 1_000, 0)
+
+
+def test_a_negative_sum_costs_nothing() -> None:
+    (fee,) = fees(compiled(prorated=True), ({}, summed((day(3), "4"), (day(30), "-5"))))
+    assert (fee.units, fee.amount_cents) == (0, 0)
+
+
+def test_a_prorated_charge_is_not_priced_without_days() -> None:
+    with pytest.raises(ValueError, match="days of its period"):
+        charge_fees(
+            compiled(prorated=True), [({}, summed((day(3), "4")))], subscription_id="sub", period=MARCH
+        )
+
+
+@pytest.mark.parametrize(
+    ("least", "period", "used", "missing", "precise"),
+    [
+        (1000, MARCH, "7", 300, "300"),
+        (1000, Period(day(17), MARCH.to), "2", 284, "283.870967741935484"),
+        (1000, Period(day(15), MARCH.to), None, 548, "548.387096774193548"),
+        (1000, MARCH, "9.996", None, None),
+        (1000, MARCH, "9.994", 1, "0.6"),
+        (1000, MARCH, "25", None, None),
+        (0, MARCH, None, None, None),
+    ],
+)
+def test_what_is_missing(
+    least: int, period: Period, used: str | None, missing: int | None, precise: str | None
+) -> None:
+    charge = compiled(min_amount_cents=least)
+    series = [] if used is None else [({}, summed((day(20), used)))]
+    found = true_up_fee(charge, fees(charge, *series, period=period), period=period, proration=BY)
+    if missing is None:
+        assert found is None
+        return
+    assert found is not None
+    assert (found.is_true_up, found.units, found.events_count) == (True, 1, 0)
+    assert (found.amount_cents, found.unit_amount_cents) == (missing, missing)
+    assert found.precise_amount_cents == Decimal(precise or "")
+    assert found.precise_unit_amount == Decimal(missing) / 100
+    assert (found.from_, found.to) == (period.from_, period.to)
+
+
+def test_the_least_amount_is_of_all_filters_and_groups() -> None:
+    charge = compiled(
+        properties={"amount": "1", "pricing_group_keys": ["team"]}, filters=[EU], min_amount_cents=2_000
+    )
+    own = fees(
+        charge,
+        ({"region": "eu", "team": "a"}, summed((day(2), "3"))),
+        ({"region": "us", "team": "a"}, summed((day(2), "4"))),
+        ({"region": "us", "team": "b"}, summed((day(2), "5"))),
+    )
+    found = true_up_fee(charge, own, period=MARCH, proration=BY)
+    assert found is not None
+    assert found.amount_cents == 2_000 - (600 + 400 + 500)
+    assert (found.charge_filter_id, found.grouped_by, found.amount_details) == (None, {}, {})
