@@ -44,6 +44,7 @@ def test_make_read_change_and_delete(api: Api) -> None:
     assert api.get("/taxes")["taxes"] == [made]
     changed = api.put("/taxes/vat", {"tax": {"rate": "21", "code": "btw"}})["tax"]
     assert (changed["rate"], changed["code"], changed["name"]) == (21.0, "btw", "VAT")
+    assert [changed[name] for name in ("customers_count", "plans_count", "charges_count")] == [0, 0, 0]
     assert api.delete("/taxes/btw")["tax"]["code"] == "btw"
     assert api.code(404, "GET", "/taxes/btw") == "tax_not_found"
 
@@ -59,6 +60,46 @@ def test_bad_taxes_are_told(api: Api) -> None:
     tax(api)
     body = {"tax": {"name": "n", "code": "vat", "rate": 1}}
     assert api.details("POST", "/taxes", body) == {"code": ["value_already_exist"]}
+
+
+def test_the_organizations_taxes_are_those_of_its_default_entity(api: Api) -> None:
+    def entities(code: str) -> Any:
+        return api.get(f"/taxes/{code}")["tax"]["applied_to_billing_entities_codes"]
+
+    made = tax(api, "general", applied_to_organization=True)
+    assert made["applied_to_billing_entities_codes"] == ["default"]
+    tax(api, "other")
+    changed = api.put("/billing_entities/default", {"billing_entity": {"tax_codes": ["other"]}})
+    assert [each["code"] for each in changed["billing_entity"]["taxes"]] == ["other"]
+    assert (entities("general"), entities("other")) == ([], ["default"])
+    api.put("/taxes/general", {"tax": {"applied_to_organization": True}})
+    assert (entities("general"), entities("other")) == (["default"], ["default"])
+    api.put("/taxes/general", {"tax": {"applied_to_organization": False}})
+    assert entities("general") == []
+    api.delete("/taxes/other")
+    assert api.get("/billing_entities/default")["billing_entity"]["taxes"] == []
+    tax(api, "other")
+    assert entities("other") == [], "a new tax with the code of a deleted one is another one"
+
+
+def test_tax_codes_can_be_changed_and_taken_away(api: Api) -> None:
+    tax(api)
+    tax(api, "local", 3)
+    metric = api.metric()
+    api.plan("pro", [charge(metric, tax_codes=["vat"])], tax_codes=["local", "vat"])
+    shown = api.get("/plans/pro")["plan"]
+    assert [each["code"] for each in shown["taxes"]] == ["local", "vat"]
+    kept = api.put("/plans/pro", {"plan": {"name": "Pro"}})["plan"]
+    assert (kept["taxes"], kept["charges"]) == (shown["taxes"], shown["charges"])
+    gone = api.put("/plans/pro", {"plan": {"tax_codes": []}})["plan"]
+    assert (gone["taxes"], gone["charges"]) == ([], shown["charges"])
+    path = f"/plans/pro/charges/{shown['charges'][0]['code']}"
+    changed = api.put(path, {"charge": {"tax_codes": ["local"]}})["charge"]
+    assert [each["code"] for each in changed["taxes"]] == ["local"]
+    api.customer(tax_codes=["vat"])
+    assert [each["code"] for each in api.customer(name="New")["taxes"]] == ["vat"]
+    assert [each["code"] for each in api.customer(tax_codes=None)["taxes"]] == ["vat"]
+    assert api.customer(tax_codes=[])["taxes"] == []
 
 
 def test_unknown_codes_are_refused_everywhere(api: Api) -> None:
@@ -109,7 +150,10 @@ def test_the_narrowest_taxes_are_on_fees_invoice_usage_and_pdf(api: Api, send: A
     assert applied == {"plans": 200, "local": 50, "state": 132}
     fees = {fee["item"]["code"]: fee for fee in invoice["fees"]}
     assert (fees["tokens"]["taxes_amount_cents"], fees["tokens"]["taxes_rate"]) == (182, 5.5)
-    assert [each["tax_code"] for each in fees["pro"]["applied_taxes"]] == ["plans"]
+    (on_fee,) = fees["pro"]["applied_taxes"]
+    assert (on_fee["tax_code"], on_fee["lago_fee_id"]) == ("plans", fees["pro"]["lago_id"])
+    assert "fees_amount_cents" not in on_fee
+    assert invoice["applied_taxes"][0]["lago_invoice_id"] == invoice["lago_id"]
     assert fees["tokens"]["total_amount_cents"] == 3_482
     pdf = api.call("GET", f"/invoices/{invoice['lago_id']}/pdf")
     text = " ".join("".join(page.extract_text() for page in PdfReader(BytesIO(pdf.content)).pages).split())

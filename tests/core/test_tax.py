@@ -45,6 +45,46 @@ def test_the_rate_of_an_invoice_is_weighted() -> None:
     )
 
 
+def test_coupons_are_taken_off_before() -> None:
+    """V-78 and V-79: fees of 10 and 20 % less their coupons, each rounded; the invoice once."""
+    low, high = tax(1, "10"), tax(2, "20")
+    coupons = [
+        "676.47059",
+        "1352.94117",
+        "88.23529",
+        "117.64706",
+        "126.47059",
+        "252.94118",
+        "379.41176",
+        "505.88235",
+    ]
+    amounts = [1_000, 2_000, 3_000, 4_000] * 2
+    fees = [
+        (amount - Decimal(coupon), [high if amount == 2_000 else low])
+        for amount, coupon in zip(amounts, coupons, strict=True)
+    ]
+    assert [tax_fee(base, base, taxes).amount_cents for base, taxes in fees] == [
+        *(32, 129, 291, 388),
+        *(87, 349, 262, 349),
+    ]
+    assert tax_invoice(fees).amount_cents == 1_889
+
+
+def test_two_taxes_on_one_fee() -> None:
+    """V-84: 17900 at 10 %, 39900 less a coupon of 25000 at 10 + 10 %."""
+    one, two = tax(1, "10"), tax(2, "10")
+    found = tax_invoice([(17_900, [one]), (14_900, [one, two])])
+    assert (found.amount_cents, found.rate) == (4_770, Decimal("14.54268"))
+    assert [(each.amount_cents, each.fees_amount_cents) for each in found.applied] == [
+        (3_280, 32_800),
+        (1_490, 14_900),
+    ]
+    fee = tax_fee(5, Decimal(5), [tax(1, "50"), tax(2, "50")])
+    assert (fee.amount_cents, [each.amount_cents for each in fee.applied]) == (5, [3, 3]), (
+        "the sum is rounded, not the sum of rounded ones"
+    )
+
+
 def test_the_narrowest_level_wins() -> None:
     a, b = tax(1, "1"), tax(2, "2")
     assert applicable((), (a,), (b,)) == (a,)
@@ -54,6 +94,19 @@ def test_the_narrowest_level_wins() -> None:
 def test_without_taxes_nothing_is_taxed() -> None:
     assert tax_fee(100, Decimal(100), ()) is UNTAXED
     assert tax_invoice([(100, ())]) is UNTAXED
+
+
+def rate_of(fees: list[tuple[int, list[Tax]]]) -> Fraction:
+    """The average rate, each tax by what it is taken of."""
+    total = sum(amount for amount, _ in fees)
+    return sum(
+        (
+            Fraction(each.rate) * (Fraction(amount, total) if total else Fraction(1, len(fees)))
+            for amount, own in fees
+            for each in own
+        ),
+        Fraction(0),
+    )
 
 
 amounts = st.integers(0, 10_000_000)
@@ -70,7 +123,17 @@ def test_sums_are_exact_and_rounded_once(fees: list[tuple[int, set[int]]], given
     expected = sum(
         (Fraction(amount) * Fraction(each.rate) / 100 for amount, own in priced for each in own), Fraction(0)
     )
-    assert tax_invoice(priced).amount_cents == half_up(expected)
+    found = tax_invoice(priced)
+    assert found.amount_cents == half_up(expected)
+    assert abs(Fraction(found.rate) - rate_of(priced)) <= Fraction(5, 1_000_000)
+    assert {each.tax.id: (each.fees_amount_cents, each.amount_cents) for each in found.applied} == {
+        each.id: (
+            base := sum(amount for amount, own in priced if each in own),
+            half_up(base * Fraction(each.rate) / 100),
+        )
+        for each in taxes
+        if any(each in own for _, own in priced)
+    }
     for amount, own in priced:
         whole = sum((Fraction(amount) * Fraction(each.rate) / 100 for each in own), Fraction(0))
         assert tax_fee(amount, Decimal(amount), own).amount_cents == half_up(whole)

@@ -93,9 +93,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
-    """An answer that is no JSON object, e.g. a PDF."""
+    """An answer that is no JSON object, e.g. a PDF.
 
-    content: bytes
+    What takes its time is a function: it is called when the database is free for others again.
+    """
+
+    content: bytes | Callable[[], bytes]
     media_type: str
     headers: Mapping[str, str]
 
@@ -200,13 +203,14 @@ def _answer(engine: Engine, endpoint: Endpoint, request: Request, body: Any) -> 
             query=request.query_params,
             body=body,
         )
-        return _rendered(endpoint(call))
+        answer = endpoint(call)
+    return raw_response(answer) if isinstance(answer, Raw) else json_response(answer)
 
 
-def _rendered(answer: dict[str, Any] | Raw) -> Response:
-    if isinstance(answer, Raw):
-        return Response(answer.content, media_type=answer.media_type, headers=dict(answer.headers))
-    return json_response(answer)
+def raw_response(answer: Raw, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer, with more headers than its own."""
+    content = answer.content if isinstance(answer.content, bytes) else answer.content()
+    return Response(content, media_type=answer.media_type, headers={**(headers or {}), **answer.headers})
 
 
 def route(engine: Engine, method: str, path: str, endpoint: Endpoint) -> Route:

@@ -179,10 +179,14 @@ def invoice_pdf(call: Call) -> Raw:
     from permille.out.pdf.invoice import render_invoice as render_pdf
 
     invoice = _invoice_of(call)
-    content = render_pdf(invoice_document(call.conn, invoice.id))
+    document = invoice_document(call.conn, invoice.id)
     name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in invoice.number)
     disposition = f'inline; filename="{name}.pdf"'
-    return Raw(content=content, media_type="application/pdf", headers={"content-disposition": disposition})
+    return Raw(
+        content=lambda: render_pdf(document),
+        media_type="application/pdf",
+        headers={"content-disposition": disposition},
+    )
 
 
 def render_whole_invoice(conn: Connection[Any], invoice_id: UUID) -> dict[str, Any] | None:

@@ -125,10 +125,10 @@ def _listed(value: Any) -> Sequence[Any]:
 
 
 def read_taxes(fields: Fields, known: Mapping[str, Tax]) -> tuple[Tax, ...] | None:
-    """The taxes of an object by its `tax_codes`, None when it does not speak of them."""
-    if not fields.has("tax_codes"):
+    """The taxes of an object by its `tax_codes`, None when it does not speak of them (or says null)."""
+    codes = fields.texts("tax_codes")
+    if codes is None:
         return None
-    codes = fields.texts("tax_codes") or []
     return tuple(known[code] for code in sorted(set(codes)) if code in known)
 
 

@@ -19,6 +19,7 @@ from psycopg import Connection
 from permille.billing.usage import Series, usage_windows
 from permille.core.customer import Customer
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
+from permille.core.filters import Id
 from permille.core.invoice import (
     InvoicePlan,
     SubscriptionFacts,

@@ -91,7 +91,7 @@ def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
 
 
 def _base(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]], tax: Tax) -> Decimal:
-    return sum((base for base, taxes in fees if any(each.id == tax.id for each in taxes)), ZERO)
+    return Decimal(sum(base for base, taxes in fees if any(each.id == tax.id for each in taxes)))
 
 
 def _applied(tax: Tax, base_cents: Decimal | int) -> AppliedTax:

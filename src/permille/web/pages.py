@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from permille.api.http import Engine, Raw, refuse_nul
+from permille.api.http import Engine, raw_response, refuse_nul
 from permille.clock import system_now
 from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
 from permille.core.organization import Organization
@@ -178,10 +178,9 @@ def _shown(engine: Engine, request: Request, show: Show, readers: Sequence[str])
     with engine.pool.connection() as conn:
         visit = _allowed_visit(engine, conn, request, readers)
         answer = show(visit)
-        if isinstance(answer, Raw):
-            headers = {**HEADERS, **FRAMED_BY_US, **answer.headers}
-            return Response(answer.content, media_type=answer.media_type, headers=headers)
-        return framed(visit, answer)
+        if isinstance(answer, Page):
+            return framed(visit, answer)
+    return raw_response(answer, {**HEADERS, **FRAMED_BY_US})
 
 
 def _submitted(
