@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+
+import pytest
 
 from permille.api import billable_metrics as api_metrics, plans as api_plans
 
@@ -121,6 +124,46 @@ def test_the_tester_says_what_an_event_counts_and_costs(browser, api):
     assert "It would be refused" in broken
     missing = text_of(browser.ok("/billable-metrics/tokens", event='{"event": {"code": "tokens"}}'))
     assert "transaction_id: value_is_mandatory" in missing
+
+
+@pytest.mark.parametrize(
+    ("properties", "said"),
+    [
+        ({"user": "ada"}, "It counts: 1 Users. Each different “user” counts once; this one is “ada”."),
+        (
+            {"user": None},
+            "It counts: 1 Users. Each different “user” counts once; this one is the one without a value.",
+        ),
+        (
+            {"user": "ada", "operation_type": "remove"},
+            "It counts: 0 Users. From then on “ada” is not counted",
+        ),
+        ({"user": "ada", "operation_type": "x"}, "It counts as nothing. Its “operation_type” is neither"),
+        ({}, "It counts: 1 Users. Each different “user” counts once; this one is the one without a value."),
+    ],
+)
+def test_the_tester_says_what_billing_bills_for_values_that_count_once(browser, send, properties, said):
+    metric = {"name": "Users", "code": "users", "aggregation_type": "unique_count_agg", "field_name": "user"}
+    browser.sent("/new-billable-metric", metric)
+    prices = {"billable_metric_code": "users", "charge_model": "standard", "price:others": "1"}
+    plan = {"name": "P", "code": "p", "interval": "monthly", "amount_currency": "USD", "amount": "0"}
+    browser.sent("/new-plan", {**plan, **prices})
+    browser.sent("/new-customer", {"external_id": "acme", "name": "Acme", "currency": "USD"})
+    form = {"plan_code": "p", "external_id": "acme-1", "billing_time": "calendar"}
+    browser.sent("/subscribe/acme", form)
+    pasted = event(**properties).replace('"tokens"', '"users"')
+    assert said in text_of(browser.ok("/billable-metrics/users", event=pasted))
+    send("users", "acme-1", **properties)
+    counted = "It counts: 1" in said
+    assert f"acme-1 on P {'$1.00' if counted else '$0.00'}" in text_of(browser.ok("/customers/acme"))
+
+
+def test_an_apostrophe_does_not_end_the_command(browser):
+    browser.sent("/new-billable-metric", {**TOKENS, "values": ["L'Oréal", "input"]})
+    command = browser.ok("/billable-metrics/tokens").split("<h3>curl</h3>")[1].split("</pre>")[0]
+    body = html.unescape(command).split("-d '", 1)[1].removesuffix("'")
+    assert "'" not in body
+    assert json.loads(body)["event"]["properties"]["model"] == "L'Oréal"
 
 
 def test_the_example_event_counts(browser):

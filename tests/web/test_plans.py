@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from permille.api import plans as api_plans
+from permille.api import billable_metrics as api_metrics, plans as api_plans
 
 from .conftest import text_of
 from .test_metrics import TOKENS
@@ -82,19 +82,68 @@ def test_what_is_wrong_stands_in_its_cell_and_nothing_typed_is_lost(browser, tok
     assert 'id="code-error"' in page
 
 
-def test_a_bad_package_size_is_refused(browser, tokens):
-    words = text_of(browser.refused("/new-plan", {**GRID, "package_size": "0"}))
-    assert "Give a whole number of at least 1." in words
+@pytest.mark.parametrize(
+    ("field", "text", "words"),
+    [
+        ("package_size", "0", "Give a whole number of at least 1."),
+        ("package_size", "", "Give a whole number of at least 1."),
+        ("free_units", "-1", "Give a whole number of at least 0."),
+        ("price:others", "x", "Give an amount of zero or more, like 0.03."),
+        ("charge_name", "x" * 5000, "This is too long."),
+        ("amount", "ten", "This value can&#39;t be used."),
+        ("name", "", "Fill this in."),
+    ],
+)
+def test_what_is_refused_is_told_once_beside_its_field(browser, tokens, field, text, words):
+    page = browser.refused("/new-plan", {**GRID, field: text})
+    assert page.count(f'<p class="error" id="{field}-error">{words}</p>') == 1
+    assert page.count('<p class="error"') == 1
+    assert page.count("<li>\n") + page.count("<li><strong>") == 1
+    assert f'aria-describedby="{field}-error"' in page
+
+
+def table_of(page: str) -> list[list[str]]:
+    """The cells of the first table in the page, each with its inputs' labels in brackets."""
+    table = page.split("<table", 1)[1].split("</table>", maxsplit=1)[0]
+    labelled = re.sub(r'<input[^>]*aria-label="([^"]*)"[^>]*>', r"[\1]", table)
+    rows = re.findall(r"<tr>(.*?)</tr>", labelled, flags=re.DOTALL)
+    return [[text_of(cell) for cell in re.split(r"</t[hd]>", row)[:-1]] for row in rows]
+
+
+def test_prices_are_shown_as_a_grid(browser, tokens):
+    browser.sent("/new-plan", {**GRID, "price:1:1": "", "charge_name": ""})
+    assert table_of(browser.ok("/plans/payg")) == [
+        ["model", "input", "output"],
+        [
+            "32K",
+            "$0.06 per 1,000 [Units of 32K, input]",
+            "$0.12 per 1,000 [Units of 32K, output]",
+        ],
+        ["8K", "$0.03 per 1,000 [Units of 8K, input]", "as everything else"],
+        ["everything else", "$1.00 per 1,000 [Units of everything else]"],
+    ]
 
 
 def test_the_calculator(browser, api, tokens):
     browser.sent("/new-plan", GRID)
     code = charge_of(api)["code"]
-    words = text_of(browser.ok("/plans/payg", **{f"{code}:2": "1,250,000", f"{code}:1": "1001"}))
-    assert "8K input $0.03 per 1,000 $37.50" in words
-    assert "32K output $0.12 per 1,000 $0.24" in words
-    assert "$37.74 for the units above" in words
-    assert "Give a number of zero or more." in text_of(browser.ok("/plans/payg", **{f"{code}:1": "-4"}))
+    page = browser.ok("/plans/payg", **{f"{code}:2": "1,250,000", f"{code}:1": "1001"})
+    assert table_of(page)[1:3] == [
+        ["32K", "$0.06 per 1,000 [Units of 32K, input]", "$0.12 per 1,000 [Units of 32K, output] $0.24"],
+        ["8K", "$0.03 per 1,000 [Units of 8K, input] $37.50", "$0.06 per 1,000 [Units of 8K, output]"],
+    ]
+    assert "$37.74 for the units above" in text_of(page)
+    assert 'value="1,250,000"' in page
+
+
+@pytest.mark.parametrize("units", ["-4", "many", "1e5", "9" * 3000])
+def test_units_that_are_no_number_are_refused_beside_their_field(browser, api, tokens, units):
+    browser.sent("/new-plan", GRID)
+    field = f"{charge_of(api)['code']}:1"
+    page = browser.ok("/plans/payg", **{field: units})
+    assert page.count("Give a number of zero or more.") == 1
+    assert f'aria-describedby="{field}-error"' in page
+    assert f'id="{field}-error"' in page
 
 
 def test_charges_are_added_and_plans_edited_and_deleted(browser, api, tokens):
@@ -113,21 +162,103 @@ def test_charges_are_added_and_plans_edited_and_deleted(browser, api, tokens):
     assert browser.client.get("/app/plans/payg").status_code == 404
 
 
-def test_a_charge_that_does_not_fit_the_grid_is_a_list(browser, api, tokens):
-    browser.sent("/new-plan", GRID)
-    plan = api(api_plans.show_plan, code="payg")["plan"]
-    ranges = [{"from_value": 0, "to_value": None, "per_unit_amount": "0.01", "flat_amount": "2"}]
-    charge = {
-        "billable_metric_id": plan["charges"][0]["lago_billable_metric_id"],
-        "charge_model": "graduated",
-        "properties": {"graduated_ranges": ranges},
+RANGES = [{"from_value": 0, "to_value": None, "per_unit_amount": "0.01", "flat_amount": "2"}]
+MANY_PRICES = [
+    {"charge_model": "graduated", "properties": {"graduated_ranges": RANGES}},
+    {
+        "charge_model": "standard",
+        "properties": {"amount": "1"},
+        "filters": [{"values": {"model": ["8K"]}, "properties": {"amount": "0.2"}}],
+    },
+    {
+        "charge_model": "package",
+        "properties": {"amount": "1", "package_size": 1000, "free_units": 0},
+        "filters": [
+            {
+                "values": {"model": ["8K"], "type": ["input"]},
+                "properties": {"amount": "0.2", "package_size": 10, "free_units": 0},
+            }
+        ],
+    },
+    {"charge_model": "standard", "properties": {"amount": "1", "pricing_group_keys": ["region"]}},
+]
+LISTED = [
+    ["all", "graduated", "[Units of everything else]", "–"],
+    ["8K", "$0.20 each", "[Units of 8K]", "–"],
+    ["8K", "input", "$0.20 per 10", "[Units of 8K, input]", "–"],
+    ["all", "$1.00 each", "[Units of everything else]", "–"],
+]
+
+
+@pytest.mark.parametrize(("charge", "first"), list(zip(MANY_PRICES, LISTED, strict=True)))
+def test_a_charge_that_does_not_fit_the_grid_is_a_list(browser, api, tokens, charge, first):
+    metric = api(api_metrics.show_billable_metric, code="tokens")["billable_metric"]
+    plan = {
+        "name": "Ranges",
+        "code": "ranges",
+        "interval": "monthly",
+        "amount_cents": 0,
+        "amount_currency": "USD",
+        "pay_in_advance": False,
+        "charges": [{**charge, "billable_metric_id": metric["lago_id"]}],
     }
-    body = {**plan, "code": "ranges", "charges": [charge], "tax_codes": []}
-    body.pop("metadata", None)
-    api(api_plans.create_plan, {"plan": body})
+    api(api_plans.create_plan, {"plan": plan})
     page = browser.ok("/plans/ranges")
-    assert "graduated" in text_of(page)
+    assert table_of(page)[1] == first
     assert "Edit prices" not in page
+    assert "change them with the API" in page
+    assert browser.client.get("/app/edit-charge/ranges", params={"charge": "tokens"}).status_code == 404
+
+
+def test_names_on_the_invoice_and_the_order_stay_when_prices_change(browser, api):
+    browser.sent("/templates", {"slug": "openai-gpt-4"})
+
+    def filters():
+        (charge,) = api(api_plans.show_plan, code="openai-gpt-4")["plan"]["charges"]
+        return charge["code"], [
+            (each["invoice_display_name"], each["values"], each["properties"]) for each in charge["filters"]
+        ]
+
+    code, known = filters()
+    assert known[0][0] == "GPT-4 8K context, input tokens"
+    form = browser.ok("/edit-charge/openai-gpt-4", charge=code)
+    names = r'name="(price:[^"]*|package_size|free_units|charge_name)"[^>]*value="([^"]*)"'
+    typed = {**dict(re.findall(names, form)), "charge_model": "package"}
+    browser.sent(f"/edit-charge/openai-gpt-4?charge={code}", typed)
+    assert filters() == (code, known)
+    browser.sent(f"/edit-charge/openai-gpt-4?charge={code}", {**typed, "price:1:0": "0.01"})
+    name, values, prices = known[0]
+    assert filters() == (code, [(name, values, {**prices, "amount": "0.01"}), *known[1:]])
+
+
+def test_with_subscriptions_the_way_of_pricing_stays(browser, gpt4, api):
+    (charge,) = api(api_plans.show_plan, code="openai-gpt-4")["plan"]["charges"]
+    form = browser.ok("/edit-charge/openai-gpt-4", charge=charge["code"])
+    assert re.findall(r'<option value="(package|standard)"', form) == ["package"]
+
+
+def test_what_was_typed_survives_the_choice_of_another_metric(browser, tokens):
+    browser.sent(
+        "/new-billable-metric", {**TOKENS, "code": "images", "name": "Images", "values": ["XL", "hd"]}
+    )
+    typed = {**GRID, "metric": "images"}
+    page = browser.ok("/new-plan", **typed)
+    assert 'value="Pay as you go"' in page
+    assert 'value="GPT-4"' in page
+    assert 'aria-label="XL, hd"' in page
+    assert 'value="0.06"' not in page  # the price in the same place of the other metric
+    assert 'name="billable_metric_code" value="images"' in page
+    assert 'value="0.12"' in browser.ok("/new-plan", **{**typed, "metric": "tokens"})
+    browser.sent("/new-plan", GRID)
+    assert 'value="GPT-4"' in browser.ok("/add-charge/payg", metric="images", charge_name="GPT-4")
+
+
+def test_a_plan_with_its_fee_alone(browser, api, tokens):
+    page = browser.ok("/new-plan", metric="", name="Base")
+    assert 'name="billable_metric_code"' not in page
+    form = {"name": "Base", "code": "payg", "interval": "monthly", "amount_currency": "USD", "amount": "9"}
+    browser.sent("/new-plan", {**form, "metric": ""})
+    assert api(api_plans.show_plan, code="payg")["plan"]["charges"] == []
 
 
 def test_price_lists(browser, api):

@@ -68,15 +68,26 @@ def _units(metric: BillableMetric, properties: Mapping[str, Any]) -> tuple[str |
     field, kind = metric.field_name or "", metric.aggregation_type
     if kind == AggregationType.COUNT:
         return "1", "Every event counts as one."
+    if kind == AggregationType.UNIQUE_COUNT:
+        return _unique_units(field, properties)
     if field not in properties:
         return None, f"It has no property “{field}”, which the metric takes its value from."
-    if kind == AggregationType.UNIQUE_COUNT:
-        text = property_text(properties[field])
-        return text, f"Each different “{field}” counts once."
     value = numeric_value(properties[field])
     if value is None:
         return None, f"Its “{field}” is not a number, so it counts as nothing."
     return f"{value:f}", f"Its “{field}” is taken."
+
+
+def _unique_units(field: str, properties: Mapping[str, Any]) -> tuple[str | None, str]:
+    """What an event adds to a count of values: no value is itself one value. semantics-metering.md section 2.3."""
+    text = property_text(properties.get(field))
+    shown = "the one without a value" if text is None else f"“{text}”"
+    operation = property_text(properties.get("operation_type"))
+    if operation == "remove":
+        return "0", f"From then on {shown} is not counted: its “operation_type” is “remove”."
+    if operation not in (None, "add"):
+        return None, "Its “operation_type” is neither “add” nor “remove”."
+    return "1", f"Each different “{field}” counts once; this one is {shown}."
 
 
 def _match(plan: Plan, charge: Charge, dimensions: Mapping[str, str | None]) -> Match:

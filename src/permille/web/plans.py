@@ -22,6 +22,10 @@ from permille.web.shown import currencies, in_path
 from permille.web.visit import Done, Form, Page, Visit
 
 METRICS_MAX = 200
+CHARGE_MODELS = (
+    (ChargeModel.PACKAGE.value, "By the package, like 1,000 tokens"),
+    (ChargeModel.STANDARD.value, "By the unit"),
+)
 CALCULATED = (
     ChargeModel.STANDARD,
     ChargeModel.PACKAGE,
@@ -75,12 +79,31 @@ def _calculated(visit: Visit, plan: Plan, charge: Charge) -> dict[str, Any]:
                 "cents": _cents(plan, charge, properties, units),
             }
         )
+    fits = price_grid.fits(charge)
     return {
         "charge": charge,
         "keys": keys,
         "rows": rows,
-        "fits": price_grid.fits(charge),
+        "fits": fits,
+        "grid": _priced_grid(charge, rows) if fits and charge.filters else None,
         "can_calculate": charge.charge_model in CALCULATED,
+    }
+
+
+def _priced_grid(charge: Charge, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The rows placed by two dimensions; None where the metric has fewer."""
+    row_key, column_key = price_grid.keys_of(charge.metric)
+    if not column_key:
+        return None
+    placed = [
+        (name, [None if number is None else rows[number] for number in numbers])
+        for name, numbers in price_grid.cells_of(charge)
+    ]
+    return {
+        "row_key": row_key,
+        "columns": charge.metric.filters[column_key],
+        "rows": placed,
+        "others": rows[-1],
     }
 
 
@@ -111,22 +134,52 @@ def _metric(visit: Visit, code: str) -> BillableMetric:
     return found
 
 
+def _typed(visit: Visit) -> Form:
+    """What was typed: into the form that was refused, or before another metric was chosen.
+
+    Prices stay with the metric that they were typed for.
+    """
+    if visit.form.pairs:
+        return visit.form
+    query = visit.query
+    same = query.get("metric") == query.get("billable_metric_code")
+    pairs = [
+        (name, text)
+        for name, text in query.multi_items()
+        if name != "billable_metric_code" and (same or not name.startswith("price:"))
+    ]
+    return Form(pairs=tuple(pairs))
+
+
+def _chosen(visit: Visit, metrics: Sequence[BillableMetric], form: Form) -> BillableMetric | None:
+    """The metric whose prices are shown, else the one that was chosen, else the first; None when none shall be."""
+    code = form.get("billable_metric_code") or form.get("metric")
+    if not code and form.has("metric"):
+        return None
+    found = billable_metrics.by_code(visit.conn, visit.here.id, code) if code else None
+    return found or next(iter(metrics), None)
+
+
 def _grid(visit: Visit, metrics: Sequence[BillableMetric], form: Form) -> dict[str, Any]:
-    """The part of a form that prices a metric: the one that the address or the form names, else the first."""
-    code = form.get("billable_metric_code") or visit.query.get("metric", "")
-    metric = next((each for each in metrics if each.code == code), metrics[0] if metrics else None)
+    """The part of a form that prices a metric."""
+    metric = _chosen(visit, metrics, form)
+    listed = metrics if metric is None or metric in metrics else [metric, *metrics]
     return {
-        "metrics": metrics,
+        "metrics": listed,
         "metric": metric,
+        "may_be_none": False,
         "grid": price_grid.grid_of(metric, form) if metric else None,
+        "charge_models": CHARGE_MODELS,
         "form": form,
+        "problems": price_grid.beside(visit.problems),
     }
 
 
 def blank(visit: Visit) -> Page:
     """GET /app/new-plan?metric=code."""
     context = {
-        **_grid(visit, _metrics(visit), visit.form),
+        **_grid(visit, _metrics(visit), _typed(visit)),
+        "may_be_none": True,
         "intervals": [(each.value, each.value) for each in Interval],
         "currencies": [(one, one) for one in currencies()],
     }
@@ -168,10 +221,12 @@ def before(visit: Visit) -> Page:
     plan = api.plan_of(visit.call(path=visit.path))
     with exact():
         amount = Decimal(plan.amount_cents) / subunits(plan.amount_currency)
-    return Page(
-        template="plan_edit.html",
-        context={"plan": plan, "fee": f"{amount:.{CURRENCIES[plan.amount_currency]}f}"},
-    )
+    context = {
+        "plan": plan,
+        "fee": f"{amount:.{CURRENCIES[plan.amount_currency]}f}",
+        "problems": price_grid.beside(visit.problems, {"amount_cents": "amount"}),
+    }
+    return Page(template="plan_edit.html", context=context)
 
 
 def update(visit: Visit) -> Done:
@@ -198,7 +253,7 @@ def delete(visit: Visit) -> Done:
 def blank_charge(visit: Visit) -> Page:
     """GET /app/add-charge/{code}?metric=..."""
     plan = api.plan_of(visit.call(path=visit.path))
-    context = {"plan": plan, "charge": None, **_grid(visit, _metrics(visit), visit.form)}
+    context = {"plan": plan, "charge": None, **_grid(visit, _metrics(visit), _typed(visit))}
     return Page(template="charge_form.html", context=context)
 
 
@@ -232,13 +287,15 @@ def before_charge(visit: Visit) -> Page:
     plan, charge = _charge(visit)
     form = visit.form if visit.form.pairs else price_grid.filled(charge)
     context = {"plan": plan, "charge": charge, **_grid(visit, [charge.metric], form)}
+    if store.is_subscribed(visit.conn, plan.id):
+        context["charge_models"] = [one for one in CHARGE_MODELS if one[0] == charge.charge_model]
     return Page(template="charge_form.html", context=context)
 
 
 def update_charge(visit: Visit) -> Done:
     """POST /app/edit-charge/{code}?charge=..."""
     plan, charge = _charge(visit)
-    body = price_grid.read(visit.form, charge.metric)
+    body = price_grid.read(visit.form, charge.metric, charge)
     path = {"code": plan.code, "charge_code": charge.code}
     charges_api.update_charge(visit.call(path=path, body={"charge": body}))
     to = f"{plan_url(plan.code)}?said=saved"

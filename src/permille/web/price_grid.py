@@ -8,13 +8,20 @@ from typing import Any
 
 from permille.core import pricing
 from permille.core.billable_metric import BillableMetric
-from permille.core.plan import Charge
+from permille.core.plan import Charge, PlanFilter
 from permille.core.pricing import ChargeModel
-from permille.web.visit import Form
+from permille.web.visit import Form, Problems
 
 MODELS = (ChargeModel.PACKAGE, ChargeModel.STANDARD)
 PACKAGE_SIZE = "1000"
 NO_KEY = ""
+TERMS = {"package_size", "free_units"}
+FIELDS = {"amount_cents": "amount", "invoice_display_name": "charge_name"}
+FIELDS_OF_CODES = {
+    "invalid_amount": "prices",
+    "invalid_package_size": "package_size",
+    "invalid_free_units": "free_units",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,22 +67,37 @@ def _places(metric: BillableMetric) -> list[list[dict[str, list[str]]]]:
     ]
 
 
-def read(form: Form, metric: BillableMetric) -> dict[str, Any]:
-    """The charge that a form asks for, as the API takes it."""
+def _values(entry: PlanFilter) -> dict[str, list[str]]:
+    return {key: list(listed) for key, listed in entry.values.items()}
+
+
+def read(form: Form, metric: BillableMetric, before: Charge | None = None) -> dict[str, Any]:
+    """The charge that a form asks for, as the API takes it.
+
+    Of the charge that it changes, the filters keep their order and their names on the invoice.
+    """
     model = form.get("charge_model", ChargeModel.PACKAGE)
     places = [
         (f"price:{r}:{c}", values) for r, row in enumerate(_places(metric)) for c, values in enumerate(row)
     ]
+    kept = [(_values(each), each.invoice_display_name) for each in before.filters] if before else []
+    filters = [
+        {
+            "values": values,
+            "properties": _properties(form, form.get(name)),
+            "invoice_display_name": next((text for known, text in kept if known == values), None),
+        }
+        for name, values in places
+        if form.get(name)
+    ]
+    order = [known for known, _ in kept]
+    filters.sort(key=lambda each: order.index(each["values"]) if each["values"] in order else len(order))
     return {
         "billable_metric_id": str(metric.id),
         "charge_model": model,
         "invoice_display_name": form.get("charge_name") or None,
         "properties": _properties(form, form.get("price:others") or "0"),
-        "filters": [
-            {"values": values, "properties": _properties(form, form.get(name))}
-            for name, values in places
-            if form.get(name)
-        ],
+        "filters": filters,
     }
 
 
@@ -96,11 +118,26 @@ def _whole(text: str) -> Any:
 
 
 def fits(charge: Charge) -> bool:
-    """Whether the grid can show all of the charge's prices."""
+    """Whether the grid can show all that the charge's prices are, and so change them without a loss."""
     places = [values for row in _places(charge.metric) for values in row]
-    known = [{key: list(listed) for key, listed in each.values.items()} for each in charge.filters]
-    same = all(_terms(each.properties) == _terms(charge.properties) for each in charge.filters)
-    return charge.charge_model in MODELS and all(values in places for values in known) and same
+    known = [_values(each) for each in charge.filters]
+    terms = _terms(charge.properties)
+    return (
+        charge.charge_model in MODELS
+        and terms.keys() <= TERMS
+        and all(values in places for values in known)
+        and all(_terms(each.properties) == terms for each in charge.filters)
+    )
+
+
+def cells_of(charge: Charge) -> Sequence[tuple[str, Sequence[int | None]]]:
+    """Rows of a charge that fits: in each cell the number of its filter, None where there is no own price."""
+    row_key, _ = keys_of(charge.metric)
+    numbered = [_values(each) for each in charge.filters]
+    return [
+        (row[0][row_key][0], [numbered.index(each) if each in numbered else None for each in row])
+        for row in _places(charge.metric)
+    ]
 
 
 def _terms(properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,10 +146,7 @@ def _terms(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 def filled(charge: Charge) -> Form:
     """The form with the prices of a charge that fits."""
-    prices = [
-        ({key: list(listed) for key, listed in each.values.items()}, str(each.properties["amount"]))
-        for each in charge.filters
-    ]
+    prices = [(_values(each), str(each.properties["amount"])) for each in charge.filters]
     pairs = [
         ("charge_model", charge.charge_model),
         ("charge_name", charge.invoice_display_name or ""),
@@ -147,3 +181,18 @@ def _cell(form: Form, name: str, label: str) -> Cell:
     text = form.get(name)
     codes = pricing.validate(ChargeModel.STANDARD, {"amount": text}) if text else []
     return Cell(name=name, label=label, text=text, code=codes[0] if codes else None)
+
+
+def beside(problems: Problems, fields: Mapping[str, str] = FIELDS) -> Problems:
+    """The problems under the names of the form's fields, each told once.
+
+    The API names the properties of the charge and of all its filters alike; `fields` are its other names.
+    """
+    placed: dict[str, list[str]] = {}
+    for name, codes in problems.items():
+        for code in codes:
+            own = FIELDS_OF_CODES.get(code) if name == "properties" else None
+            told = placed.setdefault(own or fields.get(name, name), [])
+            if code not in told:
+                told.append(code)
+    return placed

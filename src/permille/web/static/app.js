@@ -3,7 +3,7 @@
 
 // Menus that act at once need no button.
 for (const menu of document.querySelectorAll("[data-submit]")) {
-  menu.addEventListener("change", () => menu.form.requestSubmit());
+  menu.addEventListener("change", () => menu.form.requestSubmit(menu.form.querySelector("[data-hide]")));
   for (const button of menu.form.querySelectorAll("[data-hide]")) button.hidden = true;
 }
 
