@@ -1,4 +1,4 @@
-"""A real browser in front of a real `permille up`."""
+"""A real browser in front of a real `permille up`: one of each for all browser tests, which come first."""
 
 from __future__ import annotations
 
@@ -13,18 +13,41 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.live import ADMIN_KEY, LiveServer, live_server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-SCREENSHOTS = Path(__file__).parent.parent.parent / "screenshots"
+HERE = Path(__file__).parent
+SCREENSHOTS = HERE.parent.parent / "screenshots"
 CLOCK = "2026-10-01T12:00:00Z"
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+PATIENCE = 45_000  # milliseconds: a busy machine is slow, not wrong
+REFUSED = "status of 422"  # the browser tells the console of every form that is shown again
+
+AXE = Axe().axe_script
+# Every rule of axe-core that is on by default. The browser's own viewer of PDFs is not ours to check.
+FINDINGS = """
+async () => {
+  const found = await axe.run(document, { iframes: false, resultTypes: ["violations"] });
+  return found.violations.map((one) => `${one.id}: ${one.help}: ${one.nodes.map((node) => node.html)}`);
+}
+"""
+
+expect.set_options(timeout=PATIENCE)
 
 
-@pytest.fixture(scope="module")
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The story first, while its server has no user; all of them in one go, so that they share a browser."""
+    items.sort(key=lambda item: (HERE not in item.path.parents, item.path.name != "test_story.py"))
+
+
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """While it runs Playwright keeps an event loop going, which the tests of other modules can't have."""
+    """While it runs Playwright keeps an event loop going, which other tests can't have."""
     program = next((path for path in map(shutil.which, NAMES) if path), None)
     if program is None:
         assert not os.environ.get("CI"), "CI runs the browser tests: run tools/browser.py as root before"
@@ -51,7 +74,7 @@ class Watch:
     wrong: list[str] = field(default_factory=list)
 
     def console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and "status of 4" not in message.text:
+        if message.type in ("error", "warning") and REFUSED not in message.text:
             self.wrong.append(f"console: {message.text}")
 
     def request(self, request: Request) -> None:
@@ -70,10 +93,11 @@ def watched(page: Page, live: LiveServer) -> Watch:
 
 @pytest.fixture
 def page(chromium: Browser, live: LiveServer) -> Iterator[Page]:
-    """A desktop that must see nothing wrong; not signed in."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, base_url=live.url)
+    """A desktop that must see nothing wrong; not signed in. It says yes to every question."""
+    context = chromium.new_context(viewport=DESKTOP, base_url=live.url)  # type: ignore[arg-type]
     tab = context.new_page()
-    tab.set_default_timeout(15_000)
+    tab.set_default_timeout(PATIENCE)
+    tab.on("dialog", lambda dialog: dialog.accept())
     watch = watched(tab, live)
     yield tab
     context.close()
@@ -87,15 +111,18 @@ def first_link(live: LiveServer) -> str:
     return found.group(1)
 
 
+def administer(live: LiveServer, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """What whoever runs the server asks for."""
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    answer = httpx2.post(f"{live.url}/admin/v1{path}", json=body, headers=headers, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
 def sign_in(page: Page, live: LiveServer, email: str) -> None:
     """By a one-time link of whoever runs the server."""
-    answer = httpx2.post(
-        f"{live.url}/admin/v1/sign_in_links",
-        json={"sign_in_link": {"email": email}},
-        headers={"Authorization": f"Bearer {ADMIN_KEY}"},
-        timeout=30,
-    )
-    page.goto(live.url + answer.json()["sign_in_link"]["path"])
+    made = administer(live, "/sign_in_links", {"sign_in_link": {"email": email}})
+    page.goto(live.url + made["sign_in_link"]["path"])
     page.wait_for_url("**/app")
 
 
@@ -103,7 +130,19 @@ def organization(live: LiveServer, name: str) -> dict[str, Any]:
     return live.organization(name=name, test_mode=True, now=CLOCK)
 
 
+def choose(page: Page, name: str) -> None:
+    page.get_by_label("Organization").select_option(label=f"{name} (test)")
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core has against the page as it stands."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE)
+    return page.evaluate(FINDINGS)
+
+
 def picture(page: Page, name: str) -> None:
     """For a person to look at; the folder is not committed."""
     SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.jpg", type="jpeg", quality=80, full_page=True)
