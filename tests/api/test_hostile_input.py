@@ -54,7 +54,7 @@ METRIC = {
     "rounding_function": "round",
     "rounding_precision": 1,
     "weighted_interval": "seconds",
-    "expression": "",
+    "expression": "event.properties.n * 2",
     "filters": [{"key": "k", "values": ["v"]}],
 }
 CUSTOMER = {
@@ -110,6 +110,13 @@ ORGANIZATION = {
     "finalize_zero_amount_invoice": True,
     "email_settings": [],
     "billing_configuration": {"invoice_footer": "f", "invoice_grace_period": 0},
+}
+TAX = {
+    "name": "n",
+    "code": "vat",
+    "rate": "20",
+    "description": "d",
+    "applied_to_organization": True,
 }
 ENDPOINT = {
     "webhook_url": "https://b.test",
@@ -172,6 +179,8 @@ def requests(metric: Any) -> list[tuple[str, str, str, dict[str, Any]]]:
         ("PUT", "/organizations", "organization", ORGANIZATION),
         ("PUT", "/billing_entities/default", "billing_entity", ORGANIZATION),
         ("POST", "/webhook_endpoints", "webhook_endpoint", ENDPOINT),
+        ("POST", "/taxes", "tax", TAX),
+        ("PUT", "/taxes/kept", "tax", TAX | {"code": "other"}),
     ]
 
 
@@ -199,6 +208,7 @@ def ready(api: Api):
     metric = api.metric("base", filters=[{"key": "k", "values": ["v"]}])
     priced = api.metric("tokens", filters=[{"key": "k", "values": ["v"]}])
     api.plan("plan", [charge(priced)])
+    api.post("/taxes", {"tax": TAX | {"code": "kept"}})
     api.subscribe("running", plan="plan")
     return api, requests(metric)
 
@@ -222,7 +232,7 @@ def test_bodies_are_accepted_as_they_are(ready):
         assert response.status_code == 200, response.text
 
 
-@pytest.mark.parametrize("number", range(13))
+@pytest.mark.parametrize("number", range(15))
 def test_a_hostile_value_anywhere(ready, number):
     """Each place gets every seventh value, and each next place the next ones."""
     api, wanted = ready
@@ -262,6 +272,7 @@ def test_a_hostile_address(ready, text):
         "billable_metrics",
         "webhook_endpoints",
         "billing_entities",
+        "taxes",
     )
     for noun in nouns:
         for method in ("GET", "DELETE"):
@@ -294,3 +305,18 @@ def test_any_json_anywhere(ready, data):
         if place in paths(body):
             body = changed(body, place, wrong)
     send(api, method, path, json.dumps({root: body}))
+
+
+@pytest.mark.parametrize("wrong", HOSTILE)
+def test_a_hostile_expression(ready, wrong):
+    api, _ = ready
+    path = "/billable_metrics/evaluate_expression"
+    event = {"code": "c", "timestamp": 1, "properties": {"a": 1}}
+    for content in (
+        {"expression": wrong, "event": event},
+        {"expression": "event.properties.a + event.timestamp", "event": wrong},
+        {"expression": "event.properties.a + event.timestamp", "event": event | {"properties": {"a": wrong}}},
+        {"expression": "event.properties.a + event.timestamp", "event": event | {"timestamp": wrong}},
+        wrong,
+    ):
+        send(api, "POST", path, json.dumps(content))

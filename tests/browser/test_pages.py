@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.live import LiveServer
 
-from .conftest import DESKTOP, PATIENCE, PHONE, Watch, barriers, choose, picture, sign_in, watched
+from .browsing import DESKTOP, PHONE, Watch, barriers, choose, open_tab, picture, sign_in
 from .filled import NAME, Filled
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -49,10 +49,7 @@ OUTSIDE = {"sign-in": (200, "/app/sign-in"), "link-over": (410, "/app/link/no-su
 @pytest.fixture(scope="module")
 def reader(chromium: Browser, live: LiveServer, filled: Filled) -> Iterator[tuple[Page, Watch]]:
     """Somebody who is signed in, and looks at one page after another."""
-    context = chromium.new_context(base_url=live.url, reduced_motion="reduce")
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    watch = watched(page, live)
+    context, page, watch = open_tab(chromium, live, reduced_motion="reduce")
     sign_in(page, live, "reader@example.com")
     choose(page, NAME)
     yield page, watch

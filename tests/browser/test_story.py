@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.live import LiveServer, live_server
+from tests.live import LiveServer
 
-from .conftest import first_link, organization, picture
+from .browsing import choose, first_link, organization, picture
 
 PRICES = {"8K, input": "0.03", "8K, output": "0.06", "32K, input": "0.06", "32K, output": "0.12"}
 
 
-@pytest.fixture(scope="session")
-def live(reachable_session_path: Path) -> Iterator[LiveServer]:
-    """A server of its own, where nobody is yet."""
-    folder = reachable_session_path / "story"
-    folder.mkdir(mode=0o711)
-    with live_server(folder) as server:
-        yield server
+pytestmark = pytest.mark.xdist_group("browser")
 
 
 def test_from_the_first_user_to_the_invoice(page: Page, live: LiveServer) -> None:
     made = organization(live, "Story AI")
     become_the_first_user(page, live)
-    switch_to(page, "Story AI")
+    choose(page, "Story AI")
     make_the_metric(page)
     make_the_plan(page)
     subscribe_a_customer(page)
@@ -49,11 +41,6 @@ def become_the_first_user(page: Page, live: LiveServer) -> None:
     page.get_by_role("button", name="Begin").click()
     page.wait_for_url("**/app")
     picture(page, "home-empty")
-
-
-def switch_to(page: Page, name: str) -> None:
-    page.get_by_label("Organization").select_option(label=f"{name} (test)")
-    expect(page.get_by_role("heading", level=1)).to_have_text(name)
 
 
 def make_the_metric(page: Page) -> None:

@@ -1,0 +1,65 @@
+"""An organization with a month that is billed, and one that runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from tests.live import LiveServer
+
+from .browsing import organization
+
+NAME = "Pages AI"
+START = datetime(2026, 10, 1, 13, tzinfo=UTC)
+TODAY = "2026-11-20T00:00:00Z"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filled:
+    """What is in it: customer acme with subscription acme-1 of the plan openai-gpt-4."""
+
+    api_key: str
+    invoice_id: str
+    invoice_number: str
+    fee_id: str
+
+
+def fill(live: LiveServer) -> Filled:
+    made = organization(live, NAME, "openai-gpt-4")
+    with live.client(made["api_key"]) as client:
+        customer = {"external_id": "acme", "name": "Acme Chat, Inc.", "currency": "USD"}
+        client.post("/customers", json={"customer": customer})
+        subscription = {
+            "external_customer_id": "acme",
+            "plan_code": "openai-gpt-4",
+            "external_id": "acme-1",
+        }
+        client.post("/subscriptions", json={"subscription": subscription})
+        sent = client.post("/events/batch", json={"events": [event(number) for number in range(100)]})
+        assert sent.status_code == 200, sent.text
+        moved = client.put("/test_clock", json={"test_clock": {"now": TODAY}})
+        assert moved.status_code == 200, moved.text
+        (billed,) = client.get("/invoices").json()["invoices"]
+        invoice = client.get(f"/invoices/{billed['lago_id']}").json()["invoice"]
+    return Filled(
+        api_key=made["api_key"],
+        invoice_id=invoice["lago_id"],
+        invoice_number=invoice["number"],
+        fee_id=invoice["fees"][0]["lago_id"],
+    )
+
+
+def event(number: int) -> dict[str, object]:
+    """One every 11 hours, so that they reach into November."""
+    at = START + timedelta(hours=11 * number)
+    return {
+        "transaction_id": f"t{number}",
+        "external_subscription_id": "acme-1",
+        "code": "gpt_4_tokens",
+        "timestamp": at.timestamp(),
+        "properties": {
+            "model": ("8K", "32K")[number % 2],
+            "type": ("input", "output")[number // 2 % 2],
+            "tokens": 500 * number,
+        },
+    }
