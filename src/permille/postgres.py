@@ -44,6 +44,7 @@ SYSTEM_USER = "permille"
 PORT = 5432  # only a part of the socket's name
 SOCKET_PATH_MAX = 107  # bytes in sockaddr_un, without the closing zero
 PATIENCE_SECONDS = 5.0  # between two log lines while waiting
+ASK_AGAIN_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -444,9 +445,7 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """Shut down in an orderly way (sessions are cut, everything is written); never by force, however long it takes."""
         if self._server is not None:
-            if self._server.poll() is None:
-                self._server.send_signal(signal.SIGINT)
-            self._wait_for_end(self._server)
+            self._end(self._server)
             self._server = None
         if self._lock is not None:
             self._lock.close()
@@ -542,11 +541,14 @@ class EmbeddedPostgres:
                 statement = sql.SQL("create database {} owner {}")
                 conn.execute(statement.format(sql.Identifier(DATABASE), sql.Identifier(ROLE)))
 
-    def _wait_for_end(self, server: subprocess.Popen[bytes]) -> None:
-        while True:
+    def _end(self, server: subprocess.Popen[bytes]) -> None:
+        """Ask until it has ended: who starts in the background ignores the signal until PostgreSQL's handler stands."""
+        next_line_at = time.monotonic() + PATIENCE_SECONDS
+        while server.poll() is None:
+            server.send_signal(signal.SIGINT)
             try:
-                server.wait(timeout=PATIENCE_SECONDS)
+                server.wait(timeout=ASK_AGAIN_SECONDS)
             except subprocess.TimeoutExpired:
-                log.warning("Waiting for PostgreSQL (process %s) to write everything and end", server.pid)
-            else:
-                return
+                if time.monotonic() >= next_line_at:
+                    log.warning("Waiting for PostgreSQL (process %s) to write everything and end", server.pid)
+                    next_line_at = time.monotonic() + PATIENCE_SECONDS

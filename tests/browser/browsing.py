@@ -26,6 +26,7 @@ AXE = Axe().axe_script
 # Every rule of axe-core that is on by default. The browser's own viewer of PDFs is not ours to check.
 FINDINGS = """
 async () => {
+  for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
   const found = await axe.run(document, { iframes: false, resultTypes: ["violations"] });
   return found.violations.map((one) => `${one.id}: ${one.help}: ${one.nodes.map((node) => node.html)}`);
 }
@@ -53,7 +54,8 @@ class Watch:
 
 def open_tab(browser: Browser, live: LiveServer, **options: Any) -> tuple[BrowserContext, Page, Watch]:
     """A browser of its own, not signed in, with one tab that is watched and says yes to every question."""
-    context = browser.new_context(base_url=live.url, viewport=DESKTOP, **options)  # type: ignore[arg-type]
+    options = {"base_url": live.url, "viewport": DESKTOP, "reduced_motion": "reduce", **options}
+    context = browser.new_context(**options)
     page, watch = context.new_page(), Watch(urlsplit(live.url).netloc)
     page.set_default_timeout(PATIENCE)
     page.on("dialog", lambda dialog: dialog.accept())
@@ -109,4 +111,4 @@ def barriers(page: Page) -> list[str]:
 def picture(page: Page, name: str) -> None:
     """For a person to look at; the folder is not committed."""
     SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.jpg", type="jpeg", quality=80, full_page=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)

@@ -49,7 +49,7 @@ OUTSIDE = {"sign-in": (200, "/app/sign-in"), "link-over": (410, "/app/link/no-su
 @pytest.fixture(scope="module")
 def reader(chromium: Browser, live: LiveServer, filled: Filled) -> Iterator[tuple[Page, Watch]]:
     """Somebody who is signed in, and looks at one page after another."""
-    context, page, watch = open_tab(chromium, live, reduced_motion="reduce")
+    context, page, watch = open_tab(chromium, live)
     sign_in(page, live, "reader@example.com")
     choose(page, NAME)
     yield page, watch

@@ -273,6 +273,19 @@ def test_a_start_can_be_given_up(make: Make) -> None:
     put(server, 1)
 
 
+def test_a_start_is_given_up_also_where_the_signal_is_ignored_at_first(make: Make) -> None:
+    """As it is in what a shell runs in the background: the first signals may come before PostgreSQL's handler."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for _ in range(5):
+            server = make()
+            with pytest.raises(StartGivenUpError):
+                server.start(give_up=lambda: True)
+            assert server.poll() == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_the_programs_of_a_named_directory_or_none(tmp_path: Path, make: Make) -> None:
     with pytest.raises(NoBinariesError, match="no program initdb"):
         locate_binaries(tmp_path)

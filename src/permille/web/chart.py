@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -49,10 +50,10 @@ class Chart:
 
 
 def short(value: Decimal) -> str:
-    """1234567 -> 1.2M"""
+    """1250000 -> 1.25M, exactly."""
     for size, letter in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
         if value >= size:
-            return f"{(value / size).quantize(Decimal('0.1')):f}".removesuffix(".0") + letter
+            return f"{(value / size).normalize():f}{letter}"
     return f"{value.normalize():f}"
 
 
@@ -65,7 +66,7 @@ def top_of_scale(highest: Decimal) -> Decimal:
 
 
 def stacked(days: Sequence[tuple[str, Mapping[str, Decimal]]]) -> Chart:
-    """A bar for each (day, kind -> units), kinds stacked, the largest at the bottom."""
+    """A bar for each (day, kind -> units), kinds stacked by name, so that one has its colour in every chart."""
     kinds, days = _kinds(days)
     top = top_of_scale(max((sum(by_kind.values(), Decimal(0)) for _, by_kind in days), default=Decimal(0)))
     step = (WIDTH - LEFT) / max(len(days), 1)
@@ -90,21 +91,26 @@ def stacked(days: Sequence[tuple[str, Mapping[str, Decimal]]]) -> Chart:
 def _kinds(
     days: Sequence[tuple[str, Mapping[str, Decimal]]],
 ) -> tuple[tuple[str, ...], list[tuple[str, Mapping[str, Decimal]]]]:
-    """The kinds, largest first, and the days with the smallest kinds as one when there are too many."""
+    """The kinds by name, and the days with the smallest kinds as one when there are too many."""
     totals: dict[str, Decimal] = {}
     for _, by_kind in days:
         for kind, units in by_kind.items():
             totals[kind] = totals.get(kind, Decimal(0)) + units
     ranked = sorted(totals, key=lambda kind: (-totals[kind], kind))
     if len(ranked) <= KINDS_MAX:
-        return tuple(ranked), list(days)
-    kept = ranked[: KINDS_MAX - 1]
+        return tuple(sorted(ranked, key=_by_name)), list(days)
+    kept = sorted(ranked[: KINDS_MAX - 1], key=_by_name)
     folded: list[tuple[str, Mapping[str, Decimal]]] = []
     for day, by_kind in days:
         own = {kind: units for kind, units in by_kind.items() if kind in kept}
         rest = sum((units for kind, units in by_kind.items() if kind not in kept), Decimal(0))
         folded.append((day, {**own, OTHERS: rest}))
     return (*kept, OTHERS), folded
+
+
+def _by_name(kind: str) -> list[tuple[int, str]]:
+    """8K before 32K: digits count as a number."""
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d{1,18})", kind)]
 
 
 def _column(

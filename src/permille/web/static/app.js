@@ -16,6 +16,21 @@ for (const form of document.querySelectorAll("[data-confirm]")) {
 // A link that signs in needs no click; what only looks at links runs no script.
 document.querySelector("[data-send]")?.requestSubmit();
 
+// What is wider than its place is scrolled by keyboard too; what fits is no stop of the Tab key.
+const places = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+for (const place of document.querySelectorAll(".wide, pre")) places.observe(place);
+
+// On a narrow screen the menu begins where one is.
+for (const here of document.querySelectorAll(".top nav [aria-current], .tabs [aria-current]")) {
+  const row = here.closest("ul, .tabs");
+  row.scrollLeft = here.offsetLeft - row.offsetLeft - (row.clientWidth - here.clientWidth) / 2;
+}
+
 // After a form was refused, the first wrong field is where to go on.
 (document.querySelector("[aria-invalid=true]") || document.querySelector(".problem"))?.focus();
 
