@@ -45,7 +45,7 @@ def fill(live: LiveServer) -> Filled:
         api_key=made["api_key"],
         invoice_id=invoice["lago_id"],
         invoice_number=invoice["number"],
-        fee_id=invoice["fees"][0]["lago_id"],
+        fee_id=next(fee["lago_id"] for fee in invoice["fees"] if fee["amount_cents"]),
     )
 
 
