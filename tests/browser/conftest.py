@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from tools import browser
 
 from tests.live import LiveServer, live_server
 
 from .browsing import open_tab
 from .filled import Filled, fill
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 HERE = Path(__file__).parent
 
 
@@ -28,14 +26,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """While it runs Playwright keeps an event loop going, which other tests can't have."""
-    program = next((path for path in map(shutil.which, NAMES) if path), None)
+    program = browser.found()
     if program is None:
-        assert not os.environ.get("CI"), "CI runs the browser tests: run tools/browser.py as root before"
-        pytest.skip("no Chromium: as root, apt-get install chromium")
+        pytest.skip(f"no Chromium: as root, apt-get install {' '.join(browser.PACKAGES)}")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+        launched = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="session")
