@@ -15,7 +15,6 @@ from permille.api.taxes import read_taxes
 from permille.api.validation import (
     INVALID,
     MANDATORY,
-    NOT_SUPPORTED_YET,
     Fields,
     plain_texts,
     storable,
@@ -132,20 +131,7 @@ def _restructured(entry: Fields, charge: Charge) -> Charge:
         charge = replace(charge, regroup_paid_fees=entry.choice("regroup_paid_fees", ("invoice",)))
     if (least := entry.whole("min_amount_cents", minimum=0)) is not None:
         charge = replace(charge, min_amount_cents=least)
-    _refuse_unbuilt(entry, charge)
     return charge
-
-
-def _refuse_unbuilt(entry: Fields, charge: Charge) -> None:
-    """The billing run does not do these yet; an incompatibility is told instead where there is one."""
-    broken = {name for name, _ in incompatibilities(charge)} if charge.charge_model in MODELS else set()
-    asked = {
-        "pay_in_advance": charge.pay_in_advance,
-        "invoiceable": not charge.invoiceable,
-    }
-    for name, wanted in asked.items():
-        if wanted and name not in broken:
-            entry.refuse(name, NOT_SUPPORTED_YET)
 
 
 def _properties(entry: Fields, before: Charge, charge: Charge) -> Mapping[str, Any]:

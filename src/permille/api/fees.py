@@ -123,7 +123,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> dict[str, Any]:
         "invoice_display_name": shown["filter_invoice_display_name"] or shown["invoice_display_name"],
         "item": shown,
         "pay_in_advance": plan.pay_in_advance if plan and not item else fee.pay_in_advance,
-        "invoiceable": True,
+        "invoiceable": item.charge_invoiceable if item else True,
         **_amounts(fee),
         "description": fee.description,
         "events_count": fee.events_count,

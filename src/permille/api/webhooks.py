@@ -11,6 +11,7 @@ from psycopg import Connection
 
 from permille.api.billable_metrics import render_billable_metric
 from permille.api.customers import render_customer
+from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Raw
 from permille.api.invoices import render_whole_invoice
 from permille.api.plans import render_plan
@@ -18,7 +19,15 @@ from permille.api.subscriptions import whole_subscription
 from permille.clock import system_now
 from permille.out.signing import draw_private_key, public_pem
 from permille.out.webhooks import Renderers
-from permille.store import billable_metrics, customers, organizations, plans, subscriptions, webhooks
+from permille.store import (
+    billable_metrics,
+    customers,
+    invoices,
+    organizations,
+    plans,
+    subscriptions,
+    webhooks,
+)
 
 Shown = Mapping[str, Any] | None
 
@@ -63,9 +72,15 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
     return whole_subscription(row, customer, plan, now=organization.now(system_now()))
 
 
+def _fee(conn: Connection[Any], object_id: UUID) -> Shown:
+    fee = invoices.fees_by_ids(conn, [object_id]).get(object_id)
+    return render_fee(fee, surroundings(conn, [fee])) if fee else None
+
+
 RENDERERS: Renderers = {
     "billable_metric": _billable_metric,
     "customer": _customer,
+    "fee": _fee,
     "invoice": render_whole_invoice,
     "plan": _plan,
     "subscription": _subscription,

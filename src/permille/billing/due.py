@@ -17,7 +17,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from permille.billing import run, subscriptions as life
+from permille.billing import advance, run, subscriptions as life
 from permille.core.errors import Invalid
 from permille.core.organization import Organization
 from permille.store import due as due_store, organizations
@@ -30,9 +30,11 @@ log = logging.getLogger(__name__)
 def run_due(conn: Connection[Any], *, organization: Organization, until: datetime) -> int:
     """Do everything that is due of one organization, in the caller's transaction; how many things that was.
 
-    In test mode the organization's clock shows the instant of what is being done.
+    In test mode the organization's clock shows the instant of what is being done. Events that wait for their
+    fee come first, as of before.
     """
     done, clock = 0, organization.test_now
+    advance.bill_all(conn, organization.id, now=clock or until)
     while (at := due_store.next_instant(conn, organization.id, until=until)) is not None:
         if clock is not None and at > clock:
             clock = at

@@ -16,11 +16,12 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.billing.usage import Series, usage_windows
+from permille.billing.usage import Series, standing_window, usage_windows
 from permille.core.customer import Customer
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
 from permille.core.filters import Id
 from permille.core.invoice import (
+    BillingPeriods,
     InvoicePlan,
     SubscriptionFacts,
     draft_number,
@@ -47,13 +48,15 @@ from permille.core.subscription import Subscription, due, facts_of
 from permille.core.tax import Tax, applicable, tax_fee, tax_invoice
 from permille.ids import new_id
 from permille.store import customers, invoices, plans, subscriptions, usage as usage_store, webhooks
-from permille.store.invoices import InvoiceSubscription, NewInvoice, Settled
+from permille.store.invoices import InvoiceSubscription, NewFees, NewInvoice, Settled
+from permille.store.usage import Window
 
 BATCH = 2_000
 
 _PERIODIC = "subscription_periodic"
 _STARTING = "subscription_starting"
 _TERMINATING = "subscription_terminating"
+_IN_ADVANCE = "in_advance_charge"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,8 @@ class _Known:
     customers: Mapping[UUID, Customer]
     charges: Mapping[UUID, Sequence[tuple[Charge, CompiledCharge]]]
     """Plan -> the charges that an invoice at a period's end has."""
+    renewed: Mapping[UUID, Sequence[tuple[Charge, CompiledCharge]]]
+    """Plan -> the charges in advance of which what stands is paid anew for each period, as a whole."""
     first_starts: Mapping[UUID, datetime]
     """Subscription -> when its external id first ran, where the plan has a trial."""
 
@@ -158,7 +163,9 @@ def _bill(
     parts = [_plan_part(row, at, reason, known) for row, at in due_rows]
     owing = [part for part in parts if not part.planned.is_empty]
     fees = _fees(conn, owing, known)
-    _write(conn, owing, fees)
+    alone = _renew(conn, owing, known, fees)
+    _write(conn, _groups(owing, fees))
+    _write_alone(conn, alone)
     settled = [_settled(part) for part in parts]
     invoices.settle(conn, settled)
     _tell_of_trials(conn, parts, settled)
@@ -185,6 +192,7 @@ def _load(conn: Connection[Any], rows: Sequence[Subscription]) -> _Known:
         plans=known_plans,
         customers=customers.by_ids(conn, {row.customer_id for row in rows}),
         charges={plan.id: _compiled(plan) for plan in known_plans.values()},
+        renewed={plan.id: _renewed(plan) for plan in known_plans.values()},
         first_starts=subscriptions.first_starts(conn, with_trial) if with_trial else {},
     )
 
@@ -195,6 +203,15 @@ def _compiled(plan: Plan) -> list[tuple[Charge, CompiledCharge]]:
         for charge in plan.charges
         if not charge.pay_in_advance
     ]
+
+
+def _renewed(plan: Plan) -> list[tuple[Charge, CompiledCharge]]:
+    whole = [
+        replace(charge, pay_in_advance=False, prorated=False)
+        for charge in plan.charges
+        if charge.pay_in_advance and charge.metric.recurring
+    ]
+    return [(charge, compile_plan_charge(charge, currency=plan.amount_currency)) for charge in whole]
 
 
 def _plan_part(row: Subscription, at: datetime, reason: str | None, known: _Known) -> _Part:
@@ -232,17 +249,23 @@ def _fees(conn: Connection[Any], parts: Sequence[_Part], known: _Known) -> dict[
 
 def _usage(conn: Connection[Any], parts: Sequence[_Part], known: _Known) -> dict[UUID, dict[str, list[Any]]]:
     """Subscription -> code of a metric -> its series."""
-    windows, owners = [], []
+    windows = []
     for part in parts:
         period = part.planned.periods.charges
         charges = [charge for charge, _ in known.charges[part.plan.id]]
         if period is not None and charges:
-            own = usage_windows(part.row, charges, period)
-            windows += own
-            owners += [part.row.id] * len(own)
+            windows += [(part.row.id, window) for window in usage_windows(part.row, charges, period)]
+    return _read_usage(conn, windows)
+
+
+def _read_usage(
+    conn: Connection[Any], windows: Sequence[tuple[UUID, Window]]
+) -> dict[UUID, dict[str, list[Any]]]:
+    """Subscription -> code of a metric -> its series."""
     used: dict[UUID, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     if windows:
-        for owner, found in zip(owners, usage_store.usage_of_many(conn, windows), strict=True):
+        read = usage_store.usage_of_many(conn, [window for _, window in windows])
+        for (owner, _), found in zip(windows, read, strict=True):
             for each in found:
                 used[owner][each.code].append((each.dimensions, each.partial))
     return used
@@ -268,6 +291,46 @@ def _charge_fees(part: _Part, known: _Known, used: Mapping[str, Series]) -> list
         )
         fees += _made_up(compiled, own, period, proration)
     return fees
+
+
+def _renew(
+    conn: Connection[Any], parts: Sequence[_Part], known: _Known, fees: Mapping[UUID, list[Fee]]
+) -> list[AdvanceFee]:
+    """Bill what stands of recurring metrics for the period that begins, where it is paid in advance.
+
+    Fees of charges that are invoiceable are added to those of the invoice, the others are returned.
+    """
+    ends = {
+        part.row.id: part.planned.periods.charges.to
+        for part in parts
+        if part.reason == _PERIODIC and part.planned.periods.charges and known.renewed[part.plan.id]
+    }
+    renewing = [part for part in parts if part.row.id in ends]
+    windows = [
+        (part.row.id, standing_window(part.row, [charge for charge, _ in known.renewed[part.plan.id]], at=at))
+        for part in renewing
+        for at in [ends[part.row.id]]
+    ]
+    used, alone = _read_usage(conn, windows), []
+    for part in renewing:
+        period = _whole_period(part, Period(ends[part.row.id], ends[part.row.id] + INSTANT))
+        for charge, compiled in known.renewed[part.plan.id]:
+            own = charge_fees(
+                compiled,
+                used.get(part.row.id, {}).get(charge.metric.code, ()),
+                subscription_id=part.row.id,
+                period=period,
+                with_idle=False,
+            )
+            made = [replace(fee, pay_in_advance=True) for fee in own if fee.units]
+            if charge.invoiceable:
+                fees[part.row.id].extend(made)
+            else:
+                alone += [
+                    AdvanceFee(row=part.row, plan=part.plan, customer=part.customer, fee=fee, at=part.at)
+                    for fee in made
+                ]
+    return alone
 
 
 def _made_up(
@@ -337,24 +400,37 @@ class _Group:
         return bool(self.fees_amount_cents) or self.customer.finalizes_zero_amount_invoice
 
 
-def _write(conn: Connection[Any], parts: Sequence[_Part], fees: Mapping[UUID, Sequence[Fee]]) -> None:
+def _write(conn: Connection[Any], groups: Sequence[_Group]) -> None:
     """The invoices of a batch, numbered in the order of instant and customer, and the word of them."""
-    groups = _groups(parts, fees)
     if not groups:
         return
     numbers = _Numbers.take(conn, [group for group in groups if group.is_final])
     new = [_invoice(group, numbers) for group in groups]
-    invoices.add(conn, new)
+    fee_ids = invoices.add(conn, new)
+    of_events = [
+        (invoice.at, UUID(fee_id))
+        for invoice, ids in zip(new, fee_ids, strict=True)
+        for fee, fee_id in zip(invoice.fees, ids, strict=True)
+        if fee.event_transaction_id is not None
+    ]
+    _tell(conn, "fee", new[0].organization_id, of_events)
+    final = [(invoice.at, invoice.id) for invoice in new if invoice.status == "finalized"]
+    _tell(conn, "invoice", new[0].organization_id, final)
+
+
+def _tell(
+    conn: Connection[Any], kind: str, organization_id: UUID, made: Sequence[tuple[datetime, UUID]]
+) -> None:
+    """The word of what was made, by the instants of it."""
     told: dict[datetime, list[UUID]] = defaultdict(list)
-    for invoice in new:
-        if invoice.status == "finalized":
-            told[invoice.at].append(invoice.id)
+    for at, object_id in made:
+        told[at].append(object_id)
     for at, ids in told.items():
         webhooks.enqueue(
             conn,
-            organization_id=new[0].organization_id,
-            webhook_type="invoice.created",
-            object_type="invoice",
+            organization_id=organization_id,
+            webhook_type=f"{kind}.created",
+            object_type=kind,
             object_ids=ids,
             payload=None,
             now=at,
@@ -368,15 +444,14 @@ def _groups(parts: Sequence[_Part], fees: Mapping[UUID, Sequence[Fee]]) -> list[
     groups = []
     for key in sorted(together):
         lines = [fee for part in together[key] for fee in fees[part.row.id]]
-        taxes = [tax for part in together[key] for tax in _taxes(part, fees[part.row.id])]
+        taxes = [tax for part in together[key] for tax in _taxes(part.plan, part.customer, fees[part.row.id])]
         total = sum(fee.amount_cents for fee in lines)
         groups.append(_Group(parts=together[key], fees=lines, taxes=taxes, fees_amount_cents=total))
     return groups
 
 
-def _taxes(part: _Part, fees: Sequence[Fee]) -> list[tuple[Tax, ...]]:
-    """Of each fee of a part."""
-    plan, customer = part.plan, part.customer
+def _taxes(plan: Plan, customer: Customer, fees: Sequence[Fee]) -> list[tuple[Tax, ...]]:
+    """Of each fee."""
     general = applicable(plan.taxes, customer.taxes, customer.billing_entity.taxes)
     of_charge: dict[Id, tuple[Tax, ...]] = {
         charge.id: charge.taxes for charge in plan.charges if charge.taxes
@@ -484,3 +559,71 @@ def _on_invoice(part: _Part, invoice_id: UUID) -> InvoiceSubscription:
         fixed_charges_from_at=None,
         fixed_charges_to_at=None,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvanceFee:
+    """A fee that is paid in advance, made at the instant `at`."""
+
+    row: Subscription
+    plan: Plan
+    customer: Customer
+    fee: Fee
+    at: datetime
+
+
+def write_in_advance(
+    conn: Connection[Any], invoiced: Sequence[AdvanceFee], alone: Sequence[AdvanceFee]
+) -> None:
+    """Write fees that events made: each on an invoice of its own that is final at once, or alone."""
+    _write(conn, [_group_of_one(each) for each in invoiced])
+    _write_alone(conn, alone)
+
+
+def _group_of_one(made: AdvanceFee) -> _Group:
+    """An invoice of one fee."""
+    period = Period(made.fee.from_, made.fee.to)
+    part = _Part(
+        row=made.row,
+        plan=made.plan,
+        customer=made.customer,
+        facts=facts_of(
+            made.row, made.plan, timezone=made.customer.applicable_timezone, first_started_at=None
+        ),
+        at=made.at,
+        reason=_IN_ADVANCE,
+        planned=InvoicePlan(
+            periods=BillingPeriods(subscription=period, charges=period),
+            fee=None,
+            fee_billed_until=made.row.fee_billed_until,
+            charges_billed_until=made.row.charges_billed_until,
+        ),
+    )
+    taxes = _taxes(made.plan, made.customer, [made.fee])
+    return _Group(parts=[part], fees=[made.fee], taxes=taxes, fees_amount_cents=made.fee.amount_cents)
+
+
+def _write_alone(conn: Connection[Any], made: Sequence[AdvanceFee]) -> None:
+    """Fees without an invoice, with their taxes, and the word of them."""
+    if not made:
+        return
+    ids = invoices.add_fees(
+        conn,
+        [
+            NewFees(
+                organization_id=each.row.organization_id,
+                invoice_id=None,
+                customer_id=each.customer.id,
+                currency=each.plan.amount_currency,
+                at=each.at,
+                fees=[each.fee],
+                taxed=[
+                    tax_fee(each.fee.amount_cents, each.fee.precise_amount_cents, taxes)
+                    for taxes in _taxes(each.plan, each.customer, [each.fee])
+                ],
+            )
+            for each in made
+        ],
+    )
+    told = [(each.at, UUID(fee_id)) for each, (fee_id,) in zip(made, ids, strict=True)]
+    _tell(conn, "fee", made[0].row.organization_id, told)

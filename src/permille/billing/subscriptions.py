@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg import Connection
 
-from permille.billing import run
+from permille.billing import advance, run
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.invoice import trial_end
@@ -211,8 +211,9 @@ def terminate(
 ) -> Subscription:
     """End a running subscription and bill what it still owes, unless it is told to skip that.
 
-    None keeps what the subscription says itself.
+    None keeps what the subscription says itself. Events that wait for their fee have it first.
     """
+    advance.bill_customer(conn, subscription.organization_id, subscription.customer_id, now=at)
     columns = {
         "status": "terminated",
         "terminated_at": at,

@@ -255,12 +255,14 @@ def usage_windows(subscription: Subscription, charges: Sequence[Charge], period:
     """What must be read to price the charges: recurring metrics reach back to the first event.
 
     Of a prorated sum the events are read in the period alone: before it only what stood at its start counts.
+    The same is true of what is paid in advance, for which the highest level of the period counts.
     """
     whole = {charge.metric.code for charge in charges if _reads_events(charge)}
     split = [
         charge
         for charge in charges
-        if charge.prorated
+        if _follows_changes(charge)
+        and charge.metric.recurring
         and charge.metric.aggregation_type == AggregationType.SUM
         and charge.metric.code not in whole
     ]
@@ -279,6 +281,11 @@ def usage_windows(subscription: Subscription, charges: Sequence[Charge], period:
     ]
 
 
+def standing_window(subscription: Subscription, charges: Sequence[Charge], *, at: datetime) -> Window:
+    """What must be read to know what recurring metrics stand at, at an instant."""
+    return _window(subscription, charges, from_=None, to=at)
+
+
 def _window(
     subscription: Subscription, chosen: Sequence[Charge], *, from_: datetime | None, to: datetime
 ) -> Window:
@@ -287,12 +294,8 @@ def _window(
         for charge in chosen
         if charge.metric.aggregation_type == AggregationType.UNIQUE_COUNT
     }
-    prorated = {charge.metric.code for charge in chosen if charge.prorated}
-    in_period = {
-        charge.metric.code
-        for charge in chosen
-        if charge.prorated and from_ is not None and charge.metric.code not in fields
-    }
+    followed = {charge.metric.code for charge in chosen if _follows_changes(charge)}
+    in_period = followed - fields.keys() if from_ is not None else set()
     return Window(
         organization_id=chosen[0].metric.organization_id,
         external_subscription_id=subscription.external_id,
@@ -301,7 +304,7 @@ def _window(
         codes=_codes(chosen),
         newest=_codes(chosen, AggregationType.LATEST),
         unique_fields=tuple(fields.items()),
-        operation_fields=tuple((code, name) for code, name in fields.items() if code in prorated),
+        operation_fields=tuple((code, name) for code, name in fields.items() if code in followed),
         each_value=tuple(sorted({each.metric.code for each in chosen if _reads_events(each)} | in_period)),
     )
 
@@ -316,6 +319,12 @@ def _codes(charges: Iterable[Charge], aggregation_type: AggregationType | None =
             }
         )
     )
+
+
+def _follows_changes(charge: Charge) -> bool:
+    """Whether the price looks at each change in the period."""
+    is_count = charge.metric.aggregation_type == AggregationType.COUNT
+    return charge.prorated or (charge.pay_in_advance and not is_count)
 
 
 def _reads_events(charge: Charge) -> bool:

@@ -31,6 +31,8 @@ class Metering:
     expression: str | None = None
     """Text of an expression that makes the property `expression_field` before anything else."""
     expression_field: str | None = None
+    in_advance: bool = False
+    """Whether any charge on it is paid in advance: then each event waits for its fee."""
     usual_size: int = field(init=False)
     """How many properties an event has that holds nothing else."""
 

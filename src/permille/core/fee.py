@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from permille.core.filters import ChargeFilter, Group, Id, best_match, expand_all_values, group_of
+from permille.core.level import held_sum, held_uniques
 from permille.core.money import ZERO, LineAmounts, exact, line_amounts, precise, round_cents, subunits
 from permille.core.period import Period
 from permille.core.plan import Charge
@@ -64,6 +65,10 @@ class Fee:
     grouped_by: Mapping[str, str | None]
     from_: datetime
     to: datetime
+    pay_in_advance: bool = False
+    """Whether an event made it, or a renewal of what stands, ahead of the period's end."""
+    event_transaction_id: str | None = None
+    """Of the event that made it."""
     is_true_up: bool = False
     """Whether it makes the charge's other fees up to the least amount."""
 
@@ -80,6 +85,7 @@ class Bucket:
     charge_filter_id: Id | None
     invoice_display_name: str | None
     group_keys: tuple[str, ...]
+    model: ChargeModel
     pricer: Pricer
     idle: Price
     idle_amounts: LineAmounts
@@ -99,6 +105,7 @@ class CompiledCharge:
     rounding_precision: int | None
     subunits: int
     prorated: bool
+    pay_in_advance: bool
     min_amount_cents: int
     """The least that a whole period costs, over all buckets."""
     buckets: tuple[Bucket, ...]
@@ -120,6 +127,7 @@ def compile_charge(
     rounding_precision: int | None = None,
     invoice_display_name: str | None = None,
     prorated: bool = False,
+    pay_in_advance: bool = False,
     min_amount_cents: int = 0,
 ) -> CompiledCharge:
     """Read a charge once for charge_fees. Properties are valid, filter values expanded."""
@@ -132,6 +140,7 @@ def compile_charge(
         rounding_precision=rounding_precision,
         subunits=subunits(currency),
         prorated=prorated,
+        pay_in_advance=pay_in_advance,
         min_amount_cents=min_amount_cents,
         buckets=tuple(
             _bucket(filter_id, name, model, own, subunits(currency))
@@ -164,6 +173,7 @@ def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
         rounding_precision=metric.rounding_precision,
         invoice_display_name=charge.invoice_display_name,
         prorated=charge.prorated,
+        pay_in_advance=charge.pay_in_advance,
         min_amount_cents=charge.min_amount_cents,
     )
 
@@ -179,6 +189,7 @@ def _bucket(
         charge_filter_id=filter_id,
         invoice_display_name=name,
         group_keys=pricing_keys(properties),
+        model=model,
         pricer=read,
         idle=idle,
         idle_amounts=idle_amounts,
@@ -247,15 +258,20 @@ def _usage_by_bucket(
     for dimensions, partial in series:
         if not takes_part(partial, charge.aggregation_type):
             continue
-        i = charge.bucket_of(tuple([dimensions.get(key) for key in charge.filter_keys]))
-        keys = charge.buckets[i].group_keys
-        group = group_of(dimensions, keys) if keys else ()
+        i, group = series_place(charge, dimensions)
         groups = found.setdefault(i, {})
         groups[group] = merge(groups[group], partial) if group in groups else partial
     return {
         i: sorted(groups.items(), key=_by_texts) if len(groups) > 1 else list(groups.items())
         for i, groups in found.items()
     }
+
+
+def series_place(charge: CompiledCharge, dimensions: Dimensions) -> tuple[int, Group]:
+    """Where a series counts: the index of its bucket, and its pricing group there."""
+    i = charge.bucket_of(tuple([dimensions.get(key) for key in charge.filter_keys]))
+    keys = charge.buckets[i].group_keys
+    return i, group_of(dimensions, keys) if keys else ()
 
 
 def _by_texts(item: tuple[Group, Partial]) -> list[tuple[bool, str]]:
@@ -277,12 +293,11 @@ def _charge_fee(
     usage, price, amounts = NO_USAGE, bucket.idle, bucket.idle_amounts
     if partial is not EMPTY:
         usage = _usage(charge, partial, period, period_seconds)
-        quantity = (
-            _prorated_quantity(charge, partial, usage, period, proration)
-            if charge.prorated
-            else _quantity(charge, bucket, partial, usage)
+        price = bucket.pricer(
+            _priced_quantity(charge, bucket, partial, usage, period=period, proration=proration)
         )
-        price = bucket.pricer(quantity)
+        if charge.pay_in_advance:
+            usage = replace(usage, units=max(usage.units, ZERO))
         if usage.units < 0 or price.amount < 0:
             usage, amounts = _nothing_owed(charge, usage), _NOTHING
         else:
@@ -305,6 +320,44 @@ def _charge_fee(
         from_=period.from_,
         to=period.to,
     )
+
+
+def _priced_quantity(
+    charge: CompiledCharge,
+    bucket: Bucket,
+    partial: Partial,
+    usage: Usage,
+    *,
+    period: Period,
+    proration: Proration | None,
+) -> Quantity:
+    if charge.pay_in_advance and charge.aggregation_type is not AggregationType.COUNT:
+        return _held_quantity(charge, bucket, partial, usage, period=period, proration=proration)
+    if charge.prorated:
+        return _prorated_quantity(charge, partial, usage, period, proration)
+    return _quantity(charge, bucket, partial, usage)
+
+
+def _held_quantity(
+    charge: CompiledCharge,
+    bucket: Bucket,
+    partial: Partial,
+    usage: Usage,
+    *,
+    period: Period,
+    proration: Proration | None,
+) -> Quantity:
+    """What is paid in advance stays paid: units by the highest level of the period (section 5.12)."""
+    by = proration if charge.prorated else None
+    if charge.aggregation_type is AggregationType.UNIQUE_COUNT:
+        held = held_uniques(partial.operations, usage.units, period=period, proration=by)
+    else:
+        held = held_sum(partial.values, partial.sum, period=period, proration=by)
+    units = held.prorated if charge.prorated else held.units
+    if charge.rounding_function is not None:
+        units = rounded(units, charge.rounding_function, charge.rounding_precision)
+    full_units = max(usage.units, ZERO) if charge.prorated else None
+    return replace(_quantity(charge, bucket, partial, usage), units=units, full_units=full_units)
 
 
 def _nothing_owed(charge: CompiledCharge, usage: Usage) -> Usage:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import msgspec
@@ -36,6 +36,9 @@ _json = msgspec.json.Encoder(decimal_format="number").encode
 _STORE = (
     "select store_events(%s::bigint, %s::int[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
     " %s::numeric[], %s::text[], %s::numeric[], %s::jsonb[])"
+)
+_STORE_IN_ADVANCE = _STORE.replace("store_events(", "store_events_in_advance(").replace(
+    "%s::jsonb[])", "%s::jsonb[], %s::uuid[], %s::uuid[])"
 )
 
 
@@ -163,7 +166,7 @@ async def store_at_once(conn: AsyncConnection[Any], memory: Memory, requests: Se
     if statement is None:
         return False
     try:
-        await conn.execute(_STORE, statement)
+        await conn.execute(*statement)
     except (UniqueViolation, DeadlockDetected):
         return False
     except psycopg.Error as error:
@@ -212,11 +215,11 @@ def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Reque
         return
     group = _encoded(memory, known, fine)
     _intern(conn, memory, group)
-    conn.execute(_STORE, _parameters(known, fine, group))
+    conn.execute(*_insert(known, fine, group))
 
 
-def _statement(memory: Memory, requests: Sequence[Request]) -> list[Any] | None:
-    """The parameters of the insert, None when a code or a series is not known in this process."""
+def _statement(memory: Memory, requests: Sequence[Request]) -> tuple[LiteralString, list[Any]] | None:
+    """The insert and its parameters, None when a code or a series is not known in this process."""
     known = memory.metering
     codes = {(request.organization_id, code) for request in requests for code in request.codes}
     if codes - known.by_code.keys():
@@ -224,7 +227,7 @@ def _statement(memory: Memory, requests: Sequence[Request]) -> list[Any] | None:
     if not _derive(known, requests):
         return None
     group = _encoded(memory, known, requests)
-    return None if group.unknown else _parameters(known, requests, group)
+    return None if group.unknown else _insert(known, requests, group)
 
 
 def _derive(known: metering.Known, requests: Sequence[Request]) -> bool:
@@ -279,6 +282,24 @@ def _encoded(memory: Memory, known: metering.Known, requests: Sequence[Request])
             values.append(value)
             extras.append(extra)
     return group
+
+
+def _insert(
+    known: metering.Known, requests: Sequence[Request], group: _Group
+) -> tuple[LiteralString, list[Any]]:
+    """The insert, with its parameters: also into the queue of fees for what is paid in advance."""
+    parameters = _parameters(known, requests, group)
+    waiting = [
+        (identity, request.organization_id)
+        for request in requests
+        if any(known.by_code[request.organization_id, code].in_advance for code in request.codes)
+        for identity, draft in zip(request.identities, request.drafts, strict=True)
+        if known.by_code[request.organization_id, draft.code].in_advance
+    ]
+    if not waiting:
+        return _STORE, parameters
+    identities, organizations = zip(*waiting, strict=True)
+    return _STORE_IN_ADVANCE, [*parameters, arrays.uuids(identities), list(organizations)]
 
 
 def _parameters(known: metering.Known, requests: Sequence[Request], group: _Group) -> list[Any]:

@@ -178,3 +178,8 @@ def delete(conn: Connection[Any], *, customer_id: UUID, now: datetime) -> None:
     conn.execute(
         "update customer set deleted_at = %s, updated_at = %s where id = %s", [now, now, customer_id]
     )
+
+
+def lock(conn: Connection[Any], customer_id: UUID) -> None:
+    """Wait until nobody else bills the customer, and keep others from it until the transaction ends."""
+    conn.execute("select from customer where id = %s for no key update", [customer_id])

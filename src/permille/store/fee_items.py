@@ -20,6 +20,7 @@ class FeeItem:
     charge_code: str
     charge_model: str
     charge_invoice_display_name: str | None
+    charge_invoiceable: bool
     charge_has_filters: bool
     metric_id: UUID
     metric_name: str
@@ -36,6 +37,7 @@ _COLUMNS = {
     "charge_id": "c.id",
     "charge_code": "c.code",
     "charge_invoice_display_name": "c.invoice_display_name",
+    "charge_invoiceable": "c.invoiceable",
     "charge_has_filters": "exists (select from charge_filter o where o.charge_id = c.id)",
     "metric_id": "m.id",
     "metric_name": "m.name",

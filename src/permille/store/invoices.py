@@ -144,6 +144,13 @@ def invoices_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, 
     return {row.id: row for row in rows}
 
 
+def fees_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, StoredFee]:
+    """Fees by id, on whatever invoice or on none."""
+    with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
+        rows = cursor.execute(f"select {FEE_COLUMNS} from fee where id = any(%s)", [list(ids)]).fetchall()
+    return {row.id: row for row in rows}
+
+
 def fees_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[StoredFee]]:
     """The fees of each invoice in its own order; an invoice without fees has an empty list."""
     with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
@@ -202,6 +209,32 @@ class NewInvoice:
     subscriptions: Sequence[InvoiceSubscription]
     fees: Sequence[Fee]
     fees_taxed: Sequence[Taxed]
+    """For each fee."""
+
+    @property
+    def lines(self) -> NewFees:
+        return NewFees(
+            organization_id=self.organization_id,
+            invoice_id=self.id,
+            customer_id=self.customer_id,
+            currency=self.currency,
+            at=self.at,
+            fees=self.fees,
+            taxed=self.fees_taxed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFees:
+    """Fees to be written: those of an invoice in its order, or without one such as stand alone."""
+
+    organization_id: UUID
+    invoice_id: UUID | None
+    customer_id: UUID
+    currency: str
+    at: datetime
+    fees: Sequence[Fee]
+    taxed: Sequence[Taxed]
     """For each fee."""
 
 
@@ -309,16 +342,24 @@ _NEW_FEE = (
     " position, pay_in_advance, invoice_display_name, units, total_aggregated_units, events_count,"
     " amount_cents, amount_currency, precise_amount_cents, unit_amount_cents, precise_unit_amount,"
     " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, taxes_amount_cents,"
-    " taxes_precise_amount_cents, taxes_rate, applied_taxes, created_at"
+    " taxes_precise_amount_cents, taxes_rate, applied_taxes, event_transaction_id, created_at"
 )
 
 
-def add(conn: Connection[Any], new: Sequence[NewInvoice]) -> None:
-    """Write invoices with their subscriptions and fees, one statement a table."""
+def add(conn: Connection[Any], new: Sequence[NewInvoice]) -> list[list[str]]:
+    """Write invoices with their subscriptions and fees, one statement a table; the fees' ids as hexadecimal digits."""
     _copy(conn, "invoice", _NEW_INVOICE, map(_invoice_line, new))
     on_invoices = (_on_invoice_line(each) for invoice in new for each in invoice.subscriptions)
     _copy(conn, "invoice_subscription", _SUBSCRIPTION_COLUMNS, on_invoices)
-    _copy(conn, "fee", _NEW_FEE, (line for invoice in new for line in _fee_lines(invoice)))
+    return add_fees(conn, [invoice.lines for invoice in new])
+
+
+def add_fees(conn: Connection[Any], new: Sequence[NewFees]) -> list[list[str]]:
+    """Write fees, one statement whatever their number; their ids as hexadecimal digits."""
+    ids = [new_id_texts(fees.at, len(fees.fees)) for fees in new]
+    lines = (line for fees, own in zip(new, ids, strict=True) for line in _fee_lines(fees, own))
+    _copy(conn, "fee", _NEW_FEE, lines)
+    return ids
 
 
 def _copy(conn: Connection[Any], table: str, columns: str, lines: Iterable[str]) -> None:
@@ -336,7 +377,7 @@ def _invoice_line(new: NewInvoice) -> str:
         f"\t{line_text(new.number)}\t{line_text(new.purchase_order_number)}\tsubscription\t{new.status}"
         f"\t{'pending' if total else 'succeeded'}\t{new.currency}\t{new.timezone}\t{new.issuing_date}"
         f"\t{new.payment_due_date}\t{new.expected_finalization_date}\t{new.net_payment_term}"
-        f"\t{fees}\t{new.taxed.amount_cents}\t{new.taxed.rate}\t{_applied(new.taxed, new)}"
+        f"\t{fees}\t{new.taxed.amount_cents}\t{new.taxed.rate}\t{_applied(new.taxed, new.currency, new.at)}"
         f"\t{fees}\t{total}\t{total}\t{new.skip_charges}"
         f"\t{at if new.status == 'finalized' else NULL}\t{at}\t{at}\n"
     )
@@ -351,29 +392,28 @@ def _on_invoice_line(new: InvoiceSubscription) -> str:
     )
 
 
-def _fee_lines(new: NewInvoice) -> Iterator[str]:
+def _fee_lines(new: NewFees, ids: Sequence[str]) -> Iterator[str]:
     at = instant(new.at)
-    whose = f"{new.organization_id.hex}\t{new.id.hex}\t{new.customer_id.hex}"
-    ids = new_id_texts(new.at, len(new.fees))
+    whose = f"{new.organization_id.hex}\t{_id(new.invoice_id)}\t{new.customer_id.hex}"
     parents = _true_up_parents(new.fees, ids)
-    for position, (fee_id, fee, taxed) in enumerate(zip(ids, new.fees, new.fees_taxed, strict=True)):
+    for position, (fee_id, fee, taxed) in enumerate(zip(ids, new.fees, new.taxed, strict=True)):
         yield (
             f"{fee_id}\t{whose}\t{_id(fee.subscription_id)}\t{fee.kind}\t{_id(fee.charge_id)}"
-            f"\t{_id(fee.charge_filter_id)}\t{position}\tf\t{line_text(fee.invoice_display_name)}\t{fee.units}"
+            f"\t{_id(fee.charge_filter_id)}\t{position}\t{fee.pay_in_advance}\t{line_text(fee.invoice_display_name)}\t{fee.units}"
             f"\t{_or_null(fee.total_aggregated_units)}\t{_or_null(fee.events_count)}\t{fee.amount_cents}"
             f"\t{new.currency}\t{fee.precise_amount_cents}\t{fee.unit_amount_cents}"
             f"\t{fee.precise_unit_amount}\t{_json(fee.amount_details)}\t{_json(fee.grouped_by)}"
             f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}"
-            f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{_applied(taxed, new)}"
-            f"\t{at}\n"
+            f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{_applied(taxed, new.currency, new.at)}"
+            f"\t{line_text(fee.event_transaction_id)}\t{at}\n"
         )
 
 
-def _applied(taxed: Taxed, new: NewInvoice) -> str:
+def _applied(taxed: Taxed, currency: str, at: datetime) -> str:
     """The taxes as they are now, as JSON: they stay on the invoice whatever becomes of them."""
     if not taxed.applied:
         return "[]"
-    ids = new_ids(new.at, len(taxed.applied))
+    ids = new_ids(at, len(taxed.applied))
     shown = [
         {
             "lago_id": str(applied_id),
@@ -383,9 +423,9 @@ def _applied(taxed: Taxed, new: NewInvoice) -> str:
             "tax_rate": each.tax.rate,
             "tax_description": each.tax.description,
             "amount_cents": each.amount_cents,
-            "amount_currency": new.currency,
+            "amount_currency": currency,
             "fees_amount_cents": each.fees_amount_cents,
-            "created_at": new.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "created_at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         for applied_id, each in zip(ids, taxed.applied, strict=True)
     ]

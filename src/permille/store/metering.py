@@ -42,7 +42,7 @@ def load(conn: Connection[Any], codes: Iterable[tuple[UUID, str]]) -> Known:
     wanted = list(codes)
     row = conn.execute(
         "select s.version, coalesce(jsonb_agg(jsonb_build_array("
-        "   m.organization_id, m.code, m.field_name, m.keys, m.version, m.expression, m.expression_field)) filter (where m.code is not null), '[]')"
+        "   m.organization_id, m.code, m.field_name, m.keys, m.version, m.expression, m.expression_field, m.in_advance)) filter (where m.code is not null), '[]')"
         " from metering_state s left join ("
         "   metering m join unnest(%s::uuid[], %s::text[]) as w (organization_id, code)"
         "   on m.organization_id = w.organization_id and m.code = w.code) on true group by s.version",
@@ -56,8 +56,9 @@ def load(conn: Connection[Any], codes: Iterable[tuple[UUID, str]]) -> Known:
             version=version,
             expression=expression,
             expression_field=expression_field,
+            in_advance=in_advance,
         )
-        for organization, code, field, keys, version, expression, expression_field in row[1]
+        for organization, code, field, keys, version, expression, expression_field, in_advance in row[1]
     }
     return Known(row[0], {pair: found.get(pair, NO_METERING) for pair in wanted})
 
@@ -99,11 +100,12 @@ def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
     stays = before is not None and (before.field_name, before.keys) == (wanted.field_name, wanted.keys)
     after = replace(wanted, version=before.version if before is not None and stays else row[0])
     conn.execute(
-        "insert into metering (organization_id, code, field_name, keys, version, expression, expression_field)"
-        " values (%s, %s, %s, %s, %s, %s, %s)"
+        "insert into metering (organization_id, code, field_name, keys, version, expression, expression_field,"
+        " in_advance) values (%s, %s, %s, %s, %s, %s, %s, %s)"
         " on conflict (organization_id, code) do update"
         " set field_name = excluded.field_name, keys = excluded.keys, version = excluded.version,"
-        " expression = excluded.expression, expression_field = excluded.expression_field",
+        " expression = excluded.expression, expression_field = excluded.expression_field,"
+        " in_advance = excluded.in_advance",
         [
             organization_id,
             code,
@@ -112,6 +114,7 @@ def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
             after.version,
             after.expression,
             after.expression_field,
+            after.in_advance,
         ],
     )
     if not stays:
@@ -120,14 +123,19 @@ def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
 
 def _current(conn: Connection[Any], organization_id: UUID, code: str) -> Metering | None:
     row = conn.execute(
-        "select field_name, keys, version, expression, expression_field from metering"
+        "select field_name, keys, version, expression, expression_field, in_advance from metering"
         " where organization_id = %s and code = %s",
         [organization_id, code],
     ).fetchone()
     if row is None:
         return None
     return Metering(
-        field_name=row[0], keys=tuple(row[1]), version=row[2], expression=row[3], expression_field=row[4]
+        field_name=row[0],
+        keys=tuple(row[1]),
+        version=row[2],
+        expression=row[3],
+        expression_field=row[4],
+        in_advance=row[5],
     )
 
 
@@ -135,7 +143,9 @@ def _wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering
     """The metering that the code's metric and prices ask for, its version not yet given."""
     metric = conn.execute(
         "select id, case when aggregation_type = any(%s) then field_name end,"
-        " case when field_name is not null then expression end, field_name from billable_metric"
+        " case when field_name is not null then expression end, field_name,"
+        " exists (select from charge c where c.billable_metric_id = m.id and c.deleted_at is null and c.pay_in_advance)"
+        " from billable_metric m"
         " where organization_id = %s and code = %s and deleted_at is null",
         [list(_NUMERIC), organization_id, code],
     ).fetchone()
@@ -164,6 +174,7 @@ def _wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering
         version=0,
         expression=metric[2],
         expression_field=metric[3] if metric[2] else None,
+        in_advance=metric[4],
     )
 
 

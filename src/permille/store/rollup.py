@@ -89,7 +89,7 @@ def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
         row = conn.execute("select rolled_up_to from metering_state").fetchone()
         assert row is not None
         after = row[0]
-        until = min(_settled(conn), after + limit)
+        until = min(settled_seq(conn), after + limit)
         if until <= after:
             return 0
         conn.execute("set local enable_seqscan = off")  # BRIN by arrival, whatever the statistics say
@@ -98,7 +98,7 @@ def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
     return int(until - after)
 
 
-def _settled(conn: Connection[Any]) -> int:
+def settled_seq(conn: Connection[Any]) -> int:
     """The last seq of which, and of all before it, it is decided whether they are in.
 
     An insert holds the lock, shared, from before it draws its first seq until it is committed. Having it

@@ -106,6 +106,7 @@ create table metering (
     expression text,
     version bigint not null,
     expression_field text, -- the property that the expression writes
+    in_advance boolean not null default false, -- a charge on it is paid in advance
     primary key (organization_id, code)
 );
 
@@ -326,6 +327,14 @@ create table usage_cell (
     primary key (series_id, grain, starts_at)
 ) with (fillfactor = 70);
 
+-- Events of what is paid in advance wait here until their fee is made, in the order of arrival.
+create table advance_event (
+    organization_id uuid not null,
+    seq bigint not null,
+    identity uuid not null,
+    primary key (organization_id, seq)
+);
+
 -- The one way into the event table: all rows or none, in order, and only under the metering they were encoded for.
 -- 5045524D is the lock that says so: shared by those who insert, exclusive for those who change the metering
 -- or want to know that no insert is under way. Raises PM001 when the metering has changed meanwhile,
@@ -345,6 +354,32 @@ begin
     select * from unnest(
         series_ids, ats, created_ats, identities, amounts, transaction_ids, precise_amounts, extras
     );
+end
+$$;
+
+-- As store_events, for a group with events that are paid in advance: these identities, of these organizations.
+create function store_events_in_advance(
+    known_version bigint, series_ids int[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
+    amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[],
+    waiting uuid[], organizations uuid[]
+) returns void language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock_shared(x'5045524D'::bigint);
+    if (select version from metering_state) <> known_version then
+        raise exception 'the metering has changed' using errcode = 'PM001';
+    end if;
+    with stored as (
+        insert into event (
+            series_id, at, created_at, identity, value, transaction_id, precise_total_amount_cents, extra
+        )
+        select * from unnest(
+            series_ids, ats, created_ats, identities, amounts, transaction_ids, precise_amounts, extras
+        )
+        returning seq, event.identity
+    )
+    insert into advance_event (organization_id, seq, identity)
+    select w.organization_id, s.seq, s.identity
+    from stored s join unnest(waiting, organizations) as w (identity, organization_id) using (identity);
 end
 $$;
 
@@ -479,6 +514,8 @@ create table fee (
 );
 
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;
+create unique index fee_of_event on fee (organization_id, event_transaction_id, subscription_id, charge_id)
+    where event_transaction_id is not null;
 create index fee_of_invoice on fee (invoice_id, position);
 create index fee_newest on fee (organization_id, created_at desc, id);
 create index fee_of_subscription on fee (subscription_id, created_at desc);

@@ -87,6 +87,12 @@ def running_totals(values: Iterable[Decimal], properties: Mapping[str, Any]) -> 
     return totals if terms.free_events or terms.free_amount else []
 
 
+def is_allowance_left(values: Sequence[Decimal], properties: Mapping[str, Any]) -> bool:
+    """Whether the price of an event after these may still depend on them."""
+    terms = read_terms(properties)
+    return len(values) < terms.free_events or (0 < terms.free_amount >= sum(values, ZERO))
+
+
 def pricer(properties: Mapping[str, Any]) -> Pricer:
     """The model with its terms."""
     terms = read_terms(properties)

@@ -1,0 +1,190 @@
+"""Charges paid in advance: an event makes a fee of its own, priced by what it adds to the period so far.
+
+A fee is the price of everything up to its event less the price of everything before, so that the fees of a period
+add up to the price of the whole. Events count in the order of arrival; Lago takes that of their own times, in which
+a late event is priced as if those after it had not been. Source: semantics-metering.md section 5.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from permille.core.fee import Bucket, CompiledCharge, Dimensions, Fee, series_place
+from permille.core.filters import Group, Id
+from permille.core.level import NOTHING_STANDING, AdvanceEvent, Level, Standing, Taken, prorated_units
+from permille.core.money import ZERO, decimal_text, exact, line_amounts
+from permille.core.period import Period
+from permille.core.pricing import ChargeModel, Price, Quantity, percentage
+from permille.core.proration import Proration
+from permille.core.usage import AggregationType, Partial, merge
+
+_DIFFERENCES = {
+    "units",
+    "free_units",
+    "paid_units",
+    "free_events",
+    "paid_events",
+    "fixed_fee_total_amount",
+    "min_max_adjustment_total_amount",
+    "per_unit_total_amount",
+    "total_with_flat_amount",
+}
+"""The details of a price that are told of one event alone; the others are terms."""
+
+
+_EXPLAINED = (ChargeModel.PERCENTAGE, ChargeModel.GRADUATED_PERCENTAGE)
+"""The models of which a fee tells the details, as in Lago."""
+
+Place = tuple[int, Group]
+"""Where a level is kept: the bucket's index in its charge, and the pricing group."""
+
+
+def event_fees(
+    charge: CompiledCharge,
+    events: Iterable[AdvanceEvent],
+    *,
+    billed: Collection[int],
+    standing: Mapping[Place, Standing],
+    subscription_id: Id,
+    period: Period,
+    proration: Proration,
+) -> list[tuple[int, Fee]]:
+    """The fees of those events whose seq is to be billed, with it.
+
+    `events` are all of the charge's metric in the period up to the last one billed, in the order of arrival;
+    `standing` is what a recurring metric had before. An event without a value has no fee.
+    """
+    levels: dict[Place, Level] = {}
+    fees: list[tuple[int, Fee]] = []
+    with exact():
+        for event in events:
+            place = series_place(charge, event.dimensions)
+            bucket = charge.buckets[place[0]]
+            if place not in levels:
+                levels[place] = _level(charge, bucket, standing.get(place, NOTHING_STANDING))
+            taken = levels[place].take(event)
+            if taken is not None and event.seq in billed:
+                fee = _fee(
+                    charge,
+                    bucket,
+                    taken,
+                    group=place[1],
+                    subscription_id=subscription_id,
+                    period=period,
+                    proration=proration,
+                )
+                fees.append((event.seq, fee))
+    return fees
+
+
+def standing_by_place(
+    charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]]
+) -> dict[Place, Standing]:
+    """What a recurring metric stands at, where its series count, from all that was before."""
+    is_unique = charge.aggregation_type is AggregationType.UNIQUE_COUNT
+    found: dict[Place, Partial] = {}
+    for dimensions, partial_usage in series:
+        place = series_place(charge, dimensions)
+        found[place] = merge(found[place], partial_usage) if place in found else partial_usage
+    return {
+        place: _standing_uniques(each) if is_unique else Standing(units=each.sum)
+        for place, each in found.items()
+    }
+
+
+def _standing_uniques(usage: Partial) -> Standing:
+    there = frozenset(value for value, (_, _, is_there) in usage.uniques.items() if is_there)
+    return Standing(units=Decimal(len(there)), values=there)
+
+
+def _level(charge: CompiledCharge, bucket: Bucket, standing: Standing) -> Level:
+    def remembers(values: Sequence[Decimal]) -> bool:
+        return bucket.reads_events and percentage.is_allowance_left(values, bucket.properties)
+
+    return Level(aggregation_type=charge.aggregation_type, standing=standing, remembers=remembers)
+
+
+def _fee(
+    charge: CompiledCharge,
+    bucket: Bucket,
+    taken: Taken,
+    *,
+    group: Group,
+    subscription_id: Id,
+    period: Period,
+    proration: Proration,
+) -> Fee:
+    units = None
+    if charge.prorated:
+        units = prorated_units(taken.gained, taken.event.at, period, proration)
+    price = _price(taken, partial(_read_price, charge, bucket), prorated=units)
+    amounts = line_amounts(price.amount, ZERO, charge.subunits)
+    unit_amount = Decimal(amounts.amount_cents) / taken.units if taken.units else ZERO
+    of_unit = line_amounts(ZERO, unit_amount / charge.subunits, charge.subunits)
+    return Fee(
+        kind="charge",
+        subscription_id=subscription_id,
+        charge_id=charge.charge_id,
+        charge_filter_id=bucket.charge_filter_id,
+        invoice_display_name=bucket.invoice_display_name,
+        units=taken.units,
+        events_count=1,
+        total_aggregated_units=taken.units,
+        amount_cents=amounts.amount_cents,
+        precise_amount_cents=amounts.precise_amount_cents,
+        unit_amount_cents=of_unit.unit_amount_cents,
+        precise_unit_amount=of_unit.precise_unit_amount,
+        amount_details=price.details if bucket.model in _EXPLAINED else {},
+        grouped_by=dict(group),
+        from_=period.from_,
+        to=period.to,
+        pay_in_advance=True,
+    )
+
+
+def _read_price(charge: CompiledCharge, bucket: Bucket, quantity: Quantity) -> Price:
+    quantity = replace(quantity, subunits=charge.subunits)
+    if bucket.reads_events:
+        totals = percentage.running_totals(quantity.event_values, bucket.properties)
+        quantity = replace(quantity, running_totals=totals)
+    return bucket.pricer(quantity)
+
+
+def _price(taken: Taken, price: Callable[[Quantity], Price], *, prorated: Decimal | None) -> Price:
+    """What the event costs, in major units."""
+    if taken.is_free:
+        return Price(ZERO, ZERO, {})
+    if prorated is not None:
+        return price(Quantity(units=prorated, full_units=taken.gained))
+    after = price(taken.after)
+    if taken.before is None:
+        return after
+    before = price(taken.before)
+    details = _details_between(before.details, after.details)
+    return Price(max(after.amount - before.amount, ZERO), ZERO, details)
+
+
+def _details_between(before: Any, after: Any) -> Any:
+    """What the details of a price say more than those of the price before."""
+    if isinstance(after, Mapping):
+        known = before if isinstance(before, Mapping) else {}
+        return {
+            key: _difference(known.get(key), value)
+            if key in _DIFFERENCES
+            else _details_between(known.get(key), value)
+            for key, value in after.items()
+        }
+    if isinstance(after, list):
+        lines = before if isinstance(before, list) else []
+        return [_details_between(lines[i] if i < len(lines) else None, line) for i, line in enumerate(after)]
+    return after
+
+
+def _difference(before: Any, after: Any) -> Any:
+    if isinstance(after, str):
+        return decimal_text(Decimal(after) - Decimal(before or 0))
+    return after - (before or 0)

@@ -1,0 +1,223 @@
+"""The level of what is paid in advance: how high a period's usage ever stood, event by event.
+
+Events count in the order of arrival. Of a sum and of unique values only what rises above the highest level of the
+period is billable: a decrease gives nothing back, and what comes back up to that level is free.
+Source: semantics-metering.md section 5.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+from permille.core.money import ZERO, exact
+from permille.core.period import INSTANT, Period
+from permille.core.pricing import Quantity
+from permille.core.proration import Proration
+from permille.core.usage import AggregationType, Instance, Operation
+
+_FIVE_DECIMALS = Decimal("0.00001")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvanceEvent:
+    """An event of a charge's metric. `seq` is its place in the order of arrival."""
+
+    seq: int
+    at: datetime
+    dimensions: Mapping[str, str | None]
+    value: Decimal | None
+    """The number that a sum takes, None without one."""
+    text: str | None
+    """The value that a unique count takes."""
+    is_add: bool | None
+    """Whether it adds that value; None for an operation that is neither add nor remove."""
+    precise_amount_cents: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a recurring metric stood at when the period began."""
+
+    units: Decimal = ZERO
+    values: frozenset[str | None] = frozenset()
+
+
+NOTHING_STANDING = Standing()
+
+
+@dataclass(slots=True, kw_only=True)
+class Level:
+    """How far a bucket's group has come in a period. `units` counts from the period's start on."""
+
+    aggregation_type: AggregationType
+    standing: Standing
+    remembers: Callable[[Sequence[Decimal]], bool]
+    """Whether the price still looks at the single values that come after these."""
+    units: Decimal = ZERO
+    highest: Decimal = ZERO
+    events_count: int = 0
+    """Unique values count as their own events."""
+    precise_amount_cents: Decimal = ZERO
+    first_values: list[Decimal] = field(default_factory=list)
+    is_priced: bool = False
+    """Whether any fee has been made: what is due without any units is in the first."""
+    there: set[str | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.there = set(self.standing.values)
+
+    def _change(self, event: AdvanceEvent) -> Decimal | None:
+        match self.aggregation_type:
+            case AggregationType.COUNT:
+                return Decimal(1)
+            case AggregationType.SUM:
+                return event.value
+            case AggregationType.UNIQUE_COUNT:
+                return self._change_of_values(event)
+            case other:
+                raise ValueError(f"{other} is not paid in advance")
+
+    def _change_of_values(self, event: AdvanceEvent) -> Decimal | None:
+        if not event.text or event.is_add is None:
+            return None
+        if event.is_add == (event.text in self.there):
+            return ZERO
+        if event.is_add:
+            self.there.add(event.text)
+            return Decimal(1)
+        self.there.discard(event.text)
+        return Decimal(-1)
+
+    def take(self, event: AdvanceEvent) -> Taken | None:
+        """Count the event in; None when it takes no part."""
+        before = self._quantity(())
+        change = self._change(event)
+        if change is None:
+            return None
+        self.units += change
+        gained = max(self.units - self.highest, ZERO)
+        self.highest += gained
+        if gained or self.aggregation_type is not AggregationType.UNIQUE_COUNT:
+            self.events_count += 1
+        self.precise_amount_cents += event.precise_amount_cents
+        own = change if self.aggregation_type is AggregationType.SUM else Decimal(1)
+        after = self._quantity((own,))
+        if self.remembers(self.first_values):
+            self.first_values.append(own)
+        is_free = not gained and (change != 0 or self.aggregation_type is AggregationType.UNIQUE_COUNT)
+        is_first = not (self.is_priced or self.standing.units)
+        self.is_priced = self.is_priced or not is_free
+        return Taken(
+            event=event,
+            change=change,
+            gained=gained,
+            before=None if is_first else before,
+            after=after,
+            is_free=is_free,
+        )
+
+    def _quantity(self, more: tuple[Decimal, ...]) -> Quantity:
+        return Quantity(
+            units=self.standing.units + self.highest,
+            events_count=self.events_count,
+            precise_amount_cents=self.precise_amount_cents,
+            event_values=(*self.first_values, *more),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """An event that has been counted in, with what is priced before and after it."""
+
+    event: AdvanceEvent
+    change: Decimal
+    gained: Decimal
+    """What it raised the highest level by."""
+    before: Quantity | None
+    """None when nothing is paid for yet."""
+    after: Quantity
+    is_free: bool
+    """Whether it stayed below what is paid already."""
+
+    @property
+    def units(self) -> Decimal:
+        """The units of its fee: what is billable, else what it would have been."""
+        return self.gained or max(self.change, ZERO)
+
+
+def prorated_units(units: Decimal, at: datetime, period: Period, proration: Proration) -> Decimal:
+    """Units from an instant's day to the period's end, as the share of a whole period's days; 5 decimals, up."""
+    with exact():
+        return (units * _share_left(at, period, proration)).quantize(_FIVE_DECIMALS, ROUND_CEILING)
+
+
+def _share_left(at: datetime, period: Period, proration: Proration) -> Decimal:
+    days = proration.days_between(max(at, period.from_), period.to - INSTANT)
+    return Decimal(days) / proration.days_in_period
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The units that a running period is priced by: what is paid stays paid when the level falls."""
+
+    units: Decimal
+    prorated: Decimal
+
+
+def held_sum(
+    values: Iterable[Instance], total: Decimal, *, period: Period, proration: Proration | None
+) -> Held:
+    """Of a sum that stands at `total` now; of the values those of the period count."""
+    own = sorted((each for each in values if each[0] >= period.from_), key=lambda each: each[1])
+    return _held([(at, value) for at, _, value in own], total, period, proration)
+
+
+def held_uniques(
+    operations: Iterable[Operation], total: Decimal, *, period: Period, proration: Proration | None
+) -> Held:
+    """Of values of which `total` are there now. Those of before the period are there when it begins."""
+    there: set[str | None] = set()
+    changes: list[tuple[datetime, Decimal]] = []
+    ordered = sorted(operations, key=lambda each: (each[0] >= period.from_, *_order(each, period)))
+    for at, _, text, is_add in ordered:
+        if is_add == (text in there):
+            continue
+        if is_add:
+            there.add(text)
+        else:
+            there.discard(text)
+        if at >= period.from_:
+            changes.append((at, Decimal(1 if is_add else -1)))
+    return _held(changes, total, period, proration)
+
+
+def _order(operation: Operation, period: Period) -> tuple[Any, ...]:
+    """Before the period by time, as ever; in it by arrival, as the fees are made."""
+    at, seq, _, _ = operation
+    return (seq,) if at >= period.from_ else (at, seq)
+
+
+def _held(
+    changes: Sequence[tuple[datetime, Decimal]],
+    total: Decimal,
+    period: Period,
+    proration: Proration | None,
+) -> Held:
+    with exact():
+        level = highest = prorated = ZERO
+        for at, change in changes:
+            level += change
+            gained = max(level - highest, ZERO)
+            highest += gained
+            if proration is not None and gained:
+                prorated += prorated_units(gained, at, period, proration)
+        base = total - level
+        if proration is not None:
+            prorated += (base * proration.days(period) / proration.days_in_period).quantize(
+                _FIVE_DECIMALS, ROUND_CEILING
+            )
+        return Held(base + highest, prorated)

@@ -1,0 +1,159 @@
+"""Events of what is paid in advance: those that wait for their fee, and those that a fee is priced by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from permille.core.event import property_text
+from permille.core.level import AdvanceEvent
+from permille.store.bulk import instant_array, int_array, text_array, uuid_array
+from permille.store.rollup import settled_seq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """An event that waits for its fee, with the subscription that ran at its time, None without one."""
+
+    seq: int
+    transaction_id: str
+    at: datetime
+    code: str
+    subscription_id: UUID | None
+    customer_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvanceWindow:
+    """The events of one code of a subscription in [from_, to) that have arrived up to `until_seq`.
+
+    `field_name` is that of a unique count.
+    """
+
+    organization_id: UUID
+    external_subscription_id: str
+    code: str
+    field_name: str | None
+    from_: datetime
+    to: datetime
+    until_seq: int
+
+
+_WAITING = """
+select q.seq, e.transaction_id, e.at, s.code, r.id as subscription_id, r.customer_id
+from (
+    select organization_id, seq, identity from advance_event
+    where organization_id = %(organization)s and seq <= %(settled)s order by seq limit %(limit)s
+) q
+join event e on e.identity = q.identity
+join series s on s.id = e.series_id
+left join lateral (
+    select id, customer_id from subscription
+    where organization_id = q.organization_id and external_id = s.external_subscription_id
+        and status in ('active', 'terminated') and started_at <= e.at
+        and (terminated_at is null or terminated_at >= e.at)
+    order by terminated_at desc nulls first, started_at desc limit 1
+) r on true
+order by q.seq
+"""
+
+_EVENTS = """
+select w.key, e.seq, e.at, e.value, coalesce(e.precise_total_amount_cents, 0), s.dimensions,
+    coalesce(e.extra ->> w.field_name, s.dimensions ->> w.field_name),
+    coalesce(e.extra ->> 'operation_type', s.dimensions ->> 'operation_type', 'add')
+from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
+        %(fields)s::text[], %(froms)s::timestamptz[], %(tos)s::timestamptz[], %(untils)s::bigint[])
+    as w (key, organization_id, external_subscription_id, code, field_name, from_at, to_at, until_seq)
+cross join lateral (
+    select id, dimensions from series where organization_id = w.organization_id
+        and external_subscription_id = w.external_subscription_id and code = w.code offset 0
+) s
+cross join lateral (
+    select seq, at, value, precise_total_amount_cents, extra from event
+    where series_id = s.id and at >= w.from_at and at < w.to_at and seq <= w.until_seq offset 0
+) e
+order by w.key, e.seq
+"""
+
+_IS_ADD = {"add": True, "remove": False}
+
+
+def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
+    """The organizations with an event that waits for its fee."""
+    rows = conn.execute(
+        "select id from organization o where exists (select from advance_event where organization_id = o.id)"
+        " order by created_at, id"
+    ).fetchall()
+    return [organization_id for (organization_id,) in rows]
+
+
+def is_any_waiting(conn: Connection[Any], organization_id: UUID) -> bool:
+    """Whether any event of the organization waits for its fee."""
+    row = conn.execute(
+        "select exists (select from advance_event where organization_id = %s)", [organization_id]
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def claim(conn: Connection[Any], organization_id: UUID, *, limit: int, wait: bool) -> list[Waiting]:
+    """Take the first `limit` events off the queue, with their customers locked, in the order of arrival.
+
+    Those of customers that someone else has locked stay, unless told to wait.
+    """
+    parameters = {"organization": organization_id, "settled": settled_seq(conn), "limit": limit}
+    with conn.cursor(row_factory=class_row(Waiting)) as cursor:
+        waiting = cursor.execute(_WAITING, parameters).fetchall()
+    payers = {each.customer_id for each in waiting if each.customer_id}
+    locked = {
+        customer_id
+        for (customer_id,) in conn.execute(
+            "select id from customer where id = any(%s) order by id for no key update"
+            + ("" if wait else " skip locked"),
+            [list(payers)],
+        )
+    }
+    mine = [each.seq for each in waiting if each.customer_id is None or each.customer_id in locked]
+    rows = conn.execute(
+        "delete from advance_event where organization_id = %s and seq = any(%s) returning seq",
+        [organization_id, mine],
+    ).fetchall()
+    taken = {seq for (seq,) in rows}
+    return [each for each in waiting if each.seq in taken]
+
+
+def events_of(conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[list[AdvanceEvent]]:
+    """The events of each window in the order of arrival."""
+    found: list[list[AdvanceEvent]] = [[] for _ in windows]
+    rows = conn.execute(
+        _EVENTS,
+        {
+            "keys": int_array(range(len(windows))),
+            "organizations": uuid_array(each.organization_id for each in windows),
+            "subscriptions": text_array(each.external_subscription_id for each in windows),
+            "codes": text_array(each.code for each in windows),
+            "fields": [each.field_name for each in windows],
+            "froms": instant_array(each.from_ for each in windows),
+            "tos": instant_array(each.to for each in windows),
+            "untils": int_array(each.until_seq for each in windows),
+        },
+    )
+    for key, seq, at, value, precise, dimensions, text, operation in rows:
+        found[key].append(
+            AdvanceEvent(
+                seq=seq,
+                at=at,
+                dimensions={name: property_text(one) for name, one in dimensions.items()},
+                value=value,
+                text=text,
+                is_add=_IS_ADD.get(operation),
+                precise_amount_cents=precise or Decimal(0),
+            )
+        )
+    return found

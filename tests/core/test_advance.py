@@ -1,0 +1,264 @@
+"""Fees of events that are paid in advance, against a slow second telling of the rule (semantics-metering.md 5.12)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from permille.core.advance import event_fees, standing_by_place
+from permille.core.fee import Fee, charge_fees, compile_charge
+from permille.core.filters import ChargeFilter
+from permille.core.level import AdvanceEvent, Standing
+from permille.core.money import exact
+from permille.core.period import Period
+from permille.core.pricing import ChargeModel
+from permille.core.proration import Proration
+from permille.core.usage import AggregationType, Partial
+
+APRIL = Period(datetime(2024, 4, 1, tzinfo=UTC), datetime(2024, 5, 1, tzinfo=UTC))
+BY = Proration("UTC", 30)
+ZERO = Decimal(0)
+TIERS = [
+    {"from_value": 0, "to_value": 5, "per_unit_amount": "3", "flat_amount": "10"},
+    {"from_value": 6, "to_value": None, "per_unit_amount": "1", "flat_amount": "4"},
+]
+RATES = [
+    {"from_value": 0, "to_value": 5, "rate": "7", "flat_amount": "1"},
+    {"from_value": 6, "to_value": None, "rate": "3", "flat_amount": "2"},
+]
+MODELS: list[tuple[ChargeModel, dict[str, Any]]] = [
+    (ChargeModel.STANDARD, {"amount": "0.37"}),
+    (ChargeModel.GRADUATED, {"graduated_ranges": TIERS}),
+    (ChargeModel.GRADUATED_PERCENTAGE, {"graduated_percentage_ranges": RATES}),
+    (ChargeModel.PACKAGE, {"amount": "5", "package_size": 3, "free_units": 2}),
+]
+
+
+def compiled(model: ChargeModel, properties: dict[str, Any], **more: Any) -> Any:
+    given = {
+        "charge_id": "charge",
+        "model": model,
+        "properties": properties,
+        "filters": [],
+        "aggregation_type": AggregationType.SUM,
+        "currency": "USD",
+        "pay_in_advance": True,
+    }
+    return compile_charge(**(given | more))
+
+
+def event(
+    seq: int, *, value: Any = None, text: str | None = None, is_add: bool | None = True, **more: Any
+) -> AdvanceEvent:
+    fields = {"at": APRIL.from_ + timedelta(hours=seq), "dimensions": {}} | more
+    number = None if value is None else Decimal(value)
+    return AdvanceEvent(seq=seq, value=number, text=text, is_add=is_add, **fields)
+
+
+def billed(
+    charge: Any, events: list[AdvanceEvent], seqs: Any = None, standing: Any = None
+) -> list[tuple[int, Fee]]:
+    return event_fees(
+        charge,
+        events,
+        billed={each.seq for each in events} if seqs is None else seqs,
+        standing=standing or {},
+        subscription_id="sub",
+        period=APRIL,
+        proration=BY,
+    )
+
+
+def current(charge: Any, partial: Partial) -> Fee:
+    """The fee of the running period that current usage shows."""
+    (fee,) = charge_fees(charge, [({}, partial)], subscription_id="sub", period=APRIL, proration=BY)
+    return fee
+
+
+def summed(events: list[AdvanceEvent], standing: Decimal = ZERO) -> Partial:
+    values = tuple((each.at, each.seq, each.value) for each in events if each.value is not None)
+    total = sum((value for _, _, value in values), standing)
+    count = len(values) + bool(standing)
+    return Partial(events_count=count, values_count=count, sum=total, values=values)
+
+
+amounts = st.lists(st.decimals(-9, 9, places=1, allow_nan=False), max_size=12)
+
+
+@pytest.mark.parametrize(("model", "properties"), MODELS)
+@given(values=amounts, base=st.integers(0, 8))
+def test_the_fees_of_a_sum_add_up_to_the_price_of_its_highest_level(
+    model: ChargeModel, properties: dict[str, Any], values: list[Decimal], base: int
+) -> None:
+    charge = compiled(model, properties)
+    events = [event(seq, value=value) for seq, value in enumerate(values, 1)]
+    fees = billed(charge, events, standing={(0, ()): Standing(units=Decimal(base))})
+    assert [seq for seq, _ in fees] == [each.seq for each in events]
+    assert all(fee.amount_cents >= 0 and fee.units >= 0 and fee.events_count == 1 for _, fee in fees)
+    level = highest = ZERO
+    for value in values:
+        level += value
+        highest = max(level, highest)
+    plain = compiled(model, properties, pay_in_advance=False)
+    paid = current(plain, summed([event(1, value=base + highest)])).precise_amount_cents
+    before = current(plain, summed([event(1, value=base)])).precise_amount_cents if base else ZERO
+    with exact():
+        owed = sum((fee.precise_amount_cents for _, fee in fees), ZERO)
+        if highest or base:
+            assert owed == paid - before
+        else:
+            assert owed in {ZERO, paid}
+    shown = current(charge, summed(events, standing=Decimal(base)))
+    assert shown.precise_amount_cents == paid
+    assert shown.units == max(base + sum(values, ZERO), ZERO)
+
+
+operations = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([True, True, False])), max_size=14)
+
+
+@given(script=operations, there=st.sets(st.sampled_from("abx")))
+def test_the_fees_of_unique_values_are_for_the_most_that_ever_stood(
+    script: list[tuple[str, bool]], there: set[str]
+) -> None:
+    unique = {"aggregation_type": AggregationType.UNIQUE_COUNT}
+    charge = compiled(ChargeModel.STANDARD, {"amount": "12"}, **unique)
+    events = [event(seq, text=text, is_add=is_add) for seq, (text, is_add) in enumerate(script, 1)]
+    standing = {(0, ()): Standing(units=Decimal(len(there)), values=frozenset(there))}
+    present, most, expected = set(there), len(there), []
+    for text, is_add in script:
+        present = present | {text} if is_add else present - {text}
+        expected.append(max(len(present) - most, 0) * 1200)
+        most = max(most, len(present))
+    assert [fee.amount_cents for _, fee in billed(charge, events, standing=standing)] == expected
+    long_ago = APRIL.from_ - timedelta(days=9)
+    told = [(long_ago, -1, text, True) for text in sorted(there)]
+    told += [(each.at, each.seq, each.text, bool(each.is_add)) for each in events]
+    uniques = {text: (at, seq, is_add) for at, seq, text, is_add in told}
+    if not told:
+        return
+    shown = current(charge, Partial(events_count=len(told), uniques=uniques, operations=tuple(told)))
+    assert shown.amount_cents == most * 1200
+    assert shown.units == len(present)
+
+
+@given(values=amounts, cut=st.integers(0, 12))
+def test_batches_change_nothing(values: list[Decimal], cut: int) -> None:
+    charge = compiled(ChargeModel.GRADUATED, {"graduated_ranges": TIERS})
+    events = [event(seq, value=value) for seq, value in enumerate(values)]
+    first = billed(charge, events[:cut])
+    second = billed(charge, events, seqs=range(cut, len(events)))
+    assert first + second == billed(charge, events)
+
+
+@given(values=st.lists(st.decimals(-9, 9, places=1, allow_nan=False), max_size=9))
+def test_prorated_units_are_paid_for_the_days_that_are_left(values: list[Decimal]) -> None:
+    charge = compiled(ChargeModel.STANDARD, {"amount": "3"}, prorated=True)
+    events = [event(n, value=value, at=APRIL.from_ + timedelta(days=3 * n)) for n, value in enumerate(values)]
+    fees = [fee for _, fee in billed(charge, events)]
+    level = highest = total = ZERO
+    for n, (value, fee) in enumerate(zip(values, fees, strict=True)):
+        level += value
+        gained = max(level - highest, ZERO)
+        highest += gained
+        units = (gained * (30 - 3 * n) / 30).quantize(Decimal("0.00001"), ROUND_CEILING)
+        assert fee.precise_amount_cents == units * 300
+        total += units
+    if values:
+        assert current(charge, summed(events)).precise_amount_cents == total * 300
+
+
+FREE = [
+    ({"rate": "10", "free_units_per_events": 2, "fixed_amount": "1"}, [30, 20, 5, 4], [0, 0, 150, 140]),
+    ({"rate": "10", "free_units_per_total_aggregation": "50"}, [30, 20, 10], [0, 0, 100]),
+    (
+        {"rate": "10", "per_transaction_min_amount": "2", "per_transaction_max_amount": "3"},
+        [10, 25, 90],
+        [200, 250, 300],
+    ),
+    (
+        {"rate": "10", "free_units_per_events": 1, "per_transaction_min_amount": "2"},
+        [10, 10, 50],
+        [0, 200, 500],
+    ),
+]
+
+
+@pytest.mark.parametrize(("properties", "values", "cents"), FREE)
+def test_percentages_of_events(properties: dict[str, Any], values: list[int], cents: list[int]) -> None:
+    charge = compiled(ChargeModel.PERCENTAGE, properties)
+    events = [event(seq, value=value) for seq, value in enumerate(values)]
+    assert [fee.amount_cents for _, fee in billed(charge, events)] == cents
+
+
+def test_the_details_are_those_of_the_event_alone() -> None:
+    charge = compiled(ChargeModel.PERCENTAGE, {"rate": "10", "fixed_amount": "1", "free_units_per_events": 1})
+    events = [event(seq, value=20) for seq in range(3)]
+    details = billed(charge, events)[2][1].amount_details
+    assert (details["units"], details["paid_units"], details["free_units"]) == ("20.0", "20.0", "0.0")
+    assert (details["paid_events"], details["fixed_fee_total_amount"]) == (1, "1.0")
+    assert (details["rate"], details["per_unit_total_amount"]) == ("10.0", "2.0")
+    standard = compiled(ChargeModel.STANDARD, {"amount": "1"})
+    assert billed(standard, events)[0][1].amount_details == {}
+
+
+def test_an_event_without_its_value_makes_no_fee() -> None:
+    sums = compiled(ChargeModel.STANDARD, {"amount": "1"})
+    assert billed(sums, [event(1, value=None)]) == []
+    uniques = compiled(ChargeModel.STANDARD, {"amount": "1"}, aggregation_type=AggregationType.UNIQUE_COUNT)
+    nothing = [event(1, text=None), event(2, text=""), event(3, text="a", is_add=None)]
+    assert billed(uniques, nothing) == []
+    counts = compiled(ChargeModel.STANDARD, {"amount": "1"}, aggregation_type=AggregationType.COUNT)
+    assert [fee.amount_cents for _, fee in billed(counts, [event(1)])] == [100]
+
+
+def test_the_dynamic_price_is_the_events_own() -> None:
+    charge = compiled(ChargeModel.DYNAMIC, {})
+    events = [
+        event(1, value=5, precise_amount_cents=Decimal("1234.5")),
+        event(2, value=1, precise_amount_cents=Decimal("2.1")),
+    ]
+    fees = [fee for _, fee in billed(charge, events)]
+    assert [(fee.amount_cents, fee.precise_amount_cents) for fee in fees] == [
+        (1235, Decimal("1234.5")),
+        (2, Decimal("2.1")),
+    ]
+
+
+def test_every_filter_and_group_has_a_level_of_its_own() -> None:
+    eu = ChargeFilter("eu", {"region": ("eu",)}, "Europe", {"amount": "2"})
+    charge = compiled(ChargeModel.STANDARD, {"amount": "1", "pricing_group_keys": ["user"]}, filters=[eu])
+    events = [
+        event(1, value=4, dimensions={"region": "eu"}),
+        event(2, value=-4, dimensions={"region": "eu"}),
+        event(3, value=4, dimensions={"region": "us", "user": "ann"}),
+        event(4, value=4, dimensions={"region": "us", "user": "bob"}),
+        event(5, value=4, dimensions={"region": "eu"}),
+    ]
+    fees = [fee for _, fee in billed(charge, events)]
+    assert [(fee.charge_filter_id, dict(fee.grouped_by), fee.amount_cents) for fee in fees] == [
+        ("eu", {}, 800),
+        ("eu", {}, 0),
+        (None, {"user": "ann"}, 400),
+        (None, {"user": "bob"}, 400),
+        ("eu", {}, 0),
+    ]
+
+
+def test_what_stands_is_told_by_place() -> None:
+    eu = ChargeFilter("eu", {"region": ("eu",)}, None, {"amount": "2"})
+    charge = compiled(ChargeModel.STANDARD, {"amount": "1"}, filters=[eu])
+    series = [
+        ({"region": "eu"}, Partial(events_count=1, values_count=1, sum=Decimal(3))),
+        ({"region": "eu", "x": "y"}, Partial(events_count=1, values_count=1, sum=Decimal(4))),
+    ]
+    assert standing_by_place(charge, series) == {(0, ()): Standing(units=Decimal(7))}
+
+
+def test_a_maximum_is_never_paid_in_advance() -> None:
+    charge = compiled(ChargeModel.STANDARD, {"amount": "1"}, aggregation_type=AggregationType.MAX)
+    with pytest.raises(ValueError, match="not paid in advance"):
+        billed(charge, [event(1, value=1)])
