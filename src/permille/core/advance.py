@@ -20,7 +20,7 @@ from permille.core.money import ZERO, decimal_text, exact, line_amounts
 from permille.core.period import Period
 from permille.core.pricing import ChargeModel, Price, Quantity, percentage
 from permille.core.proration import Proration
-from permille.core.usage import AggregationType, Partial, merge
+from permille.core.usage import AggregationType, Partial, merge, rounded
 
 _DIFFERENCES = {
     "units",
@@ -144,6 +144,71 @@ def _fee(
         to=period.to,
         pay_in_advance=True,
     )
+
+
+def fee_of_nothing(
+    charge: CompiledCharge,
+    event: AdvanceEvent,
+    *,
+    subscription_id: Id,
+    period: Period,
+    proration: Proration,
+) -> Fee:
+    """What is told of an event that would make no fee: its place, and nothing to pay."""
+    index, group = series_place(charge, event.dimensions)
+    taken = Taken(
+        event=event, change=ZERO, gained=ZERO, before=None, after=Quantity(units=ZERO), is_free=True
+    )
+    return _fee(
+        charge,
+        charge.buckets[index],
+        taken,
+        group=group,
+        subscription_id=subscription_id,
+        period=period,
+        proration=proration,
+    )
+
+
+def instant_fee(
+    charge: CompiledCharge, event: AdvanceEvent, *, units: Decimal, subscription_id: Id, period: Period
+) -> Fee:
+    """An event priced alone, by the rate and the bounds of its price, without any allowance (section 1.10).
+
+    `units` are rounded as the metric says; negative ones cost nothing.
+    """
+    index, _ = series_place(charge, event.dimensions)
+    bucket = charge.buckets[index]
+    with exact():
+        if charge.rounding_function is not None:
+            units = rounded(units, charge.rounding_function, charge.rounding_precision)
+        price = _instant_price(bucket, units)
+        amounts = line_amounts(max(price.amount, ZERO), max(price.unit_amount, ZERO), charge.subunits)
+    return Fee(
+        kind="charge",
+        subscription_id=subscription_id,
+        charge_id=charge.charge_id,
+        charge_filter_id=bucket.charge_filter_id,
+        invoice_display_name=bucket.invoice_display_name,
+        units=units,
+        events_count=1,
+        total_aggregated_units=units,
+        amount_cents=amounts.amount_cents,
+        precise_amount_cents=amounts.precise_amount_cents,
+        unit_amount_cents=amounts.unit_amount_cents,
+        precise_unit_amount=amounts.precise_unit_amount,
+        amount_details={},
+        grouped_by={},
+        from_=period.from_,
+        to=period.to,
+        pay_in_advance=True,
+    )
+
+
+def _instant_price(bucket: Bucket, units: Decimal) -> Price:
+    if bucket.model is ChargeModel.PERCENTAGE:
+        return percentage.price_alone(units, bucket.properties) if units >= 0 else Price(ZERO, ZERO, {})
+    return bucket.pricer(Quantity(units=max(units, ZERO), events_count=1))
 
 
 def _read_price(charge: CompiledCharge, bucket: Bucket, quantity: Quantity) -> Price:

@@ -411,10 +411,13 @@ def _fee_lines(new: NewFees, ids: Sequence[str]) -> Iterator[str]:
 
 def _applied(taxed: Taxed, currency: str, at: datetime) -> str:
     """The taxes as they are now, as JSON: they stay on the invoice whatever becomes of them."""
-    if not taxed.applied:
-        return "[]"
+    return line_text(exact_json(applied_taxes_json(taxed, currency, at))) if taxed.applied else "[]"
+
+
+def applied_taxes_json(taxed: Taxed, currency: str, at: datetime) -> list[dict[str, Any]]:
+    """The taxes of a fee or an invoice as they are kept on it."""
     ids = new_ids(at, len(taxed.applied))
-    shown = [
+    return [
         {
             "lago_id": str(applied_id),
             "lago_tax_id": str(each.tax.id),
@@ -429,7 +432,6 @@ def _applied(taxed: Taxed, currency: str, at: datetime) -> str:
         }
         for applied_id, each in zip(ids, taxed.applied, strict=True)
     ]
-    return line_text(exact_json(shown))
 
 
 def _true_up_parents(fees: Sequence[Fee], ids: Sequence[str]) -> dict[int, str]:

@@ -93,6 +93,13 @@ def is_allowance_left(values: Sequence[Decimal], properties: Mapping[str, Any]) 
     return len(values) < terms.free_events or (0 < terms.free_amount >= sum(values, ZERO))
 
 
+def price_alone(units: Decimal, properties: Mapping[str, Any]) -> Price:
+    """One event of so many units, within the bounds of an event's price and without any allowance."""
+    terms = read_terms(properties)
+    amount = _bounded(terms, units * terms.rate / 100 + terms.fixed_amount)
+    return Price(amount, per_unit(amount, units), {})
+
+
 def pricer(properties: Mapping[str, Any]) -> Pricer:
     """The model with its terms."""
     terms = read_terms(properties)

@@ -1,0 +1,208 @@
+"""What events would cost: POST /events/estimate_fees and the two instant estimates.
+
+Source: semantics-metering.md sections 1.9, 1.10 and 5.16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from permille.api.fees import Surroundings, render_fee
+from permille.api.http import Call
+from permille.billing.estimates import (
+    Estimate,
+    Hypothesis,
+    InstantEstimate,
+    estimate,
+    estimate_instantly,
+)
+from permille.core.errors import Invalid, NotFound
+from permille.core.event import numeric_value, timestamp_microseconds
+from permille.core.money import ZERO, decimal_text, exact, subunits
+from permille.store.fee_items import FeeItem
+from permille.store.invoices import StoredFee, applied_taxes_json
+
+_NOWHERE = UUID(int=0)
+
+
+def estimate_fees(call: Call) -> dict[str, Any]:
+    """POST /events/estimate_fees: nothing is stored. The transaction id and the timestamp count for nothing."""
+    event = _hypothesis(call.root("event"))
+    found = estimate(call.conn, call.organization.id, event, now=call.now)
+    return {"fees": [_render(each, call) for each in found]}
+
+
+def estimate_instant_fees(call: Call) -> dict[str, Any]:
+    """POST /events/estimate_instant_fees."""
+    event = _hypothesis(call.root("event"))
+    found = estimate_instantly(call.conn, call.organization.id, [event], now=call.now)
+    return {"fees": [_render_instant(each) for each in found]}
+
+
+def batch_estimate_instant_fees(call: Call) -> dict[str, Any]:
+    """POST /events/batch_estimate_instant_fees: as many events as a batch may have."""
+    sent = call.body.get("events") if isinstance(call.body, dict) else None
+    if not isinstance(sent, list) or not sent or not all(isinstance(each, dict) for each in sent):
+        raise Invalid({"events": ["no_events"]})
+    if len(sent) > call.engine.config.events_batch_max:
+        raise Invalid({"events": ["too_many_events"]})
+    events = [_hypothesis(each) for each in sent]
+    found = estimate_instantly(call.conn, call.organization.id, events, now=call.now)
+    return {"fees": [_render_instant(each) for each in found]}
+
+
+def _hypothesis(sent: Mapping[str, Any]) -> Hypothesis:
+    external_id, code = sent.get("external_subscription_id"), sent.get("code")
+    if not isinstance(external_id, str) or not external_id or "\0" in external_id:
+        raise NotFound("subscription")
+    if sent.get("timestamp") is not None:
+        timestamp_microseconds(sent["timestamp"])
+    if not isinstance(code, str) or not code or "\0" in code:
+        raise NotFound("billable_metric")
+    properties, transaction_id = sent.get("properties"), sent.get("transaction_id")
+    precise = numeric_value(sent.get("precise_total_amount_cents"))
+    return Hypothesis(
+        code=code,
+        transaction_id=transaction_id if isinstance(transaction_id, str) else None,
+        external_subscription_id=external_id,
+        properties=properties if isinstance(properties, dict) else {},
+        precise_amount_cents=precise or ZERO,
+    )
+
+
+def _item(one: Estimate | InstantEstimate) -> FeeItem:
+    charge, filter_id = one.terms.charge, one.fee.charge_filter_id
+    chosen = next((each for each in charge.filters if each.id == filter_id), None)
+    return FeeItem(
+        fee_id=_NOWHERE,
+        charge_id=charge.id,
+        charge_code=charge.code,
+        charge_model=charge.charge_model,
+        charge_invoice_display_name=charge.invoice_display_name,
+        charge_invoiceable=charge.invoiceable,
+        charge_has_filters=bool(charge.filters),
+        metric_id=charge.metric.id,
+        metric_name=charge.metric.name,
+        metric_code=charge.metric.code,
+        aggregation_type=charge.metric.aggregation_type,
+        field_name=charge.metric.field_name,
+        filter_id=chosen.id if chosen else None,
+        filter_invoice_display_name=chosen.invoice_display_name if chosen else None,
+        filter_values={key: list(listed) for key, listed in chosen.values.items()} if chosen else None,
+    )
+
+
+def _around(one: Estimate | InstantEstimate) -> Surroundings:
+    terms = one.terms
+    return Surroundings(
+        items={_NOWHERE: _item(one)},
+        customers={terms.customer.id: terms.customer},
+        subscriptions={terms.row.id: terms.row},
+        plans={terms.plan.id: terms.plan},
+    )
+
+
+def _render(one: Estimate, call: Call) -> dict[str, Any]:
+    """Lago's fee object, without an identity."""
+    fee, terms, taxed = one.fee, one.terms, one.taxed
+    chosen = _item(one)
+    stored = StoredFee(
+        id=_NOWHERE,
+        organization_id=call.organization.id,
+        invoice_id=None,
+        customer_id=terms.customer.id,
+        subscription_id=terms.row.id,
+        fee_type="charge",
+        charge_id=terms.charge.id,
+        charge_filter_id=chosen.filter_id,
+        position=0,
+        pay_in_advance=True,
+        invoice_display_name=fee.invoice_display_name,
+        description=None,
+        units=fee.units,
+        total_aggregated_units=fee.total_aggregated_units,
+        events_count=fee.events_count,
+        amount_cents=fee.amount_cents,
+        amount_currency=terms.plan.amount_currency,
+        precise_amount_cents=fee.precise_amount_cents,
+        unit_amount_cents=fee.unit_amount_cents,
+        precise_unit_amount=fee.precise_unit_amount,
+        taxes_amount_cents=taxed.amount_cents,
+        taxes_precise_amount_cents=taxed.precise_amount_cents,
+        taxes_rate=taxed.rate,
+        applied_taxes=applied_taxes_json(taxed, terms.plan.amount_currency, call.now),
+        precise_coupons_amount_cents=ZERO,
+        amount_details=fee.amount_details,
+        grouped_by=fee.grouped_by,
+        payment_status="pending",
+        from_at=fee.from_,
+        to_at=fee.to,
+        event_transaction_id=None,
+        true_up_parent_fee_id=None,
+        succeeded_at=None,
+        failed_at=None,
+        refunded_at=None,
+        created_at=call.now,
+    )
+    return {**render_fee(stored, _around(one)), "lago_id": None, "created_at": None}
+
+
+def _render_instant(one: InstantEstimate) -> dict[str, Any]:
+    """Lago's own shape for these: amounts as texts, the unit's in cents, the others' in major units."""
+    fee, terms = one.fee, one.terms
+    charge, currency = terms.charge, terms.plan.amount_currency
+    item = _item(one)
+    with exact():
+        amount = decimal_text(fee.precise_amount_cents / subunits(currency))
+        unit_cents = decimal_text(fee.precise_unit_amount * subunits(currency))
+    cents = decimal_text(Decimal(fee.amount_cents))
+    return {
+        "lago_id": None,
+        "lago_charge_id": str(charge.id),
+        "lago_charge_filter_id": str(item.filter_id) if item.filter_id else None,
+        "lago_invoice_id": None,
+        "lago_true_up_fee_id": None,
+        "lago_true_up_parent_fee_id": None,
+        "lago_subscription_id": str(terms.row.id),
+        "external_subscription_id": terms.row.external_id,
+        "lago_customer_id": str(terms.customer.id),
+        "external_customer_id": terms.customer.external_id,
+        "item": {
+            "type": "charge",
+            "code": charge.metric.code,
+            "name": charge.metric.name,
+            "description": charge.metric.description,
+            "invoice_display_name": charge.invoice_display_name or charge.metric.name,
+            "filters": item.filter_values,
+            "filter_invoice_display_name": item.filter_invoice_display_name,
+            "lago_item_id": str(charge.metric.id),
+            "item_type": "BillableMetric",
+            "grouped_by": {},
+        },
+        "pay_in_advance": True,
+        "invoiceable": charge.invoiceable,
+        "amount_cents": cents,
+        "amount_currency": currency,
+        "precise_amount": amount,
+        "precise_total_amount": amount,
+        "taxes_amount_cents": 0,
+        "taxes_precise_amount": "0.0",
+        "taxes_rate": 0,
+        "total_amount_cents": cents,
+        "total_amount_currency": currency,
+        "units": decimal_text(fee.units),
+        "description": None,
+        "precise_unit_amount": unit_cents,
+        "precise_coupons_amount_cents": "0.0",
+        "events_count": 1,
+        "payment_status": "pending",
+        "created_at": None,
+        "succeeded_at": None,
+        "failed_at": None,
+        "refunded_at": None,
+        "amount_details": {},
+        "event_transaction_id": one.event.transaction_id,
+    }

@@ -1,0 +1,206 @@
+"""What an event would cost, without storing it. Source: semantics-metering.md sections 1.9 and 1.10.
+
+An estimate prices the event on top of all that is there, by the same functions that bill it; an instant
+estimate prices it alone, by its rate, without allowances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.billing import advance
+from permille.billing.advance import Terms
+from permille.core.advance import fee_of_nothing, instant_fee
+from permille.core.billable_metric import BillableMetric
+from permille.core.errors import Invalid, NotFound, Unevaluable
+from permille.core.event import numeric_value, property_text
+from permille.core.expression import EvaluationError, Event, read_expression, value_text
+from permille.core.fee import Fee
+from permille.core.level import AdvanceEvent
+from permille.core.money import ZERO
+from permille.core.plan import Charge
+from permille.core.pricing import ChargeModel
+from permille.core.tax import Taxed, applicable, tax_fee
+from permille.store import billable_metrics, customers, plans, subscriptions
+
+_LAST_SEQ = 2**63 - 1
+_INSTANT_MODELS = (ChargeModel.STANDARD, ChargeModel.PERCENTAGE)
+_NUMERIC = ("sum_agg", "max_agg", "latest_agg")
+_NO_CHARGE = {"code": ["does_not_match_an_instant_charge"]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hypothesis:
+    """An event that was not sent."""
+
+    code: str
+    transaction_id: str | None
+    external_subscription_id: str
+    properties: Mapping[str, Any]
+    precise_amount_cents: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A fee that an event would make, with its taxes."""
+
+    terms: Terms
+    fee: Fee
+    taxed: Taxed
+
+
+def estimate(
+    conn: Connection[Any], organization_id: UUID, event: Hypothesis, *, now: datetime
+) -> list[Estimate]:
+    """The fees that the event would make now: one for each charge in advance on its metric.
+
+    Raises NotFound (subscription, billable_metric), Invalid (properties, code) and Unevaluable.
+    """
+    every = _terms(conn, organization_id, event.external_subscription_id, {event.code}, now=now)
+    metric = billable_metrics.by_code(conn, organization_id, event.code)
+    if metric is None:
+        raise NotFound("billable_metric")
+    sent = event.properties.get(metric.field_name or "")
+    if metric.aggregation_type in _NUMERIC and sent is not None and numeric_value(sent) is None:
+        raise Invalid({"properties": ["value_is_not_valid_number"]})
+    if not every:
+        raise Invalid(_NO_CHARGE)
+    one = _advance_event(event, metric, _derived(event, metric, now), now)
+    histories = advance.read_histories(conn, [(terms, _LAST_SEQ) for terms in every])
+    found = []
+    for terms, (events, standing) in zip(every, histories, strict=True):
+        fees = advance.price(terms, [*events, one], standing, billed={_LAST_SEQ})
+        fee = fees[0][1] if fees else _fee_of_nothing(terms, one)
+        found.append(_taxed(terms, replace(fee, amount_details={})))
+    return found
+
+
+def _terms(
+    conn: Connection[Any], organization_id: UUID, external_id: str, codes: set[str] | None, *, now: datetime
+) -> list[Terms]:
+    """Those of the running subscription for events of these codes; of all its charges without codes."""
+    row = subscriptions.active(conn, organization_id, external_id)
+    if row is None:
+        raise NotFound("subscription")
+    plan = plans.plan_by_id(conn, row.plan_id)
+    customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
+    wanted = sorted({charge.metric.code for charge in plan.charges}) if codes is None else sorted(codes)
+    return [each for code in wanted for each in advance.terms_of(row, plan, customer, code=code, at=now)]
+
+
+def _derived(event: Hypothesis, metric: BillableMetric, now: datetime) -> Mapping[str, Any]:
+    """The properties with what the metric's expression makes of them."""
+    if metric.expression is None or metric.field_name is None:
+        return event.properties
+    try:
+        value = read_expression(metric.expression).evaluate(
+            Event(event.code, int(now.timestamp()), event.properties)
+        )
+    except EvaluationError as error:
+        raise Unevaluable(f"expression_evaluation_failed: {error}") from error
+    return {**event.properties, metric.field_name: value_text(value)}
+
+
+def _advance_event(
+    event: Hypothesis, metric: BillableMetric, properties: Mapping[str, Any], now: datetime
+) -> AdvanceEvent:
+    value = properties.get(metric.field_name or "")
+    operation = property_text(properties.get("operation_type")) or "add"
+    return AdvanceEvent(
+        seq=_LAST_SEQ,
+        at=now,
+        dimensions={key: property_text(one) for key, one in properties.items()},
+        value=numeric_value(value),
+        text=property_text(value),
+        is_add={"add": True, "remove": False}.get(operation),
+        precise_amount_cents=event.precise_amount_cents,
+    )
+
+
+def _fee_of_nothing(terms: Terms, one: AdvanceEvent) -> Fee:
+    return fee_of_nothing(
+        terms.compiled,
+        one,
+        subscription_id=terms.row.id,
+        period=terms.period,
+        proration=terms.proration,
+    )
+
+
+def _taxed(terms: Terms, fee: Fee) -> Estimate:
+    general = applicable(terms.plan.taxes, terms.customer.taxes, terms.customer.billing_entity.taxes)
+    taxes = applicable(terms.charge.taxes, general)
+    return Estimate(terms=terms, fee=fee, taxed=tax_fee(fee.amount_cents, fee.precise_amount_cents, taxes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstantEstimate:
+    """A fee by the rate alone."""
+
+    terms: Terms
+    event: Hypothesis
+    fee: Fee
+
+
+def estimate_instantly(
+    conn: Connection[Any], organization_id: UUID, events: Sequence[Hypothesis], *, now: datetime
+) -> list[InstantEstimate]:
+    """Each event priced by itself, by the charges in advance that are standard or a percentage.
+
+    By subscription in the order of their first events; an event that no such charge is for adds nothing. Raises
+    NotFound (subscription), Invalid (code, when a subscription has no such charge at all; properties), Unevaluable.
+    """
+    of_subscription: dict[str, list[Hypothesis]] = {}
+    for event in events:
+        of_subscription.setdefault(event.external_subscription_id, []).append(event)
+    found: list[InstantEstimate] = []
+    for external_id, own in of_subscription.items():
+        codes = {event.code for event in own} if len(events) == 1 else None
+        every = [
+            terms
+            for terms in _terms(conn, organization_id, external_id, codes, now=now)
+            if terms.charge.charge_model in _INSTANT_MODELS
+        ]
+        if not every:
+            raise Invalid(_NO_CHARGE)
+        found += [
+            InstantEstimate(terms=terms, event=event, fee=_instant_fee(terms, event, now))
+            for event in own
+            for terms in every
+            if terms.charge.metric.code == event.code
+        ]
+    return found
+
+
+def _instant_fee(terms: Terms, event: Hypothesis, now: datetime) -> Fee:
+    metric = terms.charge.metric
+    properties = _derived(event, metric, now)
+    return instant_fee(
+        terms.compiled,
+        _advance_event(event, metric, properties, now),
+        units=_units(metric, terms.charge, properties),
+        subscription_id=terms.row.id,
+        period=terms.period,
+    )
+
+
+def _units(metric: BillableMetric, charge: Charge, properties: Mapping[str, Any]) -> Decimal:
+    """One event's worth: its number, 0 without the property, 1 of a metric that counts."""
+    if metric.field_name is None:
+        return Decimal(1)
+    sent = properties.get(metric.field_name)
+    if sent is None:
+        return ZERO
+    if charge.metric.aggregation_type == "unique_count_agg":
+        return Decimal(1)
+    value = numeric_value(sent)
+    if value is None:
+        raise Invalid({"properties": ["value_is_not_valid_number"]})
+    return value
