@@ -100,7 +100,10 @@ def test_a_code_is_taken_once_and_free_after_deletion(api: Api):
         ),
         ({"min_amount_cents": -1}, {"min_amount_cents": ["value_is_out_of_range"]}),
         ({"charge_model": "gratis"}, {"charge_model": ["value_is_invalid"]}),
-        ({"pay_in_advance": True, "min_amount_cents": 5}, {"min_amount_cents": ["not_compatible_with_pay_in_advance"]}),
+        (
+            {"pay_in_advance": True, "min_amount_cents": 5},
+            {"min_amount_cents": ["not_compatible_with_pay_in_advance"]},
+        ),
         ({"filters": [{"properties": {"amount": "1"}}]}, {"values": ["value_is_mandatory"]}),
         (
             {"filters": [{"properties": {"amount": "1"}, "values": {"model": ["gpt-5"]}}]},

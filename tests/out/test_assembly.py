@@ -211,7 +211,13 @@ def item(field_name: str, aggregation_type: str = "sum_agg") -> FeeItem:
     names = dict.fromkeys(("charge_code", "charge_model", "metric_name", "metric_code"), "x")
     ids = dict.fromkeys(("fee_id", "charge_id", "metric_id"), UUID(int=1))
     plain = FeeItem(
-        **blank, **names, **ids, charge_has_filters=False, charge_invoiceable=True, aggregation_type="sum_agg", field_name=None
+        **blank,
+        **names,
+        **ids,
+        charge_has_filters=False,
+        charge_invoiceable=True,
+        aggregation_type="sum_agg",
+        field_name=None,
     )
     return replace(plain, field_name=field_name, aggregation_type=aggregation_type)
 

@@ -14,9 +14,9 @@ from psycopg import Connection
 from permille.api.http import Call
 from permille.api.render import MICROSECOND, instant
 from permille.api.taxes import render_fee_taxes
-from permille.api.validation import parse_uuid
+from permille.api.validation import Fields, parse_uuid
 from permille.core.customer import Customer
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid, NotAllowed, NotFound
 from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.instants import parse_instant
 from permille.core.money import decimal_text, exact, subunits
@@ -88,6 +88,25 @@ def _instant(call: Call, name: str) -> datetime | None:
 def show_fee(call: Call) -> dict[str, Any]:
     """GET /fees/{lago_id}."""
     fee = visible_fee(call)
+    return {"fee": render_fee(fee, surroundings(call.conn, [fee]))}
+
+
+_PAYMENT_STATUSES = ("pending", "succeeded", "failed", "refunded")
+
+
+def update_fee(call: Call) -> dict[str, Any]:
+    """PUT /fees/{lago_id}: what became of the payment of a fee that stands alone.
+
+    Raises NotAllowed (invoiceable_fee) for one on an invoice: that one is paid there.
+    """
+    given = Fields(call.root("fee"))
+    fee = visible_fee(call)
+    status = given.choice("payment_status", _PAYMENT_STATUSES)
+    given.check()
+    if fee.invoice_id is not None or fee.charge_id is None:
+        raise NotAllowed("invoiceable_fee")
+    if status is not None:
+        fee = invoices.set_payment_status(call.conn, fee.id, payment_status=status, now=call.now)
     return {"fee": render_fee(fee, surroundings(call.conn, [fee]))}
 
 

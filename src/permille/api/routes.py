@@ -88,6 +88,7 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("POST", "/events/batch_estimate_instant_fees", estimates.batch_estimate_instant_fees),
     ("GET", "/fees", fees.list_fees),
     ("GET", "/fees/{lago_id}", fees.show_fee),
+    ("PUT", "/fees/{lago_id}", fees.update_fee),
     ("GET", "/fees/{lago_id}/explanation", explanations.explain_fee),
     ("GET", "/webhooks/json_public_key", webhooks.show_public_key),
     ("GET", "/webhooks/public_key", webhooks.plain_public_key),

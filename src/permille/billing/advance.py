@@ -17,8 +17,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from permille.billing import run
-from permille.billing.run import AdvanceFee
+from permille.billing.invoicing import AdvanceFee, write_in_advance
 from permille.billing.usage import standing_window, usage_period, whole_period
 from permille.core.advance import Place, event_fees, standing_by_place
 from permille.core.customer import Customer
@@ -100,7 +99,7 @@ def bill_events(conn: Connection[Any], organization_id: UUID, *, now: datetime, 
             row=work.terms.row, plan=work.terms.plan, customer=work.terms.customer, fee=fee, at=now
         )
         (invoiced if work.terms.charge.invoiceable else alone).append(made)
-    run.write_in_advance(conn, invoiced, alone)
+    write_in_advance(conn, invoiced, alone)
     return len(waiting)
 
 

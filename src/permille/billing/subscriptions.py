@@ -226,8 +226,7 @@ def terminate(
     if on_termination_credit_note is not None and subscription.on_termination_credit_note is not None:
         columns["on_termination_credit_note"] = on_termination_credit_note
     ended = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=at)
-    if ended.on_termination_invoice == "generate":
-        run.bill_termination(conn, subscription_id=ended.id, at=at)
+    run.bill_termination(conn, subscription_id=ended.id, at=at)
     _tell(conn, "subscription.terminated", ended, at)
     return subscriptions.by_ids(conn, [ended.id])[ended.id]
 

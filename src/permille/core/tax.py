@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from uuid import UUID
 
 from permille.core.money import ZERO, exact, precise, round_cents
@@ -88,6 +88,34 @@ def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
             rate=_average_rate(fees),
             applied=tuple(_applied(tax, bases[key]) for key, tax in known.items()),
         )
+
+
+def add_up_taxes(
+    *,
+    amount_cents: int,
+    precise_amount_cents: Decimal,
+    fees_amount_cents: int,
+    applied: Sequence[tuple[Tax, int, int]],
+) -> Taxed:
+    """Taxes that were taken of fees before, added up: (tax, its amount, what it was taken of), both in cents.
+
+    The rate is what they are of the fees, in percent with two decimals.
+    """
+    found: dict[UUID, AppliedTax] = {}
+    for tax, amount, base in applied:
+        known = found.get(tax.id, AppliedTax(tax=tax, amount_cents=0, fees_amount_cents=0))
+        found[tax.id] = AppliedTax(
+            tax=known.tax,
+            amount_cents=known.amount_cents + amount,
+            fees_amount_cents=known.fees_amount_cents + base,
+        )
+    rate = Decimal(amount_cents * 100) / fees_amount_cents if fees_amount_cents else ZERO
+    return Taxed(
+        amount_cents=amount_cents,
+        precise_amount_cents=precise_amount_cents,
+        rate=rate.quantize(Decimal("0.01"), ROUND_HALF_UP),
+        applied=tuple(found.values()),
+    )
 
 
 def _base(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]], tax: Tax) -> Decimal:

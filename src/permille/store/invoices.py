@@ -19,7 +19,7 @@ from permille.core.subscription import Subscription
 from permille.core.tax import Taxed
 from permille.ids import new_id_texts, new_ids
 from permille.store import subscriptions as subscription_store
-from permille.store.bulk import NULL, instant, instant_array, int_array, line_text, uuid_array
+from permille.store.bulk import NULL, instant, instant_array, int_array, line_text, text_array, uuid_array
 from permille.store.db import exact_json
 
 
@@ -195,6 +195,8 @@ class NewInvoice:
     purchase_order_number: str | None
     status: str
     """finalized, or closed: neither numbered nor shown."""
+    invoice_type: str
+    is_paid: bool
     currency: str
     timezone: str
     issuing_date: date
@@ -335,7 +337,7 @@ _NEW_INVOICE = (
     " payment_due_date, expected_finalization_date, net_payment_term, fees_amount_cents,"
     " taxes_amount_cents, taxes_rate, applied_taxes,"
     " sub_total_excluding_taxes_amount_cents, sub_total_including_taxes_amount_cents, total_amount_cents,"
-    " skip_charges, finalized_at, created_at, updated_at"
+    " total_paid_amount_cents, skip_charges, finalized_at, created_at, updated_at"
 )
 _NEW_FEE = (
     "id, organization_id, invoice_id, customer_id, subscription_id, fee_type, charge_id, charge_filter_id,"
@@ -371,14 +373,15 @@ def _copy(conn: Connection[Any], table: str, columns: str, lines: Iterable[str])
 def _invoice_line(new: NewInvoice) -> str:
     fees, at = new.fees_amount_cents, instant(new.at)
     total = fees + new.taxed.amount_cents
+    is_open = total and not new.is_paid
     return (
         f"{new.id.hex}\t{new.organization_id.hex}\t{new.billing_entity_id.hex}\t{new.customer_id.hex}"
         f"\t{_or_null(new.sequential_id)}\t{_or_null(new.billing_entity_sequential_id)}"
-        f"\t{line_text(new.number)}\t{line_text(new.purchase_order_number)}\tsubscription\t{new.status}"
-        f"\t{'pending' if total else 'succeeded'}\t{new.currency}\t{new.timezone}\t{new.issuing_date}"
+        f"\t{line_text(new.number)}\t{line_text(new.purchase_order_number)}\t{new.invoice_type}\t{new.status}"
+        f"\t{'pending' if is_open else 'succeeded'}\t{new.currency}\t{new.timezone}\t{new.issuing_date}"
         f"\t{new.payment_due_date}\t{new.expected_finalization_date}\t{new.net_payment_term}"
         f"\t{fees}\t{new.taxed.amount_cents}\t{new.taxed.rate}\t{_applied(new.taxed, new.currency, new.at)}"
-        f"\t{fees}\t{total}\t{total}\t{new.skip_charges}"
+        f"\t{fees}\t{total}\t{total}\t{total if new.is_paid else 0}\t{new.skip_charges}"
         f"\t{at if new.status == 'finalized' else NULL}\t{at}\t{at}\n"
     )
 
@@ -472,6 +475,62 @@ def _id(value: Id | None) -> str:
 
 def _json(value: Mapping[str, Any]) -> str:
     return line_text(exact_json(value)) if value else "{}"
+
+
+def paid_alone(
+    conn: Connection[Any], names: Mapping[tuple[UUID, str], datetime], *, only_ended: bool
+) -> list[StoredFee]:
+    """Fees without an invoice that were paid by an instant, of subscriptions by (organization, external id).
+
+    Those of charges that ask for it; `only_ended` leaves out those whose period goes on then.
+    """
+    with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
+        return cursor.execute(
+            f"select {', '.join(f'f.{column}' for column in FEE_COLUMNS.split(', '))}"
+            " from unnest(%s::uuid[], %s::text[], %s::timestamptz[]) as w (organization_id, external_id, at)"
+            " join subscription s on s.organization_id = w.organization_id and s.external_id = w.external_id"
+            " join fee f on f.subscription_id = s.id join charge c on c.id = f.charge_id"
+            " where f.invoice_id is null and f.payment_status = 'succeeded' and f.succeeded_at <= w.at"
+            " and c.regroup_paid_fees = 'invoice' and (not %s or f.to_at <= w.at)"
+            " order by f.created_at, f.id",
+            [
+                uuid_array(organization for organization, _ in names),
+                text_array(name for _, name in names),
+                instant_array(names.values()),
+                only_ended,
+            ],
+        ).fetchall()
+
+
+def attach(conn: Connection[Any], places: Mapping[UUID, tuple[UUID, int]]) -> None:
+    """Put fees that stood alone on invoices: fee -> invoice and place on it."""
+    conn.execute(
+        "update fee f set invoice_id = w.invoice_id, position = w.position"
+        " from unnest(%s::uuid[], %s::uuid[], %s::int[]) as w (id, invoice_id, position) where f.id = w.id",
+        [
+            uuid_array(places),
+            uuid_array(invoice_id for invoice_id, _ in places.values()),
+            int_array(position for _, position in places.values()),
+        ],
+    )
+
+
+def set_payment_status(
+    conn: Connection[Any], fee_id: UUID, *, payment_status: str, now: datetime
+) -> StoredFee:
+    """What became of the payment of a fee that stands alone."""
+    columns = {"succeeded": "succeeded_at", "failed": "failed_at", "refunded": "refunded_at"}
+    column = columns.get(payment_status)
+    told = (
+        f", {column} = %(now)s" if column else ", succeeded_at = null, failed_at = null, refunded_at = null"
+    )
+    with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
+        row = cursor.execute(
+            f"update fee set payment_status = %(status)s{told} where id = %(id)s returning {FEE_COLUMNS}",
+            {"status": payment_status, "now": now, "id": fee_id},
+        ).fetchone()
+    assert row is not None, fee_id
+    return row
 
 
 def settle(conn: Connection[Any], settled: Sequence[Settled]) -> None:

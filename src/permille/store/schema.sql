@@ -516,6 +516,7 @@ create table fee (
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;
 create unique index fee_of_event on fee (organization_id, event_transaction_id, subscription_id, charge_id)
     where event_transaction_id is not null;
+create index fee_alone on fee (subscription_id) where invoice_id is null;
 create index fee_of_invoice on fee (invoice_id, position);
 create index fee_newest on fee (organization_id, created_at desc, id);
 create index fee_of_subscription on fee (subscription_id, created_at desc);

@@ -36,3 +36,4 @@ $$;
 
 create unique index fee_of_event on fee (organization_id, event_transaction_id, subscription_id, charge_id)
     where event_transaction_id is not null;
+create index fee_alone on fee (subscription_id) where invoice_id is null;

@@ -1,0 +1,331 @@
+"""Writing invoices: fees become numbered invoices with their taxes, one statement a table, and the word of them.
+
+Source: semantics-billing.md sections 3.10, 4.2 to 4.7.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.customer import Customer
+from permille.core.fee import Fee
+from permille.core.filters import Id
+from permille.core.invoice import (
+    BillingPeriods,
+    InvoicePlan,
+    SubscriptionFacts,
+    draft_number,
+    entity_invoice_number,
+    expected_finalization_date,
+    invoice_number,
+    issuing_date,
+    payment_due_date,
+)
+from permille.core.period import (
+    Period,
+    local_date,
+)
+from permille.core.plan import Plan
+from permille.core.subscription import Subscription, facts_of
+from permille.core.tax import Tax, Taxed, applicable, tax_fee, tax_invoice
+from permille.ids import new_id
+from permille.store import invoices, webhooks
+from permille.store.invoices import InvoiceSubscription, NewFees, NewInvoice
+
+PERIODIC = "subscription_periodic"
+STARTING = "subscription_starting"
+TERMINATING = "subscription_terminating"
+IN_ADVANCE = "in_advance_charge"
+IN_ADVANCE_PERIODIC = "in_advance_charge_periodic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one subscription brings to an invoice."""
+
+    row: Subscription
+    plan: Plan
+    customer: Customer
+    facts: SubscriptionFacts
+    at: datetime
+    reason: str
+    planned: InvoicePlan
+
+    @property
+    def recurring(self) -> bool:
+        return self.reason == PERIODIC
+
+    @property
+    def goes_with(self) -> tuple[Any, ...]:
+        """Parts of which this is the same go on one invoice (semantics-billing.md section 3.10)."""
+        alone = None if self.row.consolidate_invoice else self.row.id
+        currency, order = self.plan.amount_currency, self.row.purchase_order_number
+        return self.at, self.customer.sequential_id, currency, self.reason, str(alone or ""), order or ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The parts of one invoice, in the order in which the subscriptions were made."""
+
+    parts: Sequence[Part]
+    fees: Sequence[Fee]
+    taxes: Sequence[Sequence[Tax]]
+    """Of each fee."""
+    fees_amount_cents: int
+    invoice_type: str = "subscription"
+    is_paid: bool = False
+    taxed: Taxed | None = None
+    """Its taxes where they are known already, and not to be taken of the fees."""
+
+    @property
+    def customer(self) -> Customer:
+        return self.parts[0].customer
+
+    @property
+    def at(self) -> datetime:
+        return self.parts[0].at
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it gets a number and is told of: not when it is of nothing and the customer wants none such."""
+        return bool(self.fees_amount_cents) or self.customer.finalizes_zero_amount_invoice
+
+
+def write(conn: Connection[Any], groups: Sequence[Group]) -> list[NewInvoice]:
+    """The invoices of a batch, numbered in the order of instant and customer, and the word of them."""
+    if not groups:
+        return []
+    numbers = _Numbers.take(conn, [group for group in groups if group.is_final])
+    new = [_invoice(group, numbers) for group in groups]
+    fee_ids = invoices.add(conn, new)
+    of_events = [
+        (invoice.at, UUID(fee_id))
+        for invoice, ids in zip(new, fee_ids, strict=True)
+        for fee, fee_id in zip(invoice.fees, ids, strict=True)
+        if fee.event_transaction_id is not None
+    ]
+    _tell(conn, "fee", new[0].organization_id, of_events)
+    final = [(invoice.at, invoice.id) for invoice in new if invoice.status == "finalized"]
+    _tell(conn, "invoice", new[0].organization_id, final)
+    return new
+
+
+def _tell(
+    conn: Connection[Any], kind: str, organization_id: UUID, made: Sequence[tuple[datetime, UUID]]
+) -> None:
+    """The word of what was made, by the instants of it."""
+    told: dict[datetime, list[UUID]] = defaultdict(list)
+    for at, object_id in made:
+        told[at].append(object_id)
+    for at, ids in told.items():
+        webhooks.enqueue(
+            conn,
+            organization_id=organization_id,
+            webhook_type=f"{kind}.created",
+            object_type=kind,
+            object_ids=ids,
+            payload=None,
+            now=at,
+        )
+
+
+def groups_of(parts: Sequence[Part], fees: Mapping[UUID, Sequence[Fee]]) -> list[Group]:
+    together: dict[tuple[Any, ...], list[Part]] = defaultdict(list)
+    for part in sorted(parts, key=lambda part: (part.row.created_at, part.row.id)):
+        together[part.goes_with].append(part)
+    groups = []
+    for key in sorted(together):
+        lines = [fee for part in together[key] for fee in fees[part.row.id]]
+        taxes = [tax for part in together[key] for tax in _taxes(part.plan, part.customer, fees[part.row.id])]
+        total = sum(fee.amount_cents for fee in lines)
+        groups.append(Group(parts=together[key], fees=lines, taxes=taxes, fees_amount_cents=total))
+    return groups
+
+
+def _taxes(plan: Plan, customer: Customer, fees: Sequence[Fee]) -> list[tuple[Tax, ...]]:
+    """Of each fee."""
+    general = applicable(plan.taxes, customer.taxes, customer.billing_entity.taxes)
+    of_charge: dict[Id, tuple[Tax, ...]] = {
+        charge.id: charge.taxes for charge in plan.charges if charge.taxes
+    }
+    return [of_charge.get(fee.charge_id, general) for fee in fees]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Numbers:
+    """Numbers reserved for a batch: each (customer, entity) and each entity counts on from its last."""
+
+    of_customer: dict[tuple[UUID, UUID], int]
+    of_entity: dict[UUID, int]
+
+    @classmethod
+    def take(cls, conn: Connection[Any], groups: Sequence[Group]) -> _Numbers:
+        """Reserve one for each invoice; the rows stay locked, so that an undone run leaves no gap."""
+        payers = Counter((group.customer.id, group.customer.billing_entity.id) for group in groups)
+        entities = Counter(
+            group.customer.billing_entity.id for group in groups if _is_numbered_by_entity(group.customer)
+        )
+        return cls(
+            of_customer=invoices.take_customer_numbers(conn, payers) if payers else {},
+            of_entity=invoices.take_entity_numbers(conn, entities) if entities else {},
+        )
+
+    def next_of(self, customer: Customer) -> tuple[int, int | None]:
+        """The customer's own number, and the entity's where that is the one which is shown."""
+        entity = customer.billing_entity
+        self.of_customer[customer.id, entity.id] += 1
+        if _is_numbered_by_entity(customer):
+            self.of_entity[entity.id] += 1
+        return self.of_customer[customer.id, entity.id], self.of_entity.get(entity.id)
+
+
+def _is_numbered_by_entity(customer: Customer) -> bool:
+    return customer.billing_entity.document_numbering == "per_billing_entity"
+
+
+def _invoice(group: Group, numbers: _Numbers) -> NewInvoice:
+    first, customer, at = group.parts[0], group.customer, group.at
+    entity, timezone = customer.billing_entity, customer.applicable_timezone
+    own, of_entity = numbers.next_of(customer) if group.is_final else (None, None)
+    issued_on = issuing_date(
+        at,
+        timezone=timezone,
+        recurring=first.recurring,
+        anchor=entity.subscription_invoice_issuing_date_anchor,
+        adjustment=entity.subscription_invoice_issuing_date_adjustment,
+    )
+    term, invoice_id = customer.applicable_net_payment_term, new_id(at)
+    return NewInvoice(
+        id=invoice_id,
+        organization_id=customer.organization_id,
+        billing_entity_id=entity.id,
+        customer_id=customer.id,
+        sequential_id=own,
+        billing_entity_sequential_id=of_entity,
+        number=_number(customer, at, own, of_entity),
+        purchase_order_number=first.row.purchase_order_number,
+        status="finalized" if group.is_final else "closed",
+        currency=first.plan.amount_currency,
+        timezone=timezone,
+        issuing_date=issued_on,
+        payment_due_date=payment_due_date(issued_on, net_payment_term=term),
+        expected_finalization_date=expected_finalization_date(at, timezone=timezone),
+        net_payment_term=term,
+        fees_amount_cents=group.fees_amount_cents,
+        invoice_type=group.invoice_type,
+        is_paid=group.is_paid,
+        taxed=group.taxed
+        or tax_invoice(
+            [(fee.amount_cents, taxes) for fee, taxes in zip(group.fees, group.taxes, strict=True)]
+        ),
+        fees_taxed=[
+            tax_fee(fee.amount_cents, fee.precise_amount_cents, taxes)
+            for fee, taxes in zip(group.fees, group.taxes, strict=True)
+        ],
+        skip_charges=first.reason == STARTING,
+        at=at,
+        subscriptions=[_on_invoice(part, invoice_id) for part in group.parts],
+        fees=group.fees,
+    )
+
+
+def _number(customer: Customer, at: datetime, own: int | None, of_entity: int | None) -> str:
+    entity = customer.billing_entity
+    if own is None:
+        return draft_number(entity.document_number_prefix)
+    if of_entity is not None:
+        day = local_date(at, entity.timezone)
+        return entity_invoice_number(entity.document_number_prefix, day, of_entity)
+    return invoice_number(entity.document_number_prefix, customer.sequential_id, own)
+
+
+def _on_invoice(part: Part, invoice_id: UUID) -> InvoiceSubscription:
+    own, usage = part.planned.periods.subscription, part.planned.periods.charges
+    return InvoiceSubscription(
+        invoice_id=invoice_id,
+        subscription_id=part.row.id,
+        invoicing_reason=part.reason,
+        recurring=part.recurring,
+        billed_at=part.at,
+        from_at=own.from_ if own else None,
+        to_at=own.to if own else None,
+        charges_from_at=usage.from_ if usage else None,
+        charges_to_at=usage.to if usage else None,
+        fixed_charges_from_at=None,
+        fixed_charges_to_at=None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvanceFee:
+    """A fee that is paid in advance, made at the instant `at`."""
+
+    row: Subscription
+    plan: Plan
+    customer: Customer
+    fee: Fee
+    at: datetime
+
+
+def write_in_advance(
+    conn: Connection[Any], invoiced: Sequence[AdvanceFee], alone: Sequence[AdvanceFee]
+) -> None:
+    """Write fees that events made: each on an invoice of its own that is final at once, or alone."""
+    write(conn, [_group_of_one(each) for each in invoiced])
+    write_alone(conn, alone)
+
+
+def _group_of_one(made: AdvanceFee) -> Group:
+    """An invoice of one fee."""
+    period = Period(made.fee.from_, made.fee.to)
+    part = Part(
+        row=made.row,
+        plan=made.plan,
+        customer=made.customer,
+        facts=facts_of(
+            made.row, made.plan, timezone=made.customer.applicable_timezone, first_started_at=None
+        ),
+        at=made.at,
+        reason=IN_ADVANCE,
+        planned=InvoicePlan(
+            periods=BillingPeriods(subscription=period, charges=period),
+            fee=None,
+            fee_billed_until=made.row.fee_billed_until,
+            charges_billed_until=made.row.charges_billed_until,
+        ),
+    )
+    taxes = _taxes(made.plan, made.customer, [made.fee])
+    return Group(parts=[part], fees=[made.fee], taxes=taxes, fees_amount_cents=made.fee.amount_cents)
+
+
+def write_alone(conn: Connection[Any], made: Sequence[AdvanceFee]) -> None:
+    """Fees without an invoice, with their taxes, and the word of them."""
+    if not made:
+        return
+    ids = invoices.add_fees(
+        conn,
+        [
+            NewFees(
+                organization_id=each.row.organization_id,
+                invoice_id=None,
+                customer_id=each.customer.id,
+                currency=each.plan.amount_currency,
+                at=each.at,
+                fees=[each.fee],
+                taxed=[
+                    tax_fee(each.fee.amount_cents, each.fee.precise_amount_cents, taxes)
+                    for taxes in _taxes(each.plan, each.customer, [each.fee])
+                ],
+            )
+            for each in made
+        ],
+    )
+    told = [(each.at, UUID(fee_id)) for each, (fee_id,) in zip(made, ids, strict=True)]
+    _tell(conn, "fee", made[0].row.organization_id, told)
