@@ -58,8 +58,8 @@ def _hypothesis(sent: Mapping[str, Any]) -> Hypothesis:
     external_id, code = sent.get("external_subscription_id"), sent.get("code")
     if not isinstance(external_id, str) or not external_id or "\0" in external_id:
         raise NotFound("subscription")
-    if sent.get("timestamp") is not None:
-        timestamp_microseconds(sent["timestamp"])
+    if sent.get("timestamp") is not None and timestamp_microseconds(sent["timestamp"]) is None:
+        raise Invalid({"timestamp": ["invalid_format"]})
     if not isinstance(code, str) or not code or "\0" in code:
         raise NotFound("billable_metric")
     properties, transaction_id = sent.get("properties"), sent.get("transaction_id")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg import Connection
 
-from permille.billing.usage import usage_windows, whole_period
+from permille.billing.advance import price, read_histories, terms_of
+from permille.billing.usage import standing_window, usage_windows, whole_period
 from permille.core.explanation import Step, charge_steps, rounding_step
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge
 from permille.core.filters import group_of
@@ -45,16 +46,23 @@ def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit
     charge, subscription, plan = _priced(conn, fee)
     if charge is None or subscription is None or plan is None or fee.from_at is None or fee.to_at is None:
         return Explanation(steps=_own_steps(fee))
+    if fee.event_transaction_id is not None:
+        return _of_event(conn, fee, charge, subscription, plan)
     period = Period(fee.from_at, fee.to_at)
+    until = period.to
+    if fee.pay_in_advance:  # what stood when the period began, paid for all of it
+        charge, until = replace(charge, pay_in_advance=False, prorated=False), period.from_
+        windows = [standing_window(subscription, [charge], at=until)]
+    else:
+        windows = usage_windows(subscription, [charge], period)
     compiled = compile_plan_charge(charge, currency=fee.amount_currency)
-    windows = usage_windows(subscription, [charge], period)
     since = None if charge.metric.recurring else period.from_
 
     def read() -> tuple[list[SeriesUsage], Digest, list[StoredEvent]]:
         found = usage.series_usage(conn, windows)
         ids = sorted({each.series_id for each in found if _is_behind(fee, compiled, each)})
-        digest = events.digest(conn, ids, from_=since, to=period.to)
-        listed = events.after(conn, ids, from_=since, to=period.to, place=after, limit=limit + 1)
+        digest = events.digest(conn, ids, from_=since, to=until)
+        listed = events.after(conn, ids, from_=since, to=until, place=after, limit=limit + 1)
         return found, digest, listed
 
     found, digest, listed = metering.under_one_version(conn, read)
@@ -68,6 +76,47 @@ def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit
         digest=digest,
         listed=listed[:limit],
         next_place=_place(listed[limit - 1]) if len(listed) > limit else None,
+        recomputed=recomputed,
+        is_same=_is_same(fee, recomputed),
+    )
+
+
+def _of_event(
+    conn: Connection[Any], fee: StoredFee, charge: Charge, subscription: Subscription, plan: Plan
+) -> Explanation:
+    """Of a fee that one event made: what was owed after it, less what was owed before."""
+    assert fee.event_transaction_id is not None, "only such a fee is explained by its event"
+    customer = customers.by_ids(conn, [fee.customer_id])[fee.customer_id]
+    found = events.with_seq(
+        conn,
+        organization_id=subscription.organization_id,
+        external_subscription_id=subscription.external_id,
+        transaction_id=fee.event_transaction_id,
+    )
+    if found is None:
+        return Explanation(steps=_own_steps(fee))
+    seq, event = found
+    running = replace(subscription, status="active")
+    (terms,) = [
+        each
+        for each in terms_of(running, plan, customer, code=charge.metric.code, at=event.at)
+        if each.charge.id == charge.id
+    ]
+    ((history, standing),) = read_histories(conn, [(terms, seq)])
+    fees = price(terms, history, standing, billed={seq})
+    recomputed = fees[0][1] if fees else None
+    with exact():
+        amount = fee.precise_amount_cents / subunits(fee.amount_currency)
+    steps = (
+        Step("what all events up to this one cost, less what those before it cost", amount),
+        rounding_step(fee.precise_amount_cents, fee.amount_cents, fee.amount_currency),
+    )
+    return Explanation(
+        steps=steps,
+        charge=charge,
+        filter=next((each for each in charge.filters if each.id == fee.charge_filter_id), None),
+        digest=events.digest_of(conn, [event.identity]),
+        listed=[event],
         recomputed=recomputed,
         is_same=_is_same(fee, recomputed),
     )

@@ -12,7 +12,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.ingest.identity import transaction_range
+from permille.ingest.identity import event_identities, transaction_range
 from permille.store.usage import BEGINNING
 
 
@@ -100,16 +100,19 @@ order by e.at, e.identity
 """
 
 # A sum of hashes does not depend on the order; of each event 64 bits twice, for 128 in all.
-_DIGEST = """
+_SUM_OF_HASHES = """
 select count(*),
     coalesce(sum(('x' || left(h, 16))::bit(64)::bigint::numeric + 9223372036854775808), 0) %% 18446744073709551616,
     coalesce(sum(('x' || right(h, 16))::bit(64)::bigint::numeric + 9223372036854775808), 0) %% 18446744073709551616
-from unnest(%(series)s::int[]) as w (id)
-cross join lateral (
-    select md5(identity::text || ' ' || coalesce(value::text, '')) as h from event
-    where series_id = w.id and at >= %(from_)s and at < %(to)s
-) e
 """
+_HASH = "select md5(identity::text || ' ' || coalesce(value::text, '')) as h from event"
+
+_DIGEST = f"""{_SUM_OF_HASHES}
+from unnest(%(series)s::int[]) as w (id)
+cross join lateral ({_HASH} where series_id = w.id and at >= %(from_)s and at < %(to)s) e
+"""
+
+_DIGEST_OF = f"{_SUM_OF_HASHES} from ({_HASH} where identity = any(%(identities)s)) e"
 
 _SERIES = """
 select id from series
@@ -194,6 +197,26 @@ def digest(
 ) -> Digest:
     """Of the events of these series in [from_, to). It reads them all."""
     values = {"series": list(series_ids), "from_": from_ or BEGINNING, "to": to}
-    row = conn.execute(_DIGEST, values).fetchone()
+    return _digest(conn.execute(_DIGEST, values).fetchone())
+
+
+def digest_of(conn: Connection[Any], identities: Sequence[UUID]) -> Digest:
+    """Of these very events."""
+    return _digest(conn.execute(_DIGEST_OF, {"identities": list(identities)}).fetchone())
+
+
+def _digest(row: tuple[Any, ...] | None) -> Digest:
     assert row is not None, "an aggregate has a row"
     return Digest(row[0], f"{int(row[1]):016x}{int(row[2]):016x}")
+
+
+def with_seq(
+    conn: Connection[Any], *, organization_id: UUID, external_subscription_id: str, transaction_id: str
+) -> tuple[int, StoredEvent] | None:
+    """An event of a subscription by its transaction id, and its place in the order of arrival."""
+    (identity,) = event_identities(organization_id.bytes, [external_subscription_id], [transaction_id])
+    query = f"select {_COLUMNS} from event e join series s on s.id = e.series_id where e.identity = %s"
+    with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
+        found = cursor.execute(query, [UUID(bytes=identity)]).fetchone()
+    row = conn.execute("select seq from event where identity = %s", [UUID(bytes=identity)]).fetchone()
+    return (row[0], found) if row and found else None

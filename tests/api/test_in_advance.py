@@ -1,0 +1,385 @@
+"""Charges paid in advance, over HTTP: events make fees, fees make invoices, renewals, regrouping, estimates."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from permille.billing import advance
+from permille.ingest.intake import Draft, microseconds
+from permille.ingest.writer import Memory, Request, open_connection, store
+
+from .conftest import START, Api, charge
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def send(dsn: str, api: Api) -> Any:
+    """Store events of one request; their transaction ids."""
+    conn, memory = open_connection(dsn), Memory()
+
+    def many(
+        *values: Any, at: datetime = START, code: str = "tokens", sub: str = "sub", **more: Any
+    ) -> list[str]:
+        drafts = [
+            Draft(f"adv-{next(_numbers)}", code, sub, microseconds(at), None, {"tokens": value, **more})
+            for value in values
+        ]
+        request = Request(api.organization.id, drafts, microseconds(at))
+        store(conn, memory, [request])
+        assert request.duplicates == []
+        return [draft.transaction_id for draft in drafts]
+
+    yield many
+    conn.close()
+
+
+def move(api: Api, *when: int) -> None:
+    at = datetime(*when, tzinfo=UTC) if when else START
+    api.put("/test_clock", {"test_clock": {"now": at.isoformat()}})
+
+
+def fees(api: Api, **search: Any) -> list[Any]:
+    """In the order of the instant, then of the amount."""
+    found: list[Any] = api.get("/fees", fee_type="charge", **search)["fees"]
+    return sorted(found, key=lambda fee: (fee["created_at"], fee["amount_cents"]))
+
+
+def invoices(api: Api) -> list[Any]:
+    found: list[Any] = api.get("/invoices")["invoices"]
+    return sorted(found, key=lambda each: (each["created_at"], each["fees_amount_cents"]))
+
+
+def ready(api: Api, *charges: Any, **plan: Any) -> None:
+    api.plan("pro", list(charges), **plan)
+    api.customer()
+    api.subscribe(subscription_at=START.isoformat())
+
+
+def waiting(api: Api) -> int:
+    count = "select count(*) from advance_event where organization_id = %(id)s"
+    return int(api.row(count, id=api.organization.id)[0])
+
+
+def test_an_event_makes_an_invoice_for_each_charge_on_its_metric(api: Api, send: Any) -> None:
+    metric = api.metric()
+    ready(
+        api,
+        charge(metric, pay_in_advance=True),
+        charge(metric, pay_in_advance=True, properties={"amount": "2"}),
+        charge(metric),
+    )
+    (transaction,) = send(3)
+    move(api)
+    made = fees(api, event_transaction_id=transaction)
+    assert sorted(fee["amount_cents"] for fee in made) == [300, 600]
+    assert all(fee["pay_in_advance"] and fee["invoiceable"] and fee["lago_invoice_id"] for fee in made)
+    assert [(each["fees_amount_cents"], each["status"], each["invoice_type"]) for each in invoices(api)] == [
+        (cents, "finalized", "subscription") for cents in (300, 600)
+    ]
+    numbers = [each["number"] for each in invoices(api)]
+    assert len(set(numbers)) == 2
+    move(api)
+    assert len(fees(api)) == 2, "moving the clock again bills nothing again"
+
+
+def test_the_fee_follows_by_itself_in_the_worker(api: Api, send: Any, dsn: str) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True, invoiceable=False))
+    send(2, 3)
+    assert waiting(api) == 2
+    with ConnectionPool(dsn, min_size=1, max_size=2, open=True) as pool:
+        assert advance.bill_live(pool, START) >= 2
+        assert waiting(api) == 0
+        advance.bill_live(pool, START)
+    assert [fee["amount_cents"] for fee in fees(api)] == [200, 300]
+    assert [fee["created_at"] for fee in fees(api)] == [START.strftime("%Y-%m-%dT%H:%M:%SZ")] * 2
+
+
+def test_what_somebody_else_is_billing_is_left_to_him(api: Api, send: Any, dsn: str) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True, invoiceable=False))
+    send(2)
+    with psycopg.connect(dsn) as other, ConnectionPool(dsn, min_size=1, max_size=2, open=True) as pool:
+        other.execute(
+            "select from customer where organization_id = %s for no key update", [api.organization.id]
+        )
+        advance.bill_live(pool, START)
+        assert waiting(api) == 1
+        other.rollback()
+        advance.bill_live(pool, START)
+    assert [fee["amount_cents"] for fee in fees(api)] == [200]
+
+
+def test_other_events_make_no_fee_and_do_not_wait_for_ever(api: Api, send: Any) -> None:
+    api.metric("other")
+    ready(api, charge(api.metric(), pay_in_advance=True))
+    send(1, code="other")
+    assert waiting(api) == 0, "nothing on it is paid in advance"
+    send(1, sub="nobody")
+    send(1, at=datetime(2020, 1, 1, tzinfo=UTC))
+    send("no number")
+    assert waiting(api) == 3
+    move(api)
+    assert waiting(api) == 0
+    assert fees(api) == []
+
+
+def test_a_charge_that_comes_later_bills_what_comes_after_it(api: Api, send: Any) -> None:
+    metric = api.metric()
+    ready(api)
+    send(5)
+    made = api.post("/plans/pro/charges", {"charge": charge(metric, pay_in_advance=True, code="late")})
+    assert made["charge"]["pay_in_advance"] is True
+    send(4)
+    move(api)
+    assert [fee["amount_cents"] for fee in fees(api)] == [400]
+
+
+def test_what_waits_is_billed_before_the_end(api: Api, send: Any) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True))
+    send(3)
+    api.delete("/subscriptions/sub")
+    assert [fee["amount_cents"] for fee in fees(api)] == [300]
+    send(4)
+    move(api)
+    assert len(fees(api)) == 1, "an event of a subscription that has ended is not billed"
+
+
+def test_the_period_of_an_event_is_that_of_its_own_time(api: Api, send: Any) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True, invoiceable=False))
+    move(api, 2024, 4, 10)
+    send(5, at=datetime(2024, 3, 20, tzinfo=UTC))
+    send(5, at=datetime(2024, 4, 9, tzinfo=UTC))
+    move(api, 2024, 4, 10)
+    assert {fee["from_date"][:10] for fee in fees(api)} == {f"{START:%Y-%m-%d}", "2024-04-01"}
+
+
+def test_usage_shows_what_is_paid_and_what_stands(api: Api, send: Any) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True))
+    send(10, -4, 2)
+    move(api)
+    (used,) = api.get("/customers/cus/current_usage", external_subscription_id="sub")["customer_usage"][
+        "charges_usage"
+    ]
+    assert (used["units"], used["amount_cents"], used["events_count"]) == ("8.0", 1_000, 3)
+    assert sorted((fee["units"], fee["amount_cents"]) for fee in fees(api)) == [
+        ("0.0", 0),
+        ("10.0", 1_000),
+        ("2.0", 0),
+    ]
+
+
+def test_a_recurring_metric_is_paid_again_for_each_period(api: Api, send: Any) -> None:
+    metric = api.metric("seats", recurring=True, aggregation_type="unique_count_agg", field_name="tokens")
+    alone = charge(metric, pay_in_advance=True, invoiceable=False, code="alone")
+    ready(api, charge(metric, pay_in_advance=True, prorated=True, properties={"amount": "31"}), alone)
+    send("ann", "bob", code="seats")
+    move(api, 2024, 4, 1, 1)
+    renewed = [fee for fee in fees(api) if fee["from_date"].startswith("2024-04-01")]
+    assert sorted((fee["amount_cents"], fee["lago_invoice_id"] is None) for fee in renewed) == [
+        (200, True),
+        (6_200, False),
+    ]
+    assert all(fee["to_date"].startswith("2024-04-30T23:59:59") and fee["pay_in_advance"] for fee in renewed)
+    (invoice,) = [each for each in invoices(api) if each["fees_amount_cents"] == 6_200]
+    assert invoice["issuing_date"] == "2024-04-01"
+
+
+def test_paid_fees_are_gathered_once_and_the_others_wait(api: Api, send: Any) -> None:
+    api.post("/taxes", {"tax": {"name": "VAT", "code": "vat", "rate": "20", "applied_to_organization": True}})
+    ready(api, charge(api.metric(), pay_in_advance=True, invoiceable=False, regroup_paid_fees="invoice"))
+    send(3, 4, 5)
+    move(api)
+    first, second, third = fees(api)
+    for fee, status in ((first, "succeeded"), (second, "succeeded"), (third, "failed")):
+        shown = api.put(f"/fees/{fee['lago_id']}", {"fee": {"payment_status": status}})["fee"]
+        assert shown["payment_status"] == status
+        assert (shown["succeeded_at"] is None) == (status == "failed")
+    move(api, 2024, 4, 1, 1)
+    (gathered,) = [each for each in invoices(api) if each["invoice_type"] == "advance_charges"]
+    assert (
+        gathered["fees_amount_cents"],
+        gathered["taxes_amount_cents"],
+        gathered["total_amount_cents"],
+    ) == (700, 140, 840)
+    assert (gathered["status"], gathered["payment_status"], gathered["total_due_amount_cents"]) == (
+        "finalized",
+        "succeeded",
+        0,
+    )
+    on_it = api.get(f"/invoices/{gathered['lago_id']}")["invoice"]["fees"]
+    assert {fee["lago_id"] for fee in on_it} == {first["lago_id"], second["lago_id"]}
+    assert (
+        api.code(405, "PUT", f"/fees/{first['lago_id']}", {"fee": {"payment_status": "failed"}})
+        == "invoiceable_fee"
+    )
+    move(api, 2024, 5, 1, 1)
+    assert len([each for each in invoices(api) if each["invoice_type"] == "advance_charges"]) == 1
+
+
+def test_a_fee_keeps_what_is_not_said(api: Api, send: Any) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True, invoiceable=False))
+    send(3)
+    move(api)
+    path = f"/fees/{fees(api)[0]['lago_id']}"
+    assert api.details("PUT", path, {"fee": {"payment_status": "eaten"}}) == {
+        "payment_status": ["value_is_invalid"]
+    }
+    assert api.put(path, {"fee": {"other": 1}})["fee"]["payment_status"] == "pending"
+    assert (
+        api.code(
+            404, "PUT", "/fees/0190cafe-0000-7000-8000-000000000000", {"fee": {"payment_status": "failed"}}
+        )
+        == "fee_not_found"
+    )
+
+
+def test_webhooks_tell_of_fees_and_of_their_invoices(api: Api, send: Any) -> None:
+    api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
+    ready(api, charge(api.metric(), pay_in_advance=True))
+    send(3)
+    move(api)
+    rows = api.row(
+        "select array_agg(webhook_type order by id) as told from webhook where organization_id = %(id)s"
+        " and webhook_type in ('fee.created', 'invoice.created')",
+        id=api.organization.id,
+    )
+    assert sorted(rows[0]) == ["fee.created", "invoice.created"]
+
+
+def estimate(api: Api, path: str = "estimate_fees", **event: Any) -> list[Any]:
+    found: list[Any] = api.post(
+        f"/events/{path}", {"event": {"code": "tokens", "external_subscription_id": "sub", **event}}
+    )["fees"]
+    return found
+
+
+def test_an_estimate_is_what_the_event_will_cost(api: Api, send: Any) -> None:
+    tiers = [
+        {"from_value": 0, "to_value": 5, "per_unit_amount": "1", "flat_amount": "2"},
+        {"from_value": 6, "to_value": None, "per_unit_amount": "3", "flat_amount": "4"},
+    ]
+    priced = {"charge_model": "graduated", "properties": {"graduated_ranges": tiers}}
+    ready(api, charge(api.metric(), pay_in_advance=True, invoiceable=False, **priced))
+    for value in (3, 4, 2, -1, 6):
+        (expected,) = estimate(api, properties={"tokens": value})
+        assert expected["lago_id"] is None
+        (transaction,) = send(value)
+        move(api)
+        (fee,) = fees(api, event_transaction_id=transaction)
+        for name in ("amount_cents", "units", "precise_amount", "taxes_amount_cents", "from_date", "item"):
+            assert fee[name] == expected[name], name
+
+
+def test_an_estimate_of_nothing(api: Api) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True))
+    (fee,) = estimate(api)
+    assert (fee["units"], fee["amount_cents"]) == ("0.0", 0)
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "code"),
+    [
+        ({"external_subscription_id": None}, 404, "subscription_not_found"),
+        ({"external_subscription_id": "nobody"}, 404, "subscription_not_found"),
+        ({"code": "nothing"}, 404, "billable_metric_not_found"),
+        ({"timestamp": "yesterday"}, 422, "validation_errors"),
+        ({"properties": {"tokens": "many"}}, 422, "validation_errors"),
+    ],
+)
+def test_estimates_that_cannot_be(api: Api, event: Any, status: int, code: str) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True))
+    sent = {"code": "tokens", "external_subscription_id": "sub"} | event
+    assert api.code(status, "POST", "/events/estimate_fees", {"event": sent}) == code
+
+
+def test_an_instant_estimate_knows_neither_usage_nor_allowances(api: Api, send: Any) -> None:
+    rate = {"rate": "10", "fixed_amount": "1", "free_units_per_events": 5, "per_transaction_max_amount": "3"}
+    metric = api.metric()
+    ready(
+        api,
+        charge(metric, pay_in_advance=True, charge_model="percentage", properties=rate),
+        charge(
+            metric,
+            pay_in_advance=True,
+            charge_model="package",
+            properties={"amount": "9", "package_size": 1, "free_units": 0},
+        ),
+    )
+    send(100)
+    move(api)
+    for tokens, cents, amount in ((5, "150.0", "1.5"), (50, "300.0", "3.0"), (-5, "0.0", "0.0")):
+        (fee,) = estimate(api, "estimate_instant_fees", properties={"tokens": tokens}, transaction_id="tx")
+        assert (fee["amount_cents"], fee["precise_amount"], fee["events_count"]) == (cents, amount, 1)
+        assert (fee["units"], fee["event_transaction_id"]) == (f"{tokens}.0", "tx")
+
+
+def test_instant_estimates_of_a_batch(api: Api) -> None:
+    ready(
+        api,
+        charge(api.metric(), pay_in_advance=True),
+        charge(
+            api.metric("calls", aggregation_type="count_agg", field_name=None),
+            pay_in_advance=True,
+            properties={"amount": "7"},
+        ),
+    )
+    events = [
+        {"code": code, "external_subscription_id": "sub", "properties": {"tokens": 2}}
+        for code in ("tokens", "calls", "else")
+    ]
+    found = api.post("/events/batch_estimate_instant_fees", {"events": events})["fees"]
+    assert [(fee["item"]["code"], fee["amount_cents"]) for fee in found] == [
+        ("tokens", "200.0"),
+        ("calls", "700.0"),
+    ]
+    assert api.details("POST", "/events/batch_estimate_instant_fees", {"events": []}) == {
+        "events": ["no_events"]
+    }
+    lost = [{"code": "tokens", "external_subscription_id": "nobody"}]
+    assert (
+        api.code(404, "POST", "/events/batch_estimate_instant_fees", {"events": lost})
+        == "subscription_not_found"
+    )
+
+
+def test_a_metric_without_a_charge_in_advance_has_no_estimate(api: Api) -> None:
+    ready(api, charge(api.metric()))
+    for path in ("estimate_fees", "estimate_instant_fees"):
+        body = {"event": {"code": "tokens", "external_subscription_id": "sub"}}
+        assert api.details("POST", f"/events/{path}", body) == {"code": ["does_not_match_an_instant_charge"]}
+
+
+def explanation(api: Api, fee: Any) -> Any:
+    return api.get(f"/fees/{fee['lago_id']}/explanation")["fee_explanation"]
+
+
+def test_a_fee_is_explained_by_its_event(api: Api, send: Any) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True))
+    send(5)
+    (transaction,) = send(4)
+    move(api)
+    (fee,) = fees(api, event_transaction_id=transaction)
+    found = explanation(api, fee)
+    assert [event["transaction_id"] for event in found["events"]["page"]] == [transaction]
+    assert found["events"]["count"] == found["events"]["count_on_fee"] == 1
+    assert found["recomputed"] == {"amount_cents": 400, "units": "4.0", "events_count": 1, "is_same": True}
+    assert found["formula"][-1]["text"].startswith("4")
+
+
+def test_a_renewal_is_explained_by_what_stood(api: Api, send: Any) -> None:
+    metric = api.metric("seats", recurring=True, aggregation_type="unique_count_agg", field_name="tokens")
+    ready(api, charge(metric, pay_in_advance=True, prorated=True))
+    send("ann", "bob", code="seats")
+    move(api, 2024, 4, 1, 1)
+    send("eve", code="seats", at=datetime(2024, 4, 1, 1, tzinfo=UTC))
+    move(api, 2024, 4, 2)
+    (fee,) = [each for each in fees(api) if each["amount_cents"] == 200]
+    found = explanation(api, fee)
+    assert found["events"]["count"] == 2
+    assert (found["recomputed"]["amount_cents"], found["recomputed"]["is_same"]) == (200, True)
