@@ -66,12 +66,59 @@ def test_the_same_plan_again_changes_nothing(api: Api):
     assert api.row("select count(*) from subscription where organization_id = %(organization)s") == (1,)
 
 
-def test_another_plan_is_a_change_that_is_refused_for_now(api: Api):
-    api.subscribe()
-    wanted = {"external_customer_id": "cus", "plan_code": "max", "external_id": "sub"}
-    assert api.details("POST", "/subscriptions", {"subscription": wanted}) == {
-        "plan_code": ["plan_change_not_supported_yet"]
-    }
+def test_a_dearer_plan_takes_over_at_once(api: Api):
+    first = api.subscribe(name="A")
+    second = api.subscribe(plan="max", name="B", billing_time="anniversary")
+    assert second["lago_id"] != first["lago_id"]
+    assert (second["status"], second["name"], second["billing_time"]) == ("active", "B", "calendar")
+    assert (second["previous_plan_code"], second["next_plan_code"]) == ("pro", None)
+    old = api.get("/subscriptions/sub", status="terminated")["subscription"]
+    assert (old["lago_id"], old["next_plan_code"]) == (first["lago_id"], "max")
+
+
+def test_a_cheaper_plan_waits_for_the_end_of_the_period(api: Api):
+    first = api.subscribe(plan="max")
+    again = api.subscribe(plan="pro", name="later")
+    assert (again["lago_id"], again["status"], again["plan_code"]) == (first["lago_id"], "active", "max")
+    assert (again["next_plan_code"], again["downgrade_plan_date"]) == ("pro", "2024-04-01")
+    (waiting,) = api.get("/subscriptions", status="pending")["subscriptions"]
+    assert (waiting["plan_code"], waiting["name"], waiting["started_at"]) == ("pro", "later", None)
+    api.subscribe(plan="pro", name="sooner")
+    (waiting,) = api.get("/subscriptions", status="pending")["subscriptions"]
+    assert waiting["name"] == "sooner", "another wish takes the place of the first"
+    api.put("/test_clock", {"test_clock": {"now": "2024-04-01T00:00:00Z"}})
+    running = api.get("/subscriptions/sub")["subscription"]
+    assert (running["lago_id"], running["started_at"]) == (waiting["lago_id"], "2024-04-01T00:00:00.000Z")
+    assert running["previous_plan_code"] == "max"
+
+
+def test_an_upgrade_and_an_end_call_off_the_downgrade(api: Api):
+    api.plan("top", amount_cents=1_000_000)
+    api.subscribe(plan="max")
+    api.subscribe(plan="pro")
+    api.subscribe(plan="top")
+    assert api.get("/subscriptions", status="pending")["subscriptions"] == []
+    api.subscribe(plan="pro")
+    api.delete("/subscriptions/sub")
+    assert api.get("/subscriptions", status="pending")["subscriptions"] == []
+
+
+def test_a_downgrade_moves_with_the_timezone(api: Api):
+    api.subscribe(plan="max")
+    api.subscribe(plan="pro")
+    api.post("/customers", {"customer": {"external_id": "cus", "timezone": "America/Los_Angeles"}})
+    at = api.row(
+        "select activates_at from subscription where status = 'pending' and organization_id = %(organization)s"
+    )
+    assert at[0] == datetime(2024, 4, 1, 7, tzinfo=UTC)
+
+
+def test_deleting_the_plan_of_a_downgrade_calls_it_off(api: Api):
+    api.subscribe(plan="max")
+    api.subscribe(plan="pro")
+    api.delete("/plans/pro")
+    shown = api.get("/subscriptions/sub")["subscription"]
+    assert (shown["plan_code"], shown["next_plan_code"]) == ("max", None)
 
 
 def test_a_pending_subscription_only_swaps_its_plan(api: Api):

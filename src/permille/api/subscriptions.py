@@ -19,7 +19,7 @@ from permille.core.period import BillingTime, local_date
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription, current_period
 from permille.store import customers, locks, plans, subscriptions
-from permille.store.subscriptions import SubscriptionSearch
+from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
 
 BILLING_TIMES = tuple(BillingTime)
 STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
@@ -230,18 +230,27 @@ def _termination_options(call: Call) -> tuple[str | None, str | None]:
 def _shown(call: Call, rows: Sequence[Subscription], *, with_plan: bool) -> list[dict[str, Any]]:
     known_plans = plans.plans_by_ids(call.conn, {row.plan_id for row in rows})
     payers = customers.by_ids(call.conn, {row.customer_id for row in rows})
+    around = subscriptions.neighbours(call.conn, [row.id for row in rows])
     rendered = []
     for row in rows:
         plan = known_plans[row.plan_id]
-        shown = render_subscription(row, payers[row.customer_id], plan, now=call.now)
+        shown = render_subscription(
+            row, payers[row.customer_id], plan, now=call.now, around=around.get(row.id, ALONE)
+        )
         rendered.append({**shown, "plan": render_plan(plan)} if with_plan else shown)
     return rendered
 
 
 def render_subscription(
-    subscription: Subscription, customer: Customer, plan: Plan, *, now: datetime
+    subscription: Subscription,
+    customer: Customer,
+    plan: Plan,
+    *,
+    now: datetime,
+    around: Neighbours = ALONE,
 ) -> dict[str, Any]:
     """The object without its plan and its customer; see whole_subscription."""
+    takes_over_at = around.takes_over_at
     period = current_period(subscription, plan, timezone=customer.applicable_timezone, now=now)
     return {
         "lago_id": str(subscription.id),
@@ -263,9 +272,11 @@ def render_subscription(
         "terminated_at": instant(subscription.terminated_at),
         "canceled_at": instant(subscription.canceled_at),
         "created_at": instant(subscription.created_at),
-        "previous_plan_code": None,
-        "next_plan_code": None,
-        "downgrade_plan_date": None,
+        "previous_plan_code": around.previous_plan_code,
+        "next_plan_code": around.next_plan_code,
+        "downgrade_plan_date": local_date(takes_over_at, customer.applicable_timezone).isoformat()
+        if takes_over_at
+        else None,
         "current_billing_period_started_at": instant(period.from_) if period else None,
         "current_billing_period_ending_at": last_instant(period.to) if period else None,
         "on_termination_credit_note": subscription.on_termination_credit_note,
@@ -284,11 +295,11 @@ def render_subscription(
 
 
 def whole_subscription(
-    subscription: Subscription, customer: Customer, plan: Plan, *, now: datetime
+    subscription: Subscription, customer: Customer, plan: Plan, *, now: datetime, around: Neighbours
 ) -> dict[str, Any]:
     """The object with its plan and its customer, as webhooks carry it."""
     return {
-        **render_subscription(subscription, customer, plan, now=now),
+        **render_subscription(subscription, customer, plan, now=now, around=around),
         "plan": render_plan(plan),
         "customer": render_customer(customer),
     }

@@ -28,6 +28,7 @@ from permille.store import (
     subscriptions,
     webhooks,
 )
+from permille.store.subscriptions import ALONE
 
 Shown = Mapping[str, Any] | None
 
@@ -69,7 +70,8 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
     assert organization is not None, row.organization_id
     customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
     plan = plans.plans_by_ids(conn, [row.plan_id])[row.plan_id]
-    return whole_subscription(row, customer, plan, now=organization.now(system_now()))
+    around = subscriptions.neighbours(conn, [row.id]).get(row.id, ALONE)
+    return whole_subscription(row, customer, plan, now=organization.now(system_now()), around=around)
 
 
 def _fee(conn: Connection[Any], object_id: UUID) -> Shown:

@@ -98,7 +98,7 @@ def _step(conn: Connection[Any], organization_id: UUID, at: datetime, *, wait: b
     """A batch of what is due at the instant: of starts, else of ends, else of bills."""
     starts = due_store.claim_starts(conn, organization_id, until=at, limit=BATCH, wait=wait)
     for row in starts:
-        life.activate(conn, row, now=at)
+        life.start(conn, row, now=at)
     if starts:
         return len(starts)
     ends = due_store.claim_ends(conn, organization_id, until=at, limit=BATCH, wait=wait)

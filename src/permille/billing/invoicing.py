@@ -57,6 +57,10 @@ class Part:
     at: datetime
     reason: str
     planned: InvoicePlan
+    is_change: bool = False
+    """Whether it is of a change of plan, of which both sides go on one invoice."""
+    carried_over: frozenset[UUID] = frozenset()
+    """The recurring metrics that the next plan bills at its period's end."""
 
     @property
     def recurring(self) -> bool:
@@ -65,9 +69,10 @@ class Part:
     @property
     def goes_with(self) -> tuple[Any, ...]:
         """Parts of which this is the same go on one invoice (semantics-billing.md section 3.10)."""
-        alone = None if self.row.consolidate_invoice else self.row.id
+        alone = None if self.row.consolidate_invoice else self.row.external_id
         currency, order = self.plan.amount_currency, self.row.purchase_order_number
-        return self.at, self.customer.sequential_id, currency, self.reason, str(alone or ""), order or ""
+        reason = "change" if self.is_change else self.reason
+        return self.at, self.customer.sequential_id, currency, reason, str(alone or ""), order or ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

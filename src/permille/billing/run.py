@@ -67,6 +67,19 @@ class _Known:
     """Subscription -> when its external id first ran, where the plan has a trial."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Owed:
+    """A subscription that is to be billed at an instant."""
+
+    row: Subscription
+    at: datetime
+    reason: str | None = None
+    """None where the instant tells it: a period's end or a trial's."""
+    is_change: bool = False
+    next_plan_id: UUID | None = None
+    """Of the plan that takes over."""
+
+
 def bill_due(
     conn: Connection[Any],
     *,
@@ -83,7 +96,7 @@ def bill_due(
     while payers := invoices.claim_payers(conn, organization_id, until=until, limit=limit, wait=wait):
         rows = invoices.claim_due(conn, payers, until=until)
         if rows:
-            _bill(conn, [(row, row.next_billing_at) for row in rows if row.next_billing_at], reason=None)
+            _bill(conn, [_Owed(row=row, at=row.next_billing_at) for row in rows if row.next_billing_at])
             return len(rows)
     return 0
 
@@ -91,7 +104,7 @@ def bill_due(
 def bill_start(conn: Connection[Any], *, subscription_ids: Collection[UUID], at: datetime) -> None:
     """Bill what plans paid in advance cost from their start on; usage is left to the period's end."""
     rows = subscriptions.for_update(conn, subscription_ids).values()
-    _bill(conn, [(row, at) for row in rows], reason=STARTING)
+    _bill(conn, [_Owed(row=row, at=at, reason=STARTING) for row in rows])
 
 
 def bill_termination(conn: Connection[Any], *, subscription_id: UUID, at: datetime) -> None:
@@ -102,13 +115,35 @@ def bill_termination(conn: Connection[Any], *, subscription_id: UUID, at: dateti
     """
     row = subscriptions.for_update(conn, [subscription_id])[subscription_id]
     if row.on_termination_invoice != "generate":
-        regroup(conn, [_plan_part(row, at, TERMINATING, _load(conn, [row]))], only_ended=False)
+        owed = _Owed(row=row, at=at, reason=TERMINATING)
+        regroup(conn, [_plan_part(owed, _load(conn, [row]))], only_ended=False)
         return
-    for missed in _missed(conn, row, at):
+    row = _catch_up(conn, row, at)
+    _bill(conn, [_Owed(row=row, at=at, reason=TERMINATING)])
+
+
+def bill_change(
+    conn: Connection[Any], *, old_id: UUID, new_id: UUID, at: datetime, owes_at_start: bool
+) -> None:
+    """Bill a change of plan on one invoice: what the old plan still owes, and what the new one costs from its start.
+
+    Periods of the old plan that were missed are billed before, as at a termination.
+    """
+    rows = subscriptions.for_update(conn, [old_id, new_id])
+    old, new = _catch_up(conn, rows[old_id], at), rows[new_id]
+    owed = [_Owed(row=old, at=at, reason=TERMINATING, next_plan_id=new.plan_id)]
+    if owes_at_start:
+        owed.append(_Owed(row=new, at=at, reason=STARTING, is_change=True))
+    _bill(conn, owed)
+
+
+def _catch_up(conn: Connection[Any], row: Subscription, ended_at: datetime) -> Subscription:
+    """Bill the periods that ended on an earlier day than the subscription and were not billed by then."""
+    for missed in _missed(conn, row, ended_at):
         running = replace(row, status="active", terminated_at=None)
-        _bill(conn, [(running, missed)], reason=None)
+        _bill(conn, [_Owed(row=running, at=missed)])
         row = subscriptions.by_ids(conn, [row.id])[row.id]
-    _bill(conn, [(row, at)], reason=TERMINATING)
+    return row
 
 
 def _missed(conn: Connection[Any], row: Subscription, ended_at: datetime) -> Iterator[datetime]:
@@ -126,12 +161,12 @@ def _missed(conn: Connection[Any], row: Subscription, ended_at: datetime) -> Ite
         missed = next_billing_at(facts, after=missed)
 
 
-def _bill(
-    conn: Connection[Any], due_rows: Sequence[tuple[Subscription, datetime]], *, reason: str | None
-) -> None:
-    """Plan, price and write. Without a reason each instant tells its own: a period's end or a trial's."""
-    known = _load(conn, [row for row, _ in due_rows])
-    parts = [_plan_part(row, at, reason, known) for row, at in due_rows]
+def _bill(conn: Connection[Any], owed: Sequence[_Owed]) -> None:
+    """Plan, price and write."""
+    known = _load(
+        conn, [each.row for each in owed], {each.next_plan_id for each in owed if each.next_plan_id}
+    )
+    parts = [_plan_part(each, known) for each in owed]
     owing = [part for part in parts if not part.planned.is_empty]
     fees = _fees(conn, owing, known)
     alone = _renew(conn, owing, known, fees)
@@ -158,8 +193,8 @@ def _tell_of_trials(conn: Connection[Any], parts: Sequence[Part], settled: Seque
             )
 
 
-def _load(conn: Connection[Any], rows: Sequence[Subscription]) -> _Known:
-    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
+def _load(conn: Connection[Any], rows: Sequence[Subscription], more_plans: Collection[UUID] = ()) -> _Known:
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows} | set(more_plans))
     with_trial = [row.id for row in rows if known_plans[row.plan_id].trial_period]
     return _Known(
         plans=known_plans,
@@ -187,7 +222,8 @@ def _renewed(plan: Plan) -> list[tuple[Charge, CompiledCharge]]:
     return [(charge, compile_plan_charge(charge, currency=plan.amount_currency)) for charge in whole]
 
 
-def _plan_part(row: Subscription, at: datetime, reason: str | None, known: _Known) -> Part:
+def _plan_part(owed: _Owed, known: _Known) -> Part:
+    row, at, reason = owed.row, owed.at, owed.reason
     plan, customer = known.plans[row.plan_id], known.customers[row.customer_id]
     facts = facts_of(
         row,
@@ -207,7 +243,16 @@ def _plan_part(row: Subscription, at: datetime, reason: str | None, known: _Know
         at=at,
         reason=reason or (STARTING if ends_trial else PERIODIC),
         planned=planned,
+        is_change=owed.is_change or owed.next_plan_id is not None,
+        carried_over=_carried_over(row, known.plans.get(owed.next_plan_id) if owed.next_plan_id else None),
     )
+
+
+def _carried_over(row: Subscription, next_plan: Plan | None) -> frozenset[UUID]:
+    """What an upgrade leaves to the new plan: recurring metrics that are priced there too."""
+    if next_plan is None or not row.upgraded:
+        return frozenset()
+    return frozenset(charge.metric.id for charge in next_plan.charges if charge.metric.recurring)
 
 
 def _fees(conn: Connection[Any], parts: Sequence[Part], known: _Known) -> dict[UUID, list[Fee]]:
@@ -253,6 +298,8 @@ def _charge_fees(part: Part, known: _Known, used: Mapping[str, Series]) -> list[
     proration = proration_by(whole, part.facts.timezone, spares_last_day=upgraded)
     fees: list[Fee] = []
     for charge, compiled in known.charges[part.plan.id]:
+        if charge.metric.id in part.carried_over and not charge.prorated:
+            continue
         own = charge_fees(
             compiled,
             used.get(charge.metric.code, ()),

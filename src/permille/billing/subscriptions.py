@@ -6,10 +6,11 @@ Source: semantics-billing.md sections 3.1 to 3.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 
@@ -17,12 +18,10 @@ from permille.billing import advance, run
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.invoice import trial_end
-from permille.core.plan import Plan
-from permille.core.subscription import Start, Subscription, due, facts_of, start_of
+from permille.core.plan import Plan, yearly_amount_cents
+from permille.core.subscription import Start, Subscription, due, facts_of, plan_period_end, start_of
 from permille.ids import new_id
 from permille.store import customers, locks, plans, subscriptions, webhooks
-
-PLAN_CHANGE = "plan_change_not_supported_yet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,8 @@ def subscribe(
 ) -> Subscription:
     """The customer's subscription to the plan: the one that there is already, or a new one.
 
-    Raises Invalid when another customer has the external id, or when it would change the plan.
+    Another plan takes over at once when its fee is not lower by the year, else at the period's end; until then the
+    running subscription is returned. Raises Invalid when another customer has the external id.
     """
     locks.change_subscription(conn, customer.organization_id, wish.external_id)
     known = subscriptions.history(conn, customer.organization_id, wish.external_id)
@@ -66,7 +66,55 @@ def subscribe(
         note = _note(current.on_termination_credit_note, plan)
         columns = {"plan_id": plan.id, "name": name, "on_termination_credit_note": note}
         return subscriptions.update(conn, subscription_id=current.id, columns=columns, now=now)
-    raise Invalid({"plan_code": [PLAN_CHANGE]})
+    for row in rows:
+        if row.previous_subscription_id == current.id and row.status == "pending":
+            cancel(conn, row, now=now)
+    new = replace(
+        _pending(customer, plan, wish, now),
+        previous_subscription_id=current.id,
+        billing_time=current.billing_time,
+        subscription_at=current.subscription_at,
+        ending_at=wish.ending_at or current.ending_at,
+    )
+    subscriptions.add(conn, new)
+    current_plan = plans.plan_by_id(conn, current.plan_id)
+    if yearly_amount_cents(plan) >= yearly_amount_cents(current_plan):
+        return _take_over(conn, current, new, now=now, upgraded=True)
+    schedule(conn, new, now=now)
+    _tell(conn, "subscription.updated", current, now)
+    return current
+
+
+def start(conn: Connection[Any], row: Subscription, *, now: datetime) -> Subscription:
+    """A pending subscription whose day has come: it starts, or takes over from what it follows.
+
+    One whose predecessor has ended meanwhile never starts.
+    """
+    if row.previous_subscription_id is None:
+        return activate(conn, row, now=now)
+    old = subscriptions.for_update(conn, [row.previous_subscription_id])[row.previous_subscription_id]
+    if old.status != "active":
+        return cancel(conn, row, now=now)
+    return _take_over(conn, old, row, now=now, upgraded=False)
+
+
+def _take_over(
+    conn: Connection[Any], old: Subscription, new: Subscription, *, now: datetime, upgraded: bool
+) -> Subscription:
+    """End one plan and start the next at the same instant, billed together."""
+    advance.bill_customer(conn, old.organization_id, old.customer_id, now=now)
+    ended = subscriptions.update(
+        conn, subscription_id=old.id, columns={**_ended(now), "upgraded": upgraded}, now=now
+    )
+    columns = {"status": "active", "started_at": now, "activated_at": now}
+    running = subscriptions.update(conn, subscription_id=new.id, columns=columns, now=now)
+    running = schedule(conn, running, now=now)
+    run.bill_change(
+        conn, old_id=ended.id, new_id=running.id, at=now, owes_at_start=_owes_at_start(conn, running, now)
+    )
+    _tell(conn, "subscription.terminated", ended, now)
+    _tell(conn, "subscription.started", running, now)
+    return subscriptions.by_ids(conn, [running.id])[running.id]
 
 
 def _note(wanted: str | None, plan: Plan) -> str | None:
@@ -173,17 +221,39 @@ def reschedule(conn: Connection[Any], rows: Iterable[Subscription], *, now: date
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
     first_starts = subscriptions.first_starts(conn, [row.id for row in rows])
+    take_overs = _take_overs(conn, rows, now=now)
     found = {
         row.id: due(
             row,
             known_plans[row.plan_id],
             timezone=payers[row.customer_id].applicable_timezone,
             first_started_at=first_starts.get(row.id),
+            takes_over_at=take_overs.get(row.id),
             now=now,
         )
         for row in rows
     }
     subscriptions.set_due(conn, found, now=now)
+
+
+def _take_overs(
+    conn: Connection[Any], rows: Collection[Subscription], *, now: datetime
+) -> dict[UUID, datetime]:
+    """Of the rows that wait for the end of another: the end of its period."""
+    waiting = {row.id: row.previous_subscription_id for row in rows if row.status == "pending"}
+    before = subscriptions.by_ids(conn, {each for each in waiting.values() if each})
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in before.values()})
+    payers = customers.by_ids(conn, {row.customer_id for row in before.values()})
+    return {
+        row_id: plan_period_end(
+            before[previous],
+            known_plans[before[previous].plan_id],
+            timezone=payers[before[previous].customer_id].applicable_timezone,
+            now=now,
+        )
+        for row_id, previous in waiting.items()
+        if previous
+    }
 
 
 def update(
@@ -214,34 +284,52 @@ def terminate(
     None keeps what the subscription says itself. Events that wait for their fee have it first.
     """
     advance.bill_customer(conn, subscription.organization_id, subscription.customer_id, now=at)
-    columns = {
-        "status": "terminated",
-        "terminated_at": at,
-        "next_billing_at": None,
-        "activates_at": None,
-        "ends_at": None,
-    }
+    columns = _ended(at)
     if on_termination_invoice is not None:
         columns["on_termination_invoice"] = on_termination_invoice
     if on_termination_credit_note is not None and subscription.on_termination_credit_note is not None:
         columns["on_termination_credit_note"] = on_termination_credit_note
     ended = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=at)
     run.bill_termination(conn, subscription_id=ended.id, at=at)
+    for row in subscriptions.following(conn, ended.id):
+        cancel(conn, row, now=at)
     _tell(conn, "subscription.terminated", ended, at)
     return subscriptions.by_ids(conn, [ended.id])[ended.id]
 
 
+def _ended(at: datetime) -> dict[str, Any]:
+    """What is set on a subscription that ends."""
+    return {
+        "status": "terminated",
+        "terminated_at": at,
+        "next_billing_at": None,
+        "activates_at": None,
+        "ends_at": None,
+    }
+
+
 def cancel(conn: Connection[Any], subscription: Subscription, *, now: datetime) -> Subscription:
-    """Give up a subscription that has not started; nothing is billed."""
-    columns = {"status": "canceled", "canceled_at": now, "activates_at": None, "ends_at": None}
+    """Give up a subscription that has not started; nothing is billed. What it was to follow goes on."""
+    columns = {
+        "status": "canceled",
+        "canceled_at": now,
+        "activates_at": None,
+        "ends_at": None,
+        "on_termination_credit_note": None,
+    }
     canceled = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
     _tell(conn, "subscription.terminated", canceled, now)
+    if canceled.previous_subscription_id is not None:
+        previous = subscriptions.by_ids(conn, [canceled.previous_subscription_id])
+        if previous[canceled.previous_subscription_id].status == "active":
+            _tell(conn, "subscription.updated", previous[canceled.previous_subscription_id], now)
     return canceled
 
 
 def end_all(conn: Connection[Any], rows: Iterable[Subscription], *, now: datetime) -> None:
     """Terminate the running ones and cancel the waiting ones, because their customer or plan goes."""
-    for row in subscriptions.for_update(conn, [row.id for row in rows]).values():
+    for row_id in subscriptions.for_update(conn, [row.id for row in rows]):
+        row = subscriptions.by_ids(conn, [row_id])[row_id]  # the end of one may have canceled the next
         if row.status == "active":
             terminate(conn, row, at=now)
         elif row.status == "pending":

@@ -255,8 +255,11 @@ def usage_windows(subscription: Subscription, charges: Sequence[Charge], period:
     """What must be read to price the charges: recurring metrics reach back to the first event.
 
     Of a prorated sum the events are read in the period alone: before it only what stood at its start counts.
-    The same is true of what is paid in advance, for which the highest level of the period counts.
+    The same is true of what is paid in advance, for which the highest level of the period counts. An event at the
+    very instant of an upgrade is the new plan's.
     """
+    if subscription.upgraded and subscription.terminated_at is not None:
+        period = Period(period.from_, min(period.to, subscription.terminated_at))
     whole = {charge.metric.code for charge in charges if _reads_events(charge)}
     split = [
         charge

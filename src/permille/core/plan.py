@@ -72,6 +72,14 @@ class Plan:
     taxes: tuple[Tax, ...] = ()
 
 
+_TIMES_A_YEAR = {"yearly": 1, "semiannual": 2, "quarterly": 4, "monthly": 12, "weekly": 52}
+
+
+def yearly_amount_cents(plan: Plan) -> int:
+    """What the plan's own fee comes to in a year: by it a change of plan is an upgrade or a downgrade."""
+    return plan.amount_cents * _TIMES_A_YEAR[plan.interval]
+
+
 def trim_filters(charge: Charge) -> Charge:
     """The charge without the filter values that its metric does not list any more.
 

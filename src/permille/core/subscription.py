@@ -65,6 +65,8 @@ class Subscription:
     ends_at: datetime | None
     fee_billed_until: datetime | None
     charges_billed_until: datetime | None
+    upgraded: bool = False
+    """Whether a dearer plan took over at terminated_at."""
 
     @property
     def is_waiting(self) -> bool:
@@ -100,6 +102,7 @@ def facts_of(
         started_at=subscription.started_at,
         created_at=subscription.created_at,
         terminated_at=subscription.terminated_at,
+        upgraded=subscription.upgraded,
         replaces_previous=subscription.previous_subscription_id is not None,
         initial_started_at=first_started_at,
         timezone=timezone,
@@ -123,16 +126,20 @@ def due(
     timezone: str,
     now: datetime,
     first_started_at: datetime | None = None,
+    takes_over_at: datetime | None = None,
 ) -> Due:
     """What is due, computed anew: at a start, and when the customer's timezone has changed.
 
     The next billing is the first boundary from today on that is after the day of the start and is not
     billed yet: a subscription entered on a billing day is billed on that day, as in Lago. A trial counts from
-    `first_started_at`, the first start of the external id, by default this one's.
+    `first_started_at`, the first start of the external id, by default this one's. `takes_over_at` is for a
+    downgrade that waits: the end of what it follows.
     """
     if subscription.is_waiting:
         starts_at = start_of_day(subscription.subscription_at, timezone)
         return Due(next_billing_at=None, activates_at=starts_at, ends_at=None)
+    if subscription.status == "pending":
+        return Due(next_billing_at=None, activates_at=takes_over_at, ends_at=None)
     if subscription.status != "active" or subscription.started_at is None:
         return Due(next_billing_at=None, activates_at=None, ends_at=None)
     after = max(start_of_day(now, timezone) - INSTANT, start_of_day(subscription.started_at, timezone))
@@ -145,6 +152,17 @@ def due(
         activates_at=None,
         ends_at=start_of_day(ending_at, timezone) if ending_at else None,
     )
+
+
+def plan_period_end(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> datetime:
+    """The end of the period of the plan's own fee that is running: a downgrade takes over there."""
+    return period_containing(
+        max(now, subscription.started_at or now),
+        interval=Interval(plan.interval),
+        billing_time=BillingTime(subscription.billing_time),
+        anchor=subscription.subscription_at,
+        timezone=timezone,
+    ).to
 
 
 def current_period(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> Period | None:

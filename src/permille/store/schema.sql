@@ -263,9 +263,11 @@ create table subscription (
     ends_at timestamptz, -- active: local midnight of ending_at's date
     -- What is billed already (exclusive ends); the billing run is a diff against these.
     fee_billed_until timestamptz,
-    charges_billed_until timestamptz
+    charges_billed_until timestamptz,
+    upgraded boolean not null default false -- a dearer plan took over at terminated_at
 );
 
+create index subscription_after on subscription (previous_subscription_id) where previous_subscription_id is not null;
 create unique index subscription_active on subscription (organization_id, external_id) where status = 'active';
 create index subscription_external_id on subscription (organization_id, external_id, created_at desc);
 create index subscription_newest on subscription (organization_id, subscription_at desc, created_at desc, id);

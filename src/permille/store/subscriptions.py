@@ -73,6 +73,46 @@ def for_update(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Subsc
     return {row.id: row for row in rows}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """The plans before and after a row of an external id; `takes_over_at` while the next one waits."""
+
+    previous_plan_code: str | None
+    next_plan_code: str | None
+    takes_over_at: datetime | None
+
+
+ALONE = Neighbours(previous_plan_code=None, next_plan_code=None, takes_over_at=None)
+
+
+def neighbours(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Neighbours]:
+    """Of those rows that a change of plan made, or will end."""
+    rows = conn.execute(
+        "select s.id, before_plan.code, next_plan.code,"
+        " case when next.status = 'pending' then next.activates_at end"
+        " from subscription s"
+        " left join subscription before on before.id = s.previous_subscription_id"
+        " left join plan before_plan on before_plan.id = before.plan_id"
+        " left join lateral (select status, plan_id, activates_at from subscription"
+        "   where previous_subscription_id = s.id and status <> 'canceled'"
+        "   order by created_at desc, id desc limit 1) next on true"
+        " left join plan next_plan on next_plan.id = next.plan_id"
+        " where s.id = any(%s) and (before.id is not null or next.plan_id is not null)",
+        [list(ids)],
+    ).fetchall()
+    return {
+        row_id: Neighbours(previous_plan_code=previous, next_plan_code=following, takes_over_at=at)
+        for row_id, previous, following, at in rows
+    }
+
+
+def following(conn: Connection[Any], subscription_id: UUID) -> list[Subscription]:
+    """The rows that wait to take over from this one."""
+    return _select(
+        conn, "s.previous_subscription_id = %s and s.status = 'pending' order by s.id", [subscription_id]
+    )
+
+
 def living_of_customer(conn: Connection[Any], customer_id: UUID) -> list[Subscription]:
     """A customer's active and pending rows, oldest first."""
     return _select(
