@@ -23,7 +23,8 @@ from permille.core.instants import parse_instant
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription
 from permille.ids import new_id
-from permille.store import customers, invoice_search, invoices, plans, subscriptions
+from permille.store import credit_notes, customers, invoice_search, invoices, plans, subscriptions
+from permille.store.credit_notes import InvoiceCredit
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
 
@@ -209,10 +210,27 @@ def _whole(conn: Connection[Any], invoice: StoredInvoice) -> dict[str, Any]:
         "subscriptions": _subscriptions(invoice, customer, list(rows.values()), known_plans),
         "billing_periods": [_billing_period(each, rows[each.subscription_id]) for each in billed],
         "fees": [render_fee(fee, around) for fee in fees],
-        "credits": [],
+        "credits": [_render_credit(each, invoice) for each in credit_notes.credits_of(conn, invoice.id)],
         "error_details": [],
         "applied_usage_thresholds": [],
         "applied_invoice_custom_sections": [],
+    }
+
+
+def _render_credit(credit: InvoiceCredit, invoice: StoredInvoice) -> dict[str, Any]:
+    return {
+        "lago_id": str(credit.id),
+        "amount_cents": credit.amount_cents,
+        "amount_currency": invoice.currency,
+        "before_taxes": False,
+        "item": {
+            "lago_item_id": str(credit.credit_note_id),
+            "type": "credit_note",
+            "code": credit.credit_note_number,
+            "name": credit.credit_note_number,
+            "description": None,
+        },
+        "invoice": {"lago_id": str(invoice.id), "payment_status": invoice.payment_status},
     }
 
 

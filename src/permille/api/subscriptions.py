@@ -10,7 +10,7 @@ from permille.api.customers import add_customer, customer_of, render_customer
 from permille.api.http import Call
 from permille.api.plans import render_plan
 from permille.api.render import instant, instant_milliseconds, last_instant
-from permille.api.validation import Fields, query_texts
+from permille.api.validation import NOT_SUPPORTED_YET, Fields, query_texts
 from permille.billing import subscriptions as lifecycle
 from permille.billing.subscriptions import Wish
 from permille.core.customer import Customer
@@ -24,6 +24,7 @@ from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
 BILLING_TIMES = tuple(BillingTime)
 STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
 CREDIT_NOTES = ("credit", "refund", "offset", "skip")
+UNBUILT_CREDIT_NOTES = ("offset",)
 INVOICES = ("generate", "skip")
 UNBUILT = ("usage_thresholds", "invoice_custom_section", "activation_rules")
 PAYMENT_METHOD = {"payment_method_id": None, "payment_method_type": "provider"}
@@ -82,7 +83,10 @@ def _customer(call: Call, fields: Fields, external_id: str) -> Customer | None:
 
 
 def _option(fields: Fields, name: str, allowed: Sequence[str]) -> str | None:
-    return fields.choice(name, allowed, code="invalid_value")
+    chosen = fields.choice(name, allowed, code="invalid_value")
+    if chosen in UNBUILT_CREDIT_NOTES:
+        fields.refuse(name, NOT_SUPPORTED_YET)
+    return chosen
 
 
 def _check_ending(

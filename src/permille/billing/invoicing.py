@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.credit_note import Spent, spend
 from permille.core.customer import Customer
 from permille.core.fee import Fee
 from permille.core.filters import Id
@@ -36,7 +37,7 @@ from permille.core.plan import Plan
 from permille.core.subscription import Subscription, facts_of
 from permille.core.tax import Tax, Taxed, applicable, tax_fee, tax_invoice
 from permille.ids import new_id
-from permille.store import invoices, webhooks
+from permille.store import credit_notes, invoices, webhooks
 from permille.store.invoices import InvoiceSubscription, NewFees, NewInvoice
 
 PERIODIC = "subscription_periodic"
@@ -108,8 +109,10 @@ def write(conn: Connection[Any], groups: Sequence[Group]) -> list[NewInvoice]:
     if not groups:
         return []
     numbers = _Numbers.take(conn, [group for group in groups if group.is_final])
-    new = [_invoice(group, numbers) for group in groups]
+    new, spent = _credited(conn, [_invoice(group, numbers) for group in groups])
     fee_ids = invoices.add(conn, new)
+    if spent:
+        credit_notes.take(conn, spent)
     of_events = [
         (invoice.at, UUID(fee_id))
         for invoice, ids in zip(new, fee_ids, strict=True)
@@ -120,6 +123,26 @@ def write(conn: Connection[Any], groups: Sequence[Group]) -> list[NewInvoice]:
     final = [(invoice.at, invoice.id) for invoice in new if invoice.status == "finalized"]
     _tell(conn, "invoice", new[0].organization_id, final)
     return new
+
+
+def _credited(
+    conn: Connection[Any], new: Sequence[NewInvoice]
+) -> tuple[list[NewInvoice], list[tuple[UUID, datetime, Spent]]]:
+    """The invoices, each less what credit notes of its customer pay of it, and what that is."""
+    owing = {each.customer_id for each in new if not each.is_paid and each.total_with_taxes_cents > 0}
+    balances = credit_notes.available(conn, owing) if owing else {}
+    credited: list[NewInvoice] = []
+    spent: list[tuple[UUID, datetime, Spent]] = []
+    for invoice in new:
+        place = (invoice.customer_id, invoice.currency)
+        known = balances.get(place, []) if not invoice.is_paid else []
+        own = spend(known, invoice.total_with_taxes_cents)
+        paid = {each.credit_note_id: each.amount_cents for each in own}
+        if own:
+            balances[place] = [(note_id, balance - paid.get(note_id, 0)) for note_id, balance in known]
+        spent += [(invoice.id, invoice.at, each) for each in own]
+        credited.append(replace(invoice, credit_notes_amount_cents=sum(paid.values())) if own else invoice)
+    return credited, spent
 
 
 def _tell(
@@ -234,6 +257,7 @@ def _invoice(group: Group, numbers: _Numbers) -> NewInvoice:
             tax_fee(fee.amount_cents, fee.precise_amount_cents, taxes)
             for fee, taxes in zip(group.fees, group.taxes, strict=True)
         ],
+        credit_notes_amount_cents=0,
         skip_charges=first.reason == STARTING,
         at=at,
         subscriptions=[_on_invoice(part, invoice_id) for part in group.parts],

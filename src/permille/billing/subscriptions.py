@@ -15,6 +15,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.billing import advance, run
+from permille.billing.credit_notes import credit_unused
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.invoice import trial_end
@@ -106,6 +107,8 @@ def _take_over(
     ended = subscriptions.update(
         conn, subscription_id=old.id, columns={**_ended(now), "upgraded": upgraded}, now=now
     )
+    if ended.on_termination_credit_note is not None:
+        credit_unused(conn, ended, at=now)
     columns = {"status": "active", "started_at": now, "activated_at": now}
     running = subscriptions.update(conn, subscription_id=new.id, columns=columns, now=now)
     running = schedule(conn, running, now=now)
@@ -290,6 +293,8 @@ def terminate(
     if on_termination_credit_note is not None and subscription.on_termination_credit_note is not None:
         columns["on_termination_credit_note"] = on_termination_credit_note
     ended = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=at)
+    if ended.on_termination_credit_note not in (None, "skip"):
+        credit_unused(conn, ended, at=at)
     run.bill_termination(conn, subscription_id=ended.id, at=at)
     for row in subscriptions.following(conn, ended.id):
         cancel(conn, row, now=at)

@@ -151,6 +151,18 @@ def fees_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Stor
     return {row.id: row for row in rows}
 
 
+def newest_subscription_fee(conn: Connection[Any], subscription_id: UUID) -> StoredFee | None:
+    """The last fee for the plan itself, unless its invoice was voided."""
+    with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
+        return cursor.execute(
+            f"select {', '.join(f'f.{column}' for column in FEE_COLUMNS.split(', '))}"
+            " from fee f join invoice i on i.id = f.invoice_id"
+            " where f.subscription_id = %s and f.fee_type = 'subscription' and i.status <> 'voided'"
+            " order by f.created_at desc, f.to_at desc limit 1",
+            [subscription_id],
+        ).fetchone()
+
+
 def fees_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[StoredFee]]:
     """The fees of each invoice in its own order; an invoice without fees has an empty list."""
     with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
@@ -205,6 +217,8 @@ class NewInvoice:
     net_payment_term: int
     fees_amount_cents: int
     taxed: Taxed
+    credit_notes_amount_cents: int
+    """What credit notes pay of it."""
     skip_charges: bool
     at: datetime
     """Its now: the instant that was due."""
@@ -212,6 +226,11 @@ class NewInvoice:
     fees: Sequence[Fee]
     fees_taxed: Sequence[Taxed]
     """For each fee."""
+
+    @property
+    def total_with_taxes_cents(self) -> int:
+        """What there is to pay before credits."""
+        return self.fees_amount_cents + self.taxed.amount_cents
 
     @property
     def lines(self) -> NewFees:
@@ -335,7 +354,7 @@ _NEW_INVOICE = (
     "id, organization_id, billing_entity_id, customer_id, sequential_id, billing_entity_sequential_id, number,"
     " purchase_order_number, invoice_type, status, payment_status, currency, timezone, issuing_date,"
     " payment_due_date, expected_finalization_date, net_payment_term, fees_amount_cents,"
-    " taxes_amount_cents, taxes_rate, applied_taxes,"
+    " taxes_amount_cents, taxes_rate, applied_taxes, credit_notes_amount_cents,"
     " sub_total_excluding_taxes_amount_cents, sub_total_including_taxes_amount_cents, total_amount_cents,"
     " total_paid_amount_cents, skip_charges, finalized_at, created_at, updated_at"
 )
@@ -372,7 +391,8 @@ def _copy(conn: Connection[Any], table: str, columns: str, lines: Iterable[str])
 
 def _invoice_line(new: NewInvoice) -> str:
     fees, at = new.fees_amount_cents, instant(new.at)
-    total = fees + new.taxed.amount_cents
+    with_taxes = new.total_with_taxes_cents
+    total = with_taxes - new.credit_notes_amount_cents
     is_open = total and not new.is_paid
     return (
         f"{new.id.hex}\t{new.organization_id.hex}\t{new.billing_entity_id.hex}\t{new.customer_id.hex}"
@@ -381,7 +401,7 @@ def _invoice_line(new: NewInvoice) -> str:
         f"\t{'pending' if is_open else 'succeeded'}\t{new.currency}\t{new.timezone}\t{new.issuing_date}"
         f"\t{new.payment_due_date}\t{new.expected_finalization_date}\t{new.net_payment_term}"
         f"\t{fees}\t{new.taxed.amount_cents}\t{new.taxed.rate}\t{_applied(new.taxed, new.currency, new.at)}"
-        f"\t{fees}\t{total}\t{total}\t{total if new.is_paid else 0}\t{new.skip_charges}"
+        f"\t{new.credit_notes_amount_cents}\t{fees}\t{with_taxes}\t{total}\t{total if new.is_paid else 0}\t{new.skip_charges}"
         f"\t{at if new.status == 'finalized' else NULL}\t{at}\t{at}\n"
     )
 
