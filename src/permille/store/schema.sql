@@ -146,6 +146,8 @@ create table plan (
 create unique index plan_code on plan (organization_id, code) where parent_id is null and deleted_at is null;
 create index plan_newest on plan (organization_id, created_at desc, id) where parent_id is null and deleted_at is null;
 
+create index plan_of_parent on plan (parent_id) where parent_id is not null;
+
 create table charge (
     id uuid primary key,
     organization_id uuid not null references organization (id),

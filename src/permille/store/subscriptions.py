@@ -28,7 +28,9 @@ class SubscriptionSearch:
     billing_entity_codes: Sequence[str] = ()
 
 
-def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Subscription]:
+def _select(
+    conn: Connection[Any], condition: str, values: Sequence[Any] | Mapping[str, Any]
+) -> list[Subscription]:
     with conn.cursor(row_factory=class_row(Subscription)) as cursor:
         return cursor.execute(f"select {_COLUMNS} from subscription s where {condition}", values).fetchall()
 
@@ -123,9 +125,12 @@ def living_of_customer(conn: Connection[Any], customer_id: UUID) -> list[Subscri
 
 
 def living_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
-    """A plan's active and pending rows, oldest first."""
+    """A plan's active and pending rows, with those on copies of it, oldest first."""
     return _select(
-        conn, "s.plan_id = %s and s.status in ('active', 'pending') order by s.created_at, s.id", [plan_id]
+        conn,
+        "s.plan_id = any(array(select id from plan where id = %(id)s or parent_id = %(id)s))"
+        " and s.status in ('active', 'pending') order by s.created_at, s.id",
+        {"id": plan_id},
     )
 
 
