@@ -17,6 +17,7 @@ from permille.api.render import instant, last_instant
 from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
 from permille.api.validation import Fields, parse_uuid, query_flag, query_texts
+from permille.billing import drafts
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_instant
@@ -138,6 +139,26 @@ def update_invoice(call: Call) -> dict[str, Any]:
         now=call.now,
     )
     return {"invoice": _whole(call.conn, _invoice_of(call))}
+
+
+def refresh_invoice(call: Call) -> dict[str, Any]:
+    """PUT /invoices/{lago_id}/refresh: a draft is priced again; any other invoice stays as it is."""
+    invoice = _invoice_of(call)
+    if invoice.status == "draft":
+        customers.lock(call.conn, invoice.customer_id)
+        drafts.refresh(call.conn, [invoice.id], now=call.now)
+    return {"invoice": _whole(call.conn, _invoice_of(call))}
+
+
+def finalize_invoice(call: Call) -> dict[str, Any]:
+    """PUT /invoices/{lago_id}/finalize: a draft becomes final before its day."""
+    invoice = _invoice_of(call)
+    customers.lock(call.conn, invoice.customer_id)
+    if _invoice_of(call).status != "draft":
+        raise NotFound("invoice")
+    drafts.finalize(call.conn, [invoice.id], at=call.now)
+    found = invoices.invoices_by_ids(call.conn, [invoice.id])[invoice.id]
+    return {"invoice": _whole(call.conn, found)}
 
 
 def _metadata(call: Call, fields: Fields, invoice: StoredInvoice) -> list[Mapping[str, Any]] | None:

@@ -17,7 +17,7 @@ from permille.api.overrides import cascade_to_children
 from permille.api.render import instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import INVALID, LONG_TEXT, OUT_OF_RANGE, SHORT_TEXT, Fields, storable
-from permille.billing import subscriptions as lifecycle
+from permille.billing import drafts, subscriptions as lifecycle
 from permille.core.errors import Invalid, NotFound
 from permille.core.money import decimal_text
 from permille.core.period import Interval
@@ -188,6 +188,7 @@ def delete_plan(call: Call) -> dict[str, Any]:
     locks.change_catalogue(call.conn, call.organization.id)
     plan = plan_of(call)
     lifecycle.end_all(call.conn, subscriptions.living_of_plan(call.conn, plan.id), now=call.now)
+    drafts.finalize_of_subscriptions(call.conn, subscriptions.ids_of_plan(call.conn, plan.id), at=call.now)
     plans.delete(call.conn, plan_id=plan.id, now=call.now)
     answer = _changed(call, before=plan, after=plan, what="deleted")
     return {"plan": {**answer["plan"], "pending_deletion": True}}

@@ -93,6 +93,8 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("GET", "/invoices", invoices.list_invoices),
     ("GET", "/invoices/{lago_id}", invoices.show_invoice),
     ("PUT", "/invoices/{lago_id}", invoices.update_invoice),
+    ("PUT", "/invoices/{lago_id}/refresh", invoices.refresh_invoice),
+    ("PUT", "/invoices/{lago_id}/finalize", invoices.finalize_invoice),
     ("POST", "/invoices/{lago_id}/download", invoices.download_invoice),
     ("POST", "/invoices/{lago_id}/download_pdf", invoices.download_invoice),
     ("GET", "/invoices/{lago_id}/pdf", invoices.invoice_pdf),

@@ -23,20 +23,28 @@ from permille.store.credit_notes import NewCreditNote
 from permille.store.invoices import StoredFee
 
 
-def credit_unused(conn: Connection[Any], ended: Subscription, *, at: datetime) -> None:
+def credit_unused(
+    conn: Connection[Any], ended: Subscription, *, at: datetime, only_on: UUID | None = None
+) -> None:
     """Give back the days that a plan paid in advance is not used, as credit for the invoices to come.
 
-    Nothing is given back for a period whose fee was never billed, or whose invoice was voided.
+    Nothing is given back for a period whose fee was never billed, or whose invoice was voided or is a draft: that
+    one is seen to when it is final, with `only_on` its id.
     """
     fee = invoices.newest_subscription_fee(conn, ended.id)
     if fee is None or not fee.amount_cents or fee.invoice_id is None:
+        return
+    if only_on not in (None, fee.invoice_id):
         return
     customer = customers.by_ids(conn, [ended.customer_id])[ended.customer_id]
     timezone = customer.applicable_timezone
     with exact():
         left = Decimal(fee.amount_cents) - credit_notes.credited_of_fee(conn, fee.id)
     amount = unused_amount(
-        _paid_period(conn, ended, fee, timezone), ended_at=at, upgraded=ended.upgraded, at_most=left
+        _paid_period(conn, ended, fee, timezone),
+        ended_at=ended.terminated_at or at,
+        upgraded=ended.upgraded,
+        at_most=left,
     )
     if not amount:
         return

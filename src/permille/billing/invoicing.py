@@ -25,6 +25,7 @@ from permille.core.invoice import (
     draft_number,
     entity_invoice_number,
     expected_finalization_date,
+    finalizes_at,
     invoice_number,
     issuing_date,
     payment_due_date,
@@ -99,17 +100,30 @@ class Group:
         return self.parts[0].at
 
     @property
+    def grace_period_days(self) -> int:
+        """For how long it stays a draft: what is paid in advance or already paid does not wait."""
+        waits = self.parts[0].reason in (PERIODIC, STARTING, TERMINATING)
+        return self.customer.applicable_invoice_grace_period if waits else 0
+
+    @property
     def is_final(self) -> bool:
         """Whether it gets a number and is told of: not when it is of nothing and the customer wants none such."""
         return bool(self.fees_amount_cents) or self.customer.finalizes_zero_amount_invoice
+
+    @property
+    def status(self) -> str:
+        """Of the invoice when it is written."""
+        if self.grace_period_days:
+            return "draft"
+        return "finalized" if self.is_final else "closed"
 
 
 def write(conn: Connection[Any], groups: Sequence[Group]) -> list[NewInvoice]:
     """The invoices of a batch, numbered in the order of instant and customer, and the word of them."""
     if not groups:
         return []
-    numbers = _Numbers.take(conn, [group for group in groups if group.is_final])
-    new, spent = _credited(conn, [_invoice(group, numbers) for group in groups])
+    numbers = Numbers.take(conn, [group for group in groups if group.status == "finalized"])
+    new, spent = credited(conn, [_invoice(group, numbers) for group in groups])
     fee_ids = invoices.add(conn, new)
     if spent:
         credit_notes.take(conn, spent)
@@ -119,34 +133,40 @@ def write(conn: Connection[Any], groups: Sequence[Group]) -> list[NewInvoice]:
         for fee, fee_id in zip(invoice.fees, ids, strict=True)
         if fee.event_transaction_id is not None
     ]
-    _tell(conn, "fee", new[0].organization_id, of_events)
-    final = [(invoice.at, invoice.id) for invoice in new if invoice.status == "finalized"]
-    _tell(conn, "invoice", new[0].organization_id, final)
+    tell(conn, "fee", new[0].organization_id, of_events)
+    for status, word in (("finalized", "created"), ("draft", "drafted")):
+        made = [(invoice.at, invoice.id) for invoice in new if invoice.status == status]
+        tell(conn, "invoice", new[0].organization_id, made, word=word)
     return new
 
 
-def _credited(
+def credited(
     conn: Connection[Any], new: Sequence[NewInvoice]
 ) -> tuple[list[NewInvoice], list[tuple[UUID, datetime, Spent]]]:
     """The invoices, each less what credit notes of its customer pay of it, and what that is."""
-    owing = {each.customer_id for each in new if not each.is_paid and each.total_with_taxes_cents > 0}
+    owing = {each.customer_id for each in new if each.takes_credits}
     balances = credit_notes.available(conn, owing) if owing else {}
-    credited: list[NewInvoice] = []
+    paid_for: list[NewInvoice] = []
     spent: list[tuple[UUID, datetime, Spent]] = []
     for invoice in new:
         place = (invoice.customer_id, invoice.currency)
-        known = balances.get(place, []) if not invoice.is_paid else []
+        known = balances.get(place, []) if invoice.takes_credits else []
         own = spend(known, invoice.total_with_taxes_cents)
         paid = {each.credit_note_id: each.amount_cents for each in own}
         if own:
             balances[place] = [(note_id, balance - paid.get(note_id, 0)) for note_id, balance in known]
         spent += [(invoice.id, invoice.at, each) for each in own]
-        credited.append(replace(invoice, credit_notes_amount_cents=sum(paid.values())) if own else invoice)
-    return credited, spent
+        paid_for.append(replace(invoice, credit_notes_amount_cents=sum(paid.values())) if own else invoice)
+    return paid_for, spent
 
 
-def _tell(
-    conn: Connection[Any], kind: str, organization_id: UUID, made: Sequence[tuple[datetime, UUID]]
+def tell(
+    conn: Connection[Any],
+    kind: str,
+    organization_id: UUID,
+    made: Sequence[tuple[datetime, UUID]],
+    *,
+    word: str = "created",
 ) -> None:
     """The word of what was made, by the instants of it."""
     told: dict[datetime, list[UUID]] = defaultdict(list)
@@ -156,7 +176,7 @@ def _tell(
         webhooks.enqueue(
             conn,
             organization_id=organization_id,
-            webhook_type=f"{kind}.created",
+            webhook_type=f"{kind}.{word}",
             object_type=kind,
             object_ids=ids,
             payload=None,
@@ -171,13 +191,15 @@ def groups_of(parts: Sequence[Part], fees: Mapping[UUID, Sequence[Fee]]) -> list
     groups = []
     for key in sorted(together):
         lines = [fee for part in together[key] for fee in fees[part.row.id]]
-        taxes = [tax for part in together[key] for tax in _taxes(part.plan, part.customer, fees[part.row.id])]
+        taxes = [
+            tax for part in together[key] for tax in taxes_of(part.plan, part.customer, fees[part.row.id])
+        ]
         total = sum(fee.amount_cents for fee in lines)
         groups.append(Group(parts=together[key], fees=lines, taxes=taxes, fees_amount_cents=total))
     return groups
 
 
-def _taxes(plan: Plan, customer: Customer, fees: Sequence[Fee]) -> list[tuple[Tax, ...]]:
+def taxes_of(plan: Plan, customer: Customer, fees: Sequence[Fee]) -> list[tuple[Tax, ...]]:
     """Of each fee."""
     general = applicable(plan.taxes, customer.taxes, customer.billing_entity.taxes)
     of_charge: dict[Id, tuple[Tax, ...]] = {
@@ -187,14 +209,14 @@ def _taxes(plan: Plan, customer: Customer, fees: Sequence[Fee]) -> list[tuple[Ta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Numbers:
+class Numbers:
     """Numbers reserved for a batch: each (customer, entity) and each entity counts on from its last."""
 
     of_customer: dict[tuple[UUID, UUID], int]
     of_entity: dict[UUID, int]
 
     @classmethod
-    def take(cls, conn: Connection[Any], groups: Sequence[Group]) -> _Numbers:
+    def take(cls, conn: Connection[Any], groups: Sequence[Group]) -> Numbers:
         """Reserve one for each invoice; the rows stay locked, so that an undone run leaves no gap."""
         payers = Counter((group.customer.id, group.customer.billing_entity.id) for group in groups)
         entities = Counter(
@@ -218,18 +240,25 @@ def _is_numbered_by_entity(customer: Customer) -> bool:
     return customer.billing_entity.document_numbering == "per_billing_entity"
 
 
-def _invoice(group: Group, numbers: _Numbers) -> NewInvoice:
+def _invoice(group: Group, numbers: Numbers) -> NewInvoice:
+    own, of_entity = numbers.next_of(group.customer) if group.status == "finalized" else (None, None)
+    return new_invoice(group, new_id(group.at), own, of_entity)
+
+
+def new_invoice(group: Group, invoice_id: UUID, own: int | None, of_entity: int | None) -> NewInvoice:
+    """The invoice of a group: without numbers of its own and the entity's it is a draft, or closed."""
     first, customer, at = group.parts[0], group.customer, group.at
-    entity, timezone = customer.billing_entity, customer.applicable_timezone
-    own, of_entity = numbers.next_of(customer) if group.is_final else (None, None)
+    entity, timezone, grace = customer.billing_entity, customer.applicable_timezone, group.grace_period_days
+    expected_on = expected_finalization_date(at, timezone=timezone, grace_period_days=grace)
     issued_on = issuing_date(
         at,
         timezone=timezone,
         recurring=first.recurring,
+        grace_period_days=grace,
         anchor=entity.subscription_invoice_issuing_date_anchor,
         adjustment=entity.subscription_invoice_issuing_date_adjustment,
     )
-    term, invoice_id = customer.applicable_net_payment_term, new_id(at)
+    term = customer.applicable_net_payment_term
     return NewInvoice(
         id=invoice_id,
         organization_id=customer.organization_id,
@@ -237,14 +266,15 @@ def _invoice(group: Group, numbers: _Numbers) -> NewInvoice:
         customer_id=customer.id,
         sequential_id=own,
         billing_entity_sequential_id=of_entity,
-        number=_number(customer, at, own, of_entity),
+        number=number_of(customer, at, own, of_entity),
         purchase_order_number=first.row.purchase_order_number,
-        status="finalized" if group.is_final else "closed",
+        status=group.status,
+        finalizes_at=finalizes_at(expected_on, timezone=timezone) if group.status == "draft" else None,
         currency=first.plan.amount_currency,
         timezone=timezone,
         issuing_date=issued_on,
         payment_due_date=payment_due_date(issued_on, net_payment_term=term),
-        expected_finalization_date=expected_finalization_date(at, timezone=timezone),
+        expected_finalization_date=expected_on,
         net_payment_term=term,
         fees_amount_cents=group.fees_amount_cents,
         invoice_type=group.invoice_type,
@@ -265,7 +295,7 @@ def _invoice(group: Group, numbers: _Numbers) -> NewInvoice:
     )
 
 
-def _number(customer: Customer, at: datetime, own: int | None, of_entity: int | None) -> str:
+def number_of(customer: Customer, at: datetime, own: int | None, of_entity: int | None) -> str:
     entity = customer.billing_entity
     if own is None:
         return draft_number(entity.document_number_prefix)
@@ -330,7 +360,7 @@ def _group_of_one(made: AdvanceFee) -> Group:
             charges_billed_until=made.row.charges_billed_until,
         ),
     )
-    taxes = _taxes(made.plan, made.customer, [made.fee])
+    taxes = taxes_of(made.plan, made.customer, [made.fee])
     return Group(parts=[part], fees=[made.fee], taxes=taxes, fees_amount_cents=made.fee.amount_cents)
 
 
@@ -350,11 +380,11 @@ def write_alone(conn: Connection[Any], made: Sequence[AdvanceFee]) -> None:
                 fees=[each.fee],
                 taxed=[
                     tax_fee(each.fee.amount_cents, each.fee.precise_amount_cents, taxes)
-                    for taxes in _taxes(each.plan, each.customer, [each.fee])
+                    for taxes in taxes_of(each.plan, each.customer, [each.fee])
                 ],
             )
             for each in made
         ],
     )
     told = [(each.at, UUID(fee_id)) for each, (fee_id,) in zip(made, ids, strict=True)]
-    _tell(conn, "fee", made[0].row.organization_id, told)
+    tell(conn, "fee", made[0].row.organization_id, told)

@@ -452,9 +452,12 @@ create table invoice (
     voided_at timestamptz,
     created_at timestamptz not null,
     updated_at timestamptz not null,
-    applied_taxes jsonb not null default '[]'
+    applied_taxes jsonb not null default '[]',
+    finalizes_at timestamptz -- when a draft becomes final
 );
 
+create index invoice_to_finalize on invoice (organization_id, finalizes_at) where finalizes_at is not null;
+create index invoice_draft_of_customer on invoice (customer_id) where status = 'draft';
 create index invoice_newest on invoice (organization_id, created_at desc, id);
 create index invoice_of_customer on invoice (customer_id, created_at desc, id);
 create unique index invoice_number on invoice (billing_entity_id, number) where sequential_id is not null;
