@@ -71,6 +71,7 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("DELETE", "/customers/{external_id}", customers.delete_customer),
     ("GET", "/customers/{external_id}/subscriptions", subscriptions.list_customer_subscriptions),
     ("GET", "/customers/{external_id}/current_usage", usage.show_current_usage),
+    ("GET", "/customers/{external_id}/projected_usage", usage.show_projected_usage),
     ("GET", "/customers/{external_id}/past_usage", usage.list_past_usage),
     ("POST", "/subscriptions", subscriptions.create_subscription),
     ("GET", "/subscriptions", subscriptions.list_subscriptions),
