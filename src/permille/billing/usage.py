@@ -168,8 +168,21 @@ def current_usage(
     if customer is None:
         raise NotFound("resource")
     subscription = subscriptions.active(conn, organization_id, external_subscription_id)
-    if subscription is None or subscription.customer_id != customer.id or subscription.started_at is None:
+    if subscription is None or subscription.customer_id != customer.id:
         raise NotAllowed("no_active_subscription")
+    return running_usage(conn, subscription, customer, search=search, now=now)
+
+
+def running_usage(
+    conn: Connection[Any],
+    subscription: Subscription,
+    customer: Customer,
+    *,
+    search: UsageSearch,
+    now: datetime,
+) -> PeriodUsage:
+    """Of an active subscription. Raises NotFound (charge), NotAllowed (full_usage_not_allowed)."""
+    assert subscription.started_at is not None, subscription.id
     plan = plans.plan_by_id(conn, subscription.plan_id)
     charges = searched_charges(plan, search)
     timezone = customer.applicable_timezone
