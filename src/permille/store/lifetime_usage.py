@@ -9,7 +9,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
-# Added up by invoice first: the invoices of a life are few, its fees may be many. fee_of_subscription finds them.
+# Added up by invoice first: the invoices of a life are few, its fees may be many. fee_of_subscription finds them;
+# "offset 0" makes the planner look each invoice up by its id, and not read them all.
 _INVOICED = """
 with own as materialized (
     select invoice_id, sum(amount_cents) as cents from fee
@@ -17,7 +18,9 @@ with own as materialized (
         and (subscription_id = %(running)s and pay_in_advance and to_at > %(running_from)s) is not true
     group by invoice_id
 )
-select coalesce(sum(own.cents), 0)::bigint from own join invoice i on i.id = own.invoice_id
+select coalesce(sum(own.cents), 0)::bigint from own cross join lateral (
+    select invoice_type, status from invoice where id = own.invoice_id offset 0
+) i
 where i.invoice_type = 'subscription' and i.status in ('draft', 'finalized')
 """
 
