@@ -27,7 +27,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "permille"
 TESTS = {
-    "core/pricing/": ("pricing", "test_advance.py"),
+    "core/pricing/": ("pricing", "test_proration.py", "test_prorated_fee.py", "test_advance.py"),
     "core/money.py": ("test_money.py", "pricing", "test_fee.py"),
     "core/filters.py": ("test_filters.py", "test_fee.py"),
     "core/usage.py": ("test_usage.py", "test_fee.py"),

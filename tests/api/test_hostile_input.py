@@ -182,10 +182,14 @@ def plan_of(metric: Any) -> dict[str, Any]:
 def requests(metric: Any) -> list[tuple[str, str, str, Any]]:
     """(method, path, root, a body that is accepted)."""
     whole = plan_of(metric)
+    own = {**whole["charges"][0], "filters": []}
     price = {"values": {"k": ["__ALL_FILTER_VALUES__"]}, "properties": {"amount": "2"}}
     return [
         ("POST", "/events/estimate_fees", "event", EVENT),
         ("POST", "/events/estimate_instant_fees", "event", EVENT),
+        ("PUT", "/subscriptions/own", "subscription", {"plan_overrides": OVERRIDES}),
+        ("PUT", "/subscriptions/own/charges/tokens", "charge", own),
+        ("POST", "/subscriptions/own/charges/tokens/filters", "filter", price | {"values": {"k": ["v"]}}),
         ("POST", "/billable_metrics", "billable_metric", METRIC),
         ("PUT", "/billable_metrics/base", "billable_metric", METRIC | {"code": "renamed"}),
         ("POST", "/plans", "plan", whole),
@@ -201,9 +205,6 @@ def requests(metric: Any) -> list[tuple[str, str, str, Any]]:
         ("POST", "/webhook_endpoints", "webhook_endpoint", ENDPOINT),
         ("POST", "/taxes", "tax", TAX),
         ("PUT", "/taxes/kept", "tax", TAX | {"code": "other"}),
-        ("PUT", "/subscriptions/own", "subscription", {"plan_overrides": OVERRIDES}),
-        ("PUT", "/subscriptions/own/charges/tokens", "charge", whole["charges"][0]),
-        ("POST", "/subscriptions/own/charges/tokens/filters", "filter", price | {"values": {"k": ["v"]}}),
     ]
 
 
