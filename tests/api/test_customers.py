@@ -51,12 +51,13 @@ def test_the_same_external_id_again_changes_only_what_is_sent(api: Api):
     assert api.get("/customers")["meta"]["total_count"] == 1
 
 
-def test_a_grace_period_is_refused_as_long_as_there_are_no_drafts(api: Api):
+def test_a_grace_period_is_the_customers_own_or_inherited(api: Api):
     for body in ({"invoice_grace_period": 2}, {"billing_configuration": {"invoice_grace_period": 2}}):
-        refused = api.details("POST", "/customers", {"customer": {"external_id": "c", **body}})
-        assert refused == {"invoice_grace_period": ["not_supported_yet"]}
-    wanted = {"organization": {"billing_configuration": {"invoice_grace_period": 1}}}
-    assert api.details("PUT", "/organizations", wanted) == {"invoice_grace_period": ["not_supported_yet"]}
+        assert api.customer(**body)["billing_configuration"]["invoice_grace_period"] == 2
+    details = api.details(
+        "POST", "/customers", {"customer": {"external_id": "x", "invoice_grace_period": -1}}
+    )
+    assert details == {"invoice_grace_period": ["value_is_out_of_range"]}
 
 
 def test_every_bad_field_is_told_at_once(api: Api):

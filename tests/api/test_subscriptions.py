@@ -164,12 +164,6 @@ def test_an_unknown_plan_is_not_found_and_makes_no_customer(api: Api):
     assert api.code(404, "GET", "/customers/new") == "customer_not_found"
 
 
-def test_overrides_are_not_available_yet(api: Api):
-    wanted = {"external_customer_id": "cus", "plan_code": "pro", "external_id": "s"}
-    body = {"subscription": {**wanted, "plan_overrides": {"amount_cents": 1}}}
-    assert api.code(403, "POST", "/subscriptions", body) == "feature_unavailable"
-
-
 @pytest.mark.parametrize(
     ("timezone", "subscription_at", "status", "expected"),
     [

@@ -13,7 +13,7 @@ from permille.api.validation import DAYS_MAX, LONG_TEXT, Fields
 from permille.billing import subscriptions as lifecycle
 from permille.core.customer import BillingEntity
 from permille.core.errors import NotFound
-from permille.store import billing_entities, subscriptions
+from permille.store import billing_entities, customers, invoices, subscriptions
 from permille.store.taxes import ids
 
 TEXTS = (
@@ -89,6 +89,11 @@ def change_entity(call: Call, before: BillingEntity, settings: dict[str, Any]) -
     if after.timezone != before.timezone:
         living = subscriptions.living_of_billing_entity(call.conn, after.id)
         lifecycle.reschedule(call.conn, living, now=call.now)
+    if after.invoice_grace_period != before.invoice_grace_period:
+        days = dict.fromkeys(
+            customers.inheriting_grace_period(call.conn, after.id), after.invoice_grace_period
+        )
+        invoices.set_grace_periods(call.conn, days, now=call.now)
     return after
 
 

@@ -22,13 +22,13 @@ from permille.api.validation import (
 from permille.core import pricing
 from permille.core.billable_metric import BillableMetric
 from permille.core.filters import ALL_FILTER_VALUES
+from permille.core.override import filter_key
 from permille.core.plan import Charge, PlanFilter, incompatibilities
 from permille.core.pricing import ChargeModel
 from permille.core.tax import Tax
 from permille.ids import new_id
 
 MODELS = tuple(ChargeModel)
-Values = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +118,16 @@ def read_charge(
     return charge
 
 
+def read_overridden_charge(
+    entry: Fields, before: Charge, *, now: datetime, taxes: Mapping[str, Tax]
+) -> Charge:
+    """The charge as it is to be for one subscription: its prices, names, least amount and taxes."""
+    charge = before
+    if (least := entry.whole("min_amount_cents", minimum=0)) is not None:
+        charge = replace(charge, min_amount_cents=least)
+    return read_charge(entry, charge, is_subscribed=True, now=now, taxes=taxes)
+
+
 def _restructured(entry: Fields, charge: Charge) -> Charge:
     """The changes that are allowed while nobody is subscribed."""
     if entry.has("charge_model") or not charge.charge_model:
@@ -171,11 +181,6 @@ def _filters(entry: Fields, charge: Charge, now: datetime) -> tuple[PlanFilter, 
         existing = known.get(filter_key(fresh.values))
         found[filter_key(fresh.values)] = replace(fresh, id=existing.id) if existing else fresh
     return tuple(found.values())
-
-
-def filter_key(values: Values) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """What makes two filters the same, whatever the order of their keys and values."""
-    return tuple(sorted((key, tuple(sorted(listed))) for key, listed in values.items()))
 
 
 def read_filter(entry: Fields, charge: Charge, *, now: datetime) -> PlanFilter:

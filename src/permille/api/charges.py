@@ -1,4 +1,7 @@
-"""A plan's charges and their filters, one by one. semantics-metering.md sections 4.1 and 5.1."""
+"""A plan's charges and their filters, one by one; likewise those of one subscription, which then has a plan of its own.
+
+Source: semantics-metering.md sections 4.1 and 5.1, semantics-billing.md sections 2.2 and 2.3.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,27 @@ from typing import Any
 
 from permille.api.charge_input import (
     ChargesOfPlan,
-    filter_key,
     filter_properties,
     read_charge,
     read_charges,
     read_filter,
+    read_overridden_charge,
 )
 from permille.api.http import Call
-from permille.api.plans import meter, plan_of, render_charge, render_filter
+from permille.api.metered import meter
+from permille.api.overrides import cascade_to_children, plan_to_override, subscribed_plan
+from permille.api.plans import plan_of, render_charge, render_filter
 from permille.api.taxes import known_taxes
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import Invalid, NotFound
+from permille.core.override import filter_key
 from permille.core.plan import Charge, Plan, PlanFilter
 from permille.store import billable_metrics, locks, plans
 
 
 def list_charges(call: Call) -> dict[str, Any]:
-    """GET /plans/{code}/charges, newest first."""
-    charges = sorted(plan_of(call).charges, key=lambda charge: charge.created_at, reverse=True)
+    """GET /plans/{code}/charges, or of a subscription, newest first."""
+    charges = sorted(_plan(call).charges, key=lambda charge: charge.created_at, reverse=True)
     page = call.page()
     shown = charges[page.offset : page.offset + page.per_page]
     return {"charges": [render_charge(charge) for charge in shown], "meta": page.meta(len(charges))}
@@ -33,7 +39,7 @@ def list_charges(call: Call) -> dict[str, Any]:
 
 def show_charge(call: Call) -> dict[str, Any]:
     """GET /plans/{code}/charges/{charge_code}."""
-    return {"charge": render_charge(_charge(call, plan_of(call)))}
+    return {"charge": render_charge(_charge(call, _plan(call)))}
 
 
 def create_charge(call: Call) -> dict[str, Any]:
@@ -62,14 +68,16 @@ def create_charge(call: Call) -> dict[str, Any]:
 
 
 def update_charge(call: Call) -> dict[str, Any]:
-    """PUT /plans/{code}/charges/{charge_code}."""
+    """PUT /plans/{code}/charges/{charge_code}, or of a subscription."""
     plan = _plan_to_change(call)
     before = _charge(call, plan)
     entry = Fields(call.root("charge"))
-    is_subscribed = plans.is_subscribed(call.conn, plan.id)
-    after = read_charge(
-        entry, before, is_subscribed=is_subscribed, now=call.now, taxes=known_taxes(call, [entry])
-    )
+    taxes = known_taxes(call, [entry])
+    if _is_of_subscription(call):
+        after = read_overridden_charge(entry, before, now=call.now, taxes=taxes)
+    else:
+        is_subscribed = plans.is_subscribed(call.conn, plan.id)
+        after = read_charge(entry, before, is_subscribed=is_subscribed, now=call.now, taxes=taxes)
     entry.check()
     if any(charge.code == after.code for charge in plan.charges if charge.id != after.id):
         raise Invalid({"code": ["value_already_exist"]})
@@ -87,7 +95,7 @@ def delete_charge(call: Call) -> dict[str, Any]:
 
 def list_filters(call: Call) -> dict[str, Any]:
     """GET /plans/{code}/charges/{charge_code}/filters."""
-    charge = _charge(call, plan_of(call))
+    charge = _charge(call, _plan(call))
     page = call.page()
     shown = charge.filters[page.offset : page.offset + page.per_page]
     return {
@@ -98,7 +106,7 @@ def list_filters(call: Call) -> dict[str, Any]:
 
 def show_filter(call: Call) -> dict[str, Any]:
     """GET /plans/{code}/charges/{charge_code}/filters/{filter_id}."""
-    charge = _charge(call, plan_of(call))
+    charge = _charge(call, _plan(call))
     return {"filter": render_filter(charge, _filter(call, charge))}
 
 
@@ -142,7 +150,17 @@ def delete_filter(call: Call) -> dict[str, Any]:
     return {"filter": render_filter(charge, gone)}
 
 
+def _is_of_subscription(call: Call) -> bool:
+    return "external_id" in call.path
+
+
+def _plan(call: Call) -> Plan:
+    return subscribed_plan(call)[1] if _is_of_subscription(call) else plan_of(call)
+
+
 def _plan_to_change(call: Call) -> Plan:
+    if _is_of_subscription(call):
+        return plan_to_override(call)
     locks.change_catalogue(call.conn, call.organization.id)
     return plan_of(call)
 
@@ -159,6 +177,14 @@ def _filter(call: Call, charge: Charge) -> PlanFilter:
     for entry in charge.filters:
         if entry.id == filter_id:
             return entry
+    values = (
+        plans.filter_values(call.conn, charge.parent_id, filter_id)
+        if charge.parent_id and filter_id
+        else None
+    )
+    for entry in charge.filters:
+        if values is not None and filter_key(entry.values) == filter_key(values):
+            return entry
     raise NotFound("charge_filter")
 
 
@@ -169,3 +195,13 @@ def _save_one(call: Call, plan: Plan, changed: Charge) -> None:
 def _save(call: Call, plan: Plan, charges: Sequence[Charge]) -> None:
     plans.save_charges(call.conn, before=plan.charges, after=charges, now=call.now)
     meter(call, [*plan.charges, *charges])
+    if plan.parent_id is None and _cascades(call):
+        cascade_to_children(call, plan, replace(plan, charges=tuple(charges)))
+
+
+def _cascades(call: Call) -> bool:
+    """Whether the plans of single subscriptions are to follow: said in the body's object, or in the query."""
+    body = call.body if isinstance(call.body, dict) else {}
+    said = [body, *(body.get(root) for root in ("charge", "filter"))]
+    fields = [Fields(each) for each in said if isinstance(each, dict)]
+    return call.query.get("cascade_updates") == "true" or any(each.flag("cascade_updates") for each in fields)

@@ -17,11 +17,11 @@ from permille.api.validation import (
     query_flag,
     query_texts,
 )
-from permille.billing import subscriptions as lifecycle
+from permille.billing import drafts, subscriptions as lifecycle
 from permille.core.customer import BillingEntity, Customer
 from permille.core.errors import NotFound
 from permille.ids import new_id
-from permille.store import billing_entities, customers, locks, subscriptions, webhooks
+from permille.store import billing_entities, customers, invoices, locks, subscriptions, webhooks
 from permille.store.customers import CustomerSearch
 from permille.store.taxes import ids
 
@@ -71,6 +71,9 @@ def upsert_customer(call: Call) -> dict[str, Any]:
     if after.applicable_timezone != before.applicable_timezone:
         living = subscriptions.living_of_customer(call.conn, after.id)
         lifecycle.reschedule(call.conn, living, now=call.now)
+    if after.applicable_invoice_grace_period != before.applicable_invoice_grace_period:
+        days = {after.id: after.applicable_invoice_grace_period}
+        invoices.set_grace_periods(call.conn, days, now=call.now)
     _tell(call, "customer.updated", after)
     return {"customer": render_customer(after)}
 
@@ -219,7 +222,9 @@ def delete_customer(call: Call) -> dict[str, Any]:
     """DELETE /customers/{external_id}: its subscriptions end now, and are billed; its invoices stay."""
     locks.change_customer(call.conn, call.organization.id, call.path["external_id"])
     customer = customer_of(call)
-    lifecycle.end_all(call.conn, subscriptions.living_of_customer(call.conn, customer.id), now=call.now)
+    living = subscriptions.living_of_customer(call.conn, customer.id)
+    lifecycle.end_all(call.conn, living, now=call.now)
+    drafts.finalize_of_subscriptions(call.conn, [row.id for row in living], at=call.now)
     customers.delete(call.conn, customer_id=customer.id, now=call.now)
     return {"customer": render_customer(customer)}
 

@@ -17,13 +17,15 @@ from permille.api.render import instant, last_instant
 from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
 from permille.api.validation import Fields, parse_uuid, query_flag, query_texts
+from permille.billing import drafts
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_instant
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription
 from permille.ids import new_id
-from permille.store import customers, invoice_search, invoices, plans, subscriptions
+from permille.store import credit_notes, customers, invoice_search, invoices, plans, subscriptions
+from permille.store.credit_notes import InvoiceCredit
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
 
@@ -139,6 +141,26 @@ def update_invoice(call: Call) -> dict[str, Any]:
     return {"invoice": _whole(call.conn, _invoice_of(call))}
 
 
+def refresh_invoice(call: Call) -> dict[str, Any]:
+    """PUT /invoices/{lago_id}/refresh: a draft is priced again; any other invoice stays as it is."""
+    invoice = _invoice_of(call)
+    if invoice.status == "draft":
+        customers.lock(call.conn, invoice.customer_id)
+        drafts.refresh(call.conn, [invoice.id], now=call.now)
+    return {"invoice": _whole(call.conn, _invoice_of(call))}
+
+
+def finalize_invoice(call: Call) -> dict[str, Any]:
+    """PUT /invoices/{lago_id}/finalize: a draft becomes final before its day."""
+    invoice = _invoice_of(call)
+    customers.lock(call.conn, invoice.customer_id)
+    if _invoice_of(call).status != "draft":
+        raise NotFound("invoice")
+    drafts.finalize(call.conn, [invoice.id], at=call.now)
+    found = invoices.invoices_by_ids(call.conn, [invoice.id])[invoice.id]
+    return {"invoice": _whole(call.conn, found)}
+
+
 def _metadata(call: Call, fields: Fields, invoice: StoredInvoice) -> list[Mapping[str, Any]] | None:
     """All of it anew: what has an id of before keeps it, what is not named is gone."""
     entries = fields.objects("metadata")
@@ -209,10 +231,27 @@ def _whole(conn: Connection[Any], invoice: StoredInvoice) -> dict[str, Any]:
         "subscriptions": _subscriptions(invoice, customer, list(rows.values()), known_plans),
         "billing_periods": [_billing_period(each, rows[each.subscription_id]) for each in billed],
         "fees": [render_fee(fee, around) for fee in fees],
-        "credits": [],
+        "credits": [_render_credit(each, invoice) for each in credit_notes.credits_of(conn, invoice.id)],
         "error_details": [],
         "applied_usage_thresholds": [],
         "applied_invoice_custom_sections": [],
+    }
+
+
+def _render_credit(credit: InvoiceCredit, invoice: StoredInvoice) -> dict[str, Any]:
+    return {
+        "lago_id": str(credit.id),
+        "amount_cents": credit.amount_cents,
+        "amount_currency": invoice.currency,
+        "before_taxes": False,
+        "item": {
+            "lago_item_id": str(credit.credit_note_id),
+            "type": "credit_note",
+            "code": credit.credit_note_number,
+            "name": credit.credit_note_number,
+            "description": None,
+        },
+        "invoice": {"lago_id": str(invoice.id), "payment_status": invoice.payment_status},
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -12,16 +12,18 @@ import msgspec
 
 from permille.api.charge_input import ChargesOfPlan, read_charges
 from permille.api.http import Call
+from permille.api.metered import meter
+from permille.api.overrides import cascade_to_children
 from permille.api.render import instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import INVALID, LONG_TEXT, OUT_OF_RANGE, SHORT_TEXT, Fields, storable
-from permille.billing import subscriptions as lifecycle
+from permille.billing import drafts, subscriptions as lifecycle
 from permille.core.errors import Invalid, NotFound
 from permille.core.money import decimal_text
 from permille.core.period import Interval
 from permille.core.plan import Charge, Plan, PlanFilter
 from permille.ids import new_id
-from permille.store import billable_metrics, locks, metering, plans, subscriptions, webhooks
+from permille.store import billable_metrics, locks, plans, subscriptions, webhooks
 
 INTERVALS = tuple(Interval)
 MONTHLY_CHARGES = (Interval.YEARLY, Interval.SEMIANNUAL)
@@ -171,10 +173,13 @@ def update_plan(call: Call) -> dict[str, Any]:
         read |= _structure(fields, before)
     after = replace(before, **read)
     after = replace(after, charges=_charges(call, fields, after, is_subscribed=is_subscribed))
+    cascades = fields.flag("cascade_updates")
     fields.check()
     if plans.code_is_taken(call.conn, after):
         raise Invalid({"code": ["value_already_exist"]})
     plans.replace(call.conn, before=before, after=after, now=call.now)
+    if cascades:
+        cascade_to_children(call, before, after)
     return _changed(call, before=before, after=after, what="updated")
 
 
@@ -183,6 +188,7 @@ def delete_plan(call: Call) -> dict[str, Any]:
     locks.change_catalogue(call.conn, call.organization.id)
     plan = plan_of(call)
     lifecycle.end_all(call.conn, subscriptions.living_of_plan(call.conn, plan.id), now=call.now)
+    drafts.finalize_of_subscriptions(call.conn, subscriptions.ids_of_plan(call.conn, plan.id), at=call.now)
     plans.delete(call.conn, plan_id=plan.id, now=call.now)
     answer = _changed(call, before=plan, after=plan, what="deleted")
     return {"plan": {**answer["plan"], "pending_deletion": True}}
@@ -208,12 +214,6 @@ def _changed(call: Call, *, before: Plan, after: Plan, what: str) -> dict[str, A
         now=call.now,
     )
     return {"plan": render_plan(after)}
-
-
-def meter(call: Call, charges: Sequence[Charge]) -> None:
-    """Events are kept as the charges' grouping keys now need them."""
-    for code in sorted({charge.metric.code for charge in charges}):
-        metering.refresh(call.conn, organization_id=call.organization.id, code=code)
 
 
 def render_plan(plan: Plan) -> dict[str, Any]:

@@ -8,13 +8,15 @@ from typing import Any
 
 from permille.api.customers import add_customer, customer_of, render_customer
 from permille.api.http import Call
+from permille.api.metered import meter
+from permille.api.overrides import read_overrides, store_own_plan
 from permille.api.plans import render_plan
 from permille.api.render import instant, instant_milliseconds, last_instant
-from permille.api.validation import Fields, query_texts
+from permille.api.validation import NOT_SUPPORTED_YET, Fields, query_texts
 from permille.billing import subscriptions as lifecycle
 from permille.billing.subscriptions import Wish
 from permille.core.customer import Customer
-from permille.core.errors import Forbidden, NotAllowed, NotFound
+from permille.core.errors import NotAllowed, NotFound
 from permille.core.period import BillingTime, local_date
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription, current_period
@@ -24,6 +26,7 @@ from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
 BILLING_TIMES = tuple(BillingTime)
 STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
 CREDIT_NOTES = ("credit", "refund", "offset", "skip")
+UNBUILT_CREDIT_NOTES = ("offset",)
 INVOICES = ("generate", "skip")
 UNBUILT = ("usage_thresholds", "invoice_custom_section", "activation_rules")
 PAYMENT_METHOD = {"payment_method_id": None, "payment_method_type": "provider"}
@@ -54,18 +57,20 @@ def create_subscription(call: Call) -> dict[str, Any]:
     customer = _customer(call, fields, customer_id)
     timezone = customer.applicable_timezone if customer else "UTC"
     _check_ending(fields, wish.ending_at, subscription_at=subscription_at, now=call.now, timezone=timezone)
+    if plan is not None and fields.given.get("plan_overrides"):
+        plan = read_overrides(call, fields, plan)
     fields.check()
     if plan is None:
         raise NotFound("plan")
     if customer is None:
         customer = add_customer(call, customer_id, {})
     made = lifecycle.subscribe(call.conn, customer=customer, plan=plan, wish=wish, now=call.now)
+    if made.plan_id == plan.id:
+        meter(call, plan.charges)
     return {"subscription": _shown(call, [made], with_plan=True)[0]}
 
 
 def _refuse_unbuilt(fields: Fields) -> None:
-    if fields.given.get("plan_overrides"):
-        raise Forbidden("feature_unavailable")
     fields.refuse_unbuilt(*UNBUILT)
     if fields.given.get("payment_method") != PAYMENT_METHOD:
         fields.refuse_unbuilt("payment_method")
@@ -82,7 +87,10 @@ def _customer(call: Call, fields: Fields, external_id: str) -> Customer | None:
 
 
 def _option(fields: Fields, name: str, allowed: Sequence[str]) -> str | None:
-    return fields.choice(name, allowed, code="invalid_value")
+    chosen = fields.choice(name, allowed, code="invalid_value")
+    if chosen in UNBUILT_CREDIT_NOTES:
+        fields.refuse(name, NOT_SUPPORTED_YET)
+    return chosen
 
 
 def _check_ending(
@@ -140,14 +148,20 @@ def _newest(rows: Sequence[Subscription], status: str) -> Subscription | None:
 def update_subscription(call: Call) -> dict[str, Any]:
     """PUT /subscriptions/{external_id}."""
     external_id = call.path["external_id"]
+    locks.use_catalogue(call.conn, call.organization.id)
     locks.change_subscription(call.conn, call.organization.id, external_id)
     before = _row_to_update(call, external_id)
     fields = Fields(call.root("subscription"))
     _refuse_unbuilt(fields)
     columns = _changes(call, fields, before)
+    own_plan = None
+    if fields.given.get("plan_overrides"):
+        own_plan = read_overrides(call, fields, plans.plan_by_id(call.conn, before.plan_id))
     fields.check()
     if "purchase_order_number" in columns and before.status not in ("pending", "active"):
         raise NotAllowed("purchase_order_number_not_editable")
+    if own_plan is not None:
+        store_own_plan(call, before, own_plan)
     after = lifecycle.update(call.conn, before, columns=columns, now=call.now)
     return {"subscription": _shown(call, [after], with_plan=True)[0]}
 

@@ -211,11 +211,8 @@ class Fields:
                 self.refuse(name, NOT_SUPPORTED_YET)
 
     def grace_period(self) -> int | None:
-        """`invoice_grace_period` in days: 0, as long as there are no draft invoices."""
-        days = self.whole("invoice_grace_period", minimum=0, maximum=DAYS_MAX)
-        if days:
-            self.refuse("invoice_grace_period", NOT_SUPPORTED_YET)
-        return days
+        """`invoice_grace_period` in days."""
+        return self.whole("invoice_grace_period", minimum=0, maximum=DAYS_MAX)
 
 
 def plain_texts(value: Any) -> list[str] | None:

@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.billable_metrics import render_billable_metric
+from permille.api.credit_notes import render_whole_credit_note
 from permille.api.customers import render_customer
 from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Raw
@@ -81,6 +82,7 @@ def _fee(conn: Connection[Any], object_id: UUID) -> Shown:
 
 RENDERERS: Renderers = {
     "billable_metric": _billable_metric,
+    "credit_note": render_whole_credit_note,
     "customer": _customer,
     "fee": _fee,
     "invoice": render_whole_invoice,

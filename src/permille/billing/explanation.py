@@ -127,7 +127,11 @@ def _priced(conn: Connection[Any], fee: StoredFee) -> tuple[Charge | None, Subsc
         return None, None, None
     subscription = subscriptions.by_ids(conn, [fee.subscription_id]).get(fee.subscription_id)
     plan = plans.plan_by_id(conn, subscription.plan_id) if subscription else None
-    charges = plan.charges if plan else ()
+    charges = list(plan.charges) if plan else []
+    if (
+        plan is not None and plan.parent_id is not None
+    ):  # it may have been billed before the plan became its own
+        charges += plans.plan_by_id(conn, plan.parent_id).charges
     return next((each for each in charges if each.id == fee.charge_id), None), subscription, plan
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.credit_note import Spent, spend
 from permille.core.customer import Customer
 from permille.core.fee import Fee
 from permille.core.filters import Id
@@ -24,6 +25,7 @@ from permille.core.invoice import (
     draft_number,
     entity_invoice_number,
     expected_finalization_date,
+    finalizes_at,
     invoice_number,
     issuing_date,
     payment_due_date,
@@ -36,7 +38,7 @@ from permille.core.plan import Plan
 from permille.core.subscription import Subscription, facts_of
 from permille.core.tax import Tax, Taxed, applicable, tax_fee, tax_invoice
 from permille.ids import new_id
-from permille.store import invoices, webhooks
+from permille.store import credit_notes, invoices, webhooks
 from permille.store.invoices import InvoiceSubscription, NewFees, NewInvoice
 
 PERIODIC = "subscription_periodic"
@@ -98,32 +100,73 @@ class Group:
         return self.parts[0].at
 
     @property
+    def grace_period_days(self) -> int:
+        """For how long it stays a draft: what is paid in advance or already paid does not wait."""
+        waits = self.parts[0].reason in (PERIODIC, STARTING, TERMINATING)
+        return self.customer.applicable_invoice_grace_period if waits else 0
+
+    @property
     def is_final(self) -> bool:
         """Whether it gets a number and is told of: not when it is of nothing and the customer wants none such."""
         return bool(self.fees_amount_cents) or self.customer.finalizes_zero_amount_invoice
+
+    @property
+    def status(self) -> str:
+        """Of the invoice when it is written."""
+        if self.grace_period_days:
+            return "draft"
+        return "finalized" if self.is_final else "closed"
 
 
 def write(conn: Connection[Any], groups: Sequence[Group]) -> list[NewInvoice]:
     """The invoices of a batch, numbered in the order of instant and customer, and the word of them."""
     if not groups:
         return []
-    numbers = _Numbers.take(conn, [group for group in groups if group.is_final])
-    new = [_invoice(group, numbers) for group in groups]
+    numbers = Numbers.take(conn, [group for group in groups if group.status == "finalized"])
+    new, spent = credited(conn, [_invoice(group, numbers) for group in groups])
     fee_ids = invoices.add(conn, new)
+    if spent:
+        credit_notes.take(conn, spent)
     of_events = [
         (invoice.at, UUID(fee_id))
         for invoice, ids in zip(new, fee_ids, strict=True)
         for fee, fee_id in zip(invoice.fees, ids, strict=True)
         if fee.event_transaction_id is not None
     ]
-    _tell(conn, "fee", new[0].organization_id, of_events)
-    final = [(invoice.at, invoice.id) for invoice in new if invoice.status == "finalized"]
-    _tell(conn, "invoice", new[0].organization_id, final)
+    tell(conn, "fee", new[0].organization_id, of_events)
+    for status, word in (("finalized", "created"), ("draft", "drafted")):
+        made = [(invoice.at, invoice.id) for invoice in new if invoice.status == status]
+        tell(conn, "invoice", new[0].organization_id, made, word=word)
     return new
 
 
-def _tell(
-    conn: Connection[Any], kind: str, organization_id: UUID, made: Sequence[tuple[datetime, UUID]]
+def credited(
+    conn: Connection[Any], new: Sequence[NewInvoice]
+) -> tuple[list[NewInvoice], list[tuple[UUID, datetime, Spent]]]:
+    """The invoices, each less what credit notes of its customer pay of it, and what that is."""
+    owing = {each.customer_id for each in new if each.takes_credits}
+    balances = credit_notes.available(conn, owing) if owing else {}
+    paid_for: list[NewInvoice] = []
+    spent: list[tuple[UUID, datetime, Spent]] = []
+    for invoice in new:
+        place = (invoice.customer_id, invoice.currency)
+        known = balances.get(place, []) if invoice.takes_credits else []
+        own = spend(known, invoice.total_with_taxes_cents)
+        paid = {each.credit_note_id: each.amount_cents for each in own}
+        if own:
+            balances[place] = [(note_id, balance - paid.get(note_id, 0)) for note_id, balance in known]
+        spent += [(invoice.id, invoice.at, each) for each in own]
+        paid_for.append(replace(invoice, credit_notes_amount_cents=sum(paid.values())) if own else invoice)
+    return paid_for, spent
+
+
+def tell(
+    conn: Connection[Any],
+    kind: str,
+    organization_id: UUID,
+    made: Sequence[tuple[datetime, UUID]],
+    *,
+    word: str = "created",
 ) -> None:
     """The word of what was made, by the instants of it."""
     told: dict[datetime, list[UUID]] = defaultdict(list)
@@ -133,7 +176,7 @@ def _tell(
         webhooks.enqueue(
             conn,
             organization_id=organization_id,
-            webhook_type=f"{kind}.created",
+            webhook_type=f"{kind}.{word}",
             object_type=kind,
             object_ids=ids,
             payload=None,
@@ -148,13 +191,15 @@ def groups_of(parts: Sequence[Part], fees: Mapping[UUID, Sequence[Fee]]) -> list
     groups = []
     for key in sorted(together):
         lines = [fee for part in together[key] for fee in fees[part.row.id]]
-        taxes = [tax for part in together[key] for tax in _taxes(part.plan, part.customer, fees[part.row.id])]
+        taxes = [
+            tax for part in together[key] for tax in taxes_of(part.plan, part.customer, fees[part.row.id])
+        ]
         total = sum(fee.amount_cents for fee in lines)
         groups.append(Group(parts=together[key], fees=lines, taxes=taxes, fees_amount_cents=total))
     return groups
 
 
-def _taxes(plan: Plan, customer: Customer, fees: Sequence[Fee]) -> list[tuple[Tax, ...]]:
+def taxes_of(plan: Plan, customer: Customer, fees: Sequence[Fee]) -> list[tuple[Tax, ...]]:
     """Of each fee."""
     general = applicable(plan.taxes, customer.taxes, customer.billing_entity.taxes)
     of_charge: dict[Id, tuple[Tax, ...]] = {
@@ -164,14 +209,14 @@ def _taxes(plan: Plan, customer: Customer, fees: Sequence[Fee]) -> list[tuple[Ta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Numbers:
+class Numbers:
     """Numbers reserved for a batch: each (customer, entity) and each entity counts on from its last."""
 
     of_customer: dict[tuple[UUID, UUID], int]
     of_entity: dict[UUID, int]
 
     @classmethod
-    def take(cls, conn: Connection[Any], groups: Sequence[Group]) -> _Numbers:
+    def take(cls, conn: Connection[Any], groups: Sequence[Group]) -> Numbers:
         """Reserve one for each invoice; the rows stay locked, so that an undone run leaves no gap."""
         payers = Counter((group.customer.id, group.customer.billing_entity.id) for group in groups)
         entities = Counter(
@@ -195,18 +240,25 @@ def _is_numbered_by_entity(customer: Customer) -> bool:
     return customer.billing_entity.document_numbering == "per_billing_entity"
 
 
-def _invoice(group: Group, numbers: _Numbers) -> NewInvoice:
+def _invoice(group: Group, numbers: Numbers) -> NewInvoice:
+    own, of_entity = numbers.next_of(group.customer) if group.status == "finalized" else (None, None)
+    return new_invoice(group, new_id(group.at), own, of_entity)
+
+
+def new_invoice(group: Group, invoice_id: UUID, own: int | None, of_entity: int | None) -> NewInvoice:
+    """The invoice of a group: without numbers of its own and the entity's it is a draft, or closed."""
     first, customer, at = group.parts[0], group.customer, group.at
-    entity, timezone = customer.billing_entity, customer.applicable_timezone
-    own, of_entity = numbers.next_of(customer) if group.is_final else (None, None)
+    entity, timezone, grace = customer.billing_entity, customer.applicable_timezone, group.grace_period_days
+    expected_on = expected_finalization_date(at, timezone=timezone, grace_period_days=grace)
     issued_on = issuing_date(
         at,
         timezone=timezone,
         recurring=first.recurring,
+        grace_period_days=grace,
         anchor=entity.subscription_invoice_issuing_date_anchor,
         adjustment=entity.subscription_invoice_issuing_date_adjustment,
     )
-    term, invoice_id = customer.applicable_net_payment_term, new_id(at)
+    term = customer.applicable_net_payment_term
     return NewInvoice(
         id=invoice_id,
         organization_id=customer.organization_id,
@@ -214,14 +266,15 @@ def _invoice(group: Group, numbers: _Numbers) -> NewInvoice:
         customer_id=customer.id,
         sequential_id=own,
         billing_entity_sequential_id=of_entity,
-        number=_number(customer, at, own, of_entity),
+        number=number_of(customer, at, own, of_entity),
         purchase_order_number=first.row.purchase_order_number,
-        status="finalized" if group.is_final else "closed",
+        status=group.status,
+        finalizes_at=finalizes_at(expected_on, timezone=timezone) if group.status == "draft" else None,
         currency=first.plan.amount_currency,
         timezone=timezone,
         issuing_date=issued_on,
         payment_due_date=payment_due_date(issued_on, net_payment_term=term),
-        expected_finalization_date=expected_finalization_date(at, timezone=timezone),
+        expected_finalization_date=expected_on,
         net_payment_term=term,
         fees_amount_cents=group.fees_amount_cents,
         invoice_type=group.invoice_type,
@@ -234,6 +287,7 @@ def _invoice(group: Group, numbers: _Numbers) -> NewInvoice:
             tax_fee(fee.amount_cents, fee.precise_amount_cents, taxes)
             for fee, taxes in zip(group.fees, group.taxes, strict=True)
         ],
+        credit_notes_amount_cents=0,
         skip_charges=first.reason == STARTING,
         at=at,
         subscriptions=[_on_invoice(part, invoice_id) for part in group.parts],
@@ -241,7 +295,7 @@ def _invoice(group: Group, numbers: _Numbers) -> NewInvoice:
     )
 
 
-def _number(customer: Customer, at: datetime, own: int | None, of_entity: int | None) -> str:
+def number_of(customer: Customer, at: datetime, own: int | None, of_entity: int | None) -> str:
     entity = customer.billing_entity
     if own is None:
         return draft_number(entity.document_number_prefix)
@@ -306,7 +360,7 @@ def _group_of_one(made: AdvanceFee) -> Group:
             charges_billed_until=made.row.charges_billed_until,
         ),
     )
-    taxes = _taxes(made.plan, made.customer, [made.fee])
+    taxes = taxes_of(made.plan, made.customer, [made.fee])
     return Group(parts=[part], fees=[made.fee], taxes=taxes, fees_amount_cents=made.fee.amount_cents)
 
 
@@ -326,11 +380,11 @@ def write_alone(conn: Connection[Any], made: Sequence[AdvanceFee]) -> None:
                 fees=[each.fee],
                 taxed=[
                     tax_fee(each.fee.amount_cents, each.fee.precise_amount_cents, taxes)
-                    for taxes in _taxes(each.plan, each.customer, [each.fee])
+                    for taxes in taxes_of(each.plan, each.customer, [each.fee])
                 ],
             )
             for each in made
         ],
     )
     told = [(each.at, UUID(fee_id)) for each, (fee_id,) in zip(made, ids, strict=True)]
-    _tell(conn, "fee", made[0].row.organization_id, told)
+    tell(conn, "fee", made[0].row.organization_id, told)

@@ -21,7 +21,7 @@ from permille.billing.invoicing import IN_ADVANCE_PERIODIC, Group, Part, write
 from permille.core.invoice import BillingPeriods, InvoicePlan
 from permille.core.money import exact
 from permille.core.period import Period
-from permille.core.tax import Tax, Taxed, add_up_taxes
+from permille.core.tax import Taxed, add_up_taxes, tax_of_json
 from permille.store import invoices, plans, subscriptions
 from permille.store.invoices import StoredFee
 
@@ -101,21 +101,8 @@ def _taxed(fees: Sequence[StoredFee]) -> Taxed:
             precise_amount_cents=sum((fee.taxes_precise_amount_cents for fee in fees), Decimal(0)),
             fees_amount_cents=sum(fee.amount_cents for fee in fees),
             applied=[
-                (_tax(each), each["amount_cents"], each["fees_amount_cents"])
+                (tax_of_json(each), each["amount_cents"], each["fees_amount_cents"])
                 for fee in fees
                 for each in fee.applied_taxes
             ],
         )
-
-
-def _tax(applied: Any) -> Tax:
-    """The tax as it was when the fee was made."""
-    return Tax(
-        id=UUID(applied["lago_tax_id"]),
-        code=applied["tax_code"],
-        name=applied["tax_name"],
-        description=applied["tax_description"],
-        rate=Decimal(str(applied["tax_rate"])),
-        applied_to_organization=False,
-        created_at=datetime.fromisoformat(applied["created_at"]),
-    )

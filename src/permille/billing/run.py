@@ -31,6 +31,7 @@ from permille.billing.usage import Series, standing_window, usage_windows
 from permille.core.customer import Customer
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
 from permille.core.invoice import (
+    BillingPeriods,
     next_billing_at,
     plan_invoice,
     trial_end,
@@ -47,7 +48,7 @@ from permille.core.plan import Charge, Plan
 from permille.core.proration import Proration, proration_by
 from permille.core.subscription import Subscription, due, facts_of
 from permille.store import customers, invoices, plans, subscriptions, usage as usage_store, webhooks
-from permille.store.invoices import Settled
+from permille.store.invoices import InvoiceSubscription, Settled
 from permille.store.usage import Window
 
 BATCH = 2_000
@@ -135,6 +136,56 @@ def bill_change(
     if owes_at_start:
         owed.append(_Owed(row=new, at=at, reason=STARTING, is_change=True))
     _bill(conn, owed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebilled:
+    """A subscription on a draft, to be priced again as of when it was billed."""
+
+    on: InvoiceSubscription
+    row: Subscription
+    has_fee: bool
+    """Whether the draft has the plan's own fee."""
+    next_plan_id: UUID | None
+
+
+def price_again(
+    conn: Connection[Any], drafted: Sequence[Rebilled]
+) -> tuple[list[Part], dict[UUID, list[Fee]]]:
+    """What is billed of these subscriptions for the periods that are on their drafts, each of them once.
+
+    Fees that stand alone are not made again.
+    """
+    upgraded = {each.next_plan_id for each in drafted if each.next_plan_id and each.row.upgraded}
+    known = _load(conn, [each.row for each in drafted], upgraded)
+    parts = [_part_again(each, known) for each in drafted]
+    fees = _fees(conn, parts, known)
+    _renew(conn, parts, known, fees)
+    return parts, fees
+
+
+def _part_again(drafted: Rebilled, known: _Known) -> Part:
+    on = drafted.on
+    ends = on.invoicing_reason == TERMINATING and drafted.row.upgraded
+    part = _plan_part(
+        _Owed(
+            row=replace(drafted.row, fee_billed_until=None, charges_billed_until=None),
+            at=on.billed_at,
+            reason=on.invoicing_reason,
+            next_plan_id=drafted.next_plan_id if ends else None,
+        ),
+        known,
+    )
+    periods = BillingPeriods(
+        subscription=_period_of(on.from_at, on.to_at),
+        charges=_period_of(on.charges_from_at, on.charges_to_at),
+    )
+    fee = part.planned.fee if drafted.has_fee else None
+    return replace(part, row=drafted.row, planned=replace(part.planned, periods=periods, fee=fee))
+
+
+def _period_of(from_: datetime | None, to: datetime | None) -> Period | None:
+    return Period(from_, to) if from_ is not None and to is not None else None
 
 
 def _catch_up(conn: Connection[Any], row: Subscription, ended_at: datetime) -> Subscription:

@@ -15,10 +15,11 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.billing import advance, run
+from permille.billing.credit_notes import credit_unused
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.invoice import trial_end
-from permille.core.plan import Plan, yearly_amount_cents
+from permille.core.plan import Plan, sold_plan_id, yearly_amount_cents
 from permille.core.subscription import Start, Subscription, due, facts_of, plan_period_end, start_of
 from permille.ids import new_id
 from permille.store import customers, locks, plans, subscriptions, webhooks
@@ -46,7 +47,8 @@ def subscribe(
     """The customer's subscription to the plan: the one that there is already, or a new one.
 
     Another plan takes over at once when its fee is not lower by the year, else at the period's end; until then the
-    running subscription is returned. Raises Invalid when another customer has the external id.
+    running subscription is returned. A plan of the subscription's own is stored when it is used. Raises Invalid when
+    another customer has the external id.
     """
     locks.change_subscription(conn, customer.organization_id, wish.external_id)
     known = subscriptions.history(conn, customer.organization_id, wish.external_id)
@@ -57,10 +59,13 @@ def subscribe(
     if customer.currency is None:
         customers.update(conn, customer_id=customer.id, columns={"currency": plan.amount_currency}, now=now)
     if not living:
+        _store_own(conn, plan)
         return _begin(conn, customer=customer, plan=plan, wish=wish, rows=rows, now=now)
     (current,) = living
-    if current.plan_id == plan.id:
+    current_plan = plans.plan_by_id(conn, current.plan_id)
+    if sold_plan_id(current_plan) == sold_plan_id(plan):
         return current
+    _store_own(conn, plan)
     if current.is_waiting:
         name = current.name if wish.name is None else wish.name
         note = _note(current.on_termination_credit_note, plan)
@@ -77,12 +82,17 @@ def subscribe(
         ending_at=wish.ending_at or current.ending_at,
     )
     subscriptions.add(conn, new)
-    current_plan = plans.plan_by_id(conn, current.plan_id)
     if yearly_amount_cents(plan) >= yearly_amount_cents(current_plan):
         return _take_over(conn, current, new, now=now, upgraded=True)
     schedule(conn, new, now=now)
     _tell(conn, "subscription.updated", current, now)
     return current
+
+
+def _store_own(conn: Connection[Any], plan: Plan) -> None:
+    """A plan that is a copy for this subscription alone."""
+    if plan.parent_id is not None:
+        plans.add(conn, plan)
 
 
 def start(conn: Connection[Any], row: Subscription, *, now: datetime) -> Subscription:
@@ -106,6 +116,8 @@ def _take_over(
     ended = subscriptions.update(
         conn, subscription_id=old.id, columns={**_ended(now), "upgraded": upgraded}, now=now
     )
+    if ended.on_termination_credit_note is not None:
+        credit_unused(conn, ended, at=now)
     columns = {"status": "active", "started_at": now, "activated_at": now}
     running = subscriptions.update(conn, subscription_id=new.id, columns=columns, now=now)
     running = schedule(conn, running, now=now)
@@ -290,6 +302,8 @@ def terminate(
     if on_termination_credit_note is not None and subscription.on_termination_credit_note is not None:
         columns["on_termination_credit_note"] = on_termination_credit_note
     ended = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=at)
+    if ended.on_termination_credit_note not in (None, "skip"):
+        credit_unused(conn, ended, at=at)
     run.bill_termination(conn, subscription_id=ended.id, at=at)
     for row in subscriptions.following(conn, ended.id):
         cancel(conn, row, now=at)

@@ -99,6 +99,12 @@ class Customer:
         return self.billing_entity.net_payment_term if own is None else own
 
     @property
+    def applicable_invoice_grace_period(self) -> int:
+        """Days for which an invoice stays a draft; 0 is a real value, null inherits."""
+        own = self.billing_configuration.get("invoice_grace_period")
+        return self.billing_entity.invoice_grace_period if own is None else int(own)
+
+    @property
     def finalizes_zero_amount_invoice(self) -> bool:
         if self.finalize_zero_amount_invoice == "inherit":
             return self.billing_entity.finalize_zero_amount_invoice

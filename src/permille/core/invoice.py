@@ -22,6 +22,7 @@ from permille.core.period import (
     day_diff,
     days_in,
     local_date,
+    midnight,
     next_boundary,
     period_containing,
     previous_period,
@@ -348,6 +349,11 @@ def issuing_date(
 def expected_finalization_date(at: datetime, *, timezone: str, grace_period_days: int = 0) -> date:
     """The date on which a draft that was due at `at` becomes final."""
     return local_date(at, timezone) + timedelta(days=grace_period_days)
+
+
+def finalizes_at(expected_on: date, *, timezone: str) -> datetime:
+    """The instant at which a draft becomes final: the customer's midnight of its day."""
+    return midnight(expected_on, timezone)
 
 
 def payment_due_date(issued_on: date, *, net_payment_term: int) -> date:

@@ -72,6 +72,11 @@ class Plan:
     taxes: tuple[Tax, ...] = ()
 
 
+def sold_plan_id(plan: Plan) -> UUID:
+    """The plan that is in the catalogue: of a copy for one subscription, what it is a copy of."""
+    return plan.parent_id or plan.id
+
+
 _TIMES_A_YEAR = {"yearly": 1, "semiannual": 2, "quarterly": 4, "monthly": 12, "weekly": 52}
 
 

@@ -6,10 +6,11 @@ all fees is, so that the invoice's taxes need not be the sum of those of its fee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 from uuid import UUID
 
 from permille.core.money import ZERO, exact, precise, round_cents
@@ -115,6 +116,19 @@ def add_up_taxes(
         precise_amount_cents=precise_amount_cents,
         rate=rate.quantize(Decimal("0.01"), ROUND_HALF_UP),
         applied=tuple(found.values()),
+    )
+
+
+def tax_of_json(applied: Mapping[str, Any]) -> Tax:
+    """The tax as it was when it was put on a fee or an invoice."""
+    return Tax(
+        id=UUID(applied["lago_tax_id"]),
+        code=applied["tax_code"],
+        name=applied["tax_name"],
+        description=applied["tax_description"],
+        rate=Decimal(str(applied["tax_rate"])),
+        applied_to_organization=False,
+        created_at=datetime.fromisoformat(applied["created_at"]),
     )
 
 

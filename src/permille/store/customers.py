@@ -180,6 +180,23 @@ def delete(conn: Connection[Any], *, customer_id: UUID, now: datetime) -> None:
     )
 
 
+def inheriting_grace_period(conn: Connection[Any], billing_entity_id: UUID) -> list[UUID]:
+    """The customers of an entity that have no grace period of their own."""
+    rows = conn.execute(
+        "select id from customer where billing_entity_id = %s"
+        " and billing_configuration ->> 'invoice_grace_period' is null",
+        [billing_entity_id],
+    ).fetchall()
+    return [customer_id for (customer_id,) in rows]
+
+
 def lock(conn: Connection[Any], customer_id: UUID) -> None:
     """Wait until nobody else bills the customer, and keep others from it until the transaction ends."""
     conn.execute("select from customer where id = %s for no key update", [customer_id])
+
+
+def lock_all(conn: Connection[Any], customer_ids: Collection[UUID]) -> None:
+    """As lock, for many, always in the same order."""
+    conn.execute(
+        "select from customer where id = any(%s) order by id for no key update", [list(customer_ids)]
+    )

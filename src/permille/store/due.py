@@ -21,6 +21,10 @@ def next_instant(conn: Connection[Any], organization_id: UUID, *, until: datetim
         f" and {column} <= %(until)s and status = '{status}')"
         for column, status in _KINDS
     )
+    firsts += (
+        ", (select min(finalizes_at) from invoice where organization_id = %(organization)s"
+        " and finalizes_at <= %(until)s)"
+    )
     row = conn.execute(
         f"select least({firsts})", {"organization": organization_id, "until": until}
     ).fetchone()
@@ -34,6 +38,7 @@ def live_organizations(conn: Connection[Any], *, until: datetime) -> list[UUID]:
         f" and status = '{status}')"
         for column, status in _KINDS
     )
+    exists += " or exists (select from invoice where organization_id = o.id and finalizes_at <= %(until)s)"
     rows = conn.execute(
         f"select o.id from organization o where not o.test_mode and ({exists}) order by o.created_at, o.id",
         {"until": until},

@@ -64,6 +64,8 @@ class StoredInvoice:
     voided_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    finalizes_at: datetime | None = None
+    """When a draft becomes final."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,18 @@ def fees_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Stor
     return {row.id: row for row in rows}
 
 
+def newest_subscription_fee(conn: Connection[Any], subscription_id: UUID) -> StoredFee | None:
+    """The last fee for the plan itself, unless its invoice was voided."""
+    with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
+        return cursor.execute(
+            f"select {', '.join(f'f.{column}' for column in FEE_COLUMNS.split(', '))}"
+            " from fee f join invoice i on i.id = f.invoice_id"
+            " where f.subscription_id = %s and f.fee_type = 'subscription' and i.status not in ('voided', 'draft')"
+            " order by f.created_at desc, f.to_at desc limit 1",
+            [subscription_id],
+        ).fetchone()
+
+
 def fees_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[StoredFee]]:
     """The fees of each invoice in its own order; an invoice without fees has an empty list."""
     with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
@@ -194,7 +208,9 @@ class NewInvoice:
     number: str
     purchase_order_number: str | None
     status: str
-    """finalized, or closed: neither numbered nor shown."""
+    """finalized, draft, or closed: neither numbered nor shown."""
+    finalizes_at: datetime | None
+    """When a draft becomes final."""
     invoice_type: str
     is_paid: bool
     currency: str
@@ -205,6 +221,8 @@ class NewInvoice:
     net_payment_term: int
     fees_amount_cents: int
     taxed: Taxed
+    credit_notes_amount_cents: int
+    """What credit notes pay of it."""
     skip_charges: bool
     at: datetime
     """Its now: the instant that was due."""
@@ -212,6 +230,16 @@ class NewInvoice:
     fees: Sequence[Fee]
     fees_taxed: Sequence[Taxed]
     """For each fee."""
+
+    @property
+    def takes_credits(self) -> bool:
+        """Whether credit notes pay it: a draft is paid when it is final."""
+        return self.status != "draft" and not self.is_paid and self.total_with_taxes_cents > 0
+
+    @property
+    def total_with_taxes_cents(self) -> int:
+        """What there is to pay before credits."""
+        return self.fees_amount_cents + self.taxed.amount_cents
 
     @property
     def lines(self) -> NewFees:
@@ -335,9 +363,9 @@ _NEW_INVOICE = (
     "id, organization_id, billing_entity_id, customer_id, sequential_id, billing_entity_sequential_id, number,"
     " purchase_order_number, invoice_type, status, payment_status, currency, timezone, issuing_date,"
     " payment_due_date, expected_finalization_date, net_payment_term, fees_amount_cents,"
-    " taxes_amount_cents, taxes_rate, applied_taxes,"
+    " taxes_amount_cents, taxes_rate, applied_taxes, credit_notes_amount_cents,"
     " sub_total_excluding_taxes_amount_cents, sub_total_including_taxes_amount_cents, total_amount_cents,"
-    " total_paid_amount_cents, skip_charges, finalized_at, created_at, updated_at"
+    " total_paid_amount_cents, skip_charges, finalizes_at, finalized_at, created_at, updated_at"
 )
 _NEW_FEE = (
     "id, organization_id, invoice_id, customer_id, subscription_id, fee_type, charge_id, charge_filter_id,"
@@ -372,7 +400,8 @@ def _copy(conn: Connection[Any], table: str, columns: str, lines: Iterable[str])
 
 def _invoice_line(new: NewInvoice) -> str:
     fees, at = new.fees_amount_cents, instant(new.at)
-    total = fees + new.taxed.amount_cents
+    with_taxes = new.total_with_taxes_cents
+    total = with_taxes - new.credit_notes_amount_cents
     is_open = total and not new.is_paid
     return (
         f"{new.id.hex}\t{new.organization_id.hex}\t{new.billing_entity_id.hex}\t{new.customer_id.hex}"
@@ -381,8 +410,8 @@ def _invoice_line(new: NewInvoice) -> str:
         f"\t{'pending' if is_open else 'succeeded'}\t{new.currency}\t{new.timezone}\t{new.issuing_date}"
         f"\t{new.payment_due_date}\t{new.expected_finalization_date}\t{new.net_payment_term}"
         f"\t{fees}\t{new.taxed.amount_cents}\t{new.taxed.rate}\t{_applied(new.taxed, new.currency, new.at)}"
-        f"\t{fees}\t{total}\t{total}\t{total if new.is_paid else 0}\t{new.skip_charges}"
-        f"\t{at if new.status == 'finalized' else NULL}\t{at}\t{at}\n"
+        f"\t{new.credit_notes_amount_cents}\t{fees}\t{with_taxes}\t{total}\t{total if new.is_paid else 0}\t{new.skip_charges}"
+        f"\t{_instant(new.finalizes_at)}\t{at if new.status == 'finalized' else NULL}\t{at}\t{at}\n"
     )
 
 
@@ -475,6 +504,109 @@ def _id(value: Id | None) -> str:
 
 def _json(value: Mapping[str, Any]) -> str:
     return line_text(exact_json(value)) if value else "{}"
+
+
+def claim_drafts(
+    conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
+) -> list[UUID]:
+    """Lock the drafts whose day has come, with their customers; their ids."""
+    rows = conn.execute(
+        "select i.id from invoice i join customer c on c.id = i.customer_id"
+        " where i.organization_id = %s and i.finalizes_at <= %s order by i.finalizes_at, i.id limit %s"
+        f" for no key update of c, i {'' if wait else 'skip locked'}",
+        [organization_id, until, limit],
+    ).fetchall()
+    return [invoice_id for (invoice_id,) in rows]
+
+
+def drafts_of(conn: Connection[Any], subscription_ids: Collection[UUID]) -> list[UUID]:
+    """The drafts with any of these subscriptions, locked."""
+    rows = conn.execute(
+        "select id from invoice where status = 'draft' and customer_id in"
+        " (select customer_id from subscription where id = any(%(ids)s)) and id in"
+        " (select invoice_id from invoice_subscription where subscription_id = any(%(ids)s))"
+        " order by id for no key update",
+        {"ids": list(subscription_ids)},
+    ).fetchall()
+    return [invoice_id for (invoice_id,) in rows]
+
+
+def with_subscription_fee(conn: Connection[Any], invoice_ids: Collection[UUID]) -> set[tuple[UUID, UUID]]:
+    """(invoice, subscription) of those on which the plan's own fee is billed."""
+    rows = conn.execute(
+        "select invoice_id, subscription_id from fee where invoice_id = any(%s) and fee_type = 'subscription'",
+        [list(invoice_ids)],
+    ).fetchall()
+    return set(rows)
+
+
+# The customer's midnight of the day, so many days after that of its billing.
+_GRACE = """
+update invoice i set expected_finalization_date = d.day,
+    finalizes_at = greatest(d.day::timestamp at time zone i.timezone, %(now)s)
+from (
+    select o.id, (o.created_at at time zone o.timezone)::date + w.days as day
+    from unnest(%(customers)s::uuid[], %(days)s::int[]) as w (customer_id, days)
+    join invoice o on o.customer_id = w.customer_id and o.status = 'draft'
+) d
+where i.id = d.id
+"""
+
+
+def set_grace_periods(conn: Connection[Any], days: Mapping[UUID, int], *, now: datetime) -> None:
+    """Let the drafts of these customers become final so many days after they were billed, now at the earliest."""
+    values = {"customers": uuid_array(days), "days": int_array(days.values()), "now": now}
+    conn.execute(_GRACE, values)
+
+
+_REWRITE = """
+update invoice set status = %(status)s, number = %(number)s, sequential_id = %(sequential_id)s,
+    billing_entity_sequential_id = %(billing_entity_sequential_id)s, issuing_date = %(issuing_date)s,
+    payment_due_date = %(payment_due_date)s, expected_finalization_date = %(expected_finalization_date)s,
+    net_payment_term = %(net_payment_term)s, finalizes_at = %(finalizes_at)s, finalized_at = %(finalized_at)s,
+    fees_amount_cents = %(fees)s, taxes_amount_cents = %(taxes)s, taxes_rate = %(taxes_rate)s,
+    applied_taxes = %(applied_taxes)s, credit_notes_amount_cents = %(credit_notes)s,
+    sub_total_excluding_taxes_amount_cents = %(fees)s, sub_total_including_taxes_amount_cents = %(with_taxes)s,
+    total_amount_cents = %(total)s, payment_status = %(payment_status)s, updated_at = %(now)s
+where id = %(id)s and status = 'draft'
+"""
+
+
+def rewrite(
+    conn: Connection[Any], drafts: Sequence[NewInvoice], *, finalized_at: datetime | None, now: datetime
+) -> None:
+    """Write drafts anew, with other fees, or as what they become."""
+    conn.execute("delete from fee where invoice_id = any(%s)", [uuid_array(each.id for each in drafts)])
+    add_fees(conn, [each.lines for each in drafts])
+    with conn.cursor() as cursor:
+        cursor.executemany(_REWRITE, [_rewritten(each, finalized_at, now) for each in drafts])
+
+
+def _rewritten(new: NewInvoice, finalized_at: datetime | None, now: datetime) -> dict[str, Any]:
+    with_taxes = new.total_with_taxes_cents
+    total = with_taxes - new.credit_notes_amount_cents
+    return {
+        "id": new.id,
+        "status": new.status,
+        "number": new.number,
+        "sequential_id": new.sequential_id,
+        "billing_entity_sequential_id": new.billing_entity_sequential_id,
+        "issuing_date": new.issuing_date,
+        "payment_due_date": new.payment_due_date,
+        "expected_finalization_date": new.expected_finalization_date,
+        "net_payment_term": new.net_payment_term,
+        "finalizes_at": new.finalizes_at,
+        "finalized_at": finalized_at if new.status == "finalized" else None,
+        "fees": new.fees_amount_cents,
+        "taxes": new.taxed.amount_cents,
+        "taxes_rate": new.taxed.rate,
+        "applied_taxes": exact_json(applied_taxes_json(new.taxed, new.currency, new.at)),
+        "credit_notes": new.credit_notes_amount_cents,
+        "with_taxes": with_taxes,
+        "total": total,
+        "payment_status": "pending" if total else "succeeded",
+        "now": now,
+    }
 
 
 def paid_alone(

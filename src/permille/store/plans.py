@@ -44,6 +44,11 @@ def plan_by_code(conn: Connection[Any], organization_id: UUID, code: str) -> Pla
     return found[0] if found else None
 
 
+def children(conn: Connection[Any], plan_id: UUID) -> list[Plan]:
+    """The plans of single subscriptions that are copies of this one."""
+    return _select(conn, "p.parent_id = %s and p.deleted_at is null order by p.created_at, p.id", [plan_id])
+
+
 def listing(
     conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
 ) -> tuple[list[Plan], int]:
@@ -109,9 +114,23 @@ def _filters(conn: Connection[Any], charge_ids: Sequence[UUID]) -> dict[UUID, li
     return filters
 
 
+def filter_values(
+    conn: Connection[Any], charge_id: UUID, filter_id: UUID
+) -> Mapping[str, Sequence[str]] | None:
+    """The values of a charge's filter, None when there is no such."""
+    row = conn.execute(
+        "select values from charge_filter where id = %s and charge_id = %s", [filter_id, charge_id]
+    ).fetchone()
+    return row[0] if row else None
+
+
 def is_subscribed(conn: Connection[Any], plan_id: UUID) -> bool:
-    """Whether a subscription of any status has the plan."""
-    row = conn.execute("select exists (select from subscription where plan_id = %s)", [plan_id]).fetchone()
+    """Whether a subscription of any status has the plan, or a copy of its own of it."""
+    row = conn.execute(
+        "select exists (select from subscription where plan_id = %(id)s)"
+        " or exists (select from plan where parent_id = %(id)s)",
+        {"id": plan_id},
+    ).fetchone()
     return row is not None and row[0]
 
 
@@ -222,8 +241,10 @@ def _filter_columns(charge: Charge, entry: PlanFilter, position: int, now: datet
 
 
 def delete(conn: Connection[Any], *, plan_id: UUID, now: datetime) -> None:
-    """Soft, with its charges and filters kept for the invoices that are still to come."""
-    conn.execute("update plan set deleted_at = %s, updated_at = %s where id = %s", [now, now, plan_id])
+    """Soft, with its copies, its charges and filters kept for the invoices that are still to come."""
+    conn.execute(
+        "update plan set deleted_at = %s, updated_at = %s where %s in (id, parent_id)", [now, now, plan_id]
+    )
 
 
 def plans_of_metric(conn: Connection[Any], billable_metric_id: UUID) -> list[Plan]:

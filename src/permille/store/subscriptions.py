@@ -28,7 +28,9 @@ class SubscriptionSearch:
     billing_entity_codes: Sequence[str] = ()
 
 
-def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Subscription]:
+def _select(
+    conn: Connection[Any], condition: str, values: Sequence[Any] | Mapping[str, Any]
+) -> list[Subscription]:
     with conn.cursor(row_factory=class_row(Subscription)) as cursor:
         return cursor.execute(f"select {_COLUMNS} from subscription s where {condition}", values).fetchall()
 
@@ -106,6 +108,16 @@ def neighbours(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Neigh
     }
 
 
+def next_plan_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """Of those rows that another plan took over from: that plan."""
+    rows = conn.execute(
+        "select previous_subscription_id, plan_id from subscription"
+        " where previous_subscription_id = any(%s) and status in ('active', 'terminated')",
+        [list(ids)],
+    ).fetchall()
+    return dict(rows)
+
+
 def following(conn: Connection[Any], subscription_id: UUID) -> list[Subscription]:
     """The rows that wait to take over from this one."""
     return _select(
@@ -123,10 +135,23 @@ def living_of_customer(conn: Connection[Any], customer_id: UUID) -> list[Subscri
 
 
 def living_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
-    """A plan's active and pending rows, oldest first."""
+    """A plan's active and pending rows, with those on copies of it, oldest first."""
     return _select(
-        conn, "s.plan_id = %s and s.status in ('active', 'pending') order by s.created_at, s.id", [plan_id]
+        conn,
+        "s.plan_id = any(array(select id from plan where id = %(id)s or parent_id = %(id)s))"
+        " and s.status in ('active', 'pending') order by s.created_at, s.id",
+        {"id": plan_id},
     )
+
+
+def ids_of_plan(conn: Connection[Any], plan_id: UUID) -> list[UUID]:
+    """The rows of any status on a plan or on copies of it."""
+    rows = conn.execute(
+        "select id from subscription where plan_id = any(array("
+        "select id from plan where id = %(id)s or parent_id = %(id)s))",
+        {"id": plan_id},
+    ).fetchall()
+    return [row_id for (row_id,) in rows]
 
 
 def living_of_billing_entity(conn: Connection[Any], billing_entity_id: UUID) -> list[Subscription]:

@@ -1,0 +1,122 @@
+"""The plan that a subscription has of its own. semantics-billing.md section 2.2."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from permille.api.charge_input import read_overridden_charge
+from permille.api.http import Call
+from permille.api.metered import meter
+from permille.api.taxes import known_taxes, read_taxes
+from permille.api.validation import INVALID, LONG_TEXT, Fields
+from permille.core.errors import NotFound
+from permille.core.override import cascade, copy_plan
+from permille.core.plan import Charge, Plan
+from permille.core.subscription import Subscription
+from permille.ids import new_id
+from permille.store import locks, plans, subscriptions
+
+TRIAL_DAYS_MAX = 36_500
+UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment")
+
+
+def own_copy(call: Call, plan: Plan) -> Plan:
+    """A copy of the plan, not stored yet."""
+    return copy_plan(plan, new_id=partial(new_id, call.now), now=call.now)
+
+
+def read_overrides(call: Call, fields: Fields, plan: Plan) -> Plan:
+    """The plan with what the request's `plan_overrides` says, a copy if it is nobody's own yet.
+
+    Problems gather in the fields. Raises NotFound for a charge that the plan does not have.
+    """
+    given = fields.given.get("plan_overrides")
+    if not isinstance(given, dict):
+        fields.refuse("plan_overrides", INVALID)
+        return plan
+    child = plan if plan.parent_id is not None else own_copy(call, plan)
+    entry = Fields(given, fields.errors)
+    entry.refuse_unbuilt(*UNBUILT)
+    return replace(child, **_columns(call, entry), charges=_charges(call, entry, child))
+
+
+def _columns(call: Call, entry: Fields) -> dict[str, Any]:
+    read: dict[str, Any] = {}
+    if entry.given.get("amount_cents") is not None:
+        read["amount_cents"] = entry.whole("amount_cents", minimum=0) or 0
+    if entry.given.get("amount_currency") is not None:
+        read["amount_currency"] = entry.currency("amount_currency") or ""
+    if entry.given.get("name") is not None:
+        read["name"] = entry.text("name", mandatory=True) or ""
+    if entry.has("invoice_display_name"):
+        read["invoice_display_name"] = entry.text("invoice_display_name")
+    if entry.has("description"):
+        read["description"] = entry.text("description", limit=LONG_TEXT)
+    if entry.has("trial_period"):
+        read["trial_period"] = entry.decimal("trial_period", minimum=0, maximum=TRIAL_DAYS_MAX)
+    if (own := read_taxes(entry, known_taxes(call, [entry]))) is not None:
+        read["taxes"] = own
+    return read
+
+
+def _charges(call: Call, entry: Fields, child: Plan) -> tuple[Charge, ...]:
+    entries = entry.objects("charges") or []
+    taxes = known_taxes(call, entries)
+    changed: dict[UUID, Charge] = {}
+    for one in entries:
+        before = _named(child, one.uuid("id"))
+        changed[before.id] = read_overridden_charge(one, before, now=call.now, taxes=taxes)
+    return tuple(changed.get(charge.id, charge) for charge in child.charges)
+
+
+def _named(child: Plan, charge_id: UUID | None) -> Charge:
+    """By its own id, or by that of the charge it is a copy of."""
+    for charge in child.charges:
+        if charge_id is not None and charge_id in (charge.id, charge.parent_id):
+            return charge
+    raise NotFound("charge")
+
+
+def subscribed_plan(call: Call) -> tuple[Subscription, Plan]:
+    """The subscription that the path names, active or else waiting, and its plan. Raises NotFound."""
+    external_id = call.path["external_id"]
+    rows = subscriptions.history(call.conn, call.organization.id, external_id)
+    found = [row for status in ("active", "pending") for row in rows if row.status == status]
+    if not found:
+        raise NotFound("subscription")
+    return found[0], plans.plan_by_id(call.conn, found[0].plan_id)
+
+
+def plan_to_override(call: Call) -> Plan:
+    """The plan of the path's subscription, made its own and stored if it is not yet."""
+    locks.change_catalogue(call.conn, call.organization.id)
+    locks.change_subscription(call.conn, call.organization.id, call.path["external_id"])
+    row, plan = subscribed_plan(call)
+    if plan.parent_id is not None:
+        return plan
+    child = own_copy(call, plan)
+    store_own_plan(call, row, child)
+    return child
+
+
+def store_own_plan(call: Call, row: Subscription, child: Plan) -> None:
+    """Store a plan of a subscription's own, new or changed, and put the subscription on it."""
+    if row.plan_id == child.id:
+        before = plans.plan_by_id(call.conn, child.id)
+        plans.replace(call.conn, before=before, after=child, now=call.now)
+    else:
+        plans.add(call.conn, child)
+        columns = {"plan_id": child.id}
+        subscriptions.update(call.conn, subscription_id=row.id, columns=columns, now=call.now)
+    meter(call, child.charges)
+
+
+def cascade_to_children(call: Call, before: Plan, after: Plan) -> None:
+    """Let the plans of single subscriptions follow a change of the plan that they are copies of."""
+    for child in plans.children(call.conn, before.id):
+        changed = cascade(before, after, child, new_id=partial(new_id, call.now), now=call.now)
+        plans.replace(call.conn, before=child, after=changed, now=call.now)
+        meter(call, [*child.charges, *changed.charges])

@@ -1,0 +1,150 @@
+"""Drafts: invoices that wait out their customer's grace period, are priced again, and become final.
+
+Until then late events and changed prices still count, and nothing is numbered or paid by credit.
+Source: semantics-billing.md sections 4.4 and 4.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.billing import run
+from permille.billing.credit_notes import credit_unused
+from permille.billing.invoicing import Group, Numbers, credited, new_invoice, number_of, taxes_of, tell
+from permille.billing.run import Rebilled
+from permille.core.invoice import payment_due_date
+from permille.core.period import local_date
+from permille.store import credit_notes, customers, invoices, subscriptions
+from permille.store.invoices import InvoiceSubscription, NewInvoice, StoredInvoice
+
+
+def refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
+    """Price drafts again, from the events, the prices and the taxes that there are now."""
+    for stored, groups in _rounds(conn, invoice_ids):
+        again = [
+            replace(
+                new_invoice(group, invoice_id, None, None),
+                status="draft",
+                issuing_date=stored[invoice_id].issuing_date,
+                payment_due_date=stored[invoice_id].payment_due_date,
+                expected_finalization_date=stored[invoice_id].expected_finalization_date,
+                finalizes_at=stored[invoice_id].finalizes_at,
+            )
+            for invoice_id, group in groups.items()
+        ]
+        invoices.rewrite(conn, again, finalized_at=None, now=now)
+
+
+def finalize_due(
+    conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
+) -> int:
+    """Finalize the drafts whose day has come; how many. What someone else is at is left to him, unless told to wait."""
+    due = invoices.claim_drafts(conn, organization_id, until=until, limit=limit, wait=wait)
+    finalize(conn, due, at=until)
+    return len(due)
+
+
+def finalize_of_subscriptions(
+    conn: Connection[Any], subscription_ids: Collection[UUID], *, at: datetime
+) -> None:
+    """Finalize all drafts with any of these subscriptions, as they or their plan go."""
+    finalize(conn, invoices.drafts_of(conn, subscription_ids), at=at)
+
+
+def finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datetime) -> None:
+    """Price drafts a last time, number them, pay them by credit, and give back what was paid in advance for nothing."""
+    for stored, groups in _rounds(conn, invoice_ids):
+        customers.lock_all(conn, {group.customer.id for group in groups.values()})
+        numbers = Numbers.take(conn, [group for group in groups.values() if group.is_final])
+        final = [_finalized(stored[invoice_id], group, numbers, at) for invoice_id, group in groups.items()]
+        paid, spent = credited(conn, final)
+        invoices.rewrite(conn, paid, finalized_at=at, now=at)
+        if spent:
+            credit_notes.take(conn, spent)
+        told = [(at, invoice.id) for invoice in paid if invoice.status == "finalized"]
+        tell(conn, "invoice", paid[0].organization_id, told)
+        _give_back(conn, groups, at)
+
+
+def _finalized(stored: StoredInvoice, group: Group, numbers: Numbers, at: datetime) -> NewInvoice:
+    customer = group.customer
+    own, of_entity = numbers.next_of(customer) if group.is_final else (None, None)
+    new = new_invoice(group, stored.id, own, of_entity)
+    adjustment = customer.billing_entity.subscription_invoice_issuing_date_adjustment
+    stays = group.parts[0].recurring and adjustment == "keep_anchor"
+    issued_on = stored.issuing_date if stays else local_date(at, customer.applicable_timezone)
+    return replace(
+        new,
+        status="finalized" if group.is_final else "closed",
+        number=number_of(customer, at, own, of_entity),
+        issuing_date=issued_on,
+        payment_due_date=payment_due_date(issued_on, net_payment_term=new.net_payment_term),
+        expected_finalization_date=stored.expected_finalization_date,
+        finalizes_at=None,
+    )
+
+
+def _give_back(conn: Connection[Any], groups: Mapping[UUID, Group], at: datetime) -> None:
+    """Credit notes for subscriptions that ended while the invoice of their period was a draft."""
+    for invoice_id, group in groups.items():
+        for part in group.parts:
+            row = part.row
+            if row.status == "terminated" and row.on_termination_credit_note not in (None, "skip"):
+                credit_unused(conn, row, at=at, only_on=invoice_id)
+
+
+def _rounds(
+    conn: Connection[Any], invoice_ids: Collection[UUID]
+) -> Iterator[tuple[dict[UUID, StoredInvoice], dict[UUID, Group]]]:
+    """The drafts and what they come to now, the oldest first, no subscription twice in a round."""
+    waiting = list(invoice_ids)
+    while waiting:
+        billed = invoices.subscriptions_of(conn, waiting)
+        stored = invoices.invoices_by_ids(conn, waiting)
+        taken: set[UUID] = set()
+        chosen: list[UUID] = []
+        for invoice in sorted(stored.values(), key=lambda each: (each.created_at, each.id)):
+            own = {each.subscription_id for each in billed[invoice.id]}
+            if not own & taken:
+                chosen.append(invoice.id)
+                taken |= own
+        yield stored, _groups(conn, {invoice_id: billed[invoice_id] for invoice_id in chosen})
+        waiting = [invoice_id for invoice_id in waiting if invoice_id not in chosen]
+
+
+def _groups(conn: Connection[Any], billed: Mapping[UUID, Sequence[InvoiceSubscription]]) -> dict[UUID, Group]:
+    """Invoice -> its parts, with their fees of now."""
+    every = [each for own in billed.values() for each in own]
+    rows = subscriptions.by_ids(conn, {each.subscription_id for each in every})
+    next_plans = subscriptions.next_plan_ids(conn, rows.keys())
+    with_fee = invoices.with_subscription_fee(conn, billed.keys())
+    parts, fees = run.price_again(
+        conn,
+        [
+            Rebilled(
+                on=each,
+                row=rows[each.subscription_id],
+                has_fee=(each.invoice_id, each.subscription_id) in with_fee,
+                next_plan_id=next_plans.get(each.subscription_id),
+            )
+            for each in every
+        ],
+    )
+    part_of = {part.row.id: part for part in parts}
+    groups = {}
+    for invoice_id, own in billed.items():
+        mine = sorted(
+            (part_of[each.subscription_id] for each in own),
+            key=lambda part: (part.row.created_at, part.row.id),
+        )
+        lines = [fee for part in mine for fee in fees[part.row.id]]
+        taxes = [tax for part in mine for tax in taxes_of(part.plan, part.customer, fees[part.row.id])]
+        total = sum(fee.amount_cents for fee in lines)
+        groups[invoice_id] = Group(parts=mine, fees=lines, taxes=taxes, fees_amount_cents=total)
+    return groups

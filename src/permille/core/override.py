@@ -1,0 +1,133 @@
+"""A plan of one subscription's own: a copy of the plan it was sold, in which some prices are others.
+
+Changes of the sold plan reach its copies only where they still say what it said before: what was agreed with a
+customer stays. Source: semantics-billing.md sections 2.2 and 2.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from permille.core.plan import Charge, Plan, PlanFilter
+from permille.core.pricing.group_keys import PRICING
+
+NewId = Callable[[], UUID]
+"""Draws an identity: core has no chance of its own."""
+
+Value = TypeVar("Value")
+FilterKey = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def filter_key(values: Mapping[str, Sequence[str]]) -> FilterKey:
+    """What makes two filters the same, whatever the order of their keys and values."""
+    return tuple(sorted((key, tuple(sorted(listed))) for key, listed in values.items()))
+
+
+def copy_plan(plan: Plan, *, new_id: NewId, now: datetime) -> Plan:
+    """A plan that is this one for a single subscription."""
+    plan_id = new_id()
+    return replace(
+        plan,
+        id=plan_id,
+        parent_id=plan.id,
+        created_at=now,
+        charges=tuple(_copy_charge(charge, plan_id, new_id=new_id, now=now) for charge in plan.charges),
+    )
+
+
+def _copy_charge(charge: Charge, plan_id: UUID, *, new_id: NewId, now: datetime) -> Charge:
+    return replace(
+        charge,
+        id=new_id(),
+        plan_id=plan_id,
+        parent_id=charge.id,
+        created_at=now,
+        filters=tuple(replace(entry, id=new_id()) for entry in charge.filters),
+    )
+
+
+def cascade(before: Plan, after: Plan, child: Plan, *, new_id: NewId, now: datetime) -> Plan:
+    """The copy after its plan has changed from `before` to `after`."""
+    charges_before = {charge.id: charge for charge in before.charges}
+    known = {charge.parent_id: charge for charge in child.charges}
+    kept = {charge.id for charge in after.charges}
+    changed: dict[UUID | None, Charge] = {
+        charge.id: _cascade_charge(charges_before[charge.id], charge, known[charge.id], new_id=new_id)
+        for charge in after.charges
+        if charge.id in known and charge.id in charges_before
+    }
+    fresh = [
+        _copy_charge(charge, child.id, new_id=new_id, now=now)
+        for charge in after.charges
+        if charge.id not in charges_before and charge.id not in known
+    ]
+    staying = [
+        changed.get(charge.parent_id, charge)
+        for charge in child.charges
+        if charge.parent_id in kept or charge.parent_id not in charges_before
+    ]
+    return replace(
+        child,
+        amount_cents=_follow(before.amount_cents, after.amount_cents, child.amount_cents),
+        charges=(*staying, *fresh),
+    )
+
+
+def _follow(before: Value, after: Value, own: Value) -> Value:
+    return after if own == before else own
+
+
+def _cascade_charge(before: Charge, after: Charge, own: Charge, *, new_id: NewId) -> Charge:
+    return replace(
+        own,
+        charge_model=_follow(before.charge_model, after.charge_model, own.charge_model),
+        invoice_display_name=_follow(
+            before.invoice_display_name, after.invoice_display_name, own.invoice_display_name
+        ),
+        min_amount_cents=_follow(before.min_amount_cents, after.min_amount_cents, own.min_amount_cents),
+        taxes=_follow(before.taxes, after.taxes, own.taxes),
+        properties=_cascade_properties(before.properties, after.properties, own.properties),
+        filters=_cascade_filters(before.filters, after.filters, own.filters, new_id=new_id),
+    )
+
+
+def _cascade_properties(
+    before: Mapping[str, Any], after: Mapping[str, Any], own: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The prices where they were the same; by which properties usage is grouped always."""
+    if own == before:
+        return after
+    rest = {key: value for key, value in own.items() if key != PRICING}
+    return {**rest, PRICING: after[PRICING]} if PRICING in after else rest
+
+
+def _cascade_filters(
+    before: Sequence[PlanFilter], after: Sequence[PlanFilter], own: Sequence[PlanFilter], *, new_id: NewId
+) -> tuple[PlanFilter, ...]:
+    """Filters are the same when their values are."""
+    was = {filter_key(entry.values): entry for entry in before}
+    is_now = {filter_key(entry.values): entry for entry in after}
+    known = {filter_key(entry.values) for entry in own}
+    staying = [
+        _cascade_filter(was[key], is_now[key], entry) if key in was and key in is_now else entry
+        for key, entry in ((filter_key(entry.values), entry) for entry in own)
+        if key in is_now or key not in was
+    ]
+    fresh = [
+        replace(entry, id=new_id()) for key, entry in is_now.items() if key not in was and key not in known
+    ]
+    return (*staying, *fresh)
+
+
+def _cascade_filter(before: PlanFilter, after: PlanFilter, own: PlanFilter) -> PlanFilter:
+    return replace(
+        own,
+        invoice_display_name=_follow(
+            before.invoice_display_name, after.invoice_display_name, own.invoice_display_name
+        ),
+        properties=_cascade_properties(before.properties, after.properties, own.properties),
+    )

@@ -1,0 +1,286 @@
+"""Credit notes, their items, and the balances that pay invoices."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from permille.core.credit_note import CreditAmounts, Spent
+from permille.ids import new_id, new_ids
+from permille.store.bulk import int_array, uuid_array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditNote:
+    """A row of credit_note. Amounts are in the currency's smallest unit."""
+
+    id: UUID
+    organization_id: UUID
+    billing_entity_id: UUID
+    customer_id: UUID
+    invoice_id: UUID
+    sequential_id: int
+    number: str
+    issuing_date: date
+    credit_status: str
+    refund_status: str | None
+    reason: str
+    description: str | None
+    currency: str
+    total_amount_cents: int
+    precise_total_amount_cents: Decimal
+    credit_amount_cents: int
+    refund_amount_cents: int
+    offset_amount_cents: int
+    balance_amount_cents: int
+    sub_total_excluding_taxes_amount_cents: int
+    taxes_amount_cents: int
+    precise_taxes_amount_cents: Decimal
+    taxes_rate: Decimal
+    coupons_adjustment_amount_cents: Decimal
+    applied_taxes: Sequence[Mapping[str, Any]]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditNoteItem:
+    """What of a fee came back."""
+
+    id: UUID
+    credit_note_id: UUID
+    fee_id: UUID
+    amount_cents: int
+    precise_amount_cents: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceCredit:
+    """What of a credit note paid an invoice."""
+
+    id: UUID
+    invoice_id: UUID
+    credit_note_id: UUID
+    credit_note_number: str
+    amount_cents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditNoteSearch:
+    """What a list is narrowed to; None narrows nothing."""
+
+    external_customer_id: str | None = None
+    credit_status: str | None = None
+    refund_status: str | None = None
+    reason: str | None = None
+    currency: str | None = None
+    invoice_number: str | None = None
+    issuing_date_from: date | None = None
+    issuing_date_to: date | None = None
+    amount_from: int | None = None
+    amount_to: int | None = None
+
+
+_COLUMNS = ", ".join(field.name for field in fields(CreditNote))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCreditNote:
+    """A note on one invoice, all of it credit for later invoices."""
+
+    organization_id: UUID
+    billing_entity_id: UUID
+    customer_id: UUID
+    invoice_id: UUID
+    invoice_number: str
+    issuing_date: date
+    reason: str
+    currency: str
+    amounts: CreditAmounts
+    at: datetime
+
+
+def add(conn: Connection[Any], new: NewCreditNote) -> UUID:
+    """Write a note with its items, numbered within its invoice, which is locked for it; its id."""
+    conn.execute("select from invoice where id = %s for no key update", [new.invoice_id])
+    row = conn.execute(
+        "select coalesce(max(sequential_id), 0) + 1 from credit_note where invoice_id = %s", [new.invoice_id]
+    ).fetchone()
+    assert row is not None, "an aggregate has a row"
+    note_id, amounts = new_id(new.at), new.amounts
+    values = {
+        "id": note_id,
+        "organization_id": new.organization_id,
+        "billing_entity_id": new.billing_entity_id,
+        "customer_id": new.customer_id,
+        "invoice_id": new.invoice_id,
+        "sequential_id": row[0],
+        "number": f"{new.invoice_number}-CN{row[0]:03}",
+        "issuing_date": new.issuing_date,
+        "credit_status": "available",
+        "refund_status": None,
+        "reason": new.reason,
+        "description": None,
+        "currency": new.currency,
+        "total_amount_cents": amounts.total_amount_cents,
+        "precise_total_amount_cents": amounts.precise_total_amount_cents,
+        "credit_amount_cents": amounts.total_amount_cents,
+        "refund_amount_cents": 0,
+        "offset_amount_cents": 0,
+        "balance_amount_cents": amounts.total_amount_cents,
+        "sub_total_excluding_taxes_amount_cents": amounts.sub_total_excluding_taxes_amount_cents,
+        "taxes_amount_cents": amounts.taxes_amount_cents,
+        "precise_taxes_amount_cents": amounts.precise_taxes_amount_cents,
+        "taxes_rate": amounts.taxes_rate,
+        "coupons_adjustment_amount_cents": amounts.coupons_adjustment_amount_cents,
+        "applied_taxes": Jsonb(_applied(new, note_id)),
+        "created_at": new.at,
+        "updated_at": new.at,
+    }
+    places = ", ".join(f"%({name})s" for name in values)
+    conn.execute(f"insert into credit_note ({', '.join(values)}) values ({places})", values)
+    for item_id, item in zip(new_ids(new.at, len(amounts.items)), amounts.items, strict=True):
+        conn.execute(
+            "insert into credit_note_item (id, credit_note_id, fee_id, amount_cents, precise_amount_cents, created_at)"
+            " values (%s, %s, %s, %s, %s, %s)",
+            [item_id, note_id, item.fee.fee_id, item.amount_cents, item.precise_amount_cents, new.at],
+        )
+    return note_id
+
+
+def _applied(new: NewCreditNote, note_id: UUID) -> list[dict[str, Any]]:
+    applied = new.amounts.applied_taxes
+    return [
+        {
+            "lago_id": str(applied_id),
+            "lago_credit_note_id": str(note_id),
+            "lago_tax_id": str(each.tax.id),
+            "tax_name": each.tax.name,
+            "tax_code": each.tax.code,
+            "tax_rate": str(each.tax.rate),
+            "tax_description": each.tax.description,
+            "base_amount_cents": each.base_amount_cents,
+            "amount_cents": each.amount_cents,
+            "amount_currency": new.currency,
+            "created_at": new.at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        for applied_id, each in zip(new_ids(new.at, len(applied)), applied, strict=True)
+    ]
+
+
+def credited_of_fee(conn: Connection[Any], fee_id: UUID) -> Decimal:
+    """What came back of a fee already, in cents before taxes."""
+    row = conn.execute(
+        "select coalesce(sum(precise_amount_cents), 0) from credit_note_item where fee_id = %s", [fee_id]
+    ).fetchone()
+    assert row is not None, "an aggregate has a row"
+    return Decimal(row[0])
+
+
+def available(
+    conn: Connection[Any], customer_ids: Collection[UUID]
+) -> dict[tuple[UUID, str], list[tuple[UUID, int]]]:
+    """(customer, currency) -> the notes with a balance, the oldest first, locked: (id, balance in cents)."""
+    rows = conn.execute(
+        "select customer_id, currency, id, balance_amount_cents from credit_note"
+        " where customer_id = any(%s) and balance_amount_cents > 0 order by created_at, id for no key update",
+        [list(customer_ids)],
+    ).fetchall()
+    found: dict[tuple[UUID, str], list[tuple[UUID, int]]] = defaultdict(list)
+    for customer_id, currency, note_id, balance in rows:
+        found[customer_id, currency].append((note_id, balance))
+    return found
+
+
+def take(conn: Connection[Any], spent: Sequence[tuple[UUID, datetime, Spent]]) -> None:
+    """Write down what paid which invoice, and lower the balances: (invoice, its instant, what was spent)."""
+    for (invoice_id, at, each), credit_id in zip(spent, (new_id(at) for _, at, _ in spent), strict=True):
+        conn.execute(
+            "insert into invoice_credit (id, invoice_id, credit_note_id, amount_cents, created_at)"
+            " values (%s, %s, %s, %s, %s)",
+            [credit_id, invoice_id, each.credit_note_id, each.amount_cents, at],
+        )
+    totals: dict[UUID, int] = defaultdict(int)
+    for _, _, each in spent:
+        assert isinstance(each.credit_note_id, UUID), "core passes identifiers on without a look"
+        totals[each.credit_note_id] += each.amount_cents
+    conn.execute(
+        "update credit_note n set balance_amount_cents = n.balance_amount_cents - w.amount,"
+        " credit_status = case when n.balance_amount_cents = w.amount then 'consumed' else n.credit_status end"
+        " from unnest(%s::uuid[], %s::bigint[]) as w (id, amount) where n.id = w.id",
+        [uuid_array(totals), int_array(totals.values())],
+    )
+
+
+def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, CreditNote]:
+    with conn.cursor(row_factory=class_row(CreditNote)) as cursor:
+        rows = cursor.execute(
+            f"select {_COLUMNS} from credit_note where id = any(%s)", [list(ids)]
+        ).fetchall()
+    return {row.id: row for row in rows}
+
+
+def items_of(conn: Connection[Any], note_ids: Collection[UUID]) -> dict[UUID, list[CreditNoteItem]]:
+    """Note -> its items."""
+    with conn.cursor(row_factory=class_row(CreditNoteItem)) as cursor:
+        rows = cursor.execute(
+            "select id, credit_note_id, fee_id, amount_cents, precise_amount_cents from credit_note_item"
+            " where credit_note_id = any(%s) order by id",
+            [list(note_ids)],
+        ).fetchall()
+    found: dict[UUID, list[CreditNoteItem]] = {note_id: [] for note_id in note_ids}
+    for row in rows:
+        found[row.credit_note_id].append(row)
+    return found
+
+
+def credits_of(conn: Connection[Any], invoice_id: UUID) -> list[InvoiceCredit]:
+    """What paid an invoice, in the order of its taking."""
+    with conn.cursor(row_factory=class_row(InvoiceCredit)) as cursor:
+        return cursor.execute(
+            "select c.id, c.invoice_id, c.credit_note_id, n.number as credit_note_number, c.amount_cents"
+            " from invoice_credit c join credit_note n on n.id = c.credit_note_id"
+            " where c.invoice_id = %s order by n.created_at, n.id",
+            [invoice_id],
+        ).fetchall()
+
+
+def listing(
+    conn: Connection[Any], organization_id: UUID, search: CreditNoteSearch, *, limit: int, offset: int
+) -> tuple[list[CreditNote], int]:
+    """Credit notes, newest first, and how many there are."""
+    conditions = {
+        "customer_id in (select id from customer where organization_id = %(organization)s"
+        " and external_id = %(external_customer_id)s)": search.external_customer_id,
+        "credit_status = %(credit_status)s": search.credit_status,
+        "refund_status = %(refund_status)s": search.refund_status,
+        "reason = %(reason)s": search.reason,
+        "currency = %(currency)s": search.currency,
+        "invoice_id in (select id from invoice where organization_id = %(organization)s"
+        " and number = %(invoice_number)s)": search.invoice_number,
+        "issuing_date >= %(issuing_date_from)s": search.issuing_date_from,
+        "issuing_date <= %(issuing_date_to)s": search.issuing_date_to,
+        "total_amount_cents >= %(amount_from)s": search.amount_from,
+        "total_amount_cents <= %(amount_to)s": search.amount_to,
+    }
+    chosen = [condition for condition, value in conditions.items() if value is not None]
+    where = " and ".join(["organization_id = %(organization)s", *chosen])
+    values = {field.name: getattr(search, field.name) for field in fields(search)}
+    values |= {"organization": organization_id, "limit": limit, "offset": offset}
+    with conn.cursor(row_factory=class_row(CreditNote)) as cursor:
+        rows = cursor.execute(
+            f"select {_COLUMNS} from credit_note where {where}"
+            " order by created_at desc, id limit %(limit)s offset %(offset)s",
+            values,
+        ).fetchall()
+    row = conn.execute(f"select count(*) from credit_note where {where}", values).fetchone()
+    return rows, row[0] if row else 0

@@ -1,0 +1,151 @@
+"""Credit notes that follow from an end or an upgrade, over HTTP, and the invoices that they pay."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pypdf import PdfReader
+
+from .conftest import Api
+
+
+def move(api: Api, *when: int) -> None:
+    api.put("/test_clock", {"test_clock": {"now": datetime(*when, tzinfo=UTC).isoformat()}})
+
+
+def notes(api: Api, **search: Any) -> list[Any]:
+    found: list[Any] = api.get("/credit_notes", **search)["credit_notes"]
+    return found
+
+
+@pytest.fixture
+def subscribed(api: Api) -> Api:
+    """31.00 a month in advance with 20 % of tax, paid for March from the 5th: 27 days."""
+    api.post("/taxes", {"tax": {"name": "VAT", "code": "vat", "rate": "20", "applied_to_organization": True}})
+    api.plan("pro", amount_cents=3_100, pay_in_advance=True)
+    api.customer()
+    api.subscribe()
+    return api
+
+
+def test_the_days_that_are_left_come_back_as_credit(subscribed: Api) -> None:
+    api = subscribed
+    move(api, 2024, 3, 21, 12)
+    api.delete("/subscriptions/sub")
+    (note,) = notes(api)
+    assert (note["sub_total_excluding_taxes_amount_cents"], note["taxes_amount_cents"]) == (1_000, 200)
+    assert (note["total_amount_cents"], note["credit_amount_cents"], note["balance_amount_cents"]) == (
+        1_200,
+    ) * 3
+    assert (note["credit_status"], note["reason"], note["refund_status"]) == (
+        "available",
+        "order_cancellation",
+        None,
+    )
+    assert note["issuing_date"] == "2024-03-21"
+    (item,) = note["items"]
+    assert (item["amount_cents"], item["precise_amount_cents"]) == (1_000, "1000.0")
+    assert item["fee"]["item"]["type"] == "subscription"
+    (applied,) = note["applied_taxes"]
+    assert (applied["tax_code"], applied["base_amount_cents"], applied["amount_cents"]) == ("vat", 1_000, 200)
+    invoice = api.get(f"/invoices/{note['lago_invoice_id']}")["invoice"]
+    assert note["number"] == f"{invoice['number']}-CN001"
+    assert api.get(f"/credit_notes/{note['lago_id']}")["credit_note"] == note
+
+
+def test_a_balance_pays_the_next_invoices_until_it_is_spent(subscribed: Api) -> None:
+    api = subscribed
+    move(api, 2024, 3, 21, 12)
+    api.delete("/subscriptions/sub")
+    api.plan("small", amount_cents=620, pay_in_advance=True)
+    api.subscribe("next", plan="small")
+    (first,) = [each for each in api.get("/invoices")["invoices"] if each["fees_amount_cents"] == 220]
+    # 11 of 31 days of 6.20, and 20 %
+    assert first["taxes_amount_cents"] == 44
+    assert (first["credit_notes_amount_cents"], first["total_amount_cents"], first["payment_status"]) == (
+        264,
+        0,
+        "succeeded",
+    )
+    move(api, 2024, 4, 1, 1)
+    move(api, 2024, 5, 1, 1)
+    paid = [each for each in api.get("/invoices")["invoices"] if each["credit_notes_amount_cents"]]
+    assert sorted(each["credit_notes_amount_cents"] for each in paid) == [192, 264, 744]
+    (last,) = [each for each in paid if each["credit_notes_amount_cents"] == 192]
+    assert (last["total_amount_cents"], last["payment_status"]) == (552, "pending")
+    (note,) = notes(api)
+    assert (note["balance_amount_cents"], note["credit_status"]) == (0, "consumed")
+    (credit,) = api.get(f"/invoices/{last['lago_id']}")["invoice"]["credits"]
+    assert (credit["amount_cents"], credit["item"]["code"], credit["before_taxes"]) == (
+        192,
+        note["number"],
+        False,
+    )
+    text = (
+        PdfReader(BytesIO(api.call("GET", f"/invoices/{last['lago_id']}/pdf").content))
+        .pages[0]
+        .extract_text()
+    )
+    assert "Credit notes" in text
+    assert "1.92" in text
+
+
+def test_an_upgrade_gives_its_own_day_back(subscribed: Api) -> None:
+    api = subscribed
+    api.plan("max", amount_cents=31_000, pay_in_advance=True)
+    move(api, 2024, 3, 22, 12)
+    api.subscribe(plan="max")
+    (note,) = notes(api)
+    assert (note["total_amount_cents"], note["balance_amount_cents"]) == (1_200, 0)
+    (invoice,) = [each for each in api.get("/invoices")["invoices"] if each["credit_notes_amount_cents"]]
+    assert (invoice["fees_amount_cents"], invoice["credit_notes_amount_cents"]) == (10_000, 1_200)
+
+
+def test_nothing_comes_back_when_it_is_skipped_or_used_up(subscribed: Api) -> None:
+    api = subscribed
+    api.subscribe("other")
+    move(api, 2024, 3, 31, 12)
+    api.delete("/subscriptions/sub")
+    api.delete("/subscriptions/other", on_termination_credit_note="skip")
+    assert notes(api) == []
+
+
+def test_lists_are_narrowed_and_kept_apart(subscribed: Api, stranger: Api) -> None:
+    api = subscribed
+    move(api, 2024, 3, 21, 12)
+    api.delete("/subscriptions/sub")
+    (note,) = notes(
+        api,
+        external_customer_id="cus",
+        credit_status="available",
+        amount_from="1200",
+        issuing_date_to="2024-03-21",
+    )
+    assert (
+        notes(api, external_customer_id="else")
+        == notes(api, currency="USD")
+        == notes(api, amount_from=1201)
+        == []
+    )
+    assert notes(api, invoice_number=note["invoice_number"], reason="order_cancellation") == [note]
+    assert api.details("GET", "/credit_notes", None, issuing_date_from="soon", amount_to="much") == {
+        "issuing_date_from": ["invalid_date"],
+        "amount_to": ["value_is_invalid"],
+    }
+    assert notes(stranger) == []
+    assert stranger.code(404, "GET", f"/credit_notes/{note['lago_id']}") == "credit_note_not_found"
+    assert api.code(404, "GET", "/credit_notes/nonsense") == "credit_note_not_found"
+
+
+def test_a_webhook_tells_of_the_note(subscribed: Api) -> None:
+    api = subscribed
+    api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
+    move(api, 2024, 3, 21, 12)
+    api.delete("/subscriptions/sub")
+    (told,) = api.row(
+        "select count(*) from webhook where organization_id = %(organization)s and webhook_type = 'credit_note.created'"
+    )
+    assert told == 1

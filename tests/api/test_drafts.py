@@ -1,0 +1,88 @@
+"""Drafts over HTTP: refreshed, made final by hand, and when the grace period changes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pypdf import PdfReader
+
+from .conftest import Api
+
+
+def move(api: Api, *when: int) -> None:
+    api.put("/test_clock", {"test_clock": {"now": datetime(*when, tzinfo=UTC).isoformat()}})
+
+
+def invoices(api: Api) -> list[Any]:
+    found: list[Any] = api.get("/invoices")["invoices"]
+    return found
+
+
+@pytest.fixture
+def drafted(api: Api) -> Api:
+    api.plan("pro", amount_cents=3_100)
+    api.customer(billing_configuration={"invoice_grace_period": 5})
+    api.subscribe()
+    api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
+    move(api, 2024, 4, 1, 1)
+    return api
+
+
+def test_a_draft_is_shown_and_made_final_by_hand(drafted: Api) -> None:
+    api = drafted
+    (draft,) = invoices(api)
+    assert (draft["status"], draft["sequential_id"], draft["fees_amount_cents"]) == ("draft", None, 2_700)
+    assert draft["number"].endswith("-DRAFT")
+    assert invoices(api) == api.get("/invoices", status="draft")["invoices"]
+    path = f"/invoices/{draft['lago_id']}"
+    pdf = PdfReader(BytesIO(api.call("GET", f"{path}/pdf").content)).pages[0].extract_text()
+    assert "DRAFT" in pdf
+    api.put("/plans/pro", {"plan": {"amount_cents": 6_200}})
+    assert api.put(f"{path}/refresh", {})["invoice"]["fees_amount_cents"] == 5_400
+    final = api.put(f"{path}/finalize", {})["invoice"]
+    assert (final["status"], final["sequential_id"], final["fees_amount_cents"]) == ("finalized", 1, 5_400)
+    assert final["issuing_date"] == "2024-04-01"
+    assert api.code(404, "PUT", f"{path}/finalize", {}) == "invoice_not_found"
+    assert api.put(f"{path}/refresh", {})["invoice"] == final, "a final invoice stays as it is"
+    (told,) = api.row(
+        "select array_agg(webhook_type order by created_at, webhook_type) from webhook"
+        " where organization_id = %(organization)s and object_type = 'invoice'"
+    )
+    assert sorted(told) == ["invoice.created", "invoice.drafted"]
+
+
+def test_without_grace_any_more_drafts_become_final(drafted: Api) -> None:
+    api = drafted
+    api.customer(billing_configuration={"invoice_grace_period": 0})
+    move(api, 2024, 4, 1, 2)
+    (final,) = invoices(api)
+    assert (final["status"], final["issuing_date"]) == ("finalized", "2024-04-01")
+
+
+def test_a_longer_grace_period_of_the_entity_is_inherited(api: Api) -> None:
+    api.plan("pro", amount_cents=3_100)
+    api.customer()
+    api.put("/organizations", {"organization": {"billing_configuration": {"invoice_grace_period": 2}}})
+    api.subscribe()
+    move(api, 2024, 4, 1, 1)
+    api.put("/organizations", {"organization": {"billing_configuration": {"invoice_grace_period": 9}}})
+    move(api, 2024, 4, 9, 23)
+    assert [each["status"] for each in invoices(api)] == ["draft"]
+    move(api, 2024, 4, 10)
+    assert [each["status"] for each in invoices(api)] == ["finalized"]
+
+
+def test_the_end_of_the_customer_makes_drafts_final(drafted: Api) -> None:
+    api = drafted
+    api.delete("/customers/cus")
+    assert {each["status"] for each in invoices(api)} == {"finalized"}
+
+
+def test_others_can_neither_refresh_nor_finalize(drafted: Api, stranger: Api) -> None:
+    (draft,) = invoices(drafted)
+    for what in ("refresh", "finalize"):
+        assert stranger.code(404, "PUT", f"/invoices/{draft['lago_id']}/{what}", {}) == "invoice_not_found"
+    assert invoices(drafted)[0]["status"] == "draft"

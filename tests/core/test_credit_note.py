@@ -1,0 +1,121 @@
+"""What comes back of a fee, and what pays an invoice (semantics-billing.md 5.5, 7.2, 7.6, vectors of section 12)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_DOWN, Decimal
+from uuid import UUID
+
+import pytest
+from hypothesis import given, strategies as st
+
+from permille.core.credit_note import CreditedFee, Item, PaidPeriod, credit_amounts, spend, unused_amount
+from permille.core.tax import Tax
+
+ZERO = Decimal(0)
+
+
+def tax(rate: str, number: int = 1) -> Tax:
+    return Tax(
+        id=UUID(int=number),
+        code=f"t{number}",
+        name="Tax",
+        description=None,
+        rate=Decimal(rate),
+        applied_to_organization=False,
+        created_at=datetime(2024, 1, 1, tzinfo=UTC),
+    )
+
+
+def item(amount: str, *taxes: Tax, fee_cents: int = 100_000, coupons: str = "0") -> Item:
+    fee = CreditedFee(
+        fee_id="fee", amount_cents=fee_cents, precise_coupons_amount_cents=Decimal(coupons), taxes=taxes
+    )
+    return Item(fee=fee, precise_amount_cents=Decimal(amount))
+
+
+def utc(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc,arg-type]
+
+
+@pytest.mark.parametrize(
+    ("amount", "rate", "sub_total", "taxes", "total"),
+    [("19333.33333", "25", 19_333, 4_833, 24_166), ("15466.66666", "25", 15_467, 3_867, 19_334)],
+)
+def test_the_total_is_the_sum_of_what_is_shown(
+    amount: str, rate: str, sub_total: int, taxes: int, total: int
+) -> None:
+    found = credit_amounts([item(amount, tax(rate))])
+    assert found.sub_total_excluding_taxes_amount_cents == sub_total
+    assert (found.taxes_amount_cents, found.total_amount_cents) == (taxes, total)
+    assert found.taxes_rate == Decimal(rate)
+
+
+def test_several_fees_with_taxes_of_their_own_and_a_coupon() -> None:
+    vat, extra = tax("10"), tax("20", 2)
+    found = credit_amounts([item("100", vat), item("300", vat, extra, fee_cents=600, coupons="200")])
+    assert found.coupons_adjustment_amount_cents == 100
+    assert found.sub_total_excluding_taxes_amount_cents == 300
+    assert [(each.base_amount_cents, each.amount_cents) for each in found.applied_taxes] == [
+        (300, 30),
+        (200, 40),
+    ]
+    assert found.taxes_amount_cents == 70
+    assert found.taxes_rate == Decimal("23.33333")
+    assert found.precise_total_amount_cents == 370
+
+
+def test_nothing_comes_back_of_a_fee_of_nothing() -> None:
+    found = credit_amounts([item("0", tax("10"), fee_cents=0)])
+    assert (found.total_amount_cents, found.taxes_rate) == (0, 0)
+
+
+def paid(
+    cents: int, days: int, to: datetime, timezone: str = "UTC", trial: datetime | None = None
+) -> PaidPeriod:
+    return PaidPeriod(plan_amount_cents=cents, days=days, to=to, timezone=timezone, trial_ends_at=trial)
+
+
+VECTORS = [
+    # V-20: 7 of 28 days; V-24: 20 of 28; V-48: 1 of 31 by an upgrade; V-49: 20 of 31.
+    (paid(10_000, 28, utc(2025, 3, 1)), utc(2025, 2, 21), False, "2500"),
+    (paid(10_000, 28, utc(2025, 3, 1)), utc(2025, 2, 8), False, "7142.85714"),
+    (paid(1_000, 31, utc(2023, 9, 29)), utc(2023, 9, 28, 5), True, "32.25806"),
+    (paid(1_000, 31, utc(2024, 4, 1)), utc(2024, 3, 12, 12), True, "645.16129"),
+    (paid(1_000, 30, utc(2024, 5, 1)), utc(2024, 4, 30, 23), False, "0"),
+    (paid(1_000, 30, utc(2024, 5, 1)), utc(2024, 5, 2), False, "0"),
+    (paid(3_000, 30, utc(2024, 5, 1), trial=utc(2024, 4, 21)), utc(2024, 4, 5), False, "1000"),
+]
+
+
+@pytest.mark.parametrize(("period", "ended_at", "upgraded", "amount"), VECTORS)
+def test_the_days_that_are_left(period: PaidPeriod, ended_at: datetime, upgraded: bool, amount: str) -> None:
+    found = unused_amount(period, ended_at=ended_at, upgraded=upgraded, at_most=Decimal(100_000))
+    assert found == Decimal(amount)
+
+
+@given(
+    cents=st.integers(1, 10**7), day=st.integers(0, 29), upgraded=st.booleans(), at_most=st.integers(0, 10**7)
+)
+def test_what_is_left_is_counted_day_by_day(cents: int, day: int, upgraded: bool, at_most: int) -> None:
+    begins = utc(2024, 4, 1)
+    ended_at = begins + timedelta(days=day, hours=13)
+    days = [begins + timedelta(days=number) for number in range(30)]
+    left = [
+        each
+        for each in days
+        if each.date() > ended_at.date() or (upgraded and each.date() == ended_at.date())
+    ]
+    expected = min(Decimal(cents) * len(left) / 30, Decimal(at_most)).quantize(Decimal("0.00001"), ROUND_DOWN)
+    period = paid(cents, 30, utc(2024, 5, 1))
+    assert unused_amount(period, ended_at=ended_at, upgraded=upgraded, at_most=Decimal(at_most)) == expected
+
+
+@given(balances=st.lists(st.integers(1, 500), max_size=6), owed=st.integers(0, 1_500))
+def test_the_oldest_balances_pay_first_and_never_too_much(balances: list[int], owed: int) -> None:
+    spent = spend(list(enumerate(balances)), owed)
+    assert sum(each.amount_cents for each in spent) == min(sum(balances), owed)
+    assert all(0 < each.amount_cents <= balances[each.credit_note_id] for each in spent)  # type: ignore[index]
+    emptied = [each.amount_cents == balances[each.credit_note_id] for each in spent]  # type: ignore[index]
+    assert all(emptied[:-1])
+    assert [each.credit_note_id for each in spent] == list(range(len(spent)))
