@@ -15,6 +15,7 @@ from permille.core.subscription import (
     Subscription,
     current_period,
     due,
+    life_of,
     start_of,
 )
 
@@ -138,3 +139,17 @@ def test_the_end_of_a_trial_is_due_before_the_boundary():
     assert due(subscription(), plan(**trial), **how).next_billing_at == first + timedelta(days=10)
     in_arrears = plan(**trial | {"pay_in_advance": False})
     assert due(subscription(), in_arrears, **how).next_billing_at == datetime(2024, 4, 1, tzinfo=UTC)
+
+
+def test_a_life_goes_on_through_changes_of_plan_and_ends_with_the_subscription():
+    def row(number, **fields):
+        return subscription(id=UUID(int=number), created_at=NOW + timedelta(days=number), **fields)
+
+    later = NOW + timedelta(days=9)
+    first, canceled, now = row(1, status="terminated"), row(2, status="canceled"), row(3)
+    anew, theirs = row(4, subscription_at=later), row(5, customer_id=ID)
+    rows = [theirs, anew, now, canceled, first]
+    assert life_of(now, rows) == life_of(first, rows) == [first, now]
+    assert life_of(anew, rows) == [anew]
+    assert life_of(theirs, rows) == [theirs]
+    assert life_of(canceled, rows) == [first, canceled, now]

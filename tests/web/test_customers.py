@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from permille.api import billable_metrics, plans, subscriptions
+
 from .conftest import START, text_of
 
 
@@ -119,3 +121,53 @@ def test_days_are_the_customers(browser, gpt4, send):
     browser.sent("/edit-customer/acme", {"timezone": "America/Los_Angeles"})
     send("gpt_4_tokens", "acme-1", datetime(2026, 10, 6, 5, tzinfo=UTC), model="8K", type="input", tokens=7)
     assert "5 Oct, 8K: 7" in browser.ok("/customers/acme")
+
+
+def subscribed(api, metric, **subscription):
+    """Acme on a plan with one charge on a new metric."""
+    made = api(billable_metrics.create_billable_metric, {"billable_metric": {"name": "Users", **metric}})
+    charge = {
+        "billable_metric_id": made["billable_metric"]["lago_id"],
+        "charge_model": "standard",
+        "properties": {"amount": "1"},
+    }
+    plan = {
+        "name": "Pro",
+        "code": "pro",
+        "interval": "monthly",
+        "amount_cents": 0,
+        "amount_currency": "USD",
+        "pay_in_advance": False,
+        "charges": [charge],
+    }
+    api(plans.create_plan, {"plan": plan})
+    body = {"external_customer_id": "acme", "plan_code": "pro", "external_id": "acme-1", **subscription}
+    api(subscriptions.create_subscription, {"subscription": body})
+
+
+def test_distinct_values_of_a_day_are_charted_not_events(browser, api, send):
+    subscribed(api, {"code": "users", "aggregation_type": "unique_count_agg", "field_name": "user"})
+    for user in ("a", "a", "a", "b"):
+        send("users", "acme-1", user=user)
+    send("users", "acme-1", START + timedelta(days=1), user="a")
+    page = browser.ok("/customers/acme")
+    assert "1 Oct, all: 2" in page
+    assert "2 Oct, all: 1" in page
+
+
+def test_what_stands_is_charted_up_to_today(browser, api, send):
+    metric = {"code": "seats", "aggregation_type": "sum_agg", "field_name": "seats", "recurring": True}
+    subscribed(api, metric)
+    send("seats", "acme-1", seats=5)
+    browser.sent("/test-clock", {"to": "given", "now": "2026-10-03 08:00"})
+    page = browser.ok("/customers/acme")
+    assert all(f"{day} Oct, all: 5" in page for day in (1, 2, 3))
+    assert "4 Oct, all: 5" not in page
+
+
+def test_a_plan_of_ones_own_is_shown(browser, api, send):
+    overrides = {"amount_cents": 100}
+    metric = {"code": "users", "aggregation_type": "count_agg"}
+    subscribed(api, metric, plan_overrides=overrides)
+    send("users", "acme-1")
+    assert "Users 1 1 $1.00" in text_of(browser.ok("/customers/acme"))

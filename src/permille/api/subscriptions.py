@@ -133,12 +133,20 @@ def _listing(call: Call, external_customer_id: str | None) -> dict[str, Any]:
 
 def show_subscription(call: Call) -> dict[str, Any]:
     """GET /subscriptions/{external_id}: the active row, or the newest of the `status` asked for."""
-    status = call.query.get("status") or "active"
+    found, _ = asked_row(call)
+    return {"subscription": _shown(call, [found], with_plan=True)[0]}
+
+
+def asked_row(call: Call) -> tuple[Subscription, list[Subscription]]:
+    """The active row of the path's external_id, or the newest of the `status` asked for, and all rows of it.
+
+    Raises NotFound (subscription).
+    """
     rows = subscriptions.history(call.conn, call.organization.id, call.path["external_id"])
-    found = _newest(rows, status)
+    found = _newest(rows, call.query.get("status") or "active")
     if found is None:
         raise NotFound("subscription")
-    return {"subscription": _shown(call, [found], with_plan=True)[0]}
+    return found, rows
 
 
 def _newest(rows: Sequence[Subscription], status: str) -> Subscription | None:

@@ -1,11 +1,11 @@
-"""Usage of a customer's subscription: the running period, and those that are billed.
+"""Usage of a customer's subscription: the running period, what it may come to, and the periods that are billed.
 
-semantics-metering.md sections 6.2 and 6.4.
+semantics-metering.md sections 6.2, 6.4 and 6.5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +16,7 @@ from permille.api.http import PER_PAGE_MAX, Call, Page
 from permille.api.render import instant, last_instant
 from permille.api.validation import query_flag
 from permille.billing import usage
-from permille.billing.usage import ChargeUsage, PeriodUsage, UsageLine, UsageSearch, UsedFilter
+from permille.billing.usage import Breakdown, ChargeUsage, PeriodUsage, UsageLine, UsageSearch, UsedFilter
 from permille.core.errors import Invalid, NotFound
 from permille.core.money import ZERO, decimal_text, exact
 from permille.store import billable_metrics
@@ -26,15 +26,24 @@ GROUP_PARAMETERS = ("group", "filter_by_group")
 
 def show_current_usage(call: Call) -> dict[str, Any]:
     """GET /customers/{external_id}/current_usage."""
-    found = usage.current_usage(
+    return {"customer_usage": render_usage(_current(call, read_search(call.query)))}
+
+
+def show_projected_usage(call: Call) -> dict[str, Any]:
+    """GET /customers/{external_id}/projected_usage: the current usage, and what it may come to."""
+    search = UsageSearch(with_taxes=query_flag(call.query, "apply_taxes") is not False, projected=True)
+    return {"customer_projected_usage": render_usage(_current(call, search), projected=True)}
+
+
+def _current(call: Call, search: UsageSearch) -> PeriodUsage:
+    return usage.current_usage(
         call.conn,
         organization_id=call.organization.id,
         external_customer_id=call.path["external_id"],
         external_subscription_id=call.query.get("external_subscription_id", ""),
-        search=read_search(call.query),
+        search=search,
         now=call.now,
     )
-    return {"customer_usage": render_usage(found)}
 
 
 def read_search(query: QueryParams) -> UsageSearch:
@@ -88,28 +97,30 @@ def _presentation(query: QueryParams) -> tuple[str, ...] | None:
     return tuple(str(value) for value in found) if isinstance(found, list) else None
 
 
-def render_usage(found: PeriodUsage) -> dict[str, Any]:
+def render_usage(found: PeriodUsage, *, projected: bool = False) -> dict[str, Any]:
+    """The object, or with projections the one that has these and not all of the rest."""
     return {
         "from_datetime": instant(found.period.from_),
         "to_datetime": last_instant(found.period.to),
         "issuing_date": found.issuing_date.isoformat(),
         "currency": found.currency,
         "amount_cents": found.amount_cents,
+        **({"projected_amount_cents": found.projected_amount_cents} if projected else {}),
         "taxes_amount_cents": found.taxes_amount_cents,
         "total_amount_cents": found.amount_cents + found.taxes_amount_cents,
         "lago_invoice_id": str(found.invoice_id) if found.invoice_id else None,
-        "charges_usage": [_render_charge(each, found.currency) for each in found.charges],
+        "charges_usage": [_render_charge(each, found.currency, projected) for each in found.charges],
     }
 
 
-def _render_charge(found: ChargeUsage, currency: str) -> dict[str, Any]:
+def _render_charge(found: ChargeUsage, currency: str, projected: bool) -> dict[str, Any]:
     plain = [line for line in found.lines if line.filter is None and not line.grouped_by]
     return {
-        **_sums(found.lines),
+        **_sums(found.lines, projected),
         "amount_currency": currency,
         "charge": {
             "lago_id": str(found.charge_id),
-            "code": found.charge_code,
+            **({} if projected else {"code": found.charge_code}),
             "charge_model": found.charge_model,
             "invoice_display_name": found.invoice_display_name,
         },
@@ -119,42 +130,50 @@ def _render_charge(found: ChargeUsage, currency: str) -> dict[str, Any]:
             "code": found.metric_code,
             "aggregation_type": found.aggregation_type,
         },
-        "filters": _render_filters(found.lines) if found.has_filters else [],
-        "grouped_usage": _render_groups(found),
-        "presentation_breakdowns": _render_breakdowns(plain),
+        "filters": _render_filters(found.lines, projected) if found.has_filters else [],
+        "grouped_usage": _render_groups(found, projected),
+        **_breakdowns(plain, projected),
     }
 
 
-def _sums(lines: Sequence[UsageLine]) -> dict[str, Any]:
+def _sums(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
     with exact():
         units = sum((line.units for line in lines), ZERO)
         total_aggregated_units = sum((line.total_aggregated_units for line in lines), ZERO)
+    more: dict[str, Any] = {"total_aggregated_units": decimal_text(total_aggregated_units)}
+    if projected:
+        projections = [line.projection for line in lines if line.projection is not None]
+        with exact():
+            more = {
+                "projected_units": decimal_text(sum((each.units for each in projections), ZERO)),
+                "projected_amount_cents": sum(each.amount_cents for each in projections),
+            }
     return {
         "units": decimal_text(units),
-        "total_aggregated_units": decimal_text(total_aggregated_units),
+        **more,
         "events_count": sum(line.events_count for line in lines),
         "amount_cents": sum(line.amount_cents for line in lines),
         "pricing_unit_details": None,
     }
 
 
-def _render_filters(lines: Iterable[UsageLine]) -> list[dict[str, Any]]:
+def _render_filters(lines: Iterable[UsageLine], projected: bool) -> list[dict[str, Any]]:
     """An item for each filter that the lines have, in their order: the one of the charge's own price is last."""
     split: dict[Any, tuple[UsedFilter | None, list[UsageLine]]] = {}
     for line in lines:
         split.setdefault(line.filter and line.filter.id, (line.filter, []))[1].append(line)
     return [
         {
-            **_sums(own),
+            **_sums(own, projected),
             "invoice_display_name": each.invoice_display_name if each else None,
             "values": {key: list(values) for key, values in each.values.items()} if each else None,
-            "presentation_breakdowns": _render_breakdowns(own),
+            **_breakdowns(own, projected),
         }
         for each, own in split.values()
     ]
 
 
-def _render_groups(found: ChargeUsage) -> list[dict[str, Any]]:
+def _render_groups(found: ChargeUsage, projected: bool) -> list[dict[str, Any]]:
     """An item for each pricing group, whatever filters it is of; none when nothing is grouped."""
     if not any(line.grouped_by for line in found.lines):
         return []
@@ -163,18 +182,27 @@ def _render_groups(found: ChargeUsage) -> list[dict[str, Any]]:
         split.setdefault(tuple(sorted(line.grouped_by.items())), []).append(line)
     return [
         {
-            **_sums(lines),
+            **_sums(lines, projected),
             "grouped_by": dict(lines[0].grouped_by),
-            "filters": _render_filters(lines) if found.has_filters else [],
-            "presentation_breakdowns": _render_breakdowns(
-                [line for line in lines if line.filter is None and line.grouped_by]
-            ),
+            "filters": _render_filters(lines, projected) if found.has_filters else [],
+            **_breakdowns([line for line in lines if line.filter is None and line.grouped_by], projected),
         }
         for lines in split.values()
     ]
 
 
-def _render_breakdowns(lines: Iterable[UsageLine]) -> list[dict[str, Any]]:
+def _breakdowns(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
+    shown = {"presentation_breakdowns": _render_breakdowns(lines, lambda each: each.units)}
+    if projected:
+        shown["projected_presentation_breakdowns"] = _render_breakdowns(
+            lines, lambda each: each.projected_units or ZERO
+        )
+    return shown
+
+
+def _render_breakdowns(
+    lines: Iterable[UsageLine], units_of: Callable[[Breakdown], Decimal]
+) -> list[dict[str, Any]]:
     """Units by the values that only show, those of several groups added up."""
     split: dict[Any, tuple[Mapping[str, str | None], Decimal]] = {}
     for line in lines:
@@ -182,7 +210,7 @@ def _render_breakdowns(lines: Iterable[UsageLine]) -> list[dict[str, Any]]:
             key = tuple(each.presentation_by.items())
             _, units = split.get(key, (each.presentation_by, ZERO))
             with exact():
-                split[key] = (each.presentation_by, units + each.units)
+                split[key] = (each.presentation_by, units + units_of(each))
     return [{"presentation_by": shown, "units": decimal_text(units)} for shown, units in split.values()]
 
 

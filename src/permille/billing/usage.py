@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +35,7 @@ from permille.core.plan import Charge, Plan, PlanFilter
 from permille.core.pricing import ChargeModel
 from permille.core.pricing.group_keys import PRESENTATION, PRICING, pricing_keys
 from permille.core.pricing.percentage import needs_event_values
+from permille.core.projection import Projection, elapsed_share, project
 from permille.core.proration import proration_by
 from permille.core.subscription import Subscription, current_period
 from permille.core.tax import applicable, tax_invoice
@@ -73,6 +75,8 @@ class UsageSearch:
     full_usage: bool = False
     """Since the start of the subscription, not of the period."""
     with_taxes: bool = True
+    projected: bool = False
+    """Tell what the period would come to as well."""
 
     @property
     def names_a_charge(self) -> bool:
@@ -85,6 +89,7 @@ class Breakdown:
 
     presentation_by: Mapping[str, str | None]
     units: Decimal
+    projected_units: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,8 @@ class UsageLine:
     events_count: int
     amount_cents: int
     breakdowns: tuple[Breakdown, ...] = ()
+    projection: Projection | None = None
+    """What it would come to at the period's end, where that was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +144,12 @@ class PeriodUsage:
     invoice_id: UUID | None
     charges: tuple[ChargeUsage, ...]
 
+    @property
+    def projected_amount_cents(self) -> int:
+        """Of each charge its first line alone, as Lago has it: less than the lines have together."""
+        first = [used.lines[0].projection for used in self.charges]
+        return sum(each.amount_cents for each in first if each is not None)
+
 
 def current_usage(
     conn: Connection[Any],
@@ -155,8 +168,21 @@ def current_usage(
     if customer is None:
         raise NotFound("resource")
     subscription = subscriptions.active(conn, organization_id, external_subscription_id)
-    if subscription is None or subscription.customer_id != customer.id or subscription.started_at is None:
+    if subscription is None or subscription.customer_id != customer.id:
         raise NotAllowed("no_active_subscription")
+    return running_usage(conn, subscription, customer, search=search, now=now)
+
+
+def running_usage(
+    conn: Connection[Any],
+    subscription: Subscription,
+    customer: Customer,
+    *,
+    search: UsageSearch,
+    now: datetime,
+) -> PeriodUsage:
+    """Of an active subscription. Raises NotFound (charge), NotAllowed (full_usage_not_allowed)."""
+    assert subscription.started_at is not None, subscription.id
     plan = plans.plan_by_id(conn, subscription.plan_id)
     charges = searched_charges(plan, search)
     timezone = customer.applicable_timezone
@@ -166,6 +192,7 @@ def current_usage(
         period = Period(subscription.started_at, period.to)
     series = _series(conn, usage_windows(subscription, charges, period))
     whole = whole_period(subscription, plan, customer, period)
+    elapsed = elapsed_share(now, period, timezone) if search.projected else None
     found = [
         charge_usage(
             charge,
@@ -176,6 +203,7 @@ def current_usage(
             period=period,
             whole=whole,
             timezone=timezone,
+            elapsed=elapsed,
         )
         for charge in charges
     ]
@@ -356,8 +384,12 @@ def charge_usage(
     period: Period,
     whole: Period,
     timezone: str,
+    elapsed: Fraction | None = None,
 ) -> ChargeUsage:
-    """Price what was used of a charge: pure, and the same fees as on the invoice unless the search regroups."""
+    """Price what was used of a charge: pure, and the same fees as on the invoice unless the search regroups.
+
+    With the share of the period that is over, also what the fees would come to at its end.
+    """
     kept = [each for each in series if _is_searched(each[0], search.groups)]
     dropped = None if search.skip_grouping else search.groups.keys()
     compiled = compile_plan_charge(_regrouped(charge, dropped), currency=currency)
@@ -372,11 +404,16 @@ def charge_usage(
             proration=proration_by(whole, timezone),
         )
 
+    def projection_of(fee: Fee) -> Projection | None:
+        if elapsed is None:
+            return None
+        return project(compiled, fee, recurring=charge.metric.recurring, elapsed=elapsed)
+
     breakdowns: dict[Any, list[Breakdown]] = defaultdict(list)
     for combination, some in _by_presentation(charge, kept, search.presentation):
         for fee in fees_of(some):
             if fee.events_count or fee.units:
-                breakdowns[_place(fee)].append(Breakdown(presentation_by=combination, units=fee.units))
+                breakdowns[_place(fee)].append(_breakdown(combination, fee, projection_of(fee)))
     filters: dict[Any, UsedFilter] = {each.id: _used_filter(each) for each in charge.filters}
     return ChargeUsage(
         charge_id=charge.id,
@@ -397,10 +434,16 @@ def charge_usage(
                 events_count=fee.events_count or 0,
                 amount_cents=fee.amount_cents,
                 breakdowns=tuple(breakdowns[_place(fee)]),
+                projection=projection_of(fee),
             )
             for fee in fees_of(kept)
         ),
     )
+
+
+def _breakdown(combination: Mapping[str, str | None], fee: Fee, projection: Projection | None) -> Breakdown:
+    projected_units = projection.units if projection else None
+    return Breakdown(presentation_by=combination, units=fee.units, projected_units=projected_units)
 
 
 def _used_filter(one: PlanFilter) -> UsedFilter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -67,6 +68,8 @@ class Subscription:
     charges_billed_until: datetime | None
     upgraded: bool = False
     """Whether a dearer plan took over at terminated_at."""
+    historical_usage_amount_cents: int = 0
+    """What was used before we knew of it; on the first row of a life alone, see life_of."""
 
     @property
     def is_waiting(self) -> bool:
@@ -81,6 +84,26 @@ class Due:
     next_billing_at: datetime | None
     activates_at: datetime | None
     ends_at: datetime | None
+
+
+def life_of(row: Subscription, rows: Iterable[Subscription]) -> list[Subscription]:
+    """Of an external id's rows those that are one life with this one, oldest first.
+
+    A change of plan goes on with it: the new row has the same subscription_at. What is subscribed anew after an
+    end begins another one. Source: semantics-billing.md section 6.6.
+    """
+    return sorted(
+        (
+            each
+            for each in rows
+            if each.id == row.id
+            or (
+                each.status != "canceled"
+                and (each.customer_id, each.subscription_at) == (row.customer_id, row.subscription_at)
+            )
+        ),
+        key=lambda each: (each.created_at, each.id),
+    )
 
 
 def start_of(subscription_at: datetime, *, now: datetime, timezone: str) -> Start:

@@ -130,10 +130,13 @@ NO_USAGE = Usage(ZERO, 0, ZERO)
 
 
 def takes_part(partial: Partial, aggregation_type: AggregationType) -> bool:
-    """Whether any of the events counts for the aggregation: those without a number don't for most of them."""
-    if aggregation_type in _OF_ALL_EVENTS:
-        return partial.events_count > 0
-    return partial.values_count > 0
+    """Whether any of the events counts for the aggregation."""
+    return events_taken(partial, aggregation_type) > 0
+
+
+def events_taken(partial: Partial, aggregation_type: AggregationType) -> int:
+    """How many of the events count for the aggregation: those without a number don't for most of them."""
+    return partial.events_count if aggregation_type in _OF_ALL_EVENTS else partial.values_count
 
 
 def aggregate(

@@ -267,7 +267,8 @@ create table subscription (
     -- What is billed already (exclusive ends); the billing run is a diff against these.
     fee_billed_until timestamptz,
     charges_billed_until timestamptz,
-    upgraded boolean not null default false -- a dearer plan took over at terminated_at
+    upgraded boolean not null default false, -- a dearer plan took over at terminated_at
+    historical_usage_amount_cents bigint not null default 0 -- on the first row of a life: used before we knew of it
 );
 
 create index subscription_after on subscription (previous_subscription_id) where previous_subscription_id is not null;

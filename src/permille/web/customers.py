@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
 from permille.api import customers as api, invoices, plans, subscriptions, usage
-from permille.core.billable_metric import BillableMetric
+from permille.billing.daily_usage import calendar_of
 from permille.core.errors import NotAllowed
-from permille.core.period import Period
 from permille.core.plan import Plan
 from permille.web import chart
-from permille.web.daily import stacking_key, subscription_days
+from permille.web.daily import charted_days, stacking_key
 from permille.web.shown import currencies, in_path
 from permille.web.visit import Done, Form, Page, Visit
 
@@ -95,7 +93,7 @@ def detail(visit: Visit) -> Page:
     rows = _subscriptions(visit)
     context: dict[str, Any] = {"customer": customer, "tab": tab, "subscriptions": rows}
     if tab == "usage":
-        context |= _usage(visit, customer, rows)
+        context |= _usage(visit, rows)
     elif tab == "subscriptions":
         context["plans"] = _plans(visit)
     elif tab == "invoices":
@@ -118,7 +116,7 @@ def _plans(visit: Visit) -> list[tuple[str, str]]:
     return [(plan["code"], f"{plan['name']} ({plan['amount_currency']})") for plan in found]
 
 
-def _usage(visit: Visit, customer: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _usage(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The Usage tab: the running period and the past ones of every subscription that is active."""
     wanted = visit.query.get("subscription", "")
     active = [row for row in rows if row["status"] == "active"]
@@ -126,51 +124,32 @@ def _usage(visit: Visit, customer: Mapping[str, Any], rows: Sequence[Mapping[str
     shown = [row for row in rows if row["external_id"] == wanted] if wanted in known else active
     return {
         "wanted": wanted if wanted in known else "",
-        "usages": [_one_usage(visit, customer, row) for row in shown[:20]],
+        "usages": [_one_usage(visit, row) for row in shown[:20]],
         "past_of": _past(visit, [row["external_id"] for row in shown[:20]]),
     }
 
 
-def _one_usage(visit: Visit, customer: Mapping[str, Any], subscription: Mapping[str, Any]) -> dict[str, Any]:
-    plan = plans.plan_of(visit.call(path={"code": subscription["plan_code"]}))
-    query = {"external_subscription_id": subscription["external_id"]}
+def _one_usage(visit: Visit, subscription: Mapping[str, Any]) -> dict[str, Any]:
+    external_id = subscription["external_id"]
+    query = {"external_subscription_id": external_id}
     try:
         found = usage.show_current_usage(visit.call(path=visit.path, query=query))["customer_usage"]
     except NotAllowed:
+        plan = plans.plan_of(visit.call(path={"code": subscription["plan_code"]}))
         return {"subscription": subscription, "plan": plan, "usage": None, "charts": []}
-    period = _period(found)
-    zone = customer["applicable_timezone"]
-    charts = [
-        _chart(visit, subscription["external_id"], metric, period, zone)
-        for metric in {charge.metric.code: charge.metric for charge in plan.charges}.values()
-    ]
+    row, _ = subscriptions.asked_row(visit.call(path={"external_id": external_id}))
+    of = calendar_of(visit.conn, row, now=visit.now)
+    assert of is not None, external_id
     return {
         "subscription": subscription,
-        "plan": plan,
+        "plan": of.plan,
         "usage": found,
-        "charges": [_priced(charge, plan) for charge in found["charges_usage"]],
-        "charts": charts,
+        "charges": [_priced(charge, of.plan) for charge in found["charges_usage"]],
+        "charts": [
+            {"metric": metric, "key": stacking_key(metric), "drawn": chart.stacked(days)}
+            for metric, days in charted_days(visit.conn, of, now=visit.now)
+        ],
     }
-
-
-def _period(found: Mapping[str, Any]) -> Period:
-    """The running period of a usage answer, which names its last second."""
-    start, last = (datetime.fromisoformat(found[name]) for name in ("from_datetime", "to_datetime"))
-    return Period(start, last + timedelta(seconds=1))
-
-
-def _chart(
-    visit: Visit, external_subscription_id: str, metric: BillableMetric, period: Period, zone: str
-) -> dict[str, Any]:
-    days = subscription_days(
-        visit.conn,
-        organization=visit.here,
-        external_subscription_id=external_subscription_id,
-        metric=metric,
-        period=period,
-        timezone=zone,
-    )
-    return {"metric": metric, "key": stacking_key(metric), "drawn": chart.stacked(days)}
 
 
 def _priced(charge: Mapping[str, Any], plan: Plan) -> dict[str, Any]:

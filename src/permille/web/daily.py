@@ -1,43 +1,24 @@
-"""Usage by day: of a subscription, exact; of a whole organization, from the cells that are rolled up."""
+"""Usage by day as charts show it: by one dimension of the metric."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from psycopg import Connection
 
+from permille.billing.daily_usage import Calendar, read_days
 from permille.core.billable_metric import BillableMetric
-from permille.core.organization import Organization
-from permille.core.period import Period
-from permille.core.usage import AggregationType
-from permille.store import usage
-from permille.store.usage import Window
+from permille.core.daily_usage import Day, Reach, fold_days, reach_of
+from permille.core.fee import Dimensions
+from permille.core.period import local_date
 
-DAYS_MAX = 366
 PREFERRED = "model"
 UNNAMED = "all"
 
-_COUNTED = (AggregationType.COUNT, AggregationType.UNIQUE_COUNT)
-
 Days = list[tuple[str, Mapping[str, Decimal]]]
-
-
-def days_of(period: Period, timezone: str) -> Iterator[tuple[datetime, datetime]]:
-    """The local days of a period, its first and last perhaps cut."""
-    zone = ZoneInfo(timezone)
-    start = period.from_
-    for _ in range(DAYS_MAX):
-        if start >= period.to:
-            return
-        local = start.astimezone(zone)
-        midnight = datetime(local.year, local.month, local.day, tzinfo=zone) + timedelta(days=1)
-        end = min(midnight, period.to)
-        yield start, end
-        start = end
 
 
 def stacking_key(metric: BillableMetric) -> str | None:
@@ -45,35 +26,39 @@ def stacking_key(metric: BillableMetric) -> str | None:
     return PREFERRED if PREFERRED in metric.filters else next(iter(metric.filters), None)
 
 
-def subscription_days(
-    conn: Connection[Any],
-    *,
-    organization: Organization,
-    external_subscription_id: str,
-    metric: BillableMetric,
-    period: Period,
-    timezone: str,
-) -> Days:
-    """Units of each day by the stacking dimension: sums, or numbers of events where the metric counts."""
-    bounds = list(days_of(period, timezone))
-    windows = [
-        Window(
-            organization_id=organization.id,
-            external_subscription_id=external_subscription_id,
-            codes=(metric.code,),
-            from_=start,
-            to=end,
-        )
-        for start, end in bounds
-    ]
-    key, counted = stacking_key(metric), metric.aggregation_type in _COUNTED
-    days: Days = []
-    for (start, _), found in zip(bounds, usage.usage_of_many(conn, windows), strict=True):
-        by_kind: dict[str, Decimal] = {}
-        for series in found:
-            kind = (series.dimensions.get(key) or "other") if key else UNNAMED
-            units = Decimal(series.partial.events_count) if counted else series.partial.sum
-            by_kind[kind] = by_kind.get(kind, Decimal(0)) + units
-        local = start.astimezone(ZoneInfo(timezone))
-        days.append((f"{local.day} {local:%b}", by_kind))
-    return days
+def charted_days(conn: Connection[Any], of: Calendar, *, now: datetime) -> list[tuple[BillableMetric, Days]]:
+    """Of each metric of the plan the units on every day of the running period, by the stacking dimension.
+
+    What stands until it is changed is shown up to today: nobody knows yet what it will be.
+    """
+    running, today = of.running(now), local_date(now, of.timezone)
+    first = local_date(running.from_, of.timezone)
+    days = of.days(first, (of.last - first).days + 1)
+    by_code = {charge.metric.code: charge.metric for charge in of.plan.charges}
+    read = read_days(conn, of, days, by_code)
+    charted = []
+    for code, metric in by_code.items():
+        folded = fold_days(metric, read[code].before, read[code].days, place_of=_kind_of(metric))
+        stands = reach_of(metric) is not Reach.DAY
+        named: Days = [
+            (
+                _name(day),
+                {} if stands and day.date > today else {kind: used.units for kind, used in by_kind.items()},
+            )
+            for day, by_kind in zip(days, folded, strict=True)
+        ]
+        charted.append((metric, named))
+    return charted
+
+
+def _kind_of(metric: BillableMetric) -> Callable[[Dimensions], str]:
+    key = stacking_key(metric)
+
+    def kind_of(dimensions: Dimensions) -> str:
+        return (dimensions.get(key) or "other") if key else UNNAMED
+
+    return kind_of
+
+
+def _name(day: Day) -> str:
+    return f"{day.date.day} {day.date:%b}"

@@ -1,0 +1,51 @@
+"""Lifetime usage of a subscription. semantics-billing.md sections 6.7 and 11.3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from permille.api.http import Call
+from permille.api.render import instant
+from permille.api.subscriptions import asked_row
+from permille.api.validation import MANDATORY, Fields
+from permille.billing import lifetime_usage as lifetime
+from permille.billing.lifetime_usage import LifetimeUsage
+from permille.core.subscription import life_of
+from permille.store import locks, subscriptions
+
+
+def show_lifetime_usage(call: Call) -> dict[str, Any]:
+    """GET /subscriptions/{external_id}/lifetime_usage."""
+    row, rows = asked_row(call)
+    found = lifetime.lifetime_usage(call.conn, row, rows, now=call.now)
+    return {"lifetime_usage": render_lifetime_usage(found)}
+
+
+def update_lifetime_usage(call: Call) -> dict[str, Any]:
+    """PUT /subscriptions/{external_id}/lifetime_usage: what was used before Permille knew of it."""
+    name = "external_historical_usage_amount_cents"
+    locks.change_subscription(call.conn, call.organization.id, call.path["external_id"])
+    row, rows = asked_row(call)
+    fields = Fields(call.root("lifetime_usage"))
+    cents = fields.whole(name, minimum=0)
+    if fields.given.get(name) is None:
+        fields.refuse(name, MANDATORY)
+    fields.check()
+    columns = {"historical_usage_amount_cents": cents}
+    subscriptions.update(call.conn, subscription_id=life_of(row, rows)[0].id, columns=columns, now=call.now)
+    return show_lifetime_usage(call)
+
+
+def render_lifetime_usage(found: LifetimeUsage) -> dict[str, Any]:
+    """The object. Without progressive billing there are no thresholds."""
+    return {
+        "lago_id": str(found.id),
+        "lago_subscription_id": str(found.subscription_id),
+        "external_subscription_id": found.external_subscription_id,
+        "external_historical_usage_amount_cents": found.historical_amount_cents,
+        "invoiced_usage_amount_cents": found.invoiced_amount_cents,
+        "current_usage_amount_cents": found.current_amount_cents,
+        "from_datetime": instant(found.from_),
+        "to_datetime": instant(found.to),
+        "usage_thresholds": [],
+    }

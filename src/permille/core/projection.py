@@ -1,0 +1,67 @@
+"""Projection: what the running period would come to if its usage went on as it has so far.
+
+By whole local days, today included. Source: semantics-metering.md section 6.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+
+from permille.core.fee import CompiledCharge, Fee
+from permille.core.money import ZERO, exact, round_cents
+from permille.core.period import INSTANT, Period, local_date
+from permille.core.pricing import ChargeModel, Quantity
+
+_TWO_DECIMALS = Decimal("0.01")
+# Their price is a function of the units alone; the price of the others looks at single events.
+_PRICED_AGAIN = (ChargeModel.STANDARD, ChargeModel.GRADUATED, ChargeModel.PACKAGE, ChargeModel.VOLUME)
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Units and cents at the period's end."""
+
+    units: Decimal
+    amount_cents: int
+
+
+NOTHING_PROJECTED = Projection(ZERO, 0)
+
+
+def elapsed_share(now: datetime, period: Period, timezone: str) -> Fraction:
+    """The share of a period's local days that have begun: 0 before the period, 1 from its end on."""
+    if now < period.from_:
+        return Fraction(0)
+    if now >= period.to:
+        return Fraction(1)
+    first = local_date(period.from_, timezone)
+    begun = (local_date(now, timezone) - first).days + 1
+    return Fraction(begun, (local_date(period.to - INSTANT, timezone) - first).days + 1)
+
+
+def project(charge: CompiledCharge, fee: Fee, *, recurring: bool, elapsed: Fraction) -> Projection:
+    """What one of the charge's fees of the running period comes to at its end.
+
+    What recurs stands as it is. Of a charge with filters, what none of them wants is not projected, as in Lago.
+    """
+    has_filters = len(charge.buckets) > 1
+    if not elapsed or (has_filters and fee.charge_filter_id is None):
+        return NOTHING_PROJECTED
+    if recurring:
+        return Projection(fee.units, fee.amount_cents)
+    with exact():
+        units = (fee.units * elapsed.denominator / elapsed.numerator).quantize(_TWO_DECIMALS)
+        cents = _precise_cents(charge, fee, units, elapsed)
+        return Projection(units, max(round_cents(cents), 0))
+
+
+def _precise_cents(charge: CompiledCharge, fee: Fee, units: Decimal, elapsed: Fraction) -> Decimal:
+    bucket = next(each for each in charge.buckets if each.charge_filter_id == fee.charge_filter_id)
+    if bucket.model not in _PRICED_AGAIN:
+        return fee.precise_amount_cents * elapsed.denominator / elapsed.numerator
+    if not units:
+        return ZERO
+    return bucket.pricer(Quantity(units=units, subunits=charge.subunits)).amount * charge.subunits

@@ -1,0 +1,113 @@
+"""Projections: days against a walk through them, amounts against the price of what is projected (section 6.5)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_charge
+from permille.core.period import Period, local_date
+from permille.core.pricing import ChargeModel
+from permille.core.projection import Projection, elapsed_share, project
+from permille.core.usage import AggregationType, Partial
+
+from .given import TIMEZONES, decimals
+
+MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
+THIRD = elapsed_share(datetime(2024, 3, 3, 9, tzinfo=UTC), MARCH, "UTC")
+
+TIERS = [
+    {"from_value": 0, "to_value": 10, "per_unit_amount": "2", "flat_amount": "5"},
+    {"from_value": 11, "to_value": None, "per_unit_amount": "1", "flat_amount": "0"},
+]
+PROPERTIES: dict[ChargeModel, dict[str, Any]] = {
+    ChargeModel.STANDARD: {"amount": "10"},
+    ChargeModel.PACKAGE: {"amount": "3", "package_size": 7, "free_units": 2},
+    ChargeModel.GRADUATED: {"graduated_ranges": TIERS},
+    ChargeModel.VOLUME: {"volume_ranges": TIERS},
+    ChargeModel.PERCENTAGE: {"rate": "10", "fixed_amount": "1"},
+    ChargeModel.GRADUATED_PERCENTAGE: {
+        "graduated_percentage_ranges": [
+            {"from_value": 0, "to_value": None, "rate": "10", "flat_amount": "1"},
+        ]
+    },
+}
+
+
+def compiled(model: ChargeModel, properties: dict[str, Any] | None = None) -> CompiledCharge:
+    return compile_charge(
+        charge_id="charge",
+        model=model,
+        properties=properties or PROPERTIES[model],
+        filters=[],
+        aggregation_type=AggregationType.SUM,
+        currency="USD",
+    )
+
+
+def fee_of(charge: CompiledCharge, units: Decimal) -> Fee:
+    partial = Partial(events_count=1, values_count=1, sum=units)
+    (fee,) = charge_fees(charge, [({}, partial)], subscription_id="sub", period=MARCH)
+    return fee
+
+
+@pytest.mark.parametrize(
+    ("units", "amount", "expected"), [("3", "10", ("31.00", 31_000)), ("1", "20", ("10.33", 20_660))]
+)
+def test_the_published_figures(units: str, amount: str, expected: tuple[str, int]) -> None:
+    charge = compiled(ChargeModel.STANDARD, {"amount": amount})
+    found = project(charge, fee_of(charge, Decimal(units)), recurring=False, elapsed=THIRD)
+    assert found == Projection(Decimal(expected[0]), expected[1])
+
+
+@given(
+    st.integers(-5, 40 * 24 * 60),
+    st.integers(0, 20 * 24 * 60),
+    st.integers(1, 20 * 24 * 60),
+    st.sampled_from(TIMEZONES),
+)
+def test_days_are_counted_as_a_walk_counts_them(at: int, start: int, length: int, timezone: str) -> None:
+    origin = datetime(2024, 3, 5, tzinfo=UTC)
+    period = Period(origin + timedelta(minutes=start), origin + timedelta(minutes=start + length))
+    now = origin + timedelta(minutes=at)
+    days, begun = set(), set()
+    moment = period.from_
+    while moment < period.to:
+        day = local_date(moment, timezone)
+        days.add(day)
+        if moment <= now:
+            begun.add(day)
+        moment += timedelta(minutes=1)
+    assert elapsed_share(now, period, timezone) == (
+        1 if now >= period.to else Fraction(len(begun), len(days))
+    )
+
+
+@given(st.sampled_from(list(PROPERTIES)), decimals(-20, 100, 3), st.integers(1, 31))
+def test_what_is_priced_by_units_alone_costs_what_the_projected_units_do(
+    model: ChargeModel, units: Decimal, begun: int
+) -> None:
+    charge = compiled(model)
+    fee = fee_of(charge, units)
+    found = project(charge, fee, recurring=False, elapsed=Fraction(begun, 31))
+    projected = round(max(units, Decimal(0)) * 31 / begun * 100 + Decimal("1e-20")) / Decimal(100)
+    assert abs(found.units - projected) <= Decimal("0.01")
+    if model in (ChargeModel.PERCENTAGE, ChargeModel.GRADUATED_PERCENTAGE):
+        assert abs(found.amount_cents - fee.precise_amount_cents * 31 / begun) <= Decimal("0.5001")
+    elif not found.units:
+        assert found.amount_cents == 0
+    else:
+        assert found.amount_cents == fee_of(charge, found.units).amount_cents
+
+
+@given(st.sampled_from(list(PROPERTIES)), decimals(-20, 100, 3))
+def test_nothing_is_known_before_and_what_recurs_stands(model: ChargeModel, units: Decimal) -> None:
+    charge = compiled(model)
+    fee = fee_of(charge, units)
+    assert project(charge, fee, recurring=True, elapsed=Fraction(0)) == Projection(Decimal(0), 0)
+    assert project(charge, fee, recurring=True, elapsed=THIRD) == Projection(fee.units, fee.amount_cents)
