@@ -118,6 +118,24 @@ TAX = {
     "description": "d",
     "applied_to_organization": True,
 }
+EVENT = {
+    "code": "tokens",
+    "transaction_id": "t",
+    "external_subscription_id": "running",
+    "timestamp": 1_709_600_000,
+    "precise_total_amount_cents": "1.5",
+    "properties": {"tokens": 3, "k": "v", "operation_type": "add"},
+}
+OVERRIDES = {
+    "amount_cents": 1,
+    "amount_currency": "EUR",
+    "name": "n",
+    "description": "d",
+    "invoice_display_name": "n",
+    "trial_period": 1,
+    "tax_codes": [],
+    "charges": [],
+}
 ENDPOINT = {
     "webhook_url": "https://b.test",
     "signature_algo": "hmac",
@@ -161,11 +179,17 @@ def plan_of(metric: Any) -> dict[str, Any]:
     )
 
 
-def requests(metric: Any) -> list[tuple[str, str, str, dict[str, Any]]]:
+def requests(metric: Any) -> list[tuple[str, str, str, Any]]:
     """(method, path, root, a body that is accepted)."""
     whole = plan_of(metric)
+    own = {**whole["charges"][0], "filters": []}
     price = {"values": {"k": ["__ALL_FILTER_VALUES__"]}, "properties": {"amount": "2"}}
     return [
+        ("POST", "/events/estimate_fees", "event", EVENT),
+        ("POST", "/events/estimate_instant_fees", "event", EVENT),
+        ("PUT", "/subscriptions/own", "subscription", {"plan_overrides": OVERRIDES}),
+        ("PUT", "/subscriptions/own/charges/tokens", "charge", own),
+        ("POST", "/subscriptions/own/charges/tokens/filters", "filter", price | {"values": {"k": ["v"]}}),
         ("POST", "/billable_metrics", "billable_metric", METRIC),
         ("PUT", "/billable_metrics/base", "billable_metric", METRIC | {"code": "renamed"}),
         ("POST", "/plans", "plan", whole),
@@ -207,9 +231,10 @@ def ready(api: Api):
     """An organization with something to change, and the requests."""
     metric = api.metric("base", filters=[{"key": "k", "values": ["v"]}])
     priced = api.metric("tokens", filters=[{"key": "k", "values": ["v"]}])
-    api.plan("plan", [charge(priced)])
+    api.plan("plan", [charge(priced), charge(priced, code="early", pay_in_advance=True)])
     api.post("/taxes", {"tax": TAX | {"code": "kept"}})
     api.subscribe("running", plan="plan")
+    api.subscribe("own", plan="plan")
     return api, requests(metric)
 
 
@@ -232,7 +257,7 @@ def test_bodies_are_accepted_as_they_are(ready):
         assert response.status_code == 200, response.text
 
 
-@pytest.mark.parametrize("number", range(15))
+@pytest.mark.parametrize("number", range(20))
 def test_a_hostile_value_anywhere(ready, number):
     """Each place gets every seventh value, and each next place the next ones."""
     api, wanted = ready

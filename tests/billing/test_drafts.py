@@ -60,7 +60,7 @@ def use(world: World, events: list[tuple[int, int]]) -> None:
 
 
 @given(events=uses, ends=st.none() | st.integers(0, 25))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
 def test_a_draft_becomes_what_was_owed(
     db: psycopg.Connection[Any], events: list[tuple[int, int]], ends: int | None
 ) -> None:

@@ -53,7 +53,7 @@ def expected_days(script: list[tuple[datetime, str]], timezone: ZoneInfo) -> lis
 
 @pytest.mark.parametrize("timezone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
 @given(hours=changes)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12, deadline=None)
 def test_every_day_is_paid_once(
     db: psycopg.Connection[Any], timezone: str, hours: list[tuple[int, str]]
 ) -> None:

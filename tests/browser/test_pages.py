@@ -32,6 +32,9 @@ PAGES = {
     "plan-new": "/app/new-plan",
     "plan-edit": "/app/edit-plan/openai-gpt-4",
     "charge-new": "/app/add-charge/openai-gpt-4",
+    "charge-tiers": "/app/add-charge/openai-gpt-4?charge_model=graduated&units=12&others:to=10&others:price=2&others:flat=1"
+    "&others:to=&others:price=1&others:flat=",
+    "charge-percentage": "/app/add-charge/openai-gpt-4?charge_model=percentage&others:rate=much",
     "charge-edit": "/app/edit-charge/openai-gpt-4?charge=gpt_4_tokens",
     "gallery": "/app/templates",
     "invoices": "/app/invoices",
@@ -117,3 +120,29 @@ def test_it_works_without_scripts(chromium: Browser, live: LiveServer, filled: F
     tab.wait_for_url("**/app/customers/globex**")
     context.close()
     plain.close()
+
+
+def test_tiers_are_typed_calculated_and_saved(page: Page, live: LiveServer, filled: Filled) -> None:
+    sign_in(page, live, "tiers@example.com")
+    choose(page, NAME)
+    page.goto("/app/new-plan")
+    page.get_by_label("Name", exact=False).first.fill("Tiered")
+    page.get_by_label("Code").fill("tiered")
+    page.get_by_label("How units are priced").select_option("graduated")
+    page.wait_for_url("**charge_model=graduated**")
+    expect(page.get_by_label("Code")).to_have_value("tiered")
+    others = page.get_by_role("group", name="Everything else")
+    for row, (to, price) in enumerate([("1000", "0.02"), ("5000", "0.01")]):
+        others.locator("[name='others:to']").nth(row).fill(to)
+        others.locator("[name='others:price']").nth(row).fill(price)
+    others.get_by_role("button", name="Add a tier").click()
+    others.locator("[name='others:price']").nth(2).fill("0.005")
+    page.get_by_label("What would these units cost?").fill("7000")
+    page.get_by_role("button", name="Calculate").click()
+    expect(page.get_by_role("status")).to_contain_text("$70.00")
+    page.get_by_role("button", name="Save").last.click()
+    page.wait_for_url("**/app/plans/tiered**")
+    expect(page.locator("td").first).to_contain_text("to 1,000: $0.02 each")
+    page.get_by_role("link", name="Edit prices").click()
+    expect(page.locator("[name='others:to']").nth(1)).to_have_value("5000")
+    picture(page, "tiers")

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from hypothesis import given, strategies as st
 
-from permille.core.tax import UNTAXED, Tax, applicable, tax_fee, tax_invoice
+from permille.core.tax import UNTAXED, Tax, add_up_taxes, applicable, tax_fee, tax_invoice, tax_of_json
 
 
 def tax(number: int, rate: str) -> Tax:
@@ -137,3 +137,40 @@ def test_sums_are_exact_and_rounded_once(fees: list[tuple[int, set[int]]], given
     for amount, own in priced:
         whole = sum((Fraction(amount) * Fraction(each.rate) / 100 for each in own), Fraction(0))
         assert tax_fee(amount, Decimal(amount), own).amount_cents == half_up(whole)
+
+
+def test_the_precise_tax_is_of_the_precise_amount() -> None:
+    found = tax_fee(100, Decimal("99.5"), [tax(1, "20"), tax(2, "1")])
+    assert (found.amount_cents, found.precise_amount_cents, found.rate) == (21, Decimal("20.895"), 21)
+
+
+def test_taxes_of_fees_are_added_up_by_tax() -> None:
+    vat, extra = tax(1, "20"), tax(2, "3")
+    found = add_up_taxes(
+        amount_cents=233,
+        precise_amount_cents=Decimal("232.5"),
+        fees_amount_cents=1_100,
+        applied=[(vat, 100, 500), (extra, 13, 500), (vat, 120, 600)],
+    )
+    assert [(each.tax, each.amount_cents, each.fees_amount_cents) for each in found.applied] == [
+        (vat, 220, 1_100),
+        (extra, 13, 500),
+    ]
+    assert (found.amount_cents, found.precise_amount_cents) == (233, Decimal("232.5"))
+    assert found.rate == Decimal("21.18")
+    nothing = add_up_taxes(
+        amount_cents=0, precise_amount_cents=Decimal(0), fees_amount_cents=0, applied=[(vat, 0, 0)]
+    )
+    assert nothing.rate == 0
+
+
+def test_a_tax_is_read_back_from_what_is_kept_of_it() -> None:
+    kept = {
+        "lago_tax_id": str(UUID(int=7)),
+        "tax_code": "t7",
+        "tax_name": "T7",
+        "tax_description": None,
+        "tax_rate": 12.5,
+        "created_at": "2026-01-01T00:00:00Z",
+    }
+    assert tax_of_json(kept) == tax(7, "12.5")

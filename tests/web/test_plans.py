@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -183,11 +184,25 @@ MANY_PRICES = [
     {"charge_model": "standard", "properties": {"amount": "1", "pricing_group_keys": ["region"]}},
 ]
 LISTED = [
-    ["all", "graduated", "[Units of everything else]", "–"],
+    ["all", "above: $0.01 each and $2.00", "[Units of everything else]", "–"],
     ["8K", "$0.20 each", "[Units of 8K]", "–"],
     ["8K", "input", "$0.20 per 10", "[Units of 8K, input]", "–"],
     ["all", "$1.00 each", "[Units of everything else]", "–"],
 ]
+
+
+def sent_by(page: str) -> dict[str, list[str]]:
+    """The fields that the page's form would send."""
+    form = page.split('class="form"', 1)[1].split("</form>", maxsplit=1)[0]
+    fields: dict[str, list[str]] = {}
+    for tag in re.findall(r"<input[^>]*>|<select.*?</select>", form, flags=re.DOTALL):
+        name = re.search(r'name="([^"]*)"', tag)[1]
+        value = re.search(
+            r'<option value="([^"]*)" selected' if tag.startswith("<select") else r'value="([^"]*)"', tag
+        )
+        if 'type="checkbox"' not in tag:
+            fields.setdefault(name, []).append(html.unescape(value[1]) if value else "")
+    return fields
 
 
 @pytest.mark.parametrize(("charge", "first"), list(zip(MANY_PRICES, LISTED, strict=True)))
@@ -205,9 +220,10 @@ def test_a_charge_that_does_not_fit_the_grid_is_a_list(browser, api, tokens, cha
     api(api_plans.create_plan, {"plan": plan})
     page = browser.ok("/plans/ranges")
     assert table_of(page)[1] == first
-    assert "Edit prices" not in page
-    assert "change them with the API" in page
-    assert browser.client.get("/app/edit-charge/ranges", params={"charge": "tokens"}).status_code == 404
+    edit = browser.ok("/edit-charge/ranges", charge="tokens")
+    before = api(api_plans.show_plan, code="ranges")["plan"]["charges"]
+    assert browser.sent("/edit-charge/ranges?charge=tokens", sent_by(edit)) == "/app/plans/ranges?said=saved"
+    assert api(api_plans.show_plan, code="ranges")["plan"]["charges"] == before, "saved as it was shown"
 
 
 def test_names_on_the_invoice_and_the_order_stay_when_prices_change(browser, api):
@@ -274,3 +290,149 @@ def test_roles(reader):
     assert reader.post("/new-plan", GRID).status_code == 403
     assert reader.post("/templates", {"slug": "openai-gpt-4"}).status_code == 403
     assert "Use it" not in text_of(reader.ok("/templates"))
+
+
+MODELS = [
+    (
+        {
+            "charge_model": "graduated",
+            "others:to": ["10", ""],
+            "others:price": ["2", "1"],
+            "others:flat": ["5", ""],
+        },
+        {
+            "graduated_ranges": [
+                {"from_value": 0, "to_value": 10, "per_unit_amount": "2", "flat_amount": "5"},
+                {"from_value": 11, "to_value": None, "per_unit_amount": "1", "flat_amount": "0"},
+            ]
+        },
+        "$27.00",
+    ),
+    (
+        {
+            "charge_model": "volume",
+            "others:to": ["1,000", ""],
+            "others:price": ["2", "1"],
+            "others:flat": ["0", "0"],
+        },
+        {
+            "volume_ranges": [
+                {"from_value": 0, "to_value": 1000, "per_unit_amount": "2", "flat_amount": "0"},
+                {"from_value": 1001, "to_value": None, "per_unit_amount": "1", "flat_amount": "0"},
+            ]
+        },
+        "$24.00",
+    ),
+    (
+        {
+            "charge_model": "graduated_percentage",
+            "others:to": [""],
+            "others:price": ["50"],
+            "others:flat": ["1"],
+        },
+        {
+            "graduated_percentage_ranges": [
+                {"from_value": 0, "to_value": None, "rate": "50", "flat_amount": "1"}
+            ]
+        },
+        "$7.00",
+    ),
+    (
+        {
+            "charge_model": "percentage",
+            "others:rate": "10",
+            "others:fixed_amount": "1",
+            "others:free_units_per_events": "1",
+            "events": "3",
+        },
+        {"rate": "10", "fixed_amount": "1", "free_units_per_events": 1},
+        "$2.80",
+    ),
+    ({"charge_model": "dynamic"}, {}, None),
+]
+HEAD = {"name": "All", "code": "all", "interval": "monthly", "amount_currency": "USD", "amount": "0"}
+
+
+@pytest.mark.parametrize("case", MODELS, ids=[typed["charge_model"] for typed, _, _ in MODELS])
+def test_every_model_is_offered_calculated_saved_and_comes_back(browser, api, tokens, case):
+    typed, properties, cost = case
+    form = {**HEAD, "billable_metric_code": "tokens", "metric": "tokens", "units": "12", **typed}
+    page = browser.ok("/new-plan", **form)
+    if cost:
+        assert cost in text_of(page)
+    assert browser.sent("/new-plan", form) == "/app/plans/all?said=created"
+    (charge,) = api(api_plans.show_plan, code="all")["plan"]["charges"]
+    assert (charge["charge_model"], charge["properties"], charge["filters"]) == (
+        typed["charge_model"],
+        properties,
+        [],
+    )
+    edit = browser.ok("/edit-charge/all", charge=charge["code"])
+    browser.sent(f"/edit-charge/all?charge={charge['code']}", sent_by(edit))
+    assert api(api_plans.show_plan, code="all")["plan"]["charges"] == [charge]
+    assert browser.ok("/plans/all")
+
+
+def test_each_filter_has_terms_of_its_own(browser, api, tokens):
+    page = browser.ok("/new-plan", **HEAD, metric="tokens", charge_model="percentage")
+    fields = sent_by(page)
+    eight = next(name for name, (value, *_) in fields.items() if '"8K"' in value and '"input"' in value)
+    prefix = eight.removesuffix("values")
+    form = {
+        **fields,
+        f"{prefix}rate": "3",
+        "others:rate": "5",
+        "pricing_group_keys": "user, team",
+        "charge_name": "Fee",
+    }
+    browser.sent("/new-plan", form)
+    (charge,) = api(api_plans.show_plan, code="all")["plan"]["charges"]
+    assert charge["properties"]["pricing_group_keys"] == ["user", "team"]
+    (entry,) = charge["filters"]
+    assert (entry["values"], entry["properties"]["rate"]) == ({"model": ["8K"], "type": ["input"]}, "3")
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (
+            {"charge_model": "percentage", "others:rate": "much"},
+            "Give a percentage of zero or more, like 2.5.",
+        ),
+        (
+            {
+                "charge_model": "graduated",
+                "others:to": ["5", "3", ""],
+                "others:price": ["1", "1", "1"],
+                "others:flat": ["", "", ""],
+            },
+            "Each tier ends above its start",
+        ),
+        (
+            {"charge_model": "graduated", "others:to": ["5"], "others:price": ["1"], "others:flat": [""]},
+            "only the last one is open",
+        ),
+        (
+            {
+                "charge_model": "percentage",
+                "others:rate": "1",
+                "others:per_transaction_min_amount": "3",
+                "others:per_transaction_max_amount": "2",
+            },
+            "The greatest price is below the least.",
+        ),
+    ],
+)
+def test_terms_that_cannot_be_are_told_beside_them_and_stay(browser, tokens, typed, words):
+    page = browser.refused("/new-plan", {**HEAD, "billable_metric_code": "tokens", **typed})
+    assert words in page
+    assert 'aria-describedby="others:error"' in page
+    for value in typed.values():
+        for text in value if isinstance(value, list) else [value]:
+            assert f'value="{text}"' in page
+
+
+def test_a_model_that_does_not_go_with_the_metric_is_told(browser, tokens):
+    browser.sent("/new-billable-metric", {"name": "Calls", "code": "calls", "aggregation_type": "count_agg"})
+    page = browser.refused("/new-plan", {**HEAD, "billable_metric_code": "calls", "charge_model": "dynamic"})
+    assert "This doesn&#39;t go with the metric&#39;s aggregation." in page

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from psycopg import Connection
+
 from permille.api.http import Call
 from permille.api.render import instant, instant_milliseconds
+from permille.core.amendment import Amendment
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_instant
 from permille.core.money import decimal_text
-from permille.store import events, metering, subscriptions, usage
+from permille.store import amendments, events, metering, subscriptions, usage
 from permille.store.events import Search, StoredEvent
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -27,7 +31,8 @@ def show_event(call: Call) -> dict[str, Any]:
         )
     if found is None:
         raise NotFound("event")
-    return {"event": render_event(found)}
+    amended = amendments.of_events(call.conn, [found.identity])
+    return {"event": render_event(found, amended.get(found.identity, ()))}
 
 
 def list_events(call: Call) -> dict[str, Any]:
@@ -43,11 +48,12 @@ def list_events(call: Call) -> dict[str, Any]:
     def read() -> tuple[int, list[StoredEvent]]:
         series = events.series_of(call.conn, search)
         total = usage.count_events(call.conn, series, from_=from_, to=to)
+        total += amendments.count_more_sent(call.conn, call.organization.id, series, from_=from_, to=to)
         found = events.page(call.conn, series, from_=from_, to=to, limit=page.per_page, offset=page.offset)
         return total, found
 
     total, found = metering.under_one_version(call.conn, read)
-    return {"events": [render_event(event) for event in found], "meta": page.meta(total)}
+    return {"events": render_events(call.conn, found), "meta": page.meta(total)}
 
 
 def _text(call: Call, name: str) -> str | None:
@@ -85,11 +91,21 @@ def _started_at(call: Call) -> datetime | None:
     return next((row.started_at for row in rows if row.started_at is not None), None)
 
 
-def render_event(event: StoredEvent) -> dict[str, Any]:
-    """Lago's EventObject. The two legacy ids are always null, as on Lago's PostgreSQL store."""
+def render_events(conn: Connection[Any], found: Sequence[StoredEvent]) -> list[dict[str, Any]]:
+    """Events with their amendments."""
+    amended = amendments.of_events(conn, [event.identity for event in found])
+    return [render_event(event, amended.get(event.identity, ())) for event in found]
+
+
+def render_event(event: StoredEvent, amended: Sequence[Amendment] = ()) -> dict[str, Any]:
+    """Lago's EventObject, and beside it `amendments`, oldest first: the last one is in force.
+
+    What stands in the place of an amended event has that event's id. The two legacy ids are always null, as on
+    Lago's PostgreSQL store.
+    """
     precise = event.precise_total_amount_cents
     return {
-        "lago_id": str(event.identity),
+        "lago_id": str(amended[0].event_identity if amended else event.identity),
         "transaction_id": event.transaction_id,
         "lago_customer_id": None,
         "code": event.code,
@@ -99,4 +115,31 @@ def render_event(event: StoredEvent) -> dict[str, Any]:
         "lago_subscription_id": None,
         "external_subscription_id": event.external_subscription_id,
         "created_at": instant(event.created_at),
+        "amendments": [render_amendment(each) for each in amended],
+    }
+
+
+def render_amendment(amendment: Amendment) -> dict[str, Any]:
+    """An amendment. `replacement` is what it says instead, as it was sent; null for a void."""
+    says = amendment.replacement
+    precise = says.precise_total_amount_cents if says else None
+    return {
+        "lago_id": str(amendment.id),
+        "transaction_id": amendment.transaction_id,
+        "kind": amendment.kind,
+        "reason": amendment.reason,
+        "lago_event_id": str(amendment.event_identity),
+        "event_transaction_id": amendment.event_transaction_id,
+        "external_subscription_id": amendment.external_subscription_id,
+        "replacement": None
+        if says is None
+        else {
+            "code": says.code,
+            "timestamp": instant_milliseconds(says.at),
+            "precise_total_amount_cents": None if precise is None else decimal_text(precise),
+            "properties": says.properties,
+        },
+        "lago_api_key_id": None if amendment.api_key_id is None else str(amendment.api_key_id),
+        "lago_superseded_by_id": None if amendment.superseded_by is None else str(amendment.superseded_by),
+        "created_at": instant(amendment.created_at),
     }

@@ -7,15 +7,16 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from permille.api.events import render_event
+from psycopg import Connection
+
+from permille.api.events import render_amendment, render_events
 from permille.api.fees import visible_fee
 from permille.api.http import Call
 from permille.api.render import MICROSECOND, instant
 from permille.billing.explanation import Explanation, explain
 from permille.core.errors import Invalid
-from permille.core.fee import Fee
 from permille.core.instants import EPOCH
-from permille.core.money import decimal_text
+from permille.core.money import ZERO, decimal_text
 from permille.store.events import Place
 from permille.store.invoices import StoredFee
 
@@ -25,10 +26,10 @@ def explain_fee(call: Call) -> dict[str, Any]:
     fee = visible_fee(call)
     cursor = call.query.get("cursor")
     found = explain(call.conn, fee, after=_place(cursor) if cursor else None, limit=call.page().per_page)
-    return {"fee_explanation": render_explanation(fee, found)}
+    return {"fee_explanation": render_explanation(call.conn, fee, found)}
 
 
-def render_explanation(fee: StoredFee, found: Explanation) -> dict[str, Any]:
+def render_explanation(conn: Connection[Any], fee: StoredFee, found: Explanation) -> dict[str, Any]:
     charge, matched = found.charge, found.filter
     return {
         "lago_fee_id": str(fee.id),
@@ -56,21 +57,24 @@ def render_explanation(fee: StoredFee, found: Explanation) -> dict[str, Any]:
             "count": found.digest.count,
             "count_on_fee": fee.events_count,
             "digest": found.digest.digest,
-            "page": [render_event(event) for event in found.listed],
+            "page": render_events(conn, found.listed),
             "next_cursor": _cursor(found.next_place) if found.next_place else None,
         },
-        "recomputed": _recomputed(found.recomputed, is_same=found.is_same),
+        "recomputed": _recomputed(found),
+        "amendments": [render_amendment(each) for each in found.amendments],
     }
 
 
-def _recomputed(fee: Fee | None, *, is_same: bool) -> dict[str, Any] | None:
-    if fee is None:
+def _recomputed(found: Explanation) -> dict[str, Any] | None:
+    """What it comes to now; nothing at all where an amendment has left no event."""
+    fee = found.recomputed
+    if fee is None and not found.amendments:
         return None
     return {
-        "amount_cents": fee.amount_cents,
-        "units": decimal_text(fee.units),
-        "events_count": fee.events_count,
-        "is_same": is_same,
+        "amount_cents": fee.amount_cents if fee else 0,
+        "units": decimal_text(fee.units if fee else ZERO),
+        "events_count": fee.events_count if fee else 0,
+        "is_same": found.is_same,
     }
 
 

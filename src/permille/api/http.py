@@ -10,7 +10,7 @@ import hmac
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -79,6 +79,8 @@ class Call:
     path: Mapping[str, str]
     query: QueryParams
     body: Any
+    key: str | None = field(default=None, repr=False)
+    """The secret that the request came with; None for somebody in the web admin."""
 
     def root(self, key: str) -> dict[str, Any]:
         """The object under the request's root key. Raises BadRequest as Lago does when it is missing."""
@@ -202,6 +204,7 @@ def _answer(engine: Engine, endpoint: Endpoint, request: Request, body: Any) -> 
             path=request.path_params,
             query=request.query_params,
             body=body,
+            key=key,
         )
         answer = endpoint(call)
     return raw_response(answer) if isinstance(answer, Raw) else json_response(answer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from permille.api import (
+    amendments,
     billable_metrics,
     billing_entities,
     charges,
@@ -115,6 +116,8 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("GET", "/fees/{lago_id}/explanation", explanations.explain_fee),
     ("GET", "/webhooks/json_public_key", webhooks.show_public_key),
     ("GET", "/webhooks/public_key", webhooks.plain_public_key),
+    ("POST", "/events/amendments", amendments.create_amendments),
+    ("GET", "/events/amendments", amendments.list_amendments),
     ("GET", "/events", events.list_events),
     ("GET", "/events/{transaction_id:path}", events.show_event),
     ("POST", "/webhook_endpoints", webhook_endpoints.create_webhook_endpoint),

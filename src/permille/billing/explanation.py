@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from psycopg import Connection
 
-from permille.billing.advance import price, read_histories, terms_of
-from permille.billing.usage import standing_window, usage_windows, whole_period
+from permille.billing.recomputation import (
+    Basis,
+    bases,
+    event_of,
+    fees_now,
+    is_behind,
+    recompute,
+    same_place,
+)
+from permille.core.amendment import Amendment
 from permille.core.explanation import Step, charge_steps, rounding_step
-from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge
-from permille.core.filters import group_of
+from permille.core.fee import Fee
 from permille.core.money import exact, subunits
-from permille.core.period import Period, seconds_of
-from permille.core.plan import Charge, Plan, PlanFilter
+from permille.core.plan import Charge, PlanFilter
 from permille.core.pricing import ChargeModel
-from permille.core.proration import proration_by
-from permille.core.subscription import Subscription
-from permille.store import customers, events, metering, plans, subscriptions, usage
+from permille.store import amendments, events, metering, usage
 from permille.store.events import Digest, Place, StoredEvent
 from permille.store.invoices import StoredFee
 from permille.store.usage import SeriesUsage
+
+AMENDMENTS_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,72 +45,50 @@ class Explanation:
     recomputed: Fee | None = None
     """What the same events come to with the prices of now; None when the charge is gone, or there is nothing."""
     is_same: bool = True
+    amendments: Sequence[Amendment] = ()
+    """Of events that count, or have counted, for the fee."""
 
 
 def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit: int) -> Explanation:
     """The fee explained, with a page of its events from `after` on."""
-    charge, subscription, plan = _priced(conn, fee)
-    if charge is None or subscription is None or plan is None or fee.from_at is None or fee.to_at is None:
+    basis = bases(conn, [fee]).get(fee.id) if fee.true_up_parent_fee_id is None else None
+    if basis is None:
         return Explanation(steps=_own_steps(fee))
     if fee.event_transaction_id is not None:
-        return _of_event(conn, fee, charge, subscription, plan)
-    period = Period(fee.from_at, fee.to_at)
-    until = period.to
-    if fee.pay_in_advance:  # what stood when the period began, paid for all of it
-        charge, until = replace(charge, pay_in_advance=False, prorated=False), period.from_
-        windows = [standing_window(subscription, [charge], at=until)]
-    else:
-        windows = usage_windows(subscription, [charge], period)
-    compiled = compile_plan_charge(charge, currency=fee.amount_currency)
-    since = None if charge.metric.recurring else period.from_
+        return _of_event(conn, fee, basis)
 
-    def read() -> tuple[list[SeriesUsage], Digest, list[StoredEvent]]:
-        found = usage.series_usage(conn, windows)
-        ids = sorted({each.series_id for each in found if _is_behind(fee, compiled, each)})
-        digest = events.digest(conn, ids, from_=since, to=until)
-        listed = events.after(conn, ids, from_=since, to=until, place=after, limit=limit + 1)
-        return found, digest, listed
+    def read() -> tuple[list[SeriesUsage], Digest, list[StoredEvent], list[Amendment]]:
+        found = usage.series_usage(conn, basis.windows)
+        ids = sorted({each.series_id for each in found if is_behind(fee, basis, each.dimensions)})
+        digest = events.digest(conn, ids, from_=basis.since, to=basis.until)
+        listed = events.after(conn, ids, from_=basis.since, to=basis.until, place=after, limit=limit + 1)
+        return found, digest, listed, _amended(conn, fee, basis)
 
-    found, digest, listed = metering.under_one_version(conn, read)
-    customer = customers.by_ids(conn, [fee.customer_id])[fee.customer_id]
-    whole = whole_period(subscription, plan, customer, period)
-    recomputed = _recomputed(fee, compiled, found, whole, customer.applicable_timezone)
+    found, digest, listed, amended = metering.under_one_version(conn, read)
+    recomputed = same_place(fee, fees_now(basis, found))
     return Explanation(
-        steps=_steps(fee, charge),
-        charge=charge,
-        filter=next((each for each in charge.filters if each.id == fee.charge_filter_id), None),
+        steps=_steps(fee, basis.charge),
+        charge=basis.charge,
+        filter=_filter(fee, basis),
         digest=digest,
         listed=listed[:limit],
         next_place=_place(listed[limit - 1]) if len(listed) > limit else None,
         recomputed=recomputed,
         is_same=_is_same(fee, recomputed),
+        amendments=amended,
     )
 
 
-def _of_event(
-    conn: Connection[Any], fee: StoredFee, charge: Charge, subscription: Subscription, plan: Plan
-) -> Explanation:
+def _of_event(conn: Connection[Any], fee: StoredFee, basis: Basis) -> Explanation:
     """Of a fee that one event made: what was owed after it, less what was owed before."""
-    assert fee.event_transaction_id is not None, "only such a fee is explained by its event"
-    customer = customers.by_ids(conn, [fee.customer_id])[fee.customer_id]
-    found = events.with_seq(
-        conn,
-        organization_id=subscription.organization_id,
-        external_subscription_id=subscription.external_id,
-        transaction_id=fee.event_transaction_id,
-    )
-    if found is None:
-        return Explanation(steps=_own_steps(fee))
-    seq, event = found
-    running = replace(subscription, status="active")
-    (terms,) = [
-        each
-        for each in terms_of(running, plan, customer, code=charge.metric.code, at=event.at)
-        if each.charge.id == charge.id
-    ]
-    ((history, standing),) = read_histories(conn, [(terms, seq)])
-    fees = price(terms, history, standing, billed={seq})
-    recomputed = fees[0][1] if fees else None
+
+    def read() -> tuple[list[StoredEvent], Digest, Fee | None, list[Amendment]]:
+        found = event_of(conn, fee, basis)
+        listed = [found[1]] if found else []
+        digest = events.digest_of(conn, [event.identity for event in listed])
+        return listed, digest, recompute(conn, [fee])[fee.id], _amended_event(conn, fee, basis)
+
+    listed, digest, recomputed, amended = metering.under_one_version(conn, read)
     with exact():
         amount = fee.precise_amount_cents / subunits(fee.amount_currency)
     steps = (
@@ -113,26 +97,47 @@ def _of_event(
     )
     return Explanation(
         steps=steps,
-        charge=charge,
-        filter=next((each for each in charge.filters if each.id == fee.charge_filter_id), None),
-        digest=events.digest_of(conn, [event.identity]),
-        listed=[event],
+        charge=basis.charge,
+        filter=_filter(fee, basis),
+        digest=digest,
+        listed=listed,
         recomputed=recomputed,
         is_same=_is_same(fee, recomputed),
+        amendments=amended,
     )
 
 
-def _priced(conn: Connection[Any], fee: StoredFee) -> tuple[Charge | None, Subscription | None, Plan | None]:
-    if fee.charge_id is None or fee.subscription_id is None or fee.true_up_parent_fee_id is not None:
-        return None, None, None
-    subscription = subscriptions.by_ids(conn, [fee.subscription_id]).get(fee.subscription_id)
-    plan = plans.plan_by_id(conn, subscription.plan_id) if subscription else None
-    charges = list(plan.charges) if plan else []
-    if (
-        plan is not None and plan.parent_id is not None
-    ):  # it may have been billed before the plan became its own
-        charges += plans.plan_by_id(conn, plan.parent_id).charges
-    return next((each for each in charges if each.id == fee.charge_id), None), subscription, plan
+def _amended(conn: Connection[Any], fee: StoredFee, basis: Basis) -> list[Amendment]:
+    """The amendments of events that count, or have counted, for the fee."""
+    touching = amendments.touching(
+        conn,
+        organization_id=basis.subscription.organization_id,
+        external_subscription_id=basis.subscription.external_id,
+        code=basis.charge.metric.code,
+        from_=basis.since,
+        to=basis.until,
+    )
+    identities = {identity for identity, dimensions in touching if is_behind(fee, basis, dimensions)}
+    chains = amendments.of_events(conn, identities)
+    return [each for identity in sorted(identities) for each in chains[identity]]
+
+
+def _amended_event(conn: Connection[Any], fee: StoredFee, basis: Basis) -> list[Amendment]:
+    found, _ = amendments.listing(
+        conn,
+        amendments.Search(
+            organization_id=basis.subscription.organization_id,
+            event_transaction_id=fee.event_transaction_id,
+            external_subscription_id=basis.subscription.external_id,
+        ),
+        limit=AMENDMENTS_MAX,
+        offset=0,
+    )
+    return found[::-1]
+
+
+def _filter(fee: StoredFee, basis: Basis) -> PlanFilter | None:
+    return next((each for each in basis.charge.filters if each.id == fee.charge_filter_id), None)
 
 
 def _own_steps(fee: StoredFee) -> tuple[Step, ...]:
@@ -156,38 +161,6 @@ def _steps(fee: StoredFee, charge: Charge) -> tuple[Step, ...]:
         details=fee.amount_details,
     )
     return (*steps, rounding_step(fee.precise_amount_cents, fee.amount_cents, fee.amount_currency))
-
-
-def _is_behind(fee: StoredFee, compiled: CompiledCharge, series: SeriesUsage) -> bool:
-    """Whether the fee's bucket and group take the series."""
-    texts = tuple(series.dimensions.get(key) for key in compiled.filter_keys)
-    bucket = compiled.buckets[compiled.bucket_of(texts)]
-    if bucket.charge_filter_id != fee.charge_filter_id:
-        return False
-    return dict(group_of(series.dimensions, bucket.group_keys)) == dict(fee.grouped_by)
-
-
-def _recomputed(
-    fee: StoredFee, compiled: CompiledCharge, found: Sequence[SeriesUsage], whole: Period, timezone: str
-) -> Fee | None:
-    assert fee.from_at is not None, "only a fee with a period is recomputed"
-    assert fee.to_at is not None, "likewise"
-    fees = charge_fees(
-        compiled,
-        [(each.dimensions, each.partial) for each in found],
-        subscription_id=fee.subscription_id,
-        period=Period(fee.from_at, fee.to_at),
-        period_seconds=seconds_of(whole),
-        proration=proration_by(whole, timezone),
-    )
-    return next(
-        (
-            each
-            for each in fees
-            if each.charge_filter_id == fee.charge_filter_id and dict(each.grouped_by) == dict(fee.grouped_by)
-        ),
-        None,
-    )
 
 
 def _is_same(fee: StoredFee, recomputed: Fee | None) -> bool:

@@ -20,7 +20,10 @@ from permille.store.rollup import settled_seq
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """An event that waits for its fee, with the subscription that ran at its time, None without one."""
+    """An event that waits for its fee, with the subscription that ran at its time, None without one.
+
+    What a replacement says, if it was amended since; a voided one has no subscription.
+    """
 
     seq: int
     transaction_id: str
@@ -52,13 +55,16 @@ from (
     select organization_id, seq, identity from advance_event
     where organization_id = %(organization)s and seq <= %(settled)s order by seq limit %(limit)s
 ) q
-join event e on e.identity = q.identity
+left join lateral (
+    select id, kind from event_amendment where event_identity = q.identity order by position desc limit 1
+) a on true
+join event e on e.identity = case when a.kind = 'replace' then a.id else q.identity end
 join series s on s.id = e.series_id
 left join lateral (
     select id, customer_id from subscription
     where organization_id = q.organization_id and external_id = s.external_subscription_id
         and status in ('active', 'terminated') and started_at <= e.at
-        and (terminated_at is null or terminated_at >= e.at)
+        and (terminated_at is null or terminated_at >= e.at) and a.kind is distinct from 'void'
     order by terminated_at desc nulls first, started_at desc limit 1
 ) r on true
 order by q.seq
@@ -76,7 +82,7 @@ cross join lateral (
         and external_subscription_id = w.external_subscription_id and code = w.code offset 0
 ) s
 cross join lateral (
-    select seq, at, value, precise_total_amount_cents, extra from event
+    select seq, at, value, precise_total_amount_cents, extra from counted_event
     where series_id = s.id and at >= w.from_at and at < w.to_at and seq <= w.until_seq offset 0
 ) e
 order by w.key, e.seq

@@ -1,8 +1,8 @@
-"""Events as they were sent: one by its transaction id, and lists of them, newest first."""
+"""Events: as they were sent, one by its transaction id or the newest first; and as they count, behind a fee."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
 from permille.ingest.identity import event_identities, transaction_range
 from permille.store.usage import BEGINNING
@@ -18,7 +18,7 @@ from permille.store.usage import BEGINNING
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """An event. `identity` is its lago_id."""
+    """An event. `identity` is its lago_id, or the id of the amendment that puts it in the place of another."""
 
     identity: UUID
     transaction_id: str
@@ -74,7 +74,7 @@ _PAGE = f"""
 with found as materialized (
     select e.* from unnest(%(series)s::int[]) as w (id)
     cross join lateral (
-        select * from event
+        select * from sent_event
         where series_id = w.id and at >= %(from_)s and at < %(to)s
         order by at desc, transaction_id limit %(reach)s
     ) e
@@ -89,7 +89,7 @@ _AFTER = f"""
 with found as materialized (
     select e.* from unnest(%(series)s::int[]) as w (id)
     cross join lateral (
-        select * from event
+        select * from counted_event
         where series_id = w.id and at >= %(from_)s and at < %(to)s and (at, identity) > (%(at)s, %(identity)s)
         order by at, identity limit %(limit)s
     ) e
@@ -105,7 +105,7 @@ select count(*),
     coalesce(sum(('x' || left(h, 16))::bit(64)::bigint::numeric + 9223372036854775808), 0) %% 18446744073709551616,
     coalesce(sum(('x' || right(h, 16))::bit(64)::bigint::numeric + 9223372036854775808), 0) %% 18446744073709551616
 """
-_HASH = "select md5(identity::text || ' ' || coalesce(value::text, '')) as h from event"
+_HASH = "select md5(identity::text || ' ' || coalesce(value::text, '')) as h from counted_event"
 
 _DIGEST = f"""{_SUM_OF_HASHES}
 from unnest(%(series)s::int[]) as w (id)
@@ -113,6 +113,15 @@ cross join lateral ({_HASH} where series_id = w.id and at >= %(from_)s and at < 
 """
 
 _DIGEST_OF = f"{_SUM_OF_HASHES} from ({_HASH} where identity = any(%(identities)s)) e"
+
+_COUNTED = f"""
+select {_COLUMNS}, e.seq from counted_event e join series s on s.id = e.series_id
+where e.identity = any(array(
+    select unnest(%(identities)s::uuid[])
+    union all
+    select id from event_amendment where event_identity = any(%(identities)s)
+))
+"""
 
 _SERIES = """
 select id from series
@@ -129,6 +138,13 @@ def by_transaction_id(
     first, last = transaction_range(organization_id.bytes, transaction_id)
     with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
         return cursor.execute(_ONE, [first, last, organization_id, transaction_id]).fetchone()
+
+
+def by_identities(conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, StoredEvent]:
+    """Events as they are stored, amended or not."""
+    query = f"select {_COLUMNS} from event e join series s on s.id = e.series_id where e.identity = any(%s)"
+    with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
+        return {event.identity: event for event in cursor.execute(query, [list(identities)])}
 
 
 def series_of(conn: Connection[Any], search: Search) -> list[int]:
@@ -153,7 +169,7 @@ def page(
     limit: int,
     offset: int,
 ) -> list[StoredEvent]:
-    """Events of these series in [from_, to), newest first, those of one instant by transaction id."""
+    """Events as sent of these series in [from_, to), newest first, those of one instant by transaction id."""
     with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
         return cursor.execute(
             _PAGE,
@@ -177,7 +193,7 @@ def after(
     place: Place | None,
     limit: int,
 ) -> list[StoredEvent]:
-    """Events of these series in [from_, to), oldest first, from a place on."""
+    """Events that count of these series in [from_, to), oldest first, from a place on."""
     with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
         return cursor.execute(
             _AFTER,
@@ -195,7 +211,7 @@ def after(
 def digest(
     conn: Connection[Any], series_ids: Sequence[int], *, from_: datetime | None, to: datetime
 ) -> Digest:
-    """Of the events of these series in [from_, to). It reads them all."""
+    """Of the events that count of these series in [from_, to). It reads them all."""
     values = {"series": list(series_ids), "from_": from_ or BEGINNING, "to": to}
     return _digest(conn.execute(_DIGEST, values).fetchone())
 
@@ -210,13 +226,21 @@ def _digest(row: tuple[Any, ...] | None) -> Digest:
     return Digest(row[0], f"{int(row[1]):016x}{int(row[2]):016x}")
 
 
-def with_seq(
-    conn: Connection[Any], *, organization_id: UUID, external_subscription_id: str, transaction_id: str
-) -> tuple[int, StoredEvent] | None:
-    """An event of a subscription by its transaction id, and its place in the order of arrival."""
-    (identity,) = event_identities(organization_id.bytes, [external_subscription_id], [transaction_id])
-    query = f"select {_COLUMNS} from event e join series s on s.id = e.series_id where e.identity = %s"
-    with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
-        found = cursor.execute(query, [UUID(bytes=identity)]).fetchone()
-    row = conn.execute("select seq from event where identity = %s", [UUID(bytes=identity)]).fetchone()
-    return (row[0], found) if row and found else None
+def counted(
+    conn: Connection[Any],
+    *,
+    organization_id: UUID,
+    external_subscription_id: str,
+    transaction_ids: Sequence[str],
+) -> dict[str, tuple[int, StoredEvent]]:
+    """Events of a subscription by their transaction ids, each with its place in the order of arrival.
+
+    Of an amended one what counts instead; a voided one is left out.
+    """
+    names = [external_subscription_id] * len(transaction_ids)
+    identities = event_identities(organization_id.bytes, names, transaction_ids)
+    wanted = [UUID(bytes=identity) for identity in identities]
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_COUNTED, {"identities": wanted}).fetchall()
+    found = [(row.pop("seq"), StoredEvent(**row)) for row in rows]
+    return {event.transaction_id: (seq, event) for seq, event in found}

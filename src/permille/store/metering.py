@@ -19,7 +19,7 @@ from permille.core.encoding import NO_METERING, Metering, dimensions_of, encode,
 INGESTION_LOCK = 0x5045524D
 """Shared by inserts (see store_events), exclusive for what must not run beside them."""
 ROLL_UP_LOCK = 0x5045524E
-"""Held by whoever writes cells. Taken before INGESTION_LOCK, never after it."""
+"""Held by whoever writes cells or amends events. Taken before INGESTION_LOCK, never after it."""
 
 _REENCODED_AT_ONCE = 5_000
 
@@ -67,20 +67,21 @@ def under_one_version(conn: Connection[Any], read: Callable[[], Read]) -> Read:
     """What several statements read, all of them before or all of them after a change of the metering.
 
     A change moves events to other series: what one statement found out about a series is void in the next.
+    An amendment of an event is such a change too.
     """
-    before = _version(conn)
+    before = _versions(conn)
     while True:
         found = read()
-        after = _version(conn)
+        after = _versions(conn)
         if after == before:
             return found
         before = after
 
 
-def _version(conn: Connection[Any]) -> int:
-    row = conn.execute("select version from metering_state").fetchone()
+def _versions(conn: Connection[Any]) -> tuple[int, int]:
+    row = conn.execute("select version, amended from metering_state").fetchone()
     assert row is not None, "metering_state has its one row from the first migration on"
-    return int(row[0])
+    return row[0], row[1]
 
 
 def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:

@@ -55,6 +55,14 @@ def by_api_key(conn: Connection[Any], secret: str) -> Organization | None:
         ).fetchone()
 
 
+def key_id(conn: Connection[Any], secret: str) -> UUID | None:
+    """The id of a key that opens an organization."""
+    row = conn.execute(
+        "select id from api_key where digest = %s and revoked_at is null", [key_digest(secret)]
+    ).fetchone()
+    return row[0] if row else None
+
+
 def by_id(conn: Connection[Any], organization_id: UUID) -> Organization | None:
     with conn.cursor(row_factory=class_row(Organization)) as cursor:
         return cursor.execute(

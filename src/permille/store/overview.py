@@ -52,7 +52,7 @@ group by 1 order by 2 desc, 1
 
 # The newest events by arrival, through the index on seq, bounded however many there are.
 _RATE = """
-select count(*) from event e join series s on s.id = e.series_id
+select count(*) from sent_event e join series s on s.id = e.series_id
 where e.seq > (select last_value from event_seq_seq) - %(most)s and e.created_at > %(since)s
     and s.organization_id = %(organization)s
 """

@@ -5,31 +5,37 @@ Everything up to metering_state.rolled_up_to is in the cells, everything after i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from psycopg import Connection
 
+from permille.store.bulk import instant_array, int_array
 from permille.store.metering import INGESTION_LOCK, ROLL_UP_LOCK
 
 CHUNK = 200_000
 
-_FOLD = """
+_EVENT_SUMS = """
+    count(*) as events_count, count(value) as values_count, coalesce(sum(value), 0) as sum, max(value) as max,
+    coalesce(sum(precise_total_amount_cents) filter (where value is not null), 0) as precise_amount_cents
+"""
+
+_CELL_SUMS = """
+    sum(events_count) as events_count, sum(values_count) as values_count, sum(sum) as sum, max(max) as max,
+    sum(precise_amount_cents) as precise_amount_cents
+"""
+
+_FOLD = f"""
 with hours as materialized (
-    select series_id, date_trunc('hour', at, 'UTC') as starts_at, count(*) as events_count,
-        count(value) as values_count, coalesce(sum(value), 0) as sum, max(value) as max,
-        coalesce(sum(precise_total_amount_cents) filter (where value is not null), 0) as precise_amount_cents
-    from event where {condition}
+    select series_id, date_trunc('hour', at, 'UTC') as starts_at, {_EVENT_SUMS}
+    from counted_event where {{condition}}
     group by 1, 2
 ), days as materialized (
-    select series_id, date_trunc('day', starts_at, 'UTC') as starts_at, sum(events_count) as events_count,
-        sum(values_count) as values_count, sum(sum) as sum, max(max) as max,
-        sum(precise_amount_cents) as precise_amount_cents
+    select series_id, date_trunc('day', starts_at, 'UTC') as starts_at, {_CELL_SUMS}
     from hours group by 1, 2
 ), months as (
-    select series_id, date_trunc('month', starts_at, 'UTC') as starts_at, sum(events_count) as events_count,
-        sum(values_count) as values_count, sum(sum) as sum, max(max) as max,
-        sum(precise_amount_cents) as precise_amount_cents
+    select series_id, date_trunc('month', starts_at, 'UTC') as starts_at, {_CELL_SUMS}
     from days group by 1, 2
 )
 """
@@ -62,6 +68,48 @@ on conflict (series_id, grain, starts_at) do update set
 
 _BY_ARRIVAL = _ADD.format(condition="seq > %(after)s and seq <= %(until)s")
 _OF_SERIES = _ADD.format(condition="series_id = any(%(series)s) and seq <= %(until)s")
+
+# The cells of one grain that some instants lie in, anew, from events or from the cells of the next smaller grain.
+# An interval is added to a time without a zone, in which every day has 24 hours.
+_TOUCHED = """
+with touched as materialized (
+    select series_id, starts_at,
+        (starts_at at time zone 'UTC' + ('1 ' || %(unit)s)::interval) at time zone 'UTC' as ends_at
+    from (
+        select distinct w.series_id, date_trunc(%(unit)s, w.at, 'UTC') as starts_at
+        from unnest(%(series)s::int[], %(ats)s::timestamptz[]) as w (series_id, at)
+    ) d
+)
+"""
+
+_FORGET = (
+    _TOUCHED
+    + """
+delete from usage_cell c using touched t
+where c.series_id = t.series_id and c.grain = %(grain)s::"char" and c.starts_at = t.starts_at
+"""
+)
+
+_REFOLD = (
+    _TOUCHED
+    + """
+insert into usage_cell (series_id, grain, starts_at, events_count, values_count, sum, max, precise_amount_cents)
+select t.series_id, %(grain)s::"char", t.starts_at, f.*
+from touched t cross join lateral (
+"""
+)
+
+_REFOLD_HOURS = f"""{_REFOLD}
+    select {_EVENT_SUMS} from counted_event
+    where series_id = t.series_id and at >= t.starts_at and at < t.ends_at and seq <= %(until)s
+) f where f.events_count > 0
+"""
+
+_REFOLD_CELLS = f"""{_REFOLD}
+    select {_CELL_SUMS} from usage_cell
+    where series_id = t.series_id and grain = %(part)s::"char" and starts_at >= t.starts_at and starts_at < t.ends_at
+) f where f.events_count > 0
+"""
 
 _DIFFERENCES = (
     _FOLD.format(condition="seq <= %(until)s")
@@ -127,6 +175,28 @@ def fold_series(conn: Connection[Any], series_ids: Sequence[int]) -> None:
     row = conn.execute("select rolled_up_to from metering_state").fetchone()
     assert row is not None
     conn.execute(_OF_SERIES, {"series": list(series_ids), "until": row[0]})
+
+
+def refold(conn: Connection[Any], places: Collection[tuple[int, datetime]]) -> None:
+    """The cells that these instants of series lie in, from nothing, of the events that are rolled up already.
+
+    For whoever strikes events or adds to what is rolled up: he holds ROLL_UP_LOCK.
+    """
+    row = conn.execute("select rolled_up_to from metering_state").fetchone()
+    assert row is not None
+    where = {
+        "series": int_array(series_id for series_id, _ in places),
+        "ats": instant_array(at for _, at in places),
+        "until": row[0],
+    }
+    for grain, unit, part, fold in (
+        ("h", "hour", None, _REFOLD_HOURS),
+        ("d", "day", "h", _REFOLD_CELLS),
+        ("m", "month", "d", _REFOLD_CELLS),
+    ):
+        parameters = {**where, "grain": grain, "unit": unit, "part": part}
+        conn.execute(_FORGET, parameters)
+        conn.execute(fold, parameters)
 
 
 def verify(conn: Connection[Any], *, limit: int = 100) -> list[tuple[int, str, Any]]:

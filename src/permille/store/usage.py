@@ -143,7 +143,7 @@ _PARTS = """
     select * from unnest(%(piece_keys)s::int[], %(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
         as p (key, grain, starts_at, ends_at)
 ), tail as materialized (
-    select series_id, at, value, precise_total_amount_cents from event
+    select series_id, at, value, precise_total_amount_cents from counted_event
     where seq > %(rolled_up_to)s and (series_id + 0) in (select series_id from wanted)
 ), part as (
     select w.key, w.series_id, c.events_count, c.values_count, c.sum, c.max, c.precise_amount_cents
@@ -160,7 +160,7 @@ _PARTS = """
         case when e.value is null then 0 else coalesce(e.precise_total_amount_cents, 0) end
     from piece p join wanted w on w.key = p.key
     cross join lateral (
-        select value, precise_total_amount_cents from event
+        select value, precise_total_amount_cents from counted_event
         where series_id = w.series_id and at >= p.starts_at and at < p.ends_at and seq <= %(rolled_up_to)s
         offset 0
     ) e
@@ -214,7 +214,7 @@ _NEWEST = (
 select w.key, w.series_id, e.at, e.seq, e.value
 from wanted w join bound b on b.key = w.key
 cross join lateral (
-    select at, seq, value from event
+    select at, seq, value from counted_event
     where series_id = w.series_id and at >= b.from_at and at < b.to_at and value is not null
     order by at desc, seq desc limit 1
 ) e
@@ -232,7 +232,7 @@ _OPERATIONS = (
     join series s on s.id = w.series_id
     join unnest(%(field_keys)s::int[], %(field_codes)s::text[], %(field_names)s::text[])
         as f (key, code, field_name) on f.key = w.key and f.code = s.code
-    join event e on e.series_id = w.series_id and e.at >= b.from_at and e.at < b.to_at
+    join counted_event e on e.series_id = w.series_id and e.at >= b.from_at and e.at < b.to_at
 )
 """
 )
@@ -271,7 +271,7 @@ _VALUES = (
     + """
 select w.key, w.series_id, e.at, e.seq, e.value
 from wanted w join bound b on b.key = w.key
-join event e on e.series_id = w.series_id and e.at >= b.from_at and e.at < b.to_at
+join counted_event e on e.series_id = w.series_id and e.at >= b.from_at and e.at < b.to_at
 where e.value is not null
 order by e.at, e.seq
 """

@@ -38,8 +38,12 @@ def tail(visit: Visit) -> Page:
 
 
 def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each event with its verdict, and with why it is not billed if no subscription takes it."""
-    codes = {event["code"] for event in events}
+    """Each event with its verdict, and with why it is not billed if no subscription takes it.
+
+    Of an amended event (`amended`: the amendment in force) the verdict is on what counts instead.
+    """
+    counting = [_counting(event) for event in events]
+    codes = {event["code"] for event in counting}
     metrics = {code: billable_metrics.by_code(visit.conn, visit.here.id, code) for code in codes}
     priced = {
         code: plans.plans_of_metric(visit.conn, metric.id) if metric else []
@@ -48,14 +52,21 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
     names = {event["external_subscription_id"] for event in events if event["external_subscription_id"]}
     known = subscriptions.histories(visit.conn, visit.here.id, names)
     explained = []
-    for event in events:
+    for event, now in zip(events, counting, strict=True):
         rows = known.get(event["external_subscription_id"] or "", [])
-        taker = _taker(rows, datetime.fromisoformat(event["timestamp"]))
-        own = [plan for plan in priced[event["code"]] if taker is not None and plan.id == taker.plan_id]
-        found = verdict(metrics[event["code"]], event["code"], event["properties"], own)
+        taker = _taker(rows, datetime.fromisoformat(now["timestamp"]))
+        own = [plan for plan in priced[now["code"]] if taker is not None and plan.id == taker.plan_id]
+        found = verdict(metrics[now["code"]], now["code"], now["properties"], own)
         ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
-        explained.append({**event, "verdict": found, "ignored": ignored})
+        amended = event["amendments"][-1] if event["amendments"] else None
+        explained.append({**event, "amended": amended, "now": now, "verdict": found, "ignored": ignored})
     return explained
+
+
+def _counting(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The event with what its amendment in force says instead."""
+    says = event["amendments"][-1]["replacement"] if event["amendments"] else None
+    return {**event, **says} if says else event
 
 
 def _taker(rows: Sequence[Subscription], at: datetime) -> Subscription | None:

@@ -17,19 +17,16 @@ from permille.core.period import Interval
 from permille.core.plan import Charge, Plan
 from permille.core.pricing import ChargeModel, price
 from permille.store import billable_metrics, plans as store
-from permille.web import price_grid
+from permille.web import price_grid, price_sheet
 from permille.web.shown import currencies, in_path
 from permille.web.visit import Done, Form, Page, Visit
 
 METRICS_MAX = 200
-CHARGE_MODELS = (
-    (ChargeModel.PACKAGE.value, "By the package, like 1,000 tokens"),
-    (ChargeModel.STANDARD.value, "By the unit"),
-)
 CALCULATED = (
     ChargeModel.STANDARD,
     ChargeModel.PACKAGE,
     ChargeModel.GRADUATED,
+    ChargeModel.GRADUATED_PERCENTAGE,
     ChargeModel.VOLUME,
     ChargeModel.PERCENTAGE,
 )
@@ -84,7 +81,7 @@ def _calculated(visit: Visit, plan: Plan, charge: Charge) -> dict[str, Any]:
         "charge": charge,
         "keys": keys,
         "rows": rows,
-        "fits": fits,
+        "fits": fits or price_sheet.fits(charge),
         "grid": _priced_grid(charge, rows) if fits and charge.filters else None,
         "can_calculate": charge.charge_model in CALCULATED,
     }
@@ -160,25 +157,55 @@ def _chosen(visit: Visit, metrics: Sequence[BillableMetric], form: Form) -> Bill
     return found or next(iter(metrics), None)
 
 
-def _grid(visit: Visit, metrics: Sequence[BillableMetric], form: Form) -> dict[str, Any]:
-    """The part of a form that prices a metric."""
+def _grid(
+    visit: Visit,
+    metrics: Sequence[BillableMetric],
+    form: Form,
+    *,
+    currency: str,
+    charge: Charge | None = None,
+) -> dict[str, Any]:
+    """The part of a form that prices a metric: a grid of prices, or the terms of another model."""
     metric = _chosen(visit, metrics, form)
     listed = metrics if metric is None or metric in metrics else [metric, *metrics]
+    is_grid = _is_grid(form, charge)
     return {
         "metrics": listed,
         "metric": metric,
         "may_be_none": False,
-        "grid": price_grid.grid_of(metric, form) if metric else None,
-        "charge_models": CHARGE_MODELS,
+        "grid": price_grid.grid_of(metric, form) if metric and is_grid else None,
+        "sheet": price_sheet.sheet_of(metric, form, currency=currency) if metric and not is_grid else None,
+        "currency": currency,
+        "charge_models": price_sheet.MODELS,
         "form": form,
         "problems": price_grid.beside(visit.problems),
     }
 
 
+def _is_grid(form: Form, charge: Charge | None) -> bool:
+    """Whether one price a cell is all there is to type."""
+    model = form.get("charge_model")
+    if model not in dict(price_sheet.MODELS):
+        return True
+    return model in price_grid.MODELS and (
+        charge is None or price_grid.fits(charge) or not form.has("others:amount")
+    )
+
+
+def _read(form: Form, metric: BillableMetric, charge: Charge | None = None) -> dict[str, Any]:
+    read = price_grid.read if _is_grid(form, charge) else price_sheet.read
+    return read(form, metric, charge)
+
+
+def _typed_currency(visit: Visit) -> str:
+    typed = _typed(visit).get("amount_currency")
+    return typed if typed in CURRENCIES else "USD"
+
+
 def blank(visit: Visit) -> Page:
     """GET /app/new-plan?metric=code."""
     context = {
-        **_grid(visit, _metrics(visit), _typed(visit)),
+        **_grid(visit, _metrics(visit), _typed(visit), currency=_typed_currency(visit)),
         "may_be_none": True,
         "intervals": [(each.value, each.value) for each in Interval],
         "currencies": [(one, one) for one in currencies()],
@@ -200,7 +227,7 @@ def create(visit: Visit) -> Done:
         "charges": [],
     }
     if code := form.get("billable_metric_code"):
-        body["charges"] = [price_grid.read(form, _metric(visit, code))]
+        body["charges"] = [_read(form, _metric(visit, code))]
     made = api.create_plan(visit.call(body={"plan": body}))["plan"]
     to = f"{plan_url(made['code'])}?said=created"
     return Done(action="created plan", subject=made["code"], to=to, details=body)
@@ -253,7 +280,8 @@ def delete(visit: Visit) -> Done:
 def blank_charge(visit: Visit) -> Page:
     """GET /app/add-charge/{code}?metric=..."""
     plan = api.plan_of(visit.call(path=visit.path))
-    context = {"plan": plan, "charge": None, **_grid(visit, _metrics(visit), _typed(visit))}
+    grid = _grid(visit, _metrics(visit), _typed(visit), currency=plan.amount_currency)
+    context = {"plan": plan, "charge": None, **grid}
     return Page(template="charge_form.html", context=context)
 
 
@@ -261,7 +289,7 @@ def add_charge(visit: Visit) -> Done:
     """POST /app/add-charge/{code}."""
     metric = _metric(visit, visit.form.get("billable_metric_code"))
     taken = {charge.code for charge in api.plan_of(visit.call(path=visit.path)).charges}
-    body = {**price_grid.read(visit.form, metric), "code": _free_code(metric.code, taken)}
+    body = {**_read(visit.form, metric), "code": _free_code(metric.code, taken)}
     charges_api.create_charge(visit.call(path=visit.path, body={"charge": body}))
     code = visit.path["code"]
     return Done(action="added charge to plan", subject=code, to=f"{plan_url(code)}?said=saved", details=body)
@@ -277,7 +305,7 @@ def _charge(visit: Visit) -> tuple[Plan, Charge]:
     """The plan and its charge that the address names. Raises NotFound."""
     plan = api.plan_of(visit.call(path={"code": visit.path["code"]}))
     charge = next((each for each in plan.charges if each.code == visit.query.get("charge")), None)
-    if charge is None or not price_grid.fits(charge):
+    if charge is None or not price_sheet.fits(charge):
         raise NotFound("charge")
     return plan, charge
 
@@ -285,17 +313,23 @@ def _charge(visit: Visit) -> tuple[Plan, Charge]:
 def before_charge(visit: Visit) -> Page:
     """GET /app/edit-charge/{code}?charge=..."""
     plan, charge = _charge(visit)
-    form = visit.form if visit.form.pairs else price_grid.filled(charge)
-    context = {"plan": plan, "charge": charge, **_grid(visit, [charge.metric], form)}
+    filled = price_grid.filled if price_grid.fits(charge) else price_sheet.filled
+    typed = _typed(visit)
+    form = typed if typed.has("charge_model") else filled(charge)
+    context = {
+        "plan": plan,
+        **_grid(visit, [charge.metric], form, currency=plan.amount_currency, charge=charge),
+        "charge": charge,
+    }
     if store.is_subscribed(visit.conn, plan.id):
-        context["charge_models"] = [one for one in CHARGE_MODELS if one[0] == charge.charge_model]
+        context["charge_models"] = [one for one in price_sheet.MODELS if one[0] == charge.charge_model]
     return Page(template="charge_form.html", context=context)
 
 
 def update_charge(visit: Visit) -> Done:
     """POST /app/edit-charge/{code}?charge=..."""
     plan, charge = _charge(visit)
-    body = price_grid.read(visit.form, charge.metric, charge)
+    body = _read(visit.form, charge.metric, charge)
     path = {"code": plan.code, "charge_code": charge.code}
     charges_api.update_charge(visit.call(path=path, body={"charge": body}))
     to = f"{plan_url(plan.code)}?said=saved"

@@ -55,7 +55,7 @@ def keys_of(metric: BillableMetric) -> tuple[str, str]:
     return rows, next((key for key in ("type", *rest) if key in rest), NO_KEY)
 
 
-def _places(metric: BillableMetric) -> list[list[dict[str, list[str]]]]:
+def places_of(metric: BillableMetric) -> list[list[dict[str, list[str]]]]:
     """The dimension values of each cell, row by row."""
     row_key, column_key = keys_of(metric)
     if row_key == NO_KEY:
@@ -78,7 +78,7 @@ def read(form: Form, metric: BillableMetric, before: Charge | None = None) -> di
     """
     model = form.get("charge_model", ChargeModel.PACKAGE)
     places = [
-        (f"price:{r}:{c}", values) for r, row in enumerate(_places(metric)) for c, values in enumerate(row)
+        (f"price:{r}:{c}", values) for r, row in enumerate(places_of(metric)) for c, values in enumerate(row)
     ]
     kept = [(_values(each), each.invoice_display_name) for each in before.filters] if before else []
     filters = [
@@ -119,7 +119,7 @@ def _whole(text: str) -> Any:
 
 def fits(charge: Charge) -> bool:
     """Whether the grid can show all that the charge's prices are, and so change them without a loss."""
-    places = [values for row in _places(charge.metric) for values in row]
+    places = [values for row in places_of(charge.metric) for values in row]
     known = [_values(each) for each in charge.filters]
     terms = _terms(charge.properties)
     return (
@@ -136,7 +136,7 @@ def cells_of(charge: Charge) -> Sequence[tuple[str, Sequence[int | None]]]:
     numbered = [_values(each) for each in charge.filters]
     return [
         (row[0][row_key][0], [numbered.index(each) if each in numbered else None for each in row])
-        for row in _places(charge.metric)
+        for row in places_of(charge.metric)
     ]
 
 
@@ -154,7 +154,7 @@ def filled(charge: Charge) -> Form:
         ("free_units", str(charge.properties.get("free_units", 0))),
         ("price:others", str(charge.properties["amount"])),
     ]
-    for r, row in enumerate(_places(charge.metric)):
+    for r, row in enumerate(places_of(charge.metric)):
         for c, values in enumerate(row):
             pairs += [(f"price:{r}:{c}", price) for known, price in prices if known == values]
     return Form(pairs=tuple(pairs))

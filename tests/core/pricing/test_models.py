@@ -28,6 +28,30 @@ def test_defaults_can_be_changed_without_changing_the_model(model: ChargeModel) 
     assert "7" not in str(defaults(model))
 
 
+def test_the_defaults_are_lagos() -> None:
+    """Section 5.1."""
+    open_tier = {"from_value": 0, "to_value": None, "flat_amount": "0"}
+    assert {model: defaults(model) for model in ChargeModel if model is not ChargeModel.CUSTOM} == {
+        ChargeModel.STANDARD: {"amount": "0"},
+        ChargeModel.GRADUATED: {"graduated_ranges": [{**open_tier, "per_unit_amount": "0"}]},
+        ChargeModel.GRADUATED_PERCENTAGE: {"graduated_percentage_ranges": [{**open_tier, "rate": "0"}]},
+        ChargeModel.PACKAGE: {"amount": "0", "package_size": 1, "free_units": 0},
+        ChargeModel.PERCENTAGE: {"rate": "0"},
+        ChargeModel.VOLUME: {"volume_ranges": [{**open_tier, "per_unit_amount": "0"}]},
+        ChargeModel.DYNAMIC: {},
+    }
+
+
+def test_units_alone_are_of_no_event() -> None:
+    found = price(
+        ChargeModel.PERCENTAGE,
+        units=Decimal(10),
+        properties={"rate": "10", "fixed_amount": "5"},
+        currency="EUR",
+    )
+    assert found.amount == 1
+
+
 def test_prices_from_the_calculator() -> None:
     """Section 7.13, 10: five units."""
     tiers = [

@@ -32,6 +32,7 @@ TWO = of(tier(0, 10, "5", "100"), tier(11, None, "2", "50"))
         (TWO, "5", "125"),
         (TWO, "15", "80"),
         (TWO, "-3", "85"),
+        (of(tier(1, 10, "5", "7"), tier(11, None, "2", "50")), "0", "7"),
     ],
 )
 def test_vectors(properties: dict[str, Any], units: str, total: str) -> None:

@@ -1,0 +1,227 @@
+"""Mutation testing of the pricing core: small faults are put in one by one, and some test must notice each.
+
+    python tools/mutants.py [module ...]      # like core/pricing/package.py; all of them without a name
+
+Prints each mutant that no test noticed, with its line. A fork for each mutant, as many at once as there are processors;
+only the tests of the module's own folder run. docs/testing.md says which survivors change nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import io
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "permille"
+TESTS = {
+    "core/pricing/": ("pricing", "test_proration.py", "test_prorated_fee.py", "test_advance.py"),
+    "core/money.py": ("test_money.py", "pricing", "test_fee.py"),
+    "core/filters.py": ("test_filters.py", "test_fee.py"),
+    "core/usage.py": ("test_usage.py", "test_fee.py"),
+    "core/proration.py": ("test_proration.py", "test_prorated_fee.py"),
+    "core/tax.py": ("test_tax.py",),
+    "core/fee.py": ("test_fee.py", "test_prorated_fee.py", "test_advance.py"),
+    "core/level.py": ("test_advance.py",),
+    "core/advance.py": ("test_advance.py",),
+    "core/credit_note.py": ("test_credit_note.py",),
+}
+SECONDS_MAX = 60
+
+_COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
+_ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+}
+
+
+class Mutant(NamedTuple):
+    """A fault: the module's tree with it, and how to tell it."""
+
+    line: int
+    told: str
+    tree: ast.Module
+
+
+def mutants_of(source: str) -> Iterator[Mutant]:
+    """Every fault of a module, one at a time."""
+    tree = ast.parse(source)
+    beside = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        for decorator in node.decorator_list
+        for inner in ast.walk(decorator)
+    }
+    for place, node in enumerate(ast.walk(tree)):
+        if node in beside:
+            continue
+        for number in range(_faults(node)):
+            changed = copy.deepcopy(tree)
+            found = next(each for at, each in enumerate(ast.walk(changed)) if at == place)
+            before = ast.unparse(found)
+            after = _break(found, number)
+            if after != before:
+                yield Mutant(
+                    getattr(node, "lineno", 0), f"{before}  ->  {after}", ast.fix_missing_locations(changed)
+                )
+
+
+def _faults(node: ast.AST) -> int:
+    match node:
+        case ast.Compare(ops=ops):
+            return len(ops)
+        case ast.BinOp(op=op):
+            return int(type(op) in _ARITHMETIC)
+        case ast.BoolOp() | ast.IfExp() | ast.If():
+            return 1
+        case ast.Constant(value=bool() | int()):
+            return 1
+        case ast.Call(func=ast.Name(id="max" | "min")):
+            return 1
+        case ast.Return(value=ast.expr()):
+            return 1
+        case ast.AugAssign(op=op):
+            return int(type(op) in _ARITHMETIC)
+        case ast.UnaryOp(op=ast.Not()):
+            return 1
+        case _:
+            return 0
+
+
+def _break(node: ast.AST, number: int) -> str:
+    """Put the fault in; the node's text afterwards."""
+    match node:
+        case ast.Compare():
+            node.ops[number] = _COMPARISONS[type(node.ops[number])]()
+        case ast.BinOp() | ast.AugAssign():
+            node.op = _ARITHMETIC[type(node.op)]()
+        case ast.BoolOp():
+            node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+        case ast.IfExp():
+            node.body, node.orelse = node.orelse, node.body
+        case ast.If():
+            node.test = ast.UnaryOp(op=ast.Not(), operand=node.test)
+        case ast.Constant():
+            node.value = (not node.value) if isinstance(node.value, bool) else int(str(node.value)) + 1
+        case ast.Call(func=ast.Name(id=name)):
+            node.func = ast.Name(id="min" if name == "max" else "max", ctx=ast.Load())
+        case ast.Return():
+            node.value = ast.Constant(value=None)
+        case ast.UnaryOp():
+            node.operand = ast.UnaryOp(op=ast.Not(), operand=node.operand)
+    return ast.unparse(node)
+
+
+class _Broken(MetaPathFinder, Loader):
+    """Gives out the broken module in place of the sound one."""
+
+    def __init__(self, path: Path, tree: ast.Module) -> None:
+        self.path, self.tree = path, tree
+        relative = path.relative_to(SOURCE.parent).with_suffix("")
+        self.name = ".".join(part for part in relative.parts if part != "__init__")
+
+    def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        is_package = self.path.name == "__init__.py"
+        search = [str(self.path.parent)] if is_package else None
+        return spec_from_file_location(fullname, self.path, loader=self, submodule_search_locations=search)
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self.tree, str(self.path), "exec"), module.__dict__)
+
+
+def is_noticed(path: Path, mutant: Mutant, tests: tuple[str, ...]) -> bool:
+    """Whether a test fails with the fault, or never ends."""
+    child = os.fork()
+    if child == 0:
+        os._exit(_run(path, mutant, tests))
+    _, status = os.waitpid(child, 0)
+    return status != 0
+
+
+def _run(path: Path, mutant: Mutant, tests: tuple[str, ...]) -> int:
+    import signal
+
+    import hypothesis
+    import pytest
+
+    signal.alarm(SECONDS_MAX)
+    quick = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
+    hypothesis.settings.register_profile(
+        "mutants", phases=quick, database=None, deadline=None, max_examples=60
+    )
+    hypothesis.settings.load_profile("mutants")
+    sys.meta_path.insert(0, _Broken(path, mutant.tree))
+    chosen = [str(ROOT / "tests" / "core" / name) for name in tests]
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        return int(
+            pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", *chosen])
+        )
+
+
+def tests_for(relative: str) -> tuple[str, ...]:
+    return next(tests for prefix, tests in TESTS.items() if relative.startswith(prefix))
+
+
+def modules(names: list[str]) -> list[Path]:
+    """The modules that are named, or all."""
+    every = [
+        path
+        for prefix in TESTS
+        for path in sorted(SOURCE.glob(f"{prefix}*.py" if prefix.endswith("/") else prefix))
+    ]
+    return [path for path in every if not names or str(path.relative_to(SOURCE)) in names]
+
+
+def main() -> int:
+    import hypothesis  # noqa: F401  before the forks
+    import pytest  # noqa: F401
+
+    os.chdir(ROOT)
+    survivors = total = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path in modules(sys.argv[1:]):
+            relative = str(path.relative_to(SOURCE))
+            found = list(mutants_of(path.read_text()))
+            check = partial(is_noticed, path, tests=tests_for(relative))
+            noticed = list(pool.map(check, found))
+            total += len(found)
+            survivors += noticed.count(False)
+            print(f"{relative}: {noticed.count(True)} of {len(found)} noticed", flush=True)
+            for mutant, is_seen in zip(found, noticed, strict=True):
+                if not is_seen:
+                    print(f"  line {mutant.line}: {mutant.told}", flush=True)
+    print(f"{total - survivors} of {total} noticed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
