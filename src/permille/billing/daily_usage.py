@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg import Connection
 
-from permille.billing.usage import UsageSearch, searched_charges, whole_period
+from permille.billing.usage import UsageSearch, searched_charges, series_by_code, whole_period
 from permille.core.billable_metric import BillableMetric
 from permille.core.customer import Customer
 from permille.core.daily_usage import Day, Reach, Series, day_of, fold_days, reach_of
@@ -147,21 +147,14 @@ def read_days(
         ),
         *(_window(of.subscription, list(metrics.values()), day.part.from_, day.part.to) for day in days),
     ]
-    ever, period, *own = [_by_code(each) for each in usage_store.usage_of_many(conn, windows)]
+    ever, period, *own = [series_by_code(each) for each in usage_store.usage_of_many(conn, windows)]
     return {
         code: ReadDays(
-            before=[*ever.get(code, ()), *period.get(code, ())],
-            days=[(day, found.get(code, ())) for day, found in zip(days, own, strict=True)],
+            before=[*ever[code], *period[code]],
+            days=[(day, found[code]) for day, found in zip(days, own, strict=True)],
         )
         for code in metrics
     }
-
-
-def _by_code(found: Sequence[usage_store.SeriesUsage]) -> dict[str, list[tuple[Any, Any]]]:
-    by_code: dict[str, list[tuple[Any, Any]]] = {}
-    for each in found:
-        by_code.setdefault(each.code, []).append((each.dimensions, each.partial))
-    return by_code
 
 
 def _window(

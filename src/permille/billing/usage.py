@@ -51,7 +51,7 @@ from permille.store import (
 )
 from permille.store.fee_items import FeeItem
 from permille.store.invoices import StoredFee
-from permille.store.usage import Window
+from permille.store.usage import SeriesUsage, Window
 
 Series = Sequence[tuple[Dimensions, Partial]]
 
@@ -368,8 +368,13 @@ def _reads_events(charge: Charge) -> bool:
 
 def _series(conn: Connection[Any], windows: Sequence[Window]) -> Mapping[str, Series]:
     """The sums of what was used, by the metrics' codes."""
+    return series_by_code(usage_store.series_usage(conn, windows))
+
+
+def series_by_code(read: Iterable[SeriesUsage]) -> Mapping[str, Series]:
+    """By the metrics' codes; empty for any other."""
     found: dict[str, list[tuple[Dimensions, Partial]]] = defaultdict(list)
-    for each in usage_store.series_usage(conn, windows):
+    for each in read:
         found[each.code].append((each.dimensions, each.partial))
     return found
 
