@@ -54,7 +54,9 @@ def test_an_amended_event_says_so(browser, gpt4, send, dsn):
     send("gpt_4_tokens", "acme-1", model="8K", type="output", tokens=20)
     with psycopg.connect(dsn) as conn:
         rows = conn.execute(
-            "select organization_id, transaction_id from event e join series s on s.id = e.series_id order by seq"
+            "select organization_id, transaction_id from event e join series s on s.id = e.series_id"
+            " where organization_id = %s order by seq",
+            [browser.organization.id],
         ).fetchall()
         changes = {"properties": {"model": "8K", "type": "output", "tokens": 7}}
         for (organization, name), kind, says in zip(
