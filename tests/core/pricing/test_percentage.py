@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.pricing import ChargeModel, Price, validate
-from permille.core.pricing.percentage import needs_event_values, running_totals
+from permille.core.pricing.percentage import (
+    is_allowance_left,
+    needs_event_values,
+    price_alone,
+    running_totals,
+)
 from tests.core.given import decimals
 from tests.core.pricing.table import priced
 
@@ -273,3 +278,52 @@ def test_an_event_that_just_uses_up_the_free_units_pays_the_fixed_amount() -> No
     bounded = BOUNDED | {"free_units_per_total_aggregation": "10"}
     assert after([10], bounded).amount == Decimal("1.75")
     assert after([9], bounded).amount == 0
+
+
+def test_an_event_alone_knows_no_allowance() -> None:
+    """Section 1.10 and 7.13, 8."""
+    terms = {"rate": "2", "fixed_amount": "3", "free_units_per_events": 4}
+    assert price_alone(Decimal(100), terms).amount == 5
+    assert price_alone(Decimal(100), terms).unit_amount == Decimal("0.05")
+    assert price_alone(Decimal(0), terms) == Price(Decimal(3), Decimal(0), {})
+    bounded = {"rate": "12", "per_transaction_min_amount": "16", "per_transaction_max_amount": "20"}
+    assert [price_alone(Decimal(units), bounded).amount for units in (100, 150, 200)] == [16, 18, 20]
+
+
+@pytest.mark.parametrize(
+    ("values", "properties", "lasts"),
+    [
+        ([], {"rate": "1"}, False),
+        ([], {"rate": "1", "free_units_per_events": 2}, True),
+        ([9], {"rate": "1", "free_units_per_events": 2}, True),
+        ([9, 9], {"rate": "1", "free_units_per_events": 2}, False),
+        ([], {"rate": "1", "free_units_per_total_aggregation": "5"}, True),
+        ([5], {"rate": "1", "free_units_per_total_aggregation": "5"}, True),
+        ([5, 1], {"rate": "1", "free_units_per_total_aggregation": "5"}, False),
+        ([-1], {"rate": "1"}, False),
+    ],
+)
+def test_how_long_an_allowance_may_last(values: list[int], properties: dict[str, Any], lasts: bool) -> None:
+    assert is_allowance_left([Decimal(value) for value in values], properties) is lasts
+
+
+def test_of_a_count_the_free_events_are_free_units() -> None:
+    """Its totals are those of every event, not of the free ones alone."""
+    properties = {"rate": "10", "free_units_per_events": 2}
+    found = priced(
+        PERCENTAGE, properties, "5", events_count=5, running_totals=[Decimal(n) for n in range(1, 6)]
+    )
+    assert (found.details["free_units"], found.amount) == ("2.0", Decimal("0.3"))
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"rate": "1", "free_units_per_events": 1},
+        {"rate": "1", "per_transaction_min_amount": "3"},
+        {"rate": "1", "per_transaction_max_amount": "3"},
+        {"rate": "1", "per_transaction_min_amount": "3", "per_transaction_max_amount": "3"},
+    ],
+)
+def test_terms_that_can_be(properties: dict[str, Any]) -> None:
+    assert validate(PERCENTAGE, properties) == []
