@@ -436,3 +436,22 @@ def test_a_model_that_does_not_go_with_the_metric_is_told(browser, tokens):
     browser.sent("/new-billable-metric", {"name": "Calls", "code": "calls", "aggregation_type": "count_agg"})
     page = browser.refused("/new-plan", {**HEAD, "billable_metric_code": "calls", "charge_model": "dynamic"})
     assert "This doesn&#39;t go with the metric&#39;s aggregation." in page
+
+
+def test_terms_beside_the_prices(browser, api, tokens):
+    form = {**GRID, "options": "yes", "min_amount": "12.5", "pay_in_advance": "on"}
+    browser.sent("/new-plan", form)
+    plan, charge = api(api_plans.show_plan, code="payg")["plan"], charge_of(api)
+    assert (plan["pay_in_advance"], charge["pay_in_advance"]) == (True, False), (
+        "the plan's fee, not the charge"
+    )
+    assert charge["min_amount_cents"] == 1250
+    edit = browser.ok("/edit-charge/payg", charge=charge_of(api)["code"])
+    assert 'name="min_amount" type="text" value="12.5"' in edit
+    path = f"/edit-charge/payg?charge={charge_of(api)['code']}"
+    browser.sent(path, {**form, "min_amount": "", "charge_in_advance": "on"})
+    changed = charge_of(api)
+    assert (changed["min_amount_cents"], changed["pay_in_advance"], changed["prorated"]) == (0, True, False)
+    page = browser.refused(path, {**form, "charge_in_advance": "on", "prorated": "on"})
+    assert "Only recurring metrics are prorated" in page
+    assert 'id="min_amount-error"' in page

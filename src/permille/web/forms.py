@@ -35,6 +35,8 @@ WORDS = {
     "missing_graduated_percentage_ranges": "Give at least one tier.",
     "invalid_graduated_percentage_ranges": "Each tier ends above its start, and only the last one is open.",
     "invalid_aggregation_type_or_charge_model": "This doesn't go with the metric's aggregation.",
+    "invalid_billable_metric_or_charge_model": "Only recurring metrics are prorated, by the unit, by tiers or by volume.",
+    "not_compatible_with_pay_in_advance": "This doesn't go with payment in advance.",
     "invalid_package_size": "Give a whole number of at least 1.",
     "invalid_free_units": "Give a whole number of at least 0.",
     "not_supported_yet": "This isn't built yet.",

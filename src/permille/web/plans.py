@@ -177,6 +177,7 @@ def _grid(
         "sheet": price_sheet.sheet_of(metric, form, currency=currency) if metric and not is_grid else None,
         "currency": currency,
         "charge_models": price_sheet.MODELS,
+        "has_options": True,
         "form": form,
         "problems": price_grid.beside(visit.problems),
     }
@@ -192,9 +193,32 @@ def _is_grid(form: Form, charge: Charge | None) -> bool:
     )
 
 
-def _read(form: Form, metric: BillableMetric, charge: Charge | None = None) -> dict[str, Any]:
+def _read(
+    form: Form, metric: BillableMetric, *, currency: str, charge: Charge | None = None
+) -> dict[str, Any]:
     read = price_grid.read if _is_grid(form, charge) else price_sheet.read
-    return read(form, metric, charge)
+    return {**read(form, metric, charge), **_options(form, currency)}
+
+
+def _options(form: Form, currency: str) -> dict[str, Any]:
+    """The terms beside the prices, where the form has them."""
+    if not form.has("options"):
+        return {}
+    return {
+        "pay_in_advance": form.has("charge_in_advance"),
+        "prorated": form.has("prorated"),
+        "min_amount_cents": _to_cents(form.get("min_amount") or "0", currency),
+    }
+
+
+def _with_options(form: Form, charge: Charge, currency: str) -> Form:
+    """The form with the terms that a charge has beside its prices."""
+    with exact():
+        least = Decimal(charge.min_amount_cents) / subunits(currency)
+    pairs = [("min_amount", f"{least.normalize():f}")]
+    flags = {"charge_in_advance": charge.pay_in_advance, "prorated": charge.prorated}
+    pairs += [(name, "on") for name, is_set in flags.items() if is_set]
+    return Form(pairs=(*form.pairs, *pairs))
 
 
 def _typed_currency(visit: Visit) -> str:
@@ -227,7 +251,7 @@ def create(visit: Visit) -> Done:
         "charges": [],
     }
     if code := form.get("billable_metric_code"):
-        body["charges"] = [_read(form, _metric(visit, code))]
+        body["charges"] = [_read(form, _metric(visit, code), currency=form.get("amount_currency"))]
     made = api.create_plan(visit.call(body={"plan": body}))["plan"]
     to = f"{plan_url(made['code'])}?said=created"
     return Done(action="created plan", subject=made["code"], to=to, details=body)
@@ -288,8 +312,12 @@ def blank_charge(visit: Visit) -> Page:
 def add_charge(visit: Visit) -> Done:
     """POST /app/add-charge/{code}."""
     metric = _metric(visit, visit.form.get("billable_metric_code"))
-    taken = {charge.code for charge in api.plan_of(visit.call(path=visit.path)).charges}
-    body = {**_read(visit.form, metric), "code": _free_code(metric.code, taken)}
+    plan = api.plan_of(visit.call(path=visit.path))
+    taken = {charge.code for charge in plan.charges}
+    body = {
+        **_read(visit.form, metric, currency=plan.amount_currency),
+        "code": _free_code(metric.code, taken),
+    }
     charges_api.create_charge(visit.call(path=visit.path, body={"charge": body}))
     code = visit.path["code"]
     return Done(action="added charge to plan", subject=code, to=f"{plan_url(code)}?said=saved", details=body)
@@ -315,13 +343,16 @@ def before_charge(visit: Visit) -> Page:
     plan, charge = _charge(visit)
     filled = price_grid.filled if price_grid.fits(charge) else price_sheet.filled
     typed = _typed(visit)
-    form = typed if typed.has("charge_model") else filled(charge)
+    form = typed
+    if not typed.has("charge_model"):
+        form = _with_options(filled(charge), charge, plan.amount_currency)
     context = {
         "plan": plan,
         **_grid(visit, [charge.metric], form, currency=plan.amount_currency, charge=charge),
         "charge": charge,
     }
     if store.is_subscribed(visit.conn, plan.id):
+        context["has_options"] = False
         context["charge_models"] = [one for one in price_sheet.MODELS if one[0] == charge.charge_model]
     return Page(template="charge_form.html", context=context)
 
@@ -329,7 +360,7 @@ def before_charge(visit: Visit) -> Page:
 def update_charge(visit: Visit) -> Done:
     """POST /app/edit-charge/{code}?charge=..."""
     plan, charge = _charge(visit)
-    body = _read(visit.form, charge.metric, charge)
+    body = _read(visit.form, charge.metric, currency=plan.amount_currency, charge=charge)
     path = {"code": plan.code, "charge_code": charge.code}
     charges_api.update_charge(visit.call(path=path, body={"charge": body}))
     to = f"{plan_url(plan.code)}?said=saved"

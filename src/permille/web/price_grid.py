@@ -16,7 +16,11 @@ MODELS = (ChargeModel.PACKAGE, ChargeModel.STANDARD)
 PACKAGE_SIZE = "1000"
 NO_KEY = ""
 TERMS = {"package_size", "free_units"}
-FIELDS = {"amount_cents": "amount", "invoice_display_name": "charge_name"}
+FIELDS = {
+    "amount_cents": "amount",
+    "invoice_display_name": "charge_name",
+    "min_amount_cents": "min_amount",
+}
 FIELDS_OF_CODES = {
     "invalid_amount": "prices",
     "invalid_package_size": "package_size",
