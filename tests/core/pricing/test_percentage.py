@@ -327,3 +327,15 @@ def test_of_a_count_the_free_events_are_free_units() -> None:
 )
 def test_terms_that_can_be(properties: dict[str, Any]) -> None:
     assert validate(PERCENTAGE, properties) == []
+
+
+def test_the_smallest_allowances_count() -> None:
+    one_event = {"rate": "10", "free_units_per_events": 1}
+    totals = [Decimal(number) for number in (1, 2, 3)]
+    assert (
+        priced(PERCENTAGE, one_event, "3", events_count=3, running_totals=totals).details["free_units"]
+        == "1.0"
+    )
+    one_unit = {"rate": "10", "free_units_per_total_aggregation": "1", "per_transaction_min_amount": "2"}
+    assert is_allowance_left([], one_unit)
+    assert after([30], one_unit).amount == Decimal("2.9")
