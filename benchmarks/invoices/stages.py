@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Self
 
-from permille.billing import run
+from permille.billing import invoicing, run
 from permille.store import customers, invoices, plans, subscriptions, usage, webhooks
 
 _STAGES: tuple[tuple[str, ModuleType, str], ...] = (
@@ -22,9 +22,11 @@ _STAGES: tuple[tuple[str, ModuleType, str], ...] = (
     ("windows of usage", run, "usage_windows"),
     ("read usage", usage, "usage_of_many"),
     ("rate", run, "_charge_fees"),
-    ("group", run, "_groups"),
+    ("group", run, "groups_of"),
     ("take numbers", invoices, "take_customer_numbers"),
-    ("make invoices", run, "_invoice"),
+    ("make invoices", invoicing, "_invoice"),
+    ("credit", invoicing, "credited"),
+    ("regroup", run, "regroup"),
     ("write invoices and fees", invoices, "add"),
     ("queue webhooks", webhooks, "enqueue"),
     ("settle subscriptions", invoices, "settle"),
