@@ -312,6 +312,11 @@ def usage_windows(subscription: Subscription, charges: Sequence[Charge], period:
     ]
 
 
+def standing_charge(charge: Charge, *, is_whole: bool) -> Charge:
+    """A recurring charge in advance as it prices what stands when a period begins, or a part of one."""
+    return replace(charge, pay_in_advance=False, prorated=charge.prorated and not is_whole)
+
+
 def standing_window(subscription: Subscription, charges: Sequence[Charge], *, at: datetime) -> Window:
     """What must be read to know what recurring metrics stand at, at an instant."""
     return _window(subscription, charges, from_=None, to=at)
