@@ -11,6 +11,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from permille.store import uniques
 from permille.store.bulk import instant_array, int_array
 from permille.store.metering import INGESTION_LOCK, ROLL_UP_LOCK
 
@@ -146,6 +147,7 @@ def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
             return 0
         conn.execute("set local enable_seqscan = off")  # BRIN by arrival, whatever the statistics say
         conn.execute(_BY_ARRIVAL, {"after": after, "until": until})
+        uniques.roll_up(conn, after=after, until=until)
         conn.execute("update metering_state set rolled_up_to = %s", [until])
     return int(until - after)
 
@@ -179,6 +181,7 @@ def fold_series(conn: Connection[Any], series_ids: Sequence[int]) -> None:
     row = conn.execute("select rolled_up_to from metering_state").fetchone()
     assert row is not None
     conn.execute(_OF_SERIES, {"series": list(series_ids), "until": row[0]})
+    uniques.fold_series(conn, series_ids, until=row[0])
 
 
 def refold(conn: Connection[Any], places: Collection[tuple[int, datetime]]) -> None:
@@ -201,10 +204,12 @@ def refold(conn: Connection[Any], places: Collection[tuple[int, datetime]]) -> N
         parameters = {**where, "grain": grain, "unit": unit, "part": part}
         conn.execute(_FORGET, parameters)
         conn.execute(fold, parameters)
+        uniques.refold(conn, _TOUCHED, parameters)
 
 
 def verify(conn: Connection[Any], *, limit: int = 100) -> list[tuple[int, str, Any]]:
     """(series, grain, start) of cells that differ from a recomputation from the events; empty when all is well."""
     row = conn.execute("select rolled_up_to from metering_state").fetchone()
     assert row is not None
-    return conn.execute(_DIFFERENCES, {"until": row[0], "limit": limit}).fetchall()
+    wrong = conn.execute(_DIFFERENCES, {"until": row[0], "limit": limit}).fetchall()
+    return wrong or uniques.verify(conn, until=row[0], limit=limit)

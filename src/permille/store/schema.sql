@@ -107,6 +107,7 @@ create table metering (
     version bigint not null,
     expression_field text, -- the property that the expression writes
     in_advance boolean not null default false, -- a charge on it is paid in advance
+    distinct_field text, -- the property whose distinct values are counted
     primary key (organization_id, code)
 );
 
@@ -385,6 +386,19 @@ create table usage_cell (
     precise_amount_cents numeric not null,
     moment numeric not null, -- sum of each value times its instant, in seconds since 1970
     primary key (series_id, grain, starts_at)
+) with (fillfactor = 70);
+
+-- Beside those sums, where distinct values are counted: of each value its last operation.
+create table unique_cell (
+    series_id int not null,
+    grain "char" not null,
+    starts_at timestamptz not null,
+    digest uuid not null, -- of the text, which may be long
+    text text,
+    at timestamptz not null,
+    seq bigint not null,
+    is_add boolean not null,
+    primary key (series_id, grain, starts_at, digest)
 ) with (fillfactor = 70);
 
 -- Events of what is paid in advance wait here until their fee is made, in the order of arrival.

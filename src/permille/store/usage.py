@@ -277,11 +277,53 @@ _OPERATIONS = (
 )
 
 _UNIQUES = (
-    _OPERATIONS
+    _WANTED
     + """
-select distinct on (key, series_id, text) key, series_id, text, at, seq, operation = 'add'
-from operation where operation in ('add', 'remove')
-order by key, series_id, text, at desc, seq desc
+, piece as (
+    select * from unnest(%(piece_keys)s::int[], %(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+        as p (key, grain, starts_at, ends_at)
+), field as (
+    select f.key, w.series_id, f.field_name, s.dimensions
+    from unnest(%(field_keys)s::int[], %(field_codes)s::text[], %(field_names)s::text[])
+        as f (key, code, field_name)
+    join wanted w on w.key = f.key join series s on s.id = w.series_id and s.code = f.code
+), tail as materialized (
+    select series_id, at, seq, extra from counted_event
+    where seq > %(rolled_up_to)s and (series_id + 0) in (select series_id from wanted)
+), told as (
+    select f.key, f.series_id, f.field_name, f.dimensions, e.at, e.seq, e.extra
+    from piece p join field f on f.key = p.key
+    cross join lateral (
+        select at, seq, extra from counted_event
+        where series_id = f.series_id and at >= p.starts_at and at < p.ends_at and seq <= %(rolled_up_to)s
+        offset 0
+    ) e
+    where p.grain = 'e'
+    union all
+    select f.key, f.series_id, f.field_name, f.dimensions, t.at, t.seq, t.extra
+    from tail t join field f on f.series_id = t.series_id
+    join bound b on b.key = f.key and t.at >= b.from_at and t.at < b.to_at
+), operation as (
+    select key, series_id, at, seq, coalesce(extra ->> field_name, dimensions ->> field_name) as text,
+        coalesce(extra ->> 'operation_type', dimensions ->> 'operation_type', 'add') as operation
+    from told
+), known as (
+    select key, series_id, text, at, seq, operation = 'add' as is_add
+    from operation where operation in ('add', 'remove')
+    union all
+    select f.key, f.series_id, c.text, c.at, c.seq, c.is_add
+    from piece p join field f on f.key = p.key
+    cross join lateral (
+        select text, at, seq, is_add from unique_cell
+        where series_id = f.series_id and grain = p.grain::"char"
+            and starts_at >= p.starts_at and starts_at < p.ends_at
+        offset 0
+    ) c
+    where p.grain <> 'e'
+), newest as (
+    select distinct on (key, series_id, text) * from known order by key, series_id, text, at desc, seq desc
+)
+select n.*, m.rolled_up_to from metering_state m left join newest n on true
 """
 )
 
@@ -509,8 +551,9 @@ def _add_operations(conn: Connection[Any], windows: Sequence[Window], details: D
 
 def _add_uniques(conn: Connection[Any], windows: Sequence[Window], details: Details) -> None:
     parameters = _fields(windows, lambda window: window.unique_fields)
+    parameters |= _cut((window.from_, window.to) for window in windows)
     uniques: dict[tuple[int, int], dict[str | None, tuple[datetime, int, bool]]] = defaultdict(dict)
-    for key, series_id, text, at, seq, present in conn.execute(_UNIQUES, parameters):
+    for key, series_id, text, at, seq, present in _under_one_mark(conn, _UNIQUES, parameters):
         uniques[key, series_id][text] = (at, seq, present)
     for where, found in uniques.items():
         details[where]["uniques"] = found
