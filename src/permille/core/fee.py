@@ -167,7 +167,7 @@ def compile_charge(
         pay_in_advance=pay_in_advance,
         min_amount_cents=min_amount_cents,
         buckets=tuple(
-            _bucket(filter_id, name, model, own, per_unit, applied_pricing_unit)
+            _bucket(filter_id, name, model, own, per_unit=per_unit, applied=applied_pricing_unit)
             for filter_id, name, own in [*priced, (None, invoice_display_name, properties)]
         ),
         filter_keys=filter_keys,
@@ -208,6 +208,7 @@ def _bucket(
     name: str | None,
     model: ChargeModel,
     properties: Mapping[str, Any],
+    *,
     per_unit: int,
     applied: AppliedPricingUnit | None,
 ) -> Bucket:

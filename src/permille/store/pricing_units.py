@@ -54,9 +54,7 @@ def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> lis
         ).fetchall()
 
 
-def by_codes(
-    conn: Connection[Any], organization_id: UUID, wanted: Collection[str]
-) -> dict[str, PricingUnit]:
+def by_codes(conn: Connection[Any], organization_id: UUID, wanted: Collection[str]) -> dict[str, PricingUnit]:
     """The units with these codes, as far as there are such."""
     rows = _select(conn, "organization_id = %s and code = any(%s)", [organization_id, list(wanted)])
     return {unit.code: unit for unit in rows}
@@ -114,4 +112,6 @@ def is_used(conn: Connection[Any], unit_id: UUID) -> bool:
 
 def delete(conn: Connection[Any], unit_id: UUID, *, now: datetime) -> None:
     """Soft: fees and deleted charges still name it."""
-    conn.execute("update pricing_unit set deleted_at = %s, updated_at = %s where id = %s", [now, now, unit_id])
+    conn.execute(
+        "update pricing_unit set deleted_at = %s, updated_at = %s where id = %s", [now, now, unit_id]
+    )
