@@ -9,7 +9,7 @@ import pytest
 from permille.api import plans as api_plans, pricing_units as api_units
 
 from .conftest import text_of
-from .test_metrics import TOKENS
+from .test_metrics import TOKENS, event
 from .test_plans import GRID, charge_of, sent_by
 
 CREDITS = {"code": "credits", "name": "Credits", "short_name": "CR"}
@@ -126,3 +126,9 @@ def test_a_price_in_the_unit_has_the_units_decimals(browser, api, credits_):
     assert "1.00 CR per 1,000" in words
     plan = api(api_plans.show_plan, code="payg")["plan"]
     assert plan["amount_currency"] == "JPY"
+
+
+def test_the_tester_of_events_tells_prices_in_the_unit(browser, credits_):
+    browser.sent("/new-plan", {**GRID, **HALF})
+    pasted = event(model="8K", type="input", tokens=3)
+    assert "0.03 CR per 1,000" in text_of(browser.ok("/billable-metrics/tokens", event=pasted))
