@@ -118,6 +118,8 @@ TAX = {
     "description": "d",
     "applied_to_organization": True,
 }
+PRICING_UNIT = {"name": "n", "code": "credits", "short_name": "CR", "description": "d"}
+APPLIED = {"code": "kept", "conversion_rate": "0.5"}
 EVENT = {
     "code": "tokens",
     "transaction_id": "t",
@@ -158,6 +160,7 @@ def plan_of(metric: Any) -> dict[str, Any]:
             invoiceable=True,
             regroup_paid_fees=None,
             min_amount_cents=0,
+            applied_pricing_unit=APPLIED,
             properties=price,
             filters=[{"invoice_display_name": "f", "values": {"k": ["v"]}, "properties": {"amount": "2"}}],
         ),
@@ -205,6 +208,8 @@ def requests(metric: Any) -> list[tuple[str, str, str, Any]]:
         ("POST", "/webhook_endpoints", "webhook_endpoint", ENDPOINT),
         ("POST", "/taxes", "tax", TAX),
         ("PUT", "/taxes/kept", "tax", TAX | {"code": "other"}),
+        ("POST", "/pricing_units", "pricing_unit", PRICING_UNIT),
+        ("PUT", "/pricing_units/kept", "pricing_unit", PRICING_UNIT | {"code": "other"}),
     ]
 
 
@@ -231,7 +236,9 @@ def ready(api: Api):
     """An organization with something to change, and the requests."""
     metric = api.metric("base", filters=[{"key": "k", "values": ["v"]}])
     priced = api.metric("tokens", filters=[{"key": "k", "values": ["v"]}])
-    api.plan("plan", [charge(priced), charge(priced, code="early", pay_in_advance=True)])
+    api.post("/pricing_units", {"pricing_unit": PRICING_UNIT | {"code": "kept"}})
+    in_units = charge(priced, applied_pricing_unit=APPLIED)
+    api.plan("plan", [in_units, charge(priced, code="early", pay_in_advance=True)])
     api.post("/taxes", {"tax": TAX | {"code": "kept"}})
     api.subscribe("running", plan="plan")
     api.subscribe("own", plan="plan")
@@ -257,7 +264,7 @@ def test_bodies_are_accepted_as_they_are(ready):
         assert response.status_code == 200, response.text
 
 
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", range(22))
 def test_a_hostile_value_anywhere(ready, number):
     """Each place gets every seventh value, and each next place the next ones."""
     api, wanted = ready
@@ -298,6 +305,7 @@ def test_a_hostile_address(ready, text):
         "webhook_endpoints",
         "billing_entities",
         "taxes",
+        "pricing_units",
     )
     for noun in nouns:
         for method in ("GET", "DELETE"):

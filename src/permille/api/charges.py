@@ -21,6 +21,7 @@ from permille.api.http import Call
 from permille.api.metered import meter
 from permille.api.overrides import cascade_to_children, plan_to_override, subscribed_plan
 from permille.api.plans import plan_of, render_charge, render_filter
+from permille.api.pricing_units import known_pricing_units
 from permille.api.taxes import known_taxes
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import Invalid, NotFound
@@ -60,6 +61,7 @@ def create_charge(call: Call) -> dict[str, Any]:
         is_subscribed=True,
         now=call.now,
         taxes=known_taxes(call, [entry]),
+        pricing_units=known_pricing_units(call, [entry]),
     )
     charges = read_charges([*kept, fresh], context)
     entry.check()
@@ -77,7 +79,14 @@ def update_charge(call: Call) -> dict[str, Any]:
         after = read_overridden_charge(entry, before, now=call.now, taxes=taxes)
     else:
         is_subscribed = plans.is_subscribed(call.conn, plan.id)
-        after = read_charge(entry, before, is_subscribed=is_subscribed, now=call.now, taxes=taxes)
+        after = read_charge(
+            entry,
+            before,
+            is_subscribed=is_subscribed,
+            now=call.now,
+            taxes=taxes,
+            pricing_units=known_pricing_units(call, [entry]),
+        )
     entry.check()
     if any(charge.code == after.code for charge in plan.charges if charge.id != after.id):
         raise Invalid({"code": ["value_already_exist"]})

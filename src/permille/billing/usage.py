@@ -35,6 +35,7 @@ from permille.core.plan import Charge, Plan, PlanFilter
 from permille.core.pricing import ChargeModel
 from permille.core.pricing.group_keys import PRESENTATION, PRICING, pricing_keys
 from permille.core.pricing.percentage import needs_event_values
+from permille.core.pricing_unit import InUnit
 from permille.core.projection import Projection, elapsed_share, project
 from permille.core.proration import proration_by
 from permille.core.subscription import Subscription, current_period
@@ -102,6 +103,15 @@ class UsedFilter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsedUnit:
+    """The pricing unit that a line was priced in, and what it came to in hundredths of it."""
+
+    amount_cents: int
+    short_name: str
+    conversion_rate: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UsageLine:
     """One fee of a charge: a filter (None: what no filter wants) and a pricing group (empty: none)."""
 
@@ -111,6 +121,8 @@ class UsageLine:
     total_aggregated_units: Decimal
     events_count: int
     amount_cents: int
+    in_unit: UsedUnit | None = None
+    """What the money was converted from, where the charge is priced in a unit."""
     breakdowns: tuple[Breakdown, ...] = ()
     projection: Projection | None = None
     """What it would come to at the period's end, where that was asked for."""
@@ -457,6 +469,7 @@ def charge_usage(
                 total_aggregated_units=fee.total_aggregated_units or ZERO,
                 events_count=fee.events_count or 0,
                 amount_cents=fee.amount_cents,
+                in_unit=_used_unit(fee.in_unit) if fee.in_unit else None,
                 breakdowns=tuple(breakdowns[_place(fee)]),
                 projection=projection_of(fee),
             )
@@ -468,6 +481,14 @@ def charge_usage(
 def _breakdown(combination: Mapping[str, str | None], fee: Fee, projection: Projection | None) -> Breakdown:
     projected_units = projection.units if projection else None
     return Breakdown(presentation_by=combination, units=fee.units, projected_units=projected_units)
+
+
+def _used_unit(found: InUnit) -> UsedUnit:
+    return UsedUnit(
+        amount_cents=found.amounts.amount_cents,
+        short_name=found.applied.unit.short_name,
+        conversion_rate=found.applied.conversion_rate,
+    )
 
 
 def _used_filter(one: PlanFilter) -> UsedFilter:
@@ -587,6 +608,13 @@ def _past_line(fee: StoredFee, item: FeeItem) -> UsageLine:
             invoice_display_name=item.filter_invoice_display_name,
             values=item.filter_values or {},
         )
+    unit = None
+    if fee.pricing_unit_details is not None:
+        unit = UsedUnit(
+            amount_cents=fee.pricing_unit_details["amount_cents"],
+            short_name=fee.pricing_unit_details["short_name"],
+            conversion_rate=Decimal(fee.pricing_unit_details["conversion_rate"]),
+        )
     return UsageLine(
         filter=used,
         grouped_by=fee.grouped_by,
@@ -594,4 +622,5 @@ def _past_line(fee: StoredFee, item: FeeItem) -> UsageLine:
         total_aggregated_units=fee.total_aggregated_units or ZERO,
         events_count=fee.events_count or 0,
         amount_cents=fee.amount_cents,
+        in_unit=unit,
     )

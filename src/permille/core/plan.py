@@ -12,6 +12,7 @@ from uuid import UUID
 from permille.core.billable_metric import BillableMetric
 from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.pricing import ChargeModel
+from permille.core.pricing_unit import AppliedPricingUnit
 from permille.core.tax import Tax
 
 
@@ -27,7 +28,10 @@ class PlanFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """A price attached to a plan's metric. Amounts inside `properties` are decimal texts in major units."""
+    """A price attached to a plan's metric. Amounts inside `properties` are decimal texts in major units.
+
+    They are amounts in the plan's currency or, like `min_amount_cents`, in the charge's own pricing unit.
+    """
 
     id: UUID
     plan_id: UUID
@@ -46,6 +50,7 @@ class Charge:
     filters: tuple[PlanFilter, ...]
     created_at: datetime
     taxes: tuple[Tax, ...] = ()
+    applied_pricing_unit: AppliedPricingUnit | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

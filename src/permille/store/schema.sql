@@ -150,6 +150,22 @@ create index plan_newest on plan (organization_id, created_at desc, id) where pa
 
 create index plan_of_parent on plan (parent_id) where parent_id is not null;
 
+-- What charges are priced in instead of their plan's currency.
+create table pricing_unit (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    name text not null,
+    short_name text not null,
+    description text,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    deleted_at timestamptz
+);
+
+create unique index pricing_unit_code on pricing_unit (organization_id, code) where deleted_at is null;
+create index pricing_unit_newest on pricing_unit (organization_id, created_at desc, id) where deleted_at is null;
+
 create table charge (
     id uuid primary key,
     organization_id uuid not null references organization (id),
@@ -170,11 +186,17 @@ create table charge (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     deleted_at timestamptz,
-    tax_ids uuid[] not null default '{}'
+    tax_ids uuid[] not null default '{}',
+    pricing_unit_id uuid references pricing_unit (id),
+    conversion_rate numeric, -- of one pricing unit, in major units of the plan's currency
+    constraint charge_conversion_rate check (
+        (pricing_unit_id is null) = (conversion_rate is null) and conversion_rate > 0
+    )
 );
 
 create index charge_of_plan on charge (plan_id, position) where deleted_at is null;
 create index charge_of_metric on charge (billable_metric_id) where deleted_at is null;
+create index charge_of_pricing_unit on charge (pricing_unit_id) where pricing_unit_id is not null and deleted_at is null;
 
 -- The price of a combination of dimension values. "values" keeps __ALL_FILTER_VALUES__ as it was sent.
 create table charge_filter (
@@ -587,7 +609,8 @@ create table fee (
     failed_at timestamptz,
     refunded_at timestamptz,
     created_at timestamptz not null,
-    applied_taxes jsonb not null default '[]'
+    applied_taxes jsonb not null default '[]',
+    pricing_unit_details jsonb -- as they were when the fee was priced
 );
 
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;

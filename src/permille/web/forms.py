@@ -47,6 +47,7 @@ WORDS = {
     "exceeded_limit": "There are as many as there can be: delete one first.",
     "currencies_does_not_match": "The customer pays in another currency than the plan's.",
     "plan_not_found": "There is no such plan.",
+    "pricing_unit_not_found": "There is no such pricing unit.",
     "billable_metrics_not_found": "There is no such metric.",
     "cannot_go_back": "The clock can't go back.",
     "too_many_failures": "Too many failed attempts: try again in a quarter of an hour.",

@@ -15,13 +15,15 @@ from typing import Any
 from permille.core import pricing
 from permille.core.billable_metric import BillableMetric
 from permille.core.event import numeric_value
-from permille.core.explanation import Step, charge_steps
-from permille.core.money import exact, round_to_minor
+from permille.core.explanation import Step, charge_steps, conversion_steps
+from permille.core.money import exact, subunits
 from permille.core.plan import Charge
 from permille.core.pricing import ChargeModel
 from permille.core.pricing.group_keys import PRICING
 from permille.core.pricing.percentage import running_totals
+from permille.core.pricing_unit import AppliedPricingUnit, owed
 from permille.web.price_grid import places_of
+from permille.web.shown import shown_in_unit
 from permille.web.visit import Form
 
 MODELS = (
@@ -78,6 +80,8 @@ class Calculated:
 
     cents: int
     steps: Sequence[Step]
+    in_unit: Mapping[str, Any] | None
+    """As the API tells it of usage, where prices are in a pricing unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +116,19 @@ def fits(charge: Charge) -> bool:
     return any(charge.charge_model == model for model, _ in MODELS)
 
 
-def sheet_of(metric: BillableMetric, form: Form, *, currency: str) -> Sheet:
+def sheet_of(
+    metric: BillableMetric, form: Form, *, currency: str, applied: AppliedPricingUnit | None
+) -> Sheet:
     """The fields of the form's charge model, with what was typed."""
     model = ChargeModel(form.get("charge_model"))
     tiers = _TIERS.get(model)
     return Sheet(
         price_label=tiers[2] if tiers else "",
         has_tiers=tiers is not None,
-        buckets=[_bucket(form, model, prefix, values, currency) for prefix, values in _buckets(form, metric)],
+        buckets=[
+            _bucket(form, model, prefix, values, currency=currency, applied=applied)
+            for prefix, values in _buckets(form, metric)
+        ],
         groups=form.get("pricing_group_keys"),
         can_calculate=model is not ChargeModel.DYNAMIC,
     )
@@ -149,7 +158,13 @@ def _values(text: str) -> dict[str, list[str]]:
 
 
 def _bucket(
-    form: Form, model: ChargeModel, prefix: str, values: dict[str, list[str]] | None, currency: str
+    form: Form,
+    model: ChargeModel,
+    prefix: str,
+    values: dict[str, list[str]] | None,
+    *,
+    currency: str,
+    applied: AppliedPricingUnit | None,
 ) -> Bucket:
     typed = _is_typed(form, model, prefix)
     properties = _properties(form, model, prefix)
@@ -161,7 +176,11 @@ def _bucket(
         fields=[(field, form.get(f"{prefix}{field[0]}")) for field in _FIELDS.get(model, ())],
         tiers=_shown_tiers(form, model, prefix),
         codes=list(dict.fromkeys(codes)),
-        calculated=_calculated(form, model, properties, currency) if typed and not codes else None,
+        calculated=(
+            _calculated(form, model, properties, currency=currency, applied=applied)
+            if typed and not codes
+            else None
+        ),
     )
 
 
@@ -231,9 +250,16 @@ def _tiers(rows: Sequence[tuple[str, str, str]], price_name: str) -> list[dict[s
 
 
 def _calculated(
-    form: Form, model: ChargeModel, properties: Mapping[str, Any], currency: str
+    form: Form,
+    model: ChargeModel,
+    properties: Mapping[str, Any],
+    *,
+    currency: str,
+    applied: AppliedPricingUnit | None,
 ) -> Calculated | None:
     """The price of the form's `units`, which so many `events` brought in equal parts."""
+    if form.get("pricing_unit") and applied is None:
+        return None
     units = numeric_value(form.get("units").replace(",", "").replace(" ", ""))
     if units is None or units < 0 or model is ChargeModel.DYNAMIC:
         return None
@@ -255,7 +281,18 @@ def _calculated(
     steps = charge_steps(
         model, units=units, unit_amount=found.unit_amount, amount=found.amount, details=found.details
     )
-    return Calculated(cents=round_to_minor(found.amount, currency), steps=steps)
+    with exact():
+        money, in_unit = owed(found.amount, found.unit_amount, per_unit=subunits(currency), applied=applied)
+    if in_unit is not None:
+        steps = conversion_steps(
+            steps,
+            precise_cents=in_unit.amounts.precise_amount_cents,
+            amount_cents=in_unit.amounts.amount_cents,
+            short_name=in_unit.applied.unit.short_name,
+            conversion_rate=in_unit.applied.conversion_rate,
+            currency=currency,
+        )
+    return Calculated(cents=money.amount_cents, steps=steps, in_unit=shown_in_unit(in_unit))
 
 
 def read(form: Form, metric: BillableMetric, before: Charge | None = None) -> dict[str, Any]:
