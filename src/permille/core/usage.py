@@ -43,6 +43,9 @@ Instance = tuple[datetime, int, Decimal]
 Operation = tuple[datetime, int, str | None, bool]
 """Time and place likewise, the distinct value (None where the property is missing), and whether it was added."""
 
+CustomEvent = tuple[datetime, int, tuple[str | None, ...]]
+"""Time and place likewise, and the texts of the properties that a custom aggregation looks at."""
+
 
 _NO_UNIQUES: Mapping[str | None, tuple[datetime, int, bool]] = MappingProxyType({})
 
@@ -71,6 +74,10 @@ class Partial:
     """Each add and removal of a distinct value in order. Kept only for prorated charges."""
     values: tuple[Instance, ...] = ()
     """Each value in order. Kept only for weighted sums and percentage charges, which look at single events."""
+    custom_events: tuple[tuple[CustomEvent, ...], ...] = ()
+    """Each event as custom aggregations see it, by the sets that were merged. Only these look at them."""
+    custom_amount: Decimal = ZERO
+    """What a custom aggregation has added up, in major units."""
 
 
 EMPTY = Partial()
@@ -93,6 +100,8 @@ def merge(a: Partial, b: Partial) -> Partial:
             precise_amount_cents=a.precise_amount_cents + b.precise_amount_cents,
             operations=_in_order(a.operations, b.operations),
             values=tuple(sorted(a.values + b.values)) if b.values else a.values,
+            custom_events=a.custom_events + b.custom_events,
+            custom_amount=a.custom_amount + b.custom_amount,
         )
 
 
@@ -151,8 +160,8 @@ def aggregate(
     """The units of a metric, rounded as the metric says.
 
     The newest value counts as 0 when negative; a maximum may be negative; unique values count as their own
-    events. A weighted sum needs the period and the seconds of the whole billing period. Custom code is not
-    run: it has no units.
+    events. A weighted sum needs the period and the seconds of the whole billing period. The events of a custom
+    aggregation are folded before (core.custom_aggregation): their last units are the sum of all changes.
     """
     if aggregation_type is AggregationType.WEIGHTED_SUM:
         usage = _weighted(partial, period, period_seconds)
@@ -180,7 +189,7 @@ def _plain(partial: Partial, aggregation_type: AggregationType) -> Usage:
             count = sum(1 for _, _, present in partial.uniques.values() if present)
             units = Decimal(count)
         case AggregationType.CUSTOM:
-            units, count = ZERO, partial.events_count
+            units, count = partial.sum, partial.values_count
         case AggregationType.WEIGHTED_SUM:
             raise ValueError("a weighted sum is made of single values")
         case _ as never:

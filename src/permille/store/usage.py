@@ -21,6 +21,7 @@ from permille.core.event import property_text
 from permille.core.money import ZERO, exact
 from permille.core.usage import Instance, Operation, Partial
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
+from permille.store.custom_usage import CustomWindow, custom_events
 from permille.store.metering import under_one_version
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -47,6 +48,8 @@ class Window:
     unique_fields: tuple[tuple[str, str], ...] = ()
     operation_fields: tuple[tuple[str, str], ...] = ()
     each_value: tuple[str, ...] = ()
+    custom: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Code -> the properties that the rules of its custom aggregation look at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +317,9 @@ def usage_of_many(conn: Connection[Any], windows: Sequence[Window]) -> list[list
 
 
 def _needs_details(window: Window) -> bool:
-    return bool(window.newest or window.unique_fields or window.operation_fields or window.each_value)
+    return bool(
+        window.newest or window.unique_fields or window.operation_fields or window.each_value or window.custom
+    )
 
 
 def _totals(conn: Connection[Any], windows: Sequence[Window]) -> list[tuple[Any, ...]]:
@@ -396,7 +401,26 @@ def _details(conn: Connection[Any], windows: Sequence[Window]) -> Details:
         _add_uniques(conn, windows, details)
     if any(window.operation_fields for window in windows):
         _add_operations(conn, windows, details)
+    if any(window.custom for window in windows):
+        for where, events in custom_events(conn, _custom_windows(windows)).items():
+            details[where]["custom_events"] = (events,)
     return details
+
+
+def _custom_windows(windows: Sequence[Window]) -> list[CustomWindow]:
+    return [
+        CustomWindow(
+            key=key,
+            organization_id=window.organization_id,
+            external_subscription_id=window.external_subscription_id,
+            code=code,
+            names=names,
+            from_=window.from_ or BEGINNING,
+            to=window.to,
+        )
+        for key, window in enumerate(windows)
+        for code, names in window.custom
+    ]
 
 
 def _of_values(values: Sequence[Instance]) -> dict[str, Any]:
