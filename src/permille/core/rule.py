@@ -153,7 +153,7 @@ class _RuleReader(Reader):
         return parts[0] if len(parts) == 1 else lambda event: all(part(event) for part in parts)
 
     def test(self, depth: int) -> Condition:
-        """Test := sum sign sum | "(" condition ")" """
+        """Test := "(" condition ")" | sum sign sum"""
         self.check(depth)
         if self._opens_condition():
             self.take()
