@@ -59,7 +59,7 @@ def aggregator_of(metric: BillableMetric) -> Aggregator | None:
 
 
 def custom_values(properties: Mapping[str, Any]) -> Mapping[str, Value]:
-    """The values of a charge's or a filter's custom properties: texts that read as numbers are numbers."""
+    """The values of a charge's or a filter's valid custom properties: texts that read as numbers are numbers."""
     given = properties.get(CUSTOM_PROPERTIES) or {}
     return {name: as_value(property_text(value) or "") for name, value in given.items()}
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of, custom_values
 from permille.core.filters import ALL_FILTER_VALUES
-from permille.core.pricing import ChargeModel
+from permille.core.pricing import ChargeModel, custom
 from permille.core.tax import Tax
 
 
@@ -161,4 +161,8 @@ def _lacks_custom_properties(charge: Charge) -> bool:
     if aggregator is None:
         return False
     priced = [charge.properties, *(each.properties for each in charge.filters)]
-    return any(not aggregator.custom_properties <= custom_values(each).keys() for each in priced)
+    return any(
+        not aggregator.custom_properties <= custom_values(each).keys()
+        for each in priced
+        if not custom.errors(each)
+    )
