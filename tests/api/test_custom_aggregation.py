@@ -11,7 +11,7 @@ import pytest
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
 from permille.store import rollup
-from tests.core.test_custom_aggregation import PRICES, TIERS
+from tests.core.test_custom_aggregation import PRICES, TIERED_UNITS, TIERS
 
 from .conftest import START, Api, charge, plan_body
 from .test_usage import move, past, ready, usage
@@ -287,7 +287,7 @@ class TestUsage:
 
     def test_tiers_by_who_asked(self, api, send):
         """The worked example of docs/custom-aggregation.md."""
-        of = metric(api, custom_aggregator={"total_units": SUM, "amount": TIERS})
+        of = metric(api, custom_aggregator={"total_units": TIERED_UNITS, "amount": TIERS})
         ready(api, charge(of, charge_model="custom", properties={"custom_properties": PRICES}))
         for party, n, cents in [
             ("first", 1, 12),
@@ -298,7 +298,7 @@ class TestUsage:
             ("first", 1, 202_010),
             ("first", 30_002, 442_020),
         ]:
-            send(n=n, party=party)
+            send(units=n, party=party)
             assert line(api)[1] == cents
         assert line(api)[0] == "50003.0"
 

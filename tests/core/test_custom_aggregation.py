@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -27,16 +28,11 @@ from tests.core.given import decimals, ts
 MARCH = Period(ts(2024, 3, 1), ts(2024, 4, 1))
 NONE: Mapping[str, Any] = {}
 
-TIERS = """
-greatest(0, least(state.total_units + event.properties.n, 1000) - state.total_units)
-    * if(event.properties.party = 'third', custom_properties.third_1, custom_properties.first_1)
-+ greatest(0, least(state.total_units + event.properties.n, 20000) - greatest(state.total_units, 1000))
-    * if(event.properties.party = 'third', custom_properties.third_2, custom_properties.first_2)
-+ greatest(0, least(state.total_units + event.properties.n, 50000) - greatest(state.total_units, 20000))
-    * if(event.properties.party = 'third', custom_properties.third_3, custom_properties.first_3)
-+ greatest(0, state.total_units + event.properties.n - greatest(state.total_units, 50000))
-    * if(event.properties.party = 'third', custom_properties.third_4, custom_properties.first_4)
-"""
+PAGE = Path(__file__).parents[2] / "docs" / "custom-aggregation.md"
+# The worked example: two rules, and what events come to by them.
+EXAMPLE = PAGE.read_text(encoding="utf-8").split("## Example")[1]
+TIERS = EXAMPLE.split("```")[1]
+TIERED_UNITS = "state.total_units + event.properties.units"
 PRICES = {
     "first_1": "0.12",
     "first_2": "0.10",
@@ -63,9 +59,9 @@ def events(aggregator: Aggregator, *sent: dict[str, str | None]) -> list[CustomE
     return [event(aggregator, number, **texts) for number, texts in enumerate(sent)]
 
 
-@pytest.mark.parametrize(
-    ("party", "units", "cents"),
-    [
+def test_the_worked_example_at_lagos_figures() -> None:
+    """semantics-metering.md 7.6 #18, in the words of docs/custom-aggregation.md."""
+    steps = [
         ("first", 1, 12),
         ("first", 1000, 12_000),
         ("third", 1001, 12_012),
@@ -73,18 +69,17 @@ def events(aggregator: Aggregator, *sent: dict[str, str | None]) -> list[CustomE
         ("first", 20_000, 202_002),
         ("first", 20_001, 202_010),
         ("first", 50_003, 442_020),
-    ],
-)
-def test_tiers_of_two_parties_at_lagos_figures(party: str, units: int, cents: int) -> None:
-    """semantics-metering.md 7.6 #18: cumulative units and cents, each step one event of one party."""
-    steps = [(1, "first"), (1000, "first"), (1001, "third"), (1002, "first"), (20_000, "first")]
-    steps += [(20_001, "first"), (50_003, "first")]
-    aggregator, reached, sent = rules(SUM, TIERS), 0, []
-    for total, who in steps[: steps.index((units, party)) + 1]:
-        sent.append({"n": str(total - reached), "party": who})
+    ]
+    assert f"`{TIERED_UNITS}`" in EXAMPLE
+    aggregator, reached, sent = rules(TIERED_UNITS, TIERS), 0, []
+    for party, total, cents in steps:
+        step = total - reached
+        sent.append({"units": str(step), "party": party})
         reached = total
-    found = fold(aggregator, [events(aggregator, *sent)], {"custom_properties": PRICES})
-    assert (found.sum, found.custom_amount * 100) == (units, cents)
+        found = fold(aggregator, [events(aggregator, *sent)], {"custom_properties": PRICES})
+        assert (found.sum, found.custom_amount * 100) == (total, cents)
+        whose = "ours" if party == "first" else "a third party"
+        assert f"| {step:,} of {whose} | {total:,} | {Decimal(cents) / 100:,.2f} |" in EXAMPLE
 
 
 numbers = st.one_of(st.none(), st.just("many"), decimals(-1000, 1000, 3).map(str))

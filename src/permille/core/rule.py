@@ -87,7 +87,7 @@ def _equal(a: Value, b: Value) -> bool:
 
 
 def _plain(value: Value) -> Value:
-    return as_value(value) if isinstance(value, str) else value
+    return _read_text(value) if isinstance(value, str) else value
 
 
 def _ordered(holds: Callable[[Decimal, Decimal], bool]) -> Callable[[Value, Value], bool]:
@@ -199,9 +199,13 @@ def _property(name: str) -> Node:
             raise missing(name)
         if len(text) > TEXT_MAX:
             raise EvaluationError(f"The text of {name} is too long")
-        return as_value(text)
+        return _read_text(text)
 
     return look_up
+
+
+# A rule may look at a text many times, and many events have the same.
+_read_text = lru_cache(maxsize=4096)(as_value)
 
 
 def _custom_property(name: str) -> Node:
