@@ -170,6 +170,27 @@ class TestCharge:
         refused = {**priced(of), **fields}
         assert api.details("POST", "/plans", {"plan": _plan(refused)}) == details
 
+    def test_a_filter_has_what_the_rules_look_at(self, api):
+        of = metric(api, filters=[{"key": "model", "values": ["8K"]}])
+        api.plan(charges=[priced(of)])
+        path = "/plans/pro/charges/calls/filters"
+        missing = {"properties": ["missing_custom_properties"]}
+        values = {"values": {"model": ["8K"]}}
+        assert api.details("POST", path, {"filter": {**values, "properties": {}}}) == missing
+        own = {"properties": {"custom_properties": {"price": "2"}}}
+        made = api.post(path, {"filter": {**values, **own}})["filter"]
+        assert made["properties"] == own["properties"]
+        other = {"filter": {"properties": {"custom_properties": {"prize": 1}}}}
+        assert api.details("PUT", f"{path}/{made['lago_id']}", other) == missing
+
+    def test_a_subscription_has_its_own_properties(self, api, send):
+        ready(api, priced(metric(api)))
+        send(n=2)
+        assert line(api) == ("2.0", 100, 1)
+        body_ = {"charge": {"properties": {"custom_properties": {"price": "3"}}}}
+        api.put("/subscriptions/sub/charges/calls", body_)
+        assert line(api) == ("2.0", 600, 1)
+
     def test_only_on_custom_metrics(self, api):
         refused = {"plan": _plan(priced(api.metric()))}
         assert api.details("POST", "/plans", refused) == {

@@ -113,9 +113,14 @@ def read_charge(
     filters = _filters(entry, charge, now)
     if filters is not None:
         charge = replace(charge, filters=filters)
+    refuse_incompatibilities(entry, charge)
+    return charge
+
+
+def refuse_incompatibilities(entry: Fields, charge: Charge) -> None:
+    """What does not go together in the charge, with all its filters."""
     for name, code in incompatibilities(charge):
         entry.refuse(name, code)
-    return charge
 
 
 def read_overridden_charge(
