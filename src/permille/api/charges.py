@@ -15,8 +15,8 @@ from permille.api.charge_input import (
     read_charge,
     read_charges,
     read_filter,
-    refuse_incompatibilities,
     read_overridden_charge,
+    refuse_incompatibilities,
 )
 from permille.api.http import Call
 from permille.api.metered import meter
