@@ -103,6 +103,28 @@ def test_an_upgrade_and_an_end_call_off_the_downgrade(api: Api):
     assert api.get("/subscriptions", status="pending")["subscriptions"] == []
 
 
+def test_a_downgrade_that_a_new_amount_makes_an_upgrade_happens_at_once(api: Api):
+    before = api.subscribe(plan="max")
+    api.subscribe(plan="pro")
+    api.put("/plans/pro", {"plan": {"amount_cents": 9_899}})
+    assert api.get("/subscriptions/sub")["subscription"]["plan_code"] == "max"
+    api.put("/plans/pro", {"plan": {"amount_cents": 9_900}})
+    running = api.get("/subscriptions/sub")["subscription"]
+    assert (running["plan_code"], running["status"]) == ("pro", "active")
+    assert running["lago_id"] != before["lago_id"]
+    (ended,) = api.get("/subscriptions", **{"status[]": "terminated"})["subscriptions"]
+    assert (ended["lago_id"], ended["next_plan_code"]) == (before["lago_id"], "pro")
+
+
+def test_a_downgrade_follows_what_the_running_plan_costs_too(api: Api):
+    api.subscribe(plan="max")
+    api.subscribe(plan="pro")
+    shown = api.put("/subscriptions/sub", {"subscription": {"plan_overrides": {"amount_cents": 3_000}}})
+    assert shown["subscription"]["status"] == "terminated"
+    assert api.get("/subscriptions/sub")["subscription"]["plan_code"] == "pro"
+    assert api.get("/subscriptions", status="pending")["subscriptions"] == []
+
+
 def test_a_downgrade_moves_with_the_timezone(api: Api):
     api.subscribe(plan="max")
     api.subscribe(plan="pro")

@@ -134,3 +134,91 @@ def test_a_downgrade_of_a_plan_in_advance_pays_the_new_one_in_advance(world: Any
     world.subscribe(customer, small, now=datetime(2024, 1, 11, tzinfo=UTC))
     move(world, 2024, 3, 2)
     assert world.rows("select amount_cents from fee order by from_at") == [(3_100,), (290,), (290,)]
+
+
+def seats_in_advance(price: str, **fields: Any) -> dict[str, Any]:
+    return {"pay_in_advance": True, "properties": {"amount": price}, **fields}
+
+
+@pytest.mark.parametrize("invoiceable", [True, False])
+def test_after_a_downgrade_what_stands_is_paid_for_the_first_period_too(
+    world: Any, invoiceable: bool
+) -> None:
+    seats = world.metric("seats", recurring=True)
+    terms = {"invoiceable": invoiceable}
+    large = world.plan("large", charges=[(seats, seats_in_advance("10", **terms))], amount_cents=5_000)
+    small = world.plan("small", charges=[(seats, seats_in_advance("1", **terms))], amount_cents=1_000)
+    customer = world.customer()
+    world.subscribe(customer, large, now=datetime(2024, 1, 1, tzinfo=UTC))
+    world.use("sub", "seats", 3, at=datetime(2024, 1, 2, tzinfo=UTC))
+    move(world, 2024, 1, 20)
+    world.subscribe(customer, small, now=datetime(2024, 1, 20, tzinfo=UTC))
+    move(world, 2024, 3, 2)
+    fees = world.rows("select from_at, amount_cents from fee where fee_type = 'charge' order by from_at")
+    assert fees == [(datetime(2024, 2, 1, tzinfo=UTC), 300), (datetime(2024, 3, 1, tzinfo=UTC), 300)]
+
+
+def test_after_a_downgrade_to_longer_periods_prorated_seats_pay_for_the_days_left(world: Any) -> None:
+    seats = world.metric("seats", recurring=True)
+    large = world.plan("large", amount_cents=50_000)
+    small = world.plan(
+        "small",
+        charges=[(seats, seats_in_advance("366", prorated=True))],
+        amount_cents=1_000,
+        interval="yearly",
+    )
+    customer = world.customer()
+    world.subscribe(customer, large, now=datetime(2024, 1, 1, tzinfo=UTC))
+    world.use("sub", "seats", 2, at=datetime(2024, 1, 2, tzinfo=UTC))
+    move(world, 2024, 1, 20)
+    world.subscribe(customer, small, now=datetime(2024, 1, 20, tzinfo=UTC))
+    move(world, 2024, 2, 2)
+    fees = world.rows("select from_at, amount_cents from fee where fee_type = 'charge'")
+    assert fees == [(datetime(2024, 2, 1, tzinfo=UTC), 2 * 335 * 100)]
+
+
+def test_what_stands_at_an_upgrade_is_paid_for_the_period_already(world: Any) -> None:
+    seats = world.metric("seats", recurring=True)
+    small = world.plan("small", charges=[(seats, seats_in_advance("1"))], amount_cents=1_000)
+    large = world.plan("large", charges=[(seats, seats_in_advance("10"))], amount_cents=5_000)
+    customer = world.customer()
+    world.subscribe(customer, small, now=datetime(2024, 1, 1, tzinfo=UTC))
+    world.use("sub", "seats", 3, at=datetime(2024, 1, 2, tzinfo=UTC))
+    move(world, 2024, 1, 20)
+    world.subscribe(customer, large, now=datetime(2024, 1, 20, tzinfo=UTC))
+    move(world, 2024, 2, 2)
+    fees = world.rows("select from_at, amount_cents from fee where fee_type = 'charge'")
+    assert fees == [(datetime(2024, 2, 1, tzinfo=UTC), 3_000)]
+
+
+def test_an_upgrade_to_a_charge_in_advance_leaves_what_was_owed_to_the_old_plan(world: Any) -> None:
+    seats = world.metric("seats", recurring=True)
+    small = world.plan("small", charges=[(seats, "1")], amount_cents=1_000)
+    large = world.plan("large", charges=[(seats, seats_in_advance("10"))], amount_cents=5_000)
+    customer = world.customer()
+    world.subscribe(customer, small, now=datetime(2024, 1, 1, tzinfo=UTC))
+    world.use("sub", "seats", 3, at=datetime(2024, 1, 2, tzinfo=UTC))
+    move(world, 2024, 1, 20)
+    world.subscribe(customer, large, now=datetime(2024, 1, 20, tzinfo=UTC))
+    move(world, 2024, 2, 2)
+    fees = world.rows("select amount_cents from fee where fee_type = 'charge' order by from_at")
+    assert fees == [(300,), (3_000,)]
+
+
+def test_a_draft_of_a_downgrade_is_priced_again_to_the_same_fees(world: Any) -> None:
+    seats = world.metric("seats", recurring=True)
+    large = world.plan("large", charges=[(seats, seats_in_advance("10"))], amount_cents=5_000)
+    small = world.plan("small", charges=[(seats, seats_in_advance("1"))], amount_cents=1_000)
+    world.set_entity(invoice_grace_period=3)
+    customer = world.customer()
+    world.subscribe(customer, large, now=datetime(2024, 1, 1, tzinfo=UTC))
+    world.use("sub", "seats", 3, at=datetime(2024, 1, 2, tzinfo=UTC))
+    move(world, 2024, 1, 20)
+    world.subscribe(customer, small, now=datetime(2024, 1, 20, tzinfo=UTC))
+    read = "select fee_type, from_at, amount_cents from fee order by 1, 2, 3"
+    move(world, 2024, 2, 2)
+    drafted = world.rows(read)
+    assert ("charge", datetime(2024, 2, 1, tzinfo=UTC), 300) in drafted
+    move(world, 2024, 2, 5)
+    assert world.rows("select distinct status from invoice") == [("finalized",)]
+    assert world.rows(read) == drafted

@@ -180,6 +180,8 @@ def update_plan(call: Call) -> dict[str, Any]:
     plans.replace(call.conn, before=before, after=after, now=call.now)
     if cascades:
         cascade_to_children(call, before, after)
+    if after.amount_cents != before.amount_cents:
+        lifecycle.follow_amounts(call.conn, after.id, now=call.now)
     return _changed(call, before=before, after=after, what="updated")
 
 

@@ -171,6 +171,9 @@ def update_subscription(call: Call) -> dict[str, Any]:
     if own_plan is not None:
         store_own_plan(call, before, own_plan)
     after = lifecycle.update(call.conn, before, columns=columns, now=call.now)
+    if own_plan is not None:
+        lifecycle.follow_amounts(call.conn, own_plan.id, now=call.now)
+        after = subscriptions.by_ids(call.conn, [after.id])[after.id]
     return {"subscription": _shown(call, [after], with_plan=True)[0]}
 
 

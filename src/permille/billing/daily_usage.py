@@ -147,10 +147,8 @@ def read_days(
     start = days[0].part.from_
     reaching = {reach: [each for each in metrics.values() if reach_of(each) is reach] for reach in Reach}
     windows = [
-        _window(of.subscription, reaching[Reach.EVER], None, start, is_base=True),
-        _window(
-            of.subscription, reaching[Reach.PERIOD], min(start, of.opened_at(start)), start, is_base=True
-        ),
+        _window(of.subscription, reaching[Reach.EVER], None, start),
+        _window(of.subscription, reaching[Reach.PERIOD], min(start, of.opened_at(start)), start),
         *(_window(of.subscription, list(metrics.values()), day.part.from_, day.part.to) for day in days),
     ]
     ever, period, *own = [series_by_code(each) for each in usage_store.usage_of_many(conn, windows)]
@@ -168,11 +166,7 @@ def _window(
     metrics: Sequence[BillableMetric],
     from_: datetime | None,
     to: datetime,
-    *,
-    is_base: bool = False,
 ) -> Window:
-    """Of a level only the sum is wanted before the first day, not every change of it."""
-
     def codes(kind: AggregationType) -> list[str]:
         return sorted(each.code for each in metrics if each.aggregation_type == kind)
 
@@ -185,7 +179,6 @@ def _window(
         to=to,
         newest=tuple(codes(AggregationType.LATEST)),
         unique_fields=tuple((code, names[code]) for code in codes(AggregationType.UNIQUE_COUNT)),
-        each_value=() if is_base else tuple(codes(AggregationType.WEIGHTED_SUM)),
         custom=custom_properties_read(metrics),
     )
 

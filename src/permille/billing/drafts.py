@@ -123,6 +123,9 @@ def _groups(conn: Connection[Any], billed: Mapping[UUID, Sequence[InvoiceSubscri
     every = [each for own in billed.values() for each in own]
     rows = subscriptions.by_ids(conn, {each.subscription_id for each in every})
     next_plans = subscriptions.next_plan_ids(conn, rows.keys())
+    previous = {row.id: row.previous_subscription_id for row in rows.values() if row.previous_subscription_id}
+    before = subscriptions.by_ids(conn, previous.values())
+    after_upgrade = {row_id for row_id, previous_id in previous.items() if before[previous_id].upgraded}
     with_fee = invoices.with_subscription_fee(conn, billed.keys())
     parts, fees = run.price_again(
         conn,
@@ -132,6 +135,7 @@ def _groups(conn: Connection[Any], billed: Mapping[UUID, Sequence[InvoiceSubscri
                 row=rows[each.subscription_id],
                 has_fee=(each.invoice_id, each.subscription_id) in with_fee,
                 next_plan_id=next_plans.get(each.subscription_id),
+                follows_upgrade=each.subscription_id in after_upgrade,
             )
             for each in every
         ],

@@ -63,6 +63,8 @@ class Part:
     """Whether it is of a change of plan, of which both sides go on one invoice."""
     carried_over: frozenset[UUID] = frozenset()
     """The recurring metrics that the next plan bills at its period's end."""
+    pays_what_stands: bool = False
+    """Whether it pays at its start for what stands, as the plan before it went to its period's end."""
 
     @property
     def recurring(self) -> bool:

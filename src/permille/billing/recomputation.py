@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.billing.advance import Terms, price, read_histories, terms_of
-from permille.billing.usage import standing_window, usage_windows, whole_period
+from permille.billing.usage import standing_charge, standing_window, usage_windows, whole_period
 from permille.core.customer import Customer
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
 from permille.core.filters import group_of
@@ -71,10 +71,11 @@ def _basis(
     until = period.to
     if fee.pay_in_advance and fee.event_transaction_id is None:
         # What stood when the period began, paid for all of it.
-        charge, until = replace(charge, pay_in_advance=False, prorated=False), period.from_
+        is_whole = period == whole_period(row, plan, customer, period)
+        charge, until = standing_charge(charge, is_whole=is_whole), period.from_
         windows = [standing_window(row, [charge], at=until)]
     else:
-        windows = usage_windows(row, [charge], period)
+        windows = usage_windows(row, [charge], period, timezone=customer.applicable_timezone)
     return Basis(
         subscription=row,
         plan=plan,

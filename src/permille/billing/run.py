@@ -27,7 +27,7 @@ from permille.billing.invoicing import (
     write_alone,
 )
 from permille.billing.regrouping import regroup
-from permille.billing.usage import Series, standing_window, usage_windows
+from permille.billing.usage import Series, standing_charge, standing_window, usage_windows
 from permille.core.customer import Customer
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
 from permille.core.invoice import (
@@ -79,6 +79,8 @@ class _Owed:
     is_change: bool = False
     next_plan_id: UUID | None = None
     """Of the plan that takes over."""
+    pays_what_stands: bool = False
+    """Whether it takes over where another plan's period ended: what stands is to be paid for the next one."""
 
 
 def bill_due(
@@ -133,8 +135,9 @@ def bill_change(
     rows = subscriptions.for_update(conn, [old_id, new_id])
     old, new = _catch_up(conn, rows[old_id], at), rows[new_id]
     owed = [_Owed(row=old, at=at, reason=TERMINATING, next_plan_id=new.plan_id)]
-    if owes_at_start:
-        owed.append(_Owed(row=new, at=at, reason=STARTING, is_change=True))
+    if owes_at_start or not old.upgraded:
+        pays_what_stands = not old.upgraded
+        owed.append(_Owed(row=new, at=at, reason=STARTING, is_change=True, pays_what_stands=pays_what_stands))
     _bill(conn, owed)
 
 
@@ -147,6 +150,8 @@ class Rebilled:
     has_fee: bool
     """Whether the draft has the plan's own fee."""
     next_plan_id: UUID | None
+    follows_upgrade: bool
+    """Whether it took over before the end of another plan's period."""
 
 
 def price_again(
@@ -173,6 +178,7 @@ def _part_again(drafted: Rebilled, known: _Known) -> Part:
             at=on.billed_at,
             reason=on.invoicing_reason,
             next_plan_id=drafted.next_plan_id if ends else None,
+            pays_what_stands=_took_over(drafted),
         ),
         known,
     )
@@ -182,6 +188,13 @@ def _part_again(drafted: Rebilled, known: _Known) -> Part:
     )
     fee = part.planned.fee if drafted.has_fee else None
     return replace(part, row=drafted.row, planned=replace(part.planned, periods=periods, fee=fee))
+
+
+def _took_over(drafted: Rebilled) -> bool:
+    """Whether it is on the draft as what follows a plan that went to its period's end."""
+    row = drafted.row
+    follows = row.previous_subscription_id is not None and not drafted.follows_upgrade
+    return follows and drafted.on.invoicing_reason == STARTING and drafted.on.billed_at == row.started_at
 
 
 def _period_of(from_: datetime | None, to: datetime | None) -> Period | None:
@@ -218,9 +231,9 @@ def _bill(conn: Connection[Any], owed: Sequence[_Owed]) -> None:
         conn, [each.row for each in owed], {each.next_plan_id for each in owed if each.next_plan_id}
     )
     parts = [_plan_part(each, known) for each in owed]
-    owing = [part for part in parts if not part.planned.is_empty]
-    fees = _fees(conn, owing, known)
-    alone = _renew(conn, owing, known, fees)
+    fees = _fees(conn, parts, known)
+    alone = _renew(conn, parts, known, fees)
+    owing = [part for part in parts if fees[part.row.id] or not part.planned.is_empty]
     write(conn, groups_of(owing, fees))
     write_alone(conn, alone)
     regroup(conn, [part for part in parts if part.reason == PERIODIC], only_ended=True)
@@ -264,13 +277,13 @@ def _compiled(plan: Plan) -> list[tuple[Charge, CompiledCharge]]:
     ]
 
 
-def _renewed(plan: Plan) -> list[tuple[Charge, CompiledCharge]]:
-    whole = [
-        replace(charge, pay_in_advance=False, prorated=False)
+def _renewed(plan: Plan, *, is_whole: bool = True) -> list[tuple[Charge, CompiledCharge]]:
+    standing = [
+        standing_charge(charge, is_whole=is_whole)
         for charge in plan.charges
         if charge.pay_in_advance and charge.metric.recurring
     ]
-    return [(charge, compile_plan_charge(charge, currency=plan.amount_currency)) for charge in whole]
+    return [(charge, compile_plan_charge(charge, currency=plan.amount_currency)) for charge in standing]
 
 
 def _plan_part(owed: _Owed, known: _Known) -> Part:
@@ -286,7 +299,7 @@ def _plan_part(owed: _Owed, known: _Known) -> Part:
     begins = (row.started_at or at) if reason == STARTING else at
     planned = plan_invoice(facts, at=max(at, begins))
     ends_trial = planned.periods.charges is None and trial_end(facts) == at
-    return Part(
+    part = Part(
         row=row,
         plan=plan,
         customer=customer,
@@ -295,15 +308,24 @@ def _plan_part(owed: _Owed, known: _Known) -> Part:
         reason=reason or (STARTING if ends_trial else PERIODIC),
         planned=planned,
         is_change=owed.is_change or owed.next_plan_id is not None,
+        pays_what_stands=owed.pays_what_stands,
         carried_over=_carried_over(row, known.plans.get(owed.next_plan_id) if owed.next_plan_id else None),
     )
+    if part.pays_what_stands and planned.periods.subscription is None:
+        shown = replace(planned.periods, subscription=_begun_period(part))
+        return replace(part, planned=replace(planned, periods=shown))
+    return part
 
 
 def _carried_over(row: Subscription, next_plan: Plan | None) -> frozenset[UUID]:
-    """What an upgrade leaves to the new plan: recurring metrics that are priced there too."""
+    """What an upgrade leaves to the new plan: recurring metrics that are priced there too, at its period's end."""
     if next_plan is None or not row.upgraded:
         return frozenset()
-    return frozenset(charge.metric.id for charge in next_plan.charges if charge.metric.recurring)
+    return frozenset(
+        charge.metric.id
+        for charge in next_plan.charges
+        if charge.metric.recurring and not charge.pay_in_advance
+    )
 
 
 def _fees(conn: Connection[Any], parts: Sequence[Part], known: _Known) -> dict[UUID, list[Fee]]:
@@ -323,7 +345,8 @@ def _usage(conn: Connection[Any], parts: Sequence[Part], known: _Known) -> dict[
         period = part.planned.periods.charges
         charges = [charge for charge, _ in known.charges[part.plan.id]]
         if period is not None and charges:
-            windows += [(part.row.id, window) for window in usage_windows(part.row, charges, period)]
+            wanted = usage_windows(part.row, charges, period, timezone=part.facts.timezone)
+            windows += [(part.row.id, window) for window in wanted]
     return _read_usage(conn, windows)
 
 
@@ -371,26 +394,32 @@ def _renew(
 
     Fees of charges that are invoiceable are added to those of the invoice, the others are returned.
     """
-    ends = {
-        part.row.id: part.planned.periods.charges.to
+    begun = {
+        part.row.id: period
         for part in parts
-        if part.reason == PERIODIC and part.planned.periods.charges and known.renewed[part.plan.id]
+        if known.renewed[part.plan.id] and (period := _begun_period(part)) is not None
     }
-    renewing = [part for part in parts if part.row.id in ends]
-    windows = [
-        (part.row.id, standing_window(part.row, [charge for charge, _ in known.renewed[part.plan.id]], at=at))
-        for part in renewing
-        for at in [ends[part.row.id]]
+    renewing = [
+        (part, begun[part.row.id], _standing(part, begun[part.row.id], known))
+        for part in parts
+        if part.row.id in begun
     ]
-    used, alone = _read_usage(conn, windows), []
-    for part in renewing:
-        period = _whole_period(part, Period(ends[part.row.id], ends[part.row.id] + INSTANT))
-        for charge, compiled in known.renewed[part.plan.id]:
+    used = _read_usage(
+        conn,
+        [
+            (part.row.id, standing_window(part.row, [charge for charge, _ in charges], at=period.from_))
+            for part, period, charges in renewing
+        ],
+    )
+    alone = []
+    for part, period, charges in renewing:
+        for charge, compiled in charges:
             own = charge_fees(
                 compiled,
                 used.get(part.row.id, {}).get(charge.metric.code, ()),
                 subscription_id=part.row.id,
                 period=period,
+                proration=proration_by(_whole_period(part, period), part.facts.timezone),
                 with_idle=False,
             )
             made = [replace(fee, pay_in_advance=True) for fee in own if fee.units]
@@ -402,6 +431,23 @@ def _renew(
                     for fee in made
                 ]
     return alone
+
+
+def _begun_period(part: Part) -> Period | None:
+    """The period for which what stands is paid anew, None when none begins."""
+    if part.reason == PERIODIC and part.planned.periods.charges:
+        begins_at = part.planned.periods.charges.to
+        return _whole_period(part, Period(begins_at, begins_at + INSTANT))
+    if part.pays_what_stands:
+        return Period(part.at, _whole_period(part, Period(part.at, part.at + INSTANT)).to)
+    return None
+
+
+def _standing(part: Part, period: Period, known: _Known) -> Sequence[tuple[Charge, CompiledCharge]]:
+    """The charges in advance that pay for the whole of this period, or for what is left of it."""
+    if period == _whole_period(part, period):
+        return known.renewed[part.plan.id]
+    return _renewed(part.plan, is_whole=False)
 
 
 def _made_up(

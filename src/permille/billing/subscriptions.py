@@ -129,6 +129,21 @@ def _take_over(
     return subscriptions.by_ids(conn, [running.id])[running.id]
 
 
+def follow_amounts(conn: Connection[Any], plan_id: UUID, *, now: datetime) -> None:
+    """Call it after a change of a plan's amount: a downgrade that waits and is none any more happens now."""
+    waiting = subscriptions.downgrades_of_plan(conn, plan_id)
+    known = subscriptions.for_update(
+        conn, {each for row in waiting for each in (row.id, row.previous_subscription_id) if each}
+    )
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in known.values()})
+    for row in waiting:
+        old = known[row.previous_subscription_id] if row.previous_subscription_id else None
+        if old is None or old.status != "active":
+            continue
+        if yearly_amount_cents(known_plans[row.plan_id]) >= yearly_amount_cents(known_plans[old.plan_id]):
+            _take_over(conn, old, row, now=now, upgraded=True)
+
+
 def _note(wanted: str | None, plan: Plan) -> str | None:
     """What happens at the end to a fee paid in advance; there is none on a plan that is paid in arrears."""
     return (wanted or "credit") if plan.pay_in_advance else None

@@ -192,7 +192,7 @@ def running_usage(
     if search.full_usage:
         _check_full_usage(search, charges)
         period = Period(subscription.started_at, period.to)
-    series = _series(conn, usage_windows(subscription, charges, period))
+    series = _series(conn, usage_windows(subscription, charges, period, timezone=timezone))
     whole = whole_period(subscription, plan, customer, period)
     elapsed = elapsed_share(now, period, timezone) if search.projected else None
     found = [
@@ -281,37 +281,46 @@ def whole_period(subscription: Subscription, plan: Plan, customer: Customer, per
     )
 
 
-def usage_windows(subscription: Subscription, charges: Sequence[Charge], period: Period) -> list[Window]:
+def usage_windows(
+    subscription: Subscription, charges: Sequence[Charge], period: Period, *, timezone: str
+) -> list[Window]:
     """What must be read to price the charges: recurring metrics reach back to the first event.
 
-    Of a prorated sum the events are read in the period alone: before it only what stood at its start counts.
-    The same is true of what is paid in advance, for which the highest level of the period counts. An event at the
-    very instant of an upgrade is the new plan's.
+    Of a prorated sum the days or events are read in the period alone: before it only what stood at its start counts.
+    The same is true of a weighted sum, and of what is paid in advance, for which the highest level of the period
+    counts. An event at the very instant of an upgrade is the new plan's.
     """
     if subscription.upgraded and subscription.terminated_at is not None:
         period = Period(period.from_, min(period.to, subscription.terminated_at))
     whole = {charge.metric.code for charge in charges if _reads_events(charge)}
+    recurring = [charge for charge in charges if charge.metric.recurring]
+    weighted = [each for each in recurring if _is(each, AggregationType.WEIGHTED_SUM)]
     split = [
         charge
-        for charge in charges
-        if _follows_changes(charge)
-        and charge.metric.recurring
-        and charge.metric.aggregation_type == AggregationType.SUM
-        and charge.metric.code not in whole
+        for charge in recurring
+        if _follows_changes(charge) and _is(charge, AggregationType.SUM) and charge.metric.code not in whole
     ]
-    codes = {charge.metric.code for charge in split}
-    rest = [charge for charge in charges if charge.metric.code not in codes]
+    codes = {charge.metric.code for charge in (*split, *weighted)}
     parts = [
-        ([charge for charge in rest if not charge.metric.recurring], period.from_, period.to),
-        ([charge for charge in rest if charge.metric.recurring], None, period.to),
-        (split, None, period.from_),
-        (split, period.from_, period.to),
+        ([charge for charge in charges if not charge.metric.recurring], period.from_, period.to),
+        ([charge for charge in recurring if charge.metric.code not in codes], None, period.to),
+        ([*split, *weighted], None, period.from_),
+        ([*split, *weighted], period.from_, period.to),
     ]
     return [
-        _window(subscription, chosen, from_=from_, to=to)
+        replace(
+            _window(subscription, chosen, from_=from_, to=to),
+            timezone=timezone,
+            is_standing=from_ is None and to == period.from_,
+        )
         for chosen, from_, to in parts
         if chosen and (from_ is None or from_ < to)
     ]
+
+
+def standing_charge(charge: Charge, *, is_whole: bool) -> Charge:
+    """A recurring charge in advance as it prices what stands when a period begins, or a part of one."""
+    return replace(charge, pay_in_advance=False, prorated=charge.prorated and not is_whole)
 
 
 def standing_window(subscription: Subscription, charges: Sequence[Charge], *, at: datetime) -> Window:
@@ -329,6 +338,8 @@ def _window(
     }
     followed = {charge.metric.code for charge in chosen if _follows_changes(charge)}
     in_period = followed - fields.keys() if from_ is not None else set()
+    single = {charge.metric.code for charge in chosen if _reads_events(charge)}
+    single |= in_period & {charge.metric.code for charge in chosen if not _is_told_by_days(charge)}
     return Window(
         organization_id=chosen[0].metric.organization_id,
         external_subscription_id=subscription.external_id,
@@ -338,7 +349,8 @@ def _window(
         newest=_codes(chosen, AggregationType.LATEST),
         unique_fields=tuple(fields.items()),
         operation_fields=tuple((code, name) for code, name in fields.items() if code in followed),
-        each_value=tuple(sorted({each.metric.code for each in chosen if _reads_events(each)} | in_period)),
+        each_value=tuple(sorted(single)),
+        daily=tuple(sorted(in_period - single)),
         custom=custom_properties_read(charge.metric for charge in chosen),
     )
 
@@ -361,6 +373,15 @@ def _codes(charges: Iterable[Charge], aggregation_type: AggregationType | None =
     )
 
 
+def _is(charge: Charge, aggregation_type: AggregationType) -> bool:
+    return charge.metric.aggregation_type == aggregation_type
+
+
+def _is_told_by_days(charge: Charge) -> bool:
+    """Whether the price of changes is that of each day's changes together: not where it looks at the level's top."""
+    return not charge.pay_in_advance and charge.charge_model != ChargeModel.GRADUATED
+
+
 def _follows_changes(charge: Charge) -> bool:
     """Whether the price looks at each change in the period."""
     is_count = charge.metric.aggregation_type == AggregationType.COUNT
@@ -369,8 +390,6 @@ def _follows_changes(charge: Charge) -> bool:
 
 def _reads_events(charge: Charge) -> bool:
     """Whether sums are not enough to price the charge."""
-    if charge.metric.aggregation_type == AggregationType.WEIGHTED_SUM:
-        return True
     prices = [charge.properties, *(each.properties for each in charge.filters)]
     return charge.charge_model == ChargeModel.PERCENTAGE and any(map(needs_event_values, prices))
 

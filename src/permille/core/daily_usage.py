@@ -31,7 +31,7 @@ from permille.core.usage import (
     aggregate,
     events_taken,
     merge,
-    weighted_sum,
+    standing_at,
 )
 
 Series = Iterable[tuple[Dimensions, Partial]]
@@ -106,7 +106,7 @@ def fold_days(
         }
         found.append({place: usage for place, usage in used.items() if usage.units or usage.events_count})
         for place, partial in own.items():
-            standing[place] = merge(standing.get(place, EMPTY), replace(partial, values=()))
+            standing[place] = merge(standing.get(place, EMPTY), partial)
     return found
 
 
@@ -120,10 +120,10 @@ def _by_place(series: Series, place_of: Callable[[Dimensions], Place]) -> dict[P
 
 def _day_usage(metric: BillableMetric, before: Partial, own: Partial, day: Day) -> Usage:
     kind = AggregationType(metric.aggregation_type)
-    if kind is AggregationType.WEIGHTED_SUM:
-        changes = [(at, value) for at, _, value in own.values]
-        return weighted_sum(changes, initial=before.sum, period=day.part, period_seconds=day.seconds)
-    usage = aggregate(merge(before, own), aggregation_type=kind)
+    standing = standing_at(before, day.part.from_)
+    usage = aggregate(
+        merge(standing, own), aggregation_type=kind, period=day.part, period_seconds=day.seconds
+    )
     return replace(usage, events_count=events_taken(own, kind))
 
 

@@ -384,6 +384,7 @@ create table usage_cell (
     sum numeric not null,
     max numeric,
     precise_amount_cents numeric not null,
+    moment numeric not null, -- sum of each value times its instant, in seconds since 1970
     primary key (series_id, grain, starts_at)
 ) with (fillfactor = 70);
 

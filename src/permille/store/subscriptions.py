@@ -144,6 +144,22 @@ def living_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
     )
 
 
+def downgrades_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
+    """The rows that wait to take over from or to a plan, or a copy of it, oldest first."""
+    return _select(
+        conn,
+        "s.status = 'pending' and s.id in ("
+        "with copies as (select id from plan where id = %(id)s or parent_id = %(id)s)"
+        " select id from subscription where plan_id in (select id from copies)"
+        "   and previous_subscription_id is not null"
+        " union select next.id from subscription next join subscription before"
+        "   on before.id = next.previous_subscription_id"
+        "   where before.plan_id in (select id from copies) and before.status = 'active'"
+        ") order by s.created_at, s.id",
+        {"id": plan_id},
+    )
+
+
 def ids_of_plan(conn: Connection[Any], plan_id: UUID) -> list[UUID]:
     """The rows of any status on a plan or on copies of it."""
     rows = conn.execute(
