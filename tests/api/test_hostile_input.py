@@ -57,6 +57,15 @@ METRIC = {
     "expression": "event.properties.n * 2",
     "filters": [{"key": "k", "values": ["v"]}],
 }
+CUSTOM_METRIC = {
+    "name": "m",
+    "code": "own_rules",
+    "aggregation_type": "custom_agg",
+    "custom_aggregator": {
+        "total_units": "state.total_units + event.properties.n",
+        "amount": "if(event.properties.n > custom_properties.least and event.code != 'a', 1, 2)",
+    },
+}
 CUSTOMER = {
     "external_id": "c",
     "name": "n",
@@ -182,8 +191,14 @@ def plan_of(metric: Any) -> dict[str, Any]:
     )
 
 
-def requests(metric: Any) -> list[tuple[str, str, str, Any]]:
+def requests(metric: Any, own_rules: Any) -> list[tuple[str, str, str, Any]]:
     """(method, path, root, a body that is accepted)."""
+    custom_charge = charge(
+        own_rules,
+        code="own",
+        charge_model="custom",
+        properties={"custom_properties": {"least": 1, "name": "n"}},
+    )
     whole = plan_of(metric)
     own = {**whole["charges"][0], "filters": []}
     price = {"values": {"k": ["__ALL_FILTER_VALUES__"]}, "properties": {"amount": "2"}}
@@ -195,6 +210,8 @@ def requests(metric: Any) -> list[tuple[str, str, str, Any]]:
         ("POST", "/subscriptions/own/charges/tokens/filters", "filter", price | {"values": {"k": ["v"]}}),
         ("POST", "/billable_metrics", "billable_metric", METRIC),
         ("PUT", "/billable_metrics/base", "billable_metric", METRIC | {"code": "renamed"}),
+        ("POST", "/billable_metrics", "billable_metric", CUSTOM_METRIC),
+        ("POST", "/plans/plan/charges", "charge", custom_charge),
         ("POST", "/plans", "plan", whole),
         ("POST", "/plans/plan/charges", "charge", whole["charges"][0]),
         ("PUT", "/plans/plan/charges/tokens", "charge", whole["charges"][0]),
@@ -236,13 +253,14 @@ def ready(api: Api):
     """An organization with something to change, and the requests."""
     metric = api.metric("base", filters=[{"key": "k", "values": ["v"]}])
     priced = api.metric("tokens", filters=[{"key": "k", "values": ["v"]}])
+    own_rules = api.post("/billable_metrics", {"billable_metric": CUSTOM_METRIC | {"code": "rules"}})
     api.post("/pricing_units", {"pricing_unit": PRICING_UNIT | {"code": "kept"}})
     in_units = charge(priced, applied_pricing_unit=APPLIED)
     api.plan("plan", [in_units, charge(priced, code="early", pay_in_advance=True)])
     api.post("/taxes", {"tax": TAX | {"code": "kept"}})
     api.subscribe("running", plan="plan")
     api.subscribe("own", plan="plan")
-    return api, requests(metric)
+    return api, requests(metric, own_rules["billable_metric"])
 
 
 def send(api: Api, method: str, path: str, content: str | bytes) -> Any:

@@ -94,8 +94,8 @@ def expected(sent: Sequence[Sent], aggregation_type: AggregationType) -> Usage:
             for event in ordered:
                 (present.add if event.adds else present.discard)(event.text)
             units, count = Decimal(len(present)), len(present)
-        case _:
-            units, count = Decimal(0), len(ordered)
+        case _:  # what the rules of a custom aggregation have made of its events: changes that add up
+            units, count = sum(values, Decimal(0)), len(values)
     return Usage(units, count, units)
 
 

@@ -134,9 +134,14 @@ def read_charge(
     filters = _filters(entry, charge, now)
     if filters is not None:
         charge = replace(charge, filters=filters)
+    refuse_incompatibilities(entry, charge)
+    return charge
+
+
+def refuse_incompatibilities(entry: Fields, charge: Charge) -> None:
+    """What does not go together in the charge, with all its filters."""
     for name, code in incompatibilities(charge):
         entry.refuse(name, code)
-    return charge
 
 
 def read_overridden_charge(
@@ -173,15 +178,16 @@ def _properties(entry: Fields, before: Charge, charge: Charge) -> Mapping[str, A
             before.charge_model == charge.charge_model and before.properties and not entry.has("properties")
         )
         return before.properties if keeps else pricing.defaults(model)
-    return _checked(entry, model)
+    return _checked(entry, charge)
 
 
-def _checked(entry: Fields, model: ChargeModel) -> dict[str, Any]:
+def _checked(entry: Fields, charge: Charge) -> dict[str, Any]:
     properties = entry.given.get("properties") or {}
     if not isinstance(properties, dict) or not storable(properties):
         entry.refuse("properties", INVALID)
         return {}
-    cleaned = pricing.clean(model, properties)
+    model, is_custom = ChargeModel(charge.charge_model), charge.metric.aggregation_type == "custom_agg"
+    cleaned = pricing.clean(model, properties, of_custom_metric=is_custom)
     for code in pricing.validate(model, cleaned):
         entry.refuse("properties", code)
     return cleaned
@@ -216,7 +222,7 @@ def read_filter(entry: Fields, charge: Charge, *, now: datetime) -> PlanFilter:
 
 def filter_properties(entry: Fields, charge: Charge) -> dict[str, Any]:
     """The prices of a filter: a whole set of the model's; presentation keys are the charge's alone."""
-    properties = _checked(entry, ChargeModel(charge.charge_model))
+    properties = _checked(entry, charge)
     return {key: value for key, value in properties.items() if key != "presentation_group_keys"}
 
 

@@ -16,6 +16,7 @@ from permille.api.charge_input import (
     read_charges,
     read_filter,
     read_overridden_charge,
+    refuse_incompatibilities,
 )
 from permille.api.http import Call
 from permille.api.metered import meter
@@ -125,10 +126,12 @@ def create_filter(call: Call) -> dict[str, Any]:
     charge = _charge(call, plan)
     entry = Fields(call.root("filter"))
     fresh = read_filter(entry, charge, now=call.now)
+    changed = replace(charge, filters=(*charge.filters, fresh))
+    refuse_incompatibilities(entry, changed)
     entry.check()
     if any(filter_key(known.values) == filter_key(fresh.values) for known in charge.filters):
         raise Invalid({"values": ["value_already_exist"]})
-    _save_one(call, plan, replace(charge, filters=(*charge.filters, fresh)))
+    _save_one(call, plan, changed)
     return {"filter": render_filter(charge, fresh)}
 
 
@@ -143,9 +146,11 @@ def update_filter(call: Call) -> dict[str, Any]:
         after = replace(after, invoice_display_name=entry.text("invoice_display_name"))
     if entry.has("properties"):
         after = replace(after, properties=filter_properties(entry, charge))
-    entry.check()
     filters = tuple(after if known.id == after.id else known for known in charge.filters)
-    _save_one(call, plan, replace(charge, filters=filters))
+    changed = replace(charge, filters=filters)
+    refuse_incompatibilities(entry, changed)
+    entry.check()
+    _save_one(call, plan, changed)
     return {"filter": render_filter(charge, after)}
 
 

@@ -17,6 +17,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.billable_metric import BillableMetric
+from permille.core.custom_aggregation import aggregator_of
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
 from permille.core.fee import Dimensions, Fee, charge_fees, compile_plan_charge
@@ -361,7 +363,14 @@ def _window(
         operation_fields=tuple((code, name) for code, name in fields.items() if code in followed),
         each_value=tuple(sorted(single)),
         daily=tuple(sorted(in_period - single)),
+        custom=custom_properties_read(charge.metric for charge in chosen),
     )
+
+
+def custom_properties_read(metrics: Iterable[BillableMetric]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Of the metrics with custom aggregation: code -> the properties that their rules look at."""
+    read = {metric.code: aggregator_of(metric) for metric in metrics}
+    return tuple((code, rules.properties) for code, rules in sorted(read.items()) if rules is not None)
 
 
 def _codes(charges: Iterable[Charge], aggregation_type: AggregationType | None = None) -> tuple[str, ...]:

@@ -54,6 +54,10 @@ def charge_steps(
                 return _percentage(details)
             case ChargeModel.DYNAMIC:
                 return (Step(f"the prices that {plain(units)} units were sent with, added up", amount),)
+            case ChargeModel.CUSTOM:
+                return (
+                    Step(f"what the metric's own rule adds for each event, of {plain(units)} units", amount),
+                )
             case _:
                 text = f"{plain(units)} units x {plain(unit_amount)} = {plain(units * unit_amount)}"
                 return (Step(text, units * unit_amount),)

@@ -14,6 +14,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from permille.core.custom_aggregation import Aggregator, aggregator_of, fold
 from permille.core.filters import ChargeFilter, Group, Id, best_match, expand_all_values, group_of
 from permille.core.level import held_sum, held_uniques
 from permille.core.money import ZERO, exact, line_amounts, precise, round_cents, subunits
@@ -125,6 +126,8 @@ class CompiledCharge:
     filter_keys: tuple[str, ...]
     bucket_of: Callable[[tuple[str | None, ...]], int]
     """Texts of the filter_keys -> index of the bucket."""
+    aggregator: Aggregator | None = None
+    """The rules of a custom aggregation."""
 
     @property
     def priced_subunits(self) -> int:
@@ -151,6 +154,7 @@ def compile_charge(
     pay_in_advance: bool = False,
     min_amount_cents: int = 0,
     applied_pricing_unit: AppliedPricingUnit | None = None,
+    aggregator: Aggregator | None = None,
 ) -> CompiledCharge:
     """Read a charge once for charge_fees. Properties are valid, filter values expanded."""
     filter_keys = tuple(sorted({key for each in filters for key in each.values}))
@@ -172,6 +176,7 @@ def compile_charge(
         ),
         filter_keys=filter_keys,
         bucket_of=_bucket_finder(filters, filter_keys),
+        aggregator=aggregator,
     )
 
 
@@ -200,6 +205,7 @@ def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
         pay_in_advance=charge.pay_in_advance,
         min_amount_cents=charge.min_amount_cents,
         applied_pricing_unit=charge.applied_pricing_unit,
+        aggregator=aggregator_of(metric),
     )
 
 
@@ -292,10 +298,21 @@ def _usage_by_bucket(
         i, group = series_place(charge, dimensions)
         groups = found.setdefault(i, {})
         groups[group] = merge(groups[group], partial) if group in groups else partial
+    if charge.aggregator is not None:
+        found = {i: _folded(charge.aggregator, charge.buckets[i], groups) for i, groups in found.items()}
     return {
         i: sorted(groups.items(), key=_by_texts) if len(groups) > 1 else list(groups.items())
         for i, groups in found.items()
+        if groups
     }
+
+
+def _folded(aggregator: Aggregator, bucket: Bucket, groups: Mapping[Group, Partial]) -> dict[Group, Partial]:
+    """Each group by the metric's own rules with the bucket's own properties; without those in which no event counts."""
+    folded = {
+        group: fold(aggregator, partial.custom_events, bucket.properties) for group, partial in groups.items()
+    }
+    return {group: partial for group, partial in folded.items() if partial.events_count}
 
 
 def series_place(charge: CompiledCharge, dimensions: Dimensions) -> tuple[int, Group]:
@@ -419,6 +436,7 @@ def _quantity(charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: U
         units=usage.units,
         events_count=usage.events_count,
         precise_amount_cents=partial.precise_amount_cents,
+        custom_amount=partial.custom_amount,
         subunits=charge.subunits,
         running_totals=totals,
         event_values=values,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from functools import reduce
@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 from permille.core.event import DIGITS_MAX
+from permille.core.instants import EPOCH
 from permille.core.money import ZERO, exact
 from permille.core.period import Period
 
@@ -36,13 +37,15 @@ class AggregationType(StrEnum):
 _OF_ALL_EVENTS = (AggregationType.COUNT, AggregationType.UNIQUE_COUNT, AggregationType.CUSTOM)
 _ROUNDING = {"round": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
 _WEIGHTED_SUM_DIGITS = Decimal(1).scaleb(-16)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Instance = tuple[datetime, int, Decimal]
 """An event as far as order matters: its time, its place in the order of arrival, its value."""
 
 Operation = tuple[datetime, int, str | None, bool]
 """Time and place likewise, the distinct value (None where the property is missing), and whether it was added."""
+
+CustomEvent = tuple[datetime, int, tuple[str | None, ...]]
+"""Time and place likewise, and the texts of the properties that a custom aggregation looks at."""
 
 
 _NO_UNIQUES: Mapping[str | None, tuple[datetime, int, bool]] = MappingProxyType({})
@@ -76,6 +79,10 @@ class Partial:
     """Each add and removal of a distinct value in order. Kept only for prorated charges."""
     values: tuple[Instance, ...] = ()
     """Each value in order, or those of a day as one. Kept only where the price looks at more than their sum."""
+    custom_events: tuple[tuple[CustomEvent, ...], ...] = ()
+    """Each event as custom aggregations see it, by the sets that were merged. Only these look at them."""
+    custom_amount: Decimal = ZERO
+    """What a custom aggregation has added up, in major units."""
 
 
 EMPTY = Partial()
@@ -100,6 +107,8 @@ def merge(a: Partial, b: Partial) -> Partial:
             precise_amount_cents=a.precise_amount_cents + b.precise_amount_cents,
             operations=_in_order(a.operations, b.operations),
             values=tuple(sorted(a.values + b.values)) if b.values else a.values,
+            custom_events=a.custom_events + b.custom_events,
+            custom_amount=a.custom_amount + b.custom_amount,
         )
 
 
@@ -158,8 +167,8 @@ def aggregate(
     """The units of a metric, rounded as the metric says.
 
     The newest value counts as 0 when negative; a maximum may be negative; unique values count as their own
-    events. A weighted sum needs the period and the seconds of the whole billing period. Custom code is not
-    run: it has no units.
+    events. A weighted sum needs the period and the seconds of the whole billing period. The events of a custom
+    aggregation are folded before (core.custom_aggregation): their last units are the sum of all changes.
     """
     if aggregation_type is AggregationType.WEIGHTED_SUM:
         usage = _weighted(partial, period, period_seconds)
@@ -187,7 +196,7 @@ def _plain(partial: Partial, aggregation_type: AggregationType) -> Usage:
             count = sum(1 for _, _, present in partial.uniques.values() if present)
             units = Decimal(count)
         case AggregationType.CUSTOM:
-            units, count = ZERO, partial.events_count
+            units, count = partial.sum, partial.values_count
         case AggregationType.WEIGHTED_SUM:
             raise ValueError("a weighted sum is weighted by time")
         case _ as never:
@@ -225,4 +234,4 @@ def _weighted(partial: Partial, period: Period | None, period_seconds: int | Non
 
 def epoch_seconds(at: datetime) -> Decimal:
     """Seconds since 1970, to the microsecond."""
-    return Decimal((at - _EPOCH) // timedelta(microseconds=1)).scaleb(-6)
+    return Decimal((at - EPOCH) // timedelta(microseconds=1)).scaleb(-6)

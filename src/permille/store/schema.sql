@@ -82,7 +82,8 @@ create table billable_metric (
     expression text,
     created_at timestamptz not null,
     updated_at timestamptz not null,
-    deleted_at timestamptz
+    deleted_at timestamptz,
+    custom_aggregator jsonb -- {"total_units", "amount"}: the rules of a custom aggregation
 );
 
 create unique index billable_metric_code on billable_metric (organization_id, code) where deleted_at is null;

@@ -23,6 +23,7 @@ from permille.core.event import property_text
 from permille.core.money import ZERO, exact
 from permille.core.usage import Instance, Operation, Partial, standing_at
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
+from permille.store.custom_usage import CustomWindow, custom_events
 from permille.store.metering import under_one_version
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -49,6 +50,8 @@ class Window:
     unique_fields: tuple[tuple[str, str], ...] = ()
     operation_fields: tuple[tuple[str, str], ...] = ()
     each_value: tuple[str, ...] = ()
+    custom: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Code -> the properties that the rules of its custom aggregation look at."""
     daily: tuple[str, ...] = ()
     timezone: str = "UTC"
     is_standing: bool = False
@@ -399,7 +402,12 @@ def usage_of_many(conn: Connection[Any], windows: Sequence[Window]) -> list[list
 
 def _needs_details(window: Window) -> bool:
     return bool(
-        window.newest or window.unique_fields or window.operation_fields or window.daily or window.each_value
+        window.newest
+        or window.unique_fields
+        or window.operation_fields
+        or window.daily
+        or window.each_value
+        or window.custom
     )
 
 
@@ -505,6 +513,9 @@ def _details(conn: Connection[Any], windows: Sequence[Window]) -> Details:
         _add_uniques(conn, windows, details)
     if any(window.operation_fields for window in windows):
         _add_operations(conn, windows, details)
+    if any(window.custom for window in windows):
+        for where, events in custom_events(conn, _custom_windows(windows)).items():
+            details[where]["custom_events"] = (events,)
     return details
 
 
@@ -520,6 +531,22 @@ def _add_days(conn: Connection[Any], windows: Sequence[Window], details: Details
             **_of_values([(at, 0, total) for at, total, _ in sorted(found)]),
             "values_count": sum(count for _, _, count in found),
         }
+
+
+def _custom_windows(windows: Sequence[Window]) -> list[CustomWindow]:
+    return [
+        CustomWindow(
+            key=key,
+            organization_id=window.organization_id,
+            external_subscription_id=window.external_subscription_id,
+            code=code,
+            names=names,
+            from_=window.from_ or BEGINNING,
+            to=window.to,
+        )
+        for key, window in enumerate(windows)
+        for code, names in window.custom
+    ]
 
 
 def _of_values(values: Sequence[Instance]) -> dict[str, Any]:

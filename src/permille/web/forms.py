@@ -23,6 +23,8 @@ WORDS = {
     "invalid_date": "Give a date, like 2026-10-31.",
     "invalid_amount": "Give an amount of zero or more, like 0.03.",
     "invalid_expression": "This is no expression. Try event.properties.tokens / 1000.",
+    "invalid_custom_properties": 'Give a JSON object of numbers and texts, like {"price": "0.12"}.',
+    "missing_custom_properties": "The metric's own rules look at a property that is not given here.",
     "invalid_rate": "Give a percentage of zero or more, like 2.5.",
     "invalid_fixed_amount": "Give the fixed price as an amount of zero or more.",
     "invalid_free_units_per_events": "Give the free events as a whole number of at least 1.",
