@@ -37,6 +37,7 @@ TESTS = {
     "core/level.py": ("test_advance.py",),
     "core/advance.py": ("test_advance.py",),
     "core/credit_note.py": ("test_credit_note.py",),
+    "core/pricing_unit.py": ("test_pricing_unit.py",),
 }
 SECONDS_MAX = 60
 

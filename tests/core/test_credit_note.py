@@ -119,3 +119,22 @@ def test_the_oldest_balances_pay_first_and_never_too_much(balances: list[int], o
     emptied = [each.amount_cents == balances[each.credit_note_id] for each in spent]  # type: ignore[index]
     assert all(emptied[:-1])
     assert [each.credit_note_id for each in spent] == list(range(len(spent)))
+
+
+def test_a_day_of_the_end_in_a_trial_that_ends_with_it_is_used() -> None:
+    """A trial that ended at the very instant counts no more; one that goes beyond the period leaves nothing."""
+    ended = utc(2024, 3, 10)
+    whole = Decimal(100_000)
+    over = unused_amount(
+        paid(3_100, 31, utc(2024, 4, 1), trial=ended), ended_at=ended, upgraded=False, at_most=whole
+    )
+    assert over == 21 * 100
+    beyond = paid(3_100, 31, utc(2024, 4, 1), trial=utc(2024, 4, 2))
+    assert unused_amount(beyond, ended_at=ended, upgraded=False, at_most=whole) == 0
+
+
+def test_an_item_and_a_tax_are_shown_in_whole_cents() -> None:
+    assert item("100.5").amount_cents == 101
+    found = credit_amounts([item("250", tax("10"))])
+    assert [(each.base_amount_cents, each.amount_cents) for each in found.applied_taxes] == [(250, 25)]
+    assert found.taxes_amount_cents == 25

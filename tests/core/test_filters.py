@@ -88,3 +88,9 @@ def test_all_values_are_those_the_metric_lists_and_no_wildcard() -> None:
 def test_a_missing_and_an_empty_group_value_are_one() -> None:
     assert group_of({"a": "", "b": "x"}, ("a", "b", "c")) == (("a", None), ("b", "x"), ("c", None))
     assert group_of({}, ()) == ()
+
+
+def test_a_filter_with_the_same_values_of_one_key_is_narrower_by_another() -> None:
+    wide = named(cloud=("aws",), region=("eu", "us"))
+    for order in ([wide, AWS_EU], [AWS_EU, wide]):
+        assert best_match({"cloud": "aws", "region": "eu"}, order) is AWS_EU

@@ -14,7 +14,7 @@ from hypothesis import given, strategies as st
 from permille.core.money import exact
 from permille.core.period import Period
 from permille.core.pricing.graduated import prorated_amount, read_tiers
-from permille.core.proration import Proration, prorate_sum, prorate_uniques
+from permille.core.proration import Proration, prorate_sum, prorate_uniques, proration_by
 from permille.core.usage import Operation
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
@@ -268,3 +268,36 @@ def test_the_sums_of_days_cost_what_their_events_cost(
     units = prorate_sum(base, values, period=period, by=by).units
     assert units == Fraction(ceil(exact_units * 10**5), 10**5)
     assert prorate_sum(base, days.values(), period=period, by=by).units == units
+
+
+def test_values_that_come_and_go_in_between_are_told_apart() -> None:
+    operations = [add(1, "a"), add(2, "b"), remove(10, "a"), remove(20, "b")]
+    assert prorate_uniques(operations, period=MARCH, by=UTC_MARCH).units == Decimal(
+        "0.93549"
+    )  # 10 + 19 of 31
+    empty_and_none = [add(1, ""), (at(2), 0, None, True), remove(10, ""), (at(20), 1, None, False)]
+    assert prorate_uniques(empty_and_none, period=MARCH, by=UTC_MARCH).units == Decimal("0.93549")
+
+
+def test_of_one_instant_the_arrival_decides_however_they_are_given() -> None:
+    operations = [(at(5), 2, "a", False), (at(5), 1, "a", True)]
+    found = prorate_uniques(operations, period=MARCH, by=UTC_MARCH)
+    assert found.units == Decimal("0.03226")
+    assert [change for change, _ in found.changes] == [1, -1]
+
+
+def test_what_goes_at_the_very_bounds_of_the_period() -> None:
+    def units(*operations: Operation) -> Decimal:
+        return prorate_uniques(operations, period=MARCH, by=UTC_MARCH).units
+
+    assert units(add(1, month=2), (MARCH.from_, 1, "a", False)) == Decimal("0.03226")
+    whole = prorate_uniques([add(11), (MARCH.to, 1, "a", False)], period=MARCH, by=UTC_MARCH)
+    assert (whole.units, len(whole.changes)) == (Decimal("0.67742"), 1)
+    noon = Period(MARCH.from_, at(31, 12))
+    assert prorate_uniques([(noon.to, 0, "a", True)], period=noon, by=UTC_MARCH).units == 0
+
+
+def test_the_days_of_a_whole_period_are_the_customers() -> None:
+    assert proration_by(MARCH, "UTC") == Proration("UTC", 31)
+    tokyo = Period(datetime(2024, 2, 29, 15, tzinfo=UTC), datetime(2024, 3, 31, 15, tzinfo=UTC))
+    assert proration_by(tokyo, "Asia/Tokyo", spares_last_day=True) == Proration("Asia/Tokyo", 31, True)
