@@ -1,9 +1,10 @@
 """Mutation testing of the pricing core: small faults are put in one by one, and some test must notice each.
 
-    python tools/mutants.py [module ...]      # like core/pricing/package.py; all of them without a name
+    python tools/mutants.py [module ...]      # like core/pricing/package.py, or core/fee.py:120 for a line of it; or all
 
-Prints each mutant that no test noticed, with its line. A fork for each mutant, as many at once as there are processors;
-only the tests of the module's own folder run. docs/testing.md says which survivors change nothing.
+Prints each mutant that no test noticed, with its line. A fork for each mutant, as many at once as there are processors
+(`taskset -c 0` makes it one); only the tests in TESTS run, and without a fault they have to pass. docs/testing.md says
+which survivors change nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ TESTS = {
     "core/level.py": ("test_advance.py",),
     "core/advance.py": ("test_advance.py",),
     "core/credit_note.py": ("test_credit_note.py",),
+    "core/period.py": ("test_period.py",),
+    "core/override.py": ("test_override.py",),
+    "core/amendment.py": ("test_amendment.py",),
 }
 SECONDS_MAX = 60
 
@@ -192,25 +196,35 @@ def tests_for(relative: str) -> tuple[str, ...]:
 
 
 def modules(names: list[str]) -> list[Path]:
-    """The modules that are named, or all."""
+    """The modules that are named, with a line or without, or all."""
     every = [
         path
         for prefix in TESTS
         for path in sorted(SOURCE.glob(f"{prefix}*.py" if prefix.endswith("/") else prefix))
     ]
-    return [path for path in every if not names or str(path.relative_to(SOURCE)) in names]
+    named = {name.partition(":")[0] for name in names}
+    return [path for path in every if not names or str(path.relative_to(SOURCE)) in named]
 
 
-def main() -> int:
+def lines(relative: str, names: list[str]) -> set[int]:
+    """The lines of a module that are named; none when it is wanted whole."""
+    named = [name.partition(":") for name in names]
+    return {int(line) for module, _, line in named if module == relative and line}
+
+
+def main() -> int | str:
     import hypothesis  # noqa: F401  before the forks
     import pytest  # noqa: F401
 
     os.chdir(ROOT)
     survivors = total = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for path in modules(sys.argv[1:]):
             relative = str(path.relative_to(SOURCE))
-            found = list(mutants_of(path.read_text()))
+            source, only = path.read_text(), lines(relative, sys.argv[1:])
+            if is_noticed(path, Mutant(0, "", ast.parse(source)), tests_for(relative)):
+                return f"{relative}: its tests fail without any fault"
+            found = [mutant for mutant in mutants_of(source) if not only or mutant.line in only]
             check = partial(is_noticed, path, tests=tests_for(relative))
             noticed = list(pool.map(check, found))
             total += len(found)
