@@ -82,12 +82,6 @@ def test_a_count_has_no_field_name(api: Api):
     assert made["billable_metric"]["field_name"] is None
 
 
-def test_custom_aggregations_are_closed(api: Api):
-    assert api.code(403, "POST", "/billable_metrics", body(aggregation_type="custom_agg")) == (
-        "feature_unavailable"
-    )
-
-
 def test_a_code_is_free_again_after_deletion(api: Api):
     first = api.metric()
     assert api.details("POST", "/billable_metrics", body()) == {"code": ["value_already_exist"]}

@@ -57,6 +57,15 @@ METRIC = {
     "expression": "event.properties.n * 2",
     "filters": [{"key": "k", "values": ["v"]}],
 }
+CUSTOM_METRIC = {
+    "name": "m",
+    "code": "own_rules",
+    "aggregation_type": "custom_agg",
+    "custom_aggregator": {
+        "total_units": "state.total_units + event.properties.n",
+        "amount": "if(event.properties.n > custom_properties.least and event.code != 'a', 1, 2)",
+    },
+}
 CUSTOMER = {
     "external_id": "c",
     "name": "n",
@@ -118,6 +127,8 @@ TAX = {
     "description": "d",
     "applied_to_organization": True,
 }
+PRICING_UNIT = {"name": "n", "code": "credits", "short_name": "CR", "description": "d"}
+APPLIED = {"code": "kept", "conversion_rate": "0.5"}
 EVENT = {
     "code": "tokens",
     "transaction_id": "t",
@@ -158,6 +169,7 @@ def plan_of(metric: Any) -> dict[str, Any]:
             invoiceable=True,
             regroup_paid_fees=None,
             min_amount_cents=0,
+            applied_pricing_unit=APPLIED,
             properties=price,
             filters=[{"invoice_display_name": "f", "values": {"k": ["v"]}, "properties": {"amount": "2"}}],
         ),
@@ -179,8 +191,14 @@ def plan_of(metric: Any) -> dict[str, Any]:
     )
 
 
-def requests(metric: Any) -> list[tuple[str, str, str, Any]]:
+def requests(metric: Any, own_rules: Any) -> list[tuple[str, str, str, Any]]:
     """(method, path, root, a body that is accepted)."""
+    custom_charge = charge(
+        own_rules,
+        code="own",
+        charge_model="custom",
+        properties={"custom_properties": {"least": 1, "name": "n"}},
+    )
     whole = plan_of(metric)
     own = {**whole["charges"][0], "filters": []}
     price = {"values": {"k": ["__ALL_FILTER_VALUES__"]}, "properties": {"amount": "2"}}
@@ -192,6 +210,8 @@ def requests(metric: Any) -> list[tuple[str, str, str, Any]]:
         ("POST", "/subscriptions/own/charges/tokens/filters", "filter", price | {"values": {"k": ["v"]}}),
         ("POST", "/billable_metrics", "billable_metric", METRIC),
         ("PUT", "/billable_metrics/base", "billable_metric", METRIC | {"code": "renamed"}),
+        ("POST", "/billable_metrics", "billable_metric", CUSTOM_METRIC),
+        ("POST", "/plans/plan/charges", "charge", custom_charge),
         ("POST", "/plans", "plan", whole),
         ("POST", "/plans/plan/charges", "charge", whole["charges"][0]),
         ("PUT", "/plans/plan/charges/tokens", "charge", whole["charges"][0]),
@@ -205,6 +225,8 @@ def requests(metric: Any) -> list[tuple[str, str, str, Any]]:
         ("POST", "/webhook_endpoints", "webhook_endpoint", ENDPOINT),
         ("POST", "/taxes", "tax", TAX),
         ("PUT", "/taxes/kept", "tax", TAX | {"code": "other"}),
+        ("POST", "/pricing_units", "pricing_unit", PRICING_UNIT),
+        ("PUT", "/pricing_units/kept", "pricing_unit", PRICING_UNIT | {"code": "other"}),
     ]
 
 
@@ -231,11 +253,14 @@ def ready(api: Api):
     """An organization with something to change, and the requests."""
     metric = api.metric("base", filters=[{"key": "k", "values": ["v"]}])
     priced = api.metric("tokens", filters=[{"key": "k", "values": ["v"]}])
-    api.plan("plan", [charge(priced), charge(priced, code="early", pay_in_advance=True)])
+    own_rules = api.post("/billable_metrics", {"billable_metric": CUSTOM_METRIC | {"code": "rules"}})
+    api.post("/pricing_units", {"pricing_unit": PRICING_UNIT | {"code": "kept"}})
+    in_units = charge(priced, applied_pricing_unit=APPLIED)
+    api.plan("plan", [in_units, charge(priced, code="early", pay_in_advance=True)])
     api.post("/taxes", {"tax": TAX | {"code": "kept"}})
     api.subscribe("running", plan="plan")
     api.subscribe("own", plan="plan")
-    return api, requests(metric)
+    return api, requests(metric, own_rules["billable_metric"])
 
 
 def send(api: Api, method: str, path: str, content: str | bytes) -> Any:
@@ -257,7 +282,7 @@ def test_bodies_are_accepted_as_they_are(ready):
         assert response.status_code == 200, response.text
 
 
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", range(22))
 def test_a_hostile_value_anywhere(ready, number):
     """Each place gets every seventh value, and each next place the next ones."""
     api, wanted = ready
@@ -298,6 +323,7 @@ def test_a_hostile_address(ready, text):
         "webhook_endpoints",
         "billing_entities",
         "taxes",
+        "pricing_units",
     )
     for noun in nouns:
         for method in ("GET", "DELETE"):

@@ -15,7 +15,7 @@ from hypothesis import given, strategies as st
 from permille.core.billable_metric import BillableMetric
 from permille.core.daily_usage import Day, Reach, day_of, fold_days, reach_of
 from permille.core.period import Period, local_date, midnight
-from permille.core.usage import EMPTY, AggregationType, Partial, merge
+from permille.core.usage import EMPTY, AggregationType, Partial, epoch_seconds, merge
 
 from .given import TIMEZONES
 
@@ -69,6 +69,7 @@ def partial_of(event: Event) -> Partial:
         events_count=1,
         values_count=int(known),
         sum=event.value or Decimal(0),
+        moment=(event.value or Decimal(0)) * epoch_seconds(event.at),
         max=event.value,
         last=(event.at, event.seq, event.value) if event.value is not None else None,
         uniques={event.text: (event.at, event.seq, event.is_add)},

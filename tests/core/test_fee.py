@@ -16,7 +16,7 @@ from permille.core.money import round_to_minor
 from permille.core.period import Period
 from permille.core.plan import Charge, PlanFilter
 from permille.core.pricing import ChargeModel, price
-from permille.core.usage import AggregationType, Partial, aggregate, merge_all
+from permille.core.usage import AggregationType, Partial, aggregate, epoch_seconds, merge_all
 from tests.core.given import decimals, ts
 
 SEPTEMBER = Period(ts(2023, 9, 1), ts(2023, 10, 1))
@@ -194,8 +194,7 @@ def test_negative_units_are_not_shown_even_where_they_cost_nothing() -> None:
 
 def test_a_negative_weighted_sum_still_tells_its_level() -> None:
     """Section 7.5, 10: -10 from day 16 on; here of September."""
-    instance = (ts(2023, 9, 16), 1, Decimal(-10))
-    partial = summed(-10, values=(instance,))
+    partial = summed(-10, moment=-10 * epoch_seconds(ts(2023, 9, 16)))
     (fee,) = fees([({}, partial)], properties={"amount": "1"}, aggregation_type=AggregationType.WEIGHTED_SUM)
     assert (fee.units, fee.amount_cents, fee.total_aggregated_units) == (0, 0, -10)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from hypothesis import given, strategies as st
 from permille.core.billable_metric import BillableMetric
 from permille.core.override import cascade, copy_plan, filter_key
 from permille.core.plan import Charge, Plan, PlanFilter
+from permille.core.pricing_unit import AppliedPricingUnit, PricingUnit
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 _ids = count(1)
@@ -190,3 +192,25 @@ def test_grouping_always_follows() -> None:
     assert changed.charges[0].properties == {"amount": "9", "pricing_group_keys": ["user"]}
     again = follow(after, sold, changed)
     assert again.charges[0].properties == {"amount": "9"}
+
+
+CREDITS = PricingUnit(
+    id=new_id(), code="credits", name="Credits", short_name="CR", description=None, created_at=NOW
+)
+
+
+def test_a_rate_follows_where_it_was_the_same() -> None:
+    def at(rate: str, one: Plan) -> Plan:
+        applied = AppliedPricingUnit(unit=CREDITS, conversion_rate=Decimal(rate))
+        return replace(one, charges=(replace(one.charges[0], applied_pricing_unit=applied),))
+
+    def rate_of(one: Plan) -> Decimal | None:
+        applied = one.charges[0].applied_pricing_unit
+        return applied.conversion_rate if applied else None
+
+    sold = at("0.5", plan(charge("x", "1")))
+    child = copied(sold)
+    assert rate_of(child) == Decimal("0.5")
+    after = at("0.25", sold)
+    assert rate_of(follow(sold, after, child)) == Decimal("0.25")
+    assert rate_of(follow(sold, after, at("0.75", child))) == Decimal("0.75")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from math import ceil
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, strategies as st
@@ -232,3 +234,37 @@ def test_each_unit_is_priced_by_its_place_and_its_days(drawn: list[tuple[int, in
         assert abs(Fraction(found) - unit_by_unit(drawn)) < Fraction(1, 10**30)
     else:
         assert found == 100
+
+
+def test_thirds_of_days_add_up_to_days() -> None:
+    three = Proration("UTC", 3)
+    period = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 3, 4, tzinfo=UTC))
+    values = [(at(2), n, Decimal(1)) for n in range(3)]
+    assert prorate_sum(Decimal(0), values, period=period, by=three).units == 2
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 31 * 24 - 1), st.decimals(-9, 9, places=3)), max_size=12),
+    st.decimals(-9, 9, places=1),
+    st.sampled_from(["UTC", "Asia/Kolkata", "America/Los_Angeles"]),
+)
+def test_the_sums_of_days_cost_what_their_events_cost(
+    changes: list[tuple[int, Decimal]], base: Decimal, timezone: str
+) -> None:
+    """March 2024 from the UTC midnight on; the oracle divides exact fractions."""
+    start = datetime(2024, 3, 1, tzinfo=UTC)
+    period = Period(start, start + timedelta(days=31))
+    by = Proration(timezone, 31)
+    values = [(start + timedelta(hours=hour), n, value) for n, (hour, value) in enumerate(changes)]
+    days: dict[date, tuple[datetime, int, Decimal]] = {}
+    for when, _, value in sorted(values):
+        day = when.astimezone(ZoneInfo(timezone)).date()
+        first = days.get(day, (when, 0, Decimal(0)))
+        days[day] = (first[0], 0, first[2] + value)
+    exact_units = Fraction(base) * by.days(period) / 31 + sum(
+        Fraction(value) * by.days_between(when, period.to - timedelta(microseconds=1)) / 31
+        for when, _, value in values
+    )
+    units = prorate_sum(base, values, period=period, by=by).units
+    assert units == Fraction(ceil(exact_units * 10**5), 10**5)
+    assert prorate_sum(base, days.values(), period=period, by=by).units == units

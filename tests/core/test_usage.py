@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from random import Random
 
 import pytest
@@ -17,11 +18,12 @@ from permille.core.usage import (
     Partial,
     Usage,
     aggregate,
+    epoch_seconds,
     merge,
     merge_all,
     rounded,
+    standing_at,
     takes_part,
-    weighted_sum,
 )
 from tests.core.given import decimals, ts
 
@@ -49,6 +51,7 @@ class Sent:
             events_count=1,
             values_count=1,
             sum=self.value,
+            moment=self.value * epoch_seconds(self.at),
             max=self.value,
             last=instance,
             uniques=uniques,
@@ -91,8 +94,8 @@ def expected(sent: Sequence[Sent], aggregation_type: AggregationType) -> Usage:
             for event in ordered:
                 (present.add if event.adds else present.discard)(event.text)
             units, count = Decimal(len(present)), len(present)
-        case _:
-            units, count = Decimal(0), len(ordered)
+        case _:  # what the rules of a custom aggregation have made of its events: changes that add up
+            units, count = sum(values, Decimal(0)), len(values)
     return Usage(units, count, units)
 
 
@@ -270,6 +273,23 @@ DAY_OF_CHANGES = [
 ]
 
 
+def weighted(
+    deltas: Sequence[tuple[datetime, Decimal]], *, initial: Decimal, period: Period, period_seconds: int
+) -> Usage:
+    """`initial` and what is before the period stand at its start; what is after it is not read."""
+    sent = [Sent(n, at, delta).partial() for n, (at, delta) in enumerate(deltas) if at < period.to]
+    at = [at for at, _ in deltas if at < period.to]
+    before = [Sent(-1, period.from_, initial).partial()] if initial else []
+    before += [one for one, when in zip(sent, at, strict=True) if when < period.from_]
+    own = [one for one, when in zip(sent, at, strict=True) if when >= period.from_]
+    return aggregate(
+        merge(standing_at(merge_all(before), period.from_), merge_all(own)),
+        aggregation_type=AggregationType.WEIGHTED_SUM,
+        period=period,
+        period_seconds=period_seconds,
+    )
+
+
 @pytest.mark.parametrize(
     ("deltas", "initial", "units", "level", "events_count"),
     [
@@ -288,7 +308,7 @@ DAY_OF_CHANGES = [
 def test_weighted_sum_vectors(
     deltas: list[tuple[datetime, Decimal]], initial: int, units: str, level: int, events_count: int
 ) -> None:
-    usage = weighted_sum(deltas, initial=Decimal(initial), period=AUGUST, period_seconds=MONTH)
+    usage = weighted(deltas, initial=Decimal(initial), period=AUGUST, period_seconds=MONTH)
     assert round(usage.units, 5) == Decimal(units)
     assert (usage.total_aggregated_units, usage.events_count) == (level, events_count)
 
@@ -296,13 +316,11 @@ def test_weighted_sum_vectors(
 def test_a_shortened_period_weighs_against_the_whole_one() -> None:
     """Subscribed on 5 March with 2500: 27 of 31 days, to 16 decimals."""
     part = Period(ts(2023, 3, 5), ts(2023, 4, 1))
-    usage = weighted_sum(
-        [(ts(2023, 3, 5), Decimal(2500))], initial=Decimal(0), period=part, period_seconds=MONTH
-    )
+    usage = weighted([(ts(2023, 3, 5), Decimal(2500))], initial=Decimal(0), period=part, period_seconds=MONTH)
     assert str(usage.units) == "2177.4193548387096774"
     april = Period(ts(2023, 4, 1), ts(2023, 5, 1))
     deltas = [(ts(2023, 4, 4), Decimal(-2000)), (ts(2023, 4, 6), Decimal(-200))]
-    usage = weighted_sum(deltas, initial=Decimal(2500), period=april, period_seconds=30 * 86_400)
+    usage = weighted(deltas, initial=Decimal(2500), period=april, period_seconds=30 * 86_400)
     assert str(usage.units) == "533.3333333333333333"
     assert usage.total_aggregated_units == 300
 
@@ -317,11 +335,11 @@ def test_a_weighted_sum_is_the_average_of_hourly_levels(
     hours = 31 * 24
     levels = [initial + sum(delta for at, delta in changes if at <= hour) for hour in range(hours)]
     deltas = [(AUGUST.from_ + timedelta(hours=at), delta) for at, delta in changes]
-    usage = weighted_sum(deltas, initial=initial, period=AUGUST, period_seconds=MONTH)
+    usage = weighted(deltas, initial=initial, period=AUGUST, period_seconds=MONTH)
     assert abs(usage.units - sum(levels) / hours) < Decimal("1e-12")
 
 
-def test_a_weighted_sum_reads_the_values_of_a_partial() -> None:
+def test_a_weighted_sum_is_rounded_as_the_metric_says() -> None:
     sent = [Sent(n, at, delta) for n, (at, delta) in enumerate(DAY_OF_CHANGES)]
     usage = aggregate(
         merge_all(e.partial() for e in sent),
@@ -334,3 +352,23 @@ def test_a_weighted_sum_reads_the_values_of_a_partial() -> None:
     assert usage == Usage(Decimal("0.022"), 7, Decimal(0))
     with pytest.raises(ValueError, match="period"):
         aggregate(EMPTY, aggregation_type=AggregationType.WEIGHTED_SUM)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 31 * 86_400 * 1_000_000 - 1), decimals(-50, 50, 3)), max_size=8),
+    decimals(-10, 10, 1),
+)
+def test_a_weighted_sum_is_the_area_under_the_level(
+    changes: list[tuple[int, Decimal]], initial: Decimal
+) -> None:
+    """The level from change to change, in exact fractions."""
+    level, area, since = Fraction(initial), Fraction(0), 0
+    for at, delta in sorted(changes):
+        area += level * (at - since)
+        level, since = level + Fraction(delta), at
+    area += level * (MONTH * 1_000_000 - since)
+    deltas = [(AUGUST.from_ + timedelta(microseconds=at), delta) for at, delta in changes]
+    usage = weighted(deltas, initial=initial, period=AUGUST, period_seconds=MONTH)
+    assert abs(Fraction(usage.units) - area / (MONTH * 1_000_000)) <= Fraction(1, 2 * 10**16)
+    assert usage.total_aggregated_units == level
+    assert usage.events_count == len(changes)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -15,7 +18,7 @@ from hypothesis import given, strategies as st
 from permille.core.event import numeric_value, property_text
 from permille.core.period import Period
 from permille.core.proration import Prorated, Proration, prorate_uniques
-from permille.core.usage import Partial, merge_all
+from permille.core.usage import Partial, epoch_seconds, merge_all
 from permille.ids import new_id
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
@@ -53,6 +56,8 @@ def test_a_calendar_month_is_one_piece_and_no_beginning_reaches_back_for_ever() 
 
 class Feed:
     """Random events, stored as ingestion does and remembered as they were sent."""
+
+    word = "x"
 
     def __init__(self, dsn: str, db: psycopg.Connection[Any], seed: int) -> None:
         self.db, self.chance = db, random.Random(seed)
@@ -100,7 +105,7 @@ class Feed:
                     "1e3",
                     None,
                     True,
-                    "x",
+                    self.word,
                     Decimal("2.50"),
                 ]
             ),
@@ -134,6 +139,7 @@ class Feed:
                     events_count=1,
                     values_count=int(value is not None),
                     sum=value or Decimal(0),
+                    moment=(value or Decimal(0)) * Decimal(draft.at) / 1_000_000,
                     max=value,
                     last=None if value is None else (at, seq, value),
                     uniques={text: (at, seq, operation == "add")} if counts else {},
@@ -159,12 +165,12 @@ def stays(partial: Partial) -> list[Prorated]:
     return [prorate_uniques(partial.operations, period=Period(begin, end), by=by) for begin in begins]
 
 
-def compare(feed: Feed, window: Window) -> None:
+def compare(feed: Feed, window: Window, codes: Collection[str] = ("sum", "distinct")) -> None:
     (found,) = usage_of_many(feed.db, [window])
     got: dict[tuple[str, Any], list[Partial]] = {}
     for series in found:
         got.setdefault((series.code, series.dimensions.get("model")), []).append(series.partial)
-    expected = feed.expected(window)
+    expected = {place: one for place, one in feed.expected(window).items() if place[0] in codes}
     assert got.keys() == expected.keys()
     # Fees put several series together: what is kept of each must do for any of them.
     all_got = [partial for (code, _), partials in got.items() if code == "distinct" for partial in partials]
@@ -172,7 +178,7 @@ def compare(feed: Feed, window: Window) -> None:
     assert stays(merge_all(all_got)) == stays(merge_all(all_expected))
     for bucket, partials in got.items():
         merged, wanted = merge_all(partials), expected[bucket]
-        for name in ("events_count", "values_count", "sum", "max", "precise_amount_cents"):
+        for name in ("events_count", "values_count", "sum", "max", "precise_amount_cents", "moment"):
             assert getattr(merged, name) == getattr(wanted, name), (bucket, name)
         if bucket[0] == "sum" and wanted.last is not None:
             assert merged.last is not None
@@ -220,6 +226,66 @@ def test_every_window_is_exact_however_much_is_rolled_up(
             compare(feed, window)
     ids = [row[0] for row in db.execute("select id from series").fetchall()]
     assert count_events(db, ids, from_=None, to=START + timedelta(days=400)) == len(feed.sent)
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "America/Los_Angeles", "Asia/Kolkata", "Australia/Lord_Howe"])
+def test_days_are_summed_up_exactly_in_any_timezone(
+    dsn: str, db: psycopg.Connection[Any], timezone: str
+) -> None:
+    feed = Feed(dsn, db, seed=len(timezone))
+    feed.metric("sum", "sum_agg", ("model",))
+    zone = ZoneInfo(timezone)
+    for _ in range(2):
+        feed.send(200)
+        rollup.roll_up(db, limit=120)
+        db.commit()
+        for _ in range(6):
+            bounds = sorted(START + timedelta(minutes=feed.chance.randrange(60 * 24 * 9)) for _ in range(2))
+            single = Window(
+                organization_id=feed.organization,
+                external_subscription_id="s1",
+                codes=("sum",),
+                from_=bounds[0],
+                to=bounds[1],
+                each_value=("sum",),
+            )
+            daily = replace(single, each_value=(), daily=("sum",), timezone=timezone)
+            (events,), (days,) = usage_of_many(db, [single]), usage_of_many(db, [daily])
+            for one, other in zip(events, days, strict=True):
+                sums: dict[Any, Decimal] = {}
+                for at, _, value in one.partial.values:
+                    day = at.astimezone(zone).date()
+                    sums[day] = sums.get(day, Decimal(0)) + value
+                assert {at.astimezone(zone).date(): value for at, _, value in other.partial.values} == sums
+                assert len(other.partial.values) == len(sums)
+                assert (other.partial.sum, other.partial.values_count) == (
+                    one.partial.sum,
+                    one.partial.values_count,
+                )
+                assert all(bounds[0] <= at < bounds[1] for at, _, _ in other.partial.values)
+            db.commit()
+
+
+def test_what_stands_is_one_change_at_the_end_of_its_window(dsn: str, db: psycopg.Connection[Any]) -> None:
+    feed = Feed(dsn, db, seed=5)
+    feed.metric("sum", "sum_agg", ())
+    feed.send(100)
+    rollup.roll_up(db, limit=60)
+    at = START + timedelta(days=4, minutes=7)
+    window = Window(
+        organization_id=feed.organization,
+        external_subscription_id="s1",
+        codes=("sum",),
+        from_=None,
+        to=at,
+        is_standing=True,
+    )
+    (found,) = usage_of_many(db, [window])
+    partials = [each.partial for each in found if each.partial.values_count]
+    assert partials
+    for partial in partials:
+        assert partial.moment == partial.sum * epoch_seconds(at)
+        assert partial.standing_count == partial.values_count
 
 
 def test_a_change_of_the_dimensions_re_encodes_what_is_there(dsn: str, db: psycopg.Connection[Any]) -> None:
@@ -322,3 +388,31 @@ def test_two_organizations_share_nothing(dsn: str, db: psycopg.Connection[Any]) 
     )
     assert usage_of_many(db, [window]) == [[]]
     assert isinstance(mine.organization, UUID)
+
+
+def test_a_metric_that_begins_to_count_distinct_values_has_their_cells(
+    dsn: str, db: psycopg.Connection[Any]
+) -> None:
+    feed = Feed(dsn, db, seed=3)
+    feed.word = "x" * 5_000  # longer than an index takes
+    feed.metric("distinct", "count_agg", ("model",))
+    feed.send(150)
+    rollup.roll_up(db, limit=100)
+    assert db.execute("select count(*) from unique_cell").fetchone() == (0,)
+    db.execute("update billable_metric set aggregation_type = 'unique_count_agg', field_name = 'tokens'")
+    metering.refresh(db, organization_id=feed.organization, code="distinct")
+    db.commit()
+    assert db.execute("select count(*) > 0 from unique_cell").fetchone() == (True,)
+    assert rollup.verify(db) == []
+    window = Window(
+        organization_id=feed.organization,
+        external_subscription_id="s1",
+        codes=("distinct",),
+        from_=None,
+        to=START + timedelta(days=40),
+        unique_fields=(("distinct", "tokens"),),
+        operation_fields=(("distinct", "tokens"),),
+    )
+    compare(feed, window, codes=["distinct"])
+    db.execute("update unique_cell set is_add = not is_add where text is not null")
+    assert rollup.verify(db) != []

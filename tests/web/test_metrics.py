@@ -72,6 +72,38 @@ def test_an_expression(browser, api):
     assert "It counts: 25.0 Tokens." in words
 
 
+def custom(**rules: str) -> dict[str, str]:
+    return {"name": "Calls", "code": "tokens", "aggregation_type": "custom_agg", **rules}
+
+
+def test_rules_of_your_own(browser, api):
+    page = browser.refused("/new-billable-metric", custom(total_units="1 +", amount="if(1, 2, 3)"))
+    assert 'id="total_units-error"' in page
+    assert "Unexpected end at character 4." in text_of(page)
+    assert ">if(1, 2, 3)</textarea>" in page
+    assert 'id="total_units-error"' in browser.refused("/new-billable-metric", custom())
+    rules = {
+        "total_units": "state.total_units +\r\n event.properties.n",
+        "amount": "if(custom_properties.price < 1, event.properties.n, 0)",
+    }
+    browser.sent("/new-billable-metric", custom(**rules))
+    made = api(api_metrics.show_billable_metric, code="tokens")["billable_metric"]
+    assert made["custom_aggregator"] == rules
+    words = html.unescape(text_of(browser.ok("/billable-metrics/tokens", event=event(n="2.5"))))
+    assert "What it counts By rules of your own" in words
+    assert "Amount of an event if(custom_properties.price < 1, event.properties.n, 0)" in words
+    assert "and no plan prices it yet" in words
+    plan = {"name": "P", "code": "p", "interval": "monthly", "amount_currency": "USD", "amount": "0"}
+    priced = {"billable_metric_code": "tokens", "charge_model": "custom"}
+    properties = {"others:custom_properties": '{"price": 0.5}'}
+    browser.sent("/new-plan", {**plan, **priced, **properties})
+    words = html.unescape(text_of(browser.ok("/billable-metrics/tokens", event=event(n="2.5"))))
+    assert "It counts: 2.5 Calls. The metric's own rules give it so many units and 2.5 to the amount" in words
+    assert "by the metric's own rules, price 0.5" in words
+    words = html.unescape(text_of(browser.ok("/billable-metrics/tokens", event=event(n="many"))))
+    assert "It counts as nothing. The metric's own rules have no value for it" in words
+
+
 def test_edit_the_dimensions(browser, api):
     browser.sent("/new-billable-metric", TOKENS)
     form = browser.ok("/edit-billable-metric/tokens")

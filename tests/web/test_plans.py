@@ -438,6 +438,65 @@ def test_a_model_that_does_not_go_with_the_metric_is_told(browser, tokens):
     assert "This doesn&#39;t go with the metric&#39;s aggregation." in page
 
 
+def test_the_custom_model(browser, api, tokens):
+    rules = {
+        "total_units": "state.total_units + event.properties.n",
+        "amount": "event.properties.n * custom_properties.price",
+    }
+    metric = {
+        "name": "Calls",
+        "code": "calls",
+        "aggregation_type": "custom_agg",
+        "key": "model",
+        "values": "8K",
+    }
+    browser.sent("/new-billable-metric", {**metric, **rules})
+    form = {
+        **HEAD,
+        "billable_metric_code": "calls",
+        "metric": "calls",
+        "charge_model": "custom",
+        "b0:values": '{"model": ["8K"]}',
+        "b0:custom_properties": '{"price": 2}',
+        "others:custom_properties": '{"price": "0.125", "note": "a, b"}',
+        "sample_events": '{"n": 2}\r\n{"n": 10}\nnonsense\n{"n": "x"}',
+    }
+    words = html.unescape(text_of(browser.ok("/new-plan", **form)))
+    assert "what the metric's own rule adds for each event, of 12 units $24.00" in words
+    assert "$1.50" in words
+    for wrong, said in [("price", "Give a JSON object"), ("{}", "look at a property that is not given here")]:
+        page = browser.refused("/new-plan", {**form, "others:custom_properties": wrong})
+        assert said in text_of(page)
+    browser.sent("/new-plan", form)
+    (charge,) = api(api_plans.show_plan, code="all")["plan"]["charges"]
+    kept = {"custom_properties": {"price": "0.125", "note": "a, b"}}
+    assert charge["properties"] == kept
+    assert charge["filters"][0]["properties"] == {"custom_properties": {"price": 2}}
+    edit = browser.ok("/edit-charge/all", charge=charge["code"])
+    browser.sent(f"/edit-charge/all?charge={charge['code']}", sent_by(edit))
+    (charge,) = api(api_plans.show_plan, code="all")["plan"]["charges"]
+    assert charge["properties"] == kept
+    assert "by the metric's own rules, price 2" in html.unescape(text_of(browser.ok("/plans/all")))
+
+
+def test_another_model_keeps_the_properties_that_rules_look_at(browser, api, tokens):
+    rules = {"total_units": "state.total_units + custom_properties.weight"}
+    metric = {"name": "Calls", "code": "calls", "aggregation_type": "custom_agg"}
+    browser.sent("/new-billable-metric", {**metric, **rules})
+    made = api(api_metrics.show_billable_metric, code="calls")["billable_metric"]
+    properties = {"amount": "1", "custom_properties": {"weight": 3}}
+    charge = {"billable_metric_id": made["lago_id"], "charge_model": "standard", "properties": properties}
+    head = {**HEAD, "amount_cents": 0, "pay_in_advance": False, "charges": [charge]}
+    del head["amount"]
+    api(api_plans.create_plan, {"plan": head})
+    (charge,) = api(api_plans.show_plan, code="all")["plan"]["charges"]
+    path = f"/edit-charge/all?charge={charge['code']}"
+    edit = sent_by(browser.ok("/edit-charge/all", charge=charge["code"]))
+    browser.sent(path, {**dict(edit), "others:amount": "2"})
+    (charge,) = api(api_plans.show_plan, code="all")["plan"]["charges"]
+    assert charge["properties"] == {**properties, "amount": "2"}
+
+
 def test_terms_beside_the_prices(browser, api, tokens):
     form = {**GRID, "options": "yes", "min_amount": "12.5", "pay_in_advance": "on"}
     browser.sent("/new-plan", form)

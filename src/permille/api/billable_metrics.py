@@ -10,7 +10,7 @@ from permille.api.http import Call
 from permille.api.render import instant
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
 from permille.core.billable_metric import BillableMetric
-from permille.core.errors import Forbidden, Invalid, NotFound
+from permille.core.errors import Invalid, NotFound
 from permille.core.event import timestamp_microseconds
 from permille.core.expression import (
     LENGTH_MAX,
@@ -21,6 +21,7 @@ from permille.core.expression import (
     value_text,
 )
 from permille.core.plan import trim_filters
+from permille.core.rule import read_rule
 from permille.ids import new_id
 from permille.store import billable_metrics, locks, metering, plans, webhooks
 
@@ -62,16 +63,14 @@ def create_billable_metric(call: Call) -> dict[str, Any]:
 def _measure(fields: Fields) -> dict[str, Any]:
     """The fields that say what is counted and how."""
     aggregation_type = fields.choice("aggregation_type", AGGREGATION_TYPES, mandatory=True) or ""
-    if aggregation_type == "custom_agg":
-        raise Forbidden("feature_unavailable")
-    counts = aggregation_type == "count_agg"
+    counts, is_custom = aggregation_type == "count_agg", aggregation_type == "custom_agg"
     recurring = fields.flag("recurring") or False
     if recurring and aggregation_type in NEVER_RECURRING:
         fields.refuse("recurring", "not_compatible_with_aggregation_type")
     weighted = aggregation_type == "weighted_sum_agg"
     return {
         "aggregation_type": aggregation_type,
-        "field_name": None if counts else fields.text("field_name", mandatory=True),
+        "field_name": None if counts else fields.text("field_name", mandatory=not is_custom) or None,
         "recurring": recurring,
         "rounding_function": fields.choice("rounding_function", ROUNDING_FUNCTIONS),
         "rounding_precision": fields.whole(
@@ -81,6 +80,7 @@ def _measure(fields: Fields) -> dict[str, Any]:
         if weighted
         else None,
         "expression": _expression(fields),
+        "custom_aggregator": _custom_aggregator(fields, wanted=is_custom),
     }
 
 
@@ -93,6 +93,30 @@ def _expression(fields: Fields) -> str | None:
     except ExpressionError:
         fields.refuse("expression", "invalid_expression")
     return text
+
+
+def _custom_aggregator(fields: Fields, *, wanted: bool) -> dict[str, str] | None:
+    """The rules of a custom aggregation, each a text that reads as one (core.rule)."""
+    if not wanted:
+        if fields.given.get("custom_aggregator"):
+            fields.refuse("custom_aggregator", "value_must_be_blank")
+        return None
+    given = fields.nested("custom_aggregator")
+    if given is None or not given.given:
+        fields.errors.setdefault("custom_aggregator", [MANDATORY])
+        return None
+    texts = {
+        "total_units": given.text("total_units", mandatory=True, limit=LENGTH_MAX),
+        "amount": given.text("amount", limit=LENGTH_MAX),
+    }
+    rules = {name: text for name, text in texts.items() if text}
+    for name, text in rules.items():
+        try:
+            read_rule(text)
+        except ExpressionError as error:
+            fields.refuse(name, "invalid_expression")
+            fields.refuse(name, str(error))
+    return rules
 
 
 def evaluate_expression(call: Call) -> dict[str, Any]:
@@ -196,8 +220,11 @@ def _measured_anew(fields: Fields, metric: BillableMetric) -> BillableMetric:
             "rounding_precision",
             "weighted_interval",
             "expression",
+            "custom_aggregator",
         )
     }
+    if fields.given.get("aggregation_type", metric.aggregation_type) != "custom_agg":
+        kept["custom_aggregator"] = None
     merged = Fields({**kept, **fields.given}, fields.errors)
     if fields.has("code"):
         metric = replace(metric, code=fields.text("code", mandatory=True) or "")
@@ -256,6 +283,7 @@ def render_billable_metric(metric: BillableMetric) -> dict[str, Any]:
         "created_at": instant(metric.created_at),
         "field_name": metric.field_name,
         "expression": metric.expression,
+        **({"custom_aggregator": metric.custom_aggregator} if metric.custom_aggregator else {}),
         "filters": [{"key": key, "values": sorted(values)} for key, values in sorted(metric.filters.items())],
     }
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from permille.api.pricing_units import read_pricing_unit
 from permille.api.taxes import read_taxes
 from permille.api.validation import (
     INVALID,
@@ -25,6 +26,7 @@ from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.override import filter_key
 from permille.core.plan import Charge, PlanFilter, incompatibilities
 from permille.core.pricing import ChargeModel
+from permille.core.pricing_unit import PricingUnit
 from permille.core.tax import Tax
 from permille.ids import new_id
 
@@ -42,6 +44,8 @@ class ChargesOfPlan:
     now: datetime
     taxes: Mapping[str, Tax] = field(default_factory=dict)
     """Those that the request names, by code."""
+    pricing_units: Mapping[str, PricingUnit] = field(default_factory=dict)
+    """Likewise, as far as there are such."""
 
 
 def read_charges(entries: Sequence[Fields], plan: ChargesOfPlan) -> tuple[Charge, ...]:
@@ -53,7 +57,16 @@ def read_charges(entries: Sequence[Fields], plan: ChargesOfPlan) -> tuple[Charge
         found = known.pop(charge_id, None) if charge_id else None
         before = found or _new_charge(entry, plan, [*charges, *known.values()])
         fixed = found is not None and plan.is_subscribed
-        charges.append(read_charge(entry, before, is_subscribed=fixed, now=plan.now, taxes=plan.taxes))
+        charges.append(
+            read_charge(
+                entry,
+                before,
+                is_subscribed=fixed,
+                now=plan.now,
+                taxes=plan.taxes,
+                pricing_units=plan.pricing_units,
+            )
+        )
     _refuse_equal_codes(entries, charges)
     return tuple(charges)
 
@@ -98,7 +111,13 @@ def next_code(metric_code: str, taken: set[str]) -> str:
 
 
 def read_charge(
-    entry: Fields, before: Charge, *, is_subscribed: bool, now: datetime, taxes: Mapping[str, Tax]
+    entry: Fields,
+    before: Charge,
+    *,
+    is_subscribed: bool,
+    now: datetime,
+    taxes: Mapping[str, Tax],
+    pricing_units: Mapping[str, PricingUnit],
 ) -> Charge:
     """The charge as the entry wants it; of a plan with subscriptions, only prices and names change."""
     charge = before if is_subscribed else _restructured(entry, before)
@@ -106,26 +125,33 @@ def read_charge(
         charge = replace(charge, invoice_display_name=entry.text("invoice_display_name"))
     if (own := read_taxes(entry, taxes)) is not None:
         charge = replace(charge, taxes=own)
-    entry.refuse_unbuilt("applied_pricing_unit", "accepts_target_wallet")
+    applied = read_pricing_unit(entry, before.applied_pricing_unit, pricing_units, is_fixed=is_subscribed)
+    charge = replace(charge, applied_pricing_unit=applied)
+    entry.refuse_unbuilt("accepts_target_wallet")
     if charge.charge_model not in MODELS:
         return charge
     charge = replace(charge, properties=_properties(entry, before, charge))
     filters = _filters(entry, charge, now)
     if filters is not None:
         charge = replace(charge, filters=filters)
+    refuse_incompatibilities(entry, charge)
+    return charge
+
+
+def refuse_incompatibilities(entry: Fields, charge: Charge) -> None:
+    """What does not go together in the charge, with all its filters."""
     for name, code in incompatibilities(charge):
         entry.refuse(name, code)
-    return charge
 
 
 def read_overridden_charge(
     entry: Fields, before: Charge, *, now: datetime, taxes: Mapping[str, Tax]
 ) -> Charge:
-    """The charge as it is to be for one subscription: its prices, names, least amount and taxes."""
+    """The charge as it is to be for one subscription: its prices, names, least amount, rate and taxes."""
     charge = before
     if (least := entry.whole("min_amount_cents", minimum=0)) is not None:
         charge = replace(charge, min_amount_cents=least)
-    return read_charge(entry, charge, is_subscribed=True, now=now, taxes=taxes)
+    return read_charge(entry, charge, is_subscribed=True, now=now, taxes=taxes, pricing_units={})
 
 
 def _restructured(entry: Fields, charge: Charge) -> Charge:
@@ -152,15 +178,16 @@ def _properties(entry: Fields, before: Charge, charge: Charge) -> Mapping[str, A
             before.charge_model == charge.charge_model and before.properties and not entry.has("properties")
         )
         return before.properties if keeps else pricing.defaults(model)
-    return _checked(entry, model)
+    return _checked(entry, charge)
 
 
-def _checked(entry: Fields, model: ChargeModel) -> dict[str, Any]:
+def _checked(entry: Fields, charge: Charge) -> dict[str, Any]:
     properties = entry.given.get("properties") or {}
     if not isinstance(properties, dict) or not storable(properties):
         entry.refuse("properties", INVALID)
         return {}
-    cleaned = pricing.clean(model, properties)
+    model, is_custom = ChargeModel(charge.charge_model), charge.metric.aggregation_type == "custom_agg"
+    cleaned = pricing.clean(model, properties, of_custom_metric=is_custom)
     for code in pricing.validate(model, cleaned):
         entry.refuse("properties", code)
     return cleaned
@@ -195,7 +222,7 @@ def read_filter(entry: Fields, charge: Charge, *, now: datetime) -> PlanFilter:
 
 def filter_properties(entry: Fields, charge: Charge) -> dict[str, Any]:
     """The prices of a filter: a whole set of the model's; presentation keys are the charge's alone."""
-    properties = _checked(entry, ChargeModel(charge.charge_model))
+    properties = _checked(entry, charge)
     return {key: value for key, value in properties.items() if key != "presentation_group_keys"}
 
 

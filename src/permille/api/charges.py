@@ -16,11 +16,13 @@ from permille.api.charge_input import (
     read_charges,
     read_filter,
     read_overridden_charge,
+    refuse_incompatibilities,
 )
 from permille.api.http import Call
 from permille.api.metered import meter
 from permille.api.overrides import cascade_to_children, plan_to_override, subscribed_plan
 from permille.api.plans import plan_of, render_charge, render_filter
+from permille.api.pricing_units import known_pricing_units
 from permille.api.taxes import known_taxes
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import Invalid, NotFound
@@ -60,6 +62,7 @@ def create_charge(call: Call) -> dict[str, Any]:
         is_subscribed=True,
         now=call.now,
         taxes=known_taxes(call, [entry]),
+        pricing_units=known_pricing_units(call, [entry]),
     )
     charges = read_charges([*kept, fresh], context)
     entry.check()
@@ -77,7 +80,14 @@ def update_charge(call: Call) -> dict[str, Any]:
         after = read_overridden_charge(entry, before, now=call.now, taxes=taxes)
     else:
         is_subscribed = plans.is_subscribed(call.conn, plan.id)
-        after = read_charge(entry, before, is_subscribed=is_subscribed, now=call.now, taxes=taxes)
+        after = read_charge(
+            entry,
+            before,
+            is_subscribed=is_subscribed,
+            now=call.now,
+            taxes=taxes,
+            pricing_units=known_pricing_units(call, [entry]),
+        )
     entry.check()
     if any(charge.code == after.code for charge in plan.charges if charge.id != after.id):
         raise Invalid({"code": ["value_already_exist"]})
@@ -116,10 +126,12 @@ def create_filter(call: Call) -> dict[str, Any]:
     charge = _charge(call, plan)
     entry = Fields(call.root("filter"))
     fresh = read_filter(entry, charge, now=call.now)
+    changed = replace(charge, filters=(*charge.filters, fresh))
+    refuse_incompatibilities(entry, changed)
     entry.check()
     if any(filter_key(known.values) == filter_key(fresh.values) for known in charge.filters):
         raise Invalid({"values": ["value_already_exist"]})
-    _save_one(call, plan, replace(charge, filters=(*charge.filters, fresh)))
+    _save_one(call, plan, changed)
     return {"filter": render_filter(charge, fresh)}
 
 
@@ -134,9 +146,11 @@ def update_filter(call: Call) -> dict[str, Any]:
         after = replace(after, invoice_display_name=entry.text("invoice_display_name"))
     if entry.has("properties"):
         after = replace(after, properties=filter_properties(entry, charge))
-    entry.check()
     filters = tuple(after if known.id == after.id else known for known in charge.filters)
-    _save_one(call, plan, replace(charge, filters=filters))
+    changed = replace(charge, filters=filters)
+    refuse_incompatibilities(entry, changed)
+    entry.check()
+    _save_one(call, plan, changed)
     return {"filter": render_filter(charge, after)}
 
 

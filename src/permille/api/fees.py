@@ -153,7 +153,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> dict[str, Any]:
         "refunded_at": instant(fee.refunded_at),
         "amount_details": fee.amount_details,
         "self_billed": False,
-        "pricing_unit_details": None,
+        "pricing_unit_details": fee.pricing_unit_details,
         "presentation_breakdowns": [],
         "from_date": _offset_instant(fee.from_at),
         "to_date": _offset_instant(fee.to_at - MICROSECOND if fee.to_at else None),

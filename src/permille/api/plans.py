@@ -14,6 +14,7 @@ from permille.api.charge_input import ChargesOfPlan, read_charges
 from permille.api.http import Call
 from permille.api.metered import meter
 from permille.api.overrides import cascade_to_children
+from permille.api.pricing_units import known_pricing_units, render_applied
 from permille.api.render import instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import INVALID, LONG_TEXT, OUT_OF_RANGE, SHORT_TEXT, Fields, storable
@@ -146,6 +147,7 @@ def _charges(call: Call, fields: Fields, plan: Plan, *, is_subscribed: bool) -> 
         is_subscribed=is_subscribed,
         now=call.now,
         taxes=known_taxes(call, entries),
+        pricing_units=known_pricing_units(call, entries),
     )
     return read_charges(entries, context)
 
@@ -265,7 +267,7 @@ def render_charge(charge: Charge) -> dict[str, Any]:
         "min_amount_cents": charge.min_amount_cents,
         "accepts_target_wallet": charge.accepts_target_wallet,
         "properties": render_properties(charge.properties),
-        "applied_pricing_unit": None,
+        "applied_pricing_unit": render_applied(charge.applied_pricing_unit),
         "lago_parent_id": _id(charge.parent_id),
         "filters": [render_filter(charge, entry) for entry in charge.filters],
         "taxes": [render_tax(tax) for tax in charge.taxes],

@@ -19,6 +19,7 @@ from permille.billing import usage
 from permille.billing.usage import Breakdown, ChargeUsage, PeriodUsage, UsageLine, UsageSearch, UsedFilter
 from permille.core.errors import Invalid, NotFound
 from permille.core.money import ZERO, decimal_text, exact
+from permille.core.projection import Projection
 from permille.store import billable_metrics
 
 GROUP_PARAMETERS = ("group", "filter_by_group")
@@ -141,8 +142,8 @@ def _sums(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
         units = sum((line.units for line in lines), ZERO)
         total_aggregated_units = sum((line.total_aggregated_units for line in lines), ZERO)
     more: dict[str, Any] = {"total_aggregated_units": decimal_text(total_aggregated_units)}
+    projections = [line.projection for line in lines if line.projection is not None]
     if projected:
-        projections = [line.projection for line in lines if line.projection is not None]
         with exact():
             more = {
                 "projected_units": decimal_text(sum((each.units for each in projections), ZERO)),
@@ -153,8 +154,23 @@ def _sums(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
         **more,
         "events_count": sum(line.events_count for line in lines),
         "amount_cents": sum(line.amount_cents for line in lines),
-        "pricing_unit_details": None,
+        "pricing_unit_details": _in_unit(lines, projections if projected else None),
     }
+
+
+def _in_unit(lines: Sequence[UsageLine], projections: Sequence[Projection] | None) -> dict[str, Any] | None:
+    """What the lines, all of one charge, came to in its pricing unit."""
+    found = [line.in_unit for line in lines if line.in_unit is not None]
+    if not found:
+        return None
+    shown: dict[str, Any] = {
+        "amount_cents": sum(each.amount_cents for each in found),
+        "short_name": found[-1].short_name,
+        "conversion_rate": decimal_text(found[-1].conversion_rate),
+    }
+    if projections is not None:
+        shown["projected_amount_cents"] = sum(each.in_unit_cents for each in projections)
+    return shown
 
 
 def _render_filters(lines: Iterable[UsageLine], projected: bool) -> list[dict[str, Any]]:

@@ -100,8 +100,8 @@ class Fields:
             return None
         return int(value)
 
-    def decimal(self, name: str, *, minimum: int, maximum: int) -> Decimal | None:
-        """A number, or its text, within the bounds."""
+    def decimal(self, name: str, *, minimum: int, maximum: int, places: int = 9) -> Decimal | None:
+        """A number, or its text, within the bounds, rounded to so many decimals."""
         value = self.given.get(name)
         if value is None:
             return None
@@ -113,7 +113,7 @@ class Fields:
         if not minimum <= value <= maximum:
             self.refuse(name, OUT_OF_RANGE)
             return None
-        return round(Decimal(value), 9)
+        return round(Decimal(value), places)
 
     def flag(self, name: str) -> bool | None:
         value = self.given.get(name)

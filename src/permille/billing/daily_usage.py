@@ -9,10 +9,16 @@ from typing import Any
 
 from psycopg import Connection
 
-from permille.billing.usage import UsageSearch, searched_charges, series_by_code, whole_period
+from permille.billing.usage import (
+    UsageSearch,
+    custom_properties_read,
+    searched_charges,
+    series_by_code,
+    whole_period,
+)
 from permille.core.billable_metric import BillableMetric
 from permille.core.customer import Customer
-from permille.core.daily_usage import Day, Reach, Series, day_of, fold_days, reach_of
+from permille.core.daily_usage import Day, Reach, Series, day_of, fold_custom_days, fold_days, reach_of
 from permille.core.fee import compile_plan_charge, series_place
 from permille.core.filters import Group
 from permille.core.period import INSTANT, Period, local_date, midnight
@@ -141,10 +147,8 @@ def read_days(
     start = days[0].part.from_
     reaching = {reach: [each for each in metrics.values() if reach_of(each) is reach] for reach in Reach}
     windows = [
-        _window(of.subscription, reaching[Reach.EVER], None, start, is_base=True),
-        _window(
-            of.subscription, reaching[Reach.PERIOD], min(start, of.opened_at(start)), start, is_base=True
-        ),
+        _window(of.subscription, reaching[Reach.EVER], None, start),
+        _window(of.subscription, reaching[Reach.PERIOD], min(start, of.opened_at(start)), start),
         *(_window(of.subscription, list(metrics.values()), day.part.from_, day.part.to) for day in days),
     ]
     ever, period, *own = [series_by_code(each) for each in usage_store.usage_of_many(conn, windows)]
@@ -162,11 +166,7 @@ def _window(
     metrics: Sequence[BillableMetric],
     from_: datetime | None,
     to: datetime,
-    *,
-    is_base: bool = False,
 ) -> Window:
-    """Of a level only the sum is wanted before the first day, not every change of it."""
-
     def codes(kind: AggregationType) -> list[str]:
         return sorted(each.code for each in metrics if each.aggregation_type == kind)
 
@@ -179,7 +179,7 @@ def _window(
         to=to,
         newest=tuple(codes(AggregationType.LATEST)),
         unique_fields=tuple((code, names[code]) for code in codes(AggregationType.UNIQUE_COUNT)),
-        each_value=() if is_base else tuple(codes(AggregationType.WEIGHTED_SUM)),
+        custom=custom_properties_read(metrics),
     )
 
 
@@ -187,9 +187,15 @@ def _charge_days(charge: Charge, currency: str, read: ReadDays) -> list[tuple[Da
     """Of each day the lines, in the order of the filters, then by group."""
     compiled = compile_plan_charge(charge, currency=currency)
     filters: list[PlanFilter | None] = [*charge.filters, None]
-    folded = fold_days(
-        charge.metric, read.before, read.days, place_of=lambda dimensions: series_place(compiled, dimensions)
-    )
+    if compiled.aggregator is None:
+        folded = fold_days(
+            charge.metric,
+            read.before,
+            read.days,
+            place_of=lambda dimensions: series_place(compiled, dimensions),
+        )
+    else:
+        folded = fold_custom_days(compiled, read.before, read.days, recurring=charge.metric.recurring)
     return [
         tuple(
             DailyLine(filter=filters[index], grouped_by=group, usage=places[index, group])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from psycopg import Connection
@@ -18,11 +19,12 @@ from permille.billing.recomputation import (
     same_place,
 )
 from permille.core.amendment import Amendment
-from permille.core.explanation import Step, charge_steps, rounding_step
+from permille.core.explanation import Step, charge_steps, conversion_steps, rounding_step
 from permille.core.fee import Fee
 from permille.core.money import exact, subunits
 from permille.core.plan import Charge, PlanFilter
 from permille.core.pricing import ChargeModel
+from permille.core.pricing_unit import SUBUNITS
 from permille.store import amendments, events, metering, usage
 from permille.store.events import Digest, Place, StoredEvent
 from permille.store.invoices import StoredFee
@@ -89,11 +91,9 @@ def _of_event(conn: Connection[Any], fee: StoredFee, basis: Basis) -> Explanatio
         return listed, digest, recompute(conn, [fee])[fee.id], _amended_event(conn, fee, basis)
 
     listed, digest, recomputed, amended = metering.under_one_version(conn, read)
-    with exact():
-        amount = fee.precise_amount_cents / subunits(fee.amount_currency)
-    steps = (
-        Step("what all events up to this one cost, less what those before it cost", amount),
-        rounding_step(fee.precise_amount_cents, fee.amount_cents, fee.amount_currency),
+    amount, _ = _priced(fee)
+    steps = _finished(
+        fee, [Step("what all events up to this one cost, less what those before it cost", amount)]
     )
     return Explanation(
         steps=steps,
@@ -142,24 +142,43 @@ def _filter(fee: StoredFee, basis: Basis) -> PlanFilter | None:
 
 def _own_steps(fee: StoredFee) -> tuple[Step, ...]:
     """Of a fee without a charge that is still there: what the fee itself says."""
-    with exact():
-        amount = fee.precise_amount_cents / subunits(fee.amount_currency)
-    return (
-        Step("the exact amount of the fee", amount),
-        rounding_step(fee.precise_amount_cents, fee.amount_cents, fee.amount_currency),
-    )
+    amount, _ = _priced(fee)
+    return _finished(fee, [Step("the exact amount of the fee", amount)])
 
 
 def _steps(fee: StoredFee, charge: Charge) -> tuple[Step, ...]:
-    with exact():
-        amount = fee.precise_amount_cents / subunits(fee.amount_currency)
+    amount, unit_amount = _priced(fee)
     steps = charge_steps(
         ChargeModel(charge.charge_model),
         units=fee.units,
-        unit_amount=fee.precise_unit_amount,
+        unit_amount=unit_amount,
         amount=amount,
         details=fee.amount_details,
     )
+    return _finished(fee, steps)
+
+
+def _priced(fee: StoredFee) -> tuple[Decimal, Decimal]:
+    """The exact amount and that of one unit, in major units of what the fee is priced in."""
+    details = fee.pricing_unit_details
+    with exact():
+        if details is None:
+            return fee.precise_amount_cents / subunits(fee.amount_currency), fee.precise_unit_amount
+        return Decimal(details["precise_amount_cents"]) / SUBUNITS, Decimal(details["precise_unit_amount"])
+
+
+def _finished(fee: StoredFee, steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps with what makes money of the price: its conversion, if it has a unit, and the rounding."""
+    details = fee.pricing_unit_details
+    if details is not None:
+        steps = conversion_steps(
+            steps,
+            precise_cents=Decimal(details["precise_amount_cents"]),
+            amount_cents=details["amount_cents"],
+            short_name=details["short_name"],
+            conversion_rate=Decimal(details["conversion_rate"]),
+            currency=fee.amount_currency,
+        )
     return (*steps, rounding_step(fee.precise_amount_cents, fee.amount_cents, fee.amount_currency))
 
 

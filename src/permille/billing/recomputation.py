@@ -75,7 +75,7 @@ def _basis(
         charge, until = standing_charge(charge, is_whole=is_whole), period.from_
         windows = [standing_window(row, [charge], at=until)]
     else:
-        windows = usage_windows(row, [charge], period)
+        windows = usage_windows(row, [charge], period, timezone=customer.applicable_timezone)
     return Basis(
         subscription=row,
         plan=plan,

@@ -345,7 +345,8 @@ def _usage(conn: Connection[Any], parts: Sequence[Part], known: _Known) -> dict[
         period = part.planned.periods.charges
         charges = [charge for charge, _ in known.charges[part.plan.id]]
         if period is not None and charges:
-            windows += [(part.row.id, window) for window in usage_windows(part.row, charges, period)]
+            wanted = usage_windows(part.row, charges, period, timezone=part.facts.timezone)
+            windows += [(part.row.id, window) for window in wanted]
     return _read_usage(conn, windows)
 
 

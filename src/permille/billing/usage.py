@@ -17,6 +17,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.billable_metric import BillableMetric
+from permille.core.custom_aggregation import aggregator_of
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
 from permille.core.fee import Dimensions, Fee, charge_fees, compile_plan_charge
@@ -35,6 +37,7 @@ from permille.core.plan import Charge, Plan, PlanFilter
 from permille.core.pricing import ChargeModel
 from permille.core.pricing.group_keys import PRESENTATION, PRICING, pricing_keys
 from permille.core.pricing.percentage import needs_event_values
+from permille.core.pricing_unit import InUnit
 from permille.core.projection import Projection, elapsed_share, project
 from permille.core.proration import proration_by
 from permille.core.subscription import Subscription, current_period
@@ -102,6 +105,15 @@ class UsedFilter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsedUnit:
+    """The pricing unit that a line was priced in, and what it came to in hundredths of it."""
+
+    amount_cents: int
+    short_name: str
+    conversion_rate: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UsageLine:
     """One fee of a charge: a filter (None: what no filter wants) and a pricing group (empty: none)."""
 
@@ -111,6 +123,8 @@ class UsageLine:
     total_aggregated_units: Decimal
     events_count: int
     amount_cents: int
+    in_unit: UsedUnit | None = None
+    """What the money was converted from, where the charge is priced in a unit."""
     breakdowns: tuple[Breakdown, ...] = ()
     projection: Projection | None = None
     """What it would come to at the period's end, where that was asked for."""
@@ -190,7 +204,7 @@ def running_usage(
     if search.full_usage:
         _check_full_usage(search, charges)
         period = Period(subscription.started_at, period.to)
-    series = _series(conn, usage_windows(subscription, charges, period))
+    series = _series(conn, usage_windows(subscription, charges, period, timezone=timezone))
     whole = whole_period(subscription, plan, customer, period)
     elapsed = elapsed_share(now, period, timezone) if search.projected else None
     found = [
@@ -279,34 +293,38 @@ def whole_period(subscription: Subscription, plan: Plan, customer: Customer, per
     )
 
 
-def usage_windows(subscription: Subscription, charges: Sequence[Charge], period: Period) -> list[Window]:
+def usage_windows(
+    subscription: Subscription, charges: Sequence[Charge], period: Period, *, timezone: str
+) -> list[Window]:
     """What must be read to price the charges: recurring metrics reach back to the first event.
 
-    Of a prorated sum the events are read in the period alone: before it only what stood at its start counts.
-    The same is true of what is paid in advance, for which the highest level of the period counts. An event at the
-    very instant of an upgrade is the new plan's.
+    Of a prorated sum the days or events are read in the period alone: before it only what stood at its start counts.
+    The same is true of a weighted sum, and of what is paid in advance, for which the highest level of the period
+    counts. An event at the very instant of an upgrade is the new plan's.
     """
     if subscription.upgraded and subscription.terminated_at is not None:
         period = Period(period.from_, min(period.to, subscription.terminated_at))
     whole = {charge.metric.code for charge in charges if _reads_events(charge)}
+    recurring = [charge for charge in charges if charge.metric.recurring]
+    weighted = [each for each in recurring if _is(each, AggregationType.WEIGHTED_SUM)]
     split = [
         charge
-        for charge in charges
-        if _follows_changes(charge)
-        and charge.metric.recurring
-        and charge.metric.aggregation_type == AggregationType.SUM
-        and charge.metric.code not in whole
+        for charge in recurring
+        if _follows_changes(charge) and _is(charge, AggregationType.SUM) and charge.metric.code not in whole
     ]
-    codes = {charge.metric.code for charge in split}
-    rest = [charge for charge in charges if charge.metric.code not in codes]
+    codes = {charge.metric.code for charge in (*split, *weighted)}
     parts = [
-        ([charge for charge in rest if not charge.metric.recurring], period.from_, period.to),
-        ([charge for charge in rest if charge.metric.recurring], None, period.to),
-        (split, None, period.from_),
-        (split, period.from_, period.to),
+        ([charge for charge in charges if not charge.metric.recurring], period.from_, period.to),
+        ([charge for charge in recurring if charge.metric.code not in codes], None, period.to),
+        ([*split, *weighted], None, period.from_),
+        ([*split, *weighted], period.from_, period.to),
     ]
     return [
-        _window(subscription, chosen, from_=from_, to=to)
+        replace(
+            _window(subscription, chosen, from_=from_, to=to),
+            timezone=timezone,
+            is_standing=from_ is None and to == period.from_,
+        )
         for chosen, from_, to in parts
         if chosen and (from_ is None or from_ < to)
     ]
@@ -332,6 +350,8 @@ def _window(
     }
     followed = {charge.metric.code for charge in chosen if _follows_changes(charge)}
     in_period = followed - fields.keys() if from_ is not None else set()
+    single = {charge.metric.code for charge in chosen if _reads_events(charge)}
+    single |= in_period & {charge.metric.code for charge in chosen if not _is_told_by_days(charge)}
     return Window(
         organization_id=chosen[0].metric.organization_id,
         external_subscription_id=subscription.external_id,
@@ -341,8 +361,16 @@ def _window(
         newest=_codes(chosen, AggregationType.LATEST),
         unique_fields=tuple(fields.items()),
         operation_fields=tuple((code, name) for code, name in fields.items() if code in followed),
-        each_value=tuple(sorted({each.metric.code for each in chosen if _reads_events(each)} | in_period)),
+        each_value=tuple(sorted(single)),
+        daily=tuple(sorted(in_period - single)),
+        custom=custom_properties_read(charge.metric for charge in chosen),
     )
+
+
+def custom_properties_read(metrics: Iterable[BillableMetric]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Of the metrics with custom aggregation: code -> the properties that their rules look at."""
+    read = {metric.code: aggregator_of(metric) for metric in metrics}
+    return tuple((code, rules.properties) for code, rules in sorted(read.items()) if rules is not None)
 
 
 def _codes(charges: Iterable[Charge], aggregation_type: AggregationType | None = None) -> tuple[str, ...]:
@@ -357,6 +385,15 @@ def _codes(charges: Iterable[Charge], aggregation_type: AggregationType | None =
     )
 
 
+def _is(charge: Charge, aggregation_type: AggregationType) -> bool:
+    return charge.metric.aggregation_type == aggregation_type
+
+
+def _is_told_by_days(charge: Charge) -> bool:
+    """Whether the price of changes is that of each day's changes together: not where it looks at the level's top."""
+    return not charge.pay_in_advance and charge.charge_model != ChargeModel.GRADUATED
+
+
 def _follows_changes(charge: Charge) -> bool:
     """Whether the price looks at each change in the period."""
     is_count = charge.metric.aggregation_type == AggregationType.COUNT
@@ -365,8 +402,6 @@ def _follows_changes(charge: Charge) -> bool:
 
 def _reads_events(charge: Charge) -> bool:
     """Whether sums are not enough to price the charge."""
-    if charge.metric.aggregation_type == AggregationType.WEIGHTED_SUM:
-        return True
     prices = [charge.properties, *(each.properties for each in charge.filters)]
     return charge.charge_model == ChargeModel.PERCENTAGE and any(map(needs_event_values, prices))
 
@@ -443,6 +478,7 @@ def charge_usage(
                 total_aggregated_units=fee.total_aggregated_units or ZERO,
                 events_count=fee.events_count or 0,
                 amount_cents=fee.amount_cents,
+                in_unit=_used_unit(fee.in_unit) if fee.in_unit else None,
                 breakdowns=tuple(breakdowns[_place(fee)]),
                 projection=projection_of(fee),
             )
@@ -454,6 +490,14 @@ def charge_usage(
 def _breakdown(combination: Mapping[str, str | None], fee: Fee, projection: Projection | None) -> Breakdown:
     projected_units = projection.units if projection else None
     return Breakdown(presentation_by=combination, units=fee.units, projected_units=projected_units)
+
+
+def _used_unit(found: InUnit) -> UsedUnit:
+    return UsedUnit(
+        amount_cents=found.amounts.amount_cents,
+        short_name=found.applied.unit.short_name,
+        conversion_rate=found.applied.conversion_rate,
+    )
 
 
 def _used_filter(one: PlanFilter) -> UsedFilter:
@@ -573,6 +617,13 @@ def _past_line(fee: StoredFee, item: FeeItem) -> UsageLine:
             invoice_display_name=item.filter_invoice_display_name,
             values=item.filter_values or {},
         )
+    unit = None
+    if fee.pricing_unit_details is not None:
+        unit = UsedUnit(
+            amount_cents=fee.pricing_unit_details["amount_cents"],
+            short_name=fee.pricing_unit_details["short_name"],
+            conversion_rate=Decimal(fee.pricing_unit_details["conversion_rate"]),
+        )
     return UsageLine(
         filter=used,
         grouped_by=fee.grouped_by,
@@ -580,4 +631,5 @@ def _past_line(fee: StoredFee, item: FeeItem) -> UsageLine:
         total_aggregated_units=fee.total_aggregated_units or ZERO,
         events_count=fee.events_count or 0,
         amount_cents=fee.amount_cents,
+        in_unit=unit,
     )

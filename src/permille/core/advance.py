@@ -122,9 +122,9 @@ def _fee(
     if charge.prorated:
         units = prorated_units(taken.gained, taken.event.at, period, proration)
     price = _price(taken, partial(_read_price, charge, bucket), prorated=units)
-    amounts = line_amounts(price.amount, ZERO, charge.subunits)
-    unit_amount = Decimal(amounts.amount_cents) / taken.units if taken.units else ZERO
-    of_unit = line_amounts(ZERO, unit_amount / charge.subunits, charge.subunits)
+    cents = line_amounts(price.amount, ZERO, charge.priced_subunits).amount_cents
+    unit_amount = Decimal(cents) / taken.units if taken.units else ZERO
+    money, in_unit = charge.owed(price.amount, unit_amount / charge.priced_subunits)
     return Fee(
         kind="charge",
         subscription_id=subscription_id,
@@ -134,15 +134,16 @@ def _fee(
         units=taken.units,
         events_count=1,
         total_aggregated_units=taken.units,
-        amount_cents=amounts.amount_cents,
-        precise_amount_cents=amounts.precise_amount_cents,
-        unit_amount_cents=of_unit.unit_amount_cents,
-        precise_unit_amount=of_unit.precise_unit_amount,
+        amount_cents=money.amount_cents,
+        precise_amount_cents=money.precise_amount_cents,
+        unit_amount_cents=money.unit_amount_cents,
+        precise_unit_amount=money.precise_unit_amount,
         amount_details=price.details if bucket.model in _EXPLAINED else {},
         grouped_by=dict(group),
         from_=period.from_,
         to=period.to,
         pay_in_advance=True,
+        in_unit=in_unit,
     )
 
 
@@ -183,7 +184,7 @@ def instant_fee(
         if charge.rounding_function is not None:
             units = rounded(units, charge.rounding_function, charge.rounding_precision)
         price = _instant_price(bucket, units)
-        amounts = line_amounts(max(price.amount, ZERO), max(price.unit_amount, ZERO), charge.subunits)
+        money, in_unit = charge.owed(max(price.amount, ZERO), max(price.unit_amount, ZERO))
     return Fee(
         kind="charge",
         subscription_id=subscription_id,
@@ -193,15 +194,16 @@ def instant_fee(
         units=units,
         events_count=1,
         total_aggregated_units=units,
-        amount_cents=amounts.amount_cents,
-        precise_amount_cents=amounts.precise_amount_cents,
-        unit_amount_cents=amounts.unit_amount_cents,
-        precise_unit_amount=amounts.precise_unit_amount,
+        amount_cents=money.amount_cents,
+        precise_amount_cents=money.precise_amount_cents,
+        unit_amount_cents=money.unit_amount_cents,
+        precise_unit_amount=money.precise_unit_amount,
         amount_details={},
         grouped_by={},
         from_=period.from_,
         to=period.to,
         pay_in_advance=True,
+        in_unit=in_unit,
     )
 
 

@@ -24,6 +24,8 @@ class BillableMetric:
     rounding_precision: int | None
     weighted_interval: str | None
     expression: str | None
+    custom_aggregator: Mapping[str, str] | None = None
+    """Of a custom aggregation its rules: `total_units`, and `amount` where there is one (core.rule)."""
     filters: Mapping[str, tuple[str, ...]]
     created_at: datetime
     updated_at: datetime

@@ -3,11 +3,13 @@
 A day's units are of that day's events alone where they can be added up or compared: a sum, a count, a maximum,
 distinct values. What stands until it is changed shows as it stands at the end of the day: what recurs, from the
 first event on, and the newest value, from the start of the billing period on. A weighted sum is the average of
-its level over the whole day. Nothing is rounded, so that the days of a sum add up to the period.
+its level over the whole day. A day of a custom aggregation has what its events have changed the units by. Nothing is
+rounded, so that the days of a sum add up to the period.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -15,17 +17,21 @@ from enum import StrEnum
 from typing import TypeVar
 
 from permille.core.billable_metric import BillableMetric
-from permille.core.fee import Dimensions
+from permille.core.custom_aggregation import fold
+from permille.core.fee import CompiledCharge, Dimensions, series_place
+from permille.core.filters import Group
+from permille.core.money import ZERO, exact
 from permille.core.period import Period, midnight, seconds_of
 from permille.core.usage import (
     EMPTY,
     AggregationType,
+    Instance,
     Partial,
     Usage,
     aggregate,
     events_taken,
     merge,
-    weighted_sum,
+    standing_at,
 )
 
 Series = Iterable[tuple[Dimensions, Partial]]
@@ -68,10 +74,10 @@ def day_of(day: date, life: Period, timezone: str, *, opened_at: datetime) -> Da
 
 
 def reach_of(metric: BillableMetric) -> Reach:
-    """A sum of all time stands, like distinct values of all time; so do a level and the newest value."""
+    """A sum of all time stands, like distinct values of all time; so do a level, the newest value and own rules' state."""
     if metric.recurring:
         return Reach.EVER
-    standing = (AggregationType.LATEST, AggregationType.WEIGHTED_SUM)
+    standing = (AggregationType.LATEST, AggregationType.WEIGHTED_SUM, AggregationType.CUSTOM)
     return Reach.PERIOD if metric.aggregation_type in standing else Reach.DAY
 
 
@@ -100,7 +106,7 @@ def fold_days(
         }
         found.append({place: usage for place, usage in used.items() if usage.units or usage.events_count})
         for place, partial in own.items():
-            standing[place] = merge(standing.get(place, EMPTY), replace(partial, values=()))
+            standing[place] = merge(standing.get(place, EMPTY), partial)
     return found
 
 
@@ -114,8 +120,45 @@ def _by_place(series: Series, place_of: Callable[[Dimensions], Place]) -> dict[P
 
 def _day_usage(metric: BillableMetric, before: Partial, own: Partial, day: Day) -> Usage:
     kind = AggregationType(metric.aggregation_type)
-    if kind is AggregationType.WEIGHTED_SUM:
-        changes = [(at, value) for at, _, value in own.values]
-        return weighted_sum(changes, initial=before.sum, period=day.part, period_seconds=day.seconds)
-    usage = aggregate(merge(before, own), aggregation_type=kind)
+    standing = standing_at(before, day.part.from_)
+    usage = aggregate(
+        merge(standing, own), aggregation_type=kind, period=day.part, period_seconds=day.seconds
+    )
     return replace(usage, events_count=events_taken(own, kind))
+
+
+def fold_custom_days(
+    charge: CompiledCharge, before: Series, days: Sequence[tuple[Day, Series]], *, recurring: bool
+) -> list[dict[tuple[int, Group], Usage]]:
+    """The same of a charge on a custom aggregation, whose rules look at the charge's own properties."""
+    found: list[dict[tuple[int, Group], Usage]] = [{} for _ in days]
+    starts = [n for n, (day, _) in enumerate(days) if n and day.opens_period and not recurring]
+    for first, end in zip([0, *starts], [*starts, len(days)], strict=True):
+        series = [each for _, own in days[first:end] for each in own]
+        if not first and (recurring or not (days and days[0][0].opens_period)):
+            series += before
+        for place, values in _custom_values(charge, series):
+            for n in range(first, end):
+                usage = _custom_usage(values, days[n][0], recurring=recurring)
+                if usage.units or usage.events_count:
+                    found[n][place] = usage
+    return found
+
+
+def _custom_values(
+    charge: CompiledCharge, series: Series
+) -> list[tuple[tuple[int, Group], Sequence[Instance]]]:
+    """Of each place the changes of its units, in order."""
+    assert charge.aggregator is not None, charge.charge_id
+    by_place = _by_place(series, lambda dimensions: series_place(charge, dimensions))
+    return [
+        (place, fold(charge.aggregator, partial.custom_events, charge.buckets[place[0]].properties).values)
+        for place, partial in by_place.items()
+    ]
+
+
+def _custom_usage(values: Sequence[Instance], day: Day, *, recurring: bool) -> Usage:
+    first, end = (bisect_left(values, at, key=lambda each: each[0]) for at in (day.part.from_, day.part.to))
+    with exact():
+        units = sum((change for _, _, change in values[0 if recurring else first : end]), ZERO)
+    return Usage(units, end - first, units)

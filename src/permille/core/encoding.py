@@ -33,6 +33,8 @@ class Metering:
     expression_field: str | None = None
     in_advance: bool = False
     """Whether any charge on it is paid in advance: then each event waits for its fee."""
+    distinct_field: str | None = None
+    """The property whose distinct values are counted; what is kept of events depends on it, not how they are split."""
     usual_size: int = field(init=False)
     """How many properties an event has that holds nothing else."""
 

@@ -1,18 +1,20 @@
 """The formula behind a fee, step by step, from the numbers that the fee itself keeps.
 
 Every step is a sentence of arithmetic and what it comes to in major units; the steps' amounts, added up, are
-the fee's exact amount, and the last step rounds it to the cent.
+the fee's exact amount, and the last step rounds it to the cent. What is priced in a pricing unit is converted
+before that: those sentences are in the unit, their amounts in the currency.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from permille.core.money import ZERO, exact, subunits
 from permille.core.pricing import ChargeModel
+from permille.core.pricing_unit import SUBUNITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ def charge_steps(
                 return _percentage(details)
             case ChargeModel.DYNAMIC:
                 return (Step(f"the prices that {plain(units)} units were sent with, added up", amount),)
+            case ChargeModel.CUSTOM:
+                return (
+                    Step(f"what the metric's own rule adds for each event, of {plain(units)} units", amount),
+                )
             case _:
                 text = f"{plain(units)} units x {plain(unit_amount)} = {plain(units * unit_amount)}"
                 return (Step(text, units * unit_amount),)
@@ -105,6 +111,33 @@ def _percentage(details: Mapping[str, Any]) -> tuple[Step, ...]:
     if bounds:
         steps.append(Step(f"the least and the most that an event costs: {plain(bounds)}", bounds))
     return tuple(steps)
+
+
+def conversion_steps(
+    steps: Sequence[Step],
+    *,
+    precise_cents: Decimal,
+    amount_cents: int,
+    short_name: str,
+    conversion_rate: Decimal,
+    currency: str,
+) -> tuple[Step, ...]:
+    """Steps whose amounts are in a pricing unit, with its rounding and its conversion to the currency.
+
+    `precise_cents` and `amount_cents` are in hundredths of the unit. The answer's amounts are in the currency.
+    """
+    with exact():
+        before, after = precise_cents / SUBUNITS, Decimal(amount_cents) / SUBUNITS
+        worth = after * conversion_rate
+        rounding = Step(
+            f"{plain(before)} {short_name} to the hundredth, half away from zero: {plain(after)}",
+            after - before,
+        )
+        text = f"{plain(after)} {short_name} x {plain(conversion_rate)} = {plain(worth)} {currency}"
+        return (
+            *(Step(step.text, step.amount * conversion_rate) for step in (*steps, rounding)),
+            Step(text, ZERO),
+        )
 
 
 def rounding_step(precise_cents: Decimal, amount_cents: int, currency: str) -> Step:

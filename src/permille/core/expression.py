@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import Any
 
 from permille.core.event import DIGITS_MAX, property_text
-from permille.core.money import decimal_text
+from permille.core.money import ZERO, decimal_text
 
 LENGTH_MAX = 5_000
 DEPTH_MAX = 60
@@ -33,14 +33,26 @@ _DIVISION = Context(prec=100, rounding=ROUND_HALF_UP, Emax=999_999, Emin=-999_99
 _EXACT = Context(prec=100_000, rounding=ROUND_HALF_UP, Emax=999_999, Emin=-999_999)
 _SMALLEST = Decimal(1).scaleb(-DIGITS_MAX)
 _DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,6})?", re.ASCII)
-_TOKEN = re.compile(
-    r"(?P<decimal>\d+(?:\.\d+)?)|(?P<string>'[^']*')|(?P<name>[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*)"
-    r"|(?P<sign>[-+*/(),])",
-    re.ASCII,
-)
+_WORDS = r"(?P<decimal>\d+(?:\.\d+)?)|(?P<string>'[^']*')|(?P<name>[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*)"
 _PROPERTY = re.compile(r"event\.properties\.([A-Za-z][A-Za-z0-9_]*)", re.ASCII)
 
 Value = Decimal | str
+
+
+@dataclass(frozen=True, slots=True)
+class Alphabet:
+    """What a text may be made of: names, numbers, quoted texts, these signs, and blanks between them."""
+
+    token: re.Pattern[str]
+    blanks: str
+
+
+def alphabet(signs: str, blanks: str) -> Alphabet:
+    """The alphabet with these signs, a regular expression."""
+    return Alphabet(re.compile(rf"{_WORDS}|(?P<sign>{signs})", re.ASCII), blanks)
+
+
+_LAGO = alphabet(r"[-+*/(),]", " ")
 
 
 class ExpressionError(Exception):
@@ -57,11 +69,17 @@ class EvaluationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What an expression can see. `timestamp` is in whole seconds since 1970."""
+    """What an expression can see. `timestamp` is in whole seconds since 1970.
+
+    The last three are seen by the rules of custom aggregations alone (core.rule).
+    """
 
     code: str
     timestamp: int
     properties: Mapping[str, Any]
+    total_units: Decimal = ZERO
+    amount: Decimal = ZERO
+    custom_properties: Mapping[str, Value] | None = None
 
 
 Node = Callable[[Event], Value]
@@ -83,12 +101,13 @@ class Expression:
         try:
             with localcontext(_EXACT):
                 found = self.root(event)
-                return _bounded(found) if isinstance(found, Decimal) else found
+                return bounded(found) if isinstance(found, Decimal) else found
         except DecimalException as error:
             raise EvaluationError("The result is too large") from error
 
 
-def _bounded(found: Decimal) -> Decimal:
+def bounded(found: Decimal) -> Decimal:
+    """At most DIGITS_MAX digits on each side of the point, rounded there. Raises EvaluationError when larger."""
     if not found.is_finite() or found.adjusted() >= DIGITS_MAX:
         raise EvaluationError("The result is too large")
     exponent = found.as_tuple().exponent
@@ -101,7 +120,9 @@ def value_text(value: Value) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class Token:
+    """A word of the text; `position` counts from 1."""
+
     kind: str
     text: str
     position: int
@@ -110,45 +131,51 @@ class _Token:
 @lru_cache(maxsize=4096)
 def read_expression(text: str) -> Expression:
     """Raises ExpressionError."""
+    return Expression(text, Reader(tokens_of(text), len(text) + 1).whole())
+
+
+def tokens_of(text: str, letters: Alphabet = _LAGO) -> list[Token]:
+    """Raises ExpressionError where there is no token, and for a text beyond LENGTH_MAX."""
     if len(text) > LENGTH_MAX:
         raise ExpressionError(f"Longer than {LENGTH_MAX} characters", LENGTH_MAX + 1)
-    reader = _Reader(_tokens(text), len(text) + 1)
-    root = reader.sum(0)
-    if reader.next is not None:
-        raise ExpressionError(f"Unexpected {reader.next.text!r}", reader.next.position)
-    return Expression(text, root)
-
-
-def _tokens(text: str) -> list[_Token]:
-    found: list[_Token] = []
+    found: list[Token] = []
     at = 0
     while at < len(text):
-        if text[at] == " ":
+        if text[at] in letters.blanks:
             at += 1
             continue
-        match = _TOKEN.match(text, at)
+        match = letters.token.match(text, at)
         if match is None:
             raise ExpressionError(f"Unexpected {text[at]!r}", at + 1)
         assert match.lastgroup is not None, "every part of the pattern has a name"
-        found.append(_Token(match.lastgroup, match.group(), at + 1))
+        found.append(Token(match.lastgroup, match.group(), at + 1))
         at = match.end()
     return found
 
 
-class _Reader:
-    """A recursive descent through the tokens."""
+class Reader:
+    """A recursive descent through the tokens of Lago's expressions."""
 
-    def __init__(self, tokens: Sequence[_Token], end: int) -> None:
+    depth_max = DEPTH_MAX
+
+    def __init__(self, tokens: Sequence[Token], end: int) -> None:
         self.tokens, self.end, self.at = tokens, end, 0
 
+    def whole(self) -> Node:
+        """All of the text."""
+        root = self.sum(0)
+        if self.next is not None:
+            raise ExpressionError(f"Unexpected {self.next.text!r}", self.next.position)
+        return root
+
     @property
-    def next(self) -> _Token | None:
+    def next(self) -> Token | None:
         return self.tokens[self.at] if self.at < len(self.tokens) else None
 
     def is_sign(self, *signs: str) -> bool:
         return self.next is not None and self.next.kind == "sign" and self.next.text in signs
 
-    def take(self) -> _Token:
+    def take(self) -> Token:
         token = self.next
         if token is None:
             raise ExpressionError("Unexpected end", self.end)
@@ -190,38 +217,53 @@ class _Reader:
 
     def primary(self, depth: int) -> Node:
         """Primary := decimal | string | variable | function "(" sum ("," sum)* ")" | "(" sum ")"."""
-        if depth > DEPTH_MAX:
-            raise ExpressionError(
-                f"Nested deeper than {DEPTH_MAX}", self.next.position if self.next else self.end
-            )
+        self.check(depth)
         token = self.take()
         if token.kind == "decimal":
             return _constant(Decimal(token.text))
         if token.kind == "string":
             return _constant(token.text[1:-1])
         if token.kind == "name":
-            return self._named(token, depth)
+            return self.named(token, depth)
         if token.text == "(":
             inner = self.sum(depth + 1)
             self.expect(")")
             return inner
         raise ExpressionError(f"Unexpected {token.text!r}", token.position)
 
-    def _named(self, token: _Token, depth: int) -> Node:
-        if token.text == "event.code":
-            return lambda event: event.code
-        if token.text == "event.timestamp":
-            return lambda event: Decimal(event.timestamp)
-        if match := _PROPERTY.fullmatch(token.text):
-            return _property(match.group(1))
+    def check(self, depth: int) -> None:
+        """Raises ExpressionError when it is nested too deep."""
+        if depth > self.depth_max:
+            raise ExpressionError(
+                f"Nested deeper than {self.depth_max}", self.next.position if self.next else self.end
+            )
+
+    def named(self, token: Token, depth: int) -> Node:
+        """What begins with a name: a variable, or a function with its arguments."""
+        variable = self.variable(token.text)
+        if variable is not None:
+            return variable
         name = token.text.lower()
-        if name not in _FUNCTIONS or token.text not in (name, name.upper(), name.capitalize()):
+        if name not in _FUNCTIONS or not is_spelt(token.text, name):
             raise ExpressionError(f"Unknown name {token.text!r}", token.position)
         arguments = self._arguments(depth)
         least, most, make = _FUNCTIONS[name]
         if not least <= len(arguments) <= most:
             raise ExpressionError(f"Wrong number of arguments of {token.text}", token.position)
         return make(arguments)
+
+    def variable(self, name: str) -> Node | None:
+        """The variable of that name."""
+        if name == "event.code":
+            return lambda event: event.code
+        if name == "event.timestamp":
+            return lambda event: Decimal(event.timestamp)
+        match = _PROPERTY.fullmatch(name)
+        return self.property(match.group(1)) if match else None
+
+    def property(self, name: str) -> Node:
+        """A property of the event."""
+        return _property(name)
 
     def _arguments(self, depth: int) -> list[Node]:
         self.expect("(")
@@ -233,6 +275,11 @@ class _Reader:
         return found
 
 
+def is_spelt(text: str, name: str) -> bool:
+    """Names of functions are written lower, UPPER or Capitalised."""
+    return text in (name, name.upper(), name.capitalize())
+
+
 def _constant(value: Value) -> Node:
     return lambda _event: value
 
@@ -241,10 +288,15 @@ def _property(name: str) -> Node:
     def look_up(event: Event) -> Value:
         text = property_text(event.properties.get(name))
         if text is None:
-            raise EvaluationError(f"Variable: {name} not found")
+            raise missing(name)
         return as_value(text)
 
     return look_up
+
+
+def missing(name: str) -> EvaluationError:
+    """What is said of a variable that is not there."""
+    return EvaluationError(f"Variable: {name} not found")
 
 
 def as_value(text: str) -> Value:
@@ -257,7 +309,8 @@ def as_value(text: str) -> Value:
     return text
 
 
-def _decimal(value: Value) -> Decimal:
+def as_decimal(value: Value) -> Decimal:
+    """Raises EvaluationError for a text."""
     if isinstance(value, str):
         raise EvaluationError("Expected a decimal")
     return value
@@ -265,16 +318,16 @@ def _decimal(value: Value) -> Decimal:
 
 def _folded(first: Node, rest: Sequence[tuple[Callable[[Decimal, Decimal], Decimal], Node]]) -> Node:
     def fold(event: Event) -> Value:
-        total = _decimal(first(event))
+        total = as_decimal(first(event))
         for operator, node in rest:
-            total = operator(total, _decimal(node(event)))
+            total = operator(total, as_decimal(node(event)))
         return total
 
     return fold
 
 
 def _negated(node: Node) -> Node:
-    return lambda event: -_decimal(node(event))
+    return lambda event: -as_decimal(node(event))
 
 
 def _add(a: Decimal, b: Decimal) -> Decimal:
@@ -298,8 +351,8 @@ def _divide(a: Decimal, b: Decimal) -> Decimal:
 def _rounding(mode: str) -> Callable[[Sequence[Node]], Node]:
     def make(arguments: Sequence[Node]) -> Node:
         def evaluate(event: Event) -> Value:
-            value = _decimal(arguments[0](event))
-            digits = _decimal(arguments[1](event)) if len(arguments) > 1 else Decimal(0)
+            value = as_decimal(arguments[0](event))
+            digits = as_decimal(arguments[1](event)) if len(arguments) > 1 else Decimal(0)
             if abs(digits) > ROUNDING_DIGITS_MAX:
                 raise EvaluationError(f"Cannot round to {digits} digits")
             unit = Decimal(1).scaleb(-int(digits))
@@ -324,7 +377,7 @@ def _shortest(value: Decimal) -> str:
 
 def _extreme(choose: Callable[[Sequence[Decimal]], Decimal]) -> Callable[[Sequence[Node]], Node]:
     def make(arguments: Sequence[Node]) -> Node:
-        return lambda event: choose([_decimal(argument(event)) for argument in arguments])
+        return lambda event: choose([as_decimal(argument(event)) for argument in arguments])
 
     return make
 

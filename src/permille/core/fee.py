@@ -14,13 +14,15 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from permille.core.custom_aggregation import Aggregator, aggregator_of, fold
 from permille.core.filters import ChargeFilter, Group, Id, best_match, expand_all_values, group_of
 from permille.core.level import held_sum, held_uniques
-from permille.core.money import ZERO, LineAmounts, exact, line_amounts, precise, round_cents, subunits
+from permille.core.money import ZERO, exact, line_amounts, precise, round_cents, subunits
 from permille.core.period import Period
 from permille.core.plan import Charge
 from permille.core.pricing import ChargeModel, Price, Pricer, Quantity, percentage, pricer
 from permille.core.pricing.group_keys import pricing_keys
+from permille.core.pricing_unit import SUBUNITS, AppliedPricingUnit, InUnit, Owed, owed
 from permille.core.proration import Proration, prorate_sum, prorate_uniques
 from permille.core.usage import (
     EMPTY,
@@ -38,7 +40,6 @@ Dimensions = Mapping[str, str | None]
 """The property texts that tell events apart: the metric's filter keys and the grouping keys."""
 
 _BUCKETS_REMEMBERED = 4096
-_NOTHING = LineAmounts(0, ZERO, 0, ZERO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,15 @@ class Fee:
     """Of the event that made it."""
     is_true_up: bool = False
     """Whether it makes the charge's other fees up to the least amount."""
+    in_unit: InUnit | None = None
+    """What the money was converted from, where the charge is priced in a unit."""
+
+    @property
+    def priced_cents(self) -> tuple[int, Decimal]:
+        """Whole and precise, in hundredths of the charge's unit where it has one."""
+        if self.in_unit is None:
+            return self.amount_cents, self.precise_amount_cents
+        return self.in_unit.amounts.amount_cents, self.in_unit.amounts.precise_amount_cents
 
     @property
     def is_idle(self) -> bool:
@@ -88,7 +98,7 @@ class Bucket:
     model: ChargeModel
     pricer: Pricer
     idle: Price
-    idle_amounts: LineAmounts
+    idle_owed: Owed
     """The price of no usage: flat amounts are due all the same."""
     properties: Mapping[str, Any]
     reads_events: bool
@@ -104,15 +114,29 @@ class CompiledCharge:
     rounding_function: str | None
     rounding_precision: int | None
     subunits: int
+    """Of the currency."""
+    applied_pricing_unit: AppliedPricingUnit | None
+    """What the prices are in, if not in the currency."""
     prorated: bool
     pay_in_advance: bool
     min_amount_cents: int
-    """The least that a whole period costs, over all buckets."""
+    """The least that a whole period costs, over all buckets, in hundredths of the pricing unit if there is one."""
     buckets: tuple[Bucket, ...]
     """One for each filter in order, then the default one."""
     filter_keys: tuple[str, ...]
     bucket_of: Callable[[tuple[str | None, ...]], int]
     """Texts of the filter_keys -> index of the bucket."""
+    aggregator: Aggregator | None = None
+    """The rules of a custom aggregation."""
+
+    @property
+    def priced_subunits(self) -> int:
+        """Of what the prices are in."""
+        return self.subunits if self.applied_pricing_unit is None else SUBUNITS
+
+    def owed(self, amount: Decimal, unit_amount: Decimal) -> Owed:
+        """What a fee states of amounts in major units of what the prices are in. Call under exact()."""
+        return owed(amount, unit_amount, per_unit=self.subunits, applied=self.applied_pricing_unit)
 
 
 def compile_charge(
@@ -129,25 +153,30 @@ def compile_charge(
     prorated: bool = False,
     pay_in_advance: bool = False,
     min_amount_cents: int = 0,
+    applied_pricing_unit: AppliedPricingUnit | None = None,
+    aggregator: Aggregator | None = None,
 ) -> CompiledCharge:
     """Read a charge once for charge_fees. Properties are valid, filter values expanded."""
     filter_keys = tuple(sorted({key for each in filters for key in each.values}))
     priced = [(each.id, each.invoice_display_name, each.properties) for each in filters]
+    per_unit = subunits(currency)
     return CompiledCharge(
         charge_id=charge_id,
         aggregation_type=aggregation_type,
         rounding_function=rounding_function,
         rounding_precision=rounding_precision,
-        subunits=subunits(currency),
+        subunits=per_unit,
+        applied_pricing_unit=applied_pricing_unit,
         prorated=prorated,
         pay_in_advance=pay_in_advance,
         min_amount_cents=min_amount_cents,
         buckets=tuple(
-            _bucket(filter_id, name, model, own, subunits(currency))
+            _bucket(filter_id, name, model, own, per_unit=per_unit, applied=applied_pricing_unit)
             for filter_id, name, own in [*priced, (None, invoice_display_name, properties)]
         ),
         filter_keys=filter_keys,
         bucket_of=_bucket_finder(filters, filter_keys),
+        aggregator=aggregator,
     )
 
 
@@ -175,16 +204,24 @@ def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
         prorated=charge.prorated,
         pay_in_advance=charge.pay_in_advance,
         min_amount_cents=charge.min_amount_cents,
+        applied_pricing_unit=charge.applied_pricing_unit,
+        aggregator=aggregator_of(metric),
     )
 
 
 def _bucket(
-    filter_id: Id | None, name: str | None, model: ChargeModel, properties: Mapping[str, Any], per_unit: int
+    filter_id: Id | None,
+    name: str | None,
+    model: ChargeModel,
+    properties: Mapping[str, Any],
+    *,
+    per_unit: int,
+    applied: AppliedPricingUnit | None,
 ) -> Bucket:
     read = pricer(model, properties)
     with exact():
         idle = read(Quantity(units=ZERO))
-        idle_amounts = line_amounts(idle.amount, idle.unit_amount, per_unit)
+        idle_owed = owed(idle.amount, idle.unit_amount, per_unit=per_unit, applied=applied)
     return Bucket(
         charge_filter_id=filter_id,
         invoice_display_name=name,
@@ -192,7 +229,7 @@ def _bucket(
         model=model,
         pricer=read,
         idle=idle,
-        idle_amounts=idle_amounts,
+        idle_owed=idle_owed,
         properties=properties,
         reads_events=model is ChargeModel.PERCENTAGE and percentage.needs_event_values(properties),
     )
@@ -246,7 +283,7 @@ def charge_fees(
 
 def _unused(bucket: Bucket, *, with_idle: bool) -> list[tuple[Group, Partial]]:
     """What stands for a bucket without usage, which may cost something all the same."""
-    if with_idle or bucket.idle_amounts.amount_cents:
+    if with_idle or bucket.idle_owed.money.amount_cents:
         return [(group_of({}, bucket.group_keys), EMPTY)]
     return []
 
@@ -261,10 +298,21 @@ def _usage_by_bucket(
         i, group = series_place(charge, dimensions)
         groups = found.setdefault(i, {})
         groups[group] = merge(groups[group], partial) if group in groups else partial
+    if charge.aggregator is not None:
+        found = {i: _folded(charge.aggregator, charge.buckets[i], groups) for i, groups in found.items()}
     return {
         i: sorted(groups.items(), key=_by_texts) if len(groups) > 1 else list(groups.items())
         for i, groups in found.items()
+        if groups
     }
+
+
+def _folded(aggregator: Aggregator, bucket: Bucket, groups: Mapping[Group, Partial]) -> dict[Group, Partial]:
+    """Each group by the metric's own rules with the bucket's own properties; without those in which no event counts."""
+    folded = {
+        group: fold(aggregator, partial.custom_events, bucket.properties) for group, partial in groups.items()
+    }
+    return {group: partial for group, partial in folded.items() if partial.events_count}
 
 
 def series_place(charge: CompiledCharge, dimensions: Dimensions) -> tuple[int, Group]:
@@ -290,7 +338,7 @@ def _charge_fee(
     period_seconds: int | None,
     proration: Proration | None,
 ) -> Fee:
-    usage, price, amounts = NO_USAGE, bucket.idle, bucket.idle_amounts
+    usage, price, due = NO_USAGE, bucket.idle, bucket.idle_owed
     if partial is not EMPTY:
         usage = _usage(charge, partial, period, period_seconds)
         price = bucket.pricer(
@@ -299,9 +347,9 @@ def _charge_fee(
         if charge.pay_in_advance:
             usage = replace(usage, units=max(usage.units, ZERO))
         if usage.units < 0 or price.amount < 0:
-            usage, amounts = _nothing_owed(charge, usage), _NOTHING
+            usage, due = _nothing_owed(charge, usage), charge.owed(ZERO, ZERO)
         else:
-            amounts = line_amounts(price.amount, price.unit_amount, charge.subunits)
+            due = charge.owed(price.amount, price.unit_amount)
     return Fee(
         kind="charge",
         subscription_id=subscription_id,
@@ -311,14 +359,15 @@ def _charge_fee(
         units=usage.units,
         events_count=usage.events_count,
         total_aggregated_units=usage.total_aggregated_units,
-        amount_cents=amounts.amount_cents,
-        precise_amount_cents=amounts.precise_amount_cents,
-        unit_amount_cents=amounts.unit_amount_cents,
-        precise_unit_amount=amounts.precise_unit_amount,
+        amount_cents=due.money.amount_cents,
+        precise_amount_cents=due.money.precise_amount_cents,
+        unit_amount_cents=due.money.unit_amount_cents,
+        precise_unit_amount=due.money.precise_unit_amount,
         amount_details=price.details,
         grouped_by=dict(group),
         from_=period.from_,
         to=period.to,
+        in_unit=due.in_unit,
     )
 
 
@@ -387,6 +436,7 @@ def _quantity(charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: U
         units=usage.units,
         events_count=usage.events_count,
         precise_amount_cents=partial.precise_amount_cents,
+        custom_amount=partial.custom_amount,
         subunits=charge.subunits,
         running_totals=totals,
         event_values=values,
@@ -418,13 +468,18 @@ def true_up_fee(
     Source: semantics-metering.md section 5.13.
     """
     least = proration.share(charge.min_amount_cents, period)
+    priced = [fee.priced_cents for fee in fees]
     with exact():
-        missing = least - sum(fee.amount_cents for fee in fees)
+        missing = least - sum(cents for cents, _ in priced)
         if missing <= 0:
             return None
-        precise_cents = precise(least - sum((fee.precise_amount_cents for fee in fees), ZERO))
-        amount_cents = round_cents(missing)
-        unit_amount = Decimal(amount_cents) / charge.subunits
+        amount = Decimal(round_cents(missing)) / charge.priced_subunits
+        money, in_unit = charge.owed(amount, amount)
+        precise_cents = precise(least - sum((cents for _, cents in priced), ZERO))
+        if in_unit is None:
+            money = money._replace(precise_amount_cents=precise_cents)
+        else:
+            in_unit = InUnit(in_unit.applied, in_unit.amounts._replace(precise_amount_cents=precise_cents))
     return replace(
         fees[-1],
         charge_filter_id=None,
@@ -433,12 +488,13 @@ def true_up_fee(
         units=Decimal(1),
         events_count=0,
         total_aggregated_units=None,
-        amount_cents=amount_cents,
-        precise_amount_cents=precise_cents,
-        unit_amount_cents=amount_cents,
-        precise_unit_amount=unit_amount,
+        amount_cents=money.amount_cents,
+        precise_amount_cents=money.precise_amount_cents,
+        unit_amount_cents=money.amount_cents,
+        precise_unit_amount=money.precise_unit_amount,
         amount_details={},
         grouped_by={},
+        in_unit=in_unit,
     )
 
 

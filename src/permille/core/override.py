@@ -90,6 +90,9 @@ def _cascade_charge(before: Charge, after: Charge, own: Charge, *, new_id: NewId
         ),
         min_amount_cents=_follow(before.min_amount_cents, after.min_amount_cents, own.min_amount_cents),
         taxes=_follow(before.taxes, after.taxes, own.taxes),
+        applied_pricing_unit=_follow(
+            before.applied_pricing_unit, after.applied_pricing_unit, own.applied_pricing_unit
+        ),
         properties=_cascade_properties(before.properties, after.properties, own.properties),
         filters=_cascade_filters(before.filters, after.filters, own.filters, new_id=new_id),
     )

@@ -10,8 +10,10 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.billable_metric import BillableMetric
+from permille.core.custom_aggregation import aggregator_of, custom_values
 from permille.core.filters import ALL_FILTER_VALUES
-from permille.core.pricing import ChargeModel
+from permille.core.pricing import ChargeModel, custom
+from permille.core.pricing_unit import AppliedPricingUnit
 from permille.core.tax import Tax
 
 
@@ -27,7 +29,10 @@ class PlanFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """A price attached to a plan's metric. Amounts inside `properties` are decimal texts in major units."""
+    """A price attached to a plan's metric. Amounts inside `properties` are decimal texts in major units.
+
+    They are amounts in the plan's currency or, like `min_amount_cents`, in the charge's own pricing unit.
+    """
 
     id: UUID
     plan_id: UUID
@@ -46,6 +51,7 @@ class Charge:
     filters: tuple[PlanFilter, ...]
     created_at: datetime
     taxes: tuple[Tax, ...] = ()
+    applied_pricing_unit: AppliedPricingUnit | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +112,7 @@ def _listed(metric: BillableMetric, key: str, values: tuple[str, ...]) -> tuple[
 
 
 _NOT_IN_ADVANCE = ("max_agg", "latest_agg", "weighted_sum_agg")
+_NEVER_PRORATED = ("weighted_sum_agg", "custom_agg")
 _PRORATED_IN_ARREARS = (ChargeModel.STANDARD, ChargeModel.VOLUME, ChargeModel.GRADUATED)
 _PERCENTAGES = (ChargeModel.PERCENTAGE, ChargeModel.GRADUATED_PERCENTAGE)
 
@@ -129,6 +136,8 @@ def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
             ("charge_model", "invalid_aggregation_type_or_charge_model"),
         ),
         (model in _PERCENTAGES and aggregation_type == "latest_agg", ("properties", "invalid_value")),
+        (_lacks_custom_properties(charge), ("properties", "missing_custom_properties")),
+        (in_advance and aggregation_type == "custom_agg", ("pay_in_advance", "not_supported_yet")),
         (
             not charge.invoiceable and not in_advance,
             ("invoiceable", "must_be_true_unless_pay_in_advance"),
@@ -146,6 +155,19 @@ def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
 
 
 def _can_be_prorated(charge: Charge, model: ChargeModel) -> bool:
-    if not charge.metric.recurring or charge.metric.aggregation_type == "weighted_sum_agg":
+    if not charge.metric.recurring or charge.metric.aggregation_type in _NEVER_PRORATED:
         return False
     return model is ChargeModel.STANDARD if charge.pay_in_advance else model in _PRORATED_IN_ARREARS
+
+
+def _lacks_custom_properties(charge: Charge) -> bool:
+    """Whether the metric's own rules look at a property that the charge or one of its filters doesn't have."""
+    aggregator = aggregator_of(charge.metric)
+    if aggregator is None:
+        return False
+    priced = [charge.properties, *(each.properties for each in charge.filters)]
+    return any(
+        not aggregator.custom_properties <= custom_values(each).keys()
+        for each in priced
+        if not custom.errors(each)
+    )

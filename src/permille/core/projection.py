@@ -11,7 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from permille.core.fee import CompiledCharge, Fee
-from permille.core.money import ZERO, exact, round_cents
+from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, Period, local_date
 from permille.core.pricing import ChargeModel, Quantity
 
@@ -26,6 +26,8 @@ class Projection:
 
     units: Decimal
     amount_cents: int
+    in_unit_cents: int = 0
+    """In hundredths of the pricing unit, where the charge has one."""
 
 
 NOTHING_PROJECTED = Projection(ZERO, 0)
@@ -51,17 +53,19 @@ def project(charge: CompiledCharge, fee: Fee, *, recurring: bool, elapsed: Fract
     if not elapsed or (has_filters and fee.charge_filter_id is None):
         return NOTHING_PROJECTED
     if recurring:
-        return Projection(fee.units, fee.amount_cents)
+        return Projection(fee.units, fee.amount_cents, fee.priced_cents[0] if fee.in_unit else 0)
     with exact():
         units = (fee.units * elapsed.denominator / elapsed.numerator).quantize(_TWO_DECIMALS)
-        cents = _precise_cents(charge, fee, units, elapsed)
-        return Projection(units, max(round_cents(cents), 0))
+        money, in_unit = charge.owed(max(_amount(charge, fee, units, elapsed), ZERO), ZERO)
+    return Projection(units, money.amount_cents, in_unit.amounts.amount_cents if in_unit else 0)
 
 
-def _precise_cents(charge: CompiledCharge, fee: Fee, units: Decimal, elapsed: Fraction) -> Decimal:
+def _amount(charge: CompiledCharge, fee: Fee, units: Decimal, elapsed: Fraction) -> Decimal:
+    """In major units of what the charge is priced in."""
     bucket = next(each for each in charge.buckets if each.charge_filter_id == fee.charge_filter_id)
     if bucket.model not in _PRICED_AGAIN:
-        return fee.precise_amount_cents * elapsed.denominator / elapsed.numerator
+        amount = fee.priced_cents[1] / charge.priced_subunits
+        return amount * elapsed.denominator / elapsed.numerator
     if not units:
         return ZERO
-    return bucket.pricer(Quantity(units=units, subunits=charge.subunits)).amount * charge.subunits
+    return bucket.pricer(Quantity(units=units, subunits=charge.subunits)).amount

@@ -70,9 +70,13 @@ class Prorated:
     changes: tuple[tuple[Decimal, Decimal], ...]
 
 
-def _prorated(changes: Sequence[tuple[Decimal, Decimal]]) -> Prorated:
-    total = sum((share for _, share in changes), ZERO)
-    return Prorated(total.quantize(_FIVE_DECIMALS, ROUND_CEILING), tuple(changes))
+def _prorated(changes: Sequence[tuple[Decimal, int]], by: Proration) -> Prorated:
+    """Of changes with the days for which each counts; divided once, as thirds of a day do not add up to days."""
+    total = sum((change * days for change, days in changes), ZERO) / by.days_in_period
+    return Prorated(
+        total.quantize(_FIVE_DECIMALS, ROUND_CEILING),
+        tuple((change, change * days / by.days_in_period) for change, days in changes),
+    )
 
 
 def prorate_sum(base: Decimal, values: Iterable[Instance], *, period: Period, by: Proration) -> Prorated:
@@ -82,26 +86,24 @@ def prorate_sum(base: Decimal, values: Iterable[Instance], *, period: Period, by
     """
     last = period.to - INSTANT
     with exact():
-        changes = [(base, base * by.days(period) / by.days_in_period)] if base else []
-        changes += [
-            (value, value * by.days_between(at, last) / by.days_in_period) for at, _, value in sorted(values)
-        ]
-        return _prorated(changes)
+        changes = [(base, by.days(period))] if base else []
+        changes += [(value, by.days_between(at, last)) for at, _, value in sorted(values)]
+        return _prorated(changes, by)
 
 
 def prorate_uniques(operations: Iterable[Operation], *, period: Period, by: Proration) -> Prorated:
     """Each value counts for the days on which it was there; what went before the period does not count."""
-    changes: list[tuple[datetime, int, Decimal, Decimal]] = []
+    changes: list[tuple[datetime, int, Decimal, int]] = []
     of_value = sorted(operations, key=lambda each: (each[2] is not None, each[2] or "", each[0], each[1]))
     with exact():
         for _, own in groupby(of_value, key=lambda each: each[2]):
             for added, removed in _stays(list(own), by):
                 days = _days(added[0], removed[0] if removed else None, period, by)
                 if days:
-                    changes.append((*added, Decimal(1), Decimal(days) / by.days_in_period))
+                    changes.append((*added, Decimal(1), days))
                     if removed and removed[0] < period.to:
-                        changes.append((*removed, Decimal(-1), ZERO))
-        return _prorated([(whole, share) for _, _, whole, share in sorted(changes)])
+                        changes.append((*removed, Decimal(-1), 0))
+        return _prorated([(change, days) for _, _, change, days in sorted(changes)], by)
 
 
 Moment = tuple[datetime, int]

@@ -7,8 +7,8 @@ Source: semantics-metering.md sections 2.2 to 2.4, PostgreSQL semantics.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from enum import StrEnum
@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 from permille.core.event import DIGITS_MAX
+from permille.core.instants import EPOCH
 from permille.core.money import ZERO, exact
 from permille.core.period import Period
 
@@ -43,6 +44,9 @@ Instance = tuple[datetime, int, Decimal]
 Operation = tuple[datetime, int, str | None, bool]
 """Time and place likewise, the distinct value (None where the property is missing), and whether it was added."""
 
+CustomEvent = tuple[datetime, int, tuple[str | None, ...]]
+"""Time and place likewise, and the texts of the properties that a custom aggregation looks at."""
+
 
 _NO_UNIQUES: Mapping[str | None, tuple[datetime, int, bool]] = MappingProxyType({})
 
@@ -60,6 +64,10 @@ class Partial:
     values_count: int = 0
     """Events whose value is a number; all the following are about them."""
     sum: Decimal = ZERO
+    moment: Decimal = ZERO
+    """Sum of each value times its instant, in seconds since 1970: what a weighted sum is made of."""
+    standing_count: int = 0
+    """Of the values those that are from before the period."""
     max: Decimal | None = None
     last: Instance | None = None
     """The newest by time, then by arrival."""
@@ -70,7 +78,11 @@ class Partial:
     operations: tuple[Operation, ...] = ()
     """Each add and removal of a distinct value in order. Kept only for prorated charges."""
     values: tuple[Instance, ...] = ()
-    """Each value in order. Kept only for weighted sums and percentage charges, which look at single events."""
+    """Each value in order, or those of a day as one. Kept only where the price looks at more than their sum."""
+    custom_events: tuple[tuple[CustomEvent, ...], ...] = ()
+    """Each event as custom aggregations see it, by the sets that were merged. Only these look at them."""
+    custom_amount: Decimal = ZERO
+    """What a custom aggregation has added up, in major units."""
 
 
 EMPTY = Partial()
@@ -87,12 +99,16 @@ def merge(a: Partial, b: Partial) -> Partial:
             events_count=a.events_count + b.events_count,
             values_count=a.values_count + b.values_count,
             sum=a.sum + b.sum,
+            moment=a.moment + b.moment,
+            standing_count=a.standing_count + b.standing_count,
             max=b.max if a.max is None or (b.max is not None and b.max > a.max) else a.max,
             last=b.last if a.last is None or (b.last is not None and b.last > a.last) else a.last,
             uniques=_merged_uniques(a.uniques, b.uniques),
             precise_amount_cents=a.precise_amount_cents + b.precise_amount_cents,
             operations=_in_order(a.operations, b.operations),
             values=tuple(sorted(a.values + b.values)) if b.values else a.values,
+            custom_events=a.custom_events + b.custom_events,
+            custom_amount=a.custom_amount + b.custom_amount,
         )
 
 
@@ -151,8 +167,8 @@ def aggregate(
     """The units of a metric, rounded as the metric says.
 
     The newest value counts as 0 when negative; a maximum may be negative; unique values count as their own
-    events. A weighted sum needs the period and the seconds of the whole billing period. Custom code is not
-    run: it has no units.
+    events. A weighted sum needs the period and the seconds of the whole billing period. The events of a custom
+    aggregation are folded before (core.custom_aggregation): their last units are the sum of all changes.
     """
     if aggregation_type is AggregationType.WEIGHTED_SUM:
         usage = _weighted(partial, period, period_seconds)
@@ -180,9 +196,9 @@ def _plain(partial: Partial, aggregation_type: AggregationType) -> Usage:
             count = sum(1 for _, _, present in partial.uniques.values() if present)
             units = Decimal(count)
         case AggregationType.CUSTOM:
-            units, count = ZERO, partial.events_count
+            units, count = partial.sum, partial.values_count
         case AggregationType.WEIGHTED_SUM:
-            raise ValueError("a weighted sum is made of single values")
+            raise ValueError("a weighted sum is weighted by time")
         case _ as never:
             assert_never(never)
     return Usage(units, count, units)
@@ -195,34 +211,27 @@ def rounded(units: Decimal, function: str, precision: int | None) -> Decimal:
         return units.quantize(Decimal(1).scaleb(-digits), rounding=_ROUNDING[function])
 
 
+def standing_at(partial: Partial, at: datetime) -> Partial:
+    """These events as what stands at a later instant: one change of the level then, that is no event of the period."""
+    with exact():
+        return replace(partial, moment=partial.sum * epoch_seconds(at), standing_count=partial.values_count)
+
+
 def _weighted(partial: Partial, period: Period | None, period_seconds: int | None) -> Usage:
-    if period is None or period_seconds is None:
-        raise ValueError("a weighted sum needs its period")
-    deltas = [(at, value) for at, _, value in partial.values]
-    return weighted_sum(deltas, initial=ZERO, period=period, period_seconds=period_seconds)
-
-
-def weighted_sum(
-    deltas: Sequence[tuple[datetime, Decimal]], *, initial: Decimal, period: Period, period_seconds: int
-) -> Usage:
     """The average level over a billing period of `period_seconds`, of which `period` is the part subscribed.
 
-    Each value changes the level from its instant on; the level stays to the period's end. `initial` and the
-    changes before the period are the level at its start; changes after it do not count. The units have 16
-    decimals; total_aggregated_units is the level at the end.
+    Each value changes the level from its instant on, and the level stays to the period's end; so it counts for its
+    value times the seconds that are left, and the sum of that needs no order. What was before the period stands
+    at its start (standing_at). The units have 16 decimals; total_aggregated_units is the level at the end.
     """
+    if period is None or period_seconds is None:
+        raise ValueError("a weighted sum needs its period")
     with exact():
-        level, weighted, since = initial, ZERO, period.from_
-        counted = sorted((at, delta) for at, delta in deltas if at < period.to)
-        for at, delta in counted:
-            reached = max(at, period.from_)
-            weighted += level * _microseconds(reached - since)
-            level, since = level + delta, reached
-        weighted += level * _microseconds(period.to - since)
-        units = (weighted / (period_seconds * 1_000_000)).quantize(_WEIGHTED_SUM_DIGITS)
-    events_count = sum(1 for at, _ in counted if at >= period.from_)
-    return Usage(units, events_count, level)
+        weighted = partial.sum * epoch_seconds(period.to) - partial.moment
+        units = (weighted / period_seconds).quantize(_WEIGHTED_SUM_DIGITS)
+    return Usage(units, partial.values_count - partial.standing_count, partial.sum)
 
 
-def _microseconds(duration: timedelta) -> int:
-    return duration // timedelta(microseconds=1)
+def epoch_seconds(at: datetime) -> Decimal:
+    """Seconds since 1970, to the microsecond."""
+    return Decimal((at - EPOCH) // timedelta(microseconds=1)).scaleb(-6)

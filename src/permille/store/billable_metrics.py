@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from permille.core.billable_metric import BillableMetric
 
@@ -94,7 +95,7 @@ def add(conn: Connection[Any], metric: BillableMetric) -> bool:
     cursor = conn.execute(
         f"insert into billable_metric ({', '.join(_NAMES)}) values ({places})"
         " on conflict (organization_id, code) where deleted_at is null do nothing",
-        {name: getattr(metric, name) for name in _NAMES},
+        _values(metric),
     )
     if cursor.rowcount == 1:
         _set_filters(conn, metric)
@@ -106,10 +107,16 @@ def replace(conn: Connection[Any], metric: BillableMetric) -> None:
     changes = ", ".join(f"{name} = %({name})s" for name in _NAMES if name != "id")
     conn.execute(
         f"update billable_metric set {changes} where id = %(id)s",
-        {name: getattr(metric, name) for name in _NAMES},
+        _values(metric),
     )
     conn.execute("delete from billable_metric_filter where billable_metric_id = %s", [metric.id])
     _set_filters(conn, metric)
+
+
+def _values(metric: BillableMetric) -> dict[str, Any]:
+    values = {name: getattr(metric, name) for name in _NAMES}
+    rules = metric.custom_aggregator
+    return {**values, "custom_aggregator": None if rules is None else Jsonb(rules)}
 
 
 def _set_filters(conn: Connection[Any], metric: BillableMetric) -> None:

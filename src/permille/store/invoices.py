@@ -15,6 +15,8 @@ from psycopg.rows import class_row
 
 from permille.core.fee import Fee
 from permille.core.filters import Id
+from permille.core.money import decimal_text
+from permille.core.pricing_unit import InUnit
 from permille.core.subscription import Subscription
 from permille.core.tax import Taxed
 from permille.ids import new_id_texts, new_ids
@@ -126,6 +128,8 @@ class StoredFee:
     failed_at: datetime | None
     refunded_at: datetime | None
     created_at: datetime
+    pricing_unit_details: Mapping[str, Any] | None = None
+    """What the money was converted from, in the API's own form."""
 
 
 def _columns(record: type[Any]) -> str:
@@ -372,7 +376,8 @@ _NEW_FEE = (
     " position, pay_in_advance, invoice_display_name, units, total_aggregated_units, events_count,"
     " amount_cents, amount_currency, precise_amount_cents, unit_amount_cents, precise_unit_amount,"
     " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, taxes_amount_cents,"
-    " taxes_precise_amount_cents, taxes_rate, applied_taxes, event_transaction_id, created_at"
+    " taxes_precise_amount_cents, taxes_rate, applied_taxes, event_transaction_id, pricing_unit_details,"
+    " created_at"
 )
 
 
@@ -437,13 +442,32 @@ def _fee_lines(new: NewFees, ids: Sequence[str]) -> Iterator[str]:
             f"\t{fee.precise_unit_amount}\t{_json(fee.amount_details)}\t{_json(fee.grouped_by)}"
             f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}"
             f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{_applied(taxed, new.currency, new.at)}"
-            f"\t{line_text(fee.event_transaction_id)}\t{at}\n"
+            f"\t{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}\t{at}\n"
         )
 
 
 def _applied(taxed: Taxed, currency: str, at: datetime) -> str:
     """The taxes as they are now, as JSON: they stay on the invoice whatever becomes of them."""
     return line_text(exact_json(applied_taxes_json(taxed, currency, at))) if taxed.applied else "[]"
+
+
+def _details(in_unit: InUnit | None) -> str:
+    return NULL if in_unit is None else line_text(exact_json(pricing_unit_json(in_unit)))
+
+
+def pricing_unit_json(in_unit: InUnit) -> dict[str, Any]:
+    """What a fee comes to in a pricing unit as it is kept on it: the unit and its rate may change."""
+    unit, amounts = in_unit.applied.unit, in_unit.amounts
+    return {
+        "lago_pricing_unit_id": str(unit.id),
+        "pricing_unit_code": unit.code,
+        "short_name": unit.short_name,
+        "amount_cents": amounts.amount_cents,
+        "precise_amount_cents": decimal_text(amounts.precise_amount_cents),
+        "unit_amount_cents": amounts.unit_amount_cents,
+        "precise_unit_amount": decimal_text(amounts.precise_unit_amount),
+        "conversion_rate": decimal_text(in_unit.applied.conversion_rate),
+    }
 
 
 def applied_taxes_json(taxed: Taxed, currency: str, at: datetime) -> list[dict[str, Any]]:

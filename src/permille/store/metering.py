@@ -102,11 +102,11 @@ def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
     after = replace(wanted, version=before.version if before is not None and stays else row[0])
     conn.execute(
         "insert into metering (organization_id, code, field_name, keys, version, expression, expression_field,"
-        " in_advance) values (%s, %s, %s, %s, %s, %s, %s, %s)"
+        " in_advance, distinct_field) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
         " on conflict (organization_id, code) do update"
         " set field_name = excluded.field_name, keys = excluded.keys, version = excluded.version,"
         " expression = excluded.expression, expression_field = excluded.expression_field,"
-        " in_advance = excluded.in_advance",
+        " in_advance = excluded.in_advance, distinct_field = excluded.distinct_field",
         [
             organization_id,
             code,
@@ -116,15 +116,18 @@ def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
             after.expression,
             after.expression_field,
             after.in_advance,
+            after.distinct_field,
         ],
     )
     if not stays:
         _reencode(conn, organization_id=organization_id, code=code, metering=after)
+    elif before is not None and before.distinct_field != after.distinct_field:
+        _rebuild_cells(conn, organization_id=organization_id, code=code)
 
 
 def _current(conn: Connection[Any], organization_id: UUID, code: str) -> Metering | None:
     row = conn.execute(
-        "select field_name, keys, version, expression, expression_field, in_advance from metering"
+        "select field_name, keys, version, expression, expression_field, in_advance, distinct_field from metering"
         " where organization_id = %s and code = %s",
         [organization_id, code],
     ).fetchone()
@@ -137,6 +140,7 @@ def _current(conn: Connection[Any], organization_id: UUID, code: str) -> Meterin
         expression=row[3],
         expression_field=row[4],
         in_advance=row[5],
+        distinct_field=row[6],
     )
 
 
@@ -145,7 +149,8 @@ def _wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering
     metric = conn.execute(
         "select id, case when aggregation_type = any(%s) then field_name end,"
         " case when field_name is not null then expression end, field_name,"
-        " exists (select from charge c where c.billable_metric_id = m.id and c.deleted_at is null and c.pay_in_advance)"
+        " exists (select from charge c where c.billable_metric_id = m.id and c.deleted_at is null and c.pay_in_advance),"
+        " case when aggregation_type = 'unique_count_agg' then field_name end"
         " from billable_metric m"
         " where organization_id = %s and code = %s and deleted_at is null",
         [list(_NUMERIC), organization_id, code],
@@ -176,6 +181,7 @@ def _wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering
         expression=metric[2],
         expression_field=metric[3] if metric[2] else None,
         in_advance=metric[4],
+        distinct_field=metric[5],
     )
 
 
@@ -203,7 +209,8 @@ def _reencode(conn: Connection[Any], *, organization_id: UUID, code: str, meteri
         )
         while rows := events.fetchmany(_REENCODED_AT_ONCE):
             _move(conn, organization_id, code, metering, rows)
-    conn.execute("delete from usage_cell where series_id = any(%s)", [stale])
+    for cells in ("usage_cell", "unique_cell"):
+        conn.execute(f"delete from {cells} where series_id = any(%s)", [stale])
     conn.execute("delete from series where id = any(%s)", [stale])
     _rebuild_cells(conn, organization_id=organization_id, code=code)
 

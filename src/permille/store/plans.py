@@ -14,10 +14,11 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Json, Jsonb
 
 from permille.core.plan import Charge, Plan, PlanFilter
-from permille.store import billable_metrics, taxes
+from permille.store import billable_metrics, pricing_units, taxes
 
 _PLAN = tuple(field.name for field in fields(Plan) if field.name not in ("charges", "taxes"))
-_CHARGE = tuple(field.name for field in fields(Charge) if field.name not in ("metric", "filters", "taxes"))
+_PARTS = ("metric", "filters", "taxes", "applied_pricing_unit")
+_CHARGE = tuple(field.name for field in fields(Charge) if field.name not in _PARTS)
 
 
 def plan_by_id(conn: Connection[Any], plan_id: UUID) -> Plan:
@@ -81,7 +82,7 @@ def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             f"select {columns}, {billable_metrics.COLUMNS}, {billable_metrics.FILTERS} as filters,"
-            f" {taxes.column('c')}"
+            f" {taxes.column('c')}, {pricing_units.COLUMNS}"
             " from charge c join billable_metric m on m.id = c.billable_metric_id"
             " where c.plan_id = any(%s) and c.deleted_at is null order by c.position, c.id",
             [list(plan_ids)],
@@ -94,6 +95,7 @@ def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list
             metric=billable_metrics.from_row(row),
             filters=tuple(filters[row["c_id"]]),
             taxes=taxes.of_json(row["taxes"]),
+            applied_pricing_unit=pricing_units.of_row(row),
         )
         charges[charge.plan_id].append(charge)
     return charges
@@ -222,6 +224,7 @@ def _charge_columns(charge: Charge, position: int, now: datetime) -> dict[str, A
         "billable_metric_id": charge.metric.id,
         "properties": Jsonb(charge.properties),
         "tax_ids": taxes.ids(charge.taxes),
+        **pricing_units.columns(charge.applied_pricing_unit),
         "position": position,
         "updated_at": now,
     }

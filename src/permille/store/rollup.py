@@ -11,6 +11,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from permille.store import uniques
 from permille.store.bulk import instant_array, int_array
 from permille.store.metering import INGESTION_LOCK, ROLL_UP_LOCK
 
@@ -18,12 +19,13 @@ CHUNK = 200_000
 
 _EVENT_SUMS = """
     count(*) as events_count, count(value) as values_count, coalesce(sum(value), 0) as sum, max(value) as max,
-    coalesce(sum(precise_total_amount_cents) filter (where value is not null), 0) as precise_amount_cents
+    coalesce(sum(precise_total_amount_cents) filter (where value is not null), 0) as precise_amount_cents,
+    coalesce(sum(value * extract(epoch from at)), 0) as moment
 """
 
 _CELL_SUMS = """
     sum(events_count) as events_count, sum(values_count) as values_count, sum(sum) as sum, max(max) as max,
-    sum(precise_amount_cents) as precise_amount_cents
+    sum(precise_amount_cents) as precise_amount_cents, sum(moment) as moment
 """
 
 _FOLD = f"""
@@ -41,18 +43,18 @@ with hours as materialized (
 """
 
 _CELLS = """
-select series_id, 'h'::"char" as grain, starts_at, events_count, values_count, sum, max, precise_amount_cents from hours
+select series_id, 'h'::"char" as grain, starts_at, events_count, values_count, sum, max, precise_amount_cents, moment from hours
 union all
-select series_id, 'd', starts_at, events_count, values_count, sum, max, precise_amount_cents from days
+select series_id, 'd', starts_at, events_count, values_count, sum, max, precise_amount_cents, moment from days
 union all
-select series_id, 'm', starts_at, events_count, values_count, sum, max, precise_amount_cents from months
+select series_id, 'm', starts_at, events_count, values_count, sum, max, precise_amount_cents, moment from months
 """
 
 _ADD = (
     _FOLD
     + """
 insert into usage_cell as cell (
-    series_id, grain, starts_at, events_count, values_count, sum, max, precise_amount_cents
+    series_id, grain, starts_at, events_count, values_count, sum, max, precise_amount_cents, moment
 )
 """
     + _CELLS
@@ -62,7 +64,8 @@ on conflict (series_id, grain, starts_at) do update set
     values_count = cell.values_count + excluded.values_count,
     sum = cell.sum + excluded.sum,
     max = greatest(cell.max, excluded.max),
-    precise_amount_cents = cell.precise_amount_cents + excluded.precise_amount_cents
+    precise_amount_cents = cell.precise_amount_cents + excluded.precise_amount_cents,
+    moment = cell.moment + excluded.moment
 """
 )
 
@@ -93,7 +96,9 @@ where c.series_id = t.series_id and c.grain = %(grain)s::"char" and c.starts_at 
 _REFOLD = (
     _TOUCHED
     + """
-insert into usage_cell (series_id, grain, starts_at, events_count, values_count, sum, max, precise_amount_cents)
+insert into usage_cell (
+    series_id, grain, starts_at, events_count, values_count, sum, max, precise_amount_cents, moment
+)
 select t.series_id, %(grain)s::"char", t.starts_at, f.*
 from touched t cross join lateral (
 """
@@ -118,8 +123,8 @@ _DIFFERENCES = (
     + """)
 select coalesce(w.series_id, c.series_id), coalesce(w.grain, c.grain)::text, coalesce(w.starts_at, c.starts_at)
 from wanted w full join usage_cell c using (series_id, grain, starts_at)
-where (w.events_count, w.values_count, w.sum, w.max, w.precise_amount_cents)
-    is distinct from (c.events_count, c.values_count, c.sum, c.max, c.precise_amount_cents)
+where (w.events_count, w.values_count, w.sum, w.max, w.precise_amount_cents, w.moment)
+    is distinct from (c.events_count, c.values_count, c.sum, c.max, c.precise_amount_cents, c.moment)
 limit %(limit)s
 """
 )
@@ -142,6 +147,7 @@ def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
             return 0
         conn.execute("set local enable_seqscan = off")  # BRIN by arrival, whatever the statistics say
         conn.execute(_BY_ARRIVAL, {"after": after, "until": until})
+        uniques.roll_up(conn, after=after, until=until)
         conn.execute("update metering_state set rolled_up_to = %s", [until])
     return int(until - after)
 
@@ -175,6 +181,7 @@ def fold_series(conn: Connection[Any], series_ids: Sequence[int]) -> None:
     row = conn.execute("select rolled_up_to from metering_state").fetchone()
     assert row is not None
     conn.execute(_OF_SERIES, {"series": list(series_ids), "until": row[0]})
+    uniques.fold_series(conn, series_ids, until=row[0])
 
 
 def refold(conn: Connection[Any], places: Collection[tuple[int, datetime]]) -> None:
@@ -197,10 +204,12 @@ def refold(conn: Connection[Any], places: Collection[tuple[int, datetime]]) -> N
         parameters = {**where, "grain": grain, "unit": unit, "part": part}
         conn.execute(_FORGET, parameters)
         conn.execute(fold, parameters)
+        uniques.refold(conn, _TOUCHED, parameters)
 
 
 def verify(conn: Connection[Any], *, limit: int = 100) -> list[tuple[int, str, Any]]:
     """(series, grain, start) of cells that differ from a recomputation from the events; empty when all is well."""
     row = conn.execute("select rolled_up_to from metering_state").fetchone()
     assert row is not None
-    return conn.execute(_DIFFERENCES, {"until": row[0], "limit": limit}).fetchall()
+    wrong = conn.execute(_DIFFERENCES, {"until": row[0], "limit": limit}).fetchall()
+    return wrong or uniques.verify(conn, until=row[0], limit=limit)

@@ -82,7 +82,8 @@ create table billable_metric (
     expression text,
     created_at timestamptz not null,
     updated_at timestamptz not null,
-    deleted_at timestamptz
+    deleted_at timestamptz,
+    custom_aggregator jsonb -- {"total_units", "amount"}: the rules of a custom aggregation
 );
 
 create unique index billable_metric_code on billable_metric (organization_id, code) where deleted_at is null;
@@ -107,6 +108,7 @@ create table metering (
     version bigint not null,
     expression_field text, -- the property that the expression writes
     in_advance boolean not null default false, -- a charge on it is paid in advance
+    distinct_field text, -- the property whose distinct values are counted
     primary key (organization_id, code)
 );
 
@@ -149,6 +151,22 @@ create index plan_newest on plan (organization_id, created_at desc, id) where pa
 
 create index plan_of_parent on plan (parent_id) where parent_id is not null;
 
+-- What charges are priced in instead of their plan's currency.
+create table pricing_unit (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    name text not null,
+    short_name text not null,
+    description text,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    deleted_at timestamptz
+);
+
+create unique index pricing_unit_code on pricing_unit (organization_id, code) where deleted_at is null;
+create index pricing_unit_newest on pricing_unit (organization_id, created_at desc, id) where deleted_at is null;
+
 create table charge (
     id uuid primary key,
     organization_id uuid not null references organization (id),
@@ -169,11 +187,17 @@ create table charge (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     deleted_at timestamptz,
-    tax_ids uuid[] not null default '{}'
+    tax_ids uuid[] not null default '{}',
+    pricing_unit_id uuid references pricing_unit (id),
+    conversion_rate numeric, -- of one pricing unit, in major units of the plan's currency
+    constraint charge_conversion_rate check (
+        (pricing_unit_id is null) = (conversion_rate is null) and conversion_rate > 0
+    )
 );
 
 create index charge_of_plan on charge (plan_id, position) where deleted_at is null;
 create index charge_of_metric on charge (billable_metric_id) where deleted_at is null;
+create index charge_of_pricing_unit on charge (pricing_unit_id) where pricing_unit_id is not null and deleted_at is null;
 
 -- The price of a combination of dimension values. "values" keeps __ALL_FILTER_VALUES__ as it was sent.
 create table charge_filter (
@@ -383,7 +407,21 @@ create table usage_cell (
     sum numeric not null,
     max numeric,
     precise_amount_cents numeric not null,
+    moment numeric not null, -- sum of each value times its instant, in seconds since 1970
     primary key (series_id, grain, starts_at)
+) with (fillfactor = 70);
+
+-- Beside those sums, where distinct values are counted: of each value its last operation.
+create table unique_cell (
+    series_id int not null,
+    grain "char" not null,
+    starts_at timestamptz not null,
+    digest uuid not null, -- of the text, which may be long
+    text text,
+    at timestamptz not null,
+    seq bigint not null,
+    is_add boolean not null,
+    primary key (series_id, grain, starts_at, digest)
 ) with (fillfactor = 70);
 
 -- Events of what is paid in advance wait here until their fee is made, in the order of arrival.
@@ -572,7 +610,8 @@ create table fee (
     failed_at timestamptz,
     refunded_at timestamptz,
     created_at timestamptz not null,
-    applied_taxes jsonb not null default '[]'
+    applied_taxes jsonb not null default '[]',
+    pricing_unit_details jsonb -- as they were when the fee was priced
 );
 
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;

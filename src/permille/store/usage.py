@@ -11,16 +11,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from psycopg import Connection
 
 from permille.core.event import property_text
 from permille.core.money import ZERO, exact
-from permille.core.usage import Instance, Operation, Partial
+from permille.core.usage import Instance, Operation, Partial, standing_at
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
+from permille.store.custom_usage import CustomWindow, custom_events
 from permille.store.metering import under_one_version
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -33,9 +36,9 @@ _DAY = timedelta(days=1)
 class Window:
     """Whose usage of which codes in [from_, to). `from_` None reaches back to the first event.
 
-    `newest`, `unique_fields` (code -> property), `operation_fields` (likewise) and `each_value` name the codes
-    for which sums are not enough: the newest value, the distinct texts of a property, the changes of which of
-    them are there, every single value.
+    `newest`, `unique_fields` (code -> property), `operation_fields` (likewise), `daily` and `each_value` name the
+    codes for which sums are not enough: the newest value, the distinct texts of a property, the changes of which of
+    them are there, the sum of each day of `timezone` as one value, every single value.
     """
 
     organization_id: UUID
@@ -47,6 +50,12 @@ class Window:
     unique_fields: tuple[tuple[str, str], ...] = ()
     operation_fields: tuple[tuple[str, str], ...] = ()
     each_value: tuple[str, ...] = ()
+    custom: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Code -> the properties that the rules of its custom aggregation look at."""
+    daily: tuple[str, ...] = ()
+    timezone: str = "UTC"
+    is_standing: bool = False
+    """Whether it is of what stands at its end, however it came to that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +70,22 @@ class SeriesUsage:
 
 Piece = tuple[str, datetime, datetime]
 """A grain (h, d, m: whole cells; e: events) and the part of a window that it answers for."""
+
+
+def pieces_by_day(from_: datetime, to: datetime, timezone: str) -> list[Piece]:
+    """As pieces, but each whole cell and event is of one day of the timezone: hours, where days begin with one."""
+    start, end = from_.astimezone(UTC), to.astimezone(UTC)
+    begin, finish = _up_hour(start), _down_hour(end)
+    if begin >= finish or not _days_begin_with_hours(start, end, timezone):
+        return [("e", start, end)]
+    cut = [("e", start, begin), ("h", begin, finish), ("e", finish, end)]
+    return [(grain, at, reach) for grain, at, reach in cut if at < reach]
+
+
+def _days_begin_with_hours(start: datetime, end: datetime, timezone: str) -> bool:
+    zone, days = ZoneInfo(timezone), (end - start) // _DAY + 1
+    offsets = {(start + n * _DAY).astimezone(zone).utcoffset() or timedelta(0) for n in range(days + 1)}
+    return not any(offset % _HOUR for offset in offsets)
 
 
 def pieces(from_: datetime | None, to: datetime) -> list[Piece]:
@@ -146,28 +171,31 @@ _PARTS = """
     select series_id, at, value, precise_total_amount_cents from counted_event
     where seq > %(rolled_up_to)s and (series_id + 0) in (select series_id from wanted)
 ), part as (
-    select w.key, w.series_id, c.events_count, c.values_count, c.sum, c.max, c.precise_amount_cents
+    select w.key, w.series_id, c.starts_at as at, c.events_count, c.values_count, c.sum, c.max,
+        c.precise_amount_cents, c.moment
     from piece p join wanted w on w.key = p.key
     cross join lateral (
-        select events_count, values_count, sum, max, precise_amount_cents from usage_cell
+        select starts_at, events_count, values_count, sum, max, precise_amount_cents, moment from usage_cell
         where series_id = w.series_id and grain = p.grain::"char"
             and starts_at >= p.starts_at and starts_at < p.ends_at
         offset 0
     ) c
     where p.grain <> 'e'
     union all
-    select w.key, w.series_id, 1, (e.value is not null)::int, coalesce(e.value, 0), e.value,
-        case when e.value is null then 0 else coalesce(e.precise_total_amount_cents, 0) end
+    select w.key, w.series_id, e.at, 1, (e.value is not null)::int, coalesce(e.value, 0), e.value,
+        case when e.value is null then 0 else coalesce(e.precise_total_amount_cents, 0) end,
+        coalesce(e.value * extract(epoch from e.at), 0)
     from piece p join wanted w on w.key = p.key
     cross join lateral (
-        select value, precise_total_amount_cents from counted_event
+        select at, value, precise_total_amount_cents from counted_event
         where series_id = w.series_id and at >= p.starts_at and at < p.ends_at and seq <= %(rolled_up_to)s
         offset 0
     ) e
     where p.grain = 'e'
     union all
-    select w.key, t.series_id, 1, (t.value is not null)::int, coalesce(t.value, 0), t.value,
-        case when t.value is null then 0 else coalesce(t.precise_total_amount_cents, 0) end
+    select w.key, t.series_id, t.at, 1, (t.value is not null)::int, coalesce(t.value, 0), t.value,
+        case when t.value is null then 0 else coalesce(t.precise_total_amount_cents, 0) end,
+        coalesce(t.value * extract(epoch from t.at), 0)
     from tail t join wanted w on w.series_id = t.series_id
     join bound b on b.key = w.key and t.at >= b.from_at and t.at < b.to_at
 )
@@ -179,16 +207,30 @@ _SUMS = (
     + """
 , total as (
     select key, series_id, sum(events_count)::bigint as events_count, sum(values_count)::bigint as values_count,
-        sum(sum) as sum, max(max) as max, sum(precise_amount_cents) as precise_amount_cents
+        sum(sum) as sum, max(max) as max, sum(precise_amount_cents) as precise_amount_cents, sum(moment) as moment
     from part group by key, series_id
 )
 select t.key, t.series_id, s.code, s.dimensions, t.events_count, t.values_count, t.sum, t.max,
-    t.precise_amount_cents, m.rolled_up_to
+    t.precise_amount_cents, t.moment, m.rolled_up_to
 from metering_state m
 left join (
     total t cross join lateral (select code, dimensions from series where id = t.series_id offset 0) s
 ) on true
 order by t.key, t.series_id
+"""
+)
+
+_DAYS = (
+    _WANTED
+    + _PARTS
+    + """
+, day as (
+    select p.key, p.series_id, min(p.at) as at, sum(p.sum) as sum, sum(p.values_count)::bigint as values_count
+    from part p join unnest(%(bound_keys)s::int[], %(timezones)s::text[]) as z (key, timezone) using (key)
+    where p.values_count > 0
+    group by p.key, p.series_id, (p.at at time zone z.timezone)::date
+)
+select d.key, d.series_id, d.at, d.sum, d.values_count, m.rolled_up_to from metering_state m left join day d on true
 """
 )
 
@@ -238,11 +280,53 @@ _OPERATIONS = (
 )
 
 _UNIQUES = (
-    _OPERATIONS
+    _WANTED
     + """
-select distinct on (key, series_id, text) key, series_id, text, at, seq, operation = 'add'
-from operation where operation in ('add', 'remove')
-order by key, series_id, text, at desc, seq desc
+, piece as (
+    select * from unnest(%(piece_keys)s::int[], %(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+        as p (key, grain, starts_at, ends_at)
+), field as (
+    select f.key, w.series_id, f.field_name, s.dimensions
+    from unnest(%(field_keys)s::int[], %(field_codes)s::text[], %(field_names)s::text[])
+        as f (key, code, field_name)
+    join wanted w on w.key = f.key join series s on s.id = w.series_id and s.code = f.code
+), tail as materialized (
+    select series_id, at, seq, extra from counted_event
+    where seq > %(rolled_up_to)s and (series_id + 0) in (select series_id from wanted)
+), told as (
+    select f.key, f.series_id, f.field_name, f.dimensions, e.at, e.seq, e.extra
+    from piece p join field f on f.key = p.key
+    cross join lateral (
+        select at, seq, extra from counted_event
+        where series_id = f.series_id and at >= p.starts_at and at < p.ends_at and seq <= %(rolled_up_to)s
+        offset 0
+    ) e
+    where p.grain = 'e'
+    union all
+    select f.key, f.series_id, f.field_name, f.dimensions, t.at, t.seq, t.extra
+    from tail t join field f on f.series_id = t.series_id
+    join bound b on b.key = f.key and t.at >= b.from_at and t.at < b.to_at
+), operation as (
+    select key, series_id, at, seq, coalesce(extra ->> field_name, dimensions ->> field_name) as text,
+        coalesce(extra ->> 'operation_type', dimensions ->> 'operation_type', 'add') as operation
+    from told
+), known as (
+    select key, series_id, text, at, seq, operation = 'add' as is_add
+    from operation where operation in ('add', 'remove')
+    union all
+    select f.key, f.series_id, c.text, c.at, c.seq, c.is_add
+    from piece p join field f on f.key = p.key
+    cross join lateral (
+        select text, at, seq, is_add from unique_cell
+        where series_id = f.series_id and grain = p.grain::"char"
+            and starts_at >= p.starts_at and starts_at < p.ends_at
+        offset 0
+    ) c
+    where p.grain <> 'e'
+), newest as (
+    select distinct on (key, series_id, text) * from known order by key, series_id, text, at desc, seq desc
+)
+select n.*, m.rolled_up_to from metering_state m left join newest n on true
 """
 )
 
@@ -293,14 +377,17 @@ def usage_of_many(conn: Connection[Any], windows: Sequence[Window]) -> list[list
     else:
         totals, details = _totals(conn, windows), {}
     found: list[list[SeriesUsage]] = [[] for _ in windows]
-    for key, series_id, code, dimensions, events, values, total, highest, precise in totals:
+    for key, series_id, code, dimensions, events, values, total, highest, precise, moment in totals:
         partial = Partial(
             events_count=events,
             values_count=values,
             sum=total,
+            moment=moment,
             max=highest,
             precise_amount_cents=precise,
         )
+        if windows[key].is_standing:
+            partial = standing_at(partial, windows[key].to)
         extra = details.get((key, series_id))
         found[key].append(
             SeriesUsage(
@@ -314,7 +401,14 @@ def usage_of_many(conn: Connection[Any], windows: Sequence[Window]) -> list[list
 
 
 def _needs_details(window: Window) -> bool:
-    return bool(window.newest or window.unique_fields or window.operation_fields or window.each_value)
+    return bool(
+        window.newest
+        or window.unique_fields
+        or window.operation_fields
+        or window.daily
+        or window.each_value
+        or window.custom
+    )
 
 
 def _totals(conn: Connection[Any], windows: Sequence[Window]) -> list[tuple[Any, ...]]:
@@ -324,10 +418,15 @@ def _totals(conn: Connection[Any], windows: Sequence[Window]) -> list[tuple[Any,
     their cells and as a tail. So the mark is looked at again, in the snapshot that the sums were read in.
     """
     parameters = _scope(windows, lambda window: window.codes)
-    parameters |= _cut((window.from_, window.to) for window in windows)
+    return _under_one_mark(conn, _SUMS, parameters | _cut((window.from_, window.to) for window in windows))
+
+
+def _under_one_mark(
+    conn: Connection[Any], statement: str, parameters: dict[str, Any]
+) -> list[tuple[Any, ...]]:
     while True:
         mark = _mark(conn)
-        rows = conn.execute(_SUMS, {**parameters, "rolled_up_to": mark}).fetchall()
+        rows = conn.execute(statement, {**parameters, "rolled_up_to": mark}).fetchall()
         if rows[0][-1] == mark:
             return [row[:-1] for row in rows if row[0] is not None]
 
@@ -346,10 +445,26 @@ def count_events(
 
 # An invoice run asks for the same period again and again.
 _remembered_pieces = lru_cache(maxsize=1024)(pieces)
+_remembered_days = lru_cache(maxsize=1024)(pieces_by_day)
 
 
 def _cut(bounds: Iterable[tuple[datetime | None, datetime]]) -> dict[str, Any]:
-    cut = [(key, piece) for key, bound in enumerate(bounds) for piece in _remembered_pieces(*bound)]
+    return _as_arrays(
+        (key, piece) for key, bound in enumerate(bounds) for piece in _remembered_pieces(*bound)
+    )
+
+
+def _cut_by_day(windows: Sequence[Window]) -> dict[str, Any]:
+    return _as_arrays(
+        (key, piece)
+        for key, window in enumerate(windows)
+        if window.daily
+        for piece in _remembered_days(window.from_ or BEGINNING, window.to, window.timezone)
+    )
+
+
+def _as_arrays(pieces_of_windows: Iterable[tuple[int, Piece]]) -> dict[str, Any]:
+    cut = list(pieces_of_windows)
     return {
         "piece_keys": int_array(key for key, _ in cut),
         "grains": text_array(grain for _, (grain, _, _) in cut),
@@ -392,11 +507,46 @@ def _details(conn: Connection[Any], windows: Sequence[Window]) -> Details:
             each[key, series_id].append((at, seq, value))
         for where, values in each.items():
             details[where] |= _of_values(values)
+    if any(window.daily for window in windows):
+        _add_days(conn, windows, details)
     if any(window.unique_fields for window in windows):
         _add_uniques(conn, windows, details)
     if any(window.operation_fields for window in windows):
         _add_operations(conn, windows, details)
+    if any(window.custom for window in windows):
+        for where, events in custom_events(conn, _custom_windows(windows)).items():
+            details[where]["custom_events"] = (events,)
     return details
+
+
+def _add_days(conn: Connection[Any], windows: Sequence[Window], details: Details) -> None:
+    """The sum of each day as one value of it."""
+    parameters = _scope(windows, lambda window: window.daily) | _cut_by_day(windows)
+    parameters["timezones"] = text_array(window.timezone for window in windows)
+    days: dict[tuple[int, int], list[tuple[datetime, Decimal, int]]] = defaultdict(list)
+    for key, series_id, at, total, count in _under_one_mark(conn, _DAYS, parameters):
+        days[key, series_id].append((at, total, count))
+    for where, found in days.items():
+        details[where] |= {
+            **_of_values([(at, 0, total) for at, total, _ in sorted(found)]),
+            "values_count": sum(count for _, _, count in found),
+        }
+
+
+def _custom_windows(windows: Sequence[Window]) -> list[CustomWindow]:
+    return [
+        CustomWindow(
+            key=key,
+            organization_id=window.organization_id,
+            external_subscription_id=window.external_subscription_id,
+            code=code,
+            names=names,
+            from_=window.from_ or BEGINNING,
+            to=window.to,
+        )
+        for key, window in enumerate(windows)
+        for code, names in window.custom
+    ]
 
 
 def _of_values(values: Sequence[Instance]) -> dict[str, Any]:
@@ -428,8 +578,9 @@ def _add_operations(conn: Connection[Any], windows: Sequence[Window], details: D
 
 def _add_uniques(conn: Connection[Any], windows: Sequence[Window], details: Details) -> None:
     parameters = _fields(windows, lambda window: window.unique_fields)
+    parameters |= _cut((window.from_, window.to) for window in windows)
     uniques: dict[tuple[int, int], dict[str | None, tuple[datetime, int, bool]]] = defaultdict(dict)
-    for key, series_id, text, at, seq, present in conn.execute(_UNIQUES, parameters):
+    for key, series_id, text, at, seq, present in _under_one_mark(conn, _UNIQUES, parameters):
         uniques[key, series_id][text] = (at, seq, present)
     for where, found in uniques.items():
         details[where]["uniques"] = found

@@ -14,6 +14,7 @@ from permille.core.billable_metric import BillableMetric
 from permille.core.daily_usage import Day, Reach, fold_days, reach_of
 from permille.core.fee import Dimensions
 from permille.core.period import local_date
+from permille.core.usage import AggregationType
 
 PREFERRED = "model"
 UNNAMED = "all"
@@ -29,12 +30,14 @@ def stacking_key(metric: BillableMetric) -> str | None:
 def charted_days(conn: Connection[Any], of: Calendar, *, now: datetime) -> list[tuple[BillableMetric, Days]]:
     """Of each metric of the plan the units on every day of the running period, by the stacking dimension.
 
-    What stands until it is changed is shown up to today: nobody knows yet what it will be.
+    What stands until it is changed is shown up to today: nobody knows yet what it will be. Custom aggregations
+    are left out: what they come to depends on the charge, not on the metric alone.
     """
     running, today = of.running(now), local_date(now, of.timezone)
     first = local_date(running.from_, of.timezone)
     days = of.days(first, (of.last - first).days + 1)
-    by_code = {charge.metric.code: charge.metric for charge in of.plan.charges}
+    metrics = [charge.metric for charge in of.plan.charges]
+    by_code = {each.code: each for each in metrics if each.aggregation_type != AggregationType.CUSTOM}
     read = read_days(conn, of, days, by_code)
     charted = []
     for code, metric in by_code.items():

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from permille.core.billable_metric import BillableMetric
+from permille.core.custom_aggregation import Aggregator, aggregator_of, fold
 from permille.core.event import numeric_value, property_text
 from permille.core.filters import ChargeFilter, best_match, expand_all_values
+from permille.core.instants import EPOCH
 from permille.core.plan import Charge, Plan
 from permille.core.usage import AggregationType
 
@@ -45,8 +47,15 @@ def verdict(metric: BillableMetric | None, code: str, properties: Any, plans: Se
             reason=f"No metric has the code “{code}”. The event is kept, and counts once there is one.",
         )
     given = properties if isinstance(properties, dict) else {}
-    units, reason = _units(metric, given)
     dimensions = {key: property_text(given.get(key)) for key in metric.filters}
+    matches = [
+        _match(plan, charge, dimensions)
+        for plan in plans
+        for charge in plan.charges
+        if charge.metric.id == metric.id
+    ]
+    rules = aggregator_of(metric)
+    units, reason = _units(metric, given) if rules is None else _custom_units(rules, given, matches)
     return Verdict(
         counts=units is not None,
         reason=reason,
@@ -54,12 +63,7 @@ def verdict(metric: BillableMetric | None, code: str, properties: Any, plans: Se
         units=units,
         dimensions=dimensions,
         strange=tuple(key for key, value in dimensions.items() if value not in metric.filters[key]),
-        matches=tuple(
-            _match(plan, charge, dimensions)
-            for plan in plans
-            for charge in plan.charges
-            if charge.metric.id == metric.id
-        ),
+        matches=tuple(matches),
     )
 
 
@@ -76,6 +80,21 @@ def _units(metric: BillableMetric, properties: Mapping[str, Any]) -> tuple[str |
     if value is None:
         return None, f"Its “{field}” is not a number, so it counts as nothing."
     return f"{value:f}", f"Its “{field}” is taken."
+
+
+def _custom_units(
+    rules: Aggregator, properties: Mapping[str, Any], matches: Sequence[Match]
+) -> tuple[str | None, str]:
+    """What the metric's own rules make of the event, were it the first, at the first price that it gets."""
+    texts = tuple(property_text(properties.get(name)) for name in rules.properties)
+    of_charge = matches[0].properties if matches else {}
+    partial = fold(rules, [[(EPOCH, 0, texts)]], of_charge)
+    if partial.events_count:
+        amount = f" and {partial.custom_amount:f} to the amount" if partial.custom_amount else ""
+        return f"{partial.sum:f}", f"The metric's own rules give it so many units{amount}, were it the first."
+    if rules.custom_properties and not matches:
+        return None, "The metric's own rules look at properties of a charge, and no plan prices it yet."
+    return None, "The metric's own rules have no value for it: a property is missing or is not a number."
 
 
 def _unique_units(field: str, properties: Mapping[str, Any]) -> tuple[str | None, str]:

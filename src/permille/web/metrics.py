@@ -23,6 +23,7 @@ AGGREGATIONS = (
     ("max_agg", "Largest value of a property"),
     ("latest_agg", "Latest value of a property"),
     ("weighted_sum_agg", "Sum weighted by time"),
+    ("custom_agg", "By rules of your own"),
 )
 DIMENSION_ROWS = 2
 
@@ -77,6 +78,8 @@ def create(visit: Visit) -> Done:
     }
     if body["aggregation_type"] == "weighted_sum_agg":
         body["weighted_interval"] = "seconds"
+    if body["aggregation_type"] == "custom_agg":
+        body["custom_aggregator"] = {name: form.get(name) for name in ("total_units", "amount")}
     made = api.create_billable_metric(visit.call(body={"billable_metric": body}))["billable_metric"]
     to = f"{metric_url(made['code'])}?said=created"
     return Done(action="created metric", subject=made["code"], to=to, details=body)

@@ -12,13 +12,14 @@ from permille.billing import price_lists
 from permille.core.billable_metric import BillableMetric
 from permille.core.errors import NotFound
 from permille.core.event import numeric_value
-from permille.core.money import CURRENCIES, exact, round_to_minor, subunits
+from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.period import Interval
 from permille.core.plan import Charge, Plan
 from permille.core.pricing import ChargeModel, price
-from permille.store import billable_metrics, plans as store
+from permille.core.pricing_unit import SUBUNITS, AppliedPricingUnit, Owed, PricingUnit, owed
+from permille.store import billable_metrics, plans as store, pricing_units
 from permille.web import price_grid, price_sheet
-from permille.web.shown import currencies, in_path
+from permille.web.shown import currencies, in_path, shown_in_unit
 from permille.web.visit import Done, Form, Page, Visit
 
 METRICS_MAX = 200
@@ -65,6 +66,7 @@ def _calculated(visit: Visit, plan: Plan, charge: Charge) -> dict[str, Any]:
         field = f"{charge.code}:{number}"
         text = visit.query.get(field, "")
         units = numeric_value(text.replace(",", "").replace(" ", ""))
+        due = _owed(plan, charge, properties, units)
         rows.append(
             {
                 "cells": [", ".join(values.get(key, ())) for key in keys],
@@ -73,12 +75,15 @@ def _calculated(visit: Visit, plan: Plan, charge: Charge) -> dict[str, Any]:
                 "field": field,
                 "text": text,
                 "is_junk": bool(text) and (units is None or units < 0),
-                "cents": _cents(plan, charge, properties, units),
+                "cents": due.money.amount_cents if due else None,
+                "in_unit": shown_in_unit(due.in_unit) if due else None,
             }
         )
     fits = price_grid.fits(charge)
     return {
         "charge": charge,
+        "applied": charge.applied_pricing_unit,
+        "short_name": charge.applied_pricing_unit.unit.short_name if charge.applied_pricing_unit else None,
         "keys": keys,
         "rows": rows,
         "fits": fits or price_sheet.fits(charge),
@@ -104,7 +109,7 @@ def _priced_grid(charge: Charge, rows: Sequence[dict[str, Any]]) -> dict[str, An
     }
 
 
-def _cents(plan: Plan, charge: Charge, properties: Any, units: Decimal | None) -> int | None:
+def _owed(plan: Plan, charge: Charge, properties: Any, units: Decimal | None) -> Owed | None:
     """What the units cost by themselves, rounded as a fee is."""
     if units is None or units < 0 or charge.charge_model not in CALCULATED:
         return None
@@ -117,7 +122,9 @@ def _cents(plan: Plan, charge: Charge, properties: Any, units: Decimal | None) -
         event_values=(units,),
         running_totals=(units,),
     )
-    return round_to_minor(found.amount, plan.amount_currency)
+    per_unit = subunits(plan.amount_currency)
+    with exact():
+        return owed(found.amount, found.unit_amount, per_unit=per_unit, applied=charge.applied_pricing_unit)
 
 
 def _metrics(visit: Visit) -> list[BillableMetric]:
@@ -169,18 +176,40 @@ def _grid(
     metric = _chosen(visit, metrics, form)
     listed = metrics if metric is None or metric in metrics else [metric, *metrics]
     is_grid = _is_grid(form, charge)
+    units, _ = pricing_units.listing(visit.conn, visit.here.id, limit=METRICS_MAX, offset=0)
+    applied = _typed_unit(form, units)
     return {
         "metrics": listed,
         "metric": metric,
         "may_be_none": False,
         "grid": price_grid.grid_of(metric, form) if metric and is_grid else None,
-        "sheet": price_sheet.sheet_of(metric, form, currency=currency) if metric and not is_grid else None,
+        "sheet": (
+            price_sheet.sheet_of(metric, form, currency=currency, applied=applied)
+            if metric and not is_grid
+            else None
+        ),
+        "pricing_units": _unit_options(units, currency),
         "currency": currency,
         "charge_models": price_sheet.MODELS,
         "has_options": True,
         "form": form,
         "problems": price_grid.beside(visit.problems),
     }
+
+
+def _unit_options(units: Sequence[PricingUnit], currency: str) -> list[tuple[str, str]]:
+    """For a menu; without units there is nothing to choose."""
+    named = [(unit.code, f"{unit.name} ({unit.short_name})") for unit in units]
+    return [("", f"Money, {currency}"), *named] if named else []
+
+
+def _typed_unit(form: Form, units: Sequence[PricingUnit]) -> AppliedPricingUnit | None:
+    """The unit that was chosen, None also while its rate is none."""
+    unit = next((each for each in units if each.code == form.get("pricing_unit")), None)
+    rate = numeric_value(form.get("conversion_rate"))
+    if unit is None or rate is None or rate <= 0:
+        return None
+    return AppliedPricingUnit(unit=unit, conversion_rate=rate)
 
 
 def _is_grid(form: Form, charge: Charge | None) -> bool:
@@ -197,7 +226,16 @@ def _read(
     form: Form, metric: BillableMetric, *, currency: str, charge: Charge | None = None
 ) -> dict[str, Any]:
     read = price_grid.read if _is_grid(form, charge) else price_sheet.read
-    return {**read(form, metric, charge), **_options(form, currency)}
+    return {**read(form, metric, charge), **_unit(form), **_options(form, currency)}
+
+
+def _unit(form: Form) -> dict[str, Any]:
+    """What the prices are in, where the form asks."""
+    if not form.has("pricing_unit"):
+        return {}
+    code = form.get("pricing_unit")
+    terms = {"code": code, "conversion_rate": form.get("conversion_rate")}
+    return {"applied_pricing_unit": terms if code else None}
 
 
 def _options(form: Form, currency: str) -> dict[str, Any]:
@@ -207,17 +245,25 @@ def _options(form: Form, currency: str) -> dict[str, Any]:
     return {
         "pay_in_advance": form.has("charge_in_advance"),
         "prorated": form.has("prorated"),
-        "min_amount_cents": _to_cents(form.get("min_amount") or "0", currency),
+        "min_amount_cents": (
+            _to_smallest(form.get("min_amount") or "0", SUBUNITS)
+            if form.get("pricing_unit")
+            else _to_cents(form.get("min_amount") or "0", currency)
+        ),
     }
 
 
 def _with_options(form: Form, charge: Charge, currency: str) -> Form:
     """The form with the terms that a charge has beside its prices."""
+    per_unit = SUBUNITS if charge.applied_pricing_unit else subunits(currency)
     with exact():
-        least = Decimal(charge.min_amount_cents) / subunits(currency)
+        least = Decimal(charge.min_amount_cents) / per_unit
     pairs = [("min_amount", f"{least.normalize():f}")]
     flags = {"charge_in_advance": charge.pay_in_advance, "prorated": charge.prorated}
     pairs += [(name, "on") for name, is_set in flags.items() if is_set]
+    if (applied := charge.applied_pricing_unit) is not None:
+        rate = f"{applied.conversion_rate.normalize():f}"
+        pairs += [("pricing_unit", applied.unit.code), ("conversion_rate", rate)]
     return Form(pairs=(*form.pairs, *pairs))
 
 
@@ -259,11 +305,16 @@ def create(visit: Visit) -> Done:
 
 def _to_cents(text: str, currency: str) -> Any:
     """An amount as the API takes it; what is none is passed on, for the API to refuse."""
+    return _to_smallest(text, subunits(currency)) if currency in CURRENCIES else text
+
+
+def _to_smallest(text: str, per_unit: int) -> Any:
+    """An amount in its smallest units, of which so many make one; likewise."""
     value = numeric_value(text.replace(",", ""))
-    if value is None or currency not in CURRENCIES:
+    if value is None:
         return text
     with exact():
-        cents = value * subunits(currency)
+        cents = value * per_unit
     return int(cents) if cents == int(cents) else text
 
 
@@ -354,6 +405,10 @@ def before_charge(visit: Visit) -> Page:
     if store.is_subscribed(visit.conn, plan.id):
         context["has_options"] = False
         context["charge_models"] = [one for one in price_sheet.MODELS if one[0] == charge.charge_model]
+        unit = charge.applied_pricing_unit
+        context["pricing_units"] = [
+            one for one in context["pricing_units"] if unit and one[0] == unit.unit.code
+        ]
     return Page(template="charge_form.html", context=context)
 
 

@@ -20,6 +20,7 @@ FIELDS = {
     "amount_cents": "amount",
     "invoice_display_name": "charge_name",
     "min_amount_cents": "min_amount",
+    "applied_pricing_unit": "pricing_unit",
 }
 FIELDS_OF_CODES = {
     "invalid_amount": "prices",

@@ -14,14 +14,20 @@ from typing import Any
 
 from permille.core import pricing
 from permille.core.billable_metric import BillableMetric
-from permille.core.event import numeric_value
-from permille.core.explanation import Step, charge_steps
-from permille.core.money import exact, round_to_minor
+from permille.core.custom_aggregation import aggregator_of, fold
+from permille.core.event import numeric_value, property_text
+from permille.core.explanation import Step, charge_steps, conversion_steps
+from permille.core.instants import EPOCH
+from permille.core.money import ZERO, exact, subunits
 from permille.core.plan import Charge
 from permille.core.pricing import ChargeModel
-from permille.core.pricing.group_keys import PRICING
+from permille.core.pricing.custom import CUSTOM_PROPERTIES
+from permille.core.pricing.group_keys import PRESENTATION, PRICING
 from permille.core.pricing.percentage import running_totals
+from permille.core.pricing_unit import AppliedPricingUnit, owed
+from permille.store.db import exact_json
 from permille.web.price_grid import places_of
+from permille.web.shown import shown_in_unit
 from permille.web.visit import Form
 
 MODELS = (
@@ -32,8 +38,10 @@ MODELS = (
     (ChargeModel.PERCENTAGE.value, "A percentage of the units"),
     (ChargeModel.GRADUATED_PERCENTAGE.value, "Graduated percentage"),
     (ChargeModel.DYNAMIC.value, "Dynamic: each event brings its own price"),
+    (ChargeModel.CUSTOM.value, "Custom: by the metric's own rules"),
 )
 SPARE_TIERS = 2
+SAMPLES_MAX = 1_000
 
 Field = tuple[str, str, str]
 """Name of the property, its label, its hint."""
@@ -52,6 +60,9 @@ _FIELDS: Mapping[str, Sequence[Field]] = {
         ("free_units_per_total_aggregation", "Free units", ""),
         ("per_transaction_min_amount", "Least price of an event", ""),
         ("per_transaction_max_amount", "Greatest price of an event", ""),
+    ),
+    ChargeModel.CUSTOM: (
+        (CUSTOM_PROPERTIES, "Properties that the rules look at", 'As JSON, like {"price": "0.12"}.'),
     ),
 }
 _WHOLE = ("package_size", "free_units", "free_units_per_events")
@@ -78,6 +89,8 @@ class Calculated:
 
     cents: int
     steps: Sequence[Step]
+    in_unit: Mapping[str, Any] | None
+    """As the API tells it of usage, where prices are in a pricing unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +117,8 @@ class Sheet:
     has_tiers: bool
     buckets: Sequence[Bucket]
     groups: str
-    can_calculate: bool
+    calculates: str
+    """What is typed to see what it costs: units, events, or nothing."""
 
 
 def fits(charge: Charge) -> bool:
@@ -112,16 +126,21 @@ def fits(charge: Charge) -> bool:
     return any(charge.charge_model == model for model, _ in MODELS)
 
 
-def sheet_of(metric: BillableMetric, form: Form, *, currency: str) -> Sheet:
+def sheet_of(
+    metric: BillableMetric, form: Form, *, currency: str, applied: AppliedPricingUnit | None
+) -> Sheet:
     """The fields of the form's charge model, with what was typed."""
     model = ChargeModel(form.get("charge_model"))
     tiers = _TIERS.get(model)
     return Sheet(
         price_label=tiers[2] if tiers else "",
         has_tiers=tiers is not None,
-        buckets=[_bucket(form, model, prefix, values, currency) for prefix, values in _buckets(form, metric)],
+        buckets=[
+            _bucket(form, metric, prefix, values, currency=currency, applied=applied)
+            for prefix, values in _buckets(form, metric)
+        ],
         groups=form.get("pricing_group_keys"),
-        can_calculate=model is not ChargeModel.DYNAMIC,
+        calculates={ChargeModel.DYNAMIC: "", ChargeModel.CUSTOM: "events"}.get(model, "units"),
     )
 
 
@@ -149,11 +168,25 @@ def _values(text: str) -> dict[str, list[str]]:
 
 
 def _bucket(
-    form: Form, model: ChargeModel, prefix: str, values: dict[str, list[str]] | None, currency: str
+    form: Form,
+    metric: BillableMetric,
+    prefix: str,
+    values: dict[str, list[str]] | None,
+    *,
+    currency: str,
+    applied: AppliedPricingUnit | None,
 ) -> Bucket:
+    model = ChargeModel(form.get("charge_model"))
     typed = _is_typed(form, model, prefix)
     properties = _properties(form, model, prefix)
     codes = pricing.validate(model, pricing.clean(model, properties)) if typed else []
+    calculated = None
+    if form.get("pricing_unit") and applied is None:
+        calculated = None
+    elif model is ChargeModel.CUSTOM and not codes:
+        calculated = _calculated_events(form, metric, properties, currency=currency, applied=applied)
+    elif typed and not codes:
+        calculated = _calculated(form, model, properties, currency=currency, applied=applied)
     return Bucket(
         prefix=prefix,
         title=", ".join(", ".join(each) for each in values.values()) if values else "Everything else",
@@ -161,7 +194,7 @@ def _bucket(
         fields=[(field, form.get(f"{prefix}{field[0]}")) for field in _FIELDS.get(model, ())],
         tiers=_shown_tiers(form, model, prefix),
         codes=list(dict.fromkeys(codes)),
-        calculated=_calculated(form, model, properties, currency) if typed and not codes else None,
+        calculated=calculated,
     )
 
 
@@ -210,12 +243,22 @@ def _properties(form: Form, model: ChargeModel, prefix: str) -> dict[str, Any]:
     for name, _, _ in _FIELDS.get(model, ()):
         if text := form.get(f"{prefix}{name}"):
             found[name] = _number(text) if name in _WHOLE else text
+    if CUSTOM_PROPERTIES in found:
+        found[CUSTOM_PROPERTIES] = _json(found[CUSTOM_PROPERTIES])
     if model is ChargeModel.PACKAGE:
         found = {"package_size": 1000, "free_units": 0, **found}
     if model in _TIERS:
         key, price_name, _ = _TIERS[model]
         found[key] = _tiers(_typed_tiers(form, prefix), price_name)
     return found
+
+
+def _json(text: str) -> Any:
+    """JSON with exact numbers; the API says what is wrong with another text."""
+    try:
+        return json.loads(text, parse_float=Decimal, parse_constant=str)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _tiers(rows: Sequence[tuple[str, str, str]], price_name: str) -> list[dict[str, Any]]:
@@ -230,8 +273,39 @@ def _tiers(rows: Sequence[tuple[str, str, str]], price_name: str) -> list[dict[s
     return tiers
 
 
+def _calculated_events(
+    form: Form,
+    metric: BillableMetric,
+    properties: Mapping[str, Any],
+    *,
+    currency: str,
+    applied: AppliedPricingUnit | None,
+) -> Calculated | None:
+    """The price of the form's `sample_events`, one after the other: the properties of each, a JSON object a line."""
+    rules = aggregator_of(metric)
+    lines = form.get("sample_events").split("\n", SAMPLES_MAX)[:SAMPLES_MAX]
+    samples = [sample for sample in map(_json, lines) if isinstance(sample, dict)]
+    if rules is None or not samples:
+        return None
+    run = [
+        (EPOCH, number, tuple(property_text(sample.get(name)) for name in rules.properties))
+        for number, sample in enumerate(samples)
+    ]
+    partial = fold(rules, [run], properties)
+    steps = charge_steps(
+        ChargeModel.CUSTOM, units=partial.sum, unit_amount=ZERO, amount=partial.custom_amount, details={}
+    )
+    amount = max(partial.custom_amount, ZERO)
+    return _in_money(amount, ZERO, steps, currency=currency, applied=applied)
+
+
 def _calculated(
-    form: Form, model: ChargeModel, properties: Mapping[str, Any], currency: str
+    form: Form,
+    model: ChargeModel,
+    properties: Mapping[str, Any],
+    *,
+    currency: str,
+    applied: AppliedPricingUnit | None,
 ) -> Calculated | None:
     """The price of the form's `units`, which so many `events` brought in equal parts."""
     units = numeric_value(form.get("units").replace(",", "").replace(" ", ""))
@@ -255,7 +329,30 @@ def _calculated(
     steps = charge_steps(
         model, units=units, unit_amount=found.unit_amount, amount=found.amount, details=found.details
     )
-    return Calculated(cents=round_to_minor(found.amount, currency), steps=steps)
+    return _in_money(found.amount, found.unit_amount, steps, currency=currency, applied=applied)
+
+
+def _in_money(
+    amount: Decimal,
+    unit_amount: Decimal,
+    steps: Sequence[Step],
+    *,
+    currency: str,
+    applied: AppliedPricingUnit | None,
+) -> Calculated:
+    """What these amounts cost, converted where prices are in a pricing unit."""
+    with exact():
+        money, in_unit = owed(amount, unit_amount, per_unit=subunits(currency), applied=applied)
+    if in_unit is not None:
+        steps = conversion_steps(
+            steps,
+            precise_cents=in_unit.amounts.precise_amount_cents,
+            amount_cents=in_unit.amounts.amount_cents,
+            short_name=in_unit.applied.unit.short_name,
+            conversion_rate=in_unit.applied.conversion_rate,
+            currency=currency,
+        )
+    return Calculated(cents=money.amount_cents, steps=steps, in_unit=shown_in_unit(in_unit))
 
 
 def read(form: Form, metric: BillableMetric, before: Charge | None = None) -> dict[str, Any]:
@@ -293,12 +390,10 @@ def _others(form: Form, model: ChargeModel) -> dict[str, Any]:
 
 def _with_groups(form: Form, properties: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     keys = [key.strip() for key in form.get("pricing_group_keys").split(",") if key.strip()]
-    shown = (
-        {"presentation_group_keys": before["presentation_group_keys"]}
-        if "presentation_group_keys" in before
-        else {}
-    )
-    return {**properties, **shown, **({PRICING: keys} if keys else {})}
+    shown = form.get("charge_model") == ChargeModel.CUSTOM
+    unseen = (PRESENTATION,) if shown else (PRESENTATION, CUSTOM_PROPERTIES)
+    kept = {name: before[name] for name in unseen if name in before}
+    return {**properties, **kept, **({PRICING: keys} if keys else {})}
 
 
 def _key(values: Mapping[str, Sequence[str]]) -> str:
@@ -328,7 +423,8 @@ def filled(charge: Charge) -> Form:
 def _typed(model: ChargeModel, prefix: str, properties: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, _, _ in _FIELDS.get(model, ()):
         if properties.get(name) is not None:
-            yield f"{prefix}{name}", str(properties[name])
+            value = properties[name]
+            yield f"{prefix}{name}", exact_json(value) if name == CUSTOM_PROPERTIES else str(value)
     if model in _TIERS:
         key, price_name, _ = _TIERS[model]
         for tier in properties.get(key) or ():

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from permille.core.money import CURRENCIES, exact, subunits
+from permille.core.pricing_unit import SUBUNITS, InUnit
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹"}
 
@@ -32,16 +33,32 @@ def money(cents: Any, currency: str) -> str:
         return _signed(f"{abs(amount):,.{CURRENCIES[currency]}f}", currency, negative=amount < 0)
 
 
-def amount(value: Any, currency: str) -> str:
-    """Major units with every digit, at least the currency's: 0.0015 -> $0.0015"""
+def in_unit(cents: Any, short_name: str) -> str:
+    """Hundredths of a pricing unit -> 1,234.56 CR"""
+    with exact():
+        return f"{Decimal(str(cents)) / SUBUNITS:,.2f} {short_name}"
+
+
+def shown_in_unit(found: InUnit | None) -> dict[str, Any] | None:
+    """What `in_unit` needs to know, under the names that the API has for it."""
+    if found is None:
+        return None
+    return {"amount_cents": found.amounts.amount_cents, "short_name": found.applied.unit.short_name}
+
+
+def amount(value: Any, currency: str, short_name: str | None = None) -> str:
+    """Major units with every digit, at least the currency's: 0.0015 -> $0.0015, or 0.0015 CR in a pricing unit."""
     try:
         found = Decimal(str(value))
     except InvalidOperation:
         return str(value)
     text = f"{abs(found):,f}"
     whole, _, rest = text.partition(".")
-    rest = rest.rstrip("0").ljust(CURRENCIES[currency], "0")
-    return _signed(f"{whole}.{rest}" if rest else whole, currency, negative=found < 0)
+    rest = rest.rstrip("0").ljust(2 if short_name else CURRENCIES[currency], "0")
+    shown = f"{whole}.{rest}" if rest else whole
+    if short_name:
+        return f"{'−' if found < 0 else ''}{shown} {short_name}"
+    return _signed(shown, currency, negative=found < 0)
 
 
 def _signed(text: str, currency: str, *, negative: bool) -> str:
@@ -83,6 +100,7 @@ FILTERS = {
     "units": units,
     "money": money,
     "amount": amount,
+    "in_unit": in_unit,
     "day": day,
     "moment": moment,
     "in_path": in_path,

@@ -101,6 +101,8 @@ def price(
 def validate(model: ChargeModel, properties: Mapping[str, Any]) -> list[str]:
     """Lago's codes of all that is wrong with the properties, one for each offence; none when they are valid."""
     found: list[str] = _module(model).errors(properties)
+    if model is not ChargeModel.CUSTOM:
+        found = found + custom.errors(properties)
     return found + group_keys.errors(properties)
 
 
@@ -110,7 +112,14 @@ def defaults(model: ChargeModel) -> dict[str, Any]:
     return copied
 
 
-def clean(model: ChargeModel, properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The properties that belong to the model, and the group keys under their present names."""
+def clean(
+    model: ChargeModel, properties: Mapping[str, Any], *, of_custom_metric: bool = False
+) -> dict[str, Any]:
+    """The properties that belong to the model, and the group keys under their present names.
+
+    The rules of a custom aggregation look at custom properties, whatever the model.
+    """
     keys = _module(model).KEYS
+    if of_custom_metric:
+        keys = tuple(dict.fromkeys((*keys, *custom.KEYS)))
     return {key: properties[key] for key in keys if key in properties} | group_keys.clean(properties)

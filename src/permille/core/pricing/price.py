@@ -29,6 +29,8 @@ class Quantity:
     """Totals after each event, for the percentage model's free units."""
     event_values: Sequence[Decimal] = ()
     """Values in the order of time, for the percentage model's bounds of an event's price."""
+    custom_amount: Decimal = ZERO
+    """What a custom aggregation has added up, in major units, for the custom model."""
     changes: Sequence[tuple[Decimal, Decimal]] = ()
     """Whole and prorated changes in the order of time, for the graduated model of a prorated charge."""
 

@@ -21,6 +21,7 @@ from permille.core.plan import Plan
 from permille.core.pricing import ChargeModel
 from permille.core.subscription import Subscription
 from permille.out.pdf.document import (
+    InUnit,
     InvoiceDocument,
     Line,
     LineGroup,
@@ -225,6 +226,18 @@ def _line(fee: StoredFee, item: FeeItem | None, period: Days | None, invoice: St
         price=_price(fee, item, invoice.currency),
         amount_cents=fee.amount_cents,
         period=own_period if own_period != period else None,
+        in_unit=_in_unit(fee),
+    )
+
+
+def _in_unit(fee: StoredFee) -> InUnit | None:
+    details = fee.pricing_unit_details
+    if details is None:
+        return None
+    return InUnit(
+        short_name=details["short_name"],
+        amount_cents=details["amount_cents"],
+        conversion_rate=Decimal(details["conversion_rate"]),
     )
 
 
@@ -263,12 +276,14 @@ def _unit(item: FeeItem) -> str | None:
 
 def _price(fee: StoredFee, item: FeeItem | None, currency: str) -> UnitPrice | PackagePrice:
     model = item.charge_model if item else None
+    details = fee.pricing_unit_details
+    unit_amount = Decimal(details["precise_unit_amount"]) if details else fee.precise_unit_amount
     if model == ChargeModel.PACKAGE and fee.amount_details.get("per_package_size"):
         return _package_price(fee.amount_details)
     if model == ChargeModel.STANDARD:
-        return UnitPrice(amount=fee.precise_unit_amount)
+        return UnitPrice(amount=unit_amount)
     if model is not None:
-        return UnitPrice(amount=fee.precise_unit_amount, is_average=True)
+        return UnitPrice(amount=unit_amount, is_average=True)
     with exact():
         amount = Decimal(fee.amount_cents) / subunits(currency)
         return UnitPrice(amount=amount / fee.units if fee.units else amount, is_average=fee.units != 1)

@@ -35,6 +35,15 @@ class PackagePrice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InUnit:
+    """What a line was priced in instead of the currency, and what it came to in hundredths of that."""
+
+    short_name: str
+    amount_cents: int
+    conversion_rate: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One fee. `unit` is a plural, e.g. tokens, None when the units have no name of their own."""
 
@@ -45,6 +54,8 @@ class Line:
     amount_cents: int
     period: tuple[date, date] | None
     """First and last day, where they are not those of the section."""
+    in_unit: InUnit | None = None
+    """Where there is one, the price is in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
+from permille.core.money import exact
+from permille.core.pricing_unit import SUBUNITS
 from permille.out.pdf import texts
 from permille.out.pdf.document import InvoiceDocument, Line, LineGroup, PackagePrice, Party, Section
 from permille.out.pdf.typesetting import typeset
@@ -76,7 +79,7 @@ def _row(line: Line, currency: str) -> dict[str, Any]:
     package = line.price if isinstance(line.price, PackagePrice) else None
     return {
         "description": line.description,
-        "note": "; ".join(_notes(line)),
+        "note": "; ".join(_notes(line, currency)),
         "units": texts.quantity(line.units),
         "price": _price(line, currency),
         "packages": f"{package.packages:,}" if package else "",
@@ -84,20 +87,27 @@ def _row(line: Line, currency: str) -> dict[str, Any]:
     }
 
 
-def _notes(line: Line) -> Iterator[str]:
+def _notes(line: Line, currency: str) -> Iterator[str]:
     if line.period:
         yield texts.days(*line.period)
     if isinstance(line.price, PackagePrice) and line.price.free_units:
         yield f"{texts.quantity(line.price.free_units)} {line.unit or 'units'} free"
+    if line.in_unit:
+        with exact():
+            amount = Decimal(line.in_unit.amount_cents) / SUBUNITS
+        rate = texts.price(line.in_unit.conversion_rate, currency)
+        yield f"{texts.in_unit(amount, line.in_unit.short_name)} at {rate}"
 
 
 def _price(line: Line, currency: str) -> str:
     """$0.03 per 1,000 tokens begun, or $0.006 per minute."""
+    short_name = line.in_unit.short_name if line.in_unit else None
     match line.price:
         case PackagePrice(amount=amount, size=size):
-            return f"{texts.price(amount, currency)} per {size:,} {line.unit or 'units'} begun"
+            return f"{texts.price(amount, currency, short_name)} per {size:,} {line.unit or 'units'} begun"
         case price:
-            text = (texts.average_price if price.is_average else texts.price)(price.amount, currency)
+            shown = texts.average_price if price.is_average else texts.price
+            text = shown(price.amount, currency, short_name)
             return f"{text} per {line.unit.removesuffix('s')}" if line.unit else text
 
 

@@ -32,16 +32,22 @@ def money(cents: int, currency: str) -> str:
         return _signed(Decimal(cents) / subunits(currency), currency)
 
 
-def price(amount: Decimal, currency: str) -> str:
-    """An amount in major units with every digit that it has: $0.0015, $2.00."""
-    return _signed(amount, currency)
+def price(amount: Decimal, currency: str, short_name: str | None = None) -> str:
+    """An amount in major units with every digit that it has: $0.0015, $2.00, or 2.00 CR in a pricing unit."""
+    return in_unit(amount, short_name) if short_name else _signed(amount, currency)
 
 
-def average_price(amount: Decimal, currency: str) -> str:
+def average_price(amount: Decimal, currency: str, short_name: str | None = None) -> str:
     """A price that is a quotient: ≈ $0.333333."""
     with exact():
         short = amount.quantize(_AVERAGE, rounding=ROUND_HALF_UP)
-    return _signed(amount, currency) if short == amount else f"≈ {_signed(short, currency)}"
+    text = price(short, currency, short_name)
+    return text if short == amount else f"≈ {text}"
+
+
+def in_unit(amount: Decimal, short_name: str) -> str:
+    """An amount in a pricing unit: 1,234.50 CR."""
+    return f"{MINUS if amount < 0 else ''}{_grouped(abs(amount), at_least=2)} {short_name}"
 
 
 def _signed(amount: Decimal, currency: str) -> str:
