@@ -38,6 +38,7 @@ TESTS = {
     "core/level.py": ("test_advance.py",),
     "core/advance.py": ("test_advance.py",),
     "core/credit_note.py": ("test_credit_note.py",),
+    "core/pricing_unit.py": ("test_pricing_unit.py",),
     "core/period.py": ("test_period.py",),
     "core/override.py": ("test_override.py",),
     "core/amendment.py": ("test_amendment.py",),
@@ -175,24 +176,39 @@ def _run(path: Path, mutant: Mutant, tests: tuple[str, ...]) -> int:
     import signal
 
     import hypothesis
-    import pytest
 
     signal.alarm(SECONDS_MAX)
     quick = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
     hypothesis.settings.register_profile(
-        "mutants", phases=quick, database=None, deadline=None, max_examples=60
+        "mutants", phases=quick, database=None, deadline=None, max_examples=60, derandomize=True
     )
     hypothesis.settings.load_profile("mutants")
     sys.meta_path.insert(0, _Broken(path, mutant.tree))
-    chosen = [str(ROOT / "tests" / "core" / name) for name in tests]
+    return _pytest("-x", *tests)
+
+
+def _pytest(*arguments: str) -> int:
+    import pytest
+
+    without = [word for name in ("cacheprovider", "randomly", "xdist") for word in ("-p", f"no:{name}")]
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        return int(
-            pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", *chosen])
-        )
+        return int(pytest.main(["-q", *without, *arguments]))
+
+
+def _warm_up(tests: tuple[str, ...]) -> None:
+    """Import what the tests need before the forks, but for our own modules, of which one will be broken."""
+    _pytest("--collect-only", *tests)
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"permille", "tests"}]:
+        del sys.modules[name]
 
 
 def tests_for(relative: str) -> tuple[str, ...]:
-    return next(tests for prefix, tests in TESTS.items() if relative.startswith(prefix))
+    """The files of tests for a module, the one of its own name first."""
+    chosen = next(tests for prefix, tests in TESTS.items() if relative.startswith(prefix))
+    paths = [ROOT / "tests" / "core" / name for name in chosen]
+    files = [file for path in paths for file in (sorted(path.glob("test_*.py")) if path.is_dir() else [path])]
+    own = f"test_{Path(relative).stem}.py"
+    return tuple(str(file) for file in sorted(files, key=lambda file: file.name != own))
 
 
 def modules(names: list[str]) -> list[Path]:
@@ -213,15 +229,13 @@ def lines(relative: str, names: list[str]) -> set[int]:
 
 
 def main() -> int | str:
-    import hypothesis  # noqa: F401  before the forks
-    import pytest  # noqa: F401
-
     os.chdir(ROOT)
     survivors = total = 0
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for path in modules(sys.argv[1:]):
             relative = str(path.relative_to(SOURCE))
             source, only = path.read_text(), lines(relative, sys.argv[1:])
+            _warm_up(tests_for(relative))
             if is_noticed(path, Mutant(0, "", ast.parse(source)), tests_for(relative)):
                 return f"{relative}: its tests fail without any fault"
             found = [mutant for mutant in mutants_of(source) if not only or mutant.line in only]
