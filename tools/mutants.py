@@ -41,7 +41,6 @@ TESTS = {
     "core/pricing_unit.py": ("test_pricing_unit.py",),
     "core/period.py": ("test_period.py",),
     "core/override.py": ("test_override.py",),
-    "core/amendment.py": ("test_amendment.py",),
 }
 SECONDS_MAX = 60
 

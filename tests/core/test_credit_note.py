@@ -48,6 +48,10 @@ def test_the_total_is_the_sum_of_what_is_shown(
     found = credit_amounts([item(amount, tax(rate))])
     assert found.sub_total_excluding_taxes_amount_cents == sub_total
     assert (found.taxes_amount_cents, found.total_amount_cents) == (taxes, total)
+    assert [(each.amount_cents, each.base_amount_cents) for each in found.applied_taxes] == [
+        (taxes, sub_total)
+    ]
+    assert [each.amount_cents for each in found.items] == [sub_total]
     assert found.taxes_rate == Decimal(rate)
 
 
@@ -85,6 +89,10 @@ VECTORS = [
     (paid(1_000, 30, utc(2024, 5, 1)), utc(2024, 4, 30, 23), False, "0"),
     (paid(1_000, 30, utc(2024, 5, 1)), utc(2024, 5, 2), False, "0"),
     (paid(3_000, 30, utc(2024, 5, 1), trial=utc(2024, 4, 21)), utc(2024, 4, 5), False, "1000"),
+    # a trial that has just ended counts no more; one that outlasts the period leaves nothing paid
+    (paid(3_000, 30, utc(2024, 5, 1), trial=utc(2024, 4, 21)), utc(2024, 4, 21), False, "900"),
+    (paid(3_000, 30, utc(2024, 5, 1), trial=utc(2024, 5, 1)), utc(2024, 4, 21), False, "0"),
+    (paid(3_000, 30, utc(2024, 5, 1), trial=utc(2024, 5, 9)), utc(2024, 4, 21), False, "0"),
 ]
 
 

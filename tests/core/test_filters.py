@@ -51,6 +51,7 @@ def named(**values: tuple[str, ...]) -> ChargeFilter:
 
 BOTH_CLOUDS, AWS, AWS_AGAIN = named(cloud=("aws", "gcp")), named(cloud=("aws",)), named(cloud=("aws",))
 AWS_EU = named(cloud=("aws",), region=("eu",))
+BOTH_CLOUDS_EU = named(cloud=("aws", "gcp"), region=("eu",))
 EU = named(region=("eu",))
 
 
@@ -63,6 +64,7 @@ EU = named(region=("eu",))
         ({"cloud": "aws"}, [AWS, AWS_AGAIN], AWS),
         ({"cloud": "aws", "region": "eu"}, [AWS, EU, AWS_EU], AWS_EU),
         ({"cloud": "aws", "region": "eu"}, [EU, AWS], EU),
+        ({"cloud": "aws", "region": "eu"}, [BOTH_CLOUDS_EU, AWS_EU], AWS_EU),
         ({"cloud": "aws", "region": None}, [AWS_EU], None),
         ({}, [AWS], None),
         ({}, [named()], named()),

@@ -14,7 +14,7 @@ from hypothesis import given, strategies as st
 from permille.core.money import exact
 from permille.core.period import Period
 from permille.core.pricing.graduated import prorated_amount, read_tiers
-from permille.core.proration import Proration, prorate_sum, prorate_uniques
+from permille.core.proration import Proration, prorate_sum, prorate_uniques, proration_by
 from permille.core.usage import Operation
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
@@ -66,10 +66,37 @@ def test_a_sum_over_a_part_of_the_period() -> None:
         ([remove(4)], "0"),
         ([add(1, month=2), remove(1)], "0.03226"),
         ([add(3), remove(8, order=1), add(8, hour=13, order=2)], "0.93549"),
+        ([add(1, month=2), remove(1, hour=0)], "0.03226"),
+        ([add(2), add(3, "b", order=1), remove(5, order=2), remove(9, "b", order=3)], "0.35484"),
+        ([remove(4, order=2), add(4, hour=12, order=1)], "0.03226"),
     ],
 )
 def test_uniques(operations: list[Operation], expected: str) -> None:
     assert prorate_uniques(operations, period=MARCH, by=UTC_MARCH).units == Decimal(expected)
+
+
+def test_a_coming_and_a_going_in_the_period_are_changes() -> None:
+    found = prorate_uniques([add(2), remove(5)], period=MARCH, by=UTC_MARCH)
+    with exact():
+        assert found.changes == ((1, Decimal(4) / 31), (-1, 0))
+    found = prorate_uniques([add(2), remove(1, month=4, hour=0)], period=MARCH, by=UTC_MARCH)
+    with exact():
+        assert found.changes == ((1, Decimal(30) / 31),), "what goes when the period is over stays to its end"
+
+
+def test_the_end_of_a_period_is_no_part_of_it() -> None:
+    part = Period(MARCH.from_, at(16, 11))
+    assert prorate_uniques([add(16, hour=11)], period=part, by=UTC_MARCH).changes == ()
+    whole_days = Period(MARCH.from_, at(16, 0))
+    found = prorate_uniques([add(2), remove(16, hour=0)], period=whole_days, by=UTC_MARCH)
+    assert found.units == Decimal("0.45162"), "14 days, from the 2nd to the 15th"
+
+
+def test_days_are_those_of_the_whole_period_in_the_timezone() -> None:
+    assert proration_by(MARCH, "UTC") == UTC_MARCH
+    tokyo = Period(datetime(2024, 2, 29, 15, tzinfo=UTC), datetime(2024, 3, 31, 15, tzinfo=UTC))
+    assert proration_by(tokyo, "Asia/Tokyo", spares_last_day=True) == Proration("Asia/Tokyo", 31, True)
+    assert proration_by(tokyo, "UTC").days_in_period == 32, "from the 29th to the 31st, both begun"
 
 
 def test_days_are_the_customers() -> None:
@@ -83,6 +110,17 @@ def test_days_are_the_customers() -> None:
 def test_without_a_value_is_a_value_of_its_own() -> None:
     operations = [add(11), (at(21), 1, None, True)]
     assert prorate_uniques(operations, period=MARCH, by=UTC_MARCH).units == Decimal("1.03226"), "21 + 11 days"
+
+
+def test_a_missing_value_and_an_empty_one_are_two() -> None:
+    operations: list[Operation] = [
+        (at(2), 0, None, True),
+        (at(3), 1, "", True),
+        (at(5), 2, None, False),
+        (at(9), 3, "", False),
+    ]
+    found = prorate_uniques(operations, period=MARCH, by=UTC_MARCH)
+    assert found.units == Decimal("0.35484"), "4 + 7 days"
 
 
 def test_changes_of_one_instant_are_in_the_order_of_arrival() -> None:
