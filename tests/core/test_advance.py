@@ -12,7 +12,14 @@ from hypothesis import given, strategies as st
 from permille.core.advance import event_fees, standing_by_place
 from permille.core.fee import Fee, charge_fees, compile_charge
 from permille.core.filters import ChargeFilter
-from permille.core.level import AdvanceEvent, Standing
+from permille.core.level import (
+    NOTHING_STANDING,
+    AdvanceEvent,
+    Level,
+    Standing,
+    held_sum,
+    held_uniques,
+)
 from permille.core.money import exact
 from permille.core.period import Period
 from permille.core.pricing import ChargeModel
@@ -262,3 +269,85 @@ def test_a_maximum_is_never_paid_in_advance() -> None:
     charge = compiled(ChargeModel.STANDARD, {"amount": "1"}, aggregation_type=AggregationType.MAX)
     with pytest.raises(ValueError, match="not paid in advance"):
         billed(charge, [event(1, value=1)])
+
+
+MARCH_DAYS = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
+
+
+def test_what_stood_before_is_held_by_its_days_and_the_rest_by_the_days_left() -> None:
+    """Of a period cut to its last 16 days: 4 stood, 2 more came at its start and 3 on the 31st, 1 went."""
+    cut = Period(datetime(2024, 3, 16, tzinfo=UTC), MARCH_DAYS.to)
+    by = Proration("UTC", 31)
+    values = [
+        (cut.from_, 1, Decimal(2)),
+        (datetime(2024, 3, 31, tzinfo=UTC), 2, Decimal(3)),
+        (datetime(2024, 3, 31, 1, tzinfo=UTC), 3, Decimal(-1)),
+        (datetime(2024, 3, 2, tzinfo=UTC), 0, Decimal(4)),
+    ]
+    held = held_sum(values, Decimal(8), period=cut, proration=by)
+    assert held.units == 9
+    # 4 * 16/31, 2 * 16/31 and 3 * 1/31, each rounded up to five decimals
+    assert held.prorated == Decimal("2.06452") + Decimal("1.03226") + Decimal("0.09678")
+
+
+def test_held_values_of_before_the_period_count_by_time_and_those_in_it_by_arrival() -> None:
+    """`a` was removed before the period, though told of late; `b` comes at its very start and goes, out of order."""
+    before = datetime(2024, 2, 10, tzinfo=UTC)
+    operations = [
+        (before, 9, "a", True),
+        (datetime(2024, 2, 11, tzinfo=UTC), 3, "a", False),
+        (MARCH_DAYS.from_, 5, "b", True),
+        (datetime(2024, 3, 9, tzinfo=UTC), 7, "c", True),
+        (datetime(2024, 3, 2, tzinfo=UTC), 8, "b", False),
+    ]
+    held = held_uniques(operations, Decimal(1), period=MARCH_DAYS, proration=None)
+    assert held.units == 2  # b and c stood together by arrival, though b went before c came
+    late = [
+        (datetime(2024, 3, 9, tzinfo=UTC), 1, "c", True),
+        (datetime(2024, 3, 2, tzinfo=UTC), 2, "c", False),
+    ]
+    assert held_uniques(late, Decimal(0), period=MARCH_DAYS, proration=None).units == 1
+
+
+def level_of(kind: AggregationType, standing: Standing = NOTHING_STANDING) -> Level:
+    return Level(aggregation_type=kind, standing=standing, remembers=lambda _: True)
+
+
+def told(seq: int, *, value: int | None = None, text: str | None = None, is_add: bool | None = None) -> Any:
+    return AdvanceEvent(
+        seq=seq,
+        at=MARCH_DAYS.from_,
+        dimensions={},
+        value=None if value is None else Decimal(value),
+        text=text,
+        is_add=is_add,
+    )
+
+
+def test_an_event_below_the_highest_level_is_free_and_shows_what_it_would_have_been() -> None:
+    level = level_of(AggregationType.SUM)
+    taken = [level.take(told(n, value=value)) for n, value in enumerate((10, -4, 0, 3, 5))]
+    assert all(taken)
+    assert [(each.gained, each.is_free, each.units) for each in taken if each] == [
+        (10, False, 10),
+        (0, True, 0),
+        (0, False, 0),
+        (0, True, 3),
+        (4, False, 4),
+    ]
+    assert level.events_count == 5
+
+
+def test_unique_values_that_are_there_already_are_no_events_and_free() -> None:
+    level = level_of(AggregationType.UNIQUE_COUNT, Standing(units=Decimal(1), values=frozenset({"old"})))
+    script = [("old", True), ("a", True), ("a", False), ("a", True), ("b", True)]
+    taken = [level.take(told(n, text=text, is_add=is_add)) for n, (text, is_add) in enumerate(script)]
+    assert [(each.gained, each.is_free) for each in taken if each] == [
+        (0, True),
+        (1, False),
+        (0, True),
+        (0, True),
+        (1, False),
+    ]
+    assert level.events_count == 2
+    assert level.first_values == [1, 1, 1, 1, 1]

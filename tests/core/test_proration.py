@@ -66,37 +66,10 @@ def test_a_sum_over_a_part_of_the_period() -> None:
         ([remove(4)], "0"),
         ([add(1, month=2), remove(1)], "0.03226"),
         ([add(3), remove(8, order=1), add(8, hour=13, order=2)], "0.93549"),
-        ([add(1, month=2), remove(1, hour=0)], "0.03226"),
-        ([add(2), add(3, "b", order=1), remove(5, order=2), remove(9, "b", order=3)], "0.35484"),
-        ([remove(4, order=2), add(4, hour=12, order=1)], "0.03226"),
     ],
 )
 def test_uniques(operations: list[Operation], expected: str) -> None:
     assert prorate_uniques(operations, period=MARCH, by=UTC_MARCH).units == Decimal(expected)
-
-
-def test_a_coming_and_a_going_in_the_period_are_changes() -> None:
-    found = prorate_uniques([add(2), remove(5)], period=MARCH, by=UTC_MARCH)
-    with exact():
-        assert found.changes == ((1, Decimal(4) / 31), (-1, 0))
-    found = prorate_uniques([add(2), remove(1, month=4, hour=0)], period=MARCH, by=UTC_MARCH)
-    with exact():
-        assert found.changes == ((1, Decimal(30) / 31),), "what goes when the period is over stays to its end"
-
-
-def test_the_end_of_a_period_is_no_part_of_it() -> None:
-    part = Period(MARCH.from_, at(16, 11))
-    assert prorate_uniques([add(16, hour=11)], period=part, by=UTC_MARCH).changes == ()
-    whole_days = Period(MARCH.from_, at(16, 0))
-    found = prorate_uniques([add(2), remove(16, hour=0)], period=whole_days, by=UTC_MARCH)
-    assert found.units == Decimal("0.45162"), "14 days, from the 2nd to the 15th"
-
-
-def test_days_are_those_of_the_whole_period_in_the_timezone() -> None:
-    assert proration_by(MARCH, "UTC") == UTC_MARCH
-    tokyo = Period(datetime(2024, 2, 29, 15, tzinfo=UTC), datetime(2024, 3, 31, 15, tzinfo=UTC))
-    assert proration_by(tokyo, "Asia/Tokyo", spares_last_day=True) == Proration("Asia/Tokyo", 31, True)
-    assert proration_by(tokyo, "UTC").days_in_period == 32, "from the 29th to the 31st, both begun"
 
 
 def test_days_are_the_customers() -> None:
@@ -110,17 +83,6 @@ def test_days_are_the_customers() -> None:
 def test_without_a_value_is_a_value_of_its_own() -> None:
     operations = [add(11), (at(21), 1, None, True)]
     assert prorate_uniques(operations, period=MARCH, by=UTC_MARCH).units == Decimal("1.03226"), "21 + 11 days"
-
-
-def test_a_missing_value_and_an_empty_one_are_two() -> None:
-    operations: list[Operation] = [
-        (at(2), 0, None, True),
-        (at(3), 1, "", True),
-        (at(5), 2, None, False),
-        (at(9), 3, "", False),
-    ]
-    found = prorate_uniques(operations, period=MARCH, by=UTC_MARCH)
-    assert found.units == Decimal("0.35484"), "4 + 7 days"
 
 
 def test_changes_of_one_instant_are_in_the_order_of_arrival() -> None:
@@ -306,3 +268,36 @@ def test_the_sums_of_days_cost_what_their_events_cost(
     units = prorate_sum(base, values, period=period, by=by).units
     assert units == Fraction(ceil(exact_units * 10**5), 10**5)
     assert prorate_sum(base, days.values(), period=period, by=by).units == units
+
+
+def test_values_that_come_and_go_in_between_are_told_apart() -> None:
+    operations = [add(1, "a"), add(2, "b"), remove(10, "a"), remove(20, "b")]
+    assert prorate_uniques(operations, period=MARCH, by=UTC_MARCH).units == Decimal(
+        "0.93549"
+    )  # 10 + 19 of 31
+    empty_and_none = [add(1, ""), (at(2), 0, None, True), remove(10, ""), (at(20), 1, None, False)]
+    assert prorate_uniques(empty_and_none, period=MARCH, by=UTC_MARCH).units == Decimal("0.93549")
+
+
+def test_of_one_instant_the_arrival_decides_however_they_are_given() -> None:
+    operations = [(at(5), 2, "a", False), (at(5), 1, "a", True)]
+    found = prorate_uniques(operations, period=MARCH, by=UTC_MARCH)
+    assert found.units == Decimal("0.03226")
+    assert [change for change, _ in found.changes] == [1, -1]
+
+
+def test_what_goes_at_the_very_bounds_of_the_period() -> None:
+    def units(*operations: Operation) -> Decimal:
+        return prorate_uniques(operations, period=MARCH, by=UTC_MARCH).units
+
+    assert units(add(1, month=2), (MARCH.from_, 1, "a", False)) == Decimal("0.03226")
+    whole = prorate_uniques([add(11), (MARCH.to, 1, "a", False)], period=MARCH, by=UTC_MARCH)
+    assert (whole.units, len(whole.changes)) == (Decimal("0.67742"), 1)
+    noon = Period(MARCH.from_, at(31, 12))
+    assert prorate_uniques([(noon.to, 0, "a", True)], period=noon, by=UTC_MARCH).units == 0
+
+
+def test_the_days_of_a_whole_period_are_the_customers() -> None:
+    assert proration_by(MARCH, "UTC") == Proration("UTC", 31)
+    tokyo = Period(datetime(2024, 2, 29, 15, tzinfo=UTC), datetime(2024, 3, 31, 15, tzinfo=UTC))
+    assert proration_by(tokyo, "Asia/Tokyo", spares_last_day=True) == Proration("Asia/Tokyo", 31, True)

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import class_row
+
+from permille.core.usage import AggregationType
 
 CUSTOMERS_SHOWN = 8
 RATE_SECONDS = 60
@@ -18,16 +21,63 @@ EVENTS_LOOKED_AT = 500_000
 
 # From the cells of whole UTC days, so that the cost does not grow with the number of events.
 _DAYS = """
-select c.starts_at, coalesce(s.dimensions ->> %(key)s, 'other') as kind,
-    case when %(counted)s then sum(c.events_count)::numeric else sum(c.sum) end as units
+select c.starts_at, coalesce(s.dimensions ->> %(key)s, 'other') as kind, {units} as units
 from series s
 cross join lateral (
-    select starts_at, events_count, sum from usage_cell
+    select starts_at, events_count, sum, max from usage_cell
     where series_id = s.id and grain = 'd' and starts_at >= %(since)s and starts_at < %(until)s offset 0
 ) c
 where s.organization_id = %(organization)s and s.code = %(code)s
 group by 1, 2
+having {units} is not null
 """
+
+# Of each subscription the values that a day ended with, of those that the day told of.
+_DISTINCT = """
+select starts_at, kind, count(*) filter (where is_add)::numeric from (
+    select distinct on (c.starts_at, kind, s.external_subscription_id, c.digest)
+        c.starts_at, coalesce(s.dimensions ->> %(key)s, 'other') as kind, c.is_add
+    from series s
+    cross join lateral (
+        select starts_at, digest, at, seq, is_add from unique_cell
+        where series_id = s.id and grain = 'd' and starts_at >= %(since)s and starts_at < %(until)s offset 0
+    ) c
+    where s.organization_id = %(organization)s and s.code = %(code)s
+    order by c.starts_at, kind, s.external_subscription_id, c.digest, c.at desc, c.seq desc
+) newest
+group by 1, 2
+"""
+
+
+class Shown(StrEnum):
+    """What a day's bar stands for."""
+
+    UNITS = "units"
+    GREATEST = "greatest value"
+    DISTINCT = "distinct values"
+    EVENTS = "events"
+
+
+_STATEMENTS = {
+    Shown.UNITS: _DAYS.format(units="sum(c.sum)"),
+    Shown.GREATEST: _DAYS.format(units="max(c.max)"),
+    Shown.DISTINCT: _DISTINCT,
+    Shown.EVENTS: _DAYS.format(units="sum(c.events_count)::numeric"),
+}
+
+
+def shown_of(aggregation_type: AggregationType) -> Shown:
+    """What can be told of all customers of a day together; of what stands until it is changed, the changes."""
+    match aggregation_type:
+        case AggregationType.SUM:
+            return Shown.UNITS
+        case AggregationType.MAX:
+            return Shown.GREATEST
+        case AggregationType.UNIQUE_COUNT:
+            return Shown.DISTINCT
+        case _:
+            return Shown.EVENTS
+
 
 _REVENUE = """
 select issuing_date, currency, sum(total_amount_cents)::bigint as cents from invoice
@@ -83,21 +133,20 @@ def units_by_day(
     *,
     code: str,
     key: str | None,
-    counted: bool,
+    shown: Shown,
     since: datetime,
     until: datetime,
 ) -> dict[date, dict[str, Decimal]]:
-    """UTC day -> value of the dimension -> units (sums, or numbers of events), as far as they are rolled up."""
+    """UTC day -> value of the dimension -> what is shown, as far as it is rolled up."""
     values = {
         "organization": organization_id,
         "code": code,
         "key": key or "",
-        "counted": counted,
         "since": since,
         "until": until,
     }
     found: dict[date, dict[str, Decimal]] = {}
-    for starts_at, kind, units in conn.execute(_DAYS, values):
+    for starts_at, kind, units in conn.execute(_STATEMENTS[shown], values):
         found.setdefault(starts_at.date(), {})[kind] = units
     return found
 

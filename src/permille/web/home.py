@@ -19,7 +19,6 @@ DAYS = 30
 REVENUE_DAYS = 335  # the first of them lies in the first of the MONTHS
 MONTHS = 12
 METRICS_SHOWN = 3
-_COUNTED = (AggregationType.COUNT, AggregationType.UNIQUE_COUNT)
 _DAY = timedelta(days=1)
 
 
@@ -58,12 +57,13 @@ def _usage_chart(visit: Visit, metric: BillableMetric) -> list[dict[str, Any]]:
     """The metric's last DAYS days, nothing when it was not used."""
     end = visit.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
     key = stacking_key(metric)
+    shown = overview.shown_of(AggregationType(metric.aggregation_type))
     found = overview.units_by_day(
         visit.conn,
         visit.here.id,
         code=metric.code,
         key=key,
-        counted=metric.aggregation_type in _COUNTED,
+        shown=shown,
         since=end - DAYS * _DAY,
         until=end,
     )
@@ -73,7 +73,8 @@ def _usage_chart(visit: Visit, metric: BillableMetric) -> list[dict[str, Any]]:
         (_named(day), _kinds(found.get(day.date(), {}), key))
         for day in (end - number * _DAY for number in range(DAYS, 0, -1))
     ]
-    return [{"metric": metric, "key": key, "drawn": chart.stacked(days)}]
+    what = "" if shown is overview.Shown.UNITS else f": {shown}"
+    return [{"metric": metric, "what": what, "key": key, "drawn": chart.stacked(days)}]
 
 
 def _kinds(units: dict[str, Decimal], key: str | None) -> dict[str, Decimal]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from permille.core.pricing import ChargeModel, Quantity, clean, defaults, price, pricer, validate
+from permille.core.pricing import ChargeModel, clean, defaults, price, validate
 from permille.core.pricing.group_keys import pricing_keys
 
 
@@ -50,13 +50,6 @@ def test_units_alone_are_of_no_event() -> None:
         currency="EUR",
     )
     assert found.amount == 1
-
-
-def test_a_quantity_is_of_no_event_and_in_cents_unless_it_says_so() -> None:
-    percentage = pricer(ChargeModel.PERCENTAGE, {"rate": "10", "fixed_amount": "5"})
-    assert percentage(Quantity(units=Decimal(10))).amount == 1
-    dynamic = pricer(ChargeModel.DYNAMIC, {})
-    assert dynamic(Quantity(units=Decimal(1), precise_amount_cents=Decimal(250))).amount == Decimal("2.5")
 
 
 def test_prices_from_the_calculator() -> None:

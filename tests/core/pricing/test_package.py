@@ -113,8 +113,6 @@ def test_more_units_never_cost_less(a: Decimal, b: Decimal, size: int, free: int
         ({}, ["invalid_amount", "invalid_package_size", "invalid_free_units"]),
         (of("0.03", 1000), []),
         (of("0.03", 0), ["invalid_package_size"]),
-        (of("0.03", 10**38 - 1), []),
-        (of("0.03", 10**38), ["invalid_package_size"]),
         (of("0.03", 1, -1), ["invalid_free_units"]),
         (
             {"amount": 3, "package_size": "1", "free_units": Decimal("1.5")},

@@ -1,0 +1,90 @@
+"""What the home page draws of an organization's days, against a loop over the same events."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+
+from permille.core.event import numeric_value, property_text
+from permille.core.usage import AggregationType
+from permille.store import rollup
+from permille.store.overview import Shown, shown_of, units_by_day
+from tests.store.test_usage import START, Feed
+
+Kind = tuple[date, str]
+
+
+def told(feed: Feed, code: str) -> dict[Kind, list[tuple[datetime, int, str | None, dict[str, Any]]]]:
+    """Day and model -> (time, place, subscription, properties) of its events, in order."""
+    found: dict[Kind, list[tuple[datetime, int, str | None, dict[str, Any]]]] = defaultdict(list)
+    for seq, draft in feed.sent:
+        if draft.code == code:
+            at = datetime.fromtimestamp(draft.at / 1_000_000, START.tzinfo)
+            model = draft.properties.get("model")
+            kind = None if isinstance(model, list) else property_text(model)
+            found[at.date(), kind or "other"].append(
+                (at, seq, draft.external_subscription_id, draft.properties)
+            )
+    return {place: sorted(events, key=lambda each: each[:2]) for place, events in found.items()}
+
+
+def expected(feed: Feed, code: str, shown: Shown) -> dict[Kind, Decimal]:
+    found: dict[Kind, Decimal] = {}
+    for place, events in told(feed, code).items():
+        numbers = [
+            n for *_, properties in events if (n := numeric_value(properties.get("tokens"))) is not None
+        ]
+        match shown:
+            case Shown.UNITS:
+                found[place] = sum(numbers, Decimal(0))
+            case Shown.GREATEST:
+                found |= {place: max(numbers)} if numbers else {}
+            case Shown.EVENTS:
+                found[place] = Decimal(len(events))
+            case Shown.DISTINCT:
+                there: dict[Any, bool] = {}
+                for _, _, subscription, properties in events:
+                    operation = properties.get("operation_type", "add")
+                    if operation in ("add", "remove"):
+                        value = subscription, property_text(properties.get("tokens"))
+                        there[value] = operation == "add"
+                if there:
+                    found[place] = Decimal(sum(there.values()))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "shown"),
+    [
+        ("sum_agg", Shown.UNITS),
+        ("max_agg", Shown.GREATEST),
+        ("count_agg", Shown.EVENTS),
+        ("latest_agg", Shown.EVENTS),
+        ("unique_count_agg", Shown.DISTINCT),
+    ],
+)
+def test_a_day_is_what_its_events_come_to(
+    dsn: str, db: psycopg.Connection[Any], aggregation: str, shown: Shown
+) -> None:
+    assert shown_of(AggregationType(aggregation)) is shown
+    feed = Feed(dsn, db, seed=len(aggregation))
+    code = "distinct" if shown is Shown.DISTINCT else "sum"
+    feed.metric(code, aggregation, ("model",))
+    feed.send(300)
+    assert rollup.roll_up(db) == 300
+    found = units_by_day(
+        db,
+        feed.organization,
+        code=code,
+        key="model",
+        shown=shown,
+        since=START,
+        until=START + timedelta(days=9),
+    )
+    drawn = {(day, kind): units for day, kinds in found.items() for kind, units in kinds.items()}
+    assert drawn == expected(feed, code, shown)
