@@ -1,9 +1,10 @@
 """Mutation testing of the pricing core: small faults are put in one by one, and some test must notice each.
 
-    python tools/mutants.py [module ...]      # like core/pricing/package.py; all of them without a name
+    python tools/mutants.py [module ...]      # like core/pricing/package.py, or core/fee.py:120 for a line of it; or all
 
-Prints each mutant that no test noticed, with its line. A fork for each mutant, as many at once as there are processors;
-only the tests of the module's own folder run. docs/testing.md says which survivors change nothing.
+Prints each mutant that no test noticed, with its line. A fork for each mutant, as many at once as there are processors
+(`taskset -c 0` makes it one); only the tests in TESTS run, and without a fault they have to pass. docs/testing.md says
+which survivors change nothing.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ TESTS = {
     "core/advance.py": ("test_advance.py",),
     "core/credit_note.py": ("test_credit_note.py",),
     "core/pricing_unit.py": ("test_pricing_unit.py",),
+    "core/period.py": ("test_period.py",),
+    "core/override.py": ("test_override.py",),
 }
 SECONDS_MAX = 60
 
@@ -172,46 +175,69 @@ def _run(path: Path, mutant: Mutant, tests: tuple[str, ...]) -> int:
     import signal
 
     import hypothesis
-    import pytest
 
     signal.alarm(SECONDS_MAX)
     quick = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
     hypothesis.settings.register_profile(
-        "mutants", phases=quick, database=None, deadline=None, max_examples=60
+        "mutants", phases=quick, database=None, deadline=None, max_examples=60, derandomize=True
     )
     hypothesis.settings.load_profile("mutants")
     sys.meta_path.insert(0, _Broken(path, mutant.tree))
-    chosen = [str(ROOT / "tests" / "core" / name) for name in tests]
+    return _pytest("-x", *tests)
+
+
+def _pytest(*arguments: str) -> int:
+    import pytest
+
+    without = [word for name in ("cacheprovider", "randomly", "xdist") for word in ("-p", f"no:{name}")]
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        return int(
-            pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", *chosen])
-        )
+        return int(pytest.main(["-q", *without, *arguments]))
+
+
+def _warm_up(tests: tuple[str, ...]) -> None:
+    """Import what the tests need before the forks, but for our own modules, of which one will be broken."""
+    _pytest("--collect-only", *tests)
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"permille", "tests"}]:
+        del sys.modules[name]
 
 
 def tests_for(relative: str) -> tuple[str, ...]:
-    return next(tests for prefix, tests in TESTS.items() if relative.startswith(prefix))
+    """The files of tests for a module, the one of its own name first."""
+    chosen = next(tests for prefix, tests in TESTS.items() if relative.startswith(prefix))
+    paths = [ROOT / "tests" / "core" / name for name in chosen]
+    files = [file for path in paths for file in (sorted(path.glob("test_*.py")) if path.is_dir() else [path])]
+    own = f"test_{Path(relative).stem}.py"
+    return tuple(str(file) for file in sorted(files, key=lambda file: file.name != own))
 
 
 def modules(names: list[str]) -> list[Path]:
-    """The modules that are named, or all."""
+    """The modules that are named, with a line or without, or all."""
     every = [
         path
         for prefix in TESTS
         for path in sorted(SOURCE.glob(f"{prefix}*.py" if prefix.endswith("/") else prefix))
     ]
-    return [path for path in every if not names or str(path.relative_to(SOURCE)) in names]
+    named = {name.partition(":")[0] for name in names}
+    return [path for path in every if not names or str(path.relative_to(SOURCE)) in named]
 
 
-def main() -> int:
-    import hypothesis  # noqa: F401  before the forks
-    import pytest  # noqa: F401
+def lines(relative: str, names: list[str]) -> set[int]:
+    """The lines of a module that are named; none when it is wanted whole."""
+    named = [name.partition(":") for name in names]
+    return {int(line) for module, _, line in named if module == relative and line}
 
+
+def main() -> int | str:
     os.chdir(ROOT)
     survivors = total = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for path in modules(sys.argv[1:]):
             relative = str(path.relative_to(SOURCE))
-            found = list(mutants_of(path.read_text()))
+            source, only = path.read_text(), lines(relative, sys.argv[1:])
+            _warm_up(tests_for(relative))
+            if is_noticed(path, Mutant(0, "", ast.parse(source)), tests_for(relative)):
+                return f"{relative}: its tests fail without any fault"
+            found = [mutant for mutant in mutants_of(source) if not only or mutant.line in only]
             check = partial(is_noticed, path, tests=tests_for(relative))
             noticed = list(pool.map(check, found))
             total += len(found)

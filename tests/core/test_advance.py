@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.advance import event_fees, standing_by_place
+from permille.core.advance import event_fees, fee_of_nothing, instant_fee, standing_by_place
 from permille.core.fee import Fee, charge_fees, compile_charge
 from permille.core.filters import ChargeFilter
 from permille.core.level import (
@@ -210,6 +210,96 @@ def test_the_details_are_those_of_the_event_alone() -> None:
     assert (details["rate"], details["per_unit_total_amount"]) == ("10.0", "2.0")
     standard = compiled(ChargeModel.STANDARD, {"amount": "1"})
     assert billed(standard, events)[0][1].amount_details == {}
+
+
+def test_the_tiers_of_an_event_are_those_it_enters() -> None:
+    """4 units, 3 more into the second tier, 1 gone, and 2 of which 1 is above all that was."""
+    charge = compiled(ChargeModel.GRADUATED_PERCENTAGE, {"graduated_percentage_ranges": RATES})
+    events = [event(seq, value=value) for seq, value in enumerate((4, 3, -1, 2))]
+    fees = [fee for _, fee in billed(charge, events)]
+    assert [(fee.units, fee.amount_cents, fee.unit_amount_cents) for fee in fees] == [
+        (4, 128, 32),
+        (3, 213, 71),
+        (0, 0, 0),
+        (1, 3, 3),
+    ]
+    terms = [
+        {"from_value": 0, "to_value": 5, "flat_unit_amount": "1.0", "rate": "7.0"},
+        {"from_value": 6, "to_value": None, "flat_unit_amount": "2.0", "rate": "3.0"},
+    ]
+    amounts = ("units", "per_unit_total_amount", "total_with_flat_amount")
+
+    def lines(*rows: tuple[str, str, str]) -> dict[str, Any]:
+        told = [term | dict(zip(amounts, row, strict=True)) for term, row in zip(terms, rows, strict=False)]
+        return {"graduated_percentage_ranges": told}
+
+    assert [fee.amount_details for fee in fees] == [
+        lines(("4.0", "0.28", "1.28")),
+        lines(("1.0", "0.07", "0.07"), ("2.0", "0.06", "2.06")),
+        {},
+        lines(("0.0", "0.0", "0.0"), ("1.0", "0.03", "0.03")),
+    ]
+
+
+def alone(charge: Any, units: str, **more: Any) -> Fee:
+    """The instant fee of one event."""
+    return instant_fee(charge, event(1, **more), units=Decimal(units), subscription_id="sub", period=APRIL)
+
+
+BOUNDED = {
+    "rate": "10",
+    "fixed_amount": "1",
+    "free_units_per_events": 5,
+    "per_transaction_min_amount": "2",
+    "per_transaction_max_amount": "3",
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "properties", "units", "cents", "unit_amount"),
+    [
+        # semantics-metering.md 1.10
+        (ChargeModel.STANDARD, {"amount": "2.505"}, "3", 752, "2.505"),
+        (ChargeModel.STANDARD, {"amount": "2.505"}, "0", 0, "0"),
+        (ChargeModel.STANDARD, {"amount": "2.505"}, "-3", 0, "0"),
+        (ChargeModel.PERCENTAGE, BOUNDED, "15", 250, "0.166666666666667"),
+        (ChargeModel.PERCENTAGE, BOUNDED, "1", 200, "2"),
+        (ChargeModel.PERCENTAGE, BOUNDED, "90", 300, "0.033333333333333"),
+        (ChargeModel.PERCENTAGE, BOUNDED, "0", 200, "0"),
+        (ChargeModel.PERCENTAGE, BOUNDED, "-1", 0, "0"),
+    ],
+)
+def test_an_event_priced_alone(
+    model: ChargeModel, properties: dict[str, Any], units: str, cents: int, unit_amount: str
+) -> None:
+    fee = alone(compiled(model, properties), units)
+    assert (fee.amount_cents, fee.precise_unit_amount) == (cents, Decimal(unit_amount))
+    assert (fee.units, fee.total_aggregated_units, fee.events_count) == (Decimal(units), Decimal(units), 1)
+    assert (fee.pay_in_advance, fee.grouped_by, fee.amount_details) == (True, {}, {})
+
+
+def test_an_event_priced_alone_is_rounded_as_the_metric_says_and_has_its_filters_price() -> None:
+    eu = ChargeFilter("eu", {"region": ("eu",)}, "Europe", {"amount": "2"})
+    charge = compiled(ChargeModel.STANDARD, {"amount": "1"}, filters=[eu], rounding_function="ceil")
+    fee = alone(charge, "2.1", dimensions={"region": "eu"})
+    assert (fee.charge_filter_id, fee.units, fee.amount_cents) == ("eu", 3, 600)
+    other = alone(charge, "2.1", dimensions={"region": "us"})
+    assert (other.charge_filter_id, other.units, other.amount_cents) == (None, 3, 300)
+
+
+def test_an_event_that_would_make_no_fee_has_its_place_and_costs_nothing() -> None:
+    eu = ChargeFilter("eu", {"region": ("eu",)}, "Europe", {"graduated_ranges": TIERS})
+    own = {"graduated_ranges": TIERS, "pricing_group_keys": ["user"]}
+    charge = compiled(ChargeModel.GRADUATED, own, filters=[eu])
+    for dimensions, filter_id, group in (
+        ({"region": "eu"}, "eu", {}),
+        ({"region": "us", "user": "ann"}, None, {"user": "ann"}),
+    ):
+        fee = fee_of_nothing(
+            charge, event(1, dimensions=dimensions), subscription_id="sub", period=APRIL, proration=BY
+        )
+        assert (fee.charge_filter_id, fee.grouped_by) == (filter_id, group)
+        assert (fee.units, fee.amount_cents, fee.unit_amount_cents, fee.events_count) == (0, 0, 0, 1)
 
 
 def test_an_event_without_its_value_makes_no_fee() -> None:

@@ -67,6 +67,7 @@ def test_currencies_have_their_iso_decimals_but_for_lagos_own() -> None:
     no_longer_in_iso = CURRENCIES.keys() - iso.keys()
     assert no_longer_in_iso == {"ANG", "BGN", "CUC", "HRK", "MRO", "SLL", "STD"} & CURRENCIES.keys()
     assert len(CURRENCIES) >= 142
+    assert CURRENCIES["MRO"] == 1, "fifths have one decimal"
 
 
 def test_an_unknown_currency_is_a_bug() -> None:

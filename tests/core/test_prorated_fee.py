@@ -71,6 +71,18 @@ def test_seats_that_are_gone_still_cost_their_days() -> None:
     assert (fee.units, fee.events_count, fee.amount_cents, fee.precise_unit_amount) == (0, 0, 1_000, 0)
 
 
+def test_graduated_units_are_prorated_tier_by_tier() -> None:
+    """5 units for the month at 10 and 5 for 15 of 31 days at 5, and the flat amounts of both tiers."""
+    tiers = [
+        {"from_value": 0, "to_value": 5, "per_unit_amount": "10", "flat_amount": "100"},
+        {"from_value": 6, "to_value": None, "per_unit_amount": "5", "flat_amount": "50"},
+    ]
+    charge = compiled(model=ChargeModel.GRADUATED, properties={"graduated_ranges": tiers}, prorated=True)
+    (fee,) = fees(charge, ({}, summed((day(1), "5"), (day(17), "5"))))
+    assert (fee.units, fee.amount_cents, fee.amount_details) == (10, 21_210, {})
+    assert fee.precise_unit_amount == Decimal("21.209677419354839")
+
+
 def test_a_negative_sum_costs_nothing() -> None:
     (fee,) = fees(compiled(prorated=True), ({}, summed((day(3), "4"), (day(30), "-5"))))
     assert (fee.units, fee.amount_cents) == (0, 0)

@@ -39,6 +39,8 @@ MEETING = of(tier(0, Decimal("0.1"), "10"), tier(Decimal("0.1"), 1, "5"), tier(1
         (of(tier(0, 10, "2", "100"), tier(11, None, "1", "50")), "0", "100", "0"),
         (of(tier(0, None, "0.01", "0.01")), "4", "0.05", "0.0125"),
         (of(tier(1, 10, "2", "7"), tier(11, None, "1")), "0", "7", "0"),
+        (of(tier(1, None, "2")), "5", "10", "2"),
+        (of(tier(0, 10, "2"), tier(10, None, "1")), "20", "30", "1.5"),
     ],
 )
 def test_vectors(properties: dict[str, Any], units: str, total: str, unit_amount: str) -> None:
