@@ -39,6 +39,17 @@ def test_vectors(properties: dict[str, Any], units: str, total: str) -> None:
     assert priced(VOLUME, properties, units).amount == Decimal(total)
 
 
+GAPS = of(tier(0, 5, "3", "1"), tier(7, 9, "2", "0"), tier(11, None, "1", "0"))
+
+
+@pytest.mark.parametrize(
+    ("units", "total"), [("5", "16"), ("5.5", "11"), ("6", "12"), ("9", "18"), ("9.01", "9.01"), ("10", "10")]
+)
+def test_a_total_between_two_tiers_has_the_price_of_the_higher_one(units: str, total: str) -> None:
+    assert validate(VOLUME, GAPS) == []
+    assert priced(VOLUME, GAPS, units).amount == Decimal(total)
+
+
 def test_prorated_units_are_priced_in_the_tier_of_the_whole_ones() -> None:
     price = priced(VOLUME, THREE, "198.6", full_units=Decimal(300))
     assert price.amount == Decimal("149.3")

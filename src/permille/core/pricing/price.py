@@ -11,7 +11,9 @@ from typing import Any
 from permille.core.event import DIGITS_MAX
 from permille.core.money import ZERO
 
-_AMOUNT = re.compile(rf"[0-9]{{1,{DIGITS_MAX}}}(?:\.[0-9]{{1,{DIGITS_MAX}}})?(?:[eE][+-]?[0-9]{{1,2}})?")
+_DIGITS = rf"[0-9]{{1,{DIGITS_MAX}}}"
+_AMOUNT = re.compile(rf"\+?(?:{_DIGITS}(?:\.[0-9]{{0,{DIGITS_MAX}}})?|\.{_DIGITS})(?:[eE][+-]?[0-9]{{1,2}})?")
+_AMOUNTS_END = Decimal(10) ** DIGITS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +66,10 @@ def number(value: Any) -> Decimal:
 
 
 def is_amount(value: Any) -> bool:
-    """Whether it is text of a finite decimal that is not negative. Lago refuses JSON numbers here."""
-    return isinstance(value, str) and _AMOUNT.fullmatch(value) is not None
+    """Whether it is text of a decimal that is not negative, below 10^DIGITS_MAX. Lago refuses JSON numbers here."""
+    if not isinstance(value, str) or _AMOUNT.fullmatch(value) is None:
+        return False
+    return Decimal(value) < _AMOUNTS_END
 
 
 def is_whole(value: Any, *, least: int) -> bool:
@@ -76,7 +80,9 @@ def is_whole(value: Any, *, least: int) -> bool:
 def _bound(value: Any) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
         return None
-    text = str(value)
+    # 1e-7 and 1e3 are numbers in JSON; 1e999999 would be very long to write out
+    is_short = isinstance(value, Decimal) and abs(value.adjusted()) <= DIGITS_MAX
+    text = format(value, "f") if is_short else str(value)
     return Decimal(text) if re.fullmatch(r"[0-9]{1,40}(?:\.[0-9]{1,40})?", text) else None
 
 

@@ -6,7 +6,7 @@ The total may cost less than a smaller one would: 101 units at 1.00 instead of 1
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from typing import Any
 
 from permille.core.money import ZERO, decimal_text, precise
@@ -40,10 +40,8 @@ def pricer(properties: Mapping[str, Any]) -> Pricer:
 
 
 def _tier_of(units: Decimal, tiers: Sequence[Tier]) -> Tier:
-    """The tier of a total; one that lies between two tiers is in the higher one, a negative one in the first."""
-    begun = max(units.to_integral_value(ROUND_CEILING), ZERO)
-    found = [tier for tier in tiers if tier.from_value <= begun and tier.is_last_of(units)]
-    return found[0] if found else tiers[0]
+    """The tier of a total; one that lies between two tiers is in the higher one, one below all in the first."""
+    return next(tier for tier in tiers if tier.is_last_of(units))
 
 
 def errors(properties: Mapping[str, Any]) -> list[str]:
