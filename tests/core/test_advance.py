@@ -19,6 +19,7 @@ from permille.core.level import (
     Standing,
     held_sum,
     held_uniques,
+    prorated_units,
 )
 from permille.core.money import exact
 from permille.core.period import Period
@@ -176,6 +177,19 @@ def test_prorated_units_are_paid_for_the_days_that_are_left(values: list[Decimal
         total += units
     if values:
         assert current(charge, summed(events)).precise_amount_cents == total * 300
+
+
+@pytest.mark.parametrize(
+    ("days_in_period", "days", "units", "expected"),
+    [(28, 3, "5.25", "0.5625"), (29, 1, "14.5", "0.5"), (30, 5, "2.25", "0.375"), (31, 2, "147.25", "9.5")],
+)
+def test_prorated_units_that_come_out_even_are_not_rounded_up(
+    days_in_period: int, days: int, units: str, expected: str
+) -> None:
+    period = Period(APRIL.from_, APRIL.from_ + timedelta(days=days_in_period))
+    at = period.to - timedelta(days=days)
+    found = prorated_units(Decimal(units), at, period, Proration("UTC", days_in_period))
+    assert found == Decimal(expected)
 
 
 FREE = [

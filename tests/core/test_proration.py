@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.money import exact
+from permille.core.money import exact, round_to_minor
 from permille.core.period import Period
+from permille.core.pricing import ChargeModel, Quantity, pricer
 from permille.core.pricing.graduated import prorated_amount, read_tiers
 from permille.core.proration import Proration, prorate_sum, prorate_uniques, proration_by
 from permille.core.usage import Operation
@@ -106,7 +107,7 @@ def test_an_upgrade_spares_the_last_day_of_what_stood() -> None:
     assert prorate_uniques([add(16)], period=part, by=by).changes == ()
     assert prorate_uniques([add(2), remove(16, hour=10)], period=part, by=by).units == Decimal("0.48388")
     found = prorate_sum(Decimal(62), [(at(15), 1, Decimal(31))], period=part, by=by)
-    assert found.changes == ((62, 30), (31, 2)), "but not of what came in the period"
+    assert found.changes == ((62, 62 * 15), (31, 31 * 2)), "but not of what came in the period"
     assert by.share(3_100, part) == 1_500
 
 
@@ -234,13 +235,40 @@ def unit_by_unit(changes: list[tuple[int, int]]) -> Fraction:
 @given(prorated_changes())
 def test_each_unit_is_priced_by_its_place_and_its_days(drawn: list[tuple[int, int]]) -> None:
     with exact():
-        changes = [(Decimal(change), Decimal(change * days) / 30) for change, days in drawn]
+        changes = [(Decimal(change), Decimal(change * days)) for change, days in drawn]
         units = sum((share for _, share in changes), Decimal(0))
-        found = prorated_amount(read_tiers(THREE, rate="per_unit_amount"), units, changes)
+        found = prorated_amount(read_tiers(THREE, rate="per_unit_amount"), units, changes, days=30)
     if units:
         assert abs(Fraction(found) - unit_by_unit(drawn)) < Fraction(1, 10**30)
     else:
         assert found == 100
+
+
+@pytest.mark.parametrize(
+    ("change", "days", "cents"), [(1, 5, 10_038), (3, 3, 10_068), (8, 21, 15_828), (24, 7, 15_723)]
+)
+def test_half_a_cent_of_28ths_is_rounded_up(change: int, days: int, cents: int) -> None:
+    """One unit of 2.10 for 5 days of 28 is 0.375."""
+    tiers = [
+        {"from_value": 0, "to_value": 7, "per_unit_amount": "2.1", "flat_amount": "100"},
+        {"from_value": 8, "to_value": None, "per_unit_amount": "1.8", "flat_amount": "45.9"},
+    ]
+    since = datetime(2025, 3, 1, tzinfo=UTC) - timedelta(days=days)
+    february = Period(datetime(2025, 2, 1, tzinfo=UTC), datetime(2025, 3, 1, tzinfo=UTC))
+    prorated = prorate_sum(
+        Decimal(0), [(since, 1, Decimal(change))], period=february, by=Proration("UTC", 28)
+    )
+    price = pricer(ChargeModel.GRADUATED, {"graduated_ranges": tiers})
+    with exact():
+        found = price(
+            Quantity(
+                units=prorated.units,
+                full_units=Decimal(change),
+                changes=prorated.changes,
+                days_in_period=28,
+            )
+        )
+    assert round_to_minor(found.amount, "EUR") == cents
 
 
 def test_thirds_of_days_add_up_to_days() -> None:

@@ -457,7 +457,13 @@ def _prorated_quantity(
     units = prorated.units
     if charge.rounding_function is not None:
         units = rounded(units, charge.rounding_function, charge.rounding_precision)
-    return Quantity(units=units, full_units=usage.units, changes=prorated.changes, subunits=charge.subunits)
+    return Quantity(
+        units=units,
+        full_units=usage.units,
+        changes=prorated.changes,
+        days_in_period=proration.days_in_period,
+        subunits=charge.subunits,
+    )
 
 
 def true_up_fee(

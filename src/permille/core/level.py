@@ -152,12 +152,8 @@ class Taken:
 def prorated_units(units: Decimal, at: datetime, period: Period, proration: Proration) -> Decimal:
     """Units from an instant's day to the period's end, as the share of a whole period's days; 5 decimals, up."""
     with exact():
-        return (units * _share_left(at, period, proration)).quantize(_FIVE_DECIMALS, ROUND_CEILING)
-
-
-def _share_left(at: datetime, period: Period, proration: Proration) -> Decimal:
-    days = proration.days_between(max(at, period.from_), period.to - INSTANT)
-    return Decimal(days) / proration.days_in_period
+        days = proration.days_between(max(at, period.from_), period.to - INSTANT)
+        return (units * days / proration.days_in_period).quantize(_FIVE_DECIMALS, ROUND_CEILING)
 
 
 @dataclass(frozen=True, slots=True)

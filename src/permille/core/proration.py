@@ -64,10 +64,11 @@ def proration_by(whole: Period, timezone: str, *, spares_last_day: bool = False)
 
 @dataclass(frozen=True, slots=True)
 class Prorated:
-    """Units by the days they stood, and the changes, whole and prorated, in the order of time."""
+    """Units by the days they stood, and the changes in the order of time."""
 
     units: Decimal
     changes: tuple[tuple[Decimal, Decimal], ...]
+    """Each whole, and times the days for which it counts: not divided, so that whoever adds them up divides once."""
 
 
 def _prorated(changes: Sequence[tuple[Decimal, int]], by: Proration) -> Prorated:
@@ -75,7 +76,7 @@ def _prorated(changes: Sequence[tuple[Decimal, int]], by: Proration) -> Prorated
     total = sum((change * days for change, days in changes), ZERO) / by.days_in_period
     return Prorated(
         total.quantize(_FIVE_DECIMALS, ROUND_CEILING),
-        tuple((change, change * days / by.days_in_period) for change, days in changes),
+        tuple((change, change * days) for change, days in changes),
     )
 
 

@@ -65,7 +65,7 @@ def pricer(properties: Mapping[str, Any]) -> Pricer:
 
     def price(quantity: Quantity) -> Price:
         if quantity.full_units is not None:
-            amount = prorated_amount(tiers, quantity.units, quantity.changes)
+            amount = prorated_amount(tiers, quantity.units, quantity.changes, days=quantity.days_in_period)
             return Price(amount, per_unit(amount, quantity.whole_units), {})
         total, lines = ZERO, []
         for tier in tiers:
@@ -81,12 +81,13 @@ def pricer(properties: Mapping[str, Any]) -> Pricer:
 
 
 def prorated_amount(
-    tiers: Sequence[Tier], units: Decimal, changes: Sequence[tuple[Decimal, Decimal]]
+    tiers: Sequence[Tier], units: Decimal, changes: Sequence[tuple[Decimal, Decimal]], *, days: int = 1
 ) -> Decimal:
     """The price of prorated units (semantics-metering.md section 5.11).
 
     A change lies on the level where it happens: each part of it is priced by the tier that it enters or
-    leaves, for its share of the days. Flat amounts are whole, up to the tier of the highest level.
+    leaves, for its share of the days. Flat amounts are whole, up to the tier of the highest level. Shares are of
+    so many `days`, by which the whole is divided once: thirds would not add up to half a cent.
     """
     if not units:
         return tiers[0].flat_amount
@@ -95,12 +96,12 @@ def prorated_amount(
         if not share and (whole > 0 or level + whole < 0):
             continue
         for tier, part in _parts(tiers, level, level + whole):
-            total += part / whole * share * tier.rate
+            total += part * share / whole * tier.rate
         level += whole
         highest = max(highest, level)
     if level < 0:
         return ZERO
-    return max(total, ZERO) + sum((tier.flat_amount for tier in _entered(tiers, highest)), ZERO)
+    return max(total / days, ZERO) + sum((tier.flat_amount for tier in _entered(tiers, highest)), ZERO)
 
 
 def _parts(tiers: Sequence[Tier], before: Decimal, after: Decimal) -> Iterator[tuple[Tier, Decimal]]:

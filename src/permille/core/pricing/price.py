@@ -34,7 +34,9 @@ class Quantity:
     custom_amount: Decimal = ZERO
     """What a custom aggregation has added up, in major units, for the custom model."""
     changes: Sequence[tuple[Decimal, Decimal]] = ()
-    """Whole and prorated changes in the order of time, for the graduated model of a prorated charge."""
+    """In the order of time, for the graduated model of a prorated charge: each whole, and times its days."""
+    days_in_period: int = 1
+    """What those days are of."""
 
     @property
     def whole_units(self) -> Decimal:
