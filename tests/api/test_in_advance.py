@@ -216,10 +216,29 @@ def test_paid_fees_are_gathered_once_and_the_others_wait(api: Api, send: Any) ->
     assert {fee["lago_id"] for fee in on_it} == {first["lago_id"], second["lago_id"]}
     assert (
         api.code(405, "PUT", f"/fees/{first['lago_id']}", {"fee": {"payment_status": "failed"}})
-        == "invoiceable_fee"
+        == "invoiced_fee"
     )
     move(api, 2024, 5, 1, 1)
     assert len([each for each in invoices(api) if each["invoice_type"] == "advance_charges"]) == 1
+
+
+def test_fees_by_when_they_were_paid_or_not(api: Api, send: Any) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True, invoiceable=False))
+    send(3, 4, 5, 6)
+    move(api)
+    paid = dict(zip(("succeeded", "failed", "refunded"), fees(api), strict=False))
+    for day, (status, fee) in enumerate(paid.items(), start=20):
+        move(api, 2024, 3, day, 12)
+        api.put(f"/fees/{fee['lago_id']}", {"fee": {"payment_status": status}})
+    for day, (status, fee) in enumerate(paid.items(), start=20):
+        at, later = f"2024-03-{day}T12:00:00Z", f"2024-03-{day}T12:00:01Z"
+        (found,) = fees(api, **{f"{status}_at_from": at, f"{status}_at_to": at})
+        assert (found["lago_id"], found[f"{status}_at"]) == (fee["lago_id"], at)
+        assert len(fees(api, **{f"{status}_at_from": "2024-03-01"})) == 1
+        assert fees(api, **{f"{status}_at_from": later}) == []
+        assert fees(api, **{f"{status}_at_to": "2024-03-02"}) == []
+        refused = api.details("GET", "/fees", None, **{f"{status}_at_to": "soon"})
+        assert refused == {f"{status}_at_to": ["invalid_date"]}
 
 
 def test_a_fee_keeps_what_is_not_said(api: Api, send: Any) -> None:
@@ -290,6 +309,12 @@ def test_an_estimate_of_nothing(api: Api) -> None:
         ({"code": "nothing"}, 404, "billable_metric_not_found"),
         ({"timestamp": "yesterday"}, 422, "validation_errors"),
         ({"properties": {"tokens": "many"}}, 422, "validation_errors"),
+        # of several the first in this order
+        ({"external_subscription_id": "no", "timestamp": "x", "code": "no"}, 404, "subscription_not_found"),
+        ({"external_subscription_id": "no", "code": 7}, 404, "subscription_not_found"),
+        ({"timestamp": "x", "code": "no"}, 422, "validation_errors"),
+        ({"code": "no", "properties": {"tokens": "many"}}, 404, "billable_metric_not_found"),
+        ({"code": 7}, 404, "billable_metric_not_found"),
     ],
 )
 def test_estimates_that_cannot_be(api: Api, event: Any, status: int, code: str) -> None:
@@ -317,6 +342,32 @@ def test_an_instant_estimate_knows_neither_usage_nor_allowances(api: Api, send: 
         (fee,) = estimate(api, "estimate_instant_fees", properties={"tokens": tokens}, transaction_id="tx")
         assert (fee["amount_cents"], fee["precise_amount"], fee["events_count"]) == (cents, amount, 1)
         assert (fee["units"], fee["event_transaction_id"]) == (f"{tokens}.0", "tx")
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "code"),
+    [
+        ({"external_subscription_id": "no", "code": "no"}, 404, "subscription_not_found"),
+        ({"external_subscription_id": None, "timestamp": "x"}, 404, "subscription_not_found"),
+        ({"code": "no"}, 422, "validation_errors"),
+        ({"code": None}, 422, "validation_errors"),
+    ],
+)
+def test_instant_estimates_that_cannot_be(api: Api, event: Any, status: int, code: str) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True))
+    sent = {"code": "tokens", "external_subscription_id": "sub"} | event
+    assert api.code(status, "POST", "/events/estimate_instant_fees", {"event": sent}) == code
+
+
+def test_an_instant_estimate_does_not_look_at_the_timestamp_and_names_its_filter(api: Api) -> None:
+    metric = api.metric(filters=[{"key": "model", "values": ["8k", "32k"]}], description="Tokens used")
+    prices = [{"values": {"model": ["8k", "32k"]}, "properties": {"amount": "2"}}]
+    ready(api, charge(metric, pay_in_advance=True, filters=prices))
+    sent = {"timestamp": "yesterday", "properties": {"tokens": 3, "model": "8k"}}
+    (fee,) = estimate(api, "estimate_instant_fees", **sent)
+    assert (fee["amount_cents"], fee["item"]["filter_invoice_display_name"]) == ("600.0", "8k, 32k")
+    (fee,) = estimate(api, **sent | {"timestamp": None})
+    assert (fee["amount_cents"], fee["item"]["description"]) == (600, "Tokens used")
 
 
 def test_instant_estimates_of_a_batch(api: Api) -> None:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from permille.api.fees import Surroundings, render_fee
+from permille.api.fees import Surroundings, filter_name, render_fee
 from permille.api.http import Call
 from permille.billing.estimates import (
     Estimate,
@@ -19,7 +19,7 @@ from permille.billing.estimates import (
     estimate,
     estimate_instantly,
 )
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid
 from permille.core.event import numeric_value, timestamp_microseconds
 from permille.core.money import ZERO, decimal_text, exact, subunits
 from permille.store.fee_items import FeeItem
@@ -55,22 +55,21 @@ def batch_estimate_instant_fees(call: Call) -> dict[str, Any]:
 
 
 def _hypothesis(sent: Mapping[str, Any]) -> Hypothesis:
-    external_id, code = sent.get("external_subscription_id"), sent.get("code")
-    if not isinstance(external_id, str) or not external_id or "\0" in external_id:
-        raise NotFound("subscription")
-    if sent.get("timestamp") is not None and timestamp_microseconds(sent["timestamp"]) is None:
-        raise Invalid({"timestamp": ["invalid_format"]})
-    if not isinstance(code, str) or not code or "\0" in code:
-        raise NotFound("billable_metric")
-    properties, transaction_id = sent.get("properties"), sent.get("transaction_id")
+    """What is no name at all is read as the empty one, which nothing has."""
+    properties, transaction_id, at = sent.get("properties"), sent.get("transaction_id"), sent.get("timestamp")
     precise = numeric_value(sent.get("precise_total_amount_cents"))
     return Hypothesis(
-        code=code,
+        code=_name(sent.get("code")),
         transaction_id=transaction_id if isinstance(transaction_id, str) else None,
-        external_subscription_id=external_id,
+        external_subscription_id=_name(sent.get("external_subscription_id")),
+        is_timed=at is None or timestamp_microseconds(at) is not None,
         properties=properties if isinstance(properties, dict) else {},
         precise_amount_cents=precise or ZERO,
     )
+
+
+def _name(sent: Any) -> str:
+    return sent if isinstance(sent, str) and "\0" not in sent else ""
 
 
 def _item(one: Estimate | InstantEstimate) -> FeeItem:
@@ -86,6 +85,7 @@ def _item(one: Estimate | InstantEstimate) -> FeeItem:
         charge_has_filters=bool(charge.filters),
         metric_id=charge.metric.id,
         metric_name=charge.metric.name,
+        metric_description=charge.metric.description,
         metric_code=charge.metric.code,
         aggregation_type=charge.metric.aggregation_type,
         field_name=charge.metric.field_name,
@@ -178,7 +178,7 @@ def _render_instant(one: InstantEstimate) -> dict[str, Any]:
             "description": charge.metric.description,
             "invoice_display_name": charge.invoice_display_name or charge.metric.name,
             "filters": item.filter_values,
-            "filter_invoice_display_name": item.filter_invoice_display_name,
+            "filter_invoice_display_name": filter_name(item),
             "lago_item_id": str(charge.metric.id),
             "item_type": "BillableMetric",
             "grouped_by": {},

@@ -12,14 +12,14 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.http import Call
-from permille.api.render import MICROSECOND, instant
+from permille.api.render import MICROSECOND, exact_numbers, instant
 from permille.api.taxes import render_fee_taxes
 from permille.api.validation import Fields, parse_uuid
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotAllowed, NotFound
 from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.instants import parse_instant
-from permille.core.money import decimal_text, exact, subunits
+from permille.core.money import decimal_text, exact, round_cents, subunits
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription
 from permille.store import customers, fee_items, invoice_search, invoices, plans, subscriptions
@@ -68,6 +68,12 @@ def list_fees(call: Call) -> dict[str, Any]:
         event_transaction_id=text("event_transaction_id"),
         created_at_from=_instant(call, "created_at_from"),
         created_at_to=_instant(call, "created_at_to"),
+        succeeded_at_from=_instant(call, "succeeded_at_from"),
+        succeeded_at_to=_instant(call, "succeeded_at_to"),
+        failed_at_from=_instant(call, "failed_at_from"),
+        failed_at_to=_instant(call, "failed_at_to"),
+        refunded_at_from=_instant(call, "refunded_at_from"),
+        refunded_at_to=_instant(call, "refunded_at_to"),
     )
     page = call.page()
     rows, total = invoice_search.fees(
@@ -97,14 +103,14 @@ _PAYMENT_STATUSES = ("pending", "succeeded", "failed", "refunded")
 def update_fee(call: Call) -> dict[str, Any]:
     """PUT /fees/{lago_id}: what became of the payment of a fee that stands alone.
 
-    Raises NotAllowed (invoiceable_fee) for one on an invoice: that one is paid there.
+    Raises NotAllowed (invoiced_fee) for one on an invoice: that one is paid there.
     """
     given = Fields(call.root("fee"))
     fee = visible_fee(call)
     status = given.choice("payment_status", _PAYMENT_STATUSES)
     given.check()
     if fee.invoice_id is not None or fee.charge_id is None:
-        raise NotAllowed("invoiceable_fee")
+        raise NotAllowed("invoiced_fee")
     if status is not None:
         fee = invoices.set_payment_status(call.conn, fee.id, payment_status=status, now=call.now)
     return {"fee": render_fee(fee, surroundings(call.conn, [fee]))}
@@ -151,7 +157,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> dict[str, Any]:
         "succeeded_at": instant(fee.succeeded_at),
         "failed_at": instant(fee.failed_at),
         "refunded_at": instant(fee.refunded_at),
-        "amount_details": fee.amount_details,
+        "amount_details": exact_numbers(fee.amount_details),
         "self_billed": False,
         "pricing_unit_details": fee.pricing_unit_details,
         "presentation_breakdowns": [],
@@ -176,7 +182,7 @@ def _amounts(fee: StoredFee) -> dict[str, Any]:
     unit = subunits(fee.amount_currency)
     with exact():
         precise_total = fee.precise_amount_cents + fee.taxes_precise_amount_cents
-        without_taxes = fee.amount_cents - fee.precise_coupons_amount_cents
+        coupons = fee.precise_coupons_amount_cents
         return {
             "amount_cents": fee.amount_cents,
             "amount_currency": fee.amount_currency,
@@ -190,9 +196,9 @@ def _amounts(fee: StoredFee) -> dict[str, Any]:
             "total_amount_currency": fee.amount_currency,
             "units": decimal_text(fee.units),
             "precise_unit_amount": decimal_text(fee.precise_unit_amount),
-            "precise_coupons_amount_cents": decimal_text(fee.precise_coupons_amount_cents),
-            "sub_total_excluding_taxes_amount_cents": int(without_taxes.to_integral_value()),
-            "sub_total_excluding_taxes_precise_amount_cents": decimal_text(without_taxes),
+            "precise_coupons_amount_cents": decimal_text(coupons),
+            "sub_total_excluding_taxes_amount_cents": round_cents(fee.amount_cents - coupons),
+            "sub_total_excluding_taxes_precise_amount_cents": decimal_text(fee.precise_amount_cents - coupons),
         }
 
 
@@ -210,7 +216,7 @@ def _charge_item(fee: StoredFee, item: FeeItem) -> dict[str, Any]:
         "type": "charge",
         "code": item.metric_code,
         "name": item.metric_name,
-        "description": None,
+        "description": item.metric_description,
         "invoice_display_name": item.charge_invoice_display_name or item.metric_name,
         "filters": item.filter_values,
         "filter_invoice_display_name": filter_name(item),

@@ -15,7 +15,7 @@ from permille.api.http import Call
 from permille.api.metered import meter
 from permille.api.overrides import cascade_to_children
 from permille.api.pricing_units import known_pricing_units, render_applied
-from permille.api.render import instant
+from permille.api.render import exact_numbers, instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import INVALID, LONG_TEXT, OUT_OF_RANGE, SHORT_TEXT, Fields, storable
 from permille.billing import drafts, subscriptions as lifecycle
@@ -290,19 +290,6 @@ def render_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
     if "pricing_group_keys" in shown:
         shown["grouped_by"] = shown["pricing_group_keys"]
     return shown
-
-
-def exact_numbers(value: Any) -> Any:
-    """JSON with its decimals as numbers, every digit kept; the API's own decimals are texts."""
-    match value:
-        case dict():
-            return {key: exact_numbers(item) for key, item in value.items()}
-        case list():
-            return [exact_numbers(item) for item in value]
-        case Decimal():
-            return msgspec.Raw(str(value).encode())
-        case _:
-            return value
 
 
 def _id(value: UUID | None) -> str | None:

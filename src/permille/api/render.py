@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -20,3 +24,16 @@ def instant_milliseconds(at: datetime | None) -> str | None:
 def last_instant(end: datetime | None) -> str | None:
     """An exclusive end as Lago shows it: the last second of the period."""
     return instant(end - MICROSECOND) if end else None
+
+
+def exact_numbers(value: Any) -> Any:
+    """JSON with its decimals as numbers, every digit kept; the API's own decimals are texts."""
+    match value:
+        case dict():
+            return {key: exact_numbers(item) for key, item in value.items()}
+        case list():
+            return [exact_numbers(item) for item in value]
+        case Decimal():
+            return msgspec.Raw(str(value).encode())
+        case _:
+            return value

@@ -43,6 +43,8 @@ class Hypothesis:
     code: str
     transaction_id: str | None
     external_subscription_id: str
+    is_timed: bool
+    """Whether it came with a timestamp that can be one, or without any."""
     properties: Mapping[str, Any]
     precise_amount_cents: Decimal
 
@@ -61,9 +63,12 @@ def estimate(
 ) -> list[Estimate]:
     """The fees that the event would make now: one for each charge in advance on its metric.
 
-    Raises NotFound (subscription, billable_metric), Invalid (properties, code) and Unevaluable.
+    Raises NotFound (subscription, billable_metric), Invalid (timestamp, properties, code) and Unevaluable; of several
+    the first in Lago's order: subscription, timestamp, billable_metric, properties, code, expression.
     """
     every = _terms(conn, organization_id, event.external_subscription_id, {event.code}, now=now)
+    if not event.is_timed:
+        raise Invalid({"timestamp": ["invalid_format"]})
     metric = billable_metrics.by_code(conn, organization_id, event.code)
     if metric is None:
         raise NotFound("billable_metric")

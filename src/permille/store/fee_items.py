@@ -24,6 +24,7 @@ class FeeItem:
     charge_has_filters: bool
     metric_id: UUID
     metric_name: str
+    metric_description: str | None
     metric_code: str
     aggregation_type: str
     field_name: str | None
@@ -41,6 +42,7 @@ _COLUMNS = {
     "charge_has_filters": "exists (select from charge_filter o where o.charge_id = c.id)",
     "metric_id": "m.id",
     "metric_name": "m.name",
+    "metric_description": "m.description",
     "metric_code": "m.code",
     "filter_id": "x.id",
     "filter_invoice_display_name": "x.invoice_display_name",

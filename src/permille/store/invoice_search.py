@@ -49,6 +49,12 @@ class FeeSearch:
     event_transaction_id: str | None = None
     created_at_from: datetime | None = None
     created_at_to: datetime | None = None
+    succeeded_at_from: datetime | None = None
+    succeeded_at_to: datetime | None = None
+    failed_at_from: datetime | None = None
+    failed_at_to: datetime | None = None
+    refunded_at_from: datetime | None = None
+    refunded_at_to: datetime | None = None
 
 
 class _Conditions:
@@ -143,6 +149,12 @@ def fees(
     where.add("event_transaction_id = %s", search.event_transaction_id)
     where.add("created_at >= %s", search.created_at_from)
     where.add("created_at <= %s", search.created_at_to)
+    where.add("succeeded_at >= %s", search.succeeded_at_from)
+    where.add("succeeded_at <= %s", search.succeeded_at_to)
+    where.add("failed_at >= %s", search.failed_at_from)
+    where.add("failed_at <= %s", search.failed_at_to)
+    where.add("refunded_at >= %s", search.refunded_at_from)
+    where.add("refunded_at <= %s", search.refunded_at_to)
     where.add(
         "subscription_id in (select id from subscription s where s.organization_id = fee.organization_id"
         " and s.external_id = %s)",

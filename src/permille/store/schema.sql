@@ -621,6 +621,9 @@ create index fee_alone on fee (subscription_id) where invoice_id is null;
 create index fee_of_invoice on fee (invoice_id, position);
 create index fee_newest on fee (organization_id, created_at desc, id);
 create index fee_of_subscription on fee (subscription_id, created_at desc);
+create index fee_succeeded on fee (organization_id, succeeded_at) where succeeded_at is not null;
+create index fee_failed on fee (organization_id, failed_at) where failed_at is not null;
+create index fee_refunded on fee (organization_id, refunded_at) where refunded_at is not null;
 
 -- A finalized invoice is never edited: only what happens to it afterwards (payment, voiding, metadata) changes.
 create function refuse_edit_of_final_invoice() returns trigger language plpgsql as $$
