@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -149,7 +150,7 @@ def test_a_changed_price_shows(api: Api, plan: None, send: Any) -> None:
     }
     api.put("/plans/pro", {"plan": {"charges": [changed]}})
     after = explanation(api, fee)
-    assert after["recomputed"] is None or after["recomputed"]["is_same"] is False
+    assert after["recomputed"]["is_same"] is False
     assert after["formula"][0]["text"].endswith("1 x 0.06 = 0.06"), "what was billed stays explained"
 
 
@@ -163,6 +164,113 @@ def test_a_subscription_fee_has_only_its_amount(api: Api) -> None:
     assert found["events"] is None
     assert found["recomputed"] is None
     assert len(found["formula"]) == 2
+
+
+def adds_up(fee: Any, found: Any) -> bool:
+    total = sum(Decimal(step["amount"]) for step in found["formula"])
+    return total == Decimal(fee["amount_cents"]) / 100
+
+
+def subscribed(api: Api, **fields: Any) -> Any:
+    """To a plan with one charge, from the 15th of March on: 17 of 31 days."""
+    metric = api.metric(recurring=fields.get("prorated", False))
+    api.plan("pro", [charge(metric, **fields)], amount_cents=3_100)
+    api.customer()
+    api.subscribe(subscription_at="2024-03-15T00:00:00Z")
+
+
+def at(day: int) -> datetime:
+    return datetime(2024, 3, day, 12, tzinfo=UTC)
+
+
+def test_events_without_a_number_are_not_behind_a_sum(api: Api, send: Any) -> None:
+    subscribed(api)
+    names = [send(at(20), tokens=3), send(at(22), tokens="4.5")]
+    send(at(21), tokens="many")
+    send(at(21))
+    (fee,) = bill(api)
+    found = explanation(api, fee, per_page=1)
+    assert found["events"]["count"] == found["events"]["count_on_fee"] == 2
+    assert [event["transaction_id"] for event in found["events"]["page"]] == names[:1]
+    after = explanation(api, fee, per_page=1, cursor=found["events"]["next_cursor"])["events"]
+    assert [event["transaction_id"] for event in after["page"]] == names[1:]
+    assert after["next_cursor"] is None
+    send(at(23), tokens="lots")
+    assert explanation(api, fee, per_page=1)["events"]["digest"] == found["events"]["digest"]
+
+
+TIERS = [
+    {"from_value": 0, "to_value": 5, "per_unit_amount": "0.7", "flat_amount": "1"},
+    {"from_value": 6, "to_value": None, "per_unit_amount": "0.3", "flat_amount": "0.5"},
+]
+
+
+@pytest.mark.parametrize(
+    "priced",
+    [
+        {"charge_model": "standard", "properties": {"amount": "1.1"}},
+        {"charge_model": "graduated", "properties": {"graduated_ranges": TIERS}},
+        {"charge_model": "volume", "properties": {"volume_ranges": TIERS}},
+    ],
+    ids=lambda priced: priced["charge_model"],
+)
+def test_prorated_units_add_up_to_the_amount(api: Api, send: Any, priced: Any) -> None:
+    subscribed(api, prorated=True, **priced)
+    for day, tokens in ((16, 7), (20, -2), (27, 4)):
+        send(at(day), tokens=tokens)
+    (fee,) = bill(api)
+    found = explanation(api, fee)
+    assert fee["units"] == "9.0"
+    assert fee["amount_cents"] > 0
+    assert "the days on which it stood" in found["formula"][0]["text"]
+    assert adds_up(fee, found)
+    assert found["recomputed"]["is_same"] is True
+
+
+@pytest.mark.parametrize("model", ["graduated", "volume"])
+def test_usage_below_zero_costs_nothing(api: Api, send: Any, model: str) -> None:
+    subscribed(api, charge_model=model, properties={f"{model}_ranges": TIERS})
+    send(at(20), tokens=-7)
+    (fee,) = bill(api)
+    found = explanation(api, fee)
+    assert fee["amount_cents"] == 0
+    assert fee["events_count"] == 1
+    assert found["formula"][0] == {"text": "usage below zero costs nothing", "amount": "0.0"}
+    assert adds_up(fee, found)
+
+
+def test_what_makes_up_to_the_least_amount_is_told_from_the_others(api: Api, send: Any) -> None:
+    """10.00 for 17 of 31 days is 5.48387...; twice 2.3345, each rounded, is 4.66."""
+    subscribed(api, properties={"amount": "0.3335", "pricing_group_keys": ["team"]}, min_amount_cents=1_000)
+    sent = [send(at(20), tokens=7, team="blue"), send(at(21), tokens=7, team="red")]
+    fees = bill(api)
+    (made_up,) = [fee for fee in fees if fee["lago_true_up_parent_fee_id"]]
+    assert (made_up["amount_cents"], made_up["precise_amount"]) == (82, "0.81487096774193548")
+    found = explanation(api, made_up)
+    assert adds_up(made_up, found)
+    assert [Decimal(step["amount"]) for step in found["formula"][:2]] == [
+        Decimal("5.48387096774193548"),
+        Decimal("-4.66"),
+    ]
+    assert [event["transaction_id"] for event in found["events"]["page"]] == sent
+    assert found["recomputed"] == {"amount_cents": 82, "units": "1.0", "events_count": 0, "is_same": True}
+    send(at(22), tokens=1, team="red")
+    late = explanation(api, made_up)
+    assert (late["events"]["count"], late["recomputed"]["amount_cents"]) == (3, 48)
+    assert late["recomputed"]["is_same"] is False
+    send(at(22), tokens=100, team="red")
+    enough = explanation(api, made_up)["recomputed"]
+    assert enough == {"amount_cents": 0, "units": "0.0", "events_count": 0, "is_same": False}
+
+
+def test_a_subscription_fee_is_told_from_the_plan(api: Api) -> None:
+    subscribed(api)
+    bill(api)
+    (fee,) = api.get("/fees", fee_type="subscription")["fees"]
+    found = explanation(api, fee)
+    assert fee["amount_cents"] == 1_700
+    assert found["formula"][0]["text"] == "the plan's amount of 31, by the days of the period: 17"
+    assert adds_up(fee, found)
 
 
 def test_fees_of_others_are_not_explained(api: Api) -> None:

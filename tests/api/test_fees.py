@@ -63,7 +63,11 @@ def test_bounds_of_tiers_are_numbers_and_amounts_texts(fee: Any) -> None:
 
 def test_amounts_are_whole_and_precise(fee: Any) -> None:
     assert (fee["amount_cents"], fee["precise_amount"]) == (293, "2.933025")
-    assert (fee["taxes_amount_cents"], fee["taxes_precise_amount"], fee["taxes_rate"]) == (59, "0.586605", 20.0)
+    assert (fee["taxes_amount_cents"], fee["taxes_precise_amount"], fee["taxes_rate"]) == (
+        59,
+        "0.586605",
+        20.0,
+    )
     assert (fee["total_amount_cents"], fee["precise_total_amount"]) == (352, "3.51963")
     assert fee["precise_coupons_amount_cents"] == "0.0"
     assert fee["sub_total_excluding_taxes_amount_cents"] == 293

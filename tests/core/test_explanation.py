@@ -59,7 +59,7 @@ def test_the_steps_add_up(
     with exact():
         assert sum((step.amount for step in steps), Decimal(0)) == found.amount, steps
         cents = round_to_minor(found.amount, "USD")
-        rounding = rounding_step(found.amount * 100, cents, "USD")
+        rounding = rounding_step(steps, cents, "USD")
         assert found.amount + rounding.amount == Decimal(cents) / 100
 
 

@@ -291,16 +291,18 @@ def test_percentage_charges_look_at_single_events(
 
 def test_the_price_of_an_event_is_bounded_in_its_own_period_alone() -> None:
     """A recurring sum still has the 7 of August: it is in the units, and is the free event."""
-    values = ((ts(2023, 8, 2), 1, Decimal(7)), (ts(2023, 9, 3), 2, Decimal(4)), (ts(2023, 9, 9), 3, Decimal(60)))
+    values = (
+        (ts(2023, 8, 2), 1, Decimal(7)),
+        (ts(2023, 9, 3), 2, Decimal(4)),
+        (ts(2023, 9, 9), 3, Decimal(60)),
+    )
     bounds = {"rate": "10", "per_transaction_min_amount": "2", "per_transaction_max_amount": "5"}
     (both,) = fees(
         [({}, summed(71, events_count=3, values=values))], model=ChargeModel.PERCENTAGE, properties=bounds
     )
     assert (both.units, both.amount_cents) == (71, 200 + 500)
     assert both.amount_details["min_max_adjustment_total_amount"] == "-0.1"
-    (old,) = fees(
-        [({}, summed(7, values=values[:1]))], model=ChargeModel.PERCENTAGE, properties=bounds
-    )
+    (old,) = fees([({}, summed(7, values=values[:1]))], model=ChargeModel.PERCENTAGE, properties=bounds)
     assert (old.units, old.amount_cents) == (7, 0)
     free = {"rate": "10", "free_units_per_events": 1}
     (fee,) = fees(

@@ -302,13 +302,12 @@ def test_the_steps_of_a_conversion_add_up_to_the_money(
     assert in_unit is not None
     steps = conversion_steps(
         [Step("a part", part) for part in parts],
-        precise_cents=in_unit.amounts.precise_amount_cents,
         amount_cents=in_unit.amounts.amount_cents,
         short_name="CR",
         conversion_rate=rate,
         currency=currency,
     )
-    rounding = rounding_step(money.precise_amount_cents, money.amount_cents, currency)
+    rounding = rounding_step(steps, money.amount_cents, currency)
     with exact():
         before = sum((step.amount for step in steps), ZERO)
         assert before * subunits(currency) == money.precise_amount_cents
@@ -318,7 +317,6 @@ def test_the_steps_of_a_conversion_add_up_to_the_money(
 def test_a_conversion_in_words() -> None:
     steps = conversion_steps(
         [Step("7 units x 0.12345 = 0.86415", Decimal("0.86415"))],
-        precise_cents=Decimal("86.415"),
         amount_cents=86,
         short_name="CR",
         conversion_rate=Decimal("0.5"),

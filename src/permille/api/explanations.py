@@ -66,9 +66,9 @@ def render_explanation(conn: Connection[Any], fee: StoredFee, found: Explanation
 
 
 def _recomputed(found: Explanation) -> dict[str, Any] | None:
-    """What it comes to now; nothing at all where an amendment has left no event."""
+    """What it comes to now: nothing at all where nothing stands in its place. None for a fee of no charge."""
     fee = found.recomputed
-    if fee is None and not found.amendments:
+    if found.charge is None:
         return None
     return {
         "amount_cents": fee.amount_cents if fee else 0,

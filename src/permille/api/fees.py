@@ -198,7 +198,9 @@ def _amounts(fee: StoredFee) -> dict[str, Any]:
             "precise_unit_amount": decimal_text(fee.precise_unit_amount),
             "precise_coupons_amount_cents": decimal_text(coupons),
             "sub_total_excluding_taxes_amount_cents": round_cents(fee.amount_cents - coupons),
-            "sub_total_excluding_taxes_precise_amount_cents": decimal_text(fee.precise_amount_cents - coupons),
+            "sub_total_excluding_taxes_precise_amount_cents": decimal_text(
+                fee.precise_amount_cents - coupons
+            ),
         }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -19,13 +19,21 @@ from permille.billing.recomputation import (
     same_place,
 )
 from permille.core.amendment import Amendment
-from permille.core.explanation import Step, charge_steps, conversion_steps, rounding_step
+from permille.core.explanation import (
+    Step,
+    charge_steps,
+    conversion_steps,
+    least_amount_steps,
+    plan_step,
+    rounding_step,
+)
 from permille.core.fee import Fee
-from permille.core.money import exact, subunits
+from permille.core.money import ZERO, exact, subunits
 from permille.core.plan import Charge, PlanFilter
 from permille.core.pricing import ChargeModel
 from permille.core.pricing_unit import SUBUNITS
-from permille.store import amendments, events, metering, usage
+from permille.core.usage import counts_every_event
+from permille.store import amendments, events, invoices, metering, usage
 from permille.store.events import Digest, Place, StoredEvent
 from permille.store.invoices import StoredFee
 from permille.store.usage import SeriesUsage
@@ -53,7 +61,7 @@ class Explanation:
 
 def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit: int) -> Explanation:
     """The fee explained, with a page of its events from `after` on."""
-    basis = bases(conn, [fee]).get(fee.id) if fee.true_up_parent_fee_id is None else None
+    basis = bases(conn, [fee]).get(fee.id)
     if basis is None:
         return Explanation(steps=_own_steps(fee))
     if fee.event_transaction_id is not None:
@@ -61,15 +69,20 @@ def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit
 
     def read() -> tuple[list[SeriesUsage], Digest, list[StoredEvent], list[Amendment]]:
         found = usage.series_usage(conn, basis.windows)
-        ids = sorted({each.series_id for each in found if is_behind(fee, basis, each.dimensions)})
-        digest = events.digest(conn, ids, from_=basis.since, to=basis.until)
-        listed = events.after(conn, ids, from_=basis.since, to=basis.until, place=after, limit=limit + 1)
+        behind = events.Counted(
+            series_ids=sorted({each.series_id for each in found if _counts(fee, basis, each.dimensions)}),
+            from_=basis.since,
+            to=basis.until,
+            numbers_only=not counts_every_event(basis.compiled.aggregation_type),
+        )
+        digest = events.digest(conn, behind)
+        listed = events.after(conn, behind, place=after, limit=limit + 1)
         return found, digest, listed, _amended(conn, fee, basis)
 
     found, digest, listed, amended = metering.under_one_version(conn, read)
     recomputed = same_place(fee, fees_now(basis, found))
     return Explanation(
-        steps=_steps(fee, basis.charge),
+        steps=_steps(conn, fee, basis.charge),
         charge=basis.charge,
         filter=_filter(fee, basis),
         digest=digest,
@@ -79,6 +92,11 @@ def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit
         is_same=_is_same(fee, recomputed),
         amendments=amended,
     )
+
+
+def _counts(fee: StoredFee, basis: Basis, dimensions: Mapping[str, str | None]) -> bool:
+    """Whether events with these dimensions count for the fee: for the least amount all of the charge's do."""
+    return fee.true_up_parent_fee_id is not None or is_behind(fee, basis, dimensions)
 
 
 def _of_event(conn: Connection[Any], fee: StoredFee, basis: Basis) -> Explanation:
@@ -117,7 +135,7 @@ def _amended(conn: Connection[Any], fee: StoredFee, basis: Basis) -> list[Amendm
         from_=basis.since,
         to=basis.until,
     )
-    identities = {identity for identity, dimensions in touching if is_behind(fee, basis, dimensions)}
+    identities = {identity for identity, dimensions in touching if _counts(fee, basis, dimensions)}
     chains = amendments.of_events(conn, identities)
     return [each for identity in sorted(identities) for each in chains[identity]]
 
@@ -143,10 +161,34 @@ def _filter(fee: StoredFee, basis: Basis) -> PlanFilter | None:
 def _own_steps(fee: StoredFee) -> tuple[Step, ...]:
     """Of a fee without a charge that is still there: what the fee itself says."""
     amount, _ = _priced(fee)
-    return _finished(fee, [Step("the exact amount of the fee", amount)])
+    plan_cents = fee.amount_details.get("plan_amount_cents")
+    if plan_cents is None:
+        return _finished(fee, [Step("the exact amount of the fee", amount)])
+    with exact():
+        plan_amount = Decimal(plan_cents) / subunits(fee.amount_currency)
+    return _finished(fee, [plan_step(plan_amount, amount)])
 
 
-def _steps(fee: StoredFee, charge: Charge) -> tuple[Step, ...]:
+def _least_amount_steps(conn: Connection[Any], fee: StoredFee) -> tuple[Step, ...]:
+    """Of a fee that makes its charge up to the least amount, by what it and the others say."""
+    assert fee.invoice_id is not None, "only an invoice has such a fee"
+    place = fee.subscription_id, fee.charge_id, fee.from_at, fee.to_at
+    others = [
+        each
+        for each in invoices.fees_of(conn, [fee.invoice_id])[fee.invoice_id]
+        if (each.subscription_id, each.charge_id, each.from_at, each.to_at) == place
+        and each.true_up_parent_fee_id is None
+        and not each.pay_in_advance
+    ]
+    with exact():
+        least = sum((_priced(each)[0] for each in [fee, *others]), ZERO)
+        rounded = sum((_rounded(each) for each in others), ZERO)
+    return _finished(fee, least_amount_steps(least, rounded))
+
+
+def _steps(conn: Connection[Any], fee: StoredFee, charge: Charge) -> tuple[Step, ...]:
+    if fee.true_up_parent_fee_id is not None:
+        return _least_amount_steps(conn, fee)
     amount, unit_amount = _priced(fee)
     steps = charge_steps(
         ChargeModel(charge.charge_model),
@@ -154,6 +196,7 @@ def _steps(fee: StoredFee, charge: Charge) -> tuple[Step, ...]:
         unit_amount=unit_amount,
         amount=amount,
         details=fee.amount_details,
+        prorated=charge.prorated,
     )
     return _finished(fee, steps)
 
@@ -167,19 +210,26 @@ def _priced(fee: StoredFee) -> tuple[Decimal, Decimal]:
         return Decimal(details["precise_amount_cents"]) / SUBUNITS, Decimal(details["precise_unit_amount"])
 
 
+def _rounded(fee: StoredFee) -> Decimal:
+    """The amount as the fee owes it, likewise in major units of what it is priced in."""
+    details = fee.pricing_unit_details
+    if details is None:
+        return Decimal(fee.amount_cents) / subunits(fee.amount_currency)
+    return Decimal(details["amount_cents"]) / SUBUNITS
+
+
 def _finished(fee: StoredFee, steps: Sequence[Step]) -> tuple[Step, ...]:
     """The steps with what makes money of the price: its conversion, if it has a unit, and the rounding."""
     details = fee.pricing_unit_details
     if details is not None:
         steps = conversion_steps(
             steps,
-            precise_cents=Decimal(details["precise_amount_cents"]),
             amount_cents=details["amount_cents"],
             short_name=details["short_name"],
             conversion_rate=Decimal(details["conversion_rate"]),
             currency=fee.amount_currency,
         )
-    return (*steps, rounding_step(fee.precise_amount_cents, fee.amount_cents, fee.amount_currency))
+    return (*steps, rounding_step(steps, fee.amount_cents, fee.amount_currency))
 
 
 def _is_same(fee: StoredFee, recomputed: Fee | None) -> bool:

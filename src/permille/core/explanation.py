@@ -16,6 +16,9 @@ from permille.core.money import ZERO, exact, subunits
 from permille.core.pricing import ChargeModel
 from permille.core.pricing_unit import SUBUNITS
 
+# A fee keeps the price of a unit to 15 decimals. A price with more of them is told by what it comes to.
+_UNIT_AMOUNTS_TELL = Decimal("1e-12")
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -38,29 +41,74 @@ def charge_steps(
     unit_amount: Decimal,
     amount: Decimal,
     details: Mapping[str, Any],
+    prorated: bool = False,
 ) -> tuple[Step, ...]:
-    """How a charge's units became its amount. `amount` and `unit_amount` in major units, `details` of the fee."""
+    """How a charge's units became its amount. `amount` and `unit_amount` in major units, `details` of the fee.
+
+    Of usage below zero the details are told as they are, but nothing is owed.
+    """
     with exact():
-        match model:
-            case ChargeModel.PACKAGE if details.get("per_package_size"):
-                return (_package(units, details),)
-            case ChargeModel.GRADUATED if "graduated_ranges" in details:
-                return tuple(_tier(each, percent=False) for each in details["graduated_ranges"])
-            case ChargeModel.GRADUATED_PERCENTAGE if "graduated_percentage_ranges" in details:
-                return tuple(_tier(each, percent=True) for each in details["graduated_percentage_ranges"])
-            case ChargeModel.VOLUME if "per_unit_total_amount" in details:
-                return _volume(units, details)
-            case ChargeModel.PERCENTAGE if "rate" in details:
-                return _percentage(details)
-            case ChargeModel.DYNAMIC:
-                return (Step(f"the prices that {plain(units)} units were sent with, added up", amount),)
-            case ChargeModel.CUSTOM:
-                return (
-                    Step(f"what the metric's own rule adds for each event, of {plain(units)} units", amount),
-                )
-            case _:
-                text = f"{plain(units)} units x {plain(unit_amount)} = {plain(units * unit_amount)}"
-                return (Step(text, units * unit_amount),)
+        steps = _charge_steps(model, units, unit_amount, amount, details, prorated)
+        if not (units or amount) and sum_of(steps):
+            return (Step("usage below zero costs nothing", ZERO),)
+        return steps
+
+
+def sum_of(steps: Sequence[Step]) -> Decimal:
+    """What steps come to together. Call under exact()."""
+    return sum((step.amount for step in steps), ZERO)
+
+
+def _charge_steps(
+    model: ChargeModel,
+    units: Decimal,
+    unit_amount: Decimal,
+    amount: Decimal,
+    details: Mapping[str, Any],
+    prorated: bool,
+) -> tuple[Step, ...]:
+    match model:
+        case ChargeModel.PACKAGE if details.get("per_package_size"):
+            return (_package(units, details),)
+        case ChargeModel.GRADUATED if "graduated_ranges" in details:
+            return tuple(_tier(each, percent=False) for each in details["graduated_ranges"])
+        case ChargeModel.GRADUATED_PERCENTAGE if "graduated_percentage_ranges" in details:
+            return tuple(_tier(each, percent=True) for each in details["graduated_percentage_ranges"])
+        case ChargeModel.VOLUME if "per_unit_total_amount" in details:
+            return _volume(units, details, prorated)
+        case ChargeModel.PERCENTAGE if "rate" in details:
+            return _percentage(details)
+        case ChargeModel.DYNAMIC:
+            return (Step(f"the prices that {plain(units)} units were sent with, added up", amount),)
+        case ChargeModel.CUSTOM:
+            return (Step(f"what the metric's own rule adds for each event, of {plain(units)} units", amount),)
+        case _ if prorated:
+            text = f"{plain(units)} units, each for the days on which it stood: {plain(amount)}"
+            return (Step(text, amount),)
+        case _:
+            product = units * unit_amount
+            if abs(product - amount) < _UNIT_AMOUNTS_TELL:
+                text = f"{plain(units)} units x {plain(unit_amount)} = {plain(product)}"
+                return (Step(text, product),)
+            return (Step(f"{plain(units)} units x about {plain(unit_amount)} = {plain(amount)}", amount),)
+
+
+def plan_step(plan_amount: Decimal, amount: Decimal) -> Step:
+    """The plan's own fee, of a whole period or by the days that are paid."""
+    if amount == plan_amount:
+        return Step(f"the plan's amount: {plain(amount)}", amount)
+    return Step(
+        f"the plan's amount of {plain(plan_amount)}, by the days of the period: {plain(amount)}", amount
+    )
+
+
+def least_amount_steps(least: Decimal, others: Decimal) -> tuple[Step, ...]:
+    """What the other fees of a charge, as they were rounded, lack of its least amount."""
+    with exact():
+        return (
+            Step(f"the least amount of the charge for the days of the period: {plain(least)}", least),
+            Step(f"less what its other fees come to: {plain(others)}", -others),
+        )
 
 
 def _number(details: Mapping[str, Any], name: str) -> Decimal:
@@ -91,10 +139,12 @@ def _tier(tier: Mapping[str, Any], *, percent: bool) -> Step:
     )
 
 
-def _volume(units: Decimal, details: Mapping[str, Any]) -> tuple[Step, ...]:
+def _volume(units: Decimal, details: Mapping[str, Any], prorated: bool) -> tuple[Step, ...]:
     usage, flat = _number(details, "per_unit_total_amount"), _number(details, "flat_unit_amount")
     price = _number(details, "per_unit_amount")
-    text = f"all {plain(units)} units at the price of their range: x {plain(price)} = {plain(usage)}"
+    text = f"all {plain(units)} units at the price of their range"
+    how = ", each for the days on which it stood:" if prorated else f": x {plain(price)} ="
+    text = f"{text}{how} {plain(usage)}"
     return (Step(text, usage), Step(f"the range's flat amount: {plain(flat)}", flat))
 
 
@@ -116,7 +166,6 @@ def _percentage(details: Mapping[str, Any]) -> tuple[Step, ...]:
 def conversion_steps(
     steps: Sequence[Step],
     *,
-    precise_cents: Decimal,
     amount_cents: int,
     short_name: str,
     conversion_rate: Decimal,
@@ -124,10 +173,10 @@ def conversion_steps(
 ) -> tuple[Step, ...]:
     """Steps whose amounts are in a pricing unit, with its rounding and its conversion to the currency.
 
-    `precise_cents` and `amount_cents` are in hundredths of the unit. The answer's amounts are in the currency.
+    `amount_cents` is in hundredths of the unit. The answer's amounts are in the currency.
     """
     with exact():
-        before, after = precise_cents / SUBUNITS, Decimal(amount_cents) / SUBUNITS
+        before, after = sum_of(steps), Decimal(amount_cents) / SUBUNITS
         worth = after * conversion_rate
         rounding = Step(
             f"{plain(before)} {short_name} to the hundredth, half away from zero: {plain(after)}",
@@ -140,9 +189,9 @@ def conversion_steps(
         )
 
 
-def rounding_step(precise_cents: Decimal, amount_cents: int, currency: str) -> Step:
-    """The one rounding, from the exact amount to what is owed."""
+def rounding_step(steps: Sequence[Step], amount_cents: int, currency: str) -> Step:
+    """The one rounding, from what the steps come to, to what is owed."""
     with exact():
-        before, after = precise_cents / subunits(currency), Decimal(amount_cents) / subunits(currency)
+        before, after = sum_of(steps), Decimal(amount_cents) / subunits(currency)
         text = f"{plain(before)} {currency} to the smallest unit, half away from zero: {plain(after)}"
         return Step(text, after - before if after != before else ZERO)

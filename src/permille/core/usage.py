@@ -150,9 +150,14 @@ def takes_part(partial: Partial, aggregation_type: AggregationType) -> bool:
     return events_taken(partial, aggregation_type) > 0
 
 
+def counts_every_event(aggregation_type: AggregationType) -> bool:
+    """Whether events without a number count too."""
+    return aggregation_type in _OF_ALL_EVENTS
+
+
 def events_taken(partial: Partial, aggregation_type: AggregationType) -> int:
     """How many of the events count for the aggregation: those without a number don't for most of them."""
-    return partial.events_count if aggregation_type in _OF_ALL_EVENTS else partial.values_count
+    return partial.events_count if counts_every_event(aggregation_type) else partial.values_count
 
 
 def aggregate(

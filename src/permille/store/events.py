@@ -39,6 +39,17 @@ class Search:
     external_subscription_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Events that count, of some series in [from_, to)."""
+
+    series_ids: Sequence[int]
+    from_: datetime | None
+    to: datetime
+    numbers_only: bool
+    """Whether events without a number count for nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a list of events by time goes on: after this event."""
@@ -91,6 +102,7 @@ with found as materialized (
     cross join lateral (
         select * from counted_event
         where series_id = w.id and at >= %(from_)s and at < %(to)s and (at, identity) > (%(at)s, %(identity)s)
+            and (value is not null or not %(numbers_only)s)
         order by at, identity limit %(limit)s
     ) e
     order by e.at, e.identity limit %(limit)s
@@ -109,7 +121,9 @@ _HASH = "select md5(identity::text || ' ' || coalesce(value::text, '')) as h fro
 
 _DIGEST = f"""{_SUM_OF_HASHES}
 from unnest(%(series)s::int[]) as w (id)
-cross join lateral ({_HASH} where series_id = w.id and at >= %(from_)s and at < %(to)s) e
+cross join lateral (
+    {_HASH} where series_id = w.id and at >= %(from_)s and at < %(to)s and (value is not null or not %(numbers_only)s)
+) e
 """
 
 _DIGEST_OF = f"{_SUM_OF_HASHES} from ({_HASH} where identity = any(%(identities)s)) e"
@@ -184,23 +198,13 @@ def page(
         ).fetchall()
 
 
-def after(
-    conn: Connection[Any],
-    series_ids: Sequence[int],
-    *,
-    from_: datetime | None,
-    to: datetime,
-    place: Place | None,
-    limit: int,
-) -> list[StoredEvent]:
-    """Events that count of these series in [from_, to), oldest first, from a place on."""
+def after(conn: Connection[Any], which: Counted, *, place: Place | None, limit: int) -> list[StoredEvent]:
+    """These events, oldest first, from a place on."""
     with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
         return cursor.execute(
             _AFTER,
             {
-                "series": list(series_ids),
-                "from_": from_ or BEGINNING,
-                "to": to,
+                **_parameters(which),
                 "at": place.at if place else BEGINNING,
                 "identity": place.identity if place else UUID(int=0),
                 "limit": limit,
@@ -208,12 +212,18 @@ def after(
         ).fetchall()
 
 
-def digest(
-    conn: Connection[Any], series_ids: Sequence[int], *, from_: datetime | None, to: datetime
-) -> Digest:
-    """Of the events that count of these series in [from_, to). It reads them all."""
-    values = {"series": list(series_ids), "from_": from_ or BEGINNING, "to": to}
-    return _digest(conn.execute(_DIGEST, values).fetchone())
+def digest(conn: Connection[Any], which: Counted) -> Digest:
+    """Of these events. It reads them all."""
+    return _digest(conn.execute(_DIGEST, _parameters(which)).fetchone())
+
+
+def _parameters(which: Counted) -> dict[str, Any]:
+    return {
+        "series": list(which.series_ids),
+        "from_": which.from_ or BEGINNING,
+        "to": which.to,
+        "numbers_only": which.numbers_only,
+    }
 
 
 def digest_of(conn: Connection[Any], identities: Sequence[UUID]) -> Digest:

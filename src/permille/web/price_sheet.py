@@ -346,7 +346,6 @@ def _in_money(
     if in_unit is not None:
         steps = conversion_steps(
             steps,
-            precise_cents=in_unit.amounts.precise_amount_cents,
             amount_cents=in_unit.amounts.amount_cents,
             short_name=in_unit.applied.unit.short_name,
             conversion_rate=in_unit.applied.conversion_rate,

@@ -42,7 +42,23 @@ def test_an_amount_is_text_of_a_decimal(text: str, amount: str) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [1, Decimal("0.5"), None, True, "", ".", "+", "-1", "-0.5", "1,5", "1_000", "0x1", "NaN", "Infinity", "e5"]
+    [
+        1,
+        Decimal("0.5"),
+        None,
+        True,
+        "",
+        ".",
+        "+",
+        "-1",
+        "-0.5",
+        "1,5",
+        "1_000",
+        "0x1",
+        "NaN",
+        "Infinity",
+        "e5",
+    ]
     + ["1e38", "1e99", "10e37", "1" * (DIGITS_MAX + 1)],
 )
 def test_no_amount(wrong: Any) -> None:
