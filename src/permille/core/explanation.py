@@ -48,7 +48,9 @@ def charge_steps(
     Of usage below zero the details are told as they are, but nothing is owed.
     """
     with exact():
-        steps = _charge_steps(model, units, unit_amount, amount, details, prorated)
+        steps = _charge_steps(
+            model, units=units, unit_amount=unit_amount, amount=amount, details=details, prorated=prorated
+        )
         if not (units or amount) and sum_of(steps):
             return (Step("usage below zero costs nothing", ZERO),)
         return steps
@@ -61,6 +63,7 @@ def sum_of(steps: Sequence[Step]) -> Decimal:
 
 def _charge_steps(
     model: ChargeModel,
+    *,
     units: Decimal,
     unit_amount: Decimal,
     amount: Decimal,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from permille.core.money import ZERO, decimal_text, precise
+from permille.core.money import decimal_text, precise
 from permille.core.pricing.graduated import Tier, read_tiers
 from permille.core.pricing.price import Price, Pricer, Quantity, per_unit, tier_errors
 
