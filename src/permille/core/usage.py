@@ -19,7 +19,7 @@ from typing import assert_never
 from permille.core.event import DIGITS_MAX
 from permille.core.instants import EPOCH
 from permille.core.money import ZERO, exact
-from permille.core.period import Period
+from permille.core.period import INSTANT, Period
 
 
 class AggregationType(StrEnum):
@@ -222,12 +222,14 @@ def _weighted(partial: Partial, period: Period | None, period_seconds: int | Non
 
     Each value changes the level from its instant on, and the level stays to the period's end; so it counts for its
     value times the seconds that are left, and the sum of that needs no order. What was before the period stands
-    at its start (standing_at). The units have 16 decimals; total_aggregated_units is the level at the end.
+    at its start (standing_at). The last instant counts as the whole second that it is in or at: one that ended at
+    noon stood until noon. The units have 16 decimals; total_aggregated_units is the level at the end.
     """
     if period is None or period_seconds is None:
         raise ValueError("a weighted sum needs its period")
     with exact():
-        weighted = partial.sum * epoch_seconds(period.to) - partial.moment
+        end = epoch_seconds(period.to - INSTANT).to_integral_value(ROUND_CEILING)
+        weighted = partial.sum * end - partial.moment
         units = (weighted / period_seconds).quantize(_WEIGHTED_SUM_DIGITS)
     return Usage(units, partial.values_count - partial.standing_count, partial.sum)
 
