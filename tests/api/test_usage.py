@@ -191,6 +191,26 @@ def test_aggregations(api, send, aggregation, units):
     assert usage(api)["charges_usage"][0]["units"] == units
 
 
+def test_the_summed_property_may_tell_events_apart_too(api, send):
+    sizes = api.metric("sizes", field_name="size", filters=[{"key": "size", "values": ["512", "1024"]}])
+    large = {"values": {"size": ["1024"]}, "properties": {"amount": "3"}}
+    grouped = {"amount": "1", "pricing_group_keys": ["size"]}
+    ready(api, charge(sizes, properties=grouped, filters=[large]))
+    sent = [{"size": 512}, {"size": "512", "note": "x"}, {"size": "0512"}, {"size": 1024}, {"size": "big"}]
+    for properties in sent:
+        send("sizes", **properties)
+    (used,) = usage(api)["charges_usage"]
+    assert [(each["units"], each["amount_cents"]) for each in used["filters"]] == [
+        ("1024.0", 307_200),
+        ("1536.0", 153_600),
+    ]
+    groups = {each["grouped_by"].get("size"): each["units"] for each in used["grouped_usage"]}
+    assert groups == {None: "1024.0", "512": "1024.0", "0512": "512.0"}
+    stored = api.get("/events", external_subscription_id="sub", per_page=10)["events"]
+    assert len(stored) == len(sent)
+    assert all(each["properties"] in sent for each in stored)
+
+
 def test_presentation_over_http(api, send):
     keys = {"presentation_group_keys": [{"value": "team"}]}
     ready(api, charge(api.metric(), properties={"amount": "1", **keys}))
