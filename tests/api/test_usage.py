@@ -191,6 +191,22 @@ def test_aggregations(api, send, aggregation, units):
     assert usage(api)["charges_usage"][0]["units"] == units
 
 
+@pytest.mark.parametrize("aggregation", ["sum_agg", "unique_count_agg"])
+def test_of_what_recurs_the_least_amount_of_an_event_is_due_in_its_period_alone(api, send, aggregation):
+    price = {"rate": "0", "per_transaction_min_amount": "0.5"}
+    stock = api.metric(aggregation_type=aggregation, recurring=True)
+    ready(api, charge(stock, charge_model="percentage", properties=price))
+    for tokens in (3, 4, 5):
+        send(tokens=tokens)
+    assert usage(api)["amount_cents"] == 150
+    move(api, 2024, 4, 10)
+    send(at=datetime(2024, 4, 9, tzinfo=UTC), tokens=6)
+    (used,) = usage(api)["charges_usage"]
+    assert (used["units"], used["amount_cents"]) == ({"sum_agg": "18.0"}.get(aggregation, "4.0"), 50)
+    move(api, 2024, 5, 1)
+    assert [each["amount_cents"] for each in past(api)["usage_periods"]] == [50, 150]
+
+
 def test_the_summed_property_may_tell_events_apart_too(api, send):
     sizes = api.metric("sizes", field_name="size", filters=[{"key": "size", "values": ["512", "1024"]}])
     large = {"values": {"size": ["1024"]}, "properties": {"amount": "3"}}

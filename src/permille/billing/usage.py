@@ -299,25 +299,21 @@ def usage_windows(
     """What must be read to price the charges: recurring metrics reach back to the first event.
 
     Of a prorated sum the days or events are read in the period alone: before it only what stood at its start counts.
-    The same is true of a weighted sum, and of what is paid in advance, for which the highest level of the period
-    counts. An event at the very instant of an upgrade is the new plan's.
+    The same is true of a weighted sum, of distinct values whose events of the period are priced one by one, and of
+    what is paid in advance, for which the highest level of the period counts. An event at the very instant of an
+    upgrade is the new plan's.
     """
     if subscription.upgraded and subscription.terminated_at is not None:
         period = Period(period.from_, min(period.to, subscription.terminated_at))
     whole = {charge.metric.code for charge in charges if _reads_events(charge)}
     recurring = [charge for charge in charges if charge.metric.recurring]
-    weighted = [each for each in recurring if _is(each, AggregationType.WEIGHTED_SUM)]
-    split = [
-        charge
-        for charge in recurring
-        if _follows_changes(charge) and _is(charge, AggregationType.SUM) and charge.metric.code not in whole
-    ]
-    codes = {charge.metric.code for charge in (*split, *weighted)}
+    split = [charge for charge in recurring if _is_split(charge, reads_events=charge.metric.code in whole)]
+    codes = {charge.metric.code for charge in split}
     parts = [
         ([charge for charge in charges if not charge.metric.recurring], period.from_, period.to),
         ([charge for charge in recurring if charge.metric.code not in codes], None, period.to),
-        ([*split, *weighted], None, period.from_),
-        ([*split, *weighted], period.from_, period.to),
+        (split, None, period.from_),
+        (split, period.from_, period.to),
     ]
     return [
         replace(
@@ -328,6 +324,19 @@ def usage_windows(
         for chosen, from_, to in parts
         if chosen and (from_ is None or from_ < to)
     ]
+
+
+def _is_split(charge: Charge, *, reads_events: bool) -> bool:
+    """Whether a recurring charge's events of the period are read apart from what stood before."""
+    match AggregationType(charge.metric.aggregation_type):
+        case AggregationType.WEIGHTED_SUM:
+            return True
+        case AggregationType.UNIQUE_COUNT:
+            return reads_events
+        case AggregationType.SUM:
+            return _follows_changes(charge) and not reads_events
+        case _:
+            return False
 
 
 def standing_charge(charge: Charge, *, is_whole: bool) -> Charge:
@@ -350,7 +359,7 @@ def _window(
     }
     followed = {charge.metric.code for charge in chosen if _follows_changes(charge)}
     in_period = followed - fields.keys() if from_ is not None else set()
-    single = {charge.metric.code for charge in chosen if _reads_events(charge)}
+    single = {charge.metric.code for charge in chosen if _reads_events(charge) and not _counts_events(charge)}
     single |= in_period & {charge.metric.code for charge in chosen if not _is_told_by_days(charge)}
     return Window(
         organization_id=chosen[0].metric.organization_id,
@@ -398,6 +407,11 @@ def _follows_changes(charge: Charge) -> bool:
     """Whether the price looks at each change in the period."""
     is_count = charge.metric.aggregation_type == AggregationType.COUNT
     return charge.prorated or (charge.pay_in_advance and not is_count)
+
+
+def _counts_events(charge: Charge) -> bool:
+    """Whether every event is worth the same: there is no value to look at."""
+    return _is(charge, AggregationType.COUNT) or _is(charge, AggregationType.UNIQUE_COUNT)
 
 
 def _reads_events(charge: Charge) -> bool:

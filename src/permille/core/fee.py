@@ -384,7 +384,7 @@ def _priced_quantity(
         return _held_quantity(charge, bucket, partial, usage, period=period, proration=proration)
     if charge.prorated:
         return _prorated_quantity(charge, partial, usage, period, proration)
-    return _quantity(charge, bucket, partial, usage)
+    return _quantity(charge, bucket, partial, usage, period)
 
 
 def _held_quantity(
@@ -406,7 +406,7 @@ def _held_quantity(
     if charge.rounding_function is not None:
         units = rounded(units, charge.rounding_function, charge.rounding_precision)
     full_units = max(usage.units, ZERO) if charge.prorated else None
-    return replace(_quantity(charge, bucket, partial, usage), units=units, full_units=full_units)
+    return replace(_quantity(charge, bucket, partial, usage, period), units=units, full_units=full_units)
 
 
 def _nothing_owed(charge: CompiledCharge, usage: Usage) -> Usage:
@@ -426,12 +426,14 @@ def _usage(charge: CompiledCharge, partial: Partial, period: Period, period_seco
     )
 
 
-def _quantity(charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage) -> Quantity:
+def _quantity(
+    charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage, period: Period
+) -> Quantity:
     values: Sequence[Decimal] = ()
     totals: Sequence[Decimal] = ()
     if bucket.reads_events:
-        values = _event_values(charge.aggregation_type, partial)
-        totals = _running_totals(charge.aggregation_type, usage, values, bucket.properties)
+        values = _event_values(charge.aggregation_type, partial, since=period.from_)
+        totals = _running_totals(charge.aggregation_type, usage, partial, bucket.properties)
     return Quantity(
         units=usage.units,
         events_count=usage.events_count,
@@ -498,24 +500,27 @@ def true_up_fee(
     )
 
 
-def _event_values(aggregation_type: AggregationType, partial: Partial) -> Sequence[Decimal]:
-    """What each event brings to the units, in order (semantics-metering.md section 2.6)."""
+def _event_values(
+    aggregation_type: AggregationType, partial: Partial, *, since: datetime
+) -> Sequence[Decimal]:
+    """What each event of the period brings to the units, in order (semantics-metering.md section 2.6)."""
     match aggregation_type:
         case AggregationType.COUNT | AggregationType.UNIQUE_COUNT:
-            return [Decimal(1)] * partial.events_count
+            return [Decimal(1)] * (partial.events_count - partial.standing_events_count)
         case AggregationType.MAX:
             first = next((i for i, (_, _, value) in enumerate(partial.values) if value == partial.max), 0)
             return [value if i == first else ZERO for i, (_, _, value) in enumerate(partial.values)]
         case _:
-            return [value for _, _, value in partial.values]
+            return [value for at, _, value in partial.values if at >= since]
 
 
 def _running_totals(
-    aggregation_type: AggregationType, usage: Usage, values: Sequence[Decimal], properties: Mapping[str, Any]
+    aggregation_type: AggregationType, usage: Usage, partial: Partial, properties: Mapping[str, Any]
 ) -> Sequence[Decimal]:
+    """What the free units of the percentage model look at: of a recurring sum from the first event on."""
     match aggregation_type:
         case AggregationType.SUM:
-            return percentage.running_totals(values, properties)
+            return percentage.running_totals([value for _, _, value in partial.values], properties)
         case AggregationType.COUNT | AggregationType.UNIQUE_COUNT:
             return [Decimal(n) for n in range(1, int(usage.units) + 1)]
         case _:

@@ -68,6 +68,8 @@ class Partial:
     """Sum of each value times its instant, in seconds since 1970: what a weighted sum is made of."""
     standing_count: int = 0
     """Of the values those that are from before the period."""
+    standing_events_count: int = 0
+    """Of the events likewise."""
     max: Decimal | None = None
     last: Instance | None = None
     """The newest by time, then by arrival."""
@@ -101,6 +103,7 @@ def merge(a: Partial, b: Partial) -> Partial:
             sum=a.sum + b.sum,
             moment=a.moment + b.moment,
             standing_count=a.standing_count + b.standing_count,
+            standing_events_count=a.standing_events_count + b.standing_events_count,
             max=b.max if a.max is None or (b.max is not None and b.max > a.max) else a.max,
             last=b.last if a.last is None or (b.last is not None and b.last > a.last) else a.last,
             uniques=_merged_uniques(a.uniques, b.uniques),
@@ -214,7 +217,12 @@ def rounded(units: Decimal, function: str, precision: int | None) -> Decimal:
 def standing_at(partial: Partial, at: datetime) -> Partial:
     """These events as what stands at a later instant: one change of the level then, that is no event of the period."""
     with exact():
-        return replace(partial, moment=partial.sum * epoch_seconds(at), standing_count=partial.values_count)
+        return replace(
+            partial,
+            moment=partial.sum * epoch_seconds(at),
+            standing_count=partial.values_count,
+            standing_events_count=partial.events_count,
+        )
 
 
 def _weighted(partial: Partial, period: Period | None, period_seconds: int | None) -> Usage:
