@@ -70,7 +70,8 @@ class UsageSearch:
     charge_code: str | None = None
     billable_metric_code: str | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Property -> values: only events with one of them count, and the property makes no groups."""
+    """Property -> values: only events with one of them count, and the property makes no groups. An empty text is
+    also for events without the property, as in groups."""
     skip_grouping: bool = False
     """Price all groups as one."""
     presentation: tuple[str, ...] | None = None
@@ -90,7 +91,8 @@ class UsageSearch:
 class Breakdown:
     """Units of a line by properties that only show."""
 
-    presentation_by: Mapping[str, str | None]
+    presentation_by: Mapping[str, str]
+    """A property that is missing is an empty text: Lago's clients take no null here."""
     units: Decimal
     projected_units: Decimal | None = None
 
@@ -501,7 +503,7 @@ def charge_usage(
     )
 
 
-def _breakdown(combination: Mapping[str, str | None], fee: Fee, projection: Projection | None) -> Breakdown:
+def _breakdown(combination: Mapping[str, str], fee: Fee, projection: Projection | None) -> Breakdown:
     projected_units = projection.units if projection else None
     return Breakdown(presentation_by=combination, units=fee.units, projected_units=projected_units)
 
@@ -523,7 +525,7 @@ def _place(fee: Fee) -> tuple[Any, ...]:
 
 
 def _is_searched(dimensions: Dimensions, groups: Mapping[str, tuple[str, ...]]) -> bool:
-    return all(dimensions.get(key) in values for key, values in groups.items())
+    return all((dimensions.get(key) or "") in values for key, values in groups.items())
 
 
 def _regrouped(charge: Charge, dropped: Iterable[str] | None) -> Charge:
@@ -545,15 +547,15 @@ def _ungrouped(properties: Mapping[str, Any], gone: frozenset[str] | None) -> di
 
 def _by_presentation(
     charge: Charge, series: Series, shown: tuple[str, ...] | None
-) -> list[tuple[dict[str, str | None], list[tuple[Dimensions, Partial]]]]:
+) -> list[tuple[dict[str, str], list[tuple[Dimensions, Partial]]]]:
     """The series by the values of the properties that only show, in the order of the values."""
     keys = [entry["value"] for entry in charge.properties.get(PRESENTATION, ())]
-    split: dict[tuple[str | None, ...], list[tuple[Dimensions, Partial]]] = defaultdict(list)
+    split: dict[tuple[str, ...], list[tuple[Dimensions, Partial]]] = defaultdict(list)
     for dimensions, partial in series if keys else ():
-        split[tuple([dimensions.get(key) or None for key in keys])].append((dimensions, partial))
+        split[tuple([dimensions.get(key) or "" for key in keys])].append((dimensions, partial))
     return [
         (dict(zip(keys, texts, strict=True)), split[texts])
-        for texts in sorted(split, key=lambda texts: [(text is None, text or "") for text in texts])
+        for texts in sorted(split, key=lambda texts: [(not text, text) for text in texts])
         if shown is None or any(text in shown for text in texts)
     ]
 
