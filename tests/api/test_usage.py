@@ -191,6 +191,49 @@ def test_aggregations(api, send, aggregation, units):
     assert usage(api)["charges_usage"][0]["units"] == units
 
 
+def test_fees_show_what_invoices_show_and_past_usage_all_of_it(api, send):
+    keys = [{"value": "team"}, {"value": "region", "options": {"display_in_invoice": True}}]
+    price = {"amount": "1", "pricing_group_keys": ["user"], "presentation_group_keys": keys}
+    ready(api, charge(api.metric(), properties=price, min_amount_cents=5000))
+    for user, team, region, tokens in [
+        ("a", "x", "eu", 1),
+        ("a", "y", "eu", 2),
+        ("a", "y", "us", 4),
+        ("b", "x", None, 8),
+    ]:
+        send(user=user, team=team, region=region, tokens=tokens)
+    current = usage(api)["charges_usage"][0]["grouped_usage"]
+    move(api, 2024, 4, 1)
+    (billed,) = past(api)["usage_periods"]
+    groups = {each["grouped_by"].get("user"): each for each in billed["charges_usage"][0]["grouped_usage"]}
+    assert [groups[user]["presentation_breakdowns"] for user in "ab"] == [
+        each["presentation_breakdowns"] for each in current
+    ]
+    assert groups["a"]["presentation_breakdowns"][1] == {
+        "presentation_by": {"team": "y", "region": "eu"},
+        "units": "2.0",
+    }
+    fees = api.get(f"/invoices/{billed['lago_invoice_id']}")["invoice"]["fees"]
+    shown = [
+        [(each["presentation_by"], each["units"]) for each in fee["presentation_breakdowns"]] for fee in fees
+    ]
+    assert shown == [
+        [],
+        [({"region": "eu"}, "3.0"), ({"region": "us"}, "4.0")],
+        [({"region": ""}, "8.0")],
+        [],
+    ]
+
+
+def test_a_fee_in_advance_shows_its_event(api, send):
+    keys = [{"value": "region", "options": {"display_in_invoice": True}}]
+    price = {"amount": "1", "presentation_group_keys": keys}
+    ready(api, charge(api.metric(), properties=price, pay_in_advance=True, invoiceable=False))
+    body = {"code": "tokens", "external_subscription_id": "sub", "properties": {"tokens": 3, "region": "eu"}}
+    (estimate,) = api.post("/events/estimate_fees", {"event": body})["fees"]
+    assert estimate["presentation_breakdowns"] == [{"presentation_by": {"region": "eu"}, "units": "3.0"}]
+
+
 @pytest.mark.parametrize("aggregation", ["sum_agg", "unique_count_agg"])
 def test_of_what_recurs_the_least_amount_of_an_event_is_due_in_its_period_alone(api, send, aggregation):
     price = {"rate": "0", "per_transaction_min_amount": "0.5"}

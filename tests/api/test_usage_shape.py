@@ -303,7 +303,11 @@ def test_searches_are_read_under_their_former_names_too():
     assert (found.charge_code, found.billable_metric_code, found.skip_grouping) == ("b", "m", True)
     assert found.presentation is None
     assert read_search(QueryParams('filter_by_presentation=["eu"]')).presentation == ("eu",)
-    assert read_search(QueryParams("filter_by_presentation=[7,false,null]")).presentation == ("7", "false", "")
+    assert read_search(QueryParams("filter_by_presentation=[7,false,null]")).presentation == (
+        "7",
+        "false",
+        "",
+    )
     assert read_search(QueryParams("filter_by_presentation=[]")).presentation == ()
     assert read_search(QueryParams("apply_taxes=0&skip_grouping=1&full_usage=1")) == UsageSearch(
         with_taxes=False, skip_grouping=True, full_usage=True

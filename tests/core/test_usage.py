@@ -325,7 +325,9 @@ def test_a_shortened_period_weighs_against_the_whole_one() -> None:
     assert usage.total_aggregated_units == 300
 
 
-@pytest.mark.parametrize(("microsecond", "units"), [(0, "10"), (1, "10.0000115740740741"), (999_999, "10.0000115740740741")])
+@pytest.mark.parametrize(
+    ("microsecond", "units"), [(0, "10"), (1, "10.0000115740740741"), (999_999, "10.0000115740740741")]
+)
 def test_what_ends_within_a_period_is_weighed_to_whole_seconds(microsecond: int, units: str) -> None:
     """A level of 31 until the eleventh's first second, which is the last instant, of 31 days."""
     end = ts(2023, 8, 11) + timedelta(microseconds=microsecond)

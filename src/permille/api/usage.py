@@ -16,7 +16,14 @@ from permille.api.http import PER_PAGE_MAX, Call, Page
 from permille.api.render import instant, last_instant
 from permille.api.validation import query_flag
 from permille.billing import usage
-from permille.billing.usage import Breakdown, ChargeUsage, PeriodUsage, UsageLine, UsageSearch, UsedFilter
+from permille.billing.usage import (
+    ChargeUsage,
+    PeriodUsage,
+    ShownBreakdown,
+    UsageLine,
+    UsageSearch,
+    UsedFilter,
+)
 from permille.core.errors import Invalid, NotFound
 from permille.core.event import property_text
 from permille.core.money import ZERO, decimal_text, exact
@@ -220,7 +227,7 @@ def _breakdowns(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
 
 
 def _render_breakdowns(
-    lines: Iterable[UsageLine], units_of: Callable[[Breakdown], Decimal]
+    lines: Iterable[UsageLine], units_of: Callable[[ShownBreakdown], Decimal]
 ) -> list[dict[str, Any]]:
     """Units by the values that only show, those of several groups added up."""
     split: dict[Any, tuple[Mapping[str, str], Decimal]] = {}

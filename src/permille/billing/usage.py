@@ -21,7 +21,7 @@ from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
-from permille.core.fee import Dimensions, Fee, charge_fees, compile_plan_charge
+from permille.core.fee import Breakdown, Dimensions, Fee, charge_fees, compile_plan_charge
 from permille.core.money import ZERO
 from permille.core.period import (
     INSTANT,
@@ -35,7 +35,7 @@ from permille.core.period import (
 )
 from permille.core.plan import Charge, Plan, PlanFilter
 from permille.core.pricing import ChargeModel
-from permille.core.pricing.group_keys import PRESENTATION, PRICING, pricing_keys
+from permille.core.pricing.group_keys import PRICING, pricing_keys
 from permille.core.pricing.percentage import needs_event_values
 from permille.core.pricing_unit import InUnit
 from permille.core.projection import Projection, elapsed_share, project
@@ -82,17 +82,21 @@ class UsageSearch:
     projected: bool = False
     """Tell what the period would come to as well."""
 
+    def shows(self, breakdown: Breakdown) -> bool:
+        """Whether it asks for a breakdown."""
+        values = breakdown.presentation_by.values()
+        return self.presentation is None or any(value in self.presentation for value in values)
+
     @property
     def names_a_charge(self) -> bool:
         return bool(self.charge_id or self.charge_code or self.billable_metric_code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Breakdown:
+class ShownBreakdown:
     """Units of a line by properties that only show."""
 
     presentation_by: Mapping[str, str]
-    """A property that is missing is an empty text: Lago's clients take no null here."""
     units: Decimal
     projected_units: Decimal | None = None
 
@@ -127,7 +131,7 @@ class UsageLine:
     amount_cents: int
     in_unit: UsedUnit | None = None
     """What the money was converted from, where the charge is priced in a unit."""
-    breakdowns: tuple[Breakdown, ...] = ()
+    breakdowns: tuple[ShownBreakdown, ...] = ()
     projection: Projection | None = None
     """What it would come to at the period's end, where that was asked for."""
 
@@ -455,26 +459,30 @@ def charge_usage(
     dropped = None if search.skip_grouping else search.groups.keys()
     compiled = compile_plan_charge(_regrouped(charge, dropped), currency=currency)
 
-    def fees_of(some: Series) -> list[Fee]:
-        return charge_fees(
-            compiled,
-            some,
-            subscription_id=subscription_id,
-            period=period,
-            period_seconds=seconds_of(whole),
-            proration=proration_by(whole, timezone),
-        )
+    fees = charge_fees(
+        compiled,
+        kept,
+        subscription_id=subscription_id,
+        period=period,
+        period_seconds=seconds_of(whole),
+        proration=proration_by(whole, timezone),
+    )
 
     def projection_of(fee: Fee) -> Projection | None:
         if elapsed is None:
             return None
         return project(compiled, fee, recurring=charge.metric.recurring, elapsed=elapsed)
 
-    breakdowns: dict[Any, list[Breakdown]] = defaultdict(list)
-    for combination, some in _by_presentation(charge, kept, search.presentation):
-        for fee in fees_of(some):
-            if fee.events_count or fee.units:
-                breakdowns[_place(fee)].append(_breakdown(combination, fee, projection_of(fee)))
+    def breakdowns_of(fee: Fee) -> Iterable[ShownBreakdown]:
+        for each in fee.presentation.breakdowns if fee.presentation else ():
+            if search.shows(each):
+                projection = projection_of(replace(fee, units=each.units))
+                yield ShownBreakdown(
+                    presentation_by=each.presentation_by,
+                    units=each.units,
+                    projected_units=projection.units if projection else None,
+                )
+
     filters: dict[Any, UsedFilter] = {each.id: _used_filter(each) for each in charge.filters}
     return ChargeUsage(
         charge_id=charge.id,
@@ -495,17 +503,12 @@ def charge_usage(
                 events_count=fee.events_count or 0,
                 amount_cents=fee.amount_cents,
                 in_unit=_used_unit(fee.in_unit) if fee.in_unit else None,
-                breakdowns=tuple(breakdowns[_place(fee)]),
+                breakdowns=tuple(breakdowns_of(fee)),
                 projection=projection_of(fee),
             )
-            for fee in fees_of(kept)
+            for fee in fees
         ),
     )
-
-
-def _breakdown(combination: Mapping[str, str], fee: Fee, projection: Projection | None) -> Breakdown:
-    projected_units = projection.units if projection else None
-    return Breakdown(presentation_by=combination, units=fee.units, projected_units=projected_units)
 
 
 def _used_unit(found: InUnit) -> UsedUnit:
@@ -518,10 +521,6 @@ def _used_unit(found: InUnit) -> UsedUnit:
 
 def _used_filter(one: PlanFilter) -> UsedFilter:
     return UsedFilter(id=one.id, invoice_display_name=one.invoice_display_name, values=one.values)
-
-
-def _place(fee: Fee) -> tuple[Any, ...]:
-    return fee.charge_filter_id, *fee.grouped_by.items()
 
 
 def _is_searched(dimensions: Dimensions, groups: Mapping[str, tuple[str, ...]]) -> bool:
@@ -543,21 +542,6 @@ def _regrouped(charge: Charge, dropped: Iterable[str] | None) -> Charge:
 def _ungrouped(properties: Mapping[str, Any], gone: frozenset[str] | None) -> dict[str, Any]:
     kept = [] if gone is None else [key for key in pricing_keys(properties) if key not in gone]
     return {**properties, PRICING: kept}
-
-
-def _by_presentation(
-    charge: Charge, series: Series, shown: tuple[str, ...] | None
-) -> list[tuple[dict[str, str], list[tuple[Dimensions, Partial]]]]:
-    """The series by the values of the properties that only show, in the order of the values."""
-    keys = [entry["value"] for entry in charge.properties.get(PRESENTATION, ())]
-    split: dict[tuple[str, ...], list[tuple[Dimensions, Partial]]] = defaultdict(list)
-    for dimensions, partial in series if keys else ():
-        split[tuple([dimensions.get(key) or "" for key in keys])].append((dimensions, partial))
-    return [
-        (dict(zip(keys, texts, strict=True)), split[texts])
-        for texts in sorted(split, key=lambda texts: [(not text, text) for text in texts])
-        if shown is None or any(text in shown for text in texts)
-    ]
 
 
 def past_usage(
@@ -648,4 +632,8 @@ def _past_line(fee: StoredFee, item: FeeItem) -> UsageLine:
         events_count=fee.events_count or 0,
         amount_cents=fee.amount_cents,
         in_unit=unit,
+        breakdowns=tuple(
+            ShownBreakdown(presentation_by=each["presentation_by"], units=Decimal(each["units"]))
+            for each in (fee.presentation or {}).get("breakdowns", ())
+        ),
     )
