@@ -282,7 +282,7 @@ class TestUsage:
                     {"presentation_by": {"region": "us"}, "units": "2.0"},
                 ],
             ),
-            "b": (("4.0", 400, 1), [{"presentation_by": {"region": None}, "units": "4.0"}]),
+            "b": (("4.0", 400, 1), [{"presentation_by": {"region": ""}, "units": "4.0"}]),
         }
         assert line(api, skip_grouping="true") == ("17.0", 800, 4)
         assert line(api, **{"group[team]": "b"}) == ("4.0", 400, 1)

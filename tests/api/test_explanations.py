@@ -276,3 +276,19 @@ def test_a_subscription_fee_is_told_from_the_plan(api: Api) -> None:
 def test_fees_of_others_are_not_explained(api: Api) -> None:
     path = "/fees/00000000-0000-7000-8000-000000000000/explanation"
     assert api.code(404, "GET", path) == "fee_not_found"
+
+
+def test_an_upgrade_spares_its_day_when_it_is_reckoned_again_too(api, send):
+    seats = api.metric(recurring=True)
+    for code, cents in [("small", 0), ("large", 5000)]:
+        by_days = charge(seats, properties={"amount": "1"}, prorated=True)
+        api.plan(code, [by_days], amount_cents=cents)
+    api.customer()
+    send(at=START - timedelta(days=1), tokens=31)
+    api.subscribe(plan_code="small")
+    api.put("/test_clock", {"test_clock": {"now": datetime(2024, 3, 20, 7, tzinfo=UTC).isoformat()}})
+    api.subscribe(plan_code="large")
+    (fee,) = api.get("/fees", fee_type="charge")["fees"]
+    assert fee["amount_cents"] == 1500  # the 5th to the 19th
+    found = api.get(f"/fees/{fee['lago_id']}/explanation")["fee_explanation"]["recomputed"]
+    assert (found["amount_cents"], found["is_same"]) == (1500, True)

@@ -191,6 +191,85 @@ def test_aggregations(api, send, aggregation, units):
     assert usage(api)["charges_usage"][0]["units"] == units
 
 
+def test_fees_show_what_invoices_show_and_past_usage_all_of_it(api, send):
+    keys = [{"value": "team"}, {"value": "region", "options": {"display_in_invoice": True}}]
+    price = {"amount": "1", "pricing_group_keys": ["user"], "presentation_group_keys": keys}
+    ready(api, charge(api.metric(), properties=price, min_amount_cents=5000))
+    for user, team, region, tokens in [
+        ("a", "x", "eu", 1),
+        ("a", "y", "eu", 2),
+        ("a", "y", "us", 4),
+        ("b", "x", None, 8),
+    ]:
+        send(user=user, team=team, region=region, tokens=tokens)
+    current = usage(api)["charges_usage"][0]["grouped_usage"]
+    move(api, 2024, 4, 1)
+    (billed,) = past(api)["usage_periods"]
+    groups = {each["grouped_by"].get("user"): each for each in billed["charges_usage"][0]["grouped_usage"]}
+    assert [groups[user]["presentation_breakdowns"] for user in "ab"] == [
+        each["presentation_breakdowns"] for each in current
+    ]
+    assert groups["a"]["presentation_breakdowns"][1] == {
+        "presentation_by": {"team": "y", "region": "eu"},
+        "units": "2.0",
+    }
+    fees = api.get(f"/invoices/{billed['lago_invoice_id']}")["invoice"]["fees"]
+    shown = [
+        [(each["presentation_by"], each["units"]) for each in fee["presentation_breakdowns"]] for fee in fees
+    ]
+    assert shown == [
+        [],
+        [({"region": "eu"}, "3.0"), ({"region": "us"}, "4.0")],
+        [({"region": ""}, "8.0")],
+        [],
+    ]
+
+
+def test_a_fee_in_advance_shows_its_event(api, send):
+    keys = [{"value": "region", "options": {"display_in_invoice": True}}]
+    price = {"amount": "1", "presentation_group_keys": keys}
+    ready(api, charge(api.metric(), properties=price, pay_in_advance=True, invoiceable=False))
+    body = {"code": "tokens", "external_subscription_id": "sub", "properties": {"tokens": 3, "region": "eu"}}
+    (estimate,) = api.post("/events/estimate_fees", {"event": body})["fees"]
+    assert estimate["presentation_breakdowns"] == [{"presentation_by": {"region": "eu"}, "units": "3.0"}]
+
+
+@pytest.mark.parametrize("aggregation", ["sum_agg", "unique_count_agg"])
+def test_of_what_recurs_the_least_amount_of_an_event_is_due_in_its_period_alone(api, send, aggregation):
+    price = {"rate": "0", "per_transaction_min_amount": "0.5"}
+    stock = api.metric(aggregation_type=aggregation, recurring=True)
+    ready(api, charge(stock, charge_model="percentage", properties=price))
+    for tokens in (3, 4, 5):
+        send(tokens=tokens)
+    assert usage(api)["amount_cents"] == 150
+    move(api, 2024, 4, 10)
+    send(at=datetime(2024, 4, 9, tzinfo=UTC), tokens=6)
+    (used,) = usage(api)["charges_usage"]
+    assert (used["units"], used["amount_cents"]) == ({"sum_agg": "18.0"}.get(aggregation, "4.0"), 50)
+    move(api, 2024, 5, 1)
+    assert [each["amount_cents"] for each in past(api)["usage_periods"]] == [50, 150]
+
+
+def test_the_summed_property_may_tell_events_apart_too(api, send):
+    sizes = api.metric("sizes", field_name="size", filters=[{"key": "size", "values": ["512", "1024"]}])
+    large = {"values": {"size": ["1024"]}, "properties": {"amount": "3"}}
+    grouped = {"amount": "1", "pricing_group_keys": ["size"]}
+    ready(api, charge(sizes, properties=grouped, filters=[large]))
+    sent = [{"size": 512}, {"size": "512", "note": "x"}, {"size": "0512"}, {"size": 1024}, {"size": "big"}]
+    for properties in sent:
+        send("sizes", **properties)
+    (used,) = usage(api)["charges_usage"]
+    assert [(each["units"], each["amount_cents"]) for each in used["filters"]] == [
+        ("1024.0", 307_200),
+        ("1536.0", 153_600),
+    ]
+    groups = {each["grouped_by"].get("size"): each["units"] for each in used["grouped_usage"]}
+    assert groups == {None: "1024.0", "512": "1024.0", "0512": "512.0"}
+    stored = api.get("/events", external_subscription_id="sub", per_page=10)["events"]
+    assert len(stored) == len(sent)
+    assert all(each["properties"] in sent for each in stored)
+
+
 def test_presentation_over_http(api, send):
     keys = {"presentation_group_keys": [{"value": "team"}]}
     ready(api, charge(api.metric(), properties={"amount": "1", **keys}))

@@ -247,7 +247,7 @@ def test_presentation_only_shows():
     assert item["amount_cents"] == 2000
     assert item["presentation_breakdowns"] == [
         {"presentation_by": {"region": "eu", "team": "x"}, "units": "10.0"},
-        {"presentation_by": {"region": "us", "team": None}, "units": "5.0"},
+        {"presentation_by": {"region": "us", "team": ""}, "units": "5.0"},
     ]
     some = shown(calls, *series, search=UsageSearch(presentation=("us",)))
     assert [each["units"] for each in some["presentation_breakdowns"]] == ["5.0"]
@@ -286,6 +286,8 @@ def test_presentation_inside_filters_and_groups():
         ('group={"region": ["eu", "us"], "user": "a"}', {"region": ("eu", "us"), "user": ("a",)}),
         ("filter_by_group[region]=eu", {"region": ("eu",)}),
         ("group[region]=eu&filter_by_group[region]=us", {"region": ("eu",)}),
+        ('group={"region": [7, 1.50, true, null]}', {"region": ("7", "1.50", "true", "")}),
+        ("group[region]=", {"region": ("",)}),
         ("group=junk&group[=x&group[]=y&group={", {}),
     ],
 )
@@ -301,4 +303,12 @@ def test_searches_are_read_under_their_former_names_too():
     assert (found.charge_code, found.billable_metric_code, found.skip_grouping) == ("b", "m", True)
     assert found.presentation is None
     assert read_search(QueryParams('filter_by_presentation=["eu"]')).presentation == ("eu",)
+    assert read_search(QueryParams("filter_by_presentation=[7,false,null]")).presentation == (
+        "7",
+        "false",
+        "",
+    )
     assert read_search(QueryParams("filter_by_presentation=[]")).presentation == ()
+    assert read_search(QueryParams("apply_taxes=0&skip_grouping=1&full_usage=1")) == UsageSearch(
+        with_taxes=False, skip_grouping=True, full_usage=True
+    )

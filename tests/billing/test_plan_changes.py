@@ -177,6 +177,20 @@ def test_after_a_downgrade_to_longer_periods_prorated_seats_pay_for_the_days_lef
     assert fees == [(datetime(2024, 2, 1, tzinfo=UTC), 2 * 335 * 100)]
 
 
+def test_a_period_that_was_over_before_an_upgrade_is_billed_for_all_its_days(world: Any) -> None:
+    """The day of an upgrade is the dearer plan's. That of January, billed late, has no such day."""
+    seats = world.metric("seats", recurring=True)
+    by_days = {"properties": {"amount": "1"}, "prorated": True}
+    small = world.plan("small", charges=[(seats, by_days)], amount_cents=1_000)
+    large = world.plan("large", amount_cents=5_000)
+    customer = world.customer()
+    world.use("sub", "seats", 31, at=datetime(2023, 12, 5, tzinfo=UTC))
+    world.subscribe(customer, small, now=datetime(2024, 1, 1, tzinfo=UTC))
+    world.subscribe(customer, large, now=datetime(2024, 2, 1, 9, tzinfo=UTC))
+    move(world, 2024, 2, 2)
+    assert world.rows("select amount_cents from fee where fee_type = 'charge'") == [(3_100,)]
+
+
 def test_what_stands_at_an_upgrade_is_paid_for_the_period_already(world: Any) -> None:
     seats = world.metric("seats", recurring=True)
     small = world.plan("small", charges=[(seats, seats_in_advance("1"))], amount_cents=1_000)

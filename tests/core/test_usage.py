@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.period import Period
+from permille.core.period import INSTANT, Period
 from permille.core.usage import (
     EMPTY,
     NO_USAGE,
@@ -323,6 +323,17 @@ def test_a_shortened_period_weighs_against_the_whole_one() -> None:
     usage = weighted(deltas, initial=Decimal(2500), period=april, period_seconds=30 * 86_400)
     assert str(usage.units) == "533.3333333333333333"
     assert usage.total_aggregated_units == 300
+
+
+@pytest.mark.parametrize(
+    ("microsecond", "units"), [(0, "10"), (1, "10.0000115740740741"), (999_999, "10.0000115740740741")]
+)
+def test_what_ends_within_a_period_is_weighed_to_whole_seconds(microsecond: int, units: str) -> None:
+    """A level of 31 until the eleventh's first second, which is the last instant, of 31 days."""
+    end = ts(2023, 8, 11) + timedelta(microseconds=microsecond)
+    part = Period(ts(2023, 8, 1), end + INSTANT)
+    usage = weighted([(ts(2023, 8, 1), Decimal(31))], initial=Decimal(0), period=part, period_seconds=MONTH)
+    assert usage.units == Decimal(units)
 
 
 @given(

@@ -23,7 +23,7 @@ from permille.core.errors import Invalid
 from permille.core.event import numeric_value, timestamp_microseconds
 from permille.core.money import ZERO, decimal_text, exact, subunits
 from permille.store.fee_items import FeeItem
-from permille.store.invoices import StoredFee, applied_taxes_json, pricing_unit_json
+from permille.store.invoices import StoredFee, applied_taxes_json, presentation_json, pricing_unit_json
 
 _NOWHERE = UUID(int=0)
 
@@ -147,6 +147,7 @@ def _render(one: Estimate, call: Call) -> dict[str, Any]:
         refunded_at=None,
         created_at=call.now,
         pricing_unit_details=pricing_unit_json(fee.in_unit) if fee.in_unit else None,
+        presentation=presentation_json(fee.presentation) if fee.presentation else None,
     )
     return {**render_fee(stored, _around(one)), "lago_id": None, "created_at": None}
 

@@ -19,7 +19,7 @@ from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotAllowed, NotFound
 from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.instants import parse_instant
-from permille.core.money import decimal_text, exact, round_cents, subunits
+from permille.core.money import ZERO, decimal_text, exact, round_cents, subunits
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription
 from permille.store import customers, fee_items, invoice_search, invoices, plans, subscriptions
@@ -160,12 +160,30 @@ def render_fee(fee: StoredFee, around: Surroundings) -> dict[str, Any]:
         "amount_details": exact_numbers(fee.amount_details),
         "self_billed": False,
         "pricing_unit_details": fee.pricing_unit_details,
-        "presentation_breakdowns": [],
+        "presentation_breakdowns": _breakdowns(fee.presentation),
         "from_date": _offset_instant(fee.from_at),
         "to_date": _offset_instant(fee.to_at - MICROSECOND if fee.to_at else None),
         "event_transaction_id": fee.event_transaction_id,
         "applied_taxes": render_fee_taxes(fee),
     }
+
+
+def _breakdowns(presentation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Units by the properties that an invoice shows, those that differ in the others alone added up."""
+    if presentation is None or not presentation["on_invoice"]:
+        return []
+    split: dict[tuple[str, ...], Decimal] = {}
+    for each in presentation["breakdowns"]:
+        key = tuple(each["presentation_by"][name] for name in presentation["on_invoice"])
+        with exact():
+            split[key] = split.get(key, ZERO) + Decimal(each["units"])
+    return [
+        {
+            "presentation_by": dict(zip(presentation["on_invoice"], key, strict=True)),
+            "units": decimal_text(units),
+        }
+        for key, units in split.items()
+    ]
 
 
 def _id(value: UUID | None) -> str | None:

@@ -16,13 +16,23 @@ from permille.api.http import PER_PAGE_MAX, Call, Page
 from permille.api.render import instant, last_instant
 from permille.api.validation import query_flag
 from permille.billing import usage
-from permille.billing.usage import Breakdown, ChargeUsage, PeriodUsage, UsageLine, UsageSearch, UsedFilter
+from permille.billing.usage import (
+    ChargeUsage,
+    PeriodUsage,
+    ShownBreakdown,
+    UsageLine,
+    UsageSearch,
+    UsedFilter,
+)
 from permille.core.errors import Invalid, NotFound
+from permille.core.event import property_text
 from permille.core.money import ZERO, decimal_text, exact
 from permille.core.projection import Projection
 from permille.store import billable_metrics
 
 GROUP_PARAMETERS = ("group", "filter_by_group")
+
+_JSON = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def show_current_usage(call: Call) -> dict[str, Any]:
@@ -71,7 +81,7 @@ def _groups(query: QueryParams) -> dict[str, tuple[str, ...]]:
     for name in GROUP_PARAMETERS:
         for key, values in _json_object(query.get(name)).items():
             listed = values if isinstance(values, list) else [values]
-            groups[key] = tuple(str(value) for value in listed)
+            groups[key] = tuple(property_text(value) or "" for value in listed)
         for parameter, value in query.multi_items():
             if parameter.startswith(f"{name}[") and parameter.removesuffix("[]").endswith("]"):
                 key = parameter.removesuffix("[]")[len(name) + 1 : -1]
@@ -88,14 +98,14 @@ def _json_object(text: str | None) -> Mapping[str, Any]:
 
 def _json(text: str | None) -> Any:
     try:
-        return msgspec.json.decode(text) if text else None
+        return _JSON.decode(text) if text else None
     except (msgspec.DecodeError, RecursionError):
         return None
 
 
 def _presentation(query: QueryParams) -> tuple[str, ...] | None:
     found = _json(query.get("filter_by_presentation"))
-    return tuple(str(value) for value in found) if isinstance(found, list) else None
+    return tuple(property_text(value) or "" for value in found) if isinstance(found, list) else None
 
 
 def render_usage(found: PeriodUsage, *, projected: bool = False) -> dict[str, Any]:
@@ -217,10 +227,10 @@ def _breakdowns(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
 
 
 def _render_breakdowns(
-    lines: Iterable[UsageLine], units_of: Callable[[Breakdown], Decimal]
+    lines: Iterable[UsageLine], units_of: Callable[[ShownBreakdown], Decimal]
 ) -> list[dict[str, Any]]:
     """Units by the values that only show, those of several groups added up."""
-    split: dict[Any, tuple[Mapping[str, str | None], Decimal]] = {}
+    split: dict[Any, tuple[Mapping[str, str], Decimal]] = {}
     for line in lines:
         for each in line.breakdowns:
             key = tuple(each.presentation_by.items())

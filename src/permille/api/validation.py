@@ -40,6 +40,7 @@ _WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,19}")
 _DECIMAL_TEXT = re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?")
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _FLAGS = {True: True, False: False, "true": True, "false": False}
+_QUERY_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class Fields:
@@ -253,4 +254,4 @@ def query_texts(query: QueryParams, name: str) -> list[str]:
 
 def query_flag(query: QueryParams, name: str) -> bool | None:
     """A boolean parameter; junk counts as none."""
-    return _FLAGS.get(query.get(name, "").lower())
+    return _QUERY_FLAGS.get(query.get(name, "").lower())

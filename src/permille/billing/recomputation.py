@@ -17,7 +17,7 @@ from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_cha
 from permille.core.filters import group_of
 from permille.core.period import Period, seconds_of
 from permille.core.plan import Charge, Plan
-from permille.core.proration import proration_by
+from permille.core.proration import is_cut_by_upgrade, proration_by
 from permille.core.subscription import Subscription
 from permille.store import customers, events, plans, subscriptions, usage
 from permille.store.events import StoredEvent
@@ -101,7 +101,14 @@ def is_behind(fee: StoredFee, basis: Basis, dimensions: Mapping[str, str | None]
 def fees_now(basis: Basis, found: Sequence[SeriesUsage]) -> list[Fee]:
     """All fees of the charge in the period, with the one that makes them up to its least amount."""
     whole = whole_period(basis.subscription, basis.plan, basis.customer, basis.period)
-    proration = proration_by(whole, basis.customer.applicable_timezone)
+    row = basis.subscription
+    proration = proration_by(
+        whole,
+        basis.customer.applicable_timezone,
+        spares_last_day=is_cut_by_upgrade(
+            basis.period, upgraded=row.upgraded, terminated_at=row.terminated_at
+        ),
+    )
     fees = charge_fees(
         basis.compiled,
         [(each.dimensions, each.partial) for each in found],

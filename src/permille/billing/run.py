@@ -45,7 +45,7 @@ from permille.core.period import (
     seconds_of,
 )
 from permille.core.plan import Charge, Plan
-from permille.core.proration import Proration, proration_by
+from permille.core.proration import Proration, is_cut_by_upgrade, proration_by
 from permille.core.subscription import Subscription, due, facts_of
 from permille.store import customers, invoices, plans, subscriptions, usage as usage_store, webhooks
 from permille.store.invoices import InvoiceSubscription, Settled
@@ -368,8 +368,13 @@ def _charge_fees(part: Part, known: _Known, used: Mapping[str, Series]) -> list[
     if period is None:
         return []
     whole = _whole_period(part, period)
-    upgraded = part.facts.upgraded and part.reason == TERMINATING
-    proration = proration_by(whole, part.facts.timezone, spares_last_day=upgraded)
+    proration = proration_by(
+        whole,
+        part.facts.timezone,
+        spares_last_day=is_cut_by_upgrade(
+            period, upgraded=part.facts.upgraded, terminated_at=part.facts.terminated_at
+        ),
+    )
     fees: list[Fee] = []
     for charge, compiled in known.charges[part.plan.id]:
         if charge.metric.id in part.carried_over and not charge.prorated:

@@ -21,7 +21,7 @@ from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
-from permille.core.fee import Dimensions, Fee, charge_fees, compile_plan_charge
+from permille.core.fee import Breakdown, Dimensions, Fee, charge_fees, compile_plan_charge
 from permille.core.money import ZERO
 from permille.core.period import (
     INSTANT,
@@ -35,7 +35,7 @@ from permille.core.period import (
 )
 from permille.core.plan import Charge, Plan, PlanFilter
 from permille.core.pricing import ChargeModel
-from permille.core.pricing.group_keys import PRESENTATION, PRICING, pricing_keys
+from permille.core.pricing.group_keys import PRICING, pricing_keys
 from permille.core.pricing.percentage import needs_event_values
 from permille.core.pricing_unit import InUnit
 from permille.core.projection import Projection, elapsed_share, project
@@ -70,7 +70,8 @@ class UsageSearch:
     charge_code: str | None = None
     billable_metric_code: str | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Property -> values: only events with one of them count, and the property makes no groups."""
+    """Property -> values: only events with one of them count, and the property makes no groups. An empty text is
+    also for events without the property, as in groups."""
     skip_grouping: bool = False
     """Price all groups as one."""
     presentation: tuple[str, ...] | None = None
@@ -81,16 +82,21 @@ class UsageSearch:
     projected: bool = False
     """Tell what the period would come to as well."""
 
+    def shows(self, breakdown: Breakdown) -> bool:
+        """Whether it asks for a breakdown."""
+        values = breakdown.presentation_by.values()
+        return self.presentation is None or any(value in self.presentation for value in values)
+
     @property
     def names_a_charge(self) -> bool:
         return bool(self.charge_id or self.charge_code or self.billable_metric_code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Breakdown:
+class ShownBreakdown:
     """Units of a line by properties that only show."""
 
-    presentation_by: Mapping[str, str | None]
+    presentation_by: Mapping[str, str]
     units: Decimal
     projected_units: Decimal | None = None
 
@@ -125,7 +131,7 @@ class UsageLine:
     amount_cents: int
     in_unit: UsedUnit | None = None
     """What the money was converted from, where the charge is priced in a unit."""
-    breakdowns: tuple[Breakdown, ...] = ()
+    breakdowns: tuple[ShownBreakdown, ...] = ()
     projection: Projection | None = None
     """What it would come to at the period's end, where that was asked for."""
 
@@ -299,25 +305,21 @@ def usage_windows(
     """What must be read to price the charges: recurring metrics reach back to the first event.
 
     Of a prorated sum the days or events are read in the period alone: before it only what stood at its start counts.
-    The same is true of a weighted sum, and of what is paid in advance, for which the highest level of the period
-    counts. An event at the very instant of an upgrade is the new plan's.
+    The same is true of a weighted sum, of distinct values whose events of the period are priced one by one, and of
+    what is paid in advance, for which the highest level of the period counts. An event at the very instant of an
+    upgrade is the new plan's.
     """
     if subscription.upgraded and subscription.terminated_at is not None:
         period = Period(period.from_, min(period.to, subscription.terminated_at))
     whole = {charge.metric.code for charge in charges if _reads_events(charge)}
     recurring = [charge for charge in charges if charge.metric.recurring]
-    weighted = [each for each in recurring if _is(each, AggregationType.WEIGHTED_SUM)]
-    split = [
-        charge
-        for charge in recurring
-        if _follows_changes(charge) and _is(charge, AggregationType.SUM) and charge.metric.code not in whole
-    ]
-    codes = {charge.metric.code for charge in (*split, *weighted)}
+    split = [charge for charge in recurring if _is_split(charge, reads_events=charge.metric.code in whole)]
+    codes = {charge.metric.code for charge in split}
     parts = [
         ([charge for charge in charges if not charge.metric.recurring], period.from_, period.to),
         ([charge for charge in recurring if charge.metric.code not in codes], None, period.to),
-        ([*split, *weighted], None, period.from_),
-        ([*split, *weighted], period.from_, period.to),
+        (split, None, period.from_),
+        (split, period.from_, period.to),
     ]
     return [
         replace(
@@ -328,6 +330,19 @@ def usage_windows(
         for chosen, from_, to in parts
         if chosen and (from_ is None or from_ < to)
     ]
+
+
+def _is_split(charge: Charge, *, reads_events: bool) -> bool:
+    """Whether a recurring charge's events of the period are read apart from what stood before."""
+    match AggregationType(charge.metric.aggregation_type):
+        case AggregationType.WEIGHTED_SUM:
+            return True
+        case AggregationType.UNIQUE_COUNT:
+            return reads_events
+        case AggregationType.SUM:
+            return _follows_changes(charge) and not reads_events
+        case _:
+            return False
 
 
 def standing_charge(charge: Charge, *, is_whole: bool) -> Charge:
@@ -350,7 +365,7 @@ def _window(
     }
     followed = {charge.metric.code for charge in chosen if _follows_changes(charge)}
     in_period = followed - fields.keys() if from_ is not None else set()
-    single = {charge.metric.code for charge in chosen if _reads_events(charge)}
+    single = {charge.metric.code for charge in chosen if _reads_events(charge) and not _counts_events(charge)}
     single |= in_period & {charge.metric.code for charge in chosen if not _is_told_by_days(charge)}
     return Window(
         organization_id=chosen[0].metric.organization_id,
@@ -400,6 +415,11 @@ def _follows_changes(charge: Charge) -> bool:
     return charge.prorated or (charge.pay_in_advance and not is_count)
 
 
+def _counts_events(charge: Charge) -> bool:
+    """Whether every event is worth the same: there is no value to look at."""
+    return _is(charge, AggregationType.COUNT) or _is(charge, AggregationType.UNIQUE_COUNT)
+
+
 def _reads_events(charge: Charge) -> bool:
     """Whether sums are not enough to price the charge."""
     prices = [charge.properties, *(each.properties for each in charge.filters)]
@@ -439,26 +459,30 @@ def charge_usage(
     dropped = None if search.skip_grouping else search.groups.keys()
     compiled = compile_plan_charge(_regrouped(charge, dropped), currency=currency)
 
-    def fees_of(some: Series) -> list[Fee]:
-        return charge_fees(
-            compiled,
-            some,
-            subscription_id=subscription_id,
-            period=period,
-            period_seconds=seconds_of(whole),
-            proration=proration_by(whole, timezone),
-        )
+    fees = charge_fees(
+        compiled,
+        kept,
+        subscription_id=subscription_id,
+        period=period,
+        period_seconds=seconds_of(whole),
+        proration=proration_by(whole, timezone),
+    )
 
     def projection_of(fee: Fee) -> Projection | None:
         if elapsed is None:
             return None
         return project(compiled, fee, recurring=charge.metric.recurring, elapsed=elapsed)
 
-    breakdowns: dict[Any, list[Breakdown]] = defaultdict(list)
-    for combination, some in _by_presentation(charge, kept, search.presentation):
-        for fee in fees_of(some):
-            if fee.events_count or fee.units:
-                breakdowns[_place(fee)].append(_breakdown(combination, fee, projection_of(fee)))
+    def breakdowns_of(fee: Fee) -> Iterable[ShownBreakdown]:
+        for each in fee.presentation.breakdowns if fee.presentation else ():
+            if search.shows(each):
+                projection = projection_of(replace(fee, units=each.units))
+                yield ShownBreakdown(
+                    presentation_by=each.presentation_by,
+                    units=each.units,
+                    projected_units=projection.units if projection else None,
+                )
+
     filters: dict[Any, UsedFilter] = {each.id: _used_filter(each) for each in charge.filters}
     return ChargeUsage(
         charge_id=charge.id,
@@ -479,17 +503,12 @@ def charge_usage(
                 events_count=fee.events_count or 0,
                 amount_cents=fee.amount_cents,
                 in_unit=_used_unit(fee.in_unit) if fee.in_unit else None,
-                breakdowns=tuple(breakdowns[_place(fee)]),
+                breakdowns=tuple(breakdowns_of(fee)),
                 projection=projection_of(fee),
             )
-            for fee in fees_of(kept)
+            for fee in fees
         ),
     )
-
-
-def _breakdown(combination: Mapping[str, str | None], fee: Fee, projection: Projection | None) -> Breakdown:
-    projected_units = projection.units if projection else None
-    return Breakdown(presentation_by=combination, units=fee.units, projected_units=projected_units)
 
 
 def _used_unit(found: InUnit) -> UsedUnit:
@@ -504,12 +523,8 @@ def _used_filter(one: PlanFilter) -> UsedFilter:
     return UsedFilter(id=one.id, invoice_display_name=one.invoice_display_name, values=one.values)
 
 
-def _place(fee: Fee) -> tuple[Any, ...]:
-    return fee.charge_filter_id, *fee.grouped_by.items()
-
-
 def _is_searched(dimensions: Dimensions, groups: Mapping[str, tuple[str, ...]]) -> bool:
-    return all(dimensions.get(key) in values for key, values in groups.items())
+    return all((dimensions.get(key) or "") in values for key, values in groups.items())
 
 
 def _regrouped(charge: Charge, dropped: Iterable[str] | None) -> Charge:
@@ -527,21 +542,6 @@ def _regrouped(charge: Charge, dropped: Iterable[str] | None) -> Charge:
 def _ungrouped(properties: Mapping[str, Any], gone: frozenset[str] | None) -> dict[str, Any]:
     kept = [] if gone is None else [key for key in pricing_keys(properties) if key not in gone]
     return {**properties, PRICING: kept}
-
-
-def _by_presentation(
-    charge: Charge, series: Series, shown: tuple[str, ...] | None
-) -> list[tuple[dict[str, str | None], list[tuple[Dimensions, Partial]]]]:
-    """The series by the values of the properties that only show, in the order of the values."""
-    keys = [entry["value"] for entry in charge.properties.get(PRESENTATION, ())]
-    split: dict[tuple[str | None, ...], list[tuple[Dimensions, Partial]]] = defaultdict(list)
-    for dimensions, partial in series if keys else ():
-        split[tuple([dimensions.get(key) or None for key in keys])].append((dimensions, partial))
-    return [
-        (dict(zip(keys, texts, strict=True)), split[texts])
-        for texts in sorted(split, key=lambda texts: [(text is None, text or "") for text in texts])
-        if shown is None or any(text in shown for text in texts)
-    ]
 
 
 def past_usage(
@@ -632,4 +632,8 @@ def _past_line(fee: StoredFee, item: FeeItem) -> UsageLine:
         events_count=fee.events_count or 0,
         amount_cents=fee.amount_cents,
         in_unit=unit,
+        breakdowns=tuple(
+            ShownBreakdown(presentation_by=each["presentation_by"], units=Decimal(each["units"]))
+            for each in (fee.presentation or {}).get("breakdowns", ())
+        ),
     )

@@ -13,7 +13,16 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from permille.core.fee import Bucket, CompiledCharge, Dimensions, Fee, series_place
+from permille.core.fee import (
+    Breakdown,
+    Bucket,
+    CompiledCharge,
+    Dimensions,
+    Fee,
+    presentation,
+    series_place,
+    shown_by,
+)
 from permille.core.filters import Group, Id
 from permille.core.level import NOTHING_STANDING, AdvanceEvent, Level, Standing, Taken, prorated_units
 from permille.core.money import ZERO, decimal_text, exact, line_amounts
@@ -144,6 +153,10 @@ def _fee(
         to=period.to,
         pay_in_advance=True,
         in_unit=in_unit,
+        presentation=presentation(
+            charge,
+            [Breakdown(presentation_by=shown_by(charge, taken.event.dimensions), units=taken.units)],
+        ),
     )
 
 

@@ -41,6 +41,11 @@ class Metering:
     def __post_init__(self) -> None:
         object.__setattr__(self, "usual_size", len(self.keys) + (self.field_name is not None))
 
+    @property
+    def value_key(self) -> str | None:
+        """The property that need not be kept beside the value: not one by which events are told apart too."""
+        return None if self.field_name in self.keys else self.field_name
+
 
 NO_METERING = Metering(field_name=None, keys=(), version=0)
 
@@ -96,6 +101,7 @@ def _encode_any(metering: Metering, properties: Mapping[str, Any]) -> Encoded:
     name, text, is_text, is_reproduced = metering.field_name, None, False, False
     if name is not None:
         text, is_text, is_reproduced = numeric_text(properties.get(name))
+        is_reproduced = is_reproduced and name == metering.value_key
     series.append(is_text)
     if len(dimensions) + is_reproduced == len(properties):
         return Encoded(tuple(series), text, None)

@@ -7,6 +7,7 @@ the rounded fees. Source: semantics-metering.md sections 2.2, 4.3, 4.4, 5.15; se
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,7 +22,7 @@ from permille.core.money import ZERO, exact, line_amounts, precise, round_cents,
 from permille.core.period import Period
 from permille.core.plan import Charge
 from permille.core.pricing import ChargeModel, Price, Pricer, Quantity, percentage, pricer
-from permille.core.pricing.group_keys import pricing_keys
+from permille.core.pricing.group_keys import PresentationKeys, presentation_keys, pricing_keys
 from permille.core.pricing_unit import SUBUNITS, AppliedPricingUnit, InUnit, Owed, owed
 from permille.core.proration import Proration, prorate_sum, prorate_uniques
 from permille.core.usage import (
@@ -40,6 +41,22 @@ Dimensions = Mapping[str, str | None]
 """The property texts that tell events apart: the metric's filter keys and the grouping keys."""
 
 _BUCKETS_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown:
+    """Units of a fee by properties that only show. A missing one is an empty text: Lago's clients take no null."""
+
+    presentation_by: Mapping[str, str]
+    units: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presentation:
+    """How a fee is shown (semantics-metering.md section 4.5); its invoice shows some of the properties alone."""
+
+    breakdowns: tuple[Breakdown, ...]
+    on_invoice: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +91,8 @@ class Fee:
     """Whether it makes the charge's other fees up to the least amount."""
     in_unit: InUnit | None = None
     """What the money was converted from, where the charge is priced in a unit."""
+    presentation: Presentation | None = None
+    """None where the charge has no such properties."""
 
     @property
     def priced_cents(self) -> tuple[int, Decimal]:
@@ -126,6 +145,7 @@ class CompiledCharge:
     filter_keys: tuple[str, ...]
     bucket_of: Callable[[tuple[str | None, ...]], int]
     """Texts of the filter_keys -> index of the bucket."""
+    presentation_keys: PresentationKeys
     aggregator: Aggregator | None = None
     """The rules of a custom aggregation."""
 
@@ -176,6 +196,7 @@ def compile_charge(
         ),
         filter_keys=filter_keys,
         bucket_of=_bucket_finder(filters, filter_keys),
+        presentation_keys=presentation_keys(properties),
         aggregator=aggregator,
     )
 
@@ -263,8 +284,9 @@ def charge_fees(
     events by their dimensions. `period_seconds`, of the whole billing period, is for weighted sums, `proration`
     for prorated charges. Without idle ones only what an invoice has: fees with units, events or an amount.
     """
-    with exact():
-        usage = _usage_by_bucket(charge, series)
+
+    def fees_of(some: Iterable[tuple[Dimensions, Partial]], *, with_idle: bool) -> list[Fee]:
+        usage = _usage_by_bucket(charge, some)
         return [
             _charge_fee(
                 charge,
@@ -279,6 +301,48 @@ def charge_fees(
             for i, bucket in enumerate(charge.buckets)
             for group, partial in usage.get(i) or _unused(bucket, with_idle=with_idle)
         ]
+
+    with exact():
+        if not charge.presentation_keys.names:
+            return fees_of(series, with_idle=with_idle)
+        read = list(series)
+        found: dict[tuple[Any, ...], list[Breakdown]] = defaultdict(list)
+        for shown, some in _by_presentation(charge, read):
+            for fee in fees_of(some, with_idle=False):
+                if fee.events_count or fee.units:
+                    found[_place(fee)].append(Breakdown(presentation_by=shown, units=fee.units))
+        return [
+            replace(fee, presentation=presentation(charge, found[_place(fee)]))
+            for fee in fees_of(read, with_idle=with_idle)
+        ]
+
+
+def _place(fee: Fee) -> tuple[Any, ...]:
+    return fee.charge_filter_id, *fee.grouped_by.items()
+
+
+def _by_presentation(
+    charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]]
+) -> list[tuple[dict[str, str], list[tuple[Dimensions, Partial]]]]:
+    """The series by the values of the properties that only show, in the order of the values."""
+    split: dict[tuple[str, ...], list[tuple[Dimensions, Partial]]] = defaultdict(list)
+    for dimensions, own in series:
+        split[tuple(shown_by(charge, dimensions).values())].append((dimensions, own))
+    return [
+        (dict(zip(charge.presentation_keys.names, texts, strict=True)), split[texts])
+        for texts in sorted(split, key=lambda texts: [(not text, text) for text in texts])
+    ]
+
+
+def shown_by(charge: CompiledCharge, dimensions: Dimensions) -> dict[str, str]:
+    """What events with these property texts are shown by."""
+    return {name: dimensions.get(name) or "" for name in charge.presentation_keys.names}
+
+
+def presentation(charge: CompiledCharge, breakdowns: Iterable[Breakdown]) -> Presentation | None:
+    """Of one of the charge's fees."""
+    keys = charge.presentation_keys
+    return Presentation(breakdowns=tuple(breakdowns), on_invoice=keys.on_invoice) if keys.names else None
 
 
 def _unused(bucket: Bucket, *, with_idle: bool) -> list[tuple[Group, Partial]]:
@@ -432,7 +496,7 @@ def _quantity(
     values: Sequence[Decimal] = ()
     totals: Sequence[Decimal] = ()
     if bucket.reads_events:
-        values = _event_values(charge.aggregation_type, partial, period)
+        values = _event_values(charge.aggregation_type, partial, since=period.from_)
         totals = _running_totals(charge.aggregation_type, usage, partial, bucket.properties)
     return Quantity(
         units=usage.units,
@@ -503,27 +567,28 @@ def true_up_fee(
         amount_details={},
         grouped_by={},
         in_unit=in_unit,
+        presentation=None,
     )
 
 
-def _event_values(aggregation_type: AggregationType, partial: Partial, period: Period) -> Sequence[Decimal]:
-    """What each event brings to the units, in order (semantics-metering.md section 2.6).
-
-    Of a recurring sum those of the period alone: each event's own price is bounded once.
-    """
+def _event_values(
+    aggregation_type: AggregationType, partial: Partial, *, since: datetime
+) -> Sequence[Decimal]:
+    """What each event of the period brings to the units, in order (semantics-metering.md section 2.6)."""
     match aggregation_type:
         case AggregationType.COUNT | AggregationType.UNIQUE_COUNT:
-            return [Decimal(1)] * partial.events_count
+            return [Decimal(1)] * (partial.events_count - partial.standing_events_count)
         case AggregationType.MAX:
             first = next((i for i, (_, _, value) in enumerate(partial.values) if value == partial.max), 0)
             return [value if i == first else ZERO for i, (_, _, value) in enumerate(partial.values)]
         case _:
-            return [value for at, _, value in partial.values if at >= period.from_]
+            return [value for at, _, value in partial.values if at >= since]
 
 
 def _running_totals(
     aggregation_type: AggregationType, usage: Usage, partial: Partial, properties: Mapping[str, Any]
 ) -> Sequence[Decimal]:
+    """What the free units of the percentage model look at: of a recurring sum from the first event on."""
     match aggregation_type:
         case AggregationType.SUM:
             return percentage.running_totals([value for _, _, value in partial.values], properties)

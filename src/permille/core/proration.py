@@ -62,6 +62,11 @@ def proration_by(whole: Period, timezone: str, *, spares_last_day: bool = False)
     return Proration(timezone, days, spares_last_day)
 
 
+def is_cut_by_upgrade(period: Period, *, upgraded: bool, terminated_at: datetime | None) -> bool:
+    """Whether a dearer plan took over in a period: not in those that were over by then, however late they are billed."""
+    return upgraded and terminated_at is not None and period.to > terminated_at
+
+
 @dataclass(frozen=True, slots=True)
 class Prorated:
     """Units by the days they stood, and the changes in the order of time."""

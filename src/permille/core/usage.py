@@ -19,7 +19,7 @@ from typing import assert_never
 from permille.core.event import DIGITS_MAX
 from permille.core.instants import EPOCH
 from permille.core.money import ZERO, exact
-from permille.core.period import Period
+from permille.core.period import INSTANT, Period
 
 
 class AggregationType(StrEnum):
@@ -68,6 +68,8 @@ class Partial:
     """Sum of each value times its instant, in seconds since 1970: what a weighted sum is made of."""
     standing_count: int = 0
     """Of the values those that are from before the period."""
+    standing_events_count: int = 0
+    """Of the events likewise."""
     max: Decimal | None = None
     last: Instance | None = None
     """The newest by time, then by arrival."""
@@ -101,6 +103,7 @@ def merge(a: Partial, b: Partial) -> Partial:
             sum=a.sum + b.sum,
             moment=a.moment + b.moment,
             standing_count=a.standing_count + b.standing_count,
+            standing_events_count=a.standing_events_count + b.standing_events_count,
             max=b.max if a.max is None or (b.max is not None and b.max > a.max) else a.max,
             last=b.last if a.last is None or (b.last is not None and b.last > a.last) else a.last,
             uniques=_merged_uniques(a.uniques, b.uniques),
@@ -219,7 +222,12 @@ def rounded(units: Decimal, function: str, precision: int | None) -> Decimal:
 def standing_at(partial: Partial, at: datetime) -> Partial:
     """These events as what stands at a later instant: one change of the level then, that is no event of the period."""
     with exact():
-        return replace(partial, moment=partial.sum * epoch_seconds(at), standing_count=partial.values_count)
+        return replace(
+            partial,
+            moment=partial.sum * epoch_seconds(at),
+            standing_count=partial.values_count,
+            standing_events_count=partial.events_count,
+        )
 
 
 def _weighted(partial: Partial, period: Period | None, period_seconds: int | None) -> Usage:
@@ -227,12 +235,14 @@ def _weighted(partial: Partial, period: Period | None, period_seconds: int | Non
 
     Each value changes the level from its instant on, and the level stays to the period's end; so it counts for its
     value times the seconds that are left, and the sum of that needs no order. What was before the period stands
-    at its start (standing_at). The units have 16 decimals; total_aggregated_units is the level at the end.
+    at its start (standing_at). The last instant counts as the whole second that it is in or at: one that ended at
+    noon stood until noon. The units have 16 decimals; total_aggregated_units is the level at the end.
     """
     if period is None or period_seconds is None:
         raise ValueError("a weighted sum needs its period")
     with exact():
-        weighted = partial.sum * epoch_seconds(period.to) - partial.moment
+        end = epoch_seconds(period.to - INSTANT).to_integral_value(ROUND_CEILING)
+        weighted = partial.sum * end - partial.moment
         units = (weighted / period_seconds).quantize(_WEIGHTED_SUM_DIGITS)
     return Usage(units, partial.values_count - partial.standing_count, partial.sum)
 

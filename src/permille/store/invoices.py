@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.core.fee import Fee
+from permille.core.fee import Fee, Presentation
 from permille.core.filters import Id
 from permille.core.money import decimal_text
 from permille.core.pricing_unit import InUnit
@@ -130,6 +130,8 @@ class StoredFee:
     created_at: datetime
     pricing_unit_details: Mapping[str, Any] | None = None
     """What the money was converted from, in the API's own form."""
+    presentation: Mapping[str, Any] | None = None
+    """Its breakdowns, in the API's own form, and `on_invoice`: the properties that it shows of them."""
 
 
 def _columns(record: type[Any]) -> str:
@@ -377,7 +379,7 @@ _NEW_FEE = (
     " amount_cents, amount_currency, precise_amount_cents, unit_amount_cents, precise_unit_amount,"
     " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, taxes_amount_cents,"
     " taxes_precise_amount_cents, taxes_rate, applied_taxes, event_transaction_id, pricing_unit_details,"
-    " created_at"
+    " presentation, created_at"
 )
 
 
@@ -442,7 +444,8 @@ def _fee_lines(new: NewFees, ids: Sequence[str]) -> Iterator[str]:
             f"\t{fee.precise_unit_amount}\t{_json(fee.amount_details)}\t{_json(fee.grouped_by)}"
             f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}"
             f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{_applied(taxed, new.currency, new.at)}"
-            f"\t{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}\t{at}\n"
+            f"\t{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}"
+            f"\t{_presentation(fee.presentation)}\t{at}\n"
         )
 
 
@@ -453,6 +456,21 @@ def _applied(taxed: Taxed, currency: str, at: datetime) -> str:
 
 def _details(in_unit: InUnit | None) -> str:
     return NULL if in_unit is None else line_text(exact_json(pricing_unit_json(in_unit)))
+
+
+def _presentation(found: Presentation | None) -> str:
+    return NULL if found is None else line_text(exact_json(presentation_json(found)))
+
+
+def presentation_json(found: Presentation) -> dict[str, Any]:
+    """How a fee is shown as it is kept on it: the charge may change."""
+    return {
+        "on_invoice": list(found.on_invoice),
+        "breakdowns": [
+            {"presentation_by": dict(each.presentation_by), "units": decimal_text(each.units)}
+            for each in found.breakdowns
+        ],
+    }
 
 
 def pricing_unit_json(in_unit: InUnit) -> dict[str, Any]:

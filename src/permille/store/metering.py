@@ -173,7 +173,7 @@ def _wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering
         "   and c.deleted_at is null and c.accepts_target_wallet",
         {"metric": metric[0]},
     ).fetchall()
-    keys = sorted({key for (key,) in rows if key} - {metric[1]})
+    keys = sorted({key for (key,) in rows if key})
     return Metering(
         field_name=metric[1],
         keys=tuple(keys),
@@ -280,7 +280,7 @@ def intern(conn: Connection[Any], wanted: Mapping[SeriesKey, Metering]) -> dict[
             [key.external_subscription_id for key in keys],
             [key.code for key in keys],
             [key.metering_version for key in keys],
-            [wanted[key].field_name for key in keys],
+            [wanted[key].value_key for key in keys],
             [key.values[-1] for key in keys],
             [Jsonb(dimensions_of(wanted[key], key.values)) for key in keys],
             sorted(by_identity),

@@ -611,7 +611,8 @@ create table fee (
     refunded_at timestamptz,
     created_at timestamptz not null,
     applied_taxes jsonb not null default '[]',
-    pricing_unit_details jsonb -- as they were when the fee was priced
+    pricing_unit_details jsonb, -- as they were when the fee was priced
+    presentation jsonb -- how its units are split for show, and by which properties its invoice shows them
 );
 
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;

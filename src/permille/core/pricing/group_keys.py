@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 PRICING = "pricing_group_keys"
@@ -26,6 +27,25 @@ def clean(properties: Mapping[str, Any]) -> dict[str, Any]:
 def pricing_keys(properties: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys that split a bucket, in their order; of a key given twice, one."""
     return tuple(dict.fromkeys(clean(properties).get(PRICING, ())))
+
+
+@dataclass(frozen=True, slots=True)
+class PresentationKeys:
+    """The properties by which a charge's lines are shown, and those of them that its invoices show."""
+
+    names: tuple[str, ...] = ()
+    on_invoice: tuple[str, ...] = ()
+
+
+def presentation_keys(properties: Mapping[str, Any]) -> PresentationKeys:
+    """Of a charge's valid properties."""
+    given = clean(properties).get(PRESENTATION, ())
+    return PresentationKeys(
+        names=tuple(entry["value"] for entry in given),
+        on_invoice=tuple(
+            entry["value"] for entry in given if (entry.get("options") or {}).get("display_in_invoice")
+        ),
+    )
 
 
 def errors(properties: Mapping[str, Any]) -> list[str]:
