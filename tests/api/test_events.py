@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from permille.ingest.intake import Draft, microseconds
+from permille.ingest.intake import Draft, microseconds, read_one
 from permille.ingest.writer import Memory, Request, open_connection, store
 
 from .conftest import START, Api
@@ -31,6 +31,25 @@ def _at(nth: int) -> Any:
 
 def ids(answer: Any) -> list[str]:
     return [event["transaction_id"] for event in answer["events"]]
+
+
+def test_numbers_stay_numbers_and_texts_texts(api: Api, dsn: str) -> None:
+    api.metric()
+    properties = (
+        '{"tokens": 1.10, "text": "1.10", "whole": 7, "deep": [{"x": -0.5}, 1e2, "1e2", null, true],'
+        ' "long": 0.12345678901234567890123}'
+    )
+    (draft,) = read_one(
+        f'{{"event": {{"transaction_id": "n", "code": "tokens", "properties": {properties}}}}}'.encode(),
+        now=START,
+    )
+    with open_connection(dsn) as conn:
+        store(conn, Memory(), [Request(api.organization.id, [draft], microseconds(START))])
+    for path in ("/events/n", "/events"):
+        text = api.call("GET", path).text.replace(" ", "")
+        for pair in ('"tokens":1.10', '"text":"1.10"', '"whole":7', '"long":0.12345678901234567890123'):
+            assert pair in text, text
+        assert '"deep":[{"x":-0.5},100,"1e2",null,true]' in text, text
 
 
 @pytest.mark.parametrize("per_page", [7, 100])

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg import Connection
 
 from permille.api.http import Call
-from permille.api.render import instant, instant_milliseconds
+from permille.api.render import as_sent, instant, instant_milliseconds
 from permille.core.amendment import Amendment
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_instant
@@ -111,7 +111,7 @@ def render_event(event: StoredEvent, amended: Sequence[Amendment] = ()) -> dict[
         "code": event.code,
         "timestamp": instant_milliseconds(event.at),
         "precise_total_amount_cents": None if precise is None else decimal_text(precise),
-        "properties": event.properties,
+        "properties": as_sent(event.properties),
         "lago_subscription_id": None,
         "external_subscription_id": event.external_subscription_id,
         "created_at": instant(event.created_at),
@@ -137,7 +137,7 @@ def render_amendment(amendment: Amendment) -> dict[str, Any]:
             "code": says.code,
             "timestamp": instant_milliseconds(says.at),
             "precise_total_amount_cents": None if precise is None else decimal_text(precise),
-            "properties": says.properties,
+            "properties": as_sent(says.properties),
         },
         "lago_api_key_id": None if amendment.api_key_id is None else str(amendment.api_key_id),
         "lago_superseded_by_id": None if amendment.superseded_by is None else str(amendment.superseded_by),

@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
 
 MICROSECOND = timedelta(microseconds=1)
+
+
+class Number(Decimal):
+    """A decimal that somebody has sent as a JSON number, and that goes out as one."""
+
+
+def _as_number(value: Any) -> msgspec.Raw:
+    if isinstance(value, Number):
+        return msgspec.Raw(str(value).encode())
+    raise NotImplementedError(type(value).__name__)
+
+
+encode_json = msgspec.json.Encoder(decimal_format="string", enc_hook=_as_number).encode
+"""Decimals of ours are texts."""
+
+
+def as_sent(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """An event's properties: numbers stay numbers, with every digit."""
+    return {name: _with_numbers(value) for name, value in properties.items()}
+
+
+def _with_numbers(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return Number(value)
+    if isinstance(value, dict):
+        return as_sent(value)
+    return [_with_numbers(item) for item in value] if isinstance(value, list) else value
 
 
 def instant(at: datetime | None) -> str | None:
