@@ -87,6 +87,15 @@ class Request:
         )
 
 
+def unevaluable(conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]) -> dict[int, str]:
+    """Of events that are not stored, those whose metric's expression has no value, and why not."""
+    request = Request(organization_id, list(drafts.values()), 0)
+    known = metering.load(conn, {(organization_id, code) for code in request.codes})
+    request.derive({code: known.by_code[organization_id, code] for code in request.codes})
+    indices = list(drafts)
+    return {indices[place]: problem for place, problem in request.unevaluable.items()}
+
+
 class UnableToStoreError(Exception):
     """The group could not be stored for a reason that repeating does not mend."""
 
