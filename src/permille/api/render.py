@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from permille.store.db import as_number
+
 MICROSECOND = timedelta(microseconds=1)
 
 
@@ -16,13 +18,7 @@ class Number(Decimal):
     """A decimal that somebody has sent as a JSON number, and that goes out as one."""
 
 
-def _as_number(value: Any) -> msgspec.Raw:
-    if isinstance(value, Number):
-        return msgspec.Raw(str(value).encode())
-    raise NotImplementedError(type(value).__name__)
-
-
-encode_json = msgspec.json.Encoder(decimal_format="string", enc_hook=_as_number).encode
+encode_json = msgspec.json.Encoder(decimal_format="string", enc_hook=as_number).encode
 """Decimals of ours are texts."""
 
 

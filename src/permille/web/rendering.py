@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.responses import Response
 
-from permille.api.render import encode_json
 from permille.web.forms import in_words
 from permille.web.security import HEADERS
 from permille.web.shown import FILTERS, with_query
@@ -56,13 +55,7 @@ def _environment() -> Environment:
     )
     environment.filters |= FILTERS | {"in_words": in_words}
     environment.globals |= {"static_url": static_url, "with_query": with_query}
-    environment.policies["json.dumps_function"] = _json
     return environment
-
-
-def _json(value: Any, **_options: Any) -> str:
-    """For `tojson`: the numbers of an event with every digit."""
-    return encode_json(value).decode()
 
 
 def compile_templates() -> None:
