@@ -79,3 +79,7 @@ def test_the_first_and_the_last_instants(api: Api, sent: list[str], instant: str
     is_early = instant.startswith("0001")
     assert len(ids(api.get("/events", timestamp_from=instant, per_page=1000))) == (300 if is_early else 0)
     assert len(ids(api.get("/events", timestamp_to=instant, per_page=1000))) == (0 if is_early else 300)
+
+
+def test_enriched_events_are_of_another_store(api: Api) -> None:
+    assert api.code(403, "GET", "/events_enriched") == "endpoint_not_available"

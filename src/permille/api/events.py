@@ -11,7 +11,7 @@ from psycopg import Connection
 from permille.api.http import Call
 from permille.api.render import as_sent, instant, instant_milliseconds
 from permille.core.amendment import Amendment
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Forbidden, Invalid, NotFound
 from permille.core.instants import parse_instant
 from permille.core.money import decimal_text
 from permille.store import amendments, events, metering, subscriptions, usage
@@ -54,6 +54,11 @@ def list_events(call: Call) -> dict[str, Any]:
 
     total, found = metering.under_one_version(call.conn, read)
     return {"events": render_events(call.conn, found), "meta": page.meta(total)}
+
+
+def list_enriched_events(_call: Call) -> dict[str, Any]:
+    """GET /events_enriched: of Lago's ClickHouse store alone. Raises Forbidden, as its PostgreSQL store does."""
+    raise Forbidden("endpoint_not_available")
 
 
 def _text(call: Call, name: str) -> str | None:

@@ -97,17 +97,32 @@ _PAYMENT_STATUSES = ("pending", "succeeded", "failed", "refunded")
 def update_fee(call: Call) -> dict[str, Any]:
     """PUT /fees/{lago_id}: what became of the payment of a fee that stands alone.
 
-    Raises NotAllowed (invoiceable_fee) for one on an invoice: that one is paid there.
+    Raises NotAllowed (invoiced_fee) for one on an invoice: that one is paid there.
     """
     given = Fields(call.root("fee"))
     fee = visible_fee(call)
     status = given.choice("payment_status", _PAYMENT_STATUSES)
     given.check()
-    if fee.invoice_id is not None or fee.charge_id is None:
-        raise NotAllowed("invoiceable_fee")
+    if fee.invoice_id is not None:
+        raise NotAllowed("invoiced_fee")
     if status is not None:
-        fee = invoices.set_payment_status(call.conn, fee.id, payment_status=status, now=call.now)
+        changed = invoices.set_payment_status(call.conn, fee.id, payment_status=status, now=call.now)
+        if changed is None:
+            raise NotAllowed("invoiced_fee")  # meanwhile
+        fee = changed
     return {"fee": render_fee(fee, surroundings(call.conn, [fee]))}
+
+
+def delete_fee(call: Call) -> dict[str, Any]:
+    """DELETE /fees/{lago_id}: a fee that stands alone, as it was. Its event makes no other.
+
+    Raises NotAllowed (invoiced_fee) for one on an invoice.
+    """
+    fee = visible_fee(call)
+    shown = render_fee(fee, surroundings(call.conn, [fee]))
+    if not invoices.delete_alone(call.conn, fee.id):
+        raise NotAllowed("invoiced_fee")
+    return {"fee": shown}
 
 
 def visible_fee(call: Call) -> StoredFee:
