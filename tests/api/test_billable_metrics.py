@@ -77,6 +77,23 @@ def test_rules_of_a_metric(api: Api, fields, details):
     assert api.details("POST", "/billable_metrics", body(**fields)) == details
 
 
+def test_a_taken_code_is_told_with_all_else(api: Api):
+    api.metric()
+    body = {"code": "tokens", "aggregation_type": "sum_agg"}
+    assert api.details("POST", "/billable_metrics", {"billable_metric": body}) == {
+        "name": ["value_is_mandatory"],
+        "field_name": ["value_is_mandatory"],
+        "code": ["value_already_exist"],
+    }
+    api.metric("others")
+    body = {"code": "tokens", "name": ""}
+    assert api.details("PUT", "/billable_metrics/others", {"billable_metric": body}) == {
+        "name": ["value_is_mandatory"],
+        "code": ["value_already_exist"],
+    }
+    assert api.put("/billable_metrics/tokens", {"billable_metric": {"code": "tokens"}})
+
+
 def test_a_count_has_no_field_name(api: Api):
     made = api.post("/billable_metrics", body(aggregation_type="count_agg", field_name="n"))
     assert made["billable_metric"]["field_name"] is None
@@ -167,6 +184,33 @@ def test_metrics_are_listed_in_pages(api: Api):
         for row in api.get("/billable_metrics", page=number, per_page=2)["billable_metrics"]
     ]
     assert sorted(codes) == ["m0", "m1", "m2", "m3", "m4"]
+
+
+@pytest.mark.parametrize(
+    ("params", "shown", "pages"),
+    [
+        ({"per_page": "12"}, 12, 3),
+        ({"per_page": "soon"}, 25, 2),
+        ({"per_page": "-3"}, 25, 2),
+        ({"per_page": "", "page": ""}, 25, 2),
+        ({"page": "0"}, 27, 1),
+        ({"page": "-1"}, 27, 1),
+        ({"page": "x"}, 27, 1),
+        ({"per_page": "99999"}, 27, 1),
+    ],
+)
+def test_junk_in_the_page_asked_for(api: Api, params, shown, pages):
+    for number in range(27):
+        api.metric(f"m{number}")
+    answer = api.get("/billable_metrics", **params)
+    assert len(answer["billable_metrics"]) == shown
+    assert (answer["meta"]["current_page"], answer["meta"]["total_pages"]) == (1, pages)
+
+
+def test_pages_of_nothing_are_refused(api: Api):
+    assert api.details("GET", "/billable_metrics", None, per_page=0) == {
+        "per_page": ["value_is_out_of_range"]
+    }
 
 
 def test_organizations_do_not_see_each_others_metrics(api: Api, stranger: Api):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from permille.ingest.intake import Draft, microseconds
+from permille.ingest.intake import Draft, microseconds, read_one
 from permille.ingest.writer import Memory, Request, open_connection, store
 
 from .conftest import START, Api
@@ -31,6 +31,25 @@ def _at(nth: int) -> Any:
 
 def ids(answer: Any) -> list[str]:
     return [event["transaction_id"] for event in answer["events"]]
+
+
+def test_numbers_stay_numbers_and_texts_texts(api: Api, dsn: str) -> None:
+    api.metric()
+    properties = (
+        '{"tokens": 1.10, "text": "1.10", "whole": 7, "deep": [{"x": -0.5}, 1e2, "1e2", null, true],'
+        ' "long": 0.12345678901234567890123}'
+    )
+    (draft,) = read_one(
+        f'{{"event": {{"transaction_id": "n", "code": "tokens", "properties": {properties}}}}}'.encode(),
+        now=START,
+    )
+    with open_connection(dsn) as conn:
+        store(conn, Memory(), [Request(api.organization.id, [draft], microseconds(START))])
+    for path in ("/events/n", "/events"):
+        text = api.call("GET", path).text.replace(" ", "")
+        for pair in ('"tokens":1.10', '"text":"1.10"', '"whole":7', '"long":0.12345678901234567890123'):
+            assert pair in text, text
+        assert '"deep":[{"x":-0.5},100,"1e2",null,true]' in text, text
 
 
 @pytest.mark.parametrize("per_page", [7, 100])
@@ -60,3 +79,7 @@ def test_the_first_and_the_last_instants(api: Api, sent: list[str], instant: str
     is_early = instant.startswith("0001")
     assert len(ids(api.get("/events", timestamp_from=instant, per_page=1000))) == (300 if is_early else 0)
     assert len(ids(api.get("/events", timestamp_to=instant, per_page=1000))) == (0 if is_early else 300)
+
+
+def test_enriched_events_are_of_another_store(api: Api) -> None:
+    assert api.code(403, "GET", "/events_enriched") == "endpoint_not_available"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import Api
+from permille.ingest.intake import Draft, microseconds
+from permille.ingest.writer import Memory, Request, open_connection, store
+
+from .conftest import START, Api
 
 PATH = "/billable_metrics/evaluate_expression"
 EVENT = {"code": "c", "timestamp": 1_700_000_000, "properties": {"value": "10.4", "units": 2}}
@@ -44,3 +47,18 @@ def test_evaluate(api: Api) -> None:
 )
 def test_what_cannot_be_evaluated(api: Api, body: object, problem: object) -> None:
     assert api.details("POST", PATH, body) == problem
+
+
+@pytest.mark.parametrize("what", ["deleted", "renamed"])
+def test_the_expression_of_a_metric_that_is_no_more_is_not_asked(api: Api, dsn: str, what: str) -> None:
+    api.metric(expression="event.properties.a * 2")
+    if what == "deleted":
+        api.delete("/billable_metrics/tokens")
+    else:
+        api.put("/billable_metrics/tokens", {"billable_metric": {"code": "others"}})
+    draft = Draft("t", "tokens", "sub", microseconds(START), None, {"b": 1})
+    request = Request(api.organization.id, [draft], microseconds(START))
+    with open_connection(dsn) as conn:
+        store(conn, Memory(), [request])
+    assert (request.unevaluable, request.duplicates) == ({}, [])
+    assert api.get("/events/t")["event"]["properties"] == {"b": 1}

@@ -258,6 +258,45 @@ def test_a_fee_keeps_what_is_not_said(api: Api, send: Any) -> None:
     )
 
 
+def test_a_change_of_the_payment_sets_its_own_instant_alone(api: Api, send: Any) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True, invoiceable=False))
+    send(3)
+    move(api)
+    path = f"/fees/{fees(api)[0]['lago_id']}"
+    for status, column in (
+        ("succeeded", "succeeded_at"),
+        ("failed", "failed_at"),
+        ("refunded", "refunded_at"),
+        ("pending", None),
+    ):
+        shown = api.put(path, {"fee": {"payment_status": status}})["fee"]
+        set_ones = {name for name in ("succeeded_at", "failed_at", "refunded_at") if shown[name]}
+        assert set_ones == ({column} if column else set())
+        assert api.get(path)["fee"] == shown
+
+
+def test_a_fee_that_stands_alone_can_be_deleted(api: Api, stranger: Api, send: Any) -> None:
+    ready(api, charge(api.metric(), pay_in_advance=True, invoiceable=False, regroup_paid_fees="invoice"))
+    send(3, 4)
+    move(api)
+    first, second = fees(api)
+    for fee in (first, second):
+        api.put(f"/fees/{fee['lago_id']}", {"fee": {"payment_status": "succeeded"}})
+    path = f"/fees/{first['lago_id']}"
+    shown = api.get(path)["fee"]
+    assert stranger.code(404, "DELETE", path) == "fee_not_found"
+    assert api.delete(path)["fee"] == shown
+    assert api.code(404, "GET", path) == "fee_not_found"
+    assert api.code(404, "DELETE", path) == "fee_not_found"
+    assert api.code(404, "DELETE", "/fees/x") == "fee_not_found"
+    move(api, 2024, 4, 1, 1)
+    assert [fee["lago_id"] for fee in fees(api)] == [second["lago_id"]], "its event makes no other"
+    (gathered,) = [each for each in invoices(api) if each["invoice_type"] == "advance_charges"]
+    assert gathered["fees_amount_cents"] == 400
+    assert api.code(405, "DELETE", f"/fees/{second['lago_id']}") == "invoiced_fee"
+    assert api.get(f"/fees/{second['lago_id']}")["fee"]["lago_invoice_id"] == gathered["lago_id"]
+
+
 def test_webhooks_tell_of_fees_and_of_their_invoices(api: Api, send: Any) -> None:
     api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
     ready(api, charge(api.metric(), pay_in_advance=True))

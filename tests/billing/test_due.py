@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from permille.core.fee import charge_fees, compile_plan_charge
 from permille.core.invoice import next_billing_at, plan_invoice
 from permille.core.subscription import Start, Subscription, due as due_at_start, facts_of, start_of
 from permille.core.usage import Partial
+from permille.ingest.intake import Draft, microseconds
+from permille.ingest.writer import Memory, Request, open_connection, store
 from permille.store import customers, subscriptions
 from permille.store.db import open_pool
 
@@ -149,6 +152,30 @@ def test_live_organizations_are_done_and_test_ones_left_alone(
     live.conn.rollback()
     assert live.rows("select count(*) from invoice where organization_id = %s", other.id) == [(0,)]
     _check_crowd(live)
+
+
+def test_wrong_events_of_live_organizations_are_told(
+    live: World, dsn: str, pool: ConnectionPool[psycopg.Connection[Any]]
+) -> None:
+    live.conn.execute(
+        "insert into webhook_endpoint (id, organization_id, webhook_url, created_at, updated_at)"
+        " values (gen_random_uuid(), %s, 'http://127.0.0.1:9/live', now(), now())",
+        [live.id],
+    )
+    live.conn.commit()
+    due.run_live(pool, NOW)
+    request = Request(
+        live.id, [Draft("lost", "no-such-code", "sub", microseconds(NOW), None, {})], microseconds(NOW)
+    )
+    with open_connection(dsn) as conn:
+        store(conn, Memory(), [request])
+    hour = NOW.replace(minute=0, second=0, microsecond=0)
+    assert due.run_live(pool, hour + timedelta(minutes=64)) == 0
+    assert due.run_live(pool, hour + timedelta(minutes=65)) == 1
+    assert due.run_live(pool, hour + timedelta(minutes=65)) == 0
+    live.conn.rollback()
+    ((payload,),) = live.rows("select payload from webhook where webhook_type = 'events.errors'")
+    assert json.loads(payload)["events_errors"]["invalid_code"] == ["lost"]
 
 
 def test_no_batch_is_begun_once_it_is_to_stop(

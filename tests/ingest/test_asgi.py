@@ -213,6 +213,21 @@ def test_an_expression_makes_the_property_that_is_counted(
         assert refused.json()["error_details"] == {"1": text}
         alone = await post(client, "", {"event": sent[1]})
         assert (alone.status_code, alone.json()["error_details"]) == (422, text)
+        nameless = {**sent[1], "transaction_id": ""}
+        assert (await post(client, "", {"event": nameless})).json()["error_details"] == text
+        late = {**sent[1], "timestamp": "x"}
+        assert (await post(client, "", {"event": late})).json()["error_details"] == {
+            "timestamp": ["invalid_format"]
+        }
+        wrong = [*sent, late, {**sent[0], "transaction_id": None}, nameless, 5, {**sent[1], "properties": 5}]
+        assert (await post(client, "/batch", {"events": wrong})).json()["error_details"] == {
+            "1": text,
+            "2": {"timestamp": ["invalid_format"]},
+            "3": {"transaction_id": ["value_is_mandatory"]},
+            "4": text,
+            "5": {"event": ["invalid_format"]},
+            "6": {"properties": ["invalid_format"]},
+        }
         assert (await post(client, "/batch", {"events": sent[:1]})).status_code == 200
         await asyncio.to_thread(add_metric, db, "event.properties.bytes / 10")
         answer = await post(client, "", {"event": event("t3", properties={"bytes": 2_500})})

@@ -78,7 +78,7 @@ def test_anything_else_is_no_timestamp(sent: str) -> None:
     [
         ('{"code": "c"}', {"transaction_id": ["value_is_mandatory"]}),
         ('{"transaction_id": " ", "code": ""}', {"transaction_id": ["value_is_mandatory"], "code": ["value_is_mandatory"]}),
-        ('{"transaction_id": 1, "code": []}', {"transaction_id": ["value_is_invalid"], "code": ["value_is_invalid"]}),
+        ('{"transaction_id": 1.5, "code": []}', {"transaction_id": ["value_is_invalid"], "code": ["value_is_invalid"]}),
         ('{"transaction_id": "a\\u0000", "code": "c"}', {"transaction_id": ["value_is_invalid"]}),
         (with_field("external_subscription_id", "{}"), {"external_subscription_id": ["value_is_invalid"]}),
         (with_field("properties", "[]"), {"properties": ["invalid_format"]}),
@@ -92,14 +92,14 @@ def test_anything_else_is_no_timestamp(sent: str) -> None:
         (with_field("properties", '{"n": ' + "[" * 30 + "]" * 30 + "}"), {"properties": ["value_is_invalid"]}),
         (with_field("precise_total_amount_cents", "1e99"), {"precise_total_amount_cents": ["value_is_out_of_range"]}),
         (
-            '{"transaction_id": "' + "x" * 300 + '", "timestamp": "x", "properties": 1}',
+            '{"transaction_id": "' + "x" * 300 + '", "timestamp": "7", "properties": 1}',
             {
                 "transaction_id": ["value_is_too_long"],
                 "code": ["value_is_mandatory"],
-                "timestamp": ["invalid_format"],
                 "properties": ["invalid_format"],
             },
         ),
+        ('{"code": " ", "timestamp": "x", "properties": 1}', {"timestamp": ["invalid_format"]}),
     ],
 )  # fmt: skip
 def test_every_error_is_named(event: str, errors: dict[str, list[str]]) -> None:
@@ -120,6 +120,11 @@ def test_what_is_no_amount_is_no_amount() -> None:
     assert one(with_field("precise_total_amount_cents", '"abc"')).precise == "0"
     assert one(with_field("precise_total_amount_cents", '"1.25"')).precise == "1.25"
     assert one(with_field("precise_total_amount_cents", "12")).precise == "12"
+
+
+def test_a_whole_number_counts_as_its_digits() -> None:
+    found = one('{"transaction_id": 12, "code": -7, "external_subscription_id": 0}')
+    assert (found.transaction_id, found.code, found.external_subscription_id) == ("12", "-7", "0")
 
 
 def batch(*events: str, limit: int = 10) -> list[Draft]:

@@ -54,10 +54,18 @@ def create_billable_metric(call: Call) -> dict[str, Any]:
         created_at=call.now,
         updated_at=call.now,
     )
-    fields.check()
-    if not billable_metrics.add(call.conn, metric):
-        raise Invalid({"code": ["value_already_exist"]})
+    _check(call, fields, metric)
+    is_new = billable_metrics.add(call.conn, metric)
+    assert is_new, "nobody else changes the catalogue meanwhile"
     return _changed(call, metric, "created")
+
+
+def _check(call: Call, fields: Fields, metric: BillableMetric, *, before: str | None = None) -> None:
+    """Raises Invalid for what is wrong; a code that another has too, unless it was its own `before`."""
+    is_new = metric.code != before and "code" not in fields.errors
+    if is_new and billable_metrics.by_code(call.conn, call.organization.id, metric.code) is not None:
+        fields.refuse("code", "value_already_exist")
+    fields.check()
 
 
 def _measure(fields: Fields) -> dict[str, Any]:
@@ -185,11 +193,7 @@ def update_billable_metric(call: Call) -> dict[str, Any]:
     after = replace(_renamed(fields, before), updated_at=call.now)
     if not billable_metrics.is_priced(call.conn, before.id):
         after = _measured_anew(fields, after)
-    fields.check()
-    if after.code != before.code:
-        other = billable_metrics.by_code(call.conn, call.organization.id, after.code)
-        if other is not None:
-            raise Invalid({"code": ["value_already_exist"]})
+    _check(call, fields, after, before=before.code)
     billable_metrics.replace(call.conn, after)
     if after.filters != before.filters:
         _trim_charge_filters(call, after)

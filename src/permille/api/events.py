@@ -9,9 +9,9 @@ from typing import Any
 from psycopg import Connection
 
 from permille.api.http import Call
-from permille.api.render import instant, instant_milliseconds
+from permille.api.render import exact_numbers, instant, instant_milliseconds
 from permille.core.amendment import Amendment
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Forbidden, Invalid, NotFound
 from permille.core.instants import parse_instant
 from permille.core.money import decimal_text
 from permille.store import amendments, events, metering, subscriptions, usage
@@ -54,6 +54,11 @@ def list_events(call: Call) -> dict[str, Any]:
 
     total, found = metering.under_one_version(call.conn, read)
     return {"events": render_events(call.conn, found), "meta": page.meta(total)}
+
+
+def list_enriched_events(_call: Call) -> dict[str, Any]:
+    """GET /events_enriched: of Lago's ClickHouse store alone. Raises Forbidden, as its PostgreSQL store does."""
+    raise Forbidden("endpoint_not_available")
 
 
 def _text(call: Call, name: str) -> str | None:
@@ -111,7 +116,7 @@ def render_event(event: StoredEvent, amended: Sequence[Amendment] = ()) -> dict[
         "code": event.code,
         "timestamp": instant_milliseconds(event.at),
         "precise_total_amount_cents": None if precise is None else decimal_text(precise),
-        "properties": event.properties,
+        "properties": exact_numbers(event.properties),
         "lago_subscription_id": None,
         "external_subscription_id": event.external_subscription_id,
         "created_at": instant(event.created_at),
@@ -137,7 +142,7 @@ def render_amendment(amendment: Amendment) -> dict[str, Any]:
             "code": says.code,
             "timestamp": instant_milliseconds(says.at),
             "precise_total_amount_cents": None if precise is None else decimal_text(precise),
-            "properties": says.properties,
+            "properties": exact_numbers(says.properties),
         },
         "lago_api_key_id": None if amendment.api_key_id is None else str(amendment.api_key_id),
         "lago_superseded_by_id": None if amendment.superseded_by is None else str(amendment.superseded_by),

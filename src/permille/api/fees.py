@@ -112,8 +112,23 @@ def update_fee(call: Call) -> dict[str, Any]:
     if fee.invoice_id is not None or fee.charge_id is None:
         raise NotAllowed("invoiced_fee")
     if status is not None:
-        fee = invoices.set_payment_status(call.conn, fee.id, payment_status=status, now=call.now)
+        changed = invoices.set_payment_status(call.conn, fee.id, payment_status=status, now=call.now)
+        if changed is None:
+            raise NotAllowed("invoiced_fee")  # meanwhile
+        fee = changed
     return {"fee": render_fee(fee, surroundings(call.conn, [fee]))}
+
+
+def delete_fee(call: Call) -> dict[str, Any]:
+    """DELETE /fees/{lago_id}: a fee that stands alone, as it was. Its event makes no other.
+
+    Raises NotAllowed (invoiced_fee) for one on an invoice.
+    """
+    fee = visible_fee(call)
+    shown = render_fee(fee, surroundings(call.conn, [fee]))
+    if not invoices.delete_alone(call.conn, fee.id):
+        raise NotAllowed("invoiced_fee")
+    return {"fee": shown}
 
 
 def visible_fee(call: Call) -> StoredFee:

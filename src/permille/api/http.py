@@ -26,13 +26,14 @@ from starlette.routing import Route
 
 from permille.clock import system_now
 from permille.config import Config
-from permille.core.errors import BadRequest, NotFound, Refusal
+from permille.core.errors import BadRequest, Invalid, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.store import organizations
 
 log = logging.getLogger(__name__)
 
 PER_PAGE_DEFAULT = 100
+PER_PAGE_OF_JUNK = 25
 PER_PAGE_MAX = 1_000
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -87,10 +88,15 @@ class Call:
         return root_object(self.body, key)
 
     def page(self) -> Page:
-        """The page asked for: junk counts as the default, as in Lago."""
-        number = _positive(self.query.get("page"), default=1)
-        per_page = _positive(self.query.get("per_page"), default=PER_PAGE_DEFAULT)
-        return Page(number=number, per_page=min(per_page, PER_PAGE_MAX))
+        """The page asked for: junk counts as the first page, and as pages of PER_PAGE_OF_JUNK, as in Lago.
+
+        Raises Invalid for pages of nothing.
+        """
+        number, per_page = self.query.get("page"), self.query.get("per_page")
+        size = PER_PAGE_DEFAULT if per_page is None else _whole(per_page, default=PER_PAGE_OF_JUNK)
+        if size == 0:
+            raise Invalid({"per_page": ["value_is_out_of_range"]})
+        return Page(number=_whole(number or "", default=1) or 1, per_page=min(size, PER_PAGE_MAX))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +121,8 @@ def root_object(body: Any, key: str) -> dict[str, Any]:
     return found
 
 
-def _positive(text: str | None, *, default: int) -> int:
-    if text is None or not text.isascii() or not text.isdigit() or len(text) > 9:
-        return default
-    return int(text) or default
+def _whole(text: str, *, default: int) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else default
 
 
 def json_response(content: Any, status: int = 200) -> Response:

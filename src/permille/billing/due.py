@@ -1,8 +1,8 @@
 """The due-work engine: whatever is due up to an instant is done, in the order in which it became due.
 
-At one instant pending subscriptions start, then those that end do, then the billing runs,
-then drafts become final. The worker's loop and
-the test clock are the same engine; only who says what time it is differs.
+At one instant events that are wrong are told, then pending subscriptions start, then those that end do, then the
+billing runs, then drafts become final. The worker's loop and the test clock are the same engine; only who says what
+time it is differs.
 Source: semantics-billing.md sections 3.2, 3.4, 3.10; docs/decisions/007.
 """
 
@@ -18,7 +18,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from permille.billing import advance, drafts, run, subscriptions as life
+from permille.billing import advance, drafts, event_errors, run, subscriptions as life
 from permille.core.errors import Invalid
 from permille.core.organization import Organization
 from permille.store import due as due_store, organizations
@@ -96,7 +96,9 @@ def _live_step(pool: ConnectionPool[Connection[Any]], organization_id: UUID, now
 
 
 def _step(conn: Connection[Any], organization_id: UUID, at: datetime, *, wait: bool) -> int:
-    """A batch of what is due at the instant: of starts, else of ends, else of bills, else of drafts."""
+    """A batch of what is due at the instant: of hours of events, else of starts, ends, bills, drafts."""
+    if told := event_errors.tell_due(conn, organization_id, until=at, wait=wait):
+        return told
     starts = due_store.claim_starts(conn, organization_id, until=at, limit=BATCH, wait=wait)
     for row in starts:
         life.start(conn, row, now=at)

@@ -60,9 +60,12 @@ class Invalid(Refusal):
 
 
 class Unevaluable(Refusal):
-    """422 for events whose metric's expression has no value: a text, or in a batch index -> text, as in Lago."""
+    """422 for events whose metric's expression has no value: a text, or in a batch index -> text, as in Lago.
 
-    def __init__(self, errors: str | Mapping[str, str]) -> None:
+    Events of the batch that are wrong otherwise have their errors by field, as ever.
+    """
+
+    def __init__(self, errors: str | Mapping[str, Any]) -> None:
         super().__init__(status=422, code="validation_errors")
         self.errors = errors
         self.args = (errors,)

@@ -366,13 +366,14 @@ def _rounding(mode: str) -> Callable[[Sequence[Node]], Node]:
 def _concat(arguments: Sequence[Node]) -> Node:
     def evaluate(event: Event) -> Value:
         parts = [argument(event) for argument in arguments]
-        return "".join(part if isinstance(part, str) else _shortest(part) for part in parts)
+        return "".join(part if isinstance(part, str) else _as_it_is(part) for part in parts)
 
     return evaluate
 
 
-def _shortest(value: Decimal) -> str:
-    return decimal_text(value).removesuffix(".0")
+def _as_it_is(value: Decimal) -> str:
+    """In plain notation with its own decimals: a version "3.10" does not become "3.1"."""
+    return format(value or abs(value), "f")
 
 
 def _extreme(choose: Callable[[Sequence[Decimal]], Decimal]) -> Callable[[Sequence[Node]], Node]:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -24,7 +25,7 @@ from permille.config import Config
 from permille.core.errors import Invalid, Refusal, Unevaluable
 from permille.core.money import decimal_text
 from permille.core.organization import Organization
-from permille.ingest.intake import Draft, microseconds, read_batch, read_one, timestamp_text
+from permille.ingest.intake import Draft, Faulty, microseconds, read_batch, read_one, timestamp_text
 from permille.ingest.writer import (
     Memory,
     Request,
@@ -32,6 +33,7 @@ from permille.ingest.writer import (
     open_connection,
     store,
     store_at_once,
+    unevaluable,
 )
 from permille.store import organizations
 from permille.store.db import open_pool
@@ -140,11 +142,15 @@ class EventIntake:
             return 401, _UNAUTHORIZED
         now = organization.now(system_now())
         is_batch = scope["path"].endswith("/batch")
-        drafts = (
-            read_batch(body, now=now, limit=self.config.events_batch_max)
-            if is_batch
-            else read_one(body, now=now)
-        )
+        try:
+            drafts = (
+                read_batch(body, now=now, limit=self.config.events_batch_max)
+                if is_batch
+                else read_one(body, now=now)
+            )
+        except Faulty as faulty:
+            await asyncio.to_thread(self._raise_with_expressions, organization.id, faulty)
+            raise
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
         if not await self._store(request):
             return 503, _UNAVAILABLE
@@ -153,6 +159,14 @@ class EventIntake:
         if request.duplicates:
             raise _duplicates(request.duplicates, is_batch=is_batch)
         return 200, _rendered(request, is_batch=is_batch)
+
+    def _raise_with_expressions(self, organization_id: UUID, faulty: Faulty) -> None:
+        """Raise Unevaluable where events have no value for their expressions: that is said before other errors."""
+        with self.pool.connection() as conn:
+            problems = unevaluable(conn, organization_id, faulty.evaluable)
+        if problems:
+            said = {str(index): text for index, text in problems.items()}
+            raise Unevaluable({**faulty.errors, **said} if faulty.is_batch else problems[0])
 
     async def _store(self, request: Request) -> bool:
         """Whether it is known how it went; if not, the client must send it again."""

@@ -25,6 +25,19 @@ _SECONDS_MAX = 253_402_300_799  # the last of the year 9999
 _ESCAPED_NUL = b"\\u0000"  # the only way to send one: JSON has no bare NUL
 
 Errors = dict[str, list[str]]
+_NEEDED_BY_EXPRESSIONS = frozenset(("timestamp", "code", "properties"))
+
+
+class Faulty(Invalid):
+    """Events with errors, of one or of a batch. Lago still evaluates expressions before it answers.
+
+    `evaluable` are those of the request that an expression can look at, by index; some of them have an error.
+    """
+
+    def __init__(self, errors: Mapping[str, Any], evaluable: Mapping[int, Draft], *, is_batch: bool) -> None:
+        super().__init__(errors)
+        self.evaluable = evaluable
+        self.is_batch = is_batch
 
 
 class Sent(msgspec.Struct):
@@ -107,7 +120,7 @@ def read_one(body: bytes, *, now: datetime) -> list[Draft]:
     draft = check(sent, now=microseconds(now))
     if isinstance(draft, dict):
         _unusual_one(body)  # an event without any field is a bad request
-        raise Invalid(draft)
+        raise Faulty(draft, _evaluable([sent], {0: draft}, now=microseconds(now)), is_batch=False)
     return [draft]
 
 
@@ -175,16 +188,28 @@ def read_batch(body: bytes, *, now: datetime, limit: int) -> list[Draft]:
         raise Invalid({"events": ["too_many_events"]})
     at = microseconds(now)
     drafts: list[Draft] = []
-    errors: dict[str, Any] = {}
+    errors: dict[int, Errors] = {}
     for index, sent in enumerate(many):
         draft = check(sent, now=at) if isinstance(sent, Sent) else {"event": ["invalid_format"]}
         if isinstance(draft, dict):
-            errors[str(index)] = draft
+            errors[index] = draft
         else:
             drafts.append(draft)
     if errors:
-        raise Invalid(errors)
+        by_index = {str(index): found for index, found in errors.items()}
+        raise Faulty(by_index, _evaluable(many, errors, now=at), is_batch=True)
     return drafts
+
+
+def _evaluable(many: Sequence[Any], errors: Mapping[int, Errors], *, now: int) -> dict[int, Draft]:
+    """The events of a refused request that have all that an expression looks at."""
+    found: dict[int, Draft] = {}
+    for index, sent in enumerate(many):
+        if isinstance(sent, Sent) and not _NEEDED_BY_EXPRESSIONS & errors.get(index, {}).keys():
+            at = now if sent.timestamp is None else timestamp_microseconds(sent.timestamp)
+            assert at is not None, "a wrong timestamp is an error"
+            found[index] = Draft("", _as_text(sent.code), None, at, None, sent.properties or {})
+    return found
 
 
 def _unusual_many(body: bytes) -> list[Any]:
@@ -196,8 +221,13 @@ def _unusual_many(body: bytes) -> list[Any]:
 
 
 def check(sent: Sent, *, now: int) -> Draft | Errors:
-    """The event, or all that is wrong with it, by field. `now` and Draft.at are microseconds since 1970."""
+    """The event, or what is wrong with it, by field: its timestamp, or else everything.
+
+    `now` and Draft.at are microseconds since 1970.
+    """
     at = now if sent.timestamp is None else timestamp_microseconds(sent.timestamp)
+    sent.transaction_id, sent.code = _as_text(sent.transaction_id), _as_text(sent.code)
+    sent.external_subscription_id = _as_text(sent.external_subscription_id)
     amount = sent.precise_total_amount_cents
     precise = None if amount is None else _precise_text(amount)
     if (
@@ -213,16 +243,20 @@ def check(sent: Sent, *, now: int) -> Draft | Errors:
     ):
         subscription = sent.external_subscription_id or None
         return Draft(sent.transaction_id, sent.code, subscription, at, precise, sent.properties or {})
-    return _errors(sent, at, precise)
+    return {"timestamp": ["invalid_format"]} if at is None else _errors(sent, precise)
+
+
+def _as_text(value: Any) -> Any:
+    """A whole number counts as its digits, as in Lago."""
+    return str(value) if type(value) is int and -_INTEGER_END < value < _INTEGER_END else value
 
 
 def _is_text(value: Any) -> bool:
     return type(value) is str and 0 < len(value) <= TEXT_MAX and "\0" not in value and not value.isspace()
 
 
-def _errors(sent: Sent, at: int | None, precise: str | None) -> Errors:
+def _errors(sent: Sent, precise: str | None) -> Errors:
     found = {
-        "timestamp": "invalid_format" if at is None else None,
         "transaction_id": _any_text_problem(sent.transaction_id),
         "code": _any_text_problem(sent.code),
         "external_subscription_id": _any_text_problem(sent.external_subscription_id, optional=True),

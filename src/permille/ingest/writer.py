@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -19,16 +20,19 @@ from psycopg.errors import DeadlockDetected, UniqueViolation
 
 from permille.core.encoding import Metering, encode
 from permille.core.expression import EvaluationError, Event, read_expression, value_text
+from permille.core.instants import EPOCH
 from permille.ingest import arrays
 from permille.ingest.identity import event_identities
 from permille.ingest.intake import Draft
-from permille.store import metering
+from permille.store import event_errors, metering
 
 log = logging.getLogger(__name__)
 
 METERING_CHANGED = "PM001"
+_HOUR = 3_600_000_000
 SERIES_REMEMBERED = 200_000
 CODES_REMEMBERED = 20_000
+HOURS_REMEMBERED = 20_000
 ATTEMPTS_MAX = 50
 
 _json = msgspec.json.Encoder(decimal_format="number").encode
@@ -87,6 +91,15 @@ class Request:
         )
 
 
+def unevaluable(conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]) -> dict[int, str]:
+    """Of events that are not stored, those whose metric's expression has no value, and why not."""
+    request = Request(organization_id, list(drafts.values()), 0)
+    known = metering.load(conn, {(organization_id, code) for code in request.codes})
+    request.derive({code: known.by_code[organization_id, code] for code in request.codes})
+    indices = list(drafts)
+    return {indices[place]: problem for place, problem in request.unevaluable.items()}
+
+
 class UnableToStoreError(Exception):
     """The group could not be stored for a reason that repeating does not mend."""
 
@@ -109,6 +122,7 @@ class Memory:
         self.metering = metering.Known(-1, {})
         self.series: dict[tuple[UUID, str, int], KnownSeries] = {}
         self.series_count = 0
+        self.hours: set[tuple[UUID, int]] = set()
 
     def series_of(self, organization_id: UUID, code: str, known: metering.Known) -> KnownSeries:
         """What is known of a code's series."""
@@ -122,6 +136,14 @@ class Memory:
         self.series_count += count
         if self.series_count > SERIES_REMEMBERED:
             self.series, self.series_count = {}, count
+
+    def new_hours(self, requests: Sequence[Request]) -> set[tuple[UUID, int]]:
+        """The organizations and hours since 1970 of these requests that are not marked yet."""
+        return {(one.organization_id, one.created_at // _HOUR) for one in requests} - self.hours
+
+    def remember(self, hours: set[tuple[UUID, int]]) -> None:
+        """These hours are marked."""
+        self.hours = hours | (self.hours if len(self.hours) < HOURS_REMEMBERED else set())
 
     def learn(self, conn: Connection[Any], codes: set[tuple[UUID, str]]) -> metering.Known:
         """The metering of these codes, all of one version."""
@@ -213,16 +235,23 @@ def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Reque
     fine = [request for request in requests if not request.unevaluable]
     if not fine:
         return
+    if hours := memory.new_hours(fine):
+        event_errors.mark(conn, [(organization_id, _hour(number)) for organization_id, number in hours])
+        memory.remember(hours)
     group = _encoded(memory, known, fine)
     _intern(conn, memory, group)
     conn.execute(*_insert(known, fine, group))
 
 
+def _hour(number: int) -> datetime:
+    return EPOCH + timedelta(hours=number)
+
+
 def _statement(memory: Memory, requests: Sequence[Request]) -> tuple[LiteralString, list[Any]] | None:
-    """The insert and its parameters, None when a code or a series is not known in this process."""
+    """The insert and its parameters, None when a code, an hour or a series is not known in this process."""
     known = memory.metering
     codes = {(request.organization_id, code) for request in requests for code in request.codes}
-    if codes - known.by_code.keys():
+    if codes - known.by_code.keys() or memory.new_hours(requests):
         return None
     if not _derive(known, requests):
         return None

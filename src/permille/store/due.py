@@ -10,6 +10,7 @@ from psycopg import Connection
 
 from permille.core.subscription import Subscription
 from permille.store import subscriptions
+from permille.store.event_errors import LOOKED_AT_AFTER
 
 _KINDS = (("activates_at", "pending"), ("ends_at", "active"), ("next_billing_at", "active"))
 
@@ -24,9 +25,12 @@ def next_instant(conn: Connection[Any], organization_id: UUID, *, until: datetim
     firsts += (
         ", (select min(finalizes_at) from invoice where organization_id = %(organization)s"
         " and finalizes_at <= %(until)s)"
+        ", (select min(starts_at) + %(after)s from event_hour where organization_id = %(organization)s"
+        " and starts_at <= %(until)s - %(after)s)"
     )
     row = conn.execute(
-        f"select least({firsts})", {"organization": organization_id, "until": until}
+        f"select least({firsts})",
+        {"organization": organization_id, "until": until, "after": LOOKED_AT_AFTER},
     ).fetchone()
     return row[0] if row else None
 
@@ -39,9 +43,13 @@ def live_organizations(conn: Connection[Any], *, until: datetime) -> list[UUID]:
         for column, status in _KINDS
     )
     exists += " or exists (select from invoice where organization_id = o.id and finalizes_at <= %(until)s)"
+    exists += (
+        " or exists (select from event_hour where organization_id = o.id"
+        " and starts_at <= %(until)s - %(after)s)"
+    )
     rows = conn.execute(
         f"select o.id from organization o where not o.test_mode and ({exists}) order by o.created_at, o.id",
-        {"until": until},
+        {"until": until, "after": LOOKED_AT_AFTER},
     ).fetchall()
     return [organization_id for (organization_id,) in rows]
 

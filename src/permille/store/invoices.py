@@ -691,20 +691,22 @@ def attach(conn: Connection[Any], places: Mapping[UUID, tuple[UUID, int]]) -> No
 
 def set_payment_status(
     conn: Connection[Any], fee_id: UUID, *, payment_status: str, now: datetime
-) -> StoredFee:
-    """What became of the payment of a fee that stands alone."""
-    columns = {"succeeded": "succeeded_at", "failed": "failed_at", "refunded": "refunded_at"}
-    column = columns.get(payment_status)
-    told = (
-        f", {column} = %(now)s" if column else ", succeeded_at = null, failed_at = null, refunded_at = null"
-    )
+) -> StoredFee | None:
+    """What became of the payment of a fee that stands alone, and since when; None for one on an invoice."""
     with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
-        row = cursor.execute(
-            f"update fee set payment_status = %(status)s{told} where id = %(id)s returning {FEE_COLUMNS}",
+        return cursor.execute(
+            "update fee set payment_status = %(status)s,"
+            " succeeded_at = case when %(status)s = 'succeeded' then %(now)s::timestamptz end,"
+            " failed_at = case when %(status)s = 'failed' then %(now)s::timestamptz end,"
+            " refunded_at = case when %(status)s = 'refunded' then %(now)s::timestamptz end"
+            f" where id = %(id)s and invoice_id is null returning {FEE_COLUMNS}",
             {"status": payment_status, "now": now, "id": fee_id},
         ).fetchone()
-    assert row is not None, fee_id
-    return row
+
+
+def delete_alone(conn: Connection[Any], fee_id: UUID) -> bool:
+    """Delete a fee that stands alone; False for one on an invoice."""
+    return conn.execute("delete from fee where id = %s and invoice_id is null", [fee_id]).rowcount == 1
 
 
 def settle(conn: Connection[Any], settled: Sequence[Settled]) -> None:

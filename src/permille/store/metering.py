@@ -87,11 +87,13 @@ def _versions(conn: Connection[Any]) -> tuple[int, int]:
 def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
     """Call it after a change of the code's metric or of the prices on it, in the same transaction.
 
-    Nothing happens when the encoding stays the same. The metric's deletion changes nothing either: its
-    events stay as they are until a new metric takes the code.
+    Nothing happens when the encoding stays the same. Without a metric, since it was deleted or has another code,
+    events stay as they are until a new one takes the code; only its expression is no more, nor its fees in advance.
     """
-    wanted = _wanted(conn, organization_id, code)
     before = _current(conn, organization_id, code)
+    wanted = _wanted(conn, organization_id, code)
+    if wanted is None and before is not None:
+        wanted = replace(before, expression=None, expression_field=None, in_advance=False)
     if wanted is None or (before is not None and replace(wanted, version=before.version) == before):
         return
     conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])

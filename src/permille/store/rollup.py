@@ -171,7 +171,7 @@ def settled_seq(conn: Connection[Any]) -> int:
 
 def summarize(conn: Connection[Any]) -> None:
     """Keep the BRIN indexes short of unsummarized pages, which every search by arrival would read."""
-    for index in ("event_seq", "event_at"):
+    for index in ("event_seq", "event_at", "event_created_at"):
         conn.execute("select brin_summarize_new_values(%s::regclass)", [index])
 
 

@@ -341,6 +341,14 @@ create unique index event_identity on event (identity);
 create index event_of_series on event (series_id, at);
 create index event_seq on event using brin (seq) with (pages_per_range = 32, autosummarize = on);
 create index event_at on event using brin (at) with (pages_per_range = 64, autosummarize = on);
+create index event_created_at on event using brin (created_at) with (pages_per_range = 64, autosummarize = on);
+
+-- Hours in which events of an organization came in and that have not been looked through for errors yet.
+create table event_hour (
+    organization_id uuid not null,
+    starts_at timestamptz not null,
+    primary key (organization_id, starts_at)
+);
 
 -- Events that were wrong. Nothing stored is changed: an amendment is a row of its own, and of an event with several
 -- the last one is in force. What a replacement says instead is one more row of event, whose identity is the

@@ -70,6 +70,11 @@ def enqueue(
         )
 
 
+def is_heard(conn: Connection[Any], organization_id: UUID, webhook_type: str) -> bool:
+    """Whether any endpoint listens; it stays until the transaction ends."""
+    return bool(_listening(conn, organization_id, webhook_type))
+
+
 def _listening(conn: Connection[Any], organization_id: UUID, webhook_type: str) -> list[UUID]:
     """The endpoints; none of them goes away before the transaction ends."""
     rows = conn.execute(
