@@ -58,7 +58,8 @@ def beside_an_edit(api: Api, dsn: str, work: Callable[[], Any]) -> Any:
         waits = "select count(*) from pg_locks where not granted and relation = 'series'::regclass"
         until = time.monotonic() + 20
         while not (watch.execute(waits).fetchone() or (0,))[0]:
-            assert time.monotonic() < until and worker.is_alive(), "it reads no series"
+            assert worker.is_alive(), "it reads no series"
+            assert time.monotonic() < until, "it reads no series"
             time.sleep(0.01)
         call = SimpleNamespace(
             conn=conn,
@@ -69,7 +70,7 @@ def beside_an_edit(api: Api, dsn: str, work: Callable[[], Any]) -> Any:
             body=None,
             root=lambda _: {"filters": PAIR[:1]},
         )
-        update_billable_metric(cast(Call, call))
+        update_billable_metric(cast("Call", call))
         conn.commit()
         worker.join(20)
     (answer,) = answers
