@@ -159,3 +159,18 @@ def test_a_charge_of_another_plan_is_not_found(api: Api, sold: Any) -> None:
         == "charge_not_found"
     )
     assert plan_of(api)["parent_id"] is None, "nothing is half-written"
+
+
+def test_charges_of_the_subscription_with_the_status_asked_for(api: Api, sold: Any) -> None:
+    metric = {"lago_id": sold["charges"][0]["lago_billable_metric_id"]}
+    api.plan("small", [charge(metric, code="tokens", properties={"amount": "7"})], amount_cents=1)
+    api.subscribe()
+    api.subscribe(plan="small")
+    path = "/subscriptions/sub/charges/tokens"
+    assert api.get(path)["charge"]["properties"] == {"amount": "1"}
+    assert api.get(path, subscription_status="pending")["charge"]["properties"] == {"amount": "7"}
+    assert api.code(404, "GET", path, subscription_status="terminated") == "subscription_not_found"
+    changed = {"charge": {"properties": {"amount": "8"}}}
+    api.put(path, changed, subscription_status="pending")
+    assert api.get(path)["charge"]["properties"] == {"amount": "1"}
+    assert api.get(path, subscription_status="pending")["charge"]["properties"] == {"amount": "8"}

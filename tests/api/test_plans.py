@@ -317,3 +317,42 @@ def test_any_number_of_plans_is_loaded_in_three_statements(api: Api, metric):
         "model": ("gpt-3.5", "gpt-4"),
         "type": ("input", "output"),
     }
+
+
+def test_metadata_is_replaced_merged_and_deleted(api: Api) -> None:
+    api.plan(metadata={"tier": "a"})
+    path = "/plans/pro/metadata"
+    assert api.post(path, {"metadata": {"erp": "17", "none": None}}) == {
+        "metadata": {"erp": "17", "none": None}
+    }
+    merged = api.call("PATCH", path, {"metadata": {"erp": "18", "crm": "x"}})
+    assert merged.json() == {"metadata": {"erp": "18", "none": None, "crm": "x"}}
+    assert api.delete(f"{path}/none") == {"metadata": {"erp": "18", "crm": "x"}}
+    assert api.code(404, "DELETE", f"{path}/none") == "metadata_not_found"
+    assert api.get("/plans/pro")["plan"]["metadata"] == {"erp": "18", "crm": "x"}
+    assert api.delete(path) == {"metadata": None}
+    assert "metadata" not in api.get("/plans/pro")["plan"]
+    assert api.post(path, {"metadata": {}}) == {"metadata": None}
+
+
+@pytest.mark.parametrize(
+    ("sent", "details"),
+    [
+        ({"x" * 101: "y"}, ["value_is_invalid"]),
+        ({"x": "y" * 256}, ["value_is_invalid"]),
+        ({"x": 1}, ["value_is_invalid"]),
+        ("x", ["value_is_invalid"]),
+        ({f"k{number}": "" for number in range(50)}, ["value_is_out_of_range"]),
+    ],
+)
+def test_metadata_that_cannot_be(api: Api, sent: object, details: list[str]) -> None:
+    api.plan(metadata={"tier": "a"})
+    assert api.details("PATCH", "/plans/pro/metadata", {"metadata": sent}) == {"metadata": details}
+    assert api.get("/plans/pro")["plan"]["metadata"] == {"tier": "a"}
+
+
+def test_metadata_of_no_plan_and_no_metadata(api: Api) -> None:
+    for method in ("POST", "PATCH", "DELETE"):
+        assert api.code(404, method, "/plans/none/metadata", {"metadata": {}}) == "plan_not_found"
+    api.plan()
+    assert api.code(400, "POST", "/plans/pro/metadata", {}) is None

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.billable_metric import BillableMetric
@@ -180,6 +181,17 @@ def test_what_was_agreed_stays_whatever_happens_to_the_plan(script: list[tuple[s
         prices = {each.values["model"][0]: each.properties["amount"] for each in kept.filters}
         if "a" in prices and kept.filters[0].id == agreed.filters[0].id:
             assert prices["a"] == "98"
+
+
+@pytest.mark.parametrize("kept", [[0], [1], [0, 1]])
+def test_filters_of_the_same_values_are_told_apart_by_their_order(kept: list[int]) -> None:
+    sold = plan(charge("x", "1", entry("a", "2"), entry("a", "3")))
+    child = copied(sold)
+    (only,) = sold.charges
+    left = tuple(replace(only.filters[i], properties={"amount": f"{i}9"}) for i in kept)
+    after = replace(sold, charges=(replace(only, filters=left),))
+    followed = follow(sold, after, child)
+    assert [each.properties for each in followed.charges[0].filters] == [each.properties for each in left]
 
 
 def test_grouping_always_follows() -> None:

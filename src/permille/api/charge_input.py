@@ -5,6 +5,7 @@ Problems gather in the fields that are read; what is returned then is not to be 
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,7 +24,7 @@ from permille.api.validation import (
 from permille.core import pricing
 from permille.core.billable_metric import BillableMetric
 from permille.core.filters import ALL_FILTER_VALUES
-from permille.core.override import filter_key
+from permille.core.override import FilterKey, filter_key
 from permille.core.plan import Charge, PlanFilter, incompatibilities
 from permille.core.pricing import ChargeModel
 from permille.core.pricing_unit import PricingUnit
@@ -132,6 +133,8 @@ def read_charge(
         return charge
     charge = replace(charge, properties=_properties(entry, before, charge))
     filters = _filters(entry, charge, now)
+    if filters is None and charge.charge_model != before.charge_model:
+        filters = _under_model(entry, charge)
     if filters is not None:
         charge = replace(charge, filters=filters)
     refuse_incompatibilities(entry, charge)
@@ -186,6 +189,11 @@ def _checked(entry: Fields, charge: Charge) -> dict[str, Any]:
     if not isinstance(properties, dict) or not storable(properties):
         entry.refuse("properties", INVALID)
         return {}
+    return _fitting(entry, charge, properties)
+
+
+def _fitting(entry: Fields, charge: Charge, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties that belong to the charge's model; what is wrong with them is refused."""
     model, is_custom = ChargeModel(charge.charge_model), charge.metric.aggregation_type == "custom_agg"
     cleaned = pricing.clean(model, properties, of_custom_metric=is_custom)
     for code in pricing.validate(model, cleaned):
@@ -196,18 +204,32 @@ def _checked(entry: Fields, charge: Charge) -> dict[str, Any]:
 def _filters(entry: Fields, charge: Charge, now: datetime) -> tuple[PlanFilter, ...] | None:
     """The whole list of a charge's filters, None when the entry does not speak of them.
 
-    A filter with the values of an existing one is that one, changed; the same values twice: the last wins.
+    A filter with the values of an existing one is that one, changed. The same values twice are two filters only
+    where there are two already, as an edit of the metric may leave them; else the last wins.
     """
     entries = entry.objects("filters")
     if entries is None:
         return None
-    known = {filter_key(existing.values): existing for existing in charge.filters}
-    found: dict[Any, PlanFilter] = {}
+    known: dict[FilterKey, list[PlanFilter]] = defaultdict(list)
+    for existing in charge.filters:
+        known[filter_key(existing.values)].append(existing)
+    found: dict[tuple[FilterKey, int], PlanFilter] = {}
+    seen: Counter[FilterKey] = Counter()
     for given in entries:
         fresh = read_filter(given, charge, now=now)
-        existing = known.get(filter_key(fresh.values))
-        found[filter_key(fresh.values)] = replace(fresh, id=existing.id) if existing else fresh
+        key = filter_key(fresh.values)
+        same = known[key]
+        nth = min(seen[key], max(len(same) - 1, 0))
+        seen[key] += 1
+        found[key, nth] = replace(fresh, id=same[nth].id) if same else fresh
     return tuple(found.values())
+
+
+def _under_model(entry: Fields, charge: Charge) -> tuple[PlanFilter, ...]:
+    """The filters as they are, under another model: where their prices don't fit it, they have to be sent too."""
+    return tuple(
+        replace(known, properties=_fitting(entry, charge, known.properties)) for known in charge.filters
+    )
 
 
 def read_filter(entry: Fields, charge: Charge, *, now: datetime) -> PlanFilter:

@@ -17,6 +17,7 @@ from permille.core.errors import Invalid
 from permille.core.money import ZERO, decimal_text, exact
 from permille.core.period import INSTANT, local_date
 from permille.core.plan import Charge
+from permille.store import metering
 
 DAYS_MAX = 366
 
@@ -26,6 +27,10 @@ def list_daily_usage(call: Call) -> dict[str, Any]:
 
     Dates are the customer's, both included. `charge_id`, `charge_code` or `billable_metric_code` narrow it.
     """
+    return metering.under_one_metering(call.conn, lambda: _listing(call))
+
+
+def _listing(call: Call) -> dict[str, Any]:
     row, _ = asked_row(call)
     of = daily.calendar_of(call.conn, row, now=call.now)
     asked_first, asked_last = _asked(call, "from_date"), _asked(call, "to_date")

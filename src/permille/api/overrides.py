@@ -81,10 +81,15 @@ def _named(child: Plan, charge_id: UUID | None) -> Charge:
 
 
 def subscribed_plan(call: Call) -> tuple[Subscription, Plan]:
-    """The subscription that the path names, active or else waiting, and its plan. Raises NotFound."""
+    """The subscription that the path names, and its plan: of the status asked for, else active or waiting.
+
+    Raises NotFound.
+    """
     external_id = call.path["external_id"]
     rows = subscriptions.history(call.conn, call.organization.id, external_id)
-    found = [row for status in ("active", "pending") for row in rows if row.status == status]
+    asked = call.query.get("subscription_status") or call.query.get("status")
+    statuses = [asked] if asked else ["active", "pending"]
+    found = [row for status in statuses for row in rows if row.status == status]
     if not found:
         raise NotFound("subscription")
     return found[0], plans.plan_by_id(call.conn, found[0].plan_id)

@@ -29,6 +29,7 @@ INTERVALS = tuple(Interval)
 MONTHLY_CHARGES = (Interval.YEARLY, Interval.SEMIANNUAL)
 TRIAL_DAYS_MAX = 36_500
 METADATA_MAX = 50
+METADATA_KEY_MAX = 100
 UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment", "entitlements")
 
 
@@ -84,14 +85,14 @@ def _always_editable(call: Call, fields: Fields, plan: Plan) -> dict[str, Any]:
     if fields.has("description"):
         read["description"] = fields.text("description", limit=LONG_TEXT)
     if fields.has("metadata"):
-        read["metadata"] = _metadata(fields)
+        read["metadata"] = read_metadata(fields)
     if (own := read_taxes(fields, known_taxes(call, [fields]))) is not None:
         read["taxes"] = own
     return read
 
 
-def _metadata(fields: Fields) -> Mapping[str, Any] | None:
-    """A flat object of texts."""
+def read_metadata(fields: Fields) -> Mapping[str, Any] | None:
+    """A flat object of texts, None when there is nothing in it."""
     value = fields.given["metadata"]
     if not value:
         return None
@@ -99,7 +100,7 @@ def _metadata(fields: Fields) -> Mapping[str, Any] | None:
         fields.refuse("metadata", INVALID)
         return None
     fine = all(
-        len(key) <= SHORT_TEXT and (text is None or (isinstance(text, str) and len(text) <= SHORT_TEXT))
+        len(key) <= METADATA_KEY_MAX and (text is None or (isinstance(text, str) and len(text) <= SHORT_TEXT))
         for key, text in value.items()
     )
     if not fine or len(value) > METADATA_MAX:

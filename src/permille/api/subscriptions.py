@@ -65,7 +65,7 @@ def create_subscription(call: Call) -> dict[str, Any]:
     if customer is None:
         customer = add_customer(call, customer_id, {})
     made = lifecycle.subscribe(call.conn, customer=customer, plan=plan, wish=wish, now=call.now)
-    if made.plan_id == plan.id:
+    if plan.parent_id is not None:
         meter(call, plan.charges)
     return {"subscription": _shown(call, [made], with_plan=True)[0]}
 

@@ -91,7 +91,7 @@ def bill_events(conn: Connection[Any], organization_id: UUID, *, now: datetime, 
     if not store.is_any_waiting(conn, organization_id):
         return 0
     waiting = store.claim(conn, organization_id, limit=BATCH, wait=wait)
-    fees = _made(conn, _works(conn, waiting))
+    fees = metering.under_one_metering(conn, lambda: _made(conn, _works(conn, waiting)))
     invoiced: list[AdvanceFee] = []
     alone: list[AdvanceFee] = []
     for work, fee in fees:

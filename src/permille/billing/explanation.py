@@ -61,6 +61,10 @@ class Explanation:
 
 def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit: int) -> Explanation:
     """The fee explained, with a page of its events from `after` on."""
+    return metering.under_one_metering(conn, lambda: _explain(conn, fee, after=after, limit=limit))
+
+
+def _explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit: int) -> Explanation:
     basis = bases(conn, [fee]).get(fee.id)
     if basis is None:
         return Explanation(steps=_own_steps(fee))

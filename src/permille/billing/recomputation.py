@@ -19,7 +19,7 @@ from permille.core.period import Period, seconds_of
 from permille.core.plan import Charge, Plan
 from permille.core.proration import is_cut_by_upgrade, proration_by
 from permille.core.subscription import Subscription
-from permille.store import customers, events, plans, subscriptions, usage
+from permille.store import customers, events, metering, plans, subscriptions, usage
 from permille.store.events import StoredEvent
 from permille.store.invoices import StoredFee
 from permille.store.usage import SeriesUsage, Window
@@ -140,6 +140,10 @@ def same_place(fee: StoredFee, fees: Sequence[Fee]) -> Fee | None:
 
 def recompute(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Fee | None]:
     """Fee -> what stands in its place now, None when nothing does; without those that have no basis."""
+    return metering.under_one_metering(conn, lambda: _recompute(conn, fees))
+
+
+def _recompute(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Fee | None]:
     found = bases(conn, fees)
     by_event = {fee.id for fee in fees if fee.event_transaction_id is not None}
     groups: dict[tuple[Any, ...], Basis] = {

@@ -47,7 +47,7 @@ from permille.core.period import (
 from permille.core.plan import Charge, Plan
 from permille.core.proration import Proration, is_cut_by_upgrade, proration_by
 from permille.core.subscription import Subscription, due, facts_of
-from permille.store import customers, invoices, plans, subscriptions, usage as usage_store, webhooks
+from permille.store import customers, invoices, metering, plans, subscriptions, usage as usage_store, webhooks
 from permille.store.invoices import InvoiceSubscription, Settled
 from permille.store.usage import Window
 
@@ -161,6 +161,12 @@ def price_again(
 
     Fees that stand alone are not made again.
     """
+    return metering.under_one_metering(conn, lambda: _price_again(conn, drafted))
+
+
+def _price_again(
+    conn: Connection[Any], drafted: Sequence[Rebilled]
+) -> tuple[list[Part], dict[UUID, list[Fee]]]:
     upgraded = {each.next_plan_id for each in drafted if each.next_plan_id and each.row.upgraded}
     known = _load(conn, [each.row for each in drafted], upgraded)
     parts = [_part_again(each, known) for each in drafted]
@@ -227,12 +233,7 @@ def _missed(conn: Connection[Any], row: Subscription, ended_at: datetime) -> Ite
 
 def _bill(conn: Connection[Any], owed: Sequence[_Owed]) -> None:
     """Plan, price and write."""
-    known = _load(
-        conn, [each.row for each in owed], {each.next_plan_id for each in owed if each.next_plan_id}
-    )
-    parts = [_plan_part(each, known) for each in owed]
-    fees = _fees(conn, parts, known)
-    alone = _renew(conn, parts, known, fees)
+    parts, fees, alone = metering.under_one_metering(conn, lambda: _price(conn, owed))
     owing = [part for part in parts if fees[part.row.id] or not part.planned.is_empty]
     write(conn, groups_of(owing, fees))
     write_alone(conn, alone)
@@ -241,6 +242,18 @@ def _bill(conn: Connection[Any], owed: Sequence[_Owed]) -> None:
     settled = [_settled(part) for part in parts]
     invoices.settle(conn, settled)
     _tell_of_trials(conn, parts, settled)
+
+
+def _price(
+    conn: Connection[Any], owed: Sequence[_Owed]
+) -> tuple[list[Part], dict[UUID, list[Fee]], list[AdvanceFee]]:
+    """What is billed of each, the fees by subscription, and the fees that stand alone."""
+    known = _load(
+        conn, [each.row for each in owed], {each.next_plan_id for each in owed if each.next_plan_id}
+    )
+    parts = [_plan_part(each, known) for each in owed]
+    fees = _fees(conn, parts, known)
+    return parts, fees, _renew(conn, parts, known, fees)
 
 
 def _tell_of_trials(conn: Connection[Any], parts: Sequence[Part], settled: Sequence[Settled]) -> None:

@@ -47,6 +47,7 @@ from permille.store import (
     customers,
     fee_items,
     invoices,
+    metering,
     past_usage as past,
     plans,
     subscriptions,
@@ -202,6 +203,21 @@ def running_usage(
     now: datetime,
 ) -> PeriodUsage:
     """Of an active subscription. Raises NotFound (charge), NotAllowed (full_usage_not_allowed)."""
+
+    def read() -> PeriodUsage:
+        return _running_usage(conn, subscription, customer, search=search, now=now)
+
+    return metering.under_one_metering(conn, read)
+
+
+def _running_usage(
+    conn: Connection[Any],
+    subscription: Subscription,
+    customer: Customer,
+    *,
+    search: UsageSearch,
+    now: datetime,
+) -> PeriodUsage:
     assert subscription.started_at is not None, subscription.id
     plan = plans.plan_by_id(conn, subscription.plan_id)
     charges = searched_charges(plan, search)

@@ -6,6 +6,7 @@ customer stays. Source: semantics-billing.md sections 2.2 and 2.3.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -111,19 +112,28 @@ def _cascade_properties(
 def _cascade_filters(
     before: Sequence[PlanFilter], after: Sequence[PlanFilter], own: Sequence[PlanFilter], *, new_id: NewId
 ) -> tuple[PlanFilter, ...]:
-    """Filters are the same when their values are."""
-    was = {filter_key(entry.values): entry for entry in before}
-    is_now = {filter_key(entry.values): entry for entry in after}
-    known = {filter_key(entry.values) for entry in own}
+    """Filters are the same when their values are; of several with the same values the first is the first."""
+    was, is_now, known = _numbered(before), _numbered(after), _numbered(own)
     staying = [
         _cascade_filter(was[key], is_now[key], entry) if key in was and key in is_now else entry
-        for key, entry in ((filter_key(entry.values), entry) for entry in own)
+        for key, entry in known.items()
         if key in is_now or key not in was
     ]
     fresh = [
         replace(entry, id=new_id()) for key, entry in is_now.items() if key not in was and key not in known
     ]
     return (*staying, *fresh)
+
+
+def _numbered(filters: Sequence[PlanFilter]) -> dict[tuple[FilterKey, int], PlanFilter]:
+    """Each filter by its values, and by how many before it have the same ones."""
+    seen: Counter[FilterKey] = Counter()
+    found: dict[tuple[FilterKey, int], PlanFilter] = {}
+    for entry in filters:
+        key = filter_key(entry.values)
+        found[key, seen[key]] = entry
+        seen[key] += 1
+    return found
 
 
 def _cascade_filter(before: PlanFilter, after: PlanFilter, own: PlanFilter) -> PlanFilter:

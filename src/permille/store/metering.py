@@ -69,10 +69,25 @@ def under_one_version(conn: Connection[Any], read: Callable[[], Read]) -> Read:
     A change moves events to other series: what one statement found out about a series is void in the next.
     An amendment of an event is such a change too.
     """
-    before = _versions(conn)
+    return _while(conn, read, _versions)
+
+
+def under_one_metering(conn: Connection[Any], read: Callable[[], Read]) -> Read:
+    """The prices of usage and the series they are for: both from before a change of the metering, or both from after it.
+
+    What an amendment changes is the same under any price, so the many of an installation hold up no invoice run.
+    """
+    return _while(conn, read, lambda conn: _versions(conn)[0])
+
+
+def _while(
+    conn: Connection[Any], read: Callable[[], Read], version: Callable[[Connection[Any]], Any]
+) -> Read:
+    """What is read while the version stays the same."""
+    before = version(conn)
     while True:
         found = read()
-        after = _versions(conn)
+        after = version(conn)
         if after == before:
             return found
         before = after

@@ -168,6 +168,16 @@ def replace(conn: Connection[Any], *, before: Plan, after: Plan, now: datetime) 
     save_charges(conn, before=before.charges, after=after.charges, now=now)
 
 
+def set_metadata(
+    conn: Connection[Any], *, plan_id: UUID, metadata: Mapping[str, Any] | None, now: datetime
+) -> None:
+    """Write this one field of a plan."""
+    conn.execute(
+        "update plan set metadata = %s, updated_at = %s where id = %s",
+        [None if metadata is None else Jsonb(metadata), now, plan_id],
+    )
+
+
 def _plan_columns(plan: Plan) -> dict[str, Any]:
     columns = {name: getattr(plan, name) for name in _PLAN}
     columns["tax_ids"] = taxes.ids(plan.taxes)
