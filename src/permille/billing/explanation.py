@@ -154,6 +154,7 @@ def _steps(fee: StoredFee, charge: Charge) -> tuple[Step, ...]:
         unit_amount=unit_amount,
         amount=amount,
         details=fee.amount_details,
+        prorated=charge.prorated,
     )
     return _finished(fee, steps)
 

@@ -38,33 +38,52 @@ def charge_steps(
     unit_amount: Decimal,
     amount: Decimal,
     details: Mapping[str, Any],
+    prorated: bool = False,
 ) -> tuple[Step, ...]:
     """How a charge's units became its amount. `amount` and `unit_amount` in major units, `details` of the fee."""
     with exact():
-        match model:
-            case ChargeModel.PACKAGE if details.get("per_package_size"):
-                return (_package(units, details),)
-            case ChargeModel.GRADUATED if "graduated_ranges" in details:
-                return tuple(_tier(each, percent=False) for each in details["graduated_ranges"])
-            case ChargeModel.GRADUATED_PERCENTAGE if "graduated_percentage_ranges" in details:
-                return tuple(_tier(each, percent=True) for each in details["graduated_percentage_ranges"])
-            case ChargeModel.VOLUME if "per_unit_total_amount" in details:
-                return _volume(units, details)
-            case ChargeModel.PERCENTAGE if "rate" in details:
-                return _percentage(details)
-            case ChargeModel.DYNAMIC:
-                return (Step(f"the prices that {plain(units)} units were sent with, added up", amount),)
-            case ChargeModel.CUSTOM:
-                return (
-                    Step(f"what the metric's own rule adds for each event, of {plain(units)} units", amount),
-                )
-            case _:
-                text = f"{plain(units)} units x {plain(unit_amount)} = {plain(units * unit_amount)}"
-                return (Step(text, units * unit_amount),)
+        steps = _model_steps(model, units, unit_amount, amount, details, prorated=prorated)
+        total = sum((step.amount for step in steps), ZERO)
+        if total and not (units or amount):
+            # The details tell the negative usage, the fee has neither units nor an amount.
+            return (*steps, Step("usage below 0 costs nothing and gives nothing back", -total))
+        return steps
+
+
+def _model_steps(
+    model: ChargeModel,
+    units: Decimal,
+    unit_amount: Decimal,
+    amount: Decimal,
+    details: Mapping[str, Any],
+    *,
+    prorated: bool,
+) -> tuple[Step, ...]:
+    match model:
+        case ChargeModel.PACKAGE if details.get("per_package_size"):
+            return (_package(units, details),)
+        case ChargeModel.GRADUATED if "graduated_ranges" in details:
+            return tuple(_tier(each, percent=False) for each in details["graduated_ranges"])
+        case ChargeModel.GRADUATED_PERCENTAGE if "graduated_percentage_ranges" in details:
+            return tuple(_tier(each, percent=True) for each in details["graduated_percentage_ranges"])
+        case ChargeModel.VOLUME if "per_unit_total_amount" in details:
+            return _volume(units, details)
+        case ChargeModel.PERCENTAGE if "rate" in details:
+            return _percentage(details)
+        case ChargeModel.DYNAMIC:
+            return (Step(f"the prices that {plain(units)} units were sent with, added up", amount),)
+        case ChargeModel.CUSTOM:
+            return (Step(f"what the metric's own rule adds for each event, of {plain(units)} units", amount),)
+        case _ if prorated:
+            text = "units of the period, each for its share of the days"
+            return (Step(f"{text}, {plain(units)} at the end: {plain(amount)}", amount),)
+        case _:
+            text = f"{plain(units)} units x {plain(unit_amount)} = {plain(amount)}"
+            return (Step(text, amount),)
 
 
 def _number(details: Mapping[str, Any], name: str) -> Decimal:
-    return Decimal(str(details.get(name) or 0))
+    return Decimal(str(details[name]))
 
 
 def _package(units: Decimal, details: Mapping[str, Any]) -> Step:
