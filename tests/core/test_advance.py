@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
+from fractions import Fraction
+from math import ceil
 from typing import Any
 
 import pytest
@@ -199,6 +201,72 @@ def test_percentages_of_events(properties: dict[str, Any], values: list[int], ce
     charge = compiled(ChargeModel.PERCENTAGE, properties)
     events = [event(seq, value=value) for seq, value in enumerate(values)]
     assert [fee.amount_cents for _, fee in billed(charge, events)] == cents
+
+
+@given(
+    values=st.lists(st.decimals(0, 60, places=1, allow_nan=False), max_size=9),
+    fixed=st.sampled_from([None, "1"]),
+    free=st.tuples(st.none() | st.integers(1, 3), st.none() | st.integers(1, 90).map(str)),
+    bounds=st.sampled_from([(None, None), ("2", None), (None, "3"), ("2", "3")]),
+)
+def test_the_fees_of_percentages_add_up_to_the_price_of_them_all(
+    values: list[Decimal], fixed: str | None, free: tuple[int | None, str | None], bounds: tuple[Any, Any]
+) -> None:
+    """With any allowances and bounds: as if the same events were paid in arrears."""
+    properties = {
+        "rate": "10",
+        "fixed_amount": fixed,
+        "free_units_per_events": free[0],
+        "free_units_per_total_aggregation": free[1],
+        "per_transaction_min_amount": bounds[0],
+        "per_transaction_max_amount": bounds[1],
+    }
+    events = [event(seq, value=value) for seq, value in enumerate(values, 1)]
+    fees = [fee for _, fee in billed(compiled(ChargeModel.PERCENTAGE, properties), events)]
+    if not events:
+        return
+    arrears = current(compiled(ChargeModel.PERCENTAGE, properties, pay_in_advance=False), summed(events))
+    with exact():
+        assert sum((fee.precise_amount_cents for fee in fees), ZERO) == arrears.precise_amount_cents
+        for name in ("per_unit_total_amount", "fixed_fee_total_amount", "min_max_adjustment_total_amount"):
+            told = sum((Decimal(fee.amount_details[name]) for fee in fees), ZERO)
+            assert told == Decimal(arrears.amount_details[name]), name
+
+
+@given(script=operations, there=st.sets(st.sampled_from("abx")), days=st.data())
+def test_prorated_unique_values_are_paid_for_the_days_that_are_left(
+    script: list[tuple[str, bool]], there: set[str], days: st.DataObject
+) -> None:
+    """What stood is paid whole, at the renewal; what rises above all that was, from its day on."""
+    unique = {"aggregation_type": AggregationType.UNIQUE_COUNT}
+    charge = compiled(ChargeModel.STANDARD, {"amount": "3"}, prorated=True, **unique)
+    drawn = days.draw(st.lists(st.integers(0, 29), min_size=len(script), max_size=len(script)))
+    events = [
+        event(seq, text=text, is_add=is_add, at=APRIL.from_ + timedelta(days=day, hours=seq))
+        for seq, ((text, is_add), day) in enumerate(zip(script, drawn, strict=True), 1)
+    ]
+    fees = [
+        fee.precise_amount_cents
+        for _, fee in billed(
+            charge, events, standing={(0, ()): Standing(units=Decimal(len(there)), values=frozenset(there))}
+        )
+    ]
+    present, most, expected = set(there), len(there), []
+    for (text, is_add), day in zip(script, drawn, strict=True):
+        present = present | {text} if is_add else present - {text}
+        gained = len(present) - most
+        most = max(most, len(present))
+        units = Fraction(30 - day, 30) if gained > 0 else Fraction(0)
+        expected.append(Decimal(ceil(units * 10**5)) / 10**5 * 300)
+    assert fees == expected
+    told = [(APRIL.from_ - timedelta(days=9), -1, text, True) for text in sorted(there)]
+    told += [(each.at, each.seq, each.text, bool(each.is_add)) for each in events]
+    if not told:
+        return
+    uniques = {text: (APRIL.from_, 0, text in present) for _, _, text, _ in told}
+    shown = current(charge, Partial(events_count=len(told), uniques=uniques, operations=tuple(told)))
+    assert shown.precise_amount_cents == 300 * len(there) + sum(expected)
+    assert shown.units == len(present)
 
 
 def test_the_details_are_those_of_the_event_alone() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from permille.core.explanation import Step, charge_steps, plain, rounding_step
 from permille.core.fee import Fee, charge_fees, compile_charge
-from permille.core.money import exact, round_to_minor
+from permille.core.money import exact, minor, round_cents
 from permille.core.period import Period
 from permille.core.pricing import ChargeModel, price
 from permille.core.proration import Proration
@@ -65,7 +65,7 @@ def test_the_steps_add_up(
     )
     with exact():
         assert sum((step.amount for step in steps), Decimal(0)) == found.amount, steps
-        cents = round_to_minor(found.amount, "USD")
+        cents = round_cents(minor(found.amount, "USD"))
         rounding = rounding_step(found.amount * 100, cents, "USD")
         assert found.amount + rounding.amount == Decimal(cents) / 100
 

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from permille.core.billable_metric import BillableMetric
 from permille.core.fee import Fee, charge_fees, compile_charge, compile_plan_charge, subscription_fee
 from permille.core.filters import ChargeFilter, best_match, group_of
-from permille.core.money import round_to_minor
+from permille.core.money import minor, round_cents
 from permille.core.period import Period
 from permille.core.plan import Charge, PlanFilter
 from permille.core.pricing import ChargeModel, price
@@ -330,7 +330,7 @@ def test_fees_are_those_of_sorting_the_events_by_hand(
         amount = default if filter_id is None else Decimal(filters[filter_id].properties["amount"])
         fee = found[filter_id, group]
         assert (fee.units, fee.events_count) == (sum(values), len(values))
-        assert fee.amount_cents == round_to_minor(sum(values) * amount, "USD")
+        assert fee.amount_cents == round_cents(minor(sum(values) * amount, "USD"))
     idle = [fee.charge_filter_id for fee in rows if not fee.events_count]
     used = {filter_id for filter_id, _ in buckets}
     assert idle == [each for each in [*range(len(filters)), None] if each not in used]
@@ -355,7 +355,7 @@ def test_a_fee_is_the_price_of_the_merged_sums(values: list[Decimal], model: Cha
         events_count=usage.events_count,
         precise_amount_cents=sum(values, Decimal(0)),
     )
-    assert fee.amount_cents == round_to_minor(expected.amount, "USD")
+    assert fee.amount_cents == round_cents(minor(expected.amount, "USD"))
     assert fee.units == usage.units
     assert fee.amount_details == expected.details
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -99,14 +100,16 @@ def expected(sent: Sequence[Sent], aggregation_type: AggregationType) -> Usage:
     return Usage(units, count, units)
 
 
-@given(events(), st.sampled_from(ALL_BUT_WEIGHTED), st.randoms())
+@given(events(), st.sampled_from(ALL_BUT_WEIGHTED), st.randoms(), st.lists(st.integers(0, 12), max_size=4))
 def test_usage_is_the_same_however_events_are_split_and_shuffled(
-    sent: list[Sent], aggregation_type: AggregationType, random: Random
+    sent: list[Sent], aggregation_type: AggregationType, random: Random, cuts: list[int]
 ) -> None:
     shuffled = [event.partial() for event in sent]
     random.shuffle(shuffled)
-    cut = len(shuffled) // 2
-    whole = merge(merge_all(shuffled[:cut]), merge_all(shuffled[cut:]))
+    bounds = [0, *sorted(cuts), len(shuffled)]
+    parts = [merge_all(shuffled[start:end]) for start, end in pairwise(bounds)]
+    random.shuffle(parts)
+    whole = merge_all(parts)
     assert aggregate(whole, aggregation_type=aggregation_type) == expected(sent, aggregation_type)
     assert whole.precise_amount_cents == sum(e.cents for e in sent if e.value is not None)
     assert [seq for _, seq, _ in whole.values] == [
