@@ -163,7 +163,7 @@ def day_diff(from_: datetime, to: datetime, timezone: str) -> int:
     # The clock is read before `to`: a change of offset at that very midnight belongs to the next day.
     end = (to - INSTANT).astimezone(zone).replace(tzinfo=None) + INSTANT
     begin = from_.astimezone(zone).replace(tzinfo=None)
-    return max(0, -((begin - end) // _DAY))
+    return max(1, -((begin - end) // _DAY))
 
 
 @lru_cache(maxsize=_REMEMBERED)
