@@ -108,6 +108,7 @@ def test_the_fees_of_a_sum_add_up_to_the_price_of_its_highest_level(
     fees = billed(charge, events, standing={(0, ()): Standing(units=Decimal(base))})
     assert [seq for seq, _ in fees] == [each.seq for each in events]
     assert all(fee.amount_cents >= 0 and fee.units >= 0 and fee.events_count == 1 for _, fee in fees)
+    assert all(fee.pay_in_advance for _, fee in fees)
     level = highest = ZERO
     for value in values:
         level += value
@@ -231,6 +232,10 @@ def test_the_fees_of_percentages_add_up_to_the_price_of_them_all(
         for name in ("per_unit_total_amount", "fixed_fee_total_amount", "min_max_adjustment_total_amount"):
             told = sum((Decimal(fee.amount_details[name]) for fee in fees), ZERO)
             assert told == Decimal(arrears.amount_details[name]), name
+        for name in ("free_events", "paid_events"):
+            if sum(values, ZERO):
+                count = sum(fee.amount_details[name] for fee in fees)
+                assert count == arrears.amount_details[name], name
 
 
 @given(script=operations, there=st.sets(st.sampled_from("abx")), days=st.data())
@@ -267,6 +272,9 @@ def test_prorated_unique_values_are_paid_for_the_days_that_are_left(
     shown = current(charge, Partial(events_count=len(told), uniques=uniques, operations=tuple(told)))
     assert shown.precise_amount_cents == 300 * len(there) + sum(expected)
     assert shown.units == len(present)
+    if present:
+        by_unit = Fraction(shown.precise_amount_cents) / 100 / len(present)
+        assert abs(Fraction(shown.precise_unit_amount) - by_unit) < Fraction(1, 10**14)
 
 
 def test_the_details_are_those_of_the_event_alone() -> None:
@@ -421,6 +429,24 @@ def test_what_stands_is_told_by_place() -> None:
         ({"region": "eu", "x": "y"}, Partial(events_count=1, values_count=1, sum=Decimal(4))),
     ]
     assert standing_by_place(charge, series) == {(0, ()): Standing(units=Decimal(7))}
+
+
+def test_the_values_that_stand_are_those_added_last() -> None:
+    unique = {"aggregation_type": AggregationType.UNIQUE_COUNT}
+    charge = compiled(ChargeModel.STANDARD, {"amount": "1", "pricing_group_keys": ["team"]}, **unique)
+    early, late = APRIL.from_ - timedelta(days=9), APRIL.from_ - timedelta(days=2)
+    series = [
+        (
+            {"team": "a", "x": "1"},
+            Partial(events_count=3, uniques={"ann": (early, 1, True), "bob": (early, 2, True)}),
+        ),
+        ({"team": "a", "x": "2"}, Partial(events_count=1, uniques={"ann": (late, 3, False)})),
+        ({"team": "b"}, Partial(events_count=1, uniques={None: (early, 4, True)})),
+    ]
+    assert standing_by_place(charge, series) == {
+        (0, (("team", "a"),)): Standing(units=Decimal(1), values=frozenset({"bob"})),
+        (0, (("team", "b"),)): Standing(units=Decimal(1), values=frozenset({None})),
+    }
 
 
 def test_a_maximum_is_never_paid_in_advance() -> None:

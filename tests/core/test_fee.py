@@ -1,5 +1,6 @@
 """From the sums of a metric to the fees of a charge: buckets, groups, rounding; and the plan's own fee."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -268,12 +269,31 @@ FREE = {
         (COUNT, {"rate": "1", "fixed_amount": "1", "free_units_per_events": 1}, Partial(events_count=4), 303),
         (COUNT, {"rate": "1", "fixed_amount": "1", "free_units_per_events": 1}, Partial(events_count=1), 0),
         (COUNT, {"rate": "100", "per_transaction_min_amount": "3"}, Partial(events_count=4), 1200),
-        # the greatest value is priced at its first occurrence, the rest as 0
+        (COUNT, {"rate": "100", "per_transaction_max_amount": "3"}, Partial(events_count=4), 400),
+        # the greatest value is priced at its first occurrence, the rest as 0: 1 + 9 + 1 + 1
         (
             AggregationType.MAX,
             {"rate": "10", "per_transaction_min_amount": "1"},
-            in_order(5, 90, 90, 7),
+            in_order(50, 90, 90, 70),
             1200,
+        ),
+        # of a greatest value no units are free, but events: 90 x 10 % + 2 x 1.00
+        (
+            AggregationType.MAX,
+            {
+                "rate": "10",
+                "fixed_amount": "1",
+                "free_units_per_events": 1,
+                "free_units_per_total_aggregation": "20",
+            },
+            in_order(50, 90, 7),
+            1100,
+        ),
+        (
+            AggregationType.LATEST,
+            {"rate": "10", "free_units_per_total_aggregation": "20"},
+            replace(in_order(50, 90, 7), last=(ts(2023, 9, 9), 9, Decimal(7))),
+            70,
         ),
     ],
 )
@@ -287,6 +307,70 @@ def test_percentage_charges_look_at_single_events(
         aggregation_type=aggregation_type,
     )
     assert fee.amount_cents == cents
+
+
+@pytest.mark.parametrize("allowance", [3, 4, 9])
+def test_a_count_has_no_more_free_units_than_units(allowance: int) -> None:
+    (fee,) = fees(
+        [({}, Partial(events_count=4))],
+        model=ChargeModel.PERCENTAGE,
+        properties={"rate": "100", "free_units_per_events": allowance},
+        aggregation_type=COUNT,
+    )
+    free = min(allowance, 4)
+    assert (fee.amount_details["free_units"], fee.amount_cents) == (f"{free}.0", 100 * (4 - free))
+
+
+def test_only_percentages_with_allowances_or_bounds_read_single_events() -> None:
+    def reads(model: ChargeModel, properties: dict[str, Any]) -> bool:
+        charge = compile_charge(
+            charge_id="charge",
+            model=model,
+            properties=properties,
+            filters=(),
+            aggregation_type=SUM,
+            currency="USD",
+        )
+        return charge.buckets[0].reads_events
+
+    assert reads(ChargeModel.PERCENTAGE, FREE)
+    assert not reads(ChargeModel.PERCENTAGE, {"rate": "1", "fixed_amount": "1"})
+    assert not reads(ChargeModel.PACKAGE, package("1"))
+
+
+def test_an_invoice_has_no_idle_fees_but_flat_amounts() -> None:
+    flat = {
+        "graduated_ranges": [{"from_value": 0, "to_value": None, "per_unit_amount": "1", "flat_amount": "7"}]
+    }
+    free = {"graduated_ranges": [{**flat["graduated_ranges"][0], "flat_amount": "0"}]}
+    charge = compile_charge(
+        charge_id="charge",
+        model=ChargeModel.GRADUATED,
+        properties=free,
+        filters=[
+            ChargeFilter(name, {"cloud": (name,)}, None, own)
+            for name, own in (("a", flat), ("b", free), ("c", free))
+        ],
+        aggregation_type=SUM,
+        currency="USD",
+    )
+
+    def billed(*series: tuple[dict[str, str | None], Partial]) -> list[tuple[Any, str, int]]:
+        rows = charge_fees(charge, series, subscription_id="sub", period=SEPTEMBER, with_idle=False)
+        assert not any(fee.pay_in_advance or fee.is_true_up for fee in rows)
+        return figures(rows)
+
+    assert billed() == [("a", "0", 700)]
+    used = billed(({"cloud": "b"}, summed(2)), ({}, summed(0)))
+    assert used == [("a", "0", 700), ("b", "2", 200), (None, "0", 0)]
+
+
+def test_two_groups_are_told_by_name() -> None:
+    series: list[tuple[dict[str, str | None], Partial]] = [
+        ({"region": name}, summed(1)) for name in ("us", "eu")
+    ]
+    rows = fees(series, properties={"amount": "1", "pricing_group_keys": ["region"]})
+    assert [fee.grouped_by["region"] for fee in rows] == ["eu", "us"]
 
 
 dimensions = st.fixed_dictionaries(
