@@ -491,6 +491,12 @@ def test_held_values_of_before_the_period_count_by_time_and_those_in_it_by_arriv
         (datetime(2024, 3, 2, tzinfo=UTC), 2, "c", False),
     ]
     assert held_uniques(late, Decimal(0), period=MARCH_DAYS, proration=None).units == 1
+    in_its_place = [
+        (before, 1, "a", True),
+        (datetime(2024, 3, 5, tzinfo=UTC), 2, "a", False),
+        (MARCH_DAYS.from_, 3, "b", True),  # told when a was gone: there was never more than one
+    ]
+    assert held_uniques(in_its_place, Decimal(1), period=MARCH_DAYS, proration=None).units == 1
 
 
 def level_of(kind: AggregationType, standing: Standing = NOTHING_STANDING) -> Level:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from math import ceil, floor
 from typing import Any
 from uuid import UUID
 
@@ -13,12 +14,14 @@ from hypothesis import given, strategies as st
 from permille.core.billable_metric import BillableMetric
 from permille.core.fee import Fee, charge_fees, compile_charge, compile_plan_charge, subscription_fee
 from permille.core.filters import ChargeFilter, best_match, group_of
-from permille.core.money import minor, round_cents
+from permille.core.money import minor, round_cents, subunits
 from permille.core.period import Period
 from permille.core.plan import Charge, PlanFilter
 from permille.core.pricing import ChargeModel, price
 from permille.core.usage import AggregationType, Partial, aggregate, epoch_seconds, merge_all
 from tests.core.given import decimals, ts
+from tests.core.pricing.table import Ladder, ladders
+from tests.core.test_usage import Sent, events, expected
 
 SEPTEMBER = Period(ts(2023, 9, 1), ts(2023, 10, 1))
 SUM, COUNT = AggregationType.SUM, AggregationType.COUNT
@@ -442,6 +445,95 @@ def test_a_fee_is_the_price_of_the_merged_sums(values: list[Decimal], model: Cha
     assert fee.amount_cents == round_cents(minor(expected.amount, "USD"))
     assert fee.units == usage.units
     assert fee.amount_details == expected.details
+
+
+def whole(value: Fraction, function: str | None, precision: int) -> Fraction:
+    """Rounded as a metric says, in whole numbers alone."""
+    if function is None:
+        return value
+    scaled = value * Fraction(10) ** precision
+    number = {"ceil": ceil(scaled), "floor": floor(scaled), "round": half_away(scaled)}[function]
+    return number / Fraction(10) ** precision
+
+
+def half_away(value: Fraction) -> int:
+    return floor(value + Fraction(1, 2)) if value >= 0 else -floor(-value + Fraction(1, 2))
+
+
+def by_hand(model: ChargeModel, ladder: Ladder, units: Fraction) -> Fraction:
+    """What units of 0 or more cost in the tiers; a package is of as many units as there are tiers, and costs a rate."""
+    rates, flats = ([Fraction(each) for each in amounts] for amounts in (ladder.rates, ladder.flats))
+    if model is ChargeModel.STANDARD:
+        return units * rates[0]
+    if model is ChargeModel.PACKAGE:
+        return ceil(max(units - 1, Fraction(0)) / len(rates)) * rates[0]
+    if model is ChargeModel.VOLUME:
+        place = sum(1 for bound in ladder.bounds if bound < units)
+        return units * rates[place] + flats[place]
+    percent = 100 if model is ChargeModel.GRADUATED_PERCENTAGE else 1
+    total, below = flats[0], Fraction(0)
+    for place, rate in enumerate(rates):
+        top = Fraction(ladder.bounds[place]) if place < len(ladder.bounds) else units
+        if place and units > below:
+            total += flats[place]
+        total += max(min(units, top) - below, Fraction(0)) * rate / percent
+        below = top
+    return total
+
+
+@given(
+    sent=events(),
+    kind=st.sampled_from(
+        [COUNT, SUM, AggregationType.MAX, AggregationType.LATEST, AggregationType.UNIQUE_COUNT]
+    ),
+    model=st.sampled_from(
+        [
+            ChargeModel.STANDARD,
+            ChargeModel.PACKAGE,
+            ChargeModel.VOLUME,
+            ChargeModel.GRADUATED,
+            ChargeModel.GRADUATED_PERCENTAGE,
+        ]
+    ),
+    ladder=ladders(),
+    rounding=st.tuples(st.sampled_from([None, "round", "ceil", "floor"]), st.integers(-1, 2)),
+    currency=st.sampled_from(["USD", "JPY", "KWD"]),
+)
+def test_a_fee_is_what_its_events_come_to_by_hand(
+    *,
+    sent: list[Sent],
+    kind: AggregationType,
+    model: ChargeModel,
+    ladder: Ladder,
+    rounding: tuple[str | None, int],
+    currency: str,
+) -> None:
+    """From events to cents, for each aggregation and each model, told a second time in fractions."""
+    charge = compile_charge(
+        charge_id="charge",
+        model=model,
+        properties={
+            "amount": str(ladder.rates[0]),
+            "package_size": len(ladder.rates),
+            "free_units": 1,
+            "graduated_ranges": ladder.tiers(gap=1),
+            "volume_ranges": ladder.tiers(gap=1),
+            "graduated_percentage_ranges": ladder.tiers(gap=1, key="rate"),
+        },
+        filters=(),
+        aggregation_type=kind,
+        currency=currency,
+        rounding_function=rounding[0],
+        rounding_precision=rounding[1],
+    )
+    series: list[tuple[dict[str, str | None], Partial]] = [({}, each.partial()) for each in sent]
+    (fee,) = charge_fees(charge, series, subscription_id="sub", period=SEPTEMBER)
+    usage = expected(sent, kind)
+    units = whole(Fraction(usage.units), *rounding)
+    owed = by_hand(model, ladder, units) if units >= 0 else Fraction(0)
+    assert Fraction(fee.units) == max(units, 0)
+    assert fee.amount_cents == half_away(owed * subunits(currency))
+    assert fee.events_count == usage.events_count
 
 
 def test_a_plans_charge_is_compiled_with_what_its_metric_lists_now() -> None:
