@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
+from fractions import Fraction
+from math import ceil
 from typing import Any
 
 import pytest
@@ -107,6 +109,7 @@ def test_the_fees_of_a_sum_add_up_to_the_price_of_its_highest_level(
     fees = billed(charge, events, standing={(0, ()): Standing(units=Decimal(base))})
     assert [seq for seq, _ in fees] == [each.seq for each in events]
     assert all(fee.amount_cents >= 0 and fee.units >= 0 and fee.events_count == 1 for _, fee in fees)
+    assert all(fee.pay_in_advance for _, fee in fees)
     level = highest = ZERO
     for value in values:
         level += value
@@ -213,6 +216,79 @@ def test_percentages_of_events(properties: dict[str, Any], values: list[int], ce
     charge = compiled(ChargeModel.PERCENTAGE, properties)
     events = [event(seq, value=value) for seq, value in enumerate(values)]
     assert [fee.amount_cents for _, fee in billed(charge, events)] == cents
+
+
+@given(
+    values=st.lists(st.decimals(0, 60, places=1, allow_nan=False), max_size=9),
+    fixed=st.sampled_from([None, "1"]),
+    free=st.tuples(st.none() | st.integers(1, 3), st.none() | st.integers(1, 90).map(str)),
+    bounds=st.sampled_from([(None, None), ("2", None), (None, "3"), ("2", "3")]),
+)
+def test_the_fees_of_percentages_add_up_to_the_price_of_them_all(
+    values: list[Decimal], fixed: str | None, free: tuple[int | None, str | None], bounds: tuple[Any, Any]
+) -> None:
+    """With any allowances and bounds: as if the same events were paid in arrears."""
+    properties = {
+        "rate": "10",
+        "fixed_amount": fixed,
+        "free_units_per_events": free[0],
+        "free_units_per_total_aggregation": free[1],
+        "per_transaction_min_amount": bounds[0],
+        "per_transaction_max_amount": bounds[1],
+    }
+    events = [event(seq, value=value) for seq, value in enumerate(values, 1)]
+    fees = [fee for _, fee in billed(compiled(ChargeModel.PERCENTAGE, properties), events)]
+    if not events:
+        return
+    arrears = current(compiled(ChargeModel.PERCENTAGE, properties, pay_in_advance=False), summed(events))
+    with exact():
+        assert sum((fee.precise_amount_cents for fee in fees), ZERO) == arrears.precise_amount_cents
+        for name in ("per_unit_total_amount", "fixed_fee_total_amount", "min_max_adjustment_total_amount"):
+            told = sum((Decimal(fee.amount_details[name]) for fee in fees), ZERO)
+            assert told == Decimal(arrears.amount_details[name]), name
+        for name in ("free_events", "paid_events"):
+            if sum(values, ZERO):
+                count = sum(fee.amount_details[name] for fee in fees)
+                assert count == arrears.amount_details[name], name
+
+
+@given(script=operations, there=st.sets(st.sampled_from("abx")), days=st.data())
+def test_prorated_unique_values_are_paid_for_the_days_that_are_left(
+    script: list[tuple[str, bool]], there: set[str], days: st.DataObject
+) -> None:
+    """What stood is paid whole, at the renewal; what rises above all that was, from its day on."""
+    unique = {"aggregation_type": AggregationType.UNIQUE_COUNT}
+    charge = compiled(ChargeModel.STANDARD, {"amount": "3"}, prorated=True, **unique)
+    drawn = days.draw(st.lists(st.integers(0, 29), min_size=len(script), max_size=len(script)))
+    events = [
+        event(seq, text=text, is_add=is_add, at=APRIL.from_ + timedelta(days=day, hours=seq))
+        for seq, ((text, is_add), day) in enumerate(zip(script, drawn, strict=True), 1)
+    ]
+    fees = [
+        fee.precise_amount_cents
+        for _, fee in billed(
+            charge, events, standing={(0, ()): Standing(units=Decimal(len(there)), values=frozenset(there))}
+        )
+    ]
+    present, most, expected = set(there), len(there), []
+    for (text, is_add), day in zip(script, drawn, strict=True):
+        present = present | {text} if is_add else present - {text}
+        gained = len(present) - most
+        most = max(most, len(present))
+        units = Fraction(30 - day, 30) if gained > 0 else Fraction(0)
+        expected.append(Decimal(ceil(units * 10**5)) / 10**5 * 300)
+    assert fees == expected
+    told = [(APRIL.from_ - timedelta(days=9), -1, text, True) for text in sorted(there)]
+    told += [(each.at, each.seq, each.text, bool(each.is_add)) for each in events]
+    if not told:
+        return
+    uniques = {text: (APRIL.from_, 0, text in present) for _, _, text, _ in told}
+    shown = current(charge, Partial(events_count=len(told), uniques=uniques, operations=tuple(told)))
+    assert shown.precise_amount_cents == 300 * len(there) + sum(expected)
+    assert shown.units == len(present)
+    if present:
+        by_unit = Fraction(shown.precise_amount_cents) / 100 / len(present)
+        assert abs(Fraction(shown.precise_unit_amount) - by_unit) < Fraction(1, 10**14)
 
 
 def test_the_details_are_those_of_the_event_alone() -> None:
@@ -369,6 +445,24 @@ def test_what_stands_is_told_by_place() -> None:
     assert standing_by_place(charge, series) == {(0, ()): Standing(units=Decimal(7))}
 
 
+def test_the_values_that_stand_are_those_added_last() -> None:
+    unique = {"aggregation_type": AggregationType.UNIQUE_COUNT}
+    charge = compiled(ChargeModel.STANDARD, {"amount": "1", "pricing_group_keys": ["team"]}, **unique)
+    early, late = APRIL.from_ - timedelta(days=9), APRIL.from_ - timedelta(days=2)
+    series = [
+        (
+            {"team": "a", "x": "1"},
+            Partial(events_count=3, uniques={"ann": (early, 1, True), "bob": (early, 2, True)}),
+        ),
+        ({"team": "a", "x": "2"}, Partial(events_count=1, uniques={"ann": (late, 3, False)})),
+        ({"team": "b"}, Partial(events_count=1, uniques={None: (early, 4, True)})),
+    ]
+    assert standing_by_place(charge, series) == {
+        (0, (("team", "a"),)): Standing(units=Decimal(1), values=frozenset({"bob"})),
+        (0, (("team", "b"),)): Standing(units=Decimal(1), values=frozenset({None})),
+    }
+
+
 def test_a_maximum_is_never_paid_in_advance() -> None:
     charge = compiled(ChargeModel.STANDARD, {"amount": "1"}, aggregation_type=AggregationType.MAX)
     with pytest.raises(ValueError, match="not paid in advance"):
@@ -411,6 +505,12 @@ def test_held_values_of_before_the_period_count_by_time_and_those_in_it_by_arriv
         (datetime(2024, 3, 2, tzinfo=UTC), 2, "c", False),
     ]
     assert held_uniques(late, Decimal(0), period=MARCH_DAYS, proration=None).units == 1
+    in_its_place = [
+        (before, 1, "a", True),
+        (datetime(2024, 3, 5, tzinfo=UTC), 2, "a", False),
+        (MARCH_DAYS.from_, 3, "b", True),  # told when a was gone: there was never more than one
+    ]
+    assert held_uniques(in_its_place, Decimal(1), period=MARCH_DAYS, proration=None).units == 1
 
 
 def level_of(kind: AggregationType, standing: Standing = NOTHING_STANDING) -> Level:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.custom_aggregation import Aggregator, fold, read_aggregator
+from permille.core.billable_metric import BillableMetric
+from permille.core.custom_aggregation import Aggregator, aggregator_of, fold, read_aggregator
 from permille.core.daily_usage import Day, fold_custom_days
 from permille.core.fee import Fee, charge_fees, compile_charge
 from permille.core.filters import ChargeFilter
@@ -175,6 +178,49 @@ def test_an_event_without_a_value_changes_nothing() -> None:
     ]
     found = fold(aggregator, [events(aggregator, *sent)], NONE)
     assert (found.sum, found.custom_amount, found.events_count) == (6, Decimal("0.75"), 2)
+
+
+def test_a_rule_sees_the_whole_seconds_of_an_event_and_its_code() -> None:
+    """MARCH begins at 1709251200."""
+    aggregator = rules("if(event.code = 'calls', event.timestamp, 0)", "event.timestamp - state.total_units")
+    late = (MARCH.from_ + timedelta(seconds=90, microseconds=999_999), 1, ())
+    found = fold(aggregator, [[(MARCH.from_, 0, ()), late]], NONE)
+    assert (found.sum, found.custom_amount) == (1_709_251_290, 1_709_251_200 + 90)
+
+
+def test_what_the_rules_look_at_is_what_either_of_them_does() -> None:
+    found = rules(
+        "event.properties.b * custom_properties.x",
+        "event.properties.a + event.properties.b + custom_properties.y",
+    )
+    assert (found.properties, found.custom_properties) == (("a", "b"), {"x", "y"})
+
+
+def test_the_rules_of_a_metric() -> None:
+    at = MARCH.from_
+    metric = BillableMetric(
+        id=UUID(int=1),
+        organization_id=UUID(int=2),
+        name="Calls",
+        code="calls",
+        description=None,
+        aggregation_type="custom_agg",
+        field_name=None,
+        recurring=False,
+        rounding_function=None,
+        rounding_precision=None,
+        weighted_interval=None,
+        expression=None,
+        filters={},
+        created_at=at,
+        updated_at=at,
+    )
+    assert aggregator_of(metric) is None
+    for given_, amount in (({"amount": "2 * event.properties.n"}, 6), ({}, 0), ({"amount": ""}, 0)):
+        aggregator = aggregator_of(replace(metric, custom_aggregator={"total_units": SUM, **given_}))
+        assert aggregator is not None
+        found = fold(aggregator, [events(aggregator, {"n": "3"})], NONE)
+        assert (found.sum, found.custom_amount) == (3, amount)
 
 
 def test_numbers_do_not_grow_without_end() -> None:

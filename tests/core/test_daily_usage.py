@@ -182,6 +182,20 @@ def test_every_day_is_what_a_recomputation_of_it_gives(
                 assert usage.events_count == count
 
 
+def test_how_far_back_a_day_looks() -> None:
+    assert {kind: reach_of(metric(kind, False)) for kind in AggregationType} == {
+        AggregationType.COUNT: Reach.DAY,
+        AggregationType.SUM: Reach.DAY,
+        AggregationType.MAX: Reach.DAY,
+        AggregationType.UNIQUE_COUNT: Reach.DAY,
+        AggregationType.LATEST: Reach.PERIOD,
+        AggregationType.WEIGHTED_SUM: Reach.PERIOD,
+        AggregationType.CUSTOM: Reach.PERIOD,
+    }
+    for kind in (*RECURRING, AggregationType.CUSTOM):
+        assert reach_of(metric(kind, True)) is Reach.EVER
+
+
 @given(st.sampled_from(TIMEZONES), st.integers(0, 5_000), st.integers(1, 9_000))
 def test_the_days_of_a_life_tile_it(timezone: str, start: int, length: int) -> None:
     origin = datetime(2011, 12, 28, tzinfo=UTC)  # Apia has no 30 December

@@ -61,6 +61,19 @@ def result(text: str, code: str = "c", timestamp: int = 1_700_000_000, **propert
         ("Greatest(event.properties.x, 15.0)", {"x": "12.34"}, "15.0"),
         ("least(3, 1, 2)", {}, "1.0"),
         ("1/3", {}, "0." + "3" * 38),
+        ("ceil(12.34, 1)", {}, "12.4"),
+        ("least(3)", {}, "3.0"),
+        ("greatest(event.properties.x)", {"x": "2"}, "2.0"),
+        ("concat('a')", {}, "a"),
+        ("round(1, 100) + round(1, -100)", {}, "1.0"),
+        # A quotient has 100 digits: a third of one, three times, lacks the last of them.
+        ("(1 / 3 * 3 - 1) * 1" + "0" * 99, {}, "-0.1"),
+        # 38 digits on each side, and what is beyond them is a text
+        ("event.properties.a * 1", {"a": "9" * 38}, "9" * 38 + ".0"),
+        ("event.properties.a", {"a": "1e37"}, "1" + "0" * 37 + ".0"),
+        ("event.properties.a", {"a": "1e38"}, "1e38"),
+        ("event.properties.a * 1", {"a": "1e-38"}, "0." + "0" * 37 + "1"),
+        ("event.properties.a", {"a": "1e-39"}, "1e-39"),
     ],
 )
 def test_values(text: str, properties: dict[str, Any], expected: str | None) -> None:
@@ -89,6 +102,8 @@ def test_values(text: str, properties: dict[str, Any], expected: str | None) -> 
         ("rOund(1)", 1),
         ("round()", 7),
         ("round(1, 2, 3)", 1),
+        ("ceil(1, 2, 3)", 1),
+        ("1 + floor(1, 2, 3)", 5),
         ("sqrt(2)", 1),
         ("1.", 2),
         (".5", 1),
@@ -112,7 +127,9 @@ def test_what_is_no_expression_is_told_where(text: str, position: int) -> None:
         ("event.code + 1", {}, "Expected a decimal"),
         ("1 / (1 - 1)", {}, "Division by zero"),
         ("round('a')", {}, "Expected a decimal"),
-        ("round(1, 1000)", {}, "Cannot round"),
+        ("round(1, 101)", {}, "Cannot round"),
+        ("round(1, -101)", {}, "Cannot round"),
+        ("event.properties.a * 10", {"a": "1e37"}, "too large"),
         ("event.properties.a * event.properties.a", {"a": "9" * 38}, "too large"),
         ("event.properties.a + 1", {"a": "1e999999"}, "Expected a decimal"),
     ],
@@ -120,6 +137,28 @@ def test_what_is_no_expression_is_told_where(text: str, position: int) -> None:
 def test_what_has_no_value(text: str, properties: dict[str, Any], message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         result(text, **properties)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "position"),
+    [("(", ")", 62), ("round(", ")", 367), ("least(1, ", ")", 547), ("(2 * -", ")", 362)],
+)
+def test_a_text_nests_60_levels_deep(before: str, after: str, position: int) -> None:
+    read_expression(before * 60 + "1" + after * 60)
+    with pytest.raises(ExpressionError, match="Nested deeper than 60") as caught:
+        read_expression(before * 61 + "1" + after * 61)
+    assert caught.value.position == position
+    with pytest.raises(ExpressionError, match="Nested deeper than 60") as caught:
+        read_expression(before * 61)
+    assert caught.value.position == position
+
+
+def test_a_text_has_5000_characters() -> None:
+    text = "1" + " + 1" * 1249 + "   "
+    assert (len(text), result(text)) == (5_000, "1250.0")
+    with pytest.raises(ExpressionError) as caught:
+        read_expression(text + " ")
+    assert caught.value.position == 5_001
 
 
 def test_hostile_texts_end() -> None:

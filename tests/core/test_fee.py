@@ -1,8 +1,10 @@
 """From the sums of a metric to the fees of a charge: buckets, groups, rounding; and the plan's own fee."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from math import ceil, floor
 from typing import Any
 from uuid import UUID
 
@@ -12,12 +14,14 @@ from hypothesis import given, strategies as st
 from permille.core.billable_metric import BillableMetric
 from permille.core.fee import Fee, charge_fees, compile_charge, compile_plan_charge, subscription_fee
 from permille.core.filters import ChargeFilter, best_match, group_of
-from permille.core.money import round_to_minor
+from permille.core.money import minor, round_cents, subunits
 from permille.core.period import Period
 from permille.core.plan import Charge, PlanFilter
 from permille.core.pricing import ChargeModel, price
 from permille.core.usage import AggregationType, Partial, aggregate, epoch_seconds, merge_all
 from tests.core.given import decimals, ts
+from tests.core.pricing.table import Ladder, ladders
+from tests.core.test_usage import Sent, events, expected
 
 SEPTEMBER = Period(ts(2023, 9, 1), ts(2023, 10, 1))
 SUM, COUNT = AggregationType.SUM, AggregationType.COUNT
@@ -268,12 +272,31 @@ FREE = {
         (COUNT, {"rate": "1", "fixed_amount": "1", "free_units_per_events": 1}, Partial(events_count=4), 303),
         (COUNT, {"rate": "1", "fixed_amount": "1", "free_units_per_events": 1}, Partial(events_count=1), 0),
         (COUNT, {"rate": "100", "per_transaction_min_amount": "3"}, Partial(events_count=4), 1200),
-        # the greatest value is priced at its first occurrence, the rest as 0
+        (COUNT, {"rate": "100", "per_transaction_max_amount": "3"}, Partial(events_count=4), 400),
+        # the greatest value is priced at its first occurrence, the rest as 0: 1 + 9 + 1 + 1
         (
             AggregationType.MAX,
             {"rate": "10", "per_transaction_min_amount": "1"},
-            in_order(5, 90, 90, 7),
+            in_order(50, 90, 90, 70),
             1200,
+        ),
+        # of a greatest value no units are free, but events: 90 x 10 % + 2 x 1.00
+        (
+            AggregationType.MAX,
+            {
+                "rate": "10",
+                "fixed_amount": "1",
+                "free_units_per_events": 1,
+                "free_units_per_total_aggregation": "20",
+            },
+            in_order(50, 90, 7),
+            1100,
+        ),
+        (
+            AggregationType.LATEST,
+            {"rate": "10", "free_units_per_total_aggregation": "20"},
+            replace(in_order(50, 90, 7), last=(ts(2023, 9, 9), 9, Decimal(7))),
+            70,
         ),
     ],
 )
@@ -309,6 +332,70 @@ def test_the_price_of_an_event_is_bounded_in_its_own_period_alone() -> None:
         [({}, summed(71, events_count=3, values=values))], model=ChargeModel.PERCENTAGE, properties=free
     )
     assert (fee.amount_details["free_units"], fee.amount_cents) == ("7.0", 640)
+
+
+@pytest.mark.parametrize("allowance", [3, 4, 9])
+def test_a_count_has_no_more_free_units_than_units(allowance: int) -> None:
+    (fee,) = fees(
+        [({}, Partial(events_count=4))],
+        model=ChargeModel.PERCENTAGE,
+        properties={"rate": "100", "free_units_per_events": allowance},
+        aggregation_type=COUNT,
+    )
+    free = min(allowance, 4)
+    assert (fee.amount_details["free_units"], fee.amount_cents) == (f"{free}.0", 100 * (4 - free))
+
+
+def test_only_percentages_with_allowances_or_bounds_read_single_events() -> None:
+    def reads(model: ChargeModel, properties: dict[str, Any]) -> bool:
+        charge = compile_charge(
+            charge_id="charge",
+            model=model,
+            properties=properties,
+            filters=(),
+            aggregation_type=SUM,
+            currency="USD",
+        )
+        return charge.buckets[0].reads_events
+
+    assert reads(ChargeModel.PERCENTAGE, FREE)
+    assert not reads(ChargeModel.PERCENTAGE, {"rate": "1", "fixed_amount": "1"})
+    assert not reads(ChargeModel.PACKAGE, package("1"))
+
+
+def test_an_invoice_has_no_idle_fees_but_flat_amounts() -> None:
+    flat = {
+        "graduated_ranges": [{"from_value": 0, "to_value": None, "per_unit_amount": "1", "flat_amount": "7"}]
+    }
+    free = {"graduated_ranges": [{**flat["graduated_ranges"][0], "flat_amount": "0"}]}
+    charge = compile_charge(
+        charge_id="charge",
+        model=ChargeModel.GRADUATED,
+        properties=free,
+        filters=[
+            ChargeFilter(name, {"cloud": (name,)}, None, own)
+            for name, own in (("a", flat), ("b", free), ("c", free))
+        ],
+        aggregation_type=SUM,
+        currency="USD",
+    )
+
+    def billed(*series: tuple[dict[str, str | None], Partial]) -> list[tuple[Any, str, int]]:
+        rows = charge_fees(charge, series, subscription_id="sub", period=SEPTEMBER, with_idle=False)
+        assert not any(fee.pay_in_advance or fee.is_true_up for fee in rows)
+        return figures(rows)
+
+    assert billed() == [("a", "0", 700)]
+    used = billed(({"cloud": "b"}, summed(2)), ({}, summed(0)))
+    assert used == [("a", "0", 700), ("b", "2", 200), (None, "0", 0)]
+
+
+def test_two_groups_are_told_by_name() -> None:
+    series: list[tuple[dict[str, str | None], Partial]] = [
+        ({"region": name}, summed(1)) for name in ("us", "eu")
+    ]
+    rows = fees(series, properties={"amount": "1", "pricing_group_keys": ["region"]})
+    assert [fee.grouped_by["region"] for fee in rows] == ["eu", "us"]
 
 
 dimensions = st.fixed_dictionaries(
@@ -352,7 +439,7 @@ def test_fees_are_those_of_sorting_the_events_by_hand(
         amount = default if filter_id is None else Decimal(filters[filter_id].properties["amount"])
         fee = found[filter_id, group]
         assert (fee.units, fee.events_count) == (sum(values), len(values))
-        assert fee.amount_cents == round_to_minor(sum(values) * amount, "USD")
+        assert fee.amount_cents == round_cents(minor(sum(values) * amount, "USD"))
     idle = [fee.charge_filter_id for fee in rows if not fee.events_count]
     used = {filter_id for filter_id, _ in buckets}
     assert idle == [each for each in [*range(len(filters)), None] if each not in used]
@@ -377,9 +464,98 @@ def test_a_fee_is_the_price_of_the_merged_sums(values: list[Decimal], model: Cha
         events_count=usage.events_count,
         precise_amount_cents=sum(values, Decimal(0)),
     )
-    assert fee.amount_cents == round_to_minor(expected.amount, "USD")
+    assert fee.amount_cents == round_cents(minor(expected.amount, "USD"))
     assert fee.units == usage.units
     assert fee.amount_details == expected.details
+
+
+def whole(value: Fraction, function: str | None, precision: int) -> Fraction:
+    """Rounded as a metric says, in whole numbers alone."""
+    if function is None:
+        return value
+    scaled = value * Fraction(10) ** precision
+    number = {"ceil": ceil(scaled), "floor": floor(scaled), "round": half_away(scaled)}[function]
+    return number / Fraction(10) ** precision
+
+
+def half_away(value: Fraction) -> int:
+    return floor(value + Fraction(1, 2)) if value >= 0 else -floor(-value + Fraction(1, 2))
+
+
+def by_hand(model: ChargeModel, ladder: Ladder, units: Fraction) -> Fraction:
+    """What units of 0 or more cost in the tiers; a package is of as many units as there are tiers, and costs a rate."""
+    rates, flats = ([Fraction(each) for each in amounts] for amounts in (ladder.rates, ladder.flats))
+    if model is ChargeModel.STANDARD:
+        return units * rates[0]
+    if model is ChargeModel.PACKAGE:
+        return ceil(max(units - 1, Fraction(0)) / len(rates)) * rates[0]
+    if model is ChargeModel.VOLUME:
+        place = sum(1 for bound in ladder.bounds if bound < units)
+        return units * rates[place] + flats[place]
+    percent = 100 if model is ChargeModel.GRADUATED_PERCENTAGE else 1
+    total, below = flats[0], Fraction(0)
+    for place, rate in enumerate(rates):
+        top = Fraction(ladder.bounds[place]) if place < len(ladder.bounds) else units
+        if place and units > below:
+            total += flats[place]
+        total += max(min(units, top) - below, Fraction(0)) * rate / percent
+        below = top
+    return total
+
+
+@given(
+    sent=events(),
+    kind=st.sampled_from(
+        [COUNT, SUM, AggregationType.MAX, AggregationType.LATEST, AggregationType.UNIQUE_COUNT]
+    ),
+    model=st.sampled_from(
+        [
+            ChargeModel.STANDARD,
+            ChargeModel.PACKAGE,
+            ChargeModel.VOLUME,
+            ChargeModel.GRADUATED,
+            ChargeModel.GRADUATED_PERCENTAGE,
+        ]
+    ),
+    ladder=ladders(),
+    rounding=st.tuples(st.sampled_from([None, "round", "ceil", "floor"]), st.integers(-1, 2)),
+    currency=st.sampled_from(["USD", "JPY", "KWD"]),
+)
+def test_a_fee_is_what_its_events_come_to_by_hand(
+    *,
+    sent: list[Sent],
+    kind: AggregationType,
+    model: ChargeModel,
+    ladder: Ladder,
+    rounding: tuple[str | None, int],
+    currency: str,
+) -> None:
+    """From events to cents, for each aggregation and each model, told a second time in fractions."""
+    charge = compile_charge(
+        charge_id="charge",
+        model=model,
+        properties={
+            "amount": str(ladder.rates[0]),
+            "package_size": len(ladder.rates),
+            "free_units": 1,
+            "graduated_ranges": ladder.tiers(gap=1),
+            "volume_ranges": ladder.tiers(gap=1),
+            "graduated_percentage_ranges": ladder.tiers(gap=1, key="rate"),
+        },
+        filters=(),
+        aggregation_type=kind,
+        currency=currency,
+        rounding_function=rounding[0],
+        rounding_precision=rounding[1],
+    )
+    series: list[tuple[dict[str, str | None], Partial]] = [({}, each.partial()) for each in sent]
+    (fee,) = charge_fees(charge, series, subscription_id="sub", period=SEPTEMBER)
+    usage = expected(sent, kind)
+    units = whole(Fraction(usage.units), *rounding)
+    owed = by_hand(model, ladder, units) if units >= 0 else Fraction(0)
+    assert Fraction(fee.units) == max(units, 0)
+    assert fee.amount_cents == half_away(owed * subunits(currency))
+    assert fee.events_count == usage.events_count
 
 
 def test_a_plans_charge_is_compiled_with_what_its_metric_lists_now() -> None:

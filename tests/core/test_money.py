@@ -15,7 +15,6 @@ from permille.core.money import (
     minor,
     precise,
     round_cents,
-    round_to_minor,
     subunits,
 )
 from tests.core.given import decimals
@@ -37,7 +36,6 @@ def half_away_from_zero(value: Fraction) -> int:
 @example(Decimal("0.0005"), "KWD")
 def test_rounding_is_half_away_from_zero(amount: Decimal, currency: str) -> None:
     cents = Fraction(amount) * subunits(currency)
-    assert round_to_minor(amount, currency) == half_away_from_zero(cents)
     assert round_cents(minor(amount, currency)) == half_away_from_zero(cents)
     assert Fraction(minor(amount, currency)) == cents
 
@@ -57,7 +55,7 @@ def test_rounding_is_half_away_from_zero(amount: Decimal, currency: str) -> None
     ],
 )
 def test_each_currency_has_its_own_smallest_unit(amount: str, currency: str, cents: int) -> None:
-    assert round_to_minor(Decimal(amount), currency) == cents
+    assert round_cents(minor(Decimal(amount), currency)) == cents
 
 
 def test_currencies_have_their_iso_decimals_but_for_lagos_own() -> None:
@@ -146,7 +144,7 @@ def test_precise_keeps_15_decimals(value: Decimal) -> None:
 def test_a_line_states_its_amounts(amount: Decimal, unit_amount: Decimal, currency: str) -> None:
     with exact():
         line = line_amounts(amount, unit_amount, subunits(currency))
-    assert line.amount_cents == round_to_minor(amount, currency)
+    assert line.amount_cents == round_cents(minor(amount, currency))
     assert line.precise_amount_cents == precise(minor(amount, currency))
     assert line.unit_amount_cents == Fraction(unit_amount) * subunits(currency) // 1
     assert line.precise_unit_amount == precise(unit_amount)

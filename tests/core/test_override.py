@@ -107,7 +107,7 @@ def shape(one: Plan) -> Any:
         each.code: (
             each.properties,
             each.min_amount_cents,
-            {filter_key(own.values): own.properties for own in each.filters},
+            {own.values["model"]: own.properties for own in each.filters},
         )
         for each in one.charges
     }
@@ -156,6 +156,48 @@ def test_a_copy_that_agrees_follows_every_edit(script: list[tuple[str, Any, int]
         child = follow(sold, after, child)
         sold = after
         assert shape(child) == shape(sold)
+        assert all(each.plan_id == child.id for each in child.charges)
+
+
+@given(script=edits, own=models)
+def test_an_edit_that_is_followed_twice_is_followed_once(
+    script: list[tuple[str, Any, int]], own: list[tuple[str, str]]
+) -> None:
+    """Whatever filters the copy has of its own."""
+    sold = plan(charge("x", "1", entry("a", "2")))
+    child = copied(sold)
+    filters = tuple(entry(model, cost) for model, cost in own)
+    child = replace(child, charges=(replace(child.charges[0], filters=filters),))
+    for code, wanted, amount in script:
+        after = edited(sold, code, wanted, amount)
+        once = follow(sold, after, child)
+        assert follow(sold, after, once) == once
+        child, sold = once, after
+
+
+def test_what_a_copy_has_given_up_does_not_come_back() -> None:
+    sold = plan(charge("x", "1", entry("a", "2"), entry("b", "3")), charge("y", "4"))
+    child = copied(sold)
+    kept = replace(child.charges[0], filters=child.charges[0].filters[:1])
+    child = replace(child, charges=(kept,))
+    after = edited(edited(sold, "y", ("5", []), 10), "x", ("1", [("a", "2"), ("b", "9"), ("c", "7")]), 10)
+    (found,) = follow(sold, after, child).charges
+    assert (found.code, found.id) == ("x", kept.id)
+    assert {each.values["model"]: each.properties["amount"] for each in found.filters} == {
+        ("a",): "2",
+        ("c",): "7",
+    }
+
+
+def test_filters_are_the_same_whatever_the_order_of_their_keys_and_values() -> None:
+    one = filter_key({"model": ["a", "b"], "type": ["in"]})
+    assert one == filter_key({"type": ("in",), "model": ("b", "a")})
+    others: list[dict[str, list[str]]] = [
+        {"model": ["a"], "type": ["in"]},
+        {"model": ["a", "b"]},
+        {"model": ["in"], "type": ["a", "b"]},
+    ]
+    assert len({one, *map(filter_key, others)}) == 4
 
 
 @given(script=edits)

@@ -2,7 +2,6 @@
 
 from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta
-from fractions import Fraction
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -22,7 +21,7 @@ from permille.core.period import (
     next_boundary,
     period_containing,
     previous_period,
-    proration_ratio,
+    seconds_of,
     start_of_day,
 )
 from tests.core.given import TIMEZONES, billing_times, day, instants, intervals, timezones, ts
@@ -68,6 +67,8 @@ def test_periods_tile_the_line(
     rule = {"interval": interval, "billing_time": billing_time, "anchor": anchor, "timezone": timezone}
     period = period_containing(at, **rule)
     assert at in period
+    assert period.from_ in period
+    assert period.to not in period
     assert period_containing(period.from_, **rule) == period
     assert period_containing(period.to - INSTANT, **rule) == period
     following = period_containing(period.to, **rule)
@@ -115,7 +116,7 @@ def test_a_day_starts_at_its_first_instant(at: datetime, timezone: str) -> None:
     timezone=timezones,
     offsets=st.lists(st.integers(0, 366), max_size=5),
 )
-def test_the_parts_of_a_period_have_shares_that_sum_to_one(
+def test_the_parts_of_a_period_have_days_that_sum_to_its_own(
     *,
     at: datetime,
     interval: Interval,
@@ -130,14 +131,31 @@ def test_the_parts_of_a_period_have_shares_that_sum_to_one(
     first = local_date(whole.from_, timezone)
     cuts = {midnight(first + timedelta(days=n), timezone) for n in offsets}
     bounds = sorted({whole.from_, whole.to} | {cut for cut in cuts if cut in whole})
-    shares = [proration_ratio(Period(a, b), whole, timezone) for a, b in pairwise(bounds)]
-    assert sum(shares) == Fraction(1)
-    assert all(share > 0 for share in shares)
+    parts = [days_in(Period(a, b), timezone) for a, b in pairwise(bounds)]
+    assert sum(parts) == days_in(whole, timezone)
+    assert all(days > 0 for days in parts)
 
 
 def test_a_period_cannot_end_before_it_starts() -> None:
     with pytest.raises(ValueError, match="cannot end"):
         Period(ts(2024, 1, 2), ts(2024, 1, 1))
+
+
+def test_the_seconds_of_a_period_are_whole() -> None:
+    assert timedelta(microseconds=1) == INSTANT
+    day = Period(ts(2024, 10, 26, 22), ts(2024, 10, 27, 23))  # Paris puts its clocks back
+    assert seconds_of(day) == 25 * 3600
+    assert seconds_of(Period(day.from_, day.to - INSTANT)) == 25 * 3600 - 1
+
+
+def test_an_hour_that_comes_twice_is_one_day() -> None:
+    """At 01:00 UTC Paris puts its clocks back from 03:00 to 02:00: by them an end can be before its start."""
+    back = ts(2024, 10, 27, 1)
+    half = timedelta(minutes=30)
+    assert day_diff(back, back, "Europe/Paris") == 0
+    assert day_diff(back - half / 2, back + half, "Europe/Paris") == 1
+    assert day_diff(back - half, back + half / 2, "Europe/Paris") == 1
+    assert day_diff(back + half, back - half, "Europe/Paris") == 0
 
 
 def test_an_empty_period_contains_nothing() -> None:

@@ -1,14 +1,29 @@
-"""What does not go together in a charge, and filters that follow their metric."""
+"""What does not go together in a charge, and filters that follow their metric (semantics-metering.md 5.1 and 2.1)."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from permille.core.billable_metric import BillableMetric
 from permille.core.filters import ALL_FILTER_VALUES
-from permille.core.plan import Charge, PlanFilter, incompatibilities, trim_filters
+from permille.core.plan import (
+    Charge,
+    Plan,
+    PlanFilter,
+    incompatibilities,
+    sold_plan_id,
+    trim_filters,
+    yearly_amount_cents,
+)
+from permille.core.pricing import ChargeModel
+from permille.core.usage import AggregationType
 
 NOW = datetime(2024, 3, 5, tzinfo=UTC)
 ID = UUID(int=1)
@@ -47,36 +62,154 @@ CHARGE = Charge(
     filters=(),
     created_at=NOW,
 )
-IN_ADVANCE = {"pay_in_advance": True}
-PRORATED = {"prorated": True}
+PLAN = Plan(
+    id=ID,
+    organization_id=ID,
+    parent_id=None,
+    code="p",
+    name="p",
+    invoice_display_name=None,
+    description=None,
+    interval="monthly",
+    amount_cents=100,
+    amount_currency="EUR",
+    pay_in_advance=False,
+    trial_period=None,
+    bill_charges_monthly=None,
+    bill_fixed_charges_monthly=None,
+    metadata=None,
+    charges=(),
+    created_at=NOW,
+)
+AGGREGATIONS = list(AggregationType)
+COMBINATIONS = [
+    {"model": model, "kind": kind, "recurring": recurring, "in_advance": in_advance}
+    for model, kind, recurring, in_advance in product(ChargeModel, AGGREGATIONS, (False, True), (False, True))
+]
+
+
+def problems(
+    *, model: ChargeModel, kind: AggregationType, recurring: bool, in_advance: bool, **fields: Any
+) -> list[tuple[str, str]]:
+    metric = replace(METRIC, aggregation_type=kind, recurring=recurring)
+    charge = replace(CHARGE, metric=metric, charge_model=model, pay_in_advance=in_advance, **fields)
+    return incompatibilities(charge)
+
+
+def refused(code: str, *, field: str, **fields: Any) -> set[tuple[str, str, bool, bool]]:
+    """The combinations that are refused with the code for the field."""
+    return {tuple(each.values()) for each in COMBINATIONS if (field, code) in problems(**each, **fields)}
+
+
+def combinations(
+    models: Iterable[str], kinds: Iterable[str], recurring: Iterable[bool], in_advance: Iterable[bool]
+) -> set[tuple[str, str, bool, bool]]:
+    return set(product(models, kinds, recurring, in_advance))
+
+
+MODELS, KINDS, EITHER = list(ChargeModel), AGGREGATIONS, (False, True)
+
+
+def test_what_can_be_paid_in_advance() -> None:
+    """Section 5.1: no volume, nothing of which an event alone has no price; custom aggregations not yet."""
+    invalid = combinations(["volume"], KINDS, EITHER, [True]) | combinations(
+        MODELS, ["max_agg", "latest_agg", "weighted_sum_agg"], EITHER, [True]
+    )
+    assert refused("invalid_aggregation_type_or_charge_model", field="pay_in_advance") == invalid
+    not_yet = combinations(MODELS, ["custom_agg"], EITHER, [True])
+    assert refused("not_supported_yet", field="pay_in_advance") == not_yet
+
+
+def test_what_can_be_prorated() -> None:
+    prorated = combinations(["standard"], ["sum_agg", "unique_count_agg"], [True], EITHER) | combinations(
+        ["volume", "graduated"], ["sum_agg", "unique_count_agg"], [True], [False]
+    )
+    # Metrics of the others are never recurring; what they would be does not matter.
+    never = {"count_agg", "max_agg", "latest_agg"}
+    invalid = refused("invalid_billable_metric_or_charge_model", field="prorated", prorated=True)
+    assert {each for each in invalid if each[1] not in never} == {
+        each for each in combinations(MODELS, KINDS, EITHER, EITHER) - prorated if each[1] not in never
+    }
+    assert combinations(MODELS, never, [False], EITHER) <= invalid
+    assert refused("invalid_billable_metric_or_charge_model", field="prorated") == set()
+
+
+def test_what_models_need_of_their_metric() -> None:
+    others = {"sum_agg": "dynamic", "custom_agg": "custom"}
+    invalid: set[Any] = set()
+    for kind, model in others.items():
+        invalid |= combinations([model], [each for each in KINDS if each != kind], EITHER, EITHER)
+    assert refused("invalid_aggregation_type_or_charge_model", field="charge_model") == invalid
+    percentages = combinations(["percentage", "graduated_percentage"], ["latest_agg"], EITHER, EITHER)
+    assert refused("invalid_value", field="properties") == percentages
 
 
 @pytest.mark.parametrize(
-    ("metric", "fields", "expected"),
+    ("fields", "expected"),
     [
-        ({}, {}, []),
-        ({}, IN_ADVANCE, []),
-        ({}, IN_ADVANCE | {"charge_model": "volume"}, ["pay_in_advance"]),
-        ({"aggregation_type": "max_agg"}, IN_ADVANCE, ["pay_in_advance"]),
-        ({"aggregation_type": "latest_agg"}, IN_ADVANCE, ["pay_in_advance"]),
-        ({}, PRORATED, ["prorated"]),
-        ({"recurring": True}, PRORATED, []),
-        ({"recurring": True}, PRORATED | {"charge_model": "package"}, ["prorated"]),
-        ({"recurring": True}, PRORATED | {"charge_model": "graduated"}, []),
-        ({"recurring": True}, PRORATED | IN_ADVANCE | {"charge_model": "graduated"}, ["prorated"]),
-        ({"recurring": True, "aggregation_type": "weighted_sum_agg"}, PRORATED, ["prorated"]),
-        ({"aggregation_type": "count_agg"}, {"charge_model": "dynamic"}, ["charge_model"]),
-        ({}, {"charge_model": "custom"}, ["charge_model"]),
-        ({"aggregation_type": "latest_agg"}, {"charge_model": "percentage"}, ["properties"]),
-        ({}, {"invoiceable": False}, ["invoiceable"]),
-        ({}, IN_ADVANCE | {"invoiceable": False, "regroup_paid_fees": "invoice"}, []),
-        ({}, IN_ADVANCE | {"regroup_paid_fees": "invoice"}, ["regroup_paid_fees"]),
-        ({}, IN_ADVANCE | {"min_amount_cents": 1}, ["min_amount_cents"]),
+        ({}, []),
+        ({"invoiceable": False}, [("invoiceable", "must_be_true_unless_pay_in_advance")]),
+        ({"invoiceable": False, "pay_in_advance": True}, []),
+        ({"invoiceable": False, "pay_in_advance": True, "regroup_paid_fees": "invoice"}, []),
+        (
+            {"pay_in_advance": True, "regroup_paid_fees": "invoice"},
+            [("regroup_paid_fees", "only_compatible_with_pay_in_advance_and_non_invoiceable")],
+        ),
+        (
+            {"invoiceable": False, "regroup_paid_fees": "invoice"},
+            [
+                ("invoiceable", "must_be_true_unless_pay_in_advance"),
+                ("regroup_paid_fees", "only_compatible_with_pay_in_advance_and_non_invoiceable"),
+            ],
+        ),
+        ({"min_amount_cents": 1}, []),
+        (
+            {"min_amount_cents": 1, "pay_in_advance": True},
+            [("min_amount_cents", "not_compatible_with_pay_in_advance")],
+        ),
+        ({"min_amount_cents": 0, "pay_in_advance": True}, []),
     ],
 )
-def test_what_does_not_go_together(metric, fields, expected):
-    charge = replace(CHARGE, metric=replace(METRIC, **metric), **fields)
-    assert [field for field, _ in incompatibilities(charge)] == expected
+def test_how_it_is_billed(fields: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    assert incompatibilities(replace(CHARGE, **fields)) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "filtered", "is_lacking"),
+    [
+        ({"a": 1, "b": "x", "more": 2}, {"a": 1, "b": 2}, False),
+        ({"a": 1}, {"a": 1, "b": 2}, True),
+        ({"a": 1, "b": 2}, {"b": 2}, True),
+        ({"a": 1, "b": 2}, None, True),
+        # What is no name or no value is told by another code.
+        ("none", {"a": 1, "b": 2}, False),
+    ],
+)
+def test_the_rules_of_a_metric_need_their_custom_properties(
+    own: Any, filtered: Any, is_lacking: bool
+) -> None:
+    rules = {"total_units": "state.total_units + custom_properties.a", "amount": "custom_properties.b"}
+    metric = replace(METRIC, aggregation_type="custom_agg", custom_aggregator=rules)
+    entry = PlanFilter(
+        id=ID,
+        invoice_display_name=None,
+        values={"model": ("a",)},
+        properties={} if filtered is None else {"custom_properties": filtered},
+    )
+    charge = replace(CHARGE, metric=metric, properties={"custom_properties": own}, filters=(entry,))
+    expected = [("properties", "missing_custom_properties")] if is_lacking else []
+    assert incompatibilities(charge) == expected
+    assert incompatibilities(replace(charge, metric=METRIC)) == []
+
+
+def test_plans_are_compared_by_what_they_cost_in_a_year() -> None:
+    intervals = {"weekly": 5_200, "monthly": 1_200, "quarterly": 400, "semiannual": 200, "yearly": 100}
+    assert {each: yearly_amount_cents(replace(PLAN, interval=each)) for each in intervals} == intervals
+
+
+def test_the_plan_that_is_sold() -> None:
+    assert sold_plan_id(PLAN) == PLAN.id
+    assert sold_plan_id(replace(PLAN, parent_id=UUID(int=9))) == UUID(int=9)
 
 
 @pytest.mark.parametrize(
@@ -88,10 +221,14 @@ def test_what_does_not_go_together(metric, fields, expected):
         ({"model": ("gone",)}, None),
         ({"region": ("eu",), "type": ("in",)}, {"type": ("in",)}),
         ({"type": (ALL_FILTER_VALUES,)}, {"type": (ALL_FILTER_VALUES,)}),
+        # A marker among other values is no marker, and no value that a metric lists.
+        ({"type": (ALL_FILTER_VALUES, "in")}, {"type": ("in",)}),
         ({"region": (ALL_FILTER_VALUES,)}, None),
     ],
 )
-def test_filters_follow_the_values_of_their_metric(values, left):
+def test_filters_follow_the_values_of_their_metric(
+    values: dict[str, tuple[str, ...]], left: dict[str, tuple[str, ...]] | None
+) -> None:
     entry = PlanFilter(id=ID, invoice_display_name=None, values=values, properties={})
     trimmed = trim_filters(replace(CHARGE, filters=(entry,)))
     assert [kept.values for kept in trimmed.filters] == ([] if left is None else [left])

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_charge
+from permille.core.filters import ChargeFilter
 from permille.core.period import Period, local_date
 from permille.core.pricing import ChargeModel
-from permille.core.projection import Projection, elapsed_share, project
+from permille.core.projection import NOTHING_PROJECTED, Projection, elapsed_share, project
 from permille.core.usage import AggregationType, Partial
 
 from .given import TIMEZONES, decimals
@@ -111,3 +112,29 @@ def test_nothing_is_known_before_and_what_recurs_stands(model: ChargeModel, unit
     fee = fee_of(charge, units)
     assert project(charge, fee, recurring=True, elapsed=Fraction(0)) == Projection(Decimal(0), 0)
     assert project(charge, fee, recurring=True, elapsed=THIRD) == Projection(fee.units, fee.amount_cents)
+
+
+def test_of_a_charge_with_a_filter_only_what_the_filter_wants_is_projected() -> None:
+    """A quarter is over: 5 units at 2 become 20; what no filter wants is not told, as in Lago."""
+    charge = compile_charge(
+        charge_id="charge",
+        model=ChargeModel.STANDARD,
+        properties={"amount": "1"},
+        filters=[ChargeFilter("eu", {"region": ("eu",)}, None, {"amount": "2"})],
+        aggregation_type=AggregationType.SUM,
+        currency="USD",
+    )
+    partial = Partial(events_count=1, values_count=1, sum=Decimal(5))
+    series = [({"region": "eu"}, partial), ({"region": "us"}, partial)]
+    eu, rest = charge_fees(charge, series, subscription_id="sub", period=MARCH)
+    quarter = Fraction(1, 4)
+    assert project(charge, eu, recurring=False, elapsed=quarter) == Projection(Decimal(20), 4_000)
+    assert project(charge, eu, recurring=True, elapsed=quarter) == Projection(Decimal(5), 1_000)
+    for recurring in (False, True):
+        assert project(charge, rest, recurring=recurring, elapsed=quarter) == NOTHING_PROJECTED
+
+
+def test_a_period_is_over_at_its_end_and_has_begun_at_its_start() -> None:
+    instant = timedelta(microseconds=1)
+    moments = [MARCH.from_ - instant, MARCH.from_, MARCH.to - instant, MARCH.to, MARCH.to + instant]
+    assert [elapsed_share(at, MARCH, "UTC") for at in moments] == [0, Fraction(1, 31), 1, 1, 1]

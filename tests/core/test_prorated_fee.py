@@ -71,6 +71,21 @@ def test_seats_that_are_gone_still_cost_their_days() -> None:
     assert (fee.units, fee.events_count, fee.amount_cents, fee.precise_unit_amount) == (0, 0, 1_000, 0)
 
 
+def test_what_comes_at_the_very_start_is_of_the_period() -> None:
+    """An upgrade on the 11th spares that day: of the 31 units that stood, not of the 31 that came at the start."""
+    part = Period(MARCH.from_, datetime(2024, 3, 11, 9, tzinfo=UTC))
+    by = replace(BY, spares_last_day=True)
+    for stood, units in ((datetime(2024, 2, 9, tzinfo=UTC), 10), (MARCH.from_, 11)):
+        (fee,) = charge_fees(
+            compiled(prorated=True),
+            [({}, summed((stood, "31")))],
+            subscription_id="sub",
+            period=part,
+            proration=by,
+        )
+        assert (fee.units, fee.amount_cents) == (31, 100 * units)
+
+
 def test_graduated_units_are_prorated_tier_by_tier() -> None:
     """5 units for the month at 10 and 5 for 15 of 31 days at 5, and the flat amounts of both tiers."""
     tiers = [
@@ -122,6 +137,11 @@ def test_what_is_missing(
     assert found.precise_amount_cents == Decimal(precise or "")
     assert found.precise_unit_amount == Decimal(missing) / 100
     assert (found.from_, found.to) == (period.from_, period.to)
+
+
+def test_without_a_least_amount_nothing_is_missing() -> None:
+    charge = compiled()
+    assert true_up_fee(charge, fees(charge), period=MARCH, proration=BY) is None
 
 
 def test_the_least_amount_is_of_all_filters_and_groups() -> None:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.money import exact, round_to_minor
+from permille.core.money import exact, minor, round_cents
 from permille.core.period import Period
 from permille.core.pricing import ChargeModel, Quantity, pricer
 from permille.core.pricing.graduated import prorated_amount, read_tiers
@@ -268,7 +268,7 @@ def test_half_a_cent_of_28ths_is_rounded_up(change: int, days: int, cents: int) 
                 days_in_period=28,
             )
         )
-    assert round_to_minor(found.amount, "EUR") == cents
+    assert round_cents(minor(found.amount, "EUR")) == cents
 
 
 def test_thirds_of_days_add_up_to_days() -> None:

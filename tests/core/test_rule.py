@@ -17,7 +17,7 @@ from permille.core.expression import (
     Value,
     read_expression,
 )
-from permille.core.rule import DEPTH_MAX, DIGITS, TEXT_MAX, read_rule
+from permille.core.rule import DEPTH_MAX, DIGITS, read_rule
 
 CUSTOM: dict[str, Value] = {"price": Decimal("0.5"), "tier": "gold"}
 
@@ -60,6 +60,10 @@ def number(text: str, units: str = "0", amount: str = "0", **properties: Any) ->
         ("if(1 = 2 and 1 / 0 = 1, 1, 2)", {}, "2"),
         ("if(event.properties.kind = 'x', event.properties.n, 0)", {"kind": "y"}, "0"),
         ("1 / 3", {}, "0." + "3" * 38),
+        ("if(event.properties.n = 'a', 1, 2)", {"n": "a" * 1_000}, "2"),
+        # Every step has 200 digits.
+        (f"(1 + 0.{'0' * 198}1 - 1) * 1{'0' * 199}", {}, "1"),
+        (f"(1 + 0.{'0' * 199}1 - 1) * 1{'0' * 200}", {}, "0"),
     ],
 )
 def test_values(text: str, properties: dict[str, Any], expected: str) -> None:
@@ -123,7 +127,7 @@ def test_expressions_of_events_stay_lagos(text: str) -> None:
         ("1 / (2 - 2)", {}, "Division by zero"),
         ("event.properties.n * event.properties.n", {"n": "9" * 38}, "too large"),
         ("1 / event.properties.n", {"n": "0." + "0" * 37 + "1"}, "too large"),
-        ("if(event.properties.n = 'a', 1, 2)", {"n": "a" * (TEXT_MAX + 1)}, "too long"),
+        ("if(event.properties.n = 'a', 1, 2)", {"n": "a" * 1_001}, "too long"),
     ],
 )
 def test_what_has_no_value(text: str, properties: dict[str, Any], message: str) -> None:
@@ -134,6 +138,22 @@ def test_what_has_no_value(text: str, properties: dict[str, Any], message: str) 
 def test_a_rule_says_what_it_looks_at() -> None:
     rule = read_rule("if(event.properties.a = custom_properties.b, concat(event.properties.c), state.amount)")
     assert (rule.properties, rule.custom_properties) == ({"a", "c"}, {"b"})
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("(", ")"),
+        ("least(1, ", ")"),
+        ("if(1 = 1, ", ", 2)"),
+        ("if(1 = 2, 1, ", ")"),
+        ("if(1 = ", ", 2, 3)"),
+    ],
+)
+def test_a_rule_nests_30_levels_deep(before: str, after: str) -> None:
+    read_rule(before * 30 + "1" + after * 30)
+    with pytest.raises(ExpressionError, match="Nested deeper than 30"):
+        read_rule(before * 31 + "1" + after * 31)
 
 
 def test_hostile_texts_end() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -44,8 +45,9 @@ class Sent:
 
     def partial(self) -> Partial:
         uniques = {self.text: (self.at, self.seq, self.adds)}
+        operations = ((self.at, self.seq, self.text, self.adds),)
         if self.value is None:
-            return Partial(events_count=1, uniques=uniques)
+            return Partial(events_count=1, uniques=uniques, operations=operations)
         instance = (self.at, self.seq, self.value)
         return Partial(
             events_count=1,
@@ -56,7 +58,9 @@ class Sent:
             last=instance,
             uniques=uniques,
             precise_amount_cents=self.cents,
+            operations=operations,
             values=(instance,),
+            custom_amount=2 * self.cents,
         )
 
 
@@ -99,19 +103,22 @@ def expected(sent: Sequence[Sent], aggregation_type: AggregationType) -> Usage:
     return Usage(units, count, units)
 
 
-@given(events(), st.sampled_from(ALL_BUT_WEIGHTED), st.randoms())
+@given(events(), st.sampled_from(ALL_BUT_WEIGHTED), st.randoms(), st.lists(st.integers(0, 12), max_size=4))
 def test_usage_is_the_same_however_events_are_split_and_shuffled(
-    sent: list[Sent], aggregation_type: AggregationType, random: Random
+    sent: list[Sent], aggregation_type: AggregationType, random: Random, cuts: list[int]
 ) -> None:
     shuffled = [event.partial() for event in sent]
     random.shuffle(shuffled)
-    cut = len(shuffled) // 2
-    whole = merge(merge_all(shuffled[:cut]), merge_all(shuffled[cut:]))
+    bounds = [0, *sorted(cuts), len(shuffled)]
+    parts = [merge_all(shuffled[start:end]) for start, end in pairwise(bounds)]
+    random.shuffle(parts)
+    whole = merge_all(parts)
     assert aggregate(whole, aggregation_type=aggregation_type) == expected(sent, aggregation_type)
     assert whole.precise_amount_cents == sum(e.cents for e in sent if e.value is not None)
-    assert [seq for _, seq, _ in whole.values] == [
-        e.seq for e in sorted(sent, key=lambda e: (e.at, e.seq)) if e.value is not None
-    ]
+    assert whole.custom_amount == 2 * whole.precise_amount_cents
+    ordered = sorted(sent, key=lambda e: (e.at, e.seq))
+    assert [seq for _, seq, _ in whole.values] == [e.seq for e in ordered if e.value is not None]
+    assert whole.operations == tuple((e.at, e.seq, e.text, e.adds) for e in ordered)
 
 
 @given(events(), events(), events())
@@ -124,6 +131,31 @@ def test_merging_is_associative_and_commutative_and_empty_is_neutral(
     assert merge(merge(a, b), c) == merge(a, merge(b, c))
     assert merge(a, b) == merge(b, a)
     assert merge(a, EMPTY) == merge(EMPTY, a) == a
+
+
+@given(events(), events())
+def test_what_was_not_kept_of_some_events_stays_as_it_is_of_the_others(
+    one: list[Sent], two: list[Sent]
+) -> None:
+    kept = merge_all(event.partial() for event in one)
+    bare = merge_all(replace(event.partial(), uniques={}, operations=(), values=()) for event in two)
+    for whole in (merge(kept, bare), merge(bare, kept)):
+        assert (whole.uniques, whole.operations, whole.values) == (
+            kept.uniques,
+            kept.operations,
+            kept.values,
+        )
+
+
+@given(events(), events())
+def test_what_stands_of_all_is_what_stands_of_the_parts(one: list[Sent], two: list[Sent]) -> None:
+    a, b = (merge_all(event.partial() for event in each) for each in (one, two))
+    at = AUGUST.from_
+    assert merge(standing_at(a, at), standing_at(b, at)).moment == standing_at(merge(a, b), at).moment
+    period = {"aggregation_type": AggregationType.WEIGHTED_SUM, "period": AUGUST, "period_seconds": MONTH}
+    level = sum((e.value for e in (*one, *two) if e.value is not None), Decimal(0))
+    stands = aggregate(merge(standing_at(a, at), standing_at(b, at)), **period)
+    assert stands == Usage(level, 0, level), "no event of the period, and the level for all of it"
 
 
 def test_sums_do_not_lose_digits() -> None:
@@ -361,8 +393,9 @@ def test_a_weighted_sum_is_rounded_as_the_metric_says() -> None:
         period_seconds=MONTH,
     )
     assert usage == Usage(Decimal("0.022"), 7, Decimal(0))
-    with pytest.raises(ValueError, match="period"):
-        aggregate(EMPTY, aggregation_type=AggregationType.WEIGHTED_SUM)
+    for known in ({}, {"period": AUGUST}, {"period_seconds": MONTH}):
+        with pytest.raises(ValueError, match="needs its period"):
+            aggregate(EMPTY, aggregation_type=AggregationType.WEIGHTED_SUM, **known)
 
 
 @given(

@@ -223,7 +223,7 @@ def instant_fee(
 def _instant_price(bucket: Bucket, units: Decimal) -> Price:
     if bucket.model is ChargeModel.PERCENTAGE:
         return percentage.price_alone(units, bucket.properties) if units >= 0 else Price(ZERO, ZERO, {})
-    return bucket.pricer(Quantity(units=max(units, ZERO), events_count=1))
+    return bucket.pricer(Quantity(units=max(units, ZERO)))
 
 
 def _read_price(charge: CompiledCharge, bucket: Bucket, quantity: Quantity) -> Price:

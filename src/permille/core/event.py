@@ -11,13 +11,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from permille.core.errors import Invalid
 from permille.core.instants import EPOCH
 
 DIGITS_MAX = 38
 """Digits that a number may have before its decimal point, and after it."""
-DEPTH_MAX = 64
-"""How deep properties may nest."""
 
 _NUMERIC = re.compile(rf"-?[0-9]{{1,{DIGITS_MAX}}}(?:\.[0-9]{{1,{DIGITS_MAX}}})?")
 _TIMESTAMP = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,60}))?")
@@ -31,7 +28,7 @@ def numeric_value(json_value: Any) -> Decimal | None:
     """The number that a metric takes from a property, None when it is none and the event does not count.
 
     A JSON number, or text of digits with an optional minus and fraction: no plus, no exponent, no blanks.
-    Numbers beyond DIGITS_MAX are none: check_properties refuses them before they are stored.
+    Numbers beyond DIGITS_MAX are none: they are refused before they are stored.
     """
     if isinstance(json_value, str):
         return Decimal(json_value) if _NUMERIC.fullmatch(json_value) else None
@@ -87,45 +84,11 @@ def _number_text(number: Decimal) -> str:
     return format(number or abs(number), "f")
 
 
-def check_properties(properties: Any) -> None:
-    """Refuse properties that we could not keep exactly: numbers beyond DIGITS_MAX, nesting beyond DEPTH_MAX.
-
-    Raises Invalid on `properties`. Everything else is kept as it was sent.
-    """
-    level = [properties]
-    for _ in range(DEPTH_MAX):
-        if any(_is_unbounded_number(value) for value in level):
-            raise Invalid({"properties": ["value_is_not_valid_number"]})
-        level = [child for value in level for child in _children(value)]
-        if not level:
-            return
-    raise Invalid({"properties": ["invalid_value"]})
-
-
-def _is_unbounded_number(value: Any) -> bool:
-    is_number = isinstance(value, int | Decimal) and not isinstance(value, bool)
-    return is_number and numeric_value(value) is None
-
-
-def _children(value: Any) -> Any:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-def parse_timestamp(value: Any) -> datetime:
-    """The instant of a number, or its text, of seconds since 1970; digits after the microsecond are cut off.
-
-    Raises Invalid on `timestamp` for anything else and outside the years 1 to 9999. Dates as text are refused.
-    """
-    microseconds = timestamp_microseconds(value)
-    if microseconds is None:
-        raise Invalid({"timestamp": ["invalid_format"]})
-    return EPOCH + timedelta(microseconds=microseconds)
-
-
 def timestamp_microseconds(value: Any) -> int | None:
-    """The same as microseconds since 1970, None for what is no timestamp."""
+    """The instant of a number, or its text, of seconds since 1970, in microseconds; what is finer is cut off.
+
+    None for anything else, dates as text among it, and outside the years 1 to 9999.
+    """
     microseconds = value * 1_000_000 if type(value) is int else _microseconds(value)
     return microseconds if microseconds is not None and _FIRST <= microseconds <= _LAST else None
 

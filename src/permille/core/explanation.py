@@ -115,7 +115,7 @@ def least_amount_steps(least: Decimal, others: Decimal) -> tuple[Step, ...]:
 
 
 def _number(details: Mapping[str, Any], name: str) -> Decimal:
-    return Decimal(str(details.get(name) or 0))
+    return Decimal(str(details[name]))
 
 
 def _package(units: Decimal, details: Mapping[str, Any]) -> Step:

@@ -76,12 +76,6 @@ def minor(amount: Decimal, currency: str) -> Decimal:
         return amount * _SUBUNITS[currency]
 
 
-def round_to_minor(amount: Decimal, currency: str) -> int:
-    """The amount in smallest units, half a unit rounded away from zero: the rounding of every fee."""
-    with exact():
-        return int((amount * _SUBUNITS[currency]).quantize(_WHOLE))
-
-
 def round_cents(precise_cents: Decimal) -> int:
     """Smallest units with a fraction to whole ones, half rounded away from zero."""
     with exact():

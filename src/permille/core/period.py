@@ -12,7 +12,6 @@ from calendar import monthrange
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from fractions import Fraction
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -164,15 +163,10 @@ def day_diff(from_: datetime, to: datetime, timezone: str) -> int:
     # The clock is read before `to`: a change of offset at that very midnight belongs to the next day.
     end = (to - INSTANT).astimezone(zone).replace(tzinfo=None) + INSTANT
     begin = from_.astimezone(zone).replace(tzinfo=None)
-    return max(0, -((begin - end) // _DAY))
+    return max(1, -((begin - end) // _DAY))
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def days_in(period: Period, timezone: str) -> int:
     """The number of local days of a period."""
     return day_diff(period.from_, period.to, timezone)
-
-
-def proration_ratio(part: Period, whole: Period, timezone: str) -> Fraction:
-    """The share of the whole period's days that the part has."""
-    return Fraction(days_in(part, timezone), days_in(whole, timezone))

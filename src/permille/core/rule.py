@@ -179,7 +179,8 @@ class _RuleReader(Reader):
         for at in range(self.at, len(self.tokens)):
             token = self.tokens[at]
             if token.kind == "sign" and token.text == "(":
-                open_calls.append(bool(open_calls) and self._is_call(self.tokens[at - 1]))
+                # After "and" or "or" it is no call either, but before these there has been a comparison.
+                open_calls.append(bool(open_calls) and self.tokens[at - 1].kind == "name")
             elif not open_calls:
                 return False
             elif token.kind == "sign" and token.text == ")":
@@ -187,9 +188,6 @@ class _RuleReader(Reader):
             elif token.kind == "sign" and token.text in _TESTS and not any(open_calls):
                 return True
         return False
-
-    def _is_call(self, before: Token) -> bool:
-        return before.kind == "name" and not (is_spelt(before.text, "and") or is_spelt(before.text, "or"))
 
 
 def _property(name: str) -> Node:

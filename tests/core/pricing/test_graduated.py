@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from permille.core.pricing import ChargeModel, validate
 from tests.core.given import decimals
-from tests.core.pricing.table import priced, tier
+from tests.core.pricing.table import Ladder, ladders, priced, tier
 
 GRADUATED = ChargeModel.GRADUATED
 
@@ -75,27 +75,11 @@ def test_it_explains_its_tiers_up_to_the_last_one_reached() -> None:
     assert (idle["per_unit_amount"], idle["units"]) == ("0.0", "0.0")
 
 
-@st.composite
-def ladders(draw: st.DrawFn) -> tuple[list[int], list[Decimal], list[Decimal]]:
-    """Upper bounds of all tiers but the last, and each tier's amounts."""
-    bounds = sorted(2 * bound for bound in draw(st.sets(st.integers(1, 20), max_size=4)))
-    amounts = [draw(decimals(0, 10, 3)) for _ in range(len(bounds) + 1)]
-    flats = [draw(decimals(0, 10, 2)) for _ in range(len(bounds) + 1)]
-    return bounds, amounts, flats
+gaps = st.sampled_from([0, 1])
 
 
-def properties_of(
-    bounds: list[int], amounts: list[Decimal], flats: list[Decimal], *, gap: int
-) -> dict[str, Any]:
-    starts, ends = [0, *(bound + gap for bound in bounds)], [*bounds, None]
-    rows = zip(starts, ends, amounts, flats, strict=True)
-    return of(*(tier(start, end, str(amount), str(flat)) for start, end, amount, flat in rows))
-
-
-@given(ladders(), st.integers(0, 60), st.sampled_from([0, 1]))
-def test_units_are_priced_one_by_one(
-    ladder: tuple[list[int], list[Decimal], list[Decimal]], units: int, gap: int
-) -> None:
+@given(ladders(), st.integers(0, 60), gaps)
+def test_units_are_priced_one_by_one(ladder: Ladder, units: int, gap: int) -> None:
     bounds, amounts, flats = ladder
     total = flats[0]
     for unit in range(1, units + 1):
@@ -103,18 +87,21 @@ def test_units_are_priced_one_by_one(
         total += amounts[place]
         if place and unit - 1 == bounds[place - 1]:
             total += flats[place]
-    properties = properties_of(*ladder, gap=gap)
+    properties = of(*ladder.tiers(gap=gap))
     assert priced(GRADUATED, properties, str(units)).amount == total
     assert validate(GRADUATED, properties) == []
 
 
-@given(ladders(), decimals(0, 60, 2), decimals(0, 60, 2), st.sampled_from([0, 1]))
-def test_more_units_never_cost_less(
-    ladder: tuple[list[int], list[Decimal], list[Decimal]], a: Decimal, b: Decimal, gap: int
+@given(ladders(), decimals(0, 60, 2), decimals(0, 60, 2), gaps)
+def test_units_on_top_of_others_cost_what_their_tiers_do(
+    ladder: Ladder, a: Decimal, b: Decimal, gap: int
 ) -> None:
-    properties = properties_of(*ladder, gap=gap)
-    prices = [priced(GRADUATED, properties, str(units)).amount for units in sorted((a, b))]
-    assert prices[0] <= prices[1]
+    """Parts of units too; and so more units never cost less."""
+    properties = of(*ladder.tiers(gap=gap))
+    first, both = (priced(GRADUATED, properties, str(units)).amount for units in (a, a + b))
+    assert first == ladder.flats[0] + ladder.between(Decimal(0), a)
+    assert both == first + ladder.between(a, a + b)
+    assert both >= first
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.pricing import ChargeModel, validate
-from tests.core.pricing.table import priced, tier
+from tests.core.given import decimals
+from tests.core.pricing.table import Ladder, ladders, priced, tier
 
 MODEL = ChargeModel.GRADUATED_PERCENTAGE
 
@@ -59,6 +60,17 @@ def test_units_are_priced_one_by_one(units: int) -> None:
         total += Decimal(place + 1) / 100
         total += {11: 300, 21: 400}.get(unit, 0)
     assert priced(MODEL, THREE, str(units)).amount == total
+
+
+@given(ladders(), decimals(0, 60, 2), decimals(0, 60, 2))
+def test_units_on_top_of_others_cost_what_their_tiers_do(ladder: Ladder, a: Decimal, b: Decimal) -> None:
+    """Parts of units too; and so more units never cost less."""
+    properties = {"graduated_percentage_ranges": ladder.tiers(gap=1, key="rate")}
+    first, both = (priced(MODEL, properties, str(units)).amount for units in (a, a + b))
+    percent = Ladder(ladder.bounds, [rate / 100 for rate in ladder.rates], ladder.flats)
+    assert first == ladder.flats[0] + percent.between(Decimal(0), a)
+    assert both == first + percent.between(a, a + b)
+    assert both >= first
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.money import round_to_minor
+from permille.core.money import minor, round_cents
 from permille.core.pricing import ChargeModel, validate
 from tests.core.given import decimals
 from tests.core.pricing.table import priced
@@ -48,7 +48,7 @@ def test_vectors(properties: dict[str, Any], units: str, total: str, unit_amount
 
 def test_fractions_of_a_cent_are_kept_until_the_fee_is_rounded() -> None:
     totals = [priced(PACKAGE, of("0.0015", 1000), units).amount for units in ("3000", "4000")]
-    assert [round_to_minor(total, "USD") for total in totals] == [0, 1]
+    assert [round_cents(minor(total, "USD")) for total in totals] == [0, 1]
 
 
 @pytest.mark.parametrize(

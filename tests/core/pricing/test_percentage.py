@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from decimal import Decimal
+from fractions import Fraction
 from itertools import accumulate
 from typing import Any
 
@@ -194,6 +195,71 @@ def test_without_allowances_each_event_is_priced_and_bounded(
     }
     alone = [min(max(value * rate / 100 + fixed, least), greatest) for value in values]
     assert after(values, properties).amount == sum(alone)
+
+
+terms = st.fixed_dictionaries(
+    {
+        "rate": decimals(0, 10, 2).map(str),
+        "fixed_amount": st.none() | decimals(0, 5, 2).map(str),
+        "free_units_per_events": st.none() | st.integers(1, 5),
+        "free_units_per_total_aggregation": st.none() | decimals(0, 900, 1).map(str),
+    }
+)
+
+
+def fractions(properties: dict[str, Any]) -> tuple[Fraction, Fraction, int, Fraction]:
+    """Rate of 1, fixed amount, free events and free units."""
+    return (
+        Fraction(properties["rate"]) / 100,
+        Fraction(properties["fixed_amount"] or 0),
+        properties["free_units_per_events"] or 0,
+        Fraction(properties["free_units_per_total_aggregation"] or 0),
+    )
+
+
+@given(amounts_of_events, terms)
+def test_of_two_allowances_the_smaller_one_counts(values: list[Decimal], properties: dict[str, Any]) -> None:
+    """Section 5.7, event by event: how many units, and how many events, either allowance covers."""
+    rate, fixed, events, units = fractions(properties)
+    by_events = sum(map(Fraction, values[:events]), Fraction(0))
+    total = sum(map(Fraction, values), Fraction(0))
+    within, reached = 0, Fraction(0)
+    for value in values[:events] if events else values:
+        reached += Fraction(value)
+        within += reached < units
+    free_units = min([each for on, each in ((events, by_events), (units, units)) if on] or [Fraction(0)])
+    free_events = min([count for count in (events, within) if count] or [0])
+    expected = max(total - free_units, Fraction(0)) * rate
+    if total:
+        expected += max(len(values) - free_events, 0) * fixed
+    assert Fraction(after(values, properties).amount) == expected
+
+
+@given(amounts_of_events, terms, decimals(0, 3, 2), decimals(3, 9, 2))
+def test_bounded_events_are_free_while_either_allowance_lasts(
+    values: list[Decimal], properties: dict[str, Any], least: Decimal, greatest: Decimal
+) -> None:
+    """Free units are used up by the event that reaches them, which pays for the rest of itself."""
+    rate, fixed, events, units = fractions(properties)
+    paid: list[Fraction] = []
+    reached = Fraction(0)
+    for number, value in enumerate(values, 1):
+        before, reached = reached, reached + Fraction(value)
+        if reached < units or (not units and number <= events):
+            continue
+        is_first = not paid and units
+        paid.append(reached - units if is_first else reached - before)
+    expected = sum(min(max(each * rate + fixed, Fraction(least)), Fraction(greatest)) for each in paid)
+    bounds = {"per_transaction_min_amount": str(least), "per_transaction_max_amount": str(greatest)}
+    assert Fraction(after(values, properties | bounds).amount) == expected
+
+
+@given(amounts_of_events, terms, decimals(0, 100, 1))
+def test_one_more_event_never_makes_the_rate_cheaper(
+    values: list[Decimal], properties: dict[str, Any], more: Decimal
+) -> None:
+    by_rate = properties | {"fixed_amount": None}
+    assert after([*values, more], by_rate).amount >= after(values, by_rate).amount
 
 
 @given(amounts_of_events, st.integers(1, 5))

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.pricing import ChargeModel, validate
-from tests.core.pricing.table import priced, tier
+from tests.core.given import decimals
+from tests.core.pricing.table import Ladder, ladders, priced, tier
 
 VOLUME = ChargeModel.VOLUME
 
@@ -67,10 +68,21 @@ def test_without_usage_there_is_no_amount_per_unit() -> None:
     assert price.details["per_unit_amount"] == "0.0"
 
 
-@given(st.integers(0, 400))
-def test_all_units_have_the_price_of_one_tier(units: int) -> None:
-    amount, flat = (("2", 10), ("1", 0), ("0.5", 50))[(units > 100) + (units > 200)]
-    assert priced(VOLUME, THREE, str(units)).amount == sum([Decimal(amount)] * units, Decimal(flat))
+@given(ladders(), decimals(0, 60, 2), st.none() | decimals(0, 60, 2))
+def test_all_units_have_the_price_of_one_tier(ladder: Ladder, units: Decimal, full: Decimal | None) -> None:
+    """Bounds are of whole units: what is above one by a part of a unit is in the tier that follows."""
+    total = units if full is None else full
+    place = sum(1 for bound in ladder.bounds if bound < total)
+    expected = units * ladder.rates[place] + ladder.flats[place]
+    properties = of(*ladder.tiers(gap=1))
+    found = priced(VOLUME, properties, str(units), full_units=full)
+    assert found.amount == expected
+    assert abs(found.unit_amount * total - (expected if total else 0)) < Decimal("1e-20")
+
+
+def test_more_units_may_cost_less() -> None:
+    """Of all models this one alone: 100 units at 2 and 10 more, then 101 at 1."""
+    assert [priced(VOLUME, THREE, units).amount for units in ("100", "101")] == [210, 101]
 
 
 @given(st.permutations(THREE["volume_ranges"]), st.integers(0, 400))
