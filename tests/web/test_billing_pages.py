@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import psycopg
 import pytest
@@ -112,3 +113,22 @@ def test_invoices_of_others_are_not_to_be_seen(server, browser, billed):
     assert other.client.get(f"/app/invoices/{billed}").status_code == 404
     assert other.client.get(f"/app/invoices/{billed}/pdf").status_code == 404
     assert "No invoices yet" in text_of(other.ok("/invoices"))
+
+
+def test_properties_with_decimals_are_shown_with_every_digit(browser, gpt4, send):
+    send(
+        "gpt_4_tokens",
+        "acme-1",
+        model="8K",
+        type="input",
+        tokens=Decimal("1250.50"),
+        tags=["a", Decimal("0.1")],
+    )
+    words = text_of(browser.ok("/events"))
+    assert "tokens: 1250.50 " in words
+    assert 'tags: ["a",0.1]' in words.replace("&#34;", '"')
+    browser.sent("/test-clock", {"to": "period", "back": "/app"})
+    (fee_id,) = browser.row(
+        "select id from fee where organization_id = %s and amount_cents > 0", browser.organization.id
+    )
+    assert "tokens: 1250.50" in text_of(browser.ok(f"/fees/{fee_id}"))

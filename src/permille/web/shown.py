@@ -9,8 +9,11 @@ from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.pricing_unit import SUBUNITS, InUnit
+from permille.store.db import exact_json
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹"}
 
@@ -85,6 +88,16 @@ def moment(at: Any, timezone: str = "UTC") -> str:
     return f"{found.day} {found:%b %Y, %H:%M}" if found else "–"
 
 
+def json_text(value: Any) -> str:
+    """A value of a JSON object: a text as it is, the rest as JSON with every digit."""
+    return value if isinstance(value, str) else exact_json(value)
+
+
+def json_lines(value: Any) -> str:
+    """JSON on several lines, with every digit."""
+    return msgspec.json.format(exact_json(value), indent=2)
+
+
 def in_path(text: Any) -> str:
     """A text as a part of an address."""
     return quote(str(text), safe="")
@@ -104,4 +117,6 @@ FILTERS = {
     "day": day,
     "moment": moment,
     "in_path": in_path,
+    "json_text": json_text,
+    "json_lines": json_lines,
 }
