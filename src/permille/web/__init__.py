@@ -7,7 +7,19 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from permille.api.http import Engine
-from permille.web import account, customers, developers, events, home, invoices, metrics, plans, sign_in
+from permille.web import (
+    account,
+    charges,
+    customers,
+    developers,
+    events,
+    home,
+    invoices,
+    metrics,
+    own_plans,
+    plans,
+    sign_in,
+)
 from permille.web.pages import action, page
 from permille.web.rendering import STATIC, static_file
 from permille.web.visit import ADMINS, EVERYBODY
@@ -72,6 +84,9 @@ def _customers(engine: Engine) -> list[Route]:
         page(engine, "/customers/{external_id:path}", customers.detail),
         page(engine, "/edit-customer/{external_id:path}", customers.before, customers.update),
         page(engine, "/subscribe/{external_id:path}", customers.subscribe_again, customers.subscribe),
+        page(engine, "/own-plan/{external_id:path}", own_plans.detail),
+        page(engine, "/edit-own-plan/{external_id:path}", own_plans.before, own_plans.update),
+        page(engine, "/edit-own-charge/{external_id:path}", own_plans.before_charge, own_plans.update_charge),
         action(engine, "/end-subscription/{external_id:path}", customers.end_subscription),
         action(engine, "/delete-customer/{external_id:path}", customers.delete),
     ]
@@ -89,8 +104,9 @@ def _catalogue(engine: Engine) -> list[Route]:
         page(engine, "/plans/{code:path}", plans.detail),
         page(engine, "/edit-plan/{code:path}", plans.before, plans.update),
         action(engine, "/delete-plan/{code:path}", plans.delete),
-        page(engine, "/add-charge/{code:path}", plans.blank_charge, plans.add_charge),
-        page(engine, "/edit-charge/{code:path}", plans.before_charge, plans.update_charge),
+        page(engine, "/add-charge/{code:path}", charges.blank, charges.add),
+        page(engine, "/edit-charge/{code:path}", charges.before, charges.update),
+        action(engine, "/delete-charge/{code:path}", charges.delete),
         page(engine, "/templates", plans.gallery, plans.apply_price_list),
     ]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from permille.api import customers as api, invoices, plans, subscriptions, usage
 from permille.billing.daily_usage import calendar_of
 from permille.core.errors import NotAllowed
 from permille.core.plan import Plan
+from permille.store import plans as plan_store, subscriptions as subscription_store
 from permille.web import chart
 from permille.web.daily import charted_days, stacking_key
 from permille.web.shown import currencies, in_path
@@ -29,6 +31,7 @@ TEXTS = (
     "timezone",
 )
 PAST_PERIODS = "12"
+USAGES_SHOWN = 20
 
 
 def listing(visit: Visit) -> Page:
@@ -95,7 +98,7 @@ def detail(visit: Visit) -> Page:
     if tab == "usage":
         context |= _usage(visit, rows)
     elif tab == "subscriptions":
-        context["plans"] = _plans(visit)
+        context |= _subscribing(visit, rows)
     elif tab == "invoices":
         found = invoices.list_customer_invoices(visit.call(path=visit.path, query=visit.page_query()))
         context |= {"invoices": found["invoices"], "meta": found["meta"]}
@@ -110,6 +113,19 @@ def _subscriptions(visit: Visit) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (row["status"] != "active", row["external_id"]))
 
 
+def _subscribing(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the Subscriptions tab shows beside them: plans to choose, and whose prices are its own."""
+    own = {key for key, plan in _plans_of(visit, rows).items() if plan.parent_id is not None}
+    return {"plans": _plans(visit), "owners": own}
+
+
+def _plans_of(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> dict[str, Plan]:
+    """The id of each subscription -> its plan, a deleted one too."""
+    known = subscription_store.by_ids(visit.conn, [UUID(row["lago_id"]) for row in rows])
+    found = plan_store.plans_by_ids(visit.conn, {row.plan_id for row in known.values()})
+    return {str(key): found[row.plan_id] for key, row in known.items()}
+
+
 def _plans(visit: Visit) -> list[tuple[str, str]]:
     """For a menu."""
     found = plans.list_plans(visit.call(query={"per_page": "200"}))["plans"]
@@ -122,20 +138,20 @@ def _usage(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     active = [row for row in rows if row["status"] == "active"]
     known = {row["external_id"] for row in rows}
     shown = [row for row in rows if row["external_id"] == wanted] if wanted in known else active
+    plans_of = _plans_of(visit, shown[:USAGES_SHOWN])
     return {
         "wanted": wanted if wanted in known else "",
-        "usages": [_one_usage(visit, row) for row in shown[:20]],
-        "past_of": _past(visit, [row["external_id"] for row in shown[:20]]),
+        "usages": [_one_usage(visit, row, plans_of[row["lago_id"]]) for row in shown[:USAGES_SHOWN]],
+        "past_of": _past(visit, [row["external_id"] for row in shown[:USAGES_SHOWN]]),
     }
 
 
-def _one_usage(visit: Visit, subscription: Mapping[str, Any]) -> dict[str, Any]:
+def _one_usage(visit: Visit, subscription: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     external_id = subscription["external_id"]
     query = {"external_subscription_id": external_id}
     try:
         found = usage.show_current_usage(visit.call(path=visit.path, query=query))["customer_usage"]
     except NotAllowed:
-        plan = plans.plan_of(visit.call(path={"code": subscription["plan_code"]}))
         return {"subscription": subscription, "plan": plan, "usage": None, "charts": []}
     row, _ = subscriptions.asked_row(visit.call(path={"external_id": external_id}))
     of = calendar_of(visit.conn, row, now=visit.now)
@@ -213,11 +229,12 @@ def subscription_body(form: Form, external_customer_id: str) -> dict[str, Any]:
 def subscribe_again(visit: Visit) -> Page:
     """The subscriptions of the customer, with the form to add one."""
     customer = api.show_customer(visit.call(path=visit.path))["customer"]
+    rows = _subscriptions(visit)
     context = {
         "customer": customer,
         "tab": "subscriptions",
-        "subscriptions": _subscriptions(visit),
-        "plans": _plans(visit),
+        "subscriptions": rows,
+        **_subscribing(visit, rows),
     }
     return Page(template="customer_subscriptions.html", context=context)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.pricing_unit import SUBUNITS, InUnit
 from permille.store.db import exact_json
@@ -98,6 +99,16 @@ def json_lines(value: Any) -> str:
     return msgspec.json.format(exact_json(value), indent=2)
 
 
+def listed_text(key: str, listed: Sequence[str]) -> str:
+    """Of one dimension the values that a filter wants."""
+    return f"any listed {key}" if ALL_FILTER_VALUES in listed else ", ".join(listed)
+
+
+def values_text(values: Mapping[str, Sequence[str]]) -> str:
+    """What a filter wants, in words."""
+    return ", ".join(listed_text(key, listed) for key, listed in values.items())
+
+
 def in_path(text: Any) -> str:
     """A text as a part of an address."""
     return quote(str(text), safe="")
@@ -117,6 +128,7 @@ FILTERS = {
     "day": day,
     "moment": moment,
     "in_path": in_path,
+    "values_text": values_text,
     "json_text": json_text,
     "json_lines": json_lines,
 }
