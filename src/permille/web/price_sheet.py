@@ -228,7 +228,8 @@ def from_grid(form: Form, metric: BillableMetric) -> Form:
     typed = _bucket_pairs(metric, model, terms)
     if form.get("price:others"):
         typed += _typed(model, OTHERS, charge["properties"])
-    return Form(pairs=(*kept, *typed, (f"{OTHERS}amount", form.get("price:others"))))
+    more = [("charge_model", model.value), (f"{OTHERS}amount", form.get("price:others"))]
+    return Form(pairs=(*kept, *typed, *more))
 
 
 def _values(text: str) -> dict[str, list[str]]:
