@@ -77,11 +77,9 @@ def price_part(
 ) -> dict[str, Any]:
     """What the templates draw: a grid of prices, or the terms of another model."""
     metric = _chosen(visit, metrics, form)
-    problems = dict(price_grid.beside(visit.problems))
+    added = None
     if metric and form.has(price_sheet.ADD):
-        form, wrong = _with_one_more(form, metric)
-        if wrong:
-            problems["added"] = [wrong]
+        form, added = _with_one_more(form, metric)
     is_grid = metric is None or _is_grid(form, metric)
     units, _ = pricing_units.listing(visit.conn, visit.here.id, limit=MENU_MAX, offset=0)
     applied = _typed_unit(form, units)
@@ -102,7 +100,8 @@ def price_part(
         "taxes": known_taxes(visit),
         "has_options": True,
         "form": form,
-        "problems": problems,
+        "problems": price_grid.beside(visit.problems),
+        "not_added": {"added": [added]} if added else {},
     }
 
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from permille.api import customers as api, invoices, plans, subscriptions, usage
+from permille.api import customers as api, invoices, lifetime_usage, plans, subscriptions, usage
 from permille.billing.daily_usage import calendar_of
 from permille.core.errors import NotAllowed
 from permille.core.plan import Plan
 from permille.store import plans as plan_store, subscriptions as subscription_store
 from permille.web import chart
 from permille.web.daily import charted_days, stacking_key
-from permille.web.shown import currencies, in_path
+from permille.web.shown import currencies, group_text, in_path, listed_text
 from permille.web.visit import Done, Form, Page, Visit
 
 TABS = ("usage", "subscriptions", "invoices", "details")
@@ -153,14 +153,22 @@ def _one_usage(visit: Visit, subscription: Mapping[str, Any], plan: Plan) -> dic
         found = usage.show_current_usage(visit.call(path=visit.path, query=query))["customer_usage"]
     except NotAllowed:
         return {"subscription": subscription, "plan": plan, "usage": None, "charts": []}
-    row, _ = subscriptions.asked_row(visit.call(path={"external_id": external_id}))
+    projected = usage.show_projected_usage(visit.call(path=visit.path, query=query))[
+        "customer_projected_usage"
+    ]
+    of_subscription = visit.call(path={"external_id": external_id})
+    row, _ = subscriptions.asked_row(of_subscription)
     of = calendar_of(visit.conn, row, now=visit.now)
     assert of is not None, external_id
+    charges = [_priced(charge, of.plan) for charge in found["charges_usage"]]
     return {
         "subscription": subscription,
         "plan": of.plan,
         "usage": found,
-        "charges": [_priced(charge, of.plan) for charge in found["charges_usage"]],
+        "pace_cents": _pace_cents(projected["charges_usage"]),
+        "leaves_out": any(not row["values"] for each in charges if each["keys"] for row in each["rows"]),
+        "lifetime": lifetime_usage.show_lifetime_usage(of_subscription)["lifetime_usage"],
+        "charges": charges,
         "charts": [
             {"metric": metric, "key": stacking_key(metric), "drawn": chart.stacked(days)}
             for metric, days in charted_days(visit.conn, of, now=visit.now)
@@ -168,23 +176,41 @@ def _one_usage(visit: Visit, subscription: Mapping[str, Any], plan: Plan) -> dic
     }
 
 
+def _pace_cents(charges: Sequence[Mapping[str, Any]]) -> int:
+    """What all charges come to at their pace; what has no price of its own, which is not projected, as it stands."""
+    stands = [row for each in charges for row in each["filters"] if not row["values"]]
+    return sum(each["projected_amount_cents"] for each in charges) + sum(
+        row["amount_cents"] for row in stands
+    )
+
+
 def _priced(charge: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """The charge's usage as rows of a table: values, units, price, amount."""
+    """The charge's usage as rows of a table: values, group, units, price, amount."""
     of_plan = next(each for each in plan.charges if str(each.id) == charge["charge"]["lago_id"])
     prices = {_values_key(each.values): each.properties for each in of_plan.filters}
     keys = list(dict.fromkeys(key for each in of_plan.filters for key in each.values))
-    rows = [
+    groups = charge["grouped_usage"]
+    shown = [
         {
             **row,
-            "cells": [", ".join((row["values"] or {}).get(key, ())) for key in keys],
-            "properties": prices[_values_key(row["values"])] if row["values"] else of_plan.properties,
+            "values": row.get("values"),
+            "group": group_text(group.get("grouped_by") or {}),
+            "cells": [listed_text(key, (row.get("values") or {}).get(key, ())) for key in keys],
+            "properties": prices[_values_key(row["values"])] if row.get("values") else of_plan.properties,
         }
-        for row in charge["filters"]
-        if row["values"] or row["events_count"]
+        for group in groups or [charge]
+        for row in group["filters"] or [group]
     ]
-    if not charge["filters"]:
-        rows = [{**charge, "cells": [], "values": {}, "properties": of_plan.properties}]
-    return {**charge, "keys": keys, "rows": rows, "model": of_plan.charge_model}
+    order = [*prices, None]
+    shown.sort(key=lambda row: order.index(_values_key(row["values"]) if row["values"] else None))
+    rows = [row for row in shown if row["values"] or row["events_count"] or not charge["filters"]]
+    return {
+        **charge,
+        "keys": keys,
+        "rows": rows,
+        "model": of_plan.charge_model,
+        "is_grouped": bool(groups),
+    }
 
 
 def _values_key(values: Mapping[str, Sequence[str]]) -> frozenset[tuple[str, frozenset[str]]]:

@@ -109,6 +109,11 @@ def values_text(values: Mapping[str, Sequence[str]]) -> str:
     return ", ".join(listed_text(key, listed) for key, listed in values.items())
 
 
+def group_text(grouped_by: Mapping[str, str | None]) -> str:
+    """The group that usage is in: project chatbot, or no project where the property is missing."""
+    return ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in grouped_by.items())
+
+
 def in_path(text: Any) -> str:
     """A text as a part of an address."""
     return quote(str(text), safe="")
@@ -129,6 +134,7 @@ FILTERS = {
     "moment": moment,
     "in_path": in_path,
     "values_text": values_text,
+    "group_text": group_text,
     "json_text": json_text,
     "json_lines": json_lines,
 }
