@@ -119,6 +119,7 @@ def _billing(engine: Engine) -> list[Route]:
         page(engine, "/invoices/{lago_id}/pdf", invoices.pdf),
         page(engine, "/fees/{lago_id}", invoices.fee),
         page(engine, "/events", events.tail),
+        page(engine, "/events/{transaction_id:path}", events.detail, events.amend),
     ]
 
 

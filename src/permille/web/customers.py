@@ -178,10 +178,11 @@ def _one_usage(visit: Visit, subscription: Mapping[str, Any], plan: Plan) -> dic
 
 def _pace_cents(charges: Sequence[Mapping[str, Any]]) -> int:
     """What all charges come to at their pace; what has no price of its own, which is not projected, as it stands."""
-    stands = [row for each in charges for row in each["filters"] if not row["values"]]
-    return sum(each["projected_amount_cents"] for each in charges) + sum(
-        row["amount_cents"] for row in stands
-    )
+    projected: list[int] = [each["projected_amount_cents"] for each in charges]
+    stands: list[int] = [
+        row["amount_cents"] for each in charges for row in each["filters"] if not row["values"]
+    ]
+    return sum(projected) + sum(stands)
 
 
 def _priced(charge: Mapping[str, Any], plan: Plan) -> dict[str, Any]:

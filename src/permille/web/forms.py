@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -27,6 +29,8 @@ WORDS = {
     "invalid_date": "Give a date, like 2026-10-31.",
     "invalid_amount": "Give an amount of zero or more, like 0.03.",
     "invalid_expression": "This is no expression. Try event.properties.tokens / 1000.",
+    "invalid_json": 'Give a JSON object, like {"model": "8K", "tokens": 617}.',
+    "invalid_time": "Give a time in UTC, like 2026-10-31 14:05:00.",
     "invalid_custom_properties": 'Give a JSON object of numbers and texts, like {"price": "0.12"}.',
     "missing_custom_properties": "The metric's own rules look at a property that is not given here.",
     "invalid_rate": "Give a percentage of zero or more, like 2.5.",
@@ -93,6 +97,14 @@ def _codes(found: Any) -> list[str]:
         if isinstance(found, Sequence) and not isinstance(found, str)
         else [str(found)]
     )
+
+
+def read_json(text: str) -> Any:
+    """JSON with exact numbers; a text that is none stays itself, for the API to say what is wrong with it."""
+    try:
+        return json.loads(text, parse_float=Decimal, parse_constant=str)
+    except (ValueError, RecursionError):
+        return text
 
 
 async def read_form(request: Request) -> Form:

@@ -29,6 +29,7 @@ from permille.core.pricing_unit import AppliedPricingUnit, owed
 from permille.store.db import exact_json
 from permille.web import calculator, price_grid
 from permille.web.calculator import typed_events, typed_number
+from permille.web.forms import read_json
 from permille.web.price_grid import places_of
 from permille.web.shown import shown_in_unit, values_text
 from permille.web.visit import Form
@@ -323,7 +324,7 @@ def _properties(form: Form, model: ChargeModel, prefix: str) -> dict[str, Any]:
         if text := form.get(f"{prefix}{name}"):
             found[name] = _number(text) if name in _WHOLE else text
     if CUSTOM_PROPERTIES in found:
-        found[CUSTOM_PROPERTIES] = _json(found[CUSTOM_PROPERTIES])
+        found[CUSTOM_PROPERTIES] = read_json(found[CUSTOM_PROPERTIES])
     if model is ChargeModel.PACKAGE:
         found = {"package_size": 1000, "free_units": 0, **found}
     if model in _TIERS:
@@ -331,14 +332,6 @@ def _properties(form: Form, model: ChargeModel, prefix: str) -> dict[str, Any]:
         adjacent = form.has(f"{prefix}adjacent")
         found[key] = _tiers(_typed_tiers(form, prefix), price_name, adjacent=adjacent)
     return found
-
-
-def _json(text: str) -> Any:
-    """JSON with exact numbers; the API says what is wrong with another text."""
-    try:
-        return json.loads(text, parse_float=Decimal, parse_constant=str)
-    except (ValueError, RecursionError):
-        return text
 
 
 def _tiers(rows: Sequence[tuple[str, str, str]], price_name: str, *, adjacent: bool) -> list[dict[str, Any]]:
@@ -366,7 +359,7 @@ def _calculated_events(
     """The price of the form's `sample_events`, one after the other: the properties of each, a JSON object a line."""
     rules = aggregator_of(metric)
     lines = form.get("sample_events").split("\n", SAMPLES_MAX)[:SAMPLES_MAX]
-    samples = [sample for sample in map(_json, lines) if isinstance(sample, dict)]
+    samples = [sample for sample in map(read_json, lines) if isinstance(sample, dict)]
     if rules is None or not samples:
         return None
     run = [

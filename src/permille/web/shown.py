@@ -65,6 +65,18 @@ def amount(value: Any, currency: str, short_name: str | None = None) -> str:
     return _signed(shown, currency, negative=found < 0)
 
 
+AVERAGE_DIGITS = 6
+
+
+def rounded_amount(value: Any, currency: str, short_name: str | None = None) -> str:
+    """As `amount`, with six digits that say something: 0.005783962180002 -> $0.00578396."""
+    found = Decimal(str(value))
+    if found:
+        digits = max(AVERAGE_DIGITS - 1 - found.adjusted(), 2)
+        found = round(found, digits)
+    return amount(found, currency, short_name)
+
+
 def _signed(text: str, currency: str, *, negative: bool) -> str:
     symbol = SYMBOLS.get(currency, f"{currency} ")
     return f"{'−' if negative else ''}{symbol}{text}"
@@ -129,6 +141,7 @@ FILTERS = {
     "units": units,
     "money": money,
     "amount": amount,
+    "rounded_amount": rounded_amount,
     "in_unit": in_unit,
     "day": day,
     "moment": moment,
