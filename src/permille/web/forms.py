@@ -76,6 +76,8 @@ PLACES = {
 
 def in_words(code: str) -> str:
     """A code of the API as a sentence."""
+    if " " in code:
+        return f"{code.removesuffix('.')}."
     return WORDS.get(code) or code.replace("_", " ").capitalize() + "."
 
 
