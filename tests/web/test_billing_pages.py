@@ -191,3 +191,11 @@ def test_a_fee_tells_of_amended_events_and_leads_back_to_the_first_page(browser,
     assert "not the same" in words
     assert "were amended" in words
     assert "voided A retry" in words
+
+
+def test_the_fees_of_a_customer(browser, billed):
+    words = text_of(browser.ok("/customers/acme", tab="fees"))
+    assert "GPT-4 , GPT-4 8K context, input tokens acme-1" in words
+    assert "Invoice pending 1,250,000 $37.50" in words
+    browser.sent("/new-customer", {"external_id": "other"})
+    assert "No fee yet." in text_of(browser.ok("/customers/other", tab="fees"))

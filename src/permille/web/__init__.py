@@ -18,6 +18,7 @@ from permille.web import (
     metrics,
     own_plans,
     plans,
+    pricing_units,
     sign_in,
 )
 from permille.web.pages import action, page
@@ -107,6 +108,10 @@ def _catalogue(engine: Engine) -> list[Route]:
         page(engine, "/add-charge/{code:path}", charges.blank, charges.add),
         page(engine, "/edit-charge/{code:path}", charges.before, charges.update),
         action(engine, "/delete-charge/{code:path}", charges.delete),
+        page(engine, "/pricing-units", pricing_units.listing),
+        page(engine, "/new-pricing-unit", pricing_units.blank, pricing_units.create),
+        page(engine, "/edit-pricing-unit/{code:path}", pricing_units.before, pricing_units.update),
+        action(engine, "/delete-pricing-unit/{code:path}", pricing_units.delete),
         page(engine, "/templates", plans.gallery, plans.apply_price_list),
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from permille.api import customers as api, invoices, lifetime_usage, plans, subscriptions, usage
+from permille.api import customers as api, fees, invoices, lifetime_usage, plans, subscriptions, usage
 from permille.billing.daily_usage import calendar_of
 from permille.core.errors import NotAllowed
 from permille.core.plan import Plan
@@ -16,7 +16,7 @@ from permille.web.daily import charted_days, stacking_key
 from permille.web.shown import currencies, group_text, in_path, listed_text
 from permille.web.visit import Done, Form, Page, Visit
 
-TABS = ("usage", "subscriptions", "invoices", "details")
+TABS = ("usage", "subscriptions", "invoices", "fees", "details")
 TEXTS = (
     "name",
     "legal_name",
@@ -102,6 +102,10 @@ def detail(visit: Visit) -> Page:
     elif tab == "invoices":
         found = invoices.list_customer_invoices(visit.call(path=visit.path, query=visit.page_query()))
         context |= {"invoices": found["invoices"], "meta": found["meta"]}
+    elif tab == "fees":
+        query = visit.page_query(external_customer_id=customer["external_id"])
+        found = fees.list_fees(visit.call(query=query))
+        context |= {"fees": found["fees"], "meta": found["meta"]}
     return Page(template=f"customer_{tab}.html", context=context)
 
 
