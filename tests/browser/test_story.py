@@ -54,7 +54,7 @@ def make_the_metric(page: Page) -> None:
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("GPT-4 tokens")
     page.get_by_role("button", name="Test it").click()
-    expect(page.locator(".verdict")).to_contain_text("It counts: 1250 GPT-4 tokens.")
+    expect(page.locator(".verdict")).to_contain_text("It counts: 1,250 GPT-4 tokens.")
     picture(page, "metric")
 
 

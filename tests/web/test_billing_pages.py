@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from urllib.parse import unquote
 
 import psycopg
 import pytest
 
 from permille.store import rollup
 
-from .conftest import join, text_of
+from .conftest import START, join, text_of
+from .test_metrics import TOKENS
+from .test_plans import HEAD
 
 
 @pytest.fixture
@@ -112,3 +116,86 @@ def test_invoices_of_others_are_not_to_be_seen(server, browser, billed):
     assert other.client.get(f"/app/invoices/{billed}").status_code == 404
     assert other.client.get(f"/app/invoices/{billed}/pdf").status_code == 404
     assert "No invoices yet" in text_of(other.ok("/invoices"))
+
+
+def test_properties_with_decimals_are_shown_with_every_digit(browser, gpt4, send):
+    send(
+        "gpt_4_tokens",
+        "acme-1",
+        model="8K",
+        type="input",
+        tokens=Decimal("1250.50"),
+        tags=["a", Decimal("0.1")],
+    )
+    words = text_of(browser.ok("/events"))
+    assert "tokens: 1250.50 " in words
+    assert 'tags: ["a",0.1]' in words.replace("&#34;", '"')
+    browser.sent("/test-clock", {"to": "period", "back": "/app"})
+    (fee_id,) = browser.row(
+        "select id from fee where organization_id = %s and amount_cents > 0", browser.organization.id
+    )
+    assert "tokens: 1250.50" in text_of(browser.ok(f"/fees/{fee_id}"))
+
+
+def test_lines_say_their_group_their_own_name_and_that_a_price_is_an_average(browser, api, send):
+    browser.sent("/new-billable-metric", {**TOKENS, "key": "", "values": ""})
+    tiers = {
+        "charge_model": "graduated",
+        "others:to": ["2", ""],
+        "others:price": ["1", "0.5"],
+        "others:flat": ["", ""],
+    }
+    form = {
+        **HEAD,
+        "billable_metric_code": "tokens",
+        **tiers,
+        "charge_name": "Jobs",
+        "pricing_group_keys": "project",
+    }
+    browser.sent("/new-plan", {**form, "options": "yes", "min_amount": "10"})
+    browser.sent("/new-customer", {"external_id": "acme", "currency": "USD", "timezone": "Asia/Tokyo"})
+    browser.sent("/subscribe/acme", {"plan_code": "all", "external_id": "a", "billing_time": "calendar"})
+    send("tokens", "a", tokens=3, project="chatbot")
+    send("tokens", "a", tokens=1)
+    browser.sent("/test-clock", {"to": "period", "back": "/app"})
+    browser.sent("/delete-customer/acme")
+    (invoice_id,) = browser.row("select id from invoice where organization_id = %s", browser.organization.id)
+    page = browser.ok(f"/invoices/{invoice_id}")
+    words = text_of(page)
+    assert "Jobs project chatbot 3 1 $0.833333 on average $2.50" in words
+    assert "Jobs no project 1 1 $1.00 on average $1.00" in words
+    assert "up to the agreed minimum 1 0 – $6.50" in words
+    assert "everything else" not in words
+    fees = [text_of(browser.ok(path)) for path in re.findall(r'href="/app(/fees/[^"]+)"', page)]
+    assert "Jobs 1 Oct 2026 to 31 Oct 2026, project chatbot" in fees[0], "days are the customer's"
+    assert "Jobs, up to the agreed minimum" in fees[2]
+
+
+def test_a_fee_tells_of_amended_events_and_leads_back_to_the_first_page(browser, gpt4, send):
+    for number in range(26):
+        send(
+            "gpt_4_tokens", "acme-1", START + timedelta(minutes=number), model="8K", type="input", tokens=1000
+        )
+    browser.sent("/test-clock", {"to": "period", "back": "/app"})
+    (fee_id,) = browser.row(
+        "select id from fee where organization_id = %s and amount_cents > 0", browser.organization.id
+    )
+    page = browser.ok(f"/fees/{fee_id}")
+    event = re.findall(r'href="/app(/events/tx-[^"]*)"', page)[3]
+    cursor = re.search(r"cursor=([^\"]*)", page)[1]
+    later = browser.ok(f"/fees/{fee_id}", cursor=unquote(cursor))
+    assert later.count('href="/app/events/tx-') == 1
+    assert "From the first" in later
+    browser.sent(event, {"kind": "void", "reason": "A retry"})
+    words = text_of(browser.ok(f"/fees/{fee_id}"))
+    assert "not the same" in words
+    assert "were amended" in words
+    assert "voided A retry" in words
+
+
+def test_the_fees_of_a_customer(browser, billed):
+    words = text_of(browser.ok("/customers/acme", tab="fees"))
+    assert "GPT-4 , GPT-4 8K context, input tokens acme-1" in words
+    assert "Invoice pending 1,250,000 $37.50" in words
+    browser.sent("/new-customer", {"external_id": "other"})
+    assert "No fee yet." in text_of(browser.ok("/customers/other", tab="fees"))

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from permille.api import billable_metrics, plans, subscriptions
 
 from .conftest import START, text_of
+from .test_metrics import TOKENS
+from .test_plans import GRID
 
 
 def test_an_empty_list_says_what_to_do(browser):
@@ -73,7 +75,10 @@ def test_the_clock_moves_to_the_end_of_the_period_and_the_past_is_shown(browser,
     assert browser.sent("/test-clock", form) == "/app/customers/acme?tab=usage&said=moved"
     words = text_of(browser.ok("/customers/acme"))
     assert "1 Nov 2026, 00:00" in words
-    assert "1 Oct 2026 to 31 Oct 2026 10,000 GPT-4 8K context, output tokens: $0.60 $0.60 Invoice" in words
+    assert (
+        "1 Oct 2026 to 31 Oct 2026 GPT-4: 10,000 for $0.60 10,000 GPT-4 8K context, output tokens: $0.60 $0.60 Invoice"
+        in words
+    )
     assert "$0.60" in text_of(browser.ok("/customers/acme", tab="invoices"))
 
 
@@ -171,3 +176,25 @@ def test_a_plan_of_ones_own_is_shown(browser, api, send):
     subscribed(api, metric, plan_overrides=overrides)
     send("users", "acme-1")
     assert "Users 1 1 $1.00" in text_of(browser.ok("/customers/acme"))
+
+
+def test_usage_in_groups_at_its_pace_and_since_the_beginning(browser, send):
+    browser.sent("/new-billable-metric", TOKENS)
+    form = {**GRID, "charge_model": "standard", "amount": "10", "pricing_group_keys": "project"}
+    browser.sent("/new-plan", form)
+    browser.sent("/new-customer", {"external_id": "acme", "currency": "USD"})
+    browser.sent("/subscribe/acme", {"plan_code": "payg", "external_id": "a", "billing_time": "calendar"})
+    send("tokens", "a", model="8K", type="input", tokens=100, project="chatbot")
+    send("tokens", "a", model="8K", type="input", tokens=300)
+    send("tokens", "a", model="64K", type="input", tokens=2, project="chatbot")
+    words = text_of(browser.ok("/customers/acme"))
+    assert "8K input project chatbot 100 1 $0.03 each $3.00" in words
+    assert "8K input no project 300 1 $0.03 each $9.00" in words
+    assert "anything else project chatbot 2 1 $1.00 each $2.00" in words
+    assert "Usage before tax $14.00" in words
+    assert "At this pace by the end of the period $374.00" in words, (
+        "12 dollars on the first of 31 days, and 2"
+    )
+    assert "What is priced as anything else is in the pace as it stands." in words
+    assert "Since the subscription began $14.00" in words
+    assert "Subscription fee, not in these figures $10.00" in words

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import psycopg
+import pytest
 
 from permille.billing.amendments import Asked, amend
 from permille.core.amendment import AmendmentKind
+from permille.ingest.intake import Draft, microseconds
+from permille.ingest.writer import Memory, Request, open_connection, store
 
-from .conftest import START, text_of
+from .conftest import START, join, text_of
 
 
 def test_nothing_yet(browser):
@@ -78,3 +82,86 @@ def test_an_amended_event_says_so(browser, gpt4, send, dsn):
     assert "tokens: 20" in words
     assert "counts 10 of" not in words
     assert browser.ok("/events").count('<th scope="row">') == 2
+
+
+AMENDED = {"code": "gpt_4_tokens", "timestamp": "2026-10-01 12:00:00", "reason": "Counted twice"}
+
+
+@pytest.fixture
+def one(browser, gpt4, send):
+    """The address of an event of 1,000 output tokens."""
+    send("gpt_4_tokens", "acme-1", model="8K", type="output", tokens=1000)
+    return re.findall(r'href="/app(/events/tx-[^"]*)"', browser.ok("/events"))[0]
+
+
+def test_an_event_is_voided_with_a_reason_and_comes_back_replaced(browser, one):
+    assert one.endswith("?subscription=acme-1")
+    assert "1,000 of GPT-4 tokens" in text_of(browser.ok(one))
+    assert "Fill this in." in browser.refused(one, {"kind": "void", "reason": ""})
+    assert browser.sent(one, {"kind": "void", "reason": "A retry"}) == f"/app{one}&said=amended"
+    words = text_of(browser.ok(one))
+    assert "voided It counts as nothing. A retry" in words
+    assert "$0.00" in text_of(browser.ok("/customers/acme"))
+    properties = '{"model": "32K", "type": "output", "tokens": 2500.5}'
+    browser.sent(one, {**AMENDED, "kind": "replace", "properties": properties})
+    page = browser.ok(one)
+    assert "counts 2,500.5 of GPT-4 tokens" in text_of(page)
+    assert "&#34;tokens&#34;: 2500.5" in page
+    assert text_of(page).count("Counted twice") == 2
+    assert "$0.36" in text_of(browser.ok("/customers/acme"))
+    assert "replaced event" in text_of(browser.ok("/audit-log"))
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "words"),
+    [
+        ("properties", "tokens: 3", "Give a JSON object"),
+        ("properties", "[1]", "Give a JSON object"),
+        ("timestamp", "soon", "Give a time in UTC"),
+        ("precise_total_amount_cents", "dear", "This value can&#39;t be used."),
+        ("code", "", "Fill this in."),
+        ("reason", "", "Fill this in."),
+    ],
+)
+def test_an_amendment_that_cannot_be_is_told_at_its_field(browser, one, field, text, words):
+    form = {**AMENDED, "kind": "replace", "properties": '{"tokens": 77}', field: text}
+    page = browser.refused(one, form)
+    assert re.search(rf'id="{field}-error">{words}', page)
+    if field != "reason":
+        assert "Counted twice" in page
+    if field != "properties":
+        assert "77" in page
+
+
+def test_a_time_is_changed_and_what_is_billed_already_is_told(browser, one):
+    browser.sent("/test-clock", {"to": "period", "back": "/app"})
+    moved = {
+        **AMENDED,
+        "kind": "replace",
+        "timestamp": "2026-11-01 00:00:00.250",
+        "properties": '{"tokens": 1}',
+    }
+    browser.sent(one, moved)
+    words = text_of(browser.ok(one))
+    assert "1 Nov 2026, 00:00 gpt_4_tokens tokens: 1" in words
+    assert "$0.06 $0.00 $0.06" in words
+    assert 'value="2026-11-01 00:00:00.250"' in browser.ok(one)
+
+
+def test_events_of_several_subscriptions_with_one_id_are_told_apart(browser, gpt4, api, server):
+    conn = open_connection(server.dsn)
+    for name in ("acme-1", "a/2"):
+        draft = Draft("same", "gpt_4_tokens", name, microseconds(START), None, {"tokens": len(name)})
+        store(conn, Memory(), [Request(browser.organization.id, [draft], microseconds(START))])
+    conn.close()
+    assert "tokens: 3" in text_of(browser.ok("/events/same", subscription="a/2"))
+    assert "tokens: 6" in text_of(browser.ok("/events/same", subscription="acme-1"))
+    assert browser.client.get("/app/events/same?subscription=none").status_code == 404
+    browser.sent("/events/same?subscription=a%2F2", {"kind": "void", "reason": "x"})
+    assert "voided" not in text_of(browser.ok("/events/same", subscription="acme-1"))
+
+
+def test_who_only_reads_amends_nothing(server, browser, one):
+    reader = join(server, role="read_only")
+    assert reader.post(one, {"kind": "void", "reason": "x"}).status_code == 403
+    assert reader.client.get(f"/app{one}").status_code == 404, "of another organization"

@@ -69,7 +69,7 @@ def test_an_expression(browser, api):
     browser.sent("/new-billable-metric", {**TOKENS, "expression": "event.properties.chars / 4"})
     words = text_of(browser.ok("/billable-metrics/tokens", event=event(chars=100, model="8K")))
     assert "Expression event.properties.chars / 4" in words
-    assert "It counts: 25.0 Tokens." in words
+    assert "It counts: 25 Tokens." in words
 
 
 def custom(**rules: str) -> dict[str, str]:
@@ -145,8 +145,8 @@ def test_the_tester_says_what_an_event_counts_and_costs(browser, api):
     }
     api(api_plans.create_plan, {"plan": plan})
     good = text_of(browser.ok("/billable-metrics/tokens", event=event(model="8K", type="input", tokens=1250)))
-    assert "It counts: 1250 Tokens." in good
-    assert "On plan Pro : 8K context, $0.03 per 1,000" in good
+    assert "It counts: 1,250 Tokens." in good
+    assert "On plan Pro : 8K context, $0.03 per 1,000; by itself it costs $0.06" in good
     strange = text_of(browser.ok("/billable-metrics/tokens", event=event(model="1M", tokens=5)))
     assert "model: 1M (not one of the metric's values)" in strange
     assert "the price of everything else, $0.50 per 1,000" in strange
@@ -203,7 +203,7 @@ def test_the_example_event_counts(browser):
     page = browser.ok("/billable-metrics/tokens")
     assert "/api/v1/events" in page
     example = page.split("<textarea")[1].split(">", 1)[1].split("</textarea>")[0].replace("&#34;", '"')
-    assert "It counts: 1250 Tokens." in text_of(browser.ok("/billable-metrics/tokens", event=example))
+    assert "It counts: 1,250 Tokens." in text_of(browser.ok("/billable-metrics/tokens", event=example))
 
 
 def test_delete_and_roles(browser, reader):
@@ -212,3 +212,95 @@ def test_delete_and_roles(browser, reader):
     assert browser.client.get("/app/billable-metrics/tokens").status_code == 404
     assert reader.post("/new-billable-metric", TOKENS).status_code == 403
     assert "New metric" not in text_of(reader.ok("/billable-metrics"))
+
+
+def metric_of(api, code="tokens"):
+    return api(api_metrics.show_billable_metric, code=code)["billable_metric"]
+
+
+def test_an_expression_that_cannot_be_says_where(browser):
+    page = browser.refused("/new-billable-metric", {**TOKENS, "expression": "event.properties.Big_One + )"})
+    assert "Unexpected &#39;)&#39; at character 28." in page
+    assert page.count('id="expression-error"') == 1
+    rules = {"total_units": "state.Total_Units"}
+    page = browser.refused("/new-billable-metric", custom(**rules))
+    assert "Total_Units" in page.split('id="total_units-error"')[1].split("</div>")[0], "as it was typed"
+
+
+@pytest.mark.parametrize("kind", ["sum_agg", "max_agg", "unique_count_agg", "weighted_sum_agg", "latest_agg"])
+def test_every_aggregation_over_a_property_with_its_rounding(browser, api, kind):
+    form = {**TOKENS, "aggregation_type": kind, "rounding_function": "ceil", "rounding_precision": "-3"}
+    browser.sent("/new-billable-metric", form)
+    made = metric_of(api)
+    assert (made["aggregation_type"], made["rounding_function"], made["rounding_precision"]) == (
+        kind,
+        "ceil",
+        -3,
+    )
+    assert made["weighted_interval"] == ("seconds" if kind == "weighted_sum_agg" else None)
+    assert "Rounding Up, to -3 digits" in text_of(browser.ok("/billable-metrics/tokens"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "field"),
+    [
+        ({"rounding_function": "round", "rounding_precision": "few"}, "rounding_precision"),
+        ({"rounding_function": "round", "rounding_precision": "99"}, "rounding_precision"),
+        ({"aggregation_type": "max_agg", "recurring": "on"}, "recurring"),
+        ({"values": ["", "input"]}, "filters"),
+        ({"key": ["", "type"]}, "filters"),
+    ],
+)
+def test_what_is_wrong_is_told_at_its_field(browser, typed, field):
+    page = browser.refused("/new-billable-metric", {**TOKENS, **typed})
+    assert page.count(f'id="{field}-error"') == 1
+    for value in typed.values():
+        for text in value if isinstance(value, list) else [value]:
+            assert f'value="{text}"' in page or text == "on"
+
+
+def test_what_no_plan_prices_can_be_changed(browser, api):
+    browser.sent("/new-billable-metric", {**TOKENS, "recurring": "on", "rounding_function": "floor"})
+    page = browser.ok("/edit-billable-metric/tokens")
+    assert 'name="recurring" checked' in page
+    assert '<option value="floor" selected' in page
+    form = {**TOKENS, "aggregation_type": "unique_count_agg", "field_name": "user", "rounding_function": ""}
+    assert "count_agg" in browser.refused("/edit-billable-metric/tokens", {**form, "field_name": ""})
+    browser.sent("/edit-billable-metric/tokens", form)
+    made = metric_of(api)
+    assert (made["aggregation_type"], made["field_name"], made["recurring"], made["rounding_function"]) == (
+        "unique_count_agg",
+        "user",
+        False,
+        None,
+    )
+
+
+def test_of_what_a_plan_prices_only_names_and_dimensions_change_and_the_form_says_so(browser, api, gpt4):
+    page = browser.ok("/edit-billable-metric/gpt_4_tokens")
+    assert "can't be changed any more" in html.unescape(page)
+    assert 'name="aggregation_type"' not in page
+    before = metric_of(api, "gpt_4_tokens")
+    browser.sent("/edit-billable-metric/gpt_4_tokens", {"name": "T", "key": ["model"], "values": ["8K, 32K"]})
+    after = metric_of(api, "gpt_4_tokens")
+    assert (after["name"], after["aggregation_type"]) == ("T", before["aggregation_type"])
+
+
+def test_the_tester_says_what_would_be_paid_at_once(browser, send):
+    browser.sent("/new-billable-metric", TOKENS)
+    tiers = {"others:to": ["10", ""], "others:price": ["0", "0.5"], "others:flat": ["", ""]}
+    form = {
+        "billable_metric_code": "tokens",
+        "charge_model": "graduated",
+        "options": "yes",
+        "billed": "fee",
+        **tiers,
+    }
+    plan = {"name": "P", "code": "p", "interval": "monthly", "amount_currency": "USD", "amount": "0"}
+    browser.sent("/new-plan", {**plan, **form})
+    browser.sent("/new-customer", {"external_id": "acme", "currency": "USD"})
+    browser.sent("/subscribe/acme", {"plan_code": "p", "external_id": "s", "billing_time": "calendar"})
+    send("tokens", "s", tokens=8)
+    words = text_of(browser.ok("/billable-metrics/tokens", event=event(tokens=5)))
+    assert "by itself it costs $0.00" in words
+    assert "s would pay at once for 5 of Tokens, on top of what it has used: $1.50" in words

@@ -508,9 +508,16 @@ def test_terms_beside_the_prices(browser, api, tokens):
     edit = browser.ok("/edit-charge/payg", charge=charge_of(api)["code"])
     assert 'name="min_amount" type="text" value="12.5"' in edit
     path = f"/edit-charge/payg?charge={charge_of(api)['code']}"
-    browser.sent(path, {**form, "min_amount": "", "charge_in_advance": "on"})
+    browser.sent(path, {**form, "min_amount": "", "billed": "invoice"})
     changed = charge_of(api)
     assert (changed["min_amount_cents"], changed["pay_in_advance"], changed["prorated"]) == (0, True, False)
-    page = browser.refused(path, {**form, "charge_in_advance": "on", "prorated": "on"})
+    page = browser.refused(path, {**form, "billed": "invoice", "prorated": "on"})
     assert "Only recurring metrics are prorated" in page
     assert 'id="min_amount-error"' in page
+
+
+def test_a_tier_that_ends_between_two_units_is_told_by_the_audit_log_too(browser, tokens):
+    tiers = {"others:to": ["0.5", ""], "others:price": ["2", "1"], "others:flat": ["", ""]}
+    form = {**HEAD, "billable_metric_code": "tokens", "charge_model": "graduated", **tiers}
+    browser.sent("/new-plan", form)
+    assert '"to_value": 0.5' in html.unescape(browser.ok("/audit-log"))

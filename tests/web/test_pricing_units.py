@@ -132,3 +132,24 @@ def test_the_tester_of_events_tells_prices_in_the_unit(browser, credits_):
     browser.sent("/new-plan", {**GRID, **HALF})
     pasted = event(model="8K", type="input", tokens=3)
     assert "0.03 CR per 1,000" in text_of(browser.ok("/billable-metrics/tokens", event=pasted))
+
+
+def test_units_are_made_changed_and_deleted(browser, reader, tokens):
+    assert "every charge is priced in money" in text_of(browser.ok("/pricing-units"))
+    assert "/app/pricing-units" in browser.ok("/plans")
+    page = browser.refused("/new-pricing-unit", {**CREDITS, "short_name": "CRED", "code": ""})
+    assert 'id="short_name-error"' in page
+    assert 'id="code-error"' in page
+    assert 'value="CRED"' in page
+    browser.sent("/new-pricing-unit", CREDITS)
+    assert "This is taken already." in browser.refused("/new-pricing-unit", CREDITS)
+    assert 'value="Credits"' in browser.ok("/edit-pricing-unit/credits")
+    browser.sent("/edit-pricing-unit/credits", {**CREDITS, "name": "Stars"})
+    assert "Stars CR credits" in text_of(browser.ok("/pricing-units"))
+    browser.sent("/new-plan", {**GRID, **HALF})
+    refused = browser.refused("/delete-pricing-unit/credits")
+    assert "Charges of a plan are priced in it" in refused
+    browser.sent("/delete-plan/payg")
+    assert browser.sent("/delete-pricing-unit/credits") == "/app/pricing-units?said=deleted"
+    assert "Stars" not in text_of(browser.ok("/pricing-units"))
+    assert reader.post("/new-pricing-unit", CREDITS).status_code == 403

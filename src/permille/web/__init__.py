@@ -7,7 +7,20 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from permille.api.http import Engine
-from permille.web import account, customers, developers, events, home, invoices, metrics, plans, sign_in
+from permille.web import (
+    account,
+    charges,
+    customers,
+    developers,
+    events,
+    home,
+    invoices,
+    metrics,
+    own_plans,
+    plans,
+    pricing_units,
+    sign_in,
+)
 from permille.web.pages import action, page
 from permille.web.rendering import STATIC, static_file
 from permille.web.visit import ADMINS, EVERYBODY
@@ -72,6 +85,9 @@ def _customers(engine: Engine) -> list[Route]:
         page(engine, "/customers/{external_id:path}", customers.detail),
         page(engine, "/edit-customer/{external_id:path}", customers.before, customers.update),
         page(engine, "/subscribe/{external_id:path}", customers.subscribe_again, customers.subscribe),
+        page(engine, "/own-plan/{external_id:path}", own_plans.detail),
+        page(engine, "/edit-own-plan/{external_id:path}", own_plans.before, own_plans.update),
+        page(engine, "/edit-own-charge/{external_id:path}", own_plans.before_charge, own_plans.update_charge),
         action(engine, "/end-subscription/{external_id:path}", customers.end_subscription),
         action(engine, "/delete-customer/{external_id:path}", customers.delete),
     ]
@@ -89,8 +105,13 @@ def _catalogue(engine: Engine) -> list[Route]:
         page(engine, "/plans/{code:path}", plans.detail),
         page(engine, "/edit-plan/{code:path}", plans.before, plans.update),
         action(engine, "/delete-plan/{code:path}", plans.delete),
-        page(engine, "/add-charge/{code:path}", plans.blank_charge, plans.add_charge),
-        page(engine, "/edit-charge/{code:path}", plans.before_charge, plans.update_charge),
+        page(engine, "/add-charge/{code:path}", charges.blank, charges.add),
+        page(engine, "/edit-charge/{code:path}", charges.before, charges.update),
+        action(engine, "/delete-charge/{code:path}", charges.delete),
+        page(engine, "/pricing-units", pricing_units.listing),
+        page(engine, "/new-pricing-unit", pricing_units.blank, pricing_units.create),
+        page(engine, "/edit-pricing-unit/{code:path}", pricing_units.before, pricing_units.update),
+        action(engine, "/delete-pricing-unit/{code:path}", pricing_units.delete),
         page(engine, "/templates", plans.gallery, plans.apply_price_list),
     ]
 
@@ -103,6 +124,7 @@ def _billing(engine: Engine) -> list[Route]:
         page(engine, "/invoices/{lago_id}/pdf", invoices.pdf),
         page(engine, "/fees/{lago_id}", invoices.fee),
         page(engine, "/events", events.tail),
+        page(engine, "/events/{transaction_id:path}", events.detail, events.amend),
     ]
 
 

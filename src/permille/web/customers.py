@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
-from permille.api import customers as api, invoices, plans, subscriptions, usage
+from permille.api import customers as api, fees, invoices, lifetime_usage, plans, subscriptions, usage
 from permille.billing.daily_usage import calendar_of
 from permille.core.errors import NotAllowed
 from permille.core.plan import Plan
+from permille.store import plans as plan_store, subscriptions as subscription_store
 from permille.web import chart
 from permille.web.daily import charted_days, stacking_key
-from permille.web.shown import currencies, in_path
+from permille.web.shown import currencies, group_text, in_path, listed_text
 from permille.web.visit import Done, Form, Page, Visit
 
-TABS = ("usage", "subscriptions", "invoices", "details")
+TABS = ("usage", "subscriptions", "invoices", "fees", "details")
 TEXTS = (
     "name",
     "legal_name",
@@ -29,6 +31,7 @@ TEXTS = (
     "timezone",
 )
 PAST_PERIODS = "12"
+USAGES_SHOWN = 20
 
 
 def listing(visit: Visit) -> Page:
@@ -95,10 +98,14 @@ def detail(visit: Visit) -> Page:
     if tab == "usage":
         context |= _usage(visit, rows)
     elif tab == "subscriptions":
-        context["plans"] = _plans(visit)
+        context |= _subscribing(visit, rows)
     elif tab == "invoices":
         found = invoices.list_customer_invoices(visit.call(path=visit.path, query=visit.page_query()))
         context |= {"invoices": found["invoices"], "meta": found["meta"]}
+    elif tab == "fees":
+        query = visit.page_query(external_customer_id=customer["external_id"])
+        found = fees.list_fees(visit.call(query=query))
+        context |= {"fees": found["fees"], "meta": found["meta"]}
     return Page(template=f"customer_{tab}.html", context=context)
 
 
@@ -108,6 +115,19 @@ def _subscriptions(visit: Visit) -> list[dict[str, Any]]:
         visit.call(path=visit.path, query=[*query, ("per_page", "100")])
     )["subscriptions"]
     return sorted(found, key=lambda row: (row["status"] != "active", row["external_id"]))
+
+
+def _subscribing(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the Subscriptions tab shows beside them: plans to choose, and whose prices are its own."""
+    own = {key for key, plan in _plans_of(visit, rows).items() if plan.parent_id is not None}
+    return {"plans": _plans(visit), "owners": own}
+
+
+def _plans_of(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> dict[str, Plan]:
+    """The id of each subscription -> its plan, a deleted one too."""
+    known = subscription_store.by_ids(visit.conn, [UUID(row["lago_id"]) for row in rows])
+    found = plan_store.plans_by_ids(visit.conn, {row.plan_id for row in known.values()})
+    return {str(key): found[row.plan_id] for key, row in known.items()}
 
 
 def _plans(visit: Visit) -> list[tuple[str, str]]:
@@ -122,29 +142,37 @@ def _usage(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     active = [row for row in rows if row["status"] == "active"]
     known = {row["external_id"] for row in rows}
     shown = [row for row in rows if row["external_id"] == wanted] if wanted in known else active
+    plans_of = _plans_of(visit, shown[:USAGES_SHOWN])
     return {
         "wanted": wanted if wanted in known else "",
-        "usages": [_one_usage(visit, row) for row in shown[:20]],
-        "past_of": _past(visit, [row["external_id"] for row in shown[:20]]),
+        "usages": [_one_usage(visit, row, plans_of[row["lago_id"]]) for row in shown[:USAGES_SHOWN]],
+        "past_of": _past(visit, [row["external_id"] for row in shown[:USAGES_SHOWN]]),
     }
 
 
-def _one_usage(visit: Visit, subscription: Mapping[str, Any]) -> dict[str, Any]:
+def _one_usage(visit: Visit, subscription: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     external_id = subscription["external_id"]
     query = {"external_subscription_id": external_id}
     try:
         found = usage.show_current_usage(visit.call(path=visit.path, query=query))["customer_usage"]
     except NotAllowed:
-        plan = plans.plan_of(visit.call(path={"code": subscription["plan_code"]}))
         return {"subscription": subscription, "plan": plan, "usage": None, "charts": []}
-    row, _ = subscriptions.asked_row(visit.call(path={"external_id": external_id}))
+    projected = usage.show_projected_usage(visit.call(path=visit.path, query=query))[
+        "customer_projected_usage"
+    ]
+    of_subscription = visit.call(path={"external_id": external_id})
+    row, _ = subscriptions.asked_row(of_subscription)
     of = calendar_of(visit.conn, row, now=visit.now)
     assert of is not None, external_id
+    charges = [_priced(charge, of.plan) for charge in found["charges_usage"]]
     return {
         "subscription": subscription,
         "plan": of.plan,
         "usage": found,
-        "charges": [_priced(charge, of.plan) for charge in found["charges_usage"]],
+        "pace_cents": _pace_cents(projected["charges_usage"]),
+        "leaves_out": any(not row["values"] for each in charges if each["keys"] for row in each["rows"]),
+        "lifetime": lifetime_usage.show_lifetime_usage(of_subscription)["lifetime_usage"],
+        "charges": charges,
         "charts": [
             {"metric": metric, "key": stacking_key(metric), "drawn": chart.stacked(days)}
             for metric, days in charted_days(visit.conn, of, now=visit.now)
@@ -152,23 +180,42 @@ def _one_usage(visit: Visit, subscription: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _pace_cents(charges: Sequence[Mapping[str, Any]]) -> int:
+    """What all charges come to at their pace; what has no price of its own, which is not projected, as it stands."""
+    projected: list[int] = [each["projected_amount_cents"] for each in charges]
+    stands: list[int] = [
+        row["amount_cents"] for each in charges for row in each["filters"] if not row["values"]
+    ]
+    return sum(projected) + sum(stands)
+
+
 def _priced(charge: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """The charge's usage as rows of a table: values, units, price, amount."""
+    """The charge's usage as rows of a table: values, group, units, price, amount."""
     of_plan = next(each for each in plan.charges if str(each.id) == charge["charge"]["lago_id"])
     prices = {_values_key(each.values): each.properties for each in of_plan.filters}
     keys = list(dict.fromkeys(key for each in of_plan.filters for key in each.values))
-    rows = [
+    groups = charge["grouped_usage"]
+    shown = [
         {
             **row,
-            "cells": [", ".join((row["values"] or {}).get(key, ())) for key in keys],
-            "properties": prices[_values_key(row["values"])] if row["values"] else of_plan.properties,
+            "values": row.get("values"),
+            "group": group_text(group.get("grouped_by") or {}),
+            "cells": [listed_text(key, (row.get("values") or {}).get(key, ())) for key in keys],
+            "properties": prices[_values_key(row["values"])] if row.get("values") else of_plan.properties,
         }
-        for row in charge["filters"]
-        if row["values"] or row["events_count"]
+        for group in groups or [charge]
+        for row in group["filters"] or [group]
     ]
-    if not charge["filters"]:
-        rows = [{**charge, "cells": [], "values": {}, "properties": of_plan.properties}]
-    return {**charge, "keys": keys, "rows": rows, "model": of_plan.charge_model}
+    order = [*prices, None]
+    shown.sort(key=lambda row: order.index(_values_key(row["values"]) if row["values"] else None))
+    rows = [row for row in shown if row["values"] or row["events_count"] or not charge["filters"]]
+    return {
+        **charge,
+        "keys": keys,
+        "rows": rows,
+        "model": of_plan.charge_model,
+        "is_grouped": bool(groups),
+    }
 
 
 def _values_key(values: Mapping[str, Sequence[str]]) -> frozenset[tuple[str, frozenset[str]]]:
@@ -213,11 +260,12 @@ def subscription_body(form: Form, external_customer_id: str) -> dict[str, Any]:
 def subscribe_again(visit: Visit) -> Page:
     """The subscriptions of the customer, with the form to add one."""
     customer = api.show_customer(visit.call(path=visit.path))["customer"]
+    rows = _subscriptions(visit)
     context = {
         "customer": customer,
         "tab": "subscriptions",
-        "subscriptions": _subscriptions(visit),
-        "plans": _plans(visit),
+        "subscriptions": rows,
+        **_subscribing(visit, rows),
     }
     return Page(template="customer_subscriptions.html", context=context)
 

@@ -1,18 +1,28 @@
-"""Events: the newest ones with what they count as, renewed while one looks."""
+"""Events: the newest ones with what they count as, renewed while one looks; one of them, to void or to replace."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from permille.api import events as api
-from permille.core.errors import Invalid
+from permille.api import amendments as amendments_api, events as api
+from permille.api.render import instant_milliseconds
+from permille.core.amendment import AmendmentKind
+from permille.core.errors import Invalid, NotFound
+from permille.core.event import numeric_value
+from permille.core.instants import parse_instant
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription
-from permille.store import billable_metrics, plans, subscriptions
+from permille.ids import new_id
+from permille.ingest.intake import microseconds
+from permille.store import amendments, billable_metrics, events, plans, subscriptions
+from permille.store.events import StoredEvent
+from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
-from permille.web.visit import Page, Visit
+from permille.web.shown import in_path, json_lines
+from permille.web.visit import PER_PAGE, Done, Form, Page, Visit
 
 FILTERS = ("code", "external_subscription_id", "timestamp_from", "timestamp_to")
 
@@ -35,6 +45,95 @@ def tail(visit: Visit) -> Page:
         template="events.html",
         context={**context, "events": _explained(visit, found["events"]), "meta": found["meta"]},
     )
+
+
+def event_url(transaction_id: str, external_subscription_id: str | None) -> str:
+    named = f"?subscription={in_path(external_subscription_id)}" if external_subscription_id else ""
+    return f"/app/events/{in_path(transaction_id)}{named}"
+
+
+def _event(visit: Visit) -> StoredEvent:
+    """The event that the address names, as it was sent. Raises NotFound."""
+    wanted = visit.query.get("subscription") or None
+    (sent,) = amendments.sent_events(visit.conn, visit.here.id, [visit.path["transaction_id"]])
+    fitting = [each for each in sent if wanted in (None, each.external_subscription_id)]
+    if not fitting:
+        raise NotFound("event")
+    return events.by_identities(visit.conn, [fitting[0].identity])[fitting[0].identity]
+
+
+def detail(visit: Visit) -> Page:
+    """GET /app/events/{transaction_id}?subscription=..."""
+    found = _event(visit)
+    (event,) = _explained(visit, api.render_events(visit.conn, [found]))
+    query = {"event_transaction_id": found.transaction_id, "per_page": PER_PAGE}
+    if found.external_subscription_id:
+        query["external_subscription_id"] = found.external_subscription_id
+    history = amendments_api.list_amendments(visit.call(query=query))["amendments"]
+    own = [each for each in history if each["lago_event_id"] == str(found.identity)]
+    now = event["now"]
+    context = {
+        "event": event,
+        "history": own,
+        "notes": own[0]["proposed_credit_notes"] if own else [],
+        "before": {
+            "code": now["code"],
+            "timestamp": _typed_time(now["timestamp"]),
+            "properties": json_lines(now["properties"]),
+            "precise_total_amount_cents": now["precise_total_amount_cents"] or "",
+        },
+    }
+    return Page(template="event.html", context=context)
+
+
+def _typed_time(timestamp: str) -> str:
+    """2026-10-01T12:00:00.250Z -> 2026-10-01 12:00:00.250"""
+    return timestamp.replace("T", " ").removesuffix("Z").removesuffix(".000")
+
+
+def amend(visit: Visit) -> Done:
+    """POST /app/events/{transaction_id}: the event is voided, or something else counts in its place."""
+    form, found = visit.form, _event(visit)
+    kind = form.get("kind")
+    body: dict[str, Any] = {
+        "transaction_id": f"admin-{new_id(visit.system_now)}",
+        "event_transaction_id": found.transaction_id,
+        "external_subscription_id": found.external_subscription_id,
+        "kind": kind,
+        "reason": form.get("reason"),
+    }
+    if kind == AmendmentKind.REPLACE:
+        body |= _replacement(form, found)
+    amendments_api.create_amendments(visit.call(body={"amendment": body}))
+    to = event_url(found.transaction_id, found.external_subscription_id)
+    return Done(
+        action="voided event" if kind == AmendmentKind.VOID else "replaced event",
+        subject=found.transaction_id,
+        to=f"{to}{'&' if '?' in to else '?'}said=amended",
+        details=body,
+    )
+
+
+def _replacement(form: Form, sent: StoredEvent) -> dict[str, Any]:
+    """What counts instead; what is as it was sent is left out. Raises Invalid for what can't be read."""
+    errors: dict[str, list[str]] = {}
+    says: dict[str, Any] = {"properties": read_json(form.get("properties") or "{}")}
+    if not isinstance(says["properties"], dict):
+        errors["properties"] = ["invalid_json"]
+    if form.get("code") != sent.code:
+        says["code"] = form.get("code")
+    if form.get("timestamp") != _typed_time(instant_milliseconds(sent.at) or ""):
+        at = parse_instant(form.get("timestamp").replace(" ", "T", 1))
+        says["timestamp"] = Decimal(microseconds(at)) / 1_000_000 if at else None
+        if at is None:
+            errors["timestamp"] = ["invalid_time"]
+    if text := form.get("precise_total_amount_cents"):
+        says["precise_total_amount_cents"] = text
+        if numeric_value(text) is None:
+            errors["precise_total_amount_cents"] = ["value_is_invalid"]
+    if errors:
+        raise Invalid(errors)
+    return says
 
 
 def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,9 +22,15 @@ WORDS = {
     "value_is_out_of_range": "This is too large or too small.",
     "value_is_too_long": "This is too long.",
     "value_already_exist": "This is taken already.",
+    "value_is_not_listed": "The metric doesn't list one of these values.",
+    "must_be_true_unless_pay_in_advance": "Only what is paid in advance goes without an invoice.",
+    "only_compatible_with_pay_in_advance_and_non_invoiceable": "Only fees in advance that have no invoice are gathered.",
+    "invalid_value": "A percentage doesn't go with the latest value.",
     "invalid_date": "Give a date, like 2026-10-31.",
     "invalid_amount": "Give an amount of zero or more, like 0.03.",
     "invalid_expression": "This is no expression. Try event.properties.tokens / 1000.",
+    "invalid_json": 'Give a JSON object, like {"model": "8K", "tokens": 617}.',
+    "invalid_time": "Give a time in UTC, like 2026-10-31 14:05:00.",
     "invalid_custom_properties": 'Give a JSON object of numbers and texts, like {"price": "0.12"}.',
     "missing_custom_properties": "The metric's own rules look at a property that is not given here.",
     "invalid_rate": "Give a percentage of zero or more, like 2.5.",
@@ -51,6 +59,7 @@ WORDS = {
     "plan_not_found": "There is no such plan.",
     "pricing_unit_not_found": "There is no such pricing unit.",
     "billable_metrics_not_found": "There is no such metric.",
+    "attached_to_charges": "Charges of a plan are priced in it: give them another unit first.",
     "cannot_go_back": "The clock can't go back.",
     "too_many_failures": "Too many failed attempts: try again in a quarter of an hour.",
     "wrong_email_or_password": "This email and password don't belong together.",
@@ -68,6 +77,8 @@ PLACES = {
 
 def in_words(code: str) -> str:
     """A code of the API as a sentence."""
+    if " " in code:
+        return f"{code.removesuffix('.')}."
     return WORDS.get(code) or code.replace("_", " ").capitalize() + "."
 
 
@@ -89,6 +100,14 @@ def _codes(found: Any) -> list[str]:
         if isinstance(found, Sequence) and not isinstance(found, str)
         else [str(found)]
     )
+
+
+def read_json(text: str) -> Any:
+    """JSON with exact numbers; a text that is none stays itself, for the API to say what is wrong with it."""
+    try:
+        return json.loads(text, parse_float=Decimal, parse_constant=str)
+    except (ValueError, RecursionError):
+        return text
 
 
 async def read_form(request: Request) -> Form:

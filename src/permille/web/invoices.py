@@ -7,10 +7,12 @@ import io
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from permille.api import explanations, fees, invoices as api
 from permille.api.http import PER_PAGE_MAX, Raw
 from permille.core.money import CURRENCIES, exact, subunits
+from permille.store import customers
 from permille.web.visit import PER_PAGE, Page, Visit
 
 FILTERS = (
@@ -98,9 +100,18 @@ def _groups(fees: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         key = (fee["lago_subscription_id"], fee["item"]["lago_item_id"])
         group = groups.setdefault(key, {"name": fee["item"]["invoice_display_name"], "fees": [], "cents": 0})
         group["subscription"] = fee["external_subscription_id"]
-        group["fees"].append(fee)
+        group["fees"].append({**fee, "is_average": _is_average(fee)})
+        group["has_filters"] = group.get("has_filters", False) or bool(fee["lago_charge_filter_id"])
         group["cents"] += fee["amount_cents"]
     return list(groups.values())
+
+
+def _is_average(fee: Mapping[str, Any]) -> bool:
+    """Whether the price of a unit is none of the plan's, but what the units came to on average."""
+    with exact():
+        exact_price = Decimal(fee["units"]) * Decimal(fee["precise_unit_amount"])
+        is_by_the_unit = exact_price == Decimal(fee["precise_amount"]) and not fee["amount_details"]
+    return fee["item"]["type"] == "charge" and not is_by_the_unit
 
 
 def fee(visit: Visit) -> Page:
@@ -108,8 +119,10 @@ def fee(visit: Visit) -> Page:
     query = {"per_page": PER_PAGE, **({"cursor": visit.query["cursor"]} if visit.query.get("cursor") else {})}
     call = visit.call(path=visit.path, query=query)
     shown = fees.show_fee(call)["fee"]
+    customer_id = UUID(shown["lago_customer_id"])
+    customer = customers.by_ids(visit.conn, [customer_id])[customer_id]
     found = explanations.explain_fee(call)["fee_explanation"]
-    return Page(template="fee.html", context={"fee": shown, "found": found})
+    return Page(template="fee.html", context={"fee": shown, "found": found, "customer": customer})
 
 
 def pdf(visit: Visit) -> Raw:

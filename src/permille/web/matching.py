@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from permille.core.billable_metric import BillableMetric
@@ -12,7 +13,10 @@ from permille.core.event import numeric_value, property_text
 from permille.core.filters import ChargeFilter, best_match, expand_all_values
 from permille.core.instants import EPOCH
 from permille.core.plan import Charge, Plan
+from permille.core.pricing import ChargeModel
 from permille.core.usage import AggregationType
+from permille.web import calculator
+from permille.web.shown import values_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,8 @@ class Match:
     charge: Charge
     filter_name: str | None
     properties: Mapping[str, Any]
+    amount: Decimal | None = None
+    """What the event would cost by itself, unrounded, where its units alone say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +62,8 @@ def verdict(metric: BillableMetric | None, code: str, properties: Any, plans: Se
     ]
     rules = aggregator_of(metric)
     units, reason = _units(metric, given) if rules is None else _custom_units(rules, given, matches)
+    if rules is None and units is not None:
+        matches = [_with_amount(match, Decimal(units)) for match in matches]
     return Verdict(
         counts=units is not None,
         reason=reason,
@@ -65,6 +73,16 @@ def verdict(metric: BillableMetric | None, code: str, properties: Any, plans: Se
         strange=tuple(key for key, value in dimensions.items() if value not in metric.filters[key]),
         matches=tuple(matches),
     )
+
+
+def _with_amount(match: Match, units: Decimal) -> Match:
+    model = ChargeModel(match.charge.charge_model)
+    if model not in calculator.MODELS or units < 0:
+        return match
+    found = calculator.priced(
+        model, match.properties, units=units, events=1, currency=match.plan.amount_currency
+    )
+    return replace(match, amount=found.amount)
 
 
 def _units(metric: BillableMetric, properties: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -122,7 +140,6 @@ def _match(plan: Plan, charge: Charge, dimensions: Mapping[str, str | None]) -> 
     found = best_match(dimensions, filters)
     if found is None:
         return Match(plan=plan, charge=charge, filter_name=None, properties=charge.properties)
-    name = found.invoice_display_name or ", ".join(
-        value for values in found.values.values() for value in values
-    )
+    own = next(each for each in charge.filters if each.id == found.id)
+    name = own.invoice_display_name or values_text(own.values)
     return Match(plan=plan, charge=charge, filter_name=name, properties=found.properties)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
-from permille.api import billable_metrics as api
+from permille.api import billable_metrics as api, estimates
 from permille.core.billable_metric import BillableMetric
-from permille.core.errors import BadRequest, Invalid
-from permille.core.expression import EvaluationError, Event, read_expression, value_text
+from permille.core.errors import BadRequest, Invalid, Refusal
+from permille.core.expression import EvaluationError, Event, ExpressionError, read_expression, value_text
 from permille.ingest.intake import read_one
 from permille.store import billable_metrics, plans
 from permille.web.matching import verdict
+from permille.web.price_grid import beside
 from permille.web.shown import in_path
 from permille.web.visit import Done, Form, Page, Visit
 
@@ -25,6 +29,10 @@ AGGREGATIONS = (
     ("weighted_sum_agg", "Sum weighted by time"),
     ("custom_agg", "By rules of your own"),
 )
+ROUNDINGS = (("", "None"), ("round", "To the nearest"), ("ceil", "Up"), ("floor", "Down"))
+RULES = ("total_units", "amount")
+FIELDS = {"values": "filters", "key": "filters"}
+DIGITS = re.compile(r"-?\d{1,3}", re.ASCII)
 DIMENSION_ROWS = 2
 
 
@@ -45,7 +53,26 @@ def metric_url(code: str) -> str:
 
 def blank(visit: Visit) -> Page:
     """GET /app/new-billable-metric."""
-    context = {"before": None, "aggregations": AGGREGATIONS, "dimensions": _typed(visit.form)}
+    return _form_page(visit, before=None, dimensions=_typed(visit.form), is_priced=False)
+
+
+def _form_page(
+    visit: Visit, *, before: Mapping[str, Any] | None, dimensions: list[tuple[str, str]], is_priced: bool
+) -> Page:
+    problems = dict(beside(visit.problems, FIELDS))
+    if "invalid_expression" in problems.get("expression", ()):
+        try:
+            read_expression(visit.form.get("expression"))
+        except ExpressionError as error:
+            problems["expression"] = ["invalid_expression", str(error)]
+    context = {
+        "before": before,
+        "aggregations": AGGREGATIONS,
+        "roundings": ROUNDINGS,
+        "dimensions": dimensions,
+        "is_priced": is_priced,
+        "problems": problems,
+    }
     return Page(template="metric_form.html", context=context)
 
 
@@ -67,40 +94,55 @@ def _filters(form: Form) -> list[dict[str, Any]]:
 
 def create(visit: Visit) -> Done:
     """POST /app/new-billable-metric."""
-    form = visit.form
-    body: dict[str, Any] = {
-        **form.filled("description", "field_name", "rounding_function", "expression"),
-        "name": form.get("name"),
-        "code": form.get("code"),
-        "aggregation_type": form.get("aggregation_type"),
-        "recurring": form.has("recurring"),
-        "filters": _filters(form),
-    }
-    if body["aggregation_type"] == "weighted_sum_agg":
-        body["weighted_interval"] = "seconds"
-    if body["aggregation_type"] == "custom_agg":
-        body["custom_aggregator"] = {name: form.get(name) for name in ("total_units", "amount")}
+    body = {**_always(visit.form), **_measure(visit.form), "code": visit.form.get("code")}
     made = api.create_billable_metric(visit.call(body={"billable_metric": body}))["billable_metric"]
     to = f"{metric_url(made['code'])}?said=created"
     return Done(action="created metric", subject=made["code"], to=to, details=body)
+
+
+def _always(form: Form) -> dict[str, Any]:
+    """What may change at any time."""
+    return {
+        "name": form.get("name"),
+        "description": form.get("description") or None,
+        "filters": _filters(form),
+    }
+
+
+def _measure(form: Form) -> dict[str, Any]:
+    """What is fixed as soon as a plan prices the metric."""
+    kind = form.get("aggregation_type")
+    is_custom = kind == "custom_agg"
+    digits = form.get("rounding_precision")
+    return {
+        "aggregation_type": kind,
+        "field_name": form.get("field_name") or None,
+        "rounding_function": form.get("rounding_function") or None,
+        "rounding_precision": (int(digits) if DIGITS.fullmatch(digits) else digits) if digits else None,
+        "expression": form.get("expression") or None,
+        "recurring": form.has("recurring"),
+        "weighted_interval": "seconds" if kind == "weighted_sum_agg" else None,
+        "custom_aggregator": {name: form.get(name) for name in RULES} if is_custom else None,
+    }
 
 
 def before(visit: Visit) -> Page:
     """GET /app/edit-billable-metric/{code}."""
     found = api.show_billable_metric(visit.call(path=visit.path))["billable_metric"]
     known = [(each["key"], ", ".join(each["values"])) for each in found["filters"]]
-    context = {"before": found, "aggregations": AGGREGATIONS, "dimensions": _typed(visit.form, known)}
-    return Page(template="metric_form.html", context=context)
+    return _form_page(
+        visit, before=found, dimensions=_typed(visit.form, known), is_priced=_is_priced(visit, found)
+    )
+
+
+def _is_priced(visit: Visit, metric: Mapping[str, Any]) -> bool:
+    return billable_metrics.is_priced(visit.conn, UUID(metric["lago_id"]))
 
 
 def update(visit: Visit) -> Done:
     """POST /app/edit-billable-metric/{code}."""
     form, code = visit.form, visit.path["code"]
-    body = {
-        "name": form.get("name"),
-        "description": form.get("description") or None,
-        "filters": _filters(form),
-    }
+    body = {**_always(form), **(_measure(form) if form.has("aggregation_type") else {})}
     api.update_billable_metric(visit.call(path=visit.path, body={"billable_metric": body}))
     to = f"{metric_url(code)}?said=saved"
     return Done(action="changed metric", subject=code, to=to, details=body)
@@ -123,11 +165,14 @@ def detail(visit: Visit) -> Page:
     context: dict[str, Any] = {
         "metric": found,
         "aggregations": dict(AGGREGATIONS),
+        "roundings": dict(ROUNDINGS),
+        "is_priced": _is_priced(visit, found),
         "example": example,
         "text": text or example,
         "base_url": visit.engine.config.base_url,
         "verdict": None,
         "bad": None,
+        "estimates": [],
     }
     if text:
         context |= _tested(visit, text)
@@ -169,4 +214,19 @@ def _tested(visit: Visit, text: str) -> dict[str, Any]:
         properties = {**properties, metric.field_name: value_text(value)}
     priced = plans.plans_of_metric(visit.conn, metric.id) if metric else []
     chosen = [plan for plan in priced if plan.parent_id is None]
-    return {"verdict": verdict(metric, draft.code, properties, chosen)}
+    return {
+        "verdict": verdict(metric, draft.code, properties, chosen),
+        "estimates": _estimates(visit, draft.code, draft.external_subscription_id, draft.properties),
+    }
+
+
+def _estimates(
+    visit: Visit, code: str, external_id: str | None, properties: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """What the event would make its subscription pay at once, on top of what it has used."""
+    event = {"code": code, "external_subscription_id": external_id, "properties": properties}
+    try:
+        found: list[dict[str, Any]] = estimates.estimate_fees(visit.call(body={"event": event}))["fees"]
+    except Refusal:
+        return []
+    return found

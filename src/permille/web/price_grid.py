@@ -10,17 +10,23 @@ from permille.core import pricing
 from permille.core.billable_metric import BillableMetric
 from permille.core.plan import Charge, PlanFilter
 from permille.core.pricing import ChargeModel
+from permille.core.pricing.group_keys import PRICING
 from permille.web.visit import Form, Problems
 
 MODELS = (ChargeModel.PACKAGE, ChargeModel.STANDARD)
 PACKAGE_SIZE = "1000"
 NO_KEY = ""
-TERMS = {"package_size", "free_units"}
+TERMS = {"package_size", "free_units", PRICING}
 FIELDS = {
     "amount_cents": "amount",
     "invoice_display_name": "charge_name",
     "min_amount_cents": "min_amount",
     "applied_pricing_unit": "pricing_unit",
+    "values": "filters",
+    "billable_metric_filter": "filters",
+    "pay_in_advance": "billed",
+    "invoiceable": "billed",
+    "regroup_paid_fees": "billed",
 }
 FIELDS_OF_CODES = {
     "invalid_amount": "prices",
@@ -107,6 +113,11 @@ def read(form: Form, metric: BillableMetric, before: Charge | None = None) -> di
 
 
 def _properties(form: Form, price: str) -> dict[str, Any]:
+    keys = [key.strip() for key in form.get(PRICING).split(",") if key.strip()]
+    return {**_priced(form, price), **({PRICING: keys} if keys else {})}
+
+
+def _priced(form: Form, price: str) -> dict[str, Any]:
     if form.get("charge_model", ChargeModel.PACKAGE) != ChargeModel.PACKAGE:
         return {"amount": price}
     return {
@@ -158,6 +169,7 @@ def filled(charge: Charge) -> Form:
         ("package_size", str(charge.properties.get("package_size", PACKAGE_SIZE))),
         ("free_units", str(charge.properties.get("free_units", 0))),
         ("price:others", str(charge.properties["amount"])),
+        (PRICING, ", ".join(charge.properties.get(PRICING) or ())),
     ]
     for r, row in enumerate(places_of(charge.metric)):
         for c, values in enumerate(row):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import count, pairwise
 from typing import Any
 
 from permille.core import pricing
@@ -17,17 +18,20 @@ from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of, fold
 from permille.core.event import numeric_value, property_text
 from permille.core.explanation import Step, charge_steps, conversion_steps
+from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.instants import EPOCH
 from permille.core.money import ZERO, exact, subunits
 from permille.core.plan import Charge
 from permille.core.pricing import ChargeModel
 from permille.core.pricing.custom import CUSTOM_PROPERTIES
 from permille.core.pricing.group_keys import PRESENTATION, PRICING
-from permille.core.pricing.percentage import running_totals
 from permille.core.pricing_unit import AppliedPricingUnit, owed
 from permille.store.db import exact_json
+from permille.web import calculator, price_grid
+from permille.web.calculator import typed_events, typed_number
+from permille.web.forms import read_json
 from permille.web.price_grid import places_of
-from permille.web.shown import shown_in_unit
+from permille.web.shown import shown_in_unit, values_text
 from permille.web.visit import Form
 
 MODELS = (
@@ -40,6 +44,11 @@ MODELS = (
     (ChargeModel.DYNAMIC.value, "Dynamic: each event brings its own price"),
     (ChargeModel.CUSTOM.value, "Custom: by the metric's own rules"),
 )
+OWN_GROUPS = "own_groups"
+OTHERS = "others:"
+_GRID = ("package_size", "free_units")
+ADD, ADDED = "add", "added:"
+EVERY_VALUE = "*"
 SPARE_TIERS = 2
 SAMPLES_MAX = 1_000
 
@@ -101,6 +110,14 @@ class Bucket:
     title: str
     values: str
     """The filter's values as JSON, empty for everything else."""
+    name: str
+    """On the invoice."""
+    groups: str
+    is_kept: bool
+    """A filter that is there without any terms: it was there before, or was added by hand."""
+    is_dropped: bool
+    is_adjacent: bool
+    """Whether a tier begins where the one before ends, not a unit later."""
     fields: Sequence[tuple[Field, str]]
     """Each with what was typed."""
     tiers: Sequence[Tier]
@@ -116,7 +133,10 @@ class Sheet:
     price_label: str
     has_tiers: bool
     buckets: Sequence[Bucket]
-    groups: str
+    has_own_groups: bool
+    """Whether filters are grouped each by its own properties."""
+    dimensions: Mapping[str, str]
+    """Of the metric, each with what was typed for one more filter."""
     calculates: str
     """What is typed to see what it costs: units, events, or nothing."""
 
@@ -139,23 +159,78 @@ def sheet_of(
             _bucket(form, metric, prefix, values, currency=currency, applied=applied)
             for prefix, values in _buckets(form, metric)
         ],
-        groups=form.get("pricing_group_keys"),
+        has_own_groups=form.has(OWN_GROUPS),
+        dimensions={key: form.get(f"{ADDED}{key}") for key in metric.filters},
         calculates={ChargeModel.DYNAMIC: "", ChargeModel.CUSTOM: "events"}.get(model, "units"),
     )
 
 
 def _buckets(form: Form, metric: BillableMetric) -> Iterator[tuple[str, dict[str, list[str]] | None]]:
     """The prefixes of the form, with the values that they are for; of a blank form those of the metric."""
-    sent = [name.removesuffix("values") for name, _ in form.pairs if name.endswith(":values")]
-    if sent:
-        for prefix in dict.fromkeys(sent):
+    sent = _prefixes(form)
+    is_dynamic = form.get("charge_model") == ChargeModel.DYNAMIC
+    if sent or is_dynamic:
+        for prefix in sent:
             values = _values(form.get(f"{prefix}values"))
-            if values:
+            if values and (form.has(f"{prefix}kept") or not is_dynamic):
                 yield prefix, values
     else:
         for number, values in enumerate(each for row in places_of(metric) for each in row):
             yield f"b{number}:", values
-    yield "others:", None
+    yield OTHERS, None
+
+
+def _prefixes(form: Form) -> list[str]:
+    """Those of the filters that were sent."""
+    sent = [name.removesuffix("values") for name, _ in form.pairs if name.endswith(":values")]
+    return list(dict.fromkeys(sent))
+
+
+def is_of_places(form: Form, metric: BillableMetric) -> bool:
+    """Whether the filters that were sent all have a place in the price grid."""
+    places = [each for row in places_of(metric) for each in row]
+    return all(_values(form.get(f"{prefix}values")) in places for prefix in _prefixes(form))
+
+
+def with_added(form: Form, metric: BillableMetric) -> tuple[Form, str | None]:
+    """The form with the filter that was asked for, or what is wrong with it."""
+    values = {}
+    for key, known in metric.filters.items():
+        listed = list(dict.fromkeys(_listed(form.get(f"{ADDED}{key}"))))
+        if listed == [EVERY_VALUE]:
+            values[key] = [ALL_FILTER_VALUES]
+        elif not set(listed) <= set(known):
+            return form, "value_is_not_listed"
+        elif listed:
+            values[key] = listed
+    if not values:
+        return form, "value_is_mandatory"
+    shown = dict(_buckets(form, metric))
+    if any(each is not None and _key(each) == _key(values) for each in shown.values()):
+        return form, "value_already_exist"
+    number = next(number for number in count() if f"b{number}:" not in shown)
+    kept = [(name, text) for name, text in form.pairs if not name.startswith(ADDED) and name != ADD]
+    if not _prefixes(form):
+        kept += [(f"{prefix}values", json.dumps(each)) for prefix, each in shown.items() if each]
+    added = [(f"b{number}:values", json.dumps(values)), (f"b{number}:kept", "yes")]
+    return Form(pairs=(*kept, *added)), None
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def from_grid(form: Form, metric: BillableMetric) -> Form:
+    """A form of the price grid with the same prices as one of the sheet."""
+    charge = price_grid.read(form, metric)
+    model = ChargeModel(charge["charge_model"])
+    kept = [(name, text) for name, text in form.pairs if name not in _GRID and not name.startswith("price:")]
+    terms = [(each["values"], None, each["properties"]) for each in charge["filters"]]
+    typed = _bucket_pairs(metric, model, terms)
+    if form.get("price:others"):
+        typed += _typed(model, OTHERS, charge["properties"])
+    more = [("charge_model", model.value), (f"{OTHERS}amount", form.get("price:others"))]
+    return Form(pairs=(*kept, *typed, *more))
 
 
 def _values(text: str) -> dict[str, list[str]]:
@@ -189,8 +264,13 @@ def _bucket(
         calculated = _calculated(form, model, properties, currency=currency, applied=applied)
     return Bucket(
         prefix=prefix,
-        title=", ".join(", ".join(each) for each in values.values()) if values else "Everything else",
+        title=values_text(values) if values else "Everything else",
         values=json.dumps(values) if values else "",
+        name=form.get(f"{prefix}name"),
+        groups=form.get(f"{prefix}groups"),
+        is_kept=form.has(f"{prefix}kept"),
+        is_dropped=form.has(f"{prefix}drop"),
+        is_adjacent=form.has(f"{prefix}adjacent"),
         fields=[(field, form.get(f"{prefix}{field[0]}")) for field in _FIELDS.get(model, ())],
         tiers=_shown_tiers(form, model, prefix),
         codes=list(dict.fromkeys(codes)),
@@ -219,14 +299,14 @@ def _shown_tiers(form: Form, model: ChargeModel, prefix: str) -> list[Tier]:
     shown, start = [], "0"
     for to, price, flat in rows:
         shown.append(Tier(from_=start, to=to, price=price, flat=flat))
-        start = str(_after(to)) if to and start else ""
+        start = str(_after(to, adjacent=form.has(f"{prefix}adjacent"))) if to and start else ""
     return shown
 
 
-def _after(to: str) -> Any:
-    """Where the next tier begins: at the next whole unit."""
-    value = numeric_value(to.replace(",", ""))
-    return "" if value is None else value + 1
+def _after(to: str, *, adjacent: bool) -> Any:
+    """Where the next tier begins: at the next whole unit, or at once."""
+    value = numeric_value(to.replace(",", "").replace(" ", ""))
+    return "" if value is None else value + (0 if adjacent else 1)
 
 
 def _number(text: str) -> Any:
@@ -244,24 +324,17 @@ def _properties(form: Form, model: ChargeModel, prefix: str) -> dict[str, Any]:
         if text := form.get(f"{prefix}{name}"):
             found[name] = _number(text) if name in _WHOLE else text
     if CUSTOM_PROPERTIES in found:
-        found[CUSTOM_PROPERTIES] = _json(found[CUSTOM_PROPERTIES])
+        found[CUSTOM_PROPERTIES] = read_json(found[CUSTOM_PROPERTIES])
     if model is ChargeModel.PACKAGE:
         found = {"package_size": 1000, "free_units": 0, **found}
     if model in _TIERS:
         key, price_name, _ = _TIERS[model]
-        found[key] = _tiers(_typed_tiers(form, prefix), price_name)
+        adjacent = form.has(f"{prefix}adjacent")
+        found[key] = _tiers(_typed_tiers(form, prefix), price_name, adjacent=adjacent)
     return found
 
 
-def _json(text: str) -> Any:
-    """JSON with exact numbers; the API says what is wrong with another text."""
-    try:
-        return json.loads(text, parse_float=Decimal, parse_constant=str)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _tiers(rows: Sequence[tuple[str, str, str]], price_name: str) -> list[dict[str, Any]]:
+def _tiers(rows: Sequence[tuple[str, str, str]], price_name: str, *, adjacent: bool) -> list[dict[str, Any]]:
     tiers: list[dict[str, Any]] = []
     start: Any = 0
     for to, price, flat in rows:
@@ -269,7 +342,9 @@ def _tiers(rows: Sequence[tuple[str, str, str]], price_name: str) -> list[dict[s
         tiers.append(
             {"from_value": start, "to_value": to_value, price_name: price or "0", "flat_amount": flat or "0"}
         )
-        start = to_value + 1 if isinstance(to_value, int | Decimal) else to_value
+        start = to_value
+        if isinstance(to_value, int | Decimal) and not adjacent:
+            start = to_value + 1
     return tiers
 
 
@@ -284,7 +359,7 @@ def _calculated_events(
     """The price of the form's `sample_events`, one after the other: the properties of each, a JSON object a line."""
     rules = aggregator_of(metric)
     lines = form.get("sample_events").split("\n", SAMPLES_MAX)[:SAMPLES_MAX]
-    samples = [sample for sample in map(_json, lines) if isinstance(sample, dict)]
+    samples = [sample for sample in map(read_json, lines) if isinstance(sample, dict)]
     if rules is None or not samples:
         return None
     run = [
@@ -308,24 +383,11 @@ def _calculated(
     applied: AppliedPricingUnit | None,
 ) -> Calculated | None:
     """The price of the form's `units`, which so many `events` brought in equal parts."""
-    units = numeric_value(form.get("units").replace(",", "").replace(" ", ""))
-    if units is None or units < 0 or model is ChargeModel.DYNAMIC:
+    units = typed_number(form.get("units"))
+    events = typed_events(form.get("events")) if model is ChargeModel.PERCENTAGE else 1
+    if units is None or units < 0 or events is None or model not in calculator.MODELS:
         return None
-    events = max(int(numeric_value(form.get("events")) or 1), 1) if model is ChargeModel.PERCENTAGE else 1
-    if events > 1_000_000:
-        return None
-    with exact():
-        values = [units / events] * events if model is ChargeModel.PERCENTAGE else [units]
-        totals = running_totals(values, properties) if model is ChargeModel.PERCENTAGE else []
-    found = pricing.price(
-        model,
-        units=units,
-        properties=properties,
-        currency=currency,
-        events_count=events,
-        running_totals=totals,
-        event_values=values,
-    )
+    found = calculator.priced(model, properties, units=units, events=events, currency=currency)
     steps = charge_steps(
         model, units=units, unit_amount=found.unit_amount, amount=found.amount, details=found.details
     )
@@ -360,35 +422,37 @@ def read(form: Form, metric: BillableMetric, before: Charge | None = None) -> di
     kept = {_key(each.values): each for each in before.filters} if before else {}
     filters = []
     for prefix, values in _buckets(form, metric):
-        known = kept.get(_key(values)) if values else None
-        is_kept = known is not None and model is ChargeModel.DYNAMIC
-        if values and (is_kept or _is_typed(form, model, prefix)):
+        is_there = _is_typed(form, model, prefix) or (
+            model is ChargeModel.DYNAMIC and form.has(f"{prefix}kept")
+        )
+        if values and is_there and not form.has(f"{prefix}drop"):
+            known = kept.get(_key(values))
             own = known.properties if known else {}
             filters.append(
                 {
                     "values": values,
-                    "properties": _with_groups(form, _properties(form, model, prefix), own),
-                    "invoice_display_name": known.invoice_display_name if known else None,
+                    "properties": _with_groups(form, prefix, _properties(form, model, prefix), own),
+                    "invoice_display_name": form.get(f"{prefix}name") or None,
                 }
             )
     return {
         "billable_metric_id": str(metric.id),
         "charge_model": model.value,
         "invoice_display_name": form.get("charge_name") or None,
-        "properties": _with_groups(form, _others(form, model), before.properties if before else {}),
+        "properties": _with_groups(form, OTHERS, _others(form, model), before.properties if before else {}),
         "filters": filters,
     }
 
 
 def _others(form: Form, model: ChargeModel) -> dict[str, Any]:
     """The terms of everything else; nothing typed is the model's own beginning, which costs nothing."""
-    return (
-        _properties(form, model, "others:") if _is_typed(form, model, "others:") else pricing.defaults(model)
-    )
+    return _properties(form, model, OTHERS) if _is_typed(form, model, OTHERS) else pricing.defaults(model)
 
 
-def _with_groups(form: Form, properties: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    keys = [key.strip() for key in form.get("pricing_group_keys").split(",") if key.strip()]
+def _with_groups(
+    form: Form, prefix: str, properties: dict[str, Any], before: Mapping[str, Any]
+) -> dict[str, Any]:
+    keys = _listed(form.get(f"{prefix}groups" if form.has(OWN_GROUPS) else PRICING))
     shown = form.get("charge_model") == ChargeModel.CUSTOM
     unseen = (PRESENTATION,) if shown else (PRESENTATION, CUSTOM_PROPERTIES)
     kept = {name: before[name] for name in unseen if name in before}
@@ -405,18 +469,48 @@ def filled(charge: Charge) -> Form:
     pairs = [
         ("charge_model", charge.charge_model),
         ("charge_name", charge.invoice_display_name or ""),
-        ("pricing_group_keys", ", ".join(charge.properties.get(PRICING) or ())),
+        (PRICING, _groups(charge.properties)),
     ]
-    known = [{key: list(listed) for key, listed in each.values.items()} for each in charge.filters]
-    terms: list[tuple[dict[str, list[str]] | None, Mapping[str, Any]]] = [
-        (values, each.properties) for values, each in zip(known, charge.filters, strict=True)
+    terms = [
+        (
+            {key: list(listed) for key, listed in each.values.items()},
+            each.invoice_display_name,
+            each.properties,
+        )
+        for each in charge.filters
     ]
-    missing = [each for row in places_of(charge.metric) for each in row if each not in known]
-    terms += [(values, {}) for values in missing]
-    for number, (values, properties) in enumerate(terms):
-        pairs += [(f"b{number}:values", json.dumps(values)), *_typed(model, f"b{number}:", properties)]
-    pairs += _typed(model, "others:", charge.properties)
+    pairs += _bucket_pairs(charge.metric, model, terms)
+    pairs += _typed(model, OTHERS, charge.properties)
+    if any(_groups(each.properties) != _groups(charge.properties) for each in charge.filters):
+        pairs += [(OWN_GROUPS, "yes"), (f"{OTHERS}groups", _groups(charge.properties))]
+        pairs += [
+            (f"b{number}:groups", _groups(each.properties)) for number, each in enumerate(charge.filters)
+        ]
     return Form(pairs=tuple(pairs))
+
+
+def _groups(properties: Mapping[str, Any]) -> str:
+    return ", ".join(properties.get(PRICING) or ())
+
+
+Terms = tuple[dict[str, list[str]], str | None, Mapping[str, Any]]
+"""Of a filter: values, name on the invoice, properties."""
+
+
+def _bucket_pairs(
+    metric: BillableMetric, model: ChargeModel, filters: Sequence[Terms]
+) -> list[tuple[str, str]]:
+    """The fields of filters, and empty ones for the places of the price grid that have none."""
+    pairs = []
+    for number, (values, name, properties) in enumerate(filters):
+        prefix = f"b{number}:"
+        pairs += [(f"{prefix}values", json.dumps(values)), (f"{prefix}kept", "yes")]
+        pairs += [(f"{prefix}name", name or ""), *_typed(model, prefix, properties)]
+    known = [values for values, _, _ in filters]
+    missing = [each for row in places_of(metric) for each in row if each not in known]
+    return pairs + [
+        (f"b{number}:values", json.dumps(values)) for number, values in enumerate(missing, start=len(known))
+    ]
 
 
 def _typed(model: ChargeModel, prefix: str, properties: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -426,7 +520,11 @@ def _typed(model: ChargeModel, prefix: str, properties: Mapping[str, Any]) -> It
             yield f"{prefix}{name}", exact_json(value) if name == CUSTOM_PROPERTIES else str(value)
     if model in _TIERS:
         key, price_name, _ = _TIERS[model]
-        for tier in properties.get(key) or ():
+        tiers = properties.get(key) or ()
+        pairs = list(pairwise(tiers))
+        if pairs and all(later.get("from_value") == earlier.get("to_value") for earlier, later in pairs):
+            yield f"{prefix}adjacent", "yes"
+        for tier in tiers:
             to = tier.get("to_value")
             yield f"{prefix}to", "" if to is None else str(to)
             yield f"{prefix}price", str(tier.get(price_name, ""))

@@ -19,6 +19,7 @@ NOTICES = {
     "saved": "Saved.",
     "created": "Created.",
     "deleted": "Deleted.",
+    "amended": "Amended. Usage follows at once; invoices stay as they are.",
     "moved": "The clock has moved, and everything that became due has run.",
     "applied": "The price list is in: its metrics and its plan are ready to use.",
     "subscribed": "Subscribed.",

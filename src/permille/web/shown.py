@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+import msgspec
+
+from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.pricing_unit import SUBUNITS, InUnit
+from permille.store.db import exact_json
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹"}
 
@@ -61,6 +65,18 @@ def amount(value: Any, currency: str, short_name: str | None = None) -> str:
     return _signed(shown, currency, negative=found < 0)
 
 
+AVERAGE_DIGITS = 6
+
+
+def rounded_amount(value: Any, currency: str, short_name: str | None = None) -> str:
+    """As `amount`, with six digits that say something: 0.005783962180002 -> $0.00578396."""
+    found = Decimal(str(value))
+    if found:
+        digits = max(AVERAGE_DIGITS - 1 - found.adjusted(), 2)
+        found = round(found, digits)
+    return amount(found, currency, short_name)
+
+
 def _signed(text: str, currency: str, *, negative: bool) -> str:
     symbol = SYMBOLS.get(currency, f"{currency} ")
     return f"{'−' if negative else ''}{symbol}{text}"
@@ -85,6 +101,31 @@ def moment(at: Any, timezone: str = "UTC") -> str:
     return f"{found.day} {found:%b %Y, %H:%M}" if found else "–"
 
 
+def json_text(value: Any) -> str:
+    """A value of a JSON object: a text as it is, the rest as JSON with every digit."""
+    return value if isinstance(value, str) else exact_json(value)
+
+
+def json_lines(value: Any) -> str:
+    """JSON on several lines, with every digit."""
+    return msgspec.json.format(exact_json(value), indent=2)
+
+
+def listed_text(key: str, listed: Sequence[str]) -> str:
+    """Of one dimension the values that a filter wants."""
+    return f"any listed {key}" if ALL_FILTER_VALUES in listed else ", ".join(listed)
+
+
+def values_text(values: Mapping[str, Sequence[str]]) -> str:
+    """What a filter wants, in words."""
+    return ", ".join(listed_text(key, listed) for key, listed in values.items())
+
+
+def group_text(grouped_by: Mapping[str, str | None]) -> str:
+    """The group that usage is in: project chatbot, or no project where the property is missing."""
+    return ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in grouped_by.items())
+
+
 def in_path(text: Any) -> str:
     """A text as a part of an address."""
     return quote(str(text), safe="")
@@ -100,8 +141,13 @@ FILTERS = {
     "units": units,
     "money": money,
     "amount": amount,
+    "rounded_amount": rounded_amount,
     "in_unit": in_unit,
     "day": day,
     "moment": moment,
     "in_path": in_path,
+    "values_text": values_text,
+    "group_text": group_text,
+    "json_text": json_text,
+    "json_lines": json_lines,
 }

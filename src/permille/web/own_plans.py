@@ -1,0 +1,84 @@
+"""The plan of one subscription: its prices, which can be its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from permille.api import charges as charges_api, subscriptions as api
+from permille.api.overrides import subscribed_plan
+from permille.store import customers
+from permille.web import price_grid
+from permille.web.charge_form import known_taxes, read_charge, read_least, read_taxes, to_cents
+from permille.web.charges import charge_of, edit_page
+from permille.web.plans import FIELDS, amount_text, priced_plan
+from permille.web.shown import in_path
+from permille.web.visit import Done, Page, Visit
+
+KEPT = ("invoice_display_name", "properties", "filters", "applied_pricing_unit", "tax_codes")
+"""What a subscription can have of its own in a charge, beside the least amount."""
+
+
+def own_plan_url(external_id: str) -> str:
+    return f"/app/own-plan/{in_path(external_id)}"
+
+
+def detail(visit: Visit) -> Page:
+    """GET /app/own-plan/{external_id}: the prices, with the calculator."""
+    row, plan = subscribed_plan(visit.call(path=visit.path))
+    customer = customers.by_ids(visit.conn, [row.customer_id])[row.customer_id]
+    own = {
+        "subscription": row.external_id,
+        "customer": customer.external_id,
+        "is_own": plan.parent_id is not None,
+    }
+    context = {**priced_plan(visit, plan), "own": own, "is_subscribed": True}
+    return Page(template="plan.html", context=context)
+
+
+def before(visit: Visit) -> Page:
+    """GET /app/edit-own-plan/{external_id}."""
+    row, plan = subscribed_plan(visit.call(path=visit.path))
+    context = {
+        "plan": plan,
+        "own": row.external_id,
+        "fee": amount_text(plan),
+        "taxes": known_taxes(visit),
+        "problems": price_grid.beside(visit.problems, FIELDS),
+    }
+    return Page(template="own_plan_edit.html", context=context)
+
+
+def update(visit: Visit) -> Done:
+    """POST /app/edit-own-plan/{external_id}."""
+    row, plan = subscribed_plan(visit.call(path=visit.path))
+    form = visit.form
+    overrides: dict[str, Any] = {
+        "amount_cents": to_cents(form.get("amount") or "0", plan.amount_currency),
+        "invoice_display_name": form.get("plan_invoice_name") or None,
+        **read_taxes(form, "plan_tax"),
+    }
+    body = {"plan_overrides": overrides, "status": row.status}
+    api.update_subscription(visit.call(path=visit.path, body={"subscription": body}))
+    to = f"{own_plan_url(row.external_id)}?said=saved"
+    return Done(action="changed plan of subscription", subject=row.external_id, to=to, details=overrides)
+
+
+def before_charge(visit: Visit) -> Page:
+    """GET /app/edit-own-charge/{external_id}?charge=..."""
+    row, plan = subscribed_plan(visit.call(path=visit.path))
+    page = edit_page(visit, plan, charge_of(plan, visit.query.get("charge")), is_fixed=True)
+    return Page(template=page.template, context={**page.context, "own": row.external_id})
+
+
+def update_charge(visit: Visit) -> Done:
+    """POST /app/edit-own-charge/{external_id}?charge=..."""
+    row, plan = subscribed_plan(visit.call(path=visit.path))
+    charge = charge_of(plan, visit.query.get("charge"))
+    asked = read_charge(visit.form, charge.metric, currency=plan.amount_currency, charge=charge)
+    body = {name: asked[name] for name in KEPT if name in asked}
+    if visit.form.has("min_amount"):
+        body |= read_least(visit.form, plan.amount_currency)
+    path = {"external_id": row.external_id, "charge_code": charge.code}
+    charges_api.update_charge(visit.call(path=path, body={"charge": body}))
+    to = f"{own_plan_url(row.external_id)}?said=saved"
+    return Done(action="changed prices of subscription", subject=row.external_id, to=to, details=body)
