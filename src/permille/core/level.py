@@ -49,9 +49,30 @@ class Standing:
 NOTHING_STANDING = Standing()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """A level as it was after some event, from which it goes on with the next."""
+
+    units: Decimal = ZERO
+    """From the period's start on; so is the highest."""
+    highest: Decimal = ZERO
+    prorated: Decimal = ZERO
+    """What the highest level was made of, each rise by the days that were left."""
+    events_count: int = 0
+    """Unique values count as their own events."""
+    values_count: int = 0
+    """All events that took part."""
+    precise_amount_cents: Decimal = ZERO
+    first_values: tuple[Decimal, ...] = ()
+    is_priced: bool = False
+    """Whether any fee has been made: what is due without any units is in the first."""
+    there: frozenset[str | None] = frozenset()
+    """The unique values that are there, with those that stood before the period."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Level:
-    """How far a bucket's group has come in a period. `units` counts from the period's start on."""
+    """How far a bucket's group has come in a period. The fields are those of Reached."""
 
     aggregation_type: AggregationType
     standing: Standing
@@ -59,16 +80,40 @@ class Level:
     """Whether the price still looks at the single values that come after these."""
     units: Decimal = ZERO
     highest: Decimal = ZERO
+    prorated: Decimal = ZERO
     events_count: int = 0
-    """Unique values count as their own events."""
+    values_count: int = 0
     precise_amount_cents: Decimal = ZERO
     first_values: list[Decimal] = field(default_factory=list)
     is_priced: bool = False
-    """Whether any fee has been made: what is due without any units is in the first."""
     there: set[str | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.there = set(self.standing.values)
+
+    def resume(self, reached: Reached) -> Level:
+        """Go on from there."""
+        self.units, self.highest, self.prorated = reached.units, reached.highest, reached.prorated
+        self.events_count, self.values_count = reached.events_count, reached.values_count
+        self.precise_amount_cents = reached.precise_amount_cents
+        self.first_values, self.there = list(reached.first_values), set(reached.there)
+        self.is_priced = reached.is_priced
+        return self
+
+    @property
+    def reached(self) -> Reached:
+        """Where it is now."""
+        return Reached(
+            units=self.units,
+            highest=self.highest,
+            prorated=self.prorated,
+            events_count=self.events_count,
+            values_count=self.values_count,
+            precise_amount_cents=self.precise_amount_cents,
+            first_values=tuple(self.first_values),
+            is_priced=self.is_priced,
+            there=frozenset(self.there),
+        )
 
     def _change(self, event: AdvanceEvent) -> Decimal | None:
         match self.aggregation_type:
@@ -99,6 +144,7 @@ class Level:
         if change is None:
             return None
         self.units += change
+        self.values_count += 1
         gained = max(self.units - self.highest, ZERO)
         self.highest += gained
         if gained or self.aggregation_type is not AggregationType.UNIQUE_COUNT:
