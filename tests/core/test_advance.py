@@ -401,7 +401,7 @@ def test_held_values_of_before_the_period_count_by_time_and_those_in_it_by_arriv
 
 
 def level_of(kind: AggregationType, standing: Standing = NOTHING_STANDING) -> Level:
-    return Level(aggregation_type=kind, standing=standing, remembers=lambda _: True)
+    return Level(aggregation_type=kind, standing=standing, remembers=lambda _count, _total: True)
 
 
 def told(seq: int, *, value: int | None = None, text: str | None = None, is_add: bool | None = None) -> Any:

@@ -7,7 +7,7 @@ a late event is priced as if those after it had not been. Source: semantics-mete
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -78,12 +78,12 @@ def event_fees(
             if place not in levels:
                 stood = standing.get(place, NOTHING_STANDING)
                 levels[place] = _level(charge, bucket, stood, reached.get(place))
-            taken = levels[place].take(event)
-            if taken is None:
-                continue
-            if charge.prorated:
-                levels[place].prorated += prorated_units(taken.gained, event.at, period, proration)
-            if event.seq in billed:
+            level = levels[place]
+            taken = level.take(event) if event.seq in billed else None
+            counted = taken or (None if event.seq in billed else level.count(event))
+            if counted is not None and charge.prorated:
+                level.prorated += prorated_units(counted.gained, event.at, period, proration)
+            if taken is not None:
                 fee = _fee(
                     charge,
                     bucket,
@@ -117,10 +117,12 @@ def _standing_uniques(usage: Partial) -> Standing:
     return Standing(units=Decimal(len(there)), values=there)
 
 
-def _level(charge: CompiledCharge, bucket: Bucket, standing: Standing, reached: Reached | None) -> Level:
-    def remembers(values: Sequence[Decimal]) -> bool:
-        return bucket.reads_events and percentage.is_allowance_left(values, bucket.properties)
+def _never(_count: int, _total: Decimal) -> bool:
+    return False
 
+
+def _level(charge: CompiledCharge, bucket: Bucket, standing: Standing, reached: Reached | None) -> Level:
+    remembers = percentage.allowance(bucket.properties) if bucket.reads_events else _never
     level = Level(aggregation_type=charge.aggregation_type, standing=standing, remembers=remembers)
     return level if reached is None else level.resume(reached)
 
