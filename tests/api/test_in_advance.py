@@ -19,6 +19,13 @@ from .conftest import START, Api, charge
 _numbers = itertools.count(1)
 
 
+@pytest.fixture(autouse=True, params=["from all events", "from kept levels"])
+def keeping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything here holds for few events, whose levels are reckoned anew, and where levels are kept."""
+    if request.param == "from kept levels":
+        monkeypatch.setattr(advance, "LEAST_KEPT", 1)
+
+
 @pytest.fixture
 def send(dsn: str, api: Api) -> Any:
     """Store events of one request; their transaction ids."""

@@ -72,7 +72,7 @@ def event(
 def billed(
     charge: Any, events: list[AdvanceEvent], seqs: Any = None, standing: Any = None
 ) -> list[tuple[int, Fee]]:
-    return event_fees(
+    fees, _ = event_fees(
         charge,
         events,
         billed={each.seq for each in events} if seqs is None else seqs,
@@ -81,6 +81,7 @@ def billed(
         period=APRIL,
         proration=BY,
     )
+    return fees
 
 
 def current(charge: Any, partial: Partial) -> Fee:
@@ -514,7 +515,7 @@ def test_held_values_of_before_the_period_count_by_time_and_those_in_it_by_arriv
 
 
 def level_of(kind: AggregationType, standing: Standing = NOTHING_STANDING) -> Level:
-    return Level(aggregation_type=kind, standing=standing, remembers=lambda _: True)
+    return Level(aggregation_type=kind, standing=standing, remembers=lambda _count, _total: True)
 
 
 def told(seq: int, *, value: int | None = None, text: str | None = None, is_add: bool | None = None) -> Any:
@@ -555,3 +556,78 @@ def test_unique_values_that_are_there_already_are_no_events_and_free() -> None:
     ]
     assert level.events_count == 2
     assert level.first_values == [1, 1, 1, 1, 1]
+
+
+percentages = {
+    "rate": "5",
+    "fixed_amount": "1",
+    "free_units_per_events": 2,
+    "free_units_per_total_aggregation": "9",
+}
+bounded = {**percentages, "per_transaction_min_amount": "0.4", "per_transaction_max_amount": "1.2"}
+groups = {"amount": "0.37", "pricing_group_keys": ["region"]}
+
+
+@given(
+    script=st.lists(
+        st.tuples(st.integers(-6, 9), st.sampled_from("abc"), st.sampled_from([True, True, False])),
+        max_size=12,
+    ),
+    cut=st.integers(0, 12),
+    there=st.sets(st.sampled_from("abx")),
+    terms=st.sampled_from(
+        [
+            *MODELS,
+            (ChargeModel.PERCENTAGE, percentages),
+            (ChargeModel.PERCENTAGE, bounded),
+            (ChargeModel.STANDARD, groups),
+        ]
+    ),
+    kind=st.sampled_from([AggregationType.SUM, AggregationType.UNIQUE_COUNT, AggregationType.COUNT]),
+    prorated=st.booleans(),
+)
+def test_fees_go_on_from_what_levels_had_reached(  # noqa: PLR0917
+    script: list[tuple[int, str, bool]],
+    cut: int,
+    there: set[str],
+    terms: tuple[ChargeModel, dict[str, Any]],
+    kind: AggregationType,
+    prorated: bool,
+) -> None:
+    model, properties = terms
+    prorated = prorated and model is ChargeModel.STANDARD and kind is not AggregationType.COUNT
+    charge = compiled(model, properties, aggregation_type=kind, prorated=prorated)
+    events = [
+        event(seq, value=value, text=text, is_add=is_add, dimensions={"region": text})
+        for seq, (value, text, is_add) in enumerate(script, 1)
+    ]
+    stood = Standing(units=Decimal(len(there)), values=frozenset(there))
+    terms_of_period: dict[str, Any] = {
+        "billed": {each.seq for each in events},
+        "standing": {(0, ()): stood, (0, (("region", "a"),)): stood},
+        "subscription_id": "sub",
+        "period": APRIL,
+        "proration": BY,
+    }
+    whole, end = event_fees(charge, events, **terms_of_period)
+    first, reached = event_fees(charge, events[:cut], **terms_of_period)
+    second, same_end = event_fees(charge, events[cut:], reached=reached, **terms_of_period)
+    assert first + second == whole
+    assert same_end == end
+    assert all(each.values_count <= len(events) for each in end.values())
+
+
+def test_what_a_prorated_level_is_made_of_is_its_rises_by_their_days() -> None:
+    charge = compiled(ChargeModel.STANDARD, {"amount": "1"}, prorated=True)
+    events = [
+        event(1, value=6, at=datetime(2024, 4, 11, tzinfo=UTC)),
+        event(2, value=-2, at=datetime(2024, 4, 12, tzinfo=UTC)),
+        event(3, value=5, at=datetime(2024, 4, 28, tzinfo=UTC)),
+    ]
+    fees, reached = event_fees(
+        charge, events, billed=(), standing={}, subscription_id="sub", period=APRIL, proration=BY
+    )
+    assert fees == []
+    (level,) = reached.values()
+    assert (level.units, level.highest, level.values_count) == (9, 9, 3)
+    assert level.prorated == Decimal(4) + Decimal("0.3")  # 6 x 20/30 and 3 x 3/30

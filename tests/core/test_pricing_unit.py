@@ -251,7 +251,7 @@ def test_fees_of_events(
     sent = events(values)
     found = []
     for charge in (in_units, in_dollars):
-        fees = event_fees(
+        fees, _ = event_fees(
             charge,
             sent,
             billed=range(len(sent) + 1),

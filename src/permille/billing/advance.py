@@ -22,16 +22,30 @@ from permille.billing.usage import standing_window, usage_period, whole_period
 from permille.core.advance import Place, event_fees, standing_by_place
 from permille.core.customer import Customer
 from permille.core.fee import CompiledCharge, Fee, compile_plan_charge
-from permille.core.level import AdvanceEvent, Standing
+from permille.core.level import AdvanceEvent, Reached, Standing
 from permille.core.period import Period
 from permille.core.plan import Charge, Plan
 from permille.core.proration import Proration, proration_by
 from permille.core.subscription import Subscription
 from permille.core.usage import AggregationType
-from permille.store import advance as store, customers, metering, organizations, plans, subscriptions, usage
+from permille.store import (
+    advance as store,
+    advance_levels,
+    customers,
+    metering,
+    organizations,
+    plans,
+    subscriptions,
+    usage,
+)
 from permille.store.advance import AdvanceWindow, Waiting
+from permille.store.advance_levels import Kept, LevelKey
 
 BATCH = 1_000
+LEAST_KEPT = 200
+"""Events of a period from which on their levels are kept."""
+PARTS_PER_EVENT = 8
+"""How large levels may be, by the events since they were last kept, to be kept again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,43 +153,102 @@ def terms_of(
 
 
 def _made(conn: Connection[Any], works: Sequence[_Work]) -> list[tuple[_Work, Fee]]:
-    """The fees in the order in which their events arrived."""
-    histories = read_histories(conn, [(work.terms, max(work.billed)) for work in works])
-    made = [
-        (seq, work, replace(fee, event_transaction_id=work.billed[seq]))
-        for work, (events, standing) in zip(works, histories, strict=True)
-        for seq, fee in price(work.terms, events, standing, billed=work.billed.keys())
-    ]
+    """The fees in the order in which their events arrived; what levels these have reached is kept."""
+    histories = read_histories(conn, [(work.terms, work.billed.keys()) for work in works])
+    made: list[tuple[int, _Work, Fee]] = []
+    to_keep: list[tuple[LevelKey, Kept]] = []
+    for work, history in zip(works, histories, strict=True):
+        fees, reached = price(work.terms, history, billed=work.billed.keys())
+        made += [(seq, work, replace(fee, event_transaction_id=work.billed[seq])) for seq, fee in fees]
+        if history.is_worth_keeping(reached):
+            to_keep.append((history.key, history.after(reached, until_seq=max(work.billed))))
+    if to_keep:
+        advance_levels.keep(conn, to_keep)
     return [(work, fee) for _, work, fee in sorted(made, key=lambda each: each[0])]
 
 
-History = tuple[Sequence[AdvanceEvent], Mapping[Place, Standing]]
-"""The events of a period in the order of arrival, and what stood before it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What the events of a charge in a period are priced by: the levels reached so far, and the events since."""
+
+    key: LevelKey
+    kept: Kept
+    events: Sequence[AdvanceEvent]
+    """In the order of arrival."""
+    standing: Mapping[Place, Standing]
+    """What stood before the period."""
+
+    @property
+    def events_count(self) -> int:
+        return self.kept.events_count + len(self.events)
+
+    def is_worth_keeping(self, reached: Mapping[Place, Reached]) -> bool:
+        """Whether there is more to spare than to write: many events, and levels of few parts or long not written."""
+        parts = sum(1 + len(each.there) + len(each.first_values) for each in reached.values())
+        return self.events_count >= LEAST_KEPT and parts <= PARTS_PER_EVENT * len(self.events)
+
+    def after(self, reached: Mapping[Place, Reached], *, until_seq: int) -> Kept:
+        """What is kept of it."""
+        return Kept(
+            stamp=self.kept.stamp, until_seq=until_seq, events_count=self.events_count, levels=reached
+        )
 
 
-def read_histories(conn: Connection[Any], wanted: Sequence[tuple[Terms, int]]) -> list[History]:
-    """For each terms what they price by, up to the event with that seq; set-based."""
-    windows = [_window(terms, until) for terms, until in wanted]
+def read_histories(conn: Connection[Any], wanted: Sequence[tuple[Terms, Collection[int]]]) -> list[History]:
+    """For each terms what the events with these seqs are priced by, the last of them included; set-based."""
     recurring = [i for i, (terms, _) in enumerate(wanted) if terms.charge.metric.recurring]
     before = [
         standing_window(terms.row, [replace(terms.charge, pay_in_advance=False)], at=terms.period.from_)
         for terms, _ in (wanted[i] for i in recurring)
     ]
 
-    def read() -> tuple[list[list[AdvanceEvent]], list[list[usage.SeriesUsage]]]:
-        return store.events_of(conn, windows), usage.usage_of_many(conn, before)
+    def read() -> list[History]:
+        standing: dict[int, Mapping[Place, Standing]] = defaultdict(dict)
+        for i, found in zip(recurring, usage.usage_of_many(conn, before), strict=True):
+            series = [(each.dimensions, each.partial) for each in found]
+            standing[i] = standing_by_place(wanted[i][0].compiled, series)
+        keys = [_level_key(terms, standing[i]) for i, (terms, _) in enumerate(wanted)]
+        kept = [
+            each if each.until_seq < min(seqs) else replace(each, until_seq=0, events_count=0, levels={})
+            for each, (_, seqs) in zip(advance_levels.find(conn, keys), wanted, strict=True)
+        ]
+        windows = [_window(terms, max(seqs), each) for each, (terms, seqs) in zip(kept, wanted, strict=True)]
+        return [
+            History(key=keys[i], kept=kept[i], events=events, standing=standing[i])
+            for i, events in enumerate(store.events_of(conn, windows))
+        ]
 
-    if not windows:
-        return []
-    events, stood = metering.under_one_version(conn, read)
-    standing: dict[int, Mapping[Place, Standing]] = defaultdict(dict)
-    for i, found in zip(recurring, stood, strict=True):
-        series = [(each.dimensions, each.partial) for each in found]
-        standing[i] = standing_by_place(wanted[i][0].compiled, series)
-    return [(own, standing[i]) for i, own in enumerate(events)]
+    return metering.under_one_version(conn, read) if wanted else []
 
 
-def _window(terms: Terms, until_seq: int) -> AdvanceWindow:
+def _level_key(terms: Terms, standing: Mapping[Place, Standing]) -> LevelKey:
+    """Whose levels they are, with the terms that say what an event does to them."""
+    charge, metric = terms.charge, terms.charge.metric
+    told = [
+        charge.charge_model,
+        charge.prorated and terms.customer.applicable_timezone,
+        metric.aggregation_type,
+        metric.field_name,
+        sorted(metric.filters.items()),
+        sorted(charge.properties.items()),
+        [(each.id, sorted(each.values.items()), sorted(each.properties.items())) for each in charge.filters],
+        sorted(
+            repr((place, sorted(map(repr, each.values)))) for place, each in standing.items() if each.values
+        ),
+    ]
+    return LevelKey(
+        organization_id=terms.row.organization_id,
+        external_subscription_id=terms.row.external_id,
+        code=metric.code,
+        subscription_id=terms.row.id,
+        charge_id=terms.charge.id,
+        from_=terms.period.from_,
+        to=terms.period.to,
+        terms=repr(told),
+    )
+
+
+def _window(terms: Terms, until_seq: int, kept: Kept) -> AdvanceWindow:
     metric = terms.charge.metric
     is_unique = metric.aggregation_type == AggregationType.UNIQUE_COUNT
     return AdvanceWindow(
@@ -186,22 +259,21 @@ def _window(terms: Terms, until_seq: int) -> AdvanceWindow:
         from_=terms.period.from_,
         to=terms.period.to,
         until_seq=until_seq,
+        after_seq=kept.until_seq,
+        passed=kept.events_count,
     )
 
 
 def price(
-    terms: Terms,
-    events: Iterable[AdvanceEvent],
-    standing: Mapping[Place, Standing],
-    *,
-    billed: Collection[int],
-) -> list[tuple[int, Fee]]:
-    """The fees of the events with these seqs."""
+    terms: Terms, history: History, *, billed: Collection[int]
+) -> tuple[list[tuple[int, Fee]], dict[Place, Reached]]:
+    """The fees of the events with these seqs, and what levels the history ends with."""
     return event_fees(
         terms.compiled,
-        events,
+        history.events,
         billed=billed,
-        standing=standing,
+        standing=history.standing,
+        reached=history.kept.levels,
         subscription_id=terms.row.id,
         period=terms.period,
         proration=terms.proration,

@@ -78,10 +78,11 @@ def estimate(
     if not every:
         raise Invalid(_NO_CHARGE)
     one = _advance_event(event, metric, _derived(event, metric, now), now)
-    histories = advance.read_histories(conn, [(terms, _LAST_SEQ) for terms in every])
+    histories = advance.read_histories(conn, [(terms, {_LAST_SEQ}) for terms in every])
     found = []
-    for terms, (events, standing) in zip(every, histories, strict=True):
-        fees = advance.price(terms, [*events, one], standing, billed={_LAST_SEQ})
+    for terms, history in zip(every, histories, strict=True):
+        with_it = replace(history, events=[*history.events, one])
+        fees, _ = advance.price(terms, with_it, billed={_LAST_SEQ})
         fee = fees[0][1] if fees else _fee_of_nothing(terms, one)
         found.append(_taxed(terms, replace(fee, amount_details={})))
     return found

@@ -176,9 +176,9 @@ def _of_events(
         event = event_of(conn, fee, found[fee.id]) if fee.id in found else None
         if event is not None:
             wanted.append((fee.id, event_terms(found[fee.id], event[1]), event[0]))
-    histories = read_histories(conn, [(terms, seq) for _, terms, seq in wanted])
-    for (fee_id, terms, seq), (history, standing) in zip(wanted, histories, strict=True):
-        made = price(terms, history, standing, billed={seq})
+    histories = read_histories(conn, [(terms, {seq}) for _, terms, seq in wanted])
+    for (fee_id, terms, seq), history in zip(wanted, histories, strict=True):
+        made, _ = price(terms, history, billed={seq})
         recomputed[fee_id] = made[0][1] if made else None
     return recomputed
 

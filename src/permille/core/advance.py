@@ -7,10 +7,11 @@ a late event is priced as if those after it had not been. Source: semantics-mete
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from permille.core.fee import (
@@ -24,7 +25,15 @@ from permille.core.fee import (
     shown_by,
 )
 from permille.core.filters import Group, Id
-from permille.core.level import NOTHING_STANDING, AdvanceEvent, Level, Standing, Taken, prorated_units
+from permille.core.level import (
+    NOTHING_STANDING,
+    AdvanceEvent,
+    Level,
+    Reached,
+    Standing,
+    Taken,
+    prorated_units,
+)
 from permille.core.money import ZERO, decimal_text, exact, line_amounts
 from permille.core.period import Period
 from permille.core.pricing import ChargeModel, Price, Quantity, percentage
@@ -61,11 +70,13 @@ def event_fees(
     subscription_id: Id,
     period: Period,
     proration: Proration,
-) -> list[tuple[int, Fee]]:
-    """The fees of those events whose seq is to be billed, with it.
+    reached: Mapping[Place, Reached] = MappingProxyType({}),
+) -> tuple[list[tuple[int, Fee]], dict[Place, Reached]]:
+    """The fees of those events whose seq is to be billed, with it; and what levels all of them have reached.
 
-    `events` are all of the charge's metric in the period up to the last one billed, in the order of arrival;
-    `standing` is what a recurring metric had before. An event without a value has no fee.
+    `events` are all of the charge's metric in the period up to the last one billed, in the order of arrival, or
+    those of them after which the levels had `reached` so far; `standing` is what a recurring metric had before.
+    An event without a value has no fee.
     """
     levels: dict[Place, Level] = {}
     fees: list[tuple[int, Fee]] = []
@@ -74,9 +85,14 @@ def event_fees(
             place = series_place(charge, event.dimensions)
             bucket = charge.buckets[place[0]]
             if place not in levels:
-                levels[place] = _level(charge, bucket, standing.get(place, NOTHING_STANDING))
-            taken = levels[place].take(event)
-            if taken is not None and event.seq in billed:
+                stood = standing.get(place, NOTHING_STANDING)
+                levels[place] = _level(charge, bucket, stood, reached.get(place))
+            level = levels[place]
+            taken = level.take(event) if event.seq in billed else None
+            counted = taken or (None if event.seq in billed else level.count(event))
+            if counted is not None and charge.prorated:
+                level.prorated += prorated_units(counted.gained, event.at, period, proration)
+            if taken is not None:
                 fee = _fee(
                     charge,
                     bucket,
@@ -87,7 +103,7 @@ def event_fees(
                     proration=proration,
                 )
                 fees.append((event.seq, fee))
-    return fees
+    return fees, {**reached, **{place: level.reached for place, level in levels.items()}}
 
 
 def standing_by_place(
@@ -110,11 +126,14 @@ def _standing_uniques(usage: Partial) -> Standing:
     return Standing(units=Decimal(len(there)), values=there)
 
 
-def _level(charge: CompiledCharge, bucket: Bucket, standing: Standing) -> Level:
-    def remembers(values: Sequence[Decimal]) -> bool:
-        return bucket.reads_events and percentage.is_allowance_left(values, bucket.properties)
+def _never(_count: int, _total: Decimal) -> bool:
+    return False
 
-    return Level(aggregation_type=charge.aggregation_type, standing=standing, remembers=remembers)
+
+def _level(charge: CompiledCharge, bucket: Bucket, standing: Standing, reached: Reached | None) -> Level:
+    remembers = percentage.allowance(bucket.properties) if bucket.reads_events else _never
+    level = Level(aggregation_type=charge.aggregation_type, standing=standing, remembers=remembers)
+    return level if reached is None else level.resume(reached)
 
 
 def _fee(

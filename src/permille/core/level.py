@@ -49,26 +49,73 @@ class Standing:
 NOTHING_STANDING = Standing()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """A level as it was after some event, from which it goes on with the next."""
+
+    units: Decimal = ZERO
+    """From the period's start on; so is the highest."""
+    highest: Decimal = ZERO
+    prorated: Decimal = ZERO
+    """What the highest level was made of, each rise by the days that were left."""
+    events_count: int = 0
+    """Unique values count as their own events."""
+    values_count: int = 0
+    """All events that took part."""
+    precise_amount_cents: Decimal = ZERO
+    first_values: tuple[Decimal, ...] = ()
+    is_priced: bool = False
+    """Whether any fee has been made: what is due without any units is in the first."""
+    there: frozenset[str | None] = frozenset()
+    """The unique values that are there, with those that stood before the period."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Level:
-    """How far a bucket's group has come in a period. `units` counts from the period's start on."""
+    """How far a bucket's group has come in a period. The fields are those of Reached."""
 
     aggregation_type: AggregationType
     standing: Standing
-    remembers: Callable[[Sequence[Decimal]], bool]
-    """Whether the price still looks at the single values that come after these."""
+    remembers: Callable[[int, Decimal], bool]
+    """Whether the price still looks at the single values that come after so many with that sum."""
     units: Decimal = ZERO
     highest: Decimal = ZERO
+    prorated: Decimal = ZERO
     events_count: int = 0
-    """Unique values count as their own events."""
+    values_count: int = 0
     precise_amount_cents: Decimal = ZERO
     first_values: list[Decimal] = field(default_factory=list)
     is_priced: bool = False
-    """Whether any fee has been made: what is due without any units is in the first."""
+    first_total: Decimal = field(default=ZERO, init=False)
     there: set[str | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.there = set(self.standing.values)
+
+    def resume(self, reached: Reached) -> Level:
+        """Go on from there."""
+        self.units, self.highest, self.prorated = reached.units, reached.highest, reached.prorated
+        self.events_count, self.values_count = reached.events_count, reached.values_count
+        self.precise_amount_cents = reached.precise_amount_cents
+        self.first_values, self.there = list(reached.first_values), set(reached.there)
+        self.first_total = sum(reached.first_values, ZERO)
+        self.is_priced = reached.is_priced
+        return self
+
+    @property
+    def reached(self) -> Reached:
+        """Where it is now."""
+        return Reached(
+            units=self.units,
+            highest=self.highest,
+            prorated=self.prorated,
+            events_count=self.events_count,
+            values_count=self.values_count,
+            precise_amount_cents=self.precise_amount_cents,
+            first_values=tuple(self.first_values),
+            is_priced=self.is_priced,
+            there=frozenset(self.there),
+        )
 
     def _change(self, event: AdvanceEvent) -> Decimal | None:
         match self.aggregation_type:
@@ -93,40 +140,62 @@ class Level:
         return Decimal(-1)
 
     def take(self, event: AdvanceEvent) -> Taken | None:
-        """Count the event in; None when it takes no part."""
-        before = self._quantity(())
+        """Count the event in, to be priced; None when it takes no part."""
+        seen = tuple(self.first_values)
+        is_first, before = not (self.is_priced or self.standing.units), self._quantity(seen)
+        counted = self.count(event)
+        if counted is None:
+            return None
+        return Taken(
+            event=event,
+            change=counted.change,
+            gained=counted.gained,
+            before=None if is_first else before,
+            after=self._quantity((*seen, counted.value)),
+            is_free=counted.is_free,
+        )
+
+    def count(self, event: AdvanceEvent) -> Counted | None:
+        """Count the event in, whatever it costs; None when it takes no part."""
         change = self._change(event)
         if change is None:
             return None
+        is_unique = self.aggregation_type is AggregationType.UNIQUE_COUNT
         self.units += change
         gained = max(self.units - self.highest, ZERO)
         self.highest += gained
-        if gained or self.aggregation_type is not AggregationType.UNIQUE_COUNT:
+        self.values_count += 1
+        if gained or not is_unique:
             self.events_count += 1
         self.precise_amount_cents += event.precise_amount_cents
-        own = change if self.aggregation_type is AggregationType.SUM else Decimal(1)
-        after = self._quantity((own,))
-        if self.remembers(self.first_values):
-            self.first_values.append(own)
-        is_free = not gained and (change != 0 or self.aggregation_type is AggregationType.UNIQUE_COUNT)
-        is_first = not (self.is_priced or self.standing.units)
+        value = change if self.aggregation_type is AggregationType.SUM else Decimal(1)
+        if self.remembers(len(self.first_values), self.first_total):
+            self.first_values.append(value)
+            self.first_total += value
+        is_free = not gained and (change != 0 or is_unique)
         self.is_priced = self.is_priced or not is_free
-        return Taken(
-            event=event,
-            change=change,
-            gained=gained,
-            before=None if is_first else before,
-            after=after,
-            is_free=is_free,
-        )
+        return Counted(change=change, gained=gained, value=value, is_free=is_free)
 
-    def _quantity(self, more: tuple[Decimal, ...]) -> Quantity:
+    def _quantity(self, event_values: tuple[Decimal, ...]) -> Quantity:
         return Quantity(
             units=self.standing.units + self.highest,
             events_count=self.events_count,
             precise_amount_cents=self.precise_amount_cents,
-            event_values=(*self.first_values, *more),
+            event_values=event_values,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What an event did to a level."""
+
+    change: Decimal
+    gained: Decimal
+    """What it raised the highest level by."""
+    value: Decimal
+    """What a price that looks at single events sees of it."""
+    is_free: bool
+    """Whether it stayed below what is paid already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

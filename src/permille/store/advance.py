@@ -35,9 +35,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdvanceWindow:
-    """The events of one code of a subscription in [from_, to) that have arrived up to `until_seq`.
+    """The events of one code of a subscription in [from_, to) that have arrived after `after_seq`, up to `until_seq`.
 
-    `field_name` is that of a unique count.
+    `field_name` is that of a unique count; `passed` says how many of the period's events came before `after_seq`.
     """
 
     organization_id: UUID
@@ -47,6 +47,8 @@ class AdvanceWindow:
     from_: datetime
     to: datetime
     until_seq: int
+    after_seq: int = 0
+    passed: int = 0
 
 
 _WAITING = """
@@ -70,21 +72,46 @@ left join lateral (
 order by q.seq
 """
 
-_EVENTS = """
-select w.key, e.seq, e.at, e.value, coalesce(e.precise_total_amount_cents, 0), s.dimensions,
-    coalesce(e.extra ->> w.field_name, s.dimensions ->> w.field_name),
-    coalesce(e.extra ->> 'operation_type', s.dimensions ->> 'operation_type', 'add')
-from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
-        %(fields)s::text[], %(froms)s::timestamptz[], %(tos)s::timestamptz[], %(untils)s::bigint[])
-    as w (key, organization_id, external_subscription_id, code, field_name, from_at, to_at, until_seq)
-cross join lateral (
-    select id, dimensions from series where organization_id = w.organization_id
-        and external_subscription_id = w.external_subscription_id and code = w.code offset 0
-) s
-cross join lateral (
+_WINDOWS = """
+with w as materialized (
+    select * from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
+            %(fields)s::text[], %(froms)s::timestamptz[], %(tos)s::timestamptz[], %(afters)s::bigint[],
+            %(untils)s::bigint[])
+        as w (key, organization_id, external_subscription_id, code, field_name, from_at, to_at, after_seq, until_seq)
+), wanted as materialized (
+    select w.*, s.id, s.dimensions from w cross join lateral (
+        select id, dimensions from series where organization_id = w.organization_id
+            and external_subscription_id = w.external_subscription_id and code = w.code offset 0
+    ) s
+)
+"""
+
+_TOLD = """
+select w.key, e.seq, e.at, e.value, coalesce(e.precise_total_amount_cents, 0), w.dimensions,
+    coalesce(e.extra ->> w.field_name, w.dimensions ->> w.field_name),
+    coalesce(e.extra ->> 'operation_type', w.dimensions ->> 'operation_type', 'add')
+"""
+
+_BY_SERIES = f"""
+{_WINDOWS}
+{_TOLD}
+from wanted w cross join lateral (
     select seq, at, value, precise_total_amount_cents, extra from counted_event
-    where series_id = s.id and at >= w.from_at and at < w.to_at and seq <= w.until_seq offset 0
+    where series_id = w.id and at >= w.from_at and at < w.to_at and seq > w.after_seq and seq <= w.until_seq offset 0
 ) e
+order by w.key, e.seq
+"""
+
+# "id + 0" keeps the planner from walking through all events of a series to find the few new ones.
+_BY_ARRIVAL = f"""
+{_WINDOWS}
+, tail as materialized (
+    select series_id, seq, at, value, precise_total_amount_cents, extra from counted_event
+    where seq > %(least)s and seq <= %(most)s and (series_id + 0) in (select id from wanted)
+)
+{_TOLD}
+from wanted w join tail e on e.series_id = w.id
+    and e.at >= w.from_at and e.at < w.to_at and e.seq > w.after_seq and e.seq <= w.until_seq
 order by w.key, e.seq
 """
 
@@ -135,22 +162,53 @@ def claim(conn: Connection[Any], organization_id: UUID, *, limit: int, wait: boo
 
 
 def events_of(conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[list[AdvanceEvent]]:
-    """The events of each window in the order of arrival."""
+    """The events of each window in the order of arrival.
+
+    They are looked for among all that arrived since a window's first, or among all of its period: where fewer are.
+    """
     found: list[list[AdvanceEvent]] = [[] for _ in windows]
-    rows = conn.execute(
-        _EVENTS,
-        {
-            "keys": int_array(range(len(windows))),
-            "organizations": uuid_array(each.organization_id for each in windows),
-            "subscriptions": text_array(each.external_subscription_id for each in windows),
-            "codes": text_array(each.code for each in windows),
-            "fields": [each.field_name for each in windows],
-            "froms": instant_array(each.from_ for each in windows),
-            "tos": instant_array(each.to for each in windows),
-            "untils": int_array(each.until_seq for each in windows),
-        },
-    )
-    for key, seq, at, value, precise, dimensions, text, operation in rows:
+    last = _last_seq(conn)
+    since = [min(each.until_seq, last) - each.after_seq for each in windows]
+    near = [key for key, each in enumerate(windows) if since[key] <= each.passed]
+    far = [key for key, each in enumerate(windows) if since[key] > each.passed]
+    if far:
+        _read_events(conn, _BY_SERIES, _parameters(windows, far), found)
+    if near:
+        bounds = {
+            "least": min(windows[key].after_seq for key in near),
+            "most": max(windows[key].until_seq for key in near),
+        }
+        conn.execute("select set_config('enable_seqscan', 'off', true)")
+        _read_events(conn, _BY_ARRIVAL, _parameters(windows, near) | bounds, found)
+    return found
+
+
+def _last_seq(conn: Connection[Any]) -> int:
+    """Of any event: all that have arrived have at most this one."""
+    row = conn.execute("select last_value from event_seq_seq").fetchone()
+    assert row is not None, "a sequence has its one row"
+    return int(row[0])
+
+
+def _parameters(windows: Sequence[AdvanceWindow], keys: Sequence[int]) -> dict[str, Any]:
+    chosen = [windows[key] for key in keys]
+    return {
+        "keys": int_array(keys),
+        "organizations": uuid_array(each.organization_id for each in chosen),
+        "subscriptions": text_array(each.external_subscription_id for each in chosen),
+        "codes": text_array(each.code for each in chosen),
+        "fields": [each.field_name for each in chosen],
+        "froms": instant_array(each.from_ for each in chosen),
+        "tos": instant_array(each.to for each in chosen),
+        "afters": int_array(each.after_seq for each in chosen),
+        "untils": int_array(each.until_seq for each in chosen),
+    }
+
+
+def _read_events(
+    conn: Connection[Any], statement: str, parameters: dict[str, Any], found: list[list[AdvanceEvent]]
+) -> None:
+    for key, seq, at, value, precise, dimensions, text, operation in conn.execute(statement, parameters):
         found[key].append(
             AdvanceEvent(
                 seq=seq,
@@ -162,4 +220,3 @@ def events_of(conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[l
                 precise_amount_cents=precise or Decimal(0),
             )
         )
-    return found

@@ -440,6 +440,20 @@ create table advance_event (
     primary key (organization_id, seq)
 );
 
+-- How far what is paid in advance has come in a period, so that a fee need not be reckoned from all of its events.
+-- A shortcut and nothing more: any row may be deleted at any time.
+create table advance_level (
+    subscription_id uuid not null,
+    charge_id uuid not null,
+    from_at timestamptz not null,
+    to_at timestamptz not null,
+    stamp uuid not null, -- digest of all else that the levels depend on
+    until_seq bigint not null, -- the events up to it are in
+    events_count bigint not null,
+    levels jsonb not null, -- by bucket and pricing group
+    primary key (subscription_id, charge_id, from_at, to_at)
+);
+
 -- The one way into the event table: all rows or none, in order, and only under the metering they were encoded for.
 -- 5045524D is the lock that says so: shared by those who insert, exclusive for those who change the metering
 -- or want to know that no insert is under way. Raises PM001 when the metering has changed meanwhile,

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from permille.core.pricing import ChargeModel, Price, validate
 from permille.core.pricing.percentage import (
-    is_allowance_left,
+    allowance,
     needs_event_values,
     price_alone,
     running_totals,
@@ -370,7 +370,7 @@ def test_an_event_alone_knows_no_allowance() -> None:
     ],
 )
 def test_how_long_an_allowance_may_last(values: list[int], properties: dict[str, Any], lasts: bool) -> None:
-    assert is_allowance_left([Decimal(value) for value in values], properties) is lasts
+    assert allowance(properties)(len(values), Decimal(sum(values))) is lasts
 
 
 def test_of_a_count_the_free_events_are_free_units() -> None:
@@ -403,5 +403,5 @@ def test_the_smallest_allowances_count() -> None:
         == "1.0"
     )
     one_unit = {"rate": "10", "free_units_per_total_aggregation": "1", "per_transaction_min_amount": "2"}
-    assert is_allowance_left([], one_unit)
+    assert allowance(one_unit)(0, Decimal(0))
     assert after([30], one_unit).amount == Decimal("2.9")

@@ -6,7 +6,7 @@ instead of limiting each other (semantics-metering.md section 5.7).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
@@ -87,10 +87,14 @@ def running_totals(values: Iterable[Decimal], properties: Mapping[str, Any]) -> 
     return totals if terms.free_events or terms.free_amount else []
 
 
-def is_allowance_left(values: Sequence[Decimal], properties: Mapping[str, Any]) -> bool:
-    """Whether the price of an event after these may still depend on them."""
+def allowance(properties: Mapping[str, Any]) -> Callable[[int, Decimal], bool]:
+    """Whether the price of an event after so many with that sum may still depend on them."""
     terms = read_terms(properties)
-    return len(values) < terms.free_events or (0 < terms.free_amount >= sum(values, ZERO))
+
+    def is_left(count: int, total: Decimal) -> bool:
+        return count < terms.free_events or (0 < terms.free_amount >= total)
+
+    return is_left
 
 
 def price_alone(units: Decimal, properties: Mapping[str, Any]) -> Price:
