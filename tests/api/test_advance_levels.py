@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from permille.billing import advance
-from permille.core.advance import Place
+from permille.billing import levels
+from permille.core.fee import Place
 from permille.core.level import Reached
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
@@ -24,8 +24,8 @@ APRIL = datetime(2024, 4, 1, tzinfo=UTC)
 
 @pytest.fixture(autouse=True)
 def keeping_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advance, "LEAST_KEPT", 1)
-    monkeypatch.setattr(advance, "PARTS_PER_EVENT", 1_000)
+    monkeypatch.setattr(levels, "LEAST_KEPT", 1)
+    monkeypatch.setattr(levels, "PARTS_PER_EVENT", 1_000)
 
 
 class Shop:
@@ -87,11 +87,11 @@ class Shop:
             wanted = [
                 (terms, {0, LAST} if whole else {LAST})
                 for code in ("disks", "seats", "tokens")
-                for terms in advance.terms_of(row, plan, customer, code=code, at=at)
+                for terms in levels.terms_of(row, plan, customer, code=code, at=at)
             ]
-            histories = advance.read_histories(conn, wanted)
+            histories = levels.read_histories(conn, wanted)
             return [
-                (len(history.events), advance.price(terms, history, billed=())[1])
+                (len(history.events), levels.price(terms, history, billed=())[1])
                 for (terms, _), history in zip(wanted, histories, strict=True)
             ]
 

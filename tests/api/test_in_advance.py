@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from permille.billing import advance
+from permille.billing import advance, levels
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
 
@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 def keeping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything here holds for few events, whose levels are reckoned anew, and where levels are kept."""
     if request.param == "from kept levels":
-        monkeypatch.setattr(advance, "LEAST_KEPT", 1)
+        monkeypatch.setattr(levels, "LEAST_KEPT", 1)
 
 
 @pytest.fixture

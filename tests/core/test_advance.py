@@ -18,7 +18,9 @@ from permille.core.level import (
     NOTHING_STANDING,
     AdvanceEvent,
     Level,
+    Reached,
     Standing,
+    held_at,
     held_sum,
     held_uniques,
     prorated_units,
@@ -631,3 +633,51 @@ def test_what_a_prorated_level_is_made_of_is_its_rises_by_their_days() -> None:
     (level,) = reached.values()
     assert (level.units, level.highest, level.values_count) == (9, 9, 3)
     assert level.prorated == Decimal(4) + Decimal("0.3")  # 6 x 20/30 and 3 x 3/30
+
+
+@given(values=amounts, base=st.integers(0, 8), prorated=st.booleans())
+def test_what_a_sum_holds_is_the_same_from_its_level_as_from_its_events(
+    values: list[Decimal], base: int, prorated: bool
+) -> None:
+    charge = compiled(ChargeModel.STANDARD, {"amount": "3"}, prorated=prorated)
+    days = [APRIL.from_ + timedelta(days=2 * n) for n in range(len(values))]
+    events = [event(n, value=value, at=at) for n, (value, at) in enumerate(zip(values, days, strict=True))]
+    standing = {(0, ()): Standing(units=Decimal(base))}
+    _, reached = event_fees(
+        charge, events, billed=(), standing=standing, subscription_id="sub", period=APRIL, proration=BY
+    )
+    told = [(each.at, each.seq, each.value or ZERO) for each in events]
+    by = BY if prorated else None
+    assert held_at(standing[0, ()], reached.get((0, ()), Reached()), period=APRIL, proration=by) == held_sum(
+        told, sum(values, Decimal(base)), period=APRIL, proration=by
+    )
+
+
+@given(script=operations, there=st.sets(st.sampled_from("abx")), prorated=st.booleans())
+def test_what_unique_values_hold_is_the_same_from_their_level_as_from_their_events(
+    script: list[tuple[str, bool]], there: set[str], prorated: bool
+) -> None:
+    charge = compiled(
+        ChargeModel.STANDARD,
+        {"amount": "3"},
+        prorated=prorated,
+        aggregation_type=AggregationType.UNIQUE_COUNT,
+    )
+    events = [event(seq, text=text, is_add=is_add) for seq, (text, is_add) in enumerate(script, 1)]
+    stood = Standing(units=Decimal(len(there)), values=frozenset(there))
+    _, reached = event_fees(
+        charge,
+        events,
+        billed=(),
+        standing={(0, ()): stood},
+        subscription_id="sub",
+        period=APRIL,
+        proration=BY,
+    )
+    told = [(APRIL.from_ - timedelta(days=9), -1, text, True) for text in sorted(there)]
+    told += [(each.at, each.seq, each.text or "", bool(each.is_add)) for each in events]
+    now = {text: is_add for _, _, text, is_add in told}
+    by = BY if prorated else None
+    assert held_at(stood, reached.get((0, ()), Reached()), period=APRIL, proration=by) == held_uniques(
+        told, Decimal(sum(now.values())), period=APRIL, proration=by
+    )

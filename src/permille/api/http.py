@@ -194,9 +194,14 @@ async def read_json(request: Request, limit: int) -> Any:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
 
 
+_ONE_SNAPSHOT = "set transaction isolation level repeatable read"
+
+
 def _answer(engine: Engine, endpoint: Endpoint, request: Request, body: Any) -> Response:
     key = bearer(request)
     with engine.pool.connection() as conn:
+        if request.method == "GET":
+            conn.execute(_ONE_SNAPSHOT)  # all that an answer tells is of one instant
         organization = organizations.by_api_key(conn, key) if key else None
         if organization is None:
             return unauthorized()

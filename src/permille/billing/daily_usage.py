@@ -9,13 +9,8 @@ from typing import Any
 
 from psycopg import Connection
 
-from permille.billing.usage import (
-    UsageSearch,
-    custom_properties_read,
-    searched_charges,
-    series_by_code,
-    whole_period,
-)
+from permille.billing.usage import UsageSearch, searched_charges, series_by_code
+from permille.billing.windows import custom_properties_read, whole_period
 from permille.core.billable_metric import BillableMetric
 from permille.core.customer import Customer
 from permille.core.daily_usage import Day, Reach, Series, day_of, fold_custom_days, fold_days, reach_of

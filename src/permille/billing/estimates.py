@@ -15,8 +15,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.billing import advance
-from permille.billing.advance import Terms
+from permille.billing import levels
+from permille.billing.levels import Terms
 from permille.core.advance import fee_of_nothing, instant_fee
 from permille.core.billable_metric import BillableMetric
 from permille.core.errors import Invalid, NotFound, Unevaluable
@@ -30,7 +30,6 @@ from permille.core.pricing import ChargeModel
 from permille.core.tax import Taxed, applicable, tax_fee
 from permille.store import billable_metrics, customers, plans, subscriptions
 
-_LAST_SEQ = 2**63 - 1
 _INSTANT_MODELS = (ChargeModel.STANDARD, ChargeModel.PERCENTAGE)
 _NUMERIC = ("sum_agg", "max_agg", "latest_agg")
 _NO_CHARGE = {"code": ["does_not_match_an_instant_charge"]}
@@ -78,11 +77,11 @@ def estimate(
     if not every:
         raise Invalid(_NO_CHARGE)
     one = _advance_event(event, metric, _derived(event, metric, now), now)
-    histories = advance.read_histories(conn, [(terms, {_LAST_SEQ}) for terms in every])
+    histories = levels.read_histories(conn, [(terms, {levels.LAST_SEQ}) for terms in every])
     found = []
     for terms, history in zip(every, histories, strict=True):
         with_it = replace(history, events=[*history.events, one])
-        fees, _ = advance.price(terms, with_it, billed={_LAST_SEQ})
+        fees, _ = levels.price(terms, with_it, billed={levels.LAST_SEQ})
         fee = fees[0][1] if fees else _fee_of_nothing(terms, one)
         found.append(_taxed(terms, replace(fee, amount_details={})))
     return found
@@ -98,7 +97,7 @@ def _terms(
     plan = plans.plan_by_id(conn, row.plan_id)
     customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
     wanted = sorted({charge.metric.code for charge in plan.charges}) if codes is None else sorted(codes)
-    return [each for code in wanted for each in advance.terms_of(row, plan, customer, code=code, at=now)]
+    return [each for code in wanted for each in levels.terms_of(row, plan, customer, code=code, at=now)]
 
 
 def _derived(event: Hypothesis, metric: BillableMetric, now: datetime) -> Mapping[str, Any]:
@@ -120,7 +119,7 @@ def _advance_event(
     value = properties.get(metric.field_name or "")
     operation = property_text(properties.get("operation_type")) or "add"
     return AdvanceEvent(
-        seq=_LAST_SEQ,
+        seq=levels.LAST_SEQ,
         at=now,
         dimensions={key: property_text(one) for key, one in properties.items()},
         value=numeric_value(value),

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.billing.advance import Terms, price, read_histories, terms_of
-from permille.billing.usage import standing_charge, standing_window, usage_windows, whole_period
+from permille.billing.levels import Terms, price, read_histories, terms_of
+from permille.billing.windows import standing_charge, standing_window, usage_windows, whole_period
 from permille.core.customer import Customer
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
 from permille.core.filters import group_of

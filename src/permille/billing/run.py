@@ -27,7 +27,8 @@ from permille.billing.invoicing import (
     write_alone,
 )
 from permille.billing.regrouping import regroup
-from permille.billing.usage import Series, standing_charge, standing_window, usage_windows
+from permille.billing.usage import Series
+from permille.billing.windows import standing_charge, standing_window, usage_windows
 from permille.core.customer import Customer
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
 from permille.core.invoice import (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -17,30 +17,25 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.billable_metric import BillableMetric
-from permille.core.custom_aggregation import aggregator_of
+from permille.billing.levels import held_levels, terms_of_charge
+from permille.billing.windows import standing_charge, usage_period, usage_windows, whole_period
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
-from permille.core.fee import Breakdown, Dimensions, Fee, charge_fees, compile_plan_charge
+from permille.core.fee import Breakdown, Dimensions, Fee, Place, charge_fees, compile_plan_charge
+from permille.core.level import Held
 from permille.core.money import ZERO
 from permille.core.period import (
     INSTANT,
-    BillingTime,
-    Interval,
     Period,
-    charges_interval,
     local_date,
-    period_containing,
     seconds_of,
 )
 from permille.core.plan import Charge, Plan, PlanFilter
-from permille.core.pricing import ChargeModel
 from permille.core.pricing.group_keys import PRICING, pricing_keys
-from permille.core.pricing.percentage import needs_event_values
 from permille.core.pricing_unit import InUnit
 from permille.core.projection import Projection, elapsed_share, project
 from permille.core.proration import proration_by
-from permille.core.subscription import Subscription, current_period
+from permille.core.subscription import Subscription
 from permille.core.tax import applicable, tax_invoice
 from permille.core.usage import AggregationType, Partial
 from permille.store import (
@@ -59,8 +54,7 @@ from permille.store.usage import SeriesUsage, Window
 
 Series = Sequence[tuple[Dimensions, Partial]]
 
-# A move to another timezone shifts the bounds of the periods by so much at most against what is billed.
-_TIMEZONES_APART = timedelta(hours=26)
+_LEVELLED = (AggregationType.SUM, AggregationType.UNIQUE_COUNT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +81,11 @@ class UsageSearch:
         """Whether it asks for a breakdown."""
         values = breakdown.presentation_by.values()
         return self.presentation is None or any(value in self.presentation for value in values)
+
+    @property
+    def regroups(self) -> bool:
+        """Whether it prices other events together than the invoice does."""
+        return bool(self.groups) or self.skip_grouping or self.full_usage
 
     @property
     def names_a_charge(self) -> bool:
@@ -226,7 +225,9 @@ def _running_usage(
     if search.full_usage:
         _check_full_usage(search, charges)
         period = Period(subscription.started_at, period.to)
-    series = _series(conn, usage_windows(subscription, charges, period, timezone=timezone))
+    held = {} if search.regroups else _held(conn, subscription, plan, customer, charges, now=now)
+    read = [standing_charge(each, is_whole=True) if each.id in held else each for each in charges]
+    series = _series(conn, usage_windows(subscription, read, period, timezone=timezone))
     whole = whole_period(subscription, plan, customer, period)
     elapsed = elapsed_share(now, period, timezone) if search.projected else None
     found = [
@@ -240,6 +241,7 @@ def _running_usage(
             whole=whole,
             timezone=timezone,
             elapsed=elapsed,
+            held=held.get(charge.id),
         )
         for charge in charges
     ]
@@ -252,6 +254,22 @@ def _running_usage(
         invoice_id=None,
         charges=tuple(found),
     )
+
+
+def _held(
+    conn: Connection[Any],
+    subscription: Subscription,
+    plan: Plan,
+    customer: Customer,
+    charges: Sequence[Charge],
+    *,
+    now: datetime,
+) -> dict[UUID, Mapping[Place, Held]]:
+    """What the charges in advance are priced by, but for counts, of which every event is paid."""
+    levelled = [each for each in charges if each.pay_in_advance and each.metric.aggregation_type in _LEVELLED]
+    every = [terms_of_charge(subscription, plan, customer, charge, at=now) for charge in levelled]
+    found = held_levels(conn, every)
+    return {charge.id: held for charge, held in zip(levelled, found, strict=True)}
 
 
 def _taxes_amount_cents(found: Sequence[ChargeUsage], plan: Plan, customer: Customer) -> int:
@@ -291,157 +309,6 @@ def _check_full_usage(search: UsageSearch, charges: Sequence[Charge]) -> None:
         raise NotAllowed("full_usage_not_allowed")
 
 
-def usage_period(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> Period:
-    """The running period of an active subscription, from where the last bill of its usage ended.
-
-    That is not quite the period's start when the customer has moved to another timezone since.
-    """
-    period = current_period(subscription, plan, timezone=timezone, now=now)
-    assert period is not None, subscription.id
-    billed = subscription.charges_billed_until
-    if billed is not None and abs(period.from_ - billed) <= _TIMEZONES_APART and billed < period.to:
-        return Period(billed, period.to)
-    return period
-
-
-def whole_period(subscription: Subscription, plan: Plan, customer: Customer, period: Period) -> Period:
-    """The whole billing period, of which the subscription may have begun in the middle."""
-    return period_containing(
-        period.to - INSTANT,
-        interval=charges_interval(Interval(plan.interval), plan.bill_charges_monthly),
-        billing_time=BillingTime(subscription.billing_time),
-        anchor=subscription.subscription_at,
-        timezone=customer.applicable_timezone,
-    )
-
-
-def usage_windows(
-    subscription: Subscription, charges: Sequence[Charge], period: Period, *, timezone: str
-) -> list[Window]:
-    """What must be read to price the charges: recurring metrics reach back to the first event.
-
-    Of a prorated sum the days or events are read in the period alone: before it only what stood at its start counts.
-    The same is true of a weighted sum, of distinct values whose events of the period are priced one by one, and of
-    what is paid in advance, for which the highest level of the period counts. An event at the very instant of an
-    upgrade is the new plan's.
-    """
-    if subscription.upgraded and subscription.terminated_at is not None:
-        period = Period(period.from_, min(period.to, subscription.terminated_at))
-    whole = {charge.metric.code for charge in charges if _reads_events(charge)}
-    recurring = [charge for charge in charges if charge.metric.recurring]
-    split = [charge for charge in recurring if _is_split(charge, reads_events=charge.metric.code in whole)]
-    codes = {charge.metric.code for charge in split}
-    parts = [
-        ([charge for charge in charges if not charge.metric.recurring], period.from_, period.to),
-        ([charge for charge in recurring if charge.metric.code not in codes], None, period.to),
-        (split, None, period.from_),
-        (split, period.from_, period.to),
-    ]
-    return [
-        replace(
-            _window(subscription, chosen, from_=from_, to=to),
-            timezone=timezone,
-            is_standing=from_ is None and to == period.from_,
-        )
-        for chosen, from_, to in parts
-        if chosen and (from_ is None or from_ < to)
-    ]
-
-
-def _is_split(charge: Charge, *, reads_events: bool) -> bool:
-    """Whether a recurring charge's events of the period are read apart from what stood before."""
-    match AggregationType(charge.metric.aggregation_type):
-        case AggregationType.WEIGHTED_SUM:
-            return True
-        case AggregationType.UNIQUE_COUNT:
-            return reads_events
-        case AggregationType.SUM:
-            return _follows_changes(charge) and not reads_events
-        case _:
-            return False
-
-
-def standing_charge(charge: Charge, *, is_whole: bool) -> Charge:
-    """A recurring charge in advance as it prices what stands when a period begins, or a part of one."""
-    return replace(charge, pay_in_advance=False, prorated=charge.prorated and not is_whole)
-
-
-def standing_window(subscription: Subscription, charges: Sequence[Charge], *, at: datetime) -> Window:
-    """What must be read to know what recurring metrics stand at, at an instant."""
-    return _window(subscription, charges, from_=None, to=at)
-
-
-def _window(
-    subscription: Subscription, chosen: Sequence[Charge], *, from_: datetime | None, to: datetime
-) -> Window:
-    fields = {
-        charge.metric.code: charge.metric.field_name or ""
-        for charge in chosen
-        if charge.metric.aggregation_type == AggregationType.UNIQUE_COUNT
-    }
-    followed = {charge.metric.code for charge in chosen if _follows_changes(charge)}
-    in_period = followed - fields.keys() if from_ is not None else set()
-    single = {charge.metric.code for charge in chosen if _reads_events(charge) and not _counts_events(charge)}
-    single |= in_period & {charge.metric.code for charge in chosen if not _is_told_by_days(charge)}
-    return Window(
-        organization_id=chosen[0].metric.organization_id,
-        external_subscription_id=subscription.external_id,
-        from_=from_,
-        to=to,
-        codes=_codes(chosen),
-        newest=_codes(chosen, AggregationType.LATEST),
-        unique_fields=tuple(fields.items()),
-        operation_fields=tuple((code, name) for code, name in fields.items() if code in followed),
-        each_value=tuple(sorted(single)),
-        daily=tuple(sorted(in_period - single)),
-        custom=custom_properties_read(charge.metric for charge in chosen),
-    )
-
-
-def custom_properties_read(metrics: Iterable[BillableMetric]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Of the metrics with custom aggregation: code -> the properties that their rules look at."""
-    read = {metric.code: aggregator_of(metric) for metric in metrics}
-    return tuple((code, rules.properties) for code, rules in sorted(read.items()) if rules is not None)
-
-
-def _codes(charges: Iterable[Charge], aggregation_type: AggregationType | None = None) -> tuple[str, ...]:
-    return tuple(
-        sorted(
-            {
-                charge.metric.code
-                for charge in charges
-                if aggregation_type in (None, charge.metric.aggregation_type)
-            }
-        )
-    )
-
-
-def _is(charge: Charge, aggregation_type: AggregationType) -> bool:
-    return charge.metric.aggregation_type == aggregation_type
-
-
-def _is_told_by_days(charge: Charge) -> bool:
-    """Whether the price of changes is that of each day's changes together: not where it looks at the level's top."""
-    return not charge.pay_in_advance and charge.charge_model != ChargeModel.GRADUATED
-
-
-def _follows_changes(charge: Charge) -> bool:
-    """Whether the price looks at each change in the period."""
-    is_count = charge.metric.aggregation_type == AggregationType.COUNT
-    return charge.prorated or (charge.pay_in_advance and not is_count)
-
-
-def _counts_events(charge: Charge) -> bool:
-    """Whether every event is worth the same: there is no value to look at."""
-    return _is(charge, AggregationType.COUNT) or _is(charge, AggregationType.UNIQUE_COUNT)
-
-
-def _reads_events(charge: Charge) -> bool:
-    """Whether sums are not enough to price the charge."""
-    prices = [charge.properties, *(each.properties for each in charge.filters)]
-    return charge.charge_model == ChargeModel.PERCENTAGE and any(map(needs_event_values, prices))
-
-
 def _series(conn: Connection[Any], windows: Sequence[Window]) -> Mapping[str, Series]:
     """The sums of what was used, by the metrics' codes."""
     return series_by_code(usage_store.series_usage(conn, windows))
@@ -466,6 +333,7 @@ def charge_usage(
     whole: Period,
     timezone: str,
     elapsed: Fraction | None = None,
+    held: Mapping[Place, Held] | None = None,
 ) -> ChargeUsage:
     """Price what was used of a charge: pure, and the same fees as on the invoice unless the search regroups.
 
@@ -482,6 +350,7 @@ def charge_usage(
         period=period,
         period_seconds=seconds_of(whole),
         proration=proration_by(whole, timezone),
+        held=held,
     )
 
     def projection_of(fee: Fee) -> Projection | None:
@@ -511,19 +380,25 @@ def charge_usage(
         metric_code=charge.metric.code,
         aggregation_type=charge.metric.aggregation_type,
         lines=tuple(
-            UsageLine(
-                filter=filters.get(fee.charge_filter_id),
-                grouped_by=fee.grouped_by,
-                units=fee.units,
-                total_aggregated_units=fee.total_aggregated_units or ZERO,
-                events_count=fee.events_count or 0,
-                amount_cents=fee.amount_cents,
-                in_unit=_used_unit(fee.in_unit) if fee.in_unit else None,
+            replace(
+                _line(fee, filters.get(fee.charge_filter_id)),
                 breakdowns=tuple(breakdowns_of(fee)),
                 projection=projection_of(fee),
             )
             for fee in fees
         ),
+    )
+
+
+def _line(fee: Fee, used: UsedFilter | None) -> UsageLine:
+    return UsageLine(
+        filter=used,
+        grouped_by=fee.grouped_by,
+        units=fee.units,
+        total_aggregated_units=fee.total_aggregated_units or ZERO,
+        events_count=fee.events_count or 0,
+        amount_cents=fee.amount_cents,
+        in_unit=_used_unit(fee.in_unit) if fee.in_unit else None,
     )
 
 

@@ -20,6 +20,7 @@ from permille.core.fee import (
     CompiledCharge,
     Dimensions,
     Fee,
+    Place,
     presentation,
     series_place,
     shown_by,
@@ -56,9 +57,6 @@ _DIFFERENCES = {
 
 _EXPLAINED = (ChargeModel.PERCENTAGE, ChargeModel.GRADUATED_PERCENTAGE)
 """The models of which a fee tells the details, as in Lago."""
-
-Place = tuple[int, Group]
-"""Where a level is kept: the bucket's index in its charge, and the pricing group."""
 
 
 def event_fees(

@@ -17,7 +17,7 @@ from typing import Any
 
 from permille.core.custom_aggregation import Aggregator, aggregator_of, fold
 from permille.core.filters import ChargeFilter, Group, Id, best_match, expand_all_values, group_of
-from permille.core.level import held_sum, held_uniques
+from permille.core.level import NOTHING_HELD, Held, held_sum, held_uniques
 from permille.core.money import ZERO, exact, line_amounts, precise, round_cents, subunits
 from permille.core.period import Period
 from permille.core.plan import Charge
@@ -39,6 +39,9 @@ from permille.core.usage import (
 
 Dimensions = Mapping[str, str | None]
 """The property texts that tell events apart: the metric's filter keys and the grouping keys."""
+
+Place = tuple[int, Group]
+"""Where usage counts: the bucket's index in its charge, and the pricing group."""
 
 _BUCKETS_REMEMBERED = 4096
 
@@ -276,13 +279,15 @@ def charge_fees(
     period_seconds: int | None = None,
     proration: Proration | None = None,
     with_idle: bool = True,
+    held: Mapping[Place, Held] | None = None,
 ) -> list[Fee]:
     """Price what one subscription used of a charge's metric in a period.
 
     One fee for each filter in order, then for the default bucket, and in each for every pricing group that
     has usage; a bucket without usage has one idle fee, its group values None. `series` are the sums of
     events by their dimensions. `period_seconds`, of the whole billing period, is for weighted sums, `proration`
-    for prorated charges. Without idle ones only what an invoice has: fees with units, events or an amount.
+    for prorated charges. Without idle ones only what an invoice has: fees with units, events or an amount. `held`
+    is what a charge in advance is priced by, where that is known without the changes in the series.
     """
 
     def fees_of(some: Iterable[tuple[Dimensions, Partial]], *, with_idle: bool) -> list[Fee]:
@@ -297,6 +302,7 @@ def charge_fees(
                 period=period,
                 period_seconds=period_seconds,
                 proration=proration,
+                held=None if held is None else held.get((i, group), NOTHING_HELD),
             )
             for i, bucket in enumerate(charge.buckets)
             for group, partial in usage.get(i) or _unused(bucket, with_idle=with_idle)
@@ -379,7 +385,7 @@ def _folded(aggregator: Aggregator, bucket: Bucket, groups: Mapping[Group, Parti
     return {group: partial for group, partial in folded.items() if partial.events_count}
 
 
-def series_place(charge: CompiledCharge, dimensions: Dimensions) -> tuple[int, Group]:
+def series_place(charge: CompiledCharge, dimensions: Dimensions) -> Place:
     """Where a series counts: the index of its bucket, and its pricing group there."""
     i = charge.bucket_of(tuple([dimensions.get(key) for key in charge.filter_keys]))
     keys = charge.buckets[i].group_keys
@@ -401,12 +407,13 @@ def _charge_fee(
     period: Period,
     period_seconds: int | None,
     proration: Proration | None,
+    held: Held | None,
 ) -> Fee:
     usage, price, due = NO_USAGE, bucket.idle, bucket.idle_owed
     if partial is not EMPTY:
         usage = _usage(charge, partial, period, period_seconds)
         price = bucket.pricer(
-            _priced_quantity(charge, bucket, partial, usage, period=period, proration=proration)
+            _priced_quantity(charge, bucket, partial, usage, period=period, proration=proration, held=held)
         )
         if charge.pay_in_advance:
             usage = replace(usage, units=max(usage.units, ZERO))
@@ -443,29 +450,29 @@ def _priced_quantity(
     *,
     period: Period,
     proration: Proration | None,
+    held: Held | None,
 ) -> Quantity:
     if charge.pay_in_advance and charge.aggregation_type is not AggregationType.COUNT:
-        return _held_quantity(charge, bucket, partial, usage, period=period, proration=proration)
+        by = proration if charge.prorated else None
+        held = held or _held_of(charge, partial, usage, period=period, proration=by)
+        return _held_quantity(charge, bucket, partial, usage, period=period, held=held)
     if charge.prorated:
         return _prorated_quantity(charge, partial, usage, period, proration)
     return _quantity(charge, bucket, partial, usage, period)
 
 
+def _held_of(
+    charge: CompiledCharge, partial: Partial, usage: Usage, *, period: Period, proration: Proration | None
+) -> Held:
+    if charge.aggregation_type is AggregationType.UNIQUE_COUNT:
+        return held_uniques(partial.operations, usage.units, period=period, proration=proration)
+    return held_sum(partial.values, partial.sum, period=period, proration=proration)
+
+
 def _held_quantity(
-    charge: CompiledCharge,
-    bucket: Bucket,
-    partial: Partial,
-    usage: Usage,
-    *,
-    period: Period,
-    proration: Proration | None,
+    charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage, *, period: Period, held: Held
 ) -> Quantity:
     """What is paid in advance stays paid: units by the highest level of the period (section 5.12)."""
-    by = proration if charge.prorated else None
-    if charge.aggregation_type is AggregationType.UNIQUE_COUNT:
-        held = held_uniques(partial.operations, usage.units, period=period, proration=by)
-    else:
-        held = held_sum(partial.values, partial.sum, period=period, proration=by)
     units = held.prorated if charge.prorated else held.units
     if charge.rounding_function is not None:
         units = rounded(units, charge.rounding_function, charge.rounding_precision)

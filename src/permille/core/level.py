@@ -233,6 +233,25 @@ class Held:
     prorated: Decimal
 
 
+NOTHING_HELD = Held(ZERO, ZERO)
+
+
+def held_at(standing: Standing, reached: Reached, *, period: Period, proration: Proration | None) -> Held:
+    """Of a level that has come so far."""
+    with exact():
+        return Held(
+            standing.units + reached.highest,
+            reached.prorated + _prorated_base(standing.units, period, proration),
+        )
+
+
+def _prorated_base(units: Decimal, period: Period, proration: Proration | None) -> Decimal:
+    if proration is None:
+        return ZERO
+    share = units * proration.days(period) / proration.days_in_period
+    return share.quantize(_FIVE_DECIMALS, ROUND_CEILING)
+
+
 def held_sum(
     values: Iterable[Instance], total: Decimal, *, period: Period, proration: Proration | None
 ) -> Held:
@@ -281,8 +300,4 @@ def _held(
             if proration is not None and gained:
                 prorated += prorated_units(gained, at, period, proration)
         base = total - level
-        if proration is not None:
-            prorated += (base * proration.days(period) / proration.days_in_period).quantize(
-                _FIVE_DECIMALS, ROUND_CEILING
-            )
-        return Held(base + highest, prorated)
+        return Held(base + highest, prorated + _prorated_base(base, period, proration))

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.advance import Place
+from permille.core.fee import Place
 from permille.core.level import Reached
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
 from permille.store.db import exact_json
