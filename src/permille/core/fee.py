@@ -41,6 +41,9 @@ Dimensions = Mapping[str, str | None]
 
 _BUCKETS_REMEMBERED = 4096
 
+_COUNTED = (AggregationType.COUNT, AggregationType.UNIQUE_COUNT)
+"""Aggregations to which each event brings one unit."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fee:
@@ -430,10 +433,14 @@ def _quantity(
     charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage, period: Period
 ) -> Quantity:
     values: Sequence[Decimal] = ()
-    totals: Sequence[Decimal] = ()
+    totals: Sequence[Decimal] | range = ()
+    counted = None
     if bucket.reads_events:
-        values = _event_values(charge.aggregation_type, partial, period)
         totals = _running_totals(charge.aggregation_type, usage, partial, bucket.properties)
+        if charge.aggregation_type in _COUNTED:
+            counted = partial.events_count
+        else:
+            values = _event_values(charge.aggregation_type, partial, period)
     return Quantity(
         units=usage.units,
         events_count=usage.events_count,
@@ -442,6 +449,7 @@ def _quantity(
         subunits=charge.subunits,
         running_totals=totals,
         event_values=values,
+        counted_events=counted,
     )
 
 
@@ -512,8 +520,6 @@ def _event_values(aggregation_type: AggregationType, partial: Partial, period: P
     Of a recurring sum those of the period alone: each event's own price is bounded once.
     """
     match aggregation_type:
-        case AggregationType.COUNT | AggregationType.UNIQUE_COUNT:
-            return [Decimal(1)] * partial.events_count
         case AggregationType.MAX:
             first = next((i for i, (_, _, value) in enumerate(partial.values) if value == partial.max), 0)
             return [value if i == first else ZERO for i, (_, _, value) in enumerate(partial.values)]
@@ -523,12 +529,12 @@ def _event_values(aggregation_type: AggregationType, partial: Partial, period: P
 
 def _running_totals(
     aggregation_type: AggregationType, usage: Usage, partial: Partial, properties: Mapping[str, Any]
-) -> Sequence[Decimal]:
+) -> Sequence[Decimal] | range:
     match aggregation_type:
         case AggregationType.SUM:
             return percentage.running_totals([value for _, _, value in partial.values], properties)
         case AggregationType.COUNT | AggregationType.UNIQUE_COUNT:
-            return [Decimal(n) for n in range(1, int(usage.units) + 1)]
+            return percentage.counted_totals(int(usage.units), properties)
         case _:
             return ()
 
