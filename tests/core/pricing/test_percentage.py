@@ -400,6 +400,13 @@ def test_millions_of_counted_events_are_not_looked_at_one_by_one() -> None:
     assert found.details["free_events"] == 10**9
 
 
+def test_totals_below_nothing_are_within_no_free_units() -> None:
+    properties = {"rate": "10", "fixed_amount": "1", "free_units_per_events": 2}
+    found = after([-3, 5, 50], properties)
+    assert (found.details["free_events"], found.details["free_units"]) == (2, "2.0")
+    assert found.amount == 5 + 1
+
+
 def test_without_an_allowance_no_counted_unit_is_free() -> None:
     assert list(counted_totals(5, {"rate": "1", "per_transaction_min_amount": "2"})) == []
     assert list(counted_totals(3, {"rate": "1", "free_units_per_events": 1})) == [1, 2, 3]

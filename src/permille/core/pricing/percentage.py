@@ -160,7 +160,7 @@ def _free_events(terms: Terms, totals: Sequence[Decimal] | range) -> int:
     if isinstance(totals, range):
         within = min(_below(terms.free_amount), len(totals))
     else:
-        within = sum(1 for total in totals if total < terms.free_amount)
+        within = sum(1 for total in totals if total < terms.free_amount) if terms.free_amount else 0
     return min((count for count in (terms.free_events, within) if count), default=0)
 
 
