@@ -64,7 +64,13 @@ def test_what_is_missing_of_the_least_amount_is_a_fee_of_its_own(api: Api, send:
     text = "".join(page.extract_text() for page in PdfReader(BytesIO(pdf.content)).pages)
     assert "up to the agreed minimum" in " ".join(text.split())
     explained = api.get(f"/fees/{made_up['lago_id']}/explanation")["fee_explanation"]
-    assert explained["events"] is None
+    assert explained["events"]["count"] == 1, "of the whole charge"
+    assert explained["recomputed"] == {
+        "amount_cents": 400,
+        "units": "1.0",
+        "events_count": 0,
+        "is_same": True,
+    }
 
 
 def test_enough_usage_adds_nothing(api: Api, send: Any) -> None:

@@ -45,6 +45,9 @@ Place = tuple[int, Group]
 
 _BUCKETS_REMEMBERED = 4096
 
+_COUNTED = (AggregationType.COUNT, AggregationType.UNIQUE_COUNT)
+"""Aggregations to which each event brings one unit."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Breakdown:
@@ -501,10 +504,14 @@ def _quantity(
     charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage, period: Period
 ) -> Quantity:
     values: Sequence[Decimal] = ()
-    totals: Sequence[Decimal] = ()
+    totals: Sequence[Decimal] | range = ()
+    counted = None
     if bucket.reads_events:
-        values = _event_values(charge.aggregation_type, partial, since=period.from_)
         totals = _running_totals(charge.aggregation_type, usage, partial, bucket.properties)
+        if charge.aggregation_type in _COUNTED:
+            counted = partial.events_count - partial.standing_events_count
+        else:
+            values = _event_values(charge.aggregation_type, partial, since=period.from_)
     return Quantity(
         units=usage.units,
         events_count=usage.events_count,
@@ -513,6 +520,7 @@ def _quantity(
         subunits=charge.subunits,
         running_totals=totals,
         event_values=values,
+        counted_events=counted,
     )
 
 
@@ -583,8 +591,6 @@ def _event_values(
 ) -> Sequence[Decimal]:
     """What each event of the period brings to the units, in order (semantics-metering.md section 2.6)."""
     match aggregation_type:
-        case AggregationType.COUNT | AggregationType.UNIQUE_COUNT:
-            return [Decimal(1)] * (partial.events_count - partial.standing_events_count)
         case AggregationType.MAX:
             first = next((i for i, (_, _, value) in enumerate(partial.values) if value == partial.max), 0)
             return [value if i == first else ZERO for i, (_, _, value) in enumerate(partial.values)]
@@ -594,13 +600,13 @@ def _event_values(
 
 def _running_totals(
     aggregation_type: AggregationType, usage: Usage, partial: Partial, properties: Mapping[str, Any]
-) -> Sequence[Decimal]:
+) -> Sequence[Decimal] | range:
     """What the free units of the percentage model look at: of a recurring sum from the first event on."""
     match aggregation_type:
         case AggregationType.SUM:
             return percentage.running_totals([value for _, _, value in partial.values], properties)
         case AggregationType.COUNT | AggregationType.UNIQUE_COUNT:
-            return [Decimal(n) for n in range(1, int(usage.units) + 1)]
+            return percentage.counted_totals(int(usage.units), properties)
         case _:
             return ()
 

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.pricing import ChargeModel, Price, validate
+from permille.core.money import exact
+from permille.core.pricing import ChargeModel, Price, Quantity, pricer, validate
 from permille.core.pricing.percentage import (
     allowance,
+    counted_totals,
     needs_event_values,
     price_alone,
     running_totals,
@@ -405,3 +407,72 @@ def test_the_smallest_allowances_count() -> None:
     one_unit = {"rate": "10", "free_units_per_total_aggregation": "1", "per_transaction_min_amount": "2"}
     assert allowance(one_unit)(0, Decimal(0))
     assert after([30], one_unit).amount == Decimal("2.9")
+
+
+allowances = st.fixed_dictionaries(
+    {"rate": st.sampled_from(["0", "1.3", "150"])},
+    optional={
+        "fixed_amount": st.sampled_from(["0", "0.2"]),
+        "free_units_per_events": st.sampled_from([1, 3, 40]),
+        "free_units_per_total_aggregation": st.sampled_from(["0", "0.5", "1", "2.25", "7", "60"]),
+        "per_transaction_min_amount": st.sampled_from(["0", "0.02", "1"]),
+        "per_transaction_max_amount": st.sampled_from(["1", "1.6"]),
+    },
+)
+
+
+@given(properties=allowances, count=st.integers(0, 50))
+def test_counted_events_cost_what_each_of_them_costs(properties: dict[str, Any], count: int) -> None:
+    ones = [Decimal(1)] * count
+    read = pricer(PERCENTAGE, properties)
+    with exact():
+        one_by_one = read(
+            Quantity(
+                units=Decimal(count),
+                events_count=count,
+                running_totals=[Decimal(total) for total in counted_totals(count, properties)],
+                event_values=ones,
+            )
+        )
+        at_once = read(
+            Quantity(
+                units=Decimal(count),
+                events_count=count,
+                running_totals=counted_totals(count, properties),
+                counted_events=count,
+            )
+        )
+    assert at_once == one_by_one
+
+
+def test_millions_of_counted_events_are_not_looked_at_one_by_one() -> None:
+    count = 10**12
+    properties = {
+        "rate": "1",
+        "fixed_amount": "0.5",
+        "free_units_per_total_aggregation": "1000000000.5",
+        "per_transaction_max_amount": "0.505",
+    }
+    with exact():
+        found = pricer(PERCENTAGE, properties)(
+            Quantity(
+                units=Decimal(count),
+                events_count=count,
+                running_totals=counted_totals(count, properties),
+                counted_events=count,
+            )
+        )
+    assert found.amount == (count - 10**9) * Decimal("0.505")
+    assert found.details["free_events"] == 10**9
+
+
+def test_totals_below_nothing_are_within_no_free_units() -> None:
+    properties = {"rate": "10", "fixed_amount": "1", "free_units_per_events": 2}
+    found = after([-3, 5, 50], properties)
+    assert (found.details["free_events"], found.details["free_units"]) == (2, "2.0")
+    assert found.amount == 5 + 1
+
+
+def test_without_an_allowance_no_counted_unit_is_free() -> None:
+    assert list(counted_totals(5, {"rate": "1", "per_transaction_min_amount": "2"})) == []
+    assert list(counted_totals(3, {"rate": "1", "free_units_per_events": 1})) == [1, 2, 3]

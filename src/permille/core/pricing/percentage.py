@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from itertools import accumulate
 from typing import Any
 
@@ -87,6 +87,12 @@ def running_totals(values: Iterable[Decimal], properties: Mapping[str, Any]) -> 
     return totals if terms.free_events or terms.free_amount else []
 
 
+def counted_totals(units: int, properties: Mapping[str, Any]) -> range:
+    """Likewise the totals after each event of a count, of which there may be millions."""
+    terms = read_terms(properties)
+    return range(1, units + 1 if terms.free_events or terms.free_amount else 1)
+
+
 def allowance(properties: Mapping[str, Any]) -> Callable[[int, Decimal], bool]:
     """Whether the price of an event after so many with that sum may still depend on them."""
     terms = read_terms(properties)
@@ -124,7 +130,10 @@ def _price(terms: Terms, quantity: Quantity) -> Price:
     amount = rate_part + fixed_part
     adjustment = ZERO
     if terms.bounds_events:
-        bounded = sum(_event_amounts(terms, quantity.event_values), ZERO)
+        if quantity.counted_events is None:
+            bounded = sum(_event_amounts(terms, quantity.event_values), ZERO)
+        else:
+            bounded = _counted_amount(terms, quantity.counted_events)
         adjustment, amount = bounded - amount, bounded
     details = {
         "units": decimal_text(units),
@@ -141,18 +150,21 @@ def _price(terms: Terms, quantity: Quantity) -> Price:
     return Price(amount, per_unit(amount, units), details)
 
 
-def _free_units(terms: Terms, totals: Sequence[Decimal]) -> Decimal:
-    last = totals[-1] if totals else ZERO
+def _free_units(terms: Terms, totals: Sequence[Decimal] | range) -> Decimal:
+    last = Decimal(totals[-1]) if totals else ZERO
     if not last:
         return ZERO
     if 0 < terms.free_events < len(totals):
-        return totals[terms.free_events - 1]
+        return Decimal(totals[terms.free_events - 1])
     return min(last, terms.free_amount) if terms.free_amount else last
 
 
-def _free_events(terms: Terms, totals: Sequence[Decimal]) -> int:
+def _free_events(terms: Terms, totals: Sequence[Decimal] | range) -> int:
     """The smaller allowance that is one; an event that just uses up the free units is not free."""
-    within = sum(1 for total in totals if total < terms.free_amount) if terms.free_amount else 0
+    if isinstance(totals, range):
+        within = min(_below(terms.free_amount), len(totals))
+    else:
+        within = sum(1 for total in totals if total < terms.free_amount) if terms.free_amount else 0
     return min((count for count in (terms.free_events, within) if count), default=0)
 
 
@@ -171,6 +183,23 @@ def _event_amounts(terms: Terms, values: Sequence[Decimal]) -> Iterable[Decimal]
             paid_value -= amount_left
             events_left, amount_left = 0, ZERO
         yield _bounded(terms, paid_value * terms.rate / 100 + terms.fixed_amount)
+
+
+def _below(amount: Decimal) -> int:
+    """How many of 1, 2, 3 and so on are below an amount."""
+    return max(int(amount.to_integral_value(ROUND_CEILING)) - 1, 0)
+
+
+def _counted_amount(terms: Terms, count: int) -> Decimal:
+    """The same of events that bring one unit each: some are free, one may be in part, the rest cost all the same."""
+    free = _below(terms.free_amount) if terms.free_amount else terms.free_events
+    if count <= free:
+        return ZERO
+    whole = first = _bounded(terms, terms.rate / 100 + terms.fixed_amount)
+    if terms.free_amount:
+        paid_value = 1 - (terms.free_amount - free)
+        first = _bounded(terms, paid_value * terms.rate / 100 + terms.fixed_amount)
+    return first + (count - free - 1) * whole
 
 
 def _bounded(terms: Terms, amount: Decimal) -> Decimal:

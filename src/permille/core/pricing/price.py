@@ -27,10 +27,12 @@ class Quantity:
     subunits: int = 100
     full_units: Decimal | None = None
     """Units before proration; None when the charge is not prorated."""
-    running_totals: Sequence[Decimal] = ()
-    """Totals after each event, for the percentage model's free units."""
+    running_totals: Sequence[Decimal] | range = ()
+    """Totals after each event, for the percentage model's free units; a range of events that are counted."""
     event_values: Sequence[Decimal] = ()
     """Values in the order of time, for the percentage model's bounds of an event's price."""
+    counted_events: int | None = None
+    """How many events there are instead, where each brings one unit."""
     custom_amount: Decimal = ZERO
     """What a custom aggregation has added up, in major units, for the custom model."""
     changes: Sequence[tuple[Decimal, Decimal]] = ()
