@@ -37,13 +37,21 @@ class Shop:
         tokens = api.metric("tokens", filters=[{"key": "model", "values": ["a", "b"]}])
         seats = api.metric("seats", aggregation_type="unique_count_agg", recurring=True)
         disks = api.metric("disks", recurring=True)
-        grouped = {"amount": "0.5", "pricing_group_keys": ["team"]}
+        rules = {
+            "total_units": "state.total_units + event.properties.tokens",
+            "amount": "event.properties.tokens * custom_properties.price + state.total_units / 4",
+        }
+        calls = api.metric("calls", aggregation_type="custom_agg", custom_aggregator=rules, recurring=True)
+        by_team = {"pricing_group_keys": ["team"]}
+        grouped = {"amount": "0.5", **by_team}
         self.plan = api.plan(
             charges=[
                 charge(tokens, pay_in_advance=True, properties=grouped, code="tokens"),
                 charge(seats, pay_in_advance=True, invoiceable=False, prorated=True),
                 charge(disks, pay_in_advance=True, charge_model="package",
                        properties={"amount": "1", "package_size": 5, "free_units": 3}),
+                charge(calls, pay_in_advance=True, charge_model="custom", code="calls",
+                       properties={"custom_properties": {"price": "2"}, **by_team}),
             ]
         )  # fmt: skip
         api.customer()
@@ -86,7 +94,7 @@ class Shop:
             customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
             wanted = [
                 (terms, {0, LAST} if whole else {LAST})
-                for code in ("disks", "seats", "tokens")
+                for code in ("calls", "disks", "seats", "tokens")
                 for terms in levels.terms_of(row, plan, customer, code=code, at=at)
             ]
             histories = levels.read_histories(conn, wanted)
@@ -107,8 +115,9 @@ def test_only_events_after_the_last_fee_are_read(shop: Shop) -> None:
     shop.bill()
     shop.send("tokens", 7, team="y")
     shop.send("seats", "ann")
-    disks, seats, tokens = shop.levels(START)
-    assert (disks[0], seats[0], tokens[0]) == (0, 1, 1)
+    shop.send("calls", 3, team="x")
+    calls, disks, seats, tokens = shop.levels(START)
+    assert (calls[0], disks[0], seats[0], tokens[0]) == (1, 0, 1, 1)
     units = {place[1]: reached.units for place, reached in tokens[1].items()}
     assert units == {(("team", "x"),): 10, (("team", "y"),): 7}
 
@@ -124,6 +133,20 @@ def test_what_is_kept_of_older_periods_goes(shop: Shop) -> None:
     assert months[0] == [6, 7]  # the ends of May, for which late events may come, and of June
 
 
+def test_levels_of_other_rules_do_not_hold(shop: Shop) -> None:
+    shop.send("calls", 5, team="x")
+    shop.bill()
+    assert shop.levels(START)[0][0] == 0
+    shop.api.row(
+        "with changed as (update billable_metric set custom_aggregator ="
+        ' custom_aggregator || \'{"amount": "event.properties.tokens * custom_properties.price * 3"}\''
+        " where organization_id = %(organization)s and code = 'calls' returning id) select count(*) from changed"
+    )
+    shop.api.conn.commit()
+    count, reached = shop.levels(START)[0]
+    assert (count, [each.highest_amount for each in reached.values()]) == (1, [30])
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_levels_are_those_of_all_events_whatever_happens(shop: Shop, seed: int) -> None:
     chance = random.Random(seed)
@@ -137,6 +160,8 @@ def test_levels_are_those_of_all_events_whatever_happens(shop: Shop, seed: int) 
             case 2:
                 price = {"amount": str(chance.randrange(1, 9))}
                 shop.api.put("/plans/pro/charges/tokens", {"charge": {"properties": price}})
+                own = {"custom_properties": {"price": price["amount"]}, "pricing_group_keys": ["team"]}
+                shop.api.put("/plans/pro/charges/calls", {"charge": {"properties": own}})
             case 3:
                 filters = [{"key": "model", "values": chance.sample(["a", "b", "c"], 2)}]
                 shop.api.put("/billable_metrics/tokens", {"billable_metric": {"filters": filters}})
@@ -148,7 +173,7 @@ def test_levels_are_those_of_all_events_whatever_happens(shop: Shop, seed: int) 
             case _:
                 for _ in range(chance.randrange(1, 4)):
                     when = chance.choice([START, at, at + timedelta(hours=3)])
-                    code = chance.choice(["tokens", "seats", "disks"])
+                    code = chance.choice(["tokens", "seats", "disks", "calls"])
                     value = chance.choice("uvw") if code == "seats" else chance.randrange(-3, 9)
                     kind = chance.choice(["add", "add", "remove"])
                     more = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from permille.billing import levels
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
 from permille.store import rollup
@@ -151,7 +152,19 @@ class TestCharge:
                 {"filters": [{"values": {"model": ["8K"]}, "properties": {}}]},
                 {"properties": ["missing_custom_properties"]},
             ),
-            ({"pay_in_advance": True}, {"pay_in_advance": ["not_supported_yet"]}),
+            (
+                {
+                    "charge_model": "volume",
+                    "pay_in_advance": True,
+                    "properties": {
+                        "custom_properties": {"price": 1},
+                        "volume_ranges": [
+                            {"from_value": 0, "to_value": None, "per_unit_amount": "1", "flat_amount": "0"}
+                        ],
+                    },
+                },
+                {"pay_in_advance": ["invalid_aggregation_type_or_charge_model"]},
+            ),
             (
                 {
                     "charge_model": "volume",
@@ -398,3 +411,241 @@ class TestInvoice:
         found = api.get(path)["fee_explanation"]
         assert (found["recomputed"]["is_same"], found["events"]["count"]) == (False, 1)
         assert (found["recomputed"]["units"], found["recomputed"]["amount_cents"]) == ("10.0", 500)
+
+
+def in_advance(of: Any, price: Any = "0.5", **fields: Any) -> dict[str, Any]:
+    """A custom charge whose events make fees without invoices."""
+    return priced(of, price, pay_in_advance=True, invoiceable=False, **fields)
+
+
+def fees(api: Api) -> list[Any]:
+    """In the order in which they were made, those of one instant in that of their events."""
+    found: list[Any] = api.get("/fees", fee_type="charge")["fees"]
+    number = {fee["lago_id"]: int((fee["event_transaction_id"] or "-0").split("-")[1]) for fee in found}
+    return sorted(found, key=lambda fee: (fee["created_at"], number[fee["lago_id"]]))
+
+
+def amounts(api: Api) -> list[tuple[str, int]]:
+    return [(fee["units"], fee["amount_cents"]) for fee in fees(api)]
+
+
+def bill(api: Api) -> None:
+    """What waits, at the instant that the clock shows."""
+    api.put("/test_clock", {"test_clock": api.get("/test_clock")["test_clock"]})
+
+
+@pytest.fixture(params=["from all events", "from kept levels"])
+def keeping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "from kept levels":
+        monkeypatch.setattr(levels, "LEAST_KEPT", 1)
+
+
+@pytest.mark.usefixtures("keeping")
+class TestInAdvance:
+    def test_the_worked_example(self, api, send):
+        """Each event makes a fee of what it adds, and current usage shows what they come to."""
+        of = metric(api, custom_aggregator={"total_units": TIERED_UNITS, "amount": TIERS})
+        properties = {"custom_properties": PRICES}
+        ready(
+            api,
+            charge(of, charge_model="custom", pay_in_advance=True, invoiceable=False, properties=properties),
+        )
+        total = 0
+        for party, n, cents in [
+            ("first", 1, 12),
+            ("first", 999, 12_000),
+            ("third", 1, 12_012),
+            ("first", 1, 12_022),
+            ("first", 18_998, 202_002),
+            ("first", 1, 202_010),
+            ("first", 30_002, 442_020),
+        ]:
+            send(units=n, party=party)
+            bill(api)
+            fee = fees(api)[-1]
+            assert (fee["units"], fee["amount_cents"]) == (f"{n}.0", cents - total)
+            assert (fee["pay_in_advance"], fee["events_count"]) == (True, 1)
+            total = cents
+            assert line(api)[1] == cents
+        assert line(api) == ("50003.0", 442_020, 7)
+
+    def test_what_falls_gives_nothing_back_and_what_comes_back_is_free(self, api, send):
+        """The example of docs/custom-aggregation.md."""
+        ready(api, in_advance(metric(api), "0.5"))
+        for n in (5, -3, 2, "many", 4):
+            send(n=n)
+        bill(api)
+        assert amounts(api) == [("5.0", 250), ("0.0", 0), ("2.0", 0), ("3.0", 150)]
+        assert line(api) == ("8.0", 400, 4)
+        send(n=-6)
+        assert line(api) == ("2.0", 400, 5)
+
+    def test_an_amount_may_rise_while_the_units_do_not(self, api, send):
+        rules = {"total_units": "event.properties.n", "amount": "state.total_units"}
+        ready(api, in_advance(metric(api, custom_aggregator=rules)))
+        for n in (7, 3, 4):
+            send(n=n)
+        bill(api)
+        assert amounts(api) == [("7.0", 0), ("0.0", 700), ("1.0", 300)]
+        assert line(api) == ("4.0", 1000, 3)
+
+    def test_events_count_in_the_order_of_arrival(self, api, send):
+        rules = {"total_units": "event.properties.n", "amount": "state.total_units"}
+        ready(api, in_advance(metric(api, custom_aggregator=rules)))
+        send(at(6), n=10)
+        bill(api)
+        send(at(5), n=3)
+        bill(api)
+        send(at(7), n=5)
+        bill(api)
+        assert amounts(api) == [("10.0", 0), ("0.0", 1000), ("2.0", 300)]
+        assert line(api) == ("5.0", 1300, 3)
+
+    def test_filters_and_groups_have_levels_of_their_own(self, api, send):
+        of = metric(api, filters=[{"key": "model", "values": ["8K"]}])
+        cheap = {"values": {"model": ["8K"]}, "properties": {"custom_properties": {"price": "0.1"}}}
+        ready(api, in_advance(of, "1", filters=[cheap], properties={"pricing_group_keys": ["team"]}))
+        for properties in (
+            {"n": 10, "model": "8K", "team": "a"},
+            {"n": 4, "team": "a"},
+            {"n": -4, "team": "a"},
+            {"n": 3, "team": "b"},
+            {"n": 2, "team": "a"},
+        ):
+            send(**properties)
+        bill(api)
+        assert amounts(api) == [("10.0", 100), ("4.0", 400), ("0.0", 0), ("3.0", 300), ("2.0", 0)]
+        (found,) = usage(api)["charges_usage"]
+        assert figures(found) == ("15.0", 800, 5)
+        # Priced as one group, the highest that they stood at together.
+        assert line(api, skip_grouping="true") == ("15.0", 600, 5)
+        assert line(api, **{"group[team]": "b"}) == ("3.0", 300, 1)
+
+    def test_properties_are_found_wherever_they_are_stored(self, api, send):
+        rules = {
+            "total_units": "state.total_units + event.properties.n + event.properties.size",
+            "amount": "if(event.properties.model = '8K' and event.properties.paid = 'true', event.properties.made, 0)",
+        }
+        of = metric(
+            api,
+            custom_aggregator=rules,
+            field_name="made",
+            filters=[{"key": "model", "values": ["8K"]}],
+        )
+        ready(api, in_advance(of))
+        send(n="3", size=0.5, model="8K", paid=True, made="6")
+        send(n="3", size=1, model="8K", paid=False, made=5)
+        bill(api)
+        assert amounts(api) == [("3.5", 600), ("4.0", 0)]
+
+    def test_other_models_price_the_highest_units(self, api, send):
+        of = metric(api, custom_aggregator={"total_units": SUM})
+        tiers = [
+            {"from_value": 0, "to_value": 5, "per_unit_amount": "3", "flat_amount": "10"},
+            {"from_value": 6, "to_value": None, "per_unit_amount": "1", "flat_amount": "4"},
+        ]
+        fields = {"pay_in_advance": True, "charge_model": "graduated"}
+        ready(api, charge(of, properties={"graduated_ranges": tiers}, **fields))
+        for n in (4, 3, -2, 3):
+            send(n=n)
+        bill(api)
+        assert amounts(api) == [("4.0", 2200), ("3.0", 900), ("0.0", 0), ("1.0", 100)]
+        assert line(api) == ("8.0", 3200, 4)
+
+    def test_what_recurs_goes_on_and_is_renewed(self, api, send):
+        rules = {
+            "total_units": SUM,
+            "amount": "event.properties.n * custom_properties.price + state.total_units",
+        }
+        ready(api, in_advance(metric(api, custom_aggregator=rules, recurring=True), "2"))
+        send(at(6), n=5)
+        send(at(7), n=-2)
+        bill(api)
+        assert amounts(api) == [("5.0", 1000), ("0.0", 100)]
+        move(api, 2024, 4, 2)
+        # 3 units stand at an amount of 10 - 4 + 5 = 11, which is paid for April too.
+        assert amounts(api)[2:] == [("3.0", 1100)]
+        send(at(3, month=4), n=-4)
+        send(at(4, month=4), n=8)
+        move(api, 2024, 4, 5)
+        # The amount falls to 11 - 8 + 3 = 6, then rises to 6 + 16 - 1 = 21.
+        assert amounts(api)[3:] == [("0.0", 0), ("4.0", 1000)]
+        assert line(api) == ("7.0", 2100, 4)
+        # What comes late for March counts in what stood when April began.
+        send(at(8), n=1)
+        move(api, 2024, 4, 6)
+        send(at(6, month=4), n=1)
+        bill(api)
+        # 4 units at 16 stood; then 0 at 12, 8 at 28, 9 at 38: the last alone makes a fee now.
+        assert amounts(api)[-1] == ("1.0", 1000)
+        assert line(api) == ("9.0", 3800, 6)
+
+    def test_an_amount_is_renewed_without_units(self, api, send):
+        rules = {"total_units": "0", "amount": "event.properties.n"}
+        of = metric(api, custom_aggregator=rules, recurring=True)
+        ready(api, in_advance(of))
+        send(at(6), n=5)
+        move(api, 2024, 4, 2)
+        send(at(2, month=4), n=2)
+        bill(api)
+        assert amounts(api) == [("0.0", 500), ("0.0", 500), ("0.0", 200)]
+        assert line(api) == ("0.0", 700, 2)
+
+    def test_is_invoiced_explained_amended_and_reckoned_again(self, api, send):
+        ready(api, priced(metric(api), pay_in_advance=True))
+        wrong = send(at(6), n=10)
+        send(at(7), n=4)
+        bill(api)
+        invoices = api.get("/invoices")["invoices"]
+        assert sorted(each["fees_amount_cents"] for each in invoices) == [200, 500]
+        (fee,) = (each for each in fees(api) if each["amount_cents"] == 200)
+        found = api.get(f"/fees/{fee['lago_id']}/explanation")["fee_explanation"]
+        assert (found["recomputed"]["is_same"], found["events"]["count"]) == (True, 1)
+        asked = {
+            "transaction_id": f"{wrong}-fix",
+            "event_transaction_id": wrong,
+            "external_subscription_id": "sub",
+            "kind": "replace",
+            "reason": "It was less",
+            "properties": {"n": -3},
+        }
+        api.post("/events/amendments", {"amendment": asked})
+        found = api.get(f"/fees/{fee['lago_id']}/explanation")["fee_explanation"]["recomputed"]
+        assert (found["is_same"], found["units"], found["amount_cents"]) == (False, "1.0", 50)
+        assert line(api) == ("1.0", 50, 2)
+
+    def test_an_estimate_is_what_the_event_will_cost(self, api, send):
+        rules = {"total_units": SUM, "amount": "event.properties.n * (1 + state.total_units)"}
+        ready(api, in_advance(metric(api, custom_aggregator=rules)))
+        for n, cents in ((2, 200), (-1, 0), (3, 300), ("many", 0)):
+            event = {"code": "calls", "external_subscription_id": "sub", "properties": {"n": n}}
+            (told,) = api.post("/events/estimate_fees", {"event": event})["fees"]
+            assert told["amount_cents"] == cents
+            send(n=n)
+            bill(api)
+        assert [cents for _, cents in amounts(api)] == [200, 0, 300]
+
+    def test_an_instant_estimate_runs_the_rules_once(self, api, send):
+        of = metric(api, custom_aggregator={"total_units": "state.total_units + event.properties.n * 2"})
+        ready(api, charge(of, pay_in_advance=True, properties={"amount": "3"}))
+        send(n=5)
+        event = {
+            "code": "calls",
+            "external_subscription_id": "sub",
+            "transaction_id": "t",
+            "properties": {"n": 4},
+        }
+        (told,) = api.post("/events/estimate_instant_fees", {"event": event})["fees"]
+        assert (told["units"], told["amount_cents"]) == ("8.0", "2400.0")
+
+    def test_paid_fees_are_gathered(self, api, send):
+        ready(api, in_advance(metric(api), "2", regroup_paid_fees="invoice"))
+        send(at(6), n=4)
+        bill(api)
+        (fee,) = fees(api)
+        api.put(f"/fees/{fee['lago_id']}", {"fee": {"payment_status": "succeeded"}})
+        move(api, 2024, 4, 2)
+        (gathered,) = (
+            each for each in api.get("/invoices")["invoices"] if each["invoice_type"] == "advance_charges"
+        )
+        assert gathered["fees_amount_cents"] == 800

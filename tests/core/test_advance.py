@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.advance import event_fees, fee_of_nothing, instant_fee, standing_by_place
+from permille.core.advance import event_fees, fee_of_nothing, instant_fee, standing_by_place, units_alone
+from permille.core.custom_aggregation import read_aggregator
 from permille.core.fee import Fee, charge_fees, compile_charge
 from permille.core.filters import ChargeFilter
 from permille.core.level import (
@@ -292,6 +293,162 @@ def test_prorated_unique_values_are_paid_for_the_days_that_are_left(
     if present:
         by_unit = Fraction(shown.precise_amount_cents) / 100 / len(present)
         assert abs(Fraction(shown.precise_unit_amount) - by_unit) < Fraction(1, 10**14)
+
+
+# Rules, and a second telling of them: (units, amount) before and a number -> units after, and what is added.
+RULES: list[tuple[str, str, Any]] = [
+    (
+        "state.total_units + event.properties.n",
+        "event.properties.n * custom_properties.price",
+        lambda units, _, n: (units + n, n * Decimal("0.7")),
+    ),
+    ("event.properties.n", "state.total_units + 1", lambda units, _, n: (n, units + 1)),
+    (
+        "greatest(state.total_units, event.properties.n)",
+        "if(event.properties.n < 2, 0 - state.amount, 3)",
+        lambda units, amount, n: (max(units, n), -amount if n < 2 else Decimal(3)),
+    ),
+    (
+        "state.total_units - event.properties.n",
+        "event.properties.n / 8 - state.amount / 4",
+        lambda units, amount, n: (units - n, n / 8 - amount / 4),
+    ),
+]
+PRICE = {"custom_properties": {"price": "0.7"}}
+texts = st.sampled_from([None, "many"]) | st.decimals(-9, 9, places=1, allow_nan=False).map(str)
+
+
+def custom_events(
+    script: list[str | None], hours: list[int], *, since: datetime, first: int
+) -> list[AdvanceEvent]:
+    return [
+        event(seq, at=since + timedelta(hours=hour), texts=(text,))
+        for seq, (text, hour) in enumerate(zip(script, hours, strict=True), first)
+    ]
+
+
+def partial_of(sent: list[AdvanceEvent]) -> Partial:
+    told = tuple((each.at, each.seq, each.texts) for each in sent)
+    return Partial(events_count=len(told), values_count=0, custom_events=(told,))
+
+
+def told_over(
+    sent: list[AdvanceEvent], step: Any, units: Decimal, amount: Decimal
+) -> list[tuple[Decimal, Decimal]]:
+    """The states after those events that count."""
+    states = []
+    for each in sent:
+        if each.texts[0] not in (None, "many"):
+            units, added = step(units, amount, Decimal(each.texts[0]))
+            amount += added
+            states.append((units, amount))
+    return states
+
+
+@pytest.mark.parametrize(("total_units", "amount", "step"), RULES)
+@pytest.mark.parametrize(("model", "properties"), [(ChargeModel.CUSTOM, {}), *MODELS])
+@given(
+    script=st.lists(texts, max_size=9),
+    stood=st.lists(texts, max_size=4),
+    cut=st.integers(0, 9),
+    hours=st.randoms(use_true_random=False),
+)
+def test_the_fees_of_a_custom_aggregation_add_up_to_the_price_of_its_highest_level(
+    total_units: str,
+    amount: str,
+    step: Any,
+    model: ChargeModel,
+    properties: dict[str, Any],
+    *,
+    script: list[str | None],
+    stood: list[str | None],
+    cut: int,
+    hours: Any,
+) -> None:
+    """What stood is taken in the order of time, what comes in the order of arrival."""
+    aggregator = read_aggregator("calls", total_units, amount)
+    kind = {"aggregation_type": AggregationType.CUSTOM, "aggregator": aggregator}
+    charge = compiled(model, {**properties, **PRICE}, **kind)
+    moments = [hours.sample(range(1, 99), len(each)) for each in (stood, script)]
+    long_ago = APRIL.from_ - timedelta(hours=100)
+    before = custom_events(stood, moments[0], since=long_ago, first=100)
+    events = custom_events(script, moments[1], since=APRIL.from_, first=1)
+    with exact():
+        states = told_over(sorted(before, key=lambda each: each.at), step, ZERO, ZERO)
+        base = states[-1] if states else (ZERO, ZERO)
+        after = told_over(events, step, *base)
+        highest = [max(each) for each in zip(base, *after, strict=True)]
+    standing = standing_by_place(charge, [({}, partial_of(before))]) if before else {}
+    terms = {"standing": standing, "subscription_id": "sub", "period": APRIL, "proration": BY}
+    first, reached = event_fees(charge, events[:cut], billed=range(1, 10), **terms)
+    second, _ = event_fees(charge, events[cut:], billed=range(1, 10), reached=reached, **terms)
+    fees = first + second
+    assert [seq for seq, _ in fees] == [each.seq for each in events if each.texts[0] not in (None, "many")]
+    assert all(fee.amount_cents >= 0 and fee.units >= 0 and fee.events_count == 1 for _, fee in fees)
+    with exact():
+        owed = sum((fee.precise_amount_cents for _, fee in fees), ZERO)
+        if model is ChargeModel.CUSTOM:
+            paid, paid_before = (max(each, ZERO) * 100 for each in (highest[1], base[1]))
+            assert abs(owed - paid + paid_before) < Decimal("1e-12")
+        else:
+            plain = compiled(model, properties, pay_in_advance=False)
+            paid, paid_before = (
+                current(plain, summed([event(1, value=each)])).precise_amount_cents
+                for each in (highest[0], base[0])
+            )
+            if base[0] < 0:  # as of a sum: every unit that it rises by is paid
+                return
+            assert owed == paid - (paid_before if base[0] else ZERO) or not (highest[0] or base[0])
+    if not after and not states:
+        return
+    shown = current(charge, partial_of([*before, *events]))
+    is_nothing = model is ChargeModel.CUSTOM and highest[1] < 0
+    assert shown.units == (ZERO if is_nothing else max((after or states)[-1][0], ZERO))
+    assert shown.events_count == len(after) + len(states)
+    if model is ChargeModel.CUSTOM or highest[0] or base[0]:
+        assert abs(shown.precise_amount_cents - paid) < Decimal("1e-12")
+
+
+@given(
+    numbers=st.lists(st.decimals(0, 60, places=1, allow_nan=False), min_size=1, max_size=9),
+    free=st.tuples(st.none() | st.integers(1, 3), st.none() | st.integers(1, 90).map(str)),
+    bounds=st.sampled_from([(None, None), ("2", None), (None, "3"), ("2", "3")]),
+)
+def test_percentages_of_a_custom_aggregation_are_those_of_arrears(
+    numbers: list[Decimal], free: tuple[int | None, str | None], bounds: tuple[Any, Any]
+) -> None:
+    properties = {
+        "rate": "10",
+        "fixed_amount": "1",
+        "free_units_per_events": free[0],
+        "free_units_per_total_aggregation": free[1],
+        "per_transaction_min_amount": bounds[0],
+        "per_transaction_max_amount": bounds[1],
+    }
+    aggregator = read_aggregator("calls", "state.total_units + event.properties.n", "0")
+    kind = {"aggregation_type": AggregationType.CUSTOM, "aggregator": aggregator}
+    charge = compiled(ChargeModel.PERCENTAGE, properties, **kind)
+    arrears = compiled(ChargeModel.PERCENTAGE, properties, pay_in_advance=False, **kind)
+    script = [str(number) for number in numbers]
+    events = custom_events(script, list(range(len(script))), since=APRIL.from_, first=1)
+    paid = current(arrears, partial_of(events)).precise_amount_cents
+    with exact():
+        assert sum((fee.precise_amount_cents for _, fee in billed(charge, events)), ZERO) == paid
+    assert current(charge, partial_of(events)).precise_amount_cents == paid
+
+
+def test_an_event_of_a_custom_aggregation_alone() -> None:
+    aggregator = read_aggregator(
+        "calls", "state.total_units + event.properties.n * custom_properties.price", "1"
+    )
+    charge = compiled(
+        ChargeModel.STANDARD,
+        {"amount": "1", **PRICE},
+        aggregation_type=AggregationType.CUSTOM,
+        aggregator=aggregator,
+    )
+    assert units_alone(charge, event(1, texts=("3",))) == Decimal("2.1")
+    assert units_alone(charge, event(1, texts=("many",))) == 0
 
 
 def test_the_details_are_those_of_the_event_alone() -> None:

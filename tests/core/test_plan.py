@@ -111,13 +111,11 @@ MODELS, KINDS, EITHER = list(ChargeModel), AGGREGATIONS, (False, True)
 
 
 def test_what_can_be_paid_in_advance() -> None:
-    """Section 5.1: no volume, nothing of which an event alone has no price; custom aggregations not yet."""
+    """Section 5.1: no volume, nothing of which an event alone has no price."""
     invalid = combinations(["volume"], KINDS, EITHER, [True]) | combinations(
         MODELS, ["max_agg", "latest_agg", "weighted_sum_agg"], EITHER, [True]
     )
     assert refused("invalid_aggregation_type_or_charge_model", field="pay_in_advance") == invalid
-    not_yet = combinations(MODELS, ["custom_agg"], EITHER, [True])
-    assert refused("not_supported_yet", field="pay_in_advance") == not_yet
 
 
 def test_what_can_be_prorated() -> None:

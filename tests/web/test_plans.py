@@ -477,6 +477,10 @@ def test_the_custom_model(browser, api, tokens):
     (charge,) = api(api_plans.show_plan, code="all")["plan"]["charges"]
     assert charge["properties"] == kept
     assert "by the metric's own rules, price 2" in html.unescape(text_of(browser.ok("/plans/all")))
+    edit = browser.ok("/edit-charge/all", charge=charge["code"])
+    browser.sent(f"/edit-charge/all?charge={charge['code']}", {**dict(sent_by(edit)), "billed": "fee"})
+    (charge,) = api(api_plans.show_plan, code="all")["plan"]["charges"]
+    assert (charge["pay_in_advance"], charge["invoiceable"], charge["properties"]) == (True, False, kept)
 
 
 def test_another_model_keeps_the_properties_that_rules_look_at(browser, api, tokens):

@@ -17,15 +17,15 @@ from psycopg import Connection
 
 from permille.billing import levels
 from permille.billing.levels import Terms
-from permille.core.advance import fee_of_nothing, instant_fee
+from permille.core.advance import fee_of_nothing, instant_fee, units_alone
 from permille.core.billable_metric import BillableMetric
+from permille.core.custom_aggregation import aggregator_of
 from permille.core.errors import Invalid, NotFound, Unevaluable
 from permille.core.event import numeric_value, property_text
 from permille.core.expression import EvaluationError, Event, read_expression, value_text
 from permille.core.fee import Fee
 from permille.core.level import AdvanceEvent
 from permille.core.money import ZERO
-from permille.core.plan import Charge
 from permille.core.pricing import ChargeModel
 from permille.core.tax import Taxed, applicable, tax_fee
 from permille.store import billable_metrics, customers, plans, subscriptions
@@ -118,6 +118,8 @@ def _advance_event(
 ) -> AdvanceEvent:
     value = properties.get(metric.field_name or "")
     operation = property_text(properties.get("operation_type")) or "add"
+    aggregator = aggregator_of(metric)
+    looked_at = aggregator.properties if aggregator else ()
     return AdvanceEvent(
         seq=levels.LAST_SEQ,
         at=now,
@@ -126,6 +128,7 @@ def _advance_event(
         text=property_text(value),
         is_add={"add": True, "remove": False}.get(operation),
         precise_amount_cents=event.precise_amount_cents,
+        texts=tuple(property_text(properties.get(name)) for name in looked_at),
     )
 
 
@@ -187,23 +190,24 @@ def estimate_instantly(
 def _instant_fee(terms: Terms, event: Hypothesis, now: datetime) -> Fee:
     metric = terms.charge.metric
     properties = _derived(event, metric, now)
+    one = _advance_event(event, metric, properties, now)
     return instant_fee(
         terms.compiled,
-        _advance_event(event, metric, properties, now),
-        units=_units(metric, terms.charge, properties),
+        one,
+        units=units_alone(terms.compiled, one) if metric.custom_aggregator else _units(metric, properties),
         subscription_id=terms.row.id,
         period=terms.period,
     )
 
 
-def _units(metric: BillableMetric, charge: Charge, properties: Mapping[str, Any]) -> Decimal:
+def _units(metric: BillableMetric, properties: Mapping[str, Any]) -> Decimal:
     """One event's worth: its number, 0 without the property, 1 of a metric that counts."""
     if metric.field_name is None:
         return Decimal(1)
     sent = properties.get(metric.field_name)
     if sent is None:
         return ZERO
-    if charge.metric.aggregation_type == "unique_count_agg":
+    if metric.aggregation_type == "unique_count_agg":
         return Decimal(1)
     value = numeric_value(sent)
     if value is None:

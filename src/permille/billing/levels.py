@@ -16,6 +16,8 @@ from psycopg import Connection
 
 from permille.billing.windows import standing_window, usage_period, whole_period
 from permille.core.advance import event_fees, standing_by_place
+from permille.core.billable_metric import BillableMetric
+from permille.core.custom_aggregation import aggregator_of
 from permille.core.customer import Customer
 from permille.core.fee import CompiledCharge, Fee, Place, compile_plan_charge
 from permille.core.level import NOTHING_STANDING, AdvanceEvent, Held, Reached, Standing, held_at
@@ -137,12 +139,11 @@ def _level_key(terms: Terms, standing: Mapping[Place, Standing]) -> LevelKey:
         charge.prorated and terms.customer.applicable_timezone,
         metric.aggregation_type,
         metric.field_name,
+        sorted((metric.custom_aggregator or {}).items()),
         sorted(metric.filters.items()),
         sorted(charge.properties.items()),
         [(each.id, sorted(each.values.items()), sorted(each.properties.items())) for each in charge.filters],
-        sorted(
-            repr((place, sorted(map(repr, each.values)))) for place, each in standing.items() if each.values
-        ),
+        sorted(repr((place, _seen(each, metric))) for place, each in standing.items() if _seen(each, metric)),
     ]
     return LevelKey(
         organization_id=terms.row.organization_id,
@@ -156,9 +157,17 @@ def _level_key(terms: Terms, standing: Mapping[Place, Standing]) -> LevelKey:
     )
 
 
+def _seen(standing: Standing, metric: BillableMetric) -> str:
+    """What of that which stood before says what an event changes: all that rules see, or the values that are there."""
+    if metric.custom_aggregator:
+        return repr((standing.units, standing.amount))
+    return repr(sorted(map(repr, standing.values))) if standing.values else ""
+
+
 def _window(terms: Terms, until_seq: int, kept: Kept) -> AdvanceWindow:
     metric = terms.charge.metric
     is_unique = metric.aggregation_type == AggregationType.UNIQUE_COUNT
+    aggregator = aggregator_of(metric)
     return AdvanceWindow(
         organization_id=terms.row.organization_id,
         external_subscription_id=terms.row.external_id,
@@ -169,6 +178,7 @@ def _window(terms: Terms, until_seq: int, kept: Kept) -> AdvanceWindow:
         until_seq=until_seq,
         after_seq=kept.until_seq,
         passed=kept.events_count,
+        names=aggregator.properties if aggregator else (),
     )
 
 

@@ -46,6 +46,7 @@ from permille.core.period import (
     seconds_of,
 )
 from permille.core.plan import Charge, Plan
+from permille.core.pricing import ChargeModel
 from permille.core.proration import Proration, is_cut_by_upgrade, proration_by
 from permille.core.subscription import Subscription, due, facts_of
 from permille.store import customers, invoices, metering, plans, subscriptions, usage as usage_store, webhooks
@@ -441,7 +442,7 @@ def _renew(
                 proration=proration_by(_whole_period(part, period), part.facts.timezone),
                 with_idle=False,
             )
-            made = [replace(fee, pay_in_advance=True) for fee in own if fee.units]
+            made = [replace(fee, pay_in_advance=True) for fee in own if _stands(charge, fee)]
             if charge.invoiceable:
                 fees[part.row.id].extend(made)
             else:
@@ -450,6 +451,11 @@ def _renew(
                     for fee in made
                 ]
     return alone
+
+
+def _stands(charge: Charge, fee: Fee) -> bool:
+    """Whether there is something to pay anew: units, or an amount that depends on none."""
+    return bool(fee.units or (charge.charge_model == ChargeModel.CUSTOM and fee.amount_cents))
 
 
 def _begun_period(part: Part) -> Period | None:

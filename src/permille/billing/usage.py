@@ -55,6 +55,7 @@ from permille.store.usage import SeriesUsage, Window
 Series = Sequence[tuple[Dimensions, Partial]]
 
 _LEVELLED = (AggregationType.SUM, AggregationType.UNIQUE_COUNT)
+"""Of a count every event is paid; of a custom aggregation all events are read anyway, in which its highest level is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +266,7 @@ def _held(
     *,
     now: datetime,
 ) -> dict[UUID, Mapping[Place, Held]]:
-    """What the charges in advance are priced by, but for counts, of which every event is paid."""
+    """What the charges in advance are priced by, where levels are kept of it."""
     levelled = [each for each in charges if each.pay_in_advance and each.metric.aggregation_type in _LEVELLED]
     every = [terms_of_charge(subscription, plan, customer, charge, at=now) for charge in levelled]
     found = held_levels(conn, every)

@@ -166,9 +166,9 @@ def _is_told_by_days(charge: Charge) -> bool:
 
 
 def _follows_changes(charge: Charge) -> bool:
-    """Whether the price looks at each change in the period."""
-    is_count = charge.metric.aggregation_type == AggregationType.COUNT
-    return charge.prorated or (charge.pay_in_advance and not is_count)
+    """Whether the price looks at each change in the period; events of a custom aggregation are read anyway."""
+    is_told = _is(charge, AggregationType.COUNT) or _is(charge, AggregationType.CUSTOM)
+    return charge.prorated or (charge.pay_in_advance and not is_told)
 
 
 def _counts_events(charge: Charge) -> bool:

@@ -14,6 +14,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from permille.core.custom_aggregation import Rules, custom_values, fold
 from permille.core.fee import (
     Breakdown,
     Bucket,
@@ -108,15 +109,19 @@ def standing_by_place(
     charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]]
 ) -> dict[Place, Standing]:
     """What a recurring metric stands at, where its series count, from all that was before."""
-    is_unique = charge.aggregation_type is AggregationType.UNIQUE_COUNT
     found: dict[Place, Partial] = {}
     for dimensions, partial_usage in series:
         place = series_place(charge, dimensions)
         found[place] = merge(found[place], partial_usage) if place in found else partial_usage
-    return {
-        place: _standing_uniques(each) if is_unique else Standing(units=each.sum)
-        for place, each in found.items()
-    }
+    return {place: _standing(charge, charge.buckets[place[0]], each) for place, each in found.items()}
+
+
+def _standing(charge: CompiledCharge, bucket: Bucket, usage: Partial) -> Standing:
+    if charge.aggregation_type is AggregationType.UNIQUE_COUNT:
+        return _standing_uniques(usage)
+    if charge.aggregator is not None:
+        usage = fold(charge.aggregator, usage.custom_events, bucket.properties)
+    return Standing(units=usage.sum, amount=usage.custom_amount)
 
 
 def _standing_uniques(usage: Partial) -> Standing:
@@ -130,7 +135,10 @@ def _never(_count: int, _total: Decimal) -> bool:
 
 def _level(charge: CompiledCharge, bucket: Bucket, standing: Standing, reached: Reached | None) -> Level:
     remembers = percentage.allowance(bucket.properties) if bucket.reads_events else _never
-    level = Level(aggregation_type=charge.aggregation_type, standing=standing, remembers=remembers)
+    rules = Rules(charge.aggregator, custom_values(bucket.properties)) if charge.aggregator else None
+    level = Level(
+        aggregation_type=charge.aggregation_type, standing=standing, remembers=remembers, rules=rules
+    )
     return level if reached is None else level.resume(reached)
 
 
@@ -147,7 +155,10 @@ def _fee(
     units = None
     if charge.prorated:
         units = prorated_units(taken.gained, taken.event.at, period, proration)
-    price = _price(taken, partial(_read_price, charge, bucket), prorated=units)
+    if bucket.model is ChargeModel.CUSTOM:
+        price = Price(taken.gained_amount, ZERO, {})
+    else:
+        price = _price(taken, partial(_read_price, charge, bucket), prorated=units)
     cents = line_amounts(price.amount, ZERO, charge.priced_subunits).amount_cents
     unit_amount = Decimal(cents) / taken.units if taken.units else ZERO
     money, in_unit = charge.owed(price.amount, unit_amount / charge.priced_subunits)
@@ -237,6 +248,15 @@ def instant_fee(
     )
 
 
+def units_alone(charge: CompiledCharge, event: AdvanceEvent) -> Decimal:
+    """What the rules of a custom aggregation make of an event that comes first; nothing where they have no value."""
+    index, _ = series_place(charge, event.dimensions)
+    level = _level(charge, charge.buckets[index], NOTHING_STANDING, None)
+    with exact():
+        level.count(event)
+    return level.units
+
+
 def _instant_price(bucket: Bucket, units: Decimal) -> Price:
     if bucket.model is ChargeModel.PERCENTAGE:
         return percentage.price_alone(units, bucket.properties) if units >= 0 else Price(ZERO, ZERO, {})
@@ -245,7 +265,7 @@ def _instant_price(bucket: Bucket, units: Decimal) -> Price:
 
 def _read_price(charge: CompiledCharge, bucket: Bucket, quantity: Quantity) -> Price:
     quantity = replace(quantity, subunits=charge.subunits)
-    if bucket.reads_events:
+    if bucket.reads_events and charge.aggregator is None:  # to a custom aggregation they never apply
         totals = percentage.running_totals(quantity.event_values, bucket.properties)
         quantity = replace(quantity, running_totals=totals)
     return bucket.pricer(quantity)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import localcontext
+from decimal import Decimal, localcontext
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -64,43 +64,85 @@ def custom_values(properties: Mapping[str, Any]) -> Mapping[str, Value]:
     return {name: as_value(property_text(value) or "") for name, value in given.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """What some events have come to."""
+
+    total_units: Decimal = ZERO
+    amount: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """An aggregator with the properties of the price that it runs for."""
+
+    aggregator: Aggregator
+    custom_properties: Mapping[str, Value]
+
+    def after(self, state: State, at: datetime, texts: Sequence[str | None]) -> State | None:
+        """The state after one more event. Call it under DIGITS.
+
+        Both rules see the state before the event; then total_units is replaced, and amount is added. None for an
+        event for which either of them has no value (a property that it looks at is missing, null or no number where
+        one is wanted; a division by zero; more than DIGITS_MAX digits): it changes nothing and does not count, as
+        an event without a number does not for a sum.
+        """
+        event = Event(
+            self.aggregator.code,
+            (at - EPOCH) // _SECOND,
+            dict(zip(self.aggregator.properties, texts, strict=True)),
+            state.total_units,
+            state.amount,
+            self.custom_properties,
+        )
+        try:
+            total_units = self.aggregator.total_units.number(event)
+            return State(total_units, state.amount + self.aggregator.amount.number(event))
+        except EvaluationError:
+            return None
+
+
 def fold(
-    aggregator: Aggregator, runs: Iterable[Sequence[CustomEvent]], properties: Mapping[str, Any]
+    aggregator: Aggregator,
+    runs: Iterable[Sequence[CustomEvent]],
+    properties: Mapping[str, Any],
+    *,
+    paid_from: datetime | None = None,
 ) -> Partial:
     """What the events come to by the rules, in the order of time, then of arrival.
 
-    Both rules see the state before the event; then total_units is replaced, and amount is added. An event for
-    which either of them has no value (a property that it looks at is missing, null or no number where one is
-    wanted; a division by zero; more than DIGITS_MAX digits) changes nothing and does not count, as an event
-    without a number does not for a sum. In the answer each value is what its event changed the units by.
+    From the instant on from which they are paid in advance, they count in the order of arrival, and the amount is
+    the highest since. In the answer each value is what its event changed the units by, in that order.
     """
-    custom = custom_values(properties)
-    total_units, amount = ZERO, ZERO
+    rules = Rules(aggregator, custom_values(properties))
+    state, billed = State(), ZERO
     changes: list[Instance] = []
     with localcontext(DIGITS):
-        for at, seq, texts in sorted(chain.from_iterable(runs), key=_place):
-            event = Event(
-                aggregator.code,
-                (at - EPOCH) // _SECOND,
-                dict(zip(aggregator.properties, texts, strict=True)),
-                total_units,
-                amount,
-                custom,
-            )
-            try:
-                reached, added = aggregator.total_units.number(event), aggregator.amount.number(event)
-            except EvaluationError:
+        for is_paid, at, seq, texts in sorted(_placed(runs, paid_from), key=_order):
+            reached = rules.after(state, at, texts)
+            if reached is None:
                 continue
-            changes.append((at, seq, reached - total_units))
-            total_units, amount = reached, amount + added
+            changes.append((at, seq, reached.total_units - state.total_units))
+            state = reached
+            billed = max(billed, state.amount) if is_paid else state.amount
     return Partial(
         events_count=len(changes),
         values_count=len(changes),
-        sum=total_units,
+        sum=state.total_units,
         values=tuple(changes),
-        custom_amount=amount,
+        custom_amount=billed,
     )
 
 
-def _place(event: CustomEvent) -> tuple[datetime, int]:
-    return event[0], event[1]
+_Placed = tuple[bool, datetime, int, tuple[str | None, ...]]
+"""An event with whether it is paid in advance."""
+
+
+def _placed(runs: Iterable[Sequence[CustomEvent]], paid_from: datetime | None) -> Iterable[_Placed]:
+    for event in chain.from_iterable(runs):
+        yield paid_from is not None and event[0] >= paid_from, *event
+
+
+def _order(placed: _Placed) -> tuple[Any, ...]:
+    is_paid, at, seq, _ = placed
+    return (is_paid, seq) if is_paid else (is_paid, at, seq)

@@ -294,7 +294,7 @@ def charge_fees(
     """
 
     def fees_of(some: Iterable[tuple[Dimensions, Partial]], *, with_idle: bool) -> list[Fee]:
-        usage = _usage_by_bucket(charge, some)
+        usage = _usage_by_bucket(charge, some, paid_from=period.from_ if charge.pay_in_advance else None)
         return [
             _charge_fee(
                 charge,
@@ -362,7 +362,7 @@ def _unused(bucket: Bucket, *, with_idle: bool) -> list[tuple[Group, Partial]]:
 
 
 def _usage_by_bucket(
-    charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]]
+    charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]], *, paid_from: datetime | None
 ) -> dict[int, list[tuple[Group, Partial]]]:
     found: dict[int, dict[Group, Partial]] = {}
     for dimensions, partial in series:
@@ -372,7 +372,9 @@ def _usage_by_bucket(
         groups = found.setdefault(i, {})
         groups[group] = merge(groups[group], partial) if group in groups else partial
     if charge.aggregator is not None:
-        found = {i: _folded(charge.aggregator, charge.buckets[i], groups) for i, groups in found.items()}
+        found = {
+            i: _folded(charge.aggregator, charge.buckets[i], groups, paid_from) for i, groups in found.items()
+        }
     return {
         i: sorted(groups.items(), key=_by_texts) if len(groups) > 1 else list(groups.items())
         for i, groups in found.items()
@@ -380,10 +382,13 @@ def _usage_by_bucket(
     }
 
 
-def _folded(aggregator: Aggregator, bucket: Bucket, groups: Mapping[Group, Partial]) -> dict[Group, Partial]:
+def _folded(
+    aggregator: Aggregator, bucket: Bucket, groups: Mapping[Group, Partial], paid_from: datetime | None
+) -> dict[Group, Partial]:
     """Each group by the metric's own rules with the bucket's own properties; without those in which no event counts."""
     folded = {
-        group: fold(aggregator, partial.custom_events, bucket.properties) for group, partial in groups.items()
+        group: fold(aggregator, partial.custom_events, bucket.properties, paid_from=paid_from)
+        for group, partial in groups.items()
     }
     return {group: partial for group, partial in folded.items() if partial.events_count}
 

@@ -1,7 +1,8 @@
 """The level of what is paid in advance: how high a period's usage ever stood, event by event.
 
-Events count in the order of arrival. Of a sum and of unique values only what rises above the highest level of the
-period is billable: a decrease gives nothing back, and what comes back up to that level is free.
+Events count in the order of arrival. Of a sum, of unique values and of the units and the amount of a custom
+aggregation only what rises above the highest level of the period is billable: a decrease gives nothing back, and what
+comes back up to that level is free.
 Source: semantics-metering.md section 5.12.
 """
 
@@ -10,16 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Decimal, localcontext
 from typing import Any
 
+from permille.core.custom_aggregation import Rules, State
 from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, Period
 from permille.core.pricing import Quantity
 from permille.core.proration import Proration
+from permille.core.rule import DIGITS
 from permille.core.usage import AggregationType, Instance, Operation
 
 _FIVE_DECIMALS = Decimal("0.00001")
+_BY_VALUE = (AggregationType.SUM, AggregationType.CUSTOM)
+"""Aggregations to which each event brings what it changes the units by; to the others it brings one unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,8 @@ class AdvanceEvent:
     is_add: bool | None
     """Whether it adds that value; None for an operation that is neither add nor remove."""
     precise_amount_cents: Decimal = ZERO
+    texts: tuple[str | None, ...] = ()
+    """What the rules of a custom aggregation look at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +51,8 @@ class Standing:
 
     units: Decimal = ZERO
     values: frozenset[str | None] = frozenset()
+    amount: Decimal = ZERO
+    """Of a custom aggregation."""
 
 
 NOTHING_STANDING = Standing()
@@ -68,6 +77,9 @@ class Reached:
     """Whether any fee has been made: what is due without any units is in the first."""
     there: frozenset[str | None] = frozenset()
     """The unique values that are there, with those that stood before the period."""
+    amount: Decimal = ZERO
+    """Of a custom aggregation, from the period's start on; so is the highest."""
+    highest_amount: Decimal = ZERO
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,6 +90,8 @@ class Level:
     standing: Standing
     remembers: Callable[[int, Decimal], bool]
     """Whether the price still looks at the single values that come after so many with that sum."""
+    rules: Rules | None = None
+    """Those of a custom aggregation."""
     units: Decimal = ZERO
     highest: Decimal = ZERO
     prorated: Decimal = ZERO
@@ -86,6 +100,8 @@ class Level:
     precise_amount_cents: Decimal = ZERO
     first_values: list[Decimal] = field(default_factory=list)
     is_priced: bool = False
+    amount: Decimal = ZERO
+    highest_amount: Decimal = ZERO
     first_total: Decimal = field(default=ZERO, init=False)
     there: set[str | None] = field(init=False)
 
@@ -100,6 +116,7 @@ class Level:
         self.first_values, self.there = list(reached.first_values), set(reached.there)
         self.first_total = sum(reached.first_values, ZERO)
         self.is_priced = reached.is_priced
+        self.amount, self.highest_amount = reached.amount, reached.highest_amount
         return self
 
     @property
@@ -115,6 +132,8 @@ class Level:
             first_values=tuple(self.first_values),
             is_priced=self.is_priced,
             there=frozenset(self.there),
+            amount=self.amount,
+            highest_amount=self.highest_amount,
         )
 
     def _change(self, event: AdvanceEvent) -> Decimal | None:
@@ -125,6 +144,8 @@ class Level:
                 return event.value
             case AggregationType.UNIQUE_COUNT:
                 return self._change_of_values(event)
+            case AggregationType.CUSTOM:
+                return self._change_by_rules(event)
             case other:
                 raise ValueError(f"{other} is not paid in advance")
 
@@ -139,6 +160,16 @@ class Level:
         self.there.discard(event.text)
         return Decimal(-1)
 
+    def _change_by_rules(self, event: AdvanceEvent) -> Decimal | None:
+        assert self.rules is not None, "a custom aggregation has rules"
+        state = State(self.standing.units + self.units, self.standing.amount + self.amount)
+        with localcontext(DIGITS):
+            reached = self.rules.after(state, event.at, event.texts)
+        if reached is None:
+            return None
+        self.amount = reached.amount - self.standing.amount
+        return reached.total_units - state.total_units
+
     def take(self, event: AdvanceEvent) -> Taken | None:
         """Count the event in, to be priced; None when it takes no part."""
         seen = tuple(self.first_values)
@@ -150,6 +181,7 @@ class Level:
             event=event,
             change=counted.change,
             gained=counted.gained,
+            gained_amount=counted.gained_amount,
             before=None if is_first else before,
             after=self._quantity((*seen, counted.value)),
             is_free=counted.is_free,
@@ -168,13 +200,25 @@ class Level:
         if gained or not is_unique:
             self.events_count += 1
         self.precise_amount_cents += event.precise_amount_cents
-        value = change if self.aggregation_type is AggregationType.SUM else Decimal(1)
+        value = change if self.aggregation_type in _BY_VALUE else Decimal(1)
         if self.remembers(len(self.first_values), self.first_total):
             self.first_values.append(value)
             self.first_total += value
         is_free = not gained and (change != 0 or is_unique)
         self.is_priced = self.is_priced or not is_free
-        return Counted(change=change, gained=gained, value=value, is_free=is_free)
+        return Counted(
+            change=change,
+            gained=gained,
+            gained_amount=self._gain_amount() if self.rules else ZERO,
+            value=value,
+            is_free=is_free,
+        )
+
+    def _gain_amount(self) -> Decimal:
+        """Raise the highest amount to where the amount is now; by how much above nothing."""
+        before = max(self.standing.amount + self.highest_amount, ZERO)
+        self.highest_amount = max(self.amount, self.highest_amount)
+        return max(self.standing.amount + self.highest_amount, ZERO) - before
 
     def _quantity(self, event_values: tuple[Decimal, ...]) -> Quantity:
         return Quantity(
@@ -192,6 +236,8 @@ class Counted:
     change: Decimal
     gained: Decimal
     """What it raised the highest level by."""
+    gained_amount: Decimal
+    """What it raised the highest amount of a custom aggregation by."""
     value: Decimal
     """What a price that looks at single events sees of it."""
     is_free: bool
@@ -206,6 +252,8 @@ class Taken:
     change: Decimal
     gained: Decimal
     """What it raised the highest level by."""
+    gained_amount: Decimal = ZERO
+    """What it raised the highest amount of a custom aggregation by."""
     before: Quantity | None
     """None when nothing is paid for yet."""
     after: Quantity

@@ -137,7 +137,6 @@ def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
         ),
         (model in _PERCENTAGES and aggregation_type == "latest_agg", ("properties", "invalid_value")),
         (_lacks_custom_properties(charge), ("properties", "missing_custom_properties")),
-        (in_advance and aggregation_type == "custom_agg", ("pay_in_advance", "not_supported_yet")),
         (
             not charge.invoiceable and not in_advance,
             ("invoiceable", "must_be_true_unless_pay_in_advance"),

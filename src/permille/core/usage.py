@@ -84,7 +84,7 @@ class Partial:
     custom_events: tuple[tuple[CustomEvent, ...], ...] = ()
     """Each event as custom aggregations see it, by the sets that were merged. Only these look at them."""
     custom_amount: Decimal = ZERO
-    """What a custom aggregation has added up, in major units."""
+    """What a custom aggregation has added up, in major units; of what is paid in advance, the most that it was."""
 
 
 EMPTY = Partial()

@@ -15,6 +15,8 @@ from psycopg.rows import class_row
 from permille.core.event import property_text
 from permille.core.level import AdvanceEvent
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
+from permille.store.custom_usage import texts_of
+from permille.store.db import exact_json
 from permille.store.rollup import settled_seq
 
 
@@ -49,6 +51,8 @@ class AdvanceWindow:
     until_seq: int
     after_seq: int = 0
     passed: int = 0
+    names: tuple[str, ...] = ()
+    """The properties that the rules of a custom aggregation look at."""
 
 
 _WAITING = """
@@ -75,21 +79,23 @@ order by q.seq
 _WINDOWS = """
 with w as materialized (
     select * from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
-            %(fields)s::text[], %(froms)s::timestamptz[], %(tos)s::timestamptz[], %(afters)s::bigint[],
-            %(untils)s::bigint[])
-        as w (key, organization_id, external_subscription_id, code, field_name, from_at, to_at, after_seq, until_seq)
+            %(fields)s::text[], %(names)s::jsonb[], %(froms)s::timestamptz[], %(tos)s::timestamptz[],
+            %(afters)s::bigint[], %(untils)s::bigint[])
+        as w (key, organization_id, external_subscription_id, code, field_name, names, from_at, to_at, after_seq,
+            until_seq)
 ), wanted as materialized (
-    select w.*, s.id, s.dimensions from w cross join lateral (
-        select id, dimensions from series where organization_id = w.organization_id
+    select w.*, s.id, s.dimensions, s.value_key from w cross join lateral (
+        select id, dimensions, value_key from series where organization_id = w.organization_id
             and external_subscription_id = w.external_subscription_id and code = w.code offset 0
     ) s
 )
 """
 
-_TOLD = """
+_TOLD = f"""
 select w.key, e.seq, e.at, e.value, coalesce(e.precise_total_amount_cents, 0), w.dimensions,
     coalesce(e.extra ->> w.field_name, w.dimensions ->> w.field_name),
-    coalesce(e.extra ->> 'operation_type', w.dimensions ->> 'operation_type', 'add')
+    coalesce(e.extra ->> 'operation_type', w.dimensions ->> 'operation_type', 'add'),
+    case when w.names <> '[]' then {texts_of("w")} else '{{}}' end
 """
 
 _BY_SERIES = f"""
@@ -198,6 +204,7 @@ def _parameters(windows: Sequence[AdvanceWindow], keys: Sequence[int]) -> dict[s
         "subscriptions": text_array(each.external_subscription_id for each in chosen),
         "codes": text_array(each.code for each in chosen),
         "fields": [each.field_name for each in chosen],
+        "names": text_array(exact_json(each.names) for each in chosen),
         "froms": instant_array(each.from_ for each in chosen),
         "tos": instant_array(each.to for each in chosen),
         "afters": int_array(each.after_seq for each in chosen),
@@ -208,7 +215,9 @@ def _parameters(windows: Sequence[AdvanceWindow], keys: Sequence[int]) -> dict[s
 def _read_events(
     conn: Connection[Any], statement: str, parameters: dict[str, Any], found: list[list[AdvanceEvent]]
 ) -> None:
-    for key, seq, at, value, precise, dimensions, text, operation in conn.execute(statement, parameters):
+    for key, seq, at, value, precise, dimensions, text, operation, texts in conn.execute(
+        statement, parameters
+    ):
         found[key].append(
             AdvanceEvent(
                 seq=seq,
@@ -218,5 +227,6 @@ def _read_events(
                 text=text,
                 is_add=_IS_ADD.get(operation),
                 precise_amount_cents=precise or Decimal(0),
+                texts=tuple(texts),
             )
         )

@@ -143,7 +143,7 @@ def _sorted(texts: Iterable[str | None]) -> list[str | None]:
 
 def _read(item: list[Any]) -> tuple[Place, Reached]:
     bucket, group, fields = item
-    numbers = ("units", "highest", "prorated", "precise_amount_cents")
+    numbers = ("units", "highest", "prorated", "precise_amount_cents", "amount", "highest_amount")
     return (bucket, tuple((key, value) for key, value in group)), Reached(
         **fields
         | {name: Decimal(fields[name]) for name in numbers}

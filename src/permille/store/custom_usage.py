@@ -18,17 +18,26 @@ from permille.core.usage import CustomEvent
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
 from permille.store.db import exact_json
 
-# "offset 0": a series at a time, its events by their instants. Texts are cut where the rules take none.
-_EVENTS = """
-select w.key, s.id, e.at, e.seq, array(
+LONGEST = TEXT_MAX + 1
+"""Texts are cut where the rules take none."""
+
+
+def texts_of(series: str) -> str:
+    """SQL of an event's texts by the names in jsonb that its window `w` asks for, given the alias of its series."""
+    return f"""array(
     select left(
         coalesce(
-            e.extra ->> n.name, s.dimensions ->> n.name,
-            case when n.name = s.value_key then e.value::text end
-        ), %(longest)s
+            e.extra ->> n.name, {series}.dimensions ->> n.name,
+            case when n.name = {series}.value_key then e.value::text end
+        ), {LONGEST}
     )
     from jsonb_array_elements_text(w.names) with ordinality as n (name, place) order by n.place
-)
+)"""
+
+
+# "offset 0": a series at a time, its events by their instants.
+_EVENTS = f"""
+select w.key, s.id, e.at, e.seq, {texts_of("s")}
 from unnest(
     %(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[], %(names)s::jsonb[],
     %(froms)s::timestamptz[], %(tos)s::timestamptz[]
@@ -70,7 +79,6 @@ def custom_events(
         "names": text_array(exact_json(each.names) for each in windows),
         "froms": instant_array(each.from_ for each in windows),
         "tos": instant_array(each.to for each in windows),
-        "longest": TEXT_MAX + 1,
     }
     for key, series_id, at, seq, texts in conn.execute(_EVENTS, parameters):
         found[key, series_id].append((at, seq, tuple(texts)))
