@@ -25,7 +25,7 @@ from permille.core.pricing import ChargeModel
 from permille.core.pricing.percentage import needs_event_values
 from permille.core.subscription import Subscription, current_period
 from permille.core.usage import AggregationType
-from permille.store.usage import Window
+from permille.store.window import Window
 
 # A move to another timezone shifts the bounds of the periods by so much at most against what is billed.
 _TIMEZONES_APART = timedelta(hours=26)

@@ -8,8 +8,8 @@ grow with the number of events in the window.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -24,49 +24,13 @@ from permille.core.money import ZERO, exact
 from permille.core.usage import Instance, Operation, Partial, standing_at
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
 from permille.store.custom_usage import CustomWindow, custom_events
-from permille.store.metering import under_one_version
+from permille.store.metering import being_rebuilt, under_one_version
+from permille.store.raw_usage import raw_usage
+from permille.store.window import BEGINNING, SeriesUsage, Window
 
-BEGINNING = datetime.min.replace(tzinfo=UTC)
 _END = datetime.max.replace(tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """Whose usage of which codes in [from_, to). `from_` None reaches back to the first event.
-
-    `newest`, `unique_fields` (code -> property), `operation_fields` (likewise), `daily` and `each_value` name the
-    codes for which sums are not enough: the newest value, the distinct texts of a property, the changes of which of
-    them are there, the sum of each day of `timezone` as one value, every single value.
-    """
-
-    organization_id: UUID
-    external_subscription_id: str
-    codes: tuple[str, ...]
-    from_: datetime | None
-    to: datetime
-    newest: tuple[str, ...] = ()
-    unique_fields: tuple[tuple[str, str], ...] = ()
-    operation_fields: tuple[tuple[str, str], ...] = ()
-    each_value: tuple[str, ...] = ()
-    custom: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Code -> the properties that the rules of its custom aggregation look at."""
-    daily: tuple[str, ...] = ()
-    timezone: str = "UTC"
-    is_standing: bool = False
-    """Whether it is of what stands at its end, however it came to that."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesUsage:
-    """What one series came to in a window. `dimensions` are property texts, as filters and groups see them."""
-
-    series_id: int
-    code: str
-    dimensions: Mapping[str, str | None]
-    partial: Partial
-
 
 Piece = tuple[str, datetime, datetime]
 """A grain (h, d, m: whole cells; e: events) and the part of a window that it answers for."""
@@ -372,10 +336,43 @@ def usage_of_many(conn: Connection[Any], windows: Sequence[Window]) -> list[list
 
     Exact as of the start of the call: an event that was acknowledged by then is in it.
     """
-    if any(map(_needs_details, windows)):
-        totals, details = under_one_version(conn, lambda: (_totals(conn, windows), _details(conn, windows)))
-    else:
-        totals, details = _totals(conn, windows), {}
+
+    def read() -> list[list[SeriesUsage]]:
+        rebuilt = being_rebuilt(conn)
+        if not rebuilt:
+            return _from_cells(conn, windows)
+        pairs = zip(
+            _from_cells(conn, [_without(window, rebuilt) for window in windows]),
+            raw_usage(conn, windows, rebuilt),
+            strict=True,
+        )
+        return [from_cells + from_events for from_cells, from_events in pairs]
+
+    return under_one_version(conn, read)
+
+
+def _without(window: Window, rebuilt: Container[tuple[UUID, str]]) -> Window:
+    """The window without the codes whose cells are being built."""
+
+    def kept(codes: Iterable[str]) -> tuple[str, ...]:
+        return tuple(code for code in codes if (window.organization_id, code) not in rebuilt)
+
+    codes = kept(window.codes)
+    return replace(
+        window,
+        codes=codes,
+        newest=kept(window.newest),
+        unique_fields=tuple(pair for pair in window.unique_fields if pair[0] in codes),
+        operation_fields=tuple(pair for pair in window.operation_fields if pair[0] in codes),
+        each_value=kept(window.each_value),
+        custom=tuple(pair for pair in window.custom if pair[0] in codes),
+        daily=kept(window.daily),
+    )
+
+
+def _from_cells(conn: Connection[Any], windows: Sequence[Window]) -> list[list[SeriesUsage]]:
+    totals = _totals(conn, windows)
+    details = _details(conn, windows) if any(map(_needs_details, windows)) else {}
     found: list[list[SeriesUsage]] = [[] for _ in windows]
     for key, series_id, code, dimensions, events, values, total, highest, precise, moment in totals:
         partial = Partial(
