@@ -108,6 +108,8 @@ class Expression:
 
 def bounded(found: Decimal) -> Decimal:
     """At most DIGITS_MAX digits on each side of the point, rounded there. Raises EvaluationError when larger."""
+    if not found:
+        return ZERO  # whatever its exponent
     if not found.is_finite() or found.adjusted() >= DIGITS_MAX:
         raise EvaluationError("The result is too large")
     exponent = found.as_tuple().exponent
@@ -355,8 +357,7 @@ def _rounding(mode: str) -> Callable[[Sequence[Node]], Node]:
             digits = as_decimal(arguments[1](event)) if len(arguments) > 1 else Decimal(0)
             if abs(digits) > ROUNDING_DIGITS_MAX:
                 raise EvaluationError(f"Cannot round to {digits} digits")
-            unit = Decimal(1).scaleb(-int(digits))
-            return value if value.is_zero() else (value / unit).to_integral_value(mode) * unit
+            return value.quantize(Decimal(1).scaleb(-int(digits)), rounding=mode)
 
         return evaluate
 
