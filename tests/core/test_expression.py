@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
+from math import ceil, floor
 from typing import Any
 
 import pytest
@@ -205,6 +206,25 @@ def test_arithmetic_is_that_of_fractions(case: tuple[str, Fraction | None]) -> N
     if abs(expected) < 10**38:
         found = Fraction(Decimal(result(text)))
         assert abs(found - expected) <= Fraction(1, 10**38) + abs(expected) / 10**60
+
+
+def half_away(value: Fraction) -> int:
+    return floor(value + Fraction(1, 2)) if value >= 0 else -floor(-value + Fraction(1, 2))
+
+
+@given(numbers, st.integers(-4, 4), st.sampled_from(["round", "ceil", "floor"]))
+def test_rounding_is_that_of_fractions(value: Decimal, digits: int, name: str) -> None:
+    unit = Fraction(10) ** -digits
+    count = {"round": half_away, "ceil": ceil, "floor": floor}[name](Fraction(value) / unit)
+    found = result(f"{name}(event.properties.x, {digits})", x=str(value))
+    assert Fraction(Decimal(found)) == count * unit
+
+
+@given(st.lists(numbers, min_size=1, max_size=5))
+def test_the_least_and_the_greatest(values: list[Decimal]) -> None:
+    listed = ", ".join(format(value, "f") for value in values)
+    assert Decimal(result(f"least({listed})")) == min(values)
+    assert Decimal(result(f"greatest({listed})")) == max(values)
 
 
 @given(st.text(alphabet="event.propis()+-*/'1 2,rounda", max_size=60))

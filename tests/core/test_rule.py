@@ -82,6 +82,8 @@ def test_values(text: str, properties: dict[str, Any], expected: str) -> None:
         ("iF(1 = 1, 2, 3)", 1),
         ("1 = 1", 3),
         ("(1 = 1)", 4),
+        ("if((11)(", 8),
+        ("if((1)(or (1 = 1), 1, 2)", 7),
         ("if((1 + 1) = (1 = 1), 1, 2)", 17),
         ("if(1 = 1 = 1, 1, 2)", 10),
         ("if(1 = 1 and, 1, 2)", 13),
