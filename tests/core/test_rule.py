@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import suppress
 from decimal import Decimal, localcontext
 from typing import Any
@@ -217,3 +218,25 @@ def test_conditions_are_those_of_python(case: tuple[str, str]) -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     with suppress(ExpressionError, EvaluationError):
         number(text, a="1")
+
+
+def test_a_long_text_that_was_compared_is_not_kept() -> None:
+    rule = read_rule("if(concat(" + ", ".join(["event.properties.a"] * 150) + ") = 'x', 1, 2)")
+    tracemalloc.start()
+    try:
+        with localcontext(DIGITS):
+            for n in range(30):
+                assert rule.number(Event("c", 0, {"a": f"{n}\N{SNOWMAN}".ljust(TEXT_MAX, "y")})) == 2
+        assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_few_long_rules_are_kept_in_memory() -> None:
+    long = "1" + " + 1 * 2" * 500
+    first, short = read_rule(f"0 + {long}"), read_rule("1 + 1")
+    assert read_rule(f"0 + {long}") is first
+    for n in range(1, 40):
+        read_rule(f"{n} + {long}")
+    assert read_rule(f"0 + {long}") is not first
+    assert read_rule("1 + 1") is short

@@ -18,8 +18,8 @@ from decimal import (
     DecimalException,
     localcontext,
 )
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 from permille.core.event import DIGITS_MAX, property_text
 from permille.core.money import ZERO, decimal_text
@@ -36,7 +36,10 @@ _DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,6})?", re.A
 _WORDS = r"(?P<decimal>\d+(?:\.\d+)?)|(?P<string>'[^']*')|(?P<name>[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*)"
 _PROPERTY = re.compile(r"event\.properties\.([A-Za-z][A-Za-z0-9_]*)", re.ASCII)
 
+_SHORT = 500
+
 Value = Decimal | str
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,18 @@ class Token:
     position: int
 
 
-@lru_cache(maxsize=4096)
+def remembering(read: Callable[[str], Read]) -> Callable[[str], Read]:
+    """The same, which keeps what it has read: of short texts many, of long ones, whose trees take megabytes, few."""
+    short, long = lru_cache(maxsize=1024)(read), lru_cache(maxsize=32)(read)
+
+    @wraps(read)
+    def remembered(text: str) -> Read:
+        return short(text) if len(text) <= _SHORT else long(text)
+
+    return remembered
+
+
+@remembering
 def read_expression(text: str) -> Expression:
     """Raises ExpressionError."""
     return Expression(text, Reader(tokens_of(text), len(text) + 1).whole())

@@ -295,22 +295,29 @@ select n.*, m.rolled_up_to from metering_state m left join newest n on true
 )
 
 # Without those that change nothing: a series that has told of a value in a run of adds, or of removals, need not
-# tell it again. Runs are of all series, so that this holds for whichever of them a fee puts together.
+# tell it again, be it a run in the order of time or in that of arrival. Runs are of all series, so that this holds for
+# whichever of them a fee puts together.
 _CHANGES = (
     _OPERATIONS
     + """
 , marked as (
-    select *, operation is distinct from lag(operation) over value as begins
+    select o.*, operation is distinct from lag(operation) over by_time as turns,
+        operation is distinct from lag(operation) over by_arrival as turns_by_arrival
     from (select o.*, s.code from operation o join series s on s.id = o.series_id) o
     where operation in ('add', 'remove')
-    window value as (partition by key, code, text order by at, seq)
+    window by_time as (partition by key, code, text order by at, seq),
+        by_arrival as (partition by key, code, text order by seq)
 ), numbered as (
-    select *, count(*) filter (where begins) over (partition by key, code, text order by at, seq) as run
+    select *, count(*) filter (where turns) over (partition by key, code, text order by at, seq) as run,
+        count(*) filter (where turns_by_arrival) over (partition by key, code, text order by seq) as run_by_arrival
     from marked
-), change as (
-    select distinct on (key, series_id, text, run) * from numbered order by key, series_id, text, run, at, seq
+), ranked as (
+    select *, row_number() over (partition by key, series_id, text, run order by at, seq) as nth,
+        row_number() over (partition by key, series_id, text, run_by_arrival order by seq) as nth_by_arrival
+    from numbered
 )
-select key, series_id, text, at, seq, operation = 'add' from change order by at, seq
+select key, series_id, text, at, seq, operation = 'add' from ranked
+where nth = 1 or nth_by_arrival = 1 order by at, seq
 """
 )
 
