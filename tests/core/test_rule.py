@@ -18,7 +18,7 @@ from permille.core.expression import (
     Value,
     read_expression,
 )
-from permille.core.rule import DEPTH_MAX, DIGITS, read_rule
+from permille.core.rule import DEPTH_MAX, DIGITS, TEXT_MAX, read_rule
 
 CUSTOM: dict[str, Value] = {"price": Decimal("0.5"), "tier": "gold"}
 
