@@ -296,5 +296,8 @@ def test_usage_follows_every_edit(server: Server, monkeypatch: pytest.MonkeyPatc
         while rebuilding.step(conn):
             pass
         assert rollup.verify(conn) == []
-        stale = "select count(*) from series s join metering m using (organization_id, code) where metering_version < m.version"
+        stale = (
+            "select count(*) from event e join series s on s.id = e.series_id"
+            " join metering m using (organization_id, code) where metering_version < m.version"
+        )
         assert conn.execute(stale).fetchone() == (0,)
