@@ -19,7 +19,7 @@ from permille.billing import advance, due
 from permille.clock import system_now
 from permille.config import Config
 from permille.out.webhooks import deliver_due
-from permille.store import rollup, webhooks
+from permille.store import rebuilding, rollup, webhooks
 from permille.store.db import open_pool
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,11 @@ def roll_up(pool: Pool) -> bool:
     return folded >= rollup.CHUNK
 
 
+def rebuild(pool: Pool) -> bool:
+    with pool.connection() as conn:
+        return rebuilding.step(conn)
+
+
 def forget_webhooks(pool: Pool) -> bool:
     with pool.connection() as conn:
         return webhooks.delete_older(conn, before=system_now() - WEBHOOKS_KEPT) > 0
@@ -65,6 +70,7 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
 
     return (
         Loop(name="roll-up", step=roll_up, pause_seconds=0.5),
+        Loop(name="rebuilding", step=rebuild, pause_seconds=1.0),
         Loop(name="due", step=run_due, pause_seconds=2.0),
         Loop(name="in advance", step=bill_advance, pause_seconds=0.5),
         Loop(name="webhooks", step=deliver, pause_seconds=1.0),

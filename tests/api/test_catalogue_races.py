@@ -98,7 +98,8 @@ def test_daily_usage(api: Api, dsn: str, used: Callable[[], None]) -> None:
         each for day in answer["daily_usage"] for each in day["charges_usage"] if each["units"] != "0.0"
     ]
     lines = [(line["values"], line["units"]) for line in used_charge["breakdown"]]
-    assert lines == [({"model": ["a"]}, "10.0")]
+    # a read is of one instant, before the edit or after it
+    assert lines in ([({"model": ["a"]}, "10.0")], [(FILTER["values"], "10.0")])
 
 
 def test_an_invoice(api: Api, dsn: str, used: Callable[[], None]) -> None:

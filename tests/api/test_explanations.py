@@ -154,6 +154,19 @@ def test_a_changed_price_shows(api: Api, plan: None, send: Any) -> None:
     assert after["formula"][0]["text"].endswith("1 x 0.06 = 0.06"), "what was billed stays explained"
 
 
+def test_negative_usage_is_explained_as_nothing(api: Api, send: Any) -> None:
+    tiers = [{"from_value": 0, "to_value": None, "per_unit_amount": "2", "flat_amount": "0"}]
+    properties = {"graduated_ranges": tiers}
+    api.plan("pro", [charge(api.metric(), charge_model="graduated", properties=properties)])
+    api.customer()
+    api.subscribe()
+    send(tokens=-3)
+    (fee,) = bill(api)
+    assert (fee["units"], fee["amount_cents"]) == ("0.0", 0)
+    formula = explanation(api, fee)["formula"]
+    assert [Decimal(step["amount"]) for step in formula] == [0, 0]
+
+
 def test_a_subscription_fee_has_only_its_amount(api: Api) -> None:
     api.plan("pro", [], amount_cents=1_000)
     api.customer()

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from permille.billing.usage import UsageSearch, current_usage
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
-from permille.store import rollup
+from permille.store import metering, rebuilding, rollup
 
 from .conftest import START, Api, Server, charge, join
 
@@ -125,6 +125,10 @@ class Edits(RuleBasedStateMachine):
     def roll_up(self) -> None:
         while rollup.roll_up(self.conn):
             pass
+
+    @rule()
+    def rebuild_some(self) -> None:
+        rebuilding.step(self.conn)
 
     @rule(dimensions=metric_filters)
     def edit_metric(self, dimensions: dict[str, list[str]]) -> None:
@@ -274,8 +278,11 @@ class Edits(RuleBasedStateMachine):
         return min(unbeaten, key=lambda i: (-len(expanded[i]), i), default=len(self.filters))
 
 
-@pytest.mark.usefixtures("server")
-def test_usage_follows_every_edit(server: Server) -> None:
+@pytest.mark.parametrize("in_place_max", [metering.REENCODED_IN_PLACE_MAX, 0])
+def test_usage_follows_every_edit(server: Server, monkeypatch: pytest.MonkeyPatch, in_place_max: int) -> None:
+    """Whether an edit moves the history itself or leaves it to the background, which is at any stage of it."""
+    monkeypatch.setattr(metering, "REENCODED_IN_PLACE_MAX", in_place_max)
+    monkeypatch.setattr(rebuilding, "CHUNK", 3)
     run_state_machine_as_test(
         lambda: Edits(server),
         settings=settings(
@@ -285,5 +292,12 @@ def test_usage_follows_every_edit(server: Server) -> None:
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         ),
     )
-    with psycopg.connect(server.dsn) as conn:
+    with psycopg.connect(server.dsn, autocommit=True) as conn:
+        while rebuilding.step(conn):
+            pass
         assert rollup.verify(conn) == []
+        stale = (
+            "select count(*) from event e join series s on s.id = e.series_id"
+            " join metering m using (organization_id, code) where metering_version < m.version"
+        )
+        assert conn.execute(stale).fetchone() == (0,)

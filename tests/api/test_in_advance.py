@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -179,6 +179,19 @@ def test_usage_shows_what_is_paid_and_what_stands(api: Api, send: Any) -> None:
         ("10.0", 1_000),
         ("2.0", 0),
     ]
+
+
+@pytest.mark.parametrize("recurring", [False, True])
+def test_usage_counts_what_is_paid_in_the_order_of_arrival(api: Api, send: Any, recurring: bool) -> None:
+    """Two at a time were paid; that one of them is told again later, with an earlier time, changes nothing."""
+    seats = api.metric(aggregation_type="unique_count_agg", recurring=recurring)
+    ready(api, charge(seats, pay_in_advance=True, invoiceable=False))
+    for minute, value, operation in [(2, "a", "add"), (5, "b", "add"), (6, "b", "remove"), (1, "a", "add")]:
+        send(value, at=START + timedelta(minutes=minute), operation_type=operation)
+    move(api, 2024, 3, 6)
+    assert sum(fee["amount_cents"] for fee in fees(api)) == 200
+    found = api.get("/customers/cus/current_usage", external_subscription_id="sub")["customer_usage"]
+    assert (found["amount_cents"], found["charges_usage"][0]["units"]) == (200, "1.0")
 
 
 def test_a_recurring_metric_is_paid_again_for_each_period(api: Api, send: Any) -> None:

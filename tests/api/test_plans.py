@@ -356,3 +356,14 @@ def test_metadata_of_no_plan_and_no_metadata(api: Api) -> None:
         assert api.code(404, method, "/plans/none/metadata", {"metadata": {}}) == "plan_not_found"
     api.plan()
     assert api.code(400, "POST", "/plans/pro/metadata", {}) is None
+
+
+def test_a_tier_may_be_smaller_than_a_millionth(api: Api, metric):
+    tiers = [
+        {"from_value": 0, "to_value": 0.0000005, "per_unit_amount": "2", "flat_amount": "0"},
+        {"from_value": 0.0000005, "to_value": None, "per_unit_amount": "1", "flat_amount": "0"},
+    ]
+    properties = {"graduated_ranges": tiers}
+    api.plan(charges=[charge(metric, charge_model="graduated", properties=properties)])
+    (shown,) = api.get("/plans/pro")["plan"]["charges"]
+    assert [tier["to_value"] for tier in shown["properties"]["graduated_ranges"]] == [5e-7, None]

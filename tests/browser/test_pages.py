@@ -36,11 +36,22 @@ PAGES = {
     "&others:to=&others:price=1&others:flat=",
     "charge-percentage": "/app/add-charge/openai-gpt-4?charge_model=percentage&others:rate=much",
     "charge-edit": "/app/edit-charge/openai-gpt-4?charge=gpt_4_tokens",
+    "charge-filter": "/app/add-charge/openai-gpt-4?metric=gpt_4_tokens&billable_metric_code=gpt_4_tokens"
+    "&charge_model=package&price:0:0=0.5&add=filter&added:model=*",
+    "charge-filter-wrong": "/app/add-charge/openai-gpt-4?metric=gpt_4_tokens&billable_metric_code=gpt_4_tokens"
+    "&add=filter&added:model=none",
+    "own-plan": "/app/own-plan/acme-1",
+    "own-plan-edit": "/app/edit-own-plan/acme-1",
+    "own-charge-edit": "/app/edit-own-charge/acme-1?charge=gpt_4_tokens",
+    "pricing-units": "/app/pricing-units",
+    "pricing-unit-new": "/app/new-pricing-unit",
     "gallery": "/app/templates",
     "invoices": "/app/invoices",
     "invoice": "/app/invoices/{invoice}",
     "fee": "/app/fees/{fee}",
     "events": "/app/events",
+    "event": "/app/events/t1?subscription=acme-1",
+    "customer-fees": "/app/customers/acme?tab=fees",
     "developers": "/app/developers",
     "audit-log": "/app/audit-log",
     "users": "/app/users",
@@ -146,3 +157,55 @@ def test_tiers_are_typed_calculated_and_saved(page: Page, live: LiveServer, fill
     page.get_by_role("link", name="Edit prices").click()
     expect(page.locator("[name='others:to']").nth(1)).to_have_value("5000")
     picture(page, "tiers")
+
+
+def test_an_event_is_voided_without_scripts(chromium: Browser, live: LiveServer, filled: Filled) -> None:
+    context = chromium.new_context(base_url=live.url)
+    page = context.new_page()
+    sign_in(page, live, "voider@example.com")
+    choose(page, NAME)
+    plain = chromium.new_context(
+        base_url=live.url, java_script_enabled=False, storage_state=context.storage_state()
+    )
+    tab = plain.new_page()
+    tab.goto("/app/events/t99?subscription=acme-1")
+    tab.get_by_label("Why").fill("The gateway sent it twice")
+    tab.get_by_role("button", name="Void it").click()
+    expect(tab.get_by_role("status")).to_contain_text("Amended.")
+    expect(tab.get_by_text("It counts as nothing.")).to_be_visible()
+    tab.get_by_label("Why").fill("It was right after all")
+    tab.get_by_label("Properties").fill('{"model": "8K", "type": "input", "tokens": 12.5}')
+    tab.get_by_role("button", name="Replace it").click()
+    expect(tab.get_by_text("12.5 of GPT-4 tokens")).to_be_visible()
+    context.close()
+    plain.close()
+
+
+def test_a_price_for_other_values_is_added_and_saved_without_scripts(
+    chromium: Browser, live: LiveServer, filled: Filled
+) -> None:
+    context = chromium.new_context(base_url=live.url)
+    page = context.new_page()
+    sign_in(page, live, "filters@example.com")
+    choose(page, NAME)
+    plain = chromium.new_context(
+        base_url=live.url, java_script_enabled=False, storage_state=context.storage_state()
+    )
+    tab = plain.new_page()
+    tab.goto("/app/new-plan")
+    tab.get_by_label("Name", exact=False).first.fill("Filtered")
+    tab.get_by_label("Code").fill("filtered")
+    tab.get_by_label("8K, input", exact=True).fill("0.03")
+    tab.get_by_text("A price for other values").click()
+    tab.get_by_label("model", exact=True).fill("*")
+    tab.get_by_role("button", name="Add this price").click()
+    added = tab.get_by_role("group", name="any listed model")
+    added.get_by_label("Price of a package").fill("0.2")
+    expect(tab.get_by_role("group", name="8K, input").get_by_label("Price of a package")).to_have_value(
+        "0.03"
+    )
+    tab.get_by_role("button", name="Save").last.click()
+    tab.wait_for_url("**/app/plans/filtered**")
+    expect(tab.get_by_role("row", name="any listed model any $0.20 per 1,000")).to_be_visible()
+    context.close()
+    plain.close()

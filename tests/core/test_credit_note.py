@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
+from fractions import Fraction
+from math import floor
 from uuid import UUID
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given, strategies as st
 
 from permille.core.credit_note import CreditedFee, Item, PaidPeriod, credit_amounts, spend, unused_amount
 from permille.core.tax import Tax
+from tests.core.given import decimals
 
 ZERO = Decimal(0)
 
@@ -63,6 +66,47 @@ def test_several_fees_with_taxes_of_their_own_and_a_coupon() -> None:
     assert found.taxes_amount_cents == 70
     assert found.taxes_rate == Decimal("23.33333")
     assert found.precise_total_amount_cents == 370
+
+
+RATES = [tax("20", 1), tax("5.5", 2), tax("0.25", 3)]
+returned = st.tuples(
+    st.integers(1, 10**6), decimals(0, 10**6, 5), st.integers(0, 100), st.sets(st.sampled_from([0, 1, 2]))
+)
+
+
+def half_away(value: Fraction) -> int:
+    """For values of 0 or more."""
+    return floor(value + Fraction(1, 2))
+
+
+@given(st.lists(returned, max_size=5))
+def test_coupons_and_taxes_go_with_their_share_of_each_fee(
+    drawn: list[tuple[int, Decimal, int, set[int]]],
+) -> None:
+    """In exact fractions, rounded once each; `coupons` is a percentage of the fee."""
+    found = credit_amounts(
+        [
+            item(
+                str(amount),
+                *(RATES[n] for n in sorted(own)),
+                fee_cents=cents,
+                coupons=str(Decimal(cents * percent) / 100),
+            )
+            for cents, amount, percent, own in drawn
+        ]
+    )
+    bases = [Fraction(amount) * (100 - percent) / 100 for _, amount, percent, _ in drawn]
+    assert found.sub_total_excluding_taxes_amount_cents == half_away(sum(bases, Fraction(0)))
+    by_tax = {
+        n: sum((base for base, (*_, own) in zip(bases, drawn, strict=True) if n in own), Fraction(0))
+        for n in range(3)
+        if any(n in own for *_, own in drawn)
+    }
+    rates = {n: Fraction(RATES[n].rate) / 100 for n in by_tax}
+    assert found.taxes_amount_cents == half_away(sum((by_tax[n] * rates[n] for n in by_tax), Fraction(0)))
+    assert {each.tax.code: (each.base_amount_cents, each.amount_cents) for each in found.applied_taxes} == {
+        RATES[n].code: (half_away(by_tax[n]), half_away(by_tax[n] * rates[n])) for n in by_tax
+    }
 
 
 def test_nothing_comes_back_of_a_fee_of_nothing() -> None:

@@ -68,6 +68,7 @@ def test_the_steps_add_up(
         cents = round_cents(minor(found.amount, "USD"))
         rounding = rounding_step(steps, cents, "USD")
         assert found.amount + rounding.amount == Decimal(cents) / 100
+    assert "share of the days" not in steps[0].text
 
 
 JUNE = Period(ts(2024, 6, 1), ts(2024, 7, 1))

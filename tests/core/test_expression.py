@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
+from math import ceil, floor
 from typing import Any
 
 import pytest
@@ -74,6 +75,11 @@ def result(text: str, code: str = "c", timestamp: int = 1_700_000_000, **propert
         ("event.properties.a", {"a": "1e38"}, "1e38"),
         ("event.properties.a * 1", {"a": "1e-38"}, "0." + "0" * 37 + "1"),
         ("event.properties.a", {"a": "1e-39"}, "1e-39"),
+        ("0.000 / (0.001 / event.properties.x)", {"x": "12.345"}, "0.0"),
+        ("round(5, -100)", {}, "0.0"),
+        ("round(-0.4)", {}, "0.0"),
+        ("ceil(event.properties.x, -3)", {"x": "-0.5"}, "0.0"),
+        ("floor(event.properties.x, -3)", {"x": "-0.5"}, "-1000.0"),
     ],
 )
 def test_values(text: str, properties: dict[str, Any], expected: str | None) -> None:
@@ -202,7 +208,176 @@ def test_arithmetic_is_that_of_fractions(case: tuple[str, Fraction | None]) -> N
         assert abs(found - expected) <= Fraction(1, 10**38) + abs(expected) / 10**60
 
 
+def half_away(value: Fraction) -> int:
+    return floor(value + Fraction(1, 2)) if value >= 0 else -floor(-value + Fraction(1, 2))
+
+
+@given(numbers, st.integers(-4, 4), st.sampled_from(["round", "ceil", "floor"]))
+def test_rounding_is_that_of_fractions(value: Decimal, digits: int, name: str) -> None:
+    unit = Fraction(10) ** -digits
+    count = {"round": half_away, "ceil": ceil, "floor": floor}[name](Fraction(value) / unit)
+    found = result(f"{name}(event.properties.x, {digits})", x=str(value))
+    assert Fraction(Decimal(found)) == count * unit
+
+
+@given(st.lists(numbers, min_size=1, max_size=5))
+def test_the_least_and_the_greatest(values: list[Decimal]) -> None:
+    listed = ", ".join(format(value, "f") for value in values)
+    assert Decimal(result(f"least({listed})")) == min(values)
+    assert Decimal(result(f"greatest({listed})")) == max(values)
+
+
 @given(st.text(alphabet="event.propis()+-*/'1 2,rounda", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     with suppress(ExpressionError, EvaluationError):
         read_expression(text).evaluate(Event("c", 0, {"a": "1"}))
+
+
+_FUNCTIONS = {
+    "ceil": (1, 2),
+    "round": (1, 2),
+    "floor": (1, 2),
+    "concat": (1, 99),
+    "least": (1, 99),
+    "greatest": (1, 99),
+}
+_DIGITS, _LETTERS = set("0123456789"), set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+class Recognizer:
+    """The grammar of semantics-metering.md 3.1 once more, letter by letter: whether a text is an expression."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.at = text, 0
+
+    def whole(self) -> bool:
+        return self.expression() and self.peek() == ""
+
+    def peek(self) -> str:
+        self.skip({" "})
+        return self.text[self.at : self.at + 1]
+
+    def skip(self, letters: set[str]) -> int:
+        start = self.at
+        while self.text[self.at : self.at + 1] in letters:
+            self.at += 1
+        return self.at - start
+
+    def takes(self, letter: str) -> bool:
+        is_next = self.peek() == letter
+        self.at += is_next
+        return is_next
+
+    def expression(self) -> bool:
+        if not self.atom():
+            return False
+        while self.peek() in set("+-*/"):
+            self.at += 1
+            if not self.atom():
+                return False
+        return True
+
+    def atom(self) -> bool:
+        self.takes("-")
+        first = self.peek()
+        if first == "(":
+            return self.takes("(") and self.expression() and self.takes(")")
+        if first == "'":
+            end = self.text.find("'", self.at + 1)
+            self.at = end + 1
+            return end > 0
+        if first in _DIGITS:
+            self.skip(_DIGITS)
+            if self.text[self.at : self.at + 1] == "." and self.text[self.at + 1 : self.at + 2] in _DIGITS:
+                self.at += 1
+                self.skip(_DIGITS)
+            return True
+        return self.name()
+
+    def name(self) -> bool:
+        start = self.at
+        self.skip(_LETTERS | _DIGITS | {"_", "."})
+        word = self.text[start : self.at]
+        if word in ("event.code", "event.timestamp"):
+            return True
+        own = word.removeprefix("event.properties.")
+        if own != word:
+            return own[:1] in _LETTERS and "." not in own
+        least, most = _FUNCTIONS.get(word.lower(), (1, 0))
+        return word in (word.lower(), word.upper(), word.capitalize()) and least <= self.arguments() <= most
+
+    def arguments(self) -> int:
+        """How many; 0 when there is no list of them."""
+        if not (self.takes("(") and self.expression()):
+            return 0
+        count = 1
+        while self.takes(","):
+            if not self.expression():
+                return 0
+            count += 1
+        return count if self.takes(")") else 0
+
+
+_PIECES = st.sampled_from(
+    [
+        "1",
+        "2.5",
+        "10",
+        ".5",
+        "5.",
+        " ",
+        "+",
+        "-",
+        "*",
+        "/",
+        "(",
+        ")",
+        ",",
+        "'a'",
+        "'",
+        "''",
+        "event.code",
+        "event.timestamp",
+        "event.properties.a",
+        "event.properties.b_1",
+        "event.properties.",
+        "event",
+        "round(",
+        "ROUND(",
+        "Round(",
+        "rOUND(",
+        "ceil (",
+        "floor(",
+        "least(",
+        "greatest(",
+        "concat(",
+        "concat",
+        "1e3",
+        "%",
+        "_",
+        "a",
+        "é",
+        "\t",
+        "\n",
+        '"',
+        "a.b",
+        ".a",
+        "2 3",
+        "round(1,2)",
+        "round(1,2,3)",
+        "least()",
+        "sqrt(1)",
+    ]
+)
+
+
+@given(st.lists(_PIECES, max_size=9))
+def test_exactly_the_texts_of_the_grammar_are_expressions(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    try:
+        read_expression(text)
+    except ExpressionError as error:
+        assert 1 <= error.position <= len(text) + 1
+        assert not Recognizer(text).whole()
+    else:
+        assert Recognizer(text).whole()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from math import floor
 from typing import Any
 
 import pytest
@@ -96,10 +97,11 @@ def test_what_is_priced_by_units_alone_costs_what_the_projected_units_do(
     charge = compiled(model)
     fee = fee_of(charge, units)
     found = project(charge, fee, recurring=False, elapsed=Fraction(begun, 31))
-    projected = round(max(units, Decimal(0)) * 31 / begun * 100 + Decimal("1e-20")) / Decimal(100)
-    assert abs(found.units - projected) <= Decimal("0.01")
+    hundredths = floor(Fraction(max(units, Decimal(0))) * 31 / begun * 100 + Fraction(1, 2))
+    assert Fraction(found.units) == Fraction(hundredths, 100)
     if model in (ChargeModel.PERCENTAGE, ChargeModel.GRADUATED_PERCENTAGE):
-        assert abs(found.amount_cents - fee.precise_amount_cents * 31 / begun) <= Decimal("0.5001")
+        cents = Fraction(fee.precise_amount_cents) * 31 / begun
+        assert found.amount_cents == floor(cents + Fraction(1, 2))
     elif not found.units:
         assert found.amount_cents == 0
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import suppress
 from decimal import Decimal, localcontext
 from typing import Any
@@ -17,7 +18,7 @@ from permille.core.expression import (
     Value,
     read_expression,
 )
-from permille.core.rule import DEPTH_MAX, DIGITS, read_rule
+from permille.core.rule import DEPTH_MAX, DIGITS, TEXT_MAX, read_rule
 
 CUSTOM: dict[str, Value] = {"price": Decimal("0.5"), "tier": "gold"}
 
@@ -82,6 +83,8 @@ def test_values(text: str, properties: dict[str, Any], expected: str) -> None:
         ("iF(1 = 1, 2, 3)", 1),
         ("1 = 1", 3),
         ("(1 = 1)", 4),
+        ("if((11)(", 8),
+        ("if((1)(or (1 = 1), 1, 2)", 7),
         ("if((1 + 1) = (1 = 1), 1, 2)", 17),
         ("if(1 = 1 = 1, 1, 2)", 10),
         ("if(1 = 1 and, 1, 2)", 13),
@@ -215,3 +218,25 @@ def test_conditions_are_those_of_python(case: tuple[str, str]) -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     with suppress(ExpressionError, EvaluationError):
         number(text, a="1")
+
+
+def test_a_long_text_that_was_compared_is_not_kept() -> None:
+    rule = read_rule("if(concat(" + ", ".join(["event.properties.a"] * 150) + ") = 'x', 1, 2)")
+    tracemalloc.start()
+    try:
+        with localcontext(DIGITS):
+            for n in range(30):
+                assert rule.number(Event("c", 0, {"a": f"{n}\N{SNOWMAN}".ljust(TEXT_MAX, "y")})) == 2
+        assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_few_long_rules_are_kept_in_memory() -> None:
+    long = "1" + " + 1 * 2" * 500
+    first, short = read_rule(f"0 + {long}"), read_rule("1 + 1")
+    assert read_rule(f"0 + {long}") is first
+    for n in range(1, 40):
+        read_rule(f"{n} + {long}")
+    assert read_rule(f"0 + {long}") is not first
+    assert read_rule("1 + 1") is short

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 
+from permille.postgres import dsn_of
 from tests.faults.test_kill import (
     BATCH,
     CUSTOMERS,
@@ -174,3 +176,69 @@ def test_every_event_in_advance_has_one_fee(server: LiveServer, invoiceable: boo
     )
     assert {fee["amount_cents"] for fee in fees} == {50}
     assert invoices == (len(events) if invoiceable else 0)
+
+
+def test_a_history_is_moved_to_other_dimensions_whatever_dies(server: LiveServer) -> None:
+    """More events than an edit moves itself: the rest is moved by workers that are killed, while more come."""
+    key = server.organization(test_mode=True, now="2026-10-01T00:00:00Z")["api_key"]
+    load, chance = Load(server, key, seed=6), random.Random(6)
+    expected: Counter[tuple[str, str, str]] = Counter()
+
+    def batch(client: httpx2.Client, first: int) -> None:
+        events = [load._event(first + i) for i in range(1_000)]
+        for event in events:
+            event["properties"]["region"] = chance.choice(["eu", "us"])
+        post_until_in(client, "/events/batch", {"events": events}, root="events")
+        for event in events:
+            said = event["properties"]
+            expected[event["external_subscription_id"], said["type"], said["region"]] += said["tokens"]
+
+    def regions(client: httpx2.Client, name: str) -> dict[tuple[str, str], Decimal]:
+        answer = client.get(f"/customers/{name}/current_usage", params={"external_subscription_id": name})
+        (used,) = answer.json()["customer_usage"]["charges_usage"]
+        return {
+            (row["values"]["type"][0], row["values"]["region"][0]): Decimal(row["units"])
+            for row in used["filters"]
+            if row["values"]
+        }
+
+    def send_more() -> None:
+        with server.client(key) as client:
+            for first in range(20_000, 24_000, 1_000):
+                batch(client, first)
+                time.sleep(0.3)
+
+    with server.client(key) as client:
+        set_up(client)
+        for first in range(0, 20_000, 1_000):
+            batch(client, first)
+        dimensions = [{"key": "type", "values": list(TYPES)}, {"key": "region", "values": ["eu", "us"]}]
+        edit = client.put("/billable_metrics/tokens", json={"billable_metric": {"filters": dimensions}})
+        assert edit.status_code == 200
+        price = {"amount": "0.03", "free_units": 0, "package_size": 1000}
+        filters = [
+            {"values": {"type": [kind], "region": [region]}, "properties": price}
+            for kind in TYPES
+            for region in ("eu", "us")
+        ]
+        code = client.get("/plans/p/charges").json()["charges"][0]["code"]
+        edit = client.put(f"/plans/p/charges/{code}", json={"charge": {"filters": filters}})
+        assert edit.status_code == 200
+        for name in CUSTOMERS:
+            assert regions(client, name) == {
+                place[1:]: units for place, units in expected.items() if place[0] == name
+            }
+    beside_kills(server, send_more, seed=7)
+
+    def is_moved() -> bool:
+        with psycopg.connect(dsn_of(server.folder / "data")) as conn:
+            row = conn.execute("select count(*) from metering where rebuilding").fetchone()
+            return row == (0,)
+
+    until(is_moved, seconds=60, what="the history is moved")
+    with server.client(key) as client:
+        for name in CUSTOMERS:
+            assert regions(client, name) == {
+                place[1:]: units for place, units in expected.items() if place[0] == name
+            }
+    until(lambda: cells_are_right(server), seconds=20, what="the cells are those of the events")

@@ -206,7 +206,13 @@ def test_filters_without_names_and_metrics_deleted_since(world):
 
 def item(field_name: str, aggregation_type: str = "sum_agg") -> FeeItem:
     blank = dict.fromkeys(
-        ("charge_invoice_display_name", "filter_id", "filter_invoice_display_name", "filter_values")
+        (
+            "metric_description",
+            "charge_invoice_display_name",
+            "filter_id",
+            "filter_invoice_display_name",
+            "filter_values",
+        )
     )
     names = dict.fromkeys(("charge_code", "charge_model", "metric_name", "metric_code"), "x")
     ids = dict.fromkeys(("fee_id", "charge_id", "metric_id"), UUID(int=1))

@@ -16,7 +16,8 @@ from permille.billing.amendments import Asked, UnableToAmendError, amend
 from permille.core.amendment import AmendmentKind
 from permille.ingest.intake import Draft
 from permille.store import metering, rollup
-from permille.store.usage import Window, count_events, usage_of_many
+from permille.store.usage import count_events, usage_of_many
+from permille.store.window import Window
 
 from .test_usage import NOW, START, Feed, compare
 

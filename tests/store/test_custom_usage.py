@@ -15,7 +15,8 @@ from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Request, store
 from permille.store import rollup
 from permille.store.custom_usage import CustomWindow, custom_events
-from permille.store.usage import Window, usage_of_many
+from permille.store.usage import usage_of_many
+from permille.store.window import Window
 from tests.store.test_usage import NOW, START, Feed
 
 NAMES = ("absent", "model", "note", "operation_type", "tokens")

@@ -23,7 +23,8 @@ from permille.ids import new_id
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
 from permille.store import metering, organizations, rollup
-from permille.store.usage import BEGINNING, Window, count_events, pieces, usage_of_many
+from permille.store.usage import count_events, pieces, usage_of_many
+from permille.store.window import BEGINNING, Window
 
 START = datetime(2026, 9, 28, tzinfo=UTC)
 NOW = datetime(2026, 10, 1, tzinfo=UTC)

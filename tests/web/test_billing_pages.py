@@ -159,7 +159,9 @@ def test_lines_say_their_group_their_own_name_and_that_a_price_is_an_average(bro
     send("tokens", "a", tokens=1)
     browser.sent("/test-clock", {"to": "period", "back": "/app"})
     browser.sent("/delete-customer/acme")
-    (invoice_id,) = browser.row("select id from invoice where organization_id = %s", browser.organization.id)
+    (invoice_id,) = browser.row(
+        "select id from invoice where organization_id = %s order by number", browser.organization.id
+    )
     page = browser.ok(f"/invoices/{invoice_id}")
     words = text_of(page)
     assert "Jobs project chatbot 3 1 $0.833333 on average $2.50" in words

@@ -263,7 +263,7 @@ def test_with_subscriptions_the_forms_say_what_stays(browser, api, gpt4):
     assert 'name="interval"' not in page
     code = api(api_plans.show_plan, code="openai-gpt-4")["plan"]["charges"][0]["code"]
     words = html.unescape(text_of(browser.ok("/edit-charge/openai-gpt-4", charge=code)))
-    assert "What can't be changed any more" in words
+    assert "can't be changed any more" in words
     assert "when it is billed (at the end of the period)" in words
 
 

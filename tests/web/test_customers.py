@@ -65,7 +65,7 @@ def test_the_usage_tab_shows_what_the_api_says(browser, gpt4, send):
 
 def test_usage_of_other_dimensions_is_shown_apart(browser, gpt4, send):
     send("gpt_4_tokens", "acme-1", model="128K", type="input", tokens=5)
-    assert "anything else 5 1 $0.00 per 1,000 $0.00" in text_of(browser.ok("/customers/acme"))
+    assert "everything else 5 1 $0.00 per 1,000 $0.00" in text_of(browser.ok("/customers/acme"))
 
 
 def test_the_clock_moves_to_the_end_of_the_period_and_the_past_is_shown(browser, gpt4, send):
@@ -190,11 +190,11 @@ def test_usage_in_groups_at_its_pace_and_since_the_beginning(browser, send):
     words = text_of(browser.ok("/customers/acme"))
     assert "8K input project chatbot 100 1 $0.03 each $3.00" in words
     assert "8K input no project 300 1 $0.03 each $9.00" in words
-    assert "anything else project chatbot 2 1 $1.00 each $2.00" in words
+    assert "everything else project chatbot 2 1 $1.00 each $2.00" in words
     assert "Usage before tax $14.00" in words
     assert "At this pace by the end of the period $374.00" in words, (
         "12 dollars on the first of 31 days, and 2"
     )
-    assert "What is priced as anything else is in the pace as it stands." in words
+    assert "What is priced as everything else is in the pace as it stands." in words
     assert "Since the subscription began $14.00" in words
     assert "Subscription fee, not in these figures $10.00" in words

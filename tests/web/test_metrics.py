@@ -304,3 +304,17 @@ def test_the_tester_says_what_would_be_paid_at_once(browser, send):
     words = text_of(browser.ok("/billable-metrics/tokens", event=event(tokens=5)))
     assert "by itself it costs $0.00" in words
     assert "s would pay at once for 5 of Tokens, on top of what it has used: $1.50" in words
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"expression": "round(event.properties.seconds / 60)"},
+        {"aggregation_type": "custom_agg", "total_units": "state.total_units + event.properties.seconds"},
+    ],
+)
+def test_the_example_has_what_expressions_and_rules_look_at(browser, how):
+    browser.sent("/new-billable-metric", {**TOKENS, **how})
+    page = browser.ok("/billable-metrics/tokens")
+    example = html.unescape(page.split("<textarea")[1].split(">", 1)[1].split("</textarea>")[0])
+    assert "It counts: " in text_of(browser.ok("/billable-metrics/tokens", event=example))

@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from permille.api.render import encode_json
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import BadRequest, Invalid, NotFound, Refusal
@@ -37,7 +38,6 @@ PER_PAGE_OF_JUNK = 25
 PER_PAGE_MAX = 1_000
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
-_encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ def _whole(text: str, *, default: int) -> int:
 
 
 def json_response(content: Any, status: int = 200) -> Response:
-    return Response(_encode(content), status_code=status, media_type="application/json")
+    return Response(encode_json(content), status_code=status, media_type="application/json")
 
 
 STATUS_TEXT = {

@@ -8,7 +8,17 @@ from typing import Any
 
 import msgspec
 
+from permille.store.db import as_number
+
 MICROSECOND = timedelta(microseconds=1)
+
+
+class Number(Decimal):
+    """A decimal that somebody has sent as a JSON number, and that goes out as one."""
+
+
+encode_json = msgspec.json.Encoder(decimal_format="string", enc_hook=as_number).encode
+"""Decimals of ours are texts."""
 
 
 def instant(at: datetime | None) -> str | None:
@@ -34,6 +44,6 @@ def exact_numbers(value: Any) -> Any:
         case list():
             return [exact_numbers(item) for item in value]
         case Decimal():
-            return msgspec.Raw(str(value).encode())
+            return Number(value)
         case _:
             return value

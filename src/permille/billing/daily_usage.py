@@ -21,7 +21,7 @@ from permille.core.plan import Charge, Plan, PlanFilter
 from permille.core.subscription import Subscription
 from permille.core.usage import AggregationType, Usage
 from permille.store import customers, plans, usage as usage_store
-from permille.store.usage import Window
+from permille.store.window import Window
 
 _ONE_DAY = timedelta(days=1)
 

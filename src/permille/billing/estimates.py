@@ -117,7 +117,7 @@ def _advance_event(
     event: Hypothesis, metric: BillableMetric, properties: Mapping[str, Any], now: datetime
 ) -> AdvanceEvent:
     value = properties.get(metric.field_name or "")
-    operation = property_text(properties.get("operation_type")) or "add"
+    operation = property_text(properties.get("operation_type"))
     aggregator = aggregator_of(metric)
     looked_at = aggregator.properties if aggregator else ()
     return AdvanceEvent(
@@ -126,7 +126,7 @@ def _advance_event(
         dimensions={key: property_text(one) for key, one in properties.items()},
         value=numeric_value(value),
         text=property_text(value),
-        is_add={"add": True, "remove": False}.get(operation),
+        is_add={None: True, "add": True, "remove": False}.get(operation),
         precise_amount_cents=event.precise_amount_cents,
         texts=tuple(property_text(properties.get(name)) for name in looked_at),
     )

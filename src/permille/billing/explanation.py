@@ -36,7 +36,7 @@ from permille.core.usage import counts_every_event
 from permille.store import amendments, events, invoices, metering, usage
 from permille.store.events import Digest, Place, StoredEvent
 from permille.store.invoices import StoredFee
-from permille.store.usage import SeriesUsage
+from permille.store.window import SeriesUsage
 
 AMENDMENTS_MAX = 1_000
 
@@ -73,14 +73,8 @@ def _explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limi
 
     def read() -> tuple[list[SeriesUsage], Digest, list[StoredEvent], list[Amendment]]:
         found = usage.series_usage(conn, basis.windows)
-        behind = events.Counted(
-            series_ids=sorted({each.series_id for each in found if _counts(fee, basis, each.dimensions)}),
-            from_=basis.since,
-            to=basis.until,
-            numbers_only=not counts_every_event(basis.compiled.aggregation_type),
-        )
-        digest = events.digest(conn, behind)
-        listed = events.after(conn, behind, place=after, limit=limit + 1)
+        behind = [each for each in found if _counts(fee, basis, each.dimensions)]
+        digest, listed = _events_behind(conn, basis, behind, after=after, limit=limit + 1)
         return found, digest, listed, _amended(conn, fee, basis)
 
     found, digest, listed, amended = metering.under_one_version(conn, read)
@@ -96,6 +90,34 @@ def _explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limi
         is_same=_is_same(fee, recomputed),
         amendments=amended,
     )
+
+
+def _events_behind(
+    conn: Connection[Any], basis: Basis, behind: Sequence[SeriesUsage], *, after: Place | None, limit: int
+) -> tuple[Digest, list[StoredEvent]]:
+    """The events of these usages: all of them in short, and a page of them, oldest first."""
+    numbers_only = not counts_every_event(basis.compiled.aggregation_type)
+    told = sorted(
+        (each.at, each.identity)
+        for used in behind
+        for each in used.told or ()
+        if each.has_value or not numbers_only
+    )
+    if told:
+        page = [
+            identity for at, identity in told if after is None or (at, identity) > (after.at, after.identity)
+        ]
+        stored = events.by_identities(conn, page[:limit])
+        return events.digest_of(conn, [identity for _, identity in told]), [
+            stored[identity] for identity in page[:limit]
+        ]
+    counted = events.Counted(
+        series_ids=sorted({used.series_id for used in behind if used.told is None}),
+        from_=basis.since,
+        to=basis.until,
+        numbers_only=numbers_only,
+    )
+    return events.digest(conn, counted), events.after(conn, counted, place=after, limit=limit)
 
 
 def _counts(fee: StoredFee, basis: Basis, dimensions: Mapping[str, str | None]) -> bool:

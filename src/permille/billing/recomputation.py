@@ -22,7 +22,7 @@ from permille.core.subscription import Subscription
 from permille.store import customers, events, metering, plans, subscriptions, usage
 from permille.store.events import StoredEvent
 from permille.store.invoices import StoredFee
-from permille.store.usage import SeriesUsage, Window
+from permille.store.window import SeriesUsage, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

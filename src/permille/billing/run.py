@@ -51,7 +51,7 @@ from permille.core.proration import Proration, is_cut_by_upgrade, proration_by
 from permille.core.subscription import Subscription, due, facts_of
 from permille.store import customers, invoices, metering, plans, subscriptions, usage as usage_store, webhooks
 from permille.store.invoices import InvoiceSubscription, Settled
-from permille.store.usage import Window
+from permille.store.window import Window
 
 BATCH = 2_000
 

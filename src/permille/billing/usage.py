@@ -50,7 +50,7 @@ from permille.store import (
 )
 from permille.store.fee_items import FeeItem
 from permille.store.invoices import StoredFee
-from permille.store.usage import SeriesUsage, Window
+from permille.store.window import SeriesUsage, Window
 
 Series = Sequence[tuple[Dimensions, Partial]]
 

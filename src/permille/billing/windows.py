@@ -25,7 +25,7 @@ from permille.core.pricing import ChargeModel
 from permille.core.pricing.percentage import needs_event_values
 from permille.core.subscription import Subscription, current_period
 from permille.core.usage import AggregationType
-from permille.store.usage import Window
+from permille.store.window import Window
 
 # A move to another timezone shifts the bounds of the periods by so much at most against what is billed.
 _TIMEZONES_APART = timedelta(hours=26)
@@ -62,8 +62,8 @@ def usage_windows(
 
     Of a prorated sum the days or events are read in the period alone: before it only what stood at its start counts.
     The same is true of a weighted sum, of distinct values whose events of the period are priced one by one, and of
-    what is paid in advance, for which the highest level of the period counts. An event at the very instant of an
-    upgrade is the new plan's.
+    what is paid in advance, for which the highest level of the period counts, by arrival. An event at the very
+    instant of an upgrade is the new plan's.
     """
     if subscription.upgraded and subscription.terminated_at is not None:
         period = Period(period.from_, min(period.to, subscription.terminated_at))
@@ -94,7 +94,7 @@ def _is_split(charge: Charge, *, reads_events: bool) -> bool:
         case AggregationType.WEIGHTED_SUM:
             return True
         case AggregationType.UNIQUE_COUNT:
-            return reads_events
+            return reads_events or charge.pay_in_advance
         case AggregationType.SUM:
             return _follows_changes(charge) and not reads_events
         case _:

@@ -141,7 +141,7 @@ def unused_amount(paid: PaidPeriod, *, ended_at: datetime, upgraded: bool, at_mo
 
 def _unused_days(paid: PaidPeriod, ended_at: datetime, upgraded: bool) -> int:
     if paid.trial_ends_at is not None and paid.trial_ends_at > ended_at:
-        return max(day_diff(paid.trial_ends_at, paid.to, paid.timezone), 0)
+        return day_diff(paid.trial_ends_at, paid.to, paid.timezone)
     last = local_date(paid.to - INSTANT, paid.timezone)
     used_until: date = local_date(ended_at, paid.timezone) - timedelta(days=int(upgraded))
     return max((last - used_until).days, 0)

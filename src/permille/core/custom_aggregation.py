@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -40,7 +39,6 @@ class Aggregator:
     """What they need of the charge."""
 
 
-@lru_cache(maxsize=1024)
 def read_aggregator(code: str, total_units: str, amount: str) -> Aggregator:
     """Raises ExpressionError."""
     rules = read_rule(total_units), read_rule(amount)

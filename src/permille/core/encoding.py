@@ -113,6 +113,11 @@ def _encode_any(metering: Metering, properties: Mapping[str, Any]) -> Encoded:
     return Encoded(tuple(series), text, extra)
 
 
+def is_dimension(value: Any) -> bool:
+    """Whether a property's value can tell a series: a text, a number or a boolean."""
+    return isinstance(value, str | int | Decimal)
+
+
 _KINDS: Mapping[str, Callable[[str], Any]] = {"int": int, "Decimal": Decimal, "bool": "True".__eq__}
 
 

@@ -18,8 +18,8 @@ from decimal import (
     DecimalException,
     localcontext,
 )
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 from permille.core.event import DIGITS_MAX, property_text
 from permille.core.money import ZERO, decimal_text
@@ -36,7 +36,10 @@ _DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,6})?", re.A
 _WORDS = r"(?P<decimal>\d+(?:\.\d+)?)|(?P<string>'[^']*')|(?P<name>[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*)"
 _PROPERTY = re.compile(r"event\.properties\.([A-Za-z][A-Za-z0-9_]*)", re.ASCII)
 
+_SHORT = 500
+
 Value = Decimal | str
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ class Expression:
 
 def bounded(found: Decimal) -> Decimal:
     """At most DIGITS_MAX digits on each side of the point, rounded there. Raises EvaluationError when larger."""
+    if not found:
+        return ZERO  # whatever its exponent
     if not found.is_finite() or found.adjusted() >= DIGITS_MAX:
         raise EvaluationError("The result is too large")
     exponent = found.as_tuple().exponent
@@ -128,7 +133,18 @@ class Token:
     position: int
 
 
-@lru_cache(maxsize=4096)
+def remembering(read: Callable[[str], Read]) -> Callable[[str], Read]:
+    """The same, which keeps what it has read: of short texts many, of long ones, whose trees take megabytes, few."""
+    short, long = lru_cache(maxsize=1024)(read), lru_cache(maxsize=32)(read)
+
+    @wraps(read)
+    def remembered(text: str) -> Read:
+        return short(text) if len(text) <= _SHORT else long(text)
+
+    return remembered
+
+
+@remembering
 def read_expression(text: str) -> Expression:
     """Raises ExpressionError."""
     return Expression(text, Reader(tokens_of(text), len(text) + 1).whole())
@@ -355,8 +371,7 @@ def _rounding(mode: str) -> Callable[[Sequence[Node]], Node]:
             digits = as_decimal(arguments[1](event)) if len(arguments) > 1 else Decimal(0)
             if abs(digits) > ROUNDING_DIGITS_MAX:
                 raise EvaluationError(f"Cannot round to {digits} digits")
-            unit = Decimal(1).scaleb(-int(digits))
-            return value if value.is_zero() else (value / unit).to_integral_value(mode) * unit
+            return value.quantize(Decimal(1).scaleb(-int(digits)), rounding=mode)
 
         return evaluate
 

@@ -21,7 +21,7 @@ from decimal import (
 from types import MappingProxyType
 from typing import NamedTuple
 
-# Quantities have at most 40 digits on each side of the point (event.py): a sum of 10^12 of them times a
+# Quantities have at most 38 digits on each side of the point (event.py): a sum of 10^12 of them times a
 # price of 27 digits is still exact.
 _EXACT = Context(
     prec=120,

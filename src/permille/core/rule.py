@@ -36,6 +36,7 @@ from permille.core.expression import (
     bounded,
     is_spelt,
     missing,
+    remembering,
     tokens_of,
 )
 
@@ -73,7 +74,7 @@ class Rule:
             raise EvaluationError("The result is too large") from error
 
 
-@lru_cache(maxsize=4096)
+@remembering
 def read_rule(text: str) -> Rule:
     """Raises ExpressionError."""
     reader = _RuleReader(tokens_of(text, _ALPHABET), len(text) + 1)
@@ -87,7 +88,8 @@ def _equal(a: Value, b: Value) -> bool:
 
 
 def _plain(value: Value) -> Value:
-    return _read_text(value) if isinstance(value, str) else value
+    """A text that reads as a number as one; what concat has made longer than any property is none."""
+    return _read_text(value) if isinstance(value, str) and len(value) <= TEXT_MAX else value
 
 
 def _ordered(holds: Callable[[Decimal, Decimal], bool]) -> Callable[[Value, Value], bool]:

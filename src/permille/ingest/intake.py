@@ -120,7 +120,7 @@ def read_one(body: bytes, *, now: datetime) -> list[Draft]:
     draft = check(sent, now=microseconds(now))
     if isinstance(draft, dict):
         _unusual_one(body)  # an event without any field is a bad request
-        raise Faulty(draft, _evaluable([sent], {0: draft}, now=microseconds(now)), is_batch=False)
+        raise Faulty(_told(draft), _evaluable([sent], {0: draft}, now=microseconds(now)), is_batch=False)
     return [draft]
 
 
@@ -168,6 +168,11 @@ def _sent(found: Mapping[str, Any]) -> Sent:
     return Sent(**{name: found.get(name) for name in Sent.__struct_fields__})
 
 
+def _told(errors: Errors) -> Errors:
+    """Of what is wrong with an event what Lago tells: a timestamp that cannot be read, or else everything."""
+    return {"timestamp": errors["timestamp"]} if "timestamp" in errors else errors
+
+
 def read_batch(body: bytes, *, now: datetime, limit: int) -> list[Draft]:
     """The drafts of POST /events/batch, all or none. Raises BadRequest or Invalid, errors keyed by index."""
     try:
@@ -196,7 +201,7 @@ def read_batch(body: bytes, *, now: datetime, limit: int) -> list[Draft]:
         else:
             drafts.append(draft)
     if errors:
-        by_index = {str(index): found for index, found in errors.items()}
+        by_index = {str(index): _told(found) for index, found in errors.items()}
         raise Faulty(by_index, _evaluable(many, errors, now=at), is_batch=True)
     return drafts
 
@@ -221,10 +226,7 @@ def _unusual_many(body: bytes) -> list[Any]:
 
 
 def check(sent: Sent, *, now: int) -> Draft | Errors:
-    """The event, or what is wrong with it, by field: its timestamp, or else everything.
-
-    `now` and Draft.at are microseconds since 1970.
-    """
+    """The event, or all that is wrong with it, by field. `now` and Draft.at are microseconds since 1970."""
     at = now if sent.timestamp is None else timestamp_microseconds(sent.timestamp)
     sent.transaction_id, sent.code = _as_text(sent.transaction_id), _as_text(sent.code)
     sent.external_subscription_id = _as_text(sent.external_subscription_id)
@@ -243,7 +245,7 @@ def check(sent: Sent, *, now: int) -> Draft | Errors:
     ):
         subscription = sent.external_subscription_id or None
         return Draft(sent.transaction_id, sent.code, subscription, at, precise, sent.properties or {})
-    return {"timestamp": ["invalid_format"]} if at is None else _errors(sent, precise)
+    return _errors(sent, at, precise)
 
 
 def _as_text(value: Any) -> Any:
@@ -255,8 +257,9 @@ def _is_text(value: Any) -> bool:
     return type(value) is str and 0 < len(value) <= TEXT_MAX and "\0" not in value and not value.isspace()
 
 
-def _errors(sent: Sent, precise: str | None) -> Errors:
+def _errors(sent: Sent, at: int | None, precise: str | None) -> Errors:
     found = {
+        "timestamp": "invalid_format" if at is None else None,
         "transaction_id": _any_text_problem(sent.transaction_id),
         "code": _any_text_problem(sent.code),
         "external_subscription_id": _any_text_problem(sent.external_subscription_id, optional=True),

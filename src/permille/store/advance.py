@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,11 +12,13 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.encoding import Metering, dimensions_of, encode
 from permille.core.event import property_text
 from permille.core.level import AdvanceEvent
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
 from permille.store.custom_usage import texts_of
 from permille.store.db import exact_json
+from permille.store.metering import PROPERTIES, being_rebuilt
 from permille.store.rollup import settled_seq
 
 
@@ -80,32 +82,34 @@ _WINDOWS = """
 with w as materialized (
     select * from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
             %(fields)s::text[], %(names)s::jsonb[], %(froms)s::timestamptz[], %(tos)s::timestamptz[],
-            %(afters)s::bigint[], %(untils)s::bigint[])
+            %(afters)s::bigint[], %(untils)s::bigint[], %(rebuilt)s::boolean[])
         as w (key, organization_id, external_subscription_id, code, field_name, names, from_at, to_at, after_seq,
-            until_seq)
+            until_seq, is_rebuilt)
 ), wanted as materialized (
-    select w.*, s.id, s.dimensions, s.value_key from w cross join lateral (
-        select id, dimensions, value_key from series where organization_id = w.organization_id
+    select w.*, s.* from w cross join lateral (
+        select id, dimensions, value_key, value_is_text from series where organization_id = w.organization_id
             and external_subscription_id = w.external_subscription_id and code = w.code offset 0
     ) s
 )
 """
 
+# While a code's history is moved to another encoding, its series do not tell everything: then the event does.
 _TOLD = f"""
-select w.key, e.seq, e.at, e.value, coalesce(e.precise_total_amount_cents, 0), w.dimensions,
-    coalesce(e.extra ->> w.field_name, w.dimensions ->> w.field_name),
-    coalesce(e.extra ->> 'operation_type', w.dimensions ->> 'operation_type', 'add'),
-    case when w.names <> '[]' then {texts_of("w")} else '{{}}' end
+select s.key, e.seq, e.at, e.value, coalesce(e.precise_total_amount_cents, 0), s.dimensions,
+    coalesce(e.extra ->> s.field_name, s.dimensions ->> s.field_name),
+    coalesce(e.extra ->> 'operation_type', s.dimensions ->> 'operation_type', 'add'),
+    case when s.names <> '[]' then {texts_of("s")} else '{{}}' end,
+    case when s.is_rebuilt then {PROPERTIES} end
 """
 
 _BY_SERIES = f"""
 {_WINDOWS}
 {_TOLD}
-from wanted w cross join lateral (
+from wanted s cross join lateral (
     select seq, at, value, precise_total_amount_cents, extra from counted_event
-    where series_id = w.id and at >= w.from_at and at < w.to_at and seq > w.after_seq and seq <= w.until_seq offset 0
+    where series_id = s.id and at >= s.from_at and at < s.to_at and seq > s.after_seq and seq <= s.until_seq offset 0
 ) e
-order by w.key, e.seq
+order by s.key, e.seq
 """
 
 # "id + 0" keeps the planner from walking through all events of a series to find the few new ones.
@@ -116,9 +120,9 @@ _BY_ARRIVAL = f"""
     where seq > %(least)s and seq <= %(most)s and (series_id + 0) in (select id from wanted)
 )
 {_TOLD}
-from wanted w join tail e on e.series_id = w.id
-    and e.at >= w.from_at and e.at < w.to_at and e.seq > w.after_seq and e.seq <= w.until_seq
-order by w.key, e.seq
+from wanted s join tail e on e.series_id = s.id
+    and e.at >= s.from_at and e.at < s.to_at and e.seq > s.after_seq and e.seq <= s.until_seq
+order by s.key, e.seq
 """
 
 _IS_ADD = {"add": True, "remove": False}
@@ -173,19 +177,20 @@ def events_of(conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[l
     They are looked for among all that arrived since a window's first, or among all of its period: where fewer are.
     """
     found: list[list[AdvanceEvent]] = [[] for _ in windows]
+    rebuilt = being_rebuilt(conn)
     last = _last_seq(conn)
     since = [min(each.until_seq, last) - each.after_seq for each in windows]
     near = [key for key, each in enumerate(windows) if since[key] <= each.passed]
     far = [key for key, each in enumerate(windows) if since[key] > each.passed]
-    if far:
-        _read_events(conn, _BY_SERIES, _parameters(windows, far), found)
-    if near:
-        bounds = {
-            "least": min(windows[key].after_seq for key in near),
-            "most": max(windows[key].until_seq for key in near),
-        }
-        conn.execute("select set_config('enable_seqscan', 'off', true)")
-        _read_events(conn, _BY_ARRIVAL, _parameters(windows, near) | bounds, found)
+    for statement, keys in ((_BY_SERIES, far), (_BY_ARRIVAL, near)):
+        if not keys:
+            continue
+        if statement is _BY_ARRIVAL:
+            conn.execute("select set_config('enable_seqscan', 'off', true)")
+        for row in conn.execute(statement, _parameters(windows, keys, rebuilt)):
+            window = windows[row[0]]
+            how = rebuilt.get((window.organization_id, window.code)) if row[-1] is not None else None
+            found[row[0]].append(_event(row) if how is None else _event_anew(row, window, how))
     return found
 
 
@@ -196,7 +201,9 @@ def _last_seq(conn: Connection[Any]) -> int:
     return int(row[0])
 
 
-def _parameters(windows: Sequence[AdvanceWindow], keys: Sequence[int]) -> dict[str, Any]:
+def _parameters(
+    windows: Sequence[AdvanceWindow], keys: Sequence[int], rebuilt: Container[tuple[UUID, str]]
+) -> dict[str, Any]:
     chosen = [windows[key] for key in keys]
     return {
         "keys": int_array(keys),
@@ -209,24 +216,34 @@ def _parameters(windows: Sequence[AdvanceWindow], keys: Sequence[int]) -> dict[s
         "tos": instant_array(each.to for each in chosen),
         "afters": int_array(each.after_seq for each in chosen),
         "untils": int_array(each.until_seq for each in chosen),
+        "rebuilt": [(each.organization_id, each.code) in rebuilt for each in chosen],
+        "least": min(each.after_seq for each in chosen),
+        "most": max(each.until_seq for each in chosen),
     }
 
 
-def _read_events(
-    conn: Connection[Any], statement: str, parameters: dict[str, Any], found: list[list[AdvanceEvent]]
-) -> None:
-    for key, seq, at, value, precise, dimensions, text, operation, texts in conn.execute(
-        statement, parameters
-    ):
-        found[key].append(
-            AdvanceEvent(
-                seq=seq,
-                at=at,
-                dimensions={name: property_text(one) for name, one in dimensions.items()},
-                value=value,
-                text=text,
-                is_add=_IS_ADD.get(operation),
-                precise_amount_cents=precise or Decimal(0),
-                texts=tuple(texts),
-            )
-        )
+def _event(row: tuple[Any, ...]) -> AdvanceEvent:
+    _, seq, at, value, precise, dimensions, text, operation, texts, _ = row
+    return AdvanceEvent(
+        seq=seq,
+        at=at,
+        dimensions={name: property_text(one) for name, one in dimensions.items()},
+        value=value,
+        text=text,
+        is_add=_IS_ADD.get(operation),
+        precise_amount_cents=precise,
+        texts=tuple(texts),
+    )
+
+
+def _event_anew(row: tuple[Any, ...], window: AdvanceWindow, metering: Metering) -> AdvanceEvent:
+    """As the present metering takes it, whatever the series it is in."""
+    properties = row[-1]
+    encoded = encode(metering, properties)
+    dimensions = dimensions_of(metering, encoded.series[:-1])
+    return replace(
+        _event(row),
+        dimensions={name: property_text(one) for name, one in dimensions.items()},
+        value=None if encoded.value is None else Decimal(encoded.value),
+        text=property_text(properties.get(window.field_name or "")),
+    )

@@ -13,13 +13,13 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from permille.core.amendment import Amendment, AmendmentKind, Replacement
-from permille.core.encoding import Encoded, Metering, encode
+from permille.core.encoding import Encoded, Metering, encode, is_dimension
 from permille.core.event import property_text
 from permille.ingest.identity import transaction_range
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
 from permille.store.metering import ROLL_UP_LOCK, SeriesKey, intern
 from permille.store.rollup import refold
-from permille.store.usage import BEGINNING
+from permille.store.window import BEGINNING
 
 _SELECT = """
 select a.id, a.transaction_id, a.event_identity, a.event_transaction_id, a.external_subscription_id, a.kind,
@@ -87,10 +87,10 @@ join series s on s.id = e.series_id
 """
 
 _TOUCHING = """
-select distinct a.event_identity, s.dimensions
+select distinct a.event_identity, coalesce(e.extra, '{}') || s.dimensions
 from event_amendment a
 cross join lateral (
-    select series_id from event
+    select series_id, extra from event
     where (identity = a.event_identity or identity = a.id) and at >= %(from_)s and at < %(to)s offset 0
 ) e
 join series s on s.id = e.series_id
@@ -371,7 +371,7 @@ def touching(
     from_: datetime | None,
     to: datetime,
 ) -> list[tuple[UUID, dict[str, str | None]]]:
-    """The amended events of which any version is of the code and in [from_, to), with that version's dimensions."""
+    """The amended events of which any version is of the code and in [from_, to), with that version's property texts."""
     rows = conn.execute(
         _TOUCHING,
         {
@@ -383,8 +383,8 @@ def touching(
         },
     )
     return [
-        (identity, {name: property_text(value) for name, value in dimensions.items()})
-        for identity, dimensions in rows
+        (identity, {name: property_text(value) for name, value in properties.items() if is_dimension(value)})
+        for identity, properties in rows
     ]
 
 

@@ -22,22 +22,22 @@ LONGEST = TEXT_MAX + 1
 """Texts are cut where the rules take none."""
 
 
-def texts_of(series: str) -> str:
-    """SQL of an event's texts by the names in jsonb that its window `w` asks for, given the alias of its series."""
+def texts_of(window: str) -> str:
+    """SQL of the texts of an event `e` of a series `s` by the names in jsonb that its window asks for, given its alias."""
     return f"""array(
     select left(
         coalesce(
-            e.extra ->> n.name, {series}.dimensions ->> n.name,
-            case when n.name = {series}.value_key then e.value::text end
+            e.extra ->> n.name, s.dimensions ->> n.name,
+            case when n.name = s.value_key then e.value::text end
         ), {LONGEST}
     )
-    from jsonb_array_elements_text(w.names) with ordinality as n (name, place) order by n.place
+    from jsonb_array_elements_text({window}.names) with ordinality as n (name, place) order by n.place
 )"""
 
 
 # "offset 0": a series at a time, its events by their instants.
 _EVENTS = f"""
-select w.key, s.id, e.at, e.seq, {texts_of("s")}
+select w.key, s.id, e.at, e.seq, {texts_of("w")}
 from unnest(
     %(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[], %(names)s::jsonb[],
     %(froms)s::timestamptz[], %(tos)s::timestamptz[]

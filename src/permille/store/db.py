@@ -12,7 +12,16 @@ from psycopg_pool import ConnectionPool
 
 # Exact both ways: a JSON number with a fraction is a Decimal here, and a Decimal is written as a number.
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
-_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def as_number(value: Any) -> msgspec.Raw:
+    """Of a kind of Decimal, which encoders do not know: a JSON number (their enc_hook)."""
+    if isinstance(value, Decimal):
+        return msgspec.Raw(str(value).encode())
+    raise NotImplementedError(type(value).__name__)
+
+
+_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=as_number)
 
 
 def _loads(data: str | bytes) -> Any:

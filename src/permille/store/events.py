@@ -13,7 +13,8 @@ from psycopg import Connection
 from psycopg.rows import class_row, dict_row
 
 from permille.ingest.identity import event_identities, transaction_range
-from permille.store.usage import BEGINNING
+from permille.store.metering import PROPERTIES
+from permille.store.window import BEGINNING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +67,9 @@ class Digest:
     digest: str
 
 
-_COLUMNS = """
+_COLUMNS = f"""
 e.identity, e.transaction_id, s.external_subscription_id, s.code, e.at, e.created_at, e.precise_total_amount_cents,
-coalesce(e.extra, '{}') || s.dimensions || case
-    when s.value_key is null or e.value is null or coalesce(e.extra, '{}') ? s.value_key then '{}'::jsonb
-    when s.value_is_text then jsonb_build_object(s.value_key, e.value::text)
-    else jsonb_build_object(s.value_key, e.value) end as properties
+{PROPERTIES} as properties
 """
 
 _ONE = f"""

@@ -22,9 +22,18 @@ ROLL_UP_LOCK = 0x5045524E
 """Held by whoever writes cells or amends events. Taken before INGESTION_LOCK, never after it."""
 
 _REENCODED_AT_ONCE = 5_000
+REENCODED_IN_PLACE_MAX = 5_000
+"""How many events of a code are moved by the change itself; more are left to the background (store.rebuilding)."""
 
 _NUMERIC = ("sum_agg", "max_agg", "latest_agg", "weighted_sum_agg", "custom_agg")
 
+PROPERTIES = """
+coalesce(e.extra, '{}') || s.dimensions || case
+    when s.value_key is null or e.value is null or coalesce(e.extra, '{}') ? s.value_key then '{}'::jsonb
+    when s.value_is_text then jsonb_build_object(s.value_key, e.value::text)
+    else jsonb_build_object(s.value_key, e.value) end
+"""
+"""SQL for the properties of an event e of a series s, as they were sent."""
 
 Read = TypeVar("Read")
 
@@ -105,7 +114,7 @@ def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
     Nothing happens when the encoding stays the same. Without a metric, since it was deleted or has another code,
     events stay as they are until a new one takes the code; only its expression is no more, nor its fees in advance.
     """
-    before = _current(conn, organization_id, code)
+    before = current(conn, organization_id, code)
     wanted = _wanted(conn, organization_id, code)
     if wanted is None and before is not None:
         wanted = replace(before, expression=None, expression_field=None, in_advance=False)
@@ -115,7 +124,7 @@ def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
     conn.execute("select pg_advisory_xact_lock(%s)", [INGESTION_LOCK])
     row = conn.execute("update metering_state set version = version + 1 returning version").fetchone()
     assert row is not None
-    stays = before is not None and (before.field_name, before.keys) == (wanted.field_name, wanted.keys)
+    stays = before is not None and _split(before) == _split(wanted)
     after = replace(wanted, version=before.version if before is not None and stays else row[0])
     conn.execute(
         "insert into metering (organization_id, code, field_name, keys, version, expression, expression_field,"
@@ -138,11 +147,15 @@ def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
     )
     if not stays:
         _reencode(conn, organization_id=organization_id, code=code, metering=after)
-    elif before is not None and before.distinct_field != after.distinct_field:
-        _rebuild_cells(conn, organization_id=organization_id, code=code)
 
 
-def _current(conn: Connection[Any], organization_id: UUID, code: str) -> Metering | None:
+def _split(metering: Metering) -> tuple[Any, ...]:
+    """What series and cells depend on."""
+    return metering.field_name, metering.keys, metering.distinct_field
+
+
+def current(conn: Connection[Any], organization_id: UUID, code: str) -> Metering | None:
+    """The metering of a code, None when it has never had a metric."""
     row = conn.execute(
         "select field_name, keys, version, expression, expression_field, in_advance, distinct_field from metering"
         " where organization_id = %s and code = %s",
@@ -202,43 +215,60 @@ def _wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering
     )
 
 
+def being_rebuilt(conn: Connection[Any]) -> dict[tuple[UUID, str], Metering]:
+    """The codes of which some events are still encoded as before: their usage is read from events alone."""
+    rows = conn.execute("select organization_id, code from metering where rebuilding").fetchall()
+    found = {(organization, code): current(conn, organization, code) for organization, code in rows}
+    return {pair: how for pair, how in found.items() if how is not None}
+
+
 def _reencode(conn: Connection[Any], *, organization_id: UUID, code: str, metering: Metering) -> None:
-    """Move the code's events from their series of older meterings to series of the new one."""
+    """Move the code's events from their series of older meterings to series of the new one, or leave it to be done."""
     stale = [
         series_id
         for (series_id,) in conn.execute(
-            "select id from series where organization_id = %s and code = %s and metering_version <> %s",
+            "select id from series where organization_id = %s and code = %s and metering_version < %s",
             [organization_id, code, metering.version],
         )
     ]
-    if not stale:
+    is_left = _has_more_events(conn, stale, REENCODED_IN_PLACE_MAX)
+    conn.execute(
+        "update metering set rebuilding = %s where organization_id = %s and code = %s",
+        [is_left, organization_id, code],
+    )
+    if is_left or not stale:
         return
     with conn.cursor(name="stale_events") as events:
         events.itersize = _REENCODED_AT_ONCE
         events.execute(
-            "select e.identity, s.external_subscription_id,"
-            " coalesce(e.extra, '{}') || s.dimensions || case"
-            "   when s.value_key is null or e.value is null or e.extra ? s.value_key then '{}'::jsonb"
-            "   when s.value_is_text then jsonb_build_object(s.value_key, e.value::text)"
-            "   else jsonb_build_object(s.value_key, e.value) end"
+            f"select e.identity, s.external_subscription_id, {PROPERTIES}"
             " from event e join series s on s.id = e.series_id where e.series_id = any(%s)",
             [stale],
         )
         while rows := events.fetchmany(_REENCODED_AT_ONCE):
-            _move(conn, organization_id, code, metering, rows)
+            move(conn, organization_id, code, metering, rows)
     for cells in ("usage_cell", "unique_cell"):
         conn.execute(f"delete from {cells} where series_id = any(%s)", [stale])
     conn.execute("delete from series where id = any(%s)", [stale])
     _rebuild_cells(conn, organization_id=organization_id, code=code)
 
 
-def _move(
+def _has_more_events(conn: Connection[Any], series_ids: Sequence[int], most: int) -> bool:
+    row = conn.execute(
+        "select count(*) > %(most)s from (select from event where series_id = any(%(series)s) limit %(most)s + 1) e",
+        {"series": list(series_ids), "most": most},
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def move(
     conn: Connection[Any],
     organization_id: UUID,
     code: str,
     metering: Metering,
     rows: Sequence[tuple[UUID, str | None, dict[str, Any]]],
 ) -> None:
+    """Encode events anew: their identities, external subscription ids and properties. The cells are the caller's."""
     encoded = [encode(metering, properties) for _, _, properties in rows]
     subscriptions = [subscription for _, subscription, _ in rows]
     keys = [

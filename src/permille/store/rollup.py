@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 
 from permille.store import uniques
-from permille.store.bulk import instant_array, int_array
+from permille.store.bulk import instant_array, int_array, uuid_array
 from permille.store.metering import INGESTION_LOCK, ROLL_UP_LOCK
 
 CHUNK = 200_000
@@ -70,6 +71,7 @@ on conflict (series_id, grain, starts_at) do update set
 )
 
 _BY_ARRIVAL = _ADD.format(condition="seq > %(after)s and seq <= %(until)s")
+_OF_EVENTS = _ADD.format(condition="identity = any(%(identities)s::uuid[]) and seq <= %(until)s")
 _OF_SERIES = _ADD.format(condition="series_id = any(%(series)s) and seq <= %(until)s")
 
 # The cells of one grain that some instants lie in, anew, from events or from the cells of the next smaller grain.
@@ -182,6 +184,14 @@ def fold_series(conn: Connection[Any], series_ids: Sequence[int]) -> None:
     assert row is not None
     conn.execute(_OF_SERIES, {"series": list(series_ids), "until": row[0]})
     uniques.fold_series(conn, series_ids, until=row[0])
+
+
+def fold_events(conn: Connection[Any], identities: Sequence[UUID]) -> None:
+    """Add these events to the cells of their series, as far as they are rolled up. The caller holds ROLL_UP_LOCK."""
+    row = conn.execute("select rolled_up_to from metering_state").fetchone()
+    assert row is not None
+    conn.execute(_OF_EVENTS, {"identities": uuid_array(identities), "until": row[0]})
+    uniques.fold_events(conn, identities, until=row[0])
 
 
 def refold(conn: Connection[Any], places: Collection[tuple[int, datetime]]) -> None:

@@ -109,8 +109,11 @@ create table metering (
     expression_field text, -- the property that the expression writes
     in_advance boolean not null default false, -- a charge on it is paid in advance
     distinct_field text, -- the property whose distinct values are counted
+    rebuilding boolean not null default false, -- some events are still encoded as before, in series of older versions
     primary key (organization_id, code)
 );
+
+create index metering_rebuilding on metering (organization_id, code) where rebuilding;
 
 -- One row. It grows with every change of metering; ingestion inserts only under the version it has read.
 create table metering_state (

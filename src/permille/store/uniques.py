@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
+
+from permille.store.bulk import uuid_array
 
 _NO_TEXT = "00000000-0000-0000-0000-000000000000"
 
@@ -54,6 +57,10 @@ where (excluded.at, excluded.seq) > (cell.at, cell.seq)
 _BY_ARRIVAL = _ADD.format(
     series="select series_id from counted_event where seq > %(after)s and seq <= %(until)s",
     condition="e.seq > %(after)s and e.seq <= %(until)s",
+)
+_OF_EVENTS = _ADD.format(
+    series="select series_id from counted_event where identity = any(%(identities)s::uuid[])",
+    condition="e.identity = any(%(identities)s::uuid[]) and e.seq <= %(until)s",
 )
 _OF_SERIES = _ADD.format(series="select unnest(%(series)s::int[])", condition="e.seq <= %(until)s")
 
@@ -116,6 +123,11 @@ def fold_series(conn: Connection[Any], series_ids: Sequence[int], *, until: int)
     """The cells of these series, from nothing."""
     conn.execute("delete from unique_cell where series_id = any(%s)", [list(series_ids)])
     conn.execute(_OF_SERIES, {"series": list(series_ids), "until": until})
+
+
+def fold_events(conn: Connection[Any], identities: Sequence[UUID], *, until: int) -> None:
+    """Add these events to the cells of their series."""
+    conn.execute(_OF_EVENTS, {"identities": uuid_array(identities), "until": until})
 
 
 def refold(conn: Connection[Any], touched: str, parameters: Mapping[str, Any]) -> None:

@@ -8,8 +8,8 @@ grow with the number of events in the window.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -24,49 +24,13 @@ from permille.core.money import ZERO, exact
 from permille.core.usage import Instance, Operation, Partial, standing_at
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
 from permille.store.custom_usage import CustomWindow, custom_events
-from permille.store.metering import under_one_version
+from permille.store.metering import being_rebuilt, under_one_version
+from permille.store.raw_usage import raw_usage
+from permille.store.window import BEGINNING, SeriesUsage, Window
 
-BEGINNING = datetime.min.replace(tzinfo=UTC)
 _END = datetime.max.replace(tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """Whose usage of which codes in [from_, to). `from_` None reaches back to the first event.
-
-    `newest`, `unique_fields` (code -> property), `operation_fields` (likewise), `daily` and `each_value` name the
-    codes for which sums are not enough: the newest value, the distinct texts of a property, the changes of which of
-    them are there, the sum of each day of `timezone` as one value, every single value.
-    """
-
-    organization_id: UUID
-    external_subscription_id: str
-    codes: tuple[str, ...]
-    from_: datetime | None
-    to: datetime
-    newest: tuple[str, ...] = ()
-    unique_fields: tuple[tuple[str, str], ...] = ()
-    operation_fields: tuple[tuple[str, str], ...] = ()
-    each_value: tuple[str, ...] = ()
-    custom: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Code -> the properties that the rules of its custom aggregation look at."""
-    daily: tuple[str, ...] = ()
-    timezone: str = "UTC"
-    is_standing: bool = False
-    """Whether it is of what stands at its end, however it came to that."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesUsage:
-    """What one series came to in a window. `dimensions` are property texts, as filters and groups see them."""
-
-    series_id: int
-    code: str
-    dimensions: Mapping[str, str | None]
-    partial: Partial
-
 
 Piece = tuple[str, datetime, datetime]
 """A grain (h, d, m: whole cells; e: events) and the part of a window that it answers for."""
@@ -331,22 +295,29 @@ select n.*, m.rolled_up_to from metering_state m left join newest n on true
 )
 
 # Without those that change nothing: a series that has told of a value in a run of adds, or of removals, need not
-# tell it again. Runs are of all series, so that this holds for whichever of them a fee puts together.
+# tell it again, be it a run in the order of time or in that of arrival. Runs are of all series, so that this holds for
+# whichever of them a fee puts together.
 _CHANGES = (
     _OPERATIONS
     + """
 , marked as (
-    select *, operation is distinct from lag(operation) over value as begins
+    select o.*, operation is distinct from lag(operation) over by_time as turns,
+        operation is distinct from lag(operation) over by_arrival as turns_by_arrival
     from (select o.*, s.code from operation o join series s on s.id = o.series_id) o
     where operation in ('add', 'remove')
-    window value as (partition by key, code, text order by at, seq)
+    window by_time as (partition by key, code, text order by at, seq),
+        by_arrival as (partition by key, code, text order by seq)
 ), numbered as (
-    select *, count(*) filter (where begins) over (partition by key, code, text order by at, seq) as run
+    select *, count(*) filter (where turns) over (partition by key, code, text order by at, seq) as run,
+        count(*) filter (where turns_by_arrival) over (partition by key, code, text order by seq) as run_by_arrival
     from marked
-), change as (
-    select distinct on (key, series_id, text, run) * from numbered order by key, series_id, text, run, at, seq
+), ranked as (
+    select *, row_number() over (partition by key, series_id, text, run order by at, seq) as nth,
+        row_number() over (partition by key, series_id, text, run_by_arrival order by seq) as nth_by_arrival
+    from numbered
 )
-select key, series_id, text, at, seq, operation = 'add' from change order by at, seq
+select key, series_id, text, at, seq, operation = 'add' from ranked
+where nth = 1 or nth_by_arrival = 1 order by at, seq
 """
 )
 
@@ -372,10 +343,43 @@ def usage_of_many(conn: Connection[Any], windows: Sequence[Window]) -> list[list
 
     Exact as of the start of the call: an event that was acknowledged by then is in it.
     """
-    if any(map(_needs_details, windows)):
-        totals, details = under_one_version(conn, lambda: (_totals(conn, windows), _details(conn, windows)))
-    else:
-        totals, details = _totals(conn, windows), {}
+
+    def read() -> list[list[SeriesUsage]]:
+        rebuilt = being_rebuilt(conn)
+        if not rebuilt:
+            return _from_cells(conn, windows)
+        pairs = zip(
+            _from_cells(conn, [_without(window, rebuilt) for window in windows]),
+            raw_usage(conn, windows, rebuilt),
+            strict=True,
+        )
+        return [from_cells + from_events for from_cells, from_events in pairs]
+
+    return under_one_version(conn, read)
+
+
+def _without(window: Window, rebuilt: Container[tuple[UUID, str]]) -> Window:
+    """The window without the codes whose cells are being built."""
+
+    def kept(codes: Iterable[str]) -> tuple[str, ...]:
+        return tuple(code for code in codes if (window.organization_id, code) not in rebuilt)
+
+    codes = kept(window.codes)
+    return replace(
+        window,
+        codes=codes,
+        newest=kept(window.newest),
+        unique_fields=tuple(pair for pair in window.unique_fields if pair[0] in codes),
+        operation_fields=tuple(pair for pair in window.operation_fields if pair[0] in codes),
+        each_value=kept(window.each_value),
+        custom=tuple(pair for pair in window.custom if pair[0] in codes),
+        daily=kept(window.daily),
+    )
+
+
+def _from_cells(conn: Connection[Any], windows: Sequence[Window]) -> list[list[SeriesUsage]]:
+    totals = _totals(conn, windows)
+    details = _details(conn, windows) if any(map(_needs_details, windows)) else {}
     found: list[list[SeriesUsage]] = [[] for _ in windows]
     for key, series_id, code, dimensions, events, values, total, highest, precise, moment in totals:
         partial = Partial(

@@ -33,6 +33,7 @@ ROUNDINGS = (("", "None"), ("round", "To the nearest"), ("ceil", "Up"), ("floor"
 RULES = ("total_units", "amount")
 FIELDS = {"values": "filters", "key": "filters"}
 DIGITS = re.compile(r"-?\d{1,3}", re.ASCII)
+PROPERTY = re.compile(r"event\.properties\.(\w+)", re.ASCII)
 DIMENSION_ROWS = 2
 
 
@@ -182,8 +183,10 @@ def detail(visit: Visit) -> Page:
 def _example(metric: BillableMetric, visit: Visit) -> str:
     """An event that counts, as JSON."""
     properties: dict[str, Any] = {key: values[0] for key, values in metric.filters.items()}
-    if metric.field_name:
-        properties[metric.field_name] = 1250
+    rules = [metric.expression or "", *(metric.custom_aggregator or {}).values()]
+    looked_at = [name for text in rules for name in PROPERTY.findall(text)]
+    own = [metric.field_name] if metric.field_name and not metric.expression else []
+    properties |= {name: 1250 for name in (*own, *looked_at) if name not in properties}
     event = {
         "transaction_id": "request-1",
         "external_subscription_id": "acme-1",

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from permille.core.pricing import ChargeModel, Price, Quantity, clean, defaults, pricer, validate
-from permille.core.pricing.custom import NAMES_MAX, TEXT_MAX
 
 
 @pytest.mark.parametrize(
@@ -29,10 +28,10 @@ def test_the_amount_is_what_the_rules_added(units: str, full_units: str | None, 
         ({}, True),
         (None, True),
         ({"a": 1, "b_2": Decimal("0.5"), "C": "text", "d": ""}, True),
-        ({"a": "x" * TEXT_MAX}, True),
-        ({f"a{n}": n for n in range(NAMES_MAX)}, True),
-        ({f"a{n}": n for n in range(NAMES_MAX + 1)}, False),
-        ({"a": "x" * (TEXT_MAX + 1)}, False),
+        ({"a": "x" * 255}, True),
+        ({f"a{n}": n for n in range(100)}, True),
+        ({f"a{n}": n for n in range(101)}, False),
+        ({"a": "x" * 256}, False),
         ({"a": None}, False),
         ({"a": True}, False),
         ({"a": 10**38}, False),
@@ -40,6 +39,8 @@ def test_the_amount_is_what_the_rules_added(units: str, full_units: str | None, 
         ({"a": [1]}, False),
         ({"a": {"b": 1}}, False),
         ({"": 1}, False),
+        ({"n" * 255: 1}, True),
+        ({"n" * 256: 1}, False),
         ({"1a": 1}, False),
         ({"a-b": 1}, False),
         ({"a.b": 1}, False),

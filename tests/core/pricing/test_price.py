@@ -74,7 +74,7 @@ def tiers(*bounds: tuple[Any, Any]) -> list[dict[str, Any]]:
     return [{"from_value": low, "to_value": high, "per_unit_amount": "1"} for low, high in bounds]
 
 
-@pytest.mark.parametrize("wrong", [True, 1.5, [0], None, "-1", "1e3", " 1", "0" * 41])
+@pytest.mark.parametrize("wrong", [True, 1.0, [0], None, "-1", -1, "1e3", " 1", "0" * 39])
 def test_a_bound_is_a_plain_number(wrong: Any) -> None:
     assert tier_errors(tiers((wrong, None)), key="ranges", amounts=AMOUNTS, gap=1) == ["invalid_ranges"]
     bad_end = tier_errors(tiers((0, wrong), (11, None)), key="ranges", amounts=AMOUNTS, gap=1)
@@ -89,6 +89,13 @@ def test_a_bound_is_any_number_of_json(high: Decimal) -> None:
 def test_a_bound_is_no_endless_number() -> None:
     endless = tiers((0, Decimal("1e999999")), (1, None))
     assert "invalid_ranges" in tier_errors(endless, key="ranges", amounts=AMOUNTS, gap=0)
+
+
+@pytest.mark.parametrize(
+    "bound", [Decimal("1e-7"), Decimal("0.0000001"), "0.5", 7, Decimal("1e2"), 10**38 - 1]
+)
+def test_a_bound_is_a_number_however_small_and_however_written(bound: Any) -> None:
+    assert tier_errors(tiers((0, bound), (bound, None)), key="ranges", amounts=AMOUNTS, gap=0) == []
 
 
 @pytest.mark.parametrize("low", [0, 1, "0", Decimal(1)])

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from permille.core.event import DIGITS_MAX
-from permille.core.money import ZERO
+from permille.core.event import DIGITS_MAX, numeric_value
+from permille.core.money import ZERO, exact
 
 _DIGITS = rf"[0-9]{{1,{DIGITS_MAX}}}"
 _AMOUNT = re.compile(rf"\+?(?:{_DIGITS}(?:\.[0-9]{{0,{DIGITS_MAX}}})?|\.{_DIGITS})(?:[eE][+-]?[0-9]{{1,2}})?")
@@ -82,12 +82,8 @@ def is_whole(value: Any, *, least: int) -> bool:
 
 
 def _bound(value: Any) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
-        return None
-    # 1e-7 and 1e3 are numbers in JSON; 1e999999 would be very long to write out
-    is_short = isinstance(value, Decimal) and abs(value.adjusted()) <= DIGITS_MAX
-    text = format(value, "f") if is_short else str(value)
-    return Decimal(text) if re.fullmatch(r"[0-9]{1,40}(?:\.[0-9]{1,40})?", text) else None
+    found = numeric_value(value)
+    return found if found is not None and found >= 0 else None
 
 
 def tier_errors(tiers: Any, *, key: str, amounts: Mapping[str, str], gap: int) -> list[str]:
@@ -100,12 +96,13 @@ def tier_errors(tiers: Any, *, key: str, amounts: Mapping[str, str], gap: int) -
         return [f"missing_{key}"]
     codes: list[str] = []
     start = ZERO
-    for i, tier in enumerate(tiers):
-        fields = tier if isinstance(tier, Mapping) else {}
-        codes += [code for name, code in amounts.items() if not is_amount(fields.get(name))]
-        if not _is_placed(fields, start, is_last=i == len(tiers) - 1):
-            codes.append(f"invalid_{key}")
-        start = (_bound(fields.get("to_value")) or ZERO) + gap
+    with exact():
+        for i, tier in enumerate(tiers):
+            fields = tier if isinstance(tier, Mapping) else {}
+            codes += [code for name, code in amounts.items() if not is_amount(fields.get(name))]
+            if not _is_placed(fields, start, is_last=i == len(tiers) - 1):
+                codes.append(f"invalid_{key}")
+            start = (_bound(fields.get("to_value")) or ZERO) + gap
     return codes
 
 

@@ -1,0 +1,93 @@
+"""Rebuilding: what is left of a code's events in an older encoding is moved to the present one, a chunk at a time.
+
+A change of a metric's dimensions takes effect at once: events that come are stored in the new encoding, and the usage
+of the code is read from events alone (store.raw_usage) until the last of the old ones is moved. Ingestion and reads
+never wait for it; the roll-up and amendments wait for a chunk at most (docs/decisions/003).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.encoding import Metering
+from permille.store.metering import PROPERTIES, ROLL_UP_LOCK, current, move
+from permille.store.rollup import fold_events
+
+CHUNK = 5_000
+SERIES_AT_ONCE = 500
+
+_STALE_SERIES = """
+select id from series
+where organization_id = %s and code = %s and metering_version < %s
+order by metering_version, id limit %s
+"""
+
+_EVENTS = f"""
+select e.identity, s.external_subscription_id, {PROPERTIES}
+from event e join series s on s.id = e.series_id where e.series_id = any(%s)
+order by e.series_id, e.at limit %s
+"""
+
+_FORGET_EMPTY = """
+delete from series s where s.id = any(%s) and not exists (select from event where series_id = s.id) returning id
+"""
+
+
+def step(conn: Connection[Any]) -> bool:
+    """Move a chunk of the code whose change is the oldest; False when nothing is left of any.
+
+    `conn` is in no transaction; afterwards it is in none.
+    """
+    with conn.transaction():
+        if _next(conn) is None:
+            return False
+        conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
+        found = _next(conn)
+        if found is None:
+            return False
+        organization_id, code = found
+        metering = current(conn, organization_id, code)
+        assert metering is not None, code
+        stale = [
+            series_id
+            for (series_id,) in conn.execute(
+                _STALE_SERIES, [organization_id, code, metering.version, SERIES_AT_ONCE]
+            )
+        ]
+        if stale:
+            _move_chunk(conn, organization_id, code, metering, stale)
+        else:
+            conn.execute(
+                "update metering set rebuilding = false where organization_id = %s and code = %s",
+                [organization_id, code],
+            )
+    return True
+
+
+def _next(conn: Connection[Any]) -> tuple[UUID, str] | None:
+    row = conn.execute(
+        "select organization_id, code from metering where rebuilding order by version, code limit 1"
+    ).fetchone()
+    return (row[0], row[1]) if row else None
+
+
+def _move_chunk(
+    conn: Connection[Any], organization_id: UUID, code: str, metering: Metering, stale: Sequence[int]
+) -> None:
+    """The cells of old series are of no use to anybody: they go first, for charts that add up cells."""
+    _forget_cells(conn, stale)
+    rows = conn.execute(_EVENTS, [list(stale), CHUNK]).fetchall()
+    if rows:
+        move(conn, organization_id, code, metering, rows)
+        fold_events(conn, [identity for identity, _, _ in rows])
+    emptied = [series_id for (series_id,) in conn.execute(_FORGET_EMPTY, [list(stale)])]
+    _forget_cells(conn, emptied)
+
+
+def _forget_cells(conn: Connection[Any], series_ids: Sequence[int]) -> None:
+    for cells in ("usage_cell", "unique_cell"):
+        conn.execute(f"delete from {cells} where series_id = any(%s)", [list(series_ids)])
