@@ -295,7 +295,13 @@ def test_usage_follows_every_edit(server: Server, monkeypatch: pytest.MonkeyPatc
     with psycopg.connect(server.dsn, autocommit=True) as conn:
         while rebuilding.step(conn):
             pass
-        assert rollup.verify(conn) == []
+        own = conn.execute(
+            "select s.id from series s join organization o on o.id = s.organization_id where o.name like 'Edits %'"
+        )
+        wrong = {series_id for series_id, _, _ in rollup.verify(conn, limit=10_000)}
+        assert not wrong & {
+            series_id for (series_id,) in own
+        }  # tests beside it change events under their cells
         stale = (
             "select count(*) from event e join series s on s.id = e.series_id"
             " join metering m using (organization_id, code) where metering_version < m.version"
