@@ -63,6 +63,30 @@ class Stack(LiveServer):
             raise SystemExit(f"{path}: {answer.status_code} {answer.text[:500]}")
         return answer.json()
 
+    def sell(self, key: str, code: str, fields: dict[str, Any], charge: dict[str, Any]) -> None:
+        """A metric of the property n and a plan of one charge of 0.01 on it, both with that code."""
+        body = {"name": code, "code": code, "field_name": "n", **fields}
+        metric = self.post("/billable_metrics", {"billable_metric": body}, key)["billable_metric"]
+        price = {
+            "billable_metric_id": metric["lago_id"],
+            "charge_model": "standard",
+            "properties": {"amount": "0.01"},
+        }
+        plan = {
+            "name": code,
+            "code": code,
+            "interval": "monthly",
+            "amount_cents": 0,
+            "amount_currency": "USD",
+        }
+        charges = [{**price, **charge}]
+        self.post("/plans", {"plan": {**plan, "pay_in_advance": False, "charges": charges}}, key)
+
+
+def month() -> datetime:
+    """When the present one began."""
+    return datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
 
 @contextmanager
 def running_stack() -> Iterator[Stack]:

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import random
 import time
 import uuid
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import psycopg
 
-from benchmarks.stack import Stack, percentile, running_stack, save
+from benchmarks.stack import Stack, month, percentile, running_stack, save
+from benchmarks.unique_weighted.__main__ import read
 from permille.ingest.intake import Draft
 from permille.ingest.writer import Memory, Request, open_connection, store
 
@@ -34,32 +32,12 @@ SINGLE_EVENTS = 50
 READS = 20
 
 
-def month() -> datetime:
-    return datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
 def set_up(stack: Stack) -> tuple[uuid.UUID, str]:
     organization = stack.organization()
     key = organization["api_key"]
     stack.post("/customers", {"customer": {"external_id": "c", "currency": "USD"}}, key)
     for code, fields in METRICS.items():
-        body = {"name": code, "code": code, "field_name": "n", **fields}
-        metric = stack.post("/billable_metrics", {"billable_metric": body}, key)["billable_metric"]
-        charge = {
-            "billable_metric_id": metric["lago_id"],
-            "charge_model": "standard",
-            "properties": {"amount": "0.01"},
-            "pay_in_advance": True,
-            "invoiceable": False,
-        }
-        plan = {
-            "name": code,
-            "code": code,
-            "interval": "monthly",
-            "amount_cents": 0,
-            "amount_currency": "USD",
-        }
-        stack.post("/plans", {"plan": {**plan, "pay_in_advance": False, "charges": [charge]}}, key)
+        stack.sell(key, code, fields, {"pay_in_advance": True, "invoiceable": False})
         body = {
             "external_customer_id": "c",
             "plan_code": code,
@@ -96,17 +74,6 @@ class Feeder:
             time.sleep(0.005)
 
 
-def usage(connection: http.client.HTTPConnection, key: str, code: str) -> tuple[dict[str, Any], float]:
-    started = time.perf_counter()
-    path = f"/api/v1/customers/c/current_usage?external_subscription_id={code}"
-    connection.request("GET", path, headers={"Authorization": f"Bearer {key}"})
-    answer = connection.getresponse()
-    body = answer.read()
-    milliseconds = (time.perf_counter() - started) * 1_000
-    assert answer.status == 200, body
-    return json.loads(body)["customer_usage"]["charges_usage"][0], milliseconds
-
-
 def measure(stack: Stack, key: str, feeder: Feeder, size: int, sent: int) -> dict[str, Any]:
     started = time.perf_counter()
     while sent < size:
@@ -121,13 +88,12 @@ def measure(stack: Stack, key: str, feeder: Feeder, size: int, sent: int) -> dic
         feeder.wait()
         waits.append((time.perf_counter() - began) * 1_000)
     connection = http.client.HTTPConnection("127.0.0.1", stack.port)
-    reads = [usage(connection, key, feeder.code) for _ in range(READS)]
-    shown = reads[-1][0]
+    reads = [read(connection, key, feeder.code) for _ in range(READS)]
     return {
         "fees_a_second": (size - (0 if size == SIZES[0] else size // 10)) / seconds,
         "wait_p50": percentile(waits, 0.5),
         "usage_p50": percentile([milliseconds for _, milliseconds in reads], 0.5),
-        "equal": feeder.code == "unique" or Decimal(shown["units"]) == feeder.total,
+        "equal": feeder.code == "unique" or reads[-1][0] == feeder.total,
     }
 
 

@@ -13,11 +13,10 @@ import json
 import random
 import time
 import uuid
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from benchmarks.stack import Stack, percentile, running_stack, save
+from benchmarks.stack import Stack, month, percentile, running_stack, save
 from benchmarks.usage.__main__ import _settle as settle
 from permille.ingest.intake import Draft
 from permille.ingest.writer import Memory, Request, open_connection, store
@@ -33,30 +32,11 @@ DISTINCT = 5_000
 SECONDS_PER_ROW = 20.0
 
 
-def month() -> datetime:
-    return datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
 def set_up(stack: Stack) -> tuple[uuid.UUID, str]:
     organization = stack.organization()
     key = organization["api_key"]
     for code, fields in METRICS.items():
-        body = {"name": code, "code": code, "field_name": "n", **fields}
-        metric = stack.post("/billable_metrics", {"billable_metric": body}, key)["billable_metric"]
-        charge = {
-            "billable_metric_id": metric["lago_id"],
-            "charge_model": "standard",
-            "properties": {"amount": "0.01"},
-            "prorated": code == "prorated",
-        }
-        plan = {
-            "name": code,
-            "code": code,
-            "interval": "monthly",
-            "amount_cents": 0,
-            "amount_currency": "USD",
-        }
-        stack.post("/plans", {"plan": {**plan, "pay_in_advance": False, "charges": [charge]}}, key)
+        stack.sell(key, code, fields, {"prorated": code == "prorated"})
     stack.post("/customers", {"customer": {"external_id": "c", "currency": "USD"}}, key)
     return uuid.UUID(organization["lago_id"]), key
 
@@ -91,9 +71,10 @@ def feed(dsn: str, organization: uuid.UUID, code: str, size: int) -> Decimal:
     return Decimal(len(distinct) if code == "unique" else total)
 
 
-def read(http_: http.client.HTTPConnection, key: str, code: str, size: int) -> tuple[Decimal, float]:
+def read(http_: http.client.HTTPConnection, key: str, subscription: str) -> tuple[Decimal, float]:
+    """Units of the one charge, and the milliseconds that the answer took."""
     started = time.perf_counter()
-    path = f"/api/v1/customers/c/current_usage?external_subscription_id={code}-{size}"
+    path = f"/api/v1/customers/c/current_usage?external_subscription_id={subscription}"
     http_.request("GET", path, headers={"Authorization": f"Bearer {key}"})
     answer = http_.getresponse()
     body = answer.read()
@@ -105,11 +86,11 @@ def read(http_: http.client.HTTPConnection, key: str, code: str, size: int) -> t
 
 def measure(stack: Stack, key: str, code: str, size: int, expected: Decimal) -> dict[str, Any]:
     connection = http.client.HTTPConnection("127.0.0.1", stack.port)
-    units, _ = read(connection, key, code, size)
+    units, _ = read(connection, key, f"{code}-{size}")
     times: list[float] = []
     until = time.monotonic() + SECONDS_PER_ROW
     while len(times) < 100 and (len(times) < 3 or time.monotonic() < until):
-        times.append(read(connection, key, code, size)[1])
+        times.append(read(connection, key, f"{code}-{size}")[1])
     return {
         "p50": percentile(times, 0.5),
         "p95": percentile(times, 0.95),

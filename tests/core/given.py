@@ -1,11 +1,14 @@
 """What the property tests draw from."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import reduce
 
 from hypothesis import strategies as st
 
 from permille.core.period import BillingTime, Interval
+from permille.core.usage import EMPTY, Partial, merge
 
 # Half-hour offsets, both hemispheres, the date line, clocks that change at midnight (Cairo, Asuncion, Beirut,
 # Havana, Azores) and a day that never was (Apia, 30 December 2011).
@@ -50,3 +53,8 @@ def day(text: str) -> datetime:
     if text.endswith("$"):
         return datetime.fromisoformat(text[:-1] + "T23:59:59+00:00")
     return datetime.fromisoformat(text if "T" in text else text + "T00:00:00+00:00")
+
+
+def merge_all(partials: Iterable[Partial]) -> Partial:
+    """The Partial of all their events."""
+    return reduce(merge, partials, EMPTY)

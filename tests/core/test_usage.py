@@ -21,12 +21,11 @@ from permille.core.usage import (
     aggregate,
     epoch_seconds,
     merge,
-    merge_all,
     rounded,
     standing_at,
     takes_part,
 )
-from tests.core.given import decimals, ts
+from tests.core.given import decimals, merge_all, ts
 
 START = ts(2024, 3, 1)
 ALL_BUT_WEIGHTED = [each for each in AggregationType if each is not AggregationType.WEIGHTED_SUM]

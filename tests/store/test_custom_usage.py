@@ -10,13 +10,13 @@ import pytest
 
 from permille.core.event import property_text
 from permille.core.rule import TEXT_MAX
-from permille.core.usage import merge_all
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Request, store
 from permille.store import rollup
 from permille.store.custom_usage import CustomWindow, custom_events
 from permille.store.usage import usage_of_many
 from permille.store.window import Window
+from tests.core.given import merge_all
 from tests.store.test_usage import NOW, START, Feed
 
 NAMES = ("absent", "model", "note", "operation_type", "tokens")

@@ -7,12 +7,11 @@ Source: semantics-metering.md sections 2.2 to 2.4, PostgreSQL semantics.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from enum import StrEnum
-from functools import reduce
 from types import MappingProxyType
 from typing import assert_never
 
@@ -117,11 +116,6 @@ def merge(a: Partial, b: Partial) -> Partial:
 
 def _in_order(a: tuple[Operation, ...], b: tuple[Operation, ...]) -> tuple[Operation, ...]:
     return tuple(sorted(a + b, key=lambda each: each[:2])) if a and b else a or b
-
-
-def merge_all(partials: Iterable[Partial]) -> Partial:
-    """The Partial of all their events."""
-    return reduce(merge, partials, EMPTY)
 
 
 def _merged_uniques(
