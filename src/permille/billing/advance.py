@@ -54,10 +54,12 @@ def bill_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     for organization_id in waiting:
         with pool.connection() as conn:
             organization = organizations.by_id(conn, organization_id)
-            if organization is not None:
-                clock = organization.now(now)
-                billing_holds.release(conn, organization_id, until=clock)
-                done += bill_events(conn, organization_id, now=clock, wait=False)
+            if organization is None:
+                continue
+            clock = organization.now(now)
+            billing_holds.release(conn, organization_id, until=clock)
+        with pool.connection() as conn:
+            done += bill_events(conn, organization_id, now=clock, wait=False)
     return done
 
 

@@ -139,7 +139,7 @@ def hold(
     if not failures:
         return
     known = customers.by_ids(conn, {failure.customer_id for failure in failures})
-    for failure in failures:
+    for failure in sorted(failures, key=lambda failure: failure.customer_id):
         customer, due, names = known[failure.customer_id], due_at(failure.item), named(failure.item)
         held = billing_holds.hold(
             conn,

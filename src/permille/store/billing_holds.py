@@ -1,6 +1,6 @@
 """Customers with something due that cannot be billed as it is: nothing that is due of them is done for a while.
 
-A row without `retry_at` holds up nothing any more: it was released to be tried again.
+A row without `retry_at` holds up nothing: it was released to be tried again, and is kept so that the same is not told twice.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ def hold(
 
 
 def release(conn: Connection[Any], organization_id: UUID, *, until: datetime | None) -> None:
-    """Let what is held up to an instant be tried again, without one all; what was released and not held again is forgotten."""
-    conn.execute(
-        "delete from billing_hold where organization_id = %s and retry_at is null", [organization_id]
-    )
+    """Let what is held up to an instant be tried again, or without one all, also what someone else is at."""
     rows = conn.execute(
-        "update billing_hold set retry_at = null where organization_id = %s"
-        " and retry_at <= coalesce(%s, 'infinity'::timestamptz) returning customer_id",
+        "update billing_hold set retry_at = null where customer_id in ("
+        "   select customer_id from billing_hold where organization_id = %s"
+        "   and retry_at <= coalesce(%s, 'infinity'::timestamptz)"
+        f"  order by customer_id for update {'skip locked' if until else ''})"
+        " returning customer_id",
         [organization_id, until],
     ).fetchall()
     _move_back(conn, [customer_id for (customer_id,) in rows])

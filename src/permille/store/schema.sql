@@ -448,7 +448,7 @@ create table billing_hold (
     organization_id uuid not null,
     due_at timestamptz not null, -- of what cannot be billed
     since timestamptz not null,
-    retry_at timestamptz, -- null: is tried again now
+    retry_at timestamptz, -- null: released, holds up nothing
     reason text not null
 );
 
