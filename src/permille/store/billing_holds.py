@@ -109,11 +109,21 @@ def _move_back(conn: Connection[Any], customer_ids: Sequence[UUID]) -> None:
 
 
 def retry_soon(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
-    """Something was mended: what is held is tried again at the next occasion."""
+    """Something was mended: what is held is tried again at the next occasion, but for what is being tried now."""
     conn.execute(
-        "update billing_hold set retry_at = %(now)s where organization_id = %(organization)s and retry_at > %(now)s",
+        "update billing_hold set retry_at = %(now)s where customer_id in ("
+        "   select customer_id from billing_hold where organization_id = %(organization)s and retry_at > %(now)s"
+        "   for update skip locked)",
         {"organization": organization_id, "now": now},
     )
+
+
+def of_customer(conn: Connection[Any], customer_id: UUID) -> tuple[datetime, str] | None:
+    """Since when what is due of a customer is held, and why; None where it is not."""
+    return conn.execute(
+        "select due_at, reason from billing_hold where customer_id = %s and retry_at is not null",
+        [customer_id],
+    ).fetchone()
 
 
 def still_held(conn: Connection[Any], customer_ids: Collection[UUID]) -> set[UUID]:
