@@ -98,12 +98,14 @@ def do_apart(
     do: Callable[[Sequence[Item]], None],
     *,
     customer_of: Callable[[Item], UUID | None],
+    known: Callable[[Sequence[Item]], Mapping[UUID, str]] = lambda _: {},
     keeps_begun: bool = False,
 ) -> list[Failure[Item]]:
     """Do all items at once, without those of customers of whom they cannot be done; what these are.
 
-    It is one savepoint as long as nothing is wrong. `keeps_begun` does of such a customer what comes before the first
-    item that fails. What is done is done in one go, so that it comes out as if nothing else had been there.
+    It is one savepoint as long as nothing is wrong. `known` can tell at a glance of which customers they cannot be done,
+    and why; others are found by halves. `keeps_begun` does of such a customer what comes before the first item that
+    fails. What is done is done in one go, so that it comes out as if nothing else had been there.
     """
     trial = _Trial(conn, do)
     reason = trial.run(items)
@@ -112,11 +114,19 @@ def do_apart(
     by_customer: dict[UUID | None, list[Item]] = {}
     for item in items:
         by_customer.setdefault(customer_of(item), []).append(item)
+    found = {customer_id: (by_customer[customer_id], why) for customer_id, why in known(items).items()}
+    others = [group for customer_id, group in by_customer.items() if customer_id not in found]
+    if found:
+        reason = trial.run([item for group in others for item in group], is_dry=True)
+    if reason is not None:
+        for group, why in trial.failing(others, reason):
+            customer_id = customer_of(group[0])
+            assert customer_id is not None, "what is of nobody comes to no amount"
+            found[customer_id] = (list(group), why)
     failures: list[Failure[Item]] = []
     left_out: set[int] = set()
-    for group, why in trial.failing(list(by_customer.values()), reason):
-        place, customer_id = trial.first_failing(group), customer_of(group[0])
-        assert customer_id is not None, "what is of nobody comes to no amount"
+    for customer_id, (group, why) in found.items():
+        place = trial.first_failing(group)
         failures.append(Failure(customer_id=customer_id, item=group[place], reason=why))
         left_out |= {id(item) for item in (group[place:] if keeps_begun else group)}
     rest = [item for item in items if id(item) not in left_out]

@@ -23,6 +23,7 @@ from permille.billing.invoicing import (
     TERMINATING,
     AdvanceFee,
     Part,
+    beyond_bounds,
     groups_of,
     write,
     write_alone,
@@ -31,6 +32,7 @@ from permille.billing.regrouping import regroup
 from permille.billing.usage import Series
 from permille.billing.windows import standing_charge, standing_window, usage_windows
 from permille.core.customer import Customer
+from permille.core.errors import Unbillable
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
 from permille.core.invoice import (
     BillingPeriods,
@@ -106,7 +108,11 @@ def bill_due(
         owed = [_Owed(row=row, at=row.next_billing_at) for row in rows if row.next_billing_at]
         if owed:
             failures = holds.do_apart(
-                conn, owed, lambda some: _bill(conn, some), customer_of=lambda each: each.row.customer_id
+                conn,
+                owed,
+                lambda some: _bill(conn, some),
+                customer_of=lambda each: each.row.customer_id,
+                known=lambda some: _beyond_bounds(conn, some),
             )
             holds.hold(
                 conn,
@@ -263,6 +269,16 @@ def _bill_owed(conn: Connection[Any], owed: Sequence[_Owed]) -> None:
     settled = [_settled(part) for part in parts]
     invoices.settle(conn, settled)
     _tell_of_trials(conn, parts, settled)
+
+
+def _beyond_bounds(conn: Connection[Any], owed: Sequence[_Owed]) -> dict[UUID, str]:
+    """Customer -> why, of those whose bill comes to too much; none where it cannot even be reckoned."""
+    try:
+        with conn.transaction(), holds.refusing_unbillable():
+            parts, fees, alone = metering.under_one_metering(conn, lambda: _price(conn, owed))
+            return beyond_bounds(groups_of(parts, fees), alone)
+    except Unbillable:
+        return {}
 
 
 def _price(
