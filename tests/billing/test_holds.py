@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -367,3 +368,25 @@ def test_many_that_are_bad_are_found_at_a_glance(world: World, monkeypatch: pyte
     assert billed == [40, 5, 5], "all, then without the bad ones on trial and for good"
     assert len(held(world)) == 35
     assert len(world.rows("select 1 from invoice")) == 5
+
+
+def test_several_runs_at_once_bill_everybody_else_once(
+    db: psycopg.Connection[Any],
+    pool: ConnectionPool[psycopg.Connection[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(due, "BATCH", 4)
+    world = make_world(db, test_now=None)
+    plan = world.plan(charges=[(world.metric(), "1")], amount_cents=1_000)
+    for n in range(40):
+        world.subscribe(world.customer(f"{n}"), plan, f"sub-{n}")
+        world.use(f"sub-{n}", "tokens", ABSURD if n % 10 == 3 else n, at=ts(2024, 1, 10))
+    db.commit()
+    with ThreadPoolExecutor(3) as threads:
+        for _ in range(2):
+            list(threads.map(lambda _: due.run_live(pool, ts(2024, 2, 1, 6)), range(3)))
+    db.rollback()
+    check_invariants(world)
+    assert [row[0] for row in held(world)] == ["13", "23", "3", "33"]
+    assert len(world.rows("select 1 from invoice")) == 36
+    assert len(told(world)) == 0, "nobody listens"
