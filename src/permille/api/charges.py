@@ -28,7 +28,7 @@ from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import Invalid, NotFound
 from permille.core.override import filter_key
 from permille.core.plan import Charge, Plan, PlanFilter
-from permille.store import billable_metrics, locks, plans
+from permille.store import billable_metrics, billing_holds, locks, plans
 
 
 def list_charges(call: Call) -> dict[str, Any]:
@@ -208,6 +208,7 @@ def _save_one(call: Call, plan: Plan, changed: Charge) -> None:
 
 def _save(call: Call, plan: Plan, charges: Sequence[Charge]) -> None:
     plans.save_charges(call.conn, before=plan.charges, after=charges, now=call.now)
+    billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
     meter(call, [*plan.charges, *charges])
     if plan.parent_id is None and _cascades(call):
         cascade_to_children(call, plan, replace(plan, charges=tuple(charges)))

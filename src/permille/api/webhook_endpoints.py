@@ -53,6 +53,7 @@ EVENT_TYPES = frozenset(
         "invoice.drafted",
         "invoice.ready_to_finalize",
         "invoice.generated",
+        "invoice.generation_error",
         "invoice.voided",
         "invoice.deleted",
         "invoice.resynced",

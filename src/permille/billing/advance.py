@@ -7,7 +7,7 @@ Source: semantics-metering.md section 5.12, semantics-billing.md section 6.4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -16,12 +16,16 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
+from permille.billing import holds
+from permille.billing.holds import Failure
 from permille.billing.invoicing import AdvanceFee, write_in_advance
-from permille.billing.levels import Terms, price, read_histories, terms_of
+from permille.billing.levels import LAST_SEQ, Terms, price, read_histories, terms_of
+from permille.core.errors import Unbillable
 from permille.core.fee import Fee
 from permille.store import (
     advance as store,
     advance_levels,
+    billing_holds,
     customers,
     metering,
     organizations,
@@ -36,22 +40,26 @@ BATCH = 1_000
 
 @dataclass(slots=True, kw_only=True)
 class _Work:
-    """Events that are to be billed under the same terms: seq -> transaction id."""
+    """Events that are to be billed under the same terms, by seq."""
 
     terms: Terms
-    billed: dict[int, str] = field(default_factory=dict)
+    billed: dict[int, Waiting] = field(default_factory=dict)
 
 
 def bill_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     """Bill what waits in any organization, as of its own clock, a transaction a batch; how many events that was."""
     with pool.connection() as conn:
-        waiting = store.organizations_waiting(conn)
+        waiting = store.organizations_waiting(conn, now=now)
     done = 0
     for organization_id in waiting:
         with pool.connection() as conn:
             organization = organizations.by_id(conn, organization_id)
-            if organization is not None:
-                done += bill_events(conn, organization_id, now=organization.now(now), wait=False)
+            if organization is None:
+                continue
+            clock = organization.now(now)
+            billing_holds.release(conn, organization_id, until=clock)
+        with pool.connection() as conn:
+            done += bill_events(conn, organization_id, now=clock, wait=False)
     return done
 
 
@@ -62,34 +70,84 @@ def bill_all(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> 
 
 
 def bill_customer(conn: Connection[Any], organization_id: UUID, customer_id: UUID, *, now: datetime) -> None:
-    """Bill what waits of a customer, whose subscription is about to change, and of others that are free."""
-    if store.is_any_waiting(conn, organization_id):
+    """Bill what waits of a customer, whose subscription is about to change, and of others that are free.
+
+    Raises Unbillable when any of the customer's comes to an amount beyond all bounds.
+    """
+    if store.is_any_waiting(conn, organization_id, customer_id):
         customers.lock(conn, customer_id)
-    while bill_events(conn, organization_id, now=now, wait=False):
-        pass
+        billing_holds.release_customer(conn, customer_id)
+    taken = 1
+    while taken:
+        taken, failures = _bill_batch(conn, organization_id, now=now, wait=False)
+        for failure in failures:
+            if failure.customer_id == customer_id:
+                raise Unbillable(failure.reason)
 
 
 def bill_events(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool) -> int:
     """Bill the events that have waited the longest; how many were taken off the queue.
 
     An event of no running subscription, or of none of its charges, makes no fee. What is billed by someone else
-    at the moment is left to him, unless told to wait.
+    at the moment is left to him, unless told to wait. An event whose fee comes to an amount beyond all bounds is held,
+    and what comes after it of the same customer.
     """
+    taken, _ = _bill_batch(conn, organization_id, now=now, wait=wait)
+    return taken
+
+
+def _bill_batch(
+    conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool
+) -> tuple[int, list[Failure[Waiting]]]:
+    """How many were taken off the queue, and those that cannot be billed."""
     if not store.is_any_waiting(conn, organization_id):
-        return 0
+        return 0, []
     waiting = store.claim(conn, organization_id, limit=BATCH, wait=wait)
+    flagged = {each.customer_id for each in waiting if each.is_held and each.customer_id}
+    held = billing_holds.still_held(conn, flagged) if flagged else set()
+    failures = holds.do_apart(
+        conn,
+        [each for each in waiting if each.customer_id not in held],
+        lambda some: _bill(conn, some, now=now),
+        customer_of=lambda each: each.customer_id,
+        keeps_begun=True,
+    )
+    holds.hold(
+        conn,
+        organization_id,
+        failures,
+        due_at=lambda each: each.due_at or now,
+        named=lambda each: {"event_transaction_id": each.transaction_id},
+        now=now,
+    )
+    held_from = dict.fromkeys(held, 0) | {each.customer_id: each.item.seq for each in failures}
+    if parked := [each for each in waiting if each.seq >= _held_from(held_from, each)]:
+        store.park(conn, parked, now=now)
+    return len(waiting), failures
+
+
+def _held_from(held_from: Mapping[UUID, int], event: Waiting) -> int:
+    """From which event on those of its customer are held."""
+    return LAST_SEQ if event.customer_id is None else held_from.get(event.customer_id, LAST_SEQ)
+
+
+def _bill(conn: Connection[Any], waiting: Sequence[Waiting], *, now: datetime) -> None:
+    """Price events and write their fees, and what they have reached."""
     fees, reached = metering.under_one_metering(conn, lambda: _made(conn, _works(conn, waiting)))
     invoiced: list[AdvanceFee] = []
     alone: list[AdvanceFee] = []
-    for work, fee in fees:
+    for work, event, fee in fees:
         made = AdvanceFee(
-            row=work.terms.row, plan=work.terms.plan, customer=work.terms.customer, fee=fee, at=now
+            row=work.terms.row,
+            plan=work.terms.plan,
+            customer=work.terms.customer,
+            fee=fee,
+            at=event.due_at or now,
         )
         (invoiced if work.terms.charge.invoiceable else alone).append(made)
     write_in_advance(conn, invoiced, alone)
     if reached:
         advance_levels.keep(conn, reached)
-    return len(waiting)
 
 
 def _works(conn: Connection[Any], waiting: Sequence[Waiting]) -> list[_Work]:
@@ -104,20 +162,23 @@ def _works(conn: Connection[Any], waiting: Sequence[Waiting]) -> list[_Work]:
         plan, customer = known_plans[row.plan_id], payers[row.customer_id]
         for terms in terms_of(row, plan, customer, code=each.code, at=each.at):
             key = (row.id, terms.charge.id, terms.period.from_)
-            works.setdefault(key, _Work(terms=terms)).billed[each.seq] = each.transaction_id
+            works.setdefault(key, _Work(terms=terms)).billed[each.seq] = each
     return list(works.values())
 
 
 def _made(
     conn: Connection[Any], works: Sequence[_Work]
-) -> tuple[list[tuple[_Work, Fee]], list[tuple[LevelKey, Kept]]]:
+) -> tuple[list[tuple[_Work, Waiting, Fee]], list[tuple[LevelKey, Kept]]]:
     """The fees in the order in which their events arrived, and what is to be kept of the levels that these reached."""
     histories = read_histories(conn, [(work.terms, work.billed.keys()) for work in works])
-    made: list[tuple[int, _Work, Fee]] = []
+    made: list[tuple[_Work, Waiting, Fee]] = []
     to_keep: list[tuple[LevelKey, Kept]] = []
     for work, history in zip(works, histories, strict=True):
         fees, reached = price(work.terms, history, billed=work.billed.keys())
-        made += [(seq, work, replace(fee, event_transaction_id=work.billed[seq])) for seq, fee in fees]
+        made += [(work, work.billed[seq], fee) for seq, fee in fees]
         if history.is_worth_keeping(reached):
             to_keep.append((history.key, history.after(reached, until_seq=max(work.billed))))
-    return [(work, fee) for _, work, fee in sorted(made, key=lambda each: each[0])], to_keep
+    told = [
+        (work, event, replace(fee, event_transaction_id=event.transaction_id)) for work, event, fee in made
+    ]
+    return sorted(told, key=lambda each: each[1].seq), to_keep

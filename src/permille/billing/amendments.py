@@ -23,7 +23,7 @@ from permille.core.instants import EPOCH
 from permille.ids import new_ids
 from permille.ingest.intake import Draft, Sent, check, microseconds
 from permille.ingest.writer import Request
-from permille.store import amendments as store, events, invoices, metering
+from permille.store import amendments as store, billing_holds, events, invoices, metering
 from permille.store.amendments import InPlace, SentEvent
 from permille.store.events import StoredEvent
 
@@ -108,6 +108,7 @@ def amend(
             how = hows[organization_id, draft.code]
             in_place[own_id] = InPlace(metering=how, properties=derived[index], seq=target.seq)
     store.add(conn, organization_id, new, in_place)
+    billing_holds.retry_soon(conn, organization_id, now=now)
     return store.by_ids(conn, [each.id for each in new])
 
 

@@ -14,18 +14,23 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.billing import run
+from permille.billing import holds, run
 from permille.billing.credit_notes import credit_unused
 from permille.billing.invoicing import Group, Numbers, credited, new_invoice, number_of, taxes_of, tell
 from permille.billing.run import Rebilled
 from permille.core.invoice import payment_due_date
 from permille.core.period import local_date
 from permille.store import credit_notes, customers, invoices, subscriptions
-from permille.store.invoices import InvoiceSubscription, NewInvoice, StoredInvoice
+from permille.store.invoices import DueDraft, InvoiceSubscription, NewInvoice, StoredInvoice
 
 
 def refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
-    """Price drafts again, from the events, the prices and the taxes that there are now."""
+    """Price drafts again, from the events, the prices and the taxes that there are now. Raises Unbillable."""
+    with holds.refusing_unbillable():
+        _refresh(conn, invoice_ids, now=now)
+
+
+def _refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
     for stored, groups in _rounds(conn, invoice_ids):
         again = [
             replace(
@@ -42,11 +47,28 @@ def refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: dateti
 
 
 def finalize_due(
-    conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
+    conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool, now: datetime
 ) -> int:
-    """Finalize the drafts whose day has come; how many. What someone else is at is left to him, unless told to wait."""
+    """Finalize the drafts whose day has come; how many those were. What someone else is at is left to him, unless told
+    to wait.
+
+    Customers with one that comes to an amount beyond all bounds are held, by the organization's clock `now`.
+    """
     due = invoices.claim_drafts(conn, organization_id, until=until, limit=limit, wait=wait)
-    finalize(conn, due, at=until)
+
+    def finish(drafts: Sequence[DueDraft]) -> None:
+        finalize(conn, [draft.id for draft in drafts], at=until)
+
+    if due:
+        failures = holds.do_apart(conn, due, finish, customer_of=lambda draft: draft.customer_id)
+        holds.hold(
+            conn,
+            organization_id,
+            failures,
+            due_at=lambda draft: draft.finalizes_at,
+            named=lambda draft: {"lago_invoice_id": str(draft.id)},
+            now=now,
+        )
     return len(due)
 
 
@@ -58,7 +80,15 @@ def finalize_of_subscriptions(
 
 
 def finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datetime) -> None:
-    """Price drafts a last time, number them, pay them by credit, and give back what was paid in advance for nothing."""
+    """Price drafts a last time, number them, pay them by credit, and give back what was paid in advance for nothing.
+
+    Raises Unbillable.
+    """
+    with holds.refusing_unbillable():
+        _finalize(conn, invoice_ids, at=at)
+
+
+def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datetime) -> None:
     for stored, groups in _rounds(conn, invoice_ids):
         customers.lock_all(conn, {group.customer.id for group in groups.values()})
         numbers = Numbers.take(conn, [group for group in groups.values() if group.is_final])

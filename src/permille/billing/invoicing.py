@@ -6,7 +6,7 @@ Source: semantics-billing.md sections 3.10, 4.2 to 4.7.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -46,6 +46,8 @@ STARTING = "subscription_starting"
 TERMINATING = "subscription_terminating"
 IN_ADVANCE = "in_advance_charge"
 IN_ADVANCE_PERIODIC = "in_advance_charge_periodic"
+AMOUNT_MAX = 2**63 - 1
+"""In the smallest unit of the currency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,24 @@ def write(conn: Connection[Any], groups: Sequence[Group]) -> list[NewInvoice]:
         made = [(invoice.at, invoice.id) for invoice in new if invoice.status == status]
         tell(conn, "invoice", new[0].organization_id, made, word=word)
     return new
+
+
+def beyond_bounds(groups: Sequence[Group], alone: Sequence[AdvanceFee]) -> dict[UUID, str]:
+    """Customer -> why, of those with an amount that no invoice and no fee can have."""
+    amounts = [(group.customer.id, amount) for group in groups for amount in _amounts_of(group)]
+    amounts += [(each.customer.id, each.fee.amount_cents) for each in alone]
+    return {
+        customer_id: f"{amount} is out of range"
+        for customer_id, amount in amounts
+        if abs(amount) > AMOUNT_MAX
+    }
+
+
+def _amounts_of(group: Group) -> Iterator[int]:
+    invoice = new_invoice(group, new_id(group.at), None, None)
+    for fee in group.fees:
+        yield from (fee.amount_cents, fee.unit_amount_cents)
+    yield from (invoice.fees_amount_cents, invoice.taxed.amount_cents, invoice.total_with_taxes_cents)
 
 
 def credited(

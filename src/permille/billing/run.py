@@ -16,12 +16,14 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.billing import holds
 from permille.billing.invoicing import (
     PERIODIC,
     STARTING,
     TERMINATING,
     AdvanceFee,
     Part,
+    beyond_bounds,
     groups_of,
     write,
     write_alone,
@@ -30,6 +32,7 @@ from permille.billing.regrouping import regroup
 from permille.billing.usage import Series
 from permille.billing.windows import standing_charge, standing_window, usage_windows
 from permille.core.customer import Customer
+from permille.core.errors import Unbillable
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
 from permille.core.invoice import (
     BillingPeriods,
@@ -92,17 +95,35 @@ def bill_due(
     until: datetime,
     limit: int = BATCH,
     wait: bool = False,
+    now: datetime | None = None,
 ) -> int:
-    """Bill the subscriptions that are due the longest, about `limit` of them; returns how many.
+    """Bill the subscriptions that are due the longest, about `limit` of them; returns how many were due.
 
     A customer's subscriptions that are due at the same instant are taken together, and of several instants
     the first. What another run is at is left to it, unless told to wait. 0 when there is nothing (left).
+    A customer whose bill comes to an amount beyond all bounds is held, by the organization's clock `now`; by default
+    that shows `until`.
     """
     while payers := invoices.claim_payers(conn, organization_id, until=until, limit=limit, wait=wait):
         rows = invoices.claim_due(conn, payers, until=until)
-        if rows:
-            _bill(conn, [_Owed(row=row, at=row.next_billing_at) for row in rows if row.next_billing_at])
-            return len(rows)
+        owed = [_Owed(row=row, at=row.next_billing_at) for row in rows if row.next_billing_at]
+        if owed:
+            failures = holds.do_apart(
+                conn,
+                owed,
+                lambda some: _bill(conn, some),
+                customer_of=lambda each: each.row.customer_id,
+                known=lambda some: _beyond_bounds(conn, some),
+            )
+            holds.hold(
+                conn,
+                organization_id,
+                failures,
+                due_at=lambda each: each.at,
+                named=lambda each: {"external_subscription_id": each.row.external_id},
+                now=now or until,
+            )
+            return len(owed)
     return 0
 
 
@@ -234,7 +255,12 @@ def _missed(conn: Connection[Any], row: Subscription, ended_at: datetime) -> Ite
 
 
 def _bill(conn: Connection[Any], owed: Sequence[_Owed]) -> None:
-    """Plan, price and write."""
+    """Plan, price and write. Raises Unbillable."""
+    with holds.refusing_unbillable():
+        _bill_owed(conn, owed)
+
+
+def _bill_owed(conn: Connection[Any], owed: Sequence[_Owed]) -> None:
     parts, fees, alone = metering.under_one_metering(conn, lambda: _price(conn, owed))
     owing = [part for part in parts if fees[part.row.id] or not part.planned.is_empty]
     write(conn, groups_of(owing, fees))
@@ -244,6 +270,16 @@ def _bill(conn: Connection[Any], owed: Sequence[_Owed]) -> None:
     settled = [_settled(part) for part in parts]
     invoices.settle(conn, settled)
     _tell_of_trials(conn, parts, settled)
+
+
+def _beyond_bounds(conn: Connection[Any], owed: Sequence[_Owed]) -> dict[UUID, str]:
+    """Customer -> why, of those whose bill comes to too much; none where it cannot even be reckoned."""
+    try:
+        with conn.transaction(), holds.refusing_unbillable():
+            parts, fees, alone = metering.under_one_metering(conn, lambda: _price(conn, owed))
+            return beyond_bounds(groups_of(parts, fees), alone)
+    except Unbillable:
+        return {}
 
 
 def _price(

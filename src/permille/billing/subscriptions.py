@@ -19,6 +19,7 @@ from permille.billing.credit_notes import credit_unused
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.invoice import trial_end
+from permille.core.period import INSTANT
 from permille.core.plan import Plan, sold_plan_id, yearly_amount_cents
 from permille.core.subscription import Start, Subscription, due, facts_of, plan_period_end, start_of
 from permille.ids import new_id
@@ -256,7 +257,7 @@ def reschedule(conn: Connection[Any], rows: Iterable[Subscription], *, now: date
             timezone=payers[row.customer_id].applicable_timezone,
             first_started_at=first_starts.get(row.id),
             takes_over_at=take_overs.get(row.id),
-            now=now,
+            now=min(now, row.next_billing_at or now),  # what is due and not billed yet stays due
         )
         for row in rows
     }
@@ -268,6 +269,9 @@ def _take_overs(
 ) -> dict[UUID, datetime]:
     """Of the rows that wait for the end of another: the end of its period."""
     waiting = {row.id: row.previous_subscription_id for row in rows if row.status == "pending"}
+    late = {
+        row.id: row.activates_at - INSTANT for row in rows if row.activates_at and row.activates_at <= now
+    }
     before = subscriptions.by_ids(conn, {each for each in waiting.values() if each})
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in before.values()})
     payers = customers.by_ids(conn, {row.customer_id for row in before.values()})
@@ -276,7 +280,7 @@ def _take_overs(
             before[previous],
             known_plans[before[previous].plan_id],
             timezone=payers[before[previous].customer_id].applicable_timezone,
-            now=now,
+            now=late.get(row_id, now),
         )
         for row_id, previous in waiting.items()
         if previous

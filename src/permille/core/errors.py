@@ -69,3 +69,11 @@ class Unevaluable(Refusal):
         super().__init__(status=422, code="validation_errors")
         self.errors = errors
         self.args = (errors,)
+
+
+class Unbillable(Invalid):
+    """422: what is to be billed comes to an amount that no invoice can have."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__({"base": ["amount_out_of_range"]})
+        self.reason = reason

@@ -30,6 +30,11 @@ class Waiting:
     """
 
     seq: int
+    identity: UUID
+    due_at: datetime | None
+    """When its fee would have been made, of an event that was held."""
+    is_held: bool
+    """Whether its customer is."""
     transaction_id: str
     at: datetime
     code: str
@@ -58,9 +63,10 @@ class AdvanceWindow:
 
 
 _WAITING = """
-select q.seq, e.transaction_id, e.at, s.code, r.id as subscription_id, r.customer_id
+select q.seq, q.identity, q.due_at, h.customer_id is not null as is_held, e.transaction_id, e.at, s.code,
+    r.id as subscription_id, r.customer_id
 from (
-    select organization_id, seq, identity from advance_event
+    select organization_id, seq, identity, due_at from advance_event
     where organization_id = %(organization)s and seq <= %(settled)s order by seq limit %(limit)s
 ) q
 left join lateral (
@@ -75,6 +81,7 @@ left join lateral (
         and (terminated_at is null or terminated_at >= e.at) and a.kind is distinct from 'void'
     order by terminated_at desc nulls first, started_at desc limit 1
 ) r on true
+left join billing_hold h on h.customer_id = r.customer_id and h.retry_at is not null
 order by q.seq
 """
 
@@ -128,21 +135,43 @@ order by s.key, e.seq
 _IS_ADD = {"add": True, "remove": False}
 
 
-def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
-    """The organizations with an event that waits for its fee."""
+def organizations_waiting(conn: Connection[Any], *, now: datetime) -> list[UUID]:
+    """The organizations with an event that waits for its fee, or with held ones that are to be tried again."""
     rows = conn.execute(
         "select id from organization o where exists (select from advance_event where organization_id = o.id)"
-        " order by created_at, id"
+        " or exists (select from billing_hold h where organization_id = o.id"
+        "   and retry_at <= coalesce(o.test_now, %s)"
+        "   and exists (select from held_advance_event where customer_id = h.customer_id))"
+        " order by created_at, id",
+        [now],
     ).fetchall()
     return [organization_id for (organization_id,) in rows]
 
 
-def is_any_waiting(conn: Connection[Any], organization_id: UUID) -> bool:
-    """Whether any event of the organization waits for its fee."""
+def is_any_waiting(conn: Connection[Any], organization_id: UUID, customer_id: UUID | None = None) -> bool:
+    """Whether any event of the organization waits for its fee, those included that are held of a customer."""
     row = conn.execute(
-        "select exists (select from advance_event where organization_id = %s)", [organization_id]
+        "select exists (select from advance_event where organization_id = %s)"
+        " or exists (select from held_advance_event where customer_id = %s)",
+        [organization_id, customer_id],
     ).fetchone()
     return bool(row and row[0])
+
+
+def park(conn: Connection[Any], events: Sequence[Waiting], *, now: datetime) -> None:
+    """Put events that were taken off the queue aside, as their customers are held."""
+    conn.execute(
+        "insert into held_advance_event (customer_id, organization_id, seq, identity, due_at)"
+        " select w.customer_id, c.organization_id, w.seq, w.identity, w.due_at"
+        " from unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::timestamptz[])"
+        " as w (customer_id, seq, identity, due_at) join customer c on c.id = w.customer_id",
+        [
+            uuid_array(each.customer_id for each in events if each.customer_id),
+            int_array(each.seq for each in events),
+            uuid_array(each.identity for each in events),
+            instant_array(each.due_at or now for each in events),
+        ],
+    )
 
 
 def claim(conn: Connection[Any], organization_id: UUID, *, limit: int, wait: bool) -> list[Waiting]:

@@ -10,21 +10,22 @@ from psycopg import Connection
 
 from permille.core.subscription import Subscription
 from permille.store import subscriptions
+from permille.store.billing_holds import NOT_HELD
 from permille.store.event_errors import LOOKED_AT_AFTER
 
 _KINDS = (("activates_at", "pending"), ("ends_at", "active"), ("next_billing_at", "active"))
 
 
 def next_instant(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
-    """The first instant up to `until` at which anything of an organization is due."""
+    """The first instant up to `until` at which anything of an organization is due, of customers that are not held."""
     firsts = ", ".join(
         f"(select min({column}) from subscription where organization_id = %(organization)s"
-        f" and {column} <= %(until)s and status = '{status}')"
+        f" and {column} <= %(until)s and status = '{status}' and {NOT_HELD})"
         for column, status in _KINDS
     )
     firsts += (
         ", (select min(finalizes_at) from invoice where organization_id = %(organization)s"
-        " and finalizes_at <= %(until)s)"
+        f" and finalizes_at <= %(until)s and {NOT_HELD})"
         ", (select min(starts_at) + %(after)s from event_hour where organization_id = %(organization)s"
         " and starts_at <= %(until)s - %(after)s)"
     )
@@ -35,14 +36,22 @@ def next_instant(conn: Connection[Any], organization_id: UUID, *, until: datetim
     return row[0] if row else None
 
 
+_NOT_WAITING = (
+    "not exists (select from billing_hold where customer_id = w.customer_id and retry_at > %(until)s)"
+)
+
+
 def live_organizations(conn: Connection[Any], *, until: datetime) -> list[UUID]:
     """The live organizations that have anything due, in the order in which they were made."""
     exists = " or ".join(
-        f"exists (select from subscription where organization_id = o.id and {column} <= %(until)s"
-        f" and status = '{status}')"
+        f"exists (select from subscription w where organization_id = o.id and {column} <= %(until)s"
+        f" and status = '{status}' and {_NOT_WAITING})"
         for column, status in _KINDS
     )
-    exists += " or exists (select from invoice where organization_id = o.id and finalizes_at <= %(until)s)"
+    exists += (
+        " or exists (select from invoice w where organization_id = o.id and finalizes_at <= %(until)s"
+        f" and {_NOT_WAITING})"
+    )
     exists += (
         " or exists (select from event_hour where organization_id = o.id"
         " and starts_at <= %(until)s - %(after)s)"
@@ -85,10 +94,10 @@ def _claim(
     """In the order of the instant and then of the making, without those that someone else has locked."""
     rows = conn.execute(
         "select s.id from subscription s join customer c on c.id = s.customer_id"
-        f" where s.organization_id = %s and s.{column} <= %s and s.status = '{status}'"
-        f" order by s.{column}, s.created_at, s.id limit %s"
+        f" where s.organization_id = %(organization)s and s.{column} <= %(until)s and s.status = '{status}'"
+        f" and s.{NOT_HELD} order by s.{column}, s.created_at, s.id limit %(limit)s"
         f" for no key update of c, s {'' if wait else 'skip locked'}",
-        [organization_id, until, limit],
+        {"organization": organization_id, "until": until, "limit": limit},
     ).fetchall()
     found = subscriptions.by_ids(conn, [row_id for (row_id,) in rows])
     return [found[row_id] for (row_id,) in rows]

@@ -21,6 +21,7 @@ from permille.core.subscription import Subscription
 from permille.core.tax import Taxed
 from permille.ids import new_id_texts, new_ids
 from permille.store import subscriptions as subscription_store
+from permille.store.billing_holds import NOT_HELD
 from permille.store.bulk import NULL, instant, instant_array, int_array, line_text, text_array, uuid_array
 from permille.store.db import exact_json
 
@@ -295,13 +296,14 @@ def claim_payers(
     """Lock the customers of the `limit` subscriptions that are due the longest; their ids.
 
     The lock is on the customer, as its subscriptions share invoices and a sequence of numbers. Customers that
-    someone else has locked are passed over, or waited for.
+    someone else has locked are passed over, or waited for; those that are held are left alone.
     """
     rows = conn.execute(
         "select c.id from subscription s join customer c on c.id = s.customer_id"
-        f" where s.organization_id = %s and s.next_billing_at <= %s and {_TO_BILL}"
-        f" order by s.next_billing_at limit %s for no key update of c {'' if wait else 'skip locked'}",
-        [organization_id, until, limit],
+        f" where s.organization_id = %(organization)s and s.next_billing_at <= %(until)s and {_TO_BILL}"
+        f" and s.{NOT_HELD} order by s.next_billing_at limit %(limit)s"
+        f" for no key update of c {'' if wait else 'skip locked'}",
+        {"organization": organization_id, "until": until, "limit": limit},
     ).fetchall()
     return list({customer_id for (customer_id,) in rows})
 
@@ -548,17 +550,27 @@ def _json(value: Mapping[str, Any]) -> str:
     return line_text(exact_json(value)) if value else "{}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueDraft:
+    """A draft that becomes final."""
+
+    id: UUID
+    customer_id: UUID
+    finalizes_at: datetime
+
+
 def claim_drafts(
     conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
-) -> list[UUID]:
-    """Lock the drafts whose day has come, with their customers; their ids."""
-    rows = conn.execute(
-        "select i.id from invoice i join customer c on c.id = i.customer_id"
-        " where i.organization_id = %s and i.finalizes_at <= %s order by i.finalizes_at, i.id limit %s"
-        f" for no key update of c, i {'' if wait else 'skip locked'}",
-        [organization_id, until, limit],
-    ).fetchall()
-    return [invoice_id for (invoice_id,) in rows]
+) -> list[DueDraft]:
+    """Lock the drafts whose day has come, with their customers, but for those that are held."""
+    with conn.cursor(row_factory=class_row(DueDraft)) as cursor:
+        return cursor.execute(
+            "select i.id, i.customer_id, i.finalizes_at from invoice i join customer c on c.id = i.customer_id"
+            " where i.organization_id = %(organization)s and i.finalizes_at <= %(until)s"
+            f" and i.{NOT_HELD} order by i.finalizes_at, i.id limit %(limit)s"
+            f" for no key update of c, i {'' if wait else 'skip locked'}",
+            {"organization": organization_id, "until": until, "limit": limit},
+        ).fetchall()
 
 
 def drafts_of(conn: Connection[Any], subscription_ids: Collection[UUID]) -> list[UUID]:

@@ -18,7 +18,7 @@ with own as materialized (
         and (subscription_id = %(running)s and pay_in_advance and to_at > %(running_from)s) is not true
     group by invoice_id
 )
-select coalesce(sum(own.cents), 0)::bigint from own cross join lateral (
+select coalesce(sum(own.cents), 0) from own cross join lateral (
     select invoice_type, status from invoice where id = own.invoice_id offset 0
 ) i
 where i.invoice_type = 'subscription' and i.status in ('draft', 'finalized')

@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row
 
 from permille.core.usage import AggregationType
 
@@ -80,20 +79,20 @@ def shown_of(aggregation_type: AggregationType) -> Shown:
 
 
 _REVENUE = """
-select issuing_date, currency, sum(total_amount_cents)::bigint as cents from invoice
+select issuing_date, currency, sum(total_amount_cents) as cents from invoice
 where organization_id = %s and status = 'finalized' and created_at >= %s
 group by 1, 2 order by 1
 """
 
 _TOP = """
-select c.external_id, coalesce(c.name, c.external_id) as name, i.currency, sum(i.total_amount_cents)::bigint as cents
+select c.external_id, coalesce(c.name, c.external_id) as name, i.currency, sum(i.total_amount_cents) as cents
 from invoice i join customer c on c.id = i.customer_id
 where i.organization_id = %s and i.status = 'finalized' and i.created_at >= %s
 group by 1, 2, 3 order by 4 desc, 1 limit %s
 """
 
 _WAITING = """
-select currency, count(*) as count, sum(total_amount_cents - total_paid_amount_cents)::bigint as cents
+select currency, count(*) as count, sum(total_amount_cents - total_paid_amount_cents) as cents
 from invoice
 where organization_id = %s and created_at >= %s and status = 'finalized' and payment_status <> 'succeeded'
     and total_amount_cents > 0
@@ -157,20 +156,23 @@ def invoiced_by_day(
     """Currency -> (issuing date, cents) of finalized invoices made since then."""
     found: dict[str, list[tuple[date, int]]] = {}
     for day, currency, cents in conn.execute(_REVENUE, [organization_id, since]):
-        found.setdefault(currency, []).append((day, cents))
+        found.setdefault(currency, []).append((day, int(cents)))
     return found
 
 
 def top_customers(conn: Connection[Any], organization_id: UUID, *, since: datetime) -> list[TopCustomer]:
     """Those who were invoiced the most since then."""
-    with conn.cursor(row_factory=class_row(TopCustomer)) as cursor:
-        return cursor.execute(_TOP, [organization_id, since, CUSTOMERS_SHOWN]).fetchall()
+    rows = conn.execute(_TOP, [organization_id, since, CUSTOMERS_SHOWN]).fetchall()
+    return [
+        TopCustomer(external_id=external_id, name=name, currency=currency, cents=int(cents))
+        for external_id, name, currency, cents in rows
+    ]
 
 
 def waiting(conn: Connection[Any], organization_id: UUID, *, since: datetime) -> list[Waiting]:
     """What was invoiced since then and is not paid."""
-    with conn.cursor(row_factory=class_row(Waiting)) as cursor:
-        return cursor.execute(_WAITING, [organization_id, since]).fetchall()
+    rows = conn.execute(_WAITING, [organization_id, since]).fetchall()
+    return [Waiting(currency=currency, count=count, cents=int(cents)) for currency, count, cents in rows]
 
 
 def events_per_second(conn: Connection[Any], organization_id: UUID, *, since: datetime) -> Decimal:

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Json, Jsonb
 
 from permille.core.plan import Charge, Plan, PlanFilter
-from permille.store import billable_metrics, pricing_units, taxes
+from permille.store import billable_metrics, billing_holds, pricing_units, taxes
 
 _PLAN = tuple(field.name for field in fields(Plan) if field.name not in ("charges", "taxes"))
 _PARTS = ("metric", "filters", "taxes", "applied_pricing_unit")
@@ -166,6 +166,7 @@ def replace(conn: Connection[Any], *, before: Plan, after: Plan, now: datetime) 
     changes = ", ".join(f"{name} = %({name})s" for name in columns if name != "id")
     conn.execute(f"update plan set {changes} where id = %(id)s", columns)
     save_charges(conn, before=before.charges, after=after.charges, now=now)
+    billing_holds.retry_soon(conn, after.organization_id, now=now)
 
 
 def set_metadata(

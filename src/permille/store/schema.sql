@@ -440,7 +440,31 @@ create table advance_event (
     organization_id uuid not null,
     seq bigint not null,
     identity uuid not null,
-    primary key (organization_id, seq)
+    primary key (organization_id, seq),
+    due_at timestamptz -- when the fee would have been made, of an event that was held
+);
+
+-- Customers with something due that cannot be billed as it is, e.g. an amount beyond all bounds.
+-- Nothing that is due of them is done before retry_at, by the organization's clock, so that it stays in order.
+create table billing_hold (
+    customer_id uuid primary key,
+    organization_id uuid not null,
+    due_at timestamptz not null, -- of what cannot be billed
+    since timestamptz not null,
+    retry_at timestamptz, -- null: released, holds up nothing
+    reason text not null
+);
+
+create index billing_hold_of_organization on billing_hold (organization_id);
+
+-- Their events that wait for a fee: out of the way of all others, and moved back at each try.
+create table held_advance_event (
+    customer_id uuid not null,
+    organization_id uuid not null,
+    seq bigint not null,
+    identity uuid not null,
+    due_at timestamptz not null, -- when the fee would have been made
+    primary key (customer_id, seq)
 );
 
 -- How far what is paid in advance has come in a period, so that a fee need not be reckoned from all of its events.

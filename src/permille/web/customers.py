@@ -10,7 +10,7 @@ from permille.api import customers as api, fees, invoices, lifetime_usage, plans
 from permille.billing.daily_usage import calendar_of
 from permille.core.errors import NotAllowed
 from permille.core.plan import Plan
-from permille.store import plans as plan_store, subscriptions as subscription_store
+from permille.store import billing_holds, plans as plan_store, subscriptions as subscription_store
 from permille.web import chart
 from permille.web.daily import charted_days, stacking_key
 from permille.web.shown import currencies, group_text, in_path, listed_text
@@ -94,7 +94,8 @@ def detail(visit: Visit) -> Page:
     tab = visit.query.get("tab", "usage")
     tab = tab if tab in TABS else "usage"
     rows = _subscriptions(visit)
-    context: dict[str, Any] = {"customer": customer, "tab": tab, "subscriptions": rows}
+    held = billing_holds.of_customer(visit.conn, UUID(customer["lago_id"]))
+    context: dict[str, Any] = {"customer": customer, "tab": tab, "subscriptions": rows, "held": held}
     if tab == "usage":
         context |= _usage(visit, rows)
     elif tab == "subscriptions":

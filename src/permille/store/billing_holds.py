@@ -1,0 +1,136 @@
+"""Customers with something due that cannot be billed as it is: nothing that is due of them is done for a while.
+
+A row without `retry_at` holds up nothing: it was released to be tried again, and is kept so that the same is not told twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.store.bulk import uuid_array
+
+NOT_HELD = (
+    "customer_id not in (select customer_id from billing_hold"
+    " where organization_id = %(organization)s and retry_at is not null)"
+)
+"""Of a row with a customer."""
+
+# At first after a minute, then when as much time has passed again, at least once an hour. Work that is due later than
+# what has failed before is new: that one was mended.
+_HOLD = """
+with before as (
+    select due_at from billing_hold where customer_id = %(customer)s
+)
+insert into billing_hold as h (customer_id, organization_id, due_at, since, retry_at, reason)
+values (%(customer)s, %(organization)s, %(due_at)s, %(now)s, %(now)s + interval '1 minute', %(reason)s)
+on conflict (customer_id) do update set
+    due_at = greatest(h.due_at, excluded.due_at),
+    since = case when excluded.due_at > h.due_at then excluded.since else h.since end,
+    retry_at = case when excluded.due_at > h.due_at then excluded.retry_at else excluded.since
+        + least(greatest(excluded.since - h.since, interval '1 minute'), interval '1 hour') end,
+    reason = excluded.reason
+returning retry_at, coalesce((select due_at from before) < %(due_at)s, true)
+"""
+
+_MOVE_BACK = """
+with back as (
+    delete from held_advance_event where customer_id = any(%s::uuid[]) returning organization_id, seq, identity, due_at
+)
+insert into advance_event (organization_id, seq, identity, due_at) select * from back
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A customer that is held from now on."""
+
+    retry_at: datetime
+    is_new: bool
+    """Whether this instant's work has failed for the first time."""
+
+
+def hold(
+    conn: Connection[Any],
+    *,
+    organization_id: UUID,
+    customer_id: UUID,
+    due_at: datetime,
+    reason: str,
+    now: datetime,
+) -> Held:
+    """Hold a customer, which is locked, as of the organization's clock."""
+    row = conn.execute(
+        _HOLD,
+        {
+            "customer": customer_id,
+            "organization": organization_id,
+            "due_at": due_at,
+            "reason": reason,
+            "now": now,
+        },
+    ).fetchone()
+    assert row is not None, customer_id
+    return Held(retry_at=row[0], is_new=row[1])
+
+
+def release(conn: Connection[Any], organization_id: UUID, *, until: datetime | None) -> None:
+    """Let what is held up to an instant be tried again, or without one all, also what someone else is at."""
+    rows = conn.execute(
+        "update billing_hold set retry_at = null where customer_id in ("
+        "   select customer_id from billing_hold where organization_id = %s"
+        "   and retry_at <= coalesce(%s, 'infinity'::timestamptz)"
+        f"  order by customer_id for update {'skip locked' if until else ''})"
+        " returning customer_id",
+        [organization_id, until],
+    ).fetchall()
+    _move_back(conn, [customer_id for (customer_id,) in rows])
+
+
+def release_customer(conn: Connection[Any], customer_id: UUID) -> None:
+    """Let what is held of one customer be tried again."""
+    rows = conn.execute(
+        "update billing_hold set retry_at = null where customer_id = %s and retry_at is not null"
+        " returning customer_id",
+        [customer_id],
+    ).fetchall()
+    _move_back(conn, [customer_id for (customer_id,) in rows])
+
+
+def _move_back(conn: Connection[Any], customer_ids: Sequence[UUID]) -> None:
+    """By a statement after the release: whoever held on to the hold until then has left its events there."""
+    if customer_ids:
+        conn.execute(_MOVE_BACK, [uuid_array(customer_ids)])
+
+
+def retry_soon(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
+    """Something was mended: what is held is tried again at the next occasion, but for what is being tried now."""
+    conn.execute(
+        "update billing_hold set retry_at = %(now)s where customer_id in ("
+        "   select customer_id from billing_hold where organization_id = %(organization)s and retry_at > %(now)s"
+        "   for update skip locked)",
+        {"organization": organization_id, "now": now},
+    )
+
+
+def of_customer(conn: Connection[Any], customer_id: UUID) -> tuple[datetime, str] | None:
+    """Since when what is due of a customer is held, and why; None where it is not."""
+    return conn.execute(
+        "select due_at, reason from billing_hold where customer_id = %s and retry_at is not null",
+        [customer_id],
+    ).fetchone()
+
+
+def still_held(conn: Connection[Any], customer_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the customers that are held, and are so until the transaction ends."""
+    rows = conn.execute(
+        "select customer_id from billing_hold where customer_id = any(%s) and retry_at is not null"
+        " order by customer_id for share",
+        [list(customer_ids)],
+    ).fetchall()
+    return {customer_id for (customer_id,) in rows}
