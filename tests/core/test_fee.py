@@ -18,8 +18,8 @@ from permille.core.money import minor, round_cents, subunits
 from permille.core.period import Period
 from permille.core.plan import Charge, PlanFilter
 from permille.core.pricing import ChargeModel, price
-from permille.core.usage import AggregationType, Partial, aggregate, epoch_seconds, merge_all
-from tests.core.given import decimals, ts
+from permille.core.usage import AggregationType, Partial, aggregate, epoch_seconds
+from tests.core.given import decimals, merge_all, ts
 from tests.core.pricing.table import Ladder, ladders
 from tests.core.test_usage import Sent, events, expected
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import json
 
+import psycopg
 import pytest
 
 from permille.api import billable_metrics as api_metrics, plans as api_plans
+from permille.store import metering, rebuilding
 
 from .conftest import text_of
 
@@ -318,3 +320,19 @@ def test_the_example_has_what_expressions_and_rules_look_at(browser, how):
     page = browser.ok("/billable-metrics/tokens")
     example = html.unescape(page.split("<textarea")[1].split(">", 1)[1].split("</textarea>")[0])
     assert "It counts: " in text_of(browser.ok("/billable-metrics/tokens", event=example))
+
+
+def test_a_history_that_is_being_sorted_is_told(browser, send, monkeypatch):
+    monkeypatch.setattr(metering, "REENCODED_IN_PLACE_MAX", 1)
+    browser.sent("/new-billable-metric", TOKENS)
+    for region in ("eu", "us"):
+        send("tokens", "acme-1", tokens=5, model="8K", type="input", region=region)
+    words = "being sorted by the new dimensions"
+    assert words not in browser.ok("/billable-metrics/tokens")
+    fields = {"key": ["model", "type", "region"], "values": ["8K, 32K", "input, output", "eu, us"]}
+    browser.sent("/edit-billable-metric/tokens", {**TOKENS, **fields})
+    assert words in browser.ok("/billable-metrics/tokens")
+    with psycopg.connect(browser.dsn, autocommit=True) as conn:
+        while rebuilding.step(conn):
+            pass
+    assert words not in browser.ok("/billable-metrics/tokens")

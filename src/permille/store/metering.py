@@ -35,6 +35,8 @@ coalesce(e.extra, '{}') || s.dimensions || case
 """
 """SQL for the properties of an event e of a series s, as they were sent."""
 
+_COLUMNS = "field_name, keys, version, expression, expression_field, in_advance, distinct_field"
+
 Read = TypeVar("Read")
 
 
@@ -157,20 +159,22 @@ def _split(metering: Metering) -> tuple[Any, ...]:
 def current(conn: Connection[Any], organization_id: UUID, code: str) -> Metering | None:
     """The metering of a code, None when it has never had a metric."""
     row = conn.execute(
-        "select field_name, keys, version, expression, expression_field, in_advance, distinct_field from metering"
-        " where organization_id = %s and code = %s",
-        [organization_id, code],
+        f"select {_COLUMNS} from metering where organization_id = %s and code = %s", [organization_id, code]
     ).fetchone()
-    if row is None:
-        return None
+    return None if row is None else _read(row)
+
+
+def _read(row: Sequence[Any]) -> Metering:
+    """Of a row of _COLUMNS."""
+    field_name, keys, version, expression, expression_field, in_advance, distinct_field = row
     return Metering(
-        field_name=row[0],
-        keys=tuple(row[1]),
-        version=row[2],
-        expression=row[3],
-        expression_field=row[4],
-        in_advance=row[5],
-        distinct_field=row[6],
+        field_name=field_name,
+        keys=tuple(keys),
+        version=version,
+        expression=expression,
+        expression_field=expression_field,
+        in_advance=in_advance,
+        distinct_field=distinct_field,
     )
 
 
@@ -215,11 +219,19 @@ def _wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering
     )
 
 
+def is_being_rebuilt(conn: Connection[Any], organization_id: UUID, code: str) -> bool:
+    """Whether some events of the code are still encoded as before."""
+    row = conn.execute(
+        "select exists (select from metering where organization_id = %s and code = %s and rebuilding)",
+        [organization_id, code],
+    ).fetchone()
+    return bool(row and row[0])
+
+
 def being_rebuilt(conn: Connection[Any]) -> dict[tuple[UUID, str], Metering]:
     """The codes of which some events are still encoded as before: their usage is read from events alone."""
-    rows = conn.execute("select organization_id, code from metering where rebuilding").fetchall()
-    found = {(organization, code): current(conn, organization, code) for organization, code in rows}
-    return {pair: how for pair, how in found.items() if how is not None}
+    rows = conn.execute(f"select organization_id, code, {_COLUMNS} from metering where rebuilding")
+    return {(organization_id, code): _read(row) for organization_id, code, *row in rows}
 
 
 def _reencode(conn: Connection[Any], *, organization_id: UUID, code: str, metering: Metering) -> None:

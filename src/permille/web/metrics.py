@@ -14,7 +14,7 @@ from permille.core.billable_metric import BillableMetric
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.core.expression import EvaluationError, Event, ExpressionError, read_expression, value_text
 from permille.ingest.intake import read_one
-from permille.store import billable_metrics, plans
+from permille.store import billable_metrics, metering, plans
 from permille.web.matching import verdict
 from permille.web.price_grid import beside
 from permille.web.shown import in_path
@@ -174,6 +174,7 @@ def detail(visit: Visit) -> Page:
         "verdict": None,
         "bad": None,
         "estimates": [],
+        "is_being_rebuilt": metering.is_being_rebuilt(visit.conn, visit.here.id, metric.code),
     }
     if text:
         context |= _tested(visit, text)
