@@ -95,8 +95,8 @@ _STATEMENTS = (
     " where s.organization_id = %(organization)s order by s.id",
     # Every series was used in one hour of the month: a cell of each grain, as the roll-up leaves them.
     "insert into usage_cell (series_id, grain, starts_at, events_count, values_count, sum, max,"
-    ' precise_amount_cents) select s.id, g.grain::"char", g.starts_at, 500, 500, 1000 * (s.id %% 9973) + 7,'
-    " 9000, 0 from series s, (values ('m', %(start)s::timestamptz), ('d', %(start)s::timestamptz + interval '9 days'),"
+    ' precise_amount_cents, moment) select s.id, g.grain::"char", g.starts_at, 500, 500, 1000 * (s.id %% 9973) + 7,'
+    " 9000, 0, (1000 * (s.id %% 9973) + 7) * extract(epoch from %(start)s::timestamptz) from series s, (values ('m', %(start)s::timestamptz), ('d', %(start)s::timestamptz + interval '9 days'),"
     " ('h', %(start)s::timestamptz + interval '9 days 7 hours')) as g (grain, starts_at)"
     " where s.organization_id = %(organization)s order by s.id",
     "analyze customer, subscription, series, usage_cell, plan, charge, charge_filter, organization,"
