@@ -72,7 +72,7 @@ def _explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limi
         return _of_event(conn, fee, basis)
 
     def read() -> tuple[list[SeriesUsage], Digest, list[StoredEvent], list[Amendment]]:
-        found = usage.series_usage(conn, basis.windows)
+        found = usage.series_usage(conn, basis.windows, telling=True)
         behind = [each for each in found if _counts(fee, basis, each.dimensions)]
         digest, listed = _events_behind(conn, basis, behind, after=after, limit=limit + 1)
         return found, digest, listed, _amended(conn, fee, basis)

@@ -1,7 +1,8 @@
-"""Usage of codes whose history is being moved to another encoding: from the events alone, each encoded as it is read.
+"""Usage of codes whose history is being moved to another encoding: from the events alone, whatever series they are in.
 
-It costs as much as there are events, and is as exact as ever: one statement reads them all, so that an event is seen
-once, whichever series it is in at that moment.
+It costs as much as there are events, and is as exact as ever: one statement reads all of a code, so that an event is
+seen once, whichever series it is in at that moment. Where sums are enough the database adds them up; else each event is
+encoded as it is read.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.encoding import Metering, dimensions_of, encode
+from permille.core.encoding import Metering, dimensions_of, encode, is_dimension
 from permille.core.event import property_text
 from permille.core.money import ZERO, exact
 from permille.core.rule import TEXT_MAX
@@ -26,7 +27,7 @@ from permille.store.metering import PROPERTIES
 from permille.store.window import BEGINNING, SeriesUsage, ToldEvent, Window
 
 _EVENTS = f"""
-select w.key, s.code, e.series_id, e.identity, e.at, e.seq, e.precise_total_amount_cents, {PROPERTIES}
+select w.key, e.series_id, e.identity, e.at, e.seq, e.precise_total_amount_cents, {PROPERTIES}
 from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
         %(froms)s::timestamptz[], %(tos)s::timestamptz[])
     as w (key, organization_id, external_subscription_id, code, from_at, to_at)
@@ -38,6 +39,31 @@ cross join lateral (
     select * from counted_event
     where series_id = s.id and at >= w.from_at and at < w.to_at offset 0
 ) e
+"""
+
+# The values of the keys stand in the series or, where it is older than they are, in the event.
+_SUMS = """
+select w.key, s.id, s.dimensions, array[{keys}]::jsonb[] as told, count(*), count(e.number), coalesce(sum(e.number), 0),
+    max(e.number), coalesce(sum(e.precise_total_amount_cents) filter (where e.number is not null), 0),
+    coalesce(sum(e.number * extract(epoch from e.at)), 0)
+from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
+        %(froms)s::timestamptz[], %(tos)s::timestamptz[])
+    as w (key, organization_id, external_subscription_id, code, from_at, to_at)
+cross join lateral (
+    select id, dimensions, value_key from series where organization_id = w.organization_id
+        and external_subscription_id = w.external_subscription_id and code = w.code offset 0
+) s
+cross join lateral (
+    select at, extra, precise_total_amount_cents, case when s.value_key = %(field)s then value end as number
+    from counted_event where series_id = s.id and at >= w.from_at and at < w.to_at offset 0
+) e
+group by w.key, s.id, s.dimensions, told
+"""
+
+_OTHER_VALUES = """
+select exists (
+    select from series where organization_id = %s and code = %s and value_key is distinct from %s
+)
 """
 
 _IS_ADD = {"add": True, "remove": False}
@@ -53,52 +79,113 @@ class _Event(NamedTuple):
 
 
 def raw_usage(
-    conn: Connection[Any], windows: Sequence[Window], meterings: Mapping[tuple[UUID, str], Metering]
+    conn: Connection[Any],
+    windows: Sequence[Window],
+    meterings: Mapping[tuple[UUID, str], Metering],
+    *,
+    telling: bool,
 ) -> list[list[SeriesUsage]]:
-    """For each window what its codes among these came to, by the dimensions of their present metering."""
-    pairs = [
-        (key, window, code)
-        for key, window in enumerate(windows)
-        for code in window.codes
-        if (window.organization_id, code) in meterings
-    ]
+    """For each window what its codes among these came to, by the dimensions of their present metering.
+
+    `telling` the events, or where more than sums is wanted, they are read one by one.
+    """
     found: list[list[SeriesUsage]] = [[] for _ in windows]
-    if not pairs:
-        return found
-    told: dict[tuple[int, str, tuple[Any, ...]], list[_Event]] = defaultdict(list)
-    series: dict[tuple[int, str, tuple[Any, ...]], int] = {}
-    for key, code, series_id, identity, at, seq, precise, properties in conn.execute(
-        _EVENTS, _parameters(pairs)
-    ):
-        encoded = encode(meterings[windows[key].organization_id, code], properties)
-        value = None if encoded.value is None else Decimal(encoded.value)
-        place = key, code, encoded.series[:-1]
-        series[place] = series_id
-        told[place].append(_Event(identity, at, seq, value, precise or ZERO, properties))
-    for place, events in sorted(told.items(), key=lambda each: repr(each[0])):
-        key, code, values = place
-        how = meterings[windows[key].organization_id, code]
-        dimensions = dimensions_of(how, values)
-        found[key].append(
-            SeriesUsage(
-                series_id=series[place],
-                code=code,
-                dimensions={name: property_text(value) for name, value in dimensions.items()},
-                partial=_partial(windows[key], code, events),
-                told=tuple(ToldEvent(each.at, each.identity, each.value is not None) for each in events),
-            )
-        )
+    for (organization_id, code), how in sorted(meterings.items()):
+        pairs = [
+            (key, window)
+            for key, window in enumerate(windows)
+            if window.organization_id == organization_id and code in window.codes
+        ]
+        plain = [] if telling else [pair for pair in pairs if not _needs_events(pair[1], code)]
+        if plain and _has_other_values(conn, organization_id, code, how):
+            plain = []
+        keys = {key for key, _ in plain}
+        single = [pair for pair in pairs if pair[0] not in keys]
+        for key, used in _summed(conn, code, how, plain) if plain else ():
+            found[key].append(used)
+        for key, used in _one_by_one(conn, code, how, single) if single else ():
+            found[key].append(used)
     return found
 
 
-def _parameters(pairs: Sequence[tuple[int, Window, str]]) -> dict[str, Any]:
+def _needs_events(window: Window, code: str) -> bool:
+    named = (*window.newest, *window.each_value, *window.daily)
+    pairs = (*window.unique_fields, *window.operation_fields, *window.custom)
+    return code in named or any(code == name for name, _ in pairs)
+
+
+def _has_other_values(conn: Connection[Any], organization_id: UUID, code: str, how: Metering) -> bool:
+    """Whether the number of some events is not the one that the metric takes now, or tells them apart as well."""
+    if how.value_key != how.field_name:
+        return True
+    row = conn.execute(_OTHER_VALUES, [organization_id, code, how.value_key]).fetchone()
+    return bool(row and row[0])
+
+
+def _summed(
+    conn: Connection[Any], code: str, how: Metering, pairs: Sequence[tuple[int, Window]]
+) -> Iterable[tuple[int, SeriesUsage]]:
+    names = {f"key_{n}": name for n, name in enumerate(how.keys)}
+    statement = _SUMS.format(keys=", ".join(f"e.extra -> %({place})s::text" for place in names))
+    windows = dict(pairs)
+    for key, series_id, dimensions, told, events, values, total, highest, precise, moment in conn.execute(
+        statement.encode(), _parameters(code, pairs) | names | {"field": how.value_key}
+    ):
+        partial = Partial(
+            events_count=events,
+            values_count=values,
+            sum=total,
+            moment=moment,
+            max=highest,
+            precise_amount_cents=precise,
+        )
+        if windows[key].is_standing:
+            partial = standing_at(partial, windows[key].to)
+        properties = {name: value for name, value in zip(how.keys, told, strict=True) if is_dimension(value)}
+        properties |= {name: dimensions[name] for name in how.keys if name in dimensions}
+        yield key, SeriesUsage(series_id=series_id, code=code, dimensions=_texts(properties), partial=partial)
+
+
+def _one_by_one(
+    conn: Connection[Any], code: str, how: Metering, pairs: Sequence[tuple[int, Window]]
+) -> Iterable[tuple[int, SeriesUsage]]:
+    told: dict[tuple[int, tuple[Any, ...]], list[_Event]] = defaultdict(list)
+    series: dict[tuple[int, tuple[Any, ...]], int] = {}
+    windows = dict(pairs)
+    for key, series_id, identity, at, seq, precise, properties in conn.execute(
+        _EVENTS, _parameters(code, pairs)
+    ):
+        encoded = encode(how, properties)
+        value = None if encoded.value is None else Decimal(encoded.value)
+        place = key, encoded.series[:-1]
+        series[place] = series_id
+        told[place].append(_Event(identity, at, seq, value, precise or ZERO, properties))
+    for place, events in told.items():
+        key, values = place
+        yield (
+            key,
+            SeriesUsage(
+                series_id=series[place],
+                code=code,
+                dimensions=_texts(dimensions_of(how, values)),
+                partial=_partial(windows[key], code, events),
+                told=tuple(ToldEvent(each.at, each.identity, each.value is not None) for each in events),
+            ),
+        )
+
+
+def _texts(properties: Mapping[str, Any]) -> dict[str, str | None]:
+    return {name: property_text(value) for name, value in properties.items()}
+
+
+def _parameters(code: str, pairs: Sequence[tuple[int, Window]]) -> dict[str, Any]:
     return {
-        "keys": int_array(key for key, _, _ in pairs),
-        "organizations": uuid_array(window.organization_id for _, window, _ in pairs),
-        "subscriptions": text_array(window.external_subscription_id for _, window, _ in pairs),
-        "codes": text_array(code for _, _, code in pairs),
-        "froms": instant_array(window.from_ or BEGINNING for _, window, _ in pairs),
-        "tos": instant_array(window.to for _, window, _ in pairs),
+        "keys": int_array(key for key, _ in pairs),
+        "organizations": uuid_array(window.organization_id for _, window in pairs),
+        "subscriptions": text_array(window.external_subscription_id for _, window in pairs),
+        "codes": text_array(code for _ in pairs),
+        "froms": instant_array(window.from_ or BEGINNING for _, window in pairs),
+        "tos": instant_array(window.to for _, window in pairs),
     }
 
 

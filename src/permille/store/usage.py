@@ -333,15 +333,20 @@ order by e.at, e.seq
 )
 
 
-def series_usage(conn: Connection[Any], windows: Sequence[Window]) -> list[SeriesUsage]:
+def series_usage(
+    conn: Connection[Any], windows: Sequence[Window], *, telling: bool = False
+) -> list[SeriesUsage]:
     """What every series in any of the windows came to."""
-    return [each for found in usage_of_many(conn, windows) for each in found]
+    return [each for found in usage_of_many(conn, windows, telling=telling) for each in found]
 
 
-def usage_of_many(conn: Connection[Any], windows: Sequence[Window]) -> list[list[SeriesUsage]]:
+def usage_of_many(
+    conn: Connection[Any], windows: Sequence[Window], *, telling: bool = False
+) -> list[list[SeriesUsage]]:
     """For each window, the usage of its series; set-based, whatever the number of windows.
 
-    Exact as of the start of the call: an event that was acknowledged by then is in it.
+    Exact as of the start of the call: an event that was acknowledged by then is in it. `telling` also names the events
+    of those series of which some events have other dimensions.
     """
 
     def read() -> list[list[SeriesUsage]]:
@@ -350,7 +355,7 @@ def usage_of_many(conn: Connection[Any], windows: Sequence[Window]) -> list[list
             return _from_cells(conn, windows)
         pairs = zip(
             _from_cells(conn, [_without(window, rebuilt) for window in windows]),
-            raw_usage(conn, windows, rebuilt),
+            raw_usage(conn, windows, rebuilt, telling=telling),
             strict=True,
         )
         return [from_cells + from_events for from_cells, from_events in pairs]
