@@ -133,14 +133,13 @@ limit %(limit)s
 
 
 def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
-    """Fold at most `limit` events; how many it was. 0 also when somebody else is at it.
+    """Fold at most `limit` events; how many it was.
 
-    `conn` is in no transaction; afterwards it is in none.
+    It waits its turn: whoever moves a long history takes the lock for one chunk after the other. `conn` is in no
+    transaction; afterwards it is in none.
     """
     with conn.transaction():
-        row = conn.execute("select pg_try_advisory_xact_lock(%s)", [ROLL_UP_LOCK]).fetchone()
-        if not row or not row[0]:
-            return 0
+        conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
         row = conn.execute("select rolled_up_to from metering_state").fetchone()
         assert row is not None
         after = row[0]
