@@ -35,7 +35,7 @@ TESTS = {
     "core/rule.py": ("test_rule.py", "test_custom_aggregation.py", "test_expression.py"),
     "core/expression.py": ("test_expression.py",),
     "core/usage.py": ("test_usage.py", "test_fee.py"),
-    "core/custom_aggregation.py": ("test_custom_aggregation.py",),
+    "core/custom_aggregation.py": ("test_custom_aggregation.py", "test_advance.py"),
     "core/proration.py": ("test_proration.py", "test_prorated_fee.py"),
     "core/tax.py": ("test_tax.py",),
     "core/plan.py": ("test_plan.py", "test_subscription.py", "test_invoice.py"),

@@ -388,3 +388,12 @@ def test_a_day_has_what_its_events_changed(
         count = reached.events_count - before.events_count
         usage = found.get((0, ()))
         assert (usage.units, usage.events_count) == (units, count) if usage else (units, count) == (0, 0)
+
+
+def test_events_at_the_very_start_of_a_period_are_paid_in_it() -> None:
+    """Five, then three back: what was paid stays. An hour before the start nothing was paid, and two stand."""
+    aggregator = rules(SUM, "event.properties.n")
+    sent = [event(aggregator, 1, at=0, n="5"), event(aggregator, 2, at=0, n="-3")]
+    assert fold(aggregator, [sent], NONE, paid_from=MARCH.from_).custom_amount == 5
+    earlier = [event(aggregator, 1, at=-1, n="5"), event(aggregator, 2, at=-1, n="-3")]
+    assert fold(aggregator, [earlier], NONE, paid_from=MARCH.from_).custom_amount == 2
