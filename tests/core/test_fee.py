@@ -668,3 +668,63 @@ def test_the_share_of_a_plan_is_exact(amount_cents: int, days_in_period: int, da
 def test_instants_of_the_period_are_passed_on() -> None:
     fee = plan_fee(100, 1, 1)
     assert (fee.from_, fee.to) == (datetime.fromisoformat("2023-09-01T00:00:00+00:00"), SEPTEMBER.to)
+
+
+def test_lines_are_shown_by_properties_that_do_not_price() -> None:
+    """Section 4.5: in each filter and group the units of each value, those without one last; an invoice shows some."""
+    properties = {
+        "amount": "2",
+        "pricing_group_keys": ["cloud"],
+        "presentation_group_keys": [
+            {"value": "region", "options": {"display_in_invoice": True}},
+            {"value": "team"},
+        ],
+    }
+    cheap = ChargeFilter("cheap", {"model": ("8K",)}, None, {"amount": "1"})
+    series: list[tuple[dict[str, str | None], Partial]] = [
+        ({"cloud": "aws", "region": "us", "team": "b"}, summed(5)),
+        ({"cloud": "aws", "region": "eu", "team": "b"}, summed(2)),
+        ({"cloud": "aws", "region": "eu", "team": "a"}, summed(0)),
+        ({"cloud": "aws", "region": None, "team": "a"}, summed(7)),
+        ({"cloud": "gcp", "region": "eu", "team": "a"}, summed(1)),
+        ({"cloud": "gcp", "region": "eu", "team": "a", "model": "8K"}, summed(9)),
+    ]
+    rows = fees(series, properties=properties, filters=(cheap,))
+    shown = [
+        (
+            fee.charge_filter_id,
+            fee.grouped_by.get("cloud"),
+            [(*each.presentation_by.values(), int(each.units)) for each in fee.presentation.breakdowns],
+        )
+        for fee in rows
+        if fee.presentation
+    ]
+    assert shown == [
+        ("cheap", None, [("eu", "a", 9)]),
+        (None, "aws", [("eu", "a", 0), ("eu", "b", 2), ("us", "b", 5), ("", "a", 7)]),
+        (None, "gcp", [("eu", "a", 1)]),
+    ]
+    assert {fee.presentation.on_invoice for fee in rows if fee.presentation} == {("region",)}
+    assert [fee.amount_cents for fee in rows] == [900, 2_800, 200]
+    (idle,) = fees([], properties=properties | {"pricing_group_keys": []})
+    assert idle.presentation is not None
+    assert idle.presentation.breakdowns == ()
+    (plain,) = fees(series[:1], properties={"amount": "2"})
+    assert plain.presentation is None
+
+
+def test_of_what_recurs_only_the_events_of_the_period_are_bounded_one_by_one() -> None:
+    """Three values stood before, and five came: of eight events five cost at least 2 each."""
+    before = Partial(
+        events_count=3,
+        standing_events_count=3,
+        uniques={f"old-{n}": (ts(2023, 8, 1), n, True) for n in range(3)},
+    )
+    came = Partial(events_count=5, uniques={f"new-{n}": (ts(2023, 9, 2), n, True) for n in range(5)})
+    (fee,) = fees(
+        [({}, before), ({}, came)],
+        model=ChargeModel.PERCENTAGE,
+        properties={"rate": "1", "per_transaction_min_amount": "2"},
+        aggregation_type=AggregationType.UNIQUE_COUNT,
+    )
+    assert (fee.units, fee.amount_cents) == (8, 5 * 200)
