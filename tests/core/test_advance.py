@@ -773,7 +773,7 @@ def test_fees_go_on_from_what_levels_had_reached(  # noqa: PLR0917
     second, same_end = event_fees(charge, events[cut:], reached=reached, **terms_of_period)
     assert first + second == whole
     assert same_end == end
-    assert all(each.values_count <= len(events) for each in end.values())
+    assert all(each.events_count <= len(events) for each in end.values())
 
 
 def test_what_a_prorated_level_is_made_of_is_its_rises_by_their_days() -> None:
@@ -788,7 +788,7 @@ def test_what_a_prorated_level_is_made_of_is_its_rises_by_their_days() -> None:
     )
     assert fees == []
     (level,) = reached.values()
-    assert (level.units, level.highest, level.values_count) == (9, 9, 3)
+    assert (level.units, level.highest, level.events_count) == (9, 9, 3)
     assert level.prorated == Decimal(4) + Decimal("0.3")  # 6 x 20/30 and 3 x 3/30
 
 

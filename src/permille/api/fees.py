@@ -12,14 +12,14 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.http import Call
-from permille.api.render import MICROSECOND, exact_numbers, instant
+from permille.api.render import MICROSECOND, breakdowns_json, exact_numbers, instant
 from permille.api.taxes import render_fee_taxes
 from permille.api.validation import Fields, parse_uuid
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotAllowed, NotFound
 from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.instants import parse_instant
-from permille.core.money import ZERO, decimal_text, exact, round_cents, subunits
+from permille.core.money import decimal_text, exact, round_cents, subunits
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription
 from permille.store import customers, fee_items, invoice_search, invoices, plans, subscriptions
@@ -187,18 +187,10 @@ def _breakdowns(presentation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """Units by the properties that an invoice shows, those that differ in the others alone added up."""
     if presentation is None or not presentation["on_invoice"]:
         return []
-    split: dict[tuple[str, ...], Decimal] = {}
-    for each in presentation["breakdowns"]:
-        key = tuple(each["presentation_by"][name] for name in presentation["on_invoice"])
-        with exact():
-            split[key] = split.get(key, ZERO) + Decimal(each["units"])
-    return [
-        {
-            "presentation_by": dict(zip(presentation["on_invoice"], key, strict=True)),
-            "units": decimal_text(units),
-        }
-        for key, units in split.items()
-    ]
+    return breakdowns_json(
+        ({name: each["presentation_by"][name] for name in presentation["on_invoice"]}, Decimal(each["units"]))
+        for each in presentation["breakdowns"]
+    )
 
 
 def _id(value: UUID | None) -> str | None:

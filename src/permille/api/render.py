@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from permille.core.money import ZERO, decimal_text, exact
 from permille.store.db import as_number
 
 MICROSECOND = timedelta(microseconds=1)
@@ -47,3 +49,13 @@ def exact_numbers(value: Any) -> Any:
             return Number(value)
         case _:
             return value
+
+
+def breakdowns_json(told: Iterable[tuple[Mapping[str, str], Decimal]]) -> list[dict[str, Any]]:
+    """Units by the values of properties that only show, those of the same values added up."""
+    split: dict[tuple[tuple[str, str], ...], Decimal] = {}
+    for shown, units in told:
+        key = tuple(shown.items())
+        with exact():
+            split[key] = split.get(key, ZERO) + units
+    return [{"presentation_by": dict(key), "units": decimal_text(units)} for key, units in split.items()]

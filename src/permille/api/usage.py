@@ -13,7 +13,7 @@ import msgspec
 from starlette.datastructures import QueryParams
 
 from permille.api.http import PER_PAGE_MAX, Call, Page
-from permille.api.render import instant, last_instant
+from permille.api.render import breakdowns_json, instant, last_instant
 from permille.api.validation import query_flag
 from permille.billing import usage
 from permille.billing.usage import (
@@ -230,14 +230,9 @@ def _render_breakdowns(
     lines: Iterable[UsageLine], units_of: Callable[[ShownBreakdown], Decimal]
 ) -> list[dict[str, Any]]:
     """Units by the values that only show, those of several groups added up."""
-    split: dict[Any, tuple[Mapping[str, str], Decimal]] = {}
-    for line in lines:
-        for each in line.breakdowns:
-            key = tuple(each.presentation_by.items())
-            _, units = split.get(key, (each.presentation_by, ZERO))
-            with exact():
-                split[key] = (each.presentation_by, units + units_of(each))
-    return [{"presentation_by": shown, "units": decimal_text(units)} for shown, units in split.values()]
+    return breakdowns_json(
+        (each.presentation_by, units_of(each)) for line in lines for each in line.breakdowns
+    )
 
 
 def list_past_usage(call: Call) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from permille.core.advance import fee_of_nothing, instant_fee, units_alone
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of
 from permille.core.errors import Invalid, NotFound, Unevaluable
-from permille.core.event import numeric_value, property_text
+from permille.core.event import is_add, numeric_value, property_text, property_texts
 from permille.core.expression import EvaluationError, Event, read_expression, value_text
 from permille.core.fee import Fee
 from permille.core.level import AdvanceEvent
@@ -117,16 +117,15 @@ def _advance_event(
     event: Hypothesis, metric: BillableMetric, properties: Mapping[str, Any], now: datetime
 ) -> AdvanceEvent:
     value = properties.get(metric.field_name or "")
-    operation = property_text(properties.get("operation_type"))
     aggregator = aggregator_of(metric)
     looked_at = aggregator.properties if aggregator else ()
     return AdvanceEvent(
         seq=levels.LAST_SEQ,
         at=now,
-        dimensions={key: property_text(one) for key, one in properties.items()},
+        dimensions=property_texts(properties),
         value=numeric_value(value),
         text=property_text(value),
-        is_add={None: True, "add": True, "remove": False}.get(operation),
+        is_add=is_add(property_text(properties.get("operation_type"))),
         precise_amount_cents=event.precise_amount_cents,
         texts=tuple(property_text(properties.get(name)) for name in looked_at),
     )

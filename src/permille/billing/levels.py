@@ -134,6 +134,7 @@ def read_histories(conn: Connection[Any], wanted: Sequence[tuple[Terms, Collecti
 def _level_key(terms: Terms, standing: Mapping[Place, Standing]) -> LevelKey:
     """Whose levels they are, with the terms that say what an event does to them."""
     charge, metric = terms.charge, terms.charge.metric
+    seen = [(place, _seen(each, metric)) for place, each in standing.items()]
     told = [
         charge.charge_model,
         charge.prorated and terms.customer.applicable_timezone,
@@ -143,7 +144,7 @@ def _level_key(terms: Terms, standing: Mapping[Place, Standing]) -> LevelKey:
         sorted(metric.filters.items()),
         sorted(charge.properties.items()),
         [(each.id, sorted(each.values.items()), sorted(each.properties.items())) for each in charge.filters],
-        sorted(repr((place, _seen(each, metric))) for place, each in standing.items() if _seen(each, metric)),
+        sorted(repr(each) for each in seen if each[1]),
     ]
     return LevelKey(
         organization_id=terms.row.organization_id,

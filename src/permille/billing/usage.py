@@ -203,11 +203,9 @@ def running_usage(
     now: datetime,
 ) -> PeriodUsage:
     """Of an active subscription. Raises NotFound (charge), NotAllowed (full_usage_not_allowed)."""
-
-    def read() -> PeriodUsage:
-        return _running_usage(conn, subscription, customer, search=search, now=now)
-
-    return metering.under_one_metering(conn, read)
+    return metering.under_one_metering(
+        conn, lambda: _running_usage(conn, subscription, customer, search=search, now=now)
+    )
 
 
 def _running_usage(

@@ -87,15 +87,16 @@ def event_fees(
                 stood = standing.get(place, NOTHING_STANDING)
                 levels[place] = _level(charge, bucket, stood, reached.get(place))
             level = levels[place]
-            taken = level.take(event) if event.seq in billed else None
-            counted = taken or (None if event.seq in billed else level.count(event))
-            if counted is not None and charge.prorated:
+            counted = level.take(event) if event.seq in billed else level.count(event)
+            if counted is None:
+                continue
+            if charge.prorated:
                 level.prorated += prorated_units(counted.gained, event.at, period, proration)
-            if taken is not None:
+            if isinstance(counted, Taken):
                 fee = _fee(
                     charge,
                     bucket,
-                    taken,
+                    counted,
                     group=place[1],
                     subscription_id=subscription_id,
                     period=period,

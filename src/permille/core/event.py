@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -56,6 +57,16 @@ def property_text(json_value: Any) -> str | None:
     if json_value is None:
         return None
     return _jsonb_text(json_value)
+
+
+def property_texts(properties: Mapping[str, Any]) -> dict[str, str | None]:
+    """The text of each property."""
+    return {name: property_text(value) for name, value in properties.items()}
+
+
+def is_add(operation: str | None) -> bool | None:
+    """Whether an operation_type adds a distinct value, as without one, or removes it; None when it is neither."""
+    return {None: True, "add": True, "remove": False}.get(operation)
 
 
 def _jsonb_text(value: Any) -> str:

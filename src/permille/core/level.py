@@ -69,8 +69,6 @@ class Reached:
     """What the highest level was made of, each rise by the days that were left."""
     events_count: int = 0
     """Unique values count as their own events."""
-    values_count: int = 0
-    """All events that took part."""
     precise_amount_cents: Decimal = ZERO
     first_values: tuple[Decimal, ...] = ()
     is_priced: bool = False
@@ -96,7 +94,6 @@ class Level:
     highest: Decimal = ZERO
     prorated: Decimal = ZERO
     events_count: int = 0
-    values_count: int = 0
     precise_amount_cents: Decimal = ZERO
     first_values: list[Decimal] = field(default_factory=list)
     is_priced: bool = False
@@ -111,8 +108,7 @@ class Level:
     def resume(self, reached: Reached) -> Level:
         """Go on from there."""
         self.units, self.highest, self.prorated = reached.units, reached.highest, reached.prorated
-        self.events_count, self.values_count = reached.events_count, reached.values_count
-        self.precise_amount_cents = reached.precise_amount_cents
+        self.events_count, self.precise_amount_cents = reached.events_count, reached.precise_amount_cents
         self.first_values, self.there = list(reached.first_values), set(reached.there)
         self.first_total = sum(reached.first_values, ZERO)
         self.is_priced = reached.is_priced
@@ -127,7 +123,6 @@ class Level:
             highest=self.highest,
             prorated=self.prorated,
             events_count=self.events_count,
-            values_count=self.values_count,
             precise_amount_cents=self.precise_amount_cents,
             first_values=tuple(self.first_values),
             is_priced=self.is_priced,
@@ -196,7 +191,6 @@ class Level:
         self.units += change
         gained = max(self.units - self.highest, ZERO)
         self.highest += gained
-        self.values_count += 1
         if gained or not is_unique:
             self.events_count += 1
         self.precise_amount_cents += event.precise_amount_cents

@@ -13,7 +13,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.encoding import Metering, dimensions_of, encode
-from permille.core.event import property_text
+from permille.core.event import is_add, property_text, property_texts
 from permille.core.level import AdvanceEvent
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
 from permille.store.custom_usage import texts_of
@@ -132,8 +132,6 @@ from wanted s join tail e on e.series_id = s.id
 order by s.key, e.seq
 """
 
-_IS_ADD = {"add": True, "remove": False}
-
 
 def organizations_waiting(conn: Connection[Any], *, now: datetime) -> list[UUID]:
     """The organizations with an event that waits for its fee, or with held ones that are to be tried again."""
@@ -218,7 +216,7 @@ def events_of(conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[l
             conn.execute("select set_config('enable_seqscan', 'off', true)")
         for row in conn.execute(statement, _parameters(windows, keys, rebuilt)):
             window = windows[row[0]]
-            how = rebuilt.get((window.organization_id, window.code)) if row[-1] is not None else None
+            how = rebuilt.get((window.organization_id, window.code))
             found[row[0]].append(_event(row) if how is None else _event_anew(row, window, how))
     return found
 
@@ -256,10 +254,10 @@ def _event(row: tuple[Any, ...]) -> AdvanceEvent:
     return AdvanceEvent(
         seq=seq,
         at=at,
-        dimensions={name: property_text(one) for name, one in dimensions.items()},
+        dimensions=property_texts(dimensions),
         value=value,
         text=text,
-        is_add=_IS_ADD.get(operation),
+        is_add=is_add(operation),
         precise_amount_cents=precise,
         texts=tuple(texts),
     )
@@ -269,10 +267,9 @@ def _event_anew(row: tuple[Any, ...], window: AdvanceWindow, metering: Metering)
     """As the present metering takes it, whatever the series it is in."""
     properties = row[-1]
     encoded = encode(metering, properties)
-    dimensions = dimensions_of(metering, encoded.series[:-1])
     return replace(
         _event(row),
-        dimensions={name: property_text(one) for name, one in dimensions.items()},
+        dimensions=property_texts(dimensions_of(metering, encoded.series[:-1])),
         value=None if encoded.value is None else Decimal(encoded.value),
         text=property_text(properties.get(window.field_name or "")),
     )

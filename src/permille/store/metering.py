@@ -21,7 +21,6 @@ INGESTION_LOCK = 0x5045524D
 ROLL_UP_LOCK = 0x5045524E
 """Held by whoever writes cells or amends events. Taken before INGESTION_LOCK, never after it."""
 
-_REENCODED_AT_ONCE = 5_000
 REENCODED_IN_PLACE_MAX = 5_000
 """How many events of a code are moved by the change itself; more are left to the background (store.rebuilding)."""
 
@@ -236,6 +235,8 @@ def being_rebuilt(conn: Connection[Any]) -> dict[tuple[UUID, str], Metering]:
 
 def _reencode(conn: Connection[Any], *, organization_id: UUID, code: str, metering: Metering) -> None:
     """Move the code's events from their series of older meterings to series of the new one, or leave it to be done."""
+    from permille.store.rebuilding import move_chunk
+
     stale = [
         series_id
         for (series_id,) in conn.execute(
@@ -243,26 +244,13 @@ def _reencode(conn: Connection[Any], *, organization_id: UUID, code: str, meteri
             [organization_id, code, metering.version],
         )
     ]
-    is_left = _has_more_events(conn, stale, REENCODED_IN_PLACE_MAX)
     conn.execute(
-        "update metering set rebuilding = %s where organization_id = %s and code = %s",
-        [is_left, organization_id, code],
+        "update metering set rebuilding = true where organization_id = %s and code = %s",
+        [organization_id, code],
     )
-    if is_left or not stale:
-        return
-    with conn.cursor(name="stale_events") as events:
-        events.itersize = _REENCODED_AT_ONCE
-        events.execute(
-            f"select e.identity, s.external_subscription_id, {PROPERTIES}"
-            " from event e join series s on s.id = e.series_id where e.series_id = any(%s)",
-            [stale],
-        )
-        while rows := events.fetchmany(_REENCODED_AT_ONCE):
-            move(conn, organization_id, code, metering, rows)
-    for cells in ("usage_cell", "unique_cell"):
-        conn.execute(f"delete from {cells} where series_id = any(%s)", [stale])
-    conn.execute("delete from series where id = any(%s)", [stale])
-    _rebuild_cells(conn, organization_id=organization_id, code=code)
+    if not _has_more_events(conn, stale, REENCODED_IN_PLACE_MAX):
+        while move_chunk(conn, organization_id, code, metering):
+            pass
 
 
 def _has_more_events(conn: Connection[Any], series_ids: Sequence[int], most: int) -> bool:
@@ -299,18 +287,6 @@ def move(
             [None if one.extra is None else Jsonb(one.extra) for one in encoded],
         ],
     )
-
-
-def _rebuild_cells(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
-    from permille.store.rollup import fold_series
-
-    ids = [
-        series_id
-        for (series_id,) in conn.execute(
-            "select id from series where organization_id = %s and code = %s", [organization_id, code]
-        )
-    ]
-    fold_series(conn, ids)
 
 
 class SeriesKey(NamedTuple):

@@ -18,23 +18,27 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.encoding import Metering, dimensions_of, encode, is_dimension
-from permille.core.event import property_text
+from permille.core.event import is_add, property_text, property_texts
 from permille.core.money import ZERO, exact
 from permille.core.rule import TEXT_MAX
-from permille.core.usage import Operation, Partial, epoch_seconds, standing_at
+from permille.core.usage import Operation, Partial, epoch_seconds
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
 from permille.store.metering import PROPERTIES
-from permille.store.window import BEGINNING, SeriesUsage, ToldEvent, Window
+from permille.store.window import BEGINNING, SeriesUsage, Sums, ToldEvent, Window
 
-_EVENTS = f"""
-select w.key, e.series_id, e.identity, e.at, e.seq, e.precise_total_amount_cents, {PROPERTIES}
+_SERIES = """
 from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
         %(froms)s::timestamptz[], %(tos)s::timestamptz[])
     as w (key, organization_id, external_subscription_id, code, from_at, to_at)
 cross join lateral (
-    select id, code, dimensions, value_key, value_is_text from series where organization_id = w.organization_id
+    select id, dimensions, value_key, value_is_text from series where organization_id = w.organization_id
         and external_subscription_id = w.external_subscription_id and code = w.code offset 0
 ) s
+"""
+
+_EVENTS = f"""
+select w.key, e.series_id, e.identity, e.at, e.seq, e.precise_total_amount_cents, {PROPERTIES}
+{_SERIES}
 cross join lateral (
     select * from counted_event
     where series_id = s.id and at >= w.from_at and at < w.to_at offset 0
@@ -46,13 +50,7 @@ _SUMS = """
 select w.key, s.id, s.dimensions, array[{keys}]::jsonb[] as told, count(*), count(e.number), coalesce(sum(e.number), 0),
     max(e.number), coalesce(sum(e.precise_total_amount_cents) filter (where e.number is not null), 0),
     coalesce(sum(e.number * extract(epoch from e.at)), 0)
-from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
-        %(froms)s::timestamptz[], %(tos)s::timestamptz[])
-    as w (key, organization_id, external_subscription_id, code, from_at, to_at)
-cross join lateral (
-    select id, dimensions, value_key from series where organization_id = w.organization_id
-        and external_subscription_id = w.external_subscription_id and code = w.code offset 0
-) s
+{series}
 cross join lateral (
     select at, extra, precise_total_amount_cents, case when s.value_key = %(field)s then value end as number
     from counted_event where series_id = s.id and at >= w.from_at and at < w.to_at offset 0
@@ -65,8 +63,6 @@ select exists (
     select from series where organization_id = %s and code = %s and value_key is distinct from %s
 )
 """
-
-_IS_ADD = {"add": True, "remove": False}
 
 
 class _Event(NamedTuple):
@@ -126,24 +122,20 @@ def _summed(
     conn: Connection[Any], code: str, how: Metering, pairs: Sequence[tuple[int, Window]]
 ) -> Iterable[tuple[int, SeriesUsage]]:
     names = {f"key_{n}": name for n, name in enumerate(how.keys)}
-    statement = _SUMS.format(keys=", ".join(f"e.extra -> %({place})s::text" for place in names))
+    statement = _SUMS.format(
+        series=_SERIES, keys=", ".join(f"e.extra -> %({place})s::text" for place in names)
+    )
     windows = dict(pairs)
-    for key, series_id, dimensions, told, events, values, total, highest, precise, moment in conn.execute(
+    for key, series_id, dimensions, told, *sums in conn.execute(
         statement.encode(), _parameters(code, pairs) | names | {"field": how.value_key}
     ):
-        partial = Partial(
-            events_count=events,
-            values_count=values,
-            sum=total,
-            moment=moment,
-            max=highest,
-            precise_amount_cents=precise,
-        )
-        if windows[key].is_standing:
-            partial = standing_at(partial, windows[key].to)
         properties = {name: value for name, value in zip(how.keys, told, strict=True) if is_dimension(value)}
         properties |= {name: dimensions[name] for name in how.keys if name in dimensions}
-        yield key, SeriesUsage(series_id=series_id, code=code, dimensions=_texts(properties), partial=partial)
+        partial = windows[key].partial_of(Sums(*sums))
+        used = SeriesUsage(
+            series_id=series_id, code=code, dimensions=property_texts(properties), partial=partial
+        )
+        yield key, used
 
 
 def _one_by_one(
@@ -167,15 +159,11 @@ def _one_by_one(
             SeriesUsage(
                 series_id=series[place],
                 code=code,
-                dimensions=_texts(dimensions_of(how, values)),
+                dimensions=property_texts(dimensions_of(how, values)),
                 partial=_partial(windows[key], code, events),
                 told=tuple(ToldEvent(each.at, each.identity, each.value is not None) for each in events),
             ),
         )
-
-
-def _texts(properties: Mapping[str, Any]) -> dict[str, str | None]:
-    return {name: property_text(value) for name, value in properties.items()}
 
 
 def _parameters(code: str, pairs: Sequence[tuple[int, Window]]) -> dict[str, Any]:
@@ -193,18 +181,16 @@ def _partial(window: Window, code: str, events: Sequence[_Event]) -> Partial:
     """What store.usage makes of cells and events, of these events alone."""
     valued = sorted((each.at, each.seq, each.value) for each in events if each.value is not None)
     with exact():
-        partial = Partial(
-            events_count=len(events),
-            values_count=len(valued),
-            sum=sum((value for _, _, value in valued), ZERO),
-            moment=sum((value * epoch_seconds(at) for at, _, value in valued), ZERO),
-            max=max((value for _, _, value in valued), default=None),
-            precise_amount_cents=sum(
-                (each.precise_amount_cents for each in events if each.value is not None), ZERO
-            ),
+        partial = window.partial_of(
+            Sums(
+                len(events),
+                len(valued),
+                sum((value for _, _, value in valued), ZERO),
+                max((value for _, _, value in valued), default=None),
+                sum((each.precise_amount_cents for each in events if each.value is not None), ZERO),
+                sum((value * epoch_seconds(at) for at, _, value in valued), ZERO),
+            )
         )
-    if window.is_standing:
-        partial = standing_at(partial, window.to)
     if code in window.newest and valued:
         partial = replace(partial, last=valued[-1])
     if code in window.each_value or code in window.daily:
@@ -227,10 +213,9 @@ def _operations(events: Iterable[_Event], field_name: str) -> list[Operation]:
     """In the order of time, then of arrival: the last of a value is the one that counts."""
     found = []
     for each in events:
-        operation = property_text(each.properties.get("operation_type"))
-        is_add = _IS_ADD.get("add" if operation is None else operation)
-        if is_add is not None:
-            found.append((each.at, each.seq, property_text(each.properties.get(field_name)), is_add))
+        adds = is_add(property_text(each.properties.get("operation_type")))
+        if adds is not None:
+            found.append((each.at, each.seq, property_text(each.properties.get(field_name)), adds))
     return sorted(found, key=lambda operation: operation[:2])
 
 

@@ -7,7 +7,6 @@ never wait for it; the roll-up and amendments wait for a chunk at most (docs/dec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -33,7 +32,7 @@ order by e.series_id, e.at limit %s
 """
 
 _FORGET_EMPTY = """
-delete from series s where s.id = any(%s) and not exists (select from event where series_id = s.id) returning id
+delete from series s where s.id = any(%s) and not exists (select from event where series_id = s.id)
 """
 
 
@@ -52,19 +51,7 @@ def step(conn: Connection[Any]) -> bool:
         organization_id, code = found
         metering = current(conn, organization_id, code)
         assert metering is not None, code
-        stale = [
-            series_id
-            for (series_id,) in conn.execute(
-                _STALE_SERIES, [organization_id, code, metering.version, SERIES_AT_ONCE]
-            )
-        ]
-        if stale:
-            _move_chunk(conn, organization_id, code, metering, stale)
-        else:
-            conn.execute(
-                "update metering set rebuilding = false where organization_id = %s and code = %s",
-                [organization_id, code],
-            )
+        move_chunk(conn, organization_id, code, metering)
     return True
 
 
@@ -75,19 +62,29 @@ def _next(conn: Connection[Any]) -> tuple[UUID, str] | None:
     return (row[0], row[1]) if row else None
 
 
-def _move_chunk(
-    conn: Connection[Any], organization_id: UUID, code: str, metering: Metering, stale: Sequence[int]
-) -> None:
-    """The cells of old series are of no use to anybody: they go first, for charts that add up cells."""
-    _forget_cells(conn, stale)
-    rows = conn.execute(_EVENTS, [list(stale), CHUNK]).fetchall()
+def move_chunk(conn: Connection[Any], organization_id: UUID, code: str, metering: Metering) -> bool:
+    """Move a chunk of what is left of a code to its metering; False when nothing was, and the mark is gone.
+
+    The caller holds ROLL_UP_LOCK. Cells of old series are of no use to anybody: they go before the first event does, for
+    charts that add up cells.
+    """
+    stale = [
+        series_id
+        for (series_id,) in conn.execute(
+            _STALE_SERIES, [organization_id, code, metering.version, SERIES_AT_ONCE]
+        )
+    ]
+    if not stale:
+        conn.execute(
+            "update metering set rebuilding = false where organization_id = %s and code = %s",
+            [organization_id, code],
+        )
+        return False
+    for cells in ("usage_cell", "unique_cell"):
+        conn.execute(f"delete from {cells} where series_id = any(%s)", [stale])
+    rows = conn.execute(_EVENTS, [stale, CHUNK]).fetchall()
     if rows:
         move(conn, organization_id, code, metering, rows)
         fold_events(conn, [identity for identity, _, _ in rows])
-    emptied = [series_id for (series_id,) in conn.execute(_FORGET_EMPTY, [list(stale)])]
-    _forget_cells(conn, emptied)
-
-
-def _forget_cells(conn: Connection[Any], series_ids: Sequence[int]) -> None:
-    for cells in ("usage_cell", "unique_cell"):
-        conn.execute(f"delete from {cells} where series_id = any(%s)", [list(series_ids)])
+    conn.execute(_FORGET_EMPTY, [stale])
+    return True

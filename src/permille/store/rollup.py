@@ -72,7 +72,6 @@ on conflict (series_id, grain, starts_at) do update set
 
 _BY_ARRIVAL = _ADD.format(condition="seq > %(after)s and seq <= %(until)s")
 _OF_EVENTS = _ADD.format(condition="identity = any(%(identities)s::uuid[]) and seq <= %(until)s")
-_OF_SERIES = _ADD.format(condition="series_id = any(%(series)s) and seq <= %(until)s")
 
 # The cells of one grain that some instants lie in, anew, from events or from the cells of the next smaller grain.
 # An interval is added to a time without a zone, in which every day has 24 hours.
@@ -174,15 +173,6 @@ def summarize(conn: Connection[Any]) -> None:
     """Keep the BRIN indexes short of unsummarized pages, which every search by arrival would read."""
     for index in ("event_seq", "event_at", "event_created_at"):
         conn.execute("select brin_summarize_new_values(%s::regclass)", [index])
-
-
-def fold_series(conn: Connection[Any], series_ids: Sequence[int]) -> None:
-    """Cells, from nothing, of these series, of the events that are rolled up already."""
-    conn.execute("delete from usage_cell where series_id = any(%s)", [list(series_ids)])
-    row = conn.execute("select rolled_up_to from metering_state").fetchone()
-    assert row is not None
-    conn.execute(_OF_SERIES, {"series": list(series_ids), "until": row[0]})
-    uniques.fold_series(conn, series_ids, until=row[0])
 
 
 def fold_events(conn: Connection[Any], identities: Sequence[UUID]) -> None:

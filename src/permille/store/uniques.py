@@ -62,7 +62,6 @@ _OF_EVENTS = _ADD.format(
     series="select series_id from counted_event where identity = any(%(identities)s::uuid[])",
     condition="e.identity = any(%(identities)s::uuid[]) and e.seq <= %(until)s",
 )
-_OF_SERIES = _ADD.format(series="select unnest(%(series)s::int[])", condition="e.seq <= %(until)s")
 
 _FORGET = """
 delete from unique_cell c using touched t
@@ -117,12 +116,6 @@ def roll_up(conn: Connection[Any], *, after: int, until: int) -> None:
     """Fold the events of a stretch of arrivals; nothing is read where no metric counts distinct values."""
     if conn.execute("select 1 from metering where distinct_field is not null limit 1").fetchone():
         conn.execute(_BY_ARRIVAL, {"after": after, "until": until})
-
-
-def fold_series(conn: Connection[Any], series_ids: Sequence[int], *, until: int) -> None:
-    """The cells of these series, from nothing."""
-    conn.execute("delete from unique_cell where series_id = any(%s)", [list(series_ids)])
-    conn.execute(_OF_SERIES, {"series": list(series_ids), "until": until})
 
 
 def fold_events(conn: Connection[Any], identities: Sequence[UUID], *, until: int) -> None:

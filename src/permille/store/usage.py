@@ -19,14 +19,14 @@ from zoneinfo import ZoneInfo
 
 from psycopg import Connection
 
-from permille.core.event import property_text
+from permille.core.event import property_texts
 from permille.core.money import ZERO, exact
-from permille.core.usage import Instance, Operation, Partial, standing_at
+from permille.core.usage import Instance, Operation
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
 from permille.store.custom_usage import CustomWindow, custom_events
 from permille.store.metering import being_rebuilt, under_one_version
 from permille.store.raw_usage import raw_usage
-from permille.store.window import BEGINNING, SeriesUsage, Window
+from permille.store.window import BEGINNING, SeriesUsage, Sums, Window
 
 _END = datetime.max.replace(tzinfo=UTC)
 _HOUR = timedelta(hours=1)
@@ -348,6 +348,8 @@ def usage_of_many(
     Exact as of the start of the call: an event that was acknowledged by then is in it. `telling` also names the events
     of those series of which some events have other dimensions.
     """
+    if not windows:
+        return []
 
     def read() -> list[list[SeriesUsage]]:
         rebuilt = being_rebuilt(conn)
@@ -386,23 +388,14 @@ def _from_cells(conn: Connection[Any], windows: Sequence[Window]) -> list[list[S
     totals = _totals(conn, windows)
     details = _details(conn, windows) if any(map(_needs_details, windows)) else {}
     found: list[list[SeriesUsage]] = [[] for _ in windows]
-    for key, series_id, code, dimensions, events, values, total, highest, precise, moment in totals:
-        partial = Partial(
-            events_count=events,
-            values_count=values,
-            sum=total,
-            moment=moment,
-            max=highest,
-            precise_amount_cents=precise,
-        )
-        if windows[key].is_standing:
-            partial = standing_at(partial, windows[key].to)
+    for key, series_id, code, dimensions, *sums in totals:
+        partial = windows[key].partial_of(Sums(*sums))
         extra = details.get((key, series_id))
         found[key].append(
             SeriesUsage(
                 series_id=series_id,
                 code=code,
-                dimensions={name: property_text(value) for name, value in dimensions.items()},
+                dimensions=property_texts(dimensions),
                 partial=replace(partial, **extra) if extra else partial,
             )
         )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from permille.core.usage import Partial
+from permille.core.usage import Partial, standing_at
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
@@ -37,6 +38,29 @@ class Window:
     timezone: str = "UTC"
     is_standing: bool = False
     """Whether it is of what stands at its end, however it came to that."""
+
+    def partial_of(self, sums: Sums) -> Partial:
+        """What is kept of some of its events."""
+        partial = Partial(
+            events_count=sums.events_count,
+            values_count=sums.values_count,
+            sum=sums.sum,
+            max=sums.max,
+            precise_amount_cents=sums.precise_amount_cents,
+            moment=sums.moment,
+        )
+        return standing_at(partial, self.to) if self.is_standing else partial
+
+
+class Sums(NamedTuple):
+    """What events add up to: the fields of a Partial, in the order in which statements answer them."""
+
+    events_count: int
+    values_count: int
+    sum: Decimal
+    max: Decimal | None
+    precise_amount_cents: Decimal
+    moment: Decimal
 
 
 class ToldEvent(NamedTuple):
