@@ -1,6 +1,6 @@
 -- Ids of series have 64 bits: those of 32 would have run out for all organizations together.
 --
--- What it costs: event and the cells are written anew with their indexes while nobody else can use them, about 5 seconds
+-- What it costs: event and the cells are written anew with their indexes while nobody else can use them, about 6 seconds
 -- for a million events (docs/performance.md): some 10 minutes for 100 million, and as much disk again meanwhile. Rows and
 -- indexes of event stay as long as they were, since the 4 bytes were padding.
 drop view counted_event;
