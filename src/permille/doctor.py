@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from permille import running
 from permille.clock import system_now
 from permille.config import Config, unknown_variables
 from permille.pgbinaries import NoBinariesError, locate_binaries
@@ -157,11 +158,16 @@ def _embedded(config: Config) -> list[Check]:
     machine = [_programs(config), _data_dir(config)]
     dsn = dsn_of(config.data_dir)
     if dsn is None:
-        return [
-            *machine,
-            Check(name="database", ok=True, detail="`permille up` will make it at its first start"),
-        ]
+        return [*machine, _no_database(config)]
     return [*machine, *_database(dsn, todo="Start it with `permille up` and the same --data-dir.")]
+
+
+def _no_database(config: Config) -> Check:
+    try:
+        running.check_data_dir(config.data_dir, is_new=False)
+    except running.UnusableError as error:
+        return Check(name="database", ok=False, detail="none in this data directory", todo=str(error))
+    return Check(name="database", ok=True, detail="`permille up` will make it at its first start")
 
 
 def checks(config: Config) -> list[Check]:

@@ -277,8 +277,7 @@ def apply_from_command_line(config: Config, *, slug: str, organization: str | No
 
 def _commanded(config: Config, slug: str, organization: str | None) -> tuple[int, str]:
     """The exit code of the command and what it says."""
-    if config.database_url is None:
-        return 1, "Set PERMILLE_DATABASE_URL."
+    assert config.database_url is not None, "the command line gives one"
     with psycopg.connect(config.database_url) as conn:
         found = _organizations(conn, organization)
         if len(found) != 1:
@@ -293,16 +292,16 @@ def _commanded(config: Config, slug: str, organization: str | None) -> tuple[int
 def _organizations(conn: Connection[Any], wanted: str | None) -> list[Organization]:
     if wanted is None:
         return organizations.listing(conn, limit=1_000, offset=0)[0]
-    try:
-        found = organizations.by_id(conn, UUID(wanted))
-    except ValueError:
-        found = None
-    return [found] if found else organizations.by_name(conn, wanted)
+    return organizations.named(conn, wanted)
 
 
 def _which(found: Sequence[Organization], wanted: str | None) -> str:
     if not found:
-        return "There is no organization yet." if wanted is None else f"There is no organization {wanted!r}."
+        return (
+            "There is no organization yet. Make one in the web admin or with POST /admin/v1/organizations."
+            if wanted is None
+            else f"There is no organization {wanted!r}."
+        )
     names = "\n".join(f"  {each.id}  {each.name}" for each in found)
     return f"Say which one with --organization:\n{names}"
 

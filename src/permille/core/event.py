@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from permille.core.instants import EPOCH
+from permille.core.instants import EARLIEST, EPOCH, LATEST
 
 
 class EventState(StrEnum):
@@ -32,8 +32,8 @@ DIGITS_MAX = 38
 _NUMERIC = re.compile(rf"-?[0-9]{{1,{DIGITS_MAX}}}(?:\.[0-9]{{1,{DIGITS_MAX}}})?")
 _TIMESTAMP = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,60}))?")
 _TOO_LARGE = 10**DIGITS_MAX
-_FIRST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
-_LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+_FIRST = (EARLIEST - EPOCH) // timedelta(microseconds=1)
+_END = (LATEST - EPOCH) // timedelta(microseconds=1)
 _SECONDS_MAX = 10**12
 
 
@@ -110,10 +110,10 @@ def _number_text(number: Decimal) -> str:
 def timestamp_microseconds(value: Any) -> int | None:
     """The instant of a number, or its text, of seconds since 1970, in microseconds; what is finer is cut off.
 
-    None for anything else, dates as text among it, and outside the years 1 to 9999.
+    None for anything else, dates as text among it, and outside the years 1900 to 2199.
     """
     microseconds = value * 1_000_000 if type(value) is int else _microseconds(value)
-    return microseconds if microseconds is not None and _FIRST <= microseconds <= _LAST else None
+    return microseconds if microseconds is not None and _FIRST <= microseconds < _END else None
 
 
 def _microseconds(value: Any) -> int | None:

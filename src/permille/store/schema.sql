@@ -763,13 +763,24 @@ create table app_user (
     id uuid primary key,
     email text not null,
     password_hash text, -- argon2id; null: signs in by one-time links only
-    role text not null,
     created_at timestamptz not null,
     removed_at timestamptz,
-    constraint app_user_role check (role in ('admin', 'finance', 'read_only'))
+    is_owner boolean not null default false -- admin of all organizations, and may make new ones
 );
 
 create unique index app_user_email on app_user (lower(email)) where removed_at is null;
+
+-- The role of a user in an organization.
+create table membership (
+    user_id uuid not null references app_user (id),
+    organization_id uuid not null references organization (id),
+    role text not null,
+    created_at timestamptz not null,
+    primary key (user_id, organization_id),
+    constraint membership_role check (role in ('admin', 'finance', 'read_only'))
+);
+
+create index membership_of_organization on membership (organization_id, created_at, user_id);
 
 create table user_session (
     digest bytea primary key, -- SHA-256 of the cookie
@@ -782,17 +793,19 @@ create table user_session (
 
 create index user_session_of_user on user_session (user_id);
 
--- A link that works once: with a user it signs that user in, without one it lets somebody become one.
+-- A link that works once: it signs a user in, lets somebody become the first user, or invites to an organization.
 create table one_time_link (
     digest bytea primary key, -- SHA-256 of the token in the link
     user_id uuid references app_user (id),
-    role text not null,
+    role text, -- in the organization that it invites to
     is_first boolean not null default false, -- good only while there is no user
     path text not null, -- where it leads
     created_at timestamptz not null,
     expires_at timestamptz not null,
     used_at timestamptz,
-    constraint one_time_link_role check (role in ('admin', 'finance', 'read_only'))
+    organization_id uuid references organization (id), -- the one that it invites to
+    constraint one_time_link_role check (role in ('admin', 'finance', 'read_only')),
+    constraint one_time_link_invites check ((organization_id is null) = (role is null))
 );
 
 create table sign_in_failure (
@@ -874,3 +887,14 @@ create table invoice_credit (
 
 create index invoice_credit_of_invoice on invoice_credit (invoice_id);
 create index invoice_credit_of_note on invoice_credit (credit_note_id);
+
+-- Organizations of which a background task has failed: the task leaves them alone until retry_at, by the system's
+-- clock, and does what it has to for all others.
+create table fence (
+    organization_id uuid not null,
+    task text not null,
+    failures bigint not null, -- in a row
+    retry_at timestamptz not null,
+    reason text not null,
+    primary key (organization_id, task)
+);

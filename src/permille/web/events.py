@@ -21,7 +21,7 @@ from permille.store import amendments, billable_metrics, events, plans, subscrip
 from permille.store.events import StoredEvent
 from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
-from permille.web.shown import in_path, json_lines
+from permille.web.shown import in_path, in_query, json_lines
 from permille.web.visit import PER_PAGE, Done, Form, Page, Visit
 
 FILTERS = ("code", "external_subscription_id", "timestamp_from", "timestamp_to")
@@ -48,7 +48,7 @@ def tail(visit: Visit) -> Page:
 
 
 def event_url(transaction_id: str, external_subscription_id: str | None) -> str:
-    named = f"?subscription={in_path(external_subscription_id)}" if external_subscription_id else ""
+    named = f"?subscription={in_query(external_subscription_id)}" if external_subscription_id else ""
     return f"/app/events/{in_path(transaction_id)}{named}"
 
 
