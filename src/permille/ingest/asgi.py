@@ -141,7 +141,7 @@ class EventIntake:
         if organization is None:
             return 401, _UNAUTHORIZED
         now = organization.now(system_now())
-        is_batch = scope["path"].endswith("/batch")
+        is_batch = scope["path"].rstrip("/").endswith("/batch")
         try:
             drafts = (
                 read_batch(body, now=now, limit=self.config.events_batch_max)
