@@ -49,7 +49,20 @@ create table billing_entity (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     unique (organization_id, code),
-    tax_ids uuid[] not null default '{}'
+    tax_ids uuid[] not null default '{}',
+    bank_details text,
+    reverse_charge_note text
+);
+
+create table logo (
+    billing_entity_id uuid primary key references billing_entity (id),
+    url text not null, -- where it came from; when the entity's logo_url is another, the row is out of date
+    content bytea, -- as it is printed; null when it was never fetched
+    media_type text,
+    etag text,
+    problem text, -- why the last attempt failed; null when it did not
+    checked_at timestamptz not null,
+    expires_at timestamptz not null -- it is fetched again at the next document after this
 );
 
 create table api_key (
