@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille import logs
 from permille.api.webhooks import RENDERERS
-from permille.billing import advance, due
+from permille.billing import advance, due, fences
 from permille.clock import system_now
 from permille.config import Config
 from permille.out.webhooks import deliver_due
@@ -47,8 +48,15 @@ def roll_up(pool: Pool) -> bool:
 
 
 def rebuild(pool: Pool) -> bool:
+    """A chunk for each organization with a history that is to be moved."""
     with pool.connection() as conn:
-        return rebuilding.step(conn)
+        waiting = rebuilding.organizations_waiting(conn)
+
+    def move(organization_id: UUID) -> int:
+        with pool.connection() as conn:
+            return int(rebuilding.step(conn, organization_id))
+
+    return fences.for_each(pool, "Moving a history", waiting, move, now=system_now()) > 0
 
 
 def forget_webhooks(pool: Pool) -> bool:

@@ -17,6 +17,7 @@ from permille.billing.usage import UsageSearch, current_usage
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
 from permille.store import metering, rebuilding, rollup
+from tests.rebuilding import rebuild_some
 
 from .conftest import START, Api, Server, charge, join
 
@@ -128,7 +129,7 @@ class Edits(RuleBasedStateMachine):
 
     @rule()
     def rebuild_some(self) -> None:
-        rebuilding.step(self.conn)
+        rebuild_some(self.conn)
 
     @rule(dimensions=metric_filters)
     def edit_metric(self, dimensions: dict[str, list[str]]) -> None:
@@ -293,7 +294,7 @@ def test_usage_follows_every_edit(server: Server, monkeypatch: pytest.MonkeyPatc
         ),
     )
     with psycopg.connect(server.dsn, autocommit=True) as conn:
-        while rebuilding.step(conn):
+        while rebuild_some(conn):
             pass
         own = conn.execute(
             "select s.id from series s join organization o on o.id = s.organization_id where o.name like 'Edits %'"

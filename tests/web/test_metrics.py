@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from permille.api import billable_metrics as api_metrics, plans as api_plans
-from permille.store import metering, rebuilding
+from permille.store import metering
+from tests.rebuilding import rebuild_some
 
 from .conftest import text_of
 
@@ -333,6 +334,6 @@ def test_a_history_that_is_being_sorted_is_told(browser, send, monkeypatch):
     browser.sent("/edit-billable-metric/tokens", {**TOKENS, **fields})
     assert words in browser.ok("/billable-metrics/tokens")
     with psycopg.connect(browser.dsn, autocommit=True) as conn:
-        while rebuilding.step(conn):
+        while rebuild_some(conn):
             pass
     assert words not in browser.ok("/billable-metrics/tokens")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from zoneinfo import available_timezones
 from starlette.datastructures import QueryParams
 
 from permille.core.errors import Invalid
-from permille.core.instants import parse_instant
+from permille.core.instants import EARLIEST, LATEST, parse_instant
 from permille.core.money import CURRENCIES
 from permille.out.pdf.language import known_locale
 
@@ -27,8 +27,6 @@ SHORT_TEXT = 255  # codes, external ids, names: they are indexed
 LONG_TEXT = 10_000
 ITEMS_MAX = 1_000
 DAYS_MAX = 9_999  # terms and grace periods
-EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 TIMEZONES = frozenset(available_timezones())
 
 MANDATORY = "value_is_mandatory"

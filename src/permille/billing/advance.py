@@ -16,7 +16,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from permille.billing import holds
+from permille.billing import fences, holds
 from permille.billing.holds import Failure
 from permille.billing.invoicing import AdvanceFee, write_in_advance
 from permille.billing.levels import LAST_SEQ, Terms, price, read_histories, terms_of
@@ -36,6 +36,7 @@ from permille.store.advance import Waiting
 from permille.store.advance_levels import Kept, LevelKey
 
 BATCH = 1_000
+TASK = "Billing in advance"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,20 +48,24 @@ class _Work:
 
 
 def bill_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
-    """Bill what waits in any organization, as of its own clock, a transaction a batch; how many events that was."""
+    """Bill what waits in any organization, as of its own clock, a transaction a batch; how many events that was.
+
+    What fails in one organization holds up no other.
+    """
     with pool.connection() as conn:
         waiting = store.organizations_waiting(conn, now=now)
-    done = 0
-    for organization_id in waiting:
+
+    def bill(organization_id: UUID) -> int:
         with pool.connection() as conn:
             organization = organizations.by_id(conn, organization_id)
             if organization is None:
-                continue
+                return 0
             clock = organization.now(now)
             billing_holds.release(conn, organization_id, until=clock)
         with pool.connection() as conn:
-            done += bill_events(conn, organization_id, now=clock, wait=False)
-    return done
+            return bill_events(conn, organization_id, now=clock, wait=False)
+
+    return fences.for_each(pool, TASK, waiting, bill, now=now)
 
 
 def bill_all(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
@@ -82,7 +87,7 @@ def bill_customer(conn: Connection[Any], organization_id: UUID, customer_id: UUI
         taken, failures = _bill_batch(conn, organization_id, now=now, wait=False)
         for failure in failures:
             if failure.customer_id == customer_id:
-                raise Unbillable(failure.reason)
+                raise Unbillable(failure.reason, code=failure.code)
 
 
 def bill_events(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool) -> int:

@@ -32,7 +32,6 @@ from permille.billing.regrouping import regroup
 from permille.billing.usage import Series
 from permille.billing.windows import standing_charge, standing_window, usage_windows
 from permille.core.customer import Customer
-from permille.core.errors import Unbillable
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
 from permille.core.invoice import (
     BillingPeriods,
@@ -53,6 +52,7 @@ from permille.core.pricing import ChargeModel
 from permille.core.proration import Proration, is_cut_by_upgrade, proration_by
 from permille.core.subscription import Subscription, due, facts_of
 from permille.store import customers, invoices, metering, plans, subscriptions, usage as usage_store, webhooks
+from permille.store.db import is_passing
 from permille.store.invoices import InvoiceSubscription, Settled
 from permille.store.window import Window
 
@@ -278,7 +278,9 @@ def _beyond_bounds(conn: Connection[Any], owed: Sequence[_Owed]) -> dict[UUID, s
         with conn.transaction(), holds.refusing_unbillable():
             parts, fees, alone = metering.under_one_metering(conn, lambda: _price(conn, owed))
             return beyond_bounds(groups_of(parts, fees), alone)
-    except Unbillable:
+    except Exception as error:
+        if is_passing(error):
+            raise
         return {}
 
 

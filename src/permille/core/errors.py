@@ -72,8 +72,8 @@ class Unevaluable(Refusal):
 
 
 class Unbillable(Invalid):
-    """422: what is to be billed comes to an amount that no invoice can have."""
+    """422: what is to be billed comes to an amount that no invoice can have, or cannot be billed for another reason."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__({"base": ["amount_out_of_range"]})
+    def __init__(self, reason: str, *, code: str = "amount_out_of_range") -> None:
+        super().__init__({"base": [code]})
         self.reason = reason

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from permille.core.instants import EPOCH
+from permille.core.instants import EARLIEST, EPOCH, LATEST
 
 DIGITS_MAX = 38
 """Digits that a number may have before its decimal point, and after it."""
@@ -20,8 +20,8 @@ DIGITS_MAX = 38
 _NUMERIC = re.compile(rf"-?[0-9]{{1,{DIGITS_MAX}}}(?:\.[0-9]{{1,{DIGITS_MAX}}})?")
 _TIMESTAMP = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,60}))?")
 _TOO_LARGE = 10**DIGITS_MAX
-_FIRST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
-_LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+_FIRST = (EARLIEST - EPOCH) // timedelta(microseconds=1)
+_END = (LATEST - EPOCH) // timedelta(microseconds=1)
 _SECONDS_MAX = 10**12
 
 
@@ -98,10 +98,10 @@ def _number_text(number: Decimal) -> str:
 def timestamp_microseconds(value: Any) -> int | None:
     """The instant of a number, or its text, of seconds since 1970, in microseconds; what is finer is cut off.
 
-    None for anything else, dates as text among it, and outside the years 1 to 9999.
+    None for anything else, dates as text among it, and outside the years 1900 to 2199.
     """
     microseconds = value * 1_000_000 if type(value) is int else _microseconds(value)
-    return microseconds if microseconds is not None and _FIRST <= microseconds <= _LAST else None
+    return microseconds if microseconds is not None and _FIRST <= microseconds < _END else None
 
 
 def _microseconds(value: Any) -> int | None:

@@ -134,13 +134,12 @@ order by s.key, e.seq
 
 
 def organizations_waiting(conn: Connection[Any], *, now: datetime) -> list[UUID]:
-    """The organizations with an event that waits for its fee, or with held ones that are to be tried again."""
+    """The organizations with an event that waits for its fee, or with held ones that are to be tried again, in any order."""
     rows = conn.execute(
         "select id from organization o where exists (select from advance_event where organization_id = o.id)"
         " or exists (select from billing_hold h where organization_id = o.id"
         "   and retry_at <= coalesce(o.test_now, %s)"
-        "   and exists (select from held_advance_event where customer_id = h.customer_id))"
-        " order by created_at, id",
+        "   and exists (select from held_advance_event where customer_id = h.customer_id))",
         [now],
     ).fetchall()
     return [organization_id for (organization_id,) in rows]

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import psycopg
 from psycopg import Connection
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
@@ -37,6 +38,30 @@ def use_exact_json() -> None:
     """Make psycopg read and write JSON without floats, for the whole process."""
     set_json_loads(_loads)
     set_json_dumps(_encoder.encode)
+
+
+_DOWN = ("08", "57P", "58")
+"""Beginnings of SQLSTATEs: the connection is lost, the server stops or starts, its machine fails."""
+_FULL = ("53100", "53300")
+"""No room on its disk, no more connections."""
+_IN_THE_WAY = ("40", "55P03")
+"""Another transaction was."""
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database is not to be had at the moment: lost, stopped, starting, full, or all connections are in use."""
+    if isinstance(error, psycopg.InterfaceError):
+        return True
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    return error.sqlstate is None or error.sqlstate in _FULL or error.sqlstate.startswith(_DOWN)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same may go well when it is tried again, since it failed for what others do."""
+    if is_unavailable(error):
+        return True
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_IN_THE_WAY)
 
 
 def _configure(conn: Connection[Any]) -> None:

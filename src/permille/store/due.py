@@ -42,7 +42,7 @@ _NOT_WAITING = (
 
 
 def live_organizations(conn: Connection[Any], *, until: datetime) -> list[UUID]:
-    """The live organizations that have anything due, in the order in which they were made."""
+    """The live organizations that have anything due, in any order."""
     exists = " or ".join(
         f"exists (select from subscription w where organization_id = o.id and {column} <= %(until)s"
         f" and status = '{status}' and {_NOT_WAITING})"
@@ -57,7 +57,7 @@ def live_organizations(conn: Connection[Any], *, until: datetime) -> list[UUID]:
         " and starts_at <= %(until)s - %(after)s)"
     )
     rows = conn.execute(
-        f"select o.id from organization o where not o.test_mode and ({exists}) order by o.created_at, o.id",
+        f"select o.id from organization o where not o.test_mode and ({exists})",
         {"until": until, "after": LOOKED_AT_AFTER},
     ).fetchall()
     return [organization_id for (organization_id,) in rows]
