@@ -1,25 +1,25 @@
 """Write src/permille/out/pdf/typst_coverage.txt: the characters that the fonts inside Typst have.
 
 Typst has no call for it, so the fonts are found in its library by their headers. Run it when Typst is updated:
-`.venv/bin/python tools/typst_coverage.py`; tests/out/test_fonts.py asks Typst itself whether the table is true.
+`.venv/bin/python tools/typst_coverage.py`, two minutes; tests/out/test_fonts.py asks Typst itself whether the table is true.
 """
 
 from __future__ import annotations
 
 import io
 import struct
+import unicodedata
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import typst
 from fontTools.ttLib import TTFont, TTLibError
 
-from permille.out.pdf.fonts import coverage_of
+from permille.out.pdf.fonts import NOT_DRAWN, coverage_of
 
 TABLE = Path(__file__).resolve().parent.parent / "src/permille/out/pdf/typst_coverage.txt"
 MAGIC = (b"OTTO", b"\0\1\0\0")
-# Math fonts are left out: Typst does not set plain text in them.
-LEFT_OUT = "Math"
 
 
 def fonts_inside(data: bytes) -> Iterator[TTFont]:
@@ -50,15 +50,27 @@ def font_size(data: bytes, at: int) -> int | None:
     return end
 
 
+def is_set(code: int) -> bool:
+    """Whether Typst does set it: it refuses private use, and passes over a few symbols that a font has."""
+    try:
+        typst.compile({"main.typ": f'#"\\u{{{code:x}}}"'.encode()}, format="pdf", pdf_standards="a-3b",
+                      ignore_system_fonts=True)  # fmt: skip
+    except typst.TypstError:
+        return False
+    return True
+
+
 def main() -> None:
     package = find_spec("typst")
-    assert package is not None and package.origin is not None
+    assert package is not None
+    assert package.origin is not None
     library = next(Path(package.origin).parent.glob("*.so"))
     codes: set[int] = set()
     for font in fonts_inside(library.read_bytes()):
-        if LEFT_OUT not in str(font["name"].getDebugName(1)):
-            codes |= set(font.getBestCmap())
-    found = coverage_of(codes)
+        codes |= set(font.getBestCmap())
+    found = coverage_of(
+        code for code in codes if unicodedata.category(chr(code)) in NOT_DRAWN or is_set(code)
+    )
     ranges = zip(found.firsts, found.lasts, strict=True)
     TABLE.write_text("".join(f"{first:X}-{last:X}\n" for first, last in ranges))
 

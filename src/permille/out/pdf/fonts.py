@@ -28,6 +28,9 @@ _NOTO = (
 _HAN = {"ja": "JP", "ko": "KR", "zh-Hant": "TC", "zh": "SC"}
 _HAN_OF_COUNTRY = {"JP": "JP", "KR": "KR", "TW": "TC", "HK": "TC", "MO": "TC"}
 
+NOT_DRAWN = ("Cc", "Cf", "Zs", "Zl", "Zp")
+"""The categories of characters that need no glyph."""
+
 NOTO_PACKAGE, HAN_PACKAGE = "manimgx_fonts", "manimgx_fonts_cjk"
 TO_INSTALL = "Run `make setup` again, or install `permille[fonts]`."
 
@@ -85,7 +88,7 @@ def missing(text: str, *coverages: Coverage) -> list[str]:
 
 def _is_drawn(character: str) -> bool:
     is_selector = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
-    return not is_selector and unicodedata.category(character) not in ("Cc", "Cf", "Zs", "Zl", "Zp")
+    return not is_selector and unicodedata.category(character) not in NOT_DRAWN
 
 
 def unprintable(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_interval
@@ -21,9 +22,13 @@ from permille.core.money import CURRENCIES, exact, subunits
 
 DEFAULT = "en"
 MINUS = "\N{MINUS SIGN}"
+_LEFT_TO_RIGHT = "\u200e"
+_MARKS = "\u200e\u200f"
 _AVERAGE = Decimal("0.000001")
+_LETTER_BEFORE_DIGIT = re.compile(r"([^\W\d_])(\d)")
 _FOLDER = Path(__file__).parent / "languages"
 _TAG = re.compile(r"([a-z]{2,3})(?:[-_]([a-z]{4}))?(?:[-_]([a-z]{2}))?", re.IGNORECASE)
+_SCRIPTS = ("Hans", "Hant")
 
 LANGUAGES = tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 """The languages that documents can be written in. A regional variant, e.g. de-CH, has its language's words."""
@@ -40,6 +45,11 @@ class Language:
     def tag(self) -> str:
         """As HTML and Typst write it, e.g. zh."""
         return self.locale.language
+
+    @property
+    def words_name(self) -> str:
+        """The language of the words, one of LANGUAGES."""
+        return _words_name(self.locale)
 
     @property
     def is_right_to_left(self) -> bool:
@@ -113,18 +123,16 @@ class Language:
                 currency_digits=False,
                 decimal_quantization=False,
             )
-        return text.replace("-", MINUS)
+        text = _LETTER_BEFORE_DIGIT.sub("\\1\u00a0\\2", text.replace("-", MINUS))
+        # Numbers read from left to right in every language; without marks, sign and currency change sides.
+        return f"{_LEFT_TO_RIGHT}{text.strip(_MARKS)}{_LEFT_TO_RIGHT}" if self.is_right_to_left else text
 
 
 @lru_cache
 def _pattern(locale: Locale, kind: str, at_least: int) -> NumberPattern:
     """The locale's pattern with so many decimals at least, where CLDR's own currency digits may be others."""
-    formats = {
-        "currency": lambda: locale.currency_formats["standard"],
-        "decimal": lambda: locale.decimal_formats[None],
-        "percent": lambda: locale.percent_formats[None],
-    }
-    pattern = copy.copy(formats[kind]())
+    formats: Mapping[Any, NumberPattern] = getattr(locale, f"{kind}_formats")
+    pattern = copy.copy(formats["standard" if kind == "currency" else None])
     pattern.frac_prec = (at_least, at_least)
     return pattern
 
@@ -135,13 +143,21 @@ def known_locale(text: str) -> str | None:
     if found is None:
         return None
     language, script, territory = found.groups()
-    parts = [language.lower(), *([script.title()] if script else []), *([territory.upper()] if territory else [])]
+    parts = [
+        language.lower(),
+        *([script.title()] if script else []),
+        *([territory.upper()] if territory else []),
+    ]
     try:
         locale = Locale.parse("_".join(parts))
     except (UnknownLocaleError, ValueError):
         return None
-    known = locale.language == language.lower() and locale.territory in (territory and territory.upper(), None)
-    return "-".join(parts) if known and _words_name(locale) in LANGUAGES else None
+    is_same = locale.language == language.lower() and locale.territory in (
+        territory and territory.upper(),
+        None,
+    )
+    is_ours = _words_name(locale) in LANGUAGES and (not script or script.title() in _SCRIPTS)
+    return "-".join(parts) if is_same and is_ours else None
 
 
 @lru_cache
