@@ -141,7 +141,7 @@ class EventIntake:
         if organization is None:
             return 401, _UNAUTHORIZED
         now = organization.now(system_now())
-        is_batch = scope["path"].endswith("/batch")
+        is_batch = scope["path"].rstrip("/").endswith("/batch")
         try:
             drafts = (
                 read_batch(body, now=now, limit=self.config.events_batch_max)
@@ -187,7 +187,7 @@ class EventIntake:
         organization = await asyncio.to_thread(self._look_up, key)
         if organization is not None and not organization.test_mode:
             if len(self.keys) >= KEYS_REMEMBERED:
-                self.keys.clear()
+                self.keys.pop(next(iter(self.keys)))
             self.keys[key] = (organization, time.monotonic() + KEY_SECONDS)
         return organization
 

@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from psycopg import Connection
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
 
+from permille.api.addresses import Route
 from permille.api.http import Engine, raw_response, refuse_nul
 from permille.clock import system_now
 from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
@@ -27,6 +27,7 @@ from permille.store.users import Session, User
 from permille.web.forms import in_words, problems_of, read_form
 from permille.web.rendering import framed, plain
 from permille.web.security import HEADERS, cookie_name, is_from_here, is_https
+from permille.web.shown import from_path
 from permille.web.visit import (
     ADMINS,
     EVERYBODY,
@@ -85,6 +86,8 @@ def page(
             return RedirectResponse("/app/new-organization", 303)
         except Refusal as refusal:
             return _refused(refusal)
+        except ClientDisconnect:
+            raise
         except Exception:
             log.exception("A page crashed: %s", request.url.path)
             return plain(
@@ -162,7 +165,7 @@ def visit_of(engine: Engine, conn: Connection[Any], request: Request, form: Form
         now=chosen.now(now) if chosen else now,
         system_now=now,
         url=_address(request),
-        path=request.path_params,
+        path={name: from_path(value) for name, value in request.path_params.items()},
         query=request.query_params,
         form=form or Form(),
     )

@@ -12,8 +12,8 @@ from psycopg import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
 
+from permille.api.addresses import Route
 from permille.api.http import Engine
 from permille.clock import system_now
 from permille.config import Config
