@@ -10,9 +10,21 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 from permille.core.instants import EARLIEST, EPOCH, LATEST
+
+
+class EventState(StrEnum):
+    """What has become of an event that was taken."""
+
+    COUNTS = "counts"
+    UNPRICED = "unpriced"
+    """It counts, and nobody has decided what it costs (core.unlisted)."""
+    IGNORED = "ignored"
+    """It counts as nothing, or nothing bills it."""
+
 
 DIGITS_MAX = 38
 """Digits that a number may have before its decimal point, and after it."""

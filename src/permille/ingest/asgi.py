@@ -187,7 +187,7 @@ class EventIntake:
         organization = await asyncio.to_thread(self._look_up, key)
         if organization is not None and not organization.test_mode:
             if len(self.keys) >= KEYS_REMEMBERED:
-                self.keys.clear()
+                self.keys.pop(next(iter(self.keys)))
             self.keys[key] = (organization, time.monotonic() + KEY_SECONDS)
         return organization
 

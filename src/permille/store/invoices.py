@@ -133,6 +133,8 @@ class StoredFee:
     """What the money was converted from, in the API's own form."""
     presentation: Mapping[str, Any] | None = None
     """Its breakdowns, in the API's own form, and `on_invoice`: the properties that it shows of them."""
+    is_unpriced: bool = False
+    """Whether it is of usage that had no price when it was billed (core.unlisted)."""
 
 
 def _columns(record: type[Any]) -> str:
@@ -381,7 +383,7 @@ _NEW_FEE = (
     " amount_cents, amount_currency, precise_amount_cents, unit_amount_cents, precise_unit_amount,"
     " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, taxes_amount_cents,"
     " taxes_precise_amount_cents, taxes_rate, applied_taxes, event_transaction_id, pricing_unit_details,"
-    " presentation, created_at"
+    " presentation, is_unpriced, created_at"
 )
 
 
@@ -447,7 +449,7 @@ def _fee_lines(new: NewFees, ids: Sequence[str]) -> Iterator[str]:
             f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}"
             f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{_applied(taxed, new.currency, new.at)}"
             f"\t{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}"
-            f"\t{_presentation(fee.presentation)}\t{at}\n"
+            f"\t{_presentation(fee.presentation)}\t{fee.is_unpriced}\t{at}\n"
         )
 
 

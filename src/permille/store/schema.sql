@@ -193,9 +193,11 @@ create table charge (
     tax_ids uuid[] not null default '{}',
     pricing_unit_id uuid references pricing_unit (id),
     conversion_rate numeric, -- of one pricing unit, in major units of the plan's currency
+    unlisted_values text not null default 'free', -- what usage costs that no filter lists
     constraint charge_conversion_rate check (
         (pricing_unit_id is null) = (conversion_rate is null) and conversion_rate > 0
-    )
+    ),
+    constraint charge_unlisted_values check (unlisted_values in ('free', 'held', 'default'))
 );
 
 create index charge_of_plan on charge (plan_id, position) where deleted_at is null;
@@ -312,7 +314,7 @@ create index subscription_to_end on subscription (organization_id, ends_at) wher
 
 -- (organization, external subscription, code, dimension values), interned to a small id.
 create table series (
-    id int generated always as identity primary key,
+    id bigint generated always as identity primary key,
     organization_id uuid not null references organization (id),
     external_subscription_id text, -- as sent; events without one are kept but never counted
     code text not null,
@@ -328,7 +330,7 @@ create index series_of_code on series (organization_id, code, metering_version);
 
 create table event (
     seq bigint generated always as identity, -- order of arrival
-    series_id int not null,
+    series_id bigint not null,
     at timestamptz not null,
     created_at timestamptz not null,
     -- 8 bytes of digest(organization, transaction) and 8 of digest(subscription): unique for ever,
@@ -410,7 +412,7 @@ for each row execute function refuse_change_of_amendment();
 
 -- Sums of events by series and by UTC hour, day and month, of the events with seq <= metering_state.rolled_up_to.
 create table usage_cell (
-    series_id int not null,
+    series_id bigint not null,
     grain "char" not null, -- 'h' hour, 'd' day, 'm' month
     starts_at timestamptz not null,
     events_count bigint not null,
@@ -424,7 +426,7 @@ create table usage_cell (
 
 -- Beside those sums, where distinct values are counted: of each value its last operation.
 create table unique_cell (
-    series_id int not null,
+    series_id bigint not null,
     grain "char" not null,
     starts_at timestamptz not null,
     digest uuid not null, -- of the text, which may be long
@@ -441,7 +443,19 @@ create table advance_event (
     seq bigint not null,
     identity uuid not null,
     primary key (organization_id, seq),
-    due_at timestamptz -- when the fee would have been made, of an event that was held
+    due_at timestamptz, -- when the fee would have been made, of an event that was held
+    charge_ids uuid[] -- null: of every charge that bills the event
+);
+
+-- Events whose fee in advance waits until their usage has a price, and of which charges. They are put back into the
+-- queue for those charges alone: of the others the fee is made.
+create table unpriced_advance_event (
+    organization_id uuid not null,
+    seq bigint not null,
+    identity uuid not null,
+    charge_ids uuid[] not null,
+    due_at timestamptz not null, -- when the fee would have been made
+    primary key (organization_id, seq)
 );
 
 -- Customers with something due that cannot be billed as it is, e.g. an amount beyond all bounds.
@@ -464,6 +478,7 @@ create table held_advance_event (
     seq bigint not null,
     identity uuid not null,
     due_at timestamptz not null, -- when the fee would have been made
+    charge_ids uuid[],
     primary key (customer_id, seq)
 );
 
@@ -486,7 +501,7 @@ create table advance_level (
 -- or want to know that no insert is under way. Raises PM001 when the metering has changed meanwhile,
 -- 23505 when an identity is taken.
 create function store_events(
-    known_version bigint, series_ids int[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
+    known_version bigint, series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
     amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[]
 ) returns void language plpgsql as $$
 begin
@@ -505,7 +520,7 @@ $$;
 
 -- As store_events, for a group with events that are paid in advance: these identities, of these organizations.
 create function store_events_in_advance(
-    known_version bigint, series_ids int[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
+    known_version bigint, series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
     amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[],
     waiting uuid[], organizations uuid[]
 ) returns void language plpgsql as $$
@@ -595,10 +610,13 @@ create table invoice (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     applied_taxes jsonb not null default '[]',
-    finalizes_at timestamptz -- when a draft becomes final
+    finalizes_at timestamptz, -- when a draft becomes final
+    waits_for_price boolean not null default false -- a draft with usage that is held: it does not become final
 );
 
-create index invoice_to_finalize on invoice (organization_id, finalizes_at) where finalizes_at is not null;
+create index invoice_to_finalize on invoice (organization_id, finalizes_at)
+    where finalizes_at is not null and not waits_for_price;
+create index invoice_waiting_for_price on invoice (organization_id, created_at) where waits_for_price;
 create index invoice_draft_of_customer on invoice (customer_id) where status = 'draft';
 create index invoice_newest on invoice (organization_id, created_at desc, id);
 create index invoice_of_customer on invoice (customer_id, created_at desc, id);
@@ -661,7 +679,8 @@ create table fee (
     created_at timestamptz not null,
     applied_taxes jsonb not null default '[]',
     pricing_unit_details jsonb, -- as they were when the fee was priced
-    presentation jsonb -- how its units are split for show, and by which properties its invoice shows them
+    presentation jsonb, -- how its units are split for show, and by which properties its invoice shows them
+    is_unpriced boolean not null default false -- of usage that no filter lists and that had no price
 );
 
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;

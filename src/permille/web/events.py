@@ -11,7 +11,7 @@ from permille.api import amendments as amendments_api, events as api
 from permille.api.render import instant_milliseconds
 from permille.core.amendment import AmendmentKind
 from permille.core.errors import Invalid, NotFound
-from permille.core.event import numeric_value
+from permille.core.event import EventState, numeric_value
 from permille.core.instants import parse_instant
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription
@@ -158,7 +158,17 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
         found = verdict(metrics[now["code"]], now["code"], now["properties"], own)
         ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
         amended = event["amendments"][-1] if event["amendments"] else None
-        explained.append({**event, "amended": amended, "now": now, "verdict": found, "ignored": ignored})
+        state = EventState.IGNORED if ignored else found.state
+        explained.append(
+            {
+                **event,
+                "amended": amended,
+                "now": now,
+                "verdict": found,
+                "state": state,
+                "ignored": ignored,
+            }
+        )
     return explained
 
 

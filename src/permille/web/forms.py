@@ -22,6 +22,7 @@ WORDS = {
     "value_is_out_of_range": "This is too large or too small.",
     "value_is_too_long": "This is too long.",
     "value_already_exist": "This is taken already.",
+    "unlisted_values_not_chosen": "Choose what is done with values that no price lists.",
     "value_is_not_listed": "The metric doesn't list one of these values.",
     "must_be_true_unless_pay_in_advance": "Only what is paid in advance goes without an invoice.",
     "only_compatible_with_pay_in_advance_and_non_invoiceable": "Only fees in advance that have no invoice are gathered.",

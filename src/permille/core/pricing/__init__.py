@@ -26,7 +26,18 @@ from permille.core.pricing import (
 )
 from permille.core.pricing.price import Price, Pricer, Quantity, in_texts
 
-__all__ = ["ChargeModel", "Price", "Pricer", "Quantity", "clean", "defaults", "price", "pricer", "validate"]
+__all__ = [
+    "ChargeModel",
+    "Price",
+    "Pricer",
+    "Quantity",
+    "clean",
+    "defaults",
+    "is_free",
+    "price",
+    "pricer",
+    "validate",
+]
 
 
 class ChargeModel(StrEnum):
@@ -96,6 +107,12 @@ def price(
                 event_values=event_values,
             )
         )
+
+
+def is_free(model: ChargeModel, properties: Mapping[str, Any]) -> bool:
+    """Whether these valid properties give every usage away, whatever its units and events."""
+    found: bool = _module(model).is_free(properties)
+    return found
 
 
 def validate(model: ChargeModel, properties: Mapping[str, Any]) -> list[str]:
