@@ -314,7 +314,7 @@ create index subscription_to_end on subscription (organization_id, ends_at) wher
 
 -- (organization, external subscription, code, dimension values), interned to a small id.
 create table series (
-    id int generated always as identity primary key,
+    id bigint generated always as identity primary key,
     organization_id uuid not null references organization (id),
     external_subscription_id text, -- as sent; events without one are kept but never counted
     code text not null,
@@ -330,7 +330,7 @@ create index series_of_code on series (organization_id, code, metering_version);
 
 create table event (
     seq bigint generated always as identity, -- order of arrival
-    series_id int not null,
+    series_id bigint not null,
     at timestamptz not null,
     created_at timestamptz not null,
     -- 8 bytes of digest(organization, transaction) and 8 of digest(subscription): unique for ever,
@@ -412,7 +412,7 @@ for each row execute function refuse_change_of_amendment();
 
 -- Sums of events by series and by UTC hour, day and month, of the events with seq <= metering_state.rolled_up_to.
 create table usage_cell (
-    series_id int not null,
+    series_id bigint not null,
     grain "char" not null, -- 'h' hour, 'd' day, 'm' month
     starts_at timestamptz not null,
     events_count bigint not null,
@@ -426,7 +426,7 @@ create table usage_cell (
 
 -- Beside those sums, where distinct values are counted: of each value its last operation.
 create table unique_cell (
-    series_id int not null,
+    series_id bigint not null,
     grain "char" not null,
     starts_at timestamptz not null,
     digest uuid not null, -- of the text, which may be long
@@ -502,7 +502,7 @@ create table advance_level (
 -- or want to know that no insert is under way. Raises PM001 when the metering has changed meanwhile,
 -- 23505 when an identity is taken.
 create function store_events(
-    known_version bigint, series_ids int[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
+    known_version bigint, series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
     amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[]
 ) returns void language plpgsql as $$
 begin
@@ -521,7 +521,7 @@ $$;
 
 -- As store_events, for a group with events that are paid in advance: these identities, of these organizations.
 create function store_events_in_advance(
-    known_version bigint, series_ids int[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
+    known_version bigint, series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
     amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[],
     waiting uuid[], organizations uuid[]
 ) returns void language plpgsql as $$

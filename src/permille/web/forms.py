@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from permille.api.bodies import read_body
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.web.visit import Form, Problems
 
@@ -118,15 +119,9 @@ def read_json(text: str) -> Any:
 
 async def read_form(request: Request) -> Form:
     """The fields of an urlencoded form. Raises Refusal for what is too large, BadRequest for what is none."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > FORM_BYTES_MAX:
-            raise Refusal(status=413, code="body_too_large")
-        chunks.append(chunk)
+    sent = await read_body(request.headers.raw, request.receive, FORM_BYTES_MAX)
     try:
-        text = b"".join(chunks).decode()
+        text = sent.decode()
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
     except ValueError as error:
         raise BadRequest("the form can't be read") from error
