@@ -11,11 +11,11 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from permille import web
 from permille.api import routes
-from permille.api.http import Engine, crashed, json_response, unknown_route
+from permille.api.addresses import Route
+from permille.api.http import Engine, application, json_response
 from permille.config import Config
 from permille.ingest.asgi import EventIntake
 from permille.store.db import open_pool
@@ -24,7 +24,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-INTAKE_PATHS = frozenset({"/api/v1/events", "/api/v1/events/batch"})
+INTAKE_PATHS = ("/api/v1/events", "/api/v1/events/batch")
+_USUAL_INTAKE_PATHS = frozenset(path.encode() for path in INTAKE_PATHS)
 POOL_SIZE = 20
 
 
@@ -37,7 +38,7 @@ class Application:
         self.rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in INTAKE_PATHS:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["raw_path"] in _USUAL_INTAKE_PATHS:
             await self.intake(scope, receive, send)
         else:
             await self.rest(scope, receive, send)
@@ -76,8 +77,13 @@ def build(config: Config) -> Application:
         )
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve")
     engine = Engine(config=config, pool=pool)
-    rest = Starlette(
-        routes=[health_route(engine), *routes.all_routes(engine), *web.routes(engine)],
-        exception_handlers={404: unknown_route, 405: unknown_route, Exception: crashed},
+    intake = EventIntake(config)
+    rest = application(
+        [
+            health_route(engine),
+            *(Route(path, intake, methods=["POST"]) for path in INTAKE_PATHS),
+            *routes.all_routes(engine),
+            *web.routes(engine),
+        ]
     )
-    return Application(engine=engine, intake=EventIntake(config), rest=rest)
+    return Application(engine=engine, intake=intake, rest=rest)

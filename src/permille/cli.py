@@ -152,11 +152,20 @@ def work() -> None:
 
 
 @app.command
-def doctor(*, data_dir: DataDir = None) -> int:
+def doctor(
+    *,
+    data_dir: DataDir = None,
+    audit: Annotated[
+        bool,
+        Parameter(
+            negative=(), help="Check all that was ever billed and counted instead; it reads every event."
+        ),
+    ] = False,
+) -> int:
     """Check this machine, the settings and the database, and say what to do about what is wrong."""
-    from permille.doctor import report
+    from permille.doctor import audit_report, report
 
-    return report(_config(data_dir=data_dir))
+    return audit_report(_database_config(data_dir)) if audit else report(_config(data_dir=data_dir))
 
 
 @app.command
@@ -181,14 +190,18 @@ def sign_in_link(
     email: Annotated[str, Parameter(help="Whose; a user is made if there is none with it.")],
     /,
     *,
-    role: Annotated[str, Parameter(help="Of a new user: admin, finance or read_only.")] = "admin",
+    organization: Annotated[
+        str | None,
+        Parameter(help="Name or id; without it a new user is an owner: admin of all organizations."),
+    ] = None,
+    role: Annotated[str, Parameter(help="In the organization: admin, finance or read_only.")] = "admin",
     data_dir: DataDir = None,
 ) -> int:
-    """Print a one-time link into the web admin, for the first user or for one who forgot the password."""
+    """Print a one-time link into the web admin, for the first user, a new one, or one who forgot the password."""
     from permille.web.sign_in import sign_in_link as make
 
     try:
-        print(make(_database_config(data_dir), email=email, role=role))
+        print(make(_database_config(data_dir), email=email, role=role, organization=organization))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1

@@ -8,6 +8,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from permille.api import charges as api_charges, plans as api_plans
 from permille.billing.amendments import Asked, amend
 from permille.core.amendment import AmendmentKind
 from permille.ingest.intake import Draft, microseconds
@@ -34,6 +35,28 @@ def test_each_event_says_what_it_counts_as(browser, gpt4, send):
     assert "There is no subscription with this id." in words
     assert "No metric has the code “other”" in words
     assert "note: hello" in words
+
+
+def test_an_event_without_a_price_says_so_everywhere(browser, api, gpt4, send):
+    send("gpt_4_tokens", "acme-1", model="128K", type="output", tokens=10)
+    words = text_of(browser.ok("/events"))
+    assert "counts, but has no price 10 of GPT-4 tokens" in words
+    assert "everything else, which has no price: decide" in words
+    event = '{"event": {"code": "gpt_4_tokens", "transaction_id": "t", "properties": {"model": "128K", "type": "output", "tokens": 1}}}'
+    words = text_of(browser.ok("/billable-metrics/gpt_4_tokens", event=event))
+    assert "It counts, but has no price: 1 GPT-4 tokens." in words
+    assert "Nobody has decided what it costs: decide" in words
+    assert "10 of these units have no price." in text_of(browser.ok("/customers/acme"))
+    (plan,) = api(api_plans.list_plans)["plans"]
+    code = plan["charges"][0]["code"]
+    api(
+        api_charges.update_charge,
+        {"charge": {"unlisted_values": "default"}},
+        code=plan["code"],
+        charge_code=code,
+    )
+    assert "counts 10 of GPT-4 tokens" in text_of(browser.ok("/events"))
+    assert "have no price" not in text_of(browser.ok("/customers/acme"))
 
 
 def test_filters(browser, gpt4, send):

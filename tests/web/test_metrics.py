@@ -180,7 +180,12 @@ def test_the_tester_says_what_an_event_counts_and_costs(browser, api):
 def test_the_tester_says_what_billing_bills_for_values_that_count_once(browser, send, properties, said):
     metric = {"name": "Users", "code": "users", "aggregation_type": "unique_count_agg", "field_name": "user"}
     browser.sent("/new-billable-metric", metric)
-    prices = {"billable_metric_code": "users", "charge_model": "standard", "price:others": "1"}
+    prices = {
+        "billable_metric_code": "users",
+        "charge_model": "standard",
+        "price:others": "1",
+        "unlisted_values": "free",
+    }
     plan = {"name": "P", "code": "p", "interval": "monthly", "amount_currency": "USD", "amount": "0"}
     browser.sent("/new-plan", {**plan, **prices})
     browser.sent("/new-customer", {"external_id": "acme", "name": "Acme", "currency": "USD"})
@@ -295,6 +300,7 @@ def test_the_tester_says_what_would_be_paid_at_once(browser, send):
     form = {
         "billable_metric_code": "tokens",
         "charge_model": "graduated",
+        "unlisted_values": "free",
         "options": "yes",
         "billed": "fee",
         **tiers,

@@ -28,6 +28,7 @@ GRID = {
     "price:1:0": "0.03",
     "price:1:1": "0.06",
     "price:others": "1",
+    "unlisted_values": "free",
 }
 
 
@@ -200,7 +201,7 @@ def sent_by(page: str) -> dict[str, list[str]]:
         value = re.search(
             r'<option value="([^"]*)" selected' if tag.startswith("<select") else r'value="([^"]*)"', tag
         )
-        if 'type="checkbox"' not in tag:
+        if 'type="checkbox"' not in tag and ('type="radio"' not in tag or " checked" in tag):
             fields.setdefault(name, []).append(html.unescape(value[1]) if value else "")
     return fields
 
@@ -350,7 +351,14 @@ MODELS = [
     ),
     ({"charge_model": "dynamic"}, {}, None),
 ]
-HEAD = {"name": "All", "code": "all", "interval": "monthly", "amount_currency": "USD", "amount": "0"}
+HEAD = {
+    "name": "All",
+    "code": "all",
+    "interval": "monthly",
+    "amount_currency": "USD",
+    "amount": "0",
+    "unlisted_values": "free",
+}
 
 
 @pytest.mark.parametrize("case", MODELS, ids=[typed["charge_model"] for typed, _, _ in MODELS])

@@ -167,6 +167,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> dict[str, Any]:
         **_amounts(fee),
         "description": fee.description,
         "events_count": fee.events_count,
+        "is_unpriced": fee.is_unpriced,
         "payment_status": fee.payment_status,
         "created_at": instant(fee.created_at),
         "succeeded_at": instant(fee.succeeded_at),

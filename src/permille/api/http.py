@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -18,16 +18,21 @@ from typing import Any
 import msgspec
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
-from starlette.requests import Request
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Match, Route as StarletteRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from permille.api.addresses import Route, canonical_path
+from permille.api.bodies import read_body
 from permille.api.render import encode_json
 from permille.clock import system_now
 from permille.config import Config
-from permille.core.errors import BadRequest, Invalid, NotFound, Refusal
+from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.store import organizations
 
@@ -126,7 +131,8 @@ def _whole(text: str, *, default: int) -> int:
 
 
 def json_response(content: Any, status: int = 200) -> Response:
-    return Response(encode_json(content), status_code=status, media_type="application/json")
+    headers = STATUS_HEADERS.get(status)
+    return Response(encode_json(content), status_code=status, headers=headers, media_type="application/json")
 
 
 STATUS_TEXT = {
@@ -136,9 +142,16 @@ STATUS_TEXT = {
     404: "Not Found",
     405: "Method Not Allowed",
     413: "Payload Too Large",
+    415: "Unsupported Media Type",
     422: "Unprocessable Entity",
     500: "Internal Server Error",
 }
+STATUS_HEADERS = {
+    401: {"www-authenticate": "Bearer"},
+    415: {"accept-encoding": "gzip"},
+    503: {"retry-after": "1"},
+}
+"""What an answer says besides, whoever makes it."""
 
 
 def unauthorized() -> Response:
@@ -170,22 +183,14 @@ def bearer(request: Request) -> str | None:
 
 
 def refuse_nul(request: Request) -> None:
-    """Raises BadRequest for an address with a NUL: no text of the database can hold one."""
-    texts = [*request.path_params.values(), *request.query_params.keys(), *request.query_params.values()]
-    if any("\0" in text for text in texts):
+    """Raises BadRequest for parameters with a NUL: no text of the database can hold one."""
+    if any("\0" in name or "\0" in value for name, value in request.query_params.multi_items()):
         raise BadRequest("the address has a NUL character")
 
 
 async def read_json(request: Request, limit: int) -> Any:
-    """The decoded body, None when there is none. Raises BadRequest on bad JSON, Refusal(413) above the limit."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise Refusal(status=413, code="body_too_large")
-        chunks.append(chunk)
-    raw = b"".join(chunks)
+    """The decoded body, None when there is none. Raises BadRequest on bad JSON, and what `read_body` raises."""
+    raw = await read_body(request.headers.raw, request.receive, limit)
     if not raw.strip():
         return None
     try:
@@ -256,6 +261,7 @@ def admin_route(engine: Engine, method: str, path: str, endpoint: AdminEndpoint)
                 raise NotFound("resource")
             if not hmac.compare_digest((bearer(request) or "").encode(), admin_key.encode()):
                 return unauthorized()
+            refuse_nul(request)
             body = await read_json(request, engine.config.max_body_bytes)
             return await run_in_threadpool(answer, body, request.path_params)
         except Refusal as refusal:
@@ -264,11 +270,58 @@ def admin_route(engine: Engine, method: str, path: str, endpoint: AdminEndpoint)
     return Route(path, handle, methods=[method])
 
 
-async def unknown_route(_request: Request, _error: Exception) -> Response:
-    """Lago answers 404 to an unknown path and to an unsupported verb alike."""
+class _CanonicalPaths:
+    """Middleware: routes are chosen by the canonical path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                scope["path"] = canonical_path(scope)
+            except BadRequest as refusal:
+                await refused(refusal)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def application(routes: Sequence[BaseRoute]) -> Starlette:
+    """The routes, with the answers to what none of them answers."""
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(_CanonicalPaths)],
+        exception_handlers={
+            404: _unknown_route,
+            405: _unknown_method,
+            ClientDisconnect: _gone,
+            Exception: _crashed,
+        },
+    )
+    app.router.redirect_slashes = False  # the redirect would lead to whatever host the request names
+    return app
+
+
+async def _unknown_route(_request: Request, _error: Exception) -> Response:
     return refused(NotFound("resource"))
 
 
-async def crashed(_request: Request, error: Exception) -> Response:
+async def _unknown_method(request: Request, _error: Exception) -> Response:
+    """405 with every method that the path has."""
+    allowed: set[str] = set()
+    for each in request.app.routes:
+        if isinstance(each, StarletteRoute) and each.matches(request.scope)[0] is not Match.NONE:
+            allowed |= each.methods or set()
+    answer = refused(NotAllowed("method_not_allowed"))
+    answer.headers["allow"] = ", ".join(sorted(allowed))
+    return answer
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """The client went away while it was sending: nobody reads the answer."""
+    return refused(BadRequest("the request ended before its body did"))
+
+
+async def _crashed(_request: Request, error: Exception) -> Response:
     log.error("A request crashed", exc_info=error)
     return json_response({"status": 500, "error": "Internal Server Error"}, 500)

@@ -266,6 +266,7 @@ def render_charge(charge: Charge) -> dict[str, Any]:
         "prorated": charge.prorated,
         "min_amount_cents": charge.min_amount_cents,
         "accepts_target_wallet": charge.accepts_target_wallet,
+        "unlisted_values": charge.unlisted_values,
         "properties": render_properties(charge.properties),
         "applied_pricing_unit": render_applied(charge.applied_pricing_unit),
         "lago_parent_id": _id(charge.parent_id),

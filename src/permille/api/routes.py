@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.routing import Route
-
 from permille.api import (
     amendments,
     billable_metrics,
@@ -31,6 +29,7 @@ from permille.api import (
     webhook_endpoints,
     webhooks,
 )
+from permille.api.addresses import Route
 from permille.api.http import AdminEndpoint, Endpoint, Engine, admin_route, route
 
 API = "/api/v1"

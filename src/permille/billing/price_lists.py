@@ -292,11 +292,7 @@ def _commanded(config: Config, slug: str, organization: str | None) -> tuple[int
 def _organizations(conn: Connection[Any], wanted: str | None) -> list[Organization]:
     if wanted is None:
         return organizations.listing(conn, limit=1_000, offset=0)[0]
-    try:
-        found = organizations.by_id(conn, UUID(wanted))
-    except ValueError:
-        found = None
-    return [found] if found else organizations.by_name(conn, wanted)
+    return organizations.named(conn, wanted)
 
 
 def _which(found: Sequence[Organization], wanted: str | None) -> str:

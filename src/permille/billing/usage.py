@@ -135,6 +135,8 @@ class UsageLine:
     breakdowns: tuple[ShownBreakdown, ...] = ()
     projection: Projection | None = None
     """What it would come to at the period's end, where that was asked for."""
+    is_unpriced: bool = False
+    """Whether it is usage that has no price (core.unlisted)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,6 +400,7 @@ def _line(fee: Fee, used: UsedFilter | None) -> UsageLine:
         events_count=fee.events_count or 0,
         amount_cents=fee.amount_cents,
         in_unit=_used_unit(fee.in_unit) if fee.in_unit else None,
+        is_unpriced=fee.is_unpriced,
     )
 
 
@@ -522,6 +525,7 @@ def _past_line(fee: StoredFee, item: FeeItem) -> UsageLine:
         events_count=fee.events_count or 0,
         amount_cents=fee.amount_cents,
         in_unit=unit,
+        is_unpriced=fee.is_unpriced,
         breakdowns=tuple(
             ShownBreakdown(presentation_by=each["presentation_by"], units=Decimal(each["units"]))
             for each in (fee.presentation or {}).get("breakdowns", ())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
+from permille.api.addresses import Route
 from permille.api.http import Engine
 from permille.web import (
     account,
@@ -23,7 +24,7 @@ from permille.web import (
 )
 from permille.web.pages import action, page
 from permille.web.rendering import STATIC, static_file
-from permille.web.visit import ADMINS, EVERYBODY
+from permille.web.visit import ADMINS, EVERYBODY, OWNERS
 
 __all__ = ["routes"]
 
@@ -68,11 +69,12 @@ def _account(engine: Engine) -> list[Route]:
             "/new-organization",
             account.blank_organization,
             account.create_organization,
-            readers=ADMINS,
-            writers=ADMINS,
+            readers=OWNERS,
+            writers=OWNERS,
         ),
         action(engine, "/test-clock", account.move_clock),
         page(engine, "/users", account.list_users, account.invite, readers=ADMINS, writers=ADMINS),
+        action(engine, "/users/{user_id}/role", account.change_role, writers=ADMINS),
         action(engine, "/users/{user_id}/remove", account.remove_user, writers=ADMINS),
         page(engine, "/audit-log", account.audit_log),
     ]

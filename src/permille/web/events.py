@@ -11,7 +11,7 @@ from permille.api import amendments as amendments_api, events as api
 from permille.api.render import instant_milliseconds
 from permille.core.amendment import AmendmentKind
 from permille.core.errors import Invalid, NotFound
-from permille.core.event import numeric_value
+from permille.core.event import EventState, numeric_value
 from permille.core.instants import parse_instant
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription
@@ -21,7 +21,7 @@ from permille.store import amendments, billable_metrics, events, plans, subscrip
 from permille.store.events import StoredEvent
 from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
-from permille.web.shown import in_path, json_lines
+from permille.web.shown import in_path, in_query, json_lines
 from permille.web.visit import PER_PAGE, Done, Form, Page, Visit
 
 FILTERS = ("code", "external_subscription_id", "timestamp_from", "timestamp_to")
@@ -48,7 +48,7 @@ def tail(visit: Visit) -> Page:
 
 
 def event_url(transaction_id: str, external_subscription_id: str | None) -> str:
-    named = f"?subscription={in_path(external_subscription_id)}" if external_subscription_id else ""
+    named = f"?subscription={in_query(external_subscription_id)}" if external_subscription_id else ""
     return f"/app/events/{in_path(transaction_id)}{named}"
 
 
@@ -158,7 +158,17 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
         found = verdict(metrics[now["code"]], now["code"], now["properties"], own)
         ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
         amended = event["amendments"][-1] if event["amendments"] else None
-        explained.append({**event, "amended": amended, "now": now, "verdict": found, "ignored": ignored})
+        state = EventState.IGNORED if ignored else found.state
+        explained.append(
+            {
+                **event,
+                "amended": amended,
+                "now": now,
+                "verdict": found,
+                "state": state,
+                "ignored": ignored,
+            }
+        )
     return explained
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from permille.web.forms import in_words
 from permille.web.security import HEADERS
 from permille.web.shown import FILTERS, with_query
-from permille.web.visit import ADMINS, WRITERS, Page, Visit
+from permille.web.visit import ADMINS, OWNERS, WRITERS, Page, Visit
 
 NOTICES = {
     "saved": "Saved.",
@@ -81,6 +81,7 @@ def framed(visit: Visit, page: Page, status: int = 200) -> Response:
         "now": visit.now,
         "may_write": visit.may(WRITERS),
         "is_admin": visit.may(ADMINS),
+        "is_owner": visit.may(OWNERS),
         "notice": NOTICES.get(visit.query.get("said", "")),
         "problems": visit.problems,
         "form": visit.form,
