@@ -14,7 +14,7 @@ from starlette.responses import Response
 from permille import web
 from permille.api import routes
 from permille.api.addresses import Route
-from permille.api.http import RETRY_AFTER, Engine, application, json_response
+from permille.api.http import Engine, application, json_response
 from permille.config import Config
 from permille.ingest.asgi import EventIntake
 from permille.store.db import is_unavailable, open_pool
@@ -65,9 +65,7 @@ def health_route(engine: Engine) -> Route:
     async def health(_request: Request) -> Response:
         if await run_in_threadpool(probe):
             return json_response({"status": "ok"})
-        response = json_response({"status": "database_unavailable"}, 503)
-        response.headers.update(RETRY_AFTER)
-        return response
+        return json_response({"status": "database_unavailable"}, 503)
 
     return Route("/health", health, methods=["GET"])
 

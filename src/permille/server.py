@@ -10,7 +10,7 @@ import psycopg
 import uvicorn
 
 from permille import logs, running
-from permille.api.http import RETRY_AFTER, json_response
+from permille.api.http import json_response
 from permille.app import Application, Receive, Scope, Send, build
 from permille.config import Config
 from permille.store.migrate import pending
@@ -45,9 +45,7 @@ class Gate:
         elif self.application is not None:
             await self.application(scope, receive, send)
         else:
-            response = json_response({"status": "starting"}, 503)
-            response.headers.update(RETRY_AFTER)
-            await response(scope, receive, send)
+            await json_response({"status": "starting"}, 503)(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

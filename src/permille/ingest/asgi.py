@@ -19,8 +19,10 @@ from uuid import UUID
 import msgspec
 import psycopg
 from psycopg.errors import AdminShutdown
+from starlette.requests import ClientDisconnect
 
-from permille.api.http import RETRY_AFTER, refusal_body
+from permille.api.bodies import read_body
+from permille.api.http import STATUS_HEADERS, refusal_body
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import Invalid, Refusal, Unevaluable
@@ -128,6 +130,8 @@ class EventIntake:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             status, body = await self._answer(scope, receive)
+        except ClientDisconnect:
+            return
         except Refusal as refusal:
             status, body = refusal.status, _encode(refusal_body(refusal))
         except psycopg.Error as error:
@@ -136,13 +140,12 @@ class EventIntake:
             log.warning("The database is not to be had: %s", error)
             status, body = 503, _UNAVAILABLE
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if status == 503:
-            headers += [(name.encode(), value.encode()) for name, value in RETRY_AFTER.items()]
+        headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS.get(status, {}).items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
-        body = await _read(receive, self.config.max_body_bytes)
+        body = await read_body(scope["headers"], receive, self.config.max_body_bytes)
         organization = await self._organization(scope["headers"])
         if organization is None:
             return 401, _UNAUTHORIZED
@@ -279,21 +282,6 @@ def _answer_all(group: list[Waiting]) -> None:
     for waiting in group:
         if not waiting.answered.done():
             waiting.answered.set_result(None)
-
-
-async def _read(receive: Receive, limit: int) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        chunks, size = [body], len(body)
-        while message.get("more_body") and size <= limit:
-            message = await receive()
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-        body = b"".join(chunks)
-    if len(body) > limit:
-        raise Refusal(status=413, code="body_too_large")
-    return body
 
 
 def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -108,7 +108,7 @@ def unavailable(request: Request) -> Response:
     if not request.url.path.startswith("/app"):
         return http.unavailable()
     response = plain("refused.html", 503, heading="The database can't be reached", text=_TRY_AGAIN)
-    response.headers.update(http.RETRY_AFTER)
+    response.headers.update(http.STATUS_HEADERS[503])
     return response
 
 
