@@ -47,7 +47,7 @@ def best_match(dimensions: Mapping[str, str | None], filters: Sequence[ChargeFil
     Of the matching filters that no other beats by being narrower on the same keys: most keys, then the first.
     """
     matching = [candidate for candidate in filters if _matches(dimensions, candidate)]
-    return _best_of(matching) if matching else None
+    return unbeaten(matching)[0] if matching else None
 
 
 def filter_finder(
@@ -82,16 +82,17 @@ def filter_finder(
         if not matching & (matching - 1):
             return matching.bit_length() - 1
         places = [place for place in range(matching.bit_length()) if matching >> place & 1]
-        best = _best_of([filters[place] for place in places])
+        best = unbeaten([filters[place] for place in places])[0]
         return next(place for place in places if filters[place] is best)
 
     return place_of
 
 
-def _best_of(matching: Sequence[ChargeFilter]) -> ChargeFilter:
-    most_keys = max(len(candidate.values) for candidate in matching)
+def unbeaten(matching: Sequence[ChargeFilter]) -> list[ChargeFilter]:
+    """Of filters that match an event, in their order, those with the most keys of which none is narrower."""
+    most_keys = max((len(candidate.values) for candidate in matching), default=0)
     finalists = [candidate for candidate in matching if len(candidate.values) == most_keys]
-    return next(one for one in finalists if not any(_is_narrower(other, one) for other in finalists))
+    return [one for one in finalists if not any(_is_narrower(other, one) for other in finalists)]
 
 
 def _matches(dimensions: Mapping[str, str | None], candidate: ChargeFilter) -> bool:
