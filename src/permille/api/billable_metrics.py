@@ -23,7 +23,7 @@ from permille.core.expression import (
 from permille.core.plan import trim_filters
 from permille.core.rule import read_rule
 from permille.ids import new_id
-from permille.store import billable_metrics, locks, metering, plans, webhooks
+from permille.store import billable_metrics, billing_holds, locks, metering, plans, webhooks
 
 AGGREGATION_TYPES = (
     "count_agg",
@@ -258,7 +258,10 @@ def _metric(call: Call) -> BillableMetric:
 
 
 def _changed(call: Call, metric: BillableMetric, what: str) -> dict[str, Any]:
-    """Whatever follows a change: events are kept as the metric now needs them, and the webhook is queued."""
+    """What follows a change: events are kept as the metric now needs them, bills that wait are tried again, and the
+    webhook is queued.
+    """
+    billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
     metering.refresh(call.conn, organization_id=call.organization.id, code=metric.code)
     webhooks.enqueue(
         call.conn,

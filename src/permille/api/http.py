@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 from starlette.applications import Starlette
@@ -37,6 +38,7 @@ from permille.config import Config
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.store import organizations
+from permille.store.db import is_unavailable
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +158,15 @@ STATUS_HEADERS = {
     503: {"retry-after": "1"},
 }
 """What an answer says besides, whoever makes it."""
+
+
+def try_again() -> Refusal:
+    """503: the database is not to be had, or all connections to it are in use."""
+    return Refusal(status=503, code="try_again")
+
+
+def unavailable() -> Response:
+    return refused(try_again())
 
 
 def unauthorized() -> Response:
@@ -298,8 +309,17 @@ class _CanonicalPaths:
         await self.app(scope, receive, send)
 
 
-def application(routes: Sequence[BaseRoute]) -> Starlette:
-    """The routes, with the answers to what none of them answers."""
+def application(
+    routes: Sequence[BaseRoute], *, down: Callable[[Request], Response] = lambda _: unavailable()
+) -> Starlette:
+    """The routes, with the answers to what none of them answers; `down` is that while the database is not to be had."""
+
+    async def database_failed(request: Request, error: Exception) -> Response:
+        if not is_unavailable(error):
+            return await _crashed(request, error)
+        log.warning("The database is not to be had: %s", error)
+        return down(request)
+
     app = Starlette(
         routes=routes,
         middleware=[Middleware(_CanonicalPaths)],
@@ -307,6 +327,7 @@ def application(routes: Sequence[BaseRoute]) -> Starlette:
             404: _unknown_route,
             405: _unknown_method,
             ClientDisconnect: _gone,
+            psycopg.Error: database_failed,
             Exception: _crashed,
         },
     )

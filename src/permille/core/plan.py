@@ -154,6 +154,13 @@ def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
             ("regroup_paid_fees", "only_compatible_with_pay_in_advance_and_non_invoiceable"),
         ),
         (
+            charge.unlisted_values == UnlistedValues.HELD
+            and in_advance
+            and not charge.invoiceable
+            and charge.metric.recurring,
+            ("unlisted_values", "held_needs_an_invoice"),
+        ),
+        (
             charge.min_amount_cents > 0 and in_advance,
             ("min_amount_cents", "not_compatible_with_pay_in_advance"),
         ),

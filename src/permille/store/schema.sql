@@ -49,7 +49,20 @@ create table billing_entity (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     unique (organization_id, code),
-    tax_ids uuid[] not null default '{}'
+    tax_ids uuid[] not null default '{}',
+    bank_details text,
+    reverse_charge_note text
+);
+
+create table logo (
+    billing_entity_id uuid primary key references billing_entity (id),
+    url text not null, -- where it came from; when the entity's logo_url is another, the row is out of date
+    content bytea, -- as it is printed; null when it was never fetched
+    media_type text,
+    etag text,
+    problem text, -- why the last attempt failed; null when it did not
+    checked_at timestamptz not null,
+    expires_at timestamptz not null -- it is fetched again at the next document after this
 );
 
 create table api_key (
@@ -455,7 +468,8 @@ create table unpriced_advance_event (
     identity uuid not null,
     charge_ids uuid[] not null,
     due_at timestamptz not null, -- when the fee would have been made
-    primary key (organization_id, seq)
+    primary key (organization_id, seq),
+    retry_at timestamptz not null
 );
 
 -- Customers with something due that cannot be billed as it is, e.g. an amount beyond all bounds.
@@ -559,6 +573,38 @@ create table tax (
 
 create unique index tax_code on tax (organization_id, code) where deleted_at is null;
 
+-- Series that are to be looked at for usage without a price: the roll-up puts each here once a month that it is used.
+create table unchecked_series (
+    series_id bigint primary key
+);
+
+-- Organizations whose prices, metrics or subscriptions have changed since their series were looked at.
+create table unchecked_organization (
+    organization_id uuid primary key
+);
+
+-- Values of dimensions that no filter of a charge lists and that have no price there.
+create table unpriced_usage (
+    charge_id uuid not null,
+    digest uuid not null, -- of the values
+    organization_id uuid not null,
+    code text not null, -- of the metric
+    values jsonb not null,
+    noticed_at timestamptz not null, -- by the organization's clock
+    primary key (charge_id, digest)
+);
+
+create index unpriced_usage_newest on unpriced_usage (organization_id, noticed_at desc, charge_id, digest);
+
+-- The series with these values, for their units.
+create table unpriced_series (
+    charge_id uuid not null,
+    digest uuid not null,
+    series_id bigint not null,
+    primary key (charge_id, digest, series_id),
+    foreign key (charge_id, digest) references unpriced_usage (charge_id, digest) on delete cascade
+);
+
 -- What is owed -----------------------------------------------------------------------------------------------
 
 -- An invoice run writes a dozen rows for each subscription, and each foreign key looks its row up and locks it,
@@ -611,11 +657,13 @@ create table invoice (
     updated_at timestamptz not null,
     applied_taxes jsonb not null default '[]',
     finalizes_at timestamptz, -- when a draft becomes final
-    waits_for_price boolean not null default false -- a draft with usage that is held: it does not become final
+    waits_for_price boolean not null default false, -- a draft with usage that is held: it does not become final
+    price_retry_at timestamptz -- when it is tried again whether that usage has a price, by the organization's clock
 );
 
 create index invoice_to_finalize on invoice (organization_id, finalizes_at)
-    where finalizes_at is not null and not waits_for_price;
+    where finalizes_at is not null and price_retry_at is null;
+create index invoice_to_price on invoice (organization_id, price_retry_at) where price_retry_at is not null;
 create index invoice_waiting_for_price on invoice (organization_id, created_at) where waits_for_price;
 create index invoice_draft_of_customer on invoice (customer_id) where status = 'draft';
 create index invoice_newest on invoice (organization_id, created_at desc, id);
