@@ -10,6 +10,8 @@ from permille.api import customers as api, fees, invoices, lifetime_usage, plans
 from permille.billing.daily_usage import calendar_of
 from permille.core.errors import NotAllowed
 from permille.core.plan import Plan
+from permille.out.pdf import fonts
+from permille.out.pdf.assembly import printed_texts
 from permille.store import billing_holds, plans as plan_store, subscriptions as subscription_store
 from permille.web import chart
 from permille.web.daily import charted_days, stacking_key
@@ -96,6 +98,7 @@ def detail(visit: Visit) -> Page:
     rows = _subscriptions(visit)
     held = billing_holds.of_customer(visit.conn, UUID(customer["lago_id"]))
     context: dict[str, Any] = {"customer": customer, "tab": tab, "subscriptions": rows, "held": held}
+    context |= {"boxes": fonts.described(fonts.unprintable(printed_texts(api.customer_of(call))))}
     if tab == "usage":
         context |= _usage(visit, rows)
     elif tab == "subscriptions":
