@@ -23,6 +23,7 @@ WORDS = {
     "value_is_out_of_range": "This is too large or too small.",
     "value_is_too_long": "This is too long.",
     "value_already_exist": "This is taken already.",
+    "would_reprice_other_values": "With this change other prices would win, and usage of values that stay would cost something else. Change or take away these filters first:",
     "usage_without_price": "Usage on it has no price yet: price its values, or choose what unlisted values cost, in the plan's charge.",
     "held_needs_an_invoice": "Usage is held on an invoice, and this recurring charge in advance makes fees without one.",
     "unlisted_values_not_chosen": "Choose what is done with values that no price lists.",
