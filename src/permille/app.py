@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import psycopg
-from psycopg_pool import PoolTimeout
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -18,7 +17,7 @@ from permille.api.addresses import Route
 from permille.api.http import Engine, application, json_response
 from permille.config import Config
 from permille.ingest.asgi import EventIntake
-from permille.store.db import open_pool
+from permille.store.db import is_unavailable, open_pool
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -58,7 +57,9 @@ def health_route(engine: Engine) -> Route:
         try:
             with engine.pool.connection(timeout=2) as conn:
                 return conn.execute("select 1").fetchone() is not None
-        except (psycopg.OperationalError, PoolTimeout):
+        except psycopg.Error as error:
+            if not is_unavailable(error):
+                raise
             return False
 
     async def health(_request: Request) -> Response:
@@ -84,6 +85,7 @@ def build(config: Config) -> Application:
             *(Route(path, intake, methods=["POST"]) for path in INTAKE_PATHS),
             *routes.all_routes(engine),
             *web.routes(engine),
-        ]
+        ],
+        down=web.unavailable,
     )
     return Application(engine=engine, intake=intake, rest=rest)

@@ -152,11 +152,20 @@ def work() -> None:
 
 
 @app.command
-def doctor(*, data_dir: DataDir = None) -> int:
+def doctor(
+    *,
+    data_dir: DataDir = None,
+    audit: Annotated[
+        bool,
+        Parameter(
+            negative=(), help="Check all that was ever billed and counted instead; it reads every event."
+        ),
+    ] = False,
+) -> int:
     """Check this machine, the settings and the database, and say what to do about what is wrong."""
-    from permille.doctor import report
+    from permille.doctor import audit_report, report
 
-    return report(_config(data_dir=data_dir))
+    return audit_report(_database_config(data_dir)) if audit else report(_config(data_dir=data_dir))
 
 
 @app.command

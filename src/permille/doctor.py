@@ -16,6 +16,7 @@ from permille.clock import system_now
 from permille.config import Config, unknown_variables
 from permille.pgbinaries import NoBinariesError, locate_binaries
 from permille.postgres import dsn_of
+from permille.store import audit
 from permille.store.migrate import UnableToMigrateError, pending
 
 PYTHON_MIN = (3, 11)
@@ -179,6 +180,20 @@ def checks(config: Config) -> list[Check]:
         *basic,
         *_database(config.database_url, todo="Check PERMILLE_DATABASE_URL and that the server runs."),
     ]
+
+
+def audit_report(config: Config) -> int:
+    """Print what is wrong with what was billed and counted; 0 when nothing is, else 1."""
+    assert config.database_url is not None, "the command line gives one"
+    with psycopg.connect(config.database_url, application_name="permille audit") as conn:
+        conn.execute("set transaction isolation level repeatable read, read only")
+        found = [*audit.findings(conn), *audit.wrong_cells(conn)]
+    for sentence in (*(check.sentence for check in audit.CHECKS), audit.CELLS):
+        broken = [one for one in found if one.sentence == sentence]
+        print(f"{'FAIL' if broken else 'ok  '}  {sentence}.")
+        for one in broken:
+            print(f"        {one.what}: {one.detail} (organization {one.organization_id})")
+    return 1 if found else 0
 
 
 def _lines(check: Check) -> list[str]:

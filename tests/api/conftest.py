@@ -15,7 +15,7 @@ from permille.api import routes
 from permille.api.http import Engine, application
 from permille.config import from_environment
 from permille.postgres import EmbeddedPostgres
-from permille.store import organizations
+from permille.store import audit, organizations
 from permille.store.db import open_pool
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
@@ -148,9 +148,12 @@ def join(server: Server, name: str, *, test_mode: bool = True) -> Api:
 
 
 @pytest.fixture
-def api(server: Server) -> Api:
-    """An organization at 2024-03-05T10:00Z that has nothing yet."""
-    return join(server, "Acme")
+def api(server: Server) -> Iterator[Api]:
+    """An organization at 2024-03-05T10:00Z that has nothing yet; after the test its books must be in order."""
+    joined = join(server, "Acme")
+    yield joined
+    server.conn.rollback()
+    assert list(audit.findings(server.conn, organization_id=joined.organization.id)) == []
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def test_the_narrowest_taxes_are_on_fees_invoice_usage_and_pdf(api: Api, send: A
     assert fees["tokens"]["total_amount_cents"] == 3_482
     pdf = api.call("GET", f"/invoices/{invoice['lago_id']}/pdf")
     text = " ".join("".join(page.extract_text() for page in PdfReader(BytesIO(pdf.content)).pages).split())
-    assert "LOCAL (1.5 %)" in text
+    assert "LOCAL (1.5%) on €33.00" in text
     assert "€56.82" in text
 
 

@@ -130,3 +130,212 @@ def test_usage_says_how_many_units_have_no_price(
     assert (found["unpriced_units"], found["amount_cents"]) == (unpriced, 1_000 + default)
     by_filter = [(each["values"], each["unpriced_units"]) for each in found["filters"]]
     assert by_filter == [({"model": ["8K"]}, "0.0"), (None, unpriced)]
+
+
+# --- held: the invoice waits ------------------------------------------------------------------------------
+
+
+def invoices(api: Api) -> list[Any]:
+    found: list[Any] = api.get("/invoices")["invoices"]
+    return [api.get(f"/invoices/{each['lago_id']}")["invoice"] for each in reversed(found)]
+
+
+def shown(api: Api) -> list[tuple[str, int]]:
+    return [(each["status"], each["fees_amount_cents"]) for each in invoices(api)]
+
+
+@pytest.fixture
+def held(api: Api, tokens: Any, send: Any) -> Api:
+    """A month with usage of 32K, which no filter lists, is over."""
+    subscribed(api, tokens, unlisted_values="held")
+    send("8K", "32K")
+    move(api, 2024, 4, 1, 1)
+    return api
+
+
+def test_the_invoice_of_held_usage_stays_a_draft_while_others_go_on(held: Api, send: Any) -> None:
+    api = held
+    assert shown(api) == [("draft", 1_000)]
+    (draft,) = invoices(api)
+    assert draft["number"].endswith("-DRAFT")
+    fees = [(fee["item"]["filters"], fee["units"], fee["is_unpriced"]) for fee in draft["fees"][1:]]
+    assert fees == [({"model": ["8K"]}, "10.0", False), (None, "10.0", True)]
+    path = f"/invoices/{draft['lago_id']}"
+    refused = api.details("PUT", f"{path}/finalize", {})
+    assert refused == {"unlisted_values": ["usage_without_price"]}
+    assert api.put(f"{path}/refresh", {})["invoice"]["status"] == "draft"
+    send("8K", at=datetime(2024, 4, 10, tzinfo=UTC))
+    move(api, 2024, 6, 1, 1)
+    assert shown(api) == [("draft", 1_000), ("finalized", 1_000), ("finalized", 0)]
+    told = api.row("select count(*) from webhook where organization_id = %(organization)s")
+    assert told == (0,)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "cents"),
+    [
+        ("POST", "/plans/pro/charges/tokens/filters", {"filter": listed("32K", amount="3")}, 4_000),
+        ("PUT", "/plans/pro/charges/tokens", {"charge": {"unlisted_values": "default"}}, 1_000),
+        ("PUT", "/plans/pro/charges/tokens", {"charge": {"unlisted_values": "free"}}, 1_000),
+        (
+            "PUT",
+            "/plans/pro/charges/tokens",
+            {"charge": {"unlisted_values": "default", "properties": {"amount": "2"}}},
+            3_000,
+        ),
+        ("DELETE", "/billable_metrics/tokens", None, 0),
+    ],
+)
+def test_a_price_or_a_decision_lets_it_go_on(
+    held: Api, method: str, path: str, body: Any, cents: int
+) -> None:
+    api = held
+    assert api.call(method, path, body).status_code == 200
+    move(api, 2024, 4, 1, 1)
+    assert shown(api) == [("finalized", cents)]
+    (final,) = invoices(api)
+    assert (final["sequential_id"], final["issuing_date"]) == (1, "2024-04-01")
+
+
+def test_amending_the_event_lets_it_go_on(api: Api, tokens: Any, send: Any) -> None:
+    subscribed(api, tokens, unlisted_values="held")
+    (wrong,) = send("8k")
+    move(api, 2024, 4, 1, 1)
+    assert shown(api) == [("draft", 0)]
+    amended = {
+        "transaction_id": "mend",
+        "event_transaction_id": wrong,
+        "kind": "replace",
+        "reason": "mistyped",
+        "properties": {"model": "8K", "tokens": 10},
+    }
+    api.post("/events/amendments", {"amendment": amended})
+    move(api, 2024, 4, 1, 1)
+    assert shown(api) == [("finalized", 1_000)]
+
+
+def test_it_can_be_made_final_by_hand_as_soon_as_there_is_a_price(held: Api) -> None:
+    api = held
+    (draft,) = invoices(api)
+    api.put("/plans/pro/charges/tokens", {"charge": {"unlisted_values": "default"}})
+    path = f"/invoices/{draft['lago_id']}"
+    assert api.put(f"{path}/finalize", {})["invoice"]["status"] == "finalized"
+
+
+def test_a_grace_period_goes_on_and_its_draft_waits_at_its_end(api: Api, tokens: Any, send: Any) -> None:
+    api.customer(billing_configuration={"invoice_grace_period": 5})
+    subscribed(api, tokens, unlisted_values="held")
+    send("32K")
+    move(api, 2024, 4, 1, 1)
+    api.post("/plans/pro/charges/tokens/filters", {"filter": listed("32K", amount="3")})
+    move(api, 2024, 4, 5)
+    assert shown(api) == [("draft", 0)], "its day has not come"
+    move(api, 2024, 4, 6)
+    assert shown(api) == [("finalized", 3_000)]
+
+
+def test_a_late_event_that_nobody_priced_keeps_the_draft_at_the_end_of_its_grace(
+    api: Api, tokens: Any, send: Any
+) -> None:
+    api.customer(billing_configuration={"invoice_grace_period": 5})
+    subscribed(api, tokens, unlisted_values="held")
+    send("8K")
+    move(api, 2024, 4, 2)
+    send("32K")
+    move(api, 2024, 4, 20)
+    assert shown(api) == [("draft", 1_000)]
+
+
+def test_what_a_subscription_used_until_its_end_waits_too(api: Api, tokens: Any, send: Any) -> None:
+    subscribed(api, tokens, unlisted_values="held")
+    send("32K")
+    api.delete("/subscriptions/sub")
+    assert shown(api) == [("draft", 0)]
+    api.post("/plans/pro/charges/tokens/filters", {"filter": listed("32K", amount="3")})
+    move(api, 2024, 3, 6)
+    assert shown(api) == [("finalized", 3_000)]
+
+
+def test_a_plan_or_a_customer_whose_usage_waits_stays_so_that_somebody_can_decide(held: Api) -> None:
+    api = held
+    for path in ("/plans/pro", "/customers/cus"):
+        assert api.details("DELETE", path, None) == {"unlisted_values": ["usage_without_price"]}
+    assert shown(api) == [("draft", 1_000)]
+
+
+def test_held_usage_of_a_level_that_is_carried_over_waits_each_period(api: Api, send: Any) -> None:
+    api.customer()
+    dimension = [{"key": "model", "values": ["8K", "32K"]}]
+    subscribed(api, api.metric(recurring=True, filters=dimension), unlisted_values="held")
+    send("32K")
+    move(api, 2024, 5, 1, 1)
+    assert shown(api) == [("draft", 0), ("draft", 0)]
+    api.put("/plans/pro/charges/tokens", {"charge": {"unlisted_values": "default"}})
+    move(api, 2024, 5, 1, 1)
+    assert shown(api) == [("finalized", 0), ("finalized", 0)]
+
+
+# --- held, in advance: the event's fee waits --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("invoiceable", [True, False])
+def test_the_fee_of_a_held_event_waits_alone_and_is_made_once(
+    api: Api, tokens: Any, send: Any, invoiceable: bool
+) -> None:
+    own = {"pay_in_advance": True, "invoiceable": invoiceable}
+    first = charge(
+        tokens, code="a", properties={"amount": "0"}, filters=[listed("8K")], unlisted_values="held", **own
+    )
+    second = charge(tokens, code="b", properties={"amount": "5"}, **own)
+    api.plan(charges=[first, second])
+    api.subscribe()
+    send("32K", "8K", tokens=2)
+    move(api, 2024, 3, 6)
+
+    def fees() -> list[tuple[str, int]]:
+        made = api.get("/fees")["fees"]
+        return sorted((fee["item"]["code"], fee["amount_cents"]) for fee in made)
+
+    assert sorted(fee["amount_cents"] for fee in api.get("/fees")["fees"]) == [200, 1_000, 1_000]
+    move(api, 2024, 3, 20)
+    api.post("/plans/pro/charges/a/filters", {"filter": listed("32K", amount="3")})
+    move(api, 2024, 3, 21)
+    assert sorted(fee["amount_cents"] for fee in api.get("/fees")["fees"]) == [200, 600, 1_000, 1_000]
+    move(api, 2024, 3, 22)
+    assert len(fees()) == 4
+    assert all(status == "finalized" for status, _ in shown(api))
+
+
+def test_a_held_event_is_billed_after_its_subscription_has_ended(api: Api, tokens: Any, send: Any) -> None:
+    subscribed(api, tokens, pay_in_advance=True, unlisted_values="held")
+    send("32K")
+    move(api, 2024, 3, 6)
+    api.delete("/subscriptions/sub")
+    assert api.get("/fees", fee_type="charge")["fees"] == []
+    api.post("/plans/pro/charges/tokens/filters", {"filter": listed("32K", amount="3")})
+    move(api, 2024, 3, 7)
+    assert [fee["amount_cents"] for fee in api.get("/fees", fee_type="charge")["fees"]] == [3_000]
+
+
+def test_a_voided_event_waits_no_more(api: Api, tokens: Any, send: Any) -> None:
+    subscribed(api, tokens, pay_in_advance=True, unlisted_values="held")
+    (wrong,) = send("32K")
+    move(api, 2024, 3, 6)
+    waiting = "select count(*) from unpriced_advance_event where organization_id = %(organization)s"
+    assert api.row(waiting) == (1,)
+    body = {"transaction_id": "v", "event_transaction_id": wrong, "kind": "void", "reason": "wrong"}
+    api.post("/events/amendments", {"amendment": body})
+    move(api, 2024, 3, 7)
+    assert api.row(waiting) == (0,)
+    assert api.get("/fees")["fees"] == []
+
+
+def test_recurring_fees_without_an_invoice_have_nothing_to_wait_on(api: Api) -> None:
+    api.customer()
+    metric = api.metric(recurring=True, filters=[{"key": "model", "values": ["8K"]}])
+    own = charge(
+        metric, pay_in_advance=True, invoiceable=False, unlisted_values="held", filters=[listed("8K")]
+    )
+    body = {"plan": {"name": "x", "code": "x", "interval": "monthly", "amount_cents": 0}}
+    body["plan"] |= {"amount_currency": "EUR", "pay_in_advance": False, "charges": [own]}
+    assert api.details("POST", "/plans", body) == {"unlisted_values": ["held_needs_an_invoice"]}

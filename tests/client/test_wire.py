@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import socket
@@ -30,17 +31,13 @@ class Answer:
         return json.loads(self.body)
 
 
-def exchange(server: LiveServer, sent: bytes, *, ends: bool = False) -> Answer | None:
-    """Send these bytes; what came back, None for nothing. With `ends`, nothing more will be sent."""
+def exchange(server: LiveServer, sent: bytes) -> Answer:
+    """Send these bytes; what came back."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(sent)
-        if ends:
-            connection.shutdown(socket.SHUT_WR)
         received = b""
         while chunk := connection.recv(65_536):
             received += chunk
-    if not received:
-        return None
     head, _, body = received.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -57,9 +54,7 @@ def ask(server: LiveServer, key: str, method: str, target: bytes, body: Any = No
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in given.items()).encode()
-    found = exchange(server, method.encode() + b" " + target + b" HTTP/1.1\r\n" + lines + b"\r\n" + content)
-    assert found is not None
-    return found
+    return exchange(server, method.encode() + b" " + target + b" HTTP/1.1\r\n" + lines + b"\r\n" + content)
 
 
 @pytest.fixture
@@ -120,6 +115,29 @@ def test_the_intake_is_found_however_its_address_is_written(server: LiveServer, 
     body = {"events": [event]} if "batch" in way else {"event": event}
     assert ask(server, key, "POST", way.encode(), body).status == 200
     assert ask(server, key, "POST", b"/api/v1/events%2Fbatch", body).status == 404
+
+
+def test_packed_events_over_a_real_connection(server: LiveServer, key: str) -> None:
+    event = {"transaction_id": "packed", "code": "c", "external_subscription_id": "s"}
+    packed = gzip.compress(
+        json.dumps({"event": event | {"timestamp": "2026-10-05T14:00:00.5+02:00"}}).encode()
+    )
+    found = ask(server, key, "POST", b"/api/v1/events", packed, Content_Encoding="gzip")
+    assert (found.status, found.json()["event"]["timestamp"]) == (200, "2026-10-05T12:00:00.500Z")
+    bomb = gzip.compress(b" " * 50_000_000)
+    assert ask(server, key, "POST", b"/api/v1/events", bomb, Content_Encoding="gzip").status == 413
+
+
+@pytest.mark.parametrize("path", ["/api/v1/events", "/api/v1/plans", "/app/sign-in", "/app/new-plan"])
+def test_a_client_that_goes_away_is_no_crash(server: LiveServer, key: str, path: str) -> None:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nSec-Fetch-Site: same-origin\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(head.encode() + b"Content-Length: 1000\r\n\r\n{")
+    assert ask(server, key, "GET", b"/api/v1/plans").status == 200
+    assert "Traceback" not in server.log()
+    assert "crashed" not in server.log()
 
 
 def test_curl(server: LiveServer, key: str) -> None:

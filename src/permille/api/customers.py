@@ -140,7 +140,7 @@ def _billing_configuration(fields: Fields) -> dict[str, Any]:
         name: given.choice(name, allowed) for name, allowed in CHOICES.items() if given.has(name)
     }
     if given.has("document_locale"):
-        found["document_locale"] = given.text("document_locale")
+        found["document_locale"] = given.document_locale("document_locale")
     for source in (fields, given):
         if source.has("invoice_grace_period"):
             found["invoice_grace_period"] = source.grace_period()

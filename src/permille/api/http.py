@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 from starlette.applications import Starlette
@@ -28,12 +29,14 @@ from starlette.routing import BaseRoute, Match, Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from permille.api.addresses import Route, canonical_path
+from permille.api.bodies import read_body
 from permille.api.render import encode_json
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.store import organizations
+from permille.store.db import is_unavailable
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +133,8 @@ def _whole(text: str, *, default: int) -> int:
 
 
 def json_response(content: Any, status: int = 200) -> Response:
-    return Response(encode_json(content), status_code=status, media_type="application/json")
+    headers = STATUS_HEADERS.get(status)
+    return Response(encode_json(content), status_code=status, headers=headers, media_type="application/json")
 
 
 STATUS_TEXT = {
@@ -140,9 +144,22 @@ STATUS_TEXT = {
     404: "Not Found",
     405: "Method Not Allowed",
     413: "Payload Too Large",
+    415: "Unsupported Media Type",
     422: "Unprocessable Entity",
     500: "Internal Server Error",
+    503: "Service Unavailable",
 }
+STATUS_HEADERS = {
+    401: {"www-authenticate": "Bearer"},
+    415: {"accept-encoding": "gzip"},
+    503: {"retry-after": "1"},
+}
+"""What an answer says besides, whoever makes it."""
+
+
+def unavailable() -> Response:
+    """503: the database is not to be had, or all connections to it are in use."""
+    return json_response({"status": 503, "error": STATUS_TEXT[503], "code": "try_again"}, 503)
 
 
 def unauthorized() -> Response:
@@ -180,15 +197,8 @@ def refuse_nul(request: Request) -> None:
 
 
 async def read_json(request: Request, limit: int) -> Any:
-    """The decoded body, None when there is none. Raises BadRequest on bad JSON, Refusal(413) above the limit."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise Refusal(status=413, code="body_too_large")
-        chunks.append(chunk)
-    raw = b"".join(chunks)
+    """The decoded body, None when there is none. Raises BadRequest on bad JSON, and what `read_body` raises."""
+    raw = await read_body(request.headers.raw, request.receive, limit)
     if not raw.strip():
         return None
     try:
@@ -284,8 +294,17 @@ class _CanonicalPaths:
         await self.app(scope, receive, send)
 
 
-def application(routes: Sequence[BaseRoute]) -> Starlette:
-    """The routes, with the answers to what none of them answers."""
+def application(
+    routes: Sequence[BaseRoute], *, down: Callable[[Request], Response] = lambda _: unavailable()
+) -> Starlette:
+    """The routes, with the answers to what none of them answers; `down` is that while the database is not to be had."""
+
+    async def database_failed(request: Request, error: Exception) -> Response:
+        if not is_unavailable(error):
+            return await _crashed(request, error)
+        log.warning("The database is not to be had: %s", error)
+        return down(request)
+
     app = Starlette(
         routes=routes,
         middleware=[Middleware(_CanonicalPaths)],
@@ -293,6 +312,7 @@ def application(routes: Sequence[BaseRoute]) -> Starlette:
             404: _unknown_route,
             405: _unknown_method,
             ClientDisconnect: _gone,
+            psycopg.Error: database_failed,
             Exception: _crashed,
         },
     )

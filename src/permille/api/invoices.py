@@ -293,6 +293,7 @@ def render_invoice(invoice: StoredInvoice, customer: Customer) -> dict[str, Any]
         "net_payment_term": invoice.net_payment_term,
         "invoice_type": invoice.invoice_type,
         "status": invoice.status,
+        "waits_for_price": invoice.waits_for_price,
         "payment_status": invoice.payment_status,
         "payment_dispute_lost_at": instant(invoice.payment_dispute_lost_at),
         "payment_overdue": invoice.payment_overdue,

@@ -126,3 +126,11 @@ def cascade_to_children(call: Call, before: Plan, after: Plan) -> None:
         changed = cascade(before, after, child, new_id=partial(new_id, call.now), now=call.now)
         plans.replace(call.conn, before=child, after=changed, now=call.now)
         meter(call, [*child.charges, *changed.charges])
+
+
+def cascades(call: Call) -> bool:
+    """Whether the plans of single subscriptions are to follow: said in the body's object, or in the query."""
+    body = call.body if isinstance(call.body, dict) else {}
+    said = [body, *(body.get(root) for root in ("plan", "charge", "filter"))]
+    fields = [Fields(each) for each in said if isinstance(each, dict)]
+    return call.query.get("cascade_updates") == "true" or any(each.flag("cascade_updates") for each in fields)

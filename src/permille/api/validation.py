@@ -20,6 +20,7 @@ from starlette.datastructures import QueryParams
 from permille.core.errors import Invalid
 from permille.core.instants import EARLIEST, LATEST, parse_instant
 from permille.core.money import CURRENCIES
+from permille.out.pdf.language import known_locale
 
 BIGINT_MAX = 2**63 - 1
 SHORT_TEXT = 255  # codes, external ids, names: they are indexed
@@ -150,6 +151,16 @@ class Fields:
             self.refuse(name, INVALID)
             return None
         return value.upper()
+
+    def document_locale(self, name: str) -> str | None:
+        """A language that documents can be in, or a regional variant of it."""
+        value = self.text(name)
+        if not value:
+            return None
+        found = known_locale(value)
+        if found is None:
+            self.refuse(name, INVALID)
+        return found
 
     def instant(self, name: str, *, code: str = "invalid_date") -> datetime | None:
         """An ISO 8601 date or date-time of the years 1900 to 2199."""

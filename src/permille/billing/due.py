@@ -21,7 +21,7 @@ from permille.billing import advance, drafts, event_errors, fences, holds, run, 
 from permille.core.errors import Invalid
 from permille.core.organization import Organization
 from permille.core.subscription import Subscription
-from permille.store import billing_holds, due as due_store, organizations
+from permille.store import billing_holds, due as due_store, invoices, organizations
 
 BATCH = 2_000
 TASK = "Due work"
@@ -35,6 +35,7 @@ def run_due(conn: Connection[Any], *, organization: Organization, until: datetim
     """
     done, clock = 0, organization.test_now
     billing_holds.release(conn, organization.id, until=None)
+    invoices.release_waiting(conn, organization.id, until=None)
     advance.bill_all(conn, organization.id, now=clock or until)
     while (at := due_store.next_instant(conn, organization.id, until=until)) is not None:
         if clock is not None and at > clock:
@@ -86,6 +87,7 @@ def _run_organization(
     done = 0
     with pool.connection() as conn:
         billing_holds.release(conn, organization_id, until=now)
+        invoices.release_waiting(conn, organization_id, until=now)
     while not stopping() and (step := _live_step(pool, organization_id, now)):
         done += step
     return done

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -25,9 +25,16 @@ WEBHOOK = "invoice.generation_error"
 OF_DATA = (ArithmeticError, psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
 """Errors of amounts that no invoice can have."""
 
+PAUSE_MIN, PAUSE_MAX = timedelta(minutes=1), timedelta(hours=1)
+
 Item = TypeVar("Item")
 
 log = logging.getLogger(__name__)
+
+
+def pause(*, since: datetime, now: datetime) -> timedelta:
+    """How long it is before something is tried again that could not be done since then: as long as it has waited."""
+    return min(max(now - since, PAUSE_MIN), PAUSE_MAX)
 
 
 @contextmanager

@@ -128,6 +128,11 @@ class Group:
         return self.customer.applicable_invoice_grace_period if waits else 0
 
     @property
+    def waits_for_price(self) -> bool:
+        """Whether usage on it is held until it has a price: then it stays a draft."""
+        return any(fee.is_held for fee in self.fees)
+
+    @property
     def is_final(self) -> bool:
         """Whether it gets a number and is told of: not when it is of nothing and the customer wants none such."""
         return bool(self.fees_amount_cents) or self.customer.finalizes_zero_amount_invoice
@@ -135,7 +140,7 @@ class Group:
     @property
     def status(self) -> str:
         """Of the invoice when it is written."""
-        if self.grace_period_days:
+        if self.grace_period_days or self.waits_for_price:
             return "draft"
         return "finalized" if self.is_final else "closed"
 
@@ -339,6 +344,8 @@ def new_invoice(group: Group, invoice_id: UUID, own: int | None, of_entity: int 
         purchase_order_number=first.row.purchase_order_number,
         status=group.status,
         finalizes_at=finalizes_at(expected_on, timezone=timezone) if group.status == "draft" else None,
+        waits_for_price=group.waits_for_price,
+        price_retry_at=at if group.waits_for_price else None,
         currency=first.plan.amount_currency,
         timezone=timezone,
         issuing_date=issued_on,

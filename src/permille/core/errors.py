@@ -71,6 +71,13 @@ class Unevaluable(Refusal):
         self.args = (errors,)
 
 
+class Unpriced(Invalid):
+    """422: there is usage on an invoice that has no price, and its charge says that it waits for one."""
+
+    def __init__(self) -> None:
+        super().__init__({"unlisted_values": ["usage_without_price"]})
+
+
 class Unbillable(Invalid):
     """422: what is to be billed comes to an amount that no invoice can have, or cannot be billed for another reason."""
 

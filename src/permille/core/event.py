@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -33,6 +33,11 @@ DIGITS_MAX = 38
 
 _NUMERIC = re.compile(rf"-?[0-9]{{1,{DIGITS_MAX}}}(?:\.[0-9]{{1,{DIGITS_MAX}}})?")
 _TIMESTAMP = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,60}))?")
+_DATE_AND_TIME = re.compile(
+    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ](?P<minute>[0-9]{2}:[0-9]{2})"
+    r"(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,60}))?)?"
+    r"(?:[Zz]|(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3])(?::?(?P<minutes>[0-5][0-9]))?)?"
+)
 _TOO_LARGE = 10**DIGITS_MAX
 _FIRST = (EARLIEST - EPOCH) // timedelta(microseconds=1)
 _END = (LATEST - EPOCH) // timedelta(microseconds=1)
@@ -110,9 +115,10 @@ def _number_text(number: Decimal) -> str:
 
 
 def timestamp_microseconds(value: Any) -> int | None:
-    """The instant of a number, or its text, of seconds since 1970, in microseconds; what is finer is cut off.
+    """The instant of a timestamp in microseconds since 1970; what is finer is cut off.
 
-    None for anything else, dates as text among it, and outside the years 1900 to 2199.
+    A timestamp is a number of seconds, its text, or an ISO 8601 date and time; without an offset that is in UTC.
+    None for anything else, a date alone among it, and outside the years 1900 to 2199.
     """
     microseconds = value * 1_000_000 if type(value) is int else _microseconds(value)
     return microseconds if microseconds is not None and _FIRST <= microseconds < _END else None
@@ -124,9 +130,25 @@ def _microseconds(value: Any) -> int | None:
             return None
         # An exponent can make a short number very long to write out.
         value = format(value, "f")[:60] if value and value.adjusted() > -DIGITS_MAX else "0"
-    found = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
-    if not found:
+    if not isinstance(value, str):
         return None
+    found = _TIMESTAMP.fullmatch(value)
+    if not found:
+        return _of_date_and_time(value)
     sign, seconds, fraction = found.groups()
     amount = int(seconds) * 1_000_000 + int((fraction or "")[:6].ljust(6, "0"))
     return -amount if sign else amount
+
+
+def _of_date_and_time(text: str) -> int | None:
+    found = _DATE_AND_TIME.fullmatch(text)
+    if not found:
+        return None
+    fraction = (found["fraction"] or "")[:6].ljust(6, "0")
+    offset = timedelta(hours=int(found["hours"] or 0), minutes=int(found["minutes"] or 0))
+    try:
+        at = datetime.fromisoformat(f"{found['date']}T{found['minute']}:{found['second'] or '00'}+00:00")
+    except ValueError:
+        return None
+    distance = at - EPOCH + (offset if found["sign"] == "-" else -offset)
+    return distance // timedelta(seconds=1) * 1_000_000 + int(fraction)

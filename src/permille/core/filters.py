@@ -47,11 +47,14 @@ def best_match(dimensions: Mapping[str, str | None], filters: Sequence[ChargeFil
     Of the matching filters that no other beats by being narrower on the same keys: most keys, then the first.
     """
     matching = [candidate for candidate in filters if _matches(dimensions, candidate)]
-    if not matching:
-        return None
-    most_keys = max(len(candidate.values) for candidate in matching)
+    return unbeaten(matching)[0] if matching else None
+
+
+def unbeaten(matching: Sequence[ChargeFilter]) -> list[ChargeFilter]:
+    """Of filters that match an event, in their order, those with the most keys of which none is narrower."""
+    most_keys = max((len(candidate.values) for candidate in matching), default=0)
     finalists = [candidate for candidate in matching if len(candidate.values) == most_keys]
-    return next(one for one in finalists if not any(_is_narrower(other, one) for other in finalists))
+    return [one for one in finalists if not any(_is_narrower(other, one) for other in finalists)]
 
 
 def _matches(dimensions: Mapping[str, str | None], candidate: ChargeFilter) -> bool:

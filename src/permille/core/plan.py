@@ -85,6 +85,13 @@ def sold_plan_id(plan: Plan) -> UUID:
     return plan.parent_id or plan.id
 
 
+def filter_name(entry: PlanFilter) -> str:
+    """What a filter is called: its own name, or its values."""
+    return entry.invoice_display_name or ", ".join(
+        value for listed in entry.values.values() for value in listed
+    )
+
+
 def leaves_unpriced(charge: Charge) -> bool:
     """Whether usage that none of the charge's filters lists has no price."""
     choice, model = UnlistedValues(charge.unlisted_values), ChargeModel(charge.charge_model)
@@ -152,6 +159,13 @@ def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
         (
             charge.regroup_paid_fees is not None and (charge.invoiceable or not in_advance),
             ("regroup_paid_fees", "only_compatible_with_pay_in_advance_and_non_invoiceable"),
+        ),
+        (
+            charge.unlisted_values == UnlistedValues.HELD
+            and in_advance
+            and not charge.invoiceable
+            and charge.metric.recurring,
+            ("unlisted_values", "held_needs_an_invoice"),
         ),
         (
             charge.min_amount_cents > 0 and in_advance,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import select
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import Connection
+from psycopg import BaseConnection, Connection
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
+
+WAIT_SECONDS = 5.0
+"""How long anybody waits for a connection, and how long the pool tries to make one before the next who asks for it."""
 
 # Exact both ways: a JSON number with a fraction is a Decimal here, and a Decimal is written as a number.
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
@@ -64,20 +68,46 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_IN_THE_WAY)
 
 
+def is_alive(conn: BaseConnection[Any]) -> bool:
+    """Whether an idle connection is still there, without asking the server.
+
+    One that is going away says so, or its end has come: then there is something to read that nobody has asked for.
+    """
+    if conn.closed:
+        return False
+    poll = select.poll()
+    poll.register(conn.fileno(), select.POLLIN)
+    return not poll.poll(0)
+
+
+class Pool(ConnectionPool[Connection[Any]]):
+    """A pool that gives no connection which was lost while it was idle, however many were: the database was restarted."""
+
+    def getconn(self, timeout: float | None = None) -> Connection[Any]:
+        while not is_alive(conn := super().getconn(timeout)):
+            conn.close()
+            self.putconn(conn)
+        return conn
+
+
 def _configure(conn: Connection[Any]) -> None:
     conn.execute("set timezone to 'UTC'")
     conn.commit()
 
 
-def open_pool(dsn: str, *, size: int, name: str) -> ConnectionPool[Connection[Any]]:
-    """An open pool of at most `size` connections; each block of `with pool.connection()` is one transaction."""
-    return ConnectionPool(
+def open_pool(dsn: str, *, size: int, name: str) -> Pool:
+    """An open pool of at most `size` connections; each block of `with pool.connection()` is one transaction.
+
+    Raises PoolTimeout when none is to be had in time.
+    """
+    return Pool(
         dsn,
         min_size=1,
         max_size=size,
         open=True,
         configure=_configure,
-        check=ConnectionPool.check_connection,
+        timeout=WAIT_SECONDS,
+        reconnect_timeout=WAIT_SECONDS,
         kwargs={"application_name": name},
         name=name,
     )

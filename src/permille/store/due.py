@@ -25,7 +25,7 @@ def next_instant(conn: Connection[Any], organization_id: UUID, *, until: datetim
     )
     firsts += (
         ", (select min(finalizes_at) from invoice where organization_id = %(organization)s"
-        f" and finalizes_at <= %(until)s and {NOT_HELD})"
+        f" and finalizes_at <= %(until)s and price_retry_at is null and {NOT_HELD})"
         ", (select min(starts_at) + %(after)s from event_hour where organization_id = %(organization)s"
         " and starts_at <= %(until)s - %(after)s)"
     )
@@ -50,7 +50,8 @@ def live_organizations(conn: Connection[Any], *, until: datetime) -> list[UUID]:
     )
     exists += (
         " or exists (select from invoice w where organization_id = o.id and finalizes_at <= %(until)s"
-        f" and {_NOT_WAITING})"
+        f" and price_retry_at is null and {_NOT_WAITING})"
+        " or exists (select from invoice where organization_id = o.id and price_retry_at <= %(until)s)"
     )
     exists += (
         " or exists (select from event_hour where organization_id = o.id"

@@ -70,6 +70,8 @@ class StoredInvoice:
     updated_at: datetime
     finalizes_at: datetime | None = None
     """When a draft becomes final."""
+    waits_for_price: bool = False
+    """Whether it is a draft with usage that is held until it has a price."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +229,10 @@ class NewInvoice:
     """finalized, draft, or closed: neither numbered nor shown."""
     finalizes_at: datetime | None
     """When a draft becomes final."""
+    waits_for_price: bool
+    """Whether it is a draft with usage that is held until it has a price."""
+    price_retry_at: datetime | None
+    """Before then nobody looks whether that usage has one."""
     invoice_type: str
     is_paid: bool
     currency: str
@@ -382,7 +388,8 @@ _NEW_INVOICE = (
     " payment_due_date, expected_finalization_date, net_payment_term, fees_amount_cents,"
     " taxes_amount_cents, taxes_rate, applied_taxes, credit_notes_amount_cents,"
     " sub_total_excluding_taxes_amount_cents, sub_total_including_taxes_amount_cents, total_amount_cents,"
-    " total_paid_amount_cents, skip_charges, finalizes_at, finalized_at, created_at, updated_at"
+    " total_paid_amount_cents, skip_charges, finalizes_at, waits_for_price, price_retry_at,"
+    " finalized_at, created_at, updated_at"
 )
 _NEW_FEE = (
     "id, organization_id, invoice_id, customer_id, subscription_id, fee_type, charge_id, charge_filter_id,"
@@ -429,7 +436,7 @@ def _invoice_line(new: NewInvoice) -> str:
         f"\t{new.payment_due_date}\t{new.expected_finalization_date}\t{new.net_payment_term}"
         f"\t{fees}\t{new.taxed.amount_cents}\t{new.taxed.rate}\t{_applied(new.taxed, new.currency, new.at)}"
         f"\t{new.credit_notes_amount_cents}\t{fees}\t{with_taxes}\t{total}\t{total if new.is_paid else 0}\t{new.skip_charges}"
-        f"\t{_instant(new.finalizes_at)}\t{at if new.status == 'finalized' else NULL}\t{at}\t{at}\n"
+        f"\t{_instant(new.finalizes_at)}\t{new.waits_for_price}\t{_instant(new.price_retry_at)}\t{at if new.status == 'finalized' else NULL}\t{at}\t{at}\n"
     )
 
 
@@ -572,15 +579,26 @@ class DueDraft:
 def claim_drafts(
     conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
 ) -> list[DueDraft]:
-    """Lock the drafts whose day has come, with their customers, but for those that are held."""
+    """Lock the drafts whose day has come, with their customers, but for those that are held or wait for a price."""
     with conn.cursor(row_factory=class_row(DueDraft)) as cursor:
         return cursor.execute(
             "select i.id, i.customer_id, i.finalizes_at from invoice i join customer c on c.id = i.customer_id"
             " where i.organization_id = %(organization)s and i.finalizes_at <= %(until)s"
-            f" and i.{NOT_HELD} order by i.finalizes_at, i.id limit %(limit)s"
+            f" and i.price_retry_at is null and i.{NOT_HELD} order by i.finalizes_at, i.id limit %(limit)s"
             f" for no key update of c, i {'' if wait else 'skip locked'}",
             {"organization": organization_id, "until": until, "limit": limit},
         ).fetchall()
+
+
+def release_waiting(conn: Connection[Any], organization_id: UUID, *, until: datetime | None) -> None:
+    """Let drafts that wait for a price be tried again: those whose time for it has come, or without one all."""
+    conn.execute(
+        "update invoice set price_retry_at = null where id in ("
+        "   select id from invoice where organization_id = %(organization)s"
+        "   and price_retry_at <= coalesce(%(until)s, 'infinity'::timestamptz)"
+        f"  order by id for update {'skip locked' if until else ''})",
+        {"organization": organization_id, "until": until},
+    )
 
 
 def drafts_of(conn: Connection[Any], subscription_ids: Collection[UUID]) -> list[UUID]:
@@ -627,7 +645,8 @@ _REWRITE = """
 update invoice set status = %(status)s, number = %(number)s, sequential_id = %(sequential_id)s,
     billing_entity_sequential_id = %(billing_entity_sequential_id)s, issuing_date = %(issuing_date)s,
     payment_due_date = %(payment_due_date)s, expected_finalization_date = %(expected_finalization_date)s,
-    net_payment_term = %(net_payment_term)s, finalizes_at = %(finalizes_at)s, finalized_at = %(finalized_at)s,
+    net_payment_term = %(net_payment_term)s, finalizes_at = %(finalizes_at)s,
+    waits_for_price = %(waits_for_price)s, price_retry_at = %(price_retry_at)s, finalized_at = %(finalized_at)s,
     fees_amount_cents = %(fees)s, taxes_amount_cents = %(taxes)s, taxes_rate = %(taxes_rate)s,
     applied_taxes = %(applied_taxes)s, credit_notes_amount_cents = %(credit_notes)s,
     sub_total_excluding_taxes_amount_cents = %(fees)s, sub_total_including_taxes_amount_cents = %(with_taxes)s,
@@ -660,6 +679,8 @@ def _rewritten(new: NewInvoice, finalized_at: datetime | None, now: datetime) ->
         "expected_finalization_date": new.expected_finalization_date,
         "net_payment_term": new.net_payment_term,
         "finalizes_at": new.finalizes_at,
+        "waits_for_price": new.waits_for_price,
+        "price_retry_at": new.price_retry_at,
         "finalized_at": finalized_at if new.status == "finalized" else None,
         "fees": new.fees_amount_cents,
         "taxes": new.taxed.amount_cents,

@@ -136,6 +136,16 @@ def is_subscribed(conn: Connection[Any], plan_id: UUID) -> bool:
     return row is not None and row[0]
 
 
+def subscribed_among(conn: Connection[Any], plan_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the plans that a subscription of any status has, copies of them not counted."""
+    rows = conn.execute(
+        "select id from unnest(%s::uuid[]) as w (id)"
+        " where exists (select from subscription s where s.plan_id = w.id)",
+        [list(plan_ids)],
+    ).fetchall()
+    return {plan_id for (plan_id,) in rows}
+
+
 def add(conn: Connection[Any], plan: Plan) -> bool:
     """The plan with its charges. False when the code is taken."""
     columns = {**_plan_columns(plan), "updated_at": plan.created_at}

@@ -82,7 +82,7 @@ with touched as materialized (
         (starts_at at time zone 'UTC' + ('1 ' || %(unit)s)::interval) at time zone 'UTC' as ends_at
     from (
         select distinct w.series_id, date_trunc(%(unit)s, w.at, 'UTC') as starts_at
-        from unnest(%(series)s::int[], %(ats)s::timestamptz[]) as w (series_id, at)
+        from unnest(%(series)s::bigint[], %(ats)s::timestamptz[]) as w (series_id, at)
     ) d
 )
 """

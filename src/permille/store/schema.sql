@@ -49,7 +49,20 @@ create table billing_entity (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     unique (organization_id, code),
-    tax_ids uuid[] not null default '{}'
+    tax_ids uuid[] not null default '{}',
+    bank_details text,
+    reverse_charge_note text
+);
+
+create table logo (
+    billing_entity_id uuid primary key references billing_entity (id),
+    url text not null, -- where it came from; when the entity's logo_url is another, the row is out of date
+    content bytea, -- as it is printed; null when it was never fetched
+    media_type text,
+    etag text,
+    problem text, -- why the last attempt failed; null when it did not
+    checked_at timestamptz not null,
+    expires_at timestamptz not null -- it is fetched again at the next document after this
 );
 
 create table api_key (
@@ -314,7 +327,7 @@ create index subscription_to_end on subscription (organization_id, ends_at) wher
 
 -- (organization, external subscription, code, dimension values), interned to a small id.
 create table series (
-    id int generated always as identity primary key,
+    id bigint generated always as identity primary key,
     organization_id uuid not null references organization (id),
     external_subscription_id text, -- as sent; events without one are kept but never counted
     code text not null,
@@ -330,7 +343,7 @@ create index series_of_code on series (organization_id, code, metering_version);
 
 create table event (
     seq bigint generated always as identity, -- order of arrival
-    series_id int not null,
+    series_id bigint not null,
     at timestamptz not null,
     created_at timestamptz not null,
     -- 8 bytes of digest(organization, transaction) and 8 of digest(subscription): unique for ever,
@@ -412,7 +425,7 @@ for each row execute function refuse_change_of_amendment();
 
 -- Sums of events by series and by UTC hour, day and month, of the events with seq <= metering_state.rolled_up_to.
 create table usage_cell (
-    series_id int not null,
+    series_id bigint not null,
     grain "char" not null, -- 'h' hour, 'd' day, 'm' month
     starts_at timestamptz not null,
     events_count bigint not null,
@@ -426,7 +439,7 @@ create table usage_cell (
 
 -- Beside those sums, where distinct values are counted: of each value its last operation.
 create table unique_cell (
-    series_id int not null,
+    series_id bigint not null,
     grain "char" not null,
     starts_at timestamptz not null,
     digest uuid not null, -- of the text, which may be long
@@ -455,7 +468,8 @@ create table unpriced_advance_event (
     identity uuid not null,
     charge_ids uuid[] not null,
     due_at timestamptz not null, -- when the fee would have been made
-    primary key (organization_id, seq)
+    primary key (organization_id, seq),
+    retry_at timestamptz not null
 );
 
 -- Customers with something due that cannot be billed as it is, e.g. an amount beyond all bounds.
@@ -501,7 +515,7 @@ create table advance_level (
 -- or want to know that no insert is under way. Raises PM001 when the metering has changed meanwhile,
 -- 23505 when an identity is taken.
 create function store_events(
-    known_version bigint, series_ids int[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
+    known_version bigint, series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
     amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[]
 ) returns void language plpgsql as $$
 begin
@@ -520,7 +534,7 @@ $$;
 
 -- As store_events, for a group with events that are paid in advance: these identities, of these organizations.
 create function store_events_in_advance(
-    known_version bigint, series_ids int[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
+    known_version bigint, series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
     amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[],
     waiting uuid[], organizations uuid[]
 ) returns void language plpgsql as $$
@@ -558,6 +572,38 @@ create table tax (
 );
 
 create unique index tax_code on tax (organization_id, code) where deleted_at is null;
+
+-- Series that are to be looked at for usage without a price: the roll-up puts each here once a month that it is used.
+create table unchecked_series (
+    series_id bigint primary key
+);
+
+-- Organizations whose prices, metrics or subscriptions have changed since their series were looked at.
+create table unchecked_organization (
+    organization_id uuid primary key
+);
+
+-- Values of dimensions that no filter of a charge lists and that have no price there.
+create table unpriced_usage (
+    charge_id uuid not null,
+    digest uuid not null, -- of the values
+    organization_id uuid not null,
+    code text not null, -- of the metric
+    values jsonb not null,
+    noticed_at timestamptz not null, -- by the organization's clock
+    primary key (charge_id, digest)
+);
+
+create index unpriced_usage_newest on unpriced_usage (organization_id, noticed_at desc, charge_id, digest);
+
+-- The series with these values, for their units.
+create table unpriced_series (
+    charge_id uuid not null,
+    digest uuid not null,
+    series_id bigint not null,
+    primary key (charge_id, digest, series_id),
+    foreign key (charge_id, digest) references unpriced_usage (charge_id, digest) on delete cascade
+);
 
 -- What is owed -----------------------------------------------------------------------------------------------
 
@@ -611,11 +657,13 @@ create table invoice (
     updated_at timestamptz not null,
     applied_taxes jsonb not null default '[]',
     finalizes_at timestamptz, -- when a draft becomes final
-    waits_for_price boolean not null default false -- a draft with usage that is held: it does not become final
+    waits_for_price boolean not null default false, -- a draft with usage that is held: it does not become final
+    price_retry_at timestamptz -- when it is tried again whether that usage has a price, by the organization's clock
 );
 
 create index invoice_to_finalize on invoice (organization_id, finalizes_at)
-    where finalizes_at is not null and not waits_for_price;
+    where finalizes_at is not null and price_retry_at is null;
+create index invoice_to_price on invoice (organization_id, price_retry_at) where price_retry_at is not null;
 create index invoice_waiting_for_price on invoice (organization_id, created_at) where waits_for_price;
 create index invoice_draft_of_customer on invoice (customer_id) where status = 'draft';
 create index invoice_newest on invoice (organization_id, created_at desc, id);

@@ -23,11 +23,11 @@ from permille.web import (
     pricing_units,
     sign_in,
 )
-from permille.web.pages import action, page
+from permille.web.pages import action, page, unavailable
 from permille.web.rendering import STATIC, static_file
 from permille.web.visit import ADMINS, EVERYBODY, OWNERS
 
-__all__ = ["routes"]
+__all__ = ["routes", "unavailable"]
 
 YEAR_SECONDS = 31_536_000
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from permille.api.bodies import read_body
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.web.visit import Form, Problems
 
@@ -22,6 +23,9 @@ WORDS = {
     "value_is_out_of_range": "This is too large or too small.",
     "value_is_too_long": "This is too long.",
     "value_already_exist": "This is taken already.",
+    "would_reprice_other_values": "With this change other prices would win, and usage of values that stay would cost something else. Change or take away these filters first:",
+    "usage_without_price": "Usage on it has no price yet: price its values, or choose what unlisted values cost, in the plan's charge.",
+    "held_needs_an_invoice": "Usage is held on an invoice, and this recurring charge in advance makes fees without one.",
     "unlisted_values_not_chosen": "Choose what is done with values that no price lists.",
     "value_is_not_listed": "The metric doesn't list one of these values.",
     "must_be_true_unless_pay_in_advance": "Only what is paid in advance goes without an invoice.",
@@ -120,15 +124,9 @@ def read_json(text: str) -> Any:
 
 async def read_form(request: Request) -> Form:
     """The fields of an urlencoded form. Raises Refusal for what is too large, BadRequest for what is none."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > FORM_BYTES_MAX:
-            raise Refusal(status=413, code="body_too_large")
-        chunks.append(chunk)
+    sent = await read_body(request.headers.raw, request.receive, FORM_BYTES_MAX)
     try:
-        text = b"".join(chunks).decode()
+        text = sent.decode()
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
     except ValueError as error:
         raise BadRequest("the form can't be read") from error

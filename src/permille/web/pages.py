@@ -17,12 +17,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
+from permille.api import http
 from permille.api.addresses import Route
 from permille.api.http import Engine, raw_response, refuse_nul
 from permille.clock import system_now
 from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.store import organizations, users
+from permille.store.db import is_unavailable
 from permille.store.users import Session, User
 from permille.web.forms import in_words, problems_of, read_form
 from permille.web.rendering import framed, plain
@@ -48,6 +50,7 @@ log = logging.getLogger(__name__)
 ORGANIZATIONS_SHOWN = 200
 FRAMED_BY_US = {"content-security-policy": "frame-ancestors 'self'", "x-content-type-options": "nosniff"}
 ROLE = "role"
+_TRY_AGAIN = "It may be starting again. Reload this page in a few seconds; if you have sent a form, look whether it was saved first."
 NO_MEMBERSHIP = "Ask an admin of an organization for an invitation, and open its link."
 
 
@@ -88,7 +91,9 @@ def page(
             return _refused(refusal)
         except ClientDisconnect:
             raise
-        except Exception:
+        except Exception as error:
+            if is_unavailable(error):
+                raise
             log.exception("A page crashed: %s", request.url.path)
             return plain(
                 "refused.html", 500, heading="Something went wrong", text="It is in the server's log."
@@ -96,6 +101,15 @@ def page(
 
     methods = ["GET"] if submit is None else ["GET", "POST"]
     return Route(f"/app{path}", handle, methods=methods)
+
+
+def unavailable(request: Request) -> Response:
+    """While the database is not to be had: a page for browsers, Lago's JSON for programs."""
+    if not request.url.path.startswith("/app"):
+        return http.unavailable()
+    response = plain("refused.html", 503, heading="The database can't be reached", text=_TRY_AGAIN)
+    response.headers.update(http.STATUS_HEADERS[503])
+    return response
 
 
 async def _own_form(request: Request) -> Form:
