@@ -32,6 +32,7 @@ from permille.api import (
 )
 from permille.api.addresses import Route
 from permille.api.http import AdminEndpoint, Endpoint, Engine, admin_route, route
+from permille.api.not_built import NOT_BUILT, not_built
 
 API = "/api/v1"
 ADMIN = "/admin/v1"
@@ -157,6 +158,8 @@ ADMIN_ENDPOINTS: list[tuple[str, str, AdminEndpoint]] = [
 
 
 def all_routes(engine: Engine) -> list[Route]:
-    return [route(engine, method, API + path, endpoint) for method, path, endpoint in ENDPOINTS] + [
-        admin_route(engine, method, ADMIN + path, endpoint) for method, path, endpoint in ADMIN_ENDPOINTS
+    return [
+        *(route(engine, method, API + path, endpoint) for method, path, endpoint in ENDPOINTS),
+        *(admin_route(engine, method, ADMIN + path, endpoint) for method, path, endpoint in ADMIN_ENDPOINTS),
+        *(route(engine, method, API + path, not_built) for method, path in NOT_BUILT),
     ]

@@ -87,13 +87,6 @@ PLACES = {
 }
 
 
-def in_words(code: str) -> str:
-    """A code of the API as a sentence."""
-    if " " in code:
-        return f"{code.removesuffix('.')}."
-    return WORDS.get(code) or code.replace("_", " ").capitalize() + "."
-
-
 def problems_of(refusal: Refusal) -> Problems:
     """Field -> codes; what belongs to no field is under `base`."""
     if isinstance(refusal, Invalid):
