@@ -22,7 +22,8 @@ from psycopg.errors import AdminShutdown
 from starlette.requests import ClientDisconnect
 
 from permille.api.bodies import read_body
-from permille.api.http import STATUS_HEADERS, refusal_body
+from permille.api.http import STATUS_HEADERS, error_body, refusal_body, try_again
+from permille.api.words import in_words
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import Invalid, Refusal, Unevaluable
@@ -55,8 +56,6 @@ KEY_SECONDS = 5.0
 RECONNECT_SECONDS = 0.2
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-_UNAUTHORIZED = _encode({"status": 401, "error": "Unauthorized"})
-_UNAVAILABLE = _encode({"status": 503, "error": "Service Unavailable", "code": "try_again"})
 
 
 @dataclass(slots=True)
@@ -138,7 +137,7 @@ class EventIntake:
             if not is_unavailable(error):
                 raise
             log.warning("The database is not to be had: %s", error)
-            status, body = 503, _UNAVAILABLE
+            status, body = 503, _encode(refusal_body(try_again()))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS.get(status, {}).items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -148,7 +147,7 @@ class EventIntake:
         body = await read_body(scope["headers"], receive, self.config.max_body_bytes)
         organization = await self._organization(scope["headers"])
         if organization is None:
-            return 401, _UNAUTHORIZED
+            return 401, _encode(error_body(401, in_words("unauthorized")))
         now = organization.now(system_now())
         is_batch = scope["path"].rstrip("/").endswith("/batch")
         try:
@@ -162,7 +161,7 @@ class EventIntake:
             raise
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
         if not await self._store(request):
-            return 503, _UNAVAILABLE
+            raise try_again()
         if request.unevaluable:
             raise _unevaluable(request.unevaluable, is_batch=is_batch)
         if request.duplicates:
