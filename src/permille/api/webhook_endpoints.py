@@ -40,6 +40,7 @@ EVENT_TYPES = frozenset(
         "customer.tax_provider_error",
         "dunning_campaign.finished",
         "event.error",
+        "event.too_late",
         "events.errors",
         "feature.created",
         "feature.updated",

@@ -159,6 +159,8 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
         ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
         amended = event["amendments"][-1] if event["amendments"] else None
         state = EventState.IGNORED if ignored else found.state
+        if event["too_late"] and state is not EventState.IGNORED:
+            state = EventState.TOO_LATE
         explained.append(
             {
                 **event,

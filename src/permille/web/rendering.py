@@ -19,6 +19,8 @@ NOTICES = {
     "saved": "Saved.",
     "created": "Created.",
     "deleted": "Deleted.",
+    "late_usage_billed": "The next invoice bills it; of a subscription that is over it is billed already.",
+    "late_usage_accepted": "Written off.",
     "amended": "Amended. Usage follows at once; invoices stay as they are.",
     "moved": "The clock has moved, and everything that became due has run.",
     "applied": "The price list is in: its metrics and its plan are ready to use.",
