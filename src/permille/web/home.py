@@ -9,7 +9,7 @@ from typing import Any
 from permille.core.billable_metric import BillableMetric
 from permille.core.money import exact, subunits
 from permille.core.usage import AggregationType
-from permille.store import billable_metrics, customers, overview, plans
+from permille.store import billable_metrics, customers, late_usage, overview, plans
 from permille.store.customers import CustomerSearch
 from permille.web import chart
 from permille.web.daily import UNNAMED, stacking_key
@@ -34,6 +34,7 @@ def overview_page(visit: Visit) -> Page:
         "charts": [each for metric in metrics for each in _usage_chart(visit, metric)],
         "revenue": _revenue(visit, since),
         "top": overview.top_customers(conn, here, since=since),
+        "too_late": late_usage.undecided(conn, here),
         "waiting": overview.waiting(conn, here, since=since),
         "rate": overview.events_per_second(
             conn, here, since=visit.now - timedelta(seconds=overview.RATE_SECONDS)
