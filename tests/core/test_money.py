@@ -194,7 +194,9 @@ def test_where_each_ones_own_rounding_gives_the_sum_it_is_kept(amounts: list[Dec
 
 
 @given(st.lists(cents, min_size=1, max_size=8), st.randoms(use_true_random=False))
-def test_the_order_says_only_which_of_equal_remainders_come_first(amounts: list[Decimal], chance: Random) -> None:
+def test_the_order_says_only_which_of_equal_remainders_come_first(
+    amounts: list[Decimal], chance: Random
+) -> None:
     mixed = list(amounts)
     chance.shuffle(mixed)
     assert sorted(apportion(mixed)) == sorted(apportion(amounts))
