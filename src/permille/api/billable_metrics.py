@@ -231,7 +231,7 @@ def _measured_anew(fields: Fields, metric: BillableMetric) -> BillableMetric:
     }
     if fields.given.get("aggregation_type", metric.aggregation_type) != "custom_agg":
         kept["custom_aggregator"] = None
-    merged = Fields({**kept, **fields.given}, fields.errors)
+    merged = Fields({**kept, **fields.given}, fields)
     if fields.has("code"):
         metric = replace(metric, code=fields.text("code", mandatory=True) or "")
     return replace(metric, **_measure(merged))

@@ -38,7 +38,7 @@ def read_overrides(call: Call, fields: Fields, plan: Plan) -> Plan:
         fields.refuse("plan_overrides", INVALID)
         return plan
     child = plan if plan.parent_id is not None else own_copy(call, plan)
-    entry = Fields(given, fields.errors)
+    entry = Fields(given, fields)
     entry.refuse_unbuilt(*UNBUILT)
     return replace(child, **_columns(call, entry), charges=_charges(call, entry, child))
 

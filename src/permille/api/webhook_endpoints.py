@@ -41,6 +41,7 @@ EVENT_TYPES = frozenset(
         "customer.tax_provider_error",
         "dunning_campaign.finished",
         "event.error",
+        "event.too_late",
         "events.errors",
         "feature.created",
         "feature.updated",
@@ -133,7 +134,7 @@ def _columns(call: Call, fields: Fields) -> dict[str, Any]:
         types = fields.texts("event_types")
         columns["event_types"] = None if types == EVERYTHING else types
         if any(kind not in EVENT_TYPES for kind in columns["event_types"] or ()):
-            fields.refuse("event_types", INVALID)
+            fields.refuse("event_types", INVALID, allowed=sorted(EVENT_TYPES))
     return columns
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.billing import advance, run
+from permille.billing import adjustments, advance, run
 from permille.billing.credit_notes import credit_unused
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
@@ -326,6 +326,7 @@ def terminate(
     if ended.on_termination_credit_note not in (None, "skip"):
         credit_unused(conn, ended, at=at)
     run.bill_termination(conn, subscription_id=ended.id, at=at)
+    adjustments.bill_over(conn, ended.customer_id, at=at)
     for row in subscriptions.following(conn, ended.id):
         cancel(conn, row, now=at)
     _tell(conn, "subscription.terminated", ended, at)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection
@@ -17,6 +17,7 @@ from permille.store.bulk import instant_array, int_array, uuid_array
 from permille.store.metering import INGESTION_LOCK, ROLL_UP_LOCK
 
 CHUNK = 200_000
+_LAST_SEQ = "case when is_called then last_value else last_value - 1 end"
 
 _EVENT_SUMS = """
     count(*) as events_count, count(value) as values_count, coalesce(sum(value), 0) as sum, max(value) as max,
@@ -167,13 +168,27 @@ def settled_seq(conn: Connection[Any]) -> int:
     """
     conn.execute("select pg_advisory_lock(%s)", [INGESTION_LOCK])
     try:
-        row = conn.execute(
-            "select case when is_called then last_value else last_value - 1 end from event_seq_seq"
-        ).fetchone()
+        row = conn.execute(f"select {_LAST_SEQ} from event_seq_seq").fetchone()
     finally:
         conn.execute("select pg_advisory_unlock(%s)", [INGESTION_LOCK])
     assert row is not None
     return int(row[0])
+
+
+class Arrival(NamedTuple):
+    """How far events had come in when usage was read: surely those up to the first seq, and none after the second."""
+
+    counted_to: int
+    seen_to: int
+
+
+def arrival(conn: Connection[Any]) -> Arrival:
+    """Call it before usage is read. It takes no lock: what is under way lies between the two."""
+    row = conn.execute(
+        f"select rolled_up_to, (select {_LAST_SEQ} from event_seq_seq) from metering_state"
+    ).fetchone()
+    assert row is not None
+    return Arrival(*row)
 
 
 def summarize(conn: Connection[Any]) -> None:

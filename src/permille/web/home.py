@@ -9,7 +9,7 @@ from typing import Any
 from permille.core.billable_metric import BillableMetric
 from permille.core.money import exact, subunits
 from permille.core.usage import AggregationType
-from permille.store import billable_metrics, customers, overview, plans, unpriced
+from permille.store import billable_metrics, customers, late_usage, overview, plans, unpriced
 from permille.store.customers import CustomerSearch
 from permille.web import chart
 from permille.web.daily import UNNAMED, stacking_key
@@ -38,6 +38,7 @@ def overview_page(visit: Visit) -> Page:
         "unpriced": unpriced.newest(conn, here, limit=UNPRICED_SHOWN),
         "unpriced_count": unpriced.count(conn, here),
         "drafts_waiting": unpriced.drafts_waiting(conn, here),
+        "too_late": late_usage.undecided(conn, here),
         "waiting": overview.waiting(conn, here, since=since),
         "rate": overview.events_per_second(
             conn, here, since=visit.now - timedelta(seconds=overview.RATE_SECONDS)
