@@ -268,7 +268,7 @@ def _values(entry: Fields, metric: BillableMetric) -> dict[str, tuple[str, ...]]
         elif texts == []:
             entry.refuse("values", MANDATORY)
         elif texts is None or not (texts == [ALL_FILTER_VALUES] or set(texts) <= set(metric.filters[key])):
-            entry.refuse("values", INVALID)
+            entry.refuse("values", INVALID, allowed=metric.filters[key])
         else:
             found[key] = tuple(dict.fromkeys(texts))
     return found

@@ -55,8 +55,8 @@ def create_charge(call: Call) -> dict[str, Any]:
     if not metrics:
         raise NotFound("billable_metric")
     entry.text("code", mandatory=True)
-    kept = [Fields({"id": str(charge.id)}, entry.errors) for charge in plan.charges]
-    fresh = Fields({name: value for name, value in entry.given.items() if name != "id"}, entry.errors)
+    kept = [Fields({"id": str(charge.id)}, entry) for charge in plan.charges]
+    fresh = Fields({name: value for name, value in entry.given.items() if name != "id"}, entry)
     context = ChargesOfPlan(
         plan_id=plan.id,
         existing=plan.charges,

@@ -28,9 +28,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from permille import request_ids
 from permille.api.addresses import Route, canonical_path
 from permille.api.bodies import read_body
 from permille.api.render import encode_json
+from permille.api.words import in_words, message_of
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
@@ -147,6 +149,7 @@ STATUS_TEXT = {
     415: "Unsupported Media Type",
     422: "Unprocessable Entity",
     500: "Internal Server Error",
+    501: "Not Implemented",
     503: "Service Unavailable",
 }
 STATUS_HEADERS = {
@@ -157,27 +160,39 @@ STATUS_HEADERS = {
 """What an answer says besides, whoever makes it."""
 
 
-def unavailable() -> Response:
+def try_again() -> Refusal:
     """503: the database is not to be had, or all connections to it are in use."""
-    return json_response({"status": 503, "error": STATUS_TEXT[503], "code": "try_again"}, 503)
+    return Refusal(status=503, code="try_again")
+
+
+def unavailable() -> Response:
+    return refused(try_again())
 
 
 def unauthorized() -> Response:
-    return json_response({"status": 401, "error": "Unauthorized"}, 401)
+    return json_response(error_body(401, in_words("unauthorized")), 401)
+
+
+def error_body(status: int, message: str, **more: Any) -> dict[str, Any]:
+    """Lago's error object (semantics-metering.md, appendix A), and beside it `message` and `request_id`."""
+    body = {"status": status, "error": STATUS_TEXT[status], **more, "message": message}
+    name = request_ids.current.get()
+    return body if name is None else body | {"request_id": name}
 
 
 def refusal_body(refusal: Refusal) -> dict[str, Any]:
-    """Lago's error object (semantics-metering.md, appendix A)."""
-    text = STATUS_TEXT[refusal.status]
-    body: dict[str, Any] = {"status": refusal.status, "error": text}
+    """What a refusal says, with the values that are allowed where they are a closed set."""
+    more: dict[str, Any] = {}
     if isinstance(refusal, BadRequest):
-        body["error"] = f"BadRequest: {refusal.reason}"
+        more["error"] = f"BadRequest: {refusal.reason}"
     elif refusal.code:
-        body["code"] = refusal.code
+        more["code"] = refusal.code
     details = getattr(refusal, "errors", None)
     if details is not None:
-        body["error_details"] = details
-    return body
+        more["error_details"] = details
+    if isinstance(refusal, Invalid) and refusal.allowed:
+        more["allowed"] = refusal.allowed
+    return error_body(refusal.status, message_of(refusal), **more)
 
 
 def refused(refusal: Refusal) -> Response:
@@ -348,4 +363,4 @@ async def _gone(_request: Request, _error: Exception) -> Response:
 
 async def _crashed(_request: Request, error: Exception) -> Response:
     log.error("A request crashed", exc_info=error)
-    return json_response({"status": 500, "error": "Internal Server Error"}, 500)
+    return json_response(error_body(500, in_words("crashed")), 500)

@@ -104,6 +104,8 @@ class Fee:
     """Whether it is usage that no filter lists and that has no price."""
     is_held: bool = False
     """Whether its invoice waits until that usage has one."""
+    late_usage_id: Id | None = None
+    """The late usage that it bills (core.late_usage)."""
 
     @property
     def priced_cents(self) -> tuple[int, Decimal]:

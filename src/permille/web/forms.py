@@ -74,6 +74,10 @@ WORDS = {
     "own_user": "You can't remove yourself or change your own role. Ask another admin.",
     "owner_user": "An owner of the installation is an admin of every organization.",
     "no_active_subscription": "There is no active subscription whose period could end.",
+    "late_usage_is_accepted": "It was written off already.",
+    "late_usage_is_billed": "It is billed already, or will be by the next invoice.",
+    "late_usage_is_gone": "There is no late usage any more: what came in later has undone it.",
+    "value_is_negative": "It comes to less than was billed: only what comes to more can be billed.",
     "role": "Your role doesn't allow this.",
     "feature_unavailable": "This isn't available.",
 }
@@ -81,13 +85,6 @@ PLACES = {
     "plan_not_found": "plan_code",
     "billable_metrics_not_found": "billable_metric_code",
 }
-
-
-def in_words(code: str) -> str:
-    """A code of the API as a sentence."""
-    if " " in code:
-        return f"{code.removesuffix('.')}."
-    return WORDS.get(code) or code.replace("_", " ").capitalize() + "."
 
 
 def problems_of(refusal: Refusal) -> Problems:
