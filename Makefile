@@ -41,3 +41,4 @@ format:
 
 lock:
 	.tools/uv pip compile --quiet --group dev --generate-hashes --no-header --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements.lock
+	printf 'manimgx-fonts\nmanimgx-fonts-cjk\n' | .tools/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 - -o requirements-fonts.lock

@@ -2,7 +2,8 @@
 
 Standard library only. It finds uv on the PATH, or takes the pinned wheel from the package index
 through pip, or, where Python came without pip (a bare Debian), through the index's own simple page.
-uv then makes the environment from requirements.lock, every file checked by its hash.
+uv then makes the environment from requirements.lock, every file checked by its hash, and adds the Noto fonts
+of requirements-fonts.lock, which it can do without.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ TOOLS = ROOT / ".tools"
 VENV = ROOT / ".venv"
 UV_VERSION = "0.13.9"
 LOCK = ROOT / "requirements.lock"
+FONTS_LOCK = ROOT / "requirements-fonts.lock"
 STAMP = VENV / ".lock-digest"
+FONTS_STAMP = VENV / ".fonts-digest"
+FONTS_SECONDS_MAX = 300
 
 
 def run(*command: str | Path) -> None:
@@ -78,21 +82,45 @@ def find_uv() -> Path:
     return own
 
 
-def lock_digest() -> str:
-    return hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+def digest(*files: Path) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def is_done(stamp: Path, wanted: str) -> bool:
+    return stamp.exists() and stamp.read_text() == wanted
+
+
+def make_environment(wanted: str) -> None:
+    uv = find_uv()
+    run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, VENV)
+    run(uv, "pip", "sync", "--quiet", "--python", VENV / "bin" / "python", "--require-hashes", LOCK)
+    run(uv, "pip", "install", "--quiet", "--python", VENV / "bin" / "python", "--no-deps", "--editable", ".")
+    FONTS_STAMP.unlink(missing_ok=True)  # the sync has taken them away
+    STAMP.write_text(wanted)
+    print("Ready: .venv/bin/permille")
+
+
+def add_fonts(wanted: str) -> None:
+    """Without them everything works, but some scripts print as boxes: a failure is said, and stops nothing."""
+    command = [str(find_uv()), "pip", "install", "--quiet", "--python", str(VENV / "bin" / "python"),
+               "--require-hashes", "-r", str(FONTS_LOCK)]  # fmt: skip
+    try:
+        subprocess.run(command, check=True, cwd=ROOT, timeout=FONTS_SECONDS_MAX)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        print("The fonts for Asian scripts, Arabic, Hebrew and emoji could not be fetched: invoices print boxes for them. "
+              "Everything else is ready; `make setup` tries again.", file=sys.stderr)  # fmt: skip
+    else:
+        FONTS_STAMP.write_text(wanted)
 
 
 def main() -> None:
     if sys.version_info < (3, 11):
         sys.exit(f"Permille needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
-    if STAMP.exists() and STAMP.read_text() == lock_digest():
-        return
-    uv = find_uv()
-    run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, VENV)
-    run(uv, "pip", "sync", "--quiet", "--python", VENV / "bin" / "python", "--require-hashes", LOCK)
-    run(uv, "pip", "install", "--quiet", "--python", VENV / "bin" / "python", "--no-deps", "--editable", ".")
-    STAMP.write_text(lock_digest())
-    print("Ready: .venv/bin/permille")
+    wanted, wanted_fonts = digest(LOCK, ROOT / "pyproject.toml"), digest(FONTS_LOCK)
+    if not is_done(STAMP, wanted):
+        make_environment(wanted)
+    if not is_done(FONTS_STAMP, wanted_fonts):
+        add_fonts(wanted_fonts)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from permille import running
 from permille.postgres import erase
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,7 +69,6 @@ def main() -> None:
     parent.chmod(0o711)
     folder = parent / "demo"
     link = sign_in_link(folder)
-    server = int((folder / "server.pid").read_text())
     try:
         with sync_playwright() as playwright:
             program = shutil.which("chromium") or shutil.which("google-chrome")
@@ -78,9 +76,7 @@ def main() -> None:
             take(browser, link)
             browser.close()
     finally:
-        os.kill(server, signal.SIGTERM)
-        while Path(f"/proc/{server}/cmdline").exists() and Path(f"/proc/{server}/cmdline").read_bytes():
-            time.sleep(0.1)
+        running.stop(folder / "data")
         erase(folder / "data")
         shutil.rmtree(parent, ignore_errors=True)
 

@@ -6,25 +6,25 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import psycopg
-from psycopg_pool import PoolTimeout
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from permille import web
 from permille.api import routes
-from permille.api.http import Engine, crashed, json_response, unknown_route
+from permille.api.addresses import Route
+from permille.api.http import Engine, application, json_response
 from permille.config import Config
 from permille.ingest.asgi import EventIntake
-from permille.store.db import open_pool
+from permille.store.db import is_unavailable, open_pool
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-INTAKE_PATHS = frozenset({"/api/v1/events", "/api/v1/events/batch"})
+INTAKE_PATHS = ("/api/v1/events", "/api/v1/events/batch")
+_USUAL_INTAKE_PATHS = frozenset(path.encode() for path in INTAKE_PATHS)
 POOL_SIZE = 20
 
 
@@ -37,7 +37,7 @@ class Application:
         self.rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in INTAKE_PATHS:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["raw_path"] in _USUAL_INTAKE_PATHS:
             await self.intake(scope, receive, send)
         else:
             await self.rest(scope, receive, send)
@@ -57,7 +57,9 @@ def health_route(engine: Engine) -> Route:
         try:
             with engine.pool.connection(timeout=2) as conn:
                 return conn.execute("select 1").fetchone() is not None
-        except (psycopg.OperationalError, PoolTimeout):
+        except psycopg.Error as error:
+            if not is_unavailable(error):
+                raise
             return False
 
     async def health(_request: Request) -> Response:
@@ -76,8 +78,14 @@ def build(config: Config) -> Application:
         )
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve")
     engine = Engine(config=config, pool=pool)
-    rest = Starlette(
-        routes=[health_route(engine), *routes.all_routes(engine), *web.routes(engine)],
-        exception_handlers={404: unknown_route, 405: unknown_route, Exception: crashed},
+    intake = EventIntake(config)
+    rest = application(
+        [
+            health_route(engine),
+            *(Route(path, intake, methods=["POST"]) for path in INTAKE_PATHS),
+            *routes.all_routes(engine),
+            *web.routes(engine),
+        ],
+        down=web.unavailable,
     )
-    return Application(engine=engine, intake=EventIntake(config), rest=rest)
+    return Application(engine=engine, intake=intake, rest=rest)

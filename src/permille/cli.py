@@ -1,16 +1,16 @@
-"""The command line. Every command reads the environment for what it is not told (see `permille doctor`)."""
+"""The command line. Options override the environment's settings (docs/configuration.md)."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 from cyclopts import App, Parameter
 
-from permille import __version__
-from permille.config import Config, ConfigError, from_environment
+from permille import __version__, running
+from permille.config import Config, ConfigError, from_environment, overridden, settings
 
 app = App(name="permille", help="The billing engine for LLM companies.", version=__version__)
 database = App(name="db", help="The database's schema.")
@@ -18,38 +18,129 @@ templates = App(name="templates", help="Price lists that come with Permille.")
 app.command(database)
 app.command(templates)
 
-Host = Annotated[str | None, Parameter(help="Address to listen on.")]
-Port = Annotated[int | None, Parameter(help="Port to listen on.")]
-DataDir = Annotated[Path | None, Parameter(help="Folder of the embedded database.")]
+
+def _setting(name: str) -> Parameter:
+    """An option that overrides a setting of the environment; its help names both."""
+    setting = settings()[name]
+    return Parameter(help=f"{setting.description} [default: {setting.default}] [env: {setting.variable}]")
+
+
+Host = Annotated[str | None, _setting("host")]
+Port = Annotated[int | None, _setting("port")]
+DataDir = Annotated[Path | None, _setting("data_dir")]
 
 
 def _config(host: str | None = None, port: int | None = None, data_dir: Path | None = None) -> Config:
-    given: dict[str, Any] = {"host": host, "port": port, "data_dir": data_dir}
-    return replace(from_environment(), **{name: value for name, value in given.items() if value is not None})
+    return overridden(from_environment(), {"host": host, "port": port, "data_dir": data_dir})
 
 
-def _database_config(data_dir: Path | None) -> Config:
-    """With the database of PERMILLE_DATABASE_URL, else the embedded one that `permille up` runs in data_dir."""
+def _database_config(data_dir: Path | None = None) -> Config:
+    """With the database of PERMILLE_DATABASE_URL, else the embedded one that `permille up` runs in data_dir.
+
+    Raises UnusableError when there is none, or none that runs.
+    """
     from permille.postgres import dsn_of
 
     config = _config(data_dir=data_dir)
-    return config if config.database_url else replace(config, database_url=dsn_of(config.data_dir))
+    if config.database_url:
+        return config
+    dsn = dsn_of(config.data_dir)
+    if dsn is None:
+        raise running.no_database(config.data_dir)
+    found = running.running(config.data_dir)
+    if found is None:
+        folder = config.data_dir.absolute()
+        raise running.UnusableError(
+            f"The database in {folder} does not run. Start it with: permille up --data-dir {folder}"
+        )
+    return replace(config, database_url=dsn, host=found.host, port=found.port)
+
+
+def _given_database(command: str) -> Config:
+    """For commands that work on a database of your own only. Raises UnusableError."""
+    config = _config()
+    if config.database_url is None:
+        raise running.UnusableError(
+            f"`permille {command}` needs PERMILLE_DATABASE_URL. (`permille up` brings its own database and does all by itself.)"
+        )
+    return config
 
 
 @app.command
-def up(*, host: Host = None, port: Port = None, data_dir: DataDir = None) -> int:
-    """Run everything in one process tree: database, API and background work."""
+def up(
+    *,
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    detach: Annotated[
+        bool, Parameter(negative=(), help="Go on in the background; return when it is ready.")
+    ] = False,
+    new: Annotated[
+        bool,
+        Parameter(negative=(), help="Make a database here although there is one in a folder next to it."),
+    ] = False,
+) -> int:
+    """Run everything in one process tree: database, API and background work.
+
+    Other settings come from the environment: docs/configuration.md.
+    """
+    config = _config(host, port, data_dir)
+    if config.database_url is None:
+        running.check_data_dir(config.data_dir, is_new=new)
+    if detach:
+        return _up_in_background(config)
     from permille.supervisor import up as run
 
-    return run(_config(host, port, data_dir))
+    return run(config)
+
+
+def _up_in_background(config: Config) -> int:
+    started = running.start_in_background(config)
+    folder = config.data_dir.absolute()
+    print(f"Permille is ready at {started.url} (process {started.pid}).")
+    print(f"Log: {folder / running.LOG}. Stop it with: permille stop --data-dir {folder}")
+    print(f"Web admin: permille sign-in-link EMAIL --data-dir {folder}")
+    return 0
+
+
+@app.command
+def stop(*, data_dir: DataDir = None) -> int:
+    """Stop the `permille up` of a data directory, and wait until it has ended."""
+    config = _config(data_dir=data_dir)
+    stopped = running.stop(config.data_dir)
+    if stopped is None:
+        return _not_running(config)
+    print(f"Stopped Permille at {stopped.url} (process {stopped.pid}).")
+    return 0
+
+
+@app.command
+def status(*, data_dir: DataDir = None) -> int:
+    """Say where the `permille up` of a data directory answers, and whether it is ready; 0 when it is."""
+    config = _config(data_dir=data_dir)
+    found = running.running(config.data_dir)
+    if found is None:
+        return _not_running(config)
+    said = running.health(found.url)
+    print(f"Permille runs at {found.url} (process {found.pid}): {said or 'no answer yet'}.")
+    return 0 if said == "ok" else 1
+
+
+def _not_running(config: Config) -> int:
+    folder = config.data_dir.absolute()
+    if config.database_url is None and not running.is_data_dir(folder):
+        raise running.no_database(folder)
+    print(f"No Permille runs on {folder}. Start one with: permille up --data-dir {folder}", file=sys.stderr)
+    return 1
 
 
 @app.command
 def serve(*, host: Host = None, port: Port = None) -> None:
-    """Serve the API on the database of PERMILLE_DATABASE_URL."""
+    """Serve the API and the web admin on the database of PERMILLE_DATABASE_URL."""
     from permille.server import serve as run
 
-    run(_config(host, port))
+    config = overridden(_given_database("serve"), {"host": host, "port": port})
+    run(config)
 
 
 @app.command
@@ -57,23 +148,32 @@ def work() -> None:
     """Do the background work (roll-up, invoices, webhooks) on the database of PERMILLE_DATABASE_URL."""
     from permille.worker import run
 
-    run(_config())
+    run(_given_database("work"))
 
 
 @app.command
-def doctor(*, data_dir: DataDir = None) -> int:
+def doctor(
+    *,
+    data_dir: DataDir = None,
+    audit: Annotated[
+        bool,
+        Parameter(
+            negative=(), help="Check all that was ever billed and counted instead; it reads every event."
+        ),
+    ] = False,
+) -> int:
     """Check this machine, the settings and the database, and say what to do about what is wrong."""
-    from permille.doctor import report
+    from permille.doctor import audit_report, report
 
-    return report(_config(data_dir=data_dir))
+    return audit_report(_database_config(data_dir)) if audit else report(_config(data_dir=data_dir))
 
 
 @app.command
 def demo(
     *,
-    folder: Annotated[Path, Parameter(help="Where the demo keeps its data; emptied first.")] = Path(
-        "demo-data"
-    ),
+    folder: Annotated[
+        Path, Parameter(help="Where the demo keeps its data; what an earlier demo left there is removed.")
+    ] = Path("demo-data"),
     port: Annotated[int, Parameter(help="First port to try.")] = 8080,
     events: Annotated[int, Parameter(help="How many events to send.")] = 300_000,
     seed: Annotated[int, Parameter(help="The same seed draws the same month.")] = 1_000,
@@ -90,14 +190,18 @@ def sign_in_link(
     email: Annotated[str, Parameter(help="Whose; a user is made if there is none with it.")],
     /,
     *,
-    role: Annotated[str, Parameter(help="Of a new user: admin, finance or read_only.")] = "admin",
+    organization: Annotated[
+        str | None,
+        Parameter(help="Name or id; without it a new user is an owner: admin of all organizations."),
+    ] = None,
+    role: Annotated[str, Parameter(help="In the organization: admin, finance or read_only.")] = "admin",
     data_dir: DataDir = None,
 ) -> int:
-    """Print a one-time link into the web admin, for the first user or for one who forgot the password."""
+    """Print a one-time link into the web admin, for the first user, a new one, or one who forgot the password."""
     from permille.web.sign_in import sign_in_link as make
 
     try:
-        print(make(_database_config(data_dir), email=email, role=role))
+        print(make(_database_config(data_dir), email=email, role=role, organization=organization))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
@@ -109,12 +213,8 @@ def migrate() -> int:
     """Bring the schema of PERMILLE_DATABASE_URL up to date."""
     from permille.store.migrate import migrate as run
 
-    url = _config().database_url
-    if url is None:
-        print(
-            "Set PERMILLE_DATABASE_URL. (`permille up` migrates its own database by itself.)", file=sys.stderr
-        )
-        return 1
+    url = _given_database("db migrate").database_url
+    assert url is not None
     applied = run(url)
     print("\n".join(f"applied {name}" for name in applied) or "The schema is up to date.")
     return 0
@@ -147,7 +247,7 @@ def main() -> None:
     """The entry point: what the user can mend is one line and exit code 2, not a traceback."""
     try:
         code = app()
-    except ConfigError as error:
+    except (ConfigError, running.UnusableError) as error:
         _fail(error)
     except Exception as error:
         if not _is_of_the_database(error):

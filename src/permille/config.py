@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -23,31 +23,76 @@ class ConfigError(Exception):
 class Config:
     """The settings. The field `port` is the variable PERMILLE_PORT, and so on; secrets stay out of its repr."""
 
-    database_url: str | None = field(default=None, repr=False)
-    """A libpq URI or connection string of a PostgreSQL 15 or newer; without one the embedded database is used."""
-    data_dir: Path = Path("permille-data")
-    """Where the embedded database lies."""
-    pg_bin: Path | None = None
-    """The directory of PostgreSQL's programs for the embedded database."""
-    pg_user: str | None = None
-    """The system user of the embedded database when Permille is started by root."""
-    admin_key: str | None = field(default=None, repr=False)
-    """The key of the admin API, which is off without one."""
-    host: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535)] = 8080
-    """0 lets the system choose."""
-    public_url: Annotated[str, Meta(pattern=r"^https?://\S+$")] | None = None
-    """Where customers reach us, for links in webhooks and mail; made from host and port if it is not set."""
-    workers: Annotated[int, Meta(ge=1, le=64)] = 2
-    """How many processes of background work `permille up` runs. A large invoice run uses them all."""
-    events_batch_max: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
-    """The most events in one request to /events/batch. Lago's limit is 100."""
-    max_body_bytes: Annotated[int, Meta(ge=1_024)] = 10 * 1024 * 1024
-    """The largest request body."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    webhook_allow_private: bool = False
-    """Whether webhook endpoints of live organizations may lie in private and loopback networks."""
-    webhook_timeout_seconds: Annotated[int, Meta(ge=1, le=120)] = 30
+    database_url: Annotated[
+        str | None,
+        Meta(
+            description="URI or libpq connection string of a PostgreSQL 15 or newer. Without it, `permille up` runs "
+            "its own database in the data directory."
+        ),
+    ] = field(default=None, repr=False)
+    data_dir: Annotated[Path, Meta(description="Folder of the embedded database.")] = Path("permille-data")
+    pg_bin: Annotated[
+        Path | None,
+        Meta(description="Folder of PostgreSQL's programs, for the embedded database. Found by itself."),
+    ] = None
+    pg_user: Annotated[
+        str | None,
+        Meta(
+            description="System user of the embedded database when Permille is started by root. "
+            "Without it, the user permille, who is made if need be."
+        ),
+    ] = None
+    admin_key: Annotated[
+        str | None,
+        Meta(description="Bearer key of the admin API (`/admin/v1`), which is off without it."),
+    ] = field(default=None, repr=False)
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")] = (
+        8080
+    )
+    public_url: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^https?://\S+$",
+                description="Where customers reach Permille: the address in links of webhooks and mail. "
+                "Without it, host and port.",
+            ),
+        ]
+        | None
+    ) = None
+    workers: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Processes of background work that `permille up` runs. A large invoice run uses them all.",
+        ),
+    ] = 2
+    events_batch_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Most events in one request to `/events/batch`. Lago's limit is 100.",
+        ),
+    ] = 1_000
+    max_body_bytes: Annotated[int, Meta(ge=1_024, description="Largest request body, in bytes.")] = (
+        10 * 1024 * 1024
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="Least level of what is logged: debug, info, warning or error."),
+    ] = "info"
+    webhook_allow_private: Annotated[
+        bool,
+        Meta(
+            description="Whether webhook endpoints of live organizations may be in private and loopback networks."
+        ),
+    ] = False
+    webhook_timeout_seconds: Annotated[
+        int, Meta(ge=1, le=120, description="How long an attempt to deliver a webhook may take, in seconds.")
+    ] = 30
 
     @property
     def base_url(self) -> str:
@@ -56,6 +101,37 @@ class Config:
             return self.public_url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a setting is, for people."""
+
+    variable: str
+    default: str
+    """Empty where there is none."""
+    description: str
+
+
+def settings() -> dict[str, Setting]:
+    """Every setting by its field, in the order of the class."""
+    hints = get_type_hints(Config, include_extras=True)
+    return {
+        known.name: Setting(
+            variable=_variable(known.name),
+            default="" if known.default is None else str(known.default).lower(),
+            description=_description(hints[known.name]),
+        )
+        for known in fields(Config)
+    }
+
+
+def _description(hint: Any) -> str:
+    for part in (hint, *get_args(hint)):
+        for meta in getattr(part, "__metadata__", ()):
+            if meta.description:
+                return str(meta.description)
+    raise TypeError(f"{hint} has no description")
 
 
 _FIELDS = tuple(known.name for known in fields(Config))
@@ -72,14 +148,22 @@ def _decode(kind: type, value: Any) -> Any:
     raise NotImplementedError(kind)
 
 
-def _message(error: msgspec.ValidationError, values: Mapping[str, str]) -> str:
-    """The error in terms of the variable, without its value where that may be a secret."""
+def _read(values: Mapping[str, str], called: Callable[[str], str]) -> Config:
+    """Settings from their texts. Raises ConfigError, which names a setting as `called` does."""
+    try:
+        return msgspec.convert(values, Config, strict=False, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_message(error, values, called)) from error
+
+
+def _message(error: msgspec.ValidationError, values: Mapping[str, str], called: Callable[[str], str]) -> str:
+    """What is wrong, without the value where that may be a secret."""
     text, _, path = str(error).partition(" - at `$.")
     name = re.split(r"\W", path)[0]
     if name not in values:
         return str(error)
     shown = "" if name in _SECRET else f"={values[name]}"
-    return f"{_variable(name)}{shown}: {text}"
+    return f"{called(name)}{shown}: {text}"
 
 
 def from_environment(environ: Mapping[str, str] | None = None) -> Config:
@@ -87,10 +171,14 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Config:
     found = os.environ if environ is None else environ
     given = {name: found.get(_variable(name), "").strip() for name in _FIELDS}
     values = {name: value.lower() if name == "log_level" else value for name, value in given.items() if value}
-    try:
-        return msgspec.convert(values, Config, strict=False, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_message(error, values)) from error
+    return _read(values, _variable)
+
+
+def overridden(config: Config, options: Mapping[str, object | None]) -> Config:
+    """The settings with the options of a command line that were given. Raises ConfigError, which names the option."""
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    read = _read(given, lambda name: f"--{name.replace('_', '-')}")
+    return replace(config, **{name: getattr(read, name) for name in given})
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:

@@ -7,17 +7,11 @@ the events as they were drawn, with nothing of Permille's own metering or rating
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -29,7 +23,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from permille.postgres import erase
+from permille import own_folder, running
+from permille.config import from_environment
+from permille.postgres import UnableToStartError
 
 MONTH = datetime(2026, 10, 1, tzinfo=UTC)
 LAST_DAY = datetime(2026, 10, 31, 20, tzinfo=UTC)
@@ -215,67 +211,29 @@ class Server:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder, self.port = folder, port
+        self.data_dir = folder / "data"
         self.url = f"http://127.0.0.1:{port}"
-        self.pid_file = folder / "server.pid"
 
-    def stop_earlier(self) -> None:
-        """Stop the server that an earlier demo left in this folder."""
-        if not self.pid_file.exists():
-            return
-        pid = int(self.pid_file.read_text())
-        command = Path(f"/proc/{pid}/cmdline")
-        if command.exists() and b"permille" in command.read_bytes():
-            os.kill(pid, signal.SIGTERM)
-            for _ in range(200):
-                if not command.exists() or not command.read_bytes():
-                    break
-                time.sleep(0.1)
-        self.pid_file.unlink()
+    def stop(self) -> None:
+        """Stop the server of this folder, if this demo or an earlier one left it running."""
+        running.stop(self.data_dir)
 
     def start(self) -> None:
-        erase(self.folder / "data")
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        log = (self.folder / "server.log").open("wb")
-        environment = {**os.environ, "PERMILLE_ADMIN_KEY": ADMIN_KEY}
-        command = [sys.executable, "-m", "permille", "up", "--port", str(self.port)]
-        server = subprocess.Popen(
-            [*command, "--data-dir", str(self.folder / "data")],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-        )
-        self.pid_file.write_text(str(server.pid))
-        self._wait(server)
-
-    def _wait(self, server: subprocess.Popen[bytes]) -> None:
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
-            if server.poll() is not None:
-                break
-            try:
-                if httpx2.get(f"{self.url}/health", timeout=2).status_code == 200:
-                    return
-            except httpx2.TransportError:
-                pass
-            time.sleep(0.1)
-        tail = (self.folder / "server.log").read_text(errors="replace")[-2_000:]
-        raise DemoError(
-            f"The server did not start. Its log, {self.folder / 'server.log'}, ends with:\n{tail}"
-        )
+        """Empty the folder, which only the demo may have filled, and start on it. Raises DemoError."""
+        try:
+            own_folder.make_empty(self.folder, purpose="demo")
+            running.start_in_background(
+                replace(from_environment(), data_dir=self.data_dir, host="127.0.0.1", port=self.port),
+                environment={"PERMILLE_ADMIN_KEY": ADMIN_KEY, "PERMILLE_DATABASE_URL": ""},
+            )
+        except (own_folder.NotOursError, running.UnusableError, UnableToStartError) as error:
+            raise DemoError(str(error)) from error
 
 
 def free_port(wanted: int) -> int:
     """`wanted`, or the next port that nobody listens on."""
     for port in range(wanted, wanted + 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if running.why_taken("127.0.0.1", port) is None:
             return port
     raise DemoError(f"No free port from {wanted} on: pass --port.")
 
@@ -402,12 +360,14 @@ def run(*, folder: Path, port: int, events: int, seed: int, keep: bool) -> int:
     console = Console()
     server = Server(folder, port)
     try:
-        server.stop_earlier()
+        if own_folder.is_ours(folder, purpose="demo"):
+            server.stop()
         server = Server(folder, free_port(port))
         return _run(console, server, events=events, seed=seed, keep=keep)
     except DemoError as error:
         console.print(f"[red]{error}[/]")
-        server.stop_earlier()
+        if own_folder.is_ours(folder, purpose="demo"):
+            server.stop()
         return 1
 
 
@@ -435,7 +395,7 @@ def _run(console: Console, server: Server, *, events: int, seed: int, keep: bool
     _summary(console, month, delivery, billing_seconds, exact=exact)
     _whereabouts(console, server, key, pdf, keep=keep)
     if not keep:
-        server.stop_earlier()
+        server.stop()
     return 0 if exact else 1
 
 
@@ -478,4 +438,4 @@ def _whereabouts(console: Console, server: Server, key: str, pdf: Path, *, keep:
         console.print(f"Web admin:    {sign_in_link(server.url, 'acme')}", soft_wrap=True)
         console.print(f"Still served: {server.url}  (API key {key})", soft_wrap=True)
         console.print(f"  curl -H 'Authorization: Bearer {key}' {server.url}/api/v1/invoices", soft_wrap=True)
-        console.print(f"Stop it with: kill {server.pid_file.read_text()}", soft_wrap=True)
+        console.print(f"Stop it with: permille stop --data-dir {server.data_dir}", soft_wrap=True)

@@ -11,10 +11,13 @@ from typing import Any
 
 import psycopg
 
+from permille import running
 from permille.clock import system_now
 from permille.config import Config, unknown_variables
+from permille.out.pdf import fonts
 from permille.pgbinaries import NoBinariesError, locate_binaries
 from permille.postgres import dsn_of
+from permille.store import audit
 from permille.store.migrate import UnableToMigrateError, pending
 
 PYTHON_MIN = (3, 11)
@@ -57,6 +60,15 @@ def _settings(config: Config) -> Check:
         )
     admin = "on" if config.admin_key else "off (PERMILLE_ADMIN_KEY is not set)"
     return Check(name="settings", ok=True, detail=f"{config.base_url}, admin API {admin}")
+
+
+def _fonts() -> Check:
+    """Missing fonts stop nothing: it is advice."""
+    lacking = [name for name, has_font in fonts.scripts().items() if not has_font]
+    if not lacking:
+        return Check(name="fonts", ok=True, detail=f"invoices print {', '.join(fonts.SCRIPTS)} and more")
+    detail = f"invoices print boxes for {', '.join(lacking)}, unless the machine has its own fonts"
+    return Check(name="fonts", ok=True, detail=detail, todo=fonts.TO_INSTALL)
 
 
 def _minor_todo(major: int, minor: int) -> tuple[bool, str]:
@@ -157,22 +169,41 @@ def _embedded(config: Config) -> list[Check]:
     machine = [_programs(config), _data_dir(config)]
     dsn = dsn_of(config.data_dir)
     if dsn is None:
-        return [
-            *machine,
-            Check(name="database", ok=True, detail="`permille up` will make it at its first start"),
-        ]
+        return [*machine, _no_database(config)]
     return [*machine, *_database(dsn, todo="Start it with `permille up` and the same --data-dir.")]
+
+
+def _no_database(config: Config) -> Check:
+    try:
+        running.check_data_dir(config.data_dir, is_new=False)
+    except running.UnusableError as error:
+        return Check(name="database", ok=False, detail="none in this data directory", todo=str(error))
+    return Check(name="database", ok=True, detail="`permille up` will make it at its first start")
 
 
 def checks(config: Config) -> list[Check]:
     """All findings, the most basic first. Nothing is changed or started."""
-    basic = [_python(), _settings(config)]
+    basic = [_python(), _settings(config), _fonts()]
     if config.database_url is None:
         return [*basic, *_embedded(config)]
     return [
         *basic,
         *_database(config.database_url, todo="Check PERMILLE_DATABASE_URL and that the server runs."),
     ]
+
+
+def audit_report(config: Config) -> int:
+    """Print what is wrong with what was billed and counted; 0 when nothing is, else 1."""
+    assert config.database_url is not None, "the command line gives one"
+    with psycopg.connect(config.database_url, application_name="permille audit") as conn:
+        conn.execute("set transaction isolation level repeatable read, read only")
+        found = [*audit.findings(conn), *audit.wrong_cells(conn)]
+    for sentence in (*(check.sentence for check in audit.CHECKS), audit.CELLS):
+        broken = [one for one in found if one.sentence == sentence]
+        print(f"{'FAIL' if broken else 'ok  '}  {sentence}.")
+        for one in broken:
+            print(f"        {one.what}: {one.detail} (organization {one.organization_id})")
+    return 1 if found else 0
 
 
 def _lines(check: Check) -> list[str]:

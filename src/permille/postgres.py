@@ -42,6 +42,12 @@ from permille.process import Account, account_named, account_of, identity, spawn
 REACHABLE = Path("/var/lib/permille")
 SYSTEM_USER = "permille"
 PORT = 5432  # only a part of the socket's name
+CONFIGURATION = ("postgresql.conf", "pg_hba.conf", "pg_ident.conf")
+OUR_ENTRIES = frozenset(
+    {"cluster", "cluster.new", "lock", "origin", "run", "start.log", *CONFIGURATION}
+    | {f".{name}.new" for name in CONFIGURATION}
+)
+"""All that Permille puts into DIR/database; a folder with anything else is not ours to use or to erase."""
 SOCKET_PATH_MAX = 107  # bytes in sockaddr_un, without the closing zero
 PATIENCE_SECONDS = 5.0  # between two log lines while waiting
 ASK_AGAIN_SECONDS = 1.0
@@ -190,7 +196,17 @@ def _open_home(data_dir: Path, account: Account, reachable: Path) -> Path:
         raise UnableToStartError(f"{home} leads nowhere: {error}") from error
     if not _can_enter(account, home):
         raise UnableToStartError(f"The user {account.name}, who owns the database, can't reach {home}.")
+    _refuse_foreign(home)
     return home
+
+
+def _refuse_foreign(home: Path) -> None:
+    """Raises UnableToStartError for a folder that holds what Permille did not make."""
+    foreign = sorted({entry.name for entry in home.iterdir()} - OUR_ENTRIES)
+    if foreign:
+        raise UnableToStartError(
+            f"{home} is not a database of Permille: it holds {foreign[0]}. Choose another folder."
+        )
 
 
 def _hold_lock(home: Path) -> IO[str]:
@@ -355,11 +371,15 @@ def dsn_of(data_dir: Path) -> str | None:
 
 
 def erase(data_dir: Path) -> None:
-    """Remove the embedded database of `data_dir` for good, wherever it lies. Raises UnableToStartError while it is used."""
+    """Remove the embedded database of `data_dir` for good, wherever it lies.
+
+    Raises UnableToStartError while it is used, and where the folder holds what Permille did not make.
+    """
     link = data_dir / "database"
     if not link.exists():
         return
     home = link.resolve()
+    _refuse_foreign(home)
     with _hold_lock(home):
         if (home / "run").is_symlink():
             shutil.rmtree((home / "run").readlink(), ignore_errors=True)

@@ -9,10 +9,11 @@ import logging
 import psycopg
 import uvicorn
 
-from permille import logs
+from permille import logs, running
 from permille.api.http import json_response
 from permille.app import Application, Receive, Scope, Send, build
 from permille.config import Config
+from permille.request_ids import RequestIds
 from permille.store.migrate import pending
 from permille.web.rendering import compile_templates
 from permille.web.sign_in import first_user_link
@@ -88,10 +89,16 @@ def _calm_collector() -> None:
 
 
 def serve(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT; what was taken in is committed and answered before the end."""
+    """Serve until SIGTERM or SIGINT; what was taken in is committed and answered before the end.
+
+    Raises UnusableError when the port can't be listened on.
+    """
     logs.configure(config.log_level)
+    error = running.why_taken(config.host, config.port)
+    if error is not None:
+        raise running.UnusableError(running.cannot_listen(config.host, config.port, error))
     uvicorn.run(
-        Gate(config),
+        RequestIds(Gate(config)),
         host=config.host,
         port=config.port,
         loop="uvloop",

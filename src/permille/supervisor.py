@@ -12,7 +12,6 @@ import logging
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ from typing import Any, Self
 
 import psycopg
 
-from permille import logs
+from permille import logs, running
 from permille.config import Config
 from permille.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
 from permille.process import spawn
@@ -41,6 +40,15 @@ log = logging.getLogger(__name__)
 
 class PortTakenError(Exception):
     """Another program listens on the port."""
+
+
+CANNOT_START = (
+    UnableToStartError,
+    UnableToMigrateError,
+    PortTakenError,
+    running.UnusableError,
+    psycopg.OperationalError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,21 +180,17 @@ class Child:
 
 
 def _await_port(config: Config, signals: Signals) -> None:
-    """Wait until the port is free. Raises PortTakenError when it doesn't become so."""
-    deadline = time.monotonic() + PORT_SECONDS
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    """Wait until the port is free. Raises PortTakenError when it doesn't become so.
+
+    Only the programs of an earlier start on the same data, killed a moment ago, are waited for.
+    """
+    deadline = time.monotonic() + (PORT_SECONDS if running.was_recorded(config) else 0.0)
     while not signals.stopping():
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((config.host, config.port))
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
-                    raise PortTakenError(
-                        f"Can't listen on {config.host} port {config.port}: {error.strerror}"
-                    ) from error
-            else:
-                return
+        error = running.why_taken(config.host, config.port)
+        if error is None:
+            return
+        if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+            raise PortTakenError(running.cannot_listen(config.host, config.port, error)) from error
         log.warning("Waiting for port %s: another program listens on it", config.port)
         signals.wait(1.0)
 
@@ -234,11 +238,14 @@ def _run(
     signals: Signals,
 ) -> None:
     if database is not None:
+        running.refuse_second(config.data_dir)
+    _await_port(config, signals)
+    if database is not None:
         database.start(give_up=signals.stopping)
     dsn = config.database_url if database is None else database.dsn
     assert dsn is not None, "there is either a URL or an embedded database"
     migrate(dsn)
-    _await_port(config, signals)
+    running.record(config)
     if not signals.stopping():
         children.extend(Child(program, _environment(config, dsn)) for program in kept)
         log.info("Running %s and the database", ", ".join(program.name for program in kept))
@@ -257,7 +264,7 @@ def up(config: Config, *, kept: Sequence[Program] | None = None) -> int:
             _run(config, database=database, children=children, kept=kept or programs(config), signals=signals)
         except StartGivenUpError:
             log.info("Stopped while the database was starting")
-        except (UnableToStartError, UnableToMigrateError, PortTakenError, psycopg.OperationalError) as error:
+        except CANNOT_START as error:
             log.error("Can't start: %s", error)  # noqa: TRY400 the user has no use for a trace
             return 1
         finally:
@@ -265,5 +272,6 @@ def up(config: Config, *, kept: Sequence[Program] | None = None) -> int:
                 child.stop()
             if database is not None:
                 database.stop()
+            running.forget(config.data_dir)
     log.info("Stopped")
     return 0

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille import logs
 from permille.api.webhooks import RENDERERS
-from permille.billing import advance, due
+from permille.billing import advance, due, fences, late_usage, unpriced
 from permille.clock import system_now
 from permille.config import Config
 from permille.out.webhooks import deliver_due
@@ -47,8 +48,15 @@ def roll_up(pool: Pool) -> bool:
 
 
 def rebuild(pool: Pool) -> bool:
+    """A chunk for each organization with a history that is to be moved."""
     with pool.connection() as conn:
-        return rebuilding.step(conn)
+        waiting = rebuilding.organizations_waiting(conn)
+
+    def move(organization_id: UUID) -> int:
+        with pool.connection() as conn:
+            return int(rebuilding.step(conn, organization_id))
+
+    return fences.for_each(pool, "Moving a history", waiting, move, now=system_now()) > 0
 
 
 def forget_webhooks(pool: Pool) -> bool:
@@ -62,8 +70,14 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     def run_due(pool: Pool) -> bool:
         return due.run_live(pool, system_now(), stopping.is_set) > 0
 
+    def review_late_usage(pool: Pool) -> bool:
+        return late_usage.review_live(pool, system_now()) > 0
+
     def bill_advance(pool: Pool) -> bool:
         return advance.bill_live(pool, system_now()) > 0
+
+    def look_for_unpriced(pool: Pool) -> bool:
+        return unpriced.look_live(pool, system_now()) > 0
 
     def deliver(pool: Pool) -> bool:
         return deliver_due(pool, config, RENDERERS, now=system_now()) > 0
@@ -72,7 +86,9 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         Loop(name="roll-up", step=roll_up, pause_seconds=0.5),
         Loop(name="rebuilding", step=rebuild, pause_seconds=1.0),
         Loop(name="due", step=run_due, pause_seconds=2.0),
+        Loop(name="late usage", step=review_late_usage, pause_seconds=1.0),
         Loop(name="in advance", step=bill_advance, pause_seconds=0.5),
+        Loop(name="unpriced usage", step=look_for_unpriced, pause_seconds=2.0),
         Loop(name="webhooks", step=deliver, pause_seconds=1.0),
         Loop(name="old webhooks", step=forget_webhooks, pause_seconds=86_400.0),
     )

@@ -9,14 +9,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from permille.api import routes
-from permille.api.http import Engine, crashed, unknown_route
+from permille.api.http import Engine, application
 from permille.config import from_environment
 from permille.postgres import EmbeddedPostgres
-from permille.store import organizations
+from permille.request_ids import RequestIds
+from permille.store import audit, organizations
 from permille.store.db import open_pool
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
@@ -128,11 +128,10 @@ def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
     dsn = postgres.dsn.replace("@/permille?", "@/test_api?", 1)
     pool = open_pool(dsn, size=4, name="test-api")
     engine = Engine(config=replace(from_environment(), database_url=dsn), pool=pool)
-    app = Starlette(
-        routes=list(routes.all_routes(engine)),
-        exception_handlers={404: unknown_route, 405: unknown_route, Exception: crashed},
-    )
-    with psycopg.connect(dsn) as conn, TestClient(app) as client:
+    with (
+        psycopg.connect(dsn) as conn,
+        TestClient(RequestIds(application(routes.all_routes(engine)))) as client,
+    ):
         yield Server(dsn=dsn, client=client, conn=conn)
     pool.close()
 
@@ -153,9 +152,12 @@ def join(server: Server, name: str, *, test_mode: bool = True) -> Api:
 
 
 @pytest.fixture
-def api(server: Server) -> Api:
-    """An organization at 2024-03-05T10:00Z that has nothing yet."""
-    return join(server, "Acme")
+def api(server: Server) -> Iterator[Api]:
+    """An organization at 2024-03-05T10:00Z that has nothing yet; after the test its books must be in order."""
+    joined = join(server, "Acme")
+    yield joined
+    server.conn.rollback()
+    assert list(audit.findings(server.conn, organization_id=joined.organization.id)) == []
 
 
 @pytest.fixture

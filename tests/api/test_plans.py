@@ -55,7 +55,7 @@ def test_a_plan_has_all_of_lagos_fields(api: Api):
 
 
 def test_every_bad_field_is_told_at_once(api: Api, metric):
-    bad = charge(metric, charge_model="package", properties={"amount": 3, "package_size": "x"})
+    bad = charge(metric, charge_model="package", properties={"amount": -3, "package_size": "x"})
     wanted = plan_body("", [bad], name=None, interval="daily", amount_cents=-1, amount_currency="XXX")
     assert api.details("POST", "/plans", {"plan": wanted}) == {
         "name": ["value_is_mandatory"],

@@ -60,6 +60,7 @@ def test_the_object_has_the_fields_of_lago(api, send):
         "amount_cents",
         "projected_amount_cents",
         "pricing_unit_details",
+        "unpriced_units",
         "amount_currency",
         "charge",
         "billable_metric",

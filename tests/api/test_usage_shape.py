@@ -114,6 +114,7 @@ def test_one_filter_in_groups_as_lago_shows_it():
         "events_count": 3,
         "amount_cents": 3000,
         "pricing_unit_details": None,
+        "unpriced_units": "0.0",
     }
     nothing = {
         "units": "0.0",
@@ -121,6 +122,7 @@ def test_one_filter_in_groups_as_lago_shows_it():
         "events_count": 0,
         "amount_cents": 0,
         "pricing_unit_details": None,
+        "unpriced_units": "0.0",
     }
     assert item == {
         **some,

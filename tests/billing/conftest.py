@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
+from permille.store import audit
+
 from .world import World, make_world
+
+
+@pytest.fixture(autouse=True)
+def _audited(db: psycopg.Connection[Any]) -> Iterator[None]:
+    """Every test ends with books that are in order, of all organizations in its database."""
+    yield
+    assert list(audit.findings(db)) == []
 
 
 @pytest.fixture

@@ -193,8 +193,16 @@ def test_an_absurd_price_and_a_signal_of_the_arithmetic(
     assert bills(world, "odd") == [(ts(2024, 2, 1), "subscription_periodic", 200_000)]
 
 
-@pytest.mark.parametrize("error", [psycopg.OperationalError, psycopg.errors.SerializationFailure, KeyError])
-def test_other_errors_are_not_of_the_data(
+@pytest.mark.parametrize(
+    "error",
+    [
+        psycopg.OperationalError,
+        psycopg.errors.SerializationFailure,
+        psycopg.errors.AdminShutdown,
+        psycopg.InterfaceError,
+    ],
+)
+def test_a_lost_database_holds_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     world.subscribe(world.customer(), world.plan(amount_cents=100))

@@ -237,6 +237,3 @@ def test_the_command_line_applies_a_list(dsn, db, organization, capsys):
     code, said = run("openai-gpt-4", "Acme")
     assert code == 1
     assert str(organization.id) in said
-    assert price_lists.apply_from_command_line(
-        replace(config, database_url=None), slug="openai-gpt-4", organization=None
-    )

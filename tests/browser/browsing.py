@@ -98,6 +98,7 @@ def organization(live: LiveServer, name: str, *price_lists: str) -> dict[str, An
 
 def choose(page: Page, name: str) -> None:
     page.get_by_label("Organization").select_option(label=f"{name} (test)")
+    page.get_by_role("button", name="Switch").click()
     expect(page.get_by_role("heading", level=1)).to_have_text(name)
 
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.live import LiveServer
 
-from .browsing import DESKTOP, PHONE, Watch, barriers, choose, open_tab, picture, sign_in
+from .browsing import DESKTOP, PHONE, Watch, barriers, choose, open_tab, organization, picture, sign_in
 from .filled import NAME, Filled
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -114,6 +114,20 @@ def test_keys_lead_around(page: Page, live: LiveServer, filled: Filled) -> None:
     expect(page.get_by_role("link", name="Acme Chat, Inc.")).to_be_visible()
 
 
+def test_an_arrow_key_in_a_menu_changes_nothing_until_its_button(
+    page: Page, live: LiveServer, filled: Filled
+) -> None:
+    organization(live, "Newest")  # the one that is looked at first
+    sign_in(page, live, "keys@example.com")
+    shown = page.get_by_role("heading", level=1).text_content()
+    page.get_by_label("Organization").focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(300)
+    assert page.get_by_role("heading", level=1).text_content() == shown
+    page.get_by_role("button", name="Switch").click()
+    expect(page.get_by_role("heading", level=1)).not_to_have_text(shown or "")
+
+
 def test_it_works_without_scripts(chromium: Browser, live: LiveServer, filled: Filled) -> None:
     context = chromium.new_context(base_url=live.url)
     page = context.new_page()
@@ -140,6 +154,7 @@ def test_tiers_are_typed_calculated_and_saved(page: Page, live: LiveServer, fill
     page.get_by_label("Name", exact=False).first.fill("Tiered")
     page.get_by_label("Code").fill("tiered")
     page.get_by_label("How units are priced").select_option("graduated")
+    page.get_by_role("button", name="Choose").last.click()
     page.wait_for_url("**charge_model=graduated**")
     expect(page.get_by_label("Code")).to_have_value("tiered")
     others = page.get_by_role("group", name="Everything else")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 
 import httpx2
@@ -22,7 +21,7 @@ from lago_python_client.models.billable_metric import BillableMetricFilter, Bill
 from lago_python_client.models.charge import ChargeFilter, ChargeFilters
 from lago_python_client.models.plan import Charges
 
-from tests.live import LiveServer, live_server
+from tests.live import LiveServer
 
 PRICES = {
     ("8K", "input"): "0.03",
@@ -30,12 +29,6 @@ PRICES = {
     ("32K", "input"): "0.06",
     ("32K", "output"): "0.12",
 }
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with live_server(tmp_path_factory.mktemp("lago-client")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import json
 import tracemalloc
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -126,9 +126,9 @@ def test_the_text_of_an_object_is_json_of_it(value: Any) -> None:
         (Decimal("1e9"), ts(2001, 9, 9, 1, 46, 40)),
         (Decimal("1e-999999999"), ts(1970, 1, 1)),
         (Decimal("0e999999999"), ts(1970, 1, 1)),
-        (-62_135_596_800, ts(1, 1, 1)),
-        (253_402_300_799, ts(9999, 12, 31, 23, 59, 59)),
-        ("253402300799.9999999", datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+        (-2_208_988_800, ts(1900, 1, 1)),
+        (7_258_118_399, ts(2199, 12, 31, 23, 59, 59)),
+        ("7258118399.9999999", datetime(2199, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
     ],
 )
 def test_timestamps_are_seconds(value: Any, at: datetime) -> None:
@@ -138,16 +138,85 @@ def test_timestamps_are_seconds(value: Any, at: datetime) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *["", " ", "2025-01-01", "2025-01-01T00:00:00Z", "now", "1e9", "1.", ".5", "+1", "NaN", "1\n", "٣"],
+        *["", " ", "2025-01-01", "now", "1e9", "1.", ".5", "+1", "NaN", "1\n", "٣"],
         *[True, False, None, [], {}, Decimal("NaN"), Decimal("Infinity"), Decimal("1e400")],
-        *[253_402_300_800, -62_135_596_801, 10**30, "1" * 30, 1_700_000_000_000],
+        *[7_258_118_400, -2_208_988_801, 253_402_300_799, 10**30, "1" * 30, 1_700_000_000_000],
     ],
 )
 def test_anything_else_is_no_timestamp(value: Any) -> None:
     assert timestamp_microseconds(value) is None
 
 
-@given(decimals(-(10**10), 10**11, 9))
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2024-03-05T00:00:00Z", "1709596800"),
+        ("2024-03-05t00:00:00z", "1709596800"),
+        ("2024-03-05 00:00:00", "1709596800"),
+        ("2024-03-05T00:00", "1709596800"),
+        ("2024-03-05T00:00:00.1Z", "1709596800.1"),
+        ("2024-03-05T00:00:00,123456Z", "1709596800.123456"),
+        ("2024-03-05T00:00:00.1234569Z", "1709596800.123456"),
+        ("2024-03-05T00:00:00." + "9" * 60 + "Z", "1709596800.999999"),
+        ("2024-03-05T05:30:00+05:30", "1709596800"),
+        ("2024-03-05T05:45:00+0545", "1709596800"),
+        ("2024-03-04T16:00:00-08", "1709596800"),
+        ("2024-03-05T23:59:00+23:59", "1709596800"),
+        ("2024-03-04T00:01:00-23:59", "1709596800"),
+        ("2024-03-05T00:00:00-00:00", "1709596800"),
+        ("2024-02-29T12:00:00+14:00", "1709157600"),
+        ("1969-12-31T23:59:59.25Z", "-0.75"),
+        ("1900-01-01T00:00:00Z", "-2208988800"),
+        ("2199-12-31T23:59:59.999999Z", "7258118399.999999"),
+    ],
+)
+def test_timestamps_are_dates_and_times_too(text: str, seconds: str) -> None:
+    assert timestamp_microseconds(text) == timestamp_microseconds(seconds) == int(Decimal(seconds) * 10**6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["2025-02-29T00:00:00Z", "2024-13-01T00:00:00Z", "2024-03-05T24:00:00Z", "2024-03-05T23:60:00Z"],
+        *[
+            "2024-03-05T23:59:60Z",
+            "2024-03-05T00:00:00+24:00",
+            "2024-03-05T00:00:00+01:60",
+            "20240305T000000Z",
+        ],
+        *[
+            "2024-03-05T00Z",
+            "2024-03-05T00:00:00 Z",
+            "2024-03-05T00:00:00.Z",
+            "2024-03-05T00:00:00ZZ",
+            "2024-03-05T00:00.5Z",
+        ],
+        *["2024-W10-2T00:00:00Z", "2024-065T00:00:00Z", "+002024-03-05T00:00:00Z", "2024-03-05T00:00:00Z\n"],
+        *["0000-01-01T00:00:00Z", "1899-12-31T23:59:59.999999Z", "2200-01-01T00:00:00Z"],
+        *["2199-12-31T23:59:59-00:01", "1900-01-01T00:00:00+00:01", "9999-12-31T23:59:59-14:00"],
+        *["٢٠٢٤-٠٣-٠٥T00:00:00Z", "2024-03-05T00:00:00\u2212" + "08:00", "2024-03-05T00:00:00." + "9" * 61],
+    ],
+)
+def test_what_is_no_date_and_time(text: str) -> None:
+    assert timestamp_microseconds(text) is None
+
+
+@given(
+    st.datetimes(datetime(1900, 1, 3), datetime(2199, 12, 29)),
+    st.integers(-23 * 60 - 59, 23 * 60 + 59),
+    st.sampled_from(["T", " "]),
+)
+def test_a_date_and_time_is_the_instant_that_the_library_reads(
+    at: datetime, minutes: int, between: str
+) -> None:
+    aware = at.replace(tzinfo=timezone(timedelta(minutes=minutes)))
+    assert timestamp_microseconds(aware.isoformat(between)) == (aware - EPOCH) // timedelta(microseconds=1)
+    assert timestamp_microseconds(at.isoformat(between)) == (at.replace(tzinfo=UTC) - EPOCH) // timedelta(
+        microseconds=1
+    )
+
+
+@given(decimals(-(2 * 10**9), 7 * 10**9, 9))
 def test_timestamps_are_exact_to_the_microsecond(value: Decimal) -> None:
     exactly = int(Fraction(value) * 10**6)
     assert timestamp_microseconds(format(value, "f")) == timestamp_microseconds(value) == exactly

@@ -3,11 +3,12 @@
 from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
+from permille.core.instants import EARLIEST, LATEST
 from permille.core.period import (
     INSTANT,
     BillingTime,
@@ -58,6 +59,25 @@ def test_a_period_runs_from_billing_day_to_billing_day(
         at, interval=interval, billing_time=billing_time, anchor=anchor, timezone=timezone
     )
     assert period == Period(midnight(first, timezone), midnight(following, timezone))
+
+
+accepted = st.datetimes(
+    min_value=EARLIEST.replace(tzinfo=None),
+    max_value=(LATEST - INSTANT).replace(tzinfo=None),
+    timezones=st.just(UTC),
+)
+
+
+@given(accepted, intervals, billing_times, accepted, st.sampled_from(sorted(available_timezones())))
+@example(LATEST - INSTANT, Interval.YEARLY, BillingTime.ANNIVERSARY, EARLIEST, "Pacific/Kiritimati")
+@example(EARLIEST, Interval.YEARLY, BillingTime.ANNIVERSARY, LATEST - INSTANT, "Etc/GMT+12")
+def test_every_instant_that_is_accepted_has_a_period(
+    at: datetime, interval: Interval, billing_time: BillingTime, anchor: datetime, timezone: str
+) -> None:
+    rule = {"interval": interval, "billing_time": billing_time, "anchor": anchor, "timezone": timezone}
+    assert at in period_containing(at, **rule)
+    assert previous_period(at, **rule).to <= at < next_boundary(at, **rule)
+    assert start_of_day(at, timezone) <= at
 
 
 @given(instants, intervals, billing_times, instants, timezones)

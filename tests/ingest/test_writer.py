@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 
 from permille.ids import new_id
+from permille.ingest import writer
 from permille.ingest.identity import event_identities, transaction_range
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
@@ -174,3 +176,88 @@ def test_metering_may_change_while_events_come_in(dsn: str, db: Any, organizatio
     assert len(rows) == 6
     assert all(model and kind and total == value and not extra for model, kind, total, value, extra in rows)
     assert sum(row[2] for row in rows) == sum(stored)
+
+
+def use_of(organization: UUID, names: Sequence[str], nth: int) -> Request:
+    """An event of the nth round for each of these subscriptions, that is a series each."""
+    at = microseconds(NOW)
+    return Request(organization, [Draft(f"{nth}-{name}", "c", name, at, None, {}) for name in names], at)
+
+
+def last_series_id(db: psycopg.Connection[Any]) -> int:
+    row = db.execute("select last_value from series_id_seq").fetchone()
+    db.commit()
+    assert row is not None
+    return int(row[0])
+
+
+def test_series_that_are_not_remembered_burn_no_ids(
+    dsn: str, db: Any, organization: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SERIES_REMEMBERED", 2_000)
+    names = [f"s{number}" for number in range(20_000)]
+    conn, memory, chance = open_connection(dsn), Memory(), random.Random(1)
+    for place in range(0, len(names), 2_000):
+        store(conn, memory, [use_of(organization, names[place : place + 2_000], 0)])
+    made = last_series_id(db)
+    inserted: list[int] = []
+    real = metering._ids
+    monkeypatch.setattr(metering, "_ids", lambda conn, wanted: inserted.append(1) or real(conn, wanted))
+    for nth in range(1, 11):
+        store(conn, memory, [use_of(organization, chance.sample(names, 2_000), nth)])
+        assert sum(len(each.ids) + len(each.older) for each in memory.series.values()) <= 2 * 2_000 + 2_000
+    assert last_series_id(db) == made
+    assert len(inserted) == 10  # one look-up for each group, and nothing to make
+    assert db.execute("select count(*), count(distinct series_id) from event").fetchone() == (40_000, 20_000)
+
+
+def test_series_in_use_stay_remembered_while_others_come_and_go(
+    dsn: str, organization: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SERIES_REMEMBERED", 100)
+    conn, memory = open_connection(dsn), Memory()
+    busy = [f"busy{number}" for number in range(50)]
+    store(conn, memory, [use_of(organization, busy, 0)])
+    asked: list[int] = []
+    real = metering.intern
+
+    def counting(conn: psycopg.Connection[Any], wanted: Any) -> Any:
+        asked.append(len(wanted))
+        return real(conn, wanted)
+
+    monkeypatch.setattr(metering, "intern", counting)
+    for nth in range(1, 40):
+        passing = [f"{nth}-{number}" for number in range(20)]
+        store(conn, memory, [use_of(organization, [*busy, *passing], nth)])
+    assert asked == [20] * 39  # the passing ones alone
+
+
+def test_codes_in_use_stay_remembered_while_others_come_and_go(
+    dsn: str, db: Any, organization: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "CODES_REMEMBERED", 10)
+    conn, memory = open_connection(dsn), Memory()
+    for nth in range(40):
+        store(
+            conn, memory, [request(organization, f"t{nth}", code=f"c{nth}"), request(organization, f"u{nth}")]
+        )
+        assert {(organization, "c"), (organization, f"c{nth}")} <= memory.metering.by_code.keys()
+        assert len(memory.metering.by_code) <= 12
+    assert count(db) == 80
+
+
+def test_writers_that_meet_new_series_at_once_agree(dsn: str, db: Any, organization: UUID) -> None:
+    names = [f"s{number}" for number in range(200)]
+
+    def write(nth: int) -> None:
+        conn, memory = open_connection(dsn), Memory()
+        for place in range(0, 200, 20):
+            store(conn, memory, [use_of(organization, names[place : place + 20], nth)])
+
+    threads = [threading.Thread(target=write, args=(nth,)) for nth in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    row = db.execute("select count(*), count(distinct series_id) from event").fetchone()
+    assert row == (800, 200)

@@ -13,7 +13,7 @@ from pypdf import PdfReader
 
 from permille.billing import price_lists, run
 from permille.core.plan import Plan
-from permille.out.pdf import assembly
+from permille.out.pdf import sections
 from permille.out.pdf.assembly import invoice_document
 from permille.out.pdf.document import InvoiceDocument, PackagePrice, UnitPrice
 from permille.out.pdf.invoice import render_invoice
@@ -86,13 +86,13 @@ def test_a_month_of_the_price_lists(world):
     assert document.issuer.lines == (
         "1 Market Street",
         "San Francisco, CA 94105",
-        "US",
+        "United States",
         "Tax ID 12-3456789",
         "billing@acme.example",
     )
     assert (document.customer.name, document.customer.lines) == (
         "Globex",
-        ("2 Main St", "10115 Berlin", "DE"),
+        ("2 Main St", "10115 Berlin", "Germany"),
     )
     assert (document.paper, document.imprint) == (
         "us-letter",
@@ -242,5 +242,5 @@ def item(field_name: str, aggregation_type: str = "sum_agg") -> FeeItem:
     ],
 )
 def test_units_have_a_name_when_the_property_is_a_plural(field_name, unit):
-    assert assembly._unit(item(field_name)) == unit
-    assert assembly._unit(item(field_name, "max_agg")) is None
+    assert sections._unit(item(field_name)) == unit
+    assert sections._unit(item(field_name, "max_agg")) is None

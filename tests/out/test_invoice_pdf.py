@@ -8,8 +8,9 @@ from io import BytesIO
 import pytest
 from pypdf import PdfReader
 
-from permille.out.pdf import typesetting
+from permille.out.pdf import fonts, typesetting
 from permille.out.pdf.document import (
+    Dimension,
     InvoiceDocument,
     Line,
     LineGroup,
@@ -20,6 +21,8 @@ from permille.out.pdf.document import (
     UnitPrice,
 )
 from permille.out.pdf.invoice import render_invoice
+from permille.out.pdf.language import LANGUAGES, language_of
+from permille.out.pdf.summary import summary_of
 
 OCTOBER = (date(2026, 10, 1), date(2026, 10, 31))
 NOVEMBER = (date(2026, 11, 1), date(2026, 11, 30))
@@ -65,20 +68,25 @@ def document(**changes: object) -> InvoiceDocument:
     plain = InvoiceDocument(
         number="DEM-1234-001-004",
         status="finalized",
+        locale="en",
         currency="USD",
         issuing_date=date(2026, 11, 1),
         payment_due_date=date(2026, 12, 1),
+        net_payment_term=30,
         purchase_order_number="PO-77",
         issuer=Party(name="Demo AI, Inc.", lines=("1 Market Street", "San Francisco, CA 94105")),
         customer=Party(name="Acme Chat, Inc.", lines=("500 Fifth Avenue",)),
         imprint="Demo AI, Inc. · billing@demo-ai.example",
         footer="Thank you for building with us.",
+        bank_details=None,
+        reverse_charge_note=None,
+        customer_country="US",
         paper="us-letter",
         sections=sections,
         fees_amount_cents=42_686,
         progressive_billing_credit_amount_cents=0,
         coupons_amount_cents=1_000,
-        taxes=(Tax(name="VAT", rate=Decimal("19.5"), amount_cents=8_129),),
+        taxes=(Tax(name="VAT", rate=Decimal("19.5"), base_cents=41_686, amount_cents=8_129),),
         credit_notes_amount_cents=0,
         prepaid_credit_amount_cents=0,
         total_amount_cents=49_815,
@@ -96,13 +104,15 @@ def test_everything_is_on_it():
     (text,) = pages(pdf)
     for said in (
         "Invoice number DEM-1234-001-004",
-        "Issued 1 November 2026",
-        "Due by 1 December 2026",
+        "Issued November 1, 2026",
+        "Payment term 30 days",
+        "Due December 1, 2026",
+        "Due by December 1, 2026",
         "Purchase order PO-77",
         "Demo AI, Inc.",
         "Acme Chat, Inc. 500 Fifth Avenue",
-        "Pay as you go 1 to 31 October 2026",
-        "Subscription fee 1 to 30 November 2026 1 $49.00 $49.00",
+        "Pay as you go Oct 1 – 31, 2026",
+        "Subscription fee Nov 1 – 30, 2026 1 $49.00 $49.00",
         "GPT-4 8K context, input tokens 12,345,678 $0.03 per 1,000 tokens begun 12,346 $370.38",
         "GPT-4 8K context, output tokens 999 $0.06 per 1,000 tokens begun 1 $0.06",
         "GPT-3.5 Turbo 4K context, input tokens 7,000 $0.0015 per 1,000 tokens begun 7 $0.01",
@@ -110,7 +120,7 @@ def test_everything_is_on_it():
         "Audio 1,234.25 $0.006 per minute $7.41",
         "Sub-total $426.86",
         "Coupons −$10.00",
-        "VAT (19.5 %) $81.29",
+        "VAT (19.5%) on $416.86 $81.29",
         "Total due $498.15",
         "Thank you for building with us.",
         "Page 1 of 1",
@@ -165,16 +175,33 @@ def test_names_are_text_and_never_markup(name):
     assert "root:" not in text
 
 
-@pytest.mark.parametrize("name", ["شركة الاختبار", "חברה בע״מ", "Ελληνικά Ωμέγα", "Пример ООО"])
-def test_other_scripts_that_have_a_font(name):
-    (text,) = pages(render_invoice(document(customer=Party(name=name, lines=()))))
-    assert "Total due $498.15" in text
+NAMES = [
+    "株式会社テスト",
+    "北京公司",
+    "한국 주식회사",
+    "ทดสอบ",
+    "বাংলা",
+    "தமிழ்",
+    "हिन्दी",
+    "🧾 Receipts & Co 😀",
+]
 
 
-@pytest.mark.parametrize("name", ["株式会社テスト", "🧾 Receipts & Co 😀", "a\u202eb\u0000c\ufffd\U0010ffff"])
+@pytest.mark.parametrize("name", ["شركة الاختبار", "חברה בע״מ", "Ελληνικά Ωμέγα", "Пример ООО", *NAMES])
+def test_names_in_other_scripts_have_all_their_glyphs(name):
+    if fonts.unprintable(name):
+        pytest.skip("the Noto fonts are not installed")
+    pdf = render_invoice(document(customer=Party(name=name, lines=())))
+    assert is_archival(pdf)
+    (text,) = pages(pdf)
+    assert set(name.replace(" ", "")) <= set(text)
+
+
+@pytest.mark.parametrize("name", ["ᠮᠣᠩᠭᠣᠯ", "a\u202eb\u0000c\ufffd\U0010ffff"])
 def test_what_has_no_font_falls_back(name, caplog):
-    (text,) = pages(render_invoice(document(customer=Party(name=name, lines=()))))
-    assert "Total due $498.15" in text
+    pdf = render_invoice(document(customer=Party(name=name, lines=())))
+    assert "Total due $498.15" in pages(pdf)[0]
+    assert not is_archival(pdf)
 
 
 @pytest.mark.parametrize(
@@ -218,3 +245,94 @@ def test_an_invoice_without_lines_is_an_invoice():
 def test_what_typst_refuses_is_an_error_of_ours():
     with pytest.raises(typesetting.UnableToTypeset, match="dictionary does not contain key"):
         typesetting.typeset("invoice.typ", {}, dated=date(2026, 1, 1))
+
+
+def test_a_document_without_a_term_is_due_on_receipt():
+    (text,) = pages(render_invoice(document(net_payment_term=0)))
+    assert "Payment term Due on receipt" in text
+    assert "Due by" not in text
+
+
+def test_bank_details_are_for_what_is_to_be_paid():
+    assert "PAYMENT DETAILS IBAN 1" in pages(render_invoice(document(bank_details="IBAN 1")))[0]
+    paid = document(bank_details="IBAN 1", total_paid_amount_cents=49_815)
+    assert "IBAN 1" not in pages(render_invoice(paid))[0]
+
+
+def long(count: int) -> InvoiceDocument:
+    """So many lines of seventeen models, the cents of each are its number."""
+    (section,) = document().sections
+    lines = [
+        replace(
+            token_line(f"Line {n}", "1000", "0.03", 1, n),
+            dimension=Dimension(key="model", value=f"model-{n % 17}"),
+        )
+        for n in range(count)
+    ]
+    one = replace(section, groups=(LineGroup(title="Models", lines=tuple(lines)),))
+    return document(sections=(one,), fees_amount_cents=sum(line.amount_cents for line in lines))
+
+
+def test_a_long_invoice_begins_with_the_sums_of_its_dimension():
+    found = long(100)
+    first = pages(render_invoice(found))[0]
+    assert "Summary by model model-14 $3.39 model-13 $3.33" in first
+    assert "2 more" in first
+    summary = summary_of(found)
+    assert len(summary.rows) == 15
+    assert sum(row.amount_cents for row in summary.rows) + summary.more_cents == found.fees_amount_cents
+
+
+def test_a_short_invoice_and_one_of_a_single_sum_have_no_summary():
+    assert summary_of(long(40)) is None
+    assert "Summary" not in pages(render_invoice(long(40)))[0]
+    assert summary_of(long(41)) is not None
+    same = tuple(replace(line, dimension=None) for line in long(60).lines)
+    (section,) = document().sections
+    one = replace(section, groups=(LineGroup(title="Models", lines=same),))
+    assert summary_of(document(sections=(one,))) is None
+
+
+def test_a_summary_of_several_dimensions_names_none():
+    mixed = [
+        replace(line, dimension=Dimension(key=("model", "size")[n % 2], value=str(n)))
+        for n, line in enumerate(long(60).lines)
+    ]
+    (section,) = document().sections
+    one = replace(section, groups=(LineGroup(title="Models", lines=tuple(mixed)),))
+    assert summary_of(document(sections=(one,))).key is None
+
+
+@pytest.mark.parametrize("locale", LANGUAGES)
+def test_every_language_is_set_with_a_glyph_for_every_character(locale, caplog):
+    language = language_of(locale)
+    pdf = render_invoice(document(locale=locale, bank_details="IBAN 1", status="draft"))
+    if language.is_right_to_left or locale in ("ja", "ko", "zh", "zh-Hant"):
+        if not fonts.unprintable("".join(language.words.values())):
+            assert is_archival(pdf)
+    else:
+        assert is_archival(pdf)
+    assert f"{language.word('invoice')} DEM-1234-001-004" == PdfReader(BytesIO(pdf)).metadata.title
+    text = " ".join(pages(pdf))
+    if not language.is_right_to_left:
+        assert language.money(49_815, "USD").replace("\u00a0", " ").replace("\u202f", " ") in text
+    assert not caplog.records
+
+
+def is_archival(pdf: bytes) -> bool:
+    """PDF/A has a glyph for every character, by the word of Typst, which refuses to make it otherwise."""
+    return b"pdfaid:part" in pdf
+
+
+def test_arabic_runs_from_right_to_left():
+    pdf = PdfReader(BytesIO(render_invoice(document(locale="ar"))))
+    places = {}
+
+    def visit(text, page, line, _font, _size):
+        if text.strip():
+            places.setdefault(text.strip(), page[4] + line[4] * page[0])
+
+    pdf.pages[0].extract_text(visitor_text=visit)
+    width = float(pdf.pages[0].mediabox.width)
+    assert places["San Francisco, CA 94105"] > width / 2
+    assert places["DEM-1234-001-004"] < width / 2

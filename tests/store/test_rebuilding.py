@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from permille.store import metering, rebuilding, rollup
+from tests.rebuilding import rebuild_some
 
 from .test_usage import Feed
 
@@ -41,11 +42,11 @@ def test_the_last_chunk_ends_it_and_all_series_are_new(dsn: str, feed: Feed) -> 
     with psycopg.connect(dsn, autocommit=True) as conn:
         assert is_rebuilding(conn)
         steps = 0
-        while rebuilding.step(conn):
+        while rebuild_some(conn):
             steps += 1
         assert steps > 100 / 5
         assert not is_rebuilding(conn)
-        assert not rebuilding.step(conn)
+        assert not rebuild_some(conn)
         assert rollup.verify(conn) == []
         stale = "select count(*) from series s join metering m using (organization_id, code) where metering_version < m.version"
         assert conn.execute(stale).fetchone() == (0,)
@@ -57,7 +58,7 @@ def test_the_roll_up_gets_its_turn_while_a_history_is_moved(dsn: str, feed: Feed
 
     def move() -> None:
         with psycopg.connect(dsn, autocommit=True) as conn:
-            while rebuilding.step(conn):
+            while rebuild_some(conn):
                 pass
         moved.set()
 

@@ -93,18 +93,19 @@ def dsn(server: Server) -> str:
     return server.dsn
 
 
-def join(server: Server, *, role: str = "admin", test_mode: bool = True) -> Browser:
-    """A new user who looks at a new organization."""
+def join(server: Server, *, role: str = "admin", test_mode: bool = True, is_owner: bool = False) -> Browser:
+    """A new user with the role in a new organization, who looks at it."""
     client = TestClient(server.client.app, follow_redirects=False)
     now = system_now()
     with psycopg.connect(server.dsn) as conn:
         email = f"user-{next(_numbers)}@example.com"
-        user = users.add(conn, email=email, password_hash=None, role=role, now=now)
+        user = users.add(conn, email=email, password_hash=None, is_owner=is_owner, now=now)
         assert user is not None
         secret = users.open_session(conn, user_id=user.id, now=now)
         organization = organizations.add(
             conn, name="Acme AI", test_now=START if test_mode else None, entity={}, now=now
         )
+        users.join_organization(conn, user_id=user.id, organization_id=organization.id, role=role, now=now)
         digest = users.digest_of(secret)
         users.choose_organization(conn, digest=digest, organization_id=organization.id)
     client.cookies.set("permille", secret)

@@ -347,3 +347,25 @@ def test_the_usage_of_a_subscription_whose_plan_is_deleted(browser, api, subscri
     browser.sent("/delete-plan/payg")
     page = browser.ok("/customers/acme", subscription="acme-1")
     assert "This subscription isn&#39;t active" in page or "This subscription isn't active" in page
+
+
+def test_a_new_charge_says_what_is_done_with_values_that_no_price_lists(browser, api, tokens):
+    page = browser.ok("/new-plan")
+    for choice in ("held", "default", "free"):
+        assert f'name="unlisted_values" value="{choice}" required>' in page, "nothing is chosen beforehand"
+    unsaid = {name: value for name, value in GRID.items() if name != "unlisted_values"}
+    assert "Choose what is done with values that no price lists." in browser.refused("/new-plan", unsaid)
+    browser.sent("/new-plan", {**GRID, "unlisted_values": "held"})
+    assert charge_of(api)["unlisted_values"] == "held"
+    page = browser.ok("/edit-charge/payg", charge="tokens")
+    assert 'value="held" required checked' in page
+    edit(browser)
+    assert charge_of(api)["unlisted_values"] == "held", "saved as it was shown"
+    edit(browser, unlisted_values="default")
+    assert charge_of(api)["unlisted_values"] == "default"
+    assert "Choose what" in browser.refused("/add-charge/payg", {**unsaid, **SAME})
+
+
+def test_a_metric_without_dimensions_has_nothing_to_choose(browser, api):
+    browser.sent("/new-billable-metric", {**TOKENS, "key": [""], "values": [""]})
+    assert 'name="unlisted_values"' not in browser.ok("/new-plan")

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from permille.api import billable_metrics as api_metrics, plans as api_plans
-from permille.store import metering, rebuilding
+from permille.store import metering
+from tests.rebuilding import rebuild_some
 
 from .conftest import text_of
 
@@ -179,7 +180,12 @@ def test_the_tester_says_what_an_event_counts_and_costs(browser, api):
 def test_the_tester_says_what_billing_bills_for_values_that_count_once(browser, send, properties, said):
     metric = {"name": "Users", "code": "users", "aggregation_type": "unique_count_agg", "field_name": "user"}
     browser.sent("/new-billable-metric", metric)
-    prices = {"billable_metric_code": "users", "charge_model": "standard", "price:others": "1"}
+    prices = {
+        "billable_metric_code": "users",
+        "charge_model": "standard",
+        "price:others": "1",
+        "unlisted_values": "free",
+    }
     plan = {"name": "P", "code": "p", "interval": "monthly", "amount_currency": "USD", "amount": "0"}
     browser.sent("/new-plan", {**plan, **prices})
     browser.sent("/new-customer", {"external_id": "acme", "name": "Acme", "currency": "USD"})
@@ -283,9 +289,17 @@ def test_of_what_a_plan_prices_only_names_and_dimensions_change_and_the_form_say
     assert "can't be changed any more" in html.unescape(page)
     assert 'name="aggregation_type"' not in page
     before = metric_of(api, "gpt_4_tokens")
-    browser.sent("/edit-billable-metric/gpt_4_tokens", {"name": "T", "key": ["model"], "values": ["8K, 32K"]})
+    form = {"name": "T", "key": ["model", "type"], "values": ["8K, 32K", "input, output, cached"]}
+    browser.sent("/edit-billable-metric/gpt_4_tokens", form)
     after = metric_of(api, "gpt_4_tokens")
     assert (after["name"], after["aggregation_type"]) == ("T", before["aggregation_type"])
+
+
+def test_an_edit_that_would_reprice_other_values_names_the_filters(browser, gpt4):
+    form = {"name": "T", "key": ["model"], "values": ["8K, 32K"]}
+    words = text_of(browser.refused("/edit-billable-metric/gpt_4_tokens", form))
+    assert "usage of values that stay would cost something else" in words
+    assert "Plan openai-gpt-4, charge gpt_4_tokens, filter GPT-4 8K context, input tokens." in words
 
 
 def test_the_tester_says_what_would_be_paid_at_once(browser, send):
@@ -294,6 +308,7 @@ def test_the_tester_says_what_would_be_paid_at_once(browser, send):
     form = {
         "billable_metric_code": "tokens",
         "charge_model": "graduated",
+        "unlisted_values": "free",
         "options": "yes",
         "billed": "fee",
         **tiers,
@@ -333,6 +348,6 @@ def test_a_history_that_is_being_sorted_is_told(browser, send, monkeypatch):
     browser.sent("/edit-billable-metric/tokens", {**TOKENS, **fields})
     assert words in browser.ok("/billable-metrics/tokens")
     with psycopg.connect(browser.dsn, autocommit=True) as conn:
-        while rebuilding.step(conn):
+        while rebuild_some(conn):
             pass
     assert words not in browser.ok("/billable-metrics/tokens")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -11,8 +13,9 @@ from starlette.testclient import TestClient
 
 from permille.clock import system_now
 from permille.config import from_environment
-from permille.store import users
+from permille.store import organizations, users
 from permille.store.users import local_path
+from permille.web import rendering
 from permille.web.security import is_from_here
 from permille.web.sign_in import FAILURES_PER_EMAIL, first_user_link, sign_in_link
 
@@ -26,9 +29,13 @@ def client(server):
     return TestClient(server.client.app, follow_redirects=False)
 
 
-def link(server, **fields):
+def link(server, role="finance", now=None, organization_id=None):
+    """An invitation to an organization, by default a new one."""
+    now = now or system_now()
     with psycopg.connect(server.dsn) as conn:
-        return "/app/link/" + users.add_link(conn, now=system_now(), **fields)
+        if organization_id is None:
+            organization_id = organizations.add(conn, name="Globex", test_now=None, entity={}, now=now).id
+        return "/app/link/" + users.add_invitation(conn, organization_id=organization_id, role=role, now=now)
 
 
 def become(client, path, email):
@@ -101,9 +108,10 @@ def test_an_email_is_taken_once(server, client):
 
 def test_a_link_of_a_user_signs_in_and_leads_on(server, client):
     with psycopg.connect(server.dsn) as conn:
-        user = users.add(conn, email="demo@example.com", password_hash=None, role="admin", now=system_now())
-        assert user is not None
-    path = link(server, role="admin", user_id=user.id, path="/app/customers/acme")
+        token = users.add_sign_in_link(
+            conn, email="demo@example.com", path="/app/customers/acme", now=system_now()
+        )
+    path = f"/app/link/{token}"
     assert "demo@example.com" in client.get(path).text
     assert client.post(path, headers=SAME_ORIGIN).headers["location"] == "/app/customers/acme"
     client.cookies.clear()
@@ -111,9 +119,7 @@ def test_a_link_of_a_user_signs_in_and_leads_on(server, client):
 
 
 def test_links_expire(server, client):
-    with psycopg.connect(server.dsn) as conn:
-        token = users.add_link(conn, role="admin", now=system_now() - timedelta(hours=25))
-    assert client.get(f"/app/link/{token}").status_code == 410
+    assert client.get(link(server, now=system_now() - timedelta(hours=25))).status_code == 410
 
 
 def test_the_first_user_has_a_link_until_there_is_one(postgres):
@@ -249,25 +255,125 @@ def test_finance_neither_invites_nor_makes_organizations(server):
     assert finance.sent("/new-customer", {"external_id": "x"}).startswith("/app/customers/x")
 
 
+def user_of(browser):
+    """The id of the one who is signed in."""
+    digest = users.digest_of(browser.client.cookies["permille"])
+    return browser.row("select user_id from user_session where digest = %s", digest)[0]
+
+
+def invited(browser, role="finance"):
+    """The path of an invitation to the browser's organization, made on its page of users."""
+    return re.search(r"/app/link/[\w-]+", browser.post("/users", {"role": role}).text)[0]
+
+
+def accept(other, path):
+    """Somebody who is signed in joins with an invitation."""
+    return other.client.post(path, data={"as_myself": "1"}, headers=SAME_ORIGIN)
+
+
+def look_at(browser, organization):
+    return browser.post("/switch-organization", {"organization_id": str(organization.id)}).status_code
+
+
 def test_admins_invite_and_remove(server, browser):
-    assert "/app/link/" in browser.post("/users", {"role": "read_only"}).text
     assert "This value" in browser.refused("/users", {"role": "emperor"})
-    other = join(server)
-    (user_id,) = browser.row(
-        "select user_id from user_session where digest = %s",
-        users.digest_of(other.client.cookies["permille"]),
-    )
+    guest = TestClient(server.client.app, follow_redirects=False)
+    assert become(guest, invited(browser), "guest@example.com").status_code == 303
+    assert guest.get("/app/customers").status_code == 200
+    assert "guest@example.com" in browser.ok("/users")
+    (user_id,) = browser.row("select id from app_user where email = 'guest@example.com'")
     assert browser.sent(f"/users/{user_id}/remove") == "/app/users?said=deleted"
-    assert other.client.get("/app/customers").status_code == 303
-    (own,) = browser.row(
-        "select user_id from user_session where digest = %s",
-        users.digest_of(browser.client.cookies["permille"]),
+    assert guest.get("/app/customers").status_code == 303
+    assert "yourself" in text_of(browser.refused(f"/users/{user_of(browser)}/remove"))
+    assert "yourself" in text_of(browser.refused(f"/users/{user_of(browser)}/role", {"role": "finance"}))
+
+
+def test_an_invitation_is_to_one_organization(server, browser):
+    other = join(server)
+    guest = TestClient(server.client.app, follow_redirects=False)
+    become(guest, invited(browser), "one@example.com")
+    assert guest.get("/app/customers").status_code == 200
+    chosen = {"organization_id": str(other.organization.id)}
+    assert guest.post("/app/switch-organization", data=chosen, headers=SAME_ORIGIN).status_code == 404
+    assert str(other.organization.id) not in guest.get("/app/customers").text
+    assert "one@example.com" not in other.ok("/users")
+    assert "one@example.com" not in text_of(other.ok("/audit-log"))
+    assert "joined one@example.com" in text_of(browser.ok("/audit-log"))
+
+
+def test_a_user_has_a_role_in_each_organization(server, browser):
+    other = join(server)
+    path = invited(browser, "read_only")
+    assert f"Join {browser.organization.name}" in other.client.get(path).text
+    assert accept(other, path).headers["location"] == "/app"
+    assert accept(other, path).status_code == 410
+    assert other.post("/new-customer", {"external_id": "x"}).status_code == 403
+    assert look_at(other, other.organization) == 303
+    assert other.sent("/new-customer", {"external_id": "x"}).startswith("/app/customers/x")
+    assert look_at(other, browser.organization) == 303
+    assert browser.sent(f"/users/{user_of(other)}/role", {"role": "finance"}) == "/app/users?said=saved"
+    assert other.sent("/new-customer", {"external_id": "y"}).startswith("/app/customers/y")
+
+
+def test_who_is_removed_from_one_organization_keeps_the_others(server, browser):
+    other = join(server)
+    accept(other, invited(browser))
+    assert browser.sent(f"/users/{user_of(other)}/remove") == "/app/users?said=deleted"
+    assert look_at(other, browser.organization) == 404
+    other.sent("/new-customer", {"external_id": "still-here"})
+    assert other.row("select organization_id from customer where external_id = 'still-here'") == (
+        other.organization.id,
     )
-    assert "yourself" in text_of(browser.refused(f"/users/{own}/remove"))
+
+
+def test_an_admin_has_no_power_over_members_of_other_organizations(server, browser):
+    other = join(server)
+    for action, form in (("remove", {}), ("role", {"role": "read_only"})):
+        assert browser.post(f"/users/{user_of(other)}/{action}", form).status_code == 404
+    assert other.sent("/new-customer", {"external_id": "x"}).startswith("/app/customers/x")
+
+
+def test_an_admin_of_one_organization_makes_no_other(browser):
+    assert "New organization" not in browser.ok("/users")
+    assert browser.client.get("/app/new-organization").status_code == 403
+    assert browser.post("/new-organization", {"name": "x"}).status_code == 403
+
+
+def test_an_owner_is_admin_everywhere_and_makes_organizations(server, browser):
+    owner = join(server, is_owner=True)
+    assert look_at(owner, browser.organization) == 303
+    assert owner.sent("/new-customer", {"external_id": "x"}).startswith("/app/customers/x")
+    assert owner.post("/new-organization", {"name": "Third"}).status_code == 200
+    accept(owner, invited(browser))
+    refusal = browser.refused(f"/users/{user_of(owner)}/remove")
+    assert "owner of the installation" in text_of(refusal)
+
+
+def test_a_user_in_no_organization_reads_what_to_do(server, client):
+    with psycopg.connect(server.dsn) as conn:
+        user = users.add(
+            conn, email="lonely@example.com", password_hash=None, is_owner=False, now=system_now()
+        )
+        assert user is not None
+        client.cookies.set("permille", users.open_session(conn, user_id=user.id, now=system_now()))
+    for path in ("/app", "/app/customers", "/app/new-organization"):
+        answer = client.get(path)
+        assert answer.status_code == 403
+        assert "invitation" in answer.text
+
+
+def test_no_menu_acts_by_itself(browser):
+    """A change of a menu alone changes nothing (WCAG 3.2.2): each has a button."""
+    script = (Path(rendering.__file__).parent / "static" / "app.js").read_text()
+    assert '"change"' not in script
+    for form in re.findall(r"<form.*?</form>", browser.ok("/users"), flags=re.DOTALL):
+        assert "<select" not in form or "<button" in form
 
 
 def test_the_organization_is_chosen_and_stays(server, browser):
     other = join(server)
+    accept(browser, invited(other))
+    look_at(browser, browser.organization)
     browser.sent("/new-customer", {"external_id": "mine", "name": "Mine & Co"})
     assert "Mine &amp; Co" in browser.ok("/customers")
     browser.sent("/switch-organization", {"organization_id": str(other.organization.id)})
@@ -290,12 +396,24 @@ def test_a_link_from_the_command_line_signs_in_a_user_again(server, client):
     path = address.removeprefix(config.base_url)
     assert "ops@example.com" in client.get(path).text
     assert client.post(path, headers=SAME_ORIGIN).headers["location"] == "/app"
-    again = sign_in_link(config, email="OPS@example.com", role="read_only").removeprefix(config.base_url)
+    again = sign_in_link(config, email="OPS@example.com").removeprefix(config.base_url)
     assert client.post(again, headers=SAME_ORIGIN).status_code == 303
     with psycopg.connect(server.dsn) as conn:
         user = users.by_email(conn, "ops@example.com")
         assert user is not None
-        assert user.role == "admin"
-    for email, role in (("nobody", "admin"), ("a@example.com", "king")):
+        assert user.is_owner
+    for email, role in (("nobody", "admin"), ("a@example.com", "king"), ("a@example.com", "finance")):
         with pytest.raises(ValueError, match="is"):
             sign_in_link(config, email=email, role=role)
+
+
+def test_a_link_from_the_command_line_gives_a_role_in_one_organization(server, browser):
+    config, name = replace(from_environment(), database_url=server.dsn), str(browser.organization.id)
+    sign_in_link(config, email="clerk@example.com", role="read_only", organization=name)
+    sign_in_link(config, email="clerk@example.com", role="admin", organization=name)  # the role stays
+    assert browser.row(
+        "select m.role, u.is_owner from membership m join app_user u on u.id = m.user_id where u.email = %s",
+        "clerk@example.com",
+    ) == ("read_only", False)
+    with pytest.raises(ValueError, match="no organization"):
+        sign_in_link(config, email="clerk@example.com", organization="Nowhere")

@@ -10,6 +10,7 @@ from permille.api.http import Call
 from permille.api.render import instant
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
 from permille.core.billable_metric import BillableMetric
+from permille.core.dimension_edit import follow_metric
 from permille.core.errors import Invalid, NotFound
 from permille.core.event import timestamp_microseconds
 from permille.core.expression import (
@@ -20,10 +21,10 @@ from permille.core.expression import (
     read_expression,
     value_text,
 )
-from permille.core.plan import trim_filters
+from permille.core.plan import filter_name
 from permille.core.rule import read_rule
 from permille.ids import new_id
-from permille.store import billable_metrics, locks, metering, plans, webhooks
+from permille.store import billable_metrics, billing_holds, locks, metering, plans, unpriced, webhooks
 
 AGGREGATION_TYPES = (
     "count_agg",
@@ -37,6 +38,7 @@ AGGREGATION_TYPES = (
 NEVER_RECURRING = ("count_agg", "max_agg", "latest_agg")
 ROUNDING_FUNCTIONS = ("round", "ceil", "floor")
 ROUNDING_DIGITS_MAX = 15
+REFUSED_SHOWN = 20
 
 
 def create_billable_metric(call: Call) -> dict[str, Any]:
@@ -196,7 +198,7 @@ def update_billable_metric(call: Call) -> dict[str, Any]:
     _check(call, fields, after, before=before.code)
     billable_metrics.replace(call.conn, after)
     if after.filters != before.filters:
-        _trim_charge_filters(call, after)
+        _follow_dimensions(call, before, after)
     if after.code != before.code:
         metering.refresh(call.conn, organization_id=call.organization.id, code=before.code)
     return _changed(call, after, "updated")
@@ -229,17 +231,37 @@ def _measured_anew(fields: Fields, metric: BillableMetric) -> BillableMetric:
     }
     if fields.given.get("aggregation_type", metric.aggregation_type) != "custom_agg":
         kept["custom_aggregator"] = None
-    merged = Fields({**kept, **fields.given}, fields.errors)
+    merged = Fields({**kept, **fields.given}, fields)
     if fields.has("code"):
         metric = replace(metric, code=fields.text("code", mandatory=True) or "")
     return replace(metric, **_measure(merged))
 
 
-def _trim_charge_filters(call: Call, metric: BillableMetric) -> None:
-    """Dimension values that are gone go from the charge filters too."""
-    for plan in plans.plans_of_metric(call.conn, metric.id):
-        trimmed = [trim_filters(charge) for charge in plan.charges]
-        plans.save_charges(call.conn, before=plan.charges, after=trimmed, now=call.now)
+def _follow_dimensions(call: Call, before: BillableMetric, after: BillableMetric) -> None:
+    """Dimension values that are gone go from the charge filters too. Raises Invalid.
+
+    Where somebody is subscribed this prices no event otherwise whose own values are still listed as they were.
+    """
+    found = plans.plans_of_metric(call.conn, after.id)
+    subscribed = plans.subscribed_among(call.conn, [plan.id for plan in found])
+    refused: list[str] = []
+    for plan in found:
+        edited = [
+            follow_metric(replace(charge, metric=before), after)
+            for charge in plan.charges
+            if charge.metric.id == after.id
+        ]
+        if plan.id in subscribed:
+            refused += [
+                f"Plan {plan.code}, charge {each.charge.code}, filter {filter_name(entry)}"
+                for each in edited
+                for entry in each.repriced_by
+            ]
+        own = {each.charge.id: each.charge for each in edited}
+        charges = [own.get(charge.id, charge) for charge in plan.charges]
+        plans.save_charges(call.conn, before=plan.charges, after=charges, now=call.now)
+    if refused:
+        raise Invalid({"filters": ["would_reprice_other_values", *refused[:REFUSED_SHOWN]]})
 
 
 def delete_billable_metric(call: Call) -> dict[str, Any]:
@@ -258,7 +280,11 @@ def _metric(call: Call) -> BillableMetric:
 
 
 def _changed(call: Call, metric: BillableMetric, what: str) -> dict[str, Any]:
-    """Whatever follows a change: events are kept as the metric now needs them, and the webhook is queued."""
+    """What follows a change: events are kept as the metric now needs them, bills that wait are tried again, and the
+    webhook is queued.
+    """
+    billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
+    unpriced.recheck(call.conn, [call.organization.id])
     metering.refresh(call.conn, organization_id=call.organization.id, code=metric.code)
     webhooks.enqueue(
         call.conn,

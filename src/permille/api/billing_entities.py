@@ -25,9 +25,8 @@ TEXTS = (
     "city",
     "zipcode",
     "state",
-    "document_locale",
 )
-LONG_TEXTS = ("email", "logo_url", "invoice_footer")
+LONG_TEXTS = ("email", "logo_url", "invoice_footer", "bank_details", "reverse_charge_note")
 ISSUING = {
     "subscription_invoice_issuing_date_anchor": ("current_period_end", "next_period_start"),
     "subscription_invoice_issuing_date_adjustment": ("keep_anchor", "align_with_finalization_date"),
@@ -73,6 +72,7 @@ def _read(fields: Fields) -> dict[str, Any]:
         "default_currency": fields.currency,
         "timezone": fields.timezone,
         "country": fields.country,
+        "document_locale": fields.document_locale,
     }
     settings = {name: read(name) for name, read in readers.items() if fields.has(name)}
     if (numbering := fields.choice("document_numbering", NUMBERING)) is not None:
@@ -142,6 +142,7 @@ SAME_NAME = (
     *TEXTS,
     *LONG_TEXTS,
     "country",
+    "document_locale",
     "timezone",
     "is_default",
 )

@@ -29,6 +29,7 @@ from permille.core.plan import Charge, PlanFilter, incompatibilities
 from permille.core.pricing import ChargeModel
 from permille.core.pricing_unit import PricingUnit
 from permille.core.tax import Tax
+from permille.core.unlisted import UnlistedValues
 from permille.ids import new_id
 
 MODELS = tuple(ChargeModel)
@@ -120,7 +121,7 @@ def read_charge(
     taxes: Mapping[str, Tax],
     pricing_units: Mapping[str, PricingUnit],
 ) -> Charge:
-    """The charge as the entry wants it; of a plan with subscriptions, only prices and names change."""
+    """The charge as the entry wants it; of a plan with subscriptions, only names and what usage costs change."""
     charge = before if is_subscribed else _restructured(entry, before)
     if entry.has("invoice_display_name"):
         charge = replace(charge, invoice_display_name=entry.text("invoice_display_name"))
@@ -128,6 +129,8 @@ def read_charge(
         charge = replace(charge, taxes=own)
     applied = read_pricing_unit(entry, before.applied_pricing_unit, pricing_units, is_fixed=is_subscribed)
     charge = replace(charge, applied_pricing_unit=applied)
+    if (choice := entry.choice("unlisted_values", tuple(UnlistedValues))) is not None:
+        charge = replace(charge, unlisted_values=choice)
     entry.refuse_unbuilt("accepts_target_wallet")
     if charge.charge_model not in MODELS:
         return charge
@@ -265,7 +268,7 @@ def _values(entry: Fields, metric: BillableMetric) -> dict[str, tuple[str, ...]]
         elif texts == []:
             entry.refuse("values", MANDATORY)
         elif texts is None or not (texts == [ALL_FILTER_VALUES] or set(texts) <= set(metric.filters[key])):
-            entry.refuse("values", INVALID)
+            entry.refuse("values", INVALID, allowed=metric.filters[key])
         else:
             found[key] = tuple(dict.fromkeys(texts))
     return found

@@ -20,8 +20,9 @@ from permille.api.charge_input import (
 )
 from permille.api.http import Call
 from permille.api.metered import meter
-from permille.api.overrides import cascade_to_children, plan_to_override, subscribed_plan
+from permille.api.overrides import cascade_to_children, cascades, plan_to_override, subscribed_plan
 from permille.api.plans import plan_of, render_charge, render_filter
+from permille.api.price_preview import previewable
 from permille.api.pricing_units import known_pricing_units
 from permille.api.taxes import known_taxes
 from permille.api.validation import Fields, parse_uuid
@@ -44,6 +45,7 @@ def show_charge(call: Call) -> dict[str, Any]:
     return {"charge": render_charge(_charge(call, _plan(call)))}
 
 
+@previewable
 def create_charge(call: Call) -> dict[str, Any]:
     """POST /plans/{code}/charges. Unlike in a plan's list, the charge's code is mandatory."""
     plan = _plan_to_change(call)
@@ -53,8 +55,8 @@ def create_charge(call: Call) -> dict[str, Any]:
     if not metrics:
         raise NotFound("billable_metric")
     entry.text("code", mandatory=True)
-    kept = [Fields({"id": str(charge.id)}, entry.errors) for charge in plan.charges]
-    fresh = Fields({name: value for name, value in entry.given.items() if name != "id"}, entry.errors)
+    kept = [Fields({"id": str(charge.id)}, entry) for charge in plan.charges]
+    fresh = Fields({name: value for name, value in entry.given.items() if name != "id"}, entry)
     context = ChargesOfPlan(
         plan_id=plan.id,
         existing=plan.charges,
@@ -70,6 +72,7 @@ def create_charge(call: Call) -> dict[str, Any]:
     return {"charge": render_charge(charges[-1])}
 
 
+@previewable
 def update_charge(call: Call) -> dict[str, Any]:
     """PUT /plans/{code}/charges/{charge_code}, or of a subscription."""
     plan = _plan_to_change(call)
@@ -95,6 +98,7 @@ def update_charge(call: Call) -> dict[str, Any]:
     return {"charge": render_charge(after)}
 
 
+@previewable
 def delete_charge(call: Call) -> dict[str, Any]:
     """DELETE /plans/{code}/charges/{charge_code}: its usage is not billed any more."""
     plan = _plan_to_change(call)
@@ -120,6 +124,7 @@ def show_filter(call: Call) -> dict[str, Any]:
     return {"filter": render_filter(charge, _filter(call, charge))}
 
 
+@previewable
 def create_filter(call: Call) -> dict[str, Any]:
     """POST /plans/{code}/charges/{charge_code}/filters."""
     plan = _plan_to_change(call)
@@ -135,6 +140,7 @@ def create_filter(call: Call) -> dict[str, Any]:
     return {"filter": render_filter(charge, fresh)}
 
 
+@previewable
 def update_filter(call: Call) -> dict[str, Any]:
     """PUT .../filters/{filter_id}: its name and its prices; its values never change."""
     plan = _plan_to_change(call)
@@ -154,6 +160,7 @@ def update_filter(call: Call) -> dict[str, Any]:
     return {"filter": render_filter(charge, after)}
 
 
+@previewable
 def delete_filter(call: Call) -> dict[str, Any]:
     """DELETE .../filters/{filter_id}: its usage gets the price of the next filter that matches, or the charge's."""
     plan = _plan_to_change(call)
@@ -210,13 +217,5 @@ def _save(call: Call, plan: Plan, charges: Sequence[Charge]) -> None:
     plans.save_charges(call.conn, before=plan.charges, after=charges, now=call.now)
     billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
     meter(call, [*plan.charges, *charges])
-    if plan.parent_id is None and _cascades(call):
+    if plan.parent_id is None and cascades(call):
         cascade_to_children(call, plan, replace(plan, charges=tuple(charges)))
-
-
-def _cascades(call: Call) -> bool:
-    """Whether the plans of single subscriptions are to follow: said in the body's object, or in the query."""
-    body = call.body if isinstance(call.body, dict) else {}
-    said = [body, *(body.get(root) for root in ("charge", "filter"))]
-    fields = [Fields(each) for each in said if isinstance(each, dict)]
-    return call.query.get("cascade_updates") == "true" or any(each.flag("cascade_updates") for each in fields)

@@ -134,13 +134,13 @@ def _address(fields: Fields) -> dict[str, Any]:
 
 def _billing_configuration(fields: Fields) -> dict[str, Any]:
     """What is sent of it; the grace period may also stand beside the customer's own fields."""
-    given = fields.nested("billing_configuration") or Fields({}, fields.errors)
+    given = fields.nested("billing_configuration") or Fields({}, fields)
     given.refuse_unbuilt("payment_provider", "provider_customer_id")
     found: dict[str, Any] = {
         name: given.choice(name, allowed) for name, allowed in CHOICES.items() if given.has(name)
     }
     if given.has("document_locale"):
-        found["document_locale"] = given.text("document_locale")
+        found["document_locale"] = given.document_locale("document_locale")
     for source in (fields, given):
         if source.has("invoice_grace_period"):
             found["invoice_grace_period"] = source.grace_period()

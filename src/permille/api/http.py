@@ -9,27 +9,36 @@ from __future__ import annotations
 import hmac
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
-from psycopg import Connection
+import psycopg
+from psycopg import Connection, IsolationLevel
 from psycopg_pool import ConnectionPool
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
-from starlette.requests import Request
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Match, Route as StarletteRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from permille import request_ids
+from permille.api.addresses import Route, canonical_path
+from permille.api.bodies import read_body
 from permille.api.render import encode_json
+from permille.api.words import in_words, message_of
 from permille.clock import system_now
 from permille.config import Config
-from permille.core.errors import BadRequest, Invalid, NotFound, Refusal
+from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.store import organizations
+from permille.store.db import is_unavailable, keep_plans
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +135,8 @@ def _whole(text: str, *, default: int) -> int:
 
 
 def json_response(content: Any, status: int = 200) -> Response:
-    return Response(encode_json(content), status_code=status, media_type="application/json")
+    headers = STATUS_HEADERS.get(status)
+    return Response(encode_json(content), status_code=status, headers=headers, media_type="application/json")
 
 
 STATUS_TEXT = {
@@ -136,27 +146,53 @@ STATUS_TEXT = {
     404: "Not Found",
     405: "Method Not Allowed",
     413: "Payload Too Large",
+    415: "Unsupported Media Type",
     422: "Unprocessable Entity",
     500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
 }
+STATUS_HEADERS = {
+    401: {"www-authenticate": "Bearer"},
+    415: {"accept-encoding": "gzip"},
+    503: {"retry-after": "1"},
+}
+"""What an answer says besides, whoever makes it."""
+
+
+def try_again() -> Refusal:
+    """503: the database is not to be had, or all connections to it are in use."""
+    return Refusal(status=503, code="try_again")
+
+
+def unavailable() -> Response:
+    return refused(try_again())
 
 
 def unauthorized() -> Response:
-    return json_response({"status": 401, "error": "Unauthorized"}, 401)
+    return json_response(error_body(401, in_words("unauthorized")), 401)
+
+
+def error_body(status: int, message: str, **more: Any) -> dict[str, Any]:
+    """Lago's error object (semantics-metering.md, appendix A), and beside it `message` and `request_id`."""
+    body = {"status": status, "error": STATUS_TEXT[status], **more, "message": message}
+    name = request_ids.current.get()
+    return body if name is None else body | {"request_id": name}
 
 
 def refusal_body(refusal: Refusal) -> dict[str, Any]:
-    """Lago's error object (semantics-metering.md, appendix A)."""
-    text = STATUS_TEXT[refusal.status]
-    body: dict[str, Any] = {"status": refusal.status, "error": text}
+    """What a refusal says, with the values that are allowed where they are a closed set."""
+    more: dict[str, Any] = {}
     if isinstance(refusal, BadRequest):
-        body["error"] = f"BadRequest: {refusal.reason}"
+        more["error"] = f"BadRequest: {refusal.reason}"
     elif refusal.code:
-        body["code"] = refusal.code
+        more["code"] = refusal.code
     details = getattr(refusal, "errors", None)
     if details is not None:
-        body["error_details"] = details
-    return body
+        more["error_details"] = details
+    if isinstance(refusal, Invalid) and refusal.allowed:
+        more["allowed"] = refusal.allowed
+    return error_body(refusal.status, message_of(refusal), **more)
 
 
 def refused(refusal: Refusal) -> Response:
@@ -170,22 +206,14 @@ def bearer(request: Request) -> str | None:
 
 
 def refuse_nul(request: Request) -> None:
-    """Raises BadRequest for an address with a NUL: no text of the database can hold one."""
-    texts = [*request.path_params.values(), *request.query_params.keys(), *request.query_params.values()]
-    if any("\0" in text for text in texts):
+    """Raises BadRequest for parameters with a NUL: no text of the database can hold one."""
+    if any("\0" in name or "\0" in value for name, value in request.query_params.multi_items()):
         raise BadRequest("the address has a NUL character")
 
 
 async def read_json(request: Request, limit: int) -> Any:
-    """The decoded body, None when there is none. Raises BadRequest on bad JSON, Refusal(413) above the limit."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise Refusal(status=413, code="body_too_large")
-        chunks.append(chunk)
-    raw = b"".join(chunks)
+    """The decoded body, None when there is none. Raises BadRequest on bad JSON, and what `read_body` raises."""
+    raw = await read_body(request.headers.raw, request.receive, limit)
     if not raw.strip():
         return None
     try:
@@ -194,14 +222,17 @@ async def read_json(request: Request, limit: int) -> Any:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
 
 
-_ONE_SNAPSHOT = "set transaction isolation level repeatable read"
-
-
-def _answer(engine: Engine, endpoint: Endpoint, request: Request, body: Any) -> Response:
+def _answer(
+    engine: Engine, endpoint: Endpoint, request: Request, body: Any, *, keeps_plans: bool = False
+) -> Response:
     key = bearer(request)
     with engine.pool.connection() as conn:
         if request.method == "GET":
-            conn.execute(_ONE_SNAPSHOT)  # all that an answer tells is of one instant
+            conn.isolation_level = (
+                IsolationLevel.REPEATABLE_READ
+            )  # all that an answer tells is of one instant
+        if keeps_plans:
+            keep_plans(conn)
         organization = organizations.by_api_key(conn, key) if key else None
         if organization is None:
             return unauthorized()
@@ -225,14 +256,17 @@ def raw_response(answer: Raw, headers: Mapping[str, str] | None = None) -> Respo
     return Response(content, media_type=answer.media_type, headers={**(headers or {}), **answer.headers})
 
 
-def route(engine: Engine, method: str, path: str, endpoint: Endpoint) -> Route:
-    """An authenticated route of the API."""
+def route(engine: Engine, method: str, path: str, endpoint: Endpoint, *, keeps_plans: bool = False) -> Route:
+    """An authenticated route of the API; one that `keeps_plans` reads by keys alone, and often."""
+
+    def answer(request: Request, body: Any) -> Response:
+        return _answer(engine, endpoint, request, body, keeps_plans=keeps_plans)
 
     async def handle(request: Request) -> Response:
         try:
             refuse_nul(request)
             body = await read_json(request, engine.config.max_body_bytes)
-            return await run_in_threadpool(_answer, engine, endpoint, request, body)
+            return await run_in_threadpool(answer, request, body)
         except Refusal as refusal:
             return refused(refusal)
 
@@ -256,6 +290,7 @@ def admin_route(engine: Engine, method: str, path: str, endpoint: AdminEndpoint)
                 raise NotFound("resource")
             if not hmac.compare_digest((bearer(request) or "").encode(), admin_key.encode()):
                 return unauthorized()
+            refuse_nul(request)
             body = await read_json(request, engine.config.max_body_bytes)
             return await run_in_threadpool(answer, body, request.path_params)
         except Refusal as refusal:
@@ -264,11 +299,68 @@ def admin_route(engine: Engine, method: str, path: str, endpoint: AdminEndpoint)
     return Route(path, handle, methods=[method])
 
 
-async def unknown_route(_request: Request, _error: Exception) -> Response:
-    """Lago answers 404 to an unknown path and to an unsupported verb alike."""
+class _CanonicalPaths:
+    """Middleware: routes are chosen by the canonical path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                scope["path"] = canonical_path(scope)
+            except BadRequest as refusal:
+                await refused(refusal)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def application(
+    routes: Sequence[BaseRoute], *, down: Callable[[Request], Response] = lambda _: unavailable()
+) -> Starlette:
+    """The routes, with the answers to what none of them answers; `down` is that while the database is not to be had."""
+
+    async def database_failed(request: Request, error: Exception) -> Response:
+        if not is_unavailable(error):
+            return await _crashed(request, error)
+        log.warning("The database is not to be had: %s", error)
+        return down(request)
+
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(_CanonicalPaths)],
+        exception_handlers={
+            404: _unknown_route,
+            405: _unknown_method,
+            ClientDisconnect: _gone,
+            psycopg.Error: database_failed,
+            Exception: _crashed,
+        },
+    )
+    app.router.redirect_slashes = False  # the redirect would lead to whatever host the request names
+    return app
+
+
+async def _unknown_route(_request: Request, _error: Exception) -> Response:
     return refused(NotFound("resource"))
 
 
-async def crashed(_request: Request, error: Exception) -> Response:
+async def _unknown_method(request: Request, _error: Exception) -> Response:
+    """405 with every method that the path has."""
+    allowed: set[str] = set()
+    for each in request.app.routes:
+        if isinstance(each, StarletteRoute) and each.matches(request.scope)[0] is not Match.NONE:
+            allowed |= each.methods or set()
+    answer = refused(NotAllowed("method_not_allowed"))
+    answer.headers["allow"] = ", ".join(sorted(allowed))
+    return answer
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """The client went away while it was sending: nobody reads the answer."""
+    return refused(BadRequest("the request ended before its body did"))
+
+
+async def _crashed(_request: Request, error: Exception) -> Response:
     log.error("A request crashed", exc_info=error)
-    return json_response({"status": 500, "error": "Internal Server Error"}, 500)
+    return json_response(error_body(500, in_words("crashed")), 500)

@@ -27,6 +27,9 @@ SAME_NAME = (
     "document_number_prefix",
     "net_payment_term",
     "tax_identification_number",
+    "logo_url",
+    "bank_details",
+    "reverse_charge_note",
     "timezone",
     "finalize_zero_amount_invoice",
 )

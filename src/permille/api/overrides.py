@@ -17,7 +17,7 @@ from permille.core.override import cascade, copy_plan
 from permille.core.plan import Charge, Plan
 from permille.core.subscription import Subscription
 from permille.ids import new_id
-from permille.store import billing_holds, locks, plans, subscriptions
+from permille.store import billing_holds, locks, plans, subscriptions, unpriced
 
 TRIAL_DAYS_MAX = 36_500
 UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment")
@@ -38,7 +38,7 @@ def read_overrides(call: Call, fields: Fields, plan: Plan) -> Plan:
         fields.refuse("plan_overrides", INVALID)
         return plan
     child = plan if plan.parent_id is not None else own_copy(call, plan)
-    entry = Fields(given, fields.errors)
+    entry = Fields(given, fields)
     entry.refuse_unbuilt(*UNBUILT)
     return replace(child, **_columns(call, entry), charges=_charges(call, entry, child))
 
@@ -117,6 +117,7 @@ def store_own_plan(call: Call, row: Subscription, child: Plan) -> None:
         columns = {"plan_id": child.id}
         subscriptions.update(call.conn, subscription_id=row.id, columns=columns, now=call.now)
         billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
+    unpriced.recheck_subscription(call.conn, call.organization.id, row.external_id)
     meter(call, child.charges)
 
 
@@ -126,3 +127,11 @@ def cascade_to_children(call: Call, before: Plan, after: Plan) -> None:
         changed = cascade(before, after, child, new_id=partial(new_id, call.now), now=call.now)
         plans.replace(call.conn, before=child, after=changed, now=call.now)
         meter(call, [*child.charges, *changed.charges])
+
+
+def cascades(call: Call) -> bool:
+    """Whether the plans of single subscriptions are to follow: said in the body's object, or in the query."""
+    body = call.body if isinstance(call.body, dict) else {}
+    said = [body, *(body.get(root) for root in ("plan", "charge", "filter"))]
+    fields = [Fields(each) for each in said if isinstance(each, dict)]
+    return call.query.get("cascade_updates") == "true" or any(each.flag("cascade_updates") for each in fields)

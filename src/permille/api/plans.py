@@ -12,7 +12,8 @@ import msgspec
 from permille.api.charge_input import ChargesOfPlan, read_charges
 from permille.api.http import Call
 from permille.api.metered import meter
-from permille.api.overrides import cascade_to_children
+from permille.api.overrides import cascade_to_children, cascades
+from permille.api.price_preview import previewable
 from permille.api.pricing_units import known_pricing_units, render_applied
 from permille.api.render import exact_numbers, instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
@@ -164,6 +165,7 @@ def show_plan(call: Call) -> dict[str, Any]:
     return {"plan": render_plan(plan_of(call))}
 
 
+@previewable
 def update_plan(call: Call) -> dict[str, Any]:
     """PUT /plans/{code}. The structure of a plan with subscriptions stays as it is, without an error."""
     locks.change_catalogue(call.conn, call.organization.id)
@@ -175,12 +177,12 @@ def update_plan(call: Call) -> dict[str, Any]:
         read |= _structure(fields, before)
     after = replace(before, **read)
     after = replace(after, charges=_charges(call, fields, after, is_subscribed=is_subscribed))
-    cascades = fields.flag("cascade_updates")
+    fields.flag("cascade_updates")
     fields.check()
     if plans.code_is_taken(call.conn, after):
         raise Invalid({"code": ["value_already_exist"]})
     plans.replace(call.conn, before=before, after=after, now=call.now)
-    if cascades:
+    if cascades(call):
         cascade_to_children(call, before, after)
     if after.amount_cents != before.amount_cents:
         lifecycle.follow_amounts(call.conn, after.id, now=call.now)
@@ -266,6 +268,7 @@ def render_charge(charge: Charge) -> dict[str, Any]:
         "prorated": charge.prorated,
         "min_amount_cents": charge.min_amount_cents,
         "accepts_target_wallet": charge.accepts_target_wallet,
+        "unlisted_values": charge.unlisted_values,
         "properties": render_properties(charge.properties),
         "applied_pricing_unit": render_applied(charge.applied_pricing_unit),
         "lago_parent_id": _id(charge.parent_id),

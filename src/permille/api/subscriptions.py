@@ -11,6 +11,7 @@ from permille.api.http import Call
 from permille.api.metered import meter
 from permille.api.overrides import read_overrides, store_own_plan
 from permille.api.plans import render_plan
+from permille.api.price_preview import previewable
 from permille.api.render import instant, instant_milliseconds, last_instant
 from permille.api.validation import NOT_SUPPORTED_YET, Fields, query_texts
 from permille.billing import subscriptions as lifecycle
@@ -153,6 +154,7 @@ def _newest(rows: Sequence[Subscription], status: str) -> Subscription | None:
     return next((row for row in rows if row.status == status), None)
 
 
+@previewable
 def update_subscription(call: Call) -> dict[str, Any]:
     """PUT /subscriptions/{external_id}."""
     external_id = call.path["external_id"]

@@ -151,6 +151,7 @@ def _sums(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
     with exact():
         units = sum((line.units for line in lines), ZERO)
         total_aggregated_units = sum((line.total_aggregated_units for line in lines), ZERO)
+        unpriced_units = sum((line.units for line in lines if line.is_unpriced), ZERO)
     more: dict[str, Any] = {"total_aggregated_units": decimal_text(total_aggregated_units)}
     projections = [line.projection for line in lines if line.projection is not None]
     if projected:
@@ -165,6 +166,7 @@ def _sums(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
         "events_count": sum(line.events_count for line in lines),
         "amount_cents": sum(line.amount_cents for line in lines),
         "pricing_unit_details": _in_unit(lines, projections if projected else None),
+        "unpriced_units": decimal_text(unpriced_units),
     }
 
 

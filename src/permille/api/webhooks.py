@@ -15,6 +15,7 @@ from permille.api.customers import render_customer
 from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Raw
 from permille.api.invoices import render_whole_invoice
+from permille.api.late_usage import whole_late_usage
 from permille.api.plans import render_plan
 from permille.api.subscriptions import whole_subscription
 from permille.clock import system_now
@@ -86,6 +87,7 @@ RENDERERS: Renderers = {
     "customer": _customer,
     "fee": _fee,
     "invoice": render_whole_invoice,
+    "late_usage": whole_late_usage,
     "plan": _plan,
     "subscription": _subscription,
 }

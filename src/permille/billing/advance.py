@@ -16,7 +16,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from permille.billing import holds
+from permille.billing import fences, holds
 from permille.billing.holds import Failure
 from permille.billing.invoicing import AdvanceFee, write_in_advance
 from permille.billing.levels import LAST_SEQ, Terms, price, read_histories, terms_of
@@ -36,6 +36,7 @@ from permille.store.advance import Waiting
 from permille.store.advance_levels import Kept, LevelKey
 
 BATCH = 1_000
+TASK = "Billing in advance"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,24 +48,30 @@ class _Work:
 
 
 def bill_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
-    """Bill what waits in any organization, as of its own clock, a transaction a batch; how many events that was."""
+    """Bill what waits in any organization, as of its own clock, a transaction a batch; how many events that was.
+
+    What fails in one organization holds up no other.
+    """
     with pool.connection() as conn:
         waiting = store.organizations_waiting(conn, now=now)
-    done = 0
-    for organization_id in waiting:
+
+    def bill(organization_id: UUID) -> int:
         with pool.connection() as conn:
             organization = organizations.by_id(conn, organization_id)
             if organization is None:
-                continue
+                return 0
             clock = organization.now(now)
             billing_holds.release(conn, organization_id, until=clock)
+            store.release_unpriced(conn, organization_id, until=clock)
         with pool.connection() as conn:
-            done += bill_events(conn, organization_id, now=clock, wait=False)
-    return done
+            return bill_events(conn, organization_id, now=clock, wait=False)
+
+    return fences.for_each(pool, TASK, waiting, bill, now=now)
 
 
 def bill_all(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
     """Bill all that waits in an organization, in the caller's transaction."""
+    store.release_unpriced(conn, organization_id, until=None)
     while bill_events(conn, organization_id, now=now, wait=True):
         pass
 
@@ -82,7 +89,7 @@ def bill_customer(conn: Connection[Any], organization_id: UUID, customer_id: UUI
         taken, failures = _bill_batch(conn, organization_id, now=now, wait=False)
         for failure in failures:
             if failure.customer_id == customer_id:
-                raise Unbillable(failure.reason)
+                raise Unbillable(failure.reason, code=failure.code)
 
 
 def bill_events(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool) -> int:
@@ -108,7 +115,7 @@ def _bill_batch(
     failures = holds.do_apart(
         conn,
         [each for each in waiting if each.customer_id not in held],
-        lambda some: _bill(conn, some, now=now),
+        lambda some: _bill(conn, organization_id, some, now=now),
         customer_of=lambda each: each.customer_id,
         keeps_begun=True,
     )
@@ -131,12 +138,19 @@ def _held_from(held_from: Mapping[UUID, int], event: Waiting) -> int:
     return LAST_SEQ if event.customer_id is None else held_from.get(event.customer_id, LAST_SEQ)
 
 
-def _bill(conn: Connection[Any], waiting: Sequence[Waiting], *, now: datetime) -> None:
-    """Price events and write their fees, and what they have reached."""
+def _bill(conn: Connection[Any], organization_id: UUID, waiting: Sequence[Waiting], *, now: datetime) -> None:
+    """Price events and write their fees, and what they have reached.
+
+    Events without a price are put aside where their charge says that they wait for one: no other waits for them.
+    """
     fees, reached = metering.under_one_metering(conn, lambda: _made(conn, _works(conn, waiting)))
     invoiced: list[AdvanceFee] = []
     alone: list[AdvanceFee] = []
+    unpriced: dict[int, tuple[Waiting, list[UUID]]] = {}
     for work, event, fee in fees:
+        if fee.is_held:
+            unpriced.setdefault(event.seq, (event, []))[1].append(work.terms.charge.id)
+            continue
         made = AdvanceFee(
             row=work.terms.row,
             plan=work.terms.plan,
@@ -146,6 +160,9 @@ def _bill(conn: Connection[Any], waiting: Sequence[Waiting], *, now: datetime) -
         )
         (invoiced if work.terms.charge.invoiceable else alone).append(made)
     write_in_advance(conn, invoiced, alone)
+    if unpriced:
+        held = list(unpriced.values())
+        store.hold_unpriced(conn, organization_id, held, now=now, retry_at=now + holds.PAUSE_MAX)
     if reached:
         advance_levels.keep(conn, reached)
 
@@ -157,10 +174,14 @@ def _works(conn: Connection[Any], waiting: Sequence[Waiting]) -> list[_Work]:
     works: dict[tuple[UUID, UUID, datetime], _Work] = {}
     for each in waiting:
         row = rows.get(each.subscription_id) if each.subscription_id else None
-        if row is None or row.status != "active":
+        if row is None or (row.status != "active" and each.charge_ids is None):
             continue
         plan, customer = known_plans[row.plan_id], payers[row.customer_id]
+        if row.status != "active":  # an event that waited for a price outlasts its subscription
+            row = replace(row, status="active", charges_billed_until=None)
         for terms in terms_of(row, plan, customer, code=each.code, at=each.at):
+            if not each.is_billed_by(terms.charge):
+                continue
             key = (row.id, terms.charge.id, terms.period.from_)
             works.setdefault(key, _Work(terms=terms)).billed[each.seq] = each
     return list(works.values())

@@ -14,13 +14,14 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.billing import holds, run
+from permille.billing import adjustments, holds, run
 from permille.billing.credit_notes import credit_unused
-from permille.billing.invoicing import Group, Numbers, credited, new_invoice, number_of, taxes_of, tell
+from permille.billing.invoicing import Group, Numbers, credited, group_of, new_invoice, number_of, tell
 from permille.billing.run import Rebilled
+from permille.core.errors import Unpriced
 from permille.core.invoice import payment_due_date
 from permille.core.period import local_date
-from permille.store import credit_notes, customers, invoices, subscriptions
+from permille.store import credit_notes, customers, invoices, rollup, subscriptions
 from permille.store.invoices import DueDraft, InvoiceSubscription, NewInvoice, StoredInvoice
 
 
@@ -32,18 +33,21 @@ def refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: dateti
 
 def _refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
     for stored, groups in _rounds(conn, invoice_ids):
-        again = [
-            replace(
-                new_invoice(group, invoice_id, None, None),
-                status="draft",
-                issuing_date=stored[invoice_id].issuing_date,
-                payment_due_date=stored[invoice_id].payment_due_date,
-                expected_finalization_date=stored[invoice_id].expected_finalization_date,
-                finalizes_at=stored[invoice_id].finalizes_at,
-            )
-            for invoice_id, group in groups.items()
-        ]
+        again = [_still_draft(stored[invoice_id], group, now) for invoice_id, group in groups.items()]
         invoices.rewrite(conn, again, finalized_at=None, now=now)
+
+
+def _still_draft(stored: StoredInvoice, group: Group, now: datetime) -> NewInvoice:
+    waits = group.waits_for_price
+    return replace(
+        new_invoice(group, stored.id, None, None),
+        status="draft",
+        issuing_date=stored.issuing_date,
+        payment_due_date=stored.payment_due_date,
+        expected_finalization_date=stored.expected_finalization_date,
+        finalizes_at=stored.finalizes_at,
+        price_retry_at=now + holds.pause(since=stored.created_at, now=now) if waits else None,
+    )
 
 
 def finalize_due(
@@ -52,12 +56,14 @@ def finalize_due(
     """Finalize the drafts whose day has come; how many those were. What someone else is at is left to him, unless told
     to wait.
 
-    Customers with one that comes to an amount beyond all bounds are held, by the organization's clock `now`.
+    Customers with one that comes to an amount beyond all bounds are held, by the organization's clock `now`. One with
+    usage that is held until it has a price stays a draft, and is tried again after a while.
     """
     due = invoices.claim_drafts(conn, organization_id, until=until, limit=limit, wait=wait)
 
     def finish(drafts: Sequence[DueDraft]) -> None:
-        finalize(conn, [draft.id for draft in drafts], at=until)
+        with holds.refusing_unbillable():
+            _finalize(conn, [draft.id for draft in drafts], at=until, now=now)
 
     if due:
         failures = holds.do_apart(conn, due, finish, customer_of=lambda draft: draft.customer_id)
@@ -75,31 +81,47 @@ def finalize_due(
 def finalize_of_subscriptions(
     conn: Connection[Any], subscription_ids: Collection[UUID], *, at: datetime
 ) -> None:
-    """Finalize all drafts with any of these subscriptions, as they or their plan go."""
+    """Finalize all drafts with any of these subscriptions, as they or their plan go. Raises Unbillable, Unpriced."""
     finalize(conn, invoices.drafts_of(conn, subscription_ids), at=at)
 
 
 def finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datetime) -> None:
     """Price drafts a last time, number them, pay them by credit, and give back what was paid in advance for nothing.
 
-    Raises Unbillable.
+    Raises Unbillable, and Unpriced where usage is held until it has a price.
     """
     with holds.refusing_unbillable():
-        _finalize(conn, invoice_ids, at=at)
+        if _finalize(conn, invoice_ids, at=at, now=at):
+            raise Unpriced
 
 
-def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datetime) -> None:
-    for stored, groups in _rounds(conn, invoice_ids):
+def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datetime, now: datetime) -> int:
+    """How many stay drafts, as there is usage on them that waits for a price."""
+    waiting = 0
+    arrival = rollup.arrival(conn)
+    for stored, every in _rounds(conn, invoice_ids):
+        groups = {invoice_id: group for invoice_id, group in every.items() if not group.waits_for_price}
+        held = [
+            _still_draft(stored[invoice_id], every[invoice_id], now)
+            for invoice_id in every
+            if invoice_id not in groups
+        ]
+        invoices.rewrite(conn, held, finalized_at=None, now=now)
+        waiting += len(held)
+        if not groups:
+            continue
         customers.lock_all(conn, {group.customer.id for group in groups.values()})
         numbers = Numbers.take(conn, [group for group in groups.values() if group.is_final])
         final = [_finalized(stored[invoice_id], group, numbers, at) for invoice_id, group in groups.items()]
         paid, spent = credited(conn, final)
         invoices.rewrite(conn, paid, finalized_at=at, now=at)
+        invoices.set_arrival(conn, groups.keys(), arrival)
         if spent:
             credit_notes.take(conn, spent)
         told = [(at, invoice.id) for invoice in paid if invoice.status == "finalized"]
         tell(conn, "invoice", paid[0].organization_id, told)
         _give_back(conn, groups, at)
+    return waiting
 
 
 def _finalized(stored: StoredInvoice, group: Group, numbers: Numbers, at: datetime) -> NewInvoice:
@@ -171,14 +193,12 @@ def _groups(conn: Connection[Any], billed: Mapping[UUID, Sequence[InvoiceSubscri
         ],
     )
     part_of = {part.row.id: part for part in parts}
+    adjusted = adjustments.on_invoices(conn, billed.keys())
     groups = {}
     for invoice_id, own in billed.items():
         mine = sorted(
             (part_of[each.subscription_id] for each in own),
             key=lambda part: (part.row.created_at, part.row.id),
         )
-        lines = [fee for part in mine for fee in fees[part.row.id]]
-        taxes = [tax for part in mine for tax in taxes_of(part.plan, part.customer, fees[part.row.id])]
-        total = sum(fee.amount_cents for fee in lines)
-        groups[invoice_id] = Group(parts=mine, fees=lines, taxes=taxes, fees_amount_cents=total)
+        groups[invoice_id] = group_of(mine, fees, adjusted.get(invoice_id, ()))
     return groups

@@ -8,7 +8,6 @@ Source: semantics-billing.md sections 3.2, 3.4, 3.10; docs/decisions/007.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -18,15 +17,14 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from permille.billing import advance, drafts, event_errors, holds, run, subscriptions as life
+from permille.billing import advance, drafts, event_errors, fences, holds, run, subscriptions as life
 from permille.core.errors import Invalid
 from permille.core.organization import Organization
 from permille.core.subscription import Subscription
-from permille.store import billing_holds, due as due_store, organizations
+from permille.store import billing_holds, due as due_store, invoices, organizations
 
 BATCH = 2_000
-
-log = logging.getLogger(__name__)
+TASK = "Due work"
 
 
 def run_due(conn: Connection[Any], *, organization: Organization, until: datetime) -> int:
@@ -37,6 +35,7 @@ def run_due(conn: Connection[Any], *, organization: Organization, until: datetim
     """
     done, clock = 0, organization.test_now
     billing_holds.release(conn, organization.id, until=None)
+    invoices.release_waiting(conn, organization.id, until=None)
     advance.bill_all(conn, organization.id, now=clock or until)
     while (at := due_store.next_instant(conn, organization.id, until=until)) is not None:
         if clock is not None and at > clock:
@@ -69,12 +68,16 @@ def run_live(
 
     Once `stopping` says so, no further batch is begun.
 
-    Several processes may run at once: each leaves alone what another is at. What fails in one organization is logged
-    and tried again at the next call; it holds up no other. A customer that cannot be billed holds up none but itself.
+    Several processes may run at once: each leaves alone what another is at. What fails in one organization holds up
+    no other, and a customer that cannot be billed none but itself.
     """
     with pool.connection() as conn:
         waiting = due_store.live_organizations(conn, until=now)
-    return sum(_run_organization(pool, organization_id, now, stopping) for organization_id in waiting)
+
+    def run_one(organization_id: UUID) -> int:
+        return _run_organization(pool, organization_id, now, stopping)
+
+    return fences.for_each(pool, TASK, waiting, run_one, now=now)
 
 
 def _run_organization(
@@ -82,13 +85,11 @@ def _run_organization(
 ) -> int:
     """Batch after batch until nothing is left; how many things that was."""
     done = 0
-    try:
-        with pool.connection() as conn:
-            billing_holds.release(conn, organization_id, until=now)
-        while not stopping() and (step := _live_step(pool, organization_id, now)):
-            done += step
-    except Exception:
-        log.exception("The due work of organization %s failed after %d were done", organization_id, done)
+    with pool.connection() as conn:
+        billing_holds.release(conn, organization_id, until=now)
+        invoices.release_waiting(conn, organization_id, until=now)
+    while not stopping() and (step := _live_step(pool, organization_id, now)):
+        done += step
     return done
 
 

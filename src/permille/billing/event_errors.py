@@ -5,6 +5,7 @@ Source: semantics-metering.md section 1.11.
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,9 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.store import event_errors, webhooks
+from permille.store.db import is_passing
+
+log = logging.getLogger(__name__)
 
 WEBHOOK = "events.errors"
 EVENTS_TOLD_MAX = 10_000
@@ -21,12 +25,25 @@ HOURS_AT_ONCE = 24
 def tell_due(conn: Connection[Any], organization_id: UUID, *, until: datetime, wait: bool) -> int:
     """Tell of the hours that ended five minutes before that instant or earlier; how many hours those were.
 
-    The events are looked through only where somebody listens.
+    The events are looked through only where somebody listens. An hour that cannot be is left out, and logged: nothing
+    else of the organization waits for it.
     """
     hours = event_errors.claim(conn, organization_id, until=until, limit=HOURS_AT_ONCE, wait=wait)
     if hours and webhooks.is_heard(conn, organization_id, WEBHOOK):
         for starts_at in hours:
-            _tell(conn, organization_id, starts_at)
+            try:
+                with conn.transaction():
+                    _tell(conn, organization_id, starts_at)
+            except Exception as error:
+                if is_passing(error):
+                    raise
+                log.exception(
+                    "The events of organization %s of the hour from %s could not be looked through; its webhook %s"
+                    " is left out",
+                    organization_id,
+                    starts_at.isoformat(),
+                    WEBHOOK,
+                )
     return len(hours)
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -19,14 +19,22 @@ from psycopg import Connection
 
 from permille.core.errors import Unbillable
 from permille.store import billing_holds, customers, webhooks
+from permille.store.db import is_passing
 
 WEBHOOK = "invoice.generation_error"
 OF_DATA = (ArithmeticError, psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
-"""Errors that come again however often the same is tried; a lost connection or a deadlock is none of them."""
+"""Errors of amounts that no invoice can have."""
+
+PAUSE_MIN, PAUSE_MAX = timedelta(minutes=1), timedelta(hours=1)
 
 Item = TypeVar("Item")
 
 log = logging.getLogger(__name__)
+
+
+def pause(*, since: datetime, now: datetime) -> timedelta:
+    """How long it is before something is tried again that could not be done since then: as long as it has waited."""
+    return min(max(now - since, PAUSE_MIN), PAUSE_MAX)
 
 
 @contextmanager
@@ -50,30 +58,46 @@ class Failure(Generic[Item]):
 
     customer_id: UUID
     item: Item
-    reason: str
+    error: Exception
+
+    @property
+    def reason(self) -> str:
+        return self.error.reason if isinstance(self.error, Unbillable) else _reason(self.error)
+
+    @property
+    def code(self) -> str:
+        """Of an error that no amount explains, also that it is one of ours."""
+        return "amount_out_of_range" if isinstance(self.error, Unbillable) else "cannot_be_billed"
 
 
 class _Trial(Generic[Item]):
-    """Does items, and tells of what they are whose data does not allow it; whatever fails leaves no trace."""
+    """Does items, and finds those that fail; whatever fails leaves no trace.
+
+    Only what others do is raised: a lost database, a transaction in the way.
+    """
 
     def __init__(self, conn: Connection[Any], do: Callable[[Sequence[Item]], None]) -> None:
         self._conn = conn
         self._do = do
 
-    def run(self, items: Sequence[Item], *, is_dry: bool = False) -> str | None:
+    def run(self, items: Sequence[Item], *, is_dry: bool = False) -> Exception | None:
         """Why these cannot be done, None when they were; a dry run is undone."""
         try:
             with self._conn.transaction(force_rollback=is_dry), refusing_unbillable():
                 self._do(items)
-        except Unbillable as error:
-            return error.reason
+        except Exception as error:
+            if is_passing(error):
+                raise
+            return error
         return None
 
-    def failing(self, groups: Sequence[Sequence[Item]], reason: str) -> list[tuple[Sequence[Item], str]]:
+    def failing(
+        self, groups: Sequence[Sequence[Item]], reason: Exception
+    ) -> list[tuple[Sequence[Item], Exception]]:
         """Those of the groups that fail, which together do for this reason."""
         if len(groups) == 1:
             return [(groups[0], reason)]
-        found: list[tuple[Sequence[Item], str]] = []
+        found: list[tuple[Sequence[Item], Exception]] = []
         for half in (groups[: len(groups) // 2], groups[len(groups) // 2 :]):
             why = self.run([item for group in half for item in group], is_dry=True)
             if why is not None:
@@ -114,20 +138,23 @@ def do_apart(
     by_customer: dict[UUID | None, list[Item]] = {}
     for item in items:
         by_customer.setdefault(customer_of(item), []).append(item)
-    found = {customer_id: (by_customer[customer_id], why) for customer_id, why in known(items).items()}
+    found: dict[UUID, tuple[list[Item], Exception]] = {
+        customer_id: (by_customer[customer_id], Unbillable(why)) for customer_id, why in known(items).items()
+    }
     others = [group for customer_id, group in by_customer.items() if customer_id not in found]
     if found:
         reason = trial.run([item for group in others for item in group], is_dry=True)
     if reason is not None:
         for group, why in trial.failing(others, reason):
             customer_id = customer_of(group[0])
-            assert customer_id is not None, "what is of nobody comes to no amount"
+            if customer_id is None:
+                raise why  # it is of no customer that could be held
             found[customer_id] = (list(group), why)
     failures: list[Failure[Item]] = []
     left_out: set[int] = set()
     for customer_id, (group, why) in found.items():
         place = trial.first_failing(group)
-        failures.append(Failure(customer_id=customer_id, item=group[place], reason=why))
+        failures.append(Failure(customer_id=customer_id, item=group[place], error=why))
         left_out |= {id(item) for item in (group[place:] if keeps_begun else group)}
     rest = [item for item in items if id(item) not in left_out]
     if rest:
@@ -160,13 +187,15 @@ def hold(
             now=now,
         )
         log.error(
-            "Customer %s (%s) cannot be billed as of %s, %s: %s. It is tried again at %s.",
+            "Customer %s (%s) of organization %s cannot be billed as of %s, %s: %s. It is tried again at %s.",
             customer.external_id,
             customer.id,
+            organization_id,
             due.isoformat(),
             ", ".join(f"{name} {value}" for name, value in names.items()),
             failure.reason,
             held.retry_at.isoformat(),
+            exc_info=None if isinstance(failure.error, Unbillable) else failure.error,
         )
         if held.is_new:
             webhooks.enqueue(
@@ -183,7 +212,7 @@ def hold(
                     "event_transaction_id": None,
                     **names,
                     "due_at": due.isoformat().replace("+00:00", "Z"),
-                    "error_code": "amount_out_of_range",
+                    "error_code": failure.code,
                     "error_message": failure.reason,
                 },
                 now=now,

@@ -135,6 +135,8 @@ class UsageLine:
     breakdowns: tuple[ShownBreakdown, ...] = ()
     projection: Projection | None = None
     """What it would come to at the period's end, where that was asked for."""
+    is_unpriced: bool = False
+    """Whether it is usage that has no price (core.unlisted)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,72 +205,129 @@ def running_usage(
     now: datetime,
 ) -> PeriodUsage:
     """Of an active subscription. Raises NotFound (charge), NotAllowed (full_usage_not_allowed)."""
-    return metering.under_one_metering(
-        conn, lambda: _running_usage(conn, subscription, customer, search=search, now=now)
-    )
+    return running_usages(conn, [(subscription, customer)], search=search, now=now)[0]
 
 
-def _running_usage(
+def running_usages(
     conn: Connection[Any],
-    subscription: Subscription,
-    customer: Customer,
+    of: Sequence[tuple[Subscription, Customer]],
+    *,
+    search: UsageSearch,
+    now: datetime,
+) -> list[PeriodUsage]:
+    """The usage of the running period of each active subscription; set-based, whatever their number.
+
+    Raises NotFound (charge), NotAllowed (full_usage_not_allowed).
+    """
+    return metering.under_one_metering(conn, lambda: _running_usages(conn, of, search=search, now=now))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Running:
+    """An active subscription in the period of which the usage is asked for."""
+
+    subscription: Subscription
+    customer: Customer
+    plan: Plan
+    charges: Sequence[Charge]
+    period: Period
+
+    @property
+    def timezone(self) -> str:
+        return self.customer.applicable_timezone
+
+
+def _running_usages(
+    conn: Connection[Any],
+    of: Sequence[tuple[Subscription, Customer]],
+    *,
+    search: UsageSearch,
+    now: datetime,
+) -> list[PeriodUsage]:
+    known = plans.plans_by_ids(conn, {row.plan_id for row, _ in of})
+    running = [
+        _running(subscription, customer, known[subscription.plan_id], search=search, now=now)
+        for subscription, customer in of
+    ]
+    held = [{} for _ in running] if search.regroups else _held(conn, running, now=now)
+    windows = [_windows(each, levels) for each, levels in zip(running, held, strict=True)]
+    read = iter(usage_store.usage_of_many(conn, [window for own in windows for window in own]))
+    found = []
+    for each, own, levels in zip(running, windows, held, strict=True):
+        series = series_by_code(used for _ in own for used in next(read))
+        found.append(_period_usage(each, series, levels, search=search, now=now))
+    return found
+
+
+def _running(
+    subscription: Subscription, customer: Customer, plan: Plan, *, search: UsageSearch, now: datetime
+) -> _Running:
+    assert subscription.started_at is not None, subscription.id
+    period = usage_period(subscription, plan, timezone=customer.applicable_timezone, now=now)
+    charges = searched_charges(plan, search)
+    if search.full_usage:
+        _check_full_usage(search, charges)
+        period = Period(subscription.started_at, period.to)
+    return _Running(subscription=subscription, customer=customer, plan=plan, charges=charges, period=period)
+
+
+def _windows(of: _Running, levels: Mapping[UUID, Any]) -> list[Window]:
+    read = [standing_charge(each, is_whole=True) if each.id in levels else each for each in of.charges]
+    return usage_windows(of.subscription, read, of.period, timezone=of.timezone)
+
+
+def _period_usage(
+    of: _Running,
+    series: Mapping[str, Series],
+    levels: Mapping[UUID, Mapping[Place, Held]],
     *,
     search: UsageSearch,
     now: datetime,
 ) -> PeriodUsage:
-    assert subscription.started_at is not None, subscription.id
-    plan = plans.plan_by_id(conn, subscription.plan_id)
-    charges = searched_charges(plan, search)
-    timezone = customer.applicable_timezone
-    period = usage_period(subscription, plan, timezone=timezone, now=now)
-    if search.full_usage:
-        _check_full_usage(search, charges)
-        period = Period(subscription.started_at, period.to)
-    held = {} if search.regroups else _held(conn, subscription, plan, customer, charges, now=now)
-    read = [standing_charge(each, is_whole=True) if each.id in held else each for each in charges]
-    series = _series(conn, usage_windows(subscription, read, period, timezone=timezone))
-    whole = whole_period(subscription, plan, customer, period)
-    elapsed = elapsed_share(now, period, timezone) if search.projected else None
+    """What was used, priced."""
+    whole = whole_period(of.subscription, of.plan, of.customer, of.period)
+    elapsed = elapsed_share(now, of.period, of.timezone) if search.projected else None
     found = [
         charge_usage(
             charge,
             series[charge.metric.code],
             search=search,
-            subscription_id=subscription.id,
-            currency=plan.amount_currency,
-            period=period,
+            subscription_id=of.subscription.id,
+            currency=of.plan.amount_currency,
+            period=of.period,
             whole=whole,
-            timezone=timezone,
+            timezone=of.timezone,
             elapsed=elapsed,
-            held=held.get(charge.id),
+            held=levels.get(charge.id),
         )
-        for charge in charges
+        for charge in of.charges
     ]
     return PeriodUsage(
-        period=period,
-        issuing_date=local_date(period.to - INSTANT, timezone),
-        currency=plan.amount_currency,
+        period=of.period,
+        issuing_date=local_date(of.period.to - INSTANT, of.timezone),
+        currency=of.plan.amount_currency,
         amount_cents=sum(line.amount_cents for each in found for line in each.lines),
-        taxes_amount_cents=_taxes_amount_cents(found, plan, customer) if search.with_taxes else 0,
+        taxes_amount_cents=_taxes_amount_cents(found, of.plan, of.customer) if search.with_taxes else 0,
         invoice_id=None,
         charges=tuple(found),
     )
 
 
 def _held(
-    conn: Connection[Any],
-    subscription: Subscription,
-    plan: Plan,
-    customer: Customer,
-    charges: Sequence[Charge],
-    *,
-    now: datetime,
-) -> dict[UUID, Mapping[Place, Held]]:
-    """What the charges in advance are priced by, where levels are kept of it."""
-    levelled = [each for each in charges if each.pay_in_advance and each.metric.aggregation_type in _LEVELLED]
-    every = [terms_of_charge(subscription, plan, customer, charge, at=now) for charge in levelled]
-    found = held_levels(conn, every)
-    return {charge.id: held for charge, held in zip(levelled, found, strict=True)}
+    conn: Connection[Any], running: Sequence[_Running], *, now: datetime
+) -> list[dict[UUID, Mapping[Place, Held]]]:
+    """What the charges in advance of each are priced by, where levels are kept of it."""
+    wanted = [
+        (number, terms_of_charge(each.subscription, each.plan, each.customer, charge, at=now))
+        for number, each in enumerate(running)
+        for charge in each.charges
+        if charge.pay_in_advance and charge.metric.aggregation_type in _LEVELLED
+    ]
+    found: list[dict[UUID, Mapping[Place, Held]]] = [{} for _ in running]
+    levels = held_levels(conn, [terms for _, terms in wanted])
+    for (number, terms), held in zip(wanted, levels, strict=True):
+        found[number][terms.charge.id] = held
+    return found
 
 
 def _taxes_amount_cents(found: Sequence[ChargeUsage], plan: Plan, customer: Customer) -> int:
@@ -306,11 +365,6 @@ def _check_full_usage(search: UsageSearch, charges: Sequence[Charge]) -> None:
     narrowed = search.names_a_charge or search.groups
     if not narrowed or any(charge.prorated for charge in charges):
         raise NotAllowed("full_usage_not_allowed")
-
-
-def _series(conn: Connection[Any], windows: Sequence[Window]) -> Mapping[str, Series]:
-    """The sums of what was used, by the metrics' codes."""
-    return series_by_code(usage_store.series_usage(conn, windows))
 
 
 def series_by_code(read: Iterable[SeriesUsage]) -> Mapping[str, Series]:
@@ -398,6 +452,7 @@ def _line(fee: Fee, used: UsedFilter | None) -> UsageLine:
         events_count=fee.events_count or 0,
         amount_cents=fee.amount_cents,
         in_unit=_used_unit(fee.in_unit) if fee.in_unit else None,
+        is_unpriced=fee.is_unpriced,
     )
 
 
@@ -522,6 +577,7 @@ def _past_line(fee: StoredFee, item: FeeItem) -> UsageLine:
         events_count=fee.events_count or 0,
         amount_cents=fee.amount_cents,
         in_unit=unit,
+        is_unpriced=fee.is_unpriced,
         breakdowns=tuple(
             ShownBreakdown(presentation_by=each["presentation_by"], units=Decimal(each["units"]))
             for each in (fee.presentation or {}).get("breakdowns", ())

@@ -186,6 +186,8 @@ def _fee(
             charge,
             [Breakdown(presentation_by=shown_by(charge, taken.event.dimensions), units=taken.units)],
         ),
+        is_unpriced=bucket.is_unpriced,
+        is_held=bucket.is_held,
     )
 
 

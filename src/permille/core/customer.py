@@ -42,6 +42,10 @@ class BillingEntity:
     state: str | None
     country: str | None
     logo_url: str | None
+    bank_details: str | None
+    """How to pay, printed on invoices."""
+    reverse_charge_note: str | None
+    """Printed where `Customer.is_reverse_charged` and no tax is due."""
     created_at: datetime
     updated_at: datetime
     taxes: tuple[Tax, ...] = ()
@@ -103,6 +107,17 @@ class Customer:
         """Days for which an invoice stays a draft; 0 is a real value, null inherits."""
         own = self.billing_configuration.get("invoice_grace_period")
         return self.billing_entity.invoice_grace_period if own is None else int(own)
+
+    @property
+    def applicable_document_locale(self) -> str:
+        """The language of the customer's documents."""
+        return self.billing_configuration.get("document_locale") or self.billing_entity.document_locale
+
+    @property
+    def is_reverse_charged(self) -> bool:
+        """Whether a sale without tax is one that the customer accounts for: a tax id, in another country."""
+        own, theirs = self.billing_entity.country, self.country
+        return bool(self.tax_identification_number and own and theirs) and own != theirs
 
     @property
     def finalizes_zero_amount_invoice(self) -> bool:

@@ -51,11 +51,17 @@ class BadRequest(Refusal):
 
 
 class Invalid(Refusal):
-    """422 `validation_errors`: field -> list of codes, every faulty field at once."""
+    """422 `validation_errors`: field -> list of codes, every faulty field at once.
 
-    def __init__(self, errors: Mapping[str, Any]) -> None:
+    `allowed` lists the values of the fields that take one of a closed set.
+    """
+
+    def __init__(
+        self, errors: Mapping[str, Any], *, allowed: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
         super().__init__(status=422, code="validation_errors")
         self.errors = dict(errors)
+        self.allowed = dict(allowed or {})
         self.args = (self.errors,)
 
 
@@ -71,9 +77,16 @@ class Unevaluable(Refusal):
         self.args = (errors,)
 
 
-class Unbillable(Invalid):
-    """422: what is to be billed comes to an amount that no invoice can have."""
+class Unpriced(Invalid):
+    """422: there is usage on an invoice that has no price, and its charge says that it waits for one."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__({"base": ["amount_out_of_range"]})
+    def __init__(self) -> None:
+        super().__init__({"unlisted_values": ["usage_without_price"]})
+
+
+class Unbillable(Invalid):
+    """422: what is to be billed comes to an amount that no invoice can have, or cannot be billed for another reason."""
+
+    def __init__(self, reason: str, *, code: str = "amount_out_of_range") -> None:
+        super().__init__({"base": [code]})
         self.reason = reason

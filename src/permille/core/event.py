@@ -8,20 +8,39 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
-from permille.core.instants import EPOCH
+from permille.core.instants import EARLIEST, EPOCH, LATEST
+
+
+class EventState(StrEnum):
+    """What has become of an event that was taken."""
+
+    COUNTS = "counts"
+    UNPRICED = "unpriced"
+    """It counts, and nobody has decided what it costs (core.unlisted)."""
+    TOO_LATE = "too_late"
+    """It counts, and came after the invoice of its period was final, which it is not on (core.late_usage)."""
+    IGNORED = "ignored"
+    """It counts as nothing, or nothing bills it."""
+
 
 DIGITS_MAX = 38
 """Digits that a number may have before its decimal point, and after it."""
 
 _NUMERIC = re.compile(rf"-?[0-9]{{1,{DIGITS_MAX}}}(?:\.[0-9]{{1,{DIGITS_MAX}}})?")
 _TIMESTAMP = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,60}))?")
+_DATE_AND_TIME = re.compile(
+    r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ](?P<minute>[0-9]{2}:[0-9]{2})"
+    r"(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,60}))?)?"
+    r"(?:[Zz]|(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3])(?::?(?P<minutes>[0-5][0-9]))?)?"
+)
 _TOO_LARGE = 10**DIGITS_MAX
-_FIRST = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
-_LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+_FIRST = (EARLIEST - EPOCH) // timedelta(microseconds=1)
+_END = (LATEST - EPOCH) // timedelta(microseconds=1)
 _SECONDS_MAX = 10**12
 
 
@@ -96,12 +115,13 @@ def _number_text(number: Decimal) -> str:
 
 
 def timestamp_microseconds(value: Any) -> int | None:
-    """The instant of a number, or its text, of seconds since 1970, in microseconds; what is finer is cut off.
+    """The instant of a timestamp in microseconds since 1970; what is finer is cut off.
 
-    None for anything else, dates as text among it, and outside the years 1 to 9999.
+    A timestamp is a number of seconds, its text, or an ISO 8601 date and time; without an offset that is in UTC.
+    None for anything else, a date alone among it, and outside the years 1900 to 2199.
     """
     microseconds = value * 1_000_000 if type(value) is int else _microseconds(value)
-    return microseconds if microseconds is not None and _FIRST <= microseconds <= _LAST else None
+    return microseconds if microseconds is not None and _FIRST <= microseconds < _END else None
 
 
 def _microseconds(value: Any) -> int | None:
@@ -110,9 +130,25 @@ def _microseconds(value: Any) -> int | None:
             return None
         # An exponent can make a short number very long to write out.
         value = format(value, "f")[:60] if value and value.adjusted() > -DIGITS_MAX else "0"
-    found = _TIMESTAMP.fullmatch(value) if isinstance(value, str) else None
-    if not found:
+    if not isinstance(value, str):
         return None
+    found = _TIMESTAMP.fullmatch(value)
+    if not found:
+        return _of_date_and_time(value)
     sign, seconds, fraction = found.groups()
     amount = int(seconds) * 1_000_000 + int((fraction or "")[:6].ljust(6, "0"))
     return -amount if sign else amount
+
+
+def _of_date_and_time(text: str) -> int | None:
+    found = _DATE_AND_TIME.fullmatch(text)
+    if not found:
+        return None
+    fraction = (found["fraction"] or "")[:6].ljust(6, "0")
+    offset = timedelta(hours=int(found["hours"] or 0), minutes=int(found["minutes"] or 0))
+    try:
+        at = datetime.fromisoformat(f"{found['date']}T{found['minute']}:{found['second'] or '00'}+00:00")
+    except ValueError:
+        return None
+    distance = at - EPOCH + (offset if found["sign"] == "-" else -offset)
+    return distance // timedelta(seconds=1) * 1_000_000 + int(fraction)

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from permille.core.custom_aggregation import Aggregator, aggregator_of, fold
-from permille.core.filters import ChargeFilter, Group, Id, best_match, expand_all_values, group_of
+from permille.core.filters import ChargeFilter, Group, Id, expand_all_values, filter_finder, group_of
 from permille.core.level import NOTHING_HELD, Held, held_sum, held_uniques
 from permille.core.money import ZERO, exact, line_amounts, precise, round_cents, subunits
 from permille.core.period import Period
@@ -25,6 +25,7 @@ from permille.core.pricing import ChargeModel, Price, Pricer, Quantity, percenta
 from permille.core.pricing.group_keys import PresentationKeys, presentation_keys, pricing_keys
 from permille.core.pricing_unit import SUBUNITS, AppliedPricingUnit, InUnit, Owed, owed
 from permille.core.proration import Proration, prorate_sum, prorate_uniques
+from permille.core.unlisted import UnlistedValues, is_unpriced
 from permille.core.usage import (
     EMPTY,
     NO_USAGE,
@@ -99,6 +100,12 @@ class Fee:
     """What the money was converted from, where the charge is priced in a unit."""
     presentation: Presentation | None = None
     """None where the charge has no such properties."""
+    is_unpriced: bool = False
+    """Whether it is usage that no filter lists and that has no price."""
+    is_held: bool = False
+    """Whether its invoice waits until that usage has one."""
+    late_usage_id: Id | None = None
+    """The late usage that it bills (core.late_usage)."""
 
     @property
     def priced_cents(self) -> tuple[int, Decimal]:
@@ -128,6 +135,10 @@ class Bucket:
     properties: Mapping[str, Any]
     reads_events: bool
     """Whether the price depends on single events."""
+    is_unpriced: bool = False
+    """Whether nobody has decided what its usage costs."""
+    is_held: bool = False
+    """Whether an invoice with its usage waits until somebody has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,11 +192,22 @@ def compile_charge(
     min_amount_cents: int = 0,
     applied_pricing_unit: AppliedPricingUnit | None = None,
     aggregator: Aggregator | None = None,
+    unlisted_values: UnlistedValues = UnlistedValues.FREE,
 ) -> CompiledCharge:
     """Read a charge once for charge_fees. Properties are valid, filter values expanded."""
     filter_keys = tuple(sorted({key for each in filters for key in each.values}))
     priced = [(each.id, each.invoice_display_name, each.properties) for each in filters]
     per_unit = subunits(currency)
+    *listed, unlisted = [
+        _bucket(filter_id, name, model, own, per_unit=per_unit, applied=applied_pricing_unit)
+        for filter_id, name, own in [*priced, (None, invoice_display_name, properties)]
+    ]
+    if filters:
+        unlisted = replace(
+            unlisted,
+            is_unpriced=is_unpriced(unlisted_values, model, properties),
+            is_held=unlisted_values is UnlistedValues.HELD,
+        )
     return CompiledCharge(
         charge_id=charge_id,
         aggregation_type=aggregation_type,
@@ -196,10 +218,7 @@ def compile_charge(
         prorated=prorated,
         pay_in_advance=pay_in_advance,
         min_amount_cents=min_amount_cents,
-        buckets=tuple(
-            _bucket(filter_id, name, model, own, per_unit=per_unit, applied=applied_pricing_unit)
-            for filter_id, name, own in [*priced, (None, invoice_display_name, properties)]
-        ),
+        buckets=(*listed, unlisted),
         filter_keys=filter_keys,
         bucket_of=_bucket_finder(filters, filter_keys),
         presentation_keys=presentation_keys(properties),
@@ -233,6 +252,7 @@ def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
         min_amount_cents=charge.min_amount_cents,
         applied_pricing_unit=charge.applied_pricing_unit,
         aggregator=aggregator_of(metric),
+        unlisted_values=UnlistedValues(charge.unlisted_values),
     )
 
 
@@ -265,12 +285,7 @@ def _bucket(
 def _bucket_finder(
     filters: Sequence[ChargeFilter], keys: tuple[str, ...]
 ) -> Callable[[tuple[str | None, ...]], int]:
-    @lru_cache(maxsize=_BUCKETS_REMEMBERED)
-    def bucket_of(texts: tuple[str | None, ...]) -> int:
-        best = best_match(dict(zip(keys, texts, strict=True)), filters)
-        return len(filters) if best is None else next(i for i, each in enumerate(filters) if each is best)
-
-    return bucket_of
+    return lru_cache(maxsize=_BUCKETS_REMEMBERED)(filter_finder(filters, keys))
 
 
 def charge_fees(
@@ -429,6 +444,7 @@ def _charge_fee(
             usage, due = _nothing_owed(charge, usage), charge.owed(ZERO, ZERO)
         else:
             due = charge.owed(price.amount, price.unit_amount)
+    is_used = bool(usage.units or usage.events_count)
     return Fee(
         kind="charge",
         subscription_id=subscription_id,
@@ -447,6 +463,8 @@ def _charge_fee(
         from_=period.from_,
         to=period.to,
         in_unit=due.in_unit,
+        is_unpriced=bucket.is_unpriced and is_used,
+        is_held=bucket.is_held and is_used,
     )
 
 
@@ -588,6 +606,8 @@ def true_up_fee(
         grouped_by={},
         in_unit=in_unit,
         presentation=None,
+        is_unpriced=False,
+        is_held=False,
     )
 
 

@@ -94,6 +94,7 @@ def _cascade_charge(before: Charge, after: Charge, own: Charge, *, new_id: NewId
         applied_pricing_unit=_follow(
             before.applied_pricing_unit, after.applied_pricing_unit, own.applied_pricing_unit
         ),
+        unlisted_values=_follow(before.unlisted_values, after.unlisted_values, own.unlisted_values),
         properties=_cascade_properties(before.properties, after.properties, own.properties),
         filters=_cascade_filters(before.filters, after.filters, own.filters, new_id=new_id),
     )

@@ -15,6 +15,7 @@ from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.pricing import ChargeModel, custom
 from permille.core.pricing_unit import AppliedPricingUnit
 from permille.core.tax import Tax
+from permille.core.unlisted import UnlistedValues, is_unpriced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class Charge:
     created_at: datetime
     taxes: tuple[Tax, ...] = ()
     applied_pricing_unit: AppliedPricingUnit | None = None
+    unlisted_values: str = UnlistedValues.FREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,19 @@ class Plan:
 def sold_plan_id(plan: Plan) -> UUID:
     """The plan that is in the catalogue: of a copy for one subscription, what it is a copy of."""
     return plan.parent_id or plan.id
+
+
+def filter_name(entry: PlanFilter) -> str:
+    """What a filter is called: its own name, or its values."""
+    return entry.invoice_display_name or ", ".join(
+        value for listed in entry.values.values() for value in listed
+    )
+
+
+def leaves_unpriced(charge: Charge) -> bool:
+    """Whether usage that none of the charge's filters lists has no price."""
+    choice, model = UnlistedValues(charge.unlisted_values), ChargeModel(charge.charge_model)
+    return bool(charge.filters) and is_unpriced(choice, model, charge.properties)
 
 
 _TIMES_A_YEAR = {"yearly": 1, "semiannual": 2, "quarterly": 4, "monthly": 12, "weekly": 52}
@@ -144,6 +159,13 @@ def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
         (
             charge.regroup_paid_fees is not None and (charge.invoiceable or not in_advance),
             ("regroup_paid_fees", "only_compatible_with_pay_in_advance_and_non_invoiceable"),
+        ),
+        (
+            charge.unlisted_values == UnlistedValues.HELD
+            and in_advance
+            and not charge.invoiceable
+            and charge.metric.recurring,
+            ("unlisted_values", "held_needs_an_invoice"),
         ),
         (
             charge.min_amount_cents > 0 and in_advance,

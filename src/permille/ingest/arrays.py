@@ -12,10 +12,10 @@ from psycopg.pq import Format
 
 _HEADER = struct.Struct(">iiiii")
 _MICROSECONDS_TO_2000 = 946_684_800_000_000
-_INT4, _INT4_ARRAY = 23, 1007
+_INT8, _INT8_ARRAY = 20, 1016
 _TIMESTAMPTZ, _TIMESTAMPTZ_ARRAY = 1184, 1185
 _UUID, _UUID_ARRAY = 2950, 2951
-_timestamp = struct.Struct(">iq").pack
+_eight_bytes = struct.Struct(">iq").pack
 
 
 class _BinaryArray:
@@ -28,7 +28,7 @@ class _BinaryArray:
 
 
 class Integers(_BinaryArray):
-    """int[]"""
+    """bigint[]"""
 
 
 class Instants(_BinaryArray):
@@ -40,14 +40,13 @@ class Uuids(_BinaryArray):
 
 
 def integers(values: Sequence[int]) -> Integers:
-    fields = [4] * (2 * len(values))
-    fields[1::2] = values
-    return Integers(_header(_INT4, len(values)) + struct.pack(f">{len(fields)}i", *fields))
+    packed = b"".join([_eight_bytes(8, value) for value in values])
+    return Integers(_header(_INT8, len(values)) + packed)
 
 
 def instants(values: Sequence[int]) -> Instants:
     """From microseconds since 1970."""
-    packed = b"".join([_timestamp(8, value - _MICROSECONDS_TO_2000) for value in values])
+    packed = b"".join([_eight_bytes(8, value - _MICROSECONDS_TO_2000) for value in values])
     return Instants(_header(_TIMESTAMPTZ, len(values)) + packed)
 
 
@@ -94,7 +93,7 @@ class _BinaryArrayDumper(Dumper):
 
 
 class _IntegersDumper(_BinaryArrayDumper):
-    oid = _INT4_ARRAY
+    oid = _INT8_ARRAY
 
 
 class _InstantsDumper(_BinaryArrayDumper):

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -18,11 +18,19 @@ from uuid import UUID
 
 import msgspec
 import psycopg
+from psycopg.errors import AdminShutdown
+from starlette.datastructures import QueryParams
+from starlette.requests import ClientDisconnect
 
-from permille.api.http import refusal_body
+from permille.api.bodies import read_body
+from permille.api.http import STATUS_HEADERS, error_body, refusal_body, try_again
+from permille.api.validation import query_flag
+from permille.api.words import in_words, problem_in_words
+from permille.billing.event_warnings import warnings_of
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import Invalid, Refusal, Unevaluable
+from permille.core.event_warning import EventWarning
 from permille.core.money import decimal_text
 from permille.core.organization import Organization
 from permille.ingest.intake import Draft, Faulty, microseconds, read_batch, read_one, timestamp_text
@@ -36,7 +44,7 @@ from permille.ingest.writer import (
     unevaluable,
 )
 from permille.store import organizations
-from permille.store.db import open_pool
+from permille.store.db import is_alive, is_unavailable, open_pool
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +60,6 @@ KEY_SECONDS = 5.0
 RECONNECT_SECONDS = 0.2
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-_UNAUTHORIZED = _encode({"status": 401, "error": "Unauthorized"})
-_UNAVAILABLE = _encode({"status": 503, "error": "Service Unavailable", "code": "try_again"})
 
 
 @dataclass(slots=True)
@@ -127,21 +133,27 @@ class EventIntake:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             status, body = await self._answer(scope, receive)
+        except ClientDisconnect:
+            return
         except Refusal as refusal:
             status, body = refusal.status, _encode(refusal_body(refusal))
+        except psycopg.Error as error:
+            if not is_unavailable(error):
+                raise
+            log.warning("The database is not to be had: %s", error)
+            status, body = 503, _encode(refusal_body(try_again()))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if status == 503:
-            headers.append((b"retry-after", b"1"))
+        headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS.get(status, {}).items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
-        body = await _read(receive, self.config.max_body_bytes)
+        body = await read_body(scope["headers"], receive, self.config.max_body_bytes)
         organization = await self._organization(scope["headers"])
         if organization is None:
-            return 401, _UNAUTHORIZED
+            return 401, _encode(error_body(401, in_words("unauthorized")))
         now = organization.now(system_now())
-        is_batch = scope["path"].endswith("/batch")
+        is_batch = scope["path"].rstrip("/").endswith("/batch")
         try:
             drafts = (
                 read_batch(body, now=now, limit=self.config.events_batch_max)
@@ -153,12 +165,19 @@ class EventIntake:
             raise
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
         if not await self._store(request):
-            return 503, _UNAVAILABLE
+            raise try_again()
         if request.unevaluable:
             raise _unevaluable(request.unevaluable, is_batch=is_batch)
         if request.duplicates:
             raise _duplicates(request.duplicates, is_batch=is_batch)
-        return 200, _rendered(request, is_batch=is_batch)
+        warnings = None
+        if scope.get("query_string") and query_flag(QueryParams(scope["query_string"]), "strict"):
+            warnings = await asyncio.to_thread(self._warnings, organization.id, drafts)
+        return 200, _rendered(request, warnings, is_batch=is_batch)
+
+    def _warnings(self, organization_id: UUID, drafts: list[Draft]) -> list[tuple[int, EventWarning]]:
+        with self.pool.connection() as conn:
+            return warnings_of(conn, organization_id, drafts)
 
     def _raise_with_expressions(self, organization_id: UUID, faulty: Faulty) -> None:
         """Raise Unevaluable where events have no value for their expressions: that is said before other errors."""
@@ -187,7 +206,7 @@ class EventIntake:
         organization = await asyncio.to_thread(self._look_up, key)
         if organization is not None and not organization.test_mode:
             if len(self.keys) >= KEYS_REMEMBERED:
-                self.keys.clear()
+                self.keys.pop(next(iter(self.keys)))
             self.keys[key] = (organization, time.monotonic() + KEY_SECONDS)
         return organization
 
@@ -196,55 +215,83 @@ class EventIntake:
             return organizations.by_api_key(conn, key)
 
     async def _write(self) -> None:
-        """The life of a writer: take a group, store it, answer it; reconnect when the database is lost."""
-        conn: psycopg.AsyncConnection[Any] | None = None
+        """The life of a writer: take a group, store it, answer it."""
+        own = Connections(self.dsn)
         while group := await self.queue.take():
             requests = [waiting.request for waiting in group]
             try:
-                if conn is None or conn.closed:
-                    conn = await open_async_connection(self.dsn)
-                if not await store_at_once(conn, self.memory, requests):
-                    await asyncio.to_thread(self._store_closely, requests)
+                await self._store_group(own, requests)
             except Exception as error:
-                log.exception("A group of %d requests was not stored", len(group))
+                if is_unavailable(error):
+                    log.warning("A group of %d requests was not stored: %s", len(group), error)
+                else:
+                    log.exception("A group of %d requests was not stored", len(group))
                 for request in requests:
                     if request.duplicates is None:
                         request.failure = error
-                if conn is not None:
-                    await conn.close()
-                    conn = None
+                await own.close()
                 _answer_all(group)
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
                 _answer_all(group)
-        if conn is not None:
-            await conn.close()
+        await own.close()
 
-    def _store_closely(self, requests: list[Request]) -> None:
-        """For a group with something new or something wrong in it."""
-        with open_connection(self.dsn) as conn:
-            store(conn, self.memory, requests)
+    async def _store_group(self, own: Connections, requests: list[Request]) -> None:
+        """Store what is not stored of it; once more if the database says that it has ended the attempt.
+
+        A connection that was lost in the middle is no such word: the group may be in, and a second attempt would take it
+        for duplicates.
+        """
+        try:
+            await self._attempt(own, requests)
+        except AdminShutdown:
+            await own.close()
+            await self._attempt(own, [request for request in requests if request.duplicates is None])
+
+    async def _attempt(self, own: Connections, requests: list[Request]) -> None:
+        if not await store_at_once(await own.for_loop(), self.memory, requests):
+            await asyncio.to_thread(lambda: store(own.for_thread(), self.memory, requests))
+
+
+class Connections:
+    """A writer's own: one on the event loop, and one for a group with something new or something wrong in it.
+
+    They are opened when they are needed, and again when they were lost while they were idle.
+    """
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._on_loop: psycopg.AsyncConnection[Any] | None = None
+        self._in_thread: psycopg.Connection[Any] | None = None
+
+    async def for_loop(self) -> psycopg.AsyncConnection[Any]:
+        """The one for `store_at_once`."""
+        if self._on_loop is None or not is_alive(self._on_loop):
+            await self.close()
+            self._on_loop = await open_async_connection(self._dsn)
+        return self._on_loop
+
+    def for_thread(self) -> psycopg.Connection[Any]:
+        """The one for `store`."""
+        if self._in_thread is None or not is_alive(self._in_thread):
+            if self._in_thread is not None:
+                self._in_thread.close()
+            self._in_thread = open_connection(self._dsn)
+        return self._in_thread
+
+    async def close(self) -> None:
+        """Close both; they open again."""
+        if self._on_loop is not None:
+            await self._on_loop.close()
+        if self._in_thread is not None:
+            self._in_thread.close()
+        self._on_loop = self._in_thread = None
 
 
 def _answer_all(group: list[Waiting]) -> None:
     for waiting in group:
         if not waiting.answered.done():
             waiting.answered.set_result(None)
-
-
-async def _read(receive: Receive, limit: int) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        chunks, size = [body], len(body)
-        while message.get("more_body") and size <= limit:
-            message = await receive()
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-        body = b"".join(chunks)
-    if len(body) > limit:
-        raise Refusal(status=413, code="body_too_large")
-    return body
 
 
 def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -279,13 +326,30 @@ class EventObject(msgspec.Struct):
     lago_subscription_id: None = None
 
 
-def _rendered(request: Request, *, is_batch: bool) -> bytes:
+def _rendered(
+    request: Request, warnings: Sequence[tuple[int, EventWarning]] | None, *, is_batch: bool
+) -> bytes:
     created_at = timestamp_text(request.created_at)[:19] + "Z"
     events = [
         _event(draft, identity.hex(), created_at)
         for draft, identity in zip(request.drafts, request.identities, strict=True)
     ]
-    return _encode({"events": events} if is_batch else {"event": events[0]})
+    answer: dict[str, Any] = {"events": events} if is_batch else {"event": events[0]}
+    if warnings is not None:
+        answer["warnings"] = [_warning(request.drafts[index], index, each) for index, each in warnings]
+    return _encode(answer)
+
+
+def _warning(draft: Draft, index: int, warning: EventWarning) -> dict[str, Any]:
+    """`index` is the event's place in the request."""
+    said = {
+        "index": index,
+        "transaction_id": draft.transaction_id,
+        "field": warning.field,
+        "code": warning.code,
+        "message": problem_in_words(warning.field, warning.code, warning.allowed),
+    }
+    return {**said, "allowed": warning.allowed} if warning.allowed else said
 
 
 def _event(draft: Draft, identity: str, created_at: str) -> EventObject:

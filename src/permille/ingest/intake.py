@@ -14,14 +14,14 @@ import msgspec
 
 from permille.core.errors import BadRequest, Invalid
 from permille.core.event import DIGITS_MAX, timestamp_microseconds
-from permille.core.instants import EPOCH
+from permille.core.instants import EPOCH, LATEST
 
 TEXT_MAX = 255
 PROPERTIES_DEPTH_MAX = 20
 
 _MICROSECOND = timedelta(microseconds=1)
 _INTEGER_END = 10**DIGITS_MAX
-_SECONDS_MAX = 253_402_300_799  # the last of the year 9999
+_SECONDS_MAX = (LATEST - EPOCH) // timedelta(seconds=1) - 1
 _ESCAPED_NUL = b"\\u0000"  # the only way to send one: JSON has no bare NUL
 
 Errors = dict[str, list[str]]

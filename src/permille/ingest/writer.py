@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 METERING_CHANGED = "PM001"
 _HOUR = 3_600_000_000
 SERIES_REMEMBERED = 200_000
+"""At least: series that are in use stay remembered, up to twice as many in all."""
 CODES_REMEMBERED = 20_000
 HOURS_REMEMBERED = 20_000
 ATTEMPTS_MAX = 50
@@ -38,7 +40,7 @@ ATTEMPTS_MAX = 50
 _json = msgspec.json.Encoder(decimal_format="number").encode
 
 _STORE = (
-    "select store_events(%s::bigint, %s::int[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
+    "select store_events(%s::bigint, %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
     " %s::numeric[], %s::text[], %s::numeric[], %s::jsonb[])"
 )
 _STORE_IN_ADVANCE = _STORE.replace("store_events(", "store_events_in_advance(").replace(
@@ -104,12 +106,19 @@ class UnableToStoreError(Exception):
     """The group could not be stored for a reason that repeating does not mend."""
 
 
+SeriesPlace = tuple[str | None, tuple[Any, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class KnownSeries:
-    """The ids of a code's series under one metering: (subscription, Encoded.series) -> id."""
+    """The ids of a code's series under one metering: (subscription, Encoded.series) -> id.
+
+    `ids` are those that were used lately, `older` those that were used before.
+    """
 
     metering: Metering
-    ids: dict[tuple[str | None, tuple[Any, ...]], int] = field(default_factory=dict)
+    ids: dict[SeriesPlace, int] = field(default_factory=dict)
+    older: dict[SeriesPlace, int] = field(default_factory=dict)
 
 
 class Memory:
@@ -121,7 +130,7 @@ class Memory:
     def __init__(self) -> None:
         self.metering = metering.Known(-1, {})
         self.series: dict[tuple[UUID, str, int], KnownSeries] = {}
-        self.series_count = 0
+        self.used_lately = 0
         self.hours: set[tuple[UUID, int]] = set()
 
     def series_of(self, organization_id: UUID, code: str, known: metering.Known) -> KnownSeries:
@@ -131,11 +140,24 @@ class Memory:
         found = self.series.get(place)
         return found if found is not None else self.series.setdefault(place, KnownSeries(how))
 
-    def make_room(self, count: int) -> None:
-        """Count the series to come in, and forget all before they are too many."""
-        self.series_count += count
-        if self.series_count > SERIES_REMEMBERED:
-            self.series, self.series_count = {}, count
+    def recall(self, known: KnownSeries, place: SeriesPlace) -> int | None:
+        """The id of a series that was not used lately, None when it is not remembered."""
+        series_id = known.older.get(place)
+        if series_id is not None:
+            self.keep(known, place, series_id)
+        return series_id
+
+    def keep(self, known: KnownSeries, place: SeriesPlace, series_id: int) -> None:
+        """Remember a series that is used. Before they are too many, those that were not used lately are forgotten."""
+        if self.used_lately >= SERIES_REMEMBERED:
+            self.used_lately = 0
+            self.series = {
+                name: KnownSeries(each.metering, older=each.ids)
+                for name, each in list(self.series.items())
+                if each.ids
+            }
+        known.ids[place] = series_id
+        self.used_lately += 1
 
     def new_hours(self, requests: Sequence[Request]) -> set[tuple[UUID, int]]:
         """The organizations and hours since 1970 of these requests that are not marked yet."""
@@ -152,8 +174,12 @@ class Memory:
         if not missing:
             return known
         fresh = metering.load(conn, missing)
-        if fresh.version == known.version and len(known.by_code) < CODES_REMEMBERED:
-            fresh = metering.Known(known.version, {**known.by_code, **fresh.by_code})
+        if fresh.version == known.version:
+            kept = known.by_code
+            if len(kept) >= CODES_REMEMBERED:  # the older half is forgotten, but for what is needed now
+                names = [*islice(kept, CODES_REMEMBERED // 2, None), *(codes & kept.keys())]
+                kept = {name: kept[name] for name in names}
+            fresh = metering.Known(known.version, {**kept, **fresh.by_code})
         elif len(missing) < len(codes):
             fresh = metering.load(conn, codes)
         self.metering = fresh
@@ -297,7 +323,10 @@ def _encoded(memory: Memory, known: metering.Known, requests: Sequence[Request])
             series_of_code = codes[draft.code]
             how = series_of_code.metering
             series, value, extra = encode(how, draft.properties)
-            series_id = series_of_code.ids.get((draft.external_subscription_id, series))
+            place = draft.external_subscription_id, series
+            series_id = series_of_code.ids.get(place)
+            if series_id is None:
+                series_id = memory.recall(series_of_code, place)
             if series_id is None:
                 key = metering.SeriesKey(
                     request.organization_id.bytes,
@@ -351,11 +380,10 @@ def _intern(conn: Connection[Any], memory: Memory, group: _Group) -> None:
     if not group.unknown:
         return
     fresh = metering.intern(conn, {each.key: each.known.metering for each in group.unknown})
-    memory.make_room(len(fresh))
     for each in group.unknown:
-        series_id = fresh[each.key]
-        group.series_ids[each.index] = series_id
-        each.known.ids[each.key.external_subscription_id, each.key.values] = series_id
+        group.series_ids[each.index] = fresh[each.key]
+    for key, known in {each.key: each.known for each in group.unknown}.items():
+        memory.keep(known, (key.external_subscription_id, key.values), fresh[key])
 
 
 def _without_duplicates(conn: Connection[Any], requests: Sequence[Request]) -> list[Request]:

@@ -6,16 +6,13 @@ repeats an attempt and never loses one. Receivers know repetitions by X-Lago-Uni
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import random
-import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx2
@@ -23,8 +20,10 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille.config import Config
+from permille.out.addresses import private_address
 from permille.out.signing import draw_private_key, hmac_signature, jwt_signature
 from permille.store import webhooks
+from permille.store.db import is_passing
 from permille.store.webhooks import Claimed
 
 log = logging.getLogger(__name__)
@@ -48,6 +47,10 @@ class Outcome:
     response: str
 
 
+_CANNOT = "Webhook %s (%s) of organization %s cannot be sent; those of others are"
+_CRASH = Outcome(ok=False, http_status=None, response="It could not be sent; the server's log says why.")
+
+
 def deliver_due(
     pool: ConnectionPool[Connection[Any]],
     config: Config,
@@ -68,33 +71,46 @@ def deliver_due(
         return 0
     with httpx2.Client(timeout=config.webhook_timeout_seconds, follow_redirects=False) as client:
 
-        def attempt(one: Claimed, body: bytes | None) -> Outcome:
-            if body is None:
-                return Outcome(ok=False, http_status=None, response=f"The {one.object_type} is no more.")
-            return send(client, config, one, body, private_pem=private_pem)
+        def attempt(one: Claimed, body: bytes | Outcome) -> Outcome:
+            return body if isinstance(body, Outcome) else _sent(client, config, one, body, private_pem)
 
         with ThreadPoolExecutor(AT_ONCE) as threads:
             outcomes = list(threads.map(attempt, claimed, bodies))
     with pool.connection() as conn:
         for one, body, outcome in zip(claimed, bodies, outcomes, strict=True):
-            _write_down(conn, one, outcome, now=now, is_hopeless=body is None)
+            _write_down(conn, one, outcome, now=now, is_hopeless=body is outcome and body is not _CRASH)
     return len(claimed)
 
 
-def _body(conn: Connection[Any], one: Claimed, renderers: Renderers) -> bytes | None:
-    """What is sent, the same at every attempt: rendered at the first one, and frozen."""
+def _body(conn: Connection[Any], one: Claimed, renderers: Renderers) -> bytes | Outcome:
+    """What is sent, the same at every attempt: rendered at the first one, and frozen. Else why there is nothing to send."""
     if one.payload is not None:
         return one.payload.encode()
-    shown = renderers[one.object_type](conn, one.object_id)
-    if shown is None:
-        return None
-    body = webhooks.body_text(one.organization_id, one.webhook_type, one.object_type, shown)
-    webhooks.freeze(conn, one.id, body)
-    return body.encode()
+    try:
+        with conn.transaction():
+            shown = renderers[one.object_type](conn, one.object_id)
+            if shown is None:
+                return Outcome(ok=False, http_status=None, response=f"The {one.object_type} is no more.")
+            body = webhooks.body_text(one.organization_id, one.webhook_type, one.object_type, shown)
+            webhooks.freeze(conn, one.id, body)
+            return body.encode()
+    except Exception as error:
+        if is_passing(error):
+            raise
+        log.exception(_CANNOT, one.id, one.webhook_type, one.organization_id)
+        return _CRASH
+
+
+def _sent(client: httpx2.Client, config: Config, one: Claimed, body: bytes, private_pem: str) -> Outcome:
+    try:
+        return send(client, config, one, body, private_pem=private_pem)
+    except Exception:
+        log.exception(_CANNOT, one.id, one.webhook_type, one.organization_id)
+        return _CRASH
 
 
 def send(client: httpx2.Client, config: Config, one: Claimed, body: bytes, *, private_pem: str) -> Outcome:
-    """One attempt. Raises nothing: whatever goes wrong is an outcome."""
+    """One attempt: whatever goes wrong at the other end or on the way is an outcome."""
     allowed = one.test_mode or config.webhook_allow_private
     if not allowed and (problem := private_address(one.webhook_url)) is not None:
         return Outcome(ok=False, http_status=None, response=problem)
@@ -116,19 +132,6 @@ def send(client: httpx2.Client, config: Config, one: Claimed, body: bytes, *, pr
         )
     text = answer.text.replace("\0", "")[:RESPONSE_KEPT]
     return Outcome(ok=answer.status_code in SUCCESSES, http_status=answer.status_code, response=text)
-
-
-def private_address(url: str) -> str | None:
-    """Why a live organization's webhook may not go there: every address of the name must be a public one."""
-    parts = urlsplit(url)
-    try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:
-        return f"{parts.hostname} was not found: {error}"
-    for *_, address in found:
-        if not ipaddress.ip_address(str(address[0]).split("%")[0]).is_global:
-            return f"{parts.hostname} is {address[0]}, which is no public address."
-    return None
 
 
 def wait_after(attempts: int) -> timedelta:

@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 from permille.core.encoding import Metering, dimensions_of, encode
 from permille.core.event import is_add, property_text, property_texts
 from permille.core.level import AdvanceEvent
+from permille.core.plan import Charge
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
 from permille.store.custom_usage import texts_of
 from permille.store.db import exact_json
@@ -40,6 +41,12 @@ class Waiting:
     code: str
     subscription_id: UUID | None
     customer_id: UUID | None
+    charge_ids: list[UUID] | None = None
+    """The charges that have not billed it yet, where others have; None: all of them."""
+
+    def is_billed_by(self, charge: Charge) -> bool:
+        """Whether it waits for the charge's fee; a subscription's own copy of a charge takes its place."""
+        return self.charge_ids is None or charge.id in self.charge_ids or charge.parent_id in self.charge_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +70,10 @@ class AdvanceWindow:
 
 
 _WAITING = """
-select q.seq, q.identity, q.due_at, h.customer_id is not null as is_held, e.transaction_id, e.at, s.code,
+select q.seq, q.identity, q.due_at, q.charge_ids, h.customer_id is not null as is_held, e.transaction_id, e.at, s.code,
     r.id as subscription_id, r.customer_id
 from (
-    select organization_id, seq, identity, due_at from advance_event
+    select organization_id, seq, identity, due_at, charge_ids from advance_event
     where organization_id = %(organization)s and seq <= %(settled)s order by seq limit %(limit)s
 ) q
 left join lateral (
@@ -134,14 +141,15 @@ order by s.key, e.seq
 
 
 def organizations_waiting(conn: Connection[Any], *, now: datetime) -> list[UUID]:
-    """The organizations with an event that waits for its fee, or with held ones that are to be tried again."""
+    """The organizations with an event that waits for its fee, or with held ones that are to be tried again, in any order."""
     rows = conn.execute(
         "select id from organization o where exists (select from advance_event where organization_id = o.id)"
+        " or exists (select from unpriced_advance_event where organization_id = o.id"
+        "   and retry_at <= coalesce(o.test_now, %(now)s))"
         " or exists (select from billing_hold h where organization_id = o.id"
-        "   and retry_at <= coalesce(o.test_now, %s)"
-        "   and exists (select from held_advance_event where customer_id = h.customer_id))"
-        " order by created_at, id",
-        [now],
+        "   and retry_at <= coalesce(o.test_now, %(now)s)"
+        "   and exists (select from held_advance_event where customer_id = h.customer_id))",
+        {"now": now},
     ).fetchall()
     return [organization_id for (organization_id,) in rows]
 
@@ -159,16 +167,54 @@ def is_any_waiting(conn: Connection[Any], organization_id: UUID, customer_id: UU
 def park(conn: Connection[Any], events: Sequence[Waiting], *, now: datetime) -> None:
     """Put events that were taken off the queue aside, as their customers are held."""
     conn.execute(
-        "insert into held_advance_event (customer_id, organization_id, seq, identity, due_at)"
-        " select w.customer_id, c.organization_id, w.seq, w.identity, w.due_at"
-        " from unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::timestamptz[])"
-        " as w (customer_id, seq, identity, due_at) join customer c on c.id = w.customer_id",
+        "insert into held_advance_event (customer_id, organization_id, seq, identity, due_at, charge_ids)"
+        " select w.customer_id, c.organization_id, w.seq, w.identity, w.due_at, w.charge_ids::uuid[]"
+        " from unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::timestamptz[], %s::text[])"
+        " as w (customer_id, seq, identity, due_at, charge_ids) join customer c on c.id = w.customer_id",
         [
             uuid_array(each.customer_id for each in events if each.customer_id),
             int_array(each.seq for each in events),
             uuid_array(each.identity for each in events),
             instant_array(each.due_at or now for each in events),
+            [None if each.charge_ids is None else uuid_array(each.charge_ids) for each in events],
         ],
+    )
+
+
+def hold_unpriced(
+    conn: Connection[Any],
+    organization_id: UUID,
+    events: Sequence[tuple[Waiting, Sequence[UUID]]],
+    *,
+    now: datetime,
+    retry_at: datetime,
+) -> None:
+    """Put events aside whose usage has no price under these charges."""
+    conn.execute(
+        "insert into unpriced_advance_event (organization_id, seq, identity, charge_ids, due_at, retry_at)"
+        " select %(organization)s, w.seq, w.identity, w.charge_ids::uuid[], w.due_at, %(retry_at)s"
+        " from unnest(%(seqs)s::bigint[], %(identities)s::uuid[], %(charges)s::text[], %(dues)s::timestamptz[])"
+        " as w (seq, identity, charge_ids, due_at)",
+        {
+            "organization": organization_id,
+            "retry_at": retry_at,
+            "seqs": int_array(event.seq for event, _ in events),
+            "identities": uuid_array(event.identity for event, _ in events),
+            "charges": [uuid_array(charge_ids) for _, charge_ids in events],
+            "dues": instant_array(event.due_at or now for event, _ in events),
+        },
+    )
+
+
+def release_unpriced(conn: Connection[Any], organization_id: UUID, *, until: datetime | None) -> None:
+    """Put events back whose usage had no price: those whose time for it has come, or without one all."""
+    conn.execute(
+        "with back as ("
+        "   delete from unpriced_advance_event where organization_id = %(organization)s"
+        "   and retry_at <= coalesce(%(until)s, 'infinity'::timestamptz)"
+        "   returning organization_id, seq, identity, due_at, charge_ids"
+        " ) insert into advance_event (organization_id, seq, identity, due_at, charge_ids) select * from back",
+        {"organization": organization_id, "until": until},
     )
 
 

@@ -60,7 +60,7 @@ _PUT_IN_PLACE = """
 insert into event (
     seq, series_id, at, created_at, identity, value, transaction_id, precise_total_amount_cents, extra
 ) overriding system value
-select * from unnest(%s::bigint[], %s::int[], %s::timestamptz[], %s::timestamptz[], %s::uuid[], %s::numeric[],
+select * from unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[], %s::numeric[],
     %s::text[], %s::numeric[], %s::jsonb[])
 """
 

@@ -40,10 +40,30 @@ returning retry_at, coalesce((select due_at from before) < %(due_at)s, true)
 
 _MOVE_BACK = """
 with back as (
-    delete from held_advance_event where customer_id = any(%s::uuid[]) returning organization_id, seq, identity, due_at
+    delete from held_advance_event where customer_id = any(%s::uuid[])
+    returning organization_id, seq, identity, due_at, charge_ids
 )
-insert into advance_event (organization_id, seq, identity, due_at) select * from back
+insert into advance_event (organization_id, seq, identity, due_at, charge_ids) select * from back
 """
+
+
+_RETRY_SOON = (
+    """
+    update billing_hold set retry_at = %(now)s where customer_id in (
+        select customer_id from billing_hold where organization_id = %(organization)s and retry_at > %(now)s
+        for update skip locked)
+    """,
+    """
+    update invoice set price_retry_at = %(now)s where id in (
+        select id from invoice where organization_id = %(organization)s and price_retry_at > %(now)s
+        for update skip locked)
+    """,
+    """
+    update unpriced_advance_event set retry_at = %(now)s where (organization_id, seq) in (
+        select organization_id, seq from unpriced_advance_event
+        where organization_id = %(organization)s and retry_at > %(now)s for update skip locked)
+    """,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +129,12 @@ def _move_back(conn: Connection[Any], customer_ids: Sequence[UUID]) -> None:
 
 
 def retry_soon(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
-    """Something was mended: what is held is tried again at the next occasion, but for what is being tried now."""
-    conn.execute(
-        "update billing_hold set retry_at = %(now)s where customer_id in ("
-        "   select customer_id from billing_hold where organization_id = %(organization)s and retry_at > %(now)s"
-        "   for update skip locked)",
-        {"organization": organization_id, "now": now},
-    )
+    """Something was mended: what is held is tried again at the next occasion, but for what is being tried now.
+
+    Likewise what waits for a price.
+    """
+    for statement in _RETRY_SOON:
+        conn.execute(statement, {"organization": organization_id, "now": now})
 
 
 def of_customer(conn: Connection[Any], customer_id: UUID) -> tuple[datetime, str] | None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import select
 from decimal import Decimal
 from typing import Any
 
 import msgspec
-from psycopg import Connection
+import psycopg
+from psycopg import BaseConnection, Connection
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
+
+WAIT_SECONDS = 5.0
+"""How long anybody waits for a connection, and how long the pool tries to make one before the next who asks for it."""
 
 # Exact both ways: a JSON number with a fraction is a Decimal here, and a Decimal is written as a number.
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
@@ -39,20 +44,85 @@ def use_exact_json() -> None:
     set_json_dumps(_encoder.encode)
 
 
+_DOWN = ("08", "57P", "58")
+"""Beginnings of SQLSTATEs: the connection is lost, the server stops or starts, its machine fails."""
+_FULL = ("53100", "53300")
+"""No room on its disk, no more connections."""
+_IN_THE_WAY = ("40", "55P03")
+"""Another transaction was."""
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database is not to be had at the moment: lost, stopped, starting, full, or all connections are in use."""
+    if isinstance(error, psycopg.InterfaceError):
+        return True
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    return error.sqlstate is None or error.sqlstate in _FULL or error.sqlstate.startswith(_DOWN)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same may go well when it is tried again, since it failed for what others do."""
+    if is_unavailable(error):
+        return True
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_IN_THE_WAY)
+
+
+def is_alive(conn: BaseConnection[Any]) -> bool:
+    """Whether an idle connection is still there, without asking the server.
+
+    One that is going away says so, or its end has come: then there is something to read that nobody has asked for.
+    """
+    if conn.closed:
+        return False
+    poll = select.poll()
+    poll.register(conn.fileno(), select.POLLIN)
+    return not poll.poll(0)
+
+
+class Pool(ConnectionPool[Connection[Any]]):
+    """A pool that gives no connection which was lost while it was idle, however many were: the database was restarted."""
+
+    def getconn(self, timeout: float | None = None) -> Connection[Any]:
+        while not is_alive(conn := super().getconn(timeout)):
+            conn.close()
+            self.putconn(conn)
+        return conn
+
+
 def _configure(conn: Connection[Any]) -> None:
     conn.execute("set timezone to 'UTC'")
     conn.commit()
 
 
-def open_pool(dsn: str, *, size: int, name: str) -> ConnectionPool[Connection[Any]]:
-    """An open pool of at most `size` connections; each block of `with pool.connection()` is one transaction."""
-    return ConnectionPool(
+def _reset(conn: Connection[Any]) -> None:
+    """Leave nothing of one user to the next."""
+    conn.isolation_level = None
+
+
+def keep_plans(conn: Connection[Any]) -> None:
+    """Until the transaction ends, plan a prepared statement once, whatever its values.
+
+    For statements that find everything by keys, to which planning takes longer than the work itself. Lists are not so: how
+    far an index is worth walking depends on the page, and on whose rows it holds.
+    """
+    conn.execute("set local plan_cache_mode = force_generic_plan")
+
+
+def open_pool(dsn: str, *, size: int, name: str) -> Pool:
+    """An open pool of at most `size` connections; each block of `with pool.connection()` is one transaction.
+
+    Raises PoolTimeout when none is to be had in time.
+    """
+    return Pool(
         dsn,
         min_size=1,
         max_size=size,
         open=True,
         configure=_configure,
-        check=ConnectionPool.check_connection,
+        reset=_reset,
+        timeout=WAIT_SECONDS,
+        reconnect_timeout=WAIT_SECONDS,
         kwargs={"application_name": name},
         name=name,
     )

@@ -25,7 +25,7 @@ def next_instant(conn: Connection[Any], organization_id: UUID, *, until: datetim
     )
     firsts += (
         ", (select min(finalizes_at) from invoice where organization_id = %(organization)s"
-        f" and finalizes_at <= %(until)s and {NOT_HELD})"
+        f" and finalizes_at <= %(until)s and price_retry_at is null and {NOT_HELD})"
         ", (select min(starts_at) + %(after)s from event_hour where organization_id = %(organization)s"
         " and starts_at <= %(until)s - %(after)s)"
     )
@@ -42,7 +42,7 @@ _NOT_WAITING = (
 
 
 def live_organizations(conn: Connection[Any], *, until: datetime) -> list[UUID]:
-    """The live organizations that have anything due, in the order in which they were made."""
+    """The live organizations that have anything due, in any order."""
     exists = " or ".join(
         f"exists (select from subscription w where organization_id = o.id and {column} <= %(until)s"
         f" and status = '{status}' and {_NOT_WAITING})"
@@ -50,14 +50,15 @@ def live_organizations(conn: Connection[Any], *, until: datetime) -> list[UUID]:
     )
     exists += (
         " or exists (select from invoice w where organization_id = o.id and finalizes_at <= %(until)s"
-        f" and {_NOT_WAITING})"
+        f" and price_retry_at is null and {_NOT_WAITING})"
+        " or exists (select from invoice where organization_id = o.id and price_retry_at <= %(until)s)"
     )
     exists += (
         " or exists (select from event_hour where organization_id = o.id"
         " and starts_at <= %(until)s - %(after)s)"
     )
     rows = conn.execute(
-        f"select o.id from organization o where not o.test_mode and ({exists}) order by o.created_at, o.id",
+        f"select o.id from organization o where not o.test_mode and ({exists})",
         {"until": until, "after": LOOKED_AT_AFTER},
     ).fetchall()
     return [organization_id for (organization_id,) in rows]

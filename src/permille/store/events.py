@@ -81,7 +81,7 @@ order by e.at desc limit 1
 # For each series its newest events in the window through the index; then the newest of them all.
 _PAGE = f"""
 with found as materialized (
-    select e.* from unnest(%(series)s::int[]) as w (id)
+    select e.* from unnest(%(series)s::bigint[]) as w (id)
     cross join lateral (
         select * from sent_event
         where series_id = w.id and at >= %(from_)s and at < %(to)s
@@ -96,7 +96,7 @@ order by e.at desc, e.transaction_id
 # As _PAGE, the oldest first and from an event on.
 _AFTER = f"""
 with found as materialized (
-    select e.* from unnest(%(series)s::int[]) as w (id)
+    select e.* from unnest(%(series)s::bigint[]) as w (id)
     cross join lateral (
         select * from counted_event
         where series_id = w.id and at >= %(from_)s and at < %(to)s and (at, identity) > (%(at)s, %(identity)s)
@@ -118,7 +118,7 @@ select count(*),
 _HASH = "select md5(identity::text || ' ' || coalesce(value::text, '')) as h from counted_event"
 
 _DIGEST = f"""{_SUM_OF_HASHES}
-from unnest(%(series)s::int[]) as w (id)
+from unnest(%(series)s::bigint[]) as w (id)
 cross join lateral (
     {_HASH} where series_id = w.id and at >= %(from_)s and at < %(to)s and (value is not null or not %(numbers_only)s)
 ) e

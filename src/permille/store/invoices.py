@@ -24,6 +24,7 @@ from permille.store import subscriptions as subscription_store
 from permille.store.billing_holds import NOT_HELD
 from permille.store.bulk import NULL, instant, instant_array, int_array, line_text, text_array, uuid_array
 from permille.store.db import exact_json
+from permille.store.rollup import Arrival
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,8 @@ class StoredInvoice:
     updated_at: datetime
     finalizes_at: datetime | None = None
     """When a draft becomes final."""
+    waits_for_price: bool = False
+    """Whether it is a draft with usage that is held until it has a price."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +90,10 @@ class InvoiceSubscription:
     charges_to_at: datetime | None
     fixed_charges_from_at: datetime | None
     fixed_charges_to_at: datetime | None
+    counted_to: int | None = None
+    """Events up to this seq are surely in its usage fees."""
+    seen_to: int | None = None
+    """The last seq when its usage was read: what came later is in none of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +140,10 @@ class StoredFee:
     """What the money was converted from, in the API's own form."""
     presentation: Mapping[str, Any] | None = None
     """Its breakdowns, in the API's own form, and `on_invoice`: the properties that it shows of them."""
+    is_unpriced: bool = False
+    """Whether it is of usage that had no price when it was billed (core.unlisted)."""
+    late_usage_id: UUID | None = None
+    """The late usage that it bills."""
 
 
 def _columns(record: type[Any]) -> str:
@@ -218,6 +229,10 @@ class NewInvoice:
     """finalized, draft, or closed: neither numbered nor shown."""
     finalizes_at: datetime | None
     """When a draft becomes final."""
+    waits_for_price: bool
+    """Whether it is a draft with usage that is held until it has a price."""
+    price_retry_at: datetime | None
+    """Before then nobody looks whether that usage has one."""
     invoice_type: str
     is_paid: bool
     currency: str
@@ -373,7 +388,8 @@ _NEW_INVOICE = (
     " payment_due_date, expected_finalization_date, net_payment_term, fees_amount_cents,"
     " taxes_amount_cents, taxes_rate, applied_taxes, credit_notes_amount_cents,"
     " sub_total_excluding_taxes_amount_cents, sub_total_including_taxes_amount_cents, total_amount_cents,"
-    " total_paid_amount_cents, skip_charges, finalizes_at, finalized_at, created_at, updated_at"
+    " total_paid_amount_cents, skip_charges, finalizes_at, waits_for_price, price_retry_at,"
+    " finalized_at, created_at, updated_at"
 )
 _NEW_FEE = (
     "id, organization_id, invoice_id, customer_id, subscription_id, fee_type, charge_id, charge_filter_id,"
@@ -381,7 +397,7 @@ _NEW_FEE = (
     " amount_cents, amount_currency, precise_amount_cents, unit_amount_cents, precise_unit_amount,"
     " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, taxes_amount_cents,"
     " taxes_precise_amount_cents, taxes_rate, applied_taxes, event_transaction_id, pricing_unit_details,"
-    " presentation, created_at"
+    " presentation, is_unpriced, late_usage_id, created_at"
 )
 
 
@@ -420,7 +436,7 @@ def _invoice_line(new: NewInvoice) -> str:
         f"\t{new.payment_due_date}\t{new.expected_finalization_date}\t{new.net_payment_term}"
         f"\t{fees}\t{new.taxed.amount_cents}\t{new.taxed.rate}\t{_applied(new.taxed, new.currency, new.at)}"
         f"\t{new.credit_notes_amount_cents}\t{fees}\t{with_taxes}\t{total}\t{total if new.is_paid else 0}\t{new.skip_charges}"
-        f"\t{_instant(new.finalizes_at)}\t{at if new.status == 'finalized' else NULL}\t{at}\t{at}\n"
+        f"\t{_instant(new.finalizes_at)}\t{new.waits_for_price}\t{_instant(new.price_retry_at)}\t{at if new.status == 'finalized' else NULL}\t{at}\t{at}\n"
     )
 
 
@@ -429,7 +445,8 @@ def _on_invoice_line(new: InvoiceSubscription) -> str:
         f"{new.invoice_id.hex}\t{new.subscription_id.hex}\t{new.invoicing_reason}\t{new.recurring}"
         f"\t{instant(new.billed_at)}\t{_instant(new.from_at)}\t{_instant(new.to_at)}"
         f"\t{_instant(new.charges_from_at)}\t{_instant(new.charges_to_at)}"
-        f"\t{_instant(new.fixed_charges_from_at)}\t{_instant(new.fixed_charges_to_at)}\n"
+        f"\t{_instant(new.fixed_charges_from_at)}\t{_instant(new.fixed_charges_to_at)}"
+        f"\t{_or_null(new.counted_to)}\t{_or_null(new.seen_to)}\n"
     )
 
 
@@ -447,7 +464,7 @@ def _fee_lines(new: NewFees, ids: Sequence[str]) -> Iterator[str]:
             f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}"
             f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{_applied(taxed, new.currency, new.at)}"
             f"\t{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}"
-            f"\t{_presentation(fee.presentation)}\t{at}\n"
+            f"\t{_presentation(fee.presentation)}\t{fee.is_unpriced}\t{_id(fee.late_usage_id)}\t{at}\n"
         )
 
 
@@ -562,15 +579,26 @@ class DueDraft:
 def claim_drafts(
     conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
 ) -> list[DueDraft]:
-    """Lock the drafts whose day has come, with their customers, but for those that are held."""
+    """Lock the drafts whose day has come, with their customers, but for those that are held or wait for a price."""
     with conn.cursor(row_factory=class_row(DueDraft)) as cursor:
         return cursor.execute(
             "select i.id, i.customer_id, i.finalizes_at from invoice i join customer c on c.id = i.customer_id"
             " where i.organization_id = %(organization)s and i.finalizes_at <= %(until)s"
-            f" and i.{NOT_HELD} order by i.finalizes_at, i.id limit %(limit)s"
+            f" and i.price_retry_at is null and i.{NOT_HELD} order by i.finalizes_at, i.id limit %(limit)s"
             f" for no key update of c, i {'' if wait else 'skip locked'}",
             {"organization": organization_id, "until": until, "limit": limit},
         ).fetchall()
+
+
+def release_waiting(conn: Connection[Any], organization_id: UUID, *, until: datetime | None) -> None:
+    """Let drafts that wait for a price be tried again: those whose time for it has come, or without one all."""
+    conn.execute(
+        "update invoice set price_retry_at = null where id in ("
+        "   select id from invoice where organization_id = %(organization)s"
+        "   and price_retry_at <= coalesce(%(until)s, 'infinity'::timestamptz)"
+        f"  order by id for update {'skip locked' if until else ''})",
+        {"organization": organization_id, "until": until},
+    )
 
 
 def drafts_of(conn: Connection[Any], subscription_ids: Collection[UUID]) -> list[UUID]:
@@ -617,7 +645,8 @@ _REWRITE = """
 update invoice set status = %(status)s, number = %(number)s, sequential_id = %(sequential_id)s,
     billing_entity_sequential_id = %(billing_entity_sequential_id)s, issuing_date = %(issuing_date)s,
     payment_due_date = %(payment_due_date)s, expected_finalization_date = %(expected_finalization_date)s,
-    net_payment_term = %(net_payment_term)s, finalizes_at = %(finalizes_at)s, finalized_at = %(finalized_at)s,
+    net_payment_term = %(net_payment_term)s, finalizes_at = %(finalizes_at)s,
+    waits_for_price = %(waits_for_price)s, price_retry_at = %(price_retry_at)s, finalized_at = %(finalized_at)s,
     fees_amount_cents = %(fees)s, taxes_amount_cents = %(taxes)s, taxes_rate = %(taxes_rate)s,
     applied_taxes = %(applied_taxes)s, credit_notes_amount_cents = %(credit_notes)s,
     sub_total_excluding_taxes_amount_cents = %(fees)s, sub_total_including_taxes_amount_cents = %(with_taxes)s,
@@ -650,6 +679,8 @@ def _rewritten(new: NewInvoice, finalized_at: datetime | None, now: datetime) ->
         "expected_finalization_date": new.expected_finalization_date,
         "net_payment_term": new.net_payment_term,
         "finalizes_at": new.finalizes_at,
+        "waits_for_price": new.waits_for_price,
+        "price_retry_at": new.price_retry_at,
         "finalized_at": finalized_at if new.status == "finalized" else None,
         "fees": new.fees_amount_cents,
         "taxes": new.taxed.amount_cents,
@@ -661,6 +692,14 @@ def _rewritten(new: NewInvoice, finalized_at: datetime | None, now: datetime) ->
         "payment_status": "pending" if total else "succeeded",
         "now": now,
     }
+
+
+def set_arrival(conn: Connection[Any], invoice_ids: Collection[UUID], arrival: Arrival) -> None:
+    """Write down which events the usage fees of these invoices were priced with."""
+    conn.execute(
+        "update invoice_subscription set counted_to = %s, seen_to = %s where invoice_id = any(%s)",
+        [arrival.counted_to, arrival.seen_to, list(invoice_ids)],
+    )
 
 
 def paid_alone(

@@ -15,6 +15,7 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from permille.core.encoding import NO_METERING, Metering, dimensions_of, encode, series_identity
+from permille.store.bulk import uuid_array
 
 INGESTION_LOCK = 0x5045524D
 """Shared by inserts (see store_events), exclusive for what must not run beside them."""
@@ -278,7 +279,7 @@ def move(
     ids = intern(conn, dict.fromkeys(keys, metering))
     conn.execute(
         "update event e set series_id = u.series_id, value = u.value, extra = u.extra"
-        " from unnest(%s::uuid[], %s::int[], %s::numeric[], %s::jsonb[]) as u (identity, series_id, value, extra)"
+        " from unnest(%s::uuid[], %s::bigint[], %s::numeric[], %s::jsonb[]) as u (identity, series_id, value, extra)"
         " where e.identity = u.identity",
         [
             [identity for identity, _, _ in rows],
@@ -300,31 +301,41 @@ class SeriesKey(NamedTuple):
 
 
 def intern(conn: Connection[Any], wanted: Mapping[SeriesKey, Metering]) -> dict[SeriesKey, int]:
-    """The ids of these series, made where they are new: two statements whatever their number."""
-    if not wanted:
-        return {}
+    """The ids of these series, made where they are new: a few statements whatever their number.
+
+    Known ones are only looked up: an insert would draw an id for each of them, and throw it away.
+    """
     by_identity = {_identity(key): key for key in wanted}
-    keys = [by_identity[identity] for identity in sorted(by_identity)]
-    conn.execute(
-        "insert into series (organization_id, external_subscription_id, code, metering_version, value_key,"
-        " value_is_text, dimensions, identity)"
-        " select * from unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::boolean[],"
-        " %s::jsonb[], %s::uuid[]) on conflict (identity) do nothing",
-        [
-            [UUID(bytes=key.organization) for key in keys],
-            [key.external_subscription_id for key in keys],
-            [key.code for key in keys],
-            [key.metering_version for key in keys],
-            [wanted[key].value_key for key in keys],
-            [key.values[-1] for key in keys],
-            [Jsonb(dimensions_of(wanted[key], key.values)) for key in keys],
-            sorted(by_identity),
-        ],
+    ids = _ids(conn, by_identity)
+    new = sorted(by_identity.keys() - ids.keys())
+    if new:
+        keys = [by_identity[identity] for identity in new]
+        conn.execute(
+            "insert into series (organization_id, external_subscription_id, code, metering_version, value_key,"
+            " value_is_text, dimensions, identity)"
+            " select * from unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::boolean[],"
+            " %s::jsonb[], %s::uuid[]) on conflict (identity) do nothing",
+            [
+                [UUID(bytes=key.organization) for key in keys],
+                [key.external_subscription_id for key in keys],
+                [key.code for key in keys],
+                [key.metering_version for key in keys],
+                [wanted[key].value_key for key in keys],
+                [key.values[-1] for key in keys],
+                [Jsonb(dimensions_of(wanted[key], key.values)) for key in keys],
+                new,
+            ],
+        )
+        ids |= _ids(conn, new)
+    return {key: ids[identity] for identity, key in by_identity.items()}
+
+
+def _ids(conn: Connection[Any], identities: Iterable[UUID]) -> dict[UUID, int]:
+    """Those of the series that exist."""
+    rows = conn.execute(
+        "select identity, id from series where identity = any(%s::uuid[])", [uuid_array(identities)]
     )
-    found = conn.execute(
-        "select identity, id from series where identity = any(%s)", [list(by_identity)]
-    ).fetchall()
-    return {by_identity[identity]: series_id for identity, series_id in found}
+    return dict(rows.fetchall())
 
 
 def _identity(key: SeriesKey) -> UUID:

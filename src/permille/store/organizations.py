@@ -77,6 +77,15 @@ def by_name(conn: Connection[Any], name: str) -> list[Organization]:
         ).fetchall()
 
 
+def named(conn: Connection[Any], name_or_id: str) -> list[Organization]:
+    """The organization with this id, else all with this name, the oldest first."""
+    try:
+        found = by_id(conn, UUID(name_or_id))
+    except ValueError:
+        found = None
+    return [found] if found else by_name(conn, name_or_id)
+
+
 def listing(conn: Connection[Any], *, limit: int, offset: int) -> tuple[list[Organization], int]:
     """Organizations, newest first, and how many there are."""
     with conn.cursor(row_factory=class_row(Organization)) as cursor:
@@ -85,6 +94,20 @@ def listing(conn: Connection[Any], *, limit: int, offset: int) -> tuple[list[Org
             [limit, offset],
         ).fetchall()
     row = conn.execute("select count(*) from organization").fetchone()
+    return rows, row[0] if row else 0
+
+
+def of_user(
+    conn: Connection[Any], user_id: UUID, *, limit: int, offset: int
+) -> tuple[list[Organization], int]:
+    """The organizations that the user has a role in, newest first, and how many they are."""
+    chosen = "from membership m join organization o on o.id = m.organization_id where m.user_id = %s"
+    with conn.cursor(row_factory=class_row(Organization)) as cursor:
+        rows = cursor.execute(
+            f"select {_COLUMNS} {chosen} order by o.created_at desc, o.id limit %s offset %s",
+            [user_id, limit, offset],
+        ).fetchall()
+    row = conn.execute(f"select count(*) {chosen}", [user_id]).fetchone()
     return rows, row[0] if row else 0
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.encoding import Metering
+from permille.store import unpriced
 from permille.store.metering import PROPERTIES, ROLL_UP_LOCK, current, move
 from permille.store.rollup import fold_events
 
@@ -36,30 +37,29 @@ delete from series s where s.id = any(%s) and not exists (select from event wher
 """
 
 
-def step(conn: Connection[Any]) -> bool:
-    """Move a chunk of the code whose change is the oldest; False when nothing is left of any.
+def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
+    """The organizations with a code of which something is left to be moved."""
+    rows = conn.execute("select distinct organization_id from metering where rebuilding").fetchall()
+    return [organization_id for (organization_id,) in rows]
+
+
+def step(conn: Connection[Any], organization_id: UUID) -> bool:
+    """Move a chunk of the organization's code whose change is the oldest; False when nothing is left of any.
 
     `conn` is in no transaction; afterwards it is in none.
     """
     with conn.transaction():
-        if _next(conn) is None:
-            return False
         conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
-        found = _next(conn)
-        if found is None:
+        row = conn.execute(
+            "select code from metering where organization_id = %s and rebuilding order by version, code limit 1",
+            [organization_id],
+        ).fetchone()
+        if row is None:
             return False
-        organization_id, code = found
-        metering = current(conn, organization_id, code)
-        assert metering is not None, code
-        move_chunk(conn, organization_id, code, metering)
+        metering = current(conn, organization_id, row[0])
+        assert metering is not None, row[0]
+        move_chunk(conn, organization_id, row[0], metering)
     return True
-
-
-def _next(conn: Connection[Any]) -> tuple[UUID, str] | None:
-    row = conn.execute(
-        "select organization_id, code from metering where rebuilding order by version, code limit 1"
-    ).fetchone()
-    return (row[0], row[1]) if row else None
 
 
 def move_chunk(conn: Connection[Any], organization_id: UUID, code: str, metering: Metering) -> bool:
@@ -79,6 +79,7 @@ def move_chunk(conn: Connection[Any], organization_id: UUID, code: str, metering
             "update metering set rebuilding = false where organization_id = %s and code = %s",
             [organization_id, code],
         )
+        unpriced.recheck(conn, [organization_id])
         return False
     for cells in ("usage_cell", "unique_cell"):
         conn.execute(f"delete from {cells} where series_id = any(%s)", [stale])

@@ -49,7 +49,20 @@ create table billing_entity (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     unique (organization_id, code),
-    tax_ids uuid[] not null default '{}'
+    tax_ids uuid[] not null default '{}',
+    bank_details text,
+    reverse_charge_note text
+);
+
+create table logo (
+    billing_entity_id uuid primary key references billing_entity (id),
+    url text not null, -- where it came from; when the entity's logo_url is another, the row is out of date
+    content bytea, -- as it is printed; null when it was never fetched
+    media_type text,
+    etag text,
+    problem text, -- why the last attempt failed; null when it did not
+    checked_at timestamptz not null,
+    expires_at timestamptz not null -- it is fetched again at the next document after this
 );
 
 create table api_key (
@@ -193,9 +206,11 @@ create table charge (
     tax_ids uuid[] not null default '{}',
     pricing_unit_id uuid references pricing_unit (id),
     conversion_rate numeric, -- of one pricing unit, in major units of the plan's currency
+    unlisted_values text not null default 'free', -- what usage costs that no filter lists
     constraint charge_conversion_rate check (
         (pricing_unit_id is null) = (conversion_rate is null) and conversion_rate > 0
-    )
+    ),
+    constraint charge_unlisted_values check (unlisted_values in ('free', 'held', 'default'))
 );
 
 create index charge_of_plan on charge (plan_id, position) where deleted_at is null;
@@ -312,7 +327,7 @@ create index subscription_to_end on subscription (organization_id, ends_at) wher
 
 -- (organization, external subscription, code, dimension values), interned to a small id.
 create table series (
-    id int generated always as identity primary key,
+    id bigint generated always as identity primary key,
     organization_id uuid not null references organization (id),
     external_subscription_id text, -- as sent; events without one are kept but never counted
     code text not null,
@@ -328,7 +343,7 @@ create index series_of_code on series (organization_id, code, metering_version);
 
 create table event (
     seq bigint generated always as identity, -- order of arrival
-    series_id int not null,
+    series_id bigint not null,
     at timestamptz not null,
     created_at timestamptz not null,
     -- 8 bytes of digest(organization, transaction) and 8 of digest(subscription): unique for ever,
@@ -410,7 +425,7 @@ for each row execute function refuse_change_of_amendment();
 
 -- Sums of events by series and by UTC hour, day and month, of the events with seq <= metering_state.rolled_up_to.
 create table usage_cell (
-    series_id int not null,
+    series_id bigint not null,
     grain "char" not null, -- 'h' hour, 'd' day, 'm' month
     starts_at timestamptz not null,
     events_count bigint not null,
@@ -424,7 +439,7 @@ create table usage_cell (
 
 -- Beside those sums, where distinct values are counted: of each value its last operation.
 create table unique_cell (
-    series_id int not null,
+    series_id bigint not null,
     grain "char" not null,
     starts_at timestamptz not null,
     digest uuid not null, -- of the text, which may be long
@@ -441,7 +456,20 @@ create table advance_event (
     seq bigint not null,
     identity uuid not null,
     primary key (organization_id, seq),
-    due_at timestamptz -- when the fee would have been made, of an event that was held
+    due_at timestamptz, -- when the fee would have been made, of an event that was held
+    charge_ids uuid[] -- null: of every charge that bills the event
+);
+
+-- Events whose fee in advance waits until their usage has a price, and of which charges. They are put back into the
+-- queue for those charges alone: of the others the fee is made.
+create table unpriced_advance_event (
+    organization_id uuid not null,
+    seq bigint not null,
+    identity uuid not null,
+    charge_ids uuid[] not null,
+    due_at timestamptz not null, -- when the fee would have been made
+    primary key (organization_id, seq),
+    retry_at timestamptz not null
 );
 
 -- Customers with something due that cannot be billed as it is, e.g. an amount beyond all bounds.
@@ -464,6 +492,7 @@ create table held_advance_event (
     seq bigint not null,
     identity uuid not null,
     due_at timestamptz not null, -- when the fee would have been made
+    charge_ids uuid[],
     primary key (customer_id, seq)
 );
 
@@ -486,7 +515,7 @@ create table advance_level (
 -- or want to know that no insert is under way. Raises PM001 when the metering has changed meanwhile,
 -- 23505 when an identity is taken.
 create function store_events(
-    known_version bigint, series_ids int[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
+    known_version bigint, series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
     amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[]
 ) returns void language plpgsql as $$
 begin
@@ -505,7 +534,7 @@ $$;
 
 -- As store_events, for a group with events that are paid in advance: these identities, of these organizations.
 create function store_events_in_advance(
-    known_version bigint, series_ids int[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
+    known_version bigint, series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
     amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[],
     waiting uuid[], organizations uuid[]
 ) returns void language plpgsql as $$
@@ -543,6 +572,38 @@ create table tax (
 );
 
 create unique index tax_code on tax (organization_id, code) where deleted_at is null;
+
+-- Series that are to be looked at for usage without a price: the roll-up puts each here once a month that it is used.
+create table unchecked_series (
+    series_id bigint primary key
+);
+
+-- Organizations whose prices, metrics or subscriptions have changed since their series were looked at.
+create table unchecked_organization (
+    organization_id uuid primary key
+);
+
+-- Values of dimensions that no filter of a charge lists and that have no price there.
+create table unpriced_usage (
+    charge_id uuid not null,
+    digest uuid not null, -- of the values
+    organization_id uuid not null,
+    code text not null, -- of the metric
+    values jsonb not null,
+    noticed_at timestamptz not null, -- by the organization's clock
+    primary key (charge_id, digest)
+);
+
+create index unpriced_usage_newest on unpriced_usage (organization_id, noticed_at desc, charge_id, digest);
+
+-- The series with these values, for their units.
+create table unpriced_series (
+    charge_id uuid not null,
+    digest uuid not null,
+    series_id bigint not null,
+    primary key (charge_id, digest, series_id),
+    foreign key (charge_id, digest) references unpriced_usage (charge_id, digest) on delete cascade
+);
 
 -- What is owed -----------------------------------------------------------------------------------------------
 
@@ -595,10 +656,15 @@ create table invoice (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     applied_taxes jsonb not null default '[]',
-    finalizes_at timestamptz -- when a draft becomes final
+    finalizes_at timestamptz, -- when a draft becomes final
+    waits_for_price boolean not null default false, -- a draft with usage that is held: it does not become final
+    price_retry_at timestamptz -- when it is tried again whether that usage has a price, by the organization's clock
 );
 
-create index invoice_to_finalize on invoice (organization_id, finalizes_at) where finalizes_at is not null;
+create index invoice_to_finalize on invoice (organization_id, finalizes_at)
+    where finalizes_at is not null and price_retry_at is null;
+create index invoice_to_price on invoice (organization_id, price_retry_at) where price_retry_at is not null;
+create index invoice_waiting_for_price on invoice (organization_id, created_at) where waits_for_price;
 create index invoice_draft_of_customer on invoice (customer_id) where status = 'draft';
 create index invoice_newest on invoice (organization_id, created_at desc, id);
 create index invoice_of_customer on invoice (customer_id, created_at desc, id);
@@ -616,7 +682,9 @@ create table invoice_subscription (
     charges_to_at timestamptz,
     fixed_charges_from_at timestamptz,
     fixed_charges_to_at timestamptz,
-    primary key (invoice_id, subscription_id)
+    primary key (invoice_id, subscription_id),
+    counted_to bigint, -- events up to this seq are surely in its usage fees
+    seen_to bigint -- the last seq when its usage was read: what came later is in none of them
 );
 
 -- No subscription is billed twice for the same due instant, whoever runs the billing and however often.
@@ -661,7 +729,9 @@ create table fee (
     created_at timestamptz not null,
     applied_taxes jsonb not null default '[]',
     pricing_unit_details jsonb, -- as they were when the fee was priced
-    presentation jsonb -- how its units are split for show, and by which properties its invoice shows them
+    presentation jsonb, -- how its units are split for show, and by which properties its invoice shows them
+    is_unpriced boolean not null default false, -- of usage that no filter lists and that had no price
+    late_usage_id uuid -- of a fee that bills usage which came after its period was billed
 );
 
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;
@@ -674,6 +744,60 @@ create index fee_of_subscription on fee (subscription_id, created_at desc);
 create index fee_succeeded on fee (organization_id, succeeded_at) where succeeded_at is not null;
 create index fee_failed on fee (organization_id, failed_at) where failed_at is not null;
 create index fee_refunded on fee (organization_id, refunded_at) where refunded_at is not null;
+
+-- Usage of a billed period that came in after it was billed, by charge: what the period comes to more than was billed.
+create table late_usage (
+    id uuid primary key,
+    organization_id uuid not null,
+    customer_id uuid not null,
+    subscription_id uuid not null,
+    charge_id uuid not null,
+    code text not null, -- the metric's
+    invoice_id uuid not null, -- the one that had billed the period
+    from_at timestamptz not null,
+    to_at timestamptz not null,
+    currency text not null,
+    status text not null,
+    events_count bigint not null,
+    units numeric not null,
+    amount_cents bigint not null,
+    lines jsonb not null, -- the difference by price and group
+    seen_to bigint not null, -- the last seq when it was priced
+    adjusting_invoice_id uuid, -- the one that bills it
+    reason text, -- why it is not billed
+    decided_by uuid, -- the API key
+    decided_at timestamptz,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    constraint late_usage_status check (status in ('open', 'scheduled', 'billed', 'accepted'))
+);
+
+create unique index late_usage_open on late_usage (subscription_id, charge_id, from_at, to_at) where status = 'open';
+create index late_usage_of_period on late_usage (subscription_id, charge_id, from_at);
+create index late_usage_undecided on late_usage (organization_id, created_at desc, id) where status = 'open';
+create index late_usage_newest on late_usage (organization_id, created_at desc, id);
+create index late_usage_to_bill on late_usage (customer_id) where status = 'scheduled';
+create index late_usage_on_invoice on late_usage (adjusting_invoice_id) where adjusting_invoice_id is not null;
+
+-- Billed periods with events that came in later and are not priced yet.
+create table late_mark (
+    organization_id uuid not null,
+    subscription_id uuid not null,
+    invoice_id uuid not null,
+    code text not null,
+    primary key (organization_id, subscription_id, invoice_id, code)
+);
+
+-- One row: how far the events are looked through for late ones. Those up to next_to are looked at once every
+-- transaction is over that began before next_xid: a bill that was under way without them is visible by then.
+create table late_check (
+    singleton boolean primary key default true check (singleton),
+    checked_to bigint not null,
+    next_to bigint,
+    next_xid xid8
+);
+
+insert into late_check (checked_to) values (0);
 
 -- A finalized invoice is never edited: only what happens to it afterwards (payment, voiding, metadata) changes.
 create function refuse_edit_of_final_invoice() returns trigger language plpgsql as $$
@@ -744,13 +868,24 @@ create table app_user (
     id uuid primary key,
     email text not null,
     password_hash text, -- argon2id; null: signs in by one-time links only
-    role text not null,
     created_at timestamptz not null,
     removed_at timestamptz,
-    constraint app_user_role check (role in ('admin', 'finance', 'read_only'))
+    is_owner boolean not null default false -- admin of all organizations, and may make new ones
 );
 
 create unique index app_user_email on app_user (lower(email)) where removed_at is null;
+
+-- The role of a user in an organization.
+create table membership (
+    user_id uuid not null references app_user (id),
+    organization_id uuid not null references organization (id),
+    role text not null,
+    created_at timestamptz not null,
+    primary key (user_id, organization_id),
+    constraint membership_role check (role in ('admin', 'finance', 'read_only'))
+);
+
+create index membership_of_organization on membership (organization_id, created_at, user_id);
 
 create table user_session (
     digest bytea primary key, -- SHA-256 of the cookie
@@ -763,17 +898,19 @@ create table user_session (
 
 create index user_session_of_user on user_session (user_id);
 
--- A link that works once: with a user it signs that user in, without one it lets somebody become one.
+-- A link that works once: it signs a user in, lets somebody become the first user, or invites to an organization.
 create table one_time_link (
     digest bytea primary key, -- SHA-256 of the token in the link
     user_id uuid references app_user (id),
-    role text not null,
+    role text, -- in the organization that it invites to
     is_first boolean not null default false, -- good only while there is no user
     path text not null, -- where it leads
     created_at timestamptz not null,
     expires_at timestamptz not null,
     used_at timestamptz,
-    constraint one_time_link_role check (role in ('admin', 'finance', 'read_only'))
+    organization_id uuid references organization (id), -- the one that it invites to
+    constraint one_time_link_role check (role in ('admin', 'finance', 'read_only')),
+    constraint one_time_link_invites check ((organization_id is null) = (role is null))
 );
 
 create table sign_in_failure (
@@ -855,3 +992,14 @@ create table invoice_credit (
 
 create index invoice_credit_of_invoice on invoice_credit (invoice_id);
 create index invoice_credit_of_note on invoice_credit (credit_note_id);
+
+-- Organizations of which a background task has failed: the task leaves them alone until retry_at, by the system's
+-- clock, and does what it has to for all others.
+create table fence (
+    organization_id uuid not null,
+    task text not null,
+    failures bigint not null, -- in a row
+    retry_at timestamptz not null,
+    reason text not null,
+    primary key (organization_id, task)
+);

@@ -144,6 +144,18 @@ def living_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
     )
 
 
+def running_on_plans(
+    conn: Connection[Any], plan_ids: Collection[UUID], *, limit: int
+) -> tuple[list[UUID], int]:
+    """The first `limit` active rows on these plans, the oldest first, and how many there are."""
+    rows = conn.execute(
+        "select id, count(*) over () from subscription where plan_id = any(%s) and status = 'active'"
+        " order by id limit %s",
+        [list(plan_ids), limit],
+    ).fetchall()
+    return [row_id for row_id, _ in rows], rows[0][1] if rows else 0
+
+
 def downgrades_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
     """The rows that wait to take over from or to a plan, or a copy of it, oldest first."""
     return _select(

@@ -201,7 +201,7 @@ select d.key, d.series_id, d.at, d.sum, d.values_count, m.rolled_up_to from mete
 _COUNT = (
     """
 with wanted as materialized (
-    select 0 as key, w.series_id from unnest(%(series)s::int[]) as w (series_id)
+    select 0 as key, w.series_id from unnest(%(series)s::bigint[]) as w (series_id)
 ), bound as (
     select 0 as key, %(from_)s::timestamptz as from_at, %(to)s::timestamptz as to_at
 )

@@ -1,4 +1,4 @@
-"""Who works in the web admin: users, their sessions, one-time links, failed sign-ins, and the audit log.
+"""Who works in the web admin: users, their roles in organizations, their sessions, one-time links, failed sign-ins, and the audit log.
 
 Secrets are 256 bits of chance, kept only as SHA-256. All times are the system's, in test mode too.
 """
@@ -21,6 +21,7 @@ from psycopg.types.json import Jsonb
 from permille.ids import new_id
 
 ROLES = ("admin", "finance", "read_only")
+"""Roles in an organization: admin may do everything, finance all but users and keys, read_only looks."""
 
 SESSION_LIFE = timedelta(days=7)
 SESSION_IDLE = timedelta(hours=24)
@@ -33,18 +34,27 @@ _FIRST_USER_LOCK = 0x50455553  # "PEUS"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """Somebody who may sign in. Roles: admin may all, finance all but users and keys, read_only looks."""
+    """Somebody who may sign in. An owner is an admin of every organization and may make new ones."""
 
     id: UUID
     email: str
     password_hash: str | None
-    role: str
+    is_owner: bool
     created_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A user with the role in one organization; owners have none of their own, they are admins everywhere."""
+
+    user: User
+    role: str | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """A signed-in browser."""
+    """A signed-in browser, and the organization that it looked at last."""
 
     digest: bytes
     user: User
@@ -53,11 +63,12 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneTimeLink:
-    """A link that has not been used and has not expired."""
+    """A link that has not been used and has not expired: for a user, for the first one, or an invitation."""
 
     digest: bytes
     user_id: UUID | None
-    role: str
+    organization_id: UUID | None
+    role: str | None
     is_first: bool
     path: str
 
@@ -93,7 +104,7 @@ def digest_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-_USER = "u.id, u.email, u.password_hash, u.role, u.created_at"
+_USER = "u.id, u.email, u.password_hash, u.is_owner, u.created_at"
 
 
 def _user(conn: Connection[Any], condition: str, value: Any) -> User | None:
@@ -111,11 +122,71 @@ def by_id(conn: Connection[Any], user_id: UUID) -> User | None:
     return _user(conn, "u.id = %s", user_id)
 
 
-def everybody(conn: Connection[Any]) -> list[User]:
-    with conn.cursor(row_factory=class_row(User)) as cursor:
-        return cursor.execute(
-            f"select {_USER} from app_user u where u.removed_at is null order by u.created_at, u.id limit 1000"
-        ).fetchall()
+def members(
+    conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
+) -> tuple[list[Member], int]:
+    """The owners and those with a role in the organization, the longest first; and how many they are."""
+    chosen = (
+        "from app_user u left join membership m on m.user_id = u.id and m.organization_id = %s"
+        " where u.removed_at is null and (u.is_owner or m.role is not null)"
+    )
+    rows = conn.execute(
+        f"select {_USER}, m.role, coalesce(m.created_at, u.created_at) as since {chosen}"
+        " order by u.is_owner desc, since, u.id limit %s offset %s",
+        [organization_id, limit, offset],
+    ).fetchall()
+    row = conn.execute(f"select count(*) {chosen}", [organization_id]).fetchone()
+    return [Member(user=_read_user(each), role=each[5], since=each[6]) for each in rows], row[0] if row else 0
+
+
+def _read_user(row: Sequence[Any]) -> User:
+    """The user in the first columns of a row, which are those of _USER."""
+    return User(id=row[0], email=row[1], password_hash=row[2], is_owner=row[3], created_at=row[4])
+
+
+def role_in(conn: Connection[Any], user_id: UUID, organization_id: UUID) -> str | None:
+    """The user's own role in the organization."""
+    row = conn.execute(
+        "select role from membership where user_id = %s and organization_id = %s", [user_id, organization_id]
+    ).fetchone()
+    return row[0] if row else None
+
+
+def is_member_anywhere(conn: Connection[Any], user_id: UUID) -> bool:
+    """Whether the user has a role in any organization."""
+    row = conn.execute("select exists (select from membership where user_id = %s)", [user_id]).fetchone()
+    return bool(row and row[0])
+
+
+def join_organization(
+    conn: Connection[Any], *, user_id: UUID, organization_id: UUID, role: str, now: datetime
+) -> bool:
+    """Give the user a role in the organization; False when there is one already, which stays."""
+    cursor = conn.execute(
+        "insert into membership (user_id, organization_id, role, created_at) values (%s, %s, %s, %s)"
+        " on conflict do nothing",
+        [user_id, organization_id, role, now],
+    )
+    return cursor.rowcount == 1
+
+
+def change_role(conn: Connection[Any], *, user_id: UUID, organization_id: UUID, role: str) -> None:
+    """Give a member another role."""
+    conn.execute(
+        "update membership set role = %s where user_id = %s and organization_id = %s",
+        [role, user_id, organization_id],
+    )
+
+
+def leave_organization(conn: Connection[Any], *, user_id: UUID, organization_id: UUID) -> None:
+    """Take the user's role in the organization away, at once in all browsers."""
+    conn.execute(
+        "delete from membership where user_id = %s and organization_id = %s", [user_id, organization_id]
+    )
+    conn.execute(
+        "update user_session set organization_id = null where user_id = %s and organization_id = %s",
+        [user_id, organization_id],
+    )
 
 
 def is_anybody(conn: Connection[Any]) -> bool:
@@ -130,19 +201,20 @@ def lock_first_user(conn: Connection[Any]) -> None:
 
 
 def add(
-    conn: Connection[Any], *, email: str, password_hash: str | None, role: str, now: datetime
+    conn: Connection[Any], *, email: str, password_hash: str | None, is_owner: bool, now: datetime
 ) -> User | None:
     """A new user, None when the email is taken."""
     row = conn.execute(
-        "insert into app_user (id, email, password_hash, role, created_at) values (%s, %s, %s, %s, %s)"
+        "insert into app_user (id, email, password_hash, is_owner, created_at) values (%s, %s, %s, %s, %s)"
         " on conflict (lower(email)) where removed_at is null do nothing returning id",
-        [new_id(now), email, password_hash, role, now],
+        [new_id(now), email, password_hash, is_owner, now],
     ).fetchone()
     return by_id(conn, row[0]) if row else None
 
 
 def remove(conn: Connection[Any], *, user_id: UUID, now: datetime) -> None:
     """The user is signed out everywhere and may not sign in again; what the audit log says stays."""
+    conn.execute("delete from membership where user_id = %s", [user_id])
     conn.execute("update app_user set removed_at = %s where id = %s", [now, user_id])
     conn.execute("delete from user_session where user_id = %s", [user_id])
     conn.execute("delete from one_time_link where user_id = %s", [user_id])
@@ -177,8 +249,7 @@ def session(conn: Connection[Any], *, secret: str, now: datetime) -> Session | N
         return None
     if row[6] < now - SEEN_EVERY:
         conn.execute("update user_session set last_seen_at = %s where digest = %s", [now, digest])
-    user = User(id=row[0], email=row[1], password_hash=row[2], role=row[3], created_at=row[4])
-    return Session(digest=digest, user=user, organization_id=row[5])
+    return Session(digest=digest, user=_read_user(row), organization_id=row[5])
 
 
 def choose_organization(conn: Connection[Any], *, digest: bytes, organization_id: UUID) -> None:
@@ -189,37 +260,55 @@ def close_session(conn: Connection[Any], digest: bytes) -> None:
     conn.execute("delete from user_session where digest = %s", [digest])
 
 
-def add_link(
-    conn: Connection[Any],
-    *,
-    role: str,
-    now: datetime,
-    user_id: UUID | None = None,
-    is_first: bool = False,
-    path: str = "/app",
-) -> str:
+def _add_link(conn: Connection[Any], *, now: datetime, path: str = "/app", **columns: Any) -> str:
     """A new one-time link; its token, which is not stored."""
     token = secrets.token_urlsafe(32)
+    values = {"user_id": None, "organization_id": None, "role": None, "is_first": False, **columns}
     conn.execute(
-        "insert into one_time_link (digest, user_id, role, is_first, path, created_at, expires_at)"
-        " values (%s, %s, %s, %s, %s, %s, %s)",
-        [digest_of(token), user_id, role, is_first, path, now, now + LINK_LIFE],
+        "insert into one_time_link (digest, user_id, organization_id, role, is_first, path, created_at, expires_at)"
+        " values (%(digest)s, %(user_id)s, %(organization_id)s, %(role)s, %(is_first)s, %(path)s, %(now)s, %(end)s)",
+        {**values, "digest": digest_of(token), "path": path, "now": now, "end": now + LINK_LIFE},
     )
     return token
 
 
-def add_sign_in_link(conn: Connection[Any], *, email: str, role: str, path: str, now: datetime) -> str:
-    """A one-time link by which the user with this email, made if there is none, signs in; its token."""
-    user = by_email(conn, email) or add(conn, email=email, password_hash=None, role=role, now=now)
+def add_first_link(conn: Connection[Any], *, now: datetime) -> str:
+    """A one-time link by which somebody becomes the first user, an owner; its token."""
+    return _add_link(conn, now=now, is_first=True)
+
+
+def add_invitation(conn: Connection[Any], *, organization_id: UUID, role: str, now: datetime) -> str:
+    """A one-time link that gives a new or an existing user a role in the organization; its token."""
+    return _add_link(conn, now=now, organization_id=organization_id, role=role)
+
+
+def add_sign_in_link(
+    conn: Connection[Any],
+    *,
+    email: str,
+    now: datetime,
+    organization_id: UUID | None = None,
+    role: str = "admin",
+    path: str = "/app",
+) -> str:
+    """A one-time link by which the user with this email signs in; its token.
+
+    A user who is not there is made: with a role in the organization, or without one as an owner. A user who is there
+    joins the organization; a role that the user has stays.
+    """
+    is_owner = organization_id is None
+    user = by_email(conn, email) or add(conn, email=email, password_hash=None, is_owner=is_owner, now=now)
     assert user is not None, "the email is either known or free"
-    return add_link(conn, role=user.role, now=now, user_id=user.id, path=path)
+    if organization_id is not None:
+        join_organization(conn, user_id=user.id, organization_id=organization_id, role=role, now=now)
+    return _add_link(conn, now=now, user_id=user.id, path=path)
 
 
 def link(conn: Connection[Any], *, token: str, now: datetime) -> OneTimeLink | None:
     """The link, None when it was used, has expired, or is for a first user that is there already."""
     with conn.cursor(row_factory=class_row(OneTimeLink)) as cursor:
         return cursor.execute(
-            "select digest, user_id, role, is_first, path from one_time_link"
+            "select digest, user_id, organization_id, role, is_first, path from one_time_link"
             " where digest = %s and used_at is null and expires_at > %s"
             " and not (is_first and exists (select from app_user))",
             [digest_of(token), now],
@@ -273,10 +362,13 @@ def record(
 
 
 def audit_log(
-    conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
+    conn: Connection[Any], organization_id: UUID, *, with_installation: bool, limit: int, offset: int
 ) -> tuple[list[AuditEntry], int]:
-    """What was changed in the organization and in the installation, newest first, and how much that is."""
-    where = "organization_id = %s or organization_id is null"
+    """What was changed in the organization, newest first, and how much that is.
+
+    `with_installation` adds what belongs to no organization, such as the first user.
+    """
+    where = "organization_id = %s" + (" or organization_id is null" if with_installation else "")
     with conn.cursor(row_factory=class_row(AuditEntry)) as cursor:
         rows = cursor.execute(
             f"select user_email, action, subject, details, at from audit_entry where {where}"

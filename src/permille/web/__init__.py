@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
+from permille.api.addresses import Route
 from permille.api.http import Engine
 from permille.web import (
     account,
@@ -15,17 +16,18 @@ from permille.web import (
     events,
     home,
     invoices,
+    late_usage,
     metrics,
     own_plans,
     plans,
     pricing_units,
     sign_in,
 )
-from permille.web.pages import action, page
+from permille.web.pages import action, page, unavailable
 from permille.web.rendering import STATIC, static_file
-from permille.web.visit import ADMINS, EVERYBODY
+from permille.web.visit import ADMINS, EVERYBODY, OWNERS
 
-__all__ = ["routes"]
+__all__ = ["routes", "unavailable"]
 
 YEAR_SECONDS = 31_536_000
 
@@ -68,11 +70,12 @@ def _account(engine: Engine) -> list[Route]:
             "/new-organization",
             account.blank_organization,
             account.create_organization,
-            readers=ADMINS,
-            writers=ADMINS,
+            readers=OWNERS,
+            writers=OWNERS,
         ),
         action(engine, "/test-clock", account.move_clock),
         page(engine, "/users", account.list_users, account.invite, readers=ADMINS, writers=ADMINS),
+        action(engine, "/users/{user_id}/role", account.change_role, writers=ADMINS),
         action(engine, "/users/{user_id}/remove", account.remove_user, writers=ADMINS),
         page(engine, "/audit-log", account.audit_log),
     ]
@@ -123,6 +126,9 @@ def _billing(engine: Engine) -> list[Route]:
         page(engine, "/invoices/{lago_id}", invoices.detail),
         page(engine, "/invoices/{lago_id}/pdf", invoices.pdf),
         page(engine, "/fees/{lago_id}", invoices.fee),
+        page(engine, "/late-usage", late_usage.listing),
+        action(engine, "/late-usage/{lago_id}/bill", late_usage.bill),
+        action(engine, "/late-usage/{lago_id}/accept", late_usage.accept),
         page(engine, "/events", events.tail),
         page(engine, "/events/{transaction_id:path}", events.detail, events.amend),
     ]

@@ -11,20 +11,21 @@ from permille.api.validation import parse_uuid
 from permille.core.errors import Invalid, NotFound
 from permille.store import organizations, subscriptions, users
 from permille.store.subscriptions import SubscriptionSearch
-from permille.store.users import ROLES
+from permille.store.users import ROLES, User
 from permille.web.shown import currencies
 from permille.web.sign_in import link_url
-from permille.web.visit import Done, Page, Visit
+from permille.web.visit import OWNERS, Done, Page, Visit
 
 ORGANIZATION_TEXTS = ("name", "legal_name", "email", "address_line1", "city", "country", "default_currency")
 AUDIT_PER_PAGE = 50
+USERS_PER_PAGE = 50
 
 
 def switch_organization(visit: Visit) -> Done:
     """POST /app/switch-organization."""
-    chosen = parse_uuid(visit.form.get("organization_id"))
+    chosen, user = parse_uuid(visit.form.get("organization_id")), visit.session.user
     found = organizations.by_id(visit.conn, chosen) if chosen else None
-    if found is None:
+    if found is None or not (user.is_owner or users.role_in(visit.conn, user.id, found.id)):
         raise NotFound("organization")
     users.choose_organization(visit.conn, digest=visit.session.digest, organization_id=found.id)
     return Done(action="", subject="")
@@ -93,20 +94,21 @@ def _next_end(visit: Visit) -> datetime:
 
 
 def list_users(visit: Visit) -> Page:
-    """GET /app/users."""
-    context = {"users": users.everybody(visit.conn), "roles": [(one, one.replace("_", "-")) for one in ROLES]}
-    return Page(template="users.html", context=context)
+    """GET /app/users: who may look at the organization, and what they may do."""
+    page = visit.call(query=visit.page_query(per_page=str(USERS_PER_PAGE))).page()
+    found, total = users.members(visit.conn, visit.here.id, limit=page.per_page, offset=page.offset)
+    roles = [(one, one.replace("_", "-")) for one in ROLES]
+    return Page(template="users.html", context={"members": found, "roles": roles, "meta": page.meta(total)})
 
 
 def invite(visit: Visit) -> Done:
-    """POST /app/users: a one-time link by which somebody becomes a user."""
-    role = visit.form.get("role")
-    if role not in ROLES:
-        raise Invalid({"role": ["value_is_invalid"]})
-    token = users.add_link(visit.conn, role=role, now=visit.system_now)
+    """POST /app/users: a one-time link that gives somebody a role in the organization."""
+    role, here = _role(visit), visit.here
+    token = users.add_invitation(visit.conn, organization_id=here.id, role=role, now=visit.system_now)
     context = {
         "heading": "Send this link",
-        "text": f"It works once, for a day. Who opens it chooses a password and gets the role {role.replace('_', '-')}.",
+        "text": f"It works once, for a day. It gives the role {role.replace('_', '-')} in {here.name}, to a new user or to one"
+        " who signs in.",
         "secret": link_url(visit.engine.config, token),
         "next": "/app/users",
     }
@@ -114,20 +116,52 @@ def invite(visit: Visit) -> Done:
     return Done(action="invited", subject=role, page=page)
 
 
+def change_role(visit: Visit) -> Done:
+    """POST /app/users/{user_id}/role. Nobody changes their own, so an admin is always left."""
+    role, found = _role(visit), _other_member(visit)
+    users.change_role(visit.conn, user_id=found.id, organization_id=visit.here.id, role=role)
+    return Done(
+        action="changed role of", subject=found.email, to="/app/users?said=saved", details={"role": role}
+    )
+
+
 def remove_user(visit: Visit) -> Done:
-    """POST /app/users/{user_id}/remove. Nobody removes themselves, so an admin is always left."""
+    """POST /app/users/{user_id}/remove: out of the organization; who is left in none is no user any more."""
+    found = _other_member(visit)
+    users.leave_organization(visit.conn, user_id=found.id, organization_id=visit.here.id)
+    if not users.is_member_anywhere(visit.conn, found.id):
+        users.remove(visit.conn, user_id=found.id, now=visit.system_now)
+    return Done(action="removed user", subject=found.email, to="/app/users?said=deleted")
+
+
+def _role(visit: Visit) -> str:
+    role = visit.form.get("role")
+    if role not in ROLES:
+        raise Invalid({"role": ["value_is_invalid"]})
+    return role
+
+
+def _other_member(visit: Visit) -> User:
+    """The user of the address, somebody else with a role here. Raises NotFound and Invalid."""
     user_id = parse_uuid(visit.path["user_id"])
     found = users.by_id(visit.conn, user_id) if user_id else None
-    if found is None:
-        raise NotFound("user")
-    if found.id == visit.session.user.id:
+    if found is not None and found.id == visit.session.user.id:
         raise Invalid({"base": ["own_user"]})
-    users.remove(visit.conn, user_id=found.id, now=visit.system_now)
-    return Done(action="removed user", subject=found.email, to="/app/users?said=deleted")
+    if found is None or users.role_in(visit.conn, found.id, visit.here.id) is None:
+        raise NotFound("user")
+    if found.is_owner:
+        raise Invalid({"base": ["owner_user"]})
+    return found
 
 
 def audit_log(visit: Visit) -> Page:
     """GET /app/audit-log."""
     page = visit.call(query=visit.page_query(per_page=str(AUDIT_PER_PAGE))).page()
-    rows, total = users.audit_log(visit.conn, visit.here.id, limit=page.per_page, offset=page.offset)
+    rows, total = users.audit_log(
+        visit.conn,
+        visit.here.id,
+        with_installation=visit.may(OWNERS),
+        limit=page.per_page,
+        offset=page.offset,
+    )
     return Page(template="audit_log.html", context={"entries": rows, "meta": page.meta(total)})

@@ -8,11 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 from permille.core.billable_metric import BillableMetric
-from permille.core.errors import NotFound
+from permille.core.errors import Invalid, NotFound
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.plan import Charge
 from permille.core.pricing_unit import SUBUNITS, AppliedPricingUnit, PricingUnit
 from permille.core.tax import Tax
+from permille.core.unlisted import UnlistedValues
 from permille.store import billable_metrics, pricing_units, taxes
 from permille.web import price_grid, price_sheet
 from permille.web.typed_number import number_or_none, plain_number
@@ -25,6 +26,25 @@ BILLED = (
     (INVOICED, "At once: each event makes an invoice"),
     (ALONE, "At once, without an invoice: each event makes a fee"),
     (GATHERED, "At once, and fees that are paid come on the period's invoice"),
+)
+
+
+UNLISTED = (
+    (
+        UnlistedValues.HELD,
+        "Held",
+        "their usage has no price yet. The invoice stays a draft until a price lists them, or you choose otherwise here.",
+    ),
+    (
+        UnlistedValues.DEFAULT,
+        "Priced by the default",
+        "they cost what everything else costs, even if that is 0.",
+    ),
+    (
+        UnlistedValues.FREE,
+        "Free",
+        "Lago’s way: they also cost what everything else costs. Where that is 0, their usage is given away and reported.",
+    ),
 )
 
 
@@ -99,6 +119,7 @@ def price_part(
         "billed": BILLED,
         "taxes": known_taxes(visit),
         "has_options": True,
+        "unlisted_choices": UNLISTED,
         "form": form,
         "problems": price_grid.beside(visit.problems),
         "not_added": {"added": [added]} if added else {},
@@ -141,7 +162,21 @@ def read_charge(
 ) -> dict[str, Any]:
     """The charge that the form asks for, as the API takes it."""
     read = price_grid.read if _is_grid(form, metric) else price_sheet.read
-    return {**read(form, metric, charge), **_unit(form), **_options(form, currency), **read_taxes(form)}
+    return {
+        **read(form, metric, charge),
+        **_unlisted(form, metric, charge),
+        **_unit(form),
+        **_options(form, currency),
+        **read_taxes(form),
+    }
+
+
+def _unlisted(form: Form, metric: BillableMetric, charge: Charge | None) -> dict[str, Any]:
+    """What is done with unlisted values; a new charge says it. Raises Invalid."""
+    choice = form.get("unlisted_values")
+    if metric.filters and charge is None and not choice:
+        raise Invalid({"unlisted_values": ["unlisted_values_not_chosen"]})
+    return {"unlisted_values": choice} if choice else {}
 
 
 def read_taxes(form: Form, field: str = "charge_tax") -> dict[str, Any]:
@@ -186,6 +221,7 @@ def filled(charge: Charge, currency: str) -> Form:
     with exact():
         least = Decimal(charge.min_amount_cents) / per_unit
     pairs = [("min_amount", f"{least.normalize():f}"), ("billed", billed_as(charge))]
+    pairs += [("unlisted_values", charge.unlisted_values)]
     pairs += [("prorated", "on")] if charge.prorated else []
     pairs += [("charge_tax", tax.code) for tax in charge.taxes]
     if (applied := charge.applied_pricing_unit) is not None:

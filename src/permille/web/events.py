@@ -11,17 +11,17 @@ from permille.api import amendments as amendments_api, events as api
 from permille.api.render import instant_milliseconds
 from permille.core.amendment import AmendmentKind
 from permille.core.errors import Invalid, NotFound
-from permille.core.event import numeric_value
+from permille.core.event import EventState, numeric_value
 from permille.core.instants import parse_instant
 from permille.core.plan import Plan
-from permille.core.subscription import Subscription
+from permille.core.subscription import Subscription, running_at
 from permille.ids import new_id
 from permille.ingest.intake import microseconds
 from permille.store import amendments, billable_metrics, events, plans, subscriptions
 from permille.store.events import StoredEvent
 from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
-from permille.web.shown import in_path, json_lines
+from permille.web.shown import in_path, in_query, json_lines
 from permille.web.visit import PER_PAGE, Done, Form, Page, Visit
 
 FILTERS = ("code", "external_subscription_id", "timestamp_from", "timestamp_to")
@@ -48,7 +48,7 @@ def tail(visit: Visit) -> Page:
 
 
 def event_url(transaction_id: str, external_subscription_id: str | None) -> str:
-    named = f"?subscription={in_path(external_subscription_id)}" if external_subscription_id else ""
+    named = f"?subscription={in_query(external_subscription_id)}" if external_subscription_id else ""
     return f"/app/events/{in_path(transaction_id)}{named}"
 
 
@@ -153,12 +153,24 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
     explained = []
     for event, now in zip(events, counting, strict=True):
         rows = known.get(event["external_subscription_id"] or "", [])
-        taker = _taker(rows, datetime.fromisoformat(now["timestamp"]))
+        taker = running_at(rows, datetime.fromisoformat(now["timestamp"]))
         own = [plan for plan in priced[now["code"]] if taker is not None and plan.id == taker.plan_id]
         found = verdict(metrics[now["code"]], now["code"], now["properties"], own)
         ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
         amended = event["amendments"][-1] if event["amendments"] else None
-        explained.append({**event, "amended": amended, "now": now, "verdict": found, "ignored": ignored})
+        state = EventState.IGNORED if ignored else found.state
+        if event["too_late"] and state is not EventState.IGNORED:
+            state = EventState.TOO_LATE
+        explained.append(
+            {
+                **event,
+                "amended": amended,
+                "now": now,
+                "verdict": found,
+                "state": state,
+                "ignored": ignored,
+            }
+        )
     return explained
 
 
@@ -166,15 +178,6 @@ def _counting(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """The event with what its amendment in force says instead."""
     says = event["amendments"][-1]["replacement"] if event["amendments"] else None
     return {**event, **says} if says else event
-
-
-def _taker(rows: Sequence[Subscription], at: datetime) -> Subscription | None:
-    """The subscription that runs at that time."""
-    for row in rows:
-        is_over = row.terminated_at is not None and at >= row.terminated_at
-        if row.started_at is not None and row.started_at <= at and not is_over:
-            return row
-    return None
 
 
 def _ignored(

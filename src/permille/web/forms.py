@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from permille.api.bodies import read_body
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.web.visit import Form, Problems
 
@@ -22,6 +23,10 @@ WORDS = {
     "value_is_out_of_range": "This is too large or too small.",
     "value_is_too_long": "This is too long.",
     "value_already_exist": "This is taken already.",
+    "would_reprice_other_values": "With this change other prices would win, and usage of values that stay would cost something else. Change or take away these filters first:",
+    "usage_without_price": "Usage on it has no price yet: price its values, or choose what unlisted values cost, in the plan's charge.",
+    "held_needs_an_invoice": "Usage is held on an invoice, and this recurring charge in advance makes fees without one.",
+    "unlisted_values_not_chosen": "Choose what is done with values that no price lists.",
     "value_is_not_listed": "The metric doesn't list one of these values.",
     "must_be_true_unless_pay_in_advance": "Only what is paid in advance goes without an invoice.",
     "only_compatible_with_pay_in_advance_and_non_invoiceable": "Only fees in advance that have no invoice are gathered.",
@@ -62,13 +67,19 @@ WORDS = {
     "pricing_unit_not_found": "There is no such pricing unit.",
     "billable_metrics_not_found": "There is no such metric.",
     "attached_to_charges": "Charges of a plan are priced in it: give them another unit first.",
+    "cannot_be_billed": "Something of this customer cannot be billed as it is: see why on the customer's page.",
     "amount_out_of_range": "What is to be billed comes to an amount that no invoice can have: correct the event or the price first.",
     "cannot_go_back": "The clock can't go back.",
     "too_many_failures": "Too many failed attempts: try again in a quarter of an hour.",
     "wrong_email_or_password": "This email and password don't belong together.",
     "password_too_short": "Use at least 10 characters (at most 200).",
-    "own_user": "You can't remove yourself.",
+    "own_user": "You can't remove yourself or change your own role. Ask another admin.",
+    "owner_user": "An owner of the installation is an admin of every organization.",
     "no_active_subscription": "There is no active subscription whose period could end.",
+    "late_usage_is_accepted": "It was written off already.",
+    "late_usage_is_billed": "It is billed already, or will be by the next invoice.",
+    "late_usage_is_gone": "There is no late usage any more: what came in later has undone it.",
+    "value_is_negative": "It comes to less than was billed: only what comes to more can be billed.",
     "role": "Your role doesn't allow this.",
     "feature_unavailable": "This isn't available.",
 }
@@ -76,13 +87,6 @@ PLACES = {
     "plan_not_found": "plan_code",
     "billable_metrics_not_found": "billable_metric_code",
 }
-
-
-def in_words(code: str) -> str:
-    """A code of the API as a sentence."""
-    if " " in code:
-        return f"{code.removesuffix('.')}."
-    return WORDS.get(code) or code.replace("_", " ").capitalize() + "."
 
 
 def problems_of(refusal: Refusal) -> Problems:
@@ -115,15 +119,9 @@ def read_json(text: str) -> Any:
 
 async def read_form(request: Request) -> Form:
     """The fields of an urlencoded form. Raises Refusal for what is too large, BadRequest for what is none."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > FORM_BYTES_MAX:
-            raise Refusal(status=413, code="body_too_large")
-        chunks.append(chunk)
+    sent = await read_body(request.headers.raw, request.receive, FORM_BYTES_MAX)
     try:
-        text = b"".join(chunks).decode()
+        text = sent.decode()
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
     except ValueError as error:
         raise BadRequest("the form can't be read") from error

@@ -9,10 +9,10 @@ from typing import Any
 
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import Aggregator, aggregator_of, fold
-from permille.core.event import numeric_value, property_text
+from permille.core.event import EventState, numeric_value, property_text
 from permille.core.filters import ChargeFilter, best_match, expand_all_values
 from permille.core.instants import EPOCH
-from permille.core.plan import Charge, Plan
+from permille.core.plan import Charge, Plan, leaves_unpriced
 from permille.core.pricing import ChargeModel
 from permille.core.usage import AggregationType
 from permille.web import calculator
@@ -27,6 +27,8 @@ class Match:
     charge: Charge
     filter_name: str | None
     properties: Mapping[str, Any]
+    is_unpriced: bool = False
+    """Whether it is the charge's own price, and nobody has decided that it is one."""
     amount: Decimal | None = None
     """What the event would cost by itself, unrounded, where its units alone say it."""
 
@@ -43,6 +45,15 @@ class Verdict:
     strange: tuple[str, ...] = ()
     """Dimensions whose value the metric does not list: the event gets the default price."""
     matches: tuple[Match, ...] = ()
+
+    @property
+    def state(self) -> EventState:
+        """What becomes of it where a subscription has any of the plans."""
+        if not self.counts:
+            return EventState.IGNORED
+        if any(match.is_unpriced for match in self.matches):
+            return EventState.UNPRICED
+        return EventState.COUNTS
 
 
 def verdict(metric: BillableMetric | None, code: str, properties: Any, plans: Sequence[Plan]) -> Verdict:
@@ -139,7 +150,13 @@ def _match(plan: Plan, charge: Charge, dimensions: Mapping[str, str | None]) -> 
     ]
     found = best_match(dimensions, filters)
     if found is None:
-        return Match(plan=plan, charge=charge, filter_name=None, properties=charge.properties)
+        return Match(
+            plan=plan,
+            charge=charge,
+            filter_name=None,
+            properties=charge.properties,
+            is_unpriced=leaves_unpriced(charge),
+        )
     own = next(each for each in charge.filters if each.id == found.id)
     name = own.invoice_display_name or values_text(own.values)
     return Match(plan=plan, charge=charge, filter_name=name, properties=found.properties)

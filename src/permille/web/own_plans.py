@@ -14,7 +14,14 @@ from permille.web.plans import FIELDS, amount_text, priced_plan
 from permille.web.shown import in_path
 from permille.web.visit import Done, Page, Visit
 
-KEPT = ("invoice_display_name", "properties", "filters", "applied_pricing_unit", "tax_codes")
+KEPT = (
+    "invoice_display_name",
+    "properties",
+    "filters",
+    "unlisted_values",
+    "applied_pricing_unit",
+    "tax_codes",
+)
 """What a subscription can have of its own in a charge, beside the least amount."""
 
 

@@ -14,21 +14,28 @@ from urllib.parse import quote
 
 from psycopg import Connection
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
 
+from permille import request_ids
+from permille.api import http
+from permille.api.addresses import Route
 from permille.api.http import Engine, raw_response, refuse_nul
+from permille.api.words import in_words
 from permille.clock import system_now
 from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.store import organizations, users
-from permille.store.users import Session
-from permille.web.forms import in_words, problems_of, read_form
+from permille.store.db import is_unavailable
+from permille.store.users import Session, User
+from permille.web.forms import problems_of, read_form
 from permille.web.rendering import framed, plain
 from permille.web.security import HEADERS, cookie_name, is_from_here, is_https
+from permille.web.shown import from_path
 from permille.web.visit import (
+    ADMINS,
     EVERYBODY,
+    OWNERS,
     WRITERS,
     Done,
     Form,
@@ -45,10 +52,16 @@ log = logging.getLogger(__name__)
 ORGANIZATIONS_SHOWN = 200
 FRAMED_BY_US = {"content-security-policy": "frame-ancestors 'self'", "x-content-type-options": "nosniff"}
 ROLE = "role"
+_TRY_AGAIN = "It may be starting again. Reload this page in a few seconds; if you have sent a form, look whether it was saved first."
+NO_MEMBERSHIP = "Ask an admin of an organization for an invitation, and open its link."
 
 
 class _SignedOutError(Exception):
     """There is no session, or it is over."""
+
+
+class _NoMembershipError(Exception):
+    """The user has a role in no organization."""
 
 
 def page(
@@ -72,18 +85,32 @@ def page(
             return await run_in_threadpool(_submitted, engine, request, form, (show, submit), writers)
         except _SignedOutError:
             return _to_sign_in(request)
+        except _NoMembershipError:
+            return plain("refused.html", 403, heading="You are in no organization", text=NO_MEMBERSHIP)
         except NoOrganizationError:
             return RedirectResponse("/app/new-organization", 303)
         except Refusal as refusal:
             return _refused(refusal)
-        except Exception:
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            if is_unavailable(error):
+                raise
             log.exception("A page crashed: %s", request.url.path)
-            return plain(
-                "refused.html", 500, heading="Something went wrong", text="It is in the server's log."
-            )
+            text = f"It is in the server's log, as request {request_ids.current.get()}."
+            return plain("refused.html", 500, heading="Something went wrong", text=text)
 
     methods = ["GET"] if submit is None else ["GET", "POST"]
     return Route(f"/app{path}", handle, methods=methods)
+
+
+def unavailable(request: Request) -> Response:
+    """While the database is not to be had: a page for browsers, Lago's JSON for programs."""
+    if not request.url.path.startswith("/app"):
+        return http.unavailable()
+    response = plain("refused.html", 503, heading="The database can't be reached", text=_TRY_AGAIN)
+    response.headers.update(http.STATUS_HEADERS[503])
+    return response
 
 
 async def _own_form(request: Request) -> Form:
@@ -141,7 +168,7 @@ def _session(engine: Engine, conn: Connection[Any], request: Request) -> Session
 def visit_of(engine: Engine, conn: Connection[Any], request: Request, form: Form | None = None) -> Visit:
     """Who looks at what. Raises when nobody is signed in."""
     session, now = _session(engine, conn, request), system_now()
-    known, _ = organizations.listing(conn, limit=ORGANIZATIONS_SHOWN, offset=0)
+    known = _known(conn, session.user)
     chosen = _chosen(conn, session, known)
     return Visit(
         engine=engine,
@@ -149,19 +176,36 @@ def visit_of(engine: Engine, conn: Connection[Any], request: Request, form: Form
         session=session,
         organization=chosen,
         organizations=known,
+        roles=_roles(conn, session.user, chosen),
         now=chosen.now(now) if chosen else now,
         system_now=now,
         url=_address(request),
-        path=request.path_params,
+        path={name: from_path(value) for name, value in request.path_params.items()},
         query=request.query_params,
         form=form or Form(),
     )
 
 
+def _known(conn: Connection[Any], user: User) -> Sequence[Organization]:
+    """The organizations that the user may look at."""
+    if user.is_owner:
+        return organizations.listing(conn, limit=ORGANIZATIONS_SHOWN, offset=0)[0]
+    return organizations.of_user(conn, user.id, limit=ORGANIZATIONS_SHOWN, offset=0)[0]
+
+
 def _chosen(conn: Connection[Any], session: Session, known: Sequence[Organization]) -> Organization | None:
-    if session.organization_id is not None:
-        return organizations.by_id(conn, session.organization_id)
+    """The one that the user looked at last and still may, else the newest."""
+    wanted, user = session.organization_id, session.user
+    if wanted is not None and (user.is_owner or users.role_in(conn, user.id, wanted)):
+        return organizations.by_id(conn, wanted)
     return known[0] if known else None
+
+
+def _roles(conn: Connection[Any], user: User, organization: Organization | None) -> Sequence[str]:
+    if user.is_owner:
+        return (*OWNERS, *ADMINS)
+    role = users.role_in(conn, user.id, organization.id) if organization else None
+    return (role,) if role else ()
 
 
 def _allowed_visit(
@@ -169,6 +213,8 @@ def _allowed_visit(
 ) -> Visit:
     """The visit. Raises Forbidden when the user's role is none of these."""
     visit = visit_of(engine, conn, request, form)
+    if not visit.roles:
+        raise _NoMembershipError
     if not visit.may(roles):
         raise Forbidden(ROLE)
     return visit

@@ -10,15 +10,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.responses import Response
 
-from permille.web.forms import in_words
+from permille.api.words import in_words
 from permille.web.security import HEADERS
 from permille.web.shown import FILTERS, with_query
-from permille.web.visit import ADMINS, WRITERS, Page, Visit
+from permille.web.visit import ADMINS, OWNERS, WRITERS, Page, Visit
 
 NOTICES = {
     "saved": "Saved.",
     "created": "Created.",
     "deleted": "Deleted.",
+    "late_usage_billed": "The next invoice bills it; of a subscription that is over it is billed already.",
+    "late_usage_accepted": "Written off.",
     "amended": "Amended. Usage follows at once; invoices stay as they are.",
     "moved": "The clock has moved, and everything that became due has run.",
     "applied": "The price list is in: its metrics and its plan are ready to use.",
@@ -82,6 +84,7 @@ def framed(visit: Visit, page: Page, status: int = 200) -> Response:
         "now": visit.now,
         "may_write": visit.may(WRITERS),
         "is_admin": visit.may(ADMINS),
+        "is_owner": visit.may(OWNERS),
         "notice": NOTICES.get(visit.query.get("said", "")),
         "problems": visit.problems,
         "form": visit.form,

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from permille.api.addresses import path_segment
 from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.pricing_unit import SUBUNITS, InUnit
@@ -140,7 +141,25 @@ def group_text(grouped_by: Mapping[str, str | None]) -> str:
 
 
 def in_path(text: Any) -> str:
-    """A text as a part of an address."""
+    """An id as a segment of an address of ours; `from_path` gives it back.
+
+    Browsers take `.` and `..` for directions, even encoded, so these get a `~` in front.
+    """
+    segment = str(text)
+    return path_segment(f"~{segment}" if _is_dots(segment) else segment)
+
+
+def from_path(segment: str) -> str:
+    """The id that `in_path` has made a decoded segment of."""
+    return segment.removeprefix("~") if _is_dots(segment) else segment
+
+
+def _is_dots(segment: str) -> bool:
+    return segment.lstrip("~") in (".", "..")
+
+
+def in_query(text: Any) -> str:
+    """A text as a value in the query of an address."""
     return quote(str(text), safe="")
 
 
@@ -159,6 +178,7 @@ FILTERS = {
     "day": day,
     "moment": moment,
     "in_path": in_path,
+    "in_query": in_query,
     "values_text": values_text,
     "group_text": group_text,
     "json_text": json_text,

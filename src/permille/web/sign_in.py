@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
 
+from permille.api.addresses import Route
 from permille.api.http import Engine
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import BadRequest
-from permille.store import users
+from permille.core.organization import Organization
+from permille.store import organizations, users
 from permille.store.db import open_pool
-from permille.store.users import ROLES, SESSION_LIFE, OneTimeLink, User, email_problem, local_path
+from permille.store.users import ROLES, SESSION_LIFE, OneTimeLink, Session, User, email_problem, local_path
 from permille.web.forms import read_form
 from permille.web.rendering import plain
 from permille.web.security import (
@@ -29,8 +34,9 @@ from permille.web.security import (
     is_password,
     set_cookie,
 )
-from permille.web.visit import Form
+from permille.web.visit import Form, Problems
 
+AS_MYSELF = "as_myself"
 FAILURES_PER_EMAIL = 10
 FAILURES_PER_ADDRESS = 50
 
@@ -47,28 +53,54 @@ def routes(engine: Engine) -> list[Route]:
 
 def first_user_link(config: Config) -> str | None:
     """A one-time link for the first user, None when there is one already."""
-    assert config.database_url is not None, "the application stands on it"
-    with open_pool(config.database_url, size=1, name="permille-link") as pool, pool.connection() as conn:
-        if users.is_anybody(conn):
-            return None
-        token = users.add_link(conn, role="admin", is_first=True, now=system_now())
-        return link_url(config, token)
+    with _connection(config) as conn:
+        return (
+            None if users.is_anybody(conn) else link_url(config, users.add_first_link(conn, now=system_now()))
+        )
 
 
 def link_url(config: Config, token: str) -> str:
     return f"{config.base_url}/app/link/{token}"
 
 
-def sign_in_link(config: Config, *, email: str, role: str) -> str:
-    """A one-time link for the user with this email, who is made if there is none. Raises ValueError."""
-    assert config.database_url is not None, "the command line gives one"
+@contextmanager
+def _connection(config: Config) -> Iterator[Connection[Any]]:
+    """A connection of its own, for one transaction."""
+    assert config.database_url is not None, "the caller gives one"
+    with open_pool(config.database_url, size=1, name="permille-link") as pool, pool.connection() as conn:
+        yield conn
+
+
+def sign_in_link(config: Config, *, email: str, role: str = "admin", organization: str | None = None) -> str:
+    """A one-time link for the user with this email, who is made if there is none.
+
+    With the name or id of an organization it is a user with the role there, else an owner. Raises ValueError.
+    """
     if email_problem(email) is not None:
         raise ValueError(f"{email!r} is no email address.")
     if role not in ROLES:
         raise ValueError(f"The role is one of {', '.join(ROLES)}.")
-    with open_pool(config.database_url, size=1, name="permille-link") as pool, pool.connection() as conn:
-        token = users.add_sign_in_link(conn, email=email, role=role, path="/app", now=system_now())
+    if organization is None and role != "admin":
+        raise ValueError(f"The role {role} is in one organization: say in which, with --organization.")
+    with _connection(config) as conn:
+        token = users.add_sign_in_link(
+            conn,
+            email=email,
+            organization_id=_organization_id(conn, organization) if organization else None,
+            role=role,
+            now=system_now(),
+        )
     return link_url(config, token)
+
+
+def _organization_id(conn: Connection[Any], wanted: str) -> UUID:
+    found = organizations.named(conn, wanted)
+    if not found:
+        raise ValueError(f"There is no organization {wanted!r}.")
+    if len(found) > 1:
+        ids = ", ".join(str(each.id) for each in found)
+        raise ValueError(f"Several organizations are called {wanted!r}. Pass the id of one: {ids}")
+    return found[0].id
 
 
 class _Desk:
@@ -110,21 +142,30 @@ class _Desk:
 
     async def link(self, request: Request) -> Response:
         """GET shows what the link does, POST does it: what only looks at a link does not use it up."""
-        token = request.path_params["token"]
-        found = await run_in_threadpool(self._link, token)
+        found = await run_in_threadpool(self._link, request)
         if found is None:
             return plain("link_over.html", 410)
-        link, user = found
         if request.method == "GET":
-            return plain("link.html", link=link, user=user, form=Form())
+            return _link_page(request, found, Form())
         form = await self._form(request)
         if form is None:
             return _elsewhere()
-        if user is None:
-            return await self._join(request, link, form)
+        if found.user is not None:
+            return await self._sign_in_by(request, found.link, found.user)
+        if form.has(AS_MYSELF) and found.visitor is not None:
+            return await self._accept(found.link, found.visitor)
+        return await self._join(request, found, form)
+
+    async def _sign_in_by(self, request: Request, link: OneTimeLink, user: User) -> Response:
         if not await run_in_threadpool(self._use, link):
             return plain("link_over.html", 410)
         return await self._let_in(request, user, link.path)
+
+    async def _accept(self, link: OneTimeLink, visitor: Session) -> Response:
+        """Somebody who is signed in gets a role in one more organization."""
+        if not await run_in_threadpool(self._add_member, link, visitor):
+            return plain("link_over.html", 410)
+        return RedirectResponse(link.path, 303)
 
     async def _form(self, request: Request) -> Form | None:
         """The form, None when another site sent it or it cannot be read."""
@@ -135,8 +176,9 @@ class _Desk:
         except BadRequest:
             return None
 
-    async def _join(self, request: Request, link: OneTimeLink, form: Form) -> Response:
+    async def _join(self, request: Request, found: _Found, form: Form) -> Response:
         """Somebody becomes a user by a link."""
+        link = found.link
         email, password = form.get("email"), form.get("password")
         problems: dict[str, list[str]] = {}
         if code := email_problem(email):
@@ -148,7 +190,7 @@ class _Desk:
             if made is not None:
                 return await self._let_in(request, made, link.path)
             problems["email"] = ["value_already_exist"]
-        return plain("link.html", 422, link=link, user=None, form=form, problems=problems)
+        return _link_page(request, found, form, problems)
 
     async def _let_in(self, request: Request, user: User, path: str) -> Response:
         secret = await run_in_threadpool(self._open, user)
@@ -177,13 +219,26 @@ class _Desk:
         with self.engine.pool.connection() as conn:
             users.close_session(conn, users.digest_of(secret))
 
-    def _link(self, token: str) -> tuple[OneTimeLink, User | None] | None:
+    def _link(self, request: Request) -> _Found | None:
+        """The link of the address with what a page about it shows, None when it is over."""
+        cookie = request.cookies.get(cookie_name(https=is_https(request, self.engine.config)), "")
         with self.engine.pool.connection() as conn:
-            link = users.link(conn, token=token, now=system_now())
+            now = system_now()
+            link = users.link(conn, token=request.path_params["token"], now=now)
             if link is None:
                 return None
             user = users.by_id(conn, link.user_id) if link.user_id else None
-            return None if link.user_id and user is None else (link, user)
+            if link.user_id and user is None:
+                return None
+            session = users.session(conn, secret=cookie, now=now)
+            return _Found(
+                link=link,
+                user=user,
+                visitor=session if link.organization_id else None,
+                organization=organizations.by_id(conn, link.organization_id)
+                if link.organization_id
+                else None,
+            )
 
     def _use(self, link: OneTimeLink) -> bool:
         with self.engine.pool.connection() as conn:
@@ -196,20 +251,70 @@ class _Desk:
             users.lock_first_user(conn)
             if link.is_first and users.is_anybody(conn):
                 return None
-            user = users.add(conn, email=email, password_hash=password_hash, role=link.role, now=now)
+            user = users.add(conn, email=email, password_hash=password_hash, is_owner=link.is_first, now=now)
             if user is None or not _spent(conn, link):
                 conn.rollback()
                 return None
-            users.record(
-                conn,
-                organization_id=None,
-                user=user,
-                action="joined",
-                subject=user.email,
-                details={"role": user.role},
-                now=now,
-            )
+            _join(conn, link, user)
             return user
+
+    def _add_member(self, link: OneTimeLink, visitor: Session) -> bool:
+        """Whether the link was still unused; the browser looks at the organization next."""
+        assert link.organization_id is not None, "only an invitation has a visitor"
+        with self.engine.pool.connection() as conn:
+            if not _spent(conn, link):
+                return False
+            _join(conn, link, visitor.user)
+            users.choose_organization(conn, digest=visitor.digest, organization_id=link.organization_id)
+            return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """A link that is not over."""
+
+    link: OneTimeLink
+    user: User | None
+    """The user whom it signs in."""
+    visitor: Session | None
+    """Somebody who is signed in and may accept the invitation."""
+    organization: Organization | None
+    """The one that it invites to."""
+
+
+def _link_page(request: Request, found: _Found, form: Form, problems: Problems | None = None) -> Response:
+    return plain(
+        "link.html",
+        422 if problems else 200,
+        link=found.link,
+        user=found.user,
+        visitor=found.visitor.user if found.visitor else None,
+        organization=found.organization,
+        as_myself=AS_MYSELF,
+        path=request.url.path,
+        form=form,
+        problems=problems or {},
+    )
+
+
+def _join(conn: Connection[Any], link: OneTimeLink, user: User) -> None:
+    """Give the user what the link gives, and write that into the audit log."""
+    now = system_now()
+    if link.organization_id is not None:
+        assert link.role is not None, "an invitation has a role"
+        organization_id = link.organization_id
+        users.join_organization(
+            conn, user_id=user.id, organization_id=organization_id, role=link.role, now=now
+        )
+    users.record(
+        conn,
+        organization_id=link.organization_id,
+        user=user,
+        action="joined",
+        subject=user.email,
+        details={"role": link.role or "owner"},
+        now=now,
+    )
 
 
 def _spent(conn: Connection[Any], link: OneTimeLink) -> bool:

@@ -126,3 +126,70 @@ def shown(*values: str) -> dict[str, Any]:
 )
 def test_group_keys_are_checked_whatever_the_model(properties: dict[str, Any], codes: list[str]) -> None:
     assert validate(ChargeModel.DYNAMIC, properties) == codes
+
+
+def tier_of(**amounts: Any) -> list[dict[str, Any]]:
+    return [{"from_value": 0, "to_value": None, **amounts}]
+
+
+AS_NUMBERS: dict[ChargeModel, dict[str, Any]] = {
+    ChargeModel.STANDARD: {"amount": Decimal("0.030")},
+    ChargeModel.PACKAGE: {"amount": 3, "package_size": Decimal("1000.0"), "free_units": Decimal("0E+2")},
+    ChargeModel.GRADUATED: {"graduated_ranges": tier_of(per_unit_amount=Decimal("1E-7"), flat_amount=2)},
+    ChargeModel.VOLUME: {
+        "volume_ranges": tier_of(per_unit_amount=Decimal("1E+3"), flat_amount=Decimal("-0.0"))
+    },
+    ChargeModel.GRADUATED_PERCENTAGE: {"graduated_percentage_ranges": tier_of(rate=1, flat_amount=0)},
+    ChargeModel.PERCENTAGE: {
+        "rate": Decimal("2.5"),
+        "fixed_amount": 1,
+        "free_units_per_events": Decimal("3.00"),
+        "free_units_per_total_aggregation": 10,
+        "per_transaction_min_amount": Decimal("0.1"),
+        "per_transaction_max_amount": 20**9,
+    },
+    ChargeModel.DYNAMIC: {},
+    ChargeModel.CUSTOM: {"custom_properties": {"amount": Decimal("0.5"), "rate": 1}},
+}
+AS_TEXTS: dict[ChargeModel, dict[str, Any]] = {
+    ChargeModel.STANDARD: {"amount": "0.030"},
+    ChargeModel.PACKAGE: {"amount": "3", "package_size": 1000, "free_units": 0},
+    ChargeModel.GRADUATED: {"graduated_ranges": tier_of(per_unit_amount="0.0000001", flat_amount="2")},
+    ChargeModel.VOLUME: {"volume_ranges": tier_of(per_unit_amount="1000", flat_amount="0")},
+    ChargeModel.GRADUATED_PERCENTAGE: {"graduated_percentage_ranges": tier_of(rate="1", flat_amount="0")},
+    ChargeModel.PERCENTAGE: {
+        "rate": "2.5",
+        "fixed_amount": "1",
+        "free_units_per_events": 3,
+        "free_units_per_total_aggregation": "10",
+        "per_transaction_min_amount": "0.1",
+        "per_transaction_max_amount": "512000000000",
+    },
+    ChargeModel.DYNAMIC: {},
+    ChargeModel.CUSTOM: {"custom_properties": {"amount": Decimal("0.5"), "rate": 1}},
+}
+
+
+@pytest.mark.parametrize("model", list(ChargeModel))
+def test_amounts_as_numbers_are_the_same_as_texts(model: ChargeModel) -> None:
+    cleaned = clean(model, AS_NUMBERS[model])
+    assert repr(cleaned) == repr(AS_TEXTS[model])
+    assert validate(model, cleaned) == []
+    assert clean(model, cleaned) == cleaned
+
+
+@pytest.mark.parametrize(
+    "wrong", [True, -1, Decimal("-0.5"), Decimal("1e38"), 10**38, Decimal("1e999999"), Decimal("1e-39")]
+)
+def test_a_number_that_is_no_amount_is_refused(wrong: Any) -> None:
+    assert validate(ChargeModel.STANDARD, clean(ChargeModel.STANDARD, {"amount": wrong})) == [
+        "invalid_amount"
+    ]
+    tiers = clean(ChargeModel.VOLUME, {"volume_ranges": tier_of(per_unit_amount=wrong, flat_amount=0)})
+    assert validate(ChargeModel.VOLUME, tiers) == ["invalid_amount"]
+
+
+@pytest.mark.parametrize("wrong", [Decimal("0.5"), Decimal("-1.0"), True, "3"])
+def test_a_whole_number_stays_whole(wrong: Any) -> None:
+    sent = {"amount": 1, "package_size": wrong, "free_units": 0}
+    assert validate(ChargeModel.PACKAGE, clean(ChargeModel.PACKAGE, sent)) == ["invalid_package_size"]

@@ -24,9 +24,20 @@ from permille.core.pricing import (
     standard,
     volume,
 )
-from permille.core.pricing.price import Price, Pricer, Quantity
+from permille.core.pricing.price import Price, Pricer, Quantity, in_texts
 
-__all__ = ["ChargeModel", "Price", "Pricer", "Quantity", "clean", "defaults", "price", "pricer", "validate"]
+__all__ = [
+    "ChargeModel",
+    "Price",
+    "Pricer",
+    "Quantity",
+    "clean",
+    "defaults",
+    "is_free",
+    "price",
+    "pricer",
+    "validate",
+]
 
 
 class ChargeModel(StrEnum):
@@ -98,6 +109,12 @@ def price(
         )
 
 
+def is_free(model: ChargeModel, properties: Mapping[str, Any]) -> bool:
+    """Whether these valid properties give every usage away, whatever its units and events."""
+    found: bool = _module(model).is_free(properties)
+    return found
+
+
 def validate(model: ChargeModel, properties: Mapping[str, Any]) -> list[str]:
     """Lago's codes of all that is wrong with the properties, one for each offence; none when they are valid."""
     found: list[str] = _module(model).errors(properties)
@@ -115,11 +132,12 @@ def defaults(model: ChargeModel) -> dict[str, Any]:
 def clean(
     model: ChargeModel, properties: Mapping[str, Any], *, of_custom_metric: bool = False
 ) -> dict[str, Any]:
-    """The properties that belong to the model, and the group keys under their present names.
+    """The properties that belong to the model, amounts as texts, and the group keys under their present names.
 
     The rules of a custom aggregation look at custom properties, whatever the model.
     """
     keys = _module(model).KEYS
     if of_custom_metric:
         keys = tuple(dict.fromkeys((*keys, *custom.KEYS)))
-    return {key: properties[key] for key in keys if key in properties} | group_keys.clean(properties)
+    kept = {key: properties[key] for key in keys if key in properties}
+    return in_texts(kept) | group_keys.clean(properties)

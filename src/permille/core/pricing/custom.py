@@ -29,6 +29,11 @@ def _price(quantity: Quantity) -> Price:
     return Price(quantity.custom_amount, per_unit(quantity.custom_amount, quantity.whole_units), {})
 
 
+def is_free(_properties: Mapping[str, Any]) -> bool:
+    """The metric's own rules say what usage costs."""
+    return False
+
+
 def errors(properties: Mapping[str, Any]) -> list[str]:
     """Numbers and texts by names that a rule can say."""
     given = properties.get(CUSTOM_PROPERTIES)

@@ -23,6 +23,11 @@ def _price(quantity: Quantity) -> Price:
     return Price(amount, per_unit(amount, quantity.units), {})
 
 
+def is_free(_properties: Mapping[str, Any]) -> bool:
+    """The events bring their own amounts."""
+    return False
+
+
 def errors(_properties: Mapping[str, Any]) -> list[str]:
     """There is nothing to be wrong."""
     return []

@@ -6,7 +6,7 @@ amount is due without any usage; a later one's as soon as the units exceed the t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
@@ -134,6 +134,16 @@ def _line(tier: Tier, units: Decimal, amount: Decimal) -> dict[str, Any]:
         "per_unit_total_amount": decimal_text(amount),
         "total_with_flat_amount": decimal_text(amount + tier.flat_amount),
     }
+
+
+def are_free(tiers: Iterable[Tier]) -> bool:
+    """Whether no tier costs anything."""
+    return not any(tier.rate or tier.flat_amount for tier in tiers)
+
+
+def is_free(properties: Mapping[str, Any]) -> bool:
+    """Whether no usage costs anything."""
+    return are_free(read_tiers(properties["graduated_ranges"], rate="per_unit_amount"))
 
 
 def errors(properties: Mapping[str, Any]) -> list[str]:

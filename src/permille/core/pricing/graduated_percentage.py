@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from permille.core.money import ZERO, decimal_text
-from permille.core.pricing.graduated import Tier, read_tiers
+from permille.core.pricing.graduated import Tier, are_free, read_tiers
 from permille.core.pricing.price import Price, Pricer, Quantity, per_unit, tier_errors
 
 KEYS = ("graduated_percentage_ranges",)
@@ -47,6 +47,11 @@ def _line(tier: Tier, units: Decimal, amount: Decimal) -> dict[str, Any]:
         "per_unit_total_amount": decimal_text(amount),
         "total_with_flat_amount": decimal_text(amount + tier.flat_amount),
     }
+
+
+def is_free(properties: Mapping[str, Any]) -> bool:
+    """Whether no usage costs anything."""
+    return are_free(read_tiers(properties["graduated_percentage_ranges"], rate="rate"))
 
 
 def errors(properties: Mapping[str, Any]) -> list[str]:

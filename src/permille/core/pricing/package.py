@@ -57,6 +57,11 @@ def pricer(properties: Mapping[str, Any]) -> Pricer:
     return price
 
 
+def is_free(properties: Mapping[str, Any]) -> bool:
+    """Whether no usage costs anything."""
+    return not number(properties.get("amount"))
+
+
 def errors(properties: Mapping[str, Any]) -> list[str]:
     """Lago's codes for properties that cannot be."""
     return codes(

@@ -208,6 +208,12 @@ def _bounded(terms: Terms, amount: Decimal) -> Decimal:
     return terms.greatest if terms.greatest is not None and amount > terms.greatest else amount
 
 
+def is_free(properties: Mapping[str, Any]) -> bool:
+    """Whether no usage costs anything."""
+    terms = read_terms(properties)
+    return terms.greatest == 0 or not (terms.rate or terms.fixed_amount or terms.least)
+
+
 def errors(properties: Mapping[str, Any]) -> list[str]:
     """Lago's codes for properties that cannot be; all but the rate may be left out or null."""
 

@@ -70,10 +70,40 @@ def number(value: Any) -> Decimal:
 
 
 def is_amount(value: Any) -> bool:
-    """Whether it is text of a decimal that is not negative, below 10^DIGITS_MAX. Lago refuses JSON numbers here."""
+    """Whether it is text of a decimal that is not negative, below 10^DIGITS_MAX. JSON numbers are made texts before."""
     if not isinstance(value, str) or _AMOUNT.fullmatch(value) is None:
         return False
     return Decimal(value) < _AMOUNTS_END
+
+
+_AMOUNTS = frozenset(
+    (
+        *("amount", "rate", "fixed_amount", "per_unit_amount", "flat_amount"),
+        *("free_units_per_total_aggregation", "per_transaction_min_amount", "per_transaction_max_amount"),
+    )
+)
+_WHOLES = frozenset(("package_size", "free_units", "free_units_per_events"))
+
+
+def in_texts(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties, or a tier, with every amount that is a JSON number as the text of the same decimal.
+
+    A whole number with a fraction of zeros becomes whole. What can't be one is left as it is, to be refused.
+    """
+    return {name: _in_text(name, value) for name, value in properties.items()}
+
+
+def _in_text(name: str, value: Any) -> Any:
+    if isinstance(value, list) and name.endswith("_ranges"):
+        return [in_texts(tier) if isinstance(tier, Mapping) else tier for tier in value]
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return value
+    amount = numeric_value(value)
+    if amount is None:
+        return value
+    if name in _AMOUNTS:
+        return format(amount or ZERO, "f")
+    return int(amount) if name in _WHOLES and amount == int(amount) else value
 
 
 def is_whole(value: Any, *, least: int) -> bool:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from permille.core.money import decimal_text, precise
-from permille.core.pricing.graduated import Tier, read_tiers
+from permille.core.pricing.graduated import Tier, are_free, read_tiers
 from permille.core.pricing.price import Price, Pricer, Quantity, per_unit, tier_errors
 
 KEYS = ("volume_ranges",)
@@ -42,6 +42,11 @@ def pricer(properties: Mapping[str, Any]) -> Pricer:
 def _tier_of(units: Decimal, tiers: Sequence[Tier]) -> Tier:
     """The tier of a total; one that lies between two tiers is in the higher one, one below all in the first."""
     return next(tier for tier in tiers if tier.is_last_of(units))
+
+
+def is_free(properties: Mapping[str, Any]) -> bool:
+    """Whether no usage costs anything."""
+    return are_free(read_tiers(properties["volume_ranges"], rate="per_unit_amount"))
 
 
 def errors(properties: Mapping[str, Any]) -> list[str]:

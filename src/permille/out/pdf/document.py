@@ -44,6 +44,14 @@ class InUnit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dimension:
+    """A dimension that a line was priced or grouped by, e.g. model, and the line's value."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One fee. `unit` is a plural, e.g. tokens, None when the units have no name of their own."""
 
@@ -56,6 +64,8 @@ class Line:
     """First and last day, where they are not those of the section."""
     in_unit: InUnit | None = None
     """Where there is one, the price is in it."""
+    dimension: Dimension | None = None
+    """What the summary of a long invoice counts it to; None for what has no dimension."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +90,17 @@ class Tax:
     name: str
     rate: Decimal
     """In percent."""
+    base_cents: int
+    """What the tax was taken of."""
     amount_cents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logo:
+    """A picture that Typst can set: image/png or image/svg+xml."""
+
+    content: bytes
+    media_type: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,15 +109,22 @@ class InvoiceDocument:
 
     number: str
     status: str
+    locale: str
     currency: str
     issuing_date: date
     payment_due_date: date
+    net_payment_term: int
+    """In days; 0 is due on receipt."""
     purchase_order_number: str | None
     issuer: Party
     customer: Party
     imprint: str
     """The issuer in one line, at the foot of every page."""
     footer: str | None
+    bank_details: str | None
+    reverse_charge_note: str | None
+    """None where it does not apply."""
+    customer_country: str | None
     paper: str
     """a4 or us-letter."""
     sections: tuple[Section, ...]

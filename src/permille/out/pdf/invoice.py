@@ -8,39 +8,52 @@ from typing import Any
 
 from permille.core.money import exact
 from permille.core.pricing_unit import SUBUNITS
-from permille.out.pdf import texts
-from permille.out.pdf.document import InvoiceDocument, Line, LineGroup, PackagePrice, Party, Section
+from permille.out.pdf import fonts
+from permille.out.pdf.document import InvoiceDocument, Line, LineGroup, Logo, PackagePrice, Party, Section
+from permille.out.pdf.language import Language, language_of
+from permille.out.pdf.summary import summary_of
 from permille.out.pdf.typesetting import typeset
 
-_STAMPS = {"draft": "DRAFT", "voided": "VOID", "failed": "DRAFT", "pending": "DRAFT"}
+_STAMPS = {"draft": "draft", "voided": "void", "failed": "draft", "pending": "draft"}
+_LABELS = ("from", "bill_to", "description", "quantity", "price", "packages", "amount", "payment_details")
 
 
-def render_invoice(document: InvoiceDocument) -> bytes:
-    """The PDF, the same bytes for the same document. Raises UnableToTypeset."""
-    return typeset("invoice.typ", _layout(document), dated=document.issuing_date)
+def render_invoice(document: InvoiceDocument, logo: Logo | None = None) -> bytes:
+    """The PDF, the same bytes for the same document and logo. Raises UnableToTypeset."""
+    layout = _layout(document, language_of(document.locale))
+    return typeset("invoice.typ", layout, dated=document.issuing_date, logo=logo)
 
 
-def _layout(document: InvoiceDocument) -> dict[str, Any]:
+def _layout(document: InvoiceDocument, language: Language) -> dict[str, Any]:
     """What the template reads; every leaf is a text, but for the parts of the date."""
     due_cents, currency = document.total_due_amount_cents, document.currency
-    issued = document.issuing_date
+    issued, word = document.issuing_date, language.word
+    stamp = _STAMPS.get(document.status)
     return {
-        "title": f"Invoice {document.number}",
-        "heading": "Invoice",
+        "title": f"{word('invoice')} {document.number}",
+        "heading": word("invoice"),
+        "language": language.tag,
+        "right-to-left": language.is_right_to_left,
+        "fonts": fonts.families(language.words_name, document.customer_country),
+        "labels": {key.replace("_", "-"): word(key) for key in _LABELS},
+        "page": language.words["page"].replace("{page}", "{pages}").split("{pages}"),
         "number": document.number,
         "date": {"year": issued.year, "month": issued.month, "day": issued.day},
         "paper": document.paper,
-        "stamp": _STAMPS.get(document.status),
+        "stamp": word(stamp) if stamp else None,
         "issuer": _party(document.issuer),
         "customer": _party(document.customer),
         "imprint": document.imprint,
-        "facts": list(_facts(document)),
-        "call": f"Due by {texts.day(document.payment_due_date)}" if due_cents > 0 else "Nothing to pay",
+        "facts": list(_facts(document, language)),
+        "call": _call(document, language),
         "has-packages": any(isinstance(line.price, PackagePrice) for line in document.lines),
-        "sections": [_section(each, currency) for each in document.sections],
-        "totals": list(_totals(document)),
-        "total-label": "Total due",
-        "total": texts.money(due_cents, currency),
+        "summary": _summary(document, language),
+        "sections": [_section(each, currency, language) for each in document.sections],
+        "totals": list(_totals(document, language)),
+        "total-label": word("total_due"),
+        "total": language.money(due_cents, currency),
+        "bank-details": document.bank_details if due_cents > 0 else None,
+        "reverse-charge-note": document.reverse_charge_note,
         "footer": document.footer,
     }
 
@@ -49,86 +62,128 @@ def _party(party: Party) -> dict[str, Any]:
     return {"name": party.name, "lines": list(party.lines)}
 
 
-def _facts(document: InvoiceDocument) -> Iterator[tuple[str, str]]:
-    yield "Invoice number", document.number
-    yield "Issued", texts.day(document.issuing_date)
-    yield "Due", texts.day(document.payment_due_date)
+def _call(document: InvoiceDocument, language: Language) -> str:
+    if document.total_due_amount_cents <= 0:
+        return language.word("nothing_to_pay")
+    if document.net_payment_term == 0:
+        return language.word("due_on_receipt")
+    return language.word("due_by", date=language.day(document.payment_due_date))
+
+
+def _facts(document: InvoiceDocument, language: Language) -> Iterator[tuple[str, str]]:
+    word, term = language.word, document.net_payment_term
+    yield word("number"), document.number
+    yield word("issued"), language.day(document.issuing_date)
+    yield word("payment_term"), language.number_of_days(term) if term else word("due_on_receipt")
+    yield word("due"), language.day(document.payment_due_date)
     if document.purchase_order_number:
-        yield "Purchase order", document.purchase_order_number
-    yield "Currency", document.currency
+        yield word("purchase_order"), document.purchase_order_number
+    yield word("currency"), document.currency
 
 
-def _section(section: Section, currency: str) -> dict[str, Any]:
+def _summary(document: InvoiceDocument, language: Language) -> dict[str, Any] | None:
+    """The sums by dimension, where the document is long."""
+    found = summary_of(document)
+    if found is None:
+        return None
+    money, currency = language.money, document.currency
+    rows = [(each.name, money(each.amount_cents, currency)) for each in found.rows]
+    if found.more:
+        more = language.word("more", count=language.quantity(Decimal(found.more)))
+        rows.append((more, money(found.more_cents, currency)))
+    title = language.word("summary_by", name=found.key) if found.key else language.word("summary")
+    return {"title": title, "rows": rows}
+
+
+def _section(section: Section, currency: str, language: Language) -> dict[str, Any]:
     return {
         "title": section.title,
-        "period": texts.days(*section.period) if section.period else None,
-        "groups": [_group(each, currency) for each in section.groups],
+        "period": language.days(*section.period) if section.period else None,
+        "groups": [_group(each, currency, language) for each in section.groups],
     }
 
 
-def _group(group: LineGroup, currency: str) -> dict[str, Any]:
+def _group(group: LineGroup, currency: str, language: Language) -> dict[str, Any]:
     total_cents = sum(line.amount_cents for line in group.lines)
+    has_total = group.title and len(group.lines) > 1
     return {
         "title": group.title,
-        "total": texts.money(total_cents, currency) if group.title and len(group.lines) > 1 else None,
-        "rows": [_row(line, currency) for line in group.lines],
+        "total-label": language.word("total_of", name=group.title) if group.title else None,
+        "total": language.money(total_cents, currency) if has_total else None,
+        "rows": [_row(line, currency, language) for line in group.lines],
     }
 
 
-def _row(line: Line, currency: str) -> dict[str, Any]:
+def _row(line: Line, currency: str, language: Language) -> dict[str, Any]:
     package = line.price if isinstance(line.price, PackagePrice) else None
     return {
         "description": line.description,
-        "note": "; ".join(_notes(line, currency)),
-        "units": texts.quantity(line.units),
-        "price": _price(line, currency),
-        "packages": f"{package.packages:,}" if package else "",
-        "amount": texts.money(line.amount_cents, currency),
+        "note": "; ".join(_notes(line, currency, language)),
+        "units": language.quantity(line.units),
+        "price": _price(line, currency, language),
+        "packages": language.quantity(Decimal(package.packages)) if package else "",
+        "amount": language.money(line.amount_cents, currency),
     }
 
 
-def _notes(line: Line, currency: str) -> Iterator[str]:
+def _notes(line: Line, currency: str, language: Language) -> Iterator[str]:
     if line.period:
-        yield texts.days(*line.period)
+        yield language.days(*line.period)
     if isinstance(line.price, PackagePrice) and line.price.free_units:
-        yield f"{texts.quantity(line.price.free_units)} {line.unit or 'units'} free"
+        free = language.quantity(line.price.free_units)
+        yield language.word("free_units", quantity=free, units=_units(line, language))
     if line.in_unit:
         with exact():
             amount = Decimal(line.in_unit.amount_cents) / SUBUNITS
-        rate = texts.price(line.in_unit.conversion_rate, currency)
-        yield f"{texts.in_unit(amount, line.in_unit.short_name)} at {rate}"
+        rate = language.price(line.in_unit.conversion_rate, currency)
+        yield language.word("at_rate", amount=language.in_unit(amount, line.in_unit.short_name), rate=rate)
 
 
-def _price(line: Line, currency: str) -> str:
+def _units(line: Line, language: Language) -> str:
+    return line.unit or language.word("units")
+
+
+def _price(line: Line, currency: str, language: Language) -> str:
     """$0.03 per 1,000 tokens begun, or $0.006 per minute."""
     short_name = line.in_unit.short_name if line.in_unit else None
     match line.price:
         case PackagePrice(amount=amount, size=size):
-            return f"{texts.price(amount, currency, short_name)} per {size:,} {line.unit or 'units'} begun"
+            return language.word(
+                "per_package",
+                price=language.price(amount, currency, short_name),
+                size=language.quantity(Decimal(size)),
+                units=_units(line, language),
+            )
         case price:
-            shown = texts.average_price if price.is_average else texts.price
+            shown = language.average_price if price.is_average else language.price
             text = shown(price.amount, currency, short_name)
-            return f"{text} per {line.unit.removesuffix('s')}" if line.unit else text
+            unit = line.unit.removesuffix("s") if line.unit else None
+            return language.word("per_unit", price=text, unit=unit) if unit else text
 
 
-def _totals(document: InvoiceDocument) -> Iterator[tuple[str, str]]:
+def _totals(document: InvoiceDocument, language: Language) -> Iterator[tuple[str, str]]:
     """The rows between the lines and what is due."""
-    currency = document.currency
-    yield "Sub-total", texts.money(document.fees_amount_cents, currency)
-    for name, cents in (
-        ("Already billed in this period", document.progressive_billing_credit_amount_cents),
-        ("Coupons", document.coupons_amount_cents),
+    word, currency = language.word, document.currency
+
+    def money(cents: int) -> str:
+        return language.money(cents, currency)
+
+    yield word("sub_total"), money(document.fees_amount_cents)
+    for key, cents in (
+        ("already_billed", document.progressive_billing_credit_amount_cents),
+        ("coupons", document.coupons_amount_cents),
     ):
         if cents:
-            yield name, texts.money(-cents, currency)
+            yield word(key), money(-cents)
     for tax in document.taxes:
-        yield f"{tax.name} ({texts.quantity(tax.rate)} %)", texts.money(tax.amount_cents, currency)
+        rate, base = language.percent(tax.rate), money(tax.base_cents)
+        yield word("tax_on", name=tax.name, rate=rate, base=base), money(tax.amount_cents)
     if not document.taxes:
-        yield "Tax", texts.money(0, currency)
-    for name, cents in (
-        ("Credit notes", document.credit_notes_amount_cents),
-        ("Prepaid credits", document.prepaid_credit_amount_cents),
-        ("Paid", document.total_paid_amount_cents),
+        yield word("tax"), money(0)
+    for key, cents in (
+        ("credit_notes", document.credit_notes_amount_cents),
+        ("prepaid_credits", document.prepaid_credit_amount_cents),
+        ("paid", document.total_paid_amount_cents),
     ):
         if cents:
-            yield name, texts.money(-cents, currency)
+            yield word(key), money(-cents)

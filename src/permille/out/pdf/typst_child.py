@@ -1,25 +1,29 @@
 """The child process of typesetting.py: an order as JSON on standard input, the PDF on standard output.
 
-It is run as a file, away from the package, to start fast; it knows nothing but Typst.
+It is run as a file, away from the package, to start fast; it knows nothing but Typst, and its working folder,
+which has the template and the pictures, is all that a document can read.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any
 
 import typst
 
-# PDF/A-3b archives well, and needs a font for every character. The fonts inside Typst have Latin, Greek,
-# Cyrillic, Hebrew and Arabic; the machine's fonts are asked only for what these lack, so that the usual
-# invoice is the same bytes on every machine. What no font has becomes a box in a plain PDF.
+# PDF/A-3b archives well, and needs a font for every character. The fonts inside Typst and the installed Noto
+# fonts come first; the machine's own are asked only for what these lack, so that the usual invoice is the same
+# bytes on every machine. What no font has becomes a box in a plain PDF.
 ATTEMPTS: tuple[dict[str, Any], ...] = (
     {"ignore_system_fonts": True, "pdf_standards": "a-3b"},
     {"ignore_system_fonts": False, "pdf_standards": "a-3b"},
     {"ignore_system_fonts": False},
 )
+# A picture that unpacks to more than fits ends this process, and no other.
+MEMORY_MAX = 4 * 1024**3
 NO_FONT = "could not be displayed with"
 
 
@@ -27,9 +31,10 @@ def pdf(order: dict[str, Any]) -> bytes:
     for attempt, settings in enumerate(ATTEMPTS, 1):
         try:
             made: bytes = typst.compile(
-                Path(__file__).parent / order["template"],
-                root=Path(__file__).parent,
+                Path.cwd() / order["template"],
+                root=Path.cwd(),
                 format="pdf",
+                font_paths=order["fonts"],
                 sys_inputs={"invoice": order["data"]},
                 timestamp=order["at"],
                 **settings,
@@ -44,4 +49,8 @@ def pdf(order: dict[str, Any]) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(pdf(json.load(sys.stdin)))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
+    try:
+        sys.stdout.buffer.write(pdf(json.load(sys.stdin)))
+    except typst.TypstError as refusal:
+        sys.exit(str(refusal))

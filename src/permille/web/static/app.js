@@ -1,12 +1,6 @@
 // Comforts only: every page works without this file.
 "use strict";
 
-// Menus that act at once need no button.
-for (const menu of document.querySelectorAll("[data-submit]")) {
-  menu.addEventListener("change", () => menu.form.requestSubmit(menu.form.querySelector("[data-hide]")));
-  for (const button of menu.form.querySelectorAll("[data-hide]")) button.hidden = true;
-}
-
 for (const form of document.querySelectorAll("[data-confirm]")) {
   form.addEventListener("submit", (event) => {
     if (!window.confirm(form.dataset.confirm)) event.preventDefault();

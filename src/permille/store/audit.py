@@ -1,0 +1,198 @@
+"""The audit of an installation: sentences that hold of all that was ever billed, each with the rows that break it.
+
+It reads what is stored and prices nothing again: sums, balances, numbers, periods, and usage cells beside events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.store import rollup
+
+SHOWN_MAX = 20
+"""Rows of each kind that a report lists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """`broken` selects (organization_id, what, detail) of all rows of which the sentence does not hold."""
+
+    sentence: str
+    broken: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A row that breaks a sentence."""
+
+    sentence: str
+    organization_id: UUID | None
+    what: str
+    detail: str
+
+
+_INVOICE = "i.organization_id, 'invoice ' || i.number || ' ' || i.id as what"
+
+FEES_ADD_UP = Check(
+    sentence="The fees of an invoice add up to its fees amount",
+    broken=f"""
+select {_INVOICE}, format('%s, its fees %s', i.fees_amount_cents, sum(f.amount_cents)) as detail
+from invoice i left join fee f on f.invoice_id = i.id
+group by i.id having i.fees_amount_cents <> coalesce(sum(f.amount_cents), 0)
+""",
+)
+
+TOTALS_ADD_UP = Check(
+    sentence="Fees less coupons and earlier credits, with taxes, less credit notes and prepaid credits, are the total",
+    broken=f"""
+select {_INVOICE}, format('fees %s, taxes %s, credits %s, total %s', i.fees_amount_cents, i.taxes_amount_cents,
+    i.credit_notes_amount_cents + i.prepaid_credit_amount_cents, i.total_amount_cents) as detail
+from invoice i
+where i.sub_total_excluding_taxes_amount_cents
+      <> i.fees_amount_cents - i.progressive_billing_credit_amount_cents - i.coupons_amount_cents
+   or i.sub_total_including_taxes_amount_cents <> i.sub_total_excluding_taxes_amount_cents + i.taxes_amount_cents
+   or i.total_amount_cents
+      <> i.sub_total_including_taxes_amount_cents - i.credit_notes_amount_cents - i.prepaid_credit_amount_cents
+   or i.total_amount_cents < 0
+   or i.total_paid_amount_cents not between 0 and i.total_amount_cents
+""",
+)
+
+TAXES_ADD_UP = Check(
+    sentence="The taxes that an invoice lists add up to its taxes amount",
+    broken=f"""
+select {_INVOICE}, format('%s, its taxes %s', i.taxes_amount_cents, t.amount) as detail
+from invoice i, lateral (
+    select coalesce(sum((each ->> 'amount_cents')::numeric), 0) as amount
+    from jsonb_array_elements(i.applied_taxes) each) t
+where t.amount <> i.taxes_amount_cents
+""",
+)
+
+FEE_TAXES_ADD_UP = Check(
+    sentence="The taxes that a fee lists add up to its taxes amount",
+    broken="""
+select f.organization_id, 'fee ' || f.id as what, format('%s, its taxes %s', f.taxes_amount_cents, t.amount) as detail
+from fee f, lateral (
+    select coalesce(sum((each ->> 'amount_cents')::numeric), 0) as amount
+    from jsonb_array_elements(f.applied_taxes) each) t
+where t.amount <> f.taxes_amount_cents
+""",
+)
+
+CREDIT_NOTES_ADD_UP = Check(
+    sentence="The taxes that a credit note lists add up to its taxes amount, and with its sub-total to its total",
+    broken="""
+select n.organization_id, 'credit note ' || n.number || ' ' || n.id as what,
+    format('sub-total %s, taxes %s, listed %s, total %s', n.sub_total_excluding_taxes_amount_cents,
+        n.taxes_amount_cents, t.amount, n.total_amount_cents) as detail
+from credit_note n, lateral (
+    select coalesce(sum((each ->> 'amount_cents')::numeric), 0) as amount
+    from jsonb_array_elements(n.applied_taxes) each) t
+where t.amount <> n.taxes_amount_cents
+   or n.total_amount_cents <> n.sub_total_excluding_taxes_amount_cents + n.taxes_amount_cents
+""",
+)
+
+CREDITS_ADD_UP = Check(
+    sentence="What credit notes pay of an invoice is what it says of them",
+    broken=f"""
+select {_INVOICE}, format('%s, paid by notes %s', i.credit_notes_amount_cents, coalesce(sum(c.amount_cents), 0)) as detail
+from invoice i left join invoice_credit c on c.invoice_id = i.id
+where i.status <> 'draft'
+group by i.id having i.credit_notes_amount_cents <> coalesce(sum(c.amount_cents), 0)
+""",
+)
+
+BALANCES_ADD_UP = Check(
+    sentence="The balance of a credit note is its credit less what it has paid",
+    broken="""
+select n.organization_id, 'credit note ' || n.number || ' ' || n.id as what,
+    format('credit %s, balance %s, paid %s', n.credit_amount_cents, n.balance_amount_cents,
+        coalesce(sum(c.amount_cents), 0)) as detail
+from credit_note n left join invoice_credit c on c.credit_note_id = n.id
+where n.credit_status <> 'voided'
+group by n.id having n.balance_amount_cents <> n.credit_amount_cents - coalesce(sum(c.amount_cents), 0)
+""",
+)
+
+NUMBERS_HAVE_NO_GAPS = Check(
+    sentence="The final invoices of a customer are numbered 1, 2, 3 and so on",
+    broken="""
+select i.organization_id, 'customer ' || i.customer_id as what,
+    format('%s invoices, numbers from %s to %s', count(*), min(i.sequential_id), max(i.sequential_id)) as detail
+from invoice i where i.sequential_id is not null
+group by i.organization_id, i.billing_entity_id, i.customer_id
+having min(i.sequential_id) <> 1 or max(i.sequential_id) <> count(*)
+    or count(distinct i.sequential_id) <> count(*)
+""",
+)
+
+ENTITY_NUMBERS_ARE_UNIQUE = Check(
+    sentence="No two invoices of a billing entity have one number",
+    broken="""
+select i.organization_id, 'billing entity ' || i.billing_entity_id as what, 'number ' || i.number as detail
+from invoice i where i.status <> 'draft'
+group by i.organization_id, i.billing_entity_id, i.number having count(*) > 1
+""",
+)
+
+_PERIODS = """
+select s.organization_id, 'subscription ' || s.external_id || ' ' || s.id as what,
+    format('billed to %s, then from %s', p.ended, p.begins) as detail
+from (
+    select subscription_id, {begins} as begins,
+        lag({ended}) over (partition by subscription_id order by {begins}, {ended}) as ended
+    from invoice_subscription p where {begins} is not null and exists (
+        select from invoice i where i.id = p.invoice_id and i.status in ('draft', 'finalized', 'closed')
+            and i.invoice_type = 'subscription')
+        and p.invoicing_reason <> 'in_advance_charge'
+) p join subscription s on s.id = p.subscription_id
+where p.ended <> p.begins
+"""
+
+PERIODS_FOLLOW = Check(
+    sentence="The usage of a subscription is billed period after period, without a gap and without an overlap",
+    broken=_PERIODS.format(begins="charges_from_at", ended="charges_to_at"),
+)
+
+CHECKS = (
+    FEES_ADD_UP,
+    TOTALS_ADD_UP,
+    TAXES_ADD_UP,
+    FEE_TAXES_ADD_UP,
+    CREDIT_NOTES_ADD_UP,
+    CREDITS_ADD_UP,
+    BALANCES_ADD_UP,
+    NUMBERS_HAVE_NO_GAPS,
+    ENTITY_NUMBERS_ARE_UNIQUE,
+    PERIODS_FOLLOW,
+)
+CELLS = "Usage cells are what a recomputation from the events gives"
+
+
+def findings(conn: Connection[Any], *, organization_id: UUID | None = None) -> Iterator[Finding]:
+    """What is wrong with what was billed, of one organization or of all, at most SHOWN_MAX of each kind."""
+    for check in CHECKS:
+        literal = check.broken.replace("%", "%%")  # as a statement with parameters writes it
+        rows = conn.execute(
+            f"select organization_id, what, detail from ({literal}) broken"
+            " where %(organization)s::uuid is null or organization_id = %(organization)s"
+            " order by what limit %(limit)s",
+            {"organization": organization_id, "limit": SHOWN_MAX},
+        )
+        for owner, what, detail in rows.fetchall():
+            yield Finding(sentence=check.sentence, organization_id=owner, what=what, detail=detail)
+
+
+def wrong_cells(conn: Connection[Any]) -> Iterator[Finding]:
+    """Usage cells that are not what their events give; it reads all events."""
+    for series_id, grain, start in rollup.verify(conn, limit=SHOWN_MAX):
+        yield Finding(
+            sentence=CELLS, organization_id=None, what=f"series {series_id}", detail=f"{grain} from {start}"
+        )

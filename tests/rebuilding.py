@@ -1,0 +1,14 @@
+"""What the background does with a history that is to be moved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from permille.store import rebuilding
+
+
+def rebuild_some(conn: psycopg.Connection[Any]) -> bool:
+    """A chunk for each organization; whether there was any."""
+    return sum(rebuilding.step(conn, each) for each in rebuilding.organizations_waiting(conn)) > 0

@@ -1,0 +1,74 @@
+"""The audit finds each kind of wrong figure, and nothing where all is well."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from permille.config import from_environment
+from permille.doctor import audit_report
+from permille.store import audit
+from tests.billing.world import World, make_world, move, ts
+
+
+@pytest.fixture
+def world(db) -> World:
+    """Three months of a customer, on invoices 1 to 3."""
+    made = make_world(db)
+    plan = made.plan(charges=[(made.metric("tokens"), "0.01")], amount_cents=1_000)
+    made.subscribe(made.customer(), plan)
+    made.use("sub", "tokens", 500, at=ts(2024, 2, 10))
+    move(made, 2024, 4, 1)
+    # The database itself refuses edits of what is final, and a number that is there already.
+    for table in ("invoice", "fee"):
+        db.execute(f"alter table {table} disable trigger user")
+    db.execute("drop index invoice_number")
+    return made
+
+
+_NOTE = """insert into credit_note select gen_random_uuid(), organization_id, billing_entity_id, customer_id, id, 1,
+    'CN-1', issuing_date, 'available', null, 'other', null, currency, 10, 10, 10, 0, 0, {balance}, 10, 0, 0, 0, 0,
+    '{taxes}', created_at, created_at from invoice where sequential_id = 2"""
+
+BREAKS = {
+    audit.FEES_ADD_UP: "update fee set amount_cents = amount_cents + 1 where id = (select min(id::text)::uuid from fee)",
+    audit.TOTALS_ADD_UP: "update invoice set total_amount_cents = total_amount_cents + 1 where sequential_id = 2",
+    audit.TAXES_ADD_UP: "update invoice set applied_taxes = '[{\"amount_cents\": 7}]' where sequential_id = 2",
+    audit.CREDITS_ADD_UP: "update invoice set credit_notes_amount_cents = 5 where sequential_id = 2",
+    audit.FEE_TAXES_ADD_UP: "update fee set applied_taxes = '[{\"amount_cents\": 7}]'",
+    audit.CREDIT_NOTES_ADD_UP: _NOTE.format(balance=10, taxes='[{"amount_cents": 1}]'),
+    audit.BALANCES_ADD_UP: _NOTE.format(balance=9, taxes="[]"),
+    audit.NUMBERS_HAVE_NO_GAPS: "update invoice set sequential_id = 9 where sequential_id = 2",
+    audit.ENTITY_NUMBERS_ARE_UNIQUE: "update invoice set number = (select min(number) from invoice)",
+    audit.PERIODS_FOLLOW: "update invoice_subscription set charges_to_at = charges_to_at - interval '1 day'",
+}
+
+
+def test_every_check_is_broken_here() -> None:
+    assert set(BREAKS) == set(audit.CHECKS)
+
+
+@pytest.mark.parametrize("check", audit.CHECKS, ids=lambda check: check.sentence)
+def test_a_wrong_figure_is_found(world: World, check: audit.Check) -> None:
+    assert list(audit.findings(world.conn)) == []
+    world.conn.execute(BREAKS[check])
+    found = list(audit.findings(world.conn, organization_id=world.id))
+    assert check.sentence in {one.sentence for one in found}
+    stranger = make_world(world.conn, name="Stranger")
+    assert list(audit.findings(world.conn, organization_id=stranger.id)) == []
+
+
+def test_the_command_prints_each_sentence_and_what_breaks_it(
+    world: World, dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(from_environment(), database_url=dsn)
+    world.conn.commit()
+    assert audit_report(config) == 0
+    assert capsys.readouterr().out.count("ok  ") == len(audit.CHECKS) + 1
+    world.conn.execute(BREAKS[audit.TOTALS_ADD_UP])
+    world.conn.commit()
+    assert audit_report(config) == 1
+    said = capsys.readouterr().out
+    assert f"FAIL  {audit.TOTALS_ADD_UP.sentence}" in said
+    assert str(world.id) in said
