@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
+from tests.out.test_logos import SVG, Site
+
 from .conftest import Api
 
 NOTE = "Reverse charge: the customer accounts for VAT."
@@ -105,3 +107,24 @@ def test_when_the_reverse_charge_note_is_printed(
         )
     bill(api, **customer)
     assert (NOTE in printed(api)) == noted
+
+
+def test_the_logo_is_printed_and_one_that_cannot_be_had_is_left_out(api: Api) -> None:
+    site = Site()
+    try:
+        entity(api, logo_url=site.put("/logo.svg", SVG))
+        bill(api)
+        (invoice,) = api.get("/invoices")["invoices"]
+        path = f"/invoices/{invoice['lago_id']}/pdf"
+        with_logo = api.call("GET", path).content
+        assert api.call("GET", path).content == with_logo
+        assert len(site.asked) == 1
+        entity(api, logo_url=site.put("/gone", b"", 410))
+        without = api.call("GET", path)
+        assert without.status_code == 200
+        assert without.content != with_logo
+    finally:
+        site.server.shutdown()
+        site.server.server_close()
+    entity(api, logo_url=None)
+    assert api.call("GET", path).content == without.content
