@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from permille.core.errors import BadRequest, Invalid, Refusal, Unevaluable
@@ -80,6 +80,11 @@ WORDS = {
     "no_events": "Give a list of events.",
     "too_many_events": "These are too many events for one request: send fewer at once.",
     "test_clock_not_available": "Only organizations in test mode have a clock of their own.",
+    "no_subscription_at_that_time": "No subscription with this id runs at the event's time.",
+    "value_is_not_valid_number": "Give a number, or a text of digits: this counts as nothing.",
+    "no_units": "The metric's own rules make nothing of it.",
+    "not_priced": "The subscription's plan doesn't price this metric.",
+    "unpriced": "The event counts, but no price of the plan is for its values.",
     "invoiced_fee": "The fee is on an invoice, which is paid or not as a whole.",
 }
 _WORDS_OF_FIELDS = {
@@ -126,8 +131,12 @@ def _problems(
         if not isinstance(found, list):
             yield from _problems(found, allowed, f"{place}{name}: ")
             continue
-        values = allowed.get(name, ())
-        choice = f" Use one of {', '.join(values)}." if 0 < len(values) <= ALLOWED_NAMED else ""
         for code in found:
-            sentence = _WORDS_OF_FIELDS.get((name, code)) or in_words(code)
-            yield f"{place if name == 'base' else f'{place}{name}: '}{sentence}{choice}"
+            yield place + problem_in_words(name, code, allowed.get(name, ()))
+
+
+def problem_in_words(field: str, code: str, allowed: Sequence[str] = ()) -> str:
+    """What is wrong with a field, and what it may be when that is a short list."""
+    sentence = _WORDS_OF_FIELDS.get((field, code)) or in_words(code)
+    choice = f" Use one of {', '.join(allowed)}." if 0 < len(allowed) <= ALLOWED_NAMED else ""
+    return f"{sentence}{choice}" if field == "base" else f"{field}: {sentence}{choice}"
