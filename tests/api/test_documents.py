@@ -52,6 +52,12 @@ def test_a_locale_is_kept_as_bcp_47_writes_it_and_an_unknown_one_is_refused(api:
         assert "document_locale" in api.details("POST", "/customers", {"customer": wrong}), bad
         settings = {"billing_entity": {"document_locale": bad}}
         assert "document_locale" in api.details("PUT", "/billing_entities/default", settings), bad
+    refusal = api.call(
+        "PUT", "/billing_entities/default", {"billing_entity": {"document_locale": "xx"}}
+    ).json()
+    assert refusal["error_details"] == {"document_locale": ["value_is_invalid"]}
+    assert {"en", "de", "ar", "zh"} <= set(refusal["allowed"]["document_locale"])
+    assert "not written in this language" in refusal["message"]
     cleared = api.customer(billing_configuration={"document_locale": None})
     assert cleared["billing_configuration"]["document_locale"] is None
 
