@@ -40,6 +40,7 @@ def create_subscription(call: Call) -> dict[str, Any]:
     customer_id = fields.text("external_customer_id", mandatory=True) or ""
     plan_code = fields.text("plan_code") or ""
     _refuse_unbuilt(fields)
+    Fields(call.body, fields).refuse_unbuilt("authorization")
     external_id = (fields.text("external_id", mandatory=True) or "").strip()
     subscription_at = fields.instant("subscription_at") or call.now
     wish = Wish(

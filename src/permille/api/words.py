@@ -48,6 +48,7 @@ WORDS = {
     "invalid_package_size": "Give a whole number of at least 1.",
     "invalid_free_units": "Give a whole number of at least 0.",
     "not_supported_yet": "This isn't built yet.",
+    "cannot_be_changed": "This stays as it is: leave it out, or make a new one.",
     "not_compatible_with_aggregation_type": "This doesn't go with the aggregation.",
     "relation_must_exist": "The metric doesn't have this dimension.",
     "url_invalid": "Give a whole address, like https://example.com/hooks.",
