@@ -96,6 +96,9 @@ _WORDS_OF_FIELDS = {
         "timestamp",
         "invalid_format",
     ): "Give seconds since 1970, or a date and time like 2026-10-31T14:05:00Z, of 1900 to 2199.",
+    ("document_locale", "value_is_invalid"): (
+        "Documents are not written in this language. Give one of those allowed, or a regional variant like de-CH."
+    ),
     ("transaction_id", "value_already_exist"): "An event with this id is stored already: it counts once.",
 }
 
