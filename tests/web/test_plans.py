@@ -228,7 +228,7 @@ def test_a_charge_that_does_not_fit_the_grid_is_a_list(browser, api, tokens, cha
 
 
 def test_names_on_the_invoice_and_the_order_stay_when_prices_change(browser, api):
-    browser.sent("/templates", {"slug": "openai-gpt-4"})
+    browser.sent("/templates", {"slug": "openai-gpt-4", "unlisted_values": "held"})
 
     def filters():
         (charge,) = api(api_plans.show_plan, code="openai-gpt-4")["plan"]["charges"]
@@ -281,10 +281,14 @@ def test_a_plan_with_its_fee_alone(browser, api, tokens):
 def test_price_lists(browser, api):
     words = text_of(browser.ok("/templates"))
     assert "GPT-4 8K context, input tokens $0.03 per 1,000" in words
-    where = browser.sent("/templates", {"slug": "openai-gpt-4"})
+    where = browser.sent("/templates", {"slug": "openai-gpt-4", "unlisted_values": "held"})
     assert where == "/app/plans/openai-gpt-4?said=applied"
     assert "0.12" in browser.ok("/plans/openai-gpt-4")
     assert browser.post("/templates", {"slug": "no-such"}).status_code in (404, 422)
+    plan = api(api_plans.show_plan, code="openai-gpt-4")["plan"]
+    assert {each["unlisted_values"] for each in plan["charges"]} == {"held"}
+    unsaid = browser.refused("/templates", {"slug": "openai-gpt-4"})
+    assert "Choose what is done with values that no price lists." in unsaid
 
 
 def test_roles(reader):

@@ -18,13 +18,22 @@ from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
 from permille.api.validation import Fields, parse_uuid, query_flag, query_texts
 from permille.billing import drafts
+from permille.clock import system_now
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_instant
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription
 from permille.ids import new_id
-from permille.store import credit_notes, customers, invoice_search, invoices, plans, subscriptions
+from permille.store import (
+    billing_entities,
+    credit_notes,
+    customers,
+    invoice_search,
+    invoices,
+    plans,
+    subscriptions,
+)
 from permille.store.credit_notes import InvoiceCredit
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
@@ -197,15 +206,23 @@ def pdf_url(call: Call, invoice: StoredInvoice) -> str:
 
 def invoice_pdf(call: Call) -> Raw:
     """GET /invoices/{lago_id}/pdf."""
+    from permille.out.logos import current_logo
     from permille.out.pdf.assembly import invoice_document
     from permille.out.pdf.invoice import render_invoice as render_pdf
 
     invoice = _invoice_of(call)
     document = invoice_document(call.conn, invoice.id)
+    entity = billing_entities.by_ids(call.conn, [invoice.billing_entity_id])[invoice.billing_entity_id]
+    allow_private = call.organization.test_mode or call.engine.config.webhook_allow_private
+
+    def pdf() -> bytes:
+        logo = current_logo(call.engine.pool, entity, allow_private=allow_private, now=system_now())
+        return render_pdf(document, logo)
+
     name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in invoice.number)
     disposition = f'inline; filename="{name}.pdf"'
     return Raw(
-        content=lambda: render_pdf(document),
+        content=pdf,
         media_type="application/pdf",
         headers={"content-disposition": disposition},
     )

@@ -18,7 +18,7 @@ from permille.core.override import cascade, copy_plan
 from permille.core.plan import Charge, Plan
 from permille.core.subscription import Subscription
 from permille.ids import new_id
-from permille.store import billing_holds, locks, plans, subscriptions
+from permille.store import billing_holds, locks, plans, subscriptions, unpriced
 
 TRIAL_DAYS_MAX = 36_500
 UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment")
@@ -120,6 +120,7 @@ def store_own_plan(call: Call, row: Subscription, child: Plan) -> None:
         columns = {"plan_id": child.id}
         subscriptions.update(call.conn, subscription_id=row.id, columns=columns, now=call.now)
         billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
+    unpriced.recheck_subscription(call.conn, call.organization.id, row.external_id)
     meter(call, child.charges)
 
 

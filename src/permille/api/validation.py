@@ -20,7 +20,7 @@ from starlette.datastructures import QueryParams
 from permille.core.errors import Invalid
 from permille.core.instants import EARLIEST, LATEST, parse_instant
 from permille.core.money import CURRENCIES
-from permille.out.pdf.language import known_locale
+from permille.out.pdf.language import LANGUAGES, known_locale
 
 BIGINT_MAX = 2**63 - 1
 SHORT_TEXT = 255  # codes, external ids, names: they are indexed
@@ -166,7 +166,7 @@ class Fields:
             return None
         found = known_locale(value)
         if found is None:
-            self.refuse(name, INVALID)
+            self.refuse(name, INVALID, allowed=LANGUAGES)
         return found
 
     def instant(self, name: str, *, code: str = "invalid_date") -> datetime | None:

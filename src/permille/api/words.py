@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from permille.core.errors import BadRequest, Invalid, Refusal, Unevaluable
@@ -16,6 +16,10 @@ WORDS = {
     "value_is_out_of_range": "This is too large or too small.",
     "value_is_too_long": "This is too long.",
     "value_already_exist": "This is taken already.",
+    "late_usage_is_accepted": "It was written off already.",
+    "late_usage_is_billed": "It is billed already, or will be by the next invoice.",
+    "late_usage_is_gone": "There is no late usage any more: what came in later has undone it.",
+    "value_is_negative": "It comes to less than was billed: only what comes to more can be billed.",
     "would_reprice_other_values": "With this change other prices would win, and usage of values that stay would cost something else. Change or take away these filters first:",
     "usage_without_price": "Usage on it has no price yet: price its values, or choose what unlisted values cost, in the plan's charge.",
     "held_needs_an_invoice": "Usage is held on an invoice, and this recurring charge in advance makes fees without one.",
@@ -81,6 +85,11 @@ WORDS = {
     "no_events": "Give a list of events.",
     "too_many_events": "These are too many events for one request: send fewer at once.",
     "test_clock_not_available": "Only organizations in test mode have a clock of their own.",
+    "no_subscription_at_that_time": "No subscription with this id runs at the event's time.",
+    "value_is_not_valid_number": "Give a number, or a text of digits: this counts as nothing.",
+    "no_units": "The metric's own rules make nothing of it.",
+    "not_priced": "The subscription's plan doesn't price this metric.",
+    "unpriced": "The event counts, but no price of the plan is for its values.",
     "invoiced_fee": "The fee is on an invoice, which is paid or not as a whole.",
 }
 _WORDS_OF_FIELDS = {
@@ -88,6 +97,9 @@ _WORDS_OF_FIELDS = {
         "timestamp",
         "invalid_format",
     ): "Give seconds since 1970, or a date and time like 2026-10-31T14:05:00Z, of 1900 to 2199.",
+    ("document_locale", "value_is_invalid"): (
+        "Documents are not written in this language. Give one of those allowed, or a regional variant like de-CH."
+    ),
     ("transaction_id", "value_already_exist"): "An event with this id is stored already: it counts once.",
 }
 
@@ -127,8 +139,12 @@ def _problems(
         if not isinstance(found, list):
             yield from _problems(found, allowed, f"{place}{name}: ")
             continue
-        values = allowed.get(name, ())
-        choice = f" Use one of {', '.join(values)}." if 0 < len(values) <= ALLOWED_NAMED else ""
         for code in found:
-            sentence = _WORDS_OF_FIELDS.get((name, code)) or in_words(code)
-            yield f"{place if name == 'base' else f'{place}{name}: '}{sentence}{choice}"
+            yield place + problem_in_words(name, code, allowed.get(name, ()))
+
+
+def problem_in_words(field: str, code: str, allowed: Sequence[str] = ()) -> str:
+    """What is wrong with a field, and what it may be when that is a short list."""
+    sentence = _WORDS_OF_FIELDS.get((field, code)) or in_words(code)
+    choice = f" Use one of {', '.join(allowed)}." if 0 < len(allowed) <= ALLOWED_NAMED else ""
+    return f"{sentence}{choice}" if field == "base" else f"{field}: {sentence}{choice}"

@@ -24,7 +24,7 @@ from permille.core.period import INSTANT
 from permille.core.plan import Plan, sold_plan_id, yearly_amount_cents
 from permille.core.subscription import Start, Subscription, due, facts_of, plan_period_end, start_of
 from permille.ids import new_id
-from permille.store import customers, locks, plans, subscriptions, webhooks
+from permille.store import customers, locks, plans, subscriptions, unpriced, webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +136,7 @@ def _take_over(
     columns = {"status": "active", "started_at": now, "activated_at": now}
     running = subscriptions.update(conn, subscription_id=new.id, columns=columns, now=now)
     running = schedule(conn, running, now=now)
+    unpriced.recheck_subscription(conn, running.organization_id, running.external_id)
     run.bill_change(
         conn, old_id=ended.id, new_id=running.id, at=now, owes_at_start=_owes_at_start(conn, running, now)
     )
@@ -233,6 +234,7 @@ def activate(
     columns = {"status": "active", "started_at": started_at or now, "activated_at": now}
     running = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
     running = schedule(conn, running, now=now)
+    unpriced.recheck_subscription(conn, running.organization_id, running.external_id)
     _tell(conn, "subscription.started", running, now)
     if _owes_at_start(conn, running, now):
         run.bill_start(conn, subscription_ids=[running.id], at=now)

@@ -38,7 +38,7 @@ UNLISTED = (
     (
         UnlistedValues.DEFAULT,
         "Priced by the default",
-        "they cost what everything else costs, above, even if that is 0.",
+        "they cost what everything else costs, even if that is 0.",
     ),
     (
         UnlistedValues.FREE,

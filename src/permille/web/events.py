@@ -14,7 +14,7 @@ from permille.core.errors import Invalid, NotFound
 from permille.core.event import EventState, numeric_value
 from permille.core.instants import parse_instant
 from permille.core.plan import Plan
-from permille.core.subscription import Subscription
+from permille.core.subscription import Subscription, running_at
 from permille.ids import new_id
 from permille.ingest.intake import microseconds
 from permille.store import amendments, billable_metrics, events, plans, subscriptions
@@ -153,7 +153,7 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
     explained = []
     for event, now in zip(events, counting, strict=True):
         rows = known.get(event["external_subscription_id"] or "", [])
-        taker = _taker(rows, datetime.fromisoformat(now["timestamp"]))
+        taker = running_at(rows, datetime.fromisoformat(now["timestamp"]))
         own = [plan for plan in priced[now["code"]] if taker is not None and plan.id == taker.plan_id]
         found = verdict(metrics[now["code"]], now["code"], now["properties"], own)
         ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
@@ -178,15 +178,6 @@ def _counting(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """The event with what its amendment in force says instead."""
     says = event["amendments"][-1]["replacement"] if event["amendments"] else None
     return {**event, **says} if says else event
-
-
-def _taker(rows: Sequence[Subscription], at: datetime) -> Subscription | None:
-    """The subscription that runs at that time."""
-    for row in rows:
-        is_over = row.terminated_at is not None and at >= row.terminated_at
-        if row.started_at is not None and row.started_at <= at and not is_over:
-            return row
-    return None
 
 
 def _ignored(
