@@ -60,13 +60,29 @@ def test_two_readings_are_both_named(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["1,23,456", "1.2,3", "5,", "1,234 567", "1 2", "12 34", "1e5", "--5", "abc", "1,234,567,8", "１２", "+5"]
+    "text",
+    [
+        "1,23,456",
+        "1.2,3",
+        "5,",
+        "1,234 567",
+        "1 2",
+        "12 34",
+        "1e5",
+        "--5",
+        "abc",
+        "1,234,567,8",
+        "１２",
+        "+5",
+    ],
 )
 def test_what_is_no_number_is_left_for_the_api_to_refuse(text):
     assert (number_or_none(text), plain_number(text), two_readings(text)) == (None, text, "")
 
 
-@pytest.mark.parametrize(("text", "value"), [("1,000", 1000), ("1.000", 1000), ("1 000", 1000), ("1,234,567", 1234567)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("1,000", 1000), ("1.000", 1000), ("1 000", 1000), ("1,234,567", 1234567)]
+)
 def test_a_count_has_no_decimals_so_its_comma_groups(text, value):
     assert number_or_none(text, whole=True) == Decimal(value)
 
@@ -121,10 +137,22 @@ def fill(browser, address, name, typed):
     if path.startswith(("/plans", "/own-plan")) or name in ("units", "events"):
         return browser.ok(path, **chosen, **{name: typed})
     prefix, _, part = name.rpartition(":")
-    row = {f"{prefix}:{each}": "" for each in ("to", "price", "flat")} if part in ("to", "price", "flat") else {}
+    row = (
+        {f"{prefix}:{each}": "" for each in ("to", "price", "flat")}
+        if part in ("to", "price", "flat")
+        else {}
+    )
     unit = {"pricing_unit": "credits"} if name == "conversion_rate" else {}
-    blank = {"name": "", "code": "", "aggregation_type": "sum_agg", "interval": "monthly", "amount_currency": "USD"}
-    return browser.refused(address, {**GRID, "options": "yes", "amount": "0", **blank, **chosen, **unit, **row, name: typed})
+    blank = {
+        "name": "",
+        "code": "",
+        "aggregation_type": "sum_agg",
+        "interval": "monthly",
+        "amount_currency": "USD",
+    }
+    return browser.refused(
+        address, {**GRID, "options": "yes", "amount": "0", **blank, **chosen, **unit, **row, name: typed}
+    )
 
 
 def test_every_number_of_every_form_is_refused_where_it_has_two_readings(browser, pages):
@@ -138,7 +166,10 @@ def test_every_number_of_every_form_is_refused_where_it_has_two_readings(browser
                 shown = text_of(fill(browser, address, unescape(name), "1,234"))
                 assert "1,234 can be read as 1234 or as 1.234. Type one of these." in shown, (address, name)
             else:
-                assert 'aria-invalid="true"' in fill(browser, address, unescape(name), "1.2.3"), (address, name)
+                assert 'aria-invalid="true"' in fill(browser, address, unescape(name), "1.2.3"), (
+                    address,
+                    name,
+                )
     assert walked >= {"amount", "min_amount", "trial_period", "conversion_rate", "package_size", "free_units"}
     assert walked >= {"to", "price", "flat", "rate", "fixed_amount", "units", "events", "rounding_precision"}
 
@@ -161,7 +192,14 @@ def test_what_was_understood_is_shown_before_it_is_saved(browser, tokens, name, 
 
 
 def test_a_comma_is_saved_as_the_decimal_that_it_is(browser, api, tokens):  # noqa: F811
-    form = {**GRID, "amount": "12,50", "price:0:0": "0,06", "options": "yes", "min_amount": "1.234,50", "trial_period": "7,5"}
+    form = {
+        **GRID,
+        "amount": "12,50",
+        "price:0:0": "0,06",
+        "options": "yes",
+        "min_amount": "1.234,50",
+        "trial_period": "7,5",
+    }
     browser.sent("/new-plan", form)
     assert browser.row(
         "select amount_cents, trial_period from plan where organization_id = %s", browser.organization.id
