@@ -102,7 +102,8 @@ def test_no_page_reads_numbers_by_itself():
 def test_no_template_draws_a_number_by_itself():
     for path in (WEB / "templates").glob("*.html"):
         for field in NUMERIC.findall(path.read_text()):
-            assert path.name == "macros.html" and "data-number" in field, (path.name, field)
+            assert path.name == "macros.html", (path.name, field)
+            assert "data-number" in field, field
 
 
 MODELS = ("package", "standard", "graduated", "volume", "percentage", "graduated_percentage")
