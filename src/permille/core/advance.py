@@ -1,7 +1,7 @@
 """Charges paid in advance: an event makes a fee of its own, priced by what it adds to the period so far.
 
 A fee is the price of everything up to its event less the price of everything before, so that the fees of a period
-add up to the price of the whole. Events count in the order of arrival; Lago takes that of their own times, in which
+add up to the price of the whole, before each is rounded (core.rounding). Events count in the order of arrival; Lago takes that of their own times, in which
 a late event is priced as if those after it had not been. Source: semantics-metering.md section 5.12.
 """
 
