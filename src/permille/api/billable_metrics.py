@@ -24,7 +24,7 @@ from permille.core.expression import (
 from permille.core.plan import filter_name
 from permille.core.rule import read_rule
 from permille.ids import new_id
-from permille.store import billable_metrics, billing_holds, locks, metering, plans, webhooks
+from permille.store import billable_metrics, billing_holds, locks, metering, plans, unpriced, webhooks
 
 AGGREGATION_TYPES = (
     "count_agg",
@@ -284,6 +284,7 @@ def _changed(call: Call, metric: BillableMetric, what: str) -> dict[str, Any]:
     webhook is queued.
     """
     billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
+    unpriced.recheck(call.conn, [call.organization.id])
     metering.refresh(call.conn, organization_id=call.organization.id, code=metric.code)
     webhooks.enqueue(
         call.conn,

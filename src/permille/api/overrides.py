@@ -9,6 +9,7 @@ from uuid import UUID
 
 from permille.api.charge_input import read_overridden_charge
 from permille.api.http import Call
+from permille.api.metadata import read_metadata
 from permille.api.metered import meter
 from permille.api.taxes import known_taxes, read_taxes
 from permille.api.validation import INVALID, LONG_TEXT, Fields
@@ -17,7 +18,7 @@ from permille.core.override import cascade, copy_plan
 from permille.core.plan import Charge, Plan
 from permille.core.subscription import Subscription
 from permille.ids import new_id
-from permille.store import billing_holds, locks, plans, subscriptions
+from permille.store import billing_holds, locks, plans, subscriptions, unpriced
 
 TRIAL_DAYS_MAX = 36_500
 UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment")
@@ -57,6 +58,8 @@ def _columns(call: Call, entry: Fields) -> dict[str, Any]:
         read["description"] = entry.text("description", limit=LONG_TEXT)
     if entry.has("trial_period"):
         read["trial_period"] = entry.decimal("trial_period", minimum=0, maximum=TRIAL_DAYS_MAX)
+    if entry.has("metadata"):
+        read["metadata"] = read_metadata(entry)
     if (own := read_taxes(entry, known_taxes(call, [entry]))) is not None:
         read["taxes"] = own
     return read
@@ -117,6 +120,7 @@ def store_own_plan(call: Call, row: Subscription, child: Plan) -> None:
         columns = {"plan_id": child.id}
         subscriptions.update(call.conn, subscription_id=row.id, columns=columns, now=call.now)
         billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
+    unpriced.recheck_subscription(call.conn, call.organization.id, row.external_id)
     meter(call, child.charges)
 
 

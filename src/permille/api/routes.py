@@ -157,9 +157,20 @@ ADMIN_ENDPOINTS: list[tuple[str, str, AdminEndpoint]] = [
 ]
 
 
+USAGE = (
+    usage.show_current_usage,
+    usage.show_projected_usage,
+    daily_usage.list_daily_usage,
+    lifetime_usage.show_lifetime_usage,
+)
+
+
 def all_routes(engine: Engine) -> list[Route]:
     return [
-        *(route(engine, method, API + path, endpoint) for method, path, endpoint in ENDPOINTS),
+        *(
+            route(engine, method, API + path, endpoint, keeps_plans=endpoint in USAGE)
+            for method, path, endpoint in ENDPOINTS
+        ),
         *(admin_route(engine, method, ADMIN + path, endpoint) for method, path, endpoint in ADMIN_ENDPOINTS),
         *(route(engine, method, API + path, not_built) for method, path in NOT_BUILT),
     ]

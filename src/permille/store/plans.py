@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Json, Jsonb
 
 from permille.core.plan import Charge, Plan, PlanFilter
-from permille.store import billable_metrics, billing_holds, pricing_units, taxes
+from permille.store import billable_metrics, billing_holds, pricing_units, taxes, unpriced
 
 _PLAN = tuple(field.name for field in fields(Plan) if field.name not in ("charges", "taxes"))
 _PARTS = ("metric", "filters", "taxes", "applied_pricing_unit")
@@ -200,6 +200,8 @@ def save_charges(
     conn: Connection[Any], *, before: Sequence[Charge], after: Sequence[Charge], now: datetime
 ) -> None:
     """Make the charges of a plan what `after` says: rows are added, changed or soft-deleted by id."""
+    if before:
+        unpriced.recheck(conn, {charge.metric.organization_id for charge in before})
     kept = {charge.id for charge in after}
     _delete(conn, "charge", [charge.id for charge in before if charge.id not in kept], now)
     filters_before = [entry.id for charge in before for entry in charge.filters]
