@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +14,9 @@ from permille.api import billable_metrics as api, estimates
 from permille.core.billable_metric import BillableMetric
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.core.expression import EvaluationError, Event, ExpressionError, read_expression, value_text
+from permille.core.instants import EPOCH
 from permille.ingest.intake import read_one
-from permille.store import billable_metrics, metering, plans
+from permille.store import billable_metrics, late_usage, metering, plans
 from permille.web.matching import verdict
 from permille.web.price_grid import beside
 from permille.web.shown import in_path
@@ -221,6 +223,15 @@ def _tested(visit: Visit, text: str) -> dict[str, Any]:
     return {
         "verdict": verdict(metric, draft.code, properties, chosen),
         "estimates": _estimates(visit, draft.code, draft.external_subscription_id, draft.properties),
+        "too_late": late_usage.if_sent_now(
+            visit.conn,
+            visit.here.id,
+            external_subscription_id=draft.external_subscription_id,
+            code=draft.code,
+            at=EPOCH + timedelta(microseconds=draft.at),
+        )
+        if draft.external_subscription_id
+        else None,
     }
 
 
