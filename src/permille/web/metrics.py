@@ -20,6 +20,7 @@ from permille.store import billable_metrics, late_usage, metering, plans
 from permille.web.matching import verdict
 from permille.web.price_grid import beside
 from permille.web.shown import in_path
+from permille.web.typed_number import json_number
 from permille.web.visit import Done, Form, Page, Visit
 
 AGGREGATIONS = (
@@ -34,7 +35,6 @@ AGGREGATIONS = (
 ROUNDINGS = (("", "None"), ("round", "To the nearest"), ("ceil", "Up"), ("floor", "Down"))
 RULES = ("total_units", "amount")
 FIELDS = {"values": "filters", "key": "filters"}
-DIGITS = re.compile(r"-?\d{1,3}", re.ASCII)
 PROPERTY = re.compile(r"event\.properties\.(\w+)", re.ASCII)
 DIMENSION_ROWS = 2
 
@@ -121,7 +121,7 @@ def _measure(form: Form) -> dict[str, Any]:
         "aggregation_type": kind,
         "field_name": form.get("field_name") or None,
         "rounding_function": form.get("rounding_function") or None,
-        "rounding_precision": (int(digits) if DIGITS.fullmatch(digits) else digits) if digits else None,
+        "rounding_precision": json_number(digits, whole=True) if digits else None,
         "expression": form.get("expression") or None,
         "recurring": form.has("recurring"),
         "weighted_interval": "seconds" if kind == "weighted_sum_agg" else None,
