@@ -310,6 +310,22 @@ def test_a_plan_of_its_own_that_came_later_bills_nothing_twice(api: Api, send: A
     assert [each["amount_cents"] for each in proposals(api)] == [10]
 
 
+def test_another_price_alone_is_no_late_usage(api: Api, send: Any, review: Review) -> None:
+    ready(api)
+    send(START, tokens=100, model="a")
+    send(START, tokens=10, model="b")
+    move(api, 2024, 4, 2)
+    send(ts(2024, 3, 20), tokens=1, model="b")
+    review()
+    assert [each["is_charge_changed"] for each in proposals(api)] == [False]
+    filters = [{"values": {"model": ["a"]}, "properties": {"amount": "9"}}]
+    api.put("/plans/pro/charges/tokens", {"charge": {"filters": filters}})
+    send(ts(2024, 3, 21), tokens=1, model="b")
+    review()
+    (proposal,) = proposals(api)
+    assert (proposal["is_charge_changed"], proposal["units"], proposal["amount_cents"]) == (True, "2.0", 20)
+
+
 def test_amendments_know_what_was_decided(api: Api, send: Any, review: Review) -> None:
     ready(api)
     send(START, tokens=100, model="a")

@@ -377,6 +377,20 @@ def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> lis
         return cursor.execute(f"select {_COLUMNS} from late_usage where {condition}", values).fetchall()
 
 
+def changed_since(conn: Connection[Any], billed: Collection[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
+    """Those (charge, invoice) of which the charge was saved again since the invoice was final."""
+    rows = conn.execute(
+        "select w.charge_id, w.invoice_id from unnest(%s::uuid[], %s::uuid[]) as w (charge_id, invoice_id)"
+        " join charge c on c.id = w.charge_id join invoice i on i.id = w.invoice_id"
+        " where c.updated_at >= coalesce(i.finalized_at, i.created_at)",
+        [
+            uuid_array(charge_id for charge_id, _ in billed),
+            uuid_array(invoice_id for _, invoice_id in billed),
+        ],
+    ).fetchall()
+    return set(rows)
+
+
 def put(conn: Connection[Any], proposals: Sequence[LateUsage]) -> set[UUID]:
     """Write open late usage; the ids of that which there was not before. One of the same period is replaced."""
     new: set[UUID] = set()
