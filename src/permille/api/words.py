@@ -30,6 +30,8 @@ WORDS = {
     "invalid_value": "A percentage doesn't go with the latest value.",
     "invalid_date": "Give a date, like 2026-10-31.",
     "invalid_amount": "Give an amount of zero or more, like 0.03.",
+    "invalid_units": "Give a number of zero or more.",
+    "no_number": "Give a number, like 1234.50.",
     "invalid_expression": "This is no expression. Try event.properties.tokens / 1000.",
     "invalid_json": 'Give a JSON object, like {"model": "8K", "tokens": 617}.',
     "invalid_time": "Give a time in UTC, like 2026-10-31 14:05:00.",
