@@ -17,6 +17,7 @@ from permille.api.charge_input import (
     read_filter,
     read_overridden_charge,
     refuse_incompatibilities,
+    refuse_other_values,
 )
 from permille.api.http import Call
 from permille.api.metered import meter
@@ -147,6 +148,7 @@ def update_filter(call: Call) -> dict[str, Any]:
     charge = _charge(call, plan)
     before = _filter(call, charge)
     entry = Fields(call.root("filter"))
+    refuse_other_values(entry, before)
     after = before
     if entry.has("invoice_display_name"):
         after = replace(after, invoice_display_name=entry.text("invoice_display_name"))

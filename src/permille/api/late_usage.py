@@ -84,6 +84,7 @@ def render_late_usage(conn: Connection[Any], found: Sequence[LateUsage]) -> list
         invoice.id: invoice.number if invoice.status == "finalized" else None
         for invoice in invoices.invoices_by_ids(conn, ids).values()
     }
+    changed = store.changed_since(conn, [(each.charge_id, each.invoice_id) for each in found])
     filters = {
         str(each.id): each.invoice_display_name or dict(each.values)
         for plan in known.values()
@@ -107,6 +108,7 @@ def render_late_usage(conn: Connection[Any], found: Sequence[LateUsage]) -> list
             "events_count": each.events_count,
             "units": decimal_text(each.units),
             "amount_cents": each.amount_cents,
+            "is_charge_changed": (each.charge_id, each.invoice_id) in changed,
             "lines": [_line(line, filters) for line in each.lines],
             "lago_adjusting_invoice_id": _id(each.adjusting_invoice_id),
             "adjusting_invoice_number": numbers.get(each.adjusting_invoice_id)

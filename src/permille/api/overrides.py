@@ -9,6 +9,7 @@ from uuid import UUID
 
 from permille.api.charge_input import read_overridden_charge
 from permille.api.http import Call
+from permille.api.metadata import read_metadata
 from permille.api.metered import meter
 from permille.api.taxes import known_taxes, read_taxes
 from permille.api.validation import INVALID, LONG_TEXT, Fields
@@ -57,6 +58,8 @@ def _columns(call: Call, entry: Fields) -> dict[str, Any]:
         read["description"] = entry.text("description", limit=LONG_TEXT)
     if entry.has("trial_period"):
         read["trial_period"] = entry.decimal("trial_period", minimum=0, maximum=TRIAL_DAYS_MAX)
+    if entry.has("metadata"):
+        read["metadata"] = read_metadata(entry)
     if (own := read_taxes(entry, known_taxes(call, [entry]))) is not None:
         read["taxes"] = own
     return read

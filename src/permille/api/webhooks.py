@@ -36,17 +36,18 @@ Shown = Mapping[str, Any] | None
 
 
 def show_public_key(call: Call) -> dict[str, Any]:
-    """GET /webhooks/json_public_key: base64 of the PEM."""
-    return {"webhook": {"public_key": base64.b64encode(_public_key(call)).decode()}}
+    """GET /webhooks/json_public_key: Base64 of the PEM."""
+    return {"webhook": {"public_key": _public_key(call).decode()}}
 
 
 def plain_public_key(call: Call) -> Raw:
-    """GET /webhooks/public_key."""
+    """GET /webhooks/public_key: the same as plain text."""
     return Raw(content=_public_key(call), media_type="text/plain", headers={})
 
 
 def _public_key(call: Call) -> bytes:
-    return public_pem(webhooks.signing_key(call.conn, draw=draw_private_key, now=call.now)).encode()
+    pem = public_pem(webhooks.signing_key(call.conn, draw=draw_private_key, now=call.now))
+    return base64.b64encode(pem.encode())
 
 
 def _billable_metric(conn: Connection[Any], object_id: UUID) -> Shown:

@@ -23,7 +23,7 @@ from permille.billing.invoicing import AMOUNT_MAX
 from permille.billing.recomputation import Basis, charge_basis, fees_now
 from permille.billing.run import carried_over
 from permille.core.errors import Invalid
-from permille.core.late_usage import LateUsageStatus, Line, difference, line_of, totals
+from permille.core.late_usage import LateUsageStatus, Line, difference, line_of, totals, with_usage
 from permille.core.period import Period
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription
@@ -92,11 +92,16 @@ def review(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> in
     seen_to = rollup.arrival(conn).seen_to
     found = metering.under_one_metering(conn, lambda: _differences(conn, marks))
     known = _decided(conn, {mark.subscription_id for mark in marks})
+    changed = store.changed_since(
+        conn, [(period.basis.charge.id, period.mark.invoice_id) for period, _ in found]
+    )
     proposals, gone = [], []
     for period, lines in found:
         open_now = [each for each in known[period.key] if each.status == LateUsageStatus.OPEN]
         settled = [each for each in known[period.key] if each.status != LateUsageStatus.OPEN]
         missing = difference(lines, [line for each in settled for line in store.lines_of(each)])
+        if (period.basis.charge.id, period.mark.invoice_id) in changed:
+            missing = with_usage(missing)
         if any(abs(line.amount_cents) > AMOUNT_MAX for line in missing):
             log.error("Late usage of subscription %s is out of range", period.mark.subscription_id)
         elif missing:

@@ -11,7 +11,7 @@ from permille.api import amendments as amendments_api, events as api
 from permille.api.render import instant_milliseconds
 from permille.core.amendment import AmendmentKind
 from permille.core.errors import Invalid, NotFound
-from permille.core.event import EventState, numeric_value
+from permille.core.event import EventState
 from permille.core.instants import parse_instant
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription, running_at
@@ -22,6 +22,7 @@ from permille.store.events import StoredEvent
 from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
 from permille.web.shown import in_path, in_query, json_lines
+from permille.web.typed_number import number_or_none, plain_number
 from permille.web.visit import PER_PAGE, Done, Form, Page, Visit
 
 FILTERS = ("code", "external_subscription_id", "timestamp_from", "timestamp_to")
@@ -128,8 +129,8 @@ def _replacement(form: Form, sent: StoredEvent) -> dict[str, Any]:
         if at is None:
             errors["timestamp"] = ["invalid_time"]
     if text := form.get("precise_total_amount_cents"):
-        says["precise_total_amount_cents"] = text
-        if numeric_value(text) is None:
+        says["precise_total_amount_cents"] = plain_number(text)
+        if number_or_none(text) is None:
             errors["precise_total_amount_cents"] = ["value_is_invalid"]
     if errors:
         raise Invalid(errors)

@@ -32,6 +32,7 @@ from permille.web.charge_form import (
     typed,
 )
 from permille.web.shown import currencies, in_path, listed_text, shown_in_unit
+from permille.web.typed_number import number_or_none, plain_number
 from permille.web.visit import Done, Form, Page, Visit
 
 INTERVALS = [(each.value, each.value) for each in Interval]
@@ -88,7 +89,7 @@ def _calculated(visit: Visit, plan: Plan, charge: Charge) -> dict[str, Any]:
     for number, (values, name, properties) in enumerate([*priced, ({}, None, charge.properties)]):
         field = f"{charge.code}:{number}"
         text, events_text = visit.query.get(field, ""), visit.query.get(f"{field}:events", "")
-        units, events = calculator.typed_number(text), calculator.typed_events(events_text)
+        units, events = number_or_none(text), calculator.typed_events(events_text)
         is_junk = units is None or units < 0 or events is None
         due = None if is_junk else _owed(plan, charge, properties, units or ZERO, events or 1)
         rows.append(
@@ -196,7 +197,7 @@ def _structure(form: Form) -> dict[str, Any]:
     return {
         "interval": form.get("interval"),
         "pay_in_advance": form.has("pay_in_advance"),
-        "trial_period": form.get("trial_period") or None,
+        "trial_period": plain_number(form.get("trial_period")) or None,
         "bill_charges_monthly": form.has("bill_charges_monthly"),
     }
 
