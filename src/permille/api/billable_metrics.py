@@ -21,6 +21,7 @@ from permille.core.expression import (
     value_text,
 )
 from permille.core.plan import trim_filters
+from permille.core.price_versions import change_charges
 from permille.core.rule import read_rule
 from permille.ids import new_id
 from permille.store import billable_metrics, billing_holds, locks, metering, plans, webhooks
@@ -238,8 +239,8 @@ def _measured_anew(fields: Fields, metric: BillableMetric) -> BillableMetric:
 def _trim_charge_filters(call: Call, metric: BillableMetric) -> None:
     """Dimension values that are gone go from the charge filters too."""
     for plan in plans.plans_of_metric(call.conn, metric.id):
-        trimmed = [trim_filters(charge) for charge in plan.charges]
-        plans.save_charges(call.conn, before=plan.charges, after=trimmed, now=call.now)
+        trimmed = change_charges(plan, trim_filters)
+        plans.save_prices(call.conn, before=plan, after=trimmed, now=call.now)
 
 
 def delete_billable_metric(call: Call) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
 from permille.core.period import BillingTime, local_date
 from permille.core.plan import Plan
+from permille.core.price_versions import edit_prices, in_force
 from permille.core.subscription import Subscription, current_period
+from permille.ids import new_id
 from permille.store import customers, locks, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
 
@@ -55,11 +57,13 @@ def create_subscription(call: Call) -> dict[str, Any]:
     )
     locks.use_catalogue(call.conn, call.organization.id)
     plan = plans.plan_by_code(call.conn, call.organization.id, plan_code)
+    plan = in_force(plan, call.now) if plan else None
     customer = _customer(call, fields, customer_id)
     timezone = customer.applicable_timezone if customer else "UTC"
     _check_ending(fields, wish.ending_at, subscription_at=subscription_at, now=call.now, timezone=timezone)
     if plan is not None and fields.given.get("plan_overrides"):
-        plan = read_overrides(call, fields, plan)
+        copy, overridden = read_overrides(call, fields, plan)
+        plan = edit_prices(copy, overridden, since=None, now=call.now, version_id=new_id(call.now))
     fields.check()
     if plan is None:
         raise NotFound("plan")
@@ -166,15 +170,16 @@ def update_subscription(call: Call) -> dict[str, Any]:
     columns = _changes(call, fields, before)
     own_plan = None
     if fields.given.get("plan_overrides"):
-        own_plan = read_overrides(call, fields, plans.plan_by_id(call.conn, before.plan_id))
+        plan = in_force(plans.plan_by_id(call.conn, before.plan_id), call.now)
+        own_plan = read_overrides(call, fields, plan)
     fields.check()
     if "purchase_order_number" in columns and before.status not in ("pending", "active"):
         raise NotAllowed("purchase_order_number_not_editable")
     if own_plan is not None:
-        store_own_plan(call, before, own_plan)
+        store_own_plan(call, before, *own_plan)
     after = lifecycle.update(call.conn, before, columns=columns, now=call.now)
     if own_plan is not None:
-        lifecycle.follow_amounts(call.conn, own_plan.id, now=call.now)
+        lifecycle.follow_amounts(call.conn, own_plan[0].id, now=call.now)
         after = subscriptions.by_ids(call.conn, [after.id])[after.id]
     return {"subscription": _shown(call, [after], with_plan=True)[0]}
 
@@ -264,7 +269,7 @@ def _shown(call: Call, rows: Sequence[Subscription], *, with_plan: bool) -> list
         shown = render_subscription(
             row, payers[row.customer_id], plan, now=call.now, around=around.get(row.id, ALONE)
         )
-        rendered.append({**shown, "plan": render_plan(plan)} if with_plan else shown)
+        rendered.append({**shown, "plan": render_plan(plan, now=call.now)} if with_plan else shown)
     return rendered
 
 
@@ -327,6 +332,6 @@ def whole_subscription(
     """The object with its plan and its customer, as webhooks carry it."""
     return {
         **render_subscription(subscription, customer, plan, now=now, around=around),
-        "plan": render_plan(plan),
+        "plan": render_plan(plan, now=now),
         "customer": render_customer(customer),
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from permille.api import amendments as amendments_api, events as api
 from permille.api.render import instant_milliseconds
+from permille.billing.windows import running_plan
 from permille.core.amendment import AmendmentKind
 from permille.core.errors import Invalid, NotFound
 from permille.core.event import EventState, numeric_value
@@ -17,7 +19,7 @@ from permille.core.plan import Plan
 from permille.core.subscription import Subscription
 from permille.ids import new_id
 from permille.ingest.intake import microseconds
-from permille.store import amendments, billable_metrics, events, plans, subscriptions
+from permille.store import amendments, billable_metrics, customers, events, plans, subscriptions
 from permille.store.events import StoredEvent
 from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
@@ -154,7 +156,11 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
     for event, now in zip(events, counting, strict=True):
         rows = known.get(event["external_subscription_id"] or "", [])
         taker = _taker(rows, datetime.fromisoformat(now["timestamp"]))
-        own = [plan for plan in priced[now["code"]] if taker is not None and plan.id == taker.plan_id]
+        own = [
+            _priced_at(visit, plan, taker, datetime.fromisoformat(now["timestamp"]))
+            for plan in priced[now["code"]]
+            if taker is not None and plan.id == taker.plan_id
+        ]
         found = verdict(metrics[now["code"]], now["code"], now["properties"], own)
         ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
         amended = event["amendments"][-1] if event["amendments"] else None
@@ -185,6 +191,14 @@ def _taker(rows: Sequence[Subscription], at: datetime) -> Subscription | None:
         if row.started_at is not None and row.started_at <= at and not is_over:
             return row
     return None
+
+
+def _priced_at(visit: Visit, plan: Plan, taker: Subscription, at: datetime) -> Plan:
+    """The plan with the prices of the subscription's period at that time."""
+    if not plan.price_versions:
+        return plan
+    customer = customers.by_ids(visit.conn, [taker.customer_id])[taker.customer_id]
+    return running_plan(replace(taker, status="active"), plan, customer, at=at)
 
 
 def _ignored(
