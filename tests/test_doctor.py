@@ -9,6 +9,7 @@ import pytest
 
 from permille.config import Config
 from permille.doctor import Check, checks, report
+from permille.out.pdf import fonts
 from permille.postgres import EmbeddedPostgres
 
 
@@ -76,3 +77,14 @@ def test_a_mistyped_variable_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_missing_programs_are_reported(tmp_path: Path) -> None:
     config = Config(data_dir=tmp_path / "data", pg_bin=tmp_path)
     assert failures(config) == {"database programs"}
+
+
+def test_scripts_without_a_font_are_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(data_dir=tmp_path / "data")
+    assert by_name(config)["fonts"].ok
+    monkeypatch.setattr(fonts, "folders", tuple)
+    found = by_name(config)["fonts"]
+    assert found.ok
+    assert "Japanese" in found.detail
+    assert "permille[fonts]" in found.todo
+    assert report(config) == 0

@@ -14,6 +14,7 @@ import psycopg
 from permille import running
 from permille.clock import system_now
 from permille.config import Config, unknown_variables
+from permille.out.pdf import fonts
 from permille.pgbinaries import NoBinariesError, locate_binaries
 from permille.postgres import dsn_of
 from permille.store import audit
@@ -59,6 +60,15 @@ def _settings(config: Config) -> Check:
         )
     admin = "on" if config.admin_key else "off (PERMILLE_ADMIN_KEY is not set)"
     return Check(name="settings", ok=True, detail=f"{config.base_url}, admin API {admin}")
+
+
+def _fonts() -> Check:
+    """Missing fonts stop nothing: it is advice."""
+    lacking = [name for name, has_font in fonts.scripts().items() if not has_font]
+    if not lacking:
+        return Check(name="fonts", ok=True, detail=f"invoices print {', '.join(fonts.SCRIPTS)} and more")
+    detail = f"invoices print boxes for {', '.join(lacking)}, unless the machine has its own fonts"
+    return Check(name="fonts", ok=True, detail=detail, todo=fonts.TO_INSTALL)
 
 
 def _minor_todo(major: int, minor: int) -> tuple[bool, str]:
@@ -173,7 +183,7 @@ def _no_database(config: Config) -> Check:
 
 def checks(config: Config) -> list[Check]:
     """All findings, the most basic first. Nothing is changed or started."""
-    basic = [_python(), _settings(config)]
+    basic = [_python(), _settings(config), _fonts()]
     if config.database_url is None:
         return [*basic, *_embedded(config)]
     return [

@@ -13,6 +13,7 @@ from permille import logs, running
 from permille.api.http import json_response
 from permille.app import Application, Receive, Scope, Send, build
 from permille.config import Config
+from permille.request_ids import RequestIds
 from permille.store.migrate import pending
 from permille.web.rendering import compile_templates
 from permille.web.sign_in import first_user_link
@@ -97,7 +98,7 @@ def serve(config: Config) -> None:
     if error is not None:
         raise running.UnusableError(running.cannot_listen(config.host, config.port, error))
     uvicorn.run(
-        Gate(config),
+        RequestIds(Gate(config)),
         host=config.host,
         port=config.port,
         loop="uvloop",

@@ -15,6 +15,7 @@ from permille.api import routes
 from permille.api.http import Engine, application
 from permille.config import from_environment
 from permille.postgres import EmbeddedPostgres
+from permille.request_ids import RequestIds
 from permille.store import audit, organizations
 from permille.store.db import open_pool
 
@@ -127,7 +128,10 @@ def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
     dsn = postgres.dsn.replace("@/permille?", "@/test_api?", 1)
     pool = open_pool(dsn, size=4, name="test-api")
     engine = Engine(config=replace(from_environment(), database_url=dsn), pool=pool)
-    with psycopg.connect(dsn) as conn, TestClient(application(routes.all_routes(engine))) as client:
+    with (
+        psycopg.connect(dsn) as conn,
+        TestClient(RequestIds(application(routes.all_routes(engine)))) as client,
+    ):
         yield Server(dsn=dsn, client=client, conn=conn)
     pool.close()
 

@@ -1,5 +1,7 @@
 """Billable metrics over the API: semantics-metering.md section 2.1."""
 
+from typing import Any
+
 import pytest
 
 from tests.api.conftest import Api, charge
@@ -157,6 +159,64 @@ def test_dimension_values_that_go_are_trimmed_out_of_charge_filters(api: Api):
         {"model": ["a"], "type": ["in"]},
         {"type": ["__ALL_FILTER_VALUES__"]},
     ]
+
+
+ONE_OR_TWO = [
+    {"values": {"model": ["a", "b"]}, "properties": {"amount": "1"}, "invoice_display_name": "both"},
+    {"values": {"model": ["b"]}, "properties": {"amount": "2"}, "invoice_display_name": "b"},
+]
+
+
+def models(api: Api, *values: str) -> Any:
+    body = {"filters": [{"key": "model", "values": list(values)}]}
+    return api.call("PUT", "/billable_metrics/tokens", {"billable_metric": body})
+
+
+def names(answer: Any) -> list[str]:
+    return [each["invoice_display_name"] for each in answer["charge"]["filters"]]
+
+
+def test_filters_that_become_equal_are_ordered_so_that_no_other_value_is_repriced(api: Api):
+    metric = api.metric(filters=[{"key": "model", "values": ["a", "b"]}])
+    api.plan(charges=[charge(metric, code="c", filters=ONE_OR_TWO)])
+    api.customer()
+    api.subscribe()
+    api.put("/subscriptions/sub/charges/c", {"charge": {"invoice_display_name": "own"}})
+    assert models(api, "b").status_code == 200
+    assert names(api.get("/plans/pro/charges/c")) == ["b", "both"]
+    assert names(api.get("/subscriptions/sub/charges/c")) == ["b", "both"], "a plan of its own too"
+
+
+def test_an_edit_that_would_reprice_other_values_is_refused_while_somebody_is_subscribed(api: Api):
+    metric = api.metric(filters=[{"key": "model", "values": ["a", "b", "c"]}])
+    filters = [ONE_OR_TWO[0], {**ONE_OR_TWO[1], "values": {"model": ["b", "c"]}}]
+    api.plan(charges=[charge(metric, code="c", filters=filters)])
+    api.customer()
+    api.subscribe()
+    api.put("/subscriptions/sub/charges/c", {"charge": {"invoice_display_name": "own"}})
+    api.plan("other", charges=[charge(metric, filters=filters)])
+    refused = models(api, "a", "b")
+    assert refused.status_code == 422
+    assert refused.json()["error_details"] == {
+        "filters": [
+            "would_reprice_other_values",
+            "Plan pro, charge c, filter both",
+            "Plan pro, charge c, filter b",
+        ]
+    }
+    assert api.get("/billable_metrics/tokens")["billable_metric"]["filters"][0]["values"] == ["a", "b", "c"]
+    assert api.get("/plans/pro/charges/c")["charge"]["filters"][1]["values"] == {"model": ["b", "c"]}
+    api.delete("/subscriptions/sub")
+    assert models(api, "a", "b").status_code == 422, "its invoices can still be drafts, or be explained"
+
+
+def test_without_subscribers_a_plan_follows_as_in_lago(api: Api):
+    metric = api.metric(filters=[{"key": "model", "values": ["a", "b", "c"]}])
+    filters = [ONE_OR_TWO[0], {**ONE_OR_TWO[1], "values": {"model": ["b", "c"]}}]
+    api.plan(charges=[charge(metric, code="c", filters=filters)])
+    assert models(api, "a", "b").status_code == 200
+    left = api.get("/plans/pro/charges/c")["charge"]["filters"]
+    assert [each["values"] for each in left] == [{"model": ["a", "b"]}, {"model": ["b"]}]
 
 
 def test_deleting_a_metric_takes_its_charges_away(api: Api):

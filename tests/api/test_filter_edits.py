@@ -133,9 +133,18 @@ class Edits(RuleBasedStateMachine):
 
     @rule(dimensions=metric_filters)
     def edit_metric(self, dimensions: dict[str, list[str]]) -> None:
-        """Values and keys come and go, with what filters there are."""
+        """Values and keys come and go, with what filters there are; or other events would be repriced."""
+        listed = [each["lago_id"] for each in self._filters()]
+        body = {"filters": [{"key": key, "values": values} for key, values in dimensions.items()]}
+        answer = self.api.call("PUT", "/billable_metrics/m", {"billable_metric": body})
+        if answer.status_code == 422:
+            (code, *named) = answer.json()["error_details"]["filters"]
+            assert (code, bool(named)) == ("would_reprice_other_values", True)
+            return
+        assert answer.status_code == 200, answer.text
+        untouched = self._untouched_events(dimensions)
+        places = [self._place(event) for event in untouched]
         self.dimensions = dimensions
-        self.api.put("/billable_metrics/m", {"billable_metric": {"filters": self._dimensions()}})
         trimmed = [
             Price(
                 {
@@ -149,7 +158,29 @@ class Edits(RuleBasedStateMachine):
             )
             for each in self.filters
         ]
-        self.filters = [each for each in trimmed if each.values]
+        before = self.filters
+        order = [listed.index(each["lago_id"]) for each in self._filters()]
+        assert sorted(order) == [place for place, each in enumerate(trimmed) if each.values]
+        self.filters = [trimmed[place] for place in order]
+        now = [(*order, len(before))[self._place(event)] for event in untouched]
+        assert now == places, "an event that nobody touched keeps its price"
+
+    def _filters(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.api.get("/plans/pro/charges/c/filters")["filters"]
+        return found
+
+    def _untouched_events(self, dimensions: dict[str, list[str]]) -> list[dict[str, Any]]:
+        """Events whose values are listed as they were."""
+        kept = [
+            [
+                value
+                for value in SENT[key]
+                if (text_of(value) in self.dimensions.get(key, ()))
+                == (text_of(value) in dimensions.get(key, ()))
+            ]
+            for key in VALUES
+        ]
+        return [dict(zip(VALUES, values, strict=True)) for values in itertools.product(*kept)]
 
     def _any_filter(self, data: st.DataObject) -> Price:
         keys = data.draw(st.lists(st.sampled_from(sorted(self.dimensions)), min_size=1, unique=True))

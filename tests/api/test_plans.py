@@ -261,7 +261,11 @@ def test_charge_and_filter_one_by_one(api: Api, metric):
     path = "/plans/pro/charges/mine/filters"
     wanted = {"values": {"model": ["gpt-4"]}, "properties": {"amount": "5"}, "invoice_display_name": "A"}
     entry = api.post(path, {"filter": wanted})["filter"]
-    renamed = {"filter": {"invoice_display_name": "B", "properties": {"amount": "6"}, "values": {"type": []}}}
+    other = {"filter": {"values": {"type": []}}}
+    assert api.details("PUT", f"{path}/{entry['lago_id']}", other) == {"values": ["cannot_be_changed"]}
+    renamed = {
+        "filter": {"invoice_display_name": "B", "properties": {"amount": "6"}, "values": wanted["values"]}
+    }
     changed = api.put(f"{path}/{entry['lago_id']}", renamed)["filter"]
     assert changed == {**entry, "invoice_display_name": "B", "properties": {"amount": "6"}}
     assert api.get(path)["filters"] == [changed]

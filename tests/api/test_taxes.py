@@ -192,3 +192,30 @@ def test_invoices_keep_the_tax_as_it_was(api: Api, send: Any) -> None:
     after = api.get(f"/invoices/{before['lago_id']}")["invoice"]
     assert after["applied_taxes"] == before["applied_taxes"]
     assert after["total_amount_cents"] == before["total_amount_cents"] == 1_200
+
+
+def test_two_taxes_add_up_to_the_total_on_every_document(api: Api, send: Any) -> None:
+    """99.90 at 5 and 9.975 % is 114.86, and so are the lines of the invoice, of the draft, of the credit note, of the PDF."""
+    tax(api, "gst", "5", applied_to_organization=True)
+    tax(api, "qst", "9.975", applied_to_organization=True)
+    api.plan("pro", [charge(api.metric())], amount_cents=9_990, pay_in_advance=True)
+    api.customer(billing_configuration={"invoice_grace_period": 1})
+    api.subscribe(billing_time="anniversary")
+    (draft,) = api.get("/invoices")["invoices"]
+    assert draft["status"] == "draft"
+    final = api.put(f"/invoices/{draft['lago_id']}/finalize", {})["invoice"]
+    for invoice in (api.get(f"/invoices/{draft['lago_id']}")["invoice"], final):
+        assert [each["amount_cents"] for each in invoice["applied_taxes"]] == [499, 997]
+        assert (invoice["taxes_amount_cents"], invoice["total_amount_cents"]) == (1_496, 11_486)
+        (fee,) = invoice["fees"]
+        assert fee["taxes_amount_cents"] == 1_496
+    (listed,) = [fee for fee in api.get("/fees")["fees"] if fee["lago_id"] == fee["lago_id"]]
+    assert sum(each["amount_cents"] for each in listed["applied_taxes"]) == listed["taxes_amount_cents"]
+    pdf = api.call("GET", f"/invoices/{final['lago_id']}/pdf")
+    text = "".join(page.extract_text() for page in PdfReader(BytesIO(pdf.content)).pages)
+    assert all(amount in text for amount in ("99.90", "4.99", "9.97", "114.86"))
+    api.delete("/subscriptions/sub")
+    (note,) = api.get("/credit_notes")["credit_notes"]
+    listed = sum(each["amount_cents"] for each in note["applied_taxes"])
+    assert listed == note["taxes_amount_cents"]
+    assert note["total_amount_cents"] == note["sub_total_excluding_taxes_amount_cents"] + listed

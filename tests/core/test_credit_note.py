@@ -59,7 +59,7 @@ def test_several_fees_with_taxes_of_their_own_and_a_coupon() -> None:
     found = credit_amounts([item("100", vat), item("300", vat, extra, fee_cents=600, coupons="200")])
     assert found.coupons_adjustment_amount_cents == 100
     assert found.sub_total_excluding_taxes_amount_cents == 300
-    assert [(each.base_amount_cents, each.amount_cents) for each in found.applied_taxes] == [
+    assert [(each.fees_amount_cents, each.amount_cents) for each in found.applied_taxes] == [
         (300, 30),
         (200, 40),
     ]
@@ -104,9 +104,12 @@ def test_coupons_and_taxes_go_with_their_share_of_each_fee(
     }
     rates = {n: Fraction(RATES[n].rate) / 100 for n in by_tax}
     assert found.taxes_amount_cents == half_away(sum((by_tax[n] * rates[n] for n in by_tax), Fraction(0)))
-    assert {each.tax.code: (each.base_amount_cents, each.amount_cents) for each in found.applied_taxes} == {
-        RATES[n].code: (half_away(by_tax[n]), half_away(by_tax[n] * rates[n])) for n in by_tax
+    assert {each.tax.code: each.fees_amount_cents for each in found.applied_taxes} == {
+        RATES[n].code: half_away(by_tax[n]) for n in by_tax
     }
+    assert sum(each.amount_cents for each in found.applied_taxes) == found.taxes_amount_cents
+    exact_of = {RATES[n].code: by_tax[n] * rates[n] for n in by_tax}
+    assert all(abs(each.amount_cents - exact_of[each.tax.code]) < 1 for each in found.applied_taxes)
 
 
 def test_nothing_comes_back_of_a_fee_of_nothing() -> None:
@@ -180,5 +183,5 @@ def test_a_day_of_the_end_in_a_trial_that_ends_with_it_is_used() -> None:
 def test_an_item_and_a_tax_are_shown_in_whole_cents() -> None:
     assert item("100.5").amount_cents == 101
     found = credit_amounts([item("250", tax("10"))])
-    assert [(each.base_amount_cents, each.amount_cents) for each in found.applied_taxes] == [(250, 25)]
+    assert [(each.fees_amount_cents, each.amount_cents) for each in found.applied_taxes] == [(250, 25)]
     assert found.taxes_amount_cents == 25

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from permille.core.filters import ALL_FILTER_VALUES, ChargeFilter, best_match, expand_all_values, group_of
+from permille.core import filters as filters_module
+from permille.core.filters import (
+    ALL_FILTER_VALUES,
+    ChargeFilter,
+    best_match,
+    expand_all_values,
+    filter_finder,
+    group_of,
+)
 
 KEYS = ("model", "type", "region")
 VALUES = ("a", "b", "c")
@@ -43,6 +51,44 @@ def test_the_best_of_the_unbeaten_filters(event: dict[str, str | None], order: l
     unbeaten = [f for f in matching if not any(beats(g, f, order) for g in matching if g is not f)]
     best = max(unbeaten, key=lambda f: (len(f.values), -order.index(f)), default=None)
     assert best_match(event, order) is best
+
+
+crowded = st.lists(
+    st.dictionaries(
+        st.sampled_from((*KEYS, "not listed")),
+        st.lists(st.sampled_from(VALUES), max_size=4).map(tuple),
+        max_size=3,
+    ),
+    max_size=30,
+).map(lambda many: [ChargeFilter(f"f{i}", values, None, {}) for i, values in enumerate(many)])
+
+
+@settings(max_examples=300)
+@given(
+    crowded,
+    st.lists(st.tuples(*[st.none() | st.sampled_from([*VALUES, "", "other"])] * len(KEYS)), min_size=1),
+)
+def test_the_finder_finds_the_best_match(
+    order: list[ChargeFilter], events: list[tuple[str | None, ...]]
+) -> None:
+    place_of = filter_finder(order, KEYS)
+    for texts in events:
+        best = best_match(dict(zip(KEYS, texts, strict=True)), order)
+        assert place_of(texts) == (len(order) if best is None else order.index(best))
+
+
+def test_the_finder_looks_at_no_filter_that_does_not_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand filters, each of another model, and one for what is of any."""
+    order = [named(model=(f"m{n}",), type=("input",)) for n in range(1_000)] + [named(type=("input",))]
+    place_of = filter_finder(order, ("model", "type"))
+
+    def never(*_: object) -> bool:
+        raise AssertionError("a filter was looked at")
+
+    monkeypatch.setattr(filters_module, "_matches", never)
+    assert [place_of((f"m{n}", "input")) for n in range(1_000)] == list(range(1_000))
+    assert place_of(("other", "input")) == 1_000
+    assert place_of(("m1", "output")) == 1_001
 
 
 def named(**values: tuple[str, ...]) -> ChargeFilter:

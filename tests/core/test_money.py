@@ -1,5 +1,6 @@
 from decimal import Decimal, getcontext, localcontext
 from fractions import Fraction
+from random import Random
 from threading import Thread
 
 import pytest
@@ -9,6 +10,7 @@ from iso4217 import Currency
 from permille.core.money import (
     CURRENCIES,
     allocate,
+    apportion,
     decimal_text,
     exact,
     line_amounts,
@@ -167,3 +169,41 @@ def test_exact_arithmetic_is_exact_in_any_thread_and_leaves_no_trace() -> None:
     with localcontext() as wide:
         wide.prec = 200
         assert sums == [big + small] * 4
+
+
+cents = st.decimals(-1_000, 1_000, places=3)
+
+
+@given(st.lists(cents, max_size=12))
+def test_what_is_rounded_together_sums_to_the_rounded_sum(amounts: list[Decimal]) -> None:
+    parts = apportion(amounts)
+    assert sum(parts) == round_cents(sum(amounts, Decimal(0)))
+    for part, amount in zip(parts, amounts, strict=True):
+        assert abs(part - amount) < 1
+        assert part == amount or amount % 1
+
+
+@given(st.lists(cents, max_size=12))
+def test_where_each_ones_own_rounding_gives_the_sum_it_is_kept(amounts: list[Decimal]) -> None:
+    alone = [round_cents(each) for each in amounts if each >= 0]
+    positive = [each for each in amounts if each >= 0]
+    if sum(alone) == round_cents(sum(positive, Decimal(0))) and len({each % 1 for each in positive}) == len(
+        positive
+    ):
+        assert apportion(positive) == alone
+
+
+@given(st.lists(cents, min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_the_order_says_only_which_of_equal_remainders_come_first(
+    amounts: list[Decimal], chance: Random
+) -> None:
+    mixed = list(amounts)
+    chance.shuffle(mixed)
+    assert sorted(apportion(mixed)) == sorted(apportion(amounts))
+
+
+def test_a_thousand_small_amounts_are_not_lost() -> None:
+    parts = apportion([Decimal("0.4")] * 1_000)
+    assert (sum(parts), parts[:400], set(parts[400:])) == (400, [1] * 400, {0})
+    assert apportion([]) == []
+    assert apportion([Decimal("-0.5")]) == [-1]

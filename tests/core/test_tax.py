@@ -80,9 +80,16 @@ def test_two_taxes_on_one_fee() -> None:
         (1_490, 14_900),
     ]
     fee = tax_fee(5, Decimal(5), [tax(1, "50"), tax(2, "50")])
-    assert (fee.amount_cents, [each.amount_cents for each in fee.applied]) == (5, [3, 3]), (
-        "the sum is rounded, not the sum of rounded ones"
+    assert (fee.amount_cents, [each.amount_cents for each in fee.applied]) == (5, [3, 2]), (
+        "the sum is rounded, and what the taxes show adds up to it"
     )
+
+
+def test_the_lines_of_two_taxes_add_up_to_the_total() -> None:
+    """99.90 at 5 and 9.975 %: 4.995 and 9.965025, together 14.96."""
+    gst, qst = tax(1, "5"), tax(2, "9.975")
+    for found in (tax_fee(9_990, Decimal(9_990), [gst, qst]), tax_invoice([(9_990, [gst, qst])])):
+        assert (found.amount_cents, [each.amount_cents for each in found.applied]) == (1_496, [499, 997])
 
 
 def test_the_narrowest_level_wins() -> None:
@@ -126,17 +133,19 @@ def test_sums_are_exact_and_rounded_once(fees: list[tuple[int, set[int]]], given
     found = tax_invoice(priced)
     assert found.amount_cents == half_up(expected)
     assert abs(Fraction(found.rate) - rate_of(priced)) <= Fraction(5, 1_000_000)
-    assert {each.tax.id: (each.fees_amount_cents, each.amount_cents) for each in found.applied} == {
-        each.id: (
-            base := sum(amount for amount, own in priced if each in own),
-            half_up(base * Fraction(each.rate) / 100),
-        )
+    assert {each.tax.id: each.fees_amount_cents for each in found.applied} == {
+        each.id: sum(amount for amount, own in priced if each in own)
         for each in taxes
         if any(each in own for _, own in priced)
     }
-    for amount, own in priced:
+    of_fees = [tax_fee(amount, Decimal(amount), own) for amount, own in priced]
+    for (amount, own), fee in zip(priced, of_fees, strict=True):
         whole = sum((Fraction(amount) * Fraction(each.rate) / 100 for each in own), Fraction(0))
-        assert tax_fee(amount, Decimal(amount), own).amount_cents == half_up(whole)
+        assert fee.amount_cents == half_up(whole)
+    for taxed in (found, *of_fees):
+        assert sum(each.amount_cents for each in taxed.applied) == taxed.amount_cents
+        for each in taxed.applied:
+            assert abs(each.amount_cents - each.fees_amount_cents * Fraction(each.tax.rate) / 100) < 1
 
 
 def test_the_precise_tax_is_of_the_precise_amount() -> None:

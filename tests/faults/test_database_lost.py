@@ -145,7 +145,8 @@ def test_while_it_is_away_every_door_says_when_to_try_again(installation: Instal
         installation.postgres.start()
     assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(doors, 503)
     assert all(answer.headers["retry-after"] == "1" for answer in answers.values())
-    assert answers["read"].json() == {"status": 503, "error": "Service Unavailable", "code": "try_again"}
+    expected = {"status": 503, "error": "Service Unavailable", "code": "try_again"}
+    assert expected.items() <= answers["read"].json().items()
     assert "<h1>The database can&#39;t be reached</h1>" in answers["page"].text
     assert answers["page"].headers["content-security-policy"]
     installation.await_health()

@@ -27,14 +27,18 @@ def world(db) -> World:
     return made
 
 
+_NOTE = """insert into credit_note select gen_random_uuid(), organization_id, billing_entity_id, customer_id, id, 1,
+    'CN-1', issuing_date, 'available', null, 'other', null, currency, 10, 10, 10, 0, 0, {balance}, 10, 0, 0, 0, 0,
+    '{taxes}', created_at, created_at from invoice where sequential_id = 2"""
+
 BREAKS = {
     audit.FEES_ADD_UP: "update fee set amount_cents = amount_cents + 1 where id = (select min(id::text)::uuid from fee)",
     audit.TOTALS_ADD_UP: "update invoice set total_amount_cents = total_amount_cents + 1 where sequential_id = 2",
     audit.TAXES_ADD_UP: "update invoice set applied_taxes = '[{\"amount_cents\": 7}]' where sequential_id = 2",
     audit.CREDITS_ADD_UP: "update invoice set credit_notes_amount_cents = 5 where sequential_id = 2",
-    audit.BALANCES_ADD_UP: """insert into credit_note select gen_random_uuid(), organization_id, billing_entity_id,
-        customer_id, id, 1, 'CN-1', issuing_date, 'available', null, 'other', null, currency, 10, 10, 10, 0, 0, 9, 10, 0,
-        0, 0, 0, '[]', created_at, created_at from invoice where sequential_id = 2""",
+    audit.FEE_TAXES_ADD_UP: "update fee set applied_taxes = '[{\"amount_cents\": 7}]'",
+    audit.CREDIT_NOTES_ADD_UP: _NOTE.format(balance=10, taxes='[{"amount_cents": 1}]'),
+    audit.BALANCES_ADD_UP: _NOTE.format(balance=9, taxes="[]"),
     audit.NUMBERS_HAVE_NO_GAPS: "update invoice set sequential_id = 9 where sequential_id = 2",
     audit.ENTITY_NUMBERS_ARE_UNIQUE: "update invoice set number = (select min(number) from invoice)",
     audit.PERIODS_FOLLOW: "update invoice_subscription set charges_to_at = charges_to_at - interval '1 day'",

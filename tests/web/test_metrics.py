@@ -289,9 +289,17 @@ def test_of_what_a_plan_prices_only_names_and_dimensions_change_and_the_form_say
     assert "can't be changed any more" in html.unescape(page)
     assert 'name="aggregation_type"' not in page
     before = metric_of(api, "gpt_4_tokens")
-    browser.sent("/edit-billable-metric/gpt_4_tokens", {"name": "T", "key": ["model"], "values": ["8K, 32K"]})
+    form = {"name": "T", "key": ["model", "type"], "values": ["8K, 32K", "input, output, cached"]}
+    browser.sent("/edit-billable-metric/gpt_4_tokens", form)
     after = metric_of(api, "gpt_4_tokens")
     assert (after["name"], after["aggregation_type"]) == ("T", before["aggregation_type"])
+
+
+def test_an_edit_that_would_reprice_other_values_names_the_filters(browser, gpt4):
+    form = {"name": "T", "key": ["model"], "values": ["8K, 32K"]}
+    words = text_of(browser.refused("/edit-billable-metric/gpt_4_tokens", form))
+    assert "usage of values that stay would cost something else" in words
+    assert "Plan openai-gpt-4, charge gpt_4_tokens, filter GPT-4 8K context, input tokens." in words
 
 
 def test_the_tester_says_what_would_be_paid_at_once(browser, send):

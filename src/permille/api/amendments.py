@@ -21,6 +21,7 @@ from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
 from permille.store import amendments as store, organizations
 
+_KINDS = {"kind": tuple(AmendmentKind)}
 CHANGES = ("code", "timestamp", "precise_total_amount_cents", "properties")
 
 
@@ -62,7 +63,9 @@ def _several(call: Call) -> Sequence[Any]:
 
 
 def _refusal(errors: Mapping[int, Errors], *, is_batch: bool) -> Invalid:
-    return Invalid({str(index): each for index, each in sorted(errors.items())} if is_batch else errors[0])
+    if is_batch:
+        return Invalid({str(index): each for index, each in sorted(errors.items())})
+    return Invalid(errors[0], allowed=_KINDS if "kind" in errors[0] else None)
 
 
 def _read(given: Any) -> Asked | Errors:
@@ -114,7 +117,7 @@ def list_amendments(call: Call) -> dict[str, Any]:
         if text and bounds[name] is None:
             errors[name] = ["invalid_date"]
     if errors:
-        raise Invalid(errors)
+        raise Invalid(errors, allowed=_KINDS if "kind" in errors else None)
     page = call.page()
     found, total = store.listing(
         call.conn,

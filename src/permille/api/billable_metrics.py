@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from permille.api.http import Call
 from permille.api.render import instant
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
 from permille.core.billable_metric import BillableMetric
+from permille.core.dimension_edit import follow_metric
 from permille.core.errors import Invalid, NotFound
 from permille.core.event import timestamp_microseconds
 from permille.core.expression import (
@@ -20,11 +22,11 @@ from permille.core.expression import (
     read_expression,
     value_text,
 )
-from permille.core.plan import trim_filters
+from permille.core.plan import Charge, Plan, filter_name
 from permille.core.price_versions import change_charges
 from permille.core.rule import read_rule
 from permille.ids import new_id
-from permille.store import billable_metrics, billing_holds, locks, metering, plans, webhooks
+from permille.store import billable_metrics, billing_holds, locks, metering, plans, unpriced, webhooks
 
 AGGREGATION_TYPES = (
     "count_agg",
@@ -38,6 +40,7 @@ AGGREGATION_TYPES = (
 NEVER_RECURRING = ("count_agg", "max_agg", "latest_agg")
 ROUNDING_FUNCTIONS = ("round", "ceil", "floor")
 ROUNDING_DIGITS_MAX = 15
+REFUSED_SHOWN = 20
 
 
 def create_billable_metric(call: Call) -> dict[str, Any]:
@@ -197,7 +200,7 @@ def update_billable_metric(call: Call) -> dict[str, Any]:
     _check(call, fields, after, before=before.code)
     billable_metrics.replace(call.conn, after)
     if after.filters != before.filters:
-        _trim_charge_filters(call, after)
+        _follow_dimensions(call, before, after)
     if after.code != before.code:
         metering.refresh(call.conn, organization_id=call.organization.id, code=before.code)
     return _changed(call, after, "updated")
@@ -230,17 +233,38 @@ def _measured_anew(fields: Fields, metric: BillableMetric) -> BillableMetric:
     }
     if fields.given.get("aggregation_type", metric.aggregation_type) != "custom_agg":
         kept["custom_aggregator"] = None
-    merged = Fields({**kept, **fields.given}, fields.errors)
+    merged = Fields({**kept, **fields.given}, fields)
     if fields.has("code"):
         metric = replace(metric, code=fields.text("code", mandatory=True) or "")
     return replace(metric, **_measure(merged))
 
 
-def _trim_charge_filters(call: Call, metric: BillableMetric) -> None:
-    """Dimension values that are gone go from the charge filters too."""
-    for plan in plans.plans_of_metric(call.conn, metric.id):
-        trimmed = change_charges(plan, trim_filters)
-        plans.save_prices(call.conn, before=plan, after=trimmed, now=call.now)
+def _follow_dimensions(call: Call, before: BillableMetric, after: BillableMetric) -> None:
+    """Dimension values that are gone go from the charge filters too, in every version of prices. Raises Invalid.
+
+    Where somebody is subscribed this prices no event otherwise whose own values are still listed as they were.
+    """
+    found = plans.plans_of_metric(call.conn, after.id)
+    subscribed = plans.subscribed_among(call.conn, [plan.id for plan in found])
+    refused: list[str] = []
+
+    def followed(charge: Charge, plan: Plan) -> Charge:
+        if charge.metric.id != after.id:
+            return charge
+        edited = follow_metric(replace(charge, metric=before), after)
+        if plan.id in subscribed:
+            refused.extend(
+                f"Plan {plan.code}, charge {charge.code}, filter {filter_name(entry)}"
+                for entry in edited.repriced_by
+            )
+        return edited.charge
+
+    for plan in found:
+        edited = change_charges(plan, partial(followed, plan=plan))
+        plans.save_prices(call.conn, before=plan, after=edited, now=call.now)
+    if refused:
+        shown = list(dict.fromkeys(refused))[:REFUSED_SHOWN]
+        raise Invalid({"filters": ["would_reprice_other_values", *shown]})
 
 
 def delete_billable_metric(call: Call) -> dict[str, Any]:
@@ -263,6 +287,7 @@ def _changed(call: Call, metric: BillableMetric, what: str) -> dict[str, Any]:
     webhook is queued.
     """
     billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
+    unpriced.recheck(call.conn, [call.organization.id])
     metering.refresh(call.conn, organization_id=call.organization.id, code=metric.code)
     webhooks.enqueue(
         call.conn,

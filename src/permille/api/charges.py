@@ -17,6 +17,7 @@ from permille.api.charge_input import (
     read_filter,
     read_overridden_charge,
     refuse_incompatibilities,
+    refuse_other_values,
 )
 from permille.api.http import Call
 from permille.api.overrides import cascade_to_children, cascades, plan_to_override, subscribed_plan
@@ -55,8 +56,8 @@ def create_charge(call: Call) -> dict[str, Any]:
     if not metrics:
         raise NotFound("billable_metric")
     entry.text("code", mandatory=True)
-    kept = [Fields({"id": str(charge.id)}, entry.errors) for charge in plan.charges]
-    fresh = Fields({name: value for name, value in entry.given.items() if name != "id"}, entry.errors)
+    kept = [Fields({"id": str(charge.id)}, entry) for charge in plan.charges]
+    fresh = Fields({name: value for name, value in entry.given.items() if name != "id"}, entry)
     context = ChargesOfPlan(
         plan_id=plan.id,
         existing=plan.charges,
@@ -147,6 +148,7 @@ def update_filter(call: Call) -> dict[str, Any]:
     charge = _charge(call, plan)
     before = _filter(call, charge)
     entry = Fields(call.root("filter"))
+    refuse_other_values(entry, before)
     after = before
     if entry.has("invoice_display_name"):
         after = replace(after, invoice_display_name=entry.text("invoice_display_name"))

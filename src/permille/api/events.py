@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 
 from permille.api.http import Call
+from permille.api.late_usage import render_too_late
 from permille.api.render import exact_numbers, instant, instant_milliseconds
+from permille.billing.unpriced import unpriced_by
 from permille.core.amendment import Amendment
 from permille.core.errors import Forbidden, Invalid, NotFound
 from permille.core.instants import parse_instant
 from permille.core.money import decimal_text
-from permille.store import amendments, events, metering, subscriptions, usage
+from permille.store import amendments, events, late_usage, metering, subscriptions, usage
 from permille.store.events import Search, StoredEvent
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -31,8 +34,8 @@ def show_event(call: Call) -> dict[str, Any]:
         )
     if found is None:
         raise NotFound("event")
-    amended = amendments.of_events(call.conn, [found.identity])
-    return {"event": render_event(found, amended.get(found.identity, ()))}
+    (shown,) = render_events(call.conn, [found])
+    return {"event": shown}
 
 
 def list_events(call: Call) -> dict[str, Any]:
@@ -97,9 +100,31 @@ def _started_at(call: Call) -> datetime | None:
 
 
 def render_events(conn: Connection[Any], found: Sequence[StoredEvent]) -> list[dict[str, Any]]:
-    """Events with their amendments."""
+    """Events with their amendments, and with why they are on no invoice if they came in too late.
+
+    Of an amended event that is said of what counts instead.
+    """
     amended = amendments.of_events(conn, [event.identity for event in found])
-    return [render_event(event, amended.get(event.identity, ())) for event in found]
+    counting = {event.identity: _counting(event.identity, amended.get(event.identity, ())) for event in found}
+    identities = [identity for identity in counting.values() if identity]
+    late = late_usage.too_late(conn, identities)
+    unpriced = unpriced_by(conn, identities)
+    return [
+        {
+            **render_event(event, amended.get(event.identity, ())),
+            "too_late": render_too_late(late.get(identity) if identity else None),
+            "unpriced_by": unpriced.get(identity, []) if identity else [],
+        }
+        for event in found
+        for identity in [counting[event.identity]]
+    ]
+
+
+def _counting(identity: UUID, amended: Sequence[Amendment]) -> UUID | None:
+    """The row of an event that counts: its own or its replacement's, None for a voided one."""
+    if not amended:
+        return identity
+    return amended[-1].id if amended[-1].replacement else None
 
 
 def render_event(event: StoredEvent, amended: Sequence[Amendment] = ()) -> dict[str, Any]:

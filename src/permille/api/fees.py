@@ -156,6 +156,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> dict[str, Any]:
         "lago_true_up_fee_id": _id(around.true_ups.get(fee.id)),
         "lago_true_up_parent_fee_id": _id(fee.true_up_parent_fee_id),
         "lago_original_fee_id": None,
+        "lago_late_usage_id": _id(fee.late_usage_id),
         "lago_subscription_id": _id(fee.subscription_id),
         "external_subscription_id": subscription.external_id if subscription else None,
         "lago_customer_id": str(customer.id),

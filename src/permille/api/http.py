@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, IsolationLevel
 from psycopg_pool import ConnectionPool
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -28,15 +28,17 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from permille import request_ids
 from permille.api.addresses import Route, canonical_path
 from permille.api.bodies import read_body
 from permille.api.render import encode_json
+from permille.api.words import in_words, message_of
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.store import organizations
-from permille.store.db import is_unavailable
+from permille.store.db import is_unavailable, keep_plans
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +149,7 @@ STATUS_TEXT = {
     415: "Unsupported Media Type",
     422: "Unprocessable Entity",
     500: "Internal Server Error",
+    501: "Not Implemented",
     503: "Service Unavailable",
 }
 STATUS_HEADERS = {
@@ -157,27 +160,39 @@ STATUS_HEADERS = {
 """What an answer says besides, whoever makes it."""
 
 
-def unavailable() -> Response:
+def try_again() -> Refusal:
     """503: the database is not to be had, or all connections to it are in use."""
-    return json_response({"status": 503, "error": STATUS_TEXT[503], "code": "try_again"}, 503)
+    return Refusal(status=503, code="try_again")
+
+
+def unavailable() -> Response:
+    return refused(try_again())
 
 
 def unauthorized() -> Response:
-    return json_response({"status": 401, "error": "Unauthorized"}, 401)
+    return json_response(error_body(401, in_words("unauthorized")), 401)
+
+
+def error_body(status: int, message: str, **more: Any) -> dict[str, Any]:
+    """Lago's error object (semantics-metering.md, appendix A), and beside it `message` and `request_id`."""
+    body = {"status": status, "error": STATUS_TEXT[status], **more, "message": message}
+    name = request_ids.current.get()
+    return body if name is None else body | {"request_id": name}
 
 
 def refusal_body(refusal: Refusal) -> dict[str, Any]:
-    """Lago's error object (semantics-metering.md, appendix A)."""
-    text = STATUS_TEXT[refusal.status]
-    body: dict[str, Any] = {"status": refusal.status, "error": text}
+    """What a refusal says, with the values that are allowed where they are a closed set."""
+    more: dict[str, Any] = {}
     if isinstance(refusal, BadRequest):
-        body["error"] = f"BadRequest: {refusal.reason}"
+        more["error"] = f"BadRequest: {refusal.reason}"
     elif refusal.code:
-        body["code"] = refusal.code
+        more["code"] = refusal.code
     details = getattr(refusal, "errors", None)
     if details is not None:
-        body["error_details"] = details
-    return body
+        more["error_details"] = details
+    if isinstance(refusal, Invalid) and refusal.allowed:
+        more["allowed"] = refusal.allowed
+    return error_body(refusal.status, message_of(refusal), **more)
 
 
 def refused(refusal: Refusal) -> Response:
@@ -207,14 +222,17 @@ async def read_json(request: Request, limit: int) -> Any:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
 
 
-_ONE_SNAPSHOT = "set transaction isolation level repeatable read"
-
-
-def _answer(engine: Engine, endpoint: Endpoint, request: Request, body: Any) -> Response:
+def _answer(
+    engine: Engine, endpoint: Endpoint, request: Request, body: Any, *, keeps_plans: bool = False
+) -> Response:
     key = bearer(request)
     with engine.pool.connection() as conn:
         if request.method == "GET":
-            conn.execute(_ONE_SNAPSHOT)  # all that an answer tells is of one instant
+            conn.isolation_level = (
+                IsolationLevel.REPEATABLE_READ
+            )  # all that an answer tells is of one instant
+        if keeps_plans:
+            keep_plans(conn)
         organization = organizations.by_api_key(conn, key) if key else None
         if organization is None:
             return unauthorized()
@@ -238,14 +256,17 @@ def raw_response(answer: Raw, headers: Mapping[str, str] | None = None) -> Respo
     return Response(content, media_type=answer.media_type, headers={**(headers or {}), **answer.headers})
 
 
-def route(engine: Engine, method: str, path: str, endpoint: Endpoint) -> Route:
-    """An authenticated route of the API."""
+def route(engine: Engine, method: str, path: str, endpoint: Endpoint, *, keeps_plans: bool = False) -> Route:
+    """An authenticated route of the API; one that `keeps_plans` reads by keys alone, and often."""
+
+    def answer(request: Request, body: Any) -> Response:
+        return _answer(engine, endpoint, request, body, keeps_plans=keeps_plans)
 
     async def handle(request: Request) -> Response:
         try:
             refuse_nul(request)
             body = await read_json(request, engine.config.max_body_bytes)
-            return await run_in_threadpool(_answer, engine, endpoint, request, body)
+            return await run_in_threadpool(answer, request, body)
         except Refusal as refusal:
             return refused(refusal)
 
@@ -342,4 +363,4 @@ async def _gone(_request: Request, _error: Exception) -> Response:
 
 async def _crashed(_request: Request, error: Exception) -> Response:
     log.error("A request crashed", exc_info=error)
-    return json_response({"status": 500, "error": "Internal Server Error"}, 500)
+    return json_response(error_body(500, in_words("crashed")), 500)

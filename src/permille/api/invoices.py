@@ -18,13 +18,23 @@ from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
 from permille.api.validation import Fields, parse_uuid, query_flag, query_texts
 from permille.billing import drafts
+from permille.billing.invoicing import STARTING
+from permille.clock import system_now
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_instant
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription
 from permille.ids import new_id
-from permille.store import credit_notes, customers, invoice_search, invoices, plans, subscriptions
+from permille.store import (
+    billing_entities,
+    credit_notes,
+    customers,
+    invoice_search,
+    invoices,
+    plans,
+    subscriptions,
+)
 from permille.store.credit_notes import InvoiceCredit
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
@@ -197,15 +207,23 @@ def pdf_url(call: Call, invoice: StoredInvoice) -> str:
 
 def invoice_pdf(call: Call) -> Raw:
     """GET /invoices/{lago_id}/pdf."""
+    from permille.out.logos import current_logo
     from permille.out.pdf.assembly import invoice_document
     from permille.out.pdf.invoice import render_invoice as render_pdf
 
     invoice = _invoice_of(call)
     document = invoice_document(call.conn, invoice.id)
+    entity = billing_entities.by_ids(call.conn, [invoice.billing_entity_id])[invoice.billing_entity_id]
+    allow_private = call.organization.test_mode or call.engine.config.webhook_allow_private
+
+    def pdf() -> bytes:
+        logo = current_logo(call.engine.pool, entity, allow_private=allow_private, now=system_now())
+        return render_pdf(document, logo)
+
     name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in invoice.number)
     disposition = f'inline; filename="{name}.pdf"'
     return Raw(
-        content=lambda: render_pdf(document),
+        content=pdf,
         media_type="application/pdf",
         headers={"content-disposition": disposition},
     )
@@ -265,14 +283,18 @@ def _subscriptions(
 
 
 def _billing_period(billed: InvoiceSubscription, subscription: Subscription) -> dict[str, Any]:
+    charges_from, charges_to = instant(billed.charges_from_at), last_instant(billed.charges_to_at)
+    if charges_from is None and billed.invoicing_reason == STARTING:
+        # The invoice at a start has no usage yet: an empty window, as in Lago, whose clients expect one.
+        charges_from = charges_to = instant(subscription.started_at)
     return {
         "lago_subscription_id": str(billed.subscription_id),
         "external_subscription_id": subscription.external_id,
         "lago_plan_id": str(subscription.plan_id),
         "subscription_from_datetime": instant(billed.from_at),
         "subscription_to_datetime": last_instant(billed.to_at),
-        "charges_from_datetime": instant(billed.charges_from_at),
-        "charges_to_datetime": last_instant(billed.charges_to_at),
+        "charges_from_datetime": charges_from,
+        "charges_to_datetime": charges_to,
         "fixed_charges_from_datetime": instant(billed.fixed_charges_from_at),
         "fixed_charges_to_datetime": last_instant(billed.fixed_charges_to_at),
         "invoicing_reason": billed.invoicing_reason,

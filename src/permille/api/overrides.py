@@ -9,6 +9,7 @@ from uuid import UUID
 
 from permille.api.charge_input import read_overridden_charge
 from permille.api.http import Call
+from permille.api.metadata import read_metadata
 from permille.api.metered import meter
 from permille.api.price_changes import edited_plan, save_edit
 from permille.api.taxes import known_taxes, read_taxes
@@ -19,7 +20,7 @@ from permille.core.plan import Charge, Plan
 from permille.core.price_versions import in_force
 from permille.core.subscription import Subscription
 from permille.ids import new_id
-from permille.store import billing_holds, locks, plans, subscriptions
+from permille.store import billing_holds, locks, plans, subscriptions, unpriced
 
 TRIAL_DAYS_MAX = 36_500
 UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment")
@@ -40,7 +41,7 @@ def read_overrides(call: Call, fields: Fields, plan: Plan) -> tuple[Plan, Plan]:
         fields.refuse("plan_overrides", INVALID)
         return plan, plan
     child = plan if plan.parent_id is not None else own_copy(call, plan)
-    entry = Fields(given, fields.errors)
+    entry = Fields(given, fields)
     entry.refuse_unbuilt(*UNBUILT)
     return child, replace(child, **_columns(call, entry), charges=_charges(call, entry, child))
 
@@ -59,6 +60,8 @@ def _columns(call: Call, entry: Fields) -> dict[str, Any]:
         read["description"] = entry.text("description", limit=LONG_TEXT)
     if entry.has("trial_period"):
         read["trial_period"] = entry.decimal("trial_period", minimum=0, maximum=TRIAL_DAYS_MAX)
+    if entry.has("metadata"):
+        read["metadata"] = read_metadata(entry)
     if (own := read_taxes(entry, known_taxes(call, [entry]))) is not None:
         read["taxes"] = own
     return read
@@ -113,13 +116,13 @@ def store_own_plan(call: Call, row: Subscription, before: Plan, after: Plan) -> 
     """Store a plan of a subscription's own, new or changed, and put the subscription on it. Raises Invalid."""
     if row.plan_id == before.id:
         save_edit(call, before, after)
-        return
-    child = edited_plan(call, before, after)
-    plans.add(call.conn, child)
-    columns = {"plan_id": child.id}
-    subscriptions.update(call.conn, subscription_id=row.id, columns=columns, now=call.now)
-    billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
-    meter(call, after.charges)
+    else:
+        plans.add(call.conn, edited_plan(call, before, after))
+        columns = {"plan_id": before.id}
+        subscriptions.update(call.conn, subscription_id=row.id, columns=columns, now=call.now)
+        billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
+        meter(call, after.charges)
+    unpriced.recheck_subscription(call.conn, call.organization.id, row.external_id)
 
 
 def cascade_to_children(call: Call, before: Plan, after: Plan) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from permille.api.charge_input import ChargesOfPlan, read_charges
 from permille.api.http import Call
+from permille.api.metadata import read_metadata
 from permille.api.metered import meter
 from permille.api.overrides import cascade_to_children, cascades
 from permille.api.price_changes import save_edit
@@ -19,7 +20,7 @@ from permille.api.price_preview import previewable
 from permille.api.pricing_units import known_pricing_units, render_applied
 from permille.api.render import exact_numbers, instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
-from permille.api.validation import INVALID, LONG_TEXT, OUT_OF_RANGE, SHORT_TEXT, Fields, storable
+from permille.api.validation import INVALID, LONG_TEXT, Fields
 from permille.billing import drafts, subscriptions as lifecycle
 from permille.core.errors import Invalid, NotFound
 from permille.core.money import decimal_text
@@ -32,8 +33,6 @@ from permille.store import billable_metrics, locks, plans, subscriptions, webhoo
 INTERVALS = tuple(Interval)
 MONTHLY_CHARGES = (Interval.YEARLY, Interval.SEMIANNUAL)
 TRIAL_DAYS_MAX = 36_500
-METADATA_MAX = 50
-METADATA_KEY_MAX = 100
 UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment", "entitlements")
 
 
@@ -93,24 +92,6 @@ def _always_editable(call: Call, fields: Fields, plan: Plan) -> dict[str, Any]:
     if (own := read_taxes(fields, known_taxes(call, [fields]))) is not None:
         read["taxes"] = own
     return read
-
-
-def read_metadata(fields: Fields) -> Mapping[str, Any] | None:
-    """A flat object of texts, None when there is nothing in it."""
-    value = fields.given["metadata"]
-    if not value:
-        return None
-    if not isinstance(value, dict) or not storable(value, depth=1):
-        fields.refuse("metadata", INVALID)
-        return None
-    fine = all(
-        len(key) <= METADATA_KEY_MAX and (text is None or (isinstance(text, str) and len(text) <= SHORT_TEXT))
-        for key, text in value.items()
-    )
-    if not fine or len(value) > METADATA_MAX:
-        fields.refuse("metadata", OUT_OF_RANGE if fine else INVALID)
-        return None
-    return value
 
 
 def _structure(fields: Fields, plan: Plan) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from permille.api import (
     explanations,
     fees,
     invoices,
+    late_usage,
     lifetime_usage,
     organization_settings,
     organizations,
@@ -32,6 +33,7 @@ from permille.api import (
 )
 from permille.api.addresses import Route
 from permille.api.http import AdminEndpoint, Endpoint, Engine, admin_route, route
+from permille.api.not_built import NOT_BUILT, not_built
 
 API = "/api/v1"
 ADMIN = "/admin/v1"
@@ -136,6 +138,10 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("GET", "/webhooks/public_key", webhooks.plain_public_key),
     ("POST", "/events/amendments", amendments.create_amendments),
     ("GET", "/events/amendments", amendments.list_amendments),
+    ("GET", "/late_usage", late_usage.list_late_usage),
+    ("GET", "/late_usage/{lago_id}", late_usage.show_late_usage),
+    ("POST", "/late_usage/{lago_id}/bill", late_usage.bill_late_usage),
+    ("POST", "/late_usage/{lago_id}/accept", late_usage.accept_late_usage),
     ("GET", "/events", events.list_events),
     ("GET", "/events_enriched", events.list_enriched_events),
     ("GET", "/events/{transaction_id:path}", events.show_event),
@@ -158,7 +164,20 @@ ADMIN_ENDPOINTS: list[tuple[str, str, AdminEndpoint]] = [
 ]
 
 
+USAGE = (
+    usage.show_current_usage,
+    usage.show_projected_usage,
+    daily_usage.list_daily_usage,
+    lifetime_usage.show_lifetime_usage,
+)
+
+
 def all_routes(engine: Engine) -> list[Route]:
-    return [route(engine, method, API + path, endpoint) for method, path, endpoint in ENDPOINTS] + [
-        admin_route(engine, method, ADMIN + path, endpoint) for method, path, endpoint in ADMIN_ENDPOINTS
+    return [
+        *(
+            route(engine, method, API + path, endpoint, keeps_plans=endpoint in USAGE)
+            for method, path, endpoint in ENDPOINTS
+        ),
+        *(admin_route(engine, method, ADMIN + path, endpoint) for method, path, endpoint in ADMIN_ENDPOINTS),
+        *(route(engine, method, API + path, not_built) for method, path in NOT_BUILT),
     ]

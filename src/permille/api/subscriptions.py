@@ -18,8 +18,9 @@ from permille.billing import subscriptions as lifecycle
 from permille.billing.subscriptions import Wish
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
+from permille.core.override import same_terms
 from permille.core.period import BillingTime, local_date
-from permille.core.plan import Plan
+from permille.core.plan import Plan, sold_plan_id
 from permille.core.price_versions import edit_prices, in_force
 from permille.core.subscription import Subscription, current_period
 from permille.ids import new_id
@@ -41,6 +42,7 @@ def create_subscription(call: Call) -> dict[str, Any]:
     customer_id = fields.text("external_customer_id", mandatory=True) or ""
     plan_code = fields.text("plan_code") or ""
     _refuse_unbuilt(fields)
+    Fields(call.body, fields).refuse_unbuilt("authorization")
     external_id = (fields.text("external_id", mandatory=True) or "").strip()
     subscription_at = fields.instant("subscription_at") or call.now
     wish = Wish(
@@ -61,7 +63,9 @@ def create_subscription(call: Call) -> dict[str, Any]:
     customer = _customer(call, fields, customer_id)
     timezone = customer.applicable_timezone if customer else "UTC"
     _check_ending(fields, wish.ending_at, subscription_at=subscription_at, now=call.now, timezone=timezone)
+    is_agreed = False
     if plan is not None and fields.given.get("plan_overrides"):
+        is_agreed = _has_overrides(call, fields, plan, external_id)
         copy, overridden = read_overrides(call, fields, plan)
         plan = edit_prices(copy, overridden, since=None, now=call.now, version_id=new_id(call.now))
     fields.check()
@@ -69,10 +73,25 @@ def create_subscription(call: Call) -> dict[str, Any]:
         raise NotFound("plan")
     if customer is None:
         customer = add_customer(call, customer_id, {})
-    made = lifecycle.subscribe(call.conn, customer=customer, plan=plan, wish=wish, now=call.now)
+    made = lifecycle.subscribe(
+        call.conn, customer=customer, plan=plan, wish=wish, now=call.now, is_agreed=is_agreed
+    )
     if plan.parent_id is not None:
         meter(call, plan.charges)
     return {"subscription": _shown(call, [made], with_plan=True)[0]}
+
+
+def _has_overrides(call: Call, fields: Fields, plan: Plan, external_id: str) -> bool:
+    """Whether all that `plan_overrides` says is so already, where the subscription is on this plan."""
+    locks.change_subscription(call.conn, call.organization.id, external_id)
+    rows = subscriptions.history(call.conn, call.organization.id, external_id)
+    living = next((row for row in rows if row.status == "active" or row.is_waiting), None)
+    if living is None:
+        return False
+    current = in_force(plans.plan_by_id(call.conn, living.plan_id), call.now)
+    return sold_plan_id(current) == plan.id and same_terms(
+        read_overrides(call, Fields(fields.given), current)[1], current
+    )
 
 
 def _refuse_unbuilt(fields: Fields) -> None:

@@ -20,12 +20,13 @@ from starlette.datastructures import QueryParams
 from permille.core.errors import Invalid
 from permille.core.instants import EARLIEST, LATEST, parse_instant
 from permille.core.money import CURRENCIES
-from permille.out.pdf.language import known_locale
+from permille.out.pdf.language import LANGUAGES, known_locale
 
 BIGINT_MAX = 2**63 - 1
 SHORT_TEXT = 255  # codes, external ids, names: they are indexed
 LONG_TEXT = 10_000
 ITEMS_MAX = 1_000
+ALLOWED_MAX = 200  # currencies are listed, timezones are not
 DAYS_MAX = 9_999  # terms and grace periods
 TIMEZONES = frozenset(available_timezones())
 
@@ -34,6 +35,7 @@ INVALID = "value_is_invalid"
 OUT_OF_RANGE = "value_is_out_of_range"
 TOO_LONG = "value_is_too_long"
 NOT_SUPPORTED_YET = "not_supported_yet"
+FIXED = "cannot_be_changed"
 
 _WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,19}")
 _DECIMAL_TEXT = re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?")
@@ -45,20 +47,25 @@ _QUERY_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 class Fields:
     """Typed reading of one JSON object; problems gather in `errors`, under the names of the fields."""
 
-    def __init__(self, given: Mapping[str, Any], errors: dict[str, list[str]] | None = None) -> None:
+    def __init__(self, given: Mapping[str, Any], around: Fields | None = None) -> None:
+        """With `around`, problems gather there: the object is a part of that one."""
         self.given = given
-        self.errors: dict[str, list[str]] = {} if errors is None else errors
+        self.errors: dict[str, list[str]] = {} if around is None else around.errors
+        self.allowed: dict[str, tuple[str, ...]] = {} if around is None else around.allowed
 
     def has(self, name: str) -> bool:
         return name in self.given
 
-    def refuse(self, name: str, code: str) -> None:
+    def refuse(self, name: str, code: str, *, allowed: Collection[str] = ()) -> None:
+        """Note a problem; `allowed` are the values that the field takes, when they are a closed set."""
         self.errors.setdefault(name, []).append(code)
+        if 0 < len(allowed) <= ALLOWED_MAX:
+            self.allowed[name] = tuple(allowed)
 
     def check(self) -> None:
         """Raises Invalid when anything that was read so far is wrong."""
         if self.errors:
-            raise Invalid(self.errors)
+            raise Invalid(self.errors, allowed=self.allowed)
 
     def text(self, name: str, *, mandatory: bool = False, limit: int = SHORT_TEXT) -> str | None:
         """A text; a whole number counts as its digits, as in Lago."""
@@ -120,7 +127,7 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, bool | str) or value not in _FLAGS:
-            self.refuse(name, INVALID)
+            self.refuse(name, INVALID, allowed=("true", "false"))
             return None
         return _FLAGS[value]
 
@@ -132,7 +139,7 @@ class Fields:
         if value in (None, "") and not mandatory:
             return None
         if not isinstance(value, str) or value not in allowed:
-            self.refuse(name, code)
+            self.refuse(name, code, allowed=allowed)
             return None
         return value
 
@@ -159,7 +166,7 @@ class Fields:
             return None
         found = known_locale(value)
         if found is None:
-            self.refuse(name, INVALID)
+            self.refuse(name, INVALID, allowed=LANGUAGES)
         return found
 
     def instant(self, name: str, *, code: str = "invalid_date") -> datetime | None:
@@ -185,7 +192,7 @@ class Fields:
         if not isinstance(value, dict):
             self.refuse(name, INVALID)
             return None
-        return Fields(value, self.errors)
+        return Fields(value, self)
 
     def objects(self, name: str, *, limit: int = ITEMS_MAX) -> list[Fields] | None:
         """A list of objects, each read with its problems gathered here."""
@@ -198,7 +205,7 @@ class Fields:
         if len(value) > limit:
             self.refuse(name, OUT_OF_RANGE)
             return None
-        return [Fields(item, self.errors) for item in value]
+        return [Fields(item, self) for item in value]
 
     def texts(self, name: str, *, limit: int = ITEMS_MAX) -> list[str] | None:
         """A list of texts."""
@@ -219,6 +226,12 @@ class Fields:
         for name in names:
             if self.given.get(name):
                 self.refuse(name, NOT_SUPPORTED_YET)
+
+    def refuse_changed(self, **known: Any) -> None:
+        """Refuse other values of what stays as it is; null and the same value ask for nothing."""
+        for name, value in known.items():
+            if self.given.get(name) not in (None, value):
+                self.refuse(name, FIXED)
 
     def grace_period(self) -> int | None:
         """`invoice_grace_period` in days."""

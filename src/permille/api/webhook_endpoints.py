@@ -20,6 +20,7 @@ ALGORITHMS = ("jwt", "hmac")
 EVERYTHING = ["*"]
 EVENT_TYPES = frozenset(
     [
+        "usage.unpriced",
         "alert.triggered",
         "billable_metric.created",
         "billable_metric.updated",
@@ -40,6 +41,7 @@ EVENT_TYPES = frozenset(
         "customer.tax_provider_error",
         "dunning_campaign.finished",
         "event.error",
+        "event.too_late",
         "events.errors",
         "feature.created",
         "feature.updated",
@@ -132,7 +134,7 @@ def _columns(call: Call, fields: Fields) -> dict[str, Any]:
         types = fields.texts("event_types")
         columns["event_types"] = None if types == EVERYTHING else types
         if any(kind not in EVENT_TYPES for kind in columns["event_types"] or ()):
-            fields.refuse("event_types", INVALID)
+            fields.refuse("event_types", INVALID, allowed=sorted(EVENT_TYPES))
     return columns
 
 

@@ -16,6 +16,7 @@ from permille.api.customers import render_customer
 from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Raw
 from permille.api.invoices import render_whole_invoice
+from permille.api.late_usage import whole_late_usage
 from permille.api.plans import render_plan
 from permille.api.subscriptions import whole_subscription
 from permille.clock import system_now
@@ -36,17 +37,18 @@ Shown = Mapping[str, Any] | None
 
 
 def show_public_key(call: Call) -> dict[str, Any]:
-    """GET /webhooks/json_public_key: base64 of the PEM."""
-    return {"webhook": {"public_key": base64.b64encode(_public_key(call)).decode()}}
+    """GET /webhooks/json_public_key: Base64 of the PEM."""
+    return {"webhook": {"public_key": _public_key(call).decode()}}
 
 
 def plain_public_key(call: Call) -> Raw:
-    """GET /webhooks/public_key."""
+    """GET /webhooks/public_key: the same as plain text."""
     return Raw(content=_public_key(call), media_type="text/plain", headers={})
 
 
 def _public_key(call: Call) -> bytes:
-    return public_pem(webhooks.signing_key(call.conn, draw=draw_private_key, now=call.now)).encode()
+    pem = public_pem(webhooks.signing_key(call.conn, draw=draw_private_key, now=call.now))
+    return base64.b64encode(pem.encode())
 
 
 def _billable_metric(conn: Connection[Any], object_id: UUID) -> Shown:
@@ -91,6 +93,7 @@ RENDERERS: Renderers = {
     "customer": _customer,
     "fee": _fee,
     "invoice": render_whole_invoice,
+    "late_usage": whole_late_usage,
     "plan": _plan,
     "subscription": _subscription,
 }

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.billing import late_usage
 from permille.billing.recomputation import recompute
 from permille.core.amendment import Amendment, AmendmentKind, Replacement
 from permille.core.encoding import Metering
@@ -209,7 +210,8 @@ def propose(
 ) -> dict[UUID, list[ProposedCreditNote]]:
     """Amended event -> the finalized fees it has a part in, or had, that would come out otherwise now.
 
-    They are reckoned anew with all events and prices of now, so that an event that came late shows too.
+    They are priced again with all events and prices of now, so that an event that came late shows too; what has been
+    decided about late usage is taken off.
     """
     names = {each.event_identity: each.event_transaction_id for each in amendments}
     versions = store.versions(conn, names.keys())
@@ -221,11 +223,12 @@ def propose(
         fees_of_event[version.event_identity] |= fee_ids
     fees = invoices.fees_by_ids(conn, {fee_id for fee_ids in touched for fee_id in fee_ids})
     recomputed = recompute(conn, fees.values())
+    decided = late_usage.decided_amounts(conn, fees.values())
     known = invoices.invoices_by_ids(conn, {fee.invoice_id for fee in fees.values() if fee.invoice_id})
     proposed: dict[UUID, ProposedCreditNote] = {}
     for fee_id, now in sorted(recomputed.items()):
         fee = fees[fee_id]
-        amount = now.amount_cents if now else 0
+        amount = (now.amount_cents if now else 0) - decided.get(fee_id, 0)
         if amount != fee.amount_cents:
             proposed[fee_id] = ProposedCreditNote(
                 invoice_id=fee.invoice_id,

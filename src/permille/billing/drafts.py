@@ -14,14 +14,14 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.billing import holds, run
+from permille.billing import adjustments, holds, run
 from permille.billing.credit_notes import credit_unused
-from permille.billing.invoicing import Group, Numbers, credited, new_invoice, number_of, taxes_of, tell
+from permille.billing.invoicing import Group, Numbers, credited, group_of, new_invoice, number_of, tell
 from permille.billing.run import Rebilled
 from permille.core.errors import Unpriced
 from permille.core.invoice import payment_due_date
 from permille.core.period import local_date
-from permille.store import credit_notes, customers, invoices, subscriptions
+from permille.store import credit_notes, customers, invoices, rollup, subscriptions
 from permille.store.invoices import DueDraft, InvoiceSubscription, NewInvoice, StoredInvoice
 
 
@@ -57,13 +57,15 @@ def finalize_due(
     to wait.
 
     Customers with one that comes to an amount beyond all bounds are held, by the organization's clock `now`. One with
-    usage that is held until it has a price stays a draft, and is tried again after a while.
+    usage that is held until it has a price stays a draft, and is tried again after a while; it becomes final as of now.
     """
     due = invoices.claim_drafts(conn, organization_id, until=until, limit=limit, wait=wait)
 
     def finish(drafts: Sequence[DueDraft]) -> None:
         with holds.refusing_unbillable():
-            _finalize(conn, [draft.id for draft in drafts], at=until, now=now)
+            for has_waited, at in ((False, until), (True, now)):
+                chosen = [draft.id for draft in drafts if draft.waits_for_price is has_waited]
+                _finalize(conn, chosen, at=at, now=now)
 
     if due:
         failures = holds.do_apart(conn, due, finish, customer_of=lambda draft: draft.customer_id)
@@ -98,6 +100,7 @@ def finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: dateti
 def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datetime, now: datetime) -> int:
     """How many stay drafts, as there is usage on them that waits for a price."""
     waiting = 0
+    arrival = rollup.arrival(conn)
     for stored, every in _rounds(conn, invoice_ids):
         groups = {invoice_id: group for invoice_id, group in every.items() if not group.waits_for_price}
         held = [
@@ -114,6 +117,7 @@ def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datet
         final = [_finalized(stored[invoice_id], group, numbers, at) for invoice_id, group in groups.items()]
         paid, spent = credited(conn, final)
         invoices.rewrite(conn, paid, finalized_at=at, now=at)
+        invoices.set_arrival(conn, groups.keys(), arrival)
         if spent:
             credit_notes.take(conn, spent)
         told = [(at, invoice.id) for invoice in paid if invoice.status == "finalized"]
@@ -191,14 +195,12 @@ def _groups(conn: Connection[Any], billed: Mapping[UUID, Sequence[InvoiceSubscri
         ],
     )
     part_of = {part.row.id: part for part in parts}
+    adjusted = adjustments.on_invoices(conn, billed.keys())
     groups = {}
     for invoice_id, own in billed.items():
         mine = sorted(
             (part_of[each.subscription_id] for each in own),
             key=lambda part: (part.row.created_at, part.row.id),
         )
-        lines = [fee for part in mine for fee in fees[part.row.id]]
-        taxes = [tax for part in mine for tax in taxes_of(part.plan, part.customer, fees[part.row.id])]
-        total = sum(fee.amount_cents for fee in lines)
-        groups[invoice_id] = Group(parts=mine, fees=lines, taxes=taxes, fees_amount_cents=total)
+        groups[invoice_id] = group_of(mine, fees, adjusted.get(invoice_id, ()))
     return groups

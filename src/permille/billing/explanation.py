@@ -187,6 +187,14 @@ def _filter(fee: StoredFee, basis: Basis) -> PlanFilter | None:
 def _own_steps(fee: StoredFee) -> tuple[Step, ...]:
     """Of a fee without a charge that is still there: what the fee itself says."""
     amount, _ = _priced(fee)
+    if fee.late_usage_id is not None:
+        with exact():
+            missing = Decimal(fee.amount_cents) / subunits(fee.amount_currency)
+        return (
+            Step(
+                "what the period comes to with the events that came late, less what was billed of it", missing
+            ),
+        )
     plan_cents = fee.amount_details.get("plan_amount_cents")
     if plan_cents is None:
         return _finished(fee, [Step("the exact amount of the fee", amount)])

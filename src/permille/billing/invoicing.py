@@ -39,14 +39,17 @@ from permille.core.price_versions import version_at, versions_of
 from permille.core.subscription import Subscription, facts_of
 from permille.core.tax import Tax, Taxed, applicable, tax_fee, tax_invoice
 from permille.ids import new_id
-from permille.store import credit_notes, invoices, webhooks
+from permille.store import credit_notes, invoices, late_usage, webhooks
 from permille.store.invoices import InvoiceSubscription, NewFees, NewInvoice
+from permille.store.rollup import Arrival
 
 PERIODIC = "subscription_periodic"
 STARTING = "subscription_starting"
 TERMINATING = "subscription_terminating"
 IN_ADVANCE = "in_advance_charge"
 IN_ADVANCE_PERIODIC = "in_advance_charge_periodic"
+LATE_USAGE = "late_usage"
+"""Of an invoice for late usage alone, as the subscription is over."""
 AMOUNT_MAX = 2**63 - 1
 """In the smallest unit of the currency."""
 
@@ -69,6 +72,9 @@ class Part:
     pays_what_stands: bool = False
     """Whether it pays at its start for what stands, as the plan before it went to its period's end."""
 
+    arrival: Arrival | None = None
+    """Which events its usage was read with, where it has any."""
+
     @property
     def recurring(self) -> bool:
         return self.reason == PERIODIC
@@ -80,6 +86,16 @@ class Part:
         currency, order = self.plan.amount_currency, self.row.purchase_order_number
         reason = "change" if self.is_change else self.reason
         return self.at, self.customer.sequential_id, currency, reason, str(alone or ""), order or ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adjustment:
+    """Fees for usage of an earlier period that came in after its invoice was final, by the plan of that time."""
+
+    late_usage_id: UUID
+    subscription_id: UUID
+    plan: Plan
+    fees: Sequence[Fee]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +111,8 @@ class Group:
     is_paid: bool = False
     taxed: Taxed | None = None
     """Its taxes where they are known already, and not to be taken of the fees."""
+    late_usage_ids: tuple[UUID, ...] = ()
+    """The late usage that it bills."""
 
     @property
     def customer(self) -> Customer:
@@ -135,6 +153,14 @@ def write(conn: Connection[Any], groups: Sequence[Group]) -> list[NewInvoice]:
     numbers = Numbers.take(conn, [group for group in groups if group.status == "finalized"])
     new, spent = credited(conn, [_invoice(group, numbers) for group in groups])
     fee_ids = invoices.add(conn, new)
+    late_usage.set_billed(
+        conn,
+        {
+            late_usage_id: invoice.id
+            for invoice, group in zip(new, groups, strict=True)
+            for late_usage_id in group.late_usage_ids
+        },
+    )
     if spent:
         credit_notes.take(conn, spent)
     of_events = [
@@ -212,19 +238,40 @@ def tell(
         )
 
 
-def groups_of(parts: Sequence[Part], fees: Mapping[UUID, Sequence[Fee]]) -> list[Group]:
+def groups_of(
+    parts: Sequence[Part],
+    fees: Mapping[UUID, Sequence[Fee]],
+    adjustments: Mapping[UUID, Sequence[Adjustment]],
+) -> list[Group]:
+    """The invoices of a batch. Fees and adjustments are by subscription."""
     together: dict[tuple[Any, ...], list[Part]] = defaultdict(list)
     for part in sorted(parts, key=lambda part: (part.row.created_at, part.row.id)):
         together[part.goes_with].append(part)
-    groups = []
-    for key in sorted(together):
-        lines = [fee for part in together[key] for fee in fees[part.row.id]]
-        taxes = [
-            tax for part in together[key] for tax in taxes_of(part.plan, part.customer, fees[part.row.id])
-        ]
-        total = sum(fee.amount_cents for fee in lines)
-        groups.append(Group(parts=together[key], fees=lines, taxes=taxes, fees_amount_cents=total))
-    return groups
+    return [
+        group_of(
+            together[key],
+            fees,
+            [each for part in together[key] for each in adjustments.get(part.row.id, ())],
+        )
+        for key in sorted(together)
+    ]
+
+
+def group_of(
+    parts: Sequence[Part], fees: Mapping[UUID, Sequence[Fee]], adjustments: Sequence[Adjustment]
+) -> Group:
+    """One invoice: the fees of its parts by subscription, then the adjustments."""
+    customer = parts[0].customer
+    owed = [(part.plan, fees[part.row.id]) for part in parts]
+    owed += [(each.plan, each.fees) for each in adjustments]
+    lines = [fee for _, own in owed for fee in own]
+    return Group(
+        parts=parts,
+        fees=lines,
+        taxes=[tax for plan, own in owed for tax in taxes_of(plan, customer, own)],
+        fees_amount_cents=sum(fee.amount_cents for fee in lines),
+        late_usage_ids=tuple(each.late_usage_id for each in adjustments),
+    )
 
 
 def taxes_of(plan: Plan, customer: Customer, fees: Sequence[Fee]) -> list[tuple[Tax, ...]]:
@@ -349,6 +396,8 @@ def _on_invoice(part: Part, invoice_id: UUID) -> InvoiceSubscription:
         charges_to_at=usage.to if usage else None,
         fixed_charges_from_at=None,
         fixed_charges_to_at=None,
+        counted_to=part.arrival.counted_to if part.arrival else None,
+        seen_to=part.arrival.seen_to if part.arrival else None,
     )
 
 

@@ -51,7 +51,7 @@ def bases(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Basi
     found: dict[UUID, Basis] = {}
     for fee in fees:
         row = rows.get(fee.subscription_id) if fee.subscription_id else None
-        if row is None:
+        if row is None or fee.late_usage_id is not None:
             continue
         plan = known[row.plan_id]
         if fee.from_at is None or fee.to_at is None:
@@ -71,24 +71,36 @@ def bases(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Basi
 def _basis(
     fee: StoredFee, period: Period, *, row: Subscription, plan: Plan, customer: Customer, charge: Charge
 ) -> Basis:
-    until = period.to
-    if fee.pay_in_advance and fee.event_transaction_id is None:
-        # What stood when the period began, paid for all of it.
-        is_whole = period == whole_period(row, plan, customer, period)
-        charge, until = standing_charge(charge, is_whole=is_whole), period.from_
-        windows = [standing_window(row, [charge], at=until)]
-    else:
-        windows = usage_windows(row, [charge], period, timezone=customer.applicable_timezone)
+    currency = fee.amount_currency
+    basis = charge_basis(charge, period, row=row, plan=plan, customer=customer, currency=currency)
+    if not fee.pay_in_advance or fee.event_transaction_id is not None:
+        return basis
+    # What stood when the period began, paid for all of it.
+    is_whole = period == whole_period(row, plan, customer, period)
+    standing = standing_charge(charge, is_whole=is_whole)
+    return replace(
+        basis,
+        charge=standing,
+        compiled=compile_plan_charge(standing, currency=currency),
+        windows=[standing_window(row, [standing], at=period.from_)],
+        until=period.from_,
+    )
+
+
+def charge_basis(
+    charge: Charge, period: Period, *, row: Subscription, plan: Plan, customer: Customer, currency: str
+) -> Basis:
+    """What the fees of a charge in a period are priced from, but for renewals in advance."""
     return Basis(
         subscription=row,
         plan=plan,
         customer=customer,
         charge=charge,
-        compiled=compile_plan_charge(charge, currency=fee.amount_currency),
+        compiled=compile_plan_charge(charge, currency=currency),
         period=period,
-        windows=windows,
+        windows=usage_windows(row, [charge], period, timezone=customer.applicable_timezone),
         since=None if charge.metric.recurring else period.from_,
-        until=until,
+        until=period.to,
     )
 
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.billing import holds
+from permille.billing import adjustments, holds
 from permille.billing.invoicing import (
     PERIODIC,
     STARTING,
@@ -52,7 +52,16 @@ from permille.core.price_versions import in_force, version_at, versions_of
 from permille.core.pricing import ChargeModel
 from permille.core.proration import Proration, is_cut_by_upgrade, proration_by
 from permille.core.subscription import Subscription, due, facts_of
-from permille.store import customers, invoices, metering, plans, subscriptions, usage as usage_store, webhooks
+from permille.store import (
+    customers,
+    invoices,
+    metering,
+    plans,
+    rollup,
+    subscriptions,
+    usage as usage_store,
+    webhooks,
+)
 from permille.store.db import is_passing
 from permille.store.invoices import InvoiceSubscription, Settled
 from permille.store.window import Window
@@ -264,9 +273,14 @@ def _bill(conn: Connection[Any], owed: Sequence[_Owed]) -> None:
 
 
 def _bill_owed(conn: Connection[Any], owed: Sequence[_Owed]) -> None:
+    arrival = rollup.arrival(conn)
     parts, fees, alone = metering.under_one_metering(conn, lambda: _price(conn, owed))
-    owing = [part for part in parts if fees[part.row.id] or not part.planned.is_empty]
-    write(conn, groups_of(owing, fees))
+    parts = [replace(part, arrival=arrival) for part in parts]
+    adjusted = adjustments.scheduled(conn, parts)
+    owing = [
+        part for part in parts if fees[part.row.id] or part.row.id in adjusted or not part.planned.is_empty
+    ]
+    write(conn, groups_of(owing, fees, adjusted))
     write_alone(conn, alone)
     regroup(conn, [part for part in parts if part.reason == PERIODIC], only_ended=True)
     regroup(conn, [part for part in parts if part.reason == TERMINATING], only_ended=False)
@@ -280,7 +294,7 @@ def _beyond_bounds(conn: Connection[Any], owed: Sequence[_Owed]) -> dict[UUID, s
     try:
         with conn.transaction(), holds.refusing_unbillable():
             parts, fees, alone = metering.under_one_metering(conn, lambda: _price(conn, owed))
-            return beyond_bounds(groups_of(parts, fees), alone)
+            return beyond_bounds(groups_of(parts, fees, adjustments.scheduled(conn, parts)), alone)
     except Exception as error:
         if is_passing(error):
             raise
@@ -379,9 +393,7 @@ def _plan_part(owed: _Owed, known: _Known) -> Part:
         planned=planned,
         is_change=owed.is_change or owed.next_plan_id is not None,
         pays_what_stands=owed.pays_what_stands,
-        carried_over=_carried_over(
-            row, known.plans.get(owed.next_plan_id) if owed.next_plan_id else None, at
-        ),
+        carried_over=carried_over(row, known.plans.get(owed.next_plan_id) if owed.next_plan_id else None, at),
     )
     if part.pays_what_stands and planned.periods.subscription is None:
         shown = replace(planned.periods, subscription=_begun_period(part))
@@ -389,7 +401,7 @@ def _plan_part(owed: _Owed, known: _Known) -> Part:
     return part
 
 
-def _carried_over(row: Subscription, next_plan: Plan | None, at: datetime) -> frozenset[UUID]:
+def carried_over(row: Subscription, next_plan: Plan | None, at: datetime) -> frozenset[UUID]:
     """What an upgrade leaves to the new plan: recurring metrics that are priced there too, at its period's end."""
     if next_plan is None or not row.upgraded:
         return frozenset()

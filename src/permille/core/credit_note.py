@@ -13,7 +13,7 @@ from decimal import ROUND_DOWN, Decimal
 from permille.core.filters import Id
 from permille.core.money import ZERO, exact, precise, round_cents
 from permille.core.period import INSTANT, day_diff, local_date
-from permille.core.tax import Tax
+from permille.core.tax import AppliedTax, Tax, apply_taxes, sum_of
 
 _FIVE_DECIMALS = Decimal("0.00001")
 
@@ -41,15 +41,6 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreditedTax:
-    """A tax that comes back, and what it was taken of, in cents."""
-
-    tax: Tax
-    amount_cents: int
-    base_amount_cents: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CreditAmounts:
     """What a credit note comes to, in cents."""
 
@@ -59,7 +50,7 @@ class CreditAmounts:
     precise_taxes_amount_cents: Decimal
     taxes_amount_cents: int
     taxes_rate: Decimal
-    applied_taxes: tuple[CreditedTax, ...]
+    applied_taxes: tuple[AppliedTax, ...]
 
     @property
     def total_amount_cents(self) -> int:
@@ -92,21 +83,15 @@ def credit_amounts(items: Sequence[Item]) -> CreditAmounts:
         }
         taxes = sum((base_of[key] * tax.rate / 100 for key, tax in known.items()), ZERO)
         rate = sum((base_of[key] / whole * tax.rate for key, tax in known.items()), ZERO) if whole else ZERO
+        applied = apply_taxes([(tax, base_of[key]) for key, tax in known.items()])
         return CreditAmounts(
             items=tuple(items),
             coupons_adjustment_amount_cents=coupons,
             sub_total_excluding_taxes_amount_cents=round_cents(whole),
             precise_taxes_amount_cents=precise(taxes),
-            taxes_amount_cents=round_cents(taxes),
+            taxes_amount_cents=sum_of(applied),
             taxes_rate=rate.quantize(_FIVE_DECIMALS),
-            applied_taxes=tuple(
-                CreditedTax(
-                    tax=tax,
-                    amount_cents=round_cents(base_of[key] * tax.rate / 100),
-                    base_amount_cents=round_cents(base_of[key]),
-                )
-                for key, tax in known.items()
-            ),
+            applied_taxes=applied,
         )
 
 

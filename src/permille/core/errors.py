@@ -51,11 +51,17 @@ class BadRequest(Refusal):
 
 
 class Invalid(Refusal):
-    """422 `validation_errors`: field -> list of codes, every faulty field at once."""
+    """422 `validation_errors`: field -> list of codes, every faulty field at once.
 
-    def __init__(self, errors: Mapping[str, Any]) -> None:
+    `allowed` lists the values of the fields that take one of a closed set.
+    """
+
+    def __init__(
+        self, errors: Mapping[str, Any], *, allowed: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
         super().__init__(status=422, code="validation_errors")
         self.errors = dict(errors)
+        self.allowed = dict(allowed or {})
         self.args = (self.errors,)
 
 

@@ -22,6 +22,8 @@ class EventState(StrEnum):
     COUNTS = "counts"
     UNPRICED = "unpriced"
     """It counts, and nobody has decided what it costs (core.unlisted)."""
+    TOO_LATE = "too_late"
+    """It counts, and came after the invoice of its period was final, which it is not on (core.late_usage)."""
     IGNORED = "ignored"
     """It counts as nothing, or nothing bills it."""
 

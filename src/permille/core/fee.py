@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from permille.core.custom_aggregation import Aggregator, aggregator_of, fold
-from permille.core.filters import ChargeFilter, Group, Id, best_match, expand_all_values, group_of
+from permille.core.filters import ChargeFilter, Group, Id, expand_all_values, filter_finder, group_of
 from permille.core.level import NOTHING_HELD, Held, held_sum, held_uniques
 from permille.core.money import ZERO, exact, line_amounts, precise, round_cents, subunits
 from permille.core.period import Period
@@ -104,6 +104,8 @@ class Fee:
     """Whether it is usage that no filter lists and that has no price."""
     is_held: bool = False
     """Whether its invoice waits until that usage has one."""
+    late_usage_id: Id | None = None
+    """The late usage that it bills (core.late_usage)."""
 
     @property
     def priced_cents(self) -> tuple[int, Decimal]:
@@ -283,12 +285,7 @@ def _bucket(
 def _bucket_finder(
     filters: Sequence[ChargeFilter], keys: tuple[str, ...]
 ) -> Callable[[tuple[str | None, ...]], int]:
-    @lru_cache(maxsize=_BUCKETS_REMEMBERED)
-    def bucket_of(texts: tuple[str | None, ...]) -> int:
-        best = best_match(dict(zip(keys, texts, strict=True)), filters)
-        return len(filters) if best is None else next(i for i, each in enumerate(filters) if each is best)
-
-    return bucket_of
+    return lru_cache(maxsize=_BUCKETS_REMEMBERED)(filter_finder(filters, keys))
 
 
 def charge_fees(

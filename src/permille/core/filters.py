@@ -7,7 +7,7 @@ we don't (semantics-metering.md section 4.3, closing recommendation).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,11 +47,52 @@ def best_match(dimensions: Mapping[str, str | None], filters: Sequence[ChargeFil
     Of the matching filters that no other beats by being narrower on the same keys: most keys, then the first.
     """
     matching = [candidate for candidate in filters if _matches(dimensions, candidate)]
-    if not matching:
-        return None
-    most_keys = max(len(candidate.values) for candidate in matching)
+    return unbeaten(matching)[0] if matching else None
+
+
+def filter_finder(
+    filters: Sequence[ChargeFilter], keys: Sequence[str]
+) -> Callable[[Sequence[str | None]], int]:
+    """From the texts of these keys to the place of their `best_match` in `filters`; their number where none matches.
+
+    However many filters there are, it looks at those alone that match: of each value of a key, the filters that it
+    agrees with are one number, with a bit for each filter.
+    """
+    indifferent = [(1 << len(filters)) - 1] * len(keys)
+    listing: list[dict[str | None, int]] = [{} for _ in keys]
+    possible = (1 << len(filters)) - 1
+    column = {key: place for place, key in enumerate(keys)}
+    for place, candidate in enumerate(filters):
+        bit = 1 << place
+        for key, listed in candidate.values.items():
+            if key not in column:
+                possible &= ~bit
+                continue
+            indifferent[column[key]] &= ~bit
+            takers = listing[column[key]]
+            for value in set(listed):
+                takers[value] = takers.get(value, 0) | bit
+
+    def place_of(texts: Sequence[str | None]) -> int:
+        matching = possible
+        for text, takers, others in zip(texts, listing, indifferent, strict=True):
+            matching &= takers.get(text, 0) | others
+        if not matching:
+            return len(filters)
+        if not matching & (matching - 1):
+            return matching.bit_length() - 1
+        places = [place for place in range(matching.bit_length()) if matching >> place & 1]
+        best = unbeaten([filters[place] for place in places])[0]
+        return next(place for place in places if filters[place] is best)
+
+    return place_of
+
+
+def unbeaten(matching: Sequence[ChargeFilter]) -> list[ChargeFilter]:
+    """Of filters that match an event, in their order, those with the most keys of which none is narrower."""
+    most_keys = max((len(candidate.values) for candidate in matching), default=0)
     finalists = [candidate for candidate in matching if len(candidate.values) == most_keys]
-    return next(one for one in finalists if not any(_is_narrower(other, one) for other in finalists))
+    return [one for one in finalists if not any(_is_narrower(other, one) for other in finalists)]
 
 
 def _matches(dimensions: Mapping[str, str | None], candidate: ChargeFilter) -> bool:

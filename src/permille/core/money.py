@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import (
+    ROUND_FLOOR,
     ROUND_HALF_UP,
     Context,
     Decimal,
@@ -111,6 +112,21 @@ def line_amounts(amount: Decimal, unit_amount: Decimal, per_unit: int) -> LineAm
     cents = amount * per_unit
     whole_cents = int(cents.quantize(_WHOLE))
     return LineAmounts(whole_cents, _precise(cents), int(unit_amount * per_unit), _precise(unit_amount))
+
+
+def apportion(precise_cents: Sequence[Decimal]) -> list[int]:
+    """Whole cents of amounts that are rounded together: they sum to the rounded sum, each within one cent of its amount.
+
+    Each is cut off, and the cents that are left go to the largest remainders, of equal ones to the earlier. Where
+    rounding each amount by itself gives that sum, these are the same cents.
+    """
+    with exact():
+        cut = [int(each.to_integral_value(ROUND_FLOOR)) for each in precise_cents]
+        remainders = [each - cents for each, cents in zip(precise_cents, cut, strict=True)]
+        left = round_cents(sum(precise_cents, ZERO)) - sum(cut)
+    for i in sorted(range(len(cut)), key=lambda i: (-remainders[i], i))[:left]:
+        cut[i] += 1
+    return cut
 
 
 def allocate(total: int, weights: Sequence[Decimal]) -> list[int]:

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from permille.core.plan import Charge, Plan, PlanFilter
+from permille.core.instants import EPOCH
+from permille.core.plan import Charge, Plan, PlanFilter, sold_plan_id
 from permille.core.pricing.group_keys import PRICING
 
 NewId = Callable[[], UUID]
@@ -63,6 +64,29 @@ def _copy_charge(charge: Charge, plan_id: UUID, ids: Mapping[UUID, UUID], *, now
         created_at=now,
         filters=tuple(replace(entry, id=ids[entry.id]) for entry in charge.filters),
     )
+
+
+def same_terms(one: Plan, other: Plan) -> bool:
+    """Whether two plans that were sold as the same say the same, whosever they are."""
+    return _terms(one) == _terms(other)
+
+
+def _terms(plan: Plan) -> tuple[Plan, list[Charge]]:
+    """The plan without what tells copies of it apart."""
+    sold = sold_plan_id(plan)
+    charges = [
+        replace(
+            charge,
+            id=charge.parent_id or charge.id,
+            plan_id=sold,
+            parent_id=None,
+            created_at=EPOCH,
+            filters=tuple(replace(entry, id=sold) for entry in charge.filters),
+        )
+        for charge in plan.charges
+    ]
+    bare = replace(plan, id=sold, parent_id=None, created_at=EPOCH, charges=(), price_versions=())
+    return bare, charges
 
 
 def cascade(before: Plan, after: Plan, child: Plan, *, new_id: NewId, now: datetime) -> Plan:

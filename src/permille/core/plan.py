@@ -96,6 +96,13 @@ def sold_plan_id(plan: Plan) -> UUID:
     return plan.parent_id or plan.id
 
 
+def filter_name(entry: PlanFilter) -> str:
+    """What a filter is called: its own name, or its values."""
+    return entry.invoice_display_name or ", ".join(
+        value for listed in entry.values.values() for value in listed
+    )
+
+
 def leaves_unpriced(charge: Charge) -> bool:
     """Whether usage that none of the charge's filters lists has no price."""
     choice, model = UnlistedValues(charge.unlisted_values), ChargeModel(charge.charge_model)

@@ -77,6 +77,15 @@ class Subscription:
         return self.status == "pending" and self.previous_subscription_id is None
 
 
+def running_at(history: Iterable[Subscription], at: datetime) -> Subscription | None:
+    """The subscription of an external id that takes the events of that time."""
+    for row in history:
+        is_over = row.terminated_at is not None and at >= row.terminated_at
+        if row.started_at is not None and row.started_at <= at and not is_over:
+            return row
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
     """What is due for a subscription, as UTC instants of the customer's midnights; null when nothing is."""

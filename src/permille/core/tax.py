@@ -1,7 +1,8 @@
 """Taxes: which apply to a fee, and what they come to on fees and on their invoice.
 
 Source: semantics-billing.md section 5.4. On a fee the sum of its taxes is rounded once; on the invoice the sum over
-all fees is, so that the invoice's taxes need not be the sum of those of its fees.
+all fees is, so that the invoice's taxes need not be the sum of those of its fees. What is shown of each tax adds up to
+that sum: where their own roundings would not, the taxes are apportioned.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
 
-from permille.core.money import ZERO, exact, precise, round_cents
+from permille.core.money import ZERO, apportion, exact, precise, round_cents
 
 _RATE_DIGITS = Decimal("0.00001")
 
@@ -64,11 +65,12 @@ def tax_fee(base_cents: Decimal | int, precise_base_cents: Decimal, taxes: Seque
         return UNTAXED
     with exact():
         rate = sum((tax.rate for tax in taxes), ZERO)
+        applied = apply_taxes([(tax, Decimal(base_cents)) for tax in taxes])
         return Taxed(
-            amount_cents=round_cents(base_cents * rate / 100),
+            amount_cents=sum_of(applied),
             precise_amount_cents=precise(precise_base_cents * rate / 100),
             rate=rate,
-            applied=tuple(_applied(tax, base_cents) for tax in taxes),
+            applied=applied,
         )
 
 
@@ -83,12 +85,28 @@ def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
     with exact():
         bases = {key: _base(fees, tax) for key, tax in known.items()}
         amount = sum((bases[key] * tax.rate / 100 for key, tax in known.items()), ZERO)
+        applied = apply_taxes([(tax, bases[key]) for key, tax in known.items()])
         return Taxed(
-            amount_cents=round_cents(amount),
+            amount_cents=sum_of(applied),
             precise_amount_cents=precise(amount),
             rate=_average_rate(fees),
-            applied=tuple(_applied(tax, bases[key]) for key, tax in known.items()),
+            applied=applied,
         )
+
+
+def apply_taxes(bases: Sequence[tuple[Tax, Decimal]]) -> tuple[AppliedTax, ...]:
+    """Each tax of what it is taken of, in cents; their amounts add up to the rounded sum of the exact ones."""
+    with exact():
+        amounts = apportion([base * tax.rate / 100 for tax, base in bases])
+    return tuple(
+        AppliedTax(tax=tax, amount_cents=amount, fees_amount_cents=round_cents(base))
+        for (tax, base), amount in zip(bases, amounts, strict=True)
+    )
+
+
+def sum_of(applied: Sequence[AppliedTax]) -> int:
+    """What taxes come to together, in cents."""
+    return sum(each.amount_cents for each in applied)
 
 
 def add_up_taxes(
@@ -134,14 +152,6 @@ def tax_of_json(applied: Mapping[str, Any]) -> Tax:
 
 def _base(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]], tax: Tax) -> Decimal:
     return Decimal(sum(base for base, taxes in fees if any(each.id == tax.id for each in taxes)))
-
-
-def _applied(tax: Tax, base_cents: Decimal | int) -> AppliedTax:
-    return AppliedTax(
-        tax=tax,
-        amount_cents=round_cents(base_cents * tax.rate / 100),
-        fees_amount_cents=round_cents(Decimal(base_cents)),
-    )
 
 
 def _average_rate(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Decimal:

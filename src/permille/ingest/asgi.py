@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -19,13 +19,18 @@ from uuid import UUID
 import msgspec
 import psycopg
 from psycopg.errors import AdminShutdown
+from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
 from permille.api.bodies import read_body
-from permille.api.http import STATUS_HEADERS, refusal_body
+from permille.api.http import STATUS_HEADERS, error_body, refusal_body, try_again
+from permille.api.validation import query_flag
+from permille.api.words import in_words, problem_in_words
+from permille.billing.event_warnings import warnings_of
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import Invalid, Refusal, Unevaluable
+from permille.core.event_warning import EventWarning
 from permille.core.money import decimal_text
 from permille.core.organization import Organization
 from permille.ingest.intake import Draft, Faulty, microseconds, read_batch, read_one, timestamp_text
@@ -55,8 +60,6 @@ KEY_SECONDS = 5.0
 RECONNECT_SECONDS = 0.2
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-_UNAUTHORIZED = _encode({"status": 401, "error": "Unauthorized"})
-_UNAVAILABLE = _encode({"status": 503, "error": "Service Unavailable", "code": "try_again"})
 
 
 @dataclass(slots=True)
@@ -138,7 +141,7 @@ class EventIntake:
             if not is_unavailable(error):
                 raise
             log.warning("The database is not to be had: %s", error)
-            status, body = 503, _UNAVAILABLE
+            status, body = 503, _encode(refusal_body(try_again()))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS.get(status, {}).items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -148,7 +151,7 @@ class EventIntake:
         body = await read_body(scope["headers"], receive, self.config.max_body_bytes)
         organization = await self._organization(scope["headers"])
         if organization is None:
-            return 401, _UNAUTHORIZED
+            return 401, _encode(error_body(401, in_words("unauthorized")))
         now = organization.now(system_now())
         is_batch = scope["path"].rstrip("/").endswith("/batch")
         try:
@@ -162,12 +165,19 @@ class EventIntake:
             raise
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
         if not await self._store(request):
-            return 503, _UNAVAILABLE
+            raise try_again()
         if request.unevaluable:
             raise _unevaluable(request.unevaluable, is_batch=is_batch)
         if request.duplicates:
             raise _duplicates(request.duplicates, is_batch=is_batch)
-        return 200, _rendered(request, is_batch=is_batch)
+        warnings = None
+        if scope.get("query_string") and query_flag(QueryParams(scope["query_string"]), "strict"):
+            warnings = await asyncio.to_thread(self._warnings, organization.id, drafts)
+        return 200, _rendered(request, warnings, is_batch=is_batch)
+
+    def _warnings(self, organization_id: UUID, drafts: list[Draft]) -> list[tuple[int, EventWarning]]:
+        with self.pool.connection() as conn:
+            return warnings_of(conn, organization_id, drafts)
 
     def _raise_with_expressions(self, organization_id: UUID, faulty: Faulty) -> None:
         """Raise Unevaluable where events have no value for their expressions: that is said before other errors."""
@@ -316,13 +326,30 @@ class EventObject(msgspec.Struct):
     lago_subscription_id: None = None
 
 
-def _rendered(request: Request, *, is_batch: bool) -> bytes:
+def _rendered(
+    request: Request, warnings: Sequence[tuple[int, EventWarning]] | None, *, is_batch: bool
+) -> bytes:
     created_at = timestamp_text(request.created_at)[:19] + "Z"
     events = [
         _event(draft, identity.hex(), created_at)
         for draft, identity in zip(request.drafts, request.identities, strict=True)
     ]
-    return _encode({"events": events} if is_batch else {"event": events[0]})
+    answer: dict[str, Any] = {"events": events} if is_batch else {"event": events[0]}
+    if warnings is not None:
+        answer["warnings"] = [_warning(request.drafts[index], index, each) for index, each in warnings]
+    return _encode(answer)
+
+
+def _warning(draft: Draft, index: int, warning: EventWarning) -> dict[str, Any]:
+    """`index` is the event's place in the request."""
+    said = {
+        "index": index,
+        "transaction_id": draft.transaction_id,
+        "field": warning.field,
+        "code": warning.code,
+        "message": problem_in_words(warning.field, warning.code, warning.allowed),
+    }
+    return {**said, "allowed": warning.allowed} if warning.allowed else said
 
 
 def _event(draft: Draft, identity: str, created_at: str) -> EventObject:

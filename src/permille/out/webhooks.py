@@ -6,16 +6,13 @@ repeats an attempt and never loses one. Receivers know repetitions by X-Lago-Uni
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import random
-import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx2
@@ -23,6 +20,7 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille.config import Config
+from permille.out.addresses import private_address
 from permille.out.signing import draw_private_key, hmac_signature, jwt_signature
 from permille.store import webhooks
 from permille.store.db import is_passing
@@ -134,19 +132,6 @@ def send(client: httpx2.Client, config: Config, one: Claimed, body: bytes, *, pr
         )
     text = answer.text.replace("\0", "")[:RESPONSE_KEPT]
     return Outcome(ok=answer.status_code in SUCCESSES, http_status=answer.status_code, response=text)
-
-
-def private_address(url: str) -> str | None:
-    """Why a live organization's webhook may not go there: every address of the name must be a public one."""
-    parts = urlsplit(url)
-    try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:
-        return f"{parts.hostname} was not found: {error}"
-    for *_, address in found:
-        if not ipaddress.ip_address(str(address[0]).split("%")[0]).is_global:
-            return f"{parts.hostname} is {address[0]}, which is no public address."
-    return None
 
 
 def wait_after(attempts: int) -> timedelta:

@@ -74,6 +74,31 @@ where t.amount <> i.taxes_amount_cents
 """,
 )
 
+FEE_TAXES_ADD_UP = Check(
+    sentence="The taxes that a fee lists add up to its taxes amount",
+    broken="""
+select f.organization_id, 'fee ' || f.id as what, format('%s, its taxes %s', f.taxes_amount_cents, t.amount) as detail
+from fee f, lateral (
+    select coalesce(sum((each ->> 'amount_cents')::numeric), 0) as amount
+    from jsonb_array_elements(f.applied_taxes) each) t
+where t.amount <> f.taxes_amount_cents
+""",
+)
+
+CREDIT_NOTES_ADD_UP = Check(
+    sentence="The taxes that a credit note lists add up to its taxes amount, and with its sub-total to its total",
+    broken="""
+select n.organization_id, 'credit note ' || n.number || ' ' || n.id as what,
+    format('sub-total %s, taxes %s, listed %s, total %s', n.sub_total_excluding_taxes_amount_cents,
+        n.taxes_amount_cents, t.amount, n.total_amount_cents) as detail
+from credit_note n, lateral (
+    select coalesce(sum((each ->> 'amount_cents')::numeric), 0) as amount
+    from jsonb_array_elements(n.applied_taxes) each) t
+where t.amount <> n.taxes_amount_cents
+   or n.total_amount_cents <> n.sub_total_excluding_taxes_amount_cents + n.taxes_amount_cents
+""",
+)
+
 CREDITS_ADD_UP = Check(
     sentence="What credit notes pay of an invoice is what it says of them",
     broken=f"""
@@ -140,6 +165,8 @@ CHECKS = (
     FEES_ADD_UP,
     TOTALS_ADD_UP,
     TAXES_ADD_UP,
+    FEE_TAXES_ADD_UP,
+    CREDIT_NOTES_ADD_UP,
     CREDITS_ADD_UP,
     BALANCES_ADD_UP,
     NUMBERS_HAVE_NO_GAPS,

@@ -44,6 +44,14 @@ def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> Billable
     return found[0] if found else None
 
 
+def by_codes(
+    conn: Connection[Any], organization_id: UUID, codes: Collection[str]
+) -> dict[str, BillableMetric]:
+    """The metrics that are not deleted, by code."""
+    condition = "m.organization_id = %s and m.code = any(%s) and m.deleted_at is null"
+    return {row.code: row for row in _select(conn, condition, [organization_id, list(codes)])}
+
+
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, BillableMetric]:
     """Metrics by id, deleted ones too: fees and webhooks still speak of them."""
     return {row.id: row for row in _select(conn, "m.id = any(%s)", [list(ids)])}

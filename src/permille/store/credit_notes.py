@@ -168,7 +168,7 @@ def _applied(new: NewCreditNote, note_id: UUID) -> list[dict[str, Any]]:
             "tax_code": each.tax.code,
             "tax_rate": str(each.tax.rate),
             "tax_description": each.tax.description,
-            "base_amount_cents": each.base_amount_cents,
+            "base_amount_cents": each.fees_amount_cents,
             "amount_cents": each.amount_cents,
             "amount_currency": new.currency,
             "created_at": new.at.strftime("%Y-%m-%dT%H:%M:%SZ"),

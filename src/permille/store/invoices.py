@@ -24,6 +24,7 @@ from permille.store import subscriptions as subscription_store
 from permille.store.billing_holds import NOT_HELD
 from permille.store.bulk import NULL, instant, instant_array, int_array, line_text, text_array, uuid_array
 from permille.store.db import exact_json
+from permille.store.rollup import Arrival
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,10 @@ class InvoiceSubscription:
     charges_to_at: datetime | None
     fixed_charges_from_at: datetime | None
     fixed_charges_to_at: datetime | None
+    counted_to: int | None = None
+    """Events up to this seq are surely in its usage fees."""
+    seen_to: int | None = None
+    """The last seq when its usage was read: what came later is in none of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +142,8 @@ class StoredFee:
     """Its breakdowns, in the API's own form, and `on_invoice`: the properties that it shows of them."""
     is_unpriced: bool = False
     """Whether it is of usage that had no price when it was billed (core.unlisted)."""
+    late_usage_id: UUID | None = None
+    """The late usage that it bills."""
 
 
 def _columns(record: type[Any]) -> str:
@@ -390,7 +397,7 @@ _NEW_FEE = (
     " amount_cents, amount_currency, precise_amount_cents, unit_amount_cents, precise_unit_amount,"
     " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, taxes_amount_cents,"
     " taxes_precise_amount_cents, taxes_rate, applied_taxes, event_transaction_id, pricing_unit_details,"
-    " presentation, is_unpriced, created_at"
+    " presentation, is_unpriced, late_usage_id, created_at"
 )
 
 
@@ -438,7 +445,8 @@ def _on_invoice_line(new: InvoiceSubscription) -> str:
         f"{new.invoice_id.hex}\t{new.subscription_id.hex}\t{new.invoicing_reason}\t{new.recurring}"
         f"\t{instant(new.billed_at)}\t{_instant(new.from_at)}\t{_instant(new.to_at)}"
         f"\t{_instant(new.charges_from_at)}\t{_instant(new.charges_to_at)}"
-        f"\t{_instant(new.fixed_charges_from_at)}\t{_instant(new.fixed_charges_to_at)}\n"
+        f"\t{_instant(new.fixed_charges_from_at)}\t{_instant(new.fixed_charges_to_at)}"
+        f"\t{_or_null(new.counted_to)}\t{_or_null(new.seen_to)}\n"
     )
 
 
@@ -456,7 +464,7 @@ def _fee_lines(new: NewFees, ids: Sequence[str]) -> Iterator[str]:
             f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}"
             f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{_applied(taxed, new.currency, new.at)}"
             f"\t{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}"
-            f"\t{_presentation(fee.presentation)}\t{fee.is_unpriced}\t{at}\n"
+            f"\t{_presentation(fee.presentation)}\t{fee.is_unpriced}\t{_id(fee.late_usage_id)}\t{at}\n"
         )
 
 
@@ -566,6 +574,8 @@ class DueDraft:
     id: UUID
     customer_id: UUID
     finalizes_at: datetime
+    waits_for_price: bool
+    """Whether its usage had no price when it was last looked at."""
 
 
 def claim_drafts(
@@ -574,7 +584,7 @@ def claim_drafts(
     """Lock the drafts whose day has come, with their customers, but for those that are held or wait for a price."""
     with conn.cursor(row_factory=class_row(DueDraft)) as cursor:
         return cursor.execute(
-            "select i.id, i.customer_id, i.finalizes_at from invoice i join customer c on c.id = i.customer_id"
+            "select i.id, i.customer_id, i.finalizes_at, i.waits_for_price from invoice i join customer c on c.id = i.customer_id"
             " where i.organization_id = %(organization)s and i.finalizes_at <= %(until)s"
             f" and i.price_retry_at is null and i.{NOT_HELD} order by i.finalizes_at, i.id limit %(limit)s"
             f" for no key update of c, i {'' if wait else 'skip locked'}",
@@ -684,6 +694,14 @@ def _rewritten(new: NewInvoice, finalized_at: datetime | None, now: datetime) ->
         "payment_status": "pending" if total else "succeeded",
         "now": now,
     }
+
+
+def set_arrival(conn: Connection[Any], invoice_ids: Collection[UUID], arrival: Arrival) -> None:
+    """Write down which events the usage fees of these invoices were priced with."""
+    conn.execute(
+        "update invoice_subscription set counted_to = %s, seen_to = %s where invoice_id = any(%s)",
+        [arrival.counted_to, arrival.seen_to, list(invoice_ids)],
+    )
 
 
 def paid_alone(

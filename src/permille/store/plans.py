@@ -16,7 +16,7 @@ from psycopg.types.json import Json, Jsonb
 from permille.core.plan import Charge, Plan, PlanFilter, PriceVersion
 from permille.core.price_versions import latest_charges, versions_of
 from permille.ids import new_id
-from permille.store import billable_metrics, billing_holds, pricing_units, taxes
+from permille.store import billable_metrics, billing_holds, pricing_units, taxes, unpriced
 
 _PLAN = tuple(
     field.name for field in fields(Plan) if field.name not in ("charges", "taxes", "price_versions")
@@ -171,6 +171,16 @@ def is_subscribed(conn: Connection[Any], plan_id: UUID) -> bool:
     return row is not None and row[0]
 
 
+def subscribed_among(conn: Connection[Any], plan_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the plans that a subscription of any status has, copies of them not counted."""
+    rows = conn.execute(
+        "select id from unnest(%s::uuid[]) as w (id)"
+        " where exists (select from subscription s where s.plan_id = w.id)",
+        [list(plan_ids)],
+    ).fetchall()
+    return {plan_id for (plan_id,) in rows}
+
+
 def add(conn: Connection[Any], plan: Plan) -> bool:
     """The plan with its charges. False when the code is taken."""
     columns = {**_plan_columns(plan), "updated_at": plan.created_at}
@@ -288,6 +298,8 @@ def _save_charges(
     conn: Connection[Any], *, before: Sequence[Charge], after: Sequence[Charge], now: datetime
 ) -> None:
     """Make the charges of a plan what `after` says: rows are added, changed or soft-deleted by id."""
+    if before:
+        unpriced.recheck(conn, {charge.metric.organization_id for charge in before})
     kept = {charge.id for charge in after}
     _delete(conn, "charge", [charge.id for charge in before if charge.id not in kept], now)
     filters_before = [entry.id for charge in before for entry in charge.filters]

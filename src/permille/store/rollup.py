@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection
@@ -17,6 +17,7 @@ from permille.store.bulk import instant_array, int_array, uuid_array
 from permille.store.metering import INGESTION_LOCK, ROLL_UP_LOCK
 
 CHUNK = 200_000
+_LAST_SEQ = "case when is_called then last_value else last_value - 1 end"
 
 _EVENT_SUMS = """
     count(*) as events_count, count(value) as values_count, coalesce(sum(value), 0) as sum, max(value) as max,
@@ -51,9 +52,11 @@ union all
 select series_id, 'm', starts_at, events_count, values_count, sum, max, precise_amount_cents, moment from months
 """
 
+# A series that is used in a month for the first time is looked at for usage without a price (store/unpriced.py).
 _ADD = (
     _FOLD
     + """
+, cells as (
 insert into usage_cell as cell (
     series_id, grain, starts_at, events_count, values_count, sum, max, precise_amount_cents, moment
 )
@@ -67,6 +70,11 @@ on conflict (series_id, grain, starts_at) do update set
     max = greatest(cell.max, excluded.max),
     precise_amount_cents = cell.precise_amount_cents + excluded.precise_amount_cents,
     moment = cell.moment + excluded.moment
+returning series_id, grain, (xmax = 0) as is_new
+)
+insert into unchecked_series
+select distinct series_id from cells where grain = 'm' and is_new
+on conflict do nothing
 """
 )
 
@@ -160,13 +168,27 @@ def settled_seq(conn: Connection[Any]) -> int:
     """
     conn.execute("select pg_advisory_lock(%s)", [INGESTION_LOCK])
     try:
-        row = conn.execute(
-            "select case when is_called then last_value else last_value - 1 end from event_seq_seq"
-        ).fetchone()
+        row = conn.execute(f"select {_LAST_SEQ} from event_seq_seq").fetchone()
     finally:
         conn.execute("select pg_advisory_unlock(%s)", [INGESTION_LOCK])
     assert row is not None
     return int(row[0])
+
+
+class Arrival(NamedTuple):
+    """How far events had come in when usage was read: surely those up to the first seq, and none after the second."""
+
+    counted_to: int
+    seen_to: int
+
+
+def arrival(conn: Connection[Any]) -> Arrival:
+    """Call it before usage is read. It takes no lock: what is under way lies between the two."""
+    row = conn.execute(
+        f"select rolled_up_to, (select {_LAST_SEQ} from event_seq_seq) from metering_state"
+    ).fetchone()
+    assert row is not None
+    return Arrival(*row)
 
 
 def summarize(conn: Connection[Any]) -> None:

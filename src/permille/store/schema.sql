@@ -691,7 +691,9 @@ create table invoice_subscription (
     charges_to_at timestamptz,
     fixed_charges_from_at timestamptz,
     fixed_charges_to_at timestamptz,
-    primary key (invoice_id, subscription_id)
+    primary key (invoice_id, subscription_id),
+    counted_to bigint, -- events up to this seq are surely in its usage fees
+    seen_to bigint -- the last seq when its usage was read: what came later is in none of them
 );
 
 -- No subscription is billed twice for the same due instant, whoever runs the billing and however often.
@@ -737,7 +739,8 @@ create table fee (
     applied_taxes jsonb not null default '[]',
     pricing_unit_details jsonb, -- as they were when the fee was priced
     presentation jsonb, -- how its units are split for show, and by which properties its invoice shows them
-    is_unpriced boolean not null default false -- of usage that no filter lists and that had no price
+    is_unpriced boolean not null default false, -- of usage that no filter lists and that had no price
+    late_usage_id uuid -- of a fee that bills usage which came after its period was billed
 );
 
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;
@@ -750,6 +753,60 @@ create index fee_of_subscription on fee (subscription_id, created_at desc);
 create index fee_succeeded on fee (organization_id, succeeded_at) where succeeded_at is not null;
 create index fee_failed on fee (organization_id, failed_at) where failed_at is not null;
 create index fee_refunded on fee (organization_id, refunded_at) where refunded_at is not null;
+
+-- Usage of a billed period that came in after it was billed, by charge: what the period comes to more than was billed.
+create table late_usage (
+    id uuid primary key,
+    organization_id uuid not null,
+    customer_id uuid not null,
+    subscription_id uuid not null,
+    charge_id uuid not null,
+    code text not null, -- the metric's
+    invoice_id uuid not null, -- the one that had billed the period
+    from_at timestamptz not null,
+    to_at timestamptz not null,
+    currency text not null,
+    status text not null,
+    events_count bigint not null,
+    units numeric not null,
+    amount_cents bigint not null,
+    lines jsonb not null, -- the difference by price and group
+    seen_to bigint not null, -- the last seq when it was priced
+    adjusting_invoice_id uuid, -- the one that bills it
+    reason text, -- why it is not billed
+    decided_by uuid, -- the API key
+    decided_at timestamptz,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    constraint late_usage_status check (status in ('open', 'scheduled', 'billed', 'accepted'))
+);
+
+create unique index late_usage_open on late_usage (subscription_id, charge_id, from_at, to_at) where status = 'open';
+create index late_usage_of_period on late_usage (subscription_id, charge_id, from_at);
+create index late_usage_undecided on late_usage (organization_id, created_at desc, id) where status = 'open';
+create index late_usage_newest on late_usage (organization_id, created_at desc, id);
+create index late_usage_to_bill on late_usage (customer_id) where status = 'scheduled';
+create index late_usage_on_invoice on late_usage (adjusting_invoice_id) where adjusting_invoice_id is not null;
+
+-- Billed periods with events that came in later and are not priced yet.
+create table late_mark (
+    organization_id uuid not null,
+    subscription_id uuid not null,
+    invoice_id uuid not null,
+    code text not null,
+    primary key (organization_id, subscription_id, invoice_id, code)
+);
+
+-- One row: how far the events are looked through for late ones. Those up to next_to are looked at once every
+-- transaction is over that began before next_xid: a bill that was under way without them is visible by then.
+create table late_check (
+    singleton boolean primary key default true check (singleton),
+    checked_to bigint not null,
+    next_to bigint,
+    next_xid xid8
+);
+
+insert into late_check (checked_to) values (0);
 
 -- A finalized invoice is never edited: only what happens to it afterwards (payment, voiding, metadata) changes.
 create function refuse_edit_of_final_invoice() returns trigger language plpgsql as $$

@@ -16,6 +16,7 @@ from permille.web import (
     events,
     home,
     invoices,
+    late_usage,
     metrics,
     own_plans,
     plans,
@@ -125,6 +126,9 @@ def _billing(engine: Engine) -> list[Route]:
         page(engine, "/invoices/{lago_id}", invoices.detail),
         page(engine, "/invoices/{lago_id}/pdf", invoices.pdf),
         page(engine, "/fees/{lago_id}", invoices.fee),
+        page(engine, "/late-usage", late_usage.listing),
+        action(engine, "/late-usage/{lago_id}/bill", late_usage.bill),
+        action(engine, "/late-usage/{lago_id}/accept", late_usage.accept),
         page(engine, "/events", events.tail),
         page(engine, "/events/{transaction_id:path}", events.detail, events.amend),
     ]

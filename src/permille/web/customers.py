@@ -10,6 +10,9 @@ from permille.api import customers as api, fees, invoices, lifetime_usage, plans
 from permille.billing.daily_usage import calendar_of
 from permille.core.errors import NotAllowed
 from permille.core.plan import Plan
+from permille.out.pdf import fonts
+from permille.out.pdf.assembly import printed_texts
+from permille.out.pdf.language import language_names
 from permille.store import billing_holds, plans as plan_store, subscriptions as subscription_store
 from permille.web import chart
 from permille.web.daily import charted_days, stacking_key
@@ -46,12 +49,16 @@ def listing(visit: Visit) -> Page:
 
 def blank(_visit: Visit) -> Page:
     """GET /app/new-customer."""
-    return Page(template="customer_form.html", context={"before": None, "currencies": _currencies()})
+    return Page(template="customer_form.html", context={"before": None, **_menus(None)})
 
 
 def create(visit: Visit) -> Done:
     """POST /app/new-customer."""
-    body = {**visit.form.filled(*TEXTS, "currency"), "external_id": visit.form.get("external_id")}
+    body = {
+        **visit.form.filled(*TEXTS, "currency"),
+        "external_id": visit.form.get("external_id"),
+        **_locale(visit),
+    }
     made = api.upsert_customer(visit.call(body={"customer": body}))["customer"]
     return Done(
         action="saved customer",
@@ -64,7 +71,8 @@ def create(visit: Visit) -> Done:
 def before(visit: Visit) -> Page:
     """GET /app/edit-customer/{external_id}."""
     found = api.show_customer(visit.call(path=visit.path))["customer"]
-    return Page(template="customer_form.html", context={"before": found, "currencies": _currencies()})
+    locale = found["billing_configuration"]["document_locale"]
+    return Page(template="customer_form.html", context={"before": found, **_menus(locale)})
 
 
 def update(visit: Visit) -> Done:
@@ -72,7 +80,7 @@ def update(visit: Visit) -> Done:
     external_id = visit.path["external_id"]
     api.show_customer(visit.call(path=visit.path))
     body = {name: visit.form.get(name) or None for name in TEXTS if visit.form.has(name)}
-    body["external_id"] = external_id
+    body |= {"external_id": external_id, **_locale(visit)}
     api.upsert_customer(visit.call(body={"customer": body}))
     to = f"{customer_url(external_id)}?tab=details&said=saved"
     return Done(action="saved customer", subject=external_id, to=to, details=body)
@@ -80,6 +88,17 @@ def update(visit: Visit) -> Done:
 
 def customer_url(external_id: str) -> str:
     return f"/app/customers/{in_path(external_id)}"
+
+
+def _locale(visit: Visit) -> dict[str, Any]:
+    if not visit.form.has("document_locale"):
+        return {}
+    return {"billing_configuration": {"document_locale": visit.form.get("document_locale") or None}}
+
+
+def _menus(locale: str | None) -> dict[str, Any]:
+    languages = [("", "That of the seller"), *language_names(locale)]
+    return {"currencies": _currencies(), "languages": languages, "locale": locale}
 
 
 def _currencies() -> list[tuple[str, str]]:
@@ -96,6 +115,7 @@ def detail(visit: Visit) -> Page:
     rows = _subscriptions(visit)
     held = billing_holds.of_customer(visit.conn, UUID(customer["lago_id"]))
     context: dict[str, Any] = {"customer": customer, "tab": tab, "subscriptions": rows, "held": held}
+    context |= {"boxes": fonts.described(fonts.unprintable(printed_texts(api.customer_of(call))))}
     if tab == "usage":
         context |= _usage(visit, rows)
     elif tab == "subscriptions":

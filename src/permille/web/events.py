@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from permille.api import amendments as amendments_api, events as api
 from permille.api.render import instant_milliseconds
-from permille.billing.windows import running_plan
+from permille.billing.event_warnings import priced_at
 from permille.core.amendment import AmendmentKind
 from permille.core.errors import Invalid, NotFound
-from permille.core.event import EventState, numeric_value
+from permille.core.event import EventState
 from permille.core.instants import parse_instant
 from permille.core.plan import Plan
-from permille.core.subscription import Subscription
+from permille.core.subscription import Subscription, running_at
 from permille.ids import new_id
 from permille.ingest.intake import microseconds
-from permille.store import amendments, billable_metrics, customers, events, plans, subscriptions
+from permille.store import amendments, billable_metrics, events, plans, subscriptions
 from permille.store.events import StoredEvent
 from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
 from permille.web.shown import in_path, in_query, json_lines
+from permille.web.typed_number import number_or_none, plain_number
 from permille.web.visit import PER_PAGE, Done, Form, Page, Visit
 
 FILTERS = ("code", "external_subscription_id", "timestamp_from", "timestamp_to")
@@ -130,8 +130,8 @@ def _replacement(form: Form, sent: StoredEvent) -> dict[str, Any]:
         if at is None:
             errors["timestamp"] = ["invalid_time"]
     if text := form.get("precise_total_amount_cents"):
-        says["precise_total_amount_cents"] = text
-        if numeric_value(text) is None:
+        says["precise_total_amount_cents"] = plain_number(text)
+        if number_or_none(text) is None:
             errors["precise_total_amount_cents"] = ["value_is_invalid"]
     if errors:
         raise Invalid(errors)
@@ -155,9 +155,10 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
     explained = []
     for event, now in zip(events, counting, strict=True):
         rows = known.get(event["external_subscription_id"] or "", [])
-        taker = _taker(rows, datetime.fromisoformat(now["timestamp"]))
+        at = datetime.fromisoformat(now["timestamp"])
+        taker = running_at(rows, at)
         own = [
-            _priced_at(visit, plan, taker, datetime.fromisoformat(now["timestamp"]))
+            priced_at(visit.conn, plan, taker, at)
             for plan in priced[now["code"]]
             if taker is not None and plan.id == taker.plan_id
         ]
@@ -165,6 +166,8 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
         ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
         amended = event["amendments"][-1] if event["amendments"] else None
         state = EventState.IGNORED if ignored else found.state
+        if event["too_late"] and state is not EventState.IGNORED:
+            state = EventState.TOO_LATE
         explained.append(
             {
                 **event,
@@ -182,23 +185,6 @@ def _counting(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """The event with what its amendment in force says instead."""
     says = event["amendments"][-1]["replacement"] if event["amendments"] else None
     return {**event, **says} if says else event
-
-
-def _taker(rows: Sequence[Subscription], at: datetime) -> Subscription | None:
-    """The subscription that runs at that time."""
-    for row in rows:
-        is_over = row.terminated_at is not None and at >= row.terminated_at
-        if row.started_at is not None and row.started_at <= at and not is_over:
-            return row
-    return None
-
-
-def _priced_at(visit: Visit, plan: Plan, taker: Subscription, at: datetime) -> Plan:
-    """The plan with the prices of the subscription's period at that time."""
-    if not plan.price_versions:
-        return plan
-    customer = customers.by_ids(visit.conn, [taker.customer_id])[taker.customer_id]
-    return running_plan(replace(taker, status="active"), plan, customer, at=at)
 
 
 def _ignored(

@@ -17,16 +17,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
+from permille import request_ids
 from permille.api import http
 from permille.api.addresses import Route
 from permille.api.http import Engine, raw_response, refuse_nul
+from permille.api.words import in_words
 from permille.clock import system_now
 from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.store import organizations, users
 from permille.store.db import is_unavailable
 from permille.store.users import Session, User
-from permille.web.forms import in_words, problems_of, read_form
+from permille.web.forms import problems_of, read_form
 from permille.web.rendering import framed, plain
 from permille.web.security import HEADERS, cookie_name, is_from_here, is_https
 from permille.web.shown import from_path
@@ -95,9 +97,8 @@ def page(
             if is_unavailable(error):
                 raise
             log.exception("A page crashed: %s", request.url.path)
-            return plain(
-                "refused.html", 500, heading="Something went wrong", text="It is in the server's log."
-            )
+            text = f"It is in the server's log, as request {request_ids.current.get()}."
+            return plain("refused.html", 500, heading="Something went wrong", text=text)
 
     methods = ["GET"] if submit is None else ["GET", "POST"]
     return Route(f"/app{path}", handle, methods=methods)

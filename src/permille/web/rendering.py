@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.responses import Response
 
-from permille.web.forms import in_words
+from permille.api.words import in_words
 from permille.web.security import HEADERS
 from permille.web.shown import FILTERS, with_query
 from permille.web.visit import ADMINS, OWNERS, WRITERS, Page, Visit
@@ -19,6 +19,8 @@ NOTICES = {
     "saved": "Saved.",
     "created": "Created.",
     "deleted": "Deleted.",
+    "late_usage_billed": "The next invoice bills it; of a subscription that is over it is billed already.",
+    "late_usage_accepted": "Written off.",
     "amended": "Amended. Usage follows at once; invoices stay as they are.",
     "moved": "The clock has moved, and everything that became due has run.",
     "applied": "The price list is in: its metrics and its plan are ready to use.",
@@ -67,7 +69,8 @@ def compile_templates() -> None:
 
 
 def html(template: str, context: dict[str, Any], status: int = 200) -> Response:
-    text = _environment().get_template(template).render(context)
+    noted: dict[str, Any] = {"labels": {}, "unread": {}}
+    text = _environment().get_template(template).render({**noted, **context})
     return Response(text, status, headers=HEADERS, media_type="text/html; charset=utf-8")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -32,6 +32,7 @@ NOT_DRAWN = ("Cc", "Cf", "Zs", "Zl", "Zp")
 """The categories of characters that need no glyph."""
 
 NOTO_PACKAGE, HAN_PACKAGE = "manimgx_fonts", "manimgx_fonts_cjk"
+DESCRIBED_MAX = 5
 TO_INSTALL = "Run `make setup` again, or install `permille[fonts]`."
 
 SCRIPTS = {
@@ -95,6 +96,15 @@ def unprintable(text: str) -> list[str]:
     """The characters for which neither Typst nor the installed Noto fonts have a glyph."""
     rest = missing(text, typst_coverage())
     return missing("".join(rest), _covered_by(folders())) if rest else []
+
+
+def described(characters: Sequence[str]) -> str:
+    """Characters with their names, a few of them: 猫 (CJK UNIFIED IDEOGRAPH-732B)."""
+    named = [
+        f"{each} ({unicodedata.name(each, f'U+{ord(each):04X}')})" for each in characters[:DESCRIBED_MAX]
+    ]
+    rest = len(characters) - len(named)
+    return ", ".join([*named, *([f"{rest} more"] if rest else [])])
 
 
 def scripts() -> dict[str, bool]:

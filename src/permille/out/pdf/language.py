@@ -137,6 +137,12 @@ def _pattern(locale: Locale, kind: str, at_least: int) -> NumberPattern:
     return pattern
 
 
+def language_names(*others: str | None) -> list[tuple[str, str]]:
+    """Every language with its own name, for a menu, and regional variants that are in use."""
+    tags = dict.fromkeys([*LANGUAGES, *(each for each in others if each)])
+    return [(tag, Locale.parse(tag.replace("-", "_")).get_display_name() or tag) for tag in tags]
+
+
 def known_locale(text: str) -> str | None:
     """A language or regional variant that documents can be in, as BCP 47 writes it; None for any other."""
     found = _TAG.fullmatch(text)

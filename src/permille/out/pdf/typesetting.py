@@ -8,11 +8,13 @@ data goes in as JSON on the child's standard input and reaches the template as a
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -53,22 +55,30 @@ def typeset(
         "data": msgspec.json.encode({**data, "logo": file}).decode().translate(_DIRECTION_MARKS),
         "at": int(midnight.timestamp()),
         "fonts": [str(folder) for folder in folders()],
-        "files": {file: logo.content} if logo and file else {},
     }
-    try:
-        child = subprocess.run(
-            [sys.executable, "-I", str(_FOLDER / "typst_child.py")],
-            input=msgspec.json.encode(order),
-            capture_output=True,
-            timeout=seconds_max,
-            cwd=_FOLDER,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UnableToTypeset(f"not done after {seconds_max} s") from error
+    with TemporaryDirectory(prefix="permille-document-") as root:
+        shutil.copy(_FOLDER / template, root)
+        if logo and file:
+            (Path(root) / file).write_bytes(logo.content)
+        child = _child(msgspec.json.encode(order), root, seconds_max)
     said = child.stderr.decode(errors="replace").strip()
     if child.returncode:
         raise UnableToTypeset(said or f"the child process ended with {child.returncode}")
     if said:
         log.warning("Typesetting %s: %s", template, said)
     return child.stdout
+
+
+def _child(order: bytes, root: str, seconds_max: int) -> subprocess.CompletedProcess[bytes]:
+    """Set it in a process that sees the files of this folder alone."""
+    try:
+        return subprocess.run(
+            [sys.executable, "-I", str(_FOLDER / "typst_child.py")],
+            input=order,
+            capture_output=True,
+            timeout=seconds_max,
+            cwd=root,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnableToTypeset(f"not done after {seconds_max} s") from error

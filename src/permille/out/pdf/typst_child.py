@@ -1,11 +1,11 @@
 """The child process of typesetting.py: an order as JSON on standard input, the PDF on standard output.
 
-It is run as a file, away from the package, to start fast; it knows nothing but Typst.
+It is run as a file, away from the package, to start fast; it knows nothing but Typst, and its working folder,
+which has the template and the pictures, is all that a document can read.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import resource
 import sys
@@ -28,13 +28,11 @@ NO_FONT = "could not be displayed with"
 
 
 def pdf(order: dict[str, Any]) -> bytes:
-    template = Path(__file__).parent / order["template"]
-    files = {"main.typ": template.read_bytes()}
-    files |= {name: base64.b64decode(content) for name, content in order["files"].items()}
     for attempt, settings in enumerate(ATTEMPTS, 1):
         try:
             made: bytes = typst.compile(
-                files,
+                Path.cwd() / order["template"],
+                root=Path.cwd(),
                 format="pdf",
                 font_paths=order["fonts"],
                 sys_inputs={"invoice": order["data"]},
@@ -52,4 +50,7 @@ def pdf(order: dict[str, Any]) -> bytes:
 
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
-    sys.stdout.buffer.write(pdf(json.load(sys.stdin)))
+    try:
+        sys.stdout.buffer.write(pdf(json.load(sys.stdin)))
+    except typst.TypstError as refusal:
+        sys.exit(str(refusal))

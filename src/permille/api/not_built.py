@@ -1,0 +1,83 @@
+"""What Lago's API has and ours doesn't yet: its addresses answer 501 `not_supported_yet`, not 404.
+
+Whoever builds one of these takes it out of the tables.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from permille.api.http import Call
+from permille.core.errors import Refusal
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+RESOURCES = (
+    "/activity_logs",
+    "/add_ons",
+    "/analytics",
+    "/api_logs",
+    "/applied_coupons",
+    "/coupons",
+    "/credit_notes/{lago_id}/metadata",
+    "/customers/{external_id}/applied_coupons",
+    "/customers/{external_id}/checkout_url",
+    "/customers/{external_id}/credit_notes",
+    "/customers/{external_id}/payment_methods",
+    "/customers/{external_id}/payment_requests",
+    "/customers/{external_id}/payments",
+    "/customers/{external_id}/portal_url",
+    "/customers/{external_id}/wallets",
+    "/features",
+    "/order_forms",
+    "/orders",
+    "/payment_receipts",
+    "/payment_requests",
+    "/payments",
+    "/plans/{code}/entitlements",
+    "/plans/{code}/fixed_charges",
+    "/quote_versions",
+    "/quotes",
+    "/subscriptions/{external_id}/alerts",
+    "/subscriptions/{external_id}/entitlements",
+    "/subscriptions/{external_id}/fixed_charges",
+    "/wallet_transactions",
+    "/wallets",
+)
+"""Whole resources: everything at these paths and below them."""
+
+ACTIONS = (
+    ("POST", "/billing_entities"),
+    ("POST", "/credit_notes"),
+    ("POST", "/credit_notes/estimate"),
+    ("PUT", "/credit_notes/{lago_id}"),
+    ("PUT", "/credit_notes/{lago_id}/void"),
+    ("POST", "/credit_notes/{lago_id}/download"),
+    ("POST", "/credit_notes/{lago_id}/download_pdf"),
+    ("POST", "/credit_notes/{lago_id}/download_xml"),
+    ("POST", "/credit_notes/{lago_id}/resend_email"),
+    ("POST", "/invoices"),
+    ("POST", "/invoices/preview"),
+    ("DELETE", "/invoices/{lago_id}"),
+    ("POST", "/invoices/{lago_id}/download_xml"),
+    ("POST", "/invoices/{lago_id}/lose_dispute"),
+    ("PUT", "/invoices/{lago_id}/lose_dispute"),
+    ("POST", "/invoices/{lago_id}/payment_url"),
+    ("POST", "/invoices/{lago_id}/resend_email"),
+    ("POST", "/invoices/{lago_id}/retry"),
+    ("POST", "/invoices/{lago_id}/retry_payment"),
+    ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),
+    ("POST", "/invoices/{lago_id}/void"),
+)
+"""Parts of resources that are built."""
+
+NOT_BUILT = (
+    *ACTIONS,
+    *((method, path + below) for path in RESOURCES for below in ("", "/{below:path}") for method in METHODS),
+)
+"""(method, path) of all of it."""
+
+
+def not_built(_call: Call) -> dict[str, Any]:
+    """Raises Refusal with 501."""
+    raise Refusal(status=501, code="not_supported_yet")

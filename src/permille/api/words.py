@@ -1,0 +1,152 @@
+"""Codes in words: what is wrong, for people, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from permille.core.errors import BadRequest, Invalid, Refusal, Unevaluable
+
+PROBLEMS_NAMED = 5
+ALLOWED_NAMED = 12
+
+WORDS = {
+    "value_is_mandatory": "Fill this in.",
+    "value_is_invalid": "This value can't be used.",
+    "value_is_out_of_range": "This is too large or too small.",
+    "value_is_too_long": "This is too long.",
+    "value_already_exist": "This is taken already.",
+    "late_usage_is_accepted": "It was written off already.",
+    "late_usage_is_billed": "It is billed already, or will be by the next invoice.",
+    "late_usage_is_gone": "There is no late usage any more: what came in later has undone it.",
+    "value_is_negative": "It comes to less than was billed: only what comes to more can be billed.",
+    "would_reprice_other_values": "With this change other prices would win, and usage of values that stay would cost something else. Change or take away these filters first:",
+    "usage_without_price": "Usage on it has no price yet: price its values, or choose what unlisted values cost, in the plan's charge.",
+    "held_needs_an_invoice": "Usage is held on an invoice, and this recurring charge in advance makes fees without one.",
+    "unlisted_values_not_chosen": "Choose what is done with values that no price lists.",
+    "value_is_not_listed": "The metric doesn't list one of these values.",
+    "must_be_true_unless_pay_in_advance": "Only what is paid in advance goes without an invoice.",
+    "only_compatible_with_pay_in_advance_and_non_invoiceable": "Only fees in advance that have no invoice are gathered.",
+    "invalid_value": "A percentage doesn't go with the latest value.",
+    "invalid_date": "Give a date, like 2026-10-31.",
+    "invalid_amount": "Give an amount of zero or more, like 0.03.",
+    "invalid_units": "Give a number of zero or more.",
+    "no_number": "Give a number, like 1234.50.",
+    "invalid_expression": "This is no expression. Try event.properties.tokens / 1000.",
+    "invalid_json": 'Give a JSON object, like {"model": "8K", "tokens": 617}.',
+    "invalid_time": "Give a time in UTC, like 2026-10-31 14:05:00.",
+    "invalid_custom_properties": 'Give a JSON object of numbers and texts, like {"price": "0.12"}.',
+    "missing_custom_properties": "The metric's own rules look at a property that is not given here.",
+    "invalid_rate": "Give a percentage of zero or more, like 2.5.",
+    "invalid_fixed_amount": "Give the fixed price as an amount of zero or more.",
+    "invalid_free_units_per_events": "Give the free events as a whole number of at least 1.",
+    "invalid_free_units_per_total_aggregation": "Give the free units as a number of zero or more.",
+    "per_transaction_max_lower_than_per_transaction_min": "The greatest price is below the least.",
+    "missing_graduated_ranges": "Give at least one tier.",
+    "invalid_graduated_ranges": "Each tier ends above its start, and only the last one is open.",
+    "missing_volume_ranges": "Give at least one tier.",
+    "invalid_volume_ranges": "Each tier ends above its start, and only the last one is open.",
+    "missing_graduated_percentage_ranges": "Give at least one tier.",
+    "invalid_graduated_percentage_ranges": "Each tier ends above its start, and only the last one is open.",
+    "invalid_aggregation_type_or_charge_model": "This doesn't go with the metric's aggregation.",
+    "invalid_billable_metric_or_charge_model": "Only recurring metrics are prorated, by the unit, by tiers or by volume.",
+    "not_compatible_with_pay_in_advance": "This doesn't go with payment in advance.",
+    "invalid_package_size": "Give a whole number of at least 1.",
+    "invalid_free_units": "Give a whole number of at least 0.",
+    "not_supported_yet": "This isn't built yet.",
+    "cannot_be_changed": "This stays as it is: leave it out, or make a new one.",
+    "not_compatible_with_aggregation_type": "This doesn't go with the aggregation.",
+    "relation_must_exist": "The metric doesn't have this dimension.",
+    "url_invalid": "Give a whole address, like https://example.com/hooks.",
+    "loopback_only_in_test_mode": "An address of this machine is allowed in test mode only.",
+    "exceeded_limit": "There are as many as there can be: delete one first.",
+    "currencies_does_not_match": "The customer pays in another currency than the plan's.",
+    "plan_not_found": "There is no such plan.",
+    "pricing_unit_not_found": "There is no such pricing unit.",
+    "billable_metrics_not_found": "There is no such metric.",
+    "attached_to_charges": "Charges of a plan are priced in it: give them another unit first.",
+    "cannot_be_billed": "Something of this customer cannot be billed as it is: see why on the customer's page.",
+    "amount_out_of_range": "What is to be billed comes to an amount that no invoice can have: correct the event or the price first.",
+    "cannot_go_back": "The clock can't go back.",
+    "too_many_failures": "Too many failed attempts: try again in a quarter of an hour.",
+    "wrong_email_or_password": "This email and password don't belong together.",
+    "password_too_short": "Use at least 10 characters (at most 200).",
+    "own_user": "You can't remove yourself or change your own role. Ask another admin.",
+    "owner_user": "An owner of the installation is an admin of every organization.",
+    "no_active_subscription": "There is no active subscription whose period could end.",
+    "role": "Your role doesn't allow this.",
+    "feature_unavailable": "This isn't available.",
+    "resource_not_found": "There is nothing at this address: look at its path and the ids in it.",
+    "method_not_allowed": "This address doesn't take that method: the header Allow lists those that it takes.",
+    "unauthorized": "The API key is missing or unknown: send it as Authorization: Bearer KEY.",
+    "body_too_large": "The body is too large: send less at once, or raise PERMILLE_MAX_BODY_BYTES.",
+    "unsupported_content_encoding": "The body has an encoding that isn't known: send it plain or as gzip.",
+    "try_again": "The database can't be reached at the moment: send it again.",
+    "crashed": "Something went wrong here, not in the request: the server's log has the request_id.",
+    "invalid_format": "This can't be read: it has another form than it should have.",
+    "no_events": "Give a list of events.",
+    "too_many_events": "These are too many events for one request: send fewer at once.",
+    "test_clock_not_available": "Only organizations in test mode have a clock of their own.",
+    "no_subscription_at_that_time": "No subscription with this id runs at the event's time.",
+    "value_is_not_valid_number": "Give a number, or a text of digits: this counts as nothing.",
+    "no_units": "The metric's own rules make nothing of it.",
+    "not_priced": "The subscription's plan doesn't price this metric.",
+    "unpriced": "The event counts, but no price of the plan is for its values.",
+    "invoiced_fee": "The fee is on an invoice, which is paid or not as a whole.",
+}
+_WORDS_OF_FIELDS = {
+    (
+        "timestamp",
+        "invalid_format",
+    ): "Give seconds since 1970, or a date and time like 2026-10-31T14:05:00Z, of 1900 to 2199.",
+    ("document_locale", "value_is_invalid"): (
+        "Documents are not written in this language. Give one of those allowed, or a regional variant like de-CH."
+    ),
+    ("transaction_id", "value_already_exist"): "An event with this id is stored already: it counts once.",
+}
+
+
+def in_words(code: str) -> str:
+    """A code of the API as a sentence."""
+    if " " in code:
+        return f"{code.removesuffix('.')}."
+    if code in WORDS:
+        return WORDS[code]
+    resource, found, _ = code.partition("_not_found")
+    text = code.replace("_", " ").capitalize()
+    return f"There is no such {resource.replace('_', ' ')}." if found else f"{text}."
+
+
+def message_of(refusal: Refusal) -> str:
+    """What is wrong with a request, in plain sentences that name the fields."""
+    if isinstance(refusal, BadRequest):
+        return f"{refusal.reason[:1].upper()}{refusal.reason[1:].removesuffix('.')}."
+    if not isinstance(refusal, Invalid | Unevaluable):
+        return in_words(refusal.code or str(refusal.status))
+    allowed = refusal.allowed if isinstance(refusal, Invalid) else {}
+    problems = list(_problems(refusal.errors, allowed))
+    named = " ".join(problems[:PROBLEMS_NAMED])
+    more = len(problems) - PROBLEMS_NAMED
+    return f"{named} And {more} more." if more > 0 else named
+
+
+def _problems(
+    errors: str | Mapping[str, Any], allowed: Mapping[str, tuple[str, ...]], place: str = ""
+) -> Iterator[str]:
+    """A sentence for each problem; in a batch, fields are under the index of their event."""
+    if isinstance(errors, str):
+        yield f"{place}{in_words(errors)}"
+        return
+    for name, found in errors.items():
+        if not isinstance(found, list):
+            yield from _problems(found, allowed, f"{place}{name}: ")
+            continue
+        for code in found:
+            yield place + problem_in_words(name, code, allowed.get(name, ()))
+
+
+def problem_in_words(field: str, code: str, allowed: Sequence[str] = ()) -> str:
+    """What is wrong with a field, and what it may be when that is a short list."""
+    sentence = _WORDS_OF_FIELDS.get((field, code)) or in_words(code)
+    choice = f" Use one of {', '.join(allowed)}." if 0 < len(allowed) <= ALLOWED_NAMED else ""
+    return f"{sentence}{choice}" if field == "base" else f"{field}: {sentence}{choice}"

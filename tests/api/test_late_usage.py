@@ -1,0 +1,451 @@
+"""Events of a billed period that come after its invoice is final: said so, proposed, and billed once or written off."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from permille.billing import advance
+from tests.late import is_all_checked, review_late_usage
+
+from .conftest import START, Api, charge
+from .test_amendments import Sender, amend
+
+Review = Callable[[], None]
+
+
+def ts(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)
+
+
+def move(api: Api, *when: int) -> None:
+    api.put("/test_clock", {"test_clock": {"now": ts(*when).isoformat()}})
+
+
+@pytest.fixture
+def send(dsn: str, api: Api) -> Any:
+    sender = Sender(dsn, api)
+    yield sender
+    sender.conn.close()
+
+
+@pytest.fixture
+def review(dsn: str) -> Review:
+    return lambda: review_late_usage(dsn)
+
+
+def proposals(api: Api, **query: Any) -> list[Any]:
+    found: list[Any] = api.get("/late_usage", **query)["late_usage"]
+    return found
+
+
+def invoices(api: Api) -> list[Any]:
+    """The invoices with their fees by number, drafts last."""
+    listed = sorted(api.get("/invoices")["invoices"], key=lambda each: each["number"])
+    return [api.get(f"/invoices/{each['lago_id']}")["invoice"] for each in listed]
+
+
+def billed(api: Api, since: datetime) -> int:
+    """What the usage of the period that begins then was billed at, on all invoices."""
+    (cents,) = api.row(
+        "select coalesce(sum(amount_cents), 0) from fee"
+        " where organization_id = %(organization)s and fee_type = 'charge' and from_at = %(since)s",
+        since=since,
+    )
+    return int(cents)
+
+
+def ready(api: Api, *, fields: Any = None, **metric: Any) -> None:
+    found = api.metric(filters=[{"key": "model", "values": ["a", "b"]}], **metric)
+    filters = [{"values": {"model": ["a"]}, "properties": {"amount": "0.01"}}]
+    api.plan(charges=[charge(found, properties={"amount": "0.1"}, filters=filters, **(fields or {}))])
+    api.customer()
+    api.subscribe()
+
+
+def test_late_usage_is_said_proposed_and_billed_on_the_next_invoice(
+    api: Api, send: Any, review: Review
+) -> None:
+    ready(api)
+    api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
+    in_time = send(START, tokens=100, model="a")
+    move(api, 2024, 4, 2)
+    late = send(ts(2024, 3, 20), tokens=50, model="a")
+    send(ts(2024, 3, 21), tokens=3, model="b")
+    send(ts(2024, 4, 1, 12), tokens=7, model="a")
+    review()
+    assert api.get(f"/events/{in_time}")["event"]["too_late"] is None
+    (first,) = invoices(api)
+    (proposal,) = proposals(api)
+    said = api.get(f"/events/{late}")["event"]["too_late"]
+    assert said == {
+        "lago_invoice_id": first["lago_id"],
+        "invoice_number": first["number"],
+        "from_date": "2024-03-05T10:00:00Z",
+        "to_date": "2024-03-31T23:59:59Z",
+        "lago_late_usage_id": proposal["lago_id"],
+        "late_usage_status": "open",
+        "adjusting_invoice_number": None,
+        "reason": None,
+    }
+    assert (proposal["status"], proposal["events_count"], proposal["units"], proposal["amount_cents"]) == (
+        "open",
+        2,
+        "53.0",
+        80,
+    )
+    assert [(line["filter"], line["units"], line["amount_cents"]) for line in proposal["lines"]] == [
+        ({"model": ["a"]}, "50.0", 50),
+        (None, "3.0", 30),
+    ]
+    (payload,) = api.row(
+        "select count(*) from webhook where organization_id = %(organization)s"
+        " and webhook_type = 'event.too_late' and object_type = 'late_usage'"
+    )
+    assert payload == 1
+    path = f"/late_usage/{proposal['lago_id']}"
+    scheduled = api.post(f"{path}/bill", None)["late_usage"]
+    assert scheduled["status"] == "scheduled"
+    assert api.post(f"{path}/bill", None)["late_usage"] == scheduled, "asking again changes nothing"
+    assert api.details("POST", f"{path}/accept", {"late_usage": {"reason": "no"}}) == {
+        "status": ["late_usage_is_billed"]
+    }
+    move(api, 2024, 5, 1, 1)
+    _, second = invoices(api)
+    lines = [
+        (fee["units"], fee["amount_cents"], fee["from_date"][:10], fee["lago_late_usage_id"])
+        for fee in second["fees"]
+        if fee["item"]["type"] == "charge"
+    ]
+    assert lines == [
+        ("7.0", 7, "2024-04-01", None),
+        ("50.0", 50, "2024-03-05", proposal["lago_id"]),
+        ("3.0", 30, "2024-03-05", proposal["lago_id"]),
+    ]
+    assert second["fees_amount_cents"] == 87
+    done = api.get(path)["late_usage"]
+    assert (done["status"], done["adjusting_invoice_number"]) == ("billed", second["number"])
+    assert api.get(f"/events/{late}")["event"]["too_late"]["adjusting_invoice_number"] == second["number"]
+    review()
+    assert proposals(api, status="open") == []
+    for fee in second["fees"]:
+        api.get(f"/fees/{fee['lago_id']}/explanation")
+
+
+def test_what_is_accepted_is_not_billed_and_what_comes_after_is_proposed_again(
+    api: Api, send: Any, review: Review
+) -> None:
+    ready(api)
+    move(api, 2024, 4, 2)
+    late = send(tokens=50, model="a")
+    review()
+    (proposal,) = proposals(api)
+    path = f"/late_usage/{proposal['lago_id']}"
+    assert api.details("POST", f"{path}/accept", {"late_usage": {"reason": ""}, "x": 1}) == {
+        "reason": ["value_is_mandatory"]
+    }
+    accepted = api.post(f"{path}/accept", {"late_usage": {"reason": "Our fault"}})["late_usage"]
+    assert (accepted["status"], accepted["reason"]) == ("accepted", "Our fault")
+    assert api.post(f"{path}/accept", {"late_usage": {"reason": "Again"}})["late_usage"] == accepted
+    assert api.details("POST", f"{path}/bill", None) == {"status": ["late_usage_is_accepted"]}
+    assert api.get(f"/events/{late}")["event"]["too_late"]["reason"] == "Our fault"
+    send(tokens=5, model="a")
+    review()
+    (again,) = proposals(api, status="open")
+    assert (again["units"], again["amount_cents"]) == ("5.0", 5)
+    assert sorted(each["status"] for each in proposals(api)) == ["accepted", "open"]
+
+
+def test_of_a_subscription_that_is_over_it_is_billed_at_once(api: Api, send: Any, review: Review) -> None:
+    ready(api)
+    move(api, 2024, 3, 20)
+    api.delete("/subscriptions/sub")
+    send(ts(2024, 3, 10), tokens=40, model="a")
+    review()
+    (proposal,) = proposals(api, external_subscription_id="sub")
+    done = api.post(f"/late_usage/{proposal['lago_id']}/bill", None)["late_usage"]
+    assert done["status"] == "billed"
+    last = invoices(api)[-1]
+    assert (last["number"], last["fees_amount_cents"], last["status"]) == (
+        done["adjusting_invoice_number"],
+        40,
+        "finalized",
+    )
+    assert api.call("GET", f"/invoices/{last['lago_id']}/pdf").status_code == 200
+    assert api.get("/customers/cus/past_usage", external_subscription_id="sub")["usage_periods"]
+
+
+def test_an_end_without_an_invoice_bills_what_is_scheduled(api: Api, send: Any, review: Review) -> None:
+    ready(api)
+    move(api, 2024, 4, 2)
+    send(tokens=40, model="a")
+    review()
+    (proposal,) = proposals(api)
+    api.post(f"/late_usage/{proposal['lago_id']}/bill", None)
+    api.delete("/subscriptions/sub", on_termination_invoice="skip")
+    assert api.get(f"/late_usage/{proposal['lago_id']}")["late_usage"]["status"] == "billed"
+    assert billed(api, START) == 40
+    unbilled = send(ts(2024, 4, 1), tokens=1, model="a")
+    said = api.get(f"/events/{unbilled}")["event"]["too_late"]
+    assert (said["lago_invoice_id"], said["from_date"]) == (None, None)
+
+
+def test_a_draft_keeps_it_when_it_is_priced_again(api: Api, send: Any, review: Review) -> None:
+    ready(api)
+    move(api, 2024, 4, 2)
+    send(tokens=40, model="a")
+    review()
+    (proposal,) = proposals(api)
+    api.post(f"/late_usage/{proposal['lago_id']}/bill", None)
+    api.customer(billing_configuration={"invoice_grace_period": 5})
+    move(api, 2024, 5, 2)
+    draft = invoices(api)[-1]
+    assert (draft["status"], draft["fees_amount_cents"]) == ("draft", 40)
+    in_grace = send(ts(2024, 4, 9), tokens=2, model="a")
+    assert api.get(f"/events/{in_grace}")["event"]["too_late"] is None
+    assert api.put(f"/invoices/{draft['lago_id']}/refresh", {})["invoice"]["fees_amount_cents"] == 42
+    move(api, 2024, 5, 7)
+    assert invoices(api)[-1]["fees_amount_cents"] == 42
+    review()
+    assert proposals(api, status="open") == []
+    after = send(ts(2024, 4, 9), tokens=3, model="a")
+    review()
+    assert api.get(f"/events/{after}")["event"]["too_late"]["invoice_number"] == invoices(api)[-1]["number"]
+    assert [each["amount_cents"] for each in proposals(api, status="open")] == [3]
+
+
+def test_a_minimum_takes_late_usage_in(api: Api, send: Any, review: Review) -> None:
+    ready(api, fields={"min_amount_cents": 3_100})
+    send(START, tokens=100, model="a")
+    move(api, 2024, 4, 2)
+    assert billed(api, START) == 2_700
+    send(ts(2024, 3, 20), tokens=1_000, model="a")
+    review()
+    (proposal,) = proposals(api)
+    assert (proposal["amount_cents"], [line["amount_cents"] for line in proposal["lines"]]) == (
+        0,
+        [1_000, -1_000],
+    )
+    api.post(f"/late_usage/{proposal['lago_id']}/bill", None)
+    send(ts(2024, 3, 20), tokens=2_000, model="a")
+    review()
+    (more,) = proposals(api, status="open")
+    assert more["amount_cents"] == 400, "3,100 events at 0.01 are above the minimum of 27.00"
+
+
+def test_a_recurring_metric_lacks_it_in_every_billed_period(api: Api, send: Any, review: Review) -> None:
+    ready(api, recurring=True)
+    move(api, 2024, 5, 2)
+    send(ts(2024, 3, 20), tokens=100, model="a")
+    review()
+    assert sorted((each["from_date"][:10], each["amount_cents"]) for each in proposals(api)) == [
+        ("2024-03-05", 100),
+        ("2024-04-01", 100),
+    ]
+    move(api, 2024, 6, 2)
+    assert billed(api, ts(2024, 5, 1)) == 100, "it is carried over into the next one"
+
+
+def test_less_than_was_billed_can_only_be_accepted(api: Api, send: Any, review: Review) -> None:
+    ready(api)
+    send(START, tokens=100, model="a")
+    move(api, 2024, 4, 2)
+    send(ts(2024, 3, 20), tokens=-30, model="a")
+    review()
+    (proposal,) = proposals(api)
+    assert proposal["amount_cents"] == -30
+    path = f"/late_usage/{proposal['lago_id']}"
+    assert api.details("POST", f"{path}/bill", None) == {"amount_cents": ["value_is_negative"]}
+    send(ts(2024, 3, 21), tokens=30, model="a")
+    review()
+    assert api.get(path)["late_usage"]["events_count"] == 2
+    assert api.get(path)["late_usage"]["amount_cents"] == 0
+
+
+def test_charges_in_advance_have_their_own_fees(dsn: str, api: Api, send: Any, review: Review) -> None:
+    ready(api, fields={"pay_in_advance": True})
+    move(api, 2024, 4, 2)
+    late = send(tokens=40, model="a")
+    review()
+    assert proposals(api) == []
+    assert api.get(f"/events/{late}")["event"]["too_late"] is None
+    api.delete("/subscriptions/sub")
+    after = send(tokens=40, model="a")
+    with ConnectionPool(dsn, min_size=1, max_size=1, open=True) as pool:
+        advance.bill_live(pool, START)
+    assert api.get(f"/events/{late}")["event"]["too_late"] is None, "it has its fee"
+    assert api.get(f"/events/{after}")["event"]["too_late"]["lago_invoice_id"] is None
+
+
+def test_an_upgrade_takes_late_usage_of_the_plan_before_along(api: Api, send: Any, review: Review) -> None:
+    ready(api)
+    api.plan(
+        "dear", amount_cents=31_00, charges=[charge(api.get("/billable_metrics/tokens")["billable_metric"])]
+    )
+    move(api, 2024, 4, 2)
+    api.subscribe(plan="dear")
+    send(ts(2024, 3, 20), tokens=100, model="a")
+    review()
+    (proposal,) = proposals(api)
+    api.post(f"/late_usage/{proposal['lago_id']}/bill", None)
+    move(api, 2024, 5, 2)
+    assert billed(api, START) == 100
+    assert invoices(api)[-1]["fees"][-1]["lago_late_usage_id"] == proposal["lago_id"]
+
+
+def test_a_plan_of_its_own_that_came_later_bills_nothing_twice(api: Api, send: Any, review: Review) -> None:
+    ready(api)
+    send(START, tokens=100, model="a")
+    move(api, 2024, 4, 2)
+    api.put("/subscriptions/sub", {"subscription": {"plan_overrides": {"amount_cents": 100}}})
+    send(ts(2024, 3, 20), tokens=10, model="a")
+    review()
+    assert [each["amount_cents"] for each in proposals(api)] == [10]
+
+
+def test_another_price_alone_is_no_late_usage(api: Api, send: Any, review: Review) -> None:
+    ready(api)
+    send(START, tokens=100, model="a")
+    send(START, tokens=10, model="b")
+    move(api, 2024, 4, 2)
+    send(ts(2024, 3, 20), tokens=1, model="b")
+    review()
+    assert [each["is_charge_changed"] for each in proposals(api)] == [False]
+    filters = [{"values": {"model": ["a"]}, "properties": {"amount": "9"}}]
+    api.put("/plans/pro/charges/tokens", {"charge": {"filters": filters}})
+    send(ts(2024, 3, 21), tokens=1, model="b")
+    review()
+    (proposal,) = proposals(api)
+    assert (proposal["is_charge_changed"], proposal["units"], proposal["amount_cents"]) == (True, "2.0", 20)
+
+
+def test_amendments_know_what_was_decided(api: Api, send: Any, review: Review) -> None:
+    ready(api)
+    send(START, tokens=100, model="a")
+    move(api, 2024, 4, 2)
+    late = send(ts(2024, 3, 20), tokens=10, model="a")
+    review()
+    (proposal,) = proposals(api)
+    api.post(f"/late_usage/{proposal['lago_id']}/bill", None)
+    (note,) = amend(api, late)["proposed_credit_notes"]
+    assert note["difference_amount_cents"] == 10, "what was billed of it since, and not what came late"
+
+
+def test_others_see_nothing_of_it(api: Api, stranger: Api, send: Any, review: Review) -> None:
+    ready(api)
+    move(api, 2024, 4, 2)
+    send(tokens=40, model="a")
+    review()
+    (proposal,) = proposals(api)
+    path = f"/late_usage/{proposal['lago_id']}"
+    assert proposals(stranger) == []
+    assert stranger.code(404, "GET", path) == "late_usage_not_found"
+    assert stranger.code(404, "POST", f"{path}/bill") == "late_usage_not_found"
+    assert (
+        stranger.code(404, "POST", f"{path}/accept", {"late_usage": {"reason": "x"}})
+        == "late_usage_not_found"
+    )
+    assert api.details("GET", "/late_usage", None, status="lost") == {"status": ["value_is_invalid"]}
+
+
+def test_events_are_looked_at_when_nothing_is_under_way_that_may_lack_them(
+    dsn: str, api: Api, send: Any
+) -> None:
+    """A bill may have read before the event came, and be committed after the event was rolled up."""
+    ready(api)
+    move(api, 2024, 4, 2)
+    review_late_usage(dsn)
+    with psycopg.connect(dsn, autocommit=True) as conn, psycopg.connect(dsn) as slow:
+        slow.execute("update customer set name = 'slow' where organization_id = %s", [api.organization.id])
+        send(START, tokens=40, model="a")
+        review_late_usage(dsn, seconds=0.5)
+        assert not is_all_checked(conn)
+        assert proposals(api) == []
+        slow.commit()
+        review_late_usage(dsn)
+        assert is_all_checked(conn)
+        assert [each["amount_cents"] for each in proposals(api)] == [40]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_comes_late_each_period_is_billed_once_and_whole(
+    dsn: str, api: Api, send: Any, review: Review, seed: int
+) -> None:
+    chance = random.Random(seed)
+    metric = api.metric(filters=[{"key": "model", "values": ["a", "b"]}])
+    ranges = [
+        {"from_value": 0, "to_value": 100, "per_unit_amount": "0.013", "flat_amount": "0"},
+        {"from_value": 101, "to_value": None, "per_unit_amount": "0.0071", "flat_amount": "1"},
+    ]
+    filters = [{"values": {"model": ["a"]}, "properties": {"graduated_ranges": ranges}}]
+    graduated = charge(
+        metric,
+        charge_model="graduated",
+        properties={"graduated_ranges": ranges},
+        filters=filters,
+        min_amount_cents=chance.choice([0, 300]),
+    )
+    api.plan(charges=[graduated])
+    api.customer(billing_configuration={"invoice_grace_period": chance.choice([0, 0, 4])})
+    api.subscribe()
+    months = [(START, ts(2024, 4, 1)), *((ts(2024, each, 1), ts(2024, each + 1, 1)) for each in range(4, 8))]
+    used: list[tuple[datetime, str, int]] = []
+    for month in range(3, 8):
+        for _ in range(chance.randrange(6)):
+            begin, end = months[chance.randrange(month - 2)]
+            at = begin + (end - begin) * chance.random()
+            if at > ts(2024, month, 28):
+                continue
+            event = (max(at, START), chance.choice("abc"), chance.randrange(1, 150))
+            used.append(event)
+            send(event[0], model=event[1], tokens=event[2])
+            if chance.random() < 0.5:
+                review()
+                for each in proposals(api, status="open"):
+                    decide(api, each, chance.choice(["bill", "accept", None, None]))
+        move(api, 2024, month + 1, chance.choice([1, 3, 6]), 1)
+    if chance.random() < 0.5:
+        api.delete("/subscriptions/sub")
+    review()
+    for each in proposals(api, status="open"):
+        decide(api, each, "bill")
+    move(api, 2024, 12, 20)
+    review()
+    assert proposals(api, status="open") == []
+    written_off = [each for each in proposals(api) if each["status"] == "accepted"]
+    assert {each["status"] for each in proposals(api)} <= {"billed", "accepted"}
+    for begin, end in months:
+        mine = [(model, tokens) for at, model, tokens in used if begin <= at < end]
+        least = Decimal(graduated["min_amount_cents"])
+        least *= Decimal(27) / 31 if begin == START else 1
+        lost = sum(
+            each["amount_cents"] for each in written_off if each["from_date"][:10] == f"{begin:%Y-%m-%d}"
+        )
+        assert billed(api, begin) + lost == max(_price(mine), _cents(least)), (seed, begin)
+
+
+def decide(api: Api, proposal: Any, how: str | None) -> None:
+    if how is not None:
+        api.post(f"/late_usage/{proposal['lago_id']}/{how}", {"late_usage": {"reason": "so"}})
+
+
+def _price(used: list[tuple[str, int]]) -> int:
+    """By hand: of each of the two prices the first 100 at 0.013, the rest at 0.0071 and 1.00."""
+    total = 0
+    for models in ("a", "bc"):
+        units = Decimal(sum(tokens for model, tokens in used if model in models))
+        total += _cents(min(units, Decimal(100)) * Decimal("1.3"))
+        if units > 100:
+            total += _cents(Decimal(130) + (units - 100) * Decimal("0.71") + 100) - 130
+    return total
+
+
+def _cents(amount: Decimal) -> int:
+    return int(amount.quantize(Decimal(1), ROUND_HALF_UP))

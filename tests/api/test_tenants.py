@@ -1,0 +1,173 @@
+"""Organizations by construction: a stranger calls every route with every identifier of another organization.
+
+A new route is in this walk by itself; one with a new kind of identifier makes the test say so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from permille.api.routes import ENDPOINTS
+from permille.ingest.intake import Draft, microseconds
+from permille.ingest.writer import Memory, Request, open_connection, store
+
+from .conftest import START, Api, charge
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
+CANDIDATES_MAX = 8
+COLLECTIONS = {"subscriptions": "/plans+subscriptions"}
+"""Collections whose paths have identifiers of another one too."""
+BODIES: dict[str, Any] = {
+    "/test_clock": {"test_clock": {"now": "2024-06-01T00:00:00Z"}},
+    "/billing_entities": {"billing_entity": {"name": "Taken over"}},
+    "/billable_metrics": {"billable_metric": {"name": "Taken over"}},
+    "/taxes": {"tax": {"name": "Taken over", "rate": "99"}},
+    "/pricing_units": {"pricing_unit": {"name": "Taken over"}},
+    "/plans": {"plan": {"name": "Taken over", "amount_cents": 99}},
+    "/customers": {"customer": {"external_id": "cus", "name": "Taken over"}},
+    "/subscriptions": {"subscription": {"name": "Taken over"}},
+    "/invoices": {
+        "invoice": {"payment_status": "succeeded", "metadata": [{"key": "k", "value": "Taken over"}]}
+    },
+    "/fees": {"fee": {"payment_status": "succeeded"}},
+    "/webhook_endpoints": {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/taken"}},
+}
+
+
+def settle(api: Api, dsn: str) -> None:
+    """Make an object of every kind."""
+    tokens = api.metric("tokens", filters=[{"key": "model", "values": ["a", "b"]}])
+    calls = api.metric("calls", aggregation_type="count_agg", field_name=None)
+    api.post("/taxes", {"tax": {"name": "VAT", "code": "vat", "rate": "20", "applied_to_organization": True}})
+    api.post("/pricing_units", {"pricing_unit": {"name": "Credit", "code": "credit", "short_name": "CR"}})
+    filters = [{"values": {"model": ["a"]}, "properties": {"amount": "2"}}]
+    charges = [
+        charge(tokens, code="by_token", filters=filters),
+        charge(calls, code="by_call", pay_in_advance=True),
+    ]
+    api.plan("pro", charges, amount_cents=3_100, pay_in_advance=True)
+    api.post("/plans/pro/metadata", {"metadata": {"team": "billing"}})
+    api.customer("cus", name="Secret customer", metadata=[])
+    api.subscribe("sub")
+    api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/own"}})
+    at = microseconds(START)
+    drafts = [
+        Draft(f"tx-{code}", code, "sub", at, None, {"model": "a", "tokens": 3})
+        for code in ("tokens", "calls")
+    ]
+    with open_connection(dsn) as conn:
+        store(conn, Memory(), [Request(api.organization.id, drafts, at)])
+    api.put("/test_clock", {"test_clock": {"now": "2024-04-02T00:00:00Z"}})
+    api.delete("/subscriptions/sub", on_termination_credit_note="credit")
+    api.subscribe("sub-2")
+
+
+def everything(api: Api) -> dict[str, Any]:
+    """What the organization sees of itself: the answer of each list and of each object."""
+    seen: dict[str, Any] = {}
+    for method, path, _ in ENDPOINTS:
+        if method == "GET" and not PARAMETER.search(path):
+            answer = api.call("GET", path)
+            seen[path] = (
+                answer.json() if answer.headers["content-type"].startswith("application/json") else None
+            )
+    seen["/plans+subscriptions"] = [seen["/plans"], seen["/subscriptions"]]
+    return seen
+
+
+IDENTIFIERS = {
+    "lago_id": "lago_id",
+    "filter_id": "lago_id",
+    "code": "code",
+    "charge_code": "code",
+    "external_id": "external_id",
+    "transaction_id": "transaction_id",
+}
+"""Parameter of a path -> the field of the objects that has it."""
+
+
+def objects(node: Any) -> Iterator[dict[str, Any]]:
+    """All objects of an answer, at any depth."""
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from objects(value)
+    elif isinstance(node, list):
+        for each in node:
+            yield from objects(each)
+
+
+def candidates(parameter: str, collection: str, seen: dict[str, Any]) -> list[str]:
+    """What the parameter may be: identifiers of the objects of its collection."""
+    if parameter == "key":
+        return ["team"]
+    found = [each.get(IDENTIFIERS[parameter]) for each in objects(seen.get(collection, {}))]
+    values = sorted({value for value in found if isinstance(value, str)})
+    assert values, f"settle() makes nothing for {{{parameter}}} of {collection}"
+    return values[:CANDIDATES_MAX]
+
+
+def paths(path: str, seen: dict[str, Any]) -> Iterator[str]:
+    """The path with identifiers in place of its parameters, of several parameters each with each."""
+    found = PARAMETER.search(path)
+    if found is None:
+        yield path
+        return
+    for value in candidates(found[1], COLLECTIONS.get(path.split("/")[1], "/" + path.split("/")[1]), seen):
+        yield from paths(path[: found.start()] + value + path[found.end() :], seen)
+
+
+@pytest.fixture
+def settled(api: Api, dsn: str) -> Api:
+    settle(api, dsn)
+    return api
+
+
+def test_a_stranger_neither_sees_nor_changes_anything(settled: Api, stranger: Api) -> None:
+    before = everything(settled)
+    theirs = {found for found in UUID.findall(repr(before)) if found not in repr(everything(stranger))}
+    leaks, calls = [], 0
+    for method, path, _ in ENDPOINTS:
+        root = "/" + path.split("/")[1]
+        for one in dict.fromkeys(paths(path, before)):
+            answer = stranger.call(
+                method, one, BODIES.get(root) if method in ("POST", "PUT", "PATCH") else None
+            )
+            calls += 1
+            asked = set(UUID.findall(one))
+            seen = {found for found in UUID.findall(answer.text) if found in theirs} - asked
+            if answer.status_code >= 500 and answer.status_code != 501:
+                leaks.append((method, one, answer.status_code))
+            if seen or "Secret customer" in answer.text:
+                leaks.append((method, one, sorted(seen)))
+    assert leaks == []
+    assert calls > len(ENDPOINTS)
+    assert everything(settled) == before
+
+
+FILTERS = {
+    "external_customer_id": "cus",
+    "external_subscription_id": "sub",
+    "plan_code": "pro",
+    "billable_metric_code": "tokens",
+    "code": "tokens",
+    "search_term": "Secret",
+    "currency": "EUR",
+}
+
+
+def test_filters_of_lists_find_nothing_of_others(settled: Api, stranger: Api) -> None:
+    before = everything(settled)
+    theirs = set(UUID.findall(repr(before))) - set(UUID.findall(repr(everything(stranger))))
+    for method, path, _ in ENDPOINTS:
+        if method != "GET" or PARAMETER.search(path):
+            continue
+        for query in (FILTERS, *({name: value} for name, value in FILTERS.items())):
+            answer = stranger.call("GET", path, **query)
+            assert answer.status_code < 500, (path, query)
+            assert not theirs & set(UUID.findall(answer.text)), (path, query)

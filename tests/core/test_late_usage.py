@@ -1,0 +1,105 @@
+"""The difference between what a period comes to and what was billed of it, and the fee that bills it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from permille.core.late_usage import Line, adjustment_fee, difference, totals, with_usage
+from permille.core.period import Period
+from permille.core.pricing_unit import AppliedPricingUnit, PricingUnit
+
+MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
+
+
+def line(units: str, cents: int, events: int = 1, *, to: str | None = "a", **fields: object) -> Line:
+    found = Line(
+        charge_filter_id=to,
+        grouped_by={},
+        is_true_up=False,
+        units=Decimal(units),
+        events_count=events,
+        amount_cents=cents,
+        precise_amount_cents=Decimal(cents),
+    )
+    return replace(found, **fields)  # type: ignore[arg-type]
+
+
+def test_places_are_told_apart_and_those_without_a_change_left_out() -> None:
+    now = [
+        line("5", 50),
+        line("1", 10, to=None),
+        line("2", 20, grouped_by={"k": "v"}),
+        line("0", 9, is_true_up=True),
+    ]
+    before = [line("3", 30), line("1", 10, to=None), line("4", 40, to="gone")]
+    found = difference(now, before)
+    assert [(each.charge_filter_id, dict(each.grouped_by), each.is_true_up) for each in found] == [
+        ("a", {}, False),
+        ("a", {"k": "v"}, False),
+        ("a", {}, True),
+        ("gone", {}, False),
+    ]
+    assert [(each.units, each.events_count, each.amount_cents) for each in found] == [
+        (2, 0, 20),
+        (2, 1, 20),
+        (0, 1, 9),
+        (-4, -1, -40),
+    ]
+    assert totals(found) == (1, Decimal(0), 9)
+
+
+def test_events_that_cost_nothing_are_late_all_the_same() -> None:
+    assert difference([line("5", 0, events=2)], [line("5", 0)]) == [line("0", 0)]
+    assert difference([line("5", 7)], [line("5", 7)]) == []
+
+
+def test_lines_that_only_cost_something_else_are_no_usage() -> None:
+    lines = [
+        line("0", 5, events=0),
+        line("2", 0, events=0),
+        line("0", 0),
+        line("0", 1, events=0, is_true_up=True),
+    ]
+    assert with_usage(lines) == lines[1:]
+
+
+def test_differences_add_up_whatever_is_decided_first() -> None:
+    first = difference([line("5", 50)], [line("3", 30)])
+    assert difference([line("9", 95)], [line("3", 30), *first]) == [line("4", 45, events=0)]
+
+
+def fee(of: Line, applied: AppliedPricingUnit | None = None):
+    return adjustment_fee(
+        of,
+        late_usage_id="L",
+        subscription_id="s",
+        charge_id="c",
+        period=MARCH,
+        currency="EUR",
+        applied=applied,
+    )
+
+
+def test_units_times_price_is_the_amount() -> None:
+    found = fee(line("4", 50))
+    assert (found.units, found.precise_unit_amount, found.amount_cents) == (4, Decimal("0.125"), 50)
+    assert (found.unit_amount_cents, found.events_count, found.late_usage_id) == (12, 1, "L")
+    assert (found.from_, found.to, found.kind) == (MARCH.from_, MARCH.to, "charge")
+    found = fee(line("0", -300, is_true_up=True))
+    assert (found.units, found.precise_unit_amount, found.amount_cents) == (1, Decimal(-3), -300)
+
+
+def test_a_pricing_unit_has_its_own_difference() -> None:
+    unit = PricingUnit(
+        id=None, code="cr", name="Credits", short_name="CR", description=None, created_at=MARCH.from_
+    )  # type: ignore[arg-type]
+    applied = AppliedPricingUnit(unit=unit, conversion_rate=Decimal("0.5"))
+    now = line("4", 50, unit_cents=(100, Decimal("100.4")))
+    (missing,) = difference([now], [line("2", 25, unit_cents=(50, Decimal("50.2")))])
+    assert missing.unit_cents == (50, Decimal("50.2"))
+    in_unit = fee(missing, applied).in_unit
+    assert in_unit is not None
+    assert in_unit.amounts == (50, Decimal("50.2"), 25, Decimal("0.25"))
+    assert fee(missing).in_unit is None
