@@ -16,7 +16,7 @@ from psycopg_pool import ConnectionPool
 
 from permille import logs
 from permille.api.webhooks import RENDERERS
-from permille.billing import advance, due, fences, late_usage
+from permille.billing import advance, due, fences, late_usage, unpriced
 from permille.clock import system_now
 from permille.config import Config
 from permille.out.webhooks import deliver_due
@@ -76,6 +76,9 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     def bill_advance(pool: Pool) -> bool:
         return advance.bill_live(pool, system_now()) > 0
 
+    def look_for_unpriced(pool: Pool) -> bool:
+        return unpriced.look_live(pool, system_now()) > 0
+
     def deliver(pool: Pool) -> bool:
         return deliver_due(pool, config, RENDERERS, now=system_now()) > 0
 
@@ -85,6 +88,7 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         Loop(name="due", step=run_due, pause_seconds=2.0),
         Loop(name="late usage", step=review_late_usage, pause_seconds=1.0),
         Loop(name="in advance", step=bill_advance, pause_seconds=0.5),
+        Loop(name="unpriced usage", step=look_for_unpriced, pause_seconds=2.0),
         Loop(name="webhooks", step=deliver, pause_seconds=1.0),
         Loop(name="old webhooks", step=forget_webhooks, pause_seconds=86_400.0),
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 
+from permille.billing.unpriced import look_some
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
+from permille.store import rollup, unpriced as unpriced_store
 
 from .conftest import START, Api, charge
 
@@ -21,7 +25,7 @@ def send(dsn: str, api: Api) -> Any:
     """Store events; their transaction ids."""
     conn, memory = open_connection(dsn), Memory()
 
-    def many(*models: Any, tokens: int = 10, at: datetime = START, sub: str = "sub") -> list[str]:
+    def many(*models: Any, tokens: Any = 10, at: datetime = START, sub: str = "sub") -> list[str]:
         drafts = [
             Draft(
                 f"unpriced-{next(_numbers)}",
@@ -132,6 +136,35 @@ def test_usage_says_how_many_units_have_no_price(
     assert by_filter == [({"model": ["8K"]}, "0.0"), (None, unpriced)]
 
 
+def test_an_event_says_which_charges_have_no_price_for_it(api: Api, tokens: Any, send: Any) -> None:
+    other = charge(tokens, code="b", properties={"amount": "1"}, filters=[listed("8K")])
+    own = charge(tokens, code="tokens", properties={"amount": "0"}, filters=[listed("8K")])
+    api.plan(charges=[own, other])
+    api.subscribe()
+    send("8K", "32K")
+    send("32K", tokens="many")
+    send("32K", sub="nobody")
+    send("32K", at=datetime(2024, 3, 1, tzinfo=UTC))
+    found = [
+        (each["properties"]["model"], each["properties"]["tokens"], each["unpriced_by"])
+        for each in reversed(api.get("/events", external_subscription_id="sub")["events"])
+    ]
+    assert sorted(found, key=str) == [
+        ("32K", "many", []),
+        ("32K", 10, ["tokens"]),
+        ("32K", 10, []),
+        ("8K", 10, []),
+    ]
+    move(api, 2024, 3, 6)
+    api.delete("/subscriptions/sub")
+    (shown,) = [e for e in api.get("/events")["events"] if e["unpriced_by"]]
+    assert shown["properties"]["model"] == "32K", "the subscription that ran then counts"
+    mended = {"properties": {"model": "8K", "tokens": 10}, "kind": "replace", "reason": "typo"}
+    names = {"transaction_id": "x", "event_transaction_id": shown["transaction_id"]}
+    api.post("/events/amendments", {"amendment": {**names, **mended}})
+    assert api.get(f"/events/{shown['transaction_id']}")["event"]["unpriced_by"] == []
+
+
 # --- held: the invoice waits ------------------------------------------------------------------------------
 
 
@@ -190,11 +223,12 @@ def test_a_price_or_a_decision_lets_it_go_on(
     held: Api, method: str, path: str, body: Any, cents: int
 ) -> None:
     api = held
+    move(api, 2024, 4, 9)
     assert api.call(method, path, body).status_code == 200
-    move(api, 2024, 4, 1, 1)
+    move(api, 2024, 4, 9)
     assert shown(api) == [("finalized", cents)]
     (final,) = invoices(api)
-    assert (final["sequential_id"], final["issuing_date"]) == (1, "2024-04-01")
+    assert (final["sequential_id"], final["issuing_date"]) == (1, "2024-04-09"), "as of now"
 
 
 def test_amending_the_event_lets_it_go_on(api: Api, tokens: Any, send: Any) -> None:
@@ -339,3 +373,145 @@ def test_recurring_fees_without_an_invoice_have_nothing_to_wait_on(api: Api) -> 
     body = {"plan": {"name": "x", "code": "x", "interval": "monthly", "amount_cents": 0}}
     body["plan"] |= {"amount_currency": "EUR", "pay_in_advance": False, "charges": [own]}
     assert api.details("POST", "/plans", body) == {"unlisted_values": ["held_needs_an_invoice"]}
+
+
+# --- noticed: once for each combination -------------------------------------------------------------------
+
+
+@pytest.fixture
+def look(dsn: str, api: Api) -> Any:
+    """What the background does: roll up, and look at what is new or has changed; the webhooks that this has made."""
+    api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
+    told: set[Any] = set()
+
+    def now() -> list[Any]:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            while rollup.roll_up(conn):
+                pass
+            while look_some(conn, api.organization.id, now=START):
+                pass
+            rows = conn.execute(
+                "select id, payload from webhook where organization_id = %s and webhook_type = 'usage.unpriced'"
+                " order by id",
+                [api.organization.id],
+            ).fetchall()
+        new = [json.loads(payload)["unpriced_usage"] for name, payload in rows if name not in told]
+        told.update(name for name, _ in rows)
+        return sorted(new, key=lambda each: (each["charge_code"], str(each["values"])))
+
+    return now
+
+
+def listed_now(api: Api) -> list[Any]:
+    api.conn.rollback()
+    return [
+        (each.values, each.units) for each in unpriced_store.newest(api.conn, api.organization.id, limit=9)
+    ]
+
+
+def test_each_new_combination_is_told_once(api: Api, tokens: Any, send: Any, look: Any) -> None:
+    made = subscribed(api, tokens)
+    assert look() == []
+    send("8K", "32K", "64K", "32K", None)
+    found = look()
+    assert [each["values"] for each in found] == [{"model": "32K"}, {"model": "64K"}, {"model": None}]
+    assert found[0] == {
+        "lago_charge_id": made["lago_id"],
+        "charge_code": "tokens",
+        "plan_code": "pro",
+        "billable_metric_code": "tokens",
+        "values": {"model": "32K"},
+        "unlisted_values": "free",
+        "noticed_at": "2024-03-05T10:00:00Z",
+    }
+    send("32K", "128K")
+    assert [each["values"] for each in look()] == [{"model": "128K"}]
+    send("32K", at=datetime(2024, 4, 3, tzinfo=UTC))
+    assert look() == [], "a month more is nothing new"
+    units = {each["model"]: units for each, units in listed_now(api)}
+    assert units == {"32K": 40, "64K": 10, "128K": 10, None: 10}
+
+
+def test_another_subscription_with_the_same_values_is_nothing_new(
+    api: Api, tokens: Any, send: Any, look: Any
+) -> None:
+    subscribed(api, tokens)
+    api.subscribe("more")
+    send("32K")
+    assert len(look()) == 1
+    send("32K", sub="more")
+    assert look() == []
+    assert listed_now(api) == [({"model": "32K"}, 20)]
+
+
+def test_a_price_or_a_decision_settles_it_and_its_end_is_told_again(
+    api: Api, tokens: Any, send: Any, look: Any
+) -> None:
+    subscribed(api, tokens)
+    send("32K")
+    assert len(look()) == 1
+    path = "/plans/pro/charges/tokens"
+    added = api.post(f"{path}/filters", {"filter": listed("32K", amount="3")})["filter"]
+    assert (look(), listed_now(api)) == ([], [])
+    api.delete(f"{path}/filters/{added['lago_id']}")
+    assert [each["values"] for each in look()] == [{"model": "32K"}]
+    for fields in (
+        {"unlisted_values": "default"},
+        {"unlisted_values": "free", "properties": {"amount": "1"}},
+    ):
+        api.put(path, {"charge": fields})
+        assert (look(), listed_now(api)) == ([], []), fields
+    api.put(path, {"charge": {"unlisted_values": "held"}})
+    assert [each["unlisted_values"] for each in look()] == ["held"]
+    api.delete(path)
+    assert (look(), listed_now(api)) == ([], [])
+
+
+def test_a_dimension_more_makes_other_combinations(api: Api, tokens: Any, send: Any, look: Any) -> None:
+    subscribed(api, tokens)
+    send("32K")
+    assert len(look()) == 1
+    dimensions = [{"key": "model", "values": ["8K", "32K"]}, {"key": "type", "values": ["in"]}]
+    api.put("/billable_metrics/tokens", {"billable_metric": {"filters": dimensions}})
+    assert [each["values"] for each in look()] == [{"model": "32K", "type": None}]
+    assert listed_now(api) == [({"model": "32K", "type": None}, 10)]
+
+
+def test_usage_from_before_the_subscription_is_noticed_at_its_start(
+    api: Api, tokens: Any, send: Any, look: Any
+) -> None:
+    api.plan(charges=[charge(tokens, properties={"amount": "0"}, filters=[listed("8K")])])
+    send("32K")
+    assert look() == []
+    api.subscribe()
+    assert [each["values"] for each in look()] == [{"model": "32K"}]
+
+
+def test_a_plan_of_a_subscriptions_own_has_its_own_answer(
+    api: Api, tokens: Any, send: Any, look: Any
+) -> None:
+    subscribed(api, tokens, unlisted_values="default")
+    send("32K")
+    assert look() == []
+    api.put("/subscriptions/sub/charges/tokens", {"charge": {"unlisted_values": "held"}})
+    assert [each["values"] for each in look()] == [{"model": "32K"}]
+
+
+def test_no_sender_of_ever_new_values_fills_the_table(
+    api: Api, tokens: Any, send: Any, look: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpriced_store, "COMBINATIONS_MAX", 3)
+    subscribed(api, tokens)
+    send(*[f"m{n}" for n in range(5)])
+    assert len(look()) == 3
+    send("m9")
+    assert look() == []
+    assert len(listed_now(api)) == 3
+
+
+def test_what_is_free_by_a_price_is_noticed_by_nobody(api: Api, tokens: Any, send: Any, look: Any) -> None:
+    free = charge(tokens, code="b", properties={"amount": "5"}, filters=[listed("32K", amount="0")])
+    api.plan(charges=[free, charge(tokens, code="c", properties={"amount": "0"})])
+    api.subscribe()
+    send("32K", "64K")
+    assert (look(), listed_now(api)) == ([], [])

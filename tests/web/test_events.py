@@ -10,9 +10,11 @@ import pytest
 
 from permille.api import charges as api_charges, plans as api_plans
 from permille.billing.amendments import Asked, amend
+from permille.billing.unpriced import look_some
 from permille.core.amendment import AmendmentKind
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
+from permille.store import rollup
 
 from .conftest import START, join, text_of
 
@@ -188,3 +190,30 @@ def test_who_only_reads_amends_nothing(server, browser, one):
     reader = join(server, role="read_only")
     assert reader.post(one, {"kind": "void", "reason": "x"}).status_code == 403
     assert reader.client.get(f"/app{one}").status_code == 404, "of another organization"
+
+
+def test_home_says_what_has_no_price_and_since_when(browser, api, gpt4, send, dsn):
+    assert "Usage without a price" not in browser.ok("")
+    send("gpt_4_tokens", "acme-1", model="128K", type="output", tokens=1_500)
+    send("gpt_4_tokens", "acme-1", model="8K", tokens=7)
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        while rollup.roll_up(conn):
+            pass
+        while look_some(conn, browser.organization.id, now=START):
+            pass
+    words = text_of(browser.ok(""))
+    assert "Usage without a price" in words
+    assert (
+        "model: 128K , type: output gpt_4_tokens on openai-gpt-4 1,500 1 Oct 2026, 12:00 billed at 0" in words
+    )
+    assert "model: 8K , type: missing" in words
+    charge = {"charge": {"unlisted_values": "held"}}
+    api(api_charges.update_charge, charge, code="openai-gpt-4", charge_code="gpt_4_tokens")
+    assert "held: the invoice waits" in text_of(browser.ok(""))
+    browser.sent("/test-clock", {"to": "period", "back": "/app"})
+    words = text_of(browser.ok(""))
+    assert "1 draft waits for a price" in words
+    (number,) = browser.row("select id from invoice where organization_id = %s", browser.organization.id)
+    page = text_of(browser.ok(f"/invoices/{number}"))
+    assert "It stays a draft until all of its usage has a price." in page
+    assert "1,507 no price" in page

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, IsolationLevel
 from psycopg_pool import ConnectionPool
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -38,7 +38,7 @@ from permille.config import Config
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.store import organizations
-from permille.store.db import is_unavailable
+from permille.store.db import is_unavailable, keep_plans
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ STATUS_HEADERS = {
     415: {"accept-encoding": "gzip"},
     503: {"retry-after": "1"},
 }
-"""What an answer says besides, whoever makes it."""
+"""Headers that every answer with the status has."""
 
 
 def try_again() -> Refusal:
@@ -222,14 +222,17 @@ async def read_json(request: Request, limit: int) -> Any:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
 
 
-_ONE_SNAPSHOT = "set transaction isolation level repeatable read"
-
-
-def _answer(engine: Engine, endpoint: Endpoint, request: Request, body: Any) -> Response:
+def _answer(
+    engine: Engine, endpoint: Endpoint, request: Request, body: Any, *, keeps_plans: bool = False
+) -> Response:
     key = bearer(request)
     with engine.pool.connection() as conn:
         if request.method == "GET":
-            conn.execute(_ONE_SNAPSHOT)  # all that an answer tells is of one instant
+            conn.isolation_level = (
+                IsolationLevel.REPEATABLE_READ
+            )  # all that an answer tells is of one instant
+        if keeps_plans:
+            keep_plans(conn)
         organization = organizations.by_api_key(conn, key) if key else None
         if organization is None:
             return unauthorized()
@@ -253,18 +256,23 @@ def raw_response(answer: Raw, headers: Mapping[str, str] | None = None) -> Respo
     return Response(content, media_type=answer.media_type, headers={**(headers or {}), **answer.headers})
 
 
-def route(engine: Engine, method: str, path: str, endpoint: Endpoint) -> Route:
-    """An authenticated route of the API."""
+def route(
+    engine: Engine, methods: Sequence[str], path: str, endpoint: Endpoint, *, keeps_plans: bool = False
+) -> Route:
+    """An authenticated route of the API; one that `keeps_plans` reads by keys alone, and often."""
+
+    def answer(request: Request, body: Any) -> Response:
+        return _answer(engine, endpoint, request, body, keeps_plans=keeps_plans)
 
     async def handle(request: Request) -> Response:
         try:
             refuse_nul(request)
             body = await read_json(request, engine.config.max_body_bytes)
-            return await run_in_threadpool(_answer, engine, endpoint, request, body)
+            return await run_in_threadpool(answer, request, body)
         except Refusal as refusal:
             return refused(refusal)
 
-    return Route(path, handle, methods=[method])
+    return Route(path, handle, methods=methods)
 
 
 AdminEndpoint = Callable[[Connection[Any], Any, Mapping[str, str]], dict[str, Any]]

@@ -12,6 +12,7 @@ from permille.api.validation import Fields, parse_uuid
 from permille.billing import price_lists
 from permille.clock import system_now
 from permille.core.errors import NotFound
+from permille.core.unlisted import UnlistedValues
 from permille.store import organizations
 
 
@@ -35,13 +36,18 @@ def apply_price_list(conn: Connection[Any], body: Any, path: Mapping[str, str]) 
     """POST /admin/v1/organizations/{organization_id}/price_lists. The second time nothing changes."""
     fields = Fields(root_object(body, "price_list"))
     slug = fields.text("slug", mandatory=True)
+    unlisted_values = fields.choice("unlisted_values", tuple(UnlistedValues))
     fields.check()
     organization_id = parse_uuid(path["organization_id"])
     organization = organizations.by_id(conn, organization_id) if organization_id else None
     if organization is None:
         raise NotFound("organization")
     applied = price_lists.apply(
-        conn, organization=organization, slug=slug or "", now=organization.now(system_now())
+        conn,
+        organization=organization,
+        slug=slug or "",
+        now=organization.now(system_now()),
+        unlisted_values=UnlistedValues(unlisted_values or UnlistedValues.FREE),
     )
     return {
         "price_list": {

@@ -20,6 +20,7 @@ ALGORITHMS = ("jwt", "hmac")
 EVERYTHING = ["*"]
 EVENT_TYPES = frozenset(
     [
+        "usage.unpriced",
         "alert.triggered",
         "billable_metric.created",
         "billable_metric.updated",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.resources import files
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from permille.core.organization import Organization
 from permille.core.period import Interval
 from permille.core.plan import Charge, Plan, PlanFilter, incompatibilities
 from permille.core.pricing import ChargeModel
+from permille.core.unlisted import UnlistedValues
 from permille.core.usage import AggregationType
 from permille.ids import new_id
 from permille.store import billable_metrics, locks, metering, organizations, plans, webhooks
@@ -103,10 +104,17 @@ def list_price_lists() -> list[PriceList]:
     ]
 
 
-def apply(conn: Connection[Any], *, organization: Organization, slug: str, now: datetime) -> Applied:
+def apply(
+    conn: Connection[Any],
+    *,
+    organization: Organization,
+    slug: str,
+    now: datetime,
+    unlisted_values: UnlistedValues = UnlistedValues.FREE,
+) -> Applied:
     """Make the list's metrics and plan, as far as the organization does not have them yet.
 
-    What has the code already is left as it is. Raises NotFound for an unknown slug, Invalid when a metric
+    `unlisted_values` is the choice on its charges. What has the code already is left as it is. Raises NotFound for an unknown slug, Invalid when a metric
     of that code measures something else.
     """
     price_list = next((each for each in list_price_lists() if each.slug == slug), None)
@@ -122,7 +130,9 @@ def apply(conn: Connection[Any], *, organization: Organization, slug: str, now: 
             plan_created=False,
         )
     metrics, created = _metrics(conn, organization.id, price_list, now)
-    _add_plan(conn, _plan(price_list, metrics, organization.id, now))
+    made = _plan(price_list, metrics, organization.id, now)
+    charges = tuple(replace(charge, unlisted_values=unlisted_values) for charge in made.charges)
+    _add_plan(conn, replace(made, charges=charges))
     return Applied(slug=slug, billable_metrics=created, plan_code=slug, plan_created=True)
 
 

@@ -95,6 +95,20 @@ def _configure(conn: Connection[Any]) -> None:
     conn.commit()
 
 
+def _reset(conn: Connection[Any]) -> None:
+    """Leave nothing of one user to the next."""
+    conn.isolation_level = None
+
+
+def keep_plans(conn: Connection[Any]) -> None:
+    """Until the transaction ends, plan a prepared statement once, whatever its values.
+
+    For statements that find everything by keys, to which planning takes longer than the work itself. Lists are not so: how
+    far an index is worth walking depends on the page, and on whose rows it holds.
+    """
+    conn.execute("set local plan_cache_mode = force_generic_plan")
+
+
 def open_pool(dsn: str, *, size: int, name: str) -> Pool:
     """An open pool of at most `size` connections; each block of `with pool.connection()` is one transaction.
 
@@ -106,6 +120,7 @@ def open_pool(dsn: str, *, size: int, name: str) -> Pool:
         max_size=size,
         open=True,
         configure=_configure,
+        reset=_reset,
         timeout=WAIT_SECONDS,
         reconnect_timeout=WAIT_SECONDS,
         kwargs={"application_name": name},

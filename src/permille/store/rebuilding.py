@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.encoding import Metering
+from permille.store import unpriced
 from permille.store.metering import PROPERTIES, ROLL_UP_LOCK, current, move
 from permille.store.rollup import fold_events
 
@@ -78,6 +79,7 @@ def move_chunk(conn: Connection[Any], organization_id: UUID, code: str, metering
             "update metering set rebuilding = false where organization_id = %s and code = %s",
             [organization_id, code],
         )
+        unpriced.recheck(conn, [organization_id])
         return False
     for cells in ("usage_cell", "unique_cell"):
         conn.execute(f"delete from {cells} where series_id = any(%s)", [stale])

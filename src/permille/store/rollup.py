@@ -52,9 +52,11 @@ union all
 select series_id, 'm', starts_at, events_count, values_count, sum, max, precise_amount_cents, moment from months
 """
 
+# A series that is used in a month for the first time is looked at for usage without a price (store/unpriced.py).
 _ADD = (
     _FOLD
     + """
+, cells as (
 insert into usage_cell as cell (
     series_id, grain, starts_at, events_count, values_count, sum, max, precise_amount_cents, moment
 )
@@ -68,6 +70,11 @@ on conflict (series_id, grain, starts_at) do update set
     max = greatest(cell.max, excluded.max),
     precise_amount_cents = cell.precise_amount_cents + excluded.precise_amount_cents,
     moment = cell.moment + excluded.moment
+returning series_id, grain, (xmax = 0) as is_new
+)
+insert into unchecked_series
+select distinct series_id from cells where grain = 'm' and is_new
+on conflict do nothing
 """
 )
 

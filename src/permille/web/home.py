@@ -9,7 +9,7 @@ from typing import Any
 from permille.core.billable_metric import BillableMetric
 from permille.core.money import exact, subunits
 from permille.core.usage import AggregationType
-from permille.store import billable_metrics, customers, late_usage, overview, plans
+from permille.store import billable_metrics, customers, late_usage, overview, plans, unpriced
 from permille.store.customers import CustomerSearch
 from permille.web import chart
 from permille.web.daily import UNNAMED, stacking_key
@@ -19,6 +19,7 @@ DAYS = 30
 REVENUE_DAYS = 335  # the first of them lies in the first of the MONTHS
 MONTHS = 12
 METRICS_SHOWN = 3
+UNPRICED_SHOWN = 5
 _DAY = timedelta(days=1)
 
 
@@ -34,6 +35,9 @@ def overview_page(visit: Visit) -> Page:
         "charts": [each for metric in metrics for each in _usage_chart(visit, metric)],
         "revenue": _revenue(visit, since),
         "top": overview.top_customers(conn, here, since=since),
+        "unpriced": unpriced.newest(conn, here, limit=UNPRICED_SHOWN),
+        "unpriced_count": unpriced.count(conn, here),
+        "drafts_waiting": unpriced.drafts_waiting(conn, here),
         "too_late": late_usage.undecided(conn, here),
         "waiting": overview.waiting(conn, here, since=since),
         "rate": overview.events_per_second(

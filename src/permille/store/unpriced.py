@@ -1,0 +1,323 @@
+"""Usage without a price: what is still to be looked at for it, and what was found (docs/unpriced-usage.md).
+
+The roll-up puts a series here in each month that it is used; changes of prices, metrics and subscriptions put the
+series here that they may concern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from permille.core.event import property_texts
+from permille.store.bulk import int_array, uuid_array
+from permille.store.db import exact_json
+
+COMBINATIONS_MAX = 1_000
+"""Of a charge: what comes after them is not recorded, so that no sender of ever new values fills the table."""
+SERIES_COUNTED_MAX = 1_000
+"""Of a combination, for its units, so that the home page is fast whatever is used."""
+
+_UNDECIDED = (
+    "c.deleted_at is null and c.unlisted_values <> 'default'"
+    " and exists (select from charge_filter where charge_id = c.id and deleted_at is null)"
+)
+
+_CHARGES = f"""
+join billable_metric m on m.organization_id = s.organization_id and m.code = s.code and m.deleted_at is null
+join charge c on c.plan_id = u.plan_id and c.billable_metric_id = m.id and {_UNDECIDED}
+"""
+
+_CANDIDATES = f"""
+select s.id as series_id, null as event_identity, c.plan_id, c.id as charge_id, s.dimensions
+from series s
+join subscription u on u.organization_id = s.organization_id and u.external_id = s.external_subscription_id
+    and u.status = 'active'
+{_CHARGES}
+where s.id = any(%s::bigint[])
+"""
+
+# An event without a number counts as nothing where numbers are added up or compared.
+_CANDIDATES_OF_EVENTS = f"""
+select s.id as series_id, e.identity as event_identity, c.plan_id, c.id as charge_id, s.dimensions
+from event e join series s on s.id = e.series_id
+join lateral (
+    select plan_id from subscription
+    where organization_id = s.organization_id and external_id = s.external_subscription_id
+        and started_at <= e.at and (terminated_at is null or terminated_at > e.at)
+    order by started_at desc limit 1
+) u on true
+{_CHARGES}
+where e.identity = any(%s::uuid[])
+    and (e.value is not null or m.aggregation_type in ('count_agg', 'unique_count_agg', 'custom_agg'))
+order by c.position, c.id
+"""
+
+_QUEUE = f"""
+insert into unchecked_series
+select s.id from series s
+where s.organization_id = %(organization)s and s.code in (
+    select m.code from billable_metric m join charge c on c.billable_metric_id = m.id
+    where m.organization_id = %(organization)s and m.deleted_at is null and {_UNDECIDED})
+on conflict do nothing
+"""
+
+_CLAIM = """
+delete from unchecked_series where series_id in (
+    select q.series_id from unchecked_series q join series s on s.id = q.series_id
+    where s.organization_id = %s order by q.series_id limit %s for update of q skip locked)
+returning series_id
+"""
+
+# The first of each charge, as many as still fit; what is there already stays as it is.
+_ADD = """
+insert into unpriced_usage (charge_id, digest, organization_id, code, values, noticed_at)
+select w.charge_id, w.digest, %(organization)s, w.code, w.values, %(now)s
+from (
+    select *, row_number() over (partition by charge_id order by digest)
+        + (select count(*) from unpriced_usage k where k.charge_id = n.charge_id) as place
+    from unnest(%(charges)s::uuid[], %(digests)s::uuid[], %(codes)s::text[], %(values)s::jsonb[])
+        as n (charge_id, digest, code, values)
+    where not exists (select from unpriced_usage k where k.charge_id = n.charge_id and k.digest = n.digest)
+) w
+where w.place <= %(most)s
+on conflict do nothing
+returning charge_id, digest
+"""
+
+_ADD_SERIES = """
+insert into unpriced_series (charge_id, digest, series_id)
+select w.charge_id, w.digest, w.series_id
+from unnest(%s::uuid[], %s::uuid[], %s::bigint[]) as w (charge_id, digest, series_id)
+join unpriced_usage u using (charge_id, digest)
+on conflict do nothing
+"""
+
+_NEWEST = """
+select u.code, u.values, u.noticed_at, c.code as charge_code, c.unlisted_values, p.code as plan_code,
+    p.parent_id is not null as is_own, m.aggregation_type = 'sum_agg' as is_sum, t.sum, t.events_count,
+    t.series_count > %(counted)s as is_more
+from (
+    select * from unpriced_usage where organization_id = %(organization)s
+    order by noticed_at desc, charge_id, digest limit %(limit)s
+) u
+join charge c on c.id = u.charge_id join plan p on p.id = c.plan_id
+join billable_metric m on m.id = c.billable_metric_id
+cross join lateral (
+    select coalesce(sum(k.sum), 0) as sum, coalesce(sum(k.events_count), 0)::bigint as events_count,
+        count(distinct s.series_id) as series_count
+    from (
+        select series_id from unpriced_series where charge_id = u.charge_id and digest = u.digest
+        limit %(counted)s + 1
+    ) s
+    left join usage_cell k on k.series_id = s.series_id and k.grain = 'm'
+) t
+order by u.noticed_at desc, u.charge_id, u.digest
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A series, or an event, that a charge prices, whose filters may not list its values."""
+
+    series_id: int
+    event_identity: UUID | None
+    plan_id: UUID
+    charge_id: UUID
+    dimensions: Mapping[str, Any]
+
+    @property
+    def texts(self) -> dict[str, str | None]:
+        """The property texts of the dimensions."""
+        return property_texts(self.dimensions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpriced:
+    """Values of dimensions that have no price under a charge; the digest is that of the values."""
+
+    charge_id: UUID
+    digest: UUID
+    code: str = field(compare=False)
+    """Of the metric."""
+    values: Mapping[str, str | None] = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownUnpriced:
+    """What was found before, and the plan of its charge; None where that is gone."""
+
+    charge_id: UUID
+    digest: UUID
+    values: Mapping[str, str | None]
+    plan_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownUnpriced:
+    """For the home page: a combination of values without a price, and how much was used of it, as far as rolled up."""
+
+    code: str
+    values: Mapping[str, str | None]
+    noticed_at: datetime
+    charge_code: str
+    unlisted_values: str
+    plan_code: str
+    is_own: bool
+    is_sum: bool
+    sum: Decimal
+    events_count: int
+    is_more: bool
+    """Whether it has more series than are counted."""
+
+    @property
+    def units(self) -> Decimal | int:
+        """The sum of the values where the metric adds them up, else the number of events."""
+        return self.sum if self.is_sum else self.events_count
+
+
+def recheck(conn: Connection[Any], organization_ids: Collection[UUID]) -> None:
+    """Prices, metrics or filters of these organizations have changed: their series are to be looked at again."""
+    conn.execute(
+        "insert into unchecked_organization select unnest(%s::uuid[]) on conflict do nothing",
+        [uuid_array(organization_ids)],
+    )
+
+
+def recheck_subscription(conn: Connection[Any], organization_id: UUID, external_id: str) -> None:
+    """A subscription has started or has another plan: its series are to be looked at again."""
+    conn.execute(
+        "insert into unchecked_series select id from series"
+        " where organization_id = %s and external_subscription_id = %s on conflict do nothing",
+        [organization_id, external_id],
+    )
+
+
+def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
+    """The organizations with anything to look at."""
+    rows = conn.execute(
+        "select organization_id from unchecked_organization union"
+        " select s.organization_id from unchecked_series q join series s on s.id = q.series_id"
+    ).fetchall()
+    return [organization_id for (organization_id,) in rows]
+
+
+def forget_gone_series(conn: Connection[Any]) -> None:
+    """Series that were moved to another encoding before anybody looked at them."""
+    conn.execute(
+        "delete from unchecked_series q where not exists (select from series where id = q.series_id)"
+    )
+
+
+def claim_organization(conn: Connection[Any], organization_id: UUID) -> bool:
+    """Whether the organization's prices have changed; then its series wait from now on, one by one."""
+    claimed = conn.execute(
+        "delete from unchecked_organization where organization_id in (select organization_id"
+        " from unchecked_organization where organization_id = %s for update skip locked)",
+        [organization_id],
+    )
+    if claimed.rowcount:
+        conn.execute(_QUEUE, {"organization": organization_id})
+    return bool(claimed.rowcount)
+
+
+def claim_series(conn: Connection[Any], organization_id: UUID, *, limit: int) -> list[int]:
+    """Take series of the organization that are to be looked at."""
+    return [series_id for (series_id,) in conn.execute(_CLAIM, [organization_id, limit])]
+
+
+def candidates(conn: Connection[Any], series_ids: Sequence[int]) -> list[Candidate]:
+    """Those of the series that a charge prices where unlisted values are undecided."""
+    with conn.cursor(row_factory=class_row(Candidate)) as cursor:
+        return cursor.execute(_CANDIDATES, [int_array(series_ids)]).fetchall()
+
+
+def candidates_of_events(conn: Connection[Any], identities: Collection[UUID]) -> list[Candidate]:
+    """The same of single events, by the subscriptions that ran at their times."""
+    with conn.cursor(row_factory=class_row(Candidate)) as cursor:
+        return cursor.execute(_CANDIDATES_OF_EVENTS, [uuid_array(identities)]).fetchall()
+
+
+def known(conn: Connection[Any], organization_id: UUID) -> list[KnownUnpriced]:
+    """What was found of the organization before; it is at most COMBINATIONS_MAX for each charge."""
+    with conn.cursor(row_factory=class_row(KnownUnpriced)) as cursor:
+        return cursor.execute(
+            "select u.charge_id, u.digest, u.values, c.plan_id from unpriced_usage u"
+            " left join charge c on c.id = u.charge_id and c.deleted_at is null where u.organization_id = %s",
+            [organization_id],
+        ).fetchall()
+
+
+def forget(conn: Connection[Any], found: Sequence[KnownUnpriced]) -> None:
+    """These have a price now, or nobody can have them any more."""
+    conn.execute(
+        "delete from unpriced_usage u using unnest(%s::uuid[], %s::uuid[]) as w (charge_id, digest)"
+        " where u.charge_id = w.charge_id and u.digest = w.digest",
+        [uuid_array(each.charge_id for each in found), uuid_array(each.digest for each in found)],
+    )
+
+
+def add(
+    conn: Connection[Any],
+    organization_id: UUID,
+    found: Mapping[Unpriced, Sequence[int]],
+    *,
+    now: datetime,
+) -> list[Unpriced]:
+    """Record values without a price, with their series; those that were not there before."""
+    unpriced = list(found)
+    rows = conn.execute(
+        _ADD,
+        {
+            "organization": organization_id,
+            "charges": uuid_array(each.charge_id for each in unpriced),
+            "digests": uuid_array(each.digest for each in unpriced),
+            "codes": [each.code for each in unpriced],
+            "values": [exact_json(each.values) for each in unpriced],
+            "now": now,
+            "most": COMBINATIONS_MAX,
+        },
+    ).fetchall()
+    pairs = [(each, series_id) for each, series_ids in found.items() for series_id in series_ids]
+    conn.execute(
+        _ADD_SERIES,
+        [
+            uuid_array(each.charge_id for each, _ in pairs),
+            uuid_array(each.digest for each, _ in pairs),
+            int_array(series_id for _, series_id in pairs),
+        ],
+    )
+    new = set(rows)
+    return [each for each in unpriced if (each.charge_id, each.digest) in new]
+
+
+def newest(conn: Connection[Any], organization_id: UUID, *, limit: int) -> list[ShownUnpriced]:
+    """The combinations without a price that were noticed last, with what was used of them."""
+    with conn.cursor(row_factory=class_row(ShownUnpriced)) as cursor:
+        values = {"organization": organization_id, "limit": limit, "counted": SERIES_COUNTED_MAX}
+        return cursor.execute(_NEWEST, values).fetchall()
+
+
+def count(conn: Connection[Any], organization_id: UUID) -> int:
+    """How many combinations have no price, at most COMBINATIONS_MAX."""
+    row = conn.execute(
+        "select count(*) from (select from unpriced_usage where organization_id = %s limit %s) u",
+        [organization_id, COMBINATIONS_MAX],
+    ).fetchone()
+    return row[0] if row else 0
+
+
+def drafts_waiting(conn: Connection[Any], organization_id: UUID) -> int:
+    """How many drafts wait for a price, at most COMBINATIONS_MAX."""
+    row = conn.execute(
+        "select count(*) from (select from invoice where organization_id = %s and waits_for_price limit %s) i",
+        [organization_id, COMBINATIONS_MAX],
+    ).fetchone()
+    return row[0] if row else 0
