@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
+from tests.out.test_logos import SVG, Site
+
 from .conftest import Api
 
 NOTE = "Reverse charge: the customer accounts for VAT."
@@ -50,6 +52,12 @@ def test_a_locale_is_kept_as_bcp_47_writes_it_and_an_unknown_one_is_refused(api:
         assert "document_locale" in api.details("POST", "/customers", {"customer": wrong}), bad
         settings = {"billing_entity": {"document_locale": bad}}
         assert "document_locale" in api.details("PUT", "/billing_entities/default", settings), bad
+    refusal = api.call(
+        "PUT", "/billing_entities/default", {"billing_entity": {"document_locale": "xx"}}
+    ).json()
+    assert refusal["error_details"] == {"document_locale": ["value_is_invalid"]}
+    assert {"en", "de", "ar", "zh"} <= set(refusal["allowed"]["document_locale"])
+    assert "not written in this language" in refusal["message"]
     cleared = api.customer(billing_configuration={"document_locale": None})
     assert cleared["billing_configuration"]["document_locale"] is None
 
@@ -105,3 +113,24 @@ def test_when_the_reverse_charge_note_is_printed(
         )
     bill(api, **customer)
     assert (NOTE in printed(api)) == noted
+
+
+def test_the_logo_is_printed_and_one_that_cannot_be_had_is_left_out(api: Api) -> None:
+    site = Site()
+    try:
+        entity(api, logo_url=site.put("/logo.svg", SVG))
+        bill(api)
+        (invoice,) = api.get("/invoices")["invoices"]
+        path = f"/invoices/{invoice['lago_id']}/pdf"
+        with_logo = api.call("GET", path).content
+        assert api.call("GET", path).content == with_logo
+        assert len(site.asked) == 1
+        entity(api, logo_url=site.put("/gone", b"", 410))
+        without = api.call("GET", path)
+        assert without.status_code == 200
+        assert without.content != with_logo
+    finally:
+        site.server.shutdown()
+        site.server.server_close()
+    entity(api, logo_url=None)
+    assert api.call("GET", path).content == without.content

@@ -201,6 +201,7 @@ def requests(metric: Any, own_rules: Any) -> list[tuple[str, str, str, Any]]:
     )
     whole = plan_of(metric)
     own = {**whole["charges"][0], "filters": []}
+    del own["billable_metric_id"], own["code"]  # they stay as they are
     price = {"values": {"k": ["__ALL_FILTER_VALUES__"]}, "properties": {"amount": "2"}}
     return [
         ("POST", "/events/estimate_fees", "event", EVENT),

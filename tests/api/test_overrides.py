@@ -174,3 +174,76 @@ def test_charges_of_the_subscription_with_the_status_asked_for(api: Api, sold: A
     api.put(path, changed, subscription_status="pending")
     assert api.get(path)["charge"]["properties"] == {"amount": "1"}
     assert api.get(path, subscription_status="pending")["charge"]["properties"] == {"amount": "8"}
+
+
+def rows(api: Api) -> Any:
+    """(status, amount of the plan) of every row of the subscription, oldest first."""
+    found = api.get("/subscriptions", **{"status[]": ["pending", "active", "terminated", "canceled"]})
+    return sorted(
+        (
+            each["status"],
+            api.get("/subscriptions/sub", status=each["status"])["subscription"]["plan"]["amount_cents"],
+        )
+        for each in found["subscriptions"]
+    )
+
+
+def amount(cents: int) -> Any:
+    return {"amount_cents": cents}
+
+
+@pytest.mark.parametrize("own", [{"plan_overrides": amount(700)}, {}])
+def test_dearer_terms_of_the_same_plan_take_over_at_once(api: Api, sold: Any, own: Any) -> None:
+    first = api.subscribe(**own)
+    made = api.subscribe(plan_overrides=amount(1_500))
+    assert made["lago_id"] != first["lago_id"]
+    assert plan_of(api)["amount_cents"] == 1_500
+    assert [status for status, _ in rows(api)] == ["active", "terminated"]
+    assert api.subscribe(plan_overrides=amount(1_500))["lago_id"] == made["lago_id"], (
+        "a retry changes nothing"
+    )
+    assert api.subscribe()["lago_id"] == made["lago_id"], (
+        "nor does the plan without terms: what was agreed stays"
+    )
+    assert plan_of(api)["amount_cents"] == 1_500
+
+
+def test_other_prices_at_the_same_fee_take_over_at_once(api: Api, sold: Any) -> None:
+    api.subscribe(plan_overrides=amount(700))
+    terms = {"charges": [{"id": sold["charges"][0]["lago_id"], "properties": {"amount": "9"}}]}
+    made = api.subscribe(plan_overrides={**amount(700), **terms})
+    assert plan_of(api)["charges"][0]["properties"] == {"amount": "9"}
+    assert api.subscribe(plan_overrides=terms)["lago_id"] == made["lago_id"], "it says nothing that is not so"
+
+
+def test_cheaper_terms_of_the_same_plan_wait_for_the_end_of_the_period(api: Api, sold: Any) -> None:
+    first = api.subscribe()
+    for _ in range(2):
+        shown = api.subscribe(plan_overrides=amount(300))
+        assert (shown["lago_id"], shown["next_plan_code"], shown["downgrade_plan_date"]) == (
+            first["lago_id"],
+            "pro",
+            "2024-04-01",
+        )
+    assert [status for status, _ in rows(api)] == ["active", "pending"], "asked twice, it waits once"
+    now = datetime(2024, 4, 1, 1, tzinfo=UTC).isoformat()
+    api.put("/test_clock", {"test_clock": {"now": now}})
+    assert plan_of(api)["amount_cents"] == 300
+
+
+def test_terms_of_a_subscription_that_waits_are_replaced(api: Api, sold: Any) -> None:
+    first = api.subscribe(subscription_at="2024-05-01")
+    made = api.subscribe(plan_overrides=amount(300))
+    assert (made["lago_id"], made["status"], made["plan"]["amount_cents"]) == (
+        first["lago_id"],
+        "pending",
+        300,
+    )
+
+
+def test_terms_follow_no_change_of_the_plan_by_a_retry(api: Api, sold: Any) -> None:
+    first = api.subscribe(plan_overrides=amount(1_500))
+    price = {"charge": {"properties": {"amount": "8"}}}
+    api.put("/plans/pro/charges/tokens", price)
+    assert api.subscribe(plan_overrides=amount(1_500))["lago_id"] == first["lago_id"]
+    assert plan_of(api)["charges"][0]["properties"] == {"amount": "1"}

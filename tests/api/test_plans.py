@@ -50,7 +50,7 @@ def test_a_plan_has_all_of_lagos_fields(api: Api):
         "amount_cents", "amount_currency", "trial_period", "pay_in_advance", "bill_charges_monthly",
         "bill_fixed_charges_monthly", "customers_count", "active_subscriptions_count", "draft_invoices_count",
         "parent_id", "pending_deletion", "charges", "fixed_charges", "entitlements", "usage_thresholds",
-        "applicable_usage_thresholds", "taxes",
+        "applicable_usage_thresholds", "taxes", "scheduled_changes",
     }  # fmt: skip
 
 
@@ -261,7 +261,11 @@ def test_charge_and_filter_one_by_one(api: Api, metric):
     path = "/plans/pro/charges/mine/filters"
     wanted = {"values": {"model": ["gpt-4"]}, "properties": {"amount": "5"}, "invoice_display_name": "A"}
     entry = api.post(path, {"filter": wanted})["filter"]
-    renamed = {"filter": {"invoice_display_name": "B", "properties": {"amount": "6"}, "values": {"type": []}}}
+    other = {"filter": {"values": {"type": []}}}
+    assert api.details("PUT", f"{path}/{entry['lago_id']}", other) == {"values": ["cannot_be_changed"]}
+    renamed = {
+        "filter": {"invoice_display_name": "B", "properties": {"amount": "6"}, "values": wanted["values"]}
+    }
     changed = api.put(f"{path}/{entry['lago_id']}", renamed)["filter"]
     assert changed == {**entry, "invoice_display_name": "B", "properties": {"amount": "6"}}
     assert api.get(path)["filters"] == [changed]

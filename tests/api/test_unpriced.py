@@ -25,7 +25,7 @@ def send(dsn: str, api: Api) -> Any:
     """Store events; their transaction ids."""
     conn, memory = open_connection(dsn), Memory()
 
-    def many(*models: Any, tokens: int = 10, at: datetime = START, sub: str = "sub") -> list[str]:
+    def many(*models: Any, tokens: Any = 10, at: datetime = START, sub: str = "sub") -> list[str]:
         drafts = [
             Draft(
                 f"unpriced-{next(_numbers)}",
@@ -136,6 +136,35 @@ def test_usage_says_how_many_units_have_no_price(
     assert by_filter == [({"model": ["8K"]}, "0.0"), (None, unpriced)]
 
 
+def test_an_event_says_which_charges_have_no_price_for_it(api: Api, tokens: Any, send: Any) -> None:
+    other = charge(tokens, code="b", properties={"amount": "1"}, filters=[listed("8K")])
+    own = charge(tokens, code="tokens", properties={"amount": "0"}, filters=[listed("8K")])
+    api.plan(charges=[own, other])
+    api.subscribe()
+    send("8K", "32K")
+    send("32K", tokens="many")
+    send("32K", sub="nobody")
+    send("32K", at=datetime(2024, 3, 1, tzinfo=UTC))
+    found = [
+        (each["properties"]["model"], each["properties"]["tokens"], each["unpriced_by"])
+        for each in reversed(api.get("/events", external_subscription_id="sub")["events"])
+    ]
+    assert sorted(found, key=str) == [
+        ("32K", "many", []),
+        ("32K", 10, ["tokens"]),
+        ("32K", 10, []),
+        ("8K", 10, []),
+    ]
+    move(api, 2024, 3, 6)
+    api.delete("/subscriptions/sub")
+    (shown,) = [e for e in api.get("/events")["events"] if e["unpriced_by"]]
+    assert shown["properties"]["model"] == "32K", "the subscription that ran then counts"
+    mended = {"properties": {"model": "8K", "tokens": 10}, "kind": "replace", "reason": "typo"}
+    names = {"transaction_id": "x", "event_transaction_id": shown["transaction_id"]}
+    api.post("/events/amendments", {"amendment": {**names, **mended}})
+    assert api.get(f"/events/{shown['transaction_id']}")["event"]["unpriced_by"] == []
+
+
 # --- held: the invoice waits ------------------------------------------------------------------------------
 
 
@@ -194,11 +223,12 @@ def test_a_price_or_a_decision_lets_it_go_on(
     held: Api, method: str, path: str, body: Any, cents: int
 ) -> None:
     api = held
+    move(api, 2024, 4, 9)
     assert api.call(method, path, body).status_code == 200
-    move(api, 2024, 4, 1, 1)
+    move(api, 2024, 4, 9)
     assert shown(api) == [("finalized", cents)]
     (final,) = invoices(api)
-    assert (final["sequential_id"], final["issuing_date"]) == (1, "2024-04-01")
+    assert (final["sequential_id"], final["issuing_date"]) == (1, "2024-04-09"), "as of now"
 
 
 def test_amending_the_event_lets_it_go_on(api: Api, tokens: Any, send: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.billable_metric import BillableMetric
-from permille.core.override import cascade, copy_plan, filter_key
+from permille.core.override import cascade, copy_plan, filter_key, same_terms
 from permille.core.plan import Charge, Plan, PlanFilter
 from permille.core.pricing_unit import AppliedPricingUnit, PricingUnit
 
@@ -268,3 +268,19 @@ def test_a_rate_follows_where_it_was_the_same() -> None:
     after = at("0.25", sold)
     assert rate_of(follow(sold, after, child)) == Decimal("0.25")
     assert rate_of(follow(sold, after, at("0.75", child))) == Decimal("0.75")
+
+
+def test_copies_have_the_same_terms_until_one_is_changed() -> None:
+    sold = plan(charge("a", "1", entry("x", "2")), charge("b", "3"))
+    one, other = copied(sold), copied(sold)
+    assert same_terms(one, other)
+    assert same_terms(sold, one)
+    assert not same_terms(one, replace(other, amount_cents=1))
+    dearer = replace(other.charges[0], properties={"amount": "9"})
+    assert not same_terms(one, replace(other, charges=(dearer, other.charges[1])))
+    filters = (replace(other.charges[0].filters[0], properties={"amount": "9"}),)
+    assert not same_terms(
+        one, replace(other, charges=(replace(other.charges[0], filters=filters), other.charges[1]))
+    )
+    assert not same_terms(one, replace(other, charges=other.charges[:1]))
+    assert not same_terms(one, copied(plan(charge("a", "1", entry("x", "2")), charge("b", "3"))))

@@ -1,6 +1,6 @@
 """The invoice's PDF: everything is on it, nothing in it is ever executed, and it is the same every time."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
 from decimal import Decimal
 from io import BytesIO
@@ -11,6 +11,7 @@ from pypdf import PdfReader
 from permille.out.pdf import fonts, typesetting
 from permille.out.pdf.document import (
     Dimension,
+    InUnit,
     InvoiceDocument,
     Line,
     LineGroup,
@@ -336,3 +337,32 @@ def test_arabic_runs_from_right_to_left():
     width = float(pdf.pages[0].mediabox.width)
     assert places["San Francisco, CA 94105"] > width / 2
     assert places["DEM-1234-001-004"] < width / 2
+
+
+def test_every_text_of_the_user_is_looked_at_for_glyphs():
+    """Whatever of the document is a text must be in `texts`, or not be the user's."""
+    ours = {"finalized", "en", "us-letter", "USD", "US"}
+    (section,) = document().sections
+    line = replace(
+        plain_line("line", "1", "1", 1, "units"),
+        in_unit=InUnit(short_name="short", amount_cents=1, conversion_rate=Decimal(1)),
+    )
+    marked = document(
+        footer="foot", bank_details="bank", reverse_charge_note="note",
+        sections=(replace(section, groups=(LineGroup(title="group", lines=(line,)),)),),
+    )  # fmt: skip
+    whole = "".join(marked.texts)
+    texts = set(strings(asdict(marked))) - ours
+    assert len(texts) > 12
+    assert [text for text in texts if text not in whole] == []
+
+
+def strings(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from strings(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from strings(each)

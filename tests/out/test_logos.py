@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from typing import Any
 
+import httpx2
 import psycopg
 import pytest
 from PIL import Image
@@ -19,7 +20,7 @@ from pypdf import PdfReader
 
 from permille.core.customer import BillingEntity
 from permille.out import logos, pictures
-from permille.out.logos import NotFetched, current_logo, fetch
+from permille.out.logos import Fetched, NotFetched, current_logo
 from permille.out.pdf.invoice import render_invoice
 from permille.out.pictures import UnusablePicture, printable
 from permille.store import billing_entities, logos as store
@@ -110,6 +111,11 @@ def current(
     return current_logo(OneConnection(db), replace(entity, logo_url=url), allow_private=allow, now=now)
 
 
+def fetch(url: str, *, allow_private: bool) -> Fetched:
+    with httpx2.Client(timeout=3, follow_redirects=False) as client:
+        return logos.fetch(client, url, None, allow_private=allow_private)
+
+
 def images(pdf: bytes) -> int:
     return len(PdfReader(BytesIO(pdf)).pages[0].images)
 
@@ -182,14 +188,14 @@ def test_every_hop_of_a_redirect_is_checked(site: Site, monkeypatch: pytest.Monk
     monkeypatch.setattr(logos, "private_address", checked.append)
     to = site.put("/logo", picture())
     first = site.put("/first", b"", 302, Location="/logo")
-    assert fetch(first, None, allow_private=False).body == picture()
+    assert fetch(first, allow_private=False).body == picture()
     assert checked == [first, to]
     monkeypatch.setattr(logos, "private_address", lambda url: "no public address" if url == to else None)
     with pytest.raises(NotFetched, match="no public address"):
-        fetch(first, None, allow_private=False)
+        fetch(first, allow_private=False)
     loop = site.put("/loop", b"", 302, Location="/loop")
     with pytest.raises(NotFetched, match="redirects"):
-        fetch(loop, None, allow_private=True)
+        fetch(loop, allow_private=True)
 
 
 @pytest.mark.parametrize(
@@ -197,9 +203,9 @@ def test_every_hop_of_a_redirect_is_checked(site: Site, monkeypatch: pytest.Monk
 )
 def test_only_the_web_is_asked(url: str) -> None:
     with pytest.raises(NotFetched):
-        fetch(url, None, allow_private=True)
+        fetch(url, allow_private=True)
     with pytest.raises(NotFetched):
-        fetch(url, None, allow_private=False)
+        fetch(url, allow_private=False)
 
 
 def test_a_picture_without_end_is_given_up(site: Site) -> None:
@@ -214,7 +220,7 @@ def test_a_picture_without_end_is_given_up(site: Site) -> None:
 
     site.answers["/endless"] = endless
     with pytest.raises(NotFetched, match="larger than 2 MB"):
-        fetch(f"{site.url}/endless", None, allow_private=True)
+        fetch(f"{site.url}/endless", allow_private=True)
 
 
 def test_a_document_waits_for_a_slow_server_a_few_seconds_at_most(
@@ -235,6 +241,41 @@ def test_a_document_waits_for_a_slow_server_a_few_seconds_at_most(
     begun = time.monotonic()
     assert current(db, entity, f"{site.url}/slow") is None
     assert time.monotonic() - begun < 3
+
+
+def test_a_server_that_never_ends_its_headers_leaves_no_thread_behind(
+    db: Any, entity: BillingEntity, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dripping(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        try:
+            for _ in range(300):
+                handler.wfile.write(b"x")
+                time.sleep(0.1)
+        except OSError:
+            pass
+
+    site.answers["/headers"] = dripping
+    monkeypatch.setattr(logos, "SECONDS_MAX", 0.5)
+    assert current(db, entity, f"{site.url}/headers") is None
+    until = time.monotonic() + 5
+    while time.monotonic() < until and any(each.name == "logo" for each in threading.enumerate()):
+        time.sleep(0.05)
+    assert not [each for each in threading.enumerate() if each.name == "logo"]
+
+
+def test_an_unforeseen_error_leaves_the_logo_out_too(
+    db: Any, entity: BillingEntity, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(_body: bytes) -> None:
+        raise IndexError("a bug")
+
+    monkeypatch.setattr(logos, "printable", crash)
+    url = site.put("/logo", picture())
+    assert current(db, entity, url) is None
+    kept = store.of_entity(db, entity.id, url)
+    assert kept is not None
+    assert kept.problem == "IndexError: a bug"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])

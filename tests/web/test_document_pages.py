@@ -49,6 +49,16 @@ def test_without_the_noto_fonts_the_page_says_what_prints_as_boxes(browser, monk
     assert "5 more" in words
 
 
+def test_characters_without_a_font_are_said_beside_the_pdf(browser, billed):
+    assert "may print boxes" not in text_of(browser.ok(f"/invoices/{billed}"))
+    browser.row(
+        "update billing_entity set bank_details = '\u1820' where organization_id = %s returning 1",
+        browser.organization.id,
+    )
+    words = text_of(browser.ok(f"/invoices/{billed}"))
+    assert "The PDF may print boxes: Permille has no font with \u1820 (MONGOLIAN LETTER A)" in words
+
+
 def test_a_logo_that_cannot_be_had_is_said_beside_the_pdf(browser, billed):
     browser.row(
         "update billing_entity set logo_url = 'http://127.0.0.1:9/logo.png' where organization_id = %s returning 1",

@@ -75,9 +75,9 @@ def test_the_calculators_tell_units_and_money(browser, api, credits_):
         "what the unit is worth is not known yet"
     )
     browser.sent("/new-plan", {**GRID, **HALF})
-    shown = text_of(browser.ok("/plans/payg", **{f"{charge_of(api)['code']}:4": "3,000"}))
+    shown = text_of(browser.ok("/plans/payg", **{f"{charge_of(api)['code']}:4": "3 000"}))
     assert "package, in Credits: 1 CR is $0.50" in shown
-    assert "1.00 CR per 1,000 $1.50 3.00 CR" in shown
+    assert "1.00 CR per 1,000 = 3,000 $1.50 3.00 CR" in shown
 
 
 def test_with_subscriptions_the_rate_changes_and_the_unit_stays(browser, api, credits_):

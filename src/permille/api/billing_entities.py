@@ -61,7 +61,7 @@ def read_settings(fields: Fields) -> dict[str, Any]:
 
 
 def _read(fields: Fields) -> dict[str, Any]:
-    fields.refuse_unbuilt("email_settings", "eu_tax_management", "invoice_custom_section_codes")
+    fields.refuse_unbuilt("email_settings", "eu_tax_management", "invoice_custom_section_codes", "logo")
     readers: dict[str, Callable[[str], Any]] = {
         **dict.fromkeys(TEXTS, fields.text),
         **dict.fromkeys(LONG_TEXTS, partial(fields.text, limit=LONG_TEXT)),

@@ -15,6 +15,7 @@ from uuid import UUID
 from permille.api.pricing_units import read_pricing_unit
 from permille.api.taxes import read_taxes
 from permille.api.validation import (
+    FIXED,
     INVALID,
     MANDATORY,
     Fields,
@@ -33,6 +34,7 @@ from permille.core.unlisted import UnlistedValues
 from permille.ids import new_id
 
 MODELS = tuple(ChargeModel)
+FLAGS = ("pay_in_advance", "prorated", "invoiceable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,8 @@ def read_charge(
     pricing_units: Mapping[str, PricingUnit],
 ) -> Charge:
     """The charge as the entry wants it; of a plan with subscriptions, only names and what usage costs change."""
+    if not is_subscribed:
+        entry.refuse_changed(billable_metric_id=str(before.metric.id))
     charge = before if is_subscribed else _restructured(entry, before)
     if entry.has("invoice_display_name"):
         charge = replace(charge, invoice_display_name=entry.text("invoice_display_name"))
@@ -154,6 +158,12 @@ def read_overridden_charge(
     entry: Fields, before: Charge, *, now: datetime, taxes: Mapping[str, Tax]
 ) -> Charge:
     """The charge as it is to be for one subscription: its prices, names, least amount, rate and taxes."""
+    entry.refuse_changed(
+        billable_metric_id=str(before.metric.id), code=before.code, charge_model=before.charge_model
+    )
+    for name in FLAGS:
+        if entry.flag(name) not in (None, getattr(before, name)):
+            entry.refuse(name, FIXED)
     charge = before
     if (least := entry.whole("min_amount_cents", minimum=0)) is not None:
         charge = replace(charge, min_amount_cents=least)
@@ -166,7 +176,7 @@ def _restructured(entry: Fields, charge: Charge) -> Charge:
         charge = replace(charge, charge_model=entry.choice("charge_model", MODELS, mandatory=True) or "")
     if entry.given.get("code") is not None:
         charge = replace(charge, code=entry.text("code", mandatory=True) or "")
-    flags = {name: entry.flag(name) for name in ("pay_in_advance", "prorated", "invoiceable")}
+    flags = {name: entry.flag(name) for name in FLAGS}
     given: dict[str, Any] = {name: flag for name, flag in flags.items() if flag is not None}
     charge = replace(charge, **given)
     if entry.has("regroup_paid_fees"):
@@ -249,6 +259,17 @@ def filter_properties(entry: Fields, charge: Charge) -> dict[str, Any]:
     """The prices of a filter: a whole set of the model's; presentation keys are the charge's alone."""
     properties = _checked(entry, charge)
     return {key: value for key, value in properties.items() if key != "presentation_group_keys"}
+
+
+def refuse_other_values(entry: Fields, known: PlanFilter) -> None:
+    """A filter's values never change: another list of them is another filter."""
+    given = entry.given.get("values")
+    if not given:
+        return
+    listed = {key: plain_texts(value) for key, value in given.items()} if isinstance(given, dict) else {}
+    texts = {key: value for key, value in listed.items() if value is not None}
+    if len(texts) < len(listed) or filter_key(texts) != filter_key(known.values):
+        entry.refuse("values", FIXED)
 
 
 def _values(entry: Fields, metric: BillableMetric) -> dict[str, tuple[str, ...]]:

@@ -50,6 +50,14 @@ ZERO_AMOUNT = ("inherit", "skip", "finalize")
 METADATA_MAX = 5
 METADATA_KEY_MAX = 20
 METADATA_VALUE_MAX = 100
+UNBUILT_BILLING = (
+    "payment_provider",
+    "payment_provider_code",
+    "provider_customer_id",
+    "provider_payment_methods",
+    "sync",
+    "sync_with_provider",
+)
 UNBUILT = ("integration_customers", "invoice_custom_section_codes")
 
 
@@ -135,7 +143,7 @@ def _address(fields: Fields) -> dict[str, Any]:
 def _billing_configuration(fields: Fields) -> dict[str, Any]:
     """What is sent of it; the grace period may also stand beside the customer's own fields."""
     given = fields.nested("billing_configuration") or Fields({}, fields)
-    given.refuse_unbuilt("payment_provider", "provider_customer_id")
+    given.refuse_unbuilt(*UNBUILT_BILLING)
     found: dict[str, Any] = {
         name: given.choice(name, allowed) for name, allowed in CHOICES.items() if given.has(name)
     }

@@ -12,6 +12,7 @@ from psycopg import Connection
 from permille.api.http import Call
 from permille.api.late_usage import render_too_late
 from permille.api.render import exact_numbers, instant, instant_milliseconds
+from permille.billing.unpriced import unpriced_by
 from permille.core.amendment import Amendment
 from permille.core.errors import Forbidden, Invalid, NotFound
 from permille.core.instants import parse_instant
@@ -103,11 +104,14 @@ def render_events(conn: Connection[Any], found: Sequence[StoredEvent]) -> list[d
     """
     amended = amendments.of_events(conn, [event.identity for event in found])
     counting = {event.identity: _counting(event.identity, amended.get(event.identity, ())) for event in found}
-    late = late_usage.too_late(conn, [identity for identity in counting.values() if identity])
+    identities = [identity for identity in counting.values() if identity]
+    late = late_usage.too_late(conn, identities)
+    unpriced = unpriced_by(conn, identities)
     return [
         {
             **render_event(event, amended.get(event.identity, ())),
             "too_late": render_too_late(late.get(identity) if identity else None),
+            "unpriced_by": unpriced.get(identity, []) if identity else [],
         }
         for event in found
         for identity in [counting[event.identity]]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from permille.api.http import Call
-from permille.api.plans import plan_of, read_metadata
+from permille.api.metadata import read_metadata
+from permille.api.plans import plan_of
 from permille.api.validation import Fields
 from permille.core.errors import BadRequest, NotFound
 from permille.core.plan import Plan

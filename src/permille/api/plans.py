@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,26 +12,27 @@ import msgspec
 
 from permille.api.charge_input import ChargesOfPlan, read_charges
 from permille.api.http import Call
+from permille.api.metadata import read_metadata
 from permille.api.metered import meter
 from permille.api.overrides import cascade_to_children, cascades
+from permille.api.price_changes import save_edit
 from permille.api.price_preview import previewable
 from permille.api.pricing_units import known_pricing_units, render_applied
 from permille.api.render import exact_numbers, instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
-from permille.api.validation import INVALID, LONG_TEXT, OUT_OF_RANGE, SHORT_TEXT, Fields, storable
+from permille.api.validation import INVALID, LONG_TEXT, Fields
 from permille.billing import drafts, subscriptions as lifecycle
 from permille.core.errors import Invalid, NotFound
 from permille.core.money import decimal_text
 from permille.core.period import Interval
 from permille.core.plan import Charge, Plan, PlanFilter
+from permille.core.price_versions import PriceChange, changes_to_show, in_force
 from permille.ids import new_id
 from permille.store import billable_metrics, locks, plans, subscriptions, webhooks
 
 INTERVALS = tuple(Interval)
 MONTHLY_CHARGES = (Interval.YEARLY, Interval.SEMIANNUAL)
 TRIAL_DAYS_MAX = 36_500
-METADATA_MAX = 50
-METADATA_KEY_MAX = 100
 UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment", "entitlements")
 
 
@@ -92,24 +94,6 @@ def _always_editable(call: Call, fields: Fields, plan: Plan) -> dict[str, Any]:
     return read
 
 
-def read_metadata(fields: Fields) -> Mapping[str, Any] | None:
-    """A flat object of texts, None when there is nothing in it."""
-    value = fields.given["metadata"]
-    if not value:
-        return None
-    if not isinstance(value, dict) or not storable(value, depth=1):
-        fields.refuse("metadata", INVALID)
-        return None
-    fine = all(
-        len(key) <= METADATA_KEY_MAX and (text is None or (isinstance(text, str) and len(text) <= SHORT_TEXT))
-        for key, text in value.items()
-    )
-    if not fine or len(value) > METADATA_MAX:
-        fields.refuse("metadata", OUT_OF_RANGE if fine else INVALID)
-        return None
-    return value
-
-
 def _structure(fields: Fields, plan: Plan) -> dict[str, Any]:
     """The fields that are fixed as soon as somebody has subscribed."""
     read: dict[str, Any] = {}
@@ -157,12 +141,12 @@ def list_plans(call: Call) -> dict[str, Any]:
     """GET /plans."""
     page = call.page()
     rows, total = plans.listing(call.conn, call.organization.id, limit=page.per_page, offset=page.offset)
-    return {"plans": [render_plan(row) for row in rows], "meta": page.meta(total)}
+    return {"plans": [render_plan(row, now=call.now) for row in rows], "meta": page.meta(total)}
 
 
 def show_plan(call: Call) -> dict[str, Any]:
     """GET /plans/{code}."""
-    return {"plan": render_plan(plan_of(call))}
+    return {"plan": render_plan(plan_of(call), now=call.now)}
 
 
 @previewable
@@ -181,12 +165,12 @@ def update_plan(call: Call) -> dict[str, Any]:
     fields.check()
     if plans.code_is_taken(call.conn, after):
         raise Invalid({"code": ["value_already_exist"]})
-    plans.replace(call.conn, before=before, after=after, now=call.now)
+    saved = save_edit(call, before, after)
     if cascades(call):
         cascade_to_children(call, before, after)
     if after.amount_cents != before.amount_cents:
         lifecycle.follow_amounts(call.conn, after.id, now=call.now)
-    return _changed(call, before=before, after=after, what="updated")
+    return _changed(call, before=before, after=saved, what="updated")
 
 
 def delete_plan(call: Call) -> dict[str, Any]:
@@ -205,7 +189,7 @@ def plan_of(call: Call) -> Plan:
     found = plans.plan_by_code(call.conn, call.organization.id, call.path["code"])
     if found is None:
         raise NotFound("plan")
-    return found
+    return in_force(found, call.now)
 
 
 def _changed(call: Call, *, before: Plan, after: Plan, what: str) -> dict[str, Any]:
@@ -219,11 +203,11 @@ def _changed(call: Call, *, before: Plan, after: Plan, what: str) -> dict[str, A
         payload=None,
         now=call.now,
     )
-    return {"plan": render_plan(after)}
+    return {"plan": render_plan(after, now=call.now)}
 
 
-def render_plan(plan: Plan) -> dict[str, Any]:
-    """The object with its charges. `minimum_commitment` and `metadata` are absent when there is none, as in Lago."""
+def render_plan(plan: Plan, *, now: datetime) -> dict[str, Any]:
+    """The object with the charges in force and the changes to come. `minimum_commitment` and `metadata` are absent when there is none, as in Lago."""
     rendered = {
         "lago_id": str(plan.id),
         "name": plan.name,
@@ -243,7 +227,8 @@ def render_plan(plan: Plan) -> dict[str, Any]:
         "draft_invoices_count": 0,
         "parent_id": _id(plan.parent_id),
         "pending_deletion": False,
-        "charges": [render_charge(charge) for charge in plan.charges],
+        "charges": [render_charge(charge) for charge in in_force(plan, now).charges],
+        "scheduled_changes": [render_change(each) for each in changes_to_show(plan, now)],
         "fixed_charges": [],
         "entitlements": [],
         "usage_thresholds": [],
@@ -251,6 +236,15 @@ def render_plan(plan: Plan) -> dict[str, Any]:
         "taxes": [render_tax(tax) for tax in plan.taxes],
     }
     return rendered if plan.metadata is None else {**rendered, "metadata": plan.metadata}
+
+
+def render_change(change: PriceChange) -> dict[str, Any]:
+    """The charges from an instant on."""
+    return {
+        "lago_id": str(change.id),
+        "effective_at": instant(change.at),
+        "charges": [render_charge(charge) for charge in change.charges],
+    }
 
 
 def render_charge(charge: Charge) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from starlette.datastructures import QueryParams
 from permille.core.errors import Invalid
 from permille.core.instants import EARLIEST, LATEST, parse_instant
 from permille.core.money import CURRENCIES
-from permille.out.pdf.language import known_locale
+from permille.out.pdf.language import LANGUAGES, known_locale
 
 BIGINT_MAX = 2**63 - 1
 SHORT_TEXT = 255  # codes, external ids, names: they are indexed
@@ -35,6 +35,7 @@ INVALID = "value_is_invalid"
 OUT_OF_RANGE = "value_is_out_of_range"
 TOO_LONG = "value_is_too_long"
 NOT_SUPPORTED_YET = "not_supported_yet"
+FIXED = "cannot_be_changed"
 
 _WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,19}")
 _DECIMAL_TEXT = re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?")
@@ -165,7 +166,7 @@ class Fields:
             return None
         found = known_locale(value)
         if found is None:
-            self.refuse(name, INVALID)
+            self.refuse(name, INVALID, allowed=LANGUAGES)
         return found
 
     def instant(self, name: str, *, code: str = "invalid_date") -> datetime | None:
@@ -225,6 +226,12 @@ class Fields:
         for name in names:
             if self.given.get(name):
                 self.refuse(name, NOT_SUPPORTED_YET)
+
+    def refuse_changed(self, **known: Any) -> None:
+        """Refuse other values of what stays as it is; null and the same value ask for nothing."""
+        for name, value in known.items():
+            if self.given.get(name) not in (None, value):
+                self.refuse(name, FIXED)
 
     def grace_period(self) -> int | None:
         """`invoice_grace_period` in days."""

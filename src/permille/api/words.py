@@ -16,6 +16,10 @@ WORDS = {
     "value_is_out_of_range": "This is too large or too small.",
     "value_is_too_long": "This is too long.",
     "value_already_exist": "This is taken already.",
+    "late_usage_is_accepted": "It was written off already.",
+    "late_usage_is_billed": "It is billed already, or will be by the next invoice.",
+    "late_usage_is_gone": "There is no late usage any more: what came in later has undone it.",
+    "value_is_negative": "It comes to less than was billed: only what comes to more can be billed.",
     "would_reprice_other_values": "With this change other prices would win, and usage of values that stay would cost something else. Change or take away these filters first:",
     "usage_without_price": "Usage on it has no price yet: price its values, or choose what unlisted values cost, in the plan's charge.",
     "held_needs_an_invoice": "Usage is held on an invoice, and this recurring charge in advance makes fees without one.",
@@ -26,6 +30,8 @@ WORDS = {
     "invalid_value": "A percentage doesn't go with the latest value.",
     "invalid_date": "Give a date, like 2026-10-31.",
     "invalid_amount": "Give an amount of zero or more, like 0.03.",
+    "invalid_units": "Give a number of zero or more.",
+    "no_number": "Give a number, like 1234.50.",
     "invalid_expression": "This is no expression. Try event.properties.tokens / 1000.",
     "invalid_json": 'Give a JSON object, like {"model": "8K", "tokens": 617}.',
     "invalid_time": "Give a time in UTC, like 2026-10-31 14:05:00.",
@@ -48,6 +54,7 @@ WORDS = {
     "invalid_package_size": "Give a whole number of at least 1.",
     "invalid_free_units": "Give a whole number of at least 0.",
     "not_supported_yet": "This isn't built yet.",
+    "cannot_be_changed": "This stays as it is: leave it out, or make a new one.",
     "not_compatible_with_aggregation_type": "This doesn't go with the aggregation.",
     "relation_must_exist": "The metric doesn't have this dimension.",
     "url_invalid": "Give a whole address, like https://example.com/hooks.",
@@ -92,6 +99,9 @@ _WORDS_OF_FIELDS = {
         "timestamp",
         "invalid_format",
     ): "Give seconds since 1970, or a date and time like 2026-10-31T14:05:00Z, of 1900 to 2199.",
+    ("document_locale", "value_is_invalid"): (
+        "Documents are not written in this language. Give one of those allowed, or a regional variant like de-CH."
+    ),
     ("transaction_id", "value_already_exist"): "An event with this id is stored already: it counts once.",
 }
 

@@ -57,13 +57,15 @@ def finalize_due(
     to wait.
 
     Customers with one that comes to an amount beyond all bounds are held, by the organization's clock `now`. One with
-    usage that is held until it has a price stays a draft, and is tried again after a while.
+    usage that is held until it has a price stays a draft, and is tried again after a while; it becomes final as of now.
     """
     due = invoices.claim_drafts(conn, organization_id, until=until, limit=limit, wait=wait)
 
     def finish(drafts: Sequence[DueDraft]) -> None:
         with holds.refusing_unbillable():
-            _finalize(conn, [draft.id for draft in drafts], at=until, now=now)
+            for has_waited, at in ((False, until), (True, now)):
+                chosen = [draft.id for draft in drafts if draft.waits_for_price is has_waited]
+                _finalize(conn, chosen, at=at, now=now)
 
     if due:
         failures = holds.do_apart(conn, due, finish, customer_of=lambda draft: draft.customer_id)

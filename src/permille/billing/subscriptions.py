@@ -19,8 +19,10 @@ from permille.billing.credit_notes import credit_unused
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.invoice import trial_end
+from permille.core.override import same_terms
 from permille.core.period import INSTANT
 from permille.core.plan import Plan, sold_plan_id, yearly_amount_cents
+from permille.core.price_versions import in_force
 from permille.core.subscription import Start, Subscription, due, facts_of, plan_period_end, start_of
 from permille.ids import new_id
 from permille.store import customers, locks, plans, subscriptions, unpriced, webhooks
@@ -43,13 +45,20 @@ class Wish:
 
 
 def subscribe(
-    conn: Connection[Any], *, customer: Customer, plan: Plan, wish: Wish, now: datetime
+    conn: Connection[Any],
+    *,
+    customer: Customer,
+    plan: Plan,
+    wish: Wish,
+    now: datetime,
+    is_agreed: bool = False,
 ) -> Subscription:
     """The customer's subscription to the plan: the one that there is already, or a new one.
 
     Another plan takes over at once when its fee is not lower by the year, else at the period's end; until then the
-    running subscription is returned. A plan of the subscription's own is stored when it is used. Raises Invalid when
-    another customer has the external id.
+    running subscription is returned. So do other terms of the same plan (`plan` is then of the subscription's own),
+    unless they are `is_agreed`: what the subscription has already. A plan of its own is stored when it is used.
+    Raises Invalid when another customer has the external id.
     """
     locks.change_subscription(conn, customer.organization_id, wish.external_id)
     known = subscriptions.history(conn, customer.organization_id, wish.external_id)
@@ -64,7 +73,14 @@ def subscribe(
         return _begin(conn, customer=customer, plan=plan, wish=wish, rows=rows, now=now)
     (current,) = living
     current_plan = plans.plan_by_id(conn, current.plan_id)
-    if sold_plan_id(current_plan) == sold_plan_id(plan):
+    if sold_plan_id(current_plan) == sold_plan_id(plan) and (plan.parent_id is None or is_agreed):
+        return current
+    following = [
+        row for row in rows if row.previous_subscription_id == current.id and row.status == "pending"
+    ]
+    if plan.parent_id is not None and any(
+        same_terms(in_force(plans.plan_by_id(conn, row.plan_id), now), plan) for row in following
+    ):
         return current
     _store_own(conn, plan)
     if current.is_waiting:
@@ -72,9 +88,8 @@ def subscribe(
         note = _note(current.on_termination_credit_note, plan)
         columns = {"plan_id": plan.id, "name": name, "on_termination_credit_note": note}
         return subscriptions.update(conn, subscription_id=current.id, columns=columns, now=now)
-    for row in rows:
-        if row.previous_subscription_id == current.id and row.status == "pending":
-            cancel(conn, row, now=now)
+    for row in following:
+        cancel(conn, row, now=now)
     new = replace(
         _pending(customer, plan, wish, now),
         previous_subscription_id=current.id,

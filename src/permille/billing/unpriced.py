@@ -38,6 +38,11 @@ class _Priced:
     charge: Charge
     compiled: CompiledCharge
 
+    def values_of(self, candidate: Candidate) -> dict[str, str | None]:
+        """Its values of the metric's dimensions."""
+        texts = candidate.texts
+        return {key: texts.get(key) for key in sorted(self.charge.metric.filters)}
+
     def leaves_unpriced(self, values: Mapping[str, str | None]) -> bool:
         """Whether these values of the metric's dimensions have no price."""
         texts = tuple(values.get(key) for key in self.compiled.filter_keys)
@@ -82,6 +87,18 @@ def look_some(conn: Connection[Any], organization_id: UUID, *, now: datetime) ->
     return has_changed or bool(series_ids)
 
 
+def unpriced_by(conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, list[str]]:
+    """Event -> the codes of the charges under which it has no price, of those of the events that have any."""
+    candidates = store.candidates_of_events(conn, identities)
+    charges = _charges(conn, {each.plan_id for each in candidates})
+    found: dict[UUID, list[str]] = defaultdict(list)
+    for each in candidates:
+        priced = charges.get(each.charge_id)
+        if each.event_identity and priced and priced.leaves_unpriced(priced.values_of(each)):
+            found[each.event_identity].append(priced.charge.code)
+    return found
+
+
 def _charges(conn: Connection[Any], plan_ids: Collection[UUID]) -> dict[UUID, _Priced]:
     return {
         charge.id: _Priced(
@@ -101,8 +118,7 @@ def _unpriced_of(
         priced = charges.get(each.charge_id)
         if priced is None:
             continue
-        texts = each.texts
-        values = {key: texts.get(key) for key in sorted(priced.charge.metric.filters)}
+        values = priced.values_of(each)
         if priced.leaves_unpriced(values):
             unpriced = Unpriced(
                 charge_id=each.charge_id,

@@ -101,6 +101,11 @@ def _added(to: Line | None, line: Line, sign: int) -> Line:
         )
 
 
+def with_usage(lines: Sequence[Line]) -> list[Line]:
+    """The lines of which usage has come late, and the minimum's: not those that another price alone has changed."""
+    return [line for line in lines if line.units or line.events_count or line.is_true_up]
+
+
 def totals(lines: Sequence[Line]) -> tuple[int, Decimal, int]:
     """Events, units and amount in cents of a difference."""
     with exact():

@@ -6,14 +6,15 @@ customer stays. Source: semantics-billing.md sections 2.2 and 2.3.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from permille.core.plan import Charge, Plan, PlanFilter
+from permille.core.instants import EPOCH
+from permille.core.plan import Charge, Plan, PlanFilter, sold_plan_id
 from permille.core.pricing.group_keys import PRICING
 
 NewId = Callable[[], UUID]
@@ -31,24 +32,61 @@ def filter_key(values: Mapping[str, Sequence[str]]) -> FilterKey:
 def copy_plan(plan: Plan, *, new_id: NewId, now: datetime) -> Plan:
     """A plan that is this one for a single subscription."""
     plan_id = new_id()
+    ids: dict[UUID, UUID] = defaultdict(new_id)
+
+    def copied(charges: Sequence[Charge]) -> tuple[Charge, ...]:
+        return tuple(_copy_charge(charge, plan_id, ids, now=now) for charge in charges)
+
     return replace(
         plan,
         id=plan_id,
         parent_id=plan.id,
         created_at=now,
-        charges=tuple(_copy_charge(charge, plan_id, new_id=new_id, now=now) for charge in plan.charges),
+        charges=copied(plan.charges),
+        price_versions=tuple(
+            replace(
+                each,
+                id=plan_id if each.valid_until is None else ids[each.id],
+                charges=copied(each.charges),
+            )
+            for each in plan.price_versions
+        ),
     )
 
 
-def _copy_charge(charge: Charge, plan_id: UUID, *, new_id: NewId, now: datetime) -> Charge:
+def _copy_charge(charge: Charge, plan_id: UUID, ids: Mapping[UUID, UUID], *, now: datetime) -> Charge:
+    """The copy; `ids` has for each id that of its copy."""
     return replace(
         charge,
-        id=new_id(),
+        id=ids[charge.id],
         plan_id=plan_id,
         parent_id=charge.id,
         created_at=now,
-        filters=tuple(replace(entry, id=new_id()) for entry in charge.filters),
+        filters=tuple(replace(entry, id=ids[entry.id]) for entry in charge.filters),
     )
+
+
+def same_terms(one: Plan, other: Plan) -> bool:
+    """Whether two plans that were sold as the same say the same, whosever they are."""
+    return _terms(one) == _terms(other)
+
+
+def _terms(plan: Plan) -> tuple[Plan, list[Charge]]:
+    """The plan without what tells copies of it apart."""
+    sold = sold_plan_id(plan)
+    charges = [
+        replace(
+            charge,
+            id=charge.parent_id or charge.id,
+            plan_id=sold,
+            parent_id=None,
+            created_at=EPOCH,
+            filters=tuple(replace(entry, id=sold) for entry in charge.filters),
+        )
+        for charge in plan.charges
+    ]
+    bare = replace(plan, id=sold, parent_id=None, created_at=EPOCH, charges=(), price_versions=())
+    return bare, charges
 
 
 def cascade(before: Plan, after: Plan, child: Plan, *, new_id: NewId, now: datetime) -> Plan:
@@ -61,8 +99,9 @@ def cascade(before: Plan, after: Plan, child: Plan, *, new_id: NewId, now: datet
         for charge in after.charges
         if charge.id in known and charge.id in charges_before
     }
+    ids: dict[UUID, UUID] = defaultdict(new_id)
     fresh = [
-        _copy_charge(charge, child.id, new_id=new_id, now=now)
+        _copy_charge(charge, child.id, ids, now=now)
         for charge in after.charges
         if charge.id not in charges_before and charge.id not in known
     ]

@@ -32,6 +32,7 @@ SECONDS_MAX = 6
 READ_SECONDS_MAX = 3
 BYTES_MAX = 2 * 1024**2
 HOPS_MAX = 4
+ETAG_MAX, PROBLEM_MAX = 255, 500
 RETRY_AFTER = timedelta(minutes=10)
 KEPT, KEPT_MIN, KEPT_MAX = timedelta(days=1), timedelta(hours=1), timedelta(days=7)
 _MAX_AGE = re.compile(r"max-age=(\d{1,9})")
@@ -82,7 +83,7 @@ def _renewed(
         fetched, made = _in_time(url, etag if logo else None, allow_private=allow_private)
         logo, etag, kept_for = made or logo, fetched.etag or etag, fetched.kept_for
     except (NotFetched, UnusablePicture) as error:
-        problem = str(error)
+        problem = str(error)[:PROBLEM_MAX]
         log.warning("The logo %s of billing entity %s: %s", url, entity.id, problem)
     return StoredLogo(
         billing_entity_id=entity.id,
@@ -97,19 +98,27 @@ def _renewed(
 
 
 def _in_time(url: str, etag: str | None, *, allow_private: bool) -> tuple[Fetched, Logo | None]:
-    """Fetch and check in a thread of its own, since a name server may not answer for minutes."""
+    """Fetch and check in a thread of its own, since servers may send byte by byte and name servers not at all.
+
+    Raises NotFetched and UnusablePicture, and nothing else: no logo stops a document.
+    """
     outcome: list[tuple[Fetched, Logo | None] | Exception] = []
+    client = httpx2.Client(timeout=READ_SECONDS_MAX, follow_redirects=False)
 
     def work() -> None:
         try:
-            fetched = fetch(url, etag, allow_private=allow_private)
+            fetched = fetch(client, url, etag, allow_private=allow_private)
             outcome.append((fetched, None if fetched.body is None else printable(fetched.body)))
-        except Exception as error:  # noqa: BLE001 -- raised again below, in the thread that waits
+        except (NotFetched, UnusablePicture) as error:
             outcome.append(error)
+        except Exception as error:
+            log.exception("The logo %s", url)
+            outcome.append(NotFetched(f"{type(error).__name__}: {error}"))
 
     thread = threading.Thread(target=work, name="logo", daemon=True)
     thread.start()
     thread.join(SECONDS_MAX)
+    client.close()  # a thread that still reads ends at its next byte
     if not outcome:
         raise NotFetched(f"No picture after {SECONDS_MAX} seconds.")
     (found,) = outcome
@@ -118,20 +127,19 @@ def _in_time(url: str, etag: str | None, *, allow_private: bool) -> tuple[Fetche
     return found
 
 
-def fetch(url: str, etag: str | None, *, allow_private: bool) -> Fetched:
+def fetch(client: httpx2.Client, url: str, etag: str | None, *, allow_private: bool) -> Fetched:
     """The bytes behind the URL, after a few redirects; each hop is checked. Raises NotFetched."""
     headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
     if etag:
         headers["If-None-Match"] = etag
     until = time.monotonic() + SECONDS_MAX
     try:
-        with httpx2.Client(timeout=READ_SECONDS_MAX, follow_redirects=False) as client:
-            for _ in range(HOPS_MAX):
-                _check(url, allow_private=allow_private)
-                with client.stream("GET", url, headers=headers) as answer:
-                    if not answer.has_redirect_location:
-                        return _read(answer, until)
-                    url = urljoin(url, answer.headers["location"])
+        for _ in range(HOPS_MAX):
+            _check(url, allow_private=allow_private)
+            with client.stream("GET", url, headers=headers) as answer:
+                if not answer.has_redirect_location:
+                    return _read(answer, until)
+                url = urljoin(url, answer.headers["location"])
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
         raise NotFetched(f"{type(error).__name__}: {error}") from error
     raise NotFetched(f"More than {HOPS_MAX - 1} redirects.")
@@ -148,7 +156,8 @@ def _read(answer: httpx2.Response, until: float) -> Fetched:
     age = _MAX_AGE.search(answer.headers.get("cache-control", ""))
     kept_for = timedelta(seconds=int(age[1])) if age else KEPT
     kept_for = min(max(kept_for, KEPT_MIN), KEPT_MAX)
-    etag = answer.headers.get("etag")
+    sent = answer.headers.get("etag", "")
+    etag = sent if sent.isascii() and 0 < len(sent) <= ETAG_MAX else None
     if answer.status_code == httpx2.codes.NOT_MODIFIED:
         return Fetched(body=None, etag=etag, kept_for=kept_for)
     if answer.status_code != httpx2.codes.OK:

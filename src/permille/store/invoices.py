@@ -574,6 +574,8 @@ class DueDraft:
     id: UUID
     customer_id: UUID
     finalizes_at: datetime
+    waits_for_price: bool
+    """Whether its usage had no price when it was last looked at."""
 
 
 def claim_drafts(
@@ -582,7 +584,7 @@ def claim_drafts(
     """Lock the drafts whose day has come, with their customers, but for those that are held or wait for a price."""
     with conn.cursor(row_factory=class_row(DueDraft)) as cursor:
         return cursor.execute(
-            "select i.id, i.customer_id, i.finalizes_at from invoice i join customer c on c.id = i.customer_id"
+            "select i.id, i.customer_id, i.finalizes_at, i.waits_for_price from invoice i join customer c on c.id = i.customer_id"
             " where i.organization_id = %(organization)s and i.finalizes_at <= %(until)s"
             f" and i.price_retry_at is null and i.{NOT_HELD} order by i.finalizes_at, i.id limit %(limit)s"
             f" for no key update of c, i {'' if wait else 'skip locked'}",

@@ -30,14 +30,34 @@ _UNDECIDED = (
     " and exists (select from charge_filter where charge_id = c.id and deleted_at is null)"
 )
 
+_CHARGES = f"""
+join billable_metric m on m.organization_id = s.organization_id and m.code = s.code and m.deleted_at is null
+join charge c on c.plan_id = u.plan_id and c.billable_metric_id = m.id and {_UNDECIDED}
+"""
+
 _CANDIDATES = f"""
-select s.id as series_id, c.plan_id, c.id as charge_id, s.dimensions
+select s.id as series_id, null as event_identity, c.plan_id, c.id as charge_id, s.dimensions
 from series s
 join subscription u on u.organization_id = s.organization_id and u.external_id = s.external_subscription_id
     and u.status = 'active'
-join billable_metric m on m.organization_id = s.organization_id and m.code = s.code and m.deleted_at is null
-join charge c on c.plan_id = u.plan_id and c.billable_metric_id = m.id and {_UNDECIDED}
+{_CHARGES}
 where s.id = any(%s::bigint[])
+"""
+
+# An event without a number counts as nothing where numbers are added up or compared.
+_CANDIDATES_OF_EVENTS = f"""
+select s.id as series_id, e.identity as event_identity, c.plan_id, c.id as charge_id, s.dimensions
+from event e join series s on s.id = e.series_id
+join lateral (
+    select plan_id from subscription
+    where organization_id = s.organization_id and external_id = s.external_subscription_id
+        and started_at <= e.at and (terminated_at is null or terminated_at > e.at)
+    order by started_at desc limit 1
+) u on true
+{_CHARGES}
+where e.identity = any(%s::uuid[])
+    and (e.value is not null or m.aggregation_type in ('count_agg', 'unique_count_agg', 'custom_agg'))
+order by c.position, c.id
 """
 
 _QUEUE = f"""
@@ -105,9 +125,10 @@ order by u.noticed_at desc, u.charge_id, u.digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A series that a charge prices, whose filters may not list its values."""
+    """A series, or an event, that a charge prices, whose filters may not list its values."""
 
     series_id: int
+    event_identity: UUID | None
     plan_id: UUID
     charge_id: UUID
     dimensions: Mapping[str, Any]
@@ -216,6 +237,12 @@ def candidates(conn: Connection[Any], series_ids: Sequence[int]) -> list[Candida
     """Those of the series that a charge prices where unlisted values are undecided."""
     with conn.cursor(row_factory=class_row(Candidate)) as cursor:
         return cursor.execute(_CANDIDATES, [int_array(series_ids)]).fetchall()
+
+
+def candidates_of_events(conn: Connection[Any], identities: Collection[UUID]) -> list[Candidate]:
+    """The same of single events, by the subscriptions that ran at their times."""
+    with conn.cursor(row_factory=class_row(Candidate)) as cursor:
+        return cursor.execute(_CANDIDATES_OF_EVENTS, [uuid_array(identities)]).fetchall()
 
 
 def known(conn: Connection[Any], organization_id: UUID) -> list[KnownUnpriced]:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from permille.core.event import numeric_value
 from permille.core.money import exact, subunits
 from permille.core.pricing import ChargeModel, Price, price
 from permille.core.pricing.percentage import running_totals
 from permille.core.pricing_unit import AppliedPricingUnit, Owed, owed
+from permille.web.typed_number import number_or_none
 
 MODELS = (
     ChargeModel.STANDARD,
@@ -24,14 +24,9 @@ MODELS = (
 EVENTS_MAX = 100_000
 
 
-def typed_number(text: str) -> Decimal | None:
-    """1,250,000 or 1 250 000 as a number; None of what is none."""
-    return numeric_value(text.replace(",", "").replace(" ", ""))
-
-
 def typed_events(text: str) -> int | None:
     """In how many events the units came, 1 if nothing is said; None of what can't be."""
-    events = typed_number(text) if text else Decimal(1)
+    events = number_or_none(text, whole=True) if text else Decimal(1)
     is_whole = events is not None and events == events.to_integral_value() and 1 <= events <= EVENTS_MAX
     return int(events) if events is not None and is_whole else None
 

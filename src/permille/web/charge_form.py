@@ -9,7 +9,6 @@ from typing import Any
 
 from permille.core.billable_metric import BillableMetric
 from permille.core.errors import Invalid, NotFound
-from permille.core.event import numeric_value
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.plan import Charge
 from permille.core.pricing_unit import SUBUNITS, AppliedPricingUnit, PricingUnit
@@ -17,6 +16,7 @@ from permille.core.tax import Tax
 from permille.core.unlisted import UnlistedValues
 from permille.store import billable_metrics, pricing_units, taxes
 from permille.web import price_grid, price_sheet
+from permille.web.typed_number import number_or_none, plain_number
 from permille.web.visit import Form, Visit
 
 MENU_MAX = 200
@@ -142,7 +142,7 @@ def _unit_options(units: Sequence[PricingUnit], currency: str) -> list[tuple[str
 def _typed_unit(form: Form, units: Sequence[PricingUnit]) -> AppliedPricingUnit | None:
     """The unit that was chosen, None also while its rate is none."""
     unit = next((each for each in units if each.code == form.get("pricing_unit")), None)
-    rate = numeric_value(form.get("conversion_rate"))
+    rate = number_or_none(form.get("conversion_rate"))
     if unit is None or rate is None or rate <= 0:
         return None
     return AppliedPricingUnit(unit=unit, conversion_rate=rate)
@@ -189,7 +189,7 @@ def _unit(form: Form) -> dict[str, Any]:
     if not form.has("pricing_unit"):
         return {}
     code = form.get("pricing_unit")
-    terms = {"code": code, "conversion_rate": form.get("conversion_rate")}
+    terms = {"code": code, "conversion_rate": plain_number(form.get("conversion_rate"))}
     return {"applied_pricing_unit": terms if code else None}
 
 
@@ -246,7 +246,7 @@ def to_cents(text: str, currency: str) -> Any:
 
 def to_smallest(text: str, per_unit: int) -> Any:
     """An amount in its smallest units, of which so many make one; likewise."""
-    value = numeric_value(text.replace(",", ""))
+    value = number_or_none(text)
     if value is None:
         return text
     with exact():

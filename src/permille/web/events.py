@@ -9,9 +9,10 @@ from typing import Any
 
 from permille.api import amendments as amendments_api, events as api
 from permille.api.render import instant_milliseconds
+from permille.billing.event_warnings import priced_at
 from permille.core.amendment import AmendmentKind
 from permille.core.errors import Invalid, NotFound
-from permille.core.event import EventState, numeric_value
+from permille.core.event import EventState
 from permille.core.instants import parse_instant
 from permille.core.plan import Plan
 from permille.core.subscription import Subscription, running_at
@@ -22,6 +23,7 @@ from permille.store.events import StoredEvent
 from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
 from permille.web.shown import in_path, in_query, json_lines
+from permille.web.typed_number import number_or_none, plain_number
 from permille.web.visit import PER_PAGE, Done, Form, Page, Visit
 
 FILTERS = ("code", "external_subscription_id", "timestamp_from", "timestamp_to")
@@ -128,8 +130,8 @@ def _replacement(form: Form, sent: StoredEvent) -> dict[str, Any]:
         if at is None:
             errors["timestamp"] = ["invalid_time"]
     if text := form.get("precise_total_amount_cents"):
-        says["precise_total_amount_cents"] = text
-        if numeric_value(text) is None:
+        says["precise_total_amount_cents"] = plain_number(text)
+        if number_or_none(text) is None:
             errors["precise_total_amount_cents"] = ["value_is_invalid"]
     if errors:
         raise Invalid(errors)
@@ -153,8 +155,13 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
     explained = []
     for event, now in zip(events, counting, strict=True):
         rows = known.get(event["external_subscription_id"] or "", [])
-        taker = running_at(rows, datetime.fromisoformat(now["timestamp"]))
-        own = [plan for plan in priced[now["code"]] if taker is not None and plan.id == taker.plan_id]
+        at = datetime.fromisoformat(now["timestamp"])
+        taker = running_at(rows, at)
+        own = [
+            priced_at(visit.conn, plan, taker, at)
+            for plan in priced[now["code"]]
+            if taker is not None and plan.id == taker.plan_id
+        ]
         found = verdict(metrics[now["code"]], now["code"], now["properties"], own)
         ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
         amended = event["amendments"][-1] if event["amendments"] else None

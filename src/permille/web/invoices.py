@@ -12,6 +12,8 @@ from uuid import UUID
 from permille.api import explanations, fees, invoices as api
 from permille.api.http import PER_PAGE_MAX, Raw
 from permille.core.money import CURRENCIES, exact, subunits
+from permille.out.pdf import fonts
+from permille.out.pdf.assembly import invoice_document
 from permille.store import billing_entities, customers, invoices as invoice_store, logos
 from permille.store.logos import StoredLogo
 from permille.web.visit import PER_PAGE, Page, Visit
@@ -89,8 +91,19 @@ def _harmless(text: str) -> str:
 def detail(visit: Visit) -> Page:
     """GET /app/invoices/{lago_id}."""
     invoice = api.show_invoice(visit.call(path=visit.path))["invoice"]
-    context = {"invoice": invoice, "groups": _groups(invoice["fees"]), "logo": _logo_problem(visit, invoice)}
+    context = {
+        "invoice": invoice,
+        "groups": _groups(invoice["fees"]),
+        "logo": _logo_problem(visit, invoice),
+        "boxes": _boxes(visit, UUID(invoice["lago_id"])),
+    }
     return Page(template="invoice.html", context=context)
+
+
+def _boxes(visit: Visit, invoice_id: UUID) -> str:
+    """The characters that the PDF may print as boxes, with their names."""
+    document = invoice_document(visit.conn, invoice_id)
+    return fonts.described(fonts.unprintable("".join(document.texts)))
 
 
 def _logo_problem(visit: Visit, invoice: Mapping[str, Any]) -> StoredLogo | None:

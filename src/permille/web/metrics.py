@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +14,14 @@ from permille.api import billable_metrics as api, estimates
 from permille.core.billable_metric import BillableMetric
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.core.expression import EvaluationError, Event, ExpressionError, read_expression, value_text
+from permille.core.instants import EPOCH
+from permille.core.price_versions import in_force
 from permille.ingest.intake import read_one
-from permille.store import billable_metrics, metering, plans
+from permille.store import billable_metrics, late_usage, metering, plans
 from permille.web.matching import verdict
 from permille.web.price_grid import beside
 from permille.web.shown import in_path
+from permille.web.typed_number import json_number
 from permille.web.visit import Done, Form, Page, Visit
 
 AGGREGATIONS = (
@@ -32,7 +36,6 @@ AGGREGATIONS = (
 ROUNDINGS = (("", "None"), ("round", "To the nearest"), ("ceil", "Up"), ("floor", "Down"))
 RULES = ("total_units", "amount")
 FIELDS = {"values": "filters", "key": "filters"}
-DIGITS = re.compile(r"-?\d{1,3}", re.ASCII)
 PROPERTY = re.compile(r"event\.properties\.(\w+)", re.ASCII)
 DIMENSION_ROWS = 2
 
@@ -119,7 +122,7 @@ def _measure(form: Form) -> dict[str, Any]:
         "aggregation_type": kind,
         "field_name": form.get("field_name") or None,
         "rounding_function": form.get("rounding_function") or None,
-        "rounding_precision": (int(digits) if DIGITS.fullmatch(digits) else digits) if digits else None,
+        "rounding_precision": json_number(digits, whole=True) if digits else None,
         "expression": form.get("expression") or None,
         "recurring": form.has("recurring"),
         "weighted_interval": "seconds" if kind == "weighted_sum_agg" else None,
@@ -217,10 +220,19 @@ def _tested(visit: Visit, text: str) -> dict[str, Any]:
             return {"bad": [f"its expression has no value: {error}"]}
         properties = {**properties, metric.field_name: value_text(value)}
     priced = plans.plans_of_metric(visit.conn, metric.id) if metric else []
-    chosen = [plan for plan in priced if plan.parent_id is None]
+    chosen = [in_force(plan, visit.now) for plan in priced if plan.parent_id is None]
     return {
         "verdict": verdict(metric, draft.code, properties, chosen),
         "estimates": _estimates(visit, draft.code, draft.external_subscription_id, draft.properties),
+        "too_late": late_usage.if_sent_now(
+            visit.conn,
+            visit.here.id,
+            external_subscription_id=draft.external_subscription_id,
+            code=draft.code,
+            at=EPOCH + timedelta(microseconds=draft.at),
+        )
+        if draft.external_subscription_id
+        else None,
     }
 
 

@@ -11,10 +11,11 @@ from permille.billing import price_lists
 from permille.core.errors import Invalid
 from permille.core.money import CURRENCIES, ZERO, exact, subunits
 from permille.core.period import Interval
-from permille.core.plan import Charge, Plan
+from permille.core.plan import Charge, Plan, leaves_unpriced
 from permille.core.pricing import ChargeModel
 from permille.core.pricing.group_keys import pricing_keys
 from permille.core.pricing_unit import Owed
+from permille.core.unlisted import UnlistedValues
 from permille.store import plans as store
 from permille.web import calculator, price_grid
 from permille.web.charge_form import (
@@ -31,6 +32,7 @@ from permille.web.charge_form import (
     typed,
 )
 from permille.web.shown import currencies, in_path, listed_text, shown_in_unit
+from permille.web.typed_number import number_or_none, plain_number
 from permille.web.visit import Done, Form, Page, Visit
 
 INTERVALS = [(each.value, each.value) for each in Interval]
@@ -69,6 +71,16 @@ def priced_plan(visit: Visit, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _unlisted(charge: Charge) -> str:
+    """What usage costs that no price lists, where that is not just what everything else costs."""
+    if not leaves_unpriced(charge):
+        return ""
+    is_held = charge.unlisted_values == UnlistedValues.HELD
+    return (
+        "Unlisted values are held until they have a price." if is_held else "Unlisted values have no price."
+    )
+
+
 def _calculated(visit: Visit, plan: Plan, charge: Charge) -> dict[str, Any]:
     """A charge's prices as rows, each with what the units that were typed would cost."""
     keys = list(dict.fromkeys(key for each in charge.filters for key in each.values))
@@ -77,7 +89,7 @@ def _calculated(visit: Visit, plan: Plan, charge: Charge) -> dict[str, Any]:
     for number, (values, name, properties) in enumerate([*priced, ({}, None, charge.properties)]):
         field = f"{charge.code}:{number}"
         text, events_text = visit.query.get(field, ""), visit.query.get(f"{field}:events", "")
-        units, events = calculator.typed_number(text), calculator.typed_events(events_text)
+        units, events = number_or_none(text), calculator.typed_events(events_text)
         is_junk = units is None or units < 0 or events is None
         due = None if is_junk else _owed(plan, charge, properties, units or ZERO, events or 1)
         rows.append(
@@ -97,6 +109,7 @@ def _calculated(visit: Visit, plan: Plan, charge: Charge) -> dict[str, Any]:
     applied = charge.applied_pricing_unit
     return {
         "charge": charge,
+        "unlisted": _unlisted(charge),
         "applied": applied,
         "short_name": applied.unit.short_name if applied else None,
         "keys": keys,
@@ -184,7 +197,7 @@ def _structure(form: Form) -> dict[str, Any]:
     return {
         "interval": form.get("interval"),
         "pay_in_advance": form.has("pay_in_advance"),
-        "trial_period": form.get("trial_period") or None,
+        "trial_period": plain_number(form.get("trial_period")) or None,
         "bill_charges_monthly": form.has("bill_charges_monthly"),
     }
 

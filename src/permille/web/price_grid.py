@@ -11,6 +11,7 @@ from permille.core.billable_metric import BillableMetric
 from permille.core.plan import Charge, PlanFilter
 from permille.core.pricing import ChargeModel
 from permille.core.pricing.group_keys import PRICING
+from permille.web.typed_number import json_number, plain_number
 from permille.web.visit import Form, Problems
 
 MODELS = (ChargeModel.PACKAGE, ChargeModel.STANDARD)
@@ -119,18 +120,12 @@ def _properties(form: Form, price: str) -> dict[str, Any]:
 
 def _priced(form: Form, price: str) -> dict[str, Any]:
     if form.get("charge_model", ChargeModel.PACKAGE) != ChargeModel.PACKAGE:
-        return {"amount": price}
+        return {"amount": plain_number(price)}
     return {
-        "amount": price,
-        "package_size": _whole(form.get("package_size", PACKAGE_SIZE)),
-        "free_units": _whole(form.get("free_units", "0") or "0"),
+        "amount": plain_number(price),
+        "package_size": json_number(form.get("package_size", PACKAGE_SIZE), whole=True),
+        "free_units": json_number(form.get("free_units", "0") or "0", whole=True),
     }
-
-
-def _whole(text: str) -> Any:
-    """A number where it is one; the API says what is wrong with another text."""
-    plain = text.replace(",", "").replace(" ", "")
-    return int(plain) if plain.isascii() and plain.isdigit() and len(plain) < 40 else text
 
 
 def fits(charge: Charge) -> bool:
@@ -196,7 +191,7 @@ def grid_of(metric: BillableMetric, form: Form) -> Grid:
 
 def _cell(form: Form, name: str, label: str) -> Cell:
     text = form.get(name)
-    codes = pricing.validate(ChargeModel.STANDARD, {"amount": text}) if text else []
+    codes = pricing.validate(ChargeModel.STANDARD, {"amount": plain_number(text)}) if text else []
     return Cell(name=name, label=label, text=text, code=codes[0] if codes else None)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from permille.core import pricing
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of, fold
-from permille.core.event import numeric_value, property_text
+from permille.core.event import property_text
 from permille.core.explanation import Step, charge_steps, conversion_steps
 from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.instants import EPOCH
@@ -28,10 +28,11 @@ from permille.core.pricing.group_keys import PRESENTATION, PRICING
 from permille.core.pricing_unit import AppliedPricingUnit, owed
 from permille.store.db import exact_json
 from permille.web import calculator, price_grid
-from permille.web.calculator import typed_events, typed_number
+from permille.web.calculator import typed_events
 from permille.web.forms import read_json
 from permille.web.price_grid import places_of
 from permille.web.shown import shown_in_unit, values_text
+from permille.web.typed_number import json_number, number_or_none, plain_number
 from permille.web.visit import Form
 
 MODELS = (
@@ -74,7 +75,7 @@ _FIELDS: Mapping[str, Sequence[Field]] = {
         (CUSTOM_PROPERTIES, "Properties that the rules look at", 'As JSON, like {"price": "0.12"}.'),
     ),
 }
-_WHOLE = ("package_size", "free_units", "free_units_per_events")
+WHOLE = ("package_size", "free_units", "free_units_per_events")
 _TIERS: Mapping[str, tuple[str, str, str]] = {
     ChargeModel.GRADUATED: ("graduated_ranges", "per_unit_amount", "Price of a unit"),
     ChargeModel.VOLUME: ("volume_ranges", "per_unit_amount", "Price of a unit"),
@@ -137,6 +138,8 @@ class Sheet:
     """Whether filters are grouped each by its own properties."""
     dimensions: Mapping[str, str]
     """Of the metric, each with what was typed for one more filter."""
+    whole: Sequence[str]
+    """The fields whose numbers are whole."""
     calculates: str
     """What is typed to see what it costs: units, events, or nothing."""
 
@@ -161,6 +164,7 @@ def sheet_of(
         ],
         has_own_groups=form.has(OWN_GROUPS),
         dimensions={key: form.get(f"{ADDED}{key}") for key in metric.filters},
+        whole=WHOLE,
         calculates={ChargeModel.DYNAMIC: "", ChargeModel.CUSTOM: "events"}.get(model, "units"),
     )
 
@@ -305,16 +309,8 @@ def _shown_tiers(form: Form, model: ChargeModel, prefix: str) -> list[Tier]:
 
 def _after(to: str, *, adjacent: bool) -> Any:
     """Where the next tier begins: at the next whole unit, or at once."""
-    value = numeric_value(to.replace(",", "").replace(" ", ""))
+    value = number_or_none(to)
     return "" if value is None else value + (0 if adjacent else 1)
-
-
-def _number(text: str) -> Any:
-    """A JSON number where it is one; the API says what is wrong with another text."""
-    value = numeric_value(text.replace(",", "").replace(" ", ""))
-    if value is None:
-        return text
-    return int(value) if value == value.to_integral_value() else value
 
 
 def _properties(form: Form, model: ChargeModel, prefix: str) -> dict[str, Any]:
@@ -322,9 +318,7 @@ def _properties(form: Form, model: ChargeModel, prefix: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, _, _ in _FIELDS.get(model, ()):
         if text := form.get(f"{prefix}{name}"):
-            found[name] = _number(text) if name in _WHOLE else text
-    if CUSTOM_PROPERTIES in found:
-        found[CUSTOM_PROPERTIES] = read_json(found[CUSTOM_PROPERTIES])
+            found[name] = _term(name, text)
     if model is ChargeModel.PACKAGE:
         found = {"package_size": 1000, "free_units": 0, **found}
     if model in _TIERS:
@@ -334,14 +328,19 @@ def _properties(form: Form, model: ChargeModel, prefix: str) -> dict[str, Any]:
     return found
 
 
+def _term(name: str, text: str) -> Any:
+    if name == CUSTOM_PROPERTIES:
+        return read_json(text)
+    return json_number(text, whole=True) if name in WHOLE else plain_number(text)
+
+
 def _tiers(rows: Sequence[tuple[str, str, str]], price_name: str, *, adjacent: bool) -> list[dict[str, Any]]:
     tiers: list[dict[str, Any]] = []
     start: Any = 0
     for to, price, flat in rows:
-        to_value = _number(to) if to else None
-        tiers.append(
-            {"from_value": start, "to_value": to_value, price_name: price or "0", "flat_amount": flat or "0"}
-        )
+        to_value = json_number(to) if to else None
+        prices = {price_name: plain_number(price or "0"), "flat_amount": plain_number(flat or "0")}
+        tiers.append({"from_value": start, "to_value": to_value, **prices})
         start = to_value
         if isinstance(to_value, int | Decimal) and not adjacent:
             start = to_value + 1
@@ -383,7 +382,7 @@ def _calculated(
     applied: AppliedPricingUnit | None,
 ) -> Calculated | None:
     """The price of the form's `units`, which so many `events` brought in equal parts."""
-    units = typed_number(form.get("units"))
+    units = number_or_none(form.get("units"))
     events = typed_events(form.get("events")) if model is ChargeModel.PERCENTAGE else 1
     if units is None or units < 0 or events is None or model not in calculator.MODELS:
         return None

@@ -69,7 +69,8 @@ def compile_templates() -> None:
 
 
 def html(template: str, context: dict[str, Any], status: int = 200) -> Response:
-    text = _environment().get_template(template).render(context)
+    noted: dict[str, Any] = {"labels": {}, "unread": {}}
+    text = _environment().get_template(template).render({**noted, **context})
     return Response(text, status, headers=HEADERS, media_type="text/html; charset=utf-8")
 
 

@@ -16,6 +16,7 @@ from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.pricing_unit import SUBUNITS, InUnit
 from permille.store.db import exact_json
+from permille.web import typed_number
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹"}
 
@@ -79,8 +80,20 @@ def rounded_amount(value: Any, currency: str, short_name: str | None = None) -> 
 
 
 def _signed(text: str, currency: str, *, negative: bool) -> str:
-    symbol = SYMBOLS.get(currency, f"{currency} ")
-    return f"{'−' if negative else ''}{symbol}{text}"
+    return f"{'−' if negative else ''}{symbol(currency)}{text}"
+
+
+def symbol(currency: str) -> str:
+    """What is written before an amount: $, or SEK and a space."""
+    return SYMBOLS.get(currency, f"{currency} ")
+
+
+def understood(text: str, currency: str = "", whole: bool = False) -> str:
+    """How a number that was typed is read: 12,50 -> = $12.50; nothing when it is empty or can't be read."""
+    value = typed_number.number_or_none(text, whole=whole)
+    if value is None:
+        return ""
+    return f"= {amount(value, currency) if currency in CURRENCIES else units(value)}"
 
 
 def _instant(at: Any, timezone: str) -> datetime | None:
@@ -170,4 +183,7 @@ FILTERS = {
     "group_text": group_text,
     "json_text": json_text,
     "json_lines": json_lines,
+    "symbol": symbol,
+    "understood": understood,
+    "two_readings": typed_number.two_readings,
 }

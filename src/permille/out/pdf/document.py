@@ -143,6 +143,20 @@ class InvoiceDocument:
         return (line for section in self.sections for group in section.groups for line in group.lines)
 
     @property
+    def texts(self) -> Iterator[str]:
+        """What users named themselves, whose characters may have no font."""
+        for party in (self.issuer, self.customer):
+            yield from (party.name, *party.lines)
+        notes = (self.imprint, self.footer, self.bank_details, self.reverse_charge_note)
+        yield from (text for text in (*notes, self.number, self.purchase_order_number) if text)
+        yield from (tax.name for tax in self.taxes)
+        for section in self.sections:
+            yield section.title
+            yield from (group.title for group in section.groups if group.title)
+        for line in self.lines:
+            yield f"{line.description}{line.unit or ''}{line.in_unit.short_name if line.in_unit else ''}"
+
+    @property
     def total_due_amount_cents(self) -> int:
         """What is still to be paid; nothing of a voided invoice."""
         return 0 if self.status == "voided" else self.total_amount_cents - self.total_paid_amount_cents

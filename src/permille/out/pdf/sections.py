@@ -117,7 +117,7 @@ def _line(of: Billed, fee: StoredFee, period: Days | None) -> Line:
 
 
 def _dimension(fee: StoredFee, item: FeeItem, language: Language) -> Dimension | None:
-    """The first dimension of a fee: of its filter, or of its group. It has only one value for the summary."""
+    """The first dimension of a fee's filter that is not about all values, else the first key of its group."""
     for key, listed in (item.filter_values or {}).items():
         if list(listed) != [ALL_FILTER_VALUES]:
             return Dimension(key=key, value=", ".join(listed))

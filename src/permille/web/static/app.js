@@ -70,3 +70,50 @@ for (const button of document.querySelectorAll("[data-add]")) {
     row.querySelector("input").focus();
   });
 }
+
+// What a number that is typed will be read as. The rule is docs/numbers.md; the server decides, and this only shows.
+const GROUPS = /^[1-9]\d{0,2}(?:([.,])\d{3})(?:\1\d{3})*$/;
+const ONE_GROUP = /^[1-9]\d{0,2}[.,]\d{3}$/;
+const SPACED = /^[1-9]\d{0,2}(?:[ \u00a0\u2009\u202f'’]\d{3})+(?:[.,]\d+)?$/;
+
+function plainNumber(text, whole) {
+  let digits = text.trim().replace("−", "-");
+  const sign = digits.startsWith("-") ? "-" : "";
+  digits = digits.slice(sign.length);
+  if (SPACED.test(digits)) return sign + digits.replace(/[^\d.,]/g, "").replace(",", ".");
+  const at = Math.max(digits.lastIndexOf("."), digits.lastIndexOf(","));
+  if (at < 0) return /^\d+$/.test(digits) ? sign + digits : "";
+  let head = digits.slice(0, at);
+  const tail = digits.slice(at + 1);
+  if (whole && ONE_GROUP.test(digits)) return sign + head + tail;
+  if (digits[at] === "," && ONE_GROUP.test(digits)) return [sign + head + tail, `${sign}${head}.${tail}`];
+  if (digits.split(digits[at]).length > 2) return GROUPS.test(digits) ? sign + digits.replace(/[.,]/g, "") : "";
+  if (/[.,]/.test(head)) {
+    if (!GROUPS.test(head)) return "";
+    head = head.replace(/[.,]/g, "");
+  }
+  return /^\d*$/.test(head) && /^\d+$/.test(tail) ? `${sign}${head || "0"}.${tail}` : "";
+}
+
+function moneyOf(input) {
+  const other = input.form.elements.namedItem("pricing_unit")?.value;
+  if (other && input.name !== "conversion_rate") return null;
+  const chosen = input.form.elements.namedItem("amount_currency")?.value || input.dataset.currency;
+  return chosen === input.dataset.currency ? input.dataset.symbol : `${chosen} `;
+}
+
+function understood(input) {
+  const read = plainNumber(input.value, input.dataset.number === "whole");
+  if (Array.isArray(read)) return `${input.value.trim()} can be read as ${read.join(" or as ")}. Type one of these.`;
+  if (!read) return "";
+  const [head, tail = ""] = read.replace("-", "").split(".");
+  const grouped = head.replace(/^0+(?=\d)/, "").replace(/\B(?=(\d{3})+$)/g, ",");
+  const symbol = input.dataset.currency ? moneyOf(input) : null;
+  const digits = tail.replace(/0+$/, "").padEnd(symbol === null ? 0 : 2, "0");
+  return `= ${read.startsWith("-") ? "−" : ""}${symbol || ""}${grouped}${digits ? `.${digits}` : ""}`;
+}
+
+document.addEventListener("input", ({ target }) => {
+  const boxes = target.matches("select") ? target.form?.querySelectorAll("[data-number]") || [] : [target];
+  for (const box of boxes) if (box.dataset.number) box.nextElementSibling.textContent = understood(box);
+});

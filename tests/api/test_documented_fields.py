@@ -1,0 +1,563 @@
+"""Every field of Lago's API that a write of ours may be sent: it is read back from the answer, or refused by its name.
+
+A field that is accepted and not used is the worst of both: its sender believes that it counts.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable
+from copy import deepcopy
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg_pool import ConnectionPool
+
+from permille.billing import advance
+
+from .conftest import START, Api, charge, plan_body
+from .test_amendments import Sender
+
+Body = dict[str, Any]
+Operation = tuple[str, str]
+
+UNSEEN = object()
+_numbers = itertools.count(1)
+
+
+def documented() -> dict[Operation, list[tuple[str, str]]]:
+    found: dict[Operation, list[tuple[str, str]]] = defaultdict(list)
+    text = (Path(__file__).parent / "documented_fields.txt").read_text()
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            method, path, field, kind = line.split()
+            found[method, path].append((field, kind))
+    return dict(found)
+
+
+DOCUMENTED = documented()
+
+RANGES = [
+    {"from_value": 0, "to_value": 10, "per_unit_amount": "3", "flat_amount": "2"},
+    {"from_value": 11, "to_value": None, "per_unit_amount": "1", "flat_amount": "0"},
+]
+SHARES = [
+    {"from_value": 0, "to_value": 10, "rate": "3", "flat_amount": "2"},
+    {"from_value": 11, "to_value": None, "rate": "1", "flat_amount": "0"},
+]
+PRICES: dict[str, Body] = {
+    "standard": {"amount": "7", "pricing_group_keys": ["region"]},
+    "package": {"amount": "7", "free_units": 5, "package_size": 20},
+    "percentage": {
+        "rate": "2.5",
+        "fixed_amount": "4",
+        "free_units_per_events": 3,
+        "free_units_per_total_aggregation": "6",
+        "per_transaction_max_amount": "9",
+        "per_transaction_min_amount": "1",
+    },
+    "graduated": {"graduated_ranges": RANGES},
+    "graduated_percentage": {"graduated_percentage_ranges": SHARES},
+    "volume": {"volume_ranges": RANGES},
+}
+VALUES: Body = {
+    "name": "Another name",
+    "default_currency": "GBP",
+    "document_numbering": "per_billing_entity",
+    "document_number_prefix": "ZZ-9",
+    "finalize_zero_amount_invoice": False,
+    "document_locale": "fr",
+    "invoice_grace_period": 3,
+    "subscription_invoice_issuing_date_anchor": "current_period_end",
+    "subscription_invoice_issuing_date_adjustment": "keep_anchor",
+    "net_payment_term": 30,
+    "country": "FR",
+    "email": "billing@example.com",
+    "timezone": "Europe/Paris",
+    "tax_codes": ["vat"],
+    "email_settings": ["invoice.finalized"],
+    "eu_tax_management": True,
+    "logo": "data:image/png;base64,iVBORw0KGgo=",
+    "logo_url": "https://example.com/logo.png",
+    "url": "https://example.com",
+    "invoice_custom_section_codes": ["section"],
+    "recurring": True,
+    "expression": "event.properties.tokens * 2",
+    "rounding_function": "ceil",
+    "rounding_precision": 2,
+    "field_name": "characters",
+    "aggregation_type": "max_agg",
+    "weighted_interval": "seconds",
+    "currency": "GBP",
+    "account_type": "partner",
+    "customer_type": "company",
+    "payment_provider": "stripe",
+    "payment_provider_code": "stripe-eu",
+    "provider_customer_id": "cus_1",
+    "sync": True,
+    "sync_with_provider": True,
+    "provider_payment_methods": ["card"],
+    "skip_invoice_custom_sections": True,
+    "display_in_invoice": True,
+    "payment_status": "succeeded",
+    "webhook_url": "https://example.com/other",
+    "signature_algo": "hmac",
+    "event_types": ["invoice.created"],
+    "interval": "yearly",
+    "amount_cents": 4_200,
+    "amount_currency": "GBP",
+    "trial_period": 5,
+    "pay_in_advance": True,
+    "bill_charges_monthly": True,
+    "bill_fixed_charges_monthly": True,
+    "charge_model": "package",
+    "invoiceable": False,
+    "regroup_paid_fees": "invoice",
+    "prorated": True,
+    "min_amount_cents": 900,
+    "accepts_target_wallet": True,
+    "conversion_rate": "3",
+    "recurring_threshold": True,
+    "billing_time": "anniversary",
+    "ending_at": "2024-12-31T00:00:00Z",
+    "subscription_at": "2024-03-04T00:00:00Z",
+    "consolidate_invoice": False,
+    "applied_to_organization": True,
+    "rate": "7.5",
+    "external_historical_usage_amount_cents": 77,
+    "cascade_updates": True,
+    "units": 3,
+    "add_on_id": "11111111-2222-3333-4444-555555555555",
+    "timestamp": 1_709_632_000,
+    "precise_total_amount_cents": "12.5",
+    "payment_method_type": "manual",
+    "payment_method_id": "11111111-2222-3333-4444-555555555555",
+    "type": "payment",
+    "timeout_hours": 5,
+    "apply_units_immediately": True,
+    "key": "b",
+    "values": ["y"],
+}
+"""By the last name of the field; a text without a value here is made of the name."""
+
+
+MODEL_OF = {name: model for model, prices in reversed(PRICES.items()) for name in prices} | {
+    "grouped_by": "standard",
+    "presentation_group_keys": "standard",
+}
+WITH: dict[str, Body] = {
+    "weighted_interval": {"aggregation_type": "weighted_sum_agg"},
+    "aggregation_type": {"field_name": "tokens"},
+    "rounding_precision": {"rounding_function": "round"},
+    "bill_charges_monthly": {"interval": "yearly"},
+    "bill_fixed_charges_monthly": {"interval": "yearly"},
+    "invoiceable": {"pay_in_advance": True},
+    "regroup_paid_fees": {"pay_in_advance": True, "invoiceable": False},
+    "charge_model": {"properties": {"amount": "1", "package_size": 10, "free_units": 0}, "filters": []},
+    "key": {"value": "some text", "values": ["y"]},
+    "values": {"key": "b"},
+    "value": {"key": "color"},
+    "display_in_invoice": {"key": "color", "value": "red"},
+}
+"""What a field needs beside it, by its last name."""
+
+
+class World:
+    """What the operations work on."""
+
+    def __init__(self, api: Api, dsn: str) -> None:
+        self.api, self.dsn = api, dsn
+        api.post("/taxes", {"tax": {"name": "VAT", "code": "vat", "rate": "20"}})
+        api.post("/pricing_units", {"pricing_unit": {"name": "Credits", "code": "cr", "short_name": "CR"}})
+        self.metric = api.metric(filters=[{"key": "model", "values": ["a", "b"]}])
+        self.seats = api.metric("seats", recurring=True)
+        api.customer()
+
+    def charge(self, model: str = "standard", **fields: Any) -> Body:
+        prices = PRICES[model]
+        bare = {name: value for name, value in prices.items() if not name.endswith("_keys")}
+        filters = [{"values": {"model": ["a"]}, "properties": bare, "invoice_display_name": "A"}]
+        return charge(
+            self.metric,
+            **{
+                "code": "tokens",
+                "charge_model": model,
+                "properties": bare,
+                "filters": filters,
+                "applied_pricing_unit": {"code": "cr", "conversion_rate": "2"},
+                **fields,
+            },
+        )
+
+    def plan(self, model: str = "standard") -> Any:
+        return self.api.plan(f"plan-{next(_numbers)}", [self.charge(model)])
+
+    def subscription(self, model: str = "standard", **fields: Any) -> Any:
+        return self.api.subscribe(f"sub-{next(_numbers)}", plan=self.plan(model)["code"], **fields)
+
+
+Base = Callable[[World, str], tuple[str, Body]]
+"""A fresh place to write to: the path and the body that fields are set in, for a charge of the given model."""
+
+
+def entity(world: World, _: str) -> tuple[str, Body]:
+    (code,) = (each["code"] for each in world.api.get("/billing_entities")["billing_entities"])
+    return f"/billing_entities/{code}", {"billing_entity": {}}
+
+
+def new_metric(world: World, _: str) -> tuple[str, Body]:
+    body = {"name": "m", "code": f"m-{next(_numbers)}", "aggregation_type": "sum_agg", "field_name": "tokens"}
+    return "/billable_metrics", {"billable_metric": body}
+
+
+def known_metric(world: World, _: str) -> tuple[str, Body]:
+    found = world.api.metric(f"m-{next(_numbers)}")
+    return f"/billable_metrics/{found['code']}", {"billable_metric": {}}
+
+
+def customer(world: World, _: str) -> tuple[str, Body]:
+    return "/customers", {"customer": {"external_id": f"cus-{next(_numbers)}"}}
+
+
+def new_plan(world: World, model: str) -> tuple[str, Body]:
+    return "/plans", {"plan": plan_body(f"plan-{next(_numbers)}", [world.charge(model)])}
+
+
+def known_plan(world: World, model: str) -> tuple[str, Body]:
+    found = world.plan(model)
+    kept = world.charge(model, id=found["charges"][0]["lago_id"])
+    return f"/plans/{found['code']}", {"plan": {"charges": [kept]}}
+
+
+def new_charge(world: World, model: str) -> tuple[str, Body]:
+    return f"/plans/{world.plan(model)['code']}/charges", {
+        "charge": world.charge(model, code=f"c-{next(_numbers)}")
+    }
+
+
+def known_charge(world: World, model: str) -> tuple[str, Body]:
+    return f"/plans/{world.plan(model)['code']}/charges/tokens", {"charge": {}}
+
+
+def new_filter(world: World, model: str) -> tuple[str, Body]:
+    return f"/plans/{world.plan(model)['code']}/charges/tokens/filters", a_filter(world, model)
+
+
+def a_filter(world: World, model: str) -> Body:
+    return {"filter": {"values": {"model": ["b"]}, "properties": world.charge(model)["properties"]}}
+
+
+def known_filter(world: World, model: str) -> tuple[str, Body]:
+    plan = world.plan(model)
+    (found,) = world.api.get(f"/plans/{plan['code']}/charges/tokens/filters")["filters"]
+    return f"/plans/{plan['code']}/charges/tokens/filters/{found['lago_id']}", {"filter": {}}
+
+
+def new_subscription(world: World, model: str) -> tuple[str, Body]:
+    plan = world.plan(model)
+    body = {"external_customer_id": "cus", "plan_code": plan["code"], "external_id": f"sub-{next(_numbers)}"}
+    return "/subscriptions", {"subscription": body, "charge_id": plan["charges"][0]["lago_id"]}
+
+
+def known_subscription(world: World, model: str) -> tuple[str, Body]:
+    found = world.subscription(model, subscription_at="2024-06-01")
+    charge_id = found["plan"]["charges"][0]["lago_id"]
+    return f"/subscriptions/{found['external_id']}", {"subscription": {}, "charge_id": charge_id}
+
+
+def own_charge(world: World, model: str) -> tuple[str, Body]:
+    return f"/subscriptions/{world.subscription(model)['external_id']}/charges/tokens", {"charge": {}}
+
+
+def own_new_filter(world: World, model: str) -> tuple[str, Body]:
+    return f"{own_charge(world, model)[0]}/filters", a_filter(world, model)
+
+
+def own_filter(world: World, model: str) -> tuple[str, Body]:
+    path = f"{own_charge(world, model)[0]}/filters"
+    (found,) = world.api.get(path)["filters"]
+    return f"{path}/{found['lago_id']}", {"filter": {}}
+
+
+def lifetime(world: World, _: str) -> tuple[str, Body]:
+    return f"/subscriptions/{world.subscription()['external_id']}/lifetime_usage", {"lifetime_usage": {}}
+
+
+def tax(world: World, _: str) -> tuple[str, Body]:
+    return "/taxes", {"tax": {"name": "T", "code": f"t-{next(_numbers)}", "rate": "5"}}
+
+
+def known_tax(world: World, _: str) -> tuple[str, Body]:
+    made = world.api.post(*tax(world, _))["tax"]
+    return f"/taxes/{made['code']}", {"tax": {}}
+
+
+def endpoint(world: World, _: str) -> tuple[str, Body]:
+    for each in world.api.get("/webhook_endpoints")["webhook_endpoints"]:
+        world.api.delete(f"/webhook_endpoints/{each['lago_id']}")
+    url = f"https://example.com/{next(_numbers)}"
+    return "/webhook_endpoints", {"webhook_endpoint": {"webhook_url": url}}
+
+
+def known_endpoint(world: World, _: str) -> tuple[str, Body]:
+    made = world.api.post(*endpoint(world, _))["webhook_endpoint"]
+    return f"/webhook_endpoints/{made['lago_id']}", {"webhook_endpoint": {"webhook_url": made["webhook_url"]}}
+
+
+def invoice(world: World, _: str) -> tuple[str, Body]:
+    if not world.api.get("/invoices")["invoices"]:
+        world.api.plan("now", amount_cents=500, pay_in_advance=True)
+        world.api.subscribe("now", plan="now")
+    (found,) = world.api.get("/invoices")["invoices"]
+    return f"/invoices/{found['lago_id']}", {"invoice": {}}
+
+
+def fee(world: World, _: str) -> tuple[str, Body]:
+    alone = world.charge(pay_in_advance=True, invoiceable=False)
+    world.api.plan("alone", [alone])
+    world.api.subscribe("alone", plan="alone")
+    sender = Sender(world.dsn, world.api)
+    sender(START, "alone", tokens=1)
+    sender.conn.close()
+    with ConnectionPool(world.dsn, min_size=1, max_size=1, open=True) as pool:
+        advance.bill_live(pool, START)
+    (found,) = world.api.get("/fees")["fees"]
+    return f"/fees/{found['lago_id']}", {"fee": {}}
+
+
+def organization(world: World, _: str) -> tuple[str, Body]:
+    return "/organizations", {"organization": {}}
+
+
+OPERATIONS: dict[Operation, Base] = {
+    ("PUT", "/billing_entities/{code}"): entity,
+    ("POST", "/billable_metrics"): new_metric,
+    ("PUT", "/billable_metrics/{code}"): known_metric,
+    ("POST", "/customers"): customer,
+    ("PUT", "/fees/{lago_id}"): fee,
+    ("PUT", "/invoices/{lago_id}"): invoice,
+    ("PUT", "/organizations"): organization,
+    ("POST", "/plans"): new_plan,
+    ("PUT", "/plans/{code}"): known_plan,
+    ("POST", "/plans/{code}/charges"): new_charge,
+    ("PUT", "/plans/{code}/charges/{charge_code}"): known_charge,
+    ("POST", "/plans/{code}/charges/{charge_code}/filters"): new_filter,
+    ("PUT", "/plans/{code}/charges/{charge_code}/filters/{filter_id}"): known_filter,
+    ("POST", "/subscriptions"): new_subscription,
+    ("PUT", "/subscriptions/{external_id}"): known_subscription,
+    ("PUT", "/subscriptions/{external_id}/lifetime_usage"): lifetime,
+    ("PUT", "/subscriptions/{external_id}/charges/{charge_code}"): own_charge,
+    ("POST", "/subscriptions/{external_id}/charges/{charge_code}/filters"): own_new_filter,
+    ("PUT", "/subscriptions/{external_id}/charges/{charge_code}/filters/{filter_id}"): own_filter,
+    ("POST", "/taxes"): tax,
+    ("PUT", "/taxes/{code}"): known_tax,
+    ("POST", "/webhook_endpoints"): endpoint,
+    ("PUT", "/webhook_endpoints/{lago_id}"): known_endpoint,
+}
+OTHERWISE = {
+    ("POST", "/events"): "read back by test_an_event_says_what_was_sent",
+    ("POST", "/events/batch"): "as one event",
+    ("POST", "/events/estimate_fees"): "writes nothing",
+    ("POST", "/events/estimate_instant_fees"): "writes nothing",
+    ("POST", "/events/batch_estimate_instant_fees"): "writes nothing",
+    ("POST", "/billable_metrics/evaluate_expression"): "writes nothing",
+    ("POST", "/plans/{code}/metadata"): "one object of free keys: test_plans.py",
+    ("PATCH", "/plans/{code}/metadata"): "one object of free keys: test_plans.py",
+}
+SPECIAL: dict[str, Body] = {
+    "grouped_by": {"amount": "7", "grouped_by": ["region"]},
+    "presentation_group_keys": {
+        "amount": "7",
+        "presentation_group_keys": [{"value": "team", "options": {"display_in_invoice": True}}],
+    },
+}
+NO_STATE = {
+    "status": "says which subscription is meant",
+    "cascade_updates": "says whether the plans of single subscriptions follow: test_overrides.py",
+    "id": "names what is meant",
+}
+SHOWN = {
+    f"billing_entity.billing_configuration.{name}": f"billing_entity.{name}"
+    for name in (
+        "invoice_footer",
+        "document_locale",
+        "invoice_grace_period",
+        "subscription_invoice_issuing_date_anchor",
+        "subscription_invoice_issuing_date_adjustment",
+    )
+}
+"""Where an answer has what is sent elsewhere, as Lago's has."""
+SEEN: dict[str, Callable[[Any], Any]] = {
+    "tax_codes": lambda found: [each["code"] for each in found["taxes"]],
+    "billable_metric_id": lambda found: found["lago_billable_metric_id"],
+    "webhook_url": lambda found: found["webhook_url"],
+}
+"""Where a field is read from in the object that has it, if it has another name there."""
+
+
+def test_every_write_is_looked_at() -> None:
+    assert OPERATIONS.keys() | OTHERWISE.keys() == DOCUMENTED.keys()
+
+
+def leaf(field: str) -> str:
+    return field.rsplit(".", 1)[-1]
+
+
+def put(body: Any, field: str, value: Any) -> None:
+    """Set a field in a body, in the first entry of each list on the way, with what it needs beside it."""
+    *way, last = field.split(".")
+    for name in way:
+        if name.endswith("[]"):
+            entries = body.setdefault(name[:-2], [])
+            if not entries:
+                entries.append({})
+            body = entries[0]
+        else:
+            if not isinstance(body.get(name), dict):
+                body[name] = {}
+            body = body[name]
+    body |= {name: each for name, each in WITH.get(last, {}).items() if name != last}
+    body[last] = value
+
+
+def look(answer: Any, field: str) -> Any:
+    """The value of a field in an answer, UNSEEN where it has none."""
+    *way, last = field.split(".")
+    for name in way:
+        answer = answer.get(name.removesuffix("[]")) if isinstance(answer, dict) else None
+        if name.endswith("[]"):
+            answer = answer[0] if isinstance(answer, list) and answer else None
+    if not isinstance(answer, dict):
+        return UNSEEN
+    try:
+        return SEEN[last](answer) if last in SEEN else answer.get(last, UNSEEN)
+    except KeyError:
+        return UNSEEN
+
+
+def same(sent: Any, seen: Any) -> bool:
+    """Whether what is seen says what was sent: a number and its text are the same."""
+    if seen is UNSEEN or sent is None or seen is None:
+        return sent is seen
+    if isinstance(sent, bool) or isinstance(seen, bool):
+        return sent is seen
+    if isinstance(sent, dict):
+        return isinstance(seen, dict) and all(same(value, seen.get(name)) for name, value in sent.items())
+    if isinstance(sent, list):
+        return isinstance(seen, list) and all(any(same(one, other) for other in seen) for one in sent)
+    try:
+        return Decimal(str(sent)) == Decimal(str(seen))
+    except ArithmeticError:
+        return str(sent) == str(seen).replace(".000Z", "Z")
+
+
+def value_of(world: World, operation: Operation, field: str, kind: str) -> Any:
+    name = leaf(field)
+    if name == "billable_metric_id":
+        return world.seats["lago_id"]
+    if name == "finalize_zero_amount_invoice" and "customer" in field:
+        return "skip"
+    if name == "document_numbering" and operation[1] == "/organizations":
+        return "per_organization"
+    if name == "code" and "applied_pricing_unit" in field:
+        return "cr"
+    if name == "billing_entity_code":
+        return "another-entity"
+    if name in ("external_customer_id", "plan_code") and field.count(".") == 1:
+        return {"external_customer_id": "cus", "plan_code": "pro"}[name]
+    if name == "metadata":
+        return {"color": "red"}
+    if name == "values" and "filters" not in field:
+        return {"model": ["b"]}
+    if name == "values" and kind == "object":
+        return {"model": ["b"]}
+    if name == "recurring" and "threshold" in field:
+        return True
+    if name in VALUES:
+        return VALUES[name]
+    return f"some-{name}-{next(_numbers)}"
+
+
+def problem(world: World, operation: Operation, field: str, kind: str) -> str | None:
+    """What is wrong with how a field is taken, None when it is read back or refused by its name."""
+    method, _ = operation
+    base = OPERATIONS[operation]
+    top = (
+        field.split("properties.", 1)[1].split(".", maxsplit=1)[0].removesuffix("[]")
+        if "properties." in field
+        else None
+    )
+    model = MODEL_OF[top] if top else "standard"
+    path, body = base(world, model)
+    charge_id = body.pop("charge_id", None)
+    if operation == ("PUT", "/billing_entities/{code}"):
+        field = f"billing_entity.{field}"
+    if charge_id and "plan_overrides.charges[]" in field:
+        put(body, "subscription.plan_overrides.charges[].id", charge_id)
+    before, _, after = field.partition("filters[].")
+    if after and "properties" not in before and "metric" not in before:
+        put(body, f"{before}filters", [a_filter(world, model)["filter"]])
+    if top:
+        prices = SPECIAL.get(top) or PRICES[model]
+        field, sent = field.split("properties.", 1)[0] + "properties", deepcopy(prices)
+    else:
+        sent = value_of(world, operation, field, kind)
+    put(body, field, sent)
+    if leaf(field) == "prorated":
+        put(body, field.replace("prorated", "billable_metric_id"), world.seats["lago_id"])
+        put(body, field.replace("prorated", "filters"), [])
+    if leaf(field) == "billable_metric_id":
+        put(body, field.replace("billable_metric_id", "filters"), [])
+    response = world.api.call(method, path, body)
+    answer = response.json()
+    if response.status_code == 422:
+        return None if names(answer["error_details"], field) else f"refused, but not by its name: {answer}"
+    if response.status_code == 404 and answer["code"] == f"{leaf(field).removesuffix('_code')}_not_found":
+        return None
+    if response.status_code != 200:
+        return f"{response.status_code} {answer}"
+    return unseen(field, sent, answer, top) or unseen(field, sent, shown(world, operation, path, answer), top)
+
+
+KEYS = {"fee": "lago_id", "filter": "lago_id", "invoice": "lago_id", "webhook_endpoint": "lago_id"}
+KEYS |= {"customer": "external_id", "subscription": "external_id"}
+
+
+def shown(world: World, operation: Operation, path: str, answer: Any) -> Any:
+    """What GET says of the object that was answered."""
+    ((root, found),) = answer.items()
+    params = {"status": found["status"]} if root == "subscription" else {}
+    if root in ("organization", "lifetime_usage"):
+        return world.api.get(path)
+    collection = path if operation[0] == "POST" else path.rsplit("/", 1)[0]
+    return world.api.get(f"{collection}/{found[KEYS.get(root, 'code')]}", **params)
+
+
+def unseen(field: str, sent: Any, answer: Any, top: str | None) -> str | None:
+    """How the answer differs from what was sent."""
+    seen = look(answer, SHOWN.get(field) or field.replace("plan_overrides", "plan"))
+    if top == "grouped_by" and isinstance(seen, dict):
+        seen = {**seen, "grouped_by": seen.get("pricing_group_keys")}
+    return None if same(sent, seen) else f"sent {sent!r}, seen {'nothing' if seen is UNSEEN else repr(seen)}"
+
+
+def names(details: Any, field: str) -> bool:
+    """Whether a refusal names the field, or the object that it is in."""
+    return bool(set(details) & {part.removesuffix("[]") for part in field.split(".")})
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
+def test_a_field_is_read_back_or_refused_by_its_name(api: Api, dsn: str, operation: Operation) -> None:
+    world = World(api, dsn)
+    world.api.plan("pro")
+    wrong = {}
+    for field, kind in DOCUMENTED[operation]:
+        is_whole = field.endswith("[]") or (kind == "object" and leaf(field) not in ("metadata", "values"))
+        if is_whole or leaf(field) in NO_STATE:
+            continue
+        if found := problem(world, operation, field, kind):
+            wrong[field] = found
+    assert not wrong, "\n".join(f"{field}: {text}" for field, text in wrong.items())
