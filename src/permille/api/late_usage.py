@@ -15,6 +15,7 @@ from permille.billing.late_usage import accept, bill
 from permille.core.errors import Invalid, NotFound
 from permille.core.late_usage import LateUsageStatus
 from permille.core.money import decimal_text
+from permille.core.price_versions import versions_of
 from permille.store import customers, invoices, late_usage as store, organizations, plans, subscriptions
 from permille.store.late_usage import LateUsage, TooLate
 
@@ -88,7 +89,8 @@ def render_late_usage(conn: Connection[Any], found: Sequence[LateUsage]) -> list
     filters = {
         str(each.id): each.invoice_display_name or dict(each.values)
         for plan in known.values()
-        for charge in plan.charges
+        for version in versions_of(plan)
+        for charge in version.charges
         for each in charge.filters
     }
     return [

@@ -17,6 +17,7 @@ from psycopg import Connection
 
 from permille.billing import levels
 from permille.billing.levels import Terms
+from permille.billing.windows import running_plan
 from permille.core.advance import fee_of_nothing, instant_fee, units_alone
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of
@@ -96,7 +97,8 @@ def _terms(
         raise NotFound("subscription")
     plan = plans.plan_by_id(conn, row.plan_id)
     customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
-    wanted = sorted({charge.metric.code for charge in plan.charges}) if codes is None else sorted(codes)
+    priced = running_plan(row, plan, customer, at=now)
+    wanted = sorted({charge.metric.code for charge in priced.charges}) if codes is None else sorted(codes)
     return [each for code in wanted for each in levels.terms_of(row, plan, customer, code=code, at=now)]
 
 

@@ -26,6 +26,7 @@ from permille.core.errors import Invalid
 from permille.core.late_usage import LateUsageStatus, Line, difference, line_of, totals, with_usage
 from permille.core.period import Period
 from permille.core.plan import Plan
+from permille.core.price_versions import in_force
 from permille.core.subscription import Subscription
 from permille.ids import new_id
 from permille.store import (
@@ -191,8 +192,9 @@ def _periods(conn: Connection[Any], marks: Sequence[Mark]) -> list[_Period]:
     found: dict[Key, _Period] = {}
     for mark in marks:
         row = rows[mark.subscription_id]
-        plan = _plan_at(row, known, billed_at[mark.invoice_id, mark.subscription_id])
-        left = carried_over(row, known.get(next_plans[row.id]) if row.id in next_plans else None)
+        at = billed_at[mark.invoice_id, mark.subscription_id]
+        plan = in_force(_plan_at(row, known, at), mark.from_at)
+        left = carried_over(row, known.get(next_plans[row.id]) if row.id in next_plans else None, at)
         for charge in plan.charges:
             if charge.metric.code != mark.code or charge.pay_in_advance:
                 continue

@@ -14,7 +14,7 @@ from typing import Any
 
 from psycopg import Connection
 
-from permille.billing.windows import standing_window, usage_period, whole_period
+from permille.billing.windows import running_plan, standing_window, usage_period, whole_period
 from permille.core.advance import event_fees, standing_by_place
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of
@@ -55,7 +55,7 @@ def terms_of(
     row: Subscription, plan: Plan, customer: Customer, *, code: str, at: datetime
 ) -> Iterable[Terms]:
     """The terms of an event of a metric's code at an instant: one for each charge in advance on it."""
-    for charge in plan.charges:
+    for charge in running_plan(row, plan, customer, at=at).charges:
         if charge.pay_in_advance and charge.metric.code == code:
             yield terms_of_charge(row, plan, customer, charge, at=at)
 

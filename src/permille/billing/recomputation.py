@@ -17,6 +17,7 @@ from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_cha
 from permille.core.filters import group_of
 from permille.core.period import Period, seconds_of
 from permille.core.plan import Charge, Plan
+from permille.core.price_versions import in_force
 from permille.core.proration import is_cut_by_upgrade, proration_by
 from permille.core.subscription import Subscription
 from permille.store import customers, events, metering, plans, subscriptions, usage
@@ -53,11 +54,13 @@ def bases(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Basi
         if row is None or fee.late_usage_id is not None:
             continue
         plan = known[row.plan_id]
-        charges = list(plan.charges)
+        if fee.from_at is None or fee.to_at is None:
+            continue
+        charges = list(in_force(plan, fee.from_at).charges)
         if plan.parent_id is not None:  # it may have been billed before the plan became its own
-            charges += parents[plan.parent_id].charges
+            charges += in_force(parents[plan.parent_id], fee.from_at).charges
         charge = next((each for each in charges if each.id == fee.charge_id), None)
-        if charge is not None and fee.from_at is not None and fee.to_at is not None:
+        if charge is not None:
             period = Period(fee.from_at, fee.to_at)
             found[fee.id] = _basis(
                 fee, period, row=row, plan=plan, customer=payers[fee.customer_id], charge=charge
@@ -212,6 +215,10 @@ def event_terms(basis: Basis, event: StoredEvent) -> Terms:
     running = replace(basis.subscription, status="active")
     code = basis.charge.metric.code
     charges = terms_of(
-        running, replace(basis.plan, charges=(basis.charge,)), basis.customer, code=code, at=event.at
+        running,
+        replace(basis.plan, charges=(basis.charge,), price_versions=()),
+        basis.customer,
+        code=code,
+        at=event.at,
     )
     return next(iter(charges))

@@ -31,6 +31,7 @@ from permille.core.period import (
     seconds_of,
 )
 from permille.core.plan import Charge, Plan, PlanFilter
+from permille.core.price_versions import in_force
 from permille.core.pricing.group_keys import PRICING, pricing_keys
 from permille.core.pricing_unit import InUnit
 from permille.core.projection import Projection, elapsed_share, project
@@ -264,6 +265,7 @@ def _running(
 ) -> _Running:
     assert subscription.started_at is not None, subscription.id
     period = usage_period(subscription, plan, timezone=customer.applicable_timezone, now=now)
+    plan = in_force(plan, period.from_)
     charges = searched_charges(plan, search)
     if search.full_usage:
         _check_full_usage(search, charges)

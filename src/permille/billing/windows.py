@@ -21,6 +21,7 @@ from permille.core.period import (
     period_containing,
 )
 from permille.core.plan import Charge, Plan
+from permille.core.price_versions import in_force
 from permille.core.pricing import ChargeModel
 from permille.core.pricing.percentage import needs_event_values
 from permille.core.subscription import Subscription, current_period
@@ -42,6 +43,14 @@ def usage_period(subscription: Subscription, plan: Plan, *, timezone: str, now: 
     if billed is not None and abs(period.from_ - billed) <= _TIMEZONES_APART and billed < period.to:
         return Period(billed, period.to)
     return period
+
+
+def running_plan(subscription: Subscription, plan: Plan, customer: Customer, *, at: datetime) -> Plan:
+    """The plan with the prices of the period that an active subscription is in at an instant."""
+    if not plan.price_versions:
+        return plan
+    period = usage_period(subscription, plan, timezone=customer.applicable_timezone, now=at)
+    return in_force(plan, period.from_)
 
 
 def whole_period(subscription: Subscription, plan: Plan, customer: Customer, period: Period) -> Period:

@@ -57,6 +57,15 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriceVersion:
+    """The charges of a plan as they price the periods that begin before `valid_until`, None for the last version."""
+
+    id: UUID
+    valid_until: datetime | None
+    charges: tuple[Charge, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`amount_cents` is the subscription fee for one `interval`; `trial_period` is in days."""
 
@@ -78,6 +87,8 @@ class Plan:
     charges: tuple[Charge, ...]
     created_at: datetime
     taxes: tuple[Tax, ...] = ()
+    price_versions: tuple[PriceVersion, ...] = ()
+    """In their order, of which `charges` are one; empty where the prices are the same for every period."""
 
 
 def sold_plan_id(plan: Plan) -> UUID:

@@ -159,11 +159,18 @@ create table plan (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     deleted_at timestamptz,
-    tax_ids uuid[] not null default '{}'
+    tax_ids uuid[] not null default '{}',
+    version_of uuid references plan (id), -- of earlier prices: the plan whose they are
+    valid_until timestamptz, -- of earlier prices: they price the periods that begin before it
+    constraint plan_version check ((version_of is null) = (valid_until is null))
 );
 
-create unique index plan_code on plan (organization_id, code) where parent_id is null and deleted_at is null;
-create index plan_newest on plan (organization_id, created_at desc, id) where parent_id is null and deleted_at is null;
+create unique index plan_code on plan (organization_id, code)
+    where parent_id is null and version_of is null and deleted_at is null;
+create index plan_newest on plan (organization_id, created_at desc, id)
+    where parent_id is null and version_of is null and deleted_at is null;
+create unique index plan_version_until on plan (version_of, valid_until)
+    where version_of is not null and deleted_at is null;
 
 create index plan_of_parent on plan (parent_id) where parent_id is not null;
 
@@ -207,6 +214,7 @@ create table charge (
     pricing_unit_id uuid references pricing_unit (id),
     conversion_rate numeric, -- of one pricing unit, in major units of the plan's currency
     unlisted_values text not null default 'free', -- what usage costs that no filter lists
+    version_of uuid references charge (id), -- in earlier prices of a plan: the charge that fees are of
     constraint charge_conversion_rate check (
         (pricing_unit_id is null) = (conversion_rate is null) and conversion_rate > 0
     ),
@@ -227,7 +235,8 @@ create table charge_filter (
     properties jsonb not null,
     created_at timestamptz not null,
     updated_at timestamptz not null,
-    deleted_at timestamptz
+    deleted_at timestamptz,
+    version_of uuid references charge_filter (id) -- in earlier prices of a plan: the filter that fees are of
 );
 
 create index charge_filter_of_charge on charge_filter (charge_id, position) where deleted_at is null;
