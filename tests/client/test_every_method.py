@@ -189,7 +189,7 @@ BROKEN = {
     "subscription_charges.find_all",
     "subscription_fixed_charges.find_all",
 }
-"""Whoever the server is, the client forgets to send the expression there, or its key."""
+"""With any server, the client forgets to send the expression there, or its key."""
 
 NOT_BUILT = {
     "activity_logs": "find find_all",
@@ -223,7 +223,7 @@ NOT_BUILT = {
     "wallets": "create delete_all_metadata delete_metadata_key destroy find find_all merge_metadata replace_metadata"
     " update",
 }
-"""Whoever builds one of these moves it to BUILT."""
+"""A method moves to BUILT when it is built."""
 
 
 def methods(client: Client) -> dict[str, Callable[..., Any]]:

@@ -175,9 +175,9 @@ USAGE = (
 def all_routes(engine: Engine) -> list[Route]:
     return [
         *(
-            route(engine, method, API + path, endpoint, keeps_plans=endpoint in USAGE)
+            route(engine, [method], API + path, endpoint, keeps_plans=endpoint in USAGE)
             for method, path, endpoint in ENDPOINTS
         ),
         *(admin_route(engine, method, ADMIN + path, endpoint) for method, path, endpoint in ADMIN_ENDPOINTS),
-        *(route(engine, method, API + path, not_built) for method, path in NOT_BUILT),
+        *(route(engine, methods, API + path, not_built) for methods, path in NOT_BUILT),
     ]
