@@ -395,3 +395,18 @@ def test_what_new_prices_change_is_seen_before_they_are_saved(browser, api, toke
     amount = charge_of(api)["filters"][0]["properties"]["amount"]
     assert amount == ("7" if when["effective"] == "now" else first)
     assert len(api(api_plans.show_plan, code="payg")["plan"]["scheduled_changes"]) == changes
+
+
+def test_a_charge_says_how_its_lines_are_rounded(browser, api, tokens):
+    page = browser.ok("/new-plan")
+    assert (
+        '<option value="per_fee">Each line by itself' in page or '<option value="per_fee" selected>' in page
+    )
+    assert "only billed in full if they are rounded together" in page
+    browser.sent("/new-plan", {**GRID, "rounding": "per_charge"})
+    assert charge_of(api)["rounding"] == "per_charge"
+    assert "Its lines are rounded together." in browser.ok("/plans/payg")
+    edit(browser)
+    assert charge_of(api)["rounding"] == "per_charge", "saved as it was shown"
+    edit(browser, rounding="per_fee")
+    assert charge_of(api)["rounding"] == "per_fee"
