@@ -369,3 +369,18 @@ def test_a_new_charge_says_what_is_done_with_values_that_no_price_lists(browser,
 def test_a_metric_without_dimensions_has_nothing_to_choose(browser, api):
     browser.sent("/new-billable-metric", {**TOKENS, "key": [""], "values": [""]})
     assert 'name="unlisted_values"' not in browser.ok("/new-plan")
+
+
+def test_a_charge_says_how_its_lines_are_rounded(browser, api, tokens):
+    page = browser.ok("/new-plan")
+    assert (
+        '<option value="per_fee">Each line by itself' in page or '<option value="per_fee" selected>' in page
+    )
+    assert "only billed in full if they are rounded together" in page
+    browser.sent("/new-plan", {**GRID, "rounding": "per_charge"})
+    assert charge_of(api)["rounding"] == "per_charge"
+    assert "Its lines are rounded together." in browser.ok("/plans/payg")
+    edit(browser)
+    assert charge_of(api)["rounding"] == "per_charge", "saved as it was shown"
+    edit(browser, rounding="per_fee")
+    assert charge_of(api)["rounding"] == "per_fee"

@@ -263,6 +263,7 @@ def render_charge(charge: Charge) -> dict[str, Any]:
         "min_amount_cents": charge.min_amount_cents,
         "accepts_target_wallet": charge.accepts_target_wallet,
         "unlisted_values": charge.unlisted_values,
+        "rounding": charge.rounding,
         "properties": render_properties(charge.properties),
         "applied_pricing_unit": render_applied(charge.applied_pricing_unit),
         "lago_parent_id": _id(charge.parent_id),

@@ -121,4 +121,4 @@ def _adjustments(
             )
             for line in store.lines_of(late)
         ]
-        yield row, late, Adjustment(late_usage_id=late.id, subscription_id=row.id, plan=plan, fees=fees)
+        yield row, late, Adjustment(late_usage_id=late.id, plan=plan, fees=fees)

@@ -79,11 +79,12 @@ def estimate(
         raise Invalid(_NO_CHARGE)
     one = _advance_event(event, metric, _derived(event, metric, now), now)
     histories = levels.read_histories(conn, [(terms, {levels.LAST_SEQ}) for terms in every])
+    carried = levels.Carried.read(conn, every)
     found = []
     for terms, history in zip(every, histories, strict=True):
         with_it = replace(history, events=[*history.events, one])
         fees, _ = levels.price(terms, with_it, billed={levels.LAST_SEQ})
-        fee = fees[0][1] if fees else _fee_of_nothing(terms, one)
+        fee = carried.next(terms, fees[0][1] if fees else _fee_of_nothing(terms, one))
         found.append(_taxed(terms, replace(fee, amount_details={})))
     return found
 

@@ -93,7 +93,6 @@ class Adjustment:
     """Fees for usage of an earlier period that came in after its invoice was final, by the plan of that time."""
 
     late_usage_id: UUID
-    subscription_id: UUID
     plan: Plan
     fees: Sequence[Fee]
 

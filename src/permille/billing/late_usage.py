@@ -1,7 +1,7 @@
 """Late usage: price billed periods again for events that came in after their invoice was final, and decide about it.
 
 What a period comes to more than was billed is proposed; it is billed on the next invoice, or accepted, by decision
-alone (docs/late-usage.md). Whoever prices or decides holds the customer's lock, as whoever bills it does.
+alone (docs/late-usage.md). Pricing and deciding hold the customer's lock, as billing does.
 """
 
 from __future__ import annotations

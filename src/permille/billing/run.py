@@ -30,7 +30,7 @@ from permille.billing.invoicing import (
 )
 from permille.billing.regrouping import regroup
 from permille.billing.usage import Series
-from permille.billing.windows import standing_charge, standing_window, usage_windows
+from permille.billing.windows import renewed_fees, standing_charge, standing_window, usage_windows
 from permille.core.customer import Customer
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
 from permille.core.invoice import (
@@ -49,7 +49,6 @@ from permille.core.period import (
 )
 from permille.core.plan import Charge, Plan
 from permille.core.price_versions import in_force, version_at, versions_of
-from permille.core.pricing import ChargeModel
 from permille.core.proration import Proration, is_cut_by_upgrade, proration_by
 from permille.core.subscription import Subscription, due, facts_of
 from permille.store import (
@@ -511,7 +510,7 @@ def _renew(
                 proration=proration_by(_whole_period(part, period), part.facts.timezone),
                 with_idle=False,
             )
-            made = [replace(fee, pay_in_advance=True) for fee in own if _stands(charge, fee)]
+            made = [replace(fee, pay_in_advance=True) for fee in renewed_fees(charge, compiled, own)]
             if charge.invoiceable:
                 fees[part.row.id].extend(made)
             else:
@@ -520,11 +519,6 @@ def _renew(
                     for fee in made
                 ]
     return alone
-
-
-def _stands(charge: Charge, fee: Fee) -> bool:
-    """Whether there is something to pay anew: units, or an amount that depends on none."""
-    return bool(fee.units or (charge.charge_model == ChargeModel.CUSTOM and fee.amount_cents))
 
 
 def _begun_period(part: Part) -> Period | None:
@@ -552,9 +546,9 @@ def _made_up(
     if compiled.min_amount_cents:
         missing = true_up_fee(compiled, fees, period=period, proration=proration)
     if missing is None:
-        return [fee for fee in fees if not fee.is_idle]
+        return [fee for fee in fees if compiled.is_billed(fee)]
     parent = next(fee for fee in fees if fee.charge_filter_id is None)
-    return [*(fee for fee in fees if fee is parent or not fee.is_idle), missing]
+    return [*(fee for fee in fees if fee is parent or compiled.is_billed(fee)), missing]
 
 
 def _whole_period(part: Part, period: Period) -> Period:

@@ -34,7 +34,7 @@ from permille.core.plan import Charge, Plan, PlanFilter
 from permille.core.price_versions import in_force
 from permille.core.pricing.group_keys import PRICING, pricing_keys
 from permille.core.pricing_unit import InUnit
-from permille.core.projection import Projection, elapsed_share, project
+from permille.core.projection import Projection, elapsed_share, project, project_all
 from permille.core.proration import proration_by
 from permille.core.subscription import Subscription
 from permille.core.tax import applicable, tax_invoice
@@ -423,6 +423,9 @@ def charge_usage(
                     projected_units=projection.units if projection else None,
                 )
 
+    projections: Sequence[Projection | None] = [None] * len(fees)
+    if elapsed is not None:
+        projections = project_all(compiled, fees, recurring=charge.metric.recurring, elapsed=elapsed)
     filters: dict[Any, UsedFilter] = {each.id: _used_filter(each) for each in charge.filters}
     return ChargeUsage(
         charge_id=charge.id,
@@ -438,9 +441,9 @@ def charge_usage(
             replace(
                 _line(fee, filters.get(fee.charge_filter_id)),
                 breakdowns=tuple(breakdowns_of(fee)),
-                projection=projection_of(fee),
+                projection=projection,
             )
-            for fee in fees
+            for fee, projection in zip(fees, projections, strict=True)
         ),
     )
 

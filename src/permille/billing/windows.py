@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of
 from permille.core.customer import Customer
+from permille.core.fee import CompiledCharge, Fee, round_fees
 from permille.core.period import (
     INSTANT,
     BillingTime,
@@ -189,3 +190,9 @@ def _reads_events(charge: Charge) -> bool:
     """Whether sums are not enough to price the charge."""
     prices = [charge.properties, *(each.properties for each in charge.filters)]
     return charge.charge_model == ChargeModel.PERCENTAGE and any(map(needs_event_values, prices))
+
+
+def renewed_fees(charge: Charge, compiled: CompiledCharge, fees: Sequence[Fee]) -> list[Fee]:
+    """Those in which there is something to pay for a new period: units, or an amount that depends on none."""
+    by_rule = charge.charge_model == ChargeModel.CUSTOM
+    return round_fees(compiled, [fee for fee in fees if fee.units or (by_rule and compiled.costs(fee.owed))])

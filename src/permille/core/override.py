@@ -134,6 +134,7 @@ def _cascade_charge(before: Charge, after: Charge, own: Charge, *, new_id: NewId
             before.applied_pricing_unit, after.applied_pricing_unit, own.applied_pricing_unit
         ),
         unlisted_values=_follow(before.unlisted_values, after.unlisted_values, own.unlisted_values),
+        rounding=_follow(before.rounding, after.rounding, own.rounding),
         properties=_cascade_properties(before.properties, after.properties, own.properties),
         filters=_cascade_filters(before.filters, after.filters, own.filters, new_id=new_id),
     )

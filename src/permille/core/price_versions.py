@@ -21,6 +21,7 @@ FIXED = frozenset(field.name for field in fields(Charge)) - {
     "filters",
     "min_amount_cents",
     "unlisted_values",
+    "rounding",
     "taxes",
     "applied_pricing_unit",
 }

@@ -218,7 +218,9 @@ create table charge (
     constraint charge_conversion_rate check (
         (pricing_unit_id is null) = (conversion_rate is null) and conversion_rate > 0
     ),
-    constraint charge_unlisted_values check (unlisted_values in ('free', 'held', 'default'))
+    rounding text not null default 'per_fee', -- what is rounded to cents by itself
+    constraint charge_unlisted_values check (unlisted_values in ('free', 'held', 'default')),
+    constraint charge_rounding check (rounding in ('per_fee', 'per_charge'))
 );
 
 create index charge_of_plan on charge (plan_id, position) where deleted_at is null;
@@ -507,6 +509,17 @@ create table held_advance_event (
 
 -- How far what is paid in advance has come in a period, so that a fee need not be reckoned from all of its events.
 -- A shortcut and nothing more: any row may be deleted at any time.
+-- What the fees of events of a charge in a period come to precisely, where the charge rounds them together.
+create table advance_rounding (
+    subscription_id uuid not null,
+    charge_id uuid not null,
+    from_at timestamptz not null,
+    to_at timestamptz not null,
+    amount_cents numeric not null,
+    in_unit_cents numeric not null, -- hundredths of the charge's pricing unit
+    primary key (subscription_id, charge_id, from_at, to_at)
+);
+
 create table advance_level (
     subscription_id uuid not null,
     charge_id uuid not null,
@@ -740,7 +753,10 @@ create table fee (
     pricing_unit_details jsonb, -- as they were when the fee was priced
     presentation jsonb, -- how its units are split for show, and by which properties its invoice shows them
     is_unpriced boolean not null default false, -- of usage that no filter lists and that had no price
-    late_usage_id uuid -- of a fee that bills usage which came after its period was billed
+    late_usage_id uuid, -- of a fee that bills usage which came after its period was billed
+    rounding text not null default 'per_fee', -- whether it was rounded by itself or with its charge's other fees
+    earlier_amount_cents numeric, -- what the fees that it carries on from come to precisely; null: none
+    earlier_in_unit_cents numeric -- the same in hundredths of its pricing unit
 );
 
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;

@@ -19,6 +19,7 @@ KEPT = (
     "properties",
     "filters",
     "unlisted_values",
+    "rounding",
     "applied_pricing_unit",
     "tax_codes",
 )
