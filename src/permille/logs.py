@@ -11,7 +11,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s%(request)s: %(message)s"
 
 
 class Lines(logging.Formatter):
-    """The id of the request, where there is one, stands before the message."""
+    """Lines that name the request that they are about, where there is one."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 -- the name is logging's
         """A line without its traceback."""

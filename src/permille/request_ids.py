@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextvars import ContextVar
-from typing import Any
+from itertools import count
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = b"x-request-id"
+_PROCESS = secrets.token_hex(8)
+_numbers = count(1)
 _WELL_FORMED = re.compile(rb"[A-Za-z0-9._~:/+=@-]{1,128}")
 
 current: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -27,19 +29,17 @@ class RequestIds:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        name = _given(scope["headers"]) or secrets.token_hex(12).encode()
-        current.set(name.decode())
+        name = _given(scope["headers"]) or f"{_PROCESS}-{next(_numbers):x}"
+        current.set(name)
 
-        async def answer(message: Message) -> None:
+        def answer(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (HEADER, name)]
-            await send(message)
+                message["headers"] = [*message.get("headers", ()), (HEADER, name.encode())]
+            return send(message)
 
         await self.app(scope, receive, answer)
 
 
-def _given(headers: Iterable[tuple[bytes, Any]]) -> bytes | None:
-    for name, value in headers:
-        if name == HEADER and _WELL_FORMED.fullmatch(value):
-            return bytes(value)
-    return None
+def _given(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    value = dict(headers).get(HEADER)
+    return value.decode() if value is not None and _WELL_FORMED.fullmatch(value) else None

@@ -16,7 +16,7 @@ from permille import logs
 from permille.api import routes
 from permille.api.addresses import Route
 from permille.api.http import application
-from permille.api.not_built import NOT_BUILT
+from permille.api.not_built import NOT_BUILT as TABLE
 from permille.api.words import message_of
 from permille.core.errors import BadRequest, Forbidden, Invalid, NotAllowed, NotFound, Refusal, Unevaluable
 from permille.request_ids import RequestIds
@@ -27,6 +27,7 @@ LAGO_PATHS = [
     tuple(line.split()) for line in (Path(__file__).parent / "lago_paths.txt").read_text().splitlines()
 ]
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+NOT_BUILT = [(method, path) for methods, path in TABLE for method in methods]
 
 
 def filled(path: str) -> str:

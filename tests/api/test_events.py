@@ -9,6 +9,7 @@ import pytest
 
 from permille.ingest.intake import Draft, microseconds, read_one
 from permille.ingest.writer import Memory, Request, open_connection, store
+from permille.store import event_lists, rollup
 
 from .conftest import START, Api
 
@@ -83,3 +84,59 @@ def test_the_first_and_the_last_instants(api: Api, sent: list[str], instant: str
 
 def test_enriched_events_are_of_another_store(api: Api) -> None:
     assert api.code(403, "GET", "/events_enriched") == "endpoint_not_available"
+
+
+LISTS = (
+    {},
+    {"per_page": 20},
+    {"page": 3, "per_page": 20},
+    {"page": 99},
+    {"code": "tokens"},
+    {"code": "no such"},
+    {"external_subscription_id": "sub-1"},
+    {"timestamp_to": "2024-03-05T10:00:00.5Z"},
+    {"timestamp_from": "2024-03-05T10:00:01Z", "timestamp_to": "2024-03-05T10:00:01Z"},
+    {"timestamp_from": "2024-02-01", "timestamp_to": "2024-06-01T12:30:00Z", "per_page": 500},
+)
+"""What is asked for; the events are of two seconds from 10:00:00 on."""
+
+
+@pytest.fixture
+def amended(api: Api, sent: list[str]) -> list[str]:
+    """Of those that were sent one is voided, and another moved to a later minute."""
+    void = {"kind": "void", "transaction_id": "void", "event_transaction_id": "tx-007", "reason": "typo"}
+    moved = {**void, "kind": "replace", "transaction_id": "moved", "event_transaction_id": "tx-200"}
+    says = {"timestamp": START.timestamp() + 60, "properties": {"tokens": 1}}
+    for amendment in (void, {**moved, **says}):
+        api.post("/events/amendments", {"amendment": amendment})
+    return sent
+
+
+@pytest.mark.parametrize("arrivals", [(20_000,), (1,), (40, 400)])
+@pytest.mark.parametrize("rolled_up", [False, True])
+@pytest.mark.usefixtures("amended")
+def test_a_list_is_the_same_whether_it_is_of_few_series_or_of_many(
+    api: Api, monkeypatch: pytest.MonkeyPatch, rolled_up: bool, arrivals: tuple[int, ...]
+) -> None:
+    api.conn.rollback()
+    while rolled_up and rollup.roll_up(api.conn):
+        api.conn.commit()
+    of_few = [api.get("/events", **query) for query in LISTS]
+    assert of_few[0]["meta"]["total_count"] == 300
+    monkeypatch.setattr(event_lists, "FEW_SERIES", 0)
+    monkeypatch.setattr(event_lists, "ARRIVALS", arrivals)
+    assert [api.get("/events", **query) for query in LISTS] == of_few
+
+
+def test_a_list_of_many_series_asks_none_of_them(
+    api: Api, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_lists, "FEW_SERIES", 2)
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("each series was asked")
+
+    monkeypatch.setattr(event_lists.events, "page", never)
+    monkeypatch.setattr(event_lists.usage, "count_events", never)
+    answer = api.get("/events", per_page=50)
+    assert (ids(answer), answer["meta"]["total_count"]) == (sent[:50], 300)

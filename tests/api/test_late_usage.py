@@ -10,7 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
+from permille.billing import advance
 from tests.late import is_all_checked, review_late_usage
 
 from .conftest import START, Api, charge
@@ -267,13 +269,19 @@ def test_less_than_was_billed_can_only_be_accepted(api: Api, send: Any, review: 
     assert api.get(path)["late_usage"]["amount_cents"] == 0
 
 
-def test_charges_in_advance_have_their_own_fees(api: Api, send: Any, review: Review) -> None:
+def test_charges_in_advance_have_their_own_fees(dsn: str, api: Api, send: Any, review: Review) -> None:
     ready(api, fields={"pay_in_advance": True})
     move(api, 2024, 4, 2)
     late = send(tokens=40, model="a")
     review()
     assert proposals(api) == []
     assert api.get(f"/events/{late}")["event"]["too_late"] is None
+    api.delete("/subscriptions/sub")
+    after = send(tokens=40, model="a")
+    with ConnectionPool(dsn, min_size=1, max_size=1, open=True) as pool:
+        advance.bill_live(pool, START)
+    assert api.get(f"/events/{late}")["event"]["too_late"] is None, "it has its fee"
+    assert api.get(f"/events/{after}")["event"]["too_late"]["lago_invoice_id"] is None
 
 
 def test_an_upgrade_takes_late_usage_of_the_plan_before_along(api: Api, send: Any, review: Review) -> None:
@@ -300,6 +308,22 @@ def test_a_plan_of_its_own_that_came_later_bills_nothing_twice(api: Api, send: A
     send(ts(2024, 3, 20), tokens=10, model="a")
     review()
     assert [each["amount_cents"] for each in proposals(api)] == [10]
+
+
+def test_another_price_alone_is_no_late_usage(api: Api, send: Any, review: Review) -> None:
+    ready(api)
+    send(START, tokens=100, model="a")
+    send(START, tokens=10, model="b")
+    move(api, 2024, 4, 2)
+    send(ts(2024, 3, 20), tokens=1, model="b")
+    review()
+    assert [each["is_charge_changed"] for each in proposals(api)] == [False]
+    filters = [{"values": {"model": ["a"]}, "properties": {"amount": "9"}}]
+    api.put("/plans/pro/charges/tokens", {"charge": {"filters": filters}})
+    send(ts(2024, 3, 21), tokens=1, model="b")
+    review()
+    (proposal,) = proposals(api)
+    assert (proposal["is_charge_changed"], proposal["units"], proposal["amount_cents"]) == (True, "2.0", 20)
 
 
 def test_amendments_know_what_was_decided(api: Api, send: Any, review: Review) -> None:

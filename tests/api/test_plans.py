@@ -50,7 +50,7 @@ def test_a_plan_has_all_of_lagos_fields(api: Api):
         "amount_cents", "amount_currency", "trial_period", "pay_in_advance", "bill_charges_monthly",
         "bill_fixed_charges_monthly", "customers_count", "active_subscriptions_count", "draft_invoices_count",
         "parent_id", "pending_deletion", "charges", "fixed_charges", "entitlements", "usage_thresholds",
-        "applicable_usage_thresholds", "taxes",
+        "applicable_usage_thresholds", "taxes", "scheduled_changes",
     }  # fmt: skip
 
 

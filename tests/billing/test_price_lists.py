@@ -115,9 +115,9 @@ def test_the_catalogue_api_reads_the_same_charges(db, organization, slug):
         }
         for each in price_list.plan.charges
     ]
-    errors: dict[str, list[str]] = {}
+    around = Fields({})
     read = read_charges(
-        [Fields(each, errors) for each in sent],
+        [Fields(each, around) for each in sent],
         ChargesOfPlan(
             plan_id=plan.id,
             existing=(),
@@ -126,7 +126,7 @@ def test_the_catalogue_api_reads_the_same_charges(db, organization, slug):
             now=NOW,
         ),
     )
-    assert errors == {}
+    assert around.errors == {}
     assert [without_ids(charge) for charge in read] == [without_ids(charge) for charge in plan.charges]
 
 

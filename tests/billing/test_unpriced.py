@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 
 from permille.billing import advance, due
 from permille.core.filters import ChargeFilter
-from permille.core.plan import Charge
+from permille.core.plan import Plan
 from permille.store import billing_holds, plans
 from permille.store.db import open_pool
 
@@ -44,15 +44,17 @@ def held_world(db: psycopg.Connection[Any], **fields: Any) -> World:
 
 def decide(world: World, *, now: datetime, **changes: Any) -> None:
     """Change the charge, as the API does."""
-    (charge,) = charges_of(world)
-    plans.save_charges(world.conn, before=[charge], after=[replace(charge, **changes)], now=now)
+    plan = plan_of(world)
+    (charge,) = plan.charges
+    after = replace(plan, charges=(replace(charge, **changes),))
+    plans.save_prices(world.conn, before=plan, after=after, now=now)
     billing_holds.retry_soon(world.conn, world.id, now=now)
     world.conn.commit()
 
 
-def charges_of(world: World) -> tuple[Charge, ...]:
+def plan_of(world: World) -> Plan:
     ((plan_id,),) = world.rows("select id from plan where organization_id = %s", world.id)
-    return plans.plan_by_id(world.conn, plan_id).charges
+    return plans.plan_by_id(world.conn, plan_id)
 
 
 def shown(world: World) -> list[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from permille.core.late_usage import Line, adjustment_fee, difference, totals
+from permille.core.late_usage import Line, adjustment_fee, difference, totals, with_usage
 from permille.core.period import Period
 from permille.core.pricing_unit import AppliedPricingUnit, PricingUnit
 
@@ -53,6 +53,16 @@ def test_places_are_told_apart_and_those_without_a_change_left_out() -> None:
 def test_events_that_cost_nothing_are_late_all_the_same() -> None:
     assert difference([line("5", 0, events=2)], [line("5", 0)]) == [line("0", 0)]
     assert difference([line("5", 7)], [line("5", 7)]) == []
+
+
+def test_lines_that_only_cost_something_else_are_no_usage() -> None:
+    lines = [
+        line("0", 5, events=0),
+        line("2", 0, events=0),
+        line("0", 0),
+        line("0", 1, events=0, is_true_up=True),
+    ]
+    assert with_usage(lines) == lines[1:]
 
 
 def test_differences_add_up_whatever_is_decided_first() -> None:

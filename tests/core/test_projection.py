@@ -15,7 +15,7 @@ from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_charge
 from permille.core.filters import ChargeFilter
 from permille.core.period import Period, local_date
 from permille.core.pricing import ChargeModel
-from permille.core.projection import NOTHING_PROJECTED, Projection, elapsed_share, project
+from permille.core.projection import Projection, elapsed_share, project
 from permille.core.usage import AggregationType, Partial
 
 from .given import TIMEZONES, decimals
@@ -133,7 +133,7 @@ def test_of_a_charge_with_a_filter_only_what_the_filter_wants_is_projected() -> 
     assert project(charge, eu, recurring=False, elapsed=quarter) == Projection(Decimal(20), 4_000)
     assert project(charge, eu, recurring=True, elapsed=quarter) == Projection(Decimal(5), 1_000)
     for recurring in (False, True):
-        assert project(charge, rest, recurring=recurring, elapsed=quarter) == NOTHING_PROJECTED
+        assert project(charge, rest, recurring=recurring, elapsed=quarter) == Projection(Decimal(0), 0)
 
 
 def test_a_period_is_over_at_its_end_and_has_begun_at_its_start() -> None:

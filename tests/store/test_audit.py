@@ -37,6 +37,7 @@ BREAKS = {
     audit.TAXES_ADD_UP: "update invoice set applied_taxes = '[{\"amount_cents\": 7}]' where sequential_id = 2",
     audit.CREDITS_ADD_UP: "update invoice set credit_notes_amount_cents = 5 where sequential_id = 2",
     audit.FEE_TAXES_ADD_UP: "update fee set applied_taxes = '[{\"amount_cents\": 7}]'",
+    audit.ROUNDED_TOGETHER: "update fee set rounding = 'per_charge', precise_amount_cents = amount_cents + 1",
     audit.CREDIT_NOTES_ADD_UP: _NOTE.format(balance=10, taxes='[{"amount_cents": 1}]'),
     audit.BALANCES_ADD_UP: _NOTE.format(balance=9, taxes="[]"),
     audit.NUMBERS_HAVE_NO_GAPS: "update invoice set sequential_id = 9 where sequential_id = 2",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 
@@ -45,3 +46,18 @@ def test_it_is_written_off_with_a_reason(browser, late):
     assert "written off The gateway was down" in text_of(browser.ok("/late-usage", status="accepted"))
     assert "as it was written off: The gateway was down" in text_of(browser.ok("/events"))
     assert "No late usage here." in text_of(browser.ok("/late-usage", status="open"))
+
+
+def test_the_tester_says_it_before(browser, late):
+    event = {
+        "code": "gpt_4_tokens",
+        "transaction_id": "t",
+        "external_subscription_id": "acme-1",
+        "timestamp": int((START + timedelta(days=2)).timestamp()),
+        "properties": {"model": "8K", "type": "output", "tokens": 1},
+    }
+    words = text_of(browser.ok("/billable-metrics/gpt_4_tokens", event=json.dumps({"event": event})))
+    assert "Sent now it would be on no invoice:" in words
+    event["timestamp"] = int((START + timedelta(days=39)).timestamp())
+    words = text_of(browser.ok("/billable-metrics/gpt_4_tokens", event=json.dumps({"event": event})))
+    assert "on no invoice" not in words

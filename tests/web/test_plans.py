@@ -293,6 +293,7 @@ def test_price_lists(browser, api):
     assert where == "/app/plans/openai-gpt-4?said=applied"
     assert "0.12" in browser.ok("/plans/openai-gpt-4")
     assert browser.post("/templates", {"slug": "no-such"}).status_code in (404, 422)
+    assert "Unlisted values are held until they have a price." in browser.ok("/plans/openai-gpt-4")
     plan = api(api_plans.show_plan, code="openai-gpt-4")["plan"]
     assert {each["unlisted_values"] for each in plan["charges"]} == {"held"}
     unsaid = browser.refused("/templates", {"slug": "openai-gpt-4"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from permille.api.http import Call
@@ -21,7 +22,8 @@ from permille.core.expression import (
     read_expression,
     value_text,
 )
-from permille.core.plan import filter_name
+from permille.core.plan import Charge, Plan, filter_name
+from permille.core.price_versions import change_charges
 from permille.core.rule import read_rule
 from permille.ids import new_id
 from permille.store import billable_metrics, billing_holds, locks, metering, plans, unpriced, webhooks
@@ -242,30 +244,31 @@ def _measured_anew(fields: Fields, metric: BillableMetric) -> BillableMetric:
 
 
 def _follow_dimensions(call: Call, before: BillableMetric, after: BillableMetric) -> None:
-    """Dimension values that are gone go from the charge filters too. Raises Invalid.
+    """Dimension values that are gone go from the charge filters too, in every version of prices. Raises Invalid.
 
     Where somebody is subscribed this prices no event otherwise whose own values are still listed as they were.
     """
     found = plans.plans_of_metric(call.conn, after.id)
     subscribed = plans.subscribed_among(call.conn, [plan.id for plan in found])
     refused: list[str] = []
-    for plan in found:
-        edited = [
-            follow_metric(replace(charge, metric=before), after)
-            for charge in plan.charges
-            if charge.metric.id == after.id
-        ]
+
+    def followed(charge: Charge, plan: Plan) -> Charge:
+        if charge.metric.id != after.id:
+            return charge
+        edited = follow_metric(replace(charge, metric=before), after)
         if plan.id in subscribed:
-            refused += [
-                f"Plan {plan.code}, charge {each.charge.code}, filter {filter_name(entry)}"
-                for each in edited
-                for entry in each.repriced_by
-            ]
-        own = {each.charge.id: each.charge for each in edited}
-        charges = [own.get(charge.id, charge) for charge in plan.charges]
-        plans.save_charges(call.conn, before=plan.charges, after=charges, now=call.now)
+            refused.extend(
+                f"Plan {plan.code}, charge {charge.code}, filter {filter_name(entry)}"
+                for entry in edited.repriced_by
+            )
+        return edited.charge
+
+    for plan in found:
+        edited = change_charges(plan, partial(followed, plan=plan))
+        plans.save_prices(call.conn, before=plan, after=edited, now=call.now)
     if refused:
-        raise Invalid({"filters": ["would_reprice_other_values", *refused[:REFUSED_SHOWN]]})
+        shown = list(dict.fromkeys(refused))[:REFUSED_SHOWN]
+        raise Invalid({"filters": ["would_reprice_other_values", *shown]})
 
 
 def delete_billable_metric(call: Call) -> dict[str, Any]:

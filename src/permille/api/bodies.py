@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -13,7 +13,7 @@ from permille.core.errors import BadRequest, Refusal
 MEMBERS_MAX = 1_000
 _GZIP = 16 + zlib.MAX_WBITS
 
-Headers = Iterable[tuple[bytes, bytes]]
+Headers = Collection[tuple[bytes, bytes]]
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
@@ -46,9 +46,9 @@ def too_large() -> Refusal:
 
 def _is_packed(headers: Headers) -> bool:
     """Whether the body is gzip. Raises Refusal with 415 for anything else but a plain one."""
-    named = [value for name, value in headers if name == b"content-encoding"]
-    if not named:
+    if b"content-encoding" not in dict(headers):
         return False
+    named = [value for name, value in headers if name == b"content-encoding"]
     encodings = [each.strip() for each in b",".join(named).lower().split(b",")]
     packed = [each for each in encodings if each not in (b"", b"identity")]
     if not packed:

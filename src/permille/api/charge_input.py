@@ -29,6 +29,7 @@ from permille.core.override import FilterKey, filter_key
 from permille.core.plan import Charge, PlanFilter, incompatibilities
 from permille.core.pricing import ChargeModel
 from permille.core.pricing_unit import PricingUnit
+from permille.core.rounding import Rounding
 from permille.core.tax import Tax
 from permille.core.unlisted import UnlistedValues
 from permille.ids import new_id
@@ -135,6 +136,8 @@ def read_charge(
     charge = replace(charge, applied_pricing_unit=applied)
     if (choice := entry.choice("unlisted_values", tuple(UnlistedValues))) is not None:
         charge = replace(charge, unlisted_values=choice)
+    if (rounding := entry.choice("rounding", tuple(Rounding))) is not None:
+        charge = replace(charge, rounding=rounding)
     entry.refuse_unbuilt("accepts_target_wallet")
     if charge.charge_model not in MODELS:
         return charge

@@ -20,9 +20,9 @@ from permille.api.charge_input import (
     refuse_other_values,
 )
 from permille.api.http import Call
-from permille.api.metered import meter
 from permille.api.overrides import cascade_to_children, cascades, plan_to_override, subscribed_plan
 from permille.api.plans import plan_of, render_charge, render_filter
+from permille.api.price_changes import save_edit
 from permille.api.price_preview import previewable
 from permille.api.pricing_units import known_pricing_units
 from permille.api.taxes import known_taxes
@@ -30,7 +30,7 @@ from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import Invalid, NotFound
 from permille.core.override import filter_key
 from permille.core.plan import Charge, Plan, PlanFilter
-from permille.store import billable_metrics, billing_holds, locks, plans
+from permille.store import billable_metrics, locks, plans
 
 
 def list_charges(call: Call) -> dict[str, Any]:
@@ -216,8 +216,7 @@ def _save_one(call: Call, plan: Plan, changed: Charge) -> None:
 
 
 def _save(call: Call, plan: Plan, charges: Sequence[Charge]) -> None:
-    plans.save_charges(call.conn, before=plan.charges, after=charges, now=call.now)
-    billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
-    meter(call, [*plan.charges, *charges])
+    after = replace(plan, charges=tuple(charges))
+    save_edit(call, plan, after)
     if plan.parent_id is None and cascades(call):
-        cascade_to_children(call, plan, replace(plan, charges=tuple(charges)))
+        cascade_to_children(call, plan, after)

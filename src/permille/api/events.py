@@ -17,7 +17,7 @@ from permille.core.amendment import Amendment
 from permille.core.errors import Forbidden, Invalid, NotFound
 from permille.core.instants import parse_instant
 from permille.core.money import decimal_text
-from permille.store import amendments, events, late_usage, metering, subscriptions, usage
+from permille.store import amendments, event_lists, events, late_usage, metering, subscriptions
 from permille.store.events import Search, StoredEvent
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -49,11 +49,9 @@ def list_events(call: Call) -> dict[str, Any]:
     page = call.page()
 
     def read() -> tuple[int, list[StoredEvent]]:
-        series = events.series_of(call.conn, search)
-        total = usage.count_events(call.conn, series, from_=from_, to=to)
-        total += amendments.count_more_sent(call.conn, call.organization.id, series, from_=from_, to=to)
-        found = events.page(call.conn, series, from_=from_, to=to, limit=page.per_page, offset=page.offset)
-        return total, found
+        return event_lists.page(
+            call.conn, search, from_=from_, to=to, limit=page.per_page, offset=page.offset
+        )
 
     total, found = metering.under_one_version(call.conn, read)
     return {"events": render_events(call.conn, found), "meta": page.meta(total)}

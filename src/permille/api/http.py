@@ -157,7 +157,7 @@ STATUS_HEADERS = {
     415: {"accept-encoding": "gzip"},
     503: {"retry-after": "1"},
 }
-"""What an answer says besides, whoever makes it."""
+"""Headers that every answer with the status has."""
 
 
 def try_again() -> Refusal:
@@ -256,7 +256,9 @@ def raw_response(answer: Raw, headers: Mapping[str, str] | None = None) -> Respo
     return Response(content, media_type=answer.media_type, headers={**(headers or {}), **answer.headers})
 
 
-def route(engine: Engine, method: str, path: str, endpoint: Endpoint, *, keeps_plans: bool = False) -> Route:
+def route(
+    engine: Engine, methods: Sequence[str], path: str, endpoint: Endpoint, *, keeps_plans: bool = False
+) -> Route:
     """An authenticated route of the API; one that `keeps_plans` reads by keys alone, and often."""
 
     def answer(request: Request, body: Any) -> Response:
@@ -270,7 +272,7 @@ def route(engine: Engine, method: str, path: str, endpoint: Endpoint, *, keeps_p
         except Refusal as refusal:
             return refused(refusal)
 
-    return Route(path, handle, methods=[method])
+    return Route(path, handle, methods=methods)
 
 
 AdminEndpoint = Callable[[Connection[Any], Any, Mapping[str, str]], dict[str, Any]]

@@ -18,6 +18,7 @@ from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
 from permille.api.validation import Fields, parse_uuid, query_flag, query_texts
 from permille.billing import drafts
+from permille.billing.invoicing import STARTING
 from permille.clock import system_now
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
@@ -282,14 +283,18 @@ def _subscriptions(
 
 
 def _billing_period(billed: InvoiceSubscription, subscription: Subscription) -> dict[str, Any]:
+    charges_from, charges_to = instant(billed.charges_from_at), last_instant(billed.charges_to_at)
+    if charges_from is None and billed.invoicing_reason == STARTING:
+        # The invoice at a start has no usage yet: an empty window, as in Lago, whose clients expect one.
+        charges_from = charges_to = instant(subscription.started_at)
     return {
         "lago_subscription_id": str(billed.subscription_id),
         "external_subscription_id": subscription.external_id,
         "lago_plan_id": str(subscription.plan_id),
         "subscription_from_datetime": instant(billed.from_at),
         "subscription_to_datetime": last_instant(billed.to_at),
-        "charges_from_datetime": instant(billed.charges_from_at),
-        "charges_to_datetime": last_instant(billed.charges_to_at),
+        "charges_from_datetime": charges_from,
+        "charges_to_datetime": charges_to,
         "fixed_charges_from_datetime": instant(billed.fixed_charges_from_at),
         "fixed_charges_to_datetime": last_instant(billed.fixed_charges_to_at),
         "invoicing_reason": billed.invoicing_reason,

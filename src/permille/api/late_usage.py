@@ -15,6 +15,7 @@ from permille.billing.late_usage import accept, bill
 from permille.core.errors import Invalid, NotFound
 from permille.core.late_usage import LateUsageStatus
 from permille.core.money import decimal_text
+from permille.core.price_versions import versions_of
 from permille.store import customers, invoices, late_usage as store, organizations, plans, subscriptions
 from permille.store.late_usage import LateUsage, TooLate
 
@@ -84,10 +85,12 @@ def render_late_usage(conn: Connection[Any], found: Sequence[LateUsage]) -> list
         invoice.id: invoice.number if invoice.status == "finalized" else None
         for invoice in invoices.invoices_by_ids(conn, ids).values()
     }
+    changed = store.changed_since(conn, [(each.charge_id, each.invoice_id) for each in found])
     filters = {
         str(each.id): each.invoice_display_name or dict(each.values)
         for plan in known.values()
-        for charge in plan.charges
+        for version in versions_of(plan)
+        for charge in version.charges
         for each in charge.filters
     }
     return [
@@ -107,6 +110,7 @@ def render_late_usage(conn: Connection[Any], found: Sequence[LateUsage]) -> list
             "events_count": each.events_count,
             "units": decimal_text(each.units),
             "amount_cents": each.amount_cents,
+            "is_charge_changed": (each.charge_id, each.invoice_id) in changed,
             "lines": [_line(line, filters) for line in each.lines],
             "lago_adjusting_invoice_id": _id(each.adjusting_invoice_id),
             "adjusting_invoice_number": numbers.get(each.adjusting_invoice_id)

@@ -1,6 +1,6 @@
 """What Lago's API has and ours doesn't yet: its addresses answer 501 `not_supported_yet`, not 404.
 
-Whoever builds one of these takes it out of the tables.
+An entry is taken out of the tables when it is built.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ RESOURCES = (
     "/payments",
     "/plans/{code}/entitlements",
     "/plans/{code}/fixed_charges",
+    "/quote_versions",
     "/quotes",
     "/subscriptions/{external_id}/alerts",
     "/subscriptions/{external_id}/entitlements",
@@ -60,6 +61,7 @@ ACTIONS = (
     ("DELETE", "/invoices/{lago_id}"),
     ("POST", "/invoices/{lago_id}/download_xml"),
     ("POST", "/invoices/{lago_id}/lose_dispute"),
+    ("PUT", "/invoices/{lago_id}/lose_dispute"),
     ("POST", "/invoices/{lago_id}/payment_url"),
     ("POST", "/invoices/{lago_id}/resend_email"),
     ("POST", "/invoices/{lago_id}/retry"),
@@ -70,10 +72,10 @@ ACTIONS = (
 """Parts of resources that are built."""
 
 NOT_BUILT = (
-    *ACTIONS,
-    *((method, path + below) for path in RESOURCES for below in ("", "/{below:path}") for method in METHODS),
+    *(((method,), path) for method, path in ACTIONS),
+    *((METHODS, path + below) for path in RESOURCES for below in ("", "/{below:path}")),
 )
-"""(method, path) of all of it."""
+"""(methods, path) of all of it."""
 
 
 def not_built(_call: Call) -> dict[str, Any]:

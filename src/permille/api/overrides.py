@@ -11,11 +11,13 @@ from permille.api.charge_input import read_overridden_charge
 from permille.api.http import Call
 from permille.api.metadata import read_metadata
 from permille.api.metered import meter
+from permille.api.price_changes import edited_plan, save_edit
 from permille.api.taxes import known_taxes, read_taxes
 from permille.api.validation import INVALID, LONG_TEXT, Fields
 from permille.core.errors import NotFound
 from permille.core.override import cascade, copy_plan
 from permille.core.plan import Charge, Plan
+from permille.core.price_versions import in_force
 from permille.core.subscription import Subscription
 from permille.ids import new_id
 from permille.store import billing_holds, locks, plans, subscriptions, unpriced
@@ -29,19 +31,19 @@ def own_copy(call: Call, plan: Plan) -> Plan:
     return copy_plan(plan, new_id=partial(new_id, call.now), now=call.now)
 
 
-def read_overrides(call: Call, fields: Fields, plan: Plan) -> Plan:
-    """The plan with what the request's `plan_overrides` says, a copy if it is nobody's own yet.
+def read_overrides(call: Call, fields: Fields, plan: Plan) -> tuple[Plan, Plan]:
+    """The plan, a copy if it is nobody's own yet, and the same with what the request's `plan_overrides` says.
 
     Problems gather in the fields. Raises NotFound for a charge that the plan does not have.
     """
     given = fields.given.get("plan_overrides")
     if not isinstance(given, dict):
         fields.refuse("plan_overrides", INVALID)
-        return plan
+        return plan, plan
     child = plan if plan.parent_id is not None else own_copy(call, plan)
     entry = Fields(given, fields)
     entry.refuse_unbuilt(*UNBUILT)
-    return replace(child, **_columns(call, entry), charges=_charges(call, entry, child))
+    return child, replace(child, **_columns(call, entry), charges=_charges(call, entry, child))
 
 
 def _columns(call: Call, entry: Fields) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def subscribed_plan(call: Call) -> tuple[Subscription, Plan]:
     found = [row for status in statuses for row in rows if row.status == status]
     if not found:
         raise NotFound("subscription")
-    return found[0], plans.plan_by_id(call.conn, found[0].plan_id)
+    return found[0], in_force(plans.plan_by_id(call.conn, found[0].plan_id), call.now)
 
 
 def plan_to_override(call: Call) -> Plan:
@@ -106,30 +108,31 @@ def plan_to_override(call: Call) -> Plan:
     if plan.parent_id is not None:
         return plan
     child = own_copy(call, plan)
-    store_own_plan(call, row, child)
+    store_own_plan(call, row, child, child)
     return child
 
 
-def store_own_plan(call: Call, row: Subscription, child: Plan) -> None:
-    """Store a plan of a subscription's own, new or changed, and put the subscription on it."""
-    if row.plan_id == child.id:
-        before = plans.plan_by_id(call.conn, child.id)
-        plans.replace(call.conn, before=before, after=child, now=call.now)
+def store_own_plan(call: Call, row: Subscription, before: Plan, after: Plan) -> None:
+    """Store a plan of a subscription's own, new or changed, and put the subscription on it. Raises Invalid."""
+    if row.plan_id == before.id:
+        save_edit(call, before, after)
     else:
-        plans.add(call.conn, child)
-        columns = {"plan_id": child.id}
+        plans.add(call.conn, edited_plan(call, before, after))
+        columns = {"plan_id": before.id}
         subscriptions.update(call.conn, subscription_id=row.id, columns=columns, now=call.now)
         billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
+        meter(call, after.charges)
     unpriced.recheck_subscription(call.conn, call.organization.id, row.external_id)
-    meter(call, child.charges)
 
 
 def cascade_to_children(call: Call, before: Plan, after: Plan) -> None:
-    """Let the plans of single subscriptions follow a change of the plan that they are copies of."""
+    """Let the plans of single subscriptions follow a change of the plan that they are copies of, from the same
+    instant on.
+    """
     for child in plans.children(call.conn, before.id):
-        changed = cascade(before, after, child, new_id=partial(new_id, call.now), now=call.now)
-        plans.replace(call.conn, before=child, after=changed, now=call.now)
-        meter(call, [*child.charges, *changed.charges])
+        own = in_force(child, call.now)
+        changed = cascade(before, after, own, new_id=partial(new_id, call.now), now=call.now)
+        save_edit(call, own, changed)
 
 
 def cascades(call: Call) -> bool:

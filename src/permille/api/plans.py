@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from permille.api.http import Call
 from permille.api.metadata import read_metadata
 from permille.api.metered import meter
 from permille.api.overrides import cascade_to_children, cascades
+from permille.api.price_changes import save_edit
 from permille.api.price_preview import previewable
 from permille.api.pricing_units import known_pricing_units, render_applied
 from permille.api.render import exact_numbers, instant
@@ -24,6 +26,7 @@ from permille.core.errors import Invalid, NotFound
 from permille.core.money import decimal_text
 from permille.core.period import Interval
 from permille.core.plan import Charge, Plan, PlanFilter
+from permille.core.price_versions import PriceChange, changes_to_show, in_force
 from permille.ids import new_id
 from permille.store import billable_metrics, locks, plans, subscriptions, webhooks
 
@@ -138,12 +141,12 @@ def list_plans(call: Call) -> dict[str, Any]:
     """GET /plans."""
     page = call.page()
     rows, total = plans.listing(call.conn, call.organization.id, limit=page.per_page, offset=page.offset)
-    return {"plans": [render_plan(row) for row in rows], "meta": page.meta(total)}
+    return {"plans": [render_plan(row, now=call.now) for row in rows], "meta": page.meta(total)}
 
 
 def show_plan(call: Call) -> dict[str, Any]:
     """GET /plans/{code}."""
-    return {"plan": render_plan(plan_of(call))}
+    return {"plan": render_plan(plan_of(call), now=call.now)}
 
 
 @previewable
@@ -162,12 +165,12 @@ def update_plan(call: Call) -> dict[str, Any]:
     fields.check()
     if plans.code_is_taken(call.conn, after):
         raise Invalid({"code": ["value_already_exist"]})
-    plans.replace(call.conn, before=before, after=after, now=call.now)
+    saved = save_edit(call, before, after)
     if cascades(call):
         cascade_to_children(call, before, after)
     if after.amount_cents != before.amount_cents:
         lifecycle.follow_amounts(call.conn, after.id, now=call.now)
-    return _changed(call, before=before, after=after, what="updated")
+    return _changed(call, before=before, after=saved, what="updated")
 
 
 def delete_plan(call: Call) -> dict[str, Any]:
@@ -186,7 +189,7 @@ def plan_of(call: Call) -> Plan:
     found = plans.plan_by_code(call.conn, call.organization.id, call.path["code"])
     if found is None:
         raise NotFound("plan")
-    return found
+    return in_force(found, call.now)
 
 
 def _changed(call: Call, *, before: Plan, after: Plan, what: str) -> dict[str, Any]:
@@ -200,11 +203,11 @@ def _changed(call: Call, *, before: Plan, after: Plan, what: str) -> dict[str, A
         payload=None,
         now=call.now,
     )
-    return {"plan": render_plan(after)}
+    return {"plan": render_plan(after, now=call.now)}
 
 
-def render_plan(plan: Plan) -> dict[str, Any]:
-    """The object with its charges. `minimum_commitment` and `metadata` are absent when there is none, as in Lago."""
+def render_plan(plan: Plan, *, now: datetime) -> dict[str, Any]:
+    """The object with the charges in force and the changes to come. `minimum_commitment` and `metadata` are absent when there is none, as in Lago."""
     rendered = {
         "lago_id": str(plan.id),
         "name": plan.name,
@@ -224,7 +227,8 @@ def render_plan(plan: Plan) -> dict[str, Any]:
         "draft_invoices_count": 0,
         "parent_id": _id(plan.parent_id),
         "pending_deletion": False,
-        "charges": [render_charge(charge) for charge in plan.charges],
+        "charges": [render_charge(charge) for charge in in_force(plan, now).charges],
+        "scheduled_changes": [render_change(each) for each in changes_to_show(plan, now)],
         "fixed_charges": [],
         "entitlements": [],
         "usage_thresholds": [],
@@ -232,6 +236,15 @@ def render_plan(plan: Plan) -> dict[str, Any]:
         "taxes": [render_tax(tax) for tax in plan.taxes],
     }
     return rendered if plan.metadata is None else {**rendered, "metadata": plan.metadata}
+
+
+def render_change(change: PriceChange) -> dict[str, Any]:
+    """The charges from an instant on."""
+    return {
+        "lago_id": str(change.id),
+        "effective_at": instant(change.at),
+        "charges": [render_charge(charge) for charge in change.charges],
+    }
 
 
 def render_charge(charge: Charge) -> dict[str, Any]:
@@ -250,6 +263,7 @@ def render_charge(charge: Charge) -> dict[str, Any]:
         "min_amount_cents": charge.min_amount_cents,
         "accepts_target_wallet": charge.accepts_target_wallet,
         "unlisted_values": charge.unlisted_values,
+        "rounding": charge.rounding,
         "properties": render_properties(charge.properties),
         "applied_pricing_unit": render_applied(charge.applied_pricing_unit),
         "lago_parent_id": _id(charge.parent_id),

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from permille.api.http import Call
 from permille.api.overrides import cascades, subscribed_plan
-from permille.api.validation import Fields
+from permille.api.price_changes import beside
 from permille.billing.price_preview import COMPARED_MAX, preview
 from permille.core.errors import NotFound
 from permille.core.price_preview import BillChange, Preview
@@ -29,9 +29,7 @@ def previewable(edit: Edit) -> Edit:
 
 
 def _is_dry_run(call: Call) -> bool:
-    beside = call.body if isinstance(call.body, dict) else {}
-    given = {**dict(call.query), **beside}
-    fields = Fields({"dry_run": given.get("dry_run")})
+    fields = beside(call, "dry_run")
     wanted = fields.flag("dry_run")
     fields.check()
     return bool(wanted)

@@ -23,6 +23,7 @@ from permille.api import (
     plans,
     price_lists,
     pricing_units,
+    scheduled_changes,
     sign_in_links,
     subscriptions,
     taxes,
@@ -80,6 +81,12 @@ ENDPOINTS: list[tuple[str, str, Endpoint]] = [
     ("GET", "/plans/{code}/charges/{charge_code}/filters/{filter_id}", charges.show_filter),
     ("PUT", "/plans/{code}/charges/{charge_code}/filters/{filter_id}", charges.update_filter),
     ("DELETE", "/plans/{code}/charges/{charge_code}/filters/{filter_id}", charges.delete_filter),
+    ("DELETE", "/plans/{code}/scheduled_changes/{lago_id}", scheduled_changes.cancel_scheduled_change),
+    (
+        "DELETE",
+        "/subscriptions/{external_id}/scheduled_changes/{lago_id}",
+        scheduled_changes.cancel_scheduled_change,
+    ),
     ("POST", "/customers", customers.upsert_customer),
     ("GET", "/customers", customers.list_customers),
     ("GET", "/customers/{external_id}", customers.show_customer),
@@ -168,9 +175,9 @@ USAGE = (
 def all_routes(engine: Engine) -> list[Route]:
     return [
         *(
-            route(engine, method, API + path, endpoint, keeps_plans=endpoint in USAGE)
+            route(engine, [method], API + path, endpoint, keeps_plans=endpoint in USAGE)
             for method, path, endpoint in ENDPOINTS
         ),
         *(admin_route(engine, method, ADMIN + path, endpoint) for method, path, endpoint in ADMIN_ENDPOINTS),
-        *(route(engine, method, API + path, not_built) for method, path in NOT_BUILT),
+        *(route(engine, methods, API + path, not_built) for methods, path in NOT_BUILT),
     ]

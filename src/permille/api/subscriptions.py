@@ -21,7 +21,9 @@ from permille.core.errors import NotAllowed, NotFound
 from permille.core.override import same_terms
 from permille.core.period import BillingTime, local_date
 from permille.core.plan import Plan, sold_plan_id
+from permille.core.price_versions import edit_prices, in_force
 from permille.core.subscription import Subscription, current_period
+from permille.ids import new_id
 from permille.store import customers, locks, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
 
@@ -57,13 +59,15 @@ def create_subscription(call: Call) -> dict[str, Any]:
     )
     locks.use_catalogue(call.conn, call.organization.id)
     plan = plans.plan_by_code(call.conn, call.organization.id, plan_code)
+    plan = in_force(plan, call.now) if plan else None
     customer = _customer(call, fields, customer_id)
     timezone = customer.applicable_timezone if customer else "UTC"
     _check_ending(fields, wish.ending_at, subscription_at=subscription_at, now=call.now, timezone=timezone)
     is_agreed = False
     if plan is not None and fields.given.get("plan_overrides"):
         is_agreed = _has_overrides(call, fields, plan, external_id)
-        plan = read_overrides(call, fields, plan)
+        copy, overridden = read_overrides(call, fields, plan)
+        plan = edit_prices(copy, overridden, since=None, now=call.now, version_id=new_id(call.now))
     fields.check()
     if plan is None:
         raise NotFound("plan")
@@ -84,9 +88,9 @@ def _has_overrides(call: Call, fields: Fields, plan: Plan, external_id: str) -> 
     living = next((row for row in rows if row.status == "active" or row.is_waiting), None)
     if living is None:
         return False
-    current = plans.plan_by_id(call.conn, living.plan_id)
+    current = in_force(plans.plan_by_id(call.conn, living.plan_id), call.now)
     return sold_plan_id(current) == plan.id and same_terms(
-        read_overrides(call, Fields(fields.given), current), current
+        read_overrides(call, Fields(fields.given), current)[1], current
     )
 
 
@@ -185,15 +189,16 @@ def update_subscription(call: Call) -> dict[str, Any]:
     columns = _changes(call, fields, before)
     own_plan = None
     if fields.given.get("plan_overrides"):
-        own_plan = read_overrides(call, fields, plans.plan_by_id(call.conn, before.plan_id))
+        plan = in_force(plans.plan_by_id(call.conn, before.plan_id), call.now)
+        own_plan = read_overrides(call, fields, plan)
     fields.check()
     if "purchase_order_number" in columns and before.status not in ("pending", "active"):
         raise NotAllowed("purchase_order_number_not_editable")
     if own_plan is not None:
-        store_own_plan(call, before, own_plan)
+        store_own_plan(call, before, *own_plan)
     after = lifecycle.update(call.conn, before, columns=columns, now=call.now)
     if own_plan is not None:
-        lifecycle.follow_amounts(call.conn, own_plan.id, now=call.now)
+        lifecycle.follow_amounts(call.conn, own_plan[0].id, now=call.now)
         after = subscriptions.by_ids(call.conn, [after.id])[after.id]
     return {"subscription": _shown(call, [after], with_plan=True)[0]}
 
@@ -283,7 +288,7 @@ def _shown(call: Call, rows: Sequence[Subscription], *, with_plan: bool) -> list
         shown = render_subscription(
             row, payers[row.customer_id], plan, now=call.now, around=around.get(row.id, ALONE)
         )
-        rendered.append({**shown, "plan": render_plan(plan)} if with_plan else shown)
+        rendered.append({**shown, "plan": render_plan(plan, now=call.now)} if with_plan else shown)
     return rendered
 
 
@@ -346,6 +351,6 @@ def whole_subscription(
     """The object with its plan and its customer, as webhooks carry it."""
     return {
         **render_subscription(subscription, customer, plan, now=now, around=around),
-        "plan": render_plan(plan),
+        "plan": render_plan(plan, now=now),
         "customer": render_customer(customer),
     }

@@ -194,11 +194,18 @@ def _render_filters(lines: Iterable[UsageLine], projected: bool) -> list[dict[st
         {
             **_sums(own, projected),
             "invoice_display_name": each.invoice_display_name if each else None,
-            "values": {key: list(values) for key, values in each.values.items()} if each else None,
+            "values": _values(each, projected),
             **_breakdowns(own, projected),
         }
         for each, own in split.values()
     ]
+
+
+def _values(used: UsedFilter | None, projected: bool) -> dict[str, list[str]] | None:
+    """The charge's own price has none: null in usage, and an empty object in projections, as Lago's clients read it."""
+    if used is None:
+        return {} if projected else None
+    return {key: list(values) for key, values in used.values.items()}
 
 
 def _render_groups(found: ChargeUsage, projected: bool) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -36,17 +37,18 @@ Shown = Mapping[str, Any] | None
 
 
 def show_public_key(call: Call) -> dict[str, Any]:
-    """GET /webhooks/json_public_key: base64 of the PEM."""
-    return {"webhook": {"public_key": base64.b64encode(_public_key(call)).decode()}}
+    """GET /webhooks/json_public_key: Base64 of the PEM."""
+    return {"webhook": {"public_key": _public_key(call).decode()}}
 
 
 def plain_public_key(call: Call) -> Raw:
-    """GET /webhooks/public_key."""
+    """GET /webhooks/public_key: the same as plain text."""
     return Raw(content=_public_key(call), media_type="text/plain", headers={})
 
 
 def _public_key(call: Call) -> bytes:
-    return public_pem(webhooks.signing_key(call.conn, draw=draw_private_key, now=call.now)).encode()
+    pem = public_pem(webhooks.signing_key(call.conn, draw=draw_private_key, now=call.now))
+    return base64.b64encode(pem.encode())
 
 
 def _billable_metric(conn: Connection[Any], object_id: UUID) -> Shown:
@@ -54,9 +56,15 @@ def _billable_metric(conn: Connection[Any], object_id: UUID) -> Shown:
     return render_billable_metric(found) if found else None
 
 
+def _clock(conn: Connection[Any], organization_id: UUID) -> datetime:
+    organization = organizations.by_id(conn, organization_id)
+    assert organization is not None, organization_id
+    return organization.now(system_now())
+
+
 def _plan(conn: Connection[Any], object_id: UUID) -> Shown:
     found = plans.plans_by_ids(conn, [object_id]).get(object_id)
-    return render_plan(found) if found else None
+    return render_plan(found, now=_clock(conn, found.organization_id)) if found else None
 
 
 def _customer(conn: Connection[Any], object_id: UUID) -> Shown:
@@ -68,12 +76,10 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
     row = subscriptions.by_ids(conn, [object_id]).get(object_id)
     if row is None:
         return None
-    organization = organizations.by_id(conn, row.organization_id)
-    assert organization is not None, row.organization_id
     customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
     plan = plans.plans_by_ids(conn, [row.plan_id])[row.plan_id]
     around = subscriptions.neighbours(conn, [row.id]).get(row.id, ALONE)
-    return whole_subscription(row, customer, plan, now=organization.now(system_now()), around=around)
+    return whole_subscription(row, customer, plan, now=_clock(conn, row.organization_id), around=around)
 
 
 def _fee(conn: Connection[Any], object_id: UUID) -> Shown:

@@ -23,6 +23,7 @@ from permille.billing.invoicing import (
 from permille.core.invoice import BillingPeriods, InvoicePlan
 from permille.core.late_usage import adjustment_fee
 from permille.core.period import Period
+from permille.core.price_versions import in_force
 from permille.core.subscription import Subscription, facts_of
 from permille.store import customers, late_usage as store, plans, subscriptions
 from permille.store.late_usage import LateUsage
@@ -102,9 +103,11 @@ def _adjustments(
     parents = plans.plans_by_ids(conn, {plan.parent_id for plan in known.values() if plan.parent_id})
     for late in found:
         row = rows[late.subscription_id]
-        plan = known[row.plan_id]
+        plan = in_force(known[row.plan_id], late.from_at)
         if plan.parent_id is not None:  # it may have been used before the plan became its own
-            plan = replace(plan, charges=(*plan.charges, *parents[plan.parent_id].charges))
+            parent = in_force(parents[plan.parent_id], late.from_at)
+            plan = replace(plan, charges=(*plan.charges, *parent.charges))
+        plan = replace(plan, price_versions=())
         charge = next((each for each in plan.charges if each.id == late.charge_id), None)
         fees = [
             adjustment_fee(
@@ -118,4 +121,4 @@ def _adjustments(
             )
             for line in store.lines_of(late)
         ]
-        yield row, late, Adjustment(late_usage_id=late.id, subscription_id=row.id, plan=plan, fees=fees)
+        yield row, late, Adjustment(late_usage_id=late.id, plan=plan, fees=fees)

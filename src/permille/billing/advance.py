@@ -19,7 +19,7 @@ from psycopg_pool import ConnectionPool
 from permille.billing import fences, holds
 from permille.billing.holds import Failure
 from permille.billing.invoicing import AdvanceFee, write_in_advance
-from permille.billing.levels import LAST_SEQ, Terms, price, read_histories, terms_of
+from permille.billing.levels import LAST_SEQ, Carried, Terms, price, read_histories, terms_of
 from permille.core.errors import Unbillable
 from permille.core.fee import Fee
 from permille.store import (
@@ -147,6 +147,7 @@ def _bill(conn: Connection[Any], organization_id: UUID, waiting: Sequence[Waitin
     invoiced: list[AdvanceFee] = []
     alone: list[AdvanceFee] = []
     unpriced: dict[int, tuple[Waiting, list[UUID]]] = {}
+    carried = Carried.read(conn, [work.terms for work, _, _ in fees])
     for work, event, fee in fees:
         if fee.is_held:
             unpriced.setdefault(event.seq, (event, []))[1].append(work.terms.charge.id)
@@ -155,11 +156,12 @@ def _bill(conn: Connection[Any], organization_id: UUID, waiting: Sequence[Waitin
             row=work.terms.row,
             plan=work.terms.plan,
             customer=work.terms.customer,
-            fee=fee,
+            fee=carried.next(work.terms, fee),
             at=event.due_at or now,
         )
         (invoiced if work.terms.charge.invoiceable else alone).append(made)
     write_in_advance(conn, invoiced, alone)
+    carried.keep(conn)
     if unpriced:
         held = list(unpriced.values())
         store.hold_unpriced(conn, organization_id, held, now=now, retry_at=now + holds.PAUSE_MAX)

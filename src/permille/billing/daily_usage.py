@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from psycopg import Connection
 
 from permille.billing.usage import UsageSearch, searched_charges, series_by_code
-from permille.billing.windows import custom_properties_read, whole_period
+from permille.billing.windows import custom_properties_read, running_plan, whole_period
 from permille.core.billable_metric import BillableMetric
 from permille.core.customer import Customer
 from permille.core.daily_usage import Day, Reach, Series, day_of, fold_custom_days, fold_days, reach_of
@@ -107,7 +107,9 @@ def calendar_of(conn: Connection[Any], subscription: Subscription, *, now: datet
     if to <= subscription.started_at:
         return None
     life = Period(subscription.started_at, to)
-    return Calendar(subscription=subscription, plan=plan, customer=customer, life=life)
+    running = replace(subscription, status="active")
+    priced = running_plan(running, plan, customer, at=min(now, to - INSTANT))
+    return Calendar(subscription=subscription, plan=priced, customer=customer, life=life)
 
 
 def daily_usage(

@@ -17,6 +17,7 @@ from psycopg import Connection
 
 from permille.billing import levels
 from permille.billing.levels import Terms
+from permille.billing.windows import running_plan
 from permille.core.advance import fee_of_nothing, instant_fee, units_alone
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of
@@ -78,11 +79,12 @@ def estimate(
         raise Invalid(_NO_CHARGE)
     one = _advance_event(event, metric, _derived(event, metric, now), now)
     histories = levels.read_histories(conn, [(terms, {levels.LAST_SEQ}) for terms in every])
+    carried = levels.Carried.read(conn, every)
     found = []
     for terms, history in zip(every, histories, strict=True):
         with_it = replace(history, events=[*history.events, one])
         fees, _ = levels.price(terms, with_it, billed={levels.LAST_SEQ})
-        fee = fees[0][1] if fees else _fee_of_nothing(terms, one)
+        fee = carried.next(terms, fees[0][1] if fees else _fee_of_nothing(terms, one))
         found.append(_taxed(terms, replace(fee, amount_details={})))
     return found
 
@@ -96,7 +98,8 @@ def _terms(
         raise NotFound("subscription")
     plan = plans.plan_by_id(conn, row.plan_id)
     customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
-    wanted = sorted({charge.metric.code for charge in plan.charges}) if codes is None else sorted(codes)
+    priced = running_plan(row, plan, customer, at=now)
+    wanted = sorted({charge.metric.code for charge in priced.charges}) if codes is None else sorted(codes)
     return [each for code in wanted for each in levels.terms_of(row, plan, customer, code=code, at=now)]
 
 

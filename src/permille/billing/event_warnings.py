@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
+from permille.billing.windows import running_plan
 from permille.core.event_warning import EventWarning, TakenEvent, event_warnings
 from permille.core.instants import EPOCH
-from permille.core.subscription import running_at
+from permille.core.plan import Plan
+from permille.core.subscription import Subscription, running_at
 from permille.ingest.intake import Draft
-from permille.store import billable_metrics, plans, subscriptions
+from permille.store import billable_metrics, customers, plans, subscriptions
 
 WARNINGS_MAX = 1_000
 
@@ -43,7 +46,15 @@ def warnings_of(
             event,
             metric=metrics.get(draft.code),
             history=history,
-            plan=known[taker.plan_id] if taker else None,
+            plan=priced_at(conn, known[taker.plan_id], taker, event.at) if taker else None,
         )
     )
     return [warning for warning, _ in zip(found, range(WARNINGS_MAX), strict=False)]
+
+
+def priced_at(conn: Connection[Any], plan: Plan, taker: Subscription, at: datetime) -> Plan:
+    """The plan with the prices of the period that the subscription is in at that time, while it runs."""
+    if not plan.price_versions:
+        return plan
+    customer = customers.by_ids(conn, [taker.customer_id])[taker.customer_id]
+    return running_plan(replace(taker, status="active"), plan, customer, at=at)

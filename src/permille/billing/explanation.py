@@ -20,6 +20,7 @@ from permille.billing.recomputation import (
 )
 from permille.core.amendment import Amendment
 from permille.core.explanation import (
+    RoundedWith,
     Step,
     charge_steps,
     conversion_steps,
@@ -32,6 +33,7 @@ from permille.core.money import ZERO, exact, subunits
 from permille.core.plan import Charge, PlanFilter
 from permille.core.pricing import ChargeModel
 from permille.core.pricing_unit import SUBUNITS
+from permille.core.rounding import Rounding
 from permille.core.usage import counts_every_event
 from permille.store import amendments, events, invoices, metering, usage
 from permille.store.events import Digest, Place, StoredEvent
@@ -255,6 +257,8 @@ def _rounded(fee: StoredFee) -> Decimal:
 def _finished(fee: StoredFee, steps: Sequence[Step]) -> tuple[Step, ...]:
     """The steps with what makes money of the price: its conversion, if it has a unit, and the rounding."""
     details = fee.pricing_unit_details
+    is_alone = fee.rounding == Rounding.PER_FEE or fee.true_up_parent_fee_id is not None
+    rounded_with = None if is_alone else RoundedWith(earlier=fee.earlier)
     if details is not None:
         steps = conversion_steps(
             steps,
@@ -262,8 +266,9 @@ def _finished(fee: StoredFee, steps: Sequence[Step]) -> tuple[Step, ...]:
             short_name=details["short_name"],
             conversion_rate=Decimal(details["conversion_rate"]),
             currency=fee.amount_currency,
+            rounded_with=rounded_with,
         )
-    return (*steps, rounding_step(steps, fee.amount_cents, fee.amount_currency))
+    return (*steps, rounding_step(steps, fee.amount_cents, fee.amount_currency, rounded_with))
 
 
 def _is_same(fee: StoredFee, recomputed: Fee | None) -> bool:

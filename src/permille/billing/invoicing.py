@@ -35,6 +35,7 @@ from permille.core.period import (
     local_date,
 )
 from permille.core.plan import Plan
+from permille.core.price_versions import version_at, versions_of
 from permille.core.subscription import Subscription, facts_of
 from permille.core.tax import Tax, Taxed, applicable, tax_fee, tax_invoice
 from permille.ids import new_id
@@ -92,7 +93,6 @@ class Adjustment:
     """Fees for usage of an earlier period that came in after its invoice was final, by the plan of that time."""
 
     late_usage_id: UUID
-    subscription_id: UUID
     plan: Plan
     fees: Sequence[Fee]
 
@@ -276,10 +276,10 @@ def group_of(
 def taxes_of(plan: Plan, customer: Customer, fees: Sequence[Fee]) -> list[tuple[Tax, ...]]:
     """Of each fee."""
     general = applicable(plan.taxes, customer.taxes, customer.billing_entity.taxes)
-    of_charge: dict[Id, tuple[Tax, ...]] = {
-        charge.id: charge.taxes for charge in plan.charges if charge.taxes
-    }
-    return [of_charge.get(fee.charge_id, general) for fee in fees]
+    of_version: list[dict[Id, tuple[Tax, ...]]] = [
+        {charge.id: charge.taxes for charge in each.charges if charge.taxes} for each in versions_of(plan)
+    ]
+    return [of_version[version_at(plan, fee.from_)].get(fee.charge_id, general) for fee in fees]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

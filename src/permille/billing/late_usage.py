@@ -1,7 +1,7 @@
 """Late usage: price billed periods again for events that came in after their invoice was final, and decide about it.
 
 What a period comes to more than was billed is proposed; it is billed on the next invoice, or accepted, by decision
-alone (docs/late-usage.md). Whoever prices or decides holds the customer's lock, as whoever bills it does.
+alone (docs/late-usage.md). Pricing and deciding hold the customer's lock, as billing does.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from permille.billing.invoicing import AMOUNT_MAX
 from permille.billing.recomputation import Basis, charge_basis, fees_now
 from permille.billing.run import carried_over
 from permille.core.errors import Invalid
-from permille.core.late_usage import LateUsageStatus, Line, difference, line_of, totals
+from permille.core.late_usage import LateUsageStatus, Line, difference, line_of, totals, with_usage
 from permille.core.period import Period
 from permille.core.plan import Plan
+from permille.core.price_versions import in_force
 from permille.core.subscription import Subscription
 from permille.ids import new_id
 from permille.store import (
@@ -92,11 +93,16 @@ def review(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> in
     seen_to = rollup.arrival(conn).seen_to
     found = metering.under_one_metering(conn, lambda: _differences(conn, marks))
     known = _decided(conn, {mark.subscription_id for mark in marks})
+    changed = store.changed_since(
+        conn, [(period.basis.charge.id, period.mark.invoice_id) for period, _ in found]
+    )
     proposals, gone = [], []
     for period, lines in found:
         open_now = [each for each in known[period.key] if each.status == LateUsageStatus.OPEN]
         settled = [each for each in known[period.key] if each.status != LateUsageStatus.OPEN]
         missing = difference(lines, [line for each in settled for line in store.lines_of(each)])
+        if (period.basis.charge.id, period.mark.invoice_id) in changed:
+            missing = with_usage(missing)
         if any(abs(line.amount_cents) > AMOUNT_MAX for line in missing):
             log.error("Late usage of subscription %s is out of range", period.mark.subscription_id)
         elif missing:
@@ -186,8 +192,9 @@ def _periods(conn: Connection[Any], marks: Sequence[Mark]) -> list[_Period]:
     found: dict[Key, _Period] = {}
     for mark in marks:
         row = rows[mark.subscription_id]
-        plan = _plan_at(row, known, billed_at[mark.invoice_id, mark.subscription_id])
-        left = carried_over(row, known.get(next_plans[row.id]) if row.id in next_plans else None)
+        at = billed_at[mark.invoice_id, mark.subscription_id]
+        plan = in_force(_plan_at(row, known, at), mark.from_at)
+        left = carried_over(row, known.get(next_plans[row.id]) if row.id in next_plans else None, at)
         for charge in plan.charges:
             if charge.metric.code != mark.code or charge.pay_in_advance:
                 continue

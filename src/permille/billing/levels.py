@@ -14,21 +14,23 @@ from typing import Any
 
 from psycopg import Connection
 
-from permille.billing.windows import standing_window, usage_period, whole_period
+from permille.billing.windows import running_plan, standing_window, usage_period, whole_period
 from permille.core.advance import event_fees, standing_by_place
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of
 from permille.core.customer import Customer
-from permille.core.fee import CompiledCharge, Fee, Place, compile_plan_charge
+from permille.core.fee import CompiledCharge, Fee, Place, carry_fee_on, compile_plan_charge
 from permille.core.level import NOTHING_STANDING, AdvanceEvent, Held, Reached, Standing, held_at
 from permille.core.period import Period
 from permille.core.plan import Charge, Plan
 from permille.core.proration import Proration, proration_by
+from permille.core.rounding import NOTHING_EARLIER, Earlier, Rounding
 from permille.core.subscription import Subscription
 from permille.core.usage import AggregationType
-from permille.store import advance as store, advance_levels, metering, usage
+from permille.store import advance as store, advance_levels, advance_rounding, metering, usage
 from permille.store.advance import AdvanceWindow
 from permille.store.advance_levels import Kept, LevelKey
+from permille.store.advance_rounding import RoundingKey
 
 LAST_SEQ = 2**63 - 1
 """Of an event that comes after all that have arrived."""
@@ -50,12 +52,21 @@ class Terms:
     period: Period
     proration: Proration
 
+    @property
+    def rounding_key(self) -> RoundingKey:
+        """What its fees are rounded within, where the charge rounds them together."""
+        return self.row.id, self.charge.id, self.period.from_, self.period.to
+
+    @property
+    def rounds_together(self) -> bool:
+        return self.compiled.rounding is Rounding.PER_CHARGE
+
 
 def terms_of(
     row: Subscription, plan: Plan, customer: Customer, *, code: str, at: datetime
 ) -> Iterable[Terms]:
     """The terms of an event of a metric's code at an instant: one for each charge in advance on it."""
-    for charge in plan.charges:
+    for charge in running_plan(row, plan, customer, at=at).charges:
         if charge.pay_in_advance and charge.metric.code == code:
             yield terms_of_charge(row, plan, customer, charge, at=at)
 
@@ -217,3 +228,28 @@ def held_levels(conn: Connection[Any], every: Sequence[Terms]) -> list[dict[Plac
             }
         )
     return found
+
+
+@dataclass(slots=True, kw_only=True)
+class Carried:
+    """What the fees of events come to so far, where their charges round them together."""
+
+    sums: dict[RoundingKey, Earlier]
+
+    @classmethod
+    def read(cls, conn: Connection[Any], every: Iterable[Terms]) -> Carried:
+        keys = {terms.rounding_key for terms in every if terms.rounds_together}
+        return cls(sums=advance_rounding.find(conn, list(keys)))
+
+    def next(self, terms: Terms, fee: Fee) -> Fee:
+        """The fee as it is rounded after those before it; the following ones carry on from it."""
+        if not terms.rounds_together:
+            return fee
+        earlier = self.sums.get(terms.rounding_key, NOTHING_EARLIER)
+        carried = carry_fee_on(fee, earlier, per_unit=terms.compiled.subunits)
+        self.sums[terms.rounding_key] = earlier.with_line(carried.owed)
+        return carried
+
+    def keep(self, conn: Connection[Any]) -> None:
+        """Write how far the fees have come. Call in the transaction that writes them."""
+        advance_rounding.keep(conn, self.sums)

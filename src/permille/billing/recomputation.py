@@ -11,13 +11,28 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.billing.levels import Terms, price, read_histories, terms_of
-from permille.billing.windows import standing_charge, standing_window, usage_windows, whole_period
+from permille.billing.windows import (
+    renewed_fees,
+    standing_charge,
+    standing_window,
+    usage_windows,
+    whole_period,
+)
 from permille.core.customer import Customer
-from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
+from permille.core.fee import (
+    CompiledCharge,
+    Fee,
+    carry_fee_on,
+    charge_fees,
+    compile_plan_charge,
+    true_up_fee,
+)
 from permille.core.filters import group_of
 from permille.core.period import Period, seconds_of
 from permille.core.plan import Charge, Plan
+from permille.core.price_versions import in_force
 from permille.core.proration import is_cut_by_upgrade, proration_by
+from permille.core.rounding import Rounding
 from permille.core.subscription import Subscription
 from permille.store import customers, events, metering, plans, subscriptions, usage
 from permille.store.events import StoredEvent
@@ -39,6 +54,8 @@ class Basis:
     since: datetime | None
     """From when events count, None from the first one."""
     until: datetime
+    is_renewal: bool = False
+    """Whether it is what stood when the period began, paid in advance for all of it."""
 
 
 def bases(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Basis]:
@@ -53,11 +70,13 @@ def bases(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Basi
         if row is None or fee.late_usage_id is not None:
             continue
         plan = known[row.plan_id]
-        charges = list(plan.charges)
+        if fee.from_at is None or fee.to_at is None:
+            continue
+        charges = list(in_force(plan, fee.from_at).charges)
         if plan.parent_id is not None:  # it may have been billed before the plan became its own
-            charges += parents[plan.parent_id].charges
+            charges += in_force(parents[plan.parent_id], fee.from_at).charges
         charge = next((each for each in charges if each.id == fee.charge_id), None)
-        if charge is not None and fee.from_at is not None and fee.to_at is not None:
+        if charge is not None:
             period = Period(fee.from_at, fee.to_at)
             found[fee.id] = _basis(
                 fee, period, row=row, plan=plan, customer=payers[fee.customer_id], charge=charge
@@ -69,10 +88,10 @@ def _basis(
     fee: StoredFee, period: Period, *, row: Subscription, plan: Plan, customer: Customer, charge: Charge
 ) -> Basis:
     currency = fee.amount_currency
+    charge = replace(charge, rounding=fee.rounding)
     basis = charge_basis(charge, period, row=row, plan=plan, customer=customer, currency=currency)
     if not fee.pay_in_advance or fee.event_transaction_id is not None:
         return basis
-    # What stood when the period began, paid for all of it.
     is_whole = period == whole_period(row, plan, customer, period)
     standing = standing_charge(charge, is_whole=is_whole)
     return replace(
@@ -81,6 +100,7 @@ def _basis(
         compiled=compile_plan_charge(standing, currency=currency),
         windows=[standing_window(row, [standing], at=period.from_)],
         until=period.from_,
+        is_renewal=True,
     )
 
 
@@ -129,6 +149,8 @@ def fees_now(basis: Basis, found: Sequence[SeriesUsage]) -> list[Fee]:
         period_seconds=seconds_of(whole),
         proration=proration,
     )
+    if basis.is_renewal and basis.compiled.rounding is Rounding.PER_CHARGE:
+        fees = renewed_fees(basis.charge, basis.compiled, fees)
     if basis.compiled.min_amount_cents:
         missing = true_up_fee(basis.compiled, fees, period=basis.period, proration=proration)
         fees += [missing] if missing else []
@@ -176,22 +198,27 @@ def _recompute(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID,
 
 
 def _group(fee: StoredFee) -> tuple[Any, ...]:
-    return fee.subscription_id, fee.charge_id, fee.from_at, fee.to_at, fee.pay_in_advance, fee.amount_currency
+    place = fee.subscription_id, fee.charge_id, fee.from_at, fee.to_at
+    return *place, fee.pay_in_advance, fee.amount_currency, fee.rounding
 
 
 def _of_events(
     conn: Connection[Any], fees: Sequence[StoredFee], found: Mapping[UUID, Basis]
 ) -> dict[UUID, Fee | None]:
     recomputed: dict[UUID, Fee | None] = {fee.id: None for fee in fees if fee.id in found}
-    wanted: list[tuple[UUID, Terms, int]] = []
+    wanted: list[tuple[StoredFee, Terms, int]] = []
     for fee in fees:
         event = event_of(conn, fee, found[fee.id]) if fee.id in found else None
         if event is not None:
-            wanted.append((fee.id, event_terms(found[fee.id], event[1]), event[0]))
+            wanted.append((fee, event_terms(found[fee.id], event[1]), event[0]))
     histories = read_histories(conn, [(terms, {seq}) for _, terms, seq in wanted])
-    for (fee_id, terms, seq), history in zip(wanted, histories, strict=True):
+    for (fee, terms, seq), history in zip(wanted, histories, strict=True):
         made, _ = price(terms, history, billed={seq})
-        recomputed[fee_id] = made[0][1] if made else None
+        if made and fee.earlier is not None:
+            per_unit = terms.compiled.subunits
+            recomputed[fee.id] = carry_fee_on(made[0][1], fee.earlier, per_unit=per_unit)
+        else:
+            recomputed[fee.id] = made[0][1] if made else None
     return recomputed
 
 
@@ -212,6 +239,10 @@ def event_terms(basis: Basis, event: StoredEvent) -> Terms:
     running = replace(basis.subscription, status="active")
     code = basis.charge.metric.code
     charges = terms_of(
-        running, replace(basis.plan, charges=(basis.charge,)), basis.customer, code=code, at=event.at
+        running,
+        replace(basis.plan, charges=(basis.charge,), price_versions=()),
+        basis.customer,
+        code=code,
+        at=event.at,
     )
     return next(iter(charges))

@@ -30,7 +30,7 @@ from permille.billing.invoicing import (
 )
 from permille.billing.regrouping import regroup
 from permille.billing.usage import Series
-from permille.billing.windows import standing_charge, standing_window, usage_windows
+from permille.billing.windows import renewed_fees, standing_charge, standing_window, usage_windows
 from permille.core.customer import Customer
 from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
 from permille.core.invoice import (
@@ -48,7 +48,7 @@ from permille.core.period import (
     seconds_of,
 )
 from permille.core.plan import Charge, Plan
-from permille.core.pricing import ChargeModel
+from permille.core.price_versions import in_force, version_at, versions_of
 from permille.core.proration import Proration, is_cut_by_upgrade, proration_by
 from permille.core.subscription import Subscription, due, facts_of
 from permille.store import (
@@ -67,6 +67,8 @@ from permille.store.window import Window
 
 BATCH = 2_000
 
+Priced = Sequence[tuple[Charge, CompiledCharge]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
@@ -74,10 +76,10 @@ class _Known:
 
     plans: Mapping[UUID, Plan]
     customers: Mapping[UUID, Customer]
-    charges: Mapping[UUID, Sequence[tuple[Charge, CompiledCharge]]]
-    """Plan -> the charges that an invoice at a period's end has."""
-    renewed: Mapping[UUID, Sequence[tuple[Charge, CompiledCharge]]]
-    """Plan -> the charges in advance of which what stands is paid anew for each period, as a whole."""
+    charges: Mapping[UUID, Sequence[Priced]]
+    """Plan -> for each version of its prices the charges that an invoice at a period's end has."""
+    renewed: Mapping[UUID, Sequence[Priced]]
+    """Plan -> likewise the charges in advance of which what stands is paid anew for each period, as a whole."""
     first_starts: Mapping[UUID, datetime]
     """Subscription -> when its external id first ran, where the plan has a trial."""
 
@@ -336,21 +338,35 @@ def _load(conn: Connection[Any], rows: Sequence[Subscription], more_plans: Colle
     )
 
 
-def _compiled(plan: Plan) -> list[tuple[Charge, CompiledCharge]]:
+def _compiled(plan: Plan) -> list[Priced]:
+    """For each version of the plan's prices."""
     return [
-        (charge, compile_plan_charge(charge, currency=plan.amount_currency))
-        for charge in plan.charges
-        if not charge.pay_in_advance
+        [
+            (charge, compile_plan_charge(charge, currency=plan.amount_currency))
+            for charge in version.charges
+            if not charge.pay_in_advance
+        ]
+        for version in versions_of(plan)
     ]
 
 
-def _renewed(plan: Plan, *, is_whole: bool = True) -> list[tuple[Charge, CompiledCharge]]:
-    standing = [
-        standing_charge(charge, is_whole=is_whole)
-        for charge in plan.charges
-        if charge.pay_in_advance and charge.metric.recurring
+def _renewed(plan: Plan, *, is_whole: bool = True) -> list[Priced]:
+    """Likewise."""
+    return [
+        [
+            (standing, compile_plan_charge(standing, currency=plan.amount_currency))
+            for charge in version.charges
+            for standing in [standing_charge(charge, is_whole=is_whole)]
+            if charge.pay_in_advance and charge.metric.recurring
+        ]
+        for version in versions_of(plan)
     ]
-    return [(charge, compile_plan_charge(charge, currency=plan.amount_currency)) for charge in standing]
+
+
+def _charges(part: Part, known: _Known) -> Priced:
+    """The charges that price the period of usage that is billed; none where none is."""
+    period = part.planned.periods.charges
+    return known.charges[part.plan.id][version_at(part.plan, period.from_)] if period else ()
 
 
 def _plan_part(owed: _Owed, known: _Known) -> Part:
@@ -376,7 +392,7 @@ def _plan_part(owed: _Owed, known: _Known) -> Part:
         planned=planned,
         is_change=owed.is_change or owed.next_plan_id is not None,
         pays_what_stands=owed.pays_what_stands,
-        carried_over=carried_over(row, known.plans.get(owed.next_plan_id) if owed.next_plan_id else None),
+        carried_over=carried_over(row, known.plans.get(owed.next_plan_id) if owed.next_plan_id else None, at),
     )
     if part.pays_what_stands and planned.periods.subscription is None:
         shown = replace(planned.periods, subscription=_begun_period(part))
@@ -384,13 +400,13 @@ def _plan_part(owed: _Owed, known: _Known) -> Part:
     return part
 
 
-def carried_over(row: Subscription, next_plan: Plan | None) -> frozenset[UUID]:
+def carried_over(row: Subscription, next_plan: Plan | None, at: datetime) -> frozenset[UUID]:
     """What an upgrade leaves to the new plan: recurring metrics that are priced there too, at its period's end."""
     if next_plan is None or not row.upgraded:
         return frozenset()
     return frozenset(
         charge.metric.id
-        for charge in next_plan.charges
+        for charge in in_force(next_plan, at).charges
         if charge.metric.recurring and not charge.pay_in_advance
     )
 
@@ -410,7 +426,7 @@ def _usage(conn: Connection[Any], parts: Sequence[Part], known: _Known) -> dict[
     windows = []
     for part in parts:
         period = part.planned.periods.charges
-        charges = [charge for charge, _ in known.charges[part.plan.id]]
+        charges = [charge for charge, _ in _charges(part, known)]
         if period is not None and charges:
             wanted = usage_windows(part.row, charges, period, timezone=part.facts.timezone)
             windows += [(part.row.id, window) for window in wanted]
@@ -443,7 +459,7 @@ def _charge_fees(part: Part, known: _Known, used: Mapping[str, Series]) -> list[
         ),
     )
     fees: list[Fee] = []
-    for charge, compiled in known.charges[part.plan.id]:
+    for charge, compiled in _charges(part, known):
         if charge.metric.id in part.carried_over and not charge.prorated:
             continue
         own = charge_fees(
@@ -469,12 +485,12 @@ def _renew(
     begun = {
         part.row.id: period
         for part in parts
-        if known.renewed[part.plan.id] and (period := _begun_period(part)) is not None
+        if any(known.renewed[part.plan.id]) and (period := _begun_period(part)) is not None
     }
     renewing = [
-        (part, begun[part.row.id], _standing(part, begun[part.row.id], known))
+        (part, begun[part.row.id], charges)
         for part in parts
-        if part.row.id in begun
+        if part.row.id in begun and (charges := _standing(part, begun[part.row.id], known))
     ]
     used = _read_usage(
         conn,
@@ -494,7 +510,7 @@ def _renew(
                 proration=proration_by(_whole_period(part, period), part.facts.timezone),
                 with_idle=False,
             )
-            made = [replace(fee, pay_in_advance=True) for fee in own if _stands(charge, fee)]
+            made = [replace(fee, pay_in_advance=True) for fee in renewed_fees(charge, compiled, own)]
             if charge.invoiceable:
                 fees[part.row.id].extend(made)
             else:
@@ -503,11 +519,6 @@ def _renew(
                     for fee in made
                 ]
     return alone
-
-
-def _stands(charge: Charge, fee: Fee) -> bool:
-    """Whether there is something to pay anew: units, or an amount that depends on none."""
-    return bool(fee.units or (charge.charge_model == ChargeModel.CUSTOM and fee.amount_cents))
 
 
 def _begun_period(part: Part) -> Period | None:
@@ -520,11 +531,11 @@ def _begun_period(part: Part) -> Period | None:
     return None
 
 
-def _standing(part: Part, period: Period, known: _Known) -> Sequence[tuple[Charge, CompiledCharge]]:
+def _standing(part: Part, period: Period, known: _Known) -> Priced:
     """The charges in advance that pay for the whole of this period, or for what is left of it."""
-    if period == _whole_period(part, period):
-        return known.renewed[part.plan.id]
-    return _renewed(part.plan, is_whole=False)
+    is_whole = period == _whole_period(part, period)
+    renewed = known.renewed[part.plan.id] if is_whole else _renewed(part.plan, is_whole=False)
+    return renewed[version_at(part.plan, period.from_)]
 
 
 def _made_up(
@@ -535,9 +546,9 @@ def _made_up(
     if compiled.min_amount_cents:
         missing = true_up_fee(compiled, fees, period=period, proration=proration)
     if missing is None:
-        return [fee for fee in fees if not fee.is_idle]
+        return [fee for fee in fees if compiled.is_billed(fee)]
     parent = next(fee for fee in fees if fee.charge_filter_id is None)
-    return [*(fee for fee in fees if fee is parent or not fee.is_idle), missing]
+    return [*(fee for fee in fees if fee is parent or compiled.is_billed(fee)), missing]
 
 
 def _whole_period(part: Part, period: Period) -> Period:

@@ -22,6 +22,7 @@ from permille.core.invoice import trial_end
 from permille.core.override import same_terms
 from permille.core.period import INSTANT
 from permille.core.plan import Plan, sold_plan_id, yearly_amount_cents
+from permille.core.price_versions import in_force
 from permille.core.subscription import Start, Subscription, due, facts_of, plan_period_end, start_of
 from permille.ids import new_id
 from permille.store import customers, locks, plans, subscriptions, unpriced, webhooks
@@ -78,7 +79,7 @@ def subscribe(
         row for row in rows if row.previous_subscription_id == current.id and row.status == "pending"
     ]
     if plan.parent_id is not None and any(
-        same_terms(plans.plan_by_id(conn, row.plan_id), plan) for row in following
+        same_terms(in_force(plans.plan_by_id(conn, row.plan_id), now), plan) for row in following
     ):
         return current
     _store_own(conn, plan)

@@ -31,9 +31,10 @@ from permille.core.period import (
     seconds_of,
 )
 from permille.core.plan import Charge, Plan, PlanFilter
+from permille.core.price_versions import in_force
 from permille.core.pricing.group_keys import PRICING, pricing_keys
 from permille.core.pricing_unit import InUnit
-from permille.core.projection import Projection, elapsed_share, project
+from permille.core.projection import Projection, elapsed_share, project, project_all
 from permille.core.proration import proration_by
 from permille.core.subscription import Subscription
 from permille.core.tax import applicable, tax_invoice
@@ -264,6 +265,7 @@ def _running(
 ) -> _Running:
     assert subscription.started_at is not None, subscription.id
     period = usage_period(subscription, plan, timezone=customer.applicable_timezone, now=now)
+    plan = in_force(plan, period.from_)
     charges = searched_charges(plan, search)
     if search.full_usage:
         _check_full_usage(search, charges)
@@ -421,6 +423,9 @@ def charge_usage(
                     projected_units=projection.units if projection else None,
                 )
 
+    projections: Sequence[Projection | None] = [None] * len(fees)
+    if elapsed is not None:
+        projections = project_all(compiled, fees, recurring=charge.metric.recurring, elapsed=elapsed)
     filters: dict[Any, UsedFilter] = {each.id: _used_filter(each) for each in charge.filters}
     return ChargeUsage(
         charge_id=charge.id,
@@ -436,9 +441,9 @@ def charge_usage(
             replace(
                 _line(fee, filters.get(fee.charge_filter_id)),
                 breakdowns=tuple(breakdowns_of(fee)),
-                projection=projection_of(fee),
+                projection=projection,
             )
-            for fee in fees
+            for fee, projection in zip(fees, projections, strict=True)
         ),
     )
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of
 from permille.core.customer import Customer
+from permille.core.fee import CompiledCharge, Fee, round_fees
 from permille.core.period import (
     INSTANT,
     BillingTime,
@@ -21,6 +22,7 @@ from permille.core.period import (
     period_containing,
 )
 from permille.core.plan import Charge, Plan
+from permille.core.price_versions import in_force
 from permille.core.pricing import ChargeModel
 from permille.core.pricing.percentage import needs_event_values
 from permille.core.subscription import Subscription, current_period
@@ -42,6 +44,14 @@ def usage_period(subscription: Subscription, plan: Plan, *, timezone: str, now: 
     if billed is not None and abs(period.from_ - billed) <= _TIMEZONES_APART and billed < period.to:
         return Period(billed, period.to)
     return period
+
+
+def running_plan(subscription: Subscription, plan: Plan, customer: Customer, *, at: datetime) -> Plan:
+    """The plan with the prices of the period that an active subscription is in at an instant."""
+    if not plan.price_versions:
+        return plan
+    period = usage_period(subscription, plan, timezone=customer.applicable_timezone, now=at)
+    return in_force(plan, period.from_)
 
 
 def whole_period(subscription: Subscription, plan: Plan, customer: Customer, period: Period) -> Period:
@@ -180,3 +190,9 @@ def _reads_events(charge: Charge) -> bool:
     """Whether sums are not enough to price the charge."""
     prices = [charge.properties, *(each.properties for each in charge.filters)]
     return charge.charge_model == ChargeModel.PERCENTAGE and any(map(needs_event_values, prices))
+
+
+def renewed_fees(charge: Charge, compiled: CompiledCharge, fees: Sequence[Fee]) -> list[Fee]:
+    """Those in which there is something to pay for a new period: units, or an amount that depends on none."""
+    by_rule = charge.charge_model == ChargeModel.CUSTOM
+    return round_fees(compiled, [fee for fee in fees if fee.units or (by_rule and compiled.costs(fee.owed))])

@@ -1,7 +1,7 @@
 """Charges paid in advance: an event makes a fee of its own, priced by what it adds to the period so far.
 
 A fee is the price of everything up to its event less the price of everything before, so that the fees of a period
-add up to the price of the whole. Events count in the order of arrival; Lago takes that of their own times, in which
+add up to the price of the whole, before each is rounded (core.rounding). Events count in the order of arrival; Lago takes that of their own times, in which
 a late event is priced as if those after it had not been. Source: semantics-metering.md section 5.12.
 """
 
@@ -40,6 +40,7 @@ from permille.core.money import ZERO, decimal_text, exact, line_amounts
 from permille.core.period import Period
 from permille.core.pricing import ChargeModel, Price, Quantity, percentage
 from permille.core.proration import Proration
+from permille.core.rounding import Rounding
 from permille.core.usage import AggregationType, Partial, merge, rounded
 
 _DIFFERENCES = {
@@ -161,8 +162,8 @@ def _fee(
     else:
         price = _price(taken, partial(_read_price, charge, bucket), prorated=units)
     cents = line_amounts(price.amount, ZERO, charge.priced_subunits).amount_cents
-    unit_amount = Decimal(cents) / taken.units if taken.units else ZERO
-    money, in_unit = charge.owed(price.amount, unit_amount / charge.priced_subunits)
+    billed = Decimal(cents) / charge.priced_subunits if charge.rounding is Rounding.PER_FEE else price.amount
+    money, in_unit = charge.owed(price.amount, billed / taken.units if taken.units else ZERO)
     return Fee(
         kind="charge",
         subscription_id=subscription_id,

@@ -15,6 +15,7 @@ from typing import Any
 from permille.core.money import ZERO, exact, subunits
 from permille.core.pricing import ChargeModel
 from permille.core.pricing_unit import SUBUNITS
+from permille.core.rounding import Earlier
 
 # A fee keeps the price of a unit to 15 decimals. A price with more of them is told by what it comes to.
 _UNIT_AMOUNTS_TELL = Decimal("1e-12")
@@ -166,6 +167,13 @@ def _percentage(details: Mapping[str, Any]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundedWith:
+    """The fees that a fee is rounded with: the others of its bill, or those before it, which come to `earlier`."""
+
+    earlier: Earlier | None
+
+
 def conversion_steps(
     steps: Sequence[Step],
     *,
@@ -173,6 +181,7 @@ def conversion_steps(
     short_name: str,
     conversion_rate: Decimal,
     currency: str,
+    rounded_with: RoundedWith | None = None,
 ) -> tuple[Step, ...]:
     """Steps whose amounts are in a pricing unit, with its rounding and its conversion to the currency.
 
@@ -181,10 +190,18 @@ def conversion_steps(
     with exact():
         before, after = sum_of(steps), Decimal(amount_cents) / SUBUNITS
         worth = after * conversion_rate
-        rounding = Step(
-            f"{plain(before)} {short_name} to the hundredth, half away from zero: {plain(after)}",
-            after - before,
+        earlier = (
+            rounded_with.earlier.in_unit_cents / SUBUNITS if rounded_with and rounded_with.earlier else None
         )
+        words = _rounding_text(
+            before,
+            after,
+            name=short_name,
+            digit="hundredth",
+            together=rounded_with is not None,
+            earlier=earlier,
+        )
+        rounding = Step(words, after - before)
         text = f"{plain(after)} {short_name} x {plain(conversion_rate)} = {plain(worth)} {currency}"
         return (
             *(Step(step.text, step.amount * conversion_rate) for step in (*steps, rounding)),
@@ -192,9 +209,36 @@ def conversion_steps(
         )
 
 
-def rounding_step(steps: Sequence[Step], amount_cents: int, currency: str) -> Step:
+def rounding_step(
+    steps: Sequence[Step], amount_cents: int, currency: str, rounded_with: RoundedWith | None = None
+) -> Step:
     """The one rounding, from what the steps come to, to what is owed."""
     with exact():
-        before, after = sum_of(steps), Decimal(amount_cents) / subunits(currency)
-        text = f"{plain(before)} {currency} to the smallest unit, half away from zero: {plain(after)}"
+        per_unit = subunits(currency)
+        before, after = sum_of(steps), Decimal(amount_cents) / per_unit
+        earlier = rounded_with.earlier.cents / per_unit if rounded_with and rounded_with.earlier else None
+        text = _rounding_text(
+            before,
+            after,
+            name=currency,
+            digit="smallest unit",
+            together=rounded_with is not None,
+            earlier=earlier,
+        )
         return Step(text, after - before if after != before else ZERO)
+
+
+def _rounding_text(
+    before: Decimal, after: Decimal, *, name: str, digit: str, together: bool, earlier: Decimal | None
+) -> str:
+    if not together:
+        return f"{plain(before)} {name} to the {digit}, half away from zero: {plain(after)}"
+    if earlier is None:
+        return (
+            f"{plain(before)} {name}; the sum of all fees of the charge on the bill is rounded to the {digit}:"
+            f" of it this one has {plain(after)}"
+        )
+    return (
+        f"{plain(before)} {name}; earlier fees of the charge come to {plain(earlier)}, with this one"
+        f" {plain(earlier + before)}: that raises the sum, rounded to the {digit}, by {plain(after)}"
+    )

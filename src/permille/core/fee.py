@@ -1,8 +1,8 @@
 """Fees: the priced lines of an invoice, one for each bucket of a charge's usage, and the plan's own.
 
 A charge's usage falls into buckets: one for each of its filters and one for what no filter wants, each split
-by the pricing groups. Every bucket is aggregated, priced and rounded by itself, and the total is the sum of
-the rounded fees. Source: semantics-metering.md sections 2.2, 4.3, 4.4, 5.15; semantics-billing.md 3.11.
+by the pricing groups. Every bucket is aggregated and priced by itself, and rounded by itself or, where the charge
+says so, with the others (core.rounding); the total is the sum of the rounded fees. Source: semantics-metering.md sections 2.2, 4.3, 4.4, 5.15; semantics-billing.md 3.11.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Any
 from permille.core.custom_aggregation import Aggregator, aggregator_of, fold
 from permille.core.filters import ChargeFilter, Group, Id, expand_all_values, filter_finder, group_of
 from permille.core.level import NOTHING_HELD, Held, held_sum, held_uniques
-from permille.core.money import ZERO, exact, line_amounts, precise, round_cents, subunits
+from permille.core.money import ZERO, LineAmounts, exact, line_amounts, precise, round_cents, subunits
 from permille.core.period import Period
 from permille.core.plan import Charge
 from permille.core.pricing import ChargeModel, Price, Pricer, Quantity, percentage, pricer
 from permille.core.pricing.group_keys import PresentationKeys, presentation_keys, pricing_keys
 from permille.core.pricing_unit import SUBUNITS, AppliedPricingUnit, InUnit, Owed, owed
 from permille.core.proration import Proration, prorate_sum, prorate_uniques
+from permille.core.rounding import Earlier, Rounding, carry_on, round_together, sum_of_lines
 from permille.core.unlisted import UnlistedValues, is_unpriced
 from permille.core.usage import (
     EMPTY,
@@ -106,6 +107,24 @@ class Fee:
     """Whether its invoice waits until that usage has one."""
     late_usage_id: Id | None = None
     """The late usage that it bills (core.late_usage)."""
+    rounding: Rounding = Rounding.PER_FEE
+    earlier: Earlier | None = None
+    """What it carries on from, where the fees of its charge are rounded together one after the other."""
+
+    @property
+    def owed(self) -> Owed:
+        """Its money, and what that was converted from."""
+        money = LineAmounts(
+            self.amount_cents, self.precise_amount_cents, self.unit_amount_cents, self.precise_unit_amount
+        )
+        return Owed(money, self.in_unit)
+
+    def owing(self, owed: Owed) -> Fee:
+        """The fee with other amounts."""
+        amount_cents, precise_cents, _, _ = owed.money
+        return replace(
+            self, amount_cents=amount_cents, precise_amount_cents=precise_cents, in_unit=owed.in_unit
+        )
 
     @property
     def priced_cents(self) -> tuple[int, Decimal]:
@@ -165,6 +184,7 @@ class CompiledCharge:
     presentation_keys: PresentationKeys
     aggregator: Aggregator | None = None
     """The rules of a custom aggregation."""
+    rounding: Rounding = Rounding.PER_FEE
 
     @property
     def priced_subunits(self) -> int:
@@ -174,6 +194,17 @@ class CompiledCharge:
     def owed(self, amount: Decimal, unit_amount: Decimal) -> Owed:
         """What a fee states of amounts in major units of what the prices are in. Call under exact()."""
         return owed(amount, unit_amount, per_unit=self.subunits, applied=self.applied_pricing_unit)
+
+    def costs(self, due: Owed) -> bool:
+        """Whether a line of nothing else is on a bill: for cents, or for what adds up to cents with other lines."""
+        if self.rounding is Rounding.PER_FEE:
+            return bool(due.money.amount_cents)
+        amounts = due.in_unit.amounts if due.in_unit else due.money
+        return bool(amounts.precise_amount_cents)
+
+    def is_billed(self, fee: Fee) -> bool:
+        """Whether an invoice shows the fee."""
+        return not fee.is_idle or self.costs(fee.owed)
 
 
 def compile_charge(
@@ -193,6 +224,7 @@ def compile_charge(
     applied_pricing_unit: AppliedPricingUnit | None = None,
     aggregator: Aggregator | None = None,
     unlisted_values: UnlistedValues = UnlistedValues.FREE,
+    rounding: Rounding = Rounding.PER_FEE,
 ) -> CompiledCharge:
     """Read a charge once for charge_fees. Properties are valid, filter values expanded."""
     filter_keys = tuple(sorted({key for each in filters for key in each.values}))
@@ -223,6 +255,7 @@ def compile_charge(
         bucket_of=_bucket_finder(filters, filter_keys),
         presentation_keys=presentation_keys(properties),
         aggregator=aggregator,
+        rounding=rounding,
     )
 
 
@@ -253,6 +286,7 @@ def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
         applied_pricing_unit=charge.applied_pricing_unit,
         aggregator=aggregator_of(metric),
         unlisted_values=UnlistedValues(charge.unlisted_values),
+        rounding=Rounding(charge.rounding),
     )
 
 
@@ -323,12 +357,12 @@ def charge_fees(
                 held=None if held is None else held.get((i, group), NOTHING_HELD),
             )
             for i, bucket in enumerate(charge.buckets)
-            for group, partial in usage.get(i) or _unused(bucket, with_idle=with_idle)
+            for group, partial in usage.get(i) or _unused(charge, bucket, with_idle=with_idle)
         ]
 
     with exact():
         if not charge.presentation_keys.names:
-            return fees_of(series, with_idle=with_idle)
+            return round_fees(charge, fees_of(series, with_idle=with_idle))
         read = list(series)
         found: dict[tuple[Any, ...], list[Breakdown]] = defaultdict(list)
         for shown, some in _by_presentation(charge, read):
@@ -337,8 +371,22 @@ def charge_fees(
                     found[_place(fee)].append(Breakdown(presentation_by=shown, units=fee.units))
         return [
             replace(fee, presentation=presentation(charge, found[_place(fee)]))
-            for fee in fees_of(read, with_idle=with_idle)
+            for fee in round_fees(charge, fees_of(read, with_idle=with_idle))
         ]
+
+
+def round_fees(charge: CompiledCharge, fees: Sequence[Fee]) -> list[Fee]:
+    """The charge's fees of one bill, rounded as the charge says."""
+    if charge.rounding is Rounding.PER_FEE:
+        return list(fees)
+    lines = round_together([fee.owed for fee in fees], per_unit=charge.subunits)
+    return [replace(fee.owing(line), rounding=charge.rounding) for fee, line in zip(fees, lines, strict=True)]
+
+
+def carry_fee_on(fee: Fee, earlier: Earlier, *, per_unit: int) -> Fee:
+    """A fee of a charge that is rounded with those before it."""
+    line = carry_on(fee.owed, earlier, per_unit=per_unit)
+    return replace(fee.owing(line), rounding=Rounding.PER_CHARGE, earlier=earlier)
 
 
 def _place(fee: Fee) -> tuple[Any, ...]:
@@ -369,9 +417,9 @@ def presentation(charge: CompiledCharge, breakdowns: Iterable[Breakdown]) -> Pre
     return Presentation(breakdowns=tuple(breakdowns), on_invoice=keys.on_invoice) if keys.names else None
 
 
-def _unused(bucket: Bucket, *, with_idle: bool) -> list[tuple[Group, Partial]]:
+def _unused(charge: CompiledCharge, bucket: Bucket, *, with_idle: bool) -> list[tuple[Group, Partial]]:
     """What stands for a bucket without usage, which may cost something all the same."""
-    if with_idle or bucket.idle_owed.money.amount_cents:
+    if with_idle or charge.costs(bucket.idle_owed):
         return [(group_of({}, bucket.group_keys), EMPTY)]
     return []
 
@@ -590,6 +638,9 @@ def true_up_fee(
             money = money._replace(precise_amount_cents=precise_cents)
         else:
             in_unit = InUnit(in_unit.applied, in_unit.amounts._replace(precise_amount_cents=precise_cents))
+        if charge.rounding is Rounding.PER_CHARGE:
+            earlier = sum_of_lines(fee.owed for fee in fees)
+            money, in_unit = carry_on(Owed(money, in_unit), earlier, per_unit=charge.subunits)
     return replace(
         fees[-1],
         charge_filter_id=None,

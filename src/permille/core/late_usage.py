@@ -7,7 +7,7 @@ decided of it before, so that whatever is decided, and in which order, adds up t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -56,6 +56,12 @@ class Line:
     def is_nothing(self) -> bool:
         return not (self.units or self.events_count or self.amount_cents)
 
+    @property
+    def only_moves_cents(self) -> bool:
+        """Whether it is of the same usage at the same precise amount, with other cents."""
+        precise_cents = self.unit_cents[1] if self.unit_cents else self.precise_amount_cents
+        return not (self.units or self.events_count or precise_cents)
+
 
 def line_of(fee: Fee) -> Line:
     """What a fee comes to. A true-up fee has neither units nor events of its own."""
@@ -78,7 +84,25 @@ def difference(now: Iterable[Line], before: Iterable[Line]) -> list[Line]:
     for sign, lines in ((1, now), (-1, before)):
         for line in lines:
             found[line.place] = _added(found.get(line.place), line, sign)
-    return [line for line in found.values() if not line.is_nothing]
+    return _with_moved_cents([line for line in found.values() if not line.is_nothing])
+
+
+def _with_moved_cents(lines: list[Line]) -> list[Line]:
+    """Where a charge rounds its fees together, usage of one line may move a cent between others: it takes that along."""
+    moved = [line for line in lines if line.only_moves_cents]
+    changed = [line for line in lines if not line.only_moves_cents]
+    if not moved or not changed:
+        return lines
+    first, *others = changed
+    for line in moved:
+        first = replace(
+            first,
+            amount_cents=first.amount_cents + line.amount_cents,
+            unit_cents=first.unit_cents
+            and line.unit_cents
+            and (first.unit_cents[0] + line.unit_cents[0], first.unit_cents[1]),
+        )
+    return [first, *others]
 
 
 def _added(to: Line | None, line: Line, sign: int) -> Line:
@@ -99,6 +123,11 @@ def _added(to: Line | None, line: Line, sign: int) -> Line:
             + sign * line.precise_amount_cents,
             unit_cents=in_unit,
         )
+
+
+def with_usage(lines: Sequence[Line]) -> list[Line]:
+    """The lines of which usage has come late, and the minimum's: not those that another price alone has changed."""
+    return [line for line in lines if line.units or line.events_count or line.is_true_up]
 
 
 def totals(lines: Sequence[Line]) -> tuple[int, Decimal, int]:

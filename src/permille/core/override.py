@@ -6,7 +6,7 @@ customer stays. Source: semantics-billing.md sections 2.2 and 2.3.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -32,23 +32,37 @@ def filter_key(values: Mapping[str, Sequence[str]]) -> FilterKey:
 def copy_plan(plan: Plan, *, new_id: NewId, now: datetime) -> Plan:
     """A plan that is this one for a single subscription."""
     plan_id = new_id()
+    ids: dict[UUID, UUID] = defaultdict(new_id)
+
+    def copied(charges: Sequence[Charge]) -> tuple[Charge, ...]:
+        return tuple(_copy_charge(charge, plan_id, ids, now=now) for charge in charges)
+
     return replace(
         plan,
         id=plan_id,
         parent_id=plan.id,
         created_at=now,
-        charges=tuple(_copy_charge(charge, plan_id, new_id=new_id, now=now) for charge in plan.charges),
+        charges=copied(plan.charges),
+        price_versions=tuple(
+            replace(
+                each,
+                id=plan_id if each.valid_until is None else ids[each.id],
+                charges=copied(each.charges),
+            )
+            for each in plan.price_versions
+        ),
     )
 
 
-def _copy_charge(charge: Charge, plan_id: UUID, *, new_id: NewId, now: datetime) -> Charge:
+def _copy_charge(charge: Charge, plan_id: UUID, ids: Mapping[UUID, UUID], *, now: datetime) -> Charge:
+    """The copy; `ids` has for each id that of its copy."""
     return replace(
         charge,
-        id=new_id(),
+        id=ids[charge.id],
         plan_id=plan_id,
         parent_id=charge.id,
         created_at=now,
-        filters=tuple(replace(entry, id=new_id()) for entry in charge.filters),
+        filters=tuple(replace(entry, id=ids[entry.id]) for entry in charge.filters),
     )
 
 
@@ -71,7 +85,8 @@ def _terms(plan: Plan) -> tuple[Plan, list[Charge]]:
         )
         for charge in plan.charges
     ]
-    return replace(plan, id=sold, parent_id=None, created_at=EPOCH, charges=()), charges
+    bare = replace(plan, id=sold, parent_id=None, created_at=EPOCH, charges=(), price_versions=())
+    return bare, charges
 
 
 def cascade(before: Plan, after: Plan, child: Plan, *, new_id: NewId, now: datetime) -> Plan:
@@ -84,8 +99,9 @@ def cascade(before: Plan, after: Plan, child: Plan, *, new_id: NewId, now: datet
         for charge in after.charges
         if charge.id in known and charge.id in charges_before
     }
+    ids: dict[UUID, UUID] = defaultdict(new_id)
     fresh = [
-        _copy_charge(charge, child.id, new_id=new_id, now=now)
+        _copy_charge(charge, child.id, ids, now=now)
         for charge in after.charges
         if charge.id not in charges_before and charge.id not in known
     ]
@@ -118,6 +134,7 @@ def _cascade_charge(before: Charge, after: Charge, own: Charge, *, new_id: NewId
             before.applied_pricing_unit, after.applied_pricing_unit, own.applied_pricing_unit
         ),
         unlisted_values=_follow(before.unlisted_values, after.unlisted_values, own.unlisted_values),
+        rounding=_follow(before.rounding, after.rounding, own.rounding),
         properties=_cascade_properties(before.properties, after.properties, own.properties),
         filters=_cascade_filters(before.filters, after.filters, own.filters, new_id=new_id),
     )

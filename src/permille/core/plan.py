@@ -14,6 +14,7 @@ from permille.core.custom_aggregation import aggregator_of, custom_values
 from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.pricing import ChargeModel, custom
 from permille.core.pricing_unit import AppliedPricingUnit
+from permille.core.rounding import Rounding
 from permille.core.tax import Tax
 from permille.core.unlisted import UnlistedValues, is_unpriced
 
@@ -54,6 +55,17 @@ class Charge:
     taxes: tuple[Tax, ...] = ()
     applied_pricing_unit: AppliedPricingUnit | None = None
     unlisted_values: str = UnlistedValues.FREE
+    rounding: str = Rounding.PER_FEE
+    """Whether each of its fees is rounded to cents by itself, or all of them together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceVersion:
+    """The charges of a plan as they price the periods that begin before `valid_until`, None for the last version."""
+
+    id: UUID
+    valid_until: datetime | None
+    charges: tuple[Charge, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +90,8 @@ class Plan:
     charges: tuple[Charge, ...]
     created_at: datetime
     taxes: tuple[Tax, ...] = ()
+    price_versions: tuple[PriceVersion, ...] = ()
+    """In their order, of which `charges` are one; empty where the prices are the same for every period."""
 
 
 def sold_plan_id(plan: Plan) -> UUID:

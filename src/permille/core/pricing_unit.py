@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from permille.core.money import LineAmounts, line_amounts
+from permille.core.money import LineAmounts, exact, line_amounts
 
 SUBUNITS = 100
 
@@ -61,6 +61,13 @@ def owed(amount: Decimal, unit_amount: Decimal, *, per_unit: int, applied: Appli
     if applied is None:
         return Owed(line_amounts(amount, unit_amount, per_unit), None)
     own = line_amounts(amount, unit_amount, SUBUNITS)
-    worth = own.amount_cents * applied.conversion_rate / SUBUNITS
-    money = line_amounts(worth, unit_amount * applied.conversion_rate, per_unit)
-    return Owed(money, InUnit(applied, own))
+    return Owed(
+        converted(own.amount_cents, unit_amount, per_unit=per_unit, applied=applied), InUnit(applied, own)
+    )
+
+
+def converted(cents: int, unit_amount: Decimal, *, per_unit: int, applied: AppliedPricingUnit) -> LineAmounts:
+    """The money of whole hundredths of a pricing unit. `unit_amount` is in major units of it."""
+    with exact():
+        worth = cents * applied.conversion_rate / SUBUNITS
+        return line_amounts(worth, unit_amount * applied.conversion_rate, per_unit)

@@ -5,12 +5,13 @@ By whole local days, today included. Source: semantics-metering.md section 6.5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
-from permille.core.fee import CompiledCharge, Fee
+from permille.core.fee import CompiledCharge, Fee, round_fees
 from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, Period, local_date
 from permille.core.pricing import ChargeModel, Quantity
@@ -30,9 +31,6 @@ class Projection:
     """In hundredths of the pricing unit, where the charge has one."""
 
 
-NOTHING_PROJECTED = Projection(ZERO, 0)
-
-
 def elapsed_share(now: datetime, period: Period, timezone: str) -> Fraction:
     """The share of a period's local days that have begun: 0 before the period, 1 from its end on."""
     if now < period.from_:
@@ -49,15 +47,30 @@ def project(charge: CompiledCharge, fee: Fee, *, recurring: bool, elapsed: Fract
 
     What recurs stands as it is. Of a charge with filters, what none of them wants is not projected, as in Lago.
     """
+    return project_all(charge, [fee], recurring=recurring, elapsed=elapsed)[0]
+
+
+def project_all(
+    charge: CompiledCharge, fees: Sequence[Fee], *, recurring: bool, elapsed: Fraction
+) -> list[Projection]:
+    """What each of the charge's fees comes to, rounded as on the bill."""
+    found = [_projected(charge, fee, recurring=recurring, elapsed=elapsed) for fee in fees]
+    return [
+        Projection(fee.units, fee.amount_cents, fee.in_unit.amounts.amount_cents if fee.in_unit else 0)
+        for fee in round_fees(charge, found)
+    ]
+
+
+def _projected(charge: CompiledCharge, fee: Fee, *, recurring: bool, elapsed: Fraction) -> Fee:
     has_filters = len(charge.buckets) > 1
-    if not elapsed or (has_filters and fee.charge_filter_id is None):
-        return NOTHING_PROJECTED
-    if recurring:
-        return Projection(fee.units, fee.amount_cents, fee.priced_cents[0] if fee.in_unit else 0)
     with exact():
+        if not elapsed or (has_filters and fee.charge_filter_id is None):
+            return replace(fee.owing(charge.owed(ZERO, ZERO)), units=ZERO)
+        if recurring:
+            return fee
         units = (fee.units * elapsed.denominator / elapsed.numerator).quantize(_TWO_DECIMALS)
-        money, in_unit = charge.owed(max(_amount(charge, fee, units, elapsed), ZERO), ZERO)
-    return Projection(units, money.amount_cents, in_unit.amounts.amount_cents if in_unit else 0)
+        amount = max(_amount(charge, fee, units, elapsed), ZERO)
+        return replace(fee.owing(charge.owed(amount, ZERO)), units=units)
 
 
 def _amount(charge: CompiledCharge, fee: Fee, units: Decimal, elapsed: Fraction) -> Decimal:

@@ -143,7 +143,8 @@ class EventIntake:
             log.warning("The database is not to be had: %s", error)
             status, body = 503, _encode(refusal_body(try_again()))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS.get(status, {}).items()]
+        if status in STATUS_HEADERS:
+            headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS[status].items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

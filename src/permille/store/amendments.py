@@ -17,6 +17,7 @@ from permille.core.encoding import Encoded, Metering, encode, is_dimension
 from permille.core.event import property_text
 from permille.ingest.identity import transaction_range
 from permille.store.bulk import instant_array, int_array, text_array, uuid_array
+from permille.store.events import Search as EventSearch, condition_of, values_of
 from permille.store.metering import ROLL_UP_LOCK, SeriesKey, intern
 from permille.store.rollup import refold
 from permille.store.window import BEGINNING
@@ -101,12 +102,12 @@ where a.organization_id = %(organization)s and a.external_subscription_id = %(su
 _MORE_SENT = """
 select
     (select count(*) from (
-        select distinct event_identity from event_amendment where organization_id = %(organization)s
-    ) a join event e on e.identity = a.event_identity
-    where e.series_id = any(%(series)s) and e.at >= %(from_)s and e.at < %(to)s)
+        select distinct event_identity from event_amendment where organization_id = %(organization_id)s
+    ) a join event e on e.identity = a.event_identity join series s on s.id = e.series_id
+    where {owned} and e.at >= %(from_)s and e.at < %(to)s)
     - (select count(*) from event_amendment a join counted_event e on e.identity = a.id
-    where a.organization_id = %(organization)s and a.kind = 'replace'
-        and e.series_id = any(%(series)s) and e.at >= %(from_)s and e.at < %(to)s)
+        join series s on s.id = e.series_id
+    where a.organization_id = %(organization_id)s and a.kind = 'replace' and {owned} and e.at >= %(from_)s and e.at < %(to)s)
 """
 
 # The finalized fees of charges that an instant of a code falls into. Of fees in advance only the event's own.
@@ -389,22 +390,12 @@ def touching(
 
 
 def count_more_sent(
-    conn: Connection[Any],
-    organization_id: UUID,
-    series_ids: Sequence[int],
-    *,
-    from_: datetime | None,
-    to: datetime,
+    conn: Connection[Any], search: EventSearch, *, from_: datetime | None, to: datetime
 ) -> int:
-    """How many events of these series in [from_, to) were sent, more than count. It may be negative."""
+    """How many events of a search in [from_, to) were sent, more than count. It may be negative."""
     row = conn.execute(
-        _MORE_SENT,
-        {
-            "organization": organization_id,
-            "series": list(series_ids),
-            "from_": from_ or BEGINNING,
-            "to": to,
-        },
+        _MORE_SENT.format(owned=condition_of(search)),
+        {**values_of(search), "from_": from_ or BEGINNING, "to": to},
     ).fetchone()
     return int(row[0]) if row else 0
 

@@ -99,6 +99,18 @@ where t.amount <> n.taxes_amount_cents
 """,
 )
 
+ROUNDED_TOGETHER = Check(
+    sentence="Fees that a charge rounds together come to the rounded sum of their precise amounts",
+    broken="""
+select f.organization_id, 'charge ' || f.charge_id || ' of subscription ' || f.subscription_id as what,
+    format('from %s: fees %s, precisely %s', f.from_at, sum(f.amount_cents), sum(f.precise_amount_cents)) as detail
+from fee f where f.rounding = 'per_charge'
+group by f.organization_id, f.subscription_id, f.charge_id, f.from_at, f.to_at, f.pay_in_advance,
+    f.earlier_amount_cents is null, case when not f.pay_in_advance then f.invoice_id end
+having sum(f.amount_cents) <> round(sum(f.precise_amount_cents))
+""",
+)
+
 CREDITS_ADD_UP = Check(
     sentence="What credit notes pay of an invoice is what it says of them",
     broken=f"""
@@ -167,6 +179,7 @@ CHECKS = (
     TAXES_ADD_UP,
     FEE_TAXES_ADD_UP,
     CREDIT_NOTES_ADD_UP,
+    ROUNDED_TOGETHER,
     CREDITS_ADD_UP,
     BALANCES_ADD_UP,
     NUMBERS_HAVE_NO_GAPS,

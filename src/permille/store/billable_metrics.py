@@ -91,7 +91,8 @@ def is_priced(conn: Connection[Any], billable_metric_id: UUID) -> bool:
     """Whether a charge of a plan that is not deleted uses the metric."""
     row = conn.execute(
         "select exists (select from charge c join plan p on p.id = c.plan_id"
-        " where c.billable_metric_id = %s and c.deleted_at is null and p.deleted_at is null)",
+        " where c.billable_metric_id = %s and c.deleted_at is null and p.deleted_at is null"
+        " and not exists (select from plan o where o.id = p.version_of and o.deleted_at is not null))",
         [billable_metric_id],
     ).fetchone()
     return row is not None and row[0]

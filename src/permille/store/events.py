@@ -67,13 +67,13 @@ class Digest:
     digest: str
 
 
-_COLUMNS = f"""
+EVENT_COLUMNS = f"""
 e.identity, e.transaction_id, s.external_subscription_id, s.code, e.at, e.created_at, e.precise_total_amount_cents,
 {PROPERTIES} as properties
 """
 
 _ONE = f"""
-select {_COLUMNS} from event e join series s on s.id = e.series_id
+select {EVENT_COLUMNS} from event e join series s on s.id = e.series_id
 where e.identity between %s and %s and s.organization_id = %s and e.transaction_id = %s
 order by e.at desc limit 1
 """
@@ -89,7 +89,7 @@ with found as materialized (
     ) e
     order by e.at desc, e.transaction_id limit %(limit)s offset %(offset)s
 )
-select {_COLUMNS} from found e join series s on s.id = e.series_id
+select {EVENT_COLUMNS} from found e join series s on s.id = e.series_id
 order by e.at desc, e.transaction_id
 """
 
@@ -105,7 +105,7 @@ with found as materialized (
     ) e
     order by e.at, e.identity limit %(limit)s
 )
-select {_COLUMNS} from found e join series s on s.id = e.series_id
+select {EVENT_COLUMNS} from found e join series s on s.id = e.series_id
 order by e.at, e.identity
 """
 
@@ -127,7 +127,7 @@ cross join lateral (
 _DIGEST_OF = f"{_SUM_OF_HASHES} from ({_HASH} where identity = any(%(identities)s)) e"
 
 _COUNTED = f"""
-select {_COLUMNS}, e.seq from counted_event e join series s on s.id = e.series_id
+select {EVENT_COLUMNS}, e.seq from counted_event e join series s on s.id = e.series_id
 where e.identity = any(array(
     select unnest(%(identities)s::uuid[])
     union all
@@ -135,12 +135,24 @@ where e.identity = any(array(
 ))
 """
 
-_SERIES = """
-select id from series
-where organization_id = %(organization_id)s
-    and (%(external_subscription_id)s::text is null or external_subscription_id = %(external_subscription_id)s)
-    and (%(code)s::text is null or code = %(code)s)
-"""
+
+def condition_of(search: Search) -> str:
+    """SQL: whether a search looks into the series s."""
+    conditions = ["s.organization_id = %(organization_id)s"]
+    if search.external_subscription_id is not None:
+        conditions.append("s.external_subscription_id = %(external_subscription_id)s")
+    if search.code is not None:
+        conditions.append("s.code = %(code)s")
+    return " and ".join(conditions)
+
+
+def values_of(search: Search) -> dict[str, Any]:
+    """The parameters of `condition_of`."""
+    return {
+        "organization_id": search.organization_id,
+        "external_subscription_id": search.external_subscription_id,
+        "code": search.code,
+    }
 
 
 def by_transaction_id(
@@ -154,20 +166,18 @@ def by_transaction_id(
 
 def by_identities(conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, StoredEvent]:
     """Events as they are stored, amended or not."""
-    query = f"select {_COLUMNS} from event e join series s on s.id = e.series_id where e.identity = any(%s)"
+    query = (
+        f"select {EVENT_COLUMNS} from event e join series s on s.id = e.series_id where e.identity = any(%s)"
+    )
     with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
         return {event.identity: event for event in cursor.execute(query, [list(identities)])}
 
 
-def series_of(conn: Connection[Any], search: Search) -> list[int]:
-    """The ids of the series that a search looks into."""
+def series_of(conn: Connection[Any], search: Search, *, limit: int | None = None) -> list[int]:
+    """The ids of the series that a search looks into, of any so many."""
     rows = conn.execute(
-        _SERIES,
-        {
-            "organization_id": search.organization_id,
-            "external_subscription_id": search.external_subscription_id,
-            "code": search.code,
-        },
+        f"select s.id from series s where {condition_of(search)} limit %(limit)s",
+        {**values_of(search), "limit": limit},
     ).fetchall()
     return [series_id for (series_id,) in rows]
 

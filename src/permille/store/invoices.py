@@ -17,6 +17,7 @@ from permille.core.fee import Fee, Presentation
 from permille.core.filters import Id
 from permille.core.money import decimal_text
 from permille.core.pricing_unit import InUnit
+from permille.core.rounding import Earlier, Rounding
 from permille.core.subscription import Subscription
 from permille.core.tax import Taxed
 from permille.ids import new_id_texts, new_ids
@@ -140,10 +141,24 @@ class StoredFee:
     """What the money was converted from, in the API's own form."""
     presentation: Mapping[str, Any] | None = None
     """Its breakdowns, in the API's own form, and `on_invoice`: the properties that it shows of them."""
+    rounding: str = Rounding.PER_FEE
+    """Whether it was rounded by itself or with its charge's other fees (core.rounding)."""
+    earlier_amount_cents: Decimal | None = None
+    """What the fees that it carries on from come to precisely."""
+    earlier_in_unit_cents: Decimal | None = None
     is_unpriced: bool = False
     """Whether it is of usage that had no price when it was billed (core.unlisted)."""
     late_usage_id: UUID | None = None
     """The late usage that it bills."""
+
+    @property
+    def earlier(self) -> Earlier | None:
+        """What it carries on from, None where it was not rounded after others."""
+        if self.earlier_amount_cents is None:
+            return None
+        return Earlier(
+            cents=self.earlier_amount_cents, in_unit_cents=self.earlier_in_unit_cents or Decimal(0)
+        )
 
 
 def _columns(record: type[Any]) -> str:
@@ -397,7 +412,7 @@ _NEW_FEE = (
     " amount_cents, amount_currency, precise_amount_cents, unit_amount_cents, precise_unit_amount,"
     " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, taxes_amount_cents,"
     " taxes_precise_amount_cents, taxes_rate, applied_taxes, event_transaction_id, pricing_unit_details,"
-    " presentation, is_unpriced, late_usage_id, created_at"
+    " presentation, is_unpriced, late_usage_id, rounding, earlier_amount_cents, earlier_in_unit_cents, created_at"
 )
 
 
@@ -464,7 +479,9 @@ def _fee_lines(new: NewFees, ids: Sequence[str]) -> Iterator[str]:
             f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}"
             f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{_applied(taxed, new.currency, new.at)}"
             f"\t{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}"
-            f"\t{_presentation(fee.presentation)}\t{fee.is_unpriced}\t{_id(fee.late_usage_id)}\t{at}\n"
+            f"\t{_presentation(fee.presentation)}\t{fee.is_unpriced}\t{_id(fee.late_usage_id)}"
+            f"\t{fee.rounding}\t{_or_null(fee.earlier.cents if fee.earlier else None)}"
+            f"\t{_or_null(fee.earlier.in_unit_cents if fee.earlier else None)}\t{at}\n"
         )
 
 

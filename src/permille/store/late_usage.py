@@ -146,38 +146,57 @@ join invoice_subscription p on p.invoice_id = t.invoice_id and p.subscription_id
 order by t.subscription_id, p.charges_from_at, t.code
 """
 
-# The subscription that takes an event is the one that ran at its time; on a tie the one that runs on.
+_STORED = """
+select e.identity, s.organization_id, s.external_subscription_id, s.code, e.at, e.seq, e.transaction_id
+from event e join series s on s.id = e.series_id where e.identity = any(%(identities)s)
+"""
+
+_IF_SENT_NOW = f"""
+select %(identity)s::uuid, %(organization)s::uuid, %(subscription)s::text, %(code)s::text, %(at)s::timestamptz,
+    {2**63 - 1}, null::text
+"""
+
+# The subscription that takes an event is the one that ran at its time; on a tie the one that runs on. What is billed in
+# arrears is on the invoice of its period; what is paid in advance has a fee of its own while the subscription runs.
 _TOO_LATE = """
+with e (identity, organization_id, external_subscription_id, code, at, seq, transaction_id) as ({events})
 select e.identity as event_identity, i.id as invoice_id, case when i.status = 'finalized' then i.number end as invoice_number,
     p.charges_from_at as from_at, p.charges_to_at as to_at, d.id as late_usage_id, d.status,
     j.number as adjusting_invoice_number, d.reason
-from event e join series s on s.id = e.series_id
+from e
 cross join lateral (
-    select id, plan_id, status, charges_billed_until from subscription
-    where organization_id = s.organization_id and external_id = s.external_subscription_id
+    select id, customer_id, plan_id, status from subscription
+    where organization_id = e.organization_id and external_id = e.external_subscription_id
         and status in ('active', 'terminated') and started_at <= e.at
         and (terminated_at is null or terminated_at >= e.at)
     order by terminated_at desc nulls first, started_at desc limit 1
 ) r
+cross join lateral (
+    select bool_and(c.pay_in_advance) as in_advance
+    from charge c join billable_metric m on m.id = c.billable_metric_id
+    where c.plan_id = r.plan_id and c.deleted_at is null and m.code = e.code
+) c
 left join lateral (
     select invoice_id, charges_from_at, charges_to_at, seen_to from invoice_subscription
-    where subscription_id = r.id and charges_to_at > e.at and charges_from_at <= e.at
+    where not c.in_advance and subscription_id = r.id and charges_to_at > e.at and charges_from_at <= e.at
     order by charges_to_at limit 1
 ) p on true
 left join invoice i on i.id = p.invoice_id
 left join lateral (
     select id, status, adjusting_invoice_id, reason from late_usage
-    where subscription_id = r.id and code = s.code and from_at = p.charges_from_at and seen_to >= e.seq
+    where subscription_id = r.id and code = e.code and from_at = p.charges_from_at and seen_to >= e.seq
     order by created_at, id limit 1
 ) d on true
 left join invoice j on j.id = d.adjusting_invoice_id
-where e.identity = any(%(identities)s)
-    and case when p.invoice_id is null then r.status = 'terminated'
-        else i.status in ('finalized', 'closed') and e.seq > p.seen_to end
-    and exists (
-        select from charge c join billable_metric m on m.id = c.billable_metric_id
-        where c.plan_id = r.plan_id and c.deleted_at is null and not c.pay_in_advance and m.code = s.code
-    )
+where case
+    when c.in_advance then r.status = 'terminated'
+        and not exists (select from fee where organization_id = e.organization_id
+            and event_transaction_id = e.transaction_id and subscription_id = r.id)
+        and not exists (select from advance_event where organization_id = e.organization_id and seq = e.seq)
+        and not exists (select from held_advance_event where customer_id = r.customer_id and seq = e.seq)
+    when not c.in_advance and p.invoice_id is null then r.status = 'terminated'
+    when not c.in_advance then i.status in ('finalized', 'closed') and e.seq > p.seen_to
+    else false end
 """
 
 
@@ -330,15 +349,46 @@ def undecided(conn: Connection[Any], organization_id: UUID) -> list[Undecided]:
 
 
 def too_late(conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, TooLate]:
-    """Those of the events that came in too late, by identity. An event of a charge in advance has its own fee."""
+    """Those of the events that came in too late, by identity."""
     with conn.cursor(row_factory=class_row(TooLate)) as cursor:
-        rows = cursor.execute(_TOO_LATE, {"identities": list(identities)}).fetchall()
+        rows = cursor.execute(_TOO_LATE.format(events=_STORED), {"identities": list(identities)}).fetchall()
     return {row.event_identity: row for row in rows}
+
+
+def if_sent_now(
+    conn: Connection[Any], organization_id: UUID, *, external_subscription_id: str, code: str, at: datetime
+) -> TooLate | None:
+    """Why an event with that time would be too late, None when it would not."""
+    with conn.cursor(row_factory=class_row(TooLate)) as cursor:
+        return cursor.execute(
+            _TOO_LATE.format(events=_IF_SENT_NOW),
+            {
+                "identity": UUID(int=0),
+                "organization": organization_id,
+                "subscription": external_subscription_id,
+                "code": code,
+                "at": at,
+            },
+        ).fetchone()
 
 
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[LateUsage]:
     with conn.cursor(row_factory=class_row(LateUsage)) as cursor:
         return cursor.execute(f"select {_COLUMNS} from late_usage where {condition}", values).fetchall()
+
+
+def changed_since(conn: Connection[Any], billed: Collection[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
+    """Those (charge, invoice) of which the charge was saved again since the invoice was final."""
+    rows = conn.execute(
+        "select w.charge_id, w.invoice_id from unnest(%s::uuid[], %s::uuid[]) as w (charge_id, invoice_id)"
+        " join charge c on c.id = w.charge_id join invoice i on i.id = w.invoice_id"
+        " where c.updated_at >= coalesce(i.finalized_at, i.created_at)",
+        [
+            uuid_array(charge_id for charge_id, _ in billed),
+            uuid_array(invoice_id for _, invoice_id in billed),
+        ],
+    ).fetchall()
+    return set(rows)
 
 
 def put(conn: Connection[Any], proposals: Sequence[LateUsage]) -> set[UUID]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace as replace_fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,10 +13,21 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from psycopg.types.json import Json, Jsonb
 
-from permille.core.plan import Charge, Plan, PlanFilter
+from permille.core.plan import Charge, Plan, PlanFilter, PriceVersion
+from permille.core.price_versions import latest_charges, versions_of
+from permille.ids import new_id
 from permille.store import billable_metrics, billing_holds, pricing_units, taxes, unpriced
 
-_PLAN = tuple(field.name for field in fields(Plan) if field.name not in ("charges", "taxes"))
+_PLAN = tuple(
+    field.name for field in fields(Plan) if field.name not in ("charges", "taxes", "price_versions")
+)
+_SOLD = "p.parent_id is null and p.version_of is null and p.deleted_at is null"
+"""The condition on a plan p that is in the catalogue."""
+_VERSION = "from plan v where v.version_of = p.id and v.deleted_at is null order by v.valid_until"
+_EARLIER = (
+    f"array(select v.id {_VERSION}) as version_ids, array(select v.valid_until {_VERSION}) as version_ends"
+)
+"""The versions of a plan's prices that have an end, in their order."""
 _PARTS = ("metric", "filters", "taxes", "applied_pricing_unit")
 _CHARGE = tuple(field.name for field in fields(Charge) if field.name not in _PARTS)
 
@@ -39,7 +50,7 @@ def plan_by_code(conn: Connection[Any], organization_id: UUID, code: str) -> Pla
     """The plan that has a code of its own, i.e. no override, and is not deleted."""
     found = _select(
         conn,
-        "p.organization_id = %s and p.code = %s and p.parent_id is null and p.deleted_at is null",
+        f"p.organization_id = %s and p.code = %s and {_SOLD}",
         [organization_id, code],
     )
     return found[0] if found else None
@@ -54,7 +65,7 @@ def listing(
     conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
 ) -> tuple[list[Plan], int]:
     """Plans that are no overrides, newest first, and how many there are."""
-    condition = "p.organization_id = %s and p.parent_id is null and p.deleted_at is null"
+    condition = f"p.organization_id = %s and {_SOLD}"
     plans = _select(
         conn,
         f"{condition} order by p.created_at desc, p.id limit %s offset %s",
@@ -68,20 +79,43 @@ def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> lis
     columns = ", ".join(f"p.{name}" for name in _PLAN)
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"select {columns}, {taxes.column('p')} from plan p where {condition}", values
+            f"select {columns}, {taxes.column('p')}, {_EARLIER} from plan p where {condition}", values
         ).fetchall()
-    charges = _charges(conn, [row["id"] for row in rows])
-    return [
-        Plan(**{**row, "taxes": taxes.of_json(row["taxes"])}, charges=tuple(charges[row["id"]]))
-        for row in rows
-    ]
+    charges = _charges(conn, [each for row in rows for each in (row["id"], *row["version_ids"])])
+    return [_plan(row, charges) for row in rows]
+
+
+def _plan(row: dict[str, Any], charges: Mapping[UUID, Sequence[Charge]]) -> Plan:
+    ids, ends = row.pop("version_ids"), row.pop("version_ends")
+    return Plan(
+        **{**row, "taxes": taxes.of_json(row["taxes"])},
+        charges=tuple(charges[row["id"]]),
+        price_versions=_versions(row["id"], list(zip(ids, ends, strict=True)), charges),
+    )
+
+
+def _versions(
+    plan_id: UUID, earlier: Sequence[tuple[UUID, datetime]], charges: Mapping[UUID, Sequence[Charge]]
+) -> tuple[PriceVersion, ...]:
+    if not earlier:
+        return ()
+    versions: list[tuple[UUID, datetime | None]] = [*earlier, (plan_id, None)]
+    return tuple(
+        PriceVersion(
+            id=version_id,
+            valid_until=valid_until,
+            charges=tuple(replace_fields(charge, plan_id=plan_id) for charge in charges[version_id]),
+        )
+        for version_id, valid_until in versions
+    )
 
 
 def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list[Charge]]:
+    """Plan or version of its prices -> charges, which have the same ids in all versions."""
     columns = ", ".join(f"c.{name} as c_{name}" for name in _CHARGE)
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"select {columns}, {billable_metrics.COLUMNS}, {billable_metrics.FILTERS} as filters,"
+            f"select {columns}, c.version_of, {billable_metrics.COLUMNS}, {billable_metrics.FILTERS} as filters,"
             f" {taxes.column('c')}, {pricing_units.COLUMNS}"
             " from charge c join billable_metric m on m.id = c.billable_metric_id"
             " where c.plan_id = any(%s) and c.deleted_at is null order by c.position, c.id",
@@ -91,7 +125,8 @@ def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list
     charges: dict[UUID, list[Charge]] = defaultdict(list)
     for row in rows:
         charge = Charge(
-            **{name: row[f"c_{name}"] for name in _CHARGE},
+            **{name: row[f"c_{name}"] for name in _CHARGE if name != "id"},
+            id=row["version_of"] or row["c_id"],
             metric=billable_metrics.from_row(row),
             filters=tuple(filters[row["c_id"]]),
             taxes=taxes.of_json(row["taxes"]),
@@ -104,7 +139,7 @@ def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list
 def _filters(conn: Connection[Any], charge_ids: Sequence[UUID]) -> dict[UUID, list[PlanFilter]]:
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            "select id, charge_id, invoice_display_name, values, properties from charge_filter"
+            "select coalesce(version_of, id) as id, charge_id, invoice_display_name, values, properties from charge_filter"
             " where charge_id = any(%s) and deleted_at is null order by position, id",
             [list(charge_ids)],
         ).fetchall()
@@ -152,19 +187,21 @@ def add(conn: Connection[Any], plan: Plan) -> bool:
     places = ", ".join(f"%({name})s" for name in columns)
     cursor = conn.execute(
         f"insert into plan ({', '.join(columns)}) values ({places})"
-        " on conflict (organization_id, code) where parent_id is null and deleted_at is null do nothing",
+        " on conflict (organization_id, code)"
+        " where parent_id is null and version_of is null and deleted_at is null do nothing",
         columns,
     )
     if cursor.rowcount == 1:
-        save_charges(conn, before=(), after=plan.charges, now=plan.created_at)
+        unpriced = replace_fields(plan, charges=(), price_versions=())
+        save_prices(conn, before=unpriced, after=plan, now=plan.created_at)
     return cursor.rowcount == 1
 
 
 def code_is_taken(conn: Connection[Any], plan: Plan) -> bool:
     """Whether another plan has the code."""
     row = conn.execute(
-        "select exists (select from plan where organization_id = %s and code = %s and parent_id is null"
-        " and deleted_at is null and id <> %s)",
+        f"select exists (select from plan p where p.organization_id = %s and p.code = %s and {_SOLD}"
+        " and p.id <> %s)",
         [plan.organization_id, plan.code, plan.id],
     ).fetchone()
     return row is not None and row[0]
@@ -175,7 +212,7 @@ def replace(conn: Connection[Any], *, before: Plan, after: Plan, now: datetime) 
     columns = {**_plan_columns(after), "updated_at": now}
     changes = ", ".join(f"{name} = %({name})s" for name in columns if name != "id")
     conn.execute(f"update plan set {changes} where id = %(id)s", columns)
-    save_charges(conn, before=before.charges, after=after.charges, now=now)
+    save_prices(conn, before=before, after=after, now=now)
     billing_holds.retry_soon(conn, after.organization_id, now=now)
 
 
@@ -196,7 +233,68 @@ def _plan_columns(plan: Plan) -> dict[str, Any]:
     return columns
 
 
-def save_charges(
+def save_prices(conn: Connection[Any], *, before: Plan, after: Plan, now: datetime) -> None:
+    """Make the charges of a plan what `after` says, in every version."""
+    _save_charges(conn, before=latest_charges(before), after=latest_charges(after), now=now)
+    if before.price_versions or after.price_versions:
+        _save_identities(conn, after, now)
+        _save_earlier_versions(conn, after, now)
+
+
+def _save_identities(conn: Connection[Any], plan: Plan, now: datetime) -> None:
+    """Charges and filters that are in earlier versions alone have rows too: fees are of them."""
+    charges = {charge.id: charge for each in plan.price_versions[:-1] for charge in each.charges}
+    rows = [{**_charge_columns(charge, 0, now), "deleted_at": now} for charge in charges.values()]
+    filters = {
+        entry.id: _filter_columns(charge, entry, 0, now)
+        for each in plan.price_versions[:-1]
+        for charge in each.charges
+        for entry in charge.filters
+    }
+    _insert(conn, "charge", rows, "do nothing")
+    gone = [{**row, "deleted_at": now} for row in filters.values()]
+    _insert(conn, "charge_filter", gone, "do nothing")
+
+
+def _save_earlier_versions(conn: Connection[Any], plan: Plan, now: datetime) -> None:
+    """Write the versions that have an end anew: each is a plan's row, with rows of charges and filters of its own."""
+    earlier = versions_of(plan)[:-1]
+    conn.execute(
+        "update charge set deleted_at = %s, updated_at = %s where deleted_at is null"
+        " and plan_id in (select id from plan where version_of = %s)",
+        [now, now, plan.id],
+    )
+    conn.execute(
+        "update plan set deleted_at = %s, updated_at = %s"
+        " where version_of = %s and deleted_at is null and id <> all(%s)",
+        [now, now, plan.id, [each.id for each in earlier]],
+    )
+    shared = {**_plan_columns(plan), "parent_id": None, "version_of": plan.id, "updated_at": now}
+    rows = [{**shared, "id": each.id, "valid_until": each.valid_until} for each in earlier]
+    _insert(conn, "plan", rows, "(id) do nothing")
+    for each in earlier:
+        _add_version_charges(conn, each, now)
+
+
+def _add_version_charges(conn: Connection[Any], version: PriceVersion, now: datetime) -> None:
+    charges, filters = [], []
+    for place, charge in enumerate(version.charges):
+        row = {**_charge_columns(charge, place, now), "id": new_id(now), "plan_id": version.id}
+        charges.append({**row, "version_of": charge.id})
+        filters += [
+            {
+                **_filter_columns(charge, entry, number, now),
+                "id": new_id(now),
+                "charge_id": row["id"],
+                "version_of": entry.id,
+            }
+            for number, entry in enumerate(charge.filters)
+        ]
+    _insert(conn, "charge", charges, "do nothing")
+    _insert(conn, "charge_filter", filters, "do nothing")
+
+
+def _save_charges(
     conn: Connection[Any], *, before: Sequence[Charge], after: Sequence[Charge], now: datetime
 ) -> None:
     """Make the charges of a plan what `after` says: rows are added, changed or soft-deleted by id."""
@@ -231,11 +329,17 @@ def _upsert(conn: Connection[Any], table: str, rows: Sequence[Mapping[str, Any]]
         return
     names = list(rows[0])
     changes = ", ".join(f"{name} = excluded.{name}" for name in names if name not in ("id", "created_at"))
+    _insert(conn, table, rows, f"(id) do update set {changes}")
+
+
+def _insert(conn: Connection[Any], table: str, rows: Sequence[Mapping[str, Any]], on_conflict: str) -> None:
+    if not rows:
+        return
+    names = list(rows[0])
     places = ", ".join(f"%({name})s" for name in names)
     with conn.cursor() as cursor:
         cursor.executemany(
-            f"insert into {table} ({', '.join(names)}) values ({places})"
-            f" on conflict (id) do update set {changes}",
+            f"insert into {table} ({', '.join(names)}) values ({places}) on conflict {on_conflict}",
             rows,
         )
 
@@ -250,6 +354,7 @@ def _charge_columns(charge: Charge, position: int, now: datetime) -> dict[str, A
         **pricing_units.columns(charge.applied_pricing_unit),
         "position": position,
         "updated_at": now,
+        "deleted_at": None,
     }
 
 
@@ -263,6 +368,7 @@ def _filter_columns(charge: Charge, entry: PlanFilter, position: int, now: datet
         "properties": Jsonb(entry.properties),
         "created_at": now,
         "updated_at": now,
+        "deleted_at": None,
     }
 
 
@@ -274,9 +380,10 @@ def delete(conn: Connection[Any], *, plan_id: UUID, now: datetime) -> None:
 
 
 def plans_of_metric(conn: Connection[Any], billable_metric_id: UUID) -> list[Plan]:
-    """The plans with charges on a metric."""
+    """The plans with charges on a metric, in any version of their prices."""
     rows = conn.execute(
-        "select distinct plan_id from charge where billable_metric_id = %s and deleted_at is null",
+        "select distinct coalesce(p.version_of, p.id) from charge c join plan p on p.id = c.plan_id"
+        " where c.billable_metric_id = %s and c.deleted_at is null and (p.version_of is null or p.deleted_at is null)",
         [billable_metric_id],
     ).fetchall()
     return list(plans_by_ids(conn, [plan_id for (plan_id,) in rows]).values())

@@ -104,7 +104,8 @@ def is_used(conn: Connection[Any], unit_id: UUID) -> bool:
     """Whether a charge of a plan is priced in it."""
     row = conn.execute(
         "select exists (select from charge c join plan p on p.id = c.plan_id"
-        " where c.pricing_unit_id = %s and c.deleted_at is null and p.deleted_at is null)",
+        " where c.pricing_unit_id = %s and c.deleted_at is null and p.deleted_at is null"
+        " and not exists (select from plan o where o.id = p.version_of and o.deleted_at is not null))",
         [unit_id],
     ).fetchone()
     return row is not None and row[0]

@@ -160,11 +160,18 @@ create table plan (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     deleted_at timestamptz,
-    tax_ids uuid[] not null default '{}'
+    tax_ids uuid[] not null default '{}',
+    version_of uuid references plan (id), -- of earlier prices: the plan whose they are
+    valid_until timestamptz, -- of earlier prices: they price the periods that begin before it
+    constraint plan_version check ((version_of is null) = (valid_until is null))
 );
 
-create unique index plan_code on plan (organization_id, code) where parent_id is null and deleted_at is null;
-create index plan_newest on plan (organization_id, created_at desc, id) where parent_id is null and deleted_at is null;
+create unique index plan_code on plan (organization_id, code)
+    where parent_id is null and version_of is null and deleted_at is null;
+create index plan_newest on plan (organization_id, created_at desc, id)
+    where parent_id is null and version_of is null and deleted_at is null;
+create unique index plan_version_until on plan (version_of, valid_until)
+    where version_of is not null and deleted_at is null;
 
 create index plan_of_parent on plan (parent_id) where parent_id is not null;
 
@@ -208,10 +215,13 @@ create table charge (
     pricing_unit_id uuid references pricing_unit (id),
     conversion_rate numeric, -- of one pricing unit, in major units of the plan's currency
     unlisted_values text not null default 'free', -- what usage costs that no filter lists
+    version_of uuid references charge (id), -- in earlier prices of a plan: the charge that fees are of
     constraint charge_conversion_rate check (
         (pricing_unit_id is null) = (conversion_rate is null) and conversion_rate > 0
     ),
-    constraint charge_unlisted_values check (unlisted_values in ('free', 'held', 'default'))
+    rounding text not null default 'per_fee', -- what is rounded to cents by itself
+    constraint charge_unlisted_values check (unlisted_values in ('free', 'held', 'default')),
+    constraint charge_rounding check (rounding in ('per_fee', 'per_charge'))
 );
 
 create index charge_of_plan on charge (plan_id, position) where deleted_at is null;
@@ -228,7 +238,8 @@ create table charge_filter (
     properties jsonb not null,
     created_at timestamptz not null,
     updated_at timestamptz not null,
-    deleted_at timestamptz
+    deleted_at timestamptz,
+    version_of uuid references charge_filter (id) -- in earlier prices of a plan: the filter that fees are of
 );
 
 create index charge_filter_of_charge on charge_filter (charge_id, position) where deleted_at is null;
@@ -499,6 +510,17 @@ create table held_advance_event (
 
 -- How far what is paid in advance has come in a period, so that a fee need not be reckoned from all of its events.
 -- A shortcut and nothing more: any row may be deleted at any time.
+-- What the fees of events of a charge in a period come to precisely, where the charge rounds them together.
+create table advance_rounding (
+    subscription_id uuid not null,
+    charge_id uuid not null,
+    from_at timestamptz not null,
+    to_at timestamptz not null,
+    amount_cents numeric not null,
+    in_unit_cents numeric not null, -- hundredths of the charge's pricing unit
+    primary key (subscription_id, charge_id, from_at, to_at)
+);
+
 create table advance_level (
     subscription_id uuid not null,
     charge_id uuid not null,
@@ -732,7 +754,10 @@ create table fee (
     pricing_unit_details jsonb, -- as they were when the fee was priced
     presentation jsonb, -- how its units are split for show, and by which properties its invoice shows them
     is_unpriced boolean not null default false, -- of usage that no filter lists and that had no price
-    late_usage_id uuid -- of a fee that bills usage which came after its period was billed
+    late_usage_id uuid, -- of a fee that bills usage which came after its period was billed
+    rounding text not null default 'per_fee', -- whether it was rounded by itself or with its charge's other fees
+    earlier_amount_cents numeric, -- what the fees that it carries on from come to precisely; null: none
+    earlier_in_unit_cents numeric -- the same in hundredths of its pricing unit
 );
 
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;

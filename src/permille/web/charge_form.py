@@ -12,6 +12,7 @@ from permille.core.errors import Invalid, NotFound
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.plan import Charge
 from permille.core.pricing_unit import SUBUNITS, AppliedPricingUnit, PricingUnit
+from permille.core.rounding import Rounding
 from permille.core.tax import Tax
 from permille.core.unlisted import UnlistedValues
 from permille.store import billable_metrics, pricing_units, taxes
@@ -45,6 +46,12 @@ UNLISTED = (
         "Free",
         "Lago’s way: they also cost what everything else costs. Where that is 0, their usage is given away and reported.",
     ),
+)
+
+
+ROUNDINGS = (
+    (Rounding.PER_FEE, "Each line by itself, as in Lago"),
+    (Rounding.PER_CHARGE, "All lines of the charge together"),
 )
 
 
@@ -120,6 +127,7 @@ def price_part(
         "taxes": known_taxes(visit),
         "has_options": True,
         "unlisted_choices": UNLISTED,
+        "roundings": ROUNDINGS,
         "form": form,
         "problems": price_grid.beside(visit.problems),
         "not_added": {"added": [added]} if added else {},
@@ -166,6 +174,7 @@ def read_charge(
         **read(form, metric, charge),
         **_unlisted(form, metric, charge),
         **_unit(form),
+        **({"rounding": form.get("rounding")} if form.get("rounding") else {}),
         **_options(form, currency),
         **read_taxes(form),
     }
@@ -221,7 +230,7 @@ def filled(charge: Charge, currency: str) -> Form:
     with exact():
         least = Decimal(charge.min_amount_cents) / per_unit
     pairs = [("min_amount", f"{least.normalize():f}"), ("billed", billed_as(charge))]
-    pairs += [("unlisted_values", charge.unlisted_values)]
+    pairs += [("unlisted_values", charge.unlisted_values), ("rounding", charge.rounding)]
     pairs += [("prorated", "on")] if charge.prorated else []
     pairs += [("charge_tax", tax.code) for tax in charge.taxes]
     if (applied := charge.applied_pricing_unit) is not None:

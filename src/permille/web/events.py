@@ -9,6 +9,7 @@ from typing import Any
 
 from permille.api import amendments as amendments_api, events as api
 from permille.api.render import instant_milliseconds
+from permille.billing.event_warnings import priced_at
 from permille.core.amendment import AmendmentKind
 from permille.core.errors import Invalid, NotFound
 from permille.core.event import EventState
@@ -154,8 +155,13 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
     explained = []
     for event, now in zip(events, counting, strict=True):
         rows = known.get(event["external_subscription_id"] or "", [])
-        taker = running_at(rows, datetime.fromisoformat(now["timestamp"]))
-        own = [plan for plan in priced[now["code"]] if taker is not None and plan.id == taker.plan_id]
+        at = datetime.fromisoformat(now["timestamp"])
+        taker = running_at(rows, at)
+        own = [
+            priced_at(visit.conn, plan, taker, at)
+            for plan in priced[now["code"]]
+            if taker is not None and plan.id == taker.plan_id
+        ]
         found = verdict(metrics[now["code"]], now["code"], now["properties"], own)
         ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
         amended = event["amendments"][-1] if event["amendments"] else None

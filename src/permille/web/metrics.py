@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +14,10 @@ from permille.api import billable_metrics as api, estimates
 from permille.core.billable_metric import BillableMetric
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.core.expression import EvaluationError, Event, ExpressionError, read_expression, value_text
+from permille.core.instants import EPOCH
+from permille.core.price_versions import in_force
 from permille.ingest.intake import read_one
-from permille.store import billable_metrics, metering, plans
+from permille.store import billable_metrics, late_usage, metering, plans
 from permille.web.matching import verdict
 from permille.web.price_grid import beside
 from permille.web.shown import in_path
@@ -217,10 +220,19 @@ def _tested(visit: Visit, text: str) -> dict[str, Any]:
             return {"bad": [f"its expression has no value: {error}"]}
         properties = {**properties, metric.field_name: value_text(value)}
     priced = plans.plans_of_metric(visit.conn, metric.id) if metric else []
-    chosen = [plan for plan in priced if plan.parent_id is None]
+    chosen = [in_force(plan, visit.now) for plan in priced if plan.parent_id is None]
     return {
         "verdict": verdict(metric, draft.code, properties, chosen),
         "estimates": _estimates(visit, draft.code, draft.external_subscription_id, draft.properties),
+        "too_late": late_usage.if_sent_now(
+            visit.conn,
+            visit.here.id,
+            external_subscription_id=draft.external_subscription_id,
+            code=draft.code,
+            at=EPOCH + timedelta(microseconds=draft.at),
+        )
+        if draft.external_subscription_id
+        else None,
     }
 
 

@@ -11,10 +11,11 @@ from permille.billing import price_lists
 from permille.core.errors import Invalid
 from permille.core.money import CURRENCIES, ZERO, exact, subunits
 from permille.core.period import Interval
-from permille.core.plan import Charge, Plan
+from permille.core.plan import Charge, Plan, leaves_unpriced
 from permille.core.pricing import ChargeModel
 from permille.core.pricing.group_keys import pricing_keys
 from permille.core.pricing_unit import Owed
+from permille.core.unlisted import UnlistedValues
 from permille.store import plans as store
 from permille.web import calculator, price_grid
 from permille.web.charge_form import (
@@ -70,6 +71,16 @@ def priced_plan(visit: Visit, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _unlisted(charge: Charge) -> str:
+    """What usage costs that no price lists, where that is not just what everything else costs."""
+    if not leaves_unpriced(charge):
+        return ""
+    is_held = charge.unlisted_values == UnlistedValues.HELD
+    return (
+        "Unlisted values are held until they have a price." if is_held else "Unlisted values have no price."
+    )
+
+
 def _calculated(visit: Visit, plan: Plan, charge: Charge) -> dict[str, Any]:
     """A charge's prices as rows, each with what the units that were typed would cost."""
     keys = list(dict.fromkeys(key for each in charge.filters for key in each.values))
@@ -98,6 +109,7 @@ def _calculated(visit: Visit, plan: Plan, charge: Charge) -> dict[str, Any]:
     applied = charge.applied_pricing_unit
     return {
         "charge": charge,
+        "unlisted": _unlisted(charge),
         "applied": applied,
         "short_name": applied.unit.short_name if applied else None,
         "keys": keys,

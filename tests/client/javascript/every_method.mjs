@@ -1,0 +1,157 @@
+// Calls every method of lago-javascript-client, which are found by looking at the client, and writes what became of each
+// as JSON: {"plans.findPlan": {"built": true, "status": 200}}. Standard input holds the ids that tests/client/world.py made.
+import { readFileSync } from "node:fs";
+import { Client } from "lago-javascript-client";
+
+const { world, odd } = JSON.parse(readFileSync(0, "utf8"));
+const client = Client(world.key, { baseUrl: `${world.url}/api/v1` });
+
+const sent = { transaction_id: "by the client", code: "calls", external_subscription_id: "s", timestamp: 1793577600 };
+const plan = { name: "n", code: "n", interval: "monthly", amount_cents: 1, amount_currency: "USD", pay_in_advance: false };
+const charge = { billable_metric_id: world.metric, code: "n", charge_model: "standard", properties: { amount: "1" } };
+const filter = { values: { model: ["32K"] }, properties: { amount: "3" } };
+const last = (answer) => answer.data.filters.at(-1).lago_id;
+const ofPlan = async () => last(await client.plans.findAllPlanChargeFilters("main", "tokens"));
+const ofSubscription = async () => last(await client.subscriptions.findAllSubscriptionChargeFilters("s", "tokens"));
+
+// In an order in which each finds what it needs.
+const built = {
+  "billingEntities.listBillingEntities": [],
+  "billingEntities.getBillingEntity": ["default"],
+  "billingEntities.updateBillingEntity": ["default", { billing_entity: { name: "n" } }],
+  "billableMetrics.createBillableMetric": [{ billable_metric: { name: "n", code: "n", aggregation_type: "count_agg" } }],
+  "billableMetrics.findAllBillableMetrics": [],
+  "billableMetrics.evaluateBillableMetricExpression": [
+    { expression: "event.properties.n * 2", event: { code: "c", timestamp: 1, properties: { n: 2 } } },
+  ],
+  "billableMetrics.updateBillableMetric": ["n", { billable_metric: { name: "other" } }],
+  "billableMetrics.findBillableMetric": ["n"],
+  "billableMetrics.destroyBillableMetric": ["n"],
+  "creditNotes.findAllCreditNotes": [],
+  "creditNotes.findCreditNote": [world.credit_note],
+  "customers.createCustomer": [{ customer: { external_id: "n" } }],
+  "customers.findAllCustomers": [],
+  "customers.findCustomer": ["n"],
+  "customers.destroyCustomer": ["n"],
+  "customers.findAllCustomerInvoices": ["c"],
+  "customers.findAllCustomerSubscriptions": ["c"],
+  "customers.findCustomerCurrentUsage": ["c", { external_subscription_id: "s" }],
+  "customers.findCustomerProjectedUsage": ["c", { external_subscription_id: "s" }],
+  "customers.findAllCustomerPastUsage": ["c", { external_subscription_id: "s" }],
+  "events.createEvent": [{ event: sent }],
+  "events.createBatchEvents": [{ events: [{ ...sent, transaction_id: "in a batch" }] }],
+  "events.findAllEvents": [],
+  "events.findEvent": ["tokens%20s"],
+  "events.eventEstimateFees": [{ event: sent }],
+  "events.eventEstimateInstantFees": [{ event: sent }],
+  "events.eventBatchEstimateInstantFees": [{ events: [sent] }],
+  "fees.findAllFees": [],
+  "fees.findFee": [world.fee],
+  "fees.updateFee": [world.fee, { fee: { payment_status: "succeeded" } }],
+  "fees.deleteFee": [world.other_fee],
+  "invoices.findAllInvoices": [],
+  "invoices.findInvoice": [world.invoice],
+  "invoices.updateInvoice": [world.invoice, { invoice: { payment_status: "succeeded" } }],
+  "invoices.downloadInvoice": [world.invoice],
+  "invoices.refreshInvoice": [world.draft],
+  "invoices.finalizeInvoice": [world.draft],
+  "organizations.findOrganization": [],
+  "organizations.updateOrganization": [{ organization: { city: "Paris" } }],
+  "plans.createPlan": [{ plan }],
+  "plans.findAllPlans": [],
+  "plans.findPlan": ["n"],
+  "plans.updatePlan": ["n", { plan: { name: "other" } }],
+  "plans.destroyPlan": ["n"],
+  "plans.replacePlanMetadata": ["main", { metadata: { a: "b" } }],
+  "plans.mergePlanMetadata": ["main", { metadata: { c: "d" } }],
+  "plans.deletePlanMetadataKey": ["main", "a"],
+  "plans.deleteAllPlanMetadata": ["main"],
+  "plans.createPlanCharge": ["main", { charge }],
+  "plans.findAllPlanCharges": ["main"],
+  "plans.findPlanCharge": ["main", "n"],
+  "plans.updatePlanCharge": ["main", "n", { charge: { properties: { amount: "2" } } }],
+  "plans.destroyPlanCharge": ["main", "n", {}],
+  "plans.createPlanChargeFilter": ["main", "tokens", { filter }],
+  "plans.findAllPlanChargeFilters": ["main", "tokens"],
+  "plans.findPlanChargeFilter": ["main", "tokens", ofPlan],
+  "plans.updatePlanChargeFilter": ["main", "tokens", ofPlan, { filter: { properties: { amount: "4" } } }],
+  "plans.destroyPlanChargeFilter": ["main", "tokens", ofPlan, {}],
+  "subscriptions.createSubscription": [
+    { subscription: { external_customer_id: "c", plan_code: "paid", external_id: "n" } },
+  ],
+  "subscriptions.findAllSubscriptions": [],
+  "subscriptions.findSubscription": ["n"],
+  "subscriptions.updateSubscription": ["n", { subscription: { name: "other" } }],
+  "subscriptions.destroySubscription": ["n"],
+  "subscriptions.getSubscriptionLifetimeUsage": ["s"],
+  "subscriptions.updateSubscriptionLifetimeUsage": [
+    "s",
+    { lifetime_usage: { external_historical_usage_amount_cents: 100 } },
+  ],
+  "subscriptions.findAllSubscriptionCharges": ["s"],
+  "subscriptions.findSubscriptionCharge": ["s", "tokens"],
+  "subscriptions.overrideSubscriptionCharge": ["s", "tokens", { charge: { properties: { amount: "6" } } }],
+  "subscriptions.createSubscriptionChargeFilter": ["s", "tokens", { filter }],
+  "subscriptions.findAllSubscriptionChargeFilters": ["s", "tokens"],
+  "subscriptions.findSubscriptionChargeFilter": ["s", "tokens", ofSubscription],
+  "subscriptions.updateSubscriptionChargeFilter": [
+    "s",
+    "tokens",
+    ofSubscription,
+    { filter: { properties: { amount: "5" } } },
+  ],
+  "subscriptions.destroySubscriptionChargeFilter": ["s", "tokens", ofSubscription],
+  "taxes.createTax": [{ tax: { name: "n", code: "n", rate: "5.5" } }],
+  "taxes.findAllTaxes": [],
+  "taxes.findTax": ["n"],
+  "taxes.updateTax": ["n", { tax: { name: "other" } }],
+  "taxes.destroyTax": ["n"],
+  "webhooks.fetchPublicKey": [],
+  "webhooks.fetchJsonPublicKey": [],
+  "webhookEndpoints.createWebhookEndpoint": [{ webhook_endpoint: { webhook_url: "https://b.test/hook" } }],
+  "webhookEndpoints.findAllWebhookEndpoints": [],
+  "webhookEndpoints.findWebhookEndpoint": [world.endpoint],
+  "webhookEndpoints.updateWebhookEndpoint": [world.endpoint, { webhook_endpoint: { name: "n" } }],
+  "webhookEndpoints.destroyWebhookEndpoint": [world.endpoint],
+};
+
+function methods() {
+  const found = {};
+  for (const [group, one] of Object.entries(client)) {
+    if (one === null || typeof one !== "object" || one instanceof Map) continue;
+    for (const [name, method] of Object.entries(one)) {
+      if (typeof method === "function" && /params/.test(method.toString())) found[`${group}.${name}`] = method;
+    }
+  }
+  return found;
+}
+
+async function outcome(method, given) {
+  try {
+    const answer = await method(...given);
+    return { status: answer.status };
+  } catch (problem) {
+    return { status: problem.status, error: problem.error ?? String(problem) };
+  }
+}
+
+const every = methods();
+const results = {};
+for (const [name, given] of Object.entries(built)) {
+  const ready = await Promise.all(given.map((each) => (typeof each === "function" ? each() : each)));
+  results[name] = every[name] ? { built: true, ...(await outcome(every[name], ready)) } : { built: true, missing: true };
+}
+for (const [name, method] of Object.entries(every)) {
+  if (!(name in built)) results[name] = { built: false, ...(await outcome(method, Array(method.length).fill("x"))) };
+}
+
+const keys = {
+  text: (await client.webhooks.fetchPublicKey()).data,
+  json: (await client.webhooks.fetchJsonPublicKey()).data.webhook.public_key,
+};
+const found = [];
+for (const id of odd) {
+  await client.customers.createCustomer({ customer: { external_id: id } });
+  found.push((await client.customers.findCustomer(encodeURIComponent(id))).data.customer.external_id);
+}
+console.log(JSON.stringify({ results, keys, found }));
