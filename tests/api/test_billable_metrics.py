@@ -6,7 +6,7 @@ import pytest
 
 from tests.api.conftest import Api, charge
 
-DIMENSIONS = [{"key": "type", "values": ["output", "input", "input"]}, {"key": "model", "values": ["gpt-4"]}]
+DIMENSIONS = [{"key": "type", "values": ["output", "input"]}, {"key": "model", "values": ["gpt-4"]}]
 
 
 def body(**fields):
@@ -21,7 +21,7 @@ def body(**fields):
     }
 
 
-def test_a_metric_with_dimensions_comes_back_with_sorted_keys_and_values(api: Api):
+def test_a_metric_with_dimensions_comes_back_as_it_was_given(api: Api):
     made = api.post("/billable_metrics", body(filters=DIMENSIONS, recurring=False, rounding_precision=-2))
     shown = api.get("/billable_metrics/tokens")["billable_metric"]
     counters = {"active_subscriptions_count": 0, "draft_invoices_count": 0, "plans_count": 0}
@@ -39,8 +39,27 @@ def test_a_metric_with_dimensions_comes_back_with_sorted_keys_and_values(api: Ap
         "created_at": "2024-03-05T10:00:00Z",
         "field_name": "n",
         "expression": None,
-        "filters": [{"key": "model", "values": ["gpt-4"]}, {"key": "type", "values": ["input", "output"]}],
+        "filters": DIMENSIONS,
     }
+
+
+@pytest.mark.parametrize(
+    ("filters", "details"),
+    [
+        (
+            [{"key": "type", "values": ["input", "output", "input"]}],
+            {"values": ["value_is_duplicated", "“input” is there 2 times"]},
+        ),
+        (
+            [{"key": "type", "values": ["input"]}, {"key": "type", "values": ["output"]}],
+            {"key": ["value_is_duplicated", "“type” is there 2 times"]},
+        ),
+    ],
+)
+def test_what_is_given_twice_is_refused_by_name(api: Api, filters, details):
+    assert api.details("POST", "/billable_metrics", body(filters=filters)) == details
+    api.post("/billable_metrics", body(filters=DIMENSIONS))
+    assert api.details("PUT", "/billable_metrics/tokens", body(filters=filters)) == details
 
 
 def test_every_bad_field_is_told_at_once(api: Api):
@@ -114,7 +133,7 @@ def test_an_unpriced_metric_changes_and_keeps_what_is_not_sent(api: Api):
     changed = {"code": "calls", "aggregation_type": "count_agg", "description": "Calls"}
     after = api.put("/billable_metrics/tokens", {"billable_metric": changed})["billable_metric"]
     assert (after["code"], after["aggregation_type"], after["field_name"]) == ("calls", "count_agg", None)
-    assert [entry["key"] for entry in after["filters"]] == ["model", "type"]
+    assert [entry["key"] for entry in after["filters"]] == ["type", "model"]
     assert api.code(404, "GET", "/billable_metrics/tokens") == "billable_metric_not_found"
 
 

@@ -324,16 +324,30 @@ def test_a_cancelled_change_cascades(api: Api, sold: Any, send: Any) -> None:
 
 
 def test_what_is_kept_of_a_charge_is_all_that_it_costs(api: Api, sold: Any, send: Any) -> None:
-    body = {"unlisted_values": "default", "filters": [{"values": {"model": ["8K"]}, "properties": price(4)}]}
+    body = {
+        "unlisted_values": "default",
+        "rounding": "per_charge",
+        "filters": [{"values": {"model": ["8K"]}, "properties": price(4)}],
+    }
     api.put(
         "/plans/pro/charges/tokens",
         {"charge": {**body, "properties": price(2)}, "effective_at": "2024-04-01"},
     )
     (before,) = api.get("/plans/pro")["plan"]["charges"]
-    assert (before["unlisted_values"], before["filters"], before["properties"]) == ("free", [], price(1))
+    assert (before["unlisted_values"], before["rounding"], before["filters"], before["properties"]) == (
+        "free",
+        "per_fee",
+        [],
+        price(1),
+    )
     move_to(api, day(4, 2))
     (after,) = api.get("/plans/pro")["plan"]["charges"]
-    assert (after["unlisted_values"], len(after["filters"]), after["properties"]) == ("default", 1, price(2))
+    assert (after["unlisted_values"], after["rounding"], len(after["filters"]), after["properties"]) == (
+        "default",
+        "per_charge",
+        1,
+        price(2),
+    )
 
 
 def test_a_metric_that_loses_a_value_loses_it_in_every_version(api: Api, tokens: Any, send: Any) -> None:

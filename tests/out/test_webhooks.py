@@ -263,3 +263,29 @@ def test_old_ones_are_forgotten_and_waiting_ones_are_not(world: World) -> None:
     world.happen(organization)
     assert webhooks.delete_older(world.db, before=NOW + timedelta(days=1)) == 1
     assert [row[0] for row in world.rows()] == ["pending"]
+
+
+@pytest.mark.parametrize("breaks_transaction", [False, True])
+def test_a_webhook_that_cannot_be_made_stops_those_of_nobody(
+    world: World, caplog: pytest.LogCaptureFixture, breaks_transaction: bool
+) -> None:
+    broken, fine = world.organization(), world.organization()
+    for organization in (broken, fine):
+        world.listen(organization)
+    (bad,) = world.happen(broken)
+    world.happen(fine, count=2)
+
+    def render(conn: psycopg.Connection[Any], object_id: UUID) -> Any:
+        if object_id == bad:
+            if breaks_transaction:
+                conn.execute("select 1 / 0")
+            raise KeyError("a bug")
+        return world.shown[object_id]
+
+    assert deliver_due(world.pool, world.config, {"invoice": render}, now=NOW) == 3
+    assert len(world.receiver.received) == 2
+    assert sorted(row[:2] for row in world.rows()) == [("retrying", 1), ("succeeded", 1), ("succeeded", 1)]
+    assert str(broken.id) in caplog.text
+    world.now = NOW + timedelta(minutes=1)  # once the bug is mended
+    assert world.deliver() == 1
+    assert [row[0] for row in world.rows()] == ["succeeded"] * 3

@@ -371,6 +371,32 @@ def test_a_metric_without_dimensions_has_nothing_to_choose(browser, api):
     assert 'name="unlisted_values"' not in browser.ok("/new-plan")
 
 
+@pytest.mark.parametrize(
+    ("when", "changes"),
+    [
+        ({"effective": "next_period"}, 1),
+        ({"effective": "now"}, 0),
+        ({"effective": "day", "effective_at": "2030-01-01"}, 1),
+    ],
+)
+def test_what_new_prices_change_is_seen_before_they_are_saved(browser, api, tokens, when, changes):
+    browser.sent("/new-plan", GRID)
+    browser.sent("/new-customer", {"external_id": "acme", "currency": "USD"})
+    browser.sent("/subscribe/acme", {"plan_code": "payg", "external_id": "sub"})
+    before = charge_of(api)
+    first = before["filters"][0]["properties"]["amount"]
+    sent = {**sent_by(browser.ok("/edit-charge/payg", charge="tokens")), "price:0:0": "7"}
+    page = browser.post("/edit-charge/payg?charge=tokens", {**sent, "look": "1"}).text
+    assert "1 running subscription has this plan" in html.unescape(text_of(page))
+    assert charge_of(api) == before, "nothing is saved yet"
+    kept = {name: text for name, text in sent_by(page).items() if not name.startswith("effective")}
+    assert kept["price:0:0"] == ["7"]
+    assert browser.sent("/edit-charge/payg?charge=tokens", {**kept, **when}) == "/app/plans/payg?said=saved"
+    amount = charge_of(api)["filters"][0]["properties"]["amount"]
+    assert amount == ("7" if when["effective"] == "now" else first)
+    assert len(api(api_plans.show_plan, code="payg")["plan"]["scheduled_changes"]) == changes
+
+
 def test_a_charge_says_how_its_lines_are_rounded(browser, api, tokens):
     page = browser.ok("/new-plan")
     assert (

@@ -179,7 +179,7 @@ def test_a_plan_of_ones_own_is_shown(browser, api, send):
 
 
 def test_usage_in_groups_at_its_pace_and_since_the_beginning(browser, send):
-    browser.sent("/new-billable-metric", TOKENS)
+    browser.sent("/new-billable-metric", {**TOKENS, "values": ["32K, 8K", "input, output"]})
     form = {**GRID, "charge_model": "standard", "amount": "10", "pricing_group_keys": "project"}
     browser.sent("/new-plan", form)
     browser.sent("/new-customer", {"external_id": "acme", "currency": "USD"})

@@ -46,11 +46,11 @@ def test_create_with_dimensions(browser, api):
     assert where == "/app/billable-metrics/tokens?said=created"
     made = api(api_metrics.show_billable_metric, code="tokens")["billable_metric"]
     assert made["filters"] == [
-        {"key": "model", "values": ["32K", "8K"]},
+        {"key": "model", "values": ["8K", "32K"]},
         {"key": "type", "values": ["input", "output"]},
     ]
     words = text_of(browser.ok("/billable-metrics/tokens"))
-    assert "Dimension model 32K, 8K" in words
+    assert "Dimension model 8K, 32K" in words
     assert "With every billing period" in words
     assert "Tokens tokens Sum of a property: tokens model (2), type (2) every period" in text_of(
         browser.ok("/billable-metrics")
@@ -116,7 +116,7 @@ def test_edit_the_dimensions(browser, api):
     after = api(api_metrics.show_billable_metric, code="tokens")["billable_metric"]
     assert (after["name"], after["filters"]) == (
         "LLM tokens",
-        [{"key": "model", "values": ["128K", "32K", "8K"]}],
+        [{"key": "model", "values": ["8K", "32K", "128K"]}],
     )
 
 

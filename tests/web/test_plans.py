@@ -34,7 +34,7 @@ GRID = {
 
 @pytest.fixture
 def tokens(browser):
-    browser.sent("/new-billable-metric", TOKENS)
+    browser.sent("/new-billable-metric", {**TOKENS, "values": ["32K, 8K", "input, output"]})
 
 
 def charge_of(api):
@@ -251,7 +251,7 @@ def test_names_on_the_invoice_and_the_order_stay_when_prices_change(browser, api
     typed = {**dict(re.findall(names, form)), "charge_model": "package"}
     browser.sent(f"/edit-charge/openai-gpt-4?charge={code}", typed)
     assert filters() == (code, known)
-    browser.sent(f"/edit-charge/openai-gpt-4?charge={code}", {**typed, "price:1:0": "0.01"})
+    browser.sent(f"/edit-charge/openai-gpt-4?charge={code}", {**typed, "price:0:0": "0.01"})
     name, values, prices = known[0]
     assert filters() == (code, [(name, values, {**prices, "amount": "0.01"}), *known[1:]])
 

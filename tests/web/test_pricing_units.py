@@ -19,7 +19,7 @@ STANDARD = {**GRID, "charge_model": "percentage", "others:rate": "10", "metric":
 
 @pytest.fixture
 def tokens(browser):
-    browser.sent("/new-billable-metric", TOKENS)
+    browser.sent("/new-billable-metric", {**TOKENS, "values": ["32K, 8K", "input, output"]})
 
 
 @pytest.fixture

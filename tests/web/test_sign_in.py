@@ -417,3 +417,10 @@ def test_a_link_from_the_command_line_gives_a_role_in_one_organization(server, b
     ) == ("read_only", False)
     with pytest.raises(ValueError, match="no organization"):
         sign_in_link(config, email="clerk@example.com", organization="Nowhere")
+
+
+def test_an_address_that_leads_nowhere_is_a_page_that_says_so(browser, server):
+    for client in (browser.client, TestClient(server.client.app, follow_redirects=False)):
+        answer = client.get("/app/nope")
+        assert answer.status_code == 404
+        assert "There is no such page" in answer.text

@@ -158,11 +158,12 @@ def _event(given: Mapping[str, Any], call: Call) -> Event:
 
 
 def _filters(fields: Fields) -> dict[str, tuple[str, ...]] | None:
-    """The dimensions, None when the request does not speak of them. The same key twice: the last one wins."""
+    """The dimensions, None when the request does not speak of them; keys and values keep the order in which they are given."""
     entries = fields.objects("filters")
     if entries is None:
         return None
     found: dict[str, tuple[str, ...]] = {}
+    keys: list[str] = []
     for entry in entries:
         key = entry.text("key", mandatory=True)
         values = plain_texts(entry.given.get("values") or [])
@@ -171,8 +172,11 @@ def _filters(fields: Fields) -> dict[str, tuple[str, ...]] | None:
         elif not any(values):
             fields.refuse("values", MANDATORY)
         elif key:
-            found[key] = tuple(sorted({value for value in values if value}))
-    return {key: found[key] for key in sorted(found)}
+            keys.append(key)
+            found[key] = tuple(value for value in values if value)
+            fields.refuse_repeated("values", found[key])
+    fields.refuse_repeated("key", keys)
+    return found
 
 
 def list_billable_metrics(call: Call) -> dict[str, Any]:
@@ -317,7 +321,7 @@ def render_billable_metric(metric: BillableMetric) -> dict[str, Any]:
         "field_name": metric.field_name,
         "expression": metric.expression,
         **({"custom_aggregator": metric.custom_aggregator} if metric.custom_aggregator else {}),
-        "filters": [{"key": key, "values": sorted(values)} for key, values in sorted(metric.filters.items())],
+        "filters": [{"key": key, "values": list(values)} for key, values in metric.filters.items()],
     }
 
 

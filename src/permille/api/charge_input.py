@@ -294,5 +294,6 @@ def _values(entry: Fields, metric: BillableMetric) -> dict[str, tuple[str, ...]]
         elif texts is None or not (texts == [ALL_FILTER_VALUES] or set(texts) <= set(metric.filters[key])):
             entry.refuse("values", INVALID, allowed=metric.filters[key])
         else:
-            found[key] = tuple(dict.fromkeys(texts))
+            found[key] = tuple(texts)
+            entry.refuse_repeated("values", texts)
     return found

@@ -8,7 +8,8 @@ bits, instants that every timezone can hold.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -32,6 +33,7 @@ TIMEZONES = frozenset(available_timezones())
 
 MANDATORY = "value_is_mandatory"
 INVALID = "value_is_invalid"
+DUPLICATED = "value_is_duplicated"
 OUT_OF_RANGE = "value_is_out_of_range"
 TOO_LONG = "value_is_too_long"
 NOT_SUPPORTED_YET = "not_supported_yet"
@@ -61,6 +63,15 @@ class Fields:
         self.errors.setdefault(name, []).append(code)
         if 0 < len(allowed) <= ALLOWED_MAX:
             self.allowed[name] = tuple(allowed)
+
+    def refuse_repeated(self, name: str, texts: Iterable[str]) -> None:
+        """Note that texts are there more than once, by name."""
+        counts = Counter(texts)
+        again = [text for text, count in counts.items() if count > 1]
+        for text in again[:ALLOWED_MAX]:
+            self.refuse(name, f"“{text}” is there {counts[text]} times")
+        if again:
+            self.errors[name].insert(0, DUPLICATED)
 
     def check(self) -> None:
         """Raises Invalid when anything that was read so far is wrong."""

@@ -15,6 +15,7 @@ WORDS = {
     "value_is_invalid": "This value can't be used.",
     "value_is_out_of_range": "This is too large or too small.",
     "value_is_too_long": "This is too long.",
+    "value_is_duplicated": "Give each one once.",
     "value_already_exist": "This is taken already.",
     "late_usage_is_accepted": "It was written off already.",
     "late_usage_is_billed": "It is billed already, or will be by the next invoice.",

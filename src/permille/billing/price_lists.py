@@ -174,7 +174,7 @@ def _metric(wanted: MetricOfList, organization_id: UUID, now: datetime) -> Billa
         rounding_precision=None,
         weighted_interval=None,
         expression=None,
-        filters={key: tuple(sorted(wanted.filters[key])) for key in sorted(wanted.filters)},
+        filters=wanted.filters,
         created_at=now,
         updated_at=now,
     )

@@ -10,7 +10,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillableMetric:
-    """Event code + aggregation + property. `filters` are its dimensions: key -> allowed values, by key."""
+    """Event code + aggregation + property. `filters` are its dimensions: key -> allowed values, both in the order in which they were given."""
 
     id: UUID
     organization_id: UUID

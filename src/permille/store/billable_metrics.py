@@ -17,14 +17,14 @@ from permille.core.billable_metric import BillableMetric
 _NAMES = tuple(field.name for field in fields(BillableMetric) if field.name != "filters")
 COLUMNS = ", ".join(f"m.{name}" for name in _NAMES)
 FILTERS = (
-    "(select coalesce(jsonb_object_agg(f.key, to_jsonb(f.values)), '{}')"
+    "(select coalesce(json_object_agg(f.key, f.values order by f.position), '{}')"
     " from billable_metric_filter f where f.billable_metric_id = m.id)"
 )
 
 
 def from_row(row: Mapping[str, Any]) -> BillableMetric:
     """A metric of a row that has COLUMNS and FILTERS (as `filters`)."""
-    filters = {key: tuple(row["filters"][key]) for key in sorted(row["filters"])}
+    filters = {key: tuple(values) for key, values in row["filters"].items()}
     return BillableMetric(**{name: row[name] for name in _NAMES}, filters=filters)
 
 
@@ -131,8 +131,11 @@ def _values(metric: BillableMetric) -> dict[str, Any]:
 def _set_filters(conn: Connection[Any], metric: BillableMetric) -> None:
     with conn.cursor() as cursor:
         cursor.executemany(
-            "insert into billable_metric_filter (billable_metric_id, key, values) values (%s, %s, %s)",
-            [[metric.id, key, list(values)] for key, values in metric.filters.items()],
+            "insert into billable_metric_filter (billable_metric_id, key, values, position) values (%s, %s, %s, %s)",
+            [
+                [metric.id, key, list(values), place]
+                for place, (key, values) in enumerate(metric.filters.items())
+            ],
         )
 
 

@@ -107,6 +107,7 @@ create table billable_metric_filter (
     billable_metric_id uuid not null references billable_metric (id),
     key text not null,
     values text[] not null,
+    position integer not null, -- in the order in which the keys were given, like the values
     primary key (billable_metric_id, key)
 );
 

@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute
 
 from permille.api.addresses import Route
 from permille.api.http import Engine
+from permille.core.errors import NotFound
 from permille.web import (
     account,
     charges,
@@ -23,7 +24,7 @@ from permille.web import (
     pricing_units,
     sign_in,
 )
-from permille.web.pages import action, page, unavailable
+from permille.web.pages import action, page, refused, unavailable
 from permille.web.rendering import STATIC, static_file
 from permille.web.visit import ADMINS, EVERYBODY, OWNERS
 
@@ -44,11 +45,16 @@ def routes(engine: Engine) -> list[BaseRoute]:
         *_catalogue(engine),
         *_billing(engine),
         *_developers(engine),
+        Route("/app/{rest:path}", _nowhere, methods=["GET"]),
     ]
 
 
 async def _to_app(_request: Request) -> Response:
     return RedirectResponse("/app", 303)
+
+
+async def _nowhere(_request: Request) -> Response:
+    return refused(NotFound("page"))
 
 
 async def _static(request: Request) -> Response:

@@ -21,6 +21,7 @@ from permille.web.charge_form import (
     typed,
 )
 from permille.web.plans import plan_url
+from permille.web.price_effect import effect_page, taking_effect
 from permille.web.price_sheet import MODELS
 from permille.web.visit import Done, Page, Visit
 
@@ -109,7 +110,9 @@ def update(visit: Visit) -> Done:
     body = read_charge(visit.form, charge.metric, currency=plan.amount_currency, charge=charge)
     body["cascade_updates"] = visit.form.has("cascade")
     path = {"code": plan.code, "charge_code": charge.code}
-    api.update_charge(visit.call(path=path, body={"charge": body}))
+    if looked := effect_page(visit, api.update_charge, path=path, body=body, back=plan_url(plan.code)):
+        return looked
+    api.update_charge(visit.call(path=path, body={"charge": body, **taking_effect(visit.form)}))
     to = f"{plan_url(plan.code)}?said=saved"
     return Done(action="changed prices of plan", subject=plan.code, to=to, details=body)
 

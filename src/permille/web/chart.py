@@ -65,9 +65,9 @@ def top_of_scale(highest: Decimal) -> Decimal:
     return next(step * power for step in _STEPS if step * power >= highest)
 
 
-def stacked(days: Sequence[tuple[str, Mapping[str, Decimal]]]) -> Chart:
-    """A bar for each (day, kind -> units), kinds stacked by name, so that one has its colour in every chart."""
-    kinds, days = _kinds(days)
+def stacked(days: Sequence[tuple[str, Mapping[str, Decimal]]], order: Sequence[str] = ()) -> Chart:
+    """A bar for each (day, kind -> units), kinds stacked in their order, others after them by name."""
+    kinds, days = _kinds(days, order)
     top = top_of_scale(max((sum(by_kind.values(), Decimal(0)) for _, by_kind in days), default=Decimal(0)))
     step = (WIDTH - LEFT) / max(len(days), 1)
     every = max(1, -(-len(days) // 8))
@@ -89,17 +89,22 @@ def stacked(days: Sequence[tuple[str, Mapping[str, Decimal]]]) -> Chart:
 
 
 def _kinds(
-    days: Sequence[tuple[str, Mapping[str, Decimal]]],
+    days: Sequence[tuple[str, Mapping[str, Decimal]]], order: Sequence[str]
 ) -> tuple[tuple[str, ...], list[tuple[str, Mapping[str, Decimal]]]]:
-    """The kinds by name, and the days with the smallest kinds as one when there are too many."""
+    """The kinds in their order, and the days with the smallest kinds as one when there are too many."""
+    places = {kind: place for place, kind in enumerate(order)}
+
+    def in_order(kind: str) -> tuple[int, list[tuple[int, str]]]:
+        return places.get(kind, len(places)), _by_name(kind)
+
     totals: dict[str, Decimal] = {}
     for _, by_kind in days:
         for kind, units in by_kind.items():
             totals[kind] = totals.get(kind, Decimal(0)) + units
     ranked = sorted(totals, key=lambda kind: (-totals[kind], kind))
     if len(ranked) <= KINDS_MAX:
-        return tuple(sorted(ranked, key=_by_name)), list(days)
-    kept = sorted(ranked[: KINDS_MAX - 1], key=_by_name)
+        return tuple(sorted(ranked, key=in_order)), list(days)
+    kept = sorted(ranked[: KINDS_MAX - 1], key=in_order)
     folded: list[tuple[str, Mapping[str, Decimal]]] = []
     for day, by_kind in days:
         own = {kind: units for kind, units in by_kind.items() if kind in kept}

@@ -15,7 +15,7 @@ from permille.out.pdf.assembly import printed_texts
 from permille.out.pdf.language import language_names
 from permille.store import billing_holds, plans as plan_store, subscriptions as subscription_store
 from permille.web import chart
-from permille.web.daily import charted_days, stacking_key
+from permille.web.daily import charted_days, order_of, stacking_key
 from permille.web.shown import currencies, group_text, in_path, listed_text
 from permille.web.visit import Done, Form, Page, Visit
 
@@ -195,7 +195,7 @@ def _one_usage(visit: Visit, subscription: Mapping[str, Any], plan: Plan) -> dic
         "lifetime": lifetime_usage.show_lifetime_usage(of_subscription)["lifetime_usage"],
         "charges": charges,
         "charts": [
-            {"metric": metric, "key": stacking_key(metric), "drawn": chart.stacked(days)}
+            {"metric": metric, "key": stacking_key(metric), "drawn": chart.stacked(days, order_of(metric))}
             for metric, days in charted_days(visit.conn, of, now=visit.now)
         ],
     }

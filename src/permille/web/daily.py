@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -25,6 +25,11 @@ Days = list[tuple[str, Mapping[str, Decimal]]]
 def stacking_key(metric: BillableMetric) -> str | None:
     """The dimension that a chart is stacked by: the model where there is one."""
     return PREFERRED if PREFERRED in metric.filters else next(iter(metric.filters), None)
+
+
+def order_of(metric: BillableMetric) -> Sequence[str]:
+    """The values of the stacking dimension, as the metric lists them."""
+    return metric.filters.get(stacking_key(metric) or "", ())
 
 
 def charted_days(conn: Connection[Any], of: Calendar, *, now: datetime) -> list[tuple[BillableMetric, Days]]:

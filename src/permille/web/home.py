@@ -12,7 +12,7 @@ from permille.core.usage import AggregationType
 from permille.store import billable_metrics, customers, late_usage, overview, plans, unpriced
 from permille.store.customers import CustomerSearch
 from permille.web import chart
-from permille.web.daily import UNNAMED, stacking_key
+from permille.web.daily import UNNAMED, order_of, stacking_key
 from permille.web.visit import Page, Visit
 
 DAYS = 30
@@ -79,7 +79,7 @@ def _usage_chart(visit: Visit, metric: BillableMetric) -> list[dict[str, Any]]:
         for day in (end - number * _DAY for number in range(DAYS, 0, -1))
     ]
     what = "" if shown is overview.Shown.UNITS else f": {shown}"
-    return [{"metric": metric, "what": what, "key": key, "drawn": chart.stacked(days)}]
+    return [{"metric": metric, "what": what, "key": key, "drawn": chart.stacked(days, order_of(metric))}]
 
 
 def _kinds(units: dict[str, Decimal], key: str | None) -> dict[str, Decimal]:

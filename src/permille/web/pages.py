@@ -90,7 +90,7 @@ def page(
         except NoOrganizationError:
             return RedirectResponse("/app/new-organization", 303)
         except Refusal as refusal:
-            return _refused(refusal)
+            return refused(refusal)
         except ClientDisconnect:
             raise
         except Exception as error:
@@ -148,7 +148,8 @@ REFUSALS = {
 }
 
 
-def _refused(refusal: Refusal) -> Response:
+def refused(refusal: Refusal) -> Response:
+    """A page that says what can't be done and why, signed in or not."""
     heading, text = REFUSALS.get(refusal.status, ("This can't be done", ""))
     if isinstance(refusal, BadRequest):
         text = refusal.reason

@@ -200,11 +200,13 @@ def with_added(form: Form, metric: BillableMetric) -> tuple[Form, str | None]:
     """The form with the filter that was asked for, or what is wrong with it."""
     values = {}
     for key, known in metric.filters.items():
-        listed = list(dict.fromkeys(_listed(form.get(f"{ADDED}{key}"))))
+        listed = _listed(form.get(f"{ADDED}{key}"))
         if listed == [EVERY_VALUE]:
             values[key] = [ALL_FILTER_VALUES]
         elif not set(listed) <= set(known):
             return form, "value_is_not_listed"
+        elif again := next((value for value in listed if listed.count(value) > 1), None):
+            return form, f"“{again}” is there twice: give each value once"
         elif listed:
             values[key] = listed
     if not values:
