@@ -108,7 +108,16 @@ def test_the_running_period_keeps_its_price_and_the_next_has_the_new_one(
     assert explained["recomputed"]["is_same"] is True
 
 
-@pytest.mark.parametrize(("sent", "april"), [("2024-04-01", 300), ("2024-04-01T00:00:01Z", 100)])
+@pytest.mark.parametrize(
+    ("sent", "april"),
+    [
+        ("2024-04-01", 300),
+        (" 20240401 ", 300),
+        ("2024-W14-1", 300),
+        ("2024-W14  ", 300),
+        ("2024-04-01T00:00:01Z", 100),
+    ],
+)
 def test_a_day_or_an_instant(api: Api, sold: Any, send: Any, sent: str, april: int) -> None:
     reprice(api, 3, effective_at=sent)
     send()
@@ -116,6 +125,14 @@ def test_a_day_or_an_instant(api: Api, sold: Any, send: Any, sent: str, april: i
     send(day(4, 1, 1))
     move_to(api, MAY)
     assert invoiced(api) == [100, april]
+
+
+@pytest.mark.parametrize("sent", ["2024-04-01", "20240401", " 20240401 ", "2024-W14-1"])
+def test_a_day_begins_in_the_timezone_of_the_organization(api: Api, sold: Any, sent: str) -> None:
+    api.put("/organizations", {"organization": {"timezone": "America/New_York"}})
+    reprice(api, 3, effective_at=sent)
+    (change,) = api.get("/plans/pro")["plan"]["scheduled_changes"]
+    assert change["effective_at"] == "2024-04-01T04:00:00Z"
 
 
 def test_two_changes_one_after_the_other_and_one_is_cancelled(api: Api, sold: Any, send: Any) -> None:

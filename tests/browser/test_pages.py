@@ -166,6 +166,7 @@ def test_tiers_are_typed_calculated_and_saved(page: Page, live: LiveServer, fill
     page.get_by_label("What would these units cost?").fill("7000")
     page.get_by_role("button", name="Calculate").click()
     expect(page.get_by_role("status")).to_contain_text("$70.00")
+    page.locator("[name=unlisted_values][value=default]").check()
     page.get_by_role("button", name="Save").last.click()
     page.wait_for_url("**/app/plans/tiered**")
     expect(page.locator("td").first).to_contain_text("to 1,000: $0.02 each")
@@ -219,6 +220,7 @@ def test_a_price_for_other_values_is_added_and_saved_without_scripts(
     expect(tab.get_by_role("group", name="8K, input").get_by_label("Price of a package")).to_have_value(
         "0.03"
     )
+    tab.locator("[name=unlisted_values][value=default]").check()
     tab.get_by_role("button", name="Save").last.click()
     tab.wait_for_url("**/app/plans/filtered**")
     expect(tab.get_by_role("row", name="any listed model any $0.20 per 1,000")).to_be_visible()

@@ -65,6 +65,7 @@ def make_the_plan(page: Page) -> None:
     for cell, price in PRICES.items():
         page.get_by_label(cell, exact=True).fill(price)
     page.get_by_label("32K, output", exact=True).fill("twelve cents")
+    page.locator("[name=unlisted_values][value=held]").check()
     page.get_by_role("button", name="Save").click()
     wrong = page.get_by_label("32K, output", exact=True)
     expect(wrong).to_have_attribute("aria-invalid", "true")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -324,6 +325,62 @@ def test_who_is_removed_from_one_organization_keeps_the_others(server, browser):
     assert other.row("select organization_id from customer where external_id = 'still-here'") == (
         other.organization.id,
     )
+
+
+def meanwhile(conn, send):
+    """The answer to a request that is sent while the transaction of `conn` is open, and waits for it."""
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(send)
+        wait([answer], timeout=1)
+        conn.commit()
+        return answer.result()
+
+
+def test_who_is_removed_at_the_same_time_uses_no_invitation(server, browser):
+    other, path = join(server), invited(browser)
+    user_id = user_of(other)
+    with psycopg.connect(server.dsn) as conn:
+        users.remove(conn, user_id=user_id, now=system_now())
+        assert meanwhile(conn, lambda: accept(other, path)).status_code == 410
+        assert not users.is_member_anywhere(conn, user_id)
+    assert "Join" in browser.client.get(path).text
+
+
+def test_who_joins_another_organization_at_the_same_time_stays_a_user(server, browser):
+    other = join(server)
+    accept(other, invited(browser))
+    user_id, third = user_of(other), join(server).organization
+    with psycopg.connect(server.dsn) as conn:
+        users.leave_organization(conn, user_id=user_id, organization_id=other.organization.id)
+        conn.commit()
+        assert users.hold(conn, user_id)
+        users.join_organization(
+            conn, user_id=user_id, organization_id=third.id, role="admin", now=system_now()
+        )
+        removal = meanwhile(conn, lambda: browser.post(f"/users/{user_id}/remove"))
+    assert removal.status_code == 303
+    assert look_at(other, third) == 303
+    assert look_at(other, browser.organization) == 404
+
+
+def test_a_link_for_who_is_removed_at_the_same_time_is_for_a_new_user(server):
+    other = join(server)
+    (email,) = other.row("select email from app_user where id = %s", user_of(other))
+
+    def link_for():
+        with psycopg.connect(server.dsn) as conn:
+            organization_id = other.organization.id
+            token = users.add_sign_in_link(
+                conn, email=email, now=system_now(), organization_id=organization_id
+            )
+            return users.link(conn, token=token, now=system_now())
+
+    with psycopg.connect(server.dsn) as conn:
+        users.remove(conn, user_id=user_of(other), now=system_now())
+        made = meanwhile(conn, link_for)
+        found = users.by_email(conn, email)
+        assert found is not None
+        assert (found.id, users.is_member_anywhere(conn, found.id)) == (made.user_id, True)
 
 
 def test_an_admin_has_no_power_over_members_of_other_organizations(server, browser):

@@ -15,6 +15,7 @@ from permille.api.http import Call
 from permille.api.render import instant
 from permille.api.validation import parse_uuid
 from permille.core.errors import Invalid, NotFound
+from permille.core.instants import parse_day
 from permille.core.money import decimal_text
 from permille.store import credit_notes, customers, invoices
 from permille.store.credit_notes import CreditNote, CreditNoteSearch
@@ -50,13 +51,10 @@ def _text(call: Call, name: str) -> str | None:
 
 def _date(call: Call, name: str, errors: dict[str, list[str]]) -> date | None:
     value = call.query.get(name)
-    if not value:
-        return None
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
+    found = parse_day(value)
+    if value and found is None:
         errors[name] = ["invalid_date"]
-        return None
+    return found
 
 
 def _whole(call: Call, name: str, errors: dict[str, list[str]]) -> int | None:

@@ -14,6 +14,7 @@ from permille.api.usage import read_search
 from permille.billing import daily_usage as daily
 from permille.billing.daily_usage import Calendar, DailyLine, DailyUsage
 from permille.core.errors import Invalid
+from permille.core.instants import parse_day
 from permille.core.money import ZERO, decimal_text, exact
 from permille.core.period import INSTANT, local_date
 from permille.core.plan import Charge
@@ -50,10 +51,10 @@ def _listing(call: Call) -> dict[str, Any]:
 
 def _asked(call: Call, name: str) -> date | None:
     text = call.query.get(name)
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise Invalid({name: ["invalid_date"]}) from None
+    found = parse_day(text)
+    if text and found is None:
+        raise Invalid({name: ["invalid_date"]})
+    return found
 
 
 def _bounds(call: Call, of: Calendar, first: date | None, last: date | None) -> tuple[date, date]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from permille.api.http import Call
 from permille.api.metered import meter
 from permille.api.validation import INVALID, Fields
 from permille.core.errors import Invalid
+from permille.core.instants import parse_day
 from permille.core.period import INSTANT, midnight
 from permille.core.plan import Plan
 from permille.core.price_versions import edit_prices, unschedulable
@@ -42,10 +43,11 @@ def read_since(call: Call) -> datetime | None:
 
 def _midnight(call: Call, sent: Any) -> datetime | None:
     """Where a day alone was sent, its start in the organization's timezone."""
-    if not isinstance(sent, str) or len(sent) != len("2026-01-01"):
+    day = parse_day(sent)
+    if day is None:
         return None
     timezone = billing_entities.default(call.conn, call.organization.id).timezone
-    return midnight(date.fromisoformat(sent), timezone)
+    return midnight(day, timezone)
 
 
 def edited_plan(call: Call, before: Plan, after: Plan) -> Plan:

@@ -122,6 +122,14 @@ def by_id(conn: Connection[Any], user_id: UUID) -> User | None:
     return _user(conn, "u.id = %s", user_id)
 
 
+def hold(conn: Connection[Any], user_id: UUID) -> bool:
+    """Whether the user is there; if so, nobody removes the user before the transaction ends."""
+    row = conn.execute(
+        "select from app_user where id = %s and removed_at is null for no key update", [user_id]
+    ).fetchone()
+    return row is not None
+
+
 def members(
     conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
 ) -> tuple[list[Member], int]:
@@ -297,7 +305,9 @@ def add_sign_in_link(
     joins the organization; a role that the user has stays.
     """
     is_owner = organization_id is None
-    user = by_email(conn, email) or add(conn, email=email, password_hash=None, is_owner=is_owner, now=now)
+    user = by_email(conn, email)
+    if user is None or not hold(conn, user.id):
+        user = add(conn, email=email, password_hash=None, is_owner=is_owner, now=now)
     assert user is not None, "the email is either known or free"
     if organization_id is not None:
         join_organization(conn, user_id=user.id, organization_id=organization_id, role=role, now=now)

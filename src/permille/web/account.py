@@ -147,7 +147,8 @@ def _other_member(visit: Visit) -> User:
     found = users.by_id(visit.conn, user_id) if user_id else None
     if found is not None and found.id == visit.session.user.id:
         raise Invalid({"base": ["own_user"]})
-    if found is None or users.role_in(visit.conn, found.id, visit.here.id) is None:
+    held = found is not None and users.hold(visit.conn, found.id)
+    if found is None or not held or users.role_in(visit.conn, found.id, visit.here.id) is None:
         raise NotFound("user")
     if found.is_owner:
         raise Invalid({"base": ["owner_user"]})

@@ -259,10 +259,10 @@ class _Desk:
             return user
 
     def _add_member(self, link: OneTimeLink, visitor: Session) -> bool:
-        """Whether the link was still unused; the browser looks at the organization next."""
+        """Whether the visitor was still a user and the link unused; the browser looks at the organization next."""
         assert link.organization_id is not None, "only an invitation has a visitor"
         with self.engine.pool.connection() as conn:
-            if not _spent(conn, link):
+            if not users.hold(conn, visitor.user.id) or not _spent(conn, link):
                 return False
             _join(conn, link, visitor.user)
             users.choose_organization(conn, digest=visitor.digest, organization_id=link.organization_id)
