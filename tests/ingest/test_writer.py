@@ -160,7 +160,7 @@ def test_metering_may_change_while_events_come_in(dsn: str, db: Any, organizatio
     for keys in (["model"], ["model", "type"], ["type"], [], ["model", "type"]):
         db.execute("delete from billable_metric_filter where billable_metric_id = %s", [metric_id])
         for key in keys:
-            db.execute("insert into billable_metric_filter values (%s, %s, '{a}')", [metric_id, key])
+            db.execute("insert into billable_metric_filter values (%s, %s, '{a}', 0)", [metric_id, key])
         metering.refresh(db, organization_id=organization, code="c")
         db.commit()
     done.set()

@@ -93,8 +93,8 @@ class Amended(Feed):
 
     def other_dimensions(self) -> None:
         self.db.execute(
-            "insert into billable_metric_filter (billable_metric_id, key, values)"
-            " select id, 'note', '{n}' from billable_metric where code = 'sum' and organization_id = %s"
+            "insert into billable_metric_filter (billable_metric_id, key, values, position)"
+            " select id, 'note', '{n}', 1 from billable_metric where code = 'sum' and organization_id = %s"
             " on conflict do nothing",
             [self.organization],
         )

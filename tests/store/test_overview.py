@@ -77,14 +77,34 @@ def test_a_day_is_what_its_events_come_to(
     feed.metric(code, aggregation, ("model",))
     feed.send(300)
     assert rollup.roll_up(db) == 300
+    wanted = expected(feed, code, shown)
+    for first, last in ((0, 9), (1, 5), (3, 4), (4, 4)):  # the month ends after the third day
+        since, until = START + timedelta(days=first), START + timedelta(days=last)
+        drawn = drawn_of(feed, code, shown, since=since, until=until)
+        assert drawn == {
+            place: units for place, units in wanted.items() if since.date() <= place[0] < until.date()
+        }
+
+
+def drawn_of(feed: Feed, code: str, shown: Shown, *, since: datetime, until: datetime) -> dict[Kind, Decimal]:
     found = units_by_day(
-        db,
-        feed.organization,
-        code=code,
-        key="model",
-        shown=shown,
-        since=START,
-        until=START + timedelta(days=9),
+        feed.db, feed.organization, code=code, key="model", shown=shown, since=since, until=until
     )
-    drawn = {(day, kind): units for day, kinds in found.items() for kind, units in kinds.items()}
-    assert drawn == expected(feed, code, shown)
+    return {(day, kind): units for day, kinds in found.items() for kind, units in kinds.items()}
+
+
+def test_only_series_of_the_month_are_looked_at_and_none_of_them_is_missed(
+    dsn: str, db: psycopg.Connection[Any]
+) -> None:
+    feed = Feed(dsn, db, seed=3)
+    feed.metric("sum", "sum_agg", ("model",))
+    feed.send(200)
+    rollup.roll_up(db)
+    october = START + timedelta(days=3)
+    assert rollup.verify(db) == []
+    assert drawn_of(feed, "sum", Shown.EVENTS, since=START, until=october)
+    forgotten = db.execute(
+        "delete from series_month where starts_at < %s returning series_id, starts_at", [october]
+    ).fetchall()
+    assert drawn_of(feed, "sum", Shown.EVENTS, since=START, until=october) == {}
+    assert set(rollup.verify(db, limit=1000)) == {(series_id, "m", at) for series_id, at in forgotten}

@@ -26,8 +26,8 @@ def feed(dsn: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch)
         while rollup.roll_up(conn):
             pass
     db.execute(
-        "insert into billable_metric_filter (billable_metric_id, key, values)"
-        " select id, 'operation_type', '{add}' from billable_metric where code = 'sum'"
+        "insert into billable_metric_filter (billable_metric_id, key, values, position)"
+        " select id, 'operation_type', '{add}', 1 from billable_metric where code = 'sum'"
     )
     metering.refresh(db, organization_id=feed.organization, code="sum")
     db.commit()

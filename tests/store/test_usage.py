@@ -77,7 +77,7 @@ class Feed:
         )
         for key in keys:
             self.db.execute(
-                "insert into billable_metric_filter (billable_metric_id, key, values) values (%s, %s, '{a}')",
+                "insert into billable_metric_filter (billable_metric_id, key, values, position) values (%s, %s, '{a}', 0)",
                 [metric_id, key],
             )
         metering.refresh(self.db, organization_id=self.organization, code=code)
@@ -317,8 +317,8 @@ def test_a_change_of_the_dimensions_re_encodes_what_is_there(dsn: str, db: psyco
     feed.send(60)
     feed.metric("distinct", "unique_count_agg", ("model",))
     db.execute(
-        "insert into billable_metric_filter (billable_metric_id, key, values)"
-        " select id, 'model', '{a}' from billable_metric where code = 'sum'"
+        "insert into billable_metric_filter (billable_metric_id, key, values, position)"
+        " select id, 'model', '{a}', 0 from billable_metric where code = 'sum'"
     )
     metering.refresh(db, organization_id=feed.organization, code="sum")
     db.commit()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -18,30 +18,32 @@ CUSTOMERS_SHOWN = 8
 RATE_SECONDS = 60
 EVENTS_LOOKED_AT = 500_000
 
-# From the cells of whole UTC days, so that the cost does not grow with the number of events.
-_DAYS = """
-select c.starts_at, coalesce(s.dimensions ->> %(key)s, 'other') as kind, {units} as units
-from series s
+# Of the series that were used in the month of the days: what was used before and is over costs nothing.
+_USED = """
+from series_month m join series s on s.id = m.series_id
 cross join lateral (
-    select starts_at, events_count, sum, max from usage_cell
+    select {columns} from {cells}
     where series_id = s.id and grain = 'd' and starts_at >= %(since)s and starts_at < %(until)s offset 0
 ) c
-where s.organization_id = %(organization)s and s.code = %(code)s
+where m.organization_id = %(organization)s and m.code = %(code)s and m.starts_at = %(month)s
+    and s.organization_id = %(organization)s and s.code = %(code)s
+"""
+_KIND = "coalesce(s.dimensions ->> %(key)s, 'other') as kind"
+
+# From the cells of whole UTC days, so that the cost does not grow with the number of events.
+_DAYS = f"""
+select c.starts_at, {_KIND}, {{units}} as units
+{_USED.format(columns="starts_at, events_count, sum, max", cells="usage_cell")}
 group by 1, 2
-having {units} is not null
+having {{units}} is not null
 """
 
 # Of each subscription the values that a day ended with, of those that the day told of.
-_DISTINCT = """
+_DISTINCT = f"""
 select starts_at, kind, count(*) filter (where is_add)::numeric from (
     select distinct on (c.starts_at, kind, s.external_subscription_id, c.digest)
-        c.starts_at, coalesce(s.dimensions ->> %(key)s, 'other') as kind, c.is_add
-    from series s
-    cross join lateral (
-        select starts_at, digest, at, seq, is_add from unique_cell
-        where series_id = s.id and grain = 'd' and starts_at >= %(since)s and starts_at < %(until)s offset 0
-    ) c
-    where s.organization_id = %(organization)s and s.code = %(code)s
+        c.starts_at, {_KIND}, c.is_add
+    {_USED.format(columns="starts_at, digest, at, seq, is_add", cells="unique_cell")}
     order by c.starts_at, kind, s.external_subscription_id, c.digest, c.at desc, c.seq desc
 ) newest
 group by 1, 2
@@ -137,17 +139,22 @@ def units_by_day(
     until: datetime,
 ) -> dict[date, dict[str, Decimal]]:
     """UTC day -> value of the dimension -> what is shown, as far as it is rolled up."""
-    values = {
-        "organization": organization_id,
-        "code": code,
-        "key": key or "",
-        "since": since,
-        "until": until,
-    }
+    values = {"organization": organization_id, "code": code, "key": key or ""}
     found: dict[date, dict[str, Decimal]] = {}
-    for starts_at, kind, units in conn.execute(_STATEMENTS[shown], values):
-        found.setdefault(starts_at.date(), {})[kind] = units
+    for month, start, end in _by_month(since, until):
+        days = {**values, "month": month, "since": start, "until": end}
+        for starts_at, kind, units in conn.execute(_STATEMENTS[shown], days):
+            found.setdefault(starts_at.date(), {})[kind] = units
     return found
+
+
+def _by_month(since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime, datetime]]:
+    """UTC month, and what of the window lies in it."""
+    while since < until:
+        month = since.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        following = (month + timedelta(days=32)).replace(day=1)
+        yield month, since, min(following, until)
+        since = following
 
 
 def invoiced_by_day(

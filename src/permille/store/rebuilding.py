@@ -83,6 +83,10 @@ def move_chunk(conn: Connection[Any], organization_id: UUID, code: str, metering
         return False
     for cells in ("usage_cell", "unique_cell"):
         conn.execute(f"delete from {cells} where series_id = any(%s)", [stale])
+    conn.execute(
+        "delete from series_month where organization_id = %s and code = %s and series_id = any(%s)",
+        [organization_id, code, stale],
+    )
     rows = conn.execute(_EVENTS, [stale, CHUNK]).fetchall()
     if rows:
         move(conn, organization_id, code, metering, rows)

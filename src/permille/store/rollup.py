@@ -70,7 +70,13 @@ on conflict (series_id, grain, starts_at) do update set
     max = greatest(cell.max, excluded.max),
     precise_amount_cents = cell.precise_amount_cents + excluded.precise_amount_cents,
     moment = cell.moment + excluded.moment
-returning series_id, grain, (xmax = 0) as is_new
+returning series_id, grain, starts_at, (xmax = 0) as is_new
+), months_used as (
+    insert into series_month (organization_id, code, starts_at, series_id)
+    select s.organization_id, s.code, c.starts_at, s.id
+    from cells c join series s on s.id = c.series_id
+    where c.grain = 'm' and c.is_new
+    on conflict do nothing
 )
 insert into unchecked_series
 select distinct series_id from cells where grain = 'm' and is_new
@@ -125,6 +131,16 @@ _REFOLD_CELLS = f"""{_REFOLD}
 ) f where f.events_count > 0
 """
 
+_MONTHS_USED = (
+    _TOUCHED
+    + """
+insert into series_month (organization_id, code, starts_at, series_id)
+select s.organization_id, s.code, t.starts_at, s.id
+from touched t join series s on s.id = t.series_id
+on conflict do nothing
+"""
+)
+
 _DIFFERENCES = (
     _FOLD.format(condition="seq <= %(until)s")
     + ", wanted as ("
@@ -137,6 +153,16 @@ where (w.events_count, w.values_count, w.sum, w.max, w.precise_amount_cents, w.m
 limit %(limit)s
 """
 )
+
+_UNKNOWN_MONTHS = """
+select c.series_id, c.grain::text, c.starts_at
+from usage_cell c join series s on s.id = c.series_id
+where c.grain = 'm' and not exists (
+    select from series_month m where m.organization_id = s.organization_id and m.code = s.code
+        and m.starts_at = c.starts_at and m.series_id = c.series_id
+)
+limit %s
+"""
 
 
 def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
@@ -226,11 +252,18 @@ def refold(conn: Connection[Any], places: Collection[tuple[int, datetime]]) -> N
         conn.execute(_FORGET, parameters)
         conn.execute(fold, parameters)
         uniques.refold(conn, _TOUCHED, parameters)
+    conn.execute(_MONTHS_USED, {**where, "unit": "month"})
 
 
 def verify(conn: Connection[Any], *, limit: int = 100) -> list[tuple[int, str, Any]]:
-    """(series, grain, start) of cells that differ from a recomputation from the events; empty when all is well."""
+    """(series, grain, start) of cells that differ from a recomputation from the events, or whose month is not in
+    series_month; empty when all is well.
+    """
     row = conn.execute("select rolled_up_to from metering_state").fetchone()
     assert row is not None
     wrong = conn.execute(_DIFFERENCES, {"until": row[0], "limit": limit}).fetchall()
-    return wrong or uniques.verify(conn, until=row[0], limit=limit)
+    return (
+        wrong
+        or conn.execute(_UNKNOWN_MONTHS, [limit]).fetchall()
+        or uniques.verify(conn, until=row[0], limit=limit)
+    )

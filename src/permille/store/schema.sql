@@ -449,6 +449,15 @@ create table usage_cell (
     primary key (series_id, grain, starts_at)
 ) with (fillfactor = 70);
 
+-- The series that were used in a month, so that what looks at some days need not walk all series that ever were.
+create table series_month (
+    organization_id uuid not null,
+    code text not null,
+    starts_at timestamptz not null,
+    series_id bigint not null,
+    primary key (organization_id, code, starts_at, series_id)
+);
+
 -- Beside those sums, where distinct values are counted: of each value its last operation.
 create table unique_cell (
     series_id bigint not null,
