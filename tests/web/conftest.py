@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -53,6 +54,13 @@ class Browser:
         assert response.status_code == 303, response.text
         return response.headers["location"]
 
+    def confirmed(self, path: str, form: Any = None, **when: str) -> str:
+        """Where a change of prices leads to whose effect on running bills is shown first: at once, or from `when`."""
+        page = self.post(path, form)
+        assert page.status_code == 200, (page.status_code, page.text)
+        assert "Nothing is saved yet." in page.text
+        return self.sent(path, {**sent_by(page.text), **(when or {"effective": "now"})})
+
     def refused(self, path: str, form: Any = None) -> str:
         response = self.post(path, form)
         assert response.status_code == 422, (response.status_code, response.text)
@@ -67,6 +75,20 @@ def text_of(page: str) -> str:
     """The words of a page, spaces made one."""
     without = re.sub(r"<(script|style)[^>]*>.*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL)
     return re.sub(r"\s+", " ", without).strip()
+
+
+def sent_by(page: str) -> dict[str, list[str]]:
+    """The fields that the page's form would send."""
+    form = page.split('class="form"', 1)[1].split("</form>", maxsplit=1)[0]
+    fields: dict[str, list[str]] = {}
+    for tag in re.findall(r"<input[^>]*>|<select.*?</select>", form, flags=re.DOTALL):
+        name = re.search(r'name="([^"]*)"', tag)[1]
+        value = re.search(
+            r'<option value="([^"]*)" selected' if tag.startswith("<select") else r'value="([^"]*)"', tag
+        )
+        if 'type="checkbox"' not in tag and ('type="radio"' not in tag or " checked" in tag):
+            fields.setdefault(name, []).append(html.unescape(value[1]) if value else "")
+    return fields
 
 
 @dataclass(frozen=True, kw_only=True)

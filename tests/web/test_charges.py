@@ -14,9 +14,9 @@ from permille.api import (
     taxes as api_taxes,
 )
 
-from .conftest import text_of
+from .conftest import sent_by, text_of
 from .test_metrics import TOKENS
-from .test_plans import GRID, HEAD, charge_of, sent_by
+from .test_plans import GRID, HEAD, charge_of
 
 SAME = {"metric": "tokens", "billable_metric_code": "tokens"}
 EVERY = ["__ALL_FILTER_VALUES__"]
@@ -304,7 +304,7 @@ def test_a_subscription_gets_prices_of_its_own(browser, api, subscribed):
     assert "counts for acme/2 alone" in text_of(page)
     sent = {**sent_by(page), "price:0:0": "0.01", "min_amount": "25"}
     assert "price:0:0" in browser.refused(path, {**sent, "price:0:0": "cheap"})
-    assert browser.sent(path, sent) == "/app/own-plan/acme%2F2?said=saved"
+    assert browser.confirmed(path, sent) == "/app/own-plan/acme%2F2?said=saved"
     mine, theirs = plan_of(api, "acme/2"), plan_of(api, "acme-1")
     assert mine["charges"][0]["filters"][0]["properties"]["amount"] == "0.01"
     assert mine["charges"][0]["min_amount_cents"] == 2500
@@ -330,10 +330,10 @@ def test_a_subscription_gets_a_fee_of_its_own(browser, api, subscribed):
     assert plan_of(api, "acme/2")["amount_cents"] == 1200
     assert plan_of(api, "acme-1")["amount_cents"] == 750, "its own stays"
     sent = sent_by(browser.ok("/edit-charge/payg", charge="tokens"))
-    browser.sent("/edit-charge/payg?charge=tokens", {**sent, "price:others": "9"})
+    browser.confirmed("/edit-charge/payg?charge=tokens", {**sent, "price:others": "9"})
     assert plan_of(api, "acme-1")["charges"][0]["properties"]["amount"] == "1"
-    browser.sent("/edit-charge/payg?charge=tokens", {**sent, "price:others": "1"})
-    browser.sent("/edit-charge/payg?charge=tokens", {**sent, "price:others": "8", "cascade": "on"})
+    browser.confirmed("/edit-charge/payg?charge=tokens", {**sent, "price:others": "1"})
+    browser.confirmed("/edit-charge/payg?charge=tokens", {**sent, "price:others": "8", "cascade": "on"})
     assert plan_of(api, "acme-1")["charges"][0]["properties"]["amount"] == "8"
 
 
@@ -371,30 +371,102 @@ def test_a_metric_without_dimensions_has_nothing_to_choose(browser, api):
     assert 'name="unlisted_values"' not in browser.ok("/new-plan")
 
 
-@pytest.mark.parametrize(
-    ("when", "changes"),
-    [
-        ({"effective": "next_period"}, 1),
-        ({"effective": "now"}, 0),
-        ({"effective": "day", "effective_at": "2030-01-01"}, 1),
-    ],
-)
-def test_what_new_prices_change_is_seen_before_they_are_saved(browser, api, tokens, when, changes):
+WHEN = [
+    ({"effective": "next_period"}, 1),
+    ({"effective": "now"}, 0),
+    ({"effective": "day", "effective_at": "2030-01-01"}, 1),
+]
+
+
+@pytest.fixture
+def running(browser, api, tokens):
+    """One subscription runs on the plan."""
     browser.sent("/new-plan", GRID)
     browser.sent("/new-customer", {"external_id": "acme", "currency": "USD"})
     browser.sent("/subscribe/acme", {"plan_code": "payg", "external_id": "sub"})
+
+
+def plan(api):
+    return api(api_plans.show_plan, code="payg")["plan"]
+
+
+@pytest.mark.parametrize(("when", "changes"), WHEN)
+def test_what_new_prices_change_is_seen_before_they_are_saved(browser, api, running, when, changes):
     before = charge_of(api)
     first = before["filters"][0]["properties"]["amount"]
-    sent = {**sent_by(browser.ok("/edit-charge/payg", charge="tokens")), "price:0:0": "7"}
-    page = browser.post("/edit-charge/payg?charge=tokens", {**sent, "look": "1"}).text
+    shown = browser.ok("/edit-charge/payg", charge="tokens")
+    assert "Before anything is saved, you see what changes" in text_of(shown)
+    path = "/edit-charge/payg?charge=tokens"
+    page = browser.post(path, {**sent_by(shown), "price:0:0": "7"}).text
     assert "1 running subscription has this plan" in html.unescape(text_of(page))
     assert charge_of(api) == before, "nothing is saved yet"
-    kept = {name: text for name, text in sent_by(page).items() if not name.startswith("effective")}
-    assert kept["price:0:0"] == ["7"]
-    assert browser.sent("/edit-charge/payg?charge=tokens", {**kept, **when}) == "/app/plans/payg?said=saved"
+    assert sent_by(page)["effective"] == ["next_period"], "running bills stay unless it is said"
+    assert sent_by(page)["price:0:0"] == ["7"]
+    assert browser.sent(path, {**sent_by(page), **when}) == "/app/plans/payg?said=saved"
     amount = charge_of(api)["filters"][0]["properties"]["amount"]
     assert amount == ("7" if when["effective"] == "now" else first)
-    assert len(api(api_plans.show_plan, code="payg")["plan"]["scheduled_changes"]) == changes
+    assert len(plan(api)["scheduled_changes"]) == changes
+
+
+@pytest.mark.parametrize(("when", "changes"), WHEN)
+def test_what_a_new_charge_changes_is_seen_before_it_is_saved(browser, api, running, when, changes):
+    assert "Before anything is saved" in text_of(browser.ok("/add-charge/payg", metric="tokens"))
+    page = browser.post("/add-charge/payg", GRID).text
+    assert "What the new charge changes" in page
+    assert len(plan(api)["charges"]) == 1, "nothing is saved yet"
+    assert browser.sent("/add-charge/payg", {**sent_by(page), **when}) == "/app/plans/payg?said=saved"
+    assert len(plan(api)["charges"]) == 2 - changes
+    assert len(plan(api)["scheduled_changes"]) == changes
+    browser.confirmed("/add-charge/payg", GRID, **when)
+    later = plan(api)["scheduled_changes"]
+    codes = [each["code"] for each in (later[-1]["charges"] if later else plan(api)["charges"])]
+    assert sorted(codes) == ["tokens", "tokens_2", "tokens_3"], "a code that is scheduled is taken"
+
+
+@pytest.mark.parametrize(("when", "changes"), WHEN)
+def test_what_it_changes_to_take_a_charge_out_is_seen_before(browser, api, running, when, changes):
+    assert "data-confirm" not in browser.ok("/edit-charge/payg", charge="tokens").split("<main", 1)[1]
+    page = browser.post("/delete-charge/payg", {"charge": "tokens"}).text
+    assert "What it changes to take tokens out" in page
+    assert len(plan(api)["charges"]) == 1, "nothing is saved yet"
+    assert browser.sent("/delete-charge/payg", {**sent_by(page), **when}) == "/app/plans/payg?said=deleted"
+    assert len(plan(api)["charges"]) == changes
+    assert len(plan(api)["scheduled_changes"]) == changes
+
+
+@pytest.mark.parametrize("day", ["", "soon"])
+@pytest.mark.parametrize("path", ["/edit-charge/payg?charge=tokens", "/delete-charge/payg"])
+def test_a_day_that_is_none_saves_nothing_and_is_asked_for_again(browser, api, running, path, day):
+    before = plan(api)
+    sent = {**sent_by(browser.ok("/edit-charge/payg", charge="tokens")), "price:0:0": "7", "charge": "tokens"}
+    page = browser.refused(path, {**sent, "effective": "day", "effective_at": day})
+    assert 'id="effective_at-error"' in page
+    assert 'name="effective" value="day" checked' in page
+    assert plan(api) == before
+    kept = {name: text for name, text in sent_by(page).items() if name != "effective_at"}
+    assert browser.sent(path, {**kept, "effective": "now"})
+    assert plan(api)["charges"] != before["charges"]
+
+
+def test_what_can_not_wait_is_only_saved_at_once(browser, api, running):
+    sent = {**sent_by(browser.ok("/edit-charge/payg", charge="tokens")), "charge_name": "Other"}
+    page = browser.post("/edit-charge/payg?charge=tokens", sent).text
+    assert re.findall(r'name="effective" value="(\w+)"', page) == ["now"]
+    assert "can only change at once" in page
+    browser.sent("/edit-charge/payg?charge=tokens", sent_by(page))
+    assert charge_of(api)["invoice_display_name"] == "Other"
+
+
+def test_what_is_wrong_is_said_before_the_effect(browser, running):
+    sent = {**sent_by(browser.ok("/edit-charge/payg", charge="tokens")), "price:0:0": "cheap"}
+    assert 'id="price:0:0-error"' in browser.refused("/edit-charge/payg?charge=tokens", sent)
+
+
+def test_once_nobody_runs_on_the_plan_prices_are_saved_at_once(browser, api, running):
+    browser.sent("/end-subscription/sub")
+    sent = {**sent_by(browser.ok("/edit-charge/payg", charge="tokens")), "price:0:0": "7"}
+    assert browser.sent("/edit-charge/payg?charge=tokens", sent) == "/app/plans/payg?said=saved"
+    assert charge_of(api)["filters"][0]["properties"]["amount"] == "7"
 
 
 def test_a_charge_says_how_its_lines_are_rounded(browser, api, tokens):

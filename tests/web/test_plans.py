@@ -9,7 +9,7 @@ import pytest
 
 from permille.api import billable_metrics as api_metrics, plans as api_plans
 
-from .conftest import text_of
+from .conftest import sent_by, text_of
 from .test_metrics import TOKENS
 
 GRID = {
@@ -198,20 +198,6 @@ LISTED = [
     ["8K", "input", "$0.20 per 10", "[Units of 8K, input]", "–"],
     ["all", "$1.00 each", "[Units of everything else]", "–"],
 ]
-
-
-def sent_by(page: str) -> dict[str, list[str]]:
-    """The fields that the page's form would send."""
-    form = page.split('class="form"', 1)[1].split("</form>", maxsplit=1)[0]
-    fields: dict[str, list[str]] = {}
-    for tag in re.findall(r"<input[^>]*>|<select.*?</select>", form, flags=re.DOTALL):
-        name = re.search(r'name="([^"]*)"', tag)[1]
-        value = re.search(
-            r'<option value="([^"]*)" selected' if tag.startswith("<select") else r'value="([^"]*)"', tag
-        )
-        if 'type="checkbox"' not in tag and ('type="radio"' not in tag or " checked" in tag):
-            fields.setdefault(name, []).append(html.unescape(value[1]) if value else "")
-    return fields
 
 
 @pytest.mark.parametrize(("charge", "first"), list(zip(MANY_PRICES, LISTED, strict=True)))

@@ -8,9 +8,9 @@ import pytest
 
 from permille.api import plans as api_plans, pricing_units as api_units
 
-from .conftest import text_of
+from .conftest import sent_by, text_of
 from .test_metrics import TOKENS, event
-from .test_plans import GRID, charge_of, sent_by
+from .test_plans import GRID, charge_of
 
 CREDITS = {"code": "credits", "name": "Credits", "short_name": "CR"}
 HALF = {"pricing_unit": "credits", "conversion_rate": "0.5"}
@@ -91,7 +91,7 @@ def test_with_subscriptions_the_rate_changes_and_the_unit_stays(browser, api, cr
     page = browser.ok("/edit-charge/payg", charge=charge_of(api)["code"])
     assert "Credits (CR)" in page
     assert "Stars (CR)" not in page
-    browser.sent(edit, {**sent_by(page), "conversion_rate": "0.25"})
+    browser.confirmed(edit, {**sent_by(page), "conversion_rate": "0.25"})
     assert charge_of(api)["applied_pricing_unit"] == {"code": "credits", "conversion_rate": "0.25"}
 
 

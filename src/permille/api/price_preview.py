@@ -38,11 +38,11 @@ def _is_dry_run(call: Call) -> bool:
 def preview_edit(call: Call, edit: Edit) -> Preview:
     """What the edit would do. Raises what it raises."""
     locks.change_catalogue(call.conn, call.organization.id)
-    running, count = _reached(call)
+    running, count = reached(call)
     return preview(call.conn, lambda: edit(call), running=running, subscriptions_count=count, now=call.now)
 
 
-def _reached(call: Call) -> tuple[list[UUID], int]:
+def reached(call: Call) -> tuple[list[UUID], int]:
     """The running subscriptions that an edit of the path's plan or subscription reaches, and how many there are."""
     if "external_id" in call.path:
         try:

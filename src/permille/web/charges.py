@@ -21,7 +21,7 @@ from permille.web.charge_form import (
     typed,
 )
 from permille.web.plans import plan_url
-from permille.web.price_effect import effect_page, taking_effect
+from permille.web.price_effect import PriceChange, is_running, save_prices
 from permille.web.price_sheet import MODELS
 from permille.web.visit import Done, Page, Visit
 
@@ -31,7 +31,7 @@ def blank(visit: Visit) -> Page:
     plan = plan_of(visit.call(path=visit.path))
     part = price_part(visit, known_metrics(visit), typed(visit), currency=plan.amount_currency)
     context = {"plan": plan, "charge": None, "own": None, "is_fixed": False, **part}
-    context["followers"] = _followers(visit, plan)
+    context |= {"followers": _followers(visit, plan), "is_running": is_running(visit)}
     return Page(template="charge_form.html", context=context)
 
 
@@ -39,15 +39,23 @@ def add(visit: Visit) -> Done:
     """POST /app/add-charge/{code}."""
     metric = metric_of(visit, visit.form.get("billable_metric_code"))
     plan = plan_of(visit.call(path=visit.path))
-    taken = {charge.code for charge in plan.charges}
+    versions = [plan.charges, *(version.charges for version in plan.price_versions)]
+    taken = {charge.code for charge in chain.from_iterable(versions)}
     body = {
         **read_charge(visit.form, metric, currency=plan.amount_currency),
         "code": _free_code(metric.code, taken),
         "cascade_updates": visit.form.has("cascade"),
     }
-    api.create_charge(visit.call(path=visit.path, body={"charge": body}))
+    change = PriceChange(
+        edit=api.create_charge,
+        path=visit.path,
+        body=body,
+        title="What the new charge changes",
+        back=plan_url(plan.code),
+    )
     to = f"{plan_url(plan.code)}?said=saved"
-    return Done(action="added charge to plan", subject=plan.code, to=to, details=body)
+    done = Done(action="added charge to plan", subject=plan.code, to=to, details=body)
+    return save_prices(visit, change, done)
 
 
 def _free_code(wanted: str, taken: Collection[str]) -> str:
@@ -88,6 +96,7 @@ def edit_page(visit: Visit, plan: Plan, charge: Charge, *, is_fixed: bool) -> Pa
         "charge": charge,
         "is_fixed": is_fixed,
         "followers": 0,
+        "is_running": is_running(visit),
         "own": None,
         "fixed_terms": dict(BILLED)[billed_as(charge)].lower()
         + (", prorated by days" if charge.prorated else ""),
@@ -110,17 +119,30 @@ def update(visit: Visit) -> Done:
     body = read_charge(visit.form, charge.metric, currency=plan.amount_currency, charge=charge)
     body["cascade_updates"] = visit.form.has("cascade")
     path = {"code": plan.code, "charge_code": charge.code}
-    if looked := effect_page(visit, api.update_charge, path=path, body=body, back=plan_url(plan.code)):
-        return looked
-    api.update_charge(visit.call(path=path, body={"charge": body, **taking_effect(visit.form)}))
+    change = PriceChange(
+        edit=api.update_charge,
+        path=path,
+        body=body,
+        title="What these prices change",
+        back=plan_url(plan.code),
+    )
     to = f"{plan_url(plan.code)}?said=saved"
-    return Done(action="changed prices of plan", subject=plan.code, to=to, details=body)
+    done = Done(action="changed prices of plan", subject=plan.code, to=to, details=body)
+    return save_prices(visit, change, done)
 
 
 def delete(visit: Visit) -> Done:
     """POST /app/delete-charge/{code}: the plan bills the metric no more."""
     code = visit.path["code"]
-    path = {"code": code, "charge_code": visit.form.get("charge")}
-    gone = api.delete_charge(visit.call(path=path))["charge"]
+    charge = visit.form.get("charge")
+    change = PriceChange(
+        edit=api.delete_charge,
+        path={"code": code, "charge_code": charge},
+        body={},
+        title=f"What it changes to take {charge} out",
+        button="Take it out",
+        back=plan_url(code),
+    )
     to = f"{plan_url(code)}?said=deleted"
-    return Done(action="took charge from plan", subject=code, to=to, details={"charge": gone["code"]})
+    done = Done(action="took charge from plan", subject=code, to=to, details={"charge": charge})
+    return save_prices(visit, change, done)

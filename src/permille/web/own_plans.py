@@ -11,7 +11,7 @@ from permille.web import price_grid
 from permille.web.charge_form import known_taxes, read_charge, read_least, read_taxes, to_cents
 from permille.web.charges import charge_of, edit_page
 from permille.web.plans import FIELDS, amount_text, priced_plan
-from permille.web.price_effect import effect_page, taking_effect
+from permille.web.price_effect import PriceChange, save_prices
 from permille.web.shown import in_path
 from permille.web.visit import Done, Page, Visit
 
@@ -89,8 +89,9 @@ def update_charge(visit: Visit) -> Done:
         body |= read_least(visit.form, plan.amount_currency)
     path = {"external_id": row.external_id, "charge_code": charge.code}
     back = own_plan_url(row.external_id)
-    if looked := effect_page(visit, charges_api.update_charge, path=path, body=body, back=back):
-        return looked
-    charges_api.update_charge(visit.call(path=path, body={"charge": body, **taking_effect(visit.form)}))
-    to = f"{own_plan_url(row.external_id)}?said=saved"
-    return Done(action="changed prices of subscription", subject=row.external_id, to=to, details=body)
+    change = PriceChange(
+        edit=charges_api.update_charge, path=path, body=body, title="What these prices change", back=back
+    )
+    to = f"{back}?said=saved"
+    done = Done(action="changed prices of subscription", subject=row.external_id, to=to, details=body)
+    return save_prices(visit, change, done)

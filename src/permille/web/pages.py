@@ -239,7 +239,7 @@ def _submitted(
             visit = _allowed_visit(engine, conn, request, writers, form)
             done = submit(visit)
             _record(visit, done)
-            return framed(visit, done.page) if done.page else RedirectResponse(done.to, 303)
+            return framed(visit, done.page, done.status) if done.page else RedirectResponse(done.to, 303)
     except Refusal as refusal:
         problems = problems_of(refusal)
         if refusal.code == ROLE or (refusal.status == 404 and "base" in problems):

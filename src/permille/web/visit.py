@@ -114,7 +114,8 @@ class Done:
     to: str = "/app"
     details: Mapping[str, Any] = field(default_factory=dict)
     page: Page | None = None
-    """What is shown instead, for a secret that is shown only once."""
+    """What is shown instead: a secret that is shown only once, or what is still to be confirmed."""
+    status: int = 200
 
 
 Show = Callable[[Visit], Page | Raw]
