@@ -67,7 +67,9 @@ def test_what_is_saved_comes_back_and_the_audit_log_says_what_changed(browser, a
     browser.sent("/settings", {"city": "Potsdam", "country": ""})
     after = seller(api)
     assert (after["city"], after["country"], after["state"]) == ("Potsdam", None, "Berlin")
-    query = "select action, subject, details from audit_entry where organization_id = %s order by id desc limit 1"
+    query = (
+        "select action, subject, details from audit_entry where organization_id = %s order by id desc limit 1"
+    )
     action, subject, details = browser.row(query, browser.organization.id)
     assert (action, subject) == ("changed settings", "Acme Tokens")
     assert details == {"city": "Potsdam", "country": None}

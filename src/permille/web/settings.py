@@ -115,7 +115,9 @@ SECTIONS: Sequence[tuple[str, Sequence[Setting]]] = (
             ),
             Setting(name="document_locale", label="Language", kind="select"),
             Setting(
-                name="logo_url", label="Address of the logo", hint="PNG, JPEG, GIF, WebP or SVG, at most 2 MB."
+                name="logo_url",
+                label="Address of the logo",
+                hint="PNG, JPEG, GIF, WebP or SVG, at most 2 MB.",
             ),
             Setting(name="bank_details", label="Bank details", kind="text_area", hint="How to pay."),
             Setting(
