@@ -53,6 +53,7 @@ PAGES = {
     "event": "/app/events/t1?subscription=acme-1",
     "customer-fees": "/app/customers/acme?tab=fees",
     "developers": "/app/developers",
+    "settings": "/app/settings",
     "audit-log": "/app/audit-log",
     "users": "/app/users",
     "organization-new": "/app/new-organization",

@@ -22,6 +22,7 @@ from permille.web import (
     own_plans,
     plans,
     pricing_units,
+    settings,
     sign_in,
 )
 from permille.web.pages import action, page, refused, unavailable
@@ -83,6 +84,7 @@ def _account(engine: Engine) -> list[Route]:
         page(engine, "/users", account.list_users, account.invite, readers=ADMINS, writers=ADMINS),
         action(engine, "/users/{user_id}/role", account.change_role, writers=ADMINS),
         action(engine, "/users/{user_id}/remove", account.remove_user, writers=ADMINS),
+        page(engine, "/settings", settings.show, settings.update),
         page(engine, "/audit-log", account.audit_log),
     ]
 
