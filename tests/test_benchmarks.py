@@ -6,7 +6,6 @@ from typing import Any
 
 import psycopg
 import pytest
-
 from benchmarks.invoices import __main__ as invoices
 
 
