@@ -78,6 +78,15 @@ def test_a_page_is_for_everybody(reader: tuple[Page, Watch], filled: Filled, nam
     assert watch.wrong == []
 
 
+def test_a_desktop_shows_the_whole_navigation(reader: tuple[Page, Watch]) -> None:
+    page, _ = reader
+    page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]
+    page.goto("/app/settings")
+    links = page.get_by_role("navigation", name="Main")
+    assert links.evaluate("e => e.firstElementChild.scrollWidth - e.firstElementChild.clientWidth") == 0
+    assert links.evaluate("e => e.getBoundingClientRect().height") < 60, "in one line"
+
+
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_page_outside_is_for_everybody(page: Page, name: str) -> None:
     status, path = OUTSIDE[name]
