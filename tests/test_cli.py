@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 
 from permille import own_folder, running
@@ -108,6 +109,13 @@ def test_serve_on_a_busy_port_says_so(tmp_path: Path, dsn: str) -> None:
     with busy_port() as port:
         said = refusal(tmp_path, "serve", "--port", str(port), PERMILLE_DATABASE_URL=dsn)
     assert f"port {port}: another program listens there" in said
+
+
+def test_serve_on_a_database_of_a_newer_version_says_so(tmp_path: Path, dsn: str) -> None:
+    with psycopg.connect(dsn) as conn:
+        conn.execute("insert into schema_migration values (9999, 'of_later', 'x', now())")
+    said = refusal(tmp_path, "serve", "--port", str(free_port()), PERMILLE_DATABASE_URL=dsn)
+    assert "9999_of_later, which this Permille doesn't know" in said
 
 
 def test_up_one_level_off_makes_no_second_database(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def _catalogue(conn: Connection[Any], organization_id: UUID) -> UUID:
 _CATALOGUE = (
     "insert into billable_metric (id, organization_id, name, code, aggregation_type, field_name, created_at,"
     " updated_at) values (%(metric)s, %(organization)s, 'Tokens', 'tokens', 'sum_agg', 'tokens', %(now)s, %(now)s)",
-    "insert into billable_metric_filter values (%(metric)s, 'type', %(types)s, 0)",
+    "insert into billable_metric_filter (billable_metric_id, key, values, position) values (%(metric)s, 'type', %(types)s, 0)",
     "insert into plan (id, organization_id, code, name, interval, amount_cents, amount_currency, created_at,"
     " updated_at) values (%(plan)s, %(organization)s, 'pro', 'Pro', 'monthly', 2000, 'USD', %(now)s, %(now)s)",
     "insert into charge (id, organization_id, plan_id, billable_metric_id, code, position, charge_model,"

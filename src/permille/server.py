@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
+from collections.abc import Callable
 
 import psycopg
 import uvicorn
@@ -30,7 +32,13 @@ class NotMigratedError(RuntimeError):
 def _build_when_ready(config: Config) -> Application:
     if config.database_url is not None and pending(config.database_url):
         raise NotMigratedError("The database lacks migrations: run `permille db migrate`.")
-    return build(config)
+    application = build(config)
+    try:
+        _invite(config)
+    except psycopg.Error:
+        application.engine.pool.close()
+        raise
+    return application
 
 
 class Gate:
@@ -39,6 +47,9 @@ class Gate:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.application: Application | None = None
+        self.failure: BaseException | None = None
+        """Why it never lets requests in; `give_up` is called then."""
+        self.give_up: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -51,12 +62,19 @@ class Gate:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         opening = asyncio.create_task(self._open())
+        opening.add_done_callback(self._check)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         opening.cancel()
         if self.application is not None:
             await self.application.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _check(self, opening: asyncio.Task[None]) -> None:
+        if not opening.cancelled():
+            self.failure = opening.exception()
+        if self.failure is not None:
+            self.give_up()
 
     async def _open(self) -> None:
         while True:
@@ -69,7 +87,6 @@ class Gate:
             else:
                 self.application = application
                 _calm_collector()
-                await asyncio.to_thread(_invite, self.config)
                 await asyncio.to_thread(compile_templates)
                 return
 
@@ -91,14 +108,16 @@ def _calm_collector() -> None:
 def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; what was taken in is committed and answered before the end.
 
-    Raises UnusableError when the port can't be listened on.
+    Raises UnusableError when the port can't be listened on, and what waiting for the database can't mend:
+    UnableToMigrateError when it has migrations that we don't know.
     """
     logs.configure(config.log_level)
     error = running.why_taken(config.host, config.port)
     if error is not None:
         raise running.UnusableError(running.cannot_listen(config.host, config.port, error))
-    uvicorn.run(
-        RequestIds(Gate(config)),
+    gate = Gate(config)
+    settings = uvicorn.Config(
+        RequestIds(gate),
         host=config.host,
         port=config.port,
         loop="uvloop",
@@ -114,3 +133,13 @@ def serve(config: Config) -> None:
         server_header=False,
         proxy_headers=False,
     )
+    server = uvicorn.Server(settings)
+
+    def end() -> None:
+        server.should_exit = True
+
+    gate.give_up = end
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if gate.failure is not None:
+        raise gate.failure

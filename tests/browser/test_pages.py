@@ -53,6 +53,7 @@ PAGES = {
     "event": "/app/events/t1?subscription=acme-1",
     "customer-fees": "/app/customers/acme?tab=fees",
     "developers": "/app/developers",
+    "settings": "/app/settings",
     "audit-log": "/app/audit-log",
     "users": "/app/users",
     "organization-new": "/app/new-organization",
@@ -75,6 +76,15 @@ def test_a_page_is_for_everybody(reader: tuple[Page, Watch], filled: Filled, nam
     page, watch = reader
     look_at(page, name, PAGES[name].format(invoice=filled.invoice_id, fee=filled.fee_id))
     assert watch.wrong == []
+
+
+def test_a_desktop_shows_the_whole_navigation(reader: tuple[Page, Watch]) -> None:
+    page, _ = reader
+    page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]
+    page.goto("/app/settings")
+    links = page.get_by_role("navigation", name="Main")
+    assert links.evaluate("e => e.firstElementChild.scrollWidth - e.firstElementChild.clientWidth") == 0
+    assert links.evaluate("e => e.getBoundingClientRect().height") < 60, "in one line"
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import psycopg
+import pytest
 
 from permille.clock import system_now
 from permille.store import organizations, webhooks
@@ -73,6 +74,46 @@ def test_the_log_and_sending_again(browser, server):
     browser.sent(f"/webhooks/{webhook_id}/replay")
     query = "select status, attempts from webhook where id = %s"
     assert browser.row(query, webhook_id) == ("pending", 0)
+
+
+def test_admins_see_and_roll_the_hmac_key(browser):
+    query = "select hmac_key from organization where id = %s"
+    (old,) = browser.row(query, browser.organization.id)
+    assert f"<code>{old}</code>" in browser.ok("/developers")
+    answer = browser.post("/hmac-key/roll")
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    (new,) = browser.row(query, browser.organization.id)
+    assert len(new) >= 43
+    assert new != old
+    assert f"<code>{new}</code>" in answer.text
+    assert "give it to every receiver" in text_of(answer.text)
+    page = browser.ok("/developers")
+    assert new in page
+    assert old not in page
+    log = browser.ok("/audit-log")
+    assert "rolled HMAC key" in text_of(log)
+    assert new not in log
+
+
+@pytest.mark.parametrize("role", ["finance", "read_only"])
+def test_only_admins_see_or_roll_the_hmac_key(server, role):
+    member = join(server, role=role)
+    query = "select hmac_key from organization where id = %s"
+    (key,) = member.row(query, member.organization.id)
+    page = member.ok("/developers")
+    assert key not in page
+    assert "HMAC key" not in text_of(page)
+    assert member.post("/hmac-key/roll").status_code == 403
+    assert member.row(query, member.organization.id) == (key,)
+
+
+def test_a_rolled_key_is_of_one_organization(server, browser):
+    other = join(server)
+    query = "select hmac_key from organization where id = %s"
+    before = other.row(query, other.organization.id)
+    browser.post("/hmac-key/roll")
+    assert other.row(query, other.organization.id) == before
 
 
 def test_only_admins_change_anything(reader):

@@ -68,6 +68,7 @@ WORDS = {
     "attached_to_charges": "Charges of a plan are priced in it: give them another unit first.",
     "cannot_be_billed": "Something of this customer cannot be billed as it is: see why on the customer's page.",
     "amount_out_of_range": "What is to be billed comes to an amount that no invoice can have: correct the event or the price first.",
+    "invoice_is_no_draft": "The invoice is no draft any more: it stays as it is.",
     "cannot_go_back": "The clock can't go back.",
     "too_many_failures": "Too many failed attempts: try again in a quarter of an hour.",
     "wrong_email_or_password": "This email and password don't belong together.",

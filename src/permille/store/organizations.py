@@ -128,7 +128,7 @@ def add(
         name=name,
         test_mode=test_now is not None,
         test_now=test_now,
-        hmac_key=secrets.token_urlsafe(32),
+        hmac_key=_draw_hmac_key(),
         created_at=test_now or now,
     )
     conn.execute(
@@ -199,6 +199,19 @@ def revoke_key(conn: Connection[Any], *, organization_id: UUID, key_id: UUID, no
         [now, organization_id, key_id],
     )
     return cursor.rowcount == 1
+
+
+def _draw_hmac_key() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def roll_hmac_key(conn: Connection[Any], *, organization_id: UUID, now: datetime) -> str:
+    """Replace the key that signs webhooks by a new one: every later delivery is signed with it."""
+    key = _draw_hmac_key()
+    conn.execute(
+        "update organization set hmac_key = %s, updated_at = %s where id = %s", [key, now, organization_id]
+    )
+    return key
 
 
 def lock_clock(conn: Connection[Any], organization_id: UUID) -> datetime | None:

@@ -22,6 +22,7 @@ from permille.web import (
     own_plans,
     plans,
     pricing_units,
+    settings,
     sign_in,
 )
 from permille.web.pages import action, page, refused, unavailable
@@ -83,6 +84,7 @@ def _account(engine: Engine) -> list[Route]:
         page(engine, "/users", account.list_users, account.invite, readers=ADMINS, writers=ADMINS),
         action(engine, "/users/{user_id}/role", account.change_role, writers=ADMINS),
         action(engine, "/users/{user_id}/remove", account.remove_user, writers=ADMINS),
+        page(engine, "/settings", settings.show, settings.update),
         page(engine, "/audit-log", account.audit_log),
     ]
 
@@ -131,6 +133,8 @@ def _billing(engine: Engine) -> list[Route]:
         page(engine, "/invoices.csv", invoices.as_csv),
         page(engine, "/invoices/{lago_id}", invoices.detail),
         page(engine, "/invoices/{lago_id}/pdf", invoices.pdf),
+        action(engine, "/invoices/{lago_id}/refresh", invoices.refresh),
+        action(engine, "/invoices/{lago_id}/finalize", invoices.finalize),
         page(engine, "/fees/{lago_id}", invoices.fee),
         page(engine, "/late-usage", late_usage.listing),
         action(engine, "/late-usage/{lago_id}/bill", late_usage.bill),
@@ -145,6 +149,7 @@ def _developers(engine: Engine) -> list[Route]:
         page(engine, "/developers", developers.overview, developers.create_endpoint, writers=ADMINS),
         page(engine, "/api-keys", developers.overview, developers.create_key, writers=ADMINS),
         action(engine, "/api-keys/{key_id}/revoke", developers.revoke_key, writers=ADMINS),
+        action(engine, "/hmac-key/roll", developers.roll_hmac_key, writers=ADMINS),
         action(engine, "/webhook-endpoints/{lago_id}/delete", developers.delete_endpoint, writers=ADMINS),
         action(engine, "/webhooks/{webhook_id}/replay", developers.replay),
     ]

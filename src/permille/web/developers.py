@@ -1,4 +1,4 @@
-"""For programmers: API keys, shown once, and webhook endpoints with their log and replay."""
+"""For programmers: API keys, shown once, webhook endpoints with their log and replay, and the key of signatures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from permille.api import organizations as keys_api, webhook_endpoints as api
 from permille.api.validation import parse_uuid
 from permille.api.webhook_endpoints import EVENT_TYPES
 from permille.core.errors import NotFound
-from permille.store import webhook_log
+from permille.store import organizations, webhook_log
 from permille.web.visit import ADMINS, Done, Page, Visit
 
 
@@ -37,6 +37,7 @@ def overview(visit: Visit) -> Page:
         "statuses": webhook_log.STATUSES,
         "base_url": visit.engine.config.base_url,
         "may_keys": visit.may(ADMINS),
+        "hmac_key": visit.here.hmac_key if visit.may(ADMINS) else None,
     }
     return Page(template="developers.html", context=context)
 
@@ -59,6 +60,20 @@ def revoke_key(visit: Visit) -> Done:
     """POST /app/api-keys/{key_id}/revoke."""
     keys_api.revoke_api_key(visit.conn, None, _path(visit, key_id=visit.path["key_id"]))
     return Done(action="revoked API key", subject=visit.path["key_id"], to="/app/developers?said=deleted")
+
+
+def roll_hmac_key(visit: Visit) -> Done:
+    """POST /app/hmac-key/roll: the new key is shown; the audit log never has it."""
+    key = organizations.roll_hmac_key(visit.conn, organization_id=visit.here.id, now=visit.now)
+    context = {
+        "heading": "The new HMAC key",
+        "text": "Webhooks are signed with it from now on, those that are sent again too: give it to every receiver that"
+        " checks HMAC signatures. The old key is gone.",
+        "secret": key,
+        "next": "/app/developers",
+    }
+    page = Page(template="secret.html", context=context)
+    return Done(action="rolled HMAC key", subject=visit.here.name, page=page)
 
 
 def create_endpoint(visit: Visit) -> Done:

@@ -1,22 +1,23 @@
-"""Invoices: the list with its filters and its CSV, one with its lines, and the PDF."""
+"""Invoices: the list with its filters and its CSV, one with its lines, the PDF, and what is done with drafts."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from permille.api import explanations, fees, invoices as api
-from permille.api.http import PER_PAGE_MAX, Raw
+from permille.api.http import PER_PAGE_MAX, Call, Raw
+from permille.core.errors import Invalid
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.out.pdf import fonts
 from permille.out.pdf.assembly import invoice_document
 from permille.store import billing_entities, customers, invoices as invoice_store, logos
 from permille.store.logos import StoredLogo
-from permille.web.visit import PER_PAGE, Page, Visit
+from permille.web.visit import PER_PAGE, Done, Page, Visit
 
 FILTERS = (
     "search_term",
@@ -98,6 +99,31 @@ def detail(visit: Visit) -> Page:
         "boxes": _boxes(visit, UUID(invoice["lago_id"])),
     }
     return Page(template="invoice.html", context=context)
+
+
+def refresh(visit: Visit) -> Done:
+    """POST /app/invoices/{lago_id}/refresh."""
+    return _done_with_draft(visit, api.refresh_invoice, "refreshed")
+
+
+def finalize(visit: Visit) -> Done:
+    """POST /app/invoices/{lago_id}/finalize."""
+    return _done_with_draft(visit, api.finalize_invoice, "finalized")
+
+
+def _done_with_draft(visit: Visit, change: Callable[[Call], dict[str, Any]], what: str) -> Done:
+    """Change the invoice of the address. Raises Invalid when it is no draft."""
+    before = api.show_invoice(visit.call(path=visit.path))["invoice"]
+    if before["status"] != "draft":
+        raise Invalid({"base": ["invoice_is_no_draft"]})
+    after = change(visit.call(path=visit.path))["invoice"]
+    names = ("number", "total_amount_cents", "currency")
+    return Done(
+        action=f"{what} invoice",
+        subject=after["lago_id"],
+        to=f"/app/invoices/{after['lago_id']}?said={what}",
+        details={name: after[name] for name in names},
+    )
 
 
 def _boxes(visit: Visit, invoice_id: UUID) -> str:

@@ -26,6 +26,8 @@ NOTICES = {
     "applied": "The price list is in: its metrics and its plan are ready to use.",
     "subscribed": "Subscribed.",
     "ended": "The subscription has ended and what was open is billed.",
+    "refreshed": "Priced again, from the events, prices and taxes that there are now.",
+    "finalized": "The invoice is final.",
     "replayed": "The webhook is queued again.",
 }
 STATIC = {

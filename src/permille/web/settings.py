@@ -1,0 +1,201 @@
+"""Settings of the seller, the organization's default billing entity: its address, numbers, terms and documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from permille.api import billing_entities as api
+from permille.api.validation import TIMEZONES
+from permille.core.errors import Invalid
+from permille.out.pdf.language import language_names
+from permille.store import billing_entities
+from permille.web.charge_form import known_taxes
+from permille.web.shown import currencies
+from permille.web.typed_number import json_number
+from permille.web.visit import WRITERS, Done, Form, Page, Visit
+
+ADDRESS = "/app/settings"
+
+Options = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A field of the form. The name is the API's, and `kind` chooses its input."""
+
+    name: str
+    label: str
+    kind: str = "text"
+    hint: str = ""
+    options: Options = ()
+    required: bool = False
+
+
+SECTIONS: Sequence[tuple[str, Sequence[Setting]]] = (
+    (
+        "Seller",
+        (
+            Setting(name="name", label="Name", required=True),
+            Setting(name="legal_name", label="Legal name", hint="It is printed in place of the name."),
+            Setting(name="legal_number", label="Legal number", hint="As in the company register."),
+            Setting(name="tax_identification_number", label="Tax id", hint="Like DE123456789."),
+            Setting(name="email", label="Email", kind="email"),
+            Setting(name="address_line1", label="Address"),
+            Setting(name="address_line2", label="Address, second line"),
+            Setting(name="zipcode", label="Post code"),
+            Setting(name="city", label="City"),
+            Setting(name="state", label="State"),
+            Setting(name="country", label="Country", hint="Two letters, like US."),
+        ),
+    ),
+    (
+        "Billing",
+        (
+            Setting(name="default_currency", label="Currency", kind="select"),
+            Setting(
+                name="timezone",
+                label="Timezone",
+                kind="select",
+                hint="Days and months of customers without a timezone of their own begin by it.",
+            ),
+            Setting(
+                name="net_payment_term",
+                label="Payment term in days",
+                kind="number",
+                hint="From issue to due date; with 0 an invoice is due on receipt.",
+            ),
+            Setting(
+                name="invoice_grace_period",
+                label="Grace period in days",
+                kind="number",
+                hint="For so long an invoice stays a draft and takes in late events. A change moves the drafts that there are.",
+            ),
+            Setting(
+                name="finalize_zero_amount_invoice",
+                label="Invoices of zero",
+                kind="select",
+                options=(("true", "Issue them"), ("false", "Don't issue them")),
+            ),
+            Setting(
+                name="subscription_invoice_issuing_date_anchor",
+                label="Invoices are dated",
+                kind="select",
+                options=(
+                    ("next_period_start", "The day after the period"),
+                    ("current_period_end", "The last day of the period"),
+                ),
+            ),
+            Setting(
+                name="subscription_invoice_issuing_date_adjustment",
+                label="With a grace period",
+                kind="select",
+                options=(
+                    ("align_with_finalization_date", "The day on which the draft becomes final"),
+                    ("keep_anchor", "The same day as without one"),
+                ),
+            ),
+        ),
+    ),
+    (
+        "Documents",
+        (
+            Setting(
+                name="document_number_prefix",
+                label="Prefix of numbers",
+                hint="Up to 10 characters, for invoices to come.",
+                required=True,
+            ),
+            Setting(
+                name="document_numbering",
+                label="Numbers count",
+                kind="select",
+                options=(("per_customer", "For each customer"), ("per_billing_entity", "For the seller")),
+            ),
+            Setting(name="document_locale", label="Language", kind="select"),
+            Setting(
+                name="logo_url",
+                label="Address of the logo",
+                hint="PNG, JPEG, GIF, WebP or SVG, at most 2 MB.",
+            ),
+            Setting(name="bank_details", label="Bank details", kind="text_area", hint="How to pay."),
+            Setting(
+                name="reverse_charge_note",
+                label="Reverse charge note",
+                kind="text_area",
+                hint="Printed where the customer in another country owes the tax.",
+            ),
+            Setting(name="invoice_footer", label="Footer", kind="text_area"),
+        ),
+    ),
+)
+
+
+def show(visit: Visit) -> Page:
+    """GET /app/settings: a form, or the values alone for a reader."""
+    entity = api.show_billing_entity(visit.call(path=_path(visit)))["billing_entity"]
+    menus: dict[str, Options] = {
+        "default_currency": [(code, code) for code in currencies()],
+        "timezone": [(name, name) for name in sorted(TIMEZONES)],
+        "document_locale": language_names(entity["document_locale"]),
+    }
+    sections = [
+        (heading, [(one, menus.get(one.name, one.options), _text(entity[one.name])) for one in settings])
+        for heading, settings in SECTIONS
+    ]
+    context = {
+        "sections": sections,
+        "taxes": known_taxes(visit),
+        "chosen": [tax["code"] for tax in entity["taxes"]],
+        "may_change": visit.may(WRITERS),
+    }
+    return Page(template="settings.html", context=context)
+
+
+def update(visit: Visit) -> Done:
+    """POST /app/settings: the audit log keeps what changed."""
+    body, path = _read(visit.form), _path(visit)
+    before = api.show_billing_entity(visit.call(path=path))["billing_entity"]
+    after = api.update_billing_entity(visit.call(path=path, body={"billing_entity": body}))["billing_entity"]
+    return Done(
+        action="changed settings",
+        subject=after["name"],
+        to=f"{ADDRESS}?said=saved",
+        details=_changed(_shown(before), _shown(after)),
+    )
+
+
+def _path(visit: Visit) -> dict[str, str]:
+    return {"code": billing_entities.default(visit.conn, visit.here.id).code}
+
+
+def _text(value: Any) -> str:
+    """The value as its input holds it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _read(form: Form) -> dict[str, Any]:
+    """The body for the API, of the fields that were sent. Raises Invalid for an empty one that is required."""
+    sent = [one for _, settings in SECTIONS for one in settings if form.has(one.name)]
+    if empty := [one.name for one in sent if one.required and not form.get(one.name)]:
+        raise Invalid({name: ["value_is_mandatory"] for name in empty})
+    body = {one.name: _value(one, form.get(one.name)) for one in sent}
+    return {**body, "tax_codes": form.all("tax")} if form.has("taxes") else body
+
+
+def _value(setting: Setting, text: str) -> Any:
+    if setting.kind == "number":
+        return json_number(text, whole=True)
+    return text.replace("\r\n", "\n") or None
+
+
+def _shown(entity: Mapping[str, Any]) -> dict[str, Any]:
+    names = [one.name for _, settings in SECTIONS for one in settings]
+    return {**{name: entity[name] for name in names}, "tax_codes": [tax["code"] for tax in entity["taxes"]]}
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in after.items() if value != before[name]}
