@@ -120,6 +120,9 @@ def test_the_effect_of_new_prices_is_for_everybody(page: Page, live: LiveServer,
             page.get_by_role("button", name="Continue").click()
             expect(page.get_by_text("Nothing is saved yet.")).to_be_visible()
             assert barriers(page) == []
+            day = page.get_by_label("Day", exact=True).bounding_box()
+            assert day is not None
+            assert day["width"] > 100, "a whole date can be read"
             assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
             picture(page, f"price-effect-{scheme}")
 
