@@ -150,3 +150,13 @@ def test_customers_are_the_organizations_own(api: Api, stranger: Api):
     assert stranger.code(404, "GET", "/customers/cus") == "customer_not_found"
     assert stranger.customer(name="Theirs")["sequential_id"] == 1
     assert api.get("/customers/cus")["customer"]["name"] == "Ours"
+
+
+@pytest.mark.parametrize("country", ["ZZ", "XX", "EU", "QQ", "1A", "USA"])
+def test_a_country_is_one_that_there_is(api: Api, country: str) -> None:
+    body = {"customer": {"external_id": "cus", "country": country}}
+    assert api.details("POST", "/customers", body) == {"country": ["value_is_invalid"]}
+
+
+def test_a_country_may_be_in_small_letters(api: Api) -> None:
+    assert api.customer(country="de")["country"] == "DE"

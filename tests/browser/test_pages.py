@@ -57,6 +57,7 @@ PAGES = {
     "audit-log": "/app/audit-log",
     "users": "/app/users",
     "organization-new": "/app/new-organization",
+    "clock": "/app/test-clock?to=day&back=/app",
 }
 OUTSIDE = {"sign-in": (200, "/app/sign-in"), "link-over": (410, "/app/link/no-such-link")}
 

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import available_timezones
 
+from babel import Locale
 from starlette.datastructures import QueryParams
 
 from permille.core.errors import Invalid
@@ -41,7 +42,15 @@ FIXED = "cannot_be_changed"
 
 _WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,19}")
 _DECIMAL_TEXT = re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?")
-_COUNTRY = re.compile(r"[A-Z]{2}")
+COUNTRIES = frozenset(code for code in Locale("en").territories if re.fullmatch("[A-Z]{2}", str(code))) - {
+    "EU",
+    "EZ",
+    "QO",
+    "UN",
+    "XA",
+    "XB",
+    "ZZ",
+}  # groups of countries, and places that are none
 _FLAGS = {True: True, False: False, "true": True, "false": False}
 _QUERY_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -165,7 +174,7 @@ class Fields:
         value = self.text(name)
         if not value:
             return None
-        if not _COUNTRY.fullmatch(value.upper()):
+        if value.upper() not in COUNTRIES:
             self.refuse(name, INVALID)
             return None
         return value.upper()

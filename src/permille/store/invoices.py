@@ -794,3 +794,12 @@ def settle(conn: Connection[Any], settled: Sequence[Settled]) -> None:
             instant_array(each.trial_ended_at for each in settled),
         ],
     )
+
+
+def totals(conn: Connection[Any], organization_id: UUID) -> list[tuple[int, int, str]]:
+    """(number, total in cents, currency) of the organization's drafts and final invoices."""
+    return conn.execute(
+        "select count(*), sum(total_amount_cents)::bigint, currency from invoice"
+        " where organization_id = %s and status in ('draft', 'finalized') group by currency order by currency",
+        [organization_id],
+    ).fetchall()

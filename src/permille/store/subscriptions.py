@@ -280,3 +280,13 @@ def set_due(conn: Connection[Any], due: Mapping[UUID, Due], *, now: datetime) ->
             [one.ends_at for one in due.values()],
         ],
     )
+
+
+def next_billing_at(conn: Connection[Any], organization_id: UUID, *, after: datetime) -> datetime | None:
+    """The next instant after `after` at which an active subscription of the organization is billed."""
+    row = conn.execute(
+        "select min(next_billing_at) from subscription"
+        " where organization_id = %s and status = 'active' and next_billing_at > %s",
+        [organization_id, after],
+    ).fetchone()
+    return row[0] if row else None

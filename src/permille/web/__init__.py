@@ -27,7 +27,7 @@ from permille.web import (
 )
 from permille.web.pages import action, page, refused, unavailable
 from permille.web.rendering import STATIC, static_file
-from permille.web.visit import ADMINS, EVERYBODY, OWNERS
+from permille.web.visit import ADMINS, EVERYBODY, OWNERS, WRITERS
 
 __all__ = ["routes", "unavailable"]
 
@@ -80,7 +80,7 @@ def _account(engine: Engine) -> list[Route]:
             readers=OWNERS,
             writers=OWNERS,
         ),
-        action(engine, "/test-clock", account.move_clock),
+        page(engine, "/test-clock", account.clock_page, account.move_clock, readers=WRITERS),
         page(engine, "/users", account.list_users, account.invite, readers=ADMINS, writers=ADMINS),
         action(engine, "/users/{user_id}/role", account.change_role, writers=ADMINS),
         action(engine, "/users/{user_id}/remove", account.remove_user, writers=ADMINS),

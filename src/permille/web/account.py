@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from permille.api import organizations as api
 from permille.api.render import instant
 from permille.api.validation import parse_uuid
+from permille.billing import due
 from permille.core.errors import Invalid, NotFound
-from permille.store import organizations, subscriptions, users
-from permille.store.subscriptions import SubscriptionSearch
+from permille.core.instants import EARLIEST, LATEST, parse_instant
+from permille.store import invoices, organizations, subscriptions, users
 from permille.store.users import ROLES, User
+from permille.web.forms import problems_of
 from permille.web.shown import currencies
 from permille.web.sign_in import link_url
-from permille.web.visit import OWNERS, Done, Page, Visit
+from permille.web.visit import OWNERS, Done, Page, Problems, Visit
 
 ORGANIZATION_TEXTS = ("name", "legal_name", "email", "address_line1", "city", "country", "default_currency")
+STEPS = {"day": timedelta(days=1), "week": timedelta(weeks=1)}
+PREVIEW_MAX = timedelta(days=366)
 AUDIT_PER_PAGE = 50
 USERS_PER_PAGE = 50
 
@@ -63,15 +68,57 @@ def _first_key(made: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def clock_page(visit: Visit) -> Page:
+    """GET /app/test-clock: where the clock can go, and what moving it there would do, before it does."""
+    wanted, problems = _previewed(visit)
+    context: dict[str, Any] = {
+        "to": wanted,
+        "effect": _clock_effect(visit, wanted) if wanted and wanted - visit.now <= PREVIEW_MAX else None,
+        "back": users.local_path(visit.query.get("back") or visit.form.get("back")),
+        "problems": {**visit.problems, **problems},
+    }
+    return Page(template="test_clock.html", context=context)
+
+
+def _previewed(visit: Visit) -> tuple[datetime | None, Problems]:
+    """The instant that the page is asked about, or what is wrong with it."""
+    if "to" not in visit.query:
+        return None, {}
+    try:
+        wanted = parse_instant(_wanted(visit, visit.query.get("to", ""), visit.query.get("now", "")))
+    except Invalid as refused:
+        return None, problems_of(refused)
+    if wanted is None or not EARLIEST <= wanted < LATEST:
+        return None, {"now": ["invalid_date"]}
+    if wanted < visit.now:
+        return None, {"now": ["cannot_go_back"]}
+    return wanted, {}
+
+
+def _clock_effect(visit: Visit, until: datetime) -> Sequence[tuple[int, int, str]]:
+    """(invoices, cents, currency) that moving the clock makes: moved for real, and undone."""
+    with visit.conn.transaction(force_rollback=True):
+        before = invoices.totals(visit.conn, visit.here.id)
+        due.move_clock(visit.conn, organization=visit.here, until=until)
+        after = invoices.totals(visit.conn, visit.here.id)
+    known = {currency: (count, cents) for count, cents, currency in before}
+    made = [
+        (count - known.get(currency, (0, 0))[0], cents - known.get(currency, (0, 0))[1], currency)
+        for count, cents, currency in after
+    ]
+    return [each for each in made if each[0]]
+
+
+def _wanted(visit: Visit, to: str, now: str) -> str | None:
+    """Where the clock is to go: a day or a week on, to the next bill, or to an instant. Raises Invalid."""
+    if to in STEPS:
+        return instant(visit.now + STEPS[to])
+    return instant(_next_end(visit)) if to == "period" else now
+
+
 def move_clock(visit: Visit) -> Done:
     """POST /app/test-clock: by a day, by a week, to the end of the running period, or to an instant."""
-    to = visit.form.get("to")
-    steps = {"day": timedelta(days=1), "week": timedelta(weeks=1)}
-    until: str | None = visit.form.get("now")
-    if to in steps:
-        until = instant(visit.now + steps[to])
-    elif to == "period":
-        until = instant(_next_end(visit))
+    until = _wanted(visit, visit.form.get("to"), visit.form.get("now"))
     api.move_test_clock(visit.call(body={"test_clock": {"now": until}}))
     back = users.local_path(visit.form.get("back")).split("#")[0].replace("said=", "was=")
     return Done(
@@ -84,13 +131,10 @@ def move_clock(visit: Visit) -> Done:
 
 def _next_end(visit: Visit) -> datetime:
     """The next instant at which a subscription is billed. Raises Invalid when none will be."""
-    rows, _ = subscriptions.listing(
-        visit.conn, visit.here.id, SubscriptionSearch(statuses=("active",)), limit=1_000, offset=0
-    )
-    due = [row.next_billing_at for row in rows if row.next_billing_at and row.next_billing_at > visit.now]
-    if not due:
+    found = subscriptions.next_billing_at(visit.conn, visit.here.id, after=visit.now)
+    if found is None:
         raise Invalid({"now": ["no_active_subscription"]})
-    return min(due)
+    return found
 
 
 def list_users(visit: Visit) -> Page:

@@ -31,7 +31,7 @@ from permille.store.users import Session, User
 from permille.web.forms import problems_of, read_form
 from permille.web.rendering import framed, plain
 from permille.web.security import HEADERS, cookie_name, is_from_here, is_https
-from permille.web.shown import from_path
+from permille.web.shown import from_path, with_query
 from permille.web.visit import (
     ADMINS,
     EVERYBODY,
@@ -226,8 +226,16 @@ def _shown(engine: Engine, request: Request, show: Show, readers: Sequence[str])
         visit = _allowed_visit(engine, conn, request, readers)
         answer = show(visit)
         if isinstance(answer, Page):
-            return framed(visit, answer)
+            return _to_last_page(visit, answer, request) or framed(visit, answer)
     return raw_response(answer, {**HEADERS, **FRAMED_BY_US})
+
+
+def _to_last_page(visit: Visit, shown: Page, request: Request) -> Response | None:
+    """Where a list has no page of the number that was asked for, but has others."""
+    meta = shown.context.get("meta")
+    if not meta or not meta["total_count"] or meta["current_page"] <= meta["total_pages"]:
+        return None
+    return RedirectResponse(request.url.path + with_query(visit.query, page=meta["total_pages"]), 303)
 
 
 def _submitted(
