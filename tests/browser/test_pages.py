@@ -109,6 +109,24 @@ def look_at(page: Page, name: str, path: str, status: int = 200) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
+def test_the_effect_of_new_prices_is_for_everybody(page: Page, live: LiveServer, filled: Filled) -> None:
+    sign_in(page, live, "keys@example.com")
+    choose(page, NAME)
+    for path in (PAGES["charge-edit"], PAGES["own-charge-edit"]):
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+            page.goto(path)
+            page.get_by_role("button", name="Continue").click()
+            expect(page.get_by_text("Nothing is saved yet.")).to_be_visible()
+            assert barriers(page) == []
+            day = page.get_by_label("Day", exact=True).bounding_box()
+            assert day is not None
+            assert day["width"] > 100, "a whole date can be read"
+            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+            picture(page, f"price-effect-{scheme}")
+
+
 def test_keys_lead_around(page: Page, live: LiveServer, filled: Filled) -> None:
     sign_in(page, live, "keys@example.com")
     choose(page, NAME)
