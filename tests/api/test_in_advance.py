@@ -182,6 +182,35 @@ def test_usage_shows_what_is_paid_and_what_stands(api: Api, send: Any) -> None:
 
 
 @pytest.mark.parametrize("recurring", [False, True])
+@pytest.mark.parametrize(
+    "values", [("a", None), (None, "a"), ("", "a", None, "a"), (None, ""), (-5, "b", None)]
+)
+@pytest.mark.parametrize("in_advance", [True, False])
+def test_the_units_of_a_unique_count_by_its_price_are_its_amount(
+    api: Api, send: Any, in_advance: bool, values: tuple[Any, ...], recurring: bool
+) -> None:
+    """Without a value an event is not paid in advance, nor counted; in arrears no value is one value, as in Lago."""
+    seats = api.metric(aggregation_type="unique_count_agg", recurring=recurring)
+    ready(api, charge(seats, pay_in_advance=in_advance, invoiceable=not in_advance))
+    send(*values)
+    move(api, 2024, 3, 6)
+    found = api.get("/customers/cus/current_usage", external_subscription_id="sub")["customer_usage"]
+    (used,) = found["charges_usage"]
+    expected = len({value for value in values if value or not in_advance})
+    assert (float(used["units"]), used["amount_cents"]) == (expected, 100 * expected)
+    if in_advance:
+        assert sum(fee["amount_cents"] for fee in fees(api)) == used["amount_cents"]
+        assert sum(float(fee["units"]) for fee in fees(api) if fee["amount_cents"]) == expected
+    move(api, 2024, 4, 1, 1)
+    billed = [
+        fee for fee in fees(api) if fee["from_date"].startswith("2024-03" if not in_advance else "2024-04")
+    ]
+    if recurring or not in_advance:
+        assert sum(fee["amount_cents"] for fee in billed) == 100 * expected
+        assert sum(float(fee["units"]) for fee in billed) == expected
+
+
+@pytest.mark.parametrize("recurring", [False, True])
 def test_usage_counts_what_is_paid_in_the_order_of_arrival(api: Api, send: Any, recurring: bool) -> None:
     """Two at a time were paid; that one of them is told again later, with an earlier time, changes nothing."""
     seats = api.metric(aggregation_type="unique_count_agg", recurring=recurring)

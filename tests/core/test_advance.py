@@ -619,8 +619,8 @@ def test_the_values_that_stand_are_those_added_last() -> None:
     ]
     assert standing_by_place(charge, series) == {
         (0, (("team", "a"),)): Standing(units=Decimal(1), values=frozenset({"bob"})),
-        (0, (("team", "b"),)): Standing(units=Decimal(1), values=frozenset({None})),
-    }
+        (0, (("team", "b"),)): Standing(),
+    }, "without a value an event makes no fee, so it is not there"
 
 
 def test_a_maximum_is_never_paid_in_advance() -> None:

@@ -25,6 +25,7 @@ from permille.core.fee import (
     carry_fee_on,
     charge_fees,
     compile_plan_charge,
+    compile_standing_charge,
     true_up_fee,
 )
 from permille.core.filters import group_of
@@ -97,7 +98,7 @@ def _basis(
     return replace(
         basis,
         charge=standing,
-        compiled=compile_plan_charge(standing, currency=currency),
+        compiled=compile_standing_charge(standing, currency=currency),
         windows=[standing_window(row, [standing], at=period.from_)],
         until=period.from_,
         is_renewal=True,

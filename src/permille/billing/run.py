@@ -32,7 +32,14 @@ from permille.billing.regrouping import regroup
 from permille.billing.usage import Series
 from permille.billing.windows import renewed_fees, standing_charge, standing_window, usage_windows
 from permille.core.customer import Customer
-from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_plan_charge, true_up_fee
+from permille.core.fee import (
+    CompiledCharge,
+    Fee,
+    charge_fees,
+    compile_plan_charge,
+    compile_standing_charge,
+    true_up_fee,
+)
 from permille.core.invoice import (
     BillingPeriods,
     next_billing_at,
@@ -354,7 +361,7 @@ def _renewed(plan: Plan, *, is_whole: bool = True) -> list[Priced]:
     """Likewise."""
     return [
         [
-            (standing, compile_plan_charge(standing, currency=plan.amount_currency))
+            (standing, compile_standing_charge(standing, currency=plan.amount_currency))
             for charge in version.charges
             for standing in [standing_charge(charge, is_whole=is_whole)]
             if charge.pay_in_advance and charge.metric.recurring

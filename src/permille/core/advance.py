@@ -41,7 +41,7 @@ from permille.core.period import Period
 from permille.core.pricing import ChargeModel, Price, Quantity, percentage
 from permille.core.proration import Proration
 from permille.core.rounding import Rounding
-from permille.core.usage import AggregationType, Partial, merge, rounded
+from permille.core.usage import AggregationType, Partial, merge, rounded, with_values
 
 _DIFFERENCES = {
     "units",
@@ -127,7 +127,7 @@ def _standing(charge: CompiledCharge, bucket: Bucket, usage: Partial) -> Standin
 
 
 def _standing_uniques(usage: Partial) -> Standing:
-    there = frozenset(value for value, (_, _, is_there) in usage.uniques.items() if is_there)
+    there = frozenset(value for value, (_, _, is_there) in with_values(usage).uniques.items() if is_there)
     return Standing(units=Decimal(len(there)), values=there)
 
 

@@ -37,6 +37,7 @@ from permille.core.usage import (
     merge,
     rounded,
     takes_part,
+    with_values,
 )
 
 Dimensions = Mapping[str, str | None]
@@ -174,6 +175,8 @@ class CompiledCharge:
     """What the prices are in, if not in the currency."""
     prorated: bool
     pay_in_advance: bool
+    needs_value: bool = False
+    """Whether an event without a value is left out of a unique count, as where it is paid in advance."""
     min_amount_cents: int
     """The least that a whole period costs, over all buckets, in hundredths of the pricing unit if there is one."""
     buckets: tuple[Bucket, ...]
@@ -249,6 +252,7 @@ def compile_charge(
         applied_pricing_unit=applied_pricing_unit,
         prorated=prorated,
         pay_in_advance=pay_in_advance,
+        needs_value=pay_in_advance,
         min_amount_cents=min_amount_cents,
         buckets=(*listed, unlisted),
         filter_keys=filter_keys,
@@ -257,6 +261,11 @@ def compile_charge(
         aggregator=aggregator,
         rounding=rounding,
     )
+
+
+def compile_standing_charge(standing: Charge, *, currency: str) -> CompiledCharge:
+    """A charge in advance as it prices what a new period begins with: what no event has paid is not in that."""
+    return replace(compile_plan_charge(standing, currency=currency), needs_value=True)
 
 
 def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
@@ -428,7 +437,8 @@ def _usage_by_bucket(
     charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]], *, paid_from: datetime | None
 ) -> dict[int, list[tuple[Group, Partial]]]:
     found: dict[int, dict[Group, Partial]] = {}
-    for dimensions, partial in series:
+    for dimensions, events in series:
+        partial = _counted(charge, events)
         if not takes_part(partial, charge.aggregation_type):
             continue
         i, group = series_place(charge, dimensions)
@@ -443,6 +453,14 @@ def _usage_by_bucket(
         for i, groups in found.items()
         if groups
     }
+
+
+def _counted(charge: CompiledCharge, partial: Partial) -> Partial:
+    """What of it counts for the charge."""
+    if charge.aggregation_type is not AggregationType.UNIQUE_COUNT or not charge.needs_value:
+        return partial
+    valued = with_values(partial)
+    return valued if valued.uniques else EMPTY
 
 
 def _folded(

@@ -147,6 +147,15 @@ def takes_part(partial: Partial, aggregation_type: AggregationType) -> bool:
     return events_taken(partial, aggregation_type) > 0
 
 
+def with_values(partial: Partial) -> Partial:
+    """What a unique count in advance is made of: an event without a value is not paid, and not counted."""
+    return replace(
+        partial,
+        uniques={text: last for text, last in partial.uniques.items() if text},
+        operations=tuple(each for each in partial.operations if each[2]),
+    )
+
+
 def counts_every_event(aggregation_type: AggregationType) -> bool:
     """Whether events without a number count too."""
     return aggregation_type in _OF_ALL_EVENTS
