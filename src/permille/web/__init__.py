@@ -25,9 +25,9 @@ from permille.web import (
     settings,
     sign_in,
 )
-from permille.web.pages import action, page, refused, unavailable
+from permille.web.pages import action, form_page, page, refused, unavailable
 from permille.web.rendering import STATIC, static_file
-from permille.web.visit import ADMINS, EVERYBODY, OWNERS, WRITERS
+from permille.web.visit import ADMINS, EVERYBODY, OWNERS
 
 __all__ = ["routes", "unavailable"]
 
@@ -72,16 +72,15 @@ async def _static(request: Request) -> Response:
 def _account(engine: Engine) -> list[Route]:
     return [
         action(engine, "/switch-organization", account.switch_organization, writers=EVERYBODY),
-        page(
+        form_page(
             engine,
             "/new-organization",
             account.blank_organization,
             account.create_organization,
-            readers=OWNERS,
             writers=OWNERS,
         ),
-        page(engine, "/test-clock", account.clock_page, account.move_clock, readers=WRITERS),
-        page(engine, "/users", account.list_users, account.invite, readers=ADMINS, writers=ADMINS),
+        form_page(engine, "/test-clock", account.clock_page, account.move_clock),
+        form_page(engine, "/users", account.list_users, account.invite, writers=ADMINS),
         action(engine, "/users/{user_id}/role", account.change_role, writers=ADMINS),
         action(engine, "/users/{user_id}/remove", account.remove_user, writers=ADMINS),
         page(engine, "/settings", settings.show, settings.update),
@@ -92,13 +91,15 @@ def _account(engine: Engine) -> list[Route]:
 def _customers(engine: Engine) -> list[Route]:
     return [
         page(engine, "/customers", customers.listing),
-        page(engine, "/new-customer", customers.blank, customers.create),
+        form_page(engine, "/new-customer", customers.blank, customers.create),
         page(engine, "/customers/{external_id:path}", customers.detail),
-        page(engine, "/edit-customer/{external_id:path}", customers.before, customers.update),
-        page(engine, "/subscribe/{external_id:path}", customers.subscribe_again, customers.subscribe),
+        form_page(engine, "/edit-customer/{external_id:path}", customers.before, customers.update),
+        form_page(engine, "/subscribe/{external_id:path}", customers.subscribe_again, customers.subscribe),
         page(engine, "/own-plan/{external_id:path}", own_plans.detail),
-        page(engine, "/edit-own-plan/{external_id:path}", own_plans.before, own_plans.update),
-        page(engine, "/edit-own-charge/{external_id:path}", own_plans.before_charge, own_plans.update_charge),
+        form_page(engine, "/edit-own-plan/{external_id:path}", own_plans.before, own_plans.update),
+        form_page(
+            engine, "/edit-own-charge/{external_id:path}", own_plans.before_charge, own_plans.update_charge
+        ),
         action(engine, "/end-subscription/{external_id:path}", customers.end_subscription),
         action(engine, "/delete-customer/{external_id:path}", customers.delete),
     ]
@@ -107,21 +108,21 @@ def _customers(engine: Engine) -> list[Route]:
 def _catalogue(engine: Engine) -> list[Route]:
     return [
         page(engine, "/billable-metrics", metrics.listing),
-        page(engine, "/new-billable-metric", metrics.blank, metrics.create),
+        form_page(engine, "/new-billable-metric", metrics.blank, metrics.create),
         page(engine, "/billable-metrics/{code:path}", metrics.detail),
-        page(engine, "/edit-billable-metric/{code:path}", metrics.before, metrics.update),
+        form_page(engine, "/edit-billable-metric/{code:path}", metrics.before, metrics.update),
         action(engine, "/delete-billable-metric/{code:path}", metrics.delete),
         page(engine, "/plans", plans.listing),
-        page(engine, "/new-plan", plans.blank, plans.create),
+        form_page(engine, "/new-plan", plans.blank, plans.create),
         page(engine, "/plans/{code:path}", plans.detail),
-        page(engine, "/edit-plan/{code:path}", plans.before, plans.update),
+        form_page(engine, "/edit-plan/{code:path}", plans.before, plans.update),
         action(engine, "/delete-plan/{code:path}", plans.delete),
-        page(engine, "/add-charge/{code:path}", charges.blank, charges.add),
-        page(engine, "/edit-charge/{code:path}", charges.before, charges.update),
+        form_page(engine, "/add-charge/{code:path}", charges.blank, charges.add),
+        form_page(engine, "/edit-charge/{code:path}", charges.before, charges.update),
         action(engine, "/delete-charge/{code:path}", charges.delete),
         page(engine, "/pricing-units", pricing_units.listing),
-        page(engine, "/new-pricing-unit", pricing_units.blank, pricing_units.create),
-        page(engine, "/edit-pricing-unit/{code:path}", pricing_units.before, pricing_units.update),
+        form_page(engine, "/new-pricing-unit", pricing_units.blank, pricing_units.create),
+        form_page(engine, "/edit-pricing-unit/{code:path}", pricing_units.before, pricing_units.update),
         action(engine, "/delete-pricing-unit/{code:path}", pricing_units.delete),
         page(engine, "/templates", plans.gallery, plans.apply_price_list),
     ]

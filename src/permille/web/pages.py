@@ -113,6 +113,13 @@ def unavailable(request: Request) -> Response:
     return response
 
 
+def form_page(
+    engine: Engine, path: str, show: Show, submit: Submit, *, writers: Sequence[str] = WRITERS
+) -> Route:
+    """A page that is there for its form alone: a user whose role can't send the form can't open it."""
+    return page(engine, path, show, submit, readers=writers, writers=writers)
+
+
 async def _own_form(request: Request) -> Form:
     """The form that a page of ours sent. Raises Forbidden for one of another site."""
     if not is_from_here(request.method, request.headers):
