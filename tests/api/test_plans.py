@@ -318,7 +318,7 @@ def test_any_number_of_plans_is_loaded_in_three_statements(api: Api, metric):
     assert [len(loaded[plan_id].charges) for plan_id in ids] == [2] * 4
     assert loaded[ids[0]].charges[1].filters[0].values == {"model": ("gpt-4",)}
     assert loaded[ids[0]].charges[0].metric.filters == {
-        "model": ("gpt-3.5", "gpt-4"),
+        "model": ("gpt-4", "gpt-3.5"),
         "type": ("input", "output"),
     }
 
