@@ -118,13 +118,18 @@ def show_test_clock(call: Call) -> dict[str, Any]:
     return {"test_clock": {"now": instant(call.now)}}
 
 
+def read_move(given: dict[str, Any]) -> datetime:
+    """The instant that a clock is to be moved to. Raises Invalid."""
+    until = Fields(given).instant("now")
+    if until is None:
+        raise Invalid({"now": ["invalid_date"]})
+    return until
+
+
 def move_test_clock(call: Call) -> dict[str, Any]:
     """PUT /test_clock: everything that became due up to then has run, in order, when this answers."""
     if not call.organization.test_mode:
         raise Forbidden("test_clock_not_available")
-    fields = Fields(call.root("test_clock"))
-    until = fields.instant("now")
-    if until is None:
-        raise Invalid({"now": ["invalid_date"]})
+    until = read_move(call.root("test_clock"))
     due.move_clock(call.conn, organization=call.organization, until=until)
     return {"test_clock": {"now": instant(until)}}

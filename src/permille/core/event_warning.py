@@ -10,8 +10,8 @@ from typing import Any
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of, fold
 from permille.core.event import is_add, numeric_value, property_text
-from permille.core.filters import ChargeFilter, best_match, expand_all_values
-from permille.core.plan import Charge, Plan, leaves_unpriced
+from permille.core.filters import best_match
+from permille.core.plan import Charge, Plan, expanded_filters, leaves_unpriced
 from permille.core.subscription import Subscription, running_at
 from permille.core.usage import AggregationType
 
@@ -103,13 +103,4 @@ def _of_price(event: TakenEvent, metric: BillableMetric, plan: Plan) -> Iterator
 
 def _is_listed(event: TakenEvent, charge: Charge) -> bool:
     dimensions = {key: property_text(event.properties.get(key)) for key in charge.metric.filters}
-    filters = [
-        ChargeFilter(
-            each.id,
-            expand_all_values(each.values, charge.metric.filters),
-            each.invoice_display_name,
-            each.properties,
-        )
-        for each in charge.filters
-    ]
-    return best_match(dimensions, filters) is not None
+    return best_match(dimensions, expanded_filters(charge)) is not None

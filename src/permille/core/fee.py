@@ -16,11 +16,11 @@ from functools import lru_cache
 from typing import Any
 
 from permille.core.custom_aggregation import Aggregator, aggregator_of, fold
-from permille.core.filters import ChargeFilter, Group, Id, expand_all_values, filter_finder, group_of
+from permille.core.filters import ChargeFilter, Group, Id, filter_finder, group_of
 from permille.core.level import NOTHING_HELD, Held, held_sum, held_uniques
 from permille.core.money import ZERO, LineAmounts, exact, line_amounts, precise, round_cents, subunits
 from permille.core.period import Period
-from permille.core.plan import Charge
+from permille.core.plan import Charge, expanded_filters
 from permille.core.pricing import ChargeModel, Price, Pricer, Quantity, percentage, pricer
 from permille.core.pricing.group_keys import PresentationKeys, presentation_keys, pricing_keys
 from permille.core.pricing_unit import SUBUNITS, AppliedPricingUnit, InUnit, Owed, owed
@@ -275,15 +275,7 @@ def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
         charge_id=charge.id,
         model=ChargeModel(charge.charge_model),
         properties=charge.properties,
-        filters=[
-            ChargeFilter(
-                each.id,
-                expand_all_values(each.values, metric.filters),
-                each.invoice_display_name,
-                each.properties,
-            )
-            for each in charge.filters
-        ],
+        filters=expanded_filters(charge),
         aggregation_type=AggregationType(metric.aggregation_type),
         currency=currency,
         rounding_function=metric.rounding_function,

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import aggregator_of, custom_values
-from permille.core.filters import ALL_FILTER_VALUES
+from permille.core.filters import ALL_FILTER_VALUES, ChargeFilter, expand_all_values
 from permille.core.pricing import ChargeModel, custom
 from permille.core.pricing_unit import AppliedPricingUnit
 from permille.core.rounding import Rounding
@@ -104,6 +104,19 @@ def filter_name(entry: PlanFilter) -> str:
     return entry.invoice_display_name or ", ".join(
         value for listed in entry.values.values() for value in listed
     )
+
+
+def expanded_filters(charge: Charge) -> list[ChargeFilter]:
+    """The charge's filters as events are matched with them: the values written out."""
+    return [
+        ChargeFilter(
+            each.id,
+            expand_all_values(each.values, charge.metric.filters),
+            each.invoice_display_name,
+            each.properties,
+        )
+        for each in charge.filters
+    ]
 
 
 def leaves_unpriced(charge: Charge) -> bool:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from permille.core.plan import Charge, Plan, PlanFilter, PriceVersion
 
 Charges = tuple[Charge, ...]
+Item = TypeVar("Item", bound=Charge | PlanFilter)
 
 FIXED = frozenset(field.name for field in fields(Charge)) - {
     "properties",
@@ -162,26 +163,39 @@ def rebase(before: Charges, after: Charges, own: Charges, *, keeps_own: bool) ->
     """
     if own == before:
         return after
+    return _rebased(before, after, own, lambda *versions: _rebase_charge(*versions, keeps_own=keeps_own))
+
+
+def _rebased(
+    before: Sequence[Item],
+    after: Sequence[Item],
+    own: Sequence[Item],
+    change: Callable[[Item, Item, Item], Item],
+) -> tuple[Item, ...]:
+    """The items of `own`: those of both sides changed, without what was taken away, then what was added."""
     was, changed, known = _by_id(before), _by_id(after), _by_id(own)
     staying = [
-        _rebase_charge(was[key], changed[key], charge, keeps_own=keeps_own)
-        if key in was and key in changed
-        else charge
-        for key, charge in known.items()
+        change(was[key], changed[key], item) if key in was and key in changed else item
+        for key, item in known.items()
         if key in changed or key not in was
     ]
-    fresh = [charge for key, charge in changed.items() if key not in was and key not in known]
+    fresh = [item for key, item in changed.items() if key not in was and key not in known]
     return (*staying, *fresh)
 
 
-def _by_id(charges: Charges) -> dict[UUID, Charge]:
-    return {charge.id: charge for charge in charges}
+def _by_id(items: Sequence[Item]) -> dict[UUID, Item]:
+    return {item.id: item for item in items}
 
 
 def _rebase_charge(before: Charge, after: Charge, own: Charge, *, keeps_own: bool) -> Charge:
     changed = _changed_fields(before, after, own, keeps_own=keeps_own)
     if own.filters != before.filters:
-        changed["filters"] = _rebase_filters(before.filters, after.filters, own.filters, keeps_own=keeps_own)
+        changed["filters"] = _rebased(
+            before.filters,
+            after.filters,
+            own.filters,
+            lambda was, then, entry: replace(entry, **_changed_fields(was, then, entry, keeps_own=keeps_own)),
+        )
     return replace(own, **changed)
 
 
@@ -193,23 +207,6 @@ def _changed_fields(before: Any, after: Any, own: Any, *, keeps_own: bool) -> di
         if getattr(before, field.name) != getattr(after, field.name)
         and not (keeps_own and getattr(own, field.name) != getattr(before, field.name))
     }
-
-
-def _rebase_filters(
-    before: Sequence[PlanFilter], after: Sequence[PlanFilter], own: Sequence[PlanFilter], *, keeps_own: bool
-) -> tuple[PlanFilter, ...]:
-    was = {each.id: each for each in before}
-    changed = {each.id: each for each in after}
-    known = {each.id: each for each in own}
-    staying = [
-        replace(entry, **_changed_fields(was[key], changed[key], entry, keeps_own=keeps_own))
-        if key in was and key in changed
-        else entry
-        for key, entry in known.items()
-        if key in changed or key not in was
-    ]
-    fresh = [entry for key, entry in changed.items() if key not in was and key not in known]
-    return (*staying, *fresh)
 
 
 def unschedulable(before: Plan, after: Plan) -> list[str]:

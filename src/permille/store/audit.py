@@ -38,6 +38,15 @@ class Finding:
 
 _INVOICE = "i.organization_id, 'invoice ' || i.number || ' ' || i.id as what"
 
+
+def _listed_taxes(row: str) -> str:
+    """SQL for what the taxes that a row lists come to, as t.amount."""
+    return (
+        "lateral (select coalesce(sum((each ->> 'amount_cents')::numeric), 0) as amount"
+        f" from jsonb_array_elements({row}.applied_taxes) each) t"
+    )
+
+
 FEES_ADD_UP = Check(
     sentence="The fees of an invoice add up to its fees amount",
     broken=f"""
@@ -67,33 +76,27 @@ TAXES_ADD_UP = Check(
     sentence="The taxes that an invoice lists add up to its taxes amount",
     broken=f"""
 select {_INVOICE}, format('%s, its taxes %s', i.taxes_amount_cents, t.amount) as detail
-from invoice i, lateral (
-    select coalesce(sum((each ->> 'amount_cents')::numeric), 0) as amount
-    from jsonb_array_elements(i.applied_taxes) each) t
+from invoice i, {_listed_taxes("i")}
 where t.amount <> i.taxes_amount_cents
 """,
 )
 
 FEE_TAXES_ADD_UP = Check(
     sentence="The taxes that a fee lists add up to its taxes amount",
-    broken="""
+    broken=f"""
 select f.organization_id, 'fee ' || f.id as what, format('%s, its taxes %s', f.taxes_amount_cents, t.amount) as detail
-from fee f, lateral (
-    select coalesce(sum((each ->> 'amount_cents')::numeric), 0) as amount
-    from jsonb_array_elements(f.applied_taxes) each) t
+from fee f, {_listed_taxes("f")}
 where t.amount <> f.taxes_amount_cents
 """,
 )
 
 CREDIT_NOTES_ADD_UP = Check(
     sentence="The taxes that a credit note lists add up to its taxes amount, and with its sub-total to its total",
-    broken="""
+    broken=f"""
 select n.organization_id, 'credit note ' || n.number || ' ' || n.id as what,
     format('sub-total %s, taxes %s, listed %s, total %s', n.sub_total_excluding_taxes_amount_cents,
         n.taxes_amount_cents, t.amount, n.total_amount_cents) as detail
-from credit_note n, lateral (
-    select coalesce(sum((each ->> 'amount_cents')::numeric), 0) as amount
-    from jsonb_array_elements(n.applied_taxes) each) t
+from credit_note n, {_listed_taxes("n")}
 where t.amount <> n.taxes_amount_cents
    or n.total_amount_cents <> n.sub_total_excluding_taxes_amount_cents + n.taxes_amount_cents
 """,

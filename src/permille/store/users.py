@@ -160,6 +160,11 @@ def role_in(conn: Connection[Any], user_id: UUID, organization_id: UUID) -> str 
     return row[0] if row else None
 
 
+def is_admitted(conn: Connection[Any], user: User, organization_id: UUID) -> bool:
+    """Whether the user may look at the organization."""
+    return user.is_owner or role_in(conn, user.id, organization_id) is not None
+
+
 def is_member_anywhere(conn: Connection[Any], user_id: UUID) -> bool:
     """Whether the user has a role in any organization."""
     row = conn.execute("select exists (select from membership where user_id = %s)", [user_id]).fetchone()

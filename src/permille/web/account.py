@@ -11,13 +11,12 @@ from permille.api.render import instant
 from permille.api.validation import parse_uuid
 from permille.billing import due
 from permille.core.errors import Invalid, NotFound
-from permille.core.instants import EARLIEST, LATEST, parse_instant
 from permille.store import invoices, organizations, subscriptions, users
 from permille.store.users import ROLES, User
 from permille.web.forms import problems_of
 from permille.web.shown import currencies
 from permille.web.sign_in import link_url
-from permille.web.visit import OWNERS, Done, Page, Problems, Visit
+from permille.web.visit import OWNERS, Done, Page, Visit
 
 ORGANIZATION_TEXTS = ("name", "legal_name", "email", "address_line1", "city", "country", "default_currency")
 STEPS = {"day": timedelta(days=1), "week": timedelta(weeks=1)}
@@ -30,7 +29,7 @@ def switch_organization(visit: Visit) -> Done:
     """POST /app/switch-organization."""
     chosen, user = parse_uuid(visit.form.get("organization_id")), visit.session.user
     found = organizations.by_id(visit.conn, chosen) if chosen else None
-    if found is None or not (user.is_owner or users.role_in(visit.conn, user.id, found.id)):
+    if found is None or not users.is_admitted(visit.conn, user, found.id):
         raise NotFound("organization")
     users.choose_organization(visit.conn, digest=visit.session.digest, organization_id=found.id)
     return Done(action="", subject="")
@@ -70,33 +69,26 @@ def _first_key(made: dict[str, Any]) -> dict[str, Any]:
 
 def clock_page(visit: Visit) -> Page:
     """GET /app/test-clock: where the clock can go, and what moving it there would do, before it does."""
-    wanted, problems = _previewed(visit)
+    wanted, effect, problems = None, None, visit.problems
+    if "to" in visit.query:
+        try:
+            until = api.read_move({"now": _wanted(visit, visit.query["to"], visit.query.get("now", ""))})
+            wanted, effect = until, _clock_effect(visit, until)
+        except Invalid as refused:
+            problems = {**problems, **problems_of(refused)}
     context: dict[str, Any] = {
         "to": wanted,
-        "effect": _clock_effect(visit, wanted) if wanted and wanted - visit.now <= PREVIEW_MAX else None,
+        "effect": effect,
         "back": users.local_path(visit.query.get("back") or visit.form.get("back")),
-        "problems": {**visit.problems, **problems},
+        "problems": problems,
     }
     return Page(template="test_clock.html", context=context)
 
 
-def _previewed(visit: Visit) -> tuple[datetime | None, Problems]:
-    """The instant that the page is asked about, or what is wrong with it."""
-    if "to" not in visit.query:
-        return None, {}
-    try:
-        wanted = parse_instant(_wanted(visit, visit.query.get("to", ""), visit.query.get("now", "")))
-    except Invalid as refused:
-        return None, problems_of(refused)
-    if wanted is None or not EARLIEST <= wanted < LATEST:
-        return None, {"now": ["invalid_date"]}
-    if wanted < visit.now:
-        return None, {"now": ["cannot_go_back"]}
-    return wanted, {}
-
-
-def _clock_effect(visit: Visit, until: datetime) -> Sequence[tuple[int, int, str]]:
-    """(invoices, cents, currency) that moving the clock makes: moved for real, and undone."""
+def _clock_effect(visit: Visit, until: datetime) -> Sequence[tuple[int, int, str]] | None:
+    """(invoices, cents, currency) that moving the clock makes: moved for real, and undone. None beyond PREVIEW_MAX."""
+    if until - visit.now > PREVIEW_MAX:
+        return None
     with visit.conn.transaction(force_rollback=True):
         before = invoices.totals(visit.conn, visit.here.id)
         due.move_clock(visit.conn, organization=visit.here, until=until)

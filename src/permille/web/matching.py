@@ -10,9 +10,9 @@ from typing import Any
 from permille.core.billable_metric import BillableMetric
 from permille.core.custom_aggregation import Aggregator, aggregator_of, fold
 from permille.core.event import EventState, numeric_value, property_text
-from permille.core.filters import ChargeFilter, best_match, expand_all_values
+from permille.core.filters import best_match
 from permille.core.instants import EPOCH
-from permille.core.plan import Charge, Plan, leaves_unpriced
+from permille.core.plan import Charge, Plan, expanded_filters, leaves_unpriced
 from permille.core.pricing import ChargeModel
 from permille.core.usage import AggregationType
 from permille.web import calculator
@@ -139,16 +139,7 @@ def _unique_units(field: str, properties: Mapping[str, Any]) -> tuple[str | None
 
 
 def _match(plan: Plan, charge: Charge, dimensions: Mapping[str, str | None]) -> Match:
-    filters = [
-        ChargeFilter(
-            each.id,
-            expand_all_values(each.values, charge.metric.filters),
-            each.invoice_display_name,
-            each.properties,
-        )
-        for each in charge.filters
-    ]
-    found = best_match(dimensions, filters)
+    found = best_match(dimensions, expanded_filters(charge))
     if found is None:
         return Match(
             plan=plan,

@@ -203,10 +203,11 @@ def _known(conn: Connection[Any], user: User) -> Sequence[Organization]:
 
 def _chosen(conn: Connection[Any], session: Session, known: Sequence[Organization]) -> Organization | None:
     """The one that the user looked at last and still may, else the newest."""
-    wanted, user = session.organization_id, session.user
-    if wanted is not None and (user.is_owner or users.role_in(conn, user.id, wanted)):
-        return organizations.by_id(conn, wanted)
-    return known[0] if known else None
+    wanted = session.organization_id
+    among = next((each for each in known if each.id == wanted), None)
+    if among is None and wanted is not None and users.is_admitted(conn, session.user, wanted):
+        among = organizations.by_id(conn, wanted)
+    return among or next(iter(known), None)
 
 
 def _roles(conn: Connection[Any], user: User, organization: Organization | None) -> Sequence[str]:
