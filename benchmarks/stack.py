@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 from tests.live import LiveServer
 
-from permille.postgres import dsn_of, erase
+from permille.embedded.postgres import dsn_of, erase
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx2
 
-from permille.postgres import erase
+from permille.embedded.postgres import erase
 
 ADMIN_KEY = "test-admin"
 

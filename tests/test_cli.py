@@ -15,8 +15,8 @@ import msgspec
 import psycopg
 import pytest
 
-from permille import own_folder, running
 from permille.config import settings
+from permille.embedded import own_folder, running
 from tests.live import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -224,9 +224,9 @@ def test_a_folder_is_emptied_by_the_purpose_that_made_it_and_by_no_other(tmp_pat
 def test_nothing_else_in_the_source_removes_a_folder() -> None:
     """A new place that removes a tree must be thought of here: it may remove only what we made."""
     known = {
-        "src/permille/postgres.py",  # erase, a half-made cluster
-        "src/permille/own_folder.py",
-        "src/permille/pgbinaries.py",  # its own temporary folder
+        "src/permille/embedded/postgres.py",  # erase, a half-made cluster
+        "src/permille/embedded/own_folder.py",
+        "src/permille/embedded/binaries.py",  # its own temporary folder
         "benchmarks/stack.py",  # temporary folders
         "benchmarks/invoices/__main__.py",
         "tools/screenshots.py",

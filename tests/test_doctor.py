@@ -7,10 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from permille.cli.doctor import Check, checks, report
 from permille.config import Config
-from permille.doctor import Check, checks, report
+from permille.embedded.postgres import EmbeddedPostgres
 from permille.out.pdf import fonts
-from permille.postgres import EmbeddedPostgres
 
 
 def by_name(config: Config) -> dict[str, Check]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from permille.postgres import dsn_of
+from permille.embedded.postgres import dsn_of
 
 STAND_IN = """
 import os, signal, sys, time
@@ -44,7 +44,7 @@ UP = """
 import sys
 from pathlib import Path
 from permille.config import Config
-from permille.supervisor import Program, up
+from permille.embedded.supervisor import Program, up
 data_dir, journal, port, url, *names = sys.argv[1:]
 config = Config(data_dir=Path(data_dir), port=int(port), database_url=url or None)
 kept = [Program(name=name, command=(sys.executable, "-c", STAND_IN, name, journal)) for name in names]

@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.stack import save
 from permille.billing import due, run
 from permille.config import from_environment
-from permille.postgres import EmbeddedPostgres
+from permille.embedded.postgres import EmbeddedPostgres
 from permille.store.db import open_pool
 from permille.store.migrate import migrate
 

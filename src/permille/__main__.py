@@ -1,5 +1,5 @@
 """`python -m permille` is the same as the `permille` command."""
 
-from permille.cli import main
+from permille.cli.main import main
 
 main()

@@ -11,10 +11,11 @@ from collections.abc import Callable
 import psycopg
 import uvicorn
 
-from permille import logs, running
+from permille import logs
 from permille.api.http import json_response
 from permille.app import Application, Receive, Scope, Send, build
 from permille.config import Config
+from permille.embedded import running
 from permille.request_ids import RequestIds
 from permille.store.migrate import pending
 from permille.web.rendering import compile_templates

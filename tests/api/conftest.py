@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from permille.api import routes
 from permille.api.http import Engine, application
 from permille.config import from_environment
-from permille.postgres import EmbeddedPostgres
+from permille.embedded.postgres import EmbeddedPostgres
 from permille.request_ids import RequestIds
 from permille.store import audit, organizations
 from permille.store.db import open_pool

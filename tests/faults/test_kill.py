@@ -161,7 +161,7 @@ def usage(client: httpx2.Client, name: str) -> dict[str, Decimal]:
 
 
 def cells_are_right(server: LiveServer) -> bool:
-    from permille.postgres import dsn_of
+    from permille.embedded.postgres import dsn_of
 
     with psycopg.connect(dsn_of(server.folder / "data")) as conn:
         return not rollup.verify(conn)

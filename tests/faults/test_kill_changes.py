@@ -16,7 +16,7 @@ import httpx2
 import psycopg
 import pytest
 
-from permille.postgres import dsn_of
+from permille.embedded.postgres import dsn_of
 from tests.faults.test_kill import (
     BATCH,
     CUSTOMERS,

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from permille.cli.doctor import audit_report
 from permille.config import from_environment
-from permille.doctor import audit_report
 from permille.store import audit
 from tests.billing.world import World, make_world, move, ts
 

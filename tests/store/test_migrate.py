@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from permille.config import from_environment
-from permille.pgbinaries import locate_binaries
+from permille.embedded.binaries import locate_binaries
 from permille.store import migrate as runner
 from permille.store.migrate import UnableToMigrateError, available, migrate, pending
 

@@ -16,9 +16,9 @@ import psycopg
 import pytest
 
 from permille.config import from_environment
-from permille.pgbinaries import NoBinariesError, binaries_for, locate_binaries
-from permille.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError, dsn_of, erase
-from permille.process import account_of
+from permille.embedded.binaries import NoBinariesError, binaries_for, locate_binaries
+from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError, dsn_of, erase
+from permille.embedded.process import account_of
 
 NOBODY = 65534
 BIN = from_environment().pg_bin  # to run these tests on another PostgreSQL
@@ -159,7 +159,7 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from permille.config import from_environment
-from permille.postgres import EmbeddedPostgres
+from permille.embedded.postgres import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]), bin_dir=from_environment().pg_bin)
 server.start()
 print(server.pid, flush=True)
@@ -467,7 +467,7 @@ ORDINARY = """
 import os, sys
 from pathlib import Path
 import psycopg
-from permille.postgres import EmbeddedPostgres
+from permille.embedded.postgres import EmbeddedPostgres
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 for turn in (1, 2):
     with EmbeddedPostgres(Path(sys.argv[1]), bin_dir=Path(sys.argv[2])) as server:

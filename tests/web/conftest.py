@@ -21,9 +21,9 @@ from permille.billing import price_lists
 from permille.clock import system_now
 from permille.config import from_environment
 from permille.core.organization import Organization
+from permille.embedded.postgres import EmbeddedPostgres
 from permille.ingest.intake import Draft, microseconds
 from permille.ingest.writer import Memory, Request, open_connection, store
-from permille.postgres import EmbeddedPostgres
 from permille.store import organizations, users
 
 START = datetime(2026, 10, 1, 12, tzinfo=UTC)

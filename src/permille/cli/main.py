@@ -9,8 +9,9 @@ from typing import Annotated, NoReturn
 
 from cyclopts import App, Parameter
 
-from permille import __version__, running
+from permille import __version__
 from permille.config import Config, ConfigError, from_environment, overridden, settings
+from permille.embedded import running
 
 app = App(name="permille", help="The billing engine for LLM companies.", version=__version__)
 database = App(name="db", help="The database's schema.")
@@ -39,7 +40,7 @@ def _database_config(data_dir: Path | None = None) -> Config:
 
     Raises UnusableError when there is none, or none that runs.
     """
-    from permille.postgres import dsn_of
+    from permille.embedded.postgres import dsn_of
 
     config = _config(data_dir=data_dir)
     if config.database_url:
@@ -89,7 +90,7 @@ def up(
         running.check_data_dir(config.data_dir, is_new=new)
     if detach:
         return _up_in_background(config)
-    from permille.supervisor import up as run
+    from permille.embedded.supervisor import up as run
 
     return run(config)
 
@@ -163,7 +164,7 @@ def doctor(
     ] = False,
 ) -> int:
     """Check this machine, the settings and the database, and say what to do about what is wrong."""
-    from permille.doctor import audit_report, report
+    from permille.cli.doctor import audit_report, report
 
     return audit_report(_database_config(data_dir)) if audit else report(_config(data_dir=data_dir))
 
@@ -180,7 +181,7 @@ def demo(
     keep: Annotated[bool, Parameter(help="Leave the server running.")] = True,
 ) -> int:
     """Bill a realistic month of GPT-4 and GPT-3.5 Turbo usage, from the events to the PDF."""
-    from permille.demo import run
+    from permille.cli.demo import run
 
     return run(folder=folder.resolve(), port=port, events=events, seed=seed, keep=keep)
 

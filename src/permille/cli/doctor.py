@@ -11,12 +11,12 @@ from typing import Any
 
 import psycopg
 
-from permille import running
 from permille.clock import system_now
 from permille.config import Config, unknown_variables
+from permille.embedded import running
+from permille.embedded.binaries import NoBinariesError, locate_binaries
+from permille.embedded.postgres import dsn_of
 from permille.out.pdf import fonts
-from permille.pgbinaries import NoBinariesError, locate_binaries
-from permille.postgres import dsn_of
 from permille.store import audit
 from permille.store.migrate import UnableToMigrateError, pending
 

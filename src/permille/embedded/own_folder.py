@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from permille.postgres import erase
+from permille.embedded.postgres import erase
 
 MARK = ".made-by-permille"
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from permille.process import Account, identity
+from permille.embedded.process import Account, identity
 
 MAJOR_MIN = 15
 SYSTEM_INSTALLS = Path("/usr/lib/postgresql")

@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from permille import own_folder, running
 from permille.config import from_environment
-from permille.postgres import UnableToStartError
+from permille.embedded import own_folder, running
+from permille.embedded.postgres import UnableToStartError
 
 MONTH = datetime(2026, 10, 1, tzinfo=UTC)
 LAST_DAY = datetime(2026, 10, 31, 20, tzinfo=UTC)

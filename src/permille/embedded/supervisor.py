@@ -23,10 +23,11 @@ from typing import Any, Self
 
 import psycopg
 
-from permille import logs, running
+from permille import logs
 from permille.config import Config
-from permille.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
-from permille.process import spawn
+from permille.embedded import running
+from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
+from permille.embedded.process import spawn
 from permille.store.migrate import UnableToMigrateError, migrate
 
 STOP_SECONDS = 30.0  # for a program to finish what it is doing

@@ -27,8 +27,9 @@ from typing import IO, Self
 import psycopg
 from psycopg import sql
 
-from permille.pgbinaries import Binaries, NoBinariesError, binaries_for, locate_binaries
-from permille.pgsettings import (
+from permille.embedded.binaries import Binaries, NoBinariesError, binaries_for, locate_binaries
+from permille.embedded.process import Account, account_named, account_of, identity, spawn
+from permille.embedded.settings import (
     DATABASE,
     HBA_TEXT,
     ROLE,
@@ -37,7 +38,6 @@ from permille.pgsettings import (
     settings_text,
     tuned_settings,
 )
-from permille.process import Account, account_named, account_of, identity, spawn
 
 REACHABLE = Path("/var/lib/permille")
 SYSTEM_USER = "permille"
@@ -396,7 +396,7 @@ class EmbeddedPostgres:
     """A server on the cluster in `data_dir`, made at the first start. Use it as a context manager or start and stop it.
 
     Start it from a thread that lives as long as the server should: on Linux the server shuts down when that
-    thread dies, however it dies. `settings` overrides the tuned ones of pgsettings.
+    thread dies, however it dies. `settings` overrides the tuned ones of embedded.settings.
     """
 
     def __init__(

@@ -1,0 +1,1 @@
+"""The command line: `permille up`, `demo`, `doctor` and the rest."""

@@ -1,0 +1,1 @@
+"""The database server that Permille runs itself, and the processes around it."""
