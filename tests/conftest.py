@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from permille.config import from_environment
+from permille.database.migrate import migrate
 from permille.embedded.postgres import EmbeddedPostgres
-from permille.store.migrate import migrate
 
 # Only for tests: nothing here outlives the machine, so nothing waits for the disk.
 FAST = {

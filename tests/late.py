@@ -6,10 +6,10 @@ import time
 
 import psycopg
 
-from permille.billing import late_usage
 from permille.clock import system_now
-from permille.store import rollup
-from permille.store.db import open_pool
+from permille.database.connections import open_pool
+from permille.events.postgres import rollup
+from permille.usecases.invoices import late_usage
 
 
 def review_late_usage(dsn: str, *, seconds: float = 20) -> None:

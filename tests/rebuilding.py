@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from permille.store import rebuilding
+from permille.events.postgres import rebuilding
 
 
 def rebuild_some(conn: psycopg.Connection[Any]) -> bool:

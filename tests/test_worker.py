@@ -16,9 +16,9 @@ from typing import Any
 
 import psycopg
 
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ids import new_id
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
 from permille.store import organizations
 
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SUITES = ("tests/api", "tests/billing")
+SUITES = ("tests/api", "tests/usecases")
 SCENARIOS = ROOT.parent / "shared" / "conformance"
 SHOWN_LINES = 40
 SHOWN_CHARACTERS = 400

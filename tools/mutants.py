@@ -1,6 +1,6 @@
 """Mutation testing of the pricing core: small faults are put in one by one, and some test must notice each.
 
-    python tools/mutants.py [module ...]      # like core/pricing/package.py, or core/fee.py:120 for a line of it; or all
+    python tools/mutants.py [module ...]      # like core/rating/models/package.py, or core/rating/fee.py:120 for a line of it; or all
 
 Prints each mutant that no test noticed, with its line. A fork for each mutant, as many at once as there are processors
 (`taskset -c 0` makes it one); only the tests in TESTS run, and without a fault they have to pass. docs/testing.md says
@@ -28,33 +28,33 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "permille"
 TESTS = {
-    "core/pricing/": ("pricing", "test_proration.py", "test_prorated_fee.py", "test_advance.py"),
+    "core/rating/models/": ("pricing", "test_proration.py", "test_prorated_fee.py", "test_advance.py"),
     "core/money.py": ("test_money.py", "pricing", "test_fee.py"),
-    "core/filters.py": ("test_filters.py", "test_fee.py"),
-    "core/event.py": ("test_event.py", "test_usage.py"),
-    "core/rule.py": ("test_rule.py", "test_custom_aggregation.py", "test_expression.py"),
-    "core/expression.py": ("test_expression.py",),
-    "core/usage.py": ("test_usage.py", "test_fee.py"),
-    "core/custom_aggregation.py": ("test_custom_aggregation.py", "test_advance.py"),
-    "core/proration.py": ("test_proration.py", "test_prorated_fee.py"),
-    "core/tax.py": ("test_tax.py",),
-    "core/plan.py": ("test_plan.py", "test_subscription.py", "test_invoice.py"),
-    "core/fee.py": (
+    "core/rating/filters.py": ("test_filters.py", "test_fee.py"),
+    "core/metering/event.py": ("test_event.py", "test_usage.py"),
+    "core/metering/rule.py": ("test_rule.py", "test_custom_aggregation.py", "test_expression.py"),
+    "core/metering/expression.py": ("test_expression.py",),
+    "core/metering/usage.py": ("test_usage.py", "test_fee.py"),
+    "core/metering/custom_aggregation.py": ("test_custom_aggregation.py", "test_advance.py"),
+    "core/rating/proration.py": ("test_proration.py", "test_prorated_fee.py"),
+    "core/invoice/tax.py": ("test_tax.py",),
+    "core/contract/plan.py": ("test_plan.py", "test_subscription.py", "test_invoice.py"),
+    "core/rating/fee.py": (
         "test_fee.py",
         "test_prorated_fee.py",
         "test_advance.py",
         "test_custom_aggregation.py",
         "test_pricing_unit.py",
     ),
-    "core/explanation.py": ("test_explanation.py", "test_pricing_unit.py"),
-    "core/projection.py": ("test_projection.py", "test_custom_aggregation.py", "test_pricing_unit.py"),
-    "core/daily_usage.py": ("test_daily_usage.py", "test_custom_aggregation.py"),
-    "core/level.py": ("test_advance.py",),
-    "core/advance.py": ("test_advance.py", "test_pricing_unit.py"),
-    "core/credit_note.py": ("test_credit_note.py",),
-    "core/pricing_unit.py": ("test_pricing_unit.py",),
+    "core/rating/explanation.py": ("test_explanation.py", "test_pricing_unit.py"),
+    "core/rating/projection.py": ("test_projection.py", "test_custom_aggregation.py", "test_pricing_unit.py"),
+    "core/metering/daily_usage.py": ("test_daily_usage.py", "test_custom_aggregation.py"),
+    "core/rating/level.py": ("test_advance.py",),
+    "core/rating/advance.py": ("test_advance.py", "test_pricing_unit.py"),
+    "core/invoice/credit_note.py": ("test_credit_note.py",),
+    "core/rating/pricing_unit.py": ("test_pricing_unit.py",),
     "core/period.py": ("test_period.py",),
-    "core/override.py": ("test_override.py",),
+    "core/contract/override.py": ("test_override.py",),
 }
 SECONDS_MAX = 60
 

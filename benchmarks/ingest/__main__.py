@@ -24,8 +24,8 @@ import psycopg
 from tests.live import free_port
 
 from benchmarks.stack import Stack, running_stack, save
-from permille.ingest.writer import Memory, Request, open_connection, store
-from permille.store import rollup
+from permille.events.postgres import rollup
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 
 
 def set_up(stack: Stack) -> tuple[str, str]:
@@ -62,7 +62,7 @@ def load(
 
 def raw_rate(dsn: str, organization: str, count: int) -> float:
     """The same rows, encoded beforehand, straight into the same table: 1,000 a statement, two connections."""
-    from permille.ingest import writer
+    from permille.events.postgres import writer
     from permille.ingest.intake import Draft
 
     now = time.time_ns() // 1_000

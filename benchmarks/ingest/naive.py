@@ -13,8 +13,8 @@ import psycopg
 import uvicorn
 
 from permille.config import from_environment
+from permille.events.postgres.writer import Request, open_async_connection, store_at_once
 from permille.ingest.asgi import EventIntake
-from permille.ingest.writer import Request, open_async_connection, store_at_once
 
 CONNECTIONS = 32
 

@@ -26,11 +26,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.stack import save
-from permille.billing import due, run
 from permille.config import from_environment
+from permille.database.connections import open_pool
+from permille.database.migrate import migrate
 from permille.embedded.postgres import EmbeddedPostgres
-from permille.store.db import open_pool
-from permille.store.migrate import migrate
+from permille.usecases.due import due
+from permille.usecases.invoices import run
 
 from .naive import bill_one_by_one
 from .population import DUE, PRICES, TYPES, Population, populate

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from permille.billing import due
-from permille.store.db import open_pool
+from permille.database.connections import open_pool
+from permille.usecases.due import due
 
 from .population import DUE
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Self
 
-from permille.billing import invoicing, run
-from permille.store import customers, invoices, plans, subscriptions, usage, webhooks
+from permille.events.postgres import usage
+from permille.store import customers, invoices, plans, subscriptions, webhooks
+from permille.usecases.invoices import invoicing, run
 
 _STAGES: tuple[tuple[str, ModuleType, str], ...] = (
     ("claim customers", invoices, "claim_payers"),

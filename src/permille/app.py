@@ -16,8 +16,8 @@ from permille.api import routes
 from permille.api.addresses import Route
 from permille.api.http import Engine, application, json_response
 from permille.config import Config
+from permille.database.connections import is_unavailable, open_pool
 from permille.ingest.asgi import EventIntake
-from permille.store.db import is_unavailable, open_pool
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -15,9 +15,9 @@ from permille import logs
 from permille.api.http import json_response
 from permille.app import Application, Receive, Scope, Send, build
 from permille.config import Config
+from permille.database.migrate import pending
 from permille.embedded import running
 from permille.request_ids import RequestIds
-from permille.store.migrate import pending
 from permille.web.rendering import compile_templates
 from permille.web.sign_in import first_user_link
 

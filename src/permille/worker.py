@@ -16,12 +16,15 @@ from psycopg_pool import ConnectionPool
 
 from permille import logs
 from permille.api.webhooks import RENDERERS
-from permille.billing import advance, due, fences, late_usage, unpriced
 from permille.clock import system_now
 from permille.config import Config
+from permille.database.connections import open_pool
+from permille.events.postgres import rebuilding, rollup
 from permille.out.webhooks import deliver_due
-from permille.store import rebuilding, rollup, webhooks
-from permille.store.db import open_pool
+from permille.store import webhooks
+from permille.usecases import unpriced
+from permille.usecases.due import advance, due, fences
+from permille.usecases.invoices import late_usage
 
 log = logging.getLogger(__name__)
 

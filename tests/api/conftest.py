@@ -14,10 +14,10 @@ from starlette.testclient import TestClient
 from permille.api import routes
 from permille.api.http import Engine, application
 from permille.config import from_environment
+from permille.database.connections import open_pool
 from permille.embedded.postgres import EmbeddedPostgres
 from permille.request_ids import RequestIds
 from permille.store import audit, organizations
-from permille.store.db import open_pool
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
 

@@ -9,12 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from permille.billing import levels
-from permille.core.fee import Place
-from permille.core.level import Reached
+from permille.core.rating.fee import Place
+from permille.core.rating.level import Reached
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
 from permille.store import customers, plans, subscriptions
+from permille.usecases.usage import levels
 
 from .conftest import START, Api, charge
 

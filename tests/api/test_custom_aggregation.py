@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from permille.billing import levels
+from permille.events.postgres import rollup
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
-from permille.store import rollup
+from permille.usecases.usage import levels
 from tests.core.test_custom_aggregation import PRICES, TIERED_UNITS, TIERS
 
 from .conftest import START, Api, charge, plan_body

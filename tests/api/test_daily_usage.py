@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from permille.store import rollup
+from permille.events.postgres import rollup
 
 from .conftest import START, charge
 from .test_usage import move, ready, send

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from permille.events.postgres import event_lists, rollup
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds, read_one
-from permille.ingest.writer import Memory, Request, open_connection, store
-from permille.store import event_lists, rollup
 
 from .conftest import START, Api
 

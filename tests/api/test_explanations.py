@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
 
 from .conftest import START, Api, charge
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
 
 from .conftest import START, Api
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from psycopg_pool import ConnectionPool
 
-from permille.billing import advance
+from permille.database.connections import open_pool
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
-from permille.store.db import open_pool
+from permille.usecases.due import advance
 
 from .conftest import START, Api, charge
 

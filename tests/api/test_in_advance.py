@@ -10,9 +10,10 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from permille.billing import advance, levels
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
+from permille.usecases.due import advance
+from permille.usecases.usage import levels
 
 from .conftest import START, Api, charge
 

@@ -10,9 +10,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from permille.events.postgres import rollup
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
-from permille.store import rollup
 
 from .conftest import Api, charge
 

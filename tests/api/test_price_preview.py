@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from permille.billing import price_preview
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
+from permille.usecases.catalogue import price_preview
 
 from .conftest import START, Api, charge
 

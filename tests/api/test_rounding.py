@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from permille.billing import advance
+from permille.database.connections import open_pool
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
-from permille.store.db import open_pool
+from permille.usecases.due import advance
 
 from .conftest import START, Api, charge
 

@@ -10,10 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from permille.billing.unpriced import look_some
+from permille.events.postgres import rollup
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
-from permille.store import rollup, unpriced as unpriced_store
+from permille.store import unpriced as unpriced_store
+from permille.usecases.unpriced import look_some
 
 from .conftest import START, Api, charge
 

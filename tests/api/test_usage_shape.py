@@ -9,11 +9,11 @@ import pytest
 from starlette.datastructures import QueryParams
 
 from permille.api.usage import read_search, render_usage
-from permille.billing.usage import PeriodUsage, UsageSearch, charge_usage
-from permille.core.billable_metric import BillableMetric
+from permille.core.contract.plan import Charge, PlanFilter
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.usage import Partial
 from permille.core.period import Period
-from permille.core.plan import Charge, PlanFilter
-from permille.core.usage import Partial
+from permille.usecases.usage.usage import PeriodUsage, UsageSearch, charge_usage
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
 PLAIN = UsageSearch()

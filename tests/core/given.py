@@ -7,8 +7,8 @@ from functools import reduce
 
 from hypothesis import strategies as st
 
+from permille.core.metering.usage import EMPTY, Partial, merge
 from permille.core.period import BillingTime, Interval
-from permille.core.usage import EMPTY, Partial, merge
 
 # Half-hour offsets, both hemispheres, the date line, clocks that change at midnight (Cairo, Asuncion, Beirut,
 # Havana, Azores) and a day that never was (Apia, 30 December 2011).

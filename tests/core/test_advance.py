@@ -11,11 +11,20 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.advance import event_fees, fee_of_nothing, instant_fee, standing_by_place, units_alone
-from permille.core.custom_aggregation import read_aggregator
-from permille.core.fee import Fee, charge_fees, compile_charge
-from permille.core.filters import ChargeFilter
-from permille.core.level import (
+from permille.core.metering.custom_aggregation import read_aggregator
+from permille.core.metering.usage import AggregationType, Partial
+from permille.core.money import exact
+from permille.core.period import Period
+from permille.core.rating.advance import (
+    event_fees,
+    fee_of_nothing,
+    instant_fee,
+    standing_by_place,
+    units_alone,
+)
+from permille.core.rating.fee import Fee, charge_fees, compile_charge
+from permille.core.rating.filters import ChargeFilter
+from permille.core.rating.level import (
     NOTHING_STANDING,
     AdvanceEvent,
     Level,
@@ -26,11 +35,8 @@ from permille.core.level import (
     held_uniques,
     prorated_units,
 )
-from permille.core.money import exact
-from permille.core.period import Period
-from permille.core.pricing import ChargeModel
-from permille.core.proration import Proration
-from permille.core.usage import AggregationType, Partial
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.proration import Proration
 
 APRIL = Period(datetime(2024, 4, 1, tzinfo=UTC), datetime(2024, 5, 1, tzinfo=UTC))
 BY = Proration("UTC", 30)

@@ -11,8 +11,15 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.credit_note import CreditedFee, Item, PaidPeriod, credit_amounts, spend, unused_amount
-from permille.core.tax import Tax
+from permille.core.invoice.credit_note import (
+    CreditedFee,
+    Item,
+    PaidPeriod,
+    credit_amounts,
+    spend,
+    unused_amount,
+)
+from permille.core.invoice.tax import Tax
 from tests.core.given import decimals
 
 ZERO = Decimal(0)

@@ -15,17 +15,17 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.billable_metric import BillableMetric
-from permille.core.custom_aggregation import Aggregator, aggregator_of, fold, read_aggregator
-from permille.core.daily_usage import Day, fold_custom_days
-from permille.core.fee import Fee, charge_fees, compile_charge
-from permille.core.filters import ChargeFilter
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.custom_aggregation import Aggregator, aggregator_of, fold, read_aggregator
+from permille.core.metering.daily_usage import Day, fold_custom_days
+from permille.core.metering.rule import TEXT_MAX
+from permille.core.metering.usage import AggregationType, CustomEvent, Partial, aggregate
 from permille.core.money import exact
 from permille.core.period import Period
-from permille.core.pricing import ChargeModel, price
-from permille.core.projection import Projection, project
-from permille.core.rule import TEXT_MAX
-from permille.core.usage import AggregationType, CustomEvent, Partial, aggregate
+from permille.core.rating.fee import Fee, charge_fees, compile_charge
+from permille.core.rating.filters import ChargeFilter
+from permille.core.rating.models import ChargeModel, price
+from permille.core.rating.projection import Projection, project
 from tests.core.given import decimals, ts
 
 MARCH = Period(ts(2024, 3, 1), ts(2024, 4, 1))

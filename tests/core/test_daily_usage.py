@@ -12,10 +12,10 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.billable_metric import BillableMetric
-from permille.core.daily_usage import Day, Reach, day_of, fold_days, reach_of
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.daily_usage import Day, Reach, day_of, fold_days, reach_of
+from permille.core.metering.usage import EMPTY, AggregationType, Partial, epoch_seconds, merge
 from permille.core.period import Period, local_date, midnight
-from permille.core.usage import EMPTY, AggregationType, Partial, epoch_seconds, merge
 
 from .given import TIMEZONES
 

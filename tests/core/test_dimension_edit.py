@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from permille.core import dimension_edit
-from permille.core.dimension_edit import follow_metric
-from permille.core.filters import ALL_FILTER_VALUES, ChargeFilter, best_match, expand_all_values
-from permille.core.plan import Charge, PlanFilter, trim_filters
+from permille.core.contract.plan import Charge, PlanFilter, trim_filters
+from permille.core.metering import dimension_edit
+from permille.core.metering.dimension_edit import follow_metric
+from permille.core.rating.filters import ALL_FILTER_VALUES, ChargeFilter, best_match, expand_all_values
 
 from .test_plan import CHARGE, METRIC
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.event import (
+from permille.core.instants import EPOCH
+from permille.core.metering.event import (
     numeric_value,
     property_text,
     timestamp_microseconds,
 )
-from permille.core.instants import EPOCH
 from tests.core.given import decimals, ts
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.explanation import Step, charge_steps, plain, rounding_step
-from permille.core.fee import Fee, charge_fees, compile_charge
+from permille.core.metering.usage import AggregationType, Partial
 from permille.core.money import exact, minor, round_cents
 from permille.core.period import Period
-from permille.core.pricing import ChargeModel, price
-from permille.core.proration import Proration
-from permille.core.usage import AggregationType, Partial
+from permille.core.rating.explanation import Step, charge_steps, plain, rounding_step
+from permille.core.rating.fee import Fee, charge_fees, compile_charge
+from permille.core.rating.models import ChargeModel, price
+from permille.core.rating.proration import Proration
 from tests.core.given import ts
 
 amounts = st.decimals("0", "1000", places=4).map(lambda value: format(value, "f"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.expression import (
+from permille.core.metering.expression import (
     DEPTH_MAX,
     LENGTH_MAX,
     EvaluationError,

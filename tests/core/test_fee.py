@@ -11,14 +11,14 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.billable_metric import BillableMetric
-from permille.core.fee import Fee, charge_fees, compile_charge, compile_plan_charge, subscription_fee
-from permille.core.filters import ChargeFilter, best_match, group_of
+from permille.core.contract.plan import Charge, PlanFilter
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.usage import AggregationType, Partial, aggregate, epoch_seconds
 from permille.core.money import minor, round_cents, subunits
 from permille.core.period import Period
-from permille.core.plan import Charge, PlanFilter
-from permille.core.pricing import ChargeModel, price
-from permille.core.usage import AggregationType, Partial, aggregate, epoch_seconds
+from permille.core.rating.fee import Fee, charge_fees, compile_charge, compile_plan_charge, subscription_fee
+from permille.core.rating.filters import ChargeFilter, best_match, group_of
+from permille.core.rating.models import ChargeModel, price
 from tests.core.given import decimals, merge_all, ts
 from tests.core.pricing.table import Ladder, ladders
 from tests.core.test_usage import Sent, events, expected

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from permille.core import filters as filters_module
-from permille.core.filters import (
+from permille.core.rating import filters as filters_module
+from permille.core.rating.filters import (
     ALL_FILTER_VALUES,
     ChargeFilter,
     best_match,

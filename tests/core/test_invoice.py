@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.invoice import (
+from permille.core.contract.timeline import (
     InvoicePlan,
     SubscriptionFacts,
     draft_number,

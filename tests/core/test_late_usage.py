@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from permille.core.late_usage import Line, adjustment_fee, difference, totals, with_usage
+from permille.core.invoice.late_usage import Line, adjustment_fee, difference, totals, with_usage
 from permille.core.period import Period
-from permille.core.pricing_unit import AppliedPricingUnit, PricingUnit
+from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
 

@@ -12,10 +12,10 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.billable_metric import BillableMetric
-from permille.core.override import cascade, copy_plan, filter_key, same_terms
-from permille.core.plan import Charge, Plan, PlanFilter
-from permille.core.pricing_unit import AppliedPricingUnit, PricingUnit
+from permille.core.contract.override import cascade, copy_plan, filter_key, same_terms
+from permille.core.contract.plan import Charge, Plan, PlanFilter
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 _ids = count(1)

@@ -128,6 +128,14 @@ def test_a_day_starts_at_its_first_instant(at: datetime, timezone: str) -> None:
     assert local_date(begin - INSTANT, timezone) < local_date(at, timezone)
 
 
+@example(
+    at=datetime(2011, 9, 15, tzinfo=UTC),
+    interval=Interval.SEMIANNUAL,
+    billing_time=BillingTime.ANNIVERSARY,
+    anchor=datetime(2000, 9, 15, tzinfo=UTC),
+    timezone="Pacific/Apia",
+    offsets=[107],
+)
 @given(
     at=instants,
     interval=intervals,

@@ -11,9 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from permille.core.billable_metric import BillableMetric
-from permille.core.filters import ALL_FILTER_VALUES
-from permille.core.plan import (
+from permille.core.contract.plan import (
     Charge,
     Plan,
     PlanFilter,
@@ -22,8 +20,10 @@ from permille.core.plan import (
     trim_filters,
     yearly_amount_cents,
 )
-from permille.core.pricing import ChargeModel
-from permille.core.usage import AggregationType
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.usage import AggregationType
+from permille.core.rating.filters import ALL_FILTER_VALUES
+from permille.core.rating.models import ChargeModel
 
 NOW = datetime(2024, 3, 5, tzinfo=UTC)
 ID = UUID(int=1)

@@ -11,18 +11,18 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.advance import event_fees, fee_of_nothing, instant_fee
-from permille.core.explanation import Step, conversion_steps, rounding_step
-from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_charge, true_up_fee
-from permille.core.filters import ChargeFilter
-from permille.core.level import AdvanceEvent
+from permille.core.metering.usage import AggregationType, Partial
 from permille.core.money import CURRENCIES, LineAmounts, exact, subunits
 from permille.core.period import Period
-from permille.core.pricing import ChargeModel
-from permille.core.pricing_unit import AppliedPricingUnit, InUnit, PricingUnit, owed
-from permille.core.projection import elapsed_share, project
-from permille.core.proration import Proration
-from permille.core.usage import AggregationType, Partial
+from permille.core.rating.advance import event_fees, fee_of_nothing, instant_fee
+from permille.core.rating.explanation import Step, conversion_steps, rounding_step
+from permille.core.rating.fee import CompiledCharge, Fee, charge_fees, compile_charge, true_up_fee
+from permille.core.rating.filters import ChargeFilter
+from permille.core.rating.level import AdvanceEvent
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.pricing_unit import AppliedPricingUnit, InUnit, PricingUnit, owed
+from permille.core.rating.projection import elapsed_share, project
+from permille.core.rating.proration import Proration
 
 from .given import decimals
 

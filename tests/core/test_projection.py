@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.fee import CompiledCharge, Fee, charge_fees, compile_charge
-from permille.core.filters import ChargeFilter
+from permille.core.metering.usage import AggregationType, Partial
 from permille.core.period import Period, local_date
-from permille.core.pricing import ChargeModel
-from permille.core.projection import Projection, elapsed_share, project
-from permille.core.usage import AggregationType, Partial
+from permille.core.rating.fee import CompiledCharge, Fee, charge_fees, compile_charge
+from permille.core.rating.filters import ChargeFilter
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.projection import Projection, elapsed_share, project
 
 from .given import TIMEZONES, decimals
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from permille.core.fee import CompiledCharge, Dimensions, Fee, charge_fees, compile_charge, true_up_fee
-from permille.core.filters import ChargeFilter
+from permille.core.metering.usage import AggregationType, Partial
 from permille.core.period import Period
-from permille.core.pricing import ChargeModel
-from permille.core.proration import Proration
-from permille.core.usage import AggregationType, Partial
+from permille.core.rating.fee import CompiledCharge, Dimensions, Fee, charge_fees, compile_charge, true_up_fee
+from permille.core.rating.filters import ChargeFilter
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.proration import Proration
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
 BY = Proration("UTC", 31)

@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, strategies as st
 
+from permille.core.metering.usage import Operation
 from permille.core.money import exact, minor, round_cents
 from permille.core.period import Period
-from permille.core.pricing import ChargeModel, Quantity, pricer
-from permille.core.pricing.graduated import prorated_amount, read_tiers
-from permille.core.proration import Proration, prorate_sum, prorate_uniques, proration_by
-from permille.core.usage import Operation
+from permille.core.rating.models import ChargeModel, Quantity, pricer
+from permille.core.rating.models.graduated import prorated_amount, read_tiers
+from permille.core.rating.proration import Proration, prorate_sum, prorate_uniques, proration_by
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
 UTC_MARCH = Proration("UTC", 31)

@@ -11,18 +11,25 @@ from uuid import UUID
 
 from hypothesis import given, strategies as st
 
-from permille.core.advance import event_fees
-from permille.core.fee import CompiledCharge, Fee, carry_fee_on, charge_fees, compile_charge, true_up_fee
-from permille.core.late_usage import difference, line_of
-from permille.core.level import AdvanceEvent
+from permille.core.invoice.late_usage import difference, line_of
+from permille.core.metering.usage import AggregationType, Partial
 from permille.core.money import CURRENCIES, subunits
 from permille.core.period import Period
-from permille.core.pricing import ChargeModel
-from permille.core.pricing_unit import AppliedPricingUnit, Owed, PricingUnit, owed
-from permille.core.projection import project_all
-from permille.core.proration import Proration
-from permille.core.rounding import NOTHING_EARLIER, Rounding, carry_on, round_together, sum_of_lines
-from permille.core.usage import AggregationType, Partial
+from permille.core.rating.advance import event_fees
+from permille.core.rating.fee import (
+    CompiledCharge,
+    Fee,
+    carry_fee_on,
+    charge_fees,
+    compile_charge,
+    true_up_fee,
+)
+from permille.core.rating.level import AdvanceEvent
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.pricing_unit import AppliedPricingUnit, Owed, PricingUnit, owed
+from permille.core.rating.projection import project_all
+from permille.core.rating.proration import Proration
+from permille.core.rating.rounding import NOTHING_EARLIER, Rounding, carry_on, round_together, sum_of_lines
 
 from .given import decimals
 

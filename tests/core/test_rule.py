@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.expression import (
+from permille.core.metering.expression import (
     LENGTH_MAX,
     EvaluationError,
     Event,
@@ -18,7 +18,7 @@ from permille.core.expression import (
     Value,
     read_expression,
 )
-from permille.core.rule import DEPTH_MAX, DIGITS, TEXT_MAX, read_rule
+from permille.core.metering.rule import DEPTH_MAX, DIGITS, TEXT_MAX, read_rule
 
 CUSTOM: dict[str, Value] = {"price": Decimal("0.5"), "tier": "gold"}
 

@@ -8,9 +8,8 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.period import BillingTime, Interval, charges_interval, local_date, start_of_day
-from permille.core.plan import Plan
-from permille.core.subscription import (
+from permille.core.contract.plan import Plan
+from permille.core.contract.subscription import (
     Start,
     Subscription,
     current_period,
@@ -18,6 +17,7 @@ from permille.core.subscription import (
     life_of,
     start_of,
 )
+from permille.core.period import BillingTime, Interval, charges_interval, local_date, start_of_day
 
 NOW = datetime(2024, 3, 5, 10, tzinfo=UTC)
 ID = UUID(int=1)

@@ -9,7 +9,15 @@ from uuid import UUID
 
 from hypothesis import given, strategies as st
 
-from permille.core.tax import UNTAXED, Tax, add_up_taxes, applicable, tax_fee, tax_invoice, tax_of_json
+from permille.core.invoice.tax import (
+    UNTAXED,
+    Tax,
+    add_up_taxes,
+    applicable,
+    tax_fee,
+    tax_invoice,
+    tax_of_json,
+)
 
 
 def tax(number: int, rate: str) -> Tax:

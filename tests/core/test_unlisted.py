@@ -8,12 +8,12 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.fee import charge_fees, compile_charge
-from permille.core.filters import ChargeFilter
-from permille.core.pricing import ChargeModel, is_free, price, validate
-from permille.core.pricing.percentage import running_totals
-from permille.core.unlisted import UnlistedValues, is_unpriced
-from permille.core.usage import EMPTY, AggregationType
+from permille.core.metering.usage import EMPTY, AggregationType
+from permille.core.rating.fee import charge_fees, compile_charge
+from permille.core.rating.filters import ChargeFilter
+from permille.core.rating.models import ChargeModel, is_free, price, validate
+from permille.core.rating.models.percentage import running_totals
+from permille.core.rating.unlisted import UnlistedValues, is_unpriced
 
 from .test_fee import SEPTEMBER, summed
 

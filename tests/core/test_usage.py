@@ -11,8 +11,7 @@ from random import Random
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.period import INSTANT, Period
-from permille.core.usage import (
+from permille.core.metering.usage import (
     EMPTY,
     NO_USAGE,
     AggregationType,
@@ -25,6 +24,7 @@ from permille.core.usage import (
     standing_at,
     takes_part,
 )
+from permille.core.period import INSTANT, Period
 from tests.core.given import decimals, merge_all, ts
 
 START = ts(2024, 3, 1)

@@ -17,8 +17,8 @@ import httpx2
 import psycopg
 import pytest
 
+from permille.database.migrate import migrate
 from permille.embedded.postgres import EmbeddedPostgres
-from permille.store.migrate import migrate
 from tests.conftest import FAST
 from tests.live import ADMIN_KEY, free_port
 

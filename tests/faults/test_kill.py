@@ -21,7 +21,7 @@ import httpx2
 import psycopg
 import pytest
 
-from permille.store import rollup
+from permille.events.postgres import rollup
 from tests.live import LiveServer, live_server
 
 CUSTOMERS = [f"customer-{n}" for n in range(5)]

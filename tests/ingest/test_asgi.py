@@ -15,8 +15,9 @@ import psycopg
 import pytest
 
 from permille.config import Config
+from permille.events.postgres import metering
 from permille.ingest.asgi import EventIntake
-from permille.store import metering, organizations
+from permille.store import organizations
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 Client = httpx2.AsyncClient

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.encoding import Metering, dimensions_of, encode, numeric_text
 from permille.core.errors import BadRequest, Invalid
-from permille.core.event import numeric_value
+from permille.core.metering.encoding import Metering, dimensions_of, encode, numeric_text
+from permille.core.metering.event import numeric_value
 from permille.ingest.intake import (
     Draft,
     microseconds,

@@ -12,12 +12,12 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from permille.events.identity import event_identities, transaction_range
+from permille.events.postgres import events, metering, rollup, writer
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ids import new_id
-from permille.ingest import writer
-from permille.ingest.identity import event_identities, transaction_range
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
-from permille.store import events, metering, organizations, rollup
+from permille.store import organizations
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 

@@ -11,15 +11,16 @@ import psycopg
 import pytest
 from pypdf import PdfReader
 
-from permille.billing import price_lists, run
-from permille.core.plan import Plan
+from permille.core.contract.plan import Plan
 from permille.out.pdf import sections
 from permille.out.pdf.assembly import invoice_document
 from permille.out.pdf.document import InvoiceDocument, PackagePrice, UnitPrice
 from permille.out.pdf.invoice import render_invoice
 from permille.store import billable_metrics, plans
 from permille.store.fee_items import FeeItem
-from tests.billing.world import START, Filter, World, make_world
+from permille.usecases.catalogue import price_lists
+from permille.usecases.invoices import run
+from tests.usecases.world import START, Filter, World, make_world
 
 FEBRUARY = datetime(2024, 2, 1, tzinfo=UTC)
 JANUARY = (date(2024, 1, 1), date(2024, 1, 31))

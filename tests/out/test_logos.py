@@ -24,8 +24,8 @@ from permille.out.logos import Fetched, NotFetched, current_logo
 from permille.out.pdf.invoice import render_invoice
 from permille.out.pictures import UnusablePicture, printable
 from permille.store import billing_entities, logos as store
-from tests.billing.world import make_world
 from tests.out.test_invoice_pdf import document
+from tests.usecases.world import make_world
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><rect width="40" height="20"/></svg>'

@@ -21,12 +21,12 @@ from psycopg_pool import ConnectionPool
 
 from permille.config import Config
 from permille.core.organization import Organization
+from permille.database.connections import open_pool
 from permille.ids import new_id
 from permille.out.addresses import private_address
 from permille.out.signing import draw_private_key, public_pem
 from permille.out.webhooks import deliver_due
 from permille.store import organizations, webhooks
-from permille.store.db import open_pool
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 

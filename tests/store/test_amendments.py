@@ -12,12 +12,12 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from permille.billing.amendments import Asked, UnableToAmendError, amend
-from permille.core.amendment import AmendmentKind
+from permille.core.metering.amendment import AmendmentKind
+from permille.events.postgres import metering, rollup
+from permille.events.postgres.usage import count_events, usage_of_many
+from permille.events.postgres.window import Window
 from permille.ingest.intake import Draft
-from permille.store import metering, rollup
-from permille.store.usage import count_events, usage_of_many
-from permille.store.window import Window
+from permille.usecases.amendments import Asked, UnableToAmendError, amend
 
 from .test_usage import NOW, START, Feed, compare
 
@@ -241,7 +241,7 @@ def test_a_failure_leaves_nothing_behind(
         raise RuntimeError("the process dies here")
 
     with monkeypatch.context() as patch:
-        patch.setattr("permille.store.amendments.refold", fail)
+        patch.setattr("permille.events.postgres.amendments.refold", fail)
         with pytest.raises(RuntimeError):
             feed.amend(10)
     db.rollback()

@@ -9,7 +9,7 @@ import pytest
 from permille.cli.doctor import audit_report
 from permille.config import from_environment
 from permille.store import audit
-from tests.billing.world import World, make_world, move, ts
+from tests.usecases.world import World, make_world, move, ts
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from permille.database.bulk import instant_array, int_array, line_text, text_array, uuid_array
 from permille.ids import new_id_texts
-from permille.store.bulk import instant_array, int_array, line_text, text_array, uuid_array
 
 TEXTS = (
     "",

@@ -8,14 +8,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from permille.core.event import property_text
-from permille.core.rule import TEXT_MAX
+from permille.core.metering.event import property_text
+from permille.core.metering.rule import TEXT_MAX
+from permille.events.postgres import rollup
+from permille.events.postgres.custom_usage import CustomWindow, custom_events
+from permille.events.postgres.usage import usage_of_many
+from permille.events.postgres.window import Window
+from permille.events.postgres.writer import Request, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Request, store
-from permille.store import rollup
-from permille.store.custom_usage import CustomWindow, custom_events
-from permille.store.usage import usage_of_many
-from permille.store.window import Window
 from tests.core.given import merge_all
 from tests.store.test_usage import NOW, START, Feed
 

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from psycopg_pool import PoolTimeout
 
-from permille.store import db as under_test
-from permille.store.db import is_alive, is_passing, is_unavailable, open_pool
+from permille.database import connections as under_test
+from permille.database.connections import is_alive, is_passing, is_unavailable, open_pool
 
 
 def terminate(db: psycopg.Connection[Any], name: str) -> None:

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from permille.config import from_environment
+from permille.database import migrate as runner
+from permille.database.migrate import UnableToMigrateError, available, migrate, pending
 from permille.embedded.binaries import locate_binaries
-from permille.store import migrate as runner
-from permille.store.migrate import UnableToMigrateError, available, migrate, pending
 
 SCHEMA = Path(runner.__file__).parent / "schema.sql"
 

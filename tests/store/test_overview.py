@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from permille.core.event import numeric_value, property_text
-from permille.core.usage import AggregationType
-from permille.store import rollup
+from permille.core.metering.event import numeric_value, property_text
+from permille.core.metering.usage import AggregationType
+from permille.events.postgres import rollup
 from permille.store.overview import Shown, shown_of, units_by_day
 from tests.store.test_usage import START, Feed
 

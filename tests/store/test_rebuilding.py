@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from permille.store import metering, rebuilding, rollup
+from permille.events.postgres import metering, rebuilding, rollup
 from tests.rebuilding import rebuild_some
 
 from .test_usage import Feed

@@ -15,16 +15,17 @@ import psycopg
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.event import numeric_value, property_text
+from permille.core.metering.event import numeric_value, property_text
+from permille.core.metering.usage import Partial, epoch_seconds
 from permille.core.period import Period
-from permille.core.proration import Prorated, Proration, prorate_uniques
-from permille.core.usage import Partial, epoch_seconds
+from permille.core.rating.proration import Prorated, Proration, prorate_uniques
+from permille.events.postgres import metering, rollup
+from permille.events.postgres.usage import count_events, pieces, usage_of_many
+from permille.events.postgres.window import BEGINNING, Window
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ids import new_id
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
-from permille.store import metering, organizations, rollup
-from permille.store.usage import count_events, pieces, usage_of_many
-from permille.store.window import BEGINNING, Window
+from permille.store import organizations
 from tests.core.given import merge_all
 
 START = datetime(2026, 9, 28, tzinfo=UTC)

@@ -17,14 +17,14 @@ from starlette.testclient import TestClient
 
 from permille.api.http import Call, Engine
 from permille.app import build
-from permille.billing import price_lists
 from permille.clock import system_now
 from permille.config import from_environment
 from permille.core.organization import Organization
 from permille.embedded.postgres import EmbeddedPostgres
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
 from permille.store import organizations, users
+from permille.usecases.catalogue import price_lists
 
 START = datetime(2026, 10, 1, 12, tzinfo=UTC)
 SAME_ORIGIN = {"sec-fetch-site": "same-origin"}

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import psycopg
 import pytest
 
-from permille.store import rollup
+from permille.events.postgres import rollup
 
 from .conftest import START, join, text_of
 from .test_metrics import TOKENS

@@ -9,12 +9,12 @@ import psycopg
 import pytest
 
 from permille.api import charges as api_charges, plans as api_plans
-from permille.billing.amendments import Asked, amend
-from permille.billing.unpriced import look_some
-from permille.core.amendment import AmendmentKind
+from permille.core.metering.amendment import AmendmentKind
+from permille.events.postgres import rollup
+from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.ingest.writer import Memory, Request, open_connection, store
-from permille.store import rollup
+from permille.usecases.amendments import Asked, amend
+from permille.usecases.unpriced import look_some
 
 from .conftest import START, join, text_of
 

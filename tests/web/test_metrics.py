@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from permille.api import billable_metrics as api_metrics, plans as api_plans
-from permille.store import metering
+from permille.events.postgres import metering
 from tests.rebuilding import rebuild_some
 
 from .conftest import text_of

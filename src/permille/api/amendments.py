@@ -8,7 +8,12 @@ from typing import Any
 from permille.api.events import render_amendment
 from permille.api.http import Call
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields
-from permille.billing.amendments import (
+from permille.core.errors import Invalid
+from permille.core.instants import parse_instant
+from permille.core.metering.amendment import Amendment, AmendmentKind
+from permille.events.postgres import amendments as store
+from permille.store import organizations
+from permille.usecases.amendments import (
     Asked,
     Errors,
     ProposedCreditNote,
@@ -16,10 +21,6 @@ from permille.billing.amendments import (
     amend,
     propose,
 )
-from permille.core.amendment import Amendment, AmendmentKind
-from permille.core.errors import Invalid
-from permille.core.instants import parse_instant
-from permille.store import amendments as store, organizations
 
 _KINDS = {"kind": tuple(AmendmentKind)}
 CHANGES = ("code", "timestamp", "precise_total_amount_cents", "properties")

@@ -10,11 +10,13 @@ from typing import Any
 from permille.api.http import Call
 from permille.api.render import instant
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
-from permille.core.billable_metric import BillableMetric
-from permille.core.dimension_edit import follow_metric
+from permille.core.contract.plan import Charge, Plan, filter_name
+from permille.core.contract.price_versions import change_charges
 from permille.core.errors import Invalid, NotFound
-from permille.core.event import timestamp_microseconds
-from permille.core.expression import (
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.dimension_edit import follow_metric
+from permille.core.metering.event import timestamp_microseconds
+from permille.core.metering.expression import (
     LENGTH_MAX,
     EvaluationError,
     Event,
@@ -22,11 +24,11 @@ from permille.core.expression import (
     read_expression,
     value_text,
 )
-from permille.core.plan import Charge, Plan, filter_name
-from permille.core.price_versions import change_charges
-from permille.core.rule import read_rule
+from permille.core.metering.rule import read_rule
+from permille.database import locks
+from permille.events.postgres import metering
 from permille.ids import new_id
-from permille.store import billable_metrics, billing_holds, locks, metering, plans, unpriced, webhooks
+from permille.store import billable_metrics, billing_holds, plans, unpriced, webhooks
 
 AGGREGATION_TYPES = (
     "count_agg",

@@ -10,11 +10,11 @@ from permille.api.http import Call
 from permille.api.render import instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import DAYS_MAX, LONG_TEXT, Fields
-from permille.billing import subscriptions as lifecycle
 from permille.core.customer import BillingEntity
 from permille.core.errors import NotFound
 from permille.store import billing_entities, customers, invoices, subscriptions
 from permille.store.taxes import ids
+from permille.usecases import subscriptions as lifecycle
 
 TEXTS = (
     "legal_name",

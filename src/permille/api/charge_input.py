@@ -22,16 +22,16 @@ from permille.api.validation import (
     plain_texts,
     storable,
 )
-from permille.core import pricing
-from permille.core.billable_metric import BillableMetric
-from permille.core.filters import ALL_FILTER_VALUES
-from permille.core.override import FilterKey, filter_key
-from permille.core.plan import Charge, PlanFilter, incompatibilities
-from permille.core.pricing import ChargeModel
-from permille.core.pricing_unit import PricingUnit
-from permille.core.rounding import Rounding
-from permille.core.tax import Tax
-from permille.core.unlisted import UnlistedValues
+from permille.core.contract.override import FilterKey, filter_key
+from permille.core.contract.plan import Charge, PlanFilter, incompatibilities
+from permille.core.invoice.tax import Tax
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.rating import models as pricing
+from permille.core.rating.filters import ALL_FILTER_VALUES
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.pricing_unit import PricingUnit
+from permille.core.rating.rounding import Rounding
+from permille.core.rating.unlisted import UnlistedValues
 from permille.ids import new_id
 
 MODELS = tuple(ChargeModel)

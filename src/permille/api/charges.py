@@ -27,10 +27,11 @@ from permille.api.price_preview import previewable
 from permille.api.pricing_units import known_pricing_units
 from permille.api.taxes import known_taxes
 from permille.api.validation import Fields, parse_uuid
+from permille.core.contract.override import filter_key
+from permille.core.contract.plan import Charge, Plan, PlanFilter
 from permille.core.errors import Invalid, NotFound
-from permille.core.override import filter_key
-from permille.core.plan import Charge, Plan, PlanFilter
-from permille.store import billable_metrics, locks, plans
+from permille.database import locks
+from permille.store import billable_metrics, plans
 
 
 def list_charges(call: Call) -> dict[str, Any]:

@@ -17,13 +17,15 @@ from permille.api.validation import (
     query_flag,
     query_texts,
 )
-from permille.billing import drafts, subscriptions as lifecycle
 from permille.core.customer import BillingEntity, Customer
 from permille.core.errors import NotFound
+from permille.database import locks
 from permille.ids import new_id
-from permille.store import billing_entities, customers, invoices, locks, subscriptions, webhooks
+from permille.store import billing_entities, customers, invoices, subscriptions, webhooks
 from permille.store.customers import CustomerSearch
 from permille.store.taxes import ids
+from permille.usecases import subscriptions as lifecycle
+from permille.usecases.invoices import drafts
 
 NAMES = (
     "name",

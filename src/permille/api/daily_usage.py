@@ -11,14 +11,14 @@ from permille.api.http import Call, Page
 from permille.api.render import instant, last_instant
 from permille.api.subscriptions import asked_row
 from permille.api.usage import read_search
-from permille.billing import daily_usage as daily
-from permille.billing.daily_usage import Calendar, DailyLine, DailyUsage
+from permille.core.contract.plan import Charge
 from permille.core.errors import Invalid
 from permille.core.instants import parse_day
 from permille.core.money import ZERO, decimal_text, exact
 from permille.core.period import INSTANT, local_date
-from permille.core.plan import Charge
-from permille.store import metering
+from permille.events.postgres import metering
+from permille.usecases.usage import daily_usage as daily
+from permille.usecases.usage.daily_usage import Calendar, DailyLine, DailyUsage
 
 DAYS_MAX = 366
 

@@ -12,18 +12,18 @@ from uuid import UUID
 
 from permille.api.fees import Surroundings, filter_name, render_fee
 from permille.api.http import Call
-from permille.billing.estimates import (
+from permille.core.errors import Invalid
+from permille.core.metering.event import numeric_value, timestamp_microseconds
+from permille.core.money import ZERO, decimal_text, exact, subunits
+from permille.store.fee_items import FeeItem
+from permille.store.invoices import StoredFee, applied_taxes_json, presentation_json, pricing_unit_json
+from permille.usecases.usage.estimates import (
     Estimate,
     Hypothesis,
     InstantEstimate,
     estimate,
     estimate_instantly,
 )
-from permille.core.errors import Invalid
-from permille.core.event import numeric_value, timestamp_microseconds
-from permille.core.money import ZERO, decimal_text, exact, subunits
-from permille.store.fee_items import FeeItem
-from permille.store.invoices import StoredFee, applied_taxes_json, presentation_json, pricing_unit_json
 
 _NOWHERE = UUID(int=0)
 

@@ -12,13 +12,14 @@ from psycopg import Connection
 from permille.api.http import Call
 from permille.api.late_usage import render_too_late
 from permille.api.render import exact_numbers, instant, instant_milliseconds
-from permille.billing.unpriced import unpriced_by
-from permille.core.amendment import Amendment
 from permille.core.errors import Forbidden, Invalid, NotFound
 from permille.core.instants import parse_instant
+from permille.core.metering.amendment import Amendment
 from permille.core.money import decimal_text
-from permille.store import amendments, event_lists, events, late_usage, metering, subscriptions
-from permille.store.events import Search, StoredEvent
+from permille.events.postgres import amendments, event_lists, events, metering
+from permille.events.postgres.events import Search, StoredEvent
+from permille.store import late_usage, subscriptions
+from permille.usecases.unpriced import unpriced_by
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _INSTANT = timedelta(microseconds=1)

@@ -13,12 +13,12 @@ from permille.api.events import render_amendment, render_events
 from permille.api.fees import visible_fee
 from permille.api.http import Call
 from permille.api.render import MICROSECOND, instant
-from permille.billing.explanation import Explanation, explain
 from permille.core.errors import Invalid
 from permille.core.instants import EPOCH
 from permille.core.money import ZERO, decimal_text
-from permille.store.events import Place
+from permille.events.postgres.events import Place
 from permille.store.invoices import StoredFee
+from permille.usecases.usage.explanation import Explanation, explain
 
 
 def explain_fee(call: Call) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from permille.api.http import Call
 from permille.api.render import MICROSECOND, breakdowns_json, exact_numbers, instant
 from permille.api.taxes import render_fee_taxes
 from permille.api.validation import Fields, parse_uuid
+from permille.core.contract.plan import Plan
+from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotAllowed, NotFound
-from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.instants import parse_instant
 from permille.core.money import decimal_text, exact, round_cents, subunits
-from permille.core.plan import Plan
-from permille.core.subscription import Subscription
+from permille.core.rating.filters import ALL_FILTER_VALUES
 from permille.store import customers, fee_items, invoice_search, invoices, plans, subscriptions
 from permille.store.fee_items import FeeItem
 from permille.store.invoice_search import FeeSearch

@@ -37,8 +37,8 @@ from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
+from permille.database.connections import is_unavailable, keep_plans
 from permille.store import organizations
-from permille.store.db import is_unavailable, keep_plans
 
 log = logging.getLogger(__name__)
 

@@ -17,14 +17,12 @@ from permille.api.render import instant, last_instant
 from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
 from permille.api.validation import Fields, parse_uuid, query_flag, query_texts
-from permille.billing import drafts
-from permille.billing.invoicing import STARTING
 from permille.clock import system_now
+from permille.core.contract.plan import Plan
+from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_instant
-from permille.core.plan import Plan
-from permille.core.subscription import Subscription
 from permille.ids import new_id
 from permille.store import (
     billing_entities,
@@ -38,6 +36,8 @@ from permille.store import (
 from permille.store.credit_notes import InvoiceCredit
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
+from permille.usecases.invoices import drafts
+from permille.usecases.invoices.invoicing import STARTING
 
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
 METADATA_MAX = 5

@@ -11,13 +11,13 @@ from psycopg import Connection
 from permille.api.http import Call
 from permille.api.render import MICROSECOND, instant
 from permille.api.validation import INVALID, LONG_TEXT, Fields, parse_uuid
-from permille.billing.late_usage import accept, bill
+from permille.core.contract.price_versions import versions_of
 from permille.core.errors import Invalid, NotFound
-from permille.core.late_usage import LateUsageStatus
+from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.money import decimal_text
-from permille.core.price_versions import versions_of
 from permille.store import customers, invoices, late_usage as store, organizations, plans, subscriptions
 from permille.store.late_usage import LateUsage, TooLate
+from permille.usecases.invoices.late_usage import accept, bill
 
 
 def list_late_usage(call: Call) -> dict[str, Any]:

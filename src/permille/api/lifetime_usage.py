@@ -8,10 +8,11 @@ from permille.api.http import Call
 from permille.api.render import instant
 from permille.api.subscriptions import asked_row
 from permille.api.validation import MANDATORY, Fields
-from permille.billing import lifetime_usage as lifetime
-from permille.billing.lifetime_usage import LifetimeUsage
-from permille.core.subscription import life_of
-from permille.store import locks, subscriptions
+from permille.core.contract.subscription import life_of
+from permille.database import locks
+from permille.store import subscriptions
+from permille.usecases.usage import lifetime_usage as lifetime
+from permille.usecases.usage.lifetime_usage import LifetimeUsage
 
 
 def show_lifetime_usage(call: Call) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from permille.api.http import Call
-from permille.core.plan import Charge
-from permille.store import metering
+from permille.core.contract.plan import Charge
+from permille.events.postgres import metering
 
 
 def meter(call: Call, charges: Sequence[Charge]) -> None:

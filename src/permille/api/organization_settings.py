@@ -11,7 +11,8 @@ from permille.api.taxes import render_tax
 from permille.api.validation import Fields
 from permille.api.webhook_endpoints import ENDPOINTS_MAX, read_url
 from permille.core.customer import BillingEntity
-from permille.store import billing_entities, locks, webhook_endpoints
+from permille.database import locks
+from permille.store import billing_entities, webhook_endpoints
 
 SAME_NAME = (
     "default_currency",

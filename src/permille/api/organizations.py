@@ -13,11 +13,11 @@ from permille.api.billing_entities import read_settings
 from permille.api.http import Call, root_object
 from permille.api.render import instant
 from permille.api.validation import Fields
-from permille.billing import due
 from permille.clock import system_now
 from permille.core.errors import Forbidden, Invalid, NotFound
 from permille.core.organization import Organization
 from permille.store import organizations
+from permille.usecases.due import due
 
 
 def create_organization(conn: Connection[Any], body: Any, _path: Mapping[str, str]) -> dict[str, Any]:

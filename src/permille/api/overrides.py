@@ -14,13 +14,14 @@ from permille.api.metered import meter
 from permille.api.price_changes import edited_plan, save_edit
 from permille.api.taxes import known_taxes, read_taxes
 from permille.api.validation import INVALID, LONG_TEXT, Fields
+from permille.core.contract.override import cascade, copy_plan
+from permille.core.contract.plan import Charge, Plan
+from permille.core.contract.price_versions import in_force
+from permille.core.contract.subscription import Subscription
 from permille.core.errors import NotFound
-from permille.core.override import cascade, copy_plan
-from permille.core.plan import Charge, Plan
-from permille.core.price_versions import in_force
-from permille.core.subscription import Subscription
+from permille.database import locks
 from permille.ids import new_id
-from permille.store import billing_holds, locks, plans, subscriptions, unpriced
+from permille.store import billing_holds, plans, subscriptions, unpriced
 
 TRIAL_DAYS_MAX = 36_500
 UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment")

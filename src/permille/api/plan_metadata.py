@@ -9,9 +9,10 @@ from permille.api.http import Call
 from permille.api.metadata import read_metadata
 from permille.api.plans import plan_of
 from permille.api.validation import Fields
+from permille.core.contract.plan import Plan
 from permille.core.errors import BadRequest, NotFound
-from permille.core.plan import Plan
-from permille.store import locks, plans
+from permille.database import locks
+from permille.store import plans
 
 
 def replace_metadata(call: Call) -> dict[str, Any]:

@@ -21,14 +21,16 @@ from permille.api.pricing_units import known_pricing_units, render_applied
 from permille.api.render import exact_numbers, instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import INVALID, LONG_TEXT, Fields
-from permille.billing import drafts, subscriptions as lifecycle
+from permille.core.contract.plan import Charge, Plan, PlanFilter
+from permille.core.contract.price_versions import PriceChange, changes_to_show, in_force
 from permille.core.errors import Invalid, NotFound
 from permille.core.money import decimal_text
 from permille.core.period import Interval
-from permille.core.plan import Charge, Plan, PlanFilter
-from permille.core.price_versions import PriceChange, changes_to_show, in_force
+from permille.database import locks
 from permille.ids import new_id
-from permille.store import billable_metrics, locks, plans, subscriptions, webhooks
+from permille.store import billable_metrics, plans, subscriptions, webhooks
+from permille.usecases import subscriptions as lifecycle
+from permille.usecases.invoices import drafts
 
 INTERVALS = tuple(Interval)
 MONTHLY_CHARGES = (Interval.YEARLY, Interval.SEMIANNUAL)

@@ -8,11 +8,11 @@ from typing import Any
 from permille.api.http import Call
 from permille.api.metered import meter
 from permille.api.validation import INVALID, Fields
+from permille.core.contract.plan import Plan
+from permille.core.contract.price_versions import edit_prices, unschedulable
 from permille.core.errors import Invalid
 from permille.core.instants import parse_day
 from permille.core.period import INSTANT, midnight
-from permille.core.plan import Plan
-from permille.core.price_versions import edit_prices, unschedulable
 from permille.ids import new_id
 from permille.store import billing_entities, plans
 

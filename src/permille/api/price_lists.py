@@ -9,11 +9,11 @@ from psycopg import Connection
 
 from permille.api.http import root_object
 from permille.api.validation import Fields, parse_uuid
-from permille.billing import price_lists
 from permille.clock import system_now
 from permille.core.errors import NotFound
-from permille.core.unlisted import UnlistedValues
+from permille.core.rating.unlisted import UnlistedValues
 from permille.store import organizations
+from permille.usecases.catalogue import price_lists
 
 
 def list_price_lists(_conn: Connection[Any], _body: Any, _path: Mapping[str, str]) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from uuid import UUID
 from permille.api.http import Call
 from permille.api.overrides import cascades, subscribed_plan
 from permille.api.price_changes import beside
-from permille.billing.price_preview import COMPARED_MAX, preview
 from permille.core.errors import NotFound
-from permille.core.price_preview import BillChange, Preview
-from permille.store import locks, plans, subscriptions
+from permille.core.rating.price_preview import BillChange, Preview
+from permille.database import locks
+from permille.store import plans, subscriptions
+from permille.usecases.catalogue.price_preview import COMPARED_MAX, preview
 
 Edit = Callable[[Call], dict[str, Any]]
 

@@ -15,8 +15,9 @@ from permille.api.render import instant
 from permille.api.validation import LONG_TEXT, MANDATORY, OUT_OF_RANGE, Fields
 from permille.core.errors import Invalid, NotAllowed, NotFound
 from permille.core.money import PRECISE_DIGITS, decimal_text
-from permille.core.pricing_unit import AppliedPricingUnit, PricingUnit
-from permille.store import locks, pricing_units
+from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
+from permille.database import locks
+from permille.store import pricing_units
 
 SHORT_NAME_MAX = 3
 CONVERSION_RATE_MAX = 10**9

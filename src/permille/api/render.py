@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from permille.core.money import ZERO, decimal_text, exact
-from permille.store.db import as_number
+from permille.database.connections import as_number
 
 MICROSECOND = timedelta(microseconds=1)
 

@@ -11,10 +11,11 @@ from permille.api.plans import plan_of, render_change
 from permille.api.price_changes import store_edit
 from permille.api.price_preview import previewable
 from permille.api.validation import parse_uuid
+from permille.core.contract.plan import Plan
+from permille.core.contract.price_versions import cancel_change, price_changes
 from permille.core.errors import NotFound
-from permille.core.plan import Plan
-from permille.core.price_versions import cancel_change, price_changes
-from permille.store import locks, plans
+from permille.database import locks
+from permille.store import plans
 
 
 @previewable

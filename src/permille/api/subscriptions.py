@@ -14,18 +14,19 @@ from permille.api.plans import render_plan
 from permille.api.price_preview import previewable
 from permille.api.render import instant, instant_milliseconds, last_instant
 from permille.api.validation import NOT_SUPPORTED_YET, Fields, query_texts
-from permille.billing import subscriptions as lifecycle
-from permille.billing.subscriptions import Wish
+from permille.core.contract.override import same_terms
+from permille.core.contract.plan import Plan, sold_plan_id
+from permille.core.contract.price_versions import edit_prices, in_force
+from permille.core.contract.subscription import Subscription, current_period
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
-from permille.core.override import same_terms
 from permille.core.period import BillingTime, local_date
-from permille.core.plan import Plan, sold_plan_id
-from permille.core.price_versions import edit_prices, in_force
-from permille.core.subscription import Subscription, current_period
+from permille.database import locks
 from permille.ids import new_id
-from permille.store import customers, locks, plans, subscriptions
+from permille.store import customers, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
+from permille.usecases import subscriptions as lifecycle
+from permille.usecases.subscriptions import Wish
 
 BILLING_TIMES = tuple(BillingTime)
 STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")

@@ -10,8 +10,9 @@ from permille.api.http import Call
 from permille.api.render import instant
 from permille.api.validation import LONG_TEXT, Fields
 from permille.core.errors import Invalid, NotFound
-from permille.core.tax import Tax
-from permille.store import locks, taxes
+from permille.core.invoice.tax import Tax
+from permille.database import locks
+from permille.store import taxes
 from permille.store.invoices import StoredFee, StoredInvoice
 
 RATE_MAX = 1_000

@@ -15,8 +15,13 @@ from starlette.datastructures import QueryParams
 from permille.api.http import PER_PAGE_MAX, Call, Page
 from permille.api.render import breakdowns_json, instant, last_instant
 from permille.api.validation import query_flag
-from permille.billing import usage
-from permille.billing.usage import (
+from permille.core.errors import Invalid, NotFound
+from permille.core.metering.event import property_text
+from permille.core.money import ZERO, decimal_text, exact
+from permille.core.rating.projection import Projection
+from permille.store import billable_metrics
+from permille.usecases.usage import usage
+from permille.usecases.usage.usage import (
     ChargeUsage,
     PeriodUsage,
     ShownBreakdown,
@@ -24,11 +29,6 @@ from permille.billing.usage import (
     UsageSearch,
     UsedFilter,
 )
-from permille.core.errors import Invalid, NotFound
-from permille.core.event import property_text
-from permille.core.money import ZERO, decimal_text, exact
-from permille.core.projection import Projection
-from permille.store import billable_metrics
 
 GROUP_PARAMETERS = ("group", "filter_by_group")
 

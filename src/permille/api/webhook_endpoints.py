@@ -11,7 +11,8 @@ from permille.api.http import Call
 from permille.api.render import instant
 from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid
 from permille.core.errors import NotFound
-from permille.store import locks, webhook_endpoints
+from permille.database import locks
+from permille.store import webhook_endpoints
 from permille.store.webhook_endpoints import WebhookEndpoint
 
 ENDPOINTS_MAX = 10

@@ -13,12 +13,12 @@ import psycopg
 
 from permille.clock import system_now
 from permille.config import Config, unknown_variables
+from permille.database.migrate import UnableToMigrateError, pending
 from permille.embedded import running
 from permille.embedded.binaries import NoBinariesError, locate_binaries
 from permille.embedded.postgres import dsn_of
 from permille.out.pdf import fonts
 from permille.store import audit
-from permille.store.migrate import UnableToMigrateError, pending
 
 PYTHON_MIN = (3, 11)
 DISK_FREE_MIN = 2 * 1024**3

@@ -212,7 +212,7 @@ def sign_in_link(
 @database.command
 def migrate() -> int:
     """Bring the schema of PERMILLE_DATABASE_URL up to date."""
-    from permille.store.migrate import migrate as run
+    from permille.database.migrate import migrate as run
 
     url = _given_database("db migrate").database_url
     assert url is not None
@@ -224,7 +224,7 @@ def migrate() -> int:
 @templates.default
 def list_templates() -> None:
     """List the price lists."""
-    from permille.billing.price_lists import list_price_lists
+    from permille.usecases.catalogue.price_lists import list_price_lists
 
     for price_list in list_price_lists():
         print(f"{price_list.slug:<28} {price_list.description}")
@@ -239,7 +239,7 @@ def apply(
     data_dir: DataDir = None,
 ) -> int:
     """Make the metrics and the plan of a price list in an organization."""
-    from permille.billing.price_lists import apply_from_command_line
+    from permille.usecases.catalogue.price_lists import apply_from_command_line
 
     return apply_from_command_line(_database_config(data_dir), slug=slug, organization=organization)
 
@@ -260,7 +260,7 @@ def main() -> None:
 def _is_of_the_database(error: Exception) -> bool:
     import psycopg
 
-    from permille.store.migrate import UnableToMigrateError
+    from permille.database.migrate import UnableToMigrateError
 
     return isinstance(error, psycopg.OperationalError | UnableToMigrateError)
 

@@ -25,10 +25,10 @@ import psycopg
 
 from permille import logs
 from permille.config import Config
+from permille.database.migrate import UnableToMigrateError, migrate
 from permille.embedded import running
 from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
 from permille.embedded.process import spawn
-from permille.store.migrate import UnableToMigrateError, migrate
 
 STOP_SECONDS = 30.0  # for a program to finish what it is doing
 PORT_SECONDS = 15.0  # for the programs of a killed supervisor to let go of the port

@@ -26,15 +26,14 @@ from permille.api.bodies import read_body
 from permille.api.http import STATUS_HEADERS, error_body, refusal_body, try_again
 from permille.api.validation import query_flag
 from permille.api.words import in_words, problem_in_words
-from permille.billing.event_warnings import warnings_of
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import Invalid, Refusal, Unevaluable
-from permille.core.event_warning import EventWarning
+from permille.core.metering.event_warning import EventWarning
 from permille.core.money import decimal_text
 from permille.core.organization import Organization
-from permille.ingest.intake import Draft, Faulty, microseconds, read_batch, read_one, timestamp_text
-from permille.ingest.writer import (
+from permille.database.connections import is_alive, is_unavailable, open_pool
+from permille.events.postgres.writer import (
     Memory,
     Request,
     open_async_connection,
@@ -43,8 +42,9 @@ from permille.ingest.writer import (
     store_at_once,
     unevaluable,
 )
+from permille.ingest.intake import Draft, Faulty, microseconds, read_batch, read_one, timestamp_text
 from permille.store import organizations
-from permille.store.db import is_alive, is_unavailable, open_pool
+from permille.usecases.event_warnings import warnings_of
 
 log = logging.getLogger(__name__)
 

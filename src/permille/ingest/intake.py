@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import msgspec
 
 from permille.core.errors import BadRequest, Invalid
-from permille.core.event import DIGITS_MAX, timestamp_microseconds
 from permille.core.instants import EPOCH, LATEST
+from permille.core.metering.event import DIGITS_MAX, timestamp_microseconds
 
 TEXT_MAX = 255
 PROPERTIES_DEPTH_MAX = 20

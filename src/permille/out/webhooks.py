@@ -20,10 +20,10 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille.config import Config
+from permille.database.connections import is_passing
 from permille.out.addresses import private_address
 from permille.out.signing import draw_private_key, hmac_signature, jwt_signature
 from permille.store import webhooks
-from permille.store.db import is_passing
 from permille.store.webhooks import Claimed
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.rounding import Earlier
-from permille.store.bulk import instant_array, text_array, uuid_array
+from permille.core.rating.rounding import Earlier
+from permille.database.bulk import instant_array, text_array, uuid_array
 
 RoundingKey = tuple[UUID, UUID, datetime, datetime]
 """Subscription, charge and period."""

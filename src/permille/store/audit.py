@@ -12,7 +12,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.store import rollup
+from permille.events.postgres import rollup
 
 SHOWN_MAX = 20
 """Rows of each kind that a report lists."""

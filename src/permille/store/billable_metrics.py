@@ -12,7 +12,7 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from permille.core.billable_metric import BillableMetric
+from permille.core.metering.billable_metric import BillableMetric
 
 _NAMES = tuple(field.name for field in fields(BillableMetric) if field.name != "filters")
 COLUMNS = ", ".join(f"m.{name}" for name in _NAMES)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.store.bulk import uuid_array
+from permille.database.bulk import uuid_array
 
 NOT_HELD = (
     "customer_id not in (select customer_id from billing_hold"

@@ -14,9 +14,9 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from permille.core.credit_note import CreditAmounts, Spent
+from permille.core.invoice.credit_note import CreditAmounts, Spent
+from permille.database.bulk import int_array, uuid_array
 from permille.ids import new_id, new_ids
-from permille.store.bulk import int_array, uuid_array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.subscription import Subscription
+from permille.core.contract.subscription import Subscription
+from permille.events.postgres.event_errors import LOOKED_AT_AFTER
 from permille.store import subscriptions
 from permille.store.billing_holds import NOT_HELD
-from permille.store.event_errors import LOOKED_AT_AFTER
 
 _KINDS = (("activates_at", "pending"), ("ends_at", "active"), ("next_billing_at", "active"))
 

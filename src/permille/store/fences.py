@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.store.bulk import uuid_array
+from permille.database.bulk import uuid_array
 
 # The order is of chance: an organization chooses its id, its name and its day of birth, and none may be first at each turn.
 _FREE = """

@@ -13,9 +13,9 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from permille.core.late_usage import LateUsageStatus, Line
+from permille.core.invoice.late_usage import LateUsageStatus, Line
 from permille.core.money import decimal_text
-from permille.store.bulk import uuid_array
+from permille.database.bulk import uuid_array
 
 CHUNK = 200_000
 UNDECIDED_MAX = 1_000

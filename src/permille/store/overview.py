@@ -12,7 +12,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.usage import AggregationType
+from permille.core.metering.usage import AggregationType
 
 CUSTOMERS_SHOWN = 8
 RATE_SECONDS = 60

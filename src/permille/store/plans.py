@@ -13,8 +13,8 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from psycopg.types.json import Json, Jsonb
 
-from permille.core.plan import Charge, Plan, PlanFilter, PriceVersion
-from permille.core.price_versions import latest_charges, versions_of
+from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
+from permille.core.contract.price_versions import latest_charges, versions_of
 from permille.ids import new_id
 from permille.store import billable_metrics, billing_holds, pricing_units, taxes, unpriced
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.core.pricing_unit import AppliedPricingUnit, PricingUnit
+from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 from permille.ids import new_id
 
 _COLUMNS = ", ".join(field.name for field in fields(PricingUnit))

@@ -16,9 +16,9 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.core.event import property_texts
-from permille.store.bulk import int_array, uuid_array
-from permille.store.db import exact_json
+from permille.core.metering.event import property_texts
+from permille.database.bulk import int_array, uuid_array
+from permille.database.connections import exact_json
 
 COMBINATIONS_MAX = 1_000
 """Of a charge: what comes after them is not recorded, so that no sender of ever new values fills the table."""

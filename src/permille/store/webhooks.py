@@ -12,8 +12,8 @@ import msgspec
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.database.bulk import hex_array, uuid_array
 from permille.ids import new_id_texts
-from permille.store.bulk import hex_array, uuid_array
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 

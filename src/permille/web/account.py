@@ -9,10 +9,10 @@ from typing import Any
 from permille.api import organizations as api
 from permille.api.render import instant
 from permille.api.validation import parse_uuid
-from permille.billing import due
 from permille.core.errors import Invalid, NotFound
 from permille.store import invoices, organizations, subscriptions, users
 from permille.store.users import ROLES, User
+from permille.usecases.due import due
 from permille.web.forms import problems_of
 from permille.web.shown import currencies
 from permille.web.sign_in import link_url

@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 from permille.core.money import exact, subunits
-from permille.core.pricing import ChargeModel, Price, price
-from permille.core.pricing.percentage import running_totals
-from permille.core.pricing_unit import AppliedPricingUnit, Owed, owed
+from permille.core.rating.models import ChargeModel, Price, price
+from permille.core.rating.models.percentage import running_totals
+from permille.core.rating.pricing_unit import AppliedPricingUnit, Owed, owed
 from permille.web.typed_number import number_or_none
 
 MODELS = (

@@ -7,8 +7,8 @@ from itertools import chain, count
 
 from permille.api import charges as api
 from permille.api.plans import plan_of
+from permille.core.contract.plan import Charge, Plan
 from permille.core.errors import NotFound
-from permille.core.plan import Charge, Plan
 from permille.store import plans as store
 from permille.web.charge_form import (
     BILLED,

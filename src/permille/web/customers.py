@@ -7,13 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from permille.api import customers as api, fees, invoices, lifetime_usage, plans, subscriptions, usage
-from permille.billing.daily_usage import calendar_of
+from permille.core.contract.plan import Plan
 from permille.core.errors import NotAllowed
-from permille.core.plan import Plan
 from permille.out.pdf import fonts
 from permille.out.pdf.assembly import printed_texts
 from permille.out.pdf.language import language_names
 from permille.store import billing_holds, plans as plan_store, subscriptions as subscription_store
+from permille.usecases.usage.daily_usage import calendar_of
 from permille.web import chart
 from permille.web.daily import charted_days, order_of, stacking_key
 from permille.web.shown import currencies, group_text, in_path, listed_text

@@ -9,12 +9,12 @@ from typing import Any
 
 from psycopg import Connection
 
-from permille.billing.daily_usage import Calendar, read_days
-from permille.core.billable_metric import BillableMetric
-from permille.core.daily_usage import Day, Reach, fold_days, reach_of
-from permille.core.fee import Dimensions
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.daily_usage import Day, Reach, fold_days, reach_of
+from permille.core.metering.usage import AggregationType
 from permille.core.period import local_date
-from permille.core.usage import AggregationType
+from permille.core.rating.fee import Dimensions
+from permille.usecases.usage.daily_usage import Calendar, read_days
 
 PREFERRED = "model"
 UNNAMED = "all"

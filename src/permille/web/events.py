@@ -9,17 +9,18 @@ from typing import Any
 
 from permille.api import amendments as amendments_api, events as api
 from permille.api.render import instant_milliseconds
-from permille.billing.event_warnings import priced_at
-from permille.core.amendment import AmendmentKind
+from permille.core.contract.plan import Plan
+from permille.core.contract.subscription import Subscription, running_at
 from permille.core.errors import Invalid, NotFound
-from permille.core.event import EventState
 from permille.core.instants import parse_instant
-from permille.core.plan import Plan
-from permille.core.subscription import Subscription, running_at
+from permille.core.metering.amendment import AmendmentKind
+from permille.core.metering.event import EventState
+from permille.events.postgres import amendments, events
+from permille.events.postgres.events import StoredEvent
 from permille.ids import new_id
 from permille.ingest.intake import microseconds
-from permille.store import amendments, billable_metrics, events, plans, subscriptions
-from permille.store.events import StoredEvent
+from permille.store import billable_metrics, plans, subscriptions
+from permille.usecases.event_warnings import priced_at
 from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
 from permille.web.shown import in_path, in_query, json_lines

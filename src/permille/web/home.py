@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from permille.core.billable_metric import BillableMetric
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.usage import AggregationType
 from permille.core.money import exact, subunits
-from permille.core.usage import AggregationType
 from permille.store import billable_metrics, customers, late_usage, overview, plans, unpriced
 from permille.store.customers import CustomerSearch
 from permille.web import chart

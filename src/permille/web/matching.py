@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from permille.core.billable_metric import BillableMetric
-from permille.core.custom_aggregation import Aggregator, aggregator_of, fold
-from permille.core.event import EventState, numeric_value, property_text
-from permille.core.filters import best_match
+from permille.core.contract.plan import Charge, Plan, expanded_filters, leaves_unpriced
 from permille.core.instants import EPOCH
-from permille.core.plan import Charge, Plan, expanded_filters, leaves_unpriced
-from permille.core.pricing import ChargeModel
-from permille.core.usage import AggregationType
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.custom_aggregation import Aggregator, aggregator_of, fold
+from permille.core.metering.event import EventState, numeric_value, property_text
+from permille.core.metering.usage import AggregationType
+from permille.core.rating.filters import best_match
+from permille.core.rating.models import ChargeModel
 from permille.web import calculator
 from permille.web.shown import values_text
 

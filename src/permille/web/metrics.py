@@ -11,13 +11,20 @@ from uuid import UUID
 import msgspec
 
 from permille.api import billable_metrics as api, estimates
-from permille.core.billable_metric import BillableMetric
+from permille.core.contract.price_versions import in_force
 from permille.core.errors import BadRequest, Invalid, Refusal
-from permille.core.expression import EvaluationError, Event, ExpressionError, read_expression, value_text
 from permille.core.instants import EPOCH
-from permille.core.price_versions import in_force
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.expression import (
+    EvaluationError,
+    Event,
+    ExpressionError,
+    read_expression,
+    value_text,
+)
+from permille.events.postgres import metering
 from permille.ingest.intake import read_one
-from permille.store import billable_metrics, late_usage, metering, plans
+from permille.store import billable_metrics, late_usage, plans
 from permille.web.matching import verdict
 from permille.web.price_grid import beside
 from permille.web.shown import in_path

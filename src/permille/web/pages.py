@@ -25,8 +25,8 @@ from permille.api.words import in_words
 from permille.clock import system_now
 from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
 from permille.core.organization import Organization
+from permille.database.connections import is_unavailable
 from permille.store import organizations, users
-from permille.store.db import is_unavailable
 from permille.store.users import Session, User
 from permille.web.forms import problems_of, read_form
 from permille.web.rendering import framed, plain

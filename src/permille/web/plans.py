@@ -7,16 +7,16 @@ from decimal import Decimal
 from typing import Any
 
 from permille.api import plans as api, price_lists as price_lists_api
-from permille.billing import price_lists
+from permille.core.contract.plan import Charge, Plan, leaves_unpriced
 from permille.core.errors import Invalid
 from permille.core.money import CURRENCIES, ZERO, exact, subunits
 from permille.core.period import Interval
-from permille.core.plan import Charge, Plan, leaves_unpriced
-from permille.core.pricing import ChargeModel
-from permille.core.pricing.group_keys import pricing_keys
-from permille.core.pricing_unit import Owed
-from permille.core.unlisted import UnlistedValues
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.models.group_keys import pricing_keys
+from permille.core.rating.pricing_unit import Owed
+from permille.core.rating.unlisted import UnlistedValues
 from permille.store import plans as store
+from permille.usecases.catalogue import price_lists
 from permille.web import calculator, price_grid
 from permille.web.charge_form import (
     BILLED,

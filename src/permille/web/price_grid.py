@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from permille.core import pricing
-from permille.core.billable_metric import BillableMetric
-from permille.core.plan import Charge, PlanFilter
-from permille.core.pricing import ChargeModel
-from permille.core.pricing.group_keys import PRICING
+from permille.core.contract.plan import Charge, PlanFilter
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.rating import models as pricing
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.models.group_keys import PRICING
 from permille.web.typed_number import json_number, plain_number
 from permille.web.visit import Form, Problems
 

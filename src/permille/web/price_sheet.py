@@ -13,20 +13,20 @@ from decimal import Decimal
 from itertools import count, pairwise
 from typing import Any
 
-from permille.core import pricing
-from permille.core.billable_metric import BillableMetric
-from permille.core.custom_aggregation import aggregator_of, fold
-from permille.core.event import property_text
-from permille.core.explanation import Step, charge_steps, conversion_steps
-from permille.core.filters import ALL_FILTER_VALUES
+from permille.core.contract.plan import Charge
 from permille.core.instants import EPOCH
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.custom_aggregation import aggregator_of, fold
+from permille.core.metering.event import property_text
 from permille.core.money import ZERO, exact, subunits
-from permille.core.plan import Charge
-from permille.core.pricing import ChargeModel
-from permille.core.pricing.custom import CUSTOM_PROPERTIES
-from permille.core.pricing.group_keys import PRESENTATION, PRICING
-from permille.core.pricing_unit import AppliedPricingUnit, owed
-from permille.store.db import exact_json
+from permille.core.rating import models as pricing
+from permille.core.rating.explanation import Step, charge_steps, conversion_steps
+from permille.core.rating.filters import ALL_FILTER_VALUES
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.models.custom import CUSTOM_PROPERTIES
+from permille.core.rating.models.group_keys import PRESENTATION, PRICING
+from permille.core.rating.pricing_unit import AppliedPricingUnit, owed
+from permille.database.connections import exact_json
 from permille.web import calculator, price_grid
 from permille.web.calculator import typed_events
 from permille.web.forms import read_json

@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from permille.api.addresses import path_segment
-from permille.core.filters import ALL_FILTER_VALUES
 from permille.core.money import CURRENCIES, exact, subunits
-from permille.core.pricing_unit import SUBUNITS, InUnit
-from permille.store.db import exact_json
+from permille.core.rating.filters import ALL_FILTER_VALUES
+from permille.core.rating.pricing_unit import SUBUNITS, InUnit
+from permille.database.connections import exact_json
 from permille.web import typed_number
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹"}

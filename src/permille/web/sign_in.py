@@ -19,8 +19,8 @@ from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import BadRequest
 from permille.core.organization import Organization
+from permille.database.connections import open_pool
 from permille.store import organizations, users
-from permille.store.db import open_pool
 from permille.store.users import ROLES, SESSION_LIFE, OneTimeLink, Session, User, email_problem, local_path
 from permille.web.forms import read_form
 from permille.web.rendering import plain

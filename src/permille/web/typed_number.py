@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from permille.core.event import numeric_value
+from permille.core.metering.event import numeric_value
 
 SPACES = re.compile("[ \u00a0\u2009\u202f'’]")
 """What groups thousands and is never decimal."""

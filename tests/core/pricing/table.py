@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from permille.core.pricing import ChargeModel, Price, price
+from permille.core.rating.models import ChargeModel, Price, price
 from tests.core.given import decimals
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from permille.core.pricing import ChargeModel, Price, Quantity, clean, defaults, pricer, validate
+from permille.core.rating.models import ChargeModel, Price, Quantity, clean, defaults, pricer, validate
 
 
 @pytest.mark.parametrize(

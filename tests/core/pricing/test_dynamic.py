@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.money import CURRENCIES, subunits
-from permille.core.pricing import ChargeModel, price, validate
+from permille.core.rating.models import ChargeModel, price, validate
 from tests.core.given import decimals
 
 

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.pricing import ChargeModel, validate
+from permille.core.rating.models import ChargeModel, validate
 from tests.core.given import decimals
 from tests.core.pricing.table import Ladder, ladders, priced, tier
 

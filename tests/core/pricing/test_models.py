@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from permille.core.pricing import ChargeModel, clean, defaults, price, validate
-from permille.core.pricing.group_keys import pricing_keys
+from permille.core.rating.models import ChargeModel, clean, defaults, price, validate
+from permille.core.rating.models.group_keys import pricing_keys
 
 
 @pytest.mark.parametrize("model", list(ChargeModel))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.money import minor, round_cents
-from permille.core.pricing import ChargeModel, validate
+from permille.core.rating.models import ChargeModel, validate
 from tests.core.given import decimals
 from tests.core.pricing.table import priced
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.money import exact
-from permille.core.pricing import ChargeModel, Price, Quantity, pricer, validate
-from permille.core.pricing.percentage import (
+from permille.core.rating.models import ChargeModel, Price, Quantity, pricer, validate
+from permille.core.rating.models.percentage import (
     allowance,
     counted_totals,
     needs_event_values,

@@ -3,7 +3,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 
-from permille.core.pricing import ChargeModel, validate
+from permille.core.rating.models import ChargeModel, validate
 from tests.core.given import decimals
 from tests.core.pricing.table import priced
 

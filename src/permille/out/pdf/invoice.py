@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from permille.core.money import exact
-from permille.core.pricing_unit import SUBUNITS
+from permille.core.rating.pricing_unit import SUBUNITS
 from permille.out.pdf import fonts
 from permille.out.pdf.document import InvoiceDocument, Line, LineGroup, Logo, PackagePrice, Party, Section
 from permille.out.pdf.language import Language, language_of

@@ -11,12 +11,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from permille.core.filters import ALL_FILTER_VALUES
+from permille.core.contract.plan import Plan
+from permille.core.contract.subscription import Subscription
 from permille.core.money import ZERO, exact, subunits
 from permille.core.period import INSTANT, local_date
-from permille.core.plan import Plan
-from permille.core.pricing import ChargeModel
-from permille.core.subscription import Subscription
+from permille.core.rating.filters import ALL_FILTER_VALUES
+from permille.core.rating.models import ChargeModel
 from permille.out.pdf.document import Dimension, InUnit, Line, LineGroup, PackagePrice, Section, UnitPrice
 from permille.out.pdf.language import Language
 from permille.store.fee_items import FeeItem

@@ -1,0 +1,1 @@
+"""The contract: plans, subscriptions, and what is due when."""

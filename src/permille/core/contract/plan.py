@@ -1,0 +1,221 @@
+"""The plan: a subscription fee per interval, and charges that price metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from permille.core.invoice.tax import Tax
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.custom_aggregation import aggregator_of, custom_values
+from permille.core.rating.filters import ALL_FILTER_VALUES, ChargeFilter, expand_all_values
+from permille.core.rating.models import ChargeModel, custom
+from permille.core.rating.pricing_unit import AppliedPricingUnit
+from permille.core.rating.rounding import Rounding
+from permille.core.rating.unlisted import UnlistedValues, is_unpriced
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFilter:
+    """The price of one combination of dimension values, as stored: `values` keeps __ALL_FILTER_VALUES__."""
+
+    id: UUID
+    invoice_display_name: str | None
+    values: Mapping[str, tuple[str, ...]]
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """A price attached to a plan's metric. Amounts inside `properties` are decimal texts in major units.
+
+    They are amounts in the plan's currency or, like `min_amount_cents`, in the charge's own pricing unit.
+    """
+
+    id: UUID
+    plan_id: UUID
+    parent_id: UUID | None
+    metric: BillableMetric
+    code: str
+    invoice_display_name: str | None
+    charge_model: str
+    pay_in_advance: bool
+    prorated: bool
+    invoiceable: bool
+    regroup_paid_fees: str | None
+    min_amount_cents: int
+    accepts_target_wallet: bool
+    properties: Mapping[str, Any]
+    filters: tuple[PlanFilter, ...]
+    created_at: datetime
+    taxes: tuple[Tax, ...] = ()
+    applied_pricing_unit: AppliedPricingUnit | None = None
+    unlisted_values: str = UnlistedValues.FREE
+    rounding: str = Rounding.PER_FEE
+    """Whether each of its fees is rounded to cents by itself, or all of them together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceVersion:
+    """The charges of a plan as they price the periods that begin before `valid_until`, None for the last version."""
+
+    id: UUID
+    valid_until: datetime | None
+    charges: tuple[Charge, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`amount_cents` is the subscription fee for one `interval`; `trial_period` is in days."""
+
+    id: UUID
+    organization_id: UUID
+    parent_id: UUID | None
+    code: str
+    name: str
+    invoice_display_name: str | None
+    description: str | None
+    interval: str
+    amount_cents: int
+    amount_currency: str
+    pay_in_advance: bool
+    trial_period: Decimal | None
+    bill_charges_monthly: bool | None
+    bill_fixed_charges_monthly: bool | None
+    metadata: Mapping[str, Any] | None
+    charges: tuple[Charge, ...]
+    created_at: datetime
+    taxes: tuple[Tax, ...] = ()
+    price_versions: tuple[PriceVersion, ...] = ()
+    """In their order, of which `charges` are one; empty where the prices are the same for every period."""
+
+
+def sold_plan_id(plan: Plan) -> UUID:
+    """The plan that is in the catalogue: of a copy for one subscription, what it is a copy of."""
+    return plan.parent_id or plan.id
+
+
+def filter_name(entry: PlanFilter) -> str:
+    """What a filter is called: its own name, or its values."""
+    return entry.invoice_display_name or ", ".join(
+        value for listed in entry.values.values() for value in listed
+    )
+
+
+def expanded_filters(charge: Charge) -> list[ChargeFilter]:
+    """The charge's filters as events are matched with them: the values written out."""
+    return [
+        ChargeFilter(
+            each.id,
+            expand_all_values(each.values, charge.metric.filters),
+            each.invoice_display_name,
+            each.properties,
+        )
+        for each in charge.filters
+    ]
+
+
+def leaves_unpriced(charge: Charge) -> bool:
+    """Whether usage that none of the charge's filters lists has no price."""
+    choice, model = UnlistedValues(charge.unlisted_values), ChargeModel(charge.charge_model)
+    return bool(charge.filters) and is_unpriced(choice, model, charge.properties)
+
+
+_TIMES_A_YEAR = {"yearly": 1, "semiannual": 2, "quarterly": 4, "monthly": 12, "weekly": 52}
+
+
+def yearly_amount_cents(plan: Plan) -> int:
+    """What the plan's own fee comes to in a year: by it a change of plan is an upgrade or a downgrade."""
+    return plan.amount_cents * _TIMES_A_YEAR[plan.interval]
+
+
+def trim_filters(charge: Charge) -> Charge:
+    """The charge without the filter values that its metric does not list any more.
+
+    A key left without values goes, and so does a filter left without keys (semantics-metering.md 2.1).
+    """
+    kept = []
+    for entry in charge.filters:
+        values = {key: _listed(charge.metric, key, listed) for key, listed in entry.values.items()}
+        values = {key: listed for key, listed in values.items() if listed}
+        if values:
+            kept.append(replace(entry, values=values))
+    return replace(charge, filters=tuple(kept))
+
+
+def _listed(metric: BillableMetric, key: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    if key in metric.filters and values == (ALL_FILTER_VALUES,):
+        return values
+    return tuple(value for value in values if value in metric.filters.get(key, ()))
+
+
+_NOT_IN_ADVANCE = ("max_agg", "latest_agg", "weighted_sum_agg")
+_NEVER_PRORATED = ("weighted_sum_agg", "custom_agg")
+_PRORATED_IN_ARREARS = (ChargeModel.STANDARD, ChargeModel.VOLUME, ChargeModel.GRADUATED)
+_PERCENTAGES = (ChargeModel.PERCENTAGE, ChargeModel.GRADUATED_PERCENTAGE)
+
+
+def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
+    """What does not go together in a charge, as (field, code) (semantics-metering.md section 5.1)."""
+    model, in_advance = ChargeModel(charge.charge_model), charge.pay_in_advance
+    aggregation_type = charge.metric.aggregation_type
+    rules = [
+        (
+            in_advance and (model is ChargeModel.VOLUME or aggregation_type in _NOT_IN_ADVANCE),
+            ("pay_in_advance", "invalid_aggregation_type_or_charge_model"),
+        ),
+        (
+            charge.prorated and not _can_be_prorated(charge, model),
+            ("prorated", "invalid_billable_metric_or_charge_model"),
+        ),
+        (
+            (model is ChargeModel.DYNAMIC and aggregation_type != "sum_agg")
+            or (model is ChargeModel.CUSTOM and aggregation_type != "custom_agg"),
+            ("charge_model", "invalid_aggregation_type_or_charge_model"),
+        ),
+        (model in _PERCENTAGES and aggregation_type == "latest_agg", ("properties", "invalid_value")),
+        (_lacks_custom_properties(charge), ("properties", "missing_custom_properties")),
+        (
+            not charge.invoiceable and not in_advance,
+            ("invoiceable", "must_be_true_unless_pay_in_advance"),
+        ),
+        (
+            charge.regroup_paid_fees is not None and (charge.invoiceable or not in_advance),
+            ("regroup_paid_fees", "only_compatible_with_pay_in_advance_and_non_invoiceable"),
+        ),
+        (
+            charge.unlisted_values == UnlistedValues.HELD
+            and in_advance
+            and not charge.invoiceable
+            and charge.metric.recurring,
+            ("unlisted_values", "held_needs_an_invoice"),
+        ),
+        (
+            charge.min_amount_cents > 0 and in_advance,
+            ("min_amount_cents", "not_compatible_with_pay_in_advance"),
+        ),
+    ]
+    return [problem for broken, problem in rules if broken]
+
+
+def _can_be_prorated(charge: Charge, model: ChargeModel) -> bool:
+    if not charge.metric.recurring or charge.metric.aggregation_type in _NEVER_PRORATED:
+        return False
+    return model is ChargeModel.STANDARD if charge.pay_in_advance else model in _PRORATED_IN_ARREARS
+
+
+def _lacks_custom_properties(charge: Charge) -> bool:
+    """Whether the metric's own rules look at a property that the charge or one of its filters doesn't have."""
+    aggregator = aggregator_of(charge.metric)
+    if aggregator is None:
+        return False
+    priced = [charge.properties, *(each.properties for each in charge.filters)]
+    return any(
+        not aggregator.custom_properties <= custom_values(each).keys()
+        for each in priced
+        if not custom.errors(each)
+    )

@@ -1,0 +1,238 @@
+"""Prices of a plan that are different from one instant on: which of them price a period, and what edits do to them.
+
+A period is priced, to its end, by the version that is valid when it begins (docs/price-changes.md). An edit says from
+when it is valid. Without that it is valid for every period that is not billed yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
+
+Charges = tuple[Charge, ...]
+Item = TypeVar("Item", bound=Charge | PlanFilter)
+
+FIXED = frozenset(field.name for field in fields(Charge)) - {
+    "properties",
+    "filters",
+    "min_amount_cents",
+    "unlisted_values",
+    "rounding",
+    "taxes",
+    "applied_pricing_unit",
+}
+"""The fields of a charge that are the same in every version of its prices."""
+
+
+def versions_of(plan: Plan) -> tuple[PriceVersion, ...]:
+    """All versions of the plan's prices, the last one without an end."""
+    return plan.price_versions or (PriceVersion(id=plan.id, valid_until=None, charges=plan.charges),)
+
+
+def latest_charges(plan: Plan) -> Charges:
+    """The charges of the version without an end."""
+    return versions_of(plan)[-1].charges
+
+
+def version_at(plan: Plan, at: datetime) -> int:
+    """The place among the versions of the one that is valid at an instant."""
+    versions = versions_of(plan)
+    return next(
+        number for number, each in enumerate(versions) if each.valid_until is None or at < each.valid_until
+    )
+
+
+def in_force(plan: Plan, at: datetime) -> Plan:
+    """The plan with the charges that price periods which begin at `at`."""
+    if not plan.price_versions:
+        return plan
+    return replace(plan, charges=plan.price_versions[version_at(plan, at)].charges)
+
+
+def change_charges(plan: Plan, change: Callable[[Charge], Charge]) -> Plan:
+    """The plan with each of its charges changed, in every version."""
+    return replace(
+        plan,
+        charges=tuple(map(change, plan.charges)),
+        price_versions=tuple(
+            replace(each, charges=tuple(map(change, each.charges))) for each in plan.price_versions
+        ),
+    )
+
+
+def edit_prices(
+    before: Plan, after: Plan, *, since: datetime | None, now: datetime, version_id: UUID
+) -> Plan:
+    """The plan after an edit of the charges in force, valid for periods that begin at or after `since`.
+
+    Versions that end before it stay. The one that it falls into is split. A change that is scheduled for later stays
+    what it is: it takes over what it does not change itself. `version_id` is for the version that a split makes.
+    """
+    if since is None and not before.price_versions:
+        return after
+    edited = []
+    begins: datetime | None = None
+    for each in _split(versions_of(before), since, version_id):
+        if since is None or each.valid_until is None or since < each.valid_until:
+            is_later = begins is not None and begins > max(since or now, now)
+            charges = rebase(before.charges, after.charges, each.charges, keeps_own=is_later)
+            edited.append(replace(each, charges=charges))
+        else:
+            edited.append(each)
+        begins = each.valid_until
+    return _with_versions(after, edited, now)
+
+
+def _with_versions(plan: Plan, versions: Sequence[PriceVersion], now: datetime) -> Plan:
+    latest = versions[-1].charges
+    return in_force(replace(plan, charges=latest, price_versions=_joined(versions)), now)
+
+
+def _split(
+    versions: Sequence[PriceVersion], since: datetime | None, version_id: UUID
+) -> Sequence[PriceVersion]:
+    if since is None or any(each.valid_until == since for each in versions):
+        return versions
+    place = next(
+        number for number, each in enumerate(versions) if each.valid_until is None or since < each.valid_until
+    )
+    earlier = replace(versions[place], id=version_id, valid_until=since)
+    return [*versions[:place], earlier, *versions[place:]]
+
+
+def _joined(versions: Sequence[PriceVersion]) -> tuple[PriceVersion, ...]:
+    """Without versions that are the same as the next one; none where there is one alone."""
+    kept = [
+        each
+        for each, following in zip(versions, [*versions[1:], None], strict=True)
+        if following is None or each.charges != following.charges
+    ]
+    return tuple(kept) if len(kept) > 1 else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceChange:
+    """A change of a plan's prices at an instant; its id is that of the version which ends there."""
+
+    id: UUID
+    at: datetime
+    charges: Charges
+    """The charges from then on."""
+
+
+def price_changes(plan: Plan) -> list[PriceChange]:
+    """All changes of the plan's prices, past ones too, in their order."""
+    pairs = zip(plan.price_versions, plan.price_versions[1:], strict=False)
+    return [
+        PriceChange(id=before.id, at=before.valid_until, charges=after.charges)
+        for before, after in pairs
+        if before.valid_until is not None
+    ]
+
+
+_INTERVAL_DAYS = {"weekly": 7, "monthly": 31, "quarterly": 92, "semiannual": 184, "yearly": 366}
+
+
+def changes_to_show(plan: Plan, now: datetime) -> list[PriceChange]:
+    """The changes to come, and those so young that periods which began before may still be running."""
+    longest = timedelta(days=_INTERVAL_DAYS[plan.interval])
+    return [each for each in price_changes(plan) if now < each.at + longest]
+
+
+def cancel_change(plan: Plan, change_id: UUID, *, now: datetime) -> Plan:
+    """The plan without one of its changes. Later changes stay what they are."""
+    versions = list(plan.price_versions)
+    place = next(number for number, each in enumerate(versions) if each.id == change_id)
+    undone, following = versions[place], versions[place + 1]
+    kept = [
+        replace(each, charges=rebase(following.charges, undone.charges, each.charges, keeps_own=True))
+        for each in versions[place + 1 :]
+    ]
+    return _with_versions(plan, [*versions[:place], *kept], now)
+
+
+def rebase(before: Charges, after: Charges, own: Charges, *, keeps_own: bool) -> Charges:
+    """The charges `own` with what changes from `before` to `after`.
+
+    `keeps_own` leaves those fields alone in which `own` is not as `before`.
+    """
+    if own == before:
+        return after
+    return _rebased(before, after, own, lambda *versions: _rebase_charge(*versions, keeps_own=keeps_own))
+
+
+def _rebased(
+    before: Sequence[Item],
+    after: Sequence[Item],
+    own: Sequence[Item],
+    change: Callable[[Item, Item, Item], Item],
+) -> tuple[Item, ...]:
+    """The items of `own`: those of both sides changed, without what was taken away, then what was added."""
+    was, changed, known = _by_id(before), _by_id(after), _by_id(own)
+    staying = [
+        change(was[key], changed[key], item) if key in was and key in changed else item
+        for key, item in known.items()
+        if key in changed or key not in was
+    ]
+    fresh = [item for key, item in changed.items() if key not in was and key not in known]
+    return (*staying, *fresh)
+
+
+def _by_id(items: Sequence[Item]) -> dict[UUID, Item]:
+    return {item.id: item for item in items}
+
+
+def _rebase_charge(before: Charge, after: Charge, own: Charge, *, keeps_own: bool) -> Charge:
+    changed = _changed_fields(before, after, own, keeps_own=keeps_own)
+    if own.filters != before.filters:
+        changed["filters"] = _rebased(
+            before.filters,
+            after.filters,
+            own.filters,
+            lambda was, then, entry: replace(entry, **_changed_fields(was, then, entry, keeps_own=keeps_own)),
+        )
+    return replace(own, **changed)
+
+
+def _changed_fields(before: Any, after: Any, own: Any, *, keeps_own: bool) -> dict[str, Any]:
+    """The fields that change from `before` to `after`, of those that are to change in `own`."""
+    return {
+        field.name: getattr(after, field.name)
+        for field in fields(own)
+        if getattr(before, field.name) != getattr(after, field.name)
+        and not (keeps_own and getattr(own, field.name) != getattr(before, field.name))
+    }
+
+
+def unschedulable(before: Plan, after: Plan) -> list[str]:
+    """The fields that an edit changes and that cannot change from an instant on."""
+    of_plan = [
+        field.name
+        for field in fields(Plan)
+        if field.name not in ("charges", "price_versions")
+        and getattr(before, field.name) != getattr(after, field.name)
+    ]
+    known = _by_id(before.charges)
+    pairs = [(known[charge.id], charge) for charge in after.charges if charge.id in known]
+    of_charges = [
+        field.name
+        for was, charge in pairs
+        for field in fields(Charge)
+        if field.name in FIXED and getattr(was, field.name) != getattr(charge, field.name)
+    ]
+    renamed = any(_renames_filters(was.filters, charge.filters) for was, charge in pairs)
+    names = [*of_plan, *of_charges, *(["invoice_display_name"] if renamed else [])]
+    return [_WIRE_NAMES.get(name, name) for name in dict.fromkeys(names)]
+
+
+_WIRE_NAMES: Mapping[str, str] = {"taxes": "tax_codes"}
+
+
+def _renames_filters(before: Sequence[PlanFilter], after: Sequence[PlanFilter]) -> bool:
+    names = {each.id: each.invoice_display_name for each in before}
+    return any(names.get(each.id, each.invoice_display_name) != each.invoice_display_name for each in after)

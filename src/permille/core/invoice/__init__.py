@@ -1,0 +1,1 @@
+"""The invoice and what is on it: taxes, credits, late usage."""

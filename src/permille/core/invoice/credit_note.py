@@ -1,0 +1,151 @@
+"""Credit notes: what comes back of a fee, with its taxes, and how their balances pay later invoices.
+
+Source: semantics-billing.md sections 5.5, 7.2 and 7.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import ROUND_DOWN, Decimal
+
+from permille.core.invoice.tax import AppliedTax, Tax, apply_taxes, sum_of
+from permille.core.money import ZERO, exact, precise, round_cents
+from permille.core.period import INSTANT, day_diff, local_date
+from permille.core.rating.filters import Id
+
+_FIVE_DECIMALS = Decimal("0.00001")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditedFee:
+    """A fee of which something comes back. Amounts in cents, before taxes."""
+
+    fee_id: Id
+    amount_cents: int
+    precise_coupons_amount_cents: Decimal
+    taxes: Sequence[Tax]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """So much of a fee, before taxes and coupons, in cents."""
+
+    fee: CreditedFee
+    precise_amount_cents: Decimal
+
+    @property
+    def amount_cents(self) -> int:
+        return round_cents(self.precise_amount_cents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditAmounts:
+    """What a credit note comes to, in cents."""
+
+    items: tuple[Item, ...]
+    coupons_adjustment_amount_cents: Decimal
+    sub_total_excluding_taxes_amount_cents: int
+    precise_taxes_amount_cents: Decimal
+    taxes_amount_cents: int
+    taxes_rate: Decimal
+    applied_taxes: tuple[AppliedTax, ...]
+
+    @property
+    def total_amount_cents(self) -> int:
+        """The sum of its rounded parts, so that what is shown adds up."""
+        return self.sub_total_excluding_taxes_amount_cents + self.taxes_amount_cents
+
+    @property
+    def precise_total_amount_cents(self) -> Decimal:
+        amounts = sum((item.precise_amount_cents for item in self.items), ZERO)
+        return amounts - self.coupons_adjustment_amount_cents + self.precise_taxes_amount_cents
+
+
+def credit_amounts(items: Sequence[Item]) -> CreditAmounts:
+    """The amounts of a note on these items: their coupons go with them, and their taxes come back."""
+    with exact():
+        bases = [item.precise_amount_cents - _coupons(item) for item in items]
+        whole = sum(bases, ZERO)
+        coupons = sum((_coupons(item) for item in items), ZERO)
+        known = {tax.id: tax for item in items for tax in item.fee.taxes}
+        base_of = {
+            key: sum(
+                (
+                    base
+                    for item, base in zip(items, bases, strict=True)
+                    if any(tax.id == key for tax in item.fee.taxes)
+                ),
+                ZERO,
+            )
+            for key in known
+        }
+        taxes = sum((base_of[key] * tax.rate / 100 for key, tax in known.items()), ZERO)
+        rate = sum((base_of[key] / whole * tax.rate for key, tax in known.items()), ZERO) if whole else ZERO
+        applied = apply_taxes([(tax, base_of[key]) for key, tax in known.items()])
+        return CreditAmounts(
+            items=tuple(items),
+            coupons_adjustment_amount_cents=coupons,
+            sub_total_excluding_taxes_amount_cents=round_cents(whole),
+            precise_taxes_amount_cents=precise(taxes),
+            taxes_amount_cents=sum_of(applied),
+            taxes_rate=rate.quantize(_FIVE_DECIMALS),
+            applied_taxes=applied,
+        )
+
+
+def _coupons(item: Item) -> Decimal:
+    """The part of the fee's coupons that goes with the item."""
+    if not item.fee.amount_cents:
+        return ZERO
+    return item.fee.precise_coupons_amount_cents * item.precise_amount_cents / item.fee.amount_cents
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaidPeriod:
+    """A period of a plan that was paid in advance. `to` is exclusive; the amount is the whole period's."""
+
+    plan_amount_cents: int
+    days: int
+    """Of the whole period."""
+    to: datetime
+    timezone: str
+    trial_ends_at: datetime | None
+
+
+def unused_amount(paid: PaidPeriod, *, ended_at: datetime, upgraded: bool, at_most: Decimal) -> Decimal:
+    """The part of a period's price for the days that are left after its end, cut to five decimals.
+
+    The day of the end is used, unless a dearer plan pays for it.
+    """
+    with exact():
+        amount = Decimal(paid.plan_amount_cents * _unused_days(paid, ended_at, upgraded)) / paid.days
+        return max(min(amount, at_most), ZERO).quantize(_FIVE_DECIMALS, ROUND_DOWN)
+
+
+def _unused_days(paid: PaidPeriod, ended_at: datetime, upgraded: bool) -> int:
+    if paid.trial_ends_at is not None and paid.trial_ends_at > ended_at:
+        return day_diff(paid.trial_ends_at, paid.to, paid.timezone)
+    last = local_date(paid.to - INSTANT, paid.timezone)
+    used_until: date = local_date(ended_at, paid.timezone) - timedelta(days=int(upgraded))
+    return max((last - used_until).days, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """So much of a note's balance pays an invoice."""
+
+    credit_note_id: Id
+    amount_cents: int
+
+
+def spend(balances: Iterable[tuple[Id, int]], owed_cents: int) -> list[Spent]:
+    """Pay what is owed from these balances, the first ones first."""
+    spent: list[Spent] = []
+    for note_id, balance in balances:
+        amount = min(balance, owed_cents)
+        if amount > 0:
+            spent.append(Spent(note_id, amount))
+            owed_cents -= amount
+    return spent

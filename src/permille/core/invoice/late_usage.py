@@ -1,0 +1,181 @@
+"""Late usage: what a billed period comes to more than was billed, since events came in after its invoice was final.
+
+The difference is taken by price and group, between the period priced with all its events and all that was billed or
+decided of it before, so that whatever is decided, and in which order, adds up to the price of the period.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from permille.core.money import LineAmounts, exact, precise, subunits
+from permille.core.period import Period
+from permille.core.rating.fee import Fee
+from permille.core.rating.filters import Id
+from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, InUnit
+
+ONE = Decimal(1)
+
+
+class LateUsageStatus(StrEnum):
+    """What has been decided about late usage."""
+
+    OPEN = "open"
+    SCHEDULED = "scheduled"
+    """The customer's next invoice bills it."""
+    BILLED = "billed"
+    ACCEPTED = "accepted"
+    """It is written off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What one price and group of a charge comes to, or the difference between two such amounts."""
+
+    charge_filter_id: Id | None
+    grouped_by: Mapping[str, str | None]
+    is_true_up: bool
+    """Whether it makes the charge's other lines up to its minimum."""
+    units: Decimal
+    events_count: int
+    amount_cents: int
+    precise_amount_cents: Decimal
+    unit_cents: tuple[int, Decimal] | None = None
+    """Whole and precise hundredths of the pricing unit, where the charge has one."""
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Lines of which this is the same are about the same usage."""
+        return self.is_true_up, self.charge_filter_id, frozenset(self.grouped_by.items())
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.units or self.events_count or self.amount_cents)
+
+    @property
+    def only_moves_cents(self) -> bool:
+        """Whether it is of the same usage at the same precise amount, with other cents."""
+        precise_cents = self.unit_cents[1] if self.unit_cents else self.precise_amount_cents
+        return not (self.units or self.events_count or precise_cents)
+
+
+def line_of(fee: Fee) -> Line:
+    """What a fee comes to. A true-up fee has neither units nor events of its own."""
+    in_unit = fee.in_unit.amounts if fee.in_unit else None
+    return Line(
+        charge_filter_id=fee.charge_filter_id,
+        grouped_by=fee.grouped_by,
+        is_true_up=fee.is_true_up,
+        units=Decimal(0) if fee.is_true_up else fee.units,
+        events_count=fee.events_count or 0,
+        amount_cents=fee.amount_cents,
+        precise_amount_cents=fee.precise_amount_cents,
+        unit_cents=(in_unit.amount_cents, in_unit.precise_amount_cents) if in_unit else None,
+    )
+
+
+def difference(now: Iterable[Line], before: Iterable[Line]) -> list[Line]:
+    """What `now` comes to more than `before`, by place, without the places where nothing has changed."""
+    found: dict[tuple[Any, ...], Line] = {}
+    for sign, lines in ((1, now), (-1, before)):
+        for line in lines:
+            found[line.place] = _added(found.get(line.place), line, sign)
+    return _with_moved_cents([line for line in found.values() if not line.is_nothing])
+
+
+def _with_moved_cents(lines: list[Line]) -> list[Line]:
+    """Where a charge rounds its fees together, usage of one line may move a cent between others: it takes that along."""
+    moved = [line for line in lines if line.only_moves_cents]
+    changed = [line for line in lines if not line.only_moves_cents]
+    if not moved or not changed:
+        return lines
+    first, *others = changed
+    for line in moved:
+        first = replace(
+            first,
+            amount_cents=first.amount_cents + line.amount_cents,
+            unit_cents=first.unit_cents
+            and line.unit_cents
+            and (first.unit_cents[0] + line.unit_cents[0], first.unit_cents[1]),
+        )
+    return [first, *others]
+
+
+def _added(to: Line | None, line: Line, sign: int) -> Line:
+    with exact():
+        in_unit = line.unit_cents
+        if in_unit is not None or (to is not None and to.unit_cents is not None):
+            whole, fine = in_unit or (0, Decimal(0))
+            known = (to.unit_cents if to else None) or (0, Decimal(0))
+            in_unit = known[0] + sign * whole, known[1] + sign * fine
+        return Line(
+            charge_filter_id=line.charge_filter_id,
+            grouped_by=line.grouped_by,
+            is_true_up=line.is_true_up,
+            units=(to.units if to else Decimal(0)) + sign * line.units,
+            events_count=(to.events_count if to else 0) + sign * line.events_count,
+            amount_cents=(to.amount_cents if to else 0) + sign * line.amount_cents,
+            precise_amount_cents=(to.precise_amount_cents if to else Decimal(0))
+            + sign * line.precise_amount_cents,
+            unit_cents=in_unit,
+        )
+
+
+def with_usage(lines: Sequence[Line]) -> list[Line]:
+    """The lines of which usage has come late, and the minimum's: not those that another price alone has changed."""
+    return [line for line in lines if line.units or line.events_count or line.is_true_up]
+
+
+def totals(lines: Sequence[Line]) -> tuple[int, Decimal, int]:
+    """Events, units and amount in cents of a difference."""
+    with exact():
+        units = sum((line.units for line in lines), Decimal(0))
+    return sum(line.events_count for line in lines), units, sum(line.amount_cents for line in lines)
+
+
+def adjustment_fee(
+    line: Line,
+    *,
+    late_usage_id: Id,
+    subscription_id: Id,
+    charge_id: Id,
+    period: Period,
+    currency: str,
+    applied: AppliedPricingUnit | None,
+) -> Fee:
+    """The fee that bills a line of late usage. Its price is that of a unit on average; without units it is one."""
+    units = line.units or ONE
+    with exact():
+        money = _amounts(line.amount_cents, line.precise_amount_cents, units, subunits(currency))
+        in_unit = None
+        if applied is not None and line.unit_cents is not None:
+            in_unit = InUnit(applied, _amounts(*line.unit_cents, units, SUBUNITS))
+    return Fee(
+        kind="charge",
+        subscription_id=subscription_id,
+        charge_id=charge_id,
+        charge_filter_id=line.charge_filter_id,
+        invoice_display_name=None,
+        units=units,
+        events_count=line.events_count,
+        total_aggregated_units=None,
+        amount_cents=money.amount_cents,
+        precise_amount_cents=money.precise_amount_cents,
+        unit_amount_cents=money.unit_amount_cents,
+        precise_unit_amount=money.precise_unit_amount,
+        amount_details={},
+        grouped_by=line.grouped_by,
+        from_=period.from_,
+        to=period.to,
+        in_unit=in_unit,
+        late_usage_id=late_usage_id,
+    )
+
+
+def _amounts(cents: int, precise_cents: Decimal, units: Decimal, per_unit: int) -> LineAmounts:
+    unit_amount = Decimal(cents) / units / per_unit
+    return LineAmounts(cents, precise_cents, int(unit_amount * per_unit), precise(unit_amount))

@@ -1,0 +1,1 @@
+"""Metering: events, what they are worth, and how their values are aggregated."""

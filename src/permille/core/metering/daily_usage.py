@@ -1,0 +1,164 @@
+"""Usage by day: what a metric comes to on each local day of a subscription, for charts and for its own reports.
+
+A day's units are of that day's events alone where they can be added up or compared: a sum, a count, a maximum,
+distinct values. What stands until it is changed shows as it stands at the end of the day: what recurs, from the
+first event on, and the newest value, from the start of the billing period on. A weighted sum is the average of
+its level over the whole day. A day of a custom aggregation has what its events have changed the units by. Nothing is
+rounded, so that the days of a sum add up to the period.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import TypeVar
+
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.custom_aggregation import fold
+from permille.core.metering.usage import (
+    EMPTY,
+    AggregationType,
+    Instance,
+    Partial,
+    Usage,
+    aggregate,
+    events_taken,
+    merge,
+    standing_at,
+)
+from permille.core.money import ZERO, exact
+from permille.core.period import Period, midnight, seconds_of
+from permille.core.rating.fee import CompiledCharge, Dimensions, series_place
+from permille.core.rating.filters import Group
+
+Series = Iterable[tuple[Dimensions, Partial]]
+Place = TypeVar("Place", bound=Hashable)
+
+
+class Reach(StrEnum):
+    """How far back the events reach that a day's units are made of."""
+
+    DAY = "day"
+    PERIOD = "period"
+    EVER = "ever"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """A local day as far as it is subscribed; `part` is empty where there is no such day."""
+
+    date: date
+    part: Period
+    seconds: int
+    """Of the whole day."""
+    opens_period: bool
+    """Whether a billing period starts with the part."""
+
+
+def day_of(day: date, life: Period, timezone: str, *, opened_at: datetime) -> Day:
+    """The part of a local day that lies in a subscription's life, which it touches.
+
+    `opened_at` is when the billing period of the day started, or the subscription in it.
+    """
+    whole = Period(midnight(day, timezone), midnight(day + timedelta(days=1), timezone))
+    from_ = max(whole.from_, life.from_)
+    return Day(
+        date=day,
+        part=Period(from_, max(from_, min(whole.to, life.to))),
+        seconds=seconds_of(whole),
+        opens_period=opened_at >= from_,
+    )
+
+
+def reach_of(metric: BillableMetric) -> Reach:
+    """A sum of all time stands, like distinct values of all time; so do a level, the newest value and own rules' state."""
+    if metric.recurring:
+        return Reach.EVER
+    standing = (AggregationType.LATEST, AggregationType.WEIGHTED_SUM, AggregationType.CUSTOM)
+    return Reach.PERIOD if metric.aggregation_type in standing else Reach.DAY
+
+
+def fold_days(
+    metric: BillableMetric,
+    before: Series,
+    days: Sequence[tuple[Day, Series]],
+    *,
+    place_of: Callable[[Dimensions], Place],
+) -> list[dict[Place, Usage]]:
+    """Of each day what every place has used; places without usage are left out.
+
+    `before` is what stood before the first day, as far back as the metric reaches, and each day has its own
+    events: no event is read twice. `events_count` is of the day alone.
+    """
+    reach = reach_of(metric)
+    standing = _by_place(before, place_of) if reach is not Reach.DAY else {}
+    found: list[dict[Place, Usage]] = []
+    for day, series in days:
+        if reach is Reach.DAY or (reach is Reach.PERIOD and day.opens_period):
+            standing = {}
+        own = _by_place(series, place_of)
+        used = {
+            place: _day_usage(metric, standing.get(place, EMPTY), own.get(place, EMPTY), day)
+            for place in {**standing, **own}
+        }
+        found.append({place: usage for place, usage in used.items() if usage.units or usage.events_count})
+        for place, partial in own.items():
+            standing[place] = merge(standing.get(place, EMPTY), partial)
+    return found
+
+
+def _by_place(series: Series, place_of: Callable[[Dimensions], Place]) -> dict[Place, Partial]:
+    found: dict[Place, Partial] = {}
+    for dimensions, partial in series:
+        place = place_of(dimensions)
+        found[place] = merge(found.get(place, EMPTY), partial)
+    return found
+
+
+def _day_usage(metric: BillableMetric, before: Partial, own: Partial, day: Day) -> Usage:
+    kind = AggregationType(metric.aggregation_type)
+    standing = standing_at(before, day.part.from_)
+    usage = aggregate(
+        merge(standing, own), aggregation_type=kind, period=day.part, period_seconds=day.seconds
+    )
+    return replace(usage, events_count=events_taken(own, kind))
+
+
+def fold_custom_days(
+    charge: CompiledCharge, before: Series, days: Sequence[tuple[Day, Series]], *, recurring: bool
+) -> list[dict[tuple[int, Group], Usage]]:
+    """The same of a charge on a custom aggregation, whose rules look at the charge's own properties."""
+    found: list[dict[tuple[int, Group], Usage]] = [{} for _ in days]
+    starts = [n for n, (day, _) in enumerate(days) if n and day.opens_period and not recurring]
+    for first, end in zip([0, *starts], [*starts, len(days)], strict=True):
+        series = [each for _, own in days[first:end] for each in own]
+        if not first and (recurring or not (days and days[0][0].opens_period)):
+            series += before
+        for place, values in _custom_values(charge, series):
+            for n in range(first, end):
+                usage = _custom_usage(values, days[n][0], recurring=recurring)
+                if usage.units or usage.events_count:
+                    found[n][place] = usage
+    return found
+
+
+def _custom_values(
+    charge: CompiledCharge, series: Series
+) -> list[tuple[tuple[int, Group], Sequence[Instance]]]:
+    """Of each place the changes of its units, in order."""
+    assert charge.aggregator is not None, charge.charge_id
+    by_place = _by_place(series, lambda dimensions: series_place(charge, dimensions))
+    return [
+        (place, fold(charge.aggregator, partial.custom_events, charge.buckets[place[0]].properties).values)
+        for place, partial in by_place.items()
+    ]
+
+
+def _custom_usage(values: Sequence[Instance], day: Day, *, recurring: bool) -> Usage:
+    first, end = (bisect_left(values, at, key=lambda each: each[0]) for at in (day.part.from_, day.part.to))
+    with exact():
+        units = sum((change for _, _, change in values[0 if recurring else first : end]), ZERO)
+    return Usage(units, end - first, units)

@@ -1,0 +1,106 @@
+"""What will not count of an event that was taken, or will count without a price, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from permille.core.contract.plan import Charge, Plan, expanded_filters, leaves_unpriced
+from permille.core.contract.subscription import Subscription, running_at
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.custom_aggregation import aggregator_of, fold
+from permille.core.metering.event import is_add, numeric_value, property_text
+from permille.core.metering.usage import AggregationType
+from permille.core.rating.filters import best_match
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventWarning:
+    """A code under the name of a field; `allowed` are the values that it takes, when they are a closed set."""
+
+    field: str
+    code: str
+    allowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenEvent:
+    """An event as it was stored, with what its expression made."""
+
+    external_subscription_id: str | None
+    at: datetime
+    properties: Mapping[str, Any]
+
+
+def event_warnings(
+    event: TakenEvent,
+    *,
+    metric: BillableMetric | None,
+    history: Sequence[Subscription],
+    plan: Plan | None,
+) -> list[EventWarning]:
+    """Everything that keeps the event from being counted and priced; nothing when it will be.
+
+    `metric` is the one of its code, `history` every subscription with its external id, `plan` that of the
+    subscription which runs at its time.
+    """
+    found = list(_of_subscription(event, history))
+    if metric is None:
+        return [EventWarning(field="code", code="billable_metric_not_found"), *found]
+    found += _of_value(event, metric)
+    found += _of_dimensions(event, metric)
+    return found if plan is None else [*found, *_of_price(event, metric, plan)]
+
+
+def _of_subscription(event: TakenEvent, history: Sequence[Subscription]) -> Iterator[EventWarning]:
+    if not event.external_subscription_id:
+        yield EventWarning(field="external_subscription_id", code="value_is_mandatory")
+    elif not history:
+        yield EventWarning(field="external_subscription_id", code="subscription_not_found")
+    elif running_at(history, event.at) is None:
+        yield EventWarning(field="timestamp", code="no_subscription_at_that_time")
+
+
+def _of_value(event: TakenEvent, metric: BillableMetric) -> Iterator[EventWarning]:
+    kind, given = metric.aggregation_type, event.properties
+    rules = aggregator_of(metric)
+    if kind == AggregationType.COUNT:
+        return
+    if rules is not None:
+        texts = tuple(property_text(given.get(name)) for name in rules.properties)
+        # What they make of the event may hang on a charge's own properties: then there is nothing to say here.
+        if not rules.custom_properties and not fold(rules, [[(event.at, 0, texts)]], {}).events_count:
+            yield EventWarning(field="properties", code="no_units")
+        return
+    name = metric.field_name or ""
+    if given.get(name) is None:
+        yield EventWarning(field=f"properties.{name}", code="value_is_mandatory")
+    elif kind != AggregationType.UNIQUE_COUNT and numeric_value(given[name]) is None:
+        yield EventWarning(field=f"properties.{name}", code="value_is_not_valid_number")
+    if kind == AggregationType.UNIQUE_COUNT and is_add(property_text(given.get("operation_type"))) is None:
+        yield EventWarning(
+            field="properties.operation_type", code="value_is_invalid", allowed=("add", "remove")
+        )
+
+
+def _of_dimensions(event: TakenEvent, metric: BillableMetric) -> Iterator[EventWarning]:
+    for key, listed in metric.filters.items():
+        text = property_text(event.properties.get(key))
+        if text not in listed:
+            code = "value_is_mandatory" if text is None else "value_is_not_listed"
+            yield EventWarning(field=f"properties.{key}", code=code, allowed=listed)
+
+
+def _of_price(event: TakenEvent, metric: BillableMetric, plan: Plan) -> Iterator[EventWarning]:
+    charges = [charge for charge in plan.charges if charge.metric.id == metric.id]
+    if not charges:
+        yield EventWarning(field="code", code="not_priced")
+    if any(leaves_unpriced(charge) and not _is_listed(event, charge) for charge in charges):
+        yield EventWarning(field="properties", code="unpriced")
+
+
+def _is_listed(event: TakenEvent, charge: Charge) -> bool:
+    dimensions = {key: property_text(event.properties.get(key)) for key in charge.metric.filters}
+    return best_match(dimensions, expanded_filters(charge)) is not None

@@ -1,0 +1,1 @@
+"""Rating: usage and prices make fees."""

@@ -1,0 +1,345 @@
+"""The level of what is paid in advance: how high a period's usage ever stood, event by event.
+
+Events count in the order of arrival. Of a sum, of unique values and of the units and the amount of a custom
+aggregation only what rises above the highest level of the period is billable: a decrease gives nothing back, and what
+comes back up to that level is free.
+Source: semantics-metering.md section 5.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import ROUND_CEILING, Decimal, localcontext
+from typing import Any
+
+from permille.core.metering.custom_aggregation import Rules, State
+from permille.core.metering.rule import DIGITS
+from permille.core.metering.usage import AggregationType, Instance, Operation
+from permille.core.money import ZERO, exact
+from permille.core.period import INSTANT, Period
+from permille.core.rating.models import Quantity
+from permille.core.rating.proration import Proration
+
+_FIVE_DECIMALS = Decimal("0.00001")
+_BY_VALUE = (AggregationType.SUM, AggregationType.CUSTOM)
+"""Aggregations to which each event brings what it changes the units by; to the others it brings one unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvanceEvent:
+    """An event of a charge's metric. `seq` is its place in the order of arrival."""
+
+    seq: int
+    at: datetime
+    dimensions: Mapping[str, str | None]
+    value: Decimal | None
+    """The number that a sum takes, None without one."""
+    text: str | None
+    """The value that a unique count takes."""
+    is_add: bool | None
+    """Whether it adds that value; None for an operation that is neither add nor remove."""
+    precise_amount_cents: Decimal = ZERO
+    texts: tuple[str | None, ...] = ()
+    """What the rules of a custom aggregation look at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a recurring metric stood at when the period began."""
+
+    units: Decimal = ZERO
+    values: frozenset[str | None] = frozenset()
+    amount: Decimal = ZERO
+    """Of a custom aggregation."""
+
+
+NOTHING_STANDING = Standing()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """A level as it was after some event, from which it goes on with the next."""
+
+    units: Decimal = ZERO
+    """From the period's start on; so is the highest."""
+    highest: Decimal = ZERO
+    prorated: Decimal = ZERO
+    """What the highest level was made of, each rise by the days that were left."""
+    events_count: int = 0
+    """Unique values count as their own events."""
+    precise_amount_cents: Decimal = ZERO
+    first_values: tuple[Decimal, ...] = ()
+    is_priced: bool = False
+    """Whether any fee has been made: what is due without any units is in the first."""
+    there: frozenset[str | None] = frozenset()
+    """The unique values that are there, with those that stood before the period."""
+    amount: Decimal = ZERO
+    """Of a custom aggregation, from the period's start on; so is the highest."""
+    highest_amount: Decimal = ZERO
+
+
+@dataclass(slots=True, kw_only=True)
+class Level:
+    """How far a bucket's group has come in a period. The fields are those of Reached."""
+
+    aggregation_type: AggregationType
+    standing: Standing
+    remembers: Callable[[int, Decimal], bool]
+    """Whether the price still looks at the single values that come after so many with that sum."""
+    rules: Rules | None = None
+    """Those of a custom aggregation."""
+    units: Decimal = ZERO
+    highest: Decimal = ZERO
+    prorated: Decimal = ZERO
+    events_count: int = 0
+    precise_amount_cents: Decimal = ZERO
+    first_values: list[Decimal] = field(default_factory=list)
+    is_priced: bool = False
+    amount: Decimal = ZERO
+    highest_amount: Decimal = ZERO
+    first_total: Decimal = field(default=ZERO, init=False)
+    there: set[str | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.there = set(self.standing.values)
+
+    def resume(self, reached: Reached) -> Level:
+        """Go on from there."""
+        self.units, self.highest, self.prorated = reached.units, reached.highest, reached.prorated
+        self.events_count, self.precise_amount_cents = reached.events_count, reached.precise_amount_cents
+        self.first_values, self.there = list(reached.first_values), set(reached.there)
+        self.first_total = sum(reached.first_values, ZERO)
+        self.is_priced = reached.is_priced
+        self.amount, self.highest_amount = reached.amount, reached.highest_amount
+        return self
+
+    @property
+    def reached(self) -> Reached:
+        """Where it is now."""
+        return Reached(
+            units=self.units,
+            highest=self.highest,
+            prorated=self.prorated,
+            events_count=self.events_count,
+            precise_amount_cents=self.precise_amount_cents,
+            first_values=tuple(self.first_values),
+            is_priced=self.is_priced,
+            there=frozenset(self.there),
+            amount=self.amount,
+            highest_amount=self.highest_amount,
+        )
+
+    def _change(self, event: AdvanceEvent) -> Decimal | None:
+        match self.aggregation_type:
+            case AggregationType.COUNT:
+                return Decimal(1)
+            case AggregationType.SUM:
+                return event.value
+            case AggregationType.UNIQUE_COUNT:
+                return self._change_of_values(event)
+            case AggregationType.CUSTOM:
+                return self._change_by_rules(event)
+            case other:
+                raise ValueError(f"{other} is not paid in advance")
+
+    def _change_of_values(self, event: AdvanceEvent) -> Decimal | None:
+        if not event.text or event.is_add is None:
+            return None
+        if event.is_add == (event.text in self.there):
+            return ZERO
+        if event.is_add:
+            self.there.add(event.text)
+            return Decimal(1)
+        self.there.discard(event.text)
+        return Decimal(-1)
+
+    def _change_by_rules(self, event: AdvanceEvent) -> Decimal | None:
+        assert self.rules is not None, "a custom aggregation has rules"
+        state = State(self.standing.units + self.units, self.standing.amount + self.amount)
+        with localcontext(DIGITS):
+            reached = self.rules.after(state, event.at, event.texts)
+        if reached is None:
+            return None
+        self.amount = reached.amount - self.standing.amount
+        return reached.total_units - state.total_units
+
+    def take(self, event: AdvanceEvent) -> Taken | None:
+        """Count the event in, to be priced; None when it takes no part."""
+        seen = tuple(self.first_values)
+        is_first, before = not (self.is_priced or self.standing.units), self._quantity(seen)
+        counted = self.count(event)
+        if counted is None:
+            return None
+        return Taken(
+            event=event,
+            change=counted.change,
+            gained=counted.gained,
+            gained_amount=counted.gained_amount,
+            before=None if is_first else before,
+            after=self._quantity((*seen, counted.value)),
+            is_free=counted.is_free,
+        )
+
+    def count(self, event: AdvanceEvent) -> Counted | None:
+        """Count the event in, whatever it costs; None when it takes no part."""
+        change = self._change(event)
+        if change is None:
+            return None
+        is_unique = self.aggregation_type is AggregationType.UNIQUE_COUNT
+        self.units += change
+        gained = max(self.units - self.highest, ZERO)
+        self.highest += gained
+        if gained or not is_unique:
+            self.events_count += 1
+        self.precise_amount_cents += event.precise_amount_cents
+        value = change if self.aggregation_type in _BY_VALUE else Decimal(1)
+        if self.remembers(len(self.first_values), self.first_total):
+            self.first_values.append(value)
+            self.first_total += value
+        is_free = not gained and (change != 0 or is_unique)
+        self.is_priced = self.is_priced or not is_free
+        return Counted(
+            change=change,
+            gained=gained,
+            gained_amount=self._gain_amount() if self.rules else ZERO,
+            value=value,
+            is_free=is_free,
+        )
+
+    def _gain_amount(self) -> Decimal:
+        """Raise the highest amount to where the amount is now; by how much above nothing."""
+        before = max(self.standing.amount + self.highest_amount, ZERO)
+        self.highest_amount = max(self.amount, self.highest_amount)
+        return max(self.standing.amount + self.highest_amount, ZERO) - before
+
+    def _quantity(self, event_values: tuple[Decimal, ...]) -> Quantity:
+        return Quantity(
+            units=self.standing.units + self.highest,
+            events_count=self.events_count,
+            precise_amount_cents=self.precise_amount_cents,
+            event_values=event_values,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What an event did to a level."""
+
+    change: Decimal
+    gained: Decimal
+    """What it raised the highest level by."""
+    gained_amount: Decimal
+    """What it raised the highest amount of a custom aggregation by."""
+    value: Decimal
+    """What a price that looks at single events sees of it."""
+    is_free: bool
+    """Whether it stayed below what is paid already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """An event that has been counted in, with what is priced before and after it."""
+
+    event: AdvanceEvent
+    change: Decimal
+    gained: Decimal
+    """What it raised the highest level by."""
+    gained_amount: Decimal = ZERO
+    """What it raised the highest amount of a custom aggregation by."""
+    before: Quantity | None
+    """None when nothing is paid for yet."""
+    after: Quantity
+    is_free: bool
+    """Whether it stayed below what is paid already."""
+
+    @property
+    def units(self) -> Decimal:
+        """The units of its fee: what is billable, else what it would have been."""
+        return self.gained or max(self.change, ZERO)
+
+
+def prorated_units(units: Decimal, at: datetime, period: Period, proration: Proration) -> Decimal:
+    """Units from an instant's day to the period's end, as the share of a whole period's days; 5 decimals, up."""
+    with exact():
+        days = proration.days_between(max(at, period.from_), period.to - INSTANT)
+        return (units * days / proration.days_in_period).quantize(_FIVE_DECIMALS, ROUND_CEILING)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The units that a running period is priced by: what is paid stays paid when the level falls."""
+
+    units: Decimal
+    prorated: Decimal
+
+
+NOTHING_HELD = Held(ZERO, ZERO)
+
+
+def held_at(standing: Standing, reached: Reached, *, period: Period, proration: Proration | None) -> Held:
+    """Of a level that has come so far."""
+    with exact():
+        return Held(
+            standing.units + reached.highest,
+            reached.prorated + _prorated_base(standing.units, period, proration),
+        )
+
+
+def _prorated_base(units: Decimal, period: Period, proration: Proration | None) -> Decimal:
+    if proration is None:
+        return ZERO
+    share = units * proration.days(period) / proration.days_in_period
+    return share.quantize(_FIVE_DECIMALS, ROUND_CEILING)
+
+
+def held_sum(
+    values: Iterable[Instance], total: Decimal, *, period: Period, proration: Proration | None
+) -> Held:
+    """Of a sum that stands at `total` now; of the values those of the period count."""
+    own = sorted((each for each in values if each[0] >= period.from_), key=lambda each: each[1])
+    return _held([(at, value) for at, _, value in own], total, period, proration)
+
+
+def held_uniques(
+    operations: Iterable[Operation], total: Decimal, *, period: Period, proration: Proration | None
+) -> Held:
+    """Of values of which `total` are there now. Those of before the period are there when it begins."""
+    there: set[str | None] = set()
+    changes: list[tuple[datetime, Decimal]] = []
+    ordered = sorted(operations, key=lambda each: (each[0] >= period.from_, *_order(each, period)))
+    for at, _, text, is_add in ordered:
+        if is_add == (text in there):
+            continue
+        if is_add:
+            there.add(text)
+        else:
+            there.discard(text)
+        if at >= period.from_:
+            changes.append((at, Decimal(1 if is_add else -1)))
+    return _held(changes, total, period, proration)
+
+
+def _order(operation: Operation, period: Period) -> tuple[Any, ...]:
+    """Before the period by time, as ever; in it by arrival, as the fees are made."""
+    at, seq, _, _ = operation
+    return (seq,) if at >= period.from_ else (at, seq)
+
+
+def _held(
+    changes: Sequence[tuple[datetime, Decimal]],
+    total: Decimal,
+    period: Period,
+    proration: Proration | None,
+) -> Held:
+    with exact():
+        level = highest = prorated = ZERO
+        for at, change in changes:
+            level += change
+            gained = max(level - highest, ZERO)
+            highest += gained
+            if proration is not None and gained:
+                prorated += prorated_units(gained, at, period, proration)
+        base = total - level
+        return Held(base + highest, prorated + _prorated_base(base, period, proration))

@@ -1,0 +1,1 @@
+"""PostgreSQL for store and events alike: connections, bulk parameters, locks, migrations."""

@@ -1,0 +1,1 @@
+"""The events engine: events are appended, amended, listed, and read as usage."""

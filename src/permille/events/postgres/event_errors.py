@@ -1,0 +1,124 @@
+"""Events that were taken and count as nothing, or not at the price that was meant: by the hour in which they came."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from permille.database.bulk import instant_array, uuid_array
+
+LOOKED_AT_AFTER = timedelta(minutes=65)
+"""From the beginning of an hour: five minutes after it, when nothing of it is on its way any more."""
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventErrors:
+    """Transaction ids in the order of arrival."""
+
+    invalid_code: list[str]
+    missing_aggregation_property: list[str]
+    invalid_filter_values: list[str]
+
+
+_NUMERIC = ("sum_agg", "max_agg", "latest_agg", "weighted_sum_agg")
+
+# Most of what can be wrong is said by an event's series, or by whether any event of it has a value: the events of the hour
+# are counted up by series first, and only those of a series with something to look at are read again.
+# Nested values of a dimension are no part of the series: they stand in `extra`, and no metric lists them.
+_WRONG = """
+with arrived as materialized (
+    select series_id, bool_or(value is null) as lacks_value, bool_or(extra is not null) as has_extra
+    from event where created_at >= %(from_)s and created_at < %(to)s group by series_id
+), doubtful as materialized (
+    select s.id, s.dimensions, m.id as metric_id, k.*
+    from arrived a
+    join series s on s.id = a.series_id and s.organization_id = %(organization)s
+    left join billable_metric m on m.organization_id = s.organization_id and m.code = s.code and m.deleted_at is null
+    cross join lateral (
+        select coalesce(m.aggregation_type = any(%(numeric)s), false) as is_number,
+            case when m.aggregation_type in ('unique_count_agg', 'custom_agg') then m.field_name end as text_field,
+            coalesce(array_agg(f.key) filter (where not s.dimensions ? f.key), '{}') as other_keys,
+            coalesce(bool_or(s.dimensions ->> f.key <> all (f.values)), false) as is_strange
+        from billable_metric_filter f where f.billable_metric_id = m.id
+    ) k
+    where m.id is null or k.is_strange or a.lacks_value and (k.is_number or k.text_field is not null)
+        or a.has_extra and k.other_keys <> '{}'
+), wrong as materialized (
+    select e.seq, e.transaction_id, d.metric_id is null as has_no_metric, w.*
+    from doubtful d
+    join (
+        select seq, identity, transaction_id, series_id, value, extra from event
+        where created_at >= %(from_)s and created_at < %(to)s offset 0
+    ) e on e.series_id = d.id
+    cross join lateral (
+        select e.value is null and (d.is_number or d.text_field is not null
+                and coalesce(e.extra ->> d.text_field, d.dimensions ->> d.text_field) is null) as is_missing,
+            d.is_strange or coalesce(e.extra ?| d.other_keys, false) and exists (
+                select from billable_metric_filter f
+                where f.billable_metric_id = d.metric_id and e.extra ->> f.key <> all (f.values)) as is_strange
+    ) w
+    where (d.metric_id is null or w.is_missing or w.is_strange)
+        and not exists (select from struck_event x where x.identity = e.identity)
+    order by e.seq limit %(limit)s
+)
+select coalesce(array_agg(transaction_id order by seq) filter (where has_no_metric), '{}') as invalid_code,
+    coalesce(array_agg(transaction_id order by seq) filter (where is_missing), '{}') as missing_aggregation_property,
+    coalesce(array_agg(transaction_id order by seq) filter (where is_strange), '{}') as invalid_filter_values
+from wrong having count(*) > 0
+"""
+
+
+def mark(conn: Connection[Any], hours: Collection[tuple[UUID, datetime]]) -> None:
+    """Events of these organizations come in in these hours."""
+    conn.execute(
+        "insert into event_hour (organization_id, starts_at)"
+        " select * from unnest(%s::uuid[], %s::timestamptz[]) on conflict do nothing",
+        [
+            uuid_array(organization_id for organization_id, _ in hours),
+            instant_array(starts_at for _, starts_at in hours),
+        ],
+    )
+
+
+def claim(
+    conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
+) -> list[datetime]:
+    """Take the hours that are to be looked through; what someone else is at is left to him, unless told to wait."""
+    rows = conn.execute(
+        "delete from event_hour where organization_id = %(organization)s and starts_at = any(array("
+        "   select starts_at from event_hour where organization_id = %(organization)s and starts_at <= %(until)s"
+        f"  order by starts_at limit %(limit)s for update {'' if wait else 'skip locked'}))"
+        " returning starts_at",
+        {"organization": organization_id, "until": until - LOOKED_AT_AFTER, "limit": limit},
+    ).fetchall()
+    return sorted(starts_at for (starts_at,) in rows)
+
+
+def wrong_in(
+    conn: Connection[Any], organization_id: UUID, *, starts_at: datetime, limit: int
+) -> EventErrors | None:
+    """Of the first `limit` events of an hour that are wrong, what is; None when all are fine.
+
+    An event that was amended counts as what stands in its place.
+    """
+    # Two passes over the hour, whatever its size and the statistics: none for each series, and nothing sorted on disk.
+    with conn.transaction(force_rollback=True), conn.cursor(row_factory=class_row(EventErrors)) as cursor:
+        cursor.execute("set local enable_nestloop = off")
+        cursor.execute("set local enable_sort = off")
+        return cursor.execute(
+            _WRONG,
+            {
+                "numeric": list(_NUMERIC),
+                "organization": organization_id,
+                "from_": starts_at,
+                "to": starts_at + HOUR,
+                "limit": limit,
+            },
+        ).fetchone()

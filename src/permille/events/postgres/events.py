@@ -1,0 +1,264 @@
+"""Events: as they were sent, one by its transaction id or the newest first; and as they count, behind a fee."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row, dict_row
+
+from permille.events.identity import event_identities, transaction_range
+from permille.events.postgres.metering import PROPERTIES
+from permille.events.postgres.window import BEGINNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """An event. `identity` is its lago_id, or the id of the amendment that puts it in the place of another."""
+
+    identity: UUID
+    transaction_id: str
+    external_subscription_id: str | None
+    code: str
+    at: datetime
+    created_at: datetime
+    precise_total_amount_cents: Decimal | None
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Which events: all conditions together."""
+
+    organization_id: UUID
+    code: str | None = None
+    external_subscription_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Events that count, of some series in [from_, to)."""
+
+    series_ids: Sequence[int]
+    from_: datetime | None
+    to: datetime
+    numbers_only: bool
+    """Whether events without a number count for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a list of events by time goes on: after this event."""
+
+    at: datetime
+    identity: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Of a set of events: how many there are, and 128 bits that change when any of them, or its value, does."""
+
+    count: int
+    digest: str
+
+
+EVENT_COLUMNS = f"""
+e.identity, e.transaction_id, s.external_subscription_id, s.code, e.at, e.created_at, e.precise_total_amount_cents,
+{PROPERTIES} as properties
+"""
+
+_ONE = f"""
+select {EVENT_COLUMNS} from event e join series s on s.id = e.series_id
+where e.identity between %s and %s and s.organization_id = %s and e.transaction_id = %s
+order by e.at desc limit 1
+"""
+
+# For each series its newest events in the window through the index; then the newest of them all.
+_PAGE = f"""
+with found as materialized (
+    select e.* from unnest(%(series)s::bigint[]) as w (id)
+    cross join lateral (
+        select * from sent_event
+        where series_id = w.id and at >= %(from_)s and at < %(to)s
+        order by at desc, transaction_id limit %(reach)s
+    ) e
+    order by e.at desc, e.transaction_id limit %(limit)s offset %(offset)s
+)
+select {EVENT_COLUMNS} from found e join series s on s.id = e.series_id
+order by e.at desc, e.transaction_id
+"""
+
+# As _PAGE, the oldest first and from an event on.
+_AFTER = f"""
+with found as materialized (
+    select e.* from unnest(%(series)s::bigint[]) as w (id)
+    cross join lateral (
+        select * from counted_event
+        where series_id = w.id and at >= %(from_)s and at < %(to)s and (at, identity) > (%(at)s, %(identity)s)
+            and (value is not null or not %(numbers_only)s)
+        order by at, identity limit %(limit)s
+    ) e
+    order by e.at, e.identity limit %(limit)s
+)
+select {EVENT_COLUMNS} from found e join series s on s.id = e.series_id
+order by e.at, e.identity
+"""
+
+# A sum of hashes does not depend on the order; of each event 64 bits twice, for 128 in all.
+_SUM_OF_HASHES = """
+select count(*),
+    coalesce(sum(('x' || left(h, 16))::bit(64)::bigint::numeric + 9223372036854775808), 0) %% 18446744073709551616,
+    coalesce(sum(('x' || right(h, 16))::bit(64)::bigint::numeric + 9223372036854775808), 0) %% 18446744073709551616
+"""
+_HASH = "select md5(identity::text || ' ' || coalesce(value::text, '')) as h from counted_event"
+
+_DIGEST = f"""{_SUM_OF_HASHES}
+from unnest(%(series)s::bigint[]) as w (id)
+cross join lateral (
+    {_HASH} where series_id = w.id and at >= %(from_)s and at < %(to)s and (value is not null or not %(numbers_only)s)
+) e
+"""
+
+_DIGEST_OF = f"{_SUM_OF_HASHES} from ({_HASH} where identity = any(%(identities)s)) e"
+
+_COUNTED = f"""
+select {EVENT_COLUMNS}, e.seq from counted_event e join series s on s.id = e.series_id
+where e.identity = any(array(
+    select unnest(%(identities)s::uuid[])
+    union all
+    select id from event_amendment where event_identity = any(%(identities)s)
+))
+"""
+
+
+def condition_of(search: Search) -> str:
+    """SQL: whether a search looks into the series s."""
+    conditions = ["s.organization_id = %(organization_id)s"]
+    if search.external_subscription_id is not None:
+        conditions.append("s.external_subscription_id = %(external_subscription_id)s")
+    if search.code is not None:
+        conditions.append("s.code = %(code)s")
+    return " and ".join(conditions)
+
+
+def values_of(search: Search) -> dict[str, Any]:
+    """The parameters of `condition_of`."""
+    return {
+        "organization_id": search.organization_id,
+        "external_subscription_id": search.external_subscription_id,
+        "code": search.code,
+    }
+
+
+def by_transaction_id(
+    conn: Connection[Any], *, organization_id: UUID, transaction_id: str
+) -> StoredEvent | None:
+    """The event with this transaction id, of any subscription of the organization."""
+    first, last = transaction_range(organization_id.bytes, transaction_id)
+    with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
+        return cursor.execute(_ONE, [first, last, organization_id, transaction_id]).fetchone()
+
+
+def by_identities(conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, StoredEvent]:
+    """Events as they are stored, amended or not."""
+    query = (
+        f"select {EVENT_COLUMNS} from event e join series s on s.id = e.series_id where e.identity = any(%s)"
+    )
+    with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
+        return {event.identity: event for event in cursor.execute(query, [list(identities)])}
+
+
+def series_of(conn: Connection[Any], search: Search, *, limit: int | None = None) -> list[int]:
+    """The ids of the series that a search looks into, of any so many."""
+    rows = conn.execute(
+        f"select s.id from series s where {condition_of(search)} limit %(limit)s",
+        {**values_of(search), "limit": limit},
+    ).fetchall()
+    return [series_id for (series_id,) in rows]
+
+
+def page(
+    conn: Connection[Any],
+    series_ids: Sequence[int],
+    *,
+    from_: datetime | None,
+    to: datetime,
+    limit: int,
+    offset: int,
+) -> list[StoredEvent]:
+    """Events as sent of these series in [from_, to), newest first, those of one instant by transaction id."""
+    with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
+        return cursor.execute(
+            _PAGE,
+            {
+                "series": list(series_ids),
+                "from_": from_ or BEGINNING,
+                "to": to,
+                "reach": limit + offset,
+                "limit": limit,
+                "offset": offset,
+            },
+        ).fetchall()
+
+
+def after(conn: Connection[Any], which: Counted, *, place: Place | None, limit: int) -> list[StoredEvent]:
+    """These events, oldest first, from a place on."""
+    with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
+        return cursor.execute(
+            _AFTER,
+            {
+                **_parameters(which),
+                "at": place.at if place else BEGINNING,
+                "identity": place.identity if place else UUID(int=0),
+                "limit": limit,
+            },
+        ).fetchall()
+
+
+def digest(conn: Connection[Any], which: Counted) -> Digest:
+    """Of these events. It reads them all."""
+    return _digest(conn.execute(_DIGEST, _parameters(which)).fetchone())
+
+
+def _parameters(which: Counted) -> dict[str, Any]:
+    return {
+        "series": list(which.series_ids),
+        "from_": which.from_ or BEGINNING,
+        "to": which.to,
+        "numbers_only": which.numbers_only,
+    }
+
+
+def digest_of(conn: Connection[Any], identities: Sequence[UUID]) -> Digest:
+    """Of these very events."""
+    return _digest(conn.execute(_DIGEST_OF, {"identities": list(identities)}).fetchone())
+
+
+def _digest(row: tuple[Any, ...] | None) -> Digest:
+    assert row is not None, "an aggregate has a row"
+    return Digest(row[0], f"{int(row[1]):016x}{int(row[2]):016x}")
+
+
+def counted(
+    conn: Connection[Any],
+    *,
+    organization_id: UUID,
+    external_subscription_id: str,
+    transaction_ids: Sequence[str],
+) -> dict[str, tuple[int, StoredEvent]]:
+    """Events of a subscription by their transaction ids, each with its place in the order of arrival.
+
+    Of an amended one what counts instead; a voided one is left out.
+    """
+    names = [external_subscription_id] * len(transaction_ids)
+    identities = event_identities(organization_id.bytes, names, transaction_ids)
+    wanted = [UUID(bytes=identity) for identity in identities]
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_COUNTED, {"identities": wanted}).fetchall()
+    found = [(row.pop("seq"), StoredEvent(**row)) for row in rows]
+    return {event.transaction_id: (seq, event) for seq, event in found}

@@ -1,0 +1,408 @@
+"""Group commit: requests that wait together are stored in one transaction, each all or not at all.
+
+A group goes in with one statement. Only when that is refused, because an identity is taken or the metering
+has changed, is it looked at closely.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, LiteralString
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg import AsyncConnection, Connection
+from psycopg.errors import DeadlockDetected, UniqueViolation
+
+from permille.core.instants import EPOCH
+from permille.core.metering.encoding import Metering, encode
+from permille.core.metering.expression import EvaluationError, Event, read_expression, value_text
+from permille.events.identity import event_identities
+from permille.events.postgres import arrays, event_errors, metering
+from permille.ingest.intake import Draft
+
+log = logging.getLogger(__name__)
+
+METERING_CHANGED = "PM001"
+_HOUR = 3_600_000_000
+SERIES_REMEMBERED = 200_000
+"""At least: series that are in use stay remembered, up to twice as many in all."""
+CODES_REMEMBERED = 20_000
+HOURS_REMEMBERED = 20_000
+ATTEMPTS_MAX = 50
+
+_json = msgspec.json.Encoder(decimal_format="number").encode
+
+_STORE = (
+    "select store_events(%s::bigint, %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
+    " %s::numeric[], %s::text[], %s::numeric[], %s::jsonb[])"
+)
+_STORE_IN_ADVANCE = _STORE.replace("store_events(", "store_events_in_advance(").replace(
+    "%s::jsonb[])", "%s::jsonb[], %s::uuid[], %s::uuid[])"
+)
+
+
+@dataclass(slots=True)
+class Request:
+    """One request's events; `duplicates` are the indices for which it was refused, None while it waits."""
+
+    organization_id: UUID
+    drafts: Sequence[Draft]
+    created_at: int
+    """Microseconds since 1970."""
+    identities: list[bytes] = field(default_factory=list)
+    duplicates: list[int] | None = None
+    failure: Exception | None = None
+    codes: set[str] = field(default_factory=set)
+    unevaluable: dict[int, str] = field(default_factory=dict)
+    """Index of an event -> why its metric's expression has no value: then nothing of the request is stored."""
+    originals: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Properties as they were sent, where an expression has looked at them since."""
+
+    def derive(self, meterings: Mapping[str, Metering]) -> None:
+        """Let the expressions of these codes make their properties, from what was sent."""
+        self.unevaluable = {}
+        for index, draft in enumerate(self.drafts):
+            how = meterings[draft.code]
+            sent = self.originals.get(index, draft.properties)
+            if how.expression is None or how.expression_field is None:
+                draft.properties = sent
+                continue
+            self.originals[index] = sent
+            try:
+                value = read_expression(how.expression).evaluate(
+                    Event(draft.code, draft.at // 1_000_000, sent)
+                )
+            except EvaluationError as error:
+                self.unevaluable[index] = f"expression_evaluation_failed: {error}"
+            else:
+                draft.properties = {**sent, how.expression_field: value_text(value)}
+
+    def __post_init__(self) -> None:
+        self.codes = {draft.code for draft in self.drafts}
+        self.identities = event_identities(
+            self.organization_id.bytes,
+            [draft.external_subscription_id for draft in self.drafts],
+            [draft.transaction_id for draft in self.drafts],
+        )
+
+
+def unevaluable(conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]) -> dict[int, str]:
+    """Of events that are not stored, those whose metric's expression has no value, and why not."""
+    request = Request(organization_id, list(drafts.values()), 0)
+    known = metering.load(conn, {(organization_id, code) for code in request.codes})
+    request.derive({code: known.by_code[organization_id, code] for code in request.codes})
+    indices = list(drafts)
+    return {indices[place]: problem for place, problem in request.unevaluable.items()}
+
+
+class UnableToStoreError(Exception):
+    """The group could not be stored for a reason that repeating does not mend."""
+
+
+SeriesPlace = tuple[str | None, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSeries:
+    """The ids of a code's series under one metering: (subscription, Encoded.series) -> id.
+
+    `ids` are those that were used lately, `older` those that were used before.
+    """
+
+    metering: Metering
+    ids: dict[SeriesPlace, int] = field(default_factory=dict)
+    older: dict[SeriesPlace, int] = field(default_factory=dict)
+
+
+class Memory:
+    """What a process remembers: the metering of codes under one version, and the ids of series.
+
+    Threads share it. The metering is replaced as a whole, so that nobody sees codes of two versions.
+    """
+
+    def __init__(self) -> None:
+        self.metering = metering.Known(-1, {})
+        self.series: dict[tuple[UUID, str, int], KnownSeries] = {}
+        self.used_lately = 0
+        self.hours: set[tuple[UUID, int]] = set()
+
+    def series_of(self, organization_id: UUID, code: str, known: metering.Known) -> KnownSeries:
+        """What is known of a code's series."""
+        how = known.by_code[organization_id, code]
+        place = (organization_id, code, how.version)
+        found = self.series.get(place)
+        return found if found is not None else self.series.setdefault(place, KnownSeries(how))
+
+    def recall(self, known: KnownSeries, place: SeriesPlace) -> int | None:
+        """The id of a series that was not used lately, None when it is not remembered."""
+        series_id = known.older.get(place)
+        if series_id is not None:
+            self.keep(known, place, series_id)
+        return series_id
+
+    def keep(self, known: KnownSeries, place: SeriesPlace, series_id: int) -> None:
+        """Remember a series that is used. Before they are too many, those that were not used lately are forgotten."""
+        if self.used_lately >= SERIES_REMEMBERED:
+            self.used_lately = 0
+            self.series = {
+                name: KnownSeries(each.metering, older=each.ids)
+                for name, each in list(self.series.items())
+                if each.ids
+            }
+        known.ids[place] = series_id
+        self.used_lately += 1
+
+    def new_hours(self, requests: Sequence[Request]) -> set[tuple[UUID, int]]:
+        """The organizations and hours since 1970 of these requests that are not marked yet."""
+        return {(one.organization_id, one.created_at // _HOUR) for one in requests} - self.hours
+
+    def remember(self, hours: set[tuple[UUID, int]]) -> None:
+        """These hours are marked."""
+        self.hours = hours | (self.hours if len(self.hours) < HOURS_REMEMBERED else set())
+
+    def learn(self, conn: Connection[Any], codes: set[tuple[UUID, str]]) -> metering.Known:
+        """The metering of these codes, all of one version."""
+        known = self.metering
+        missing = codes - known.by_code.keys()
+        if not missing:
+            return known
+        fresh = metering.load(conn, missing)
+        if fresh.version == known.version:
+            kept = known.by_code
+            if len(kept) >= CODES_REMEMBERED:  # the older half is forgotten, but for what is needed now
+                names = [*islice(kept, CODES_REMEMBERED // 2, None), *(codes & kept.keys())]
+                kept = {name: kept[name] for name in names}
+            fresh = metering.Known(known.version, {**kept, **fresh.by_code})
+        elif len(missing) < len(codes):
+            fresh = metering.load(conn, codes)
+        self.metering = fresh
+        return fresh
+
+    def learn_again(self, conn: Connection[Any], codes: set[tuple[UUID, str]]) -> metering.Known:
+        """The metering of these codes as it is now."""
+        self.metering = metering.Known(-1, {})
+        return self.learn(conn, codes)
+
+
+def open_connection(dsn: str) -> Connection[Any]:
+    """A connection for `store`: every statement is its own transaction."""
+    conn = psycopg.connect(dsn, autocommit=True, application_name="permille-ingest")
+    arrays.register(conn)
+    return conn
+
+
+async def open_async_connection(dsn: str) -> AsyncConnection[Any]:
+    """A connection for `store_at_once`."""
+    conn = await AsyncConnection.connect(dsn, autocommit=True, application_name="permille-ingest")
+    arrays.register(conn)
+    return conn
+
+
+async def store_at_once(conn: AsyncConnection[Any], memory: Memory, requests: Sequence[Request]) -> bool:
+    """Store the group with one statement if all about it is known and it goes in as it is; else nothing is done.
+
+    Raises psycopg.OperationalError when the connection is lost, as `store` does.
+    """
+    statement = _statement(memory, requests)
+    if statement is None:
+        return False
+    try:
+        await conn.execute(*statement)
+    except (UniqueViolation, DeadlockDetected):
+        return False
+    except psycopg.Error as error:
+        if error.sqlstate != METERING_CHANGED:
+            raise
+        return False
+    for request in requests:
+        request.duplicates = []
+    return True
+
+
+def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) -> None:
+    """Store every request that has no duplicate; `duplicates` of each says how it went.
+
+    Raises psycopg.OperationalError when the connection is lost: then nobody knows, and the clients repeat.
+    """
+    waiting = list(requests)
+    for _ in range(ATTEMPTS_MAX):
+        if not waiting:
+            return
+        try:
+            _store_group(conn, memory, waiting)
+        except UniqueViolation:
+            waiting = _without_duplicates(conn, [one for one in waiting if not one.unevaluable])
+        except DeadlockDetected:
+            continue
+        except psycopg.Error as error:
+            if error.sqlstate != METERING_CHANGED:
+                raise
+            memory.metering = metering.Known(-1, {})
+        else:
+            for request in waiting:
+                request.duplicates = []
+            return
+    raise UnableToStoreError(f"{len(waiting)} requests were still refused after {ATTEMPTS_MAX} attempts")
+
+
+def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) -> None:
+    codes = {(request.organization_id, code) for request in requests for code in request.codes}
+    known = memory.learn(conn, codes)
+    if not _derive(known, requests):
+        known = memory.learn_again(conn, codes)  # nothing is refused for an expression of yesterday
+        _derive(known, requests)
+    fine = [request for request in requests if not request.unevaluable]
+    if not fine:
+        return
+    if hours := memory.new_hours(fine):
+        event_errors.mark(conn, [(organization_id, _hour(number)) for organization_id, number in hours])
+        memory.remember(hours)
+    group = _encoded(memory, known, fine)
+    _intern(conn, memory, group)
+    conn.execute(*_insert(known, fine, group))
+
+
+def _hour(number: int) -> datetime:
+    return EPOCH + timedelta(hours=number)
+
+
+def _statement(memory: Memory, requests: Sequence[Request]) -> tuple[LiteralString, list[Any]] | None:
+    """The insert and its parameters, None when a code, an hour or a series is not known in this process."""
+    known = memory.metering
+    codes = {(request.organization_id, code) for request in requests for code in request.codes}
+    if codes - known.by_code.keys() or memory.new_hours(requests):
+        return None
+    if not _derive(known, requests):
+        return None
+    group = _encoded(memory, known, requests)
+    return None if group.unknown else _insert(known, requests, group)
+
+
+def _derive(known: metering.Known, requests: Sequence[Request]) -> bool:
+    """Let expressions make their properties; whether every one of them had a value."""
+    for request in requests:
+        hows = {code: known.by_code[request.organization_id, code] for code in request.codes}
+        if request.originals or any(how.expression for how in hows.values()):
+            request.derive(hows)
+    return not any(request.unevaluable for request in requests)
+
+
+@dataclass(slots=True)
+class _Group:
+    """The events of a group, column by column."""
+
+    series_ids: list[int] = field(default_factory=list)
+    """0 where the series is not known."""
+    values: list[str | None] = field(default_factory=list)
+    extras: list[dict[str, Any] | None] = field(default_factory=list)
+    unknown: list[_Unknown] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """An event of a series that is not known."""
+
+    index: int
+    key: metering.SeriesKey
+    known: KnownSeries
+
+
+def _encoded(memory: Memory, known: metering.Known, requests: Sequence[Request]) -> _Group:
+    group = _Group()
+    series_ids, values, extras = group.series_ids, group.values, group.extras
+    for request in requests:
+        codes = {code: memory.series_of(request.organization_id, code, known) for code in request.codes}
+        for draft in request.drafts:
+            series_of_code = codes[draft.code]
+            how = series_of_code.metering
+            series, value, extra = encode(how, draft.properties)
+            place = draft.external_subscription_id, series
+            series_id = series_of_code.ids.get(place)
+            if series_id is None:
+                series_id = memory.recall(series_of_code, place)
+            if series_id is None:
+                key = metering.SeriesKey(
+                    request.organization_id.bytes,
+                    draft.external_subscription_id,
+                    draft.code,
+                    how.version,
+                    series,
+                )
+                group.unknown.append(_Unknown(len(series_ids), key, series_of_code))
+            series_ids.append(series_id or 0)
+            values.append(value)
+            extras.append(extra)
+    return group
+
+
+def _insert(
+    known: metering.Known, requests: Sequence[Request], group: _Group
+) -> tuple[LiteralString, list[Any]]:
+    """The insert, with its parameters: also into the queue of fees for what is paid in advance."""
+    parameters = _parameters(known, requests, group)
+    waiting = [
+        (identity, request.organization_id)
+        for request in requests
+        if any(known.by_code[request.organization_id, code].in_advance for code in request.codes)
+        for identity, draft in zip(request.identities, request.drafts, strict=True)
+        if known.by_code[request.organization_id, draft.code].in_advance
+    ]
+    if not waiting:
+        return _STORE, parameters
+    identities, organizations = zip(*waiting, strict=True)
+    return _STORE_IN_ADVANCE, [*parameters, arrays.uuids(identities), list(organizations)]
+
+
+def _parameters(known: metering.Known, requests: Sequence[Request], group: _Group) -> list[Any]:
+    drafts = [draft for request in requests for draft in request.drafts]
+    return [
+        known.version,
+        arrays.integers(group.series_ids),
+        arrays.instants([draft.at for draft in drafts]),
+        arrays.instants([request.created_at for request in requests for _ in request.drafts]),
+        arrays.uuids([identity for request in requests for identity in request.identities]),
+        arrays.numbers(group.values),
+        arrays.texts([draft.transaction_id for draft in drafts]),
+        arrays.numbers([draft.precise for draft in drafts]),
+        arrays.documents([None if extra is None else _json(extra).decode() for extra in group.extras]),
+    ]
+
+
+def _intern(conn: Connection[Any], memory: Memory, group: _Group) -> None:
+    """Make or find the series that were not known, and remember them."""
+    if not group.unknown:
+        return
+    fresh = metering.intern(conn, {each.key: each.known.metering for each in group.unknown})
+    for each in group.unknown:
+        group.series_ids[each.index] = fresh[each.key]
+    for key, known in {each.key: each.known for each in group.unknown}.items():
+        memory.keep(known, (key.external_subscription_id, key.values), fresh[key])
+
+
+def _without_duplicates(conn: Connection[Any], requests: Sequence[Request]) -> list[Request]:
+    """Refuse the requests that repeat a stored event, one of their own or one of a request before them."""
+    every = [identity for request in requests for identity in request.identities]
+    rows = conn.execute(
+        "select identity from event where identity = any(%s::uuid[])", [arrays.uuids(every)]
+    ).fetchall()
+    taken = {identity.bytes for (identity,) in rows}
+    remaining: list[Request] = []
+    for request in requests:
+        seen: set[bytes] = set()
+        duplicates: list[int] = []
+        for index, identity in enumerate(request.identities):
+            if identity in taken or identity in seen:
+                duplicates.append(index)
+            seen.add(identity)
+        if duplicates:
+            request.duplicates = duplicates
+        else:
+            taken |= seen
+            remaining.append(request)
+    return remaining

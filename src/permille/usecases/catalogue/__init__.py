@@ -1,0 +1,1 @@
+"""What an organization sells: metrics, plans, prices, customers."""

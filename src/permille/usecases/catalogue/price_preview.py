@@ -1,0 +1,67 @@
+"""The running bills of many subscriptions, before and after an edit of prices that is not saved.
+
+The edit itself runs, and is undone: what it would do is what it did. Bills are read set-based, as current usage is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.contract.subscription import Subscription
+from permille.core.rating.price_preview import Preview, RunningBill, compare_bills
+from permille.store import customers, subscriptions
+from permille.usecases.usage.usage import UsageSearch, running_usages
+
+COMPARED_MAX = 10_000
+"""How many running bills a preview looks at."""
+BATCH = 1_000
+
+
+def preview(
+    conn: Connection[Any],
+    edit: Callable[[], object],
+    *,
+    running: Sequence[UUID],
+    subscriptions_count: int,
+    now: datetime,
+) -> Preview:
+    """What `edit` does to the bills of these running subscriptions. Nothing of it is kept.
+
+    Raises what the edit raises.
+    """
+    with conn.transaction(force_rollback=True):
+        before = dict(_bills(conn, running, now=now))
+        edit()
+        after = dict(_bills(conn, running, now=now))
+    return compare_bills(before, after, subscriptions=subscriptions_count)
+
+
+def _bills(
+    conn: Connection[Any], ids: Sequence[UUID], *, now: datetime
+) -> Iterator[tuple[UUID, RunningBill]]:
+    for start in range(0, len(ids), BATCH):
+        rows = subscriptions.by_ids(conn, ids[start : start + BATCH])
+        yield from _bills_of(conn, [row for row in rows.values() if row.status == "active"], now=now)
+
+
+def _bills_of(
+    conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime
+) -> Iterator[tuple[UUID, RunningBill]]:
+    payers = customers.by_ids(conn, {row.customer_id for row in rows})
+    of = [(row, payers[row.customer_id]) for row in rows]
+    found = running_usages(conn, of, search=UsageSearch(with_taxes=False), now=now)
+    for (row, customer), usage in zip(of, found, strict=True):
+        yield (
+            row.id,
+            RunningBill(
+                external_subscription_id=row.external_id,
+                external_customer_id=customer.external_id,
+                currency=usage.currency,
+                amount_cents=usage.amount_cents,
+            ),
+        )

@@ -1,0 +1,199 @@
+"""Charges paid in advance: events that wait for their fee are priced and billed, a batch at a time.
+
+The event is stored and answered before; its fee follows at once, from the queue that the same transaction has put
+it into. Whoever bills a customer holds its lock, so that each event is priced after those that came before it.
+Source: semantics-metering.md section 5.12, semantics-billing.md section 6.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from permille.core.errors import Unbillable
+from permille.core.rating.fee import Fee
+from permille.events.postgres import advance as store, advance_levels, metering
+from permille.events.postgres.advance import Waiting
+from permille.events.postgres.advance_levels import Kept, LevelKey
+from permille.store import billing_holds, customers, organizations, plans, subscriptions
+from permille.usecases.due import fences, holds
+from permille.usecases.due.holds import Failure
+from permille.usecases.invoices.invoicing import AdvanceFee, write_in_advance
+from permille.usecases.usage.levels import LAST_SEQ, Carried, Terms, price, read_histories, terms_of
+
+BATCH = 1_000
+TASK = "Billing in advance"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """Events that are to be billed under the same terms, by seq."""
+
+    terms: Terms
+    billed: dict[int, Waiting] = field(default_factory=dict)
+
+
+def bill_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
+    """Bill what waits in any organization, as of its own clock, a transaction a batch; how many events that was.
+
+    What fails in one organization holds up no other.
+    """
+    with pool.connection() as conn:
+        waiting = store.organizations_waiting(conn, now=now)
+
+    def bill(organization_id: UUID) -> int:
+        with pool.connection() as conn:
+            organization = organizations.by_id(conn, organization_id)
+            if organization is None:
+                return 0
+            clock = organization.now(now)
+            billing_holds.release(conn, organization_id, until=clock)
+            store.release_unpriced(conn, organization_id, until=clock)
+        with pool.connection() as conn:
+            return bill_events(conn, organization_id, now=clock, wait=False)
+
+    return fences.for_each(pool, TASK, waiting, bill, now=now)
+
+
+def bill_all(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
+    """Bill all that waits in an organization, in the caller's transaction."""
+    store.release_unpriced(conn, organization_id, until=None)
+    while bill_events(conn, organization_id, now=now, wait=True):
+        pass
+
+
+def bill_customer(conn: Connection[Any], organization_id: UUID, customer_id: UUID, *, now: datetime) -> None:
+    """Bill what waits of a customer, whose subscription is about to change, and of others that are free.
+
+    Raises Unbillable when any of the customer's comes to an amount beyond all bounds.
+    """
+    if store.is_any_waiting(conn, organization_id, customer_id):
+        customers.lock(conn, customer_id)
+        billing_holds.release_customer(conn, customer_id)
+    taken = 1
+    while taken:
+        taken, failures = _bill_batch(conn, organization_id, now=now, wait=False)
+        for failure in failures:
+            if failure.customer_id == customer_id:
+                raise Unbillable(failure.reason, code=failure.code)
+
+
+def bill_events(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool) -> int:
+    """Bill the events that have waited the longest; how many were taken off the queue.
+
+    An event of no running subscription, or of none of its charges, makes no fee. What is billed by someone else
+    at the moment is left to him, unless told to wait. An event whose fee comes to an amount beyond all bounds is held,
+    and what comes after it of the same customer.
+    """
+    taken, _ = _bill_batch(conn, organization_id, now=now, wait=wait)
+    return taken
+
+
+def _bill_batch(
+    conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool
+) -> tuple[int, list[Failure[Waiting]]]:
+    """How many were taken off the queue, and those that cannot be billed."""
+    if not store.is_any_waiting(conn, organization_id):
+        return 0, []
+    waiting = store.claim(conn, organization_id, limit=BATCH, wait=wait)
+    flagged = {each.customer_id for each in waiting if each.is_held and each.customer_id}
+    held = billing_holds.still_held(conn, flagged) if flagged else set()
+    failures = holds.do_apart(
+        conn,
+        [each for each in waiting if each.customer_id not in held],
+        lambda some: _bill(conn, organization_id, some, now=now),
+        customer_of=lambda each: each.customer_id,
+        keeps_begun=True,
+    )
+    holds.hold(
+        conn,
+        organization_id,
+        failures,
+        due_at=lambda each: each.due_at or now,
+        named=lambda each: {"event_transaction_id": each.transaction_id},
+        now=now,
+    )
+    held_from = dict.fromkeys(held, 0) | {each.customer_id: each.item.seq for each in failures}
+    if parked := [each for each in waiting if each.seq >= _held_from(held_from, each)]:
+        store.park(conn, parked, now=now)
+    return len(waiting), failures
+
+
+def _held_from(held_from: Mapping[UUID, int], event: Waiting) -> int:
+    """From which event on those of its customer are held."""
+    return LAST_SEQ if event.customer_id is None else held_from.get(event.customer_id, LAST_SEQ)
+
+
+def _bill(conn: Connection[Any], organization_id: UUID, waiting: Sequence[Waiting], *, now: datetime) -> None:
+    """Price events and write their fees, and what they have reached.
+
+    Events without a price are put aside where their charge says that they wait for one: no other waits for them.
+    """
+    fees, reached = metering.under_one_metering(conn, lambda: _made(conn, _works(conn, waiting)))
+    invoiced: list[AdvanceFee] = []
+    alone: list[AdvanceFee] = []
+    unpriced: dict[int, tuple[Waiting, list[UUID]]] = {}
+    carried = Carried.read(conn, [work.terms for work, _, _ in fees])
+    for work, event, fee in fees:
+        if fee.is_held:
+            unpriced.setdefault(event.seq, (event, []))[1].append(work.terms.charge.id)
+            continue
+        made = AdvanceFee(
+            row=work.terms.row,
+            plan=work.terms.plan,
+            customer=work.terms.customer,
+            fee=carried.next(work.terms, fee),
+            at=event.due_at or now,
+        )
+        (invoiced if work.terms.charge.invoiceable else alone).append(made)
+    write_in_advance(conn, invoiced, alone)
+    carried.keep(conn)
+    if unpriced:
+        held = list(unpriced.values())
+        store.hold_unpriced(conn, organization_id, held, now=now, retry_at=now + holds.PAUSE_MAX)
+    if reached:
+        advance_levels.keep(conn, reached)
+
+
+def _works(conn: Connection[Any], waiting: Sequence[Waiting]) -> list[_Work]:
+    rows = subscriptions.by_ids(conn, {each.subscription_id for each in waiting if each.subscription_id})
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
+    payers = customers.by_ids(conn, {row.customer_id for row in rows.values()})
+    works: dict[tuple[UUID, UUID, datetime], _Work] = {}
+    for each in waiting:
+        row = rows.get(each.subscription_id) if each.subscription_id else None
+        if row is None or (row.status != "active" and each.charge_ids is None):
+            continue
+        plan, customer = known_plans[row.plan_id], payers[row.customer_id]
+        if row.status != "active":  # an event that waited for a price outlasts its subscription
+            row = replace(row, status="active", charges_billed_until=None)
+        for terms in terms_of(row, plan, customer, code=each.code, at=each.at):
+            if not each.is_billed_by(terms.charge):
+                continue
+            key = (row.id, terms.charge.id, terms.period.from_)
+            works.setdefault(key, _Work(terms=terms)).billed[each.seq] = each
+    return list(works.values())
+
+
+def _made(
+    conn: Connection[Any], works: Sequence[_Work]
+) -> tuple[list[tuple[_Work, Waiting, Fee]], list[tuple[LevelKey, Kept]]]:
+    """The fees in the order in which their events arrived, and what is to be kept of the levels that these reached."""
+    histories = read_histories(conn, [(work.terms, work.billed.keys()) for work in works])
+    made: list[tuple[_Work, Waiting, Fee]] = []
+    to_keep: list[tuple[LevelKey, Kept]] = []
+    for work, history in zip(works, histories, strict=True):
+        fees, reached = price(work.terms, history, billed=work.billed.keys())
+        made += [(work, work.billed[seq], fee) for seq, fee in fees]
+        if history.is_worth_keeping(reached):
+            to_keep.append((history.key, history.after(reached, until_seq=max(work.billed))))
+    told = [
+        (work, event, replace(fee, event_transaction_id=event.transaction_id)) for work, event, fee in made
+    ]
+    return sorted(told, key=lambda each: each[1].seq), to_keep

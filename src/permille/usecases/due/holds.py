@@ -1,0 +1,219 @@
+"""What cannot be billed as it is, and holds up nobody else: the customer that it is of is held, the others are billed.
+
+All that is due of such a customer waits, so that it is done in its order and on the same invoices once the event or
+the price is mended. Whether that is so is tried again by the organization's clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import psycopg
+from psycopg import Connection
+
+from permille.core.errors import Unbillable
+from permille.database.connections import is_passing
+from permille.store import billing_holds, customers, webhooks
+
+WEBHOOK = "invoice.generation_error"
+OF_DATA = (ArithmeticError, psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
+"""Errors of amounts that no invoice can have."""
+
+PAUSE_MIN, PAUSE_MAX = timedelta(minutes=1), timedelta(hours=1)
+
+Item = TypeVar("Item")
+
+log = logging.getLogger(__name__)
+
+
+def pause(*, since: datetime, now: datetime) -> timedelta:
+    """How long it is before something is tried again that could not be done since then: as long as it has waited."""
+    return min(max(now - since, PAUSE_MIN), PAUSE_MAX)
+
+
+@contextmanager
+def refusing_unbillable() -> Iterator[None]:
+    """Raises Unbillable where what is billed has an amount beyond all bounds."""
+    try:
+        yield
+    except OF_DATA as error:
+        raise Unbillable(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return error.diag.message_primary
+    return f"{type(error).__name__}: {error}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure(Generic[Item]):
+    """What cannot be done of a customer: its first item that fails together with those before it."""
+
+    customer_id: UUID
+    item: Item
+    error: Exception
+
+    @property
+    def reason(self) -> str:
+        return self.error.reason if isinstance(self.error, Unbillable) else _reason(self.error)
+
+    @property
+    def code(self) -> str:
+        """Of an error that no amount explains, also that it is one of ours."""
+        return "amount_out_of_range" if isinstance(self.error, Unbillable) else "cannot_be_billed"
+
+
+class _Trial(Generic[Item]):
+    """Does items, and finds those that fail; whatever fails leaves no trace.
+
+    Only what others do is raised: a lost database, a transaction in the way.
+    """
+
+    def __init__(self, conn: Connection[Any], do: Callable[[Sequence[Item]], None]) -> None:
+        self._conn = conn
+        self._do = do
+
+    def run(self, items: Sequence[Item], *, is_dry: bool = False) -> Exception | None:
+        """Why these cannot be done, None when they were; a dry run is undone."""
+        try:
+            with self._conn.transaction(force_rollback=is_dry), refusing_unbillable():
+                self._do(items)
+        except Exception as error:
+            if is_passing(error):
+                raise
+            return error
+        return None
+
+    def failing(
+        self, groups: Sequence[Sequence[Item]], reason: Exception
+    ) -> list[tuple[Sequence[Item], Exception]]:
+        """Those of the groups that fail, which together do for this reason."""
+        if len(groups) == 1:
+            return [(groups[0], reason)]
+        found: list[tuple[Sequence[Item], Exception]] = []
+        for half in (groups[: len(groups) // 2], groups[len(groups) // 2 :]):
+            why = self.run([item for group in half for item in group], is_dry=True)
+            if why is not None:
+                found += self.failing(half, why)
+        return found
+
+    def first_failing(self, items: Sequence[Item]) -> int:
+        """The place of the first item that fails with all before it, of items that fail together."""
+        fine, failing = 0, len(items)
+        while failing - fine > 1:
+            middle = (fine + failing) // 2
+            if self.run(items[:middle], is_dry=True) is None:
+                fine = middle
+            else:
+                failing = middle
+        return failing - 1
+
+
+def do_apart(
+    conn: Connection[Any],
+    items: Sequence[Item],
+    do: Callable[[Sequence[Item]], None],
+    *,
+    customer_of: Callable[[Item], UUID | None],
+    known: Callable[[Sequence[Item]], Mapping[UUID, str]] = lambda _: {},
+    keeps_begun: bool = False,
+) -> list[Failure[Item]]:
+    """Do all items at once, without those of customers of whom they cannot be done; what these are.
+
+    It is one savepoint as long as nothing is wrong. `known` can tell at a glance of which customers they cannot be done,
+    and why; others are found by halves. `keeps_begun` does of such a customer what comes before the first item that
+    fails. What is done is done in one go, so that it comes out as if nothing else had been there.
+    """
+    trial = _Trial(conn, do)
+    reason = trial.run(items)
+    if reason is None:
+        return []
+    by_customer: dict[UUID | None, list[Item]] = {}
+    for item in items:
+        by_customer.setdefault(customer_of(item), []).append(item)
+    found: dict[UUID, tuple[list[Item], Exception]] = {
+        customer_id: (by_customer[customer_id], Unbillable(why)) for customer_id, why in known(items).items()
+    }
+    others = [group for customer_id, group in by_customer.items() if customer_id not in found]
+    if found:
+        reason = trial.run([item for group in others for item in group], is_dry=True)
+    if reason is not None:
+        for group, why in trial.failing(others, reason):
+            customer_id = customer_of(group[0])
+            if customer_id is None:
+                raise why  # it is of no customer that could be held
+            found[customer_id] = (list(group), why)
+    failures: list[Failure[Item]] = []
+    left_out: set[int] = set()
+    for customer_id, (group, why) in found.items():
+        place = trial.first_failing(group)
+        failures.append(Failure(customer_id=customer_id, item=group[place], error=why))
+        left_out |= {id(item) for item in (group[place:] if keeps_begun else group)}
+    rest = [item for item in items if id(item) not in left_out]
+    if rest:
+        with conn.transaction():
+            do(rest)
+    return failures
+
+
+def hold(
+    conn: Connection[Any],
+    organization_id: UUID,
+    failures: Sequence[Failure[Item]],
+    *,
+    due_at: Callable[[Item], datetime],
+    named: Callable[[Item], Mapping[str, str]],
+    now: datetime,
+) -> None:
+    """Hold the customers of what has failed, and say so: in the log at each try, by webhook once."""
+    if not failures:
+        return
+    known = customers.by_ids(conn, {failure.customer_id for failure in failures})
+    for failure in sorted(failures, key=lambda failure: failure.customer_id):
+        customer, due, names = known[failure.customer_id], due_at(failure.item), named(failure.item)
+        held = billing_holds.hold(
+            conn,
+            organization_id=organization_id,
+            customer_id=customer.id,
+            due_at=due,
+            reason=failure.reason,
+            now=now,
+        )
+        log.error(
+            "Customer %s (%s) of organization %s cannot be billed as of %s, %s: %s. It is tried again at %s.",
+            customer.external_id,
+            customer.id,
+            organization_id,
+            due.isoformat(),
+            ", ".join(f"{name} {value}" for name, value in names.items()),
+            failure.reason,
+            held.retry_at.isoformat(),
+            exc_info=None if isinstance(failure.error, Unbillable) else failure.error,
+        )
+        if held.is_new:
+            webhooks.enqueue(
+                conn,
+                organization_id=organization_id,
+                webhook_type=WEBHOOK,
+                object_type="invoice_generation_error",
+                object_ids=[customer.id],
+                payload={
+                    "lago_customer_id": str(customer.id),
+                    "external_customer_id": customer.external_id,
+                    "external_subscription_id": None,
+                    "lago_invoice_id": None,
+                    "event_transaction_id": None,
+                    **names,
+                    "due_at": due.isoformat().replace("+00:00", "Z"),
+                    "error_code": failure.code,
+                    "error_message": failure.reason,
+                },
+                now=now,
+            )

@@ -1,0 +1,68 @@
+"""Events that were taken and cannot count as they are: their senders are told once an hour, by webhook.
+
+Source: semantics-metering.md section 1.11.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.database.connections import is_passing
+from permille.events.postgres import event_errors
+from permille.store import webhooks
+
+log = logging.getLogger(__name__)
+
+WEBHOOK = "events.errors"
+EVENTS_TOLD_MAX = 10_000
+HOURS_AT_ONCE = 24
+
+
+def tell_due(conn: Connection[Any], organization_id: UUID, *, until: datetime, wait: bool) -> int:
+    """Tell of the hours that ended five minutes before that instant or earlier; how many hours those were.
+
+    The events are looked through only where somebody listens. An hour that cannot be is left out, and logged: nothing
+    else of the organization waits for it.
+    """
+    hours = event_errors.claim(conn, organization_id, until=until, limit=HOURS_AT_ONCE, wait=wait)
+    if hours and webhooks.is_heard(conn, organization_id, WEBHOOK):
+        for starts_at in hours:
+            try:
+                with conn.transaction():
+                    _tell(conn, organization_id, starts_at)
+            except Exception as error:
+                if is_passing(error):
+                    raise
+                log.exception(
+                    "The events of organization %s of the hour from %s could not be looked through; its webhook %s"
+                    " is left out",
+                    organization_id,
+                    starts_at.isoformat(),
+                    WEBHOOK,
+                )
+    return len(hours)
+
+
+def _tell(conn: Connection[Any], organization_id: UUID, starts_at: datetime) -> None:
+    wrong = event_errors.wrong_in(conn, organization_id, starts_at=starts_at, limit=EVENTS_TOLD_MAX)
+    if wrong is None:
+        return
+    webhooks.enqueue(
+        conn,
+        organization_id=organization_id,
+        webhook_type=WEBHOOK,
+        object_type="events_errors",
+        object_ids=[organization_id],
+        payload={
+            "invalid_code": wrong.invalid_code,
+            "missing_aggregation_property": wrong.missing_aggregation_property,
+            "missing_group_key": None,
+            "invalid_filter_values": wrong.invalid_filter_values,
+        },
+        now=starts_at + event_errors.LOOKED_AT_AFTER,
+    )

@@ -1,0 +1,60 @@
+"""For those who ask with `strict`: what of the events that were just taken will not count, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.contract.plan import Plan
+from permille.core.contract.subscription import Subscription, running_at
+from permille.core.instants import EPOCH
+from permille.core.metering.event_warning import EventWarning, TakenEvent, event_warnings
+from permille.ingest.intake import Draft
+from permille.store import billable_metrics, customers, plans, subscriptions
+from permille.usecases.usage.windows import running_plan
+
+WARNINGS_MAX = 1_000
+
+
+def warnings_of(
+    conn: Connection[Any], organization_id: UUID, drafts: Sequence[Draft]
+) -> list[tuple[int, EventWarning]]:
+    """The index of an event, and a warning about it: the first WARNINGS_MAX."""
+    metrics = billable_metrics.by_codes(conn, organization_id, {draft.code for draft in drafts})
+    names = {draft.external_subscription_id for draft in drafts if draft.external_subscription_id}
+    histories = subscriptions.histories(conn, organization_id, names)
+    events = [
+        TakenEvent(
+            external_subscription_id=draft.external_subscription_id,
+            at=EPOCH + timedelta(microseconds=draft.at),
+            properties=draft.properties,
+        )
+        for draft in drafts
+    ]
+    rows = [histories.get(event.external_subscription_id or "", []) for event in events]
+    takers = [running_at(history, event.at) for history, event in zip(rows, events, strict=True)]
+    known = plans.plans_by_ids(conn, {taker.plan_id for taker in takers if taker})
+    found = (
+        (index, warning)
+        for index, (draft, event, history, taker) in enumerate(zip(drafts, events, rows, takers, strict=True))
+        for warning in event_warnings(
+            event,
+            metric=metrics.get(draft.code),
+            history=history,
+            plan=priced_at(conn, known[taker.plan_id], taker, event.at) if taker else None,
+        )
+    )
+    return [warning for warning, _ in zip(found, range(WARNINGS_MAX), strict=False)]
+
+
+def priced_at(conn: Connection[Any], plan: Plan, taker: Subscription, at: datetime) -> Plan:
+    """The plan with the prices of the period that the subscription is in at that time, while it runs."""
+    if not plan.price_versions:
+        return plan
+    customer = customers.by_ids(conn, [taker.customer_id])[taker.customer_id]
+    return running_plan(replace(taker, status="active"), plan, customer, at=at)

@@ -1,0 +1,1 @@
+"""Invoices: billed, drafted, finalized, corrected."""

@@ -1,0 +1,322 @@
+"""Late usage: price billed periods again for events that came in after their invoice was final, and decide about it.
+
+What a period comes to more than was billed is proposed; it is billed on the next invoice, or accepted, by decision
+alone (docs/late-usage.md). Pricing and deciding hold the customer's lock, as billing does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from permille.core.contract.plan import Plan
+from permille.core.contract.price_versions import in_force
+from permille.core.contract.subscription import Subscription
+from permille.core.errors import Invalid
+from permille.core.invoice.late_usage import LateUsageStatus, Line, difference, line_of, totals, with_usage
+from permille.core.period import Period
+from permille.events.postgres import metering, rollup, usage
+from permille.ids import new_id
+from permille.store import (
+    customers,
+    invoices,
+    late_usage as store,
+    organizations,
+    plans,
+    subscriptions,
+    webhooks,
+)
+from permille.store.invoices import StoredFee
+from permille.store.late_usage import LateUsage, Mark
+from permille.usecases.due import fences
+from permille.usecases.invoices import adjustments
+from permille.usecases.invoices.invoicing import AMOUNT_MAX
+from permille.usecases.invoices.recomputation import Basis, charge_basis, fees_now
+from permille.usecases.invoices.run import carried_over
+
+BATCH = 500
+TASK = "Late usage"
+WEBHOOK = "event.too_late"
+
+log = logging.getLogger(__name__)
+
+Key = tuple[UUID, UUID, datetime, datetime]
+"""Subscription, charge and period."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Period:
+    """A charge in a billed period that is to be priced again."""
+
+    mark: Mark
+    basis: Basis
+    currency: str
+
+    @property
+    def key(self) -> Key:
+        return self.mark.subscription_id, self.basis.charge.id, self.mark.from_at, self.mark.to_at
+
+
+def review_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
+    """Find late events and price what they are part of, in any organization; how many periods that was."""
+    with pool.connection() as conn:
+        more = store.detect(conn)
+        waiting = store.organizations_waiting(conn)
+
+    def review_one(organization_id: UUID) -> int:
+        with pool.connection() as conn:
+            organization = organizations.by_id(conn, organization_id)
+            return review(conn, organization_id, now=organization.now(now)) if organization else 0
+
+    return fences.for_each(pool, TASK, waiting, review_one, now=now) + int(more)
+
+
+def review(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> int:
+    """Price a batch of periods that events came in for later, and propose the difference; how many marks that was.
+
+    A webhook is queued for each charge and period with late usage that had none open before.
+    """
+    marks = store.claim_marks(conn, organization_id, limit=BATCH)
+    if not marks:
+        return 0
+    customers.lock_all(conn, {mark.customer_id for mark in marks})
+    seen_to = rollup.arrival(conn).seen_to
+    found = metering.under_one_metering(conn, lambda: _differences(conn, marks))
+    known = _decided(conn, {mark.subscription_id for mark in marks})
+    changed = store.changed_since(
+        conn, [(period.basis.charge.id, period.mark.invoice_id) for period, _ in found]
+    )
+    proposals, gone = [], []
+    for period, lines in found:
+        open_now = [each for each in known[period.key] if each.status == LateUsageStatus.OPEN]
+        settled = [each for each in known[period.key] if each.status != LateUsageStatus.OPEN]
+        missing = difference(lines, [line for each in settled for line in store.lines_of(each)])
+        if (period.basis.charge.id, period.mark.invoice_id) in changed:
+            missing = with_usage(missing)
+        if any(abs(line.amount_cents) > AMOUNT_MAX for line in missing):
+            log.error("Late usage of subscription %s is out of range", period.mark.subscription_id)
+        elif missing:
+            proposals.append(_proposal(organization_id, period, missing, seen_to=seen_to, now=now))
+        else:
+            gone += [each.id for each in open_now]
+    store.drop(conn, gone)
+    new = store.put(conn, proposals)
+    if new:
+        webhooks.enqueue(
+            conn,
+            organization_id=organization_id,
+            webhook_type=WEBHOOK,
+            object_type="late_usage",
+            object_ids=sorted(new),
+            payload=None,
+            now=now,
+        )
+    return len(marks)
+
+
+def _decided(conn: Connection[Any], subscription_ids: Iterable[UUID]) -> Mapping[Key, list[LateUsage]]:
+    found: dict[Key, list[LateUsage]] = defaultdict(list)
+    for each in store.of_subscriptions(conn, set(subscription_ids)):
+        found[each.key].append(each)
+    return found
+
+
+def decided_amounts(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, int]:
+    """Fee -> what was billed or written off of late usage in its place since, in cents."""
+    known = _decided(conn, {fee.subscription_id for fee in fees if fee.subscription_id})
+    found: dict[UUID, int] = {}
+    for fee in fees:
+        if fee.late_usage_id is not None or fee.pay_in_advance or (key := _key(fee)) is None:
+            continue
+        place = _billed_line(fee).place
+        found[fee.id] = sum(
+            line.amount_cents
+            for late in known.get(key, ())
+            if late.status != LateUsageStatus.OPEN
+            for line in store.lines_of(late)
+            if line.place == place
+        )
+    return found
+
+
+def _key(fee: StoredFee) -> Key | None:
+    if fee.subscription_id is None or fee.charge_id is None or fee.from_at is None or fee.to_at is None:
+        return None
+    return fee.subscription_id, fee.charge_id, fee.from_at, fee.to_at
+
+
+def _differences(conn: Connection[Any], marks: Sequence[Mark]) -> list[tuple[_Period, list[Line]]]:
+    """What each charge comes to now, less what its invoice has billed."""
+    periods = _periods(conn, marks)
+    windows = [(period.key, window) for period in periods for window in period.basis.windows]
+    read: dict[Key, list[Any]] = defaultdict(list)
+    for (key, _), series in zip(
+        windows, usage.usage_of_many(conn, [window for _, window in windows]), strict=True
+    ):
+        read[key] += series
+    billed = _billed(conn, {mark.invoice_id for mark in marks})
+    return [
+        (
+            period,
+            difference(
+                [line_of(fee) for fee in fees_now(period.basis, read[period.key])],
+                [_billed_line(fee) for fee in billed[period.key]],
+            ),
+        )
+        for period in periods
+    ]
+
+
+def _periods(conn: Connection[Any], marks: Sequence[Mark]) -> list[_Period]:
+    """The charges in arrears of what is marked, each once."""
+    rows = subscriptions.by_ids(conn, {mark.subscription_id for mark in marks})
+    next_plans = subscriptions.next_plan_ids(conn, rows.keys())
+    known = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()} | set(next_plans.values()))
+    known |= plans.plans_by_ids(conn, {plan.parent_id for plan in known.values() if plan.parent_id})
+    payers = customers.by_ids(conn, {row.customer_id for row in rows.values()})
+    billed_at = {
+        (each.invoice_id, each.subscription_id): each.billed_at
+        for own in invoices.subscriptions_of(conn, {mark.invoice_id for mark in marks}).values()
+        for each in own
+    }
+    found: dict[Key, _Period] = {}
+    for mark in marks:
+        row = rows[mark.subscription_id]
+        at = billed_at[mark.invoice_id, mark.subscription_id]
+        plan = in_force(_plan_at(row, known, at), mark.from_at)
+        left = carried_over(row, known.get(next_plans[row.id]) if row.id in next_plans else None, at)
+        for charge in plan.charges:
+            if charge.metric.code != mark.code or charge.pay_in_advance:
+                continue
+            if (
+                charge.metric.id in left
+                and not charge.prorated
+                and row.terminated_at is not None
+                and mark.to_at > row.terminated_at
+            ):
+                continue
+            basis = charge_basis(
+                charge,
+                Period(mark.from_at, mark.to_at),
+                row=row,
+                plan=plan,
+                customer=payers[row.customer_id],
+                currency=plan.amount_currency,
+            )
+            period = _Period(mark=mark, basis=basis, currency=plan.amount_currency)
+            found[period.key] = period
+    return list(found.values())
+
+
+def _plan_at(row: Subscription, known: Mapping[UUID, Plan], billed_at: datetime) -> Plan:
+    """The plan that the invoice billed: a plan of the subscription's own may have come later."""
+    plan = known[row.plan_id]
+    if plan.parent_id is not None and plan.created_at > billed_at:
+        return known[plan.parent_id]
+    return plan
+
+
+def _billed(conn: Connection[Any], invoice_ids: Iterable[UUID]) -> Mapping[Key, list[StoredFee]]:
+    """What the invoices themselves have billed of each charge in arrears, without earlier late usage."""
+    found: dict[Key, list[StoredFee]] = defaultdict(list)
+    for fees in invoices.fees_of(conn, set(invoice_ids)).values():
+        for fee in fees:
+            key = _key(fee)
+            if key is not None and not fee.pay_in_advance and fee.late_usage_id is None:
+                found[key].append(fee)
+    return found
+
+
+def _billed_line(fee: StoredFee) -> Line:
+    details = fee.pricing_unit_details
+    is_true_up = fee.true_up_parent_fee_id is not None
+    return Line(
+        charge_filter_id=fee.charge_filter_id,
+        grouped_by=fee.grouped_by,
+        is_true_up=is_true_up,
+        units=Decimal(0) if is_true_up else fee.units,
+        events_count=fee.events_count or 0,
+        amount_cents=fee.amount_cents,
+        precise_amount_cents=fee.precise_amount_cents,
+        unit_cents=(details["amount_cents"], Decimal(details["precise_amount_cents"])) if details else None,
+    )
+
+
+def _proposal(
+    organization_id: UUID, period: _Period, lines: Sequence[Line], *, seen_to: int, now: datetime
+) -> LateUsage:
+    events_count, units, amount_cents = totals(lines)
+    mark = period.mark
+    return LateUsage(
+        id=new_id(now),
+        organization_id=organization_id,
+        customer_id=mark.customer_id,
+        subscription_id=mark.subscription_id,
+        charge_id=period.basis.charge.id,
+        code=mark.code,
+        invoice_id=mark.invoice_id,
+        from_at=mark.from_at,
+        to_at=mark.to_at,
+        currency=period.currency,
+        status=LateUsageStatus.OPEN,
+        events_count=events_count,
+        units=units,
+        amount_cents=amount_cents,
+        lines=[store.line_json(line) for line in lines],
+        seen_to=seen_to,
+        adjusting_invoice_id=None,
+        reason=None,
+        decided_by=None,
+        decided_at=None,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def bill(conn: Connection[Any], late: LateUsage, *, decided_by: UUID | None, now: datetime) -> LateUsage:
+    """Let the subscription's next invoice bill it, or one of its own at once where the subscription is over.
+
+    Asking again changes nothing. Raises Invalid for what is accepted, and for less than nothing.
+    """
+    customers.lock(conn, late.customer_id)
+    late = _current(conn, late)
+    if late.status == LateUsageStatus.ACCEPTED:
+        raise Invalid({"status": ["late_usage_is_accepted"]})
+    if late.status == LateUsageStatus.OPEN:
+        if late.amount_cents < 0:
+            raise Invalid({"amount_cents": ["value_is_negative"]})
+        store.decide(
+            conn, late.id, status=LateUsageStatus.SCHEDULED, reason=None, decided_by=decided_by, now=now
+        )
+        adjustments.bill_over(conn, late.customer_id, at=now)
+    return _current(conn, late)
+
+
+def accept(
+    conn: Connection[Any], late: LateUsage, *, reason: str, decided_by: UUID | None, now: datetime
+) -> LateUsage:
+    """Write it off. Asking again changes nothing. Raises Invalid for what is billed, or will be."""
+    customers.lock(conn, late.customer_id)
+    late = _current(conn, late)
+    if late.status in (LateUsageStatus.SCHEDULED, LateUsageStatus.BILLED):
+        raise Invalid({"status": ["late_usage_is_billed"]})
+    store.decide(
+        conn, late.id, status=LateUsageStatus.ACCEPTED, reason=reason, decided_by=decided_by, now=now
+    )
+    return _current(conn, late)
+
+
+def _current(conn: Connection[Any], late: LateUsage) -> LateUsage:
+    found = store.by_id(conn, late.id, lock=True)
+    if found is None:
+        raise Invalid({"status": ["late_usage_is_gone"]})
+    return found

@@ -1,0 +1,250 @@
+"""What a charge's fee that is billed already would come to with the events and the prices of now."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.contract.plan import Charge, Plan
+from permille.core.contract.price_versions import in_force
+from permille.core.contract.subscription import Subscription
+from permille.core.customer import Customer
+from permille.core.period import Period, seconds_of
+from permille.core.rating.fee import (
+    CompiledCharge,
+    Fee,
+    carry_fee_on,
+    charge_fees,
+    compile_plan_charge,
+    compile_standing_charge,
+    true_up_fee,
+)
+from permille.core.rating.filters import group_of
+from permille.core.rating.proration import is_cut_by_upgrade, proration_by
+from permille.core.rating.rounding import Rounding
+from permille.events.postgres import events, metering, usage
+from permille.events.postgres.events import StoredEvent
+from permille.events.postgres.window import SeriesUsage, Window
+from permille.store import customers, plans, subscriptions
+from permille.store.invoices import StoredFee
+from permille.usecases.usage.levels import Terms, price, read_histories, terms_of
+from permille.usecases.usage.windows import (
+    renewed_fees,
+    standing_charge,
+    standing_window,
+    usage_windows,
+    whole_period,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What a fee is reckoned from, of the whole charge in its period."""
+
+    subscription: Subscription
+    plan: Plan
+    customer: Customer
+    charge: Charge
+    compiled: CompiledCharge
+    period: Period
+    windows: Sequence[Window]
+    since: datetime | None
+    """From when events count, None from the first one."""
+    until: datetime
+    is_renewal: bool = False
+    """Whether it is what stood when the period began, paid in advance for all of it."""
+
+
+def bases(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Basis]:
+    """Fee -> basis, without those whose charge is gone, and those of no charge; set-based."""
+    rows = subscriptions.by_ids(conn, {fee.subscription_id for fee in fees if fee.subscription_id})
+    known = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
+    parents = plans.plans_by_ids(conn, {plan.parent_id for plan in known.values() if plan.parent_id})
+    payers = customers.by_ids(conn, {fee.customer_id for fee in fees})
+    found: dict[UUID, Basis] = {}
+    for fee in fees:
+        row = rows.get(fee.subscription_id) if fee.subscription_id else None
+        if row is None or fee.late_usage_id is not None:
+            continue
+        plan = known[row.plan_id]
+        if fee.from_at is None or fee.to_at is None:
+            continue
+        charges = list(in_force(plan, fee.from_at).charges)
+        if plan.parent_id is not None:  # it may have been billed before the plan became its own
+            charges += in_force(parents[plan.parent_id], fee.from_at).charges
+        charge = next((each for each in charges if each.id == fee.charge_id), None)
+        if charge is not None:
+            period = Period(fee.from_at, fee.to_at)
+            found[fee.id] = _basis(
+                fee, period, row=row, plan=plan, customer=payers[fee.customer_id], charge=charge
+            )
+    return found
+
+
+def _basis(
+    fee: StoredFee, period: Period, *, row: Subscription, plan: Plan, customer: Customer, charge: Charge
+) -> Basis:
+    currency = fee.amount_currency
+    charge = replace(charge, rounding=fee.rounding)
+    basis = charge_basis(charge, period, row=row, plan=plan, customer=customer, currency=currency)
+    if not fee.pay_in_advance or fee.event_transaction_id is not None:
+        return basis
+    is_whole = period == whole_period(row, plan, customer, period)
+    standing = standing_charge(charge, is_whole=is_whole)
+    return replace(
+        basis,
+        charge=standing,
+        compiled=compile_standing_charge(standing, currency=currency),
+        windows=[standing_window(row, [standing], at=period.from_)],
+        until=period.from_,
+        is_renewal=True,
+    )
+
+
+def charge_basis(
+    charge: Charge, period: Period, *, row: Subscription, plan: Plan, customer: Customer, currency: str
+) -> Basis:
+    """What the fees of a charge in a period are priced from, but for renewals in advance."""
+    return Basis(
+        subscription=row,
+        plan=plan,
+        customer=customer,
+        charge=charge,
+        compiled=compile_plan_charge(charge, currency=currency),
+        period=period,
+        windows=usage_windows(row, [charge], period, timezone=customer.applicable_timezone),
+        since=None if charge.metric.recurring else period.from_,
+        until=period.to,
+    )
+
+
+def is_behind(fee: StoredFee, basis: Basis, dimensions: Mapping[str, str | None]) -> bool:
+    """Whether the fee's bucket and group take events with these dimensions."""
+    texts = tuple(dimensions.get(key) for key in basis.compiled.filter_keys)
+    bucket = basis.compiled.buckets[basis.compiled.bucket_of(texts)]
+    if bucket.charge_filter_id != fee.charge_filter_id:
+        return False
+    return dict(group_of(dimensions, bucket.group_keys)) == dict(fee.grouped_by)
+
+
+def fees_now(basis: Basis, found: Sequence[SeriesUsage]) -> list[Fee]:
+    """All fees of the charge in the period, with the one that makes them up to its least amount."""
+    whole = whole_period(basis.subscription, basis.plan, basis.customer, basis.period)
+    row = basis.subscription
+    proration = proration_by(
+        whole,
+        basis.customer.applicable_timezone,
+        spares_last_day=is_cut_by_upgrade(
+            basis.period, upgraded=row.upgraded, terminated_at=row.terminated_at
+        ),
+    )
+    fees = charge_fees(
+        basis.compiled,
+        [(each.dimensions, each.partial) for each in found],
+        subscription_id=basis.subscription.id,
+        period=basis.period,
+        period_seconds=seconds_of(whole),
+        proration=proration,
+    )
+    if basis.is_renewal and basis.compiled.rounding is Rounding.PER_CHARGE:
+        fees = renewed_fees(basis.charge, basis.compiled, fees)
+    if basis.compiled.min_amount_cents:
+        missing = true_up_fee(basis.compiled, fees, period=basis.period, proration=proration)
+        fees += [missing] if missing else []
+    return fees
+
+
+def same_place(fee: StoredFee, fees: Sequence[Fee]) -> Fee | None:
+    """The one that stands where the stored fee does, None when there is nothing there now."""
+    is_true_up = fee.true_up_parent_fee_id is not None
+    return next(
+        (
+            each
+            for each in fees
+            if each.is_true_up == is_true_up
+            and each.charge_filter_id == fee.charge_filter_id
+            and dict(each.grouped_by) == dict(fee.grouped_by)
+        ),
+        None,
+    )
+
+
+def recompute(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Fee | None]:
+    """Fee -> what stands in its place now, None when nothing does; without those that have no basis."""
+    return metering.under_one_metering(conn, lambda: _recompute(conn, fees))
+
+
+def _recompute(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Fee | None]:
+    found = bases(conn, fees)
+    by_event = {fee.id for fee in fees if fee.event_transaction_id is not None}
+    groups: dict[tuple[Any, ...], Basis] = {
+        _group(fee): found[fee.id] for fee in fees if fee.id in found and fee.id not in by_event
+    }
+    windows = [(key, window) for key, basis in groups.items() for window in basis.windows]
+    read: dict[tuple[Any, ...], list[SeriesUsage]] = {key: [] for key in groups}
+    used = usage.usage_of_many(conn, [window for _, window in windows])
+    for (key, _), series in zip(windows, used, strict=True):
+        read[key] += series
+    now = {key: fees_now(basis, read[key]) for key, basis in groups.items()}
+    recomputed = {
+        fee.id: same_place(fee, now[_group(fee)])
+        for fee in fees
+        if fee.id in found and fee.id not in by_event
+    }
+    return recomputed | _of_events(conn, [fee for fee in fees if fee.id in by_event], found)
+
+
+def _group(fee: StoredFee) -> tuple[Any, ...]:
+    place = fee.subscription_id, fee.charge_id, fee.from_at, fee.to_at
+    return *place, fee.pay_in_advance, fee.amount_currency, fee.rounding
+
+
+def _of_events(
+    conn: Connection[Any], fees: Sequence[StoredFee], found: Mapping[UUID, Basis]
+) -> dict[UUID, Fee | None]:
+    recomputed: dict[UUID, Fee | None] = {fee.id: None for fee in fees if fee.id in found}
+    wanted: list[tuple[StoredFee, Terms, int]] = []
+    for fee in fees:
+        event = event_of(conn, fee, found[fee.id]) if fee.id in found else None
+        if event is not None:
+            wanted.append((fee, event_terms(found[fee.id], event[1]), event[0]))
+    histories = read_histories(conn, [(terms, {seq}) for _, terms, seq in wanted])
+    for (fee, terms, seq), history in zip(wanted, histories, strict=True):
+        made, _ = price(terms, history, billed={seq})
+        if made and fee.earlier is not None:
+            per_unit = terms.compiled.subunits
+            recomputed[fee.id] = carry_fee_on(made[0][1], fee.earlier, per_unit=per_unit)
+        else:
+            recomputed[fee.id] = made[0][1] if made else None
+    return recomputed
+
+
+def event_of(conn: Connection[Any], fee: StoredFee, basis: Basis) -> tuple[int, StoredEvent] | None:
+    """The event that made a fee in advance, as it counts now, with its place in the order of arrival."""
+    assert fee.event_transaction_id is not None, "only such a fee is of one event"
+    found = events.counted(
+        conn,
+        organization_id=basis.subscription.organization_id,
+        external_subscription_id=basis.subscription.external_id,
+        transaction_ids=[fee.event_transaction_id],
+    )
+    return found.get(fee.event_transaction_id)
+
+
+def event_terms(basis: Basis, event: StoredEvent) -> Terms:
+    """What the event is priced by, also when its subscription has ended since."""
+    running = replace(basis.subscription, status="active")
+    code = basis.charge.metric.code
+    charges = terms_of(
+        running,
+        replace(basis.plan, charges=(basis.charge,), price_versions=()),
+        basis.customer,
+        code=code,
+        at=event.at,
+    )
+    return next(iter(charges))

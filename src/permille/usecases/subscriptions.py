@@ -1,0 +1,401 @@
+"""The life of a subscription: it starts, what is due for it is kept as data, and it ends.
+
+Each function works inside the caller's transaction and bills what is due at that very moment.
+Source: semantics-billing.md sections 3.1 to 3.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.contract.override import same_terms
+from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
+from permille.core.contract.price_versions import in_force
+from permille.core.contract.subscription import Start, Subscription, due, facts_of, plan_period_end, start_of
+from permille.core.contract.timeline import trial_end
+from permille.core.customer import Customer
+from permille.core.errors import Invalid
+from permille.core.period import INSTANT
+from permille.database import locks
+from permille.ids import new_id
+from permille.store import customers, plans, subscriptions, unpriced, webhooks
+from permille.usecases.due import advance
+from permille.usecases.invoices import adjustments, run
+from permille.usecases.invoices.credit_notes import credit_unused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a request to subscribe asks for, validated."""
+
+    external_id: str
+    name: str | None
+    billing_time: str
+    subscription_at: datetime
+    ending_at: datetime | None
+    on_termination_credit_note: str | None
+    on_termination_invoice: str
+    consolidate_invoice: bool
+    purchase_order_number: str | None
+    progressive_billing_disabled: bool
+
+
+def subscribe(
+    conn: Connection[Any],
+    *,
+    customer: Customer,
+    plan: Plan,
+    wish: Wish,
+    now: datetime,
+    is_agreed: bool = False,
+) -> Subscription:
+    """The customer's subscription to the plan: the one that there is already, or a new one.
+
+    Another plan takes over at once when its fee is not lower by the year, else at the period's end; until then the
+    running subscription is returned. So do other terms of the same plan (`plan` is then of the subscription's own),
+    unless they are `is_agreed`: what the subscription has already. A plan of its own is stored when it is used.
+    Raises Invalid when another customer has the external id.
+    """
+    locks.change_subscription(conn, customer.organization_id, wish.external_id)
+    known = subscriptions.history(conn, customer.organization_id, wish.external_id)
+    rows = subscriptions.for_update(conn, [row.id for row in known]).values()
+    living = [row for row in rows if row.status == "active" or row.is_waiting]
+    if any(row.customer_id != customer.id for row in living):
+        raise Invalid({"external_id": ["value_already_exist"]})
+    if customer.currency is None:
+        customers.update(conn, customer_id=customer.id, columns={"currency": plan.amount_currency}, now=now)
+    if not living:
+        _store_own(conn, plan)
+        return _begin(conn, customer=customer, plan=plan, wish=wish, rows=rows, now=now)
+    (current,) = living
+    current_plan = plans.plan_by_id(conn, current.plan_id)
+    if sold_plan_id(current_plan) == sold_plan_id(plan) and (plan.parent_id is None or is_agreed):
+        return current
+    following = [
+        row for row in rows if row.previous_subscription_id == current.id and row.status == "pending"
+    ]
+    if plan.parent_id is not None and any(
+        same_terms(in_force(plans.plan_by_id(conn, row.plan_id), now), plan) for row in following
+    ):
+        return current
+    _store_own(conn, plan)
+    if current.is_waiting:
+        name = current.name if wish.name is None else wish.name
+        note = _note(current.on_termination_credit_note, plan)
+        columns = {"plan_id": plan.id, "name": name, "on_termination_credit_note": note}
+        return subscriptions.update(conn, subscription_id=current.id, columns=columns, now=now)
+    for row in following:
+        cancel(conn, row, now=now)
+    new = replace(
+        _pending(customer, plan, wish, now),
+        previous_subscription_id=current.id,
+        billing_time=current.billing_time,
+        subscription_at=current.subscription_at,
+        ending_at=wish.ending_at or current.ending_at,
+    )
+    subscriptions.add(conn, new)
+    if yearly_amount_cents(plan) >= yearly_amount_cents(current_plan):
+        return _take_over(conn, current, new, now=now, upgraded=True)
+    schedule(conn, new, now=now)
+    _tell(conn, "subscription.updated", current, now)
+    return current
+
+
+def _store_own(conn: Connection[Any], plan: Plan) -> None:
+    """A plan that is a copy for this subscription alone."""
+    if plan.parent_id is not None:
+        plans.add(conn, plan)
+
+
+def start(conn: Connection[Any], row: Subscription, *, now: datetime) -> Subscription:
+    """A pending subscription whose day has come: it starts, or takes over from what it follows.
+
+    One whose predecessor has ended meanwhile never starts.
+    """
+    if row.previous_subscription_id is None:
+        return activate(conn, row, now=now)
+    old = subscriptions.for_update(conn, [row.previous_subscription_id])[row.previous_subscription_id]
+    if old.status != "active":
+        return cancel(conn, row, now=now)
+    return _take_over(conn, old, row, now=now, upgraded=False)
+
+
+def _take_over(
+    conn: Connection[Any], old: Subscription, new: Subscription, *, now: datetime, upgraded: bool
+) -> Subscription:
+    """End one plan and start the next at the same instant, billed together."""
+    advance.bill_customer(conn, old.organization_id, old.customer_id, now=now)
+    ended = subscriptions.update(
+        conn, subscription_id=old.id, columns={**_ended(now), "upgraded": upgraded}, now=now
+    )
+    if ended.on_termination_credit_note is not None:
+        credit_unused(conn, ended, at=now)
+    columns = {"status": "active", "started_at": now, "activated_at": now}
+    running = subscriptions.update(conn, subscription_id=new.id, columns=columns, now=now)
+    running = schedule(conn, running, now=now)
+    unpriced.recheck_subscription(conn, running.organization_id, running.external_id)
+    run.bill_change(
+        conn, old_id=ended.id, new_id=running.id, at=now, owes_at_start=_owes_at_start(conn, running, now)
+    )
+    _tell(conn, "subscription.terminated", ended, now)
+    _tell(conn, "subscription.started", running, now)
+    return subscriptions.by_ids(conn, [running.id])[running.id]
+
+
+def follow_amounts(conn: Connection[Any], plan_id: UUID, *, now: datetime) -> None:
+    """Call it after a change of a plan's amount: a downgrade that waits and is none any more happens now."""
+    waiting = subscriptions.downgrades_of_plan(conn, plan_id)
+    known = subscriptions.for_update(
+        conn, {each for row in waiting for each in (row.id, row.previous_subscription_id) if each}
+    )
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in known.values()})
+    for row in waiting:
+        old = known[row.previous_subscription_id] if row.previous_subscription_id else None
+        if old is None or old.status != "active":
+            continue
+        if yearly_amount_cents(known_plans[row.plan_id]) >= yearly_amount_cents(known_plans[old.plan_id]):
+            _take_over(conn, old, row, now=now, upgraded=True)
+
+
+def _note(wanted: str | None, plan: Plan) -> str | None:
+    """What happens at the end to a fee paid in advance; there is none on a plan that is paid in arrears."""
+    return (wanted or "credit") if plan.pay_in_advance else None
+
+
+def _begin(
+    conn: Connection[Any],
+    *,
+    customer: Customer,
+    plan: Plan,
+    wish: Wish,
+    rows: Iterable[Subscription],
+    now: datetime,
+) -> Subscription:
+    """A new row, running at once unless its day is to come."""
+    made = _pending(customer, plan, wish, now)
+    subscriptions.add(conn, made)
+    start = start_of(wish.subscription_at, now=now, timezone=customer.applicable_timezone)
+    if start is Start.FUTURE:
+        return schedule(conn, made, now=now)
+    started_at = wish.subscription_at
+    if start is Start.PAST:
+        invoiced = [row.terminated_at for row in rows if row.on_termination_invoice == "generate"]
+        started_at = max([started_at, *(end for end in invoiced if end is not None)])
+    return activate(conn, made, now=now, started_at=started_at)
+
+
+def _pending(customer: Customer, plan: Plan, wish: Wish, now: datetime) -> Subscription:
+    return Subscription(
+        id=new_id(now),
+        organization_id=customer.organization_id,
+        customer_id=customer.id,
+        plan_id=plan.id,
+        previous_subscription_id=None,
+        external_id=wish.external_id,
+        name=wish.name,
+        status="pending",
+        billing_time=wish.billing_time,
+        subscription_at=wish.subscription_at,
+        started_at=None,
+        activated_at=None,
+        trial_ended_at=None,
+        ending_at=wish.ending_at,
+        terminated_at=None,
+        canceled_at=None,
+        on_termination_credit_note=_note(wish.on_termination_credit_note, plan),
+        on_termination_invoice=wish.on_termination_invoice,
+        consolidate_invoice=wish.consolidate_invoice,
+        purchase_order_number=wish.purchase_order_number,
+        progressive_billing_disabled=wish.progressive_billing_disabled,
+        created_at=now,
+        updated_at=now,
+        next_billing_at=None,
+        activates_at=None,
+        ends_at=None,
+        fee_billed_until=None,
+        charges_billed_until=None,
+    )
+
+
+def activate(
+    conn: Connection[Any],
+    subscription: Subscription,
+    *,
+    now: datetime,
+    started_at: datetime | None = None,
+) -> Subscription:
+    """Let a pending subscription run, from `started_at` or from now.
+
+    A plan paid in advance is billed at once, unless the start is on a past day or in the free days.
+    """
+    columns = {"status": "active", "started_at": started_at or now, "activated_at": now}
+    running = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
+    running = schedule(conn, running, now=now)
+    unpriced.recheck_subscription(conn, running.organization_id, running.external_id)
+    _tell(conn, "subscription.started", running, now)
+    if _owes_at_start(conn, running, now):
+        run.bill_start(conn, subscription_ids=[running.id], at=now)
+    return running
+
+
+def _owes_at_start(conn: Connection[Any], subscription: Subscription, now: datetime) -> bool:
+    plan = plans.plan_by_id(conn, subscription.plan_id)
+    if not plan.pay_in_advance or subscription.started_at is None:
+        return False
+    customer = customers.by_ids(conn, [subscription.customer_id])[subscription.customer_id]
+    timezone = customer.applicable_timezone
+    first = subscriptions.first_starts(conn, [subscription.id])[subscription.id]
+    free_until = trial_end(facts_of(subscription, plan, timezone=timezone, first_started_at=first))
+    starts_today = start_of(subscription.started_at, now=now, timezone=timezone) is Start.TODAY
+    return starts_today and (free_until is None or free_until <= now)
+
+
+def schedule(conn: Connection[Any], subscription: Subscription, *, now: datetime) -> Subscription:
+    """Write down what is due and when: at a start, and whenever the timezone or the dates have changed."""
+    reschedule(conn, [subscription], now=now)
+    return subscriptions.by_ids(conn, [subscription.id])[subscription.id]
+
+
+def reschedule(conn: Connection[Any], rows: Iterable[Subscription], *, now: datetime) -> None:
+    """As schedule, for many rows at once, as they are when nothing else is at work on them."""
+    rows = subscriptions.for_update(conn, [row.id for row in rows]).values()
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
+    payers = customers.by_ids(conn, {row.customer_id for row in rows})
+    first_starts = subscriptions.first_starts(conn, [row.id for row in rows])
+    take_overs = _take_overs(conn, rows, now=now)
+    found = {
+        row.id: due(
+            row,
+            known_plans[row.plan_id],
+            timezone=payers[row.customer_id].applicable_timezone,
+            first_started_at=first_starts.get(row.id),
+            takes_over_at=take_overs.get(row.id),
+            now=min(now, row.next_billing_at or now),  # what is due and not billed yet stays due
+        )
+        for row in rows
+    }
+    subscriptions.set_due(conn, found, now=now)
+
+
+def _take_overs(
+    conn: Connection[Any], rows: Collection[Subscription], *, now: datetime
+) -> dict[UUID, datetime]:
+    """Of the rows that wait for the end of another: the end of its period."""
+    waiting = {row.id: row.previous_subscription_id for row in rows if row.status == "pending"}
+    late = {
+        row.id: row.activates_at - INSTANT for row in rows if row.activates_at and row.activates_at <= now
+    }
+    before = subscriptions.by_ids(conn, {each for each in waiting.values() if each})
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in before.values()})
+    payers = customers.by_ids(conn, {row.customer_id for row in before.values()})
+    return {
+        row_id: plan_period_end(
+            before[previous],
+            known_plans[before[previous].plan_id],
+            timezone=payers[before[previous].customer_id].applicable_timezone,
+            now=late.get(row_id, now),
+        )
+        for row_id, previous in waiting.items()
+        if previous
+    }
+
+
+def update(
+    conn: Connection[Any], subscription: Subscription, *, columns: Mapping[str, Any], now: datetime
+) -> Subscription:
+    """Change a subscription; one that waits starts at once when its new day is today or past."""
+    changed = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
+    changed = schedule(conn, changed, now=now)
+    if changed.is_waiting and "subscription_at" in columns:
+        customer = customers.by_ids(conn, [changed.customer_id])[changed.customer_id]
+        start = start_of(changed.subscription_at, now=now, timezone=customer.applicable_timezone)
+        if start is not Start.FUTURE:
+            changed = activate(conn, changed, now=now, started_at=changed.subscription_at)
+    _tell(conn, "subscription.updated", changed, now)
+    return changed
+
+
+def terminate(
+    conn: Connection[Any],
+    subscription: Subscription,
+    *,
+    at: datetime,
+    on_termination_invoice: str | None = None,
+    on_termination_credit_note: str | None = None,
+) -> Subscription:
+    """End a running subscription and bill what it still owes, unless it is told to skip that.
+
+    None keeps what the subscription says itself. Events that wait for their fee have it first.
+    """
+    advance.bill_customer(conn, subscription.organization_id, subscription.customer_id, now=at)
+    columns = _ended(at)
+    if on_termination_invoice is not None:
+        columns["on_termination_invoice"] = on_termination_invoice
+    if on_termination_credit_note is not None and subscription.on_termination_credit_note is not None:
+        columns["on_termination_credit_note"] = on_termination_credit_note
+    ended = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=at)
+    if ended.on_termination_credit_note not in (None, "skip"):
+        credit_unused(conn, ended, at=at)
+    run.bill_termination(conn, subscription_id=ended.id, at=at)
+    adjustments.bill_over(conn, ended.customer_id, at=at)
+    for row in subscriptions.following(conn, ended.id):
+        cancel(conn, row, now=at)
+    _tell(conn, "subscription.terminated", ended, at)
+    return subscriptions.by_ids(conn, [ended.id])[ended.id]
+
+
+def _ended(at: datetime) -> dict[str, Any]:
+    """What is set on a subscription that ends."""
+    return {
+        "status": "terminated",
+        "terminated_at": at,
+        "next_billing_at": None,
+        "activates_at": None,
+        "ends_at": None,
+    }
+
+
+def cancel(conn: Connection[Any], subscription: Subscription, *, now: datetime) -> Subscription:
+    """Give up a subscription that has not started; nothing is billed. What it was to follow goes on."""
+    columns = {
+        "status": "canceled",
+        "canceled_at": now,
+        "activates_at": None,
+        "ends_at": None,
+        "on_termination_credit_note": None,
+    }
+    canceled = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
+    _tell(conn, "subscription.terminated", canceled, now)
+    if canceled.previous_subscription_id is not None:
+        previous = subscriptions.by_ids(conn, [canceled.previous_subscription_id])
+        if previous[canceled.previous_subscription_id].status == "active":
+            _tell(conn, "subscription.updated", previous[canceled.previous_subscription_id], now)
+    return canceled
+
+
+def end_all(conn: Connection[Any], rows: Iterable[Subscription], *, now: datetime) -> None:
+    """Terminate the running ones and cancel the waiting ones, because their customer or plan goes."""
+    for row_id in subscriptions.for_update(conn, [row.id for row in rows]):
+        row = subscriptions.by_ids(conn, [row_id])[row_id]  # the end of one may have canceled the next
+        if row.status == "active":
+            terminate(conn, row, at=now)
+        elif row.status == "pending":
+            cancel(conn, row, now=now)
+
+
+def _tell(conn: Connection[Any], webhook_type: str, subscription: Subscription, now: datetime) -> None:
+    webhooks.enqueue(
+        conn,
+        organization_id=subscription.organization_id,
+        webhook_type=webhook_type,
+        object_type="subscription",
+        object_ids=[subscription.id],
+        payload=None,
+        now=now,
+    )

@@ -1,0 +1,1 @@
+"""Usage of subscriptions: running, past, by day, estimated, explained."""

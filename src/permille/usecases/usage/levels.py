@@ -1,0 +1,256 @@
+"""Levels of what is paid in advance: how high a charge's usage stood in a period, read from what is kept of them and
+the events since. Fees of events, estimates and current usage are priced by it.
+
+Source: semantics-metering.md section 5.12.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+
+from permille.core.contract.plan import Charge, Plan
+from permille.core.contract.subscription import Subscription
+from permille.core.customer import Customer
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.custom_aggregation import aggregator_of
+from permille.core.metering.usage import AggregationType
+from permille.core.period import Period
+from permille.core.rating.advance import event_fees, standing_by_place
+from permille.core.rating.fee import CompiledCharge, Fee, Place, carry_fee_on, compile_plan_charge
+from permille.core.rating.level import NOTHING_STANDING, AdvanceEvent, Held, Reached, Standing, held_at
+from permille.core.rating.proration import Proration, proration_by
+from permille.core.rating.rounding import NOTHING_EARLIER, Earlier, Rounding
+from permille.events.postgres import advance as store, advance_levels, metering, usage
+from permille.events.postgres.advance import AdvanceWindow
+from permille.events.postgres.advance_levels import Kept, LevelKey
+from permille.store import advance_rounding
+from permille.store.advance_rounding import RoundingKey
+from permille.usecases.usage.windows import running_plan, standing_window, usage_period, whole_period
+
+LAST_SEQ = 2**63 - 1
+"""Of an event that comes after all that have arrived."""
+LEAST_KEPT = 200
+"""Events of a period from which on their levels are kept."""
+PARTS_PER_EVENT = 8
+"""How large levels may be, by the events since they were last kept, to be kept again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What an event of a subscription is priced by: a charge of its plan, in the period of the event."""
+
+    row: Subscription
+    plan: Plan
+    customer: Customer
+    charge: Charge
+    compiled: CompiledCharge
+    period: Period
+    proration: Proration
+
+    @property
+    def rounding_key(self) -> RoundingKey:
+        """What its fees are rounded within, where the charge rounds them together."""
+        return self.row.id, self.charge.id, self.period.from_, self.period.to
+
+    @property
+    def rounds_together(self) -> bool:
+        return self.compiled.rounding is Rounding.PER_CHARGE
+
+
+def terms_of(
+    row: Subscription, plan: Plan, customer: Customer, *, code: str, at: datetime
+) -> Iterable[Terms]:
+    """The terms of an event of a metric's code at an instant: one for each charge in advance on it."""
+    for charge in running_plan(row, plan, customer, at=at).charges:
+        if charge.pay_in_advance and charge.metric.code == code:
+            yield terms_of_charge(row, plan, customer, charge, at=at)
+
+
+def terms_of_charge(
+    row: Subscription, plan: Plan, customer: Customer, charge: Charge, *, at: datetime
+) -> Terms:
+    """Those of one charge in advance, in the period of an instant."""
+    timezone = customer.applicable_timezone
+    period = usage_period(row, plan, timezone=timezone, now=at)
+    return Terms(
+        row=row,
+        plan=plan,
+        customer=customer,
+        charge=charge,
+        compiled=compile_plan_charge(charge, currency=plan.amount_currency),
+        period=period,
+        proration=proration_by(whole_period(row, plan, customer, period), timezone),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What the events of a charge in a period are priced by: the levels reached so far, and the events since."""
+
+    key: LevelKey
+    kept: Kept
+    events: Sequence[AdvanceEvent]
+    """In the order of arrival."""
+    standing: Mapping[Place, Standing]
+    """What stood before the period."""
+
+    @property
+    def events_count(self) -> int:
+        return self.kept.events_count + len(self.events)
+
+    def is_worth_keeping(self, reached: Mapping[Place, Reached]) -> bool:
+        """Whether there is more to spare than to write: many events, and levels of few parts or long not written."""
+        parts = sum(1 + len(each.there) + len(each.first_values) for each in reached.values())
+        return self.events_count >= LEAST_KEPT and parts <= PARTS_PER_EVENT * len(self.events)
+
+    def after(self, reached: Mapping[Place, Reached], *, until_seq: int) -> Kept:
+        """What is kept of it."""
+        return Kept(
+            stamp=self.kept.stamp, until_seq=until_seq, events_count=self.events_count, levels=reached
+        )
+
+
+def read_histories(conn: Connection[Any], wanted: Sequence[tuple[Terms, Collection[int]]]) -> list[History]:
+    """For each terms what the events with these seqs are priced by, the last of them included; set-based."""
+    recurring = [i for i, (terms, _) in enumerate(wanted) if terms.charge.metric.recurring]
+    before = [
+        standing_window(terms.row, [replace(terms.charge, pay_in_advance=False)], at=terms.period.from_)
+        for terms, _ in (wanted[i] for i in recurring)
+    ]
+
+    def read() -> list[History]:
+        standing: dict[int, Mapping[Place, Standing]] = defaultdict(dict)
+        for i, found in zip(recurring, usage.usage_of_many(conn, before), strict=True):
+            series = [(each.dimensions, each.partial) for each in found]
+            standing[i] = standing_by_place(wanted[i][0].compiled, series)
+        keys = [_level_key(terms, standing[i]) for i, (terms, _) in enumerate(wanted)]
+        kept = [
+            each if each.until_seq < min(seqs) else replace(each, until_seq=0, events_count=0, levels={})
+            for each, (_, seqs) in zip(advance_levels.find(conn, keys), wanted, strict=True)
+        ]
+        windows = [_window(terms, max(seqs), each) for each, (terms, seqs) in zip(kept, wanted, strict=True)]
+        return [
+            History(key=keys[i], kept=kept[i], events=events, standing=standing[i])
+            for i, events in enumerate(store.events_of(conn, windows))
+        ]
+
+    return metering.under_one_version(conn, read) if wanted else []
+
+
+def _level_key(terms: Terms, standing: Mapping[Place, Standing]) -> LevelKey:
+    """Whose levels they are, with the terms that say what an event does to them."""
+    charge, metric = terms.charge, terms.charge.metric
+    seen = [(place, _seen(each, metric)) for place, each in standing.items()]
+    told = [
+        charge.charge_model,
+        charge.prorated and terms.customer.applicable_timezone,
+        metric.aggregation_type,
+        metric.field_name,
+        sorted((metric.custom_aggregator or {}).items()),
+        sorted(metric.filters.items()),
+        sorted(charge.properties.items()),
+        [(each.id, sorted(each.values.items()), sorted(each.properties.items())) for each in charge.filters],
+        sorted(repr(each) for each in seen if each[1]),
+    ]
+    return LevelKey(
+        organization_id=terms.row.organization_id,
+        external_subscription_id=terms.row.external_id,
+        code=metric.code,
+        subscription_id=terms.row.id,
+        charge_id=terms.charge.id,
+        from_=terms.period.from_,
+        to=terms.period.to,
+        terms=repr(told),
+    )
+
+
+def _seen(standing: Standing, metric: BillableMetric) -> str:
+    """What of that which stood before says what an event changes: all that rules see, or the values that are there."""
+    if metric.custom_aggregator:
+        return repr((standing.units, standing.amount))
+    return repr(sorted(map(repr, standing.values))) if standing.values else ""
+
+
+def _window(terms: Terms, until_seq: int, kept: Kept) -> AdvanceWindow:
+    metric = terms.charge.metric
+    is_unique = metric.aggregation_type == AggregationType.UNIQUE_COUNT
+    aggregator = aggregator_of(metric)
+    return AdvanceWindow(
+        organization_id=terms.row.organization_id,
+        external_subscription_id=terms.row.external_id,
+        code=metric.code,
+        field_name=metric.field_name if is_unique else None,
+        from_=terms.period.from_,
+        to=terms.period.to,
+        until_seq=until_seq,
+        after_seq=kept.until_seq,
+        passed=kept.events_count,
+        names=aggregator.properties if aggregator else (),
+    )
+
+
+def price(
+    terms: Terms, history: History, *, billed: Collection[int]
+) -> tuple[list[tuple[int, Fee]], dict[Place, Reached]]:
+    """The fees of the events with these seqs, and what levels the history ends with."""
+    return event_fees(
+        terms.compiled,
+        history.events,
+        billed=billed,
+        standing=history.standing,
+        reached=history.kept.levels,
+        subscription_id=terms.row.id,
+        period=terms.period,
+        proration=terms.proration,
+    )
+
+
+def held_levels(conn: Connection[Any], every: Sequence[Terms]) -> list[dict[Place, Held]]:
+    """For each terms what the running period is priced by, of all events that have arrived; set-based."""
+    found: list[dict[Place, Held]] = []
+    histories = read_histories(conn, [(terms, {LAST_SEQ}) for terms in every])
+    for terms, history in zip(every, histories, strict=True):
+        _, reached = price(terms, history, billed=())
+        found.append(
+            {
+                place: held_at(
+                    history.standing.get(place, NOTHING_STANDING),
+                    reached.get(place, Reached()),
+                    period=terms.period,
+                    proration=terms.proration if terms.charge.prorated else None,
+                )
+                for place in reached.keys() | history.standing.keys()
+            }
+        )
+    return found
+
+
+@dataclass(slots=True, kw_only=True)
+class Carried:
+    """What the fees of events come to so far, where their charges round them together."""
+
+    sums: dict[RoundingKey, Earlier]
+
+    @classmethod
+    def read(cls, conn: Connection[Any], every: Iterable[Terms]) -> Carried:
+        keys = {terms.rounding_key for terms in every if terms.rounds_together}
+        return cls(sums=advance_rounding.find(conn, list(keys)))
+
+    def next(self, terms: Terms, fee: Fee) -> Fee:
+        """The fee as it is rounded after those before it; the following ones carry on from it."""
+        if not terms.rounds_together:
+            return fee
+        earlier = self.sums.get(terms.rounding_key, NOTHING_EARLIER)
+        carried = carry_fee_on(fee, earlier, per_unit=terms.compiled.subunits)
+        self.sums[terms.rounding_key] = earlier.with_line(carried.owed)
+        return carried
+
+    def keep(self, conn: Connection[Any]) -> None:
+        """Write how far the fees have come. Call in the transaction that writes them."""
+        advance_rounding.keep(conn, self.sums)

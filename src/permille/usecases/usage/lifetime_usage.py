@@ -1,0 +1,63 @@
+"""Lifetime usage: what a subscription has used since its start, whatever its plan was meanwhile.
+
+It is reckoned at each read, from the invoices and the current usage, so that voided invoices, late events and
+negative ones need nobody to put it right. Source: semantics-billing.md sections 6.6 and 6.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.contract.subscription import Subscription, life_of
+from permille.store import customers, lifetime_usage as store
+from permille.usecases.usage.usage import PeriodUsage, UsageSearch, running_usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifetimeUsage:
+    """Amounts without taxes, in [from_, to); `from_` is None before the start. `id` is that of the first row."""
+
+    id: UUID
+    subscription_id: UUID
+    external_subscription_id: str
+    historical_amount_cents: int
+    invoiced_amount_cents: int
+    current_amount_cents: int
+    from_: datetime | None
+    to: datetime
+
+
+def lifetime_usage(
+    conn: Connection[Any], row: Subscription, rows: Sequence[Subscription], *, now: datetime
+) -> LifetimeUsage:
+    """Of the life that a row belongs to; `rows` are all of its external id."""
+    life = life_of(row, rows)
+    current = _current(conn, row, now=now)
+    return LifetimeUsage(
+        id=life[0].id,
+        subscription_id=row.id,
+        external_subscription_id=row.external_id,
+        historical_amount_cents=life[0].historical_usage_amount_cents,
+        invoiced_amount_cents=store.invoiced_cents(
+            conn,
+            [each.id for each in life],
+            running=row.id if current else None,
+            running_from=current.period.from_ if current else None,
+        ),
+        current_amount_cents=current.amount_cents if current else 0,
+        from_=life[0].started_at,
+        to=row.terminated_at or now,
+    )
+
+
+def _current(conn: Connection[Any], row: Subscription, *, now: datetime) -> PeriodUsage | None:
+    if row.status != "active":
+        return None
+    customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
+    return running_usage(conn, row, customer, search=UsageSearch(with_taxes=False), now=now)

@@ -1,0 +1,198 @@
+"""Windows: the periods of which a subscription's usage is read, and what has to be read of them to price its charges.
+
+Source: semantics-metering.md sections 2.4, 5.12 and 6.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from permille.core.contract.plan import Charge, Plan
+from permille.core.contract.price_versions import in_force
+from permille.core.contract.subscription import Subscription, current_period
+from permille.core.customer import Customer
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.custom_aggregation import aggregator_of
+from permille.core.metering.usage import AggregationType
+from permille.core.period import (
+    INSTANT,
+    BillingTime,
+    Interval,
+    Period,
+    charges_interval,
+    period_containing,
+)
+from permille.core.rating.fee import CompiledCharge, Fee, round_fees
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.models.percentage import needs_event_values
+from permille.events.postgres.window import Window
+
+# A move to another timezone shifts the bounds of the periods by so much at most against what is billed.
+_TIMEZONES_APART = timedelta(hours=26)
+
+
+def usage_period(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> Period:
+    """The running period of an active subscription, from where the last bill of its usage ended.
+
+    That is not quite the period's start when the customer has moved to another timezone since.
+    """
+    period = current_period(subscription, plan, timezone=timezone, now=now)
+    assert period is not None, subscription.id
+    billed = subscription.charges_billed_until
+    if billed is not None and abs(period.from_ - billed) <= _TIMEZONES_APART and billed < period.to:
+        return Period(billed, period.to)
+    return period
+
+
+def running_plan(subscription: Subscription, plan: Plan, customer: Customer, *, at: datetime) -> Plan:
+    """The plan with the prices of the period that an active subscription is in at an instant."""
+    if not plan.price_versions:
+        return plan
+    period = usage_period(subscription, plan, timezone=customer.applicable_timezone, now=at)
+    return in_force(plan, period.from_)
+
+
+def whole_period(subscription: Subscription, plan: Plan, customer: Customer, period: Period) -> Period:
+    """The whole billing period, of which the subscription may have begun in the middle."""
+    return period_containing(
+        period.to - INSTANT,
+        interval=charges_interval(Interval(plan.interval), plan.bill_charges_monthly),
+        billing_time=BillingTime(subscription.billing_time),
+        anchor=subscription.subscription_at,
+        timezone=customer.applicable_timezone,
+    )
+
+
+def usage_windows(
+    subscription: Subscription, charges: Sequence[Charge], period: Period, *, timezone: str
+) -> list[Window]:
+    """What must be read to price the charges: recurring metrics reach back to the first event.
+
+    Of a prorated sum the days or events are read in the period alone: before it only what stood at its start counts.
+    The same is true of a weighted sum, of distinct values whose events of the period are priced one by one, and of
+    what is paid in advance, for which the highest level of the period counts, by arrival. An event at the very
+    instant of an upgrade is the new plan's.
+    """
+    if subscription.upgraded and subscription.terminated_at is not None:
+        period = Period(period.from_, min(period.to, subscription.terminated_at))
+    whole = {charge.metric.code for charge in charges if _reads_events(charge)}
+    recurring = [charge for charge in charges if charge.metric.recurring]
+    split = [charge for charge in recurring if _is_split(charge, reads_events=charge.metric.code in whole)]
+    codes = {charge.metric.code for charge in split}
+    parts = [
+        ([charge for charge in charges if not charge.metric.recurring], period.from_, period.to),
+        ([charge for charge in recurring if charge.metric.code not in codes], None, period.to),
+        (split, None, period.from_),
+        (split, period.from_, period.to),
+    ]
+    return [
+        replace(
+            _window(subscription, chosen, from_=from_, to=to),
+            timezone=timezone,
+            is_standing=from_ is None and to == period.from_,
+        )
+        for chosen, from_, to in parts
+        if chosen and (from_ is None or from_ < to)
+    ]
+
+
+def _is_split(charge: Charge, *, reads_events: bool) -> bool:
+    """Whether a recurring charge's events of the period are read apart from what stood before."""
+    match AggregationType(charge.metric.aggregation_type):
+        case AggregationType.WEIGHTED_SUM:
+            return True
+        case AggregationType.UNIQUE_COUNT:
+            return reads_events or charge.pay_in_advance
+        case AggregationType.SUM:
+            return _follows_changes(charge) and not reads_events
+        case _:
+            return False
+
+
+def standing_charge(charge: Charge, *, is_whole: bool) -> Charge:
+    """A recurring charge in advance as it prices what stands when a period begins, or a part of one."""
+    return replace(charge, pay_in_advance=False, prorated=charge.prorated and not is_whole)
+
+
+def standing_window(subscription: Subscription, charges: Sequence[Charge], *, at: datetime) -> Window:
+    """What must be read to know what recurring metrics stand at, at an instant."""
+    return _window(subscription, charges, from_=None, to=at)
+
+
+def _window(
+    subscription: Subscription, chosen: Sequence[Charge], *, from_: datetime | None, to: datetime
+) -> Window:
+    fields = {
+        charge.metric.code: charge.metric.field_name or ""
+        for charge in chosen
+        if charge.metric.aggregation_type == AggregationType.UNIQUE_COUNT
+    }
+    followed = {charge.metric.code for charge in chosen if _follows_changes(charge)}
+    in_period = followed - fields.keys() if from_ is not None else set()
+    single = {charge.metric.code for charge in chosen if _reads_events(charge) and not _counts_events(charge)}
+    single |= in_period & {charge.metric.code for charge in chosen if not _is_told_by_days(charge)}
+    return Window(
+        organization_id=chosen[0].metric.organization_id,
+        external_subscription_id=subscription.external_id,
+        from_=from_,
+        to=to,
+        codes=_codes(chosen),
+        newest=_codes(chosen, AggregationType.LATEST),
+        unique_fields=tuple(fields.items()),
+        operation_fields=tuple((code, name) for code, name in fields.items() if code in followed),
+        each_value=tuple(sorted(single)),
+        daily=tuple(sorted(in_period - single)),
+        custom=custom_properties_read(charge.metric for charge in chosen),
+    )
+
+
+def custom_properties_read(metrics: Iterable[BillableMetric]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Of the metrics with custom aggregation: code -> the properties that their rules look at."""
+    read = {metric.code: aggregator_of(metric) for metric in metrics}
+    return tuple((code, rules.properties) for code, rules in sorted(read.items()) if rules is not None)
+
+
+def _codes(charges: Iterable[Charge], aggregation_type: AggregationType | None = None) -> tuple[str, ...]:
+    return tuple(
+        sorted(
+            {
+                charge.metric.code
+                for charge in charges
+                if aggregation_type in (None, charge.metric.aggregation_type)
+            }
+        )
+    )
+
+
+def _is(charge: Charge, aggregation_type: AggregationType) -> bool:
+    return charge.metric.aggregation_type == aggregation_type
+
+
+def _is_told_by_days(charge: Charge) -> bool:
+    """Whether the price of changes is that of each day's changes together: not where it looks at the level's top."""
+    return not charge.pay_in_advance and charge.charge_model != ChargeModel.GRADUATED
+
+
+def _follows_changes(charge: Charge) -> bool:
+    """Whether the price looks at each change in the period; events of a custom aggregation are read anyway."""
+    is_told = _is(charge, AggregationType.COUNT) or _is(charge, AggregationType.CUSTOM)
+    return charge.prorated or (charge.pay_in_advance and not is_told)
+
+
+def _counts_events(charge: Charge) -> bool:
+    """Whether every event is worth the same: there is no value to look at."""
+    return _is(charge, AggregationType.COUNT) or _is(charge, AggregationType.UNIQUE_COUNT)
+
+
+def _reads_events(charge: Charge) -> bool:
+    """Whether sums are not enough to price the charge."""
+    prices = [charge.properties, *(each.properties for each in charge.filters)]
+    return charge.charge_model == ChargeModel.PERCENTAGE and any(map(needs_event_values, prices))
+
+
+def renewed_fees(charge: Charge, compiled: CompiledCharge, fees: Sequence[Fee]) -> list[Fee]:
+    """Those in which there is something to pay for a new period: units, or an amount that depends on none."""
+    by_rule = charge.charge_model == ChargeModel.CUSTOM
+    return round_fees(compiled, [fee for fee in fees if fee.units or (by_rule and compiled.costs(fee.owed))])
