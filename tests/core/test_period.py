@@ -128,6 +128,10 @@ def test_a_day_starts_at_its_first_instant(at: datetime, timezone: str) -> None:
     assert local_date(begin - INSTANT, timezone) < local_date(at, timezone)
 
 
+def day_before(at: datetime, timezone: str) -> date:
+    return local_date(at, timezone) - timedelta(days=1)
+
+
 @example(
     at=datetime(2011, 9, 15, tzinfo=UTC),
     interval=Interval.SEMIANNUAL,
@@ -160,7 +164,11 @@ def test_the_parts_of_a_period_have_days_that_sum_to_its_own(
     cuts = {midnight(first + timedelta(days=n), timezone) for n in offsets}
     bounds = sorted({whole.from_, whole.to} | {cut for cut in cuts if cut in whole})
     parts = [days_in(Period(a, b), timezone) for a, b in pairwise(bounds)]
-    assert sum(parts) == days_in(whole, timezone)
+    # A date that a place left out (Samoa, 30 December 2011) is a day of a longer period, and of no part cut there.
+    left_out = [
+        cut for cut in bounds[1:-1] if day_before(cut, timezone) != local_date(cut - INSTANT, timezone)
+    ]
+    assert sum(parts) == days_in(whole, timezone) - len(left_out)
     assert all(days > 0 for days in parts)
 
 

@@ -162,8 +162,6 @@ def day_diff(from_: datetime, to: datetime, timezone: str) -> int:
     zone = ZoneInfo(timezone)
     # The clock is read before `to`: a change of offset at that very midnight belongs to the next day.
     end = (to - INSTANT).astimezone(zone).replace(tzinfo=None) + INSTANT
-    # A date that a place left out (Samoa, 30 December 2011) counts to the days before it.
-    end += max((to.astimezone(zone).replace(tzinfo=None) - end) // _DAY, 0) * _DAY
     begin = from_.astimezone(zone).replace(tzinfo=None)
     return max(1, -((begin - end) // _DAY))
 
