@@ -19,8 +19,8 @@ import psycopg
 
 from benchmarks.stack import Stack, month, percentile, running_stack, save
 from benchmarks.unique_weighted.__main__ import read
+from permille.events.draft import Draft
 from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft
 
 SIZES = (1_000, 10_000, 100_000)
 METRICS: dict[str, dict[str, Any]] = {

@@ -62,8 +62,8 @@ def load(
 
 def raw_rate(dsn: str, organization: str, count: int) -> float:
     """The same rows, encoded beforehand, straight into the same table: 1,000 a statement, two connections."""
+    from permille.events.draft import Draft
     from permille.events.postgres import writer
-    from permille.ingest.intake import Draft
 
     now = time.time_ns() // 1_000
     statements: list[list[Any]] = []

@@ -20,8 +20,8 @@ from typing import Any
 import psycopg
 
 from benchmarks.stack import Stack, percentile, running_stack, save
+from permille.events.draft import Draft
 from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft
 
 SIZES = (1_000, 100_000, 1_000_000)
 MODELS, TYPES = ("8K", "32K"), ("input", "output")

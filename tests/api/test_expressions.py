@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
 from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
 
 from .conftest import START, Api
 

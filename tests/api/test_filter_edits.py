@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
 from permille.events.postgres import metering, rebuilding, rollup
 from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
 from permille.usecases.usage.usage import UsageSearch, current_usage
 from tests.rebuilding import rebuild_some
 

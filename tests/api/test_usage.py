@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
 from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
 
 from .conftest import START, Api, charge
 

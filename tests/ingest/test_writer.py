@@ -12,11 +12,12 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
 from permille.events.identity import event_identities, transaction_range
 from permille.events.postgres import events, metering, rollup, writer
 from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ids import new_id
-from permille.ingest.intake import Draft, microseconds
 from permille.store import organizations
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from permille.core.metering.amendment import AmendmentKind
+from permille.events.draft import Draft
 from permille.events.postgres import metering, rollup
 from permille.events.postgres.usage import count_events, usage_of_many
-from permille.events.postgres.window import Window
-from permille.ingest.intake import Draft
+from permille.events.usage import Window
 from permille.usecases.amendments import Asked, UnableToAmendError, amend
 
 from .test_usage import NOW, START, Feed, compare

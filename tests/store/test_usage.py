@@ -15,16 +15,17 @@ import psycopg
 import pytest
 from hypothesis import given, strategies as st
 
+from permille.core.instants import microseconds
 from permille.core.metering.event import numeric_value, property_text
 from permille.core.metering.usage import Partial, epoch_seconds
 from permille.core.period import Period
 from permille.core.rating.proration import Prorated, Proration, prorate_uniques
+from permille.events.draft import Draft
 from permille.events.postgres import metering, rollup
 from permille.events.postgres.usage import count_events, pieces, usage_of_many
-from permille.events.postgres.window import BEGINNING, Window
 from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.events.usage import BEGINNING, Window
 from permille.ids import new_id
-from permille.ingest.intake import Draft, microseconds
 from permille.store import organizations
 from tests.core.given import merge_all
 

@@ -22,15 +22,15 @@ from psycopg.errors import AdminShutdown
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
-from permille.api.http import STATUS_HEADERS, error_body, refusal_body, try_again
-from permille.api.validation import query_flag
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import Invalid, Refusal, Unevaluable
+from permille.core.instants import microseconds
 from permille.core.metering.event_warning import EventWarning
 from permille.core.money import decimal_text
 from permille.core.organization import Organization
 from permille.database.connections import is_alive, is_unavailable, open_pool
+from permille.events.draft import Draft
 from permille.events.postgres.writer import (
     Memory,
     Request,
@@ -41,8 +41,10 @@ from permille.events.postgres.writer import (
     unevaluable,
 )
 from permille.http.bodies import read_body
+from permille.http.query import query_flag
+from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
 from permille.http.words import in_words, problem_in_words
-from permille.ingest.intake import Draft, Faulty, microseconds, read_batch, read_one, timestamp_text
+from permille.ingest.decoders.lago import Faulty, read_batch, read_one, timestamp_text
 from permille.store import organizations
 from permille.usecases.event_warnings import warnings_of
 

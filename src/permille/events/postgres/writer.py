@@ -22,9 +22,9 @@ from psycopg.errors import DeadlockDetected, UniqueViolation
 from permille.core.instants import EPOCH
 from permille.core.metering.encoding import Metering, encode
 from permille.core.metering.expression import EvaluationError, Event, read_expression, value_text
+from permille.events.draft import Draft
 from permille.events.identity import event_identities
 from permille.events.postgres import arrays, event_errors, metering
-from permille.ingest.intake import Draft
 
 log = logging.getLogger(__name__)
 

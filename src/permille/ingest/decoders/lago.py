@@ -7,24 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
 
 from permille.core.errors import BadRequest, Invalid
-from permille.core.instants import EPOCH, LATEST
-from permille.core.metering.event import DIGITS_MAX, timestamp_microseconds
+from permille.core.instants import EPOCH, LATEST, microseconds
+from permille.core.metering.event import timestamp_microseconds
+from permille.events.draft import INTEGER_END, TEXT_MAX, Draft, Errors, Sent, as_text, check
 
-TEXT_MAX = 255
-PROPERTIES_DEPTH_MAX = 20
-
-_MICROSECOND = timedelta(microseconds=1)
-_INTEGER_END = 10**DIGITS_MAX
 _SECONDS_MAX = (LATEST - EPOCH) // timedelta(seconds=1) - 1
 _ESCAPED_NUL = b"\\u0000"  # the only way to send one: JSON has no bare NUL
 
-Errors = dict[str, list[str]]
 _NEEDED_BY_EXPRESSIONS = frozenset(("timestamp", "code", "properties"))
 
 
@@ -40,34 +35,12 @@ class Faulty(Invalid):
         self.is_batch = is_batch
 
 
-class Sent(msgspec.Struct):
-    """An event as it came, unchecked; other fields are dropped, as Lago does."""
-
-    transaction_id: Any = None
-    code: Any = None
-    external_subscription_id: Any = None
-    timestamp: Any = None
-    precise_total_amount_cents: Any = None
-    properties: Any = None
-
-
 class _One(msgspec.Struct):
     event: Sent
 
 
 class _Many(msgspec.Struct):
     events: list[Sent]
-
-
-class Draft(msgspec.Struct):
-    """A checked event. `at` is in microseconds since 1970; `precise` is a decimal text."""
-
-    transaction_id: str
-    code: str
-    external_subscription_id: str | None
-    at: int
-    precise: str | None
-    properties: dict[str, Any]
 
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX)]
@@ -81,7 +54,7 @@ class _Usual(Draft, rename={"at": "timestamp", "precise": "precise_total_amount_
     external_subscription_id: _Name
     at: Annotated[int, msgspec.Meta(ge=0, le=_SECONDS_MAX)]
     precise: None = None
-    properties: dict[str, Any] = {}
+    properties: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class _OneUsual(msgspec.Struct):
@@ -97,10 +70,6 @@ _decode_many_usual = msgspec.json.Decoder(_ManyUsual, float_hook=Decimal).decode
 _decode_one = msgspec.json.Decoder(_One, float_hook=Decimal).decode
 _decode_many = msgspec.json.Decoder(_Many, float_hook=Decimal).decode
 _decode_any = msgspec.json.Decoder(float_hook=Decimal).decode
-
-
-def microseconds(at: datetime) -> int:
-    return (at - EPOCH) // _MICROSECOND
 
 
 def read_one(body: bytes, *, now: datetime) -> list[Draft]:
@@ -137,7 +106,7 @@ def _are_fine(usual: Sequence[_Usual], body: bytes) -> bool:
     for draft in usual:
         for value in draft.properties.values():
             kind = type(value)
-            if kind is not str and (kind is not int or not -_INTEGER_END < value < _INTEGER_END):
+            if kind is not str and (kind is not int or not -INTEGER_END < value < INTEGER_END):
                 return False
         if draft.transaction_id.isspace() or draft.code.isspace() or draft.external_subscription_id.isspace():
             return False
@@ -213,7 +182,7 @@ def _evaluable(many: Sequence[Any], errors: Mapping[int, Errors], *, now: int) -
         if isinstance(sent, Sent) and not _NEEDED_BY_EXPRESSIONS & errors.get(index, {}).keys():
             at = now if sent.timestamp is None else timestamp_microseconds(sent.timestamp)
             assert at is not None, "a wrong timestamp is an error"
-            found[index] = Draft("", _as_text(sent.code), None, at, None, sent.properties or {})
+            found[index] = Draft("", as_text(sent.code), None, at, None, sent.properties or {})
     return found
 
 
@@ -223,119 +192,6 @@ def _unusual_many(body: bytes) -> list[Any]:
     if not isinstance(found, list):
         raise Invalid({"events": ["no_events"]})
     return [_sent(one) if isinstance(one, dict) else one for one in found]
-
-
-def check(sent: Sent, *, now: int) -> Draft | Errors:
-    """The event, or all that is wrong with it, by field. `now` and Draft.at are microseconds since 1970."""
-    at = now if sent.timestamp is None else timestamp_microseconds(sent.timestamp)
-    sent.transaction_id, sent.code = _as_text(sent.transaction_id), _as_text(sent.code)
-    sent.external_subscription_id = _as_text(sent.external_subscription_id)
-    amount = sent.precise_total_amount_cents
-    precise = None if amount is None else _precise_text(amount)
-    if (
-        at is not None
-        and _is_text(sent.transaction_id)
-        and _is_text(sent.code)
-        and (
-            sent.external_subscription_id is None
-            or _any_text_problem(sent.external_subscription_id, optional=True) is None
-        )
-        and (sent.properties is None or _any_properties_problem(sent.properties) is None)
-        and precise is not _TOO_LARGE
-    ):
-        subscription = sent.external_subscription_id or None
-        return Draft(sent.transaction_id, sent.code, subscription, at, precise, sent.properties or {})
-    return _errors(sent, at, precise)
-
-
-def _as_text(value: Any) -> Any:
-    """A whole number counts as its digits, as in Lago."""
-    return str(value) if type(value) is int and -_INTEGER_END < value < _INTEGER_END else value
-
-
-def _is_text(value: Any) -> bool:
-    return type(value) is str and 0 < len(value) <= TEXT_MAX and "\0" not in value and not value.isspace()
-
-
-def _errors(sent: Sent, at: int | None, precise: str | None) -> Errors:
-    found = {
-        "timestamp": "invalid_format" if at is None else None,
-        "transaction_id": _any_text_problem(sent.transaction_id),
-        "code": _any_text_problem(sent.code),
-        "external_subscription_id": _any_text_problem(sent.external_subscription_id, optional=True),
-        "precise_total_amount_cents": "value_is_out_of_range" if precise is _TOO_LARGE else None,
-        "properties": _any_properties_problem(sent.properties),
-    }
-    return {name: [problem] for name, problem in found.items() if problem}
-
-
-def _any_text_problem(value: Any, *, optional: bool = False) -> str | None:
-    if value is None:
-        return None if optional else "value_is_mandatory"
-    return _text_problem(value, blank=optional) if type(value) is str else "value_is_invalid"
-
-
-def _text_problem(text: str, *, blank: bool = False) -> str | None:
-    if len(text) > TEXT_MAX:
-        return "value_is_too_long"
-    if "\0" in text:
-        return "value_is_invalid"
-    return None if blank or text.strip() else "value_is_mandatory"
-
-
-def _any_properties_problem(properties: Any) -> str | None:
-    if properties is None:
-        return None
-    return _properties_problem(properties) if type(properties) is dict else "invalid_format"
-
-
-def _properties_problem(properties: dict[str, Any], depth: int = 0) -> str | None:
-    if depth > PROPERTIES_DEPTH_MAX:
-        return "value_is_invalid"
-    for key, value in properties.items():
-        if "\0" in key:
-            return "value_is_invalid"
-        kind = type(value)
-        if kind is str:
-            if "\0" in value:
-                return "value_is_invalid"
-        elif kind is int:
-            if not -_INTEGER_END < value < _INTEGER_END:
-                return "value_is_out_of_range"
-        elif problem := _value_problem(value, depth):
-            return problem
-    return None
-
-
-def _value_problem(value: Any, depth: int) -> str | None:
-    if isinstance(value, Decimal):
-        return "value_is_out_of_range" if _is_too_large(value) else None
-    if isinstance(value, dict):
-        return _properties_problem(value, depth + 1)
-    if isinstance(value, list):
-        return _properties_problem({str(index): item for index, item in enumerate(value)}, depth + 1)
-    return None
-
-
-def _is_too_large(value: Decimal) -> bool:
-    exponent = value.as_tuple().exponent
-    return not isinstance(exponent, int) or exponent < -DIGITS_MAX or value.adjusted() >= DIGITS_MAX
-
-
-_TOO_LARGE = "too large"
-
-
-def _precise_text(value: Any) -> str:
-    """A decimal text; what is no number is 0, as in Lago."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
-        return "0"
-    try:
-        amount = value if isinstance(value, Decimal) else Decimal(value)
-    except (InvalidOperation, ValueError):
-        return "0"
-    if not amount.is_finite():
-        return "0"
-    return _TOO_LARGE if _is_too_large(amount) else format(amount, "f")
 
 
 _TIMESTAMPS_REMEMBERED = 50_000
