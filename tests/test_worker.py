@@ -18,7 +18,8 @@ import psycopg
 
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.ids import new_id
 from permille.store import organizations
 

@@ -24,8 +24,9 @@ import psycopg
 from tests.live import free_port
 
 from benchmarks.stack import Stack, running_stack, save
+from permille.events.log import Request
 from permille.events.postgres import rollup
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.events.postgres.writer import Memory, open_connection, store
 
 
 def set_up(stack: Stack) -> tuple[str, str]:

@@ -13,7 +13,8 @@ from psycopg_pool import ConnectionPool
 
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.usecases.invoices import advance
 
 from .conftest import START, Api, charge

@@ -18,7 +18,8 @@ from permille.api.billable_metrics import update_billable_metric
 from permille.api.http import Call
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import plans
 
 from .conftest import START, Api, charge

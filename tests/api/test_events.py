@@ -9,8 +9,9 @@ import pytest
 
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
+from permille.events.log import Request
 from permille.events.postgres import event_lists, rollup
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.ingest.decoders.lago import read_one
 
 from .conftest import START, Api

@@ -11,7 +11,8 @@ from pypdf import PdfReader
 
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 
 from .conftest import START, Api, charge
 

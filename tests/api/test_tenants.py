@@ -14,7 +14,8 @@ import pytest
 from permille.api.routes import ENDPOINTS
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from tests.late import review_late_usage
 
 from .conftest import START, Api, charge

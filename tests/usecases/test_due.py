@@ -24,7 +24,8 @@ from permille.core.metering.usage import Partial
 from permille.core.rating.fee import charge_fees, compile_plan_charge
 from permille.database.connections import open_pool
 from permille.events.draft import Draft
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import customers, subscriptions
 from permille.usecases import subscriptions as life
 from permille.usecases.due import due

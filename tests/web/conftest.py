@@ -23,7 +23,8 @@ from permille.core.instants import microseconds
 from permille.core.organization import Organization
 from permille.embedded.postgres import EmbeddedPostgres
 from permille.events.draft import Draft
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import organizations, users
 from permille.usecases.catalogue import price_lists
 

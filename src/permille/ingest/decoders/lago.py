@@ -1,4 +1,4 @@
-"""From a request's body to drafts of events, or to every error in it, by Lago's rules.
+"""Lago's JSON, one event or a batch: from a body to drafts of events, or to every error in it, by Lago's rules.
 
 Source: semantics-metering.md sections 1.2 to 1.6. Nothing here touches the database or the clock.
 """
@@ -15,24 +15,17 @@ import msgspec
 from permille.core.errors import BadRequest, Invalid
 from permille.core.instants import EPOCH, LATEST, microseconds
 from permille.core.metering.event import timestamp_microseconds
+from permille.core.metering.event_warning import EventWarning
+from permille.core.money import decimal_text
 from permille.events.draft import INTEGER_END, TEXT_MAX, Draft, Errors, Sent, as_text, check
+from permille.events.log import Request
+from permille.http.words import problem_in_words
+from permille.ingest.wire_format import Faulty, Warnings, WireFormat
 
 _SECONDS_MAX = (LATEST - EPOCH) // timedelta(seconds=1) - 1
 _ESCAPED_NUL = b"\\u0000"  # the only way to send one: JSON has no bare NUL
 
 _NEEDED_BY_EXPRESSIONS = frozenset(("timestamp", "code", "properties"))
-
-
-class Faulty(Invalid):
-    """Events with errors, of one or of a batch. Lago still evaluates expressions before it answers.
-
-    `evaluable` are those of the request that an expression can look at, by index; some of them have an error.
-    """
-
-    def __init__(self, errors: Mapping[str, Any], evaluable: Mapping[int, Draft], *, is_batch: bool) -> None:
-        super().__init__(errors)
-        self.evaluable = evaluable
-        self.is_batch = is_batch
 
 
 class _One(msgspec.Struct):
@@ -65,6 +58,7 @@ class _ManyUsual(msgspec.Struct):
     events: list[_Usual]
 
 
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 _decode_one_usual = msgspec.json.Decoder(_OneUsual, float_hook=Decimal).decode
 _decode_many_usual = msgspec.json.Decoder(_ManyUsual, float_hook=Decimal).decode
 _decode_one = msgspec.json.Decoder(_One, float_hook=Decimal).decode
@@ -207,3 +201,80 @@ def timestamp_text(at: int) -> str:
             _timestamp_texts.clear()
         _timestamp_texts[at] = text
     return text
+
+
+class EventObject(msgspec.Struct):
+    """Lago's event, as it is answered. The two legacy ids are always null, as on Lago's PostgreSQL store."""
+
+    lago_id: str
+    transaction_id: str
+    code: str
+    timestamp: str
+    precise_total_amount_cents: str | None
+    properties: dict[str, Any]
+    external_subscription_id: str | None
+    created_at: str
+    lago_customer_id: None = None
+    lago_subscription_id: None = None
+
+
+def _answer_one(request: Request, warnings: Warnings | None) -> bytes:
+    return _encode({"event": _events(request)[0], **_warned(request, warnings)})
+
+
+def _answer_batch(request: Request, warnings: Warnings | None) -> bytes:
+    return _encode({"events": _events(request), **_warned(request, warnings)})
+
+
+def _events(request: Request) -> list[EventObject]:
+    created_at = timestamp_text(request.created_at)[:19] + "Z"
+    return [
+        _event(draft, identity.hex(), created_at)
+        for draft, identity in zip(request.drafts, request.identities, strict=True)
+    ]
+
+
+def _warned(request: Request, warnings: Warnings | None) -> dict[str, Any]:
+    if warnings is None:
+        return {}
+    return {"warnings": [_warning(request.drafts[index], index, each) for index, each in warnings]}
+
+
+def _warning(draft: Draft, index: int, warning: EventWarning) -> dict[str, Any]:
+    """`index` is the event's place in the request."""
+    said = {
+        "index": index,
+        "transaction_id": draft.transaction_id,
+        "field": warning.field,
+        "code": warning.code,
+        "message": problem_in_words(warning.field, warning.code, warning.allowed),
+    }
+    return {**said, "allowed": warning.allowed} if warning.allowed else said
+
+
+def _event(draft: Draft, identity: str, created_at: str) -> EventObject:
+    precise = draft.precise
+    return EventObject(
+        f"{identity[:8]}-{identity[8:12]}-{identity[12:16]}-{identity[16:20]}-{identity[20:]}",
+        draft.transaction_id,
+        draft.code,
+        timestamp_text(draft.at),
+        None if precise is None else decimal_text(Decimal(precise)),
+        draft.properties,
+        draft.external_subscription_id,
+        created_at,
+    )
+
+
+EVENT = WireFormat(
+    path="/api/v1/events",
+    is_batch=False,
+    decode=lambda body, now, _most: read_one(body, now=now),
+    answer=_answer_one,
+)
+BATCH = WireFormat(
+    path="/api/v1/events/batch",
+    is_batch=True,
+    decode=lambda body, now, most: read_batch(body, now=now, limit=most),
+    answer=_answer_batch,
+)
