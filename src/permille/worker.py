@@ -22,9 +22,9 @@ from permille.database.connections import open_pool
 from permille.events.postgres import rebuilding, rollup
 from permille.out.webhooks import deliver_due
 from permille.store import webhooks
-from permille.usecases import unpriced
-from permille.usecases.due import advance, due, fences
-from permille.usecases.invoices import late_usage
+from permille.usecases import fences, unpriced
+from permille.usecases.due import due
+from permille.usecases.invoices import advance, late_usage
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from psycopg_pool import ConnectionPool
 from permille.database.connections import open_pool
 from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.usecases.due import advance
+from permille.usecases.invoices import advance
 
 from .conftest import START, Api, charge
 

@@ -12,7 +12,7 @@ from psycopg_pool import ConnectionPool
 
 from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.usecases.due import advance
+from permille.usecases.invoices import advance
 from permille.usecases.usage import levels
 
 from .conftest import START, Api, charge

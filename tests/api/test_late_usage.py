@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from permille.usecases.due import advance
+from permille.usecases.invoices import advance
 from tests.late import is_all_checked, review_late_usage
 
 from .conftest import START, Api, charge

@@ -14,7 +14,7 @@ from pypdf import PdfReader
 from permille.database.connections import open_pool
 from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.usecases.due import advance
+from permille.usecases.invoices import advance
 
 from .conftest import START, Api, charge
 

@@ -16,9 +16,9 @@ from permille.core.errors import Unbillable
 from permille.database.connections import open_pool
 from permille.events.postgres import event_errors as event_error_store, metering, rebuilding
 from permille.store import fences as store
-from permille.usecases import event_errors
-from permille.usecases.due import advance, due, holds
-from permille.usecases.invoices import run
+from permille.usecases import event_errors, holds
+from permille.usecases.due import due
+from permille.usecases.invoices import advance, run
 
 from .world import World, make_world, move, ts
 

@@ -14,8 +14,8 @@ from psycopg_pool import ConnectionPool
 from permille.core.errors import Unbillable
 from permille.database.connections import open_pool
 from permille.store import subscriptions
-from permille.usecases import subscriptions as life
-from permille.usecases.due import due, holds
+from permille.usecases import holds, subscriptions as life
+from permille.usecases.due import due
 from permille.usecases.invoices import run
 
 from .world import World, bills, check_invariants, make_world, move, ts

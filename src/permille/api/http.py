@@ -30,14 +30,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from permille import request_ids
 from permille.api.addresses import Route, canonical_path
-from permille.api.bodies import read_body
 from permille.api.render import encode_json
-from permille.api.words import in_words, message_of
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.database.connections import is_unavailable, keep_plans
+from permille.http.bodies import read_body
+from permille.http.words import in_words, message_of
 from permille.store import organizations
 
 log = logging.getLogger(__name__)

@@ -22,10 +22,8 @@ from psycopg.errors import AdminShutdown
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
-from permille.api.bodies import read_body
 from permille.api.http import STATUS_HEADERS, error_body, refusal_body, try_again
 from permille.api.validation import query_flag
-from permille.api.words import in_words, problem_in_words
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import Invalid, Refusal, Unevaluable
@@ -42,6 +40,8 @@ from permille.events.postgres.writer import (
     store_at_once,
     unevaluable,
 )
+from permille.http.bodies import read_body
+from permille.http.words import in_words, problem_in_words
 from permille.ingest.intake import Draft, Faulty, microseconds, read_batch, read_one, timestamp_text
 from permille.store import organizations
 from permille.usecases.event_warnings import warnings_of

@@ -21,11 +21,11 @@ from permille import request_ids
 from permille.api import http
 from permille.api.addresses import Route
 from permille.api.http import Engine, raw_response, refuse_nul
-from permille.api.words import in_words
 from permille.clock import system_now
 from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.database.connections import is_unavailable
+from permille.http.words import in_words
 from permille.store import organizations, users
 from permille.store.users import Session, User
 from permille.web.forms import problems_of, read_form

@@ -20,7 +20,7 @@ from permille.core.period import local_date
 from permille.events.postgres import rollup
 from permille.store import credit_notes, customers, invoices, subscriptions
 from permille.store.invoices import DueDraft, InvoiceSubscription, NewInvoice, StoredInvoice
-from permille.usecases.due import holds
+from permille.usecases import holds
 from permille.usecases.invoices import adjustments, run
 from permille.usecases.invoices.credit_notes import credit_unused
 from permille.usecases.invoices.invoicing import (

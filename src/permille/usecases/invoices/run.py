@@ -48,7 +48,7 @@ from permille.events.postgres import metering, rollup, usage as usage_store
 from permille.events.postgres.window import Window
 from permille.store import customers, invoices, plans, subscriptions, webhooks
 from permille.store.invoices import InvoiceSubscription, Settled
-from permille.usecases.due import holds
+from permille.usecases import holds
 from permille.usecases.invoices import adjustments
 from permille.usecases.invoices.invoicing import (
     PERIODIC,
