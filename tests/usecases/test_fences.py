@@ -198,8 +198,9 @@ def test_nobody_chooses_to_be_the_first(db: psycopg.Connection[Any]) -> None:
     ids = [make_world(db, name=f"o{n}", test_now=None).id for n in range(8)]
     db.commit()
     orders: set[tuple[UUID, ...]] = set()
-    for _ in range(5):
-        orders.add(tuple(each.id for each in store.free(db, "test", ids, now=NOW)))
+    for seconds in range(5):
+        now = NOW + timedelta(seconds=seconds)
+        orders.add(tuple(each.id for each in store.free(db, "test", ids, now=now)))
     assert {tuple(sorted(order)) for order in orders} == {tuple(sorted(ids))}
     assert len(orders) > 1
 
