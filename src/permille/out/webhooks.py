@@ -34,7 +34,7 @@ AT_ONCE = 16
 RESPONSE_KEPT = 2_000
 LEASE = timedelta(minutes=5)
 
-Renderers = Mapping[str, Callable[[Connection[Any], UUID], Mapping[str, Any] | None]]
+Renderers = Mapping[str, Callable[[Connection[Any], UUID], object]]
 """object_type -> the object as JSON, None when it is no more."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from msgspec import Meta, Struct
 
 
-class Answer(Struct, frozen=True, forbid_unknown_fields=True):
+class Answer(Struct, forbid_unknown_fields=True):
     """An object of an answer: it has these fields and no others. A field that is UNSET is left out."""
 
 
@@ -48,7 +49,7 @@ UpdatedAt = Annotated[str, instant_of("When the object last changed.")]
 ExternalCustomerId = Annotated[str, says("Your identifier of the customer.", example="cus_42")]
 ExternalSubscriptionId = Annotated[str, says("Your identifier of the subscription.", example="sub_42")]
 GroupedBy = Annotated[
-    dict[str, str | None],
+    Mapping[str, str | None],
     says("Values of the charge's pricing group keys that the usage belongs to; empty without grouping."),
 ]
 Properties = Annotated[
@@ -56,7 +57,7 @@ Properties = Annotated[
     says("Prices, in the form of the charge model. Amounts are texts in major units, e.g. 0.03 for 3 cents."),
 ]
 DimensionValues = Annotated[
-    dict[str, list[str]],
+    Mapping[str, Sequence[str]],
     says(
         "Dimension -> values that the filter matches. __ALL_FILTER_VALUES__ stands for every value of the metric."
     ),

@@ -44,7 +44,7 @@ class Amendment(Answer):
     reason: Annotated[str, says("Why it was corrected.")]
     lago_event_id: Annotated[UUID, says("The event.")]
     event_transaction_id: Annotated[str, says("transaction_id of the event.")]
-    external_subscription_id: ExternalSubscriptionId
+    external_subscription_id: Annotated[str | None, says("Your identifier of the event's subscription.")]
     replacement: Annotated[EventContent | None, says("What counts instead; null when the event is voided.")]
     lago_api_key_id: Annotated[UUID | None, says("The API key that it came with; null from the web admin.")]
     lago_superseded_by_id: Annotated[

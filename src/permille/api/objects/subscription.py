@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated
 from uuid import UUID
 
@@ -62,9 +63,7 @@ class Subscription(Answer, kw_only=True):
     created_at: CreatedAt
     previous_plan_code: Annotated[str | None, says("Code of the plan before a change of plan.")]
     next_plan_code: Annotated[str | None, says("Code of the plan that follows at the end of the period.")]
-    downgrade_plan_date: Annotated[
-        str | None, says("Day on which the next plan takes over.", example="2026-11-01")
-    ]
+    downgrade_plan_date: Annotated[date | None, says("Day on which the next plan takes over.")]
     current_billing_period_started_at: Annotated[str | None, instant_of("Start of the running period.")]
     current_billing_period_ending_at: Annotated[str | None, instant_of("Last second of the running period.")]
     on_termination_credit_note: Annotated[

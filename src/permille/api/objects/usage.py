@@ -167,6 +167,6 @@ class LifetimeUsage(Answer):
     external_historical_usage_amount_cents: Annotated[int, says("What it used before it came here.")]
     invoiced_usage_amount_cents: Annotated[int, says("Usage on invoices.")]
     current_usage_amount_cents: Annotated[int, says("Usage of the running period.")]
-    from_datetime: Annotated[str, instant_of("When it started.")]
+    from_datetime: Annotated[str | None, instant_of("When it started.")]
     to_datetime: Annotated[str, instant_of("Up to when usage is counted.")]
     usage_thresholds: EmptyList

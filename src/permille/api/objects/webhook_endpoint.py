@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -16,7 +17,9 @@ class WebhookEndpoint(Answer):
     webhook_url: Annotated[str, says("Address that receives webhooks.", example="https://example.com/hooks")]
     signature_algo: Annotated[str, one_of("jwt", "hmac", says="How webhooks are signed.")]
     name: Annotated[str | None, says("Name for people.")]
-    event_types: Annotated[list[str] | None, says("Types of webhooks that are sent; null for all of them.")]
+    event_types: Annotated[
+        Sequence[str] | None, says("Types of webhooks that are sent; null for all of them.")
+    ]
     created_at: CreatedAt
 
 
