@@ -178,7 +178,7 @@ def create(visit: Visit) -> Done:
         body["charges"] = [read_charge(form, metric_of(visit, code), currency=currency)]
     made = api.create_plan(visit.call(body={"plan": body}))["plan"]
     to = f"{plan_url(made['code'])}?said=created"
-    return Done(action="created plan", subject=made["code"], to=to, details=body)
+    return Done(action="created plan", subject=made.code, to=to, details=body)
 
 
 def _always(form: Form, currency: str) -> dict[str, Any]:
