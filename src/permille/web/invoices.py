@@ -125,7 +125,7 @@ def _done_with_draft(visit: Visit, change: Callable[[Call], dict[str, Any]], wha
     return Done(
         action=f"{what} invoice",
         subject=str(after.lago_id),
-        to=f"/app/invoices/{after['lago_id']}?said={what}",
+        to=f"/app/invoices/{after.lago_id}?said={what}",
         details={name: getattr(after, name) for name in names},
     )
 

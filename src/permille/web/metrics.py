@@ -108,7 +108,7 @@ def create(visit: Visit) -> Done:
     """POST /app/new-billable-metric."""
     body = {**_always(visit.form), **_measure(visit.form), "code": visit.form.get("code")}
     made = api.create_billable_metric(visit.call(body={"billable_metric": body}))["billable_metric"]
-    to = f"{metric_url(made['code'])}?said=created"
+    to = f"{metric_url(made.code)}?said=created"
     return Done(action="created metric", subject=made.code, to=to, details=body)
 
 
