@@ -13,7 +13,7 @@ import psycopg
 import uvicorn
 
 from permille.config import from_environment
-from permille.events.postgres.writer import Request, open_async_connection, store_at_once
+from permille.events.postgres.writer import Request, open_async_connection, store, store_at_once
 from permille.ingest.asgi import EventIntake
 
 CONNECTIONS = 32
@@ -34,10 +34,14 @@ class Naive(EventIntake):
         conn = await self.free.get()
         try:
             if not await store_at_once(conn, self.memory, [request]):
-                await asyncio.to_thread(self._store_closely, [request])
+                await asyncio.to_thread(self._store_in_a_thread, request)
         finally:
             self.free.put_nowait(conn)
         return True
+
+    def _store_in_a_thread(self, request: Request) -> None:
+        with self.pool.connection() as conn:
+            store(conn, self.memory, [request])
 
 
 class App:
