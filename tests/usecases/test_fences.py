@@ -257,11 +257,11 @@ def test_events_that_cannot_be_looked_through_hold_up_no_bill(
 def test_a_history_that_cannot_be_moved_holds_up_no_other(
     db: psycopg.Connection[Any], pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metering, "REENCODED_IN_PLACE_MAX", 0)
+    monkeypatch.setattr(rebuilding, "REENCODED_IN_PLACE_MAX", 0)
     worlds = [make_world(db, name=name) for name in ("broken", "fine")]
     for world in worlds:
         metric = world.metric()
-        metering.refresh(db, organization_id=world.id, code=metric.code)
+        rebuilding.refresh(db, organization_id=world.id, code=metric.code)
         world.use("sub", "tokens", 1, at=ts(2024, 1, 2), model="m")
         db.execute("update metering set rebuilding = true where organization_id = %s", [world.id])
     db.commit()
