@@ -16,7 +16,7 @@ from permille.core.errors import Unbillable
 from permille.database.connections import open_pool
 from permille.events.postgres import event_errors as event_error_store, metering, rebuilding
 from permille.store import fences as store
-from permille.usecases import event_errors, holds
+from permille.usecases import holds
 from permille.usecases.due import due
 from permille.usecases.invoices import advance, run
 
@@ -247,7 +247,7 @@ def test_events_that_cannot_be_looked_through_hold_up_no_bill(
     def failing(*_: Any, **__: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(event_errors.event_errors, "wrong_in", failing)
+    monkeypatch.setattr(event_error_store, "wrong_in", failing)
     due.run_live(pool, NOW)
     db.rollback()
     assert world.rows("select count(*) from invoice") == [(1,)]
