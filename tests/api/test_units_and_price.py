@@ -15,9 +15,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from permille.ingest.intake import Draft, microseconds
 
 from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
 from permille.out.pdf.assembly import invoice_document
 from permille.out.pdf.document import PackagePrice
 
