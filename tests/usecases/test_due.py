@@ -24,7 +24,7 @@ from permille.core.rating.fee import charge_fees, compile_plan_charge
 from permille.database.connections import open_pool
 from permille.events.postgres.writer import Memory, Request, open_connection, store
 from permille.ingest.intake import Draft, microseconds
-from permille.store import customers, subscriptions
+from permille.store import customers, subscriptions, webhooks
 from permille.usecases import subscriptions as life
 from permille.usecases.due import due
 from permille.usecases.invoices import run
@@ -241,7 +241,7 @@ def test_a_run_that_fails_leaves_whole_batches_and_goes_on_the_next_time(
     live: World, pool: ConnectionPool[psycopg.Connection[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(due, "BATCH", 10)
-    real, calls = run.webhooks.enqueue, []
+    real, calls = webhooks.enqueue, []
 
     def failing(conn: psycopg.Connection[Any], **given: Any) -> None:
         calls.append(1)
@@ -249,13 +249,13 @@ def test_a_run_that_fails_leaves_whole_batches_and_goes_on_the_next_time(
             raise psycopg.OperationalError("the connection is lost")
         real(conn, **given)
 
-    monkeypatch.setattr(run.webhooks, "enqueue", failing)
+    monkeypatch.setattr(webhooks, "enqueue", failing)
     with pytest.raises(psycopg.OperationalError):
         due.run_live(pool, NOW)
     left = _due_count(live)
     assert 30 <= 120 - left <= 60
     check_invariants(live)
-    monkeypatch.setattr(run.webhooks, "enqueue", real)
+    monkeypatch.setattr(webhooks, "enqueue", real)
     live.conn.rollback()
     assert due.run_live(pool, NOW) == left
     _check_crowd(live)

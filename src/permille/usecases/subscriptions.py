@@ -26,7 +26,7 @@ from permille.database import locks
 from permille.ids import new_id
 from permille.store import customers, plans, subscriptions, unpriced, webhooks
 from permille.usecases.due import advance
-from permille.usecases.invoices import adjustments, run
+from permille.usecases.invoices import run
 from permille.usecases.invoices.credit_notes import credit_unused
 
 
@@ -343,7 +343,7 @@ def terminate(
     if ended.on_termination_credit_note not in (None, "skip"):
         credit_unused(conn, ended, at=at)
     run.bill_termination(conn, subscription_id=ended.id, at=at)
-    adjustments.bill_over(conn, ended.customer_id, at=at)
+    run.bill_late_usage(conn, ended.customer_id, at=at)
     for row in subscriptions.following(conn, ended.id):
         cancel(conn, row, now=at)
     _tell(conn, "subscription.terminated", ended, at)
