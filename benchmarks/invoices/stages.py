@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Self
@@ -39,7 +39,7 @@ class Stages:
     """Seconds by stage, while it is entered."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._inner: list[float] = []
         self._originals: list[tuple[ModuleType, str, Callable[..., Any]]] = []
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, strategies as st
 from starlette.requests import ClientDisconnect
 
-from permille.api.bodies import MEMBERS_MAX, read_body
 from permille.core.errors import BadRequest, Refusal
+from permille.http.bodies import MEMBERS_MAX, read_body
 from tests.api.conftest import Api
 
 GZIP = [(b"content-encoding", b"gzip")]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from psycopg_pool import ConnectionPool
 
-from permille.usecases.due import advance
+from permille.usecases.invoices import advance
 
 from .conftest import START, Api, charge, plan_body
 from .test_amendments import Sender

@@ -17,8 +17,8 @@ from permille.api import routes
 from permille.api.addresses import Route
 from permille.api.http import application
 from permille.api.not_built import NOT_BUILT as TABLE
-from permille.api.words import message_of
 from permille.core.errors import BadRequest, Forbidden, Invalid, NotAllowed, NotFound, Refusal, Unevaluable
+from permille.http.words import message_of
 from permille.request_ids import RequestIds
 from tests.api.conftest import Api, charge, plan_body
 

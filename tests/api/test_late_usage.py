@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from permille.usecases.due import advance
+from permille.usecases.invoices import advance
 from tests.late import is_all_checked, review_late_usage
 
 from .conftest import START, Api, charge
@@ -21,8 +21,8 @@ from .test_amendments import Sender, amend
 Review = Callable[[], None]
 
 
-def ts(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)
+def ts(*parts: Any) -> datetime:
+    return datetime(*parts).replace(tzinfo=UTC)
 
 
 def move(api: Api, *when: int) -> None:

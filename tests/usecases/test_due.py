@@ -19,13 +19,14 @@ from psycopg_pool import ConnectionPool
 from permille.core.contract.subscription import Start, Subscription, due as due_at_start, facts_of, start_of
 from permille.core.contract.timeline import next_billing_at, plan_invoice
 from permille.core.errors import Invalid
+from permille.core.instants import microseconds
 from permille.core.metering.usage import Partial
 from permille.core.rating.fee import charge_fees, compile_plan_charge
 from permille.database.connections import open_pool
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
-from permille.store import customers, subscriptions, webhooks
-from permille.usecases import subscriptions as life
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
+from permille.store import customers, plans, subscriptions, webhooks
 from permille.usecases.due import due
 from permille.usecases.invoices import run
 
@@ -364,7 +365,7 @@ def _billed_alone(world: World, made: Subscription, used: list[Used], until: dat
     row = subscriptions.by_ids(world.conn, [made.id])[made.id]
     if row.started_at is None:
         return
-    plan = life.plans.plan_by_id(world.conn, row.plan_id)
+    plan = plans.plan_by_id(world.conn, row.plan_id)
     timezone = customers.by_ids(world.conn, [row.customer_id])[row.customer_id].applicable_timezone
     entered = row.activated_at or row.created_at
     facts = replace(

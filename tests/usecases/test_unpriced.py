@@ -15,7 +15,8 @@ from permille.core.contract.plan import Plan
 from permille.core.rating.filters import ChargeFilter
 from permille.database.connections import open_pool
 from permille.store import billing_holds, plans
-from permille.usecases.due import advance, due
+from permille.usecases.due import due
+from permille.usecases.invoices import advance
 
 from .world import World, make_world, ts
 

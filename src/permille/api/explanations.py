@@ -18,7 +18,7 @@ from permille.core.instants import EPOCH
 from permille.core.money import ZERO, decimal_text
 from permille.events.postgres.events import Place
 from permille.store.invoices import StoredFee
-from permille.usecases.usage.explanation import Explanation, explain
+from permille.usecases.invoices.explanation import Explanation, explain
 
 
 def explain_fee(call: Call) -> dict[str, Any]:

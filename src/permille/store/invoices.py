@@ -17,6 +17,7 @@ from permille.core.contract.subscription import Subscription
 from permille.core.invoice.billing import BillingProgress, SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, Line
 from permille.core.invoice.tax import AppliedTax, Taxed, tax_of_json
+from permille.core.metering.event import Arrival
 from permille.core.money import decimal_text
 from permille.core.period import Period
 from permille.core.rating.fee import Fee, Presentation
@@ -25,7 +26,6 @@ from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.rounding import Earlier, Rounding
 from permille.database.bulk import NULL, instant, instant_array, int_array, line_text, text_array, uuid_array
 from permille.database.connections import exact_json
-from permille.events.postgres.rollup import Arrival
 from permille.ids import new_id_texts, new_ids
 from permille.store import subscriptions as subscription_store
 from permille.store.billing_holds import NOT_HELD

@@ -25,8 +25,7 @@ from permille.core.period import INSTANT
 from permille.database import locks
 from permille.ids import new_id
 from permille.store import customers, plans, subscriptions, unpriced, webhooks
-from permille.usecases.due import advance
-from permille.usecases.invoices import run
+from permille.usecases.invoices import advance, run
 from permille.usecases.invoices.credit_notes import credit_unused
 
 

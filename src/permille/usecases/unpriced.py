@@ -22,7 +22,7 @@ from permille.core.rating.fee import CompiledCharge, compile_plan_charge
 from permille.database.connections import exact_json
 from permille.store import organizations, plans, unpriced as store, webhooks
 from permille.store.unpriced import Candidate, Unpriced
-from permille.usecases.due import fences
+from permille.usecases import fences
 
 TASK = "Looking for usage without a price"
 WEBHOOK = "usage.unpriced"

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from permille.api.bodies import read_body
 from permille.core.errors import BadRequest, Invalid, Refusal
+from permille.http.bodies import read_body
 from permille.web.visit import Form, Problems
 
 FORM_BYTES_MAX = 1_000_000

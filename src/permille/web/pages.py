@@ -21,11 +21,12 @@ from permille import request_ids
 from permille.api import http
 from permille.api.addresses import Route
 from permille.api.http import Engine, raw_response, refuse_nul
-from permille.api.words import in_words
 from permille.clock import system_now
 from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.database.connections import is_unavailable
+from permille.http.refusals import STATUS_HEADERS
+from permille.http.words import in_words
 from permille.store import organizations, users
 from permille.store.users import Session, User
 from permille.web.forms import problems_of, read_form
@@ -109,7 +110,7 @@ def unavailable(request: Request) -> Response:
     if not request.url.path.startswith("/app"):
         return http.unavailable()
     response = plain("refused.html", 503, heading="The database can't be reached", text=_TRY_AGAIN)
-    response.headers.update(http.STATUS_HEADERS[503])
+    response.headers.update(STATUS_HEADERS[503])
     return response
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.responses import Response
 
-from permille.api.words import in_words
+from permille.http.words import in_words
 from permille.web.security import HEADERS
 from permille.web.shown import FILTERS, with_query
 from permille.web.visit import ADMINS, OWNERS, WRITERS, Page, Visit

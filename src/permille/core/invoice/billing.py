@@ -23,6 +23,7 @@ from permille.core.contract.timeline import (
     trial_end,
 )
 from permille.core.customer import Customer
+from permille.core.metering.event import Arrival
 from permille.core.period import INSTANT, Period, charges_interval, period_containing
 from permille.core.rating.proration import Proration, is_cut_by_upgrade, proration_by
 
@@ -72,8 +73,8 @@ class SubscriptionBilling:
     """The recurring metrics that the next plan bills at its period's end."""
     renews_at_start: bool = False
     """Whether it pays at its start for recurring units carried over from a plan that went to its period's end."""
-    arrival: tuple[int, int] | None = None
-    """The seqs up to which events were surely counted, and had come in, when its usage was read."""
+    arrival: Arrival | None = None
+    """Which events its usage was read with."""
 
     @property
     def recurring(self) -> bool:
@@ -131,7 +132,7 @@ def plan_billing(
     customer: Customer,
     first_started_at: datetime | None,
     next_plan: Plan | None,
-    arrival: tuple[int, int] | None = None,
+    arrival: Arrival | None = None,
 ) -> SubscriptionBilling:
     """The periods and the plan's own fee that are due as of the instant of the request."""
     row, at = request.subscription, request.at

@@ -21,9 +21,8 @@ from permille.core.contract.subscription import Subscription
 from permille.core.errors import Invalid
 from permille.core.organization import Organization
 from permille.store import billing_holds, due as due_store, invoices, organizations
-from permille.usecases import event_errors, subscriptions as life
-from permille.usecases.due import advance, fences, holds
-from permille.usecases.invoices import drafts, run
+from permille.usecases import event_errors, fences, holds, subscriptions as life
+from permille.usecases.invoices import advance, drafts, run
 
 BATCH = 2_000
 TASK = "Due work"

@@ -26,7 +26,7 @@ from permille.core.period import Period
 from permille.events.postgres import metering, rollup
 from permille.store import credit_notes, customers, invoices, subscriptions
 from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
-from permille.usecases.due import holds
+from permille.usecases import holds
 from permille.usecases.invoices.credit_notes import credit_unused
 from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
 from permille.usecases.invoices.save import queue_webhooks, with_numbers

@@ -18,8 +18,9 @@ from permille.core.invoice.billing import BillingRequest, SubscriptionBilling, p
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Balances, Facts, PlanPrices, Usage
 from permille.core.invoice.late_usage import LateUsageFees
+from permille.core.metering.event import Arrival
 from permille.events.postgres import usage
-from permille.events.postgres.window import Window
+from permille.events.usage import Window
 from permille.ids import new_id
 from permille.store import credit_notes, customers, plans, subscriptions
 from permille.usecases.invoices import adjustments
@@ -35,9 +36,7 @@ class Contracts:
     first_starts: Mapping[UUID, datetime]
     """Subscription -> when its external id first ran, where the plan has a trial."""
 
-    def billing(
-        self, request: BillingRequest, *, arrival: tuple[int, int] | None = None
-    ) -> SubscriptionBilling:
+    def billing(self, request: BillingRequest, *, arrival: Arrival | None = None) -> SubscriptionBilling:
         """What is due of a subscription. `arrival` says which events its usage is read with."""
         row = request.subscription
         return plan_billing(

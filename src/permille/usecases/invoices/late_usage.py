@@ -39,7 +39,7 @@ from permille.store import (
 )
 from permille.store.invoices import StoredFee
 from permille.store.late_usage import LateUsage, Mark
-from permille.usecases.due import fences
+from permille.usecases import fences
 from permille.usecases.invoices.recomputation import Basis, charge_basis, fees_now
 from permille.usecases.invoices.run import bill_late_usage
 

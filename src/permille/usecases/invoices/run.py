@@ -31,12 +31,13 @@ from permille.core.invoice.billing import (
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line, out_of_range
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
+from permille.core.metering.event import Arrival
 from permille.core.period import Period, local_date
 from permille.core.rating.fee import Fee
 from permille.database.connections import is_passing
 from permille.events.postgres import metering, rollup
 from permille.store import customers, invoices, late_usage, plans, subscriptions
-from permille.usecases.due import holds
+from permille.usecases import holds
 from permille.usecases.invoices import adjustments
 from permille.usecases.invoices.facts import draft_of, load_contracts, load_facts
 from permille.usecases.invoices.regrouping import regroup
@@ -187,15 +188,13 @@ def _bill_requests(conn: Connection[Any], requests: Sequence[BillingRequest]) ->
 
 
 def load_batch(
-    conn: Connection[Any], requests: Sequence[BillingRequest], *, arrival: tuple[int, int] | None = None
+    conn: Connection[Any], requests: Sequence[BillingRequest], *, arrival: Arrival | None = None
 ) -> Batch:
     """The drafts for these requests, with all facts that their steps need."""
     return metering.under_one_metering(conn, lambda: _load_batch(conn, requests, arrival))
 
 
-def _load_batch(
-    conn: Connection[Any], requests: Sequence[BillingRequest], arrival: tuple[int, int] | None
-) -> Batch:
+def _load_batch(conn: Connection[Any], requests: Sequence[BillingRequest], arrival: Arrival | None) -> Batch:
     taking_over = {each.next_plan_id for each in requests if each.next_plan_id}
     contracts = load_contracts(conn, [each.subscription for each in requests], taking_over)
     billings = [contracts.billing(each, arrival=arrival) for each in requests]

@@ -23,8 +23,8 @@ from permille.events.postgres import advance as store, advance_levels, metering
 from permille.events.postgres.advance import Waiting
 from permille.events.postgres.advance_levels import Kept, LevelKey
 from permille.store import billing_holds, customers, organizations, plans, subscriptions
-from permille.usecases.due import fences, holds
-from permille.usecases.due.holds import Failure
+from permille.usecases import fences, holds
+from permille.usecases.holds import Failure
 from permille.usecases.invoices.run import advance_draft, bill_in_advance
 from permille.usecases.usage.levels import LAST_SEQ, Carried, Terms, price, read_histories, terms_of
 
