@@ -216,10 +216,10 @@ def test_any_bug_that_one_customer_brings_out_holds_that_customer(
     db.commit()
     real: Callable[..., Any] = Contracts.billing
 
-    def failing(contracts: Contracts, request: Any) -> Any:
+    def failing(contracts: Contracts, request: Any, **named: Any) -> Any:
         if request.subscription.external_id == "b":
             raise KeyError("of b")
-        return real(contracts, request)
+        return real(contracts, request, **named)
 
     monkeypatch.setattr(Contracts, "billing", failing)
     due.run_live(pool, NOW)
