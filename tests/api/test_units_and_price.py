@@ -15,9 +15,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from permille.ingest.intake import Draft, microseconds
 
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.out.pdf.assembly import invoice_document
 from permille.out.pdf.document import PackagePrice
 
