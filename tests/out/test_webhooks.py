@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,11 +24,10 @@ from permille.config import Config
 from permille.core.organization import Organization
 from permille.database.connections import open_pool
 from permille.ids import new_id
-from permille.out.addresses import Reach, is_allowed
-from permille.out.signing import draw_private_key, public_pem
 from permille.out.kind import Context
+from permille.out.signing import draw_private_key, public_pem
 from permille.out.webhooks import deliver
-from permille.store import organizations, webhooks
+from permille.store import organizations, webhook_log, webhooks
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 
@@ -37,6 +37,25 @@ class Receiver:
     url: str
     statuses: list[int] = field(default_factory=list)
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    packing: str | None = None
+    _held: threading.Event | None = None
+
+    def hold_first(self) -> threading.Event:
+        """Let the next request wait for an answer until the event is set."""
+        self._held = threading.Event()
+        return self._held
+
+    def wait_if_held(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            held.wait(10)
+
+
+def until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -47,10 +66,13 @@ def receiver() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             found.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            found.wait_if_held()
             status = found.statuses.pop(0) if found.statuses else 200
             self.send_response(status)
             if status == 302:
                 self.send_header("location", found.url + "/elsewhere")
+            if found.packing:
+                self.send_header("content-encoding", found.packing)
             self.end_headers()
             self.wfile.write(b"answer \0 of the receiver")
 
@@ -285,3 +307,87 @@ def test_a_webhook_that_cannot_be_made_stops_those_of_nobody(
     world.now = NOW + timedelta(minutes=1)  # once the bug is mended
     assert world.deliver() == 1
     assert [row[0] for row in world.rows()] == ["succeeded"] * 3
+
+
+def test_the_lease_is_longer_than_an_attempt_and_outcomes_come_one_by_one(world: World) -> None:
+    """Of two attempts one hangs: meanwhile the other is recorded, and nobody repeats the first."""
+    world.config = Config(webhook_timeout_seconds=120)
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization, count=2)
+    held = world.receiver.hold_first()
+    thread = threading.Thread(target=world.deliver)
+    thread.start()
+    until(lambda: [row[0] for row in world.rows()] == ["pending", "succeeded"] or None)
+    leases = [row[4] for row in world.rows() if row[4] is not None]
+    assert [lease - NOW > timedelta(seconds=120) for lease in leases] == [True]
+    assert len(world.receiver.received) == 2
+    held.set()
+    thread.join()
+    assert [row[0] for row in world.rows()] == ["succeeded"] * 2
+
+
+def test_what_is_sent_again_meanwhile_is_sent_again(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization)
+    held = world.receiver.hold_first()
+    thread = threading.Thread(target=world.deliver)
+    thread.start()
+    until(lambda: world.receiver.received)
+    (webhook_id,) = world.db.execute("select id from webhook").fetchone()
+    assert webhook_log.replay(world.db, organization.id, webhook_id)
+    world.db.commit()
+    held.set()
+    thread.join()
+    world.deliver()
+    assert len(world.receiver.received) == 2
+    assert [row[:2] for row in world.rows()] == [("succeeded", 1)]
+
+
+def test_a_packed_answer_is_not_read(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization)
+    world.receiver.packing = "gzip"
+    world.deliver()
+    assert world.rows()[0][3] == "The answer's body is packed (gzip); it was not read."
+
+
+def test_a_test_organization_reaches_loopback_and_nothing_else_inside(world: World) -> None:
+    organization = world.organization()
+    world.receiver.url = "http://10.255.255.1"
+    world.listen(organization)
+    world.happen(organization)
+    world.deliver()
+    assert "10.255.255.1, which is no public address" in world.rows()[0][3]
+
+
+def test_an_endpoint_is_slow_as_long_as_its_attempts_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    organization = world.organization()
+    world.listen(organization)
+
+    def is_slow() -> bool:
+        world.happen(organization)
+        world.deliver()
+        (found,) = world.db.execute("select is_slow from webhook_endpoint").fetchone()
+        return bool(found)
+
+    assert not is_slow()
+    monkeypatch.setattr("permille.out.webhooks.SLOW_SECONDS", 0.0)
+    assert is_slow()
+    monkeypatch.undo()
+    assert not is_slow()
+
+
+def test_a_turn_ends_and_leaves_the_rest_to_the_next(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization, count=3)
+    world.stopping.set()
+    assert world.deliver() == 0
+    assert world.db.execute("select count(*) from procrastinate_jobs").fetchone() == (1,)
+    world.stopping.clear()
+    assert world.deliver() == 3
