@@ -22,7 +22,7 @@ from permille.database.connections import open_pool
 from permille.events.postgres import rebuilding, rollup
 from permille.out import jobs
 from permille.out.kind import Context
-from permille.store import webhooks
+from permille.store import unpriced as unpriced_store, webhooks
 from permille.usecases import fences, unpriced
 from permille.usecases.due import due
 from permille.usecases.invoices import advance, late_usage
@@ -59,7 +59,9 @@ def rebuild(pool: Pool) -> bool:
 
     def move(organization_id: UUID) -> int:
         with pool.connection() as conn:
-            return int(rebuilding.step(conn, organization_id))
+            if rebuilding.step(conn, organization_id):
+                unpriced_store.recheck(conn, [organization_id])
+            return 1
 
     return fences.for_each(pool, "Moving a history", waiting, move, now=system_now()) > 0
 

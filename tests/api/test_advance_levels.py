@@ -9,10 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from permille.core.instants import microseconds
 from permille.core.rating.fee import Place
 from permille.core.rating.level import Reached
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import customers, plans, subscriptions
 from permille.usecases.usage import levels
 

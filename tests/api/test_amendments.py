@@ -11,8 +11,10 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.usecases.invoices import advance
 
 from .conftest import START, Api, charge

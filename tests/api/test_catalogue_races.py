@@ -16,8 +16,10 @@ from starlette.datastructures import QueryParams
 
 from permille.api.billable_metrics import update_billable_metric
 from permille.api.http import Call
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import plans
 
 from .conftest import START, Api, charge

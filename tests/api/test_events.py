@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
 from permille.events.postgres import event_lists, rollup
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds, read_one
+from permille.events.postgres.writer import Memory, open_connection, store
+from permille.ingest.decoders.lago import read_one
 
 from .conftest import START, Api
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from psycopg_pool import ConnectionPool
 
+from permille.core.instants import microseconds
 from permille.database.connections import open_pool
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.usecases.invoices import advance
 
 from .conftest import START, Api, charge

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from permille.core.metering.amendment import AmendmentKind
-from permille.events.postgres import metering, rollup
+from permille.events.draft import Draft
+from permille.events.postgres import rebuilding, rollup
 from permille.events.postgres.usage import count_events, usage_of_many
-from permille.events.postgres.window import Window
-from permille.ingest.intake import Draft
+from permille.events.usage import Window
 from permille.usecases.amendments import Asked, UnableToAmendError, amend
 
 from .test_usage import NOW, START, Feed, compare
@@ -98,7 +98,7 @@ class Amended(Feed):
             " on conflict do nothing",
             [self.organization],
         )
-        metering.refresh(self.db, organization_id=self.organization, code="sum")
+        rebuilding.refresh(self.db, organization_id=self.organization, code="sum")
         self.db.commit()
 
     def window(self) -> Window:

@@ -19,11 +19,13 @@ from psycopg_pool import ConnectionPool
 from permille.core.contract.subscription import Start, Subscription, due as due_at_start, facts_of, start_of
 from permille.core.contract.timeline import next_billing_at, plan_invoice
 from permille.core.errors import Invalid
+from permille.core.instants import microseconds
 from permille.core.metering.usage import Partial
 from permille.core.rating.fee import charge_fees, compile_plan_charge
 from permille.database.connections import open_pool
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import customers, subscriptions
 from permille.usecases import subscriptions as life
 from permille.usecases.due import due

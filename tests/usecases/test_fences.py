@@ -198,8 +198,9 @@ def test_nobody_chooses_to_be_the_first(db: psycopg.Connection[Any]) -> None:
     ids = [make_world(db, name=f"o{n}", test_now=None).id for n in range(8)]
     db.commit()
     orders: set[tuple[UUID, ...]] = set()
-    for _ in range(5):
-        orders.add(tuple(each.id for each in store.free(db, "test", ids, now=NOW)))
+    for seconds in range(5):
+        now = NOW + timedelta(seconds=seconds)
+        orders.add(tuple(each.id for each in store.free(db, "test", ids, now=now)))
     assert {tuple(sorted(order)) for order in orders} == {tuple(sorted(ids))}
     assert len(orders) > 1
 
@@ -256,11 +257,11 @@ def test_events_that_cannot_be_looked_through_hold_up_no_bill(
 def test_a_history_that_cannot_be_moved_holds_up_no_other(
     db: psycopg.Connection[Any], pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metering, "REENCODED_IN_PLACE_MAX", 0)
+    monkeypatch.setattr(rebuilding, "REENCODED_IN_PLACE_MAX", 0)
     worlds = [make_world(db, name=name) for name in ("broken", "fine")]
     for world in worlds:
         metric = world.metric()
-        metering.refresh(db, organization_id=world.id, code=metric.code)
+        rebuilding.refresh(db, organization_id=world.id, code=metric.code)
         world.use("sub", "tokens", 1, at=ts(2024, 1, 2), model="m")
         db.execute("update metering set rebuilding = true where organization_id = %s", [world.id])
     db.commit()

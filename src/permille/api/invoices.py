@@ -16,13 +16,14 @@ from permille.api.http import Call, Raw
 from permille.api.render import instant, last_instant
 from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
-from permille.api.validation import Fields, parse_uuid, query_flag, query_texts
+from permille.api.validation import Fields, parse_uuid, query_texts
 from permille.clock import system_now
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_instant
+from permille.http.query import query_flag
 from permille.ids import new_id
 from permille.store import (
     billing_entities,

@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 
 from permille.core.contract.subscription import Subscription
 from permille.core.invoice.tax import Taxed
+from permille.core.metering.event import Arrival
 from permille.core.money import decimal_text
 from permille.core.rating.fee import Fee, Presentation
 from permille.core.rating.filters import Id
@@ -22,7 +23,6 @@ from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.rounding import Earlier, Rounding
 from permille.database.bulk import NULL, instant, instant_array, int_array, line_text, text_array, uuid_array
 from permille.database.connections import exact_json
-from permille.events.postgres.rollup import Arrival
 from permille.ids import new_id_texts, new_ids
 from permille.store import subscriptions as subscription_store
 from permille.store.billing_holds import NOT_HELD

@@ -32,13 +32,13 @@ from permille.core.contract.timeline import (
 from permille.core.customer import Customer
 from permille.core.invoice.credit_note import Spent, spend
 from permille.core.invoice.tax import Tax, Taxed, applicable, tax_fee, tax_invoice
+from permille.core.metering.event import Arrival
 from permille.core.period import (
     Period,
     local_date,
 )
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
-from permille.events.postgres.rollup import Arrival
 from permille.ids import new_id
 from permille.store import credit_notes, invoices, late_usage, webhooks
 from permille.store.invoices import InvoiceSubscription, NewFees, NewInvoice

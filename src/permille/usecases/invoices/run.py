@@ -45,7 +45,7 @@ from permille.core.rating.fee import (
 from permille.core.rating.proration import Proration, is_cut_by_upgrade, proration_by
 from permille.database.connections import is_passing
 from permille.events.postgres import metering, rollup, usage as usage_store
-from permille.events.postgres.window import Window
+from permille.events.usage import Window
 from permille.store import customers, invoices, plans, subscriptions, webhooks
 from permille.store.invoices import InvoiceSubscription, Settled
 from permille.usecases import holds

@@ -38,7 +38,7 @@ from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.projection import Projection, elapsed_share, project, project_all
 from permille.core.rating.proration import proration_by
 from permille.events.postgres import metering, usage as usage_store
-from permille.events.postgres.window import SeriesUsage, Window
+from permille.events.usage import SeriesUsage, Window
 from permille.store import customers, fee_items, invoices, past_usage as past, plans, subscriptions
 from permille.store.fee_items import FeeItem
 from permille.store.invoices import StoredFee

@@ -27,7 +27,7 @@ from permille.core.period import (
 from permille.core.rating.fee import CompiledCharge, Fee, round_fees
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.models.percentage import needs_event_values
-from permille.events.postgres.window import Window
+from permille.events.usage import Window
 
 # A move to another timezone shifts the bounds of the periods by so much at most against what is billed.
 _TIMEZONES_APART = timedelta(hours=26)
