@@ -335,7 +335,7 @@ def test_what_is_sent_again_meanwhile_is_sent_again(world: World) -> None:
     thread = threading.Thread(target=world.deliver)
     thread.start()
     until(lambda: world.receiver.received)
-    (webhook_id,) = world.db.execute("select id from webhook").fetchone()
+    ((webhook_id,),) = world.db.execute("select id from webhook").fetchall()
     assert webhook_log.replay(world.db, organization.id, webhook_id)
     world.db.commit()
     held.set()
@@ -372,7 +372,7 @@ def test_an_endpoint_is_slow_as_long_as_its_attempts_are(
     def is_slow() -> bool:
         world.happen(organization)
         world.deliver()
-        (found,) = world.db.execute("select is_slow from webhook_endpoint").fetchone()
+        ((found,),) = world.db.execute("select is_slow from webhook_endpoint").fetchall()
         return bool(found)
 
     assert not is_slow()
