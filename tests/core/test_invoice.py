@@ -16,16 +16,12 @@ from hypothesis import given, strategies as st
 from permille.core.contract.timeline import (
     InvoicePlan,
     SubscriptionFacts,
-    draft_number,
-    entity_invoice_number,
-    expected_finalization_date,
-    invoice_number,
-    issuing_date,
     next_billing_at,
-    payment_due_date,
     plan_invoice,
     trial_end,
 )
+from permille.core.invoice.numbering import draft_number, entity_invoice_number, invoice_number
+from permille.core.invoice.steps.dates import expected_finalization_date, issuing_date, payment_due_date
 from permille.core.period import (
     INSTANT,
     BillingTime,
