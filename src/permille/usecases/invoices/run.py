@@ -195,7 +195,9 @@ def price_again(
 
     Fees that stand alone are not made again.
     """
-    return metering.under_one_metering(conn, lambda: _price_again(conn, drafted))
+    return metering.under_one_metering(
+        conn, {each.row.organization_id for each in drafted}, lambda: _price_again(conn, drafted)
+    )
 
 
 def _price_again(
@@ -271,9 +273,13 @@ def _bill(conn: Connection[Any], owed: Sequence[_Owed]) -> None:
         _bill_owed(conn, owed)
 
 
+def _owners(owed: Sequence[_Owed]) -> set[UUID]:
+    return {each.row.organization_id for each in owed}
+
+
 def _bill_owed(conn: Connection[Any], owed: Sequence[_Owed]) -> None:
     arrival = rollup.arrival(conn)
-    parts, fees, alone = metering.under_one_metering(conn, lambda: _price(conn, owed))
+    parts, fees, alone = metering.under_one_metering(conn, _owners(owed), lambda: _price(conn, owed))
     parts = [replace(part, arrival=arrival) for part in parts]
     adjusted = adjustments.scheduled(conn, parts)
     owing = [
@@ -292,7 +298,7 @@ def _beyond_bounds(conn: Connection[Any], owed: Sequence[_Owed]) -> dict[UUID, s
     """Customer -> why, of those whose bill comes to too much; none where it cannot even be reckoned."""
     try:
         with conn.transaction(), holds.refusing_unbillable():
-            parts, fees, alone = metering.under_one_metering(conn, lambda: _price(conn, owed))
+            parts, fees, alone = metering.under_one_metering(conn, _owners(owed), lambda: _price(conn, owed))
             return beyond_bounds(groups_of(parts, fees, adjustments.scheduled(conn, parts)), alone)
     except Exception as error:
         if is_passing(error):
