@@ -167,8 +167,8 @@ def test_levels_are_those_of_all_events_whatever_happens(shop: Shop, seed: int) 
             case 3:
                 filters = [{"key": "model", "values": chance.sample(["a", "b", "c"], 2)}]
                 shop.api.put("/billable_metrics/tokens", {"billable_metric": {"filters": filters}})
-                own = [{"values": {"model": [filters[0]["values"][0]]}, "properties": {"amount": "2"}}]
-                shop.api.put("/plans/pro/charges/tokens", {"charge": {"filters": own}})
+                other: Any = [{"values": {"model": [filters[0]["values"][0]]}, "properties": {"amount": "2"}}]
+                shop.api.put("/plans/pro/charges/tokens", {"charge": {"filters": other}})
             case 4:
                 at = APRIL + timedelta(days=2)
                 shop.api.put("/test_clock", {"test_clock": {"now": at.isoformat()}})

@@ -86,8 +86,8 @@ def beside_an_edit(api: Api, dsn: str, work: Callable[[], Any]) -> Any:
     return answer
 
 
-def move(api: Api, *when: int) -> None:
-    api.put("/test_clock", {"test_clock": {"now": datetime(*when, tzinfo=UTC).isoformat()}})
+def move(api: Api, *when: Any) -> None:
+    api.put("/test_clock", {"test_clock": {"now": datetime(*when).replace(tzinfo=UTC).isoformat()}})
 
 
 def test_current_usage(api: Api, dsn: str, used: Callable[[], None]) -> None:

@@ -40,9 +40,9 @@ def listen(api: Api, **fields: Any) -> None:
     api.post("/webhook_endpoints", {"webhook_endpoint": endpoint})
 
 
-def told(api: Api, *when: int) -> list[Any]:
+def told(api: Api, *when: Any) -> list[Any]:
     """What was said once the clock shows that time of 2024-03."""
-    now = datetime(2024, 3, *when, tzinfo=UTC)
+    now = datetime(2024, 3, *when).replace(tzinfo=UTC)
     api.put("/test_clock", {"test_clock": {"now": now.isoformat()}})
     (found,) = api.row(
         "select coalesce(array_agg(payload order by created_at, id), '{}') from webhook"

@@ -39,8 +39,8 @@ def send(dsn: str, api: Api) -> Any:
     conn.close()
 
 
-def move(api: Api, *when: int) -> None:
-    at = datetime(*when, tzinfo=UTC) if when else START
+def move(api: Api, *when: Any) -> None:
+    at = datetime(*when).replace(tzinfo=UTC) if when else START
     api.put("/test_clock", {"test_clock": {"now": at.isoformat()}})
 
 

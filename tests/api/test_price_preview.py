@@ -152,7 +152,7 @@ def test_what_the_edit_refuses_its_preview_refuses(api: Api, sold: Any) -> None:
 
 def test_plans_of_single_subscriptions_are_reached_where_the_edit_cascades(api: Api, sold: Any) -> None:
     api.put("/subscriptions/sub-7", {"subscription": {"plan_overrides": {"name": "own"}}})
-    body = {"plan": edited(sold, {"8K": 3}), "dry_run": True}
+    body: Any = {"plan": edited(sold, {"8K": 3}), "dry_run": True}
     assert api.put("/plans/pro", body)["dry_run"]["subscriptions"] == 7
     body["plan"]["cascade_updates"] = True
     found = api.put("/plans/pro", body)["dry_run"]

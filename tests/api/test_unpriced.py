@@ -70,8 +70,8 @@ def usage(api: Api, **params: Any) -> Any:
     return api.get(path, external_subscription_id="sub", **params)["customer_usage"]["charges_usage"][0]
 
 
-def move(api: Api, *when: int) -> None:
-    api.put("/test_clock", {"test_clock": {"now": datetime(*when, tzinfo=UTC).isoformat()}})
+def move(api: Api, *when: Any) -> None:
+    api.put("/test_clock", {"test_clock": {"now": datetime(*when).replace(tzinfo=UTC).isoformat()}})
 
 
 # --- the option -------------------------------------------------------------------------------------------

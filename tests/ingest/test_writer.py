@@ -204,7 +204,12 @@ def test_series_that_are_not_remembered_burn_no_ids(
     made = last_series_id(db)
     inserted: list[int] = []
     real = metering._ids
-    monkeypatch.setattr(metering, "_ids", lambda conn, wanted: inserted.append(1) or real(conn, wanted))
+
+    def counted(conn: Any, wanted: Any) -> Any:
+        inserted.append(1)
+        return real(conn, wanted)
+
+    monkeypatch.setattr(metering, "_ids", counted)
     for nth in range(1, 11):
         store(conn, memory, [use_of(organization, chance.sample(names, 2_000), nth)])
         assert sum(len(each.ids) + len(each.older) for each in memory.series.values()) <= 2 * 2_000 + 2_000

@@ -56,7 +56,8 @@ class Amended(Feed):
         self.amendments += 1
         kind = self.chance.choice(list(AmendmentKind))
         new = self._draft()
-        survivor, changes = None, {}
+        survivor: Draft | None = None
+        changes: dict[str, Any] = {}
         if kind is AmendmentKind.REPLACE:
             changes = {
                 "code": new.code,
@@ -187,8 +188,8 @@ def test_an_amendment_between_two_statements_of_a_read_is_seen(dsn: str, db: psy
     feed.send(60)
     with psycopg.connect(dsn) as other:
         window = window_of(feed, None, START + timedelta(days=40))
-        reading = Between(feed, other)
-        usage_of_many(reading, [window])  # type: ignore[arg-type]
+        reading: Any = Between(feed, other)
+        usage_of_many(reading, [window])
         assert reading.reads == 2
         other.commit()
         feed.db = other
@@ -259,7 +260,7 @@ def test_nothing_stored_is_changed(dsn: str, db: psycopg.Connection[Any]) -> Non
     assert db.execute(query).fetchall() == before
     for table in ("event_amendment", "struck_event"):
         with pytest.raises(psycopg.errors.RaiseException):
-            db.execute(f"delete from {table}")  # type: ignore[arg-type]
+            db.execute(f"delete from {table}")
         db.rollback()
 
 

@@ -16,9 +16,10 @@ from permille.core.errors import Unbillable
 from permille.database.connections import open_pool
 from permille.events.postgres import event_errors as event_error_store, metering, rebuilding
 from permille.store import fences as store
-from permille.usecases import event_errors, holds
+from permille.usecases import holds
 from permille.usecases.due import due
 from permille.usecases.invoices import advance, run
+from permille.usecases.invoices.facts import Contracts
 
 from .world import World, make_world, move, ts
 
@@ -213,14 +214,14 @@ def test_any_bug_that_one_customer_brings_out_holds_that_customer(
     for payer in "abc":
         world.subscribe(world.customer(payer), plan, payer)
     db.commit()
-    real: Callable[..., Any] = run._plan_part
+    real: Callable[..., Any] = Contracts.billing
 
-    def failing(owed: Any, known: Any) -> Any:
-        if owed.row.external_id == "b":
+    def failing(contracts: Contracts, request: Any, **named: Any) -> Any:
+        if request.subscription.external_id == "b":
             raise KeyError("of b")
-        return real(owed, known)
+        return real(contracts, request, **named)
 
-    monkeypatch.setattr(run, "_plan_part", failing)
+    monkeypatch.setattr(Contracts, "billing", failing)
     due.run_live(pool, NOW)
     db.rollback()
     billed = "select c.external_id from invoice i join customer c on c.id = i.customer_id order by 1"
@@ -247,7 +248,7 @@ def test_events_that_cannot_be_looked_through_hold_up_no_bill(
     def failing(*_: Any, **__: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(event_errors.event_errors, "wrong_in", failing)
+    monkeypatch.setattr(event_error_store, "wrong_in", failing)
     due.run_live(pool, NOW)
     db.rollback()
     assert world.rows("select count(*) from invoice") == [(1,)]

@@ -84,7 +84,7 @@ def sent_by(page: str) -> dict[str, list[str]]:
     form = page.split('class="form"', 1)[1].split("</form>", maxsplit=1)[0]
     fields: dict[str, list[str]] = {}
     for tag in re.findall(r"<input[^>]*>|<select.*?</select>", form, flags=re.DOTALL):
-        name = re.search(r'name="([^"]*)"', tag)[1]
+        name = re.findall(r'name="([^"]*)"', tag)[0]
         value = re.search(
             r'<option value="([^"]*)" selected' if tag.startswith("<select") else r'value="([^"]*)"', tag
         )
