@@ -214,7 +214,9 @@ def _part_again(drafted: Rebilled, known: _Known) -> Part:
     ends = on.invoicing_reason == TERMINATING and drafted.row.upgraded
     part = _plan_part(
         _Owed(
-            row=replace(drafted.row, fee_billed_until=None, charges_billed_until=None),
+            row=replace(
+                drafted.row, fee_billed_until=_fee_billed_before(drafted), charges_billed_until=None
+            ),
             at=on.billed_at,
             reason=on.invoicing_reason,
             next_plan_id=drafted.next_plan_id if ends else None,
@@ -228,6 +230,13 @@ def _part_again(drafted: Rebilled, known: _Known) -> Part:
     )
     fee = part.planned.fee if drafted.has_fee else None
     return replace(part, row=drafted.row, planned=replace(part.planned, periods=periods, fee=fee))
+
+
+def _fee_billed_before(drafted: Rebilled) -> datetime | None:
+    """Up to where the plan's own fee is billed on earlier invoices: to the start of the draft's period."""
+    since, started_at = drafted.on.from_at, drafted.row.started_at
+    is_first = since is None or started_at is None or since <= started_at
+    return None if is_first else since
 
 
 def _took_over(drafted: Rebilled) -> bool:
