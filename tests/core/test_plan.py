@@ -82,7 +82,7 @@ PLAN = Plan(
     created_at=NOW,
 )
 AGGREGATIONS = list(AggregationType)
-COMBINATIONS = [
+COMBINATIONS: list[dict[str, Any]] = [
     {"model": model, "kind": kind, "recurring": recurring, "in_advance": in_advance}
     for model, kind, recurring, in_advance in product(ChargeModel, AGGREGATIONS, (False, True), (False, True))
 ]
@@ -98,7 +98,11 @@ def problems(
 
 def refused(code: str, *, field: str, **fields: Any) -> set[tuple[str, str, bool, bool]]:
     """The combinations that are refused with the code for the field."""
-    return {tuple(each.values()) for each in COMBINATIONS if (field, code) in problems(**each, **fields)}
+    return {
+        (each["model"], each["kind"], each["recurring"], each["in_advance"])
+        for each in COMBINATIONS
+        if (field, code) in problems(**each, **fields)
+    }
 
 
 def combinations(

@@ -151,6 +151,18 @@ def test_the_fee_of_a_plan_in_advance_tells_its_own_period(world):
     assert audio.price == UnitPrice(amount=Decimal("0.006"))
 
 
+def test_the_price_of_prorated_units_is_an_average(world):
+    """Three seats from the 3rd of January on, of 31 days, come to 1.0383902: a third of that is no price of a seat."""
+    metric = world.metric("seats", recurring=True)
+    plan = world.plan("pro", charges=[(metric, {"prorated": True, "properties": {"amount": "0.37"}})])
+    world.subscribe(world.customer(), plan, now=datetime(2024, 1, 2, tzinfo=UTC))
+    world.use("sub", "seats", "3", at=datetime(2024, 1, 3, tzinfo=UTC))
+    (line,) = bill(world).lines
+    assert isinstance(line.price, UnitPrice)
+    assert (line.units, line.price.is_average) == (3, True)
+    assert (line.units * line.price.amount).quantize(Decimal("0.01")) == Decimal(line.amount_cents) / 100
+
+
 def test_groups_tiers_and_free_units(world):
     grouped = world.metric("calls", "count_agg", name="API calls")
     tiers = world.metric("seats")
@@ -183,7 +195,9 @@ def test_groups_tiers_and_free_units(world):
     assert calls.title == "API calls"
     assert [line.description for line in calls.lines] == ["API calls · team: red", "API calls · team: none"]
     assert seats.title is None
-    assert seats.lines[0].price.is_average
+    price = seats.lines[0].price
+    assert isinstance(price, UnitPrice)
+    assert price.is_average
     assert seats.lines[0].price.amount == (Decimal(16) / 13).quantize(Decimal("1e-15"))
     assert packages.lines[0].price == PackagePrice(
         amount=Decimal(5), size=100, packages=2, free_units=Decimal(50)
@@ -206,7 +220,7 @@ def test_filters_without_names_and_metrics_deleted_since(world):
 
 
 def item(field_name: str, aggregation_type: str = "sum_agg") -> FeeItem:
-    blank = dict.fromkeys(
+    blank: dict[str, Any] = dict.fromkeys(
         (
             "metric_description",
             "charge_invoice_display_name",
@@ -215,8 +229,8 @@ def item(field_name: str, aggregation_type: str = "sum_agg") -> FeeItem:
             "filter_values",
         )
     )
-    names = dict.fromkeys(("charge_code", "charge_model", "metric_name", "metric_code"), "x")
-    ids = dict.fromkeys(("fee_id", "charge_id", "metric_id"), UUID(int=1))
+    names: dict[str, Any] = dict.fromkeys(("charge_code", "charge_model", "metric_name", "metric_code"), "x")
+    ids: dict[str, Any] = dict.fromkeys(("fee_id", "charge_id", "metric_id"), UUID(int=1))
     plain = FeeItem(
         **blank,
         **names,

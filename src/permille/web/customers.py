@@ -9,6 +9,7 @@ from uuid import UUID
 from permille.api import customers as api, fees, invoices, lifetime_usage, plans, subscriptions, usage
 from permille.core.contract.plan import Plan
 from permille.core.errors import NotAllowed
+from permille.core.metering.usage import AggregationType
 from permille.out.pdf import fonts
 from permille.out.pdf.assembly import printed_texts
 from permille.out.pdf.language import language_names
@@ -235,6 +236,7 @@ def _priced(charge: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         "keys": keys,
         "rows": rows,
         "model": of_plan.charge_model,
+        "is_of_highest": of_plan.pay_in_advance and of_plan.metric.aggregation_type != AggregationType.COUNT,
         "is_grouped": bool(groups),
     }
 

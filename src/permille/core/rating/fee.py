@@ -430,7 +430,7 @@ def _usage_by_bucket(
 ) -> dict[int, list[tuple[Group, Partial]]]:
     found: dict[int, dict[Group, Partial]] = {}
     for dimensions, events in series:
-        partial = _counted(charge, events)
+        partial = counted_by(charge, events)
         if not takes_part(partial, charge.aggregation_type):
             continue
         i, group = series_place(charge, dimensions)
@@ -447,8 +447,8 @@ def _usage_by_bucket(
     }
 
 
-def _counted(charge: CompiledCharge, partial: Partial) -> Partial:
-    """What of it counts for the charge."""
+def counted_by(charge: CompiledCharge, partial: Partial) -> Partial:
+    """The part of some usage that counts for the charge."""
     if charge.aggregation_type is not AggregationType.UNIQUE_COUNT or not charge.needs_value:
         return partial
     valued = with_values(partial)

@@ -9,7 +9,7 @@ Source: semantics-metering.md section 5.12.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal, localcontext
 from typing import Any
@@ -335,7 +335,7 @@ def held_uniques(
             there.discard(text)
         if at >= period.from_:
             changes.append((at, Decimal(1 if is_add else -1)))
-    return _held(changes, total, period, proration)
+    return replace(_held(changes, total, period, proration), free_events=0)
 
 
 def _order(event: Operation | Instance, period: Period) -> tuple[Any, ...]:
