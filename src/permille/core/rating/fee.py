@@ -557,7 +557,8 @@ def _held_quantity(
     charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage, *, period: Period, held: Held
 ) -> Quantity:
     """What is paid in advance stays paid: units by the highest level of the period (section 5.12), and events as
-    they were paid, in the order of arrival."""
+    they were paid, in the order of arrival.
+    """
     units = held.prorated if charge.prorated else held.units
     if charge.rounding_function is not None:
         units = rounded(units, charge.rounding_function, charge.rounding_precision)

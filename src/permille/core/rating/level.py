@@ -361,6 +361,4 @@ def _held(
             if proration is not None and gained:
                 prorated += prorated_units(gained, at, period, proration)
         base = total - level
-        return Held(
-            base + highest, prorated + _prorated_base(base, period, proration), highest, free_events
-        )
+        return Held(base + highest, prorated + _prorated_base(base, period, proration), highest, free_events)
