@@ -165,7 +165,8 @@ def _made_again(
         ]
         return drafts, load_facts(conn, drafts)
 
-    return make(*metering.under_one_metering(conn, load))
+    organization_ids = {invoice.organization_id for invoice in stored}
+    return make(*metering.under_one_metering(conn, organization_ids, load))
 
 
 def _dates(invoice: StoredInvoice) -> InvoiceDates:
