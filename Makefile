@@ -3,42 +3,61 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHARED ?= ../shared
 
-.PHONY: setup demo test lint types contracts browser unit conformance screenshots lock format
+# One quick file of every folder of tests that needs a database or more.
+SMOKE := tests/store/test_migrate.py tests/ingest/test_intake.py tests/usecases/test_fences.py tests/api/test_settings.py \
+	tests/web/test_settings.py tests/out/test_language.py
 
-setup:
+.PHONY: help setup dev demo check test lint types contracts browser unit coverage conformance screenshots lock format package
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
+
+setup: ## make .venv
 	@$(PYTHON) tools/bootstrap.py
 
-demo: setup
+dev: setup ## setup, and git hooks that run format and lint before a commit and `make check` before a push
+	@$(BIN)/prek install --quiet --hook-type pre-commit --hook-type pre-push
+
+demo: setup ## the main job, from nothing to an invoice
 	@$(BIN)/permille demo
 
-test: setup lint types contracts unit conformance
+check: setup lint types contracts ## what can be known in a minute: format, lint, types, contracts, the core, a test of each folder
+	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -n 2 -q tests/core $(SMOKE)
 
-lint:
+test: setup lint types contracts unit conformance ## everything; this is what CI runs
+
+lint: ## format and lint, without changing anything
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types:
+types: ## strict types
 	$(BIN)/mypy
 
-contracts:
+contracts: ## which package may import which
 	$(BIN)/lint-imports
 
 browser:
 	@$(PYTHON) tools/browser.py
 
-unit: browser
+unit: browser ## all tests
 	$(BIN)/pytest -n 2 -q
 
-conformance:
+coverage: browser ## all tests, and how much of the source they run: at least the floor in pyproject.toml
+	$(BIN)/pytest -n 2 -q --cov --cov-report=term:skip-covered
+
+conformance: ## the black-box scenarios
 	$(BIN)/python tools/conformance.py $(SHARED)/conformance
 
 screenshots: setup browser
 	$(BIN)/python tools/screenshots.py
 
-format:
+format: ## mend format and lint where that can be
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock:
+lock: ## requirements.lock from pyproject.toml
 	.tools/uv pip compile --quiet --group dev --generate-hashes --no-header --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements.lock
 	printf 'manimgx-fonts\nmanimgx-fonts-cjk\n' | .tools/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 - -o requirements-fonts.lock
+
+package: setup ## build the wheel, and try it in an environment that has nothing else
+	$(PYTHON) tools/package.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import psycopg
 
@@ -26,6 +27,6 @@ def review_late_usage(dsn: str, *, seconds: float = 20) -> None:
         pool.close()
 
 
-def is_all_checked(conn: psycopg.Connection[object]) -> bool:
+def is_all_checked(conn: psycopg.Connection[Any]) -> bool:
     row = conn.execute("select checked_to = rolled_up_to from late_check, metering_state").fetchone()
     return bool(row and row[0])

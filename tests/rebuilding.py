@@ -11,4 +11,7 @@ from permille.events.postgres import rebuilding
 
 def rebuild_some(conn: psycopg.Connection[Any]) -> bool:
     """A chunk for each organization; whether there was any."""
-    return sum(rebuilding.step(conn, each) for each in rebuilding.organizations_waiting(conn)) > 0
+    waiting = rebuilding.organizations_waiting(conn)
+    for each in waiting:
+        rebuilding.step(conn, each)
+    return bool(waiting)

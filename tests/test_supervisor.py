@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -66,7 +67,16 @@ class Tree:
     ) -> subprocess.Popen[bytes]:
         self.journal.unlink(missing_ok=True)
         with self.log.open("ab") as log:
-            command = [sys.executable, "-c", UP, self.data_dir, self.journal, str(port), url, *names]
+            command: list[Any] = [
+                sys.executable,
+                "-c",
+                UP,
+                self.data_dir,
+                self.journal,
+                str(port),
+                url,
+                *names,
+            ]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         return self.process
 
@@ -78,9 +88,10 @@ class Tree:
 
     def await_started(self, count: int = 2) -> dict[str, int]:
         """Program -> pid, newest start of each."""
-        assert self.process is not None
-        wait_until(lambda: len(self.entries("started")) >= count or self.process.poll() is not None, self.log)
-        assert self.process.poll() is None, self.log.read_text()
+        process = self.process
+        assert process is not None
+        wait_until(lambda: len(self.entries("started")) >= count or process.poll() is not None, self.log)
+        assert process.poll() is None, self.log.read_text()
         return dict(self.entries("started"))
 
     def database_pid(self) -> int:

@@ -16,9 +16,11 @@ from typing import Any
 
 import psycopg
 
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.ids import new_id
-from permille.ingest.intake import Draft, microseconds
 from permille.store import organizations
 
 

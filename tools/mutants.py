@@ -45,6 +45,7 @@ TESTS = {
     "core/metering/custom_aggregation.py": ("test_custom_aggregation.py", "test_advance.py"),
     "core/rating/proration.py": ("test_proration.py", "test_prorated_fee.py"),
     "core/invoice/tax.py": ("test_tax.py",),
+    "core/invoice/draft.py": ("test_invoice_draft.py",),
     "core/contract/plan.py": ("test_plan.py", "test_subscription.py", "test_invoice.py"),
     "core/rating/fee.py": (
         "test_fee.py",

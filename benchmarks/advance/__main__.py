@@ -19,8 +19,9 @@ import psycopg
 
 from benchmarks.stack import Stack, month, percentile, running_stack, save
 from benchmarks.unique_weighted.__main__ import read
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 
 SIZES = (1_000, 10_000, 100_000)
 METRICS: dict[str, dict[str, Any]] = {

@@ -24,8 +24,9 @@ import psycopg
 from tests.live import free_port
 
 from benchmarks.stack import Stack, running_stack, save
+from permille.events.log import Request
 from permille.events.postgres import rollup
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.events.postgres.writer import Memory, open_connection, store
 
 
 def set_up(stack: Stack) -> tuple[str, str]:
@@ -62,8 +63,8 @@ def load(
 
 def raw_rate(dsn: str, organization: str, count: int) -> float:
     """The same rows, encoded beforehand, straight into the same table: 1,000 a statement, two connections."""
+    from permille.events.draft import Draft
     from permille.events.postgres import writer
-    from permille.ingest.intake import Draft
 
     now = time.time_ns() // 1_000
     statements: list[list[Any]] = []

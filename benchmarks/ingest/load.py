@@ -13,6 +13,7 @@ import random
 import sys
 import time
 import uuid
+from typing import Any
 
 import uvloop
 
@@ -113,7 +114,7 @@ def build(count: int, batch: int, key: str, ids: str, prefix: str, subscriptions
 
 async def run(
     port: int, key: str, connections: int, batch: int, count: int, ids: str, prefix: str
-) -> dict[str, object]:
+) -> dict[str, Any]:
     load = Load(build(count, batch, key, ids, prefix), batch)
     loop = asyncio.get_running_loop()
     made = [

@@ -9,11 +9,13 @@ import asyncio
 import sys
 from typing import Any
 
-import psycopg
 import uvicorn
 
+from permille.app import intake_of
 from permille.config import from_environment
-from permille.events.postgres.writer import Request, open_async_connection, store_at_once
+from permille.database.connections import open_pool
+from permille.events.log import Request, Writer
+from permille.events.postgres.writer import writers
 from permille.ingest.asgi import EventIntake
 
 CONNECTIONS = 32
@@ -23,26 +25,35 @@ class Naive(EventIntake):
     """Stores each request by itself, on one of 32 connections."""
 
     async def start(self) -> None:
-        self.free: asyncio.Queue[psycopg.AsyncConnection[Any]] = asyncio.Queue()
-        for _ in range(CONNECTIONS):
-            self.free.put_nowait(await open_async_connection(self.dsn))
+        self.free: asyncio.Queue[Writer] = asyncio.Queue()
+        for writer in self.writers:
+            self.free.put_nowait(writer)
 
     async def stop(self) -> None:
-        self.pool.close()
+        for writer in self.writers:
+            await writer.close()
 
     async def _store(self, request: Request) -> bool:
-        conn = await self.free.get()
+        writer = await self.free.get()
         try:
-            if not await store_at_once(conn, self.memory, [request]):
-                await asyncio.to_thread(self._store_closely, [request])
+            await writer.append([request])
         finally:
-            self.free.put_nowait(conn)
+            self.free.put_nowait(writer)
         return True
 
 
 class App:
     def __init__(self) -> None:
-        self.intake = Naive(from_environment())
+        config = from_environment()
+        assert config.database_url is not None
+        pool = open_pool(config.database_url, size=4, name="naive")
+        one = intake_of(config, config.database_url, pool)
+        self.intake = Naive(
+            writers(config.database_url, CONNECTIONS),
+            one.answers,
+            max_body_bytes=one.max_body_bytes,
+            batch_max=one.batch_max,
+        )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":

@@ -128,7 +128,7 @@ def profile(conn: Connection) -> dict[str, float]:
             stages.seconds["commit"] += time.perf_counter() - committing
         seconds = time.perf_counter() - began
     check(conn, population)
-    return {"all": seconds, **dict(stages.seconds.most_common())}
+    return {"all": seconds, **dict(sorted(stages.seconds.items(), key=lambda item: -item[1]))}
 
 
 def one_at_a_time(conn: Connection) -> float:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Self
 
 from permille.events.postgres import usage
-from permille.store import customers, invoices, plans, subscriptions, webhooks
-from permille.usecases.invoices import invoicing, run
+from permille.store import credit_notes, customers, invoices, plans, subscriptions, webhooks
+from permille.usecases.invoices import facts, run
 
 _STAGES: tuple[tuple[str, ModuleType, str], ...] = (
     ("claim customers", invoices, "claim_payers"),
@@ -19,14 +19,14 @@ _STAGES: tuple[tuple[str, ModuleType, str], ...] = (
     ("load subscriptions", subscriptions, "by_ids"),
     ("load customers", customers, "by_ids"),
     ("load plans", plans, "plans_by_ids"),
-    ("plan", run, "_plan_part"),
-    ("windows of usage", run, "usage_windows"),
+    ("load contracts", run, "load_contracts"),
+    ("group", run, "grouped"),
+    ("load facts", run, "load_facts"),
+    ("windows of usage", facts, "usage_windows"),
     ("read usage", usage, "usage_of_many"),
-    ("rate", run, "_charge_fees"),
-    ("group", run, "groups_of"),
+    ("read credit", credit_notes, "available"),
+    ("run the steps", run, "make"),
     ("take numbers", invoices, "take_customer_numbers"),
-    ("make invoices", invoicing, "_invoice"),
-    ("credit", invoicing, "credited"),
     ("regroup", run, "regroup"),
     ("write invoices and fees", invoices, "add"),
     ("queue webhooks", webhooks, "enqueue"),
@@ -39,7 +39,7 @@ class Stages:
     """Seconds by stage, while it is entered."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._inner: list[float] = []
         self._originals: list[tuple[ModuleType, str, Callable[..., Any]]] = []
 

@@ -18,8 +18,9 @@ from typing import Any
 
 from benchmarks.stack import Stack, month, percentile, running_stack, save
 from benchmarks.usage.__main__ import _settle as settle
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 
 SIZES = (10_000, 100_000, 1_000_000)
 METRICS: dict[str, dict[str, Any]] = {

@@ -20,8 +20,9 @@ from typing import Any
 import psycopg
 
 from benchmarks.stack import Stack, percentile, running_stack, save
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 
 SIZES = (1_000, 100_000, 1_000_000)
 MODELS, TYPES = ("8K", "32K"), ("input", "output")

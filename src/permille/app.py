@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg import Connection
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -16,23 +18,37 @@ from permille.api import routes
 from permille.api.addresses import Route
 from permille.api.http import Engine, application, json_response
 from permille.config import Config
-from permille.database.connections import is_unavailable, open_pool
-from permille.ingest.asgi import EventIntake
+from permille.database.connections import Pool, is_unavailable, open_pool
+from permille.events.postgres import writer
+from permille.http.refusals import try_again
+from permille.ingest.asgi import Answers, EventIntake
+from permille.ingest.decoders import FORMATS
+from permille.store import organizations
+from permille.usecases.event_warnings import warnings_of
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-INTAKE_PATHS = ("/api/v1/events", "/api/v1/events/batch")
+INTAKE_PATHS = tuple(each.path for each in FORMATS)
 _USUAL_INTAKE_PATHS = frozenset(path.encode() for path in INTAKE_PATHS)
 POOL_SIZE = 20
+WRITERS = 2
+"""Tasks that store events, in each process."""
 
 
 class Application:
     """The hot path in front, everything else behind it."""
 
-    def __init__(self, *, engine: Engine, intake: EventIntake, rest: Starlette) -> None:
+    def __init__(
+        self, *, engine: Engine, pools: Sequence[Pool], intake: EventIntake, rest: Starlette
+    ) -> None:
         self.engine = engine
+        self.pools = pools
         self.intake = intake
         self.rest = rest
 
@@ -47,7 +63,8 @@ class Application:
 
     async def stop(self) -> None:
         await self.intake.stop()
-        self.engine.pool.close()
+        for pool in self.pools:
+            pool.close()
 
 
 def health_route(engine: Engine) -> Route:
@@ -70,6 +87,31 @@ def health_route(engine: Engine) -> Route:
     return Route("/health", health, methods=["GET"])
 
 
+def intake_of(config: Config, dsn: str, pool: Pool) -> EventIntake:
+    """The intake of events, with what it asks about a request."""
+
+    def asked(question: Callable[[Connection[Any]], Answer]) -> Answer:
+        try:
+            with pool.connection() as conn:
+                return question(conn)
+        except psycopg.Error as error:
+            if not is_unavailable(error):
+                raise
+            log.warning("The database cannot be reached: %s", error)
+            raise try_again() from error
+
+    return EventIntake(
+        writer.writers(dsn, WRITERS),
+        Answers(
+            organization=lambda key: asked(lambda conn: organizations.by_api_key(conn, key)),
+            warnings=lambda owner, drafts: asked(lambda conn: warnings_of(conn, owner, drafts)),
+            unevaluable=lambda owner, drafts: asked(lambda conn: writer.unevaluable(conn, owner, drafts)),
+        ),
+        max_body_bytes=config.max_body_bytes,
+        batch_max=config.events_batch_max,
+    )
+
+
 def build(config: Config) -> Application:
     """The application on an already migrated database."""
     if config.database_url is None:
@@ -78,7 +120,8 @@ def build(config: Config) -> Application:
         )
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve")
     engine = Engine(config=config, pool=pool)
-    intake = EventIntake(config)
+    intake_pool = open_pool(config.database_url, size=4, name="permille-intake")
+    intake = intake_of(config, config.database_url, intake_pool)
     rest = application(
         [
             health_route(engine),
@@ -88,4 +131,4 @@ def build(config: Config) -> Application:
         ],
         down=web.unavailable,
     )
-    return Application(engine=engine, intake=intake, rest=rest)
+    return Application(engine=engine, pools=(intake_pool, pool), intake=intake, rest=rest)

@@ -21,7 +21,7 @@ from permille.config import Config
 from permille.database.connections import open_pool
 from permille.events.postgres import rebuilding, rollup
 from permille.out.webhooks import deliver_due
-from permille.store import webhooks
+from permille.store import unpriced as unpriced_store, webhooks
 from permille.usecases import fences, unpriced
 from permille.usecases.due import due
 from permille.usecases.invoices import advance, late_usage
@@ -57,7 +57,9 @@ def rebuild(pool: Pool) -> bool:
 
     def move(organization_id: UUID) -> int:
         with pool.connection() as conn:
-            return int(rebuilding.step(conn, organization_id))
+            if rebuilding.step(conn, organization_id):
+                unpriced_store.recheck(conn, [organization_id])
+            return 1
 
     return fences.for_each(pool, "Moving a history", waiting, move, now=system_now()) > 0
 

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from permille.api import routes
 from permille.api.http import Engine, application
 from permille.config import from_environment
+from permille.core.organization import Organization
 from permille.database.connections import open_pool
 from permille.embedded.postgres import EmbeddedPostgres
 from permille.request_ids import RequestIds
@@ -29,7 +30,7 @@ class Api:
     client: TestClient
     key: str
     conn: psycopg.Connection[Any]
-    organization: organizations.Organization
+    organization: Organization
 
     def call(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
         return self.client.request(

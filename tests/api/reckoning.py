@@ -84,7 +84,7 @@ def lines(
         if metric["aggregation_type"] not in {"count_agg", "unique_count_agg"} and _number(each) is None:
             continue
         cloud = each.properties.get("cloud")
-        place = (cloud if cloud in charge["clouds"] else None,)
+        place: tuple[str | None, ...] = (cloud if cloud in charge["clouds"] else None,)
         if charge["grouped"]:
             place = (*place, each.properties.get("region") or None)
         found.setdefault(place, []).append(each)

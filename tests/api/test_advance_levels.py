@@ -9,10 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from permille.core.instants import microseconds
 from permille.core.rating.fee import Place
 from permille.core.rating.level import Reached
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import customers, plans, subscriptions
 from permille.usecases.usage import levels
 
@@ -165,8 +167,8 @@ def test_levels_are_those_of_all_events_whatever_happens(shop: Shop, seed: int) 
             case 3:
                 filters = [{"key": "model", "values": chance.sample(["a", "b", "c"], 2)}]
                 shop.api.put("/billable_metrics/tokens", {"billable_metric": {"filters": filters}})
-                own = [{"values": {"model": [filters[0]["values"][0]]}, "properties": {"amount": "2"}}]
-                shop.api.put("/plans/pro/charges/tokens", {"charge": {"filters": own}})
+                other: Any = [{"values": {"model": [filters[0]["values"][0]]}, "properties": {"amount": "2"}}]
+                shop.api.put("/plans/pro/charges/tokens", {"charge": {"filters": other}})
             case 4:
                 at = APRIL + timedelta(days=2)
                 shop.api.put("/test_clock", {"test_clock": {"now": at.isoformat()}})

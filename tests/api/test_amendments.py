@@ -11,8 +11,10 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.usecases.invoices import advance
 
 from .conftest import START, Api, charge
@@ -95,8 +97,8 @@ def used(api: Api) -> Any:
     return line["units"], line["events_count"], line["amount_cents"]
 
 
-def move(api: Api, *when: int) -> None:
-    at = datetime(*when, tzinfo=UTC).isoformat()  # type: ignore[misc, arg-type]
+def move(api: Api, *when: Any) -> None:
+    at = datetime(*when).replace(tzinfo=UTC).isoformat()
     api.put("/test_clock", {"test_clock": {"now": at}})
 
 
@@ -271,6 +273,7 @@ def test_what_is_wrong_is_named(api: Api, stranger: Api, send: Sender) -> None:
         "reason": ["value_is_mandatory"],
         "kind": ["value_is_invalid"],
     }
+    hostile: Any
     for hostile in ([], {}, 1, "x" * 300, "\0", True):
         body = {"amendment": {**asked(name), "kind": hostile, "transaction_id": hostile, "reason": hostile}}
         assert "kind" in refused(api, body)

@@ -16,8 +16,10 @@ from starlette.datastructures import QueryParams
 
 from permille.api.billable_metrics import update_billable_metric
 from permille.api.http import Call
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import plans
 
 from .conftest import START, Api, charge
@@ -84,8 +86,8 @@ def beside_an_edit(api: Api, dsn: str, work: Callable[[], Any]) -> Any:
     return answer
 
 
-def move(api: Api, *when: int) -> None:
-    api.put("/test_clock", {"test_clock": {"now": datetime(*when, tzinfo=UTC).isoformat()}})
+def move(api: Api, *when: Any) -> None:
+    api.put("/test_clock", {"test_clock": {"now": datetime(*when).replace(tzinfo=UTC).isoformat()}})
 
 
 def test_current_usage(api: Api, dsn: str, used: Callable[[], None]) -> None:

@@ -12,8 +12,8 @@ from pypdf import PdfReader
 from .conftest import Api
 
 
-def move(api: Api, *when: int) -> None:
-    api.put("/test_clock", {"test_clock": {"now": datetime(*when, tzinfo=UTC).isoformat()}})
+def move(api: Api, *when: Any) -> None:
+    api.put("/test_clock", {"test_clock": {"now": datetime(*when).replace(tzinfo=UTC).isoformat()}})
 
 
 def notes(api: Api, **search: Any) -> list[Any]:

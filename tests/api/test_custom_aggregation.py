@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
 from permille.events.postgres import rollup
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.usecases.usage import levels
 from tests.core.test_custom_aggregation import PRICES, TIERED_UNITS, TIERS
 

@@ -163,7 +163,7 @@ def test_what_is_refused(api, stranger):
     assert by_day(api, from_date="0001-01-01", to_date="9999-12-31")["2024-03-31"] == "0.0"
 
 
-AGGREGATIONS = {
+AGGREGATIONS: dict[str, Any] = {
     "count": {"aggregation_type": "count_agg", "field_name": None},
     "sum": {},
     "sum_ever": {"recurring": True},

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 
 from .conftest import START, Api
 
@@ -38,9 +40,9 @@ def listen(api: Api, **fields: Any) -> None:
     api.post("/webhook_endpoints", {"webhook_endpoint": endpoint})
 
 
-def told(api: Api, *when: int) -> list[Any]:
+def told(api: Api, *when: Any) -> list[Any]:
     """What was said once the clock shows that time of 2024-03."""
-    now = datetime(2024, 3, *when, tzinfo=UTC)
+    now = datetime(2024, 3, *when).replace(tzinfo=UTC)
     api.put("/test_clock", {"test_clock": {"now": now.isoformat()}})
     (found,) = api.row(
         "select coalesce(array_agg(payload order by created_at, id), '{}') from webhook"

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from permille.events.postgres import event_lists, rollup
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds, read_one
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres import event_lists as lists, events, rollup, usage
+from permille.events.postgres.writer import Memory, open_connection, store
+from permille.ingest.decoders.lago import read_one
 
 from .conftest import START, Api
 
@@ -86,7 +89,7 @@ def test_enriched_events_are_of_another_store(api: Api) -> None:
     assert api.code(403, "GET", "/events_enriched") == "endpoint_not_available"
 
 
-LISTS = (
+LISTS: Any = (
     {},
     {"per_page": 20},
     {"page": 3, "per_page": 20},
@@ -123,20 +126,20 @@ def test_a_list_is_the_same_whether_it_is_of_few_series_or_of_many(
         api.conn.commit()
     of_few = [api.get("/events", **query) for query in LISTS]
     assert of_few[0]["meta"]["total_count"] == 300
-    monkeypatch.setattr(event_lists, "FEW_SERIES", 0)
-    monkeypatch.setattr(event_lists, "ARRIVALS", arrivals)
+    monkeypatch.setattr(lists, "FEW_SERIES", 0)
+    monkeypatch.setattr(lists, "ARRIVALS", arrivals)
     assert [api.get("/events", **query) for query in LISTS] == of_few
 
 
 def test_a_list_of_many_series_asks_none_of_them(
     api: Api, sent: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_lists, "FEW_SERIES", 2)
+    monkeypatch.setattr(lists, "FEW_SERIES", 2)
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("each series was asked")
 
-    monkeypatch.setattr(event_lists.events, "page", never)
-    monkeypatch.setattr(event_lists.usage, "count_events", never)
+    monkeypatch.setattr(events, "page", never)
+    monkeypatch.setattr(usage, "count_events", never)
     answer = api.get("/events", per_page=50)
     assert (ids(answer), answer["meta"]["total_count"]) == (sent[:50], 300)

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from permille.events.postgres import metering, rebuilding, rollup
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres import rebuilding, rollup
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.usecases.usage.usage import UsageSearch, current_usage
 from tests.rebuilding import rebuild_some
 
@@ -310,10 +312,10 @@ class Edits(RuleBasedStateMachine):
         return min(unbeaten, key=lambda i: (-len(expanded[i]), i), default=len(self.filters))
 
 
-@pytest.mark.parametrize("in_place_max", [metering.REENCODED_IN_PLACE_MAX, 0])
+@pytest.mark.parametrize("in_place_max", [rebuilding.REENCODED_IN_PLACE_MAX, 0])
 def test_usage_follows_every_edit(server: Server, monkeypatch: pytest.MonkeyPatch, in_place_max: int) -> None:
     """Whether an edit moves the history itself or leaves it to the background, which is at any stage of it."""
-    monkeypatch.setattr(metering, "REENCODED_IN_PLACE_MAX", in_place_max)
+    monkeypatch.setattr(rebuilding, "REENCODED_IN_PLACE_MAX", in_place_max)
     monkeypatch.setattr(rebuilding, "CHUNK", 3)
     run_state_machine_as_test(
         lambda: Edits(server),

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from psycopg_pool import ConnectionPool
 
+from permille.core.instants import microseconds
 from permille.database.connections import open_pool
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.usecases.invoices import advance
 
 from .conftest import START, Api, charge
@@ -37,8 +39,8 @@ def send(dsn: str, api: Api) -> Any:
     conn.close()
 
 
-def move(api: Api, *when: int) -> None:
-    at = datetime(*when, tzinfo=UTC) if when else START
+def move(api: Api, *when: Any) -> None:
+    at = datetime(*when).replace(tzinfo=UTC) if when else START
     api.put("/test_clock", {"test_clock": {"now": at.isoformat()}})
 
 

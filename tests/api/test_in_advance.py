@@ -10,8 +10,10 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.usecases.invoices import advance
 from permille.usecases.usage import levels
 
@@ -48,8 +50,8 @@ def send(dsn: str, api: Api) -> Any:
     conn.close()
 
 
-def move(api: Api, *when: int) -> None:
-    at = datetime(*when, tzinfo=UTC) if when else START
+def move(api: Api, *when: Any) -> None:
+    at = datetime(*when).replace(tzinfo=UTC) if when else START
     api.put("/test_clock", {"test_clock": {"now": at.isoformat()}})
 
 
@@ -452,7 +454,7 @@ def test_an_instant_estimate_does_not_look_at_the_timestamp_and_names_its_filter
     metric = api.metric(filters=[{"key": "model", "values": ["8k", "32k"]}], description="Tokens used")
     prices = [{"values": {"model": ["8k", "32k"]}, "properties": {"amount": "2"}}]
     ready(api, charge(metric, pay_in_advance=True, filters=prices))
-    sent = {"timestamp": "yesterday", "properties": {"tokens": 3, "model": "8k"}}
+    sent: dict[str, Any] = {"timestamp": "yesterday", "properties": {"tokens": 3, "model": "8k"}}
     (fee,) = estimate(api, "estimate_instant_fees", **sent)
     assert (fee["amount_cents"], fee["item"]["filter_invoice_display_name"]) == ("600.0", "8k, 32k")
     (fee,) = estimate(api, **sent | {"timestamp": None})

@@ -21,8 +21,8 @@ from .test_amendments import Sender, amend
 Review = Callable[[], None]
 
 
-def ts(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)
+def ts(*parts: Any) -> datetime:
+    return datetime(*parts).replace(tzinfo=UTC)
 
 
 def move(api: Api, *when: int) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 
 from .conftest import START, Api, charge
 
@@ -30,8 +32,8 @@ def send(dsn: str, api: Api) -> Any:
     conn.close()
 
 
-def move(api: Api, *when: int) -> None:
-    api.put("/test_clock", {"test_clock": {"now": datetime(*when, tzinfo=UTC).isoformat()}})
+def move(api: Api, *when: Any) -> None:
+    api.put("/test_clock", {"test_clock": {"now": datetime(*when).replace(tzinfo=UTC).isoformat()}})
 
 
 def fees(api: Api) -> list[Any]:

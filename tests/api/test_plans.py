@@ -1,6 +1,7 @@
 """Plans over the API: semantics-billing.md section 2, charges semantics-metering.md sections 4.1 and 5.1."""
 
 import uuid
+from typing import Any
 
 import psycopg
 import pytest
@@ -261,7 +262,7 @@ def test_charge_and_filter_one_by_one(api: Api, metric):
     path = "/plans/pro/charges/mine/filters"
     wanted = {"values": {"model": ["gpt-4"]}, "properties": {"amount": "5"}, "invoice_display_name": "A"}
     entry = api.post(path, {"filter": wanted})["filter"]
-    other = {"filter": {"values": {"type": []}}}
+    other: Any = {"filter": {"values": {"type": []}}}
     assert api.details("PUT", f"{path}/{entry['lago_id']}", other) == {"values": ["cannot_be_changed"]}
     renamed = {
         "filter": {"invoice_display_name": "B", "properties": {"amount": "6"}, "values": wanted["values"]}

@@ -10,9 +10,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
 from permille.events.postgres import rollup
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.postgres.writer import Memory, open_connection, store
 
 from .conftest import Api, charge
 

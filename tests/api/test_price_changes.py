@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 
 from .conftest import START, Api, charge
 

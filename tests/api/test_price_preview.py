@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.usecases.catalogue import price_preview
 
 from .conftest import START, Api, charge
@@ -150,7 +152,7 @@ def test_what_the_edit_refuses_its_preview_refuses(api: Api, sold: Any) -> None:
 
 def test_plans_of_single_subscriptions_are_reached_where_the_edit_cascades(api: Api, sold: Any) -> None:
     api.put("/subscriptions/sub-7", {"subscription": {"plan_overrides": {"name": "own"}}})
-    body = {"plan": edited(sold, {"8K": 3}), "dry_run": True}
+    body: Any = {"plan": edited(sold, {"8K": 3}), "dry_run": True}
     assert api.put("/plans/pro", body)["dry_run"]["subscriptions"] == 7
     body["plan"]["cascade_updates"] = True
     found = api.put("/plans/pro", body)["dry_run"]

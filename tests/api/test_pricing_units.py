@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 
 from .conftest import START, Api, charge, plan_body
 
@@ -40,8 +42,8 @@ def unit(api: Api) -> Any:
     return api.post("/pricing_units", {"pricing_unit": UNIT})["pricing_unit"]
 
 
-def move(api: Api, *when: int) -> None:
-    api.put("/test_clock", {"test_clock": {"now": datetime(*when, tzinfo=UTC).isoformat()}})  # type: ignore[misc,arg-type]
+def move(api: Api, *when: Any) -> None:
+    api.put("/test_clock", {"test_clock": {"now": datetime(*when).replace(tzinfo=UTC).isoformat()}})
 
 
 def fees(api: Api) -> list[Any]:

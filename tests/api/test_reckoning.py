@@ -9,9 +9,11 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
 from permille.events.postgres import rollup
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.postgres.writer import Memory, open_connection, store
 from tests.core.given import billing_times, intervals, timezones
 
 from .conftest import START, Api, Server, join

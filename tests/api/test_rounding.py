@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
+from permille.core.instants import microseconds
 from permille.database.connections import open_pool
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.usecases.invoices import advance
+from permille.usecases.usage import levels
 
 from .conftest import START, Api, charge
 
@@ -47,8 +50,8 @@ def send(dsn: str, api: Api) -> Any:
     conn.close()
 
 
-def move(api: Api, *when: int) -> None:
-    at = datetime(*when, tzinfo=UTC) if when else START
+def move(api: Api, *when: Any) -> None:
+    at = datetime(*when).replace(tzinfo=UTC) if when else START
     api.put("/test_clock", {"test_clock": {"now": at.isoformat()}})
 
 
@@ -197,14 +200,14 @@ def test_a_batch_and_runs_that_are_undone_bill_the_sum_once(
     terms = {"pay_in_advance": True, "invoiceable": False}
     ready(api, charge(tokens, properties=GROUPED, rounding="per_charge", **terms))
     send(1_000)
-    keep, failures = advance.Carried.keep, iter([False, True])
+    keep, failures = levels.Carried.keep, iter([False, True])
 
     def failing(carried: Any, conn: Any) -> None:
         keep(carried, conn)
         if next(failures, False):
             raise SystemExit("killed")
 
-    monkeypatch.setattr(advance.Carried, "keep", failing)
+    monkeypatch.setattr(levels.Carried, "keep", failing)
     with open_pool(dsn, size=2, name="killed") as pool:
         for _ in range(6):
             try:

@@ -1,6 +1,7 @@
 """Subscriptions over the API: semantics-billing.md sections 3.1 to 3.4 and 11.3."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,11 @@ def due(api: Api, external_id: str = "sub"):
     return tuple(at and at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M") for at in row)
 
 
-def at(api: Api, *when: int) -> None:
+def at(api: Api, *when: Any) -> None:
     """Move the organization's clock without running what is due."""
-    organizations.set_clock(api.conn, organization_id=api.organization.id, now=datetime(*when, tzinfo=UTC))
+    organizations.set_clock(
+        api.conn, organization_id=api.organization.id, now=datetime(*when).replace(tzinfo=UTC)
+    )
     api.conn.commit()
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
 from permille.events.postgres import rollup
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import unpriced as unpriced_store
 from permille.usecases.unpriced import look_some
 
@@ -68,8 +70,8 @@ def usage(api: Api, **params: Any) -> Any:
     return api.get(path, external_subscription_id="sub", **params)["customer_usage"]["charges_usage"][0]
 
 
-def move(api: Api, *when: int) -> None:
-    api.put("/test_clock", {"test_clock": {"now": datetime(*when, tzinfo=UTC).isoformat()}})
+def move(api: Api, *when: Any) -> None:
+    api.put("/test_clock", {"test_clock": {"now": datetime(*when).replace(tzinfo=UTC).isoformat()}})
 
 
 # --- the option -------------------------------------------------------------------------------------------

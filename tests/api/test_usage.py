@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 
 from .conftest import START, Api, charge
 
@@ -38,8 +40,8 @@ def past(api: Api, sub: str = "sub", **params: Any) -> Any:
     return api.get("/customers/cus/past_usage", external_subscription_id=sub, **params)
 
 
-def move(api: Api, *when: int) -> None:
-    api.put("/test_clock", {"test_clock": {"now": datetime(*when, tzinfo=UTC).isoformat()}})
+def move(api: Api, *when: Any) -> None:
+    api.put("/test_clock", {"test_clock": {"now": datetime(*when).replace(tzinfo=UTC).isoformat()}})
 
 
 def ready(api: Api, *charges: Any, customer: dict[str, Any] | None = None, **plan: Any) -> None:
@@ -255,7 +257,13 @@ def test_the_summed_property_may_tell_events_apart_too(api, send):
     large = {"values": {"size": ["1024"]}, "properties": {"amount": "3"}}
     grouped = {"amount": "1", "pricing_group_keys": ["size"]}
     ready(api, charge(sizes, properties=grouped, filters=[large]))
-    sent = [{"size": 512}, {"size": "512", "note": "x"}, {"size": "0512"}, {"size": 1024}, {"size": "big"}]
+    sent: list[Any] = [
+        {"size": 512},
+        {"size": "512", "note": "x"},
+        {"size": "0512"},
+        {"size": 1024},
+        {"size": "big"},
+    ]
     for properties in sent:
         send("sizes", **properties)
     (used,) = usage(api)["charges_usage"]

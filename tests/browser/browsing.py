@@ -16,8 +16,8 @@ from tests.live import ADMIN_KEY, LiveServer
 
 SCREENSHOTS = Path(__file__).parent.parent.parent / "screenshots"
 CLOCK = "2026-10-01T12:00:00Z"
-DESKTOP = {"width": 1280, "height": 900}
-PHONE = {"width": 390, "height": 844}
+DESKTOP: Any = {"width": 1280, "height": 900}
+PHONE: Any = {"width": 390, "height": 844}
 PATIENCE = 45_000  # milliseconds: a busy machine is slow, not wrong
 # The browser tells the console of a form that is shown again (422), and of a link that is over (410).
 EXPECTED = re.compile(r"status of 4(22|10)\b")

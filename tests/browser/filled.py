@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from tests.live import LiveServer
 
@@ -49,7 +50,7 @@ def fill(live: LiveServer) -> Filled:
     )
 
 
-def event(number: int) -> dict[str, object]:
+def event(number: int) -> dict[str, Any]:
     """One every 11 hours, so that they reach into November."""
     at = START + timedelta(hours=11 * number)
     return {

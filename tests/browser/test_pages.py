@@ -81,7 +81,7 @@ def test_a_page_is_for_everybody(reader: tuple[Page, Watch], filled: Filled, nam
 
 def test_a_desktop_shows_the_whole_navigation(reader: tuple[Page, Watch]) -> None:
     page, _ = reader
-    page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]
+    page.set_viewport_size(DESKTOP)
     page.goto("/app/settings")
     links = page.get_by_role("navigation", name="Main")
     assert links.evaluate("e => e.firstElementChild.scrollWidth - e.firstElementChild.clientWidth") == 0
@@ -97,14 +97,14 @@ def test_a_page_outside_is_for_everybody(page: Page, name: str) -> None:
 def look_at(page: Page, name: str, path: str, status: int = 200) -> None:
     """Light at a desk, dark on a phone: contrast depends on the one, what fits on the other."""
     page.emulate_media(color_scheme="light")
-    page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]
+    page.set_viewport_size(DESKTOP)
     answer = page.goto(path)
     assert answer is not None
     assert answer.status == status
     assert barriers(page) == []
     picture(page, f"{name}-light")
     page.emulate_media(color_scheme="dark")
-    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.set_viewport_size(PHONE)
     assert barriers(page) == []
     picture(page, f"{name}-dark-phone")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
@@ -115,8 +115,8 @@ def test_the_effect_of_new_prices_is_for_everybody(page: Page, live: LiveServer,
     choose(page, NAME)
     for path in (PAGES["charge-edit"], PAGES["own-charge-edit"]):
         for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-            page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size(PHONE)
             page.goto(path)
             page.get_by_role("button", name="Continue").click()
             expect(page.get_by_text("Nothing is saved yet.")).to_be_visible()

@@ -228,7 +228,7 @@ NOT_BUILT = {
 
 def methods(client: Client) -> dict[str, Callable[..., Any]]:
     """Every method of every resource, by its name on the client."""
-    found = {}
+    found: dict[str, Callable[..., Any]] = {}
     for resource in dir(Client):
         if resource.startswith("_") or not hasattr(vars(Client)[resource], "func"):
             continue

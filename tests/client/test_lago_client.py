@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import httpx2
 import pytest
@@ -59,7 +60,7 @@ def make_metric(client: Client) -> str:
     return metric.lago_id
 
 
-def package(amount: str) -> dict[str, object]:
+def package(amount: str) -> dict[str, Any]:
     return {"amount": amount, "free_units": 0, "package_size": 1000}
 
 

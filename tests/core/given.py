@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import reduce
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -44,8 +45,8 @@ def decimals(least: int | str, most: int | str, places: int) -> st.SearchStrateg
     return st.decimals(least, most, allow_nan=False, allow_infinity=False, places=places)
 
 
-def ts(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)
+def ts(*parts: Any) -> datetime:
+    return datetime(*parts).replace(tzinfo=UTC)
 
 
 def day(text: str) -> datetime:

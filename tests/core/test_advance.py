@@ -14,7 +14,7 @@ from hypothesis import given, strategies as st
 from permille.core.metering import aggregations
 from permille.core.metering.aggregations import Aggregation
 from permille.core.metering.custom_aggregation import read_aggregator
-from permille.core.metering.usage import Partial
+from permille.core.metering.usage import AdvanceEvent, Partial
 from permille.core.money import exact
 from permille.core.period import Period
 from permille.core.rating.advance import (
@@ -28,7 +28,6 @@ from permille.core.rating.fee import Fee, charge_fees, compile_charge
 from permille.core.rating.filters import ChargeFilter
 from permille.core.rating.level import (
     NOTHING_STANDING,
-    AdvanceEvent,
     Level,
     Reached,
     Standing,
@@ -60,7 +59,7 @@ MODELS: list[tuple[ChargeModel, dict[str, Any]]] = [
 
 
 def compiled(model: ChargeModel, properties: dict[str, Any], **more: Any) -> Any:
-    given = {
+    given: dict[str, Any] = {
         "charge_id": "charge",
         "model": model,
         "properties": properties,
@@ -75,7 +74,7 @@ def compiled(model: ChargeModel, properties: dict[str, Any], **more: Any) -> Any
 def event(
     seq: int, *, value: Any = None, text: str | None = None, is_add: bool | None = True, **more: Any
 ) -> AdvanceEvent:
-    fields = {"at": APRIL.from_ + timedelta(hours=seq), "dimensions": {}} | more
+    fields: dict[str, Any] = {"at": APRIL.from_ + timedelta(hours=seq), "dimensions": {}} | more
     number = None if value is None else Decimal(value)
     return AdvanceEvent(seq=seq, value=number, text=text, is_add=is_add, **fields)
 
@@ -150,7 +149,7 @@ def test_the_fees_of_unique_values_are_for_the_most_that_ever_stood(
     unique = {"aggregation": aggregations.UNIQUE_COUNT}
     charge = compiled(ChargeModel.STANDARD, {"amount": "12"}, **unique)
     events = [event(seq, text=text, is_add=is_add) for seq, (text, is_add) in enumerate(script, 1)]
-    standing = {(0, ()): Standing(units=Decimal(len(there)), values=frozenset(there))}
+    standing: dict[Any, Standing] = {(0, ()): Standing(units=Decimal(len(there)), values=frozenset(there))}
     present, most, expected = set(there), len(there), []
     for text, is_add in script:
         present = present | {text} if is_add else present - {text}
@@ -158,7 +157,7 @@ def test_the_fees_of_unique_values_are_for_the_most_that_ever_stood(
         most = max(most, len(present))
     assert [fee.amount_cents for _, fee in billed(charge, events, standing=standing)] == expected
     long_ago = APRIL.from_ - timedelta(days=9)
-    told = [(long_ago, -1, text, True) for text in sorted(there)]
+    told: list[Any] = [(long_ago, -1, text, True) for text in sorted(there)]
     told += [(each.at, each.seq, each.text, bool(each.is_add)) for each in events]
     uniques = {text: (at, seq, is_add) for at, seq, text, is_add in told}
     if not told:
@@ -290,11 +289,11 @@ def test_prorated_unique_values_are_paid_for_the_days_that_are_left(
         units = Fraction(30 - day, 30) if gained > 0 else Fraction(0)
         expected.append(Decimal(ceil(units * 10**5)) / 10**5 * 300)
     assert fees == expected
-    told = [(APRIL.from_ - timedelta(days=9), -1, text, True) for text in sorted(there)]
+    told: list[Any] = [(APRIL.from_ - timedelta(days=9), -1, text, True) for text in sorted(there)]
     told += [(each.at, each.seq, each.text, bool(each.is_add)) for each in events]
     if not told:
         return
-    uniques = {text: (APRIL.from_, 0, text in present) for _, _, text, _ in told}
+    uniques: dict[str | None, Any] = {text: (APRIL.from_, 0, text in present) for _, _, text, _ in told}
     shown = current(charge, Partial(events_count=len(told), uniques=uniques, operations=tuple(told)))
     assert shown.precise_amount_cents == 300 * len(there) + sum(expected)
     assert shown.units == len(present)
@@ -380,14 +379,14 @@ def test_the_fees_of_a_custom_aggregation_add_up_to_the_price_of_its_highest_lev
     moments = [hours.sample(range(1, 99), len(each)) for each in (stood, script)]
     long_ago = APRIL.from_ - timedelta(hours=100)
     before = custom_events(stood, moments[0], since=long_ago, first=100)
-    events = custom_events(script, moments[1], since=APRIL.from_, first=1)
+    events = custom_events([*script], moments[1], since=APRIL.from_, first=1)
     with exact():
         states = told_over(sorted(before, key=lambda each: each.at), step, ZERO, ZERO)
         base = states[-1] if states else (ZERO, ZERO)
         after = told_over(events, step, *base)
         highest = [max(each) for each in zip(base, *after, strict=True)]
     standing = standing_by_place(charge, [({}, partial_of(before))]) if before else {}
-    terms = {"standing": standing, "subscription_id": "sub", "period": APRIL, "proration": BY}
+    terms: dict[str, Any] = {"standing": standing, "subscription_id": "sub", "period": APRIL, "proration": BY}
     first, reached = event_fees(charge, events[:cut], billed=range(1, 10), **terms)
     second, _ = event_fees(charge, events[cut:], billed=range(1, 10), reached=reached, **terms)
     fees = first + second
@@ -438,7 +437,7 @@ def test_percentages_of_a_custom_aggregation_are_those_of_arrears(
     charge = compiled(ChargeModel.PERCENTAGE, properties, **kind)
     arrears = compiled(ChargeModel.PERCENTAGE, properties, pay_in_advance=False, **kind)
     script = [str(number) for number in numbers]
-    events = custom_events(script, list(range(len(script))), since=APRIL.from_, first=1)
+    events = custom_events([*script], list(range(len(script))), since=APRIL.from_, first=1)
     paid = current(arrears, partial_of(events)).precise_amount_cents
     with exact():
         assert sum((fee.precise_amount_cents for _, fee in billed(charge, events)), ZERO) == paid
@@ -481,7 +480,7 @@ def test_the_tiers_of_an_event_are_those_it_enters() -> None:
         (0, 0, 0),
         (1, 3, 3),
     ]
-    terms = [
+    terms: list[dict[str, Any]] = [
         {"from_value": 0, "to_value": 5, "flat_unit_amount": "1.0", "rate": "7.0"},
         {"from_value": 6, "to_value": None, "flat_unit_amount": "2.0", "rate": "3.0"},
     ]
@@ -807,7 +806,7 @@ def test_what_a_sum_holds_is_the_same_from_its_level_as_from_its_events(
     charge = compiled(ChargeModel.STANDARD, {"amount": "3"}, prorated=prorated)
     days = [APRIL.from_ + timedelta(days=2 * n) for n in range(len(values))]
     events = [event(n, value=value, at=at) for n, (value, at) in enumerate(zip(values, days, strict=True))]
-    standing = {(0, ()): Standing(units=Decimal(base))}
+    standing: dict[Any, Standing] = {(0, ()): Standing(units=Decimal(base))}
     _, reached = event_fees(
         charge, events, billed=(), standing=standing, subscription_id="sub", period=APRIL, proration=BY
     )
@@ -839,7 +838,7 @@ def test_what_unique_values_hold_is_the_same_from_their_level_as_from_their_even
         period=APRIL,
         proration=BY,
     )
-    told = [(APRIL.from_ - timedelta(days=9), -1, text, True) for text in sorted(there)]
+    told: list[Any] = [(APRIL.from_ - timedelta(days=9), -1, text, True) for text in sorted(there)]
     told += [(each.at, each.seq, each.text or "", bool(each.is_add)) for each in events]
     now = {text: is_add for _, _, text, is_add in told}
     by = BY if prorated else None

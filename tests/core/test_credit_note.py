@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from fractions import Fraction
 from math import floor
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -44,8 +45,8 @@ def item(amount: str, *taxes: Tax, fee_cents: int = 100_000, coupons: str = "0")
     return Item(fee=fee, precise_amount_cents=Decimal(amount))
 
 
-def utc(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc,arg-type]
+def utc(*parts: Any) -> datetime:
+    return datetime(*parts).replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -167,10 +168,10 @@ def test_what_is_left_is_counted_day_by_day(cents: int, day: int, upgraded: bool
 
 @given(balances=st.lists(st.integers(1, 500), max_size=6), owed=st.integers(0, 1_500))
 def test_the_oldest_balances_pay_first_and_never_too_much(balances: list[int], owed: int) -> None:
-    spent = spend(list(enumerate(balances)), owed)
+    spent: list[Any] = list(spend(list(enumerate(balances)), owed))
     assert sum(each.amount_cents for each in spent) == min(sum(balances), owed)
-    assert all(0 < each.amount_cents <= balances[each.credit_note_id] for each in spent)  # type: ignore[index]
-    emptied = [each.amount_cents == balances[each.credit_note_id] for each in spent]  # type: ignore[index]
+    assert all(0 < each.amount_cents <= balances[each.credit_note_id] for each in spent)
+    emptied = [each.amount_cents == balances[each.credit_note_id] for each in spent]
     assert all(emptied[:-1])
     assert [each.credit_note_id for each in spent] == list(range(len(spent)))
 

@@ -60,7 +60,7 @@ def event(aggregator: Aggregator, number: int, at: int | None = None, **texts: s
     return moment, number, tuple(texts.get(name) for name in aggregator.properties)
 
 
-def events(aggregator: Aggregator, *sent: dict[str, str | None]) -> list[CustomEvent]:
+def events(aggregator: Aggregator, *sent: Any) -> list[CustomEvent]:
     return [event(aggregator, number, **texts) for number, texts in enumerate(sent)]
 
 
@@ -336,7 +336,7 @@ def test_a_projection_is_the_amount_by_the_share_that_is_over() -> None:
         currency="USD",
         aggregator=aggregator,
     )
-    series = [({}, used(aggregator, events(aggregator, {"n": "3"}, {"n": "1"})))]
+    series: list[Any] = [({}, used(aggregator, events(aggregator, {"n": "3"}, {"n": "1"})))]
     (fee,) = charge_fees(charge, series, subscription_id="sub", period=MARCH)
     assert project(charge, fee, recurring=False, elapsed=Fraction(1, 3)) == Projection(Decimal(12), 3000)
     assert project(charge, fee, recurring=True, elapsed=Fraction(1, 3)) == Projection(Decimal(4), 1000)

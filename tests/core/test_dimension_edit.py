@@ -109,7 +109,8 @@ def edited(before: Dimensions, filters: list[Dimensions], now: Dimensions) -> tu
     return [each.id.int for each in found.charge.filters], [each.id.int for each in found.repriced_by]
 
 
-AB, B = {"model": ("a", "b")}, {"model": ("b",)}
+AB: Dimensions = {"model": ("a", "b")}
+B: Dimensions = {"model": ("b",)}
 
 
 @pytest.mark.parametrize(

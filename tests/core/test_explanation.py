@@ -32,7 +32,7 @@ def tiers(rate: str, *, flat: str, price_: str) -> list[dict[str, Any]]:
 
 
 def properties(model: ChargeModel, amount: str, flat: str, size: int, free: int) -> dict[str, Any]:
-    return {
+    known: dict[ChargeModel, dict[str, Any]] = {
         ChargeModel.STANDARD: {"amount": amount},
         ChargeModel.PACKAGE: {"amount": amount, "package_size": size, "free_units": free},
         ChargeModel.GRADUATED: {"graduated_ranges": tiers("per_unit_amount", flat=flat, price_=amount)},
@@ -42,7 +42,8 @@ def properties(model: ChargeModel, amount: str, flat: str, size: int, free: int)
         ChargeModel.VOLUME: {"volume_ranges": tiers("per_unit_amount", flat=flat, price_=amount)},
         ChargeModel.PERCENTAGE: {"rate": "1.5", "fixed_amount": flat},
         ChargeModel.DYNAMIC: {},
-    }[model]
+    }
+    return known[model]
 
 
 MODELS = [model for model in ChargeModel if model is not ChargeModel.CUSTOM]

@@ -215,7 +215,8 @@ def half_away(value: Fraction) -> int:
 @given(numbers, st.integers(-4, 4), st.sampled_from(["round", "ceil", "floor"]))
 def test_rounding_is_that_of_fractions(value: Decimal, digits: int, name: str) -> None:
     unit = Fraction(10) ** -digits
-    count = {"round": half_away, "ceil": ceil, "floor": floor}[name](Fraction(value) / unit)
+    rules: dict[str, Any] = {"round": half_away, "ceil": ceil, "floor": floor}
+    count = rules[name](Fraction(value) / unit)
     found = result(f"{name}(event.properties.x, {digits})", x=str(value))
     assert Fraction(Decimal(found)) == count * unit
 

@@ -16,16 +16,12 @@ from hypothesis import given, strategies as st
 from permille.core.contract.timeline import (
     InvoicePlan,
     SubscriptionFacts,
-    draft_number,
-    entity_invoice_number,
-    expected_finalization_date,
-    invoice_number,
-    issuing_date,
     next_billing_at,
-    payment_due_date,
     plan_invoice,
     trial_end,
 )
+from permille.core.invoice.numbering import draft_number, entity_invoice_number, invoice_number
+from permille.core.invoice.steps.dates import expected_finalization_date, issuing_date, payment_due_date
 from permille.core.period import (
     INSTANT,
     BillingTime,
@@ -91,7 +87,11 @@ def fees(invoices: dict[datetime, InvoicePlan]) -> list[int]:
 
 def bounds(period: Period | None) -> tuple[datetime, datetime] | None:
     """As Lago shows them, to the second."""
-    return period and (period.from_.replace(microsecond=0), (period.to - INSTANT).replace(microsecond=0))
+    return (
+        None
+        if period is None
+        else (period.from_.replace(microsecond=0), (period.to - INSTANT).replace(microsecond=0))
+    )
 
 
 # --- boundaries, section 3.12 -----------------------------------------------------------------------------
@@ -705,7 +705,7 @@ def test_a_life_is_billed_once_without_gaps(
     assert (used[0].from_, used[-1].to) == (start, end + INSTANT)
     assert all(a.to == b.from_ for a, b in pairwise(used))
     unit = charges_interval(interval, monthly)
-    rule = {"billing_time": billing_time, "anchor": anchor, "timezone": timezone}
+    rule: dict[str, Any] = {"billing_time": billing_time, "anchor": anchor, "timezone": timezone}
     for each in used:
         whole = period_containing(each.from_, interval=unit, **rule)
         assert whole.from_ <= each.from_

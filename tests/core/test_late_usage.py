@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
 from permille.core.invoice.late_usage import Line, adjustment_fee, difference, totals, with_usage
 from permille.core.period import Period
@@ -13,7 +15,7 @@ from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
 
 
-def line(units: str, cents: int, events: int = 1, *, to: str | None = "a", **fields: object) -> Line:
+def line(units: str, cents: int, events: int = 1, *, to: str | None = "a", **fields: Any) -> Line:
     found = Line(
         charge_filter_id=to,
         grouped_by={},
@@ -23,7 +25,7 @@ def line(units: str, cents: int, events: int = 1, *, to: str | None = "a", **fie
         amount_cents=cents,
         precise_amount_cents=Decimal(cents),
     )
-    return replace(found, **fields)  # type: ignore[arg-type]
+    return replace(found, **fields)
 
 
 def test_places_are_told_apart_and_those_without_a_change_left_out() -> None:
@@ -93,8 +95,8 @@ def test_units_times_price_is_the_amount() -> None:
 
 def test_a_pricing_unit_has_its_own_difference() -> None:
     unit = PricingUnit(
-        id=None, code="cr", name="Credits", short_name="CR", description=None, created_at=MARCH.from_
-    )  # type: ignore[arg-type]
+        id=UUID(int=1), code="cr", name="Credits", short_name="CR", description=None, created_at=MARCH.from_
+    )
     applied = AppliedPricingUnit(unit=unit, conversion_rate=Decimal("0.5"))
     now = line("4", 50, unit_cents=(100, Decimal("100.4")))
     (missing,) = difference([now], [line("2", 25, unit_cents=(50, Decimal("50.2")))])

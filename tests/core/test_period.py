@@ -3,6 +3,7 @@
 from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -74,7 +75,12 @@ accepted = st.datetimes(
 def test_every_instant_that_is_accepted_has_a_period(
     at: datetime, interval: Interval, billing_time: BillingTime, anchor: datetime, timezone: str
 ) -> None:
-    rule = {"interval": interval, "billing_time": billing_time, "anchor": anchor, "timezone": timezone}
+    rule: dict[str, Any] = {
+        "interval": interval,
+        "billing_time": billing_time,
+        "anchor": anchor,
+        "timezone": timezone,
+    }
     assert at in period_containing(at, **rule)
     assert previous_period(at, **rule).to <= at < next_boundary(at, **rule)
     assert start_of_day(at, timezone) <= at
@@ -84,7 +90,12 @@ def test_every_instant_that_is_accepted_has_a_period(
 def test_periods_tile_the_line(
     at: datetime, interval: Interval, billing_time: BillingTime, anchor: datetime, timezone: str
 ) -> None:
-    rule = {"interval": interval, "billing_time": billing_time, "anchor": anchor, "timezone": timezone}
+    rule: dict[str, Any] = {
+        "interval": interval,
+        "billing_time": billing_time,
+        "anchor": anchor,
+        "timezone": timezone,
+    }
     period = period_containing(at, **rule)
     assert at in period
     assert period.from_ in period
@@ -102,7 +113,12 @@ def test_periods_tile_the_line(
 def test_boundaries_strictly_increase(
     at: datetime, interval: Interval, billing_time: BillingTime, anchor: datetime, timezone: str
 ) -> None:
-    rule = {"interval": interval, "billing_time": billing_time, "anchor": anchor, "timezone": timezone}
+    rule: dict[str, Any] = {
+        "interval": interval,
+        "billing_time": billing_time,
+        "anchor": anchor,
+        "timezone": timezone,
+    }
     boundaries = [at]
     for _ in range(15):
         boundaries.append(next_boundary(boundaries[-1], **rule))

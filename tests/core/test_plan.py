@@ -82,7 +82,7 @@ PLAN = Plan(
     charges=(),
     created_at=NOW,
 )
-COMBINATIONS = [
+COMBINATIONS: list[dict[str, Any]] = [
     {"model": model, "kind": kind, "recurring": recurring, "in_advance": in_advance}
     for model, kind, recurring, in_advance in product(ChargeModel, AGGREGATIONS, (False, True), (False, True))
 ]
@@ -96,9 +96,13 @@ def problems(
     return incompatibilities(charge)
 
 
-def refused(code: str, *, field: str, **fields: Any) -> set[tuple[str, str, bool, bool]]:
+def refused(code: str, *, field: str, **fields: Any) -> set[tuple[str, Aggregation, bool, bool]]:
     """The combinations that are refused with the code for the field."""
-    return {tuple(each.values()) for each in COMBINATIONS if (field, code) in problems(**each, **fields)}
+    return {
+        (each["model"], each["kind"], each["recurring"], each["in_advance"])
+        for each in COMBINATIONS
+        if (field, code) in problems(**each, **fields)
+    }
 
 
 def named(*names: str) -> list[Aggregation]:
@@ -107,7 +111,7 @@ def named(*names: str) -> list[Aggregation]:
 
 def combinations(
     models: Iterable[str], kinds: Iterable[Aggregation], recurring: Iterable[bool], in_advance: Iterable[bool]
-) -> set[tuple[str, str, bool, bool]]:
+) -> set[tuple[str, Aggregation, bool, bool]]:
     return set(product(models, kinds, recurring, in_advance))
 
 

@@ -134,7 +134,7 @@ def test_without_a_unit_there_is_nothing_to_convert(amount: Decimal, unit_amount
 def compiled(
     model: ChargeModel, properties: dict[str, Any], *, currency: str = "USD", **more: Any
 ) -> CompiledCharge:
-    given_ = {
+    given_: dict[str, Any] = {
         "charge_id": "charge",
         "model": model,
         "properties": properties,

@@ -27,7 +27,7 @@ def day(number: int, month: int = 3) -> datetime:
 
 
 def compiled(amount: str = "1", **more: Any) -> CompiledCharge:
-    given = {
+    given: dict[str, Any] = {
         "charge_id": "charge",
         "model": ChargeModel.STANDARD,
         "properties": {"amount": amount},
@@ -127,7 +127,7 @@ def test_what_is_missing(
     least: int, period: Period, used: str | None, missing: int | None, precise: str | None
 ) -> None:
     charge = compiled(min_amount_cents=least)
-    series = [] if used is None else [({}, summed((day(20), used)))]
+    series: list[Any] = [] if used is None else [({}, summed((day(20), used)))]
     found = true_up_fee(charge, fees(charge, *series, period=period), period=period, proration=BY)
     if missing is None:
         assert found is None

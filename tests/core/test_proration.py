@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -107,7 +108,8 @@ def test_an_upgrade_spares_the_last_day_of_what_stood() -> None:
     assert prorate_uniques([add(16)], period=part, by=by).changes == ()
     assert prorate_uniques([add(2), remove(16, hour=10)], period=part, by=by).units == Decimal("0.48388")
     found = prorate_sum(Decimal(62), [(at(15), 1, Decimal(31))], period=part, by=by)
-    assert found.changes == ((62, 62 * 15), (31, 31 * 2)), "but not of what came in the period"
+    changes: Any = found.changes
+    assert changes == ((62, 62 * 15), (31, 31 * 2)), "but not of what came in the period"
     assert by.share(3_100, part) == 1_500
 
 
@@ -144,7 +146,7 @@ def test_a_value_counts_for_the_days_on_which_it_was_there(drawn: list[tuple[int
         for number, (quarter, is_add) in enumerate(sorted(drawn))
     ]
     found = prorate_uniques(operations, period=MARCH, by=UTC_MARCH)
-    exact = Fraction(days_there(operations), 31)
+    exact = Fraction(days_there([*operations]), 31)
     assert 0 <= Fraction(found.units) - exact < Fraction(1, 100_000)
 
 
@@ -152,7 +154,7 @@ TWO = [
     {"from_value": 0, "to_value": 5, "per_unit_amount": "10", "flat_amount": "100"},
     {"from_value": 6, "to_value": None, "per_unit_amount": "5", "flat_amount": "50"},
 ]
-THREE = [
+THREE: list[Any] = [
     TWO[0],
     {"from_value": 6, "to_value": 15, "per_unit_amount": "5", "flat_amount": "50"},
     {"from_value": 16, "to_value": None, "per_unit_amount": "2", "flat_amount": "0"},
@@ -182,9 +184,7 @@ THREE = [
         (TWO, [5, -5], ["3.5", "-1"], "125"),
     ],
 )
-def test_graduated(
-    tiers: list[dict[str, object]], whole: list[int], shares: list[str], expected: str
-) -> None:
+def test_graduated(tiers: list[dict[str, Any]], whole: list[int], shares: list[str], expected: str) -> None:
     changes = [(Decimal(a), Decimal(b)) for a, b in zip(whole, shares, strict=True)]
     units = sum((share for _, share in changes), Decimal(0))
     found = prorated_amount(read_tiers(tiers, rate="per_unit_amount"), units, changes)

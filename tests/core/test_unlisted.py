@@ -28,7 +28,7 @@ def tiers(rate: str) -> st.SearchStrategy[list[dict[str, Any]]]:
     last = st.fixed_dictionaries(
         {"from_value": st.just(11), "to_value": st.none(), rate: amounts, "flat_amount": amounts}
     )
-    return st.tuples(first, last).map(list)
+    return st.tuples(first, last).map(lambda both: [*both])
 
 
 PROPERTIES: dict[ChargeModel, st.SearchStrategy[dict[str, Any]]] = {

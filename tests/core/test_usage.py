@@ -7,6 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -150,7 +151,7 @@ def test_what_stands_of_all_is_what_stands_of_the_parts(one: list[Sent], two: li
     a, b = (merge_all(event.partial() for event in each) for each in (one, two))
     at = AUGUST.from_
     assert merge(standing_at(a, at), standing_at(b, at)).moment == standing_at(merge(a, b), at).moment
-    period = {"period": AUGUST, "period_seconds": MONTH}
+    period: dict[str, Any] = {"period": AUGUST, "period_seconds": MONTH}
     level = sum((e.value for e in (*one, *two) if e.value is not None), Decimal(0))
     stands = aggregations.WEIGHTED_SUM.aggregate(merge(standing_at(a, at), standing_at(b, at)), **period)
     assert stands == Usage(level, 0, level), "no event of the period, and the level for all of it"
@@ -374,7 +375,7 @@ def test_a_weighted_sum_is_the_average_of_hourly_levels(
     levels = [initial + sum(delta for at, delta in changes if at <= hour) for hour in range(hours)]
     deltas = [(AUGUST.from_ + timedelta(hours=at), delta) for at, delta in changes]
     usage = weighted(deltas, initial=initial, period=AUGUST, period_seconds=MONTH)
-    assert abs(usage.units - sum(levels) / hours) < Decimal("1e-12")
+    assert abs(usage.units - sum(levels, Decimal(0)) / hours) < Decimal("1e-12")
 
 
 def test_a_weighted_sum_is_rounded_as_the_metric_says() -> None:

@@ -163,7 +163,7 @@ def usage(client: httpx2.Client, name: str) -> dict[str, Decimal]:
 def cells_are_right(server: LiveServer) -> bool:
     from permille.embedded.postgres import dsn_of
 
-    with psycopg.connect(dsn_of(server.folder / "data")) as conn:
+    with psycopg.connect(dsn_of(server.folder / "data") or "") as conn:
         return not rollup.verify(conn)
 
 

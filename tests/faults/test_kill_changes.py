@@ -231,7 +231,7 @@ def test_a_history_is_moved_to_other_dimensions_whatever_dies(server: LiveServer
     beside_kills(server, send_more, seed=7)
 
     def is_moved() -> bool:
-        with psycopg.connect(dsn_of(server.folder / "data")) as conn:
+        with psycopg.connect(dsn_of(server.folder / "data") or "") as conn:
             row = conn.execute("select count(*) from metering where rebuilding").fetchone()
             return row == (0,)
 

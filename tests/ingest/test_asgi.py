@@ -14,8 +14,10 @@ import httpx2
 import psycopg
 import pytest
 
+from permille.app import intake_of
 from permille.config import Config
-from permille.events.postgres import metering
+from permille.database.connections import open_pool
+from permille.events.postgres import rebuilding
 from permille.ingest.asgi import EventIntake
 from permille.store import organizations
 
@@ -36,7 +38,8 @@ def keys(db: psycopg.Connection[Any]) -> dict[str, str]:
 
 def talk(dsn: str, key: str, conversation: Talk, **settings: Any) -> None:
     async def run() -> None:
-        intake = EventIntake(Config(database_url=dsn, **settings))
+        pool = open_pool(dsn, size=4, name="test")
+        intake = intake_of(Config(database_url=dsn, **settings), dsn, pool)
         await intake.start()
         transport = httpx2.ASGITransport(app=intake)
         headers = {"Authorization": f"Bearer {key}"}
@@ -47,6 +50,7 @@ def talk(dsn: str, key: str, conversation: Talk, **settings: Any) -> None:
                 await conversation(client)
         finally:
             await intake.stop()
+            pool.close()
 
     asyncio.run(run())
 
@@ -198,12 +202,14 @@ def test_a_client_that_goes_away_stores_nothing(dsn: str, db: Any, keys: dict[st
         assert sent == []
 
     async def run() -> None:
-        intake = EventIntake(Config(database_url=dsn))
+        pool = open_pool(dsn, size=4, name="test")
+        intake = intake_of(Config(database_url=dsn), dsn, pool)
         await intake.start()
         try:
             await conversation(intake)
         finally:
             await intake.stop()
+            pool.close()
 
     asyncio.run(run())
     assert values(db) == {}
@@ -243,7 +249,7 @@ def add_metric(db: psycopg.Connection[Any], expression: str | None) -> None:
         " set expression = excluded.expression",
         [row[0], expression, NOW, NOW],
     )
-    metering.refresh(db, organization_id=row[0], code="c")
+    rebuilding.refresh(db, organization_id=row[0], code="c")
     db.commit()
 
 

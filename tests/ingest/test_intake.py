@@ -11,15 +11,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.errors import BadRequest, Invalid
+from permille.core.instants import microseconds
 from permille.core.metering.encoding import Metering, dimensions_of, encode, numeric_text
 from permille.core.metering.event import numeric_value
-from permille.ingest.intake import (
-    Draft,
-    microseconds,
-    read_batch,
-    read_one,
-    timestamp_text,
-)
+from permille.events.draft import Draft
+from permille.ingest.decoders.lago import read_batch, read_one, timestamp_text
 
 NOW = datetime(2026, 10, 5, 12, tzinfo=UTC)
 GOOD = {"transaction_id": "t", "code": "c", "external_subscription_id": "s"}

@@ -12,11 +12,13 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
 from permille.events.identity import event_identities, transaction_range
-from permille.events.postgres import events, metering, rollup, writer
-from permille.events.postgres.writer import Memory, Request, open_connection, store
+from permille.events.log import Request
+from permille.events.postgres import events, metering, rebuilding, rollup, writer
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.ids import new_id
-from permille.ingest.intake import Draft, microseconds
 from permille.store import organizations
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
@@ -161,7 +163,7 @@ def test_metering_may_change_while_events_come_in(dsn: str, db: Any, organizatio
         db.execute("delete from billable_metric_filter where billable_metric_id = %s", [metric_id])
         for key in keys:
             db.execute("insert into billable_metric_filter values (%s, %s, '{a}', 0)", [metric_id, key])
-        metering.refresh(db, organization_id=organization, code="c")
+        rebuilding.refresh(db, organization_id=organization, code="c")
         db.commit()
     done.set()
     for thread in threads:
@@ -202,7 +204,12 @@ def test_series_that_are_not_remembered_burn_no_ids(
     made = last_series_id(db)
     inserted: list[int] = []
     real = metering._ids
-    monkeypatch.setattr(metering, "_ids", lambda conn, wanted: inserted.append(1) or real(conn, wanted))
+
+    def counted(conn: Any, wanted: Any) -> Any:
+        inserted.append(1)
+        return real(conn, wanted)
+
+    monkeypatch.setattr(metering, "_ids", counted)
     for nth in range(1, 11):
         store(conn, memory, [use_of(organization, chance.sample(names, 2_000), nth)])
         assert sum(len(each.ids) + len(each.older) for each in memory.series.values()) <= 2 * 2_000 + 2_000

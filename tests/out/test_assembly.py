@@ -183,7 +183,9 @@ def test_groups_tiers_and_free_units(world):
     assert calls.title == "API calls"
     assert [line.description for line in calls.lines] == ["API calls · team: red", "API calls · team: none"]
     assert seats.title is None
-    assert seats.lines[0].price.is_average
+    price = seats.lines[0].price
+    assert isinstance(price, UnitPrice)
+    assert price.is_average
     assert seats.lines[0].price.amount == (Decimal(16) / 13).quantize(Decimal("1e-15"))
     assert packages.lines[0].price == PackagePrice(
         amount=Decimal(5), size=100, packages=2, free_units=Decimal(50)
@@ -206,7 +208,7 @@ def test_filters_without_names_and_metrics_deleted_since(world):
 
 
 def item(field_name: str, aggregation_type: str = "sum_agg") -> FeeItem:
-    blank = dict.fromkeys(
+    blank: dict[str, Any] = dict.fromkeys(
         (
             "metric_description",
             "charge_invoice_display_name",
@@ -215,8 +217,8 @@ def item(field_name: str, aggregation_type: str = "sum_agg") -> FeeItem:
             "filter_values",
         )
     )
-    names = dict.fromkeys(("charge_code", "charge_model", "metric_name", "metric_code"), "x")
-    ids = dict.fromkeys(("fee_id", "charge_id", "metric_id"), UUID(int=1))
+    names: dict[str, Any] = dict.fromkeys(("charge_code", "charge_model", "metric_name", "metric_code"), "x")
+    ids: dict[str, Any] = dict.fromkeys(("fee_id", "charge_id", "metric_id"), UUID(int=1))
     plain = FeeItem(
         **blank,
         **names,

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from permille.core.metering.amendment import AmendmentKind
-from permille.events.postgres import metering, rollup
+from permille.events.draft import Draft
+from permille.events.postgres import rebuilding, rollup
 from permille.events.postgres.usage import count_events, usage_of_many
-from permille.events.postgres.window import Window
-from permille.ingest.intake import Draft
+from permille.events.usage import Window
 from permille.usecases.amendments import Asked, UnableToAmendError, amend
 
 from .test_usage import NOW, START, Feed, compare
@@ -56,7 +56,8 @@ class Amended(Feed):
         self.amendments += 1
         kind = self.chance.choice(list(AmendmentKind))
         new = self._draft()
-        survivor, changes = None, {}
+        survivor: Draft | None = None
+        changes: dict[str, Any] = {}
         if kind is AmendmentKind.REPLACE:
             changes = {
                 "code": new.code,
@@ -98,7 +99,7 @@ class Amended(Feed):
             " on conflict do nothing",
             [self.organization],
         )
-        metering.refresh(self.db, organization_id=self.organization, code="sum")
+        rebuilding.refresh(self.db, organization_id=self.organization, code="sum")
         self.db.commit()
 
     def window(self) -> Window:
@@ -187,8 +188,8 @@ def test_an_amendment_between_two_statements_of_a_read_is_seen(dsn: str, db: psy
     feed.send(60)
     with psycopg.connect(dsn) as other:
         window = window_of(feed, None, START + timedelta(days=40))
-        reading = Between(feed, other)
-        usage_of_many(reading, [window])  # type: ignore[arg-type]
+        reading: Any = Between(feed, other)
+        usage_of_many(reading, [window])
         assert reading.reads == 2
         other.commit()
         feed.db = other
@@ -259,7 +260,7 @@ def test_nothing_stored_is_changed(dsn: str, db: psycopg.Connection[Any]) -> Non
     assert db.execute(query).fetchall() == before
     for table in ("event_amendment", "struck_event"):
         with pytest.raises(psycopg.errors.RaiseException):
-            db.execute(f"delete from {table}")  # type: ignore[arg-type]
+            db.execute(f"delete from {table}")
         db.rollback()
 
 

@@ -8,14 +8,16 @@ from typing import Any
 import psycopg
 import pytest
 
+from permille.core.instants import microseconds
 from permille.core.metering.event import property_text
 from permille.core.metering.rule import TEXT_MAX
+from permille.events.draft import Draft
+from permille.events.log import Request
 from permille.events.postgres import rollup
 from permille.events.postgres.custom_usage import CustomWindow, custom_events
 from permille.events.postgres.usage import usage_of_many
-from permille.events.postgres.window import Window
-from permille.events.postgres.writer import Request, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.postgres.writer import store
+from permille.events.usage import Window
 from tests.core.given import merge_all
 from tests.store.test_usage import NOW, START, Feed
 

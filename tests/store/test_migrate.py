@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -20,7 +21,7 @@ SCHEMA = Path(runner.__file__).parent / "schema.sql"
 def dump(dsn: str) -> list[str]:
     """The schema as pg_dump says it, without the runner's own table and the lines that differ at every call."""
     binaries = locate_binaries(from_environment().pg_bin)
-    command = [
+    command: list[Any] = [
         binaries.program("pg_dump"),
         "--schema-only",
         "--no-owner",
@@ -148,9 +149,14 @@ def test_processes_that_migrate_at_once_apply_each_migration_once(empty_dsn: str
 def test_the_lock_of_a_migration_keeps_others_waiting(empty_dsn: str, tmp_path: Path) -> None:
     write(tmp_path, "0001_first.sql", "create table a (n int)")
     done = threading.Event()
+
+    def migrate_then() -> None:
+        migrate(empty_dsn, folder=tmp_path)
+        done.set()
+
     with psycopg.connect(empty_dsn, autocommit=True) as conn:
         conn.execute("select pg_advisory_lock(%s)", (runner._LOCK,))
-        thread = threading.Thread(target=lambda: (migrate(empty_dsn, folder=tmp_path), done.set()))
+        thread = threading.Thread(target=migrate_then)
         thread.start()
         waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
         while conn.execute(waiting).fetchone() == (0,):

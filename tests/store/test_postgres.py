@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -34,7 +35,7 @@ def make(reachable_session_path: Path) -> Iterator[Make]:
     made: list[EmbeddedPostgres] = []
     shared = reachable_session_path / "shared"
 
-    def new(data_dir: Path = shared, **options: object) -> EmbeddedPostgres:
+    def new(data_dir: Path = shared, **options: Any) -> EmbeddedPostgres:
         made.append(EmbeddedPostgres(data_dir, **{"settings": SMALL, "bin_dir": BIN, **options}))
         return made[-1]
 
@@ -168,7 +169,7 @@ time.sleep(600)
 
 
 def test_the_server_ends_when_its_parent_is_killed(reachable_session_path: Path, make: Make) -> None:
-    command = [sys.executable, "-c", PARENT, reachable_session_path / "shared"]
+    command: list[Any] = [sys.executable, "-c", PARENT, reachable_session_path / "shared"]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
@@ -223,7 +224,7 @@ def test_a_server_that_someone_else_started_is_refused_and_left_alone(make: Make
     server.stop()
     cluster = server.home / "cluster"
     owner = cluster.stat()
-    identity = (
+    identity: dict[str, Any] = (
         {}
         if owner.st_uid == os.geteuid()
         else {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
@@ -371,7 +372,7 @@ def test_another_user_of_the_machine_is_kept_out_by_the_directory_and_by_the_ser
     server.start()
 
     def attempt() -> str:
-        command = [sys.executable, "-c", CONNECT, server.dsn]
+        command: list[Any] = [sys.executable, "-c", CONNECT, server.dsn]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     assert "Permission denied" in attempt()
@@ -484,7 +485,7 @@ def test_an_ordinary_user_needs_no_root(reachable_path: Path) -> None:
     place.mkdir(mode=0o700)
     os.chown(place, NOBODY, NOBODY)
     programs = binaries_for(locate_binaries(BIN), account_of(NOBODY), shelf=reachable_path).directory
-    command = [sys.executable, "-c", ORDINARY, place / "data", programs]
+    command: list[Any] = [sys.executable, "-c", ORDINARY, place / "data", programs]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.split() == ["1", str(NOBODY), "2", str(NOBODY)]

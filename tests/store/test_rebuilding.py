@@ -17,7 +17,7 @@ from .test_usage import Feed
 @pytest.fixture
 def feed(dsn: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> Feed:
     """300 rolled-up events of a metric that is then given another dimension."""
-    monkeypatch.setattr(metering, "REENCODED_IN_PLACE_MAX", 10)
+    monkeypatch.setattr(rebuilding, "REENCODED_IN_PLACE_MAX", 10)
     monkeypatch.setattr(rebuilding, "CHUNK", 5)
     feed = Feed(dsn, db, seed=9)
     feed.metric("sum", "sum_agg", ("model",))
@@ -29,7 +29,7 @@ def feed(dsn: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch)
         "insert into billable_metric_filter (billable_metric_id, key, values, position)"
         " select id, 'operation_type', '{add}', 1 from billable_metric where code = 'sum'"
     )
-    metering.refresh(db, organization_id=feed.organization, code="sum")
+    rebuilding.refresh(db, organization_id=feed.organization, code="sum")
     db.commit()
     return feed
 

@@ -19,13 +19,14 @@ from psycopg_pool import ConnectionPool
 from permille.core.contract.subscription import Start, Subscription, due as due_at_start, facts_of, start_of
 from permille.core.contract.timeline import next_billing_at, plan_invoice
 from permille.core.errors import Invalid
+from permille.core.instants import microseconds
 from permille.core.metering.usage import Partial
 from permille.core.rating.fee import charge_fees, compile_plan_charge
 from permille.database.connections import open_pool
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
-from permille.store import customers, subscriptions
-from permille.usecases import subscriptions as life
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
+from permille.store import customers, plans, subscriptions, webhooks
 from permille.usecases.due import due
 from permille.usecases.invoices import run
 
@@ -241,7 +242,7 @@ def test_a_run_that_fails_leaves_whole_batches_and_goes_on_the_next_time(
     live: World, pool: ConnectionPool[psycopg.Connection[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(due, "BATCH", 10)
-    real, calls = run.webhooks.enqueue, []
+    real, calls = webhooks.enqueue, []
 
     def failing(conn: psycopg.Connection[Any], **given: Any) -> None:
         calls.append(1)
@@ -249,13 +250,13 @@ def test_a_run_that_fails_leaves_whole_batches_and_goes_on_the_next_time(
             raise psycopg.OperationalError("the connection is lost")
         real(conn, **given)
 
-    monkeypatch.setattr(run.webhooks, "enqueue", failing)
+    monkeypatch.setattr(webhooks, "enqueue", failing)
     with pytest.raises(psycopg.OperationalError):
         due.run_live(pool, NOW)
     left = _due_count(live)
     assert 30 <= 120 - left <= 60
     check_invariants(live)
-    monkeypatch.setattr(run.webhooks, "enqueue", real)
+    monkeypatch.setattr(webhooks, "enqueue", real)
     live.conn.rollback()
     assert due.run_live(pool, NOW) == left
     _check_crowd(live)
@@ -364,7 +365,7 @@ def _billed_alone(world: World, made: Subscription, used: list[Used], until: dat
     row = subscriptions.by_ids(world.conn, [made.id])[made.id]
     if row.started_at is None:
         return
-    plan = life.plans.plan_by_id(world.conn, row.plan_id)
+    plan = plans.plan_by_id(world.conn, row.plan_id)
     timezone = customers.by_ids(world.conn, [row.customer_id])[row.customer_id].applicable_timezone
     entered = row.activated_at or row.created_at
     facts = replace(

@@ -16,9 +16,10 @@ from permille.core.errors import Unbillable
 from permille.database.connections import open_pool
 from permille.events.postgres import event_errors as event_error_store, metering, rebuilding
 from permille.store import fences as store
-from permille.usecases import event_errors, holds
+from permille.usecases import holds
 from permille.usecases.due import due
 from permille.usecases.invoices import advance, run
+from permille.usecases.invoices.facts import Contracts
 
 from .world import World, make_world, move, ts
 
@@ -198,8 +199,9 @@ def test_nobody_chooses_to_be_the_first(db: psycopg.Connection[Any]) -> None:
     ids = [make_world(db, name=f"o{n}", test_now=None).id for n in range(8)]
     db.commit()
     orders: set[tuple[UUID, ...]] = set()
-    for _ in range(5):
-        orders.add(tuple(each.id for each in store.free(db, "test", ids, now=NOW)))
+    for seconds in range(5):
+        now = NOW + timedelta(seconds=seconds)
+        orders.add(tuple(each.id for each in store.free(db, "test", ids, now=now)))
     assert {tuple(sorted(order)) for order in orders} == {tuple(sorted(ids))}
     assert len(orders) > 1
 
@@ -212,14 +214,14 @@ def test_any_bug_that_one_customer_brings_out_holds_that_customer(
     for payer in "abc":
         world.subscribe(world.customer(payer), plan, payer)
     db.commit()
-    real: Callable[..., Any] = run._plan_part
+    real: Callable[..., Any] = Contracts.billing
 
-    def failing(owed: Any, known: Any) -> Any:
-        if owed.row.external_id == "b":
+    def failing(contracts: Contracts, request: Any, **named: Any) -> Any:
+        if request.subscription.external_id == "b":
             raise KeyError("of b")
-        return real(owed, known)
+        return real(contracts, request, **named)
 
-    monkeypatch.setattr(run, "_plan_part", failing)
+    monkeypatch.setattr(Contracts, "billing", failing)
     due.run_live(pool, NOW)
     db.rollback()
     billed = "select c.external_id from invoice i join customer c on c.id = i.customer_id order by 1"
@@ -246,7 +248,7 @@ def test_events_that_cannot_be_looked_through_hold_up_no_bill(
     def failing(*_: Any, **__: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(event_errors.event_errors, "wrong_in", failing)
+    monkeypatch.setattr(event_error_store, "wrong_in", failing)
     due.run_live(pool, NOW)
     db.rollback()
     assert world.rows("select count(*) from invoice") == [(1,)]
@@ -256,11 +258,11 @@ def test_events_that_cannot_be_looked_through_hold_up_no_bill(
 def test_a_history_that_cannot_be_moved_holds_up_no_other(
     db: psycopg.Connection[Any], pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metering, "REENCODED_IN_PLACE_MAX", 0)
+    monkeypatch.setattr(rebuilding, "REENCODED_IN_PLACE_MAX", 0)
     worlds = [make_world(db, name=name) for name in ("broken", "fine")]
     for world in worlds:
         metric = world.metric()
-        metering.refresh(db, organization_id=world.id, code=metric.code)
+        rebuilding.refresh(db, organization_id=world.id, code=metric.code)
         world.use("sub", "tokens", 1, at=ts(2024, 1, 2), model="m")
         db.execute("update metering set rebuilding = true where organization_id = %s", [world.id])
     db.commit()

@@ -12,6 +12,7 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from permille.core.errors import Unbillable
+from permille.core.invoice.steps import usage_charges
 from permille.database.connections import open_pool
 from permille.store import subscriptions
 from permille.usecases import holds, subscriptions as life
@@ -174,7 +175,7 @@ def test_an_absurd_price_and_a_signal_of_the_arithmetic(
     world.subscribe(world.customer("odd"), odd, "odd")
     for name in ("bad", "fine", "odd"):
         world.use(name, "tokens", 1_000, at=ts(2024, 1, 10))
-    real = run.charge_fees
+    real = vars(usage_charges)["charge_fees"]
 
     def failing(compiled: Any, *args: Any, **named: Any) -> Any:
         if compiled.charge_id == odd.charges[0].id:
@@ -182,7 +183,7 @@ def test_an_absurd_price_and_a_signal_of_the_arithmetic(
         return real(compiled, *args, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "charge_fees", failing)
+        patch.setattr(usage_charges, "charge_fees", failing)
         move(world, 2024, 2, 1)
     assert bills(world, "fine") == [(ts(2024, 2, 1), "subscription_periodic", 100_000)]
     assert [row[0] for row in held(world)] == ["bad", "odd"]
@@ -212,7 +213,7 @@ def test_a_lost_database_holds_nobody(
     def failing(*_: Any, **__: Any) -> None:
         raise error("gone")
 
-    monkeypatch.setattr(run, "write", failing)
+    monkeypatch.setattr(run, "save", failing)
     with pytest.raises(error):
         move(world, 2024, 2, 1)
 

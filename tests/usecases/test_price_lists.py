@@ -52,14 +52,14 @@ def apply(db: psycopg.Connection[Any], organization: Organization, slug: str) ->
 
 
 def charge_of(db: psycopg.Connection[Any], organization: Organization, slug: str) -> Charge:
-    plan = plans.plan_by_code(db, organization.id, slug)
+    plan: Any = plans.plan_by_code(db, organization.id, slug)
     assert plan is not None
     assert (plan.interval, plan.amount_cents, plan.amount_currency) == ("monthly", 0, "USD")
     (charge,) = plan.charges
     return charge
 
 
-def cents(charge: Charge, units: str, **dimensions: str) -> int:
+def cents(charge: Charge, units: str, **dimensions: str) -> Decimal:
     """What so many units of these dimensions cost alone, in fractions of a cent."""
     partial = Partial(events_count=1, values_count=1, sum=Decimal(units))
     fees = charge_fees(
@@ -81,7 +81,7 @@ def test_a_list_is_applied_once(db, organization, slug):
     first = apply(db, organization, slug)
     assert first.plan_created
     assert all(first.billable_metrics.values())
-    plan = plans.plan_by_code(db, organization.id, slug)
+    plan: Any = plans.plan_by_code(db, organization.id, slug)
     counts = "select (select count(*) from plan), (select count(*) from charge_filter), (select count(*) from metering)"
     before = db.execute(counts).fetchone()
     again = apply(db, organization, slug)
@@ -95,7 +95,7 @@ def test_a_list_is_applied_once(db, organization, slug):
 def test_the_catalogue_api_reads_the_same_charges(db, organization, slug):
     """A list is what a client would have got by sending it to POST /plans."""
     apply(db, organization, slug)
-    plan = plans.plan_by_code(db, organization.id, slug)
+    plan: Any = plans.plan_by_code(db, organization.id, slug)
     (price_list,) = (each for each in price_lists.list_price_lists() if each.slug == slug)
     metrics = {charge.metric.code: charge.metric for charge in plan.charges}
     sent = [
@@ -132,7 +132,7 @@ def test_the_catalogue_api_reads_the_same_charges(db, organization, slug):
 
 def without_ids(charge: Charge) -> Charge:
     return replace(
-        charge, id=charge.plan_id, filters=tuple(replace(each, id=None) for each in charge.filters)
+        charge, id=charge.plan_id, filters=tuple(replace(each, id=UUID(int=0)) for each in charge.filters)
     )
 
 
@@ -145,8 +145,8 @@ def test_tokens_cost_what_the_price_page_says(db, organization, slug):
         for tokens, thousands in [("1", 1), ("1000", 1), ("1001", 2), ("250000", 250)]:
             assert cents(charge, tokens, model=model, type=kind) == thousands * Decimal(dollars) * 100
         (own,) = (each for each in charge.filters if each.values == {"model": (model,), "type": (kind,)})
-        assert model in own.invoice_display_name
-        assert f"{kind} tokens" in own.invoice_display_name
+        assert model in str(own.invoice_display_name)
+        assert f"{kind} tokens" in str(own.invoice_display_name)
     assert cents(charge, "5000", model="other", type="input") == 0
 
 
@@ -166,13 +166,14 @@ def test_audio_costs_by_the_minute(db, organization):
 
 def test_a_metric_that_fits_is_used_and_another_one_is_refused(db, organization):
     apply(db, organization, "openai-gpt-4")
-    plan = plans.plan_by_code(db, organization.id, "openai-gpt-4")
+    plan: Any = plans.plan_by_code(db, organization.id, "openai-gpt-4")
     plans.delete(db, plan_id=plan.id, now=NOW)
     again = apply(db, organization, "openai-gpt-4")
     assert (again.plan_created, again.billable_metrics) == (True, {"gpt_4_tokens": False})
 
-    metric = billable_metrics.by_code(db, organization.id, "gpt_4_tokens")
-    plans.delete(db, plan_id=plans.plan_by_code(db, organization.id, "openai-gpt-4").id, now=NOW)
+    metric: Any = billable_metrics.by_code(db, organization.id, "gpt_4_tokens")
+    plan = plans.plan_by_code(db, organization.id, "openai-gpt-4")
+    plans.delete(db, plan_id=plan.id, now=NOW)
     billable_metrics.replace(db, replace(metric, field_name="characters"))
     with pytest.raises(Invalid):
         apply(db, organization, "openai-gpt-4")

@@ -28,8 +28,8 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 _events = itertools.count(1)
 
 
-def ts(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)
+def ts(*parts: Any) -> datetime:
+    return datetime(*parts).replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +195,7 @@ class World:
 
 
 def _charge(plan_id: UUID, metric: BillableMetric, code: str, price: Any) -> Charge:
-    fields = price if isinstance(price, dict) else {"properties": {"amount": str(price)}}
+    fields: dict[str, Any] = price if isinstance(price, dict) else {"properties": {"amount": str(price)}}
     filters = tuple(
         PlanFilter(
             id=new_id(START), invoice_display_name=None, values=each.values, properties=each.properties

@@ -19,10 +19,12 @@ from permille.api.http import Call, Engine
 from permille.app import build
 from permille.clock import system_now
 from permille.config import from_environment
+from permille.core.instants import microseconds
 from permille.core.organization import Organization
 from permille.embedded.postgres import EmbeddedPostgres
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import organizations, users
 from permille.usecases.catalogue import price_lists
 
@@ -82,7 +84,7 @@ def sent_by(page: str) -> dict[str, list[str]]:
     form = page.split('class="form"', 1)[1].split("</form>", maxsplit=1)[0]
     fields: dict[str, list[str]] = {}
     for tag in re.findall(r"<input[^>]*>|<select.*?</select>", form, flags=re.DOTALL):
-        name = re.search(r'name="([^"]*)"', tag)[1]
+        name = re.findall(r'name="([^"]*)"', tag)[0]
         value = re.search(
             r'<option value="([^"]*)" selected' if tag.startswith("<select") else r'value="([^"]*)"', tag
         )

@@ -184,7 +184,7 @@ def test_a_fee_tells_of_amended_events_and_leads_back_to_the_first_page(browser,
     )
     page = browser.ok(f"/fees/{fee_id}")
     event = re.findall(r'href="/app(/events/tx-[^"]*)"', page)[3]
-    cursor = re.search(r"cursor=([^\"]*)", page)[1]
+    cursor = re.findall(r"cursor=([^\"]*)", page)[0]
     later = browser.ok(f"/fees/{fee_id}", cursor=unquote(cursor))
     assert later.count('href="/app/events/tx-') == 1
     assert "From the first" in later

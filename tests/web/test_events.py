@@ -9,10 +9,12 @@ import psycopg
 import pytest
 
 from permille.api import charges as api_charges, plans as api_plans
+from permille.core.instants import microseconds
 from permille.core.metering.amendment import AmendmentKind
+from permille.events.draft import Draft
+from permille.events.log import Request
 from permille.events.postgres import rollup
-from permille.events.postgres.writer import Memory, Request, open_connection, store
-from permille.ingest.intake import Draft, microseconds
+from permille.events.postgres.writer import Memory, open_connection, store
 from permille.usecases.amendments import Asked, amend
 from permille.usecases.unpriced import look_some
 

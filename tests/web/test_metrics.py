@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from permille.api import billable_metrics as api_metrics, plans as api_plans
-from permille.events.postgres import metering
+from permille.events.postgres import rebuilding
 from tests.rebuilding import rebuild_some
 
 from .conftest import text_of
@@ -338,7 +338,7 @@ def test_the_example_has_what_expressions_and_rules_look_at(browser, how):
 
 
 def test_a_history_that_is_being_sorted_is_told(browser, send, monkeypatch):
-    monkeypatch.setattr(metering, "REENCODED_IN_PLACE_MAX", 1)
+    monkeypatch.setattr(rebuilding, "REENCODED_IN_PLACE_MAX", 1)
     browser.sent("/new-billable-metric", TOKENS)
     for region in ("eu", "us"):
         send("tokens", "acme-1", tokens=5, model="8K", type="input", region=region)

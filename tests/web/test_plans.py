@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from typing import Any
 
 import pytest
 
@@ -292,7 +293,7 @@ def test_roles(reader):
     assert "Use it" not in text_of(reader.ok("/templates"))
 
 
-MODELS = [
+MODELS: Any = [
     (
         {
             "charge_model": "graduated",
@@ -360,7 +361,7 @@ HEAD = {
 }
 
 
-@pytest.mark.parametrize("case", MODELS, ids=[typed["charge_model"] for typed, _, _ in MODELS])
+@pytest.mark.parametrize("case", MODELS, ids=[str(case[0]["charge_model"]) for case in MODELS])
 def test_every_model_is_offered_calculated_saved_and_comes_back(browser, api, tokens, case):
     typed, properties, cost = case
     form = {**HEAD, "billable_metric_code": "tokens", "metric": "tokens", "units": "12", **typed}

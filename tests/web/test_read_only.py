@@ -41,7 +41,8 @@ def reader_of(server, browser) -> Browser:
 def test_a_read_only_user_finds_no_form_that_changes_anything(server, browser, gpt4, send):
     send("gpt_4_tokens", "acme-1", model="8K", type="input", tokens=1_000)
     browser.sent("/test-clock", {"to": "period"})
-    reader, seen, waiting = reader_of(server, browser), set(), ["/app"]
+    seen: set[str] = set()
+    reader, waiting = reader_of(server, browser), ["/app"]
     while waiting and len(seen) < PAGES_MAX:
         path = waiting.pop(0)
         if path in seen:

@@ -264,7 +264,7 @@ def user_of(browser):
 
 def invited(browser, role="finance"):
     """The path of an invitation to the browser's organization, made on its page of users."""
-    return re.search(r"/app/link/[\w-]+", browser.post("/users", {"role": role}).text)[0]
+    return re.findall(r"/app/link/[\w-]+", browser.post("/users", {"role": role}).text)[0]
 
 
 def accept(other, path):

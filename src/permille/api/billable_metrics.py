@@ -27,7 +27,7 @@ from permille.core.metering.expression import (
 )
 from permille.core.metering.rule import read_rule
 from permille.database import locks
-from permille.events.postgres import metering
+from permille.events.postgres import rebuilding
 from permille.ids import new_id
 from permille.store import billable_metrics, billing_holds, plans, unpriced, webhooks
 
@@ -200,7 +200,7 @@ def update_billable_metric(call: Call) -> dict[str, Any]:
     if after.filters != before.filters:
         _follow_dimensions(call, before, after)
     if after.code != before.code:
-        metering.refresh(call.conn, organization_id=call.organization.id, code=before.code)
+        rebuilding.refresh(call.conn, organization_id=call.organization.id, code=before.code)
     return _changed(call, after, "updated")
 
 
@@ -286,7 +286,7 @@ def _changed(call: Call, metric: BillableMetric, what: str) -> dict[str, Any]:
     """
     billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
     unpriced.recheck(call.conn, [call.organization.id])
-    metering.refresh(call.conn, organization_id=call.organization.id, code=metric.code)
+    rebuilding.refresh(call.conn, organization_id=call.organization.id, code=metric.code)
     webhooks.enqueue(
         call.conn,
         organization_id=call.organization.id,

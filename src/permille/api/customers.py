@@ -14,12 +14,12 @@ from permille.api.validation import (
     LONG_TEXT,
     TOO_LONG,
     Fields,
-    query_flag,
     query_texts,
 )
 from permille.core.customer import BillingEntity, Customer
 from permille.core.errors import NotFound
 from permille.database import locks
+from permille.http.query import query_flag
 from permille.ids import new_id
 from permille.store import billing_entities, customers, invoices, subscriptions, webhooks
 from permille.store.customers import CustomerSearch

@@ -28,7 +28,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from permille import request_ids
 from permille.api.addresses import Route, canonical_path
 from permille.api.render import encode_json
 from permille.clock import system_now
@@ -37,7 +36,8 @@ from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refu
 from permille.core.organization import Organization
 from permille.database.connections import is_unavailable, keep_plans
 from permille.http.bodies import read_body
-from permille.http.words import in_words, message_of
+from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
+from permille.http.words import in_words
 from permille.store import organizations
 
 log = logging.getLogger(__name__)
@@ -139,60 +139,12 @@ def json_response(content: Any, status: int = 200) -> Response:
     return Response(encode_json(content), status_code=status, headers=headers, media_type="application/json")
 
 
-STATUS_TEXT = {
-    400: "BadRequest",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    413: "Payload Too Large",
-    415: "Unsupported Media Type",
-    422: "Unprocessable Entity",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    503: "Service Unavailable",
-}
-STATUS_HEADERS = {
-    401: {"www-authenticate": "Bearer"},
-    415: {"accept-encoding": "gzip"},
-    503: {"retry-after": "1"},
-}
-"""Headers that every answer with the status has."""
-
-
-def try_again() -> Refusal:
-    """503: the database is not to be had, or all connections to it are in use."""
-    return Refusal(status=503, code="try_again")
-
-
 def unavailable() -> Response:
     return refused(try_again())
 
 
 def unauthorized() -> Response:
     return json_response(error_body(401, in_words("unauthorized")), 401)
-
-
-def error_body(status: int, message: str, **more: Any) -> dict[str, Any]:
-    """Lago's error object (semantics-metering.md, appendix A), and beside it `message` and `request_id`."""
-    body = {"status": status, "error": STATUS_TEXT[status], **more, "message": message}
-    name = request_ids.current.get()
-    return body if name is None else body | {"request_id": name}
-
-
-def refusal_body(refusal: Refusal) -> dict[str, Any]:
-    """What a refusal says, with the values that are allowed where they are a closed set."""
-    more: dict[str, Any] = {}
-    if isinstance(refusal, BadRequest):
-        more["error"] = f"BadRequest: {refusal.reason}"
-    elif refusal.code:
-        more["code"] = refusal.code
-    details = getattr(refusal, "errors", None)
-    if details is not None:
-        more["error_details"] = details
-    if isinstance(refusal, Invalid) and refusal.allowed:
-        more["allowed"] = refusal.allowed
-    return error_body(refusal.status, message_of(refusal), **more)
 
 
 def refused(refusal: Refusal) -> Response:

@@ -16,13 +16,15 @@ from permille.api.http import Call, Raw
 from permille.api.render import instant, last_instant
 from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
-from permille.api.validation import Fields, parse_uuid, query_flag, query_texts
+from permille.api.validation import Fields, parse_uuid, query_texts
 from permille.clock import system_now
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_instant
+from permille.core.invoice.billing import InvoicingReason
+from permille.http.query import query_flag
 from permille.ids import new_id
 from permille.store import (
     billing_entities,
@@ -37,7 +39,6 @@ from permille.store.credit_notes import InvoiceCredit
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
 from permille.usecases.invoices import drafts
-from permille.usecases.invoices.invoicing import STARTING
 
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
 METADATA_MAX = 5
@@ -284,7 +285,7 @@ def _subscriptions(
 
 def _billing_period(billed: InvoiceSubscription, subscription: Subscription) -> dict[str, Any]:
     charges_from, charges_to = instant(billed.charges_from_at), last_instant(billed.charges_to_at)
-    if charges_from is None and billed.invoicing_reason == STARTING:
+    if charges_from is None and billed.invoicing_reason == InvoicingReason.STARTING:
         # The invoice at a start has no usage yet: an empty window, as in Lago, whose clients expect one.
         charges_from = charges_to = instant(subscription.started_at)
     return {

@@ -14,11 +14,11 @@ from starlette.datastructures import QueryParams
 
 from permille.api.http import PER_PAGE_MAX, Call, Page
 from permille.api.render import breakdowns_json, instant, last_instant
-from permille.api.validation import query_flag
 from permille.core.errors import Invalid, NotFound
 from permille.core.metering.event import property_text
 from permille.core.money import ZERO, decimal_text, exact
 from permille.core.rating.projection import Projection
+from permille.http.query import query_flag
 from permille.store import billable_metrics
 from permille.usecases.usage import usage
 from permille.usecases.usage.usage import (

@@ -52,7 +52,6 @@ COUNTRIES = frozenset(code for code in Locale("en").territories if re.fullmatch(
     "ZZ",
 }  # groups of countries, and places that are none
 _FLAGS = {True: True, False: False, "true": True, "false": False}
-_QUERY_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class Fields:
@@ -292,8 +291,3 @@ def parse_uuid(value: Any) -> UUID | None:
 def query_texts(query: QueryParams, name: str) -> list[str]:
     """Every value of a list parameter, written as `name[]=` or `name=`."""
     return [value for key in (f"{name}[]", name) for value in query.getlist(key) if value]
-
-
-def query_flag(query: QueryParams, name: str) -> bool | None:
-    """A boolean parameter; junk counts as none."""
-    return _QUERY_FLAGS.get(query.get(name, "").lower())

@@ -18,7 +18,7 @@ from permille.embedded import running
 from permille.embedded.binaries import NoBinariesError, locate_binaries
 from permille.embedded.postgres import dsn_of
 from permille.out.pdf import fonts
-from permille.store import audit
+from permille.usecases import audit
 
 PYTHON_MIN = (3, 11)
 DISK_FREE_MIN = 2 * 1024**3
@@ -197,8 +197,8 @@ def audit_report(config: Config) -> int:
     assert config.database_url is not None, "the command line gives one"
     with psycopg.connect(config.database_url, application_name="permille audit") as conn:
         conn.execute("set transaction isolation level repeatable read, read only")
-        found = [*audit.findings(conn), *audit.wrong_cells(conn)]
-    for sentence in (*(check.sentence for check in audit.CHECKS), audit.CELLS):
+        found = list(audit.findings(conn))
+    for sentence in audit.SENTENCES:
         broken = [one for one in found if one.sentence == sentence]
         print(f"{'FAIL' if broken else 'ok  '}  {sentence}.")
         for one in broken:

@@ -1,6 +1,6 @@
 """The audit of an installation: sentences that hold of all that was ever billed, each with the rows that break it.
 
-It reads what is stored and prices nothing again: sums, balances, numbers, periods, and usage cells beside events.
+It reads what is stored and prices nothing again: sums, balances, numbers, and periods.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-
-from permille.events.postgres import rollup
 
 SHOWN_MAX = 20
 """Rows of each kind that a report lists."""
@@ -189,7 +187,6 @@ CHECKS = (
     ENTITY_NUMBERS_ARE_UNIQUE,
     PERIODS_FOLLOW,
 )
-CELLS = "Usage cells are what a recomputation from the events gives"
 
 
 def findings(conn: Connection[Any], *, organization_id: UUID | None = None) -> Iterator[Finding]:
@@ -204,11 +201,3 @@ def findings(conn: Connection[Any], *, organization_id: UUID | None = None) -> I
         )
         for owner, what, detail in rows.fetchall():
             yield Finding(sentence=check.sentence, organization_id=owner, what=what, detail=detail)
-
-
-def wrong_cells(conn: Connection[Any]) -> Iterator[Finding]:
-    """Usage cells that are not what their events give; it reads all events."""
-    for series_id, grain, start in rollup.verify(conn, limit=SHOWN_MAX):
-        yield Finding(
-            sentence=CELLS, organization_id=None, what=f"series {series_id}", detail=f"{grain} from {start}"
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
@@ -15,7 +15,8 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from permille.core.invoice.credit_note import CreditAmounts, Spent
-from permille.database.bulk import int_array, uuid_array
+from permille.core.invoice.draft import InvoiceDraft
+from permille.database.bulk import instant_array, int_array, uuid_array
 from permille.ids import new_id, new_ids
 
 
@@ -201,24 +202,36 @@ def available(
     return found
 
 
-def take(conn: Connection[Any], spent: Sequence[tuple[UUID, datetime, Spent]]) -> None:
-    """Write down what paid which invoice, and lower the balances: (invoice, its instant, what was spent)."""
-    for (invoice_id, at, each), credit_id in zip(spent, (new_id(at) for _, at, _ in spent), strict=True):
-        conn.execute(
-            "insert into invoice_credit (id, invoice_id, credit_note_id, amount_cents, created_at)"
-            " values (%s, %s, %s, %s, %s)",
-            [credit_id, invoice_id, each.credit_note_id, each.amount_cents, at],
-        )
+def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> None:
+    """Save which notes paid which invoices, and lower their balances; set-based."""
+    spent = [(draft, each) for draft in drafts for each in draft.credits]
+    if not spent:
+        return
+    conn.execute(
+        "insert into invoice_credit (id, invoice_id, credit_note_id, amount_cents, created_at)"
+        " select * from unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::bigint[], %s::timestamptz[])",
+        [
+            uuid_array(new_id(draft.at) for draft, _ in spent),
+            uuid_array(draft.id for draft, _ in spent),
+            uuid_array(_note_id(each) for _, each in spent),
+            int_array(each.amount_cents for _, each in spent),
+            instant_array(draft.at for draft, _ in spent),
+        ],
+    )
     totals: dict[UUID, int] = defaultdict(int)
-    for _, _, each in spent:
-        assert isinstance(each.credit_note_id, UUID), "core passes identifiers on without a look"
-        totals[each.credit_note_id] += each.amount_cents
+    for _, each in spent:
+        totals[_note_id(each)] += each.amount_cents
     conn.execute(
         "update credit_note n set balance_amount_cents = n.balance_amount_cents - w.amount,"
         " credit_status = case when n.balance_amount_cents = w.amount then 'consumed' else n.credit_status end"
         " from unnest(%s::uuid[], %s::bigint[]) as w (id, amount) where n.id = w.id",
         [uuid_array(totals), int_array(totals.values())],
     )
+
+
+def _note_id(spent: Spent) -> UUID:
+    assert isinstance(spent.credit_note_id, UUID), "core passes identifiers on without a look"
+    return spent.credit_note_id
 
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, CreditNote]:

@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.contract.subscription import Subscription
-from permille.events.postgres.event_errors import LOOKED_AT_AFTER
+from permille.core.metering.event import LOOKED_AT_AFTER
 from permille.store import subscriptions
 from permille.store.billing_holds import NOT_HELD
 

@@ -13,12 +13,12 @@ from psycopg.rows import class_row
 
 from permille.database.bulk import uuid_array
 
-# The order is of chance: an organization chooses its id, its name and its day of birth, and none may be first at each turn.
+# An organization chooses its id, its name and its day of birth; in this order none can be first at each turn.
 _FREE = """
 select o.id, o.name, f.organization_id is not null as has_failed
 from organization o left join fence f on f.organization_id = o.id and f.task = %(task)s
 where o.id = any(%(organizations)s::uuid[]) and (f.retry_at is null or f.retry_at <= %(now)s)
-order by random()
+order by hashtextextended(o.id::text, extract(epoch from %(now)s::timestamptz)::bigint)
 """
 
 # After 5 seconds, then twice as long each time, at least every 10 minutes.
@@ -44,7 +44,7 @@ class Free:
 
 
 def free(conn: Connection[Any], task: str, organization_ids: Sequence[UUID], *, now: datetime) -> list[Free]:
-    """Those of the organizations that the task may work on now, in an order of chance."""
+    """Those of the organizations that the task may work on now, in an order that changes with `now`."""
     with conn.cursor(row_factory=class_row(Free)) as cursor:
         return cursor.execute(
             _FREE, {"task": task, "organizations": uuid_array(organization_ids), "now": now}

@@ -14,15 +14,18 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.contract.subscription import Subscription
-from permille.core.invoice.tax import Taxed
+from permille.core.invoice.billing import BillingProgress, SubscriptionBilling
+from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, Line
+from permille.core.invoice.tax import AppliedTax, Taxed, tax_of_json
+from permille.core.metering.event import Arrival
 from permille.core.money import decimal_text
+from permille.core.period import Period
 from permille.core.rating.fee import Fee, Presentation
 from permille.core.rating.filters import Id
 from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.rounding import Earlier, Rounding
 from permille.database.bulk import NULL, instant, instant_array, int_array, line_text, text_array, uuid_array
 from permille.database.connections import exact_json
-from permille.events.postgres.rollup import Arrival
 from permille.ids import new_id_texts, new_ids
 from permille.store import subscriptions as subscription_store
 from permille.store.billing_holds import NOT_HELD
@@ -152,6 +155,49 @@ class StoredFee:
     """The late usage that it bills."""
 
     @property
+    def taxed(self) -> Taxed:
+        """Its taxes, as they were when it was billed."""
+        return Taxed(
+            amount_cents=self.taxes_amount_cents,
+            precise_amount_cents=self.taxes_precise_amount_cents,
+            rate=self.taxes_rate,
+            applied=tuple(
+                AppliedTax(
+                    tax=tax_of_json(each),
+                    amount_cents=each["amount_cents"],
+                    fees_amount_cents=each["fees_amount_cents"],
+                )
+                for each in self.applied_taxes
+            ),
+        )
+
+    @property
+    def as_fee(self) -> Fee:
+        """What it is for and what it comes to, without how it is shown."""
+        assert self.from_at is not None, "a priced fee has a period"
+        assert self.to_at is not None, "a priced fee has a period"
+        return Fee(
+            kind=self.fee_type,
+            subscription_id=self.subscription_id,
+            charge_id=self.charge_id,
+            charge_filter_id=self.charge_filter_id,
+            invoice_display_name=self.invoice_display_name,
+            units=self.units,
+            events_count=self.events_count,
+            total_aggregated_units=self.total_aggregated_units,
+            amount_cents=self.amount_cents,
+            precise_amount_cents=self.precise_amount_cents,
+            unit_amount_cents=self.unit_amount_cents,
+            precise_unit_amount=self.precise_unit_amount,
+            amount_details=self.amount_details,
+            grouped_by=self.grouped_by,
+            from_=self.from_at,
+            to=self.to_at,
+            pay_in_advance=self.pay_in_advance,
+            event_transaction_id=self.event_transaction_id,
+        )
+
+    @property
     def earlier(self) -> Earlier | None:
         """What it carries on from, None where it was not rounded after others."""
         if self.earlier_amount_cents is None:
@@ -226,94 +272,6 @@ def subscriptions_of(
     for row in rows:
         found[row.invoice_id].append(row)
     return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewInvoice:
-    """A subscription invoice to be written, with what is on it. No credits yet: fees and taxes are the total."""
-
-    id: UUID
-    organization_id: UUID
-    billing_entity_id: UUID
-    customer_id: UUID
-    sequential_id: int | None
-    billing_entity_sequential_id: int | None
-    number: str
-    purchase_order_number: str | None
-    status: str
-    """finalized, draft, or closed: neither numbered nor shown."""
-    finalizes_at: datetime | None
-    """When a draft becomes final."""
-    waits_for_price: bool
-    """Whether it is a draft with usage that is held until it has a price."""
-    price_retry_at: datetime | None
-    """Before then nobody looks whether that usage has one."""
-    invoice_type: str
-    is_paid: bool
-    currency: str
-    timezone: str
-    issuing_date: date
-    payment_due_date: date
-    expected_finalization_date: date
-    net_payment_term: int
-    fees_amount_cents: int
-    taxed: Taxed
-    credit_notes_amount_cents: int
-    """What credit notes pay of it."""
-    skip_charges: bool
-    at: datetime
-    """Its now: the instant that was due."""
-    subscriptions: Sequence[InvoiceSubscription]
-    fees: Sequence[Fee]
-    fees_taxed: Sequence[Taxed]
-    """For each fee."""
-
-    @property
-    def takes_credits(self) -> bool:
-        """Whether credit notes pay it: a draft is paid when it is final."""
-        return self.status != "draft" and not self.is_paid and self.total_with_taxes_cents > 0
-
-    @property
-    def total_with_taxes_cents(self) -> int:
-        """What there is to pay before credits."""
-        return self.fees_amount_cents + self.taxed.amount_cents
-
-    @property
-    def lines(self) -> NewFees:
-        return NewFees(
-            organization_id=self.organization_id,
-            invoice_id=self.id,
-            customer_id=self.customer_id,
-            currency=self.currency,
-            at=self.at,
-            fees=self.fees,
-            taxed=self.fees_taxed,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewFees:
-    """Fees to be written: those of an invoice in its order, or without one such as stand alone."""
-
-    organization_id: UUID
-    invoice_id: UUID | None
-    customer_id: UUID
-    currency: str
-    at: datetime
-    fees: Sequence[Fee]
-    taxed: Sequence[Taxed]
-    """For each fee."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """How far a subscription is billed, and when it is due again."""
-
-    subscription_id: UUID
-    next_billing_at: datetime | None
-    fee_billed_until: datetime | None
-    charges_billed_until: datetime | None
-    trial_ended_at: datetime | None
 
 
 # On its last day a subscription is billed by its end.
@@ -397,38 +355,47 @@ def take_entity_numbers(conn: Connection[Any], counts: Mapping[UUID, int]) -> di
     return last
 
 
-_NEW_INVOICE = (
-    "id, organization_id, billing_entity_id, customer_id, sequential_id, billing_entity_sequential_id, number,"
-    " purchase_order_number, invoice_type, status, payment_status, currency, timezone, issuing_date,"
-    " payment_due_date, expected_finalization_date, net_payment_term, fees_amount_cents,"
-    " taxes_amount_cents, taxes_rate, applied_taxes, credit_notes_amount_cents,"
-    " sub_total_excluding_taxes_amount_cents, sub_total_including_taxes_amount_cents, total_amount_cents,"
-    " total_paid_amount_cents, skip_charges, finalizes_at, waits_for_price, price_retry_at,"
-    " finalized_at, created_at, updated_at"
-)
 _NEW_FEE = (
     "id, organization_id, invoice_id, customer_id, subscription_id, fee_type, charge_id, charge_filter_id,"
     " position, pay_in_advance, invoice_display_name, units, total_aggregated_units, events_count,"
     " amount_cents, amount_currency, precise_amount_cents, unit_amount_cents, precise_unit_amount,"
     " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, taxes_amount_cents,"
-    " taxes_precise_amount_cents, taxes_rate, applied_taxes, event_transaction_id, pricing_unit_details,"
-    " presentation, is_unpriced, late_usage_id, rounding, earlier_amount_cents, earlier_in_unit_cents, created_at"
+    " taxes_precise_amount_cents, taxes_rate, applied_taxes, precise_coupons_amount_cents, event_transaction_id,"
+    " pricing_unit_details, presentation, is_unpriced, late_usage_id, rounding, earlier_amount_cents,"
+    " earlier_in_unit_cents, created_at"
 )
 
 
-def add(conn: Connection[Any], new: Sequence[NewInvoice]) -> list[list[str]]:
-    """Write invoices with their subscriptions and fees, one statement a table; the fees' ids as hexadecimal digits."""
-    _copy(conn, "invoice", _NEW_INVOICE, map(_invoice_line, new))
-    on_invoices = (_on_invoice_line(each) for invoice in new for each in invoice.subscriptions)
-    _copy(conn, "invoice_subscription", _SUBSCRIPTION_COLUMNS, on_invoices)
-    return add_fees(conn, [invoice.lines for invoice in new])
+def add(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[list[str]]:
+    """Insert invoices with their subscriptions and fees, one statement a table, and attach fees that exist already.
+
+    Returns the ids of each draft's new fees, in order, as hexadecimal digits.
+    """
+    on_invoices = [draft for draft in drafts if draft.is_on_invoice]
+    if on_invoices:
+        rows = [_row(draft) for draft in on_invoices]
+        _copy(conn, "invoice", ", ".join(rows[0]), map(_copy_line, rows))
+        billed = (_billing_line(draft.id, billing) for draft in on_invoices for billing in draft.billings)
+        _copy(conn, "invoice_subscription", _SUBSCRIPTION_COLUMNS, billed)
+    return _add_fees(conn, drafts)
 
 
-def add_fees(conn: Connection[Any], new: Sequence[NewFees]) -> list[list[str]]:
-    """Write fees, one statement whatever their number; their ids as hexadecimal digits."""
-    ids = [new_id_texts(fees.at, len(fees.fees)) for fees in new]
-    lines = (line for fees, own in zip(new, ids, strict=True) for line in _fee_lines(fees, own))
-    _copy(conn, "fee", _NEW_FEE, lines)
+def _add_fees(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[list[str]]:
+    ids = [new_id_texts(draft.at, len(draft.lines)) for draft in drafts]
+    _copy(
+        conn,
+        "fee",
+        _NEW_FEE,
+        (line for draft, own in zip(drafts, ids, strict=True) for line in _fee_lines(draft, own)),
+    )
+    attached = {
+        line.fee_id: (draft.id, position)
+        for draft in drafts
+        for position, line in enumerate(draft.lines)
+        if line.fee_id is not None
+    }
+    if attached:
+        _attach(conn, attached)
     return ids
 
 
@@ -438,47 +405,95 @@ def _copy(conn: Connection[Any], table: str, columns: str, lines: Iterable[str])
         copy.write("".join(lines))
 
 
-def _invoice_line(new: NewInvoice) -> str:
-    fees, at = new.fees_amount_cents, instant(new.at)
-    with_taxes = new.total_with_taxes_cents
-    total = with_taxes - new.credit_notes_amount_cents
-    is_open = total and not new.is_paid
+def _row(draft: InvoiceDraft) -> dict[str, Any]:
+    """The row of an invoice, with instants and ids as texts."""
+    dates, number, status, at = draft.dates, draft.number, draft.status, instant(draft.at)
+    assert dates is not None, "an invoice has dates"
+    return {
+        "id": draft.id.hex,
+        "organization_id": draft.customer.organization_id.hex,
+        "billing_entity_id": draft.customer.billing_entity.id.hex,
+        "customer_id": draft.customer.id.hex,
+        "sequential_id": number.of_customer if number else None,
+        "billing_entity_sequential_id": number.of_entity if number else None,
+        "number": draft.number_text,
+        "purchase_order_number": draft.purchase_order_number,
+        "invoice_type": draft.invoice_type,
+        "status": status,
+        "payment_status": draft.payment_status,
+        "currency": draft.currency,
+        "timezone": draft.timezone,
+        "issuing_date": str(dates.issuing_date),
+        "payment_due_date": str(dates.payment_due_date),
+        "expected_finalization_date": str(dates.expected_finalization_date),
+        "net_payment_term": dates.net_payment_term,
+        "fees_amount_cents": draft.fees_amount_cents,
+        "taxes_amount_cents": draft.taxes_amount_cents,
+        "taxes_rate": draft.taxed.rate,
+        "applied_taxes": applied_taxes_json(draft.taxed, draft.currency, draft.at),
+        "coupons_amount_cents": draft.coupons_amount_cents,
+        "credit_notes_amount_cents": draft.credit_notes_amount_cents,
+        "sub_total_excluding_taxes_amount_cents": draft.sub_total_excluding_taxes_amount_cents,
+        "sub_total_including_taxes_amount_cents": draft.sub_total_including_taxes_amount_cents,
+        "total_amount_cents": draft.total_amount_cents,
+        "total_paid_amount_cents": draft.total_paid_amount_cents,
+        "skip_charges": draft.skip_charges,
+        "finalizes_at": instant(dates.finalizes_at) if dates.finalizes_at else None,
+        "waits_for_price": draft.waits_for_price,
+        "price_retry_at": instant(draft.price_retry_at) if draft.price_retry_at else None,
+        "finalized_at": instant(draft.made_at) if status is InvoiceStatus.FINALIZED else None,
+        "created_at": at,
+        "updated_at": instant(draft.made_at),
+    }
+
+
+def _copy_line(row: Mapping[str, Any]) -> str:
+    return "\t".join([_copy_text(value) for value in row.values()]) + "\n"
+
+
+def _copy_text(value: Any) -> str:
+    if value is None:
+        return NULL
+    if isinstance(value, str):
+        return line_text(value)
+    if isinstance(value, list):
+        return line_text(exact_json(value)) if value else "[]"
+    return str(value)
+
+
+def _billing_line(invoice_id: UUID, billing: SubscriptionBilling) -> str:
+    periods, (counted_to, seen_to) = billing.planned.periods, billing.arrival or (None, None)
     return (
-        f"{new.id.hex}\t{new.organization_id.hex}\t{new.billing_entity_id.hex}\t{new.customer_id.hex}"
-        f"\t{_or_null(new.sequential_id)}\t{_or_null(new.billing_entity_sequential_id)}"
-        f"\t{line_text(new.number)}\t{line_text(new.purchase_order_number)}\t{new.invoice_type}\t{new.status}"
-        f"\t{'pending' if is_open else 'succeeded'}\t{new.currency}\t{new.timezone}\t{new.issuing_date}"
-        f"\t{new.payment_due_date}\t{new.expected_finalization_date}\t{new.net_payment_term}"
-        f"\t{fees}\t{new.taxed.amount_cents}\t{new.taxed.rate}\t{_applied(new.taxed, new.currency, new.at)}"
-        f"\t{new.credit_notes_amount_cents}\t{fees}\t{with_taxes}\t{total}\t{total if new.is_paid else 0}\t{new.skip_charges}"
-        f"\t{_instant(new.finalizes_at)}\t{new.waits_for_price}\t{_instant(new.price_retry_at)}\t{at if new.status == 'finalized' else NULL}\t{at}\t{at}\n"
+        f"{invoice_id.hex}\t{billing.subscription.id.hex}\t{billing.reason}\t{billing.recurring}"
+        f"\t{instant(billing.at)}\t{_period(periods.subscription)}\t{_period(periods.charges)}"
+        f"\t{_period(None)}\t{_or_null(counted_to)}\t{_or_null(seen_to)}\n"
     )
 
 
-def _on_invoice_line(new: InvoiceSubscription) -> str:
-    return (
-        f"{new.invoice_id.hex}\t{new.subscription_id.hex}\t{new.invoicing_reason}\t{new.recurring}"
-        f"\t{instant(new.billed_at)}\t{_instant(new.from_at)}\t{_instant(new.to_at)}"
-        f"\t{_instant(new.charges_from_at)}\t{_instant(new.charges_to_at)}"
-        f"\t{_instant(new.fixed_charges_from_at)}\t{_instant(new.fixed_charges_to_at)}"
-        f"\t{_or_null(new.counted_to)}\t{_or_null(new.seen_to)}\n"
-    )
+def _period(period: Period | None) -> str:
+    """Both ends."""
+    return f"{NULL}\t{NULL}" if period is None else f"{instant(period.from_)}\t{instant(period.to)}"
 
 
-def _fee_lines(new: NewFees, ids: Sequence[str]) -> Iterator[str]:
-    at = instant(new.at)
-    whose = f"{new.organization_id.hex}\t{_id(new.invoice_id)}\t{new.customer_id.hex}"
-    parents = _true_up_parents(new.fees, ids)
-    for position, (fee_id, fee, taxed) in enumerate(zip(ids, new.fees, new.taxed, strict=True)):
+def _fee_lines(draft: InvoiceDraft, ids: Sequence[str]) -> Iterator[str]:
+    at, currency = instant(draft.at), draft.currency
+    invoice_id = draft.id.hex if draft.is_on_invoice else NULL
+    whose = f"{draft.customer.organization_id.hex}\t{invoice_id}\t{draft.customer.id.hex}"
+    parents = _true_up_parents(draft.lines, ids)
+    for position, (fee_id, line) in enumerate(zip(ids, draft.lines, strict=True)):
+        if line.fee_id is not None:
+            continue
+        fee, taxed = line.fee, line.taxed
         yield (
             f"{fee_id}\t{whose}\t{_id(fee.subscription_id)}\t{fee.kind}\t{_id(fee.charge_id)}"
-            f"\t{_id(fee.charge_filter_id)}\t{position}\t{fee.pay_in_advance}\t{line_text(fee.invoice_display_name)}\t{fee.units}"
+            f"\t{_id(fee.charge_filter_id)}\t{position if draft.is_on_invoice else 0}\t{fee.pay_in_advance}"
+            f"\t{line_text(fee.invoice_display_name)}\t{fee.units}"
             f"\t{_or_null(fee.total_aggregated_units)}\t{_or_null(fee.events_count)}\t{fee.amount_cents}"
-            f"\t{new.currency}\t{fee.precise_amount_cents}\t{fee.unit_amount_cents}"
+            f"\t{currency}\t{fee.precise_amount_cents}\t{fee.unit_amount_cents}"
             f"\t{fee.precise_unit_amount}\t{_json(fee.amount_details)}\t{_json(fee.grouped_by)}"
             f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}"
-            f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{_applied(taxed, new.currency, new.at)}"
-            f"\t{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}"
+            f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{_applied(taxed, currency, draft.at)}"
+            f"\t{line.discount_cents}\t{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}"
             f"\t{_presentation(fee.presentation)}\t{fee.is_unpriced}\t{_id(fee.late_usage_id)}"
             f"\t{fee.rounding}\t{_or_null(fee.earlier.cents if fee.earlier else None)}"
             f"\t{_or_null(fee.earlier.in_unit_cents if fee.earlier else None)}\t{at}\n"
@@ -544,9 +559,23 @@ def applied_taxes_json(taxed: Taxed, currency: str, at: datetime) -> list[dict[s
     ]
 
 
-def _true_up_parents(fees: Sequence[Fee], ids: Sequence[str]) -> dict[int, str]:
+def _attach(conn: Connection[Any], places: Mapping[UUID, tuple[UUID, int]]) -> None:
+    """Put fees that were alone on invoices: fee -> invoice and place on it."""
+    conn.execute(
+        "update fee f set invoice_id = w.invoice_id, position = w.position"
+        " from unnest(%s::uuid[], %s::uuid[], %s::int[]) as w (id, invoice_id, position) where f.id = w.id",
+        [
+            uuid_array(places),
+            uuid_array(invoice_id for invoice_id, _ in places.values()),
+            int_array(position for _, position in places.values()),
+        ],
+    )
+
+
+def _true_up_parents(lines: Sequence[Line], ids: Sequence[str]) -> dict[int, str]:
     """Place of a true-up fee -> id of the fee that it belongs to: the charge's first without a filter."""
     found: dict[int, str] = {}
+    fees = [line.fee for line in lines]
     for place, fee in enumerate(fees):
         if fee.is_true_up:
             found[place] = next(
@@ -571,13 +600,13 @@ def _or_null(value: Decimal | int | None) -> str:
     return NULL if value is None else str(value)
 
 
-def _instant(at: datetime | None) -> str:
-    return NULL if at is None else instant(at)
-
-
 def _id(value: Id | None) -> str:
     """Core passes identifiers on without a look; those of fees are UUIDs."""
-    return value.hex if isinstance(value, UUID) else NULL
+    if value is None:
+        return NULL
+    if not isinstance(value, UUID):
+        raise TypeError(f"{value!r} is not the id of a row")
+    return value.hex
 
 
 def _json(value: Mapping[str, Any]) -> str:
@@ -660,57 +689,42 @@ def set_grace_periods(conn: Connection[Any], days: Mapping[UUID, int], *, now: d
     conn.execute(_GRACE, values)
 
 
-_REWRITE = """
-update invoice set status = %(status)s, number = %(number)s, sequential_id = %(sequential_id)s,
-    billing_entity_sequential_id = %(billing_entity_sequential_id)s, issuing_date = %(issuing_date)s,
-    payment_due_date = %(payment_due_date)s, expected_finalization_date = %(expected_finalization_date)s,
-    net_payment_term = %(net_payment_term)s, finalizes_at = %(finalizes_at)s,
-    waits_for_price = %(waits_for_price)s, price_retry_at = %(price_retry_at)s, finalized_at = %(finalized_at)s,
-    fees_amount_cents = %(fees)s, taxes_amount_cents = %(taxes)s, taxes_rate = %(taxes_rate)s,
-    applied_taxes = %(applied_taxes)s, credit_notes_amount_cents = %(credit_notes)s,
-    sub_total_excluding_taxes_amount_cents = %(fees)s, sub_total_including_taxes_amount_cents = %(with_taxes)s,
-    total_amount_cents = %(total)s, payment_status = %(payment_status)s, updated_at = %(now)s
-where id = %(id)s and status = 'draft'
-"""
+_REWRITTEN = (
+    "status",
+    "number",
+    "sequential_id",
+    "billing_entity_sequential_id",
+    "issuing_date",
+    "payment_due_date",
+    "expected_finalization_date",
+    "net_payment_term",
+    "finalizes_at",
+    "waits_for_price",
+    "price_retry_at",
+    "finalized_at",
+    "fees_amount_cents",
+    "taxes_amount_cents",
+    "taxes_rate",
+    "applied_taxes",
+    "coupons_amount_cents",
+    "credit_notes_amount_cents",
+    "sub_total_excluding_taxes_amount_cents",
+    "sub_total_including_taxes_amount_cents",
+    "total_amount_cents",
+    "payment_status",
+    "updated_at",
+)
 
 
-def rewrite(
-    conn: Connection[Any], drafts: Sequence[NewInvoice], *, finalized_at: datetime | None, now: datetime
-) -> None:
-    """Write drafts anew, with other fees, or as what they become."""
-    conn.execute("delete from fee where invoice_id = any(%s)", [uuid_array(each.id for each in drafts)])
-    add_fees(conn, [each.lines for each in drafts])
-    with conn.cursor() as cursor:
-        cursor.executemany(_REWRITE, [_rewritten(each, finalized_at, now) for each in drafts])
-
-
-def _rewritten(new: NewInvoice, finalized_at: datetime | None, now: datetime) -> dict[str, Any]:
-    with_taxes = new.total_with_taxes_cents
-    total = with_taxes - new.credit_notes_amount_cents
-    return {
-        "id": new.id,
-        "status": new.status,
-        "number": new.number,
-        "sequential_id": new.sequential_id,
-        "billing_entity_sequential_id": new.billing_entity_sequential_id,
-        "issuing_date": new.issuing_date,
-        "payment_due_date": new.payment_due_date,
-        "expected_finalization_date": new.expected_finalization_date,
-        "net_payment_term": new.net_payment_term,
-        "finalizes_at": new.finalizes_at,
-        "waits_for_price": new.waits_for_price,
-        "price_retry_at": new.price_retry_at,
-        "finalized_at": finalized_at if new.status == "finalized" else None,
-        "fees": new.fees_amount_cents,
-        "taxes": new.taxed.amount_cents,
-        "taxes_rate": new.taxed.rate,
-        "applied_taxes": exact_json(applied_taxes_json(new.taxed, new.currency, new.at)),
-        "credit_notes": new.credit_notes_amount_cents,
-        "with_taxes": with_taxes,
-        "total": total,
-        "payment_status": "pending" if total else "succeeded",
-        "now": now,
-    }
+def rewrite(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
+    """Replace the fees and amounts of drafts that are stored, and what has become of them; set-based."""
+    conn.execute("delete from fee where invoice_id = any(%s)", [uuid_array(draft.id for draft in drafts)])
+    _add_fees(conn, drafts)
+    conn.execute(
+        f"update invoice i set {', '.join(f'{name} = w.{name}' for name in _REWRITTEN)}"
+        " from jsonb_populate_recordset(null::invoice, %s::jsonb) w where i.id = w.id and i.status = 'draft'",
+        [exact_json([_row(draft) for draft in drafts])],
+    )
 
 
 def set_arrival(conn: Connection[Any], invoice_ids: Collection[UUID], arrival: Arrival) -> None:
@@ -746,19 +760,6 @@ def paid_alone(
         ).fetchall()
 
 
-def attach(conn: Connection[Any], places: Mapping[UUID, tuple[UUID, int]]) -> None:
-    """Put fees that stood alone on invoices: fee -> invoice and place on it."""
-    conn.execute(
-        "update fee f set invoice_id = w.invoice_id, position = w.position"
-        " from unnest(%s::uuid[], %s::uuid[], %s::int[]) as w (id, invoice_id, position) where f.id = w.id",
-        [
-            uuid_array(places),
-            uuid_array(invoice_id for invoice_id, _ in places.values()),
-            int_array(position for _, position in places.values()),
-        ],
-    )
-
-
 def set_payment_status(
     conn: Connection[Any], fee_id: UUID, *, payment_status: str, now: datetime
 ) -> StoredFee | None:
@@ -779,8 +780,8 @@ def delete_alone(conn: Connection[Any], fee_id: UUID) -> bool:
     return conn.execute("delete from fee where id = %s and invoice_id is null", [fee_id]).rowcount == 1
 
 
-def settle(conn: Connection[Any], settled: Sequence[Settled]) -> None:
-    """Write down how far each subscription is billed and when it is due again."""
+def settle(conn: Connection[Any], settled: Sequence[BillingProgress]) -> None:
+    """Save how far each subscription is billed and when it is due again."""
     conn.execute(
         "update subscription s set next_billing_at = w.next_billing_at, fee_billed_until = w.fee_until,"
         " charges_billed_until = w.charges_until, trial_ended_at = w.trial_ended_at"

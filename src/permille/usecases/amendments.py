@@ -16,15 +16,15 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.instants import EPOCH
+from permille.core.instants import EPOCH, microseconds
 from permille.core.metering.amendment import Amendment, AmendmentKind, Replacement
 from permille.core.metering.encoding import Metering
+from permille.events.draft import Draft, Sent, check
+from permille.events.log import Request
 from permille.events.postgres import amendments as store, events, metering
 from permille.events.postgres.amendments import InPlace, SentEvent
 from permille.events.postgres.events import StoredEvent
-from permille.events.postgres.writer import Request
 from permille.ids import new_ids
-from permille.ingest.intake import Draft, Sent, check, microseconds
 from permille.store import billing_holds, invoices
 from permille.usecases.invoices import late_usage
 from permille.usecases.invoices.recomputation import recompute

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.metering.event import LOOKED_AT_AFTER
 from permille.database.connections import is_passing
 from permille.events.postgres import event_errors
 from permille.store import webhooks
@@ -64,5 +65,5 @@ def _tell(conn: Connection[Any], organization_id: UUID, starts_at: datetime) -> 
             "missing_group_key": None,
             "invalid_filter_values": wrong.invalid_filter_values,
         },
-        now=starts_at + event_errors.LOOKED_AT_AFTER,
+        now=starts_at + LOOKED_AT_AFTER,
     )

@@ -14,7 +14,7 @@ from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, running_at
 from permille.core.instants import EPOCH
 from permille.core.metering.event_warning import EventWarning, TakenEvent, event_warnings
-from permille.ingest.intake import Draft
+from permille.events.draft import Draft
 from permille.store import billable_metrics, customers, plans, subscriptions
 from permille.usecases.usage.windows import running_plan
 

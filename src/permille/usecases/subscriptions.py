@@ -25,7 +25,7 @@ from permille.core.period import INSTANT
 from permille.database import locks
 from permille.ids import new_id
 from permille.store import customers, plans, subscriptions, unpriced, webhooks
-from permille.usecases.invoices import adjustments, advance, run
+from permille.usecases.invoices import advance, run
 from permille.usecases.invoices.credit_notes import credit_unused
 
 
@@ -342,7 +342,7 @@ def terminate(
     if ended.on_termination_credit_note not in (None, "skip"):
         credit_unused(conn, ended, at=at)
     run.bill_termination(conn, subscription_id=ended.id, at=at)
-    adjustments.bill_over(conn, ended.customer_id, at=at)
+    run.bill_late_usage(conn, ended.customer_id, at=at)
     for row in subscriptions.following(conn, ended.id):
         cancel(conn, row, now=at)
     _tell(conn, "subscription.terminated", ended, at)

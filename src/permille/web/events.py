@@ -12,13 +12,12 @@ from permille.api.render import instant_milliseconds
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, running_at
 from permille.core.errors import Invalid, NotFound
-from permille.core.instants import parse_instant
+from permille.core.instants import microseconds, parse_instant
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.metering.event import EventState
 from permille.events.postgres import amendments, events
 from permille.events.postgres.events import StoredEvent
 from permille.ids import new_id
-from permille.ingest.intake import microseconds
 from permille.store import billable_metrics, plans, subscriptions
 from permille.usecases.event_warnings import priced_at
 from permille.web.forms import read_json

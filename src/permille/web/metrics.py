@@ -24,7 +24,7 @@ from permille.core.metering.expression import (
     value_text,
 )
 from permille.events.postgres import metering
-from permille.ingest.intake import read_one
+from permille.ingest.decoders.lago import read_one
 from permille.store import billable_metrics, late_usage, plans
 from permille.web.matching import verdict
 from permille.web.price_grid import beside

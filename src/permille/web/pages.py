@@ -25,6 +25,7 @@ from permille.clock import system_now
 from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.database.connections import is_unavailable
+from permille.http.refusals import STATUS_HEADERS
 from permille.http.words import in_words
 from permille.store import organizations, users
 from permille.store.users import Session, User
@@ -109,7 +110,7 @@ def unavailable(request: Request) -> Response:
     if not request.url.path.startswith("/app"):
         return http.unavailable()
     response = plain("refused.html", 503, heading="The database can't be reached", text=_TRY_AGAIN)
-    response.headers.update(http.STATUS_HEADERS[503])
+    response.headers.update(STATUS_HEADERS[503])
     return response
 
 

@@ -36,7 +36,9 @@ TWO = of((0, 100, "5", "0"), (101, None, "2", "10"))
 def test_vectors(properties: dict[str, Any], units: str, total: str) -> None:
     price = priced(MODEL, properties, units)
     assert price.amount == Decimal(total)
-    assert price.unit_amount * max(Decimal(units), 1) == pytest.approx(Decimal(total)) or units == "0"
+    assert (
+        price.unit_amount * max(Decimal(units), Decimal(1)) == pytest.approx(Decimal(total)) or units == "0"
+    )
 
 
 def test_it_explains_its_tiers() -> None:

@@ -2,13 +2,13 @@
 
 The plan of an invoice is a pure difference. It says how far the fee and the usage are billed once the
 invoice stands; planned again with that, at the same instant, nothing is left.
-Source: semantics-billing.md sections 3.8 to 3.12, 4.2 (when a fee is due), 4.4 (dates), 4.6 (numbers).
+Source: semantics-billing.md sections 3.8 to 3.12, 4.2 (when a fee is due).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from permille.core.period import (
@@ -20,7 +20,6 @@ from permille.core.period import (
     day_diff,
     days_in,
     local_date,
-    midnight,
     next_boundary,
     period_containing,
     previous_period,
@@ -304,58 +303,3 @@ def _shown_period(facts: SubscriptionFacts, fee_due: _Due | None, at: datetime) 
     whole = _containing(facts, ended or at, facts.interval)
     begin = max(whole.from_, start_of_day(facts.started_at, facts.timezone))
     return Period(begin, ended + INSTANT if ended else whole.to)
-
-
-def invoice_number(prefix: str, customer_sequential_id: int, sequential_id: int) -> str:
-    """A number of the customer's own sequence: PRE-001-004."""
-    return f"{prefix}-{customer_sequential_id:03}-{sequential_id:03}"
-
-
-def entity_invoice_number(prefix: str, finalized_on: date, entity_sequential_id: int) -> str:
-    """A number of the billing entity's sequence, with the entity's month: PRE-202310-010.
-
-    The sequence does not start again with the month.
-    """
-    return f"{prefix}-{finalized_on:%Y%m}-{entity_sequential_id:03}"
-
-
-def draft_number(prefix: str) -> str:
-    """What stands in for the number of an invoice that is not final."""
-    return f"{prefix}-DRAFT"
-
-
-def issuing_date(
-    at: datetime,
-    *,
-    timezone: str,
-    recurring: bool,
-    grace_period_days: int = 0,
-    anchor: str = "next_period_start",
-    adjustment: str = "align_with_finalization_date",
-) -> date:
-    """The date on a subscription invoice that was due at `at`.
-
-    `anchor` next_period_start or current_period_end; `adjustment` keep_anchor or
-    align_with_finalization_date. Both are about periodic invoices; others follow the grace period.
-    """
-    shift = grace_period_days
-    if recurring:
-        anchor_shift = -1 if anchor == "current_period_end" else 0
-        keeps_anchor = adjustment == "keep_anchor" or not grace_period_days
-        shift = anchor_shift if keeps_anchor else grace_period_days
-    return local_date(at, timezone) + timedelta(days=shift)
-
-
-def expected_finalization_date(at: datetime, *, timezone: str, grace_period_days: int = 0) -> date:
-    """The date on which a draft that was due at `at` becomes final."""
-    return local_date(at, timezone) + timedelta(days=grace_period_days)
-
-
-def finalizes_at(expected_on: date, *, timezone: str) -> datetime:
-    """The instant at which a draft becomes final: the customer's midnight of its day."""
-    return midnight(expected_on, timezone)
-
-
-def payment_due_date(issued_on: date, *, net_payment_term: int) -> date:
-    """The last day to pay, so many days after the issuing date."""
-    return issued_on + timedelta(days=net_payment_term)

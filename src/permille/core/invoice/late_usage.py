@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
+from permille.core.contract.plan import Plan
 from permille.core.money import LineAmounts, exact, precise, subunits
 from permille.core.period import Period
 from permille.core.rating.fee import Fee
@@ -61,6 +63,15 @@ class Line:
         """Whether it is of the same usage at the same precise amount, with other cents."""
         precise_cents = self.unit_cents[1] if self.unit_cents else self.precise_amount_cents
         return not (self.units or self.events_count or precise_cents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateUsageFees:
+    """The fees that bill late usage, by the plan of the time when it was used."""
+
+    late_usage_id: UUID
+    plan: Plan
+    fees: Sequence[Fee]
 
 
 def line_of(fee: Fee) -> Line:

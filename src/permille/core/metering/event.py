@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from permille.core.instants import EARLIEST, EPOCH, LATEST
+
+LOOKED_AT_AFTER = timedelta(minutes=65)
+"""When an hour of events is looked through, from its beginning: five minutes after it, when nothing of it is on its way any more."""
 
 
 class EventState(StrEnum):
@@ -152,3 +155,10 @@ def _of_date_and_time(text: str) -> int | None:
         return None
     distance = at - EPOCH + (offset if found["sign"] == "-" else -offset)
     return distance // timedelta(seconds=1) * 1_000_000 + int(fraction)
+
+
+class Arrival(NamedTuple):
+    """How far events had come in when usage was read: surely those up to the first seq, and none after the second."""
+
+    counted_to: int
+    seen_to: int

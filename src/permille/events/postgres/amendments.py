@@ -20,7 +20,7 @@ from permille.events.identity import transaction_range
 from permille.events.postgres.events import Search as EventSearch, condition_of, values_of
 from permille.events.postgres.metering import ROLL_UP_LOCK, SeriesKey, intern
 from permille.events.postgres.rollup import refold
-from permille.events.postgres.window import BEGINNING
+from permille.events.usage import BEGINNING
 
 _SELECT = """
 select a.id, a.transaction_id, a.event_identity, a.event_transaction_id, a.external_subscription_id, a.kind,

@@ -12,10 +12,9 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.metering.aggregations import AGGREGATIONS, Reads
+from permille.core.metering.event import LOOKED_AT_AFTER
 from permille.database.bulk import instant_array, uuid_array
 
-LOOKED_AT_AFTER = timedelta(minutes=65)
-"""From the beginning of an hour: five minutes after it, when nothing of it is on its way any more."""
 HOUR = timedelta(hours=1)
 
 

@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 
 from permille.events.postgres import amendments, events, usage
 from permille.events.postgres.events import EVENT_COLUMNS, Search, StoredEvent, condition_of, values_of
-from permille.events.postgres.window import BEGINNING
+from permille.events.usage import BEGINNING
 
 FEW_SERIES = 1_000
 ARRIVALS = (20_000, 200_000, 2_000_000)

@@ -14,7 +14,7 @@ from psycopg.rows import class_row, dict_row
 
 from permille.events.identity import event_identities, transaction_range
 from permille.events.postgres.metering import PROPERTIES
-from permille.events.postgres.window import BEGINNING
+from permille.events.usage import BEGINNING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from permille.core.metering.usage import Operation, Partial, epoch_seconds
 from permille.core.money import ZERO, exact
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.events.postgres.metering import PROPERTIES
-from permille.events.postgres.window import BEGINNING, SeriesUsage, Sums, ToldEvent, Window
+from permille.events.usage import BEGINNING, SeriesUsage, Sums, ToldEvent, Window
 
 _SERIES = """
 from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],

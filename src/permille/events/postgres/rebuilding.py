@@ -7,15 +7,24 @@ never wait for it; the roll-up and amendments wait for a chunk at most (docs/dec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.metering.aggregations import AGGREGATIONS, Needs, Reads
 from permille.core.metering.encoding import Metering
-from permille.events.postgres.metering import PROPERTIES, ROLL_UP_LOCK, current, move
+from permille.events.postgres.metering import INGESTION_LOCK, PROPERTIES, ROLL_UP_LOCK, current, move
 from permille.events.postgres.rollup import fold_events
-from permille.store import unpriced
+
+REENCODED_IN_PLACE_MAX = 5_000
+"""How many events of a code are moved by the change itself; more are left to the background."""
+
+_WITH_VALUE = [each.name for each in AGGREGATIONS if each.reads in (Reads.NUMBER, Reads.RULES)]
+_WITH_UNIQUES = [each.name for each in AGGREGATIONS if each.needs is Needs.UNIQUES]
+
 
 CHUNK = 5_000
 SERIES_AT_ONCE = 500
@@ -37,6 +46,119 @@ delete from series s where s.id = any(%s) and not exists (select from event wher
 """
 
 
+def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
+    """Call it after a change of the code's metric or of the prices on it, in the same transaction.
+
+    Nothing happens when the encoding stays the same. Without a metric, since it was deleted or has another code,
+    events stay as they are until a new one takes the code; only its expression is no more, nor its fees in advance.
+    """
+    before = current(conn, organization_id, code)
+    wanted = _wanted(conn, organization_id, code)
+    if wanted is None and before is not None:
+        wanted = replace(before, expression=None, expression_field=None, in_advance=False)
+    if wanted is None or (before is not None and replace(wanted, version=before.version) == before):
+        return
+    conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
+    conn.execute("select pg_advisory_xact_lock(%s)", [INGESTION_LOCK])
+    row = conn.execute("update metering_state set version = version + 1 returning version").fetchone()
+    assert row is not None
+    stays = before is not None and _split(before) == _split(wanted)
+    after = replace(wanted, version=before.version if before is not None and stays else row[0])
+    conn.execute(
+        "insert into metering (organization_id, code, field_name, keys, version, expression, expression_field,"
+        " in_advance, distinct_field) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        " on conflict (organization_id, code) do update"
+        " set field_name = excluded.field_name, keys = excluded.keys, version = excluded.version,"
+        " expression = excluded.expression, expression_field = excluded.expression_field,"
+        " in_advance = excluded.in_advance, distinct_field = excluded.distinct_field",
+        [
+            organization_id,
+            code,
+            after.field_name,
+            list(after.keys),
+            after.version,
+            after.expression,
+            after.expression_field,
+            after.in_advance,
+            after.distinct_field,
+        ],
+    )
+    if not stays:
+        _reencode(conn, organization_id=organization_id, code=code, metering=after)
+
+
+def _split(metering: Metering) -> tuple[Any, ...]:
+    """What series and cells depend on."""
+    return metering.field_name, metering.keys, metering.distinct_field
+
+
+def _wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering | None:
+    """The metering that the code's metric and prices ask for, its version not yet given."""
+    metric = conn.execute(
+        "select id, case when aggregation_type = any(%s) then field_name end,"
+        " case when field_name is not null then expression end, field_name,"
+        " exists (select from charge c where c.billable_metric_id = m.id and c.deleted_at is null and c.pay_in_advance),"
+        " case when aggregation_type = any(%s) then field_name end"
+        " from billable_metric m"
+        " where organization_id = %s and code = %s and deleted_at is null",
+        [_WITH_VALUE, _WITH_UNIQUES, organization_id, code],
+    ).fetchone()
+    if metric is None:
+        return None
+    rows = conn.execute(
+        "select f.key from billable_metric_filter f where f.billable_metric_id = %(metric)s"
+        " union"
+        " select jsonb_path_query(p.properties,"
+        "   '$.pricing_group_keys[*] ? (@.type() == \"string\")') #>> '{}' from ("
+        "   select c.properties from charge c where c.billable_metric_id = %(metric)s and c.deleted_at is null"
+        "   union all select f.properties from charge c join charge_filter f on f.charge_id = c.id"
+        "   where c.billable_metric_id = %(metric)s and c.deleted_at is null and f.deleted_at is null) p"
+        " union"
+        " select jsonb_path_query(c.properties, '$.presentation_group_keys[*].value') #>> '{}' from charge c"
+        "   where c.billable_metric_id = %(metric)s and c.deleted_at is null"
+        " union"
+        " select 'target_wallet_code' from charge c where c.billable_metric_id = %(metric)s"
+        "   and c.deleted_at is null and c.accepts_target_wallet",
+        {"metric": metric[0]},
+    ).fetchall()
+    keys = sorted({key for (key,) in rows if key})
+    return Metering(
+        field_name=metric[1],
+        keys=tuple(keys),
+        version=0,
+        expression=metric[2],
+        expression_field=metric[3] if metric[2] else None,
+        in_advance=metric[4],
+        distinct_field=metric[5],
+    )
+
+
+def _reencode(conn: Connection[Any], *, organization_id: UUID, code: str, metering: Metering) -> None:
+    """Move the code's events from their series of older meterings to series of the new one, or leave it to be done."""
+    stale = [
+        series_id
+        for (series_id,) in conn.execute(
+            "select id from series where organization_id = %s and code = %s and metering_version < %s",
+            [organization_id, code, metering.version],
+        )
+    ]
+    conn.execute(
+        "update metering set rebuilding = true where organization_id = %s and code = %s",
+        [organization_id, code],
+    )
+    if not _has_more_events(conn, stale, REENCODED_IN_PLACE_MAX):
+        while move_chunk(conn, organization_id, code, metering):
+            pass
+
+
+def _has_more_events(conn: Connection[Any], series_ids: Sequence[int], most: int) -> bool:
+    row = conn.execute(
+        "select count(*) > %(most)s from (select from event where series_id = any(%(series)s) limit %(most)s + 1) e",
+        {"series": list(series_ids), "most": most},
+    ).fetchone()
+    return bool(row and row[0])
+
+
 def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
     """The organizations with a code of which something is left to be moved."""
     rows = conn.execute("select distinct organization_id from metering where rebuilding").fetchall()
@@ -44,7 +166,7 @@ def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
 
 
 def step(conn: Connection[Any], organization_id: UUID) -> bool:
-    """Move a chunk of the organization's code whose change is the oldest; False when nothing is left of any.
+    """Move a chunk of the organization's code whose change is the oldest; whether that was the last of the code.
 
     `conn` is in no transaction; afterwards it is in none.
     """
@@ -58,8 +180,7 @@ def step(conn: Connection[Any], organization_id: UUID) -> bool:
             return False
         metering = current(conn, organization_id, row[0])
         assert metering is not None, row[0]
-        move_chunk(conn, organization_id, row[0], metering)
-    return True
+        return not move_chunk(conn, organization_id, row[0], metering)
 
 
 def move_chunk(conn: Connection[Any], organization_id: UUID, code: str, metering: Metering) -> bool:
@@ -79,7 +200,6 @@ def move_chunk(conn: Connection[Any], organization_id: UUID, code: str, metering
             "update metering set rebuilding = false where organization_id = %s and code = %s",
             [organization_id, code],
         )
-        unpriced.recheck(conn, [organization_id])
         return False
     for cells in ("usage_cell", "unique_cell"):
         conn.execute(f"delete from {cells} where series_id = any(%s)", [stale])

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.metering.event import Arrival
 from permille.database.bulk import instant_array, int_array, uuid_array
 from permille.events.postgres import uniques
 from permille.events.postgres.metering import INGESTION_LOCK, ROLL_UP_LOCK
@@ -199,13 +200,6 @@ def settled_seq(conn: Connection[Any]) -> int:
         conn.execute("select pg_advisory_unlock(%s)", [INGESTION_LOCK])
     assert row is not None
     return int(row[0])
-
-
-class Arrival(NamedTuple):
-    """How far events had come in when usage was read: surely those up to the first seq, and none after the second."""
-
-    counted_to: int
-    seen_to: int
 
 
 def arrival(conn: Connection[Any]) -> Arrival:

@@ -26,7 +26,7 @@ from permille.database.bulk import instant_array, int_array, text_array, uuid_ar
 from permille.events.postgres.custom_usage import CustomWindow, custom_events
 from permille.events.postgres.metering import being_rebuilt, under_one_version
 from permille.events.postgres.raw_usage import raw_usage
-from permille.events.postgres.window import BEGINNING, SeriesUsage, Sums, Window
+from permille.events.usage import BEGINNING, SeriesUsage, Sums, Window
 
 _END = datetime.max.replace(tzinfo=UTC)
 _HOUR = timedelta(hours=1)

@@ -6,6 +6,7 @@ has changed, is it looked at closely.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +18,14 @@ from uuid import UUID
 import msgspec
 import psycopg
 from psycopg import AsyncConnection, Connection
-from psycopg.errors import DeadlockDetected, UniqueViolation
+from psycopg.errors import AdminShutdown, DeadlockDetected, UniqueViolation
 
 from permille.core.instants import EPOCH
 from permille.core.metering.encoding import Metering, encode
-from permille.core.metering.expression import EvaluationError, Event, read_expression, value_text
-from permille.events.identity import event_identities
+from permille.database.connections import is_alive, is_unavailable
+from permille.events.draft import Draft
+from permille.events.log import Request, UnavailableError
 from permille.events.postgres import arrays, event_errors, metering
-from permille.ingest.intake import Draft
 
 log = logging.getLogger(__name__)
 
@@ -45,51 +46,6 @@ _STORE = (
 _STORE_IN_ADVANCE = _STORE.replace("store_events(", "store_events_in_advance(").replace(
     "%s::jsonb[])", "%s::jsonb[], %s::uuid[], %s::uuid[])"
 )
-
-
-@dataclass(slots=True)
-class Request:
-    """One request's events; `duplicates` are the indices for which it was refused, None while it waits."""
-
-    organization_id: UUID
-    drafts: Sequence[Draft]
-    created_at: int
-    """Microseconds since 1970."""
-    identities: list[bytes] = field(default_factory=list)
-    duplicates: list[int] | None = None
-    failure: Exception | None = None
-    codes: set[str] = field(default_factory=set)
-    unevaluable: dict[int, str] = field(default_factory=dict)
-    """Index of an event -> why its metric's expression has no value: then nothing of the request is stored."""
-    originals: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """Properties as they were sent, where an expression has looked at them since."""
-
-    def derive(self, meterings: Mapping[str, Metering]) -> None:
-        """Let the expressions of these codes make their properties, from what was sent."""
-        self.unevaluable = {}
-        for index, draft in enumerate(self.drafts):
-            how = meterings[draft.code]
-            sent = self.originals.get(index, draft.properties)
-            if how.expression is None or how.expression_field is None:
-                draft.properties = sent
-                continue
-            self.originals[index] = sent
-            try:
-                value = read_expression(how.expression).evaluate(
-                    Event(draft.code, draft.at // 1_000_000, sent)
-                )
-            except EvaluationError as error:
-                self.unevaluable[index] = f"expression_evaluation_failed: {error}"
-            else:
-                draft.properties = {**sent, how.expression_field: value_text(value)}
-
-    def __post_init__(self) -> None:
-        self.codes = {draft.code for draft in self.drafts}
-        self.identities = event_identities(
-            self.organization_id.bytes,
-            [draft.external_subscription_id for draft in self.drafts],
-            [draft.transaction_id for draft in self.drafts],
-        )
 
 
 def unevaluable(conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]) -> dict[int, str]:
@@ -406,3 +362,66 @@ def _without_duplicates(conn: Connection[Any], requests: Sequence[Request]) -> l
             taken |= seen
             remaining.append(request)
     return remaining
+
+
+class Writer:
+    """Appends for one task of an event loop, on connections of its own: one on the loop, for a group with nothing new
+    in it, and one in a thread, for what is to be looked at closely.
+
+    They are opened when they are needed, and again when they were lost while they were idle.
+    """
+
+    def __init__(self, dsn: str, memory: Memory) -> None:
+        self._dsn = dsn
+        self._memory = memory
+        self._on_loop: AsyncConnection[Any] | None = None
+        self._in_thread: Connection[Any] | None = None
+
+    async def append(self, requests: Sequence[Request]) -> None:
+        """Store what is not stored of it; once more if the database says that it has ended the attempt.
+
+        A connection that was lost in the middle says nothing: the group may be in, and a second attempt would take it
+        for duplicates. Raises UnavailableError.
+        """
+        try:
+            try:
+                await self._attempt(requests)
+            except AdminShutdown:
+                await self.close()
+                await self._attempt([request for request in requests if request.duplicates is None])
+        except psycopg.Error as error:
+            await self.close()
+            if is_unavailable(error):
+                raise UnavailableError(str(error)) from error
+            raise
+
+    async def _attempt(self, requests: Sequence[Request]) -> None:
+        if not await store_at_once(await self._for_loop(), self._memory, requests):
+            await asyncio.to_thread(lambda: store(self._for_thread(), self._memory, requests))
+
+    async def _for_loop(self) -> AsyncConnection[Any]:
+        if self._on_loop is None or not is_alive(self._on_loop):
+            await self.close()
+            self._on_loop = await open_async_connection(self._dsn)
+        return self._on_loop
+
+    def _for_thread(self) -> Connection[Any]:
+        if self._in_thread is None or not is_alive(self._in_thread):
+            if self._in_thread is not None:
+                self._in_thread.close()
+            self._in_thread = open_connection(self._dsn)
+        return self._in_thread
+
+    async def close(self) -> None:
+        """Close both; they open again."""
+        if self._on_loop is not None:
+            await self._on_loop.close()
+        if self._in_thread is not None:
+            self._in_thread.close()
+        self._on_loop = self._in_thread = None
+
+
+def writers(dsn: str, count: int) -> list[Writer]:
+    """Writers that share what they remember."""
+    memory = Memory()
+    return [Writer(dsn, memory) for _ in range(count)]

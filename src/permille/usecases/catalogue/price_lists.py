@@ -29,7 +29,7 @@ from permille.core.rating import models as pricing
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.unlisted import UnlistedValues
 from permille.database import locks
-from permille.events.postgres import metering
+from permille.events.postgres import rebuilding
 from permille.ids import new_id
 from permille.store import billable_metrics, organizations, plans, webhooks
 
@@ -185,7 +185,7 @@ def _metric(wanted: MetricOfList, organization_id: UUID, now: datetime) -> Billa
 def _add_metric(conn: Connection[Any], metric: BillableMetric) -> BillableMetric:
     is_new = billable_metrics.add(conn, metric)
     assert is_new, metric.code
-    metering.refresh(conn, organization_id=metric.organization_id, code=metric.code)
+    rebuilding.refresh(conn, organization_id=metric.organization_id, code=metric.code)
     webhooks.enqueue(
         conn,
         organization_id=metric.organization_id,
@@ -268,7 +268,7 @@ def _add_plan(conn: Connection[Any], plan: Plan) -> None:
     is_new = plans.add(conn, plan)
     assert is_new, plan.code
     for code in sorted({charge.metric.code for charge in plan.charges}):
-        metering.refresh(conn, organization_id=plan.organization_id, code=code)
+        rebuilding.refresh(conn, organization_id=plan.organization_id, code=code)
     webhooks.enqueue(
         conn,
         organization_id=plan.organization_id,

@@ -1,103 +1,73 @@
-"""Late usage that was decided to be billed: as lines of the subscription's next invoice, or on one of its own."""
+"""Late usage that was decided to be billed, as fees of the invoices that take it along."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
 from permille.core.contract.price_versions import in_force
-from permille.core.contract.subscription import Subscription, facts_of
-from permille.core.contract.timeline import BillingPeriods, InvoicePlan
-from permille.core.invoice.late_usage import adjustment_fee
+from permille.core.contract.subscription import Subscription
+from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling
+from permille.core.invoice.draft import InvoiceDraft
+from permille.core.invoice.late_usage import LateUsageFees, adjustment_fee
 from permille.core.period import Period
-from permille.store import customers, late_usage as store, plans, subscriptions
+from permille.store import late_usage as store, plans, subscriptions
 from permille.store.late_usage import LateUsage
-from permille.usecases.invoices.invoicing import (
-    LATE_USAGE,
-    PERIODIC,
-    TERMINATING,
-    Adjustment,
-    Part,
-    group_of,
-    write,
-)
 
 
-def scheduled(conn: Connection[Any], parts: Sequence[Part]) -> dict[UUID, list[Adjustment]]:
+def of_drafts(
+    conn: Connection[Any], drafts: Sequence[InvoiceDraft]
+) -> Mapping[UUID, Sequence[LateUsageFees]]:
+    """The subscription whose new invoice takes late usage along, or the draft that has it already -> its fees."""
+    stored = [draft.id for draft in drafts if draft.dates is not None]
+    new = (billing for draft in drafts if draft.dates is None for billing in draft.billings)
+    return {**_scheduled(conn, new), **(_on_invoices(conn, stored) if stored else {})}
+
+
+def _scheduled(
+    conn: Connection[Any], billings: Iterable[SubscriptionBilling]
+) -> Mapping[UUID, Sequence[LateUsageFees]]:
     """Subscription -> what its invoice bills of earlier periods, its own and those of the plans before it.
 
     A bill at a period's end or at the subscription's end takes it along, in the currency that it was used in.
     """
     taking = {
-        (part.customer.id, part.row.external_id, part.plan.amount_currency): part.row.id
-        for part in parts
-        if part.reason in (PERIODIC, TERMINATING)
+        (each.customer.id, each.subscription.external_id, each.plan.amount_currency): each.subscription.id
+        for each in billings
+        if each.reason in (InvoicingReason.PERIODIC, InvoicingReason.TERMINATING)
     }
-    found: dict[UUID, list[Adjustment]] = defaultdict(list)
+    found: dict[UUID, list[LateUsageFees]] = defaultdict(list)
     if not taking:
         return found
-    for row, late, adjustment in _adjustments(
+    for row, late, fees in fees_of(
         conn, store.scheduled(conn, {customer_id for customer_id, _, _ in taking})
     ):
-        by = taking.get((late.customer_id, row.external_id, late.currency))
-        if by is not None:
-            found[by].append(adjustment)
+        taker = taking.get((late.customer_id, row.external_id, late.currency))
+        if taker is not None:
+            found[taker].append(fees)
     return found
 
 
-def on_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[Adjustment]]:
+def _on_invoices(
+    conn: Connection[Any], invoice_ids: Collection[UUID]
+) -> Mapping[UUID, Sequence[LateUsageFees]]:
     """Invoice -> the late usage that it bills already: a draft that is priced again keeps it as it was decided."""
-    found: dict[UUID, list[Adjustment]] = defaultdict(list)
-    for _, late, adjustment in _adjustments(conn, store.on_invoices(conn, invoice_ids)):
+    found: dict[UUID, list[LateUsageFees]] = defaultdict(list)
+    for _, late, fees in fees_of(conn, store.on_invoices(conn, invoice_ids)):
         assert late.adjusting_invoice_id is not None, late.id
-        found[late.adjusting_invoice_id].append(adjustment)
+        found[late.adjusting_invoice_id].append(fees)
     return found
 
 
-def bill_over(conn: Connection[Any], customer_id: UUID, *, at: datetime) -> None:
-    """Bill at once, each on an invoice of its own, what is scheduled of a customer's subscriptions that are over."""
-    waiting = store.scheduled(conn, [customer_id])
-    if not waiting:
-        return
-    customer = customers.by_ids(conn, [customer_id])[customer_id]
-    groups = []
-    for row, late, adjustment in _adjustments(conn, waiting):
-        if any(
-            each.status == "active"
-            for each in subscriptions.history(conn, row.organization_id, row.external_id)
-        ):
-            continue
-        period = Period(late.from_at, late.to_at)
-        part = Part(
-            row=row,
-            plan=adjustment.plan,
-            customer=customer,
-            facts=facts_of(
-                row, adjustment.plan, timezone=customer.applicable_timezone, first_started_at=None
-            ),
-            at=at,
-            reason=LATE_USAGE,
-            planned=InvoicePlan(
-                periods=BillingPeriods(subscription=period, charges=None),
-                fee=None,
-                fee_billed_until=row.fee_billed_until,
-                charges_billed_until=row.charges_billed_until,
-            ),
-        )
-        groups.append(group_of([part], {row.id: []}, [adjustment]))
-    write(conn, groups)
-
-
-def _adjustments(
+def fees_of(
     conn: Connection[Any], found: Sequence[LateUsage]
-) -> Iterator[tuple[Subscription, LateUsage, Adjustment]]:
-    """Each with the subscription that used it."""
+) -> Iterator[tuple[Subscription, LateUsage, LateUsageFees]]:
+    """The fees of late usage, each with the subscription that used it."""
     rows = subscriptions.by_ids(conn, {late.subscription_id for late in found})
     known = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
     parents = plans.plans_by_ids(conn, {plan.parent_id for plan in known.values() if plan.parent_id})
@@ -121,4 +91,4 @@ def _adjustments(
             )
             for line in store.lines_of(late)
         ]
-        yield row, late, Adjustment(late_usage_id=late.id, plan=plan, fees=fees)
+        yield row, late, LateUsageFees(late_usage_id=late.id, plan=plan, fees=fees)

@@ -17,6 +17,7 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille.core.errors import Unbillable
+from permille.core.invoice.draft import InvoiceDraft
 from permille.core.rating.fee import Fee
 from permille.events.postgres import advance as store, advance_levels, metering
 from permille.events.postgres.advance import Waiting
@@ -24,7 +25,7 @@ from permille.events.postgres.advance_levels import Kept, LevelKey
 from permille.store import billing_holds, customers, organizations, plans, subscriptions
 from permille.usecases import fences, holds
 from permille.usecases.holds import Failure
-from permille.usecases.invoices.invoicing import AdvanceFee, write_in_advance
+from permille.usecases.invoices.run import advance_draft, bill_in_advance
 from permille.usecases.usage.levels import LAST_SEQ, Carried, Terms, price, read_histories, terms_of
 
 BATCH = 1_000
@@ -136,23 +137,24 @@ def _bill(conn: Connection[Any], organization_id: UUID, waiting: Sequence[Waitin
     Events without a price are put aside where their charge says that they wait for one: no other waits for them.
     """
     fees, reached = metering.under_one_metering(conn, lambda: _made(conn, _works(conn, waiting)))
-    invoiced: list[AdvanceFee] = []
-    alone: list[AdvanceFee] = []
+    drafts: list[InvoiceDraft] = []
     unpriced: dict[int, tuple[Waiting, list[UUID]]] = {}
     carried = Carried.read(conn, [work.terms for work, _, _ in fees])
     for work, event, fee in fees:
         if fee.is_held:
             unpriced.setdefault(event.seq, (event, []))[1].append(work.terms.charge.id)
             continue
-        made = AdvanceFee(
-            row=work.terms.row,
-            plan=work.terms.plan,
-            customer=work.terms.customer,
-            fee=carried.next(work.terms, fee),
-            at=event.due_at or now,
+        drafts.append(
+            advance_draft(
+                work.terms.row,
+                work.terms.plan,
+                work.terms.customer,
+                carried.next(work.terms, fee),
+                at=event.due_at or now,
+                invoiceable=work.terms.charge.invoiceable,
+            )
         )
-        (invoiced if work.terms.charge.invoiceable else alone).append(made)
-    write_in_advance(conn, invoiced, alone)
+    bill_in_advance(conn, drafts)
     carried.keep(conn)
     if unpriced:
         held = list(unpriced.values())

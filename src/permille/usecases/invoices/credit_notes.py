@@ -15,7 +15,6 @@ from psycopg import Connection
 from permille.core.contract.subscription import Subscription, facts_of
 from permille.core.contract.timeline import trial_end
 from permille.core.invoice.credit_note import CreditedFee, Item, PaidPeriod, credit_amounts, unused_amount
-from permille.core.invoice.tax import Tax, tax_of_json
 from permille.core.money import exact
 from permille.core.period import INSTANT, BillingTime, Interval, days_in, local_date, period_containing
 from permille.store import credit_notes, customers, invoices, plans, subscriptions, webhooks
@@ -52,7 +51,7 @@ def credit_unused(
         fee_id=fee.id,
         amount_cents=fee.amount_cents,
         precise_coupons_amount_cents=fee.precise_coupons_amount_cents,
-        taxes=_taxes(fee),
+        taxes=[each.tax for each in fee.taxed.applied],
     )
     invoice = invoices.invoices_by_ids(conn, [fee.invoice_id])[fee.invoice_id]
     note_id = credit_notes.add(
@@ -92,10 +91,6 @@ def _paid_period(conn: Connection[Any], ended: Subscription, fee: StoredFee, tim
         timezone=timezone,
         trial_ends_at=trial_end(facts),
     )
-
-
-def _taxes(fee: StoredFee) -> list[Tax]:
-    return [tax_of_json(each) for each in fee.applied_taxes]
 
 
 def _tell(conn: Connection[Any], organization_id: UUID, note_id: UUID, at: datetime) -> None:

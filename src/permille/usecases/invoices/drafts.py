@@ -6,68 +6,53 @@ Source: semantics-billing.md sections 4.4 and 4.5.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.contract.timeline import payment_due_date
+from permille.core.contract.subscription import Subscription
+from permille.core.contract.timeline import BillingPeriods
 from permille.core.errors import Unpriced
-from permille.core.period import local_date
-from permille.events.postgres import rollup
+from permille.core.invoice.billing import BillingRequest, InvoicingReason, SubscriptionBilling, in_order
+from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceStatus
+from permille.core.invoice.facts import Facts
+from permille.core.invoice.kinds import make
+from permille.core.period import Period
+from permille.events.postgres import metering, rollup
 from permille.store import credit_notes, customers, invoices, subscriptions
-from permille.store.invoices import DueDraft, InvoiceSubscription, NewInvoice, StoredInvoice
+from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
 from permille.usecases import holds
-from permille.usecases.invoices import adjustments, run
 from permille.usecases.invoices.credit_notes import credit_unused
-from permille.usecases.invoices.invoicing import (
-    Group,
-    Numbers,
-    credited,
-    group_of,
-    new_invoice,
-    number_of,
-    tell,
-)
-from permille.usecases.invoices.run import Rebilled
+from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
+from permille.usecases.invoices.save import queue_webhooks, with_numbers
 
 
 def refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
     """Price drafts again, from the events, the prices and the taxes that there are now. Raises Unbillable."""
     with holds.refusing_unbillable():
-        _refresh(conn, invoice_ids, now=now)
+        for made in _rounds(conn, invoice_ids, made_at=now, stays_draft=True):
+            invoices.rewrite(conn, [_to_retry(draft, now) for draft in made])
 
 
-def _refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
-    for stored, groups in _rounds(conn, invoice_ids):
-        again = [_still_draft(stored[invoice_id], group, now) for invoice_id, group in groups.items()]
-        invoices.rewrite(conn, again, finalized_at=None, now=now)
-
-
-def _still_draft(stored: StoredInvoice, group: Group, now: datetime) -> NewInvoice:
-    waits = group.waits_for_price
-    return replace(
-        new_invoice(group, stored.id, None, None),
-        status="draft",
-        issuing_date=stored.issuing_date,
-        payment_due_date=stored.payment_due_date,
-        expected_finalization_date=stored.expected_finalization_date,
-        finalizes_at=stored.finalizes_at,
-        price_retry_at=now + holds.pause(since=stored.created_at, now=now) if waits else None,
-    )
+def _to_retry(draft: InvoiceDraft, now: datetime) -> InvoiceDraft:
+    """A draft that stays one: with usage that waits for a price it is tried again after a while."""
+    retry_at = now + holds.pause(since=draft.at, now=now) if draft.waits_for_price else None
+    return replace(draft, made_at=now, price_retry_at=retry_at)
 
 
 def finalize_due(
     conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool, now: datetime
 ) -> int:
-    """Finalize the drafts whose day has come; how many those were. What someone else is at is left to him, unless told
-    to wait.
+    """Finalize drafts whose grace period has ended and return their number.
 
-    Customers with one that comes to an amount beyond all bounds are held, by the organization's clock `now`. One with
-    usage that is held until it has a price stays a draft, and is tried again after a while; it becomes final as of now.
+    Rows that another worker has locked are skipped unless `wait` is set. Customers with an amount that does not fit into
+    64 bits are held, by the organization's clock `now`. A draft with usage that is held until it has a price stays one,
+    and is tried again after a while; it becomes final as of now.
     """
     due = invoices.claim_drafts(conn, organization_id, until=until, limit=limit, wait=wait)
 
@@ -111,106 +96,156 @@ def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datet
     """How many stay drafts, as there is usage on them that waits for a price."""
     waiting = 0
     arrival = rollup.arrival(conn)
-    for stored, every in _rounds(conn, invoice_ids):
-        groups = {invoice_id: group for invoice_id, group in every.items() if not group.waits_for_price}
-        held = [
-            _still_draft(stored[invoice_id], every[invoice_id], now)
-            for invoice_id in every
-            if invoice_id not in groups
-        ]
-        invoices.rewrite(conn, held, finalized_at=None, now=now)
+    for made in _rounds(conn, invoice_ids, made_at=at, stays_draft=False):
+        held = [_to_retry(draft, now) for draft in made if draft.status is InvoiceStatus.DRAFT]
+        final = [draft for draft in made if draft.status is not InvoiceStatus.DRAFT]
         waiting += len(held)
-        if not groups:
-            continue
-        customers.lock_all(conn, {group.customer.id for group in groups.values()})
-        numbers = Numbers.take(conn, [group for group in groups.values() if group.is_final])
-        final = [_finalized(stored[invoice_id], group, numbers, at) for invoice_id, group in groups.items()]
-        paid, spent = credited(conn, final)
-        invoices.rewrite(conn, paid, finalized_at=at, now=at)
-        invoices.set_arrival(conn, groups.keys(), arrival)
-        if spent:
-            credit_notes.take(conn, spent)
-        told = [(at, invoice.id) for invoice in paid if invoice.status == "finalized"]
-        tell(conn, "invoice", paid[0].organization_id, told)
-        _give_back(conn, groups, at)
+        numbered = with_numbers(conn, final)
+        invoices.rewrite(conn, [*held, *numbered])
+        if numbered:
+            invoices.set_arrival(conn, [draft.id for draft in numbered], arrival)
+            credit_notes.take(conn, numbered)
+            shown = [(at, draft.id) for draft in numbered if draft.status is InvoiceStatus.FINALIZED]
+            queue_webhooks(conn, "invoice.created", numbered[0].customer.organization_id, shown)
+            _give_back(conn, numbered, at)
     return waiting
 
 
-def _finalized(stored: StoredInvoice, group: Group, numbers: Numbers, at: datetime) -> NewInvoice:
-    customer = group.customer
-    own, of_entity = numbers.next_of(customer) if group.is_final else (None, None)
-    new = new_invoice(group, stored.id, own, of_entity)
-    adjustment = customer.billing_entity.subscription_invoice_issuing_date_adjustment
-    stays = group.parts[0].recurring and adjustment == "keep_anchor"
-    issued_on = stored.issuing_date if stays else local_date(at, customer.applicable_timezone)
-    return replace(
-        new,
-        status="finalized" if group.is_final else "closed",
-        number=number_of(customer, at, own, of_entity),
-        issuing_date=issued_on,
-        payment_due_date=payment_due_date(issued_on, net_payment_term=new.net_payment_term),
-        expected_finalization_date=stored.expected_finalization_date,
-        finalizes_at=None,
-    )
-
-
-def _give_back(conn: Connection[Any], groups: Mapping[UUID, Group], at: datetime) -> None:
+def _give_back(conn: Connection[Any], drafts: Sequence[InvoiceDraft], at: datetime) -> None:
     """Credit notes for subscriptions that ended while the invoice of their period was a draft."""
-    for invoice_id, group in groups.items():
-        for part in group.parts:
-            row = part.row
+    for draft in drafts:
+        for billing in draft.billings:
+            row = billing.subscription
             if row.status == "terminated" and row.on_termination_credit_note not in (None, "skip"):
-                credit_unused(conn, row, at=at, only_on=invoice_id)
+                credit_unused(conn, row, at=at, only_on=draft.id)
 
 
 def _rounds(
-    conn: Connection[Any], invoice_ids: Collection[UUID]
-) -> Iterator[tuple[dict[UUID, StoredInvoice], dict[UUID, Group]]]:
-    """The drafts and what they come to now, the oldest first, no subscription twice in a round."""
+    conn: Connection[Any], invoice_ids: Collection[UUID], *, made_at: datetime, stays_draft: bool
+) -> Iterator[list[InvoiceDraft]]:
+    """The drafts as they come to now, the oldest first, no subscription twice in a round."""
     waiting = list(invoice_ids)
     while waiting:
         billed = invoices.subscriptions_of(conn, waiting)
         stored = invoices.invoices_by_ids(conn, waiting)
         taken: set[UUID] = set()
-        chosen: list[UUID] = []
+        chosen: list[StoredInvoice] = []
         for invoice in sorted(stored.values(), key=lambda each: (each.created_at, each.id)):
             own = {each.subscription_id for each in billed[invoice.id]}
             if not own & taken:
-                chosen.append(invoice.id)
+                chosen.append(invoice)
                 taken |= own
-        yield stored, _groups(conn, {invoice_id: billed[invoice_id] for invoice_id in chosen})
-        waiting = [invoice_id for invoice_id in waiting if invoice_id not in chosen]
+        if not stays_draft:
+            customers.lock_all(conn, {invoice.customer_id for invoice in chosen})
+        yield _made_again(conn, chosen, billed, made_at=made_at, stays_draft=stays_draft)
+        done = {invoice.id for invoice in chosen}
+        waiting = [invoice_id for invoice_id in waiting if invoice_id not in done]
 
 
-def _groups(conn: Connection[Any], billed: Mapping[UUID, Sequence[InvoiceSubscription]]) -> dict[UUID, Group]:
-    """Invoice -> its parts, with their fees of now."""
-    every = [each for own in billed.values() for each in own]
-    rows = subscriptions.by_ids(conn, {each.subscription_id for each in every})
+def _made_again(
+    conn: Connection[Any],
+    stored: Sequence[StoredInvoice],
+    billed: Mapping[UUID, Sequence[InvoiceSubscription]],
+    *,
+    made_at: datetime,
+    stays_draft: bool,
+) -> list[InvoiceDraft]:
+    """The drafts for the same periods, made by the same steps as when they were billed."""
+
+    def load() -> tuple[list[InvoiceDraft], Facts]:
+        billings = _billings(conn, [each for invoice in stored for each in billed[invoice.id]])
+        drafts = [
+            replace(
+                draft_of(tuple(in_order(billings[invoice.id])), invoice_id=invoice.id),
+                made_at=made_at,
+                has_grace_period=stays_draft,
+                dates=_dates(invoice),
+            )
+            for invoice in stored
+        ]
+        return drafts, load_facts(conn, drafts)
+
+    return make(*metering.under_one_metering(conn, load))
+
+
+def _dates(invoice: StoredInvoice) -> InvoiceDates:
+    return InvoiceDates(
+        issuing_date=invoice.issuing_date,
+        payment_due_date=invoice.payment_due_date,
+        expected_finalization_date=invoice.expected_finalization_date,
+        net_payment_term=invoice.net_payment_term,
+        finalizes_at=invoice.finalizes_at,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rebilled:
+    """A subscription on a stored draft, with what decides how it is billed again."""
+
+    on: InvoiceSubscription
+    row: Subscription
+    has_fee: bool
+    """Whether the draft has the plan's own fee."""
+    next_plan_id: UUID | None
+    follows_upgrade: bool
+    """Whether it took over before the end of another plan's period."""
+
+    @property
+    def renews_at_start(self) -> bool:
+        """Whether it is on the draft as what follows a plan that went to its period's end."""
+        follows = self.row.previous_subscription_id is not None and not self.follows_upgrade
+        starts = self.on.invoicing_reason == InvoicingReason.STARTING
+        return follows and starts and self.on.billed_at == self.row.started_at
+
+
+def _billings(
+    conn: Connection[Any], billed: Sequence[InvoiceSubscription]
+) -> Mapping[UUID, Sequence[SubscriptionBilling]]:
+    """Invoice -> its billings, as of the instants at which they were made."""
+    rows = subscriptions.by_ids(conn, {each.subscription_id for each in billed})
     next_plans = subscriptions.next_plan_ids(conn, rows.keys())
     previous = {row.id: row.previous_subscription_id for row in rows.values() if row.previous_subscription_id}
     before = subscriptions.by_ids(conn, previous.values())
-    after_upgrade = {row_id for row_id, previous_id in previous.items() if before[previous_id].upgraded}
-    with_fee = invoices.with_subscription_fee(conn, billed.keys())
-    parts, fees = run.price_again(
-        conn,
-        [
-            Rebilled(
-                on=each,
-                row=rows[each.subscription_id],
-                has_fee=(each.invoice_id, each.subscription_id) in with_fee,
-                next_plan_id=next_plans.get(each.subscription_id),
-                follows_upgrade=each.subscription_id in after_upgrade,
-            )
-            for each in every
-        ],
-    )
-    part_of = {part.row.id: part for part in parts}
-    adjusted = adjustments.on_invoices(conn, billed.keys())
-    groups = {}
-    for invoice_id, own in billed.items():
-        mine = sorted(
-            (part_of[each.subscription_id] for each in own),
-            key=lambda part: (part.row.created_at, part.row.id),
+    with_fee = invoices.with_subscription_fee(conn, {each.invoice_id for each in billed})
+    rebilled = [
+        _Rebilled(
+            on=each,
+            row=rows[each.subscription_id],
+            has_fee=(each.invoice_id, each.subscription_id) in with_fee,
+            next_plan_id=next_plans.get(each.subscription_id),
+            follows_upgrade=each.subscription_id in previous
+            and before[previous[each.subscription_id]].upgraded,
         )
-        groups[invoice_id] = group_of(mine, fees, adjusted.get(invoice_id, ()))
-    return groups
+        for each in billed
+    ]
+    upgraded = {each.next_plan_id for each in rebilled if each.next_plan_id and each.row.upgraded}
+    contracts = load_contracts(conn, list(rows.values()), upgraded)
+    found: dict[UUID, list[SubscriptionBilling]] = defaultdict(list)
+    for each in rebilled:
+        found[each.on.invoice_id].append(_billing(each, contracts))
+    return found
+
+
+def _billing(rebilled: _Rebilled, contracts: Contracts) -> SubscriptionBilling:
+    on, row = rebilled.on, rebilled.row
+    reason = InvoicingReason(on.invoicing_reason)
+    ends = reason is InvoicingReason.TERMINATING and row.upgraded
+    billing = contracts.billing(
+        BillingRequest(
+            subscription=replace(row, fee_billed_until=None, charges_billed_until=None),
+            at=on.billed_at,
+            reason=reason,
+            next_plan_id=rebilled.next_plan_id if ends else None,
+            renews_at_start=rebilled.renews_at_start,
+        )
+    )
+    periods = BillingPeriods(
+        subscription=_period_of(on.from_at, on.to_at),
+        charges=_period_of(on.charges_from_at, on.charges_to_at),
+    )
+    fee = billing.planned.fee if rebilled.has_fee else None
+    return replace(billing, subscription=row, planned=replace(billing.planned, periods=periods, fee=fee))
+
+
+def _period_of(from_: datetime | None, to: datetime | None) -> Period | None:
+    return Period(from_, to) if from_ is not None and to is not None else None

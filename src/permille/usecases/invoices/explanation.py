@@ -27,7 +27,7 @@ from permille.core.rating.pricing_unit import SUBUNITS
 from permille.core.rating.rounding import Rounding
 from permille.events.postgres import amendments, events, metering, usage
 from permille.events.postgres.events import Digest, Place, StoredEvent
-from permille.events.postgres.window import SeriesUsage
+from permille.events.usage import SeriesUsage
 from permille.store import invoices
 from permille.store.invoices import StoredFee
 from permille.usecases.invoices.recomputation import (

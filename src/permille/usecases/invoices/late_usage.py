@@ -22,6 +22,8 @@ from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.errors import Invalid
+from permille.core.invoice.billing import left_to_next_plan
+from permille.core.invoice.draft import AMOUNT_MAX
 from permille.core.invoice.late_usage import LateUsageStatus, Line, difference, line_of, totals, with_usage
 from permille.core.period import Period
 from permille.events.postgres import metering, rollup, usage
@@ -38,10 +40,8 @@ from permille.store import (
 from permille.store.invoices import StoredFee
 from permille.store.late_usage import LateUsage, Mark
 from permille.usecases import fences
-from permille.usecases.invoices import adjustments
-from permille.usecases.invoices.invoicing import AMOUNT_MAX
 from permille.usecases.invoices.recomputation import Basis, charge_basis, fees_now
-from permille.usecases.invoices.run import carried_over
+from permille.usecases.invoices.run import bill_late_usage
 
 BATCH = 500
 TASK = "Late usage"
@@ -193,7 +193,7 @@ def _periods(conn: Connection[Any], marks: Sequence[Mark]) -> list[_Period]:
         row = rows[mark.subscription_id]
         at = billed_at[mark.invoice_id, mark.subscription_id]
         plan = in_force(_plan_at(row, known, at), mark.from_at)
-        left = carried_over(row, known.get(next_plans[row.id]) if row.id in next_plans else None, at)
+        left = left_to_next_plan(row, known.get(next_plans[row.id]) if row.id in next_plans else None, at)
         for charge in plan.charges:
             if charge.metric.code != mark.code or charge.pay_in_advance:
                 continue
@@ -297,7 +297,7 @@ def bill(conn: Connection[Any], late: LateUsage, *, decided_by: UUID | None, now
         store.decide(
             conn, late.id, status=LateUsageStatus.SCHEDULED, reason=None, decided_by=decided_by, now=now
         )
-        adjustments.bill_over(conn, late.customer_id, at=now)
+        bill_late_usage(conn, late.customer_id, at=now)
     return _current(conn, late)
 
 

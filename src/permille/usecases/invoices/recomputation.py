@@ -26,16 +26,15 @@ from permille.core.rating.fee import (
 )
 from permille.core.rating.filters import group_of
 from permille.core.rating.proration import is_cut_by_upgrade, proration_by
+from permille.core.rating.renewal import renewed_fees, standing_charge
 from permille.core.rating.rounding import Rounding
 from permille.events.postgres import events, metering, usage
 from permille.events.postgres.events import StoredEvent
-from permille.events.postgres.window import SeriesUsage, Window
+from permille.events.usage import SeriesUsage, Window
 from permille.store import customers, plans, subscriptions
 from permille.store.invoices import StoredFee
 from permille.usecases.usage.levels import Terms, price, read_histories, terms_of
 from permille.usecases.usage.windows import (
-    renewed_fees,
-    standing_charge,
     standing_window,
     usage_windows,
     whole_period,

@@ -28,7 +28,7 @@ from permille.core.period import INSTANT, Period, local_date, midnight
 from permille.core.rating.fee import compile_plan_charge, series_place
 from permille.core.rating.filters import Group
 from permille.events.postgres import usage as usage_store
-from permille.events.postgres.window import Window
+from permille.events.usage import Window
 from permille.store import customers, plans
 from permille.usecases.usage.usage import UsageSearch, searched_charges, series_by_code
 from permille.usecases.usage.windows import custom_properties_read, running_plan, whole_period

@@ -37,19 +37,14 @@ from permille.core.rating.models.group_keys import PRICING, pricing_keys
 from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.projection import Projection, elapsed_share, project, project_all
 from permille.core.rating.proration import proration_by
+from permille.core.rating.renewal import standing_charge
 from permille.events.postgres import metering, usage as usage_store
-from permille.events.postgres.window import SeriesUsage, Window
+from permille.events.usage import SeriesUsage, Window
 from permille.store import customers, fee_items, invoices, past_usage as past, plans, subscriptions
 from permille.store.fee_items import FeeItem
 from permille.store.invoices import StoredFee
 from permille.usecases.usage.levels import held_levels, terms_of_charge
-from permille.usecases.usage.windows import (
-    has_kept_level,
-    standing_charge,
-    usage_period,
-    usage_windows,
-    whole_period,
-)
+from permille.usecases.usage.windows import has_kept_level, usage_period, usage_windows, whole_period
 
 Series = Sequence[tuple[Dimensions, Partial]]
 

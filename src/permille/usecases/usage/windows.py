@@ -24,10 +24,9 @@ from permille.core.period import (
     charges_interval,
     period_containing,
 )
-from permille.core.rating.fee import CompiledCharge, Fee, round_fees
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.models.percentage import needs_event_values
-from permille.events.postgres.window import Window
+from permille.events.usage import Window
 
 # A move to another timezone shifts the bounds of the periods by so much at most against what is billed.
 _TIMEZONES_APART = timedelta(hours=26)
@@ -106,11 +105,6 @@ def _is_split(charge: Charge, *, reads_events: bool) -> bool:
     return aggregation.is_by_time or (_follows_changes(charge) and not reads_events)
 
 
-def standing_charge(charge: Charge, *, is_whole: bool) -> Charge:
-    """A recurring charge in advance as it prices what stands when a period begins, or a part of one."""
-    return replace(charge, pay_in_advance=False, prorated=charge.prorated and not is_whole)
-
-
 def standing_window(subscription: Subscription, charges: Sequence[Charge], *, at: datetime) -> Window:
     """What must be read to know what recurring metrics stand at, at an instant."""
     return _window(subscription, charges, from_=None, to=at)
@@ -176,9 +170,3 @@ def _reads_events(charge: Charge) -> bool:
     """Whether sums are not enough to price the charge."""
     prices = [charge.properties, *(each.properties for each in charge.filters)]
     return charge.charge_model == ChargeModel.PERCENTAGE and any(map(needs_event_values, prices))
-
-
-def renewed_fees(charge: Charge, compiled: CompiledCharge, fees: Sequence[Fee]) -> list[Fee]:
-    """Those in which there is something to pay for a new period: units, or an amount that depends on none."""
-    by_rule = charge.charge_model == ChargeModel.CUSTOM
-    return round_fees(compiled, [fee for fee in fees if fee.units or (by_rule and compiled.costs(fee.owed))])

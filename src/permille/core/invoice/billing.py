@@ -1,0 +1,214 @@
+"""What an invoice bills a subscription for: why, as of which instant, and for which periods.
+
+Source: semantics-billing.md sections 3.8 to 3.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from permille.core.contract.plan import Plan
+from permille.core.contract.price_versions import in_force
+from permille.core.contract.subscription import Subscription, facts_of
+from permille.core.contract.timeline import (
+    InvoicePlan,
+    SubscriptionFacts,
+    next_billing_at,
+    plan_invoice,
+    trial_end,
+)
+from permille.core.customer import Customer
+from permille.core.metering.event import Arrival
+from permille.core.period import INSTANT, Period, charges_interval, period_containing
+from permille.core.rating.proration import Proration, is_cut_by_upgrade, proration_by
+
+
+class InvoicingReason(StrEnum):
+    """Why a subscription is on an invoice."""
+
+    PERIODIC = "subscription_periodic"
+    STARTING = "subscription_starting"
+    TERMINATING = "subscription_terminating"
+    IN_ADVANCE = "in_advance_charge"
+    IN_ADVANCE_PERIODIC = "in_advance_charge_periodic"
+    LATE_USAGE = "late_usage"
+    """Late usage alone, as the subscription has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillingRequest:
+    """A subscription that is to be billed as of an instant."""
+
+    subscription: Subscription
+    at: datetime
+    reason: InvoicingReason | None = None
+    """None where the instant decides: a period's end or a trial's."""
+    is_change: bool = False
+    next_plan_id: UUID | None = None
+    """The plan that takes over."""
+    renews_at_start: bool = False
+    """Whether it takes over where another plan's period ended: recurring units carried over are then paid in advance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionBilling:
+    """A subscription on an invoice, with the periods that it is billed for."""
+
+    subscription: Subscription
+    plan: Plan
+    customer: Customer
+    facts: SubscriptionFacts
+    at: datetime
+    """The instant that was due."""
+    reason: InvoicingReason
+    planned: InvoicePlan
+    is_change: bool = False
+    """Whether it is one side of a change of plan; both sides go on one invoice."""
+    left_to_next_plan: frozenset[UUID] = frozenset()
+    """The recurring metrics that the next plan bills at its period's end."""
+    renews_at_start: bool = False
+    """Whether it pays at its start for recurring units carried over from a plan that went to its period's end."""
+    arrival: Arrival | None = None
+    """Which events its usage was read with."""
+
+    @property
+    def recurring(self) -> bool:
+        """Whether a period's end made it due."""
+        return self.reason is InvoicingReason.PERIODIC
+
+    @property
+    def usage_period(self) -> Period | None:
+        """The period of usage that is billed in arrears."""
+        return self.planned.periods.charges
+
+    @property
+    def begun_period(self) -> Period | None:
+        """The period for which recurring units carried over are paid in advance, None when none begins."""
+        if self.recurring and self.usage_period:
+            begins_at = self.usage_period.to
+            return self.whole_period(Period(begins_at, begins_at + INSTANT))
+        if self.renews_at_start:
+            return Period(self.at, self.whole_period(Period(self.at, self.at + INSTANT)).to)
+        return None
+
+    def whole_period(self, period: Period) -> Period:
+        """The whole billing period, of which only a part may be subscribed."""
+        return period_containing(
+            period.to - INSTANT,
+            interval=charges_interval(self.facts.interval, self.facts.bill_charges_monthly),
+            billing_time=self.facts.billing_time,
+            anchor=self.facts.subscription_at,
+            timezone=self.facts.timezone,
+        )
+
+    def usage_proration(self, period: Period, *, whole: Period) -> Proration:
+        """How prorated charges and minimum charges share out the days of a period of usage."""
+        return proration_by(
+            whole,
+            self.facts.timezone,
+            spares_last_day=is_cut_by_upgrade(
+                period, upgraded=self.facts.upgraded, terminated_at=self.facts.terminated_at
+            ),
+        )
+
+    @property
+    def invoice_key(self) -> tuple[Any, ...]:
+        """Billings with equal keys go on one invoice (semantics-billing.md section 3.10)."""
+        alone = None if self.subscription.consolidate_invoice else self.subscription.external_id
+        currency, order = self.plan.amount_currency, self.subscription.purchase_order_number
+        reason = "change" if self.is_change else self.reason
+        return self.at, self.customer.sequential_id, currency, reason, str(alone or ""), order or ""
+
+
+def plan_billing(
+    request: BillingRequest,
+    *,
+    plan: Plan,
+    customer: Customer,
+    first_started_at: datetime | None,
+    next_plan: Plan | None,
+    arrival: Arrival | None = None,
+) -> SubscriptionBilling:
+    """The periods and the plan's own fee that are due as of the instant of the request."""
+    row, at = request.subscription, request.at
+    facts = facts_of(row, plan, timezone=customer.applicable_timezone, first_started_at=first_started_at)
+    # A start later today is billed now.
+    begins = (row.started_at or at) if request.reason is InvoicingReason.STARTING else at
+    planned = plan_invoice(facts, at=max(at, begins))
+    ends_trial = planned.periods.charges is None and trial_end(facts) == at
+    billing = SubscriptionBilling(
+        subscription=row,
+        plan=plan,
+        customer=customer,
+        facts=facts,
+        at=at,
+        reason=request.reason or (InvoicingReason.STARTING if ends_trial else InvoicingReason.PERIODIC),
+        planned=planned,
+        is_change=request.is_change or request.next_plan_id is not None,
+        renews_at_start=request.renews_at_start,
+        left_to_next_plan=left_to_next_plan(row, next_plan, at),
+        arrival=arrival,
+    )
+    if billing.renews_at_start and planned.periods.subscription is None:
+        shown = replace(planned.periods, subscription=billing.begun_period)
+        return replace(billing, planned=replace(planned, periods=shown))
+    return billing
+
+
+def left_to_next_plan(row: Subscription, next_plan: Plan | None, at: datetime) -> frozenset[UUID]:
+    """What an upgrade leaves to the new plan: recurring metrics that are priced there too, at its period's end."""
+    if next_plan is None or not row.upgraded:
+        return frozenset()
+    return frozenset(
+        charge.metric.id
+        for charge in in_force(next_plan, at).charges
+        if charge.metric.recurring and not charge.pay_in_advance
+    )
+
+
+def grouped(billings: Iterable[SubscriptionBilling]) -> list[tuple[SubscriptionBilling, ...]]:
+    """The billings of each invoice, in the order in which the subscriptions were made."""
+    together: dict[tuple[Any, ...], list[SubscriptionBilling]] = {}
+    for billing in in_order(billings):
+        together.setdefault(billing.invoice_key, []).append(billing)
+    return [tuple(together[key]) for key in sorted(together)]
+
+
+def in_order(billings: Iterable[SubscriptionBilling]) -> list[SubscriptionBilling]:
+    """The billings in the order in which their subscriptions were made."""
+    return sorted(billings, key=lambda each: (each.subscription.created_at, each.subscription.id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillingProgress:
+    """How far a subscription is billed, and when it is due again."""
+
+    subscription_id: UUID
+    next_billing_at: datetime | None
+    fee_billed_until: datetime | None
+    charges_billed_until: datetime | None
+    trial_ended_at: datetime | None
+
+
+def progress_after(billing: SubscriptionBilling) -> BillingProgress:
+    """How far the subscription is billed once this billing is on an invoice."""
+    row = billing.subscription
+    next_at = row.next_billing_at
+    if billing.reason is not InvoicingReason.TERMINATING and next_at is not None and next_at <= billing.at:
+        next_at = next_billing_at(billing.facts, after=billing.at)
+    trial_ended_at = row.trial_ended_at
+    if billing.plan.trial_period and trial_ended_at is None:
+        ends = trial_end(billing.facts)
+        trial_ended_at = ends if ends is not None and ends <= billing.at else None
+    return BillingProgress(
+        subscription_id=row.id,
+        next_billing_at=next_at,
+        fee_billed_until=billing.planned.fee_billed_until,
+        charges_billed_until=billing.planned.charges_billed_until,
+        trial_ended_at=trial_ended_at,
+    )

@@ -1,0 +1,269 @@
+"""The invoice as a value: its lines, the subscriptions that it bills, its dates, and all its totals.
+
+Steps make it (kinds.py), the store saves it. Nobody else adds up amounts of an invoice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+from permille.core.contract.plan import Plan
+from permille.core.customer import Customer
+from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling
+from permille.core.invoice.credit_note import Spent
+from permille.core.invoice.numbering import InvoiceNumber, number_text
+from permille.core.invoice.tax import UNTAXED, Tax, Taxed
+from permille.core.money import ZERO, exact, round_cents
+from permille.core.rating.fee import Fee
+from permille.core.rating.filters import Id
+
+AMOUNT_MAX = 2**63 - 1
+"""In the currency's smallest unit."""
+
+
+class InvoiceKind(StrEnum):
+    """How an invoice comes about; each kind has its own list of steps."""
+
+    SUBSCRIPTION = "subscription"
+    """A period's end, a start or an end of subscriptions."""
+    IN_ADVANCE = "in_advance"
+    """A fee that an event made."""
+    LATE_USAGE = "late_usage"
+    """Late usage of subscriptions that have ended."""
+    PAID_FEES = "paid_fees"
+    """Fees that were paid without an invoice before."""
+    FEES_ALONE = "fees_alone"
+    """Fees that are on no invoice."""
+
+
+class InvoiceStatus(StrEnum):
+    """What becomes of an invoice when it is saved."""
+
+    DRAFT = "draft"
+    FINALIZED = "finalized"
+    CLOSED = "closed"
+    """It is for nothing: neither numbered nor shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A fee on an invoice, with what is taken off and added to it."""
+
+    fee: Fee
+    plan: Plan
+    """The plan whose prices and taxes it has."""
+    taxes: tuple[Tax, ...] = ()
+    """The taxes that apply to it."""
+    taxed: Taxed = UNTAXED
+    """What they come to."""
+    discount_cents: Decimal = ZERO
+    """Taken off before taxes, unrounded."""
+    fee_id: UUID | None = None
+    """The id of the fee where it exists already, without an invoice."""
+
+    @property
+    def taxable_cents(self) -> Decimal | int:
+        """The amount less its discount."""
+        if not self.discount_cents:
+            return self.fee.amount_cents
+        with exact():
+            return self.fee.amount_cents - self.discount_cents
+
+    @property
+    def precise_taxable_cents(self) -> Decimal:
+        """The precise amount less its discount."""
+        with exact():
+            return self.fee.precise_amount_cents - self.discount_cents
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceDates:
+    """The dates on an invoice, in its customer's timezone."""
+
+    issuing_date: date
+    payment_due_date: date
+    expected_finalization_date: date
+    net_payment_term: int
+    """In days."""
+    finalizes_at: datetime | None
+    """When a draft becomes final."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceDraft:
+    """An invoice that is being made. Amounts are in the smallest unit of its currency."""
+
+    id: UUID
+    kind: InvoiceKind
+    customer: Customer
+    currency: str
+    at: datetime
+    """The instant that was due."""
+    made_at: datetime
+    """When it is made, or made again: its numbers and final dates are of this instant."""
+    billings: tuple[SubscriptionBilling, ...] = ()
+    """The subscriptions that it bills, in the order in which they were made; none, one or several."""
+    lines: tuple[Line, ...] = ()
+    """Those of each subscription in the order of `billings`, then late usage."""
+    taxed: Taxed = UNTAXED
+    credits: tuple[Spent, ...] = ()
+    """What credit notes pay of it."""
+    dates: InvoiceDates | None = None
+    """None until a step has set them; those that it has where it is made again."""
+    number: InvoiceNumber | None = None
+    has_grace_period: bool = False
+    """Whether it stays a draft for now."""
+    price_retry_at: datetime | None = None
+    """When to look again whether usage on it that is held has a price."""
+    late_usage_ids: tuple[UUID, ...] = ()
+    """The late usage that it bills."""
+
+    def adding(self, lines: Iterable[Line]) -> InvoiceDraft:
+        """The draft with further lines, each among those of its subscription."""
+        more = tuple(lines)
+        if not more:
+            return self
+        every = (*self.lines, *more)
+        if len(self.billings) > 1:
+            places: dict[Id, int] = {each.subscription.id: place for place, each in enumerate(self.billings)}
+            every = tuple(sorted(every, key=lambda line: _place(line, places)))
+        return replace(self, lines=every)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to save: no lines, and no invoice for a subscription either."""
+        return not self.lines and not (self.billings and self.is_on_invoice)
+
+    @property
+    def is_on_invoice(self) -> bool:
+        """Whether it is an invoice at all, not fees without one."""
+        return self.kind is not InvoiceKind.FEES_ALONE
+
+    @property
+    def invoice_type(self) -> str:
+        """The type of invoice in the API."""
+        return "advance_charges" if self.is_paid else "subscription"
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether all of it was paid before."""
+        return self.kind is InvoiceKind.PAID_FEES
+
+    @property
+    def timezone(self) -> str:
+        return self.customer.applicable_timezone
+
+    @property
+    def purchase_order_number(self) -> str | None:
+        """The order of its subscriptions, which is the same for all of them."""
+        return self.billings[0].subscription.purchase_order_number if self.billings else None
+
+    @property
+    def is_recurring(self) -> bool:
+        """Whether a period's end made it due."""
+        return bool(self.billings) and self.billings[0].recurring
+
+    @property
+    def skip_charges(self) -> bool:
+        """Whether it is for a start, where no usage is billed."""
+        return bool(self.billings) and self.billings[0].reason is InvoicingReason.STARTING
+
+    @property
+    def number_text(self) -> str:
+        """The number that the invoice shows."""
+        return number_text(self.customer, self.number, at=self.made_at)
+
+    @property
+    def waits_for_price(self) -> bool:
+        """Whether usage on it is held until it has a price: then it stays a draft."""
+        return any(line.fee.is_held for line in self.lines)
+
+    @property
+    def status(self) -> InvoiceStatus:
+        """A draft while it waits; closed when it is for nothing and the customer wants no such invoice."""
+        if self.has_grace_period or self.waits_for_price:
+            return InvoiceStatus.DRAFT
+        if self.fees_amount_cents or self.customer.finalizes_zero_amount_invoice:
+            return InvoiceStatus.FINALIZED
+        return InvoiceStatus.CLOSED
+
+    @property
+    def payment_status(self) -> str:
+        """Whether there is anything left to pay."""
+        return "pending" if self.total_amount_cents and not self.is_paid else "succeeded"
+
+    @property
+    def fees_amount_cents(self) -> int:
+        """All lines, before discounts and taxes."""
+        return sum([line.fee.amount_cents for line in self.lines])
+
+    @property
+    def coupons_amount_cents(self) -> int:
+        """All discounts, rounded together."""
+        discounts = [line.discount_cents for line in self.lines if line.discount_cents]
+        if not discounts:
+            return 0
+        with exact():
+            return round_cents(sum(discounts, ZERO))
+
+    @property
+    def sub_total_excluding_taxes_amount_cents(self) -> int:
+        """The fees less their discounts."""
+        return self.fees_amount_cents - self.coupons_amount_cents
+
+    @property
+    def taxes_amount_cents(self) -> int:
+        """All taxes, rounded together."""
+        return self.taxed.amount_cents
+
+    @property
+    def sub_total_including_taxes_amount_cents(self) -> int:
+        """What there is to pay before credits."""
+        return self.sub_total_excluding_taxes_amount_cents + self.taxes_amount_cents
+
+    @property
+    def credit_notes_amount_cents(self) -> int:
+        """What credit notes pay of it."""
+        return sum([credit.amount_cents for credit in self.credits])
+
+    @property
+    def total_amount_cents(self) -> int:
+        """What there is to pay."""
+        return self.sub_total_including_taxes_amount_cents - self.credit_notes_amount_cents
+
+    @property
+    def total_paid_amount_cents(self) -> int:
+        """What was paid before it was made."""
+        return self.total_amount_cents if self.is_paid else 0
+
+    @property
+    def amounts(self) -> Iterator[int]:
+        """All amounts in it that are saved as whole cents."""
+        for line in self.lines:
+            yield from (line.fee.amount_cents, line.fee.unit_amount_cents)
+        yield from (
+            self.fees_amount_cents,
+            self.taxes_amount_cents,
+            self.sub_total_including_taxes_amount_cents,
+        )
+
+
+def _place(line: Line, places: Mapping[Id, int]) -> int:
+    if line.fee.late_usage_id is not None:
+        return len(places)
+    return places.get(line.fee.subscription_id, len(places))
+
+
+def out_of_range(drafts: Sequence[InvoiceDraft]) -> dict[UUID, str]:
+    """Customer -> why, where an amount does not fit into 64 bits."""
+    return {
+        draft.customer.id: f"{amount} is out of range"
+        for draft in drafts
+        for amount in draft.amounts
+        if abs(amount) > AMOUNT_MAX
+    }

@@ -1,0 +1,113 @@
+"""Facts: what the steps of a batch of invoices need to know, loaded before for all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+from permille.core.contract.plan import Charge, Plan
+from permille.core.contract.price_versions import version_at, versions_of
+from permille.core.invoice.billing import SubscriptionBilling
+from permille.core.invoice.draft import InvoiceDraft
+from permille.core.invoice.late_usage import LateUsageFees
+from permille.core.metering.usage import Partial
+from permille.core.period import Period
+from permille.core.rating.fee import (
+    CompiledCharge,
+    Dimensions,
+    compile_plan_charge,
+    compile_standing_charge,
+)
+from permille.core.rating.filters import Id
+from permille.core.rating.renewal import standing_charge
+
+Usage = Mapping[str, Sequence[tuple[Dimensions, Partial]]]
+"""Code of a metric -> its series."""
+Priced = Sequence[tuple[Charge, CompiledCharge]]
+Balances = Mapping[tuple[UUID, str], Sequence[tuple[Id, int]]]
+"""(Customer, currency) -> the credit notes with a balance, the oldest first: (id, balance in cents)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanPrices:
+    """The charges of a plan made ready to price many subscriptions, for each version of its prices."""
+
+    plan: Plan
+    in_arrears: Sequence[Priced]
+    renewed: Sequence[Priced]
+    """Recurring charges in advance, as they price units carried over into a whole new period."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> PlanPrices:
+        """Compile the plan's charges."""
+        return cls(plan=plan, in_arrears=_in_arrears(plan), renewed=_renewed(plan, is_whole=True))
+
+    def renewed_for(self, period: Period, *, is_whole: bool) -> Priced:
+        """The recurring charges in advance that price this period, which may be a part of one."""
+        renewed = self.renewed if is_whole else _renewed(self.plan, is_whole=False)
+        return renewed[version_at(self.plan, period.from_)]
+
+
+def _in_arrears(plan: Plan) -> list[Priced]:
+    return [
+        [
+            (charge, compile_plan_charge(charge, currency=plan.amount_currency))
+            for charge in version.charges
+            if not charge.pay_in_advance
+        ]
+        for version in versions_of(plan)
+    ]
+
+
+def _renewed(plan: Plan, *, is_whole: bool) -> list[Priced]:
+    return [
+        [
+            (standing, compile_standing_charge(standing, currency=plan.amount_currency))
+            for charge in version.charges
+            if charge.pay_in_advance and charge.metric.recurring
+            for standing in [standing_charge(charge, is_whole=is_whole)]
+        ]
+        for version in versions_of(plan)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was loaded for a batch."""
+
+    prices: Mapping[UUID, PlanPrices] = field(default_factory=dict)
+    """By plan."""
+    usage: Mapping[UUID, Usage] = field(default_factory=dict)
+    """Subscription -> what it used in the period that is billed in arrears."""
+    carried_over: Mapping[UUID, Usage] = field(default_factory=dict)
+    """Subscription -> recurring units carried over into the period that is paid in advance."""
+    late_usage: Mapping[UUID, Sequence[LateUsageFees]] = field(default_factory=dict)
+    """The subscription whose invoice takes late usage along, or the invoice that has it already -> its fees."""
+    balances: Balances = field(default_factory=dict)
+
+    def charges_in_arrears(self, billing: SubscriptionBilling) -> Priced:
+        """The charges that price the period of usage that is billed; none where none is."""
+        period = billing.usage_period
+        if period is None:
+            return ()
+        return self.prices[billing.plan.id].in_arrears[version_at(billing.plan, period.from_)]
+
+    def renewed_charges(self, billing: SubscriptionBilling) -> Priced:
+        """The recurring charges in advance that are paid for the period that begins; none where none does."""
+        prices = self.prices[billing.plan.id]
+        if not any(prices.renewed):
+            return ()
+        period = billing.begun_period
+        if period is None:
+            return ()
+        return prices.renewed_for(period, is_whole=period == billing.whole_period(period))
+
+    def after(self, draft: InvoiceDraft) -> Facts:
+        """What is left for the invoices that follow in the batch."""
+        if not draft.credits:
+            return self
+        place = draft.customer.id, draft.currency
+        paid = {each.credit_note_id: each.amount_cents for each in draft.credits}
+        left = [(note_id, balance - paid.get(note_id, 0)) for note_id, balance in self.balances[place]]
+        return replace(self, balances={**self.balances, place: left})

@@ -1,0 +1,53 @@
+"""The kinds of invoices, each a list of steps. Whatever makes an invoice runs its list: a dry run does not save it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
+from permille.core.invoice.facts import Facts
+from permille.core.invoice.steps.credit_notes import credit_notes
+from permille.core.invoice.steps.dates import dates
+from permille.core.invoice.steps.due_subscriptions import due_subscriptions
+from permille.core.invoice.steps.late_usage import late_usage
+from permille.core.invoice.steps.minimum_charge import minimum_charge
+from permille.core.invoice.steps.renewals import renewals, renewals_alone
+from permille.core.invoice.steps.subscription_fee import subscription_fee
+from permille.core.invoice.steps.taxes import invoice_taxes, line_taxes, summed_taxes
+from permille.core.invoice.steps.usage_charges import usage_charges
+
+Step = Callable[[InvoiceDraft, Facts], InvoiceDraft]
+
+_PAYABLE: tuple[Step, ...] = (line_taxes, invoice_taxes, credit_notes, dates)
+
+STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
+    {
+        InvoiceKind.SUBSCRIPTION: (
+            subscription_fee,
+            usage_charges,
+            minimum_charge,
+            renewals,
+            late_usage,
+            due_subscriptions,
+            *_PAYABLE,
+        ),
+        InvoiceKind.IN_ADVANCE: _PAYABLE,
+        InvoiceKind.LATE_USAGE: (late_usage, *_PAYABLE),
+        InvoiceKind.PAID_FEES: (summed_taxes, dates),
+        InvoiceKind.FEES_ALONE: (renewals_alone, line_taxes),
+    }
+)
+
+
+def make(drafts: Iterable[InvoiceDraft], facts: Facts) -> list[InvoiceDraft]:
+    """Run the steps of each draft, in order; drafts for nothing at all are left out."""
+    made = []
+    for each in drafts:
+        draft = each
+        for step in STEPS[each.kind]:
+            draft = step(draft, facts)
+        if not draft.is_empty:
+            facts = facts.after(draft)
+            made.append(draft)
+    return made

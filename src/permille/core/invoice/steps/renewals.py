@@ -1,0 +1,44 @@
+"""Renewals: recurring units carried over are paid in advance for the period that begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from permille.core.invoice.billing import SubscriptionBilling
+from permille.core.invoice.draft import InvoiceDraft, Line
+from permille.core.invoice.facts import Facts
+from permille.core.rating.fee import charge_fees
+from permille.core.rating.proration import proration_by
+from permille.core.rating.renewal import renewed_fees
+
+
+def renewals(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
+    """Bill the units carried over, by the charges that go on invoices."""
+    return draft.adding(line for each in draft.billings for line in _lines(each, facts, invoiceable=True))
+
+
+def renewals_alone(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
+    """Bill the units carried over, by the charges whose fees go on no invoice."""
+    return draft.adding(line for each in draft.billings for line in _lines(each, facts, invoiceable=False))
+
+
+def _lines(billing: SubscriptionBilling, facts: Facts, *, invoiceable: bool) -> Iterator[Line]:
+    charges = facts.renewed_charges(billing)
+    period = billing.begun_period if charges else None
+    if period is None:
+        return
+    used = facts.carried_over.get(billing.subscription.id, {})
+    for charge, compiled in charges:
+        if charge.invoiceable is not invoiceable:
+            continue
+        fees = charge_fees(
+            compiled,
+            used.get(charge.metric.code, ()),
+            subscription_id=billing.subscription.id,
+            period=period,
+            proration=proration_by(billing.whole_period(period), billing.facts.timezone),
+            with_idle=False,
+        )
+        for fee in renewed_fees(charge, compiled, fees):
+            yield Line(replace(fee, pay_in_advance=True), billing.plan)

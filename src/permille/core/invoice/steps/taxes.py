@@ -1,0 +1,70 @@
+"""Taxes of the lines, and of the invoice. Source: semantics-billing.md section 5.4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+
+from permille.core.contract.plan import Plan
+from permille.core.contract.price_versions import version_at, versions_of
+from permille.core.customer import Customer
+from permille.core.invoice.draft import InvoiceDraft, Line
+from permille.core.invoice.facts import Facts
+from permille.core.invoice.tax import UNTAXED, Tax, add_up_taxes, applicable, tax_fee, tax_invoice
+from permille.core.money import exact
+from permille.core.rating.fee import Fee
+from permille.core.rating.filters import Id
+
+TaxChoice = Callable[[Fee], tuple[Tax, ...]]
+
+
+def line_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
+    """Tax each line by its charge, else by its plan, the customer or the billing entity."""
+    chosen: dict[int, TaxChoice] = {}
+    taxes: list[tuple[Tax, ...]] = []
+    for line in draft.lines:
+        if id(line.plan) not in chosen:
+            chosen[id(line.plan)] = tax_choice(line.plan, draft.customer)
+        taxes.append(chosen[id(line.plan)](line.fee))
+    if not any(taxes):
+        return draft
+    return replace(draft, lines=tuple(map(_taxed, draft.lines, taxes)))
+
+
+def invoice_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
+    """Tax the sum of the lines, which is rounded once."""
+    taxed = tax_invoice([(line.taxable_cents, line.taxes) for line in draft.lines])
+    return draft if taxed is UNTAXED else replace(draft, taxed=taxed)
+
+
+def summed_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
+    """Add up the taxes of lines that were taxed, and rounded, without an invoice."""
+    taxed = [line.taxed for line in draft.lines]
+    with exact():
+        summed = add_up_taxes(
+            amount_cents=sum(each.amount_cents for each in taxed),
+            precise_amount_cents=sum((each.precise_amount_cents for each in taxed), Decimal(0)),
+            fees_amount_cents=draft.fees_amount_cents,
+            applied=[
+                (each.tax, each.amount_cents, each.fees_amount_cents) for own in taxed for each in own.applied
+            ],
+        )
+    return replace(draft, taxed=summed)
+
+
+def _taxed(line: Line, taxes: tuple[Tax, ...]) -> Line:
+    if not taxes:
+        return line
+    return replace(line, taxes=taxes, taxed=tax_fee(line.taxable_cents, line.precise_taxable_cents, taxes))
+
+
+def tax_choice(plan: Plan, customer: Customer) -> TaxChoice:
+    """Which taxes apply to a fee of the plan: those of its charge in the version of its period, else the general ones."""
+    general = applicable(plan.taxes, customer.taxes, customer.billing_entity.taxes)
+    of_version: list[dict[Id, tuple[Tax, ...]]] = [
+        {charge.id: charge.taxes for charge in each.charges if charge.taxes} for each in versions_of(plan)
+    ]
+    if not any(of_version):
+        return lambda _: general
+    return lambda fee: of_version[version_at(plan, fee.from_)].get(fee.charge_id, general)

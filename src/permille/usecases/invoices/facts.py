@@ -1,0 +1,152 @@
+"""Load what the steps of a batch of invoices need to know, set-based."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.contract.plan import Plan
+from permille.core.contract.subscription import Subscription
+from permille.core.customer import Customer
+from permille.core.invoice.billing import BillingRequest, SubscriptionBilling, plan_billing
+from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
+from permille.core.invoice.facts import Balances, Facts, PlanPrices, Usage
+from permille.core.invoice.late_usage import LateUsageFees
+from permille.core.metering.event import Arrival
+from permille.events.postgres import usage
+from permille.events.usage import Window
+from permille.ids import new_id
+from permille.store import credit_notes, customers, plans, subscriptions
+from permille.usecases.invoices import adjustments
+from permille.usecases.usage.windows import standing_window, usage_windows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contracts:
+    """The plans and customers of a batch of subscriptions."""
+
+    plans: Mapping[UUID, Plan]
+    customers: Mapping[UUID, Customer]
+    first_starts: Mapping[UUID, datetime]
+    """Subscription -> when its external id first ran, where the plan has a trial."""
+
+    def billing(self, request: BillingRequest, *, arrival: Arrival | None = None) -> SubscriptionBilling:
+        """What is due of a subscription. `arrival` says which events its usage is read with."""
+        row = request.subscription
+        return plan_billing(
+            request,
+            plan=self.plans[row.plan_id],
+            customer=self.customers[row.customer_id],
+            first_started_at=self.first_starts.get(row.id),
+            next_plan=self.plans[request.next_plan_id] if request.next_plan_id else None,
+            arrival=arrival,
+        )
+
+
+def load_contracts(
+    conn: Connection[Any], rows: Sequence[Subscription], more_plans: Collection[UUID] = ()
+) -> Contracts:
+    """The plans, customers and first starts of these subscriptions, and plans that take over."""
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows} | set(more_plans))
+    with_trial = [row.id for row in rows if known_plans[row.plan_id].trial_period]
+    return Contracts(
+        plans=known_plans,
+        customers=customers.by_ids(conn, {row.customer_id for row in rows}),
+        first_starts=subscriptions.first_starts(conn, with_trial) if with_trial else {},
+    )
+
+
+def draft_of(
+    billings: tuple[SubscriptionBilling, ...],
+    *,
+    kind: InvoiceKind = InvoiceKind.SUBSCRIPTION,
+    invoice_id: UUID | None = None,
+) -> InvoiceDraft:
+    """A draft without lines yet for subscriptions that go on one invoice."""
+    first = billings[0]
+    waits = kind is InvoiceKind.SUBSCRIPTION and first.customer.applicable_invoice_grace_period
+    return InvoiceDraft(
+        id=invoice_id or new_id(first.at),
+        kind=kind,
+        customer=first.customer,
+        currency=first.plan.amount_currency,
+        at=first.at,
+        made_at=first.at,
+        billings=billings,
+        has_grace_period=bool(waits),
+    )
+
+
+def load_facts(
+    conn: Connection[Any],
+    drafts: Sequence[InvoiceDraft],
+    *,
+    late_usage: Mapping[UUID, Sequence[LateUsageFees]] | None = None,
+) -> Facts:
+    """What the steps need for these drafts. Call it under one metering; `late_usage` is known to the caller."""
+    billed = [draft for draft in drafts if draft.kind is InvoiceKind.SUBSCRIPTION]
+    billings = [billing for draft in billed for billing in draft.billings]
+    known_plans = {billing.plan.id: billing.plan for billing in billings}
+    facts = Facts(
+        prices={plan_id: PlanPrices.of(plan) for plan_id, plan in known_plans.items()},
+        late_usage=adjustments.of_drafts(conn, billed) if late_usage is None else late_usage,
+        balances=_balances(conn, drafts),
+    )
+    return replace(
+        facts,
+        usage=_usage(conn, billings, facts),
+        carried_over=_carried_over(conn, billings, facts),
+    )
+
+
+def _balances(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> Balances:
+    """The credit of customers with an invoice that it may pay."""
+    owing = {
+        draft.customer.id
+        for draft in drafts
+        if draft.is_on_invoice and not draft.is_paid and not draft.has_grace_period
+    }
+    return credit_notes.available(conn, owing) if owing else {}
+
+
+def _usage(
+    conn: Connection[Any], billings: Sequence[SubscriptionBilling], facts: Facts
+) -> Mapping[UUID, Usage]:
+    windows = []
+    for billing in billings:
+        charges = [charge for charge, _ in facts.charges_in_arrears(billing)]
+        if billing.usage_period is not None and charges:
+            row, timezone = billing.subscription, billing.facts.timezone
+            wanted = usage_windows(row, charges, billing.usage_period, timezone=timezone)
+            windows += [(row.id, window) for window in wanted]
+    return _read(conn, windows)
+
+
+def _carried_over(
+    conn: Connection[Any], billings: Sequence[SubscriptionBilling], facts: Facts
+) -> Mapping[UUID, Usage]:
+    windows = []
+    for billing in billings:
+        charges = [charge for charge, _ in facts.renewed_charges(billing)]
+        period = billing.begun_period if charges else None
+        if period is not None:
+            row = billing.subscription
+            windows.append((row.id, standing_window(row, charges, at=period.from_)))
+    return _read(conn, windows)
+
+
+def _read(conn: Connection[Any], windows: Sequence[tuple[UUID, Window]]) -> Mapping[UUID, Usage]:
+    """Subscription -> code of a metric -> its series."""
+    used: dict[UUID, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    if windows:
+        read = usage.usage_of_many(conn, [window for _, window in windows])
+        for (owner, _), found in zip(windows, read, strict=True):
+            for each in found:
+                used[owner][each.code].append((each.dimensions, each.partial))
+    return used

@@ -1,0 +1,162 @@
+"""Every SQL statement in the source is one that PostgreSQL understands, and takes time and chance as parameters."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from tests.core.test_tidy import IMPURE_SQL, MODULES, SOURCE, name
+
+STATEMENT = re.compile(
+    r"\s*(--[^\n]*\n\s*)*(with\s+(recursive\s+)?\w+(\s*\([\w, ]+\))?\s+as\b|select\b|insert into\b|update\s+\w+|delete from\b)",
+    re.IGNORECASE,
+)
+PREPARED = re.compile(r"\s*(--[^\n]*\n\s*)*(with|select|insert|update|delete)\b", re.IGNORECASE)
+PLACEHOLDER = re.compile(r"%%|%s|%\((\w+)\)[sb]|%b")
+TEMPLATE = re.compile(r"\{\w+\}")
+FRAGMENTS_MAX = 100
+"""How many statements may be put together of parts that only a call knows. Those are run by other tests."""
+
+WITHOUT_A_TYPE = (
+    errors.IndeterminateDatatype,
+    errors.AmbiguousFunction,
+    errors.AmbiguousParameter,
+    errors.DatatypeMismatch,
+)
+"""Refusals of a parameter whose type only its value says; the statement's names and grammar were right."""
+
+READS_THE_CLOCK = {"cli/doctor.py"}
+"""It compares the database's clock with ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    path: Path
+    line: int
+    text: str | None
+    """None where parts of it are only known to a call."""
+
+    def __str__(self) -> str:
+        return f"{name(self.path)}:{self.line}"
+
+
+def module_of(path: Path) -> Any:
+    return importlib.import_module("permille." + ".".join(path.relative_to(SOURCE).with_suffix("").parts))
+
+
+def value_of(node: ast.expr, path: Path) -> str | None:
+    """The text of a string or f-string whose parts the module knows."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    expression = compile(ast.Expression(node), name(path), "eval")
+    try:
+        return str(eval(expression, vars(module_of(path))))
+    except NameError:
+        return None
+
+
+def literal_parts(node: ast.AST) -> str:
+    """The text of a string as far as it is written there."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    return "".join(literal_parts(part) for part in node.values) if isinstance(node, ast.JoinedStr) else ""
+
+
+def strings(path: Path) -> Iterator[ast.Constant | ast.JoinedStr]:
+    """Every string of a module once: the parts of an f-string are no strings of their own."""
+    parts: set[int] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            parts |= {id(part) for part in ast.walk(node)} - {id(node)}
+        if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in parts:
+            yield node
+
+
+def parts(tree: ast.AST) -> set[str]:
+    """The names of strings that are put into other strings: no statements by themselves."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FormattedValue() | ast.BinOp(op=ast.Add()):
+                found |= {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    return found
+
+
+def of_parts(path: Path) -> set[int]:
+    """The lines of strings that are assigned to such names, or joined to others where they are written."""
+    tree = ast.parse(path.read_text())
+    names = parts(tree)
+    found: set[int] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target in names:
+                found.add(value.lineno)
+            case ast.BinOp(op=ast.Add()):
+                found |= {side.lineno for side in (node.left, node.right)}
+    return found
+
+
+def statements() -> Iterator[Statement]:
+    for path in MODULES:
+        fragments = of_parts(path)
+        for node in strings(path):
+            if not STATEMENT.match(literal_parts(node)):
+                continue
+            text = None if node.lineno in fragments else value_of(node, path)
+            yield Statement(path, node.lineno, None if text is None or TEMPLATE.search(text) else text)
+
+
+ALL = list(statements())
+
+
+def numbered(text: str) -> str:
+    """Psycopg's placeholders as PostgreSQL's own."""
+    numbers: dict[str, int] = {}
+
+    def number(match: re.Match[str]) -> str:
+        if match.group() == "%%":
+            return "%"
+        key = match.group(1) or f"the {len(numbers) + 1}th"
+        return f"${numbers.setdefault(key, len(numbers) + 1)}"
+
+    return PLACEHOLDER.sub(number, text) if "%(" in text or "%s" in text else text
+
+
+def test_statements_are_found() -> None:
+    assert len(ALL) > 250
+    assert sum(each.text is None for each in ALL) <= FRAGMENTS_MAX
+
+
+@pytest.mark.parametrize("path", sorted({each.path for each in ALL}), ids=name)
+def test_postgres_understands_every_statement(path: Path, dsn: str) -> None:
+    wrong = []
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        for each in ALL:
+            if each.path != path or each.text is None or not PREPARED.match(each.text):
+                continue
+            try:
+                conn.execute(f"prepare looked_at as {numbered(each.text)}")
+                conn.execute("deallocate looked_at")
+            except WITHOUT_A_TYPE:
+                continue
+            except psycopg.Error as error:
+                wrong.append(f"{each}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_no_statement_reads_a_clock_or_draws_chance(path: Path) -> None:
+    for node in strings(path):
+        text = literal_parts(node)
+        if re.search(r"\b(select|insert into|update|delete from|where|set|values|returning)\b", text):
+            found = IMPURE_SQL.search(re.sub(r"--[^\n]*", "", text))
+            assert not found or name(path) in READS_THE_CLOCK, f"{name(path)}:{node.lineno}"
