@@ -20,8 +20,8 @@ from permille.api.late_usage import whole_late_usage
 from permille.api.plans import render_plan
 from permille.api.subscriptions import whole_subscription
 from permille.clock import system_now
+from permille.out.kind import Renderers
 from permille.out.signing import draw_private_key, public_pem
-from permille.out.webhooks import Renderers
 from permille.store import (
     billable_metrics,
     customers,

@@ -235,6 +235,7 @@ def _priced(charge: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         "keys": keys,
         "rows": rows,
         "model": of_plan.charge_model,
+        "is_of_highest": of_plan.pay_in_advance and of_plan.metric.aggregation.may_fall,
         "is_grouped": bool(groups),
     }
 

@@ -13,6 +13,7 @@ from permille.api import explanations, fees, invoices as api
 from permille.api.http import PER_PAGE_MAX, Call, Raw
 from permille.core.errors import Invalid
 from permille.core.money import CURRENCIES, exact, subunits
+from permille.core.rating.models.price import is_average
 from permille.out.pdf import fonts
 from permille.out.pdf.assembly import invoice_document
 from permille.store import billing_entities, customers, invoices as invoice_store, logos
@@ -158,10 +159,12 @@ def _groups(fees: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _is_average(fee: Mapping[str, Any]) -> bool:
     """Whether the price of a unit is none of the plan's, but what the units came to on average."""
-    with exact():
-        exact_price = Decimal(fee["units"]) * Decimal(fee["precise_unit_amount"])
-        is_by_the_unit = exact_price == Decimal(fee["precise_amount"]) and not fee["amount_details"]
-    return fee["item"]["type"] == "charge" and not is_by_the_unit
+    return fee["item"]["type"] == "charge" and is_average(
+        units=Decimal(fee["units"]),
+        unit_amount=Decimal(fee["precise_unit_amount"]),
+        amount=Decimal(fee["precise_amount"]),
+        details=fee["amount_details"],
+    )
 
 
 def fee(visit: Visit) -> Page:

@@ -424,7 +424,7 @@ def _usage_by_bucket(
 ) -> dict[int, list[tuple[Group, Partial]]]:
     found: dict[int, dict[Group, Partial]] = {}
     for dimensions, events in series:
-        partial = charge.aggregation.paid_in_advance(events) if charge.needs_value else events
+        partial = counted_by(charge, events)
         if not charge.aggregation.events_counted(partial):
             continue
         i, group = series_place(charge, dimensions)
@@ -439,6 +439,11 @@ def _usage_by_bucket(
         for i, groups in found.items()
         if groups
     }
+
+
+def counted_by(charge: CompiledCharge, partial: Partial) -> Partial:
+    """The part of some usage that counts for the charge."""
+    return charge.aggregation.paid_in_advance(partial) if charge.needs_value else partial
 
 
 def _folded(
