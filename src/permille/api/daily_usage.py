@@ -28,7 +28,7 @@ def list_daily_usage(call: Call) -> dict[str, Any]:
 
     Dates are the customer's, both included. `charge_id`, `charge_code` or `billable_metric_code` narrow it.
     """
-    return metering.under_one_metering(call.conn, lambda: _listing(call))
+    return metering.under_one_metering(call.conn, [call.organization.id], lambda: _listing(call))
 
 
 def _listing(call: Call) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def list_events(call: Call) -> dict[str, Any]:
             call.conn, search, from_=from_, to=to, limit=page.per_page, offset=page.offset
         )
 
-    total, found = metering.under_one_version(call.conn, read)
+    total, found = metering.under_one_version(call.conn, [call.organization.id], read)
     return {"events": render_events(call.conn, found), "meta": page.meta(total)}
 
 

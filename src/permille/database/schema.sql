@@ -129,15 +129,21 @@ create table metering (
 
 create index metering_rebuilding on metering (organization_id, code) where rebuilding;
 
--- One row. It grows with every change of metering; ingestion inserts only under the version it has read.
-create table metering_state (
-    singleton boolean primary key default true check (singleton),
+-- Grows with every change of an organization's metering; its events are inserted only under the version that they were
+-- encoded for. An organization without a row has had no change: version 0.
+create table metering_version (
+    organization_id uuid primary key references organization (id),
     version bigint not null,
-    rolled_up_to bigint not null, -- events up to this seq are in usage_cell
     amended bigint not null default 0 -- grows with every amendment of an event
 );
 
-insert into metering_state (version, rolled_up_to) values (0, 0);
+-- One row.
+create table metering_state (
+    singleton boolean primary key default true check (singleton),
+    rolled_up_to bigint not null -- events up to this seq are in usage_cell
+);
+
+insert into metering_state (rolled_up_to) values (0);
 
 -- What it costs --------------------------------------------------------------------------------------------
 
@@ -543,18 +549,29 @@ create table advance_level (
 );
 
 -- The one way into the event table: all rows or none, in order, and only under the metering they were encoded for.
--- 5045524D is the lock that says so: shared by those who insert, exclusive for those who change the metering
--- or want to know that no insert is under way. Raises PM001 when the metering has changed meanwhile,
--- 23505 when an identity is taken.
+-- Two locks, both shared: that of each organization keeps its metering as it is; 5045524D says that numbers are being
+-- drawn, to those who want to know which are settled, and is never waited for. Raises PM001 when the metering of an
+-- organization has changed meanwhile, 23505 when an identity is taken.
+create function enter_events(owners uuid[], known_versions bigint[]) returns void language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock_shared(uuid_hash_extended(o.id, x'5045524F'::bigint)) from unnest(owners) as o (id);
+    if exists (
+        select from unnest(owners, known_versions) as k (id, version)
+        left join metering_version v on v.organization_id = k.id
+        where k.version <> coalesce(v.version, 0)
+    ) then
+        raise exception 'the metering has changed' using errcode = 'PM001';
+    end if;
+    perform pg_advisory_xact_lock_shared(x'5045524D'::bigint);
+end
+$$;
+
 create function store_events(
-    known_version bigint, series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
+    owners uuid[], known_versions bigint[], series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
     amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[]
 ) returns void language plpgsql as $$
 begin
-    perform pg_advisory_xact_lock_shared(x'5045524D'::bigint);
-    if (select version from metering_state) <> known_version then
-        raise exception 'the metering has changed' using errcode = 'PM001';
-    end if;
+    perform enter_events(owners, known_versions);
     insert into event (
         series_id, at, created_at, identity, value, transaction_id, precise_total_amount_cents, extra
     )
@@ -566,15 +583,12 @@ $$;
 
 -- As store_events, for a group with events that are paid in advance: these identities, of these organizations.
 create function store_events_in_advance(
-    known_version bigint, series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
+    owners uuid[], known_versions bigint[], series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
     amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[],
     waiting uuid[], organizations uuid[]
 ) returns void language plpgsql as $$
 begin
-    perform pg_advisory_xact_lock_shared(x'5045524D'::bigint);
-    if (select version from metering_state) <> known_version then
-        raise exception 'the metering has changed' using errcode = 'PM001';
-    end if;
+    perform enter_events(owners, known_versions);
     with stored as (
         insert into event (
             series_id, at, created_at, identity, value, transaction_id, precise_total_amount_cents, extra

@@ -90,7 +90,7 @@ def review(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> in
         return 0
     customers.lock_all(conn, {mark.customer_id for mark in marks})
     seen_to = rollup.arrival(conn).seen_to
-    found = metering.under_one_metering(conn, lambda: _differences(conn, marks))
+    found = metering.under_one_metering(conn, [organization_id], lambda: _differences(conn, marks))
     known = _decided(conn, {mark.subscription_id for mark in marks})
     changed = store.changed_since(
         conn, [(period.basis.charge.id, period.mark.invoice_id) for period, _ in found]
