@@ -554,14 +554,14 @@ def _held_quantity(
     if charge.rounding_function is not None:
         units = rounded(units, charge.rounding_function, charge.rounding_precision)
     full_units = max(usage.units, ZERO) if charge.prorated else None
-    if charge.aggregation_type is AggregationType.UNIQUE_COUNT:
+    if charge.aggregation.needs is Needs.UNIQUES:
         usage = replace(usage, units=held.units, events_count=int(held.units))
     else:
         usage = replace(usage, events_count=usage.events_count - held.free_events)
     if bucket.reads_events:
         partial = replace(partial, values=tuple(by_arrival(partial.values, period)))
     quantity = _quantity(charge, bucket, partial, usage, period)
-    if charge.aggregation_type is AggregationType.UNIQUE_COUNT and bucket.reads_events:
+    if charge.aggregation.needs is Needs.UNIQUES and bucket.reads_events:
         quantity = replace(quantity, counted_events=int(held.gained))
     return replace(quantity, units=units, full_units=full_units)
 
