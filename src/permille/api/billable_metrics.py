@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from permille.api.http import Call
 from permille.api.objects import billable_metric as objects
+from permille.api.objects.billable_metric import AGGREGATION_TYPES
 from permille.api.render import instant
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
 from permille.core.errors import Invalid
