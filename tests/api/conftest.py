@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from permille.api import routes
+from permille.api import openapi, routes
 from permille.api.http import Engine, application
 from permille.config import from_environment
 from permille.core.organization import Organization
@@ -19,6 +19,7 @@ from permille.database.connections import open_pool
 from permille.embedded.postgres import EmbeddedPostgres
 from permille.request_ids import RequestIds
 from permille.store import audit, organizations
+from tests.api.contract import CheckedClient
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
 
@@ -131,7 +132,9 @@ def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
     engine = Engine(config=replace(from_environment(), database_url=dsn), pool=pool)
     with (
         psycopg.connect(dsn) as conn,
-        TestClient(RequestIds(application(routes.all_routes(engine)))) as client,
+        CheckedClient(
+            RequestIds(application([openapi.document_route(engine), *routes.all_routes(engine)]))
+        ) as client,
     ):
         yield Server(dsn=dsn, client=client, conn=conn)
     pool.close()

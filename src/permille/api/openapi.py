@@ -10,7 +10,12 @@ from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 from msgspec import UnsetType
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
 
+from permille.api.addresses import Route
+from permille.api.http import Engine
 from permille.api.objects import error
 from permille.api.objects.base import Input, Number
 from permille.api.operations import Operation, Shape
@@ -37,7 +42,6 @@ DESCRIBED = {
 }
 ALWAYS = (400, 401, 500, 503)
 IN_PATH = {
-    "billing_entities": "Code of the billing entity.",
     "charge_code": "Code of the charge.",
     "code": "Code of the object.",
     "external_id": "Your identifier of the customer or subscription.",
@@ -98,6 +102,16 @@ def document(base_url: str) -> Mapping[str, Any]:
             },
         },
     }
+
+
+def document_route(engine: Engine) -> Route:
+    """GET /api/v1/openapi.json, without a key."""
+
+    async def show(_request: Request) -> Response:
+        content = await run_in_threadpool(document_json, engine.config.base_url)
+        return Response(content, media_type=JSON)
+
+    return Route(API + DESCRIPTION_OPERATION.path, show, methods=[DESCRIPTION_OPERATION.method])
 
 
 def _groups() -> Iterable[tuple[str, str, str, Iterable[Operation[Any]]]]:
