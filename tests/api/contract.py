@@ -83,15 +83,15 @@ def undeclared(response: httpx2.Response) -> list[str]:
         return []
     known = {each["name"].removesuffix("[]") for each in operation["parameters"] if each["in"] == "query"}
     sent = {re.sub(r"\[.*", "", name) for name in response.request.url.params}
-    return sorted(sent - known)
+    return [f"{method} {path} does not declare the parameter {name}" for name in sorted(sent - known)]
 
 
 class CheckedClient(TestClient):
     """A client that looks at every answer."""
 
-    def request(self, method: str, url: Any, **more: Any) -> Any:  # type: ignore[override]
+    def request(self, method: str, url: Any, **more: Any) -> Any:
         response = super().request(method, url, **more)
         if response.request.url.path.startswith(("/api/v1/", "/admin/v1/")):
-            found = problems(response)
+            found = [*problems(response), *undeclared(response)]
             assert not found, found
         return response
