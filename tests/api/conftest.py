@@ -19,7 +19,7 @@ from permille.database.connections import open_pool
 from permille.embedded.postgres import EmbeddedPostgres
 from permille.request_ids import RequestIds
 from permille.store import audit, organizations
-from tests.api.contract import CheckedClient
+from tests.api.contract import CheckedClient, undeclared
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
 
@@ -45,6 +45,7 @@ class Api:
     def _ok(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
         response = self.call(method, path, body, **params)
         assert response.status_code == 200, response.text
+        assert not undeclared(response)
         return response.json()
 
     def get(self, path: str, **params: Any) -> Any:
