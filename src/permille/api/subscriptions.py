@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from permille.api.customers import add_customer, customer_of, render_customer
+from permille.api.customers import customer_of, render_customer
 from permille.api.http import Call
 from permille.api.metered import meter
 from permille.api.objects import subscription as objects
@@ -27,6 +27,7 @@ from permille.ids import new_id
 from permille.store import customers, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
 from permille.usecases import subscriptions as lifecycle
+from permille.usecases.catalogue import customers as catalogue
 from permille.usecases.subscriptions import Wish
 
 BILLING_TIMES = tuple(BillingTime)
@@ -74,7 +75,7 @@ def create_subscription(call: Call) -> dict[str, Any]:
     if plan is None:
         raise NotFound("plan")
     if customer is None:
-        customer = add_customer(call, customer_id, {})
+        customer = catalogue.add(call.conn, call.organization.id, customer_id, now=call.now)
     made = lifecycle.subscribe(
         call.conn, customer=customer, plan=plan, wish=wish, now=call.now, is_agreed=is_agreed
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -12,18 +11,17 @@ from permille.api.http import Call
 from permille.api.objects import tax as objects
 from permille.api.render import instant
 from permille.api.validation import LONG_TEXT, Fields
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import NotFound
 from permille.core.invoice.tax import Tax
-from permille.database import locks
 from permille.store import taxes
 from permille.store.invoices import StoredFee, StoredInvoice
+from permille.usecases.catalogue import taxes as catalogue
 
 RATE_MAX = 1_000
 
 
 def create_tax(call: Call) -> dict[str, Any]:
     """POST /taxes."""
-    locks.change_catalogue(call.conn, call.organization.id)
     fields = Fields(call.root("tax"))
     columns = {
         "name": fields.text("name", mandatory=True),
@@ -35,11 +33,7 @@ def create_tax(call: Call) -> dict[str, Any]:
     if fields.given.get("rate") is None:
         fields.refuse("rate", "value_is_mandatory")
     fields.check()
-    made = taxes.add(call.conn, organization_id=call.organization.id, columns=columns, now=call.now)
-    if made is None:
-        raise Invalid({"code": ["value_already_exist"]})
-    if made.applied_to_organization:
-        taxes.apply_to_default(call.conn, call.organization.id, made)
+    made = catalogue.add(call.conn, call.organization.id, columns=columns, now=call.now)
     return {"tax": _shown(call, [made])[0]}
 
 
@@ -56,13 +50,13 @@ def list_taxes(call: Call) -> dict[str, Any]:
 
 def show_tax(call: Call) -> dict[str, Any]:
     """GET /taxes/{code}."""
-    return {"tax": _shown(call, [_tax(call)])[0]}
+    found = catalogue.by_code(call.conn, call.organization.id, call.path["code"])
+    return {"tax": _shown(call, [found])[0]}
 
 
 def update_tax(call: Call) -> dict[str, Any]:
     """PUT /taxes/{code}: invoices that are made stay as they are."""
-    locks.change_catalogue(call.conn, call.organization.id)
-    before = _tax(call)
+    before = catalogue.to_change(call.conn, call.organization.id, call.path["code"])
     fields = Fields(call.root("tax"))
     changes: dict[str, Any] = {}
     for name in ("name", "code"):
@@ -75,29 +69,15 @@ def update_tax(call: Call) -> dict[str, Any]:
     if (applied := fields.flag("applied_to_organization")) is not None:
         changes["applied_to_organization"] = applied
     fields.check()
-    after = replace(before, **changes)
-    other = taxes.by_code(call.conn, call.organization.id, after.code)
-    if other is not None and other.id != before.id:
-        raise Invalid({"code": ["value_already_exist"]})
-    taxes.replace(call.conn, after, now=call.now)
-    if applied is not None:
-        taxes.apply_to_default(call.conn, call.organization.id, after)
+    after = catalogue.change(call.conn, call.organization.id, before, changes=changes, now=call.now)
     return {"tax": _shown(call, [after])[0]}
 
 
 def delete_tax(call: Call) -> dict[str, Any]:
     """DELETE /taxes/{code}: it applies to nothing any more."""
-    locks.change_catalogue(call.conn, call.organization.id)
-    gone = _tax(call)
-    taxes.delete(call.conn, gone.id, now=call.now)
+    gone = catalogue.to_change(call.conn, call.organization.id, call.path["code"])
+    catalogue.remove(call.conn, gone, now=call.now)
     return {"tax": render_tax(gone, applied_to=[])}
-
-
-def _tax(call: Call) -> Tax:
-    found = taxes.by_code(call.conn, call.organization.id, call.path["code"])
-    if found is None:
-        raise NotFound("tax")
-    return found
 
 
 def _shown(call: Call, rows: Sequence[Tax]) -> list[objects.Tax]:

@@ -15,7 +15,7 @@ from permille.store import invoices, organizations, subscriptions, users
 from permille.store.users import ROLES, User
 from permille.usecases.due import due
 from permille.web.forms import problems_of
-from permille.web.shown import currencies
+from permille.web.shown import countries, currencies
 from permille.web.sign_in import link_url
 from permille.web.visit import OWNERS, Done, Page, Visit
 
@@ -38,9 +38,8 @@ def switch_organization(visit: Visit) -> Done:
 
 def blank_organization(_visit: Visit) -> Page:
     """GET /app/new-organization."""
-    return Page(
-        template="organization_form.html", context={"currencies": [(one, one) for one in currencies()]}
-    )
+    menus = {"currencies": [(one, one) for one in currencies()], "countries": countries()}
+    return Page(template="organization_form.html", context=menus)
 
 
 def create_organization(visit: Visit) -> Done:

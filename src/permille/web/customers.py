@@ -22,7 +22,7 @@ from permille.store import billing_holds, plans as plan_store, subscriptions as 
 from permille.usecases.usage.daily_usage import calendar_of
 from permille.web import chart
 from permille.web.daily import charted_days, order_of, stacking_key
-from permille.web.shown import currencies, group_text, in_path, listed_text
+from permille.web.shown import countries, currencies, group_text, in_path, listed_text
 from permille.web.visit import Done, Form, Page, Visit
 
 TABS = ("usage", "subscriptions", "invoices", "fees", "details")
@@ -55,7 +55,7 @@ def listing(visit: Visit) -> Page:
 
 def blank(_visit: Visit) -> Page:
     """GET /app/new-customer."""
-    return Page(template="customer_form.html", context={"before": None, **_menus(None)})
+    return Page(template="customer_form.html", context={"before": None, **_menus(None, None)})
 
 
 def create(visit: Visit) -> Done:
@@ -78,7 +78,7 @@ def before(visit: Visit) -> Page:
     """GET /app/edit-customer/{external_id}."""
     found = api.show_customer(visit.call(path=visit.path))["customer"]
     locale = found.billing_configuration.document_locale
-    return Page(template="customer_form.html", context={"before": found, **_menus(locale)})
+    return Page(template="customer_form.html", context={"before": found, **_menus(locale, found.country)})
 
 
 def update(visit: Visit) -> Done:
@@ -102,9 +102,14 @@ def _locale(visit: Visit) -> dict[str, Any]:
     return {"billing_configuration": {"document_locale": visit.form.get("document_locale") or None}}
 
 
-def _menus(locale: str | None) -> dict[str, Any]:
+def _menus(locale: str | None, country: str | None) -> dict[str, Any]:
     languages = [("", "That of the seller"), *language_names(locale)]
-    return {"currencies": _currencies(), "languages": languages, "locale": locale}
+    return {
+        "currencies": _currencies(),
+        "languages": languages,
+        "locale": locale,
+        "countries": countries(country),
+    }
 
 
 def _currencies() -> list[tuple[str, str]]:

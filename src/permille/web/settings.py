@@ -13,7 +13,7 @@ from permille.core.errors import Invalid
 from permille.out.pdf.language import language_names
 from permille.store import billing_entities
 from permille.web.charge_form import known_taxes
-from permille.web.shown import currencies
+from permille.web.shown import countries, currencies
 from permille.web.typed_number import json_number
 from permille.web.visit import WRITERS, Done, Form, Page, Visit
 
@@ -48,7 +48,7 @@ SECTIONS: Sequence[tuple[str, Sequence[Setting]]] = (
             Setting(name="zipcode", label="Post code"),
             Setting(name="city", label="City"),
             Setting(name="state", label="State"),
-            Setting(name="country", label="Country", hint="Two letters, like US."),
+            Setting(name="country", label="Country", kind="select"),
         ),
     ),
     (
@@ -138,6 +138,7 @@ def show(visit: Visit) -> Page:
     entity = api.show_billing_entity(visit.call(path=_path(visit)))["billing_entity"]
     menus: dict[str, Options] = {
         "default_currency": [(code, code) for code in currencies()],
+        "country": countries(entity["country"]),
         "timezone": [(name, name) for name in sorted(TIMEZONES)],
         "document_locale": language_names(entity.document_locale),
     }
