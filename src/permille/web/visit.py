@@ -10,6 +10,7 @@ from typing import Any
 from psycopg import Connection
 from starlette.datastructures import QueryParams
 
+from permille.api import http
 from permille.api.http import Call, Engine, Raw
 from permille.core.organization import Organization
 from permille.store.users import Session
@@ -91,6 +92,10 @@ class Visit:
             query=QueryParams(query if isinstance(query, Mapping) else list(query)),
             body=body,
         )
+
+    def page(self, per_page: int = int(PER_PAGE)) -> http.Page:
+        """Which page of a list the address names."""
+        return http.page_of(self.query, per_page)
 
     def page_query(self, **fixed: str) -> dict[str, str]:
         """The part of the address that says which page of a list, in pages of a screen."""
