@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
+
+from msgspec.structs import asdict
+from psycopg import Connection
 
 from permille.api.events import render_amendment
 from permille.api.http import Call
+from permille.api.objects import event as objects
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields
 from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
@@ -33,7 +38,7 @@ def create_amendments(call: Call) -> dict[str, Any]:
     errors: dict[int, Errors] = {}
     asked = []
     for index, given in enumerate(sent):
-        found = _read(given)
+        found = read_amendment(given)
         if isinstance(found, Asked):
             asked.append(found)
         else:
@@ -50,7 +55,7 @@ def create_amendments(call: Call) -> dict[str, Any]:
         )
     except UnableToAmendError as refused:
         raise _refusal(refused.errors, is_batch=is_batch) from refused
-    rendered = _rendered(call, made)
+    rendered = render_amendments(call.conn, call.organization.id, made)
     return {"amendments": rendered} if is_batch else {"amendment": rendered[0]}
 
 
@@ -69,7 +74,7 @@ def _refusal(errors: Mapping[int, Errors], *, is_batch: bool) -> Invalid:
     return Invalid(errors[0], allowed=_KINDS if "kind" in errors[0] else None)
 
 
-def _read(given: Any) -> Asked | Errors:
+def read_amendment(given: Any) -> Asked | Errors:
     """One amendment, or all that is wrong with its own fields. What a replacement says is looked at later."""
     if not isinstance(given, dict):
         return {"amendment": ["invalid_format"]}
@@ -133,27 +138,31 @@ def list_amendments(call: Call) -> dict[str, Any]:
         limit=page.per_page,
         offset=page.offset,
     )
-    return {"amendments": _rendered(call, found), "meta": page.meta(total)}
+    shown = render_amendments(call.conn, call.organization.id, found)
+    return {"amendments": shown, "meta": page.meta(total)}
 
 
-def _rendered(call: Call, found: Sequence[Amendment]) -> list[dict[str, Any]]:
-    proposed = propose(call.conn, call.organization.id, found)
+def render_amendments(
+    conn: Connection[Any], organization_id: UUID, found: Sequence[Amendment]
+) -> list[objects.AmendmentDetails]:
+    """Amendments with the credit notes that they propose."""
+    proposed = propose(conn, organization_id, found)
     return [
-        {
-            **render_amendment(each),
-            "proposed_credit_notes": [_render_proposed(one) for one in proposed.get(each.event_identity, ())],
-        }
+        objects.AmendmentDetails(
+            **asdict(render_amendment(each)),
+            proposed_credit_notes=[_render_proposed(one) for one in proposed.get(each.event_identity, ())],
+        )
         for each in found
     ]
 
 
-def _render_proposed(proposed: ProposedCreditNote) -> dict[str, Any]:
-    return {
-        "lago_invoice_id": None if proposed.invoice_id is None else str(proposed.invoice_id),
-        "invoice_number": proposed.invoice_number,
-        "lago_fee_id": str(proposed.fee_id),
-        "currency": proposed.currency,
-        "billed_amount_cents": proposed.billed_amount_cents,
-        "recomputed_amount_cents": proposed.recomputed_amount_cents,
-        "difference_amount_cents": proposed.difference_amount_cents,
-    }
+def _render_proposed(proposed: ProposedCreditNote) -> objects.ProposedCreditNote:
+    return objects.ProposedCreditNote(
+        lago_invoice_id=proposed.invoice_id,
+        invoice_number=proposed.invoice_number,
+        lago_fee_id=proposed.fee_id,
+        currency=proposed.currency,
+        billed_amount_cents=proposed.billed_amount_cents,
+        recomputed_amount_cents=proposed.recomputed_amount_cents,
+        difference_amount_cents=proposed.difference_amount_cents,
+    )

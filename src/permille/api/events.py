@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
+from starlette.datastructures import QueryParams
 
-from permille.api.http import Call
+from permille.api.http import Call, Page
 from permille.api.late_usage import render_too_late
+from permille.api.objects import event as objects
 from permille.api.render import exact_numbers, instant, instant_milliseconds
 from permille.core.errors import Forbidden, Invalid, NotFound
 from permille.core.instants import parse_instant
@@ -41,21 +44,26 @@ def show_event(call: Call) -> dict[str, Any]:
 
 def list_events(call: Call) -> dict[str, Any]:
     """GET /events, newest first. Bounds are inclusive, a date is its midnight in UTC."""
-    from_, to = _bounds(call)
-    search = Search(
-        organization_id=call.organization.id,
-        code=_text(call, "code"),
-        external_subscription_id=_text(call, "external_subscription_id"),
-    )
     page = call.page()
+    total, found = read_events(call.conn, call.organization.id, call.query, page)
+    return {"events": render_events(call.conn, found), "meta": page.meta(total)}
+
+
+def read_events(
+    conn: Connection[Any], organization_id: UUID, query: QueryParams, page: Page
+) -> tuple[int, list[StoredEvent]]:
+    """The number of events that an address's query asks for, and a page of them. Raises Invalid."""
+    from_, to = _bounds(conn, organization_id, query)
+    search = Search(
+        organization_id=organization_id,
+        code=_text(query, "code"),
+        external_subscription_id=_text(query, "external_subscription_id"),
+    )
 
     def read() -> tuple[int, list[StoredEvent]]:
-        return event_lists.page(
-            call.conn, search, from_=from_, to=to, limit=page.per_page, offset=page.offset
-        )
+        return event_lists.page(conn, search, from_=from_, to=to, limit=page.per_page, offset=page.offset)
 
-    total, found = metering.under_one_version(call.conn, [call.organization.id], read)
-    return {"events": render_events(call.conn, found), "meta": page.meta(total)}
+    return metering.under_one_version(conn, [organization_id], read)
 
 
 def list_enriched_events(_call: Call) -> dict[str, Any]:
@@ -63,42 +71,43 @@ def list_enriched_events(_call: Call) -> dict[str, Any]:
     raise Forbidden("endpoint_not_available")
 
 
-def _text(call: Call, name: str) -> str | None:
-    value = call.query.get(name)
+def _text(query: QueryParams, name: str) -> str | None:
+    value = query.get(name)
     return value.replace("\0", "") if value else None
 
 
-def _bounds(call: Call) -> tuple[datetime | None, datetime]:
+def _bounds(
+    conn: Connection[Any], organization_id: UUID, query: QueryParams
+) -> tuple[datetime | None, datetime]:
     errors: dict[str, list[str]] = {}
     found: dict[str, datetime | None] = {}
     for name in ("timestamp_from", "timestamp_to"):
-        value = call.query.get(name)
+        value = query.get(name)
         found[name] = parse_instant(value) if value else None
         if value and found[name] is None:
             errors[name] = ["invalid_date"]
-    since_start = call.query.get("timestamp_from_started_at")
+    since_start = query.get("timestamp_from_started_at")
     if since_start not in (None, "true", "false"):
         errors["timestamp_from_started_at"] = ["must be one of: true, false"]
-    if since_start == "true" and call.query.get("timestamp_from"):
+    if since_start == "true" and query.get("timestamp_from"):
         errors["timestamp_from"] = ["cannot be used with timestamp_from_started_at"]
-    if since_start == "true" and not call.query.get("external_subscription_id"):
+    if since_start == "true" and not query.get("external_subscription_id"):
         errors["external_subscription_id"] = ["required with timestamp_from_started_at"]
     if errors:
         raise Invalid(errors)
     from_, to = found["timestamp_from"], found["timestamp_to"]
     if since_start == "true":
-        from_ = _started_at(call)
+        from_ = _started_at(conn, organization_id, query["external_subscription_id"])
     return from_, to + _INSTANT if to and to < _NEVER else _NEVER
 
 
-def _started_at(call: Call) -> datetime | None:
+def _started_at(conn: Connection[Any], organization_id: UUID, external_id: str) -> datetime | None:
     """When the newest subscription with that external id started."""
-    external_id = call.query["external_subscription_id"].replace("\0", "")
-    rows = subscriptions.history(call.conn, call.organization.id, external_id)
+    rows = subscriptions.history(conn, organization_id, external_id.replace("\0", ""))
     return next((row.started_at for row in rows if row.started_at is not None), None)
 
 
-def render_events(conn: Connection[Any], found: Sequence[StoredEvent]) -> list[dict[str, Any]]:
+def render_events(conn: Connection[Any], found: Sequence[StoredEvent]) -> list[objects.EventDetails]:
     """Events with their amendments, and with why they are on no invoice if they came in too late.
 
     Of an amended event that is said of what counts instead.
@@ -109,11 +118,11 @@ def render_events(conn: Connection[Any], found: Sequence[StoredEvent]) -> list[d
     late = late_usage.too_late(conn, identities)
     unpriced = unpriced_by(conn, identities)
     return [
-        {
-            **render_event(event, amended.get(event.identity, ())),
-            "too_late": render_too_late(late.get(identity) if identity else None),
-            "unpriced_by": unpriced.get(identity, []) if identity else [],
-        }
+        objects.EventDetails(
+            **_render_event(event, amended.get(event.identity, ())),
+            too_late=render_too_late(late.get(identity) if identity else None),
+            unpriced_by=unpriced.get(identity, []) if identity else [],
+        )
         for event in found
         for identity in [counting[event.identity]]
     ]
@@ -126,21 +135,17 @@ def _counting(identity: UUID, amended: Sequence[Amendment]) -> UUID | None:
     return amended[-1].id if amended[-1].replacement else None
 
 
-def render_event(event: StoredEvent, amended: Sequence[Amendment] = ()) -> dict[str, Any]:
+def _render_event(event: StoredEvent, amended: Sequence[Amendment]) -> dict[str, Any]:
     """Lago's EventObject, and beside it `amendments`, oldest first: the last one is in force.
 
     What stands in the place of an amended event has that event's id. The two legacy ids are always null, as on
     Lago's PostgreSQL store.
     """
-    precise = event.precise_total_amount_cents
     return {
-        "lago_id": str(amended[0].event_identity if amended else event.identity),
+        "lago_id": amended[0].event_identity if amended else event.identity,
         "transaction_id": event.transaction_id,
         "lago_customer_id": None,
-        "code": event.code,
-        "timestamp": instant_milliseconds(event.at),
-        "precise_total_amount_cents": None if precise is None else decimal_text(precise),
-        "properties": exact_numbers(event.properties),
+        **_content(event.code, event.at, event.precise_total_amount_cents, event.properties),
         "lago_subscription_id": None,
         "external_subscription_id": event.external_subscription_id,
         "created_at": instant(event.created_at),
@@ -148,27 +153,35 @@ def render_event(event: StoredEvent, amended: Sequence[Amendment] = ()) -> dict[
     }
 
 
-def render_amendment(amendment: Amendment) -> dict[str, Any]:
+def _content(
+    code: str, at: datetime, precise: Decimal | None, properties: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "code": code,
+        "timestamp": instant_milliseconds(at),
+        "precise_total_amount_cents": None if precise is None else decimal_text(precise),
+        "properties": exact_numbers(properties),
+    }
+
+
+def render_amendment(amendment: Amendment) -> objects.Amendment:
     """An amendment. `replacement` is what it says instead, as it was sent; null for a void."""
     says = amendment.replacement
-    precise = says.precise_total_amount_cents if says else None
-    return {
-        "lago_id": str(amendment.id),
-        "transaction_id": amendment.transaction_id,
-        "kind": amendment.kind,
-        "reason": amendment.reason,
-        "lago_event_id": str(amendment.event_identity),
-        "event_transaction_id": amendment.event_transaction_id,
-        "external_subscription_id": amendment.external_subscription_id,
-        "replacement": None
-        if says is None
-        else {
-            "code": says.code,
-            "timestamp": instant_milliseconds(says.at),
-            "precise_total_amount_cents": None if precise is None else decimal_text(precise),
-            "properties": exact_numbers(says.properties),
-        },
-        "lago_api_key_id": None if amendment.api_key_id is None else str(amendment.api_key_id),
-        "lago_superseded_by_id": None if amendment.superseded_by is None else str(amendment.superseded_by),
-        "created_at": instant(amendment.created_at),
-    }
+    replacement = (
+        objects.EventContent(**_content(says.code, says.at, says.precise_total_amount_cents, says.properties))
+        if says
+        else None
+    )
+    return objects.Amendment(
+        lago_id=amendment.id,
+        transaction_id=amendment.transaction_id,
+        kind=amendment.kind,
+        reason=amendment.reason,
+        lago_event_id=amendment.event_identity,
+        event_transaction_id=amendment.event_transaction_id,
+        external_subscription_id=amendment.external_subscription_id,
+        replacement=replacement,
+        lago_api_key_id=amendment.api_key_id,
+        lago_superseded_by_id=amendment.superseded_by,
+        created_at=instant(amendment.created_at),
+    )

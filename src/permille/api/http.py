@@ -29,6 +29,7 @@ from starlette.routing import BaseRoute, Match, Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from permille.api.addresses import Route, canonical_path
+from permille.api.objects.pagination import Pagination
 from permille.api.render import encode_json
 from permille.clock import system_now
 from permille.config import Config
@@ -66,16 +67,16 @@ class Page:
     def offset(self) -> int:
         return (self.number - 1) * self.per_page
 
-    def meta(self, total: int) -> dict[str, int | None]:
+    def meta(self, total: int) -> Pagination:
         """Lago's pagination block for a list of `total` rows."""
         pages = math.ceil(total / self.per_page)
-        return {
-            "current_page": self.number if total else 0,
-            "next_page": self.number + 1 if self.number < pages else None,
-            "prev_page": self.number - 1 if total and self.number > 1 else None,
-            "total_pages": pages,
-            "total_count": total,
-        }
+        return Pagination(
+            current_page=self.number if total else 0,
+            next_page=self.number + 1 if self.number < pages else None,
+            prev_page=self.number - 1 if total and self.number > 1 else None,
+            total_pages=pages,
+            total_count=total,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,15 +98,12 @@ class Call:
         return root_object(self.body, key)
 
     def page(self) -> Page:
-        """The page asked for: junk counts as the first page, and as pages of PER_PAGE_OF_JUNK, as in Lago.
-
-        Raises Invalid for pages of nothing.
-        """
-        number, per_page = self.query.get("page"), self.query.get("per_page")
+        """The page asked for: junk counts as pages of PER_PAGE_OF_JUNK, as in Lago. Raises Invalid for pages of nothing."""
+        per_page = self.query.get("per_page")
         size = PER_PAGE_DEFAULT if per_page is None else _whole(per_page, default=PER_PAGE_OF_JUNK)
         if size == 0:
             raise Invalid({"per_page": ["value_is_out_of_range"]})
-        return Page(number=_whole(number or "", default=1) or 1, per_page=min(size, PER_PAGE_MAX))
+        return page_of(self.query, min(size, PER_PAGE_MAX))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +126,11 @@ def root_object(body: Any, key: str) -> dict[str, Any]:
     if not isinstance(found, dict) or not found:
         raise BadRequest(f"param is missing or the value is empty or invalid: {key}")
     return found
+
+
+def page_of(query: Mapping[str, str], per_page: int) -> Page:
+    """The page that the query names, in pages of a size; junk counts as the first one."""
+    return Page(number=_whole(query.get("page", ""), default=1) or 1, per_page=per_page)
 
 
 def _whole(text: str, *, default: int) -> int:

@@ -8,11 +8,15 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import asdict
 from psycopg import Connection
+from starlette.datastructures import QueryParams
 
 from permille.api.customers import customer_of, render_customer
 from permille.api.fees import Surroundings, render_fee, surroundings
-from permille.api.http import Call, Raw
+from permille.api.http import Call, Engine, Raw
+from permille.api.objects import invoice as objects
+from permille.api.objects.subscription import Subscription as ShownSubscription
 from permille.api.render import instant, last_instant
 from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
@@ -21,9 +25,10 @@ from permille.clock import system_now
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
 from permille.core.invoice.billing import InvoicingReason
+from permille.core.organization import Organization
 from permille.http.query import query_flag
 from permille.ids import new_id
 from permille.store import (
@@ -38,7 +43,7 @@ from permille.store import (
 from permille.store.credit_notes import InvoiceCredit
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
-from permille.usecases.invoices import drafts
+from permille.usecases.invoices import single
 
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
 METADATA_MAX = 5
@@ -50,17 +55,17 @@ _CENTS_MAX = 2**63 - 1
 
 def list_invoices(call: Call) -> dict[str, Any]:
     """GET /invoices."""
-    return _listing(call, _search(call))
+    return _listing(call, read_search(call.query))
 
 
 def list_customer_invoices(call: Call) -> dict[str, Any]:
     """GET /customers/{external_id}/invoices."""
     customer = customer_of(call)
-    return _listing(call, replace(_search(call), external_customer_id=customer.external_id))
+    return _listing(call, replace(read_search(call.query), external_customer_id=customer.external_id))
 
 
-def _search(call: Call) -> InvoiceSearch:
-    query = call.query
+def read_search(query: QueryParams) -> InvoiceSearch:
+    """The filters that an address's query names. Raises Invalid."""
     errors: dict[str, list[str]] = {}
 
     def on(name: str) -> date | None:
@@ -80,17 +85,17 @@ def _search(call: Call) -> InvoiceSearch:
         return int(value)
 
     search = InvoiceSearch(
-        external_customer_id=_text(call, "external_customer_id"),
+        external_customer_id=_text(query, "external_customer_id"),
         statuses=[*query_texts(query, "status"), *query_texts(query, "statuses")],
         payment_statuses=[*query_texts(query, "payment_status"), *query_texts(query, "payment_statuses")],
         invoice_types=[*query_texts(query, "invoice_type"), *query_texts(query, "invoice_types")],
-        currency=_text(call, "currency"),
+        currency=_text(query, "currency"),
         payment_overdue=query_flag(query, "payment_overdue"),
         issuing_date_from=on("issuing_date_from"),
         issuing_date_to=on("issuing_date_to"),
         amount_from=cents("amount_from"),
         amount_to=cents("amount_to"),
-        search_term=_text(call, "search_term"),
+        search_term=_text(query, "search_term"),
         metadata={
             name.removeprefix("metadata[").removesuffix("]"): value
             for name, value in query.items()
@@ -102,8 +107,8 @@ def _search(call: Call) -> InvoiceSearch:
     return search
 
 
-def _text(call: Call, name: str) -> str | None:
-    return (call.query.get(name) or "").replace("\0", "") or None
+def _text(query: QueryParams, name: str) -> str | None:
+    return (query.get(name) or "").replace("\0", "") or None
 
 
 def _listing(call: Call, search: InvoiceSearch) -> dict[str, Any]:
@@ -111,26 +116,22 @@ def _listing(call: Call, search: InvoiceSearch) -> dict[str, Any]:
     rows, total = invoice_search.invoices(
         call.conn, call.organization.id, search, limit=page.per_page, offset=page.offset
     )
-    payers = customers.by_ids(call.conn, {row.customer_id for row in rows})
-    return {
-        "invoices": [render_invoice(row, payers[row.customer_id]) for row in rows],
-        "meta": page.meta(total),
-    }
+    return {"invoices": render_invoices(call.conn, rows), "meta": page.meta(total)}
+
+
+def render_invoices(conn: Connection[Any], rows: Sequence[StoredInvoice]) -> list[objects.Invoice]:
+    """Invoices as lists show them."""
+    payers = customers.by_ids(conn, {row.customer_id for row in rows})
+    return [render_invoice(row, payers[row.customer_id]) for row in rows]
 
 
 def show_invoice(call: Call) -> dict[str, Any]:
     """GET /invoices/{lago_id}."""
-    return {"invoice": _whole(call.conn, _invoice_of(call))}
+    return {"invoice": render_whole(call.conn, _invoice_of(call))}
 
 
 def _invoice_of(call: Call) -> StoredInvoice:
-    invoice_id = parse_uuid(call.path["lago_id"])
-    found = None
-    if invoice_id is not None:
-        found = invoice_search.visible_invoice(call.conn, call.organization.id, invoice_id)
-    if found is None:
-        raise NotFound("invoice")
-    return found
+    return single.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
 
 
 def update_invoice(call: Call) -> dict[str, Any]:
@@ -149,27 +150,17 @@ def update_invoice(call: Call) -> dict[str, Any]:
         metadata=invoice.metadata if metadata is None else metadata,
         now=call.now,
     )
-    return {"invoice": _whole(call.conn, _invoice_of(call))}
+    return {"invoice": render_whole(call.conn, _invoice_of(call))}
 
 
 def refresh_invoice(call: Call) -> dict[str, Any]:
     """PUT /invoices/{lago_id}/refresh: a draft is priced again; any other invoice stays as it is."""
-    invoice = _invoice_of(call)
-    if invoice.status == "draft":
-        customers.lock(call.conn, invoice.customer_id)
-        drafts.refresh(call.conn, [invoice.id], now=call.now)
-    return {"invoice": _whole(call.conn, _invoice_of(call))}
+    return {"invoice": render_whole(call.conn, single.refresh(call.conn, _invoice_of(call), now=call.now))}
 
 
 def finalize_invoice(call: Call) -> dict[str, Any]:
     """PUT /invoices/{lago_id}/finalize: a draft becomes final before its day."""
-    invoice = _invoice_of(call)
-    customers.lock(call.conn, invoice.customer_id)
-    if _invoice_of(call).status != "draft":
-        raise NotFound("invoice")
-    drafts.finalize(call.conn, [invoice.id], at=call.now)
-    found = invoices.invoices_by_ids(call.conn, [invoice.id])[invoice.id]
-    return {"invoice": _whole(call.conn, found)}
+    return {"invoice": render_whole(call.conn, single.finalize(call.conn, _invoice_of(call), now=call.now))}
 
 
 def _metadata(call: Call, fields: Fields, invoice: StoredInvoice) -> list[Mapping[str, Any]] | None:
@@ -199,7 +190,7 @@ def _metadata(call: Call, fields: Fields, invoice: StoredInvoice) -> list[Mappin
 def download_invoice(call: Call) -> dict[str, Any]:
     """POST /invoices/{lago_id}/download: where the PDF is; it is made when it is fetched."""
     invoice = _invoice_of(call)
-    return {"invoice": {**_whole(call.conn, invoice), "file_url": pdf_url(call, invoice)}}
+    return {"invoice": render_whole(call.conn, invoice, file_url=pdf_url(call, invoice))}
 
 
 def pdf_url(call: Call, invoice: StoredInvoice) -> str:
@@ -208,18 +199,24 @@ def pdf_url(call: Call, invoice: StoredInvoice) -> str:
 
 def invoice_pdf(call: Call) -> Raw:
     """GET /invoices/{lago_id}/pdf."""
+    return render_pdf(call.engine, call.conn, call.organization, _invoice_of(call))
+
+
+def render_pdf(
+    engine: Engine, conn: Connection[Any], organization: Organization, invoice: StoredInvoice
+) -> Raw:
+    """The invoice as a document; it is typeset when the database is free for others again."""
     from permille.out.logos import current_logo
     from permille.out.pdf.assembly import invoice_document
-    from permille.out.pdf.invoice import render_invoice as render_pdf
+    from permille.out.pdf.invoice import render_invoice as typeset
 
-    invoice = _invoice_of(call)
-    document = invoice_document(call.conn, invoice.id)
-    entity = billing_entities.by_ids(call.conn, [invoice.billing_entity_id])[invoice.billing_entity_id]
-    allow_private = call.organization.test_mode or call.engine.config.webhook_allow_private
+    document = invoice_document(conn, invoice.id)
+    entity = billing_entities.by_ids(conn, [invoice.billing_entity_id])[invoice.billing_entity_id]
+    allow_private = organization.test_mode or engine.config.webhook_allow_private
 
     def pdf() -> bytes:
-        logo = current_logo(call.engine.pool, entity, allow_private=allow_private, now=system_now())
-        return render_pdf(document, logo)
+        logo = current_logo(engine.pool, entity, allow_private=allow_private, now=system_now())
+        return typeset(document, logo)
 
     name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in invoice.number)
     disposition = f'inline; filename="{name}.pdf"'
@@ -230,13 +227,16 @@ def invoice_pdf(call: Call) -> Raw:
     )
 
 
-def render_whole_invoice(conn: Connection[Any], invoice_id: UUID) -> dict[str, Any] | None:
+def render_whole_invoice(conn: Connection[Any], invoice_id: UUID) -> objects.InvoiceDetails | None:
     """The invoice with all that is on it, as webhooks carry it; None when there is none."""
     invoice = invoices.invoices_by_ids(conn, [invoice_id]).get(invoice_id)
-    return None if invoice is None else _whole(conn, invoice)
+    return None if invoice is None else render_whole(conn, invoice)
 
 
-def _whole(conn: Connection[Any], invoice: StoredInvoice) -> dict[str, Any]:
+def render_whole(
+    conn: Connection[Any], invoice: StoredInvoice, *, file_url: str | None = None
+) -> objects.InvoiceDetails:
+    """The invoice with all that is on it."""
     fees = invoices.fees_of(conn, [invoice.id])[invoice.id]
     billed = invoices.subscriptions_of(conn, [invoice.id]).get(invoice.id, [])
     rows = subscriptions.by_ids(conn, [each.subscription_id for each in billed])
@@ -245,105 +245,107 @@ def _whole(conn: Connection[Any], invoice: StoredInvoice) -> dict[str, Any]:
     around = (
         surroundings(conn, fees) if fees else Surroundings(items={}, customers={}, subscriptions={}, plans={})
     )
-    return {
-        **render_invoice(invoice, customer),
-        "subscriptions": _subscriptions(invoice, customer, list(rows.values()), known_plans),
-        "billing_periods": [_billing_period(each, rows[each.subscription_id]) for each in billed],
-        "fees": [render_fee(fee, around) for fee in fees],
-        "credits": [_render_credit(each, invoice) for each in credit_notes.credits_of(conn, invoice.id)],
-        "error_details": [],
-        "applied_usage_thresholds": [],
-        "applied_invoice_custom_sections": [],
-    }
+    return objects.InvoiceDetails(
+        **asdict(render_invoice(invoice, customer, file_url=file_url)),
+        subscriptions=_subscriptions(invoice, customer, list(rows.values()), known_plans),
+        billing_periods=[_billing_period(each, rows[each.subscription_id]) for each in billed],
+        fees=[render_fee(fee, around) for fee in fees],
+        credits=[_render_credit(each, invoice) for each in credit_notes.credits_of(conn, invoice.id)],
+        error_details=[],
+        applied_usage_thresholds=[],
+        applied_invoice_custom_sections=[],
+    )
 
 
-def _render_credit(credit: InvoiceCredit, invoice: StoredInvoice) -> dict[str, Any]:
-    return {
-        "lago_id": str(credit.id),
-        "amount_cents": credit.amount_cents,
-        "amount_currency": invoice.currency,
-        "before_taxes": False,
-        "item": {
-            "lago_item_id": str(credit.credit_note_id),
-            "type": "credit_note",
-            "code": credit.credit_note_number,
-            "name": credit.credit_note_number,
-            "description": None,
-        },
-        "invoice": {"lago_id": str(invoice.id), "payment_status": invoice.payment_status},
-    }
+def _render_credit(credit: InvoiceCredit, invoice: StoredInvoice) -> objects.InvoiceCredit:
+    return objects.InvoiceCredit(
+        lago_id=credit.id,
+        amount_cents=credit.amount_cents,
+        amount_currency=invoice.currency,
+        before_taxes=False,
+        item=objects.CreditItem(
+            lago_item_id=credit.credit_note_id,
+            type="credit_note",
+            code=credit.credit_note_number,
+            name=credit.credit_note_number,
+            description=None,
+        ),
+        invoice=objects.CreditedInvoice(lago_id=invoice.id, payment_status=invoice.payment_status),
+    )
 
 
 def _subscriptions(
     invoice: StoredInvoice, customer: Customer, rows: Sequence[Subscription], known_plans: Mapping[UUID, Plan]
-) -> list[dict[str, Any]]:
+) -> list[ShownSubscription]:
     named = sorted(rows, key=lambda row: (row.name or known_plans[row.plan_id].name, str(row.id)))
     return [
         render_subscription(row, customer, known_plans[row.plan_id], now=invoice.created_at) for row in named
     ]
 
 
-def _billing_period(billed: InvoiceSubscription, subscription: Subscription) -> dict[str, Any]:
+def _billing_period(billed: InvoiceSubscription, subscription: Subscription) -> objects.BillingPeriod:
     charges_from, charges_to = instant(billed.charges_from_at), last_instant(billed.charges_to_at)
     if charges_from is None and billed.invoicing_reason == InvoicingReason.STARTING:
         # The invoice at a start has no usage yet: an empty window, as in Lago, whose clients expect one.
         charges_from = charges_to = instant(subscription.started_at)
-    return {
-        "lago_subscription_id": str(billed.subscription_id),
-        "external_subscription_id": subscription.external_id,
-        "lago_plan_id": str(subscription.plan_id),
-        "subscription_from_datetime": instant(billed.from_at),
-        "subscription_to_datetime": last_instant(billed.to_at),
-        "charges_from_datetime": charges_from,
-        "charges_to_datetime": charges_to,
-        "fixed_charges_from_datetime": instant(billed.fixed_charges_from_at),
-        "fixed_charges_to_datetime": last_instant(billed.fixed_charges_to_at),
-        "invoicing_reason": billed.invoicing_reason,
-    }
+    return objects.BillingPeriod(
+        lago_subscription_id=billed.subscription_id,
+        external_subscription_id=subscription.external_id,
+        lago_plan_id=subscription.plan_id,
+        subscription_from_datetime=instant(billed.from_at),
+        subscription_to_datetime=last_instant(billed.to_at),
+        charges_from_datetime=charges_from,
+        charges_to_datetime=charges_to,
+        fixed_charges_from_datetime=instant(billed.fixed_charges_from_at),
+        fixed_charges_to_datetime=last_instant(billed.fixed_charges_to_at),
+        invoicing_reason=billed.invoicing_reason,
+    )
 
 
-def render_invoice(invoice: StoredInvoice, customer: Customer) -> dict[str, Any]:
+def render_invoice(
+    invoice: StoredInvoice, customer: Customer, *, file_url: str | None = None
+) -> objects.Invoice:
     """The invoice as lists show it: with its customer and metadata, without its fees."""
     due = 0 if invoice.status == "voided" else invoice.total_amount_cents - invoice.total_paid_amount_cents
-    return {
-        "lago_id": str(invoice.id),
-        "billing_entity_code": customer.billing_entity.code,
-        "sequential_id": invoice.sequential_id,
-        "number": invoice.number,
-        "purchase_order_number": invoice.purchase_order_number,
-        "issuing_date": invoice.issuing_date.isoformat(),
-        "payment_due_date": invoice.payment_due_date.isoformat(),
-        "net_payment_term": invoice.net_payment_term,
-        "invoice_type": invoice.invoice_type,
-        "status": invoice.status,
-        "waits_for_price": invoice.waits_for_price,
-        "payment_status": invoice.payment_status,
-        "payment_dispute_lost_at": instant(invoice.payment_dispute_lost_at),
-        "payment_overdue": invoice.payment_overdue,
-        "currency": invoice.currency,
-        "fees_amount_cents": invoice.fees_amount_cents,
-        "taxes_amount_cents": invoice.taxes_amount_cents,
-        "progressive_billing_credit_amount_cents": invoice.progressive_billing_credit_amount_cents,
-        "coupons_amount_cents": invoice.coupons_amount_cents,
-        "credit_notes_amount_cents": invoice.credit_notes_amount_cents,
-        "sub_total_excluding_taxes_amount_cents": invoice.sub_total_excluding_taxes_amount_cents,
-        "sub_total_including_taxes_amount_cents": invoice.sub_total_including_taxes_amount_cents,
-        "total_amount_cents": invoice.total_amount_cents,
-        "total_due_amount_cents": due,
-        "total_paid_amount_cents": invoice.total_paid_amount_cents,
-        "total_offsetted_credit_note_amount_cents": 0,
-        "prepaid_credit_amount_cents": invoice.prepaid_credit_amount_cents,
-        "prepaid_granted_credit_amount_cents": None,
-        "prepaid_purchased_credit_amount_cents": None,
-        "file_url": None,
-        "xml_url": None,
-        "web_url": None,
-        "version_number": VERSION,
-        "self_billed": False,
-        "created_at": instant(invoice.created_at),
-        "updated_at": instant(invoice.updated_at),
-        "voided_at": instant(invoice.voided_at),
-        "customer": render_customer(customer),
-        "metadata": list(invoice.metadata),
-        "applied_taxes": render_invoice_taxes(invoice),
-    }
+    return objects.Invoice(
+        lago_id=invoice.id,
+        billing_entity_code=customer.billing_entity.code,
+        sequential_id=invoice.sequential_id,
+        number=invoice.number,
+        purchase_order_number=invoice.purchase_order_number,
+        issuing_date=invoice.issuing_date,
+        payment_due_date=invoice.payment_due_date,
+        net_payment_term=invoice.net_payment_term,
+        invoice_type=invoice.invoice_type,
+        status=invoice.status,
+        waits_for_price=invoice.waits_for_price,
+        payment_status=invoice.payment_status,
+        payment_dispute_lost_at=instant(invoice.payment_dispute_lost_at),
+        payment_overdue=invoice.payment_overdue,
+        currency=invoice.currency,
+        fees_amount_cents=invoice.fees_amount_cents,
+        taxes_amount_cents=invoice.taxes_amount_cents,
+        progressive_billing_credit_amount_cents=invoice.progressive_billing_credit_amount_cents,
+        coupons_amount_cents=invoice.coupons_amount_cents,
+        credit_notes_amount_cents=invoice.credit_notes_amount_cents,
+        sub_total_excluding_taxes_amount_cents=invoice.sub_total_excluding_taxes_amount_cents,
+        sub_total_including_taxes_amount_cents=invoice.sub_total_including_taxes_amount_cents,
+        total_amount_cents=invoice.total_amount_cents,
+        total_due_amount_cents=due,
+        total_paid_amount_cents=invoice.total_paid_amount_cents,
+        total_offsetted_credit_note_amount_cents=0,
+        prepaid_credit_amount_cents=invoice.prepaid_credit_amount_cents,
+        prepaid_granted_credit_amount_cents=None,
+        prepaid_purchased_credit_amount_cents=None,
+        file_url=file_url,
+        xml_url=None,
+        web_url=None,
+        version_number=VERSION,
+        self_billed=False,
+        created_at=instant(invoice.created_at),
+        updated_at=instant(invoice.updated_at),
+        voided_at=instant(invoice.voided_at),
+        customer=render_customer(customer),
+        metadata=[objects.InvoiceMetadata(**entry) for entry in invoice.metadata],
+        applied_taxes=render_invoice_taxes(invoice),
+    )

@@ -9,32 +9,38 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.http import Call
+from permille.api.objects import late_usage as objects
+from permille.api.objects.event import TooLate as EventTooLate
 from permille.api.render import MICROSECOND, instant
 from permille.api.validation import INVALID, LONG_TEXT, Fields, parse_uuid
 from permille.core.contract.price_versions import versions_of
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.money import decimal_text
 from permille.store import customers, invoices, late_usage as store, organizations, plans, subscriptions
 from permille.store.late_usage import LateUsage, TooLate
-from permille.usecases.invoices.late_usage import accept, bill
+from permille.usecases.invoices.late_usage import accept, bill, by_id
 
 
 def list_late_usage(call: Call) -> dict[str, Any]:
     """GET /late_usage, the newest first."""
-    status = call.query.get("status") or None
-    if status is not None and status not in list(LateUsageStatus):
-        raise Invalid({"status": [INVALID]})
     page = call.page()
     found, total = store.listing(
         call.conn,
         call.organization.id,
-        status=status,
+        status=read_status(call.query.get("status")),
         external_subscription_id=call.query.get("external_subscription_id") or None,
         limit=page.per_page,
         offset=page.offset,
     )
     return {"late_usage": render_late_usage(call.conn, found), "meta": page.meta(total)}
+
+
+def read_status(text: str | None) -> LateUsageStatus | None:
+    """Raises Invalid for what is no status."""
+    if text and text not in list(LateUsageStatus):
+        raise Invalid({"status": [INVALID]})
+    return LateUsageStatus(text) if text else None
 
 
 def show_late_usage(call: Call) -> dict[str, Any]:
@@ -50,19 +56,19 @@ def bill_late_usage(call: Call) -> dict[str, Any]:
 def accept_late_usage(call: Call) -> dict[str, Any]:
     """POST /late_usage/{lago_id}/accept: it is written off, for a reason."""
     late = _late_usage(call)
-    given = Fields(call.root("late_usage"))
+    reason = read_reason(Fields(call.root("late_usage")))
+    return _shown(call, accept(call.conn, late, reason=reason, decided_by=_key_id(call), now=call.now))
+
+
+def read_reason(given: Fields) -> str:
+    """Why late usage is written off. Raises Invalid."""
     reason = given.text("reason", mandatory=True, limit=LONG_TEXT)
     given.check()
-    return _shown(call, accept(call.conn, late, reason=reason or "", decided_by=_key_id(call), now=call.now))
+    return reason or ""
 
 
 def _late_usage(call: Call) -> LateUsage:
-    """The late usage that the address names. Raises NotFound."""
-    late_usage_id = parse_uuid(call.path["lago_id"])
-    found = store.by_id(call.conn, late_usage_id, call.organization.id) if late_usage_id else None
-    if found is None:
-        raise NotFound("late_usage")
-    return found
+    return by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
 
 
 def _key_id(call: Call) -> UUID | None:
@@ -74,7 +80,7 @@ def _shown(call: Call, late: LateUsage) -> dict[str, Any]:
     return {"late_usage": shown}
 
 
-def render_late_usage(conn: Connection[Any], found: Sequence[LateUsage]) -> list[dict[str, Any]]:
+def render_late_usage(conn: Connection[Any], found: Sequence[LateUsage]) -> list[objects.LateUsage]:
     """Late usage with its lines: what each price and group comes to more than was billed."""
     rows = subscriptions.by_ids(conn, {each.subscription_id for each in found})
     known = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
@@ -94,72 +100,68 @@ def render_late_usage(conn: Connection[Any], found: Sequence[LateUsage]) -> list
         for each in charge.filters
     }
     return [
-        {
-            "lago_id": str(each.id),
-            "status": each.status,
-            "external_customer_id": payers[each.customer_id].external_id,
-            "external_subscription_id": rows[each.subscription_id].external_id,
-            "lago_subscription_id": str(each.subscription_id),
-            "lago_charge_id": str(each.charge_id),
-            "billable_metric_code": each.code,
-            "lago_invoice_id": str(each.invoice_id),
-            "invoice_number": numbers[each.invoice_id],
-            "from_date": instant(each.from_at),
-            "to_date": instant(each.to_at - MICROSECOND),
-            "currency": each.currency,
-            "events_count": each.events_count,
-            "units": decimal_text(each.units),
-            "amount_cents": each.amount_cents,
-            "is_charge_changed": (each.charge_id, each.invoice_id) in changed,
-            "lines": [_line(line, filters) for line in each.lines],
-            "lago_adjusting_invoice_id": _id(each.adjusting_invoice_id),
-            "adjusting_invoice_number": numbers.get(each.adjusting_invoice_id)
+        objects.LateUsage(
+            lago_id=each.id,
+            status=each.status,
+            external_customer_id=payers[each.customer_id].external_id,
+            external_subscription_id=rows[each.subscription_id].external_id,
+            lago_subscription_id=each.subscription_id,
+            lago_charge_id=each.charge_id,
+            billable_metric_code=each.code,
+            lago_invoice_id=each.invoice_id,
+            invoice_number=numbers[each.invoice_id],
+            from_date=instant(each.from_at),
+            to_date=instant(each.to_at - MICROSECOND),
+            currency=each.currency,
+            events_count=each.events_count,
+            units=decimal_text(each.units),
+            amount_cents=each.amount_cents,
+            is_charge_changed=(each.charge_id, each.invoice_id) in changed,
+            lines=[_line(line, filters) for line in each.lines],
+            lago_adjusting_invoice_id=each.adjusting_invoice_id,
+            adjusting_invoice_number=numbers.get(each.adjusting_invoice_id)
             if each.adjusting_invoice_id
             else None,
-            "reason": each.reason,
-            "lago_api_key_id": _id(each.decided_by),
-            "decided_at": instant(each.decided_at),
-            "created_at": instant(each.created_at),
-            "updated_at": instant(each.updated_at),
-        }
+            reason=each.reason,
+            lago_api_key_id=each.decided_by,
+            decided_at=instant(each.decided_at),
+            created_at=instant(each.created_at),
+            updated_at=instant(each.updated_at),
+        )
         for each in found
     ]
 
 
-def _line(line: Mapping[str, Any], filters: Mapping[str, Any]) -> dict[str, Any]:
+def _line(line: Mapping[str, Any], filters: Mapping[str, Any]) -> objects.LateUsageLine:
     filter_id = line["charge_filter_id"]
-    return {
-        "lago_charge_filter_id": filter_id,
-        "filter": filters.get(filter_id),
-        "grouped_by": line["grouped_by"],
-        "is_true_up": line["is_true_up"],
-        "units": line["units"],
-        "events_count": line["events_count"],
-        "amount_cents": line["amount_cents"],
-    }
+    return objects.LateUsageLine(
+        lago_charge_filter_id=filter_id,
+        filter=filters.get(filter_id),
+        grouped_by=line["grouped_by"],
+        is_true_up=line["is_true_up"],
+        units=line["units"],
+        events_count=line["events_count"],
+        amount_cents=line["amount_cents"],
+    )
 
 
-def _id(value: UUID | None) -> str | None:
-    return str(value) if value else None
-
-
-def whole_late_usage(conn: Connection[Any], late_usage_id: UUID) -> Mapping[str, Any] | None:
+def whole_late_usage(conn: Connection[Any], late_usage_id: UUID) -> objects.LateUsage | None:
     """As a webhook shows it; None when it is none any more."""
     found = store.by_id(conn, late_usage_id)
     return render_late_usage(conn, [found])[0] if found else None
 
 
-def render_too_late(late: TooLate | None) -> dict[str, Any] | None:
+def render_too_late(late: TooLate | None) -> EventTooLate | None:
     """Why an event is on no invoice, or on which other one; None for an event that came in time."""
     if late is None:
         return None
-    return {
-        "lago_invoice_id": _id(late.invoice_id),
-        "invoice_number": late.invoice_number,
-        "from_date": instant(late.from_at),
-        "to_date": instant(late.to_at - MICROSECOND if late.to_at else None),
-        "lago_late_usage_id": _id(late.late_usage_id),
-        "late_usage_status": late.status,
-        "adjusting_invoice_number": late.adjusting_invoice_number,
-        "reason": late.reason,
-    }
+    return EventTooLate(
+        lago_invoice_id=late.invoice_id,
+        invoice_number=late.invoice_number,
+        from_date=instant(late.from_at),
+        to_date=instant(late.to_at - MICROSECOND if late.to_at else None),
+        lago_late_usage_id=late.late_usage_id,
+        late_usage_status=late.status,
+        adjusting_invoice_number=late.adjusting_invoice_number,
+        reason=late.reason,
+    )

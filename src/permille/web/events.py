@@ -7,7 +7,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from permille.api import amendments as amendments_api, events as api
+from msgspec.structs import asdict
+
+from permille.api.amendments import read_amendment, render_amendments
+from permille.api.events import read_events, render_events
+from permille.api.objects.event import EventContent, EventDetails
 from permille.api.render import instant_milliseconds
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, running_at
@@ -19,12 +23,14 @@ from permille.events.postgres import amendments, events
 from permille.events.postgres.events import StoredEvent
 from permille.ids import new_id
 from permille.store import billable_metrics, plans, subscriptions
+from permille.usecases import amendments as usecase
+from permille.usecases.amendments import Asked
 from permille.usecases.event_warnings import priced_at
 from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
 from permille.web.shown import in_path, in_query, json_lines
 from permille.web.typed_number import number_or_none, plain_number
-from permille.web.visit import PER_PAGE, Done, Form, Page, Visit
+from permille.web.visit import Done, Form, Page, Visit
 
 FILTERS = ("code", "external_subscription_id", "timestamp_from", "timestamp_to")
 
@@ -39,14 +45,13 @@ def tail(visit: Visit) -> Page:
         "bad": None,
         "base_url": visit.engine.config.base_url,
     }
+    page = visit.page()
     try:
-        found = api.list_events(visit.call(query=visit.page_query(**filters)))
+        total, found = read_events(visit.conn, visit.here.id, visit.query, page)
     except Invalid as refusal:
         return Page(template="events.html", context={**context, "bad": refusal.errors})
-    return Page(
-        template="events.html",
-        context={**context, "events": _explained(visit, found["events"]), "meta": found["meta"]},
-    )
+    shown = _explained(visit, render_events(visit.conn, found))
+    return Page(template="events.html", context={**context, "events": shown, "meta": page.meta(total)})
 
 
 def event_url(transaction_id: str, external_subscription_id: str | None) -> str:
@@ -67,22 +72,19 @@ def _event(visit: Visit) -> StoredEvent:
 def detail(visit: Visit) -> Page:
     """GET /app/events/{transaction_id}?subscription=..."""
     found = _event(visit)
-    (event,) = _explained(visit, api.render_events(visit.conn, [found]))
-    query = {"event_transaction_id": found.transaction_id, "per_page": PER_PAGE}
-    if found.external_subscription_id:
-        query["external_subscription_id"] = found.external_subscription_id
-    history = amendments_api.list_amendments(visit.call(query=query))["amendments"]
-    own = [each for each in history if each["lago_event_id"] == str(found.identity)]
+    (event,) = _explained(visit, render_events(visit.conn, [found]))
+    history = amendments.of_events(visit.conn, [found.identity]).get(found.identity, ())
+    own = render_amendments(visit.conn, visit.here.id, history[::-1])
     now = event["now"]
     context = {
         "event": event,
         "history": own,
-        "notes": own[0]["proposed_credit_notes"] if own else [],
+        "notes": own[0].proposed_credit_notes if own else [],
         "before": {
-            "code": now["code"],
-            "timestamp": _typed_time(now["timestamp"]),
-            "properties": json_lines(now["properties"]),
-            "precise_total_amount_cents": now["precise_total_amount_cents"] or "",
+            "code": now.code,
+            "timestamp": _typed_time(now.timestamp),
+            "properties": json_lines(now.properties),
+            "precise_total_amount_cents": now.precise_total_amount_cents or "",
         },
     }
     return Page(template="event.html", context=context)
@@ -106,7 +108,7 @@ def amend(visit: Visit) -> Done:
     }
     if kind == AmendmentKind.REPLACE:
         body |= _replacement(form, found)
-    amendments_api.create_amendments(visit.call(body={"amendment": body}))
+    _amend(visit, body)
     to = event_url(found.transaction_id, found.external_subscription_id)
     return Done(
         action="voided event" if kind == AmendmentKind.VOID else "replaced event",
@@ -114,6 +116,17 @@ def amend(visit: Visit) -> Done:
         to=f"{to}{'&' if '?' in to else '?'}said=amended",
         details=body,
     )
+
+
+def _amend(visit: Visit, wanted: Mapping[str, Any]) -> None:
+    """Raises Invalid."""
+    asked = read_amendment(wanted)
+    if not isinstance(asked, Asked):
+        raise Invalid(asked)
+    try:
+        usecase.amend(visit.conn, visit.here.id, [asked], api_key_id=None, now=visit.now)
+    except usecase.UnableToAmendError as refused:
+        raise Invalid(refused.errors[0]) from refused
 
 
 def _replacement(form: Form, sent: StoredEvent) -> dict[str, Any]:
@@ -138,39 +151,39 @@ def _replacement(form: Form, sent: StoredEvent) -> dict[str, Any]:
     return says
 
 
-def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _explained(visit: Visit, events: Sequence[EventDetails]) -> list[dict[str, Any]]:
     """Each event with its verdict, and with why it is not billed if no subscription takes it.
 
     Of an amended event (`amended`: the amendment in force) the verdict is on what counts instead.
     """
     counting = [_counting(event) for event in events]
-    codes = {event["code"] for event in counting}
+    codes = {event.code for event in counting}
     metrics = {code: billable_metrics.by_code(visit.conn, visit.here.id, code) for code in codes}
     priced = {
         code: plans.plans_of_metric(visit.conn, metric.id) if metric else []
         for code, metric in metrics.items()
     }
-    names = {event["external_subscription_id"] for event in events if event["external_subscription_id"]}
+    names = {event.external_subscription_id for event in events if event.external_subscription_id}
     known = subscriptions.histories(visit.conn, visit.here.id, names)
     explained = []
     for event, now in zip(events, counting, strict=True):
-        rows = known.get(event["external_subscription_id"] or "", [])
-        at = datetime.fromisoformat(now["timestamp"])
+        rows = known.get(event.external_subscription_id or "", [])
+        at = datetime.fromisoformat(now.timestamp)
         taker = running_at(rows, at)
         own = [
             priced_at(visit.conn, plan, taker, at)
-            for plan in priced[now["code"]]
+            for plan in priced[now.code]
             if taker is not None and plan.id == taker.plan_id
         ]
-        found = verdict(metrics[now["code"]], now["code"], now["properties"], own)
-        ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
-        amended = event["amendments"][-1] if event["amendments"] else None
+        found = verdict(metrics[now.code], now.code, now.properties, own)
+        ignored = _ignored(event.external_subscription_id, rows, taker, found, own)
+        amended = event.amendments[-1] if event.amendments else None
         state = EventState.IGNORED if ignored else found.state
-        if event["too_late"] and state is not EventState.IGNORED:
+        if event.too_late and state is not EventState.IGNORED:
             state = EventState.TOO_LATE
         explained.append(
             {
-                **event,
+                **asdict(event),
                 "amended": amended,
                 "now": now,
                 "verdict": found,
@@ -181,10 +194,10 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
     return explained
 
 
-def _counting(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The event with what its amendment in force says instead."""
-    says = event["amendments"][-1]["replacement"] if event["amendments"] else None
-    return {**event, **says} if says else event
+def _counting(event: EventDetails) -> EventDetails | EventContent:
+    """What counts: the event, or what its amendment in force says instead."""
+    says = event.amendments[-1].replacement if event.amendments else None
+    return says or event
 
 
 def _ignored(
