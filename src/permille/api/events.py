@@ -16,8 +16,8 @@ from permille.core.errors import Forbidden, Invalid, NotFound
 from permille.core.instants import parse_instant
 from permille.core.metering.amendment import Amendment
 from permille.core.money import decimal_text
-from permille.events.postgres import amendments, event_lists, events, metering
-from permille.events.postgres.events import Search, StoredEvent
+from permille.events.engine import amendments, event_log, usage
+from permille.events.log import EventSearch, StoredEvent
 from permille.store import late_usage, subscriptions
 from permille.usecases.unpriced import unpriced_by
 
@@ -30,9 +30,7 @@ def show_event(call: Call) -> dict[str, Any]:
     transaction_id = call.path["transaction_id"]
     found = None
     if "\0" not in transaction_id:
-        found = events.by_transaction_id(
-            call.conn, organization_id=call.organization.id, transaction_id=transaction_id
-        )
+        found = event_log.find(call.conn, organization_id=call.organization.id, transaction_id=transaction_id)
     if found is None:
         raise NotFound("event")
     (shown,) = render_events(call.conn, [found])
@@ -42,7 +40,7 @@ def show_event(call: Call) -> dict[str, Any]:
 def list_events(call: Call) -> dict[str, Any]:
     """GET /events, newest first. Bounds are inclusive, a date is its midnight in UTC."""
     from_, to = _bounds(call)
-    search = Search(
+    search = EventSearch(
         organization_id=call.organization.id,
         code=_text(call, "code"),
         external_subscription_id=_text(call, "external_subscription_id"),
@@ -50,11 +48,9 @@ def list_events(call: Call) -> dict[str, Any]:
     page = call.page()
 
     def read() -> tuple[int, list[StoredEvent]]:
-        return event_lists.page(
-            call.conn, search, from_=from_, to=to, limit=page.per_page, offset=page.offset
-        )
+        return event_log.page(call.conn, search, from_=from_, to=to, limit=page.per_page, offset=page.offset)
 
-    total, found = metering.under_one_version(call.conn, [call.organization.id], read)
+    total, found = usage.under_one_version(call.conn, [call.organization.id], read)
     return {"events": render_events(call.conn, found), "meta": page.meta(total)}
 
 
