@@ -14,6 +14,7 @@ from psycopg_pool import ConnectionPool
 from permille import worker
 from permille.core.errors import Unbillable
 from permille.database.connections import open_pool
+from permille.events.engine import event_log
 from permille.events.postgres import event_errors as event_error_store, metering, rebuilding
 from permille.store import fences as store
 from permille.usecases import holds, metering as keeping
@@ -248,7 +249,7 @@ def test_events_that_cannot_be_looked_through_hold_up_no_bill(
     def failing(*_: Any, **__: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(event_error_store, "wrong_in", failing)
+    monkeypatch.setattr(event_log, "wrong_in", failing)
     due.run_live(pool, NOW)
     db.rollback()
     assert world.rows("select count(*) from invoice") == [(1,)]
