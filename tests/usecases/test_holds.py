@@ -165,8 +165,17 @@ def test_a_total_beyond_bounds_of_fees_within_them(world: World) -> None:
     assert len(world.rows("select 1 from invoice")) == 1
 
 
+def error_codes(world: World) -> dict[str, str]:
+    """External id of a customer -> why it cannot be billed, by webhook."""
+    rows = world.conn.execute(
+        "select payload::jsonb ->> 'external_customer_id', payload::jsonb ->> 'error_code' from webhook"
+        " where webhook_type = 'invoice.generation_error'"
+    )
+    return dict(rows.fetchall())
+
+
 def test_an_absurd_price_and_a_signal_of_the_arithmetic(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     metric = world.metric()
     world.subscribe(world.customer("bad"), world.plan("a", charges=[(metric, "1" + "0" * 17)]), "bad")
@@ -187,6 +196,14 @@ def test_an_absurd_price_and_a_signal_of_the_arithmetic(
         move(world, 2024, 2, 1)
     assert bills(world, "fine") == [(ts(2024, 2, 1), "subscription_periodic", 100_000)]
     assert [row[0] for row in held(world)] == ["bad", "odd"]
+    codes = {text: code for text, code in error_codes(world).items() if text in ("bad", "odd")}
+    assert codes == {"bad": "amount_out_of_range", "odd": "cannot_be_billed"}, (
+        "a bug is not said to be of the data"
+    )
+    stacks = {
+        record.args[0]: bool(record.exc_info) for record in caplog.records if isinstance(record.args, tuple)
+    }
+    assert (stacks["bad"], stacks["odd"]) == (False, True)
     world.conn.execute(
         'update charge set properties = \'{"amount": "3"}\' where plan_id ='
         " (select id from plan where code = 'a')"

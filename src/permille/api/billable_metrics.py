@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from permille.api.http import Call
+from permille.api.objects import billable_metric as objects
+from permille.api.objects.billable_metric import AGGREGATION_TYPES
 from permille.api.render import instant
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
 from permille.core.errors import Invalid
+from permille.core.metering.aggregations import CUSTOM, SUM, Reads, aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.event import timestamp_microseconds
 from permille.core.metering.expression import (
@@ -25,16 +30,6 @@ from permille.ids import new_id
 from permille.store import billable_metrics
 from permille.usecases.catalogue import metrics
 
-AGGREGATION_TYPES = (
-    "count_agg",
-    "sum_agg",
-    "max_agg",
-    "unique_count_agg",
-    "weighted_sum_agg",
-    "latest_agg",
-    "custom_agg",
-)
-NEVER_RECURRING = ("count_agg", "max_agg", "latest_agg")
 ROUNDING_FUNCTIONS = ("round", "ceil", "floor")
 ROUNDING_DIGITS_MAX = 15
 
@@ -68,14 +63,14 @@ def _check(call: Call, fields: Fields, metric: BillableMetric, *, before: str | 
 
 def _measure(fields: Fields) -> dict[str, Any]:
     """The fields that say what is counted and how."""
-    aggregation_type = fields.choice("aggregation_type", AGGREGATION_TYPES, mandatory=True) or ""
-    counts, is_custom = aggregation_type == "count_agg", aggregation_type == "custom_agg"
+    name = fields.choice("aggregation_type", AGGREGATION_TYPES, mandatory=True)
+    aggregation = aggregation_of(name) if name else SUM
+    counts, is_custom = aggregation.reads is Reads.NOTHING, aggregation.reads is Reads.RULES
     recurring = fields.flag("recurring") or False
-    if recurring and aggregation_type in NEVER_RECURRING:
+    if recurring and not aggregation.can_recur:
         fields.refuse("recurring", "not_compatible_with_aggregation_type")
-    weighted = aggregation_type == "weighted_sum_agg"
     return {
-        "aggregation_type": aggregation_type,
+        "aggregation": aggregation,
         "field_name": None if counts else fields.text("field_name", mandatory=not is_custom) or None,
         "recurring": recurring,
         "rounding_function": fields.choice("rounding_function", ROUNDING_FUNCTIONS),
@@ -83,7 +78,7 @@ def _measure(fields: Fields) -> dict[str, Any]:
             "rounding_precision", minimum=-ROUNDING_DIGITS_MAX, maximum=ROUNDING_DIGITS_MAX
         ),
         "weighted_interval": fields.choice("weighted_interval", ("seconds",), mandatory=True)
-        if weighted
+        if aggregation.is_by_time
         else None,
         "expression": _expression(fields),
         "custom_aggregator": _custom_aggregator(fields, wanted=is_custom),
@@ -141,7 +136,7 @@ def evaluate_expression(call: Call) -> dict[str, Any]:
         value = expression.evaluate(_event(event, call))
     except EvaluationError as error:
         raise Invalid({"event": ["invalid_event"]}) from error
-    return {"expression_result": {"value": value_text(value)}}
+    return {"expression_result": objects.ExpressionResult(value=value_text(value))}
 
 
 def _event(given: Mapping[str, Any], call: Call) -> Event:
@@ -225,7 +220,7 @@ def _measured_anew(fields: Fields, metric: BillableMetric) -> BillableMetric:
             "custom_aggregator",
         )
     }
-    if fields.given.get("aggregation_type", metric.aggregation_type) != "custom_agg":
+    if fields.given.get("aggregation_type", metric.aggregation_type) != CUSTOM.name:
         kept["custom_aggregator"] = None
     merged = Fields({**kept, **fields.given}, fields)
     if fields.has("code"):
@@ -240,31 +235,35 @@ def delete_billable_metric(call: Call) -> dict[str, Any]:
     return _answer(metric)
 
 
-def render_billable_metric(metric: BillableMetric) -> dict[str, Any]:
-    """The object as GET shows it."""
-    return {
-        "lago_id": str(metric.id),
-        "name": metric.name,
-        "code": metric.code,
-        "description": metric.description,
-        "aggregation_type": metric.aggregation_type,
-        "weighted_interval": metric.weighted_interval,
-        "recurring": metric.recurring,
-        "rounding_function": metric.rounding_function,
-        "rounding_precision": metric.rounding_precision,
-        "created_at": instant(metric.created_at),
-        "field_name": metric.field_name,
-        "expression": metric.expression,
-        **({"custom_aggregator": metric.custom_aggregator} if metric.custom_aggregator else {}),
-        "filters": [{"key": key, "values": list(values)} for key, values in metric.filters.items()],
-    }
+def render_billable_metric(
+    metric: BillableMetric, *, counted: int | UnsetType = UNSET
+) -> objects.BillableMetric:
+    """The metric. `counted` is the value of Lago's deprecated counters, where an answer has them."""
+    return objects.BillableMetric(
+        lago_id=metric.id,
+        name=metric.name,
+        code=metric.code,
+        description=metric.description,
+        aggregation_type=metric.aggregation_type,
+        weighted_interval=metric.weighted_interval,
+        recurring=metric.recurring,
+        rounding_function=metric.rounding_function,
+        rounding_precision=metric.rounding_precision,
+        created_at=instant(metric.created_at),
+        field_name=metric.field_name,
+        expression=metric.expression,
+        custom_aggregator=metric.custom_aggregator or UNSET,
+        filters=[objects.Dimension(key=key, values=list(values)) for key, values in metric.filters.items()],
+        active_subscriptions_count=counted,
+        draft_invoices_count=counted,
+        plans_count=counted,
+    )
 
 
 def _answer(metric: BillableMetric) -> dict[str, Any]:
     return {"billable_metric": _with_counts(metric)}
 
 
-def _with_counts(metric: BillableMetric) -> dict[str, Any]:
+def _with_counts(metric: BillableMetric) -> objects.BillableMetric:
     """With Lago's deprecated counters, which are always 0."""
-    counts = {"active_subscriptions_count": 0, "draft_invoices_count": 0, "plans_count": 0}
-    return {**render_billable_metric(metric), **counts}
+    return render_billable_metric(metric, counted=0)

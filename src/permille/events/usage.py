@@ -11,8 +11,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.metering.usage import Partial, standing_at
-from permille.core.rating.level import AdvanceEvent
+from permille.core.metering.usage import AdvanceEvent, Partial, standing_at
 
 Read = TypeVar("Read")
 

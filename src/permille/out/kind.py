@@ -12,7 +12,7 @@ from psycopg_pool import ConnectionPool
 
 from permille.config import Config
 
-Renderers = Mapping[str, Callable[[Connection[Any], UUID], Mapping[str, Any] | None]]
+Renderers = Mapping[str, Callable[[Connection[Any], UUID], object]]
 """object_type -> the object as JSON, None when it is no more."""
 
 

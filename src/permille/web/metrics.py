@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
 from permille.api import billable_metrics as api, estimates
+from permille.api.objects.billable_metric import BillableMetric as ShownMetric
+from permille.api.objects.fee import Fee
 from permille.core.contract.price_versions import in_force
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.core.instants import EPOCH
+from permille.core.metering.aggregations import AGGREGATIONS, CUSTOM, WEIGHTED_SUM
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.expression import (
     EvaluationError,
@@ -31,15 +33,7 @@ from permille.web.shown import in_path
 from permille.web.typed_number import json_number
 from permille.web.visit import Done, Form, Page, Visit
 
-AGGREGATIONS = (
-    ("sum_agg", "Sum of a property"),
-    ("count_agg", "Number of events"),
-    ("unique_count_agg", "Number of different values of a property"),
-    ("max_agg", "Largest value of a property"),
-    ("latest_agg", "Latest value of a property"),
-    ("weighted_sum_agg", "Sum weighted by time"),
-    ("custom_agg", "By rules of your own"),
-)
+AGGREGATION_TITLES = [(each.name, each.title) for each in AGGREGATIONS]
 ROUNDINGS = (("", "None"), ("round", "To the nearest"), ("ceil", "Up"), ("floor", "Down"))
 RULES = ("total_units", "amount")
 FIELDS = {"values": "filters", "key": "filters"}
@@ -53,7 +47,7 @@ def listing(visit: Visit) -> Page:
     context = {
         "metrics": found["billable_metrics"],
         "meta": found["meta"],
-        "aggregations": dict(AGGREGATIONS),
+        "aggregations": dict(AGGREGATION_TITLES),
     }
     return Page(template="metrics.html", context=context)
 
@@ -78,7 +72,7 @@ def _form_page(
             problems["expression"] = ["invalid_expression", str(error)]
     context = {
         "before": before,
-        "aggregations": AGGREGATIONS,
+        "aggregations": AGGREGATION_TITLES,
         "roundings": ROUNDINGS,
         "dimensions": dimensions,
         "is_priced": is_priced,
@@ -107,8 +101,8 @@ def create(visit: Visit) -> Done:
     """POST /app/new-billable-metric."""
     body = {**_always(visit.form), **_measure(visit.form), "code": visit.form.get("code")}
     made = api.create_billable_metric(visit.call(body={"billable_metric": body}))["billable_metric"]
-    to = f"{metric_url(made['code'])}?said=created"
-    return Done(action="created metric", subject=made["code"], to=to, details=body)
+    to = f"{metric_url(made.code)}?said=created"
+    return Done(action="created metric", subject=made.code, to=to, details=body)
 
 
 def _always(form: Form) -> dict[str, Any]:
@@ -123,7 +117,7 @@ def _always(form: Form) -> dict[str, Any]:
 def _measure(form: Form) -> dict[str, Any]:
     """What is fixed as soon as a plan prices the metric."""
     kind = form.get("aggregation_type")
-    is_custom = kind == "custom_agg"
+    is_custom = kind == CUSTOM.name
     digits = form.get("rounding_precision")
     return {
         "aggregation_type": kind,
@@ -132,7 +126,7 @@ def _measure(form: Form) -> dict[str, Any]:
         "rounding_precision": json_number(digits, whole=True) if digits else None,
         "expression": form.get("expression") or None,
         "recurring": form.has("recurring"),
-        "weighted_interval": "seconds" if kind == "weighted_sum_agg" else None,
+        "weighted_interval": "seconds" if kind == WEIGHTED_SUM.name else None,
         "custom_aggregator": {name: form.get(name) for name in RULES} if is_custom else None,
     }
 
@@ -140,14 +134,14 @@ def _measure(form: Form) -> dict[str, Any]:
 def before(visit: Visit) -> Page:
     """GET /app/edit-billable-metric/{code}."""
     found = api.show_billable_metric(visit.call(path=visit.path))["billable_metric"]
-    known = [(each["key"], ", ".join(each["values"])) for each in found["filters"]]
+    known = [(each.key, ", ".join(each.values)) for each in found.filters]
     return _form_page(
         visit, before=found, dimensions=_typed(visit.form, known), is_priced=_is_priced(visit, found)
     )
 
 
-def _is_priced(visit: Visit, metric: Mapping[str, Any]) -> bool:
-    return billable_metrics.is_priced(visit.conn, UUID(metric["lago_id"]))
+def _is_priced(visit: Visit, metric: ShownMetric) -> bool:
+    return billable_metrics.is_priced(visit.conn, metric.lago_id)
 
 
 def update(visit: Visit) -> Done:
@@ -169,13 +163,13 @@ def delete(visit: Visit) -> Done:
 def detail(visit: Visit) -> Page:
     """GET /app/billable-metrics/{code}; with `event` in the query, what that event would count as."""
     found = api.show_billable_metric(visit.call(path=visit.path))["billable_metric"]
-    metric = billable_metrics.by_code(visit.conn, visit.here.id, found["code"])
-    assert metric is not None, found["code"]
+    metric = billable_metrics.by_code(visit.conn, visit.here.id, found.code)
+    assert metric is not None, found.code
     example = _example(metric, visit)
     text = visit.query.get("event", "")
     context: dict[str, Any] = {
         "metric": found,
-        "aggregations": dict(AGGREGATIONS),
+        "aggregations": dict(AGGREGATION_TITLES),
         "roundings": dict(ROUNDINGS),
         "is_priced": _is_priced(visit, found),
         "example": example,
@@ -243,13 +237,11 @@ def _tested(visit: Visit, text: str) -> dict[str, Any]:
     }
 
 
-def _estimates(
-    visit: Visit, code: str, external_id: str | None, properties: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def _estimates(visit: Visit, code: str, external_id: str | None, properties: Mapping[str, Any]) -> list[Fee]:
     """What the event would make its subscription pay at once, on top of what it has used."""
     event = {"code": code, "external_subscription_id": external_id, "properties": properties}
     try:
-        found: list[dict[str, Any]] = estimates.estimate_fees(visit.call(body={"event": event}))["fees"]
+        found: list[Fee] = estimates.estimate_fees(visit.call(body={"event": event}))["fees"]
     except Refusal:
         return []
     return found
