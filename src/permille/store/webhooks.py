@@ -168,9 +168,14 @@ def claim(
         return cursor.execute(_CLAIM, values).fetchall()
 
 
-def freeze(conn: Connection[Any], webhook_id: UUID, payload: str) -> None:
-    """Keep the JSON that is sent at every attempt."""
-    conn.execute("update webhook set payload = %s where id = %s", [payload, webhook_id])
+def freeze(conn: Connection[Any], payloads: Mapping[UUID, str]) -> None:
+    """Keep the JSON of webhooks as it is sent at every attempt."""
+    if payloads:
+        conn.execute(
+            "update webhook w set payload = f.payload from unnest(%s::uuid[], %s::text[]) as f (id, payload)"
+            " where w.id = f.id",
+            [list(payloads), list(payloads.values())],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
