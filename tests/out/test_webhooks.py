@@ -8,7 +8,7 @@ import hmac
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -139,7 +139,13 @@ class World:
         """A turn for each endpoint; how many attempts were made."""
         endpoints = self.db.execute("select id from webhook_endpoint order by id").fetchall()
         self.db.commit()
-        renderers = {"invoice": render or (lambda _conn, object_id: self.shown.get(object_id))}
+        render = render or (lambda _conn, object_id: self.shown.get(object_id))
+
+        def render_all(conn: Any, object_ids: Sequence[UUID]) -> dict[UUID, Any]:
+            found = {each: render(conn, each) for each in object_ids}
+            return {each: shown for each, shown in found.items() if shown is not None}
+
+        renderers = {"invoice": render_all}
         context = Context(
             pool=self.pool, config=self.config, renderers=renderers, is_stopping=self.stopping.is_set
         )

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from permille.api.http import Call
+from permille.api.objects import billable_metric as objects
 from permille.api.render import instant
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
 from permille.core.errors import Invalid
@@ -141,7 +144,7 @@ def evaluate_expression(call: Call) -> dict[str, Any]:
         value = expression.evaluate(_event(event, call))
     except EvaluationError as error:
         raise Invalid({"event": ["invalid_event"]}) from error
-    return {"expression_result": {"value": value_text(value)}}
+    return {"expression_result": objects.ExpressionResult(value=value_text(value))}
 
 
 def _event(given: Mapping[str, Any], call: Call) -> Event:
@@ -240,31 +243,35 @@ def delete_billable_metric(call: Call) -> dict[str, Any]:
     return _answer(metric)
 
 
-def render_billable_metric(metric: BillableMetric) -> dict[str, Any]:
-    """The object as GET shows it."""
-    return {
-        "lago_id": str(metric.id),
-        "name": metric.name,
-        "code": metric.code,
-        "description": metric.description,
-        "aggregation_type": metric.aggregation_type,
-        "weighted_interval": metric.weighted_interval,
-        "recurring": metric.recurring,
-        "rounding_function": metric.rounding_function,
-        "rounding_precision": metric.rounding_precision,
-        "created_at": instant(metric.created_at),
-        "field_name": metric.field_name,
-        "expression": metric.expression,
-        **({"custom_aggregator": metric.custom_aggregator} if metric.custom_aggregator else {}),
-        "filters": [{"key": key, "values": list(values)} for key, values in metric.filters.items()],
-    }
+def render_billable_metric(
+    metric: BillableMetric, *, counted: int | UnsetType = UNSET
+) -> objects.BillableMetric:
+    """The metric. `counted` is the value of Lago's deprecated counters, where an answer has them."""
+    return objects.BillableMetric(
+        lago_id=metric.id,
+        name=metric.name,
+        code=metric.code,
+        description=metric.description,
+        aggregation_type=metric.aggregation_type,
+        weighted_interval=metric.weighted_interval,
+        recurring=metric.recurring,
+        rounding_function=metric.rounding_function,
+        rounding_precision=metric.rounding_precision,
+        created_at=instant(metric.created_at),
+        field_name=metric.field_name,
+        expression=metric.expression,
+        custom_aggregator=metric.custom_aggregator or UNSET,
+        filters=[objects.Dimension(key=key, values=list(values)) for key, values in metric.filters.items()],
+        active_subscriptions_count=counted,
+        draft_invoices_count=counted,
+        plans_count=counted,
+    )
 
 
 def _answer(metric: BillableMetric) -> dict[str, Any]:
     return {"billable_metric": _with_counts(metric)}
 
 
-def _with_counts(metric: BillableMetric) -> dict[str, Any]:
+def _with_counts(metric: BillableMetric) -> objects.BillableMetric:
     """With Lago's deprecated counters, which are always 0."""
-    counts = {"active_subscriptions_count": 0, "draft_invoices_count": 0, "plans_count": 0}
-    return {**render_billable_metric(metric), **counts}
+    return render_billable_metric(metric, counted=0)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from permille.api.http import Call
+from permille.api.objects import customer as objects
 from permille.api.render import instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import (
@@ -242,18 +243,20 @@ BILLING_CONFIGURATION = (
 )
 
 
-def render_customer(customer: Customer) -> dict[str, Any]:
+def render_customer(customer: Customer) -> objects.Customer:
     configuration, address = customer.billing_configuration, customer.shipping_address
-    return {
-        "lago_id": str(customer.id),
-        "billing_entity_code": customer.billing_entity.code,
+    return objects.Customer(
+        lago_id=customer.id,
+        billing_entity_code=customer.billing_entity.code,
         **{name: getattr(customer, name) for name in SAME_NAME},
-        "created_at": instant(customer.created_at),
-        "updated_at": instant(customer.updated_at),
-        "billing_configuration": {name: configuration.get(name) for name in BILLING_CONFIGURATION},
-        "shipping_address": {name: address.get(name) for name in (*ADDRESS, "country")},
-        "metadata": list(customer.metadata),
-        "taxes": [render_tax(tax) for tax in customer.taxes],
-        "integration_customers": [],
-        "applicable_invoice_custom_sections": [],
-    }
+        created_at=instant(customer.created_at),
+        updated_at=instant(customer.updated_at),
+        billing_configuration=objects.CustomerBilling(
+            **{name: configuration.get(name) for name in BILLING_CONFIGURATION}
+        ),
+        shipping_address=objects.Address(**{name: address.get(name) for name in (*ADDRESS, "country")}),
+        metadata=[objects.CustomerMetadata(**entry) for entry in customer.metadata],
+        taxes=[render_tax(tax) for tax in customer.taxes],
+        integration_customers=[],
+        applicable_invoice_custom_sections=[],
+    )

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from permille.api.http import Call
+from permille.api.objects import pricing_unit as objects
 from permille.api.render import instant
 from permille.api.validation import LONG_TEXT, MANDATORY, OUT_OF_RANGE, Fields
 from permille.core.money import PRECISE_DIGITS, decimal_text
@@ -74,15 +75,15 @@ def delete_pricing_unit(call: Call) -> dict[str, Any]:
     return {"pricing_unit": render_pricing_unit(gone)}
 
 
-def render_pricing_unit(unit: PricingUnit) -> dict[str, Any]:
-    return {
-        "lago_id": str(unit.id),
-        "code": unit.code,
-        "name": unit.name,
-        "short_name": unit.short_name,
-        "description": unit.description,
-        "created_at": instant(unit.created_at),
-    }
+def render_pricing_unit(unit: PricingUnit) -> objects.PricingUnit:
+    return objects.PricingUnit(
+        lago_id=unit.id,
+        code=unit.code,
+        name=unit.name,
+        short_name=unit.short_name,
+        description=unit.description,
+        created_at=instant(unit.created_at),
+    )
 
 
 def known_pricing_units(call: Call, entries: Iterable[Fields]) -> Mapping[str, PricingUnit]:
@@ -125,8 +126,10 @@ def _rate(given: Fields, before: Decimal | None) -> Decimal | None:
     return rate
 
 
-def render_applied(applied: AppliedPricingUnit | None) -> dict[str, Any] | None:
+def render_applied(applied: AppliedPricingUnit | None) -> objects.AppliedPricingUnit | None:
     """The `applied_pricing_unit` of a charge."""
     if applied is None:
         return None
-    return {"code": applied.unit.code, "conversion_rate": decimal_text(applied.conversion_rate)}
+    return objects.AppliedPricingUnit(
+        code=applied.unit.code, conversion_rate=decimal_text(applied.conversion_rate)
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,8 @@ from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Raw
 from permille.api.invoices import render_whole_invoices
 from permille.api.late_usage import whole_late_usage
+from permille.api.objects.base import Answer
+from permille.api.objects.webhook_endpoint import WebhookKey
 from permille.api.plans import render_plan
 from permille.api.subscriptions import whole_subscription
 from permille.clock import system_now
@@ -33,12 +35,12 @@ from permille.store import (
 )
 from permille.store.subscriptions import ALONE
 
-Shown = Mapping[str, Any] | None
+Shown = Answer | None
 
 
 def show_public_key(call: Call) -> dict[str, Any]:
     """GET /webhooks/json_public_key: Base64 of the PEM."""
-    return {"webhook": {"public_key": _public_key(call).decode()}}
+    return {"webhook": WebhookKey(public_key=_public_key(call).decode())}
 
 
 def plain_public_key(call: Call) -> Raw:
@@ -90,7 +92,7 @@ def _fee(conn: Connection[Any], object_id: UUID) -> Shown:
 def _one_by_one(render: Callable[[Connection[Any], UUID], Shown]) -> Renderer:
     """A renderer of many objects from that of one."""
 
-    def each(conn: Connection[Any], object_ids: Sequence[UUID]) -> dict[UUID, Mapping[str, Any]]:
+    def each(conn: Connection[Any], object_ids: Sequence[UUID]) -> dict[UUID, Answer]:
         found = {object_id: render(conn, object_id) for object_id in object_ids}
         return {object_id: shown for object_id, shown in found.items() if shown is not None}
 

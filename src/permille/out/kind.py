@@ -12,7 +12,7 @@ from psycopg_pool import ConnectionPool
 
 from permille.config import Config
 
-Renderer = Callable[[Connection[Any], Sequence[UUID]], Mapping[UUID, Mapping[str, Any]]]
+Renderer = Callable[[Connection[Any], Sequence[UUID]], Mapping[UUID, object]]
 """Objects as JSON by their ids; those that are no more are missing."""
 Renderers = Mapping[str, Renderer]
 """By object_type."""

@@ -190,9 +190,7 @@ def _rendered(
         (one,) = alike
         log.exception(_CANNOT, one.id, one.webhook_type, one.organization_id)
         return {one.id: _CRASH}
-    return {
-        one.id: bodies[one.id].encode() if one.id in bodies else _gone(one.object_type) for one in alike
-    }
+    return {one.id: bodies[one.id].encode() if one.id in bodies else _gone(one.object_type) for one in alike}
 
 
 def _gone(object_type: str) -> Outcome:

@@ -13,11 +13,12 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.database.bulk import hex_array, uuid_array
+from permille.database.connections import as_number
 from permille.ids import new_id_texts
 from permille.store import jobs
 from permille.store.jobs import Job
 
-_encode = msgspec.json.Encoder(decimal_format="string").encode
+_encode = msgspec.json.Encoder(decimal_format="string", enc_hook=as_number).encode
 
 JOB = "webhooks"
 
@@ -31,7 +32,7 @@ from unnest(%(ids)s::uuid[], %(objects)s::uuid[]) as o (id, object_id)
 """
 
 
-def body_text(organization_id: UUID, webhook_type: str, object_type: str, shown: Mapping[str, Any]) -> str:
+def body_text(organization_id: UUID, webhook_type: str, object_type: str, shown: object) -> str:
     """The JSON of a webhook about an object."""
     body = {
         "webhook_type": webhook_type,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from permille.api import billing_entities as api
+from permille.api.objects.billing_entity import BillingEntity
 from permille.api.validation import TIMEZONES
 from permille.core.errors import Invalid
 from permille.out.pdf.language import language_names
@@ -139,16 +140,19 @@ def show(visit: Visit) -> Page:
         "default_currency": [(code, code) for code in currencies()],
         "country": countries(entity["country"]),
         "timezone": [(name, name) for name in sorted(TIMEZONES)],
-        "document_locale": language_names(entity["document_locale"]),
+        "document_locale": language_names(entity.document_locale),
     }
     sections = [
-        (heading, [(one, menus.get(one.name, one.options), _text(entity[one.name])) for one in settings])
+        (
+            heading,
+            [(one, menus.get(one.name, one.options), _text(getattr(entity, one.name))) for one in settings],
+        )
         for heading, settings in SECTIONS
     ]
     context = {
         "sections": sections,
         "taxes": known_taxes(visit),
-        "chosen": [tax["code"] for tax in entity["taxes"]],
+        "chosen": [tax.code for tax in entity.taxes],
         "may_change": visit.may(WRITERS),
     }
     return Page(template="settings.html", context=context)
@@ -161,7 +165,7 @@ def update(visit: Visit) -> Done:
     after = api.update_billing_entity(visit.call(path=path, body={"billing_entity": body}))["billing_entity"]
     return Done(
         action="changed settings",
-        subject=after["name"],
+        subject=after.name,
         to=f"{ADDRESS}?said=saved",
         details=_changed(_shown(before), _shown(after)),
     )
@@ -193,9 +197,12 @@ def _value(setting: Setting, text: str) -> Any:
     return text.replace("\r\n", "\n") or None
 
 
-def _shown(entity: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(entity: BillingEntity) -> dict[str, Any]:
     names = [one.name for _, settings in SECTIONS for one in settings]
-    return {**{name: entity[name] for name in names}, "tax_codes": [tax["code"] for tax in entity["taxes"]]}
+    return {
+        **{name: getattr(entity, name) for name in names},
+        "tax_codes": [tax.code for tax in entity.taxes],
+    }
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
