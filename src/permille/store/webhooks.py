@@ -171,11 +171,9 @@ def claim(
 
 def freeze(conn: Connection[Any], payloads: Mapping[UUID, str]) -> None:
     """Keep the JSON of webhooks as it is sent at every attempt."""
-    if payloads:
-        conn.execute(
-            "update webhook w set payload = f.payload from unnest(%s::uuid[], %s::text[]) as f (id, payload)"
-            " where w.id = f.id",
-            [list(payloads), list(payloads.values())],
+    with conn.cursor() as cursor:  # not as an array: each of its texts is long, and would be escaped in Python
+        cursor.executemany(
+            "update webhook set payload = %s where id = %s", [(text, key) for key, text in payloads.items()]
         )
 
 
