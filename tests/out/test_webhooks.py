@@ -397,3 +397,25 @@ def test_a_turn_ends_and_leaves_the_rest_to_the_next(world: World) -> None:
     assert world.db.execute("select count(*) from procrastinate_jobs").fetchone() == (1,)
     world.stopping.clear()
     assert world.deliver() == 3
+
+
+def test_a_stop_cuts_attempts_short_that_are_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("permille.out.webhooks.STOP_SECONDS", 0.2)
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization)
+    world.receiver.hold_first()
+    thread = threading.Thread(target=world.deliver)
+    thread.start()
+    until(lambda: world.receiver.received)
+    world.stopping.set()
+    begun = time.monotonic()
+    thread.join()
+    assert time.monotonic() - begun < 5
+    assert [row[:2] for row in world.rows()] == [("pending", 0)]
+    world.stopping.clear()
+    world.now += timedelta(minutes=2)
+    assert world.deliver() == 1
+    assert [row[:2] for row in world.rows()] == [("succeeded", 1)]

@@ -42,6 +42,8 @@ TURN_SECONDS = 20.0
 SLOW_SECONDS = 5.0
 """Endpoints whose attempts take longer on average share the slots of the slow ones."""
 LOOK_SECONDS = 1.0
+STOP_SECONDS = 5.0
+"""How long attempts under way may still take when the worker is to stop."""
 RESPONSE_KEPT = 2_000
 _BYTES_PER_CHARACTER = 4
 LEASE_SPARE = timedelta(seconds=60)
@@ -86,12 +88,14 @@ class _Turn:
         self._under_way: dict[Future[Outcome], tuple[Claimed, Client]] = {}
         self._idle: list[Client] = []
         self._looked = 0.0
+        self._is_hurried = False
         self._private_pem = ""
         self._count, self._seconds = 0, 0.0
 
     def run(self) -> int:
         while self._start() or self._under_way:
             done, _ = wait(self._under_way, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            self._hurry_to_stop()
             outcomes = []
             for each in done:
                 webhook, client = self._under_way.pop(each)
@@ -110,6 +114,12 @@ class _Turn:
 
     def _is_over(self) -> bool:
         return time.monotonic() >= self._until or self._context.is_stopping()
+
+    def _hurry_to_stop(self) -> None:
+        if self._context.is_stopping() and not self._is_hurried:
+            self._is_hurried = True
+            for _, client in self._under_way.values():
+                client.hurry(STOP_SECONDS)
 
     def _start(self) -> int:
         """Begin attempts once there is room for many, since they are rendered together; how many are due."""
@@ -145,6 +155,8 @@ class _Turn:
             return _CRASH
 
     def _record(self, outcomes: Sequence[tuple[Claimed, Outcome]]) -> None:
+        if self._is_hurried:  # one without an answer was cut short: it is made again when its lease is over
+            outcomes = [each for each in outcomes if each[1].http_status is not None]
         if not outcomes:
             return
         self._count += len(outcomes)

@@ -171,7 +171,9 @@ def claim(
 
 def freeze(conn: Connection[Any], payloads: Mapping[UUID, str]) -> None:
     """Keep the JSON of webhooks as it is sent at every attempt."""
-    with conn.cursor() as cursor:  # not as an array: each of its texts is long, and would be escaped in Python
+    with (
+        conn.cursor() as cursor
+    ):  # not as an array: each of its texts is long, and would be escaped in Python
         cursor.executemany(
             "update webhook set payload = %s where id = %s", [(text, key) for key, text in payloads.items()]
         )
