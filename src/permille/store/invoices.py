@@ -447,18 +447,14 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
     }
 
 
-def _copy_line(row: Mapping[str, Any]) -> str:
-    return "\t".join([_copy_text(value) for value in row.values()]) + "\n"
-
-
-def _copy_text(value: Any) -> str:
-    if value is None:
-        return NULL
-    if isinstance(value, str):
-        return line_text(value)
-    if isinstance(value, list):
-        return line_text(exact_json(value)) if value else "[]"
-    return str(value)
+def _copy_line(row: dict[str, Any]) -> str:
+    applied = row["applied_taxes"]
+    texts = row | {
+        "number": line_text(row["number"]),
+        "purchase_order_number": line_text(row["purchase_order_number"]),
+        "applied_taxes": line_text(exact_json(applied)) if applied else "[]",
+    }
+    return "\t".join([NULL if value is None else str(value) for value in texts.values()]) + "\n"
 
 
 def _billing_line(invoice_id: UUID, billing: SubscriptionBilling) -> str:
