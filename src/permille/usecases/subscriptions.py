@@ -134,7 +134,7 @@ def _take_over(
         conn, subscription_id=old.id, columns={**_ended(now), "upgraded": upgraded}, now=now
     )
     if ended.on_termination_credit_note is not None:
-        credit_unused(conn, ended, at=now)
+        credit_unused(conn, [ended], at=now)
     columns = {"status": "active", "started_at": now, "activated_at": now}
     running = subscriptions.update(conn, subscription_id=new.id, columns=columns, now=now)
     running = schedule(conn, running, now=now)
@@ -340,7 +340,7 @@ def terminate(
         columns["on_termination_credit_note"] = on_termination_credit_note
     ended = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=at)
     if ended.on_termination_credit_note not in (None, "skip"):
-        credit_unused(conn, ended, at=at)
+        credit_unused(conn, [ended], at=at)
     run.bill_termination(conn, subscription_id=ended.id, at=at)
     run.bill_late_usage(conn, ended.customer_id, at=at)
     for row in subscriptions.following(conn, ended.id):
