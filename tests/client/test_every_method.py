@@ -205,7 +205,7 @@ NOT_BUILT = {
     "gross_revenues": "find_all",
     "invoice_collections": "find_all",
     "invoiced_usages": "find_all",
-    "invoices": "create destroy lose_dispute payment_url preview retry retry_payment void void_invoice",
+    "invoices": "create destroy lose_dispute payment_url retry retry_payment void void_invoice",
     "mrrs": "find_all",
     "order_forms": "find find_all mark_as_signed void",
     "orders": "execute find find_all",

@@ -69,7 +69,7 @@ def upsert_customer(call: Call) -> dict[str, Any]:
     external_id = fields.text("external_id", mandatory=True) or ""
     locks.change_customer(call.conn, call.organization.id, external_id)
     before = customers.by_external_id(call.conn, call.organization.id, external_id)
-    columns = _columns(call, fields, before)
+    columns = read_customer(call, fields, before)
     fields.check()
     entity = _entity(call, fields)
     if entity is not None:
@@ -104,7 +104,7 @@ def add_customer(call: Call, external_id: str, columns: Mapping[str, Any]) -> Cu
     return made
 
 
-def _columns(call: Call, fields: Fields, before: Customer | None) -> dict[str, Any]:
+def read_customer(call: Call, fields: Fields, before: Customer | None = None) -> dict[str, Any]:
     """The columns that the request sets, by name."""
     fields.refuse_unbuilt(*UNBUILT)
     readers: dict[str, Callable[[str], Any]] = {

@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.core.invoice.credit_note import CreditAmounts, Spent
+from permille.core.invoice.credit_note import CreditAmounts
 from permille.core.invoice.draft import InvoiceDraft
 from permille.database.bulk import instant_array, int_array, uuid_array
 from permille.database.connections import exact_json
@@ -239,25 +239,20 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> None:
         [
             uuid_array(new_id(draft.at) for draft, _ in spent),
             uuid_array(draft.id for draft, _ in spent),
-            uuid_array(_note_id(each) for _, each in spent),
+            uuid_array(each.credit_note_id for _, each in spent),
             int_array(each.amount_cents for _, each in spent),
             instant_array(draft.at for draft, _ in spent),
         ],
     )
     totals: dict[UUID, int] = defaultdict(int)
     for _, each in spent:
-        totals[_note_id(each)] += each.amount_cents
+        totals[each.credit_note_id] += each.amount_cents
     conn.execute(
         "update credit_note n set balance_amount_cents = n.balance_amount_cents - w.amount,"
         " credit_status = case when n.balance_amount_cents = w.amount then 'consumed' else n.credit_status end"
         " from unnest(%s::uuid[], %s::bigint[]) as w (id, amount) where n.id = w.id",
         [uuid_array(totals), int_array(totals.values())],
     )
-
-
-def _note_id(spent: Spent) -> UUID:
-    assert isinstance(spent.credit_note_id, UUID), "core passes identifiers on without a look"
-    return spent.credit_note_id
 
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, CreditNote]:

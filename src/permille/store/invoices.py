@@ -478,6 +478,29 @@ def unsaved_invoice(draft: InvoiceDraft) -> StoredInvoice:
     )
 
 
+def unsaved_periods(draft: InvoiceDraft) -> list[InvoiceSubscription]:
+    """The rows of a draft's subscriptions."""
+    found = []
+    for billing in draft.billings:
+        own, usage = billing.planned.periods.subscription, billing.planned.periods.charges
+        found.append(
+            InvoiceSubscription(
+                invoice_id=draft.id,
+                subscription_id=billing.subscription.id,
+                invoicing_reason=billing.reason,
+                recurring=billing.recurring,
+                billed_at=billing.at,
+                from_at=own.from_ if own else None,
+                to_at=own.to if own else None,
+                charges_from_at=usage.from_ if usage else None,
+                charges_to_at=usage.to if usage else None,
+                fixed_charges_from_at=None,
+                fixed_charges_to_at=None,
+            )
+        )
+    return found
+
+
 def unsaved_fees(draft: InvoiceDraft) -> list[StoredFee]:
     """The rows that the lines of a draft would be."""
     ids = new_ids(draft.at, len(draft.lines))
