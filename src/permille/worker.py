@@ -20,7 +20,8 @@ from permille.clock import system_now
 from permille.config import Config
 from permille.database.connections import open_pool
 from permille.events.postgres import rebuilding, rollup
-from permille.out.webhooks import deliver_due
+from permille.out import jobs
+from permille.out.kind import Context
 from permille.store import unpriced as unpriced_store, webhooks
 from permille.usecases import fences, unpriced
 from permille.usecases.due import due
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 Pool = ConnectionPool[Connection[Any]]
 PAUSE_AFTER_ERROR_SECONDS = 2.0
 WEBHOOKS_KEPT = timedelta(days=90)
+CONNECTIONS_FOR_JOBS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,13 @@ def rebuild(pool: Pool) -> bool:
     return fences.for_each(pool, "Moving a history", waiting, move, now=system_now()) > 0
 
 
+def queue_webhooks(pool: Pool) -> bool:
+    """Queue a job for each endpoint where an attempt is due again, or whose job was lost with its worker."""
+    with pool.connection() as conn:
+        webhooks.defer_due(conn, now=system_now())
+    return False
+
+
 def forget_webhooks(pool: Pool) -> bool:
     with pool.connection() as conn:
         return webhooks.delete_older(conn, before=system_now() - WEBHOOKS_KEPT) > 0
@@ -84,8 +93,11 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     def look_for_unpriced(pool: Pool) -> bool:
         return unpriced.look_live(pool, system_now()) > 0
 
-    def deliver(pool: Pool) -> bool:
-        return deliver_due(pool, config, RENDERERS, now=system_now()) > 0
+    def run_jobs(pool: Pool) -> bool:
+        assert config.database_url is not None
+        context = Context(pool=pool, config=config, renderers=RENDERERS, is_stopping=stopping.is_set)
+        jobs.work(config.database_url, context, stopping)
+        return False
 
     return (
         Loop(name="roll-up", step=roll_up, pause_seconds=0.5),
@@ -94,7 +106,8 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         Loop(name="late usage", step=review_late_usage, pause_seconds=1.0),
         Loop(name="in advance", step=bill_advance, pause_seconds=0.5),
         Loop(name="unpriced usage", step=look_for_unpriced, pause_seconds=2.0),
-        Loop(name="webhooks", step=deliver, pause_seconds=1.0),
+        Loop(name="jobs", step=run_jobs, pause_seconds=1.0),
+        Loop(name="webhooks", step=queue_webhooks, pause_seconds=1.0),
         Loop(name="old webhooks", step=forget_webhooks, pause_seconds=86_400.0),
     )
 
@@ -108,7 +121,7 @@ def run(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     found = loops(config, stopping)
-    pool = open_pool(config.database_url, size=len(found) + 1, name="permille-work")
+    pool = open_pool(config.database_url, size=len(found) + CONNECTIONS_FOR_JOBS, name="permille-work")
     threads = [threading.Thread(target=_repeat, args=(loop, pool, stopping)) for loop in found]
     for thread in threads:
         thread.start()

@@ -75,6 +75,44 @@ def test_a_longer_grace_period_of_the_entity_is_inherited(api: Api) -> None:
     assert [each["status"] for each in invoices(api)] == ["finalized"]
 
 
+@pytest.mark.parametrize("is_billed_before", [True, False], ids=["billed before", "not billed before"])
+@pytest.mark.parametrize(("ends_by", "last_day"), [("upgrade", 0), ("termination", 100)])
+def test_the_fee_of_a_period_is_billed_once_where_a_subscription_ends_on_the_day_after_it(
+    api: Api, ends_by: str, last_day: int, is_billed_before: bool
+) -> None:
+    """30.00 of March, and 1 of April's 30 days, which an upgrade leaves to the dearer plan.
+
+    Where March is not billed before the end, its fee is on the last invoice and the day itself is free.
+    """
+    api.plan("pro", amount_cents=3_000)
+    api.plan("max", amount_cents=6_000)
+    api.customer(billing_configuration={"invoice_grace_period": 5})
+    api.subscribe(subscription_at="2024-03-01T00:00:00Z")
+    if is_billed_before:
+        move(api, 2024, 4, 1, 1)
+    else:
+        api.conn.execute(
+            "update subscription set next_billing_at = '2024-04-01 13:00Z' where organization_id = %s",
+            [api.organization.id],
+        )
+        api.conn.commit()
+    move(api, 2024, 4, 1, 12)
+    if ends_by == "upgrade":
+        api.subscribe(plan="max")
+    else:
+        api.delete("/subscriptions/sub")
+    move(api, 2024, 4, 1, 13)
+    expected = [last_day, 3_000] if is_billed_before else [3_000]
+    assert [each["fees_amount_cents"] for each in invoices(api)] == expected
+    for each in invoices(api):
+        api.put(f"/invoices/{each['lago_id']}/refresh", {})
+    assert [each["fees_amount_cents"] for each in invoices(api)] == expected
+    move(api, 2024, 4, 8)
+    assert [(each["status"], each["fees_amount_cents"]) for each in invoices(api)] == [
+        ("finalized", cents) for cents in expected
+    ]
+
+
 def test_the_end_of_the_customer_makes_drafts_final(drafted: Api) -> None:
     api = drafted
     api.delete("/customers/cus")

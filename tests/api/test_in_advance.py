@@ -226,6 +226,62 @@ def test_usage_counts_what_is_paid_in_the_order_of_arrival(api: Api, send: Any, 
     assert (found["amount_cents"], found["charges_usage"][0]["units"]) == (200, "1.0")
 
 
+@pytest.mark.parametrize(
+    ("terms", "events", "expected"),
+    [
+        # x and y at 10 % of 1 and 0.50 each; x goes and both stay paid.
+        (
+            {"aggregation_type": "unique_count_agg", "rate": "10", "fixed_amount": "0.5"},
+            [("x", 1, "add"), ("y", 2, "add"), ("x", 3, "remove")],
+            120,
+        ),
+        # a at no less than 1.00; that it goes costs nothing, and b comes in its place.
+        (
+            {"aggregation_type": "unique_count_agg", "rate": "10", "per_transaction_min_amount": "1"},
+            [("a", 1, "add"), ("a", 2, "remove"), ("b", 3, "add")],
+            100,
+        ),
+        # The one that comes first is free, though the other is of an earlier time: 10 % of 50.
+        (
+            {
+                "aggregation_type": "sum_agg",
+                "rate": "10",
+                "free_units_per_events": 1,
+                "per_transaction_min_amount": "0.02",
+            },
+            [(1, 5, "add"), (50, 2, "add")],
+            500,
+        ),
+        # The same without bounds: 1 of 51 units and one event are free.
+        (
+            {"aggregation_type": "sum_agg", "rate": "10", "fixed_amount": "0.5", "free_units_per_events": 1},
+            [(1, 5, "add"), (50, 2, "add")],
+            550,
+        ),
+        # 10 % of 10 and 0.50; what comes back up to the 10 costs nothing.
+        (
+            {"aggregation_type": "sum_agg", "rate": "10", "fixed_amount": "0.5"},
+            [(10, 1, "add"), (-4, 2, "add"), (2, 3, "add")],
+            150,
+        ),
+    ],
+)
+def test_usage_is_what_was_paid_event_by_event(
+    api: Api, send: Any, terms: Any, events: Any, expected: int
+) -> None:
+    metric = api.metric(aggregation_type=terms["aggregation_type"])
+    ready(
+        api,
+        charge(metric, charge_model="percentage", properties=terms, pay_in_advance=True, invoiceable=False),
+    )
+    for value, minute, operation in events:
+        send(value, at=START + timedelta(minutes=minute), operation_type=operation)
+    move(api, 2024, 3, 6)
+    assert sum(fee["amount_cents"] for fee in fees(api)) == expected
+    found = api.get("/customers/cus/current_usage", external_subscription_id="sub")["customer_usage"]
+    assert found["amount_cents"] == expected
+
+
 def test_a_recurring_metric_is_paid_again_for_each_period(api: Api, send: Any) -> None:
     metric = api.metric("seats", recurring=True, aggregation_type="unique_count_agg", field_name="tokens")
     alone = charge(metric, pay_in_advance=True, invoiceable=False, code="alone")

@@ -269,6 +269,52 @@ def test_less_than_was_billed_can_only_be_accepted(api: Api, send: Any, review: 
     assert api.get(path)["late_usage"]["amount_cents"] == 0
 
 
+def test_late_usage_that_is_held_waits_for_a_price(api: Api, send: Any, review: Review) -> None:
+    """`held` since the bill: b has no price any more; a, at 0.01, has one."""
+    ready(api)
+    send(START, tokens=1, model="b")
+    move(api, 2024, 4, 2)
+    api.put("/plans/pro/charges/tokens", {"charge": {"unlisted_values": "held"}})
+    send(ts(2024, 3, 20), tokens=3, model="b")
+    review()
+    (proposal,) = proposals(api)
+    assert (proposal["units"], proposal["amount_cents"]) == ("3.0", 30)
+    path = f"/late_usage/{proposal['lago_id']}"
+    refused = api.details("POST", f"{path}/bill", None)
+    assert refused == {"unlisted_values": ["usage_without_price"]}
+    api.put("/plans/pro/charges/tokens", {"charge": {"unlisted_values": "default"}})
+    assert api.post(f"{path}/bill", None)["late_usage"]["status"] == "scheduled"
+
+
+def test_late_usage_of_listed_values_does_not_wait_and_free_usage_says_that_nobody_priced_it(
+    api: Api, send: Any, review: Review
+) -> None:
+    found = api.metric(filters=[{"key": "model", "values": ["a", "b"]}])
+    filters = [{"values": {"model": ["a"]}, "properties": {"amount": "0.01"}}]
+    api.plan(charges=[charge(found, properties={"amount": "0"}, filters=filters)])
+    api.customer()
+    api.subscribe()
+    move(api, 2024, 4, 2)
+    send(ts(2024, 3, 20), tokens=100, model="a")
+    send(ts(2024, 3, 20), tokens=3, model="b")
+    review()
+    (both,) = proposals(api)
+    api.post(f"/late_usage/{both['lago_id']}/bill", None)
+    api.put("/plans/pro/charges/tokens", {"charge": {"unlisted_values": "held"}})
+    send(ts(2024, 3, 21), tokens=200, model="a")
+    review()
+    (listed,) = proposals(api, status="open")
+    assert (listed["units"], listed["amount_cents"]) == ("200.0", 200)
+    assert api.post(f"/late_usage/{listed['lago_id']}/bill", None)["late_usage"]["status"] == "scheduled"
+    move(api, 2024, 5, 1, 1)
+    late = [fee for each in invoices(api) for fee in each["fees"] if fee["lago_late_usage_id"]]
+    assert sorted((fee["amount_cents"], fee["is_unpriced"]) for fee in late) == [
+        (0, True),
+        (100, False),
+        (200, False),
+    ]
+
+
 def test_charges_in_advance_have_their_own_fees(dsn: str, api: Api, send: Any, review: Review) -> None:
     ready(api, fields={"pay_in_advance": True})
     move(api, 2024, 4, 2)

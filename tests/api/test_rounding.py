@@ -270,6 +270,39 @@ def test_a_renewal_of_what_stands_is_rounded_together(api: Api, send: Any) -> No
     assert all(explained(api, fee)["recomputed"]["is_same"] for fee in renewed)
 
 
+def test_a_renewal_and_the_events_of_its_period_are_two_sums(api: Api, send: Any) -> None:
+    """31 x 0.4 = 12.4 cents on April's draft and 0.4 of an event, which is final: 12 and 0.
+
+    A late event of March then makes the draft 12.8, so 13, and leaves the event's fee as it was billed.
+    The next event's 0.4 is a cent, as both are 0.8. In all 13.6 are billed as 14.
+    """
+    tokens = api.metric(recurring=True)
+    terms = {"rounding": "per_charge", "pay_in_advance": True}
+    grace = {"billing_configuration": {"invoice_grace_period": 5}}
+    ready(api, charge(tokens, properties=GROUPED, **terms), **grace)
+    send(31)
+
+    def billed() -> list[int]:
+        """On April's draft, and by the events of April."""
+        of_april = [fee for fee in fees(api) if fee["from_date"].startswith("2024-04-01")]
+        sums = {True: 0, False: 0}
+        for fee in of_april:
+            sums[fee["event_transaction_id"] is None] += fee["amount_cents"]
+        return [sums[True], sums[False]]
+
+    move(api, 2024, 4, 1, 1)
+    send(1, at=datetime(2024, 4, 1, tzinfo=UTC))
+    move(api, 2024, 4, 1, 2)
+    assert billed() == [12, 0]
+    assert usage(api)["amount_cents"] == 13, "of 12.8"
+    send(1, at=datetime(2024, 3, 30, tzinfo=UTC))
+    move(api, 2024, 4, 8)
+    assert billed() == [13, 0]
+    send(1, at=datetime(2024, 4, 8, tzinfo=UTC))
+    move(api, 2024, 4, 9)
+    assert billed() == [13, 1]
+
+
 def test_credits_are_rounded_together_before_they_are_money(api: Api, send: Any) -> None:
     unit = {"code": "credits", "name": "Credits", "short_name": "CR"}
     api.post("/pricing_units", {"pricing_unit": unit})

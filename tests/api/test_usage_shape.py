@@ -1,5 +1,6 @@
 """The answer's structure, made of a charge and of what its series came to; no database is asked."""
 
+import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -8,6 +9,7 @@ from uuid import UUID
 import pytest
 from starlette.datastructures import QueryParams
 
+from permille.api.render import encode_json
 from permille.api.usage import read_search, render_usage
 from permille.core.contract.plan import Charge, PlanFilter
 from permille.core.metering.billable_metric import BillableMetric
@@ -95,7 +97,7 @@ def shown(of: Charge, *series: Any, search: UsageSearch = PLAIN) -> dict[str, An
         invoice_id=None,
         charges=(found,),
     )
-    rendered = render_usage(whole)
+    rendered = json.loads(encode_json(render_usage(whole)))
     assert rendered["from_datetime"] == "2024-03-01T00:00:00Z"
     assert rendered["to_datetime"] == "2024-03-31T23:59:59Z"
     (item,) = rendered["charges_usage"]

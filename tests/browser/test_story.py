@@ -86,6 +86,7 @@ def subscribe_a_customer(page: Page) -> None:
     page.get_by_role("link", name="New customer").first.click()
     page.get_by_label("External id").fill("acme")
     page.get_by_label("Name", exact=True).fill("Acme Chat, Inc.")
+    page.get_by_label("Country").select_option("Germany")
     page.get_by_role("button", name="Save").click()
     page.get_by_label("External id of the subscription").fill("acme-1")
     page.get_by_role("button", name="Subscribe").click()

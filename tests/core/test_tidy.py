@@ -95,6 +95,7 @@ def test_public_functions_of_core_say_what_they_do(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SQL, ids=name)
 def test_sql_takes_time_and_chance_as_parameters(path: Path) -> None:
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    ours = path.read_text().partition("-- Jobs: the schema of procrastinate")[0]
+    for number, line in enumerate(ours.splitlines(), start=1):
         found = IMPURE_SQL.search(line.split("--")[0])
         assert not found, f"{name(path)}:{number} {line.strip()}"

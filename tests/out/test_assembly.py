@@ -151,6 +151,18 @@ def test_the_fee_of_a_plan_in_advance_tells_its_own_period(world):
     assert audio.price == UnitPrice(amount=Decimal("0.006"))
 
 
+def test_the_price_of_prorated_units_is_an_average(world):
+    """Three seats from the 3rd of January on, of 31 days, come to 1.0383902: a third of that is no price of a seat."""
+    metric = world.metric("seats", recurring=True)
+    plan = world.plan("pro", charges=[(metric, {"prorated": True, "properties": {"amount": "0.37"}})])
+    world.subscribe(world.customer(), plan, now=datetime(2024, 1, 2, tzinfo=UTC))
+    world.use("sub", "seats", "3", at=datetime(2024, 1, 3, tzinfo=UTC))
+    (line,) = bill(world).lines
+    assert isinstance(line.price, UnitPrice)
+    assert (line.units, line.price.is_average) == (3, True)
+    assert (line.units * line.price.amount).quantize(Decimal("0.01")) == Decimal(line.amount_cents) / 100
+
+
 def test_groups_tiers_and_free_units(world):
     grouped = world.metric("calls", "count_agg", name="API calls")
     tiers = world.metric("seats")

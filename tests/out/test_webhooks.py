@@ -7,7 +7,8 @@ import hashlib
 import hmac
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,10 +24,10 @@ from permille.config import Config
 from permille.core.organization import Organization
 from permille.database.connections import open_pool
 from permille.ids import new_id
-from permille.out.addresses import private_address
+from permille.out.kind import Context
 from permille.out.signing import draw_private_key, public_pem
-from permille.out.webhooks import deliver_due
-from permille.store import organizations, webhooks
+from permille.out.webhooks import deliver
+from permille.store import organizations, webhook_log, webhooks
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 
@@ -36,6 +37,25 @@ class Receiver:
     url: str
     statuses: list[int] = field(default_factory=list)
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    packing: str | None = None
+    _held: threading.Event | None = None
+
+    def hold_first(self) -> threading.Event:
+        """Let the next request wait for an answer until the event is set."""
+        self._held = threading.Event()
+        return self._held
+
+    def wait_if_held(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            held.wait(10)
+
+
+def until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -46,10 +66,13 @@ def receiver() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             found.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            found.wait_if_held()
             status = found.statuses.pop(0) if found.statuses else 200
             self.send_response(status)
             if status == 302:
                 self.send_header("location", found.url + "/elsewhere")
+            if found.packing:
+                self.send_header("content-encoding", found.packing)
             self.end_headers()
             self.wfile.write(b"answer \0 of the receiver")
 
@@ -79,6 +102,7 @@ class World:
         self.config = Config(public_url="https://billing.example")
         self.shown: dict[UUID, dict[str, Any] | None] = {}
         self.now = NOW
+        self.stopping = threading.Event()
 
     def organization(self, *, test_mode: bool = True) -> Organization:
         made = organizations.add(self.db, name="O", test_now=NOW if test_mode else None, entity={}, now=NOW)
@@ -111,9 +135,15 @@ class World:
         self.db.commit()
         return ids
 
-    def deliver(self) -> int:
-        renderers = {"invoice": lambda _conn, object_id: self.shown.get(object_id)}
-        return deliver_due(self.pool, self.config, renderers, now=self.now)
+    def deliver(self, render: Callable[[Any, UUID], Any] | None = None) -> int:
+        """A turn for each endpoint; how many attempts were made."""
+        endpoints = self.db.execute("select id from webhook_endpoint order by id").fetchall()
+        self.db.commit()
+        renderers = {"invoice": render or (lambda _conn, object_id: self.shown.get(object_id))}
+        context = Context(
+            pool=self.pool, config=self.config, renderers=renderers, is_stopping=self.stopping.is_set
+        )
+        return sum(deliver(context, str(endpoint), clock=lambda: self.now) for (endpoint,) in endpoints)
 
     def rows(self) -> list[tuple[Any, ...]]:
         found = self.db.execute(
@@ -188,19 +218,6 @@ def test_a_live_organization_reaches_no_private_address(world: World) -> None:
     assert "no public address" in response
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["http://127.0.0.1/", "https://10.1.2.3/x", "http://[::1]:8080/", "http://169.254.169.254/", "http://0.0.0.0/",
-     "http://192.168.1.1/", "http://[fe80::1]/", "http://localhost/", "http://[::ffff:127.0.0.1]/", "http:///"],
-)  # fmt: skip
-def test_private_addresses_are_known(url: str) -> None:
-    assert private_address(url) is not None
-
-
-def test_public_addresses_are_let_through() -> None:
-    assert private_address("https://93.184.215.14/hook") is None
-
-
 def test_who_does_not_listen_is_not_told(world: World) -> None:
     organization = world.organization()
     world.happen(organization)
@@ -247,7 +264,8 @@ def test_a_crash_between_claim_and_answer_repeats_the_attempt(world: World) -> N
     world.listen(organization)
     world.happen(organization)
     with world.pool.connection() as conn:
-        claimed = webhooks.claim(conn, now=NOW, lease_until=NOW + timedelta(minutes=5), limit=10)
+        endpoint = conn.execute("select id from webhook_endpoint").fetchone()[0]
+        claimed = webhooks.claim(conn, endpoint, now=NOW, lease_until=NOW + timedelta(minutes=5), limit=10)
     assert len(claimed) == 1
     assert world.deliver() == 0
     world.now = NOW + timedelta(minutes=5)
@@ -282,10 +300,94 @@ def test_a_webhook_that_cannot_be_made_stops_those_of_nobody(
             raise KeyError("a bug")
         return world.shown[object_id]
 
-    assert deliver_due(world.pool, world.config, {"invoice": render}, now=NOW) == 3
+    assert world.deliver(render) == 3
     assert len(world.receiver.received) == 2
     assert sorted(row[:2] for row in world.rows()) == [("retrying", 1), ("succeeded", 1), ("succeeded", 1)]
     assert str(broken.id) in caplog.text
     world.now = NOW + timedelta(minutes=1)  # once the bug is mended
     assert world.deliver() == 1
     assert [row[0] for row in world.rows()] == ["succeeded"] * 3
+
+
+def test_the_lease_is_longer_than_an_attempt_and_outcomes_come_one_by_one(world: World) -> None:
+    """Of two attempts one hangs: meanwhile the other is recorded, and nobody repeats the first."""
+    world.config = Config(webhook_timeout_seconds=120)
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization, count=2)
+    held = world.receiver.hold_first()
+    thread = threading.Thread(target=world.deliver)
+    thread.start()
+    until(lambda: [row[0] for row in world.rows()] == ["pending", "succeeded"] or None)
+    leases = [row[4] for row in world.rows() if row[4] is not None]
+    assert [lease - NOW > timedelta(seconds=120) for lease in leases] == [True]
+    assert len(world.receiver.received) == 2
+    held.set()
+    thread.join()
+    assert [row[0] for row in world.rows()] == ["succeeded"] * 2
+
+
+def test_what_is_sent_again_meanwhile_is_sent_again(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization)
+    held = world.receiver.hold_first()
+    thread = threading.Thread(target=world.deliver)
+    thread.start()
+    until(lambda: world.receiver.received)
+    ((webhook_id,),) = world.db.execute("select id from webhook").fetchall()
+    assert webhook_log.replay(world.db, organization.id, webhook_id)
+    world.db.commit()
+    held.set()
+    thread.join()
+    world.deliver()
+    assert len(world.receiver.received) == 2
+    assert [row[:2] for row in world.rows()] == [("succeeded", 1)]
+
+
+def test_a_packed_answer_is_not_read(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization)
+    world.receiver.packing = "gzip"
+    world.deliver()
+    assert world.rows()[0][3] == "The answer's body is packed (gzip); it was not read."
+
+
+def test_a_test_organization_reaches_loopback_and_nothing_else_inside(world: World) -> None:
+    organization = world.organization()
+    world.receiver.url = "http://10.255.255.1"
+    world.listen(organization)
+    world.happen(organization)
+    world.deliver()
+    assert "10.255.255.1, which is no public address" in world.rows()[0][3]
+
+
+def test_an_endpoint_is_slow_as_long_as_its_attempts_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    organization = world.organization()
+    world.listen(organization)
+
+    def is_slow() -> bool:
+        world.happen(organization)
+        world.deliver()
+        ((found,),) = world.db.execute("select is_slow from webhook_endpoint").fetchall()
+        return bool(found)
+
+    assert not is_slow()
+    monkeypatch.setattr("permille.out.webhooks.SLOW_SECONDS", 0.0)
+    assert is_slow()
+    monkeypatch.undo()
+    assert not is_slow()
+
+
+def test_a_turn_ends_and_leaves_the_rest_to_the_next(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization, count=3)
+    world.stopping.set()
+    assert world.deliver() == 0
+    assert world.db.execute("select count(*) from procrastinate_jobs").fetchone() == (1,)
+    world.stopping.clear()
+    assert world.deliver() == 3

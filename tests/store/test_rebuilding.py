@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from permille.events.postgres import metering, rebuilding, rollup
+from permille.events.postgres import rebuilding, rollup
 from tests.rebuilding import rebuild_some
 
 from .test_usage import Feed
@@ -35,7 +35,7 @@ def feed(dsn: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch)
 
 
 def is_rebuilding(conn: psycopg.Connection[Any]) -> bool:
-    return bool(metering.being_rebuilt(conn))
+    return bool(rebuilding.organizations_waiting(conn))
 
 
 def test_the_last_chunk_ends_it_and_all_series_are_new(dsn: str, feed: Feed) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from msgspec import to_builtins
 
 from permille.api import price_lists as api
 from permille.api.charge_input import ChargesOfPlan, read_charges
@@ -186,14 +187,14 @@ def test_there_is_no_such_list(db, organization):
 
 class TestAdminApi:
     def test_the_lists_are_shown(self, db):
-        shown = api.list_price_lists(db, None, {})["price_lists"]
+        shown = to_builtins(api.list_price_lists(db, None, {}))["price_lists"]
         assert [each["slug"] for each in shown] == SLUGS
         (gpt4,) = (each for each in shown if each["slug"] == "openai-gpt-4")
         assert (gpt4["plan_code"], gpt4["billable_metric_codes"]) == ("openai-gpt-4", ["gpt_4_tokens"])
 
     def test_a_list_is_applied(self, db, organization):
         def post(body: Any, organization_id: object = organization.id) -> Any:
-            return api.apply_price_list(db, body, {"organization_id": str(organization_id)})
+            return to_builtins(api.apply_price_list(db, body, {"organization_id": str(organization_id)}))
 
         body = {"price_list": {"slug": "openai-gpt-4"}}
         for created in (True, False):

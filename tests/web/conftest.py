@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from psycopg import Connection
 from starlette.testclient import TestClient
 
 from permille.api.http import Call, Engine
+from permille.api.render import encode_json
 from permille.app import build
 from permille.clock import system_now
 from permille.config import from_environment
@@ -150,7 +152,7 @@ def reader(server: Server) -> Browser:
 
 @pytest.fixture
 def api(server: Server, browser: Browser) -> Callable[..., Any]:
-    """Call a function of the API in the browser's organization."""
+    """Call a function of the API in the browser's organization; its answer as clients read it."""
 
     def call(function: Any, body: Any = None, **path: str) -> Any:
         from starlette.datastructures import QueryParams
@@ -158,7 +160,7 @@ def api(server: Server, browser: Browser) -> Callable[..., Any]:
         with server.engine.pool.connection() as conn:
             organization = organizations.by_id(conn, browser.organization.id)
             assert organization is not None
-            return function(
+            answer = function(
                 Call(
                     engine=server.engine,
                     conn=conn,
@@ -169,6 +171,7 @@ def api(server: Server, browser: Browser) -> Callable[..., Any]:
                     body=body,
                 )
             )
+        return json.loads(encode_json(answer))
 
     return call
 

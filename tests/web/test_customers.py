@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import psycopg
+import pytest
+
+import permille.web
 from permille.api import billable_metrics, plans, subscriptions
+from permille.api.validation import COUNTRIES
 
 from .conftest import START, text_of
 from .test_metrics import TOKENS
 from .test_plans import GRID
+
+TEMPLATES = Path(permille.web.__file__).with_name("templates")
 
 
 def test_an_empty_list_says_what_to_do(browser):
@@ -24,8 +33,41 @@ def test_create_find_and_edit(browser):
     assert "No customer has" in text_of(browser.ok("/customers", q="nobody"))
     browser.sent("/edit-customer/acme", {"name": "Acme", "city": "Paris", "country": "FR", "timezone": ""})
     words = text_of(browser.ok("/customers/acme", tab="details"))
-    assert "Paris, FR" in words
+    assert "Paris, France" in words
     assert browser.client.get("/app/customers/nobody").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/new-customer", "/edit-customer/acme", "/settings"])
+def test_a_country_is_chosen_by_its_name(browser, path):
+    browser.sent("/new-customer", {"external_id": "acme", "country": "ci"})
+    page = browser.ok(path)
+    assert "Two letters" not in page
+    (menu,) = re.findall(r'<select id="country".*?</select>', page, re.DOTALL)
+    listed = re.findall(r'<option value="(\w*)"( selected)?>([^<]+)</option>', menu)
+    assert {code for code, _, _ in listed} == COUNTRIES | {""}
+    names = {code: name for code, _, name in listed}
+    assert (names["DE"], names["CI"]) == ("Germany", "Côte d’Ivoire")
+    order = [code for code, _, _ in listed]
+    assert order.index("AF") < order.index("AX") < order.index("AL") < order.index("ZW"), (
+        "accents don't count"
+    )
+    if path == "/edit-customer/acme":
+        assert [code for code, selected, _ in listed if selected] == ["CI"]
+
+
+def test_a_country_that_was_saved_before_is_kept(browser):
+    browser.sent("/new-customer", {"external_id": "acme", "name": "Acme", "country": "DE"})
+    with psycopg.connect(browser.dsn, autocommit=True) as conn:
+        conn.execute(
+            "update customer set country = 'ZZ' where organization_id = %s", [browser.organization.id]
+        )
+    page = browser.ok("/edit-customer/acme")
+    assert '<option value="ZZ" selected>' in page
+
+
+def test_no_form_of_the_admin_asks_for_a_country_as_text():
+    for path in TEMPLATES.rglob("*.html"):
+        assert "input('country'" not in path.read_text(), path.name
 
 
 def test_what_is_wrong_stands_beside_the_field_and_nothing_typed_is_lost(browser):

@@ -161,6 +161,25 @@ def test_the_tester_says_what_an_event_counts_and_costs(browser, api):
     assert "transaction_id: value_is_mandatory" in missing
 
 
+@pytest.mark.parametrize("properties", [{}, {"user": ""}, {"user": None, "operation_type": "remove"}])
+def test_the_tester_counts_no_event_without_a_value_that_is_paid_in_advance(browser, api, properties):
+    metric = {"name": "Users", "code": "users", "aggregation_type": "unique_count_agg", "field_name": "user"}
+    browser.sent("/new-billable-metric", metric)
+    made = api(api_metrics.show_billable_metric, code="users")["billable_metric"]
+    terms = {"billable_metric_id": made["lago_id"], "charge_model": "standard", "properties": {"amount": "1"}}
+    in_advance = {**terms, "pay_in_advance": True}
+    plan = {"name": "P", "code": "p", "interval": "monthly", "amount_cents": 0, "amount_currency": "USD"}
+    pasted = event(**properties).replace('"tokens"', '"users"')
+    api(api_plans.create_plan, {"plan": {**plan, "pay_in_advance": False, "charges": [in_advance]}})
+    said = text_of(browser.ok("/billable-metrics/users", event=pasted))
+    assert "It counts as nothing. It has no “user”, and the metric is paid in advance" in said
+    both = {**plan, "code": "q", "pay_in_advance": False, "charges": [in_advance, terms]}
+    api(api_plans.create_plan, {"plan": both})
+    said = text_of(browser.ok("/billable-metrics/users", event=pasted))
+    assert "It counts: " in said
+    assert "Where the metric is paid in advance an event without “user” is not counted." in said
+
+
 @pytest.mark.parametrize(
     ("properties", "said"),
     [

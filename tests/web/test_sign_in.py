@@ -144,6 +144,7 @@ def test_the_first_user_has_a_link_until_there_is_one(postgres):
     assert first_user_link(config) is None
     # Nothing is there yet: the way goes to the first organization, whose key is shown once.
     assert client.get("/app/customers").headers["location"] == "/app/new-organization"
+    assert '<option value="DE">Germany</option>' in client.get("/app/new-organization").text
     form = {"name": "First", "test_mode": "1", "now": "2026-10-01"}
     made = client.post("/app/new-organization", data=form, headers=SAME_ORIGIN)
     assert made.status_code == 200

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import asdict
+
 from permille.api.events import render_amendment
 from permille.api.http import Call
+from permille.api.objects import event as objects
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields
 from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
@@ -136,24 +139,24 @@ def list_amendments(call: Call) -> dict[str, Any]:
     return {"amendments": _rendered(call, found), "meta": page.meta(total)}
 
 
-def _rendered(call: Call, found: Sequence[Amendment]) -> list[dict[str, Any]]:
+def _rendered(call: Call, found: Sequence[Amendment]) -> list[objects.AmendmentDetails]:
     proposed = propose(call.conn, call.organization.id, found)
     return [
-        {
-            **render_amendment(each),
-            "proposed_credit_notes": [_render_proposed(one) for one in proposed.get(each.event_identity, ())],
-        }
+        objects.AmendmentDetails(
+            **asdict(render_amendment(each)),
+            proposed_credit_notes=[_render_proposed(one) for one in proposed.get(each.event_identity, ())],
+        )
         for each in found
     ]
 
 
-def _render_proposed(proposed: ProposedCreditNote) -> dict[str, Any]:
-    return {
-        "lago_invoice_id": None if proposed.invoice_id is None else str(proposed.invoice_id),
-        "invoice_number": proposed.invoice_number,
-        "lago_fee_id": str(proposed.fee_id),
-        "currency": proposed.currency,
-        "billed_amount_cents": proposed.billed_amount_cents,
-        "recomputed_amount_cents": proposed.recomputed_amount_cents,
-        "difference_amount_cents": proposed.difference_amount_cents,
-    }
+def _render_proposed(proposed: ProposedCreditNote) -> objects.ProposedCreditNote:
+    return objects.ProposedCreditNote(
+        lago_invoice_id=proposed.invoice_id,
+        invoice_number=proposed.invoice_number,
+        lago_fee_id=proposed.fee_id,
+        currency=proposed.currency,
+        billed_amount_cents=proposed.billed_amount_cents,
+        recomputed_amount_cents=proposed.recomputed_amount_cents,
+        difference_amount_cents=proposed.difference_amount_cents,
+    )

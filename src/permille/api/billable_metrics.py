@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from permille.api.http import Call
+from permille.api.objects import billable_metric as objects
 from permille.api.render import instant
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
-from permille.core.contract.plan import Charge, Plan, filter_name
-from permille.core.contract.price_versions import change_charges
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.dimension_edit import follow_metric
 from permille.core.metering.event import timestamp_microseconds
 from permille.core.metering.expression import (
     LENGTH_MAX,
@@ -25,10 +24,9 @@ from permille.core.metering.expression import (
     value_text,
 )
 from permille.core.metering.rule import read_rule
-from permille.database import locks
-from permille.events.postgres import rebuilding
 from permille.ids import new_id
-from permille.store import billable_metrics, billing_holds, plans, unpriced, webhooks
+from permille.store import billable_metrics
+from permille.usecases.catalogue import metrics
 
 AGGREGATION_TYPES = (
     "count_agg",
@@ -42,13 +40,11 @@ AGGREGATION_TYPES = (
 NEVER_RECURRING = ("count_agg", "max_agg", "latest_agg")
 ROUNDING_FUNCTIONS = ("round", "ceil", "floor")
 ROUNDING_DIGITS_MAX = 15
-REFUSED_SHOWN = 20
 
 
 def create_billable_metric(call: Call) -> dict[str, Any]:
     """POST /billable_metrics."""
     fields = Fields(call.root("billable_metric"))
-    locks.change_catalogue(call.conn, call.organization.id)
     metric = BillableMetric(
         id=new_id(call.now),
         organization_id=call.organization.id,
@@ -61,15 +57,14 @@ def create_billable_metric(call: Call) -> dict[str, Any]:
         updated_at=call.now,
     )
     _check(call, fields, metric)
-    is_new = billable_metrics.add(call.conn, metric)
-    assert is_new, "nobody else changes the catalogue meanwhile"
-    return _changed(call, metric, "created")
+    metrics.add(call.conn, metric)
+    return _answer(metric)
 
 
 def _check(call: Call, fields: Fields, metric: BillableMetric, *, before: str | None = None) -> None:
     """Raises Invalid for what is wrong; a code that another has too, unless it was its own `before`."""
     is_new = metric.code != before and "code" not in fields.errors
-    if is_new and billable_metrics.by_code(call.conn, call.organization.id, metric.code) is not None:
+    if is_new and metrics.is_code_taken(call.conn, call.organization.id, metric.code):
         fields.refuse("code", "value_already_exist")
     fields.check()
 
@@ -149,7 +144,7 @@ def evaluate_expression(call: Call) -> dict[str, Any]:
         value = expression.evaluate(_event(event, call))
     except EvaluationError as error:
         raise Invalid({"event": ["invalid_event"]}) from error
-    return {"expression_result": {"value": value_text(value)}}
+    return {"expression_result": objects.ExpressionResult(value=value_text(value))}
 
 
 def _event(given: Mapping[str, Any], call: Call) -> Event:
@@ -192,24 +187,20 @@ def list_billable_metrics(call: Call) -> dict[str, Any]:
 
 def show_billable_metric(call: Call) -> dict[str, Any]:
     """GET /billable_metrics/{code}."""
-    return {"billable_metric": render_billable_metric(_metric(call))}
+    found = metrics.by_code(call.conn, call.organization.id, call.path["code"])
+    return {"billable_metric": render_billable_metric(found)}
 
 
 def update_billable_metric(call: Call) -> dict[str, Any]:
     """PUT /billable_metrics/{code}: of a metric that a plan prices, only name, description and filters change."""
-    locks.change_catalogue(call.conn, call.organization.id)
-    before = _metric(call)
+    before = metrics.to_change(call.conn, call.organization.id, call.path["code"])
     fields = Fields(call.root("billable_metric"))
     after = replace(_renamed(fields, before), updated_at=call.now)
     if not billable_metrics.is_priced(call.conn, before.id):
         after = _measured_anew(fields, after)
     _check(call, fields, after, before=before.code)
-    billable_metrics.replace(call.conn, after)
-    if after.filters != before.filters:
-        _follow_dimensions(call, before, after)
-    if after.code != before.code:
-        rebuilding.refresh(call.conn, organization_id=call.organization.id, code=before.code)
-    return _changed(call, after, "updated")
+    metrics.change(call.conn, before, after)
+    return _answer(after)
 
 
 def _renamed(fields: Fields, metric: BillableMetric) -> BillableMetric:
@@ -245,89 +236,42 @@ def _measured_anew(fields: Fields, metric: BillableMetric) -> BillableMetric:
     return replace(metric, **_measure(merged))
 
 
-def _follow_dimensions(call: Call, before: BillableMetric, after: BillableMetric) -> None:
-    """Dimension values that are gone go from the charge filters too, in every version of prices. Raises Invalid.
-
-    Where somebody is subscribed this prices no event otherwise whose own values are still listed as they were.
-    """
-    found = plans.plans_of_metric(call.conn, after.id)
-    subscribed = plans.subscribed_among(call.conn, [plan.id for plan in found])
-    refused: list[str] = []
-
-    def followed(charge: Charge, plan: Plan) -> Charge:
-        if charge.metric.id != after.id:
-            return charge
-        edited = follow_metric(replace(charge, metric=before), after)
-        if plan.id in subscribed:
-            refused.extend(
-                f"Plan {plan.code}, charge {charge.code}, filter {filter_name(entry)}"
-                for entry in edited.repriced_by
-            )
-        return edited.charge
-
-    for plan in found:
-        edited = change_charges(plan, partial(followed, plan=plan))
-        plans.save_prices(call.conn, before=plan, after=edited, now=call.now)
-    if refused:
-        shown = list(dict.fromkeys(refused))[:REFUSED_SHOWN]
-        raise Invalid({"filters": ["would_reprice_other_values", *shown]})
-
-
 def delete_billable_metric(call: Call) -> dict[str, Any]:
     """DELETE /billable_metrics/{code}: its charges go at once, its events stay."""
-    locks.change_catalogue(call.conn, call.organization.id)
-    metric = _metric(call)
-    billable_metrics.delete(call.conn, billable_metric_id=metric.id, now=call.now)
-    return _changed(call, metric, "deleted")
+    metric = metrics.to_change(call.conn, call.organization.id, call.path["code"])
+    metrics.remove(call.conn, metric, now=call.now)
+    return _answer(metric)
 
 
-def _metric(call: Call) -> BillableMetric:
-    found = billable_metrics.by_code(call.conn, call.organization.id, call.path["code"])
-    if found is None:
-        raise NotFound("billable_metric")
-    return found
-
-
-def _changed(call: Call, metric: BillableMetric, what: str) -> dict[str, Any]:
-    """What follows a change: events are kept as the metric now needs them, bills that wait are tried again, and the
-    webhook is queued.
-    """
-    billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
-    unpriced.recheck(call.conn, [call.organization.id])
-    rebuilding.refresh(call.conn, organization_id=call.organization.id, code=metric.code)
-    webhooks.enqueue(
-        call.conn,
-        organization_id=call.organization.id,
-        webhook_type=f"billable_metric.{what}",
-        object_type="billable_metric",
-        object_ids=[metric.id],
-        payload=None,
-        now=call.now,
+def render_billable_metric(
+    metric: BillableMetric, *, counted: int | UnsetType = UNSET
+) -> objects.BillableMetric:
+    """The metric. `counted` is the value of Lago's deprecated counters, where an answer has them."""
+    return objects.BillableMetric(
+        lago_id=metric.id,
+        name=metric.name,
+        code=metric.code,
+        description=metric.description,
+        aggregation_type=metric.aggregation_type,
+        weighted_interval=metric.weighted_interval,
+        recurring=metric.recurring,
+        rounding_function=metric.rounding_function,
+        rounding_precision=metric.rounding_precision,
+        created_at=instant(metric.created_at),
+        field_name=metric.field_name,
+        expression=metric.expression,
+        custom_aggregator=metric.custom_aggregator or UNSET,
+        filters=[objects.Dimension(key=key, values=list(values)) for key, values in metric.filters.items()],
+        active_subscriptions_count=counted,
+        draft_invoices_count=counted,
+        plans_count=counted,
     )
+
+
+def _answer(metric: BillableMetric) -> dict[str, Any]:
     return {"billable_metric": _with_counts(metric)}
 
 
-def render_billable_metric(metric: BillableMetric) -> dict[str, Any]:
-    """The object as GET shows it."""
-    return {
-        "lago_id": str(metric.id),
-        "name": metric.name,
-        "code": metric.code,
-        "description": metric.description,
-        "aggregation_type": metric.aggregation_type,
-        "weighted_interval": metric.weighted_interval,
-        "recurring": metric.recurring,
-        "rounding_function": metric.rounding_function,
-        "rounding_precision": metric.rounding_precision,
-        "created_at": instant(metric.created_at),
-        "field_name": metric.field_name,
-        "expression": metric.expression,
-        **({"custom_aggregator": metric.custom_aggregator} if metric.custom_aggregator else {}),
-        "filters": [{"key": key, "values": list(values)} for key, values in metric.filters.items()],
-    }
-
-
-def _with_counts(metric: BillableMetric) -> dict[str, Any]:
+def _with_counts(metric: BillableMetric) -> objects.BillableMetric:
     """With Lago's deprecated counters, which are always 0."""
-    counts = {"active_subscriptions_count": 0, "draft_invoices_count": 0, "plans_count": 0}
-    return {**render_billable_metric(metric), **counts}
+    return render_billable_metric(metric, counted=0)

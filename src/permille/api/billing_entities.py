@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from permille.api.http import Call
+from permille.api.objects import billing_entity as objects
 from permille.api.render import instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import DAYS_MAX, LONG_TEXT, Fields
@@ -148,13 +149,13 @@ SAME_NAME = (
 )
 
 
-def render_billing_entity(entity: BillingEntity) -> dict[str, Any]:
-    return {
-        "lago_id": str(entity.id),
+def render_billing_entity(entity: BillingEntity) -> objects.BillingEntity:
+    return objects.BillingEntity(
+        lago_id=entity.id,
         **{name: getattr(entity, name) for name in SAME_NAME},
-        "email_settings": [],
-        "eu_tax_management": False,
-        "taxes": [render_tax(tax) for tax in entity.taxes],
-        "created_at": instant(entity.created_at),
-        "updated_at": instant(entity.updated_at),
-    }
+        email_settings=[],
+        eu_tax_management=False,
+        taxes=[render_tax(tax) for tax in entity.taxes],
+        created_at=instant(entity.created_at),
+        updated_at=instant(entity.updated_at),
+    )

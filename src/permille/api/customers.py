@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from permille.api.http import Call
+from permille.api.objects import customer as objects
 from permille.api.render import instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import (
@@ -18,14 +19,12 @@ from permille.api.validation import (
 )
 from permille.core.customer import BillingEntity, Customer
 from permille.core.errors import NotFound
-from permille.database import locks
 from permille.http.query import query_flag
 from permille.ids import new_id
-from permille.store import billing_entities, customers, invoices, subscriptions, webhooks
+from permille.store import billing_entities, customers
 from permille.store.customers import CustomerSearch
 from permille.store.taxes import ids
-from permille.usecases import subscriptions as lifecycle
-from permille.usecases.invoices import drafts
+from permille.usecases.catalogue import customers as catalogue
 
 NAMES = (
     "name",
@@ -67,41 +66,18 @@ def upsert_customer(call: Call) -> dict[str, Any]:
     """POST /customers: makes the customer, or changes what is sent of the one with that external id."""
     fields = Fields(call.root("customer"))
     external_id = fields.text("external_id", mandatory=True) or ""
-    locks.change_customer(call.conn, call.organization.id, external_id)
-    before = customers.by_external_id(call.conn, call.organization.id, external_id)
+    before = catalogue.to_change(call.conn, call.organization.id, external_id)
     columns = read_customer(call, fields, before)
     fields.check()
     entity = _entity(call, fields)
     if entity is not None:
         columns["billing_entity_id"] = entity.id
     if before is None:
-        return {"customer": render_customer(add_customer(call, external_id, columns))}
-    customers.update(call.conn, customer_id=before.id, columns=columns, now=call.now)
-    after = customers.by_ids(call.conn, [before.id])[before.id]
-    if after.applicable_timezone != before.applicable_timezone:
-        living = subscriptions.living_of_customer(call.conn, after.id)
-        lifecycle.reschedule(call.conn, living, now=call.now)
-    if after.applicable_invoice_grace_period != before.applicable_invoice_grace_period:
-        days = {after.id: after.applicable_invoice_grace_period}
-        invoices.set_grace_periods(call.conn, days, now=call.now)
-    _tell(call, "customer.updated", after)
+        organization_id = call.organization.id
+        made = catalogue.add(call.conn, organization_id, external_id, columns=columns, now=call.now)
+        return {"customer": render_customer(made)}
+    after = catalogue.change(call.conn, before, columns=columns, now=call.now)
     return {"customer": render_customer(after)}
-
-
-def add_customer(call: Call, external_id: str, columns: Mapping[str, Any]) -> Customer:
-    """A new customer, of the default billing entity unless the columns say otherwise."""
-    default = billing_entities.default(call.conn, call.organization.id)
-    customer_id = customers.add(
-        call.conn,
-        organization_id=call.organization.id,
-        external_id=external_id,
-        slug_prefix=default.document_number_prefix,
-        columns={"billing_entity_id": default.id, **columns},
-        now=call.now,
-    )
-    made = customers.by_ids(call.conn, [customer_id])[customer_id]
-    _tell(call, "customer.created", made)
-    return made
 
 
 def read_customer(call: Call, fields: Fields, before: Customer | None = None) -> dict[str, Any]:
@@ -230,33 +206,16 @@ def show_customer(call: Call) -> dict[str, Any]:
 
 def delete_customer(call: Call) -> dict[str, Any]:
     """DELETE /customers/{external_id}: its subscriptions end now, and are billed; its invoices stay."""
-    locks.change_customer(call.conn, call.organization.id, call.path["external_id"])
-    customer = customer_of(call)
-    living = subscriptions.living_of_customer(call.conn, customer.id)
-    lifecycle.end_all(call.conn, living, now=call.now)
-    drafts.finalize_of_subscriptions(call.conn, [row.id for row in living], at=call.now)
-    customers.delete(call.conn, customer_id=customer.id, now=call.now)
+    customer = catalogue.to_change(call.conn, call.organization.id, call.path["external_id"])
+    if customer is None:
+        raise NotFound("customer")
+    catalogue.remove(call.conn, customer, now=call.now)
     return {"customer": render_customer(customer)}
 
 
 def customer_of(call: Call) -> Customer:
     """The customer that the path names. Raises NotFound."""
-    found = customers.by_external_id(call.conn, call.organization.id, call.path["external_id"])
-    if found is None:
-        raise NotFound("customer")
-    return found
-
-
-def _tell(call: Call, webhook_type: str, customer: Customer) -> None:
-    webhooks.enqueue(
-        call.conn,
-        organization_id=customer.organization_id,
-        webhook_type=webhook_type,
-        object_type="customer",
-        object_ids=[customer.id],
-        payload=None,
-        now=call.now,
-    )
+    return catalogue.by_external_id(call.conn, call.organization.id, call.path["external_id"])
 
 
 SAME_NAME = (
@@ -284,18 +243,20 @@ BILLING_CONFIGURATION = (
 )
 
 
-def render_customer(customer: Customer) -> dict[str, Any]:
+def render_customer(customer: Customer) -> objects.Customer:
     configuration, address = customer.billing_configuration, customer.shipping_address
-    return {
-        "lago_id": str(customer.id),
-        "billing_entity_code": customer.billing_entity.code,
+    return objects.Customer(
+        lago_id=customer.id,
+        billing_entity_code=customer.billing_entity.code,
         **{name: getattr(customer, name) for name in SAME_NAME},
-        "created_at": instant(customer.created_at),
-        "updated_at": instant(customer.updated_at),
-        "billing_configuration": {name: configuration.get(name) for name in BILLING_CONFIGURATION},
-        "shipping_address": {name: address.get(name) for name in (*ADDRESS, "country")},
-        "metadata": list(customer.metadata),
-        "taxes": [render_tax(tax) for tax in customer.taxes],
-        "integration_customers": [],
-        "applicable_invoice_custom_sections": [],
-    }
+        created_at=instant(customer.created_at),
+        updated_at=instant(customer.updated_at),
+        billing_configuration=objects.CustomerBilling(
+            **{name: configuration.get(name) for name in BILLING_CONFIGURATION}
+        ),
+        shipping_address=objects.Address(**{name: address.get(name) for name in (*ADDRESS, "country")}),
+        metadata=[objects.CustomerMetadata(**entry) for entry in customer.metadata],
+        taxes=[render_tax(tax) for tax in customer.taxes],
+        integration_customers=[],
+        applicable_invoice_custom_sections=[],
+    )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from decimal import Decimal
 from typing import Any
 
 from permille.api.http import Call, Page
+from permille.api.objects import usage as objects
 from permille.api.render import instant, last_instant
 from permille.api.subscriptions import asked_row
 from permille.api.usage import read_search
@@ -28,7 +28,7 @@ def list_daily_usage(call: Call) -> dict[str, Any]:
 
     Dates are the customer's, both included. `charge_id`, `charge_code` or `billable_metric_code` narrow it.
     """
-    return metering.under_one_metering(call.conn, lambda: _listing(call))
+    return metering.under_one_metering(call.conn, [call.organization.id], lambda: _listing(call))
 
 
 def _listing(call: Call) -> dict[str, Any]:
@@ -66,46 +66,44 @@ def _bounds(call: Call, of: Calendar, first: date | None, last: date | None) -> 
     return max(first, of.first), min(last, of.last)
 
 
-def _render_day(found: DailyUsage) -> dict[str, Any]:
-    return {
-        "date": found.day.date.isoformat(),
-        "from_datetime": instant(found.day.part.from_),
-        "to_datetime": last_instant(found.day.part.to),
-        "charges_usage": [_render_charge(charge, lines) for charge, lines in found.charges],
-    }
+def _render_day(found: DailyUsage) -> objects.DailyUsage:
+    return objects.DailyUsage(
+        date=found.day.date,
+        from_datetime=instant(found.day.part.from_),
+        to_datetime=last_instant(found.day.part.to),
+        charges_usage=[_render_charge(charge, lines) for charge, lines in found.charges],
+    )
 
 
-def _render_charge(charge: Charge, lines: Sequence[DailyLine]) -> dict[str, Any]:
+def _render_charge(charge: Charge, lines: Sequence[DailyLine]) -> objects.DailyChargeUsage:
     with exact():
         units = sum((line.usage.units for line in lines), ZERO)
-    return {
-        **_counted(units, sum(line.usage.events_count for line in lines)),
-        "charge": {
-            "lago_id": str(charge.id),
-            "code": charge.code,
-            "charge_model": charge.charge_model,
-            "invoice_display_name": charge.invoice_display_name,
-        },
-        "billable_metric": {
-            "lago_id": str(charge.metric.id),
-            "name": charge.metric.name,
-            "code": charge.metric.code,
-            "aggregation_type": charge.metric.aggregation_type,
-        },
-        "breakdown": [_render_line(line) for line in lines],
-    }
+    return objects.DailyChargeUsage(
+        units=decimal_text(units),
+        events_count=sum(line.usage.events_count for line in lines),
+        charge=objects.UsedCharge(
+            lago_id=charge.id,
+            code=charge.code,
+            charge_model=charge.charge_model,
+            invoice_display_name=charge.invoice_display_name,
+        ),
+        billable_metric=objects.UsedMetric(
+            lago_id=charge.metric.id,
+            name=charge.metric.name,
+            code=charge.metric.code,
+            aggregation_type=charge.metric.aggregation_type,
+        ),
+        breakdown=[_render_line(line) for line in lines],
+    )
 
 
-def _render_line(line: DailyLine) -> dict[str, Any]:
+def _render_line(line: DailyLine) -> objects.DailyLine:
     one = line.filter
-    return {
-        **_counted(line.usage.units, line.usage.events_count),
-        "lago_charge_filter_id": str(one.id) if one else None,
-        "invoice_display_name": one.invoice_display_name if one else None,
-        "values": {key: list(values) for key, values in one.values.items()} if one else None,
-        "grouped_by": dict(line.grouped_by),
-    }
-
-
-def _counted(units: Decimal, events_count: int) -> dict[str, Any]:
-    return {"units": decimal_text(units), "events_count": events_count}
+    return objects.DailyLine(
+        units=decimal_text(line.usage.units),
+        events_count=line.usage.events_count,
+        lago_charge_filter_id=one.id if one else None,
+        invoice_display_name=one.invoice_display_name if one else None,
+        values={key: list(values) for key, values in one.values.items()} if one else None,
+        grouped_by=dict(line.grouped_by),
+    )

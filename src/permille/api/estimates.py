@@ -10,12 +10,15 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from permille.api.fees import Surroundings, filter_name, render_fee
+import msgspec
+
+from permille.api.fees import Surroundings, render_charge_item, render_fee
 from permille.api.http import Call
+from permille.api.objects import fee as objects
 from permille.core.errors import Invalid
 from permille.core.metering.event import numeric_value, timestamp_microseconds
 from permille.core.money import ZERO, decimal_text, exact, subunits
-from permille.store.fee_items import FeeItem
+from permille.store.fee_items import FeeItem, item_of
 from permille.store.invoices import StoredFee, applied_taxes_json, presentation_json, pricing_unit_json
 from permille.usecases.usage.estimates import (
     Estimate,
@@ -73,26 +76,7 @@ def _name(sent: Any) -> str:
 
 
 def _item(one: Estimate | InstantEstimate) -> FeeItem:
-    charge, filter_id = one.terms.charge, one.fee.charge_filter_id
-    chosen = next((each for each in charge.filters if each.id == filter_id), None)
-    return FeeItem(
-        fee_id=_NOWHERE,
-        charge_id=charge.id,
-        charge_code=charge.code,
-        charge_model=charge.charge_model,
-        charge_invoice_display_name=charge.invoice_display_name,
-        charge_invoiceable=charge.invoiceable,
-        charge_has_filters=bool(charge.filters),
-        metric_id=charge.metric.id,
-        metric_name=charge.metric.name,
-        metric_description=charge.metric.description,
-        metric_code=charge.metric.code,
-        aggregation_type=charge.metric.aggregation_type,
-        field_name=charge.metric.field_name,
-        filter_id=chosen.id if chosen else None,
-        filter_invoice_display_name=chosen.invoice_display_name if chosen else None,
-        filter_values={key: list(listed) for key, listed in chosen.values.items()} if chosen else None,
-    )
+    return item_of(_NOWHERE, one.terms.charge, one.fee.charge_filter_id)
 
 
 def _around(one: Estimate | InstantEstimate) -> Surroundings:
@@ -105,7 +89,7 @@ def _around(one: Estimate | InstantEstimate) -> Surroundings:
     )
 
 
-def _render(one: Estimate, call: Call) -> dict[str, Any]:
+def _render(one: Estimate, call: Call) -> objects.Fee:
     """Lago's fee object, without an identity."""
     fee, terms, taxed = one.fee, one.terms, one.taxed
     chosen = _item(one)
@@ -149,10 +133,10 @@ def _render(one: Estimate, call: Call) -> dict[str, Any]:
         pricing_unit_details=pricing_unit_json(fee.in_unit) if fee.in_unit else None,
         presentation=presentation_json(fee.presentation) if fee.presentation else None,
     )
-    return {**render_fee(stored, _around(one)), "lago_id": None, "created_at": None}
+    return msgspec.structs.replace(render_fee(stored, _around(one)), lago_id=None, created_at=None)
 
 
-def _render_instant(one: InstantEstimate) -> dict[str, Any]:
+def _render_instant(one: InstantEstimate) -> objects.InstantFee:
     """Lago's own shape for these: amounts as texts, the unit's in cents, the others' in major units."""
     fee, terms = one.fee, one.terms
     charge, currency = terms.charge, terms.plan.amount_currency
@@ -161,50 +145,39 @@ def _render_instant(one: InstantEstimate) -> dict[str, Any]:
         amount = decimal_text(fee.precise_amount_cents / subunits(currency))
         unit_cents = decimal_text(fee.precise_unit_amount * subunits(currency))
     cents = decimal_text(Decimal(fee.amount_cents))
-    return {
-        "lago_id": None,
-        "lago_charge_id": str(charge.id),
-        "lago_charge_filter_id": str(item.filter_id) if item.filter_id else None,
-        "lago_invoice_id": None,
-        "lago_true_up_fee_id": None,
-        "lago_true_up_parent_fee_id": None,
-        "lago_subscription_id": str(terms.row.id),
-        "external_subscription_id": terms.row.external_id,
-        "lago_customer_id": str(terms.customer.id),
-        "external_customer_id": terms.customer.external_id,
-        "item": {
-            "type": "charge",
-            "code": charge.metric.code,
-            "name": charge.metric.name,
-            "description": charge.metric.description,
-            "invoice_display_name": charge.invoice_display_name or charge.metric.name,
-            "filters": item.filter_values,
-            "filter_invoice_display_name": filter_name(item),
-            "lago_item_id": str(charge.metric.id),
-            "item_type": "BillableMetric",
-            "grouped_by": {},
-        },
-        "pay_in_advance": True,
-        "invoiceable": charge.invoiceable,
-        "amount_cents": cents,
-        "amount_currency": currency,
-        "precise_amount": amount,
-        "precise_total_amount": amount,
-        "taxes_amount_cents": 0,
-        "taxes_precise_amount": "0.0",
-        "taxes_rate": 0,
-        "total_amount_cents": cents,
-        "total_amount_currency": currency,
-        "units": decimal_text(fee.units),
-        "description": None,
-        "precise_unit_amount": unit_cents,
-        "precise_coupons_amount_cents": "0.0",
-        "events_count": 1,
-        "payment_status": "pending",
-        "created_at": None,
-        "succeeded_at": None,
-        "failed_at": None,
-        "refunded_at": None,
-        "amount_details": {},
-        "event_transaction_id": one.event.transaction_id,
-    }
+    return objects.InstantFee(
+        lago_id=None,
+        lago_charge_id=charge.id,
+        lago_charge_filter_id=item.filter_id,
+        lago_invoice_id=None,
+        lago_true_up_fee_id=None,
+        lago_true_up_parent_fee_id=None,
+        lago_subscription_id=terms.row.id,
+        external_subscription_id=terms.row.external_id,
+        lago_customer_id=terms.customer.id,
+        external_customer_id=terms.customer.external_id,
+        item=render_charge_item(item, grouped_by={}),
+        pay_in_advance=True,
+        invoiceable=charge.invoiceable,
+        amount_cents=cents,
+        amount_currency=currency,
+        precise_amount=amount,
+        precise_total_amount=amount,
+        taxes_amount_cents=0,
+        taxes_precise_amount="0.0",
+        taxes_rate=0,
+        total_amount_cents=cents,
+        total_amount_currency=currency,
+        units=decimal_text(fee.units),
+        description=None,
+        precise_unit_amount=unit_cents,
+        precise_coupons_amount_cents="0.0",
+        events_count=1,
+        payment_status="pending",
+        created_at=None,
+        succeeded_at=None,
+        failed_at=None,
+        refunded_at=None,
+        amount_details={},
+        event_transaction_id=one.event.transaction_id,
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from psycopg import Connection
 
 from permille.api.http import Call
 from permille.api.late_usage import render_too_late
+from permille.api.objects import event as objects
 from permille.api.render import exact_numbers, instant, instant_milliseconds
 from permille.core.errors import Forbidden, Invalid, NotFound
 from permille.core.instants import parse_instant
@@ -54,7 +56,7 @@ def list_events(call: Call) -> dict[str, Any]:
             call.conn, search, from_=from_, to=to, limit=page.per_page, offset=page.offset
         )
 
-    total, found = metering.under_one_version(call.conn, read)
+    total, found = metering.under_one_version(call.conn, [call.organization.id], read)
     return {"events": render_events(call.conn, found), "meta": page.meta(total)}
 
 
@@ -98,7 +100,7 @@ def _started_at(call: Call) -> datetime | None:
     return next((row.started_at for row in rows if row.started_at is not None), None)
 
 
-def render_events(conn: Connection[Any], found: Sequence[StoredEvent]) -> list[dict[str, Any]]:
+def render_events(conn: Connection[Any], found: Sequence[StoredEvent]) -> list[objects.EventDetails]:
     """Events with their amendments, and with why they are on no invoice if they came in too late.
 
     Of an amended event that is said of what counts instead.
@@ -109,11 +111,11 @@ def render_events(conn: Connection[Any], found: Sequence[StoredEvent]) -> list[d
     late = late_usage.too_late(conn, identities)
     unpriced = unpriced_by(conn, identities)
     return [
-        {
-            **render_event(event, amended.get(event.identity, ())),
-            "too_late": render_too_late(late.get(identity) if identity else None),
-            "unpriced_by": unpriced.get(identity, []) if identity else [],
-        }
+        objects.EventDetails(
+            **_render_event(event, amended.get(event.identity, ())),
+            too_late=render_too_late(late.get(identity) if identity else None),
+            unpriced_by=unpriced.get(identity, []) if identity else [],
+        )
         for event in found
         for identity in [counting[event.identity]]
     ]
@@ -126,21 +128,17 @@ def _counting(identity: UUID, amended: Sequence[Amendment]) -> UUID | None:
     return amended[-1].id if amended[-1].replacement else None
 
 
-def render_event(event: StoredEvent, amended: Sequence[Amendment] = ()) -> dict[str, Any]:
+def _render_event(event: StoredEvent, amended: Sequence[Amendment]) -> dict[str, Any]:
     """Lago's EventObject, and beside it `amendments`, oldest first: the last one is in force.
 
     What stands in the place of an amended event has that event's id. The two legacy ids are always null, as on
     Lago's PostgreSQL store.
     """
-    precise = event.precise_total_amount_cents
     return {
-        "lago_id": str(amended[0].event_identity if amended else event.identity),
+        "lago_id": amended[0].event_identity if amended else event.identity,
         "transaction_id": event.transaction_id,
         "lago_customer_id": None,
-        "code": event.code,
-        "timestamp": instant_milliseconds(event.at),
-        "precise_total_amount_cents": None if precise is None else decimal_text(precise),
-        "properties": exact_numbers(event.properties),
+        **_content(event.code, event.at, event.precise_total_amount_cents, event.properties),
         "lago_subscription_id": None,
         "external_subscription_id": event.external_subscription_id,
         "created_at": instant(event.created_at),
@@ -148,27 +146,35 @@ def render_event(event: StoredEvent, amended: Sequence[Amendment] = ()) -> dict[
     }
 
 
-def render_amendment(amendment: Amendment) -> dict[str, Any]:
+def _content(
+    code: str, at: datetime, precise: Decimal | None, properties: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "code": code,
+        "timestamp": instant_milliseconds(at),
+        "precise_total_amount_cents": None if precise is None else decimal_text(precise),
+        "properties": exact_numbers(properties),
+    }
+
+
+def render_amendment(amendment: Amendment) -> objects.Amendment:
     """An amendment. `replacement` is what it says instead, as it was sent; null for a void."""
     says = amendment.replacement
-    precise = says.precise_total_amount_cents if says else None
-    return {
-        "lago_id": str(amendment.id),
-        "transaction_id": amendment.transaction_id,
-        "kind": amendment.kind,
-        "reason": amendment.reason,
-        "lago_event_id": str(amendment.event_identity),
-        "event_transaction_id": amendment.event_transaction_id,
-        "external_subscription_id": amendment.external_subscription_id,
-        "replacement": None
-        if says is None
-        else {
-            "code": says.code,
-            "timestamp": instant_milliseconds(says.at),
-            "precise_total_amount_cents": None if precise is None else decimal_text(precise),
-            "properties": exact_numbers(says.properties),
-        },
-        "lago_api_key_id": None if amendment.api_key_id is None else str(amendment.api_key_id),
-        "lago_superseded_by_id": None if amendment.superseded_by is None else str(amendment.superseded_by),
-        "created_at": instant(amendment.created_at),
-    }
+    replacement = (
+        objects.EventContent(**_content(says.code, says.at, says.precise_total_amount_cents, says.properties))
+        if says
+        else None
+    )
+    return objects.Amendment(
+        lago_id=amendment.id,
+        transaction_id=amendment.transaction_id,
+        kind=amendment.kind,
+        reason=amendment.reason,
+        lago_event_id=amendment.event_identity,
+        event_transaction_id=amendment.event_transaction_id,
+        external_subscription_id=amendment.external_subscription_id,
+        replacement=replacement,
+        lago_api_key_id=amendment.api_key_id,
+        lago_superseded_by_id=amendment.superseded_by,
+        created_at=instant(amendment.created_at),
+    )

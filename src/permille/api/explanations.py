@@ -12,7 +12,9 @@ from psycopg import Connection
 from permille.api.events import render_amendment, render_events
 from permille.api.fees import visible_fee
 from permille.api.http import Call
+from permille.api.objects import fee_explanation as objects
 from permille.api.render import MICROSECOND, instant
+from permille.core.contract.plan import PlanFilter
 from permille.core.errors import Invalid
 from permille.core.instants import EPOCH
 from permille.core.money import ZERO, decimal_text
@@ -29,53 +31,63 @@ def explain_fee(call: Call) -> dict[str, Any]:
     return {"fee_explanation": render_explanation(call.conn, fee, found)}
 
 
-def render_explanation(conn: Connection[Any], fee: StoredFee, found: Explanation) -> dict[str, Any]:
-    charge, matched = found.charge, found.filter
-    return {
-        "lago_fee_id": str(fee.id),
-        "amount_cents": fee.amount_cents,
-        "amount_currency": fee.amount_currency,
-        "units": decimal_text(fee.units),
-        "from_datetime": instant(fee.from_at),
-        "to_datetime": instant(fee.to_at - MICROSECOND) if fee.to_at else None,
-        "billable_metric_code": charge.metric.code if charge else None,
-        "aggregation_type": charge.metric.aggregation_type if charge else None,
-        "recurring": charge.metric.recurring if charge else None,
-        "charge_model": charge.charge_model if charge else None,
-        "filter": None
-        if matched is None
-        else {
-            "lago_id": str(matched.id),
-            "invoice_display_name": matched.invoice_display_name,
-            "values": matched.values,
-        },
-        "grouped_by": fee.grouped_by,
-        "formula": [{"text": step.text, "amount": decimal_text(step.amount)} for step in found.steps],
-        "events": None
-        if found.digest is None
-        else {
-            "count": found.digest.count,
-            "count_on_fee": fee.events_count,
-            "digest": found.digest.digest,
-            "page": render_events(conn, found.listed),
-            "next_cursor": _cursor(found.next_place) if found.next_place else None,
-        },
-        "recomputed": _recomputed(found),
-        "amendments": [render_amendment(each) for each in found.amendments],
-    }
+def render_explanation(conn: Connection[Any], fee: StoredFee, found: Explanation) -> objects.FeeExplanation:
+    charge = found.charge
+    return objects.FeeExplanation(
+        lago_fee_id=fee.id,
+        amount_cents=fee.amount_cents,
+        amount_currency=fee.amount_currency,
+        units=decimal_text(fee.units),
+        from_datetime=instant(fee.from_at),
+        to_datetime=instant(fee.to_at - MICROSECOND) if fee.to_at else None,
+        billable_metric_code=charge.metric.code if charge else None,
+        aggregation_type=charge.metric.aggregation_type if charge else None,
+        recurring=charge.metric.recurring if charge else None,
+        charge_model=charge.charge_model if charge else None,
+        filter=_matched(found.filter),
+        grouped_by=fee.grouped_by,
+        formula=[
+            objects.FormulaStep(text=step.text, amount=decimal_text(step.amount)) for step in found.steps
+        ],
+        events=_events(conn, fee, found),
+        recomputed=_recomputed(found),
+        amendments=[render_amendment(each) for each in found.amendments],
+    )
 
 
-def _recomputed(found: Explanation) -> dict[str, Any] | None:
+def _matched(matched: PlanFilter | None) -> objects.MatchedFilter | None:
+    if matched is None:
+        return None
+    return objects.MatchedFilter(
+        lago_id=matched.id,
+        invoice_display_name=matched.invoice_display_name,
+        values=matched.values,
+    )
+
+
+def _events(conn: Connection[Any], fee: StoredFee, found: Explanation) -> objects.FeeEvents | None:
+    if found.digest is None:
+        return None
+    return objects.FeeEvents(
+        count=found.digest.count,
+        count_on_fee=fee.events_count,
+        digest=found.digest.digest,
+        page=render_events(conn, found.listed),
+        next_cursor=_cursor(found.next_place) if found.next_place else None,
+    )
+
+
+def _recomputed(found: Explanation) -> objects.RecomputedFee | None:
     """What it comes to now: nothing at all where nothing stands in its place. None for a fee of no charge."""
     fee = found.recomputed
     if found.charge is None:
         return None
-    return {
-        "amount_cents": fee.amount_cents if fee else 0,
-        "units": decimal_text(fee.units if fee else ZERO),
-        "events_count": fee.events_count if fee else 0,
-        "is_same": found.is_same,
-    }
+    return objects.RecomputedFee(
+        amount_cents=fee.amount_cents if fee else 0,
+        units=decimal_text(fee.units if fee else ZERO),
+        events_count=fee.events_count if fee else 0,
+        is_same=found.is_same,
+    )
 
 
 def _cursor(place: Place) -> str:

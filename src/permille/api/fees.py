@@ -12,7 +12,8 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.http import Call
-from permille.api.render import MICROSECOND, breakdowns_json, exact_numbers, instant
+from permille.api.objects import fee as objects
+from permille.api.render import MICROSECOND, breakdowns, exact_numbers, instant
 from permille.api.taxes import render_fee_taxes
 from permille.api.validation import Fields, parse_uuid
 from permille.core.contract.plan import Plan
@@ -140,63 +141,59 @@ def visible_fee(call: Call) -> StoredFee:
     return fee
 
 
-def render_fee(fee: StoredFee, around: Surroundings) -> dict[str, Any]:
+def render_fee(fee: StoredFee, around: Surroundings) -> objects.Fee:
     """Lago's fee, and beside it `invoice_display_name`: the name of its line on the invoice."""
     item = around.items.get(fee.id)
     subscription = around.subscriptions.get(fee.subscription_id) if fee.subscription_id else None
     plan = around.plans[subscription.plan_id] if subscription else None
     customer = around.customers[fee.customer_id]
-    shown = _charge_item(fee, item) if item else _plan_item(fee, plan)
-    return {
-        "lago_id": str(fee.id),
-        "lago_charge_id": _id(fee.charge_id),
-        "lago_charge_filter_id": _id(fee.charge_filter_id),
-        "lago_fixed_charge_id": None,
-        "lago_invoice_id": _id(fee.invoice_id),
-        "lago_true_up_fee_id": _id(around.true_ups.get(fee.id)),
-        "lago_true_up_parent_fee_id": _id(fee.true_up_parent_fee_id),
-        "lago_original_fee_id": None,
-        "lago_late_usage_id": _id(fee.late_usage_id),
-        "lago_subscription_id": _id(fee.subscription_id),
-        "external_subscription_id": subscription.external_id if subscription else None,
-        "lago_customer_id": str(customer.id),
-        "external_customer_id": customer.external_id,
-        "invoice_display_name": shown["filter_invoice_display_name"] or shown["invoice_display_name"],
-        "item": shown,
-        "pay_in_advance": plan.pay_in_advance if plan and not item else fee.pay_in_advance,
-        "invoiceable": item.charge_invoiceable if item else True,
+    shown = render_charge_item(item, grouped_by=fee.grouped_by) if item else _plan_item(fee, plan)
+    return objects.Fee(
+        lago_id=fee.id,
+        lago_charge_id=fee.charge_id,
+        lago_charge_filter_id=fee.charge_filter_id,
+        lago_fixed_charge_id=None,
+        lago_invoice_id=fee.invoice_id,
+        lago_true_up_fee_id=around.true_ups.get(fee.id),
+        lago_true_up_parent_fee_id=fee.true_up_parent_fee_id,
+        lago_original_fee_id=None,
+        lago_late_usage_id=fee.late_usage_id,
+        lago_subscription_id=fee.subscription_id,
+        external_subscription_id=subscription.external_id if subscription else None,
+        lago_customer_id=customer.id,
+        external_customer_id=customer.external_id,
+        invoice_display_name=shown.filter_invoice_display_name or shown.invoice_display_name,
+        item=shown,
+        pay_in_advance=plan.pay_in_advance if plan and not item else fee.pay_in_advance,
+        invoiceable=item.charge_invoiceable if item else True,
         **_amounts(fee),
-        "description": fee.description,
-        "events_count": fee.events_count,
-        "is_unpriced": fee.is_unpriced,
-        "payment_status": fee.payment_status,
-        "created_at": instant(fee.created_at),
-        "succeeded_at": instant(fee.succeeded_at),
-        "failed_at": instant(fee.failed_at),
-        "refunded_at": instant(fee.refunded_at),
-        "amount_details": exact_numbers(fee.amount_details),
-        "self_billed": False,
-        "pricing_unit_details": fee.pricing_unit_details,
-        "presentation_breakdowns": _breakdowns(fee.presentation),
-        "from_date": _offset_instant(fee.from_at),
-        "to_date": _offset_instant(fee.to_at - MICROSECOND if fee.to_at else None),
-        "event_transaction_id": fee.event_transaction_id,
-        "applied_taxes": render_fee_taxes(fee),
-    }
-
-
-def _breakdowns(presentation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Units by the properties that an invoice shows, those that differ in the others alone added up."""
-    if presentation is None or not presentation["on_invoice"]:
-        return []
-    return breakdowns_json(
-        ({name: each["presentation_by"][name] for name in presentation["on_invoice"]}, Decimal(each["units"]))
-        for each in presentation["breakdowns"]
+        description=fee.description,
+        events_count=fee.events_count,
+        is_unpriced=fee.is_unpriced,
+        payment_status=fee.payment_status,
+        created_at=instant(fee.created_at),
+        succeeded_at=instant(fee.succeeded_at),
+        failed_at=instant(fee.failed_at),
+        refunded_at=instant(fee.refunded_at),
+        amount_details=exact_numbers(fee.amount_details),
+        self_billed=False,
+        pricing_unit_details=fee.pricing_unit_details,
+        presentation_breakdowns=_breakdowns(fee.presentation),
+        from_date=_offset_instant(fee.from_at),
+        to_date=_offset_instant(fee.to_at - MICROSECOND if fee.to_at else None),
+        event_transaction_id=fee.event_transaction_id,
+        applied_taxes=render_fee_taxes(fee),
     )
 
 
-def _id(value: UUID | None) -> str | None:
-    return str(value) if value else None
+def _breakdowns(presentation: Mapping[str, Any] | None) -> list[objects.PresentationBreakdown]:
+    """Units by the properties that an invoice shows, those that differ in the others alone added up."""
+    if presentation is None or not presentation["on_invoice"]:
+        return []
+    return breakdowns(
+        ({name: each["presentation_by"][name] for name in presentation["on_invoice"]}, Decimal(each["units"]))
+        for each in presentation["breakdowns"]
+    )
 
 
 def _offset_instant(at: datetime | None) -> str | None:
@@ -240,19 +237,20 @@ def _number(value: Decimal) -> float:
     return float(value)
 
 
-def _charge_item(fee: StoredFee, item: FeeItem) -> dict[str, Any]:
-    return {
-        "type": "charge",
-        "code": item.metric_code,
-        "name": item.metric_name,
-        "description": item.metric_description,
-        "invoice_display_name": item.charge_invoice_display_name or item.metric_name,
-        "filters": item.filter_values,
-        "filter_invoice_display_name": filter_name(item),
-        "lago_item_id": str(item.metric_id),
-        "item_type": "BillableMetric",
-        "grouped_by": fee.grouped_by,
-    }
+def render_charge_item(item: FeeItem, *, grouped_by: Mapping[str, str | None]) -> objects.FeeItem:
+    """What the fee of a charge is for."""
+    return objects.FeeItem(
+        type="charge",
+        code=item.metric_code,
+        name=item.metric_name,
+        description=item.metric_description,
+        invoice_display_name=item.charge_invoice_display_name or item.metric_name,
+        filters=item.filter_values,
+        filter_invoice_display_name=filter_name(item),
+        lago_item_id=item.metric_id,
+        item_type="BillableMetric",
+        grouped_by=grouped_by,
+    )
 
 
 def filter_name(item: FeeItem) -> str | None:
@@ -268,16 +266,16 @@ def filter_name(item: FeeItem) -> str | None:
     )
 
 
-def _plan_item(fee: StoredFee, plan: Plan | None) -> dict[str, Any]:
-    return {
-        "type": fee.fee_type,
-        "code": plan.code if plan else None,
-        "name": plan.name if plan else None,
-        "description": plan.description if plan else None,
-        "invoice_display_name": (plan.invoice_display_name or plan.name) if plan else None,
-        "filters": None,
-        "filter_invoice_display_name": None,
-        "lago_item_id": _id(fee.subscription_id),
-        "item_type": "Subscription",
-        "grouped_by": {},
-    }
+def _plan_item(fee: StoredFee, plan: Plan | None) -> objects.FeeItem:
+    return objects.FeeItem(
+        type=fee.fee_type,
+        code=plan.code if plan else None,
+        name=plan.name if plan else None,
+        description=plan.description if plan else None,
+        invoice_display_name=(plan.invoice_display_name or plan.name) if plan else None,
+        filters=None,
+        filter_invoice_display_name=None,
+        lago_item_id=fee.subscription_id,
+        item_type="Subscription",
+        grouped_by={},
+    )

@@ -29,6 +29,7 @@ from starlette.routing import BaseRoute, Match, Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from permille.api.addresses import Route, canonical_path
+from permille.api.objects.pagination import Pagination
 from permille.api.render import encode_json
 from permille.clock import system_now
 from permille.config import Config
@@ -66,16 +67,16 @@ class Page:
     def offset(self) -> int:
         return (self.number - 1) * self.per_page
 
-    def meta(self, total: int) -> dict[str, int | None]:
+    def meta(self, total: int) -> Pagination:
         """Lago's pagination block for a list of `total` rows."""
         pages = math.ceil(total / self.per_page)
-        return {
-            "current_page": self.number if total else 0,
-            "next_page": self.number + 1 if self.number < pages else None,
-            "prev_page": self.number - 1 if total and self.number > 1 else None,
-            "total_pages": pages,
-            "total_count": total,
-        }
+        return Pagination(
+            current_page=self.number if total else 0,
+            next_page=self.number + 1 if self.number < pages else None,
+            prev_page=self.number - 1 if total and self.number > 1 else None,
+            total_pages=pages,
+            total_count=total,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,11 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.api.customers import add_customer, read_customer
+from permille.api.customers import read_customer
 from permille.api.fees import Surroundings
 from permille.api.http import Call
 from permille.api.invoices import render_with_lines
+from permille.api.objects import invoice as objects
 from permille.api.subscriptions import BILLING_TIMES
 from permille.api.validation import INVALID, MANDATORY, Fields
 from permille.core.contract.plan import Plan
@@ -25,7 +26,6 @@ from permille.ids import new_id, new_ids
 from permille.store import (
     billing_entities,
     credit_notes,
-    customers,
     fee_items,
     invoices,
     plans,
@@ -34,6 +34,7 @@ from permille.store import (
 from permille.store.credit_notes import InvoiceCredit
 from permille.store.fee_items import FeeItem
 from permille.store.invoices import StoredFee
+from permille.usecases.catalogue import customers as catalogue
 from permille.usecases.invoice_preview import (
     InvoicePreview,
     preview_change,
@@ -60,7 +61,7 @@ def preview_invoice(call: Call) -> dict[str, Any]:
     return {"invoice": _existing(call, who, chosen) if chosen else _proposal(call, fields, who)}
 
 
-def _existing(call: Call, who: Fields | None, chosen: Fields) -> dict[str, Any]:
+def _existing(call: Call, who: Fields | None, chosen: Fields) -> objects.InvoiceDetails:
     """The next invoice of running subscriptions, or that of their end or of a change of plan."""
     names = chosen.texts("external_ids", limit=SUBSCRIPTIONS_MAX)
     if not names:
@@ -88,7 +89,7 @@ def _running(call: Call, customer: Customer, names: Sequence[str]) -> list[Subsc
     return rows
 
 
-def _proposal(call: Call, fields: Fields, who: Fields | None) -> dict[str, Any]:
+def _proposal(call: Call, fields: Fields, who: Fields | None) -> objects.InvoiceDetails:
     """The first invoice of a subscription to a plan, also of somebody who is no customer yet."""
     billing_time = fields.choice("billing_time", BILLING_TIMES) or BillingTime.CALENDAR
     subscription_at = fields.instant("subscription_at") or call.now
@@ -101,7 +102,7 @@ def _proposal(call: Call, fields: Fields, who: Fields | None) -> dict[str, Any]:
     found = preview_proposal(
         call.conn, customer, plan, billing_time=billing_time, subscription_at=subscription_at
     )
-    return _render(found, call, is_stranger=not is_known)
+    return _render(found, call)
 
 
 def _plan(call: Call, code: str) -> Plan:
@@ -113,10 +114,7 @@ def _plan(call: Call, code: str) -> Plan:
 
 def _customer(call: Call, who: Fields | None) -> Customer:
     external_id = who.text("external_id") if who else None
-    found = customers.by_external_id(call.conn, call.organization.id, external_id or "")
-    if found is None:
-        raise NotFound("customer")
-    return found
+    return catalogue.by_external_id(call.conn, call.organization.id, external_id or "")
 
 
 def _stranger(call: Call, who: Fields, entity_code: str | None) -> Customer:
@@ -129,32 +127,38 @@ def _stranger(call: Call, who: Fields, entity_code: str | None) -> Customer:
             raise NotFound("billing_entity")
         columns["billing_entity_id"] = entity.id
     with call.conn.transaction(force_rollback=True):
-        return add_customer(call, str(new_id(call.now)), columns)
+        name = str(new_id(call.now))
+        return catalogue.add(call.conn, call.organization.id, name, columns=columns, now=call.now)
 
 
-def _render(found: InvoicePreview, call: Call, *, is_stranger: bool = False) -> dict[str, Any]:
-    """The invoice as it would be shown. What does not exist has no id."""
+def _render(found: InvoicePreview, call: Call) -> objects.InvoiceDetails:
+    """The invoice as it would be shown."""
     draft = found.draft
     invoice, fees = invoices.unsaved_invoice(draft), invoices.unsaved_fees(draft)
-    credits_ = _credits(call.conn, found)
-    rows = {each.subscription.id: each.subscription for each in draft.billings}
     around = Surroundings(
         items=dict(_items(draft, fees)),
         customers={draft.customer.id: draft.customer},
-        subscriptions=rows,
+        subscriptions={each.subscription.id: each.subscription for each in draft.billings},
         plans={each.plan.id: each.plan for each in draft.billings},
     )
-    unsaved = [row for row_id, row in rows.items() if row_id not in subscriptions.by_ids(call.conn, rows)]
-    taxes = [*invoice.applied_taxes, *(tax for fee in fees for tax in fee.applied_taxes)]
-    gone: set[Any] = {draft.id, *found.notes, *(tax["lago_id"] for tax in taxes)}
-    gone |= {row.id for row in unsaved} | {fee.id for fee in fees} | {credit.id for credit in credits_}
-    if unsaved and unsaved[0].previous_subscription_id is None:
-        gone.add(unsaved[0].external_id)
-    if is_stranger:
-        gone |= {draft.customer.id, draft.customer.external_id}
-    shown = render_with_lines(invoice, invoices.unsaved_periods(draft), fees, credits_, around)
-    names = frozenset(map(str, gone))
-    return {key: _without(value, names) for key, value in shown.items()}
+    shown = render_with_lines(
+        invoice, invoices.unsaved_periods(draft), fees, _credits(call.conn, found), around
+    )
+    _clear_ids(shown)
+    return shown
+
+
+def _clear_ids(shown: objects.InvoiceDetails) -> None:
+    """What comes with an invoice has no id before that is made."""
+    shown.lago_id = None
+    for fee in shown.fees:
+        fee.lago_id = fee.lago_invoice_id = fee.lago_true_up_parent_fee_id = None
+        for tax in fee.applied_taxes:
+            tax.lago_id = tax.lago_fee_id = None
+    for total in shown.applied_taxes:
+        total.lago_id = total.lago_invoice_id = None
+    for credit in shown.credits:
+        credit.lago_id = credit.invoice.lago_id = None
 
 
 def _items(draft: InvoiceDraft, fees: Sequence[StoredFee]) -> Iterator[tuple[UUID, FeeItem]]:
@@ -179,12 +183,3 @@ def _credits(conn: Connection[Any], found: InvoicePreview) -> list[InvoiceCredit
         )
         for credit_id, each in zip(ids, draft.credits, strict=True)
     ]
-
-
-def _without(value: Any, gone: frozenset[str]) -> Any:
-    """The answer with null in place of these ids."""
-    if isinstance(value, dict):
-        return {key: _without(each, gone) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_without(each, gone) for each in value]
-    return None if isinstance(value, str) and value in gone else value

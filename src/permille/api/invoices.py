@@ -8,11 +8,14 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import asdict
 from psycopg import Connection
 
 from permille.api.customers import customer_of, render_customer
 from permille.api.fees import Surroundings, render_fee, surroundings
 from permille.api.http import Call, Raw
+from permille.api.objects import invoice as objects
+from permille.api.objects.subscription import Subscription as ShownSubscription
 from permille.api.render import instant, last_instant
 from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
@@ -199,7 +202,7 @@ def _metadata(call: Call, fields: Fields, invoice: StoredInvoice) -> list[Mappin
 def download_invoice(call: Call) -> dict[str, Any]:
     """POST /invoices/{lago_id}/download: where the PDF is; it is made when it is fetched."""
     invoice = _invoice_of(call)
-    return {"invoice": {**_whole(call.conn, invoice), "file_url": pdf_url(call, invoice)}}
+    return {"invoice": _whole(call.conn, invoice, file_url=pdf_url(call, invoice))}
 
 
 def pdf_url(call: Call, invoice: StoredInvoice) -> str:
@@ -230,13 +233,15 @@ def invoice_pdf(call: Call) -> Raw:
     )
 
 
-def render_whole_invoice(conn: Connection[Any], invoice_id: UUID) -> dict[str, Any] | None:
+def render_whole_invoice(conn: Connection[Any], invoice_id: UUID) -> objects.InvoiceDetails | None:
     """The invoice with all that is on it, as webhooks carry it; None when there is none."""
     invoice = invoices.invoices_by_ids(conn, [invoice_id]).get(invoice_id)
     return None if invoice is None else _whole(conn, invoice)
 
 
-def _whole(conn: Connection[Any], invoice: StoredInvoice) -> dict[str, Any]:
+def _whole(
+    conn: Connection[Any], invoice: StoredInvoice, *, file_url: str | None = None
+) -> objects.InvoiceDetails:
     fees = invoices.fees_of(conn, [invoice.id])[invoice.id]
     billed = invoices.subscriptions_of(conn, [invoice.id]).get(invoice.id, [])
     rows = subscriptions.by_ids(conn, [each.subscription_id for each in billed])
@@ -249,7 +254,8 @@ def _whole(conn: Connection[Any], invoice: StoredInvoice) -> dict[str, Any]:
         subscriptions={**found.subscriptions, **rows},
         plans={**found.plans, **plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})},
     )
-    return render_with_lines(invoice, billed, fees, credit_notes.credits_of(conn, invoice.id), around)
+    credits_ = credit_notes.credits_of(conn, invoice.id)
+    return render_with_lines(invoice, billed, fees, credits_, around, file_url=file_url)
 
 
 def render_with_lines(
@@ -258,109 +264,113 @@ def render_with_lines(
     fees: Sequence[StoredFee],
     credits_: Sequence[InvoiceCredit],
     around: Surroundings,
-) -> dict[str, Any]:
+    *,
+    file_url: str | None = None,
+) -> objects.InvoiceDetails:
     """The invoice with all that is on it."""
     customer, rows = around.customers[invoice.customer_id], around.subscriptions
     shown = [rows[each.subscription_id] for each in billed]
-    return {
-        **render_invoice(invoice, customer),
-        "subscriptions": _subscriptions(invoice, customer, shown, around.plans),
-        "billing_periods": [_billing_period(each, rows[each.subscription_id]) for each in billed],
-        "fees": [render_fee(fee, around) for fee in fees],
-        "credits": [_render_credit(each, invoice) for each in credits_],
-        "error_details": [],
-        "applied_usage_thresholds": [],
-        "applied_invoice_custom_sections": [],
-    }
+    return objects.InvoiceDetails(
+        **asdict(render_invoice(invoice, customer, file_url=file_url)),
+        subscriptions=_subscriptions(invoice, customer, shown, around.plans),
+        billing_periods=[_billing_period(each, rows[each.subscription_id]) for each in billed],
+        fees=[render_fee(fee, around) for fee in fees],
+        credits=[_render_credit(each, invoice) for each in credits_],
+        error_details=[],
+        applied_usage_thresholds=[],
+        applied_invoice_custom_sections=[],
+    )
 
 
-def _render_credit(credit: InvoiceCredit, invoice: StoredInvoice) -> dict[str, Any]:
-    return {
-        "lago_id": str(credit.id),
-        "amount_cents": credit.amount_cents,
-        "amount_currency": invoice.currency,
-        "before_taxes": False,
-        "item": {
-            "lago_item_id": str(credit.credit_note_id),
-            "type": "credit_note",
-            "code": credit.credit_note_number,
-            "name": credit.credit_note_number,
-            "description": None,
-        },
-        "invoice": {"lago_id": str(invoice.id), "payment_status": invoice.payment_status},
-    }
+def _render_credit(credit: InvoiceCredit, invoice: StoredInvoice) -> objects.InvoiceCredit:
+    return objects.InvoiceCredit(
+        lago_id=credit.id,
+        amount_cents=credit.amount_cents,
+        amount_currency=invoice.currency,
+        before_taxes=False,
+        item=objects.CreditItem(
+            lago_item_id=credit.credit_note_id,
+            type="credit_note",
+            code=credit.credit_note_number,
+            name=credit.credit_note_number,
+            description=None,
+        ),
+        invoice=objects.CreditedInvoice(lago_id=invoice.id, payment_status=invoice.payment_status),
+    )
 
 
 def _subscriptions(
     invoice: StoredInvoice, customer: Customer, rows: Sequence[Subscription], known_plans: Mapping[UUID, Plan]
-) -> list[dict[str, Any]]:
+) -> list[ShownSubscription]:
     named = sorted(rows, key=lambda row: (row.name or known_plans[row.plan_id].name, str(row.id)))
     return [
         render_subscription(row, customer, known_plans[row.plan_id], now=invoice.created_at) for row in named
     ]
 
 
-def _billing_period(billed: InvoiceSubscription, subscription: Subscription) -> dict[str, Any]:
+def _billing_period(billed: InvoiceSubscription, subscription: Subscription) -> objects.BillingPeriod:
     charges_from, charges_to = instant(billed.charges_from_at), last_instant(billed.charges_to_at)
     if charges_from is None and billed.invoicing_reason == InvoicingReason.STARTING:
         # The invoice at a start has no usage yet: an empty window, as in Lago, whose clients expect one.
         charges_from = charges_to = instant(subscription.started_at)
-    return {
-        "lago_subscription_id": str(billed.subscription_id),
-        "external_subscription_id": subscription.external_id,
-        "lago_plan_id": str(subscription.plan_id),
-        "subscription_from_datetime": instant(billed.from_at),
-        "subscription_to_datetime": last_instant(billed.to_at),
-        "charges_from_datetime": charges_from,
-        "charges_to_datetime": charges_to,
-        "fixed_charges_from_datetime": instant(billed.fixed_charges_from_at),
-        "fixed_charges_to_datetime": last_instant(billed.fixed_charges_to_at),
-        "invoicing_reason": billed.invoicing_reason,
-    }
+    return objects.BillingPeriod(
+        lago_subscription_id=billed.subscription_id,
+        external_subscription_id=subscription.external_id,
+        lago_plan_id=subscription.plan_id,
+        subscription_from_datetime=instant(billed.from_at),
+        subscription_to_datetime=last_instant(billed.to_at),
+        charges_from_datetime=charges_from,
+        charges_to_datetime=charges_to,
+        fixed_charges_from_datetime=instant(billed.fixed_charges_from_at),
+        fixed_charges_to_datetime=last_instant(billed.fixed_charges_to_at),
+        invoicing_reason=billed.invoicing_reason,
+    )
 
 
-def render_invoice(invoice: StoredInvoice, customer: Customer) -> dict[str, Any]:
+def render_invoice(
+    invoice: StoredInvoice, customer: Customer, *, file_url: str | None = None
+) -> objects.Invoice:
     """The invoice as lists show it: with its customer and metadata, without its fees."""
     due = 0 if invoice.status == "voided" else invoice.total_amount_cents - invoice.total_paid_amount_cents
-    return {
-        "lago_id": str(invoice.id),
-        "billing_entity_code": customer.billing_entity.code,
-        "sequential_id": invoice.sequential_id,
-        "number": invoice.number,
-        "purchase_order_number": invoice.purchase_order_number,
-        "issuing_date": invoice.issuing_date.isoformat(),
-        "payment_due_date": invoice.payment_due_date.isoformat(),
-        "net_payment_term": invoice.net_payment_term,
-        "invoice_type": invoice.invoice_type,
-        "status": invoice.status,
-        "waits_for_price": invoice.waits_for_price,
-        "payment_status": invoice.payment_status,
-        "payment_dispute_lost_at": instant(invoice.payment_dispute_lost_at),
-        "payment_overdue": invoice.payment_overdue,
-        "currency": invoice.currency,
-        "fees_amount_cents": invoice.fees_amount_cents,
-        "taxes_amount_cents": invoice.taxes_amount_cents,
-        "progressive_billing_credit_amount_cents": invoice.progressive_billing_credit_amount_cents,
-        "coupons_amount_cents": invoice.coupons_amount_cents,
-        "credit_notes_amount_cents": invoice.credit_notes_amount_cents,
-        "sub_total_excluding_taxes_amount_cents": invoice.sub_total_excluding_taxes_amount_cents,
-        "sub_total_including_taxes_amount_cents": invoice.sub_total_including_taxes_amount_cents,
-        "total_amount_cents": invoice.total_amount_cents,
-        "total_due_amount_cents": due,
-        "total_paid_amount_cents": invoice.total_paid_amount_cents,
-        "total_offsetted_credit_note_amount_cents": 0,
-        "prepaid_credit_amount_cents": invoice.prepaid_credit_amount_cents,
-        "prepaid_granted_credit_amount_cents": None,
-        "prepaid_purchased_credit_amount_cents": None,
-        "file_url": None,
-        "xml_url": None,
-        "web_url": None,
-        "version_number": VERSION,
-        "self_billed": False,
-        "created_at": instant(invoice.created_at),
-        "updated_at": instant(invoice.updated_at),
-        "voided_at": instant(invoice.voided_at),
-        "customer": render_customer(customer),
-        "metadata": list(invoice.metadata),
-        "applied_taxes": render_invoice_taxes(invoice),
-    }
+    return objects.Invoice(
+        lago_id=invoice.id,
+        billing_entity_code=customer.billing_entity.code,
+        sequential_id=invoice.sequential_id,
+        number=invoice.number,
+        purchase_order_number=invoice.purchase_order_number,
+        issuing_date=invoice.issuing_date,
+        payment_due_date=invoice.payment_due_date,
+        net_payment_term=invoice.net_payment_term,
+        invoice_type=invoice.invoice_type,
+        status=invoice.status,
+        waits_for_price=invoice.waits_for_price,
+        payment_status=invoice.payment_status,
+        payment_dispute_lost_at=instant(invoice.payment_dispute_lost_at),
+        payment_overdue=invoice.payment_overdue,
+        currency=invoice.currency,
+        fees_amount_cents=invoice.fees_amount_cents,
+        taxes_amount_cents=invoice.taxes_amount_cents,
+        progressive_billing_credit_amount_cents=invoice.progressive_billing_credit_amount_cents,
+        coupons_amount_cents=invoice.coupons_amount_cents,
+        credit_notes_amount_cents=invoice.credit_notes_amount_cents,
+        sub_total_excluding_taxes_amount_cents=invoice.sub_total_excluding_taxes_amount_cents,
+        sub_total_including_taxes_amount_cents=invoice.sub_total_including_taxes_amount_cents,
+        total_amount_cents=invoice.total_amount_cents,
+        total_due_amount_cents=due,
+        total_paid_amount_cents=invoice.total_paid_amount_cents,
+        total_offsetted_credit_note_amount_cents=0,
+        prepaid_credit_amount_cents=invoice.prepaid_credit_amount_cents,
+        prepaid_granted_credit_amount_cents=None,
+        prepaid_purchased_credit_amount_cents=None,
+        file_url=file_url,
+        xml_url=None,
+        web_url=None,
+        version_number=VERSION,
+        self_billed=False,
+        created_at=instant(invoice.created_at),
+        updated_at=instant(invoice.updated_at),
+        voided_at=instant(invoice.voided_at),
+        customer=render_customer(customer),
+        metadata=[objects.InvoiceMetadata(**entry) for entry in invoice.metadata],
+        applied_taxes=render_invoice_taxes(invoice),
+    )

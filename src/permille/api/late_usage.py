@@ -9,6 +9,8 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.http import Call
+from permille.api.objects import late_usage as objects
+from permille.api.objects.event import TooLate as EventTooLate
 from permille.api.render import MICROSECOND, instant
 from permille.api.validation import INVALID, LONG_TEXT, Fields, parse_uuid
 from permille.core.contract.price_versions import versions_of
@@ -74,7 +76,7 @@ def _shown(call: Call, late: LateUsage) -> dict[str, Any]:
     return {"late_usage": shown}
 
 
-def render_late_usage(conn: Connection[Any], found: Sequence[LateUsage]) -> list[dict[str, Any]]:
+def render_late_usage(conn: Connection[Any], found: Sequence[LateUsage]) -> list[objects.LateUsage]:
     """Late usage with its lines: what each price and group comes to more than was billed."""
     rows = subscriptions.by_ids(conn, {each.subscription_id for each in found})
     known = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
@@ -94,72 +96,68 @@ def render_late_usage(conn: Connection[Any], found: Sequence[LateUsage]) -> list
         for each in charge.filters
     }
     return [
-        {
-            "lago_id": str(each.id),
-            "status": each.status,
-            "external_customer_id": payers[each.customer_id].external_id,
-            "external_subscription_id": rows[each.subscription_id].external_id,
-            "lago_subscription_id": str(each.subscription_id),
-            "lago_charge_id": str(each.charge_id),
-            "billable_metric_code": each.code,
-            "lago_invoice_id": str(each.invoice_id),
-            "invoice_number": numbers[each.invoice_id],
-            "from_date": instant(each.from_at),
-            "to_date": instant(each.to_at - MICROSECOND),
-            "currency": each.currency,
-            "events_count": each.events_count,
-            "units": decimal_text(each.units),
-            "amount_cents": each.amount_cents,
-            "is_charge_changed": (each.charge_id, each.invoice_id) in changed,
-            "lines": [_line(line, filters) for line in each.lines],
-            "lago_adjusting_invoice_id": _id(each.adjusting_invoice_id),
-            "adjusting_invoice_number": numbers.get(each.adjusting_invoice_id)
+        objects.LateUsage(
+            lago_id=each.id,
+            status=each.status,
+            external_customer_id=payers[each.customer_id].external_id,
+            external_subscription_id=rows[each.subscription_id].external_id,
+            lago_subscription_id=each.subscription_id,
+            lago_charge_id=each.charge_id,
+            billable_metric_code=each.code,
+            lago_invoice_id=each.invoice_id,
+            invoice_number=numbers[each.invoice_id],
+            from_date=instant(each.from_at),
+            to_date=instant(each.to_at - MICROSECOND),
+            currency=each.currency,
+            events_count=each.events_count,
+            units=decimal_text(each.units),
+            amount_cents=each.amount_cents,
+            is_charge_changed=(each.charge_id, each.invoice_id) in changed,
+            lines=[_line(line, filters) for line in each.lines],
+            lago_adjusting_invoice_id=each.adjusting_invoice_id,
+            adjusting_invoice_number=numbers.get(each.adjusting_invoice_id)
             if each.adjusting_invoice_id
             else None,
-            "reason": each.reason,
-            "lago_api_key_id": _id(each.decided_by),
-            "decided_at": instant(each.decided_at),
-            "created_at": instant(each.created_at),
-            "updated_at": instant(each.updated_at),
-        }
+            reason=each.reason,
+            lago_api_key_id=each.decided_by,
+            decided_at=instant(each.decided_at),
+            created_at=instant(each.created_at),
+            updated_at=instant(each.updated_at),
+        )
         for each in found
     ]
 
 
-def _line(line: Mapping[str, Any], filters: Mapping[str, Any]) -> dict[str, Any]:
+def _line(line: Mapping[str, Any], filters: Mapping[str, Any]) -> objects.LateUsageLine:
     filter_id = line["charge_filter_id"]
-    return {
-        "lago_charge_filter_id": filter_id,
-        "filter": filters.get(filter_id),
-        "grouped_by": line["grouped_by"],
-        "is_true_up": line["is_true_up"],
-        "units": line["units"],
-        "events_count": line["events_count"],
-        "amount_cents": line["amount_cents"],
-    }
+    return objects.LateUsageLine(
+        lago_charge_filter_id=filter_id,
+        filter=filters.get(filter_id),
+        grouped_by=line["grouped_by"],
+        is_true_up=line["is_true_up"],
+        units=line["units"],
+        events_count=line["events_count"],
+        amount_cents=line["amount_cents"],
+    )
 
 
-def _id(value: UUID | None) -> str | None:
-    return str(value) if value else None
-
-
-def whole_late_usage(conn: Connection[Any], late_usage_id: UUID) -> Mapping[str, Any] | None:
+def whole_late_usage(conn: Connection[Any], late_usage_id: UUID) -> objects.LateUsage | None:
     """As a webhook shows it; None when it is none any more."""
     found = store.by_id(conn, late_usage_id)
     return render_late_usage(conn, [found])[0] if found else None
 
 
-def render_too_late(late: TooLate | None) -> dict[str, Any] | None:
+def render_too_late(late: TooLate | None) -> EventTooLate | None:
     """Why an event is on no invoice, or on which other one; None for an event that came in time."""
     if late is None:
         return None
-    return {
-        "lago_invoice_id": _id(late.invoice_id),
-        "invoice_number": late.invoice_number,
-        "from_date": instant(late.from_at),
-        "to_date": instant(late.to_at - MICROSECOND if late.to_at else None),
-        "lago_late_usage_id": _id(late.late_usage_id),
-        "late_usage_status": late.status,
-        "adjusting_invoice_number": late.adjusting_invoice_number,
-        "reason": late.reason,
-    }
+    return EventTooLate(
+        lago_invoice_id=late.invoice_id,
+        invoice_number=late.invoice_number,
+        from_date=instant(late.from_at),
+        to_date=instant(late.to_at - MICROSECOND if late.to_at else None),
+        lago_late_usage_id=late.late_usage_id,
+        late_usage_status=late.status,
+        adjusting_invoice_number=late.adjusting_invoice_number,
+        reason=late.reason,
+    )

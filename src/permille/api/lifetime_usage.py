@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from permille.api.http import Call
+from permille.api.objects import usage as objects
 from permille.api.render import instant
 from permille.api.subscriptions import asked_row
 from permille.api.validation import MANDATORY, Fields
@@ -37,16 +38,16 @@ def update_lifetime_usage(call: Call) -> dict[str, Any]:
     return show_lifetime_usage(call)
 
 
-def render_lifetime_usage(found: LifetimeUsage) -> dict[str, Any]:
+def render_lifetime_usage(found: LifetimeUsage) -> objects.LifetimeUsage:
     """The object. Without progressive billing there are no thresholds."""
-    return {
-        "lago_id": str(found.id),
-        "lago_subscription_id": str(found.subscription_id),
-        "external_subscription_id": found.external_subscription_id,
-        "external_historical_usage_amount_cents": found.historical_amount_cents,
-        "invoiced_usage_amount_cents": found.invoiced_amount_cents,
-        "current_usage_amount_cents": found.current_amount_cents,
-        "from_datetime": instant(found.from_),
-        "to_datetime": instant(found.to),
-        "usage_thresholds": [],
-    }
+    return objects.LifetimeUsage(
+        lago_id=found.id,
+        lago_subscription_id=found.subscription_id,
+        external_subscription_id=found.external_subscription_id,
+        external_historical_usage_amount_cents=found.historical_amount_cents,
+        invoiced_usage_amount_cents=found.invoiced_amount_cents,
+        current_usage_amount_cents=found.current_amount_cents,
+        from_datetime=instant(found.from_),
+        to_datetime=instant(found.to),
+        usage_thresholds=[],
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 from permille.api.billing_entities import change_entity, read_settings
 from permille.api.http import Call
+from permille.api.objects import organization as objects
 from permille.api.render import instant
 from permille.api.taxes import render_tax
 from permille.api.validation import Fields
@@ -63,26 +64,23 @@ def update_organization(call: Call) -> dict[str, Any]:
 def _shown(call: Call, entity: BillingEntity) -> dict[str, Any]:
     urls = [endpoint.webhook_url for endpoint in webhook_endpoints.all_of(call.conn, call.organization.id)]
     per_customer = entity.document_numbering == "per_customer"
-    return {
-        "organization": {
-            "lago_id": str(call.organization.id),
-            "name": call.organization.name,
-            "created_at": instant(call.organization.created_at),
-            "webhook_url": urls[0] if urls else None,
-            "webhook_urls": urls,
-            **{name: getattr(entity, name) for name in SAME_NAME},
-            "document_numbering": "per_customer" if per_customer else "per_organization",
-            "email_settings": [],
-            "billing_configuration": {
-                "invoice_footer": entity.invoice_footer,
-                "invoice_grace_period": entity.invoice_grace_period,
-                "document_locale": entity.document_locale,
-                "subscription_invoice_issuing_date_anchor": entity.subscription_invoice_issuing_date_anchor,
-                "subscription_invoice_issuing_date_adjustment": (
-                    entity.subscription_invoice_issuing_date_adjustment
-                ),
-            },
-            "taxes": [render_tax(tax) for tax in entity.taxes],
-            "events_store": "postgres",
-        }
-    }
+    shown = objects.Organization(
+        lago_id=call.organization.id,
+        name=call.organization.name,
+        created_at=instant(call.organization.created_at),
+        webhook_url=urls[0] if urls else None,
+        webhook_urls=urls,
+        **{name: getattr(entity, name) for name in SAME_NAME},
+        document_numbering="per_customer" if per_customer else "per_organization",
+        email_settings=[],
+        billing_configuration=objects.OrganizationBilling(
+            invoice_footer=entity.invoice_footer,
+            invoice_grace_period=entity.invoice_grace_period,
+            document_locale=entity.document_locale,
+            subscription_invoice_issuing_date_anchor=entity.subscription_invoice_issuing_date_anchor,
+            subscription_invoice_issuing_date_adjustment=entity.subscription_invoice_issuing_date_adjustment,
+        ),
+        taxes=[render_tax(tax) for tax in entity.taxes],
+        events_store="postgres",
+    )
+    return {"organization": shown}

@@ -7,10 +7,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from msgspec import UNSET, UnsetType
 from psycopg import Connection
 
 from permille.api.billing_entities import read_settings
 from permille.api.http import Call, root_object
+from permille.api.objects import organization as objects
 from permille.api.render import instant
 from permille.api.validation import Fields
 from permille.clock import system_now
@@ -32,7 +34,7 @@ def create_organization(conn: Connection[Any], body: Any, _path: Mapping[str, st
     _, key = organizations.add_key(
         conn, organization_id=organization.id, name="first key", now=organization.created_at
     )
-    return {"organization": {**render_organization(organization), "api_key": key.secret}}
+    return {"organization": render_organization(organization, api_key=key.secret)}
 
 
 def read_clock(fields: Fields, now: datetime) -> datetime | None:
@@ -45,22 +47,25 @@ def read_clock(fields: Fields, now: datetime) -> datetime | None:
     return start or now
 
 
-def render_organization(organization: Organization) -> dict[str, Any]:
-    return {
-        "lago_id": str(organization.id),
-        "name": organization.name,
-        "test_mode": organization.test_mode,
-        "now": instant(organization.test_now),
-        "hmac_key": organization.hmac_key,
-        "created_at": instant(organization.created_at),
-    }
+def render_organization(
+    organization: Organization, *, api_key: str | UnsetType = UNSET
+) -> objects.InstalledOrganization:
+    return objects.InstalledOrganization(
+        lago_id=organization.id,
+        name=organization.name,
+        test_mode=organization.test_mode,
+        now=instant(organization.test_now),
+        hmac_key=organization.hmac_key,
+        created_at=instant(organization.created_at),
+        api_key=api_key,
+    )
 
 
 def list_organizations(conn: Connection[Any], _body: Any, _path: Mapping[str, str]) -> dict[str, Any]:
     rows, total = organizations.listing(conn, limit=1_000, offset=0)
     return {
         "organizations": [render_organization(row) for row in rows],
-        "meta": {"total_count": total},
+        "meta": objects.OrganizationCount(total_count=total),
     }
 
 
@@ -80,21 +85,22 @@ def create_api_key(conn: Connection[Any], body: Any, path: Mapping[str, str]) ->
     name = fields.text("name", mandatory=True) or ""
     fields.check()
     key_id, key = organizations.add_key(conn, organization_id=organization.id, name=name, now=system_now())
-    return {"api_key": {"lago_id": str(key_id), "name": name, "api_key": key.secret, "prefix": key.prefix}}
+    made = objects.NewApiKey(lago_id=key_id, name=name, api_key=key.secret, prefix=key.prefix)
+    return {"api_key": made}
 
 
 def list_api_keys(conn: Connection[Any], _body: Any, path: Mapping[str, str]) -> dict[str, Any]:
     rows = organizations.keys(conn, _organization(conn, path).id)
     return {
         "api_keys": [
-            {
-                "lago_id": str(key_id),
-                "name": name,
-                "prefix": prefix,
-                "last_four": last_four,
-                "created_at": instant(created_at),
-                "revoked_at": instant(revoked_at),
-            }
+            objects.ApiKey(
+                lago_id=key_id,
+                name=name,
+                prefix=prefix,
+                last_four=last_four,
+                created_at=instant(created_at),
+                revoked_at=instant(revoked_at),
+            )
             for key_id, name, prefix, last_four, created_at, revoked_at in rows
         ]
     }
@@ -108,14 +114,14 @@ def revoke_api_key(conn: Connection[Any], _body: Any, path: Mapping[str, str]) -
         raise NotFound("api_key") from error
     if not organizations.revoke_key(conn, organization_id=organization.id, key_id=key_id, now=system_now()):
         raise NotFound("api_key")
-    return {"api_key": {"lago_id": str(key_id)}}
+    return {"api_key": objects.RevokedApiKey(lago_id=key_id)}
 
 
 def show_test_clock(call: Call) -> dict[str, Any]:
     """GET /test_clock. A live organization has none: 403."""
     if not call.organization.test_mode:
         raise Forbidden("test_clock_not_available")
-    return {"test_clock": {"now": instant(call.now)}}
+    return {"test_clock": objects.TestClock(now=instant(call.now))}
 
 
 def read_move(given: dict[str, Any]) -> datetime:
@@ -132,4 +138,4 @@ def move_test_clock(call: Call) -> dict[str, Any]:
         raise Forbidden("test_clock_not_available")
     until = read_move(call.root("test_clock"))
     due.move_clock(call.conn, organization=call.organization, until=until)
-    return {"test_clock": {"now": instant(until)}}
+    return {"test_clock": objects.TestClock(now=instant(until))}

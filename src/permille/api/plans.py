@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-import msgspec
+from msgspec import UNSET
 
 from permille.api.charge_input import ChargesOfPlan, read_charges
 from permille.api.http import Call
 from permille.api.metadata import read_metadata
 from permille.api.metered import meter
+from permille.api.objects import charge as charge_objects, plan as objects
+from permille.api.objects.base import Number
 from permille.api.overrides import cascade_to_children, cascades
 from permille.api.price_changes import save_edit
 from permille.api.price_preview import previewable
@@ -182,8 +183,7 @@ def delete_plan(call: Call) -> dict[str, Any]:
     lifecycle.end_all(call.conn, subscriptions.living_of_plan(call.conn, plan.id), now=call.now)
     drafts.finalize_of_subscriptions(call.conn, subscriptions.ids_of_plan(call.conn, plan.id), at=call.now)
     plans.delete(call.conn, plan_id=plan.id, now=call.now)
-    answer = _changed(call, before=plan, after=plan, what="deleted")
-    return {"plan": {**answer["plan"], "pending_deletion": True}}
+    return _changed(call, before=plan, after=plan, what="deleted")
 
 
 def plan_of(call: Call) -> Plan:
@@ -205,83 +205,83 @@ def _changed(call: Call, *, before: Plan, after: Plan, what: str) -> dict[str, A
         payload=None,
         now=call.now,
     )
-    return {"plan": render_plan(after, now=call.now)}
+    return {"plan": render_plan(after, now=call.now, pending_deletion=what == "deleted")}
 
 
-def render_plan(plan: Plan, *, now: datetime) -> dict[str, Any]:
-    """The object with the charges in force and the changes to come. `minimum_commitment` and `metadata` are absent when there is none, as in Lago."""
-    rendered = {
-        "lago_id": str(plan.id),
-        "name": plan.name,
-        "invoice_display_name": plan.invoice_display_name,
-        "created_at": instant(plan.created_at),
-        "code": plan.code,
-        "interval": plan.interval,
-        "description": plan.description,
-        "amount_cents": plan.amount_cents,
-        "amount_currency": plan.amount_currency,
-        "trial_period": None if plan.trial_period is None else msgspec.Raw(decimal_text(plan.trial_period)),
-        "pay_in_advance": plan.pay_in_advance,
-        "bill_charges_monthly": plan.bill_charges_monthly,
-        "bill_fixed_charges_monthly": plan.bill_fixed_charges_monthly,
-        "customers_count": 0,
-        "active_subscriptions_count": 0,
-        "draft_invoices_count": 0,
-        "parent_id": _id(plan.parent_id),
-        "pending_deletion": False,
-        "charges": [render_charge(charge) for charge in in_force(plan, now).charges],
-        "scheduled_changes": [render_change(each) for each in changes_to_show(plan, now)],
-        "fixed_charges": [],
-        "entitlements": [],
-        "usage_thresholds": [],
-        "applicable_usage_thresholds": [],
-        "taxes": [render_tax(tax) for tax in plan.taxes],
-    }
-    return rendered if plan.metadata is None else {**rendered, "metadata": plan.metadata}
+def render_plan(plan: Plan, *, now: datetime, pending_deletion: bool = False) -> objects.Plan:
+    """The plan with the charges in force and the changes to come. `metadata` is left out when there is none."""
+    return objects.Plan(
+        lago_id=plan.id,
+        name=plan.name,
+        invoice_display_name=plan.invoice_display_name,
+        created_at=instant(plan.created_at),
+        code=plan.code,
+        interval=plan.interval,
+        description=plan.description,
+        amount_cents=plan.amount_cents,
+        amount_currency=plan.amount_currency,
+        trial_period=None if plan.trial_period is None else Number(decimal_text(plan.trial_period)),
+        pay_in_advance=plan.pay_in_advance,
+        bill_charges_monthly=plan.bill_charges_monthly,
+        bill_fixed_charges_monthly=plan.bill_fixed_charges_monthly,
+        customers_count=0,
+        active_subscriptions_count=0,
+        draft_invoices_count=0,
+        parent_id=plan.parent_id,
+        pending_deletion=pending_deletion,
+        charges=[render_charge(charge) for charge in in_force(plan, now).charges],
+        scheduled_changes=[render_change(each) for each in changes_to_show(plan, now)],
+        fixed_charges=[],
+        entitlements=[],
+        usage_thresholds=[],
+        applicable_usage_thresholds=[],
+        taxes=[render_tax(tax) for tax in plan.taxes],
+        metadata=UNSET if plan.metadata is None else plan.metadata,
+    )
 
 
-def render_change(change: PriceChange) -> dict[str, Any]:
+def render_change(change: PriceChange) -> objects.ScheduledChange:
     """The charges from an instant on."""
-    return {
-        "lago_id": str(change.id),
-        "effective_at": instant(change.at),
-        "charges": [render_charge(charge) for charge in change.charges],
-    }
+    return objects.ScheduledChange(
+        lago_id=change.id,
+        effective_at=instant(change.at),
+        charges=[render_charge(charge) for charge in change.charges],
+    )
 
 
-def render_charge(charge: Charge) -> dict[str, Any]:
-    return {
-        "lago_id": str(charge.id),
-        "lago_billable_metric_id": str(charge.metric.id),
-        "code": charge.code,
-        "invoice_display_name": charge.invoice_display_name,
-        "billable_metric_code": charge.metric.code,
-        "created_at": instant(charge.created_at),
-        "charge_model": charge.charge_model,
-        "invoiceable": charge.invoiceable,
-        "regroup_paid_fees": charge.regroup_paid_fees,
-        "pay_in_advance": charge.pay_in_advance,
-        "prorated": charge.prorated,
-        "min_amount_cents": charge.min_amount_cents,
-        "accepts_target_wallet": charge.accepts_target_wallet,
-        "unlisted_values": charge.unlisted_values,
-        "rounding": charge.rounding,
-        "properties": render_properties(charge.properties),
-        "applied_pricing_unit": render_applied(charge.applied_pricing_unit),
-        "lago_parent_id": _id(charge.parent_id),
-        "filters": [render_filter(charge, entry) for entry in charge.filters],
-        "taxes": [render_tax(tax) for tax in charge.taxes],
-    }
+def render_charge(charge: Charge) -> charge_objects.Charge:
+    return charge_objects.Charge(
+        lago_id=charge.id,
+        lago_billable_metric_id=charge.metric.id,
+        code=charge.code,
+        invoice_display_name=charge.invoice_display_name,
+        billable_metric_code=charge.metric.code,
+        created_at=instant(charge.created_at),
+        charge_model=charge.charge_model,
+        invoiceable=charge.invoiceable,
+        regroup_paid_fees=charge.regroup_paid_fees,
+        pay_in_advance=charge.pay_in_advance,
+        prorated=charge.prorated,
+        min_amount_cents=charge.min_amount_cents,
+        accepts_target_wallet=charge.accepts_target_wallet,
+        unlisted_values=charge.unlisted_values,
+        rounding=charge.rounding,
+        properties=render_properties(charge.properties),
+        applied_pricing_unit=render_applied(charge.applied_pricing_unit),
+        lago_parent_id=charge.parent_id,
+        filters=[render_filter(charge, entry) for entry in charge.filters],
+        taxes=[render_tax(tax) for tax in charge.taxes],
+    )
 
 
-def render_filter(charge: Charge, entry: PlanFilter) -> dict[str, Any]:
-    return {
-        "lago_id": str(entry.id),
-        "charge_code": charge.code,
-        "invoice_display_name": entry.invoice_display_name,
-        "properties": render_properties(entry.properties),
-        "values": {key: list(values) for key, values in entry.values.items()},
-    }
+def render_filter(charge: Charge, entry: PlanFilter) -> charge_objects.ChargeFilter:
+    return charge_objects.ChargeFilter(
+        lago_id=entry.id,
+        charge_code=charge.code,
+        invoice_display_name=entry.invoice_display_name,
+        properties=render_properties(entry.properties),
+        values=entry.values,
+    )
 
 
 def render_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -290,7 +290,3 @@ def render_properties(properties: Mapping[str, Any]) -> dict[str, Any]:
     if "pricing_group_keys" in shown:
         shown["grouped_by"] = shown["pricing_group_keys"]
     return shown
-
-
-def _id(value: UUID | None) -> str | None:
-    return str(value) if value else None

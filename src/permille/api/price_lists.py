@@ -8,6 +8,7 @@ from typing import Any
 from psycopg import Connection
 
 from permille.api.http import root_object
+from permille.api.objects import price_list as objects
 from permille.api.validation import Fields, parse_uuid
 from permille.clock import system_now
 from permille.core.errors import NotFound
@@ -20,13 +21,13 @@ def list_price_lists(_conn: Connection[Any], _body: Any, _path: Mapping[str, str
     """GET /admin/v1/price_lists."""
     return {
         "price_lists": [
-            {
-                "slug": each.slug,
-                "name": each.plan.name,
-                "description": each.description,
-                "billable_metric_codes": [metric.code for metric in each.billable_metrics],
-                "plan_code": each.slug,
-            }
+            objects.PriceList(
+                slug=each.slug,
+                name=each.plan.name,
+                description=each.description,
+                billable_metric_codes=[metric.code for metric in each.billable_metrics],
+                plan_code=each.slug,
+            )
             for each in price_lists.list_price_lists()
         ]
     }
@@ -50,11 +51,12 @@ def apply_price_list(conn: Connection[Any], body: Any, path: Mapping[str, str]) 
         unlisted_values=UnlistedValues(unlisted_values or UnlistedValues.FREE),
     )
     return {
-        "price_list": {
-            "slug": applied.slug,
-            "billable_metrics": [
-                {"code": code, "created": created} for code, created in applied.billable_metrics.items()
+        "price_list": objects.AppliedPriceList(
+            slug=applied.slug,
+            billable_metrics=[
+                objects.AppliedObject(code=code, created=created)
+                for code, created in applied.billable_metrics.items()
             ],
-            "plan": {"code": applied.plan_code, "created": applied.plan_created},
-        }
+            plan=objects.AppliedObject(code=applied.plan_code, created=applied.plan_created),
+        )
     }

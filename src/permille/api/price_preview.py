@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from permille.api.http import Call
+from permille.api.objects import price_preview as objects
 from permille.api.overrides import cascades, subscribed_plan
 from permille.api.price_changes import beside
 from permille.core.errors import NotFound
@@ -60,26 +61,26 @@ def reached(call: Call) -> tuple[list[UUID], int]:
     return subscriptions.running_on_plans(call.conn, reached, limit=COMPARED_MAX)
 
 
-def render_preview(found: Preview) -> dict[str, Any]:
+def render_preview(found: Preview) -> objects.PricePreview:
     """Amounts by currency; the bills that change most first."""
     by_currency = {total.currency: total for total in found.totals}
-    return {
-        "subscriptions": found.subscriptions,
-        "compared": found.compared,
-        "changed": found.changed,
-        "amount_cents_before": {code: total.before for code, total in by_currency.items()},
-        "amount_cents_after": {code: total.after for code, total in by_currency.items()},
-        "difference": {code: total.difference for code, total in by_currency.items()},
-        "most_changed": [_render_change(each) for each in found.most_changed],
-    }
+    return objects.PricePreview(
+        subscriptions=found.subscriptions,
+        compared=found.compared,
+        changed=found.changed,
+        amount_cents_before={code: total.before for code, total in by_currency.items()},
+        amount_cents_after={code: total.after for code, total in by_currency.items()},
+        difference={code: total.difference for code, total in by_currency.items()},
+        most_changed=[_render_change(each) for each in found.most_changed],
+    )
 
 
-def _render_change(change: BillChange) -> dict[str, Any]:
-    return {
-        "external_subscription_id": change.before.external_subscription_id,
-        "external_customer_id": change.before.external_customer_id,
-        "currency": change.after.currency,
-        "amount_cents_before": change.before.amount_cents,
-        "amount_cents_after": change.after.amount_cents,
-        "difference": change.difference,
-    }
+def _render_change(change: BillChange) -> objects.BillChange:
+    return objects.BillChange(
+        external_subscription_id=change.before.external_subscription_id,
+        external_customer_id=change.before.external_customer_id,
+        currency=change.after.currency,
+        amount_cents_before=change.before.amount_cents,
+        amount_cents_after=change.after.amount_cents,
+        difference=change.difference,
+    )

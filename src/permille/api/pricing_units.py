@@ -6,18 +6,17 @@ Lago has them without endpoints of its REST API; these are ours, in the manner o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from permille.api.http import Call
+from permille.api.objects import pricing_unit as objects
 from permille.api.render import instant
 from permille.api.validation import LONG_TEXT, MANDATORY, OUT_OF_RANGE, Fields
-from permille.core.errors import Invalid, NotAllowed, NotFound
 from permille.core.money import PRECISE_DIGITS, decimal_text
 from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
-from permille.database import locks
 from permille.store import pricing_units
+from permille.usecases.catalogue import pricing_units as catalogue
 
 SHORT_NAME_MAX = 3
 CONVERSION_RATE_MAX = 10**9
@@ -25,7 +24,6 @@ CONVERSION_RATE_MAX = 10**9
 
 def create_pricing_unit(call: Call) -> dict[str, Any]:
     """POST /pricing_units."""
-    locks.change_catalogue(call.conn, call.organization.id)
     fields = Fields(call.root("pricing_unit"))
     columns = {
         "code": fields.text("code", mandatory=True),
@@ -34,9 +32,7 @@ def create_pricing_unit(call: Call) -> dict[str, Any]:
         "description": fields.text("description", limit=LONG_TEXT),
     }
     fields.check()
-    made = pricing_units.add(call.conn, organization_id=call.organization.id, columns=columns, now=call.now)
-    if made is None:
-        raise Invalid({"code": ["value_already_exist"]})
+    made = catalogue.add(call.conn, call.organization.id, columns=columns, now=call.now)
     return {"pricing_unit": render_pricing_unit(made)}
 
 
@@ -51,13 +47,13 @@ def list_pricing_units(call: Call) -> dict[str, Any]:
 
 def show_pricing_unit(call: Call) -> dict[str, Any]:
     """GET /pricing_units/{code}."""
-    return {"pricing_unit": render_pricing_unit(_unit(call))}
+    found = catalogue.by_code(call.conn, call.organization.id, call.path["code"])
+    return {"pricing_unit": render_pricing_unit(found)}
 
 
 def update_pricing_unit(call: Call) -> dict[str, Any]:
     """PUT /pricing_units/{code}: fees that are made stay as they are."""
-    locks.change_catalogue(call.conn, call.organization.id)
-    before = _unit(call)
+    before = catalogue.to_change(call.conn, call.organization.id, call.path["code"])
     fields = Fields(call.root("pricing_unit"))
     changes: dict[str, Any] = {}
     for name in ("code", "name"):
@@ -68,41 +64,26 @@ def update_pricing_unit(call: Call) -> dict[str, Any]:
     if fields.has("description"):
         changes["description"] = fields.text("description", limit=LONG_TEXT)
     fields.check()
-    after = replace(before, **changes)
-    other = pricing_units.by_codes(call.conn, call.organization.id, [after.code]).get(after.code)
-    if other is not None and other.id != before.id:
-        raise Invalid({"code": ["value_already_exist"]})
-    pricing_units.replace(call.conn, after, now=call.now)
+    after = catalogue.change(call.conn, call.organization.id, before, changes=changes, now=call.now)
     return {"pricing_unit": render_pricing_unit(after)}
 
 
 def delete_pricing_unit(call: Call) -> dict[str, Any]:
     """DELETE /pricing_units/{code}. Raises NotAllowed while a plan's charge is priced in it."""
-    locks.change_catalogue(call.conn, call.organization.id)
-    gone = _unit(call)
-    if pricing_units.is_used(call.conn, gone.id):
-        raise NotAllowed("attached_to_charges")
-    pricing_units.delete(call.conn, gone.id, now=call.now)
+    gone = catalogue.to_change(call.conn, call.organization.id, call.path["code"])
+    catalogue.remove(call.conn, gone, now=call.now)
     return {"pricing_unit": render_pricing_unit(gone)}
 
 
-def _unit(call: Call) -> PricingUnit:
-    code = call.path["code"]
-    found = pricing_units.by_codes(call.conn, call.organization.id, [code]).get(code)
-    if found is None:
-        raise NotFound("pricing_unit")
-    return found
-
-
-def render_pricing_unit(unit: PricingUnit) -> dict[str, Any]:
-    return {
-        "lago_id": str(unit.id),
-        "code": unit.code,
-        "name": unit.name,
-        "short_name": unit.short_name,
-        "description": unit.description,
-        "created_at": instant(unit.created_at),
-    }
+def render_pricing_unit(unit: PricingUnit) -> objects.PricingUnit:
+    return objects.PricingUnit(
+        lago_id=unit.id,
+        code=unit.code,
+        name=unit.name,
+        short_name=unit.short_name,
+        description=unit.description,
+        created_at=instant(unit.created_at),
+    )
 
 
 def known_pricing_units(call: Call, entries: Iterable[Fields]) -> Mapping[str, PricingUnit]:
@@ -145,8 +126,10 @@ def _rate(given: Fields, before: Decimal | None) -> Decimal | None:
     return rate
 
 
-def render_applied(applied: AppliedPricingUnit | None) -> dict[str, Any] | None:
+def render_applied(applied: AppliedPricingUnit | None) -> objects.AppliedPricingUnit | None:
     """The `applied_pricing_unit` of a charge."""
     if applied is None:
         return None
-    return {"code": applied.unit.code, "conversion_rate": decimal_text(applied.conversion_rate)}
+    return objects.AppliedPricingUnit(
+        code=applied.unit.code, conversion_rate=decimal_text(applied.conversion_rate)
+    )

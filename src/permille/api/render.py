@@ -5,34 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
+from permille.api.objects.base import Number
+from permille.api.objects.fee import PresentationBreakdown
 from permille.core.money import ZERO, decimal_text, exact
 from permille.database.connections import as_number
 
 MICROSECOND = timedelta(microseconds=1)
 
 
-class Number(Decimal):
-    """A decimal that somebody has sent as a JSON number, and that goes out as one."""
-
-
 encode_json = msgspec.json.Encoder(decimal_format="string", enc_hook=as_number).encode
 """Decimals of ours are texts."""
 
 
+@overload
+def instant(at: datetime) -> str: ...
+@overload
+def instant(at: datetime | None) -> str | None: ...
 def instant(at: datetime | None) -> str | None:
     """2024-03-05T00:00:00Z; fractions of a second are cut off."""
     return at.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z") if at else None
 
 
+@overload
+def instant_milliseconds(at: datetime) -> str: ...
+@overload
+def instant_milliseconds(at: datetime | None) -> str | None: ...
 def instant_milliseconds(at: datetime | None) -> str | None:
     """2024-03-05T00:00:00.123Z, cut off, not rounded."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
 
 
+@overload
+def last_instant(end: datetime) -> str: ...
+@overload
+def last_instant(end: datetime | None) -> str | None: ...
 def last_instant(end: datetime | None) -> str | None:
     """An exclusive end as Lago shows it: the last second of the period."""
     return instant(end - MICROSECOND) if end else None
@@ -51,11 +61,14 @@ def exact_numbers(value: Any) -> Any:
             return value
 
 
-def breakdowns_json(told: Iterable[tuple[Mapping[str, str], Decimal]]) -> list[dict[str, Any]]:
+def breakdowns(told: Iterable[tuple[Mapping[str, str], Decimal]]) -> list[PresentationBreakdown]:
     """Units by the values of properties that only show, those of the same values added up."""
     split: dict[tuple[tuple[str, str], ...], Decimal] = {}
     for shown, units in told:
         key = tuple(shown.items())
         with exact():
             split[key] = split.get(key, ZERO) + units
-    return [{"presentation_by": dict(key), "units": decimal_text(units)} for key, units in split.items()]
+    return [
+        PresentationBreakdown(presentation_by=dict(key), units=decimal_text(units))
+        for key, units in split.items()
+    ]

@@ -9,6 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.http import root_object
+from permille.api.objects.sign_in_link import SignInLink
 from permille.api.validation import Fields, parse_uuid
 from permille.clock import system_now
 from permille.store import organizations, users
@@ -34,7 +35,7 @@ def create_sign_in_link(conn: Connection[Any], body: Any, _path: Mapping[str, st
     token = users.add_sign_in_link(
         conn, email=email, organization_id=organization_id, role=role, path=path, now=system_now()
     )
-    return {"sign_in_link": {"email": email, "path": f"/app/link/{token}"}}
+    return {"sign_in_link": SignInLink(email=email, path=f"/app/link/{token}")}
 
 
 def _organization_id(conn: Connection[Any], fields: Fields) -> UUID | None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from permille.api.customers import add_customer, customer_of, render_customer
+from permille.api.customers import customer_of, render_customer
 from permille.api.http import Call
 from permille.api.metered import meter
+from permille.api.objects import subscription as objects
 from permille.api.overrides import read_overrides, store_own_plan
 from permille.api.plans import render_plan
 from permille.api.price_preview import previewable
@@ -26,6 +27,7 @@ from permille.ids import new_id
 from permille.store import customers, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
 from permille.usecases import subscriptions as lifecycle
+from permille.usecases.catalogue import customers as catalogue
 from permille.usecases.subscriptions import Wish
 
 BILLING_TIMES = tuple(BillingTime)
@@ -34,7 +36,7 @@ CREDIT_NOTES = ("credit", "refund", "offset", "skip")
 UNBUILT_CREDIT_NOTES = ("offset",)
 INVOICES = ("generate", "skip")
 UNBUILT = ("usage_thresholds", "invoice_custom_section", "activation_rules")
-PAYMENT_METHOD = {"payment_method_id": None, "payment_method_type": "provider"}
+PAYMENT_METHOD: dict[str, Any] = {"payment_method_id": None, "payment_method_type": "provider"}
 
 
 def create_subscription(call: Call) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def create_subscription(call: Call) -> dict[str, Any]:
     if plan is None:
         raise NotFound("plan")
     if customer is None:
-        customer = add_customer(call, customer_id, {})
+        customer = catalogue.add(call.conn, call.organization.id, customer_id, now=call.now)
     made = lifecycle.subscribe(
         call.conn, customer=customer, plan=plan, wish=wish, now=call.now, is_agreed=is_agreed
     )
@@ -279,7 +281,7 @@ def _termination_options(call: Call) -> tuple[str | None, str | None]:
     return note, invoice
 
 
-def _shown(call: Call, rows: Sequence[Subscription], *, with_plan: bool) -> list[dict[str, Any]]:
+def _shown(call: Call, rows: Sequence[Subscription], *, with_plan: bool) -> list[objects.Subscription]:
     known_plans = plans.plans_by_ids(call.conn, {row.plan_id for row in rows})
     payers = customers.by_ids(call.conn, {row.customer_id for row in rows})
     around = subscriptions.neighbours(call.conn, [row.id for row in rows])
@@ -289,7 +291,9 @@ def _shown(call: Call, rows: Sequence[Subscription], *, with_plan: bool) -> list
         shown = render_subscription(
             row, payers[row.customer_id], plan, now=call.now, around=around.get(row.id, ALONE)
         )
-        rendered.append({**shown, "plan": render_plan(plan, now=call.now)} if with_plan else shown)
+        if with_plan:
+            shown.plan = render_plan(plan, now=call.now)
+        rendered.append(shown)
     return rendered
 
 
@@ -300,58 +304,57 @@ def render_subscription(
     *,
     now: datetime,
     around: Neighbours = ALONE,
-) -> dict[str, Any]:
+) -> objects.Subscription:
     """The object without its plan and its customer; see whole_subscription."""
     takes_over_at = around.takes_over_at
     period = current_period(subscription, plan, timezone=customer.applicable_timezone, now=now)
-    return {
-        "lago_id": str(subscription.id),
-        "external_id": subscription.external_id,
-        "lago_customer_id": str(customer.id),
-        "external_customer_id": customer.external_id,
-        "billing_entity_code": customer.billing_entity.code,
-        "name": subscription.name,
-        "plan_code": plan.code,
-        "plan_amount_cents": plan.amount_cents,
-        "plan_amount_currency": plan.amount_currency,
-        "status": subscription.status,
-        "billing_time": subscription.billing_time,
-        "subscription_at": instant(subscription.subscription_at),
-        "started_at": instant_milliseconds(subscription.started_at),
-        "activated_at": instant(subscription.activated_at),
-        "trial_ended_at": instant(subscription.trial_ended_at),
-        "ending_at": instant(subscription.ending_at),
-        "terminated_at": instant(subscription.terminated_at),
-        "canceled_at": instant(subscription.canceled_at),
-        "created_at": instant(subscription.created_at),
-        "previous_plan_code": around.previous_plan_code,
-        "next_plan_code": around.next_plan_code,
-        "downgrade_plan_date": local_date(takes_over_at, customer.applicable_timezone).isoformat()
+    return objects.Subscription(
+        lago_id=subscription.id,
+        external_id=subscription.external_id,
+        lago_customer_id=customer.id,
+        external_customer_id=customer.external_id,
+        billing_entity_code=customer.billing_entity.code,
+        name=subscription.name,
+        plan_code=plan.code,
+        plan_amount_cents=plan.amount_cents,
+        plan_amount_currency=plan.amount_currency,
+        status=subscription.status,
+        billing_time=subscription.billing_time,
+        subscription_at=instant(subscription.subscription_at),
+        started_at=instant_milliseconds(subscription.started_at),
+        activated_at=instant(subscription.activated_at),
+        trial_ended_at=instant(subscription.trial_ended_at),
+        ending_at=instant(subscription.ending_at),
+        terminated_at=instant(subscription.terminated_at),
+        canceled_at=instant(subscription.canceled_at),
+        created_at=instant(subscription.created_at),
+        previous_plan_code=around.previous_plan_code,
+        next_plan_code=around.next_plan_code,
+        downgrade_plan_date=local_date(takes_over_at, customer.applicable_timezone)
         if takes_over_at
         else None,
-        "current_billing_period_started_at": instant(period.from_) if period else None,
-        "current_billing_period_ending_at": last_instant(period.to) if period else None,
-        "on_termination_credit_note": subscription.on_termination_credit_note,
-        "on_termination_invoice": subscription.on_termination_invoice,
-        "progressive_billing_disabled": subscription.progressive_billing_disabled,
-        "consolidate_invoice": subscription.consolidate_invoice,
-        "purchase_order_number": subscription.purchase_order_number,
-        "cancellation_reason": None,
-        "payment_method": PAYMENT_METHOD,
-        "entitlements": [],
-        "usage_threshold": None,
-        "applicable_usage_thresholds": [],
-        "applied_invoice_custom_sections": [],
-        "activation_rules": [],
-    }
+        current_billing_period_started_at=instant(period.from_) if period else None,
+        current_billing_period_ending_at=last_instant(period.to) if period else None,
+        on_termination_credit_note=subscription.on_termination_credit_note,
+        on_termination_invoice=subscription.on_termination_invoice,
+        progressive_billing_disabled=subscription.progressive_billing_disabled,
+        consolidate_invoice=subscription.consolidate_invoice,
+        purchase_order_number=subscription.purchase_order_number,
+        cancellation_reason=None,
+        payment_method=objects.PaymentMethod(**PAYMENT_METHOD),
+        entitlements=[],
+        usage_threshold=None,
+        applicable_usage_thresholds=[],
+        applied_invoice_custom_sections=[],
+        activation_rules=[],
+    )
 
 
 def whole_subscription(
     subscription: Subscription, customer: Customer, plan: Plan, *, now: datetime, around: Neighbours
-) -> dict[str, Any]:
+) -> objects.Subscription:
     """The object with its plan and its customer, as webhooks carry it."""
-    return {
-        **render_subscription(subscription, customer, plan, now=now, around=around),
-        "plan": render_plan(plan, now=now),
-        "customer": render_customer(customer),
-    }
+    shown = render_subscription(subscription, customer, plan, now=now, around=around)
+    shown.plan = render_plan(plan, now=now)
+    shown.customer = render_customer(customer)
+    return shown

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from permille.api.http import Call
+from permille.api.objects import tax as objects
 from permille.api.render import instant
 from permille.api.validation import LONG_TEXT, Fields
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import NotFound
 from permille.core.invoice.tax import Tax
-from permille.database import locks
 from permille.store import taxes
 from permille.store.invoices import StoredFee, StoredInvoice
+from permille.usecases.catalogue import taxes as catalogue
 
 RATE_MAX = 1_000
-# Lago shows these and leaves them at 0.
-UNCOUNTED = ("add_ons_count", "customers_count", "plans_count", "charges_count", "commitments_count")
 
 
 def create_tax(call: Call) -> dict[str, Any]:
     """POST /taxes."""
-    locks.change_catalogue(call.conn, call.organization.id)
     fields = Fields(call.root("tax"))
     columns = {
         "name": fields.text("name", mandatory=True),
@@ -34,11 +33,7 @@ def create_tax(call: Call) -> dict[str, Any]:
     if fields.given.get("rate") is None:
         fields.refuse("rate", "value_is_mandatory")
     fields.check()
-    made = taxes.add(call.conn, organization_id=call.organization.id, columns=columns, now=call.now)
-    if made is None:
-        raise Invalid({"code": ["value_already_exist"]})
-    if made.applied_to_organization:
-        taxes.apply_to_default(call.conn, call.organization.id, made)
+    made = catalogue.add(call.conn, call.organization.id, columns=columns, now=call.now)
     return {"tax": _shown(call, [made])[0]}
 
 
@@ -55,13 +50,13 @@ def list_taxes(call: Call) -> dict[str, Any]:
 
 def show_tax(call: Call) -> dict[str, Any]:
     """GET /taxes/{code}."""
-    return {"tax": _shown(call, [_tax(call)])[0]}
+    found = catalogue.by_code(call.conn, call.organization.id, call.path["code"])
+    return {"tax": _shown(call, [found])[0]}
 
 
 def update_tax(call: Call) -> dict[str, Any]:
     """PUT /taxes/{code}: invoices that are made stay as they are."""
-    locks.change_catalogue(call.conn, call.organization.id)
-    before = _tax(call)
+    before = catalogue.to_change(call.conn, call.organization.id, call.path["code"])
     fields = Fields(call.root("tax"))
     changes: dict[str, Any] = {}
     for name in ("name", "code"):
@@ -74,37 +69,21 @@ def update_tax(call: Call) -> dict[str, Any]:
     if (applied := fields.flag("applied_to_organization")) is not None:
         changes["applied_to_organization"] = applied
     fields.check()
-    after = replace(before, **changes)
-    other = taxes.by_code(call.conn, call.organization.id, after.code)
-    if other is not None and other.id != before.id:
-        raise Invalid({"code": ["value_already_exist"]})
-    taxes.replace(call.conn, after, now=call.now)
-    if applied is not None:
-        taxes.apply_to_default(call.conn, call.organization.id, after)
+    after = catalogue.change(call.conn, call.organization.id, before, changes=changes, now=call.now)
     return {"tax": _shown(call, [after])[0]}
 
 
 def delete_tax(call: Call) -> dict[str, Any]:
     """DELETE /taxes/{code}: it applies to nothing any more."""
-    locks.change_catalogue(call.conn, call.organization.id)
-    gone = _tax(call)
-    taxes.delete(call.conn, gone.id, now=call.now)
-    return {"tax": {**render_tax(gone), "applied_to_billing_entities_codes": []}}
+    gone = catalogue.to_change(call.conn, call.organization.id, call.path["code"])
+    catalogue.remove(call.conn, gone, now=call.now)
+    return {"tax": render_tax(gone, applied_to=[])}
 
 
-def _tax(call: Call) -> Tax:
-    found = taxes.by_code(call.conn, call.organization.id, call.path["code"])
-    if found is None:
-        raise NotFound("tax")
-    return found
-
-
-def _shown(call: Call, rows: Sequence[Tax]) -> list[dict[str, Any]]:
+def _shown(call: Call, rows: Sequence[Tax]) -> list[objects.Tax]:
     """As the endpoints of taxes show them: with the billing entities that they apply to."""
     entities = taxes.billing_entity_codes(call.conn, call.organization.id)
-    return [
-        {**render_tax(row), "applied_to_billing_entities_codes": entities.get(row.id, [])} for row in rows
-    ]
+    return [render_tax(row, applied_to=entities.get(row.id, [])) for row in rows]
 
 
 def known_taxes(call: Call, entries: Iterable[Fields]) -> Mapping[str, Tax]:
@@ -133,35 +112,49 @@ def read_taxes(fields: Fields, known: Mapping[str, Tax]) -> tuple[Tax, ...] | No
     return tuple(known[code] for code in sorted(set(codes)) if code in known)
 
 
-def render_tax(tax: Tax) -> dict[str, Any]:
-    """As the `taxes` of other objects show it."""
-    return {
-        "lago_id": str(tax.id),
-        "name": tax.name,
-        "code": tax.code,
-        "rate": float(tax.rate),
-        "description": tax.description,
-        "applied_to_organization": tax.applied_to_organization,
-        **dict.fromkeys(UNCOUNTED, 0),
-        "created_at": instant(tax.created_at),
-    }
+def render_tax(tax: Tax, *, applied_to: list[str] | UnsetType = UNSET) -> objects.Tax:
+    """The tax. The codes of the billing entities that it applies to are left out where other objects show it."""
+    return objects.Tax(
+        lago_id=tax.id,
+        name=tax.name,
+        code=tax.code,
+        rate=float(tax.rate),
+        description=tax.description,
+        applied_to_organization=tax.applied_to_organization,
+        add_ons_count=0,
+        customers_count=0,
+        plans_count=0,
+        charges_count=0,
+        commitments_count=0,
+        created_at=instant(tax.created_at),
+        applied_to_billing_entities_codes=applied_to,
+    )
 
 
-def render_invoice_taxes(invoice: StoredInvoice) -> list[dict[str, Any]]:
+def render_invoice_taxes(invoice: StoredInvoice) -> list[objects.InvoiceAppliedTax]:
     """The `applied_taxes` of an invoice, as they were when it was made."""
     return [
-        {**each, "tax_rate": float(each["tax_rate"]), "lago_invoice_id": str(invoice.id)}
+        objects.InvoiceAppliedTax(
+            **{**each, "tax_rate": float(each["tax_rate"]), "lago_invoice_id": invoice.id}
+        )
         for each in invoice.applied_taxes
     ]
 
 
-def render_fee_taxes(fee: StoredFee) -> list[dict[str, Any]]:
+def render_fee_taxes(fee: StoredFee) -> list[objects.FeeAppliedTax]:
     """The `applied_taxes` of a fee, as they were when it was made."""
     return [
-        {
-            **{name: value for name, value in each.items() if name != "fees_amount_cents"},
-            "tax_rate": float(each["tax_rate"]),
-            "lago_fee_id": str(fee.id),
-        }
+        objects.FeeAppliedTax(
+            lago_id=each["lago_id"],
+            lago_tax_id=each["lago_tax_id"],
+            tax_name=each["tax_name"],
+            tax_code=each["tax_code"],
+            tax_rate=float(each["tax_rate"]),
+            tax_description=each["tax_description"],
+            amount_cents=each["amount_cents"],
+            amount_currency=each["amount_currency"],
+            created_at=each["created_at"],
+            lago_fee_id=fee.id,
+        )
         for each in fee.applied_taxes
     ]

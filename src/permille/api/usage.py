@@ -10,10 +10,14 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 from starlette.datastructures import QueryParams
 
 from permille.api.http import PER_PAGE_MAX, Call, Page
-from permille.api.render import breakdowns_json, instant, last_instant
+from permille.api.objects import usage as objects
+from permille.api.objects.fee import PresentationBreakdown
+from permille.api.objects.pricing_unit import UsageInPricingUnit
+from permille.api.render import breakdowns, instant, last_instant
 from permille.core.errors import Invalid, NotFound
 from permille.core.metering.event import property_text
 from permille.core.money import ZERO, decimal_text, exact
@@ -108,43 +112,43 @@ def _presentation(query: QueryParams) -> tuple[str, ...] | None:
     return tuple(property_text(value) or "" for value in found) if isinstance(found, list) else None
 
 
-def render_usage(found: PeriodUsage, *, projected: bool = False) -> dict[str, Any]:
+def render_usage(found: PeriodUsage, *, projected: bool = False) -> objects.Usage:
     """The object, or with projections the one that has these and not all of the rest."""
-    return {
-        "from_datetime": instant(found.period.from_),
-        "to_datetime": last_instant(found.period.to),
-        "issuing_date": found.issuing_date.isoformat(),
-        "currency": found.currency,
-        "amount_cents": found.amount_cents,
-        **({"projected_amount_cents": found.projected_amount_cents} if projected else {}),
-        "taxes_amount_cents": found.taxes_amount_cents,
-        "total_amount_cents": found.amount_cents + found.taxes_amount_cents,
-        "lago_invoice_id": str(found.invoice_id) if found.invoice_id else None,
-        "charges_usage": [_render_charge(each, found.currency, projected) for each in found.charges],
-    }
+    return objects.Usage(
+        from_datetime=instant(found.period.from_),
+        to_datetime=last_instant(found.period.to),
+        issuing_date=found.issuing_date,
+        currency=found.currency,
+        amount_cents=found.amount_cents,
+        projected_amount_cents=found.projected_amount_cents if projected else UNSET,
+        taxes_amount_cents=found.taxes_amount_cents,
+        total_amount_cents=found.amount_cents + found.taxes_amount_cents,
+        lago_invoice_id=found.invoice_id,
+        charges_usage=[_render_charge(each, found.currency, projected) for each in found.charges],
+    )
 
 
-def _render_charge(found: ChargeUsage, currency: str, projected: bool) -> dict[str, Any]:
+def _render_charge(found: ChargeUsage, currency: str, projected: bool) -> objects.ChargeUsage:
     plain = [line for line in found.lines if line.filter is None and not line.grouped_by]
-    return {
+    return objects.ChargeUsage(
         **_sums(found.lines, projected),
-        "amount_currency": currency,
-        "charge": {
-            "lago_id": str(found.charge_id),
-            **({} if projected else {"code": found.charge_code}),
-            "charge_model": found.charge_model,
-            "invoice_display_name": found.invoice_display_name,
-        },
-        "billable_metric": {
-            "lago_id": str(found.metric_id),
-            "name": found.metric_name,
-            "code": found.metric_code,
-            "aggregation_type": found.aggregation_type,
-        },
-        "filters": _render_filters(found.lines, projected) if found.has_filters else [],
-        "grouped_usage": _render_groups(found, projected),
+        amount_currency=currency,
+        charge=objects.UsedCharge(
+            lago_id=found.charge_id,
+            code=UNSET if projected else found.charge_code,
+            charge_model=found.charge_model,
+            invoice_display_name=found.invoice_display_name,
+        ),
+        billable_metric=objects.UsedMetric(
+            lago_id=found.metric_id,
+            name=found.metric_name,
+            code=found.metric_code,
+            aggregation_type=found.aggregation_type,
+        ),
+        filters=_render_filters(found.lines, projected) if found.has_filters else [],
+        grouped_usage=_render_groups(found, projected),
         **_breakdowns(plain, projected),
-    }
+    )
 
 
 def _sums(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
@@ -170,33 +174,35 @@ def _sums(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
     }
 
 
-def _in_unit(lines: Sequence[UsageLine], projections: Sequence[Projection] | None) -> dict[str, Any] | None:
+def _in_unit(
+    lines: Sequence[UsageLine], projections: Sequence[Projection] | None
+) -> UsageInPricingUnit | None:
     """What the lines, all of one charge, came to in its pricing unit."""
     found = [line.in_unit for line in lines if line.in_unit is not None]
     if not found:
         return None
-    shown: dict[str, Any] = {
-        "amount_cents": sum(each.amount_cents for each in found),
-        "short_name": found[-1].short_name,
-        "conversion_rate": decimal_text(found[-1].conversion_rate),
-    }
-    if projections is not None:
-        shown["projected_amount_cents"] = sum(each.in_unit_cents for each in projections)
-    return shown
+    return UsageInPricingUnit(
+        amount_cents=sum(each.amount_cents for each in found),
+        short_name=found[-1].short_name,
+        conversion_rate=decimal_text(found[-1].conversion_rate),
+        projected_amount_cents=UNSET
+        if projections is None
+        else sum(each.in_unit_cents for each in projections),
+    )
 
 
-def _render_filters(lines: Iterable[UsageLine], projected: bool) -> list[dict[str, Any]]:
+def _render_filters(lines: Iterable[UsageLine], projected: bool) -> list[objects.FilterUsage]:
     """An item for each filter that the lines have, in their order: the one of the charge's own price is last."""
     split: dict[Any, tuple[UsedFilter | None, list[UsageLine]]] = {}
     for line in lines:
         split.setdefault(line.filter and line.filter.id, (line.filter, []))[1].append(line)
     return [
-        {
+        objects.FilterUsage(
             **_sums(own, projected),
-            "invoice_display_name": each.invoice_display_name if each else None,
-            "values": _values(each, projected),
+            invoice_display_name=each.invoice_display_name if each else None,
+            values=_values(each, projected),
             **_breakdowns(own, projected),
-        }
+        )
         for each, own in split.values()
     ]
 
@@ -208,7 +214,7 @@ def _values(used: UsedFilter | None, projected: bool) -> dict[str, list[str]] | 
     return {key: list(values) for key, values in used.values.items()}
 
 
-def _render_groups(found: ChargeUsage, projected: bool) -> list[dict[str, Any]]:
+def _render_groups(found: ChargeUsage, projected: bool) -> list[objects.GroupUsage]:
     """An item for each pricing group, whatever filters it is of; none when nothing is grouped."""
     if not any(line.grouped_by for line in found.lines):
         return []
@@ -216,12 +222,12 @@ def _render_groups(found: ChargeUsage, projected: bool) -> list[dict[str, Any]]:
     for line in found.lines:
         split.setdefault(tuple(sorted(line.grouped_by.items())), []).append(line)
     return [
-        {
+        objects.GroupUsage(
             **_sums(lines, projected),
-            "grouped_by": dict(lines[0].grouped_by),
-            "filters": _render_filters(lines, projected) if found.has_filters else [],
+            grouped_by=lines[0].grouped_by,
+            filters=_render_filters(lines, projected) if found.has_filters else [],
             **_breakdowns([line for line in lines if line.filter is None and line.grouped_by], projected),
-        }
+        )
         for lines in split.values()
     ]
 
@@ -237,11 +243,9 @@ def _breakdowns(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
 
 def _render_breakdowns(
     lines: Iterable[UsageLine], units_of: Callable[[ShownBreakdown], Decimal]
-) -> list[dict[str, Any]]:
+) -> list[PresentationBreakdown]:
     """Units by the values that only show, those of several groups added up."""
-    return breakdowns_json(
-        (each.presentation_by, units_of(each)) for line in lines for each in line.breakdowns
-    )
+    return breakdowns((each.presentation_by, units_of(each)) for line in lines for each in line.breakdowns)
 
 
 def list_past_usage(call: Call) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from permille.api.http import Call
+from permille.api.objects import webhook_endpoint as objects
 from permille.api.render import instant
 from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid
 from permille.core.errors import NotFound
@@ -219,13 +220,13 @@ def _endpoint(call: Call, endpoint_id: UUID | None) -> WebhookEndpoint:
     return found
 
 
-def render_webhook_endpoint(endpoint: WebhookEndpoint) -> dict[str, Any]:
-    return {
-        "lago_id": str(endpoint.id),
-        "lago_organization_id": str(endpoint.organization_id),
-        "webhook_url": endpoint.webhook_url,
-        "signature_algo": endpoint.signature_algo,
-        "name": endpoint.name,
-        "event_types": endpoint.event_types,
-        "created_at": instant(endpoint.created_at),
-    }
+def render_webhook_endpoint(endpoint: WebhookEndpoint) -> objects.WebhookEndpoint:
+    return objects.WebhookEndpoint(
+        lago_id=endpoint.id,
+        lago_organization_id=endpoint.organization_id,
+        webhook_url=endpoint.webhook_url,
+        signature_algo=endpoint.signature_algo,
+        name=endpoint.name,
+        event_types=endpoint.event_types,
+        created_at=instant(endpoint.created_at),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,11 +16,13 @@ from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Raw
 from permille.api.invoices import render_whole_invoice
 from permille.api.late_usage import whole_late_usage
+from permille.api.objects.base import Answer
+from permille.api.objects.webhook_endpoint import WebhookKey
 from permille.api.plans import render_plan
 from permille.api.subscriptions import whole_subscription
 from permille.clock import system_now
+from permille.out.kind import Renderers
 from permille.out.signing import draw_private_key, public_pem
-from permille.out.webhooks import Renderers
 from permille.store import (
     billable_metrics,
     customers,
@@ -33,12 +34,12 @@ from permille.store import (
 )
 from permille.store.subscriptions import ALONE
 
-Shown = Mapping[str, Any] | None
+Shown = Answer | None
 
 
 def show_public_key(call: Call) -> dict[str, Any]:
     """GET /webhooks/json_public_key: Base64 of the PEM."""
-    return {"webhook": {"public_key": _public_key(call).decode()}}
+    return {"webhook": WebhookKey(public_key=_public_key(call).decode())}
 
 
 def plain_public_key(call: Call) -> Raw:

@@ -1,20 +1,67 @@
-"""Which addresses of the outside world we call on behalf of a user: none in private networks."""
+"""Which addresses are called on behalf of a user: public ones, unless the caller may reach more."""
 
 from __future__ import annotations
 
-import ipaddress
 import socket
-from urllib.parse import urlsplit
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 
-def private_address(url: str) -> str | None:
-    """Why a live organization's URL may not be called: every address of its name must be a public one."""
-    parts = urlsplit(url)
+class Reach(Enum):
+    """How far a call may go."""
+
+    PUBLIC = "public"
+    LOOPBACK = "public and loopback"
+    ANYWHERE = "anywhere"
+
+
+class RefusedError(Exception):
+    """The name was not found or leads to an address that may not be called; the message says which."""
+
+
+# An address that these embed is judged in their place: what the kernel or a gateway really connects to.
+_MAPPED = ip_network("::ffff:0:0/96")
+_NAT64 = ip_network("64:ff9b::/96")
+
+_GLOBAL_UNICAST = ip_network("2000::/3")
+# Protocol assignments (with Teredo and ORCHID), 6to4 and its relays, documentation: no host of the internet is there.
+_NOT_HOSTS = [
+    ip_network(each)
+    for each in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
+]
+
+
+def addresses_of(host: str, port: int, reach: Reach) -> list[str]:
+    """Look up a name, all of whose addresses may be called. Raises RefusedError when one may not, or there is none."""
     try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
-        return f"{parts.hostname} was not found: {error}"
-    for *_, address in found:
-        if not ipaddress.ip_address(str(address[0]).split("%")[0]).is_global:
-            return f"{parts.hostname} is {address[0]}, which is no public address."
-    return None
+        raise RefusedError(f"{host} was not found: {error}") from error
+    addresses = [str(each[4][0]) for each in found]
+    for address in addresses:
+        if not is_allowed(address, reach):
+            raise RefusedError(f"{host} is {address}, which is no public address.")
+    return addresses
+
+
+def is_allowed(address: str, reach: Reach) -> bool:
+    """Whether an IP address may be called."""
+    if reach is Reach.ANYWHERE:
+        return True
+    ip = _meant(ip_address(address.split("%", maxsplit=1)[0]))
+    return _is_public(ip) or (reach is Reach.LOOPBACK and ip.is_loopback)
+
+
+def _meant(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address that an IPv6 address stands for, else itself."""
+    if ip in _MAPPED or ip in _NAT64:
+        return IPv4Address(ip.packed[-4:])
+    return ip
+
+
+def _is_public(ip: IPv4Address | IPv6Address) -> bool:
+    if not ip.is_global or ip.is_multicast or ip.is_reserved:
+        return False
+    if ip.version == 6 and ip not in _GLOBAL_UNICAST:
+        return False
+    return not any(ip in network for network in _NOT_HOSTS)

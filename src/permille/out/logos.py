@@ -12,15 +12,16 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
-import httpx2
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille.core.customer import BillingEntity
-from permille.out.addresses import private_address
+from permille.out.addresses import Reach
+from permille.out.calls import Answer, CallError, Client
 from permille.out.pdf.document import Logo
 from permille.out.pictures import UnusablePicture, printable
 from permille.store import logos
@@ -29,9 +30,9 @@ from permille.store.logos import StoredLogo
 log = logging.getLogger(__name__)
 
 SECONDS_MAX = 6
-READ_SECONDS_MAX = 3
 BYTES_MAX = 2 * 1024**2
 HOPS_MAX = 4
+REDIRECTS = (301, 302, 303, 307, 308)
 ETAG_MAX, PROBLEM_MAX = 255, 500
 RETRY_AFTER = timedelta(minutes=10)
 KEPT, KEPT_MIN, KEPT_MAX = timedelta(days=1), timedelta(hours=1), timedelta(days=7)
@@ -98,16 +99,15 @@ def _renewed(
 
 
 def _in_time(url: str, etag: str | None, *, allow_private: bool) -> tuple[Fetched, Logo | None]:
-    """Fetch and check in a thread of its own, since servers may send byte by byte and name servers not at all.
+    """Fetch and check in a thread of its own, since name servers may not answer at all.
 
     Raises NotFetched and UnusablePicture, and nothing else: no logo stops a document.
     """
     outcome: list[tuple[Fetched, Logo | None] | Exception] = []
-    client = httpx2.Client(timeout=READ_SECONDS_MAX, follow_redirects=False)
 
     def work() -> None:
         try:
-            fetched = fetch(client, url, etag, allow_private=allow_private)
+            fetched = fetch(url, etag, allow_private=allow_private)
             outcome.append((fetched, None if fetched.body is None else printable(fetched.body)))
         except (NotFetched, UnusablePicture) as error:
             outcome.append(error)
@@ -118,55 +118,43 @@ def _in_time(url: str, etag: str | None, *, allow_private: bool) -> tuple[Fetche
     thread = threading.Thread(target=work, name="logo", daemon=True)
     thread.start()
     thread.join(SECONDS_MAX)
-    client.close()  # a thread that still reads ends at its next byte
     if not outcome:
-        raise NotFetched(f"No picture after {SECONDS_MAX} seconds.")
+        raise NotFetched(f"No picture within {SECONDS_MAX} seconds.")
     (found,) = outcome
     if isinstance(found, Exception):
         raise found
     return found
 
 
-def fetch(client: httpx2.Client, url: str, etag: str | None, *, allow_private: bool) -> Fetched:
+def fetch(url: str, etag: str | None, *, allow_private: bool) -> Fetched:
     """The bytes behind the URL, after a few redirects; each hop is checked. Raises NotFetched."""
-    headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
+    headers = {"Accept": "image/*"}
     if etag:
         headers["If-None-Match"] = etag
     until = time.monotonic() + SECONDS_MAX
-    try:
-        for _ in range(HOPS_MAX):
-            _check(url, allow_private=allow_private)
-            with client.stream("GET", url, headers=headers) as answer:
-                if not answer.has_redirect_location:
-                    return _read(answer, until)
-                url = urljoin(url, answer.headers["location"])
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-        raise NotFetched(f"{type(error).__name__}: {error}") from error
+    for _ in range(HOPS_MAX):
+        with Client(Reach.ANYWHERE if allow_private else Reach.PUBLIC) as client:
+            try:
+                seconds = until - time.monotonic()
+                answer = client.call("GET", url, headers=headers, seconds=seconds, bytes_max=BYTES_MAX)
+            except CallError as error:
+                raise NotFetched(str(error)) from error
+        if answer.status not in REDIRECTS or "location" not in answer.headers:
+            return _read(answer)
+        url = urljoin(url, answer.headers["location"])
     raise NotFetched(f"More than {HOPS_MAX - 1} redirects.")
 
 
-def _check(url: str, *, allow_private: bool) -> None:
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise NotFetched("The address does not begin with https:// or http://.")
-    if not allow_private and (problem := private_address(url)) is not None:
-        raise NotFetched(problem)
-
-
-def _read(answer: httpx2.Response, until: float) -> Fetched:
+def _read(answer: Answer) -> Fetched:
     age = _MAX_AGE.search(answer.headers.get("cache-control", ""))
     kept_for = timedelta(seconds=int(age[1])) if age else KEPT
     kept_for = min(max(kept_for, KEPT_MIN), KEPT_MAX)
     sent = answer.headers.get("etag", "")
     etag = sent if sent.isascii() and 0 < len(sent) <= ETAG_MAX else None
-    if answer.status_code == httpx2.codes.NOT_MODIFIED:
+    if answer.status == HTTPStatus.NOT_MODIFIED:
         return Fetched(body=None, etag=etag, kept_for=kept_for)
-    if answer.status_code != httpx2.codes.OK:
-        raise NotFetched(f"The server answered {answer.status_code}.")
-    body = bytearray()
-    for chunk in answer.iter_raw():
-        body += chunk
-        if len(body) > BYTES_MAX:
-            raise NotFetched("The picture is larger than 2 MB.")
-        if time.monotonic() > until:
-            raise NotFetched(f"No picture after {SECONDS_MAX} seconds.")
-    return Fetched(body=bytes(body), etag=etag, kept_for=kept_for)
+    if answer.status != HTTPStatus.OK:
+        raise NotFetched(f"The server answered {answer.status}.")
+    if not answer.is_whole:
+        raise NotFetched("The picture is larger than 2 MB.")
+    return Fetched(body=answer.body, etag=etag, kept_for=kept_for)

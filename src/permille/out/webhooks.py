@@ -1,41 +1,49 @@
-"""Delivery of webhooks: claim what is due, send it, write down how it went.
+"""Delivery of webhooks: one job for an endpoint claims what is due, sends it, and records how each attempt went.
 
 A claim is a lease: it moves next_attempt_at ahead and is committed before anything is sent, so that a crash
-repeats an attempt and never loses one. Receivers know repetitions by X-Lago-Unique-Key.
+repeats an attempt and never loses one. It is longer than an attempt may take. Receivers know repetitions by
+X-Lago-Unique-Key.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import httpx2
 from psycopg import Connection
-from psycopg_pool import ConnectionPool
 
+from permille.clock import system_now
 from permille.config import Config
 from permille.database.connections import is_passing
-from permille.out.addresses import private_address
+from permille.out.addresses import Reach
+from permille.out.calls import Answer, CallError, Client
+from permille.out.kind import Context, Kind
 from permille.out.signing import draw_private_key, hmac_signature, jwt_signature
 from permille.store import webhooks
-from permille.store.webhooks import Claimed
+from permille.store.webhooks import Attempt, Claimed
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 SUCCESSES = (200, 201, 202, 204)
 AT_ONCE = 16
+"""Attempts under way at one endpoint."""
+TURN_SECONDS = 20.0
+"""After so long an endpoint goes to the end of the queue."""
+SLOW_SECONDS = 5.0
+"""Endpoints whose attempts take longer on average share the slots of the slow ones."""
+LOOK_SECONDS = 1.0
 RESPONSE_KEPT = 2_000
-LEASE = timedelta(minutes=5)
-
-Renderers = Mapping[str, Callable[[Connection[Any], UUID], Mapping[str, Any] | None]]
-"""object_type -> the object as JSON, None when it is no more."""
+_BYTES_PER_CHARACTER = 4
+LEASE_SPARE = timedelta(seconds=60)
+"""For rendering, for threads that wait for a processor, and for recording what came of the attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,52 +53,111 @@ class Outcome:
     ok: bool
     http_status: int | None
     response: str
+    is_hopeless: bool = False
+    seconds: float = 0.0
 
 
 _CANNOT = "Webhook %s (%s) of organization %s cannot be sent; those of others are"
 _CRASH = Outcome(ok=False, http_status=None, response="It could not be sent; the server's log says why.")
 
 
-def deliver_due(
-    pool: ConnectionPool[Connection[Any]],
-    config: Config,
-    renderers: Renderers,
-    *,
-    now: datetime,
-    limit: int = 100,
-) -> int:
-    """Make one attempt for each of at most `limit` webhooks that are due; how many there were.
+def deliver(context: Context, endpoint: str, *, clock: Callable[[], datetime] = system_now) -> int:
+    """Attempt what is due at an endpoint for a while, several at once; how many attempts that were.
 
-    Several may run at once. `now` is the system's clock.
+    Each outcome is recorded when it comes. `clock` is the system's.
     """
-    with pool.connection() as conn:
-        claimed = webhooks.claim(conn, now=now, lease_until=now + LEASE, limit=limit)
-        private_pem = webhooks.signing_key(conn, draw=draw_private_key, now=now) if claimed else ""
-        bodies = [_body(conn, one, renderers) for one in claimed]
-    if not claimed:
-        return 0
-    with httpx2.Client(timeout=config.webhook_timeout_seconds, follow_redirects=False) as client:
-
-        def attempt(one: Claimed, body: bytes | Outcome) -> Outcome:
-            return body if isinstance(body, Outcome) else _sent(client, config, one, body, private_pem)
-
-        with ThreadPoolExecutor(AT_ONCE) as threads:
-            outcomes = list(threads.map(attempt, claimed, bodies))
-    with pool.connection() as conn:
-        for one, body, outcome in zip(claimed, bodies, outcomes, strict=True):
-            _write_down(conn, one, outcome, now=now, is_hopeless=body is outcome and body is not _CRASH)
-    return len(claimed)
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as threads:
+        return _Turn(context, UUID(endpoint), threads, clock).run()
 
 
-def _body(conn: Connection[Any], one: Claimed, renderers: Renderers) -> bytes | Outcome:
+JOB = Kind(name=webhooks.JOB, run=deliver)
+
+
+class _Turn:
+    """One endpoint's turn: the thread of the job claims, renders and records, the others send."""
+
+    def __init__(
+        self, context: Context, endpoint_id: UUID, threads: ThreadPoolExecutor, clock: Callable[[], datetime]
+    ) -> None:
+        self._context, self._endpoint_id, self._threads, self._clock = context, endpoint_id, threads, clock
+        self._until = time.monotonic() + TURN_SECONDS
+        self._under_way: dict[Future[Outcome], tuple[Claimed, Client]] = {}
+        self._idle: list[Client] = []
+        self._private_pem = ""
+        self._count, self._seconds = 0, 0.0
+
+    def run(self) -> int:
+        while self._start() or self._under_way:
+            done, _ = wait(self._under_way, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            outcomes = []
+            for each in done:
+                webhook, client = self._under_way.pop(each)
+                self._idle.append(client)
+                outcomes.append((webhook, each.result()))
+            self._record(outcomes)
+        for client in self._idle:
+            client.close()
+        with self._context.pool.connection() as conn:
+            if self._count:
+                is_slow = self._seconds > SLOW_SECONDS * self._count
+                webhooks.note_slowness(conn, self._endpoint_id, is_slow=is_slow)
+            if self._is_over():
+                webhooks.defer_due(conn, now=self._clock())
+        return self._count
+
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._until or self._context.is_stopping()
+
+    def _start(self) -> int:
+        """Begin as many attempts as there is room for; how many are due."""
+        room = AT_ONCE - len(self._under_way)
+        if not room or self._is_over():
+            return 0
+        now = self._clock()
+        lease_until = now + timedelta(seconds=self._context.config.webhook_timeout_seconds) + LEASE_SPARE
+        with self._context.pool.connection() as conn:
+            claimed = webhooks.claim(conn, self._endpoint_id, now=now, lease_until=lease_until, limit=room)
+            if claimed and not self._private_pem:
+                self._private_pem = webhooks.signing_key(conn, draw=draw_private_key, now=now)
+            bodies = [_body(conn, one, self._context) for one in claimed]
+        hopeless = []
+        for one, body in zip(claimed, bodies, strict=True):
+            if isinstance(body, Outcome):
+                hopeless.append((one, body))
+            else:
+                client = self._idle.pop() if self._idle else Client(_reach(one, self._context.config))
+                attempt = self._threads.submit(self._attempt, client, one, body)
+                self._under_way[attempt] = one, client
+        self._record(hopeless)
+        return len(claimed)
+
+    def _attempt(self, client: Client, one: Claimed, body: bytes) -> Outcome:
+        try:
+            return send(client, self._context.config, one, body, private_pem=self._private_pem)
+        except Exception:
+            log.exception(_CANNOT, one.id, one.webhook_type, one.organization_id)
+            return _CRASH
+
+    def _record(self, outcomes: Sequence[tuple[Claimed, Outcome]]) -> None:
+        if not outcomes:
+            return
+        self._count += len(outcomes)
+        self._seconds += sum(outcome.seconds for _, outcome in outcomes)
+        now = self._clock()
+        with self._context.pool.connection() as conn:
+            webhooks.record(conn, [_recorded(one, outcome, now) for one, outcome in outcomes], now=now)
+
+
+def _body(conn: Connection[Any], one: Claimed, context: Context) -> bytes | Outcome:
     """What is sent, the same at every attempt: rendered at the first one, and frozen. Else why there is nothing to send."""
     if one.payload is not None:
         return one.payload.encode()
     try:
         with conn.transaction():
-            shown = renderers[one.object_type](conn, one.object_id)
+            shown = context.renderers[one.object_type](conn, one.object_id)
             if shown is None:
-                return Outcome(ok=False, http_status=None, response=f"The {one.object_type} is no more.")
+                response = f"The {one.object_type} is no more."
+                return Outcome(ok=False, http_status=None, response=response, is_hopeless=True)
             body = webhooks.body_text(one.organization_id, one.webhook_type, one.object_type, shown)
             webhooks.freeze(conn, one.id, body)
             return body.encode()
@@ -101,19 +168,14 @@ def _body(conn: Connection[Any], one: Claimed, renderers: Renderers) -> bytes | 
         return _CRASH
 
 
-def _sent(client: httpx2.Client, config: Config, one: Claimed, body: bytes, private_pem: str) -> Outcome:
-    try:
-        return send(client, config, one, body, private_pem=private_pem)
-    except Exception:
-        log.exception(_CANNOT, one.id, one.webhook_type, one.organization_id)
-        return _CRASH
+def _reach(one: Claimed, config: Config) -> Reach:
+    if config.webhook_allow_private:
+        return Reach.ANYWHERE
+    return Reach.LOOPBACK if one.test_mode else Reach.PUBLIC
 
 
-def send(client: httpx2.Client, config: Config, one: Claimed, body: bytes, *, private_pem: str) -> Outcome:
+def send(client: Client, config: Config, one: Claimed, body: bytes, *, private_pem: str) -> Outcome:
     """One attempt: whatever goes wrong at the other end or on the way is an outcome."""
-    allowed = one.test_mode or config.webhook_allow_private
-    if not allowed and (problem := private_address(one.webhook_url)) is not None:
-        return Outcome(ok=False, http_status=None, response=problem)
     if one.signature_algo == "hmac":
         signature = hmac_signature(body, hmac_key=one.hmac_key)
     else:
@@ -124,14 +186,33 @@ def send(client: httpx2.Client, config: Config, one: Claimed, body: bytes, *, pr
         "X-Lago-Signature-Algorithm": one.signature_algo,
         "X-Lago-Unique-Key": str(one.id),
     }
+    begun = time.monotonic()
     try:
-        answer = client.post(one.webhook_url, content=body, headers=headers)
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        return Outcome(
-            ok=False, http_status=None, response=f"{type(error).__name__}: {error}"[:RESPONSE_KEPT]
+        answer = client.call(
+            "POST",
+            one.webhook_url,
+            headers=headers,
+            content=body,
+            seconds=config.webhook_timeout_seconds,
+            bytes_max=RESPONSE_KEPT * _BYTES_PER_CHARACTER,
         )
-    text = answer.text.replace("\0", "")[:RESPONSE_KEPT]
-    return Outcome(ok=answer.status_code in SUCCESSES, http_status=answer.status_code, response=text)
+    except CallError as error:
+        ok, http_status, response = False, None, str(error)
+    else:
+        ok, http_status, response = answer.status in SUCCESSES, answer.status, _text(answer)
+    return Outcome(
+        ok=ok,
+        http_status=http_status,
+        response=response.replace("\0", "")[:RESPONSE_KEPT],
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _text(answer: Answer) -> str:
+    packing = answer.headers.get("content-encoding", "identity")
+    if packing != "identity":
+        return f"The answer's body is packed ({packing}); it was not read."
+    return answer.body.decode(errors="replace")
 
 
 def wait_after(attempts: int) -> timedelta:
@@ -139,19 +220,13 @@ def wait_after(attempts: int) -> timedelta:
     return timedelta(seconds=attempts**4 * random.uniform(1, 1.15) + 2)  # noqa: S311 - no secret
 
 
-def _write_down(
-    conn: Connection[Any], one: Claimed, outcome: Outcome, *, now: datetime, is_hopeless: bool
-) -> None:
+def _recorded(one: Claimed, outcome: Outcome, now: datetime) -> Attempt:
     attempts = one.attempts + 1
-    is_last = outcome.ok or is_hopeless or attempts >= ATTEMPTS
-    status = "succeeded" if outcome.ok else "failed" if is_last else "retrying"
-    webhooks.write_down(
-        conn,
-        one.id,
-        status=status,
-        attempts=attempts,
+    is_last = outcome.ok or outcome.is_hopeless or attempts >= ATTEMPTS
+    return Attempt(
+        webhook=one,
+        status="succeeded" if outcome.ok else "failed" if is_last else "retrying",
         next_attempt_at=None if is_last else now + wait_after(attempts),
         http_status=outcome.http_status,
         response=outcome.response,
-        now=now,
     )

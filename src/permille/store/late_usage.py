@@ -257,6 +257,7 @@ def line_json(line: Line) -> dict[str, Any]:
         "amount_cents": line.amount_cents,
         "precise_amount_cents": decimal_text(line.precise_amount_cents),
         "unit_cents": [line.unit_cents[0], decimal_text(line.unit_cents[1])] if line.unit_cents else None,
+        "is_unpriced": line.is_unpriced,
     }
 
 
@@ -274,6 +275,7 @@ def lines_of(found: LateUsage) -> list[Line]:
             unit_cents=(each["unit_cents"][0], Decimal(each["unit_cents"][1]))
             if each["unit_cents"]
             else None,
+            is_unpriced=each.get("is_unpriced", False),
         )
         for each in found.lines
     ]

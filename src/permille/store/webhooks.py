@@ -13,9 +13,14 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.database.bulk import hex_array, uuid_array
+from permille.database.connections import as_number
 from permille.ids import new_id_texts
+from permille.store import jobs
+from permille.store.jobs import Job
 
-_encode = msgspec.json.Encoder(decimal_format="string").encode
+_encode = msgspec.json.Encoder(decimal_format="string", enc_hook=as_number).encode
+
+JOB = "webhooks"
 
 # 'epoch' is due at once by any clock; waits between attempts are by the system's.
 _ENQUEUE = """
@@ -27,7 +32,7 @@ from unnest(%(ids)s::uuid[], %(objects)s::uuid[]) as o (id, object_id)
 """
 
 
-def body_text(organization_id: UUID, webhook_type: str, object_type: str, shown: Mapping[str, Any]) -> str:
+def body_text(organization_id: UUID, webhook_type: str, object_type: str, shown: object) -> str:
     """The JSON of a webhook about an object."""
     body = {
         "webhook_type": webhook_type,
@@ -52,12 +57,13 @@ def enqueue(
 
     Without a payload it is rendered from the object at the first attempt, and frozen then.
     """
-    for endpoint in _listening(conn, organization_id, webhook_type):
+    listening = _listening(conn, organization_id, webhook_type) if object_ids else []
+    for endpoint in listening:
         conn.execute(
             _ENQUEUE,
             {
                 "organization_id": organization_id,
-                "endpoint": endpoint,
+                "endpoint": endpoint.id,
                 "webhook_type": webhook_type,
                 "object_type": object_type,
                 "payload": None
@@ -68,6 +74,7 @@ def enqueue(
                 "objects": uuid_array(object_ids),
             },
         )
+    _defer(conn, listening)
 
 
 def is_heard(conn: Connection[Any], organization_id: UUID, webhook_type: str) -> bool:
@@ -75,15 +82,47 @@ def is_heard(conn: Connection[Any], organization_id: UUID, webhook_type: str) ->
     return bool(_listening(conn, organization_id, webhook_type))
 
 
-def _listening(conn: Connection[Any], organization_id: UUID, webhook_type: str) -> list[UUID]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Endpoint:
+    id: UUID
+    is_slow: bool
+
+
+def _listening(conn: Connection[Any], organization_id: UUID, webhook_type: str) -> list[_Endpoint]:
     """The endpoints; none of them goes away before the transaction ends."""
-    rows = conn.execute(
-        "select id from webhook_endpoint where organization_id = %s"
-        " and (event_types is null or '*' = any(event_types) or %s = any(event_types))"
-        " order by id for key share",
-        [organization_id, webhook_type],
-    ).fetchall()
-    return [endpoint for (endpoint,) in rows]
+    with conn.cursor(row_factory=class_row(_Endpoint)) as cursor:
+        return cursor.execute(
+            "select id, is_slow from webhook_endpoint where organization_id = %s"
+            " and (event_types is null or '*' = any(event_types) or %s = any(event_types))"
+            " order by id for key share",
+            [organization_id, webhook_type],
+        ).fetchall()
+
+
+def _defer(conn: Connection[Any], endpoints: Sequence[_Endpoint]) -> None:
+    jobs.defer(conn, [Job(kind=JOB, key=str(each.id), is_slow=each.is_slow) for each in endpoints])
+
+
+# The endpoints that have anything to send, by jumps along the index, and of these the ones where something is due.
+_WITH_DUE = """
+with recursive next (id) as (
+    (select webhook_endpoint_id from webhook where next_attempt_at is not null order by webhook_endpoint_id limit 1)
+    union all
+    select (select w.webhook_endpoint_id from webhook w
+            where w.next_attempt_at is not null and w.webhook_endpoint_id > next.id
+            order by w.webhook_endpoint_id limit 1)
+    from next where next.id is not null
+)
+select e.id, e.is_slow from next join webhook_endpoint e on e.id = next.id
+where exists (select from webhook w where w.webhook_endpoint_id = e.id and w.next_attempt_at <= %s)
+"""
+
+
+def defer_due(conn: Connection[Any], *, now: datetime) -> None:
+    """Queue the jobs of endpoints where something is due: an attempt is to be repeated, or its worker has died."""
+    with conn.cursor(row_factory=class_row(_Endpoint)) as cursor:
+        found = cursor.execute(_WITH_DUE, [now]).fetchall()
+    _defer(conn, found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,18 +140,19 @@ class Claimed:
     object_id: UUID
     payload: str | None
     attempts: int
+    lease_until: datetime
 
 
 _CLAIM = """
 with due as (
-    select id from webhook where next_attempt_at <= %(now)s
+    select id from webhook where webhook_endpoint_id = %(endpoint)s and next_attempt_at <= %(now)s
     order by next_attempt_at, id limit %(limit)s for update skip locked
 ), claimed as (
     update webhook w set next_attempt_at = %(lease_until)s from due where w.id = due.id
     returning w.*
 )
 select c.id, c.organization_id, o.test_mode, o.hmac_key, e.webhook_url, e.signature_algo, c.webhook_type,
-    c.object_type, c.object_id, c.payload, c.attempts
+    c.object_type, c.object_id, c.payload, c.attempts, c.next_attempt_at as lease_until
 from claimed c
 join organization o on o.id = c.organization_id
 join webhook_endpoint e on e.id = c.webhook_endpoint_id
@@ -120,10 +160,13 @@ order by c.id
 """
 
 
-def claim(conn: Connection[Any], *, now: datetime, lease_until: datetime, limit: int) -> list[Claimed]:
-    """Take webhooks that are due; nobody else does before the lease is over."""
+def claim(
+    conn: Connection[Any], endpoint_id: UUID, *, now: datetime, lease_until: datetime, limit: int
+) -> list[Claimed]:
+    """Take webhooks of an endpoint that are due; nobody else does before the lease is over."""
+    values = {"endpoint": endpoint_id, "now": now, "lease_until": lease_until, "limit": limit}
     with conn.cursor(row_factory=class_row(Claimed)) as cursor:
-        return cursor.execute(_CLAIM, {"now": now, "lease_until": lease_until, "limit": limit}).fetchall()
+        return cursor.execute(_CLAIM, values).fetchall()
 
 
 def freeze(conn: Connection[Any], webhook_id: UUID, payload: str) -> None:
@@ -131,22 +174,47 @@ def freeze(conn: Connection[Any], webhook_id: UUID, payload: str) -> None:
     conn.execute("update webhook set payload = %s where id = %s", [payload, webhook_id])
 
 
-def write_down(
-    conn: Connection[Any],
-    webhook_id: UUID,
-    *,
-    status: str,
-    attempts: int,
-    next_attempt_at: datetime | None,
-    http_status: int | None,
-    response: str,
-    now: datetime,
-) -> None:
-    """How an attempt went, and when the next one is due."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """How the attempt at a claimed webhook went, and when the next one is due."""
+
+    webhook: Claimed
+    status: str
+    next_attempt_at: datetime | None
+    http_status: int | None
+    response: str
+
+
+# Only under the lease that it was claimed with: meanwhile it may have been queued again, or claimed by another.
+_RECORD = """
+update webhook w set status = a.status, attempts = w.attempts + 1, next_attempt_at = a.next_attempt_at,
+    http_status = a.http_status, response = a.response, last_attempt_at = %(now)s
+from unnest(%(ids)s::uuid[], %(leases)s::timestamptz[], %(statuses)s::text[], %(next)s::timestamptz[],
+    %(http_statuses)s::bigint[], %(responses)s::text[])
+    as a (id, lease_until, status, next_attempt_at, http_status, response)
+where w.id = a.id and w.next_attempt_at = a.lease_until
+"""
+
+
+def record(conn: Connection[Any], attempts: Sequence[Attempt], *, now: datetime) -> None:
+    """Write down how attempts went."""
+    values = {
+        "ids": [each.webhook.id for each in attempts],
+        "leases": [each.webhook.lease_until for each in attempts],
+        "statuses": [each.status for each in attempts],
+        "next": [each.next_attempt_at for each in attempts],
+        "http_statuses": [each.http_status for each in attempts],
+        "responses": [each.response for each in attempts],
+        "now": now,
+    }
+    conn.execute(_RECORD, values)
+
+
+def note_slowness(conn: Connection[Any], endpoint_id: UUID, *, is_slow: bool) -> None:
+    """Give an endpoint a slot among the slow ones from now on, or among the others."""
     conn.execute(
-        "update webhook set status = %s, attempts = %s, next_attempt_at = %s, http_status = %s, response = %s,"
-        " last_attempt_at = %s where id = %s",
-        [status, attempts, next_attempt_at, http_status, response, now, webhook_id],
+        "update webhook_endpoint set is_slow = %(slow)s where id = %(id)s and is_slow is distinct from %(slow)s",
+        {"slow": is_slow, "id": endpoint_id},
     )
 
 

@@ -79,11 +79,12 @@ def amend(
     now: datetime,
 ) -> list[Amendment]:
     """Make these amendments in their order, and let usage follow. Raises UnableToAmendError."""
-    store.begin(conn)
+    store.begin(conn, organization_id)
     errors: dict[int, Errors] = defaultdict(dict)
     targets = _targets(conn, organization_id, asked, errors)
     drafts = _drafts(conn, asked, targets, errors, now=now)
-    hows = metering.load(conn, {(organization_id, draft.code) for draft in drafts.values()}).by_code
+    codes = {draft.code for draft in drafts.values()}
+    hows = metering.load(conn, {organization_id: codes})[organization_id].by_code
     derived = _derived(organization_id, drafts, hows, errors, now=now)
     if errors:
         raise UnableToAmendError(dict(errors))
@@ -107,7 +108,7 @@ def amend(
             )
         )
         if draft is not None:
-            how = hows[organization_id, draft.code]
+            how = hows[draft.code]
             in_place[own_id] = InPlace(metering=how, properties=derived[index], seq=target.seq)
     store.add(conn, organization_id, new, in_place)
     billing_holds.retry_soon(conn, organization_id, now=now)
@@ -172,7 +173,7 @@ def _as_sent(event: StoredEvent) -> dict[str, Any]:
 def _derived(
     organization_id: UUID,
     drafts: Mapping[int, Draft],
-    hows: Mapping[tuple[UUID, str], Metering],
+    hows: Mapping[str, Metering],
     errors: dict[int, Errors],
     *,
     now: datetime,
@@ -190,7 +191,7 @@ def _derived(
         for draft in drafts.values()
     ]
     request = Request(organization_id, copies, microseconds(now))
-    request.derive({code: how for (_, code), how in hows.items()})
+    request.derive(hows)
     indices = list(drafts)
     for place, problem in request.unevaluable.items():
         errors[indices[place]]["properties"] = [problem]

@@ -179,7 +179,8 @@ def _preview(
     if len({billing.plan.amount_currency for billing in billings}) > 1:
         raise Invalid({"base": ["subscription_currencies_does_not_match"]})
     draft = replace(draft_of(billings), has_grace_period=False)
-    facts = metering.under_one_metering(conn, lambda: load_facts(conn, [draft]))
+    organization_id = draft.customer.organization_id
+    facts = metering.under_one_metering(conn, [organization_id], lambda: load_facts(conn, [draft]))
     named = {new_id(note.at): note for note in notes}
     more = [(note_id, note.amounts.total_amount_cents) for note_id, note in named.items()]
     place = draft.customer.id, draft.currency

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from permille.api import organizations as api
+from permille.api.objects.organization import InstalledOrganization
 from permille.api.render import instant
 from permille.api.validation import parse_uuid
 from permille.core.errors import Invalid, NotFound
@@ -14,7 +15,7 @@ from permille.store import invoices, organizations, subscriptions, users
 from permille.store.users import ROLES, User
 from permille.usecases.due import due
 from permille.web.forms import problems_of
-from permille.web.shown import currencies
+from permille.web.shown import countries, currencies
 from permille.web.sign_in import link_url
 from permille.web.visit import OWNERS, Done, Page, Visit
 
@@ -37,9 +38,8 @@ def switch_organization(visit: Visit) -> Done:
 
 def blank_organization(_visit: Visit) -> Page:
     """GET /app/new-organization."""
-    return Page(
-        template="organization_form.html", context={"currencies": [(one, one) for one in currencies()]}
-    )
+    menus = {"currencies": [(one, one) for one in currencies()], "countries": countries()}
+    return Page(template="organization_form.html", context=menus)
 
 
 def create_organization(visit: Visit) -> Done:
@@ -51,18 +51,16 @@ def create_organization(visit: Visit) -> Done:
     if body["test_mode"] and visit.form.get("now"):
         body["now"] = visit.form.get("now")
     made = api.create_organization(visit.conn, {"organization": body}, {})["organization"]
-    made_id = parse_uuid(made["lago_id"])
-    assert made_id is not None, made
-    users.choose_organization(visit.conn, digest=visit.session.digest, organization_id=made_id)
+    users.choose_organization(visit.conn, digest=visit.session.digest, organization_id=made.lago_id)
     page = Page(template="secret.html", context=_first_key(made))
-    return Done(action="created organization", subject=made["name"], details=body, page=page)
+    return Done(action="created organization", subject=made.name, details=body, page=page)
 
 
-def _first_key(made: dict[str, Any]) -> dict[str, Any]:
+def _first_key(made: InstalledOrganization) -> dict[str, Any]:
     return {
-        "heading": f"{made['name']} is ready",
+        "heading": f"{made.name} is ready",
         "text": "This is its first API key. It is shown this once: only a digest of it is kept.",
-        "secret": made["api_key"],
+        "secret": made.api_key,
         "next": "/app",
     }
 

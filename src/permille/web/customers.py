@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from msgspec import UNSET
+from msgspec.structs import asdict
+
 from permille.api import customers as api, fees, invoices, lifetime_usage, plans, subscriptions, usage
+from permille.api.objects.subscription import Subscription
+from permille.api.objects.usage import ChargeUsage, FilterUsage, GroupUsage, UsageSums
 from permille.core.contract.plan import Plan
 from permille.core.errors import NotAllowed
+from permille.core.metering.usage import AggregationType
 from permille.out.pdf import fonts
 from permille.out.pdf.assembly import printed_texts
 from permille.out.pdf.language import language_names
@@ -16,7 +22,7 @@ from permille.store import billing_holds, plans as plan_store, subscriptions as 
 from permille.usecases.usage.daily_usage import calendar_of
 from permille.web import chart
 from permille.web.daily import charted_days, order_of, stacking_key
-from permille.web.shown import currencies, group_text, in_path, listed_text
+from permille.web.shown import countries, currencies, group_text, in_path, listed_text
 from permille.web.visit import Done, Form, Page, Visit
 
 TABS = ("usage", "subscriptions", "invoices", "fees", "details")
@@ -49,7 +55,7 @@ def listing(visit: Visit) -> Page:
 
 def blank(_visit: Visit) -> Page:
     """GET /app/new-customer."""
-    return Page(template="customer_form.html", context={"before": None, **_menus(None)})
+    return Page(template="customer_form.html", context={"before": None, **_menus(None, None)})
 
 
 def create(visit: Visit) -> Done:
@@ -62,8 +68,8 @@ def create(visit: Visit) -> Done:
     made = api.upsert_customer(visit.call(body={"customer": body}))["customer"]
     return Done(
         action="saved customer",
-        subject=made["external_id"],
-        to=f"{customer_url(made['external_id'])}?tab=subscriptions&said=saved",
+        subject=made.external_id,
+        to=f"{customer_url(made.external_id)}?tab=subscriptions&said=saved",
         details=body,
     )
 
@@ -71,8 +77,8 @@ def create(visit: Visit) -> Done:
 def before(visit: Visit) -> Page:
     """GET /app/edit-customer/{external_id}."""
     found = api.show_customer(visit.call(path=visit.path))["customer"]
-    locale = found["billing_configuration"]["document_locale"]
-    return Page(template="customer_form.html", context={"before": found, **_menus(locale)})
+    locale = found.billing_configuration.document_locale
+    return Page(template="customer_form.html", context={"before": found, **_menus(locale, found.country)})
 
 
 def update(visit: Visit) -> Done:
@@ -96,9 +102,14 @@ def _locale(visit: Visit) -> dict[str, Any]:
     return {"billing_configuration": {"document_locale": visit.form.get("document_locale") or None}}
 
 
-def _menus(locale: str | None) -> dict[str, Any]:
+def _menus(locale: str | None, country: str | None) -> dict[str, Any]:
     languages = [("", "That of the seller"), *language_names(locale)]
-    return {"currencies": _currencies(), "languages": languages, "locale": locale}
+    return {
+        "currencies": _currencies(),
+        "languages": languages,
+        "locale": locale,
+        "countries": countries(country),
+    }
 
 
 def _currencies() -> list[tuple[str, str]]:
@@ -113,7 +124,7 @@ def detail(visit: Visit) -> Page:
     tab = visit.query.get("tab", "usage")
     tab = tab if tab in TABS else "usage"
     rows = _subscriptions(visit)
-    held = billing_holds.of_customer(visit.conn, UUID(customer["lago_id"]))
+    held = billing_holds.of_customer(visit.conn, customer.lago_id)
     context: dict[str, Any] = {"customer": customer, "tab": tab, "subscriptions": rows, "held": held}
     context |= {"boxes": fonts.described(fonts.unprintable(printed_texts(api.customer_of(call))))}
     if tab == "usage":
@@ -124,55 +135,55 @@ def detail(visit: Visit) -> Page:
         found = invoices.list_customer_invoices(visit.call(path=visit.path, query=visit.page_query()))
         context |= {"invoices": found["invoices"], "meta": found["meta"]}
     elif tab == "fees":
-        query = visit.page_query(external_customer_id=customer["external_id"])
+        query = visit.page_query(external_customer_id=customer.external_id)
         found = fees.list_fees(visit.call(query=query))
         context |= {"fees": found["fees"], "meta": found["meta"]}
     return Page(template=f"customer_{tab}.html", context=context)
 
 
-def _subscriptions(visit: Visit) -> list[dict[str, Any]]:
+def _subscriptions(visit: Visit) -> list[Subscription]:
     query = [("status[]", status) for status in ("active", "pending", "terminated", "canceled")]
-    found: list[dict[str, Any]] = subscriptions.list_customer_subscriptions(
+    found: list[Subscription] = subscriptions.list_customer_subscriptions(
         visit.call(path=visit.path, query=[*query, ("per_page", "100")])
     )["subscriptions"]
-    return sorted(found, key=lambda row: (row["status"] != "active", row["external_id"]))
+    return sorted(found, key=lambda row: (row.status != "active", row.external_id))
 
 
-def _subscribing(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _subscribing(visit: Visit, rows: Sequence[Subscription]) -> dict[str, Any]:
     """What the Subscriptions tab shows beside them: plans to choose, and whose prices are its own."""
     own = {key for key, plan in _plans_of(visit, rows).items() if plan.parent_id is not None}
     return {"plans": _plans(visit), "owners": own}
 
 
-def _plans_of(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> dict[str, Plan]:
+def _plans_of(visit: Visit, rows: Sequence[Subscription]) -> dict[UUID, Plan]:
     """The id of each subscription -> its plan, a deleted one too."""
-    known = subscription_store.by_ids(visit.conn, [UUID(row["lago_id"]) for row in rows])
+    known = subscription_store.by_ids(visit.conn, [row.lago_id for row in rows])
     found = plan_store.plans_by_ids(visit.conn, {row.plan_id for row in known.values()})
-    return {str(key): found[row.plan_id] for key, row in known.items()}
+    return {key: found[row.plan_id] for key, row in known.items()}
 
 
 def _plans(visit: Visit) -> list[tuple[str, str]]:
     """For a menu."""
     found = plans.list_plans(visit.call(query={"per_page": "200"}))["plans"]
-    return [(plan["code"], f"{plan['name']} ({plan['amount_currency']})") for plan in found]
+    return [(plan.code, f"{plan.name} ({plan.amount_currency})") for plan in found]
 
 
-def _usage(visit: Visit, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _usage(visit: Visit, rows: Sequence[Subscription]) -> dict[str, Any]:
     """The Usage tab: the running period and the past ones of every subscription that is active."""
     wanted = visit.query.get("subscription", "")
-    active = [row for row in rows if row["status"] == "active"]
-    known = {row["external_id"] for row in rows}
-    shown = [row for row in rows if row["external_id"] == wanted] if wanted in known else active
+    active = [row for row in rows if row.status == "active"]
+    known = {row.external_id for row in rows}
+    shown = [row for row in rows if row.external_id == wanted] if wanted in known else active
     plans_of = _plans_of(visit, shown[:USAGES_SHOWN])
     return {
         "wanted": wanted if wanted in known else "",
-        "usages": [_one_usage(visit, row, plans_of[row["lago_id"]]) for row in shown[:USAGES_SHOWN]],
-        "past_of": _past(visit, [row["external_id"] for row in shown[:USAGES_SHOWN]]),
+        "usages": [_one_usage(visit, row, plans_of[row.lago_id]) for row in shown[:USAGES_SHOWN]],
+        "past_of": _past(visit, [row.external_id for row in shown[:USAGES_SHOWN]]),
     }
 
 
-def _one_usage(visit: Visit, subscription: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    external_id = subscription["external_id"]
+def _one_usage(visit: Visit, subscription: Subscription, plan: Plan) -> dict[str, Any]:
+    external_id = subscription.external_id
     query = {"external_subscription_id": external_id}
     try:
         found = usage.show_current_usage(visit.call(path=visit.path, query=query))["customer_usage"]
@@ -185,12 +196,12 @@ def _one_usage(visit: Visit, subscription: Mapping[str, Any], plan: Plan) -> dic
     row, _ = subscriptions.asked_row(of_subscription)
     of = calendar_of(visit.conn, row, now=visit.now)
     assert of is not None, external_id
-    charges = [_priced(charge, of.plan) for charge in found["charges_usage"]]
+    charges = [_priced(charge, of.plan) for charge in found.charges_usage]
     return {
         "subscription": subscription,
         "plan": of.plan,
         "usage": found,
-        "pace_cents": _pace_cents(projected["charges_usage"]),
+        "pace_cents": _pace_cents(projected.charges_usage),
         "leaves_out": any(not row["values"] for each in charges if each["keys"] for row in each["rows"]),
         "lifetime": lifetime_usage.show_lifetime_usage(of_subscription)["lifetime_usage"],
         "charges": charges,
@@ -201,42 +212,47 @@ def _one_usage(visit: Visit, subscription: Mapping[str, Any], plan: Plan) -> dic
     }
 
 
-def _pace_cents(charges: Sequence[Mapping[str, Any]]) -> int:
+def _pace_cents(charges: Sequence[ChargeUsage]) -> int:
     """What all charges come to at their pace; what has no price of its own, which is not projected, as it stands."""
-    projected: list[int] = [each["projected_amount_cents"] for each in charges]
-    stands: list[int] = [
-        row["amount_cents"] for each in charges for row in each["filters"] if not row["values"]
-    ]
+    projected = [each.projected_amount_cents for each in charges if each.projected_amount_cents is not UNSET]
+    stands = [row.amount_cents for each in charges for row in each.filters if not row.values]
     return sum(projected) + sum(stands)
 
 
-def _priced(charge: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+def _priced(charge: ChargeUsage, plan: Plan) -> dict[str, Any]:
     """The charge's usage as rows of a table: values, group, units, price, amount."""
-    of_plan = next(each for each in plan.charges if str(each.id) == charge["charge"]["lago_id"])
+    of_plan = next(each for each in plan.charges if each.id == charge.charge.lago_id)
     prices = {_values_key(each.values): each.properties for each in of_plan.filters}
     keys = list(dict.fromkeys(key for each in of_plan.filters for key in each.values))
-    groups = charge["grouped_usage"]
+    groups: Sequence[UsageSums] = charge.grouped_usage or [charge]
     shown = [
         {
-            **row,
-            "values": row.get("values"),
-            "group": group_text(group.get("grouped_by") or {}),
-            "cells": [listed_text(key, (row.get("values") or {}).get(key, ())) for key in keys],
-            "properties": prices[_values_key(row["values"])] if row.get("values") else of_plan.properties,
+            **asdict(row),
+            "values": values,
+            "group": group_text(group.grouped_by if isinstance(group, GroupUsage) else {}),
+            "cells": [listed_text(key, (values or {}).get(key, ())) for key in keys],
+            "properties": prices[_values_key(values)] if values else of_plan.properties,
         }
-        for group in groups or [charge]
-        for row in group["filters"] or [group]
+        for group in groups
+        for row in _priced_parts(group)
+        for values in [row.values if isinstance(row, FilterUsage) else None]
     ]
     order = [*prices, None]
     shown.sort(key=lambda row: order.index(_values_key(row["values"]) if row["values"] else None))
-    rows = [row for row in shown if row["values"] or row["events_count"] or not charge["filters"]]
+    rows = [row for row in shown if row["values"] or row["events_count"] or not charge.filters]
     return {
-        **charge,
+        **asdict(charge),
         "keys": keys,
         "rows": rows,
         "model": of_plan.charge_model,
-        "is_grouped": bool(groups),
+        "is_of_highest": of_plan.pay_in_advance and of_plan.metric.aggregation_type != AggregationType.COUNT,
+        "is_grouped": bool(charge.grouped_usage),
     }
+
+
+def _priced_parts(group: UsageSums) -> Sequence[UsageSums]:
+    """The parts of a group, or of a charge, that have a price of their own."""
+    return (group.filters if isinstance(group, ChargeUsage | GroupUsage) else []) or [group]
 
 
 def _values_key(values: Mapping[str, Sequence[str]]) -> frozenset[tuple[str, frozenset[str]]]:
@@ -263,7 +279,7 @@ def subscribe(visit: Visit) -> Done:
     made = subscriptions.create_subscription(visit.call(body={"subscription": body}))["subscription"]
     return Done(
         action="subscribed",
-        subject=made["external_id"],
+        subject=made.external_id,
         to=f"{customer_url(visit.path['external_id'])}?tab=subscriptions&said=subscribed",
         details=body,
     )
@@ -297,8 +313,8 @@ def end_subscription(visit: Visit) -> Done:
     gone = subscriptions.terminate_subscription(visit.call(path=visit.path, query=query))["subscription"]
     return Done(
         action="ended subscription",
-        subject=gone["external_id"],
-        to=f"{customer_url(gone['external_customer_id'])}?tab=subscriptions&said=ended",
+        subject=gone.external_id,
+        to=f"{customer_url(gone.external_customer_id)}?tab=subscriptions&said=ended",
     )
 
 

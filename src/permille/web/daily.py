@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from psycopg import Connection
 
+from permille.core.contract.plan import Plan
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.daily_usage import Day, Reach, fold_days, reach_of
 from permille.core.metering.usage import AggregationType
 from permille.core.period import local_date
-from permille.core.rating.fee import Dimensions
-from permille.usecases.usage.daily_usage import Calendar, read_days
+from permille.core.rating.fee import CompiledCharge, Dimensions, compile_plan_charge
+from permille.usecases.usage.daily_usage import Calendar, counted_series, read_days
 
 PREFERRED = "model"
 UNNAMED = "all"
@@ -32,6 +34,13 @@ def order_of(metric: BillableMetric) -> Sequence[str]:
     return metric.filters.get(stacking_key(metric) or "", ())
 
 
+def _counting_charge(plan: Plan, metric: BillableMetric) -> CompiledCharge:
+    """The charge whose units a chart of the metric shows: one in arrears where there is one, which counts the most."""
+    on_metric = [charge for charge in plan.charges if charge.metric.id == metric.id]
+    chosen = min(on_metric, key=lambda charge: charge.pay_in_advance)
+    return compile_plan_charge(chosen, currency=plan.amount_currency)
+
+
 def charted_days(conn: Connection[Any], of: Calendar, *, now: datetime) -> list[tuple[BillableMetric, Days]]:
     """Of each metric of the plan the units on every day of the running period, by the stacking dimension.
 
@@ -46,7 +55,9 @@ def charted_days(conn: Connection[Any], of: Calendar, *, now: datetime) -> list[
     read = read_days(conn, of, days, by_code)
     charted = []
     for code, metric in by_code.items():
-        folded = fold_days(metric, read[code].before, read[code].days, place_of=_kind_of(metric))
+        counted = partial(counted_series, _counting_charge(of.plan, metric))
+        own = [(day, counted(series)) for day, series in read[code].days]
+        folded = fold_days(metric, counted(read[code].before), own, place_of=_kind_of(metric))
         stands = reach_of(metric) is not Reach.DAY
         named: Days = [
             (

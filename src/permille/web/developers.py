@@ -47,13 +47,13 @@ def create_key(visit: Visit) -> Done:
     body = {"api_key": {"name": visit.form.get("key_name")}}
     made = keys_api.create_api_key(visit.conn, body, _path(visit))["api_key"]
     context = {
-        "heading": f"API key “{made['name']}”",
+        "heading": f"API key “{made.name}”",
         "text": "It is shown this once: only a digest of it is kept.",
-        "secret": made["api_key"],
+        "secret": made.api_key,
         "next": "/app/developers",
     }
     page = Page(template="secret.html", context=context)
-    return Done(action="created API key", subject=made["name"], page=page)
+    return Done(action="created API key", subject=made.name, page=page)
 
 
 def revoke_key(visit: Visit) -> Done:
@@ -86,14 +86,14 @@ def create_endpoint(visit: Visit) -> Done:
     }
     made = api.create_webhook_endpoint(visit.call(body={"webhook_endpoint": body}))["webhook_endpoint"]
     to = "/app/developers?said=created"
-    return Done(action="created webhook endpoint", subject=made["webhook_url"], to=to, details=body)
+    return Done(action="created webhook endpoint", subject=made.webhook_url, to=to, details=body)
 
 
 def delete_endpoint(visit: Visit) -> Done:
     """POST /app/webhook-endpoints/{lago_id}/delete."""
     gone = api.delete_webhook_endpoint(visit.call(path=visit.path))["webhook_endpoint"]
     to = "/app/developers?said=deleted"
-    return Done(action="deleted webhook endpoint", subject=gone["webhook_url"], to=to)
+    return Done(action="deleted webhook endpoint", subject=gone.webhook_url, to=to)
 
 
 def replay(visit: Visit) -> Done:

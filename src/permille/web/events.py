@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from msgspec.structs import asdict
+
 from permille.api import amendments as amendments_api, events as api
+from permille.api.objects.event import EventContent, EventDetails
 from permille.api.render import instant_milliseconds
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, running_at
@@ -72,17 +75,17 @@ def detail(visit: Visit) -> Page:
     if found.external_subscription_id:
         query["external_subscription_id"] = found.external_subscription_id
     history = amendments_api.list_amendments(visit.call(query=query))["amendments"]
-    own = [each for each in history if each["lago_event_id"] == str(found.identity)]
+    own = [each for each in history if each.lago_event_id == found.identity]
     now = event["now"]
     context = {
         "event": event,
         "history": own,
-        "notes": own[0]["proposed_credit_notes"] if own else [],
+        "notes": own[0].proposed_credit_notes if own else [],
         "before": {
-            "code": now["code"],
-            "timestamp": _typed_time(now["timestamp"]),
-            "properties": json_lines(now["properties"]),
-            "precise_total_amount_cents": now["precise_total_amount_cents"] or "",
+            "code": now.code,
+            "timestamp": _typed_time(now.timestamp),
+            "properties": json_lines(now.properties),
+            "precise_total_amount_cents": now.precise_total_amount_cents or "",
         },
     }
     return Page(template="event.html", context=context)
@@ -138,39 +141,39 @@ def _replacement(form: Form, sent: StoredEvent) -> dict[str, Any]:
     return says
 
 
-def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _explained(visit: Visit, events: Sequence[EventDetails]) -> list[dict[str, Any]]:
     """Each event with its verdict, and with why it is not billed if no subscription takes it.
 
     Of an amended event (`amended`: the amendment in force) the verdict is on what counts instead.
     """
     counting = [_counting(event) for event in events]
-    codes = {event["code"] for event in counting}
+    codes = {event.code for event in counting}
     metrics = {code: billable_metrics.by_code(visit.conn, visit.here.id, code) for code in codes}
     priced = {
         code: plans.plans_of_metric(visit.conn, metric.id) if metric else []
         for code, metric in metrics.items()
     }
-    names = {event["external_subscription_id"] for event in events if event["external_subscription_id"]}
+    names = {event.external_subscription_id for event in events if event.external_subscription_id}
     known = subscriptions.histories(visit.conn, visit.here.id, names)
     explained = []
     for event, now in zip(events, counting, strict=True):
-        rows = known.get(event["external_subscription_id"] or "", [])
-        at = datetime.fromisoformat(now["timestamp"])
+        rows = known.get(event.external_subscription_id or "", [])
+        at = datetime.fromisoformat(now.timestamp)
         taker = running_at(rows, at)
         own = [
             priced_at(visit.conn, plan, taker, at)
-            for plan in priced[now["code"]]
+            for plan in priced[now.code]
             if taker is not None and plan.id == taker.plan_id
         ]
-        found = verdict(metrics[now["code"]], now["code"], now["properties"], own)
-        ignored = _ignored(event["external_subscription_id"], rows, taker, found, own)
-        amended = event["amendments"][-1] if event["amendments"] else None
+        found = verdict(metrics[now.code], now.code, now.properties, own)
+        ignored = _ignored(event.external_subscription_id, rows, taker, found, own)
+        amended = event.amendments[-1] if event.amendments else None
         state = EventState.IGNORED if ignored else found.state
-        if event["too_late"] and state is not EventState.IGNORED:
+        if event.too_late and state is not EventState.IGNORED:
             state = EventState.TOO_LATE
         explained.append(
             {
-                **event,
+                **asdict(event),
                 "amended": amended,
                 "now": now,
                 "verdict": found,
@@ -181,10 +184,10 @@ def _explained(visit: Visit, events: Sequence[Mapping[str, Any]]) -> list[dict[s
     return explained
 
 
-def _counting(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The event with what its amendment in force says instead."""
-    says = event["amendments"][-1]["replacement"] if event["amendments"] else None
-    return {**event, **says} if says else event
+def _counting(event: EventDetails) -> EventDetails | EventContent:
+    """What counts: the event, or what its amendment in force says instead."""
+    says = event.amendments[-1].replacement if event.amendments else None
+    return says or event
 
 
 def _ignored(

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import asdict
+
 from permille.api import explanations, fees, invoices as api
 from permille.api.http import PER_PAGE_MAX, Call, Raw
+from permille.api.objects.fee import Fee
+from permille.api.objects.invoice import Invoice
 from permille.core.errors import Invalid
 from permille.core.money import CURRENCIES, exact, subunits
+from permille.core.rating.models.price import is_average
 from permille.out.pdf import fonts
 from permille.out.pdf.assembly import invoice_document
 from permille.store import billing_entities, customers, invoices as invoice_store, logos
@@ -61,26 +66,26 @@ def as_csv(visit: Visit) -> Raw:
         query = {**_filters(visit), "page": str(number), "per_page": str(PER_PAGE_MAX)}
         found = api.list_invoices(visit.call(query=query))
         writer.writerows(_row(invoice) for invoice in found["invoices"])
-        if found["meta"]["next_page"] is None:
+        if found["meta"].next_page is None:
             break
     headers = {"content-disposition": 'attachment; filename="invoices.csv"'}
     return Raw(content=out.getvalue().encode(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def _row(invoice: Mapping[str, Any]) -> list[str]:
-    unit = subunits(invoice["currency"])
+def _row(invoice: Invoice) -> list[str]:
+    unit = subunits(invoice.currency)
     with exact():
         amounts = [
-            f"{Decimal(invoice[name]) / unit:.{CURRENCIES[invoice['currency']]}f}"
+            f"{Decimal(getattr(invoice, name)) / unit:.{CURRENCIES[invoice.currency]}f}"
             for name in ("total_amount_cents", "total_paid_amount_cents", "total_due_amount_cents")
         ]
-    customer = invoice["customer"]
-    texts = [customer["external_id"], customer["name"] or ""]
+    customer = invoice.customer
+    texts = [customer.external_id, customer.name or ""]
     return [
-        *(str(invoice[name]) for name in COLUMNS),
+        *(str(getattr(invoice, name)) for name in COLUMNS),
         *(_harmless(text) for text in texts),
         *amounts,
-        invoice["lago_id"],
+        str(invoice.lago_id),
     ]
 
 
@@ -94,9 +99,9 @@ def detail(visit: Visit) -> Page:
     invoice = api.show_invoice(visit.call(path=visit.path))["invoice"]
     context = {
         "invoice": invoice,
-        "groups": _groups(invoice["fees"]),
+        "groups": _groups(invoice.fees),
         "logo": _logo_problem(visit, invoice),
-        "boxes": _boxes(visit, UUID(invoice["lago_id"])),
+        "boxes": _boxes(visit, invoice.lago_id),
     }
     return Page(template="invoice.html", context=context)
 
@@ -114,15 +119,15 @@ def finalize(visit: Visit) -> Done:
 def _done_with_draft(visit: Visit, change: Callable[[Call], dict[str, Any]], what: str) -> Done:
     """Change the invoice of the address. Raises Invalid when it is no draft."""
     before = api.show_invoice(visit.call(path=visit.path))["invoice"]
-    if before["status"] != "draft":
+    if before.status != "draft":
         raise Invalid({"base": ["invoice_is_no_draft"]})
     after = change(visit.call(path=visit.path))["invoice"]
     names = ("number", "total_amount_cents", "currency")
     return Done(
         action=f"{what} invoice",
-        subject=after["lago_id"],
-        to=f"/app/invoices/{after['lago_id']}?said={what}",
-        details={name: after[name] for name in names},
+        subject=str(after.lago_id),
+        to=f"/app/invoices/{after.lago_id}?said={what}",
+        details={name: getattr(after, name) for name in names},
     )
 
 
@@ -132,36 +137,39 @@ def _boxes(visit: Visit, invoice_id: UUID) -> str:
     return fonts.described(fonts.unprintable("".join(document.texts)))
 
 
-def _logo_problem(visit: Visit, invoice: Mapping[str, Any]) -> StoredLogo | None:
+def _logo_problem(visit: Visit, invoice: Invoice) -> StoredLogo | None:
     """The logo that could not be fetched for this invoice's PDF when it was last tried."""
-    invoice_id = UUID(invoice["lago_id"])
+    invoice_id = invoice.lago_id
+    assert invoice_id is not None, "it is stored"
     entity_id = invoice_store.invoices_by_ids(visit.conn, [invoice_id])[invoice_id].billing_entity_id
     url = billing_entities.by_ids(visit.conn, [entity_id])[entity_id].logo_url
     kept = logos.of_entity(visit.conn, entity_id, url) if url else None
     return kept if kept is not None and kept.problem is not None else None
 
 
-def _groups(fees: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _groups(fees: Sequence[Fee]) -> list[dict[str, Any]]:
     """The lines by subscription and item, in the invoice's order, without the fee of a plan that has none."""
     groups: dict[tuple[Any, Any], dict[str, Any]] = {}
     for fee in fees:
-        if fee["item"]["type"] == "subscription" and not fee["amount_cents"]:
+        if fee.item.type == "subscription" and not fee.amount_cents:
             continue
-        key = (fee["lago_subscription_id"], fee["item"]["lago_item_id"])
-        group = groups.setdefault(key, {"name": fee["item"]["invoice_display_name"], "fees": [], "cents": 0})
-        group["subscription"] = fee["external_subscription_id"]
-        group["fees"].append({**fee, "is_average": _is_average(fee)})
-        group["has_filters"] = group.get("has_filters", False) or bool(fee["lago_charge_filter_id"])
-        group["cents"] += fee["amount_cents"]
+        key = (fee.lago_subscription_id, fee.item.lago_item_id)
+        group = groups.setdefault(key, {"name": fee.item.invoice_display_name, "fees": [], "cents": 0})
+        group["subscription"] = fee.external_subscription_id
+        group["fees"].append({**asdict(fee), "is_average": _is_average(fee)})
+        group["has_filters"] = group.get("has_filters", False) or bool(fee.lago_charge_filter_id)
+        group["cents"] += fee.amount_cents
     return list(groups.values())
 
 
-def _is_average(fee: Mapping[str, Any]) -> bool:
+def _is_average(fee: Fee) -> bool:
     """Whether the price of a unit is none of the plan's, but what the units came to on average."""
-    with exact():
-        exact_price = Decimal(fee["units"]) * Decimal(fee["precise_unit_amount"])
-        is_by_the_unit = exact_price == Decimal(fee["precise_amount"]) and not fee["amount_details"]
-    return fee["item"]["type"] == "charge" and not is_by_the_unit
+    return fee.item.type == "charge" and is_average(
+        units=Decimal(fee.units),
+        unit_amount=Decimal(fee.precise_unit_amount),
+        amount=Decimal(fee.precise_amount),
+        details=fee.amount_details,
+    )
 
 
 def fee(visit: Visit) -> Page:
@@ -169,7 +177,7 @@ def fee(visit: Visit) -> Page:
     query = {"per_page": PER_PAGE, **({"cursor": visit.query["cursor"]} if visit.query.get("cursor") else {})}
     call = visit.call(path=visit.path, query=query)
     shown = fees.show_fee(call)["fee"]
-    customer_id = UUID(shown["lago_customer_id"])
+    customer_id = shown.lago_customer_id
     customer = customers.by_ids(visit.conn, [customer_id])[customer_id]
     found = explanations.explain_fee(call)["fee_explanation"]
     return Page(template="fee.html", context={"fee": shown, "found": found, "customer": customer})

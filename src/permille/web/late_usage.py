@@ -23,9 +23,9 @@ def bill(visit: Visit) -> Done:
     late = api.bill_late_usage(visit.call(path=visit.path))["late_usage"]
     return Done(
         action="billed late usage",
-        subject=late["external_subscription_id"],
+        subject=late.external_subscription_id,
         to="/app/late-usage?said=late_usage_billed",
-        details={"lago_late_usage_id": late["lago_id"], "amount_cents": late["amount_cents"]},
+        details={"lago_late_usage_id": str(late.lago_id), "amount_cents": late.amount_cents},
     )
 
 
@@ -35,7 +35,7 @@ def accept(visit: Visit) -> Done:
     late = api.accept_late_usage(visit.call(path=visit.path, body=body))["late_usage"]
     return Done(
         action="wrote off late usage",
-        subject=late["external_subscription_id"],
+        subject=late.external_subscription_id,
         to="/app/late-usage?said=late_usage_accepted",
-        details={"lago_late_usage_id": late["lago_id"], "reason": late["reason"]},
+        details={"lago_late_usage_id": str(late.lago_id), "reason": late.reason},
     )

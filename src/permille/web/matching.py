@@ -72,7 +72,7 @@ def verdict(metric: BillableMetric | None, code: str, properties: Any, plans: Se
         if charge.metric.id == metric.id
     ]
     rules = aggregator_of(metric)
-    units, reason = _units(metric, given) if rules is None else _custom_units(rules, given, matches)
+    units, reason = _units(metric, given, matches) if rules is None else _custom_units(rules, given, matches)
     if rules is None and units is not None:
         matches = [_with_amount(match, Decimal(units)) for match in matches]
     return Verdict(
@@ -96,13 +96,15 @@ def _with_amount(match: Match, units: Decimal) -> Match:
     return replace(match, amount=found.amount)
 
 
-def _units(metric: BillableMetric, properties: Mapping[str, Any]) -> tuple[str | None, str]:
+def _units(
+    metric: BillableMetric, properties: Mapping[str, Any], matches: Sequence[Match]
+) -> tuple[str | None, str]:
     """What one event adds, None with the reason when it adds nothing."""
     field, kind = metric.field_name or "", metric.aggregation_type
     if kind == AggregationType.COUNT:
         return "1", "Every event counts as one."
     if kind == AggregationType.UNIQUE_COUNT:
-        return _unique_units(field, properties)
+        return _unique_units(field, properties, matches)
     if field not in properties:
         return None, f"It has no property “{field}”, which the metric takes its value from."
     value = numeric_value(properties[field])
@@ -126,16 +128,29 @@ def _custom_units(
     return None, "The metric's own rules have no value for it: a property is missing or is not a number."
 
 
-def _unique_units(field: str, properties: Mapping[str, Any]) -> tuple[str | None, str]:
-    """What an event adds to a count of values: no value is itself one value. semantics-metering.md section 2.3."""
+def _unique_units(
+    field: str, properties: Mapping[str, Any], matches: Sequence[Match]
+) -> tuple[str | None, str]:
+    """What an event adds to a count of values. semantics-metering.md sections 2.3 and 5.12.
+
+    In arrears no value is itself one value; in advance an event without a value is neither counted nor paid.
+    """
     text = property_text(properties.get(field))
     shown = "the one without a value" if text is None else f"“{text}”"
     operation = property_text(properties.get("operation_type"))
-    if operation == "remove":
-        return "0", f"From then on {shown} is not counted: its “operation_type” is “remove”."
-    if operation not in (None, "add"):
+    if operation not in (None, "add", "remove"):
         return None, "Its “operation_type” is neither “add” nor “remove”."
-    return "1", f"Each different “{field}” counts once; this one is {shown}."
+    less = ""
+    if not text and any(match.charge.pay_in_advance for match in matches):
+        less = f" Where the metric is paid in advance an event without “{field}” is not counted."
+        if all(match.charge.pay_in_advance for match in matches):
+            return (
+                None,
+                f"It has no “{field}”, and the metric is paid in advance: only values are counted there.",
+            )
+    if operation == "remove":
+        return "0", f"From then on {shown} is not counted: its “operation_type” is “remove”.{less}"
+    return "1", f"Each different “{field}” counts once; this one is {shown}.{less}"
 
 
 def _match(plan: Plan, charge: Charge, dimensions: Mapping[str, str | None]) -> Match:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
 from permille.api import billable_metrics as api, estimates
+from permille.api.objects.billable_metric import BillableMetric as ShownMetric
+from permille.api.objects.fee import Fee
 from permille.core.contract.price_versions import in_force
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.core.instants import EPOCH
@@ -107,8 +108,8 @@ def create(visit: Visit) -> Done:
     """POST /app/new-billable-metric."""
     body = {**_always(visit.form), **_measure(visit.form), "code": visit.form.get("code")}
     made = api.create_billable_metric(visit.call(body={"billable_metric": body}))["billable_metric"]
-    to = f"{metric_url(made['code'])}?said=created"
-    return Done(action="created metric", subject=made["code"], to=to, details=body)
+    to = f"{metric_url(made.code)}?said=created"
+    return Done(action="created metric", subject=made.code, to=to, details=body)
 
 
 def _always(form: Form) -> dict[str, Any]:
@@ -140,14 +141,14 @@ def _measure(form: Form) -> dict[str, Any]:
 def before(visit: Visit) -> Page:
     """GET /app/edit-billable-metric/{code}."""
     found = api.show_billable_metric(visit.call(path=visit.path))["billable_metric"]
-    known = [(each["key"], ", ".join(each["values"])) for each in found["filters"]]
+    known = [(each.key, ", ".join(each.values)) for each in found.filters]
     return _form_page(
         visit, before=found, dimensions=_typed(visit.form, known), is_priced=_is_priced(visit, found)
     )
 
 
-def _is_priced(visit: Visit, metric: Mapping[str, Any]) -> bool:
-    return billable_metrics.is_priced(visit.conn, UUID(metric["lago_id"]))
+def _is_priced(visit: Visit, metric: ShownMetric) -> bool:
+    return billable_metrics.is_priced(visit.conn, metric.lago_id)
 
 
 def update(visit: Visit) -> Done:
@@ -169,8 +170,8 @@ def delete(visit: Visit) -> Done:
 def detail(visit: Visit) -> Page:
     """GET /app/billable-metrics/{code}; with `event` in the query, what that event would count as."""
     found = api.show_billable_metric(visit.call(path=visit.path))["billable_metric"]
-    metric = billable_metrics.by_code(visit.conn, visit.here.id, found["code"])
-    assert metric is not None, found["code"]
+    metric = billable_metrics.by_code(visit.conn, visit.here.id, found.code)
+    assert metric is not None, found.code
     example = _example(metric, visit)
     text = visit.query.get("event", "")
     context: dict[str, Any] = {
@@ -243,13 +244,11 @@ def _tested(visit: Visit, text: str) -> dict[str, Any]:
     }
 
 
-def _estimates(
-    visit: Visit, code: str, external_id: str | None, properties: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def _estimates(visit: Visit, code: str, external_id: str | None, properties: Mapping[str, Any]) -> list[Fee]:
     """What the event would make its subscription pay at once, on top of what it has used."""
     event = {"code": code, "external_subscription_id": external_id, "properties": properties}
     try:
-        found: list[dict[str, Any]] = estimates.estimate_fees(visit.call(body={"event": event}))["fees"]
+        found: list[Fee] = estimates.estimate_fees(visit.call(body={"event": event}))["fees"]
     except Refusal:
         return []
     return found

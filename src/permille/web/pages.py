@@ -242,9 +242,9 @@ def _shown(engine: Engine, request: Request, show: Show, readers: Sequence[str])
 def _to_last_page(visit: Visit, shown: Page, request: Request) -> Response | None:
     """Where a list has no page of the number that was asked for, but has others."""
     meta = shown.context.get("meta")
-    if not meta or not meta["total_count"] or meta["current_page"] <= meta["total_pages"]:
+    if not meta or not meta.total_count or meta.current_page <= meta.total_pages:
         return None
-    return RedirectResponse(request.url.path + with_query(visit.query, page=meta["total_pages"]), 303)
+    return RedirectResponse(request.url.path + with_query(visit.query, page=meta.total_pages), 303)
 
 
 def _submitted(

@@ -177,8 +177,8 @@ def create(visit: Visit) -> Done:
     if code := form.get("billable_metric_code"):
         body["charges"] = [read_charge(form, metric_of(visit, code), currency=currency)]
     made = api.create_plan(visit.call(body={"plan": body}))["plan"]
-    to = f"{plan_url(made['code'])}?said=created"
-    return Done(action="created plan", subject=made["code"], to=to, details=body)
+    to = f"{plan_url(made.code)}?said=created"
+    return Done(action="created plan", subject=made.code, to=to, details=body)
 
 
 def _always(form: Form, currency: str) -> dict[str, Any]:

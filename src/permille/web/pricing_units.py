@@ -36,7 +36,7 @@ def create(visit: Visit) -> Done:
     body = _read(visit.form)
     made = api.create_pricing_unit(visit.call(body={"pricing_unit": body}))["pricing_unit"]
     to = f"{LISTING}?said=created"
-    return Done(action="created pricing unit", subject=made["code"], to=to, details=body)
+    return Done(action="created pricing unit", subject=made.code, to=to, details=body)
 
 
 def before(visit: Visit) -> Page:

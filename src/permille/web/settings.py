@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from permille.api import billing_entities as api
+from permille.api.objects.billing_entity import BillingEntity
 from permille.api.validation import TIMEZONES
 from permille.core.errors import Invalid
 from permille.out.pdf.language import language_names
 from permille.store import billing_entities
 from permille.web.charge_form import known_taxes
-from permille.web.shown import currencies
+from permille.web.shown import countries, currencies
 from permille.web.typed_number import json_number
 from permille.web.visit import WRITERS, Done, Form, Page, Visit
 
@@ -47,7 +48,7 @@ SECTIONS: Sequence[tuple[str, Sequence[Setting]]] = (
             Setting(name="zipcode", label="Post code"),
             Setting(name="city", label="City"),
             Setting(name="state", label="State"),
-            Setting(name="country", label="Country", hint="Two letters, like US."),
+            Setting(name="country", label="Country", kind="select"),
         ),
     ),
     (
@@ -137,17 +138,21 @@ def show(visit: Visit) -> Page:
     entity = api.show_billing_entity(visit.call(path=_path(visit)))["billing_entity"]
     menus: dict[str, Options] = {
         "default_currency": [(code, code) for code in currencies()],
+        "country": countries(entity["country"]),
         "timezone": [(name, name) for name in sorted(TIMEZONES)],
-        "document_locale": language_names(entity["document_locale"]),
+        "document_locale": language_names(entity.document_locale),
     }
     sections = [
-        (heading, [(one, menus.get(one.name, one.options), _text(entity[one.name])) for one in settings])
+        (
+            heading,
+            [(one, menus.get(one.name, one.options), _text(getattr(entity, one.name))) for one in settings],
+        )
         for heading, settings in SECTIONS
     ]
     context = {
         "sections": sections,
         "taxes": known_taxes(visit),
-        "chosen": [tax["code"] for tax in entity["taxes"]],
+        "chosen": [tax.code for tax in entity.taxes],
         "may_change": visit.may(WRITERS),
     }
     return Page(template="settings.html", context=context)
@@ -160,7 +165,7 @@ def update(visit: Visit) -> Done:
     after = api.update_billing_entity(visit.call(path=path, body={"billing_entity": body}))["billing_entity"]
     return Done(
         action="changed settings",
-        subject=after["name"],
+        subject=after.name,
         to=f"{ADDRESS}?said=saved",
         details=_changed(_shown(before), _shown(after)),
     )
@@ -192,9 +197,12 @@ def _value(setting: Setting, text: str) -> Any:
     return text.replace("\r\n", "\n") or None
 
 
-def _shown(entity: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(entity: BillingEntity) -> dict[str, Any]:
     names = [one.name for _, settings in SECTIONS for one in settings]
-    return {**{name: entity[name] for name in names}, "tax_codes": [tax["code"] for tax in entity["taxes"]]}
+    return {
+        **{name: getattr(entity, name) for name in names},
+        "tax_codes": [tax.code for tax in entity.taxes],
+    }
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,24 +6,39 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import msgspec
+from babel import Locale
 
 from permille.api.addresses import path_segment
+from permille.api.validation import COUNTRIES
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.rating.filters import ALL_FILTER_VALUES
 from permille.core.rating.pricing_unit import SUBUNITS, InUnit
 from permille.database.connections import exact_json
 from permille.web import typed_number
 
+_ENGLISH = Locale("en")
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹"}
 
 
 def currencies() -> list[str]:
     """Every currency, the usual ones first."""
     return [*SYMBOLS, *sorted(set(CURRENCIES) - set(SYMBOLS))]
+
+
+def countries(chosen: str | None = None) -> list[tuple[str, str]]:
+    """For a menu: none, then every country by its name. One that was chosen before is there in any case."""
+    named = [(code, country_name(code)) for code in COUNTRIES | ({chosen} if chosen else set())]
+    return [("", "–"), *sorted(named, key=lambda each: normalize("NFKD", each[1]).encode("ascii", "ignore"))]
+
+
+def country_name(code: str) -> str:
+    """DE -> Germany"""
+    return str(_ENGLISH.territories.get(code, code))
 
 
 def units(value: Any) -> str:
@@ -170,6 +185,7 @@ def with_query(query: Mapping[str, str], **changed: Any) -> str:
 
 
 FILTERS = {
+    "country_name": country_name,
     "units": units,
     "money": money,
     "amount": amount,

@@ -16,7 +16,7 @@ from uuid import UUID
 from permille.core.contract.plan import Plan
 from permille.core.money import LineAmounts, exact, precise, subunits
 from permille.core.period import Period
-from permille.core.rating.fee import Fee
+from permille.core.rating.fee import CompiledCharge, Fee
 from permille.core.rating.filters import Id
 from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, InUnit
 
@@ -48,6 +48,8 @@ class Line:
     precise_amount_cents: Decimal
     unit_cents: tuple[int, Decimal] | None = None
     """Whole and precise hundredths of the pricing unit, where the charge has one."""
+    is_unpriced: bool = False
+    """Whether nobody has set a price for its usage."""
 
     @property
     def place(self) -> tuple[Any, ...]:
@@ -86,6 +88,7 @@ def line_of(fee: Fee) -> Line:
         amount_cents=fee.amount_cents,
         precise_amount_cents=fee.precise_amount_cents,
         unit_cents=(in_unit.amount_cents, in_unit.precise_amount_cents) if in_unit else None,
+        is_unpriced=fee.is_unpriced,
     )
 
 
@@ -133,12 +136,20 @@ def _added(to: Line | None, line: Line, sign: int) -> Line:
             precise_amount_cents=(to.precise_amount_cents if to else Decimal(0))
             + sign * line.precise_amount_cents,
             unit_cents=in_unit,
+            is_unpriced=to.is_unpriced if to else line.is_unpriced,
         )
 
 
 def with_usage(lines: Sequence[Line]) -> list[Line]:
     """The lines of which usage has come late, and the minimum's: not those that another price alone has changed."""
     return [line for line in lines if line.units or line.events_count or line.is_true_up]
+
+
+def waits_for_price(lines: Iterable[Line], charge: CompiledCharge) -> bool:
+    """Whether usage is in it that the charge holds until it has a price."""
+    held = {bucket.charge_filter_id for bucket in charge.buckets if bucket.is_held}
+    used = [line for line in lines if not line.is_true_up and (line.units or line.events_count)]
+    return any(line.charge_filter_id in held for line in used)
 
 
 def totals(lines: Sequence[Line]) -> tuple[int, Decimal, int]:
@@ -183,6 +194,7 @@ def adjustment_fee(
         from_=period.from_,
         to=period.to,
         in_unit=in_unit,
+        is_unpriced=line.is_unpriced,
         late_usage_id=late_usage_id,
     )
 

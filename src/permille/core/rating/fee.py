@@ -32,7 +32,7 @@ from permille.core.metering.usage import (
 from permille.core.money import ZERO, LineAmounts, exact, line_amounts, precise, round_cents, subunits
 from permille.core.period import Period
 from permille.core.rating.filters import ChargeFilter, Group, Id, filter_finder, group_of
-from permille.core.rating.level import NOTHING_HELD, Held, held_sum, held_uniques
+from permille.core.rating.level import NOTHING_HELD, Held, by_arrival, held_sum, held_uniques
 from permille.core.rating.models import ChargeModel, Price, Pricer, Quantity, percentage, pricer
 from permille.core.rating.models.group_keys import PresentationKeys, presentation_keys, pricing_keys
 from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, InUnit, Owed, owed
@@ -430,7 +430,7 @@ def _usage_by_bucket(
 ) -> dict[int, list[tuple[Group, Partial]]]:
     found: dict[int, dict[Group, Partial]] = {}
     for dimensions, events in series:
-        partial = _counted(charge, events)
+        partial = counted_by(charge, events)
         if not takes_part(partial, charge.aggregation_type):
             continue
         i, group = series_place(charge, dimensions)
@@ -447,8 +447,8 @@ def _usage_by_bucket(
     }
 
 
-def _counted(charge: CompiledCharge, partial: Partial) -> Partial:
-    """What of it counts for the charge."""
+def counted_by(charge: CompiledCharge, partial: Partial) -> Partial:
+    """The part of some usage that counts for the charge."""
     if charge.aggregation_type is not AggregationType.UNIQUE_COUNT or not charge.needs_value:
         return partial
     valued = with_values(partial)
@@ -556,12 +556,23 @@ def _held_of(
 def _held_quantity(
     charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage, *, period: Period, held: Held
 ) -> Quantity:
-    """What is paid in advance stays paid: units by the highest level of the period (section 5.12)."""
+    """What is paid in advance stays paid: units by the highest level of the period (section 5.12), and events as
+    they were paid, in the order of arrival.
+    """
     units = held.prorated if charge.prorated else held.units
     if charge.rounding_function is not None:
         units = rounded(units, charge.rounding_function, charge.rounding_precision)
     full_units = max(usage.units, ZERO) if charge.prorated else None
-    return replace(_quantity(charge, bucket, partial, usage, period), units=units, full_units=full_units)
+    if charge.aggregation_type is AggregationType.UNIQUE_COUNT:
+        usage = replace(usage, units=held.units, events_count=int(held.units))
+    else:
+        usage = replace(usage, events_count=usage.events_count - held.free_events)
+    if bucket.reads_events:
+        partial = replace(partial, values=tuple(by_arrival(partial.values, period)))
+    quantity = _quantity(charge, bucket, partial, usage, period)
+    if charge.aggregation_type is AggregationType.UNIQUE_COUNT and bucket.reads_events:
+        quantity = replace(quantity, counted_events=int(held.gained))
+    return replace(quantity, units=units, full_units=full_units)
 
 
 def _nothing_owed(charge: CompiledCharge, usage: Usage) -> Usage:

@@ -9,7 +9,7 @@ Source: semantics-metering.md section 5.12.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal, localcontext
 from typing import Any
@@ -78,6 +78,8 @@ class Reached:
     amount: Decimal = ZERO
     """Of a custom aggregation, from the period's start on; so is the highest."""
     highest_amount: Decimal = ZERO
+    free_events: int = 0
+    """Events of a sum that stayed below what was paid already."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,6 +101,7 @@ class Level:
     is_priced: bool = False
     amount: Decimal = ZERO
     highest_amount: Decimal = ZERO
+    free_events: int = 0
     first_total: Decimal = field(default=ZERO, init=False)
     there: set[str | None] = field(init=False)
 
@@ -113,6 +116,7 @@ class Level:
         self.first_total = sum(reached.first_values, ZERO)
         self.is_priced = reached.is_priced
         self.amount, self.highest_amount = reached.amount, reached.highest_amount
+        self.free_events = reached.free_events
         return self
 
     @property
@@ -129,6 +133,7 @@ class Level:
             there=frozenset(self.there),
             amount=self.amount,
             highest_amount=self.highest_amount,
+            free_events=self.free_events,
         )
 
     def _change(self, event: AdvanceEvent) -> Decimal | None:
@@ -200,6 +205,7 @@ class Level:
             self.first_total += value
         is_free = not gained and (change != 0 or is_unique)
         self.is_priced = self.is_priced or not is_free
+        self.free_events += is_free and not is_unique
         return Counted(
             change=change,
             gained=gained,
@@ -273,6 +279,10 @@ class Held:
 
     units: Decimal
     prorated: Decimal
+    gained: Decimal = ZERO
+    """Of the units those that came in the period."""
+    free_events: int = 0
+    """Events of a sum in the period that cost nothing, as they stayed below what was paid already."""
 
 
 NOTHING_HELD = Held(ZERO, ZERO)
@@ -284,6 +294,8 @@ def held_at(standing: Standing, reached: Reached, *, period: Period, proration: 
         return Held(
             standing.units + reached.highest,
             reached.prorated + _prorated_base(standing.units, period, proration),
+            reached.highest,
+            reached.free_events,
         )
 
 
@@ -298,8 +310,13 @@ def held_sum(
     values: Iterable[Instance], total: Decimal, *, period: Period, proration: Proration | None
 ) -> Held:
     """Of a sum that stands at `total` now; of the values those of the period count."""
-    own = sorted((each for each in values if each[0] >= period.from_), key=lambda each: each[1])
-    return _held([(at, value) for at, _, value in own], total, period, proration)
+    own = [(at, value) for at, _, value in by_arrival(values, period) if at >= period.from_]
+    return _held(own, total, period, proration)
+
+
+def by_arrival(values: Iterable[Instance], period: Period) -> list[Instance]:
+    """Values in the order in which they are paid in advance: before the period by time, in it by arrival."""
+    return sorted(values, key=lambda each: (each[0] >= period.from_, *_order(each, period)))
 
 
 def held_uniques(
@@ -318,12 +335,12 @@ def held_uniques(
             there.discard(text)
         if at >= period.from_:
             changes.append((at, Decimal(1 if is_add else -1)))
-    return _held(changes, total, period, proration)
+    return replace(_held(changes, total, period, proration), free_events=0)
 
 
-def _order(operation: Operation, period: Period) -> tuple[Any, ...]:
+def _order(event: Operation | Instance, period: Period) -> tuple[Any, ...]:
     """Before the period by time, as ever; in it by arrival, as the fees are made."""
-    at, seq, _, _ = operation
+    at, seq = event[:2]
     return (seq,) if at >= period.from_ else (at, seq)
 
 
@@ -335,11 +352,13 @@ def _held(
 ) -> Held:
     with exact():
         level = highest = prorated = ZERO
+        free_events = 0
         for at, change in changes:
             level += change
             gained = max(level - highest, ZERO)
             highest += gained
+            free_events += bool(change and not gained)
             if proration is not None and gained:
                 prorated += prorated_units(gained, at, period, proration)
         base = total - level
-        return Held(base + highest, prorated + _prorated_base(base, period, proration))
+        return Held(base + highest, prorated + _prorated_base(base, period, proration), highest, free_events)

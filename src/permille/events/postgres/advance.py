@@ -250,7 +250,7 @@ def events_of(conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[l
     They are looked for among all that arrived since a window's first, or among all of its period: where fewer are.
     """
     found: list[list[AdvanceEvent]] = [[] for _ in windows]
-    rebuilt = being_rebuilt(conn)
+    rebuilt = being_rebuilt(conn, {each.organization_id for each in windows})
     last = _last_seq(conn)
     since = [min(each.until_seq, last) - each.after_seq for each in windows]
     near = [key for key, each in enumerate(windows) if since[key] <= each.passed]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -43,6 +43,9 @@ on conflict (subscription_id, charge_id, from_at, to_at) do update
 set stamp = excluded.stamp, until_seq = excluded.until_seq, events_count = excluded.events_count,
     levels = excluded.levels
 """
+
+_FIELDS = [each.name for each in fields(Reached)]
+"""Part of the stamp: levels that were kept without one of them do not hold."""
 
 # Late events may still come for the period before this one.
 _FORGET = """
@@ -128,7 +131,7 @@ def _places(keys: Sequence[LevelKey]) -> dict[str, Any]:
 
 
 def _stamp(terms: str, metering_version: int | None, amendment: int | None) -> UUID:
-    text = f"{metering_version} {amendment} {terms}"
+    text = f"{metering_version} {amendment} {_FIELDS} {terms}"
     return UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest())
 
 
@@ -142,13 +145,13 @@ def _sorted(texts: Iterable[str | None]) -> list[str | None]:
 
 
 def _read(item: list[Any]) -> tuple[Place, Reached]:
-    bucket, group, fields = item
+    bucket, group, kept = item
     numbers = ("units", "highest", "prorated", "precise_amount_cents", "amount", "highest_amount")
     return (bucket, tuple((key, value) for key, value in group)), Reached(
-        **fields
-        | {name: Decimal(fields[name]) for name in numbers}
+        **kept
+        | {name: Decimal(kept[name]) for name in numbers}
         | {
-            "first_values": tuple(map(Decimal, fields["first_values"])),
-            "there": frozenset(fields["there"]),
+            "first_values": tuple(map(Decimal, kept["first_values"])),
+            "there": frozenset(kept["there"]),
         }
     )

@@ -18,7 +18,7 @@ from permille.core.metering.event import property_text
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.events.identity import transaction_range
 from permille.events.postgres.events import Search as EventSearch, condition_of, values_of
-from permille.events.postgres.metering import ROLL_UP_LOCK, SeriesKey, intern
+from permille.events.postgres.metering import SeriesKey, intern, lock_cells, note_amendment
 from permille.events.postgres.rollup import refold
 from permille.events.usage import BEGINNING
 
@@ -167,9 +167,9 @@ class Version(NamedTuple):
     at: datetime
 
 
-def begin(conn: Connection[Any]) -> None:
+def begin(conn: Connection[Any], organization_id: UUID) -> None:
     """Wait until nobody rolls up, amends or changes the metering, and keep it so until the transaction ends."""
-    conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
+    lock_cells(conn, organization_id)
 
 
 def taken(conn: Connection[Any], organization_id: UUID, transaction_ids: Collection[str]) -> set[str]:
@@ -232,7 +232,7 @@ def add(
         ).fetchall()
     )
     refold(conn, places)
-    conn.execute("update metering_state set amended = amended + 1")
+    note_amendment(conn, organization_id)
 
 
 def _add_rows(conn: Connection[Any], organization_id: UUID, new: Sequence[Amendment]) -> None:

@@ -6,7 +6,7 @@ ingestion out, so that no event is ever read under an encoding that is not its o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -18,9 +18,16 @@ from permille.core.metering.encoding import NO_METERING, Metering, dimensions_of
 from permille.database.bulk import uuid_array
 
 INGESTION_LOCK = 0x5045524D
-"""Shared by inserts (see store_events), exclusive for what must not run beside them."""
+"""Shared by inserts while they draw numbers (see store_events and rollup.settled_seq); nobody has it alone."""
 ROLL_UP_LOCK = 0x5045524E
-"""Held by whoever writes cells or amends events. Taken before INGESTION_LOCK, never after it."""
+"""Exclusive for the roll-up, shared by those who change the cells of one organization."""
+_ENCODING_LOCK = 0x5045524F
+"""Of an organization: shared by inserts of its events, exclusive for a change of their encoding."""
+_CELLS_LOCK = 0x50455250
+"""Of an organization: exclusive for what moves or amends its events."""
+
+READS_MAX = 4
+"""How often usage is read again because its organization changes its metrics all the time, before it waits for a turn."""
 
 PROPERTIES = """
 coalesce(e.extra, '{}') || s.dimensions || case
@@ -37,72 +44,115 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The metering of some codes, and the version of it all that was read together with it."""
+    """The metering of some codes of an organization, and its version, read together."""
 
     version: int
-    by_code: Mapping[tuple[UUID, str], Metering]
+    by_code: Mapping[str, Metering]
 
 
-def load(conn: Connection[Any], codes: Iterable[tuple[UUID, str]]) -> Known:
-    """The metering of these (organization, code) pairs in one snapshot; a code without a metric has none."""
-    wanted = list(codes)
-    row = conn.execute(
-        "select s.version, coalesce(jsonb_agg(jsonb_build_array("
-        "   m.organization_id, m.code, m.field_name, m.keys, m.version, m.expression, m.expression_field, m.in_advance)) filter (where m.code is not null), '[]')"
-        " from metering_state s left join ("
-        "   metering m join unnest(%s::uuid[], %s::text[]) as w (organization_id, code)"
-        "   on m.organization_id = w.organization_id and m.code = w.code) on true group by s.version",
-        [[organization for organization, _ in wanted], [code for _, code in wanted]],
-    ).fetchone()
-    assert row is not None, "metering_state has its one row from the first migration on"
-    found = {
-        (UUID(organization), code): Metering(
-            field_name=field,
-            keys=tuple(keys),
-            version=version,
-            expression=expression,
-            expression_field=expression_field,
-            in_advance=in_advance,
-        )
-        for organization, code, field, keys, version, expression, expression_field, in_advance in row[1]
+def load(conn: Connection[Any], codes: Mapping[UUID, Collection[str]]) -> dict[UUID, Known]:
+    """The metering of these codes of organizations in one snapshot; a code without a metric has none."""
+    pairs = [(organization_id, code) for organization_id, wanted in codes.items() for code in wanted]
+    rows = conn.execute(
+        "select w.organization_id, w.code, coalesce(v.version, 0), m.code is not null, m.field_name, m.keys, m.version,"
+        " m.expression, m.expression_field, m.in_advance, m.distinct_field"
+        " from unnest(%s::uuid[], %s::text[]) as w (organization_id, code)"
+        " left join metering_version v on v.organization_id = w.organization_id"
+        " left join metering m on m.organization_id = w.organization_id and m.code = w.code",
+        [[organization for organization, _ in pairs], [code for _, code in pairs]],
+    )
+    versions = dict.fromkeys(codes, 0)
+    found: dict[UUID, dict[str, Metering]] = {organization_id: {} for organization_id in codes}
+    for organization_id, code, version, is_known, *columns in rows:
+        versions[organization_id] = version
+        found[organization_id][code] = _read(columns) if is_known else NO_METERING
+    return {
+        organization_id: Known(versions[organization_id], by_code)
+        for organization_id, by_code in found.items()
     }
-    return Known(row[0], {pair: found.get(pair, NO_METERING) for pair in wanted})
 
 
-def under_one_version(conn: Connection[Any], read: Callable[[], Read]) -> Read:
-    """What several statements read, all of them before or all of them after a change of the metering.
+def under_one_version(
+    conn: Connection[Any], organization_ids: Collection[UUID], read: Callable[[], Read]
+) -> Read:
+    """What several statements read, all of them before or all of them after a change of the organizations' metering.
 
     A change moves events to other series: what one statement found out about a series is void in the next.
     An amendment of an event is such a change too.
     """
-    return _while(conn, read, _versions)
+    return _while(conn, organization_ids, read, lambda row: row)
 
 
-def under_one_metering(conn: Connection[Any], read: Callable[[], Read]) -> Read:
+def under_one_metering(
+    conn: Connection[Any], organization_ids: Collection[UUID], read: Callable[[], Read]
+) -> Read:
     """The prices of usage and the series they are for: both from before a change of the metering, or both from after it.
 
-    What an amendment changes is the same under any price, so the many of an installation hold up no invoice run.
+    What an amendment changes is the same under any price, so many of them hold up no invoice run.
     """
-    return _while(conn, read, lambda conn: _versions(conn)[0])
+    return _while(conn, organization_ids, read, lambda row: row[:2])
 
 
 def _while(
-    conn: Connection[Any], read: Callable[[], Read], version: Callable[[Connection[Any]], Any]
+    conn: Connection[Any],
+    organization_ids: Collection[UUID],
+    read: Callable[[], Read],
+    version_of: Callable[[tuple[Any, ...]], tuple[Any, ...]],
 ) -> Read:
-    """What is read while the version stays the same."""
-    before = version(conn)
-    while True:
+    """What is read while the version stays the same; after READS_MAX vain reads, while nobody may change it."""
+
+    def versions() -> list[tuple[Any, ...]]:
+        rows = conn.execute(
+            "select organization_id, version, amended from metering_version where organization_id = any(%s::uuid[])"
+            " order by organization_id",
+            [uuid_array(organization_ids)],
+        )
+        return [version_of(row) for row in rows.fetchall()]
+
+    before = versions()
+    for _ in range(READS_MAX):
         found = read()
-        after = version(conn)
+        after = versions()
         if after == before:
             return found
         before = after
+    for organization_id in sorted(organization_ids):
+        conn.execute(
+            "select pg_advisory_xact_lock_shared(uuid_hash_extended(%s, %s))", [organization_id, _CELLS_LOCK]
+        )
+    return read()
 
 
-def _versions(conn: Connection[Any]) -> tuple[int, int]:
-    row = conn.execute("select version, amended from metering_state").fetchone()
-    assert row is not None, "metering_state has its one row from the first migration on"
-    return row[0], row[1]
+def lock_cells(conn: Connection[Any], organization_id: UUID) -> None:
+    """Keep away whoever else moves or amends the organization's events, and the roll-up, until the transaction ends.
+
+    The organization's own lock comes first: who waits for it has nothing that another organization could wait for.
+    """
+    conn.execute("select pg_advisory_xact_lock(uuid_hash_extended(%s, %s))", [organization_id, _CELLS_LOCK])
+    conn.execute("select pg_advisory_xact_lock_shared(%s)", [ROLL_UP_LOCK])
+
+
+def new_version(conn: Connection[Any], organization_id: UUID) -> int:
+    """Begin a change of the organization's encoding: its inserts wait until the transaction ends. The caller has the cells."""
+    conn.execute(
+        "select pg_advisory_xact_lock(uuid_hash_extended(%s, %s))", [organization_id, _ENCODING_LOCK]
+    )
+    row = conn.execute(
+        "insert into metering_version (organization_id, version) values (%s, 1)"
+        " on conflict (organization_id) do update set version = metering_version.version + 1 returning version",
+        [organization_id],
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def note_amendment(conn: Connection[Any], organization_id: UUID) -> None:
+    """Make what reads several statements of the organization's usage read them again. The caller has the cells."""
+    conn.execute(
+        "insert into metering_version (organization_id, version, amended) values (%s, 0, 1)"
+        " on conflict (organization_id) do update set amended = metering_version.amended + 1",
+        [organization_id],
+    )
 
 
 def current(conn: Connection[Any], organization_id: UUID, code: str) -> Metering | None:
@@ -136,9 +186,14 @@ def is_being_rebuilt(conn: Connection[Any], organization_id: UUID, code: str) ->
     return bool(row and row[0])
 
 
-def being_rebuilt(conn: Connection[Any]) -> dict[tuple[UUID, str], Metering]:
+def being_rebuilt(
+    conn: Connection[Any], organization_ids: Collection[UUID]
+) -> dict[tuple[UUID, str], Metering]:
     """The codes of which some events are still encoded as before: their usage is read from events alone."""
-    rows = conn.execute(f"select organization_id, code, {_COLUMNS} from metering where rebuilding")
+    rows = conn.execute(
+        f"select organization_id, code, {_COLUMNS} from metering where rebuilding and organization_id = any(%s::uuid[])",
+        [uuid_array(organization_ids)],
+    )
     return {(organization_id, code): _read(row) for organization_id, code, *row in rows}
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.metering.encoding import Metering
-from permille.events.postgres.metering import INGESTION_LOCK, PROPERTIES, ROLL_UP_LOCK, current, move
+from permille.events.postgres.metering import PROPERTIES, current, lock_cells, move, new_version
 from permille.events.postgres.rollup import fold_events
 
 REENCODED_IN_PLACE_MAX = 5_000
@@ -56,12 +56,10 @@ def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
         wanted = replace(before, expression=None, expression_field=None, in_advance=False)
     if wanted is None or (before is not None and replace(wanted, version=before.version) == before):
         return
-    conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
-    conn.execute("select pg_advisory_xact_lock(%s)", [INGESTION_LOCK])
-    row = conn.execute("update metering_state set version = version + 1 returning version").fetchone()
-    assert row is not None
+    lock_cells(conn, organization_id)
+    version = new_version(conn, organization_id)
     stays = before is not None and _split(before) == _split(wanted)
-    after = replace(wanted, version=before.version if before is not None and stays else row[0])
+    after = replace(wanted, version=before.version if before is not None and stays else version)
     conn.execute(
         "insert into metering (organization_id, code, field_name, keys, version, expression, expression_field,"
         " in_advance, distinct_field) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
@@ -169,7 +167,7 @@ def step(conn: Connection[Any], organization_id: UUID) -> bool:
     `conn` is in no transaction; afterwards it is in none.
     """
     with conn.transaction():
-        conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
+        lock_cells(conn, organization_id)
         row = conn.execute(
             "select code from metering where organization_id = %s and rebuilding order by version, code limit 1",
             [organization_id],
@@ -184,7 +182,7 @@ def step(conn: Connection[Any], organization_id: UUID) -> bool:
 def move_chunk(conn: Connection[Any], organization_id: UUID, code: str, metering: Metering) -> bool:
     """Move a chunk of what is left of a code to its metering; False when nothing was, and the mark is gone.
 
-    The caller holds ROLL_UP_LOCK. Cells of old series are of no use to anybody: they go before the first event does, for
+    The caller has the cells. Cells of old series are of no use to anybody: they go before the first event does, for
     charts that add up cells.
     """
     stale = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from time import sleep
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,13 @@ from permille.events.postgres.metering import INGESTION_LOCK, ROLL_UP_LOCK
 
 CHUNK = 200_000
 _LAST_SEQ = "case when is_called then last_value else last_value - 1 end"
+
+POLL_SECONDS = 0.002
+_INSERTING = """
+select virtualtransaction from pg_locks
+where locktype = 'advisory' and classid = 0 and objid = %s and objsubid = 1 and pid <> pg_backend_pid()
+    and database = (select oid from pg_database where datname = current_database())
+"""
 
 _EVENT_SUMS = """
     count(*) as events_count, count(value) as values_count, coalesce(sum(value), 0) as sum, max(value) as max,
@@ -173,11 +181,15 @@ def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
     transaction; afterwards it is in none.
     """
     with conn.transaction():
+        seen = arrival(conn)
+        if seen.counted_to == seen.seen_to:
+            return 0
+        settled = settled_seq(conn)
         conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
         row = conn.execute("select rolled_up_to from metering_state").fetchone()
         assert row is not None
         after = row[0]
-        until = min(settled_seq(conn), after + limit)
+        until = min(settled, after + limit)
         if until <= after:
             return 0
         conn.execute("set local enable_seqscan = off")  # BRIN by arrival, whatever the statistics say
@@ -190,16 +202,22 @@ def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
 def settled_seq(conn: Connection[Any]) -> int:
     """The last seq of which, and of all before it, it is decided whether they are in.
 
-    An insert holds the lock, shared, from before it draws its first seq until it is committed. Having it
-    alone for a moment, we know that none is under way.
+    An insert holds INGESTION_LOCK, shared, from before it draws its first seq until it is committed. Those that hold it
+    now may have drawn any up to the last one; once they are over, it is settled. No insert waits for that.
     """
-    conn.execute("select pg_advisory_lock(%s)", [INGESTION_LOCK])
-    try:
-        row = conn.execute(f"select {_LAST_SEQ} from event_seq_seq").fetchone()
-    finally:
-        conn.execute("select pg_advisory_unlock(%s)", [INGESTION_LOCK])
+    row = conn.execute(f"select {_LAST_SEQ} from event_seq_seq").fetchone()
     assert row is not None
+    under_way = _inserting(conn)
+    while under_way:
+        sleep(POLL_SECONDS)
+        under_way &= _inserting(conn)
     return int(row[0])
+
+
+def _inserting(conn: Connection[Any]) -> set[str]:
+    """The transactions of others that may have drawn a seq."""
+    rows = conn.execute(_INSERTING, [INGESTION_LOCK])
+    return {transaction for (transaction,) in rows}
 
 
 def arrival(conn: Connection[Any]) -> Arrival:
@@ -218,7 +236,7 @@ def summarize(conn: Connection[Any]) -> None:
 
 
 def fold_events(conn: Connection[Any], identities: Sequence[UUID]) -> None:
-    """Add these events to the cells of their series, as far as they are rolled up. The caller holds ROLL_UP_LOCK."""
+    """Add these events to the cells of their series, as far as they are rolled up. The caller has the cells (metering.lock_cells)."""
     row = conn.execute("select rolled_up_to from metering_state").fetchone()
     assert row is not None
     conn.execute(_OF_EVENTS, {"identities": uuid_array(identities), "until": row[0]})
@@ -228,7 +246,7 @@ def fold_events(conn: Connection[Any], identities: Sequence[UUID]) -> None:
 def refold(conn: Connection[Any], places: Collection[tuple[int, datetime]]) -> None:
     """The cells that these instants of series lie in, from nothing, of the events that are rolled up already.
 
-    For whoever strikes events or adds to what is rolled up: he holds ROLL_UP_LOCK.
+    For whoever strikes events or adds to what is rolled up: the caller has the cells.
     """
     row = conn.execute("select rolled_up_to from metering_state").fetchone()
     assert row is not None

@@ -351,8 +351,10 @@ def usage_of_many(
     if not windows:
         return []
 
+    organization_ids = {window.organization_id for window in windows}
+
     def read() -> list[list[SeriesUsage]]:
-        rebuilt = being_rebuilt(conn)
+        rebuilt = being_rebuilt(conn, organization_ids)
         if not rebuilt:
             return _from_cells(conn, windows)
         pairs = zip(
@@ -362,7 +364,7 @@ def usage_of_many(
         )
         return [from_cells + from_events for from_cells, from_events in pairs]
 
-    return under_one_version(conn, read)
+    return under_one_version(conn, organization_ids, read)
 
 
 def _without(window: Window, rebuilt: Container[tuple[UUID, str]]) -> Window:

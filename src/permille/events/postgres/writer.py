@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -40,7 +40,7 @@ ATTEMPTS_MAX = 50
 _json = msgspec.json.Encoder(decimal_format="number").encode
 
 _STORE = (
-    "select store_events(%s::bigint, %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
+    "select store_events(%s::uuid[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
     " %s::numeric[], %s::text[], %s::numeric[], %s::jsonb[])"
 )
 _STORE_IN_ADVANCE = _STORE.replace("store_events(", "store_events_in_advance(").replace(
@@ -51,8 +51,7 @@ _STORE_IN_ADVANCE = _STORE.replace("store_events(", "store_events_in_advance(").
 def unevaluable(conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]) -> dict[int, str]:
     """Of events that are not stored, those whose metric's expression has no value, and why not."""
     request = Request(organization_id, list(drafts.values()), 0)
-    known = metering.load(conn, {(organization_id, code) for code in request.codes})
-    request.derive({code: known.by_code[organization_id, code] for code in request.codes})
+    request.derive(metering.load(conn, {organization_id: request.codes})[organization_id].by_code)
     indices = list(drafts)
     return {indices[place]: problem for place, problem in request.unevaluable.items()}
 
@@ -76,21 +75,26 @@ class KnownSeries:
     older: dict[SeriesPlace, int] = field(default_factory=dict)
 
 
-class Memory:
-    """What a process remembers: the metering of codes under one version, and the ids of series.
+Codes = Mapping[UUID, set[str]]
+"""Organization -> codes."""
+Meterings = Mapping[UUID, metering.Known]
+"""Organization -> the metering of its codes."""
 
-    Threads share it. The metering is replaced as a whole, so that nobody sees codes of two versions.
+
+class Memory:
+    """What a process remembers: the metering of codes, and the ids of series.
+
+    Threads share it. The metering of an organization is replaced as a whole, so that nobody sees codes of two versions.
     """
 
     def __init__(self) -> None:
-        self.metering = metering.Known(-1, {})
+        self.meterings: dict[UUID, metering.Known] = {}
         self.series: dict[tuple[UUID, str, int], KnownSeries] = {}
         self.used_lately = 0
         self.hours: set[tuple[UUID, int]] = set()
 
-    def series_of(self, organization_id: UUID, code: str, known: metering.Known) -> KnownSeries:
-        """What is known of a code's series."""
-        how = known.by_code[organization_id, code]
+    def series_of(self, organization_id: UUID, code: str, how: Metering) -> KnownSeries:
+        """What is known of a code's series under a metering."""
         place = (organization_id, code, how.version)
         found = self.series.get(place)
         return found if found is not None else self.series.setdefault(place, KnownSeries(how))
@@ -122,28 +126,52 @@ class Memory:
         """These hours are marked."""
         self.hours = hours | (self.hours if len(self.hours) < HOURS_REMEMBERED else set())
 
-    def learn(self, conn: Connection[Any], codes: set[tuple[UUID, str]]) -> metering.Known:
-        """The metering of these codes, all of one version."""
-        known = self.metering
-        missing = codes - known.by_code.keys()
-        if not missing:
-            return known
-        fresh = metering.load(conn, missing)
-        if fresh.version == known.version:
-            kept = known.by_code
-            if len(kept) >= CODES_REMEMBERED:  # the older half is forgotten, but for what is needed now
-                names = [*islice(kept, CODES_REMEMBERED // 2, None), *(codes & kept.keys())]
-                kept = {name: kept[name] for name in names}
-            fresh = metering.Known(known.version, {**kept, **fresh.by_code})
-        elif len(missing) < len(codes):
-            fresh = metering.load(conn, codes)
-        self.metering = fresh
-        return fresh
+    def known(self, codes: Codes) -> Meterings | None:
+        """The metering of these codes, None unless it is known of all of them."""
+        found = {organization_id: self.meterings.get(organization_id) for organization_id in codes}
+        known = {organization_id: each for organization_id, each in found.items() if each is not None}
+        if len(known) < len(codes):
+            return None
+        return None if any(wanted - known[each].by_code.keys() for each, wanted in codes.items()) else known
 
-    def learn_again(self, conn: Connection[Any], codes: set[tuple[UUID, str]]) -> metering.Known:
-        """The metering of these codes as it is now."""
-        self.metering = metering.Known(-1, {})
-        return self.learn(conn, codes)
+    def learn(self, conn: Connection[Any], codes: Codes) -> Meterings:
+        """The metering of these codes, those of an organization all of one version."""
+        found = {each: known for each in codes if (known := self.meterings.get(each)) is not None}
+        missing = {
+            each: wanted
+            for each, wanted in codes.items()
+            if each not in found or wanted - found[each].by_code.keys()
+        }
+        if missing:
+            fresh = {
+                each: _joined(found.get(each), new, missing[each])
+                for each, new in metering.load(conn, missing).items()
+            }
+            found |= fresh
+            self.meterings = _bounded({**self.meterings, **fresh}, found)
+        return found
+
+    def forget(self, codes: Codes) -> None:
+        """The metering of these organizations has changed."""
+        self.meterings = {each: known for each, known in self.meterings.items() if each not in codes}
+
+
+def _joined(old: metering.Known | None, new: metering.Known, needed: Collection[str]) -> metering.Known:
+    """What was known of an organization and what was read just now, unless the version has changed in between."""
+    if old is None or old.version != new.version:
+        return new
+    kept = old.by_code
+    if len(kept) >= CODES_REMEMBERED:  # the older half is forgotten, but for what is needed now
+        names = [*islice(kept, CODES_REMEMBERED // 2, None), *(kept.keys() & needed)]
+        kept = {name: kept[name] for name in names}
+    return metering.Known(new.version, {**kept, **new.by_code})
+
+
+def _bounded(known: dict[UUID, metering.Known], needed: Meterings) -> dict[UUID, metering.Known]:
+    """The same with half of the organizations, if they have too many codes together, and those that are needed now."""
+    if sum(len(each.by_code) for each in known.values()) <= 2 * CODES_REMEMBERED:
+        return known
+    return {**dict(islice(known.items(), len(known) // 2, None)), **needed}
 
 
 def open_connection(dsn: str) -> Connection[Any]:
@@ -199,7 +227,7 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
         except psycopg.Error as error:
             if error.sqlstate != METERING_CHANGED:
                 raise
-            memory.metering = metering.Known(-1, {})
+            memory.forget(_codes(waiting))
         else:
             for request in waiting:
                 request.duplicates = []
@@ -208,10 +236,11 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
 
 
 def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) -> None:
-    codes = {(request.organization_id, code) for request in requests for code in request.codes}
+    codes = _codes(requests)
     known = memory.learn(conn, codes)
     if not _derive(known, requests):
-        known = memory.learn_again(conn, codes)  # nothing is refused for an expression of yesterday
+        memory.forget(codes)
+        known = memory.learn(conn, codes)  # nothing is refused for an expression of yesterday
         _derive(known, requests)
     fine = [request for request in requests if not request.unevaluable]
     if not fine:
@@ -224,15 +253,21 @@ def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Reque
     conn.execute(*_insert(known, fine, group))
 
 
+def _codes(requests: Sequence[Request]) -> dict[UUID, set[str]]:
+    found: dict[UUID, set[str]] = {}
+    for request in requests:
+        found.setdefault(request.organization_id, set()).update(request.codes)
+    return found
+
+
 def _hour(number: int) -> datetime:
     return EPOCH + timedelta(hours=number)
 
 
 def _statement(memory: Memory, requests: Sequence[Request]) -> tuple[LiteralString, list[Any]] | None:
     """The insert and its parameters, None when a code, an hour or a series is not known in this process."""
-    known = memory.metering
-    codes = {(request.organization_id, code) for request in requests for code in request.codes}
-    if codes - known.by_code.keys() or memory.new_hours(requests):
+    known = memory.known(_codes(requests))
+    if known is None or memory.new_hours(requests):
         return None
     if not _derive(known, requests):
         return None
@@ -240,11 +275,11 @@ def _statement(memory: Memory, requests: Sequence[Request]) -> tuple[LiteralStri
     return None if group.unknown else _insert(known, requests, group)
 
 
-def _derive(known: metering.Known, requests: Sequence[Request]) -> bool:
+def _derive(known: Meterings, requests: Sequence[Request]) -> bool:
     """Let expressions make their properties; whether every one of them had a value."""
     for request in requests:
-        hows = {code: known.by_code[request.organization_id, code] for code in request.codes}
-        if request.originals or any(how.expression for how in hows.values()):
+        hows = known[request.organization_id].by_code
+        if request.originals or any(hows[code].expression for code in request.codes):
             request.derive(hows)
     return not any(request.unevaluable for request in requests)
 
@@ -269,11 +304,12 @@ class _Unknown:
     known: KnownSeries
 
 
-def _encoded(memory: Memory, known: metering.Known, requests: Sequence[Request]) -> _Group:
+def _encoded(memory: Memory, known: Meterings, requests: Sequence[Request]) -> _Group:
     group = _Group()
     series_ids, values, extras = group.series_ids, group.values, group.extras
     for request in requests:
-        codes = {code: memory.series_of(request.organization_id, code, known) for code in request.codes}
+        hows = known[request.organization_id].by_code
+        codes = {code: memory.series_of(request.organization_id, code, hows[code]) for code in request.codes}
         for draft in request.drafts:
             series_of_code = codes[draft.code]
             how = series_of_code.metering
@@ -297,17 +333,15 @@ def _encoded(memory: Memory, known: metering.Known, requests: Sequence[Request])
     return group
 
 
-def _insert(
-    known: metering.Known, requests: Sequence[Request], group: _Group
-) -> tuple[LiteralString, list[Any]]:
+def _insert(known: Meterings, requests: Sequence[Request], group: _Group) -> tuple[LiteralString, list[Any]]:
     """The insert, with its parameters: also into the queue of fees for what is paid in advance."""
     parameters = _parameters(known, requests, group)
     waiting = [
         (identity, request.organization_id)
         for request in requests
-        if any(known.by_code[request.organization_id, code].in_advance for code in request.codes)
+        if any(known[request.organization_id].by_code[code].in_advance for code in request.codes)
         for identity, draft in zip(request.identities, request.drafts, strict=True)
-        if known.by_code[request.organization_id, draft.code].in_advance
+        if known[request.organization_id].by_code[draft.code].in_advance
     ]
     if not waiting:
         return _STORE, parameters
@@ -315,10 +349,11 @@ def _insert(
     return _STORE_IN_ADVANCE, [*parameters, arrays.uuids(identities), list(organizations)]
 
 
-def _parameters(known: metering.Known, requests: Sequence[Request], group: _Group) -> list[Any]:
+def _parameters(known: Meterings, requests: Sequence[Request], group: _Group) -> list[Any]:
     drafts = [draft for request in requests for draft in request.drafts]
     return [
-        known.version,
+        sorted(known),
+        [known[each].version for each in sorted(known)],
         arrays.integers(group.series_ids),
         arrays.instants([draft.at for draft in drafts]),
         arrays.instants([request.created_at for request in requests for _ in request.drafts]),

@@ -17,6 +17,8 @@ from permille.core.money import ZERO, exact, subunits
 from permille.core.period import INSTANT, local_date
 from permille.core.rating.filters import ALL_FILTER_VALUES
 from permille.core.rating.models import ChargeModel
+from permille.core.rating.models.price import is_average
+from permille.core.rating.pricing_unit import SUBUNITS
 from permille.out.pdf.document import Dimension, InUnit, Line, LineGroup, PackagePrice, Section, UnitPrice
 from permille.out.pdf.language import Language
 from permille.store.fee_items import FeeItem
@@ -173,17 +175,28 @@ def _unit(item: FeeItem) -> str | None:
 
 def _price(fee: StoredFee, item: FeeItem | None, currency: str) -> UnitPrice | PackagePrice:
     model = item.charge_model if item else None
-    details = fee.pricing_unit_details
-    unit_amount = Decimal(details["precise_unit_amount"]) if details else fee.precise_unit_amount
     if model == ChargeModel.PACKAGE and fee.amount_details.get("per_package_size"):
         return _package_price(fee.amount_details)
-    if model == ChargeModel.STANDARD:
-        return UnitPrice(amount=unit_amount)
     if model is not None:
-        return UnitPrice(amount=unit_amount, is_average=True)
+        return _unit_price(fee)
     with exact():
         amount = Decimal(fee.amount_cents) / subunits(currency)
         return UnitPrice(amount=amount / fee.units if fee.units else amount, is_average=fee.units != 1)
+
+
+def _unit_price(fee: StoredFee) -> UnitPrice:
+    details = fee.pricing_unit_details
+    with exact():
+        if details:
+            amount, unit_amount = (
+                Decimal(details[name]) for name in ("precise_amount_cents", "precise_unit_amount")
+            )
+            amount /= SUBUNITS
+        else:
+            amount = fee.precise_amount_cents / subunits(fee.amount_currency)
+            unit_amount = fee.precise_unit_amount
+    averaged = is_average(units=fee.units, unit_amount=unit_amount, amount=amount, details=fee.amount_details)
+    return UnitPrice(amount=unit_amount, is_average=averaged)
 
 
 def _package_price(details: Mapping[str, Any]) -> PackagePrice:

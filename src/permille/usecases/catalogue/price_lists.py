@@ -32,6 +32,7 @@ from permille.database import locks
 from permille.events.postgres import rebuilding
 from permille.ids import new_id
 from permille.store import billable_metrics, organizations, plans, webhooks
+from permille.usecases.catalogue import metrics as catalogue
 
 _SUFFIX = ".toml"
 
@@ -183,18 +184,7 @@ def _metric(wanted: MetricOfList, organization_id: UUID, now: datetime) -> Billa
 
 
 def _add_metric(conn: Connection[Any], metric: BillableMetric) -> BillableMetric:
-    is_new = billable_metrics.add(conn, metric)
-    assert is_new, metric.code
-    rebuilding.refresh(conn, organization_id=metric.organization_id, code=metric.code)
-    webhooks.enqueue(
-        conn,
-        organization_id=metric.organization_id,
-        webhook_type="billable_metric.created",
-        object_type="billable_metric",
-        object_ids=[metric.id],
-        payload=None,
-        now=metric.created_at,
-    )
+    catalogue.add(conn, metric)
     return metric
 
 

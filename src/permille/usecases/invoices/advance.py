@@ -136,7 +136,9 @@ def _bill(conn: Connection[Any], organization_id: UUID, waiting: Sequence[Waitin
 
     Events without a price are put aside where their charge says that they wait for one: no other waits for them.
     """
-    fees, reached = metering.under_one_metering(conn, lambda: _made(conn, _works(conn, waiting)))
+    fees, reached = metering.under_one_metering(
+        conn, [organization_id], lambda: _made(conn, _works(conn, waiting))
+    )
     drafts: list[InvoiceDraft] = []
     unpriced: dict[int, tuple[Waiting, list[UUID]]] = {}
     carried = Carried.read(conn, [work.terms for work, _, _ in fees])

@@ -170,7 +170,8 @@ def _made_again(
         ]
         return drafts, load_facts(conn, drafts)
 
-    return make(*metering.under_one_metering(conn, load))
+    organization_ids = {invoice.organization_id for invoice in stored}
+    return make(*metering.under_one_metering(conn, organization_ids, load))
 
 
 def _dates(invoice: StoredInvoice) -> InvoiceDates:
@@ -201,6 +202,13 @@ class _Rebilled:
         follows = self.row.previous_subscription_id is not None and not self.follows_upgrade
         starts = self.on.invoicing_reason == InvoicingReason.STARTING
         return follows and starts and self.on.billed_at == self.row.started_at
+
+    @property
+    def fee_billed_before(self) -> datetime | None:
+        """Up to where earlier invoices have the plan's own fee: to the start of the draft's period."""
+        since, started_at = self.on.from_at, self.row.started_at
+        is_first = since is None or started_at is None or since <= started_at
+        return None if is_first else since
 
 
 def _billings(
@@ -237,7 +245,7 @@ def _billing(rebilled: _Rebilled, contracts: Contracts) -> SubscriptionBilling:
     ends = reason is InvoicingReason.TERMINATING and row.upgraded
     billing = contracts.billing(
         BillingRequest(
-            subscription=replace(row, fee_billed_until=None, charges_billed_until=None),
+            subscription=replace(row, fee_billed_until=rebilled.fee_billed_before, charges_billed_until=None),
             at=on.billed_at,
             reason=reason,
             next_plan_id=rebilled.next_plan_id if ends else None,

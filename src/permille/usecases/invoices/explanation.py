@@ -64,7 +64,9 @@ class Explanation:
 
 def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit: int) -> Explanation:
     """The fee explained, with a page of its events from `after` on."""
-    return metering.under_one_metering(conn, lambda: _explain(conn, fee, after=after, limit=limit))
+    return metering.under_one_metering(
+        conn, [fee.organization_id], lambda: _explain(conn, fee, after=after, limit=limit)
+    )
 
 
 def _explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit: int) -> Explanation:
@@ -80,7 +82,7 @@ def _explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limi
         digest, listed = _events_behind(conn, basis, behind, after=after, limit=limit + 1)
         return found, digest, listed, _amended(conn, fee, basis)
 
-    found, digest, listed, amended = metering.under_one_version(conn, read)
+    found, digest, listed, amended = metering.under_one_version(conn, [fee.organization_id], read)
     recomputed = same_place(fee, fees_now(basis, found))
     return Explanation(
         steps=_steps(conn, fee, basis.charge),
@@ -137,7 +139,7 @@ def _of_event(conn: Connection[Any], fee: StoredFee, basis: Basis) -> Explanatio
         digest = events.digest_of(conn, [event.identity for event in listed])
         return listed, digest, recompute(conn, [fee])[fee.id], _amended_event(conn, fee, basis)
 
-    listed, digest, recomputed, amended = metering.under_one_version(conn, read)
+    listed, digest, recomputed, amended = metering.under_one_version(conn, [fee.organization_id], read)
     amount, _ = _priced(fee)
     steps = _finished(
         fee, [Step("what all events up to this one cost, less what those before it cost", amount)]

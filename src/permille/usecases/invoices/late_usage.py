@@ -24,7 +24,15 @@ from permille.core.contract.subscription import Subscription
 from permille.core.errors import Invalid
 from permille.core.invoice.billing import left_to_next_plan
 from permille.core.invoice.draft import AMOUNT_MAX
-from permille.core.invoice.late_usage import LateUsageStatus, Line, difference, line_of, totals, with_usage
+from permille.core.invoice.late_usage import (
+    LateUsageStatus,
+    Line,
+    difference,
+    line_of,
+    totals,
+    waits_for_price,
+    with_usage,
+)
 from permille.core.period import Period
 from permille.events.postgres import metering, rollup, usage
 from permille.ids import new_id
@@ -90,7 +98,7 @@ def review(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> in
         return 0
     customers.lock_all(conn, {mark.customer_id for mark in marks})
     seen_to = rollup.arrival(conn).seen_to
-    found = metering.under_one_metering(conn, lambda: _differences(conn, marks))
+    found = metering.under_one_metering(conn, [organization_id], lambda: _differences(conn, marks))
     known = _decided(conn, {mark.subscription_id for mark in marks})
     changed = store.changed_since(
         conn, [(period.basis.charge.id, period.mark.invoice_id) for period, _ in found]
@@ -285,7 +293,8 @@ def _proposal(
 def bill(conn: Connection[Any], late: LateUsage, *, decided_by: UUID | None, now: datetime) -> LateUsage:
     """Let the subscription's next invoice bill it, or one of its own at once where the subscription is over.
 
-    Asking again changes nothing. Raises Invalid for what is accepted, and for less than nothing.
+    Asking again changes nothing. Raises Invalid for what is accepted, for less than nothing, and while the charge
+    holds its usage until it has a price.
     """
     customers.lock(conn, late.customer_id)
     late = _current(conn, late)
@@ -294,11 +303,26 @@ def bill(conn: Connection[Any], late: LateUsage, *, decided_by: UUID | None, now
     if late.status == LateUsageStatus.OPEN:
         if late.amount_cents < 0:
             raise Invalid({"amount_cents": ["value_is_negative"]})
+        if _waits_for_price(conn, late):
+            raise Invalid({"unlisted_values": ["usage_without_price"]})
         store.decide(
             conn, late.id, status=LateUsageStatus.SCHEDULED, reason=None, decided_by=decided_by, now=now
         )
         bill_late_usage(conn, late.customer_id, at=now)
     return _current(conn, late)
+
+
+def _waits_for_price(conn: Connection[Any], late: LateUsage) -> bool:
+    mark = Mark(
+        subscription_id=late.subscription_id,
+        customer_id=late.customer_id,
+        invoice_id=late.invoice_id,
+        code=late.code,
+        from_at=late.from_at,
+        to_at=late.to_at,
+    )
+    own = [period.basis for period in _periods(conn, [mark]) if period.basis.charge.id == late.charge_id]
+    return any(waits_for_price(store.lines_of(late), basis.compiled) for basis in own)
 
 
 def accept(

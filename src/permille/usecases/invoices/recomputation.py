@@ -175,7 +175,9 @@ def same_place(fee: StoredFee, fees: Sequence[Fee]) -> Fee | None:
 
 def recompute(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Fee | None]:
     """Fee -> what stands in its place now, None when nothing does; without those that have no basis."""
-    return metering.under_one_metering(conn, lambda: _recompute(conn, fees))
+    return metering.under_one_metering(
+        conn, {fee.organization_id for fee in fees}, lambda: _recompute(conn, fees)
+    )
 
 
 def _recompute(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Fee | None]:

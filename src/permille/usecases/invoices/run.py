@@ -179,7 +179,8 @@ def load_batch(
     conn: Connection[Any], requests: Sequence[BillingRequest], *, arrival: Arrival | None = None
 ) -> Batch:
     """The drafts for these requests, with all facts that their steps need."""
-    return metering.under_one_metering(conn, lambda: _load_batch(conn, requests, arrival))
+    organization_ids = {each.subscription.organization_id for each in requests}
+    return metering.under_one_metering(conn, organization_ids, lambda: _load_batch(conn, requests, arrival))
 
 
 def _load_batch(conn: Connection[Any], requests: Sequence[BillingRequest], arrival: Arrival | None) -> Batch:

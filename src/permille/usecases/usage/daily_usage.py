@@ -24,7 +24,7 @@ from permille.core.metering.daily_usage import (
 )
 from permille.core.metering.usage import AggregationType, Usage
 from permille.core.period import INSTANT, Period, local_date, midnight
-from permille.core.rating.fee import compile_plan_charge, series_place
+from permille.core.rating.fee import CompiledCharge, compile_plan_charge, counted_by, series_place
 from permille.core.rating.filters import Group
 from permille.events.postgres import usage as usage_store
 from permille.events.usage import Window
@@ -196,8 +196,8 @@ def _charge_days(charge: Charge, currency: str, read: ReadDays) -> list[tuple[Da
     if compiled.aggregator is None:
         folded = fold_days(
             charge.metric,
-            read.before,
-            read.days,
+            counted_series(compiled, read.before),
+            [(day, counted_series(compiled, series)) for day, series in read.days],
             place_of=lambda dimensions: series_place(compiled, dimensions),
         )
     else:
@@ -209,6 +209,11 @@ def _charge_days(charge: Charge, currency: str, read: ReadDays) -> list[tuple[Da
         )
         for places in folded
     ]
+
+
+def counted_series(charge: CompiledCharge, series: Series) -> Series:
+    """What of the series counts for the charge."""
+    return [(dimensions, counted_by(charge, partial)) for dimensions, partial in series]
 
 
 def _by_texts(place: tuple[int, Group]) -> tuple[int, list[tuple[bool, str]]]:

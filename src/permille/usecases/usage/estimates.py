@@ -210,7 +210,7 @@ def _units(metric: BillableMetric, properties: Mapping[str, Any]) -> Decimal:
     if sent is None:
         return ZERO
     if metric.aggregation_type == "unique_count_agg":
-        return Decimal(1)
+        return Decimal(1) if property_text(sent) else ZERO
     value = numeric_value(sent)
     if value is None:
         raise Invalid({"properties": ["value_is_not_valid_number"]})

@@ -140,7 +140,8 @@ def read_histories(conn: Connection[Any], wanted: Sequence[tuple[Terms, Collecti
             for i, events in enumerate(store.events_of(conn, windows))
         ]
 
-    return metering.under_one_version(conn, read) if wanted else []
+    organization_ids = {terms.row.organization_id for terms, _ in wanted}
+    return metering.under_one_version(conn, organization_ids, read) if wanted else []
 
 
 def _level_key(terms: Terms, standing: Mapping[Place, Standing]) -> LevelKey:

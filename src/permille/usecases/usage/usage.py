@@ -213,7 +213,10 @@ def running_usages(
 
     Raises NotFound (charge), NotAllowed (full_usage_not_allowed).
     """
-    return metering.under_one_metering(conn, lambda: _running_usages(conn, of, search=search, now=now))
+    organization_ids = {subscription.organization_id for subscription, _ in of}
+    return metering.under_one_metering(
+        conn, organization_ids, lambda: _running_usages(conn, of, search=search, now=now)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

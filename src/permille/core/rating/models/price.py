@@ -64,6 +64,17 @@ def per_unit(amount: Decimal, units: Decimal) -> Decimal:
     return amount / units if units else ZERO
 
 
+def is_average(
+    *, units: Decimal, unit_amount: Decimal, amount: Decimal, details: Mapping[str, Any] | None
+) -> bool:
+    """Whether a fee's price of a unit is only what its units came to on average: there is none that they all have.
+
+    `amount` is the precise one; `details` are those of tiers, packages and percentages.
+    """
+    with exact():
+        return bool(details) or units * unit_amount != amount
+
+
 def number(value: Any) -> Decimal:
     """A number of the properties, sent as text or as a JSON number; 0 for null."""
     return ZERO if value is None else Decimal(str(value))

@@ -1,0 +1,97 @@
+"""Customers: who pays."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from permille.api.objects import billing_entity as entity
+from permille.api.objects.base import (
+    Answer,
+    CreatedAt,
+    EmptyList,
+    ExternalCustomerId,
+    Id,
+    UpdatedAt,
+    one_of,
+    says,
+)
+from permille.api.objects.tax import Tax
+
+Inherited = " Null inherits that of the billing entity."
+
+
+class CustomerMetadata(Answer):
+    """A note of yours on a customer."""
+
+    lago_id: Id
+    key: Annotated[str, says("Name of the note.")]
+    value: Annotated[str, says("Content of the note.")]
+    display_in_invoice: Annotated[bool, says("Whether it is printed on invoices.")]
+    created_at: CreatedAt
+
+
+class Address(Answer):
+    """A postal address."""
+
+    address_line1: entity.AddressLine1
+    address_line2: entity.AddressLine2
+    city: entity.City
+    zipcode: entity.Zipcode
+    state: entity.State
+    country: entity.Country
+
+
+class CustomerBilling(Answer):
+    """Billing settings of a customer."""
+
+    invoice_grace_period: Annotated[int | None, says(f"Days for which invoices stay drafts.{Inherited}")]
+    payment_provider: Annotated[str | None, says("Always null: payment providers aren't built yet.")]
+    payment_provider_code: Annotated[str | None, says("Always null: payment providers aren't built yet.")]
+    document_locale: Annotated[str | None, says(f"Language of documents.{Inherited}")]
+    subscription_invoice_issuing_date_anchor: entity.IssuingAnchor
+    subscription_invoice_issuing_date_adjustment: entity.IssuingAdjustment
+
+
+class Customer(Answer):
+    """A customer. Settings that are null are inherited from the billing entity."""
+
+    lago_id: Id
+    billing_entity_code: Annotated[str, says("Code of the billing entity that invoices the customer.")]
+    external_id: ExternalCustomerId
+    account_type: Annotated[str, one_of("customer", "partner", says="Always customer.")]
+    name: Annotated[str | None, says("Name.")]
+    firstname: Annotated[str | None, says("First name.")]
+    lastname: Annotated[str | None, says("Last name.")]
+    legal_name: entity.LegalName
+    legal_number: entity.LegalNumber
+    tax_identification_number: entity.TaxNumber
+    phone: Annotated[str | None, says("Phone number.")]
+    address_line1: entity.AddressLine1
+    address_line2: entity.AddressLine2
+    city: entity.City
+    zipcode: entity.Zipcode
+    state: entity.State
+    external_salesforce_id: Annotated[str | None, says("Identifier in Salesforce.")]
+    email: entity.Email
+    url: Annotated[str | None, says("Web site.")]
+    logo_url: entity.LogoUrl
+    customer_type: Annotated[str | None, one_of("company", "individual", None, says="Kind of customer.")]
+    sequential_id: Annotated[int, says("Number of the customer within the organization.")]
+    slug: Annotated[str, says("Prefix and number, used in invoice numbers.", example="ACM-0001")]
+    country: entity.Country
+    currency: Annotated[str | None, says("Currency code; null until the first subscription sets it.")]
+    timezone: Annotated[str | None, says(f"IANA timezone.{Inherited}")]
+    applicable_timezone: entity.Timezone
+    net_payment_term: Annotated[int | None, says(f"Days between issuing date and due date.{Inherited}")]
+    finalize_zero_amount_invoice: Annotated[
+        str, one_of("inherit", "skip", "finalize", says="What is done with invoices of 0.")
+    ]
+    skip_invoice_custom_sections: Annotated[bool, says("Kept for clients of Lago's API.")]
+    created_at: CreatedAt
+    updated_at: UpdatedAt
+    billing_configuration: Annotated[CustomerBilling, says("Billing settings.")]
+    shipping_address: Annotated[Address, says("Where goods are shipped to.")]
+    metadata: Annotated[list[CustomerMetadata], says("Your notes.")]
+    taxes: Annotated[list[Tax], says("Taxes of its own; without any, the billing entity's apply.")]
+    integration_customers: EmptyList
+    applicable_invoice_custom_sections: EmptyList

@@ -1,0 +1,141 @@
+"""Invoices: as lists show them, and with all that is on them."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+from uuid import UUID
+
+from permille.api.objects.base import (
+    Answer,
+    CreatedAt,
+    Currency,
+    EmptyList,
+    ExternalSubscriptionId,
+    Id,
+    NewId,
+    UpdatedAt,
+    instant_of,
+    one_of,
+    says,
+)
+from permille.api.objects.customer import Customer
+from permille.api.objects.fee import Fee
+from permille.api.objects.subscription import Subscription
+from permille.api.objects.tax import InvoiceAppliedTax
+
+STATUSES = ("draft", "finalized", "voided")
+PAYMENT_STATUSES = ("pending", "succeeded", "failed")
+
+
+class InvoiceMetadata(Answer):
+    """A note of yours on an invoice."""
+
+    lago_id: Id
+    key: Annotated[str, says("Name of the note.")]
+    value: Annotated[str, says("Content of the note.")]
+    created_at: CreatedAt
+
+
+class Invoice(Answer):
+    """An invoice without its fees. Amounts are in the currency's smallest unit."""
+
+    lago_id: NewId
+    billing_entity_code: Annotated[str, says("Code of the billing entity that issues it.")]
+    sequential_id: Annotated[int | None, says("Number within its sequence; null for a draft.")]
+    number: Annotated[str, says("Number of the invoice.", example="ACM-0001-001")]
+    purchase_order_number: Annotated[str | None, says("The customer's order number.")]
+    issuing_date: Annotated[date, says("Date of the invoice.")]
+    payment_due_date: Annotated[date, says("Day by which it is to be paid.")]
+    net_payment_term: Annotated[int, says("Days between the two.")]
+    invoice_type: Annotated[str, says("Kind of invoice.", example="subscription")]
+    status: Annotated[str, one_of(*STATUSES, says="Whether it is final.")]
+    waits_for_price: Annotated[bool, says("Whether a draft has usage that has no price yet.")]
+    payment_status: Annotated[str, one_of(*PAYMENT_STATUSES, says="Whether it is paid.")]
+    payment_dispute_lost_at: Annotated[str | None, instant_of("When a dispute about its payment was lost.")]
+    payment_overdue: Annotated[bool, says("Whether it is not paid in time.")]
+    currency: Currency
+    fees_amount_cents: Annotated[int, says("Sum of the fees before taxes.")]
+    taxes_amount_cents: Annotated[int, says("Taxes.")]
+    progressive_billing_credit_amount_cents: Annotated[int, says("What was billed before by thresholds.")]
+    coupons_amount_cents: Annotated[int, says("Discounts.")]
+    credit_notes_amount_cents: Annotated[int, says("What credit notes paid.")]
+    sub_total_excluding_taxes_amount_cents: Annotated[int, says("Fees less discounts, before taxes.")]
+    sub_total_including_taxes_amount_cents: Annotated[int, says("Fees less discounts, with taxes.")]
+    total_amount_cents: Annotated[int, says("What is to be paid.")]
+    total_due_amount_cents: Annotated[int, says("What is still to be paid.")]
+    total_paid_amount_cents: Annotated[int, says("What was paid.")]
+    total_offsetted_credit_note_amount_cents: Annotated[
+        int, says("Always 0: kept for clients of Lago's API.")
+    ]
+    prepaid_credit_amount_cents: Annotated[int, says("What prepaid credits paid.")]
+    prepaid_granted_credit_amount_cents: Annotated[None, says("Always null: wallets aren't built yet.")]
+    prepaid_purchased_credit_amount_cents: Annotated[None, says("Always null: wallets aren't built yet.")]
+    file_url: Annotated[str | None, says("Address of the PDF; only in the answer to a download.")]
+    xml_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
+    web_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
+    version_number: Annotated[int, says("Version of the rules that it was made by.")]
+    self_billed: Annotated[bool, says("Always false: kept for clients of Lago's API.")]
+    created_at: CreatedAt
+    updated_at: UpdatedAt
+    voided_at: Annotated[str | None, instant_of("When it was voided.")]
+    customer: Annotated[Customer, says("Who pays.")]
+    metadata: Annotated[list[InvoiceMetadata], says("Your notes.")]
+    applied_taxes: Annotated[list[InvoiceAppliedTax], says("Taxes on it.")]
+
+
+class BillingPeriod(Answer):
+    """A subscription on an invoice, and the periods that it is billed for."""
+
+    lago_subscription_id: Annotated[UUID, says("The subscription.")]
+    external_subscription_id: ExternalSubscriptionId
+    lago_plan_id: Annotated[UUID, says("The plan.")]
+    subscription_from_datetime: Annotated[str | None, instant_of("Start of the subscription fee's period.")]
+    subscription_to_datetime: Annotated[
+        str | None, instant_of("Last second of the subscription fee's period.")
+    ]
+    charges_from_datetime: Annotated[str | None, instant_of("Start of the usage's period.")]
+    charges_to_datetime: Annotated[str | None, instant_of("Last second of the usage's period.")]
+    fixed_charges_from_datetime: Annotated[str | None, instant_of("Kept for clients of Lago's API.")]
+    fixed_charges_to_datetime: Annotated[str | None, instant_of("Kept for clients of Lago's API.")]
+    invoicing_reason: Annotated[str, says("Why it is billed.", example="subscription_periodic")]
+
+
+class CreditItem(Answer):
+    """What paid a part of an invoice."""
+
+    lago_item_id: Annotated[UUID, says("The credit note.")]
+    type: Annotated[str, one_of("credit_note", says="What it is.")]
+    code: Annotated[str, says("Number of the credit note.")]
+    name: Annotated[str, says("The same.")]
+    description: Annotated[None, says("Always null.")]
+
+
+class CreditedInvoice(Answer):
+    """The invoice that was paid."""
+
+    lago_id: NewId
+    payment_status: Annotated[str, one_of(*PAYMENT_STATUSES, says="Whether it is paid.")]
+
+
+class InvoiceCredit(Answer):
+    """What of a credit note paid an invoice."""
+
+    lago_id: NewId
+    amount_cents: Annotated[int, says("Amount in the currency's smallest unit.")]
+    amount_currency: Currency
+    before_taxes: Annotated[bool, says("Always false: it pays the amount with taxes.")]
+    item: Annotated[CreditItem, says("What paid it.")]
+    invoice: Annotated[CreditedInvoice, says("The invoice that was paid.")]
+
+
+class InvoiceDetails(Invoice):
+    """An invoice with its fees. Amounts are in the currency's smallest unit."""
+
+    subscriptions: Annotated[list[Subscription], says("Subscriptions that it bills.")]
+    billing_periods: Annotated[list[BillingPeriod], says("Periods that it bills.")]
+    fees: Annotated[list[Fee], says("Its lines.")]
+    credits: Annotated[list[InvoiceCredit], says("What credit notes paid of it.")]
+    error_details: EmptyList
+    applied_usage_thresholds: EmptyList
+    applied_invoice_custom_sections: EmptyList

@@ -1,0 +1,78 @@
+"""Plans: a subscription fee and charges, and the price changes that are scheduled for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+from uuid import UUID
+
+from msgspec import UNSET, UnsetType
+
+from permille.api.objects.base import (
+    Answer,
+    Code,
+    CreatedAt,
+    Currency,
+    Description,
+    DisplayName,
+    EmptyList,
+    Id,
+    Name,
+    Number,
+    instant_of,
+    one_of,
+    says,
+)
+from permille.api.objects.charge import Charge
+from permille.api.objects.tax import Tax
+from permille.core.period import Interval
+
+PlanMetadata = Annotated[Mapping[str, Any] | None, says("Your notes: texts by name.")]
+Uncounted = Annotated[int, says("Always 0: kept for clients of Lago's API.")]
+
+
+class ScheduledChange(Answer):
+    """Prices that apply to the periods that begin from an instant on."""
+
+    lago_id: Id
+    effective_at: Annotated[str, instant_of("Periods that begin from then on have these prices.")]
+    charges: Annotated[list[Charge], says("All charges from then on.")]
+
+
+class Plan(Answer, kw_only=True):
+    """What a subscription costs: a fee for each interval, and charges for usage."""
+
+    lago_id: Id
+    name: Name
+    invoice_display_name: DisplayName
+    created_at: CreatedAt
+    code: Code
+    interval: Annotated[str, one_of(*Interval, says="How often it is billed.")]
+    description: Description
+    amount_cents: Annotated[int, says("Subscription fee of one interval, in the currency's smallest unit.")]
+    amount_currency: Currency
+    trial_period: Annotated[
+        Number | None, says("Days at the start that the subscription fee is not billed for.")
+    ]
+    pay_in_advance: Annotated[
+        bool, says("Whether the subscription fee is billed at the start of the interval.")
+    ]
+    bill_charges_monthly: Annotated[
+        bool | None, says("Whether charges of a yearly or half-yearly plan are billed each month.")
+    ]
+    bill_fixed_charges_monthly: Annotated[bool | None, says("Kept for clients of Lago's API.")]
+    customers_count: Uncounted
+    active_subscriptions_count: Uncounted
+    draft_invoices_count: Uncounted
+    parent_id: Annotated[UUID | None, says("The plan that this one, of a single subscription, is a copy of.")]
+    pending_deletion: Annotated[bool, says("True in the answer to its deletion.")]
+    charges: Annotated[list[Charge], says("Charges in force.")]
+    scheduled_changes: Annotated[list[ScheduledChange], says("Price changes to come.")]
+    fixed_charges: EmptyList
+    entitlements: EmptyList
+    usage_thresholds: EmptyList
+    applicable_usage_thresholds: EmptyList
+    taxes: Annotated[list[Tax], says("Taxes of its fees; without any, the customer's apply.")]
+    metadata: Annotated[
+        Mapping[str, Any] | UnsetType, says("Your notes, texts by name; left out without any.")
+    ] = UNSET

@@ -1,0 +1,54 @@
+"""Pricing units: what charges are priced in instead of money, e.g. credits."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import UNSET, UnsetType
+
+from permille.api.objects.base import Answer, Code, CreatedAt, Description, Id, Name, says, text_of_number
+
+ConversionRate = Annotated[str, text_of_number("What one unit is in the plan's currency.", example="0.01")]
+
+
+class PricingUnit(Answer):
+    """A unit that charges can be priced in."""
+
+    lago_id: Id
+    code: Code
+    name: Name
+    short_name: Annotated[str, says("Up to 3 characters, shown beside amounts.", example="CR")]
+    description: Description
+    created_at: CreatedAt
+
+
+class AppliedPricingUnit(Answer):
+    """The unit that a charge is priced in."""
+
+    code: Annotated[str, says("Code of the pricing unit.")]
+    conversion_rate: ConversionRate
+
+
+class UsageInPricingUnit(Answer, kw_only=True):
+    """What usage comes to in the charge's pricing unit."""
+
+    amount_cents: Annotated[int, says("Hundredths of the unit.")]
+    short_name: Annotated[str, says("The unit's short name.")]
+    conversion_rate: ConversionRate
+    projected_amount_cents: Annotated[
+        int | UnsetType, says("Hundredths of the unit at the period's end; only in projected usage.")
+    ] = UNSET
+
+
+class FeeInPricingUnit(Answer):
+    """What a fee comes to in its charge's pricing unit, as it was when the fee was made."""
+
+    lago_pricing_unit_id: Annotated[UUID, says("The pricing unit.")]
+    pricing_unit_code: Annotated[str, says("The unit's code.")]
+    short_name: Annotated[str, says("The unit's short name.")]
+    amount_cents: Annotated[int, says("Hundredths of the unit, rounded.")]
+    precise_amount_cents: Annotated[str, text_of_number("Hundredths of the unit, not rounded.")]
+    unit_amount_cents: Annotated[int, says("Price of one billed unit in hundredths of the pricing unit.")]
+    precise_unit_amount: Annotated[str, text_of_number("Price of one billed unit in the pricing unit.")]
+    conversion_rate: ConversionRate

@@ -1,0 +1,87 @@
+"""Subscriptions: a customer on a plan."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import UNSET, UnsetType
+
+from permille.api.objects.base import (
+    Answer,
+    CreatedAt,
+    Currency,
+    EmptyList,
+    ExternalCustomerId,
+    ExternalSubscriptionId,
+    Id,
+    instant_of,
+    one_of,
+    says,
+)
+from permille.api.objects.customer import Customer
+from permille.api.objects.plan import Plan
+from permille.core.period import BillingTime
+
+STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
+CREDIT_NOTES = ("credit", "refund", "offset", "skip")
+INVOICES = ("generate", "skip")
+
+
+class PaymentMethod(Answer):
+    """How the subscription is paid."""
+
+    payment_method_id: Annotated[str | None, says("Always null: payment providers aren't built yet.")]
+    payment_method_type: Annotated[str, says("Always provider.")]
+
+
+class Subscription(Answer, kw_only=True):
+    """A customer on a plan. A change of plan ends one and starts another with the same external_id."""
+
+    lago_id: Id
+    external_id: ExternalSubscriptionId
+    lago_customer_id: Annotated[UUID, says("The customer.")]
+    external_customer_id: ExternalCustomerId
+    billing_entity_code: Annotated[str, says("Code of the billing entity that invoices it.")]
+    name: Annotated[str | None, says("Name on invoices.")]
+    plan_code: Annotated[str, says("Code of the plan.")]
+    plan_amount_cents: Annotated[int, says("The plan's subscription fee of one interval.")]
+    plan_amount_currency: Currency
+    status: Annotated[str, one_of(*STATUSES, says="Whether it is running.")]
+    billing_time: Annotated[
+        str,
+        one_of(*BillingTime, says="Whether periods follow the calendar or begin on the day of the start."),
+    ]
+    subscription_at: Annotated[str, instant_of("Start that was asked for.")]
+    started_at: Annotated[str | None, instant_of("When it started, to the millisecond.")]
+    activated_at: Annotated[str | None, instant_of("When it became active.")]
+    trial_ended_at: Annotated[str | None, instant_of("When its trial ended.")]
+    ending_at: Annotated[str | None, instant_of("When it will end.")]
+    terminated_at: Annotated[str | None, instant_of("When it ended.")]
+    canceled_at: Annotated[str | None, instant_of("When it was canceled before its start.")]
+    created_at: CreatedAt
+    previous_plan_code: Annotated[str | None, says("Code of the plan before a change of plan.")]
+    next_plan_code: Annotated[str | None, says("Code of the plan that follows at the end of the period.")]
+    downgrade_plan_date: Annotated[date | None, says("Day on which the next plan takes over.")]
+    current_billing_period_started_at: Annotated[str | None, instant_of("Start of the running period.")]
+    current_billing_period_ending_at: Annotated[str | None, instant_of("Last second of the running period.")]
+    on_termination_credit_note: Annotated[
+        str | None,
+        one_of(*CREDIT_NOTES, None, says="What becomes of a fee paid in advance when it ends early."),
+    ]
+    on_termination_invoice: Annotated[
+        str, one_of(*INVOICES, says="Whether usage that isn't billed yet is invoiced when it ends.")
+    ]
+    progressive_billing_disabled: Annotated[bool, says("Kept for clients of Lago's API.")]
+    consolidate_invoice: Annotated[bool, says("Whether it shares invoices with the customer's others.")]
+    purchase_order_number: Annotated[str | None, says("The customer's order number, printed on invoices.")]
+    cancellation_reason: Annotated[None, says("Always null: kept for clients of Lago's API.")]
+    payment_method: Annotated[PaymentMethod, says("How it is paid.")]
+    entitlements: EmptyList
+    usage_threshold: Annotated[None, says("Always null: kept for clients of Lago's API.")]
+    applicable_usage_thresholds: EmptyList
+    applied_invoice_custom_sections: EmptyList
+    activation_rules: EmptyList
+    plan: Annotated[Plan | UnsetType, says("The plan; left out in lists and on invoices.")] = UNSET
+    customer: Annotated[Customer | UnsetType, says("The customer; only in webhooks.")] = UNSET

@@ -1,0 +1,34 @@
+"""What a kind of job is, and what its work has at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from permille.config import Config
+
+Renderers = Mapping[str, Callable[[Connection[Any], UUID], object]]
+"""object_type -> the object as JSON, None when it is no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a job has at hand; it ends soon once `is_stopping()`, and leaves the rest to the next one."""
+
+    pool: ConnectionPool[Connection[Any]]
+    config: Config
+    renderers: Renderers
+    is_stopping: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of job by its name in the database; `run` does whatever is due at a key, and may do it again."""
+
+    name: str
+    run: Callable[[Context, str], object]

@@ -1,0 +1,86 @@
+"""Customers are added, changed and removed, with all that follows from it for their subscriptions and drafts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.customer import Customer
+from permille.core.errors import NotFound
+from permille.database import locks
+from permille.store import billing_entities, customers, invoices, subscriptions, webhooks
+from permille.usecases import subscriptions as lifecycle
+from permille.usecases.invoices import drafts
+
+
+def by_external_id(conn: Connection[Any], organization_id: UUID, external_id: str) -> Customer:
+    """Raises NotFound."""
+    found = customers.by_external_id(conn, organization_id, external_id)
+    if found is None:
+        raise NotFound("customer")
+    return found
+
+
+def to_change(conn: Connection[Any], organization_id: UUID, external_id: str) -> Customer | None:
+    """The customer with this id, if there is one; nobody else changes or adds it until the transaction ends."""
+    locks.change_customer(conn, organization_id, external_id)
+    return customers.by_external_id(conn, organization_id, external_id)
+
+
+def add(
+    conn: Connection[Any],
+    organization_id: UUID,
+    external_id: str,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    now: datetime,
+) -> Customer:
+    """A new customer, of the default billing entity unless the columns say otherwise."""
+    default = billing_entities.default(conn, organization_id)
+    customer_id = customers.add(
+        conn,
+        organization_id=organization_id,
+        external_id=external_id,
+        slug_prefix=default.document_number_prefix,
+        columns={"billing_entity_id": default.id, **(columns or {})},
+        now=now,
+    )
+    made = customers.by_ids(conn, [customer_id])[customer_id]
+    _notify("customer.created", conn, made, now=now)
+    return made
+
+
+def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any], now: datetime) -> Customer:
+    """The customer with these columns changed: due instants follow its timezone, drafts its grace period."""
+    customers.update(conn, customer_id=before.id, columns=columns, now=now)
+    after = customers.by_ids(conn, [before.id])[before.id]
+    if after.applicable_timezone != before.applicable_timezone:
+        lifecycle.reschedule(conn, subscriptions.living_of_customer(conn, after.id), now=now)
+    if after.applicable_invoice_grace_period != before.applicable_invoice_grace_period:
+        invoices.set_grace_periods(conn, {after.id: after.applicable_invoice_grace_period}, now=now)
+    _notify("customer.updated", conn, after, now=now)
+    return after
+
+
+def remove(conn: Connection[Any], customer: Customer, *, now: datetime) -> None:
+    """Its subscriptions end now and are billed; its invoices are kept."""
+    living = subscriptions.living_of_customer(conn, customer.id)
+    lifecycle.end_all(conn, living, now=now)
+    drafts.finalize_of_subscriptions(conn, [row.id for row in living], at=now)
+    customers.delete(conn, customer_id=customer.id, now=now)
+
+
+def _notify(webhook_type: str, conn: Connection[Any], customer: Customer, *, now: datetime) -> None:
+    webhooks.enqueue(
+        conn,
+        organization_id=customer.organization_id,
+        webhook_type=webhook_type,
+        object_type="customer",
+        object_ids=[customer.id],
+        payload=None,
+        now=now,
+    )

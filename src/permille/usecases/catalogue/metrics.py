@@ -1,0 +1,109 @@
+"""Billable metrics are added, changed and removed, with all that follows from it; the catalogue is locked meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.contract.plan import Charge, Plan, filter_name
+from permille.core.contract.price_versions import change_charges
+from permille.core.errors import Invalid, NotFound
+from permille.core.metering.billable_metric import BillableMetric
+from permille.core.metering.dimension_edit import follow_metric
+from permille.database import locks
+from permille.events.postgres import rebuilding
+from permille.store import billable_metrics, billing_holds, plans, unpriced, webhooks
+
+REFUSED_SHOWN = 20
+
+
+def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> BillableMetric:
+    """Raises NotFound."""
+    found = billable_metrics.by_code(conn, organization_id, code)
+    if found is None:
+        raise NotFound("billable_metric")
+    return found
+
+
+def to_change(conn: Connection[Any], organization_id: UUID, code: str) -> BillableMetric:
+    """The metric, with the catalogue locked until the transaction ends. Raises NotFound."""
+    locks.change_catalogue(conn, organization_id)
+    return by_code(conn, organization_id, code)
+
+
+def is_code_taken(conn: Connection[Any], organization_id: UUID, code: str) -> bool:
+    """Whether a metric of the organization has the code; the answer holds while the catalogue is locked."""
+    locks.change_catalogue(conn, organization_id)
+    return billable_metrics.by_code(conn, organization_id, code) is not None
+
+
+def add(conn: Connection[Any], metric: BillableMetric) -> None:
+    """Add a metric whose code is not taken."""
+    is_new = billable_metrics.add(conn, metric)
+    assert is_new, "nobody else changes the catalogue meanwhile"
+    _after_change(conn, metric, "created", now=metric.created_at)
+
+
+def change(conn: Connection[Any], before: BillableMetric, after: BillableMetric) -> None:
+    """Store a changed metric; filters of charges follow its dimensions. Raises Invalid."""
+    billable_metrics.replace(conn, after)
+    if after.filters != before.filters:
+        _follow_dimensions(conn, before, after)
+    if after.code != before.code:
+        rebuilding.refresh(conn, organization_id=after.organization_id, code=before.code)
+    _after_change(conn, after, "updated", now=after.updated_at)
+
+
+def remove(conn: Connection[Any], metric: BillableMetric, *, now: datetime) -> None:
+    """Remove a metric and its charges; its events are kept."""
+    billable_metrics.delete(conn, billable_metric_id=metric.id, now=now)
+    _after_change(conn, metric, "deleted", now=now)
+
+
+def _follow_dimensions(conn: Connection[Any], before: BillableMetric, after: BillableMetric) -> None:
+    """Dimension values that are gone go from the charge filters too, in every version of prices. Raises Invalid.
+
+    Where somebody is subscribed this prices no event otherwise whose own values are still listed as they were.
+    """
+    found = plans.plans_of_metric(conn, after.id)
+    subscribed = plans.subscribed_among(conn, [plan.id for plan in found])
+    refused: list[str] = []
+
+    def followed(charge: Charge, plan: Plan) -> Charge:
+        if charge.metric.id != after.id:
+            return charge
+        edited = follow_metric(replace(charge, metric=before), after)
+        if plan.id in subscribed:
+            refused.extend(
+                f"Plan {plan.code}, charge {charge.code}, filter {filter_name(entry)}"
+                for entry in edited.repriced_by
+            )
+        return edited.charge
+
+    for plan in found:
+        edited = change_charges(plan, partial(followed, plan=plan))
+        plans.save_prices(conn, before=plan, after=edited, now=after.updated_at)
+    if refused:
+        shown = list(dict.fromkeys(refused))[:REFUSED_SHOWN]
+        raise Invalid({"filters": ["would_reprice_other_values", *shown]})
+
+
+def _after_change(conn: Connection[Any], metric: BillableMetric, what: str, *, now: datetime) -> None:
+    """Bills that wait are tried again, events are kept as the metric now needs them, and the webhook is queued."""
+    billing_holds.retry_soon(conn, metric.organization_id, now=now)
+    unpriced.recheck(conn, [metric.organization_id])
+    rebuilding.refresh(conn, organization_id=metric.organization_id, code=metric.code)
+    webhooks.enqueue(
+        conn,
+        organization_id=metric.organization_id,
+        webhook_type=f"billable_metric.{what}",
+        object_type="billable_metric",
+        object_ids=[metric.id],
+        payload=None,
+        now=now,
+    )
