@@ -132,7 +132,7 @@ def _stranger(call: Call, who: Fields, entity_code: str | None) -> Customer:
 
 
 def _render(found: InvoicePreview, call: Call) -> objects.InvoiceDetails:
-    """The invoice as it would be shown."""
+    """The invoice as it would be shown; the ids of what does not exist lead nowhere."""
     draft = found.draft
     invoice, fees = invoices.unsaved_invoice(draft), invoices.unsaved_fees(draft)
     around = Surroundings(
@@ -141,24 +141,8 @@ def _render(found: InvoicePreview, call: Call) -> objects.InvoiceDetails:
         subscriptions={each.subscription.id: each.subscription for each in draft.billings},
         plans={each.plan.id: each.plan for each in draft.billings},
     )
-    shown = render_with_lines(
-        invoice, invoices.unsaved_periods(draft), fees, _credits(call.conn, found), around
-    )
-    _clear_ids(shown)
-    return shown
-
-
-def _clear_ids(shown: objects.InvoiceDetails) -> None:
-    """What comes with an invoice has no id before that is made."""
-    shown.lago_id = None
-    for fee in shown.fees:
-        fee.lago_id = fee.lago_invoice_id = fee.lago_true_up_parent_fee_id = None
-        for tax in fee.applied_taxes:
-            tax.lago_id = tax.lago_fee_id = None
-    for total in shown.applied_taxes:
-        total.lago_id = total.lago_invoice_id = None
-    for credit in shown.credits:
-        credit.lago_id = credit.invoice.lago_id = None
+    periods, credits_ = invoices.unsaved_periods(draft), _credits(call.conn, found)
+    return render_with_lines(invoice, periods, fees, credits_, around)
 
 
 def _items(draft: InvoiceDraft, fees: Sequence[StoredFee]) -> Iterator[tuple[UUID, FeeItem]]:

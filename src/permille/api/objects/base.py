@@ -39,7 +39,6 @@ def text_of_number(description: str, *, example: str = "12.5") -> Meta:
 
 
 Id = Annotated[UUID, says("The server's own identifier.")]
-NewId = Annotated[UUID | None, says("The server's own identifier; null in a preview.")]
 Code = Annotated[str, says("Your identifier, unique among objects of this kind.", example="pro")]
 Name = Annotated[str, says("Name for people.")]
 Description = Annotated[str | None, says("Internal note.")]

@@ -8,16 +8,9 @@ from typing import Annotated
 from msgspec import UNSET, UnsetType
 
 from permille.api.objects.base import Answer, CreatedAt, Description, Id, Name, one_of, says
+from permille.core.metering.aggregations import AGGREGATIONS
 
-AGGREGATION_TYPES = (
-    "count_agg",
-    "sum_agg",
-    "max_agg",
-    "unique_count_agg",
-    "weighted_sum_agg",
-    "latest_agg",
-    "custom_agg",
-)
+AGGREGATION_TYPES = tuple(each.name for each in AGGREGATIONS)
 AggregationType = Annotated[str, one_of(*AGGREGATION_TYPES, says="How events become units.")]
 Uncounted = Annotated[
     int | UnsetType, says("Always 0, and left out in some answers: kept for clients of Lago's API.")

@@ -13,7 +13,6 @@ from permille.api.objects.base import (
     EmptyList,
     ExternalSubscriptionId,
     Id,
-    NewId,
     UpdatedAt,
     instant_of,
     one_of,
@@ -40,7 +39,7 @@ class InvoiceMetadata(Answer):
 class Invoice(Answer):
     """An invoice without its fees. Amounts are in the currency's smallest unit."""
 
-    lago_id: NewId
+    lago_id: Id
     billing_entity_code: Annotated[str, says("Code of the billing entity that issues it.")]
     sequential_id: Annotated[int | None, says("Number within its sequence; null for a draft.")]
     number: Annotated[str, says("Number of the invoice.", example="ACM-0001-001")]
@@ -114,14 +113,14 @@ class CreditItem(Answer):
 class CreditedInvoice(Answer):
     """The invoice that was paid."""
 
-    lago_id: NewId
+    lago_id: Id
     payment_status: Annotated[str, one_of(*PAYMENT_STATUSES, says="Whether it is paid.")]
 
 
 class InvoiceCredit(Answer):
     """What of a credit note paid an invoice."""
 
-    lago_id: NewId
+    lago_id: Id
     amount_cents: Annotated[int, says("Amount in the currency's smallest unit.")]
     amount_currency: Currency
     before_taxes: Annotated[bool, says("Always false: it pays the amount with taxes.")]

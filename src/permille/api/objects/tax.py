@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
-from permille.api.objects.base import Answer, Code, CreatedAt, Currency, Description, Id, Name, NewId, says
+from permille.api.objects.base import Answer, Code, CreatedAt, Currency, Description, Id, Name, says
 
 Uncounted = Annotated[int, says("Always 0: kept for clients of Lago's API.")]
 
@@ -38,7 +38,7 @@ class Tax(Answer, kw_only=True):
 class AppliedTax(Answer):
     """A tax as it was when it was applied."""
 
-    lago_id: NewId
+    lago_id: Id
     lago_tax_id: Annotated[str, says("The tax; it may have changed or be deleted since.")]
     tax_name: Annotated[str, says("The tax's name at that time.")]
     tax_code: Annotated[str, says("The tax's code at that time.")]
@@ -52,11 +52,11 @@ class AppliedTax(Answer):
 class FeeAppliedTax(AppliedTax):
     """A tax on a fee."""
 
-    lago_fee_id: Annotated[UUID | None, says("The fee; null in a preview.")]
+    lago_fee_id: Annotated[UUID, says("The fee.")]
 
 
 class InvoiceAppliedTax(AppliedTax):
     """A tax on an invoice: the sum of this tax over its fees."""
 
     fees_amount_cents: Annotated[int, says("The amount before taxes that this tax applies to.")]
-    lago_invoice_id: Annotated[UUID | None, says("The invoice; null in a preview.")]
+    lago_invoice_id: Annotated[UUID, says("The invoice.")]
