@@ -35,6 +35,13 @@ TESTS = {
     "core/metering/rule.py": ("test_rule.py", "test_custom_aggregation.py", "test_expression.py"),
     "core/metering/expression.py": ("test_expression.py",),
     "core/metering/usage.py": ("test_usage.py", "test_fee.py"),
+    "core/metering/aggregations/": (
+        "test_aggregations.py",
+        "test_usage.py",
+        "test_fee.py",
+        "test_advance.py",
+        "test_plan.py",
+    ),
     "core/metering/custom_aggregation.py": ("test_custom_aggregation.py", "test_advance.py"),
     "core/rating/proration.py": ("test_proration.py", "test_prorated_fee.py"),
     "core/invoice/tax.py": ("test_tax.py",),

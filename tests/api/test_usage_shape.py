@@ -12,6 +12,7 @@ from starlette.datastructures import QueryParams
 from permille.api.render import encode_json
 from permille.api.usage import read_search, render_usage
 from permille.core.contract.plan import Charge, PlanFilter
+from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
@@ -28,7 +29,7 @@ def metric(aggregation_type: str = "sum_agg", **filters: tuple[str, ...]) -> Bil
         name="Calls",
         code="calls",
         description=None,
-        aggregation_type=aggregation_type,
+        aggregation=aggregation_of(aggregation_type),
         field_name=None if aggregation_type == "count_agg" else "value",
         recurring=False,
         rounding_function=None,

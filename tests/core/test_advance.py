@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from permille.core.metering import aggregations
+from permille.core.metering.aggregations import Aggregation
 from permille.core.metering.custom_aggregation import read_aggregator
-from permille.core.metering.usage import AggregationType, Partial
+from permille.core.metering.usage import AdvanceEvent, Partial
 from permille.core.money import exact
 from permille.core.period import Period
 from permille.core.rating.advance import (
@@ -26,7 +28,6 @@ from permille.core.rating.fee import Fee, charge_fees, compile_charge
 from permille.core.rating.filters import ChargeFilter
 from permille.core.rating.level import (
     NOTHING_STANDING,
-    AdvanceEvent,
     Level,
     Reached,
     Standing,
@@ -63,7 +64,7 @@ def compiled(model: ChargeModel, properties: dict[str, Any], **more: Any) -> Any
         "model": model,
         "properties": properties,
         "filters": [],
-        "aggregation_type": AggregationType.SUM,
+        "aggregation": aggregations.SUM,
         "currency": "USD",
         "pay_in_advance": True,
     }
@@ -145,7 +146,7 @@ operations = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([True, T
 def test_the_fees_of_unique_values_are_for_the_most_that_ever_stood(
     script: list[tuple[str, bool]], there: set[str]
 ) -> None:
-    unique = {"aggregation_type": AggregationType.UNIQUE_COUNT}
+    unique = {"aggregation": aggregations.UNIQUE_COUNT}
     charge = compiled(ChargeModel.STANDARD, {"amount": "12"}, **unique)
     events = [event(seq, text=text, is_add=is_add) for seq, (text, is_add) in enumerate(script, 1)]
     standing: dict[Any, Standing] = {(0, ()): Standing(units=Decimal(len(there)), values=frozenset(there))}
@@ -267,7 +268,7 @@ def test_prorated_unique_values_are_paid_for_the_days_that_are_left(
     script: list[tuple[str, bool]], there: set[str], days: st.DataObject
 ) -> None:
     """What stood is paid whole, at the renewal; what rises above all that was, from its day on."""
-    unique = {"aggregation_type": AggregationType.UNIQUE_COUNT}
+    unique = {"aggregation": aggregations.UNIQUE_COUNT}
     charge = compiled(ChargeModel.STANDARD, {"amount": "3"}, prorated=True, **unique)
     drawn = days.draw(st.lists(st.integers(0, 29), min_size=len(script), max_size=len(script)))
     events = [
@@ -373,7 +374,7 @@ def test_the_fees_of_a_custom_aggregation_add_up_to_the_price_of_its_highest_lev
 ) -> None:
     """What stood is taken in the order of time, what comes in the order of arrival."""
     aggregator = read_aggregator("calls", total_units, amount)
-    kind = {"aggregation_type": AggregationType.CUSTOM, "aggregator": aggregator}
+    kind = {"aggregation": aggregations.CUSTOM, "aggregator": aggregator}
     charge = compiled(model, {**properties, **PRICE}, **kind)
     moments = [hours.sample(range(1, 99), len(each)) for each in (stood, script)]
     long_ago = APRIL.from_ - timedelta(hours=100)
@@ -432,7 +433,7 @@ def test_percentages_of_a_custom_aggregation_are_those_of_arrears(
         "per_transaction_max_amount": bounds[1],
     }
     aggregator = read_aggregator("calls", "state.total_units + event.properties.n", "0")
-    kind = {"aggregation_type": AggregationType.CUSTOM, "aggregator": aggregator}
+    kind = {"aggregation": aggregations.CUSTOM, "aggregator": aggregator}
     charge = compiled(ChargeModel.PERCENTAGE, properties, **kind)
     arrears = compiled(ChargeModel.PERCENTAGE, properties, pay_in_advance=False, **kind)
     script = [str(number) for number in numbers]
@@ -450,7 +451,7 @@ def test_an_event_of_a_custom_aggregation_alone() -> None:
     charge = compiled(
         ChargeModel.STANDARD,
         {"amount": "1", **PRICE},
-        aggregation_type=AggregationType.CUSTOM,
+        aggregation=aggregations.CUSTOM,
         aggregator=aggregator,
     )
     assert units_alone(charge, event(1, texts=("3",))) == Decimal("2.1")
@@ -561,10 +562,10 @@ def test_an_event_that_would_make_no_fee_has_its_place_and_costs_nothing() -> No
 def test_an_event_without_its_value_makes_no_fee() -> None:
     sums = compiled(ChargeModel.STANDARD, {"amount": "1"})
     assert billed(sums, [event(1, value=None)]) == []
-    uniques = compiled(ChargeModel.STANDARD, {"amount": "1"}, aggregation_type=AggregationType.UNIQUE_COUNT)
+    uniques = compiled(ChargeModel.STANDARD, {"amount": "1"}, aggregation=aggregations.UNIQUE_COUNT)
     nothing = [event(1, text=None), event(2, text=""), event(3, text="a", is_add=None)]
     assert billed(uniques, nothing) == []
-    counts = compiled(ChargeModel.STANDARD, {"amount": "1"}, aggregation_type=AggregationType.COUNT)
+    counts = compiled(ChargeModel.STANDARD, {"amount": "1"}, aggregation=aggregations.COUNT)
     assert [fee.amount_cents for _, fee in billed(counts, [event(1)])] == [100]
 
 
@@ -612,7 +613,7 @@ def test_what_stands_is_told_by_place() -> None:
 
 
 def test_the_values_that_stand_are_those_added_last() -> None:
-    unique = {"aggregation_type": AggregationType.UNIQUE_COUNT}
+    unique = {"aggregation": aggregations.UNIQUE_COUNT}
     charge = compiled(ChargeModel.STANDARD, {"amount": "1", "pricing_group_keys": ["team"]}, **unique)
     early, late = APRIL.from_ - timedelta(days=9), APRIL.from_ - timedelta(days=2)
     series = [
@@ -630,7 +631,7 @@ def test_the_values_that_stand_are_those_added_last() -> None:
 
 
 def test_a_maximum_is_never_paid_in_advance() -> None:
-    charge = compiled(ChargeModel.STANDARD, {"amount": "1"}, aggregation_type=AggregationType.MAX)
+    charge = compiled(ChargeModel.STANDARD, {"amount": "1"}, aggregation=aggregations.MAX)
     with pytest.raises(ValueError, match="not paid in advance"):
         billed(charge, [event(1, value=1)])
 
@@ -679,8 +680,8 @@ def test_held_values_of_before_the_period_count_by_time_and_those_in_it_by_arriv
     assert held_uniques(in_its_place, Decimal(1), period=MARCH_DAYS, proration=None).units == 1
 
 
-def level_of(kind: AggregationType, standing: Standing = NOTHING_STANDING) -> Level:
-    return Level(aggregation_type=kind, standing=standing, remembers=lambda _count, _total: True)
+def level_of(kind: Aggregation, standing: Standing = NOTHING_STANDING) -> Level:
+    return Level(aggregation=kind, standing=standing, remembers=lambda _count, _total: True)
 
 
 def told(seq: int, *, value: int | None = None, text: str | None = None, is_add: bool | None = None) -> Any:
@@ -695,7 +696,7 @@ def told(seq: int, *, value: int | None = None, text: str | None = None, is_add:
 
 
 def test_an_event_below_the_highest_level_is_free_and_shows_what_it_would_have_been() -> None:
-    level = level_of(AggregationType.SUM)
+    level = level_of(aggregations.SUM)
     taken = [level.take(told(n, value=value)) for n, value in enumerate((10, -4, 0, 3, 5))]
     assert all(taken)
     assert [(each.gained, each.is_free, each.units) for each in taken if each] == [
@@ -709,7 +710,7 @@ def test_an_event_below_the_highest_level_is_free_and_shows_what_it_would_have_b
 
 
 def test_unique_values_that_are_there_already_are_no_events_and_free() -> None:
-    level = level_of(AggregationType.UNIQUE_COUNT, Standing(units=Decimal(1), values=frozenset({"old"})))
+    level = level_of(aggregations.UNIQUE_COUNT, Standing(units=Decimal(1), values=frozenset({"old"})))
     script = [("old", True), ("a", True), ("a", False), ("a", True), ("b", True)]
     taken = [level.take(told(n, text=text, is_add=is_add)) for n, (text, is_add) in enumerate(script)]
     assert [(each.gained, each.is_free) for each in taken if each] == [
@@ -748,7 +749,7 @@ groups = {"amount": "0.37", "pricing_group_keys": ["region"]}
             (ChargeModel.STANDARD, groups),
         ]
     ),
-    kind=st.sampled_from([AggregationType.SUM, AggregationType.UNIQUE_COUNT, AggregationType.COUNT]),
+    kind=st.sampled_from([aggregations.SUM, aggregations.UNIQUE_COUNT, aggregations.COUNT]),
     prorated=st.booleans(),
 )
 def test_fees_go_on_from_what_levels_had_reached(  # noqa: PLR0917
@@ -756,12 +757,12 @@ def test_fees_go_on_from_what_levels_had_reached(  # noqa: PLR0917
     cut: int,
     there: set[str],
     terms: tuple[ChargeModel, dict[str, Any]],
-    kind: AggregationType,
+    kind: Aggregation,
     prorated: bool,
 ) -> None:
     model, properties = terms
-    prorated = prorated and model is ChargeModel.STANDARD and kind is not AggregationType.COUNT
-    charge = compiled(model, properties, aggregation_type=kind, prorated=prorated)
+    prorated = prorated and model is ChargeModel.STANDARD and kind is not aggregations.COUNT
+    charge = compiled(model, properties, aggregation=kind, prorated=prorated)
     events = [
         event(seq, value=value, text=text, is_add=is_add, dimensions={"region": text})
         for seq, (value, text, is_add) in enumerate(script, 1)
@@ -824,7 +825,7 @@ def test_what_unique_values_hold_is_the_same_from_their_level_as_from_their_even
         ChargeModel.STANDARD,
         {"amount": "3"},
         prorated=prorated,
-        aggregation_type=AggregationType.UNIQUE_COUNT,
+        aggregation=aggregations.UNIQUE_COUNT,
     )
     events = [event(seq, text=text, is_add=is_add) for seq, (text, is_add) in enumerate(script, 1)]
     stood = Standing(units=Decimal(len(there)), values=frozenset(there))

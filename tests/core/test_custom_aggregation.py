@@ -15,11 +15,13 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
+from permille.core.metering import aggregations
+from permille.core.metering.aggregations import Aggregation
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import Aggregator, aggregator_of, fold, read_aggregator
 from permille.core.metering.daily_usage import Day, fold_custom_days
 from permille.core.metering.rule import TEXT_MAX
-from permille.core.metering.usage import AggregationType, CustomEvent, Partial, aggregate
+from permille.core.metering.usage import CustomEvent, Partial
 from permille.core.money import exact
 from permille.core.period import Period
 from permille.core.rating.fee import Fee, charge_fees, compile_charge
@@ -88,7 +90,7 @@ def test_the_worked_example_at_lagos_figures() -> None:
 numbers = st.one_of(st.none(), st.just("many"), decimals(-1000, 1000, 3).map(str))
 
 
-def built_in(kind: AggregationType, texts: Sequence[str | None]) -> Decimal:
+def built_in(kind: Aggregation, texts: Sequence[str | None]) -> Decimal:
     values = [Decimal(text) for text in texts if text not in (None, "many")]
     partial = Partial(
         events_count=len(texts),
@@ -97,25 +99,25 @@ def built_in(kind: AggregationType, texts: Sequence[str | None]) -> Decimal:
         max=max(values, default=None),
         last=(MARCH.from_, 1, values[-1]) if values else None,
     )
-    return aggregate(partial, aggregation_type=kind).units
+    return kind.aggregate(partial).units
 
 
 @pytest.mark.parametrize(
     ("kind", "total_units"),
     [
-        (AggregationType.SUM, SUM),
-        (AggregationType.COUNT, "state.total_units + 1"),
+        (aggregations.SUM, SUM),
+        (aggregations.COUNT, "state.total_units + 1"),
         # The first number is the largest until then, be it negative.
         (
-            AggregationType.MAX,
+            aggregations.MAX,
             "if(state.amount = 0, event.properties.n, greatest(state.total_units, event.properties.n))",
         ),
-        (AggregationType.LATEST, "greatest(event.properties.n, 0)"),
+        (aggregations.LATEST, "greatest(event.properties.n, 0)"),
     ],
 )
 @given(texts=st.lists(numbers, max_size=12), random=st.randoms())
 def test_rules_that_say_what_a_metric_does_come_to_the_same(
-    kind: AggregationType, total_units: str, *, texts: list[str | None], random: Random
+    kind: Aggregation, total_units: str, *, texts: list[str | None], random: Random
 ) -> None:
     aggregator = rules(total_units, "0 * event.properties.n + 1" if "properties" in total_units else "1")
     sent = [event(aggregator, number, number // 2, n=text) for number, text in enumerate(texts)]
@@ -123,7 +125,7 @@ def test_rules_that_say_what_a_metric_does_come_to_the_same(
     cut = len(sent) // 3
     found = fold(aggregator, [sent[:cut], sent[cut:]], NONE)
     assert found.sum == built_in(kind, texts)
-    counting = [text for text in texts if kind is AggregationType.COUNT or text not in (None, "many")]
+    counting = [text for text in texts if kind is aggregations.COUNT or text not in (None, "many")]
     assert found.events_count == found.values_count == found.custom_amount == len(counting)
     with exact():
         assert sum((change for _, _, change in found.values), Decimal(0)) == found.sum
@@ -204,7 +206,7 @@ def test_the_rules_of_a_metric() -> None:
         name="Calls",
         code="calls",
         description=None,
-        aggregation_type="custom_agg",
+        aggregation=aggregations.CUSTOM,
         field_name=None,
         recurring=False,
         rounding_function=None,
@@ -245,7 +247,7 @@ def fees(
         model=model,
         properties=properties,
         filters=filters,
-        aggregation_type=AggregationType.CUSTOM,
+        aggregation=aggregations.CUSTOM,
         currency="USD",
         aggregator=aggregator,
         **more,
@@ -330,7 +332,7 @@ def test_a_projection_is_the_amount_by_the_share_that_is_over() -> None:
         model=ChargeModel.CUSTOM,
         properties={},
         filters=(),
-        aggregation_type=AggregationType.CUSTOM,
+        aggregation=aggregations.CUSTOM,
         currency="USD",
         aggregator=aggregator,
     )
@@ -355,7 +357,7 @@ def test_a_day_has_what_its_events_changed(
         model=ChargeModel.CUSTOM,
         properties={},
         filters=(),
-        aggregation_type=AggregationType.CUSTOM,
+        aggregation=aggregations.CUSTOM,
         currency="USD",
         aggregator=aggregator,
     )

@@ -12,9 +12,11 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
+from permille.core.metering import aggregations
+from permille.core.metering.aggregations import AGGREGATIONS, Aggregation
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.daily_usage import Day, Reach, day_of, fold_days, reach_of
-from permille.core.metering.usage import EMPTY, AggregationType, Partial, epoch_seconds, merge
+from permille.core.metering.usage import EMPTY, Partial, epoch_seconds, merge
 from permille.core.period import Period, local_date, midnight
 
 from .given import TIMEZONES
@@ -22,14 +24,14 @@ from .given import TIMEZONES
 FIRST = date(2024, 3, 28)  # clocks change in Europe on the 31st, in Beirut too; a month begins on the 5th day
 DAYS = 7
 COUNTED = (
-    AggregationType.SUM,
-    AggregationType.COUNT,
-    AggregationType.MAX,
-    AggregationType.UNIQUE_COUNT,
-    AggregationType.LATEST,
-    AggregationType.WEIGHTED_SUM,
+    aggregations.SUM,
+    aggregations.COUNT,
+    aggregations.MAX,
+    aggregations.UNIQUE_COUNT,
+    aggregations.LATEST,
+    aggregations.WEIGHTED_SUM,
 )
-RECURRING = (AggregationType.SUM, AggregationType.UNIQUE_COUNT, AggregationType.WEIGHTED_SUM)
+RECURRING = (aggregations.SUM, aggregations.UNIQUE_COUNT, aggregations.WEIGHTED_SUM)
 KINDS = [(kind, False) for kind in COUNTED] + [(kind, True) for kind in RECURRING]
 
 
@@ -43,14 +45,14 @@ class Event:
     is_add: bool
 
 
-def metric(kind: AggregationType, recurring: bool) -> BillableMetric:
+def metric(kind: Aggregation, recurring: bool) -> BillableMetric:
     return BillableMetric(
         id=UUID(int=1),
         organization_id=UUID(int=2),
         name="m",
         code="m",
         description=None,
-        aggregation_type=kind,
+        aggregation=kind,
         field_name="value",
         recurring=recurring,
         rounding_function=None,
@@ -86,22 +88,22 @@ def series(events: Sequence[Event]) -> list[tuple[Mapping[str, str | None], Part
     return [({"model": model}, partial) for (model, _), partial in found.items()]
 
 
-def slowly(kind: AggregationType, events: Sequence[Event], day: Day) -> tuple[Decimal, int]:
+def slowly(kind: Aggregation, events: Sequence[Event], day: Day) -> tuple[Decimal, int]:
     """Units of a day from all events that its reach lets in, and how many of the day's own count."""
     ordered = sorted(events, key=lambda each: (each.at, each.seq))
     values = [event for event in ordered if event.value is not None]
     own = [event for event in ordered if event.at in day.part]
     own_values = [event for event in own if event.value is not None]
     match kind:
-        case AggregationType.COUNT:
+        case aggregations.COUNT:
             return Decimal(len(events)), len(own)
-        case AggregationType.SUM:
+        case aggregations.SUM:
             return sum((each.value or Decimal(0) for each in values), Decimal(0)), len(own_values)
-        case AggregationType.MAX:
+        case aggregations.MAX:
             return max((each.value or Decimal(0) for each in values), default=Decimal(0)), len(own_values)
-        case AggregationType.LATEST:
+        case aggregations.LATEST:
             return max(values[-1].value or Decimal(0), Decimal(0)) if values else Decimal(0), len(own_values)
-        case AggregationType.UNIQUE_COUNT:
+        case aggregations.UNIQUE_COUNT:
             there = {event.text: event.is_add for event in ordered}
             return Decimal(sum(there.values())), len(own)
         case _:
@@ -132,7 +134,7 @@ drawn = st.lists(
 @pytest.mark.parametrize(("kind", "recurring"), KINDS)
 @given(drawn, st.sampled_from(TIMEZONES), st.tuples(st.integers(0, 30 * 60), st.integers(0, DAYS - 1)))
 def test_every_day_is_what_a_recomputation_of_it_gives(
-    kind: AggregationType,
+    kind: Aggregation,
     recurring: bool,
     sent: list[tuple[int, str, Decimal | None, str, bool]],
     timezone: str,
@@ -183,16 +185,16 @@ def test_every_day_is_what_a_recomputation_of_it_gives(
 
 
 def test_how_far_back_a_day_looks() -> None:
-    assert {kind: reach_of(metric(kind, False)) for kind in AggregationType} == {
-        AggregationType.COUNT: Reach.DAY,
-        AggregationType.SUM: Reach.DAY,
-        AggregationType.MAX: Reach.DAY,
-        AggregationType.UNIQUE_COUNT: Reach.DAY,
-        AggregationType.LATEST: Reach.PERIOD,
-        AggregationType.WEIGHTED_SUM: Reach.PERIOD,
-        AggregationType.CUSTOM: Reach.PERIOD,
+    assert {kind: reach_of(metric(kind, False)) for kind in AGGREGATIONS} == {
+        aggregations.COUNT: Reach.DAY,
+        aggregations.SUM: Reach.DAY,
+        aggregations.MAX: Reach.DAY,
+        aggregations.UNIQUE_COUNT: Reach.DAY,
+        aggregations.LATEST: Reach.PERIOD,
+        aggregations.WEIGHTED_SUM: Reach.PERIOD,
+        aggregations.CUSTOM: Reach.PERIOD,
     }
-    for kind in (*RECURRING, AggregationType.CUSTOM):
+    for kind in (*RECURRING, aggregations.CUSTOM):
         assert reach_of(metric(kind, True)) is Reach.EVER
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.metering.usage import AggregationType, Partial
+from permille.core.metering import aggregations
+from permille.core.metering.usage import Partial
 from permille.core.money import exact, minor, round_cents
 from permille.core.period import Period
 from permille.core.rating.explanation import Step, charge_steps, plain, rounding_step
@@ -82,7 +83,7 @@ def fee_of(model: ChargeModel, own: dict[str, Any], *values: int, prorated: bool
         model=model,
         properties=own,
         filters=[],
-        aggregation_type=AggregationType.SUM,
+        aggregation=aggregations.SUM,
         currency="USD",
         prorated=prorated,
     )

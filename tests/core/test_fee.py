@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.contract.plan import Charge, PlanFilter
+from permille.core.metering import aggregations
+from permille.core.metering.aggregations import Aggregation
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.usage import AggregationType, Partial, aggregate, epoch_seconds
+from permille.core.metering.usage import Partial, epoch_seconds
 from permille.core.money import minor, round_cents, subunits
 from permille.core.period import Period
 from permille.core.rating.fee import Fee, charge_fees, compile_charge, compile_plan_charge, subscription_fee
@@ -24,7 +26,7 @@ from tests.core.pricing.table import Ladder, ladders
 from tests.core.test_usage import Sent, events, expected
 
 SEPTEMBER = Period(ts(2023, 9, 1), ts(2023, 10, 1))
-SUM, COUNT = AggregationType.SUM, AggregationType.COUNT
+SUM, COUNT = aggregations.SUM, aggregations.COUNT
 
 
 def summed(total: Any, events_count: int = 1, **more: Any) -> Partial:
@@ -37,7 +39,7 @@ def fees(
     model: ChargeModel = ChargeModel.STANDARD,
     properties: dict[str, Any],
     filters: tuple[ChargeFilter, ...] = (),
-    aggregation_type: AggregationType = SUM,
+    aggregation: Aggregation = SUM,
     **more: Any,
 ) -> list[Fee]:
     charge = compile_charge(
@@ -45,7 +47,7 @@ def fees(
         model=model,
         properties=properties,
         filters=filters,
-        aggregation_type=aggregation_type,
+        aggregation=aggregation,
         currency="USD",
         invoice_display_name="Calls",
         **more,
@@ -199,7 +201,7 @@ def test_negative_units_are_not_shown_even_where_they_cost_nothing() -> None:
 def test_a_negative_weighted_sum_still_tells_its_level() -> None:
     """Section 7.5, 10: -10 from day 16 on; here of September."""
     partial = summed(-10, moment=-10 * epoch_seconds(ts(2023, 9, 16)))
-    (fee,) = fees([({}, partial)], properties={"amount": "1"}, aggregation_type=AggregationType.WEIGHTED_SUM)
+    (fee,) = fees([({}, partial)], properties={"amount": "1"}, aggregation=aggregations.WEIGHTED_SUM)
     assert (fee.units, fee.amount_cents, fee.total_aggregated_units) == (0, 0, -10)
 
 
@@ -220,7 +222,7 @@ def test_the_cents_of_a_unit_are_cut_off() -> None:
         [({}, Partial(events_count=4))],
         model=ChargeModel.GRADUATED,
         properties={"graduated_ranges": [tier]},
-        aggregation_type=COUNT,
+        aggregation=COUNT,
     )
     assert (fee.amount_cents, fee.precise_unit_amount, fee.unit_amount_cents) == (5, Decimal("0.0125"), 1)
 
@@ -258,7 +260,7 @@ FREE = {
 
 
 @pytest.mark.parametrize(
-    ("aggregation_type", "properties", "partial", "cents"),
+    ("aggregation", "properties", "partial", "cents"),
     [
         (SUM, FREE, in_order(50, 100, 250, 400), 1115),
         (SUM, {"rate": "1.3", "fixed_amount": "2"}, in_order(50, 100, 250, 400), 1840),
@@ -275,14 +277,14 @@ FREE = {
         (COUNT, {"rate": "100", "per_transaction_max_amount": "3"}, Partial(events_count=4), 400),
         # the greatest value is priced at its first occurrence, the rest as 0: 1 + 9 + 1 + 1
         (
-            AggregationType.MAX,
+            aggregations.MAX,
             {"rate": "10", "per_transaction_min_amount": "1"},
             in_order(50, 90, 90, 70),
             1200,
         ),
         # of a greatest value no units are free, but events: 90 x 10 % + 2 x 1.00
         (
-            AggregationType.MAX,
+            aggregations.MAX,
             {
                 "rate": "10",
                 "fixed_amount": "1",
@@ -293,7 +295,7 @@ FREE = {
             1100,
         ),
         (
-            AggregationType.LATEST,
+            aggregations.LATEST,
             {"rate": "10", "free_units_per_total_aggregation": "20"},
             replace(in_order(50, 90, 7), last=(ts(2023, 9, 9), 9, Decimal(7))),
             70,
@@ -301,13 +303,13 @@ FREE = {
     ],
 )
 def test_percentage_charges_look_at_single_events(
-    aggregation_type: AggregationType, properties: dict[str, Any], partial: Partial, cents: int
+    aggregation: Aggregation, properties: dict[str, Any], partial: Partial, cents: int
 ) -> None:
     (fee,) = fees(
         [({}, partial)],
         model=ChargeModel.PERCENTAGE,
         properties=properties,
-        aggregation_type=aggregation_type,
+        aggregation=aggregation,
     )
     assert fee.amount_cents == cents
 
@@ -340,7 +342,7 @@ def test_a_count_has_no_more_free_units_than_units(allowance: int) -> None:
         [({}, Partial(events_count=4))],
         model=ChargeModel.PERCENTAGE,
         properties={"rate": "100", "free_units_per_events": allowance},
-        aggregation_type=COUNT,
+        aggregation=COUNT,
     )
     free = min(allowance, 4)
     assert (fee.amount_details["free_units"], fee.amount_cents) == (f"{free}.0", 100 * (4 - free))
@@ -353,7 +355,7 @@ def test_only_percentages_with_allowances_or_bounds_read_single_events() -> None
             model=model,
             properties=properties,
             filters=(),
-            aggregation_type=SUM,
+            aggregation=SUM,
             currency="USD",
         )
         return charge.buckets[0].reads_events
@@ -376,7 +378,7 @@ def test_an_invoice_has_no_idle_fees_but_flat_amounts() -> None:
             ChargeFilter(name, {"cloud": (name,)}, None, own)
             for name, own in (("a", flat), ("b", free), ("c", free))
         ],
-        aggregation_type=SUM,
+        aggregation=SUM,
         currency="USD",
     )
 
@@ -455,7 +457,7 @@ def test_a_fee_is_the_price_of_the_merged_sums(values: list[Decimal], model: Cha
     properties = {**package("0.03"), "rate": "3", "fixed_amount": "0.1", **dict.fromkeys(keys, tiers)}
     partials = [summed(value, precise_amount_cents=value) for value in values]
     (fee,) = fees([({}, partial) for partial in partials], model=model, properties=properties)
-    usage = aggregate(merge_all(partials), aggregation_type=SUM)
+    usage = SUM.aggregate(merge_all(partials))
     expected = price(
         model,
         units=usage.units,
@@ -505,9 +507,7 @@ def by_hand(model: ChargeModel, ladder: Ladder, units: Fraction) -> Fraction:
 
 @given(
     sent=events(),
-    kind=st.sampled_from(
-        [COUNT, SUM, AggregationType.MAX, AggregationType.LATEST, AggregationType.UNIQUE_COUNT]
-    ),
+    kind=st.sampled_from([COUNT, SUM, aggregations.MAX, aggregations.LATEST, aggregations.UNIQUE_COUNT]),
     model=st.sampled_from(
         [
             ChargeModel.STANDARD,
@@ -524,7 +524,7 @@ def by_hand(model: ChargeModel, ladder: Ladder, units: Fraction) -> Fraction:
 def test_a_fee_is_what_its_events_come_to_by_hand(
     *,
     sent: list[Sent],
-    kind: AggregationType,
+    kind: Aggregation,
     model: ChargeModel,
     ladder: Ladder,
     rounding: tuple[str | None, int],
@@ -543,7 +543,7 @@ def test_a_fee_is_what_its_events_come_to_by_hand(
             "graduated_percentage_ranges": ladder.tiers(gap=1, key="rate"),
         },
         filters=(),
-        aggregation_type=kind,
+        aggregation=kind,
         currency=currency,
         rounding_function=rounding[0],
         rounding_precision=rounding[1],
@@ -566,7 +566,7 @@ def test_a_plans_charge_is_compiled_with_what_its_metric_lists_now() -> None:
         name="Tokens",
         code="tokens",
         description=None,
-        aggregation_type="sum_agg",
+        aggregation=aggregations.SUM,
         field_name="tokens",
         recurring=False,
         rounding_function="ceil",
@@ -725,6 +725,6 @@ def test_of_what_recurs_only_the_events_of_the_period_are_bounded_one_by_one() -
         [({}, before), ({}, came)],
         model=ChargeModel.PERCENTAGE,
         properties={"rate": "1", "per_transaction_min_amount": "2"},
-        aggregation_type=AggregationType.UNIQUE_COUNT,
+        aggregation=aggregations.UNIQUE_COUNT,
     )
     assert (fee.units, fee.amount_cents) == (8, 5 * 200)

@@ -14,6 +14,7 @@ from hypothesis import given, strategies as st
 
 from permille.core.contract.override import cascade, copy_plan, filter_key, same_terms
 from permille.core.contract.plan import Charge, Plan, PlanFilter
+from permille.core.metering import aggregations
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 
@@ -31,7 +32,7 @@ METRIC = BillableMetric(
     name="tokens",
     code="tokens",
     description=None,
-    aggregation_type="sum_agg",
+    aggregation=aggregations.SUM,
     field_name="tokens",
     recurring=False,
     rounding_function=None,

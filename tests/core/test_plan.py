@@ -20,8 +20,9 @@ from permille.core.contract.plan import (
     trim_filters,
     yearly_amount_cents,
 )
+from permille.core.metering import aggregations
+from permille.core.metering.aggregations import AGGREGATIONS, Aggregation, aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.usage import AggregationType
 from permille.core.rating.filters import ALL_FILTER_VALUES
 from permille.core.rating.models import ChargeModel
 
@@ -33,7 +34,7 @@ METRIC = BillableMetric(
     name="m",
     code="m",
     description=None,
-    aggregation_type="sum_agg",
+    aggregation=aggregations.SUM,
     field_name="n",
     recurring=False,
     rounding_function=None,
@@ -81,7 +82,6 @@ PLAN = Plan(
     charges=(),
     created_at=NOW,
 )
-AGGREGATIONS = list(AggregationType)
 COMBINATIONS: list[dict[str, Any]] = [
     {"model": model, "kind": kind, "recurring": recurring, "in_advance": in_advance}
     for model, kind, recurring, in_advance in product(ChargeModel, AGGREGATIONS, (False, True), (False, True))
@@ -89,14 +89,14 @@ COMBINATIONS: list[dict[str, Any]] = [
 
 
 def problems(
-    *, model: ChargeModel, kind: AggregationType, recurring: bool, in_advance: bool, **fields: Any
+    *, model: ChargeModel, kind: Aggregation, recurring: bool, in_advance: bool, **fields: Any
 ) -> list[tuple[str, str]]:
-    metric = replace(METRIC, aggregation_type=kind, recurring=recurring)
+    metric = replace(METRIC, aggregation=kind, recurring=recurring)
     charge = replace(CHARGE, metric=metric, charge_model=model, pay_in_advance=in_advance, **fields)
     return incompatibilities(charge)
 
 
-def refused(code: str, *, field: str, **fields: Any) -> set[tuple[str, str, bool, bool]]:
+def refused(code: str, *, field: str, **fields: Any) -> set[tuple[str, Aggregation, bool, bool]]:
     """The combinations that are refused with the code for the field."""
     return {
         (each["model"], each["kind"], each["recurring"], each["in_advance"])
@@ -105,9 +105,13 @@ def refused(code: str, *, field: str, **fields: Any) -> set[tuple[str, str, bool
     }
 
 
+def named(*names: str) -> list[Aggregation]:
+    return [aggregation_of(name) for name in names]
+
+
 def combinations(
-    models: Iterable[str], kinds: Iterable[str], recurring: Iterable[bool], in_advance: Iterable[bool]
-) -> set[tuple[str, str, bool, bool]]:
+    models: Iterable[str], kinds: Iterable[Aggregation], recurring: Iterable[bool], in_advance: Iterable[bool]
+) -> set[tuple[str, Aggregation, bool, bool]]:
     return set(product(models, kinds, recurring, in_advance))
 
 
@@ -117,17 +121,17 @@ MODELS, KINDS, EITHER = list(ChargeModel), AGGREGATIONS, (False, True)
 def test_what_can_be_paid_in_advance() -> None:
     """Section 5.1: no volume, nothing of which an event alone has no price."""
     invalid = combinations(["volume"], KINDS, EITHER, [True]) | combinations(
-        MODELS, ["max_agg", "latest_agg", "weighted_sum_agg"], EITHER, [True]
+        MODELS, named("max_agg", "latest_agg", "weighted_sum_agg"), EITHER, [True]
     )
     assert refused("invalid_aggregation_type_or_charge_model", field="pay_in_advance") == invalid
 
 
 def test_what_can_be_prorated() -> None:
-    prorated = combinations(["standard"], ["sum_agg", "unique_count_agg"], [True], EITHER) | combinations(
-        ["volume", "graduated"], ["sum_agg", "unique_count_agg"], [True], [False]
-    )
+    prorated = combinations(
+        ["standard"], named("sum_agg", "unique_count_agg"), [True], EITHER
+    ) | combinations(["volume", "graduated"], named("sum_agg", "unique_count_agg"), [True], [False])
     # Metrics of the others are never recurring; what they would be does not matter.
-    never = {"count_agg", "max_agg", "latest_agg"}
+    never = set(named("count_agg", "max_agg", "latest_agg"))
     invalid = refused("invalid_billable_metric_or_charge_model", field="prorated", prorated=True)
     assert {each for each in invalid if each[1] not in never} == {
         each for each in combinations(MODELS, KINDS, EITHER, EITHER) - prorated if each[1] not in never
@@ -137,12 +141,12 @@ def test_what_can_be_prorated() -> None:
 
 
 def test_what_models_need_of_their_metric() -> None:
-    others = {"sum_agg": "dynamic", "custom_agg": "custom"}
+    others = {aggregation_of("sum_agg"): "dynamic", aggregation_of("custom_agg"): "custom"}
     invalid: set[Any] = set()
     for kind, model in others.items():
-        invalid |= combinations([model], [each for each in KINDS if each != kind], EITHER, EITHER)
+        invalid |= combinations([model], [each for each in KINDS if each is not kind], EITHER, EITHER)
     assert refused("invalid_aggregation_type_or_charge_model", field="charge_model") == invalid
-    percentages = combinations(["percentage", "graduated_percentage"], ["latest_agg"], EITHER, EITHER)
+    percentages = combinations(["percentage", "graduated_percentage"], named("latest_agg"), EITHER, EITHER)
     assert refused("invalid_value", field="properties") == percentages
 
 
@@ -191,7 +195,7 @@ def test_the_rules_of_a_metric_need_their_custom_properties(
     own: Any, filtered: Any, is_lacking: bool
 ) -> None:
     rules = {"total_units": "state.total_units + custom_properties.a", "amount": "custom_properties.b"}
-    metric = replace(METRIC, aggregation_type="custom_agg", custom_aggregator=rules)
+    metric = replace(METRIC, aggregation=aggregations.CUSTOM, custom_aggregator=rules)
     entry = PlanFilter(
         id=ID,
         invoice_display_name=None,

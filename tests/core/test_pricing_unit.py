@@ -11,14 +11,14 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.metering.usage import AggregationType, Partial
+from permille.core.metering import aggregations
+from permille.core.metering.usage import AdvanceEvent, Partial
 from permille.core.money import CURRENCIES, LineAmounts, exact, subunits
 from permille.core.period import Period
 from permille.core.rating.advance import event_fees, fee_of_nothing, instant_fee
 from permille.core.rating.explanation import Step, conversion_steps, rounding_step
 from permille.core.rating.fee import CompiledCharge, Fee, charge_fees, compile_charge, true_up_fee
 from permille.core.rating.filters import ChargeFilter
-from permille.core.rating.level import AdvanceEvent
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import AppliedPricingUnit, InUnit, PricingUnit, owed
 from permille.core.rating.projection import elapsed_share, project
@@ -134,14 +134,14 @@ def test_without_a_unit_there_is_nothing_to_convert(amount: Decimal, unit_amount
 def compiled(
     model: ChargeModel, properties: dict[str, Any], *, currency: str = "USD", **more: Any
 ) -> CompiledCharge:
-    given_ = {
+    given_: dict[str, Any] = {
         "charge_id": "charge",
         "model": model,
         "properties": properties,
         "filters": [
             ChargeFilter("a", {"cloud": ("a",)}, "A", properties | {"pricing_group_keys": ["region"]})
         ],
-        "aggregation_type": AggregationType.SUM,
+        "aggregation": aggregations.SUM,
         "currency": currency,
     }
     return compile_charge(**(given_ | more))

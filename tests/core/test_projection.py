@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.metering.usage import AggregationType, Partial
+from permille.core.metering import aggregations
+from permille.core.metering.usage import Partial
 from permille.core.period import Period, local_date
 from permille.core.rating.fee import CompiledCharge, Fee, charge_fees, compile_charge
 from permille.core.rating.filters import ChargeFilter
@@ -47,7 +48,7 @@ def compiled(model: ChargeModel, properties: dict[str, Any] | None = None) -> Co
         model=model,
         properties=properties or PROPERTIES[model],
         filters=[],
-        aggregation_type=AggregationType.SUM,
+        aggregation=aggregations.SUM,
         currency="USD",
     )
 
@@ -123,7 +124,7 @@ def test_of_a_charge_with_a_filter_only_what_the_filter_wants_is_projected() -> 
         model=ChargeModel.STANDARD,
         properties={"amount": "1"},
         filters=[ChargeFilter("eu", {"region": ("eu",)}, None, {"amount": "2"})],
-        aggregation_type=AggregationType.SUM,
+        aggregation=aggregations.SUM,
         currency="USD",
     )
     partial = Partial(events_count=1, values_count=1, sum=Decimal(5))

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from permille.core.metering.usage import AggregationType, Partial
+from permille.core.metering import aggregations
+from permille.core.metering.usage import Partial
 from permille.core.period import Period
 from permille.core.rating.fee import CompiledCharge, Dimensions, Fee, charge_fees, compile_charge, true_up_fee
 from permille.core.rating.filters import ChargeFilter
@@ -26,12 +27,12 @@ def day(number: int, month: int = 3) -> datetime:
 
 
 def compiled(amount: str = "1", **more: Any) -> CompiledCharge:
-    given = {
+    given: dict[str, Any] = {
         "charge_id": "charge",
         "model": ChargeModel.STANDARD,
         "properties": {"amount": amount},
         "filters": [],
-        "aggregation_type": AggregationType.SUM,
+        "aggregation": aggregations.SUM,
         "currency": "USD",
     }
     return compile_charge(**(given | more))
@@ -66,7 +67,7 @@ def test_a_prorated_sum_with_rounding(base: str) -> None:
 def test_seats_that_are_gone_still_cost_their_days() -> None:
     operations = ((day(1, 2), 1, "a", True), (day(10), 2, "a", False))
     partial = Partial(events_count=2, uniques={"a": (*operations[-1][:2], False)}, operations=operations)
-    charge = compiled("31", prorated=True, aggregation_type=AggregationType.UNIQUE_COUNT)
+    charge = compiled("31", prorated=True, aggregation=aggregations.UNIQUE_COUNT)
     (fee,) = fees(charge, ({}, partial))
     assert (fee.units, fee.events_count, fee.amount_cents, fee.precise_unit_amount) == (0, 0, 1_000, 0)
 

@@ -12,7 +12,8 @@ from uuid import UUID
 from hypothesis import given, strategies as st
 
 from permille.core.invoice.late_usage import difference, line_of
-from permille.core.metering.usage import AggregationType, Partial
+from permille.core.metering import aggregations
+from permille.core.metering.usage import AdvanceEvent, Partial
 from permille.core.money import CURRENCIES, subunits
 from permille.core.period import Period
 from permille.core.rating.advance import event_fees
@@ -24,7 +25,6 @@ from permille.core.rating.fee import (
     compile_charge,
     true_up_fee,
 )
-from permille.core.rating.level import AdvanceEvent
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import AppliedPricingUnit, Owed, PricingUnit, owed
 from permille.core.rating.projection import project_all
@@ -101,7 +101,7 @@ def charge(rounding: Rounding = Rounding.PER_CHARGE, **fields: Any) -> CompiledC
         "model": ChargeModel.STANDARD,
         "properties": {"amount": "0.004", "pricing_group_keys": ["user"]},
         "filters": (),
-        "aggregation_type": AggregationType.COUNT,
+        "aggregation": aggregations.COUNT,
         "currency": "USD",
         "rounding": rounding,
     }
@@ -179,7 +179,7 @@ def test_fees_of_events_sum_to_the_usage_that_they_are_of(
 ) -> None:
     """Events of two groups, whose fees carry on from each other across the groups."""
     compiled = charge(
-        aggregation_type=AggregationType.SUM,
+        aggregation=aggregations.SUM,
         properties={"amount": "0.0037", "pricing_group_keys": ["user"]},
         currency=currency,
         pay_in_advance=True,

@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.metering.usage import EMPTY, AggregationType
+from permille.core.metering import aggregations
+from permille.core.metering.usage import EMPTY
 from permille.core.rating.fee import charge_fees, compile_charge
 from permille.core.rating.filters import ChargeFilter
 from permille.core.rating.models import ChargeModel, is_free, price, validate
@@ -98,7 +99,7 @@ def test_only_used_buckets_of_unlisted_values_are_unpriced(choice: UnlistedValue
         model=ChargeModel.STANDARD,
         properties={"amount": "0"},
         filters=[listed],
-        aggregation_type=AggregationType.SUM,
+        aggregation=aggregations.SUM,
         currency="EUR",
         unlisted_values=choice,
     )
@@ -123,7 +124,7 @@ def test_without_filters_nothing_is_unlisted() -> None:
         model=ChargeModel.STANDARD,
         properties={"amount": "0"},
         filters=[],
-        aggregation_type=AggregationType.SUM,
+        aggregation=aggregations.SUM,
         currency="EUR",
         unlisted_values=UnlistedValues.HELD,
     )

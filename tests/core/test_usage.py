@@ -12,24 +12,23 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from permille.core.metering import aggregations
+from permille.core.metering.aggregations import AGGREGATIONS, Aggregation
 from permille.core.metering.usage import (
     EMPTY,
     NO_USAGE,
-    AggregationType,
     Partial,
     Usage,
-    aggregate,
     epoch_seconds,
     merge,
     rounded,
     standing_at,
-    takes_part,
 )
 from permille.core.period import INSTANT, Period
 from tests.core.given import decimals, merge_all, ts
 
 START = ts(2024, 3, 1)
-ALL_BUT_WEIGHTED = [each for each in AggregationType if each is not AggregationType.WEIGHTED_SUM]
+ALL_BUT_WEIGHTED = [each for each in AGGREGATIONS if each is not aggregations.WEIGHTED_SUM]
 
 
 @dataclass(frozen=True)
@@ -80,20 +79,20 @@ def events(draw: st.DrawFn) -> list[Sent]:
     ]
 
 
-def expected(sent: Sequence[Sent], aggregation_type: AggregationType) -> Usage:
+def expected(sent: Sequence[Sent], aggregation_type: Aggregation) -> Usage:
     """The rules of section 2.4, event by event."""
     ordered = sorted(sent, key=lambda event: (event.at, event.seq))
     values = [event.value for event in ordered if event.value is not None]
     match aggregation_type:
-        case AggregationType.COUNT:
+        case aggregations.COUNT:
             units, count = Decimal(len(ordered)), len(ordered)
-        case AggregationType.SUM:
+        case aggregations.SUM:
             units, count = sum(values, Decimal(0)), len(values)
-        case AggregationType.MAX:
+        case aggregations.MAX:
             units, count = max(values, default=Decimal(0)), len(values)
-        case AggregationType.LATEST:
+        case aggregations.LATEST:
             units, count = max(values[-1], Decimal(0)) if values else Decimal(0), len(values)
-        case AggregationType.UNIQUE_COUNT:
+        case aggregations.UNIQUE_COUNT:
             present: set[str | None] = set()
             for event in ordered:
                 (present.add if event.adds else present.discard)(event.text)
@@ -105,7 +104,7 @@ def expected(sent: Sequence[Sent], aggregation_type: AggregationType) -> Usage:
 
 @given(events(), st.sampled_from(ALL_BUT_WEIGHTED), st.randoms(), st.lists(st.integers(0, 12), max_size=4))
 def test_usage_is_the_same_however_events_are_split_and_shuffled(
-    sent: list[Sent], aggregation_type: AggregationType, random: Random, cuts: list[int]
+    sent: list[Sent], aggregation_type: Aggregation, random: Random, cuts: list[int]
 ) -> None:
     shuffled = [event.partial() for event in sent]
     random.shuffle(shuffled)
@@ -113,7 +112,7 @@ def test_usage_is_the_same_however_events_are_split_and_shuffled(
     parts = [merge_all(shuffled[start:end]) for start, end in pairwise(bounds)]
     random.shuffle(parts)
     whole = merge_all(parts)
-    assert aggregate(whole, aggregation_type=aggregation_type) == expected(sent, aggregation_type)
+    assert aggregation_type.aggregate(whole) == expected(sent, aggregation_type)
     assert whole.precise_amount_cents == sum(e.cents for e in sent if e.value is not None)
     assert whole.custom_amount == 2 * whole.precise_amount_cents
     ordered = sorted(sent, key=lambda e: (e.at, e.seq))
@@ -152,13 +151,9 @@ def test_what_stands_of_all_is_what_stands_of_the_parts(one: list[Sent], two: li
     a, b = (merge_all(event.partial() for event in each) for each in (one, two))
     at = AUGUST.from_
     assert merge(standing_at(a, at), standing_at(b, at)).moment == standing_at(merge(a, b), at).moment
-    period: dict[str, Any] = {
-        "aggregation_type": AggregationType.WEIGHTED_SUM,
-        "period": AUGUST,
-        "period_seconds": MONTH,
-    }
+    period: dict[str, Any] = {"period": AUGUST, "period_seconds": MONTH}
     level = sum((e.value for e in (*one, *two) if e.value is not None), Decimal(0))
-    stands = aggregate(merge(standing_at(a, at), standing_at(b, at)), **period)
+    stands = aggregations.WEIGHTED_SUM.aggregate(merge(standing_at(a, at), standing_at(b, at)), **period)
     assert stands == Usage(level, 0, level), "no event of the period, and the level for all of it"
 
 
@@ -168,16 +163,16 @@ def test_sums_do_not_lose_digits() -> None:
 
 
 @pytest.mark.parametrize("aggregation_type", ALL_BUT_WEIGHTED)
-def test_no_event_is_no_usage(aggregation_type: AggregationType) -> None:
-    assert aggregate(EMPTY, aggregation_type=aggregation_type) == NO_USAGE
-    assert not takes_part(EMPTY, aggregation_type)
+def test_no_event_is_no_usage(aggregation_type: Aggregation) -> None:
+    assert aggregation_type.aggregate(EMPTY) == NO_USAGE
+    assert not aggregation_type.events_counted(EMPTY)
 
 
 def test_an_event_without_a_number_takes_no_part_in_a_sum() -> None:
     nameless = Sent(1, START, None).partial()
-    assert not takes_part(nameless, AggregationType.SUM)
-    assert takes_part(nameless, AggregationType.COUNT)
-    assert aggregate(nameless, aggregation_type=AggregationType.UNIQUE_COUNT).units == 1
+    assert not aggregations.SUM.events_counted(nameless)
+    assert aggregations.COUNT.events_counted(nameless)
+    assert aggregations.UNIQUE_COUNT.aggregate(nameless).units == 1
 
 
 def of_values(*values: str | None) -> Partial:
@@ -189,10 +184,10 @@ def of_values(*values: str | None) -> Partial:
 
 
 COUNT, SUM, MAX, LATEST = (
-    AggregationType.COUNT,
-    AggregationType.SUM,
-    AggregationType.MAX,
-    AggregationType.LATEST,
+    aggregations.COUNT,
+    aggregations.SUM,
+    aggregations.MAX,
+    aggregations.LATEST,
 )
 
 
@@ -220,9 +215,9 @@ COUNT, SUM, MAX, LATEST = (
     ],
 )
 def test_vectors(
-    aggregation_type: AggregationType, values: list[str | None], units: str, events_count: int
+    aggregation_type: Aggregation, values: list[str | None], units: str, events_count: int
 ) -> None:
-    usage = aggregate(of_values(*values), aggregation_type=aggregation_type)
+    usage = aggregation_type.aggregate(of_values(*values))
     assert usage == Usage(Decimal(units), events_count, Decimal(units))
 
 
@@ -242,7 +237,7 @@ def test_unique_values(operations: list[tuple[str | None, bool]], units: int) ->
     sent = [
         Sent(n, START + timedelta(hours=n), None, text, adds) for n, (text, adds) in enumerate(operations)
     ]
-    usage = aggregate(merge_all(e.partial() for e in sent), aggregation_type=AggregationType.UNIQUE_COUNT)
+    usage = aggregations.UNIQUE_COUNT.aggregate(merge_all(e.partial() for e in sent))
     assert usage == Usage(Decimal(units), units, Decimal(units))
 
 
@@ -267,9 +262,8 @@ def test_unique_values(operations: list[tuple[str | None, bool]], units: int) ->
 def test_the_aggregate_is_rounded_as_the_metric_says(
     function: str, precision: int | None, units: str
 ) -> None:
-    usage = aggregate(
+    usage = SUM.aggregate(
         of_values("100.4", "23.056"),
-        aggregation_type=SUM,
         rounding_function=function,
         rounding_precision=precision,
     )
@@ -282,9 +276,8 @@ def test_halves_are_rounded_away_from_zero() -> None:
 
 
 def test_the_sum_of_vector_5_is_rounded_up() -> None:
-    usage = aggregate(
+    usage = SUM.aggregate(
         of_values("12", "12", "12", "12.434"),
-        aggregation_type=SUM,
         rounding_function="ceil",
         rounding_precision=2,
     )
@@ -318,9 +311,8 @@ def weighted(
     before = [Sent(-1, period.from_, initial).partial()] if initial else []
     before += [one for one, when in zip(sent, at, strict=True) if when < period.from_]
     own = [one for one, when in zip(sent, at, strict=True) if when >= period.from_]
-    return aggregate(
+    return aggregations.WEIGHTED_SUM.aggregate(
         merge(standing_at(merge_all(before), period.from_), merge_all(own)),
-        aggregation_type=AggregationType.WEIGHTED_SUM,
         period=period,
         period_seconds=period_seconds,
     )
@@ -388,9 +380,8 @@ def test_a_weighted_sum_is_the_average_of_hourly_levels(
 
 def test_a_weighted_sum_is_rounded_as_the_metric_says() -> None:
     sent = [Sent(n, at, delta) for n, (at, delta) in enumerate(DAY_OF_CHANGES)]
-    usage = aggregate(
+    usage = aggregations.WEIGHTED_SUM.aggregate(
         merge_all(e.partial() for e in sent),
-        aggregation_type=AggregationType.WEIGHTED_SUM,
         rounding_function="round",
         rounding_precision=3,
         period=AUGUST,
@@ -399,7 +390,7 @@ def test_a_weighted_sum_is_rounded_as_the_metric_says() -> None:
     assert usage == Usage(Decimal("0.022"), 7, Decimal(0))
     for known in ({}, {"period": AUGUST}, {"period_seconds": MONTH}):
         with pytest.raises(ValueError, match="needs its period"):
-            aggregate(EMPTY, aggregation_type=AggregationType.WEIGHTED_SUM, **known)
+            aggregations.WEIGHTED_SUM.aggregate(EMPTY, **known)
 
 
 @given(

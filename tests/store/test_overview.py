@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.event import numeric_value, property_text
-from permille.core.metering.usage import AggregationType
 from permille.events.postgres import rollup
 from permille.store.overview import Shown, shown_of, units_by_day
 from tests.store.test_usage import START, Feed
@@ -71,7 +71,7 @@ def expected(feed: Feed, code: str, shown: Shown) -> dict[Kind, Decimal]:
 def test_a_day_is_what_its_events_come_to(
     dsn: str, db: psycopg.Connection[Any], aggregation: str, shown: Shown
 ) -> None:
-    assert shown_of(AggregationType(aggregation)) is shown
+    assert shown_of(aggregation_of(aggregation)) is shown
     feed = Feed(dsn, db, seed=len(aggregation))
     code = "distinct" if shown is Shown.DISTINCT else "sum"
     feed.metric(code, aggregation, ("model",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -165,8 +166,14 @@ def test_a_total_beyond_bounds_of_fees_within_them(world: World) -> None:
     assert len(world.rows("select 1 from invoice")) == 1
 
 
+def error_codes(world: World) -> dict[str, str]:
+    """External id of a customer -> why it cannot be billed, by webhook."""
+    payloads = [json.loads(payload)["invoice_generation_error"] for payload in told(world)]
+    return {payload["external_customer_id"]: payload["error_code"] for payload in payloads}
+
+
 def test_an_absurd_price_and_a_signal_of_the_arithmetic(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     metric = world.metric()
     world.subscribe(world.customer("bad"), world.plan("a", charges=[(metric, "1" + "0" * 17)]), "bad")
@@ -187,6 +194,12 @@ def test_an_absurd_price_and_a_signal_of_the_arithmetic(
         move(world, 2024, 2, 1)
     assert bills(world, "fine") == [(ts(2024, 2, 1), "subscription_periodic", 100_000)]
     assert [row[0] for row in held(world)] == ["bad", "odd"]
+    codes = error_codes(world)
+    assert codes == {"bad": "amount_out_of_range", "odd": "cannot_be_billed"}, "a bug is not of the data"
+    stacks = {
+        record.args[0]: bool(record.exc_info) for record in caplog.records if isinstance(record.args, tuple)
+    }
+    assert (stacks["bad"], stacks["odd"]) == (False, True)
     world.conn.execute(
         'update charge set properties = \'{"amount": "3"}\' where plan_id ='
         " (select id from plan where code = 'a')"

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from permille.core.contract.plan import Charge, Plan, PlanFilter
 from permille.core.contract.subscription import Subscription
+from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.organization import Organization
 from permille.ids import new_id
@@ -69,7 +70,7 @@ class World:
                 "name": code,
                 "code": code,
                 "description": None,
-                "aggregation_type": aggregation_type,
+                "aggregation": aggregation_of(aggregation_type),
                 "field_name": None if aggregation_type == "count_agg" else "amount",
                 "recurring": False,
                 "rounding_function": None,

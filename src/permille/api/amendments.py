@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from msgspec.structs import asdict
+from psycopg import Connection
 
 from permille.api.events import render_amendment
 from permille.api.http import Call
@@ -36,7 +38,7 @@ def create_amendments(call: Call) -> dict[str, Any]:
     errors: dict[int, Errors] = {}
     asked = []
     for index, given in enumerate(sent):
-        found = _read(given)
+        found = read_amendment(given)
         if isinstance(found, Asked):
             asked.append(found)
         else:
@@ -53,7 +55,7 @@ def create_amendments(call: Call) -> dict[str, Any]:
         )
     except UnableToAmendError as refused:
         raise _refusal(refused.errors, is_batch=is_batch) from refused
-    rendered = _rendered(call, made)
+    rendered = render_amendments(call.conn, call.organization.id, made)
     return {"amendments": rendered} if is_batch else {"amendment": rendered[0]}
 
 
@@ -72,7 +74,7 @@ def _refusal(errors: Mapping[int, Errors], *, is_batch: bool) -> Invalid:
     return Invalid(errors[0], allowed=_KINDS if "kind" in errors[0] else None)
 
 
-def _read(given: Any) -> Asked | Errors:
+def read_amendment(given: Any) -> Asked | Errors:
     """One amendment, or all that is wrong with its own fields. What a replacement says is looked at later."""
     if not isinstance(given, dict):
         return {"amendment": ["invalid_format"]}
@@ -136,11 +138,15 @@ def list_amendments(call: Call) -> dict[str, Any]:
         limit=page.per_page,
         offset=page.offset,
     )
-    return {"amendments": _rendered(call, found), "meta": page.meta(total)}
+    shown = render_amendments(call.conn, call.organization.id, found)
+    return {"amendments": shown, "meta": page.meta(total)}
 
 
-def _rendered(call: Call, found: Sequence[Amendment]) -> list[objects.AmendmentDetails]:
-    proposed = propose(call.conn, call.organization.id, found)
+def render_amendments(
+    conn: Connection[Any], organization_id: UUID, found: Sequence[Amendment]
+) -> list[objects.AmendmentDetails]:
+    """Amendments with the credit notes that they propose."""
+    proposed = propose(conn, organization_id, found)
     return [
         objects.AmendmentDetails(
             **asdict(render_amendment(each)),

@@ -10,9 +10,11 @@ from msgspec import UNSET, UnsetType
 
 from permille.api.http import Call
 from permille.api.objects import billable_metric as objects
+from permille.api.objects.billable_metric import AGGREGATION_TYPES
 from permille.api.render import instant
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
 from permille.core.errors import Invalid
+from permille.core.metering.aggregations import CUSTOM, SUM, Reads, aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.event import timestamp_microseconds
 from permille.core.metering.expression import (
@@ -28,16 +30,6 @@ from permille.ids import new_id
 from permille.store import billable_metrics
 from permille.usecases.catalogue import metrics
 
-AGGREGATION_TYPES = (
-    "count_agg",
-    "sum_agg",
-    "max_agg",
-    "unique_count_agg",
-    "weighted_sum_agg",
-    "latest_agg",
-    "custom_agg",
-)
-NEVER_RECURRING = ("count_agg", "max_agg", "latest_agg")
 ROUNDING_FUNCTIONS = ("round", "ceil", "floor")
 ROUNDING_DIGITS_MAX = 15
 
@@ -71,14 +63,14 @@ def _check(call: Call, fields: Fields, metric: BillableMetric, *, before: str | 
 
 def _measure(fields: Fields) -> dict[str, Any]:
     """The fields that say what is counted and how."""
-    aggregation_type = fields.choice("aggregation_type", AGGREGATION_TYPES, mandatory=True) or ""
-    counts, is_custom = aggregation_type == "count_agg", aggregation_type == "custom_agg"
+    name = fields.choice("aggregation_type", AGGREGATION_TYPES, mandatory=True)
+    aggregation = aggregation_of(name) if name else SUM
+    counts, is_custom = aggregation.reads is Reads.NOTHING, aggregation.reads is Reads.RULES
     recurring = fields.flag("recurring") or False
-    if recurring and aggregation_type in NEVER_RECURRING:
+    if recurring and not aggregation.can_recur:
         fields.refuse("recurring", "not_compatible_with_aggregation_type")
-    weighted = aggregation_type == "weighted_sum_agg"
     return {
-        "aggregation_type": aggregation_type,
+        "aggregation": aggregation,
         "field_name": None if counts else fields.text("field_name", mandatory=not is_custom) or None,
         "recurring": recurring,
         "rounding_function": fields.choice("rounding_function", ROUNDING_FUNCTIONS),
@@ -86,7 +78,7 @@ def _measure(fields: Fields) -> dict[str, Any]:
             "rounding_precision", minimum=-ROUNDING_DIGITS_MAX, maximum=ROUNDING_DIGITS_MAX
         ),
         "weighted_interval": fields.choice("weighted_interval", ("seconds",), mandatory=True)
-        if weighted
+        if aggregation.is_by_time
         else None,
         "expression": _expression(fields),
         "custom_aggregator": _custom_aggregator(fields, wanted=is_custom),
@@ -228,7 +220,7 @@ def _measured_anew(fields: Fields, metric: BillableMetric) -> BillableMetric:
             "custom_aggregator",
         )
     }
-    if fields.given.get("aggregation_type", metric.aggregation_type) != "custom_agg":
+    if fields.given.get("aggregation_type", metric.aggregation_type) != CUSTOM.name:
         kept["custom_aggregator"] = None
     merged = Fields({**kept, **fields.given}, fields)
     if fields.has("code"):

@@ -25,6 +25,7 @@ from permille.api.validation import (
 from permille.core.contract.override import FilterKey, filter_key
 from permille.core.contract.plan import Charge, PlanFilter, incompatibilities
 from permille.core.invoice.tax import Tax
+from permille.core.metering.aggregations import CUSTOM
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.rating import models as pricing
 from permille.core.rating.filters import ALL_FILTER_VALUES
@@ -210,7 +211,7 @@ def _checked(entry: Fields, charge: Charge) -> dict[str, Any]:
 
 def _fitting(entry: Fields, charge: Charge, properties: Mapping[str, Any]) -> dict[str, Any]:
     """The properties that belong to the charge's model; what is wrong with them is refused."""
-    model, is_custom = ChargeModel(charge.charge_model), charge.metric.aggregation_type == "custom_agg"
+    model, is_custom = ChargeModel(charge.charge_model), charge.metric.aggregation is CUSTOM
     cleaned = pricing.clean(model, properties, of_custom_metric=is_custom)
     for code in pricing.validate(model, cleaned):
         entry.refuse("properties", code)

@@ -84,6 +84,10 @@ class Unpriced(Invalid):
         super().__init__({"unlisted_values": ["usage_without_price"]})
 
 
+class AmountOutOfRangeError(ArithmeticError):
+    """An amount has more digits than money can have: its event or its price is absurd."""
+
+
 class Unbillable(Invalid):
     """422: what is to be billed comes to an amount that no invoice can have, or cannot be billed for another reason."""
 

@@ -22,6 +22,8 @@ from decimal import (
 from types import MappingProxyType
 from typing import NamedTuple
 
+from permille.core.errors import AmountOutOfRangeError
+
 # Quantities have at most 38 digits on each side of the point (event.py): a sum of 10^12 of them times a
 # price of 27 digits is still exact.
 _EXACT = Context(
@@ -78,9 +80,9 @@ def minor(amount: Decimal, currency: str) -> Decimal:
 
 
 def round_cents(precise_cents: Decimal) -> int:
-    """Smallest units with a fraction to whole ones, half rounded away from zero."""
+    """Smallest units with a fraction to whole ones, half rounded away from zero. Raises AmountOutOfRangeError."""
     with exact():
-        return int(precise_cents.quantize(_WHOLE))
+        return int(_cut(precise_cents, _WHOLE))
 
 
 def precise(value: Decimal) -> Decimal:
@@ -90,8 +92,15 @@ def precise(value: Decimal) -> Decimal:
 
 
 def _precise(value: Decimal) -> Decimal:
-    cut = value.quantize(_PRECISE)
+    cut = _cut(value, _PRECISE)
     return value if cut == value else cut
+
+
+def _cut(value: Decimal, digits: Decimal) -> Decimal:
+    try:
+        return value.quantize(digits)
+    except InvalidOperation as error:
+        raise AmountOutOfRangeError(f"{value:.6e} is out of range") from error
 
 
 class LineAmounts(NamedTuple):
@@ -110,7 +119,7 @@ def line_amounts(amount: Decimal, unit_amount: Decimal, per_unit: int) -> LineAm
     unit amount stays in major units.
     """
     cents = amount * per_unit
-    whole_cents = int(cents.quantize(_WHOLE))
+    whole_cents = int(_cut(cents, _WHOLE))
     return LineAmounts(whole_cents, _precise(cents), int(unit_amount * per_unit), _precise(unit_amount))
 
 

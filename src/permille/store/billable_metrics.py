@@ -12,9 +12,13 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
 
-_NAMES = tuple(field.name for field in fields(BillableMetric) if field.name != "filters")
+_NAMES = (
+    "aggregation_type",
+    *(field.name for field in fields(BillableMetric) if field.name not in ("filters", "aggregation")),
+)
 COLUMNS = ", ".join(f"m.{name}" for name in _NAMES)
 FILTERS = (
     "(select coalesce(json_object_agg(f.key, f.values order by f.position), '{}')"
@@ -25,7 +29,8 @@ FILTERS = (
 def from_row(row: Mapping[str, Any]) -> BillableMetric:
     """A metric of a row that has COLUMNS and FILTERS (as `filters`)."""
     filters = {key: tuple(values) for key, values in row["filters"].items()}
-    return BillableMetric(**{name: row[name] for name in _NAMES}, filters=filters)
+    kept = {name: row[name] for name in _NAMES if name != "aggregation_type"}
+    return BillableMetric(**kept, aggregation=aggregation_of(row["aggregation_type"]), filters=filters)
 
 
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[BillableMetric]:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.metering.usage import AggregationType
+from permille.core.metering.aggregations import MAX, SUM, UNIQUE_COUNT, Aggregation
 
 CUSTOMERS_SHOWN = 8
 RATE_SECONDS = 60
@@ -67,17 +67,12 @@ _STATEMENTS = {
 }
 
 
-def shown_of(aggregation_type: AggregationType) -> Shown:
+_SHOWN = {SUM: Shown.UNITS, MAX: Shown.GREATEST, UNIQUE_COUNT: Shown.DISTINCT}
+
+
+def shown_of(aggregation: Aggregation) -> Shown:
     """What can be told of all customers of a day together; of what stands until it is changed, the changes."""
-    match aggregation_type:
-        case AggregationType.SUM:
-            return Shown.UNITS
-        case AggregationType.MAX:
-            return Shown.GREATEST
-        case AggregationType.UNIQUE_COUNT:
-            return Shown.DISTINCT
-        case _:
-            return Shown.EVENTS
+    return _SHOWN.get(aggregation, Shown.EVENTS)
 
 
 _REVENUE = """

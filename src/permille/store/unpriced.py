@@ -16,9 +16,12 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.metering.aggregations import AGGREGATIONS, SUM
 from permille.core.metering.event import property_texts
 from permille.database.bulk import int_array, uuid_array
 from permille.database.connections import exact_json
+
+_OF_NUMBERS = [each.name for each in AGGREGATIONS if not each.counts_every_event]
 
 COMBINATIONS_MAX = 1_000
 """Of a charge: what comes after them is not recorded, so that no sender of ever new values fills the table."""
@@ -56,7 +59,7 @@ join lateral (
 ) u on true
 {_CHARGES}
 where e.identity = any(%s::uuid[])
-    and (e.value is not null or m.aggregation_type in ('count_agg', 'unique_count_agg', 'custom_agg'))
+    and (e.value is not null or m.aggregation_type <> all(%s))
 order by c.position, c.id
 """
 
@@ -102,7 +105,7 @@ on conflict do nothing
 
 _NEWEST = """
 select u.code, u.values, u.noticed_at, c.code as charge_code, c.unlisted_values, p.code as plan_code,
-    p.parent_id is not null as is_own, m.aggregation_type = 'sum_agg' as is_sum, t.sum, t.events_count,
+    p.parent_id is not null as is_own, m.aggregation_type = %(sum)s as is_sum, t.sum, t.events_count,
     t.series_count > %(counted)s as is_more
 from (
     select * from unpriced_usage where organization_id = %(organization)s
@@ -242,7 +245,7 @@ def candidates(conn: Connection[Any], series_ids: Sequence[int]) -> list[Candida
 def candidates_of_events(conn: Connection[Any], identities: Collection[UUID]) -> list[Candidate]:
     """The same of single events, by the subscriptions that ran at their times."""
     with conn.cursor(row_factory=class_row(Candidate)) as cursor:
-        return cursor.execute(_CANDIDATES_OF_EVENTS, [uuid_array(identities)]).fetchall()
+        return cursor.execute(_CANDIDATES_OF_EVENTS, [uuid_array(identities), _OF_NUMBERS]).fetchall()
 
 
 def known(conn: Connection[Any], organization_id: UUID) -> list[KnownUnpriced]:
@@ -301,7 +304,12 @@ def add(
 def newest(conn: Connection[Any], organization_id: UUID, *, limit: int) -> list[ShownUnpriced]:
     """The combinations without a price that were noticed last, with what was used of them."""
     with conn.cursor(row_factory=class_row(ShownUnpriced)) as cursor:
-        values = {"organization": organization_id, "limit": limit, "counted": SERIES_COUNTED_MAX}
+        values = {
+            "organization": organization_id,
+            "limit": limit,
+            "counted": SERIES_COUNTED_MAX,
+            "sum": SUM.name,
+        }
         return cursor.execute(_NEWEST, values).fetchall()
 
 

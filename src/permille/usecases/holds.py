@@ -11,19 +11,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Overflow
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import psycopg
 from psycopg import Connection
 
-from permille.core.errors import Unbillable
+from permille.core.errors import AmountOutOfRangeError, Unbillable
 from permille.database.connections import is_passing
 from permille.store import billing_holds, customers, webhooks
 
 WEBHOOK = "invoice.generation_error"
-OF_DATA = (ArithmeticError, psycopg.DataError, psycopg.errors.ProgramLimitExceeded)
-"""Errors of amounts that no invoice can have."""
+OUT_OF_RANGE = (
+    AmountOutOfRangeError,
+    Overflow,
+    psycopg.errors.NumericValueOutOfRange,
+    psycopg.errors.ProgramLimitExceeded,
+)
+"""Errors of amounts that no invoice can have. Any other error of the arithmetic, like a division by zero, is a mistake of
+ours: it is logged with its stack, and never said to be of the data.
+"""
 
 PAUSE_MIN, PAUSE_MAX = timedelta(minutes=1), timedelta(hours=1)
 
@@ -39,10 +47,10 @@ def pause(*, since: datetime, now: datetime) -> timedelta:
 
 @contextmanager
 def refusing_unbillable() -> Iterator[None]:
-    """Raises Unbillable where what is billed has an amount beyond all bounds."""
+    """Raises Unbillable where an amount does not fit on an invoice."""
     try:
         yield
-    except OF_DATA as error:
+    except OUT_OF_RANGE as error:
         raise Unbillable(_reason(error)) from error
 
 

@@ -14,7 +14,6 @@ from permille.api.objects.subscription import Subscription
 from permille.api.objects.usage import ChargeUsage, FilterUsage, GroupUsage, UsageSums
 from permille.core.contract.plan import Plan
 from permille.core.errors import NotAllowed
-from permille.core.metering.usage import AggregationType
 from permille.out.pdf import fonts
 from permille.out.pdf.assembly import printed_texts
 from permille.out.pdf.language import language_names
@@ -245,7 +244,7 @@ def _priced(charge: ChargeUsage, plan: Plan) -> dict[str, Any]:
         "keys": keys,
         "rows": rows,
         "model": of_plan.charge_model,
-        "is_of_highest": of_plan.pay_in_advance and of_plan.metric.aggregation_type != AggregationType.COUNT,
+        "is_of_highest": of_plan.pay_in_advance and of_plan.metric.aggregation.may_fall,
         "is_grouped": bool(charge.grouped_usage),
     }
 

@@ -11,9 +11,9 @@ from typing import Any
 from psycopg import Connection
 
 from permille.core.contract.plan import Plan
+from permille.core.metering.aggregations import Reads
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.daily_usage import Day, Reach, fold_days, reach_of
-from permille.core.metering.usage import AggregationType
 from permille.core.period import local_date
 from permille.core.rating.fee import CompiledCharge, Dimensions, compile_plan_charge
 from permille.usecases.usage.daily_usage import Calendar, counted_series, read_days
@@ -51,7 +51,7 @@ def charted_days(conn: Connection[Any], of: Calendar, *, now: datetime) -> list[
     first = local_date(running.from_, of.timezone)
     days = of.days(first, (of.last - first).days + 1)
     metrics = [charge.metric for charge in of.plan.charges]
-    by_code = {each.code: each for each in metrics if each.aggregation_type != AggregationType.CUSTOM}
+    by_code = {each.code: each for each in metrics if each.aggregation.reads is not Reads.RULES}
     read = read_days(conn, of, days, by_code)
     charted = []
     for code, metric in by_code.items():

@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.usage import AggregationType
 from permille.core.money import exact, subunits
 from permille.store import billable_metrics, customers, late_usage, overview, plans, unpriced
 from permille.store.customers import CustomerSearch
@@ -62,7 +61,7 @@ def _usage_chart(visit: Visit, metric: BillableMetric) -> list[dict[str, Any]]:
     """The metric's last DAYS days, nothing when it was not used."""
     end = visit.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
     key = stacking_key(metric)
-    shown = overview.shown_of(AggregationType(metric.aggregation_type))
+    shown = overview.shown_of(metric.aggregation)
     found = overview.units_by_day(
         visit.conn,
         visit.here.id,

@@ -9,10 +9,10 @@ from typing import Any
 
 from permille.core.contract.plan import Charge, Plan, expanded_filters, leaves_unpriced
 from permille.core.instants import EPOCH
+from permille.core.metering.aggregations import Reads
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import Aggregator, aggregator_of, fold
 from permille.core.metering.event import EventState, numeric_value, property_text
-from permille.core.metering.usage import AggregationType
 from permille.core.rating.filters import best_match
 from permille.core.rating.models import ChargeModel
 from permille.web import calculator
@@ -100,10 +100,10 @@ def _units(
     metric: BillableMetric, properties: Mapping[str, Any], matches: Sequence[Match]
 ) -> tuple[str | None, str]:
     """What one event adds, None with the reason when it adds nothing."""
-    field, kind = metric.field_name or "", metric.aggregation_type
-    if kind == AggregationType.COUNT:
+    field, reads = metric.field_name or "", metric.aggregation.reads
+    if reads is Reads.NOTHING:
         return "1", "Every event counts as one."
-    if kind == AggregationType.UNIQUE_COUNT:
+    if reads is Reads.TEXT:
         return _unique_units(field, properties, matches)
     if field not in properties:
         return None, f"It has no property “{field}”, which the metric takes its value from."

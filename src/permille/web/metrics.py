@@ -15,6 +15,7 @@ from permille.api.objects.fee import Fee
 from permille.core.contract.price_versions import in_force
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.core.instants import EPOCH
+from permille.core.metering.aggregations import AGGREGATIONS, CUSTOM, WEIGHTED_SUM
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.expression import (
     EvaluationError,
@@ -32,15 +33,7 @@ from permille.web.shown import in_path
 from permille.web.typed_number import json_number
 from permille.web.visit import Done, Form, Page, Visit
 
-AGGREGATIONS = (
-    ("sum_agg", "Sum of a property"),
-    ("count_agg", "Number of events"),
-    ("unique_count_agg", "Number of different values of a property"),
-    ("max_agg", "Largest value of a property"),
-    ("latest_agg", "Latest value of a property"),
-    ("weighted_sum_agg", "Sum weighted by time"),
-    ("custom_agg", "By rules of your own"),
-)
+AGGREGATION_TITLES = [(each.name, each.title) for each in AGGREGATIONS]
 ROUNDINGS = (("", "None"), ("round", "To the nearest"), ("ceil", "Up"), ("floor", "Down"))
 RULES = ("total_units", "amount")
 FIELDS = {"values": "filters", "key": "filters"}
@@ -54,7 +47,7 @@ def listing(visit: Visit) -> Page:
     context = {
         "metrics": found["billable_metrics"],
         "meta": found["meta"],
-        "aggregations": dict(AGGREGATIONS),
+        "aggregations": dict(AGGREGATION_TITLES),
     }
     return Page(template="metrics.html", context=context)
 
@@ -79,7 +72,7 @@ def _form_page(
             problems["expression"] = ["invalid_expression", str(error)]
     context = {
         "before": before,
-        "aggregations": AGGREGATIONS,
+        "aggregations": AGGREGATION_TITLES,
         "roundings": ROUNDINGS,
         "dimensions": dimensions,
         "is_priced": is_priced,
@@ -124,7 +117,7 @@ def _always(form: Form) -> dict[str, Any]:
 def _measure(form: Form) -> dict[str, Any]:
     """What is fixed as soon as a plan prices the metric."""
     kind = form.get("aggregation_type")
-    is_custom = kind == "custom_agg"
+    is_custom = kind == CUSTOM.name
     digits = form.get("rounding_precision")
     return {
         "aggregation_type": kind,
@@ -133,7 +126,7 @@ def _measure(form: Form) -> dict[str, Any]:
         "rounding_precision": json_number(digits, whole=True) if digits else None,
         "expression": form.get("expression") or None,
         "recurring": form.has("recurring"),
-        "weighted_interval": "seconds" if kind == "weighted_sum_agg" else None,
+        "weighted_interval": "seconds" if kind == WEIGHTED_SUM.name else None,
         "custom_aggregator": {name: form.get(name) for name in RULES} if is_custom else None,
     }
 
@@ -176,7 +169,7 @@ def detail(visit: Visit) -> Page:
     text = visit.query.get("event", "")
     context: dict[str, Any] = {
         "metric": found,
-        "aggregations": dict(AGGREGATIONS),
+        "aggregations": dict(AGGREGATION_TITLES),
         "roundings": dict(ROUNDINGS),
         "is_priced": _is_priced(visit, found),
         "example": example,

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.invoice.tax import Tax
+from permille.core.metering.aggregations import CUSTOM, LATEST, SUM
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of, custom_values
 from permille.core.rating.filters import ALL_FILTER_VALUES, ChargeFilter, expand_all_values
@@ -153,8 +154,6 @@ def _listed(metric: BillableMetric, key: str, values: tuple[str, ...]) -> tuple[
     return tuple(value for value in values if value in metric.filters.get(key, ()))
 
 
-_NOT_IN_ADVANCE = ("max_agg", "latest_agg", "weighted_sum_agg")
-_NEVER_PRORATED = ("weighted_sum_agg", "custom_agg")
 _PRORATED_IN_ARREARS = (ChargeModel.STANDARD, ChargeModel.VOLUME, ChargeModel.GRADUATED)
 _PERCENTAGES = (ChargeModel.PERCENTAGE, ChargeModel.GRADUATED_PERCENTAGE)
 
@@ -162,10 +161,10 @@ _PERCENTAGES = (ChargeModel.PERCENTAGE, ChargeModel.GRADUATED_PERCENTAGE)
 def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
     """What does not go together in a charge, as (field, code) (semantics-metering.md section 5.1)."""
     model, in_advance = ChargeModel(charge.charge_model), charge.pay_in_advance
-    aggregation_type = charge.metric.aggregation_type
+    aggregation = charge.metric.aggregation
     rules = [
         (
-            in_advance and (model is ChargeModel.VOLUME or aggregation_type in _NOT_IN_ADVANCE),
+            in_advance and (model is ChargeModel.VOLUME or not aggregation.can_be_paid_in_advance),
             ("pay_in_advance", "invalid_aggregation_type_or_charge_model"),
         ),
         (
@@ -173,11 +172,11 @@ def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
             ("prorated", "invalid_billable_metric_or_charge_model"),
         ),
         (
-            (model is ChargeModel.DYNAMIC and aggregation_type != "sum_agg")
-            or (model is ChargeModel.CUSTOM and aggregation_type != "custom_agg"),
+            (model is ChargeModel.DYNAMIC and aggregation is not SUM)
+            or (model is ChargeModel.CUSTOM and aggregation is not CUSTOM),
             ("charge_model", "invalid_aggregation_type_or_charge_model"),
         ),
-        (model in _PERCENTAGES and aggregation_type == "latest_agg", ("properties", "invalid_value")),
+        (model in _PERCENTAGES and aggregation is LATEST, ("properties", "invalid_value")),
         (_lacks_custom_properties(charge), ("properties", "missing_custom_properties")),
         (
             not charge.invoiceable and not in_advance,
@@ -203,7 +202,7 @@ def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
 
 
 def _can_be_prorated(charge: Charge, model: ChargeModel) -> bool:
-    if not charge.metric.recurring or charge.metric.aggregation_type in _NEVER_PRORATED:
+    if not charge.metric.recurring or not charge.metric.aggregation.can_be_prorated:
         return False
     return model is ChargeModel.STANDARD if charge.pay_in_advance else model in _PRORATED_IN_ARREARS
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from permille.core.metering.aggregations import Aggregation
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillableMetric:
@@ -17,7 +19,7 @@ class BillableMetric:
     name: str
     code: str
     description: str | None
-    aggregation_type: str
+    aggregation: Aggregation
     field_name: str | None
     recurring: bool
     rounding_function: str | None
@@ -29,3 +31,8 @@ class BillableMetric:
     filters: Mapping[str, tuple[str, ...]]
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def aggregation_type(self) -> str:
+        """The aggregation's name in the API."""
+        return self.aggregation.name

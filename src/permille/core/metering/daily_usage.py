@@ -20,12 +20,9 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import fold
 from permille.core.metering.usage import (
     EMPTY,
-    AggregationType,
     Instance,
     Partial,
     Usage,
-    aggregate,
-    events_taken,
     merge,
     standing_at,
 )
@@ -77,8 +74,7 @@ def reach_of(metric: BillableMetric) -> Reach:
     """A sum of all time stands, like distinct values of all time; so do a level, the newest value and own rules' state."""
     if metric.recurring:
         return Reach.EVER
-    standing = (AggregationType.LATEST, AggregationType.WEIGHTED_SUM, AggregationType.CUSTOM)
-    return Reach.PERIOD if metric.aggregation_type in standing else Reach.DAY
+    return Reach.PERIOD if metric.aggregation.lasts else Reach.DAY
 
 
 def fold_days(
@@ -119,12 +115,9 @@ def _by_place(series: Series, place_of: Callable[[Dimensions], Place]) -> dict[P
 
 
 def _day_usage(metric: BillableMetric, before: Partial, own: Partial, day: Day) -> Usage:
-    kind = AggregationType(metric.aggregation_type)
     standing = standing_at(before, day.part.from_)
-    usage = aggregate(
-        merge(standing, own), aggregation_type=kind, period=day.part, period_seconds=day.seconds
-    )
-    return replace(usage, events_count=events_taken(own, kind))
+    usage = metric.aggregation.aggregate(merge(standing, own), period=day.part, period_seconds=day.seconds)
+    return replace(usage, events_count=metric.aggregation.events_counted(own))
 
 
 def fold_custom_days(

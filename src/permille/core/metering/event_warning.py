@@ -9,10 +9,10 @@ from typing import Any
 
 from permille.core.contract.plan import Charge, Plan, expanded_filters, leaves_unpriced
 from permille.core.contract.subscription import Subscription, running_at
+from permille.core.metering.aggregations import Needs, Reads
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of, fold
 from permille.core.metering.event import is_add, numeric_value, property_text
-from permille.core.metering.usage import AggregationType
 from permille.core.rating.filters import best_match
 
 
@@ -64,9 +64,9 @@ def _of_subscription(event: TakenEvent, history: Sequence[Subscription]) -> Iter
 
 
 def _of_value(event: TakenEvent, metric: BillableMetric) -> Iterator[EventWarning]:
-    kind, given = metric.aggregation_type, event.properties
+    aggregation, given = metric.aggregation, event.properties
     rules = aggregator_of(metric)
-    if kind == AggregationType.COUNT:
+    if aggregation.reads is Reads.NOTHING:
         return
     if rules is not None:
         texts = tuple(property_text(given.get(name)) for name in rules.properties)
@@ -77,9 +77,10 @@ def _of_value(event: TakenEvent, metric: BillableMetric) -> Iterator[EventWarnin
     name = metric.field_name or ""
     if given.get(name) is None:
         yield EventWarning(field=f"properties.{name}", code="value_is_mandatory")
-    elif kind != AggregationType.UNIQUE_COUNT and numeric_value(given[name]) is None:
+    elif aggregation.reads is Reads.NUMBER and numeric_value(given[name]) is None:
         yield EventWarning(field=f"properties.{name}", code="value_is_not_valid_number")
-    if kind == AggregationType.UNIQUE_COUNT and is_add(property_text(given.get("operation_type"))) is None:
+    operation = property_text(given.get("operation_type"))
+    if aggregation.needs is Needs.UNIQUES and is_add(operation) is None:
         yield EventWarning(
             field="properties.operation_type", code="value_is_invalid", allowed=("add", "remove")
         )

@@ -1,7 +1,7 @@
 """Usage: what the events of a period come to, as sums that can be added up in any order.
 
 A Partial is what is kept of some events (a series in an hour, a day, a period). Partials of disjoint events
-merge into the Partial of all of them; `aggregate` turns the last one into billable units.
+merge into the Partial of all of them, which an aggregation (core.metering.aggregations) turns into billable units.
 Source: semantics-metering.md sections 2.2 to 2.4, PostgreSQL semantics.
 """
 
@@ -11,31 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
-from enum import StrEnum
 from types import MappingProxyType
-from typing import assert_never
 
 from permille.core.instants import EPOCH
 from permille.core.metering.event import DIGITS_MAX
 from permille.core.money import ZERO, exact
-from permille.core.period import INSTANT, Period
 
-
-class AggregationType(StrEnum):
-    """How a metric's events become units."""
-
-    COUNT = "count_agg"
-    SUM = "sum_agg"
-    MAX = "max_agg"
-    UNIQUE_COUNT = "unique_count_agg"
-    WEIGHTED_SUM = "weighted_sum_agg"
-    LATEST = "latest_agg"
-    CUSTOM = "custom_agg"
-
-
-_OF_ALL_EVENTS = (AggregationType.COUNT, AggregationType.UNIQUE_COUNT, AggregationType.CUSTOM)
 _ROUNDING = {"round": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
-_WEIGHTED_SUM_DIGITS = Decimal(1).scaleb(-16)
 
 Instance = tuple[datetime, int, Decimal]
 """An event as far as order matters: its time, its place in the order of arrival, its value."""
@@ -45,6 +27,24 @@ Operation = tuple[datetime, int, str | None, bool]
 
 CustomEvent = tuple[datetime, int, tuple[str | None, ...]]
 """Time and place likewise, and the texts of the properties that a custom aggregation looks at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvanceEvent:
+    """An event of a charge's metric. `seq` is its place in the order of arrival."""
+
+    seq: int
+    at: datetime
+    dimensions: Mapping[str, str | None]
+    value: Decimal | None
+    """The number that a sum takes, None without one."""
+    text: str | None
+    """The value that a unique count takes."""
+    is_add: bool | None
+    """Whether it adds that value; None for an operation that is neither add nor remove."""
+    precise_amount_cents: Decimal = ZERO
+    texts: tuple[str | None, ...] = ()
+    """What the rules of a custom aggregation look at."""
 
 
 _NO_UNIQUES: Mapping[str | None, tuple[datetime, int, bool]] = MappingProxyType({})
@@ -142,79 +142,6 @@ class Usage:
 NO_USAGE = Usage(ZERO, 0, ZERO)
 
 
-def takes_part(partial: Partial, aggregation_type: AggregationType) -> bool:
-    """Whether any of the events counts for the aggregation."""
-    return events_taken(partial, aggregation_type) > 0
-
-
-def with_values(partial: Partial) -> Partial:
-    """What a unique count in advance is made of: an event without a value is not paid, and not counted."""
-    return replace(
-        partial,
-        uniques={text: last for text, last in partial.uniques.items() if text},
-        operations=tuple(each for each in partial.operations if each[2]),
-    )
-
-
-def counts_every_event(aggregation_type: AggregationType) -> bool:
-    """Whether events without a number count too."""
-    return aggregation_type in _OF_ALL_EVENTS
-
-
-def events_taken(partial: Partial, aggregation_type: AggregationType) -> int:
-    """How many of the events count for the aggregation: those without a number don't for most of them."""
-    return partial.events_count if counts_every_event(aggregation_type) else partial.values_count
-
-
-def aggregate(
-    partial: Partial,
-    *,
-    aggregation_type: AggregationType,
-    rounding_function: str | None = None,
-    rounding_precision: int | None = None,
-    period: Period | None = None,
-    period_seconds: int | None = None,
-) -> Usage:
-    """The units of a metric, rounded as the metric says.
-
-    The newest value counts as 0 when negative; a maximum may be negative; unique values count as their own
-    events. A weighted sum needs the period and the seconds of the whole billing period. The events of a custom
-    aggregation are folded before (core.custom_aggregation): their last units are the sum of all changes.
-    """
-    if aggregation_type is AggregationType.WEIGHTED_SUM:
-        usage = _weighted(partial, period, period_seconds)
-    else:
-        usage = _plain(partial, aggregation_type)
-    if rounding_function is None:
-        return usage
-    units = rounded(usage.units, rounding_function, rounding_precision)
-    weighted = aggregation_type is AggregationType.WEIGHTED_SUM
-    return Usage(units, usage.events_count, usage.total_aggregated_units if weighted else units)
-
-
-def _plain(partial: Partial, aggregation_type: AggregationType) -> Usage:
-    match aggregation_type:
-        case AggregationType.SUM:
-            units, count = partial.sum, partial.values_count
-        case AggregationType.COUNT:
-            units, count = Decimal(partial.events_count), partial.events_count
-        case AggregationType.MAX:
-            units, count = partial.max or ZERO, partial.values_count
-        case AggregationType.LATEST:
-            newest = partial.last[2] if partial.last else ZERO
-            units, count = max(newest, ZERO), partial.values_count
-        case AggregationType.UNIQUE_COUNT:
-            count = sum(1 for _, _, present in partial.uniques.values() if present)
-            units = Decimal(count)
-        case AggregationType.CUSTOM:
-            units, count = partial.sum, partial.values_count
-        case AggregationType.WEIGHTED_SUM:
-            raise ValueError("a weighted sum is weighted by time")
-        case _ as never:
-            assert_never(never)
-    return Usage(units, count, units)
-
-
 def rounded(units: Decimal, function: str, precision: int | None) -> Decimal:
     """`round` (half away from zero), `ceil` or `floor` to so many decimals; negative ones are tens, hundreds."""
     digits = max(-DIGITS_MAX, min(DIGITS_MAX, precision or 0))
@@ -231,23 +158,6 @@ def standing_at(partial: Partial, at: datetime) -> Partial:
             standing_count=partial.values_count,
             standing_events_count=partial.events_count,
         )
-
-
-def _weighted(partial: Partial, period: Period | None, period_seconds: int | None) -> Usage:
-    """The average level over a billing period of `period_seconds`, of which `period` is the part subscribed.
-
-    Each value changes the level from its instant on, and the level stays to the period's end; so it counts for its
-    value times the seconds that are left, and the sum of that needs no order. What was before the period stands
-    at its start (standing_at). The last instant counts as the whole second that it is in or at: one that ended at
-    noon stood until noon. The units have 16 decimals; total_aggregated_units is the level at the end.
-    """
-    if period is None or period_seconds is None:
-        raise ValueError("a weighted sum needs its period")
-    with exact():
-        end = epoch_seconds(period.to - INSTANT).to_integral_value(ROUND_CEILING)
-        weighted = partial.sum * end - partial.moment
-        units = (weighted / period_seconds).quantize(_WEIGHTED_SUM_DIGITS)
-    return Usage(units, partial.values_count - partial.standing_count, partial.sum)
 
 
 def epoch_seconds(at: datetime) -> Decimal:

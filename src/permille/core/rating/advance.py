@@ -14,8 +14,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from permille.core.metering.aggregations import Needs
 from permille.core.metering.custom_aggregation import Rules, custom_values, fold
-from permille.core.metering.usage import AggregationType, Partial, merge, rounded, with_values
+from permille.core.metering.usage import AdvanceEvent, Partial, merge, rounded
 from permille.core.money import ZERO, decimal_text, exact, line_amounts
 from permille.core.period import Period
 from permille.core.rating.fee import (
@@ -32,7 +33,6 @@ from permille.core.rating.fee import (
 from permille.core.rating.filters import Group, Id
 from permille.core.rating.level import (
     NOTHING_STANDING,
-    AdvanceEvent,
     Level,
     Reached,
     Standing,
@@ -119,15 +119,15 @@ def standing_by_place(
 
 
 def _standing(charge: CompiledCharge, bucket: Bucket, usage: Partial) -> Standing:
-    if charge.aggregation_type is AggregationType.UNIQUE_COUNT:
-        return _standing_uniques(usage)
+    if charge.aggregation.needs is Needs.UNIQUES:
+        return _standing_uniques(charge.aggregation.paid_in_advance(usage))
     if charge.aggregator is not None:
         usage = fold(charge.aggregator, usage.custom_events, bucket.properties)
     return Standing(units=usage.sum, amount=usage.custom_amount)
 
 
 def _standing_uniques(usage: Partial) -> Standing:
-    there = frozenset(value for value, (_, _, is_there) in with_values(usage).uniques.items() if is_there)
+    there = frozenset(value for value, (_, _, is_there) in usage.uniques.items() if is_there)
     return Standing(units=Decimal(len(there)), values=there)
 
 
@@ -138,9 +138,7 @@ def _never(_count: int, _total: Decimal) -> bool:
 def _level(charge: CompiledCharge, bucket: Bucket, standing: Standing, reached: Reached | None) -> Level:
     remembers = percentage.allowance(bucket.properties) if bucket.reads_events else _never
     rules = Rules(charge.aggregator, custom_values(bucket.properties)) if charge.aggregator else None
-    level = Level(
-        aggregation_type=charge.aggregation_type, standing=standing, remembers=remembers, rules=rules
-    )
+    level = Level(aggregation=charge.aggregation, standing=standing, remembers=remembers, rules=rules)
     return level if reached is None else level.resume(reached)
 
 

@@ -16,18 +16,15 @@ from functools import lru_cache
 from typing import Any
 
 from permille.core.contract.plan import Charge, expanded_filters
+from permille.core.metering.aggregations import Aggregation, Needs
 from permille.core.metering.custom_aggregation import Aggregator, aggregator_of, fold
 from permille.core.metering.usage import (
     EMPTY,
     NO_USAGE,
-    AggregationType,
     Partial,
     Usage,
-    aggregate,
     merge,
     rounded,
-    takes_part,
-    with_values,
 )
 from permille.core.money import ZERO, LineAmounts, exact, line_amounts, precise, round_cents, subunits
 from permille.core.period import Period
@@ -47,9 +44,6 @@ Place = tuple[int, Group]
 """Where usage counts: the bucket's index in its charge, and the pricing group."""
 
 _BUCKETS_REMEMBERED = 4096
-
-_COUNTED = (AggregationType.COUNT, AggregationType.UNIQUE_COUNT)
-"""Aggregations to which each event brings one unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +160,7 @@ class CompiledCharge:
     """A charge made ready to price many subscriptions: prices read, filters resolved, matches remembered."""
 
     charge_id: Id
-    aggregation_type: AggregationType
+    aggregation: Aggregation
     rounding_function: str | None
     rounding_precision: int | None
     subunits: int
@@ -216,7 +210,7 @@ def compile_charge(
     model: ChargeModel,
     properties: Mapping[str, Any],
     filters: Sequence[ChargeFilter],
-    aggregation_type: AggregationType,
+    aggregation: Aggregation,
     currency: str,
     rounding_function: str | None = None,
     rounding_precision: int | None = None,
@@ -245,7 +239,7 @@ def compile_charge(
         )
     return CompiledCharge(
         charge_id=charge_id,
-        aggregation_type=aggregation_type,
+        aggregation=aggregation,
         rounding_function=rounding_function,
         rounding_precision=rounding_precision,
         subunits=per_unit,
@@ -276,7 +270,7 @@ def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
         model=ChargeModel(charge.charge_model),
         properties=charge.properties,
         filters=expanded_filters(charge),
-        aggregation_type=AggregationType(metric.aggregation_type),
+        aggregation=metric.aggregation,
         currency=currency,
         rounding_function=metric.rounding_function,
         rounding_precision=metric.rounding_precision,
@@ -431,7 +425,7 @@ def _usage_by_bucket(
     found: dict[int, dict[Group, Partial]] = {}
     for dimensions, events in series:
         partial = counted_by(charge, events)
-        if not takes_part(partial, charge.aggregation_type):
+        if not charge.aggregation.events_counted(partial):
             continue
         i, group = series_place(charge, dimensions)
         groups = found.setdefault(i, {})
@@ -449,10 +443,7 @@ def _usage_by_bucket(
 
 def counted_by(charge: CompiledCharge, partial: Partial) -> Partial:
     """The part of some usage that counts for the charge."""
-    if charge.aggregation_type is not AggregationType.UNIQUE_COUNT or not charge.needs_value:
-        return partial
-    valued = with_values(partial)
-    return valued if valued.uniques else EMPTY
+    return charge.aggregation.paid_in_advance(partial) if charge.needs_value else partial
 
 
 def _folded(
@@ -499,7 +490,7 @@ def _charge_fee(
         if charge.pay_in_advance:
             usage = replace(usage, units=max(usage.units, ZERO))
         if usage.units < 0 or price.amount < 0:
-            usage, due = _nothing_owed(charge, usage), charge.owed(ZERO, ZERO)
+            usage, due = charge.aggregation.nothing_owed(usage), charge.owed(ZERO, ZERO)
         else:
             due = charge.owed(price.amount, price.unit_amount)
     is_used = bool(usage.units or usage.events_count)
@@ -536,7 +527,7 @@ def _priced_quantity(
     proration: Proration | None,
     held: Held | None,
 ) -> Quantity:
-    if charge.pay_in_advance and charge.aggregation_type is not AggregationType.COUNT:
+    if charge.pay_in_advance and charge.aggregation.may_fall:
         by = proration if charge.prorated else None
         held = held or _held_of(charge, partial, usage, period=period, proration=by)
         return _held_quantity(charge, bucket, partial, usage, period=period, held=held)
@@ -548,7 +539,7 @@ def _priced_quantity(
 def _held_of(
     charge: CompiledCharge, partial: Partial, usage: Usage, *, period: Period, proration: Proration | None
 ) -> Held:
-    if charge.aggregation_type is AggregationType.UNIQUE_COUNT:
+    if charge.aggregation.needs is Needs.UNIQUES:
         return held_uniques(partial.operations, usage.units, period=period, proration=proration)
     return held_sum(partial.values, partial.sum, period=period, proration=proration)
 
@@ -563,28 +554,21 @@ def _held_quantity(
     if charge.rounding_function is not None:
         units = rounded(units, charge.rounding_function, charge.rounding_precision)
     full_units = max(usage.units, ZERO) if charge.prorated else None
-    if charge.aggregation_type is AggregationType.UNIQUE_COUNT:
+    if charge.aggregation.needs is Needs.UNIQUES:
         usage = replace(usage, units=held.units, events_count=int(held.units))
     else:
         usage = replace(usage, events_count=usage.events_count - held.free_events)
     if bucket.reads_events:
         partial = replace(partial, values=tuple(by_arrival(partial.values, period)))
     quantity = _quantity(charge, bucket, partial, usage, period)
-    if charge.aggregation_type is AggregationType.UNIQUE_COUNT and bucket.reads_events:
+    if charge.aggregation.needs is Needs.UNIQUES and bucket.reads_events:
         quantity = replace(quantity, counted_events=int(held.gained))
     return replace(quantity, units=units, full_units=full_units)
 
 
-def _nothing_owed(charge: CompiledCharge, usage: Usage) -> Usage:
-    """Negative usage bills nothing and gives nothing back; the level of a weighted sum is still told."""
-    weighted = charge.aggregation_type is AggregationType.WEIGHTED_SUM
-    return Usage(ZERO, usage.events_count, usage.total_aggregated_units if weighted else ZERO)
-
-
 def _usage(charge: CompiledCharge, partial: Partial, period: Period, period_seconds: int | None) -> Usage:
-    return aggregate(
+    return charge.aggregation.aggregate(
         partial,
-        aggregation_type=charge.aggregation_type,
         rounding_function=charge.rounding_function,
         rounding_precision=charge.rounding_precision,
         period=period,
@@ -599,11 +583,12 @@ def _quantity(
     totals: Sequence[Decimal] | range = ()
     counted = None
     if bucket.reads_events:
-        totals = _running_totals(charge.aggregation_type, usage, partial, bucket.properties)
-        if charge.aggregation_type in _COUNTED:
+        if charge.aggregation.adds_one:
+            totals = percentage.counted_totals(int(usage.units), bucket.properties)
             counted = partial.events_count - partial.standing_events_count
         else:
-            values = _event_values(charge.aggregation_type, partial, since=period.from_)
+            totals = percentage.running_totals(charge.aggregation.running_values(partial), bucket.properties)
+            values = charge.aggregation.event_values(partial, since=period.from_)
     return Quantity(
         units=usage.units,
         events_count=usage.events_count,
@@ -621,7 +606,7 @@ def _prorated_quantity(
 ) -> Quantity:
     if proration is None:
         raise ValueError("a prorated charge needs to know the days of its period")
-    if charge.aggregation_type is AggregationType.UNIQUE_COUNT:
+    if charge.aggregation.needs is Needs.UNIQUES:
         prorated = prorate_uniques(partial.operations, period=period, by=proration)
     else:
         values = [each for each in partial.values if each[0] >= period.from_]
@@ -681,31 +666,6 @@ def true_up_fee(
         is_unpriced=False,
         is_held=False,
     )
-
-
-def _event_values(
-    aggregation_type: AggregationType, partial: Partial, *, since: datetime
-) -> Sequence[Decimal]:
-    """What each event of the period brings to the units, in order (semantics-metering.md section 2.6)."""
-    match aggregation_type:
-        case AggregationType.MAX:
-            first = next((i for i, (_, _, value) in enumerate(partial.values) if value == partial.max), 0)
-            return [value if i == first else ZERO for i, (_, _, value) in enumerate(partial.values)]
-        case _:
-            return [value for at, _, value in partial.values if at >= since]
-
-
-def _running_totals(
-    aggregation_type: AggregationType, usage: Usage, partial: Partial, properties: Mapping[str, Any]
-) -> Sequence[Decimal] | range:
-    """What the free units of the percentage model look at: of a recurring sum from the first event on."""
-    match aggregation_type:
-        case AggregationType.SUM:
-            return percentage.running_totals([value for _, _, value in partial.values], properties)
-        case AggregationType.COUNT | AggregationType.UNIQUE_COUNT:
-            return percentage.counted_totals(int(usage.units), properties)
-        case _:
-            return ()
 
 
 def subscription_fee(

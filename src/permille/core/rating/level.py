@@ -8,41 +8,22 @@ Source: semantics-metering.md section 5.12.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal, localcontext
 from typing import Any
 
+from permille.core.metering.aggregations import Aggregation, Needs
 from permille.core.metering.custom_aggregation import Rules, State
 from permille.core.metering.rule import DIGITS
-from permille.core.metering.usage import AggregationType, Instance, Operation
+from permille.core.metering.usage import AdvanceEvent, Instance, Operation
 from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, Period
 from permille.core.rating.models import Quantity
 from permille.core.rating.proration import Proration
 
 _FIVE_DECIMALS = Decimal("0.00001")
-_BY_VALUE = (AggregationType.SUM, AggregationType.CUSTOM)
-"""Aggregations to which each event brings what it changes the units by; to the others it brings one unit."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdvanceEvent:
-    """An event of a charge's metric. `seq` is its place in the order of arrival."""
-
-    seq: int
-    at: datetime
-    dimensions: Mapping[str, str | None]
-    value: Decimal | None
-    """The number that a sum takes, None without one."""
-    text: str | None
-    """The value that a unique count takes."""
-    is_add: bool | None
-    """Whether it adds that value; None for an operation that is neither add nor remove."""
-    precise_amount_cents: Decimal = ZERO
-    texts: tuple[str | None, ...] = ()
-    """What the rules of a custom aggregation look at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +67,7 @@ class Reached:
 class Level:
     """How far a bucket's group has come in a period. The fields are those of Reached."""
 
-    aggregation_type: AggregationType
+    aggregation: Aggregation
     standing: Standing
     remembers: Callable[[int, Decimal], bool]
     """Whether the price still looks at the single values that come after so many with that sum."""
@@ -137,34 +118,16 @@ class Level:
         )
 
     def _change(self, event: AdvanceEvent) -> Decimal | None:
-        match self.aggregation_type:
-            case AggregationType.COUNT:
-                return Decimal(1)
-            case AggregationType.SUM:
-                return event.value
-            case AggregationType.UNIQUE_COUNT:
-                return self._change_of_values(event)
-            case AggregationType.CUSTOM:
-                return self._change_by_rules(event)
-            case other:
-                raise ValueError(f"{other} is not paid in advance")
+        return (
+            self.aggregation.change(event, self.there)
+            if self.rules is None
+            else self._change_by_rules(event, self.rules)
+        )
 
-    def _change_of_values(self, event: AdvanceEvent) -> Decimal | None:
-        if not event.text or event.is_add is None:
-            return None
-        if event.is_add == (event.text in self.there):
-            return ZERO
-        if event.is_add:
-            self.there.add(event.text)
-            return Decimal(1)
-        self.there.discard(event.text)
-        return Decimal(-1)
-
-    def _change_by_rules(self, event: AdvanceEvent) -> Decimal | None:
-        assert self.rules is not None, "a custom aggregation has rules"
+    def _change_by_rules(self, event: AdvanceEvent, rules: Rules) -> Decimal | None:
         state = State(self.standing.units + self.units, self.standing.amount + self.amount)
         with localcontext(DIGITS):
-            reached = self.rules.after(state, event.at, event.texts)
+            reached = rules.after(state, event.at, event.texts)
         if reached is None:
             return None
         self.amount = reached.amount - self.standing.amount
@@ -192,14 +155,14 @@ class Level:
         change = self._change(event)
         if change is None:
             return None
-        is_unique = self.aggregation_type is AggregationType.UNIQUE_COUNT
+        is_unique = self.aggregation.needs is Needs.UNIQUES
         self.units += change
         gained = max(self.units - self.highest, ZERO)
         self.highest += gained
         if gained or not is_unique:
             self.events_count += 1
         self.precise_amount_cents += event.precise_amount_cents
-        value = change if self.aggregation_type in _BY_VALUE else Decimal(1)
+        value = Decimal(1) if self.aggregation.adds_one else change
         if self.remembers(len(self.first_values), self.first_total):
             self.first_values.append(value)
             self.first_total += value

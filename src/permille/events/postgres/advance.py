@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 from permille.core.contract.plan import Charge
 from permille.core.metering.encoding import Metering, dimensions_of, encode
 from permille.core.metering.event import is_add, property_text, property_texts
-from permille.core.rating.level import AdvanceEvent
+from permille.core.metering.usage import AdvanceEvent
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 from permille.events.postgres.custom_usage import texts_of

@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.metering.aggregations import AGGREGATIONS, Reads
 from permille.core.metering.event import LOOKED_AT_AFTER
 from permille.database.bulk import instant_array, uuid_array
 
@@ -26,7 +27,8 @@ class EventErrors:
     invalid_filter_values: list[str]
 
 
-_NUMERIC = ("sum_agg", "max_agg", "latest_agg", "weighted_sum_agg")
+_OF_NUMBERS = [each.name for each in AGGREGATIONS if each.reads is Reads.NUMBER]
+_OF_TEXTS = [each.name for each in AGGREGATIONS if each.reads in (Reads.TEXT, Reads.RULES)]
 
 # Most of what can be wrong is said by an event's series, or by whether any event of it has a value: the events of the hour
 # are counted up by series first, and only those of a series with something to look at are read again.
@@ -42,7 +44,7 @@ with arrived as materialized (
     left join billable_metric m on m.organization_id = s.organization_id and m.code = s.code and m.deleted_at is null
     cross join lateral (
         select coalesce(m.aggregation_type = any(%(numeric)s), false) as is_number,
-            case when m.aggregation_type in ('unique_count_agg', 'custom_agg') then m.field_name end as text_field,
+            case when m.aggregation_type = any(%(textual)s) then m.field_name end as text_field,
             coalesce(array_agg(f.key) filter (where not s.dimensions ? f.key), '{}') as other_keys,
             coalesce(bool_or(s.dimensions ->> f.key <> all (f.values)), false) as is_strange
         from billable_metric_filter f where f.billable_metric_id = m.id
@@ -114,7 +116,8 @@ def wrong_in(
         return cursor.execute(
             _WRONG,
             {
-                "numeric": list(_NUMERIC),
+                "numeric": _OF_NUMBERS,
+                "textual": _OF_TEXTS,
                 "organization": organization_id,
                 "from_": starts_at,
                 "to": starts_at + HOUR,

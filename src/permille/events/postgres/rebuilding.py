@@ -14,6 +14,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.metering.aggregations import AGGREGATIONS, Needs, Reads
 from permille.core.metering.encoding import Metering
 from permille.events.postgres.metering import PROPERTIES, current, lock_cells, move, new_version
 from permille.events.postgres.rollup import fold_events
@@ -21,7 +22,8 @@ from permille.events.postgres.rollup import fold_events
 REENCODED_IN_PLACE_MAX = 5_000
 """How many events of a code are moved by the change itself; more are left to the background."""
 
-_NUMERIC = ("sum_agg", "max_agg", "latest_agg", "weighted_sum_agg", "custom_agg")
+_WITH_VALUE = [each.name for each in AGGREGATIONS if each.reads in (Reads.NUMBER, Reads.RULES)]
+_WITH_UNIQUES = [each.name for each in AGGREGATIONS if each.needs is Needs.UNIQUES]
 
 
 CHUNK = 5_000
@@ -94,10 +96,10 @@ def _wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering
         "select id, case when aggregation_type = any(%s) then field_name end,"
         " case when field_name is not null then expression end, field_name,"
         " exists (select from charge c where c.billable_metric_id = m.id and c.deleted_at is null and c.pay_in_advance),"
-        " case when aggregation_type = 'unique_count_agg' then field_name end"
+        " case when aggregation_type = any(%s) then field_name end"
         " from billable_metric m"
         " where organization_id = %s and code = %s and deleted_at is null",
-        [list(_NUMERIC), organization_id, code],
+        [_WITH_VALUE, _WITH_UNIQUES, organization_id, code],
     ).fetchone()
     if metric is None:
         return None

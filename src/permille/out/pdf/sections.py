@@ -13,6 +13,7 @@ from uuid import UUID
 
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
+from permille.core.metering.aggregations import SUM
 from permille.core.money import ZERO, exact, subunits
 from permille.core.period import INSTANT, local_date
 from permille.core.rating.filters import ALL_FILTER_VALUES
@@ -168,7 +169,7 @@ def _values_name(values: Mapping[str, Sequence[str]]) -> str:
 
 def _unit(item: FeeItem) -> str | None:
     """What a summed property counts, when its name is a plural: tokens, images, audio minutes."""
-    if item.aggregation_type != "sum_agg" or not item.field_name or not _PLURAL.fullmatch(item.field_name):
+    if item.aggregation_type != SUM.name or not item.field_name or not _PLURAL.fullmatch(item.field_name):
         return None
     return item.field_name.replace("_", " ")
 

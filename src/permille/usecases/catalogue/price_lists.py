@@ -21,8 +21,8 @@ from permille.clock import system_now
 from permille.config import Config
 from permille.core.contract.plan import Charge, Plan, PlanFilter, incompatibilities
 from permille.core.errors import Invalid, NotFound, Refusal
+from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.usage import AggregationType
 from permille.core.organization import Organization
 from permille.core.period import Interval
 from permille.core.rating import models as pricing
@@ -43,7 +43,7 @@ class MetricOfList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     name: str
     code: str
     description: str
-    aggregation_type: AggregationType
+    aggregation_type: str
     field_name: str | None = None
     filters: Mapping[str, tuple[str, ...]] = {}
 
@@ -170,7 +170,7 @@ def _metric(wanted: MetricOfList, organization_id: UUID, now: datetime) -> Billa
         name=wanted.name,
         code=wanted.code,
         description=wanted.description,
-        aggregation_type=wanted.aggregation_type,
+        aggregation=aggregation_of(wanted.aggregation_type),
         field_name=wanted.field_name,
         recurring=False,
         rounding_function=None,

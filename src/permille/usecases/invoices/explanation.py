@@ -11,7 +11,6 @@ from psycopg import Connection
 
 from permille.core.contract.plan import Charge, PlanFilter
 from permille.core.metering.amendment import Amendment
-from permille.core.metering.usage import counts_every_event
 from permille.core.money import ZERO, exact, subunits
 from permille.core.rating.explanation import (
     RoundedWith,
@@ -101,7 +100,7 @@ def _events_behind(
     conn: Connection[Any], basis: Basis, behind: Sequence[SeriesUsage], *, after: Place | None, limit: int
 ) -> tuple[Digest, list[StoredEvent]]:
     """The events of these usages: all of them in short, and a page of them, oldest first."""
-    numbers_only = not counts_every_event(basis.compiled.aggregation_type)
+    numbers_only = not basis.compiled.aggregation.counts_every_event
     told = sorted(
         (each.at, each.identity)
         for used in behind

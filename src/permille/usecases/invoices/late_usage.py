@@ -21,7 +21,7 @@ from psycopg_pool import ConnectionPool
 from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
-from permille.core.errors import Invalid
+from permille.core.errors import Invalid, NotFound
 from permille.core.invoice.billing import left_to_next_plan
 from permille.core.invoice.draft import AMOUNT_MAX
 from permille.core.invoice.late_usage import (
@@ -288,6 +288,14 @@ def _proposal(
         created_at=now,
         updated_at=now,
     )
+
+
+def by_id(conn: Connection[Any], organization_id: UUID, late_usage_id: UUID | None) -> LateUsage:
+    """Raises NotFound."""
+    found = store.by_id(conn, late_usage_id, organization_id) if late_usage_id else None
+    if found is None:
+        raise NotFound("late_usage")
+    return found
 
 
 def bill(conn: Connection[Any], late: LateUsage, *, decided_by: UUID | None, now: datetime) -> LateUsage:

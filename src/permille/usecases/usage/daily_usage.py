@@ -12,6 +12,7 @@ from psycopg import Connection
 from permille.core.contract.plan import Charge, Plan, PlanFilter
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
+from permille.core.metering.aggregations import Needs
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.daily_usage import (
     Day,
@@ -22,7 +23,7 @@ from permille.core.metering.daily_usage import (
     fold_days,
     reach_of,
 )
-from permille.core.metering.usage import AggregationType, Usage
+from permille.core.metering.usage import Usage
 from permille.core.period import INSTANT, Period, local_date, midnight
 from permille.core.rating.fee import CompiledCharge, compile_plan_charge, counted_by, series_place
 from permille.core.rating.filters import Group
@@ -173,8 +174,8 @@ def _window(
     from_: datetime | None,
     to: datetime,
 ) -> Window:
-    def codes(kind: AggregationType) -> list[str]:
-        return sorted(each.code for each in metrics if each.aggregation_type == kind)
+    def codes(needs: Needs) -> list[str]:
+        return sorted(each.code for each in metrics if each.aggregation.needs is needs)
 
     names = {each.code: each.field_name or "" for each in metrics}
     return Window(
@@ -183,8 +184,8 @@ def _window(
         codes=tuple(sorted(names)),
         from_=from_,
         to=to,
-        newest=tuple(codes(AggregationType.LATEST)),
-        unique_fields=tuple((code, names[code]) for code in codes(AggregationType.UNIQUE_COUNT)),
+        newest=tuple(codes(Needs.NEWEST)),
+        unique_fields=tuple((code, names[code]) for code in codes(Needs.UNIQUES)),
         custom=custom_properties_read(metrics),
     )
 

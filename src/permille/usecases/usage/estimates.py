@@ -17,14 +17,15 @@ from psycopg import Connection
 
 from permille.core.errors import Invalid, NotFound, Unevaluable
 from permille.core.invoice.tax import Taxed, applicable, tax_fee
+from permille.core.metering.aggregations import Aggregation, Reads
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of
 from permille.core.metering.event import is_add, numeric_value, property_text, property_texts
 from permille.core.metering.expression import EvaluationError, Event, read_expression, value_text
+from permille.core.metering.usage import AdvanceEvent
 from permille.core.money import ZERO
 from permille.core.rating.advance import fee_of_nothing, instant_fee, units_alone
 from permille.core.rating.fee import Fee
-from permille.core.rating.level import AdvanceEvent
 from permille.core.rating.models import ChargeModel
 from permille.store import billable_metrics, customers, plans, subscriptions
 from permille.usecases.usage import levels
@@ -32,7 +33,6 @@ from permille.usecases.usage.levels import Terms
 from permille.usecases.usage.windows import running_plan
 
 _INSTANT_MODELS = (ChargeModel.STANDARD, ChargeModel.PERCENTAGE)
-_NUMERIC = ("sum_agg", "max_agg", "latest_agg")
 _NO_CHARGE = {"code": ["does_not_match_an_instant_charge"]}
 
 
@@ -73,7 +73,7 @@ def estimate(
     if metric is None:
         raise NotFound("billable_metric")
     sent = event.properties.get(metric.field_name or "")
-    if metric.aggregation_type in _NUMERIC and sent is not None and numeric_value(sent) is None:
+    if _wants_number(metric.aggregation) and sent is not None and numeric_value(sent) is None:
         raise Invalid({"properties": ["value_is_not_valid_number"]})
     if not every:
         raise Invalid(_NO_CHARGE)
@@ -87,6 +87,11 @@ def estimate(
         fee = carried.next(terms, fees[0][1] if fees else _fee_of_nothing(terms, one))
         found.append(_taxed(terms, replace(fee, amount_details={})))
     return found
+
+
+def _wants_number(aggregation: Aggregation) -> bool:
+    """Whether a text is refused. As in Lago that of a weighted sum is not, since no charge in advance is on one."""
+    return aggregation.reads is Reads.NUMBER and not aggregation.is_by_time
 
 
 def _terms(
@@ -209,7 +214,7 @@ def _units(metric: BillableMetric, properties: Mapping[str, Any]) -> Decimal:
     sent = properties.get(metric.field_name)
     if sent is None:
         return ZERO
-    if metric.aggregation_type == "unique_count_agg":
+    if metric.aggregation.reads is Reads.TEXT:
         return Decimal(1) if property_text(sent) else ZERO
     value = numeric_value(sent)
     if value is None:

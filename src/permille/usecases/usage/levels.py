@@ -17,13 +17,14 @@ from psycopg import Connection
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
+from permille.core.metering.aggregations import Needs
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of
-from permille.core.metering.usage import AggregationType
+from permille.core.metering.usage import AdvanceEvent
 from permille.core.period import Period
 from permille.core.rating.advance import event_fees, standing_by_place
 from permille.core.rating.fee import CompiledCharge, Fee, Place, carry_fee_on, compile_plan_charge
-from permille.core.rating.level import NOTHING_STANDING, AdvanceEvent, Held, Reached, Standing, held_at
+from permille.core.rating.level import NOTHING_STANDING, Held, Reached, Standing, held_at
 from permille.core.rating.proration import Proration, proration_by
 from permille.core.rating.rounding import NOTHING_EARLIER, Earlier, Rounding
 from permille.events.postgres import advance as store, advance_levels, metering, usage
@@ -180,13 +181,12 @@ def _seen(standing: Standing, metric: BillableMetric) -> str:
 
 def _window(terms: Terms, until_seq: int, kept: Kept) -> AdvanceWindow:
     metric = terms.charge.metric
-    is_unique = metric.aggregation_type == AggregationType.UNIQUE_COUNT
     aggregator = aggregator_of(metric)
     return AdvanceWindow(
         organization_id=terms.row.organization_id,
         external_subscription_id=terms.row.external_id,
         code=metric.code,
-        field_name=metric.field_name if is_unique else None,
+        field_name=metric.field_name if metric.aggregation.needs is Needs.UNIQUES else None,
         from_=terms.period.from_,
         to=terms.period.to,
         until_seq=until_seq,

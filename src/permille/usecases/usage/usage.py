@@ -23,7 +23,7 @@ from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
 from permille.core.invoice.tax import applicable, tax_invoice
-from permille.core.metering.usage import AggregationType, Partial
+from permille.core.metering.usage import Partial
 from permille.core.money import ZERO
 from permille.core.period import (
     INSTANT,
@@ -44,12 +44,9 @@ from permille.store import customers, fee_items, invoices, past_usage as past, p
 from permille.store.fee_items import FeeItem
 from permille.store.invoices import StoredFee
 from permille.usecases.usage.levels import held_levels, terms_of_charge
-from permille.usecases.usage.windows import usage_period, usage_windows, whole_period
+from permille.usecases.usage.windows import has_kept_level, usage_period, usage_windows, whole_period
 
 Series = Sequence[tuple[Dimensions, Partial]]
-
-_LEVELLED = (AggregationType.SUM, AggregationType.UNIQUE_COUNT)
-"""Of a count every event is paid; of a custom aggregation all events are read anyway, in which its highest level is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,7 +316,7 @@ def _held(
         (number, terms_of_charge(each.subscription, each.plan, each.customer, charge, at=now))
         for number, each in enumerate(running)
         for charge in each.charges
-        if charge.pay_in_advance and charge.metric.aggregation_type in _LEVELLED
+        if charge.pay_in_advance and has_kept_level(charge.metric.aggregation)
     ]
     found: list[dict[UUID, Mapping[Place, Held]]] = [{} for _ in running]
     levels = held_levels(conn, [terms for _, terms in wanted])

@@ -13,9 +13,9 @@ from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription, current_period
 from permille.core.customer import Customer
+from permille.core.metering.aggregations import Aggregation, Needs
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of
-from permille.core.metering.usage import AggregationType
 from permille.core.period import (
     INSTANT,
     BillingTime,
@@ -99,15 +99,10 @@ def usage_windows(
 
 def _is_split(charge: Charge, *, reads_events: bool) -> bool:
     """Whether a recurring charge's events of the period are read apart from what stood before."""
-    match AggregationType(charge.metric.aggregation_type):
-        case AggregationType.WEIGHTED_SUM:
-            return True
-        case AggregationType.UNIQUE_COUNT:
-            return reads_events or charge.pay_in_advance
-        case AggregationType.SUM:
-            return _follows_changes(charge) and not reads_events
-        case _:
-            return False
+    aggregation = charge.metric.aggregation
+    if aggregation.needs is Needs.UNIQUES:
+        return reads_events or charge.pay_in_advance
+    return aggregation.is_by_time or (_follows_changes(charge) and not reads_events)
 
 
 def standing_window(subscription: Subscription, charges: Sequence[Charge], *, at: datetime) -> Window:
@@ -121,11 +116,15 @@ def _window(
     fields = {
         charge.metric.code: charge.metric.field_name or ""
         for charge in chosen
-        if charge.metric.aggregation_type == AggregationType.UNIQUE_COUNT
+        if charge.metric.aggregation.needs is Needs.UNIQUES
     }
     followed = {charge.metric.code for charge in chosen if _follows_changes(charge)}
     in_period = followed - fields.keys() if from_ is not None else set()
-    single = {charge.metric.code for charge in chosen if _reads_events(charge) and not _counts_events(charge)}
+    single = {
+        charge.metric.code
+        for charge in chosen
+        if _reads_events(charge) and not charge.metric.aggregation.adds_one
+    }
     single |= in_period & {charge.metric.code for charge in chosen if not _is_told_by_days(charge)}
     return Window(
         organization_id=chosen[0].metric.organization_id,
@@ -133,7 +132,7 @@ def _window(
         from_=from_,
         to=to,
         codes=_codes(chosen),
-        newest=_codes(chosen, AggregationType.LATEST),
+        newest=_codes(charge for charge in chosen if charge.metric.aggregation.needs is Needs.NEWEST),
         unique_fields=tuple(fields.items()),
         operation_fields=tuple((code, name) for code, name in fields.items() if code in followed),
         each_value=tuple(sorted(single)),
@@ -148,20 +147,8 @@ def custom_properties_read(metrics: Iterable[BillableMetric]) -> tuple[tuple[str
     return tuple((code, rules.properties) for code, rules in sorted(read.items()) if rules is not None)
 
 
-def _codes(charges: Iterable[Charge], aggregation_type: AggregationType | None = None) -> tuple[str, ...]:
-    return tuple(
-        sorted(
-            {
-                charge.metric.code
-                for charge in charges
-                if aggregation_type in (None, charge.metric.aggregation_type)
-            }
-        )
-    )
-
-
-def _is(charge: Charge, aggregation_type: AggregationType) -> bool:
-    return charge.metric.aggregation_type == aggregation_type
+def _codes(charges: Iterable[Charge]) -> tuple[str, ...]:
+    return tuple(sorted({charge.metric.code for charge in charges}))
 
 
 def _is_told_by_days(charge: Charge) -> bool:
@@ -171,13 +158,12 @@ def _is_told_by_days(charge: Charge) -> bool:
 
 def _follows_changes(charge: Charge) -> bool:
     """Whether the price looks at each change in the period; events of a custom aggregation are read anyway."""
-    is_told = _is(charge, AggregationType.COUNT) or _is(charge, AggregationType.CUSTOM)
-    return charge.prorated or (charge.pay_in_advance and not is_told)
+    return charge.prorated or (charge.pay_in_advance and has_kept_level(charge.metric.aggregation))
 
 
-def _counts_events(charge: Charge) -> bool:
-    """Whether every event is worth the same: there is no value to look at."""
-    return _is(charge, AggregationType.COUNT) or _is(charge, AggregationType.UNIQUE_COUNT)
+def has_kept_level(aggregation: Aggregation) -> bool:
+    """Whether the highest level of what is paid in advance is kept, not found again in events that are all read."""
+    return aggregation.may_fall and aggregation.needs is not Needs.EVENTS
 
 
 def _reads_events(charge: Charge) -> bool:
