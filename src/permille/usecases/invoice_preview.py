@@ -14,6 +14,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
+from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription, due, owes_at_start, plan_period_end
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
@@ -27,7 +28,7 @@ from permille.core.invoice.billing import (
 from permille.core.invoice.draft import InvoiceDraft
 from permille.core.invoice.kinds import make
 from permille.core.period import local_date
-from permille.events.postgres import metering
+from permille.events.engine import usage
 from permille.ids import new_id
 from permille.store.credit_notes import NewCreditNote
 from permille.usecases.invoices.credit_notes import unused_credits
@@ -103,7 +104,7 @@ def preview_change(conn: Connection[Any], row: Subscription, plan: Plan, *, now:
     if sold_plan_id(before) == sold_plan_id(plan):
         raise Invalid({"base": ["new_plan_should_be_different_from_existing_plan"]})
     timezone = customer.applicable_timezone
-    upgraded = yearly_amount_cents(plan) >= yearly_amount_cents(before)
+    upgraded = yearly_amount_cents(plan) >= yearly_amount_cents(in_force(before, now))
     at = now if upgraded else plan_period_end(row, before, timezone=timezone, now=now)
     ended = replace(
         _billed_before(contracts, row, at), status="terminated", terminated_at=at, upgraded=upgraded
@@ -180,7 +181,7 @@ def _preview(
         raise Invalid({"base": ["subscription_currencies_does_not_match"]})
     draft = replace(draft_of(billings), has_grace_period=False)
     organization_id = draft.customer.organization_id
-    facts = metering.under_one_metering(conn, [organization_id], lambda: load_facts(conn, [draft]))
+    facts = usage.under_one_metering(conn, [organization_id], lambda: load_facts(conn, [draft]))
     named = {new_id(note.at): note for note in notes}
     more = [(note_id, note.amounts.total_amount_cents) for note_id, note in named.items()]
     place = draft.customer.id, draft.currency
