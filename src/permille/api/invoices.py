@@ -42,7 +42,7 @@ from permille.store import (
 )
 from permille.store.credit_notes import InvoiceCredit
 from permille.store.invoice_search import InvoiceSearch
-from permille.store.invoices import InvoiceSubscription, StoredInvoice
+from permille.store.invoices import InvoiceSubscription, StoredFee, StoredInvoice
 from permille.usecases.invoices import single
 
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
@@ -245,29 +245,51 @@ def _wholes(
     conn: Connection[Any], found: Sequence[StoredInvoice], *, file_url: str | None = None
 ) -> dict[UUID, objects.InvoiceDetails]:
     ids = [invoice.id for invoice in found]
-    fees = invoices.fees_of(conn, ids)
-    billed = invoices.subscriptions_of(conn, ids)
-    rows = subscriptions.by_ids(conn, {each.subscription_id for own in billed.values() for each in own})
-    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
-    known_customers = customers.by_ids(conn, {invoice.customer_id for invoice in found})
+    fees, billed = invoices.fees_of(conn, ids), invoices.subscriptions_of(conn, ids)
     credits_ = credit_notes.credits_of(conn, ids)
     around = surroundings(conn, [fee for own in fees.values() for fee in own])
-
-    def whole(invoice: StoredInvoice) -> objects.InvoiceDetails:
-        customer, periods = known_customers[invoice.customer_id], billed.get(invoice.id, [])
-        own = [rows[each.subscription_id] for each in periods]
-        return objects.InvoiceDetails(
-            **asdict(render_invoice(invoice, customer, file_url=file_url)),
-            subscriptions=_subscriptions(invoice, customer, own, known_plans),
-            billing_periods=[_billing_period(each, rows[each.subscription_id]) for each in periods],
-            fees=[render_fee(fee, around) for fee in fees[invoice.id]],
-            credits=[_render_credit(each, invoice) for each in credits_.get(invoice.id, [])],
-            error_details=[],
-            applied_usage_thresholds=[],
-            applied_invoice_custom_sections=[],
+    rows = subscriptions.by_ids(conn, {each.subscription_id for own in billed.values() for each in own})
+    around = replace(
+        around,
+        customers=customers.by_ids(conn, {invoice.customer_id for invoice in found}),
+        subscriptions={**around.subscriptions, **rows},
+        plans={**around.plans, **plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})},
+    )
+    return {
+        invoice.id: render_with_lines(
+            invoice,
+            billed.get(invoice.id, []),
+            fees[invoice.id],
+            credits_.get(invoice.id, []),
+            around,
+            file_url=file_url,
         )
+        for invoice in found
+    }
 
-    return {invoice.id: whole(invoice) for invoice in found}
+
+def render_with_lines(
+    invoice: StoredInvoice,
+    billed: Sequence[InvoiceSubscription],
+    fees: Sequence[StoredFee],
+    credits_: Sequence[InvoiceCredit],
+    around: Surroundings,
+    *,
+    file_url: str | None = None,
+) -> objects.InvoiceDetails:
+    """The invoice with all that is on it."""
+    customer, rows = around.customers[invoice.customer_id], around.subscriptions
+    shown = [rows[each.subscription_id] for each in billed]
+    return objects.InvoiceDetails(
+        **asdict(render_invoice(invoice, customer, file_url=file_url)),
+        subscriptions=_subscriptions(invoice, customer, shown, around.plans),
+        billing_periods=[_billing_period(each, rows[each.subscription_id]) for each in billed],
+        fees=[render_fee(fee, around) for fee in fees],
+        credits=[_render_credit(each, invoice) for each in credits_],
+        error_details=[],
+        applied_usage_thresholds=[],
+        applied_invoice_custom_sections=[],
+    )
 
 
 def _render_credit(credit: InvoiceCredit, invoice: StoredInvoice) -> objects.InvoiceCredit:
