@@ -13,7 +13,7 @@ from psycopg import Connection
 from starlette.datastructures import QueryParams
 
 from permille.api.customers import customer_of, render_customer
-from permille.api.fees import render_fee, surroundings
+from permille.api.fees import Surroundings, render_fee, surroundings
 from permille.api.http import Call, Engine, Raw
 from permille.api.objects import invoice as objects
 from permille.api.objects.subscription import Subscription as ShownSubscription
