@@ -307,7 +307,7 @@ def claim_due(
 ) -> list[Subscription]:
     """Lock what is due of these customers, each at the first of its due instants.
 
-    The customers are locked before; whoever billed them meanwhile has left nothing due.
+    The customers are locked before; what was billed meanwhile is not due any more.
     """
     rows = conn.execute(
         "select id, customer_id, next_billing_at from subscription s"
@@ -680,7 +680,7 @@ def _true_up_parents(lines: Sequence[Line], ids: Sequence[FeeId]) -> dict[int, F
 
 
 def true_ups_of(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, UUID]:
-    """Fee -> the fee that makes it up to its charge's least amount, where there is one."""
+    """Fee -> the true-up fee that fills up its charge to the minimum, where there is one."""
     rows = conn.execute(
         "select true_up_parent_fee_id, id from fee where true_up_parent_fee_id = any(%s)", [list(fee_ids)]
     ).fetchall()
@@ -857,7 +857,7 @@ def paid_alone(
 def set_payment_status(
     conn: Connection[Any], fee_id: UUID, *, payment_status: str, now: datetime
 ) -> StoredFee | None:
-    """What became of the payment of a fee that stands alone, and since when; None for one on an invoice."""
+    """Set the payment status of a fee without an invoice, and since when it has it; None for one on an invoice."""
     with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
         return cursor.execute(
             "update fee set payment_status = %(status)s,"
@@ -870,7 +870,7 @@ def set_payment_status(
 
 
 def delete_alone(conn: Connection[Any], fee_id: UUID) -> bool:
-    """Delete a fee that stands alone; False for one on an invoice."""
+    """Delete a fee without an invoice; False for one on an invoice."""
     return conn.execute("delete from fee where id = %s and invoice_id is null", [fee_id]).rowcount == 1
 
 
