@@ -19,6 +19,7 @@ from permille.api import (
     events,
     explanations,
     fees,
+    invoice_preview,
     invoices,
     late_usage,
     lifetime_usage,
@@ -64,6 +65,7 @@ from permille.api.objects.base import instant_of, one_of, says
 from permille.api.operations import PREVIEW, Body, Group, Operation, Shape, list_of, page_of, sends
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
+from permille.core.period import BillingTime
 
 API = "/api/v1"
 ADMIN = "/admin/v1"
@@ -576,6 +578,32 @@ GROUPS = (
                 "List a customer's invoices",
                 page_of("invoices", invoice.Invoice),
                 query=INVOICE_FILTERS,
+            ),
+            Operation(
+                "POST",
+                "/invoices/preview",
+                invoice_preview.preview_invoice,
+                "Preview an invoice",
+                {"invoice": invoice.InvoiceDetails},
+                description=(
+                    "The next invoice of subscriptions that a customer has, that of their end or of a change of plan; or "
+                    "the first one of a plan that somebody might take. Nothing is stored."
+                ),
+                body=Body(
+                    {
+                        "customer": customer.CustomerInput,
+                        "subscriptions": subscription.PreviewedSubscriptions,
+                        "plan_code": Annotated[str, says("Plan that the customer might take.")],
+                        "billing_time": Annotated[
+                            str, one_of(*BillingTime, says="Whether its periods follow the calendar.")
+                        ],
+                        "subscription_at": Annotated[str, instant_of("Its start; by default now.")],
+                        "billing_entity_code": Annotated[
+                            str, says("Code of the billing entity of a customer that there is not yet.")
+                        ],
+                    }
+                ),
+                errors=(405,),
             ),
             Operation(
                 "GET",

@@ -118,3 +118,11 @@ class SubscriptionInput(SubscriptionUpdate):
         one_of(*BillingTime, says="Whether periods follow the calendar or begin on the day of the start."),
     ]
     payment_method: Annotated[dict[str, Any], says("Only payment_method_type provider.")]
+
+
+class PreviewedSubscriptions(Input):
+    """Running subscriptions that an invoice is previewed for."""
+
+    external_ids: Annotated[list[str], says("Their external ids, of one customer.")]
+    terminated_at: Annotated[str, instant_of("When they would end.")]
+    plan_code: Annotated[str, says("Plan that a single one would change to.")]
