@@ -99,7 +99,7 @@ def subscribe(
         ending_at=wish.ending_at or current.ending_at,
     )
     subscriptions.add(conn, new)
-    if yearly_amount_cents(plan) >= yearly_amount_cents(current_plan):
+    if yearly_amount_cents(in_force(plan, now)) >= yearly_amount_cents(in_force(current_plan, now)):
         return _take_over(conn, current, new, now=now, upgraded=True)
     schedule(conn, new, now=now)
     _tell(conn, "subscription.updated", current, now)
@@ -158,7 +158,8 @@ def follow_amounts(conn: Connection[Any], plan_id: UUID, *, now: datetime) -> No
         old = known[row.previous_subscription_id] if row.previous_subscription_id else None
         if old is None or old.status != "active":
             continue
-        if yearly_amount_cents(known_plans[row.plan_id]) >= yearly_amount_cents(known_plans[old.plan_id]):
+        to, from_ = (in_force(known_plans[each.plan_id], now) for each in (row, old))
+        if yearly_amount_cents(to) >= yearly_amount_cents(from_):
             _take_over(conn, old, row, now=now, upgraded=True)
 
 

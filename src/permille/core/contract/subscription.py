@@ -9,6 +9,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
+from permille.core.contract.price_versions import latest, versions_of
 from permille.core.contract.timeline import SubscriptionFacts, next_billing_at
 from permille.core.period import (
     INSTANT,
@@ -142,7 +143,10 @@ def facts_of(
         interval=Interval(plan.interval),
         bill_charges_monthly=bool(plan.bill_charges_monthly),
         pay_in_advance=plan.pay_in_advance,
-        amount_cents=plan.amount_cents,
+        amount_cents=latest(plan).amount_cents,
+        earlier_amounts=tuple(
+            (each.valid_until, each.amount_cents) for each in versions_of(plan) if each.valid_until
+        ),
         currency=plan.amount_currency,
         trial_period=plan.trial_period,
         invoice_display_name=plan.invoice_display_name,
