@@ -112,6 +112,23 @@ def change_charges(
     _save_with_copies(conn, plan, after, since=since, cascades=cascades and plan.parent_id is None, now=now)
 
 
+def charge_by_code(plan: Plan, code: str | None) -> Charge:
+    """Raises NotFound."""
+    found = next((charge for charge in plan.charges if charge.code == code), None)
+    if found is None:
+        raise NotFound("charge")
+    return found
+
+
+def with_charge(plan: Plan, changed: Charge) -> list[Charge]:
+    """The plan's charges with this one in the place of the one with its id."""
+    return [changed if charge.id == changed.id else charge for charge in plan.charges]
+
+
+def without_charge(plan: Plan, gone: Charge) -> list[Charge]:
+    return [charge for charge in plan.charges if charge.id != gone.id]
+
+
 def _save_with_copies(
     conn: Connection[Any],
     before: Plan,
@@ -140,7 +157,9 @@ def remove(conn: Connection[Any], plan: Plan, *, now: datetime) -> None:
     _notify(conn, plan, "deleted", now=now)
 
 
-def set_metadata(conn: Connection[Any], plan: Plan, metadata: Mapping[str, Any] | None, *, now: datetime) -> None:
+def set_metadata(
+    conn: Connection[Any], plan: Plan, metadata: Mapping[str, Any] | None, *, now: datetime
+) -> None:
     plans.set_metadata(conn, plan_id=plan.id, metadata=metadata, now=now)
 
 
