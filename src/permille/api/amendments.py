@@ -16,7 +16,8 @@ from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields
 from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
 from permille.core.metering.amendment import Amendment, AmendmentKind
-from permille.events.postgres import amendments as store
+from permille.events.engine import amendments
+from permille.events.log import AmendmentSearch
 from permille.store import organizations
 from permille.usecases.amendments import (
     Asked,
@@ -125,9 +126,9 @@ def list_amendments(call: Call) -> dict[str, Any]:
     if errors:
         raise Invalid(errors, allowed=_KINDS if "kind" in errors else None)
     page = call.page()
-    found, total = store.listing(
+    found, total = amendments.listing(
         call.conn,
-        store.Search(
+        AmendmentSearch(
             organization_id=call.organization.id,
             event_transaction_id=call.query.get("event_transaction_id") or None,
             external_subscription_id=call.query.get("external_subscription_id") or None,

@@ -19,8 +19,8 @@ from permille.core.errors import Forbidden, Invalid, NotFound
 from permille.core.instants import parse_instant
 from permille.core.metering.amendment import Amendment
 from permille.core.money import decimal_text
-from permille.events.postgres import amendments, event_lists, events, metering
-from permille.events.postgres.events import Search, StoredEvent
+from permille.events.engine import amendments, event_log, usage
+from permille.events.log import EventSearch, StoredEvent
 from permille.store import late_usage, subscriptions
 from permille.usecases.unpriced import unpriced_by
 
@@ -33,9 +33,7 @@ def show_event(call: Call) -> dict[str, Any]:
     transaction_id = call.path["transaction_id"]
     found = None
     if "\0" not in transaction_id:
-        found = events.by_transaction_id(
-            call.conn, organization_id=call.organization.id, transaction_id=transaction_id
-        )
+        found = event_log.find(call.conn, organization_id=call.organization.id, transaction_id=transaction_id)
     if found is None:
         raise NotFound("event")
     (shown,) = render_events(call.conn, [found])
@@ -54,16 +52,16 @@ def read_events(
 ) -> tuple[int, list[StoredEvent]]:
     """The number of events that an address's query asks for, and a page of them. Raises Invalid."""
     from_, to = _bounds(conn, organization_id, query)
-    search = Search(
+    search = EventSearch(
         organization_id=organization_id,
         code=_text(query, "code"),
         external_subscription_id=_text(query, "external_subscription_id"),
     )
 
     def read() -> tuple[int, list[StoredEvent]]:
-        return event_lists.page(conn, search, from_=from_, to=to, limit=page.per_page, offset=page.offset)
+        return event_log.page(conn, search, from_=from_, to=to, limit=page.per_page, offset=page.offset)
 
-    return metering.under_one_version(conn, [organization_id], read)
+    return usage.under_one_version(conn, [organization_id], read)
 
 
 def list_enriched_events(_call: Call) -> dict[str, Any]:

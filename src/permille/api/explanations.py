@@ -19,7 +19,7 @@ from permille.core.contract.plan import PlanFilter
 from permille.core.errors import Invalid
 from permille.core.instants import EPOCH
 from permille.core.money import ZERO, decimal_text
-from permille.events.postgres.events import Place
+from permille.events.log import Place
 from permille.store.invoices import StoredFee
 from permille.usecases.invoices.explanation import Explanation, explain
 

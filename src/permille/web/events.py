@@ -19,8 +19,8 @@ from permille.core.errors import Invalid, NotFound
 from permille.core.instants import microseconds, parse_instant
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.metering.event import EventState
-from permille.events.postgres import amendments, events
-from permille.events.postgres.events import StoredEvent
+from permille.events.engine import amendments, event_log
+from permille.events.log import StoredEvent
 from permille.ids import new_id
 from permille.store import billable_metrics, plans, subscriptions
 from permille.usecases import amendments as usecase
@@ -66,7 +66,7 @@ def _event(visit: Visit) -> StoredEvent:
     fitting = [each for each in sent if wanted in (None, each.external_subscription_id)]
     if not fitting:
         raise NotFound("event")
-    return events.by_identities(visit.conn, [fitting[0].identity])[fitting[0].identity]
+    return event_log.by_identities(visit.conn, [fitting[0].identity])[fitting[0].identity]
 
 
 def detail(visit: Visit) -> Page:

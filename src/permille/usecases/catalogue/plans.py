@@ -23,10 +23,9 @@ from permille.core.contract.price_versions import (
 )
 from permille.core.errors import Invalid, NotFound
 from permille.database import locks
-from permille.events.postgres import rebuilding
 from permille.ids import new_id
 from permille.store import billing_holds, plans, subscriptions, webhooks
-from permille.usecases import subscriptions as lifecycle
+from permille.usecases import metering, subscriptions as lifecycle
 from permille.usecases.invoices import drafts
 
 
@@ -207,7 +206,7 @@ def _store_edit(conn: Connection[Any], before: Plan, after: Plan, *, now: dateti
 def meter(conn: Connection[Any], organization_id: UUID, charges: Sequence[Charge]) -> None:
     """Events are kept as the charges' grouping keys now need them."""
     for code in sorted({charge.metric.code for charge in charges}):
-        rebuilding.refresh(conn, organization_id=organization_id, code=code)
+        metering.refresh(conn, organization_id=organization_id, code=code)
 
 
 def _notify(conn: Connection[Any], plan: Plan, what: str, *, now: datetime) -> None:

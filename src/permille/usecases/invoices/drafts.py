@@ -23,7 +23,7 @@ from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceStatu
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.period import Period
-from permille.events.postgres import metering, rollup
+from permille.events.engine import event_log, usage
 from permille.store import credit_notes, customers, invoices, subscriptions
 from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
 from permille.usecases import holds
@@ -95,7 +95,7 @@ def finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: dateti
 def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datetime, now: datetime) -> int:
     """How many stay drafts, as there is usage on them that waits for a price."""
     waiting = 0
-    arrival = rollup.arrival(conn)
+    arrival = event_log.arrival(conn)
     for made in _rounds(conn, invoice_ids, made_at=at, stays_draft=False):
         held = [_to_retry(draft, now) for draft in made if draft.status is InvoiceStatus.DRAFT]
         final = [draft for draft in made if draft.status is not InvoiceStatus.DRAFT]
@@ -113,11 +113,16 @@ def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datet
 
 def _give_back(conn: Connection[Any], drafts: Sequence[InvoiceDraft], at: datetime) -> None:
     """Credit notes for subscriptions that ended while the invoice of their period was a draft."""
-    for draft in drafts:
-        for billing in draft.billings:
-            row = billing.subscription
-            if row.status == "terminated" and row.on_termination_credit_note not in (None, "skip"):
-                credit_unused(conn, row, at=at, only_on=draft.id)
+    ended = {
+        billing.subscription.id: (billing.subscription, draft.id)
+        for draft in drafts
+        for billing in draft.billings
+        if billing.subscription.status == "terminated"
+        and billing.subscription.on_termination_credit_note not in (None, "skip")
+    }
+    if ended:
+        only_on = {row_id: invoice_id for row_id, (_, invoice_id) in ended.items()}
+        credit_unused(conn, [row for row, _ in ended.values()], at=at, only_on=only_on)
 
 
 def _rounds(
@@ -166,7 +171,7 @@ def _made_again(
         return drafts, load_facts(conn, drafts)
 
     organization_ids = {invoice.organization_id for invoice in stored}
-    return make(*metering.under_one_metering(conn, organization_ids, load))
+    return make(*usage.under_one_metering(conn, organization_ids, load))
 
 
 def _dates(invoice: StoredInvoice) -> InvoiceDates:

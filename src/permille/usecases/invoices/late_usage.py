@@ -34,7 +34,7 @@ from permille.core.invoice.late_usage import (
     with_usage,
 )
 from permille.core.period import Period
-from permille.events.postgres import metering, rollup, usage
+from permille.events.engine import event_log, usage
 from permille.ids import new_id
 from permille.store import (
     customers,
@@ -97,8 +97,8 @@ def review(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> in
     if not marks:
         return 0
     customers.lock_all(conn, {mark.customer_id for mark in marks})
-    seen_to = rollup.arrival(conn).seen_to
-    found = metering.under_one_metering(conn, [organization_id], lambda: _differences(conn, marks))
+    seen_to = event_log.arrival(conn).seen_to
+    found = usage.under_one_metering(conn, [organization_id], lambda: _differences(conn, marks))
     known = _decided(conn, {mark.subscription_id for mark in marks})
     changed = store.changed_since(
         conn, [(period.basis.charge.id, period.mark.invoice_id) for period, _ in found]

@@ -25,6 +25,7 @@ from permille.core.invoice.billing import (
     BillingRequest,
     InvoicingReason,
     SubscriptionBilling,
+    change_requests,
     grouped,
     progress_after,
 )
@@ -35,7 +36,7 @@ from permille.core.metering.event import Arrival
 from permille.core.period import Period, local_date
 from permille.core.rating.fee import Fee
 from permille.database.connections import is_passing
-from permille.events.postgres import metering, rollup
+from permille.events.engine import event_log, usage
 from permille.store import customers, invoices, late_usage, plans, subscriptions
 from permille.usecases import holds
 from permille.usecases.invoices import adjustments
@@ -128,20 +129,7 @@ def bill_change(
     """
     rows = subscriptions.for_update(conn, [old_id, new_id])
     old, new = _catch_up(conn, rows[old_id], at), rows[new_id]
-    requests = [
-        BillingRequest(subscription=old, at=at, reason=InvoicingReason.TERMINATING, next_plan_id=new.plan_id)
-    ]
-    if owes_at_start or not old.upgraded:
-        requests.append(
-            BillingRequest(
-                subscription=new,
-                at=at,
-                reason=InvoicingReason.STARTING,
-                is_change=True,
-                renews_at_start=not old.upgraded,
-            )
-        )
-    _bill(conn, requests)
+    _bill(conn, change_requests(old, new, at=at, owes_at_start=owes_at_start))
 
 
 def _catch_up(conn: Connection[Any], row: Subscription, ended_at: datetime) -> Subscription:
@@ -175,7 +163,7 @@ def _bill(conn: Connection[Any], requests: Sequence[BillingRequest]) -> None:
 
 
 def _bill_requests(conn: Connection[Any], requests: Sequence[BillingRequest]) -> None:
-    arrival = rollup.arrival(conn)
+    arrival = event_log.arrival(conn)
     batch = load_batch(conn, requests, arrival=arrival)
     save(conn, batch.make())
     billings = batch.billings
@@ -192,7 +180,7 @@ def load_batch(
 ) -> Batch:
     """The drafts for these requests, with all facts that their steps need."""
     organization_ids = {each.subscription.organization_id for each in requests}
-    return metering.under_one_metering(conn, organization_ids, lambda: _load_batch(conn, requests, arrival))
+    return usage.under_one_metering(conn, organization_ids, lambda: _load_batch(conn, requests, arrival))
 
 
 def _load_batch(conn: Connection[Any], requests: Sequence[BillingRequest], arrival: Arrival | None) -> Batch:

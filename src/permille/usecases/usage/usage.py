@@ -38,7 +38,7 @@ from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.projection import Projection, elapsed_share, project, project_all
 from permille.core.rating.proration import proration_by
 from permille.core.rating.renewal import standing_charge
-from permille.events.postgres import metering, usage as usage_store
+from permille.events.engine import usage
 from permille.events.usage import SeriesUsage, Window
 from permille.store import customers, fee_items, invoices, past_usage as past, plans, subscriptions
 from permille.store.fee_items import FeeItem
@@ -211,7 +211,7 @@ def running_usages(
     Raises NotFound (charge), NotAllowed (full_usage_not_allowed).
     """
     organization_ids = {subscription.organization_id for subscription, _ in of}
-    return metering.under_one_metering(
+    return usage.under_one_metering(
         conn, organization_ids, lambda: _running_usages(conn, of, search=search, now=now)
     )
 
@@ -245,7 +245,7 @@ def _running_usages(
     ]
     held = [{} for _ in running] if search.regroups else _held(conn, running, now=now)
     windows = [_windows(each, levels) for each, levels in zip(running, held, strict=True)]
-    read = iter(usage_store.usage_of_many(conn, [window for own in windows for window in own]))
+    read = iter(usage.usage_of_many(conn, [window for own in windows for window in own]))
     found = []
     for each, own, levels in zip(running, windows, held, strict=True):
         series = series_by_code(used for _ in own for used in next(read))
