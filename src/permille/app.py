@@ -19,7 +19,7 @@ from permille.api.addresses import Route
 from permille.api.http import Engine, application, json_response
 from permille.config import Config
 from permille.database.connections import Pool, is_unavailable, open_pool
-from permille.events.postgres import writer
+from permille.events.engine import event_log
 from permille.http.refusals import try_again
 from permille.ingest.asgi import Answers, EventIntake
 from permille.ingest.decoders import FORMATS
@@ -101,11 +101,11 @@ def intake_of(config: Config, dsn: str, pool: Pool) -> EventIntake:
             raise try_again() from error
 
     return EventIntake(
-        writer.writers(dsn, WRITERS),
+        event_log.writers(dsn, WRITERS),
         Answers(
             organization=lambda key: asked(lambda conn: organizations.by_api_key(conn, key)),
             warnings=lambda owner, drafts: asked(lambda conn: warnings_of(conn, owner, drafts)),
-            unevaluable=lambda owner, drafts: asked(lambda conn: writer.unevaluable(conn, owner, drafts)),
+            unevaluable=lambda owner, drafts: asked(lambda conn: event_log.unevaluable(conn, owner, drafts)),
         ),
         max_body_bytes=config.max_body_bytes,
         batch_max=config.events_batch_max,

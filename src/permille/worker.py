@@ -19,7 +19,7 @@ from permille.api.webhooks import RENDERERS
 from permille.clock import system_now
 from permille.config import Config
 from permille.database.connections import open_pool
-from permille.events.postgres import rebuilding, rollup
+from permille.events.engine import upkeep
 from permille.out import jobs
 from permille.out.kind import Context
 from permille.store import unpriced as unpriced_store, webhooks
@@ -46,20 +46,17 @@ class Loop:
 
 def roll_up(pool: Pool) -> bool:
     with pool.connection() as conn:
-        folded = rollup.roll_up(conn)
-        if folded:
-            rollup.summarize(conn)
-    return folded >= rollup.CHUNK
+        return upkeep.roll_up(conn)
 
 
 def rebuild(pool: Pool) -> bool:
     """A chunk for each organization with a history that is to be moved."""
     with pool.connection() as conn:
-        waiting = rebuilding.organizations_waiting(conn)
+        waiting = upkeep.organizations_to_rebuild(conn)
 
     def move(organization_id: UUID) -> int:
         with pool.connection() as conn:
-            if rebuilding.step(conn, organization_id):
+            if upkeep.rebuild(conn, organization_id):
                 unpriced_store.recheck(conn, [organization_id])
             return 1
 

@@ -17,9 +17,9 @@ import pytest
 from permille.app import intake_of
 from permille.config import Config
 from permille.database.connections import open_pool
-from permille.events.postgres import rebuilding
 from permille.ingest.asgi import EventIntake
 from permille.store import organizations
+from permille.usecases import metering
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 Client = httpx2.AsyncClient
@@ -249,7 +249,7 @@ def add_metric(db: psycopg.Connection[Any], expression: str | None) -> None:
         " set expression = excluded.expression",
         [row[0], expression, NOW, NOW],
     )
-    rebuilding.refresh(db, organization_id=row[0], code="c")
+    metering.refresh(db, organization_id=row[0], code="c")
     db.commit()
 
 

@@ -16,10 +16,11 @@ from permille.core.instants import microseconds
 from permille.events.draft import Draft
 from permille.events.identity import event_identities, transaction_range
 from permille.events.log import Request
-from permille.events.postgres import events, metering, rebuilding, rollup, writer
+from permille.events.postgres import events, metering, rollup, writer
 from permille.events.postgres.writer import Memory, open_connection, store
 from permille.ids import new_id
 from permille.store import organizations
+from permille.usecases import metering as keeping
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 
@@ -163,7 +164,7 @@ def test_metering_may_change_while_events_come_in(dsn: str, db: Any, organizatio
         db.execute("delete from billable_metric_filter where billable_metric_id = %s", [metric_id])
         for key in keys:
             db.execute("insert into billable_metric_filter values (%s, %s, '{a}', 0)", [metric_id, key])
-        rebuilding.refresh(db, organization_id=organization, code="c")
+        keeping.refresh(db, organization_id=organization, code="c")
         db.commit()
     done.set()
     for thread in threads:

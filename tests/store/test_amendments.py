@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from permille.core.metering.amendment import AmendmentKind
 from permille.events.draft import Draft
-from permille.events.postgres import rebuilding, rollup
+from permille.events.postgres import rollup
 from permille.events.postgres.usage import count_events, usage_of_many
 from permille.events.usage import Window
+from permille.usecases import metering
 from permille.usecases.amendments import Asked, UnableToAmendError, amend
 
 from .test_usage import NOW, START, Feed, compare
@@ -99,7 +100,7 @@ class Amended(Feed):
             " on conflict do nothing",
             [self.organization],
         )
-        rebuilding.refresh(self.db, organization_id=self.organization, code="sum")
+        metering.refresh(self.db, organization_id=self.organization, code="sum")
         self.db.commit()
 
     def window(self) -> Window:

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from permille.events.postgres import rebuilding, rollup
+from permille.usecases import metering
 from tests.rebuilding import rebuild_some
 
 from .test_usage import Feed
@@ -29,7 +30,7 @@ def feed(dsn: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch)
         "insert into billable_metric_filter (billable_metric_id, key, values, position)"
         " select id, 'operation_type', '{add}', 1 from billable_metric where code = 'sum'"
     )
-    rebuilding.refresh(db, organization_id=feed.organization, code="sum")
+    metering.refresh(db, organization_id=feed.organization, code="sum")
     db.commit()
     return feed
 

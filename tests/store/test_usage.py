@@ -22,12 +22,13 @@ from permille.core.period import Period
 from permille.core.rating.proration import Prorated, Proration, prorate_uniques
 from permille.events.draft import Draft
 from permille.events.log import Request
-from permille.events.postgres import rebuilding, rollup
+from permille.events.postgres import rollup
 from permille.events.postgres.usage import count_events, pieces, usage_of_many
 from permille.events.postgres.writer import Memory, open_connection, store
 from permille.events.usage import BEGINNING, Window
 from permille.ids import new_id
 from permille.store import organizations
+from permille.usecases import metering
 from tests.core.given import merge_all
 
 START = datetime(2026, 9, 28, tzinfo=UTC)
@@ -83,7 +84,7 @@ class Feed:
                 "insert into billable_metric_filter (billable_metric_id, key, values, position) values (%s, %s, '{a}', 0)",
                 [metric_id, key],
             )
-        rebuilding.refresh(self.db, organization_id=self.organization, code=code)
+        metering.refresh(self.db, organization_id=self.organization, code=code)
         self.db.commit()
 
     def send(self, count: int) -> None:
@@ -323,7 +324,7 @@ def test_a_change_of_the_dimensions_re_encodes_what_is_there(dsn: str, db: psyco
         "insert into billable_metric_filter (billable_metric_id, key, values, position)"
         " select id, 'model', '{a}', 0 from billable_metric where code = 'sum'"
     )
-    rebuilding.refresh(db, organization_id=feed.organization, code="sum")
+    metering.refresh(db, organization_id=feed.organization, code="sum")
     db.commit()
     assert rollup.verify(db) == []
     feed.send(60)
@@ -424,7 +425,7 @@ def test_a_metric_that_begins_to_count_distinct_values_has_their_cells(
     rollup.roll_up(db, limit=100)
     assert db.execute("select count(*) from unique_cell").fetchone() == (0,)
     db.execute("update billable_metric set aggregation_type = 'unique_count_agg', field_name = 'tokens'")
-    rebuilding.refresh(db, organization_id=feed.organization, code="distinct")
+    metering.refresh(db, organization_id=feed.organization, code="distinct")
     db.commit()
     assert db.execute("select count(*) > 0 from unique_cell").fetchone() == (True,)
     assert rollup.verify(db) == []

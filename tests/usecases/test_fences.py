@@ -14,9 +14,10 @@ from psycopg_pool import ConnectionPool
 from permille import worker
 from permille.core.errors import Unbillable
 from permille.database.connections import open_pool
+from permille.events.engine import event_log
 from permille.events.postgres import event_errors as event_error_store, metering, rebuilding
 from permille.store import fences as store
-from permille.usecases import holds
+from permille.usecases import holds, metering as keeping
 from permille.usecases.due import due
 from permille.usecases.invoices import advance, run
 from permille.usecases.invoices.facts import Contracts
@@ -248,7 +249,7 @@ def test_events_that_cannot_be_looked_through_hold_up_no_bill(
     def failing(*_: Any, **__: Any) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(event_error_store, "wrong_in", failing)
+    monkeypatch.setattr(event_log, "wrong_in", failing)
     due.run_live(pool, NOW)
     db.rollback()
     assert world.rows("select count(*) from invoice") == [(1,)]
@@ -262,7 +263,7 @@ def test_a_history_that_cannot_be_moved_holds_up_no_other(
     worlds = [make_world(db, name=name) for name in ("broken", "fine")]
     for world in worlds:
         metric = world.metric()
-        rebuilding.refresh(db, organization_id=world.id, code=metric.code)
+        keeping.refresh(db, organization_id=world.id, code=metric.code)
         world.use("sub", "tokens", 1, at=ts(2024, 1, 2), model="m")
         db.execute("update metering set rebuilding = true where organization_id = %s", [world.id])
     db.commit()

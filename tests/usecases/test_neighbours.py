@@ -15,10 +15,11 @@ import pytest
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
 from permille.events.log import Request
-from permille.events.postgres import amendments, metering, rebuilding, rollup, usage
+from permille.events.postgres import amendments, metering, rollup, usage
 from permille.events.postgres.writer import Memory, open_connection, store
 from permille.events.usage import Window
 from permille.store import organizations
+from permille.usecases import metering as keeping
 from permille.usecases.due import due
 
 from .world import START, World, bills, make_world, ts
@@ -35,7 +36,7 @@ def busy(db: psycopg.Connection[Any]) -> World:
     """An organization that will change its metric."""
     made = make_world(db, test_now=None, name="Busy")
     made.metric()
-    rebuilding.refresh(db, organization_id=made.id, code="tokens")
+    keeping.refresh(db, organization_id=made.id, code="tokens")
     db.commit()
     return made
 
@@ -46,7 +47,7 @@ def change(conn: psycopg.Connection[Any], organization_id: UUID, nth: int) -> No
         "update billable_metric set field_name = %s where organization_id = %s",
         [f"amount_{nth % 2}", organization_id],
     )
-    rebuilding.refresh(conn, organization_id=organization_id, code="tokens")
+    keeping.refresh(conn, organization_id=organization_id, code="tokens")
 
 
 @contextmanager
@@ -124,7 +125,7 @@ def test_200_organizations_read_and_bill_while_one_changes_a_metric_every_10_ms(
     worlds = [make_world(db, test_now=None, name=f"Billed {nth}") for nth in range(BILLED)]
     for world in worlds:
         world.subscribe(world.customer(), world.plan(charges=[(world.metric(), "0.5")], amount_cents=100))
-        rebuilding.refresh(db, organization_id=world.id, code="tokens")
+        keeping.refresh(db, organization_id=world.id, code="tokens")
     others = [
         organizations.add(db, name=f"Other {nth}", test_now=None, entity={}, now=START).id
         for nth in range(NEIGHBOURS - BILLED - 1)

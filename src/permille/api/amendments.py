@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from msgspec.structs import asdict
+from psycopg import Connection
 
 from permille.api.events import render_amendment
 from permille.api.http import Call
@@ -14,7 +16,8 @@ from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields
 from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
 from permille.core.metering.amendment import Amendment, AmendmentKind
-from permille.events.postgres import amendments as store
+from permille.events.engine import amendments
+from permille.events.log import AmendmentSearch
 from permille.store import organizations
 from permille.usecases.amendments import (
     Asked,
@@ -36,7 +39,7 @@ def create_amendments(call: Call) -> dict[str, Any]:
     errors: dict[int, Errors] = {}
     asked = []
     for index, given in enumerate(sent):
-        found = _read(given)
+        found = read_amendment(given)
         if isinstance(found, Asked):
             asked.append(found)
         else:
@@ -53,7 +56,7 @@ def create_amendments(call: Call) -> dict[str, Any]:
         )
     except UnableToAmendError as refused:
         raise _refusal(refused.errors, is_batch=is_batch) from refused
-    rendered = _rendered(call, made)
+    rendered = render_amendments(call.conn, call.organization.id, made)
     return {"amendments": rendered} if is_batch else {"amendment": rendered[0]}
 
 
@@ -72,7 +75,7 @@ def _refusal(errors: Mapping[int, Errors], *, is_batch: bool) -> Invalid:
     return Invalid(errors[0], allowed=_KINDS if "kind" in errors[0] else None)
 
 
-def _read(given: Any) -> Asked | Errors:
+def read_amendment(given: Any) -> Asked | Errors:
     """One amendment, or all that is wrong with its own fields. What a replacement says is looked at later."""
     if not isinstance(given, dict):
         return {"amendment": ["invalid_format"]}
@@ -123,9 +126,9 @@ def list_amendments(call: Call) -> dict[str, Any]:
     if errors:
         raise Invalid(errors, allowed=_KINDS if "kind" in errors else None)
     page = call.page()
-    found, total = store.listing(
+    found, total = amendments.listing(
         call.conn,
-        store.Search(
+        AmendmentSearch(
             organization_id=call.organization.id,
             event_transaction_id=call.query.get("event_transaction_id") or None,
             external_subscription_id=call.query.get("external_subscription_id") or None,
@@ -136,11 +139,15 @@ def list_amendments(call: Call) -> dict[str, Any]:
         limit=page.per_page,
         offset=page.offset,
     )
-    return {"amendments": _rendered(call, found), "meta": page.meta(total)}
+    shown = render_amendments(call.conn, call.organization.id, found)
+    return {"amendments": shown, "meta": page.meta(total)}
 
 
-def _rendered(call: Call, found: Sequence[Amendment]) -> list[objects.AmendmentDetails]:
-    proposed = propose(call.conn, call.organization.id, found)
+def render_amendments(
+    conn: Connection[Any], organization_id: UUID, found: Sequence[Amendment]
+) -> list[objects.AmendmentDetails]:
+    """Amendments with the credit notes that they propose."""
+    proposed = propose(conn, organization_id, found)
     return [
         objects.AmendmentDetails(
             **asdict(render_amendment(each)),

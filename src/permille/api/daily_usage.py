@@ -16,7 +16,7 @@ from permille.core.errors import Invalid
 from permille.core.instants import parse_day
 from permille.core.money import ZERO, decimal_text, exact
 from permille.core.period import INSTANT, local_date
-from permille.events.postgres import metering
+from permille.events.engine import usage
 from permille.usecases.usage import daily_usage as daily
 from permille.usecases.usage.daily_usage import Calendar, DailyLine, DailyUsage
 
@@ -28,7 +28,7 @@ def list_daily_usage(call: Call) -> dict[str, Any]:
 
     Dates are the customer's, both included. `charge_id`, `charge_code` or `billable_metric_code` narrow it.
     """
-    return metering.under_one_metering(call.conn, [call.organization.id], lambda: _listing(call))
+    return usage.under_one_metering(call.conn, [call.organization.id], lambda: _listing(call))
 
 
 def _listing(call: Call) -> dict[str, Any]:

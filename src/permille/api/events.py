@@ -9,8 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
+from starlette.datastructures import QueryParams
 
-from permille.api.http import Call
+from permille.api.http import Call, Page
 from permille.api.late_usage import render_too_late
 from permille.api.objects import event as objects
 from permille.api.render import exact_numbers, instant, instant_milliseconds
@@ -18,8 +19,8 @@ from permille.core.errors import Forbidden, Invalid, NotFound
 from permille.core.instants import parse_instant
 from permille.core.metering.amendment import Amendment
 from permille.core.money import decimal_text
-from permille.events.postgres import amendments, event_lists, events, metering
-from permille.events.postgres.events import Search, StoredEvent
+from permille.events.engine import amendments, event_log, usage
+from permille.events.log import EventSearch, StoredEvent
 from permille.store import late_usage, subscriptions
 from permille.usecases.unpriced import unpriced_by
 
@@ -32,9 +33,7 @@ def show_event(call: Call) -> dict[str, Any]:
     transaction_id = call.path["transaction_id"]
     found = None
     if "\0" not in transaction_id:
-        found = events.by_transaction_id(
-            call.conn, organization_id=call.organization.id, transaction_id=transaction_id
-        )
+        found = event_log.find(call.conn, organization_id=call.organization.id, transaction_id=transaction_id)
     if found is None:
         raise NotFound("event")
     (shown,) = render_events(call.conn, [found])
@@ -43,21 +42,26 @@ def show_event(call: Call) -> dict[str, Any]:
 
 def list_events(call: Call) -> dict[str, Any]:
     """GET /events, newest first. Bounds are inclusive, a date is its midnight in UTC."""
-    from_, to = _bounds(call)
-    search = Search(
-        organization_id=call.organization.id,
-        code=_text(call, "code"),
-        external_subscription_id=_text(call, "external_subscription_id"),
-    )
     page = call.page()
+    total, found = read_events(call.conn, call.organization.id, call.query, page)
+    return {"events": render_events(call.conn, found), "meta": page.meta(total)}
+
+
+def read_events(
+    conn: Connection[Any], organization_id: UUID, query: QueryParams, page: Page
+) -> tuple[int, list[StoredEvent]]:
+    """The number of events that an address's query asks for, and a page of them. Raises Invalid."""
+    from_, to = _bounds(conn, organization_id, query)
+    search = EventSearch(
+        organization_id=organization_id,
+        code=_text(query, "code"),
+        external_subscription_id=_text(query, "external_subscription_id"),
+    )
 
     def read() -> tuple[int, list[StoredEvent]]:
-        return event_lists.page(
-            call.conn, search, from_=from_, to=to, limit=page.per_page, offset=page.offset
-        )
+        return event_log.page(conn, search, from_=from_, to=to, limit=page.per_page, offset=page.offset)
 
-    total, found = metering.under_one_version(call.conn, [call.organization.id], read)
-    return {"events": render_events(call.conn, found), "meta": page.meta(total)}
+    return usage.under_one_version(conn, [organization_id], read)
 
 
 def list_enriched_events(_call: Call) -> dict[str, Any]:
@@ -65,38 +69,39 @@ def list_enriched_events(_call: Call) -> dict[str, Any]:
     raise Forbidden("endpoint_not_available")
 
 
-def _text(call: Call, name: str) -> str | None:
-    value = call.query.get(name)
+def _text(query: QueryParams, name: str) -> str | None:
+    value = query.get(name)
     return value.replace("\0", "") if value else None
 
 
-def _bounds(call: Call) -> tuple[datetime | None, datetime]:
+def _bounds(
+    conn: Connection[Any], organization_id: UUID, query: QueryParams
+) -> tuple[datetime | None, datetime]:
     errors: dict[str, list[str]] = {}
     found: dict[str, datetime | None] = {}
     for name in ("timestamp_from", "timestamp_to"):
-        value = call.query.get(name)
+        value = query.get(name)
         found[name] = parse_instant(value) if value else None
         if value and found[name] is None:
             errors[name] = ["invalid_date"]
-    since_start = call.query.get("timestamp_from_started_at")
+    since_start = query.get("timestamp_from_started_at")
     if since_start not in (None, "true", "false"):
         errors["timestamp_from_started_at"] = ["must be one of: true, false"]
-    if since_start == "true" and call.query.get("timestamp_from"):
+    if since_start == "true" and query.get("timestamp_from"):
         errors["timestamp_from"] = ["cannot be used with timestamp_from_started_at"]
-    if since_start == "true" and not call.query.get("external_subscription_id"):
+    if since_start == "true" and not query.get("external_subscription_id"):
         errors["external_subscription_id"] = ["required with timestamp_from_started_at"]
     if errors:
         raise Invalid(errors)
     from_, to = found["timestamp_from"], found["timestamp_to"]
     if since_start == "true":
-        from_ = _started_at(call)
+        from_ = _started_at(conn, organization_id, query["external_subscription_id"])
     return from_, to + _INSTANT if to and to < _NEVER else _NEVER
 
 
-def _started_at(call: Call) -> datetime | None:
+def _started_at(conn: Connection[Any], organization_id: UUID, external_id: str) -> datetime | None:
     """When the newest subscription with that external id started."""
-    external_id = call.query["external_subscription_id"].replace("\0", "")
-    rows = subscriptions.history(call.conn, call.organization.id, external_id)
+    rows = subscriptions.history(conn, organization_id, external_id.replace("\0", ""))
     return next((row.started_at for row in rows if row.started_at is not None), None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,7 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.events import render_amendment, render_events
-from permille.api.fees import visible_fee
+from permille.api.fees import fee_of
 from permille.api.http import Call
 from permille.api.objects import fee_explanation as objects
 from permille.api.render import MICROSECOND, instant
@@ -18,16 +19,15 @@ from permille.core.contract.plan import PlanFilter
 from permille.core.errors import Invalid
 from permille.core.instants import EPOCH
 from permille.core.money import ZERO, decimal_text
-from permille.events.postgres.events import Place
+from permille.events.log import Place
 from permille.store.invoices import StoredFee
 from permille.usecases.invoices.explanation import Explanation, explain
 
 
 def explain_fee(call: Call) -> dict[str, Any]:
     """The formula, the price that matched, events (`cursor`, `per_page`) and whether it comes out the same now."""
-    fee = visible_fee(call)
-    cursor = call.query.get("cursor")
-    found = explain(call.conn, fee, after=_place(cursor) if cursor else None, limit=call.page().per_page)
+    fee = fee_of(call)
+    found = explain(call.conn, fee, after=read_cursor(call.query), limit=call.page().per_page)
     return {"fee_explanation": render_explanation(call.conn, fee, found)}
 
 
@@ -95,7 +95,11 @@ def _cursor(place: Place) -> str:
     return urlsafe_b64encode(microseconds.to_bytes(8, "big", signed=True) + place.identity.bytes).decode()
 
 
-def _place(cursor: str) -> Place:
+def read_cursor(query: Mapping[str, str]) -> Place | None:
+    """The event after which the list goes on, None for its start. Raises Invalid."""
+    cursor = query.get("cursor")
+    if not cursor:
+        return None
     try:
         data = urlsafe_b64decode(cursor)
         at: datetime = EPOCH + timedelta(microseconds=int.from_bytes(data[:8], "big", signed=True))

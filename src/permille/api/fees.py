@@ -19,7 +19,7 @@ from permille.api.validation import Fields, parse_uuid
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
-from permille.core.errors import Invalid, NotAllowed, NotFound
+from permille.core.errors import Invalid, NotAllowed
 from permille.core.instants import parse_instant
 from permille.core.money import decimal_text, exact, round_cents, subunits
 from permille.core.rating.filters import ALL_FILTER_VALUES
@@ -27,6 +27,7 @@ from permille.store import customers, fee_items, invoice_search, invoices, plans
 from permille.store.fee_items import FeeItem
 from permille.store.invoice_search import FeeSearch
 from permille.store.invoices import StoredFee
+from permille.usecases.invoices import single
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ def _instant(call: Call, name: str) -> datetime | None:
 
 def show_fee(call: Call) -> dict[str, Any]:
     """GET /fees/{lago_id}."""
-    fee = visible_fee(call)
+    fee = fee_of(call)
     return {"fee": render_fee(fee, surroundings(call.conn, [fee]))}
 
 
@@ -107,7 +108,7 @@ def update_fee(call: Call) -> dict[str, Any]:
     Raises NotAllowed (invoiced_fee) for one on an invoice: that one is paid there.
     """
     given = Fields(call.root("fee"))
-    fee = visible_fee(call)
+    fee = fee_of(call)
     status = given.choice("payment_status", _PAYMENT_STATUSES)
     given.check()
     if fee.invoice_id is not None or fee.charge_id is None:
@@ -125,20 +126,16 @@ def delete_fee(call: Call) -> dict[str, Any]:
 
     Raises NotAllowed (invoiced_fee) for one on an invoice.
     """
-    fee = visible_fee(call)
+    fee = fee_of(call)
     shown = render_fee(fee, surroundings(call.conn, [fee]))
     if not invoices.delete_alone(call.conn, fee.id):
         raise NotAllowed("invoiced_fee")
     return {"fee": shown}
 
 
-def visible_fee(call: Call) -> StoredFee:
+def fee_of(call: Call) -> StoredFee:
     """The fee that the address names. Raises NotFound."""
-    fee_id = parse_uuid(call.path["lago_id"])
-    fee = invoice_search.visible_fee(call.conn, call.organization.id, fee_id) if fee_id else None
-    if fee is None:
-        raise NotFound("fee")
-    return fee
+    return single.fee_by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
 
 
 def render_fee(fee: StoredFee, around: Surroundings) -> objects.Fee:

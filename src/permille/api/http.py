@@ -98,15 +98,12 @@ class Call:
         return root_object(self.body, key)
 
     def page(self) -> Page:
-        """The page asked for: junk counts as the first page, and as pages of PER_PAGE_OF_JUNK, as in Lago.
-
-        Raises Invalid for pages of nothing.
-        """
-        number, per_page = self.query.get("page"), self.query.get("per_page")
+        """The page asked for: junk counts as pages of PER_PAGE_OF_JUNK, as in Lago. Raises Invalid for pages of nothing."""
+        per_page = self.query.get("per_page")
         size = PER_PAGE_DEFAULT if per_page is None else _whole(per_page, default=PER_PAGE_OF_JUNK)
         if size == 0:
             raise Invalid({"per_page": ["value_is_out_of_range"]})
-        return Page(number=_whole(number or "", default=1) or 1, per_page=min(size, PER_PAGE_MAX))
+        return page_of(self.query, min(size, PER_PAGE_MAX))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +126,11 @@ def root_object(body: Any, key: str) -> dict[str, Any]:
     if not isinstance(found, dict) or not found:
         raise BadRequest(f"param is missing or the value is empty or invalid: {key}")
     return found
+
+
+def page_of(query: Mapping[str, str], per_page: int) -> Page:
+    """The page that the query names, in pages of a size; junk counts as the first one."""
+    return Page(number=_whole(query.get("page", ""), default=1) or 1, per_page=per_page)
 
 
 def _whole(text: str, *, default: int) -> int:

@@ -10,10 +10,11 @@ from uuid import UUID
 
 from msgspec.structs import asdict
 from psycopg import Connection
+from starlette.datastructures import QueryParams
 
 from permille.api.customers import customer_of, render_customer
 from permille.api.fees import Surroundings, render_fee, surroundings
-from permille.api.http import Call, Raw
+from permille.api.http import Call, Engine, Raw
 from permille.api.objects import invoice as objects
 from permille.api.objects.subscription import Subscription as ShownSubscription
 from permille.api.render import instant, last_instant
@@ -24,9 +25,10 @@ from permille.clock import system_now
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
 from permille.core.invoice.billing import InvoicingReason
+from permille.core.organization import Organization
 from permille.http.query import query_flag
 from permille.ids import new_id
 from permille.store import (
@@ -41,7 +43,7 @@ from permille.store import (
 from permille.store.credit_notes import InvoiceCredit
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
-from permille.usecases.invoices import drafts
+from permille.usecases.invoices import single
 
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
 METADATA_MAX = 5
@@ -53,17 +55,17 @@ _CENTS_MAX = 2**63 - 1
 
 def list_invoices(call: Call) -> dict[str, Any]:
     """GET /invoices."""
-    return _listing(call, _search(call))
+    return _listing(call, read_search(call.query))
 
 
 def list_customer_invoices(call: Call) -> dict[str, Any]:
     """GET /customers/{external_id}/invoices."""
     customer = customer_of(call)
-    return _listing(call, replace(_search(call), external_customer_id=customer.external_id))
+    return _listing(call, replace(read_search(call.query), external_customer_id=customer.external_id))
 
 
-def _search(call: Call) -> InvoiceSearch:
-    query = call.query
+def read_search(query: QueryParams) -> InvoiceSearch:
+    """The filters that an address's query names. Raises Invalid."""
     errors: dict[str, list[str]] = {}
 
     def on(name: str) -> date | None:
@@ -83,17 +85,17 @@ def _search(call: Call) -> InvoiceSearch:
         return int(value)
 
     search = InvoiceSearch(
-        external_customer_id=_text(call, "external_customer_id"),
+        external_customer_id=_text(query, "external_customer_id"),
         statuses=[*query_texts(query, "status"), *query_texts(query, "statuses")],
         payment_statuses=[*query_texts(query, "payment_status"), *query_texts(query, "payment_statuses")],
         invoice_types=[*query_texts(query, "invoice_type"), *query_texts(query, "invoice_types")],
-        currency=_text(call, "currency"),
+        currency=_text(query, "currency"),
         payment_overdue=query_flag(query, "payment_overdue"),
         issuing_date_from=on("issuing_date_from"),
         issuing_date_to=on("issuing_date_to"),
         amount_from=cents("amount_from"),
         amount_to=cents("amount_to"),
-        search_term=_text(call, "search_term"),
+        search_term=_text(query, "search_term"),
         metadata={
             name.removeprefix("metadata[").removesuffix("]"): value
             for name, value in query.items()
@@ -105,8 +107,8 @@ def _search(call: Call) -> InvoiceSearch:
     return search
 
 
-def _text(call: Call, name: str) -> str | None:
-    return (call.query.get(name) or "").replace("\0", "") or None
+def _text(query: QueryParams, name: str) -> str | None:
+    return (query.get(name) or "").replace("\0", "") or None
 
 
 def _listing(call: Call, search: InvoiceSearch) -> dict[str, Any]:
@@ -114,26 +116,22 @@ def _listing(call: Call, search: InvoiceSearch) -> dict[str, Any]:
     rows, total = invoice_search.invoices(
         call.conn, call.organization.id, search, limit=page.per_page, offset=page.offset
     )
-    payers = customers.by_ids(call.conn, {row.customer_id for row in rows})
-    return {
-        "invoices": [render_invoice(row, payers[row.customer_id]) for row in rows],
-        "meta": page.meta(total),
-    }
+    return {"invoices": render_invoices(call.conn, rows), "meta": page.meta(total)}
+
+
+def render_invoices(conn: Connection[Any], rows: Sequence[StoredInvoice]) -> list[objects.Invoice]:
+    """Invoices as lists show them."""
+    payers = customers.by_ids(conn, {row.customer_id for row in rows})
+    return [render_invoice(row, payers[row.customer_id]) for row in rows]
 
 
 def show_invoice(call: Call) -> dict[str, Any]:
     """GET /invoices/{lago_id}."""
-    return {"invoice": _whole(call.conn, _invoice_of(call))}
+    return {"invoice": render_whole(call.conn, _invoice_of(call))}
 
 
 def _invoice_of(call: Call) -> StoredInvoice:
-    invoice_id = parse_uuid(call.path["lago_id"])
-    found = None
-    if invoice_id is not None:
-        found = invoice_search.visible_invoice(call.conn, call.organization.id, invoice_id)
-    if found is None:
-        raise NotFound("invoice")
-    return found
+    return single.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
 
 
 def update_invoice(call: Call) -> dict[str, Any]:
@@ -152,27 +150,17 @@ def update_invoice(call: Call) -> dict[str, Any]:
         metadata=invoice.metadata if metadata is None else metadata,
         now=call.now,
     )
-    return {"invoice": _whole(call.conn, _invoice_of(call))}
+    return {"invoice": render_whole(call.conn, _invoice_of(call))}
 
 
 def refresh_invoice(call: Call) -> dict[str, Any]:
     """PUT /invoices/{lago_id}/refresh: a draft is priced again; any other invoice stays as it is."""
-    invoice = _invoice_of(call)
-    if invoice.status == "draft":
-        customers.lock(call.conn, invoice.customer_id)
-        drafts.refresh(call.conn, [invoice.id], now=call.now)
-    return {"invoice": _whole(call.conn, _invoice_of(call))}
+    return {"invoice": render_whole(call.conn, single.refresh(call.conn, _invoice_of(call), now=call.now))}
 
 
 def finalize_invoice(call: Call) -> dict[str, Any]:
     """PUT /invoices/{lago_id}/finalize: a draft becomes final before its day."""
-    invoice = _invoice_of(call)
-    customers.lock(call.conn, invoice.customer_id)
-    if _invoice_of(call).status != "draft":
-        raise NotFound("invoice")
-    drafts.finalize(call.conn, [invoice.id], at=call.now)
-    found = invoices.invoices_by_ids(call.conn, [invoice.id])[invoice.id]
-    return {"invoice": _whole(call.conn, found)}
+    return {"invoice": render_whole(call.conn, single.finalize(call.conn, _invoice_of(call), now=call.now))}
 
 
 def _metadata(call: Call, fields: Fields, invoice: StoredInvoice) -> list[Mapping[str, Any]] | None:
@@ -202,7 +190,7 @@ def _metadata(call: Call, fields: Fields, invoice: StoredInvoice) -> list[Mappin
 def download_invoice(call: Call) -> dict[str, Any]:
     """POST /invoices/{lago_id}/download: where the PDF is; it is made when it is fetched."""
     invoice = _invoice_of(call)
-    return {"invoice": _whole(call.conn, invoice, file_url=pdf_url(call, invoice))}
+    return {"invoice": render_whole(call.conn, invoice, file_url=pdf_url(call, invoice))}
 
 
 def pdf_url(call: Call, invoice: StoredInvoice) -> str:
@@ -211,18 +199,24 @@ def pdf_url(call: Call, invoice: StoredInvoice) -> str:
 
 def invoice_pdf(call: Call) -> Raw:
     """GET /invoices/{lago_id}/pdf."""
+    return render_pdf(call.engine, call.conn, call.organization, _invoice_of(call))
+
+
+def render_pdf(
+    engine: Engine, conn: Connection[Any], organization: Organization, invoice: StoredInvoice
+) -> Raw:
+    """The invoice as a document; it is typeset when the database is free for others again."""
     from permille.out.logos import current_logo
     from permille.out.pdf.assembly import invoice_document
-    from permille.out.pdf.invoice import render_invoice as render_pdf
+    from permille.out.pdf.invoice import render_invoice as typeset
 
-    invoice = _invoice_of(call)
-    document = invoice_document(call.conn, invoice.id)
-    entity = billing_entities.by_ids(call.conn, [invoice.billing_entity_id])[invoice.billing_entity_id]
-    allow_private = call.organization.test_mode or call.engine.config.webhook_allow_private
+    document = invoice_document(conn, invoice.id)
+    entity = billing_entities.by_ids(conn, [invoice.billing_entity_id])[invoice.billing_entity_id]
+    allow_private = organization.test_mode or engine.config.webhook_allow_private
 
     def pdf() -> bytes:
-        logo = current_logo(call.engine.pool, entity, allow_private=allow_private, now=system_now())
-        return render_pdf(document, logo)
+        logo = current_logo(engine.pool, entity, allow_private=allow_private, now=system_now())
+        return typeset(document, logo)
 
     name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in invoice.number)
     disposition = f'inline; filename="{name}.pdf"'
@@ -236,12 +230,13 @@ def invoice_pdf(call: Call) -> Raw:
 def render_whole_invoice(conn: Connection[Any], invoice_id: UUID) -> objects.InvoiceDetails | None:
     """The invoice with all that is on it, as webhooks carry it; None when there is none."""
     invoice = invoices.invoices_by_ids(conn, [invoice_id]).get(invoice_id)
-    return None if invoice is None else _whole(conn, invoice)
+    return None if invoice is None else render_whole(conn, invoice)
 
 
-def _whole(
+def render_whole(
     conn: Connection[Any], invoice: StoredInvoice, *, file_url: str | None = None
 ) -> objects.InvoiceDetails:
+    """The invoice with all that is on it."""
     fees = invoices.fees_of(conn, [invoice.id])[invoice.id]
     billed = invoices.subscriptions_of(conn, [invoice.id]).get(invoice.id, [])
     rows = subscriptions.by_ids(conn, [each.subscription_id for each in billed])

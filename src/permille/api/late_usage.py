@@ -14,29 +14,33 @@ from permille.api.objects.event import TooLate as EventTooLate
 from permille.api.render import MICROSECOND, instant
 from permille.api.validation import INVALID, LONG_TEXT, Fields, parse_uuid
 from permille.core.contract.price_versions import versions_of
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.money import decimal_text
 from permille.store import customers, invoices, late_usage as store, organizations, plans, subscriptions
 from permille.store.late_usage import LateUsage, TooLate
-from permille.usecases.invoices.late_usage import accept, bill
+from permille.usecases.invoices.late_usage import accept, bill, by_id
 
 
 def list_late_usage(call: Call) -> dict[str, Any]:
     """GET /late_usage, the newest first."""
-    status = call.query.get("status") or None
-    if status is not None and status not in list(LateUsageStatus):
-        raise Invalid({"status": [INVALID]})
     page = call.page()
     found, total = store.listing(
         call.conn,
         call.organization.id,
-        status=status,
+        status=read_status(call.query.get("status")),
         external_subscription_id=call.query.get("external_subscription_id") or None,
         limit=page.per_page,
         offset=page.offset,
     )
     return {"late_usage": render_late_usage(call.conn, found), "meta": page.meta(total)}
+
+
+def read_status(text: str | None) -> LateUsageStatus | None:
+    """Raises Invalid for what is no status."""
+    if text and text not in list(LateUsageStatus):
+        raise Invalid({"status": [INVALID]})
+    return LateUsageStatus(text) if text else None
 
 
 def show_late_usage(call: Call) -> dict[str, Any]:
@@ -52,19 +56,19 @@ def bill_late_usage(call: Call) -> dict[str, Any]:
 def accept_late_usage(call: Call) -> dict[str, Any]:
     """POST /late_usage/{lago_id}/accept: it is written off, for a reason."""
     late = _late_usage(call)
-    given = Fields(call.root("late_usage"))
+    reason = read_reason(Fields(call.root("late_usage")))
+    return _shown(call, accept(call.conn, late, reason=reason, decided_by=_key_id(call), now=call.now))
+
+
+def read_reason(given: Fields) -> str:
+    """Why late usage is written off. Raises Invalid."""
     reason = given.text("reason", mandatory=True, limit=LONG_TEXT)
     given.check()
-    return _shown(call, accept(call.conn, late, reason=reason or "", decided_by=_key_id(call), now=call.now))
+    return reason or ""
 
 
 def _late_usage(call: Call) -> LateUsage:
-    """The late usage that the address names. Raises NotFound."""
-    late_usage_id = parse_uuid(call.path["lago_id"])
-    found = store.by_id(call.conn, late_usage_id, call.organization.id) if late_usage_id else None
-    if found is None:
-        raise NotFound("late_usage")
-    return found
+    return by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
 
 
 def _key_id(call: Call) -> UUID | None:

@@ -1,13 +1,19 @@
-"""The log of events: what is appended to it, and who may."""
+"""The log of events: what it takes and answers. An engine implements these protocols (events/engine.py chooses it)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
+from psycopg import Connection
+
+from permille.core.metering.amendment import Amendment
 from permille.core.metering.encoding import Metering
+from permille.core.metering.event import Arrival
 from permille.core.metering.expression import EvaluationError, Event, read_expression, value_text
 from permille.events.draft import Draft
 from permille.events.identity import event_identities
@@ -58,6 +64,123 @@ class Request:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """An event. `identity` is its lago_id, or the id of the amendment that puts it in the place of another."""
+
+    identity: UUID
+    transaction_id: str
+    external_subscription_id: str | None
+    code: str
+    at: datetime
+    created_at: datetime
+    precise_total_amount_cents: Decimal | None
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSearch:
+    """Which events: all conditions together."""
+
+    organization_id: UUID
+    code: str | None = None
+    external_subscription_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Events that count, of some series in [from_, to)."""
+
+    series_ids: Sequence[int]
+    from_: datetime | None
+    to: datetime
+    numbers_only: bool
+    """Whether events without a number count for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a list of events by time goes on: after this event."""
+
+    at: datetime
+    identity: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Of a set of events: how many there are, and 128 bits that change when any of them, or its value, does."""
+
+    count: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventErrors:
+    """Transaction ids in the order of arrival."""
+
+    invalid_code: list[str]
+    missing_aggregation_property: list[str]
+    invalid_filter_values: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The metering of some codes of an organization, and its version, read together."""
+
+    version: int
+    by_code: Mapping[str, Metering]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentEvent:
+    """An event that may be amended: where it is, and its place in the order of arrival."""
+
+    identity: UUID
+    external_subscription_id: str | None
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InPlace:
+    """What a replacement stores: the properties with what an expression has made of them."""
+
+    metering: Metering
+    properties: Mapping[str, Any]
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmendmentSearch:
+    """Which amendments: all conditions together."""
+
+    organization_id: UUID
+    event_transaction_id: str | None = None
+    external_subscription_id: str | None = None
+    kind: str | None = None
+    from_: datetime | None = None
+    to: datetime | None = None
+    """By when they were made; both are inclusive."""
+
+
+class Version(NamedTuple):
+    """A row that counts, or has counted, for an event."""
+
+    event_identity: UUID
+    identity: UUID
+    external_subscription_id: str | None
+    code: str
+    at: datetime
+
+
+class CurrentEvent(NamedTuple):
+    """A sent event as it is now: as its last replacement says. One that was voided has no subscription."""
+
+    transaction_id: str
+    at: datetime
+    code: str
+    external_subscription_id: str | None
+
+
 class UnavailableError(Exception):
     """The log cannot be reached at the moment: nobody knows whether the events are in, and their senders repeat."""
 
@@ -73,3 +196,157 @@ class Writer(Protocol):
 
     async def close(self) -> None:
         """Give back what it holds; it appends again after that."""
+
+
+class EventLog(Protocol):
+    """Events as they were sent and as they count. Each call is one set; `conn` is the caller's transaction on its rows."""
+
+    def writers(self, dsn: str, count: int) -> Sequence[Writer]:
+        """Writers for as many tasks."""
+
+    def unevaluable(
+        self, conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]
+    ) -> dict[int, str]:
+        """Of events that are not stored, those whose metric's expression has no value, and why not."""
+
+    def metering(self, conn: Connection[Any], codes: Mapping[UUID, Collection[str]]) -> dict[UUID, Known]:
+        """The metering of these codes of organizations; a code without a metric has none."""
+
+    def arrival(self, conn: Connection[Any]) -> Arrival:
+        """How far events had come in. Call it before usage is read."""
+
+    def settled(self, conn: Connection[Any]) -> int:
+        """The last place in the order of arrival of which, and of all before it, it is decided whether they are in."""
+
+    def find(
+        self, conn: Connection[Any], *, organization_id: UUID, transaction_id: str
+    ) -> StoredEvent | None:
+        """The event with this transaction id, of any subscription of the organization."""
+
+    def by_identities(self, conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, StoredEvent]:
+        """Events as they are stored, amended or not."""
+
+    def page(
+        self,
+        conn: Connection[Any],
+        search: EventSearch,
+        *,
+        from_: datetime | None,
+        to: datetime,
+        limit: int,
+        offset: int,
+    ) -> tuple[int, list[StoredEvent]]:
+        """How many events in [from_, to) a search finds, and a page of them, newest first."""
+
+    def current(self, conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, CurrentEvent]:
+        """Sent events as they are now, by the identities that they were sent under."""
+
+    def counted(
+        self,
+        conn: Connection[Any],
+        *,
+        organization_id: UUID,
+        external_subscription_id: str,
+        transaction_ids: Sequence[str],
+    ) -> dict[str, tuple[int, StoredEvent]]:
+        """Events that count by their transaction ids, each with its place in the order of arrival."""
+
+    def after(
+        self, conn: Connection[Any], which: Counted, *, place: Place | None, limit: int
+    ) -> list[StoredEvent]:
+        """These events, oldest first, from a place on."""
+
+    def digest(self, conn: Connection[Any], which: Counted) -> Digest:
+        """The digest of these events. It reads them all."""
+
+    def digest_of(self, conn: Connection[Any], identities: Sequence[UUID]) -> Digest:
+        """The digest of these very events."""
+
+    def revisions(self, conn: Connection[Any], of: Sequence[tuple[UUID, str, str]]) -> list[str]:
+        """For each organization, external subscription id and code, a text that changes when stored events mean something else."""
+
+    def claim_hours(
+        self, conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
+    ) -> list[datetime]:
+        """Take the hours with events that are to be looked through; those that another worker has are skipped unless `wait`."""
+
+    def wrong_in(
+        self, conn: Connection[Any], organization_id: UUID, *, starts_at: datetime, limit: int
+    ) -> EventErrors | None:
+        """What is wrong with the first `limit` events of an hour that are wrong; None when all are fine."""
+
+
+class Amendments(Protocol):
+    """Amendments of events: added, never changed."""
+
+    def begin(self, conn: Connection[Any], organization_id: UUID) -> None:
+        """Keep the organization's events as they are until the transaction ends, but for new ones."""
+
+    def add(
+        self,
+        conn: Connection[Any],
+        organization_id: UUID,
+        new: Sequence[Amendment],
+        in_place: Mapping[UUID, InPlace],
+    ) -> None:
+        """Write amendments in their order, and let usage follow; `in_place` is of each replacement, by its id."""
+
+    def taken(
+        self, conn: Connection[Any], organization_id: UUID, transaction_ids: Collection[str]
+    ) -> set[str]:
+        """Those of the transaction ids that an amendment has already."""
+
+    def sent_events(
+        self, conn: Connection[Any], organization_id: UUID, transaction_ids: Sequence[str]
+    ) -> list[list[SentEvent]]:
+        """For each transaction id the events that were sent with it, one for each subscription."""
+
+    def listing(
+        self, conn: Connection[Any], search: AmendmentSearch, *, limit: int, offset: int
+    ) -> tuple[list[Amendment], int]:
+        """Amendments, newest first, and how many there are."""
+
+    def by_ids(self, conn: Connection[Any], ids: Collection[UUID]) -> list[Amendment]:
+        """Amendments in the order in which they were made."""
+
+    def of_events(self, conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, list[Amendment]]:
+        """The amendments of events, in their order, by the identity of the row asked for: own or a replacement's."""
+
+    def versions(self, conn: Connection[Any], identities: Collection[UUID]) -> list[Version]:
+        """Every row that counts or has counted for these amended events."""
+
+    def touching(
+        self,
+        conn: Connection[Any],
+        *,
+        organization_id: UUID,
+        external_subscription_id: str,
+        code: str,
+        from_: datetime | None,
+        to: datetime,
+    ) -> list[tuple[UUID, dict[str, str | None]]]:
+        """The amended events of which any version is of the code and in [from_, to), with that version's property texts."""
+
+
+class Upkeep(Protocol):
+    """What the background does for the log, and what changes how it keeps events."""
+
+    def refresh(
+        self, conn: Connection[Any], *, organization_id: UUID, code: str, wanted: Metering | None
+    ) -> None:
+        """Keep the code's events as `wanted` from now on, and move those that there are."""
+
+    def is_being_rebuilt(self, conn: Connection[Any], organization_id: UUID, code: str) -> bool:
+        """Whether some events of the code are still kept as before."""
+
+    def organizations_to_rebuild(self, conn: Connection[Any]) -> list[UUID]:
+        """The organizations with a code of which something is left to be moved."""
+
+    def rebuild(self, conn: Connection[Any], organization_id: UUID) -> bool:
+        """Move a chunk of the organization's code whose change is the oldest; whether that was the last of the code."""
+
+    def roll_up(self, conn: Connection[Any]) -> bool:
+        """Add what came in to the sums that usage is read from; whether more is waiting."""
+
+    def verify(self, conn: Connection[Any], *, limit: int) -> list[tuple[int, str, Any]]:
+        """Series, grain and start of sums that are not what the events give."""

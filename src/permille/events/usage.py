@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
-from permille.core.metering.usage import Partial, standing_at
+from psycopg import Connection
+
+from permille.core.metering.usage import AdvanceEvent, Partial, standing_at
+
+Read = TypeVar("Read")
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
@@ -81,3 +85,53 @@ class SeriesUsage:
     partial: Partial
     told: tuple[ToldEvent, ...] | None = None
     """The events, where they were read one by one: then others of the same series may have other dimensions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdvanceWindow:
+    """The events of one code of a subscription in [from_, to) that have arrived after `after_seq`, up to `until_seq`.
+
+    `field_name` is that of a unique count; `passed` says how many of the period's events came before `after_seq`.
+    """
+
+    organization_id: UUID
+    external_subscription_id: str
+    code: str
+    field_name: str | None
+    from_: datetime
+    to: datetime
+    until_seq: int
+    after_seq: int = 0
+    passed: int = 0
+    names: tuple[str, ...] = ()
+    """The properties that the rules of a custom aggregation look at."""
+
+
+class UsageReader(Protocol):
+    """What events come to: partials of series, for any number of windows at once."""
+
+    def usage_of_many(
+        self, conn: Connection[Any], windows: Sequence[Window], *, telling: bool = False
+    ) -> list[list[SeriesUsage]]:
+        """For each window, the usage of its series, exact as of the start of the call.
+
+        `telling` also names the events of those series of which some events have other dimensions.
+        """
+
+    def series_usage(
+        self, conn: Connection[Any], windows: Sequence[Window], *, telling: bool = False
+    ) -> list[SeriesUsage]:
+        """The same, of all windows together."""
+
+    def events_of(self, conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[list[AdvanceEvent]]:
+        """The events of each window in the order of arrival."""
+
+    def under_one_version(
+        self, conn: Connection[Any], organization_ids: Collection[UUID], read: Callable[[], Read]
+    ) -> Read:
+        """What several calls read, all of them before or all of them after a change of how the events are kept."""
+
+    def under_one_metering(
+        self, conn: Connection[Any], organization_ids: Collection[UUID], read: Callable[[], Read]
+    ) -> Read:
+        """Prices and usage that were read before, or both after, a change of how the events are kept."""

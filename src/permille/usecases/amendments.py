@@ -20,12 +20,11 @@ from permille.core.instants import EPOCH, microseconds
 from permille.core.metering.amendment import Amendment, AmendmentKind, Replacement
 from permille.core.metering.encoding import Metering
 from permille.events.draft import Draft, Sent, check
-from permille.events.log import Request
-from permille.events.postgres import amendments as store, events, metering
-from permille.events.postgres.amendments import InPlace, SentEvent
-from permille.events.postgres.events import StoredEvent
+from permille.events.engine import amendments, event_log
+from permille.events.log import InPlace, Request, SentEvent, StoredEvent
 from permille.ids import new_ids
-from permille.store import billing_holds, invoices
+from permille.store import amended_fees, billing_holds, invoices
+from permille.store.amended_fees import EventPlace
 from permille.usecases.invoices import late_usage
 from permille.usecases.invoices.recomputation import recompute
 
@@ -79,12 +78,12 @@ def amend(
     now: datetime,
 ) -> list[Amendment]:
     """Make these amendments in their order, and let usage follow. Raises UnableToAmendError."""
-    store.begin(conn, organization_id)
+    amendments.begin(conn, organization_id)
     errors: dict[int, Errors] = defaultdict(dict)
     targets = _targets(conn, organization_id, asked, errors)
     drafts = _drafts(conn, asked, targets, errors, now=now)
     codes = {draft.code for draft in drafts.values()}
-    hows = metering.load(conn, {organization_id: codes})[organization_id].by_code
+    hows = event_log.metering(conn, {organization_id: codes})[organization_id].by_code
     derived = _derived(organization_id, drafts, hows, errors, now=now)
     if errors:
         raise UnableToAmendError(dict(errors))
@@ -110,17 +109,17 @@ def amend(
         if draft is not None:
             how = hows[draft.code]
             in_place[own_id] = InPlace(metering=how, properties=derived[index], seq=target.seq)
-    store.add(conn, organization_id, new, in_place)
+    amendments.add(conn, organization_id, new, in_place)
     billing_holds.retry_soon(conn, organization_id, now=now)
-    return store.by_ids(conn, [each.id for each in new])
+    return amendments.by_ids(conn, [each.id for each in new])
 
 
 def _targets(
     conn: Connection[Any], organization_id: UUID, asked: Sequence[Asked], errors: dict[int, Errors]
 ) -> dict[int, SentEvent]:
     """Index -> the event that is meant; what is wrong with a name goes into `errors`."""
-    seen = store.taken(conn, organization_id, [each.transaction_id for each in asked])
-    sent = store.sent_events(conn, organization_id, [each.event_transaction_id for each in asked])
+    seen = amendments.taken(conn, organization_id, [each.transaction_id for each in asked])
+    sent = amendments.sent_events(conn, organization_id, [each.event_transaction_id for each in asked])
     targets: dict[int, SentEvent] = {}
     for index, (each, known) in enumerate(zip(asked, sent, strict=True)):
         if each.transaction_id in seen:
@@ -147,7 +146,7 @@ def _drafts(
 ) -> dict[int, Draft]:
     """Index -> what a replacement says, checked as an event is."""
     replaced = [index for index in targets if asked[index].kind is AmendmentKind.REPLACE]
-    known = events.by_identities(conn, [targets[index].identity for index in replaced])
+    known = event_log.by_identities(conn, [targets[index].identity for index in replaced])
     drafts: dict[int, Draft] = {}
     for index in replaced:
         event = known[targets[index].identity]
@@ -208,18 +207,20 @@ def _replacement(draft: Draft) -> Replacement:
 
 
 def propose(
-    conn: Connection[Any], organization_id: UUID, amendments: Collection[Amendment]
+    conn: Connection[Any], organization_id: UUID, made: Collection[Amendment]
 ) -> dict[UUID, list[ProposedCreditNote]]:
     """Amended event -> the finalized fees it has a part in, or had, that would come out otherwise now.
 
     They are priced again with all events and prices of now, so that an event that came late shows too; what has been
     decided about late usage is taken off.
     """
-    names = {each.event_identity: each.event_transaction_id for each in amendments}
-    versions = store.versions(conn, names.keys())
-    touched = store.fees_of(
-        conn, organization_id, [(version, names[version.event_identity]) for version in versions]
-    )
+    names = {each.event_identity: each.event_transaction_id for each in made}
+    versions = amendments.versions(conn, names.keys())
+    places = [
+        EventPlace(names[each.event_identity], each.external_subscription_id, each.code, each.at)
+        for each in versions
+    ]
+    touched = amended_fees.of_events(conn, organization_id, places)
     fees_of_event: dict[UUID, set[UUID]] = defaultdict(set)
     for version, fee_ids in zip(versions, touched, strict=True):
         fees_of_event[version.event_identity] |= fee_ids

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.events.postgres import rollup
+from permille.events.engine import upkeep
 from permille.store import audit
 from permille.store.audit import Finding
 
@@ -25,7 +25,7 @@ def findings(conn: Connection[Any], *, organization_id: UUID | None = None) -> I
 
 def _wrong_cells(conn: Connection[Any]) -> Iterator[Finding]:
     """Usage cells that are not what their events give; it reads all events."""
-    for series_id, grain, start in rollup.verify(conn, limit=audit.SHOWN_MAX):
+    for series_id, grain, start in upkeep.verify(conn, limit=audit.SHOWN_MAX):
         yield Finding(
             sentence=CELLS, organization_id=None, what=f"series {series_id}", detail=f"{grain} from {start}"
         )

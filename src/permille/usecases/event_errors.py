@@ -14,7 +14,7 @@ from psycopg import Connection
 
 from permille.core.metering.event import LOOKED_AT_AFTER
 from permille.database.connections import is_passing
-from permille.events.postgres import event_errors
+from permille.events.engine import event_log
 from permille.store import webhooks
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def tell_due(conn: Connection[Any], organization_id: UUID, *, until: datetime, w
     The events are looked through only where somebody listens. An hour that cannot be is left out, and logged: nothing
     else of the organization waits for it.
     """
-    hours = event_errors.claim(conn, organization_id, until=until, limit=HOURS_AT_ONCE, wait=wait)
+    hours = event_log.claim_hours(conn, organization_id, until=until, limit=HOURS_AT_ONCE, wait=wait)
     if hours and webhooks.is_heard(conn, organization_id, WEBHOOK):
         for starts_at in hours:
             try:
@@ -50,7 +50,7 @@ def tell_due(conn: Connection[Any], organization_id: UUID, *, until: datetime, w
 
 
 def _tell(conn: Connection[Any], organization_id: UUID, starts_at: datetime) -> None:
-    wrong = event_errors.wrong_in(conn, organization_id, starts_at=starts_at, limit=EVENTS_TOLD_MAX)
+    wrong = event_log.wrong_in(conn, organization_id, starts_at=starts_at, limit=EVENTS_TOLD_MAX)
     if wrong is None:
         return
     webhooks.enqueue(

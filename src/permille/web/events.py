@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from msgspec.structs import asdict
 
-from permille.api import amendments as amendments_api, events as api
+from permille.api.amendments import read_amendment, render_amendments
+from permille.api.events import read_events, render_events
 from permille.api.objects.event import EventContent, EventDetails
 from permille.api.render import instant_milliseconds
 from permille.core.contract.plan import Plan
@@ -18,16 +19,18 @@ from permille.core.errors import Invalid, NotFound
 from permille.core.instants import microseconds, parse_instant
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.metering.event import EventState
-from permille.events.postgres import amendments, events
-from permille.events.postgres.events import StoredEvent
+from permille.events.engine import amendments, event_log
+from permille.events.log import StoredEvent
 from permille.ids import new_id
 from permille.store import billable_metrics, plans, subscriptions
+from permille.usecases import amendments as usecase
+from permille.usecases.amendments import Asked
 from permille.usecases.event_warnings import priced_at
 from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
 from permille.web.shown import in_path, in_query, json_lines
 from permille.web.typed_number import number_or_none, plain_number
-from permille.web.visit import PER_PAGE, Done, Form, Page, Visit
+from permille.web.visit import Done, Form, Page, Visit
 
 FILTERS = ("code", "external_subscription_id", "timestamp_from", "timestamp_to")
 
@@ -42,14 +45,13 @@ def tail(visit: Visit) -> Page:
         "bad": None,
         "base_url": visit.engine.config.base_url,
     }
+    page = visit.page()
     try:
-        found = api.list_events(visit.call(query=visit.page_query(**filters)))
+        total, found = read_events(visit.conn, visit.here.id, visit.query, page)
     except Invalid as refusal:
         return Page(template="events.html", context={**context, "bad": refusal.errors})
-    return Page(
-        template="events.html",
-        context={**context, "events": _explained(visit, found["events"]), "meta": found["meta"]},
-    )
+    shown = _explained(visit, render_events(visit.conn, found))
+    return Page(template="events.html", context={**context, "events": shown, "meta": page.meta(total)})
 
 
 def event_url(transaction_id: str, external_subscription_id: str | None) -> str:
@@ -64,18 +66,15 @@ def _event(visit: Visit) -> StoredEvent:
     fitting = [each for each in sent if wanted in (None, each.external_subscription_id)]
     if not fitting:
         raise NotFound("event")
-    return events.by_identities(visit.conn, [fitting[0].identity])[fitting[0].identity]
+    return event_log.by_identities(visit.conn, [fitting[0].identity])[fitting[0].identity]
 
 
 def detail(visit: Visit) -> Page:
     """GET /app/events/{transaction_id}?subscription=..."""
     found = _event(visit)
-    (event,) = _explained(visit, api.render_events(visit.conn, [found]))
-    query = {"event_transaction_id": found.transaction_id, "per_page": PER_PAGE}
-    if found.external_subscription_id:
-        query["external_subscription_id"] = found.external_subscription_id
-    history = amendments_api.list_amendments(visit.call(query=query))["amendments"]
-    own = [each for each in history if each.lago_event_id == found.identity]
+    (event,) = _explained(visit, render_events(visit.conn, [found]))
+    history = amendments.of_events(visit.conn, [found.identity]).get(found.identity, ())
+    own = render_amendments(visit.conn, visit.here.id, history[::-1])
     now = event["now"]
     context = {
         "event": event,
@@ -109,7 +108,7 @@ def amend(visit: Visit) -> Done:
     }
     if kind == AmendmentKind.REPLACE:
         body |= _replacement(form, found)
-    amendments_api.create_amendments(visit.call(body={"amendment": body}))
+    _amend(visit, body)
     to = event_url(found.transaction_id, found.external_subscription_id)
     return Done(
         action="voided event" if kind == AmendmentKind.VOID else "replaced event",
@@ -117,6 +116,17 @@ def amend(visit: Visit) -> Done:
         to=f"{to}{'&' if '?' in to else '?'}said=amended",
         details=body,
     )
+
+
+def _amend(visit: Visit, wanted: Mapping[str, Any]) -> None:
+    """Raises Invalid."""
+    asked = read_amendment(wanted)
+    if not isinstance(asked, Asked):
+        raise Invalid(asked)
+    try:
+        usecase.amend(visit.conn, visit.here.id, [asked], api_key_id=None, now=visit.now)
+    except usecase.UnableToAmendError as refused:
+        raise Invalid(refused.errors[0]) from refused
 
 
 def _replacement(form: Form, sent: StoredEvent) -> dict[str, Any]:

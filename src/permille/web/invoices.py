@@ -11,17 +11,23 @@ from uuid import UUID
 
 from msgspec.structs import asdict
 
-from permille.api import explanations, fees, invoices as api
-from permille.api.http import PER_PAGE_MAX, Call, Raw
+from permille.api import http
+from permille.api.explanations import read_cursor, render_explanation
+from permille.api.fees import render_fee, surroundings
+from permille.api.invoices import read_search, render_invoices, render_pdf, render_whole
 from permille.api.objects.fee import Fee
 from permille.api.objects.invoice import Invoice
+from permille.api.validation import parse_uuid
 from permille.core.errors import Invalid
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.rating.models.price import is_average
 from permille.out.pdf import fonts
 from permille.out.pdf.assembly import invoice_document
-from permille.store import billing_entities, customers, invoices as invoice_store, logos
+from permille.store import billing_entities, customers, invoice_search, logos
+from permille.store.invoices import StoredInvoice
 from permille.store.logos import StoredLogo
+from permille.usecases.invoices import single
+from permille.usecases.invoices.explanation import explain
 from permille.web.visit import PER_PAGE, Done, Page, Visit
 
 FILTERS = (
@@ -39,37 +45,42 @@ COLUMNS = ("number", "issuing_date", "payment_due_date", "status", "payment_stat
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def _filters(visit: Visit) -> dict[str, str]:
-    return {name: visit.query[name] for name in FILTERS if visit.query.get(name)}
+def _found(visit: Visit, page: http.Page) -> tuple[list[Invoice], int]:
+    """A page of the invoices that fit the filters in the address, and how many fit."""
+    search = read_search(visit.query)
+    rows, total = invoice_search.invoices(
+        visit.conn, visit.here.id, search, limit=page.per_page, offset=page.offset
+    )
+    return render_invoices(visit.conn, rows), total
 
 
 def listing(visit: Visit) -> Page:
     """GET /app/invoices."""
-    filters = _filters(visit)
-    found = api.list_invoices(visit.call(query=visit.page_query(**filters)))
+    page = visit.page()
+    found, total = _found(visit, page)
     context = {
-        "invoices": found["invoices"],
-        "meta": found["meta"],
-        "filters": filters,
+        "invoices": found,
+        "meta": page.meta(total),
+        "filters": {name: visit.query[name] for name in FILTERS if visit.query.get(name)},
         "statuses": STATUSES,
         "payment_statuses": PAYMENT_STATUSES,
     }
     return Page(template="invoices.html", context=context)
 
 
-def as_csv(visit: Visit) -> Raw:
+def as_csv(visit: Visit) -> http.Raw:
     """GET /app/invoices.csv: the whole list with the same filters, amounts in major units."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow([*COLUMNS, "customer_id", "customer_name", "total", "paid", "due", "lago_id"])
     for number in range(1, CSV_PAGES_MAX + 1):
-        query = {**_filters(visit), "page": str(number), "per_page": str(PER_PAGE_MAX)}
-        found = api.list_invoices(visit.call(query=query))
-        writer.writerows(_row(invoice) for invoice in found["invoices"])
-        if found["meta"].next_page is None:
+        page = http.Page(number=number, per_page=http.PER_PAGE_MAX)
+        found, total = _found(visit, page)
+        writer.writerows(_row(invoice) for invoice in found)
+        if page.meta(total).next_page is None:
             break
     headers = {"content-disposition": 'attachment; filename="invoices.csv"'}
-    return Raw(content=out.getvalue().encode(), media_type="text/csv; charset=utf-8", headers=headers)
+    return http.Raw(content=out.getvalue().encode(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def _row(invoice: Invoice) -> list[str]:
@@ -96,37 +107,42 @@ def _harmless(text: str) -> str:
 
 def detail(visit: Visit) -> Page:
     """GET /app/invoices/{lago_id}."""
-    invoice = api.show_invoice(visit.call(path=visit.path))["invoice"]
+    row = _named(visit)
+    invoice = render_whole(visit.conn, row)
     context = {
         "invoice": invoice,
         "groups": _groups(invoice.fees),
-        "logo": _logo_problem(visit, invoice),
-        "boxes": _boxes(visit, invoice.lago_id),
+        "logo": _logo_problem(visit, row),
+        "boxes": _boxes(visit, row.id),
     }
     return Page(template="invoice.html", context=context)
 
 
+def _named(visit: Visit) -> StoredInvoice:
+    return single.by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
+
+
 def refresh(visit: Visit) -> Done:
     """POST /app/invoices/{lago_id}/refresh."""
-    return _done_with_draft(visit, api.refresh_invoice, "refreshed")
+    return _done_with_draft(visit, single.refresh, "refreshed")
 
 
 def finalize(visit: Visit) -> Done:
     """POST /app/invoices/{lago_id}/finalize."""
-    return _done_with_draft(visit, api.finalize_invoice, "finalized")
+    return _done_with_draft(visit, single.finalize, "finalized")
 
 
-def _done_with_draft(visit: Visit, change: Callable[[Call], dict[str, Any]], what: str) -> Done:
+def _done_with_draft(visit: Visit, change: Callable[..., StoredInvoice], what: str) -> Done:
     """Change the invoice of the address. Raises Invalid when it is no draft."""
-    before = api.show_invoice(visit.call(path=visit.path))["invoice"]
+    before = _named(visit)
     if before.status != "draft":
         raise Invalid({"base": ["invoice_is_no_draft"]})
-    after = change(visit.call(path=visit.path))["invoice"]
+    after = change(visit.conn, before, now=visit.now)
     names = ("number", "total_amount_cents", "currency")
     return Done(
         action=f"{what} invoice",
-        subject=str(after.lago_id),
-        to=f"/app/invoices/{after.lago_id}?said={what}",
+        subject=str(after.id),
+        to=f"/app/invoices/{after.id}?said={what}",
         details={name: getattr(after, name) for name in names},
     )
 
@@ -137,10 +153,9 @@ def _boxes(visit: Visit, invoice_id: UUID) -> str:
     return fonts.described(fonts.unprintable("".join(document.texts)))
 
 
-def _logo_problem(visit: Visit, invoice: Invoice) -> StoredLogo | None:
+def _logo_problem(visit: Visit, invoice: StoredInvoice) -> StoredLogo | None:
     """The logo that could not be fetched for this invoice's PDF when it was last tried."""
-    invoice_id = invoice.lago_id
-    entity_id = invoice_store.invoices_by_ids(visit.conn, [invoice_id])[invoice_id].billing_entity_id
+    entity_id = invoice.billing_entity_id
     url = billing_entities.by_ids(visit.conn, [entity_id])[entity_id].logo_url
     kept = logos.of_entity(visit.conn, entity_id, url) if url else None
     return kept if kept is not None and kept.problem is not None else None
@@ -173,17 +188,16 @@ def _is_average(fee: Fee) -> bool:
 
 def fee(visit: Visit) -> Page:
     """GET /app/fees/{lago_id}: where a line of an invoice comes from."""
-    query = {"per_page": PER_PAGE, **({"cursor": visit.query["cursor"]} if visit.query.get("cursor") else {})}
-    call = visit.call(path=visit.path, query=query)
-    shown = fees.show_fee(call)["fee"]
-    customer_id = shown.lago_customer_id
-    customer = customers.by_ids(visit.conn, [customer_id])[customer_id]
-    found = explanations.explain_fee(call)["fee_explanation"]
-    return Page(template="fee.html", context={"fee": shown, "found": found, "customer": customer})
+    found = single.fee_by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
+    explained = explain(visit.conn, found, after=read_cursor(visit.query), limit=PER_PAGE)
+    context = {
+        "fee": render_fee(found, surroundings(visit.conn, [found])),
+        "found": render_explanation(visit.conn, found, explained),
+        "customer": customers.by_ids(visit.conn, [found.customer_id])[found.customer_id],
+    }
+    return Page(template="fee.html", context=context)
 
 
-def pdf(visit: Visit) -> Raw:
+def pdf(visit: Visit) -> http.Raw:
     """GET /app/invoices/{lago_id}/pdf."""
-    found = api.invoice_pdf(visit.call(path=visit.path))
-    assert isinstance(found, Raw), "a PDF is no JSON"
-    return found
+    return render_pdf(visit.engine, visit.conn, visit.here, _named(visit))

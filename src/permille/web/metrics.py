@@ -24,7 +24,7 @@ from permille.core.metering.expression import (
     read_expression,
     value_text,
 )
-from permille.events.postgres import metering
+from permille.events.engine import upkeep
 from permille.ingest.decoders.lago import read_one
 from permille.store import billable_metrics, late_usage, plans
 from permille.web.matching import verdict
@@ -178,7 +178,7 @@ def detail(visit: Visit) -> Page:
         "verdict": None,
         "bad": None,
         "estimates": [],
-        "is_being_rebuilt": metering.is_being_rebuilt(visit.conn, visit.here.id, metric.code),
+        "is_being_rebuilt": upkeep.is_being_rebuilt(visit.conn, visit.here.id, metric.code),
     }
     if text:
         context |= _tested(visit, text)

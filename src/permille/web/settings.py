@@ -138,7 +138,7 @@ def show(visit: Visit) -> Page:
     entity = api.show_billing_entity(visit.call(path=_path(visit)))["billing_entity"]
     menus: dict[str, Options] = {
         "default_currency": [(code, code) for code in currencies()],
-        "country": countries(entity["country"]),
+        "country": countries(entity.country),
         "timezone": [(name, name) for name in sorted(TIMEZONES)],
         "document_locale": language_names(entity.document_locale),
     }

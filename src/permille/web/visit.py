@@ -10,11 +10,12 @@ from typing import Any
 from psycopg import Connection
 from starlette.datastructures import QueryParams
 
+from permille.api import http
 from permille.api.http import Call, Engine, Raw
 from permille.core.organization import Organization
 from permille.store.users import Session
 
-PER_PAGE = "25"
+PER_PAGE = 25
 
 Pairs = Sequence[tuple[str, str]]
 Problems = Mapping[str, Sequence[str]]
@@ -92,9 +93,13 @@ class Visit:
             body=body,
         )
 
+    def page(self, per_page: int = PER_PAGE) -> http.Page:
+        """Which page of a list the address names."""
+        return http.page_of(self.query, per_page)
+
     def page_query(self, **fixed: str) -> dict[str, str]:
         """The part of the address that says which page of a list, in pages of a screen."""
-        return {"page": self.query.get("page", "1"), "per_page": PER_PAGE, **fixed}
+        return {"page": self.query.get("page", "1"), "per_page": str(PER_PAGE), **fixed}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

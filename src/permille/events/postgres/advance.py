@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row
 
-from permille.core.contract.plan import Charge
 from permille.core.metering.encoding import Metering, dimensions_of, encode
 from permille.core.metering.event import is_add, property_text, property_texts
 from permille.core.metering.usage import AdvanceEvent
@@ -20,77 +17,7 @@ from permille.database.bulk import instant_array, int_array, text_array, uuid_ar
 from permille.database.connections import exact_json
 from permille.events.postgres.custom_usage import texts_of
 from permille.events.postgres.metering import PROPERTIES, being_rebuilt
-from permille.events.postgres.rollup import settled_seq
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """An event that waits for its fee, with the subscription that ran at its time, None without one.
-
-    What a replacement says, if it was amended since; a voided one has no subscription.
-    """
-
-    seq: int
-    identity: UUID
-    due_at: datetime | None
-    """When its fee would have been made, of an event that was held."""
-    is_held: bool
-    """Whether its customer is."""
-    transaction_id: str
-    at: datetime
-    code: str
-    subscription_id: UUID | None
-    customer_id: UUID | None
-    charge_ids: list[UUID] | None = None
-    """The charges that have not billed it yet, where others have; None: all of them."""
-
-    def is_billed_by(self, charge: Charge) -> bool:
-        """Whether it waits for the charge's fee; a subscription's own copy of a charge takes its place."""
-        return self.charge_ids is None or charge.id in self.charge_ids or charge.parent_id in self.charge_ids
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdvanceWindow:
-    """The events of one code of a subscription in [from_, to) that have arrived after `after_seq`, up to `until_seq`.
-
-    `field_name` is that of a unique count; `passed` says how many of the period's events came before `after_seq`.
-    """
-
-    organization_id: UUID
-    external_subscription_id: str
-    code: str
-    field_name: str | None
-    from_: datetime
-    to: datetime
-    until_seq: int
-    after_seq: int = 0
-    passed: int = 0
-    names: tuple[str, ...] = ()
-    """The properties that the rules of a custom aggregation look at."""
-
-
-_WAITING = """
-select q.seq, q.identity, q.due_at, q.charge_ids, h.customer_id is not null as is_held, e.transaction_id, e.at, s.code,
-    r.id as subscription_id, r.customer_id
-from (
-    select organization_id, seq, identity, due_at, charge_ids from advance_event
-    where organization_id = %(organization)s and seq <= %(settled)s order by seq limit %(limit)s
-) q
-left join lateral (
-    select id, kind from event_amendment where event_identity = q.identity order by position desc limit 1
-) a on true
-join event e on e.identity = case when a.kind = 'replace' then a.id else q.identity end
-join series s on s.id = e.series_id
-left join lateral (
-    select id, customer_id from subscription
-    where organization_id = q.organization_id and external_id = s.external_subscription_id
-        and status in ('active', 'terminated') and started_at <= e.at
-        and (terminated_at is null or terminated_at >= e.at) and a.kind is distinct from 'void'
-    order by terminated_at desc nulls first, started_at desc limit 1
-) r on true
-left join billing_hold h on h.customer_id = r.customer_id and h.retry_at is not null
-order by q.seq
-"""
+from permille.events.usage import AdvanceWindow
 
 _WINDOWS = """
 with w as materialized (
@@ -138,110 +65,6 @@ from wanted s join tail e on e.series_id = s.id
     and e.at >= s.from_at and e.at < s.to_at and e.seq > s.after_seq and e.seq <= s.until_seq
 order by s.key, e.seq
 """
-
-
-def organizations_waiting(conn: Connection[Any], *, now: datetime) -> list[UUID]:
-    """The organizations with an event that waits for its fee, or with held ones that are to be tried again, in any order."""
-    rows = conn.execute(
-        "select id from organization o where exists (select from advance_event where organization_id = o.id)"
-        " or exists (select from unpriced_advance_event where organization_id = o.id"
-        "   and retry_at <= coalesce(o.test_now, %(now)s))"
-        " or exists (select from billing_hold h where organization_id = o.id"
-        "   and retry_at <= coalesce(o.test_now, %(now)s)"
-        "   and exists (select from held_advance_event where customer_id = h.customer_id))",
-        {"now": now},
-    ).fetchall()
-    return [organization_id for (organization_id,) in rows]
-
-
-def is_any_waiting(conn: Connection[Any], organization_id: UUID, customer_id: UUID | None = None) -> bool:
-    """Whether any event of the organization waits for its fee, those included that are held of a customer."""
-    row = conn.execute(
-        "select exists (select from advance_event where organization_id = %s)"
-        " or exists (select from held_advance_event where customer_id = %s)",
-        [organization_id, customer_id],
-    ).fetchone()
-    return bool(row and row[0])
-
-
-def park(conn: Connection[Any], events: Sequence[Waiting], *, now: datetime) -> None:
-    """Put events that were taken off the queue aside, as their customers are held."""
-    conn.execute(
-        "insert into held_advance_event (customer_id, organization_id, seq, identity, due_at, charge_ids)"
-        " select w.customer_id, c.organization_id, w.seq, w.identity, w.due_at, w.charge_ids::uuid[]"
-        " from unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::timestamptz[], %s::text[])"
-        " as w (customer_id, seq, identity, due_at, charge_ids) join customer c on c.id = w.customer_id",
-        [
-            uuid_array(each.customer_id for each in events if each.customer_id),
-            int_array(each.seq for each in events),
-            uuid_array(each.identity for each in events),
-            instant_array(each.due_at or now for each in events),
-            [None if each.charge_ids is None else uuid_array(each.charge_ids) for each in events],
-        ],
-    )
-
-
-def hold_unpriced(
-    conn: Connection[Any],
-    organization_id: UUID,
-    events: Sequence[tuple[Waiting, Sequence[UUID]]],
-    *,
-    now: datetime,
-    retry_at: datetime,
-) -> None:
-    """Put events aside whose usage has no price under these charges."""
-    conn.execute(
-        "insert into unpriced_advance_event (organization_id, seq, identity, charge_ids, due_at, retry_at)"
-        " select %(organization)s, w.seq, w.identity, w.charge_ids::uuid[], w.due_at, %(retry_at)s"
-        " from unnest(%(seqs)s::bigint[], %(identities)s::uuid[], %(charges)s::text[], %(dues)s::timestamptz[])"
-        " as w (seq, identity, charge_ids, due_at)",
-        {
-            "organization": organization_id,
-            "retry_at": retry_at,
-            "seqs": int_array(event.seq for event, _ in events),
-            "identities": uuid_array(event.identity for event, _ in events),
-            "charges": [uuid_array(charge_ids) for _, charge_ids in events],
-            "dues": instant_array(event.due_at or now for event, _ in events),
-        },
-    )
-
-
-def release_unpriced(conn: Connection[Any], organization_id: UUID, *, until: datetime | None) -> None:
-    """Put events back whose usage had no price: those whose time for it has come, or without one all."""
-    conn.execute(
-        "with back as ("
-        "   delete from unpriced_advance_event where organization_id = %(organization)s"
-        "   and retry_at <= coalesce(%(until)s, 'infinity'::timestamptz)"
-        "   returning organization_id, seq, identity, due_at, charge_ids"
-        " ) insert into advance_event (organization_id, seq, identity, due_at, charge_ids) select * from back",
-        {"organization": organization_id, "until": until},
-    )
-
-
-def claim(conn: Connection[Any], organization_id: UUID, *, limit: int, wait: bool) -> list[Waiting]:
-    """Take the first `limit` events off the queue, with their customers locked, in the order of arrival.
-
-    Those of customers that someone else has locked stay, unless told to wait.
-    """
-    parameters = {"organization": organization_id, "settled": settled_seq(conn), "limit": limit}
-    with conn.cursor(row_factory=class_row(Waiting)) as cursor:
-        waiting = cursor.execute(_WAITING, parameters).fetchall()
-    payers = {each.customer_id for each in waiting if each.customer_id}
-    locked = {
-        customer_id
-        for (customer_id,) in conn.execute(
-            "select id from customer where id = any(%s) order by id for no key update"
-            + ("" if wait else " skip locked"),
-            [list(payers)],
-        )
-    }
-    mine = [each.seq for each in waiting if each.customer_id is None or each.customer_id in locked]
-    rows = conn.execute(
-        "delete from advance_event where organization_id = %s and seq = any(%s) returning seq",
-        [organization_id, mine],
-    ).fetchall()
-    taken = {seq for (seq,) in rows}
-    return [each for each in waiting if each.seq in taken]
 
 
 def events_of(conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[list[AdvanceEvent]]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
@@ -17,7 +16,8 @@ from permille.core.metering.encoding import Encoded, Metering, encode, is_dimens
 from permille.core.metering.event import property_text
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.events.identity import transaction_range
-from permille.events.postgres.events import Search as EventSearch, condition_of, values_of
+from permille.events.log import AmendmentSearch, CurrentEvent, EventSearch, InPlace, SentEvent, Version
+from permille.events.postgres.events import condition_of, values_of
 from permille.events.postgres.metering import SeriesKey, intern, lock_cells, note_amendment
 from permille.events.postgres.rollup import refold
 from permille.events.usage import BEGINNING
@@ -74,6 +74,29 @@ left join lateral (
 ) a on true
 """
 
+_CURRENT = """
+select w.identity, e.transaction_id, e.at, s.code, case when a.kind is distinct from 'void' then s.external_subscription_id end
+from unnest(%s::uuid[]) as w (identity)
+left join lateral (
+    select id, kind from event_amendment where event_identity = w.identity order by position desc limit 1
+) a on true
+join event e on e.identity = case when a.kind = 'replace' then a.id else w.identity end
+join series s on s.id = e.series_id
+"""
+
+# The metering says which property an event's value is; the last amendment, what its subscription's events say.
+_REVISIONS = """
+select m.version, a.position
+from unnest(%s::uuid[], %s::text[], %s::text[]) with ordinality
+    as w (organization_id, external_subscription_id, code, nth)
+left join metering m on m.organization_id = w.organization_id and m.code = w.code
+left join lateral (
+    select position from event_amendment where organization_id = w.organization_id
+        and external_subscription_id = w.external_subscription_id order by position desc limit 1
+) a on true
+order by w.nth
+"""
+
 # Every row that has ever counted for these events: their own and those of their replacements.
 _VERSIONS = """
 select a.identity, e.identity, s.external_subscription_id, s.code, e.at
@@ -111,60 +134,6 @@ select
 """
 
 # The finalized fees of charges that an instant of a code falls into. Of fees in advance only the event's own.
-_FEES = """
-select distinct w.key, f.id
-from unnest(%(keys)s::int[], %(subscriptions)s::text[], %(codes)s::text[], %(ats)s::timestamptz[],
-        %(transaction_ids)s::text[]) as w (key, external_subscription_id, code, at, transaction_id)
-join subscription s on s.organization_id = %(organization)s and s.external_id = w.external_subscription_id
-join fee f on f.subscription_id = s.id
-join charge c on c.id = f.charge_id
-join billable_metric m on m.id = c.billable_metric_id and m.code = w.code
-left join invoice i on i.id = f.invoice_id
-where f.fee_type = 'charge' and w.at < f.to_at and (m.recurring or w.at >= f.from_at)
-    and (i.status = 'finalized' or f.invoice_id is null)
-    and (f.event_transaction_id is null or f.event_transaction_id = w.transaction_id)
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentEvent:
-    """An event that may be amended: where it is, and its place in the order of arrival."""
-
-    identity: UUID
-    external_subscription_id: str | None
-    seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InPlace:
-    """What a replacement stores: the properties with what an expression has made of them."""
-
-    metering: Metering
-    properties: Mapping[str, Any]
-    seq: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
-    """Which amendments: all conditions together."""
-
-    organization_id: UUID
-    event_transaction_id: str | None = None
-    external_subscription_id: str | None = None
-    kind: str | None = None
-    from_: datetime | None = None
-    to: datetime | None = None
-    """By when they were made; both are inclusive."""
-
-
-class Version(NamedTuple):
-    """A row that counts, or has counted, for an event."""
-
-    event_identity: UUID
-    identity: UUID
-    external_subscription_id: str | None
-    code: str
-    at: datetime
 
 
 def begin(conn: Connection[Any], organization_id: UUID) -> None:
@@ -296,7 +265,9 @@ def _put_in_place(
     return {(ids[key], each.at) for key, each in zip(keys, says, strict=True)}
 
 
-def listing(conn: Connection[Any], search: Search, *, limit: int, offset: int) -> tuple[list[Amendment], int]:
+def listing(
+    conn: Connection[Any], search: AmendmentSearch, *, limit: int, offset: int
+) -> tuple[list[Amendment], int]:
     """Amendments, newest first, and how many there are."""
     conditions = {
         "a.organization_id = %s": search.organization_id,
@@ -357,6 +328,24 @@ def _read(row: tuple[Any, ...]) -> Amendment:
     )
 
 
+def current(conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, CurrentEvent]:
+    """Sent events as they are now, by the identities that they were sent under."""
+    return {row[0]: CurrentEvent(*row[1:]) for row in conn.execute(_CURRENT, [uuid_array(identities)])}
+
+
+def revisions(conn: Connection[Any], of: Sequence[tuple[UUID, str, str]]) -> list[str]:
+    """For each organization, external subscription id and code, a text that changes when stored events mean something else."""
+    rows = conn.execute(
+        _REVISIONS,
+        [
+            uuid_array(organization_id for organization_id, _, _ in of),
+            text_array(external_id for _, external_id, _ in of),
+            text_array(code for _, _, code in of),
+        ],
+    )
+    return [f"{version} {position}" for version, position in rows]
+
+
 def versions(conn: Connection[Any], identities: Collection[UUID]) -> list[Version]:
     """Every row that counts or has counted for these amended events."""
     rows = conn.execute(_VERSIONS, {"identities": list(identities)})
@@ -398,24 +387,3 @@ def count_more_sent(
         {**values_of(search), "from_": from_ or BEGINNING, "to": to},
     ).fetchone()
     return int(row[0]) if row else 0
-
-
-def fees_of(
-    conn: Connection[Any], organization_id: UUID, places: Sequence[tuple[Version, str]]
-) -> list[set[UUID]]:
-    """For each version of an event, with the event's transaction id, the final fees that it may be part of."""
-    found: list[set[UUID]] = [set() for _ in places]
-    rows = conn.execute(
-        _FEES,
-        {
-            "organization": organization_id,
-            "keys": int_array(range(len(places))),
-            "subscriptions": [place.external_subscription_id for place, _ in places],
-            "codes": text_array(place.code for place, _ in places),
-            "ats": instant_array(place.at for place, _ in places),
-            "transaction_ids": text_array(transaction_id for _, transaction_id in places),
-        },
-    )
-    for key, fee_id in rows:
-        found[key].add(fee_id)
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,17 +13,9 @@ from psycopg.rows import class_row
 from permille.core.metering.aggregations import AGGREGATIONS, Reads
 from permille.core.metering.event import LOOKED_AT_AFTER
 from permille.database.bulk import instant_array, uuid_array
+from permille.events.log import EventErrors
 
 HOUR = timedelta(hours=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventErrors:
-    """Transaction ids in the order of arrival."""
-
-    invalid_code: list[str]
-    missing_aggregation_property: list[str]
-    invalid_filter_values: list[str]
 
 
 _OF_NUMBERS = [each.name for each in AGGREGATIONS if each.reads is Reads.NUMBER]

@@ -12,8 +12,9 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.events.log import EventSearch, StoredEvent
 from permille.events.postgres import amendments, events, usage
-from permille.events.postgres.events import EVENT_COLUMNS, Search, StoredEvent, condition_of, values_of
+from permille.events.postgres.events import EVENT_COLUMNS, condition_of, values_of
 from permille.events.usage import BEGINNING
 
 FEW_SERIES = 1_000
@@ -42,7 +43,7 @@ order by e.at desc, e.transaction_id
 
 def page(
     conn: Connection[Any],
-    search: Search,
+    search: EventSearch,
     *,
     from_: datetime | None,
     to: datetime,
@@ -70,7 +71,7 @@ def page(
 
 
 def _since(
-    conn: Connection[Any], search: Search, *, from_: datetime | None, to: datetime, reach: int
+    conn: Connection[Any], search: EventSearch, *, from_: datetime | None, to: datetime, reach: int
 ) -> datetime | None:
     """An instant with at least `reach` events of the search from it on, None where too few have arrived lately."""
     conn.execute("select set_config('enable_seqscan', 'off', true)")  # BRIN, whatever the statistics say

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -13,59 +11,9 @@ from psycopg import Connection
 from psycopg.rows import class_row, dict_row
 
 from permille.events.identity import event_identities, transaction_range
+from permille.events.log import Counted, Digest, EventSearch, Place, StoredEvent
 from permille.events.postgres.metering import PROPERTIES
 from permille.events.usage import BEGINNING
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEvent:
-    """An event. `identity` is its lago_id, or the id of the amendment that puts it in the place of another."""
-
-    identity: UUID
-    transaction_id: str
-    external_subscription_id: str | None
-    code: str
-    at: datetime
-    created_at: datetime
-    precise_total_amount_cents: Decimal | None
-    properties: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
-    """Which events: all conditions together."""
-
-    organization_id: UUID
-    code: str | None = None
-    external_subscription_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """Events that count, of some series in [from_, to)."""
-
-    series_ids: Sequence[int]
-    from_: datetime | None
-    to: datetime
-    numbers_only: bool
-    """Whether events without a number count for nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a list of events by time goes on: after this event."""
-
-    at: datetime
-    identity: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class Digest:
-    """Of a set of events: how many there are, and 128 bits that change when any of them, or its value, does."""
-
-    count: int
-    digest: str
-
 
 EVENT_COLUMNS = f"""
 e.identity, e.transaction_id, s.external_subscription_id, s.code, e.at, e.created_at, e.precise_total_amount_cents,
@@ -136,7 +84,7 @@ where e.identity = any(array(
 """
 
 
-def condition_of(search: Search) -> str:
+def condition_of(search: EventSearch) -> str:
     """SQL: whether a search looks into the series s."""
     conditions = ["s.organization_id = %(organization_id)s"]
     if search.external_subscription_id is not None:
@@ -146,7 +94,7 @@ def condition_of(search: Search) -> str:
     return " and ".join(conditions)
 
 
-def values_of(search: Search) -> dict[str, Any]:
+def values_of(search: EventSearch) -> dict[str, Any]:
     """The parameters of `condition_of`."""
     return {
         "organization_id": search.organization_id,
@@ -173,7 +121,7 @@ def by_identities(conn: Connection[Any], identities: Collection[UUID]) -> dict[U
         return {event.identity: event for event in cursor.execute(query, [list(identities)])}
 
 
-def series_of(conn: Connection[Any], search: Search, *, limit: int | None = None) -> list[int]:
+def series_of(conn: Connection[Any], search: EventSearch, *, limit: int | None = None) -> list[int]:
     """The ids of the series that a search looks into, of any so many."""
     rows = conn.execute(
         f"select s.id from series s where {condition_of(search)} limit %(limit)s",

@@ -7,7 +7,6 @@ ingestion out, so that no event is ever read under an encoding that is not its o
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from permille.core.metering.encoding import NO_METERING, Metering, dimensions_of, encode, series_identity
 from permille.database.bulk import uuid_array
+from permille.events.log import Known
 
 INGESTION_LOCK = 0x5045524D
 """Shared by inserts while they draw numbers (see store_events and rollup.settled_seq); nobody has it alone."""
@@ -40,14 +40,6 @@ coalesce(e.extra, '{}') || s.dimensions || case
 _COLUMNS = "field_name, keys, version, expression, expression_field, in_advance, distinct_field"
 
 Read = TypeVar("Read")
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The metering of some codes of an organization, and its version, read together."""
-
-    version: int
-    by_code: Mapping[str, Metering]
 
 
 def load(conn: Connection[Any], codes: Mapping[UUID, Collection[str]]) -> dict[UUID, Known]:

@@ -14,17 +14,12 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.metering.aggregations import AGGREGATIONS, Needs, Reads
 from permille.core.metering.encoding import Metering
 from permille.events.postgres.metering import PROPERTIES, current, lock_cells, move, new_version
 from permille.events.postgres.rollup import fold_events
 
 REENCODED_IN_PLACE_MAX = 5_000
 """How many events of a code are moved by the change itself; more are left to the background."""
-
-_WITH_VALUE = [each.name for each in AGGREGATIONS if each.reads in (Reads.NUMBER, Reads.RULES)]
-_WITH_UNIQUES = [each.name for each in AGGREGATIONS if each.needs is Needs.UNIQUES]
-
 
 CHUNK = 5_000
 SERIES_AT_ONCE = 500
@@ -46,14 +41,13 @@ delete from series s where s.id = any(%s) and not exists (select from event wher
 """
 
 
-def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
-    """Call it after a change of the code's metric or of the prices on it, in the same transaction.
+def refresh(conn: Connection[Any], *, organization_id: UUID, code: str, wanted: Metering | None) -> None:
+    """Keep the code's events as `wanted` from now on, and move those that there are, in the same transaction or later.
 
     Nothing happens when the encoding stays the same. Without a metric, since it was deleted or has another code,
     events stay as they are until a new one takes the code; only its expression is no more, nor its fees in advance.
     """
     before = current(conn, organization_id, code)
-    wanted = _wanted(conn, organization_id, code)
     if wanted is None and before is not None:
         wanted = replace(before, expression=None, expression_field=None, in_advance=False)
     if wanted is None or (before is not None and replace(wanted, version=before.version) == before):
@@ -88,47 +82,6 @@ def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
 def _split(metering: Metering) -> tuple[Any, ...]:
     """What series and cells depend on."""
     return metering.field_name, metering.keys, metering.distinct_field
-
-
-def _wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering | None:
-    """The metering that the code's metric and prices ask for, its version not yet given."""
-    metric = conn.execute(
-        "select id, case when aggregation_type = any(%s) then field_name end,"
-        " case when field_name is not null then expression end, field_name,"
-        " exists (select from charge c where c.billable_metric_id = m.id and c.deleted_at is null and c.pay_in_advance),"
-        " case when aggregation_type = any(%s) then field_name end"
-        " from billable_metric m"
-        " where organization_id = %s and code = %s and deleted_at is null",
-        [_WITH_VALUE, _WITH_UNIQUES, organization_id, code],
-    ).fetchone()
-    if metric is None:
-        return None
-    rows = conn.execute(
-        "select f.key from billable_metric_filter f where f.billable_metric_id = %(metric)s"
-        " union"
-        " select jsonb_path_query(p.properties,"
-        "   '$.pricing_group_keys[*] ? (@.type() == \"string\")') #>> '{}' from ("
-        "   select c.properties from charge c where c.billable_metric_id = %(metric)s and c.deleted_at is null"
-        "   union all select f.properties from charge c join charge_filter f on f.charge_id = c.id"
-        "   where c.billable_metric_id = %(metric)s and c.deleted_at is null and f.deleted_at is null) p"
-        " union"
-        " select jsonb_path_query(c.properties, '$.presentation_group_keys[*].value') #>> '{}' from charge c"
-        "   where c.billable_metric_id = %(metric)s and c.deleted_at is null"
-        " union"
-        " select 'target_wallet_code' from charge c where c.billable_metric_id = %(metric)s"
-        "   and c.deleted_at is null and c.accepts_target_wallet",
-        {"metric": metric[0]},
-    ).fetchall()
-    keys = sorted({key for (key,) in rows if key})
-    return Metering(
-        field_name=metric[1],
-        keys=tuple(keys),
-        version=0,
-        expression=metric[2],
-        expression_field=metric[3] if metric[2] else None,
-        in_advance=metric[4],
-        distinct_field=metric[5],
-    )
 
 
 def _reencode(conn: Connection[Any], *, organization_id: UUID, code: str, metering: Metering) -> None:

@@ -16,8 +16,8 @@ from permille.core.errors import Invalid, NotFound
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.dimension_edit import follow_metric
 from permille.database import locks
-from permille.events.postgres import rebuilding
 from permille.store import billable_metrics, billing_holds, plans, unpriced, webhooks
+from permille.usecases import metering
 
 REFUSED_SHOWN = 20
 
@@ -55,7 +55,7 @@ def change(conn: Connection[Any], before: BillableMetric, after: BillableMetric)
     if after.filters != before.filters:
         _follow_dimensions(conn, before, after)
     if after.code != before.code:
-        rebuilding.refresh(conn, organization_id=after.organization_id, code=before.code)
+        metering.refresh(conn, organization_id=after.organization_id, code=before.code)
     _after_change(conn, after, "updated", now=after.updated_at)
 
 
@@ -97,7 +97,7 @@ def _after_change(conn: Connection[Any], metric: BillableMetric, what: str, *, n
     """Bills that wait are tried again, events are kept as the metric now needs them, and the webhook is queued."""
     billing_holds.retry_soon(conn, metric.organization_id, now=now)
     unpriced.recheck(conn, [metric.organization_id])
-    rebuilding.refresh(conn, organization_id=metric.organization_id, code=metric.code)
+    metering.refresh(conn, organization_id=metric.organization_id, code=metric.code)
     webhooks.enqueue(
         conn,
         organization_id=metric.organization_id,

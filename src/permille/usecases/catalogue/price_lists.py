@@ -29,9 +29,9 @@ from permille.core.rating import models as pricing
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.unlisted import UnlistedValues
 from permille.database import locks
-from permille.events.postgres import rebuilding
 from permille.ids import new_id
 from permille.store import billable_metrics, organizations, plans, webhooks
+from permille.usecases import metering
 from permille.usecases.catalogue import metrics as catalogue
 
 _SUFFIX = ".toml"
@@ -258,7 +258,7 @@ def _add_plan(conn: Connection[Any], plan: Plan) -> None:
     is_new = plans.add(conn, plan)
     assert is_new, plan.code
     for code in sorted({charge.metric.code for charge in plan.charges}):
-        rebuilding.refresh(conn, organization_id=plan.organization_id, code=code)
+        metering.refresh(conn, organization_id=plan.organization_id, code=code)
     webhooks.enqueue(
         conn,
         organization_id=plan.organization_id,

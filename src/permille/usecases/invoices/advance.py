@@ -19,10 +19,18 @@ from psycopg_pool import ConnectionPool
 from permille.core.errors import Unbillable
 from permille.core.invoice.draft import InvoiceDraft
 from permille.core.rating.fee import Fee
-from permille.events.postgres import advance as store, advance_levels, metering
-from permille.events.postgres.advance import Waiting
-from permille.events.postgres.advance_levels import Kept, LevelKey
-from permille.store import billing_holds, customers, organizations, plans, subscriptions
+from permille.events.engine import event_log, usage
+from permille.store import (
+    advance_levels,
+    advance_queue,
+    billing_holds,
+    customers,
+    organizations,
+    plans,
+    subscriptions,
+)
+from permille.store.advance_levels import Kept, LevelKey
+from permille.store.advance_queue import Waiting
 from permille.usecases import fences, holds
 from permille.usecases.holds import Failure
 from permille.usecases.invoices.run import advance_draft, bill_in_advance
@@ -46,7 +54,7 @@ def bill_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     What fails in one organization holds up no other.
     """
     with pool.connection() as conn:
-        waiting = store.organizations_waiting(conn, now=now)
+        waiting = advance_queue.organizations_waiting(conn, now=now)
 
     def bill(organization_id: UUID) -> int:
         with pool.connection() as conn:
@@ -55,7 +63,7 @@ def bill_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
                 return 0
             clock = organization.now(now)
             billing_holds.release(conn, organization_id, until=clock)
-            store.release_unpriced(conn, organization_id, until=clock)
+            advance_queue.release_unpriced(conn, organization_id, until=clock)
         with pool.connection() as conn:
             return bill_events(conn, organization_id, now=clock, wait=False)
 
@@ -64,7 +72,7 @@ def bill_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
 
 def bill_all(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
     """Bill all that waits in an organization, in the caller's transaction."""
-    store.release_unpriced(conn, organization_id, until=None)
+    advance_queue.release_unpriced(conn, organization_id, until=None)
     while bill_events(conn, organization_id, now=now, wait=True):
         pass
 
@@ -74,7 +82,7 @@ def bill_customer(conn: Connection[Any], organization_id: UUID, customer_id: UUI
 
     Raises Unbillable when any of the customer's comes to an amount beyond all bounds.
     """
-    if store.is_any_waiting(conn, organization_id, customer_id):
+    if advance_queue.is_any_waiting(conn, organization_id, customer_id):
         customers.lock(conn, customer_id)
         billing_holds.release_customer(conn, customer_id)
     taken = 1
@@ -100,9 +108,9 @@ def _bill_batch(
     conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool
 ) -> tuple[int, list[Failure[Waiting]]]:
     """How many were taken off the queue, and those that cannot be billed."""
-    if not store.is_any_waiting(conn, organization_id):
+    if not advance_queue.is_any_waiting(conn, organization_id):
         return 0, []
-    waiting = store.claim(conn, organization_id, limit=BATCH, wait=wait)
+    waiting = _claim(conn, organization_id, wait=wait)
     flagged = {each.customer_id for each in waiting if each.is_held and each.customer_id}
     held = billing_holds.still_held(conn, flagged) if flagged else set()
     failures = holds.do_apart(
@@ -122,8 +130,34 @@ def _bill_batch(
     )
     held_from = dict.fromkeys(held, 0) | {each.customer_id: each.item.seq for each in failures}
     if parked := [each for each in waiting if each.seq >= _held_from(held_from, each)]:
-        store.park(conn, parked, now=now)
+        advance_queue.park(conn, parked, now=now)
     return len(waiting), failures
+
+
+def _claim(conn: Connection[Any], organization_id: UUID, *, wait: bool) -> list[Waiting]:
+    """Take the events that have waited the longest off the queue, in the order of arrival, with their customers locked."""
+    queued = advance_queue.first(conn, organization_id, until=event_log.settled(conn), limit=BATCH)
+    current = event_log.current(conn, [each.identity for each in queued])
+    found = [current[each.identity] for each in queued]
+    payers = advance_queue.payers(
+        conn, organization_id, [(each.external_subscription_id or "", each.at) for each in found]
+    )
+    waiting = [
+        Waiting(
+            seq=each.seq,
+            identity=each.identity,
+            due_at=each.due_at,
+            is_held=bool(payer and payer.is_held),
+            transaction_id=event.transaction_id,
+            at=event.at,
+            code=event.code,
+            subscription_id=payer and payer.subscription_id,
+            customer_id=payer and payer.customer_id,
+            charge_ids=each.charge_ids,
+        )
+        for each, event, payer in zip(queued, found, map(payers.get, range(len(queued))), strict=True)
+    ]
+    return advance_queue.take(conn, organization_id, waiting, wait=wait)
 
 
 def _held_from(held_from: Mapping[UUID, int], event: Waiting) -> int:
@@ -136,7 +170,7 @@ def _bill(conn: Connection[Any], organization_id: UUID, waiting: Sequence[Waitin
 
     Events without a price are put aside where their charge says that they wait for one: no other waits for them.
     """
-    fees, reached = metering.under_one_metering(
+    fees, reached = usage.under_one_metering(
         conn, [organization_id], lambda: _made(conn, _works(conn, waiting))
     )
     drafts: list[InvoiceDraft] = []
@@ -160,7 +194,7 @@ def _bill(conn: Connection[Any], organization_id: UUID, waiting: Sequence[Waitin
     carried.keep(conn)
     if unpriced:
         held = list(unpriced.values())
-        store.hold_unpriced(conn, organization_id, held, now=now, retry_at=now + holds.PAUSE_MAX)
+        advance_queue.hold_unpriced(conn, organization_id, held, now=now, retry_at=now + holds.PAUSE_MAX)
     if reached:
         advance_levels.keep(conn, reached)
 

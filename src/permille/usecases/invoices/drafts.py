@@ -23,7 +23,7 @@ from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceStatu
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.period import Period
-from permille.events.postgres import metering, rollup
+from permille.events.engine import event_log, usage
 from permille.store import credit_notes, customers, invoices, subscriptions
 from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
 from permille.usecases import holds
@@ -95,7 +95,7 @@ def finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: dateti
 def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datetime, now: datetime) -> int:
     """How many stay drafts, as there is usage on them that waits for a price."""
     waiting = 0
-    arrival = rollup.arrival(conn)
+    arrival = event_log.arrival(conn)
     for made in _rounds(conn, invoice_ids, made_at=at, stays_draft=False):
         held = [_to_retry(draft, now) for draft in made if draft.status is InvoiceStatus.DRAFT]
         final = [draft for draft in made if draft.status is not InvoiceStatus.DRAFT]
@@ -166,7 +166,7 @@ def _made_again(
         return drafts, load_facts(conn, drafts)
 
     organization_ids = {invoice.organization_id for invoice in stored}
-    return make(*metering.under_one_metering(conn, organization_ids, load))
+    return make(*usage.under_one_metering(conn, organization_ids, load))
 
 
 def _dates(invoice: StoredInvoice) -> InvoiceDates:

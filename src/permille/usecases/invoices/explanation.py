@@ -25,8 +25,8 @@ from permille.core.rating.fee import Fee
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import SUBUNITS
 from permille.core.rating.rounding import Rounding
-from permille.events.postgres import amendments, events, metering, usage
-from permille.events.postgres.events import Digest, Place, StoredEvent
+from permille.events.engine import amendments, event_log, usage
+from permille.events.log import AmendmentSearch, Counted, Digest, Place, StoredEvent
 from permille.events.usage import SeriesUsage
 from permille.store import invoices
 from permille.store.invoices import StoredFee
@@ -63,7 +63,7 @@ class Explanation:
 
 def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit: int) -> Explanation:
     """The fee explained, with a page of its events from `after` on."""
-    return metering.under_one_metering(
+    return usage.under_one_metering(
         conn, [fee.organization_id], lambda: _explain(conn, fee, after=after, limit=limit)
     )
 
@@ -81,7 +81,7 @@ def _explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limi
         digest, listed = _events_behind(conn, basis, behind, after=after, limit=limit + 1)
         return found, digest, listed, _amended(conn, fee, basis)
 
-    found, digest, listed, amended = metering.under_one_version(conn, [fee.organization_id], read)
+    found, digest, listed, amended = usage.under_one_version(conn, [fee.organization_id], read)
     recomputed = same_place(fee, fees_now(basis, found))
     return Explanation(
         steps=_steps(conn, fee, basis.charge),
@@ -111,17 +111,17 @@ def _events_behind(
         page = [
             identity for at, identity in told if after is None or (at, identity) > (after.at, after.identity)
         ]
-        stored = events.by_identities(conn, page[:limit])
-        return events.digest_of(conn, [identity for _, identity in told]), [
+        stored = event_log.by_identities(conn, page[:limit])
+        return event_log.digest_of(conn, [identity for _, identity in told]), [
             stored[identity] for identity in page[:limit]
         ]
-    counted = events.Counted(
+    counted = Counted(
         series_ids=sorted({used.series_id for used in behind if used.told is None}),
         from_=basis.since,
         to=basis.until,
         numbers_only=numbers_only,
     )
-    return events.digest(conn, counted), events.after(conn, counted, place=after, limit=limit)
+    return event_log.digest(conn, counted), event_log.after(conn, counted, place=after, limit=limit)
 
 
 def _counts(fee: StoredFee, basis: Basis, dimensions: Mapping[str, str | None]) -> bool:
@@ -135,10 +135,10 @@ def _of_event(conn: Connection[Any], fee: StoredFee, basis: Basis) -> Explanatio
     def read() -> tuple[list[StoredEvent], Digest, Fee | None, list[Amendment]]:
         found = event_of(conn, fee, basis)
         listed = [found[1]] if found else []
-        digest = events.digest_of(conn, [event.identity for event in listed])
+        digest = event_log.digest_of(conn, [event.identity for event in listed])
         return listed, digest, recompute(conn, [fee])[fee.id], _amended_event(conn, fee, basis)
 
-    listed, digest, recomputed, amended = metering.under_one_version(conn, [fee.organization_id], read)
+    listed, digest, recomputed, amended = usage.under_one_version(conn, [fee.organization_id], read)
     amount, _ = _priced(fee)
     steps = _finished(
         fee, [Step("what all events up to this one cost, less what those before it cost", amount)]
@@ -173,7 +173,7 @@ def _amended(conn: Connection[Any], fee: StoredFee, basis: Basis) -> list[Amendm
 def _amended_event(conn: Connection[Any], fee: StoredFee, basis: Basis) -> list[Amendment]:
     found, _ = amendments.listing(
         conn,
-        amendments.Search(
+        AmendmentSearch(
             organization_id=basis.subscription.organization_id,
             event_transaction_id=fee.event_transaction_id,
             external_subscription_id=basis.subscription.external_id,

@@ -19,7 +19,7 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Balances, Facts, PlanPrices, Usage
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.metering.event import Arrival
-from permille.events.postgres import usage
+from permille.events.engine import usage
 from permille.events.usage import Window
 from permille.ids import new_id
 from permille.store import credit_notes, customers, plans, subscriptions

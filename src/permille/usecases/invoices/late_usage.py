@@ -21,7 +21,7 @@ from psycopg_pool import ConnectionPool
 from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
-from permille.core.errors import Invalid
+from permille.core.errors import Invalid, NotFound
 from permille.core.invoice.billing import left_to_next_plan
 from permille.core.invoice.draft import AMOUNT_MAX
 from permille.core.invoice.late_usage import (
@@ -34,7 +34,7 @@ from permille.core.invoice.late_usage import (
     with_usage,
 )
 from permille.core.period import Period
-from permille.events.postgres import metering, rollup, usage
+from permille.events.engine import event_log, usage
 from permille.ids import new_id
 from permille.store import (
     customers,
@@ -97,8 +97,8 @@ def review(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> in
     if not marks:
         return 0
     customers.lock_all(conn, {mark.customer_id for mark in marks})
-    seen_to = rollup.arrival(conn).seen_to
-    found = metering.under_one_metering(conn, [organization_id], lambda: _differences(conn, marks))
+    seen_to = event_log.arrival(conn).seen_to
+    found = usage.under_one_metering(conn, [organization_id], lambda: _differences(conn, marks))
     known = _decided(conn, {mark.subscription_id for mark in marks})
     changed = store.changed_since(
         conn, [(period.basis.charge.id, period.mark.invoice_id) for period, _ in found]
@@ -288,6 +288,14 @@ def _proposal(
         created_at=now,
         updated_at=now,
     )
+
+
+def by_id(conn: Connection[Any], organization_id: UUID, late_usage_id: UUID | None) -> LateUsage:
+    """Raises NotFound."""
+    found = store.by_id(conn, late_usage_id, organization_id) if late_usage_id else None
+    if found is None:
+        raise NotFound("late_usage")
+    return found
 
 
 def bill(conn: Connection[Any], late: LateUsage, *, decided_by: UUID | None, now: datetime) -> LateUsage:

@@ -21,8 +21,8 @@ from permille.core.rating.filters import group_of
 from permille.core.rating.minimum_charge import true_up_fee
 from permille.core.rating.proration import rated_period
 from permille.core.rating.rate import rate
-from permille.events.postgres import events, metering, usage
-from permille.events.postgres.events import StoredEvent
+from permille.events.engine import event_log, usage
+from permille.events.log import StoredEvent
 from permille.events.usage import SeriesUsage, Window
 from permille.store import customers, plans, subscriptions
 from permille.store.invoices import StoredFee
@@ -158,7 +158,7 @@ def same_place(fee: StoredFee, fees: Sequence[Fee]) -> Fee | None:
 
 def recompute(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Fee | None]:
     """Fee -> what stands in its place now, None when nothing does; without those that have no basis."""
-    return metering.under_one_metering(
+    return usage.under_one_metering(
         conn, {fee.organization_id for fee in fees}, lambda: _recompute(conn, fees)
     )
 
@@ -211,7 +211,7 @@ def _of_events(
 def event_of(conn: Connection[Any], fee: StoredFee, basis: Basis) -> tuple[int, StoredEvent] | None:
     """The event that made a fee in advance, as it counts now, with its place in the order of arrival."""
     assert fee.event_transaction_id is not None, "only such a fee is of one event"
-    found = events.counted(
+    found = event_log.counted(
         conn,
         organization_id=basis.subscription.organization_id,
         external_subscription_id=basis.subscription.external_id,

@@ -35,7 +35,7 @@ from permille.core.metering.event import Arrival
 from permille.core.period import Period, local_date
 from permille.core.rating.fee import Fee
 from permille.database.connections import is_passing
-from permille.events.postgres import metering, rollup
+from permille.events.engine import event_log, usage
 from permille.store import customers, invoices, late_usage, plans, subscriptions
 from permille.usecases import holds
 from permille.usecases.invoices import adjustments
@@ -175,7 +175,7 @@ def _bill(conn: Connection[Any], requests: Sequence[BillingRequest]) -> None:
 
 
 def _bill_requests(conn: Connection[Any], requests: Sequence[BillingRequest]) -> None:
-    arrival = rollup.arrival(conn)
+    arrival = event_log.arrival(conn)
     batch = load_batch(conn, requests, arrival=arrival)
     save(conn, batch.make())
     billings = batch.billings
@@ -192,7 +192,7 @@ def load_batch(
 ) -> Batch:
     """The drafts for these requests, with all facts that their steps need."""
     organization_ids = {each.subscription.organization_id for each in requests}
-    return metering.under_one_metering(conn, organization_ids, lambda: _load_batch(conn, requests, arrival))
+    return usage.under_one_metering(conn, organization_ids, lambda: _load_batch(conn, requests, arrival))
 
 
 def _load_batch(conn: Connection[Any], requests: Sequence[BillingRequest], arrival: Arrival | None) -> Batch:

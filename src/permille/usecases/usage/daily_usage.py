@@ -27,7 +27,7 @@ from permille.core.metering.usage import Usage
 from permille.core.period import INSTANT, Period, local_date, midnight
 from permille.core.rating.charge import CompiledCharge, compile_plan_charge, counted_by, series_place
 from permille.core.rating.filters import Group
-from permille.events.postgres import usage as usage_store
+from permille.events.engine import usage
 from permille.events.usage import Window
 from permille.store import customers, plans
 from permille.usecases.usage.usage import UsageSearch, searched_charges, series_by_code
@@ -158,7 +158,7 @@ def read_days(
         _window(of.subscription, reaching[Reach.PERIOD], min(start, of.opened_at(start)), start),
         *(_window(of.subscription, list(metrics.values()), day.part.from_, day.part.to) for day in days),
     ]
-    ever, period, *own = [series_by_code(each) for each in usage_store.usage_of_many(conn, windows)]
+    ever, period, *own = [series_by_code(each) for each in usage.usage_of_many(conn, windows)]
     return {
         code: ReadDays(
             before=[*ever[code], *period[code]],

@@ -28,10 +28,10 @@ from permille.core.rating.fee import Fee, carry_fee_on
 from permille.core.rating.level import NOTHING_STANDING, Held, Reached, Standing, held_at
 from permille.core.rating.proration import Proration, proration_by
 from permille.core.rating.rounding import NOTHING_EARLIER, Earlier, Rounding
-from permille.events.postgres import advance as store, advance_levels, metering, usage
-from permille.events.postgres.advance import AdvanceWindow
-from permille.events.postgres.advance_levels import Kept, LevelKey
-from permille.store import advance_rounding
+from permille.events.engine import event_log, usage
+from permille.events.usage import AdvanceWindow
+from permille.store import advance_levels, advance_rounding
+from permille.store.advance_levels import Kept, LevelKey
 from permille.store.advance_rounding import RoundingKey
 from permille.usecases.usage.windows import running_plan, standing_window, usage_period, whole_period
 
@@ -128,22 +128,26 @@ def read_histories(conn: Connection[Any], wanted: Sequence[tuple[Terms, Collecti
 
     def read() -> list[History]:
         standing: dict[int, Mapping[Place, Standing]] = defaultdict(dict)
-        for i, found in zip(recurring, usage.usage_of_many(conn, before), strict=True):
-            series = [(each.dimensions, each.partial) for each in found]
+        for i, used in zip(recurring, usage.usage_of_many(conn, before), strict=True):
+            series = [(each.dimensions, each.partial) for each in used]
             standing[i] = standing_by_place(wanted[i][0].compiled, series)
         keys = [_level_key(terms, standing[i]) for i, (terms, _) in enumerate(wanted)]
+        revisions = event_log.revisions(
+            conn, [(key.organization_id, key.external_subscription_id, key.code) for key in keys]
+        )
+        found = advance_levels.find(conn, keys, revisions)
         kept = [
             each if each.until_seq < min(seqs) else replace(each, until_seq=0, events_count=0, levels={})
-            for each, (_, seqs) in zip(advance_levels.find(conn, keys), wanted, strict=True)
+            for each, (_, seqs) in zip(found, wanted, strict=True)
         ]
         windows = [_window(terms, max(seqs), each) for each, (terms, seqs) in zip(kept, wanted, strict=True)]
         return [
             History(key=keys[i], kept=kept[i], events=events, standing=standing[i])
-            for i, events in enumerate(store.events_of(conn, windows))
+            for i, events in enumerate(usage.events_of(conn, windows))
         ]
 
     organization_ids = {terms.row.organization_id for terms, _ in wanted}
-    return metering.under_one_version(conn, organization_ids, read) if wanted else []
+    return usage.under_one_version(conn, organization_ids, read) if wanted else []
 
 
 def _level_key(terms: Terms, standing: Mapping[Place, Standing]) -> LevelKey:

@@ -1,6 +1,6 @@
 """Usage: what a subscription has used so far in its period, and what it used in the periods billed.
 
-Current usage is priced by the same core.fee.charge_fees as the invoice at the period's end, so that the two
+Current usage is priced by the same core.rating.rate as the invoice at the period's end, so that the two
 cannot disagree; past usage is read from the invoices. Source: semantics-metering.md section 6.
 """
 
@@ -39,7 +39,7 @@ from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.projection import Projection, elapsed_share, project, project_all
 from permille.core.rating.proration import RatedPeriod, rated_period
 from permille.core.rating.rate import rate
-from permille.events.postgres import metering, usage as usage_store
+from permille.events.engine import usage
 from permille.events.usage import SeriesUsage, Window
 from permille.store import customers, fee_items, invoices, past_usage as past, plans, subscriptions
 from permille.store.fee_items import FeeItem
@@ -212,7 +212,7 @@ def running_usages(
     Raises NotFound (charge), NotAllowed (full_usage_not_allowed).
     """
     organization_ids = {subscription.organization_id for subscription, _ in of}
-    return metering.under_one_metering(
+    return usage.under_one_metering(
         conn, organization_ids, lambda: _running_usages(conn, of, search=search, now=now)
     )
 
@@ -246,7 +246,7 @@ def _running_usages(
     ]
     held = [{} for _ in running] if search.regroups else _held(conn, running, now=now)
     windows = [_windows(each, levels) for each, levels in zip(running, held, strict=True)]
-    read = iter(usage_store.usage_of_many(conn, [window for own in windows for window in own]))
+    read = iter(usage.usage_of_many(conn, [window for own in windows for window in own]))
     found = []
     for each, own, levels in zip(running, windows, held, strict=True):
         series = series_by_code(used for _ in own for used in next(read))

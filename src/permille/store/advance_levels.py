@@ -21,17 +21,11 @@ from permille.core.rating.level import Reached
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 
-# The metering says which property an event's value is; the last amendment, what its subscription's events say.
 _FIND = """
-select w.key, m.version, a.position, l.stamp, l.until_seq, l.events_count, l.levels
-from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(external_ids)s::text[], %(codes)s::text[],
-        %(subscriptions)s::uuid[], %(charges)s::uuid[], %(froms)s::timestamptz[], %(tos)s::timestamptz[])
-    as w (key, organization_id, external_subscription_id, code, subscription_id, charge_id, from_at, to_at)
-left join metering m on m.organization_id = w.organization_id and m.code = w.code
-left join lateral (
-    select position from event_amendment where organization_id = w.organization_id
-        and external_subscription_id = w.external_subscription_id order by position desc limit 1
-) a on true
+select w.key, l.stamp, l.until_seq, l.events_count, l.levels
+from unnest(%(keys)s::int[], %(subscriptions)s::uuid[], %(charges)s::uuid[], %(froms)s::timestamptz[],
+        %(tos)s::timestamptz[])
+    as w (key, subscription_id, charge_id, from_at, to_at)
 left join advance_level l using (subscription_id, charge_id, from_at, to_at)
 """
 
@@ -81,27 +75,16 @@ class Kept:
     levels: Mapping[Place, Reached]
 
 
-def find(conn: Connection[Any], wanted: Sequence[LevelKey]) -> list[Kept]:
-    """For each key what is kept under its stamp as it is now."""
-    found = [Kept(stamp=UUID(int=0), levels={})] * len(wanted)
-    rows = conn.execute(
-        _FIND,
-        {
-            "keys": int_array(range(len(wanted))),
-            "organizations": uuid_array(each.organization_id for each in wanted),
-            "external_ids": text_array(each.external_subscription_id for each in wanted),
-            "codes": text_array(each.code for each in wanted),
-            **_places(wanted),
-        },
-    )
-    for key, version, amendment, stamp, until_seq, events_count, levels in rows:
-        now = _stamp(wanted[key].terms, version, amendment)
-        if stamp == now:
+def find(conn: Connection[Any], wanted: Sequence[LevelKey], revisions: Sequence[str]) -> list[Kept]:
+    """For each key what is kept under its stamp as it is now; `revisions` are those of their events."""
+    stamps = [_stamp(key.terms, revision) for key, revision in zip(wanted, revisions, strict=True)]
+    found = [Kept(stamp=stamp, levels={}) for stamp in stamps]
+    rows = conn.execute(_FIND, {"keys": int_array(range(len(wanted))), **_places(wanted)})
+    for key, stamp, until_seq, events_count, levels in rows:
+        if stamp == stamps[key]:
             found[key] = Kept(
-                stamp=now, until_seq=until_seq, events_count=events_count, levels=dict(map(_read, levels))
+                stamp=stamp, until_seq=until_seq, events_count=events_count, levels=dict(map(_read, levels))
             )
-        else:
-            found[key] = Kept(stamp=now, levels={})
     return found
 
 
@@ -130,9 +113,8 @@ def _places(keys: Sequence[LevelKey]) -> dict[str, Any]:
     }
 
 
-def _stamp(terms: str, metering_version: int | None, amendment: int | None) -> UUID:
-    text = f"{metering_version} {amendment} {_FIELDS} {terms}"
-    return UUID(bytes=hashlib.blake2b(text.encode(), digest_size=16).digest())
+def _stamp(terms: str, revision: str) -> UUID:
+    return UUID(bytes=hashlib.blake2b(f"{revision} {terms}".encode(), digest_size=16).digest())
 
 
 def _written(item: tuple[Place, Reached]) -> list[Any]:

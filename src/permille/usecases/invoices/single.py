@@ -1,0 +1,47 @@
+"""One invoice or fee that somebody names: a draft is priced again, or becomes final before its day."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.errors import NotFound
+from permille.store import customers, invoice_search, invoices
+from permille.store.invoices import StoredFee, StoredInvoice
+from permille.usecases.invoices import drafts
+
+
+def by_id(conn: Connection[Any], organization_id: UUID, invoice_id: UUID | None) -> StoredInvoice:
+    """The invoice, unless it is hidden. Raises NotFound."""
+    found = invoice_search.visible_invoice(conn, organization_id, invoice_id) if invoice_id else None
+    if found is None:
+        raise NotFound("invoice")
+    return found
+
+
+def fee_by_id(conn: Connection[Any], organization_id: UUID, fee_id: UUID | None) -> StoredFee:
+    """The fee, unless its invoice is hidden. Raises NotFound."""
+    found = invoice_search.visible_fee(conn, organization_id, fee_id) if fee_id else None
+    if found is None:
+        raise NotFound("fee")
+    return found
+
+
+def refresh(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> StoredInvoice:
+    """Price a draft again; any other invoice stays as it is."""
+    if invoice.status == "draft":
+        customers.lock(conn, invoice.customer_id)
+        drafts.refresh(conn, [invoice.id], now=now)
+    return by_id(conn, invoice.organization_id, invoice.id)
+
+
+def finalize(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> StoredInvoice:
+    """Make a draft final. Raises NotFound when it is none, perhaps since a moment ago."""
+    customers.lock(conn, invoice.customer_id)
+    if by_id(conn, invoice.organization_id, invoice.id).status != "draft":
+        raise NotFound("invoice")
+    drafts.finalize(conn, [invoice.id], at=now)
+    return invoices.invoices_by_ids(conn, [invoice.id])[invoice.id]

@@ -1,0 +1,17 @@
+"""How events are kept follows metrics and prices."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.events.engine import upkeep
+from permille.store import metered
+
+
+def refresh(conn: Connection[Any], *, organization_id: UUID, code: str) -> None:
+    """Call it after a change of the code's metric or of the prices on it, in the same transaction."""
+    wanted = metered.wanted(conn, organization_id, code)
+    upkeep.refresh(conn, organization_id=organization_id, code=code, wanted=wanted)
