@@ -42,7 +42,7 @@ from permille.store import (
 )
 from permille.store.credit_notes import InvoiceCredit
 from permille.store.invoice_search import InvoiceSearch
-from permille.store.invoices import InvoiceSubscription, StoredInvoice
+from permille.store.invoices import InvoiceSubscription, StoredFee, StoredInvoice
 from permille.usecases.invoices import single
 
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
@@ -240,17 +240,37 @@ def render_whole(
     fees = invoices.fees_of(conn, [invoice.id])[invoice.id]
     billed = invoices.subscriptions_of(conn, [invoice.id]).get(invoice.id, [])
     rows = subscriptions.by_ids(conn, [each.subscription_id for each in billed])
-    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
-    customer = customers.by_ids(conn, [invoice.customer_id])[invoice.customer_id]
-    around = (
+    found = (
         surroundings(conn, fees) if fees else Surroundings(items={}, customers={}, subscriptions={}, plans={})
     )
+    around = replace(
+        found,
+        customers=customers.by_ids(conn, [invoice.customer_id]),
+        subscriptions={**found.subscriptions, **rows},
+        plans={**found.plans, **plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})},
+    )
+    credits_ = credit_notes.credits_of(conn, invoice.id)
+    return render_with_lines(invoice, billed, fees, credits_, around, file_url=file_url)
+
+
+def render_with_lines(
+    invoice: StoredInvoice,
+    billed: Sequence[InvoiceSubscription],
+    fees: Sequence[StoredFee],
+    credits_: Sequence[InvoiceCredit],
+    around: Surroundings,
+    *,
+    file_url: str | None = None,
+) -> objects.InvoiceDetails:
+    """The invoice with all that is on it."""
+    customer, rows = around.customers[invoice.customer_id], around.subscriptions
+    shown = [rows[each.subscription_id] for each in billed]
     return objects.InvoiceDetails(
         **asdict(render_invoice(invoice, customer, file_url=file_url)),
-        subscriptions=_subscriptions(invoice, customer, list(rows.values()), known_plans),
+        subscriptions=_subscriptions(invoice, customer, shown, around.plans),
         billing_periods=[_billing_period(each, rows[each.subscription_id]) for each in billed],
         fees=[render_fee(fee, around) for fee in fees],
-        credits=[_render_credit(each, invoice) for each in credit_notes.credits_of(conn, invoice.id)],
+        credits=[_render_credit(each, invoice) for each in credits_],
         error_details=[],
         applied_usage_thresholds=[],
         applied_invoice_custom_sections=[],

@@ -209,7 +209,8 @@ def _changed(call: Call, *, before: Plan, after: Plan, what: str) -> dict[str, A
 
 
 def render_plan(plan: Plan, *, now: datetime, pending_deletion: bool = False) -> objects.Plan:
-    """The plan with the charges in force and the changes to come. `metadata` is left out when there is none."""
+    """The plan with the prices in force and the changes to come. `metadata` is left out when there is none."""
+    shown = in_force(plan, now)
     return objects.Plan(
         lago_id=plan.id,
         name=plan.name,
@@ -218,7 +219,7 @@ def render_plan(plan: Plan, *, now: datetime, pending_deletion: bool = False) ->
         code=plan.code,
         interval=plan.interval,
         description=plan.description,
-        amount_cents=plan.amount_cents,
+        amount_cents=shown.amount_cents,
         amount_currency=plan.amount_currency,
         trial_period=None if plan.trial_period is None else Number(decimal_text(plan.trial_period)),
         pay_in_advance=plan.pay_in_advance,
@@ -229,7 +230,7 @@ def render_plan(plan: Plan, *, now: datetime, pending_deletion: bool = False) ->
         draft_invoices_count=0,
         parent_id=plan.parent_id,
         pending_deletion=pending_deletion,
-        charges=[render_charge(charge) for charge in in_force(plan, now).charges],
+        charges=[render_charge(charge) for charge in shown.charges],
         scheduled_changes=[render_change(each) for each in changes_to_show(plan, now)],
         fixed_charges=[],
         entitlements=[],
@@ -241,10 +242,11 @@ def render_plan(plan: Plan, *, now: datetime, pending_deletion: bool = False) ->
 
 
 def render_change(change: PriceChange) -> objects.ScheduledChange:
-    """The charges from an instant on."""
+    """The fee and the charges from an instant on."""
     return objects.ScheduledChange(
         lago_id=change.id,
         effective_at=instant(change.at),
+        amount_cents=change.amount_cents,
         charges=[render_charge(charge) for charge in change.charges],
     )
 

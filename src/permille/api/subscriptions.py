@@ -316,7 +316,7 @@ def render_subscription(
         billing_entity_code=customer.billing_entity.code,
         name=subscription.name,
         plan_code=plan.code,
-        plan_amount_cents=plan.amount_cents,
+        plan_amount_cents=in_force(plan, now).amount_cents,
         plan_amount_currency=plan.amount_currency,
         status=subscription.status,
         billing_time=subscription.billing_time,

@@ -10,8 +10,8 @@ from permille.store import customers
 from permille.web import price_grid
 from permille.web.charge_form import known_taxes, read_charge, read_least, read_taxes, to_cents
 from permille.web.charges import charge_of, edit_page
-from permille.web.plans import FIELDS, amount_text, priced_plan
-from permille.web.price_effect import PriceChange, save_prices
+from permille.web.plans import FEE_CHANGE, FIELDS, amount_text, priced_plan
+from permille.web.price_effect import PriceChange, save_fee, save_prices
 from permille.web.shown import in_path
 from permille.web.visit import Done, Page, Visit
 
@@ -67,9 +67,18 @@ def update(visit: Visit) -> Done:
         **read_taxes(form, "plan_tax"),
     }
     body = {"plan_overrides": overrides, "status": row.status}
-    api.update_subscription(visit.call(path=visit.path, body={"subscription": body}))
-    to = f"{own_plan_url(row.external_id)}?said=saved"
-    return Done(action="changed plan of subscription", subject=row.external_id, to=to, details=overrides)
+    back = own_plan_url(row.external_id)
+    change = PriceChange(
+        edit=api.update_subscription,
+        path=visit.path,
+        body=body,
+        title=FEE_CHANGE,
+        back=back,
+        root="subscription",
+    )
+    to = f"{back}?said=saved"
+    done = Done(action="changed plan of subscription", subject=row.external_id, to=to, details=overrides)
+    return save_fee(visit, change, done, is_changed=overrides["amount_cents"] != plan.amount_cents)
 
 
 def before_charge(visit: Visit) -> Page:

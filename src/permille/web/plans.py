@@ -31,11 +31,13 @@ from permille.web.charge_form import (
     to_cents,
     typed,
 )
+from permille.web.price_effect import PriceChange, save_fee
 from permille.web.shown import currencies, in_path, listed_text, shown_in_unit
 from permille.web.typed_number import number_or_none, plain_number
 from permille.web.visit import Done, Form, Page, Visit
 
 INTERVALS = [(each.value, each.value) for each in Interval]
+FEE_CHANGE = "What this subscription fee changes"
 FIELDS = {"amount_cents": "amount", "invoice_display_name": "plan_invoice_name"}
 
 
@@ -230,10 +232,13 @@ def update(visit: Visit) -> Done:
     plan = api.plan_of(visit.call(path=visit.path))
     form = visit.form
     body = {**_always(form, plan.amount_currency), **(_structure(form) if form.has("interval") else {})}
-    said = {"cascade_updates": form.has("cascade")}
-    api.update_plan(visit.call(path=visit.path, body={"plan": {**body, **said}}))
-    to = f"{plan_url(plan.code)}?said=saved"
-    return Done(action="changed plan", subject=plan.code, to=to, details=body)
+    body["cascade_updates"] = form.has("cascade")
+    back = plan_url(plan.code)
+    change = PriceChange(
+        edit=api.update_plan, path=visit.path, body=body, title=FEE_CHANGE, back=back, root="plan"
+    )
+    done = Done(action="changed plan", subject=plan.code, to=f"{back}?said=saved", details=body)
+    return save_fee(visit, change, done, is_changed=body["amount_cents"] != plan.amount_cents)
 
 
 def delete(visit: Visit) -> Done:

@@ -26,9 +26,11 @@ class PriceChange:
     title: str
     button: str = "Save"
     back: str
+    root: str = "charge"
+    """The name that the body is sent under."""
 
     def call(self, visit: Visit, when: Mapping[str, str] | None = None) -> Call:
-        return visit.call(path=self.path, body={"charge": self.body, **(when or {})})
+        return visit.call(path=self.path, body={self.root: self.body, **(when or {})})
 
 
 def is_running(visit: Visit) -> bool:
@@ -54,6 +56,14 @@ def save_prices(visit: Visit, change: PriceChange, done: Done) -> Done:
         if not refused.errors.keys() <= {WHEN, DAY}:
             raise
         return _effect(visit, change, problems_of(refused))
+    return done
+
+
+def save_fee(visit: Visit, change: PriceChange, done: Done, *, is_changed: bool) -> Done:
+    """Save an edit of a plan's own fields: the effect is shown before where its fee `is_changed`."""
+    if is_changed:
+        return save_prices(visit, change, done)
+    change.edit(change.call(visit))
     return done
 
 

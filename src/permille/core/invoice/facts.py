@@ -20,12 +20,11 @@ from permille.core.rating.charge import (
     compile_renewal,
     renewal_charge,
 )
-from permille.core.rating.filters import Id
 
 Usage = Mapping[str, Sequence[tuple[Dimensions, Partial]]]
 """Code of a metric -> its series."""
 Priced = Sequence[tuple[Charge, CompiledCharge]]
-Balances = Mapping[tuple[UUID, str], Sequence[tuple[Id, int]]]
+Balances = Mapping[tuple[UUID, str], Sequence[tuple[UUID, int]]]
 """(Customer, currency) -> the credit notes with a balance, the oldest first: (id, balance in cents)."""
 
 

@@ -12,9 +12,11 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.contract.subscription import Subscription
+from permille.core.contract.subscription import Subscription, facts_of, plan_period_end
+from permille.core.contract.timeline import next_fee_cents
+from permille.core.customer import Customer
 from permille.core.rating.price_preview import Preview, RunningBill, compare_bills
-from permille.store import customers, subscriptions
+from permille.store import customers, plans, subscriptions
 from permille.usecases.usage.usage import UsageSearch, running_usages
 
 COMPARED_MAX = 10_000
@@ -54,6 +56,7 @@ def _bills_of(
 ) -> Iterator[tuple[UUID, RunningBill]]:
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
     of = [(row, payers[row.customer_id]) for row in rows]
+    fees = _next_fees(conn, of, now=now)
     found = running_usages(conn, of, search=UsageSearch(with_taxes=False), now=now)
     for (row, customer), usage in zip(of, found, strict=True):
         yield (
@@ -62,6 +65,21 @@ def _bills_of(
                 external_subscription_id=row.external_id,
                 external_customer_id=customer.external_id,
                 currency=usage.currency,
-                amount_cents=usage.amount_cents,
+                amount_cents=usage.amount_cents + fees[row.id],
             ),
         )
+
+
+def _next_fees(
+    conn: Connection[Any], of: Sequence[tuple[Subscription, Customer]], *, now: datetime
+) -> dict[UUID, int]:
+    """The plan's own fee that each subscription is billed next: of the running period or, in advance, of the next."""
+    first_starts = subscriptions.first_starts(conn, [row.id for row, _ in of])
+    known = plans.plans_by_ids(conn, {row.plan_id for row, _ in of})
+    found = {}
+    for row, customer in of:
+        plan, timezone = known[row.plan_id], customer.applicable_timezone
+        facts = facts_of(row, plan, timezone=timezone, first_started_at=first_starts.get(row.id))
+        ends = plan_period_end(row, plan, timezone=timezone, now=now)
+        found[row.id] = next_fee_cents(facts, period_end=ends)
+    return found
