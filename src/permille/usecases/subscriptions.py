@@ -17,8 +17,14 @@ from psycopg import Connection
 from permille.core.contract.override import same_terms
 from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
 from permille.core.contract.price_versions import in_force
-from permille.core.contract.subscription import Start, Subscription, due, facts_of, plan_period_end, start_of
-from permille.core.contract.timeline import trial_end
+from permille.core.contract.subscription import (
+    Start,
+    Subscription,
+    due,
+    owes_at_start,
+    plan_period_end,
+    start_of,
+)
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.period import INSTANT
@@ -92,7 +98,7 @@ def subscribe(
     for row in following:
         cancel(conn, row, now=now)
     new = replace(
-        _pending(customer, plan, wish, now),
+        pending(customer, plan, wish, now),
         previous_subscription_id=current.id,
         billing_time=current.billing_time,
         subscription_at=current.subscription_at,
@@ -134,7 +140,7 @@ def _take_over(
         conn, subscription_id=old.id, columns={**_ended(now), "upgraded": upgraded}, now=now
     )
     if ended.on_termination_credit_note is not None:
-        credit_unused(conn, ended, at=now)
+        credit_unused(conn, [ended], at=now)
     columns = {"status": "active", "started_at": now, "activated_at": now}
     running = subscriptions.update(conn, subscription_id=new.id, columns=columns, now=now)
     running = schedule(conn, running, now=now)
@@ -178,7 +184,7 @@ def _begin(
     now: datetime,
 ) -> Subscription:
     """A new row, running at once unless its day is to come."""
-    made = _pending(customer, plan, wish, now)
+    made = pending(customer, plan, wish, now)
     subscriptions.add(conn, made)
     start = start_of(wish.subscription_at, now=now, timezone=customer.applicable_timezone)
     if start is Start.FUTURE:
@@ -190,7 +196,8 @@ def _begin(
     return activate(conn, made, now=now, started_at=started_at)
 
 
-def _pending(customer: Customer, plan: Plan, wish: Wish, now: datetime) -> Subscription:
+def pending(customer: Customer, plan: Plan, wish: Wish, now: datetime) -> Subscription:
+    """The subscription that is asked for, before it starts."""
     return Subscription(
         id=new_id(now),
         organization_id=customer.organization_id,
@@ -246,14 +253,10 @@ def activate(
 
 def _owes_at_start(conn: Connection[Any], subscription: Subscription, now: datetime) -> bool:
     plan = plans.plan_by_id(conn, subscription.plan_id)
-    if not plan.pay_in_advance or subscription.started_at is None:
-        return False
     customer = customers.by_ids(conn, [subscription.customer_id])[subscription.customer_id]
+    first = subscriptions.first_starts(conn, [subscription.id]).get(subscription.id)
     timezone = customer.applicable_timezone
-    first = subscriptions.first_starts(conn, [subscription.id])[subscription.id]
-    free_until = trial_end(facts_of(subscription, plan, timezone=timezone, first_started_at=first))
-    starts_today = start_of(subscription.started_at, now=now, timezone=timezone) is Start.TODAY
-    return starts_today and (free_until is None or free_until <= now)
+    return owes_at_start(subscription, plan, timezone=timezone, first_started_at=first, now=now)
 
 
 def schedule(conn: Connection[Any], subscription: Subscription, *, now: datetime) -> Subscription:
@@ -341,7 +344,7 @@ def terminate(
         columns["on_termination_credit_note"] = on_termination_credit_note
     ended = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=at)
     if ended.on_termination_credit_note not in (None, "skip"):
-        credit_unused(conn, ended, at=at)
+        credit_unused(conn, [ended], at=at)
     run.bill_termination(conn, subscription_id=ended.id, at=at)
     run.bill_late_usage(conn, ended.customer_id, at=at)
     for row in subscriptions.following(conn, ended.id):

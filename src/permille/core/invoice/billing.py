@@ -55,6 +55,28 @@ class BillingRequest:
     """Whether it takes over where another plan's period ended: recurring units carried over are then paid in advance."""
 
 
+def change_requests(
+    ended: Subscription, started: Subscription, *, at: datetime, owes_at_start: bool
+) -> list[BillingRequest]:
+    """What a change of plan bills: what the old plan still owes, and what the new one costs from its start."""
+    requests = [
+        BillingRequest(
+            subscription=ended, at=at, reason=InvoicingReason.TERMINATING, next_plan_id=started.plan_id
+        )
+    ]
+    if owes_at_start or not ended.upgraded:
+        requests.append(
+            BillingRequest(
+                subscription=started,
+                at=at,
+                reason=InvoicingReason.STARTING,
+                is_change=True,
+                renews_at_start=not ended.upgraded,
+            )
+        )
+    return requests
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionBilling:
     """A subscription on an invoice, with the periods that it is billed for."""

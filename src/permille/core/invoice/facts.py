@@ -19,13 +19,12 @@ from permille.core.rating.fee import (
     compile_plan_charge,
     compile_standing_charge,
 )
-from permille.core.rating.filters import Id
 from permille.core.rating.renewal import standing_charge
 
 Usage = Mapping[str, Sequence[tuple[Dimensions, Partial]]]
 """Code of a metric -> its series."""
 Priced = Sequence[tuple[Charge, CompiledCharge]]
-Balances = Mapping[tuple[UUID, str], Sequence[tuple[Id, int]]]
+Balances = Mapping[tuple[UUID, str], Sequence[tuple[UUID, int]]]
 """(Customer, currency) -> the credit notes with a balance, the oldest first: (id, balance in cents)."""
 
 

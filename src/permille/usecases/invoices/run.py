@@ -25,6 +25,7 @@ from permille.core.invoice.billing import (
     BillingRequest,
     InvoicingReason,
     SubscriptionBilling,
+    change_requests,
     grouped,
     progress_after,
 )
@@ -128,20 +129,7 @@ def bill_change(
     """
     rows = subscriptions.for_update(conn, [old_id, new_id])
     old, new = _catch_up(conn, rows[old_id], at), rows[new_id]
-    requests = [
-        BillingRequest(subscription=old, at=at, reason=InvoicingReason.TERMINATING, next_plan_id=new.plan_id)
-    ]
-    if owes_at_start or not old.upgraded:
-        requests.append(
-            BillingRequest(
-                subscription=new,
-                at=at,
-                reason=InvoicingReason.STARTING,
-                is_change=True,
-                renews_at_start=not old.upgraded,
-            )
-        )
-    _bill(conn, requests)
+    _bill(conn, change_requests(old, new, at=at, owes_at_start=owes_at_start))
 
 
 def _catch_up(conn: Connection[Any], row: Subscription, ended_at: datetime) -> Subscription:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, Line
 from permille.core.invoice.facts import Facts
@@ -13,13 +11,14 @@ from permille.core.rating.fee import charge_fees
 
 def usage_charges(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     """Price the usage of each subscription's period by the charges of its plan."""
-    return draft.adding(line for billing in draft.billings for line in _lines(billing, facts))
+    return draft.adding([line for billing in draft.billings for line in _lines(billing, facts)])
 
 
-def _lines(billing: SubscriptionBilling, facts: Facts) -> Iterator[Line]:
+def _lines(billing: SubscriptionBilling, facts: Facts) -> list[Line]:
+    lines: list[Line] = []
     period, charges = billing.usage_period, facts.charges_in_arrears(billing)
     if period is None or not charges:
-        return
+        return lines
     used = facts.usage.get(billing.subscription.id, {})
     whole = billing.whole_period(period)
     seconds, proration = seconds_of(whole), billing.usage_proration(period, whole=whole)
@@ -36,4 +35,5 @@ def _lines(billing: SubscriptionBilling, facts: Facts) -> Iterator[Line]:
             proration=proration,
             with_idle=has_minimum,
         )
-        yield from (Line(fee, billing.plan) for fee in fees if has_minimum or compiled.is_billed(fee))
+        lines += [Line(fee, billing.plan) for fee in fees if has_minimum or compiled.is_billed(fee)]
+    return lines
