@@ -25,7 +25,7 @@ from permille.core.contract.timeline import (
 from permille.core.customer import Customer
 from permille.core.metering.event import Arrival
 from permille.core.period import INSTANT, Period, charges_interval, period_containing
-from permille.core.rating.proration import Proration, is_cut_by_upgrade, proration_by
+from permille.core.rating.proration import RatedPeriod, rated_period
 
 
 class InvoicingReason(StrEnum):
@@ -128,14 +128,14 @@ class SubscriptionBilling:
             timezone=self.facts.timezone,
         )
 
-    def usage_proration(self, period: Period, *, whole: Period) -> Proration:
-        """How prorated charges and minimum charges share out the days of a period of usage."""
-        return proration_by(
-            whole,
+    def rated(self, period: Period) -> RatedPeriod:
+        """A period in its whole billing period, for rating."""
+        return rated_period(
+            period,
+            self.whole_period(period),
             self.facts.timezone,
-            spares_last_day=is_cut_by_upgrade(
-                period, upgraded=self.facts.upgraded, terminated_at=self.facts.terminated_at
-            ),
+            upgraded=self.facts.upgraded,
+            terminated_at=self.facts.terminated_at,
         )
 
     @property
