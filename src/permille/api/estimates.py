@@ -6,6 +6,7 @@ Source: semantics-metering.md sections 1.9, 1.10 and 5.16.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -33,14 +34,14 @@ _NOWHERE = UUID(int=0)
 
 def estimate_fees(call: Call) -> dict[str, Any]:
     """POST /events/estimate_fees: nothing is stored. The transaction id and the timestamp count for nothing."""
-    event = _hypothesis(call.root("event"))
+    event = read_event(call.root("event"))
     found = estimate(call.conn, call.organization.id, event, now=call.now)
-    return {"fees": [_render(each, call) for each in found]}
+    return {"fees": [render_estimate(each, call.organization.id, now=call.now) for each in found]}
 
 
 def estimate_instant_fees(call: Call) -> dict[str, Any]:
     """POST /events/estimate_instant_fees."""
-    event = _hypothesis(call.root("event"))
+    event = read_event(call.root("event"))
     found = estimate_instantly(call.conn, call.organization.id, [event], now=call.now)
     return {"fees": [_render_instant(each) for each in found]}
 
@@ -52,12 +53,12 @@ def batch_estimate_instant_fees(call: Call) -> dict[str, Any]:
         raise Invalid({"events": ["no_events"]})
     if len(sent) > call.engine.config.events_batch_max:
         raise Invalid({"events": ["too_many_events"]})
-    events = [_hypothesis(each) for each in sent]
+    events = [read_event(each) for each in sent]
     found = estimate_instantly(call.conn, call.organization.id, events, now=call.now)
     return {"fees": [_render_instant(each) for each in found]}
 
 
-def _hypothesis(sent: Mapping[str, Any]) -> Hypothesis:
+def read_event(sent: Mapping[str, Any]) -> Hypothesis:
     """What is no name at all is read as the empty one, which nothing has."""
     properties, transaction_id, at = sent.get("properties"), sent.get("transaction_id"), sent.get("timestamp")
     precise = numeric_value(sent.get("precise_total_amount_cents"))
@@ -89,13 +90,13 @@ def _around(one: Estimate | InstantEstimate) -> Surroundings:
     )
 
 
-def _render(one: Estimate, call: Call) -> objects.Fee:
+def render_estimate(one: Estimate, organization_id: UUID, *, now: datetime) -> objects.Fee:
     """Lago's fee object, without an identity."""
     fee, terms, taxed = one.fee, one.terms, one.taxed
     chosen = _item(one)
     stored = StoredFee(
         id=_NOWHERE,
-        organization_id=call.organization.id,
+        organization_id=organization_id,
         invoice_id=None,
         customer_id=terms.customer.id,
         subscription_id=terms.row.id,
@@ -117,7 +118,7 @@ def _render(one: Estimate, call: Call) -> objects.Fee:
         taxes_amount_cents=taxed.amount_cents,
         taxes_precise_amount_cents=taxed.precise_amount_cents,
         taxes_rate=taxed.rate,
-        applied_taxes=applied_taxes_json(taxed, terms.plan.amount_currency, call.now),
+        applied_taxes=applied_taxes_json(taxed, terms.plan.amount_currency, now),
         precise_coupons_amount_cents=ZERO,
         amount_details=fee.amount_details,
         grouped_by=fee.grouped_by,
@@ -129,7 +130,7 @@ def _render(one: Estimate, call: Call) -> objects.Fee:
         succeeded_at=None,
         failed_at=None,
         refunded_at=None,
-        created_at=call.now,
+        created_at=now,
         pricing_unit_details=pricing_unit_json(fee.in_unit) if fee.in_unit else None,
         presentation=presentation_json(fee.presentation) if fee.presentation else None,
     )
