@@ -123,7 +123,7 @@ def store_own_plan(call: Call, row: Subscription, before: Plan, after: Plan) -> 
         subscriptions.update(call.conn, subscription_id=row.id, columns=columns, now=call.now)
         billing_holds.retry_soon(call.conn, call.organization.id, now=call.now)
         meter(call, after.charges)
-    unpriced.recheck_subscription(call.conn, call.organization.id, row.external_id)
+    unpriced.recheck_subscriptions(call.conn, call.organization.id, [row.external_id])
 
 
 def cascade_to_children(call: Call, before: Plan, after: Plan) -> None:
