@@ -264,9 +264,13 @@ def test_what_ends_in_its_period_is_billed_at_the_old_price(api: Api, sold: Any,
 @pytest.mark.parametrize(
     ("path", "body", "names"),
     [
-        ("/plans/pro", {"plan": {"amount_cents": 5, "name": "Other"}}, {"name", "amount_cents"}),
+        ("/plans/pro", {"plan": {"amount_cents": 5, "name": "Other"}}, {"name"}),
         ("/plans/pro/charges/tokens", {"charge": {"invoice_display_name": "x"}}, {"invoice_display_name"}),
-        ("/subscriptions/sub", {"subscription": {"plan_overrides": {"amount_cents": 5}}}, {"amount_cents"}),
+        (
+            "/subscriptions/sub",
+            {"subscription": {"plan_overrides": {"amount_cents": 5, "name": "x"}}},
+            {"name"},
+        ),
     ],
 )
 def test_what_cannot_be_scheduled_is_refused_by_name(
@@ -422,3 +426,90 @@ def oracle(edits: list[tuple[datetime | None, datetime, int]], month: int) -> in
 def billed_prices(edits: list[tuple[datetime | None, datetime, int]]) -> list[int]:
     """The price of each month by the edits that were made before its end."""
     return [oracle([each for each in edits if each[1] < day(month + 1, 1)], month) for month in (3, 4, 5, 6)]
+
+
+def plan_fees(api: Api, sub: str = "sub") -> list[int]:
+    """What the plan's own fees of a subscription come to, oldest first."""
+    found = api.get("/fees", fee_type="subscription", external_subscription_id=sub)["fees"]
+    return [each["amount_cents"] for each in sorted(found, key=lambda each: each["from_date"])]
+
+
+def change_fee(api: Api, cents: int, *, path: str = "/plans/pro", **said: Any) -> Any:
+    terms = {"amount_cents": cents}
+    body = {"plan": terms} if path.startswith("/plans") else {"subscription": {"plan_overrides": terms}}
+    return api.put(path, {**body, **said})
+
+
+@pytest.mark.usefixtures("tokens")
+@pytest.mark.parametrize("path", ["/plans/pro", "/subscriptions/sub"])
+@pytest.mark.parametrize(
+    ("in_advance", "said", "expected"),
+    [
+        (False, {}, [8_100, 9_300, 9_300]),
+        (False, {"effective": "next_period"}, [2_700, 9_300, 9_300]),
+        (False, {"effective_at": "2024-05-01"}, [2_700, 3_100, 9_300]),
+        (True, {}, [2_700, 9_300, 9_300, 9_300]),
+        (True, {"effective": "next_period"}, [2_700, 9_300, 9_300, 9_300]),
+        (True, {"effective_at": "2024-05-01"}, [2_700, 3_100, 9_300, 9_300]),
+    ],
+)
+def test_a_period_keeps_the_fee_that_it_began_with(
+    api: Api, path: str, in_advance: bool, said: Any, expected: list[int]
+) -> None:
+    """From the 5th of March on, to the 1st of June."""
+    api.plan(amount_cents=3_100, pay_in_advance=in_advance)
+    api.subscribe(subscription_at=START.isoformat())
+    change_fee(api, 9_300, path=path, **said)
+    shown = api.get("/subscriptions/sub")["subscription"]["plan_amount_cents"]
+    assert shown == (3_100 if said else 9_300), "what a period that begins now has"
+    for month in (4, 5, 6):
+        move_to(api, day(month, 1, 1))
+    assert plan_fees(api) == expected
+
+
+def test_a_change_of_the_fee_is_shown_kept_by_others_and_cancelled(api: Api, tokens: Any) -> None:
+    api.plan(charges=[charge(tokens, code="tokens")], amount_cents=3_100)
+    api.subscribe(subscription_at=START.isoformat())
+    plan = change_fee(api, 9_300, effective_at="2024-05-01")["plan"]
+    (change,) = plan["scheduled_changes"]
+    assert (plan["amount_cents"], change["amount_cents"]) == (3_100, 9_300)
+    reprice(api, 7, effective_at="2024-04-01")
+    assert [each["amount_cents"] for each in api.get("/plans/pro")["plan"]["scheduled_changes"]] == [
+        3_100,
+        9_300,
+    ]
+    now = change_fee(api, 6_200)["plan"]
+    assert (now["amount_cents"], [each["amount_cents"] for each in now["scheduled_changes"]]) == (
+        6_200,
+        [6_200, 9_300],
+    ), "what is scheduled for later stays what it is"
+    cancelled = api.delete(f"/plans/pro/scheduled_changes/{change['lago_id']}")["scheduled_change"]
+    assert cancelled["amount_cents"] == 9_300
+    for month in (4, 5, 6):
+        move_to(api, day(month, 1, 1))
+    assert plan_fees(api) == [5_400, 6_200, 6_200]
+    assert api.get("/plans")["plans"][0]["amount_cents"] == 6_200
+
+
+def test_a_plan_of_its_own_follows_a_change_of_the_fee_from_the_same_instant_on(
+    api: Api, tokens: Any
+) -> None:
+    api.plan(charges=[charge(tokens)], amount_cents=3_100)
+    for sub, own in (("sub", {"name": "own"}), ("other", {"amount_cents": 100})):
+        api.subscribe(sub, subscription_at=START.isoformat())
+        api.put(f"/subscriptions/{sub}", {"subscription": {"plan_overrides": own}})
+    terms = {"amount_cents": 9_300, "cascade_updates": True}
+    api.put("/plans/pro", {"plan": terms, "effective": "next_period"})
+    for month in (4, 5):
+        move_to(api, day(month, 1, 1))
+    assert plan_fees(api) == [2_700, 9_300]
+    assert plan_fees(api, "other") == [87, 100]
+
+
+def test_what_is_an_upgrade_is_judged_by_the_fee_in_force(api: Api, tokens: Any) -> None:
+    """The plan will cost more than the other one, but does not yet."""
+    api.plan(charges=[charge(tokens)], amount_cents=3_100)
+    api.plan("plus", amount_cents=6_200)
+    api.subscribe()
+    change_fee(api, 9_300, effective_at="2024-05-01")
+    assert api.subscribe(plan="plus")["plan_code"] == "plus"

@@ -99,7 +99,7 @@ def test_it_counts_the_bills_that_change_and_names_the_five_that_change_most(api
 def test_more_subscriptions_than_are_looked_at_are_said(
     api: Api, sold: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("permille.api.price_preview.COMPARED_MAX", 5)
+    monkeypatch.setattr("permille.usecases.catalogue.price_preview.COMPARED_MAX", 5)
     monkeypatch.setattr(price_preview, "BATCH", 2)
     found = api.put("/plans/pro", {"plan": edited(sold, {"8K": 5})}, dry_run="true")["dry_run"]
     assert (found["subscriptions"], found["compared"]) == (8, 5)
@@ -159,6 +159,27 @@ def test_plans_of_single_subscriptions_are_reached_where_the_edit_cascades(api: 
     assert (found["subscriptions"], found["changed"]) == (8, 7)
 
 
+@pytest.mark.parametrize(("in_advance", "billed"), [(False, (2_700, 8_100)), (True, (3_100, 9_300))])
+def test_a_subscription_fee_is_that_which_is_billed_next(
+    api: Api, tokens: Any, send: Any, in_advance: bool, billed: tuple[int, int]
+) -> None:
+    """In arrears that of the running period, by its days; in advance that of the next one, which is whole."""
+    api.plan(charges=[charge(tokens)], amount_cents=3_100, pay_in_advance=in_advance)
+    api.subscribe(subscription_at=START.isoformat())
+    send("sub", "tokens", tokens=2)
+    for path, body in (
+        ("/plans/pro", {"plan": {"amount_cents": 9_300}}),
+        ("/subscriptions/sub", {"subscription": {"plan_overrides": {"amount_cents": 9_300}}}),
+    ):
+        found = api.put(path, {**body, "dry_run": True})["dry_run"]
+        assert found["amount_cents_before"] == {"EUR": 200 + billed[0]}
+        assert found["amount_cents_after"] == {"EUR": 200 + billed[1]}
+        assert found["changed"] == 1
+        later = api.put(path, {**body, "dry_run": True, "effective": "next_period"})["dry_run"]
+        assert later["difference"] == {"EUR": 9_300 - 3_100 if in_advance else 0}
+    assert api.get("/plans/pro")["plan"]["amount_cents"] == 3_100
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_what_it_predicts_is_what_current_usage_says(seed: int, api: Api, tokens: Any, send: Any) -> None:
     chance = random.Random(seed)
@@ -198,8 +219,9 @@ def test_what_it_predicts_is_what_current_usage_says(seed: int, api: Api, tokens
     after = {sub: bill(api, sub) for sub in subs}
     moved = Counter({sub: after[sub] - before[sub] for sub in subs})
     reached = subs if entry["cascade_updates"] else subs[1:]
-    assert found["amount_cents_before"]["EUR"] == sum(before[sub] for sub in reached)
-    assert found["amount_cents_after"]["EUR"] == sum(after[sub] for sub in reached)
+    fees = 87 * len(reached)  # 27 of the 31 days of March
+    assert found["amount_cents_before"]["EUR"] == sum(before[sub] for sub in reached) + fees
+    assert found["amount_cents_after"]["EUR"] == sum(after[sub] for sub in reached) + fees
     assert found["changed"] == sum(1 for sub in subs if moved[sub])
     assert [abs(each["difference"]) for each in found["most_changed"]] == sorted(
         (abs(each) for each in moved.values() if each), reverse=True

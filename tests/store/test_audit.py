@@ -43,6 +43,7 @@ BREAKS = {
     audit.NUMBERS_HAVE_NO_GAPS: "update invoice set sequential_id = 9 where sequential_id = 2",
     audit.ENTITY_NUMBERS_ARE_UNIQUE: "update invoice set number = (select min(number) from invoice)",
     audit.PERIODS_FOLLOW: "update invoice_subscription set charges_to_at = charges_to_at - interval '1 day'",
+    audit.FEES_OF_PLANS_ONCE: "update fee set from_at = '2024-02-01 00:00Z', to_at = '2024-03-01 00:00Z'",
 }
 
 

@@ -320,13 +320,13 @@ def test_a_subscription_gets_a_fee_of_its_own(browser, api, subscribed):
     page = browser.ok("/edit-own-plan/acme-1")
     assert 'value="10.00"' in page
     assert "zero" in browser.refused("/edit-own-plan/acme-1", {"amount": "zero"})
-    browser.sent("/edit-own-plan/acme-1", {"amount": "7.5", "plan_invoice_name": "Special"})
+    browser.confirmed("/edit-own-plan/acme-1", {"amount": "7.5", "plan_invoice_name": "Special"})
     mine = plan_of(api, "acme-1")
     assert (mine["amount_cents"], mine["invoice_display_name"]) == (750, "Special")
     assert plan_of(api, "acme/2")["amount_cents"] == 1000
     page = browser.ok("/edit-plan/payg")
     assert "Also for the 1 subscription with a plan of their own" in text_of(page)
-    browser.sent("/edit-plan/payg", {"name": "P", "amount": "12", "cascade": "on"})
+    browser.confirmed("/edit-plan/payg", {"name": "P", "amount": "12", "cascade": "on"})
     assert plan_of(api, "acme/2")["amount_cents"] == 1200
     assert plan_of(api, "acme-1")["amount_cents"] == 750, "its own stays"
     sent = sent_by(browser.ok("/edit-charge/payg", charge="tokens"))
@@ -406,6 +406,29 @@ def test_what_new_prices_change_is_seen_before_they_are_saved(browser, api, runn
     amount = charge_of(api)["filters"][0]["properties"]["amount"]
     assert amount == ("7" if when["effective"] == "now" else first)
     assert len(plan(api)["scheduled_changes"]) == changes
+
+
+@pytest.mark.parametrize(("when", "changes"), WHEN)
+@pytest.mark.parametrize("path", ["/edit-plan/payg", "/edit-own-plan/sub"])
+def test_what_a_new_subscription_fee_changes_is_seen_before_it_is_saved(
+    browser, running, path, when, changes
+):
+    page = browser.post(path, {**sent_by(browser.ok(path)), "amount": "31"})
+    words = html.unescape(text_of(page.text))
+    assert "Nothing is saved yet" in words
+    assert "with the subscription fee that is billed next" in words
+    assert 'value="31"' not in browser.ok(path), "nothing is saved yet"
+    assert browser.sent(path, {**sent_by(page.text), **when}).endswith("?said=saved")
+    is_now = when["effective"] == "now"
+    assert ('value="31.00"' in browser.ok(path)) is is_now
+    kept = "select count(*) from plan where organization_id = %s and version_of is not null and deleted_at is null"
+    assert browser.row(kept, browser.organization.id) == (changes,)
+
+
+@pytest.mark.parametrize("path", ["/edit-plan/payg", "/edit-own-plan/sub"])
+def test_what_costs_nothing_is_saved_at_once(browser, running, path):
+    named = {**sent_by(browser.ok(path)), "plan_invoice_name": "Tokens"}
+    assert browser.sent(path, named).endswith("?said=saved")
 
 
 @pytest.mark.parametrize(("when", "changes"), WHEN)

@@ -18,7 +18,7 @@ from permille.api.objects import fee as objects
 from permille.core.errors import Invalid
 from permille.core.metering.event import numeric_value, timestamp_microseconds
 from permille.core.money import ZERO, decimal_text, exact, subunits
-from permille.store.fee_items import FeeItem
+from permille.store.fee_items import FeeItem, item_of
 from permille.store.invoices import StoredFee, applied_taxes_json, presentation_json, pricing_unit_json
 from permille.usecases.usage.estimates import (
     Estimate,
@@ -76,26 +76,7 @@ def _name(sent: Any) -> str:
 
 
 def _item(one: Estimate | InstantEstimate) -> FeeItem:
-    charge, filter_id = one.terms.charge, one.fee.charge_filter_id
-    chosen = next((each for each in charge.filters if each.id == filter_id), None)
-    return FeeItem(
-        fee_id=_NOWHERE,
-        charge_id=charge.id,
-        charge_code=charge.code,
-        charge_model=charge.charge_model,
-        charge_invoice_display_name=charge.invoice_display_name,
-        charge_invoiceable=charge.invoiceable,
-        charge_has_filters=bool(charge.filters),
-        metric_id=charge.metric.id,
-        metric_name=charge.metric.name,
-        metric_description=charge.metric.description,
-        metric_code=charge.metric.code,
-        aggregation_type=charge.metric.aggregation_type,
-        field_name=charge.metric.field_name,
-        filter_id=chosen.id if chosen else None,
-        filter_invoice_display_name=chosen.invoice_display_name if chosen else None,
-        filter_values={key: list(listed) for key, listed in chosen.values.items()} if chosen else None,
-    )
+    return item_of(_NOWHERE, one.terms.charge, one.fee.charge_filter_id)
 
 
 def _around(one: Estimate | InstantEstimate) -> Surroundings:

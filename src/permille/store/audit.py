@@ -174,6 +174,17 @@ PERIODS_FOLLOW = Check(
     broken=_PERIODS.format(begins="charges_from_at", ended="charges_to_at"),
 )
 
+FEES_OF_PLANS_ONCE = Check(
+    sentence="The plan's own fee of a subscription is billed once for each period",
+    broken="""
+select f.organization_id, 'subscription ' || f.subscription_id as what,
+    format('%s fees from %s to %s', count(*), f.from_at, f.to_at) as detail
+from fee f join invoice i on i.id = f.invoice_id
+where f.fee_type = 'subscription' and f.amount_cents > 0 and i.status in ('draft', 'finalized', 'closed')
+group by f.organization_id, f.subscription_id, f.from_at, f.to_at having count(*) > 1
+""",
+)
+
 CHECKS = (
     FEES_ADD_UP,
     TOTALS_ADD_UP,
@@ -186,6 +197,7 @@ CHECKS = (
     NUMBERS_HAVE_NO_GAPS,
     ENTITY_NUMBERS_ARE_UNIQUE,
     PERIODS_FOLLOW,
+    FEES_OF_PLANS_ONCE,
 )
 
 

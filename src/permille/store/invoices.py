@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from psycopg import Connection
@@ -207,6 +207,9 @@ class StoredFee:
         )
 
 
+FeeId = TypeVar("FeeId", str, UUID)
+
+
 def _columns(record: type[Any]) -> str:
     return ", ".join(field.name for field in fields(record))
 
@@ -232,16 +235,19 @@ def fees_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Stor
     return {row.id: row for row in rows}
 
 
-def newest_subscription_fee(conn: Connection[Any], subscription_id: UUID) -> StoredFee | None:
-    """The last fee for the plan itself, unless its invoice was voided."""
+def newest_subscription_fees(
+    conn: Connection[Any], subscription_ids: Collection[UUID]
+) -> dict[UUID, StoredFee]:
+    """Subscription -> the last fee for the plan itself, unless its invoice was voided or is a draft."""
     with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
-        return cursor.execute(
-            f"select {', '.join(f'f.{column}' for column in FEE_COLUMNS.split(', '))}"
-            " from fee f join invoice i on i.id = f.invoice_id"
-            " where f.subscription_id = %s and f.fee_type = 'subscription' and i.status not in ('voided', 'draft')"
-            " order by f.created_at desc, f.to_at desc limit 1",
-            [subscription_id],
-        ).fetchone()
+        rows = cursor.execute(
+            f"select distinct on (f.subscription_id) {', '.join(f'f.{column}' for column in FEE_COLUMNS.split(', '))}"
+            " from fee f join invoice i on i.id = f.invoice_id where f.subscription_id = any(%s)"
+            " and f.fee_type = 'subscription' and i.status not in ('voided', 'draft')"
+            " order by f.subscription_id, f.created_at desc, f.to_at desc",
+            [list(subscription_ids)],
+        ).fetchall()
+    return {row.subscription_id: row for row in rows if row.subscription_id}
 
 
 def fees_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[StoredFee]]:
@@ -301,7 +307,7 @@ def claim_due(
 ) -> list[Subscription]:
     """Lock what is due of these customers, each at the first of its due instants.
 
-    The customers are locked before; whoever billed them meanwhile has left nothing due.
+    The customers are locked before; what was billed meanwhile is not due any more.
     """
     rows = conn.execute(
         "select id, customer_id, next_billing_at from subscription s"
@@ -406,14 +412,14 @@ def _copy(conn: Connection[Any], table: str, columns: str, lines: Iterable[str])
 
 
 def _row(draft: InvoiceDraft) -> dict[str, Any]:
-    """The row of an invoice, with instants and ids as texts."""
-    dates, number, status, at = draft.dates, draft.number, draft.status, instant(draft.at)
+    """The columns of an invoice that is saved."""
+    dates, number, status = draft.dates, draft.number, draft.status
     assert dates is not None, "an invoice has dates"
     return {
-        "id": draft.id.hex,
-        "organization_id": draft.customer.organization_id.hex,
-        "billing_entity_id": draft.customer.billing_entity.id.hex,
-        "customer_id": draft.customer.id.hex,
+        "id": draft.id,
+        "organization_id": draft.customer.organization_id,
+        "billing_entity_id": draft.customer.billing_entity.id,
+        "customer_id": draft.customer.id,
         "sequential_id": number.of_customer if number else None,
         "billing_entity_sequential_id": number.of_entity if number else None,
         "number": draft.number_text,
@@ -423,9 +429,9 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
         "payment_status": draft.payment_status,
         "currency": draft.currency,
         "timezone": draft.timezone,
-        "issuing_date": str(dates.issuing_date),
-        "payment_due_date": str(dates.payment_due_date),
-        "expected_finalization_date": str(dates.expected_finalization_date),
+        "issuing_date": dates.issuing_date,
+        "payment_due_date": dates.payment_due_date,
+        "expected_finalization_date": dates.expected_finalization_date,
         "net_payment_term": dates.net_payment_term,
         "fees_amount_cents": draft.fees_amount_cents,
         "taxes_amount_cents": draft.taxes_amount_cents,
@@ -438,27 +444,112 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
         "total_amount_cents": draft.total_amount_cents,
         "total_paid_amount_cents": draft.total_paid_amount_cents,
         "skip_charges": draft.skip_charges,
-        "finalizes_at": instant(dates.finalizes_at) if dates.finalizes_at else None,
+        "finalizes_at": dates.finalizes_at,
         "waits_for_price": draft.waits_for_price,
-        "price_retry_at": instant(draft.price_retry_at) if draft.price_retry_at else None,
-        "finalized_at": instant(draft.made_at) if status is InvoiceStatus.FINALIZED else None,
-        "created_at": at,
-        "updated_at": instant(draft.made_at),
+        "price_retry_at": draft.price_retry_at,
+        "finalized_at": draft.made_at if status is InvoiceStatus.FINALIZED else None,
+        "created_at": draft.at,
+        "updated_at": draft.made_at,
     }
 
 
-def _copy_line(row: Mapping[str, Any]) -> str:
-    return "\t".join([_copy_text(value) for value in row.values()]) + "\n"
+def _copy_line(row: dict[str, Any]) -> str:
+    applied = row["applied_taxes"]
+    texts = row | {
+        "number": line_text(row["number"]),
+        "purchase_order_number": line_text(row["purchase_order_number"]),
+        "applied_taxes": line_text(exact_json(applied)) if applied else "[]",
+    }
+    return "\t".join([NULL if value is None else str(value) for value in texts.values()]) + "\n"
 
 
-def _copy_text(value: Any) -> str:
-    if value is None:
-        return NULL
-    if isinstance(value, str):
-        return line_text(value)
-    if isinstance(value, list):
-        return line_text(exact_json(value)) if value else "[]"
-    return str(value)
+def unsaved_invoice(draft: InvoiceDraft) -> StoredInvoice:
+    """The row that a draft would be."""
+    row = _row(draft)
+    own = {name: row[name] for name in INVOICE_COLUMNS.split(", ") if name in row}
+    return StoredInvoice(
+        **own,
+        payment_overdue=False,
+        payment_dispute_lost_at=None,
+        progressive_billing_credit_amount_cents=0,
+        prepaid_credit_amount_cents=0,
+        metadata=[],
+        voided_at=None,
+    )
+
+
+def unsaved_periods(draft: InvoiceDraft) -> list[InvoiceSubscription]:
+    """The rows of a draft's subscriptions."""
+    found = []
+    for billing in draft.billings:
+        own, usage = billing.planned.periods.subscription, billing.planned.periods.charges
+        found.append(
+            InvoiceSubscription(
+                invoice_id=draft.id,
+                subscription_id=billing.subscription.id,
+                invoicing_reason=billing.reason,
+                recurring=billing.recurring,
+                billed_at=billing.at,
+                from_at=own.from_ if own else None,
+                to_at=own.to if own else None,
+                charges_from_at=usage.from_ if usage else None,
+                charges_to_at=usage.to if usage else None,
+                fixed_charges_from_at=None,
+                fixed_charges_to_at=None,
+            )
+        )
+    return found
+
+
+def unsaved_fees(draft: InvoiceDraft) -> list[StoredFee]:
+    """The rows that the lines of a draft would be."""
+    ids = new_ids(draft.at, len(draft.lines))
+    parents = _true_up_parents(draft.lines, ids)
+    return [
+        StoredFee(
+            id=fee_id,
+            organization_id=draft.customer.organization_id,
+            invoice_id=draft.id if draft.is_on_invoice else None,
+            customer_id=draft.customer.id,
+            subscription_id=_uuid(line.fee.subscription_id),
+            fee_type=line.fee.kind,
+            charge_id=_uuid(line.fee.charge_id),
+            charge_filter_id=_uuid(line.fee.charge_filter_id),
+            position=position,
+            pay_in_advance=line.fee.pay_in_advance,
+            invoice_display_name=line.fee.invoice_display_name,
+            description=None,
+            units=line.fee.units,
+            total_aggregated_units=line.fee.total_aggregated_units,
+            events_count=line.fee.events_count,
+            amount_cents=line.fee.amount_cents,
+            amount_currency=draft.currency,
+            precise_amount_cents=line.fee.precise_amount_cents,
+            unit_amount_cents=line.fee.unit_amount_cents,
+            precise_unit_amount=line.fee.precise_unit_amount,
+            taxes_amount_cents=line.taxed.amount_cents,
+            taxes_precise_amount_cents=line.taxed.precise_amount_cents,
+            taxes_rate=line.taxed.rate,
+            applied_taxes=applied_taxes_json(line.taxed, draft.currency, draft.at),
+            precise_coupons_amount_cents=line.discount_cents,
+            amount_details=line.fee.amount_details,
+            grouped_by=line.fee.grouped_by,
+            payment_status="pending",
+            from_at=line.fee.from_,
+            to_at=line.fee.to,
+            event_transaction_id=line.fee.event_transaction_id,
+            true_up_parent_fee_id=parents.get(position),
+            succeeded_at=None,
+            failed_at=None,
+            refunded_at=None,
+            created_at=draft.at,
+            pricing_unit_details=pricing_unit_json(line.fee.in_unit) if line.fee.in_unit else None,
+            presentation=presentation_json(line.fee.presentation) if line.fee.presentation else None,
+            is_unpriced=line.fee.is_unpriced,
+            late_usage_id=_uuid(line.fee.late_usage_id),
+        )
+        for position, (fee_id, line) in enumerate(zip(ids, draft.lines, strict=True))
+    ]
 
 
 def _billing_line(invoice_id: UUID, billing: SubscriptionBilling) -> str:
@@ -572,9 +663,9 @@ def _attach(conn: Connection[Any], places: Mapping[UUID, tuple[UUID, int]]) -> N
     )
 
 
-def _true_up_parents(lines: Sequence[Line], ids: Sequence[str]) -> dict[int, str]:
+def _true_up_parents(lines: Sequence[Line], ids: Sequence[FeeId]) -> dict[int, FeeId]:
     """Place of a true-up fee -> id of the fee that it belongs to: the charge's first without a filter."""
-    found: dict[int, str] = {}
+    found: dict[int, FeeId] = {}
     fees = [line.fee for line in lines]
     for place, fee in enumerate(fees):
         if fee.is_true_up:
@@ -589,7 +680,7 @@ def _true_up_parents(lines: Sequence[Line], ids: Sequence[str]) -> dict[int, str
 
 
 def true_ups_of(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, UUID]:
-    """Fee -> the fee that makes it up to its charge's least amount, where there is one."""
+    """Fee -> the true-up fee that fills up its charge to the minimum, where there is one."""
     rows = conn.execute(
         "select true_up_parent_fee_id, id from fee where true_up_parent_fee_id = any(%s)", [list(fee_ids)]
     ).fetchall()
@@ -601,12 +692,15 @@ def _or_null(value: Decimal | int | None) -> str:
 
 
 def _id(value: Id | None) -> str:
+    row_id = _uuid(value)
+    return NULL if row_id is None else row_id.hex
+
+
+def _uuid(value: Id | None) -> UUID | None:
     """Core passes identifiers on without a look; those of fees are UUIDs."""
-    if value is None:
-        return NULL
-    if not isinstance(value, UUID):
+    if value is not None and not isinstance(value, UUID):
         raise TypeError(f"{value!r} is not the id of a row")
-    return value.hex
+    return value
 
 
 def _json(value: Mapping[str, Any]) -> str:
@@ -763,7 +857,7 @@ def paid_alone(
 def set_payment_status(
     conn: Connection[Any], fee_id: UUID, *, payment_status: str, now: datetime
 ) -> StoredFee | None:
-    """What became of the payment of a fee that stands alone, and since when; None for one on an invoice."""
+    """Set the payment status of a fee without an invoice, and since when it has it; None for one on an invoice."""
     with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
         return cursor.execute(
             "update fee set payment_status = %(status)s,"
@@ -776,7 +870,7 @@ def set_payment_status(
 
 
 def delete_alone(conn: Connection[Any], fee_id: UUID) -> bool:
-    """Delete a fee that stands alone; False for one on an invoice."""
+    """Delete a fee without an invoice; False for one on an invoice."""
     return conn.execute("delete from fee where id = %s and invoice_id is null", [fee_id]).rowcount == 1
 
 

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Json, Jsonb
 
 from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
-from permille.core.contract.price_versions import latest_charges, versions_of
+from permille.core.contract.price_versions import latest, versions_of
 from permille.ids import new_id
 from permille.store import billable_metrics, billing_holds, pricing_units, taxes, unpriced
 
@@ -24,8 +24,9 @@ _PLAN = tuple(
 _SOLD = "p.parent_id is null and p.version_of is null and p.deleted_at is null"
 """The condition on a plan p that is in the catalogue."""
 _VERSION = "from plan v where v.version_of = p.id and v.deleted_at is null order by v.valid_until"
-_EARLIER = (
-    f"array(select v.id {_VERSION}) as version_ids, array(select v.valid_until {_VERSION}) as version_ends"
+_EARLIER = ", ".join(
+    f"array(select v.{column} {_VERSION}) as version_{name}"
+    for column, name in (("id", "ids"), ("valid_until", "ends"), ("amount_cents", "amounts"))
 )
 """The versions of a plan's prices that have an end, in their order."""
 _PARTS = ("metric", "filters", "taxes", "applied_pricing_unit")
@@ -86,27 +87,31 @@ def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> lis
 
 
 def _plan(row: dict[str, Any], charges: Mapping[UUID, Sequence[Charge]]) -> Plan:
-    ids, ends = row.pop("version_ids"), row.pop("version_ends")
+    ids, ends, amounts = (row.pop(f"version_{name}") for name in ("ids", "ends", "amounts"))
     return Plan(
         **{**row, "taxes": taxes.of_json(row["taxes"])},
         charges=tuple(charges[row["id"]]),
-        price_versions=_versions(row["id"], list(zip(ids, ends, strict=True)), charges),
+        price_versions=_versions(row, list(zip(ids, ends, amounts, strict=True)), charges),
     )
 
 
 def _versions(
-    plan_id: UUID, earlier: Sequence[tuple[UUID, datetime]], charges: Mapping[UUID, Sequence[Charge]]
+    row: Mapping[str, Any],
+    earlier: Sequence[tuple[UUID, datetime, int]],
+    charges: Mapping[UUID, Sequence[Charge]],
 ) -> tuple[PriceVersion, ...]:
     if not earlier:
         return ()
-    versions: list[tuple[UUID, datetime | None]] = [*earlier, (plan_id, None)]
+    plan_id = row["id"]
+    versions: list[tuple[UUID, datetime | None, int]] = [*earlier, (plan_id, None, row["amount_cents"])]
     return tuple(
         PriceVersion(
             id=version_id,
             valid_until=valid_until,
+            amount_cents=amount_cents,
             charges=tuple(replace_fields(charge, plan_id=plan_id) for charge in charges[version_id]),
         )
-        for version_id, valid_until in versions
+        for version_id, valid_until, amount_cents in versions
     )
 
 
@@ -228,6 +233,7 @@ def set_metadata(
 
 def _plan_columns(plan: Plan) -> dict[str, Any]:
     columns = {name: getattr(plan, name) for name in _PLAN}
+    columns["amount_cents"] = latest(plan).amount_cents
     columns["tax_ids"] = taxes.ids(plan.taxes)
     columns["metadata"] = None if plan.metadata is None else Jsonb(plan.metadata)
     return columns
@@ -235,7 +241,7 @@ def _plan_columns(plan: Plan) -> dict[str, Any]:
 
 def save_prices(conn: Connection[Any], *, before: Plan, after: Plan, now: datetime) -> None:
     """Make the charges of a plan what `after` says, in every version."""
-    _save_charges(conn, before=latest_charges(before), after=latest_charges(after), now=now)
+    _save_charges(conn, before=latest(before).charges, after=latest(after).charges, now=now)
     if before.price_versions or after.price_versions:
         _save_identities(conn, after, now)
         _save_earlier_versions(conn, after, now)
@@ -270,8 +276,11 @@ def _save_earlier_versions(conn: Connection[Any], plan: Plan, now: datetime) -> 
         [now, now, plan.id, [each.id for each in earlier]],
     )
     shared = {**_plan_columns(plan), "parent_id": None, "version_of": plan.id, "updated_at": now}
-    rows = [{**shared, "id": each.id, "valid_until": each.valid_until} for each in earlier]
-    _insert(conn, "plan", rows, "(id) do nothing")
+    rows = [
+        {**shared, "id": each.id, "valid_until": each.valid_until, "amount_cents": each.amount_cents}
+        for each in earlier
+    ]
+    _insert(conn, "plan", rows, "(id) do update set amount_cents = excluded.amount_cents")
     for each in earlier:
         _add_version_charges(conn, each, now)
 

@@ -17,8 +17,14 @@ from psycopg import Connection
 from permille.core.contract.override import same_terms
 from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
 from permille.core.contract.price_versions import in_force
-from permille.core.contract.subscription import Start, Subscription, due, facts_of, plan_period_end, start_of
-from permille.core.contract.timeline import trial_end
+from permille.core.contract.subscription import (
+    Start,
+    Subscription,
+    due,
+    owes_at_start,
+    plan_period_end,
+    start_of,
+)
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.period import INSTANT
@@ -93,14 +99,14 @@ def subscribe(
     for row in following:
         cancel(conn, row, now=now)
     new = replace(
-        _pending(customer, plan, wish, now),
+        pending(customer, plan, wish, now),
         previous_subscription_id=current.id,
         billing_time=current.billing_time,
         subscription_at=current.subscription_at,
         ending_at=wish.ending_at or current.ending_at,
     )
     subscriptions.add(conn, new)
-    if yearly_amount_cents(plan) >= yearly_amount_cents(current_plan):
+    if yearly_amount_cents(in_force(plan, now)) >= yearly_amount_cents(in_force(current_plan, now)):
         return _take_over(conn, current, new, now=now, upgraded=True)
     schedule(conn, new, now=now)
     _tell(conn, "subscription.updated", [current], now)
@@ -165,9 +171,7 @@ def _take_over_all(
     ended = subscriptions.update_all(
         conn, [old.id for old, _ in changes], columns={**_ended(now), "upgraded": upgraded}, now=now
     )
-    for row in ended:
-        if row.on_termination_credit_note is not None:
-            credit_unused(conn, row, at=now)
+    credit_unused(conn, [row for row in ended if row.on_termination_credit_note is not None], at=now)
     running = _run(conn, [new for _, new in changes], now=now, started_at=now)
     owing = _owing_at_start(conn, running, now)
     run.bill_changes(
@@ -202,7 +206,8 @@ def follow_amounts(conn: Connection[Any], plan_id: UUID, *, now: datetime) -> No
         old = known[row.previous_subscription_id] if row.previous_subscription_id else None
         if old is None or old.status != "active":
             continue
-        if yearly_amount_cents(known_plans[row.plan_id]) >= yearly_amount_cents(known_plans[old.plan_id]):
+        to, from_ = (in_force(known_plans[each.plan_id], now) for each in (row, old))
+        if yearly_amount_cents(to) >= yearly_amount_cents(from_):
             _take_over(conn, old, row, now=now, upgraded=True)
 
 
@@ -221,7 +226,7 @@ def _begin(
     now: datetime,
 ) -> Subscription:
     """A new row, running at once unless its day is to come."""
-    made = _pending(customer, plan, wish, now)
+    made = pending(customer, plan, wish, now)
     subscriptions.add(conn, made)
     start = start_of(wish.subscription_at, now=now, timezone=customer.applicable_timezone)
     if start is Start.FUTURE:
@@ -233,7 +238,8 @@ def _begin(
     return activate(conn, made, now=now, started_at=started_at)
 
 
-def _pending(customer: Customer, plan: Plan, wish: Wish, now: datetime) -> Subscription:
+def pending(customer: Customer, plan: Plan, wish: Wish, now: datetime) -> Subscription:
+    """The subscription that is asked for, before it starts."""
     return Subscription(
         id=new_id(now),
         organization_id=customer.organization_id,
@@ -319,7 +325,7 @@ def _owing_at_start(conn: Connection[Any], rows: Sequence[Subscription], now: da
     return {
         row.id
         for row in rows
-        if _owes_at_start(
+        if owes_at_start(
             row,
             known_plans[row.plan_id],
             timezone=payers[row.customer_id].applicable_timezone,
@@ -327,16 +333,6 @@ def _owing_at_start(conn: Connection[Any], rows: Sequence[Subscription], now: da
             now=now,
         )
     }
-
-
-def _owes_at_start(
-    row: Subscription, plan: Plan, *, timezone: str, first_started_at: datetime, now: datetime
-) -> bool:
-    if not plan.pay_in_advance or row.started_at is None:
-        return False
-    free_until = trial_end(facts_of(row, plan, timezone=timezone, first_started_at=first_started_at))
-    starts_today = start_of(row.started_at, now=now, timezone=timezone) is Start.TODAY
-    return starts_today and (free_until is None or free_until <= now)
 
 
 def schedule(conn: Connection[Any], subscription: Subscription, *, now: datetime) -> Subscription:
@@ -427,8 +423,13 @@ def terminate(
 
 def terminate_all(conn: Connection[Any], rows: Sequence[Subscription], *, at: datetime) -> None:
     """As terminate, for many at once. Each has its own invoices, in the order of `rows`."""
-    for some in _rounds(rows, lambda row: row.on_termination_credit_note not in (None, "skip")):
+    for some in _rounds(rows, _gives_back):
         _terminate(conn, some, at=at, columns={})
+
+
+def _gives_back(row: Subscription) -> bool:
+    """Whether days that are paid and not used are credited at the end."""
+    return row.on_termination_credit_note not in (None, "skip")
 
 
 def _terminate(
@@ -437,9 +438,7 @@ def _terminate(
     ids, customer_ids = [row.id for row in rows], {row.customer_id for row in rows}
     advance.bill_customers(conn, rows[0].organization_id, customer_ids, now=at)
     ended = subscriptions.update_all(conn, ids, columns={**_ended(at), **columns}, now=at)
-    for row in ended:
-        if row.on_termination_credit_note not in (None, "skip"):
-            credit_unused(conn, row, at=at)
+    credit_unused(conn, [row for row in ended if _gives_back(row)], at=at)
     run.bill_terminations(conn, ids, at=at)
     run.bill_late_usage(conn, customer_ids, at=at)
     for row in subscriptions.following(conn, ids):

@@ -36,6 +36,7 @@ class ScheduledChange(Answer):
 
     lago_id: Id
     effective_at: Annotated[str, instant_of("Periods that begin from then on have these prices.")]
+    amount_cents: Annotated[int, says("The subscription fee from then on.")]
     charges: Annotated[list[Charge], says("All charges from then on.")]
 
 

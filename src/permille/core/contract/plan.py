@@ -62,10 +62,11 @@ class Charge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceVersion:
-    """The charges of a plan as they price the periods that begin before `valid_until`, None for the last version."""
+    """The fee and the charges of a plan as they price periods that begin before `valid_until`, None for the last."""
 
     id: UUID
     valid_until: datetime | None
+    amount_cents: int
     charges: tuple[Charge, ...]
 
 

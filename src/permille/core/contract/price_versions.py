@@ -31,12 +31,14 @@ FIXED = frozenset(field.name for field in fields(Charge)) - {
 
 def versions_of(plan: Plan) -> tuple[PriceVersion, ...]:
     """All versions of the plan's prices, the last one without an end."""
-    return plan.price_versions or (PriceVersion(id=plan.id, valid_until=None, charges=plan.charges),)
+    if plan.price_versions:
+        return plan.price_versions
+    return (PriceVersion(id=plan.id, valid_until=None, amount_cents=plan.amount_cents, charges=plan.charges),)
 
 
-def latest_charges(plan: Plan) -> Charges:
-    """The charges of the version without an end."""
-    return versions_of(plan)[-1].charges
+def latest(plan: Plan) -> PriceVersion:
+    """The version without an end."""
+    return versions_of(plan)[-1]
 
 
 def version_at(plan: Plan, at: datetime) -> int:
@@ -48,10 +50,11 @@ def version_at(plan: Plan, at: datetime) -> int:
 
 
 def in_force(plan: Plan, at: datetime) -> Plan:
-    """The plan with the charges that price periods which begin at `at`."""
+    """The plan with the fee and the charges that price periods which begin at `at`."""
     if not plan.price_versions:
         return plan
-    return replace(plan, charges=plan.price_versions[version_at(plan, at)].charges)
+    version = plan.price_versions[version_at(plan, at)]
+    return replace(plan, amount_cents=version.amount_cents, charges=version.charges)
 
 
 def change_charges(plan: Plan, change: Callable[[Charge], Charge]) -> Plan:
@@ -68,7 +71,7 @@ def change_charges(plan: Plan, change: Callable[[Charge], Charge]) -> Plan:
 def edit_prices(
     before: Plan, after: Plan, *, since: datetime | None, now: datetime, version_id: UUID
 ) -> Plan:
-    """The plan after an edit of the charges in force, valid for periods that begin at or after `since`.
+    """The plan after an edit of the prices in force, valid for periods that begin at or after `since`.
 
     Versions that end before it stay. The one that it falls into is split. A change that is scheduled for later stays
     what it is: it takes over what it does not change itself. `version_id` is for the version that a split makes.
@@ -80,8 +83,7 @@ def edit_prices(
     for each in _split(versions_of(before), since, version_id):
         if since is None or each.valid_until is None or since < each.valid_until:
             is_later = begins is not None and begins > max(since or now, now)
-            charges = rebase(before.charges, after.charges, each.charges, keeps_own=is_later)
-            edited.append(replace(each, charges=charges))
+            edited.append(_rebase_version(before, after, each, keeps_own=is_later))
         else:
             edited.append(each)
         begins = each.valid_until
@@ -89,8 +91,11 @@ def edit_prices(
 
 
 def _with_versions(plan: Plan, versions: Sequence[PriceVersion], now: datetime) -> Plan:
-    latest = versions[-1].charges
-    return in_force(replace(plan, charges=latest, price_versions=_joined(versions)), now)
+    last = versions[-1]
+    latest_prices = replace(
+        plan, amount_cents=last.amount_cents, charges=last.charges, price_versions=_joined(versions)
+    )
+    return in_force(latest_prices, now)
 
 
 def _split(
@@ -110,9 +115,13 @@ def _joined(versions: Sequence[PriceVersion]) -> tuple[PriceVersion, ...]:
     kept = [
         each
         for each, following in zip(versions, [*versions[1:], None], strict=True)
-        if following is None or each.charges != following.charges
+        if following is None or _prices(each) != _prices(following)
     ]
     return tuple(kept) if len(kept) > 1 else ()
+
+
+def _prices(version: PriceVersion) -> tuple[int, Charges]:
+    return version.amount_cents, version.charges
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +130,18 @@ class PriceChange:
 
     id: UUID
     at: datetime
+    amount_cents: int
+    """The plan's own fee from then on; so are the charges."""
     charges: Charges
-    """The charges from then on."""
 
 
 def price_changes(plan: Plan) -> list[PriceChange]:
     """All changes of the plan's prices, past ones too, in their order."""
     pairs = zip(plan.price_versions, plan.price_versions[1:], strict=False)
     return [
-        PriceChange(id=before.id, at=before.valid_until, charges=after.charges)
+        PriceChange(
+            id=before.id, at=before.valid_until, amount_cents=after.amount_cents, charges=after.charges
+        )
         for before, after in pairs
         if before.valid_until is not None
     ]
@@ -149,11 +161,19 @@ def cancel_change(plan: Plan, change_id: UUID, *, now: datetime) -> Plan:
     versions = list(plan.price_versions)
     place = next(number for number, each in enumerate(versions) if each.id == change_id)
     undone, following = versions[place], versions[place + 1]
-    kept = [
-        replace(each, charges=rebase(following.charges, undone.charges, each.charges, keeps_own=True))
-        for each in versions[place + 1 :]
-    ]
+    kept = [_rebase_version(following, undone, each, keeps_own=True) for each in versions[place + 1 :]]
     return _with_versions(plan, [*versions[:place], *kept], now)
+
+
+def _rebase_version(
+    before: Plan | PriceVersion, after: Plan | PriceVersion, own: PriceVersion, *, keeps_own: bool
+) -> PriceVersion:
+    """The version with what changes of the prices from `before` to `after`; see rebase."""
+    amount_cents = own.amount_cents
+    if before.amount_cents != after.amount_cents and not (keeps_own and amount_cents != before.amount_cents):
+        amount_cents = after.amount_cents
+    charges = rebase(before.charges, after.charges, own.charges, keeps_own=keeps_own)
+    return replace(own, amount_cents=amount_cents, charges=charges)
 
 
 def rebase(before: Charges, after: Charges, own: Charges, *, keeps_own: bool) -> Charges:
@@ -214,7 +234,7 @@ def unschedulable(before: Plan, after: Plan) -> list[str]:
     of_plan = [
         field.name
         for field in fields(Plan)
-        if field.name not in ("charges", "price_versions")
+        if field.name not in ("amount_cents", "charges", "price_versions")
         and getattr(before, field.name) != getattr(after, field.name)
     ]
     known = _by_id(before.charges)

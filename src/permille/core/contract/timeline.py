@@ -7,7 +7,7 @@ Source: semantics-billing.md sections 3.8 to 3.12, 4.2 (when a fee is due).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -25,8 +25,9 @@ from permille.core.period import (
     previous_period,
     start_of_day,
 )
-from permille.core.rating.fee import Fee, subscription_fee
+from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
+from permille.core.rating.subscription_fee import subscription_fee
 
 _BILLABLE = ("active", "terminated")
 
@@ -56,6 +57,8 @@ class SubscriptionFacts:
     bill_charges_monthly: bool = False
     pay_in_advance: bool = False
     amount_cents: int
+    earlier_amounts: tuple[tuple[datetime, int], ...] = ()
+    """What the fee is for periods that begin before an instant, in their order; `amount_cents` is for later ones."""
     currency: str
     trial_period: Decimal | None = None
     """Days without the plan's own fee."""
@@ -126,6 +129,13 @@ def plan_invoice(facts: SubscriptionFacts, *, at: datetime) -> InvoicePlan:
         fee_billed_until=fee_due.settles_until if fee_due else facts.fee_billed_until,
         charges_billed_until=charges_due.settles_until if charges_due else facts.charges_billed_until,
     )
+
+
+def next_fee_cents(facts: SubscriptionFacts, *, period_end: datetime) -> int:
+    """What the next fee of the plan comes to, at the end of its running period, if the subscription goes on."""
+    goes_on = replace(facts, fee_billed_until=None, terminated_at=None)
+    fee = plan_invoice(goes_on, at=period_end).fee
+    return fee.amount_cents if fee else 0
 
 
 def next_billing_at(facts: SubscriptionFacts, *, after: datetime) -> datetime:
@@ -269,13 +279,20 @@ def _fee(facts: SubscriptionFacts, due: _Due) -> Fee:
     days_in_period = days_in(due.whole, facts.timezone)
     return subscription_fee(
         subscription_id=facts.subscription_id,
-        amount_cents=facts.amount_cents,
+        amount_cents=_amount_cents(facts, due.part.from_),
         currency=facts.currency,
         period=due.part,
         days=_billed_days(facts, due, days_in_period),
         days_in_period=days_in_period,
         invoice_display_name=facts.invoice_display_name,
     )
+
+
+def _amount_cents(facts: SubscriptionFacts, from_: datetime) -> int:
+    """The plan's fee in a period, which begins when the subscription does if that is later."""
+    begins = max(from_, facts.started_at or from_)
+    earlier = (cents for valid_until, cents in facts.earlier_amounts if begins < valid_until)
+    return next(earlier, facts.amount_cents)
 
 
 def _billed_days(facts: SubscriptionFacts, due: _Due, days_in_period: int) -> int:

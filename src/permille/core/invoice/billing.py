@@ -25,7 +25,7 @@ from permille.core.contract.timeline import (
 from permille.core.customer import Customer
 from permille.core.metering.event import Arrival
 from permille.core.period import INSTANT, Period, charges_interval, period_containing
-from permille.core.rating.proration import Proration, is_cut_by_upgrade, proration_by
+from permille.core.rating.proration import RatedPeriod, rated_period
 
 
 class InvoicingReason(StrEnum):
@@ -55,6 +55,28 @@ class BillingRequest:
     """Whether it takes over where another plan's period ended: recurring units carried over are then paid in advance."""
     group: int = 0
     """Requests of different groups go on different invoices, made in the order of the groups."""
+
+
+def change_requests(
+    ended: Subscription, started: Subscription, *, at: datetime, owes_at_start: bool
+) -> list[BillingRequest]:
+    """What a change of plan bills: what the old plan still owes, and what the new one costs from its start."""
+    requests = [
+        BillingRequest(
+            subscription=ended, at=at, reason=InvoicingReason.TERMINATING, next_plan_id=started.plan_id
+        )
+    ]
+    if owes_at_start or not ended.upgraded:
+        requests.append(
+            BillingRequest(
+                subscription=started,
+                at=at,
+                reason=InvoicingReason.STARTING,
+                is_change=True,
+                renews_at_start=not ended.upgraded,
+            )
+        )
+    return requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,14 +132,14 @@ class SubscriptionBilling:
             timezone=self.facts.timezone,
         )
 
-    def usage_proration(self, period: Period, *, whole: Period) -> Proration:
-        """How prorated charges and minimum charges share out the days of a period of usage."""
-        return proration_by(
-            whole,
+    def rated(self, period: Period) -> RatedPeriod:
+        """A period in its whole billing period, for rating."""
+        return rated_period(
+            period,
+            self.whole_period(period),
             self.facts.timezone,
-            spares_last_day=is_cut_by_upgrade(
-                period, upgraded=self.facts.upgraded, terminated_at=self.facts.terminated_at
-            ),
+            upgraded=self.facts.upgraded,
+            terminated_at=self.facts.terminated_at,
         )
 
     @property

@@ -6,15 +6,20 @@ The edit itself runs, and is undone: what it would do is what it did. Bills are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.contract.subscription import Subscription
+from permille.core.contract.subscription import Subscription, facts_of, plan_period_end
+from permille.core.contract.timeline import next_fee_cents
+from permille.core.customer import Customer
+from permille.core.errors import NotFound
 from permille.core.rating.price_preview import Preview, RunningBill, compare_bills
-from permille.store import customers, subscriptions
+from permille.store import customers, plans, subscriptions
+from permille.usecases.catalogue import own_plans
 from permille.usecases.usage.usage import UsageSearch, running_usages
 
 COMPARED_MAX = 10_000
@@ -22,23 +27,51 @@ COMPARED_MAX = 10_000
 BATCH = 1_000
 
 
-def preview(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """The running subscriptions that an edit reaches: COMPARED_MAX of them, and how many there are."""
+
+    running: Sequence[UUID] = ()
+    count: int = 0
+
+
+def reached_by_plan(conn: Connection[Any], organization_id: UUID, code: str, *, with_copies: bool) -> Reached:
+    """Those on the plan, and with_copies those on plans of their own that are copies of it."""
+    plan = plans.plan_by_code(conn, organization_id, code)
+    if plan is None:
+        return Reached()
+    copies = plans.children(conn, plan.id) if with_copies else []
+    ids = [plan.id, *(child.id for child in copies)]
+    running, count = subscriptions.running_on_plans(conn, ids, limit=COMPARED_MAX)
+    return Reached(running=running, count=count)
+
+
+def reached_by_own_plan(
     conn: Connection[Any],
-    edit: Callable[[], object],
+    organization_id: UUID,
+    external_id: str,
     *,
-    running: Sequence[UUID],
-    subscriptions_count: int,
+    status: str | None = None,
     now: datetime,
-) -> Preview:
-    """What `edit` does to the bills of these running subscriptions. Nothing of it is kept.
+) -> Reached:
+    """The subscription itself, if it runs."""
+    try:
+        row, _ = own_plans.subscribed(conn, organization_id, external_id, status=status, now=now)
+    except NotFound:  # the edit says what there is none of
+        return Reached()
+    return Reached(running=[row.id], count=1) if row.status == "active" else Reached()
+
+
+def preview(conn: Connection[Any], edit: Callable[[], object], reached: Reached, *, now: datetime) -> Preview:
+    """What `edit` does to the bills of the running subscriptions that it reaches. Nothing of it is kept.
 
     Raises what the edit raises.
     """
     with conn.transaction(force_rollback=True):
-        before = dict(_bills(conn, running, now=now))
+        before = dict(_bills(conn, reached.running, now=now))
         edit()
-        after = dict(_bills(conn, running, now=now))
-    return compare_bills(before, after, subscriptions=subscriptions_count)
+        after = dict(_bills(conn, reached.running, now=now))
+    return compare_bills(before, after, subscriptions=reached.count)
 
 
 def _bills(
@@ -54,6 +87,7 @@ def _bills_of(
 ) -> Iterator[tuple[UUID, RunningBill]]:
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
     of = [(row, payers[row.customer_id]) for row in rows]
+    fees = _next_fees(conn, of, now=now)
     found = running_usages(conn, of, search=UsageSearch(with_taxes=False), now=now)
     for (row, customer), usage in zip(of, found, strict=True):
         yield (
@@ -62,6 +96,21 @@ def _bills_of(
                 external_subscription_id=row.external_id,
                 external_customer_id=customer.external_id,
                 currency=usage.currency,
-                amount_cents=usage.amount_cents,
+                amount_cents=usage.amount_cents + fees[row.id],
             ),
         )
+
+
+def _next_fees(
+    conn: Connection[Any], of: Sequence[tuple[Subscription, Customer]], *, now: datetime
+) -> dict[UUID, int]:
+    """The plan's own fee that each subscription is billed next: of the running period or, in advance, of the next."""
+    first_starts = subscriptions.first_starts(conn, [row.id for row, _ in of])
+    known = plans.plans_by_ids(conn, {row.plan_id for row, _ in of})
+    found = {}
+    for row, customer in of:
+        plan, timezone = known[row.plan_id], customer.applicable_timezone
+        facts = facts_of(row, plan, timezone=timezone, first_started_at=first_starts.get(row.id))
+        ends = plan_period_end(row, plan, timezone=timezone, now=now)
+        found[row.id] = next_fee_cents(facts, period_end=ends)
+    return found

@@ -113,11 +113,16 @@ def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datet
 
 def _give_back(conn: Connection[Any], drafts: Sequence[InvoiceDraft], at: datetime) -> None:
     """Credit notes for subscriptions that ended while the invoice of their period was a draft."""
-    for draft in drafts:
-        for billing in draft.billings:
-            row = billing.subscription
-            if row.status == "terminated" and row.on_termination_credit_note not in (None, "skip"):
-                credit_unused(conn, row, at=at, only_on=draft.id)
+    ended = {
+        billing.subscription.id: (billing.subscription, draft.id)
+        for draft in drafts
+        for billing in draft.billings
+        if billing.subscription.status == "terminated"
+        and billing.subscription.on_termination_credit_note not in (None, "skip")
+    }
+    if ended:
+        only_on = {row_id: invoice_id for row_id, (_, invoice_id) in ended.items()}
+        credit_unused(conn, [row for row, _ in ended.values()], at=at, only_on=only_on)
 
 
 def _rounds(

@@ -25,6 +25,7 @@ from permille.core.invoice.billing import (
     BillingRequest,
     InvoicingReason,
     SubscriptionBilling,
+    change_requests,
     grouped,
     progress_after,
 )
@@ -154,29 +155,11 @@ def bill_changes(conn: Connection[Any], changes: Sequence[PlanChange], *, at: da
         conn, [each for change in changes for each in (change.old_id, change.new_id)]
     )
     ended = _catch_up(conn, [rows[change.old_id] for change in changes], at)
-    requests: list[BillingRequest] = []
-    for group, (change, old) in enumerate(zip(changes, ended, strict=True)):
-        new = rows[change.new_id]
-        requests.append(
-            BillingRequest(
-                subscription=old,
-                at=at,
-                reason=InvoicingReason.TERMINATING,
-                next_plan_id=new.plan_id,
-                group=group,
-            )
-        )
-        if change.owes_at_start or not old.upgraded:
-            requests.append(
-                BillingRequest(
-                    subscription=new,
-                    at=at,
-                    reason=InvoicingReason.STARTING,
-                    is_change=True,
-                    renews_at_start=not old.upgraded,
-                    group=group,
-                )
-            )
+    requests = [
+        replace(request, group=group)
+        for group, (change, old) in enumerate(zip(changes, ended, strict=True))
+        for request in change_requests(old, rows[change.new_id], at=at, owes_at_start=change.owes_at_start)
+    ]
     _bill(conn, requests)
 
 
