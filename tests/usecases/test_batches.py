@@ -70,6 +70,21 @@ def ending(db: psycopg.Connection[Any], count: int) -> World:
     return world
 
 
+def crediting(db: psycopg.Connection[Any], count: int) -> World:
+    """Subscriptions that start on the 10th, paid in advance, and end on the 16th with credit for the days not used."""
+    world = make_world(db, name=f"Credits {count}")
+    plan = world.plan(amount_cents=3_100, pay_in_advance=True, charges=[(world.metric(), "1")])
+    world.subscribe(
+        world.customer(),
+        plan,
+        subscription_at=ts(2024, 1, 10),
+        ending_at=ts(2024, 1, 16),
+        on_termination_credit_note="credit",
+    )
+    multiply(world, count)
+    return world
+
+
 def changing(db: psycopg.Connection[Any], count: int) -> World:
     """Subscriptions whose downgrade takes place at the month's end."""
     world = make_world(db, name=f"Changes {count}")
@@ -91,7 +106,12 @@ def changing(db: psycopg.Connection[Any], count: int) -> World:
 
 @pytest.mark.parametrize(
     ("make", "until", "fees"),
-    [(pending, (2024, 1, 10), 1), (ending, (2024, 1, 11), 1), (changing, (2024, 2, 1), 1)],
+    [
+        (pending, (2024, 1, 10), 1),
+        (ending, (2024, 1, 11), 1),
+        (crediting, (2024, 1, 17), 2),
+        (changing, (2024, 2, 1), 1),
+    ],
 )
 def test_hundreds_at_one_instant_take_the_statements_of_ten(
     db: psycopg.Connection[Any], make: Any, until: tuple[int, int, int], fees: int
