@@ -19,7 +19,7 @@ from permille.core.errors import Invalid
 from permille.core.metering.event import numeric_value, timestamp_microseconds
 from permille.core.money import ZERO, decimal_text, exact, subunits
 from permille.store.fee_items import FeeItem, item_of
-from permille.store.invoices import StoredFee, applied_taxes_json, presentation_json, pricing_unit_json
+from permille.store.fees import StoredFee, applied_taxes_json, presentation_json, pricing_unit_json
 from permille.usecases.usage.estimates import (
     Estimate,
     Hypothesis,

@@ -35,14 +35,16 @@ from permille.store import (
     billing_entities,
     credit_notes,
     customers,
+    fees as fee_store,
     invoice_search,
     invoices,
     plans,
     subscriptions,
 )
 from permille.store.credit_notes import InvoiceCredit
+from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
-from permille.store.invoices import InvoiceSubscription, StoredFee, StoredInvoice
+from permille.store.invoices import InvoiceSubscription, StoredInvoice
 from permille.usecases.invoices import single
 
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
@@ -237,7 +239,7 @@ def render_whole(
     conn: Connection[Any], invoice: StoredInvoice, *, file_url: str | None = None
 ) -> objects.InvoiceDetails:
     """The invoice with all that is on it."""
-    fees = invoices.fees_of(conn, [invoice.id])[invoice.id]
+    fees = fee_store.of_invoices(conn, [invoice.id])[invoice.id]
     billed = invoices.subscriptions_of(conn, [invoice.id]).get(invoice.id, [])
     rows = subscriptions.by_ids(conn, [each.subscription_id for each in billed])
     found = (
