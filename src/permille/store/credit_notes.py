@@ -277,15 +277,19 @@ def items_of(conn: Connection[Any], note_ids: Collection[UUID]) -> dict[UUID, li
     return found
 
 
-def credits_of(conn: Connection[Any], invoice_id: UUID) -> list[InvoiceCredit]:
-    """What paid an invoice, in the order of its taking."""
+def credits_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[InvoiceCredit]]:
+    """What paid each invoice, in the order of its taking; invoices without a credit are missing."""
     with conn.cursor(row_factory=class_row(InvoiceCredit)) as cursor:
-        return cursor.execute(
+        rows = cursor.execute(
             "select c.id, c.invoice_id, c.credit_note_id, n.number as credit_note_number, c.amount_cents"
             " from invoice_credit c join credit_note n on n.id = c.credit_note_id"
-            " where c.invoice_id = %s order by n.created_at, n.id",
-            [invoice_id],
+            " where c.invoice_id = any(%s) order by n.created_at, n.id",
+            [list(invoice_ids)],
         ).fetchall()
+    found: dict[UUID, list[InvoiceCredit]] = defaultdict(list)
+    for row in rows:
+        found[row.invoice_id].append(row)
+    return found
 
 
 def listing(

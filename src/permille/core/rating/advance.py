@@ -16,20 +16,20 @@ from typing import Any
 
 from permille.core.metering.aggregations import Needs
 from permille.core.metering.custom_aggregation import Rules, custom_values, fold
-from permille.core.metering.usage import AdvanceEvent, Partial, merge, rounded
+from permille.core.metering.usage import AdvanceEvent, Partial, Usage, merge, rounded
 from permille.core.money import ZERO, decimal_text, exact, line_amounts
 from permille.core.period import Period
-from permille.core.rating.fee import (
-    Breakdown,
+from permille.core.rating.charge import (
     Bucket,
     CompiledCharge,
     Dimensions,
-    Fee,
     Place,
+    bucket_fee,
     presentation,
     series_place,
     shown_by,
 )
+from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.filters import Group, Id
 from permille.core.rating.level import (
     NOTHING_STANDING,
@@ -161,30 +161,19 @@ def _fee(
         price = _price(taken, partial(_read_price, charge, bucket), prorated=units)
     cents = line_amounts(price.amount, ZERO, charge.priced_subunits).amount_cents
     billed = Decimal(cents) / charge.priced_subunits if charge.rounding is Rounding.PER_FEE else price.amount
-    money, in_unit = charge.owed(price.amount, billed / taken.units if taken.units else ZERO)
-    return Fee(
-        kind="charge",
+    due = charge.owed(price.amount, billed / taken.units if taken.units else ZERO)
+    breakdown = Breakdown(presentation_by=shown_by(charge, taken.event.dimensions), units=taken.units)
+    return bucket_fee(
+        charge,
+        bucket,
+        due,
+        usage=Usage(taken.units, 1, taken.units),
         subscription_id=subscription_id,
-        charge_id=charge.charge_id,
-        charge_filter_id=bucket.charge_filter_id,
-        invoice_display_name=bucket.invoice_display_name,
-        units=taken.units,
-        events_count=1,
-        total_aggregated_units=taken.units,
-        amount_cents=money.amount_cents,
-        precise_amount_cents=money.precise_amount_cents,
-        unit_amount_cents=money.unit_amount_cents,
-        precise_unit_amount=money.precise_unit_amount,
+        group=group,
+        period=period,
         amount_details=price.details if bucket.model in _EXPLAINED else {},
-        grouped_by=dict(group),
-        from_=period.from_,
-        to=period.to,
         pay_in_advance=True,
-        in_unit=in_unit,
-        presentation=presentation(
-            charge,
-            [Breakdown(presentation_by=shown_by(charge, taken.event.dimensions), units=taken.units)],
-        ),
+        presentation=presentation(charge, [breakdown]),
         is_unpriced=bucket.is_unpriced,
         is_held=bucket.is_held,
     )
@@ -227,26 +216,17 @@ def instant_fee(
         if charge.rounding_function is not None:
             units = rounded(units, charge.rounding_function, charge.rounding_precision)
         price = _instant_price(bucket, units)
-        money, in_unit = charge.owed(max(price.amount, ZERO), max(price.unit_amount, ZERO))
-    return Fee(
-        kind="charge",
+        due = charge.owed(max(price.amount, ZERO), max(price.unit_amount, ZERO))
+    return bucket_fee(
+        charge,
+        bucket,
+        due,
+        usage=Usage(units, 1, units),
         subscription_id=subscription_id,
-        charge_id=charge.charge_id,
-        charge_filter_id=bucket.charge_filter_id,
-        invoice_display_name=bucket.invoice_display_name,
-        units=units,
-        events_count=1,
-        total_aggregated_units=units,
-        amount_cents=money.amount_cents,
-        precise_amount_cents=money.precise_amount_cents,
-        unit_amount_cents=money.unit_amount_cents,
-        precise_unit_amount=money.precise_unit_amount,
+        group=(),
+        period=period,
         amount_details={},
-        grouped_by={},
-        from_=period.from_,
-        to=period.to,
         pay_in_advance=True,
-        in_unit=in_unit,
     )
 
 

@@ -13,8 +13,10 @@ from fractions import Fraction
 
 from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, Period, local_date
-from permille.core.rating.fee import CompiledCharge, Fee, round_fees
+from permille.core.rating.charge import CompiledCharge
+from permille.core.rating.fee import Fee
 from permille.core.rating.models import ChargeModel, Quantity
+from permille.core.rating.rate import round_fees
 
 _TWO_DECIMALS = Decimal("0.01")
 # Their price is a function of the units alone; the price of the others looks at single events.

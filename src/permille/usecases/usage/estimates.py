@@ -16,7 +16,8 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import Invalid, NotFound, Unevaluable
-from permille.core.invoice.tax import Taxed, applicable, tax_fee
+from permille.core.invoice.tax import Taxed, tax_fee
+from permille.core.invoice.tax_choice import taxes_of_charge
 from permille.core.metering.aggregations import Aggregation, Reads
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of
@@ -150,8 +151,7 @@ def _fee_of_nothing(terms: Terms, one: AdvanceEvent) -> Fee:
 
 
 def _taxed(terms: Terms, fee: Fee) -> Estimate:
-    general = applicable(terms.plan.taxes, terms.customer.taxes, terms.customer.billing_entity.taxes)
-    taxes = applicable(terms.charge.taxes, general)
+    taxes = taxes_of_charge(terms.charge, terms.plan, terms.customer)
     return Estimate(terms=terms, fee=fee, taxed=tax_fee(fee.amount_cents, fee.precise_amount_cents, taxes))
 
 
