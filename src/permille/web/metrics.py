@@ -254,4 +254,4 @@ def _estimates(visit: Visit, code: str, external_id: str | None, properties: Map
         found = estimate(visit.conn, visit.here.id, read_event(event), now=visit.now)
     except Refusal:
         return []
-    return [render_estimate(each, visit.here.id, now=visit.now) for each in found]
+    return [render_estimate(each, now=visit.now) for each in found]
