@@ -16,6 +16,7 @@ from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
+from permille.core.rating.proration import rated_period
 from permille.usecases.usage.usage import PeriodUsage, UsageSearch, charge_usage
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
@@ -85,9 +86,7 @@ def shown(of: Charge, *series: Any, search: UsageSearch = PLAIN) -> dict[str, An
         search=search,
         subscription_id=UUID(int=5),
         currency="EUR",
-        period=MARCH,
-        whole=MARCH,
-        timezone="UTC",
+        rated=rated_period(MARCH, MARCH, "UTC"),
     )
     whole = PeriodUsage(
         period=MARCH,

@@ -24,6 +24,7 @@ from lago_python_client.models import (
 )
 from lago_python_client.models.billing_entity import BillingEntityUpdate
 from lago_python_client.models.charge import ChargeFilter
+from lago_python_client.models.invoice import InvoicePreview
 from lago_python_client.models.organization import Organization
 from lago_python_client.models.tax import Tax
 from lago_python_client.models.webhook_endpoint import WebhookEndpoint
@@ -40,6 +41,7 @@ SENT = Event(
     timestamp=1_793_577_600,
     properties={},
 )
+PREVIEW = InvoicePreview(customer={"external_id": "c"}, subscriptions={"external_ids": ["s"]})
 PLAN = Plan(
     name="n", code="n", interval="monthly", amount_cents=1, amount_currency="USD", pay_in_advance=False
 )
@@ -97,6 +99,7 @@ BUILT: dict[str, Use] = {
     "invoices.find_all": lambda c, _: c.invoices.find_all(),
     "invoices.update": lambda c, w: c.invoices.update(Invoice(payment_status="succeeded"), w["invoice"]),
     "invoices.download": lambda c, w: c.invoices.download(w["invoice"]),
+    "invoices.preview": lambda c, _: c.invoices.preview(PREVIEW),
     "invoices.refresh": lambda c, w: c.invoices.refresh(w["draft"]),
     "invoices.finalize": lambda c, w: c.invoices.finalize(w["draft"]),
     "organizations.update": lambda c, _: c.organizations.update(
@@ -205,7 +208,7 @@ NOT_BUILT = {
     "gross_revenues": "find_all",
     "invoice_collections": "find_all",
     "invoiced_usages": "find_all",
-    "invoices": "create destroy lose_dispute payment_url preview retry retry_payment void void_invoice",
+    "invoices": "create destroy lose_dispute payment_url retry retry_payment void void_invoice",
     "mrrs": "find_all",
     "order_forms": "find find_all mark_as_signed void",
     "orders": "execute find find_all",

@@ -168,12 +168,12 @@ def test_what_is_left_is_counted_day_by_day(cents: int, day: int, upgraded: bool
 
 @given(balances=st.lists(st.integers(1, 500), max_size=6), owed=st.integers(0, 1_500))
 def test_the_oldest_balances_pay_first_and_never_too_much(balances: list[int], owed: int) -> None:
-    spent: list[Any] = list(spend(list(enumerate(balances)), owed))
+    spent = spend([(UUID(int=i), cents) for i, cents in enumerate(balances)], owed)
     assert sum(each.amount_cents for each in spent) == min(sum(balances), owed)
-    assert all(0 < each.amount_cents <= balances[each.credit_note_id] for each in spent)
-    emptied = [each.amount_cents == balances[each.credit_note_id] for each in spent]
+    assert all(0 < each.amount_cents <= balances[each.credit_note_id.int] for each in spent)
+    emptied = [each.amount_cents == balances[each.credit_note_id.int] for each in spent]
     assert all(emptied[:-1])
-    assert [each.credit_note_id for each in spent] == list(range(len(spent)))
+    assert [each.credit_note_id.int for each in spent] == list(range(len(spent)))
 
 
 def test_a_day_of_the_end_in_a_trial_that_ends_with_it_is_used() -> None:

@@ -45,7 +45,7 @@ def worker(
     context = Context(
         pool=pool,
         config=Config(webhook_timeout_seconds=timeout),
-        renderers={"invoice": lambda _conn, object_id: {"lago_id": str(object_id)}},
+        renderers={"invoice": lambda _conn, ids: {each: {"lago_id": str(each)} for each in ids}},
         is_stopping=stopping.is_set,
     )
     thread = threading.Thread(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
+import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from permille.usecases.invoices import drafts
@@ -129,3 +131,47 @@ def test_drafts_of_one_subscription_become_final_in_their_order(world: World) ->
         (1, 3_600),
         (2, 3_100),
     ]
+
+
+def ended_early(db: psycopg.Connection[Any], count: int) -> tuple[World, list[UUID]]:
+    """Customers whose plan in advance ends while the drafts of its start and of its end wait."""
+    world = make_world(db, test_now=JANUARY, name=f"{count} customers")
+    world.set_entity(invoice_grace_period=3)
+    plan = world.plan("pro", charges=[(world.metric("tokens"), "1")], amount_cents=3_100, pay_in_advance=True)
+    for number in range(count):
+        world.subscribe(world.customer(f"{number}"), plan, f"{number}", now=JANUARY)
+        world.use(f"{number}", "tokens", 5, at=JANUARY + timedelta(hours=1))
+    for number in range(count):
+        world.terminate(f"{number}", at=JANUARY + timedelta(days=1))
+    ids = world.rows("select id from invoice where organization_id = %s order by id", world.id)
+    assert len(ids) == 2 * count
+    return world, [each for (each,) in ids]
+
+
+def test_drafts_credits_and_credit_notes_take_as_many_statements_however_many_they_are(
+    db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sent = psycopg.Cursor.execute, [0]
+
+    def counting(cursor: Any, query: Any, *given: Any, **named: Any) -> Any:
+        sent[-1] += 1
+        return real(cursor, query, *given, **named)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", counting)
+    for count in (2, 21):
+        world, ids = ended_early(db, count)
+        sent.append(0)
+        drafts.finalize(world.conn, ids, at=JANUARY + timedelta(days=2))
+        sent.append(0)
+        ((notes, paid, left),) = world.rows(
+            "select count(*), sum(credit_amount_cents - balance_amount_cents)::int, sum(balance_amount_cents)::int"
+            " from credit_note where organization_id = %s",
+            world.id,
+        )
+        assert (notes, paid, left) == (count, 500 * count, 2_400 * count)
+        assert world.rows(
+            "select distinct total_amount_cents, credit_notes_amount_cents from invoice"
+            " where organization_id = %s order by 1",
+            world.id,
+        ) == [(0, 500), (3_100, 0)]
+    assert sent[1] == sent[3], "statements for 2 and for 21"

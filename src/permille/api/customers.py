@@ -67,7 +67,7 @@ def upsert_customer(call: Call) -> dict[str, Any]:
     fields = Fields(call.root("customer"))
     external_id = fields.text("external_id", mandatory=True) or ""
     before = catalogue.to_change(call.conn, call.organization.id, external_id)
-    columns = _columns(call, fields, before)
+    columns = read_customer(call, fields, before)
     fields.check()
     entity = _entity(call, fields)
     if entity is not None:
@@ -80,7 +80,7 @@ def upsert_customer(call: Call) -> dict[str, Any]:
     return {"customer": render_customer(after)}
 
 
-def _columns(call: Call, fields: Fields, before: Customer | None) -> dict[str, Any]:
+def read_customer(call: Call, fields: Fields, before: Customer | None = None) -> dict[str, Any]:
     """The columns that the request sets, by name."""
     fields.refuse_unbuilt(*UNBUILT)
     readers: dict[str, Callable[[str], Any]] = {
@@ -106,7 +106,7 @@ def _columns(call: Call, fields: Fields, before: Customer | None) -> dict[str, A
     billing = _billing_configuration(fields)
     if billing:
         columns["billing_configuration"] = {**(before.billing_configuration if before else {}), **billing}
-    if (own := read_taxes(fields, known_taxes(call, [fields]))) is not None:
+    if (own := read_taxes(fields, known_taxes(call.conn, call.organization.id, [fields]))) is not None:
         columns["tax_ids"] = ids(own)
     if (entries := fields.objects("metadata")) is not None:
         columns["metadata"] = _metadata(fields, entries, before, call)

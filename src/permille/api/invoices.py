@@ -35,12 +35,14 @@ from permille.store import (
     billing_entities,
     credit_notes,
     customers,
+    fees as fee_store,
     invoice_search,
     invoices,
     plans,
     subscriptions,
 )
 from permille.store.credit_notes import InvoiceCredit
+from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
 from permille.usecases.invoices import single
@@ -227,30 +229,65 @@ def render_pdf(
     )
 
 
-def render_whole_invoice(conn: Connection[Any], invoice_id: UUID) -> objects.InvoiceDetails | None:
-    """The invoice with all that is on it, as webhooks carry it; None when there is none."""
-    invoice = invoices.invoices_by_ids(conn, [invoice_id]).get(invoice_id)
-    return None if invoice is None else render_whole(conn, invoice)
+def render_whole_invoices(
+    conn: Connection[Any], invoice_ids: Sequence[UUID]
+) -> dict[UUID, objects.InvoiceDetails]:
+    """Invoices with all that is on them, as webhooks carry them; those that there are."""
+    return _wholes(conn, list(invoices.invoices_by_ids(conn, invoice_ids).values()))
 
 
 def render_whole(
     conn: Connection[Any], invoice: StoredInvoice, *, file_url: str | None = None
 ) -> objects.InvoiceDetails:
     """The invoice with all that is on it."""
-    fees = invoices.fees_of(conn, [invoice.id])[invoice.id]
-    billed = invoices.subscriptions_of(conn, [invoice.id]).get(invoice.id, [])
-    rows = subscriptions.by_ids(conn, [each.subscription_id for each in billed])
-    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
-    customer = customers.by_ids(conn, [invoice.customer_id])[invoice.customer_id]
-    around = (
-        surroundings(conn, fees) if fees else Surroundings(items={}, customers={}, subscriptions={}, plans={})
+    return _wholes(conn, [invoice], file_url=file_url)[invoice.id]
+
+
+def _wholes(
+    conn: Connection[Any], found: Sequence[StoredInvoice], *, file_url: str | None = None
+) -> dict[UUID, objects.InvoiceDetails]:
+    ids = [invoice.id for invoice in found]
+    fees, billed = fee_store.of_invoices(conn, ids), invoices.subscriptions_of(conn, ids)
+    credits_ = credit_notes.credits_of(conn, ids)
+    around = surroundings(conn, [fee for own in fees.values() for fee in own])
+    rows = subscriptions.by_ids(conn, {each.subscription_id for own in billed.values() for each in own})
+    around = replace(
+        around,
+        customers=customers.by_ids(conn, {invoice.customer_id for invoice in found}),
+        subscriptions={**around.subscriptions, **rows},
+        plans={**around.plans, **plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})},
     )
+    return {
+        invoice.id: render_with_lines(
+            invoice,
+            billed.get(invoice.id, []),
+            fees[invoice.id],
+            credits_.get(invoice.id, []),
+            around,
+            file_url=file_url,
+        )
+        for invoice in found
+    }
+
+
+def render_with_lines(
+    invoice: StoredInvoice,
+    billed: Sequence[InvoiceSubscription],
+    fees: Sequence[StoredFee],
+    credits_: Sequence[InvoiceCredit],
+    around: Surroundings,
+    *,
+    file_url: str | None = None,
+) -> objects.InvoiceDetails:
+    """The invoice with all that is on it."""
+    customer, rows = around.customers[invoice.customer_id], around.subscriptions
+    shown = [rows[each.subscription_id] for each in billed]
     return objects.InvoiceDetails(
         **asdict(render_invoice(invoice, customer, file_url=file_url)),
-        subscriptions=_subscriptions(invoice, customer, list(rows.values()), known_plans),
+        subscriptions=_subscriptions(invoice, customer, shown, around.plans),
         billing_periods=[_billing_period(each, rows[each.subscription_id]) for each in billed],
         fees=[render_fee(fee, around) for fee in fees],
-        credits=[_render_credit(each, invoice) for each in credit_notes.credits_of(conn, invoice.id)],
+        credits=[_render_credit(each, invoice) for each in credits_],
         error_details=[],
         applied_usage_thresholds=[],
         applied_invoice_custom_sections=[],

@@ -57,7 +57,6 @@ ACTIONS = (
     ("POST", "/credit_notes/{lago_id}/download_xml"),
     ("POST", "/credit_notes/{lago_id}/resend_email"),
     ("POST", "/invoices"),
-    ("POST", "/invoices/preview"),
     ("DELETE", "/invoices/{lago_id}"),
     ("POST", "/invoices/{lago_id}/download_xml"),
     ("POST", "/invoices/{lago_id}/lose_dispute"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,19 +15,19 @@ from permille.api.credit_notes import render_whole_credit_note
 from permille.api.customers import render_customer
 from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Raw
-from permille.api.invoices import render_whole_invoice
+from permille.api.invoices import render_whole_invoices
 from permille.api.late_usage import whole_late_usage
 from permille.api.objects.base import Answer
 from permille.api.objects.webhook_endpoint import WebhookKey
 from permille.api.plans import render_plan
 from permille.api.subscriptions import whole_subscription
 from permille.clock import system_now
-from permille.out.kind import Renderers
+from permille.out.kind import Renderer, Renderers
 from permille.out.signing import draw_private_key, public_pem
 from permille.store import (
     billable_metrics,
     customers,
-    invoices,
+    fees as fee_store,
     organizations,
     plans,
     subscriptions,
@@ -84,17 +85,27 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
 
 
 def _fee(conn: Connection[Any], object_id: UUID) -> Shown:
-    fee = invoices.fees_by_ids(conn, [object_id]).get(object_id)
+    fee = fee_store.by_ids(conn, [object_id]).get(object_id)
     return render_fee(fee, surroundings(conn, [fee])) if fee else None
 
 
+def _one_by_one(render: Callable[[Connection[Any], UUID], Shown]) -> Renderer:
+    """A renderer of many objects from that of one."""
+
+    def each(conn: Connection[Any], object_ids: Sequence[UUID]) -> dict[UUID, Answer]:
+        found = {object_id: render(conn, object_id) for object_id in object_ids}
+        return {object_id: shown for object_id, shown in found.items() if shown is not None}
+
+    return each
+
+
 RENDERERS: Renderers = {
-    "billable_metric": _billable_metric,
-    "credit_note": render_whole_credit_note,
-    "customer": _customer,
-    "fee": _fee,
-    "invoice": render_whole_invoice,
-    "late_usage": whole_late_usage,
-    "plan": _plan,
-    "subscription": _subscription,
+    "billable_metric": _one_by_one(_billable_metric),
+    "credit_note": _one_by_one(render_whole_credit_note),
+    "customer": _one_by_one(_customer),
+    "fee": _one_by_one(_fee),
+    "invoice": render_whole_invoices,
+    "late_usage": _one_by_one(whole_late_usage),
+    "plan": _one_by_one(_plan),
+    "subscription": _one_by_one(_subscription),
 }

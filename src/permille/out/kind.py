@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -12,8 +12,10 @@ from psycopg_pool import ConnectionPool
 
 from permille.config import Config
 
-Renderers = Mapping[str, Callable[[Connection[Any], UUID], object]]
-"""object_type -> the object as JSON, None when it is no more."""
+Renderer = Callable[[Connection[Any], Sequence[UUID]], Mapping[UUID, object]]
+"""Objects as JSON by their ids; those that are no more are missing."""
+Renderers = Mapping[str, Renderer]
+"""By object_type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +26,7 @@ from permille.config import Config
 from permille.database.connections import is_passing
 from permille.out.addresses import Reach
 from permille.out.calls import Answer, CallError, Client
-from permille.out.kind import Context, Kind
+from permille.out.kind import Context, Kind, Renderer
 from permille.out.signing import draw_private_key, hmac_signature, jwt_signature
 from permille.store import webhooks
 from permille.store.webhooks import Attempt, Claimed
@@ -33,13 +35,15 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 SUCCESSES = (200, 201, 202, 204)
-AT_ONCE = 16
+AT_ONCE = 32
 """Attempts under way at one endpoint."""
 TURN_SECONDS = 20.0
 """After so long an endpoint goes to the end of the queue."""
 SLOW_SECONDS = 5.0
 """Endpoints whose attempts take longer on average share the slots of the slow ones."""
 LOOK_SECONDS = 1.0
+STOP_SECONDS = 5.0
+"""How long attempts under way may still take when the worker is to stop."""
 RESPONSE_KEPT = 2_000
 _BYTES_PER_CHARACTER = 4
 LEASE_SPARE = timedelta(seconds=60)
@@ -83,12 +87,15 @@ class _Turn:
         self._until = time.monotonic() + TURN_SECONDS
         self._under_way: dict[Future[Outcome], tuple[Claimed, Client]] = {}
         self._idle: list[Client] = []
+        self._looked = 0.0
+        self._is_hurried = False
         self._private_pem = ""
         self._count, self._seconds = 0, 0.0
 
     def run(self) -> int:
         while self._start() or self._under_way:
             done, _ = wait(self._under_way, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            self._hurry_to_stop()
             outcomes = []
             for each in done:
                 webhook, client = self._under_way.pop(each)
@@ -108,27 +115,36 @@ class _Turn:
     def _is_over(self) -> bool:
         return time.monotonic() >= self._until or self._context.is_stopping()
 
+    def _hurry_to_stop(self) -> None:
+        if self._context.is_stopping() and not self._is_hurried:
+            self._is_hurried = True
+            for _, client in self._under_way.values():
+                client.hurry(STOP_SECONDS)
+
     def _start(self) -> int:
-        """Begin as many attempts as there is room for; how many are due."""
+        """Begin attempts once there is room for many, since they are rendered together; how many are due."""
         room = AT_ONCE - len(self._under_way)
-        if not room or self._is_over():
+        is_early = room < AT_ONCE // 2 and time.monotonic() < self._looked + LOOK_SECONDS
+        if not room or is_early or self._is_over():
             return 0
+        self._looked = time.monotonic()
         now = self._clock()
         lease_until = now + timedelta(seconds=self._context.config.webhook_timeout_seconds) + LEASE_SPARE
         with self._context.pool.connection() as conn:
             claimed = webhooks.claim(conn, self._endpoint_id, now=now, lease_until=lease_until, limit=room)
             if claimed and not self._private_pem:
                 self._private_pem = webhooks.signing_key(conn, draw=draw_private_key, now=now)
-            bodies = [_body(conn, one, self._context) for one in claimed]
-        hopeless = []
-        for one, body in zip(claimed, bodies, strict=True):
+            bodies = _bodies(conn, claimed, self._context)
+        unsent = []
+        for one in claimed:
+            body = bodies[one.id]
             if isinstance(body, Outcome):
-                hopeless.append((one, body))
+                unsent.append((one, body))
             else:
                 client = self._idle.pop() if self._idle else Client(_reach(one, self._context.config))
                 attempt = self._threads.submit(self._attempt, client, one, body)
                 self._under_way[attempt] = one, client
-        self._record(hopeless)
+        self._record(unsent)
         return len(claimed)
 
     def _attempt(self, client: Client, one: Claimed, body: bytes) -> Outcome:
@@ -139,6 +155,8 @@ class _Turn:
             return _CRASH
 
     def _record(self, outcomes: Sequence[tuple[Claimed, Outcome]]) -> None:
+        if self._is_hurried:  # one without an answer was cut short: it is made again when its lease is over
+            outcomes = [each for each in outcomes if each[1].http_status is not None]
         if not outcomes:
             return
         self._count += len(outcomes)
@@ -148,24 +166,47 @@ class _Turn:
             webhooks.record(conn, [_recorded(one, outcome, now) for one, outcome in outcomes], now=now)
 
 
-def _body(conn: Connection[Any], one: Claimed, context: Context) -> bytes | Outcome:
+def _bodies(
+    conn: Connection[Any], claimed: Sequence[Claimed], context: Context
+) -> dict[UUID, bytes | Outcome]:
     """What is sent, the same at every attempt: rendered at the first one, and frozen. Else why there is nothing to send."""
-    if one.payload is not None:
-        return one.payload.encode()
+    found: dict[UUID, bytes | Outcome] = {
+        one.id: one.payload.encode() for one in claimed if one.payload is not None
+    }
+    unfrozen = sorted((one for one in claimed if one.payload is None), key=attrgetter("object_type"))
+    for object_type, alike in groupby(unfrozen, key=attrgetter("object_type")):
+        found.update(_rendered(conn, list(alike), context.renderers[object_type]))
+    return found
+
+
+def _rendered(
+    conn: Connection[Any], alike: Sequence[Claimed], render: Renderer
+) -> dict[UUID, bytes | Outcome]:
+    """The bodies of webhooks about one type of objects; where rendering fails, each is tried by itself."""
     try:
         with conn.transaction():
-            shown = context.renderers[one.object_type](conn, one.object_id)
-            if shown is None:
-                response = f"The {one.object_type} is no more."
-                return Outcome(ok=False, http_status=None, response=response, is_hopeless=True)
-            body = webhooks.body_text(one.organization_id, one.webhook_type, one.object_type, shown)
-            webhooks.freeze(conn, one.id, body)
-            return body.encode()
+            shown = render(conn, [one.object_id for one in alike])
+            bodies = {
+                one.id: webhooks.body_text(
+                    one.organization_id, one.webhook_type, one.object_type, shown[one.object_id]
+                )
+                for one in alike
+                if one.object_id in shown
+            }
+            webhooks.freeze(conn, bodies)
     except Exception as error:
         if is_passing(error):
             raise
+        if len(alike) > 1:
+            return {key: body for one in alike for key, body in _rendered(conn, [one], render).items()}
+        (one,) = alike
         log.exception(_CANNOT, one.id, one.webhook_type, one.organization_id)
-        return _CRASH
+        return {one.id: _CRASH}
+    return {one.id: bodies[one.id].encode() if one.id in bodies else _gone(one.object_type) for one in alike}
+
+
+def _gone(object_type: str) -> Outcome:
+    return Outcome(ok=False, http_status=None, response=f"The {object_type} is no more.", is_hopeless=True)
 
 
 def _reach(one: Claimed, config: Config) -> Reach:

@@ -12,11 +12,11 @@ from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
-from permille.core.invoice.credit_note import CreditAmounts, Spent
+from permille.core.invoice.credit_note import CreditAmounts
 from permille.core.invoice.draft import InvoiceDraft
 from permille.database.bulk import instant_array, int_array, uuid_array
+from permille.database.connections import exact_json
 from permille.ids import new_id, new_ids
 
 
@@ -110,27 +110,47 @@ class NewCreditNote:
     at: datetime
 
 
-def add(conn: Connection[Any], new: NewCreditNote) -> UUID:
-    """Write a note with its items, numbered within its invoice, which is locked for it; its id."""
-    conn.execute("select from invoice where id = %s for no key update", [new.invoice_id])
-    row = conn.execute(
-        "select coalesce(max(sequential_id), 0) + 1 from credit_note where invoice_id = %s", [new.invoice_id]
-    ).fetchone()
-    assert row is not None, "an aggregate has a row"
-    note_id, amounts = new_id(new.at), new.amounts
-    values = {
+def add(conn: Connection[Any], new: Sequence[NewCreditNote]) -> list[UUID]:
+    """Insert notes with their items, numbered within their invoices, which are locked for it; set-based. Their ids."""
+    last = _last_sequential_ids(conn, {note.invoice_id for note in new})
+    rows: list[dict[str, Any]] = []
+    items: list[dict[str, Any]] = []
+    for note in new:
+        last[note.invoice_id] += 1
+        rows.append(_row(note, new_id(note.at), last[note.invoice_id]))
+        items += _item_rows(note, rows[-1]["id"])
+    for table, values in (("credit_note", rows), ("credit_note_item", items)):
+        conn.execute(
+            f"insert into {table} select * from jsonb_populate_recordset(null::{table}, %s::jsonb)",
+            [exact_json(values)],
+        )
+    return [row["id"] for row in rows]
+
+
+def _last_sequential_ids(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Invoice -> the last number of its notes, 0 without any. The invoices are locked."""
+    ids = list(invoice_ids)
+    conn.execute("select from invoice where id = any(%s) order by id for no key update", [ids])
+    rows = conn.execute(
+        "select invoice_id, max(sequential_id) from credit_note where invoice_id = any(%s) group by invoice_id",
+        [ids],
+    ).fetchall()
+    return {**dict.fromkeys(ids, 0), **dict(rows)}
+
+
+def _row(new: NewCreditNote, note_id: UUID, sequential_id: int) -> dict[str, Any]:
+    amounts = new.amounts
+    return {
         "id": note_id,
         "organization_id": new.organization_id,
         "billing_entity_id": new.billing_entity_id,
         "customer_id": new.customer_id,
         "invoice_id": new.invoice_id,
-        "sequential_id": row[0],
-        "number": f"{new.invoice_number}-CN{row[0]:03}",
+        "sequential_id": sequential_id,
+        "number": f"{new.invoice_number}-CN{sequential_id:03}",
         "issuing_date": new.issuing_date,
         "credit_status": "available",
-        "refund_status": None,
         "reason": new.reason,
-        "description": None,
         "currency": new.currency,
         "total_amount_cents": amounts.total_amount_cents,
         "precise_total_amount_cents": amounts.precise_total_amount_cents,
@@ -143,19 +163,25 @@ def add(conn: Connection[Any], new: NewCreditNote) -> UUID:
         "precise_taxes_amount_cents": amounts.precise_taxes_amount_cents,
         "taxes_rate": amounts.taxes_rate,
         "coupons_adjustment_amount_cents": amounts.coupons_adjustment_amount_cents,
-        "applied_taxes": Jsonb(_applied(new, note_id)),
+        "applied_taxes": _applied(new, note_id),
         "created_at": new.at,
         "updated_at": new.at,
     }
-    places = ", ".join(f"%({name})s" for name in values)
-    conn.execute(f"insert into credit_note ({', '.join(values)}) values ({places})", values)
-    for item_id, item in zip(new_ids(new.at, len(amounts.items)), amounts.items, strict=True):
-        conn.execute(
-            "insert into credit_note_item (id, credit_note_id, fee_id, amount_cents, precise_amount_cents, created_at)"
-            " values (%s, %s, %s, %s, %s, %s)",
-            [item_id, note_id, item.fee.fee_id, item.amount_cents, item.precise_amount_cents, new.at],
-        )
-    return note_id
+
+
+def _item_rows(new: NewCreditNote, note_id: UUID) -> list[dict[str, Any]]:
+    items = new.amounts.items
+    return [
+        {
+            "id": item_id,
+            "credit_note_id": note_id,
+            "fee_id": item.fee.fee_id,
+            "amount_cents": item.amount_cents,
+            "precise_amount_cents": item.precise_amount_cents,
+            "created_at": new.at,
+        }
+        for item_id, item in zip(new_ids(new.at, len(items)), items, strict=True)
+    ]
 
 
 def _applied(new: NewCreditNote, note_id: UUID) -> list[dict[str, Any]]:
@@ -178,13 +204,13 @@ def _applied(new: NewCreditNote, note_id: UUID) -> list[dict[str, Any]]:
     ]
 
 
-def credited_of_fee(conn: Connection[Any], fee_id: UUID) -> Decimal:
-    """What came back of a fee already, in cents before taxes."""
-    row = conn.execute(
-        "select coalesce(sum(precise_amount_cents), 0) from credit_note_item where fee_id = %s", [fee_id]
-    ).fetchone()
-    assert row is not None, "an aggregate has a row"
-    return Decimal(row[0])
+def credited_of_fees(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, Decimal]:
+    """Fee -> what came back of it already, in cents before taxes, where anything did."""
+    rows = conn.execute(
+        "select fee_id, sum(precise_amount_cents) from credit_note_item where fee_id = any(%s) group by fee_id",
+        [list(fee_ids)],
+    ).fetchall()
+    return dict(rows)
 
 
 def available(
@@ -213,25 +239,20 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> None:
         [
             uuid_array(new_id(draft.at) for draft, _ in spent),
             uuid_array(draft.id for draft, _ in spent),
-            uuid_array(_note_id(each) for _, each in spent),
+            uuid_array(each.credit_note_id for _, each in spent),
             int_array(each.amount_cents for _, each in spent),
             instant_array(draft.at for draft, _ in spent),
         ],
     )
     totals: dict[UUID, int] = defaultdict(int)
     for _, each in spent:
-        totals[_note_id(each)] += each.amount_cents
+        totals[each.credit_note_id] += each.amount_cents
     conn.execute(
         "update credit_note n set balance_amount_cents = n.balance_amount_cents - w.amount,"
         " credit_status = case when n.balance_amount_cents = w.amount then 'consumed' else n.credit_status end"
         " from unnest(%s::uuid[], %s::bigint[]) as w (id, amount) where n.id = w.id",
         [uuid_array(totals), int_array(totals.values())],
     )
-
-
-def _note_id(spent: Spent) -> UUID:
-    assert isinstance(spent.credit_note_id, UUID), "core passes identifiers on without a look"
-    return spent.credit_note_id
 
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, CreditNote]:
@@ -256,15 +277,19 @@ def items_of(conn: Connection[Any], note_ids: Collection[UUID]) -> dict[UUID, li
     return found
 
 
-def credits_of(conn: Connection[Any], invoice_id: UUID) -> list[InvoiceCredit]:
-    """What paid an invoice, in the order of its taking."""
+def credits_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[InvoiceCredit]]:
+    """What paid each invoice, in the order of its taking; invoices without a credit are missing."""
     with conn.cursor(row_factory=class_row(InvoiceCredit)) as cursor:
-        return cursor.execute(
+        rows = cursor.execute(
             "select c.id, c.invoice_id, c.credit_note_id, n.number as credit_note_number, c.amount_cents"
             " from invoice_credit c join credit_note n on n.id = c.credit_note_id"
-            " where c.invoice_id = %s order by n.created_at, n.id",
-            [invoice_id],
+            " where c.invoice_id = any(%s) order by n.created_at, n.id",
+            [list(invoice_ids)],
         ).fetchall()
+    found: dict[UUID, list[InvoiceCredit]] = defaultdict(list)
+    for row in rows:
+        found[row.invoice_id].append(row)
+    return found
 
 
 def listing(

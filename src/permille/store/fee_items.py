@@ -10,6 +10,9 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.contract.plan import Charge
+from permille.core.rating.filters import Id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeeItem:
@@ -31,6 +34,29 @@ class FeeItem:
     filter_id: UUID | None
     filter_invoice_display_name: str | None
     filter_values: Mapping[str, list[str]] | None
+
+
+def item_of(fee_id: UUID, charge: Charge, filter_id: Id | None) -> FeeItem:
+    """The item of a fee that is not stored."""
+    chosen = next((each for each in charge.filters if each.id == filter_id), None)
+    return FeeItem(
+        fee_id=fee_id,
+        charge_id=charge.id,
+        charge_code=charge.code,
+        charge_model=charge.charge_model,
+        charge_invoice_display_name=charge.invoice_display_name,
+        charge_invoiceable=charge.invoiceable,
+        charge_has_filters=bool(charge.filters),
+        metric_id=charge.metric.id,
+        metric_name=charge.metric.name,
+        metric_description=charge.metric.description,
+        metric_code=charge.metric.code,
+        aggregation_type=charge.metric.aggregation_type,
+        field_name=charge.metric.field_name,
+        filter_id=chosen.id if chosen else None,
+        filter_invoice_display_name=chosen.invoice_display_name if chosen else None,
+        filter_values={key: list(listed) for key, listed in chosen.values.items()} if chosen else None,
+    )
 
 
 _COLUMNS = {

@@ -169,9 +169,14 @@ def claim(
         return cursor.execute(_CLAIM, values).fetchall()
 
 
-def freeze(conn: Connection[Any], webhook_id: UUID, payload: str) -> None:
-    """Keep the JSON that is sent at every attempt."""
-    conn.execute("update webhook set payload = %s where id = %s", [payload, webhook_id])
+def freeze(conn: Connection[Any], payloads: Mapping[UUID, str]) -> None:
+    """Keep the JSON of webhooks as it is sent at every attempt."""
+    with (
+        conn.cursor() as cursor
+    ):  # not as an array: each of its texts is long, and would be escaped in Python
+        cursor.executemany(
+            "update webhook set payload = %s where id = %s", [(text, key) for key, text in payloads.items()]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

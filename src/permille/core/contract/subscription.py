@@ -10,7 +10,7 @@ from uuid import UUID
 
 from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import latest, versions_of
-from permille.core.contract.timeline import SubscriptionFacts, next_billing_at
+from permille.core.contract.timeline import SubscriptionFacts, next_billing_at, trial_end
 from permille.core.period import (
     INSTANT,
     BillingTime,
@@ -188,6 +188,17 @@ def due(
         activates_at=None,
         ends_at=start_of_day(ending_at, timezone) if ending_at else None,
     )
+
+
+def owes_at_start(
+    subscription: Subscription, plan: Plan, *, timezone: str, first_started_at: datetime | None, now: datetime
+) -> bool:
+    """Whether a plan paid in advance is billed at once: not where it starts on a past day, or with free days."""
+    if not plan.pay_in_advance or subscription.started_at is None:
+        return False
+    free_until = trial_end(facts_of(subscription, plan, timezone=timezone, first_started_at=first_started_at))
+    starts_today = start_of(subscription.started_at, now=now, timezone=timezone) is Start.TODAY
+    return starts_today and (free_until is None or free_until <= now)
 
 
 def plan_period_end(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> datetime:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
+from uuid import UUID
 
 from permille.core.invoice.tax import AppliedTax, Tax, apply_taxes, sum_of
 from permille.core.money import ZERO, exact, precise, round_cents
@@ -136,11 +137,11 @@ def _unused_days(paid: PaidPeriod, ended_at: datetime, upgraded: bool) -> int:
 class Spent:
     """So much of a note's balance pays an invoice."""
 
-    credit_note_id: Id
+    credit_note_id: UUID
     amount_cents: int
 
 
-def spend(balances: Iterable[tuple[Id, int]], owed_cents: int) -> list[Spent]:
+def spend(balances: Iterable[tuple[UUID, int]], owed_cents: int) -> list[Spent]:
     """Pay what is owed from these balances, the first ones first."""
     spent: list[Spent] = []
     for note_id, balance in balances:

@@ -1,10 +1,11 @@
-"""Credit notes that are made by themselves: for what was paid in advance and is not used any more.
+"""Credit notes for what was paid in advance and is not used any more.
 
 Source: semantics-billing.md section 7.6.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,69 +13,115 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, facts_of
 from permille.core.contract.timeline import trial_end
 from permille.core.invoice.credit_note import CreditedFee, Item, PaidPeriod, credit_amounts, unused_amount
-from permille.core.money import exact
+from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, BillingTime, Interval, days_in, local_date, period_containing
-from permille.store import credit_notes, customers, invoices, plans, subscriptions, webhooks
+from permille.store import (
+    credit_notes,
+    customers,
+    fees as fee_store,
+    invoices,
+    plans,
+    subscriptions,
+    webhooks,
+)
 from permille.store.credit_notes import NewCreditNote
-from permille.store.invoices import StoredFee
+from permille.store.fees import StoredFee
 
 
 def credit_unused(
-    conn: Connection[Any], ended: Subscription, *, at: datetime, only_on: UUID | None = None
+    conn: Connection[Any],
+    ended: Collection[Subscription],
+    *,
+    at: datetime,
+    only_on: Mapping[UUID, UUID] | None = None,
 ) -> None:
-    """Give back the days that a plan paid in advance is not used, as credit for the invoices to come.
+    """Give back the days that plans paid in advance are not used, as credit for the invoices to come; set-based."""
+    notes = unused_credits(conn, ended, at=at, only_on=only_on)
+    if not notes:
+        return
+    webhooks.enqueue(
+        conn,
+        organization_id=notes[0].organization_id,
+        webhook_type="credit_note.created",
+        object_type="credit_note",
+        object_ids=credit_notes.add(conn, notes),
+        payload=None,
+        now=at,
+    )
+
+
+def unused_credits(
+    conn: Connection[Any],
+    ended: Collection[Subscription],
+    *,
+    at: datetime,
+    only_on: Mapping[UUID, UUID] | None = None,
+) -> list[NewCreditNote]:
+    """The notes for days that are paid and not used, of subscriptions of one organization that end.
 
     Nothing is given back for a period whose fee was never billed, or whose invoice was voided or is a draft: that
-    one is seen to when it is final, with `only_on` its id.
+    one is seen to when it is final; `only_on` is then subscription -> invoice.
     """
-    fee = invoices.newest_subscription_fee(conn, ended.id)
-    if fee is None or not fee.amount_cents or fee.invoice_id is None:
-        return
-    if only_on not in (None, fee.invoice_id):
-        return
-    customer = customers.by_ids(conn, [ended.customer_id])[ended.customer_id]
-    timezone = customer.applicable_timezone
-    with exact():
-        left = Decimal(fee.amount_cents) - credit_notes.credited_of_fee(conn, fee.id)
-    amount = unused_amount(
-        _paid_period(conn, ended, fee, timezone),
-        ended_at=ended.terminated_at or at,
-        upgraded=ended.upgraded,
-        at_most=left,
-    )
-    if not amount:
-        return
-    credited = CreditedFee(
+    found = fee_store.newest_subscription_fees(conn, {row.id for row in ended})
+    fees = {
+        row_id: (fee, fee.invoice_id)
+        for row_id, fee in found.items()
+        if fee.amount_cents and fee.invoice_id and (only_on is None or only_on[row_id] == fee.invoice_id)
+    }
+    if not fees:
+        return []
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in ended})
+    payers = customers.by_ids(conn, {row.customer_id for row in ended})
+    first_starts = subscriptions.first_starts(conn, fees.keys())
+    billed_on = invoices.invoices_by_ids(conn, {invoice_id for _, invoice_id in fees.values()})
+    credited = credit_notes.credited_of_fees(conn, {fee.id for fee, _ in fees.values()})
+    notes = []
+    for row in ended:
+        if row.id not in fees:
+            continue
+        fee, invoice_id = fees[row.id]
+        timezone = payers[row.customer_id].applicable_timezone
+        with exact():
+            left = Decimal(fee.amount_cents) - credited.get(fee.id, ZERO)
+        paid = _paid_period(row, known_plans[row.plan_id], fee, timezone, first_starts.get(row.id))
+        ended_at = row.terminated_at or at
+        amount = unused_amount(paid, ended_at=ended_at, upgraded=row.upgraded, at_most=left)
+        if amount:
+            invoice = billed_on[invoice_id]
+            notes.append(
+                NewCreditNote(
+                    organization_id=row.organization_id,
+                    billing_entity_id=invoice.billing_entity_id,
+                    customer_id=row.customer_id,
+                    invoice_id=invoice.id,
+                    invoice_number=invoice.number,
+                    issuing_date=local_date(at, timezone),
+                    reason="order_cancellation",
+                    currency=invoice.currency,
+                    amounts=credit_amounts([Item(fee=_credited(fee), precise_amount_cents=amount)]),
+                    at=at,
+                )
+            )
+    return notes
+
+
+def _credited(fee: StoredFee) -> CreditedFee:
+    return CreditedFee(
         fee_id=fee.id,
         amount_cents=fee.amount_cents,
         precise_coupons_amount_cents=fee.precise_coupons_amount_cents,
         taxes=[each.tax for each in fee.taxed.applied],
     )
-    invoice = invoices.invoices_by_ids(conn, [fee.invoice_id])[fee.invoice_id]
-    note_id = credit_notes.add(
-        conn,
-        NewCreditNote(
-            organization_id=ended.organization_id,
-            billing_entity_id=invoice.billing_entity_id,
-            customer_id=ended.customer_id,
-            invoice_id=invoice.id,
-            invoice_number=invoice.number,
-            issuing_date=local_date(at, timezone),
-            reason="order_cancellation",
-            currency=invoice.currency,
-            amounts=credit_amounts([Item(fee=credited, precise_amount_cents=amount)]),
-            at=at,
-        ),
-    )
-    _tell(conn, ended.organization_id, note_id, at)
 
 
-def _paid_period(conn: Connection[Any], ended: Subscription, fee: StoredFee, timezone: str) -> PaidPeriod:
+def _paid_period(
+    ended: Subscription, plan: Plan, fee: StoredFee, timezone: str, first_started_at: datetime | None
+) -> PaidPeriod:
     assert fee.to_at is not None, "a subscription's fee has a period"
-    plan = plans.plan_by_id(conn, ended.plan_id)
     whole = period_containing(
         fee.to_at - INSTANT,
         interval=Interval(plan.interval),
@@ -82,7 +129,6 @@ def _paid_period(conn: Connection[Any], ended: Subscription, fee: StoredFee, tim
         anchor=ended.subscription_at,
         timezone=timezone,
     )
-    first_started_at = subscriptions.first_starts(conn, [ended.id]).get(ended.id)
     facts = facts_of(ended, plan, timezone=timezone, first_started_at=first_started_at)
     return PaidPeriod(
         plan_amount_cents=int(fee.amount_details["plan_amount_cents"]),
@@ -90,16 +136,4 @@ def _paid_period(conn: Connection[Any], ended: Subscription, fee: StoredFee, tim
         to=fee.to_at,
         timezone=timezone,
         trial_ends_at=trial_end(facts),
-    )
-
-
-def _tell(conn: Connection[Any], organization_id: UUID, note_id: UUID, at: datetime) -> None:
-    webhooks.enqueue(
-        conn,
-        organization_id=organization_id,
-        webhook_type="credit_note.created",
-        object_type="credit_note",
-        object_ids=[note_id],
-        payload=None,
-        now=at,
     )

@@ -24,7 +24,7 @@ from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.period import Period
 from permille.events.engine import event_log, usage
-from permille.store import credit_notes, customers, invoices, subscriptions
+from permille.store import credit_notes, customers, fees as fee_store, invoices, subscriptions
 from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
 from permille.usecases import holds
 from permille.usecases.invoices.credit_notes import credit_unused
@@ -113,11 +113,16 @@ def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datet
 
 def _give_back(conn: Connection[Any], drafts: Sequence[InvoiceDraft], at: datetime) -> None:
     """Credit notes for subscriptions that ended while the invoice of their period was a draft."""
-    for draft in drafts:
-        for billing in draft.billings:
-            row = billing.subscription
-            if row.status == "terminated" and row.on_termination_credit_note not in (None, "skip"):
-                credit_unused(conn, row, at=at, only_on=draft.id)
+    ended = {
+        billing.subscription.id: (billing.subscription, draft.id)
+        for draft in drafts
+        for billing in draft.billings
+        if billing.subscription.status == "terminated"
+        and billing.subscription.on_termination_credit_note not in (None, "skip")
+    }
+    if ended:
+        only_on = {row_id: invoice_id for row_id, (_, invoice_id) in ended.items()}
+        credit_unused(conn, [row for row, _ in ended.values()], at=at, only_on=only_on)
 
 
 def _rounds(
@@ -214,7 +219,7 @@ def _billings(
     next_plans = subscriptions.next_plan_ids(conn, rows.keys())
     previous = {row.id: row.previous_subscription_id for row in rows.values() if row.previous_subscription_id}
     before = subscriptions.by_ids(conn, previous.values())
-    with_fee = invoices.with_subscription_fee(conn, {each.invoice_id for each in billed})
+    with_fee = fee_store.with_subscription_fee(conn, {each.invoice_id for each in billed})
     rebilled = [
         _Rebilled(
             on=each,

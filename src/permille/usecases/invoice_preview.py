@@ -1,0 +1,192 @@
+"""Previews of invoices: the same facts and steps as when they are made, without the save.
+
+Source: semantics-billing.md section 4.11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
+from permille.core.contract.price_versions import in_force
+from permille.core.contract.subscription import Subscription, due, owes_at_start, plan_period_end
+from permille.core.customer import Customer
+from permille.core.errors import Invalid
+from permille.core.invoice.billing import (
+    BillingRequest,
+    InvoicingReason,
+    change_requests,
+    in_order,
+    progress_after,
+)
+from permille.core.invoice.draft import InvoiceDraft
+from permille.core.invoice.kinds import make
+from permille.core.period import local_date
+from permille.events.engine import usage
+from permille.ids import new_id
+from permille.store.credit_notes import NewCreditNote
+from permille.usecases.invoices.credit_notes import unused_credits
+from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
+from permille.usecases.subscriptions import Wish, pending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoicePreview:
+    """An invoice that nobody has saved."""
+
+    draft: InvoiceDraft
+    notes: dict[UUID, NewCreditNote]
+    """The credit notes that would be made with it, by the ids that its credits name them by."""
+
+
+def preview_next(conn: Connection[Any], rows: Sequence[Subscription]) -> InvoicePreview:
+    """The next invoice of running subscriptions, with the events that there are by now. Raises Invalid."""
+    requests = [_next_request(row) for row in rows]
+    if len({request.at for request in requests}) > 1:
+        raise Invalid({"base": ["billing_periods_does_not_match"]})
+    return _preview(conn, load_contracts(conn, rows), requests)
+
+
+def _next_request(row: Subscription) -> BillingRequest:
+    """Its end is billed where that comes first."""
+    at = row.next_billing_at
+    assert at is not None, "a running subscription is due some day"
+    if row.ends_at is not None and row.ends_at <= at:
+        return _termination(row, row.ends_at)
+    return BillingRequest(subscription=row, at=at)
+
+
+def preview_termination(
+    conn: Connection[Any], rows: Sequence[Subscription], *, at: datetime
+) -> InvoicePreview:
+    """The invoice of running subscriptions that end at an instant to come. Raises Invalid."""
+    contracts = load_contracts(conn, rows)
+    requests = [_termination(_billed_before(contracts, row, at), at) for row in rows]
+    ended = [request.subscription for request in requests]
+    credited = [row for row in ended if row.on_termination_credit_note not in (None, "skip")]
+    return _preview(conn, contracts, requests, unused_credits(conn, credited, at=at))
+
+
+def _termination(row: Subscription, at: datetime) -> BillingRequest:
+    ended = replace(row, status="terminated", terminated_at=at)
+    return BillingRequest(subscription=ended, at=at, reason=InvoicingReason.TERMINATING)
+
+
+def _billed_before(contracts: Contracts, row: Subscription, until: datetime) -> Subscription:
+    """The subscription as it will be once the periods that end on days before are billed."""
+    timezone = contracts.customers[row.customer_id].applicable_timezone
+    while row.next_billing_at and local_date(row.next_billing_at, timezone) < local_date(until, timezone):
+        billing = contracts.billing(BillingRequest(subscription=row, at=row.next_billing_at))
+        after = progress_after(billing)
+        row = replace(
+            row,
+            next_billing_at=after.next_billing_at,
+            fee_billed_until=after.fee_billed_until,
+            charges_billed_until=after.charges_billed_until,
+            trial_ended_at=after.trial_ended_at,
+        )
+    return row
+
+
+def preview_change(conn: Connection[Any], row: Subscription, plan: Plan, *, now: datetime) -> InvoicePreview:
+    """The invoice of a running subscription that goes over to another plan: now, or at the end of its period.
+
+    Raises Invalid.
+    """
+    contracts = load_contracts(conn, [row], [plan.id])
+    before, customer = contracts.plans[row.plan_id], contracts.customers[row.customer_id]
+    if sold_plan_id(before) == sold_plan_id(plan):
+        raise Invalid({"base": ["new_plan_should_be_different_from_existing_plan"]})
+    timezone = customer.applicable_timezone
+    upgraded = yearly_amount_cents(plan) >= yearly_amount_cents(in_force(before, now))
+    at = now if upgraded else plan_period_end(row, before, timezone=timezone, now=now)
+    ended = replace(
+        _billed_before(contracts, row, at), status="terminated", terminated_at=at, upgraded=upgraded
+    )
+    started = replace(
+        row,
+        id=new_id(at),
+        plan_id=plan.id,
+        previous_subscription_id=row.id,
+        started_at=at,
+        activated_at=at,
+        created_at=now,
+        trial_ended_at=None,
+        fee_billed_until=None,
+        charges_billed_until=None,
+    )
+    first = contracts.first_starts.get(row.id, row.started_at)
+    contracts = replace(
+        contracts, first_starts={**contracts.first_starts, **({started.id: first} if first else {})}
+    )
+    owes = owes_at_start(started, plan, timezone=timezone, first_started_at=first, now=at)
+    notes = unused_credits(conn, [ended], at=at) if ended.on_termination_credit_note is not None else []
+    return _preview(conn, contracts, change_requests(ended, started, at=at, owes_at_start=owes), notes)
+
+
+def preview_proposal(
+    conn: Connection[Any],
+    customer: Customer,
+    plan: Plan,
+    *,
+    billing_time: str,
+    subscription_at: datetime,
+) -> InvoicePreview:
+    """The first invoice of a subscription that the customer does not have. Raises Invalid."""
+    timezone = customer.applicable_timezone
+    wish = Wish(
+        external_id=str(new_id(subscription_at)),
+        name=None,
+        billing_time=billing_time,
+        subscription_at=subscription_at,
+        ending_at=None,
+        on_termination_credit_note=None,
+        on_termination_invoice="generate",
+        consolidate_invoice=True,
+        purchase_order_number=None,
+        progressive_billing_disabled=False,
+    )
+    row = replace(
+        pending(customer, plan, wish, subscription_at),
+        status="active",
+        started_at=subscription_at,
+        activated_at=subscription_at,
+    )
+    contracts = Contracts(
+        plans={plan.id: plan}, customers={customer.id: customer}, first_starts={row.id: subscription_at}
+    )
+    request = BillingRequest(subscription=row, at=subscription_at, reason=InvoicingReason.STARTING)
+    if not owes_at_start(row, plan, timezone=timezone, first_started_at=subscription_at, now=subscription_at):
+        next_at = due(row, plan, timezone=timezone, now=subscription_at).next_billing_at
+        assert next_at is not None, "a running subscription is due some day"
+        request = BillingRequest(subscription=row, at=next_at)
+    return _preview(conn, contracts, [request])
+
+
+def _preview(
+    conn: Connection[Any],
+    contracts: Contracts,
+    requests: Sequence[BillingRequest],
+    notes: Sequence[NewCreditNote] = (),
+) -> InvoicePreview:
+    """Run the steps for one invoice as it will be when it is final. Raises Invalid where nothing is due."""
+    billings = tuple(in_order(contracts.billing(request) for request in requests))
+    if len({billing.plan.amount_currency for billing in billings}) > 1:
+        raise Invalid({"base": ["subscription_currencies_does_not_match"]})
+    draft = replace(draft_of(billings), has_grace_period=False)
+    organization_id = draft.customer.organization_id
+    facts = usage.under_one_metering(conn, [organization_id], lambda: load_facts(conn, [draft]))
+    named = {new_id(note.at): note for note in notes}
+    more = [(note_id, note.amounts.total_amount_cents) for note_id, note in named.items()]
+    place = draft.customer.id, draft.currency
+    balances = {**facts.balances, place: [*facts.balances.get(place, ()), *more]}
+    made = make([draft], replace(facts, balances=balances))
+    if not made:
+        raise Invalid({"base": ["nothing_to_bill"]})
+    return InvoicePreview(draft=made[0], notes=named)
