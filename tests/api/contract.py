@@ -15,8 +15,8 @@ from permille.api.openapi import document
 
 JSON = "application/json"
 ERROR = {"$ref": "#/components/schemas/Error"}
-OUTSIDE = {"404", "405", "413", "415", "501"}
-"""Statuses of what stands before any operation: the address, the method, the size of the body, what isn't built."""
+BEFORE = {"413", "415"}
+"""Statuses that every operation has, also one without a body: what is sent all the same is refused."""
 
 
 @cache
@@ -58,7 +58,7 @@ def problems(response: httpx2.Response) -> list[str]:
     media_type = response.headers.get("content-type", "").split(";")[0]
     operation = operation_of(method, path)
     status = str(response.status_code)
-    if operation is not None and status not in operation["responses"] and status not in OUTSIDE:
+    if operation is not None and status not in operation["responses"] and status not in BEFORE:
         return [f"{method} {path} does not say that it answers {status}: {response.text[:500]}"]
     if status != "200":
         return _unlike(response, f"error {status}", ERROR) if method != "HEAD" else []
