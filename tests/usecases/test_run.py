@@ -135,7 +135,7 @@ def test_an_end_may_skip_its_invoice(world: World) -> None:
     plan = world.plan(amount_cents=3000)
     world.subscribe(world.customer(), plan, now=ts(2024, 4, 1), on_termination_invoice="skip")
     world.terminate(at=ts(2024, 4, 10))
-    run.bill_termination(world.conn, subscription_id=_only_subscription(world), at=ts(2024, 4, 10))
+    run.bill_terminations(world.conn, [_only_subscription(world)], at=ts(2024, 4, 10))
     assert bills(world) == []
 
 

@@ -80,7 +80,7 @@ def store(
         subscriptions.update(conn, subscription_id=row.id, columns={"plan_id": before.id}, now=now)
         billing_holds.retry_soon(conn, row.organization_id, now=now)
         meter(conn, row.organization_id, after.charges)
-    unpriced.recheck_subscription(conn, row.organization_id, row.external_id)
+    unpriced.recheck_subscriptions(conn, row.organization_id, [row.external_id])
 
 
 def row_to_update(

@@ -316,7 +316,7 @@ def bill(conn: Connection[Any], late: LateUsage, *, decided_by: UUID | None, now
         store.decide(
             conn, late.id, status=LateUsageStatus.SCHEDULED, reason=None, decided_by=decided_by, now=now
         )
-        bill_late_usage(conn, late.customer_id, at=now)
+        bill_late_usage(conn, [late.customer_id], at=now)
     return _current(conn, late)
 
 
