@@ -25,7 +25,7 @@ from permille.events.engine import event_log, usage
 from permille.events.log import StoredEvent
 from permille.events.usage import SeriesUsage, Window
 from permille.store import customers, plans, subscriptions
-from permille.store.invoices import StoredFee
+from permille.store.fees import StoredFee
 from permille.usecases.usage.levels import Terms, price, read_histories, terms_of
 from permille.usecases.usage.windows import (
     standing_window,

@@ -41,9 +41,16 @@ from permille.core.rating.proration import RatedPeriod, rated_period
 from permille.core.rating.rate import rate
 from permille.events.engine import usage
 from permille.events.usage import SeriesUsage, Window
-from permille.store import customers, fee_items, invoices, past_usage as past, plans, subscriptions
+from permille.store import (
+    customers,
+    fee_items,
+    fees as fee_store,
+    past_usage as past,
+    plans,
+    subscriptions,
+)
 from permille.store.fee_items import FeeItem
-from permille.store.invoices import StoredFee
+from permille.store.fees import StoredFee
 from permille.usecases.usage.levels import held_levels, terms_of_charge
 from permille.usecases.usage.windows import has_kept_level, usage_period, usage_windows, whole_period
 
@@ -493,7 +500,7 @@ def past_usage(
     )
     invoice_ids = {period.invoice_id for period in periods}
     items = fee_items.of_invoices(conn, invoice_ids)
-    fees = invoices.fees_of(conn, invoice_ids)
+    fees = fee_store.of_invoices(conn, invoice_ids)
     return [
         PeriodUsage(
             period=Period(each.from_at, each.to_at),
