@@ -118,6 +118,15 @@ def test_serve_on_a_database_of_a_newer_version_says_so(tmp_path: Path, dsn: str
     assert "9999_of_later, which this Permille doesn't know" in said
 
 
+def test_work_on_a_database_that_lacks_migrations_says_so(tmp_path: Path, dsn: str) -> None:
+    with psycopg.connect(dsn) as conn:
+        conn.execute(
+            "delete from schema_migration where version = (select max(version) from schema_migration)"
+        )
+    said = refusal(tmp_path, "work", PERMILLE_DATABASE_URL=dsn)
+    assert "The database lacks migrations: run `permille db migrate`" in said
+
+
 def test_up_one_level_off_makes_no_second_database(tmp_path: Path) -> None:
     right = make_data_dir(tmp_path / "data")
     before = sorted(tmp_path.rglob("*"))

@@ -1,6 +1,6 @@
 """Mutation testing of the pricing core: small faults are put in one by one, and some test must notice each.
 
-    python tools/mutants.py [module ...]      # like core/rating/models/package.py, or core/rating/fee.py:120 for a line of it; or all
+    python tools/mutants.py [module ...]      # like core/rating/models/package.py, or core/rating/rate.py:120 for a line of it; or all
 
 Prints each mutant that no test noticed, with its line. A fork for each mutant, as many at once as there are processors
 (`taskset -c 0` makes it one); only the tests in TESTS run, and without a fault they have to pass. docs/testing.md says
@@ -47,7 +47,16 @@ TESTS = {
     "core/invoice/tax.py": ("test_tax.py",),
     "core/invoice/draft.py": ("test_invoice_draft.py",),
     "core/contract/plan.py": ("test_plan.py", "test_subscription.py", "test_invoice.py"),
-    "core/rating/fee.py": (
+    "core/rating/charge.py": ("test_fee.py", "test_unlisted.py", "test_prorated_fee.py"),
+    "core/rating/minimum_charge.py": ("test_prorated_fee.py", "test_rounding.py", "test_pricing_unit.py"),
+    "core/rating/quantity.py": (
+        "test_fee.py",
+        "test_prorated_fee.py",
+        "test_advance.py",
+        "test_custom_aggregation.py",
+        "test_pricing_unit.py",
+    ),
+    "core/rating/rate.py": (
         "test_fee.py",
         "test_prorated_fee.py",
         "test_advance.py",

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from permille import web
-from permille.api import routes
+from permille.api import openapi, routes
 from permille.api.addresses import Route
 from permille.api.http import Engine, application, json_response
 from permille.config import Config
@@ -126,6 +126,7 @@ def build(config: Config) -> Application:
         [
             health_route(engine),
             *(Route(path, intake, methods=["POST"]) for path in INTAKE_PATHS),
+            openapi.document_route(engine),
             *routes.all_routes(engine),
             *web.routes(engine),
         ],

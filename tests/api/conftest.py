@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from permille.api import routes
+from permille.api import openapi, routes
 from permille.api.http import Engine, application
 from permille.config import from_environment
 from permille.core.organization import Organization
@@ -19,6 +19,7 @@ from permille.database.connections import open_pool
 from permille.embedded.postgres import EmbeddedPostgres
 from permille.request_ids import RequestIds
 from permille.store import audit, organizations
+from tests.api.contract import CheckedClient, undeclared
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
 
@@ -44,6 +45,7 @@ class Api:
     def _ok(self, method: str, path: str, body: Any = None, **params: Any) -> Any:
         response = self.call(method, path, body, **params)
         assert response.status_code == 200, response.text
+        assert not undeclared(response)
         return response.json()
 
     def get(self, path: str, **params: Any) -> Any:
@@ -131,7 +133,9 @@ def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
     engine = Engine(config=replace(from_environment(), database_url=dsn), pool=pool)
     with (
         psycopg.connect(dsn) as conn,
-        TestClient(RequestIds(application(routes.all_routes(engine)))) as client,
+        CheckedClient(
+            RequestIds(application([openapi.document_route(engine), *routes.all_routes(engine)]))
+        ) as client,
     ):
         yield Server(dsn=dsn, client=client, conn=conn)
     pool.close()

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from permille.core.instants import microseconds
-from permille.core.rating.fee import Place
+from permille.core.rating.charge import Place
 from permille.core.rating.level import Reached
 from permille.events.draft import Draft
 from permille.events.log import Request

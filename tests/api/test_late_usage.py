@@ -12,6 +12,9 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.usecases import event_warnings
 from permille.usecases.invoices import advance
 from tests.late import is_all_checked, review_late_usage
 
@@ -495,3 +498,21 @@ def _price(used: list[tuple[str, int]]) -> int:
 
 def _cents(amount: Decimal) -> int:
     return int(amount.quantize(Decimal(1), ROUND_HALF_UP))
+
+
+def test_strict_warns_of_an_event_whose_period_is_billed(api: Api) -> None:
+    api.plan("pro", [charge(api.metric())])
+    api.customer()
+    api.subscribe(subscription_at=START.isoformat())
+
+    def warned(at: datetime) -> list[Any]:
+        drafts = [Draft(name, "tokens", "sub", microseconds(at), None, {"tokens": 1}) for name in ("a", "b")]
+        api.conn.rollback()
+        found = event_warnings.warnings_of(api.conn, api.organization.id, drafts)
+        return [(index, each.field, each.code) for index, each in found]
+
+    assert warned(START) == []
+    move(api, 2024, 4, 2)
+    late = [(index, "timestamp", "period_is_billed") for index in (0, 1)]
+    assert warned(START) == late
+    assert warned(ts(2024, 4, 2)) == []

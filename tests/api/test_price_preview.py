@@ -99,7 +99,7 @@ def test_it_counts_the_bills_that_change_and_names_the_five_that_change_most(api
 def test_more_subscriptions_than_are_looked_at_are_said(
     api: Api, sold: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("permille.api.price_preview.COMPARED_MAX", 5)
+    monkeypatch.setattr("permille.usecases.catalogue.price_preview.COMPARED_MAX", 5)
     monkeypatch.setattr(price_preview, "BATCH", 2)
     found = api.put("/plans/pro", {"plan": edited(sold, {"8K": 5})}, dry_run="true")["dry_run"]
     assert (found["subscriptions"], found["compared"]) == (8, 5)

@@ -59,7 +59,12 @@ PAGES = {
     "organization-new": "/app/new-organization",
     "clock": "/app/test-clock?to=day&back=/app",
 }
-OUTSIDE = {"sign-in": (200, "/app/sign-in"), "link-over": (410, "/app/link/no-such-link")}
+OUTSIDE = {
+    "sign-in": (200, "/app/sign-in"),
+    "link-over": (410, "/app/link/no-such-link"),
+    "api": (200, "/docs/api"),
+    "api-fees": (200, "/docs/api/fees"),
+}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from permille.core.metering.usage import EMPTY, Partial, merge
-from permille.core.period import BillingTime, Interval
+from permille.core.period import BillingTime, Interval, Period, seconds_of
+from permille.core.rating.proration import Proration, RatedPeriod, proration_by
 
 # Half-hour offsets, both hemispheres, the date line, clocks that change at midnight (Cairo, Asuncion, Beirut,
 # Havana, Azores) and a day that never was (Apia, 30 December 2011).
@@ -59,3 +60,8 @@ def day(text: str) -> datetime:
 def merge_all(partials: Iterable[Partial]) -> Partial:
     """The Partial of all their events."""
     return reduce(merge, partials, EMPTY)
+
+
+def in_period(period: Period, *, seconds: int | None = None, by: Proration | None = None) -> RatedPeriod:
+    """A period that is a whole billing period, unless the seconds or the days of another one are given."""
+    return RatedPeriod(period, seconds or seconds_of(period), by or proration_by(period, "UTC"))

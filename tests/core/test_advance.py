@@ -24,7 +24,8 @@ from permille.core.rating.advance import (
     standing_by_place,
     units_alone,
 )
-from permille.core.rating.fee import Fee, charge_fees, compile_charge
+from permille.core.rating.charge import compile_charge
+from permille.core.rating.fee import Fee
 from permille.core.rating.filters import ChargeFilter
 from permille.core.rating.level import (
     NOTHING_STANDING,
@@ -38,6 +39,8 @@ from permille.core.rating.level import (
 )
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.proration import Proration
+from permille.core.rating.rate import rate
+from tests.core.given import in_period
 
 APRIL = Period(datetime(2024, 4, 1, tzinfo=UTC), datetime(2024, 5, 1, tzinfo=UTC))
 BY = Proration("UTC", 30)
@@ -96,7 +99,7 @@ def billed(
 
 def current(charge: Any, partial: Partial) -> Fee:
     """The fee of the running period that current usage shows."""
-    (fee,) = charge_fees(charge, [({}, partial)], subscription_id="sub", period=APRIL, proration=BY)
+    (fee,) = rate(charge, [({}, partial)], subscription_id="sub", rated=in_period(APRIL, by=BY))
     return fee
 
 

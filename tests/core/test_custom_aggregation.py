@@ -24,11 +24,13 @@ from permille.core.metering.rule import TEXT_MAX
 from permille.core.metering.usage import CustomEvent, Partial
 from permille.core.money import exact
 from permille.core.period import Period
-from permille.core.rating.fee import Fee, charge_fees, compile_charge
+from permille.core.rating.charge import compile_charge
+from permille.core.rating.fee import Fee
 from permille.core.rating.filters import ChargeFilter
 from permille.core.rating.models import ChargeModel, price
 from permille.core.rating.projection import Projection, project
-from tests.core.given import decimals, ts
+from permille.core.rating.rate import rate
+from tests.core.given import decimals, in_period, ts
 
 MARCH = Period(ts(2024, 3, 1), ts(2024, 4, 1))
 NONE: Mapping[str, Any] = {}
@@ -252,7 +254,7 @@ def fees(
         aggregator=aggregator,
         **more,
     )
-    return charge_fees(charge, series, subscription_id="sub", period=MARCH)
+    return rate(charge, series, subscription_id="sub", rated=in_period(MARCH))
 
 
 def used(aggregator: Aggregator, *runs: Sequence[CustomEvent]) -> Partial:
@@ -337,7 +339,7 @@ def test_a_projection_is_the_amount_by_the_share_that_is_over() -> None:
         aggregator=aggregator,
     )
     series: list[Any] = [({}, used(aggregator, events(aggregator, {"n": "3"}, {"n": "1"})))]
-    (fee,) = charge_fees(charge, series, subscription_id="sub", period=MARCH)
+    (fee,) = rate(charge, series, subscription_id="sub", rated=in_period(MARCH))
     assert project(charge, fee, recurring=False, elapsed=Fraction(1, 3)) == Projection(Decimal(12), 3000)
     assert project(charge, fee, recurring=True, elapsed=Fraction(1, 3)) == Projection(Decimal(4), 1000)
 

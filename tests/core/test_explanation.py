@@ -14,11 +14,13 @@ from permille.core.metering import aggregations
 from permille.core.metering.usage import Partial
 from permille.core.money import exact, minor, round_cents
 from permille.core.period import Period
+from permille.core.rating.charge import compile_charge
 from permille.core.rating.explanation import Step, charge_steps, plain, rounding_step
-from permille.core.rating.fee import Fee, charge_fees, compile_charge
+from permille.core.rating.fee import Fee
 from permille.core.rating.models import ChargeModel, price
 from permille.core.rating.proration import Proration
-from tests.core.given import ts
+from permille.core.rating.rate import rate
+from tests.core.given import in_period, ts
 
 amounts = st.decimals("0", "1000", places=4).map(lambda value: format(value, "f"))
 units = st.decimals("0", "100000", places=3)
@@ -97,8 +99,8 @@ def fee_of(model: ChargeModel, own: dict[str, Any], *values: int, prorated: bool
         values=instances,
         precise_amount_cents=Decimal(sum(values)),
     )
-    (fee,) = charge_fees(
-        charge, [({}, partial)], subscription_id="sub", period=JUNE, proration=Proration("UTC", 30)
+    (fee,) = rate(
+        charge, [({}, partial)], subscription_id="sub", rated=in_period(JUNE, by=Proration("UTC", 30))
     )
     return fee
 

@@ -18,10 +18,13 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.usage import Partial, epoch_seconds
 from permille.core.money import minor, round_cents, subunits
 from permille.core.period import Period
-from permille.core.rating.fee import Fee, charge_fees, compile_charge, compile_plan_charge, subscription_fee
+from permille.core.rating.charge import compile_charge, compile_plan_charge
+from permille.core.rating.fee import Fee
 from permille.core.rating.filters import ChargeFilter, best_match, group_of
 from permille.core.rating.models import ChargeModel, price
-from tests.core.given import decimals, merge_all, ts
+from permille.core.rating.rate import rate
+from permille.core.rating.subscription_fee import subscription_fee
+from tests.core.given import decimals, in_period, merge_all, ts
 from tests.core.pricing.table import Ladder, ladders
 from tests.core.test_usage import Sent, events, expected
 
@@ -52,7 +55,7 @@ def fees(
         invoice_display_name="Calls",
         **more,
     )
-    return charge_fees(charge, series, subscription_id="sub", period=SEPTEMBER, period_seconds=30 * 86_400)
+    return rate(charge, series, subscription_id="sub", rated=in_period(SEPTEMBER, seconds=30 * 86_400))
 
 
 def figures(rows: list[Fee]) -> list[tuple[Any, str, int]]:
@@ -383,7 +386,7 @@ def test_an_invoice_has_no_idle_fees_but_flat_amounts() -> None:
     )
 
     def billed(*series: tuple[dict[str, str | None], Partial]) -> list[tuple[Any, str, int]]:
-        rows = charge_fees(charge, series, subscription_id="sub", period=SEPTEMBER, with_idle=False)
+        rows = rate(charge, series, subscription_id="sub", with_idle=False, rated=in_period(SEPTEMBER))
         assert not any(fee.pay_in_advance or fee.is_true_up for fee in rows)
         return figures(rows)
 
@@ -496,11 +499,11 @@ def by_hand(model: ChargeModel, ladder: Ladder, units: Fraction) -> Fraction:
         return units * rates[place] + flats[place]
     percent = 100 if model is ChargeModel.GRADUATED_PERCENTAGE else 1
     total, below = flats[0], Fraction(0)
-    for place, rate in enumerate(rates):
+    for place, percentage in enumerate(rates):
         top = Fraction(ladder.bounds[place]) if place < len(ladder.bounds) else units
         if place and units > below:
             total += flats[place]
-        total += max(min(units, top) - below, Fraction(0)) * rate / percent
+        total += max(min(units, top) - below, Fraction(0)) * percentage / percent
         below = top
     return total
 
@@ -549,7 +552,7 @@ def test_a_fee_is_what_its_events_come_to_by_hand(
         rounding_precision=rounding[1],
     )
     series: list[tuple[dict[str, str | None], Partial]] = [({}, each.partial()) for each in sent]
-    (fee,) = charge_fees(charge, series, subscription_id="sub", period=SEPTEMBER)
+    (fee,) = rate(charge, series, subscription_id="sub", rated=in_period(SEPTEMBER))
     usage = expected(sent, kind)
     units = whole(Fraction(usage.units), *rounding)
     owed = by_hand(model, ladder, units) if units >= 0 else Fraction(0)
@@ -602,11 +605,11 @@ def test_a_plans_charge_is_compiled_with_what_its_metric_lists_now() -> None:
         ),
         created_at=at,
     )
-    rows = charge_fees(
+    rows = rate(
         compile_plan_charge(charge, currency="JPY"),
         [({"model": "32K"}, summed("1.2")), ({"model": "128K"}, summed("1.2"))],
         subscription_id=UUID(int=6),
-        period=SEPTEMBER,
+        rated=in_period(SEPTEMBER),
     )
     assert [(fee.charge_filter_id, fee.units, fee.amount_cents) for fee in rows] == [
         (UUID(int=5), 2, 4),

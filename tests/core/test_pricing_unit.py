@@ -16,13 +16,17 @@ from permille.core.metering.usage import AdvanceEvent, Partial
 from permille.core.money import CURRENCIES, LineAmounts, exact, subunits
 from permille.core.period import Period
 from permille.core.rating.advance import event_fees, fee_of_nothing, instant_fee
+from permille.core.rating.charge import CompiledCharge, compile_charge
 from permille.core.rating.explanation import Step, conversion_steps, rounding_step
-from permille.core.rating.fee import CompiledCharge, Fee, charge_fees, compile_charge, true_up_fee
+from permille.core.rating.fee import Fee
 from permille.core.rating.filters import ChargeFilter
+from permille.core.rating.minimum_charge import true_up_fee
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import AppliedPricingUnit, InUnit, PricingUnit, owed
 from permille.core.rating.projection import elapsed_share, project
 from permille.core.rating.proration import Proration
+from permille.core.rating.rate import rate as fees_of
+from tests.core.given import in_period
 
 from .given import decimals
 
@@ -196,8 +200,8 @@ def test_fees_and_what_they_lack_of_the_least_amount(
     part = Period(JUNE.from_ + timedelta(days=7), JUNE.to)
     found: list[list[Fee]] = []
     for charge in (in_units, in_dollars):
-        fees = charge_fees(charge, used(units), subscription_id="sub", period=part)
-        missing = true_up_fee(charge, fees, period=part, proration=BY)
+        fees = fees_of(charge, used(units), subscription_id="sub", rated=in_period(part))
+        missing = true_up_fee(charge, fees, rated=in_period(part, by=BY))
         found.append([*fees, *([missing] if missing else [])])
     check_like_dollars(found[0], found[1], currency)
     total = sum(fee.priced_cents[0] for fee in found[0])
@@ -216,8 +220,8 @@ def test_the_published_least_amount() -> None:
         min_amount_cents=1_000,
     )
     one = Partial(events_count=1, values_count=1, sum=Decimal(7))
-    fees = charge_fees(charge, [({}, one)], subscription_id="sub", period=JUNE)
-    missing = true_up_fee(charge, fees, period=JUNE, proration=BY)
+    fees = fees_of(charge, [({}, one)], subscription_id="sub", rated=in_period(JUNE))
+    missing = true_up_fee(charge, fees, rated=in_period(JUNE, by=BY))
     assert missing is not None
     assert missing.in_unit is not None
     assert missing.in_unit.amounts == LineAmounts(300, Decimal(300), 300, Decimal(3))
@@ -281,7 +285,8 @@ def test_projections(
     in_units = compiled(model, properties, currency=currency, applied_pricing_unit=applied(rate))
     in_dollars = compiled(model, properties)
     both = [
-        charge_fees(one, used(units), subscription_id="sub", period=JUNE) for one in (in_units, in_dollars)
+        fees_of(one, used(units), subscription_id="sub", rated=in_period(JUNE))
+        for one in (in_units, in_dollars)
     ]
     for fee, other in zip(*both, strict=True):
         projected = project(in_units, fee, recurring=recurring, elapsed=TENTH)

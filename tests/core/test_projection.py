@@ -14,10 +14,13 @@ from hypothesis import given, strategies as st
 from permille.core.metering import aggregations
 from permille.core.metering.usage import Partial
 from permille.core.period import Period, local_date
-from permille.core.rating.fee import CompiledCharge, Fee, charge_fees, compile_charge
+from permille.core.rating.charge import CompiledCharge, compile_charge
+from permille.core.rating.fee import Fee
 from permille.core.rating.filters import ChargeFilter
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.projection import Projection, elapsed_share, project
+from permille.core.rating.rate import rate
+from tests.core.given import in_period
 
 from .given import TIMEZONES, decimals
 
@@ -55,7 +58,7 @@ def compiled(model: ChargeModel, properties: dict[str, Any] | None = None) -> Co
 
 def fee_of(charge: CompiledCharge, units: Decimal) -> Fee:
     partial = Partial(events_count=1, values_count=1, sum=units)
-    (fee,) = charge_fees(charge, [({}, partial)], subscription_id="sub", period=MARCH)
+    (fee,) = rate(charge, [({}, partial)], subscription_id="sub", rated=in_period(MARCH))
     return fee
 
 
@@ -129,7 +132,7 @@ def test_of_a_charge_with_a_filter_only_what_the_filter_wants_is_projected() -> 
     )
     partial = Partial(events_count=1, values_count=1, sum=Decimal(5))
     series = [({"region": "eu"}, partial), ({"region": "us"}, partial)]
-    eu, rest = charge_fees(charge, series, subscription_id="sub", period=MARCH)
+    eu, rest = rate(charge, series, subscription_id="sub", rated=in_period(MARCH))
     quarter = Fraction(1, 4)
     assert project(charge, eu, recurring=False, elapsed=quarter) == Projection(Decimal(20), 4_000)
     assert project(charge, eu, recurring=True, elapsed=quarter) == Projection(Decimal(5), 1_000)

@@ -12,10 +12,14 @@ import pytest
 from permille.core.metering import aggregations
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
-from permille.core.rating.fee import CompiledCharge, Dimensions, Fee, charge_fees, compile_charge, true_up_fee
+from permille.core.rating.charge import CompiledCharge, Dimensions, compile_charge
+from permille.core.rating.fee import Fee
 from permille.core.rating.filters import ChargeFilter
+from permille.core.rating.minimum_charge import true_up_fee
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.proration import Proration
+from permille.core.rating.rate import rate
+from tests.core.given import in_period
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
 BY = Proration("UTC", 31)
@@ -39,7 +43,7 @@ def compiled(amount: str = "1", **more: Any) -> CompiledCharge:
 
 
 def fees(charge: CompiledCharge, *series: tuple[Dimensions, Partial], period: Period = MARCH) -> list[Fee]:
-    return charge_fees(charge, series, subscription_id="sub", period=period, proration=BY)
+    return rate(charge, series, subscription_id="sub", rated=in_period(period, by=BY))
 
 
 def summed(*values: tuple[datetime, str]) -> Partial:
@@ -77,12 +81,11 @@ def test_what_comes_at_the_very_start_is_of_the_period() -> None:
     part = Period(MARCH.from_, datetime(2024, 3, 11, 9, tzinfo=UTC))
     by = replace(BY, spares_last_day=True)
     for stood, units in ((datetime(2024, 2, 9, tzinfo=UTC), 10), (MARCH.from_, 11)):
-        (fee,) = charge_fees(
+        (fee,) = rate(
             compiled(prorated=True),
             [({}, summed((stood, "31")))],
             subscription_id="sub",
-            period=part,
-            proration=by,
+            rated=in_period(part, by=by),
         )
         assert (fee.units, fee.amount_cents) == (31, 100 * units)
 
@@ -104,11 +107,26 @@ def test_a_negative_sum_costs_nothing() -> None:
     assert (fee.units, fee.amount_cents) == (0, 0)
 
 
-def test_a_prorated_charge_is_not_priced_without_days() -> None:
-    with pytest.raises(ValueError, match="days of its period"):
-        charge_fees(
-            compiled(prorated=True), [({}, summed((day(3), "4")))], subscription_id="sub", period=MARCH
-        )
+def test_the_day_of_an_upgrade_is_spared_in_arrears_and_paid_by_a_renewal() -> None:
+    """A renewal was paid before anybody knew of the upgrade: what it comes to stays the same afterwards."""
+    spared = Proration("UTC", 31, spares_last_day=True)
+    base = summed((day(1, month=2), "31"))
+
+    def cents(charge: CompiledCharge, by: Proration) -> int:
+        (fee,) = rate(charge, [({}, base)], subscription_id="sub", rated=in_period(MARCH, by=by))
+        return fee.amount_cents
+
+    charge = compiled(prorated=True)
+    renewal = replace(charge, is_renewal=True)
+    assert (cents(charge, BY), cents(charge, spared)) == (3_100, 3_000)
+    assert (cents(renewal, BY), cents(renewal, spared)) == (3_100, 3_100)
+
+
+def test_a_renewal_is_paid_in_advance_and_has_no_idle_fees_on_a_bill() -> None:
+    renewal = replace(compiled(), is_renewal=True)
+    (fee,) = rate(renewal, [({}, summed((day(3), "4")))], subscription_id="sub", rated=in_period(MARCH))
+    assert (fee.units, fee.pay_in_advance) == (4, True)
+    assert rate(renewal, [], subscription_id="sub", rated=in_period(MARCH), with_idle=False) == []
 
 
 @pytest.mark.parametrize(
@@ -128,7 +146,7 @@ def test_what_is_missing(
 ) -> None:
     charge = compiled(min_amount_cents=least)
     series: list[Any] = [] if used is None else [({}, summed((day(20), used)))]
-    found = true_up_fee(charge, fees(charge, *series, period=period), period=period, proration=BY)
+    found = true_up_fee(charge, fees(charge, *series, period=period), rated=in_period(period, by=BY))
     if missing is None:
         assert found is None
         return
@@ -142,7 +160,7 @@ def test_what_is_missing(
 
 def test_without_a_least_amount_nothing_is_missing() -> None:
     charge = compiled()
-    assert true_up_fee(charge, fees(charge), period=MARCH, proration=BY) is None
+    assert true_up_fee(charge, fees(charge), rated=in_period(MARCH, by=BY)) is None
 
 
 def test_the_least_amount_is_of_all_filters_and_groups() -> None:
@@ -155,7 +173,7 @@ def test_the_least_amount_is_of_all_filters_and_groups() -> None:
         ({"region": "us", "team": "a"}, summed((day(2), "4"))),
         ({"region": "us", "team": "b"}, summed((day(2), "5"))),
     )
-    found = true_up_fee(charge, own, period=MARCH, proration=BY)
+    found = true_up_fee(charge, own, rated=in_period(MARCH, by=BY))
     assert found is not None
     assert found.amount_cents == 2_000 - (600 + 400 + 500)
     assert (found.charge_filter_id, found.grouped_by, found.amount_details) == (None, {}, {})

@@ -17,19 +17,16 @@ from permille.core.metering.usage import AdvanceEvent, Partial
 from permille.core.money import CURRENCIES, subunits
 from permille.core.period import Period
 from permille.core.rating.advance import event_fees
-from permille.core.rating.fee import (
-    CompiledCharge,
-    Fee,
-    carry_fee_on,
-    charge_fees,
-    compile_charge,
-    true_up_fee,
-)
+from permille.core.rating.charge import CompiledCharge, compile_charge
+from permille.core.rating.fee import Fee, carry_fee_on
+from permille.core.rating.minimum_charge import true_up_fee
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import AppliedPricingUnit, Owed, PricingUnit, owed
 from permille.core.rating.projection import project_all
 from permille.core.rating.proration import Proration
+from permille.core.rating.rate import rate
 from permille.core.rating.rounding import NOTHING_EARLIER, Rounding, carry_on, round_together, sum_of_lines
+from tests.core.given import in_period
 
 from .given import decimals
 
@@ -113,7 +110,7 @@ def used(counts: list[int]) -> list[tuple[dict[str, str | None], Partial]]:
 
 
 def fees_of(compiled: CompiledCharge, counts: list[int], **more: Any) -> list[Fee]:
-    return charge_fees(compiled, used(counts), subscription_id="s", period=JUNE, proration=BY, **more)
+    return rate(compiled, used(counts), subscription_id="s", **more, rated=in_period(JUNE, by=BY))
 
 
 def test_a_thousand_groups_at_less_than_half_a_cent_are_billed() -> None:
@@ -142,7 +139,7 @@ def test_groups_and_the_true_up_sum_to_the_price_of_all_and_at_least_to_the_mini
     fees = fees_of(compiled, counts)
     drawn = [price * count for count in counts]
     assert sum(fee.amount_cents for fee in fees) == slow_total(drawn, currency, rate)
-    missing = true_up_fee(compiled, fees, period=JUNE, proration=BY)
+    missing = true_up_fee(compiled, fees, rated=in_period(JUNE, by=BY))
     if missing is None:
         return
     whole = [*fees, missing]
@@ -162,14 +159,14 @@ def test_projections_are_rounded_together_too(counts: list[int], days: int) -> N
 def test_a_flat_amount_below_a_cent_counts_without_usage() -> None:
     tiers = [{"from_value": 0, "to_value": None, "per_unit_amount": "0", "flat_amount": "0.006"}]
     compiled = charge(model=ChargeModel.GRADUATED, properties={"graduated_ranges": tiers})
-    (fee,) = charge_fees(compiled, [], subscription_id="s", period=JUNE, with_idle=False)
+    (fee,) = rate(compiled, [], subscription_id="s", with_idle=False, rated=in_period(JUNE))
     assert (fee.amount_cents, fee.precise_amount_cents) == (1, Decimal("0.6"))
     tiers[0]["flat_amount"] = "0.004"
     small = charge(model=ChargeModel.GRADUATED, properties={"graduated_ranges": tiers})
-    (fee,) = charge_fees(small, [], subscription_id="s", period=JUNE, with_idle=False)
+    (fee,) = rate(small, [], subscription_id="s", with_idle=False, rated=in_period(JUNE))
     assert small.is_billed(fee)
     alone = charge(Rounding.PER_FEE, model=ChargeModel.GRADUATED, properties={"graduated_ranges": tiers})
-    assert charge_fees(alone, [], subscription_id="s", period=JUNE, with_idle=False) == []
+    assert rate(alone, [], subscription_id="s", with_idle=False, rated=in_period(JUNE)) == []
     assert not alone.is_billed(replace(fee, rounding=Rounding.PER_FEE))
 
 

@@ -10,11 +10,13 @@ from hypothesis import given, strategies as st
 
 from permille.core.metering import aggregations
 from permille.core.metering.usage import EMPTY
-from permille.core.rating.fee import charge_fees, compile_charge
+from permille.core.rating.charge import compile_charge
 from permille.core.rating.filters import ChargeFilter
 from permille.core.rating.models import ChargeModel, is_free, price, validate
 from permille.core.rating.models.percentage import running_totals
+from permille.core.rating.rate import rate
 from permille.core.rating.unlisted import UnlistedValues, is_unpriced
+from tests.core.given import in_period
 
 from .test_fee import SEPTEMBER, summed
 
@@ -106,7 +108,7 @@ def test_only_used_buckets_of_unlisted_values_are_unpriced(choice: UnlistedValue
 
     def states(**used: int) -> list[tuple[bool, bool]]:
         series = [({"model": model}, summed(str(units))) for model, units in used.items()]
-        fees = charge_fees(charge, series, subscription_id=UUID(int=3), period=SEPTEMBER)
+        fees = rate(charge, series, subscription_id=UUID(int=3), rated=in_period(SEPTEMBER))
         return [(fee.is_unpriced, fee.is_held) for fee in fees]
 
     nothing = (False, False)
@@ -114,7 +116,7 @@ def test_only_used_buckets_of_unlisted_values_are_unpriced(choice: UnlistedValue
     unlisted = (choice is not UnlistedValues.DEFAULT, choice is UnlistedValues.HELD)
     assert states(**{"8K": 5, "64K": 1}) == [nothing, unlisted]
     unlisted_without_units = [({"model": "64K"}, replace(EMPTY, events_count=1, values_count=1))]
-    (_, fee) = charge_fees(charge, unlisted_without_units, subscription_id=UUID(int=3), period=SEPTEMBER)
+    (_, fee) = rate(charge, unlisted_without_units, subscription_id=UUID(int=3), rated=in_period(SEPTEMBER))
     assert (fee.is_unpriced, fee.is_held) == unlisted, "events of 0 units count too"
 
 
@@ -128,5 +130,5 @@ def test_without_filters_nothing_is_unlisted() -> None:
         currency="EUR",
         unlisted_values=UnlistedValues.HELD,
     )
-    (fee,) = charge_fees(charge, [({}, summed("5"))], subscription_id=UUID(int=3), period=SEPTEMBER)
+    (fee,) = rate(charge, [({}, summed("5"))], subscription_id=UUID(int=3), rated=in_period(SEPTEMBER))
     assert (fee.is_unpriced, fee.is_held) == (False, False)

@@ -21,7 +21,8 @@ from permille.core.contract.timeline import next_billing_at, plan_invoice
 from permille.core.errors import Invalid
 from permille.core.instants import microseconds
 from permille.core.metering.usage import Partial
-from permille.core.rating.fee import charge_fees, compile_plan_charge
+from permille.core.rating.charge import compile_plan_charge
+from permille.core.rating.rate import rate
 from permille.database.connections import open_pool
 from permille.events.draft import Draft
 from permille.events.log import Request
@@ -29,6 +30,7 @@ from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import customers, plans, subscriptions, webhooks
 from permille.usecases.due import due
 from permille.usecases.invoices import run
+from tests.core.given import in_period
 
 from .world import World, bills, check_invariants, make_world, move, ts
 
@@ -398,11 +400,11 @@ def _billed_alone(world: World, made: Subscription, used: list[Used], until: dat
                     sum=sum((each.amount for each in mine), Decimal(0)),
                     max=max((each.amount for each in mine), default=None),
                 )
-                fees += charge_fees(
+                fees += rate(
                     compile_plan_charge(charge, currency=plan.amount_currency),
                     [({}, partial)],
                     subscription_id=row.id,
-                    period=planned.periods.charges,
+                    rated=in_period(planned.periods.charges),
                 )
         for fee in fees:
             if not fee.is_idle:

@@ -182,7 +182,7 @@ def test_an_absurd_price_and_a_signal_of_the_arithmetic(
     world.subscribe(world.customer("odd"), odd, "odd")
     for name in ("bad", "fine", "odd"):
         world.use(name, "tokens", 1_000, at=ts(2024, 1, 10))
-    real = vars(usage_charges)["charge_fees"]
+    real = vars(usage_charges)["rate"]
 
     def failing(compiled: Any, *args: Any, **named: Any) -> Any:
         if compiled.charge_id == odd.charges[0].id:
@@ -190,7 +190,7 @@ def test_an_absurd_price_and_a_signal_of_the_arithmetic(
         return real(compiled, *args, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(usage_charges, "charge_fees", failing)
+        patch.setattr(usage_charges, "rate", failing)
         move(world, 2024, 2, 1)
     assert bills(world, "fine") == [(ts(2024, 2, 1), "subscription_periodic", 100_000)]
     assert [row[0] for row in held(world)] == ["bad", "odd"]

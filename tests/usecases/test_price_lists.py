@@ -19,9 +19,11 @@ from permille.core.errors import BadRequest, Invalid, NotFound
 from permille.core.metering.usage import Partial
 from permille.core.organization import Organization
 from permille.core.period import Period
-from permille.core.rating.fee import charge_fees, compile_plan_charge
+from permille.core.rating.charge import compile_plan_charge
+from permille.core.rating.rate import rate
 from permille.store import billable_metrics, organizations, plans
 from permille.usecases.catalogue import price_lists
+from tests.core.given import in_period
 
 NOW = datetime(2026, 10, 1, 9, tzinfo=UTC)
 OCTOBER = Period(datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
@@ -63,11 +65,11 @@ def charge_of(db: psycopg.Connection[Any], organization: Organization, slug: str
 def cents(charge: Charge, units: str, **dimensions: str) -> Decimal:
     """What so many units of these dimensions cost alone, in fractions of a cent."""
     partial = Partial(events_count=1, values_count=1, sum=Decimal(units))
-    fees = charge_fees(
+    fees = rate(
         compile_plan_charge(charge, currency="USD"),
         [(dimensions, partial)],
         subscription_id=1,
-        period=OCTOBER,
+        rated=in_period(OCTOBER),
     )
     return sum((fee.precise_amount_cents for fee in fees), Decimal(0))
 

@@ -409,9 +409,7 @@ def test_what_new_prices_change_is_seen_before_they_are_saved(browser, api, runn
 
 
 @pytest.mark.parametrize(("when", "changes"), WHEN)
-@pytest.mark.parametrize(
-    ("path", "to"), [("/edit-plan/payg", "/plans/payg"), ("/edit-own-plan/sub", "/own-plan/sub")]
-)
+@pytest.mark.parametrize("path", ["/edit-plan/payg", "/edit-own-plan/sub"])
 def test_what_a_new_subscription_fee_changes_is_seen_before_it_is_saved(
     browser, running, path, when, changes
 ):

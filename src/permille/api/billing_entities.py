@@ -113,7 +113,7 @@ def update_billing_entity(call: Call) -> dict[str, Any]:
     """PUT /billing_entities/{code}."""
     before = _entity(call)
     fields = Fields(call.root("billing_entity"))
-    own = read_taxes(fields, known_taxes(call, [fields]))
+    own = read_taxes(fields, known_taxes(call.conn, call.organization.id, [fields]))
     settings = read_settings(fields)
     if own is not None:
         settings["tax_ids"] = ids(own)

@@ -12,8 +12,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from permille.api.pricing_units import read_pricing_unit
-from permille.api.taxes import read_taxes
+from psycopg import Connection
+
+from permille.api.pricing_units import known_pricing_units, read_pricing_unit
+from permille.api.taxes import known_taxes, read_taxes
 from permille.api.validation import (
     FIXED,
     INVALID,
@@ -23,7 +25,8 @@ from permille.api.validation import (
     storable,
 )
 from permille.core.contract.override import FilterKey, filter_key
-from permille.core.contract.plan import Charge, PlanFilter, incompatibilities
+from permille.core.contract.plan import Charge, Plan, PlanFilter, incompatibilities
+from permille.core.errors import Invalid, NotFound
 from permille.core.invoice.tax import Tax
 from permille.core.metering.aggregations import CUSTOM
 from permille.core.metering.billable_metric import BillableMetric
@@ -34,6 +37,7 @@ from permille.core.rating.pricing_unit import PricingUnit
 from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues
 from permille.ids import new_id
+from permille.store import billable_metrics, plans
 
 MODELS = tuple(ChargeModel)
 FLAGS = ("pay_in_advance", "prorated", "invoiceable")
@@ -75,6 +79,53 @@ def read_charges(entries: Sequence[Fields], plan: ChargesOfPlan) -> tuple[Charge
         )
     _refuse_equal_codes(entries, charges)
     return tuple(charges)
+
+
+def read_added_charge(
+    conn: Connection[Any], entry: Fields, plan: Plan, *, now: datetime
+) -> tuple[Charge, ...]:
+    """The plan's charges with one more, whose code is mandatory. Raises NotFound and Invalid."""
+    metric_id = entry.uuid("billable_metric_id")
+    metrics = billable_metrics.to_price(conn, plan.organization_id, [metric_id] if metric_id else [])
+    if not metrics:
+        raise NotFound("billable_metric")
+    entry.text("code", mandatory=True)
+    kept = [Fields({"id": str(charge.id)}, entry) for charge in plan.charges]
+    fresh = Fields({name: value for name, value in entry.given.items() if name != "id"}, entry)
+    context = ChargesOfPlan(
+        plan_id=plan.id,
+        existing=plan.charges,
+        metrics=metrics,
+        is_subscribed=True,
+        now=now,
+        taxes=known_taxes(conn, plan.organization_id, [entry]),
+        pricing_units=known_pricing_units(conn, plan.organization_id, [entry]),
+    )
+    charges = read_charges([*kept, fresh], context)
+    entry.check()
+    return charges
+
+
+def read_changed_charge(
+    conn: Connection[Any], entry: Fields, plan: Plan, before: Charge, *, now: datetime
+) -> Charge:
+    """The charge as the entry wants it, of a plan or of a subscription's own plan. Raises NotFound and Invalid."""
+    taxes = known_taxes(conn, plan.organization_id, [entry])
+    if plan.parent_id is not None:
+        after = read_overridden_charge(entry, before, now=now, taxes=taxes)
+    else:
+        after = read_charge(
+            entry,
+            before,
+            is_subscribed=plans.is_subscribed(conn, plan.id),
+            now=now,
+            taxes=taxes,
+            pricing_units=known_pricing_units(conn, plan.organization_id, [entry]),
+        )
+    entry.check()
+    if any(charge.code == after.code for charge in plan.charges if charge.id != after.id):
+        raise Invalid({"code": ["value_already_exist"]})
+    return after
 
 
 def _refuse_equal_codes(entries: Sequence[Fields], charges: Sequence[Charge]) -> None:

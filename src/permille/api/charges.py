@@ -10,33 +10,30 @@ from dataclasses import replace
 from typing import Any
 
 from permille.api.charge_input import (
-    ChargesOfPlan,
     filter_properties,
-    read_charge,
-    read_charges,
+    read_added_charge,
+    read_changed_charge,
     read_filter,
-    read_overridden_charge,
     refuse_incompatibilities,
     refuse_other_values,
 )
 from permille.api.http import Call
-from permille.api.overrides import cascade_to_children, cascades, plan_to_override, subscribed_plan
 from permille.api.plans import plan_of, render_charge, render_filter
-from permille.api.price_changes import save_edit
+from permille.api.price_changes import cascades, read_since
 from permille.api.price_preview import previewable
-from permille.api.pricing_units import known_pricing_units
-from permille.api.taxes import known_taxes
 from permille.api.validation import Fields, parse_uuid
 from permille.core.contract.override import filter_key
 from permille.core.contract.plan import Charge, Plan, PlanFilter
+from permille.core.contract.subscription import Subscription
 from permille.core.errors import Invalid, NotFound
-from permille.database import locks
-from permille.store import billable_metrics, plans
+from permille.store import plans
+from permille.usecases.catalogue import own_plans, plans as catalogue
+from permille.usecases.catalogue.plans import charge_by_code, with_charge, without_charge
 
 
 def list_charges(call: Call) -> dict[str, Any]:
     """GET /plans/{code}/charges, or of a subscription, newest first."""
-    charges = sorted(_plan(call).charges, key=lambda charge: charge.created_at, reverse=True)
+    charges = sorted(shown_plan(call).charges, key=lambda charge: charge.created_at, reverse=True)
     page = call.page()
     shown = charges[page.offset : page.offset + page.per_page]
     return {"charges": [render_charge(charge) for charge in shown], "meta": page.meta(len(charges))}
@@ -44,32 +41,14 @@ def list_charges(call: Call) -> dict[str, Any]:
 
 def show_charge(call: Call) -> dict[str, Any]:
     """GET /plans/{code}/charges/{charge_code}."""
-    return {"charge": render_charge(_charge(call, _plan(call)))}
+    return {"charge": render_charge(charge_by_code(shown_plan(call), call.path["charge_code"]))}
 
 
 @previewable
 def create_charge(call: Call) -> dict[str, Any]:
     """POST /plans/{code}/charges. Unlike in a plan's list, the charge's code is mandatory."""
-    plan = _plan_to_change(call)
-    entry = Fields(call.root("charge"))
-    metric_id = entry.uuid("billable_metric_id")
-    metrics = billable_metrics.to_price(call.conn, call.organization.id, [metric_id] if metric_id else [])
-    if not metrics:
-        raise NotFound("billable_metric")
-    entry.text("code", mandatory=True)
-    kept = [Fields({"id": str(charge.id)}, entry) for charge in plan.charges]
-    fresh = Fields({name: value for name, value in entry.given.items() if name != "id"}, entry)
-    context = ChargesOfPlan(
-        plan_id=plan.id,
-        existing=plan.charges,
-        metrics=metrics,
-        is_subscribed=True,
-        now=call.now,
-        taxes=known_taxes(call, [entry]),
-        pricing_units=known_pricing_units(call, [entry]),
-    )
-    charges = read_charges([*kept, fresh], context)
-    entry.check()
+    plan = plan_to_change(call)
+    charges = read_added_charge(call.conn, Fields(call.root("charge")), plan, now=call.now)
     _save(call, plan, charges)
     return {"charge": render_charge(charges[-1])}
 
@@ -77,41 +56,25 @@ def create_charge(call: Call) -> dict[str, Any]:
 @previewable
 def update_charge(call: Call) -> dict[str, Any]:
     """PUT /plans/{code}/charges/{charge_code}, or of a subscription."""
-    plan = _plan_to_change(call)
-    before = _charge(call, plan)
-    entry = Fields(call.root("charge"))
-    taxes = known_taxes(call, [entry])
-    if _is_of_subscription(call):
-        after = read_overridden_charge(entry, before, now=call.now, taxes=taxes)
-    else:
-        is_subscribed = plans.is_subscribed(call.conn, plan.id)
-        after = read_charge(
-            entry,
-            before,
-            is_subscribed=is_subscribed,
-            now=call.now,
-            taxes=taxes,
-            pricing_units=known_pricing_units(call, [entry]),
-        )
-    entry.check()
-    if any(charge.code == after.code for charge in plan.charges if charge.id != after.id):
-        raise Invalid({"code": ["value_already_exist"]})
-    _save_one(call, plan, after)
+    plan = plan_to_change(call)
+    before = charge_by_code(plan, call.path["charge_code"])
+    after = read_changed_charge(call.conn, Fields(call.root("charge")), plan, before, now=call.now)
+    _save(call, plan, with_charge(plan, after))
     return {"charge": render_charge(after)}
 
 
 @previewable
 def delete_charge(call: Call) -> dict[str, Any]:
     """DELETE /plans/{code}/charges/{charge_code}: its usage is not billed any more."""
-    plan = _plan_to_change(call)
-    gone = _charge(call, plan)
-    _save(call, plan, [charge for charge in plan.charges if charge.id != gone.id])
+    plan = plan_to_change(call)
+    gone = charge_by_code(plan, call.path["charge_code"])
+    _save(call, plan, without_charge(plan, gone))
     return {"charge": render_charge(gone)}
 
 
 def list_filters(call: Call) -> dict[str, Any]:
     """GET /plans/{code}/charges/{charge_code}/filters."""
-    charge = _charge(call, _plan(call))
+    charge = charge_by_code(shown_plan(call), call.path["charge_code"])
     page = call.page()
     shown = charge.filters[page.offset : page.offset + page.per_page]
     return {
@@ -122,15 +85,15 @@ def list_filters(call: Call) -> dict[str, Any]:
 
 def show_filter(call: Call) -> dict[str, Any]:
     """GET /plans/{code}/charges/{charge_code}/filters/{filter_id}."""
-    charge = _charge(call, _plan(call))
+    charge = charge_by_code(shown_plan(call), call.path["charge_code"])
     return {"filter": render_filter(charge, _filter(call, charge))}
 
 
 @previewable
 def create_filter(call: Call) -> dict[str, Any]:
     """POST /plans/{code}/charges/{charge_code}/filters."""
-    plan = _plan_to_change(call)
-    charge = _charge(call, plan)
+    plan = plan_to_change(call)
+    charge = charge_by_code(plan, call.path["charge_code"])
     entry = Fields(call.root("filter"))
     fresh = read_filter(entry, charge, now=call.now)
     changed = replace(charge, filters=(*charge.filters, fresh))
@@ -138,15 +101,15 @@ def create_filter(call: Call) -> dict[str, Any]:
     entry.check()
     if any(filter_key(known.values) == filter_key(fresh.values) for known in charge.filters):
         raise Invalid({"values": ["value_already_exist"]})
-    _save_one(call, plan, changed)
+    _save(call, plan, with_charge(plan, changed))
     return {"filter": render_filter(charge, fresh)}
 
 
 @previewable
 def update_filter(call: Call) -> dict[str, Any]:
     """PUT .../filters/{filter_id}: its name and its prices; its values never change."""
-    plan = _plan_to_change(call)
-    charge = _charge(call, plan)
+    plan = plan_to_change(call)
+    charge = charge_by_code(plan, call.path["charge_code"])
     before = _filter(call, charge)
     entry = Fields(call.root("filter"))
     refuse_other_values(entry, before)
@@ -159,18 +122,18 @@ def update_filter(call: Call) -> dict[str, Any]:
     changed = replace(charge, filters=filters)
     refuse_incompatibilities(entry, changed)
     entry.check()
-    _save_one(call, plan, changed)
+    _save(call, plan, with_charge(plan, changed))
     return {"filter": render_filter(charge, after)}
 
 
 @previewable
 def delete_filter(call: Call) -> dict[str, Any]:
     """DELETE .../filters/{filter_id}: its usage gets the price of the next filter that matches, or the charge's."""
-    plan = _plan_to_change(call)
-    charge = _charge(call, plan)
+    plan = plan_to_change(call)
+    charge = charge_by_code(plan, call.path["charge_code"])
     gone = _filter(call, charge)
     filters = tuple(known for known in charge.filters if known.id != gone.id)
-    _save_one(call, plan, replace(charge, filters=filters))
+    _save(call, plan, with_charge(plan, replace(charge, filters=filters)))
     return {"filter": render_filter(charge, gone)}
 
 
@@ -178,22 +141,29 @@ def _is_of_subscription(call: Call) -> bool:
     return "external_id" in call.path
 
 
-def _plan(call: Call) -> Plan:
+def shown_plan(call: Call) -> Plan:
+    """The plan that the path names, or that of its subscription. Raises NotFound."""
     return subscribed_plan(call)[1] if _is_of_subscription(call) else plan_of(call)
 
 
-def _plan_to_change(call: Call) -> Plan:
-    if _is_of_subscription(call):
-        return plan_to_override(call)
-    locks.change_catalogue(call.conn, call.organization.id)
-    return plan_of(call)
+def subscribed_plan(call: Call) -> tuple[Subscription, Plan]:
+    """The subscription that the path names, and its plan: of the status asked for, else active or waiting."""
+    return own_plans.subscribed(
+        call.conn, call.organization.id, call.path["external_id"], status=_status(call), now=call.now
+    )
 
 
-def _charge(call: Call, plan: Plan) -> Charge:
-    for charge in plan.charges:
-        if charge.code == call.path["charge_code"]:
-            return charge
-    raise NotFound("charge")
+def _status(call: Call) -> str | None:
+    return call.query.get("subscription_status") or call.query.get("status")
+
+
+def plan_to_change(call: Call) -> Plan:
+    """Likewise, to change it: a subscription gets a plan of its own. Raises NotFound."""
+    if not _is_of_subscription(call):
+        return catalogue.to_change(call.conn, call.organization.id, call.path["code"], now=call.now)
+    return own_plans.to_change(
+        call.conn, call.organization.id, call.path["external_id"], status=_status(call), now=call.now
+    )
 
 
 def _filter(call: Call, charge: Charge) -> PlanFilter:
@@ -212,12 +182,7 @@ def _filter(call: Call, charge: Charge) -> PlanFilter:
     raise NotFound("charge_filter")
 
 
-def _save_one(call: Call, plan: Plan, changed: Charge) -> None:
-    _save(call, plan, [changed if charge.id == changed.id else charge for charge in plan.charges])
-
-
 def _save(call: Call, plan: Plan, charges: Sequence[Charge]) -> None:
-    after = replace(plan, charges=tuple(charges))
-    save_edit(call, plan, after)
-    if plan.parent_id is None and cascades(call):
-        cascade_to_children(call, plan, after)
+    catalogue.change_charges(
+        call.conn, plan, charges, since=read_since(call), cascades=cascades(call), now=call.now
+    )

@@ -106,7 +106,7 @@ def read_customer(call: Call, fields: Fields, before: Customer | None = None) ->
     billing = _billing_configuration(fields)
     if billing:
         columns["billing_configuration"] = {**(before.billing_configuration if before else {}), **billing}
-    if (own := read_taxes(fields, known_taxes(call, [fields]))) is not None:
+    if (own := read_taxes(fields, known_taxes(call.conn, call.organization.id, [fields]))) is not None:
         columns["tax_ids"] = ids(own)
     if (entries := fields.objects("metadata")) is not None:
         columns["metadata"] = _metadata(fields, entries, before, call)

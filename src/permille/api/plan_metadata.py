@@ -7,12 +7,10 @@ from typing import Any
 
 from permille.api.http import Call
 from permille.api.metadata import read_metadata
-from permille.api.plans import plan_of
 from permille.api.validation import Fields
 from permille.core.contract.plan import Plan
 from permille.core.errors import BadRequest, NotFound
-from permille.database import locks
-from permille.store import plans
+from permille.usecases.catalogue import plans as catalogue
 
 
 def replace_metadata(call: Call) -> dict[str, Any]:
@@ -43,8 +41,7 @@ def delete_metadata_key(call: Call) -> dict[str, Any]:
 
 
 def _plan_to_change(call: Call) -> Plan:
-    locks.change_catalogue(call.conn, call.organization.id)
-    return plan_of(call)
+    return catalogue.to_change(call.conn, call.organization.id, call.path["code"], now=call.now)
 
 
 def _sent(call: Call) -> Mapping[str, Any]:
@@ -60,5 +57,5 @@ def _set(call: Call, plan: Plan, metadata: Mapping[str, Any]) -> dict[str, Any]:
     fields = Fields({"metadata": metadata})
     kept = read_metadata(fields)  # what is there already may be too much together with what is sent
     fields.check()
-    plans.set_metadata(call.conn, plan_id=plan.id, metadata=kept, now=call.now)
+    catalogue.set_metadata(call.conn, plan, kept, now=call.now)
     return {"metadata": kept}

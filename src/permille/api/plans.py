@@ -3,141 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from msgspec import UNSET
 
-from permille.api.charge_input import ChargesOfPlan, read_charges
 from permille.api.http import Call
-from permille.api.metadata import read_metadata
-from permille.api.metered import meter
 from permille.api.objects import charge as charge_objects, plan as objects
 from permille.api.objects.base import Number
-from permille.api.overrides import cascade_to_children, cascades
-from permille.api.price_changes import save_edit
+from permille.api.plan_input import read_plan
+from permille.api.price_changes import cascades, read_since
 from permille.api.price_preview import previewable
-from permille.api.pricing_units import known_pricing_units, render_applied
+from permille.api.pricing_units import render_applied
 from permille.api.render import exact_numbers, instant
-from permille.api.taxes import known_taxes, read_taxes, render_tax
-from permille.api.validation import INVALID, LONG_TEXT, Fields
+from permille.api.taxes import render_tax
+from permille.api.validation import Fields
 from permille.core.contract.plan import Charge, Plan, PlanFilter
 from permille.core.contract.price_versions import PriceChange, changes_to_show, in_force
-from permille.core.errors import Invalid, NotFound
 from permille.core.money import decimal_text
-from permille.core.period import Interval
-from permille.database import locks
-from permille.ids import new_id
-from permille.store import billable_metrics, plans, subscriptions, webhooks
-from permille.usecases import subscriptions as lifecycle
-from permille.usecases.invoices import drafts
-
-INTERVALS = tuple(Interval)
-MONTHLY_CHARGES = (Interval.YEARLY, Interval.SEMIANNUAL)
-TRIAL_DAYS_MAX = 36_500
-UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment", "entitlements")
+from permille.store import plans
+from permille.usecases.catalogue import plans as catalogue
 
 
 def create_plan(call: Call) -> dict[str, Any]:
     """POST /plans."""
     fields = Fields(call.root("plan"))
-    locks.change_catalogue(call.conn, call.organization.id)
-    blank = _blank(call)
-    read = {**_always_editable(call, fields, blank), **_structure(fields, blank)}
-    plan = replace(blank, **read)
-    plan = replace(plan, charges=_charges(call, fields, plan, is_subscribed=False))
+    plan = read_plan(
+        call.conn, fields, catalogue.blank(call.conn, call.organization.id, now=call.now), now=call.now
+    )
     fields.check()
-    if not plans.add(call.conn, plan):
-        raise Invalid({"code": ["value_already_exist"]})
-    return _changed(call, before=blank, after=plan, what="created")
-
-
-def _blank(call: Call) -> Plan:
-    """What a new plan is read over: mandatory fields are missing from it."""
-    return Plan(
-        id=new_id(call.now),
-        organization_id=call.organization.id,
-        parent_id=None,
-        code="",
-        name="",
-        invoice_display_name=None,
-        description=None,
-        interval="",
-        amount_cents=-1,
-        amount_currency="",
-        pay_in_advance=False,
-        trial_period=None,
-        bill_charges_monthly=None,
-        bill_fixed_charges_monthly=None,
-        metadata=None,
-        charges=(),
-        created_at=call.now,
-    )
-
-
-def _always_editable(call: Call, fields: Fields, plan: Plan) -> dict[str, Any]:
-    """The fields that may change at any time; what is not sent stays, and what was never set is due."""
-    fields.refuse_unbuilt(*UNBUILT)
-    read: dict[str, Any] = {}
-    if fields.has("name") or not plan.name:
-        read["name"] = fields.text("name", mandatory=True) or ""
-    if fields.has("amount_cents") or plan.amount_cents < 0:
-        if fields.given.get("amount_cents") is None:
-            fields.refuse("amount_cents", INVALID)
-        read["amount_cents"] = fields.whole("amount_cents", minimum=0) or 0
-    if fields.has("invoice_display_name"):
-        read["invoice_display_name"] = fields.text("invoice_display_name")
-    if fields.has("description"):
-        read["description"] = fields.text("description", limit=LONG_TEXT)
-    if fields.has("metadata"):
-        read["metadata"] = read_metadata(fields)
-    if (own := read_taxes(fields, known_taxes(call, [fields]))) is not None:
-        read["taxes"] = own
-    return read
-
-
-def _structure(fields: Fields, plan: Plan) -> dict[str, Any]:
-    """The fields that are fixed as soon as somebody has subscribed."""
-    read: dict[str, Any] = {}
-    if fields.has("code") or not plan.code:
-        read["code"] = fields.text("code", mandatory=True) or ""
-    if fields.has("interval") or not plan.interval:
-        read["interval"] = fields.choice("interval", INTERVALS, mandatory=True) or ""
-    if fields.has("amount_currency") or not plan.amount_currency:
-        read["amount_currency"] = fields.currency("amount_currency", mandatory=True) or ""
-    if (in_advance := fields.flag("pay_in_advance")) is not None:
-        read["pay_in_advance"] = in_advance
-    if fields.has("trial_period"):
-        read["trial_period"] = fields.decimal("trial_period", minimum=0, maximum=TRIAL_DAYS_MAX)
-    splits = read.get("interval", plan.interval) in MONTHLY_CHARGES
-    for name in ("bill_charges_monthly", "bill_fixed_charges_monthly"):
-        wanted = fields.flag(name) if fields.has(name) else getattr(plan, name)
-        read[name] = bool(wanted) if splits else None
-    return read
-
-
-def _charges(call: Call, fields: Fields, plan: Plan, *, is_subscribed: bool) -> tuple[Charge, ...]:
-    """The plan's charges after the request. Raises NotFound for a metric that there is not."""
-    entries = fields.objects("charges")
-    if entries is None:
-        return plan.charges
-    known = {charge.id for charge in plan.charges}
-    fresh = [entry for entry in entries if entry.uuid("id") not in known]
-    wanted = {entry.uuid("billable_metric_id") for entry in fresh}
-    metrics = billable_metrics.to_price(call.conn, call.organization.id, {one for one in wanted if one})
-    if wanted - metrics.keys():
-        raise NotFound("billable_metrics")
-    context = ChargesOfPlan(
-        plan_id=plan.id,
-        existing=plan.charges,
-        metrics=metrics,
-        is_subscribed=is_subscribed,
-        now=call.now,
-        taxes=known_taxes(call, entries),
-        pricing_units=known_pricing_units(call, entries),
-    )
-    return read_charges(entries, context)
+    catalogue.add(call.conn, plan)
+    return _shown(call, plan)
 
 
 def list_plans(call: Call) -> dict[str, Any]:
@@ -149,63 +45,37 @@ def list_plans(call: Call) -> dict[str, Any]:
 
 def show_plan(call: Call) -> dict[str, Any]:
     """GET /plans/{code}."""
-    return {"plan": render_plan(plan_of(call), now=call.now)}
+    return _shown(call, plan_of(call))
 
 
 @previewable
 def update_plan(call: Call) -> dict[str, Any]:
     """PUT /plans/{code}. The structure of a plan with subscriptions stays as it is, without an error."""
-    locks.change_catalogue(call.conn, call.organization.id)
-    before = plan_of(call)
+    before = catalogue.to_change(call.conn, call.organization.id, call.path["code"], now=call.now)
     fields = Fields(call.root("plan"))
-    is_subscribed = plans.is_subscribed(call.conn, before.id)
-    read = _always_editable(call, fields, before)
-    if not is_subscribed:
-        read |= _structure(fields, before)
-    after = replace(before, **read)
-    after = replace(after, charges=_charges(call, fields, after, is_subscribed=is_subscribed))
+    after = read_plan(call.conn, fields, before, now=call.now)
     fields.flag("cascade_updates")
     fields.check()
-    if plans.code_is_taken(call.conn, after):
-        raise Invalid({"code": ["value_already_exist"]})
-    saved = save_edit(call, before, after)
-    if cascades(call):
-        cascade_to_children(call, before, after)
-    if after.amount_cents != before.amount_cents:
-        lifecycle.follow_amounts(call.conn, after.id, now=call.now)
-    return _changed(call, before=before, after=saved, what="updated")
+    saved = catalogue.change(
+        call.conn, before, after, since=read_since(call), cascades=cascades(call), now=call.now
+    )
+    return _shown(call, saved)
 
 
 def delete_plan(call: Call) -> dict[str, Any]:
     """DELETE /plans/{code}: its subscriptions end now, and are billed."""
-    locks.change_catalogue(call.conn, call.organization.id)
-    plan = plan_of(call)
-    lifecycle.end_all(call.conn, subscriptions.living_of_plan(call.conn, plan.id), now=call.now)
-    drafts.finalize_of_subscriptions(call.conn, subscriptions.ids_of_plan(call.conn, plan.id), at=call.now)
-    plans.delete(call.conn, plan_id=plan.id, now=call.now)
-    return _changed(call, before=plan, after=plan, what="deleted")
+    plan = catalogue.to_change(call.conn, call.organization.id, call.path["code"], now=call.now)
+    catalogue.remove(call.conn, plan, now=call.now)
+    return {"plan": render_plan(plan, now=call.now, pending_deletion=True)}
 
 
 def plan_of(call: Call) -> Plan:
     """The plan that the path names. Raises NotFound."""
-    found = plans.plan_by_code(call.conn, call.organization.id, call.path["code"])
-    if found is None:
-        raise NotFound("plan")
-    return in_force(found, call.now)
+    return catalogue.by_code(call.conn, call.organization.id, call.path["code"], now=call.now)
 
 
-def _changed(call: Call, *, before: Plan, after: Plan, what: str) -> dict[str, Any]:
-    meter(call, [*before.charges, *after.charges])
-    webhooks.enqueue(
-        call.conn,
-        organization_id=call.organization.id,
-        webhook_type=f"plan.{what}",
-        object_type="plan",
-        object_ids=[after.id],
-        payload=None,
-        now=call.now,
-    )
-    return {"plan": render_plan(after, now=call.now, pending_deletion=what == "deleted")}
+def _shown(call: Call, plan: Plan) -> dict[str, Any]:
+    return {"plan": render_plan(plan, now=call.now)}
 
 
 def render_plan(plan: Plan, *, now: datetime, pending_deletion: bool = False) -> objects.Plan:

@@ -35,10 +35,7 @@ def list_price_lists(_conn: Connection[Any], _body: Any, _path: Mapping[str, str
 
 def apply_price_list(conn: Connection[Any], body: Any, path: Mapping[str, str]) -> dict[str, Any]:
     """POST /admin/v1/organizations/{organization_id}/price_lists. The second time nothing changes."""
-    fields = Fields(root_object(body, "price_list"))
-    slug = fields.text("slug", mandatory=True)
-    unlisted_values = fields.choice("unlisted_values", tuple(UnlistedValues))
-    fields.check()
+    slug, unlisted_values = read_price_list(Fields(root_object(body, "price_list")))
     organization_id = parse_uuid(path["organization_id"])
     organization = organizations.by_id(conn, organization_id) if organization_id else None
     if organization is None:
@@ -46,9 +43,9 @@ def apply_price_list(conn: Connection[Any], body: Any, path: Mapping[str, str]) 
     applied = price_lists.apply(
         conn,
         organization=organization,
-        slug=slug or "",
+        slug=slug,
         now=organization.now(system_now()),
-        unlisted_values=UnlistedValues(unlisted_values or UnlistedValues.FREE),
+        unlisted_values=unlisted_values,
     )
     return {
         "price_list": objects.AppliedPriceList(
@@ -60,3 +57,11 @@ def apply_price_list(conn: Connection[Any], body: Any, path: Mapping[str, str]) 
             plan=objects.AppliedObject(code=applied.plan_code, created=applied.plan_created),
         )
     }
+
+
+def read_price_list(fields: Fields) -> tuple[str, UnlistedValues]:
+    """The slug, and what is done with unlisted values. Raises Invalid."""
+    slug = fields.text("slug", mandatory=True)
+    unlisted_values = fields.choice("unlisted_values", tuple(UnlistedValues))
+    fields.check()
+    return slug or "", UnlistedValues(unlisted_values or UnlistedValues.FREE)

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
-from uuid import UUID
 
 from permille.api.http import Call
 from permille.api.objects import price_preview as objects
-from permille.api.overrides import cascades, subscribed_plan
-from permille.api.price_changes import beside
-from permille.core.errors import NotFound
+from permille.api.price_changes import beside, cascades
 from permille.core.rating.price_preview import BillChange, Preview
 from permille.database import locks
-from permille.store import plans, subscriptions
-from permille.usecases.catalogue.price_preview import COMPARED_MAX, preview
+from permille.usecases.catalogue.price_preview import preview, reached_by_own_plan, reached_by_plan
 
 Edit = Callable[[Call], dict[str, Any]]
 
@@ -25,7 +21,7 @@ def previewable(edit: Edit) -> Edit:
 
     @wraps(edit)
     def answer(call: Call) -> dict[str, Any]:
-        return {"dry_run": render_preview(preview_edit(call, edit))} if _is_dry_run(call) else edit(call)
+        return {"dry_run": render_preview(_preview(call, edit))} if _is_dry_run(call) else edit(call)
 
     return answer
 
@@ -37,28 +33,18 @@ def _is_dry_run(call: Call) -> bool:
     return bool(wanted)
 
 
-def preview_edit(call: Call, edit: Edit) -> Preview:
+def _preview(call: Call, edit: Edit) -> Preview:
     """What the edit would do. Raises what it raises."""
-    locks.change_catalogue(call.conn, call.organization.id)
-    running, count = reached(call)
-    return preview(call.conn, lambda: edit(call), running=running, subscriptions_count=count, now=call.now)
-
-
-def reached(call: Call) -> tuple[list[UUID], int]:
-    """The running subscriptions that an edit of the path's plan or subscription reaches, and how many there are."""
+    organization_id = call.organization.id
+    locks.change_catalogue(call.conn, organization_id)
     if "external_id" in call.path:
-        try:
-            row, _ = subscribed_plan(call)
-        except NotFound:  # the edit says what there is none of
-            return [], 0
-        found = [row.id] if row.status == "active" else []
-        return found, len(found)
-    plan = plans.plan_by_code(call.conn, call.organization.id, call.path["code"])
-    if plan is None:
-        return [], 0
-    copies = plans.children(call.conn, plan.id) if cascades(call) else []
-    reached = [plan.id, *(child.id for child in copies)]
-    return subscriptions.running_on_plans(call.conn, reached, limit=COMPARED_MAX)
+        status = call.query.get("subscription_status") or call.query.get("status")
+        reached = reached_by_own_plan(
+            call.conn, organization_id, call.path["external_id"], status=status, now=call.now
+        )
+    else:
+        reached = reached_by_plan(call.conn, organization_id, call.path["code"], with_copies=cascades(call))
+    return preview(call.conn, lambda: edit(call), reached, now=call.now)
 
 
 def render_preview(found: Preview) -> objects.PricePreview:

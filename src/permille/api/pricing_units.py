@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
 
 from permille.api.http import Call
 from permille.api.objects import pricing_unit as objects
@@ -86,12 +89,14 @@ def render_pricing_unit(unit: PricingUnit) -> objects.PricingUnit:
     )
 
 
-def known_pricing_units(call: Call, entries: Iterable[Fields]) -> Mapping[str, PricingUnit]:
+def known_pricing_units(
+    conn: Connection[Any], organization_id: UUID, entries: Iterable[Fields]
+) -> Mapping[str, PricingUnit]:
     """The units that any of these charges names in `applied_pricing_unit`, as far as there are such."""
     given = [entry.given.get("applied_pricing_unit") for entry in entries]
     codes = [each.get("code") for each in given if isinstance(each, dict)]
     wanted = {code for code in codes if isinstance(code, str) and "\0" not in code}
-    return pricing_units.by_codes(call.conn, call.organization.id, wanted) if wanted else {}
+    return pricing_units.by_codes(conn, organization_id, wanted) if wanted else {}
 
 
 def read_pricing_unit(

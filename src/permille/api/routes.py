@@ -1,6 +1,11 @@
-"""Every path of the API and the function that answers it."""
+"""Every path of the API: the function that answers it, what it takes and what it answers."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from msgspec import UnsetType
 
 from permille.api import (
     amendments,
@@ -35,136 +40,1213 @@ from permille.api import (
 from permille.api.addresses import Route
 from permille.api.http import AdminEndpoint, Endpoint, Engine, admin_route, route
 from permille.api.not_built import NOT_BUILT, not_built
+from permille.api.objects import (
+    billable_metric,
+    billing_entity,
+    charge,
+    credit_note,
+    customer,
+    event,
+    fee,
+    fee_explanation,
+    invoice,
+    late_usage as late_usage_objects,
+    organization,
+    plan,
+    price_list,
+    pricing_unit,
+    sign_in_link,
+    subscription,
+    tax,
+    usage as usage_objects,
+    webhook_endpoint,
+)
+from permille.api.objects.base import instant_of, one_of, says
+from permille.api.operations import PREVIEW, Body, Group, Operation, Shape, list_of, page_of, sends
+from permille.core.invoice.late_usage import LateUsageStatus
+from permille.core.metering.amendment import AmendmentKind
+from permille.core.period import BillingTime
 
 API = "/api/v1"
 ADMIN = "/admin/v1"
 
-ENDPOINTS: list[tuple[str, str, Endpoint]] = [
-    ("GET", "/test_clock", organizations.show_test_clock),
-    ("PUT", "/test_clock", organizations.move_test_clock),
-    ("GET", "/organizations", organization_settings.show_organization),
-    ("PUT", "/organizations", organization_settings.update_organization),
-    ("GET", "/billing_entities", billing_entities.list_billing_entities),
-    ("GET", "/billing_entities/{code}", billing_entities.show_billing_entity),
-    ("PUT", "/billing_entities/{code}", billing_entities.update_billing_entity),
-    ("POST", "/billable_metrics", billable_metrics.create_billable_metric),
-    ("POST", "/billable_metrics/evaluate_expression", billable_metrics.evaluate_expression),
-    ("GET", "/billable_metrics", billable_metrics.list_billable_metrics),
-    ("GET", "/billable_metrics/{code}", billable_metrics.show_billable_metric),
-    ("PUT", "/billable_metrics/{code}", billable_metrics.update_billable_metric),
-    ("DELETE", "/billable_metrics/{code}", billable_metrics.delete_billable_metric),
-    ("POST", "/taxes", taxes.create_tax),
-    ("GET", "/taxes", taxes.list_taxes),
-    ("GET", "/taxes/{code}", taxes.show_tax),
-    ("PUT", "/taxes/{code}", taxes.update_tax),
-    ("DELETE", "/taxes/{code}", taxes.delete_tax),
-    ("POST", "/pricing_units", pricing_units.create_pricing_unit),
-    ("GET", "/pricing_units", pricing_units.list_pricing_units),
-    ("GET", "/pricing_units/{code}", pricing_units.show_pricing_unit),
-    ("PUT", "/pricing_units/{code}", pricing_units.update_pricing_unit),
-    ("DELETE", "/pricing_units/{code}", pricing_units.delete_pricing_unit),
-    ("POST", "/plans", plans.create_plan),
-    ("GET", "/plans", plans.list_plans),
-    ("GET", "/plans/{code}", plans.show_plan),
-    ("PUT", "/plans/{code}", plans.update_plan),
-    ("DELETE", "/plans/{code}", plans.delete_plan),
-    ("POST", "/plans/{code}/metadata", plan_metadata.replace_metadata),
-    ("PATCH", "/plans/{code}/metadata", plan_metadata.merge_metadata),
-    ("DELETE", "/plans/{code}/metadata", plan_metadata.delete_metadata),
-    ("DELETE", "/plans/{code}/metadata/{key}", plan_metadata.delete_metadata_key),
-    ("POST", "/plans/{code}/charges", charges.create_charge),
-    ("GET", "/plans/{code}/charges", charges.list_charges),
-    ("GET", "/plans/{code}/charges/{charge_code}", charges.show_charge),
-    ("PUT", "/plans/{code}/charges/{charge_code}", charges.update_charge),
-    ("DELETE", "/plans/{code}/charges/{charge_code}", charges.delete_charge),
-    ("POST", "/plans/{code}/charges/{charge_code}/filters", charges.create_filter),
-    ("GET", "/plans/{code}/charges/{charge_code}/filters", charges.list_filters),
-    ("GET", "/plans/{code}/charges/{charge_code}/filters/{filter_id}", charges.show_filter),
-    ("PUT", "/plans/{code}/charges/{charge_code}/filters/{filter_id}", charges.update_filter),
-    ("DELETE", "/plans/{code}/charges/{charge_code}/filters/{filter_id}", charges.delete_filter),
-    ("DELETE", "/plans/{code}/scheduled_changes/{lago_id}", scheduled_changes.cancel_scheduled_change),
-    (
-        "DELETE",
-        "/subscriptions/{external_id}/scheduled_changes/{lago_id}",
-        scheduled_changes.cancel_scheduled_change,
-    ),
-    ("POST", "/customers", customers.upsert_customer),
-    ("GET", "/customers", customers.list_customers),
-    ("GET", "/customers/{external_id}", customers.show_customer),
-    ("DELETE", "/customers/{external_id}", customers.delete_customer),
-    ("GET", "/customers/{external_id}/subscriptions", subscriptions.list_customer_subscriptions),
-    ("GET", "/customers/{external_id}/current_usage", usage.show_current_usage),
-    ("GET", "/customers/{external_id}/projected_usage", usage.show_projected_usage),
-    ("GET", "/customers/{external_id}/past_usage", usage.list_past_usage),
-    ("POST", "/subscriptions", subscriptions.create_subscription),
-    ("GET", "/subscriptions", subscriptions.list_subscriptions),
-    ("GET", "/subscriptions/{external_id}", subscriptions.show_subscription),
-    ("PUT", "/subscriptions/{external_id}", subscriptions.update_subscription),
-    ("DELETE", "/subscriptions/{external_id}", subscriptions.terminate_subscription),
-    ("GET", "/subscriptions/{external_id}/daily_usage", daily_usage.list_daily_usage),
-    ("GET", "/subscriptions/{external_id}/lifetime_usage", lifetime_usage.show_lifetime_usage),
-    ("PUT", "/subscriptions/{external_id}/lifetime_usage", lifetime_usage.update_lifetime_usage),
-    ("GET", "/subscriptions/{external_id}/charges", charges.list_charges),
-    ("GET", "/subscriptions/{external_id}/charges/{charge_code}", charges.show_charge),
-    ("PUT", "/subscriptions/{external_id}/charges/{charge_code}", charges.update_charge),
-    ("POST", "/subscriptions/{external_id}/charges/{charge_code}/filters", charges.create_filter),
-    ("GET", "/subscriptions/{external_id}/charges/{charge_code}/filters", charges.list_filters),
-    ("GET", "/subscriptions/{external_id}/charges/{charge_code}/filters/{filter_id}", charges.show_filter),
-    ("PUT", "/subscriptions/{external_id}/charges/{charge_code}/filters/{filter_id}", charges.update_filter),
-    (
-        "DELETE",
-        "/subscriptions/{external_id}/charges/{charge_code}/filters/{filter_id}",
-        charges.delete_filter,
-    ),
-    ("GET", "/customers/{external_id}/invoices", invoices.list_customer_invoices),
-    ("GET", "/invoices", invoices.list_invoices),
-    ("POST", "/invoices/preview", invoice_preview.preview_invoice),
-    ("GET", "/invoices/{lago_id}", invoices.show_invoice),
-    ("PUT", "/invoices/{lago_id}", invoices.update_invoice),
-    ("PUT", "/invoices/{lago_id}/refresh", invoices.refresh_invoice),
-    ("PUT", "/invoices/{lago_id}/finalize", invoices.finalize_invoice),
-    ("POST", "/invoices/{lago_id}/download", invoices.download_invoice),
-    ("POST", "/invoices/{lago_id}/download_pdf", invoices.download_invoice),
-    ("GET", "/invoices/{lago_id}/pdf", invoices.invoice_pdf),
-    ("GET", "/credit_notes", credit_notes.list_credit_notes),
-    ("GET", "/credit_notes/{lago_id}", credit_notes.show_credit_note),
-    ("POST", "/events/estimate_fees", estimates.estimate_fees),
-    ("POST", "/events/estimate_instant_fees", estimates.estimate_instant_fees),
-    ("POST", "/events/batch_estimate_instant_fees", estimates.batch_estimate_instant_fees),
-    ("GET", "/fees", fees.list_fees),
-    ("GET", "/fees/{lago_id}", fees.show_fee),
-    ("PUT", "/fees/{lago_id}", fees.update_fee),
-    ("DELETE", "/fees/{lago_id}", fees.delete_fee),
-    ("GET", "/fees/{lago_id}/explanation", explanations.explain_fee),
-    ("GET", "/webhooks/json_public_key", webhooks.show_public_key),
-    ("GET", "/webhooks/public_key", webhooks.plain_public_key),
-    ("POST", "/events/amendments", amendments.create_amendments),
-    ("GET", "/events/amendments", amendments.list_amendments),
-    ("GET", "/late_usage", late_usage.list_late_usage),
-    ("GET", "/late_usage/{lago_id}", late_usage.show_late_usage),
-    ("POST", "/late_usage/{lago_id}/bill", late_usage.bill_late_usage),
-    ("POST", "/late_usage/{lago_id}/accept", late_usage.accept_late_usage),
-    ("GET", "/events", events.list_events),
-    ("GET", "/events_enriched", events.list_enriched_events),
-    ("GET", "/events/{transaction_id:path}", events.show_event),
-    ("POST", "/webhook_endpoints", webhook_endpoints.create_webhook_endpoint),
-    ("GET", "/webhook_endpoints", webhook_endpoints.list_webhook_endpoints),
-    ("GET", "/webhook_endpoints/{lago_id}", webhook_endpoints.show_webhook_endpoint),
-    ("PUT", "/webhook_endpoints/{lago_id}", webhook_endpoints.update_webhook_endpoint),
-    ("DELETE", "/webhook_endpoints/{lago_id}", webhook_endpoints.delete_webhook_endpoint),
-]
+PAGE: Shape = {
+    "page": Annotated[int, says("Number of the page, from 1.")],
+    "per_page": Annotated[int, says("Objects on a page: 100 by default, 1000 at most.")],
+}
+SINCE: Shape = {
+    "effective": Annotated[
+        str, one_of("now", "next_period", says="Whether prices apply to running periods or to the next ones.")
+    ],
+    "effective_at": Annotated[str, instant_of("Prices apply to periods that begin from then on.")],
+    "dry_run": Annotated[bool, says("Answer what it would do to the running bills, and save nothing.")],
+    "cascade_updates": Annotated[bool, says("Whether plans of single subscriptions follow.")],
+}
+"""What an edit of prices takes in the query."""
+TAKEN: Shape = {name: SINCE[name] for name in ("effective", "effective_at", "dry_run")}
+"""What it takes in the body, beside its root object."""
+CUSTOMER = Annotated[str, says("Only those of this customer.")]
+SUBSCRIPTION = Annotated[str, says("Your identifier of the subscription.")]
+CURRENCY = Annotated[str, says("Only those in this currency.")]
+STATUS = Annotated[str, says("Status of the subscription, if not the active one.")]
+SEARCH = Annotated[str, says("Only those that have this text in a name or number.")]
+ENTITIES = Annotated[list[str], says("Only those of these billing entities, by code.")]
+METADATA = Annotated[dict[str, str], says("Only those with these notes: metadata[key]=value.")]
 
-ADMIN_ENDPOINTS: list[tuple[str, str, AdminEndpoint]] = [
-    ("POST", "/organizations", organizations.create_organization),
-    ("GET", "/organizations", organizations.list_organizations),
-    ("POST", "/organizations/{organization_id}/api_keys", organizations.create_api_key),
-    ("GET", "/organizations/{organization_id}/api_keys", organizations.list_api_keys),
-    ("DELETE", "/organizations/{organization_id}/api_keys/{key_id}", organizations.revoke_api_key),
-    ("GET", "/price_lists", price_lists.list_price_lists),
-    ("POST", "/sign_in_links", sign_in_links.create_sign_in_link),
-    ("POST", "/organizations/{organization_id}/price_lists", price_lists.apply_price_list),
-]
 
+def on_or_after(what: str) -> Any:
+    """A lower bound."""
+    return Annotated[str, instant_of(f"Only those {what} then or later.")]
+
+
+def on_or_before(what: str) -> Any:
+    """An upper bound."""
+    return Annotated[str, instant_of(f"Only those {what} then or earlier.")]
+
+
+INVOICE_FILTERS: Shape = {
+    "external_customer_id": CUSTOMER,
+    "status": Annotated[list[str], says("Only those with these statuses.")],
+    "statuses": Annotated[list[str], says("The same.")],
+    "payment_status": Annotated[list[str], says("Only those with these payment statuses.")],
+    "payment_statuses": Annotated[list[str], says("The same.")],
+    "payment_overdue": Annotated[bool, says("Only those that are overdue, or that are not.")],
+    "invoice_type": Annotated[list[str], says("Only these kinds of invoices.")],
+    "invoice_types": Annotated[list[str], says("The same.")],
+    "currency": CURRENCY,
+    "issuing_date_from": on_or_after("dated"),
+    "issuing_date_to": on_or_before("dated"),
+    "amount_from": Annotated[int, says("Only those with at least this total, in the smallest unit.")],
+    "amount_to": Annotated[int, says("Only those with at most this total.")],
+    "search_term": SEARCH,
+    "metadata": METADATA,
+    **PAGE,
+}
+SUBSCRIPTION_FILTERS: Shape = {
+    "status": Annotated[list[str], says("Only those of these statuses; the active ones by default.")],
+    "external_customer_id": CUSTOMER,
+    "plan_code": Annotated[str, says("Only those on this plan.")],
+    "currency": Annotated[list[str], says("Only those in these currencies.")],
+    "billing_entity_codes": ENTITIES,
+    **PAGE,
+}
+USAGE_FILTERS: Shape = {
+    "charge_id": Annotated[str, says("Only this charge, by lago_id.")],
+    "charge_code": Annotated[str, says("Only this charge, by code.")],
+    "billable_metric_code": Annotated[str, says("Only this metric.")],
+    "filter_by_charge_id": Annotated[str, says("Former name of charge_id.")],
+    "filter_by_charge_code": Annotated[str, says("Former name of charge_code.")],
+    "filter_by_metric_code": Annotated[str, says("Former name of billable_metric_code.")],
+    "group": Annotated[dict[str, str], says("Only this pricing group: group[key]=value, or a JSON object.")],
+    "filter_by_group": Annotated[dict[str, str], says("Former name of group.")],
+    "skip_grouping": Annotated[bool, says("Add up pricing groups.")],
+    "filter_by_presentation": Annotated[str, says("JSON list of the properties to break units down by.")],
+    "full_usage": Annotated[bool, says("Since the start of the subscription instead of the period.")],
+    "apply_taxes": Annotated[bool, says("Whether taxes are computed; true by default.")],
+}
+
+
+STATUS_OF: Mapping[str, Shape] = {
+    "plan": {},
+    "subscription": {"subscription_status": STATUS, "status": STATUS},
+}
+OWN_PLAN = "The subscription gets a copy of its plan, if it has none yet; other subscriptions keep theirs."
+
+
+def _filters_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
+    """Filters of a charge, of a plan or of a subscription."""
+    one, query = f"{path}/{{filter_id}}", STATUS_OF[owner]
+    answers = {"filter": charge.ChargeFilter}
+    return (
+        Operation(
+            "POST",
+            path,
+            charges.create_filter,
+            f"Create a filter of a {owner}'s charge",
+            answers,
+            body=sends("filter", charge.ChargeFilterInput, "values", **TAKEN),
+            query={**query, **SINCE},
+            otherwise=PREVIEW,
+        ),
+        Operation(
+            "GET",
+            path,
+            charges.list_filters,
+            f"List the filters of a {owner}'s charge",
+            page_of("filters", charge.ChargeFilter),
+            query={**query, **PAGE},
+        ),
+        Operation(
+            "GET", one, charges.show_filter, f"Get a filter of a {owner}'s charge", answers, query=query
+        ),
+        Operation(
+            "PUT",
+            one,
+            charges.update_filter,
+            f"Change a filter of a {owner}'s charge",
+            answers,
+            body=sends("filter", charge.ChargeFilterInput, **TAKEN),
+            query={**query, **SINCE},
+            otherwise=PREVIEW,
+        ),
+        Operation(
+            "DELETE",
+            one,
+            charges.delete_filter,
+            f"Delete a filter of a {owner}'s charge",
+            answers,
+            description="Its usage gets the price of the next filter that matches, or the charge's own.",
+            query={**query, **SINCE},
+            otherwise=PREVIEW,
+        ),
+    )
+
+
+def _charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
+    """Charges of a plan or of a subscription."""
+    one, query = f"{path}/{{charge_code}}", STATUS_OF[owner]
+    return (
+        Operation(
+            "GET",
+            path,
+            charges.list_charges,
+            f"List a {owner}'s charges",
+            page_of("charges", charge.Charge),
+            query={**query, **PAGE},
+        ),
+        Operation(
+            "GET", one, charges.show_charge, f"Get a {owner}'s charge", {"charge": charge.Charge}, query=query
+        ),
+        Operation(
+            "PUT",
+            one,
+            charges.update_charge,
+            f"Change a {owner}'s charge",
+            {"charge": charge.Charge},
+            description=OWN_PLAN if owner == "subscription" else "",
+            body=sends("charge", charge.ChargeInput, **TAKEN),
+            query={**query, **SINCE},
+            otherwise=PREVIEW,
+        ),
+    )
+
+
+GROUPS = (
+    Group(
+        "Events",
+        "What subscriptions have used. An event is sent once; sent again with the same transaction_id it is refused.",
+        (
+            Operation(
+                "GET",
+                "/events",
+                events.list_events,
+                "List events",
+                page_of("events", event.EventDetails),
+                query={
+                    "code": Annotated[str, says("Only events of this metric.")],
+                    "external_subscription_id": SUBSCRIPTION,
+                    "timestamp_from": on_or_after("that happened"),
+                    "timestamp_to": on_or_before("that happened"),
+                    "timestamp_from_started_at": Annotated[
+                        bool, says("Only those since the start of the subscription that is named.")
+                    ],
+                    **PAGE,
+                },
+            ),
+            Operation(
+                "GET",
+                "/events_enriched",
+                events.list_enriched_events,
+                "List enriched events",
+                {},
+                description="Not available: always refused with 403, as Lago does on PostgreSQL.",
+                errors=(403,),
+            ),
+            Operation(
+                "POST",
+                "/events/amendments",
+                amendments.create_amendments,
+                "Amend events",
+                {"amendment": event.AmendmentDetails},
+                description=(
+                    "Voids or replaces events. Send amendments, a list, for several at once: "
+                    "all are made or none, and the answer is a list too."
+                ),
+                body=sends(
+                    "amendment",
+                    event.AmendmentInput,
+                    "transaction_id",
+                    "event_transaction_id",
+                    "kind",
+                    "reason",
+                    amendments=list_of(event.AmendmentInput),
+                ),
+                otherwise={"amendments": list_of(event.AmendmentDetails)},
+            ),
+            Operation(
+                "GET",
+                "/events/amendments",
+                amendments.list_amendments,
+                "List amendments",
+                page_of("amendments", event.AmendmentDetails),
+                query={
+                    "event_transaction_id": Annotated[str, says("Only those of this event.")],
+                    "external_subscription_id": SUBSCRIPTION,
+                    "kind": Annotated[str, one_of(*AmendmentKind, says="Only those of this kind.")],
+                    "created_from": on_or_after("made"),
+                    "created_to": on_or_before("made"),
+                    **PAGE,
+                },
+            ),
+            *(
+                Operation(
+                    "POST",
+                    f"/events/{name}",
+                    endpoint,
+                    summary,
+                    {"fees": Annotated[list_of(item), says("A fee for each charge that prices an event.")]},
+                    description="Nothing is stored.",
+                    body=body,
+                    errors=(404,),
+                )
+                for name, endpoint, summary, item, body in (
+                    (
+                        "estimate_fees",
+                        estimates.estimate_fees,
+                        "Estimate what an event would cost on top of the usage so far",
+                        fee.Fee,
+                        sends("event", event.EventInput, "code", "external_subscription_id"),
+                    ),
+                    (
+                        "estimate_instant_fees",
+                        estimates.estimate_instant_fees,
+                        "Estimate what an event would cost by itself",
+                        fee.InstantFee,
+                        sends("event", event.EventInput, "code", "external_subscription_id"),
+                    ),
+                    (
+                        "batch_estimate_instant_fees",
+                        estimates.batch_estimate_instant_fees,
+                        "Estimate what events would cost, each by itself",
+                        fee.InstantFee,
+                        Body({"events": list_of(event.EventInput)}),
+                    ),
+                )
+            ),
+            Operation(
+                "GET",
+                "/events/{transaction_id:path}",
+                events.show_event,
+                "Get an event",
+                {"event": event.EventDetails},
+            ),
+        ),
+    ),
+    Group(
+        "Usage",
+        "What subscriptions have used in a period, priced.",
+        (
+            Operation(
+                "GET",
+                "/customers/{external_id}/current_usage",
+                usage.show_current_usage,
+                "Get usage of the running period",
+                {"customer_usage": usage_objects.Usage},
+                query={"external_subscription_id": SUBSCRIPTION, **USAGE_FILTERS},
+                requires_query=("external_subscription_id",),
+                errors=(405,),
+            ),
+            Operation(
+                "GET",
+                "/customers/{external_id}/projected_usage",
+                usage.show_projected_usage,
+                "Get usage as it will be at the period's end at this pace",
+                {"customer_projected_usage": usage_objects.Usage},
+                query={
+                    "external_subscription_id": SUBSCRIPTION,
+                    "apply_taxes": USAGE_FILTERS["apply_taxes"],
+                },
+                requires_query=("external_subscription_id",),
+                errors=(405,),
+            ),
+            Operation(
+                "GET",
+                "/customers/{external_id}/past_usage",
+                usage.list_past_usage,
+                "List usage of billed periods, newest first",
+                page_of("usage_periods", usage_objects.Usage),
+                query={
+                    "external_subscription_id": SUBSCRIPTION,
+                    "billable_metric_code": USAGE_FILTERS["billable_metric_code"],
+                    "periods_count": Annotated[int, says("Periods on a page, instead of per_page.")],
+                    **PAGE,
+                },
+                requires_query=("external_subscription_id",),
+            ),
+            Operation(
+                "GET",
+                "/subscriptions/{external_id}/daily_usage",
+                daily_usage.list_daily_usage,
+                "List usage by day, oldest first",
+                page_of("daily_usage", usage_objects.DailyUsage),
+                query={
+                    "from_date": on_or_after("on days"),
+                    "to_date": on_or_before("on days"),
+                    "status": STATUS,
+                    **USAGE_FILTERS,
+                    **PAGE,
+                },
+                errors=(405,),
+            ),
+            Operation(
+                "GET",
+                "/subscriptions/{external_id}/lifetime_usage",
+                lifetime_usage.show_lifetime_usage,
+                "Get usage since the start of a subscription",
+                {"lifetime_usage": usage_objects.LifetimeUsage},
+                query={"status": STATUS},
+            ),
+            Operation(
+                "PUT",
+                "/subscriptions/{external_id}/lifetime_usage",
+                lifetime_usage.update_lifetime_usage,
+                "Set what a subscription used before it came here",
+                {"lifetime_usage": usage_objects.LifetimeUsage},
+                body=sends(
+                    "lifetime_usage",
+                    usage_objects.LifetimeUsageInput,
+                    "external_historical_usage_amount_cents",
+                ),
+                query={"status": STATUS},
+            ),
+        ),
+    ),
+    Group(
+        "Customers",
+        "Who pays.",
+        (
+            Operation(
+                "POST",
+                "/customers",
+                customers.upsert_customer,
+                "Create or change a customer",
+                {"customer": customer.Customer},
+                body=sends("customer", customer.CustomerInput, "external_id"),
+                errors=(404,),
+            ),
+            Operation(
+                "GET",
+                "/customers",
+                customers.list_customers,
+                "List customers",
+                page_of("customers", customer.Customer),
+                query={
+                    "search_term": SEARCH,
+                    "account_type": Annotated[list[str], says("Only these kinds of accounts.")],
+                    "billing_entity_codes": ENTITIES,
+                    "countries": Annotated[list[str], says("Only those in these countries.")],
+                    "currencies": Annotated[list[str], says("Only those who pay in these currencies.")],
+                    "states": Annotated[list[str], says("Only those in these states.")],
+                    "zipcodes": Annotated[list[str], says("Only those with these postal codes.")],
+                    "customer_type": Annotated[str, says("Only this kind of customer.")],
+                    "has_customer_type": Annotated[bool, says("Only those with a kind, or without.")],
+                    "has_tax_identification_number": Annotated[
+                        bool, says("Only those with a tax number, or without.")
+                    ],
+                    "metadata": METADATA,
+                    **PAGE,
+                },
+            ),
+            Operation(
+                "GET",
+                "/customers/{external_id}",
+                customers.show_customer,
+                "Get a customer",
+                {"customer": customer.Customer},
+            ),
+            Operation(
+                "DELETE",
+                "/customers/{external_id}",
+                customers.delete_customer,
+                "Delete a customer",
+                {"customer": customer.Customer},
+                description="Its subscriptions end now and are billed; its invoices stay.",
+                errors=(422,),
+            ),
+        ),
+    ),
+    Group(
+        "Subscriptions",
+        "Customers on plans.",
+        (
+            Operation(
+                "POST",
+                "/subscriptions",
+                subscriptions.create_subscription,
+                "Create a subscription, or change its plan",
+                {"subscription": subscription.Subscription},
+                description="An unknown customer is created. The same plan again changes nothing.",
+                body=sends(
+                    "subscription",
+                    subscription.SubscriptionInput,
+                    "external_customer_id",
+                    "plan_code",
+                    "external_id",
+                ),
+                errors=(404,),
+            ),
+            Operation(
+                "GET",
+                "/subscriptions",
+                subscriptions.list_subscriptions,
+                "List subscriptions",
+                page_of("subscriptions", subscription.Subscription),
+                query=SUBSCRIPTION_FILTERS,
+            ),
+            Operation(
+                "GET",
+                "/customers/{external_id}/subscriptions",
+                subscriptions.list_customer_subscriptions,
+                "List a customer's subscriptions",
+                page_of("subscriptions", subscription.Subscription),
+                query=SUBSCRIPTION_FILTERS,
+            ),
+            Operation(
+                "GET",
+                "/subscriptions/{external_id}",
+                subscriptions.show_subscription,
+                "Get a subscription",
+                {"subscription": subscription.Subscription},
+                query={"status": STATUS},
+            ),
+            Operation(
+                "PUT",
+                "/subscriptions/{external_id}",
+                subscriptions.update_subscription,
+                "Change a subscription",
+                {"subscription": subscription.Subscription},
+                body=sends("subscription", subscription.SubscriptionUpdate, status=STATUS, **TAKEN),
+                query={"status": STATUS, **SINCE},
+                otherwise=PREVIEW,
+                errors=(405,),
+            ),
+            Operation(
+                "DELETE",
+                "/subscriptions/{external_id}",
+                subscriptions.terminate_subscription,
+                "End a subscription",
+                {"subscription": subscription.Subscription},
+                description="It ends now and is billed; one that waits for its start is canceled.",
+                query={
+                    "status": Annotated[str, says("pending to cancel one that waits for its start.")],
+                    "on_termination_credit_note": Annotated[
+                        str, one_of("credit", "refund", "skip", says="What becomes of a fee paid in advance.")
+                    ],
+                    "on_termination_invoice": Annotated[
+                        str, one_of(*subscription.INVOICES, says="Whether open usage is invoiced.")
+                    ],
+                },
+            ),
+            *_charges_of("/subscriptions/{external_id}/charges", "subscription"),
+            *_filters_of("/subscriptions/{external_id}/charges/{charge_code}/filters", "subscription"),
+            Operation(
+                "DELETE",
+                "/subscriptions/{external_id}/scheduled_changes/{lago_id}",
+                scheduled_changes.cancel_scheduled_change,
+                "Cancel a price change of a subscription that is to come",
+                {"scheduled_change": plan.ScheduledChange},
+                query={**STATUS_OF["subscription"], **SINCE},
+                otherwise=PREVIEW,
+            ),
+        ),
+    ),
+    Group(
+        "Invoices",
+        "What was billed. Amounts are in the currency's smallest unit.",
+        (
+            Operation(
+                "GET",
+                "/invoices",
+                invoices.list_invoices,
+                "List invoices",
+                page_of("invoices", invoice.Invoice),
+                query=INVOICE_FILTERS,
+            ),
+            Operation(
+                "GET",
+                "/customers/{external_id}/invoices",
+                invoices.list_customer_invoices,
+                "List a customer's invoices",
+                page_of("invoices", invoice.Invoice),
+                query=INVOICE_FILTERS,
+            ),
+            Operation(
+                "POST",
+                "/invoices/preview",
+                invoice_preview.preview_invoice,
+                "Preview an invoice",
+                {"invoice": invoice.InvoiceDetails},
+                description=(
+                    "The next invoice of subscriptions that a customer has, that of their end or of a change of plan; or "
+                    "the first one of a plan that somebody might take. Nothing is stored."
+                ),
+                body=Body(
+                    {
+                        "customer": customer.CustomerInput,
+                        "subscriptions": subscription.PreviewedSubscriptions,
+                        "plan_code": Annotated[str, says("Plan that the customer might take.")],
+                        "billing_time": Annotated[
+                            str, one_of(*BillingTime, says="Whether its periods follow the calendar.")
+                        ],
+                        "subscription_at": Annotated[str, instant_of("Its start; by default now.")],
+                        "billing_entity_code": Annotated[
+                            str, says("Code of the billing entity of a customer that there is not yet.")
+                        ],
+                    }
+                ),
+                errors=(405,),
+            ),
+            Operation(
+                "GET",
+                "/invoices/{lago_id}",
+                invoices.show_invoice,
+                "Get an invoice",
+                {"invoice": invoice.InvoiceDetails},
+            ),
+            Operation(
+                "PUT",
+                "/invoices/{lago_id}",
+                invoices.update_invoice,
+                "Record a payment, or change the notes of an invoice",
+                {"invoice": invoice.InvoiceDetails},
+                body=sends("invoice", invoice.InvoiceUpdate),
+            ),
+            Operation(
+                "PUT",
+                "/invoices/{lago_id}/refresh",
+                invoices.refresh_invoice,
+                "Price a draft again",
+                {"invoice": invoice.InvoiceDetails},
+                errors=(422,),
+            ),
+            Operation(
+                "PUT",
+                "/invoices/{lago_id}/finalize",
+                invoices.finalize_invoice,
+                "Finalize a draft",
+                {"invoice": invoice.InvoiceDetails},
+                errors=(422,),
+            ),
+            *(
+                Operation(
+                    "POST",
+                    f"/invoices/{{lago_id}}/{name}",
+                    invoices.download_invoice,
+                    "Get the address of an invoice's PDF",
+                    {"invoice": invoice.InvoiceDetails},
+                )
+                for name in ("download", "download_pdf")
+            ),
+            Operation(
+                "GET",
+                "/invoices/{lago_id}/pdf",
+                invoices.invoice_pdf,
+                "Get an invoice's PDF",
+                "application/pdf",
+            ),
+        ),
+    ),
+    Group(
+        "Fees",
+        "The lines of invoices, and fees in advance that have none.",
+        (
+            Operation(
+                "GET",
+                "/fees",
+                fees.list_fees,
+                "List fees",
+                page_of("fees", fee.Fee),
+                query={
+                    "external_subscription_id": SUBSCRIPTION,
+                    "external_customer_id": CUSTOMER,
+                    "currency": CURRENCY,
+                    "fee_type": Annotated[str, says("Only this kind of fee, e.g. charge.")],
+                    "billable_metric_code": Annotated[str, says("Only fees of this metric.")],
+                    "payment_status": Annotated[
+                        str, one_of(*fee.PAYMENT_STATUSES, says="Only fees with this payment status.")
+                    ],
+                    "event_transaction_id": Annotated[str, says("Only the fees of this event.")],
+                    **{
+                        f"{name}_at_{end}": bound(name)
+                        for name in ("created", "succeeded", "failed", "refunded")
+                        for end, bound in (("from", on_or_after), ("to", on_or_before))
+                    },
+                    **PAGE,
+                },
+            ),
+            Operation("GET", "/fees/{lago_id}", fees.show_fee, "Get a fee", {"fee": fee.Fee}),
+            Operation(
+                "PUT",
+                "/fees/{lago_id}",
+                fees.update_fee,
+                "Record the payment of a fee without an invoice",
+                {"fee": fee.Fee},
+                body=sends("fee", fee.FeeUpdate),
+                errors=(405,),
+            ),
+            Operation(
+                "DELETE",
+                "/fees/{lago_id}",
+                fees.delete_fee,
+                "Delete a fee without an invoice",
+                {"fee": fee.Fee},
+                description="Its event makes no other fee.",
+                errors=(405,),
+            ),
+            Operation(
+                "GET",
+                "/fees/{lago_id}/explanation",
+                explanations.explain_fee,
+                "Explain a fee",
+                {"fee_explanation": fee_explanation.FeeExplanation},
+                description="Its formula, the price that matched, its events, and whether it comes out the same now.",
+                query={
+                    "cursor": Annotated[str, says("next_cursor of the page before.")],
+                    "per_page": PAGE["per_page"],
+                },
+            ),
+        ),
+    ),
+    Group(
+        "Credit notes",
+        "What comes back of invoices.",
+        (
+            Operation(
+                "GET",
+                "/credit_notes",
+                credit_notes.list_credit_notes,
+                "List credit notes",
+                page_of("credit_notes", credit_note.CreditNote),
+                query={
+                    "external_customer_id": CUSTOMER,
+                    "credit_status": Annotated[str, says("Only those with this status of their credit.")],
+                    "refund_status": Annotated[str, says("Only those with this status of their refund.")],
+                    "reason": Annotated[str, says("Only those issued for this reason.")],
+                    "currency": CURRENCY,
+                    "invoice_number": Annotated[str, says("Only those of this invoice.")],
+                    "issuing_date_from": on_or_after("dated"),
+                    "issuing_date_to": on_or_before("dated"),
+                    "amount_from": Annotated[int, says("Only those of at least this amount.")],
+                    "amount_to": Annotated[int, says("Only those of at most this amount.")],
+                    **PAGE,
+                },
+            ),
+            Operation(
+                "GET",
+                "/credit_notes/{lago_id}",
+                credit_notes.show_credit_note,
+                "Get a credit note",
+                {"credit_note": credit_note.CreditNote},
+            ),
+        ),
+    ),
+    Group(
+        "Late usage",
+        "Usage that came in after its period was billed, and what is done with it.",
+        (
+            Operation(
+                "GET",
+                "/late_usage",
+                late_usage.list_late_usage,
+                "List late usage, newest first",
+                page_of("late_usage", late_usage_objects.LateUsage),
+                query={
+                    "status": Annotated[
+                        str, one_of(*LateUsageStatus, says="Only late usage of this status.")
+                    ],
+                    "external_subscription_id": SUBSCRIPTION,
+                    **PAGE,
+                },
+            ),
+            Operation(
+                "GET",
+                "/late_usage/{lago_id}",
+                late_usage.show_late_usage,
+                "Get late usage",
+                {"late_usage": late_usage_objects.LateUsage},
+            ),
+            Operation(
+                "POST",
+                "/late_usage/{lago_id}/bill",
+                late_usage.bill_late_usage,
+                "Bill late usage",
+                {"late_usage": late_usage_objects.LateUsage},
+                description="On the subscription's next invoice, or at once if it is over.",
+                errors=(405, 422),
+            ),
+            Operation(
+                "POST",
+                "/late_usage/{lago_id}/accept",
+                late_usage.accept_late_usage,
+                "Write off late usage",
+                {"late_usage": late_usage_objects.LateUsage},
+                body=sends("late_usage", late_usage_objects.LateUsageAcceptance, "reason"),
+                errors=(405,),
+            ),
+        ),
+    ),
+    Group(
+        "Billable metrics",
+        "What is measured.",
+        (
+            Operation(
+                "POST",
+                "/billable_metrics",
+                billable_metrics.create_billable_metric,
+                "Create a metric",
+                {"billable_metric": billable_metric.BillableMetric},
+                body=sends(
+                    "billable_metric",
+                    billable_metric.BillableMetricInput,
+                    "name",
+                    "code",
+                    "aggregation_type",
+                ),
+            ),
+            Operation(
+                "POST",
+                "/billable_metrics/evaluate_expression",
+                billable_metrics.evaluate_expression,
+                "Try an expression",
+                {"expression_result": billable_metric.ExpressionResult},
+                body=Body(
+                    {
+                        "expression": Annotated[str, says("The expression.")],
+                        "event": billable_metric.ExpressionEvent,
+                    }
+                ),
+            ),
+            Operation(
+                "GET",
+                "/billable_metrics",
+                billable_metrics.list_billable_metrics,
+                "List metrics",
+                page_of("billable_metrics", billable_metric.BillableMetric),
+                query=PAGE,
+            ),
+            Operation(
+                "GET",
+                "/billable_metrics/{code}",
+                billable_metrics.show_billable_metric,
+                "Get a metric",
+                {"billable_metric": billable_metric.BillableMetric},
+            ),
+            Operation(
+                "PUT",
+                "/billable_metrics/{code}",
+                billable_metrics.update_billable_metric,
+                "Change a metric",
+                {"billable_metric": billable_metric.BillableMetric},
+                body=sends("billable_metric", billable_metric.BillableMetricInput),
+            ),
+            Operation(
+                "DELETE",
+                "/billable_metrics/{code}",
+                billable_metrics.delete_billable_metric,
+                "Delete a metric",
+                {"billable_metric": billable_metric.BillableMetric},
+                description="Its charges go at once, its events stay.",
+            ),
+        ),
+    ),
+    Group(
+        "Plans",
+        "What subscriptions cost: a fee for each interval, and charges for usage.",
+        (
+            Operation(
+                "POST",
+                "/plans",
+                plans.create_plan,
+                "Create a plan",
+                {"plan": plan.Plan},
+                body=sends(
+                    "plan", plan.PlanInput, "name", "code", "interval", "amount_cents", "amount_currency"
+                ),
+                errors=(404,),
+            ),
+            Operation(
+                "GET", "/plans", plans.list_plans, "List plans", page_of("plans", plan.Plan), query=PAGE
+            ),
+            Operation("GET", "/plans/{code}", plans.show_plan, "Get a plan", {"plan": plan.Plan}),
+            Operation(
+                "PUT",
+                "/plans/{code}",
+                plans.update_plan,
+                "Change a plan",
+                {"plan": plan.Plan},
+                body=sends("plan", plan.PlanInput, **TAKEN),
+                query=SINCE,
+                otherwise=PREVIEW,
+            ),
+            Operation(
+                "DELETE",
+                "/plans/{code}",
+                plans.delete_plan,
+                "Delete a plan",
+                {"plan": plan.Plan},
+                description="Its subscriptions end now and are billed.",
+                errors=(422,),
+            ),
+            Operation(
+                "POST",
+                "/plans/{code}/metadata",
+                plan_metadata.replace_metadata,
+                "Replace the notes of a plan",
+                {"metadata": plan.PlanMetadata},
+                body=Body({"metadata": plan.PlanMetadata}),
+            ),
+            Operation(
+                "PATCH",
+                "/plans/{code}/metadata",
+                plan_metadata.merge_metadata,
+                "Change some notes of a plan",
+                {"metadata": plan.PlanMetadata},
+                body=Body({"metadata": plan.PlanMetadata}),
+            ),
+            Operation(
+                "DELETE",
+                "/plans/{code}/metadata",
+                plan_metadata.delete_metadata,
+                "Delete the notes of a plan",
+                {"metadata": plan.PlanMetadata},
+            ),
+            Operation(
+                "DELETE",
+                "/plans/{code}/metadata/{key}",
+                plan_metadata.delete_metadata_key,
+                "Delete a note of a plan",
+                {"metadata": plan.PlanMetadata},
+            ),
+            Operation(
+                "POST",
+                "/plans/{code}/charges",
+                charges.create_charge,
+                "Create a charge of a plan",
+                {"charge": charge.Charge},
+                body=sends(
+                    "charge", charge.ChargeInput, "billable_metric_id", "code", "charge_model", **TAKEN
+                ),
+                query=SINCE,
+                otherwise=PREVIEW,
+            ),
+            *_charges_of("/plans/{code}/charges", "plan"),
+            Operation(
+                "DELETE",
+                "/plans/{code}/charges/{charge_code}",
+                charges.delete_charge,
+                "Delete a charge of a plan",
+                {"charge": charge.Charge},
+                description="Its usage is not billed any more.",
+                query=SINCE,
+                otherwise=PREVIEW,
+            ),
+            *_filters_of("/plans/{code}/charges/{charge_code}/filters", "plan"),
+            Operation(
+                "DELETE",
+                "/plans/{code}/scheduled_changes/{lago_id}",
+                scheduled_changes.cancel_scheduled_change,
+                "Cancel a price change of a plan that is to come",
+                {"scheduled_change": plan.ScheduledChange},
+                query=SINCE,
+                otherwise=PREVIEW,
+            ),
+        ),
+    ),
+    Group(
+        "Pricing units",
+        "What charges can be priced in instead of money.",
+        (
+            Operation(
+                "POST",
+                "/pricing_units",
+                pricing_units.create_pricing_unit,
+                "Create a pricing unit",
+                {"pricing_unit": pricing_unit.PricingUnit},
+                body=sends("pricing_unit", pricing_unit.PricingUnitInput, "name", "code", "short_name"),
+            ),
+            Operation(
+                "GET",
+                "/pricing_units",
+                pricing_units.list_pricing_units,
+                "List pricing units",
+                page_of("pricing_units", pricing_unit.PricingUnit),
+                query=PAGE,
+            ),
+            Operation(
+                "GET",
+                "/pricing_units/{code}",
+                pricing_units.show_pricing_unit,
+                "Get a pricing unit",
+                {"pricing_unit": pricing_unit.PricingUnit},
+            ),
+            Operation(
+                "PUT",
+                "/pricing_units/{code}",
+                pricing_units.update_pricing_unit,
+                "Change a pricing unit",
+                {"pricing_unit": pricing_unit.PricingUnit},
+                body=sends("pricing_unit", pricing_unit.PricingUnitInput),
+            ),
+            Operation(
+                "DELETE",
+                "/pricing_units/{code}",
+                pricing_units.delete_pricing_unit,
+                "Delete a pricing unit",
+                {"pricing_unit": pricing_unit.PricingUnit},
+                errors=(405,),
+            ),
+        ),
+    ),
+    Group(
+        "Taxes",
+        "Tax rates. Invoices that are made keep theirs.",
+        (
+            Operation(
+                "POST",
+                "/taxes",
+                taxes.create_tax,
+                "Create a tax",
+                {"tax": tax.Tax},
+                body=sends("tax", tax.TaxInput, "name", "code", "rate"),
+            ),
+            Operation("GET", "/taxes", taxes.list_taxes, "List taxes", page_of("taxes", tax.Tax), query=PAGE),
+            Operation("GET", "/taxes/{code}", taxes.show_tax, "Get a tax", {"tax": tax.Tax}),
+            Operation(
+                "PUT",
+                "/taxes/{code}",
+                taxes.update_tax,
+                "Change a tax",
+                {"tax": tax.Tax},
+                body=sends("tax", tax.TaxInput),
+            ),
+            Operation("DELETE", "/taxes/{code}", taxes.delete_tax, "Delete a tax", {"tax": tax.Tax}),
+        ),
+    ),
+    Group(
+        "Webhooks",
+        "Where changes are sent to, and how to check that they are ours.",
+        (
+            Operation(
+                "POST",
+                "/webhook_endpoints",
+                webhook_endpoints.create_webhook_endpoint,
+                "Create a webhook endpoint",
+                {"webhook_endpoint": webhook_endpoint.WebhookEndpoint},
+                body=sends("webhook_endpoint", webhook_endpoint.WebhookEndpointInput, "webhook_url"),
+            ),
+            Operation(
+                "GET",
+                "/webhook_endpoints",
+                webhook_endpoints.list_webhook_endpoints,
+                "List webhook endpoints",
+                page_of("webhook_endpoints", webhook_endpoint.WebhookEndpoint),
+                query=PAGE,
+            ),
+            Operation(
+                "GET",
+                "/webhook_endpoints/{lago_id}",
+                webhook_endpoints.show_webhook_endpoint,
+                "Get a webhook endpoint",
+                {"webhook_endpoint": webhook_endpoint.WebhookEndpoint},
+            ),
+            Operation(
+                "PUT",
+                "/webhook_endpoints/{lago_id}",
+                webhook_endpoints.update_webhook_endpoint,
+                "Change a webhook endpoint",
+                {"webhook_endpoint": webhook_endpoint.WebhookEndpoint},
+                body=sends("webhook_endpoint", webhook_endpoint.WebhookEndpointInput),
+            ),
+            Operation(
+                "DELETE",
+                "/webhook_endpoints/{lago_id}",
+                webhook_endpoints.delete_webhook_endpoint,
+                "Delete a webhook endpoint",
+                {"webhook_endpoint": webhook_endpoint.WebhookEndpoint},
+            ),
+            Operation(
+                "GET",
+                "/webhooks/json_public_key",
+                webhooks.show_public_key,
+                "Get the key that webhooks are verified with",
+                {"webhook": webhook_endpoint.WebhookKey},
+            ),
+            Operation(
+                "GET",
+                "/webhooks/public_key",
+                webhooks.plain_public_key,
+                "Get the same key as plain text",
+                "text/plain",
+            ),
+        ),
+    ),
+    Group(
+        "Organization",
+        "Your own settings, and the clock of an organization in test mode.",
+        (
+            Operation(
+                "GET",
+                "/organizations",
+                organization_settings.show_organization,
+                "Get the organization",
+                {"organization": organization.Organization},
+            ),
+            Operation(
+                "PUT",
+                "/organizations",
+                organization_settings.update_organization,
+                "Change the organization",
+                {"organization": organization.Organization},
+                body=sends("organization", organization.OrganizationInput),
+            ),
+            Operation(
+                "GET",
+                "/billing_entities",
+                billing_entities.list_billing_entities,
+                "List billing entities, the default one first",
+                {"billing_entities": Annotated[list_of(billing_entity.BillingEntity), says("All of them.")]},
+            ),
+            Operation(
+                "GET",
+                "/billing_entities/{code}",
+                billing_entities.show_billing_entity,
+                "Get a billing entity",
+                {"billing_entity": billing_entity.BillingEntity},
+            ),
+            Operation(
+                "PUT",
+                "/billing_entities/{code}",
+                billing_entities.update_billing_entity,
+                "Change a billing entity",
+                {"billing_entity": billing_entity.BillingEntity},
+                body=sends("billing_entity", billing_entity.BillingEntityInput),
+            ),
+            Operation(
+                "GET",
+                "/test_clock",
+                organizations.show_test_clock,
+                "Get the test clock",
+                {"test_clock": organization.TestClock},
+                errors=(403,),
+            ),
+            Operation(
+                "PUT",
+                "/test_clock",
+                organizations.move_test_clock,
+                "Move the test clock",
+                {"test_clock": organization.TestClock},
+                description="Everything that becomes due up to then has run, in order, when this answers.",
+                body=sends("test_clock", organization.TestClockInput, "now"),
+                errors=(403,),
+            ),
+        ),
+    ),
+)
+OPERATIONS = tuple(operation for group in GROUPS for operation in group.operations)
+ENDPOINTS = [(each.method, each.path, each.endpoint) for each in OPERATIONS]
+
+WARNINGS: Any = Annotated[
+    list_of(event.EventWarning) | UnsetType, says("With strict: why events of the request will not count.")
+]
+STRICT: Shape = {"strict": Annotated[bool, says("Answer also why events will not count.")]}
+INTAKE_OPERATIONS: tuple[Operation[None], ...] = (
+    Operation(
+        "POST",
+        "/events",
+        None,
+        "Send an event",
+        {"event": event.AcceptedEvent, "warnings": WARNINGS},
+        body=sends("event", event.EventInput, "transaction_id", "code"),
+        query=STRICT,
+    ),
+    Operation(
+        "POST",
+        "/events/batch",
+        None,
+        "Send events",
+        {"events": list_of(event.AcceptedEvent), "warnings": WARNINGS},
+        description="All of them are stored or none. Errors name events by their place in the list.",
+        body=Body({"events": list_of(event.EventInput)}),
+        query=STRICT,
+    ),
+)
+"""What the intake of events (ingest/) answers."""
+
+ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
+    Operation(
+        "POST",
+        "/organizations",
+        organizations.create_organization,
+        "Create an organization with a first API key",
+        {"organization": organization.InstalledOrganization},
+        body=sends("organization", organization.NewOrganization, "name"),
+    ),
+    Operation(
+        "GET",
+        "/organizations",
+        organizations.list_organizations,
+        "List organizations",
+        {
+            "organizations": Annotated[list_of(organization.InstalledOrganization), says("The first 1000.")],
+            "meta": organization.OrganizationCount,
+        },
+    ),
+    Operation(
+        "POST",
+        "/organizations/{organization_id}/api_keys",
+        organizations.create_api_key,
+        "Create an API key",
+        {"api_key": organization.NewApiKey},
+        body=sends("api_key", organization.ApiKeyInput, "name"),
+    ),
+    Operation(
+        "GET",
+        "/organizations/{organization_id}/api_keys",
+        organizations.list_api_keys,
+        "List API keys",
+        {"api_keys": Annotated[list_of(organization.ApiKey), says("All of them, revoked ones too.")]},
+    ),
+    Operation(
+        "DELETE",
+        "/organizations/{organization_id}/api_keys/{key_id}",
+        organizations.revoke_api_key,
+        "Revoke an API key",
+        {"api_key": organization.RevokedApiKey},
+    ),
+    Operation(
+        "GET",
+        "/price_lists",
+        price_lists.list_price_lists,
+        "List price lists that come with the server",
+        {"price_lists": Annotated[list_of(price_list.PriceList), says("All of them.")]},
+    ),
+    Operation(
+        "POST",
+        "/organizations/{organization_id}/price_lists",
+        price_lists.apply_price_list,
+        "Put a price list into an organization",
+        {"price_list": price_list.AppliedPriceList},
+        body=sends("price_list", price_list.PriceListInput, "slug"),
+    ),
+    Operation(
+        "POST",
+        "/sign_in_links",
+        sign_in_links.create_sign_in_link,
+        "Create a one-time link into the web admin",
+        {"sign_in_link": sign_in_link.SignInLink},
+        body=sends("sign_in_link", sign_in_link.SignInLinkInput, "email"),
+    ),
+)
 
 USAGE = (
     usage.show_current_usage,
@@ -180,6 +1262,6 @@ def all_routes(engine: Engine) -> list[Route]:
             route(engine, [method], API + path, endpoint, keeps_plans=endpoint in USAGE)
             for method, path, endpoint in ENDPOINTS
         ),
-        *(admin_route(engine, method, ADMIN + path, endpoint) for method, path, endpoint in ADMIN_ENDPOINTS),
+        *(admin_route(engine, each.method, ADMIN + each.path, each.endpoint) for each in ADMIN_OPERATIONS),
         *(route(engine, methods, API + path, not_built) for methods, path in NOT_BUILT),
     ]

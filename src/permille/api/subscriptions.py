@@ -8,10 +8,10 @@ from typing import Any
 
 from permille.api.customers import customer_of, render_customer
 from permille.api.http import Call
-from permille.api.metered import meter
 from permille.api.objects import subscription as objects
-from permille.api.overrides import read_overrides, store_own_plan
+from permille.api.overrides import read_overrides
 from permille.api.plans import render_plan
+from permille.api.price_changes import read_since
 from permille.api.price_preview import previewable
 from permille.api.render import instant, instant_milliseconds, last_instant
 from permille.api.validation import NOT_SUPPORTED_YET, Fields, query_texts
@@ -27,7 +27,8 @@ from permille.ids import new_id
 from permille.store import customers, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
 from permille.usecases import subscriptions as lifecycle
-from permille.usecases.catalogue import customers as catalogue
+from permille.usecases.catalogue import customers as catalogue, own_plans
+from permille.usecases.catalogue.plans import meter
 from permille.usecases.subscriptions import Wish
 
 BILLING_TIMES = tuple(BillingTime)
@@ -69,7 +70,7 @@ def create_subscription(call: Call) -> dict[str, Any]:
     is_agreed = False
     if plan is not None and fields.given.get("plan_overrides"):
         is_agreed = _has_overrides(call, fields, plan, external_id)
-        copy, overridden = read_overrides(call, fields, plan)
+        copy, overridden = read_overrides(call.conn, fields, plan, now=call.now)
         plan = edit_prices(copy, overridden, since=None, now=call.now, version_id=new_id(call.now))
     fields.check()
     if plan is None:
@@ -80,7 +81,7 @@ def create_subscription(call: Call) -> dict[str, Any]:
         call.conn, customer=customer, plan=plan, wish=wish, now=call.now, is_agreed=is_agreed
     )
     if plan.parent_id is not None:
-        meter(call, plan.charges)
+        meter(call.conn, call.organization.id, plan.charges)
     return {"subscription": _shown(call, [made], with_plan=True)[0]}
 
 
@@ -93,7 +94,7 @@ def _has_overrides(call: Call, fields: Fields, plan: Plan, external_id: str) -> 
         return False
     current = in_force(plans.plan_by_id(call.conn, living.plan_id), call.now)
     return sold_plan_id(current) == plan.id and same_terms(
-        read_overrides(call, Fields(fields.given), current)[1], current
+        read_overrides(call.conn, Fields(fields.given), current, now=call.now)[1], current
     )
 
 
@@ -183,39 +184,34 @@ def _newest(rows: Sequence[Subscription], status: str) -> Subscription | None:
 @previewable
 def update_subscription(call: Call) -> dict[str, Any]:
     """PUT /subscriptions/{external_id}."""
-    external_id = call.path["external_id"]
-    locks.use_catalogue(call.conn, call.organization.id)
-    locks.change_subscription(call.conn, call.organization.id, external_id)
-    before = _row_to_update(call, external_id)
+    before = own_plans.row_to_update(
+        call.conn, call.organization.id, call.path["external_id"], status=_status_to_update(call)
+    )
     fields = Fields(call.root("subscription"))
     _refuse_unbuilt(fields)
     columns = _changes(call, fields, before)
     own_plan = None
     if fields.given.get("plan_overrides"):
-        plan = in_force(plans.plan_by_id(call.conn, before.plan_id), call.now)
-        own_plan = read_overrides(call, fields, plan)
+        plan = own_plans.current(call.conn, before, now=call.now)
+        own_plan = read_overrides(call.conn, fields, plan, now=call.now)
     fields.check()
     if "purchase_order_number" in columns and before.status not in ("pending", "active"):
         raise NotAllowed("purchase_order_number_not_editable")
-    if own_plan is not None:
-        store_own_plan(call, before, *own_plan)
-    after = lifecycle.update(call.conn, before, columns=columns, now=call.now)
-    if own_plan is not None:
-        lifecycle.follow_amounts(call.conn, own_plan[0].id, now=call.now)
-        after = subscriptions.by_ids(call.conn, [after.id])[after.id]
+    after = own_plans.change_subscription(
+        call.conn,
+        before,
+        columns=columns,
+        own_plan=own_plan,
+        since=read_since(call) if own_plan else None,
+        now=call.now,
+    )
     return {"subscription": _shown(call, [after], with_plan=True)[0]}
 
 
-def _row_to_update(call: Call, external_id: str) -> Subscription:
-    """The only row whatever its status; of several, the one with the status asked for, else the active one."""
-    rows = subscriptions.history(call.conn, call.organization.id, external_id)
+def _status_to_update(call: Call) -> str:
     body = call.body if isinstance(call.body, dict) else {}
     asked = body.get("status") or call.query.get("status")
-    status = "pending" if asked == "pending" else "active"
-    found = rows[0] if len(rows) == 1 else _newest(rows, status)
-    if found is None:
-        raise NotFound("subscription")
-    return subscriptions.for_update(call.conn, [found.id])[found.id]
+    return "pending" if asked == "pending" else "active"
 
 
 def _changes(call: Call, fields: Fields, before: Subscription) -> dict[str, Any]:

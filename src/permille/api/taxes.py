@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from msgspec import UNSET, UnsetType
+from psycopg import Connection
 
 from permille.api.http import Call
 from permille.api.objects import tax as objects
@@ -14,7 +16,8 @@ from permille.api.validation import LONG_TEXT, Fields
 from permille.core.errors import NotFound
 from permille.core.invoice.tax import Tax
 from permille.store import taxes
-from permille.store.invoices import StoredFee, StoredInvoice
+from permille.store.fees import StoredFee
+from permille.store.invoices import StoredInvoice
 from permille.usecases.catalogue import taxes as catalogue
 
 RATE_MAX = 1_000
@@ -86,7 +89,7 @@ def _shown(call: Call, rows: Sequence[Tax]) -> list[objects.Tax]:
     return [render_tax(row, applied_to=entities.get(row.id, [])) for row in rows]
 
 
-def known_taxes(call: Call, entries: Iterable[Fields]) -> Mapping[str, Tax]:
+def known_taxes(conn: Connection[Any], organization_id: UUID, entries: Iterable[Fields]) -> Mapping[str, Tax]:
     """The taxes that any of these objects names in `tax_codes`. Raises NotFound when there is no such tax."""
     wanted = {
         code
@@ -94,7 +97,7 @@ def known_taxes(call: Call, entries: Iterable[Fields]) -> Mapping[str, Tax]:
         for code in _listed(entry.given.get("tax_codes"))
         if isinstance(code, str) and "\0" not in code
     }
-    found = taxes.by_codes(call.conn, call.organization.id, wanted) if wanted else {}
+    found = taxes.by_codes(conn, organization_id, wanted) if wanted else {}
     if wanted - found.keys():
         raise NotFound("tax")
     return found

@@ -147,9 +147,15 @@ def serve(*, host: Host = None, port: Port = None) -> None:
 @app.command
 def work() -> None:
     """Do the background work (roll-up, invoices, webhooks) on the database of PERMILLE_DATABASE_URL."""
+    from permille.database.migrate import pending
     from permille.worker import run
 
-    run(_given_database("work"))
+    config = _given_database("work")
+    if config.database_url is not None and pending(config.database_url):
+        raise running.UnusableError(
+            "The database lacks migrations: run `permille db migrate`, then this again."
+        )
+    run(config)
 
 
 @app.command

@@ -89,6 +89,7 @@ WORDS = {
     "no_events": "Give a list of events.",
     "too_many_events": "These are too many events for one request: send fewer at once.",
     "test_clock_not_available": "Only organizations in test mode have a clock of their own.",
+    "period_is_billed": "The invoice of its period is final, so no invoice has it until somebody decides (late usage).",
     "no_subscription_at_that_time": "No subscription with this id runs at the event's time.",
     "value_is_not_valid_number": "Give a number, or a text of digits: this counts as nothing.",
     "no_units": "The metric's own rules make nothing of it.",

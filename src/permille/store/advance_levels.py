@@ -16,7 +16,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.rating.fee import Place
+from permille.core.rating.charge import Place
 from permille.core.rating.level import Reached
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json

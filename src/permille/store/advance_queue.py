@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -85,12 +85,12 @@ def organizations_waiting(conn: Connection[Any], *, now: datetime) -> list[UUID]
     return [organization_id for (organization_id,) in rows]
 
 
-def is_any_waiting(conn: Connection[Any], organization_id: UUID, customer_id: UUID | None = None) -> bool:
-    """Whether any event of the organization waits for its fee, those included that are held of a customer."""
+def is_any_waiting(conn: Connection[Any], organization_id: UUID, customer_ids: Collection[UUID] = ()) -> bool:
+    """Whether any event of the organization waits for its fee, those included that are held of these customers."""
     row = conn.execute(
         "select exists (select from advance_event where organization_id = %s)"
-        " or exists (select from held_advance_event where customer_id = %s)",
-        [organization_id, customer_id],
+        " or exists (select from held_advance_event where customer_id = any(%s::uuid[]))",
+        [organization_id, uuid_array(customer_ids)],
     ).fetchone()
     return bool(row and row[0])
 

@@ -112,12 +112,12 @@ def release(conn: Connection[Any], organization_id: UUID, *, until: datetime | N
     _move_back(conn, [customer_id for (customer_id,) in rows])
 
 
-def release_customer(conn: Connection[Any], customer_id: UUID) -> None:
-    """Let what is held of one customer be tried again."""
+def release_customers(conn: Connection[Any], customer_ids: Collection[UUID]) -> None:
+    """Let what is held of customers be tried again."""
     rows = conn.execute(
-        "update billing_hold set retry_at = null where customer_id = %s and retry_at is not null"
+        "update billing_hold set retry_at = null where customer_id = any(%s::uuid[]) and retry_at is not null"
         " returning customer_id",
-        [customer_id],
+        [uuid_array(customer_ids)],
     ).fetchall()
     _move_back(conn, [customer_id for (customer_id,) in rows])
 

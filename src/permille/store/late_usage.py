@@ -152,8 +152,9 @@ from event e join series s on s.id = e.series_id where e.identity = any(%(identi
 """
 
 _IF_SENT_NOW = f"""
-select %(identity)s::uuid, %(organization)s::uuid, %(subscription)s::text, %(code)s::text, %(at)s::timestamptz,
-    {2**63 - 1}, null::text
+select w.identity, %(organization)s::uuid, w.subscription, w.code, w.at, {2**63 - 1}, null::text
+from unnest(%(identities)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[], %(ats)s::timestamptz[])
+    as w (identity, subscription, code, at)
 """
 
 # The subscription that takes an event is the one that ran at its time; on a tie the one that runs on. What is billed in
@@ -358,20 +359,21 @@ def too_late(conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, 
 
 
 def if_sent_now(
-    conn: Connection[Any], organization_id: UUID, *, external_subscription_id: str, code: str, at: datetime
-) -> TooLate | None:
-    """Why an event with that time would be too late, None when it would not."""
+    conn: Connection[Any], organization_id: UUID, events: Sequence[tuple[str, str, datetime]]
+) -> dict[int, TooLate]:
+    """Those of the events (external subscription id, code, time) that would be too late, by their place in `events`."""
     with conn.cursor(row_factory=class_row(TooLate)) as cursor:
-        return cursor.execute(
+        rows = cursor.execute(
             _TOO_LATE.format(events=_IF_SENT_NOW),
             {
-                "identity": UUID(int=0),
+                "identities": [UUID(int=place) for place in range(len(events))],
                 "organization": organization_id,
-                "subscription": external_subscription_id,
-                "code": code,
-                "at": at,
+                "subscriptions": [subscription for subscription, _, _ in events],
+                "codes": [code for _, code, _ in events],
+                "ats": [at for _, _, at in events],
             },
-        ).fetchone()
+        ).fetchall()
+    return {row.event_identity.int: row for row in rows}
 
 
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[LateUsage]:

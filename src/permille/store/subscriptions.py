@@ -118,10 +118,10 @@ def next_plan_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, UU
     return dict(rows)
 
 
-def following(conn: Connection[Any], subscription_id: UUID) -> list[Subscription]:
-    """The rows that wait to take over from this one."""
+def following(conn: Connection[Any], ids: Collection[UUID]) -> list[Subscription]:
+    """The rows that wait to take over from these."""
     return _select(
-        conn, "s.previous_subscription_id = %s and s.status = 'pending' order by s.id", [subscription_id]
+        conn, "s.previous_subscription_id = any(%s) and s.status = 'pending' order by s.id", [list(ids)]
     )
 
 
@@ -254,15 +254,22 @@ def update(
     conn: Connection[Any], *, subscription_id: UUID, columns: Mapping[str, Any], now: datetime
 ) -> Subscription:
     """The row with the given columns set; the names come from code, never from a request."""
+    return update_all(conn, [subscription_id], columns=columns, now=now)[0]
+
+
+def update_all(
+    conn: Connection[Any], ids: Sequence[UUID], *, columns: Mapping[str, Any], now: datetime
+) -> list[Subscription]:
+    """As update, for many rows at once, in the order of `ids`."""
     changed = {**columns, "updated_at": now}
     changes = ", ".join(f"{name} = %({name})s" for name in changed)
     with conn.cursor(row_factory=class_row(Subscription)) as cursor:
-        row = cursor.execute(
-            f"update subscription s set {changes} where s.id = %(where_id)s returning {_COLUMNS}",
-            {**changed, "where_id": subscription_id},
-        ).fetchone()
-    assert row is not None, subscription_id
-    return row
+        rows = cursor.execute(
+            f"update subscription s set {changes} where s.id = any(%(where_ids)s) returning {_COLUMNS}",
+            {**changed, "where_ids": list(ids)},
+        )
+        found = {row.id: row for row in rows}
+    return [found[row_id] for row_id in ids]
 
 
 def set_due(conn: Connection[Any], due: Mapping[UUID, Due], *, now: datetime) -> None:

@@ -194,12 +194,14 @@ def recheck(conn: Connection[Any], organization_ids: Collection[UUID]) -> None:
     )
 
 
-def recheck_subscription(conn: Connection[Any], organization_id: UUID, external_id: str) -> None:
-    """A subscription has started or has another plan: its series are to be looked at again."""
+def recheck_subscriptions(
+    conn: Connection[Any], organization_id: UUID, external_ids: Collection[str]
+) -> None:
+    """Subscriptions have started or have other plans: their series are to be looked at again."""
     conn.execute(
         "insert into unchecked_series select id from series"
-        " where organization_id = %s and external_subscription_id = %s on conflict do nothing",
-        [organization_id, external_id],
+        " where organization_id = %s and external_subscription_id = any(%s) on conflict do nothing",
+        [organization_id, list(external_ids)],
     )
 
 

@@ -15,7 +15,7 @@ from permille.core.contract.subscription import Subscription, running_at
 from permille.core.instants import EPOCH
 from permille.core.metering.event_warning import EventWarning, TakenEvent, event_warnings
 from permille.events.draft import Draft
-from permille.store import billable_metrics, customers, plans, subscriptions
+from permille.store import billable_metrics, customers, late_usage, plans, subscriptions
 from permille.usecases.usage.windows import running_plan
 
 WARNINGS_MAX = 1_000
@@ -39,6 +39,11 @@ def warnings_of(
     rows = [histories.get(event.external_subscription_id or "", []) for event in events]
     takers = [running_at(history, event.at) for history, event in zip(rows, events, strict=True)]
     known = plans.plans_by_ids(conn, {taker.plan_id for taker in takers if taker})
+    timed = [
+        (event.external_subscription_id or "", draft.code, event.at)
+        for event, draft in zip(events, drafts, strict=True)
+    ]
+    too_late = late_usage.if_sent_now(conn, organization_id, timed)
     found = (
         (index, warning)
         for index, (draft, event, history, taker) in enumerate(zip(drafts, events, rows, takers, strict=True))
@@ -47,6 +52,7 @@ def warnings_of(
             metric=metrics.get(draft.code),
             history=history,
             plan=priced_at(conn, known[taker.plan_id], taker, event.at) if taker else None,
+            is_too_late=index in too_late,
         )
     )
     return [warning for warning, _ in zip(found, range(WARNINGS_MAX), strict=False)]

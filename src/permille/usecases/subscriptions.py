@@ -6,7 +6,7 @@ Source: semantics-billing.md sections 3.1 to 3.4.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,7 @@ from permille.ids import new_id
 from permille.store import customers, plans, subscriptions, unpriced, webhooks
 from permille.usecases.invoices import advance, run
 from permille.usecases.invoices.credit_notes import credit_unused
+from permille.usecases.invoices.run import PlanChange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +109,7 @@ def subscribe(
     if yearly_amount_cents(in_force(plan, now)) >= yearly_amount_cents(in_force(current_plan, now)):
         return _take_over(conn, current, new, now=now, upgraded=True)
     schedule(conn, new, now=now)
-    _tell(conn, "subscription.updated", current, now)
+    _tell(conn, "subscription.updated", [current], now)
     return current
 
 
@@ -118,38 +119,79 @@ def _store_own(conn: Connection[Any], plan: Plan) -> None:
         plans.add(conn, plan)
 
 
-def start(conn: Connection[Any], row: Subscription, *, now: datetime) -> Subscription:
-    """A pending subscription whose day has come: it starts, or takes over from what it follows.
+def start_all(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> None:
+    """Pending subscriptions whose day has come: they start, or take over from what they follow; set-based.
 
-    One whose predecessor has ended meanwhile never starts.
+    One whose predecessor has ended meanwhile never starts. Each has its own invoices, in the order of `rows`.
     """
-    if row.previous_subscription_id is None:
-        return activate(conn, row, now=now)
-    old = subscriptions.for_update(conn, [row.previous_subscription_id])[row.previous_subscription_id]
-    if old.status != "active":
-        return cancel(conn, row, now=now)
-    return _take_over(conn, old, row, now=now, upgraded=False)
+    for some in _rounds(rows, lambda row: row.previous_subscription_id is not None):
+        activate_all(conn, [row for row in some if row.previous_subscription_id is None], now=now)
+        following = {row.previous_subscription_id: row for row in some if row.previous_subscription_id}
+        before = subscriptions.for_update(conn, following) if following else {}
+        for row_id, row in following.items():
+            if before[row_id].status != "active":
+                cancel(conn, row, now=now)
+        changes = [(before[row_id], row) for row_id, row in following.items()]
+        running = [(old, new) for old, new in changes if old.status == "active"]
+        _take_over_all(conn, running, now=now, upgraded=False)
+
+
+def _rounds(
+    rows: Iterable[Subscription], is_alone: Callable[[Subscription], bool]
+) -> list[list[Subscription]]:
+    """Rows that are done together, in their order: a row that `is_alone` is the only one of its customer in its round.
+
+    What is credited of one subscription pays the next invoice of its customer, and not one before.
+    """
+    rounds: list[list[Subscription]] = []
+    last: dict[UUID, tuple[int, bool]] = {}
+    for row in rows:
+        alone = is_alone(row)
+        nth, was_alone = last.get(row.customer_id, (-1, True))
+        nth = nth + 1 if alone or was_alone else nth
+        last[row.customer_id] = nth, alone
+        if nth == len(rounds):
+            rounds.append([])
+        rounds[nth].append(row)
+    return rounds
+
+
+def _take_over_all(
+    conn: Connection[Any],
+    changes: Sequence[tuple[Subscription, Subscription]],
+    *,
+    now: datetime,
+    upgraded: bool,
+) -> list[Subscription]:
+    """End plans and start the next at the same instant, each two billed together; the rows that run now."""
+    if not changes:
+        return []
+    organization_id = changes[0][0].organization_id
+    advance.bill_customers(conn, organization_id, {old.customer_id for old, _ in changes}, now=now)
+    ended = subscriptions.update_all(
+        conn, [old.id for old, _ in changes], columns={**_ended(now), "upgraded": upgraded}, now=now
+    )
+    credit_unused(conn, [row for row in ended if row.on_termination_credit_note is not None], at=now)
+    running = _run(conn, [new for _, new in changes], now=now, started_at=now)
+    owing = _owing_at_start(conn, running, now)
+    run.bill_changes(
+        conn,
+        [
+            PlanChange(old_id=old.id, new_id=new.id, owes_at_start=new.id in owing)
+            for old, new in zip(ended, running, strict=True)
+        ],
+        at=now,
+    )
+    _tell(conn, "subscription.terminated", ended, now)
+    _tell(conn, "subscription.started", running, now)
+    return running
 
 
 def _take_over(
     conn: Connection[Any], old: Subscription, new: Subscription, *, now: datetime, upgraded: bool
 ) -> Subscription:
     """End one plan and start the next at the same instant, billed together."""
-    advance.bill_customer(conn, old.organization_id, old.customer_id, now=now)
-    ended = subscriptions.update(
-        conn, subscription_id=old.id, columns={**_ended(now), "upgraded": upgraded}, now=now
-    )
-    if ended.on_termination_credit_note is not None:
-        credit_unused(conn, [ended], at=now)
-    columns = {"status": "active", "started_at": now, "activated_at": now}
-    running = subscriptions.update(conn, subscription_id=new.id, columns=columns, now=now)
-    running = schedule(conn, running, now=now)
-    unpriced.recheck_subscription(conn, running.organization_id, running.external_id)
-    run.bill_change(
-        conn, old_id=ended.id, new_id=running.id, at=now, owes_at_start=_owes_at_start(conn, running, now)
-    )
-    _tell(conn, "subscription.terminated", ended, now)
-    _tell(conn, "subscription.started", running, now)
+    (running,) = _take_over_all(conn, [(old, new)], now=now, upgraded=upgraded)
     return subscriptions.by_ids(conn, [running.id])[running.id]
 
 
@@ -241,22 +283,56 @@ def activate(
 
     A plan paid in advance is billed at once, unless the start is on a past day or in the free days.
     """
-    columns = {"status": "active", "started_at": started_at or now, "activated_at": now}
-    running = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
-    running = schedule(conn, running, now=now)
-    unpriced.recheck_subscription(conn, running.organization_id, running.external_id)
-    _tell(conn, "subscription.started", running, now)
-    if _owes_at_start(conn, running, now):
-        run.bill_start(conn, subscription_ids=[running.id], at=now)
+    (running,) = activate_all(conn, [subscription], now=now, started_at=started_at)
     return running
 
 
-def _owes_at_start(conn: Connection[Any], subscription: Subscription, now: datetime) -> bool:
-    plan = plans.plan_by_id(conn, subscription.plan_id)
-    customer = customers.by_ids(conn, [subscription.customer_id])[subscription.customer_id]
-    first = subscriptions.first_starts(conn, [subscription.id]).get(subscription.id)
-    timezone = customer.applicable_timezone
-    return owes_at_start(subscription, plan, timezone=timezone, first_started_at=first, now=now)
+def activate_all(
+    conn: Connection[Any],
+    rows: Sequence[Subscription],
+    *,
+    now: datetime,
+    started_at: datetime | None = None,
+) -> list[Subscription]:
+    """As activate, for many at once."""
+    if not rows:
+        return []
+    running = _run(conn, rows, now=now, started_at=started_at or now)
+    _tell(conn, "subscription.started", running, now)
+    owing = _owing_at_start(conn, running, now)
+    if owing:
+        run.bill_starts(conn, [row.id for row in running if row.id in owing], at=now)
+    return running
+
+
+def _run(
+    conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime, started_at: datetime
+) -> list[Subscription]:
+    ids = [row.id for row in rows]
+    columns = {"status": "active", "started_at": started_at, "activated_at": now}
+    running = subscriptions.update_all(conn, ids, columns=columns, now=now)
+    reschedule(conn, running, now=now)
+    unpriced.recheck_subscriptions(conn, running[0].organization_id, {row.external_id for row in running})
+    scheduled = subscriptions.by_ids(conn, ids)
+    return [scheduled[row_id] for row_id in ids]
+
+
+def _owing_at_start(conn: Connection[Any], rows: Sequence[Subscription], now: datetime) -> set[UUID]:
+    """Those of running subscriptions that owe their plan's fee from the start on."""
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
+    payers = customers.by_ids(conn, {row.customer_id for row in rows})
+    first_starts = subscriptions.first_starts(conn, [row.id for row in rows])
+    return {
+        row.id
+        for row in rows
+        if owes_at_start(
+            row,
+            known_plans[row.plan_id],
+            timezone=payers[row.customer_id].applicable_timezone,
+            first_started_at=first_starts[row.id],
+            now=now,
+        )
+    }
 
 
 def schedule(conn: Connection[Any], subscription: Subscription, *, now: datetime) -> Subscription:
@@ -320,7 +396,7 @@ def update(
         start = start_of(changed.subscription_at, now=now, timezone=customer.applicable_timezone)
         if start is not Start.FUTURE:
             changed = activate(conn, changed, now=now, started_at=changed.subscription_at)
-    _tell(conn, "subscription.updated", changed, now)
+    _tell(conn, "subscription.updated", [changed], now)
     return changed
 
 
@@ -336,21 +412,38 @@ def terminate(
 
     None keeps what the subscription says itself. Events that wait for their fee have it first.
     """
-    advance.bill_customer(conn, subscription.organization_id, subscription.customer_id, now=at)
-    columns = _ended(at)
+    columns: dict[str, str] = {}
     if on_termination_invoice is not None:
         columns["on_termination_invoice"] = on_termination_invoice
     if on_termination_credit_note is not None and subscription.on_termination_credit_note is not None:
         columns["on_termination_credit_note"] = on_termination_credit_note
-    ended = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=at)
-    if ended.on_termination_credit_note not in (None, "skip"):
-        credit_unused(conn, [ended], at=at)
-    run.bill_termination(conn, subscription_id=ended.id, at=at)
-    run.bill_late_usage(conn, ended.customer_id, at=at)
-    for row in subscriptions.following(conn, ended.id):
+    _terminate(conn, [subscription], at=at, columns=columns)
+    return subscriptions.by_ids(conn, [subscription.id])[subscription.id]
+
+
+def terminate_all(conn: Connection[Any], rows: Sequence[Subscription], *, at: datetime) -> None:
+    """As terminate, for many at once. Each has its own invoices, in the order of `rows`."""
+    for some in _rounds(rows, _gives_back):
+        _terminate(conn, some, at=at, columns={})
+
+
+def _gives_back(row: Subscription) -> bool:
+    """Whether days that are paid and not used are credited at the end."""
+    return row.on_termination_credit_note not in (None, "skip")
+
+
+def _terminate(
+    conn: Connection[Any], rows: Sequence[Subscription], *, at: datetime, columns: Mapping[str, str]
+) -> None:
+    ids, customer_ids = [row.id for row in rows], {row.customer_id for row in rows}
+    advance.bill_customers(conn, rows[0].organization_id, customer_ids, now=at)
+    ended = subscriptions.update_all(conn, ids, columns={**_ended(at), **columns}, now=at)
+    credit_unused(conn, [row for row in ended if _gives_back(row)], at=at)
+    run.bill_terminations(conn, ids, at=at)
+    run.bill_late_usage(conn, customer_ids, at=at)
+    for row in subscriptions.following(conn, ids):
         cancel(conn, row, now=at)
     _tell(conn, "subscription.terminated", ended, at)
-    return subscriptions.by_ids(conn, [ended.id])[ended.id]
 
 
 def _ended(at: datetime) -> dict[str, Any]:
@@ -374,11 +467,11 @@ def cancel(conn: Connection[Any], subscription: Subscription, *, now: datetime) 
         "on_termination_credit_note": None,
     }
     canceled = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
-    _tell(conn, "subscription.terminated", canceled, now)
+    _tell(conn, "subscription.terminated", [canceled], now)
     if canceled.previous_subscription_id is not None:
         previous = subscriptions.by_ids(conn, [canceled.previous_subscription_id])
         if previous[canceled.previous_subscription_id].status == "active":
-            _tell(conn, "subscription.updated", previous[canceled.previous_subscription_id], now)
+            _tell(conn, "subscription.updated", [previous[canceled.previous_subscription_id]], now)
     return canceled
 
 
@@ -392,13 +485,13 @@ def end_all(conn: Connection[Any], rows: Iterable[Subscription], *, now: datetim
             cancel(conn, row, now=now)
 
 
-def _tell(conn: Connection[Any], webhook_type: str, subscription: Subscription, now: datetime) -> None:
+def _tell(conn: Connection[Any], webhook_type: str, rows: Sequence[Subscription], now: datetime) -> None:
     webhooks.enqueue(
         conn,
-        organization_id=subscription.organization_id,
+        organization_id=rows[0].organization_id,
         webhook_type=webhook_type,
         object_type="subscription",
-        object_ids=[subscription.id],
+        object_ids=[row.id for row in rows],
         payload=None,
         now=now,
     )

@@ -18,7 +18,7 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille.core.contract.plan import Charge, Plan, leaves_unpriced
-from permille.core.rating.fee import CompiledCharge, compile_plan_charge
+from permille.core.rating.charge import CompiledCharge, compile_plan_charge
 from permille.database.connections import exact_json
 from permille.store import organizations, plans, unpriced as store, webhooks
 from permille.store.unpriced import Candidate, Unpriced

@@ -11,6 +11,7 @@ from permille.api.http import Engine
 from permille.core.errors import NotFound
 from permille.web import (
     account,
+    api_reference,
     charges,
     customers,
     developers,
@@ -40,6 +41,7 @@ def routes(engine: Engine) -> list[BaseRoute]:
         Route("/", _to_app, methods=["GET"]),
         Route("/app/static/{name}", _static, methods=["GET"]),
         *sign_in.routes(engine),
+        *api_reference.routes(engine),
         page(engine, "", home.overview_page),
         *_account(engine),
         *_customers(engine),

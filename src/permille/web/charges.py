@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from itertools import chain, count
+from typing import Any
 
-from permille.api import charges as api
-from permille.api.plans import plan_of
+from permille.api.charge_input import read_added_charge, read_changed_charge
+from permille.api.validation import Fields
 from permille.core.contract.plan import Charge, Plan
-from permille.core.errors import NotFound
 from permille.store import plans as store
+from permille.usecases.catalogue import plans as catalogue
+from permille.usecases.catalogue.plans import charge_by_code, with_charge, without_charge
 from permille.web.charge_form import (
     BILLED,
     billed_as,
@@ -20,7 +23,7 @@ from permille.web.charge_form import (
     read_charge,
     typed,
 )
-from permille.web.plans import plan_url
+from permille.web.plans import plan_of, plan_url
 from permille.web.price_effect import PriceChange, is_running, save_prices
 from permille.web.price_sheet import MODELS
 from permille.web.visit import Done, Page, Visit
@@ -28,7 +31,7 @@ from permille.web.visit import Done, Page, Visit
 
 def blank(visit: Visit) -> Page:
     """GET /app/add-charge/{code}?metric=..."""
-    plan = plan_of(visit.call(path=visit.path))
+    plan = plan_of(visit)
     part = price_part(visit, known_metrics(visit), typed(visit), currency=plan.amount_currency)
     context = {"plan": plan, "charge": None, "own": None, "is_fixed": False, **part}
     context |= {"followers": _followers(visit, plan), "is_running": is_running(visit)}
@@ -38,23 +41,45 @@ def blank(visit: Visit) -> Page:
 def add(visit: Visit) -> Done:
     """POST /app/add-charge/{code}."""
     metric = metric_of(visit, visit.form.get("billable_metric_code"))
-    plan = plan_of(visit.call(path=visit.path))
+    plan = plan_of(visit)
     versions = [plan.charges, *(version.charges for version in plan.price_versions)]
     taken = {charge.code for charge in chain.from_iterable(versions)}
     body = {
         **read_charge(visit.form, metric, currency=plan.amount_currency),
         "code": _free_code(metric.code, taken),
-        "cascade_updates": visit.form.has("cascade"),
     }
-    change = PriceChange(
-        edit=api.create_charge,
-        path=visit.path,
-        body=body,
-        title="What the new charge changes",
-        back=plan_url(plan.code),
-    )
-    to = f"{plan_url(plan.code)}?said=saved"
-    done = Done(action="added charge to plan", subject=plan.code, to=to, details=body)
+
+    def edit(plan: Plan) -> Sequence[Charge]:
+        return read_added_charge(visit.conn, Fields(body), plan, now=visit.now)
+
+    title = "What the new charge changes"
+    return _save(visit, edit, action="added charge to plan", title=title, details=_kept(visit, body))
+
+
+def _kept(visit: Visit, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the audit log keeps of an edit."""
+    return {**body, "cascade_updates": visit.form.has("cascade")}
+
+
+def _save(
+    visit: Visit,
+    edit: Callable[[Plan], Sequence[Charge]],
+    *,
+    action: str,
+    title: str,
+    details: Mapping[str, Any],
+    said: str = "saved",
+    **shown: str,
+) -> Done:
+    """Give the plan of the address the charges that `edit` makes of it."""
+    code, cascades = visit.path["code"], visit.form.has("cascade")
+
+    def save(since: datetime | None) -> None:
+        plan = catalogue.to_change(visit.conn, visit.here.id, code, now=visit.now)
+        catalogue.change_charges(visit.conn, plan, edit(plan), since=since, cascades=cascades, now=visit.now)
+
+    change = PriceChange(edit=save, subject=code, title=title, back=plan_url(code), **shown)
+    done = Done(action=action, subject=code, to=f"{plan_url(code)}?said={said}", details=details)
     return save_prices(visit, change, done)
 
 
@@ -67,14 +92,6 @@ def _free_code(wanted: str, taken: Collection[str]) -> str:
 def _followers(visit: Visit, plan: Plan) -> int:
     """How many subscriptions have prices of their own, which follow a change if that is wished."""
     return len(store.children(visit.conn, plan.id))
-
-
-def charge_of(plan: Plan, code: str | None) -> Charge:
-    """The plan's charge with the code. Raises NotFound."""
-    found = next((each for each in plan.charges if each.code == code), None)
-    if found is None:
-        raise NotFound("charge")
-    return found
 
 
 def edit_page(visit: Visit, plan: Plan, charge: Charge, *, is_fixed: bool) -> Page:
@@ -106,43 +123,39 @@ def edit_page(visit: Visit, plan: Plan, charge: Charge, *, is_fixed: bool) -> Pa
 
 def before(visit: Visit) -> Page:
     """GET /app/edit-charge/{code}?charge=..."""
-    plan = plan_of(visit.call(path=visit.path))
-    charge = charge_of(plan, visit.query.get("charge"))
+    plan = plan_of(visit)
+    charge = charge_by_code(plan, visit.query.get("charge"))
     page = edit_page(visit, plan, charge, is_fixed=store.is_subscribed(visit.conn, plan.id))
     return Page(template=page.template, context={**page.context, "followers": _followers(visit, plan)})
 
 
 def update(visit: Visit) -> Done:
     """POST /app/edit-charge/{code}?charge=..."""
-    plan = plan_of(visit.call(path=visit.path))
-    charge = charge_of(plan, visit.query.get("charge"))
+    plan = plan_of(visit)
+    charge = charge_by_code(plan, visit.query.get("charge"))
     body = read_charge(visit.form, charge.metric, currency=plan.amount_currency, charge=charge)
-    body["cascade_updates"] = visit.form.has("cascade")
-    path = {"code": plan.code, "charge_code": charge.code}
-    change = PriceChange(
-        edit=api.update_charge,
-        path=path,
-        body=body,
-        title="What these prices change",
-        back=plan_url(plan.code),
-    )
-    to = f"{plan_url(plan.code)}?said=saved"
-    done = Done(action="changed prices of plan", subject=plan.code, to=to, details=body)
-    return save_prices(visit, change, done)
+
+    def edit(plan: Plan) -> Sequence[Charge]:
+        before = charge_by_code(plan, charge.code)
+        return with_charge(plan, read_changed_charge(visit.conn, Fields(body), plan, before, now=visit.now))
+
+    title = "What these prices change"
+    return _save(visit, edit, action="changed prices of plan", title=title, details=_kept(visit, body))
 
 
 def delete(visit: Visit) -> Done:
     """POST /app/delete-charge/{code}: the plan bills the metric no more."""
-    code = visit.path["code"]
     charge = visit.form.get("charge")
-    change = PriceChange(
-        edit=api.delete_charge,
-        path={"code": code, "charge_code": charge},
-        body={},
+
+    def edit(plan: Plan) -> Sequence[Charge]:
+        return without_charge(plan, charge_by_code(plan, charge))
+
+    return _save(
+        visit,
+        edit,
+        action="took charge from plan",
         title=f"What it changes to take {charge} out",
+        details={"charge": charge},
+        said="deleted",
         button="Take it out",
-        back=plan_url(code),
     )
-    to = f"{plan_url(code)}?said=deleted"
-    done = Done(action="took charge from plan", subject=code, to=to, details={"charge": charge})
-    return save_prices(visit, change, done)

@@ -228,10 +228,8 @@ def _tested(visit: Visit, text: str) -> dict[str, Any]:
         "too_late": late_usage.if_sent_now(
             visit.conn,
             visit.here.id,
-            external_subscription_id=draft.external_subscription_id,
-            code=draft.code,
-            at=EPOCH + timedelta(microseconds=draft.at),
-        )
+            [(draft.external_subscription_id, draft.code, EPOCH + timedelta(microseconds=draft.at))],
+        ).get(0)
         if draft.external_subscription_id
         else None,
     }

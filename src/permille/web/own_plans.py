@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from permille.api import charges as charges_api, subscriptions as api
-from permille.api.overrides import subscribed_plan
+from permille.api.charge_input import read_changed_charge
+from permille.api.overrides import read_overrides
+from permille.api.validation import Fields
+from permille.core.contract.plan import Plan
+from permille.core.contract.subscription import Subscription
 from permille.store import customers
+from permille.usecases.catalogue import own_plans
+from permille.usecases.catalogue.plans import change_charges, charge_by_code, with_charge
 from permille.web import price_grid
 from permille.web.charge_form import known_taxes, read_charge, read_least, read_taxes, to_cents
-from permille.web.charges import charge_of, edit_page
+from permille.web.charges import edit_page
 from permille.web.plans import FEE_CHANGE, FIELDS, amount_text, priced_plan
 from permille.web.price_effect import PriceChange, save_fee, save_prices
 from permille.web.shown import in_path
@@ -31,9 +37,13 @@ def own_plan_url(external_id: str) -> str:
     return f"/app/own-plan/{in_path(external_id)}"
 
 
+def _subscribed(visit: Visit) -> tuple[Subscription, Plan]:
+    return own_plans.subscribed(visit.conn, visit.here.id, visit.path["external_id"], now=visit.now)
+
+
 def detail(visit: Visit) -> Page:
     """GET /app/own-plan/{external_id}: the prices, with the calculator."""
-    row, plan = subscribed_plan(visit.call(path=visit.path))
+    row, plan = _subscribed(visit)
     customer = customers.by_ids(visit.conn, [row.customer_id])[row.customer_id]
     own = {
         "subscription": row.external_id,
@@ -46,7 +56,7 @@ def detail(visit: Visit) -> Page:
 
 def before(visit: Visit) -> Page:
     """GET /app/edit-own-plan/{external_id}."""
-    row, plan = subscribed_plan(visit.call(path=visit.path))
+    row, plan = _subscribed(visit)
     context = {
         "plan": plan,
         "own": row.external_id,
@@ -59,23 +69,26 @@ def before(visit: Visit) -> Page:
 
 def update(visit: Visit) -> Done:
     """POST /app/edit-own-plan/{external_id}."""
-    row, plan = subscribed_plan(visit.call(path=visit.path))
+    row, plan = _subscribed(visit)
     form = visit.form
     overrides: dict[str, Any] = {
         "amount_cents": to_cents(form.get("amount") or "0", plan.amount_currency),
         "invoice_display_name": form.get("plan_invoice_name") or None,
         **read_taxes(form, "plan_tax"),
     }
-    body = {"plan_overrides": overrides, "status": row.status}
+
+    def edit(since: datetime | None) -> None:
+        before = own_plans.row_to_update(visit.conn, visit.here.id, row.external_id, status=row.status)
+        fields = Fields({"plan_overrides": overrides})
+        current = own_plans.current(visit.conn, before, now=visit.now)
+        own_plan = read_overrides(visit.conn, fields, current, now=visit.now)
+        fields.check()
+        own_plans.change_subscription(
+            visit.conn, before, columns={}, own_plan=own_plan, since=since, now=visit.now
+        )
+
     back = own_plan_url(row.external_id)
-    change = PriceChange(
-        edit=api.update_subscription,
-        path=visit.path,
-        body=body,
-        title=FEE_CHANGE,
-        back=back,
-        root="subscription",
-    )
+    change = PriceChange(edit=edit, subject=row.external_id, title=FEE_CHANGE, back=back)
     to = f"{back}?said=saved"
     done = Done(action="changed plan of subscription", subject=row.external_id, to=to, details=overrides)
     return save_fee(visit, change, done, is_changed=overrides["amount_cents"] != plan.amount_cents)
@@ -83,24 +96,28 @@ def update(visit: Visit) -> Done:
 
 def before_charge(visit: Visit) -> Page:
     """GET /app/edit-own-charge/{external_id}?charge=..."""
-    row, plan = subscribed_plan(visit.call(path=visit.path))
-    page = edit_page(visit, plan, charge_of(plan, visit.query.get("charge")), is_fixed=True)
+    row, plan = _subscribed(visit)
+    page = edit_page(visit, plan, charge_by_code(plan, visit.query.get("charge")), is_fixed=True)
     return Page(template=page.template, context={**page.context, "own": row.external_id})
 
 
 def update_charge(visit: Visit) -> Done:
     """POST /app/edit-own-charge/{external_id}?charge=..."""
-    row, plan = subscribed_plan(visit.call(path=visit.path))
-    charge = charge_of(plan, visit.query.get("charge"))
+    row, plan = _subscribed(visit)
+    charge = charge_by_code(plan, visit.query.get("charge"))
     asked = read_charge(visit.form, charge.metric, currency=plan.amount_currency, charge=charge)
     body = {name: asked[name] for name in KEPT if name in asked}
     if visit.form.has("min_amount"):
         body |= read_least(visit.form, plan.amount_currency)
-    path = {"external_id": row.external_id, "charge_code": charge.code}
+
+    def edit(since: datetime | None) -> None:
+        own = own_plans.to_change(visit.conn, visit.here.id, row.external_id, now=visit.now)
+        before = charge_by_code(own, charge.code)
+        after = read_changed_charge(visit.conn, Fields(body), own, before, now=visit.now)
+        change_charges(visit.conn, own, with_charge(own, after), since=since, cascades=False, now=visit.now)
+
     back = own_plan_url(row.external_id)
-    change = PriceChange(
-        edit=charges_api.update_charge, path=path, body=body, title="What these prices change", back=back
-    )
+    change = PriceChange(edit=edit, subject=row.external_id, title="What these prices change", back=back)
     to = f"{back}?said=saved"
     done = Done(action="changed prices of subscription", subject=row.external_id, to=to, details=body)
     return save_prices(visit, change, done)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from permille.api import plans as api, price_lists as price_lists_api
+from permille.api.plan_input import read_plan
+from permille.api.price_lists import read_price_list
+from permille.api.validation import Fields
 from permille.core.contract.plan import Charge, Plan, leaves_unpriced
+from permille.core.contract.price_versions import in_force
 from permille.core.errors import Invalid
 from permille.core.money import CURRENCIES, ZERO, exact, subunits
 from permille.core.period import Interval
@@ -16,7 +20,7 @@ from permille.core.rating.models.group_keys import pricing_keys
 from permille.core.rating.pricing_unit import Owed
 from permille.core.rating.unlisted import UnlistedValues
 from permille.store import plans as store
-from permille.usecases.catalogue import price_lists
+from permille.usecases.catalogue import plans as catalogue, price_lists
 from permille.web import calculator, price_grid
 from permille.web.charge_form import (
     BILLED,
@@ -43,8 +47,15 @@ FIELDS = {"amount_cents": "amount", "invoice_display_name": "plan_invoice_name"}
 
 def listing(visit: Visit) -> Page:
     """GET /app/plans."""
-    found = api.list_plans(visit.call(query=visit.page_query()))
-    return Page(template="plans.html", context={"plans": found["plans"], "meta": found["meta"]})
+    page = visit.page()
+    rows, total = store.listing(visit.conn, visit.here.id, limit=page.per_page, offset=page.offset)
+    context = {"plans": [in_force(row, visit.now) for row in rows], "meta": page.meta(total)}
+    return Page(template="plans.html", context=context)
+
+
+def plan_of(visit: Visit) -> Plan:
+    """The plan that the address names. Raises NotFound."""
+    return catalogue.by_code(visit.conn, visit.here.id, visit.path["code"], now=visit.now)
 
 
 def plan_url(code: str) -> str:
@@ -53,7 +64,7 @@ def plan_url(code: str) -> str:
 
 def detail(visit: Visit) -> Page:
     """GET /app/plans/{code}: prices, with the units of the calculator in the query."""
-    plan = api.plan_of(visit.call(path=visit.path))
+    plan = plan_of(visit)
     context = {
         **priced_plan(visit, plan),
         "own": None,
@@ -178,7 +189,11 @@ def create(visit: Visit) -> Done:
     }
     if code := form.get("billable_metric_code"):
         body["charges"] = [read_charge(form, metric_of(visit, code), currency=currency)]
-    made = api.create_plan(visit.call(body={"plan": body}))["plan"]
+    blank = catalogue.blank(visit.conn, visit.here.id, now=visit.now)
+    fields = Fields(body)
+    made = read_plan(visit.conn, fields, blank, now=visit.now)
+    fields.check()
+    catalogue.add(visit.conn, made)
     to = f"{plan_url(made.code)}?said=created"
     return Done(action="created plan", subject=made.code, to=to, details=body)
 
@@ -213,7 +228,7 @@ def amount_text(plan: Plan) -> str:
 
 def before(visit: Visit) -> Page:
     """GET /app/edit-plan/{code}."""
-    plan = api.plan_of(visit.call(path=visit.path))
+    plan = plan_of(visit)
     context = {
         "plan": plan,
         "fee": amount_text(plan),
@@ -229,22 +244,31 @@ def before(visit: Visit) -> Page:
 
 def update(visit: Visit) -> Done:
     """POST /app/edit-plan/{code}."""
-    plan = api.plan_of(visit.call(path=visit.path))
+    plan = plan_of(visit)
     form = visit.form
     body = {**_always(form, plan.amount_currency), **(_structure(form) if form.has("interval") else {})}
     body["cascade_updates"] = form.has("cascade")
+
+    def edit(since: datetime | None) -> None:
+        before = catalogue.to_change(visit.conn, visit.here.id, plan.code, now=visit.now)
+        fields = Fields(body)
+        after = read_plan(visit.conn, fields, before, now=visit.now)
+        fields.check()
+        cascades = body["cascade_updates"]
+        catalogue.change(visit.conn, before, after, since=since, cascades=cascades, now=visit.now)
+
     back = plan_url(plan.code)
-    change = PriceChange(
-        edit=api.update_plan, path=visit.path, body=body, title=FEE_CHANGE, back=back, root="plan"
-    )
+    change = PriceChange(edit=edit, subject=plan.code, title=FEE_CHANGE, back=back)
     done = Done(action="changed plan", subject=plan.code, to=f"{back}?said=saved", details=body)
     return save_fee(visit, change, done, is_changed=body["amount_cents"] != plan.amount_cents)
 
 
 def delete(visit: Visit) -> Done:
     """POST /app/delete-plan/{code}."""
-    api.delete_plan(visit.call(path=visit.path))
-    return Done(action="deleted plan", subject=visit.path["code"], to="/app/plans?said=deleted")
+    code = visit.path["code"]
+    plan = catalogue.to_change(visit.conn, visit.here.id, code, now=visit.now)
+    catalogue.remove(visit.conn, plan, now=visit.now)
+    return Done(action="deleted plan", subject=code, to="/app/plans?said=deleted")
 
 
 def gallery(_visit: Visit) -> Page:
@@ -265,6 +289,8 @@ def apply_price_list(visit: Visit) -> Done:
     )
     if has_filters and not asked["unlisted_values"]:
         raise Invalid({"unlisted_values": ["unlisted_values_not_chosen"]})
-    path = {"organization_id": str(visit.here.id)}
-    price_lists_api.apply_price_list(visit.conn, {"price_list": asked}, path)
+    wanted, unlisted_values = read_price_list(Fields(asked))
+    price_lists.apply(
+        visit.conn, organization=visit.here, slug=wanted, now=visit.now, unlisted_values=unlisted_values
+    )
     return Done(action="applied price list", subject=slug, to=f"{plan_url(slug)}?said=applied")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
-from permille.api.http import Call
-from permille.api.price_changes import NEXT_PERIOD, NOW
-from permille.api.price_preview import Edit, preview_edit, reached
+from permille.api.price_changes import NEXT_PERIOD, NOW, read_effect
+from permille.api.validation import Fields
 from permille.core.errors import Invalid
+from permille.database import locks
+from permille.usecases.catalogue.price_preview import (
+    Reached,
+    preview,
+    reached_by_own_plan,
+    reached_by_plan,
+)
 from permille.web.forms import problems_of
 from permille.web.visit import Done, Form, Page, Problems, Visit
 
@@ -18,28 +24,26 @@ WHEN, DAY, ON_DAY = "effective", "effective_at", "day"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceChange:
-    """An edit of the API with what it is sent, and how the page that shows its effect presents it."""
+    """An edit of prices, and how the page that shows its effect presents it."""
 
-    edit: Edit
-    path: Mapping[str, str]
-    body: Mapping[str, Any]
+    edit: Callable[[datetime | None], object]
+    """Saves the edit, for periods that begin from an instant on. Raises Invalid."""
+    subject: str
     title: str
     button: str = "Save"
     back: str
-    root: str = "charge"
-    """The name that the body is sent under."""
-
-    def call(self, visit: Visit, when: Mapping[str, str] | None = None) -> Call:
-        return visit.call(path=self.path, body={self.root: self.body, **(when or {})})
 
 
 def is_running(visit: Visit) -> bool:
     """Whether running subscriptions have the plan of the visit's address."""
-    return _reaches_bills(visit.call(path=visit.path))
+    return _reached(visit).count > 0
 
 
-def _reaches_bills(call: Call) -> bool:
-    return reached(call)[1] > 0
+def _reached(visit: Visit) -> Reached:
+    if "external_id" in visit.path:
+        return reached_by_own_plan(visit.conn, visit.here.id, visit.path["external_id"], now=visit.now)
+    cascades = visit.form.has("cascade")
+    return reached_by_plan(visit.conn, visit.here.id, visit.path["code"], with_copies=cascades)
 
 
 def save_prices(visit: Visit, change: PriceChange, done: Done) -> Done:
@@ -47,11 +51,11 @@ def save_prices(visit: Visit, change: PriceChange, done: Done) -> Done:
 
     Raises what the edit raises.
     """
-    if not visit.form.has(WHEN) and _reaches_bills(change.call(visit)):
+    if not visit.form.has(WHEN) and _reached(visit).count > 0:
         return _effect(visit, change)
     try:
         with visit.conn.transaction():
-            change.edit(change.call(visit, _taking_effect(visit.form)))
+            _save(visit, change, _taking_effect(visit.form))
     except Invalid as refused:
         if not refused.errors.keys() <= {WHEN, DAY}:
             raise
@@ -63,24 +67,30 @@ def save_fee(visit: Visit, change: PriceChange, done: Done, *, is_changed: bool)
     """Save an edit of a plan's own fields: the effect is shown before where its fee `is_changed`."""
     if is_changed:
         return save_prices(visit, change, done)
-    change.edit(change.call(visit))
+    change.edit(None)
     return done
 
 
+def _save(visit: Visit, change: PriceChange, when: Mapping[str, str]) -> None:
+    change.edit(read_effect(visit.conn, visit.here.id, Fields(when), now=visit.now))
+
+
 def _effect(visit: Visit, change: PriceChange, problems: Problems | None = None) -> Done:
-    found = preview_edit(change.call(visit), change.edit)
+    locks.change_catalogue(visit.conn, visit.here.id)
     context = {
         "change": change,
-        "effect": found,
+        "effect": preview(visit.conn, lambda: change.edit(None), _reached(visit), now=visit.now),
         "kept": [pair for pair in visit.form.pairs if pair[0] not in (WHEN, DAY)],
         "can_wait": _can_wait(visit, change),
         "problems": problems or {},
         "labels": {DAY: "Day"},
     }
     page = Page(template="price_effect.html", context=context)
-    subject = next(iter(change.path.values()))
     return Done(
-        action="looked at effect of prices", subject=subject, page=page, status=422 if problems else 200
+        action="looked at effect of prices",
+        subject=change.subject,
+        page=page,
+        status=422 if problems else 200,
     )
 
 
@@ -88,14 +98,14 @@ def _can_wait(visit: Visit, change: PriceChange) -> bool:
     """Whether a change that can be made at once can take effect with the next period instead."""
     try:
         with visit.conn.transaction(force_rollback=True):
-            change.edit(change.call(visit, {WHEN: NEXT_PERIOD}))
+            _save(visit, change, {WHEN: NEXT_PERIOD})
     except Invalid:
         return False
     return True
 
 
 def _taking_effect(form: Form) -> dict[str, str]:
-    """When the change takes effect, as the API takes it. Raises Invalid."""
+    """When the change takes effect. Raises Invalid."""
     when = form.get(WHEN, NOW)
     if when != ON_DAY:
         return {WHEN: when}

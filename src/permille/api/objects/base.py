@@ -63,3 +63,7 @@ DimensionValues = Annotated[
     ),
 ]
 EmptyList = Annotated[list[Any], says("Always empty: kept for clients of Lago's API.")]
+
+
+class Input(Struct):
+    """An object of a request. Fields may be left out unless the operation requires them; others are ignored."""

@@ -11,6 +11,7 @@ from permille.api.objects.base import (
     Currency,
     EmptyList,
     Id,
+    Input,
     Name,
     UpdatedAt,
     one_of,
@@ -99,3 +100,48 @@ class BillingEntity(Answer):
     taxes: Annotated[list[Tax], says("Taxes of its customers who have none of their own.")]
     created_at: CreatedAt
     updated_at: UpdatedAt
+
+
+class BillingSettings(Input):
+    """Invoice settings."""
+
+    invoice_footer: Footer
+    invoice_grace_period: GracePeriod
+    document_locale: Locale
+    subscription_invoice_issuing_date_anchor: IssuingAnchor
+    subscription_invoice_issuing_date_adjustment: IssuingAdjustment
+
+
+class BillingEntityInput(Input):
+    """Settings of a billing entity. Null changes nothing where there is a default."""
+
+    name: Name
+    default_currency: Currency
+    document_numbering: Annotated[
+        str,
+        one_of("per_customer", "per_billing_entity", "per_organization", says="How invoices are numbered."),
+    ]
+    document_number_prefix: NumberPrefix
+    finalize_zero_amount_invoice: FinalizesZero
+    net_payment_term: PaymentTerm
+    invoice_grace_period: GracePeriod
+    subscription_invoice_issuing_date_anchor: IssuingAnchor
+    subscription_invoice_issuing_date_adjustment: IssuingAdjustment
+    billing_configuration: Annotated[BillingSettings, says("Invoice settings, here or beside it.")]
+    legal_name: LegalName
+    legal_number: LegalNumber
+    tax_identification_number: TaxNumber
+    address_line1: AddressLine1
+    address_line2: AddressLine2
+    city: City
+    zipcode: Zipcode
+    state: State
+    country: Country
+    email: Email
+    logo_url: LogoUrl
+    invoice_footer: Footer
+    bank_details: BankDetails
+    reverse_charge_note: ReverseChargeNote
+    document_locale: Locale
+    timezone: Timezone
+    tax_codes: Annotated[list[str], says("Codes of the taxes of its customers who have none of their own.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
 from permille.api.objects import billing_entity as entity
 from permille.api.objects.base import (
@@ -11,6 +12,7 @@ from permille.api.objects.base import (
     EmptyList,
     ExternalCustomerId,
     Id,
+    Input,
     UpdatedAt,
     one_of,
     says,
@@ -95,3 +97,70 @@ class Customer(Answer):
     taxes: Annotated[list[Tax], says("Taxes of its own; without any, the billing entity's apply.")]
     integration_customers: EmptyList
     applicable_invoice_custom_sections: EmptyList
+
+
+class CustomerMetadataInput(Input):
+    """A note of yours on a customer."""
+
+    id: Annotated[UUID, says("lago_id of a note that is changed.")]
+    key: Annotated[str, says("Name of the note, up to 20 characters.")]
+    value: Annotated[str, says("Content of the note, up to 100 characters.")]
+    display_in_invoice: Annotated[bool, says("Whether it is printed on invoices.")]
+
+
+class AddressInput(Input):
+    """A postal address."""
+
+    address_line1: entity.AddressLine1
+    address_line2: entity.AddressLine2
+    city: entity.City
+    zipcode: entity.Zipcode
+    state: entity.State
+    country: entity.Country
+
+
+class CustomerBillingInput(Input):
+    """Billing settings of a customer."""
+
+    invoice_grace_period: Annotated[int | None, says(f"Days for which invoices stay drafts.{Inherited}")]
+    document_locale: Annotated[str | None, says(f"Language of documents.{Inherited}")]
+    subscription_invoice_issuing_date_anchor: entity.IssuingAnchor
+    subscription_invoice_issuing_date_adjustment: entity.IssuingAdjustment
+
+
+class CustomerInput(Input):
+    """Fields of a customer: what is not sent stays as it is."""
+
+    external_id: ExternalCustomerId
+    billing_entity_code: Annotated[str, says("Code of the billing entity that invoices the customer.")]
+    account_type: Annotated[str, one_of("customer", says="Kind of account.")]
+    customer_type: Annotated[str | None, one_of("company", "individual", None, says="Kind of customer.")]
+    name: Annotated[str | None, says("Name.")]
+    firstname: Annotated[str | None, says("First name.")]
+    lastname: Annotated[str | None, says("Last name.")]
+    legal_name: entity.LegalName
+    legal_number: entity.LegalNumber
+    tax_identification_number: entity.TaxNumber
+    email: entity.Email
+    phone: Annotated[str | None, says("Phone number.")]
+    url: Annotated[str | None, says("Web site.")]
+    logo_url: entity.LogoUrl
+    address_line1: entity.AddressLine1
+    address_line2: entity.AddressLine2
+    city: entity.City
+    zipcode: entity.Zipcode
+    state: entity.State
+    country: entity.Country
+    shipping_address: Annotated[AddressInput, says("Where goods are shipped to.")]
+    currency: Annotated[str | None, says("Currency code; by default that of the first plan.", example="EUR")]
+    timezone: Annotated[str | None, says(f"IANA timezone.{Inherited}", example="Europe/Berlin")]
+    net_payment_term: Annotated[int | None, says(f"Days between issuing date and due date.{Inherited}")]
+    invoice_grace_period: Annotated[int | None, says(f"Days for which invoices stay drafts.{Inherited}")]
+    finalize_zero_amount_invoice: Annotated[
+        str, one_of("inherit", "skip", "finalize", says="What is done with invoices of 0.")
+    ]
+    skip_invoice_custom_sections: Annotated[bool, says("Kept for clients of Lago's API.")]
+    external_salesforce_id: Annotated[str | None, says("Identifier in Salesforce.")]
+    billing_configuration: Annotated[CustomerBillingInput, says("Billing settings.")]
+    metadata: Annotated[list[CustomerMetadataInput], says("All of your notes, up to 5; others are removed.")]
+    tax_codes: Annotated[list[str], says("Codes of the taxes of its own.")]

@@ -11,6 +11,7 @@ from permille.api.objects.base import (
     Currency,
     ExternalCustomerId,
     GroupedBy,
+    Input,
     instant_of,
     one_of,
     says,
@@ -164,3 +165,9 @@ class InstantFee(Answer):
     refunded_at: Annotated[None, says("Always null.")]
     amount_details: Details
     event_transaction_id: Annotated[str | None, says("transaction_id of the event.")]
+
+
+class FeeUpdate(Input):
+    """What can change of a fee without an invoice."""
+
+    payment_status: PaymentStatus

@@ -13,6 +13,7 @@ from permille.api.objects.base import (
     EmptyList,
     ExternalSubscriptionId,
     Id,
+    Input,
     UpdatedAt,
     instant_of,
     one_of,
@@ -138,3 +139,18 @@ class InvoiceDetails(Invoice):
     error_details: EmptyList
     applied_usage_thresholds: EmptyList
     applied_invoice_custom_sections: EmptyList
+
+
+class InvoiceMetadataInput(Input):
+    """A note of yours on an invoice."""
+
+    id: Annotated[UUID, says("lago_id of a note that is kept.")]
+    key: Annotated[str, says("Name of the note, up to 20 characters.")]
+    value: Annotated[str, says("Content of the note, up to 255 characters.")]
+
+
+class InvoiceUpdate(Input):
+    """What can change of an invoice."""
+
+    payment_status: Annotated[str, one_of(*PAYMENT_STATUSES, says="Whether it is paid.")]
+    metadata: Annotated[list[InvoiceMetadataInput], says("All of your notes, up to 5; others are removed.")]

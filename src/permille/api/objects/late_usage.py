@@ -14,6 +14,7 @@ from permille.api.objects.base import (
     ExternalSubscriptionId,
     GroupedBy,
     Id,
+    Input,
     UpdatedAt,
     instant_of,
     one_of,
@@ -64,3 +65,9 @@ class LateUsage(Answer):
     decided_at: Annotated[str | None, instant_of("When it was decided.")]
     created_at: CreatedAt
     updated_at: UpdatedAt
+
+
+class LateUsageAcceptance(Input):
+    """Why late usage isn't billed."""
+
+    reason: Annotated[str, says("The reason.")]

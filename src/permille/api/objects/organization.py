@@ -13,6 +13,7 @@ from permille.api.objects.base import (
     Currency,
     EmptyList,
     Id,
+    Input,
     Name,
     instant_of,
     one_of,
@@ -117,3 +118,28 @@ class TestClock(Answer):
     """The clock of an organization in test mode."""
 
     now: Annotated[str, instant_of("What the clock shows.")]
+
+
+class OrganizationInput(entity.BillingEntityInput):
+    """Settings of the organization's default billing entity."""
+
+    webhook_url: Annotated[str, says("An address that isn't a webhook endpoint yet becomes one.")]
+
+
+class NewOrganization(entity.BillingEntityInput):
+    """A new organization, with settings of its billing entity."""
+
+    test_mode: Annotated[bool, says("Whether it gets a clock of its own that can be moved.")]
+    now: Annotated[str, instant_of("What the test clock shows at first.")]
+
+
+class ApiKeyInput(Input):
+    """A new API key."""
+
+    name: Name
+
+
+class TestClockInput(Input):
+    """Where the test clock is moved to."""
+
+    now: Annotated[str, instant_of("A later time than the clock shows.")]

@@ -17,13 +17,14 @@ from permille.api.objects.base import (
     DisplayName,
     EmptyList,
     Id,
+    Input,
     Name,
     Number,
     instant_of,
     one_of,
     says,
 )
-from permille.api.objects.charge import Charge
+from permille.api.objects.charge import Charge, ChargeInput
 from permille.api.objects.tax import Tax
 from permille.core.period import Interval
 
@@ -77,3 +78,31 @@ class Plan(Answer, kw_only=True):
     metadata: Annotated[
         Mapping[str, Any] | UnsetType, says("Your notes, texts by name; left out without any.")
     ] = UNSET
+
+
+class PlanOverrides(Input):
+    """What differs from the plan for one subscription."""
+
+    name: Name
+    invoice_display_name: DisplayName
+    description: Description
+    amount_cents: Annotated[int, says("Subscription fee of one interval, in the smallest unit.")]
+    amount_currency: Currency
+    trial_period: Annotated[float | None, says("Days at the start without a subscription fee.")]
+    charges: Annotated[list[ChargeInput], says("Charges that differ, by id.")]
+    tax_codes: Annotated[list[str], says("Codes of the taxes of its fees.")]
+    metadata: PlanMetadata
+
+
+class PlanInput(PlanOverrides):
+    """Fields of a plan. Once somebody is subscribed code, interval, currency and terms stay as they are."""
+
+    code: Code
+    interval: Annotated[str, one_of(*Interval, says="How often it is billed.")]
+    pay_in_advance: Annotated[bool, says("Whether the subscription fee is billed at the start.")]
+    bill_charges_monthly: Annotated[
+        bool | None, says("Whether charges of a yearly or half-yearly plan are billed each month.")
+    ]
+    bill_fixed_charges_monthly: Annotated[bool | None, says("Kept for clients of Lago's API.")]
+    charges: Annotated[list[ChargeInput], says("All charges: those with an id are changed, others are new.")]
+    cascade_updates: Annotated[bool, says("Whether plans of single subscriptions follow.")]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from permille.api.objects.base import Answer, Name, says
+from permille.api.objects.base import Answer, Input, Name, one_of, says
+from permille.core.rating.unlisted import UnlistedValues
 
 
 class PriceList(Answer):
@@ -30,3 +31,12 @@ class AppliedPriceList(Answer):
     slug: Annotated[str, says("Name of the price list.")]
     billable_metrics: Annotated[list[AppliedObject], says("Its metrics.")]
     plan: Annotated[AppliedObject, says("Its plan.")]
+
+
+class PriceListInput(Input):
+    """A price list to apply."""
+
+    slug: Annotated[str, says("Name of the price list.", example="openai-gpt-4")]
+    unlisted_values: Annotated[
+        str, one_of(*UnlistedValues, says="What is done with usage that no price lists.")
+    ]

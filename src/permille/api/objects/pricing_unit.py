@@ -7,7 +7,17 @@ from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
-from permille.api.objects.base import Answer, Code, CreatedAt, Description, Id, Name, says, text_of_number
+from permille.api.objects.base import (
+    Answer,
+    Code,
+    CreatedAt,
+    Description,
+    Id,
+    Input,
+    Name,
+    says,
+    text_of_number,
+)
 
 ConversionRate = Annotated[str, text_of_number("What one unit is in the plan's currency.", example="0.01")]
 
@@ -52,3 +62,12 @@ class FeeInPricingUnit(Answer):
     unit_amount_cents: Annotated[int, says("Price of one billed unit in hundredths of the pricing unit.")]
     precise_unit_amount: Annotated[str, text_of_number("Price of one billed unit in the pricing unit.")]
     conversion_rate: ConversionRate
+
+
+class PricingUnitInput(Input):
+    """Fields of a pricing unit."""
+
+    code: Code
+    name: Name
+    short_name: Annotated[str, says("Up to 3 characters, shown beside amounts.", example="CR")]
+    description: Description

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from msgspec import UNSET, UnsetType
@@ -16,12 +16,13 @@ from permille.api.objects.base import (
     ExternalCustomerId,
     ExternalSubscriptionId,
     Id,
+    Input,
     instant_of,
     one_of,
     says,
 )
 from permille.api.objects.customer import Customer
-from permille.api.objects.plan import Plan
+from permille.api.objects.plan import Plan, PlanOverrides
 from permille.core.period import BillingTime
 
 STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
@@ -85,3 +86,43 @@ class Subscription(Answer, kw_only=True):
     activation_rules: EmptyList
     plan: Annotated[Plan | UnsetType, says("The plan; left out in lists and on invoices.")] = UNSET
     customer: Annotated[Customer | UnsetType, says("The customer; only in webhooks.")] = UNSET
+
+
+class SubscriptionUpdate(Input):
+    """Fields of a subscription that can change."""
+
+    name: Annotated[str | None, says("Name on invoices.")]
+    subscription_at: Annotated[str, instant_of("Start; until it has started.")]
+    ending_at: Annotated[str | None, instant_of("When it ends by itself.")]
+    on_termination_credit_note: Annotated[
+        str | None, one_of("credit", "refund", "skip", None, says="What becomes of a fee paid in advance.")
+    ]
+    on_termination_invoice: Annotated[
+        str, one_of(*INVOICES, says="Whether usage that isn't billed yet is invoiced when it ends.")
+    ]
+    progressive_billing_disabled: Annotated[bool, says("Kept for clients of Lago's API.")]
+    consolidate_invoice: Annotated[bool, says("Whether it shares invoices with the customer's others.")]
+    purchase_order_number: Annotated[str | None, says("The customer's order number, printed on invoices.")]
+    plan_overrides: Annotated[PlanOverrides, says("What differs from the plan.")]
+
+
+class SubscriptionInput(SubscriptionUpdate):
+    """A new subscription. With the external_id of a running one and another plan it is a change of plan."""
+
+    external_id: ExternalSubscriptionId
+    external_customer_id: ExternalCustomerId
+    plan_code: Annotated[str, says("Code of the plan.", example="pro")]
+    billing_entity_code: Annotated[str, says("Code of the customer's billing entity.")]
+    billing_time: Annotated[
+        str,
+        one_of(*BillingTime, says="Whether periods follow the calendar or begin on the day of the start."),
+    ]
+    payment_method: Annotated[dict[str, Any], says("Only payment_method_type provider.")]
+
+
+class PreviewedSubscriptions(Input):
+    """Running subscriptions that an invoice is previewed for."""
+
+    external_ids: Annotated[list[str], says("Their external ids, of one customer.")]
+    terminated_at: Annotated[str, instant_of("When they would end.")]
+    plan_code: Annotated[str, says("Plan that a single one would change to.")]

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
-from permille.api.objects.base import Answer, Code, CreatedAt, Currency, Description, Id, Name, says
+from permille.api.objects.base import Answer, Code, CreatedAt, Currency, Description, Id, Input, Name, says
 
 Uncounted = Annotated[int, says("Always 0: kept for clients of Lago's API.")]
 
@@ -60,3 +60,13 @@ class InvoiceAppliedTax(AppliedTax):
 
     fees_amount_cents: Annotated[int, says("The amount before taxes that this tax applies to.")]
     lago_invoice_id: Annotated[UUID, says("The invoice.")]
+
+
+class TaxInput(Input):
+    """Fields of a tax."""
+
+    name: Name
+    code: Code
+    rate: Annotated[float | str, says("Percentage of the amount before taxes, 0 to 1000.", example=20)]
+    description: Description
+    applied_to_organization: Annotated[bool, says("Whether the default billing entity gets it.")]

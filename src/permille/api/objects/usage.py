@@ -18,6 +18,7 @@ from permille.api.objects.base import (
     ExternalSubscriptionId,
     GroupedBy,
     Id,
+    Input,
     Name,
     instant_of,
     says,
@@ -170,3 +171,9 @@ class LifetimeUsage(Answer):
     from_datetime: Annotated[str | None, instant_of("When it started.")]
     to_datetime: Annotated[str, instant_of("Up to when usage is counted.")]
     usage_thresholds: EmptyList
+
+
+class LifetimeUsageInput(Input):
+    """What can change of lifetime usage."""
+
+    external_historical_usage_amount_cents: Annotated[int, says("What it used before it came here.")]

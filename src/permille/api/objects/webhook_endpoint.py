@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
-from permille.api.objects.base import Answer, CreatedAt, Id, one_of, says
+from permille.api.objects.base import Answer, CreatedAt, Id, Input, one_of, says
 
 
 class WebhookEndpoint(Answer):
@@ -27,3 +27,12 @@ class WebhookKey(Answer):
     """The key that webhooks signed with jwt are verified with."""
 
     public_key: Annotated[str, says("The PEM of the RSA public key, in Base64.")]
+
+
+class WebhookEndpointInput(Input):
+    """Fields of a webhook endpoint."""
+
+    webhook_url: Annotated[str, says("Absolute http or https address.", example="https://example.com/hooks")]
+    signature_algo: Annotated[str, one_of("jwt", "hmac", says="How webhooks are signed.")]
+    name: Annotated[str | None, says("Name for people.")]
+    event_types: Annotated[list[str] | None, says("Types of webhooks to send; null or * for all.")]

@@ -25,8 +25,9 @@ from permille.core.period import (
     previous_period,
     start_of_day,
 )
-from permille.core.rating.fee import Fee, subscription_fee
+from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
+from permille.core.rating.subscription_fee import subscription_fee
 
 _BILLABLE = ("active", "terminated")
 

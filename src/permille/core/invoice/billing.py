@@ -25,7 +25,7 @@ from permille.core.contract.timeline import (
 from permille.core.customer import Customer
 from permille.core.metering.event import Arrival
 from permille.core.period import INSTANT, Period, charges_interval, period_containing
-from permille.core.rating.proration import Proration, is_cut_by_upgrade, proration_by
+from permille.core.rating.proration import RatedPeriod, rated_period
 
 
 class InvoicingReason(StrEnum):
@@ -53,6 +53,8 @@ class BillingRequest:
     """The plan that takes over."""
     renews_at_start: bool = False
     """Whether it takes over where another plan's period ended: recurring units carried over are then paid in advance."""
+    group: int = 0
+    """Requests of different groups go on different invoices, made in the order of the groups."""
 
 
 def change_requests(
@@ -95,6 +97,8 @@ class SubscriptionBilling:
     """The recurring metrics that the next plan bills at its period's end."""
     renews_at_start: bool = False
     """Whether it pays at its start for recurring units carried over from a plan that went to its period's end."""
+    group: int = 0
+    """Billings of different groups go on different invoices."""
     arrival: Arrival | None = None
     """Which events its usage was read with."""
 
@@ -128,14 +132,14 @@ class SubscriptionBilling:
             timezone=self.facts.timezone,
         )
 
-    def usage_proration(self, period: Period, *, whole: Period) -> Proration:
-        """How prorated charges and minimum charges share out the days of a period of usage."""
-        return proration_by(
-            whole,
+    def rated(self, period: Period) -> RatedPeriod:
+        """A period in its whole billing period, for rating."""
+        return rated_period(
+            period,
+            self.whole_period(period),
             self.facts.timezone,
-            spares_last_day=is_cut_by_upgrade(
-                period, upgraded=self.facts.upgraded, terminated_at=self.facts.terminated_at
-            ),
+            upgraded=self.facts.upgraded,
+            terminated_at=self.facts.terminated_at,
         )
 
     @property
@@ -144,7 +148,15 @@ class SubscriptionBilling:
         alone = None if self.subscription.consolidate_invoice else self.subscription.external_id
         currency, order = self.plan.amount_currency, self.subscription.purchase_order_number
         reason = "change" if self.is_change else self.reason
-        return self.at, self.customer.sequential_id, currency, reason, str(alone or ""), order or ""
+        return (
+            self.at,
+            self.group,
+            self.customer.sequential_id,
+            currency,
+            reason,
+            str(alone or ""),
+            order or "",
+        )
 
 
 def plan_billing(
@@ -173,6 +185,7 @@ def plan_billing(
         planned=planned,
         is_change=request.is_change or request.next_plan_id is not None,
         renews_at_start=request.renews_at_start,
+        group=request.group,
         left_to_next_plan=left_to_next_plan(row, next_plan, at),
         arrival=arrival,
     )

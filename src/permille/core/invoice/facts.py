@@ -13,13 +13,13 @@ from permille.core.invoice.draft import InvoiceDraft
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
-from permille.core.rating.fee import (
+from permille.core.rating.charge import (
     CompiledCharge,
     Dimensions,
     compile_plan_charge,
-    compile_standing_charge,
+    compile_renewal,
+    renewal_charge,
 )
-from permille.core.rating.renewal import standing_charge
 
 Usage = Mapping[str, Sequence[tuple[Dimensions, Partial]]]
 """Code of a metric -> its series."""
@@ -62,10 +62,10 @@ def _in_arrears(plan: Plan) -> list[Priced]:
 def _renewed(plan: Plan, *, is_whole: bool) -> list[Priced]:
     return [
         [
-            (standing, compile_standing_charge(standing, currency=plan.amount_currency))
+            (renewed, compile_renewal(renewed, currency=plan.amount_currency))
             for charge in version.charges
             if charge.pay_in_advance and charge.metric.recurring
-            for standing in [standing_charge(charge, is_whole=is_whole)]
+            for renewed in [renewal_charge(charge, is_whole=is_whole)]
         ]
         for version in versions_of(plan)
     ]

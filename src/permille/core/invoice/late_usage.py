@@ -16,7 +16,8 @@ from uuid import UUID
 from permille.core.contract.plan import Plan
 from permille.core.money import LineAmounts, exact, precise, subunits
 from permille.core.period import Period
-from permille.core.rating.fee import CompiledCharge, Fee
+from permille.core.rating.charge import CompiledCharge
+from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
 from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, InUnit
 

@@ -28,7 +28,7 @@ from permille.core.metering.usage import (
 )
 from permille.core.money import ZERO, exact
 from permille.core.period import Period, midnight, seconds_of
-from permille.core.rating.fee import CompiledCharge, Dimensions, series_place
+from permille.core.rating.charge import CompiledCharge, Dimensions, series_place
 from permille.core.rating.filters import Group
 
 Series = Iterable[tuple[Dimensions, Partial]]

@@ -40,13 +40,16 @@ def event_warnings(
     metric: BillableMetric | None,
     history: Sequence[Subscription],
     plan: Plan | None,
+    is_too_late: bool = False,
 ) -> list[EventWarning]:
     """Everything that keeps the event from being counted and priced; nothing when it will be.
 
     `metric` is the one of its code, `history` every subscription with its external id, `plan` that of the
-    subscription which runs at its time.
+    subscription which runs at its time; `is_too_late` whether the invoice of its period is final already.
     """
     found = list(_of_subscription(event, history))
+    if is_too_late:
+        found.append(EventWarning(field="timestamp", code="period_is_billed"))
     if metric is None:
         return [EventWarning(field="code", code="billable_metric_not_found"), *found]
     found += _of_value(event, metric)

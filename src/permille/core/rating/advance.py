@@ -1,7 +1,7 @@
 """Charges paid in advance: an event makes a fee of its own, priced by what it adds to the period so far.
 
 A fee is the price of everything up to its event less the price of everything before, so that the fees of a period
-add up to the price of the whole, before each is rounded (core.rounding). Events count in the order of arrival; Lago takes that of their own times, in which
+add up to the price of the whole, before each is rounded (core.rating.rounding). Events count in the order of arrival; Lago takes that of their own times, in which
 a late event is priced as if those after it had not been. Source: semantics-metering.md section 5.12.
 """
 
@@ -16,20 +16,20 @@ from typing import Any
 
 from permille.core.metering.aggregations import Needs
 from permille.core.metering.custom_aggregation import Rules, custom_values, fold
-from permille.core.metering.usage import AdvanceEvent, Partial, merge, rounded
+from permille.core.metering.usage import AdvanceEvent, Partial, Usage, merge, rounded
 from permille.core.money import ZERO, decimal_text, exact, line_amounts
 from permille.core.period import Period
-from permille.core.rating.fee import (
-    Breakdown,
+from permille.core.rating.charge import (
     Bucket,
     CompiledCharge,
     Dimensions,
-    Fee,
     Place,
+    bucket_fee,
     presentation,
     series_place,
     shown_by,
 )
+from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.filters import Group, Id
 from permille.core.rating.level import (
     NOTHING_STANDING,
@@ -39,7 +39,7 @@ from permille.core.rating.level import (
     Taken,
     prorated_units,
 )
-from permille.core.rating.models import ChargeModel, Price, Quantity, percentage
+from permille.core.rating.models import ChargeModel, Price, Quantity, model_of, percentage
 from permille.core.rating.proration import Proration
 from permille.core.rating.rounding import Rounding
 
@@ -55,10 +55,6 @@ _DIFFERENCES = {
     "total_with_flat_amount",
 }
 """The details of a price that are told of one event alone; the others are terms."""
-
-
-_EXPLAINED = (ChargeModel.PERCENTAGE, ChargeModel.GRADUATED_PERCENTAGE)
-"""The models of which a fee tells the details, as in Lago."""
 
 
 def event_fees(
@@ -161,30 +157,19 @@ def _fee(
         price = _price(taken, partial(_read_price, charge, bucket), prorated=units)
     cents = line_amounts(price.amount, ZERO, charge.priced_subunits).amount_cents
     billed = Decimal(cents) / charge.priced_subunits if charge.rounding is Rounding.PER_FEE else price.amount
-    money, in_unit = charge.owed(price.amount, billed / taken.units if taken.units else ZERO)
-    return Fee(
-        kind="charge",
+    due = charge.owed(price.amount, billed / taken.units if taken.units else ZERO)
+    breakdown = Breakdown(presentation_by=shown_by(charge, taken.event.dimensions), units=taken.units)
+    return bucket_fee(
+        charge,
+        bucket,
+        due,
+        usage=Usage(taken.units, 1, taken.units),
         subscription_id=subscription_id,
-        charge_id=charge.charge_id,
-        charge_filter_id=bucket.charge_filter_id,
-        invoice_display_name=bucket.invoice_display_name,
-        units=taken.units,
-        events_count=1,
-        total_aggregated_units=taken.units,
-        amount_cents=money.amount_cents,
-        precise_amount_cents=money.precise_amount_cents,
-        unit_amount_cents=money.unit_amount_cents,
-        precise_unit_amount=money.precise_unit_amount,
-        amount_details=price.details if bucket.model in _EXPLAINED else {},
-        grouped_by=dict(group),
-        from_=period.from_,
-        to=period.to,
+        group=group,
+        period=period,
+        amount_details=price.details if model_of(bucket.model).details_in_advance else {},
         pay_in_advance=True,
-        in_unit=in_unit,
-        presentation=presentation(
-            charge,
-            [Breakdown(presentation_by=shown_by(charge, taken.event.dimensions), units=taken.units)],
-        ),
+        presentation=presentation(charge, [breakdown]),
         is_unpriced=bucket.is_unpriced,
         is_held=bucket.is_held,
     )
@@ -227,26 +212,17 @@ def instant_fee(
         if charge.rounding_function is not None:
             units = rounded(units, charge.rounding_function, charge.rounding_precision)
         price = _instant_price(bucket, units)
-        money, in_unit = charge.owed(max(price.amount, ZERO), max(price.unit_amount, ZERO))
-    return Fee(
-        kind="charge",
+        due = charge.owed(max(price.amount, ZERO), max(price.unit_amount, ZERO))
+    return bucket_fee(
+        charge,
+        bucket,
+        due,
+        usage=Usage(units, 1, units),
         subscription_id=subscription_id,
-        charge_id=charge.charge_id,
-        charge_filter_id=bucket.charge_filter_id,
-        invoice_display_name=bucket.invoice_display_name,
-        units=units,
-        events_count=1,
-        total_aggregated_units=units,
-        amount_cents=money.amount_cents,
-        precise_amount_cents=money.precise_amount_cents,
-        unit_amount_cents=money.unit_amount_cents,
-        precise_unit_amount=money.precise_unit_amount,
+        group=(),
+        period=period,
         amount_details={},
-        grouped_by={},
-        from_=period.from_,
-        to=period.to,
         pay_in_advance=True,
-        in_unit=in_unit,
     )
 
 

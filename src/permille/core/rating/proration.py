@@ -14,7 +14,7 @@ from itertools import groupby
 
 from permille.core.metering.usage import Instance, Operation
 from permille.core.money import ZERO, exact
-from permille.core.period import INSTANT, Period, local_date
+from permille.core.period import INSTANT, Period, local_date, seconds_of
 
 _FIVE_DECIMALS = Decimal("0.00001")
 
@@ -65,6 +65,29 @@ def proration_by(whole: Period, timezone: str, *, spares_last_day: bool = False)
 def is_cut_by_upgrade(period: Period, *, upgraded: bool, terminated_at: datetime | None) -> bool:
     """Whether a dearer plan took over in a period: not in those that were over by then, however late they are billed."""
     return upgraded and terminated_at is not None and period.to > terminated_at
+
+
+@dataclass(frozen=True, slots=True)
+class RatedPeriod:
+    """A period that fees are for, with the seconds and the days of the whole billing period, of which it may be a part."""
+
+    period: Period
+    whole_seconds: int
+    proration: Proration
+
+
+def rated_period(
+    period: Period,
+    whole: Period,
+    timezone: str,
+    *,
+    upgraded: bool = False,
+    terminated_at: datetime | None = None,
+) -> RatedPeriod:
+    """A period in its whole billing period, of a subscription that may have ended, or been upgraded, in it."""
+    spares_last_day = is_cut_by_upgrade(period, upgraded=upgraded, terminated_at=terminated_at)
+    proration = proration_by(whole, timezone, spares_last_day=spares_last_day)
+    return RatedPeriod(period, seconds_of(whole), proration)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,8 @@ from permille.core.rating.models import ChargeModel
 from permille.core.rating.unlisted import UnlistedValues
 from permille.database import locks
 from permille.ids import new_id
-from permille.store import billable_metrics, organizations, plans, webhooks
-from permille.usecases import metering
-from permille.usecases.catalogue import metrics as catalogue
+from permille.store import billable_metrics, organizations, plans
+from permille.usecases.catalogue import metrics as catalogue, plans as catalogue_plans
 
 _SUFFIX = ".toml"
 
@@ -135,7 +134,7 @@ def apply(
     metrics, created = _metrics(conn, organization.id, price_list, now)
     made = _plan(price_list, metrics, organization.id, now)
     charges = tuple(replace(charge, unlisted_values=unlisted_values) for charge in made.charges)
-    _add_plan(conn, replace(made, charges=charges))
+    catalogue_plans.add(conn, replace(made, charges=charges))
     return Applied(slug=slug, billable_metrics=created, plan_code=slug, plan_created=True)
 
 
@@ -252,22 +251,6 @@ def _problems(charge: Charge) -> Iterator[str]:
     for properties in [charge.properties, *(each.properties for each in charge.filters)]:
         yield from pricing.validate(ChargeModel(charge.charge_model), properties)
     yield from (code for _, code in incompatibilities(charge))
-
-
-def _add_plan(conn: Connection[Any], plan: Plan) -> None:
-    is_new = plans.add(conn, plan)
-    assert is_new, plan.code
-    for code in sorted({charge.metric.code for charge in plan.charges}):
-        metering.refresh(conn, organization_id=plan.organization_id, code=code)
-    webhooks.enqueue(
-        conn,
-        organization_id=plan.organization_id,
-        webhook_type="plan.created",
-        object_type="plan",
-        object_ids=[plan.id],
-        payload=None,
-        now=plan.created_at,
-    )
 
 
 def apply_from_command_line(config: Config, *, slug: str, organization: str | None) -> int:

@@ -6,6 +6,7 @@ The edit itself runs, and is undone: what it would do is what it did. Bills are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,8 +16,10 @@ from psycopg import Connection
 from permille.core.contract.subscription import Subscription, facts_of, plan_period_end
 from permille.core.contract.timeline import next_fee_cents
 from permille.core.customer import Customer
+from permille.core.errors import NotFound
 from permille.core.rating.price_preview import Preview, RunningBill, compare_bills
 from permille.store import customers, plans, subscriptions
+from permille.usecases.catalogue import own_plans
 from permille.usecases.usage.usage import UsageSearch, running_usages
 
 COMPARED_MAX = 10_000
@@ -24,23 +27,51 @@ COMPARED_MAX = 10_000
 BATCH = 1_000
 
 
-def preview(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """The running subscriptions that an edit reaches: COMPARED_MAX of them, and how many there are."""
+
+    running: Sequence[UUID] = ()
+    count: int = 0
+
+
+def reached_by_plan(conn: Connection[Any], organization_id: UUID, code: str, *, with_copies: bool) -> Reached:
+    """Those on the plan, and with_copies those on plans of their own that are copies of it."""
+    plan = plans.plan_by_code(conn, organization_id, code)
+    if plan is None:
+        return Reached()
+    copies = plans.children(conn, plan.id) if with_copies else []
+    ids = [plan.id, *(child.id for child in copies)]
+    running, count = subscriptions.running_on_plans(conn, ids, limit=COMPARED_MAX)
+    return Reached(running=running, count=count)
+
+
+def reached_by_own_plan(
     conn: Connection[Any],
-    edit: Callable[[], object],
+    organization_id: UUID,
+    external_id: str,
     *,
-    running: Sequence[UUID],
-    subscriptions_count: int,
+    status: str | None = None,
     now: datetime,
-) -> Preview:
-    """What `edit` does to the bills of these running subscriptions. Nothing of it is kept.
+) -> Reached:
+    """The subscription itself, if it runs."""
+    try:
+        row, _ = own_plans.subscribed(conn, organization_id, external_id, status=status, now=now)
+    except NotFound:  # the edit says what there is none of
+        return Reached()
+    return Reached(running=[row.id], count=1) if row.status == "active" else Reached()
+
+
+def preview(conn: Connection[Any], edit: Callable[[], object], reached: Reached, *, now: datetime) -> Preview:
+    """What `edit` does to the bills of the running subscriptions that it reaches. Nothing of it is kept.
 
     Raises what the edit raises.
     """
     with conn.transaction(force_rollback=True):
-        before = dict(_bills(conn, running, now=now))
+        before = dict(_bills(conn, reached.running, now=now))
         edit()
-        after = dict(_bills(conn, running, now=now))
-    return compare_bills(before, after, subscriptions=subscriptions_count)
+        after = dict(_bills(conn, reached.running, now=now))
+    return compare_bills(before, after, subscriptions=reached.count)
 
 
 def _bills(

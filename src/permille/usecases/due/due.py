@@ -110,11 +110,11 @@ def _step(conn: Connection[Any], organization_id: UUID, at: datetime, *, wait: b
         return told
     starts = due_store.claim_starts(conn, organization_id, until=at, limit=BATCH, wait=wait)
     if starts:
-        _each(conn, starts, lambda row: life.start(conn, row, now=at), at=at, now=now)
+        _each(conn, starts, lambda some: life.start_all(conn, some, now=at), at=at, now=now)
         return len(starts)
     ends = due_store.claim_ends(conn, organization_id, until=at, limit=BATCH, wait=wait)
     if ends:
-        _each(conn, ends, lambda row: life.terminate(conn, row, at=at), at=at, now=now)
+        _each(conn, ends, lambda some: life.terminate_all(conn, some, at=at), at=at, now=now)
         return len(ends)
     billed = run.bill_due(conn, organization_id=organization_id, until=at, limit=BATCH, wait=wait, now=now)
     return billed or drafts.finalize_due(conn, organization_id, until=at, limit=BATCH, wait=wait, now=now)
@@ -123,18 +123,13 @@ def _step(conn: Connection[Any], organization_id: UUID, at: datetime, *, wait: b
 def _each(
     conn: Connection[Any],
     rows: Sequence[Subscription],
-    act: Callable[[Subscription], object],
+    act: Callable[[Sequence[Subscription]], None],
     *,
     at: datetime,
     now: datetime,
 ) -> None:
-    """Do it with each, but for those of customers that cannot be billed."""
-
-    def act_on(some: Sequence[Subscription]) -> None:
-        for row in some:
-            act(row)
-
-    failures = holds.do_apart(conn, rows, act_on, customer_of=lambda row: row.customer_id)
+    """Do it with all, but for those of customers that cannot be billed."""
+    failures = holds.do_apart(conn, rows, act, customer_of=lambda row: row.customer_id)
     holds.hold(
         conn,
         rows[0].organization_id,

@@ -7,7 +7,7 @@ Source: semantics-metering.md section 5.12, semantics-billing.md section 6.4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -77,19 +77,22 @@ def bill_all(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> 
         pass
 
 
-def bill_customer(conn: Connection[Any], organization_id: UUID, customer_id: UUID, *, now: datetime) -> None:
-    """Bill what waits of a customer, whose subscription is about to change, and of others that are free.
+def bill_customers(
+    conn: Connection[Any], organization_id: UUID, customer_ids: Collection[UUID], *, now: datetime
+) -> None:
+    """Bill what waits of customers, whose subscriptions are about to change, and of others that are free.
 
-    Raises Unbillable when any of the customer's comes to an amount beyond all bounds.
+    Raises Unbillable when any of theirs comes to an amount that does not fit into 64 bits.
     """
-    if advance_queue.is_any_waiting(conn, organization_id, customer_id):
-        customers.lock(conn, customer_id)
-        billing_holds.release_customer(conn, customer_id)
+    if not advance_queue.is_any_waiting(conn, organization_id, customer_ids):
+        return
+    customers.lock_all(conn, customer_ids)
+    billing_holds.release_customers(conn, customer_ids)
     taken = 1
     while taken:
         taken, failures = _bill_batch(conn, organization_id, now=now, wait=False)
         for failure in failures:
-            if failure.customer_id == customer_id:
+            if failure.customer_id in customer_ids:
                 raise Unbillable(failure.reason, code=failure.code)
 
 

@@ -14,25 +14,18 @@ from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
-from permille.core.period import Period, seconds_of
-from permille.core.rating.fee import (
-    CompiledCharge,
-    Fee,
-    carry_fee_on,
-    charge_fees,
-    compile_plan_charge,
-    compile_standing_charge,
-    true_up_fee,
-)
+from permille.core.period import Period
+from permille.core.rating.charge import CompiledCharge, compile_plan_charge, compile_renewal, renewal_charge
+from permille.core.rating.fee import Fee, carry_fee_on
 from permille.core.rating.filters import group_of
-from permille.core.rating.proration import is_cut_by_upgrade, proration_by
-from permille.core.rating.renewal import renewed_fees, standing_charge
-from permille.core.rating.rounding import Rounding
+from permille.core.rating.minimum_charge import true_up_fee
+from permille.core.rating.proration import rated_period
+from permille.core.rating.rate import rate
 from permille.events.engine import event_log, usage
 from permille.events.log import StoredEvent
 from permille.events.usage import SeriesUsage, Window
 from permille.store import customers, plans, subscriptions
-from permille.store.invoices import StoredFee
+from permille.store.fees import StoredFee
 from permille.usecases.usage.levels import Terms, price, read_histories, terms_of
 from permille.usecases.usage.windows import (
     standing_window,
@@ -55,8 +48,6 @@ class Basis:
     since: datetime | None
     """From when events count, None from the first one."""
     until: datetime
-    is_renewal: bool = False
-    """Whether it is what stood when the period began, paid in advance for all of it."""
 
 
 def bases(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Basis]:
@@ -94,14 +85,13 @@ def _basis(
     if not fee.pay_in_advance or fee.event_transaction_id is not None:
         return basis
     is_whole = period == whole_period(row, plan, customer, period)
-    standing = standing_charge(charge, is_whole=is_whole)
+    renewed = renewal_charge(charge, is_whole=is_whole)
     return replace(
         basis,
-        charge=standing,
-        compiled=compile_standing_charge(standing, currency=currency),
-        windows=[standing_window(row, [standing], at=period.from_)],
+        charge=renewed,
+        compiled=compile_renewal(renewed, currency=currency),
+        windows=[standing_window(row, [renewed], at=period.from_)],
         until=period.from_,
-        is_renewal=True,
     )
 
 
@@ -132,30 +122,23 @@ def is_behind(fee: StoredFee, basis: Basis, dimensions: Mapping[str, str | None]
 
 
 def fees_now(basis: Basis, found: Sequence[SeriesUsage]) -> list[Fee]:
-    """All fees of the charge in the period, with the one that makes them up to its least amount."""
-    whole = whole_period(basis.subscription, basis.plan, basis.customer, basis.period)
+    """All fees of the charge in the period, with the true-up fee of its minimum charge."""
     row = basis.subscription
-    proration = proration_by(
-        whole,
+    rated = rated_period(
+        basis.period,
+        whole_period(row, basis.plan, basis.customer, basis.period),
         basis.customer.applicable_timezone,
-        spares_last_day=is_cut_by_upgrade(
-            basis.period, upgraded=row.upgraded, terminated_at=row.terminated_at
-        ),
+        upgraded=row.upgraded,
+        terminated_at=row.terminated_at,
     )
-    fees = charge_fees(
+    fees = rate(
         basis.compiled,
         [(each.dimensions, each.partial) for each in found],
-        subscription_id=basis.subscription.id,
-        period=basis.period,
-        period_seconds=seconds_of(whole),
-        proration=proration,
+        subscription_id=row.id,
+        rated=rated,
     )
-    if basis.is_renewal and basis.compiled.rounding is Rounding.PER_CHARGE:
-        fees = renewed_fees(basis.charge, basis.compiled, fees)
-    if basis.compiled.min_amount_cents:
-        missing = true_up_fee(basis.compiled, fees, period=basis.period, proration=proration)
-        fees += [missing] if missing else []
-    return fees
+    true_up = true_up_fee(basis.compiled, fees, rated=rated) if basis.compiled.min_amount_cents else None
+    return [*fees, true_up] if true_up else fees
 
 
 def same_place(fee: StoredFee, fees: Sequence[Fee]) -> Fee | None:

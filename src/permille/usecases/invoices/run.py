@@ -37,10 +37,10 @@ from permille.core.period import Period, local_date
 from permille.core.rating.fee import Fee
 from permille.database.connections import is_passing
 from permille.events.engine import event_log, usage
-from permille.store import customers, invoices, late_usage, plans, subscriptions
+from permille.store import customers, invoices, late_usage, subscriptions
 from permille.usecases import holds
 from permille.usecases.invoices import adjustments
-from permille.usecases.invoices.facts import draft_of, load_contracts, load_facts
+from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
 from permille.usecases.invoices.regrouping import regroup
 from permille.usecases.invoices.save import queue_webhooks, save
 
@@ -100,53 +100,87 @@ def bill_due(
     return 0
 
 
-def bill_start(conn: Connection[Any], *, subscription_ids: Collection[UUID], at: datetime) -> None:
-    """Bill what plans paid in advance cost from their start on; usage is left to the period's end."""
-    rows = subscriptions.for_update(conn, subscription_ids).values()
-    _bill(conn, [BillingRequest(subscription=row, at=at, reason=InvoicingReason.STARTING) for row in rows])
+def bill_starts(conn: Connection[Any], subscription_ids: Sequence[UUID], *, at: datetime) -> None:
+    """Bill what plans paid in advance cost from their start on, each on its own invoice; usage is left to the period's end."""
+    rows = subscriptions.for_update(conn, subscription_ids)
+    _bill(
+        conn,
+        [
+            BillingRequest(subscription=rows[row_id], at=at, reason=InvoicingReason.STARTING, group=group)
+            for group, row_id in enumerate(subscription_ids)
+        ],
+    )
 
 
-def bill_termination(conn: Connection[Any], *, subscription_id: UUID, at: datetime) -> None:
-    """Bill what a subscription that ends at `at` still owes, unless it says that this is skipped.
+def bill_terminations(conn: Connection[Any], subscription_ids: Sequence[UUID], *, at: datetime) -> None:
+    """Bill what subscriptions that end at `at` still owe, each on its own invoice, unless they say that this is skipped.
 
     Periods that ended on an earlier day and were not billed by then, as the run came late, are billed
     before, as of their own ends.
     """
-    row = subscriptions.for_update(conn, [subscription_id])[subscription_id]
-    request = BillingRequest(subscription=row, at=at, reason=InvoicingReason.TERMINATING)
-    if row.on_termination_invoice != "generate":
-        regroup(conn, [load_contracts(conn, [row]).billing(request)], only_ended=False)
-        return
-    _bill(conn, [replace(request, subscription=_catch_up(conn, row, at))])
+    known = subscriptions.for_update(conn, subscription_ids)
+    rows = [known[row_id] for row_id in subscription_ids]
+    skipped = [row for row in rows if row.on_termination_invoice != "generate"]
+    if skipped:
+        contracts = load_contracts(conn, skipped)
+        requests = [
+            BillingRequest(subscription=row, at=at, reason=InvoicingReason.TERMINATING) for row in skipped
+        ]
+        regroup(conn, [contracts.billing(each) for each in requests], only_ended=False)
+    owing = _catch_up(conn, [row for row in rows if row.on_termination_invoice == "generate"], at)
+    _bill(
+        conn,
+        [
+            BillingRequest(subscription=row, at=at, reason=InvoicingReason.TERMINATING, group=group)
+            for group, row in enumerate(owing)
+        ],
+    )
 
 
-def bill_change(
-    conn: Connection[Any], *, old_id: UUID, new_id: UUID, at: datetime, owes_at_start: bool
-) -> None:
-    """Bill a change of plan on one invoice: what the old plan still owes, and what the new one costs from its start.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanChange:
+    """A subscription that ends because another plan takes over, and the one that begins."""
+
+    old_id: UUID
+    new_id: UUID
+    owes_at_start: bool
+
+
+def bill_changes(conn: Connection[Any], changes: Sequence[PlanChange], *, at: datetime) -> None:
+    """Bill changes of plan, each on one invoice: what the old plan still owes, and what the new one costs from its start.
 
     Periods of the old plan that were missed are billed before, as at a termination.
     """
-    rows = subscriptions.for_update(conn, [old_id, new_id])
-    old, new = _catch_up(conn, rows[old_id], at), rows[new_id]
-    _bill(conn, change_requests(old, new, at=at, owes_at_start=owes_at_start))
+    rows = subscriptions.for_update(
+        conn, [each for change in changes for each in (change.old_id, change.new_id)]
+    )
+    ended = _catch_up(conn, [rows[change.old_id] for change in changes], at)
+    requests = [
+        replace(request, group=group)
+        for group, (change, old) in enumerate(zip(changes, ended, strict=True))
+        for request in change_requests(old, rows[change.new_id], at=at, owes_at_start=change.owes_at_start)
+    ]
+    _bill(conn, requests)
 
 
-def _catch_up(conn: Connection[Any], row: Subscription, ended_at: datetime) -> Subscription:
-    """Bill the periods that ended on an earlier day than the subscription and were not billed by then."""
-    for missed in _missed(conn, row, ended_at):
-        running = replace(row, status="active", terminated_at=None)
-        _bill(conn, [BillingRequest(subscription=running, at=missed)])
-        row = subscriptions.by_ids(conn, [row.id])[row.id]
-    return row
+def _catch_up(conn: Connection[Any], rows: Sequence[Subscription], ended_at: datetime) -> list[Subscription]:
+    """Bill the periods that ended on an earlier day than the subscriptions and were not billed by then."""
+    contracts = load_contracts(conn, rows)
+    late = {row.id: days for row in rows if (days := list(_missed(contracts, row, ended_at)))}
+    for row in rows:
+        for missed in late.get(row.id, ()):
+            current = subscriptions.by_ids(conn, [row.id])[row.id]
+            running = replace(current, status="active", terminated_at=None)
+            _bill(conn, [BillingRequest(subscription=running, at=missed)])
+    billed = subscriptions.by_ids(conn, late) if late else {}
+    return [billed.get(row.id, row) for row in rows]
 
 
-def _missed(conn: Connection[Any], row: Subscription, ended_at: datetime) -> Iterator[datetime]:
+def _missed(contracts: Contracts, row: Subscription, ended_at: datetime) -> Iterator[datetime]:
     """The billing days before the day of the end that no run has come to."""
-    plan = plans.plan_by_id(conn, row.plan_id)
-    timezone = customers.by_ids(conn, [row.customer_id])[row.customer_id].applicable_timezone
+    plan, timezone = contracts.plans[row.plan_id], contracts.customers[row.customer_id].applicable_timezone
     running = replace(row, status="active", terminated_at=None)
-    first_started_at = subscriptions.first_starts(conn, [row.id]).get(row.id)
+    first_started_at = contracts.first_starts.get(row.id)
     facts = facts_of(running, plan, timezone=timezone, first_started_at=first_started_at)
     missed = due(
         running, plan, timezone=timezone, now=row.created_at, first_started_at=first_started_at
@@ -158,6 +192,8 @@ def _missed(conn: Connection[Any], row: Subscription, ended_at: datetime) -> Ite
 
 def _bill(conn: Connection[Any], requests: Sequence[BillingRequest]) -> None:
     """Load, run the steps, save. Raises Unbillable."""
+    if not requests:
+        return
     with holds.refusing_unbillable():
         _bill_requests(conn, requests)
 
@@ -217,12 +253,12 @@ def _queue_ended_trials(
             queue_webhooks(conn, "subscription.trial_ended", row.organization_id, [(billing.at, row.id)])
 
 
-def bill_late_usage(conn: Connection[Any], customer_id: UUID, *, at: datetime) -> None:
-    """Bill at once, each on an invoice of its own, scheduled late usage of a customer's subscriptions that have ended."""
-    waiting = late_usage.scheduled(conn, [customer_id])
+def bill_late_usage(conn: Connection[Any], customer_ids: Collection[UUID], *, at: datetime) -> None:
+    """Bill at once, each on an invoice of its own, scheduled late usage of these customers' subscriptions that have ended."""
+    waiting = late_usage.scheduled(conn, customer_ids)
     if not waiting:
         return
-    customer = customers.by_ids(conn, [customer_id])[customer_id]
+    payers = customers.by_ids(conn, {late.customer_id for late in waiting})
     billed = {}
     for row, late, fees in adjustments.fees_of(conn, waiting):
         history = subscriptions.history(conn, row.organization_id, row.external_id)
@@ -231,7 +267,7 @@ def bill_late_usage(conn: Connection[Any], customer_id: UUID, *, at: datetime) -
         billing = _billing_of_period(
             row,
             fees.plan,
-            customer,
+            payers[late.customer_id],
             at=at,
             reason=InvoicingReason.LATE_USAGE,
             periods=BillingPeriods(subscription=Period(late.from_at, late.to_at), charges=None),

@@ -25,7 +25,7 @@ from permille.core.metering.daily_usage import (
 )
 from permille.core.metering.usage import Usage
 from permille.core.period import INSTANT, Period, local_date, midnight
-from permille.core.rating.fee import CompiledCharge, compile_plan_charge, counted_by, series_place
+from permille.core.rating.charge import CompiledCharge, compile_plan_charge, counted_by, series_place
 from permille.core.rating.filters import Group
 from permille.events.engine import usage
 from permille.events.usage import Window

@@ -16,7 +16,8 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import Invalid, NotFound, Unevaluable
-from permille.core.invoice.tax import Taxed, applicable, tax_fee
+from permille.core.invoice.tax import Taxed, tax_fee
+from permille.core.invoice.tax_choice import taxes_of_charge
 from permille.core.metering.aggregations import Aggregation, Reads
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of
@@ -26,13 +27,12 @@ from permille.core.metering.usage import AdvanceEvent
 from permille.core.money import ZERO
 from permille.core.rating.advance import fee_of_nothing, instant_fee, units_alone
 from permille.core.rating.fee import Fee
-from permille.core.rating.models import ChargeModel
+from permille.core.rating.models import ChargeModel, model_of
 from permille.store import billable_metrics, customers, plans, subscriptions
 from permille.usecases.usage import levels
 from permille.usecases.usage.levels import Terms
 from permille.usecases.usage.windows import running_plan
 
-_INSTANT_MODELS = (ChargeModel.STANDARD, ChargeModel.PERCENTAGE)
 _NO_CHARGE = {"code": ["does_not_match_an_instant_charge"]}
 
 
@@ -150,8 +150,7 @@ def _fee_of_nothing(terms: Terms, one: AdvanceEvent) -> Fee:
 
 
 def _taxed(terms: Terms, fee: Fee) -> Estimate:
-    general = applicable(terms.plan.taxes, terms.customer.taxes, terms.customer.billing_entity.taxes)
-    taxes = applicable(terms.charge.taxes, general)
+    taxes = taxes_of_charge(terms.charge, terms.plan, terms.customer)
     return Estimate(terms=terms, fee=fee, taxed=tax_fee(fee.amount_cents, fee.precise_amount_cents, taxes))
 
 
@@ -181,7 +180,7 @@ def estimate_instantly(
         every = [
             terms
             for terms in _terms(conn, organization_id, external_id, codes, now=now)
-            if terms.charge.charge_model in _INSTANT_MODELS
+            if model_of(ChargeModel(terms.charge.charge_model)).has_instant_price
         ]
         if not every:
             raise Invalid(_NO_CHARGE)

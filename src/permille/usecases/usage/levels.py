@@ -23,7 +23,8 @@ from permille.core.metering.custom_aggregation import aggregator_of
 from permille.core.metering.usage import AdvanceEvent
 from permille.core.period import Period
 from permille.core.rating.advance import event_fees, standing_by_place
-from permille.core.rating.fee import CompiledCharge, Fee, Place, carry_fee_on, compile_plan_charge
+from permille.core.rating.charge import CompiledCharge, Place, compile_plan_charge, renewal_charge
+from permille.core.rating.fee import Fee, carry_fee_on
 from permille.core.rating.level import NOTHING_STANDING, Held, Reached, Standing, held_at
 from permille.core.rating.proration import Proration, proration_by
 from permille.core.rating.rounding import NOTHING_EARLIER, Earlier, Rounding
@@ -121,7 +122,7 @@ def read_histories(conn: Connection[Any], wanted: Sequence[tuple[Terms, Collecti
     """For each terms what the events with these seqs are priced by, the last of them included; set-based."""
     recurring = [i for i, (terms, _) in enumerate(wanted) if terms.charge.metric.recurring]
     before = [
-        standing_window(terms.row, [replace(terms.charge, pay_in_advance=False)], at=terms.period.from_)
+        standing_window(terms.row, [renewal_charge(terms.charge, is_whole=False)], at=terms.period.from_)
         for terms, _ in (wanted[i] for i in recurring)
     ]
 

@@ -1,6 +1,6 @@
 """Usage: what a subscription has used so far in its period, and what it used in the periods billed.
 
-Current usage is priced by the same core.fee.charge_fees as the invoice at the period's end, so that the two
+Current usage is priced by the same core.rating.rate as the invoice at the period's end, so that the two
 cannot disagree; past usage is read from the invoices. Source: semantics-metering.md section 6.
 """
 
@@ -22,27 +22,35 @@ from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
-from permille.core.invoice.tax import applicable, tax_invoice
+from permille.core.invoice.tax import tax_invoice
+from permille.core.invoice.tax_choice import taxes_of_charge
 from permille.core.metering.usage import Partial
 from permille.core.money import ZERO
 from permille.core.period import (
     INSTANT,
     Period,
     local_date,
-    seconds_of,
 )
-from permille.core.rating.fee import Breakdown, Dimensions, Fee, Place, charge_fees, compile_plan_charge
+from permille.core.rating.charge import Dimensions, Place, compile_plan_charge, renewal_charge
+from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.level import Held
 from permille.core.rating.models.group_keys import PRICING, pricing_keys
 from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.projection import Projection, elapsed_share, project, project_all
-from permille.core.rating.proration import proration_by
-from permille.core.rating.renewal import standing_charge
+from permille.core.rating.proration import RatedPeriod, rated_period
+from permille.core.rating.rate import rate
 from permille.events.engine import usage
 from permille.events.usage import SeriesUsage, Window
-from permille.store import customers, fee_items, invoices, past_usage as past, plans, subscriptions
+from permille.store import (
+    customers,
+    fee_items,
+    fees as fee_store,
+    past_usage as past,
+    plans,
+    subscriptions,
+)
 from permille.store.fee_items import FeeItem
-from permille.store.invoices import StoredFee
+from permille.store.fees import StoredFee
 from permille.usecases.usage.levels import held_levels, terms_of_charge
 from permille.usecases.usage.windows import has_kept_level, usage_period, usage_windows, whole_period
 
@@ -267,7 +275,7 @@ def _running(
 
 
 def _windows(of: _Running, levels: Mapping[UUID, Any]) -> list[Window]:
-    read = [standing_charge(each, is_whole=True) if each.id in levels else each for each in of.charges]
+    read = [renewal_charge(each, is_whole=True) if each.id in levels else each for each in of.charges]
     return usage_windows(of.subscription, read, of.period, timezone=of.timezone)
 
 
@@ -281,6 +289,7 @@ def _period_usage(
 ) -> PeriodUsage:
     """What was used, priced."""
     whole = whole_period(of.subscription, of.plan, of.customer, of.period)
+    rated = rated_period(of.period, whole, of.timezone)
     elapsed = elapsed_share(now, of.period, of.timezone) if search.projected else None
     found = [
         charge_usage(
@@ -289,9 +298,7 @@ def _period_usage(
             search=search,
             subscription_id=of.subscription.id,
             currency=of.plan.amount_currency,
-            period=of.period,
-            whole=whole,
-            timezone=of.timezone,
+            rated=rated,
             elapsed=elapsed,
             held=levels.get(charge.id),
         )
@@ -327,14 +334,9 @@ def _held(
 
 def _taxes_amount_cents(found: Sequence[ChargeUsage], plan: Plan, customer: Customer) -> int:
     """What the invoice's taxes would be if the period ended now."""
-    general = applicable(plan.taxes, customer.taxes, customer.billing_entity.taxes)
-    own = {charge.id: charge.taxes for charge in plan.charges}
+    taxes = {charge.id: taxes_of_charge(charge, plan, customer) for charge in plan.charges}
     return tax_invoice(
-        [
-            (line.amount_cents, applicable(own[used.charge_id], general))
-            for used in found
-            for line in used.lines
-        ]
+        [(line.amount_cents, taxes[used.charge_id]) for used in found for line in used.lines]
     ).amount_cents
 
 
@@ -377,9 +379,7 @@ def charge_usage(
     search: UsageSearch,
     subscription_id: UUID,
     currency: str,
-    period: Period,
-    whole: Period,
-    timezone: str,
+    rated: RatedPeriod,
     elapsed: Fraction | None = None,
     held: Mapping[Place, Held] | None = None,
 ) -> ChargeUsage:
@@ -391,15 +391,7 @@ def charge_usage(
     dropped = None if search.skip_grouping else search.groups.keys()
     compiled = compile_plan_charge(_regrouped(charge, dropped), currency=currency)
 
-    fees = charge_fees(
-        compiled,
-        kept,
-        subscription_id=subscription_id,
-        period=period,
-        period_seconds=seconds_of(whole),
-        proration=proration_by(whole, timezone),
-        held=held,
-    )
+    fees = rate(compiled, kept, subscription_id=subscription_id, rated=rated, held=held)
 
     def projection_of(fee: Fee) -> Projection | None:
         if elapsed is None:
@@ -508,7 +500,7 @@ def past_usage(
     )
     invoice_ids = {period.invoice_id for period in periods}
     items = fee_items.of_invoices(conn, invoice_ids)
-    fees = invoices.fees_of(conn, invoice_ids)
+    fees = fee_store.of_invoices(conn, invoice_ids)
     return [
         PeriodUsage(
             period=Period(each.from_at, each.to_at),

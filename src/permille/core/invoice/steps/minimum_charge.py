@@ -9,8 +9,9 @@ from itertools import groupby
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, Line
 from permille.core.invoice.facts import Facts
-from permille.core.rating.fee import CompiledCharge, true_up_fee
+from permille.core.rating.charge import CompiledCharge
 from permille.core.rating.filters import Id
+from permille.core.rating.minimum_charge import true_up_fee
 
 
 def minimum_charge(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
@@ -34,8 +35,7 @@ def _trued_up(billing: SubscriptionBilling, compiled: CompiledCharge, lines: Seq
     period = billing.usage_period
     assert period is not None, "a charge in arrears has a period"
     fees = [line.fee for line in lines]
-    proration = billing.usage_proration(period, whole=billing.whole_period(period))
-    true_up = true_up_fee(compiled, fees, period=period, proration=proration)
+    true_up = true_up_fee(compiled, fees, rated=billing.rated(period))
     if true_up is None:
         return [line for line in lines if compiled.is_billed(line.fee)]
     parent = next(fee for fee in fees if fee.charge_filter_id is None)

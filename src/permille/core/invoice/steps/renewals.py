@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, Line
 from permille.core.invoice.facts import Facts
-from permille.core.rating.fee import charge_fees
-from permille.core.rating.proration import proration_by
-from permille.core.rating.renewal import renewed_fees
+from permille.core.rating.rate import rate
 
 
 def renewals(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
@@ -32,13 +29,11 @@ def _lines(billing: SubscriptionBilling, facts: Facts, *, invoiceable: bool) -> 
     for charge, compiled in charges:
         if charge.invoiceable is not invoiceable:
             continue
-        fees = charge_fees(
+        fees = rate(
             compiled,
             used.get(charge.metric.code, ()),
             subscription_id=billing.subscription.id,
-            period=period,
-            proration=proration_by(billing.whole_period(period), billing.facts.timezone),
+            rated=billing.rated(period),
             with_idle=False,
         )
-        for fee in renewed_fees(charge, compiled, fees):
-            yield Line(replace(fee, pay_in_advance=True), billing.plan)
+        yield from (Line(fee, billing.plan) for fee in fees)

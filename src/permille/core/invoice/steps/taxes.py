@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
-from permille.core.contract.plan import Plan
-from permille.core.contract.price_versions import version_at, versions_of
-from permille.core.customer import Customer
 from permille.core.invoice.draft import InvoiceDraft, Line
 from permille.core.invoice.facts import Facts
-from permille.core.invoice.tax import UNTAXED, Tax, add_up_taxes, applicable, tax_fee, tax_invoice
+from permille.core.invoice.tax import UNTAXED, Tax, add_up_taxes, tax_fee, tax_invoice
+from permille.core.invoice.tax_choice import TaxChoice, tax_choice
 from permille.core.money import exact
-from permille.core.rating.fee import Fee
-from permille.core.rating.filters import Id
-
-TaxChoice = Callable[[Fee], tuple[Tax, ...]]
 
 
 def line_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
@@ -57,14 +50,3 @@ def _taxed(line: Line, taxes: tuple[Tax, ...]) -> Line:
     if not taxes:
         return line
     return replace(line, taxes=taxes, taxed=tax_fee(line.taxable_cents, line.precise_taxable_cents, taxes))
-
-
-def tax_choice(plan: Plan, customer: Customer) -> TaxChoice:
-    """Which taxes apply to a fee of the plan: those of its charge in the version of its period, else the general ones."""
-    general = applicable(plan.taxes, customer.taxes, customer.billing_entity.taxes)
-    of_version: list[dict[Id, tuple[Tax, ...]]] = [
-        {charge.id: charge.taxes for charge in each.charges if charge.taxes} for each in versions_of(plan)
-    ]
-    if not any(of_version):
-        return lambda _: general
-    return lambda fee: of_version[version_at(plan, fee.from_)].get(fee.charge_id, general)

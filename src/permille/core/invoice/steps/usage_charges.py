@@ -5,8 +5,7 @@ from __future__ import annotations
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, Line
 from permille.core.invoice.facts import Facts
-from permille.core.period import seconds_of
-from permille.core.rating.fee import charge_fees
+from permille.core.rating.rate import rate
 
 
 def usage_charges(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
@@ -20,19 +19,16 @@ def _lines(billing: SubscriptionBilling, facts: Facts) -> list[Line]:
     if period is None or not charges:
         return lines
     used = facts.usage.get(billing.subscription.id, {})
-    whole = billing.whole_period(period)
-    seconds, proration = seconds_of(whole), billing.usage_proration(period, whole=whole)
+    rated = billing.rated(period)
     for charge, compiled in charges:
         if charge.metric.id in billing.left_to_next_plan and not charge.prorated:
             continue
         has_minimum = compiled.min_amount_cents > 0
-        fees = charge_fees(
+        fees = rate(
             compiled,
             used.get(charge.metric.code, ()),
             subscription_id=billing.subscription.id,
-            period=period,
-            period_seconds=seconds,
-            proration=proration,
+            rated=rated,
             with_idle=has_minimum,
         )
         lines += [Line(fee, billing.plan) for fee in fees if has_minimum or compiled.is_billed(fee)]

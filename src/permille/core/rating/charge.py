@@ -1,0 +1,283 @@
+"""The compiled charge: prices read, filters resolved, ready to price many subscriptions.
+
+A charge's usage falls into buckets: one for each of its filters and one for what no filter wants, each split
+by the pricing groups. Source: semantics-metering.md sections 2.2, 4.3 and 4.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from permille.core.contract.plan import Charge, expanded_filters
+from permille.core.metering.aggregations import Aggregation
+from permille.core.metering.custom_aggregation import Aggregator, aggregator_of
+from permille.core.metering.usage import (
+    Partial,
+    Usage,
+)
+from permille.core.money import ZERO, exact, subunits
+from permille.core.period import Period
+from permille.core.rating.fee import Breakdown, Fee, Presentation
+from permille.core.rating.filters import ChargeFilter, Group, Id, filter_finder, group_of
+from permille.core.rating.models import ChargeModel, Price, Pricer, Quantity, model_of, pricer
+from permille.core.rating.models.group_keys import PresentationKeys, presentation_keys, pricing_keys
+from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, Owed, owed
+from permille.core.rating.rounding import Rounding
+from permille.core.rating.unlisted import UnlistedValues, is_unpriced
+
+Dimensions = Mapping[str, str | None]
+"""The property texts that tell events apart: the metric's filter keys and the grouping keys."""
+
+Place = tuple[int, Group]
+"""Where usage counts: the bucket's index in its charge, and the pricing group."""
+
+
+_BUCKETS_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """A price of a charge: of one filter, or of what no filter wants."""
+
+    charge_filter_id: Id | None
+    invoice_display_name: str | None
+    group_keys: tuple[str, ...]
+    model: ChargeModel
+    pricer: Pricer
+    idle: Price
+    idle_owed: Owed
+    """The price of no usage: flat amounts are due all the same."""
+    properties: Mapping[str, Any]
+    reads_events: bool
+    """Whether the price depends on single events."""
+    is_unpriced: bool = False
+    """Whether nobody has decided what its usage costs."""
+    is_held: bool = False
+    """Whether an invoice with its usage waits until somebody has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledCharge:
+    """A charge made ready to price many subscriptions: prices read, filters resolved, matches remembered."""
+
+    charge_id: Id
+    aggregation: Aggregation
+    rounding_function: str | None
+    rounding_precision: int | None
+    subunits: int
+    """Of the currency."""
+    applied_pricing_unit: AppliedPricingUnit | None
+    """What the prices are in, if not in the currency."""
+    prorated: bool
+    pay_in_advance: bool
+    is_renewal: bool = False
+    """Whether it prices, in advance, the recurring units that are carried over into a period."""
+    min_amount_cents: int
+    """The minimum charge of a whole period, over all buckets, in hundredths of the pricing unit if there is one."""
+    buckets: tuple[Bucket, ...]
+    """One for each filter in order, then the default one."""
+    filter_keys: tuple[str, ...]
+    bucket_of: Callable[[tuple[str | None, ...]], int]
+    """Texts of the filter_keys -> index of the bucket."""
+    presentation_keys: PresentationKeys
+    aggregator: Aggregator | None = None
+    """The rules of a custom aggregation."""
+    rounding: Rounding = Rounding.PER_FEE
+
+    @property
+    def priced_subunits(self) -> int:
+        """Of what the prices are in."""
+        return self.subunits if self.applied_pricing_unit is None else SUBUNITS
+
+    def owed(self, amount: Decimal, unit_amount: Decimal) -> Owed:
+        """What a fee states of amounts in major units of what the prices are in. Call under exact()."""
+        return owed(amount, unit_amount, per_unit=self.subunits, applied=self.applied_pricing_unit)
+
+    def costs(self, due: Owed) -> bool:
+        """Whether a line of nothing else is on a bill: for cents, or for what adds up to cents with other lines."""
+        if self.rounding is Rounding.PER_FEE:
+            return bool(due.money.amount_cents)
+        amounts = due.in_unit.amounts if due.in_unit else due.money
+        return bool(amounts.precise_amount_cents)
+
+    def is_billed(self, fee: Fee) -> bool:
+        """Whether an invoice shows the fee."""
+        return not fee.is_idle or self.costs(fee.owed)
+
+
+def compile_charge(
+    *,
+    charge_id: Id,
+    model: ChargeModel,
+    properties: Mapping[str, Any],
+    filters: Sequence[ChargeFilter],
+    aggregation: Aggregation,
+    currency: str,
+    rounding_function: str | None = None,
+    rounding_precision: int | None = None,
+    invoice_display_name: str | None = None,
+    prorated: bool = False,
+    pay_in_advance: bool = False,
+    min_amount_cents: int = 0,
+    applied_pricing_unit: AppliedPricingUnit | None = None,
+    aggregator: Aggregator | None = None,
+    unlisted_values: UnlistedValues = UnlistedValues.FREE,
+    rounding: Rounding = Rounding.PER_FEE,
+) -> CompiledCharge:
+    """Read a charge once. Properties are valid, filter values expanded."""
+    filter_keys = tuple(sorted({key for each in filters for key in each.values}))
+    priced = [(each.id, each.invoice_display_name, each.properties) for each in filters]
+    per_unit = subunits(currency)
+    *listed, unlisted = [
+        _bucket(filter_id, name, model, own, per_unit=per_unit, applied=applied_pricing_unit)
+        for filter_id, name, own in [*priced, (None, invoice_display_name, properties)]
+    ]
+    if filters:
+        unlisted = replace(
+            unlisted,
+            is_unpriced=is_unpriced(unlisted_values, model, properties),
+            is_held=unlisted_values is UnlistedValues.HELD,
+        )
+    return CompiledCharge(
+        charge_id=charge_id,
+        aggregation=aggregation,
+        rounding_function=rounding_function,
+        rounding_precision=rounding_precision,
+        subunits=per_unit,
+        applied_pricing_unit=applied_pricing_unit,
+        prorated=prorated,
+        pay_in_advance=pay_in_advance,
+        min_amount_cents=min_amount_cents,
+        buckets=(*listed, unlisted),
+        filter_keys=filter_keys,
+        bucket_of=_bucket_finder(filters, filter_keys),
+        presentation_keys=presentation_keys(properties),
+        aggregator=aggregator,
+        rounding=rounding,
+    )
+
+
+def renewal_charge(charge: Charge, *, is_whole: bool) -> Charge:
+    """A recurring charge in advance as it prices units carried over into a whole period, or into a part of one."""
+    return replace(charge, pay_in_advance=False, prorated=charge.prorated and not is_whole)
+
+
+def compile_renewal(charge: Charge, *, currency: str) -> CompiledCharge:
+    """A `renewal_charge` made ready to be rated."""
+    return replace(compile_plan_charge(charge, currency=currency), is_renewal=True)
+
+
+def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
+    """A plan's charge in the plan's currency, made ready to be rated."""
+    metric = charge.metric
+    return compile_charge(
+        charge_id=charge.id,
+        model=ChargeModel(charge.charge_model),
+        properties=charge.properties,
+        filters=expanded_filters(charge),
+        aggregation=metric.aggregation,
+        currency=currency,
+        rounding_function=metric.rounding_function,
+        rounding_precision=metric.rounding_precision,
+        invoice_display_name=charge.invoice_display_name,
+        prorated=charge.prorated,
+        pay_in_advance=charge.pay_in_advance,
+        min_amount_cents=charge.min_amount_cents,
+        applied_pricing_unit=charge.applied_pricing_unit,
+        aggregator=aggregator_of(metric),
+        unlisted_values=UnlistedValues(charge.unlisted_values),
+        rounding=Rounding(charge.rounding),
+    )
+
+
+def _bucket(
+    filter_id: Id | None,
+    name: str | None,
+    model: ChargeModel,
+    properties: Mapping[str, Any],
+    *,
+    per_unit: int,
+    applied: AppliedPricingUnit | None,
+) -> Bucket:
+    read = pricer(model, properties)
+    with exact():
+        idle = read(Quantity(units=ZERO))
+        idle_owed = owed(idle.amount, idle.unit_amount, per_unit=per_unit, applied=applied)
+    return Bucket(
+        charge_filter_id=filter_id,
+        invoice_display_name=name,
+        group_keys=pricing_keys(properties),
+        model=model,
+        pricer=read,
+        idle=idle,
+        idle_owed=idle_owed,
+        properties=properties,
+        reads_events=model_of(model).reads_events(properties),
+    )
+
+
+def _bucket_finder(
+    filters: Sequence[ChargeFilter], keys: tuple[str, ...]
+) -> Callable[[tuple[str | None, ...]], int]:
+    return lru_cache(maxsize=_BUCKETS_REMEMBERED)(filter_finder(filters, keys))
+
+
+def counted_by(charge: CompiledCharge, partial: Partial) -> Partial:
+    """The part of some usage that counts for the charge."""
+    in_advance = charge.pay_in_advance or charge.is_renewal
+    return charge.aggregation.paid_in_advance(partial) if in_advance else partial
+
+
+def series_place(charge: CompiledCharge, dimensions: Dimensions) -> Place:
+    """Where a series counts: the index of its bucket, and its pricing group there."""
+    i = charge.bucket_of(tuple([dimensions.get(key) for key in charge.filter_keys]))
+    keys = charge.buckets[i].group_keys
+    return i, group_of(dimensions, keys) if keys else ()
+
+
+def shown_by(charge: CompiledCharge, dimensions: Dimensions) -> dict[str, str]:
+    """What events with these property texts are shown by."""
+    return {name: dimensions.get(name) or "" for name in charge.presentation_keys.names}
+
+
+def presentation(charge: CompiledCharge, breakdowns: Iterable[Breakdown]) -> Presentation | None:
+    """Of one of the charge's fees."""
+    keys = charge.presentation_keys
+    return Presentation(breakdowns=tuple(breakdowns), on_invoice=keys.on_invoice) if keys.names else None
+
+
+def bucket_fee(
+    charge: CompiledCharge,
+    bucket: Bucket,
+    due: Owed,
+    *,
+    usage: Usage,
+    subscription_id: Id,
+    group: Group,
+    period: Period,
+    **more: Any,
+) -> Fee:
+    """A fee of a charge's bucket; `more` are other fields of the fee."""
+    return Fee(
+        kind="charge",
+        subscription_id=subscription_id,
+        charge_id=charge.charge_id,
+        charge_filter_id=bucket.charge_filter_id,
+        invoice_display_name=bucket.invoice_display_name,
+        units=usage.units,
+        events_count=usage.events_count,
+        total_aggregated_units=usage.total_aggregated_units,
+        amount_cents=due.money.amount_cents,
+        precise_amount_cents=due.money.precise_amount_cents,
+        unit_amount_cents=due.money.unit_amount_cents,
+        precise_unit_amount=due.money.precise_unit_amount,
+        grouped_by=dict(group),
+        from_=period.from_,
+        to=period.to,
+        in_unit=due.in_unit,
+        **more,
+    )

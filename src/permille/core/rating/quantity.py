@@ -1,0 +1,130 @@
+"""The quantity that a bucket's price is asked for: units, rounded, prorated or at their highest level, and single events.
+
+Source: semantics-metering.md sections 2.5, 2.6, 5.11 and 5.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from permille.core.metering.aggregations import Needs
+from permille.core.metering.usage import (
+    Partial,
+    Usage,
+    rounded,
+)
+from permille.core.money import ZERO
+from permille.core.period import Period
+from permille.core.rating.charge import Bucket, CompiledCharge
+from permille.core.rating.level import Held, by_arrival, held_sum, held_uniques
+from permille.core.rating.models import Quantity, percentage
+from permille.core.rating.proration import Proration, RatedPeriod, prorate_sum, prorate_uniques
+
+
+def quantity_of(
+    charge: CompiledCharge,
+    bucket: Bucket,
+    partial: Partial,
+    usage: Usage,
+    *,
+    rated: RatedPeriod,
+    held: Held | None,
+) -> Quantity:
+    """What the price of a bucket's usage depends on. `held` is known where the usage does not hold every change."""
+    period, proration = rated.period, rated.proration
+    if charge.pay_in_advance and charge.aggregation.may_fall:
+        by = proration if charge.prorated else None
+        held = held or _held_of(charge, partial, usage, period=period, proration=by)
+        return _held_quantity(charge, bucket, partial, usage, period=period, held=held)
+    if charge.prorated:
+        return _prorated_quantity(charge, partial, usage, period, proration)
+    return _quantity(charge, bucket, partial, usage, period)
+
+
+def _held_of(
+    charge: CompiledCharge, partial: Partial, usage: Usage, *, period: Period, proration: Proration | None
+) -> Held:
+    if charge.aggregation.needs is Needs.UNIQUES:
+        return held_uniques(partial.operations, usage.units, period=period, proration=proration)
+    return held_sum(partial.values, partial.sum, period=period, proration=proration)
+
+
+def _held_quantity(
+    charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage, *, period: Period, held: Held
+) -> Quantity:
+    """What is paid in advance stays paid: units by the highest level of the period (section 5.12), and events as
+    they were paid, in the order of arrival.
+    """
+    units = held.prorated if charge.prorated else held.units
+    if charge.rounding_function is not None:
+        units = rounded(units, charge.rounding_function, charge.rounding_precision)
+    full_units = max(usage.units, ZERO) if charge.prorated else None
+    if charge.aggregation.needs is Needs.UNIQUES:
+        usage = replace(usage, units=held.units, events_count=int(held.units))
+    else:
+        usage = replace(usage, events_count=usage.events_count - held.free_events)
+    if bucket.reads_events:
+        partial = replace(partial, values=tuple(by_arrival(partial.values, period)))
+    quantity = _quantity(charge, bucket, partial, usage, period)
+    if charge.aggregation.needs is Needs.UNIQUES and bucket.reads_events:
+        quantity = replace(quantity, counted_events=int(held.gained))
+    return replace(quantity, units=units, full_units=full_units)
+
+
+def usage_of(charge: CompiledCharge, partial: Partial, rated: RatedPeriod) -> Usage:
+    """Units and events of a bucket, rounded as the metric says."""
+    return charge.aggregation.aggregate(
+        partial,
+        rounding_function=charge.rounding_function,
+        rounding_precision=charge.rounding_precision,
+        period=rated.period,
+        period_seconds=rated.whole_seconds,
+    )
+
+
+def _quantity(
+    charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage, period: Period
+) -> Quantity:
+    values: Sequence[Decimal] = ()
+    totals: Sequence[Decimal] | range = ()
+    counted = None
+    if bucket.reads_events:
+        if charge.aggregation.adds_one:
+            totals = percentage.counted_totals(int(usage.units), bucket.properties)
+            counted = partial.events_count - partial.standing_events_count
+        else:
+            totals = percentage.running_totals(charge.aggregation.running_values(partial), bucket.properties)
+            values = charge.aggregation.event_values(partial, since=period.from_)
+    return Quantity(
+        units=usage.units,
+        events_count=usage.events_count,
+        precise_amount_cents=partial.precise_amount_cents,
+        custom_amount=partial.custom_amount,
+        subunits=charge.subunits,
+        running_totals=totals,
+        event_values=values,
+        counted_events=counted,
+    )
+
+
+def _prorated_quantity(
+    charge: CompiledCharge, partial: Partial, usage: Usage, period: Period, proration: Proration
+) -> Quantity:
+    if charge.aggregation.needs is Needs.UNIQUES:
+        prorated = prorate_uniques(partial.operations, period=period, by=proration)
+    else:
+        values = [each for each in partial.values if each[0] >= period.from_]
+        base = partial.sum - sum((value for _, _, value in values), ZERO)
+        prorated = prorate_sum(base, values, period=period, by=proration)
+    units = prorated.units
+    if charge.rounding_function is not None:
+        units = rounded(units, charge.rounding_function, charge.rounding_precision)
+    return Quantity(
+        units=units,
+        full_units=usage.units,
+        changes=prorated.changes,
+        days_in_period=proration.days_in_period,
+        subunits=charge.subunits,
+    )

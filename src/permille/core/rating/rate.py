@@ -1,0 +1,214 @@
+"""Rating: what a subscription used of a charge's metric becomes fees. Bills, renewals in advance, current usage,
+explanations, late usage and previews all call `rate`; fees of single events are in core.rating.advance.
+
+Every bucket is aggregated and priced by itself, and rounded by itself or, where the charge says so, with the others
+(core.rating.rounding); the total is the sum of the rounded fees.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from permille.core.metering.custom_aggregation import Aggregator, fold
+from permille.core.metering.usage import (
+    EMPTY,
+    NO_USAGE,
+    Partial,
+    merge,
+)
+from permille.core.money import ZERO, exact
+from permille.core.rating.charge import (
+    Bucket,
+    CompiledCharge,
+    Dimensions,
+    Place,
+    bucket_fee,
+    counted_by,
+    presentation,
+    series_place,
+    shown_by,
+)
+from permille.core.rating.fee import Breakdown, Fee
+from permille.core.rating.filters import Group, Id, group_of
+from permille.core.rating.level import NOTHING_HELD, Held
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.proration import RatedPeriod
+from permille.core.rating.quantity import quantity_of, usage_of
+from permille.core.rating.rounding import Rounding, round_together
+
+
+def rate(
+    charge: CompiledCharge,
+    series: Iterable[tuple[Dimensions, Partial]],
+    *,
+    subscription_id: Id,
+    rated: RatedPeriod,
+    with_idle: bool = True,
+    held: Mapping[Place, Held] | None = None,
+) -> list[Fee]:
+    """Price what one subscription used of a charge's metric in a period.
+
+    One fee for each filter in order, then for the default bucket, and in each for every pricing group that
+    has usage; a bucket without usage has one idle fee, its group values None. `series` are the sums of
+    events by their dimensions. Without idle ones only what an invoice has: fees with units, events or an amount.
+    `held` is what a charge in advance is priced by, where that is known without the changes in the series.
+    """
+    if charge.is_renewal:
+        rated = replace(rated, proration=replace(rated.proration, spares_last_day=False))
+
+    def fees_of(some: Iterable[tuple[Dimensions, Partial]], *, with_idle: bool) -> list[Fee]:
+        usage = _usage_by_bucket(
+            charge, some, paid_from=rated.period.from_ if charge.pay_in_advance else None
+        )
+        return [
+            _charge_fee(
+                charge,
+                bucket,
+                group=group,
+                partial=partial,
+                subscription_id=subscription_id,
+                rated=rated,
+                held=None if held is None else held.get((i, group), NOTHING_HELD),
+            )
+            for i, bucket in enumerate(charge.buckets)
+            for group, partial in usage.get(i) or _unused(charge, bucket, with_idle=with_idle)
+        ]
+
+    with exact():
+        if not charge.presentation_keys.names:
+            return round_fees(charge, _due(charge, fees_of(series, with_idle=with_idle), with_idle=with_idle))
+        read = list(series)
+        found: dict[tuple[Any, ...], list[Breakdown]] = defaultdict(list)
+        for shown, some in _by_presentation(charge, read):
+            for fee in fees_of(some, with_idle=False):
+                if fee.events_count or fee.units:
+                    found[_place(fee)].append(Breakdown(presentation_by=shown, units=fee.units))
+        return [
+            replace(fee, presentation=presentation(charge, found[_place(fee)]))
+            for fee in round_fees(
+                charge, _due(charge, fees_of(read, with_idle=with_idle), with_idle=with_idle)
+            )
+        ]
+
+
+def _due(charge: CompiledCharge, fees: Sequence[Fee], *, with_idle: bool) -> Sequence[Fee]:
+    """Of a renewal the fees in which there is something to pay: units, or an amount that depends on none.
+
+    Idle ones are kept where they are asked for, but for fees that are rounded together: there each takes its cents.
+    """
+    if not charge.is_renewal:
+        return fees
+    paid = [replace(fee, pay_in_advance=True) for fee in fees]
+    if with_idle and charge.rounding is Rounding.PER_FEE:
+        return paid
+    by_rule = charge.buckets[0].model is ChargeModel.CUSTOM
+    return [fee for fee in paid if fee.units or (by_rule and charge.costs(fee.owed))]
+
+
+def round_fees(charge: CompiledCharge, fees: Sequence[Fee]) -> list[Fee]:
+    """The charge's fees of one bill, rounded as the charge says."""
+    if charge.rounding is Rounding.PER_FEE:
+        return list(fees)
+    lines = round_together([fee.owed for fee in fees], per_unit=charge.subunits)
+    return [replace(fee.owing(line), rounding=charge.rounding) for fee, line in zip(fees, lines, strict=True)]
+
+
+def _place(fee: Fee) -> tuple[Any, ...]:
+    return fee.charge_filter_id, *fee.grouped_by.items()
+
+
+def _by_presentation(
+    charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]]
+) -> list[tuple[dict[str, str], list[tuple[Dimensions, Partial]]]]:
+    """The series by the values of the properties that only show, in the order of the values."""
+    split: dict[tuple[str, ...], list[tuple[Dimensions, Partial]]] = defaultdict(list)
+    for dimensions, own in series:
+        split[tuple(shown_by(charge, dimensions).values())].append((dimensions, own))
+    return [
+        (dict(zip(charge.presentation_keys.names, texts, strict=True)), split[texts])
+        for texts in sorted(split, key=lambda texts: [(not text, text) for text in texts])
+    ]
+
+
+def _unused(charge: CompiledCharge, bucket: Bucket, *, with_idle: bool) -> list[tuple[Group, Partial]]:
+    """What stands for a bucket without usage, which may cost something all the same."""
+    if with_idle or charge.costs(bucket.idle_owed):
+        return [(group_of({}, bucket.group_keys), EMPTY)]
+    return []
+
+
+def _usage_by_bucket(
+    charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]], *, paid_from: datetime | None
+) -> dict[int, list[tuple[Group, Partial]]]:
+    found: dict[int, dict[Group, Partial]] = {}
+    for dimensions, events in series:
+        partial = counted_by(charge, events)
+        if not charge.aggregation.events_counted(partial):
+            continue
+        i, group = series_place(charge, dimensions)
+        groups = found.setdefault(i, {})
+        groups[group] = merge(groups[group], partial) if group in groups else partial
+    if charge.aggregator is not None:
+        found = {
+            i: _folded(charge.aggregator, charge.buckets[i], groups, paid_from) for i, groups in found.items()
+        }
+    return {
+        i: sorted(groups.items(), key=_by_texts) if len(groups) > 1 else list(groups.items())
+        for i, groups in found.items()
+        if groups
+    }
+
+
+def _folded(
+    aggregator: Aggregator, bucket: Bucket, groups: Mapping[Group, Partial], paid_from: datetime | None
+) -> dict[Group, Partial]:
+    """Each group by the metric's own rules with the bucket's own properties; without those in which no event counts."""
+    folded = {
+        group: fold(aggregator, partial.custom_events, bucket.properties, paid_from=paid_from)
+        for group, partial in groups.items()
+    }
+    return {group: partial for group, partial in folded.items() if partial.events_count}
+
+
+def _by_texts(item: tuple[Group, Partial]) -> list[tuple[bool, str]]:
+    """Groups by their values, None last."""
+    return [(text is None, text or "") for _, text in item[0]]
+
+
+def _charge_fee(
+    charge: CompiledCharge,
+    bucket: Bucket,
+    *,
+    group: Group,
+    partial: Partial,
+    subscription_id: Id,
+    rated: RatedPeriod,
+    held: Held | None,
+) -> Fee:
+    usage, price, due = NO_USAGE, bucket.idle, bucket.idle_owed
+    if partial is not EMPTY:
+        usage = usage_of(charge, partial, rated)
+        price = bucket.pricer(quantity_of(charge, bucket, partial, usage, rated=rated, held=held))
+        if charge.pay_in_advance:
+            usage = replace(usage, units=max(usage.units, ZERO))
+        if usage.units < 0 or price.amount < 0:
+            usage, due = charge.aggregation.nothing_owed(usage), charge.owed(ZERO, ZERO)
+        else:
+            due = charge.owed(price.amount, price.unit_amount)
+    is_used = bool(usage.units or usage.events_count)
+    return bucket_fee(
+        charge,
+        bucket,
+        due,
+        usage=usage,
+        subscription_id=subscription_id,
+        group=group,
+        period=rated.period,
+        amount_details=price.details,
+        is_unpriced=bucket.is_unpriced and is_used,
+        is_held=bucket.is_held and is_used,
+    )

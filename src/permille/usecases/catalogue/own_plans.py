@@ -1,0 +1,120 @@
+"""The plan that a subscription has of its own: a copy that only it is on. semantics-billing.md section 2.2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.contract.override import copy_plan
+from permille.core.contract.plan import Plan
+from permille.core.contract.price_versions import in_force
+from permille.core.contract.subscription import Subscription
+from permille.core.errors import NotFound
+from permille.database import locks
+from permille.ids import new_id
+from permille.store import billing_holds, plans, subscriptions, unpriced
+from permille.usecases import subscriptions as lifecycle
+from permille.usecases.catalogue.plans import edited, meter, save_edit
+
+
+def subscribed(
+    conn: Connection[Any],
+    organization_id: UUID,
+    external_id: str,
+    *,
+    status: str | None = None,
+    now: datetime,
+) -> tuple[Subscription, Plan]:
+    """The subscription with this id and status, else the active or waiting one, and its plan. Raises NotFound."""
+    rows = subscriptions.history(conn, organization_id, external_id)
+    statuses = [status] if status else ["active", "pending"]
+    found = [row for each in statuses for row in rows if row.status == each]
+    if not found:
+        raise NotFound("subscription")
+    return found[0], in_force(plans.plan_by_id(conn, found[0].plan_id), now)
+
+
+def own_copy(plan: Plan, *, now: datetime) -> Plan:
+    """A copy of the plan, not stored yet."""
+    return copy_plan(plan, new_id=partial(new_id, now), now=now)
+
+
+def to_change(
+    conn: Connection[Any],
+    organization_id: UUID,
+    external_id: str,
+    *,
+    status: str | None = None,
+    now: datetime,
+) -> Plan:
+    """The subscription's plan, made its own and stored if it is not yet, with the catalogue locked. Raises NotFound."""
+    locks.change_catalogue(conn, organization_id)
+    locks.change_subscription(conn, organization_id, external_id)
+    row, plan = subscribed(conn, organization_id, external_id, status=status, now=now)
+    if plan.parent_id is not None:
+        return plan
+    child = own_copy(plan, now=now)
+    store(conn, row, child, child, since=None, now=now)
+    return child
+
+
+def store(
+    conn: Connection[Any],
+    row: Subscription,
+    before: Plan,
+    after: Plan,
+    *,
+    since: datetime | None,
+    now: datetime,
+) -> None:
+    """Store a plan of a subscription's own, new or changed, and put the subscription on it. Raises Invalid."""
+    if row.plan_id == before.id:
+        save_edit(conn, before, after, since=since, now=now)
+    else:
+        plans.add(conn, edited(before, after, since=since, now=now))
+        subscriptions.update(conn, subscription_id=row.id, columns={"plan_id": before.id}, now=now)
+        billing_holds.retry_soon(conn, row.organization_id, now=now)
+        meter(conn, row.organization_id, after.charges)
+    unpriced.recheck_subscriptions(conn, row.organization_id, [row.external_id])
+
+
+def row_to_update(
+    conn: Connection[Any], organization_id: UUID, external_id: str, *, status: str
+) -> Subscription:
+    """The only subscription with this id, or of several the one with the status, locked. Raises NotFound."""
+    locks.use_catalogue(conn, organization_id)
+    locks.change_subscription(conn, organization_id, external_id)
+    rows = subscriptions.history(conn, organization_id, external_id)
+    found = rows[0] if len(rows) == 1 else next((row for row in rows if row.status == status), None)
+    if found is None:
+        raise NotFound("subscription")
+    return subscriptions.for_update(conn, [found.id])[found.id]
+
+
+def current(conn: Connection[Any], row: Subscription, *, now: datetime) -> Plan:
+    """The plan that the subscription is on, with the prices in force."""
+    return in_force(plans.plan_by_id(conn, row.plan_id), now)
+
+
+def change_subscription(
+    conn: Connection[Any],
+    before: Subscription,
+    *,
+    columns: Mapping[str, Any],
+    own_plan: tuple[Plan, Plan] | None = None,
+    since: datetime | None = None,
+    now: datetime,
+) -> Subscription:
+    """Change a subscription, and with `own_plan` (before, after) its plan. Raises Invalid."""
+    if own_plan is not None:
+        store(conn, before, *own_plan, since=since, now=now)
+    after = lifecycle.update(conn, before, columns=columns, now=now)
+    if own_plan is None:
+        return after
+    lifecycle.follow_amounts(conn, own_plan[0].id, now=now)
+    return subscriptions.by_ids(conn, [after.id])[after.id]

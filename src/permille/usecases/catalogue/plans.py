@@ -1,0 +1,221 @@
+"""Plans are added, changed and removed, with all that follows from it; the catalogue is locked meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.contract.override import cascade
+from permille.core.contract.plan import Charge, Plan
+from permille.core.contract.price_versions import (
+    PriceChange,
+    cancel_change,
+    edit_prices,
+    in_force,
+    price_changes,
+    unschedulable,
+)
+from permille.core.errors import Invalid, NotFound
+from permille.database import locks
+from permille.ids import new_id
+from permille.store import billing_holds, plans, subscriptions, webhooks
+from permille.usecases import metering, subscriptions as lifecycle
+from permille.usecases.invoices import drafts
+
+
+def by_code(conn: Connection[Any], organization_id: UUID, code: str, *, now: datetime) -> Plan:
+    """The plan with the prices in force. Raises NotFound."""
+    found = plans.plan_by_code(conn, organization_id, code)
+    if found is None:
+        raise NotFound("plan")
+    return in_force(found, now)
+
+
+def to_change(conn: Connection[Any], organization_id: UUID, code: str, *, now: datetime) -> Plan:
+    """The plan with the prices in force, and the catalogue locked until the transaction ends. Raises NotFound."""
+    locks.change_catalogue(conn, organization_id)
+    return by_code(conn, organization_id, code, now=now)
+
+
+def blank(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> Plan:
+    """A plan to fill and to add, with the catalogue locked until the transaction ends."""
+    locks.change_catalogue(conn, organization_id)
+    return Plan(
+        id=new_id(now),
+        organization_id=organization_id,
+        parent_id=None,
+        code="",
+        name="",
+        invoice_display_name=None,
+        description=None,
+        interval="",
+        amount_cents=-1,
+        amount_currency="",
+        pay_in_advance=False,
+        trial_period=None,
+        bill_charges_monthly=None,
+        bill_fixed_charges_monthly=None,
+        metadata=None,
+        charges=(),
+        created_at=now,
+    )
+
+
+def add(conn: Connection[Any], plan: Plan) -> None:
+    """Raises Invalid when the code is taken."""
+    if not plans.add(conn, plan):
+        raise Invalid({"code": ["value_already_exist"]})
+    meter(conn, plan.organization_id, plan.charges)
+    _notify(conn, plan, "created", now=plan.created_at)
+
+
+def change(
+    conn: Connection[Any],
+    before: Plan,
+    after: Plan,
+    *,
+    since: datetime | None,
+    cascades: bool,
+    now: datetime,
+) -> Plan:
+    """Store a changed plan, its prices for periods that begin from `since` on.
+
+    Raises Invalid when another plan has the code, and for what cannot change from an instant on.
+    """
+    if plans.code_is_taken(conn, after):
+        raise Invalid({"code": ["value_already_exist"]})
+    saved = _save_with_copies(conn, before, after, since=since, cascades=cascades, now=now)
+    if after.amount_cents != before.amount_cents:
+        lifecycle.follow_amounts(conn, after.id, now=now)
+    _notify(conn, after, "updated", now=now)
+    return saved
+
+
+def change_charges(
+    conn: Connection[Any],
+    plan: Plan,
+    charges: Sequence[Charge],
+    *,
+    since: datetime | None,
+    cascades: bool,
+    now: datetime,
+) -> None:
+    """Store other charges of a plan, or of a subscription's own plan. Raises Invalid as `change` does."""
+    after = replace(plan, charges=tuple(charges))
+    _save_with_copies(conn, plan, after, since=since, cascades=cascades and plan.parent_id is None, now=now)
+
+
+def charge_by_code(plan: Plan, code: str | None) -> Charge:
+    """Raises NotFound."""
+    found = next((charge for charge in plan.charges if charge.code == code), None)
+    if found is None:
+        raise NotFound("charge")
+    return found
+
+
+def with_charge(plan: Plan, changed: Charge) -> list[Charge]:
+    """The plan's charges with this one in the place of the one with its id."""
+    return [changed if charge.id == changed.id else charge for charge in plan.charges]
+
+
+def without_charge(plan: Plan, gone: Charge) -> list[Charge]:
+    return [charge for charge in plan.charges if charge.id != gone.id]
+
+
+def _save_with_copies(
+    conn: Connection[Any],
+    before: Plan,
+    after: Plan,
+    *,
+    since: datetime | None,
+    cascades: bool,
+    now: datetime,
+) -> Plan:
+    """Store the edit; with `cascades` the plans of single subscriptions follow it, from the same instant on."""
+    saved = save_edit(conn, before, after, since=since, now=now)
+    for child in plans.children(conn, before.id) if cascades else ():
+        own = in_force(child, now)
+        changed = cascade(before, after, own, new_id=partial(new_id, now), now=now)
+        save_edit(conn, own, changed, since=since, now=now)
+    return saved
+
+
+def remove(conn: Connection[Any], plan: Plan, *, now: datetime) -> None:
+    """Its subscriptions end now, and are billed."""
+    lifecycle.end_all(conn, subscriptions.living_of_plan(conn, plan.id), now=now)
+    drafts.finalize_of_subscriptions(conn, subscriptions.ids_of_plan(conn, plan.id), at=now)
+    plans.delete(conn, plan_id=plan.id, now=now)
+    billing_holds.retry_soon(conn, plan.organization_id, now=now)
+    meter(conn, plan.organization_id, plan.charges)
+    _notify(conn, plan, "deleted", now=now)
+
+
+def set_metadata(
+    conn: Connection[Any], plan: Plan, metadata: Mapping[str, Any] | None, *, now: datetime
+) -> None:
+    plans.set_metadata(conn, plan_id=plan.id, metadata=metadata, now=now)
+
+
+def scheduled_change(plan: Plan, change_id: UUID | None) -> PriceChange:
+    """A change of prices that is still to reach somebody. Raises NotFound."""
+    found = next((each for each in price_changes(plan) if each.id == change_id), None)
+    if found is None:
+        raise NotFound("scheduled_change")
+    return found
+
+
+def cancel_scheduled(
+    conn: Connection[Any], plan: Plan, wanted: PriceChange, *, cascades: bool, now: datetime
+) -> None:
+    """The prices go on as before the change; with `cascades` also those of plans of single subscriptions."""
+    follow = cascades and plan.parent_id is None
+    for each in [plan, *(plans.children(conn, plan.id) if follow else [])]:
+        for found in price_changes(each):
+            if found.at == wanted.at:
+                _store_edit(conn, each, cancel_change(each, found.id, now=now), now=now)
+
+
+def edited(before: Plan, after: Plan, *, since: datetime | None, now: datetime) -> Plan:
+    """The plan as the edit leaves it, not stored. Raises Invalid for what cannot change from an instant on."""
+    if since is not None and (names := unschedulable(before, after)):
+        raise Invalid({name: ["cannot_be_scheduled"] for name in names})
+    return edit_prices(before, after, since=since, now=now, version_id=new_id(now))
+
+
+def save_edit(
+    conn: Connection[Any], before: Plan, after: Plan, *, since: datetime | None, now: datetime
+) -> Plan:
+    """Store an edit of the plan in force: at once, or for periods that begin from `since` on. Raises Invalid."""
+    found = edited(before, after, since=since, now=now)
+    _store_edit(conn, before, found, now=now)
+    return found
+
+
+def _store_edit(conn: Connection[Any], before: Plan, after: Plan, *, now: datetime) -> None:
+    plans.replace(conn, before=before, after=after, now=now)
+    later = [charge for version in after.price_versions for charge in version.charges]
+    meter(conn, after.organization_id, [*before.charges, *after.charges, *later])
+
+
+def meter(conn: Connection[Any], organization_id: UUID, charges: Sequence[Charge]) -> None:
+    """Events are kept as the charges' grouping keys now need them."""
+    for code in sorted({charge.metric.code for charge in charges}):
+        metering.refresh(conn, organization_id=organization_id, code=code)
+
+
+def _notify(conn: Connection[Any], plan: Plan, what: str, *, now: datetime) -> None:
+    webhooks.enqueue(
+        conn,
+        organization_id=plan.organization_id,
+        webhook_type=f"plan.{what}",
+        object_type="plan",
+        object_ids=[plan.id],
+        payload=None,
+        now=now,
+    )

@@ -1,0 +1,123 @@
+"""Whether an answer is what the OpenAPI document says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import httpx2
+import jsonschema_rs
+from starlette.testclient import TestClient
+
+from permille.api.openapi import document
+
+JSON = "application/json"
+ERROR = {"$ref": "#/components/schemas/Error"}
+SENT_EMPTY = {"fixed_charges", "usage_thresholds", "minimum_commitment", "entitlements"}
+"""What isn't built yet may be sent as long as it says nothing."""
+BEFORE = {"413", "415"}
+"""Statuses that every operation has, also one without a body: what is sent all the same is refused."""
+
+
+@cache
+def patterns() -> list[tuple[re.Pattern[str], Mapping[str, Any]]]:
+    """Paths in the order in which they are tried, and their operations by method."""
+    found = []
+    for path, operations in document("http://testserver")["paths"].items():
+        last = ".+" if path.endswith("{transaction_id}") else "[^/]+"
+        pattern = re.sub(r"{\w+}", "[^/]+", path).removesuffix("[^/]+") + (last if path.endswith("}") else "")
+        found.append((re.compile(f"{pattern}/?"), operations))
+    return found
+
+
+def operation_of(method: str, path: str) -> Mapping[str, Any] | None:
+    """The operation that answers, None for an address that is none's."""
+    for pattern, operations in patterns():
+        if pattern.fullmatch(path) and method.lower() in operations:
+            found: Mapping[str, Any] = operations[method.lower()]
+            return found
+    return None
+
+
+_validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
+
+
+def validator(key: str, schema: Mapping[str, Any]) -> jsonschema_rs.Draft202012Validator:
+    """The schema, compiled once."""
+    if key not in _validators:
+        components = document("http://testserver")["components"]
+        _validators[key] = jsonschema_rs.Draft202012Validator(
+            {**schema, "components": components}, validate_formats=True
+        )
+    return _validators[key]
+
+
+def problems(response: httpx2.Response) -> list[str]:
+    """What the document does not say of the answer."""
+    method, path = response.request.method, response.request.url.raw_path.decode().split("?")[0]
+    media_type = response.headers.get("content-type", "").split(";")[0]
+    operation = operation_of(method, path)
+    status = str(response.status_code)
+    if operation is not None and status not in operation["responses"] and status not in BEFORE:
+        return [f"{method} {path} does not say that it answers {status}: {response.text[:500]}"]
+    if status != "200":
+        return _unlike(response, f"error {status}", ERROR) if method != "HEAD" else []
+    if operation is None:
+        return [f"{method} {path} is not described"]
+    content = operation["responses"]["200"]["content"]
+    if media_type not in content:
+        return [f"{method} {path} answers {media_type}"]
+    return _unlike(response, operation["operationId"], content[JSON]["schema"]) if JSON in content else []
+
+
+def _unlike(response: httpx2.Response, key: str, schema: Mapping[str, Any]) -> list[str]:
+    errors = validator(key, schema).iter_errors(response.json())
+    return [f"{key} {'/'.join(map(str, error.instance_path))}: {error.message[:500]}" for error in errors]
+
+
+def undeclared(response: httpx2.Response) -> list[str]:
+    """Parameters and fields that an accepted request sent and that the document does not have."""
+    method, path = response.request.method, response.request.url.raw_path.decode().split("?")[0]
+    operation = operation_of(method, path)
+    if operation is None or response.status_code != 200:
+        return []
+    known = {each["name"].removesuffix("[]") for each in operation["parameters"] if each["in"] == "query"}
+    sent = {re.sub(r"\[.*", "", name) for name in response.request.url.params}
+    found = [f"{method} {path} does not declare the parameter {name}" for name in sorted(sent - known)]
+    if response.request.content and "requestBody" in operation:
+        schema = operation["requestBody"]["content"][JSON]["schema"]
+        body = json.loads(response.request.content)
+        found += [f"{method} {path} does not declare {name}" for name in unknown_fields(body, schema, "")]
+    return found
+
+
+def unknown_fields(value: Any, schema: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Fields of what was sent that the schema does not name."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        schema = document("http://testserver")["components"]["schemas"][name]
+    for part in [*schema.get("allOf", ())[:1], *schema.get("anyOf", ())]:
+        yield from unknown_fields(value, part, path)
+    if isinstance(value, list) and "items" in schema:
+        for each in value:
+            yield from unknown_fields(each, schema["items"], path)
+    if isinstance(value, dict) and "properties" in schema:
+        for name, each in value.items():
+            if name in schema["properties"]:
+                yield from unknown_fields(each, schema["properties"][name], f"{path}.{name}")
+            elif each or name not in SENT_EMPTY:
+                yield f"{path}.{name}"
+
+
+class CheckedClient(TestClient):
+    """A client that looks at every answer."""
+
+    def request(self, method: str, url: Any, **more: Any) -> Any:
+        response = super().request(method, url, **more)
+        if response.request.url.path.startswith(("/api/v1/", "/admin/v1/")):
+            found = problems(response)
+            assert not found, found
+        return response
