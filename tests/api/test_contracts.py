@@ -60,7 +60,7 @@ def sell(api: Api, contract: dict[str, Any]) -> None:
         for charge in made["charges"]
         if charge["billable_metric_code"] in contract.get("agreed", {})
     ]
-    terms = {"plan_overrides": {"charges": agreed}} if agreed else {}
+    terms: dict[str, Any] = {"plan_overrides": {"charges": agreed}} if agreed else {}
     api.subscribe(plan=contract["plan"]["code"], **terms)
 
 
