@@ -1,7 +1,7 @@
 """Charges paid in advance: an event makes a fee of its own, priced by what it adds to the period so far.
 
 A fee is the price of everything up to its event less the price of everything before, so that the fees of a period
-add up to the price of the whole, before each is rounded (core.rounding). Events count in the order of arrival; Lago takes that of their own times, in which
+add up to the price of the whole, before each is rounded (core.rating.rounding). Events count in the order of arrival; Lago takes that of their own times, in which
 a late event is priced as if those after it had not been. Source: semantics-metering.md section 5.12.
 """
 
@@ -39,7 +39,7 @@ from permille.core.rating.level import (
     Taken,
     prorated_units,
 )
-from permille.core.rating.models import ChargeModel, Price, Quantity, percentage
+from permille.core.rating.models import ChargeModel, Price, Quantity, model_of, percentage
 from permille.core.rating.proration import Proration
 from permille.core.rating.rounding import Rounding
 
@@ -55,10 +55,6 @@ _DIFFERENCES = {
     "total_with_flat_amount",
 }
 """The details of a price that are told of one event alone; the others are terms."""
-
-
-_EXPLAINED = (ChargeModel.PERCENTAGE, ChargeModel.GRADUATED_PERCENTAGE)
-"""The models of which a fee tells the details, as in Lago."""
 
 
 def event_fees(
@@ -171,7 +167,7 @@ def _fee(
         subscription_id=subscription_id,
         group=group,
         period=period,
-        amount_details=price.details if bucket.model in _EXPLAINED else {},
+        amount_details=price.details if model_of(bucket.model).details_in_advance else {},
         pay_in_advance=True,
         presentation=presentation(charge, [breakdown]),
         is_unpriced=bucket.is_unpriced,

@@ -23,7 +23,7 @@ from permille.core.money import ZERO, exact, subunits
 from permille.core.period import Period
 from permille.core.rating.fee import Breakdown, Fee, Presentation
 from permille.core.rating.filters import ChargeFilter, Group, Id, filter_finder, group_of
-from permille.core.rating.models import ChargeModel, Price, Pricer, Quantity, percentage, pricer
+from permille.core.rating.models import ChargeModel, Price, Pricer, Quantity, model_of, pricer
 from permille.core.rating.models.group_keys import PresentationKeys, presentation_keys, pricing_keys
 from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, Owed, owed
 from permille.core.rating.rounding import Rounding
@@ -216,7 +216,7 @@ def _bucket(
         idle=idle,
         idle_owed=idle_owed,
         properties=properties,
-        reads_events=model is ChargeModel.PERCENTAGE and percentage.needs_event_values(properties),
+        reads_events=model_of(model).reads_events(properties),
     )
 
 

@@ -27,13 +27,12 @@ from permille.core.metering.usage import AdvanceEvent
 from permille.core.money import ZERO
 from permille.core.rating.advance import fee_of_nothing, instant_fee, units_alone
 from permille.core.rating.fee import Fee
-from permille.core.rating.models import ChargeModel
+from permille.core.rating.models import ChargeModel, model_of
 from permille.store import billable_metrics, customers, plans, subscriptions
 from permille.usecases.usage import levels
 from permille.usecases.usage.levels import Terms
 from permille.usecases.usage.windows import running_plan
 
-_INSTANT_MODELS = (ChargeModel.STANDARD, ChargeModel.PERCENTAGE)
 _NO_CHARGE = {"code": ["does_not_match_an_instant_charge"]}
 
 
@@ -181,7 +180,7 @@ def estimate_instantly(
         every = [
             terms
             for terms in _terms(conn, organization_id, external_id, codes, now=now)
-            if terms.charge.charge_model in _INSTANT_MODELS
+            if model_of(ChargeModel(terms.charge.charge_model)).has_instant_price
         ]
         if not every:
             raise Invalid(_NO_CHARGE)

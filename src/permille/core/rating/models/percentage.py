@@ -12,8 +12,10 @@ from decimal import ROUND_CEILING, Decimal
 from itertools import accumulate
 from typing import Any
 
+from permille.core.metering.aggregations import LATEST
 from permille.core.money import ZERO, decimal_text
 from permille.core.rating.models.price import (
+    Model,
     Price,
     Pricer,
     Quantity,
@@ -237,3 +239,16 @@ def errors(properties: Mapping[str, Any]) -> list[str]:
             ),
         ]
     )
+
+
+MODEL = Model(
+    keys=KEYS,
+    defaults=DEFAULTS,
+    pricer=pricer,
+    is_free=is_free,
+    errors=errors,
+    refuses=LATEST,
+    details_in_advance=True,
+    has_instant_price=True,
+    reads_events=needs_event_values,
+)
