@@ -642,10 +642,13 @@ GROUPS = (
                     "POST",
                     f"/invoices/{{lago_id}}/{name}",
                     invoices.download_invoice,
-                    "Get the address of an invoice's PDF",
+                    summary,
                     {"invoice": invoice.InvoiceDetails},
                 )
-                for name in ("download", "download_pdf")
+                for name, summary in (
+                    ("download", "Get the address of an invoice's PDF"),
+                    ("download_pdf", "Get the address of an invoice's PDF, as newer clients do"),
+                )
             ),
             Operation(
                 "GET",
