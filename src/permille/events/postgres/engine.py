@@ -37,6 +37,8 @@ class Log:
     digest = staticmethod(events.digest)
     digest_of = staticmethod(events.digest_of)
     revisions = staticmethod(amendments.revisions)
+    first_hour_due = staticmethod(event_errors.first_due)
+    organizations_with_hours_due = staticmethod(event_errors.organizations_due)
     claim_hours = staticmethod(event_errors.claim)
     wrong_in = staticmethod(event_errors.wrong_in)
 
