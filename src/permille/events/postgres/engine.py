@@ -13,6 +13,7 @@ from permille.events.postgres import (
     event_lists,
     events,
     metering,
+    overview,
     rebuilding,
     rollup,
     usage,
@@ -63,6 +64,8 @@ class Usage:
     usage_of_many = staticmethod(usage.usage_of_many)
     series_usage = staticmethod(usage.series_usage)
     events_of = staticmethod(advance.events_of)
+    units_by_day = staticmethod(overview.units_by_day)
+    events_per_second = staticmethod(overview.events_per_second)
     under_one_version = staticmethod(metering.under_one_version)
     under_one_metering = staticmethod(metering.under_one_metering)
 
