@@ -12,7 +12,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.metering.aggregations import Aggregation
+from permille.core.metering.aggregations import MAX, SUM, UNIQUE_COUNT, Aggregation
 from permille.core.metering.usage import AdvanceEvent, Partial, standing_at
 
 Read = TypeVar("Read")
