@@ -31,7 +31,6 @@ from permille.database.connections import open_pool
 from permille.database.migrate import migrate
 from permille.embedded.postgres import EmbeddedPostgres
 from permille.usecases.due import due
-from permille.usecases.due.kind import BATCH
 from permille.usecases.invoices import run
 
 from .naive import bill_one_by_one
@@ -225,7 +224,7 @@ def main() -> None:
         one, loop = one_at_a_time(conn), naive(conn)
         stages = profile(conn)
         sizes = [measure_size(dsn, conn, most // part) for part in (4, 2, 1)]
-        death = killed(dsn, conn, max(most // 5, 8 * BATCH))
+        death = killed(dsn, conn, max(most // 5, 8 * due.BATCH))
     rate = sizes[-1]["per_second"]
     result = {
         "sizes": sizes,

@@ -32,9 +32,10 @@ def first_of_subscriptions(
 ) -> datetime | None:
     """The first such instant up to `until` of an organization's subscriptions whose customers are not held."""
     row = conn.execute(
-        f"select min({instant.value}) from subscription where organization_id = %s and {instant.value} <= %s"
+        f"select min({instant.value}) from subscription where organization_id = %(organization)s"
+        f" and {instant.value} <= %(until)s"
         f" and status = '{_STATUS[instant]}' and {NOT_HELD}",
-        [organization_id, until],
+        {"organization": organization_id, "until": until},
     ).fetchone()
     return row[0] if row else None
 
@@ -42,9 +43,9 @@ def first_of_subscriptions(
 def first_of_drafts(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
     """The first instant up to `until` at which a draft is to be finalized, of customers that are not held."""
     row = conn.execute(
-        "select min(finalizes_at) from invoice where organization_id = %s and finalizes_at <= %s"
+        "select min(finalizes_at) from invoice where organization_id = %(organization)s and finalizes_at <= %(until)s"
         f" and price_retry_at is null and {NOT_HELD}",
-        [organization_id, until],
+        {"organization": organization_id, "until": until},
     ).fetchone()
     return row[0] if row else None
 

@@ -10,12 +10,14 @@ from psycopg import Connection
 
 from permille.store import due
 from permille.store.due import Instant
-from permille.usecases.due.kind import BATCH, DueKind
+from permille.usecases.due.kind import DueKind
 from permille.usecases.invoices import run
 
 
-def _bill(conn: Connection[Any], organization_id: UUID, *, at: datetime, wait: bool, now: datetime) -> int:
-    return run.bill_due(conn, organization_id=organization_id, until=at, limit=BATCH, wait=wait, now=now)
+def _bill(
+    conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool, now: datetime
+) -> int:
+    return run.bill_due(conn, organization_id=organization_id, until=at, limit=limit, wait=wait, now=now)
 
 
 BILLS = DueKind(

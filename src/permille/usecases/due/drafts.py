@@ -9,14 +9,14 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.store import due
-from permille.usecases.due.kind import BATCH, DueKind
+from permille.usecases.due.kind import DueKind
 from permille.usecases.invoices import drafts
 
 
 def _finalize(
-    conn: Connection[Any], organization_id: UUID, *, at: datetime, wait: bool, now: datetime
+    conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool, now: datetime
 ) -> int:
-    return drafts.finalize_due(conn, organization_id, until=at, limit=BATCH, wait=wait, now=now)
+    return drafts.finalize_due(conn, organization_id, until=at, limit=limit, wait=wait, now=now)
 
 
 DRAFTS = DueKind(

@@ -27,6 +27,7 @@ from permille.usecases.due.event_errors import EVENT_ERRORS
 from permille.usecases.due.starts import STARTS
 from permille.usecases.invoices import advance
 
+BATCH = 2_000
 KINDS = (EVENT_ERRORS, STARTS, ENDS, BILLS, DRAFTS)
 """In the order in which they are done at one instant."""
 TASK = "Due work"
@@ -114,6 +115,6 @@ def _first(conn: Connection[Any], organization_id: UUID, until: datetime) -> dat
 def _step(conn: Connection[Any], organization_id: UUID, at: datetime, *, wait: bool, now: datetime) -> int:
     """A batch of what is due at the instant: of the first kind that has anything to do."""
     for kind in KINDS:
-        if done := kind.do(conn, organization_id, at=at, wait=wait, now=now):
+        if done := kind.do(conn, organization_id, at=at, limit=BATCH, wait=wait, now=now):
             return done
     return 0

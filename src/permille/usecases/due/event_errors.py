@@ -25,13 +25,15 @@ EVENTS_TOLD_MAX = 10_000
 HOURS_AT_ONCE = 24
 
 
-def _report(conn: Connection[Any], organization_id: UUID, *, at: datetime, wait: bool, now: datetime) -> int:
+def _report(
+    conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool, now: datetime
+) -> int:
     """Queue the webhooks of the hours that ended five minutes before that instant or earlier; how many hours those were.
 
     The events are looked through only where somebody listens. An hour that cannot be is left out, and logged: nothing
-    else of the organization waits for it. The clock `now` changes nothing.
+    else of the organization waits for it. The clock `now` and the `limit` change nothing.
     """
-    del now
+    del limit, now
     hours = event_log.claim_hours(conn, organization_id, until=at, limit=HOURS_AT_ONCE, wait=wait)
     if hours and webhooks.is_heard(conn, organization_id, WEBHOOK):
         for starts_at in hours:

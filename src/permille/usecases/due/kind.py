@@ -10,16 +10,21 @@ from uuid import UUID
 
 from psycopg import Connection
 
-BATCH = 2_000
-
 
 class Step(Protocol):
     """Does a batch of what is due of an organization at an instant."""
 
     def __call__(
-        self, conn: Connection[Any], organization_id: UUID, *, at: datetime, wait: bool, now: datetime
+        self,
+        conn: Connection[Any],
+        organization_id: UUID,
+        *,
+        at: datetime,
+        limit: int,
+        wait: bool,
+        now: datetime,
     ) -> int:
-        """How many things were done. Rows that another worker has locked are skipped unless `wait` is set.
+        """How many things were done, about `limit` at most. Rows that another worker has locked are skipped unless `wait` is set.
 
         What cannot be done is held, by the organization's clock `now`.
         """

@@ -13,7 +13,7 @@ from permille.core.contract.subscription import Subscription
 from permille.store import due
 from permille.store.due import Instant
 from permille.usecases import holds
-from permille.usecases.due.kind import BATCH, DueKind
+from permille.usecases.due.kind import DueKind
 
 
 def kind_of(
@@ -21,8 +21,10 @@ def kind_of(
 ) -> DueKind:
     """The kind of work that is due at an instant of subscriptions; customers that cannot be billed are held."""
 
-    def step(conn: Connection[Any], organization_id: UUID, *, at: datetime, wait: bool, now: datetime) -> int:
-        rows = due.claim(conn, organization_id, instant, until=at, limit=BATCH, wait=wait)
+    def step(
+        conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool, now: datetime
+    ) -> int:
+        rows = due.claim(conn, organization_id, instant, until=at, limit=limit, wait=wait)
         if rows:
             failures = holds.do_apart(
                 conn, rows, lambda some: do(conn, some, at), customer_of=lambda row: row.customer_id
