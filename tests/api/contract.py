@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -15,8 +16,10 @@ from permille.api.openapi import document
 
 JSON = "application/json"
 ERROR = {"$ref": "#/components/schemas/Error"}
-OUTSIDE = {"404", "405", "413", "415", "501"}
-"""Statuses of what stands before any operation: the address, the method, the size of the body, what isn't built."""
+SENT_EMPTY = {"fixed_charges", "usage_thresholds", "minimum_commitment", "entitlements"}
+"""What isn't built yet may be sent as long as it says nothing."""
+BEFORE = {"413", "415"}
+"""Statuses that every operation has, also one without a body: what is sent all the same is refused."""
 
 
 @cache
@@ -58,7 +61,7 @@ def problems(response: httpx2.Response) -> list[str]:
     media_type = response.headers.get("content-type", "").split(";")[0]
     operation = operation_of(method, path)
     status = str(response.status_code)
-    if operation is not None and status not in operation["responses"] and status not in OUTSIDE:
+    if operation is not None and status not in operation["responses"] and status not in BEFORE:
         return [f"{method} {path} does not say that it answers {status}: {response.text[:500]}"]
     if status != "200":
         return _unlike(response, f"error {status}", ERROR) if method != "HEAD" else []
@@ -76,14 +79,37 @@ def _unlike(response: httpx2.Response, key: str, schema: Mapping[str, Any]) -> l
 
 
 def undeclared(response: httpx2.Response) -> list[str]:
-    """Parameters that an accepted request sent and that the document does not have."""
+    """Parameters and fields that an accepted request sent and that the document does not have."""
     method, path = response.request.method, response.request.url.raw_path.decode().split("?")[0]
     operation = operation_of(method, path)
     if operation is None or response.status_code != 200:
         return []
     known = {each["name"].removesuffix("[]") for each in operation["parameters"] if each["in"] == "query"}
     sent = {re.sub(r"\[.*", "", name) for name in response.request.url.params}
-    return [f"{method} {path} does not declare the parameter {name}" for name in sorted(sent - known)]
+    found = [f"{method} {path} does not declare the parameter {name}" for name in sorted(sent - known)]
+    if response.request.content and "requestBody" in operation:
+        schema = operation["requestBody"]["content"][JSON]["schema"]
+        body = json.loads(response.request.content)
+        found += [f"{method} {path} does not declare {name}" for name in unknown_fields(body, schema, "")]
+    return found
+
+
+def unknown_fields(value: Any, schema: Mapping[str, Any], path: str) -> Iterator[str]:
+    """Fields of what was sent that the schema does not name."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        schema = document("http://testserver")["components"]["schemas"][name]
+    for part in [*schema.get("allOf", ())[:1], *schema.get("anyOf", ())]:
+        yield from unknown_fields(value, part, path)
+    if isinstance(value, list) and "items" in schema:
+        for each in value:
+            yield from unknown_fields(each, schema["items"], path)
+    if isinstance(value, dict) and "properties" in schema:
+        for name, each in value.items():
+            if name in schema["properties"]:
+                yield from unknown_fields(each, schema["properties"][name], f"{path}.{name}")
+            elif each or name not in SENT_EMPTY:
+                yield f"{path}.{name}"
 
 
 class CheckedClient(TestClient):

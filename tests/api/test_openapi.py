@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -12,9 +14,11 @@ from openapi_spec_validator import validate
 
 from permille.api.openapi import document
 from permille.api.routes import ADMIN, ADMIN_OPERATIONS, API, ENDPOINTS
+from permille.api.webhooks import RENDERERS
 from permille.app import INTAKE_PATHS
-from tests.api.conftest import Api
-from tests.api.contract import problems
+from permille.store.webhooks import body_text
+from tests.api.conftest import Api, charge
+from tests.api.contract import problems, validator
 
 WHOLE = document("http://localhost")
 PARAMETER = re.compile(r"{(\w+)(:path)?}")
@@ -72,6 +76,61 @@ def test_it_is_served_without_a_key(api: Api) -> None:
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
     assert response.json()["openapi"] == "3.1.0"
+
+
+OBJECTS = {
+    "billable_metric": "BillableMetric",
+    "credit_note": "CreditNote",
+    "customer": "Customer",
+    "fee": "Fee",
+    "invoice": "InvoiceDetails",
+    "late_usage": "LateUsage",
+    "plan": "Plan",
+    "subscription": "Subscription",
+}
+
+
+def test_webhooks_carry_the_objects_of_the_document_and_numbers_that_were_sent(api: Api) -> None:
+    metric = api.metric()
+    rules = {
+        "total_units": "state.total_units + event.properties.tokens",
+        "amount": "event.properties.tokens * custom_properties.third",
+    }
+    own = api.metric("own", aggregation_type="custom_agg", field_name=None, custom_aggregator=rules)
+    by_rules = {"charge_model": "custom", "properties": {"custom_properties": {"third": 0.25}}}
+    plan = api.plan(
+        charges=[charge(metric), charge(own, **by_rules)],
+        amount_cents=3_100,
+        pay_in_advance=True,
+        trial_period=0.5,
+    )
+    customer = api.customer()
+    subscription = api.subscribe()
+    api.put("/test_clock", {"test_clock": {"now": "2024-04-02T00:00:00Z"}})
+    api.delete("/subscriptions/sub")
+    invoice = api.get("/invoices")["invoices"][0]
+    (fee, *_) = api.get("/fees")["fees"]
+    note = api.get("/credit_notes")["credit_notes"][0]
+    made = {
+        "billable_metric": metric,
+        "credit_note": note,
+        "customer": customer,
+        "fee": fee,
+        "invoice": invoice,
+        "plan": plan,
+        "subscription": subscription,
+    }
+    assert RENDERERS.keys() == OBJECTS.keys()
+    api.conn.rollback()
+    for kind, shown in made.items():
+        object_id = UUID(shown["lago_id"])
+        found = RENDERERS[kind](api.conn, [object_id])[object_id]
+        body = json.loads(body_text(api.organization.id, f"{kind}.created", kind, found))
+        check = validator(kind, {"$ref": f"#/components/schemas/{OBJECTS[kind]}"})
+        assert [error.message for error in check.iter_errors(body[kind])] == [], kind
+        if kind == "plan":
+            assert body["plan"]["trial_period"] == 0.5
+            assert body["plan"]["charges"][1]["properties"] == by_rules["properties"]
 
 
 TAX = {

@@ -9,7 +9,6 @@ from uuid import UUID
 import pytest
 from starlette.datastructures import QueryParams
 
-from permille.api.render import encode_json
 from permille.api.usage import read_search, render_usage
 from permille.core.contract.plan import Charge, PlanFilter
 from permille.core.metering.aggregations import aggregation_of
@@ -17,6 +16,7 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
 from permille.core.rating.proration import rated_period
+from permille.database.connections import encode_answer
 from permille.usecases.usage.usage import PeriodUsage, UsageSearch, charge_usage
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
@@ -97,7 +97,7 @@ def shown(of: Charge, *series: Any, search: UsageSearch = PLAIN) -> dict[str, An
         invoice_id=None,
         charges=(found,),
     )
-    rendered = json.loads(encode_json(render_usage(whole)))
+    rendered = json.loads(encode_answer(render_usage(whole)))
     assert rendered["from_datetime"] == "2024-03-01T00:00:00Z"
     assert rendered["to_datetime"] == "2024-03-31T23:59:59Z"
     (item,) = rendered["charges_usage"]

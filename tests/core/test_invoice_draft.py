@@ -199,7 +199,7 @@ def test_a_draft_takes_no_credit_and_has_no_number_until_it_is_final() -> None:
 def test_usage_without_a_price_keeps_an_invoice_a_draft() -> None:
     (made,) = make([draft(Line(fee(100, is_held=True), plan()))], Facts())
     assert made.waits_for_price
-    assert made.status is InvoiceStatus.DRAFT
+    assert (made.status, made.price_retry_at) == (InvoiceStatus.DRAFT, AT), "it is looked at again at once"
 
 
 @pytest.mark.parametrize(

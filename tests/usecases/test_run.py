@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from permille.store import customers, invoices, subscriptions
+from permille.store import customers, fees as fee_store, invoices, subscriptions
 from permille.usecases import subscriptions as life
 from permille.usecases.invoices import run
 
@@ -193,9 +193,9 @@ def test_usage_goes_to_the_prices_of_its_dimensions(world: World) -> None:
     assert fee.charge_filter_id is not None
 
 
-def _fees(world: World) -> list[invoices.StoredFee]:
+def _fees(world: World) -> list[fee_store.StoredFee]:
     ids = [invoice_id for (invoice_id,) in world.rows("select id from invoice")]
-    return [fee for found in invoices.fees_of(world.conn, ids).values() for fee in found]
+    return [fee for found in fee_store.of_invoices(world.conn, ids).values() for fee in found]
 
 
 def test_recurring_metrics_keep_what_was_added_before(world: World) -> None:
@@ -344,7 +344,7 @@ def test_a_final_invoice_reads_back_as_it_was_written(world: World) -> None:
         2100,
         "pending",
     )
-    ((fee,),) = invoices.fees_of(world.conn, [invoice_id]).values()
+    ((fee,),) = fee_store.of_invoices(world.conn, [invoice_id]).values()
     assert (fee.fee_type, fee.amount_details) == ("subscription", {"plan_amount_cents": 3100})
     ((on_invoice,),) = invoices.subscriptions_of(world.conn, [invoice_id]).values()
     assert (on_invoice.from_at, on_invoice.to_at) == (ts(2024, 1, 11), ts(2024, 2, 1))

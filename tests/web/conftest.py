@@ -17,12 +17,12 @@ from psycopg import Connection
 from starlette.testclient import TestClient
 
 from permille.api.http import Call, Engine
-from permille.api.render import encode_json
 from permille.app import build
 from permille.clock import system_now
 from permille.config import from_environment
 from permille.core.instants import microseconds
 from permille.core.organization import Organization
+from permille.database.connections import encode_answer
 from permille.embedded.postgres import EmbeddedPostgres
 from permille.events.draft import Draft
 from permille.events.log import Request
@@ -171,7 +171,7 @@ def api(server: Server, browser: Browser) -> Callable[..., Any]:
                     body=body,
                 )
             )
-        return json.loads(encode_json(answer))
+        return json.loads(encode_answer(answer))
 
     return call
 

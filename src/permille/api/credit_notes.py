@@ -19,7 +19,7 @@ from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_day
 from permille.core.money import decimal_text
-from permille.store import credit_notes, customers, invoices
+from permille.store import credit_notes, customers, fees as fee_store, invoices
 from permille.store.credit_notes import CreditNote, CreditNoteSearch
 from permille.store.invoices import StoredInvoice
 
@@ -87,7 +87,7 @@ def render_whole_credit_note(conn: Connection[Any], note_id: UUID) -> objects.Cr
 
 def _rendered(conn: Connection[Any], rows: Sequence[CreditNote]) -> list[objects.CreditNote]:
     items = credit_notes.items_of(conn, [row.id for row in rows])
-    fees = invoices.fees_by_ids(conn, {item.fee_id for own in items.values() for item in own})
+    fees = fee_store.by_ids(conn, {item.fee_id for own in items.values() for item in own})
     around = surroundings(conn, list(fees.values()))
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
     known = invoices.invoices_by_ids(conn, {row.invoice_id for row in rows})

@@ -6,6 +6,7 @@ Source: semantics-metering.md sections 1.9, 1.10 and 5.16.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,13 +17,14 @@ from permille.api.fees import Surroundings, render_charge_item, render_fee
 from permille.api.http import Call
 from permille.api.objects import fee as objects
 from permille.core.errors import Invalid
+from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line
 from permille.core.metering.event import numeric_value, timestamp_microseconds
 from permille.core.money import ZERO, decimal_text, exact, subunits
+from permille.store import fees
 from permille.store.fee_items import FeeItem, item_of
-from permille.store.invoices import StoredFee, applied_taxes_json, presentation_json, pricing_unit_json
 from permille.usecases.usage.estimates import (
     Estimate,
-    Hypothesis,
+    EstimatedEvent,
     InstantEstimate,
     estimate,
     estimate_instantly,
@@ -57,11 +59,11 @@ def batch_estimate_instant_fees(call: Call) -> dict[str, Any]:
     return {"fees": [_render_instant(each) for each in found]}
 
 
-def _hypothesis(sent: Mapping[str, Any]) -> Hypothesis:
+def _hypothesis(sent: Mapping[str, Any]) -> EstimatedEvent:
     """What is no name at all is read as the empty one, which nothing has."""
     properties, transaction_id, at = sent.get("properties"), sent.get("transaction_id"), sent.get("timestamp")
     precise = numeric_value(sent.get("precise_total_amount_cents"))
-    return Hypothesis(
+    return EstimatedEvent(
         code=_name(sent.get("code")),
         transaction_id=transaction_id if isinstance(transaction_id, str) else None,
         external_subscription_id=_name(sent.get("external_subscription_id")),
@@ -79,61 +81,26 @@ def _item(one: Estimate | InstantEstimate) -> FeeItem:
     return item_of(_NOWHERE, one.terms.charge, one.fee.charge_filter_id)
 
 
-def _around(one: Estimate | InstantEstimate) -> Surroundings:
+def _render(one: Estimate, call: Call) -> objects.Fee:
+    """Lago's fee object, without an identity."""
     terms = one.terms
-    return Surroundings(
-        items={_NOWHERE: _item(one)},
+    draft = InvoiceDraft(
+        id=_NOWHERE,
+        kind=InvoiceKind.FEES_ALONE,
+        customer=terms.customer,
+        currency=terms.plan.amount_currency,
+        at=call.now,
+        made_at=call.now,
+        lines=(Line(replace(one.fee, pay_in_advance=True), terms.plan, taxed=one.taxed),),
+    )
+    (fee,) = fees.unsaved(draft)
+    around = Surroundings(
+        items={fee.id: _item(one)},
         customers={terms.customer.id: terms.customer},
         subscriptions={terms.row.id: terms.row},
         plans={terms.plan.id: terms.plan},
     )
-
-
-def _render(one: Estimate, call: Call) -> objects.Fee:
-    """Lago's fee object, without an identity."""
-    fee, terms, taxed = one.fee, one.terms, one.taxed
-    chosen = _item(one)
-    stored = StoredFee(
-        id=_NOWHERE,
-        organization_id=call.organization.id,
-        invoice_id=None,
-        customer_id=terms.customer.id,
-        subscription_id=terms.row.id,
-        fee_type="charge",
-        charge_id=terms.charge.id,
-        charge_filter_id=chosen.filter_id,
-        position=0,
-        pay_in_advance=True,
-        invoice_display_name=fee.invoice_display_name,
-        description=None,
-        units=fee.units,
-        total_aggregated_units=fee.total_aggregated_units,
-        events_count=fee.events_count,
-        amount_cents=fee.amount_cents,
-        amount_currency=terms.plan.amount_currency,
-        precise_amount_cents=fee.precise_amount_cents,
-        unit_amount_cents=fee.unit_amount_cents,
-        precise_unit_amount=fee.precise_unit_amount,
-        taxes_amount_cents=taxed.amount_cents,
-        taxes_precise_amount_cents=taxed.precise_amount_cents,
-        taxes_rate=taxed.rate,
-        applied_taxes=applied_taxes_json(taxed, terms.plan.amount_currency, call.now),
-        precise_coupons_amount_cents=ZERO,
-        amount_details=fee.amount_details,
-        grouped_by=fee.grouped_by,
-        payment_status="pending",
-        from_at=fee.from_,
-        to_at=fee.to,
-        event_transaction_id=None,
-        true_up_parent_fee_id=None,
-        succeeded_at=None,
-        failed_at=None,
-        refunded_at=None,
-        created_at=call.now,
-        pricing_unit_details=pricing_unit_json(fee.in_unit) if fee.in_unit else None,
-        presentation=presentation_json(fee.presentation) if fee.presentation else None,
-    )
-    return msgspec.structs.replace(render_fee(stored, _around(one)), lago_id=None, created_at=None)
+    return msgspec.structs.replace(render_fee(fee, around), lago_id=None, created_at=None)
 
 
 def _render_instant(one: InstantEstimate) -> objects.InstantFee:

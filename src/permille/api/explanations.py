@@ -20,7 +20,7 @@ from permille.core.errors import Invalid
 from permille.core.instants import EPOCH
 from permille.core.money import ZERO, decimal_text
 from permille.events.log import Place
-from permille.store.invoices import StoredFee
+from permille.store.fees import StoredFee
 from permille.usecases.invoices.explanation import Explanation, explain
 
 

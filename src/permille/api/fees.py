@@ -23,10 +23,17 @@ from permille.core.errors import Invalid, NotAllowed
 from permille.core.instants import parse_instant
 from permille.core.money import decimal_text, exact, round_cents, subunits
 from permille.core.rating.filters import ALL_FILTER_VALUES
-from permille.store import customers, fee_items, invoice_search, invoices, plans, subscriptions
+from permille.store import (
+    customers,
+    fee_items,
+    fees as fee_store,
+    invoice_search,
+    plans,
+    subscriptions,
+)
 from permille.store.fee_items import FeeItem
+from permille.store.fees import StoredFee
 from permille.store.invoice_search import FeeSearch
-from permille.store.invoices import StoredFee
 from permille.usecases.invoices import single
 
 
@@ -49,7 +56,7 @@ def surroundings(conn: Connection[Any], fees: Sequence[StoredFee]) -> Surroundin
         customers=customers.by_ids(conn, {fee.customer_id for fee in fees}),
         subscriptions=rows,
         plans=plans.plans_by_ids(conn, {row.plan_id for row in rows.values()}),
-        true_ups=invoices.true_ups_of(conn, [fee.id for fee in fees]),
+        true_ups=fee_store.true_ups_of(conn, [fee.id for fee in fees]),
     )
 
 
@@ -114,7 +121,7 @@ def update_fee(call: Call) -> dict[str, Any]:
     if fee.invoice_id is not None or fee.charge_id is None:
         raise NotAllowed("invoiced_fee")
     if status is not None:
-        changed = invoices.set_payment_status(call.conn, fee.id, payment_status=status, now=call.now)
+        changed = fee_store.set_payment_status(call.conn, fee.id, payment_status=status, now=call.now)
         if changed is None:
             raise NotAllowed("invoiced_fee")  # meanwhile
         fee = changed
@@ -128,7 +135,7 @@ def delete_fee(call: Call) -> dict[str, Any]:
     """
     fee = fee_of(call)
     shown = render_fee(fee, surroundings(call.conn, [fee]))
-    if not invoices.delete_alone(call.conn, fee.id):
+    if not fee_store.delete_alone(call.conn, fee.id):
         raise NotAllowed("invoiced_fee")
     return {"fee": shown}
 

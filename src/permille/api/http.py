@@ -30,12 +30,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from permille.api.addresses import Route, canonical_path
 from permille.api.objects.pagination import Pagination
-from permille.api.render import encode_json
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
-from permille.database.connections import is_unavailable, keep_plans
+from permille.database.connections import encode_answer, is_unavailable, keep_plans
 from permille.http.bodies import read_body
 from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
 from permille.http.words import in_words
@@ -139,7 +138,9 @@ def _whole(text: str, *, default: int) -> int:
 
 def json_response(content: Any, status: int = 200) -> Response:
     headers = STATUS_HEADERS.get(status)
-    return Response(encode_json(content), status_code=status, headers=headers, media_type="application/json")
+    return Response(
+        encode_answer(content), status_code=status, headers=headers, media_type="application/json"
+    )
 
 
 def unavailable() -> Response:

@@ -27,13 +27,14 @@ from permille.store import (
     billing_entities,
     credit_notes,
     fee_items,
+    fees as fee_store,
     invoices,
     plans,
     subscriptions,
 )
 from permille.store.credit_notes import InvoiceCredit
 from permille.store.fee_items import FeeItem
-from permille.store.invoices import StoredFee
+from permille.store.fees import StoredFee
 from permille.usecases.catalogue import customers as catalogue
 from permille.usecases.invoice_preview import (
     InvoicePreview,
@@ -134,7 +135,7 @@ def _stranger(call: Call, who: Fields, entity_code: str | None) -> Customer:
 def _render(found: InvoicePreview, call: Call) -> objects.InvoiceDetails:
     """The invoice as it would be shown; the ids of what does not exist lead nowhere."""
     draft = found.draft
-    invoice, fees = invoices.unsaved_invoice(draft), invoices.unsaved_fees(draft)
+    invoice, fees = invoices.unsaved_invoice(draft), fee_store.unsaved(draft)
     around = Surroundings(
         items=dict(_items(draft, fees)),
         customers={draft.customer.id: draft.customer},

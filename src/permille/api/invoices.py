@@ -35,14 +35,16 @@ from permille.store import (
     billing_entities,
     credit_notes,
     customers,
+    fees as fee_store,
     invoice_search,
     invoices,
     plans,
     subscriptions,
 )
 from permille.store.credit_notes import InvoiceCredit
+from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
-from permille.store.invoices import InvoiceSubscription, StoredFee, StoredInvoice
+from permille.store.invoices import InvoiceSubscription, StoredInvoice
 from permille.usecases.invoices import single
 
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
@@ -245,7 +247,7 @@ def _wholes(
     conn: Connection[Any], found: Sequence[StoredInvoice], *, file_url: str | None = None
 ) -> dict[UUID, objects.InvoiceDetails]:
     ids = [invoice.id for invoice in found]
-    fees, billed = invoices.fees_of(conn, ids), invoices.subscriptions_of(conn, ids)
+    fees, billed = fee_store.of_invoices(conn, ids), invoices.subscriptions_of(conn, ids)
     credits_ = credit_notes.credits_of(conn, ids)
     around = surroundings(conn, [fee for own in fees.values() for fee in own])
     rows = subscriptions.by_ids(conn, {each.subscription_id for own in billed.values() for each in own})

@@ -7,18 +7,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, overload
 
-import msgspec
-
 from permille.api.objects.base import Number
 from permille.api.objects.fee import PresentationBreakdown
 from permille.core.money import ZERO, decimal_text, exact
-from permille.database.connections import as_number
 
 MICROSECOND = timedelta(microseconds=1)
-
-
-encode_json = msgspec.json.Encoder(decimal_format="string", enc_hook=as_number).encode
-"""Decimals of ours are texts."""
 
 
 @overload
@@ -61,10 +54,10 @@ def exact_numbers(value: Any) -> Any:
             return value
 
 
-def breakdowns(told: Iterable[tuple[Mapping[str, str], Decimal]]) -> list[PresentationBreakdown]:
+def breakdowns(parts: Iterable[tuple[Mapping[str, str], Decimal]]) -> list[PresentationBreakdown]:
     """Units by the values of properties that only show, those of the same values added up."""
     split: dict[tuple[tuple[str, str], ...], Decimal] = {}
-    for shown, units in told:
+    for shown, units in parts:
         key = tuple(shown.items())
         with exact():
             split[key] = split.get(key, ZERO) + units

@@ -79,12 +79,12 @@ SINCE: Shape = {
         str, one_of("now", "next_period", says="Whether prices apply to running periods or to the next ones.")
     ],
     "effective_at": Annotated[str, instant_of("Prices apply to periods that begin from then on.")],
+    "dry_run": Annotated[bool, says("Answer what it would do to the running bills, and save nothing.")],
     "cascade_updates": Annotated[bool, says("Whether plans of single subscriptions follow.")],
 }
-TAKEN: Shape = {
-    **{name: SINCE[name] for name in ("effective", "effective_at")},
-    "dry_run": Annotated[bool, says("Answer what it would do to the running bills, and save nothing.")],
-}
+"""What an edit of prices takes in the query."""
+TAKEN: Shape = {name: SINCE[name] for name in ("effective", "effective_at", "dry_run")}
+"""What it takes in the body, beside its root object."""
 CUSTOMER = Annotated[str, says("Only those of this customer.")]
 SUBSCRIPTION = Annotated[str, says("Your identifier of the subscription.")]
 CURRENCY = Annotated[str, says("Only those in this currency.")]
@@ -471,6 +471,7 @@ GROUPS = (
                 "Delete a customer",
                 {"customer": customer.Customer},
                 description="Its subscriptions end now and are billed; its invoices stay.",
+                errors=(422,),
             ),
         ),
     ),
@@ -894,6 +895,7 @@ GROUPS = (
                 "Delete a plan",
                 {"plan": plan.Plan},
                 description="Its subscriptions end now and are billed.",
+                errors=(422,),
             ),
             Operation(
                 "POST",

@@ -16,7 +16,8 @@ from permille.api.validation import LONG_TEXT, Fields
 from permille.core.errors import NotFound
 from permille.core.invoice.tax import Tax
 from permille.store import taxes
-from permille.store.invoices import StoredFee, StoredInvoice
+from permille.store.fees import StoredFee
+from permille.store.invoices import StoredInvoice
 from permille.usecases.catalogue import taxes as catalogue
 
 RATE_MAX = 1_000

@@ -27,7 +27,7 @@ from permille.out.signing import draw_private_key, public_pem
 from permille.store import (
     billable_metrics,
     customers,
-    invoices,
+    fees as fee_store,
     organizations,
     plans,
     subscriptions,
@@ -85,7 +85,7 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
 
 
 def _fee(conn: Connection[Any], object_id: UUID) -> Shown:
-    fee = invoices.fees_by_ids(conn, [object_id]).get(object_id)
+    fee = fee_store.by_ids(conn, [object_id]).get(object_id)
     return render_fee(fee, surroundings(conn, [fee])) if fee else None
 
 

@@ -6,9 +6,14 @@ psycopg adapts each element of a list by itself, at some 5 microseconds each; an
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
+from typing import Any
 from uuid import UUID
+
+from psycopg import Connection
 
 _REMEMBERED = 4096
 _ARRAY = str.maketrans({'"': '\\"', "\\": "\\\\"})
@@ -50,3 +55,19 @@ def line_text(value: str | None) -> str:
     if value is None:
         return NULL
     return value.translate(_LINE) if not value.isalnum() else value
+
+
+def or_null(value: Decimal | int | None) -> str:
+    """A number as it stands in a line of COPY."""
+    return NULL if value is None else str(value)
+
+
+def columns_of(record: type[Any]) -> str:
+    """The columns of a table that a dataclass has as fields."""
+    return ", ".join(field.name for field in fields(record))
+
+
+def copy_lines(conn: Connection[Any], table: str, columns: str, lines: Iterable[str]) -> None:
+    """Insert rows; lines end with a newline each. psycopg's own rows cost four times as much."""
+    with conn.cursor() as cursor, cursor.copy(f"copy {table} ({columns}) from stdin") as copy:
+        copy.write("".join(lines))

@@ -28,6 +28,9 @@ def as_number(value: Any) -> msgspec.Raw:
 
 _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=as_number)
 
+encode_answer = msgspec.json.Encoder(decimal_format="string", enc_hook=as_number).encode
+"""JSON of an object as answers and webhooks carry it: decimals are texts, but for those that were sent as numbers."""
+
 
 def _loads(data: str | bytes) -> Any:
     return _decoder.decode(data)

@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.metering.aggregations import MAX, SUM, UNIQUE_COUNT, Aggregation
-from permille.core.metering.usage import AdvanceEvent, Partial, standing_at
+from permille.core.metering.usage import AdvanceEvent, Partial, carried_over_to
 
 Read = TypeVar("Read")
 
@@ -23,7 +23,7 @@ BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class UsageQuery:
     """Whose usage of which codes in [from_, to). `from_` None reaches back to the first event.
 
     `newest`, `unique_fields` (code -> property), `operation_fields` (likewise), `daily` and `each_value` name the
@@ -44,7 +44,7 @@ class Window:
     """Code -> the properties that the rules of its custom aggregation look at."""
     daily: tuple[str, ...] = ()
     timezone: str = "UTC"
-    is_standing: bool = False
+    is_carried_over: bool = False
     """Whether it is of what stands at its end, however it came to that."""
 
     def partial_of(self, sums: Sums) -> Partial:
@@ -57,7 +57,7 @@ class Window:
             precise_amount_cents=sums.precise_amount_cents,
             moment=sums.moment,
         )
-        return standing_at(partial, self.to) if self.is_standing else partial
+        return carried_over_to(partial, self.to) if self.is_carried_over else partial
 
 
 class Sums(NamedTuple):
@@ -132,7 +132,7 @@ class UsageReader(Protocol):
     """What events come to: partials of series, for any number of windows at once."""
 
     def usage_of_many(
-        self, conn: Connection[Any], windows: Sequence[Window], *, telling: bool = False
+        self, conn: Connection[Any], windows: Sequence[UsageQuery], *, telling: bool = False
     ) -> list[list[SeriesUsage]]:
         """For each window, the usage of its series, exact as of the start of the call.
 
@@ -140,7 +140,7 @@ class UsageReader(Protocol):
         """
 
     def series_usage(
-        self, conn: Connection[Any], windows: Sequence[Window], *, telling: bool = False
+        self, conn: Connection[Any], windows: Sequence[UsageQuery], *, telling: bool = False
     ) -> list[SeriesUsage]:
         """The same, of all windows together."""
 

@@ -12,7 +12,8 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from permille.store.invoices import FEE_COLUMNS, INVOICE_COLUMNS, StoredFee, StoredInvoice
+from permille.store.fees import FEE_COLUMNS, StoredFee
+from permille.store.invoices import INVOICE_COLUMNS, StoredInvoice
 
 VISIBLE = ("draft", "finalized", "voided", "failed", "pending")
 """The statuses that the API shows; the others are Permille's own business."""

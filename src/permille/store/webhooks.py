@@ -8,17 +8,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.database.bulk import hex_array, uuid_array
-from permille.database.connections import as_number
+from permille.database.connections import encode_answer
 from permille.ids import new_id_texts
 from permille.store import jobs
 from permille.store.jobs import Job
-
-_encode = msgspec.json.Encoder(decimal_format="string", enc_hook=as_number).encode
 
 JOB = "webhooks"
 
@@ -40,7 +37,7 @@ def body_text(organization_id: UUID, webhook_type: str, object_type: str, shown:
         "organization_id": str(organization_id),
         object_type: shown,
     }
-    return _encode(body).decode()
+    return encode_answer(body).decode()
 
 
 def enqueue(

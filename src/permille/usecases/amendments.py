@@ -18,12 +18,12 @@ from psycopg import Connection
 
 from permille.core.instants import EPOCH, microseconds
 from permille.core.metering.amendment import Amendment, AmendmentKind, Replacement
-from permille.core.metering.encoding import Metering
+from permille.core.metering.encoding import SeriesLayout
 from permille.events.draft import Draft, Sent, check
 from permille.events.engine import amendments, event_log
 from permille.events.log import InPlace, Request, SentEvent, StoredEvent
 from permille.ids import new_ids
-from permille.store import amended_fees, billing_holds, invoices
+from permille.store import amended_fees, billing_holds, fees as fee_store, invoices
 from permille.store.amended_fees import EventPlace
 from permille.usecases.invoices import late_usage
 from permille.usecases.invoices.recomputation import recompute
@@ -172,7 +172,7 @@ def _as_sent(event: StoredEvent) -> dict[str, Any]:
 def _derived(
     organization_id: UUID,
     drafts: Mapping[int, Draft],
-    hows: Mapping[str, Metering],
+    hows: Mapping[str, SeriesLayout],
     errors: dict[int, Errors],
     *,
     now: datetime,
@@ -224,7 +224,7 @@ def propose(
     fees_of_event: dict[UUID, set[UUID]] = defaultdict(set)
     for version, fee_ids in zip(versions, touched, strict=True):
         fees_of_event[version.event_identity] |= fee_ids
-    fees = invoices.fees_by_ids(conn, {fee_id for fee_ids in touched for fee_id in fee_ids})
+    fees = fee_store.by_ids(conn, {fee_id for fee_ids in touched for fee_id in fee_ids})
     recomputed = recompute(conn, fees.values())
     decided = late_usage.decided_amounts(conn, fees.values())
     known = invoices.invoices_by_ids(conn, {fee.invoice_id for fee in fees.values() if fee.invoice_id})

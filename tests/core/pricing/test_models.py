@@ -1,11 +1,13 @@
 """What holds for all price models."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from permille.core.rating.models import ChargeModel, clean, defaults, price, validate
+from permille.core.rating import models
+from permille.core.rating.models import ChargeModel, clean, defaults, model_of, price, validate
 from permille.core.rating.models.group_keys import pricing_keys
 
 
@@ -193,3 +195,30 @@ def test_a_number_that_is_no_amount_is_refused(wrong: Any) -> None:
 def test_a_whole_number_stays_whole(wrong: Any) -> None:
     sent = {"amount": 1, "package_size": wrong, "free_units": 0}
     assert validate(ChargeModel.PACKAGE, clean(ChargeModel.PACKAGE, sent)) == ["invalid_package_size"]
+
+
+def test_every_file_is_a_model_of_the_list() -> None:
+    shared = {"__init__", "price", "group_keys"}
+    files = {path.stem for path in Path(models.__file__).parent.glob("*.py")} - shared
+    assert files == {model.value for model in ChargeModel}
+    assert all(callable(model_of(model).pricer) for model in ChargeModel)
+
+
+def with_trait(name: str) -> set[str]:
+    return {model.value for model in ChargeModel if getattr(model_of(model), name)}
+
+
+def test_what_lago_does_with_each_model() -> None:
+    """semantics-metering.md sections 1.10, 5.1, 5.12 and 6.5."""
+    assert with_trait("in_advance") == set(ChargeModel) - {"volume"}
+    assert with_trait("is_of_units") == {"standard", "graduated", "package", "volume"}
+    assert with_trait("has_instant_price") == {"standard", "percentage"}
+    assert with_trait("details_in_advance") == {"percentage", "graduated_percentage"}
+    assert with_trait("is_of_changes") == {"graduated"}
+
+
+def test_percentages_with_bounds_of_an_event_look_at_single_events() -> None:
+    bounded = {"rate": "1", "per_transaction_min_amount": "2"}
+    assert model_of(ChargeModel.PERCENTAGE).reads_events(bounded)
+    assert not model_of(ChargeModel.PERCENTAGE).reads_events({"rate": "1"})
+    assert not model_of(ChargeModel.STANDARD).reads_events(bounded)

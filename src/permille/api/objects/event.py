@@ -26,6 +26,7 @@ EventCode = Annotated[str, says("Code of the metric that the event counts for.",
 Timestamp = Annotated[str, instant_of("When the usage happened, to the millisecond.")]
 PreciseAmount = Annotated[str | None, text_of_number("Amount in cents, for charges of the model dynamic.")]
 EventProperties = Annotated[dict[str, Any], says("What happened: values that metrics and prices look at.")]
+OptionalSubscriptionId = Annotated[str | None, says("Your identifier of the subscription, if it names one.")]
 TransactionId = Annotated[str, says("Your identifier: sent again, the event counts once.", example="req_1")]
 
 
@@ -47,7 +48,7 @@ class Amendment(Answer):
     reason: Annotated[str, says("Why it was corrected.")]
     lago_event_id: Annotated[UUID, says("The event.")]
     event_transaction_id: Annotated[str, says("transaction_id of the event.")]
-    external_subscription_id: Annotated[str | None, says("Your identifier of the event's subscription.")]
+    external_subscription_id: OptionalSubscriptionId
     replacement: Annotated[EventContent | None, says("What counts instead; null when the event is voided.")]
     lago_api_key_id: Annotated[UUID | None, says("The API key that it came with; null from the web admin.")]
     lago_superseded_by_id: Annotated[
@@ -102,7 +103,7 @@ class Event(Answer):
     precise_total_amount_cents: PreciseAmount
     properties: EventProperties
     lago_subscription_id: Annotated[None, says("Always null: kept for clients of Lago's API.")]
-    external_subscription_id: ExternalSubscriptionId
+    external_subscription_id: OptionalSubscriptionId
     created_at: CreatedAt
     amendments: Annotated[list[Amendment], says("Its corrections, oldest first: the last one counts.")]
 
@@ -156,7 +157,7 @@ class AcceptedEvent(Answer):
     precise_total_amount_cents: PreciseAmount
     properties: EventProperties
     lago_subscription_id: Annotated[None, says("Always null: kept for clients of Lago's API.")]
-    external_subscription_id: Annotated[str | None, says("Your identifier of the subscription.")]
+    external_subscription_id: OptionalSubscriptionId
     created_at: CreatedAt
 
 

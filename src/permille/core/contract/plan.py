@@ -10,11 +10,10 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.invoice.tax import Tax
-from permille.core.metering.aggregations import CUSTOM, LATEST, SUM
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of, custom_values
 from permille.core.rating.filters import ALL_FILTER_VALUES, ChargeFilter, expand_all_values
-from permille.core.rating.models import ChargeModel, custom
+from permille.core.rating.models import ChargeModel, Model, custom, model_of
 from permille.core.rating.pricing_unit import AppliedPricingUnit
 from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues, is_unpriced
@@ -155,17 +154,13 @@ def _listed(metric: BillableMetric, key: str, values: tuple[str, ...]) -> tuple[
     return tuple(value for value in values if value in metric.filters.get(key, ()))
 
 
-_PRORATED_IN_ARREARS = (ChargeModel.STANDARD, ChargeModel.VOLUME, ChargeModel.GRADUATED)
-_PERCENTAGES = (ChargeModel.PERCENTAGE, ChargeModel.GRADUATED_PERCENTAGE)
-
-
 def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
     """What does not go together in a charge, as (field, code) (semantics-metering.md section 5.1)."""
-    model, in_advance = ChargeModel(charge.charge_model), charge.pay_in_advance
+    model, in_advance = model_of(ChargeModel(charge.charge_model)), charge.pay_in_advance
     aggregation = charge.metric.aggregation
     rules = [
         (
-            in_advance and (model is ChargeModel.VOLUME or not aggregation.can_be_paid_in_advance),
+            in_advance and not (model.in_advance and aggregation.can_be_paid_in_advance),
             ("pay_in_advance", "invalid_aggregation_type_or_charge_model"),
         ),
         (
@@ -173,11 +168,10 @@ def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
             ("prorated", "invalid_billable_metric_or_charge_model"),
         ),
         (
-            (model is ChargeModel.DYNAMIC and aggregation is not SUM)
-            or (model is ChargeModel.CUSTOM and aggregation is not CUSTOM),
+            model.needs is not None and aggregation is not model.needs,
             ("charge_model", "invalid_aggregation_type_or_charge_model"),
         ),
-        (model in _PERCENTAGES and aggregation is LATEST, ("properties", "invalid_value")),
+        (aggregation is model.refuses, ("properties", "invalid_value")),
         (_lacks_custom_properties(charge), ("properties", "missing_custom_properties")),
         (
             not charge.invoiceable and not in_advance,
@@ -202,10 +196,10 @@ def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
     return [problem for broken, problem in rules if broken]
 
 
-def _can_be_prorated(charge: Charge, model: ChargeModel) -> bool:
+def _can_be_prorated(charge: Charge, model: Model) -> bool:
     if not charge.metric.recurring or not charge.metric.aggregation.can_be_prorated:
         return False
-    return model is ChargeModel.STANDARD if charge.pay_in_advance else model in _PRORATED_IN_ARREARS
+    return model.prorated_in_advance if charge.pay_in_advance else model.prorated
 
 
 def _lacks_custom_properties(charge: Charge) -> bool:

@@ -23,14 +23,14 @@ from permille.core.money import ZERO, exact, subunits
 from permille.core.period import Period
 from permille.core.rating.fee import Breakdown, Fee, Presentation
 from permille.core.rating.filters import ChargeFilter, Group, Id, filter_finder, group_of
-from permille.core.rating.models import ChargeModel, Price, Pricer, Quantity, percentage, pricer
+from permille.core.rating.models import ChargeModel, Price, Pricer, Quantity, model_of, pricer
 from permille.core.rating.models.group_keys import PresentationKeys, presentation_keys, pricing_keys
 from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, Owed, owed
 from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues, is_unpriced
 
 Dimensions = Mapping[str, str | None]
-"""The property texts that tell events apart: the metric's filter keys and the grouping keys."""
+"""The property texts by which events are priced apart: the metric's filter keys and the grouping keys."""
 
 Place = tuple[int, Group]
 """Where usage counts: the bucket's index in its charge, and the pricing group."""
@@ -69,7 +69,7 @@ class CompiledCharge:
     rounding_function: str | None
     rounding_precision: int | None
     subunits: int
-    """Of the currency."""
+    """How many smallest units the currency has."""
     applied_pricing_unit: AppliedPricingUnit | None
     """What the prices are in, if not in the currency."""
     prorated: bool
@@ -90,7 +90,7 @@ class CompiledCharge:
 
     @property
     def priced_subunits(self) -> int:
-        """Of what the prices are in."""
+        """How many smallest units the currency or the pricing unit has."""
         return self.subunits if self.applied_pricing_unit is None else SUBUNITS
 
     def owed(self, amount: Decimal, unit_amount: Decimal) -> Owed:
@@ -216,7 +216,7 @@ def _bucket(
         idle=idle,
         idle_owed=idle_owed,
         properties=properties,
-        reads_events=model is ChargeModel.PERCENTAGE and percentage.needs_event_values(properties),
+        reads_events=model_of(model).reads_events(properties),
     )
 
 
@@ -245,7 +245,7 @@ def shown_by(charge: CompiledCharge, dimensions: Dimensions) -> dict[str, str]:
 
 
 def presentation(charge: CompiledCharge, breakdowns: Iterable[Breakdown]) -> Presentation | None:
-    """Of one of the charge's fees."""
+    """How one of the charge's fees is shown."""
     keys = charge.presentation_keys
     return Presentation(breakdowns=tuple(breakdowns), on_invoice=keys.on_invoice) if keys.names else None
 

@@ -15,12 +15,10 @@ from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, Period, local_date
 from permille.core.rating.charge import CompiledCharge
 from permille.core.rating.fee import Fee
-from permille.core.rating.models import ChargeModel, Quantity
+from permille.core.rating.models import Quantity, model_of
 from permille.core.rating.rate import round_fees
 
 _TWO_DECIMALS = Decimal("0.01")
-# Their price is a function of the units alone; the price of the others looks at single events.
-_PRICED_AGAIN = (ChargeModel.STANDARD, ChargeModel.GRADUATED, ChargeModel.PACKAGE, ChargeModel.VOLUME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ def elapsed_share(now: datetime, period: Period, timezone: str) -> Fraction:
 def project(charge: CompiledCharge, fee: Fee, *, recurring: bool, elapsed: Fraction) -> Projection:
     """What one of the charge's fees of the running period comes to at its end.
 
-    What recurs stands as it is. Of a charge with filters, what none of them wants is not projected, as in Lago.
+    Recurring units stay as they are. Usage that no filter of a charge wants is not projected, as in Lago.
     """
     return project_all(charge, [fee], recurring=recurring, elapsed=elapsed)[0]
 
@@ -78,7 +76,7 @@ def _projected(charge: CompiledCharge, fee: Fee, *, recurring: bool, elapsed: Fr
 def _amount(charge: CompiledCharge, fee: Fee, units: Decimal, elapsed: Fraction) -> Decimal:
     """In major units of what the charge is priced in."""
     bucket = next(each for each in charge.buckets if each.charge_filter_id == fee.charge_filter_id)
-    if bucket.model not in _PRICED_AGAIN:
+    if not model_of(bucket.model).is_of_units:
         amount = fee.priced_cents[1] / charge.priced_subunits
         return amount * elapsed.denominator / elapsed.numerator
     if not units:

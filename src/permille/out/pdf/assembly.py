@@ -14,9 +14,18 @@ from permille.core.customer import BillingEntity, Customer
 from permille.out.pdf.document import InvoiceDocument, Party, Tax
 from permille.out.pdf.language import Language, language_of
 from permille.out.pdf.sections import Billed, BilledSubscription, sections
-from permille.store import billing_entities, customers, fee_items, invoices, plans, subscriptions
+from permille.store import (
+    billing_entities,
+    customers,
+    fee_items,
+    fees as fee_store,
+    invoices,
+    plans,
+    subscriptions,
+)
 from permille.store.fee_items import FeeItem
-from permille.store.invoices import StoredFee, StoredInvoice
+from permille.store.fees import StoredFee
+from permille.store.invoices import StoredInvoice
 
 _LETTER_COUNTRIES = ("US", "CA", "MX", "PH", "CL", "CO")
 
@@ -29,7 +38,7 @@ def invoice_document(conn: Connection[Any], invoice_id: UUID) -> InvoiceDocument
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
     return document_of(
         invoice,
-        invoices.fees_of(conn, [invoice_id])[invoice_id],
+        fee_store.of_invoices(conn, [invoice_id])[invoice_id],
         items=fee_items.of_invoices(conn, [invoice_id]),
         entity=billing_entities.by_ids(conn, [invoice.billing_entity_id])[invoice.billing_entity_id],
         customer=customers.by_ids(conn, [invoice.customer_id])[invoice.customer_id],

@@ -23,7 +23,8 @@ from permille.core.rating.pricing_unit import SUBUNITS
 from permille.out.pdf.document import Dimension, InUnit, Line, LineGroup, PackagePrice, Section, UnitPrice
 from permille.out.pdf.language import Language
 from permille.store.fee_items import FeeItem
-from permille.store.invoices import InvoiceSubscription, StoredFee, StoredInvoice
+from permille.store.fees import StoredFee
+from permille.store.invoices import InvoiceSubscription, StoredInvoice
 
 Days = tuple[date, date]
 

@@ -19,9 +19,17 @@ from permille.core.contract.timeline import trial_end
 from permille.core.invoice.credit_note import CreditedFee, Item, PaidPeriod, credit_amounts, unused_amount
 from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, BillingTime, Interval, days_in, local_date, period_containing
-from permille.store import credit_notes, customers, invoices, plans, subscriptions, webhooks
+from permille.store import (
+    credit_notes,
+    customers,
+    fees as fee_store,
+    invoices,
+    plans,
+    subscriptions,
+    webhooks,
+)
 from permille.store.credit_notes import NewCreditNote
-from permille.store.invoices import StoredFee
+from permille.store.fees import StoredFee
 
 
 def credit_unused(
@@ -58,7 +66,7 @@ def unused_credits(
     Nothing is given back for a period whose fee was never billed, or whose invoice was voided or is a draft: that
     one is seen to when it is final; `only_on` is then subscription -> invoice.
     """
-    found = invoices.newest_subscription_fees(conn, {row.id for row in ended})
+    found = fee_store.newest_subscription_fees(conn, {row.id for row in ended})
     fees = {
         row_id: (fee, fee.invoice_id)
         for row_id, fee in found.items()

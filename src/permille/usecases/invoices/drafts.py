@@ -24,7 +24,7 @@ from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.period import Period
 from permille.events.engine import event_log, usage
-from permille.store import credit_notes, customers, invoices, subscriptions
+from permille.store import credit_notes, customers, fees as fee_store, invoices, subscriptions
 from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
 from permille.usecases import holds
 from permille.usecases.invoices.credit_notes import credit_unused
@@ -219,7 +219,7 @@ def _billings(
     next_plans = subscriptions.next_plan_ids(conn, rows.keys())
     previous = {row.id: row.previous_subscription_id for row in rows.values() if row.previous_subscription_id}
     before = subscriptions.by_ids(conn, previous.values())
-    with_fee = invoices.with_subscription_fee(conn, {each.invoice_id for each in billed})
+    with_fee = fee_store.with_subscription_fee(conn, {each.invoice_id for each in billed})
     rebilled = [
         _Rebilled(
             on=each,

@@ -28,8 +28,8 @@ from permille.core.rating.rounding import Rounding
 from permille.events.engine import amendments, event_log, usage
 from permille.events.log import AmendmentSearch, Counted, Digest, Place, StoredEvent
 from permille.events.usage import SeriesUsage
-from permille.store import invoices
-from permille.store.invoices import StoredFee
+from permille.store import fees as fee_store
+from permille.store.fees import StoredFee
 from permille.usecases.invoices.recomputation import (
     Basis,
     bases,
@@ -213,7 +213,7 @@ def _least_amount_steps(conn: Connection[Any], fee: StoredFee) -> tuple[Step, ..
     place = fee.subscription_id, fee.charge_id, fee.from_at, fee.to_at
     others = [
         each
-        for each in invoices.fees_of(conn, [fee.invoice_id])[fee.invoice_id]
+        for each in fee_store.of_invoices(conn, [fee.invoice_id])[fee.invoice_id]
         if (each.subscription_id, each.charge_id, each.from_at, each.to_at) == place
         and each.true_up_parent_fee_id is None
         and not each.pay_in_advance

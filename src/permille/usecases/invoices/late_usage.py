@@ -38,6 +38,7 @@ from permille.events.engine import event_log, usage
 from permille.ids import new_id
 from permille.store import (
     customers,
+    fees as fee_store,
     invoices,
     late_usage as store,
     organizations,
@@ -45,7 +46,7 @@ from permille.store import (
     subscriptions,
     webhooks,
 )
-from permille.store.invoices import StoredFee
+from permille.store.fees import StoredFee
 from permille.store.late_usage import LateUsage, Mark
 from permille.usecases import fences
 from permille.usecases.invoices.recomputation import Basis, charge_basis, fees_now
@@ -236,7 +237,7 @@ def _plan_at(row: Subscription, known: Mapping[UUID, Plan], billed_at: datetime)
 def _billed(conn: Connection[Any], invoice_ids: Iterable[UUID]) -> Mapping[Key, list[StoredFee]]:
     """What the invoices themselves have billed of each charge in arrears, without earlier late usage."""
     found: dict[Key, list[StoredFee]] = defaultdict(list)
-    for fees in invoices.fees_of(conn, set(invoice_ids)).values():
+    for fees in fee_store.of_invoices(conn, set(invoice_ids)).values():
         for fee in fees:
             key = _key(fee)
             if key is not None and not fee.pay_in_advance and fee.late_usage_id is None:

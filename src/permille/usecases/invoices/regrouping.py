@@ -22,8 +22,8 @@ from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling, 
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
-from permille.store import invoices, plans, subscriptions
-from permille.store.invoices import StoredFee
+from permille.store import fees as fee_store, plans, subscriptions
+from permille.store.fees import StoredFee
 from permille.usecases.invoices.facts import draft_of
 from permille.usecases.invoices.save import save
 
@@ -38,7 +38,9 @@ def regroup(conn: Connection[Any], billings: Iterable[SubscriptionBilling], *, o
         for each in billings
         if each.usage_period is not None
     }
-    fees = invoices.paid_alone(conn, {name: each.at for name, each in by_name.items()}, only_ended=only_ended)
+    fees = fee_store.paid_alone(
+        conn, {name: each.at for name, each in by_name.items()}, only_ended=only_ended
+    )
     if not fees:
         return
     rows = subscriptions.by_ids(conn, {fee.subscription_id for fee in fees if fee.subscription_id})

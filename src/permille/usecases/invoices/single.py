@@ -10,7 +10,8 @@ from psycopg import Connection
 
 from permille.core.errors import NotFound
 from permille.store import customers, invoice_search, invoices
-from permille.store.invoices import StoredFee, StoredInvoice
+from permille.store.fees import StoredFee
+from permille.store.invoices import StoredInvoice
 from permille.usecases.invoices import drafts
 
 

@@ -24,9 +24,8 @@ from permille.core.period import (
     charges_interval,
     period_containing,
 )
-from permille.core.rating.models import ChargeModel
-from permille.core.rating.models.percentage import needs_event_values
-from permille.events.usage import Window
+from permille.core.rating.models import ChargeModel, model_of
+from permille.events.usage import UsageQuery
 
 # A move to another timezone shifts the bounds of the periods by so much at most against what is billed.
 _TIMEZONES_APART = timedelta(hours=26)
@@ -66,10 +65,10 @@ def whole_period(subscription: Subscription, plan: Plan, customer: Customer, per
 
 def usage_windows(
     subscription: Subscription, charges: Sequence[Charge], period: Period, *, timezone: str
-) -> list[Window]:
+) -> list[UsageQuery]:
     """What must be read to price the charges: recurring metrics reach back to the first event.
 
-    Of a prorated sum the days or events are read in the period alone: before it only what stood at its start counts.
+    A prorated sum reads days or events in the period alone: before it only what is carried over counts.
     The same is true of a weighted sum, of distinct values whose events of the period are priced one by one, and of
     what is paid in advance, for which the highest level of the period counts, by arrival. An event at the very
     instant of an upgrade is the new plan's.
@@ -90,7 +89,7 @@ def usage_windows(
         replace(
             _window(subscription, chosen, from_=from_, to=to),
             timezone=timezone,
-            is_standing=from_ is None and to == period.from_,
+            is_carried_over=from_ is None and to == period.from_,
         )
         for chosen, from_, to in parts
         if chosen and (from_ is None or from_ < to)
@@ -98,21 +97,21 @@ def usage_windows(
 
 
 def _is_split(charge: Charge, *, reads_events: bool) -> bool:
-    """Whether a recurring charge's events of the period are read apart from what stood before."""
+    """Whether a recurring charge's events of the period are read apart from what is carried over."""
     aggregation = charge.metric.aggregation
     if aggregation.needs is Needs.UNIQUES:
         return reads_events or charge.pay_in_advance
     return aggregation.is_by_time or (_follows_changes(charge) and not reads_events)
 
 
-def standing_window(subscription: Subscription, charges: Sequence[Charge], *, at: datetime) -> Window:
-    """What must be read to know what recurring metrics stand at, at an instant."""
+def carried_over_query(subscription: Subscription, charges: Sequence[Charge], *, at: datetime) -> UsageQuery:
+    """What must be read to know what recurring metrics carry over into a period that begins at an instant."""
     return _window(subscription, charges, from_=None, to=at)
 
 
 def _window(
     subscription: Subscription, chosen: Sequence[Charge], *, from_: datetime | None, to: datetime
-) -> Window:
+) -> UsageQuery:
     fields = {
         charge.metric.code: charge.metric.field_name or ""
         for charge in chosen
@@ -126,7 +125,7 @@ def _window(
         if _reads_events(charge) and not charge.metric.aggregation.adds_one
     }
     single |= in_period & {charge.metric.code for charge in chosen if not _is_told_by_days(charge)}
-    return Window(
+    return UsageQuery(
         organization_id=chosen[0].metric.organization_id,
         external_subscription_id=subscription.external_id,
         from_=from_,
@@ -142,7 +141,7 @@ def _window(
 
 
 def custom_properties_read(metrics: Iterable[BillableMetric]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Of the metrics with custom aggregation: code -> the properties that their rules look at."""
+    """Code -> the properties that the rules of its metric look at, for metrics with custom aggregation."""
     read = {metric.code: aggregator_of(metric) for metric in metrics}
     return tuple((code, rules.properties) for code, rules in sorted(read.items()) if rules is not None)
 
@@ -153,7 +152,7 @@ def _codes(charges: Iterable[Charge]) -> tuple[str, ...]:
 
 def _is_told_by_days(charge: Charge) -> bool:
     """Whether the price of changes is that of each day's changes together: not where it looks at the level's top."""
-    return not charge.pay_in_advance and charge.charge_model != ChargeModel.GRADUATED
+    return not (charge.pay_in_advance or model_of(ChargeModel(charge.charge_model)).is_of_changes)
 
 
 def _follows_changes(charge: Charge) -> bool:
@@ -169,4 +168,4 @@ def has_kept_level(aggregation: Aggregation) -> bool:
 def _reads_events(charge: Charge) -> bool:
     """Whether sums are not enough to price the charge."""
     prices = [charge.properties, *(each.properties for each in charge.filters)]
-    return charge.charge_model == ChargeModel.PERCENTAGE and any(map(needs_event_values, prices))
+    return any(map(model_of(ChargeModel(charge.charge_model)).reads_events, prices))

@@ -14,7 +14,8 @@ def dates(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
     """Date a new invoice, and a draft that becomes final; one that stays a draft keeps its dates."""
     term = draft.customer.applicable_net_payment_term
     if draft.dates is None:
-        return replace(draft, dates=_new_dates(draft, term))
+        retry_at = draft.at if draft.waits_for_price else None
+        return replace(draft, dates=_new_dates(draft, term), price_retry_at=retry_at)
     if draft.status is InvoiceStatus.DRAFT:
         return replace(draft, dates=replace(draft.dates, net_payment_term=term))
     keeps_anchor = draft.customer.billing_entity.subscription_invoice_issuing_date_adjustment == "keep_anchor"

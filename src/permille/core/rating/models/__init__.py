@@ -1,4 +1,4 @@
-"""Price models: units in, money out. Each model is a file; this one chooses among them.
+"""Charge models: units in, money out. One file for each, and the list of them.
 
 Source: semantics-metering.md sections 5.1 to 5.10. Amounts are in major units of the currency, unrounded.
 """
@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from decimal import Decimal
 from enum import StrEnum
-from types import ModuleType
-from typing import Any, assert_never
+from typing import Any
 
 from permille.core.money import ZERO, exact, subunits
 from permille.core.rating.models import (
@@ -24,16 +23,18 @@ from permille.core.rating.models import (
     standard,
     volume,
 )
-from permille.core.rating.models.price import Price, Pricer, Quantity, in_texts
+from permille.core.rating.models.price import Model, Price, Pricer, Quantity, in_texts
 
 __all__ = [
     "ChargeModel",
+    "Model",
     "Price",
     "Pricer",
     "Quantity",
     "clean",
     "defaults",
     "is_free",
+    "model_of",
     "price",
     "pricer",
     "validate",
@@ -53,33 +54,27 @@ class ChargeModel(StrEnum):
     CUSTOM = "custom"
 
 
-def _module(model: ChargeModel) -> ModuleType:
-    match model:
-        case ChargeModel.STANDARD:
-            return standard
-        case ChargeModel.GRADUATED:
-            return graduated
-        case ChargeModel.GRADUATED_PERCENTAGE:
-            return graduated_percentage
-        case ChargeModel.PACKAGE:
-            return package
-        case ChargeModel.PERCENTAGE:
-            return percentage
-        case ChargeModel.VOLUME:
-            return volume
-        case ChargeModel.DYNAMIC:
-            return dynamic
-        case ChargeModel.CUSTOM:
-            return custom
-        case _ as never:
-            assert_never(never)
+_MODELS: Mapping[ChargeModel, Model] = {
+    ChargeModel.STANDARD: standard.MODEL,
+    ChargeModel.GRADUATED: graduated.MODEL,
+    ChargeModel.GRADUATED_PERCENTAGE: graduated_percentage.MODEL,
+    ChargeModel.PACKAGE: package.MODEL,
+    ChargeModel.PERCENTAGE: percentage.MODEL,
+    ChargeModel.VOLUME: volume.MODEL,
+    ChargeModel.DYNAMIC: dynamic.MODEL,
+    ChargeModel.CUSTOM: custom.MODEL,
+}
+
+
+def model_of(model: ChargeModel) -> Model:
+    """What a charge model does, and what it can be combined with."""
+    return _MODELS[model]
 
 
 def pricer(model: ChargeModel, properties: Mapping[str, Any]) -> Pricer:
     """A model with its valid properties read once, to price any number of buckets under money.exact()."""
     with exact():
-        read: Pricer = _module(model).pricer(properties)
-    return read
+        return _MODELS[model].pricer(properties)
 
 
 def price(
@@ -111,13 +106,12 @@ def price(
 
 def is_free(model: ChargeModel, properties: Mapping[str, Any]) -> bool:
     """Whether these valid properties give every usage away, whatever its units and events."""
-    found: bool = _module(model).is_free(properties)
-    return found
+    return _MODELS[model].is_free(properties)
 
 
 def validate(model: ChargeModel, properties: Mapping[str, Any]) -> list[str]:
     """Lago's codes of all that is wrong with the properties, one for each offence; none when they are valid."""
-    found: list[str] = _module(model).errors(properties)
+    found = _MODELS[model].errors(properties)
     if model is not ChargeModel.CUSTOM:
         found = found + custom.errors(properties)
     return found + group_keys.errors(properties)
@@ -125,8 +119,7 @@ def validate(model: ChargeModel, properties: Mapping[str, Any]) -> list[str]:
 
 def defaults(model: ChargeModel) -> dict[str, Any]:
     """The properties of a charge that is created without any."""
-    copied: dict[str, Any] = deepcopy(_module(model).DEFAULTS)
-    return copied
+    return deepcopy(dict(_MODELS[model].defaults))
 
 
 def clean(
@@ -136,7 +129,7 @@ def clean(
 
     The rules of a custom aggregation look at custom properties, whatever the model.
     """
-    keys = _module(model).KEYS
+    keys = _MODELS[model].keys
     if of_custom_metric:
         keys = tuple(dict.fromkeys((*keys, *custom.KEYS)))
     kept = {key: properties[key] for key in keys if key in properties}

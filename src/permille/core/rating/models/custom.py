@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from permille.core.metering.aggregations import CUSTOM
 from permille.core.metering.event import numeric_value
-from permille.core.rating.models.price import Price, Pricer, Quantity, per_unit
+from permille.core.rating.models.price import Model, Price, Pricer, Quantity, per_unit
 
 CUSTOM_PROPERTIES = "custom_properties"
 NAMES_MAX = 100
@@ -50,3 +51,6 @@ def _is_fine(item: tuple[str, Any]) -> bool:
     if isinstance(value, str):
         return len(value) <= TEXT_MAX
     return isinstance(value, int | Decimal) and numeric_value(value) is not None
+
+
+MODEL = Model(keys=KEYS, defaults=DEFAULTS, pricer=pricer, is_free=is_free, errors=errors, needs=CUSTOM)

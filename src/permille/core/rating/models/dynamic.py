@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from permille.core.metering.aggregations import SUM
 from permille.core.money import ZERO
-from permille.core.rating.models.price import Price, Pricer, Quantity, per_unit
+from permille.core.rating.models.price import Model, Price, Pricer, Quantity, per_unit
 
 KEYS: tuple[str, ...] = ()
 DEFAULTS: dict[str, Any] = {}
@@ -31,3 +32,6 @@ def is_free(_properties: Mapping[str, Any]) -> bool:
 def errors(_properties: Mapping[str, Any]) -> list[str]:
     """There is nothing to be wrong."""
     return []
+
+
+MODEL = Model(keys=KEYS, defaults=DEFAULTS, pricer=pricer, is_free=is_free, errors=errors, needs=SUM)

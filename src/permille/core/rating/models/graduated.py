@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from permille.core.money import ZERO, decimal_text
-from permille.core.rating.models.price import Price, Pricer, Quantity, number, per_unit, tier_errors
+from permille.core.rating.models.price import Model, Price, Pricer, Quantity, number, per_unit, tier_errors
 
 KEYS = ("graduated_ranges",)
 DEFAULTS: dict[str, Any] = {
@@ -150,3 +150,15 @@ def errors(properties: Mapping[str, Any]) -> list[str]:
     """Lago's codes for properties that cannot be."""
     amounts = {"per_unit_amount": "invalid_amount", "flat_amount": "invalid_amount"}
     return tier_errors(properties.get("graduated_ranges"), key="graduated_ranges", amounts=amounts, gap=0)
+
+
+MODEL = Model(
+    keys=KEYS,
+    defaults=DEFAULTS,
+    pricer=pricer,
+    is_free=is_free,
+    errors=errors,
+    prorated=True,
+    is_of_units=True,
+    is_of_changes=True,
+)

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from permille.core.metering.aggregations import LATEST
 from permille.core.money import ZERO, decimal_text
 from permille.core.rating.models.graduated import Tier, are_free, read_tiers
-from permille.core.rating.models.price import Price, Pricer, Quantity, per_unit, tier_errors
+from permille.core.rating.models.price import Model, Price, Pricer, Quantity, per_unit, tier_errors
 
 KEYS = ("graduated_percentage_ranges",)
 DEFAULTS: dict[str, Any] = {
@@ -62,3 +63,14 @@ def errors(properties: Mapping[str, Any]) -> list[str]:
         amounts={"rate": "invalid_rate", "flat_amount": "invalid_amount"},
         gap=0,
     )
+
+
+MODEL = Model(
+    keys=KEYS,
+    defaults=DEFAULTS,
+    pricer=pricer,
+    is_free=is_free,
+    errors=errors,
+    refuses=LATEST,
+    details_in_advance=True,
+)

@@ -11,6 +11,7 @@ from typing import Any
 
 from permille.core.money import ZERO, decimal_text
 from permille.core.rating.models.price import (
+    Model,
     Price,
     Pricer,
     Quantity,
@@ -71,3 +72,6 @@ def errors(properties: Mapping[str, Any]) -> list[str]:
             ("invalid_free_units", is_whole(properties.get("free_units"), least=0)),
         ]
     )
+
+
+MODEL = Model(keys=KEYS, defaults=DEFAULTS, pricer=pricer, is_free=is_free, errors=errors, is_of_units=True)

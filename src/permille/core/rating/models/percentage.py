@@ -12,8 +12,10 @@ from decimal import ROUND_CEILING, Decimal
 from itertools import accumulate
 from typing import Any
 
+from permille.core.metering.aggregations import LATEST
 from permille.core.money import ZERO, decimal_text
 from permille.core.rating.models.price import (
+    Model,
     Price,
     Pricer,
     Quantity,
@@ -88,7 +90,7 @@ def running_totals(values: Iterable[Decimal], properties: Mapping[str, Any]) -> 
 
 
 def counted_totals(units: int, properties: Mapping[str, Any]) -> range:
-    """Likewise the totals after each event of a count, of which there may be millions."""
+    """The totals after each event of a count, of which there may be millions."""
     terms = read_terms(properties)
     return range(1, units + 1 if terms.free_events or terms.free_amount else 1)
 
@@ -237,3 +239,16 @@ def errors(properties: Mapping[str, Any]) -> list[str]:
             ),
         ]
     )
+
+
+MODEL = Model(
+    keys=KEYS,
+    defaults=DEFAULTS,
+    pricer=pricer,
+    is_free=is_free,
+    errors=errors,
+    refuses=LATEST,
+    details_in_advance=True,
+    has_instant_price=True,
+    reads_events=needs_event_values,
+)

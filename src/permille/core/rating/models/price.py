@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from permille.core.metering.aggregations import Aggregation
 from permille.core.metering.event import DIGITS_MAX, numeric_value
 from permille.core.money import ZERO, exact
 
 _DIGITS = rf"[0-9]{{1,{DIGITS_MAX}}}"
 _AMOUNT = re.compile(rf"\+?(?:{_DIGITS}(?:\.[0-9]{{0,{DIGITS_MAX}}})?|\.{_DIGITS})(?:[eE][+-]?[0-9]{{1,2}})?")
 _AMOUNTS_END = Decimal(10) ** DIGITS_MAX
+
+
+def _never(_properties: Mapping[str, Any]) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,7 @@ class Quantity:
     changes: Sequence[tuple[Decimal, Decimal]] = ()
     """In the order of time, for the graduated model of a prorated charge: each whole, and times its days."""
     days_in_period: int = 1
-    """What those days are of."""
+    """Number of days in the billing period that `changes` are weighted by."""
 
     @property
     def whole_units(self) -> Decimal:
@@ -57,6 +62,40 @@ class Price:
 
 Pricer = Callable[[Quantity], Price]
 """A price model with its properties read: pure, so it can be kept and used for any number of buckets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A charge model: its properties, its price, and what it can be combined with (semantics-metering.md 5.1)."""
+
+    keys: tuple[str, ...]
+    """The properties that belong to it."""
+    defaults: Mapping[str, Any]
+    """The properties of a charge that is created without any."""
+    pricer: Callable[[Mapping[str, Any]], Pricer]
+    """Reads valid properties once."""
+    is_free: Callable[[Mapping[str, Any]], bool]
+    """Whether valid properties give every usage away."""
+    errors: Callable[[Mapping[str, Any]], list[str]]
+    """Lago's codes of all that is wrong with properties."""
+    needs: Aggregation | None = None
+    """The only aggregation that it prices."""
+    refuses: Aggregation | None = None
+    """An aggregation that it does not price."""
+    in_advance: bool = True
+    """Whether it prices single events."""
+    prorated: bool = False
+    prorated_in_advance: bool = False
+    is_of_units: bool = False
+    """Whether its price depends on the units alone."""
+    is_of_changes: bool = False
+    """Whether prorated units have a price for each change of the level, not for the changes of a day together."""
+    has_instant_price: bool = False
+    """Whether it has a rate by which an event is priced alone."""
+    details_in_advance: bool = False
+    """Whether a fee of an event states the details of its price."""
+    reads_events: Callable[[Mapping[str, Any]], bool] = _never
+    """Whether the price depends on single events, with these properties."""
 
 
 def per_unit(amount: Decimal, units: Decimal) -> Decimal:

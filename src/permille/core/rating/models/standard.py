@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from permille.core.rating.models.price import Price, Pricer, Quantity, codes, is_amount, number, per_unit
+from permille.core.rating.models.price import (
+    Model,
+    Price,
+    Pricer,
+    Quantity,
+    codes,
+    is_amount,
+    number,
+    per_unit,
+)
 
 KEYS = ("amount",)
 DEFAULTS: dict[str, Any] = {"amount": "0"}
@@ -32,3 +41,16 @@ def is_free(properties: Mapping[str, Any]) -> bool:
 def errors(properties: Mapping[str, Any]) -> list[str]:
     """Lago's codes for properties that cannot be."""
     return codes([("invalid_amount", is_amount(properties.get("amount")))])
+
+
+MODEL = Model(
+    keys=KEYS,
+    defaults=DEFAULTS,
+    pricer=pricer,
+    is_free=is_free,
+    errors=errors,
+    prorated=True,
+    prorated_in_advance=True,
+    is_of_units=True,
+    has_instant_price=True,
+)

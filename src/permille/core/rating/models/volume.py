@@ -11,7 +11,7 @@ from typing import Any
 
 from permille.core.money import decimal_text, precise
 from permille.core.rating.models.graduated import Tier, are_free, read_tiers
-from permille.core.rating.models.price import Price, Pricer, Quantity, per_unit, tier_errors
+from permille.core.rating.models.price import Model, Price, Pricer, Quantity, per_unit, tier_errors
 
 KEYS = ("volume_ranges",)
 DEFAULTS: dict[str, Any] = {
@@ -53,3 +53,15 @@ def errors(properties: Mapping[str, Any]) -> list[str]:
     """Lago's codes for properties that cannot be."""
     amounts = {"per_unit_amount": "invalid_amount", "flat_amount": "invalid_amount"}
     return tier_errors(properties.get("volume_ranges"), key="volume_ranges", amounts=amounts, gap=1)
+
+
+MODEL = Model(
+    keys=KEYS,
+    defaults=DEFAULTS,
+    pricer=pricer,
+    is_free=is_free,
+    errors=errors,
+    in_advance=False,
+    prorated=True,
+    is_of_units=True,
+)
