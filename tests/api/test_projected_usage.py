@@ -102,7 +102,7 @@ def test_each_filter_is_projected_and_the_rest_is_not(api, send):
     assert items == [("31.0", 3_100), ("62.0", 12_400), ("0.0", 0)]
     assert (one["projected_units"], one["projected_amount_cents"]) == ("93.0", 15_500)
     assert (one["amount_cents"], found["amount_cents"]) == (4_000, 4_000)
-    # Lago projects the first filter alone here (semantics-metering.md section 8, 40).
+    # Lago projects the first filter alone here (semantics-metering.md section 8, number 40).
     assert found["projected_amount_cents"] == 3_100
 
 

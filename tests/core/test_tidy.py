@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can keep (style.md sections 2 to 5)."""
+"""The rules of the house that a machine can keep."""
 
 import ast
 import re

@@ -24,7 +24,7 @@ from permille.store import fees
 from permille.store.fee_items import FeeItem, item_of
 from permille.usecases.usage.estimates import (
     Estimate,
-    Hypothesis,
+    EstimatedEvent,
     InstantEstimate,
     estimate,
     estimate_instantly,
@@ -59,11 +59,11 @@ def batch_estimate_instant_fees(call: Call) -> dict[str, Any]:
     return {"fees": [_render_instant(each) for each in found]}
 
 
-def _hypothesis(sent: Mapping[str, Any]) -> Hypothesis:
+def _hypothesis(sent: Mapping[str, Any]) -> EstimatedEvent:
     """What is no name at all is read as the empty one, which nothing has."""
     properties, transaction_id, at = sent.get("properties"), sent.get("transaction_id"), sent.get("timestamp")
     precise = numeric_value(sent.get("precise_total_amount_cents"))
-    return Hypothesis(
+    return EstimatedEvent(
         code=_name(sent.get("code")),
         transaction_id=transaction_id if isinstance(transaction_id, str) else None,
         external_subscription_id=_name(sent.get("external_subscription_id")),

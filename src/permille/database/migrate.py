@@ -33,7 +33,7 @@ class UnableToMigrateError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """One file: `NNNN_name.sql`."""
+    """One file, named by its version and what it does."""
 
     version: int
     name: str

@@ -31,7 +31,7 @@ _FOLDER = Path(__file__).parent
 LOGO_FILES = {"image/png": "logo.png", "image/svg+xml": "logo.svg"}
 
 
-class UnableToTypeset(Exception):  # noqa: N818 -- style.md: what went wrong is the name
+class UnableToTypeset(Exception):  # noqa: N818 -- what went wrong is the name
     """The document could not be set; the message is Typst's."""
 
 
