@@ -265,6 +265,14 @@ class EventLog(Protocol):
     def revisions(self, conn: Connection[Any], of: Sequence[tuple[UUID, str, str]]) -> list[str]:
         """For each organization, external subscription id and code, a text that changes when stored events mean something else."""
 
+    def first_hour_due(
+        self, conn: Connection[Any], organization_id: UUID, *, until: datetime
+    ) -> datetime | None:
+        """The first instant up to `until` at which an hour with events of the organization is to be looked through."""
+
+    def organizations_with_hours_due(self, conn: Connection[Any], *, until: datetime) -> list[UUID]:
+        """The organizations with an hour that is to be looked through by then."""
+
     def claim_hours(
         self, conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
     ) -> list[datetime]:
