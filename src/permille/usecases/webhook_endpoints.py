@@ -43,5 +43,6 @@ def problems(conn: Connection[Any], organization_id: UUID, url: str | None) -> I
 def add(
     conn: Connection[Any], organization_id: UUID, columns: Mapping[str, Any], *, now: datetime
 ) -> WebhookEndpoint:
+    """Add an endpoint that has no `problems`."""
     made = webhook_endpoints.add(conn, organization_id=organization_id, columns=dict(columns), now=now)
     return by_id(conn, organization_id, made)
