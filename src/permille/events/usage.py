@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.metering.aggregations import MAX, SUM, UNIQUE_COUNT, Aggregation
 from permille.core.metering.usage import AdvanceEvent, Partial, carried_over_to
 
 Read = TypeVar("Read")
 
+RATE_SECONDS = 60
+"""How long the rate of events is taken over."""
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
@@ -107,6 +111,23 @@ class AdvanceWindow:
     """The properties that the rules of a custom aggregation look at."""
 
 
+class Shown(StrEnum):
+    """What a day's bar stands for."""
+
+    UNITS = "units"
+    GREATEST = "greatest value"
+    DISTINCT = "distinct values"
+    EVENTS = "events"
+
+
+_SHOWN = {SUM: Shown.UNITS, MAX: Shown.GREATEST, UNIQUE_COUNT: Shown.DISTINCT}
+
+
+def shown_of(aggregation: Aggregation) -> Shown:
+    """What can be told of all customers of a day together; of what stands until it is changed, the changes."""
+    return _SHOWN.get(aggregation, Shown.EVENTS)
+
+
 class UsageReader(Protocol):
     """What events come to: partials of series, for any number of windows at once."""
 
@@ -125,6 +146,25 @@ class UsageReader(Protocol):
 
     def events_of(self, conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[list[AdvanceEvent]]:
         """The events of each window in the order of arrival."""
+
+    def sums(self, conn: Connection[Any], series_ids: Collection[int]) -> Mapping[int, tuple[Decimal, int]]:
+        """Series -> the sum of its values and the number of its events of all times, as far as they are rolled up."""
+
+    def units_by_day(
+        self,
+        conn: Connection[Any],
+        organization_id: UUID,
+        *,
+        code: str,
+        key: str | None,
+        shown: Shown,
+        since: datetime,
+        until: datetime,
+    ) -> dict[date, dict[str, Decimal]]:
+        """UTC day -> value of the dimension -> what is shown, as far as it is rolled up."""
+
+    def events_per_second(self, conn: Connection[Any], organization_id: UUID, *, since: datetime) -> Decimal:
+        """Over the last RATE_SECONDS, of which `since` is the beginning."""
 
     def under_one_version(
         self, conn: Connection[Any], organization_ids: Collection[UUID], read: Callable[[], Read]
