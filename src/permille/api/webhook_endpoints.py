@@ -18,7 +18,6 @@ from permille.store.webhook_endpoints import WebhookEndpoint
 
 ENDPOINTS_MAX = 10
 URL_MAX = 2_000
-ALGORITHMS = ("jwt", "hmac")
 EVERYTHING = ["*"]
 EVENT_TYPES = frozenset(
     [
@@ -128,7 +127,7 @@ def _columns(call: Call, fields: Fields) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     if fields.has("webhook_url"):
         columns["webhook_url"] = read_url(call, fields)
-    if (algorithm := fields.choice("signature_algo", ALGORITHMS)) is not None:
+    if (algorithm := fields.choice("signature_algo", objects.ALGORITHMS)) is not None:
         columns["signature_algo"] = algorithm
     if fields.has("name"):
         columns["name"] = fields.text("name")
