@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from permille.api.validation import Fields
 from tests.api.conftest import Api, charge, plan_body
 
 # What a float would not give back.
@@ -23,6 +25,16 @@ def send(api: Api, method: str, path: str, body: Any, number: str) -> Any:
     )
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("0.5", "1"), ("1.5", "2"), ("2.5", "3"), ("2.49", "2"), ("-0.5", "-1"), ("-2.5", "-3")],
+)
+def test_a_number_with_too_many_decimals_is_rounded_half_away_from_zero(sent: str, kept: str) -> None:
+    for value in (sent, Decimal(sent)):
+        found = Fields({"rate": value}).decimal("rate", minimum=-9, maximum=9, places=0)
+        assert found == Decimal(kept)
 
 
 def tier(**amounts: str) -> list[dict[str, Any]]:

@@ -720,7 +720,7 @@ def test_of_what_recurs_only_the_events_of_the_period_are_bounded_one_by_one() -
     """Three values stood before, and five came: of eight events five cost at least 2 each."""
     before = Partial(
         events_count=3,
-        standing_events_count=3,
+        carried_over_events_count=3,
         uniques={f"old-{n}": (ts(2023, 8, 1), n, True) for n in range(3)},
     )
     came = Partial(events_count=5, uniques={f"new-{n}": (ts(2023, 9, 2), n, True) for n in range(5)})

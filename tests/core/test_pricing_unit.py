@@ -259,7 +259,7 @@ def test_fees_of_events(
             charge,
             sent,
             billed=range(len(sent) + 1),
-            standing={},
+            carried_over={},
             subscription_id="sub",
             period=JUNE,
             proration=BY,

@@ -19,10 +19,10 @@ from permille.core.metering.usage import (
     NO_USAGE,
     Partial,
     Usage,
+    carried_over_to,
     epoch_seconds,
     merge,
     rounded,
-    standing_at,
 )
 from permille.core.period import INSTANT, Period
 from tests.core.given import decimals, merge_all, ts
@@ -150,10 +150,15 @@ def test_what_was_not_kept_of_some_events_stays_as_it_is_of_the_others(
 def test_what_stands_of_all_is_what_stands_of_the_parts(one: list[Sent], two: list[Sent]) -> None:
     a, b = (merge_all(event.partial() for event in each) for each in (one, two))
     at = AUGUST.from_
-    assert merge(standing_at(a, at), standing_at(b, at)).moment == standing_at(merge(a, b), at).moment
+    assert (
+        merge(carried_over_to(a, at), carried_over_to(b, at)).moment
+        == carried_over_to(merge(a, b), at).moment
+    )
     period: dict[str, Any] = {"period": AUGUST, "period_seconds": MONTH}
     level = sum((e.value for e in (*one, *two) if e.value is not None), Decimal(0))
-    stands = aggregations.WEIGHTED_SUM.aggregate(merge(standing_at(a, at), standing_at(b, at)), **period)
+    stands = aggregations.WEIGHTED_SUM.aggregate(
+        merge(carried_over_to(a, at), carried_over_to(b, at)), **period
+    )
     assert stands == Usage(level, 0, level), "no event of the period, and the level for all of it"
 
 
@@ -312,7 +317,7 @@ def weighted(
     before += [one for one, when in zip(sent, at, strict=True) if when < period.from_]
     own = [one for one, when in zip(sent, at, strict=True) if when >= period.from_]
     return aggregations.WEIGHTED_SUM.aggregate(
-        merge(standing_at(merge_all(before), period.from_), merge_all(own)),
+        merge(carried_over_to(merge_all(before), period.from_), merge_all(own)),
         period=period,
         period_seconds=period_seconds,
     )

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
 from zoneinfo import available_timezones
@@ -129,7 +129,7 @@ class Fields:
         return int(value)
 
     def decimal(self, name: str, *, minimum: int, maximum: int, places: int = 9) -> Decimal | None:
-        """A number, or its text, within the bounds, rounded to so many decimals."""
+        """A number, or its text, within the bounds, rounded to so many decimals, half away from zero."""
         value = self.given.get(name)
         if value is None:
             return None
@@ -141,7 +141,7 @@ class Fields:
         if not minimum <= value <= maximum:
             self.refuse(name, OUT_OF_RANGE)
             return None
-        return round(Decimal(value), places)
+        return Decimal(value).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
 
     def flag(self, name: str) -> bool | None:
         value = self.given.get(name)

@@ -12,7 +12,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.metering.amendment import Amendment
-from permille.core.metering.encoding import Metering
+from permille.core.metering.encoding import SeriesLayout
 from permille.core.metering.event import Arrival
 from permille.core.metering.expression import EvaluationError, Event, read_expression, value_text
 from permille.events.draft import Draft
@@ -36,7 +36,7 @@ class Request:
     originals: dict[int, dict[str, Any]] = field(default_factory=dict)
     """Properties as they were sent, where an expression has looked at them since."""
 
-    def derive(self, meterings: Mapping[str, Metering]) -> None:
+    def derive(self, meterings: Mapping[str, SeriesLayout]) -> None:
         """Let the expressions of these codes make their properties, from what was sent."""
         self.unevaluable = {}
         for index, draft in enumerate(self.drafts):
@@ -128,7 +128,7 @@ class Known:
     """The metering of some codes of an organization, and its version, read together."""
 
     version: int
-    by_code: Mapping[str, Metering]
+    by_code: Mapping[str, SeriesLayout]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class SentEvent:
 class InPlace:
     """What a replacement stores: the properties with what an expression has made of them."""
 
-    metering: Metering
+    metering: SeriesLayout
     properties: Mapping[str, Any]
     seq: int
 
@@ -265,6 +265,14 @@ class EventLog(Protocol):
     def revisions(self, conn: Connection[Any], of: Sequence[tuple[UUID, str, str]]) -> list[str]:
         """For each organization, external subscription id and code, a text that changes when stored events mean something else."""
 
+    def first_hour_due(
+        self, conn: Connection[Any], organization_id: UUID, *, until: datetime
+    ) -> datetime | None:
+        """The first instant up to `until` at which an hour with events of the organization is to be looked through."""
+
+    def organizations_with_hours_due(self, conn: Connection[Any], *, until: datetime) -> list[UUID]:
+        """The organizations with an hour that is to be looked through by then."""
+
     def claim_hours(
         self, conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
     ) -> list[datetime]:
@@ -332,7 +340,7 @@ class Upkeep(Protocol):
     """What the background does for the log, and what changes how it keeps events."""
 
     def refresh(
-        self, conn: Connection[Any], *, organization_id: UUID, code: str, wanted: Metering | None
+        self, conn: Connection[Any], *, organization_id: UUID, code: str, wanted: SeriesLayout | None
     ) -> None:
         """Keep the code's events as `wanted` from now on, and move those that there are."""
 

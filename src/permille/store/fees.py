@@ -388,8 +388,10 @@ def true_ups_of(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, 
 
 
 def _id(value: Id | None) -> str:
-    row_id = _uuid(value)
-    return NULL if row_id is None else row_id.hex
+    if isinstance(value, UUID):
+        return value.hex
+    _uuid(value)
+    return NULL
 
 
 def _uuid(value: Id | None) -> UUID | None:

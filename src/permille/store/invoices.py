@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from types import NoneType
 from typing import Any
 from uuid import UUID
 
@@ -271,6 +272,14 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
     }
 
 
+_TEXTS: Mapping[type, Callable[[Any], str]] = {
+    NoneType: lambda _: NULL,
+    UUID: lambda row_id: row_id.hex,
+    datetime: instant,
+}
+"""The forms of values in a line of COPY that `str` does not write, or not as fast."""
+
+
 def _copy_line(row: dict[str, Any]) -> str:
     applied = row["applied_taxes"]
     texts = row | {
@@ -278,7 +287,7 @@ def _copy_line(row: dict[str, Any]) -> str:
         "purchase_order_number": line_text(row["purchase_order_number"]),
         "applied_taxes": line_text(exact_json(applied)) if applied else "[]",
     }
-    return "\t".join([NULL if value is None else str(value) for value in texts.values()]) + "\n"
+    return "\t".join([_TEXTS.get(type(value), str)(value) for value in texts.values()]) + "\n"
 
 
 def unsaved_invoice(draft: InvoiceDraft) -> StoredInvoice:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
@@ -94,7 +95,7 @@ class InvoiceDates:
     """When a draft becomes final."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class InvoiceDraft:
     """An invoice that is being made. Amounts are in the smallest unit of its currency."""
 
@@ -178,12 +179,12 @@ class InvoiceDraft:
         """The number that the invoice shows."""
         return number_text(self.customer, self.number, at=self.made_at)
 
-    @property
+    @cached_property
     def waits_for_price(self) -> bool:
         """Whether usage on it is held until it has a price: then it stays a draft."""
         return any(line.fee.is_held for line in self.lines)
 
-    @property
+    @cached_property
     def status(self) -> InvoiceStatus:
         """A draft while it waits; closed when it is for nothing and the customer wants no such invoice."""
         if self.has_grace_period or self.waits_for_price:
@@ -197,12 +198,12 @@ class InvoiceDraft:
         """Whether there is anything left to pay."""
         return "pending" if self.total_amount_cents and not self.is_paid else "succeeded"
 
-    @property
+    @cached_property
     def fees_amount_cents(self) -> int:
         """All lines, before discounts and taxes."""
         return sum([line.fee.amount_cents for line in self.lines])
 
-    @property
+    @cached_property
     def coupons_amount_cents(self) -> int:
         """All discounts, rounded together."""
         discounts = [line.discount_cents for line in self.lines if line.discount_cents]

@@ -38,7 +38,7 @@ class PresentationKeys:
 
 
 def presentation_keys(properties: Mapping[str, Any]) -> PresentationKeys:
-    """Of a charge's valid properties."""
+    """The presentation keys in a charge's valid properties."""
     given = clean(properties).get(PRESENTATION, ())
     return PresentationKeys(
         names=tuple(entry["value"] for entry in given),
