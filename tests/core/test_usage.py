@@ -80,7 +80,7 @@ def events(draw: st.DrawFn) -> list[Sent]:
 
 
 def expected(sent: Sequence[Sent], aggregation_type: Aggregation) -> Usage:
-    """The rules of section 2.4, event by event."""
+    """The rules of semantics-metering.md 2.4, event by event."""
     ordered = sorted(sent, key=lambda event: (event.at, event.seq))
     values = [event.value for event in ordered if event.value is not None]
     match aggregation_type:
@@ -229,7 +229,7 @@ def test_vectors(
 @pytest.mark.parametrize(
     ("operations", "units"),
     [
-        # section 7.4
+        # semantics-metering.md 7.4
         ([("1", True), ("2", True), ("3", True), ("4", True), ("5", True), ("2", False)], 4),
         ([("a", True), ("a", False)], 0),
         ([("a", False)], 0),
@@ -249,7 +249,7 @@ def test_unique_values(operations: list[tuple[str | None, bool]], units: int) ->
 @pytest.mark.parametrize(
     ("function", "precision", "units"),
     [
-        # section 7.6, 15 and 16
+        # semantics-metering.md 7.6 #15 and #16
         ("round", 2, "123.46"),
         ("round", 0, "123"),
         ("round", None, "123"),
@@ -326,7 +326,7 @@ def weighted(
 @pytest.mark.parametrize(
     ("deltas", "initial", "units", "level", "events_count"),
     [
-        # section 7.5
+        # semantics-metering.md 7.5
         (DAY_OF_CHANGES, 0, "0.02218", 0, 7),
         ([(ts(2023, 8, 1), Decimal(1000))], 0, "1000", 1000, 1),
         ([(ts(2023, 8, 5), Decimal(1000))], 0, "870.96774", 1000, 1),

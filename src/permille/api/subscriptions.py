@@ -34,10 +34,7 @@ from permille.usecases.catalogue.subscriptions import NewSubscription
 from permille.usecases.subscriptions import Wish
 
 BILLING_TIMES = tuple(BillingTime)
-STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
-CREDIT_NOTES = ("credit", "refund", "offset", "skip")
 UNBUILT_CREDIT_NOTES = ("offset",)
-INVOICES = ("generate", "skip")
 UNBUILT = ("usage_thresholds", "invoice_custom_section", "activation_rules")
 PAYMENT_METHOD: dict[str, Any] = {"payment_method_id": None, "payment_method_type": "provider"}
 
@@ -85,8 +82,8 @@ def _wish(fields: Fields, *, now: datetime) -> Wish:
         name=fields.text("name"),
         billing_time=fields.choice("billing_time", BILLING_TIMES) or BillingTime.CALENDAR,
         ending_at=fields.instant("ending_at"),
-        on_termination_credit_note=_option(fields, "on_termination_credit_note", CREDIT_NOTES),
-        on_termination_invoice=_option(fields, "on_termination_invoice", INVOICES) or "generate",
+        on_termination_credit_note=_option(fields, "on_termination_credit_note", objects.CREDIT_NOTES),
+        on_termination_invoice=_option(fields, "on_termination_invoice", objects.INVOICES) or "generate",
         consolidate_invoice=fields.flag("consolidate_invoice") is not False,
         purchase_order_number=fields.text("purchase_order_number"),
         progressive_billing_disabled=fields.flag("progressive_billing_disabled") or False,
@@ -158,7 +155,7 @@ def list_customer_subscriptions(call: Call) -> dict[str, Any]:
 def _listing(call: Call, external_customer_id: str | None) -> dict[str, Any]:
     statuses = query_texts(call.query, "status") or ["active"]
     search = SubscriptionSearch(
-        statuses=statuses if set(statuses) <= set(STATUSES) else (),
+        statuses=statuses if set(statuses) <= set(objects.STATUSES) else (),
         external_customer_id=external_customer_id,
         plan_code=call.query.get("plan_code") or None,
         currencies=query_texts(call.query, "currency"),
@@ -230,10 +227,10 @@ def _changes(call: Call, fields: Fields, before: Subscription) -> dict[str, Any]
     for name in ("consolidate_invoice", "progressive_billing_disabled"):
         if (flag := fields.flag(name)) is not None:
             columns[name] = flag
-    note = _option(fields, "on_termination_credit_note", CREDIT_NOTES)
+    note = _option(fields, "on_termination_credit_note", objects.CREDIT_NOTES)
     if note is not None and plan.pay_in_advance:
         columns["on_termination_credit_note"] = note
-    if (invoice := _option(fields, "on_termination_invoice", INVOICES)) is not None:
+    if (invoice := _option(fields, "on_termination_invoice", objects.INVOICES)) is not None:
         columns["on_termination_invoice"] = invoice
     subscription_at = fields.instant("subscription_at") if before.is_waiting else None
     if subscription_at is not None:
@@ -267,8 +264,8 @@ def terminate_subscription(call: Call) -> dict[str, Any]:
 def _termination_options(call: Call) -> tuple[str | None, str | None]:
     """What happens to the fee paid in advance, and to what is not billed yet."""
     fields = Fields(call.query)
-    note = _option(fields, "on_termination_credit_note", CREDIT_NOTES)
-    invoice = _option(fields, "on_termination_invoice", INVOICES)
+    note = _option(fields, "on_termination_credit_note", objects.CREDIT_NOTES)
+    invoice = _option(fields, "on_termination_invoice", objects.INVOICES)
     fields.check()
     return note, invoice
 

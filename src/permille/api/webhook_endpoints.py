@@ -18,7 +18,6 @@ from permille.store.webhook_endpoints import WebhookEndpoint
 from permille.usecases import webhook_endpoints as usecase
 
 URL_MAX = 2_000
-ALGORITHMS = ("jwt", "hmac")
 EVERYTHING = ["*"]
 EVENT_TYPES = frozenset(
     [
@@ -127,7 +126,7 @@ def _columns(organization: Organization, fields: Fields) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     if fields.has("webhook_url"):
         columns["webhook_url"] = read_url(organization, fields)
-    if (algorithm := fields.choice("signature_algo", ALGORITHMS)) is not None:
+    if (algorithm := fields.choice("signature_algo", objects.ALGORITHMS)) is not None:
         columns["signature_algo"] = algorithm
     if fields.has("name"):
         columns["name"] = fields.text("name")

@@ -13,7 +13,7 @@ from psycopg import Connection
 
 from permille.core.metering.amendment import Amendment
 from permille.core.metering.encoding import SeriesLayout
-from permille.core.metering.event import Arrival
+from permille.core.metering.event import Arrival, Arrived, PlacedEvent, Series
 from permille.core.metering.expression import EvaluationError, Event, read_expression, value_text
 from permille.events.draft import Draft
 from permille.events.identity import event_identities
@@ -264,6 +264,38 @@ class EventLog(Protocol):
 
     def revisions(self, conn: Connection[Any], of: Sequence[tuple[UUID, str, str]]) -> list[str]:
         """For each organization, external subscription id and code, a text that changes when stored events mean something else."""
+
+    def placed(self, conn: Connection[Any], identities: Collection[UUID]) -> list[PlacedEvent]:
+        """Events as they are stored, with their series."""
+
+    def organizations_with_new_series(self, conn: Connection[Any]) -> list[UUID]:
+        """The organizations with series that nobody has looked at since they came into use."""
+
+    def claim_new_series(self, conn: Connection[Any], organization_id: UUID, *, limit: int) -> list[Series]:
+        """Take series of the organization that are to be looked at. Rows that another worker has are skipped."""
+
+    def look_again(
+        self,
+        conn: Connection[Any],
+        organization_id: UUID,
+        *,
+        external_subscription_ids: Collection[str] | None = None,
+        codes: Collection[str] | None = None,
+    ) -> None:
+        """Series of these subscriptions, or of these codes, are to be looked at as if they were new."""
+
+    def arrived(self, conn: Connection[Any], *, after: int, until: int) -> list[Arrived]:
+        """What came in after a place in the order of arrival up to another: of each subscription and code the first time."""
+
+    def arrived_before(
+        self,
+        conn: Connection[Any],
+        of: Sequence[tuple[UUID, str, str, datetime]],
+        *,
+        after: int,
+        until: int,
+    ) -> list[Arrived]:
+        """The same of some organizations, external subscription ids and codes, with each time that is before an instant."""
 
     def first_hour_due(
         self, conn: Connection[Any], organization_id: UUID, *, until: datetime

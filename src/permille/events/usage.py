@@ -147,6 +147,9 @@ class UsageReader(Protocol):
     def events_of(self, conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[list[AdvanceEvent]]:
         """The events of each window in the order of arrival."""
 
+    def sums(self, conn: Connection[Any], series_ids: Collection[int]) -> Mapping[int, tuple[Decimal, int]]:
+        """Series -> the sum of its values and the number of its events of all times, as far as they are rolled up."""
+
     def units_by_day(
         self,
         conn: Connection[Any],

@@ -12,6 +12,7 @@ from permille.events.engine import usage
 from permille.events.usage import RATE_SECONDS, Shown, shown_of
 from permille.store import billable_metrics, customers, late_usage, overview, plans, unpriced
 from permille.store.customers import CustomerSearch
+from permille.usecases.unpriced import newest as newest_unpriced
 from permille.web import chart
 from permille.web.daily import UNNAMED, order_of, stacking_key
 from permille.web.visit import Page, Visit
@@ -36,7 +37,7 @@ def overview_page(visit: Visit) -> Page:
         "charts": [each for metric in metrics for each in _usage_chart(visit, metric)],
         "revenue": _revenue(visit, since),
         "top": overview.top_customers(conn, here, since=since),
-        "unpriced": unpriced.newest(conn, here, limit=UNPRICED_SHOWN),
+        "unpriced": newest_unpriced(conn, here, limit=UNPRICED_SHOWN),
         "unpriced_count": unpriced.count(conn, here),
         "drafts_waiting": unpriced.drafts_waiting(conn, here),
         "too_late": late_usage.undecided(conn, here),

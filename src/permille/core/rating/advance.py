@@ -204,7 +204,7 @@ def fee_of_nothing(
 def instant_fee(
     charge: CompiledCharge, event: AdvanceEvent, *, units: Decimal, subscription_id: Id, period: Period
 ) -> Fee:
-    """An event priced alone, by the rate and the bounds of its price, without any allowance (section 1.10).
+    """An event priced alone, by the rate and the bounds of its price, without any allowance (semantics-metering.md 1.10).
 
     `units` are rounded as the metric says; negative ones cost nothing.
     """

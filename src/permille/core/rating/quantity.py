@@ -60,7 +60,7 @@ def _paid_quantity(
     period: Period,
     paid_level: PaidLevel,
 ) -> Quantity:
-    """What is paid in advance stays paid: units by the highest level of the period (section 5.12), and events as
+    """What is paid in advance stays paid: units by the highest level of the period (semantics-metering.md 5.12), and events as
     they were paid, in the order of arrival.
     """
     units = paid_level.prorated if charge.prorated else paid_level.units

@@ -16,6 +16,7 @@ from permille.events.postgres import (
     overview,
     rebuilding,
     rollup,
+    series,
     usage,
     writer,
 )
@@ -40,6 +41,12 @@ class Log:
     revisions = staticmethod(amendments.revisions)
     first_hour_due = staticmethod(event_errors.first_due)
     organizations_with_hours_due = staticmethod(event_errors.organizations_due)
+    placed = staticmethod(series.placed)
+    organizations_with_new_series = staticmethod(series.organizations_with_new)
+    claim_new_series = staticmethod(series.claim_new)
+    look_again = staticmethod(series.look_again)
+    arrived = staticmethod(series.arrived)
+    arrived_before = staticmethod(series.arrived_before)
     claim_hours = staticmethod(event_errors.claim)
     wrong_in = staticmethod(event_errors.wrong_in)
 
@@ -64,6 +71,7 @@ class Usage:
     usage_of_many = staticmethod(usage.usage_of_many)
     series_usage = staticmethod(usage.series_usage)
     events_of = staticmethod(advance.events_of)
+    sums = staticmethod(series.sums)
     units_by_day = staticmethod(overview.units_by_day)
     events_per_second = staticmethod(overview.events_per_second)
     under_one_version = staticmethod(metering.under_one_version)

@@ -15,8 +15,9 @@ from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.errors import NotFound
 from permille.database import locks
+from permille.events.engine import event_log
 from permille.ids import new_id
-from permille.store import billing_holds, plans, subscriptions, unpriced
+from permille.store import billing_holds, plans, subscriptions
 from permille.usecases.catalogue.plans import edited, meter, save_edit
 
 
@@ -78,7 +79,7 @@ def store(
         subscriptions.update(conn, subscription_id=row.id, columns={"plan_id": before.id}, now=now)
         billing_holds.retry_soon(conn, row.organization_id, now=now)
         meter(conn, row.organization_id, after.charges)
-    unpriced.recheck_subscriptions(conn, row.organization_id, [row.external_id])
+    event_log.look_again(conn, row.organization_id, external_subscription_ids=[row.external_id])
 
 
 def current(conn: Connection[Any], row: Subscription, *, now: datetime) -> Plan:

@@ -74,7 +74,7 @@ def needs_event_values(properties: Mapping[str, Any]) -> bool:
 
 
 def running_totals(values: Iterable[Decimal], properties: Mapping[str, Any]) -> list[Decimal]:
-    """The totals after each event of a sum that the free units look at (section 2.6).
+    """The totals after each event of a sum that the free units look at (semantics-metering.md 2.6).
 
     The first free events, or up to the first total above the free units when only those are given.
     """
