@@ -11,7 +11,7 @@ import pytest
 
 from permille.core.instants import microseconds
 from permille.core.rating.charge import Place
-from permille.core.rating.level import Reached
+from permille.core.rating.level import LevelState
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
@@ -84,7 +84,7 @@ class Shop:
     def bill(self) -> None:
         self.api.put("/test_clock", {"test_clock": self.api.get("/test_clock")["test_clock"]})
 
-    def levels(self, at: datetime, *, whole: bool = False) -> list[tuple[int, dict[Place, Reached]]]:
+    def levels(self, at: datetime, *, whole: bool = False) -> list[tuple[int, dict[Place, LevelState]]]:
         """Of each charge: how many events were read for it, and what its levels have reached.
 
         The whole period is read for whoever asks for the price of its first event too.

@@ -217,7 +217,7 @@ def in_full(unit: Any, **figures: Any) -> dict[str, Any]:
 
 
 def test_usage_invoice_and_explanation(api: Api, unit: Any, send: Any) -> None:
-    """7.13 #7: 300 units at 1.0, of which one is worth 0.5; and a filter of which they are worth less than a cent."""
+    """semantics-metering.md 7.13 #7: 300 units at 1.0, of which one is worth 0.5; and a filter of which they are worth less than a cent."""
     metric = api.metric(filters=[{"key": "model", "values": ["8K"]}])
     filters = [{"values": {"model": ["8K"]}, "properties": {"amount": "0.0333"}}]
     ready(api, charge(metric, filters=filters, applied_pricing_unit=HALF))
@@ -333,7 +333,7 @@ def test_a_draft_follows_a_new_rate_and_amendments(api: Api, unit: Any, send: An
 
 
 def test_the_least_amount_is_in_the_unit(api: Api, unit: Any, send: Any) -> None:
-    """7.13 #6."""
+    """semantics-metering.md 7.13 #6."""
     quarter = {"code": "credits", "conversion_rate": "0.25"}
     ready(api, charge(api.metric(), applied_pricing_unit=quarter, min_amount_cents=1_000))
     send(7)

@@ -16,7 +16,7 @@ from permille.events.log import Request
 from permille.events.postgres import rollup
 from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import unpriced as unpriced_store
-from permille.usecases.unpriced import look_some
+from permille.usecases.unpriced import look_some, newest
 
 from .conftest import START, Api, charge
 
@@ -407,9 +407,7 @@ def look(dsn: str, api: Api) -> Any:
 
 def listed_now(api: Api) -> list[Any]:
     api.conn.rollback()
-    return [
-        (each.values, each.units) for each in unpriced_store.newest(api.conn, api.organization.id, limit=9)
-    ]
+    return [(each.of.values, each.units) for each in newest(api.conn, api.organization.id, limit=9)]
 
 
 def test_each_new_combination_is_told_once(api: Api, tokens: Any, send: Any, look: Any) -> None:

@@ -18,23 +18,23 @@ from permille.core.metering.usage import AdvanceEvent, Partial
 from permille.core.money import exact
 from permille.core.period import Period
 from permille.core.rating.advance import (
+    carried_over_by_place,
     event_fees,
     fee_of_nothing,
     instant_fee,
-    standing_by_place,
     units_alone,
 )
 from permille.core.rating.charge import compile_charge
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import ChargeFilter
 from permille.core.rating.level import (
-    NOTHING_STANDING,
+    NOTHING_CARRIED_OVER,
+    CarriedOver,
     Level,
-    Reached,
-    Standing,
-    held_at,
-    held_sum,
-    held_uniques,
+    LevelState,
+    paid_level_at,
+    paid_level_of_sum,
+    paid_level_of_uniques,
     prorated_units,
 )
 from permille.core.rating.models import ChargeModel
@@ -83,13 +83,13 @@ def event(
 
 
 def billed(
-    charge: Any, events: list[AdvanceEvent], seqs: Any = None, standing: Any = None
+    charge: Any, events: list[AdvanceEvent], seqs: Any = None, carried_over: Any = None
 ) -> list[tuple[int, Fee]]:
     fees, _ = event_fees(
         charge,
         events,
         billed={each.seq for each in events} if seqs is None else seqs,
-        standing=standing or {},
+        carried_over=carried_over or {},
         subscription_id="sub",
         period=APRIL,
         proration=BY,
@@ -103,10 +103,10 @@ def current(charge: Any, partial: Partial) -> Fee:
     return fee
 
 
-def summed(events: list[AdvanceEvent], standing: Decimal = ZERO) -> Partial:
+def summed(events: list[AdvanceEvent], carried_over: Decimal = ZERO) -> Partial:
     values = tuple((each.at, each.seq, each.value) for each in events if each.value is not None)
-    total = sum((value for _, _, value in values), standing)
-    count = len(values) + bool(standing)
+    total = sum((value for _, _, value in values), carried_over)
+    count = len(values) + bool(carried_over)
     return Partial(events_count=count, values_count=count, sum=total, values=values)
 
 
@@ -120,7 +120,7 @@ def test_the_fees_of_a_sum_add_up_to_the_price_of_its_highest_level(
 ) -> None:
     charge = compiled(model, properties)
     events = [event(seq, value=value) for seq, value in enumerate(values, 1)]
-    fees = billed(charge, events, standing={(0, ()): Standing(units=Decimal(base))})
+    fees = billed(charge, events, carried_over={(0, ()): CarriedOver(units=Decimal(base))})
     assert [seq for seq, _ in fees] == [each.seq for each in events]
     assert all(fee.amount_cents >= 0 and fee.units >= 0 and fee.events_count == 1 for _, fee in fees)
     assert all(fee.pay_in_advance for _, fee in fees)
@@ -137,7 +137,7 @@ def test_the_fees_of_a_sum_add_up_to_the_price_of_its_highest_level(
             assert owed == paid - before
         else:
             assert owed in {ZERO, paid}
-    shown = current(charge, summed(events, standing=Decimal(base)))
+    shown = current(charge, summed(events, carried_over=Decimal(base)))
     assert shown.precise_amount_cents == paid
     assert shown.units == max(base + sum(values, ZERO), ZERO)
 
@@ -152,13 +152,15 @@ def test_the_fees_of_unique_values_are_for_the_most_that_ever_stood(
     unique = {"aggregation": aggregations.UNIQUE_COUNT}
     charge = compiled(ChargeModel.STANDARD, {"amount": "12"}, **unique)
     events = [event(seq, text=text, is_add=is_add) for seq, (text, is_add) in enumerate(script, 1)]
-    standing: dict[Any, Standing] = {(0, ()): Standing(units=Decimal(len(there)), values=frozenset(there))}
+    carried_over: dict[Any, CarriedOver] = {
+        (0, ()): CarriedOver(units=Decimal(len(there)), values=frozenset(there))
+    }
     present, most, expected = set(there), len(there), []
     for text, is_add in script:
         present = present | {text} if is_add else present - {text}
         expected.append(max(len(present) - most, 0) * 1200)
         most = max(most, len(present))
-    assert [fee.amount_cents for _, fee in billed(charge, events, standing=standing)] == expected
+    assert [fee.amount_cents for _, fee in billed(charge, events, carried_over=carried_over)] == expected
     long_ago = APRIL.from_ - timedelta(days=9)
     told: list[Any] = [(long_ago, -1, text, True) for text in sorted(there)]
     told += [(each.at, each.seq, each.text, bool(each.is_add)) for each in events]
@@ -281,7 +283,9 @@ def test_prorated_unique_values_are_paid_for_the_days_that_are_left(
     fees = [
         fee.precise_amount_cents
         for _, fee in billed(
-            charge, events, standing={(0, ()): Standing(units=Decimal(len(there)), values=frozenset(there))}
+            charge,
+            events,
+            carried_over={(0, ()): CarriedOver(units=Decimal(len(there)), values=frozenset(there))},
         )
     ]
     present, most, expected = set(there), len(there), []
@@ -388,8 +392,13 @@ def test_the_fees_of_a_custom_aggregation_add_up_to_the_price_of_its_highest_lev
         base = states[-1] if states else (ZERO, ZERO)
         after = told_over(events, step, *base)
         highest = [max(each) for each in zip(base, *after, strict=True)]
-    standing = standing_by_place(charge, [({}, partial_of(before))]) if before else {}
-    terms: dict[str, Any] = {"standing": standing, "subscription_id": "sub", "period": APRIL, "proration": BY}
+    carried_over = carried_over_by_place(charge, [({}, partial_of(before))]) if before else {}
+    terms: dict[str, Any] = {
+        "carried_over": carried_over,
+        "subscription_id": "sub",
+        "period": APRIL,
+        "proration": BY,
+    }
     first, reached = event_fees(charge, events[:cut], billed=range(1, 10), **terms)
     second, _ = event_fees(charge, events[cut:], billed=range(1, 10), reached=reached, **terms)
     fees = first + second
@@ -612,7 +621,7 @@ def test_what_stands_is_told_by_place() -> None:
         ({"region": "eu"}, Partial(events_count=1, values_count=1, sum=Decimal(3))),
         ({"region": "eu", "x": "y"}, Partial(events_count=1, values_count=1, sum=Decimal(4))),
     ]
-    assert standing_by_place(charge, series) == {(0, ()): Standing(units=Decimal(7))}
+    assert carried_over_by_place(charge, series) == {(0, ()): CarriedOver(units=Decimal(7))}
 
 
 def test_the_values_that_stand_are_those_added_last() -> None:
@@ -627,9 +636,9 @@ def test_the_values_that_stand_are_those_added_last() -> None:
         ({"team": "a", "x": "2"}, Partial(events_count=1, uniques={"ann": (late, 3, False)})),
         ({"team": "b"}, Partial(events_count=1, uniques={None: (early, 4, True)})),
     ]
-    assert standing_by_place(charge, series) == {
-        (0, (("team", "a"),)): Standing(units=Decimal(1), values=frozenset({"bob"})),
-        (0, (("team", "b"),)): Standing(),
+    assert carried_over_by_place(charge, series) == {
+        (0, (("team", "a"),)): CarriedOver(units=Decimal(1), values=frozenset({"bob"})),
+        (0, (("team", "b"),)): CarriedOver(),
     }, "without a value an event makes no fee, so it is not there"
 
 
@@ -652,7 +661,7 @@ def test_what_stood_before_is_held_by_its_days_and_the_rest_by_the_days_left() -
         (datetime(2024, 3, 31, 1, tzinfo=UTC), 3, Decimal(-1)),
         (datetime(2024, 3, 2, tzinfo=UTC), 0, Decimal(4)),
     ]
-    held = held_sum(values, Decimal(8), period=cut, proration=by)
+    held = paid_level_of_sum(values, Decimal(8), period=cut, proration=by)
     assert held.units == 9
     # 4 * 16/31, 2 * 16/31 and 3 * 1/31, each rounded up to five decimals
     assert held.prorated == Decimal("2.06452") + Decimal("1.03226") + Decimal("0.09678")
@@ -668,23 +677,23 @@ def test_held_values_of_before_the_period_count_by_time_and_those_in_it_by_arriv
         (datetime(2024, 3, 9, tzinfo=UTC), 7, "c", True),
         (datetime(2024, 3, 2, tzinfo=UTC), 8, "b", False),
     ]
-    held = held_uniques(operations, Decimal(1), period=MARCH_DAYS, proration=None)
+    held = paid_level_of_uniques(operations, Decimal(1), period=MARCH_DAYS, proration=None)
     assert held.units == 2  # b and c stood together by arrival, though b went before c came
     late = [
         (datetime(2024, 3, 9, tzinfo=UTC), 1, "c", True),
         (datetime(2024, 3, 2, tzinfo=UTC), 2, "c", False),
     ]
-    assert held_uniques(late, Decimal(0), period=MARCH_DAYS, proration=None).units == 1
+    assert paid_level_of_uniques(late, Decimal(0), period=MARCH_DAYS, proration=None).units == 1
     in_its_place = [
         (before, 1, "a", True),
         (datetime(2024, 3, 5, tzinfo=UTC), 2, "a", False),
         (MARCH_DAYS.from_, 3, "b", True),  # told when a was gone: there was never more than one
     ]
-    assert held_uniques(in_its_place, Decimal(1), period=MARCH_DAYS, proration=None).units == 1
+    assert paid_level_of_uniques(in_its_place, Decimal(1), period=MARCH_DAYS, proration=None).units == 1
 
 
-def level_of(kind: Aggregation, standing: Standing = NOTHING_STANDING) -> Level:
-    return Level(aggregation=kind, standing=standing, remembers=lambda _count, _total: True)
+def level_of(kind: Aggregation, carried_over: CarriedOver = NOTHING_CARRIED_OVER) -> Level:
+    return Level(aggregation=kind, carried_over=carried_over, remembers=lambda _count, _total: True)
 
 
 def told(seq: int, *, value: int | None = None, text: str | None = None, is_add: bool | None = None) -> Any:
@@ -713,7 +722,7 @@ def test_an_event_below_the_highest_level_is_free_and_shows_what_it_would_have_b
 
 
 def test_unique_values_that_are_there_already_are_no_events_and_free() -> None:
-    level = level_of(aggregations.UNIQUE_COUNT, Standing(units=Decimal(1), values=frozenset({"old"})))
+    level = level_of(aggregations.UNIQUE_COUNT, CarriedOver(units=Decimal(1), values=frozenset({"old"})))
     script = [("old", True), ("a", True), ("a", False), ("a", True), ("b", True)]
     taken = [level.take(told(n, text=text, is_add=is_add)) for n, (text, is_add) in enumerate(script)]
     assert [(each.gained, each.is_free) for each in taken if each] == [
@@ -770,10 +779,10 @@ def test_fees_go_on_from_what_levels_had_reached(  # noqa: PLR0917
         event(seq, value=value, text=text, is_add=is_add, dimensions={"region": text})
         for seq, (value, text, is_add) in enumerate(script, 1)
     ]
-    stood = Standing(units=Decimal(len(there)), values=frozenset(there))
+    stood = CarriedOver(units=Decimal(len(there)), values=frozenset(there))
     terms_of_period: dict[str, Any] = {
         "billed": {each.seq for each in events},
-        "standing": {(0, ()): stood, (0, (("region", "a"),)): stood},
+        "carried_over": {(0, ()): stood, (0, (("region", "a"),)): stood},
         "subscription_id": "sub",
         "period": APRIL,
         "proration": BY,
@@ -794,7 +803,7 @@ def test_what_a_prorated_level_is_made_of_is_its_rises_by_their_days() -> None:
         event(3, value=5, at=datetime(2024, 4, 28, tzinfo=UTC)),
     ]
     fees, reached = event_fees(
-        charge, events, billed=(), standing={}, subscription_id="sub", period=APRIL, proration=BY
+        charge, events, billed=(), carried_over={}, subscription_id="sub", period=APRIL, proration=BY
     )
     assert fees == []
     (level,) = reached.values()
@@ -809,15 +818,21 @@ def test_what_a_sum_holds_is_the_same_from_its_level_as_from_its_events(
     charge = compiled(ChargeModel.STANDARD, {"amount": "3"}, prorated=prorated)
     days = [APRIL.from_ + timedelta(days=2 * n) for n in range(len(values))]
     events = [event(n, value=value, at=at) for n, (value, at) in enumerate(zip(values, days, strict=True))]
-    standing: dict[Any, Standing] = {(0, ()): Standing(units=Decimal(base))}
+    carried_over: dict[Any, CarriedOver] = {(0, ()): CarriedOver(units=Decimal(base))}
     _, reached = event_fees(
-        charge, events, billed=(), standing=standing, subscription_id="sub", period=APRIL, proration=BY
+        charge,
+        events,
+        billed=(),
+        carried_over=carried_over,
+        subscription_id="sub",
+        period=APRIL,
+        proration=BY,
     )
     told = [(each.at, each.seq, each.value or ZERO) for each in events]
     by = BY if prorated else None
-    assert held_at(standing[0, ()], reached.get((0, ()), Reached()), period=APRIL, proration=by) == held_sum(
-        told, sum(values, Decimal(base)), period=APRIL, proration=by
-    )
+    assert paid_level_at(
+        carried_over[0, ()], reached.get((0, ()), LevelState()), period=APRIL, proration=by
+    ) == paid_level_of_sum(told, sum(values, Decimal(base)), period=APRIL, proration=by)
 
 
 @given(script=operations, there=st.sets(st.sampled_from("abx")), prorated=st.booleans())
@@ -831,12 +846,12 @@ def test_what_unique_values_hold_is_the_same_from_their_level_as_from_their_even
         aggregation=aggregations.UNIQUE_COUNT,
     )
     events = [event(seq, text=text, is_add=is_add) for seq, (text, is_add) in enumerate(script, 1)]
-    stood = Standing(units=Decimal(len(there)), values=frozenset(there))
+    stood = CarriedOver(units=Decimal(len(there)), values=frozenset(there))
     _, reached = event_fees(
         charge,
         events,
         billed=(),
-        standing={(0, ()): stood},
+        carried_over={(0, ()): stood},
         subscription_id="sub",
         period=APRIL,
         proration=BY,
@@ -845,6 +860,6 @@ def test_what_unique_values_hold_is_the_same_from_their_level_as_from_their_even
     told += [(each.at, each.seq, each.text or "", bool(each.is_add)) for each in events]
     now = {text: is_add for _, _, text, is_add in told}
     by = BY if prorated else None
-    assert held_at(stood, reached.get((0, ()), Reached()), period=APRIL, proration=by) == held_uniques(
-        told, Decimal(sum(now.values())), period=APRIL, proration=by
-    )
+    assert paid_level_at(
+        stood, reached.get((0, ()), LevelState()), period=APRIL, proration=by
+    ) == paid_level_of_uniques(told, Decimal(sum(now.values())), period=APRIL, proration=by)

@@ -202,7 +202,7 @@ def test_negative_units_are_not_shown_even_where_they_cost_nothing() -> None:
 
 
 def test_a_negative_weighted_sum_still_tells_its_level() -> None:
-    """Section 7.5, 10: -10 from day 16 on; here of September."""
+    """semantics-metering.md 7.5 #10: -10 from day 16 on; here of September."""
     partial = summed(-10, moment=-10 * epoch_seconds(ts(2023, 9, 16)))
     (fee,) = fees([({}, partial)], properties={"amount": "1"}, aggregation=aggregations.WEIGHTED_SUM)
     assert (fee.units, fee.amount_cents, fee.total_aggregated_units) == (0, 0, -10)
@@ -219,7 +219,7 @@ def test_the_units_are_rounded_before_they_are_priced() -> None:
 
 
 def test_the_cents_of_a_unit_are_cut_off() -> None:
-    """Section 7.8, 11."""
+    """semantics-metering.md 7.8 #11."""
     tier = {"from_value": 0, "to_value": None, "per_unit_amount": "0.01", "flat_amount": "0.01"}
     (fee,) = fees(
         [({}, Partial(events_count=4))],
@@ -231,7 +231,7 @@ def test_the_cents_of_a_unit_are_cut_off() -> None:
 
 
 def test_dynamic_amounts_are_rounded_in_each_group() -> None:
-    """Section 7.12, 6."""
+    """semantics-metering.md 7.12 #6."""
     series: list[tuple[dict[str, str | None], Partial]] = [
         ({"k": "1"}, summed(10, precise_amount_cents=Decimal("10.1"))),
         ({"k": "2"}, summed(10, precise_amount_cents=Decimal("901.9"))),
@@ -674,7 +674,7 @@ def test_instants_of_the_period_are_passed_on() -> None:
 
 
 def test_lines_are_shown_by_properties_that_do_not_price() -> None:
-    """Section 4.5: in each filter and group the units of each value, those without one last; an invoice shows some."""
+    """semantics-metering.md 4.5: in each filter and group the units of each value, those without one last; an invoice shows some."""
     properties = {
         "amount": "2",
         "pricing_group_keys": ["cloud"],
@@ -720,7 +720,7 @@ def test_of_what_recurs_only_the_events_of_the_period_are_bounded_one_by_one() -
     """Three values stood before, and five came: of eight events five cost at least 2 each."""
     before = Partial(
         events_count=3,
-        standing_events_count=3,
+        carried_over_events_count=3,
         uniques={f"old-{n}": (ts(2023, 8, 1), n, True) for n in range(3)},
     )
     came = Partial(events_count=5, uniques={f"new-{n}": (ts(2023, 9, 2), n, True) for n in range(5)})

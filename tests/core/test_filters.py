@@ -1,4 +1,4 @@
-"""Which price an event gets, against section 4.3's definition spelled out over all filters."""
+"""Which price an event gets, against the definition of semantics-metering.md 4.3, spelled out over all filters."""
 
 from collections.abc import Sequence
 
@@ -34,7 +34,7 @@ def matches(event: dict[str, str | None], one: ChargeFilter) -> bool:
 
 
 def beats(g: ChargeFilter, f: ChargeFilter, order: Sequence[ChargeFilter]) -> bool:
-    """Section 4.3's closed form."""
+    """The closed form of semantics-metering.md 4.3."""
     if set(g.values) > set(f.values):
         return True
     if set(g.values) != set(f.values):

@@ -94,7 +94,7 @@ def bounds(period: Period | None) -> tuple[datetime, datetime] | None:
     )
 
 
-# --- boundaries, section 3.12 -----------------------------------------------------------------------------
+# --- boundaries, semantics-billing.md 3.12 -----------------------------------------------------------------------------
 
 START, BEGIN = ts(2024, 1, 31, 1), "2024-01-31T01:00:00Z"
 YEAR, NEXT_YEAR = ("2024-01-31", "2025-01-30$"), ("2025-01-31", "2026-01-30$")
@@ -748,7 +748,7 @@ def test_numbers() -> None:
 @pytest.mark.parametrize(
     ("recurring", "grace", "anchor", "adjustment", "issued"),
     [
-        # section 4.4; due on 1 March
+        # semantics-billing.md 4.4; due on 1 March
         (True, 0, "next_period_start", "align_with_finalization_date", "2024-03-01"),
         (True, 3, "next_period_start", "align_with_finalization_date", "2024-03-04"),
         (True, 3, "next_period_start", "keep_anchor", "2024-03-01"),

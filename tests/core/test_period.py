@@ -32,7 +32,7 @@ EVERY = {Interval.MONTHLY: 1, Interval.QUARTERLY: 3, Interval.SEMIANNUAL: 6, Int
 
 
 def is_billing_day(on: date, interval: Interval, billing_time: BillingTime, anchor: date) -> bool:
-    """Section 3.10, read literally."""
+    """semantics-billing.md 3.10, read literally."""
     if interval is Interval.WEEKLY:
         wanted = 0 if billing_time is BillingTime.CALENDAR else anchor.weekday()
         return on.weekday() == wanted
@@ -234,7 +234,7 @@ def test_only_long_plans_bill_usage_by_the_month(
 
 
 def test_lagos_worked_example_of_counting_days() -> None:
-    """March 2024 in Paris, with an hour less: 31 days (section 3.11)."""
+    """March 2024 in Paris, with an hour less: 31 days (semantics-billing.md 3.11)."""
     march = Period(ts(2024, 2, 29, 23), ts(2024, 3, 31, 22))
     assert days_in(march, "Europe/Paris") == 31
 
@@ -265,7 +265,7 @@ def test_every_day_of_thirty_years_is_one_day(timezone: str) -> None:
 
 ANNIVERSARY, CALENDAR = BillingTime.ANNIVERSARY, BillingTime.CALENDAR
 WORKED = [
-    # section 3.12 and the conformance scenarios: interval, billing time, timezone, anchor, at, first, last
+    # semantics-billing.md 3.12 and the conformance scenarios: interval, billing time, timezone, anchor, at, first, last
     ("monthly", ANNIVERSARY, "UTC", ts(2024, 1, 31, 1), ts(2024, 2, 28), "2024-01-31", "2024-02-28$"),
     ("monthly", ANNIVERSARY, "UTC", ts(2024, 1, 31, 1), ts(2024, 3, 15), "2024-02-29", "2024-03-30$"),
     ("monthly", ANNIVERSARY, "UTC", ts(2024, 1, 31, 1), ts(2024, 4, 29), "2024-03-31", "2024-04-29$"),

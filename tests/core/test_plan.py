@@ -119,7 +119,7 @@ MODELS, KINDS, EITHER = list(ChargeModel), AGGREGATIONS, (False, True)
 
 
 def test_what_can_be_paid_in_advance() -> None:
-    """Section 5.1: no volume, nothing of which an event alone has no price."""
+    """semantics-metering.md 5.1: no volume, nothing of which an event alone has no price."""
     invalid = combinations(["volume"], KINDS, EITHER, [True]) | combinations(
         MODELS, named("max_agg", "latest_agg", "weighted_sum_agg"), EITHER, [True]
     )

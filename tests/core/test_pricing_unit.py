@@ -1,4 +1,4 @@
-"""Prices in units of an organization's own: as if in a currency of two decimals, then converted (section 5.14)."""
+"""Prices in units of an organization's own: as if in a currency of two decimals, then converted (semantics-metering.md 5.14)."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_fees_and_what_they_lack_of_the_least_amount(
 
 
 def test_the_published_least_amount() -> None:
-    """7.13 #6: at a rate of 0.25, 700 of 1000 hundredths used."""
+    """semantics-metering.md 7.13 #6: at a rate of 0.25, 700 of 1000 hundredths used."""
     charge = compiled(
         ChargeModel.STANDARD,
         {"amount": "1"},
@@ -259,7 +259,7 @@ def test_fees_of_events(
             charge,
             sent,
             billed=range(len(sent) + 1),
-            standing={},
+            carried_over={},
             subscription_id="sub",
             period=JUNE,
             proration=BY,

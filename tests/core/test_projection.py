@@ -1,4 +1,4 @@
-"""Projections: days against a walk through them, amounts against the price of what is projected (section 6.5)."""
+"""Projections: days against a walk through them, amounts against the price of what is projected (semantics-metering.md 6.5)."""
 
 from __future__ import annotations
 

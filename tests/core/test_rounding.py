@@ -190,7 +190,7 @@ def test_fees_of_events_sum_to_the_usage_that_they_are_of(
         compiled,
         events,
         billed=range(len(events)),
-        standing={},
+        carried_over={},
         subscription_id="s",
         period=JUNE,
         proration=BY,

@@ -99,3 +99,55 @@ def test_sql_takes_time_and_chance_as_parameters(path: Path) -> None:
     for number, line in enumerate(ours.splitlines(), start=1):
         found = IMPURE_SQL.search(line.split("--")[0])
         assert not found, f"{name(path)}:{number} {line.strip()}"
+
+
+WEB = [path for path in MODULES if path.is_relative_to(SOURCE / "web")]
+
+
+def parameters_of(module: str, wanted: str) -> list[str]:
+    """The parameters of a module's function, with their types; none for what is no function of it."""
+    path = SOURCE.parent.joinpath(*module.split(".")).with_suffix(".py")
+    if not path.exists():
+        return []
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == wanted:
+            return [ast.unparse(each) for each in (*node.args.args, *node.args.kwonlyargs)]
+    return []
+
+
+@pytest.mark.parametrize("path", WEB, ids=name)
+def test_web_makes_up_no_request(path: Path) -> None:
+    """Of the API it uses what reads fields and what renders answers: nothing that takes a request."""
+    for node in nodes(path):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("permille.api"):
+            continue
+        names = {each.name for each in node.names}
+        assert node.module != "permille.api" or names == {"http"}, names
+        assert "Call" not in names
+        for each in names:
+            taken = parameters_of(node.module or "", each)
+            assert not any(one.endswith(": Call") or one.startswith(("_body", "body")) for one in taken), each
+
+
+WRITES = {"add", "replace", "update", "delete", "save_prices", "set_metadata"}
+NOUNS = {"billable_metrics", "plans", "customers", "taxes", "pricing_units", "billing_entities"}
+
+
+def store_names(path: Path) -> dict[str, str]:
+    """The modules of `store` that a module imports: name -> what it is called there."""
+    return {
+        each.asname or each.name: each.name
+        for node in nodes(path)
+        if isinstance(node, ast.ImportFrom) and node.module == "permille.store"
+        for each in node.names
+    }
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if name(path).startswith(("api/", "web/"))], ids=name
+)
+def test_the_catalogue_is_written_by_use_cases_alone(path: Path) -> None:
+    known = store_names(path)
+    for node in nodes(path):
+        owner, function = called(node) or ("", "")
+        assert not (known.get(owner) in NOUNS and function in WRITES), (owner, function)

@@ -19,10 +19,10 @@ from permille.core.metering.usage import (
     NO_USAGE,
     Partial,
     Usage,
+    carried_over_to,
     epoch_seconds,
     merge,
     rounded,
-    standing_at,
 )
 from permille.core.period import INSTANT, Period
 from tests.core.given import decimals, merge_all, ts
@@ -80,7 +80,7 @@ def events(draw: st.DrawFn) -> list[Sent]:
 
 
 def expected(sent: Sequence[Sent], aggregation_type: Aggregation) -> Usage:
-    """The rules of section 2.4, event by event."""
+    """The rules of semantics-metering.md 2.4, event by event."""
     ordered = sorted(sent, key=lambda event: (event.at, event.seq))
     values = [event.value for event in ordered if event.value is not None]
     match aggregation_type:
@@ -150,10 +150,15 @@ def test_what_was_not_kept_of_some_events_stays_as_it_is_of_the_others(
 def test_what_stands_of_all_is_what_stands_of_the_parts(one: list[Sent], two: list[Sent]) -> None:
     a, b = (merge_all(event.partial() for event in each) for each in (one, two))
     at = AUGUST.from_
-    assert merge(standing_at(a, at), standing_at(b, at)).moment == standing_at(merge(a, b), at).moment
+    assert (
+        merge(carried_over_to(a, at), carried_over_to(b, at)).moment
+        == carried_over_to(merge(a, b), at).moment
+    )
     period: dict[str, Any] = {"period": AUGUST, "period_seconds": MONTH}
     level = sum((e.value for e in (*one, *two) if e.value is not None), Decimal(0))
-    stands = aggregations.WEIGHTED_SUM.aggregate(merge(standing_at(a, at), standing_at(b, at)), **period)
+    stands = aggregations.WEIGHTED_SUM.aggregate(
+        merge(carried_over_to(a, at), carried_over_to(b, at)), **period
+    )
     assert stands == Usage(level, 0, level), "no event of the period, and the level for all of it"
 
 
@@ -224,7 +229,7 @@ def test_vectors(
 @pytest.mark.parametrize(
     ("operations", "units"),
     [
-        # section 7.4
+        # semantics-metering.md 7.4
         ([("1", True), ("2", True), ("3", True), ("4", True), ("5", True), ("2", False)], 4),
         ([("a", True), ("a", False)], 0),
         ([("a", False)], 0),
@@ -244,7 +249,7 @@ def test_unique_values(operations: list[tuple[str | None, bool]], units: int) ->
 @pytest.mark.parametrize(
     ("function", "precision", "units"),
     [
-        # section 7.6, 15 and 16
+        # semantics-metering.md 7.6 #15 and #16
         ("round", 2, "123.46"),
         ("round", 0, "123"),
         ("round", None, "123"),
@@ -312,7 +317,7 @@ def weighted(
     before += [one for one, when in zip(sent, at, strict=True) if when < period.from_]
     own = [one for one, when in zip(sent, at, strict=True) if when >= period.from_]
     return aggregations.WEIGHTED_SUM.aggregate(
-        merge(standing_at(merge_all(before), period.from_), merge_all(own)),
+        merge(carried_over_to(merge_all(before), period.from_), merge_all(own)),
         period=period,
         period_seconds=period_seconds,
     )
@@ -321,7 +326,7 @@ def weighted(
 @pytest.mark.parametrize(
     ("deltas", "initial", "units", "level", "events_count"),
     [
-        # section 7.5
+        # semantics-metering.md 7.5
         (DAY_OF_CHANGES, 0, "0.02218", 0, 7),
         ([(ts(2023, 8, 1), Decimal(1000))], 0, "1000", 1000, 1),
         ([(ts(2023, 8, 5), Decimal(1000))], 0, "870.96774", 1000, 1),

@@ -25,6 +25,10 @@ SECTIONS = re.compile(
     r"((?:\d+(?:\.\d+)?|[A-Z]\b)(?:(?:,| and| to)\s+(?:section\s+)?\d+(?:\.\d+)?)*)"
 )
 NUMBER = re.compile(r"\d+(?:\.\d+)?|[A-Z]")
+INNER = re.compile(r"(?<!\w)\((\d{1,2}\.\d{1,2})[),]")
+"""A section of the same document, as the specification cites it: (3.12)."""
+VECTOR = re.compile(r"\bV-\d+\b")
+ROW = re.compile(r"^\| (V-\d+) ", re.MULTILINE)
 
 
 def shown(path: Path) -> str:
@@ -41,9 +45,10 @@ def files() -> set[str]:
     return found
 
 
-UNWRITTEN = {"semantics-billing.md"} - {path.name for path in SEMANTICS.iterdir()}
-FILES = files() | UNWRITTEN
-HEADINGS = {path.name: set(HEADING.findall(path.read_text())) for path in SEMANTICS.glob("*.md")}
+FILES = files()
+SPECIFICATION = sorted(SEMANTICS.glob("*.md"))
+HEADINGS = {path.name: set(HEADING.findall(path.read_text())) for path in SPECIFICATION}
+VECTORS = {vector for path in SPECIFICATION for vector in ROW.findall(path.read_text())}
 
 
 def missing_files(text: str) -> list[str]:
@@ -55,8 +60,12 @@ def missing_sections(text: str) -> list[str]:
         f"{document} {number}"
         for document, numbers in SECTIONS.findall(text)
         for number in NUMBER.findall(numbers)
-        if document not in UNWRITTEN and number not in HEADINGS.get(document, ())
+        if number not in HEADINGS.get(document, ())
     ]
+
+
+def missing_vectors(text: str) -> list[str]:
+    return [vector for vector in VECTOR.findall(text) if vector not in VECTORS]
 
 
 @pytest.mark.parametrize("path", [*MODULES, *SQL], ids=shown)
@@ -66,7 +75,14 @@ def test_files_that_the_source_cites_exist(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*MODULES, *TESTS, *DOCUMENTS], ids=shown)
 def test_sections_of_the_specification_that_are_cited_exist(path: Path) -> None:
-    assert missing_sections(path.read_text()) == []
+    text = path.read_text()
+    assert missing_sections(text) == []
+    assert missing_vectors(text) == []
+
+
+@pytest.mark.parametrize("path", SPECIFICATION, ids=shown)
+def test_sections_that_the_specification_cites_of_itself_exist(path: Path) -> None:
+    assert [number for number in INNER.findall(path.read_text()) if number not in HEADINGS[path.name]] == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=shown)
@@ -87,4 +103,7 @@ def test_what_is_not_there_is_found() -> None:
         "semantics-metering.md 9.9",
     ]
     assert missing_sections("(semantics-metering.md, appendix Z)") == ["semantics-metering.md Z"]
+    assert missing_sections("semantics-billing.md sections 3.8 to 3.13") == ["semantics-billing.md 3.13"]
+    assert missing_vectors("V-20 and V-200") == ["V-200"]
+    assert INNER.findall("the dates (4.4), the row (3.5, V-53), round(12.34, 1)") == ["4.4", "3.5"]
     assert missing_sections("semantics-metering.md 7.12; the drop from 100 to 101") == []

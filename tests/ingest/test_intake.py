@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from permille.core.errors import BadRequest, Invalid
 from permille.core.instants import microseconds
-from permille.core.metering.encoding import Metering, dimensions_of, encode, numeric_text
+from permille.core.metering.encoding import SeriesLayout, dimensions_of, encode, numeric_text
 from permille.core.metering.event import numeric_value
 from permille.events.draft import Draft
 from permille.ingest.decoders.lago import read_batch, read_one, timestamp_text
@@ -205,7 +205,7 @@ scalars = (
 def test_an_encoded_event_loses_nothing(
     properties: dict[str, Any], field: str | None, keys: set[str]
 ) -> None:
-    metering = Metering(field_name=field, keys=tuple(sorted(keys)), version=1)
+    metering = SeriesLayout(field_name=field, keys=tuple(sorted(keys)), version=1)
     encoded = encode(metering, properties)
     back = {**(encoded.extra or {}), **dimensions_of(metering, encoded.series)}
     if metering.value_key is not None and encoded.value is not None and field not in back:

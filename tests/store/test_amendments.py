@@ -16,7 +16,7 @@ from permille.core.metering.amendment import AmendmentKind
 from permille.events.draft import Draft
 from permille.events.postgres import rollup
 from permille.events.postgres.usage import count_events, usage_of_many
-from permille.events.usage import Window
+from permille.events.usage import UsageQuery
 from permille.usecases import metering
 from permille.usecases.amendments import Asked, UnableToAmendError, amend
 
@@ -103,7 +103,7 @@ class Amended(Feed):
         metering.refresh(self.db, organization_id=self.organization, code="sum")
         self.db.commit()
 
-    def window(self) -> Window:
+    def window(self) -> UsageQuery:
         seconds = [0, 1_800, 3_600, 86_400, 7_777]
         bounds = sorted(
             START + timedelta(seconds=self.chance.choice(seconds) * self.chance.randrange(90))
@@ -112,8 +112,8 @@ class Amended(Feed):
         return window_of(self, self.chance.choice([bounds[0], None]), bounds[1])
 
 
-def window_of(feed: Feed, from_: datetime | None, to: datetime) -> Window:
-    return Window(
+def window_of(feed: Feed, from_: datetime | None, to: datetime) -> UsageQuery:
+    return UsageQuery(
         organization_id=feed.organization,
         external_subscription_id=feed.chance.choice(["s1", "s2"]),
         codes=("sum", "distinct"),

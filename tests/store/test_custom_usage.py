@@ -17,7 +17,7 @@ from permille.events.postgres import rollup
 from permille.events.postgres.custom_usage import CustomWindow, custom_events
 from permille.events.postgres.usage import usage_of_many
 from permille.events.postgres.writer import store
-from permille.events.usage import Window
+from permille.events.usage import UsageQuery
 from tests.core.given import merge_all
 from tests.store.test_usage import NOW, START, Feed
 
@@ -75,7 +75,7 @@ def test_events_come_with_the_usage_of_their_series(dsn: str, db: psycopg.Connec
     feed = Feed(dsn, db, seed=5)
     feed.metric("sum", "custom_agg", ("model",))
     feed.send(80)
-    window = Window(
+    window = UsageQuery(
         organization_id=feed.organization,
         external_subscription_id="s1",
         codes=CODES,

@@ -13,7 +13,8 @@ import pytest
 from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.event import numeric_value, property_text
 from permille.events.postgres import rollup
-from permille.store.overview import Shown, shown_of, units_by_day
+from permille.events.postgres.overview import units_by_day
+from permille.events.usage import Shown, shown_of
 from tests.store.test_usage import START, Feed
 
 Kind = tuple[date, str]

@@ -25,7 +25,7 @@ from permille.events.log import Request
 from permille.events.postgres import rollup
 from permille.events.postgres.usage import count_events, pieces, usage_of_many
 from permille.events.postgres.writer import Memory, open_connection, store
-from permille.events.usage import BEGINNING, Window
+from permille.events.usage import BEGINNING, UsageQuery
 from permille.ids import new_id
 from permille.store import organizations
 from permille.usecases import metering
@@ -130,7 +130,7 @@ class Feed:
             properties=properties,
         )
 
-    def expected(self, window: Window) -> dict[tuple[str, Any], Partial]:
+    def expected(self, window: UsageQuery) -> dict[tuple[str, Any], Partial]:
         found: dict[tuple[str, Any], list[Partial]] = {}
         low, high = microseconds(window.from_ or BEGINNING), microseconds(window.to)
         for seq, draft in self.sent:
@@ -174,7 +174,7 @@ def stays(partial: Partial) -> list[Prorated]:
 SUMS = ("events_count", "values_count", "sum", "max", "precise_amount_cents", "moment")
 
 
-def compare(feed: Feed, window: Window, codes: Collection[str] = ("sum", "distinct")) -> None:
+def compare(feed: Feed, window: UsageQuery, codes: Collection[str] = ("sum", "distinct")) -> None:
     """From cells and events; and from events alone, as while the history is moved to other dimensions."""
     compare_once(feed, window, codes)
     feed.db.execute("update metering set rebuilding = true")
@@ -191,7 +191,7 @@ def compare(feed: Feed, window: Window, codes: Collection[str] = ("sum", "distin
     feed.db.rollback()
 
 
-def compare_once(feed: Feed, window: Window, codes: Collection[str]) -> None:
+def compare_once(feed: Feed, window: UsageQuery, codes: Collection[str]) -> None:
     (found,) = usage_of_many(feed.db, [window])
     got: dict[tuple[str, Any], list[Partial]] = {}
     for series in found:
@@ -237,7 +237,7 @@ def test_every_window_is_exact_however_much_is_rolled_up(
                 )
                 for _ in range(2)
             )
-            window = Window(
+            window = UsageQuery(
                 organization_id=feed.organization,
                 external_subscription_id=feed.chance.choice(["s1", "s2"]),
                 codes=("sum", "distinct"),
@@ -266,7 +266,7 @@ def test_days_are_summed_up_exactly_in_any_timezone(
         db.commit()
         for _ in range(6):
             bounds = sorted(START + timedelta(minutes=feed.chance.randrange(60 * 24 * 9)) for _ in range(2))
-            single = Window(
+            single = UsageQuery(
                 organization_id=feed.organization,
                 external_subscription_id="s1",
                 codes=("sum",),
@@ -297,20 +297,20 @@ def test_what_stands_is_one_change_at_the_end_of_its_window(dsn: str, db: psycop
     feed.send(100)
     rollup.roll_up(db, limit=60)
     at = START + timedelta(days=4, minutes=7)
-    window = Window(
+    window = UsageQuery(
         organization_id=feed.organization,
         external_subscription_id="s1",
         codes=("sum",),
         from_=None,
         to=at,
-        is_standing=True,
+        is_carried_over=True,
     )
     (found,) = usage_of_many(db, [window])
     partials = [each.partial for each in found if each.partial.values_count]
     assert partials
     for partial in partials:
         assert partial.moment == partial.sum * epoch_seconds(at)
-        assert partial.standing_count == partial.values_count
+        assert partial.carried_over_count == partial.values_count
 
 
 def test_a_change_of_the_dimensions_re_encodes_what_is_there(dsn: str, db: psycopg.Connection[Any]) -> None:
@@ -329,7 +329,7 @@ def test_a_change_of_the_dimensions_re_encodes_what_is_there(dsn: str, db: psyco
     assert rollup.verify(db) == []
     feed.send(60)
     for from_ in (None, START + timedelta(hours=30, minutes=20)):
-        window = Window(
+        window = UsageQuery(
             organization_id=feed.organization,
             external_subscription_id="s1",
             codes=("sum", "distinct"),
@@ -363,7 +363,7 @@ def test_a_change_of_the_dimensions_between_two_statements_is_seen(
 ) -> None:
     feed = Feed(dsn, db, seed=5)
     feed.send(80)
-    window = Window(
+    window = UsageQuery(
         organization_id=feed.organization,
         external_subscription_id="s1",
         codes=("sum",),
@@ -390,7 +390,7 @@ def test_series_of_an_older_metering_do_not_pile_up(dsn: str, db: psycopg.Connec
     )
     assert rows.fetchall() == [(True,)]
     db.commit()
-    window = Window(
+    window = UsageQuery(
         organization_id=feed.organization,
         external_subscription_id="s2",
         codes=("sum",),
@@ -408,7 +408,7 @@ def test_two_organizations_share_nothing(dsn: str, db: psycopg.Connection[Any]) 
         feed.metric("sum", "sum_agg", ("model",))
         feed.metric("distinct", "unique_count_agg", ())
     mine.send(50)
-    window = Window(
+    window = UsageQuery(
         organization_id=theirs.organization, external_subscription_id="s1", codes=("sum",), from_=None, to=NOW
     )
     assert usage_of_many(db, [window]) == [[]]
@@ -429,7 +429,7 @@ def test_a_metric_that_begins_to_count_distinct_values_has_their_cells(
     db.commit()
     assert db.execute("select count(*) > 0 from unique_cell").fetchone() == (True,)
     assert rollup.verify(db) == []
-    window = Window(
+    window = UsageQuery(
         organization_id=feed.organization,
         external_subscription_id="s1",
         codes=("distinct",),

@@ -17,7 +17,7 @@ from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres import amendments, metering, rollup, usage
 from permille.events.postgres.writer import Memory, open_connection, store
-from permille.events.usage import Window
+from permille.events.usage import UsageQuery
 from permille.store import organizations
 from permille.usecases import metering as keeping
 from permille.usecases.due import due
@@ -98,7 +98,7 @@ def day_of(dsn: str, worlds: list[World], others: list[UUID], nth: int) -> float
             pass
     with psycopg.connect(dsn) as conn:
         windows = [
-            Window(
+            UsageQuery(
                 organization_id=each,
                 external_subscription_id="sub",
                 codes=("tokens",),

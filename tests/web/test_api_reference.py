@@ -40,6 +40,9 @@ def test_a_group_shows_its_operations_with_a_call_and_links_that_lead_somewhere(
     assert set(re.findall(r'href="#([^"]+)"', response.text)) <= anchors
     assert not re.findall(r'(?:src|href)="(?!/|#)', response.text)
     (group,) = (each for each in PAGES if each.slug == slug)
+    labels = re.findall(r' aria-label="([^"]+)"', response.text)
+    labels += re.findall(r"<h[23][^>]*>([^<]+)", response.text)
+    assert len(labels) == len(set(labels)), "each part is called something else"
     assert response.text.count("<pre>curl") == len(group.operations)
     for one in group.operations:
         assert one.anchor in anchors

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from msgspec import UNSET, UnsetType
+from psycopg import Connection
 
 from permille.api.http import Call
 from permille.api.objects import billable_metric as objects
@@ -37,26 +40,47 @@ ROUNDING_DIGITS_MAX = 15
 def create_billable_metric(call: Call) -> dict[str, Any]:
     """POST /billable_metrics."""
     fields = Fields(call.root("billable_metric"))
+    metric = read_metric(call.conn, call.organization.id, fields, now=call.now)
+    metrics.add(call.conn, metric)
+    return _answer(metric)
+
+
+def read_metric(
+    conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: datetime
+) -> BillableMetric:
+    """A new metric. Raises Invalid."""
     metric = BillableMetric(
-        id=new_id(call.now),
-        organization_id=call.organization.id,
+        id=new_id(now),
+        organization_id=organization_id,
         name=fields.text("name", mandatory=True) or "",
         code=fields.text("code", mandatory=True) or "",
         description=fields.text("description", limit=LONG_TEXT),
         **_measure(fields),
         filters=_filters(fields) or {},
-        created_at=call.now,
-        updated_at=call.now,
+        created_at=now,
+        updated_at=now,
     )
-    _check(call, fields, metric)
-    metrics.add(call.conn, metric)
-    return _answer(metric)
+    _check(conn, fields, metric)
+    return metric
 
 
-def _check(call: Call, fields: Fields, metric: BillableMetric, *, before: str | None = None) -> None:
+def read_changed_metric(
+    conn: Connection[Any], fields: Fields, before: BillableMetric, *, now: datetime
+) -> BillableMetric:
+    """Of a metric that a plan prices, only name, description and filters change. Raises Invalid."""
+    after = replace(_renamed(fields, before), updated_at=now)
+    if not billable_metrics.is_priced(conn, before.id):
+        after = _measured_anew(fields, after)
+    _check(conn, fields, after, before=before.code)
+    return after
+
+
+def _check(
+    conn: Connection[Any], fields: Fields, metric: BillableMetric, *, before: str | None = None
+) -> None:
     """Raises Invalid for what is wrong; a code that another has too, unless it was its own `before`."""
     is_new = metric.code != before and "code" not in fields.errors
-    if is_new and metrics.is_code_taken(call.conn, call.organization.id, metric.code):
+    if is_new and metrics.is_code_taken(conn, metric.organization_id, metric.code):
         fields.refuse("code", "value_already_exist")
     fields.check()
 
@@ -187,10 +211,7 @@ def update_billable_metric(call: Call) -> dict[str, Any]:
     """PUT /billable_metrics/{code}: of a metric that a plan prices, only name, description and filters change."""
     before = metrics.to_change(call.conn, call.organization.id, call.path["code"])
     fields = Fields(call.root("billable_metric"))
-    after = replace(_renamed(fields, before), updated_at=call.now)
-    if not billable_metrics.is_priced(call.conn, before.id):
-        after = _measured_anew(fields, after)
-    _check(call, fields, after, before=before.code)
+    after = read_changed_metric(call.conn, fields, before, now=call.now)
     metrics.change(call.conn, before, after)
     return _answer(after)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
 
 from permille.api.http import Call
 from permille.api.objects import billing_entity as objects
@@ -12,10 +15,9 @@ from permille.api.render import instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import DAYS_MAX, LONG_TEXT, Fields
 from permille.core.customer import BillingEntity
-from permille.core.errors import NotFound
-from permille.store import billing_entities, customers, invoices, subscriptions
+from permille.store import billing_entities
 from permille.store.taxes import ids
-from permille.usecases import subscriptions as lifecycle
+from permille.usecases.catalogue import billing_entities as catalogue
 
 TEXTS = (
     "legal_name",
@@ -83,21 +85,6 @@ def _read(fields: Fields) -> dict[str, Any]:
     return settings
 
 
-def change_entity(call: Call, before: BillingEntity, settings: dict[str, Any]) -> BillingEntity:
-    """Save the settings; a new timezone moves the due dates of everybody who inherits it."""
-    billing_entities.update(call.conn, billing_entity_id=before.id, settings=settings, now=call.now)
-    after = billing_entities.by_ids(call.conn, [before.id])[before.id]
-    if after.timezone != before.timezone:
-        living = subscriptions.living_of_billing_entity(call.conn, after.id)
-        lifecycle.reschedule(call.conn, living, now=call.now)
-    if after.invoice_grace_period != before.invoice_grace_period:
-        days = dict.fromkeys(
-            customers.inheriting_grace_period(call.conn, after.id), after.invoice_grace_period
-        )
-        invoices.set_grace_periods(call.conn, days, now=call.now)
-    return after
-
-
 def list_billing_entities(call: Call) -> dict[str, Any]:
     """GET /billing_entities, the default one first."""
     rows = billing_entities.all_of(call.conn, call.organization.id)
@@ -112,22 +99,25 @@ def show_billing_entity(call: Call) -> dict[str, Any]:
 def update_billing_entity(call: Call) -> dict[str, Any]:
     """PUT /billing_entities/{code}."""
     before = _entity(call)
-    fields = Fields(call.root("billing_entity"))
-    own = read_taxes(fields, known_taxes(call.conn, call.organization.id, [fields]))
+    settings = read_entity(call.conn, call.organization.id, Fields(call.root("billing_entity")))
+    after = catalogue.change(call.conn, call.organization.id, before, settings=settings, now=call.now)
+    return {"billing_entity": render_billing_entity(after)}
+
+
+def read_entity(conn: Connection[Any], organization_id: UUID, fields: Fields) -> dict[str, Any]:
+    """As `read_settings`, with the name and the taxes. Raises Invalid and NotFound."""
+    own = read_taxes(fields, known_taxes(conn, organization_id, [fields]))
     settings = read_settings(fields)
     if own is not None:
         settings["tax_ids"] = ids(own)
     if fields.has("name"):
         settings["name"] = fields.text("name", mandatory=True)
     fields.check()
-    return {"billing_entity": render_billing_entity(change_entity(call, before, settings))}
+    return settings
 
 
 def _entity(call: Call) -> BillingEntity:
-    found = billing_entities.by_code(call.conn, call.organization.id, call.path["code"])
-    if found is None:
-        raise NotFound("billing_entity")
-    return found
+    return catalogue.by_code(call.conn, call.organization.id, call.path["code"])
 
 
 SAME_NAME = (

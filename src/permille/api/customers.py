@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
 
 from permille.api.http import Call
 from permille.api.objects import customer as objects
@@ -25,6 +29,7 @@ from permille.store import billing_entities, customers
 from permille.store.customers import CustomerSearch
 from permille.store.taxes import ids
 from permille.usecases.catalogue import customers as catalogue
+from permille.usecases.catalogue.customers import SavedCustomer
 
 NAMES = (
     "name",
@@ -64,23 +69,34 @@ UNBUILT = ("integration_customers", "invoice_custom_section_codes")
 
 def upsert_customer(call: Call) -> dict[str, Any]:
     """POST /customers: makes the customer, or changes what is sent of the one with that external id."""
-    fields = Fields(call.root("customer"))
+    wanted = read_customer(call.conn, call.organization.id, Fields(call.root("customer")), now=call.now)
+    return {"customer": render_customer(catalogue.save(call.conn, wanted, now=call.now))}
+
+
+def read_customer(
+    conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: datetime
+) -> SavedCustomer:
+    """The customer to make or to change, and its columns that are set. Raises Invalid and NotFound."""
     external_id = fields.text("external_id", mandatory=True) or ""
-    before = catalogue.to_change(call.conn, call.organization.id, external_id)
-    columns = read_customer(call, fields, before)
+    before = catalogue.to_change(conn, organization_id, external_id)
+    columns = read_columns(conn, organization_id, fields, before, now=now)
     fields.check()
-    entity = _entity(call, fields)
+    entity = _entity(conn, organization_id, fields)
     if entity is not None:
         columns["billing_entity_id"] = entity.id
-    if before is None:
-        organization_id = call.organization.id
-        made = catalogue.add(call.conn, organization_id, external_id, columns=columns, now=call.now)
-        return {"customer": render_customer(made)}
-    after = catalogue.change(call.conn, before, columns=columns, now=call.now)
-    return {"customer": render_customer(after)}
+    return SavedCustomer(
+        organization_id=organization_id, external_id=external_id, before=before, columns=columns
+    )
 
 
-def read_customer(call: Call, fields: Fields, before: Customer | None = None) -> dict[str, Any]:
+def read_columns(
+    conn: Connection[Any],
+    organization_id: UUID,
+    fields: Fields,
+    before: Customer | None,
+    *,
+    now: datetime,
+) -> dict[str, Any]:
     """The columns that the request sets, by name."""
     fields.refuse_unbuilt(*UNBUILT)
     readers: dict[str, Callable[[str], Any]] = {
@@ -106,10 +122,10 @@ def read_customer(call: Call, fields: Fields, before: Customer | None = None) ->
     billing = _billing_configuration(fields)
     if billing:
         columns["billing_configuration"] = {**(before.billing_configuration if before else {}), **billing}
-    if (own := read_taxes(fields, known_taxes(call.conn, call.organization.id, [fields]))) is not None:
+    if (own := read_taxes(fields, known_taxes(conn, organization_id, [fields]))) is not None:
         columns["tax_ids"] = ids(own)
     if (entries := fields.objects("metadata")) is not None:
-        columns["metadata"] = _metadata(fields, entries, before, call)
+        columns["metadata"] = _metadata(fields, entries, before, now=now)
     return columns
 
 
@@ -134,7 +150,7 @@ def _billing_configuration(fields: Fields) -> dict[str, Any]:
 
 
 def _metadata(
-    fields: Fields, entries: Sequence[Fields], before: Customer | None, call: Call
+    fields: Fields, entries: Sequence[Fields], before: Customer | None, *, now: datetime
 ) -> list[dict[str, Any]]:
     """The whole list: an entry with the id, or else the key, of an existing one is that one, changed."""
     if len(entries) > METADATA_MAX:
@@ -150,23 +166,23 @@ def _metadata(
         same = next((old for old in known if wanted == old["lago_id"] or key == old["key"]), None)
         found.append(
             {
-                "lago_id": same["lago_id"] if same else str(new_id(call.now)),
+                "lago_id": same["lago_id"] if same else str(new_id(now)),
                 "key": key,
                 "value": value,
                 "display_in_invoice": entry.flag("display_in_invoice") or False,
-                "created_at": same["created_at"] if same else instant(call.now),
+                "created_at": same["created_at"] if same else instant(now),
             }
         )
     return found
 
 
-def _entity(call: Call, fields: Fields) -> BillingEntity | None:
+def _entity(conn: Connection[Any], organization_id: UUID, fields: Fields) -> BillingEntity | None:
     """The billing entity that the request names. Raises NotFound when there is none with that code."""
     code = fields.text("billing_entity_code")
     fields.check()
     if not code:
         return None
-    found = billing_entities.by_code(call.conn, call.organization.id, code)
+    found = billing_entities.by_code(conn, organization_id, code)
     if found is None:
         raise NotFound("billing_entity")
     return found
@@ -206,9 +222,7 @@ def show_customer(call: Call) -> dict[str, Any]:
 
 def delete_customer(call: Call) -> dict[str, Any]:
     """DELETE /customers/{external_id}: its subscriptions end now, and are billed; its invoices stay."""
-    customer = catalogue.to_change(call.conn, call.organization.id, call.path["external_id"])
-    if customer is None:
-        raise NotFound("customer")
+    customer = catalogue.to_remove(call.conn, call.organization.id, call.path["external_id"])
     catalogue.remove(call.conn, customer, now=call.now)
     return {"customer": render_customer(customer)}
 

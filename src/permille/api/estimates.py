@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -24,7 +25,7 @@ from permille.store import fees
 from permille.store.fee_items import FeeItem, item_of
 from permille.usecases.usage.estimates import (
     Estimate,
-    Hypothesis,
+    EstimatedEvent,
     InstantEstimate,
     estimate,
     estimate_instantly,
@@ -35,14 +36,14 @@ _NOWHERE = UUID(int=0)
 
 def estimate_fees(call: Call) -> dict[str, Any]:
     """POST /events/estimate_fees: nothing is stored. The transaction id and the timestamp count for nothing."""
-    event = _hypothesis(call.root("event"))
+    event = read_event(call.root("event"))
     found = estimate(call.conn, call.organization.id, event, now=call.now)
-    return {"fees": [_render(each, call) for each in found]}
+    return {"fees": [render_estimate(each, now=call.now) for each in found]}
 
 
 def estimate_instant_fees(call: Call) -> dict[str, Any]:
     """POST /events/estimate_instant_fees."""
-    event = _hypothesis(call.root("event"))
+    event = read_event(call.root("event"))
     found = estimate_instantly(call.conn, call.organization.id, [event], now=call.now)
     return {"fees": [_render_instant(each) for each in found]}
 
@@ -54,16 +55,16 @@ def batch_estimate_instant_fees(call: Call) -> dict[str, Any]:
         raise Invalid({"events": ["no_events"]})
     if len(sent) > call.engine.config.events_batch_max:
         raise Invalid({"events": ["too_many_events"]})
-    events = [_hypothesis(each) for each in sent]
+    events = [read_event(each) for each in sent]
     found = estimate_instantly(call.conn, call.organization.id, events, now=call.now)
     return {"fees": [_render_instant(each) for each in found]}
 
 
-def _hypothesis(sent: Mapping[str, Any]) -> Hypothesis:
+def read_event(sent: Mapping[str, Any]) -> EstimatedEvent:
     """What is no name at all is read as the empty one, which nothing has."""
     properties, transaction_id, at = sent.get("properties"), sent.get("transaction_id"), sent.get("timestamp")
     precise = numeric_value(sent.get("precise_total_amount_cents"))
-    return Hypothesis(
+    return EstimatedEvent(
         code=_name(sent.get("code")),
         transaction_id=transaction_id if isinstance(transaction_id, str) else None,
         external_subscription_id=_name(sent.get("external_subscription_id")),
@@ -81,7 +82,7 @@ def _item(one: Estimate | InstantEstimate) -> FeeItem:
     return item_of(_NOWHERE, one.terms.charge, one.fee.charge_filter_id)
 
 
-def _render(one: Estimate, call: Call) -> objects.Fee:
+def render_estimate(one: Estimate, *, now: datetime) -> objects.Fee:
     """Lago's fee object, without an identity."""
     terms = one.terms
     draft = InvoiceDraft(
@@ -89,8 +90,8 @@ def _render(one: Estimate, call: Call) -> objects.Fee:
         kind=InvoiceKind.FEES_ALONE,
         customer=terms.customer,
         currency=terms.plan.amount_currency,
-        at=call.now,
-        made_at=call.now,
+        at=now,
+        made_at=now,
         lines=(Line(replace(one.fee, pay_in_advance=True), terms.plan, taxed=one.taxed),),
     )
     (fee,) = fees.unsaved(draft)

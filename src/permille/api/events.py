@@ -113,8 +113,9 @@ def render_events(conn: Connection[Any], found: Sequence[StoredEvent]) -> list[o
     amended = amendments.of_events(conn, [event.identity for event in found])
     counting = {event.identity: _counting(event.identity, amended.get(event.identity, ())) for event in found}
     identities = [identity for identity in counting.values() if identity]
-    late = late_usage.too_late(conn, identities)
-    unpriced = unpriced_by(conn, identities)
+    placed = event_log.placed(conn, identities)
+    late = late_usage.too_late(conn, placed)
+    unpriced = unpriced_by(conn, placed)
     return [
         objects.EventDetails(
             **_render_event(event, amended.get(event.identity, ())),

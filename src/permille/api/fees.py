@@ -106,9 +106,6 @@ def show_fee(call: Call) -> dict[str, Any]:
     return {"fee": render_fee(fee, surroundings(call.conn, [fee]))}
 
 
-_PAYMENT_STATUSES = ("pending", "succeeded", "failed", "refunded")
-
-
 def update_fee(call: Call) -> dict[str, Any]:
     """PUT /fees/{lago_id}: what became of the payment of a fee that stands alone.
 
@@ -116,7 +113,7 @@ def update_fee(call: Call) -> dict[str, Any]:
     """
     given = Fields(call.root("fee"))
     fee = fee_of(call)
-    status = given.choice("payment_status", _PAYMENT_STATUSES)
+    status = given.choice("payment_status", objects.PAYMENT_STATUSES)
     given.check()
     if fee.invoice_id is not None or fee.charge_id is None:
         raise NotAllowed("invoiced_fee")

@@ -90,7 +90,7 @@ class Call:
     query: QueryParams
     body: Any
     key: str | None = field(default=None, repr=False)
-    """The secret that the request came with; None for somebody in the web admin."""
+    """The secret that the request came with."""
 
     def root(self, key: str) -> dict[str, Any]:
         """The object under the request's root key. Raises BadRequest as Lago does when it is missing."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.api.customers import read_customer
+from permille.api.customers import read_columns
 from permille.api.fees import Surroundings
 from permille.api.http import Call
 from permille.api.invoices import render_with_lines
@@ -120,7 +120,7 @@ def _customer(call: Call, who: Fields | None) -> Customer:
 
 def _stranger(call: Call, who: Fields, entity_code: str | None) -> Customer:
     """A customer as it would be made; it is not kept."""
-    columns = read_customer(call, who)
+    columns = read_columns(call.conn, call.organization.id, who, None, now=call.now)
     who.check()
     if entity_code:
         entity = billing_entities.by_code(call.conn, call.organization.id, entity_code)

@@ -47,7 +47,6 @@ from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
 from permille.usecases.invoices import single
 
-PAYMENT_STATUSES = ("pending", "succeeded", "failed")
 METADATA_MAX = 5
 METADATA_KEY_MAX = 20
 METADATA_VALUE_MAX = 255
@@ -140,7 +139,7 @@ def update_invoice(call: Call) -> dict[str, Any]:
     """PUT /invoices/{lago_id}: the payment status and the metadata; nothing else of an invoice changes."""
     invoice = _invoice_of(call)
     fields = Fields(call.root("invoice"))
-    status = fields.choice("payment_status", PAYMENT_STATUSES)
+    status = fields.choice("payment_status", objects.PAYMENT_STATUSES)
     metadata = _metadata(call, fields, invoice)
     fields.check()
     if invoice.status == "draft" and status is not None:

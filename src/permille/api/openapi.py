@@ -119,7 +119,7 @@ def _groups() -> Iterable[tuple[str, str, str, Iterable[Operation[Any]]]]:
     for group in GROUPS:
         intake = INTAKE_OPERATIONS if group.name == "Events" else ()
         yield group.name, group.description, API, (*intake, *group.operations)
-    yield ADMIN_GROUP, "For whoever runs the server, with PERMILLE_ADMIN_KEY.", ADMIN, ADMIN_OPERATIONS
+    yield ADMIN_GROUP, "For the operator of the server, with PERMILLE_ADMIN_KEY.", ADMIN, ADMIN_OPERATIONS
     yield "Description", "This description.", API, (DESCRIPTION_OPERATION,)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from permille.api.billing_entities import change_entity, read_settings
+from permille.api.billing_entities import read_settings
 from permille.api.http import Call
 from permille.api.objects import organization as objects
 from permille.api.render import instant
 from permille.api.taxes import render_tax
 from permille.api.validation import Fields
-from permille.api.webhook_endpoints import ENDPOINTS_MAX, read_url
+from permille.api.webhook_endpoints import read_url
 from permille.core.customer import BillingEntity
-from permille.database import locks
 from permille.store import billing_entities, webhook_endpoints
+from permille.usecases import webhook_endpoints as usecase
+from permille.usecases.catalogue import billing_entities as catalogue
+from permille.usecases.webhook_endpoints import ENDPOINTS_MAX
 
 SAME_NAME = (
     "default_currency",
@@ -46,19 +48,17 @@ def update_organization(call: Call) -> dict[str, Any]:
     """PUT /organizations. A `webhook_url` that there is not yet becomes the newest webhook endpoint."""
     fields = Fields(call.root("organization"))
     settings = read_settings(fields)
-    url = read_url(call, fields) if fields.given.get("webhook_url") else None
-    locks.change_webhook_endpoints(call.conn, call.organization.id)
-    known = webhook_endpoints.all_of(call.conn, call.organization.id)
+    url = read_url(call.organization, fields) if fields.given.get("webhook_url") else None
+    known = usecase.to_change(call.conn, call.organization.id)
     is_new = url is not None and all(endpoint.webhook_url != url for endpoint in known)
     if is_new and len(known) >= ENDPOINTS_MAX:
         fields.refuse("base", "exceeded_limit")
     fields.check()
     if is_new:
-        webhook_endpoints.add(
-            call.conn, organization_id=call.organization.id, columns={"webhook_url": url}, now=call.now
-        )
+        usecase.add(call.conn, call.organization.id, {"webhook_url": url}, now=call.now)
     before = billing_entities.default(call.conn, call.organization.id)
-    return _shown(call, change_entity(call, before, settings))
+    after = catalogue.change(call.conn, call.organization.id, before, settings=settings, now=call.now)
+    return _shown(call, after)
 
 
 def _shown(call: Call, entity: BillingEntity) -> dict[str, Any]:

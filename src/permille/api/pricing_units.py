@@ -27,7 +27,13 @@ CONVERSION_RATE_MAX = 10**9
 
 def create_pricing_unit(call: Call) -> dict[str, Any]:
     """POST /pricing_units."""
-    fields = Fields(call.root("pricing_unit"))
+    columns = read_new_unit(Fields(call.root("pricing_unit")))
+    made = catalogue.add(call.conn, call.organization.id, columns=columns, now=call.now)
+    return {"pricing_unit": render_pricing_unit(made)}
+
+
+def read_new_unit(fields: Fields) -> dict[str, Any]:
+    """The columns of a new unit. Raises Invalid."""
     columns = {
         "code": fields.text("code", mandatory=True),
         "name": fields.text("name", mandatory=True),
@@ -35,8 +41,7 @@ def create_pricing_unit(call: Call) -> dict[str, Any]:
         "description": fields.text("description", limit=LONG_TEXT),
     }
     fields.check()
-    made = catalogue.add(call.conn, call.organization.id, columns=columns, now=call.now)
-    return {"pricing_unit": render_pricing_unit(made)}
+    return columns
 
 
 def list_pricing_units(call: Call) -> dict[str, Any]:
@@ -57,7 +62,13 @@ def show_pricing_unit(call: Call) -> dict[str, Any]:
 def update_pricing_unit(call: Call) -> dict[str, Any]:
     """PUT /pricing_units/{code}: fees that are made stay as they are."""
     before = catalogue.to_change(call.conn, call.organization.id, call.path["code"])
-    fields = Fields(call.root("pricing_unit"))
+    changes = read_unit_changes(Fields(call.root("pricing_unit")))
+    after = catalogue.change(call.conn, call.organization.id, before, changes=changes, now=call.now)
+    return {"pricing_unit": render_pricing_unit(after)}
+
+
+def read_unit_changes(fields: Fields) -> dict[str, Any]:
+    """The columns of a unit that are sent. Raises Invalid."""
     changes: dict[str, Any] = {}
     for name in ("code", "name"):
         if fields.has(name):
@@ -67,8 +78,7 @@ def update_pricing_unit(call: Call) -> dict[str, Any]:
     if fields.has("description"):
         changes["description"] = fields.text("description", limit=LONG_TEXT)
     fields.check()
-    after = catalogue.change(call.conn, call.organization.id, before, changes=changes, now=call.now)
-    return {"pricing_unit": render_pricing_unit(after)}
+    return changes
 
 
 def delete_pricing_unit(call: Call) -> dict[str, Any]:

@@ -82,9 +82,7 @@ SINCE: Shape = {
     "dry_run": Annotated[bool, says("Answer what it would do to the running bills, and save nothing.")],
     "cascade_updates": Annotated[bool, says("Whether plans of single subscriptions follow.")],
 }
-"""What an edit of prices takes in the query."""
-TAKEN: Shape = {name: SINCE[name] for name in ("effective", "effective_at", "dry_run")}
-"""What it takes in the body, beside its root object."""
+"""What an edit of prices takes, in the query or in the body beside its root object."""
 CUSTOMER = Annotated[str, says("Only those of this customer.")]
 SUBSCRIPTION = Annotated[str, says("Your identifier of the subscription.")]
 CURRENCY = Annotated[str, says("Only those in this currency.")]
@@ -164,7 +162,7 @@ def _filters_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
             charges.create_filter,
             f"Create a filter of a {owner}'s charge",
             answers,
-            body=sends("filter", charge.ChargeFilterInput, "values", **TAKEN),
+            body=sends("filter", charge.ChargeFilterInput, "values", **SINCE),
             query={**query, **SINCE},
             otherwise=PREVIEW,
         ),
@@ -185,7 +183,7 @@ def _filters_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
             charges.update_filter,
             f"Change a filter of a {owner}'s charge",
             answers,
-            body=sends("filter", charge.ChargeFilterInput, **TAKEN),
+            body=sends("filter", charge.ChargeFilterInput, **SINCE),
             query={**query, **SINCE},
             otherwise=PREVIEW,
         ),
@@ -224,7 +222,7 @@ def _charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
             f"Change a {owner}'s charge",
             {"charge": charge.Charge},
             description=OWN_PLAN if owner == "subscription" else "",
-            body=sends("charge", charge.ChargeInput, **TAKEN),
+            body=sends("charge", charge.ChargeInput, **SINCE),
             query={**query, **SINCE},
             otherwise=PREVIEW,
         ),
@@ -525,7 +523,7 @@ GROUPS = (
                 subscriptions.update_subscription,
                 "Change a subscription",
                 {"subscription": subscription.Subscription},
-                body=sends("subscription", subscription.SubscriptionUpdate, status=STATUS, **TAKEN),
+                body=sends("subscription", subscription.SubscriptionUpdate, status=STATUS, **SINCE),
                 query={"status": STATUS, **SINCE},
                 otherwise=PREVIEW,
                 errors=(405,),
@@ -604,7 +602,7 @@ GROUPS = (
                         ],
                     }
                 ),
-                errors=(405,),
+                errors=(404, 405),
             ),
             Operation(
                 "GET",
@@ -642,10 +640,13 @@ GROUPS = (
                     "POST",
                     f"/invoices/{{lago_id}}/{name}",
                     invoices.download_invoice,
-                    "Get the address of an invoice's PDF",
+                    summary,
                     {"invoice": invoice.InvoiceDetails},
                 )
-                for name in ("download", "download_pdf")
+                for name, summary in (
+                    ("download", "Get the address of an invoice's PDF"),
+                    ("download_pdf", "Get the address of an invoice's PDF, as newer clients do"),
+                )
             ),
             Operation(
                 "GET",
@@ -884,7 +885,7 @@ GROUPS = (
                 plans.update_plan,
                 "Change a plan",
                 {"plan": plan.Plan},
-                body=sends("plan", plan.PlanInput, **TAKEN),
+                body=sends("plan", plan.PlanInput, **SINCE),
                 query=SINCE,
                 otherwise=PREVIEW,
             ),
@@ -934,7 +935,7 @@ GROUPS = (
                 "Create a charge of a plan",
                 {"charge": charge.Charge},
                 body=sends(
-                    "charge", charge.ChargeInput, "billable_metric_id", "code", "charge_model", **TAKEN
+                    "charge", charge.ChargeInput, "billable_metric_id", "code", "charge_model", **SINCE
                 ),
                 query=SINCE,
                 otherwise=PREVIEW,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
 
 from permille.api.customers import customer_of, render_customer
 from permille.api.http import Call
@@ -26,16 +29,12 @@ from permille.database import locks
 from permille.ids import new_id
 from permille.store import customers, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
-from permille.usecases import subscriptions as lifecycle
-from permille.usecases.catalogue import customers as catalogue, own_plans
-from permille.usecases.catalogue.plans import meter
+from permille.usecases.catalogue import own_plans, subscriptions as catalogue
+from permille.usecases.catalogue.subscriptions import NewSubscription
 from permille.usecases.subscriptions import Wish
 
 BILLING_TIMES = tuple(BillingTime)
-STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
-CREDIT_NOTES = ("credit", "refund", "offset", "skip")
 UNBUILT_CREDIT_NOTES = ("offset",)
-INVOICES = ("generate", "skip")
 UNBUILT = ("usage_thresholds", "invoice_custom_section", "activation_rules")
 PAYMENT_METHOD: dict[str, Any] = {"payment_method_id": None, "payment_method_type": "provider"}
 
@@ -43,58 +42,66 @@ PAYMENT_METHOD: dict[str, Any] = {"payment_method_id": None, "payment_method_typ
 def create_subscription(call: Call) -> dict[str, Any]:
     """POST /subscriptions: the same plan again changes nothing; an unknown customer is made."""
     fields = Fields(call.root("subscription"))
+    Fields(call.body, fields).refuse_unbuilt("authorization")
+    wanted = read_subscription(call.conn, call.organization.id, fields, now=call.now)
+    made = catalogue.subscribe(call.conn, call.organization.id, wanted, now=call.now)
+    return _shown(call, made)
+
+
+def read_subscription(
+    conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: datetime
+) -> NewSubscription:
+    """Who is to subscribe to which plan. Raises Invalid and NotFound."""
     customer_id = fields.text("external_customer_id", mandatory=True) or ""
     plan_code = fields.text("plan_code") or ""
     _refuse_unbuilt(fields)
-    Fields(call.body, fields).refuse_unbuilt("authorization")
-    external_id = (fields.text("external_id", mandatory=True) or "").strip()
-    subscription_at = fields.instant("subscription_at") or call.now
-    wish = Wish(
-        external_id=external_id,
+    wish = _wish(fields, now=now)
+    locks.use_catalogue(conn, organization_id)
+    plan = plans.plan_by_code(conn, organization_id, plan_code)
+    plan = in_force(plan, now) if plan else None
+    customer = _customer(conn, organization_id, fields, customer_id)
+    timezone = customer.applicable_timezone if customer else "UTC"
+    _check_ending(fields, wish.ending_at, subscription_at=wish.subscription_at, now=now, timezone=timezone)
+    is_agreed = False
+    if plan is not None and fields.given.get("plan_overrides"):
+        is_agreed = _has_overrides(conn, fields, plan, wish.external_id, now=now)
+        copy, overridden = read_overrides(conn, fields, plan, now=now)
+        plan = edit_prices(copy, overridden, since=None, now=now, version_id=new_id(now))
+    fields.check()
+    if plan is None:
+        raise NotFound("plan")
+    return NewSubscription(
+        external_customer_id=customer_id, customer=customer, plan=plan, wish=wish, is_agreed=is_agreed
+    )
+
+
+def _wish(fields: Fields, *, now: datetime) -> Wish:
+    return Wish(
+        external_id=(fields.text("external_id", mandatory=True) or "").strip(),
+        subscription_at=fields.instant("subscription_at") or now,
         name=fields.text("name"),
         billing_time=fields.choice("billing_time", BILLING_TIMES) or BillingTime.CALENDAR,
-        subscription_at=subscription_at,
         ending_at=fields.instant("ending_at"),
-        on_termination_credit_note=_option(fields, "on_termination_credit_note", CREDIT_NOTES),
-        on_termination_invoice=_option(fields, "on_termination_invoice", INVOICES) or "generate",
+        on_termination_credit_note=_option(fields, "on_termination_credit_note", objects.CREDIT_NOTES),
+        on_termination_invoice=_option(fields, "on_termination_invoice", objects.INVOICES) or "generate",
         consolidate_invoice=fields.flag("consolidate_invoice") is not False,
         purchase_order_number=fields.text("purchase_order_number"),
         progressive_billing_disabled=fields.flag("progressive_billing_disabled") or False,
     )
-    locks.use_catalogue(call.conn, call.organization.id)
-    plan = plans.plan_by_code(call.conn, call.organization.id, plan_code)
-    plan = in_force(plan, call.now) if plan else None
-    customer = _customer(call, fields, customer_id)
-    timezone = customer.applicable_timezone if customer else "UTC"
-    _check_ending(fields, wish.ending_at, subscription_at=subscription_at, now=call.now, timezone=timezone)
-    is_agreed = False
-    if plan is not None and fields.given.get("plan_overrides"):
-        is_agreed = _has_overrides(call, fields, plan, external_id)
-        copy, overridden = read_overrides(call.conn, fields, plan, now=call.now)
-        plan = edit_prices(copy, overridden, since=None, now=call.now, version_id=new_id(call.now))
-    fields.check()
-    if plan is None:
-        raise NotFound("plan")
-    if customer is None:
-        customer = catalogue.add(call.conn, call.organization.id, customer_id, now=call.now)
-    made = lifecycle.subscribe(
-        call.conn, customer=customer, plan=plan, wish=wish, now=call.now, is_agreed=is_agreed
-    )
-    if plan.parent_id is not None:
-        meter(call.conn, call.organization.id, plan.charges)
-    return {"subscription": _shown(call, [made], with_plan=True)[0]}
 
 
-def _has_overrides(call: Call, fields: Fields, plan: Plan, external_id: str) -> bool:
+def _has_overrides(
+    conn: Connection[Any], fields: Fields, plan: Plan, external_id: str, *, now: datetime
+) -> bool:
     """Whether all that `plan_overrides` says is so already, where the subscription is on this plan."""
-    locks.change_subscription(call.conn, call.organization.id, external_id)
-    rows = subscriptions.history(call.conn, call.organization.id, external_id)
+    locks.change_subscription(conn, plan.organization_id, external_id)
+    rows = subscriptions.history(conn, plan.organization_id, external_id)
     living = next((row for row in rows if row.status == "active" or row.is_waiting), None)
     if living is None:
         return False
-    current = in_force(plans.plan_by_id(call.conn, living.plan_id), call.now)
+    current = in_force(plans.plan_by_id(conn, living.plan_id), now)
     return sold_plan_id(current) == plan.id and same_terms(
-        read_overrides(call.conn, Fields(fields.given), current, now=call.now)[1], current
+        read_overrides(conn, Fields(fields.given), current, now=now)[1], current
     )
 
 
@@ -104,10 +111,12 @@ def _refuse_unbuilt(fields: Fields) -> None:
         fields.refuse_unbuilt("payment_method")
 
 
-def _customer(call: Call, fields: Fields, external_id: str) -> Customer | None:
+def _customer(
+    conn: Connection[Any], organization_id: UUID, fields: Fields, external_id: str
+) -> Customer | None:
     """The customer, if there is one yet; a billing entity of the subscription's own is not there yet."""
-    locks.change_customer(call.conn, call.organization.id, external_id)
-    found = customers.by_external_id(call.conn, call.organization.id, external_id)
+    locks.change_customer(conn, organization_id, external_id)
+    found = customers.by_external_id(conn, organization_id, external_id)
     code = fields.text("billing_entity_code")
     if code and (found is None or found.billing_entity.code != code):
         fields.refuse_unbuilt("billing_entity_code")
@@ -146,7 +155,7 @@ def list_customer_subscriptions(call: Call) -> dict[str, Any]:
 def _listing(call: Call, external_customer_id: str | None) -> dict[str, Any]:
     statuses = query_texts(call.query, "status") or ["active"]
     search = SubscriptionSearch(
-        statuses=statuses if set(statuses) <= set(STATUSES) else (),
+        statuses=statuses if set(statuses) <= set(objects.STATUSES) else (),
         external_customer_id=external_customer_id,
         plan_code=call.query.get("plan_code") or None,
         currencies=query_texts(call.query, "currency"),
@@ -156,13 +165,14 @@ def _listing(call: Call, external_customer_id: str | None) -> dict[str, Any]:
     rows, total = subscriptions.listing(
         call.conn, call.organization.id, search, limit=page.per_page, offset=page.offset
     )
-    return {"subscriptions": _shown(call, rows, with_plan=False), "meta": page.meta(total)}
+    shown = render_subscriptions(call.conn, rows, now=call.now)
+    return {"subscriptions": shown, "meta": page.meta(total)}
 
 
 def show_subscription(call: Call) -> dict[str, Any]:
     """GET /subscriptions/{external_id}: the active row, or the newest of the `status` asked for."""
     found, _ = asked_row(call)
-    return {"subscription": _shown(call, [found], with_plan=True)[0]}
+    return _shown(call, found)
 
 
 def asked_row(call: Call) -> tuple[Subscription, list[Subscription]]:
@@ -170,21 +180,14 @@ def asked_row(call: Call) -> tuple[Subscription, list[Subscription]]:
 
     Raises NotFound (subscription).
     """
-    rows = subscriptions.history(call.conn, call.organization.id, call.path["external_id"])
-    found = _newest(rows, call.query.get("status") or "active")
-    if found is None:
-        raise NotFound("subscription")
-    return found, rows
-
-
-def _newest(rows: Sequence[Subscription], status: str) -> Subscription | None:
-    return next((row for row in rows if row.status == status), None)
+    status = call.query.get("status") or "active"
+    return catalogue.newest(call.conn, call.organization.id, call.path["external_id"], status=status)
 
 
 @previewable
 def update_subscription(call: Call) -> dict[str, Any]:
     """PUT /subscriptions/{external_id}."""
-    before = own_plans.row_to_update(
+    before = catalogue.to_change(
         call.conn, call.organization.id, call.path["external_id"], status=_status_to_update(call)
     )
     fields = Fields(call.root("subscription"))
@@ -197,7 +200,7 @@ def update_subscription(call: Call) -> dict[str, Any]:
     fields.check()
     if "purchase_order_number" in columns and before.status not in ("pending", "active"):
         raise NotAllowed("purchase_order_number_not_editable")
-    after = own_plans.change_subscription(
+    after = catalogue.change(
         call.conn,
         before,
         columns=columns,
@@ -205,7 +208,7 @@ def update_subscription(call: Call) -> dict[str, Any]:
         since=read_since(call) if own_plan else None,
         now=call.now,
     )
-    return {"subscription": _shown(call, [after], with_plan=True)[0]}
+    return _shown(call, after)
 
 
 def _status_to_update(call: Call) -> str:
@@ -224,10 +227,10 @@ def _changes(call: Call, fields: Fields, before: Subscription) -> dict[str, Any]
     for name in ("consolidate_invoice", "progressive_billing_disabled"):
         if (flag := fields.flag(name)) is not None:
             columns[name] = flag
-    note = _option(fields, "on_termination_credit_note", CREDIT_NOTES)
+    note = _option(fields, "on_termination_credit_note", objects.CREDIT_NOTES)
     if note is not None and plan.pay_in_advance:
         columns["on_termination_credit_note"] = note
-    if (invoice := _option(fields, "on_termination_invoice", INVOICES)) is not None:
+    if (invoice := _option(fields, "on_termination_invoice", objects.INVOICES)) is not None:
         columns["on_termination_invoice"] = invoice
     subscription_at = fields.instant("subscription_at") if before.is_waiting else None
     if subscription_at is not None:
@@ -249,48 +252,47 @@ def _changes(call: Call, fields: Fields, before: Subscription) -> dict[str, Any]
 
 def terminate_subscription(call: Call) -> dict[str, Any]:
     """DELETE /subscriptions/{external_id}: ends the active row, or with `status=pending` cancels that one."""
-    external_id = call.path["external_id"]
-    locks.change_subscription(call.conn, call.organization.id, external_id)
-    rows = subscriptions.history(call.conn, call.organization.id, external_id)
     status = "pending" if call.query.get("status") == "pending" else "active"
-    found = _newest(rows, status)
-    row = subscriptions.for_update(call.conn, [found.id])[found.id] if found else None
-    # What was due may have run while we waited for the row.
-    if row is None or row.status != status:
-        raise NotFound("subscription")
-    if status == "pending":
-        ended = lifecycle.cancel(call.conn, row, now=call.now)
-    else:
-        note, invoice = _termination_options(call)
-        ended = lifecycle.terminate(
-            call.conn, row, at=call.now, on_termination_invoice=invoice, on_termination_credit_note=note
-        )
-    return {"subscription": _shown(call, [ended], with_plan=False)[0]}
+    row = catalogue.to_end(call.conn, call.organization.id, call.path["external_id"], status=status)
+    note, invoice = _termination_options(call) if status == "active" else (None, None)
+    ended = catalogue.end(
+        call.conn, row, on_termination_invoice=invoice, on_termination_credit_note=note, now=call.now
+    )
+    return {"subscription": render_subscriptions(call.conn, [ended], now=call.now)[0]}
 
 
 def _termination_options(call: Call) -> tuple[str | None, str | None]:
     """What happens to the fee paid in advance, and to what is not billed yet."""
     fields = Fields(call.query)
-    note = _option(fields, "on_termination_credit_note", CREDIT_NOTES)
-    invoice = _option(fields, "on_termination_invoice", INVOICES)
+    note = _option(fields, "on_termination_credit_note", objects.CREDIT_NOTES)
+    invoice = _option(fields, "on_termination_invoice", objects.INVOICES)
     fields.check()
     return note, invoice
 
 
-def _shown(call: Call, rows: Sequence[Subscription], *, with_plan: bool) -> list[objects.Subscription]:
-    known_plans = plans.plans_by_ids(call.conn, {row.plan_id for row in rows})
-    payers = customers.by_ids(call.conn, {row.customer_id for row in rows})
-    around = subscriptions.neighbours(call.conn, [row.id for row in rows])
-    rendered = []
-    for row in rows:
-        plan = known_plans[row.plan_id]
-        shown = render_subscription(
-            row, payers[row.customer_id], plan, now=call.now, around=around.get(row.id, ALONE)
+def _shown(call: Call, row: Subscription) -> dict[str, Any]:
+    (shown,) = render_subscriptions(call.conn, [row], now=call.now)
+    shown.plan = render_plan(plans.plan_by_id(call.conn, row.plan_id), now=call.now)
+    return {"subscription": shown}
+
+
+def render_subscriptions(
+    conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime
+) -> list[objects.Subscription]:
+    """Subscriptions as lists show them: without their plans and customers."""
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
+    payers = customers.by_ids(conn, {row.customer_id for row in rows})
+    around = subscriptions.neighbours(conn, [row.id for row in rows])
+    return [
+        render_subscription(
+            row,
+            payers[row.customer_id],
+            known_plans[row.plan_id],
+            now=now,
+            around=around.get(row.id, ALONE),
         )
-        if with_plan:
-            shown.plan = render_plan(plan, now=call.now)
-        rendered.append(shown)
-    return rendered
+        for row in rows
+    ]
 
 
 def render_subscription(

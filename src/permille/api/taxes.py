@@ -79,7 +79,7 @@ def update_tax(call: Call) -> dict[str, Any]:
 def delete_tax(call: Call) -> dict[str, Any]:
     """DELETE /taxes/{code}: it applies to nothing any more."""
     gone = catalogue.to_change(call.conn, call.organization.id, call.path["code"])
-    catalogue.remove(call.conn, gone, now=call.now)
+    catalogue.remove(call.conn, call.organization.id, gone, now=call.now)
     return {"tax": render_tax(gone, applied_to=[])}
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import UUID
+
+from psycopg import Connection
 
 from permille.api.http import Call
 from permille.api.objects import webhook_endpoint as objects
 from permille.api.render import instant
 from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid
-from permille.core.errors import NotFound
-from permille.database import locks
+from permille.core.organization import Organization
 from permille.store import webhook_endpoints
 from permille.store.webhook_endpoints import WebhookEndpoint
+from permille.usecases import webhook_endpoints as usecase
 
-ENDPOINTS_MAX = 10
 URL_MAX = 2_000
-ALGORITHMS = ("jwt", "hmac")
 EVERYTHING = ["*"]
 EVENT_TYPES = frozenset(
     [
@@ -106,29 +105,28 @@ EVENT_TYPES = frozenset(
 
 def create_webhook_endpoint(call: Call) -> dict[str, Any]:
     """POST /webhook_endpoints."""
-    fields = Fields(call.root("webhook_endpoint"))
-    columns = _columns(call, fields)
+    columns = read_endpoint(call.conn, call.organization, Fields(call.root("webhook_endpoint")))
+    made = usecase.add(call.conn, call.organization.id, columns, now=call.now)
+    return {"webhook_endpoint": render_webhook_endpoint(made)}
+
+
+def read_endpoint(conn: Connection[Any], organization: Organization, fields: Fields) -> dict[str, Any]:
+    """The columns of a new endpoint. Raises Invalid."""
+    columns = _columns(organization, fields)
     if "webhook_url" not in columns:
         fields.refuse("webhook_url", MANDATORY)
-    locks.change_webhook_endpoints(call.conn, call.organization.id)
-    known = webhook_endpoints.all_of(call.conn, call.organization.id)
-    if len(known) >= ENDPOINTS_MAX:
-        fields.refuse("base", "exceeded_limit")
-    if any(other.webhook_url == columns.get("webhook_url") for other in known):
-        fields.refuse("webhook_url", "value_already_exist")
+    for name, code in usecase.problems(conn, organization.id, columns.get("webhook_url")):
+        fields.refuse(name, code)
     fields.check()
-    made = webhook_endpoints.add(
-        call.conn, organization_id=call.organization.id, columns=columns, now=call.now
-    )
-    return {"webhook_endpoint": render_webhook_endpoint(_endpoint(call, made))}
+    return columns
 
 
-def _columns(call: Call, fields: Fields) -> dict[str, Any]:
+def _columns(organization: Organization, fields: Fields) -> dict[str, Any]:
     """The columns that the request sets, by name."""
     columns: dict[str, Any] = {}
     if fields.has("webhook_url"):
-        columns["webhook_url"] = read_url(call, fields)
-    if (algorithm := fields.choice("signature_algo", ALGORITHMS)) is not None:
+        columns["webhook_url"] = read_url(organization, fields)
+    if (algorithm := fields.choice("signature_algo", objects.ALGORITHMS)) is not None:
         columns["signature_algo"] = algorithm
     if fields.has("name"):
         columns["name"] = fields.text("name")
@@ -140,12 +138,12 @@ def _columns(call: Call, fields: Fields) -> dict[str, Any]:
     return columns
 
 
-def read_url(call: Call, fields: Fields) -> str:
+def read_url(organization: Organization, fields: Fields) -> str:
     """An absolute http or https address in ASCII; of this very machine only in test mode."""
     url = fields.text("webhook_url", mandatory=True, limit=URL_MAX) or ""
     if url and not is_url(url):
         fields.refuse("webhook_url", "url_invalid")
-    elif url and is_own_machine(url) and not call.organization.test_mode:
+    elif url and is_own_machine(url) and not organization.test_mode:
         fields.refuse("webhook_url", "loopback_only_in_test_mode")
     return url
 
@@ -184,40 +182,32 @@ def list_webhook_endpoints(call: Call) -> dict[str, Any]:
 
 def show_webhook_endpoint(call: Call) -> dict[str, Any]:
     """GET /webhook_endpoints/{lago_id}."""
-    return {"webhook_endpoint": render_webhook_endpoint(_endpoint(call, _id(call)))}
+    return {"webhook_endpoint": render_webhook_endpoint(_endpoint(call))}
 
 
 def update_webhook_endpoint(call: Call) -> dict[str, Any]:
     """PUT /webhook_endpoints/{lago_id}."""
-    locks.change_webhook_endpoints(call.conn, call.organization.id)
-    before = _endpoint(call, _id(call))
+    known = usecase.to_change(call.conn, call.organization.id)
+    before = _endpoint(call)
     fields = Fields(call.root("webhook_endpoint"))
-    columns = _columns(call, fields)
+    columns = _columns(call.organization, fields)
     url = columns.get("webhook_url", before.webhook_url)
-    known = webhook_endpoints.all_of(call.conn, call.organization.id)
     if any(other.webhook_url == url for other in known if other.id != before.id):
         fields.refuse("webhook_url", "value_already_exist")
     fields.check()
     webhook_endpoints.update(call.conn, endpoint_id=before.id, columns=columns, now=call.now)
-    return {"webhook_endpoint": render_webhook_endpoint(_endpoint(call, _id(call)))}
+    return {"webhook_endpoint": render_webhook_endpoint(_endpoint(call))}
 
 
 def delete_webhook_endpoint(call: Call) -> dict[str, Any]:
     """DELETE /webhook_endpoints/{lago_id}."""
-    gone = _endpoint(call, _id(call))
+    gone = _endpoint(call)
     webhook_endpoints.delete(call.conn, gone.id)
     return {"webhook_endpoint": render_webhook_endpoint(gone)}
 
 
-def _id(call: Call) -> UUID | None:
-    return parse_uuid(call.path["lago_id"])
-
-
-def _endpoint(call: Call, endpoint_id: UUID | None) -> WebhookEndpoint:
-    found = webhook_endpoints.by_id(call.conn, call.organization.id, endpoint_id) if endpoint_id else None
-    if found is None:
-        raise NotFound("webhook_endpoint")
-    return found
+def _endpoint(call: Call) -> WebhookEndpoint:
+    return usecase.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
 
 
 def render_webhook_endpoint(endpoint: WebhookEndpoint) -> objects.WebhookEndpoint:

@@ -12,8 +12,8 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.metering.amendment import Amendment
-from permille.core.metering.encoding import Metering
-from permille.core.metering.event import Arrival
+from permille.core.metering.encoding import SeriesLayout
+from permille.core.metering.event import Arrival, Arrived, PlacedEvent, Series
 from permille.core.metering.expression import EvaluationError, Event, read_expression, value_text
 from permille.events.draft import Draft
 from permille.events.identity import event_identities
@@ -36,7 +36,7 @@ class Request:
     originals: dict[int, dict[str, Any]] = field(default_factory=dict)
     """Properties as they were sent, where an expression has looked at them since."""
 
-    def derive(self, meterings: Mapping[str, Metering]) -> None:
+    def derive(self, meterings: Mapping[str, SeriesLayout]) -> None:
         """Let the expressions of these codes make their properties, from what was sent."""
         self.unevaluable = {}
         for index, draft in enumerate(self.drafts):
@@ -128,7 +128,7 @@ class Known:
     """The metering of some codes of an organization, and its version, read together."""
 
     version: int
-    by_code: Mapping[str, Metering]
+    by_code: Mapping[str, SeriesLayout]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class SentEvent:
 class InPlace:
     """What a replacement stores: the properties with what an expression has made of them."""
 
-    metering: Metering
+    metering: SeriesLayout
     properties: Mapping[str, Any]
     seq: int
 
@@ -265,6 +265,46 @@ class EventLog(Protocol):
     def revisions(self, conn: Connection[Any], of: Sequence[tuple[UUID, str, str]]) -> list[str]:
         """For each organization, external subscription id and code, a text that changes when stored events mean something else."""
 
+    def placed(self, conn: Connection[Any], identities: Collection[UUID]) -> list[PlacedEvent]:
+        """Events as they are stored, with their series."""
+
+    def organizations_with_new_series(self, conn: Connection[Any]) -> list[UUID]:
+        """The organizations with series that nobody has looked at since they came into use."""
+
+    def claim_new_series(self, conn: Connection[Any], organization_id: UUID, *, limit: int) -> list[Series]:
+        """Take series of the organization that are to be looked at. Rows that another worker has are skipped."""
+
+    def look_again(
+        self,
+        conn: Connection[Any],
+        organization_id: UUID,
+        *,
+        external_subscription_ids: Collection[str] | None = None,
+        codes: Collection[str] | None = None,
+    ) -> None:
+        """Series of these subscriptions, or of these codes, are to be looked at as if they were new."""
+
+    def arrived(self, conn: Connection[Any], *, after: int, until: int) -> list[Arrived]:
+        """What came in after a place in the order of arrival up to another: of each subscription and code the first time."""
+
+    def arrived_before(
+        self,
+        conn: Connection[Any],
+        of: Sequence[tuple[UUID, str, str, datetime]],
+        *,
+        after: int,
+        until: int,
+    ) -> list[Arrived]:
+        """The same of some organizations, external subscription ids and codes, with each time that is before an instant."""
+
+    def first_hour_due(
+        self, conn: Connection[Any], organization_id: UUID, *, until: datetime
+    ) -> datetime | None:
+        """The first instant up to `until` at which an hour with events of the organization is to be looked through."""
+
+    def organizations_with_hours_due(self, conn: Connection[Any], *, until: datetime) -> list[UUID]:
+        """The organizations with an hour that is to be looked through by then."""
+
     def claim_hours(
         self, conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
     ) -> list[datetime]:
@@ -332,7 +372,7 @@ class Upkeep(Protocol):
     """What the background does for the log, and what changes how it keeps events."""
 
     def refresh(
-        self, conn: Connection[Any], *, organization_id: UUID, code: str, wanted: Metering | None
+        self, conn: Connection[Any], *, organization_id: UUID, code: str, wanted: SeriesLayout | None
     ) -> None:
         """Keep the code's events as `wanted` from now on, and move those that there are."""
 

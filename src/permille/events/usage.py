@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.metering.usage import AdvanceEvent, Partial, standing_at
+from permille.core.metering.aggregations import MAX, SUM, UNIQUE_COUNT, Aggregation
+from permille.core.metering.usage import AdvanceEvent, Partial, carried_over_to
 
 Read = TypeVar("Read")
 
+RATE_SECONDS = 60
+"""How long the rate of events is taken over."""
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class UsageQuery:
     """Whose usage of which codes in [from_, to). `from_` None reaches back to the first event.
 
     `newest`, `unique_fields` (code -> property), `operation_fields` (likewise), `daily` and `each_value` name the
@@ -40,7 +44,7 @@ class Window:
     """Code -> the properties that the rules of its custom aggregation look at."""
     daily: tuple[str, ...] = ()
     timezone: str = "UTC"
-    is_standing: bool = False
+    is_carried_over: bool = False
     """Whether it is of what stands at its end, however it came to that."""
 
     def partial_of(self, sums: Sums) -> Partial:
@@ -53,7 +57,7 @@ class Window:
             precise_amount_cents=sums.precise_amount_cents,
             moment=sums.moment,
         )
-        return standing_at(partial, self.to) if self.is_standing else partial
+        return carried_over_to(partial, self.to) if self.is_carried_over else partial
 
 
 class Sums(NamedTuple):
@@ -107,11 +111,28 @@ class AdvanceWindow:
     """The properties that the rules of a custom aggregation look at."""
 
 
+class Shown(StrEnum):
+    """What a day's bar stands for."""
+
+    UNITS = "units"
+    GREATEST = "greatest value"
+    DISTINCT = "distinct values"
+    EVENTS = "events"
+
+
+_SHOWN = {SUM: Shown.UNITS, MAX: Shown.GREATEST, UNIQUE_COUNT: Shown.DISTINCT}
+
+
+def shown_of(aggregation: Aggregation) -> Shown:
+    """What can be told of all customers of a day together; of what stands until it is changed, the changes."""
+    return _SHOWN.get(aggregation, Shown.EVENTS)
+
+
 class UsageReader(Protocol):
     """What events come to: partials of series, for any number of windows at once."""
 
     def usage_of_many(
-        self, conn: Connection[Any], windows: Sequence[Window], *, telling: bool = False
+        self, conn: Connection[Any], windows: Sequence[UsageQuery], *, telling: bool = False
     ) -> list[list[SeriesUsage]]:
         """For each window, the usage of its series, exact as of the start of the call.
 
@@ -119,12 +140,31 @@ class UsageReader(Protocol):
         """
 
     def series_usage(
-        self, conn: Connection[Any], windows: Sequence[Window], *, telling: bool = False
+        self, conn: Connection[Any], windows: Sequence[UsageQuery], *, telling: bool = False
     ) -> list[SeriesUsage]:
         """The same, of all windows together."""
 
     def events_of(self, conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[list[AdvanceEvent]]:
         """The events of each window in the order of arrival."""
+
+    def sums(self, conn: Connection[Any], series_ids: Collection[int]) -> Mapping[int, tuple[Decimal, int]]:
+        """Series -> the sum of its values and the number of its events of all times, as far as they are rolled up."""
+
+    def units_by_day(
+        self,
+        conn: Connection[Any],
+        organization_id: UUID,
+        *,
+        code: str,
+        key: str | None,
+        shown: Shown,
+        since: datetime,
+        until: datetime,
+    ) -> dict[date, dict[str, Decimal]]:
+        """UTC day -> value of the dimension -> what is shown, as far as it is rolled up."""
+
+    def events_per_second(self, conn: Connection[Any], organization_id: UUID, *, since: datetime) -> Decimal:
+        """Over the last RATE_SECONDS, of which `since` is the beginning."""
 
     def under_one_version(
         self, conn: Connection[Any], organization_ids: Collection[UUID], read: Callable[[], Read]

@@ -17,7 +17,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.rating.charge import Place
-from permille.core.rating.level import Reached
+from permille.core.rating.level import LevelState
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 
@@ -38,7 +38,7 @@ set stamp = excluded.stamp, until_seq = excluded.until_seq, events_count = exclu
     levels = excluded.levels
 """
 
-_FIELDS = [each.name for each in fields(Reached)]
+_FIELDS = [each.name for each in fields(LevelState)]
 """Part of the stamp: levels that were kept without one of them do not hold."""
 
 # Late events may still come for the period before this one.
@@ -65,30 +65,30 @@ class LevelKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class KeptLevels:
     """What the levels had reached after the events up to `until_seq`; nothing (0) where none are kept."""
 
     stamp: UUID
     until_seq: int = 0
     events_count: int = 0
     """How many events that was."""
-    levels: Mapping[Place, Reached]
+    levels: Mapping[Place, LevelState]
 
 
-def find(conn: Connection[Any], wanted: Sequence[LevelKey], revisions: Sequence[str]) -> list[Kept]:
+def find(conn: Connection[Any], wanted: Sequence[LevelKey], revisions: Sequence[str]) -> list[KeptLevels]:
     """For each key what is kept under its stamp as it is now; `revisions` are those of their events."""
     stamps = [_stamp(key.terms, revision) for key, revision in zip(wanted, revisions, strict=True)]
-    found = [Kept(stamp=stamp, levels={}) for stamp in stamps]
+    found = [KeptLevels(stamp=stamp, levels={}) for stamp in stamps]
     rows = conn.execute(_FIND, {"keys": int_array(range(len(wanted))), **_places(wanted)})
     for key, stamp, until_seq, events_count, levels in rows:
         if stamp == stamps[key]:
-            found[key] = Kept(
+            found[key] = KeptLevels(
                 stamp=stamp, until_seq=until_seq, events_count=events_count, levels=dict(map(_read, levels))
             )
     return found
 
 
-def keep(conn: Connection[Any], reached: Sequence[tuple[LevelKey, Kept]]) -> None:
+def keep(conn: Connection[Any], reached: Sequence[tuple[LevelKey, KeptLevels]]) -> None:
     """Write them in the place of what was kept before."""
     keys = [key for key, _ in reached]
     conn.execute(
@@ -117,7 +117,7 @@ def _stamp(terms: str, revision: str) -> UUID:
     return UUID(bytes=hashlib.blake2b(f"{revision} {terms}".encode(), digest_size=16).digest())
 
 
-def _written(item: tuple[Place, Reached]) -> list[Any]:
+def _written(item: tuple[Place, LevelState]) -> list[Any]:
     (bucket, group), reached = item
     return [bucket, group, {**asdict(reached), "there": _sorted(reached.there)}]
 
@@ -126,10 +126,10 @@ def _sorted(texts: Iterable[str | None]) -> list[str | None]:
     return sorted(texts, key=lambda text: (text is None, text or ""))
 
 
-def _read(item: list[Any]) -> tuple[Place, Reached]:
+def _read(item: list[Any]) -> tuple[Place, LevelState]:
     bucket, group, kept = item
     numbers = ("units", "highest", "prorated", "precise_amount_cents", "amount", "highest_amount")
-    return (bucket, tuple((key, value) for key, value in group)), Reached(
+    return (bucket, tuple((key, value) for key, value in group)), LevelState(
         **kept
         | {name: Decimal(kept[name]) for name in numbers}
         | {

@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
 from permille.core.contract.subscription import Subscription
-from permille.core.metering.event import LOOKED_AT_AFTER
+from permille.database.bulk import uuid_array
 from permille.store import subscriptions
 from permille.store.billing_holds import NOT_HELD
 
-_KINDS = (("activates_at", "pending"), ("ends_at", "active"), ("next_billing_at", "active"))
+
+class Instant(StrEnum):
+    """A column with an instant at which something of a subscription is due."""
+
+    START = "activates_at"
+    END = "ends_at"
+    BILL = "next_billing_at"
 
 
-def next_instant(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
-    """The first instant up to `until` at which anything of an organization is due, of customers that are not held."""
-    firsts = ", ".join(
-        f"(select min({column}) from subscription where organization_id = %(organization)s"
-        f" and {column} <= %(until)s and status = '{status}' and {NOT_HELD})"
-        for column, status in _KINDS
-    )
-    firsts += (
-        ", (select min(finalizes_at) from invoice where organization_id = %(organization)s"
-        f" and finalizes_at <= %(until)s and price_retry_at is null and {NOT_HELD})"
-        ", (select min(starts_at) + %(after)s from event_hour where organization_id = %(organization)s"
-        " and starts_at <= %(until)s - %(after)s)"
-    )
+_STATUS = {Instant.START: "pending", Instant.END: "active", Instant.BILL: "active"}
+
+
+def first_of_subscriptions(
+    conn: Connection[Any], organization_id: UUID, instant: Instant, *, until: datetime
+) -> datetime | None:
+    """The first such instant up to `until` of an organization's subscriptions whose customers are not held."""
     row = conn.execute(
-        f"select least({firsts})",
-        {"organization": organization_id, "until": until, "after": LOOKED_AT_AFTER},
+        f"select min({instant.value}) from subscription where organization_id = %(organization)s"
+        f" and {instant.value} <= %(until)s"
+        f" and status = '{_STATUS[instant]}' and {NOT_HELD}",
+        {"organization": organization_id, "until": until},
+    ).fetchone()
+    return row[0] if row else None
+
+
+def first_of_drafts(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
+    """The first instant up to `until` at which a draft is to be finalized, of customers that are not held."""
+    row = conn.execute(
+        "select min(finalizes_at) from invoice where organization_id = %(organization)s and finalizes_at <= %(until)s"
+        f" and price_retry_at is null and {NOT_HELD}",
+        {"organization": organization_id, "until": until},
     ).fetchone()
     return row[0] if row else None
 
@@ -41,61 +55,59 @@ _NOT_WAITING = (
 )
 
 
-def live_organizations(conn: Connection[Any], *, until: datetime) -> list[UUID]:
-    """The live organizations that have anything due, in any order."""
-    exists = " or ".join(
-        f"exists (select from subscription w where organization_id = o.id and {column} <= %(until)s"
-        f" and status = '{status}' and {_NOT_WAITING})"
-        for column, status in _KINDS
+def live_of_subscriptions(conn: Connection[Any], instant: Instant, *, until: datetime) -> list[UUID]:
+    """The live organizations with a subscription that is due, also of a customer that is to be tried again."""
+    return _live(
+        conn,
+        f"exists (select from subscription w where organization_id = o.id and {instant.value} <= %(until)s"
+        f" and status = '{_STATUS[instant]}' and {_NOT_WAITING})",
+        until=until,
     )
-    exists += (
-        " or exists (select from invoice w where organization_id = o.id and finalizes_at <= %(until)s"
+
+
+def live_of_drafts(conn: Connection[Any], *, until: datetime) -> list[UUID]:
+    """The live organizations with a draft that is due, also one that waits for a price and is to be tried again."""
+    return _live(
+        conn,
+        "exists (select from invoice w where organization_id = o.id and finalizes_at <= %(until)s"
         f" and price_retry_at is null and {_NOT_WAITING})"
-        " or exists (select from invoice where organization_id = o.id and price_retry_at <= %(until)s)"
+        " or exists (select from invoice where organization_id = o.id and price_retry_at <= %(until)s)",
+        until=until,
     )
-    exists += (
-        " or exists (select from event_hour where organization_id = o.id"
-        " and starts_at <= %(until)s - %(after)s)"
-    )
+
+
+def _live(conn: Connection[Any], condition: str, *, until: datetime) -> list[UUID]:
     rows = conn.execute(
-        f"select o.id from organization o where not o.test_mode and ({exists})",
-        {"until": until, "after": LOOKED_AT_AFTER},
+        f"select o.id from organization o where not o.test_mode and ({condition})", {"until": until}
     ).fetchall()
     return [organization_id for (organization_id,) in rows]
 
 
-def claim_starts(
-    conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
-) -> list[Subscription]:
-    """Lock pending subscriptions whose day has come, with their customers."""
-    return _claim(
-        conn, organization_id, column="activates_at", status="pending", until=until, limit=limit, wait=wait
-    )
+def live_among(conn: Connection[Any], organization_ids: Collection[UUID]) -> list[UUID]:
+    """Those of the organizations that have no test clock."""
+    rows = conn.execute(
+        "select id from organization where not test_mode and id = any(%s::uuid[])",
+        [uuid_array(organization_ids)],
+    ).fetchall()
+    return [organization_id for (organization_id,) in rows]
 
 
-def claim_ends(
-    conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
-) -> list[Subscription]:
-    """Lock running subscriptions whose last day has come, with their customers."""
-    return _claim(
-        conn, organization_id, column="ends_at", status="active", until=until, limit=limit, wait=wait
-    )
-
-
-def _claim(
+def claim(
     conn: Connection[Any],
     organization_id: UUID,
+    instant: Instant,
     *,
-    column: str,
-    status: str,
     until: datetime,
     limit: int,
     wait: bool,
 ) -> list[Subscription]:
-    """In the order of the instant and then of the making, without those that someone else has locked."""
+    """Lock subscriptions of which such an instant has come, with their customers: in the order of the instant and then of
+    the making. Rows that another worker has locked are skipped unless `wait` is set.
+    """
+    column = instant.value
     rows = conn.execute(
         "select s.id from subscription s join customer c on c.id = s.customer_id"
-        f" where s.organization_id = %(organization)s and s.{column} <= %(until)s and s.status = '{status}'"
+        f" where s.organization_id = %(organization)s and s.{column} <= %(until)s and s.status = '{_STATUS[instant]}'"
         f" and s.{NOT_HELD} order by s.{column}, s.created_at, s.id limit %(limit)s"
         f" for no key update of c, s {'' if wait else 'skip locked'}",
         {"organization": organization_id, "until": until, "limit": limit},

@@ -80,7 +80,7 @@ class StoredFee:
     presentation: Mapping[str, Any] | None = None
     """Its breakdowns, in the API's own form, and `on_invoice`: the properties that it shows of them."""
     rounding: str = Rounding.PER_FEE
-    """Whether it was rounded by itself or with its charge's other fees (core.rounding)."""
+    """Whether it was rounded by itself or with its charge's other fees (core.rating.rounding)."""
     earlier_amount_cents: Decimal | None = None
     """What the fees that it carries on from come to precisely."""
     earlier_in_unit_cents: Decimal | None = None

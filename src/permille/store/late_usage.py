@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection
@@ -14,8 +14,9 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from permille.core.invoice.late_usage import LateUsageStatus, Line
+from permille.core.metering.event import Arrived, PlacedEvent, Series
 from permille.core.money import decimal_text
-from permille.database.bulk import uuid_array
+from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 
 CHUNK = 200_000
 UNDECIDED_MAX = 1_000
@@ -102,28 +103,21 @@ class TooLate:
 
 _COLUMNS = ", ".join(field.name for field in fields(LateUsage))
 
-# Series by series first: but for a period's first hours hardly any event is older than what is billed.
-_DETECT = """
-with arrived as materialized (
-    select series_id, min(at) as first_at from event
-    where seq > %(after)s and seq <= %(until)s group by series_id
-), suspect as materialized (
-    select s.id, s.organization_id, s.external_subscription_id, s.code
-    from arrived a join series s on s.id = a.series_id
-    where exists (
-        select from subscription r where r.organization_id = s.organization_id
-            and r.external_id = s.external_subscription_id and r.charges_billed_until > a.first_at
-    )
-), late as materialized (
-    select x.organization_id, x.external_subscription_id, x.code, e.at, max(e.seq) as seq
-    from suspect x join (
-        select series_id, at, seq from event where seq > %(after)s and seq <= %(until)s offset 0
-    ) e on e.series_id = x.id
-    group by 1, 2, 3, 4
-)
+_BILLED_BEYOND = """
+select w.organization_id, w.external_subscription_id, w.code, max(r.charges_billed_until)
+from unnest(%(organizations)s::uuid[], %(external_ids)s::text[], %(codes)s::text[], %(ats)s::timestamptz[])
+    as w (organization_id, external_subscription_id, code, at)
+join subscription r on r.organization_id = w.organization_id and r.external_id = w.external_subscription_id
+    and r.charges_billed_until > w.at
+group by 1, 2, 3
+"""
+
+_MARK = """
 insert into late_mark (organization_id, subscription_id, invoice_id, code)
 select distinct l.organization_id, r.id, p.invoice_id, l.code
-from late l
+from unnest(%(organizations)s::uuid[], %(external_ids)s::text[], %(codes)s::text[], %(ats)s::timestamptz[],
+        %(seqs)s::bigint[])
+    as l (organization_id, external_subscription_id, code, at, seq)
 join billable_metric m on m.organization_id = l.organization_id and m.code = l.code and m.deleted_at is null
 join subscription r on r.organization_id = l.organization_id and r.external_id = l.external_subscription_id
 join invoice_subscription p on p.subscription_id = r.id and p.charges_to_at > l.at
@@ -146,21 +140,14 @@ join invoice_subscription p on p.invoice_id = t.invoice_id and p.subscription_id
 order by t.subscription_id, p.charges_from_at, t.code
 """
 
-_STORED = """
-select e.identity, s.organization_id, s.external_subscription_id, s.code, e.at, e.seq, e.transaction_id
-from event e join series s on s.id = e.series_id where e.identity = any(%(identities)s)
-"""
-
-_IF_SENT_NOW = f"""
-select w.identity, %(organization)s::uuid, w.subscription, w.code, w.at, {2**63 - 1}, null::text
-from unnest(%(identities)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[], %(ats)s::timestamptz[])
-    as w (identity, subscription, code, at)
-"""
-
 # The subscription that takes an event is the one that ran at its time; on a tie the one that runs on. What is billed in
 # arrears is on the invoice of its period; what is paid in advance has a fee of its own while the subscription runs.
 _TOO_LATE = """
-with e (identity, organization_id, external_subscription_id, code, at, seq, transaction_id) as ({events})
+with e as (
+    select * from unnest(%(identities)s::uuid[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
+            %(ats)s::timestamptz[], %(seqs)s::bigint[], %(transaction_ids)s::text[])
+        as e (identity, organization_id, external_subscription_id, code, at, seq, transaction_id)
+)
 select e.identity as event_identity, i.id as invoice_id, case when i.status = 'finalized' then i.number end as invoice_number,
     p.charges_from_at as from_at, p.charges_to_at as to_at, d.id as late_usage_id, d.status,
     j.number as adjusting_invoice_number, d.reason
@@ -201,31 +188,56 @@ where case
 """
 
 
-def detect(conn: Connection[Any]) -> bool:
-    """Mark the billed periods that events came in for later; whether there is more to look through.
+class Check(NamedTuple):
+    """How far arrivals were looked through, and up to which they are looked through next."""
 
-    Events are looked at once every transaction is over that was under way when they were settled: a bill that
-    was being made without them is visible by then, and any later one counts them. `conn` is in no transaction.
+    checked_to: int
+    next_to: int | None
+    is_over: bool
+    """Whether every transaction is over that was under way when `next_to` was settled."""
+
+
+def check_of_arrivals(conn: Connection[Any]) -> Check:
+    """Where the search for late events is, locked until the transaction ends."""
+    row = conn.execute(
+        "select checked_to, next_to,"
+        " next_to is not null and next_xid <= pg_snapshot_xmin(pg_current_snapshot())"
+        " from late_check for update"
+    ).fetchone()
+    assert row is not None, "late_check has its one row from its migration on"
+    return Check(*row)
+
+
+def begin_check(conn: Connection[Any], *, checked_to: int, settled: int) -> None:
+    """Arrivals up to `checked_to` are looked through; those that are settled after them come next."""
+    conn.execute(
+        "update late_check set checked_to = %(checked)s,"
+        " next_to = nullif(least(%(settled)s, %(checked)s + %(chunk)s), %(checked)s),"
+        " next_xid = pg_snapshot_xmax(pg_current_snapshot())",
+        {"checked": checked_to, "settled": settled, "chunk": CHUNK},
+    )
+
+
+def billed_beyond(conn: Connection[Any], arrived: Sequence[Arrived]) -> list[tuple[UUID, str, str, datetime]]:
+    """Organization, external subscription id and code of those whose usage is billed beyond their first time, and how far.
+
+    But for a period's first hours hardly any event is older than what is billed.
     """
-    with conn.transaction():
-        row = conn.execute(
-            "select checked_to, next_to, next_to is not null and next_xid <= pg_snapshot_xmin(pg_current_snapshot())"
-            " from late_check for update"
-        ).fetchone()
-        assert row is not None, "late_check has its one row from its migration on"
-        checked_to, next_to, is_over = row
-        if is_over:
-            conn.execute("set local enable_seqscan = off")  # BRIN by arrival, whatever the statistics say
-            conn.execute(_DETECT, {"after": checked_to, "until": next_to})
-            checked_to, next_to = next_to, None
-        if next_to is None:
-            conn.execute(
-                "update late_check set checked_to = %(checked)s,"
-                " next_to = nullif(least(rolled_up_to, %(checked)s + %(chunk)s), %(checked)s),"
-                " next_xid = pg_snapshot_xmax(pg_current_snapshot()) from metering_state",
-                {"checked": checked_to, "chunk": CHUNK},
-            )
-    return bool(is_over)
+    return conn.execute(_BILLED_BEYOND, _arrived(arrived)).fetchall()
+
+
+def mark(conn: Connection[Any], late: Sequence[Arrived]) -> None:
+    """Mark the billed periods that these events came in for later."""
+    conn.execute(_MARK, {**_arrived(late), "seqs": int_array(each.seq for each in late)})
+
+
+def _arrived(arrived: Sequence[Arrived]) -> dict[str, Any]:
+    return {
+        "organizations": uuid_array(each.organization_id for each in arrived),
+        "external_ids": text_array(each.external_subscription_id for each in arrived),
+        "codes": text_array(each.code for each in arrived),
+        "ats": instant_array(each.at for each in arrived),
+    }
 
 
 def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
@@ -351,29 +363,32 @@ def undecided(conn: Connection[Any], organization_id: UUID) -> list[Undecided]:
         ).fetchall()
 
 
-def too_late(conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, TooLate]:
-    """Those of the events that came in too late, by identity."""
-    with conn.cursor(row_factory=class_row(TooLate)) as cursor:
-        rows = cursor.execute(_TOO_LATE.format(events=_STORED), {"identities": list(identities)}).fetchall()
-    return {row.event_identity: row for row in rows}
-
-
 def if_sent_now(
     conn: Connection[Any], organization_id: UUID, events: Sequence[tuple[str, str, datetime]]
 ) -> dict[int, TooLate]:
     """Those of the events (external subscription id, code, time) that would be too late, by their place in `events`."""
+    sent = [
+        PlacedEvent(
+            UUID(int=place), "", at, 2**63 - 1, True, Series(0, organization_id, subscription, code, {})
+        )
+        for place, (subscription, code, at) in enumerate(events)
+    ]
+    return {identity.int: found for identity, found in too_late(conn, sent).items()}
+
+
+def too_late(conn: Connection[Any], events: Sequence[PlacedEvent]) -> dict[UUID, TooLate]:
+    """Those of the events that came in too late, by identity."""
+    values = {
+        "identities": uuid_array(each.identity for each in events),
+        "organizations": uuid_array(each.series.organization_id for each in events),
+        "subscriptions": [each.series.external_subscription_id for each in events],
+        "codes": text_array(each.series.code for each in events),
+        "ats": instant_array(each.at for each in events),
+        "seqs": int_array(each.seq for each in events),
+        "transaction_ids": text_array(each.transaction_id for each in events),
+    }
     with conn.cursor(row_factory=class_row(TooLate)) as cursor:
-        rows = cursor.execute(
-            _TOO_LATE.format(events=_IF_SENT_NOW),
-            {
-                "identities": [UUID(int=place) for place in range(len(events))],
-                "organization": organization_id,
-                "subscriptions": [subscription for subscription, _, _ in events],
-                "codes": [code for _, code, _ in events],
-                "ats": [at for _, _, at in events],
-            },
-        ).fetchall()
-    return {row.event_identity.int: row for row in rows}
+        return {row.event_identity: row for row in cursor.execute(_TOO_LATE, values)}
 
 
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[LateUsage]:

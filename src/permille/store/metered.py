@@ -8,13 +8,13 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.metering.aggregations import AGGREGATIONS, Needs, Reads
-from permille.core.metering.encoding import Metering
+from permille.core.metering.encoding import SeriesLayout
 
 _WITH_VALUE = [each.name for each in AGGREGATIONS if each.reads in (Reads.NUMBER, Reads.RULES)]
 _WITH_UNIQUES = [each.name for each in AGGREGATIONS if each.needs is Needs.UNIQUES]
 
 
-def wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering | None:
+def wanted(conn: Connection[Any], organization_id: UUID, code: str) -> SeriesLayout | None:
     """The metering that the code's metric and prices ask for, its version not yet given."""
     metric = conn.execute(
         "select id, case when aggregation_type = any(%s) then field_name end,"
@@ -44,7 +44,7 @@ def wanted(conn: Connection[Any], organization_id: UUID, code: str) -> Metering 
         {"metric": metric[0]},
     ).fetchall()
     keys = sorted({key for (key,) in rows if key})
-    return Metering(
+    return SeriesLayout(
         field_name=metric[1],
         keys=tuple(keys),
         version=0,

@@ -1,7 +1,7 @@
 """Usage without a price: what is still to be looked at for it, and what was found (docs/unpriced-usage.md).
 
-The roll-up puts a series here in each month that it is used; changes of prices, metrics and subscriptions put the
-series here that they may concern.
+The log of events keeps the series that came into use; changes of prices, metrics and subscriptions have series looked at
+again that they may concern.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -17,8 +16,8 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.metering.aggregations import AGGREGATIONS, SUM
-from permille.core.metering.event import property_texts
-from permille.database.bulk import int_array, uuid_array
+from permille.core.metering.event import PlacedEvent, Series, property_texts
+from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 
 _OF_NUMBERS = [each.name for each in AGGREGATIONS if not each.counts_every_event]
@@ -38,45 +37,39 @@ join billable_metric m on m.organization_id = s.organization_id and m.code = s.c
 join charge c on c.plan_id = u.plan_id and c.billable_metric_id = m.id and {_UNDECIDED}
 """
 
+_SERIES = """
+unnest(%(series)s::bigint[], %(organizations)s::uuid[], %(external_ids)s::text[], %(codes)s::text[],
+    %(dimensions)s::jsonb[])
+"""
+
 _CANDIDATES = f"""
 select s.id as series_id, null as event_identity, c.plan_id, c.id as charge_id, s.dimensions
-from series s
+from {_SERIES} as s (id, organization_id, external_subscription_id, code, dimensions)
 join subscription u on u.organization_id = s.organization_id and u.external_id = s.external_subscription_id
     and u.status = 'active'
 {_CHARGES}
-where s.id = any(%s::bigint[])
 """
 
 # An event without a number counts as nothing where numbers are added up or compared.
 _CANDIDATES_OF_EVENTS = f"""
-select s.id as series_id, e.identity as event_identity, c.plan_id, c.id as charge_id, s.dimensions
-from event e join series s on s.id = e.series_id
+select s.id as series_id, s.identity as event_identity, c.plan_id, c.id as charge_id, s.dimensions
+from rows from (
+    {_SERIES.strip()}, unnest(%(identities)s::uuid[], %(ats)s::timestamptz[], %(has_values)s::boolean[])
+) as s (id, organization_id, external_subscription_id, code, dimensions, identity, at, has_value)
 join lateral (
     select plan_id from subscription
     where organization_id = s.organization_id and external_id = s.external_subscription_id
-        and started_at <= e.at and (terminated_at is null or terminated_at > e.at)
+        and started_at <= s.at and (terminated_at is null or terminated_at > s.at)
     order by started_at desc limit 1
 ) u on true
 {_CHARGES}
-where e.identity = any(%s::uuid[])
-    and (e.value is not null or m.aggregation_type <> all(%s))
+where s.has_value or m.aggregation_type <> all(%(of_numbers)s)
 order by c.position, c.id
 """
 
-_QUEUE = f"""
-insert into unchecked_series
-select s.id from series s
-where s.organization_id = %(organization)s and s.code in (
-    select m.code from billable_metric m join charge c on c.billable_metric_id = m.id
-    where m.organization_id = %(organization)s and m.deleted_at is null and {_UNDECIDED})
-on conflict do nothing
-"""
-
-_CLAIM = """
-delete from unchecked_series where series_id in (
-    select q.series_id from unchecked_series q join series s on s.id = q.series_id
-    where s.organization_id = %s order by q.series_id limit %s for update of q skip locked)
-returning series_id
+_CODES = f"""
+select distinct m.code from billable_metric m join charge c on c.billable_metric_id = m.id
+where m.organization_id = %s and m.deleted_at is null and {_UNDECIDED}
 """
 
 # The first of each charge, as many as still fit; what is there already stays as it is.
@@ -105,23 +98,17 @@ on conflict do nothing
 
 _NEWEST = """
 select u.code, u.values, u.noticed_at, c.code as charge_code, c.unlisted_values, p.code as plan_code,
-    p.parent_id is not null as is_own, m.aggregation_type = %(sum)s as is_sum, t.sum, t.events_count,
-    t.series_count > %(counted)s as is_more
+    p.parent_id is not null as is_own, m.aggregation_type = %(sum)s as is_sum,
+    array(
+        select series_id from unpriced_series where charge_id = u.charge_id and digest = u.digest
+        limit %(counted)s + 1
+    ) as series_ids
 from (
     select * from unpriced_usage where organization_id = %(organization)s
     order by noticed_at desc, charge_id, digest limit %(limit)s
 ) u
 join charge c on c.id = u.charge_id join plan p on p.id = c.plan_id
 join billable_metric m on m.id = c.billable_metric_id
-cross join lateral (
-    select coalesce(sum(k.sum), 0) as sum, coalesce(sum(k.events_count), 0)::bigint as events_count,
-        count(distinct s.series_id) as series_count
-    from (
-        select series_id from unpriced_series where charge_id = u.charge_id and digest = u.digest
-        limit %(counted)s + 1
-    ) s
-    left join usage_cell k on k.series_id = s.series_id and k.grain = 'm'
-) t
 order by u.noticed_at desc, u.charge_id, u.digest
 """
 
@@ -165,7 +152,7 @@ class KnownUnpriced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownUnpriced:
-    """For the home page: a combination of values without a price, and how much was used of it, as far as rolled up."""
+    """For the home page: a combination of values without a price, and the series that have it, some of very many."""
 
     code: str
     values: Mapping[str, str | None]
@@ -175,15 +162,12 @@ class ShownUnpriced:
     plan_code: str
     is_own: bool
     is_sum: bool
-    sum: Decimal
-    events_count: int
-    is_more: bool
-    """Whether it has more series than are counted."""
+    series_ids: Sequence[int]
 
     @property
-    def units(self) -> Decimal | int:
-        """The sum of the values where the metric adds them up, else the number of events."""
-        return self.sum if self.is_sum else self.events_count
+    def is_more(self) -> bool:
+        """Whether it has more series than are counted."""
+        return len(self.series_ids) > SERIES_COUNTED_MAX
 
 
 def recheck(conn: Connection[Any], organization_ids: Collection[UUID]) -> None:
@@ -194,60 +178,54 @@ def recheck(conn: Connection[Any], organization_ids: Collection[UUID]) -> None:
     )
 
 
-def recheck_subscriptions(
-    conn: Connection[Any], organization_id: UUID, external_ids: Collection[str]
-) -> None:
-    """Subscriptions have started or have other plans: their series are to be looked at again."""
-    conn.execute(
-        "insert into unchecked_series select id from series"
-        " where organization_id = %s and external_subscription_id = any(%s) on conflict do nothing",
-        [organization_id, list(external_ids)],
-    )
-
-
 def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
-    """The organizations with anything to look at."""
-    rows = conn.execute(
-        "select organization_id from unchecked_organization union"
-        " select s.organization_id from unchecked_series q join series s on s.id = q.series_id"
-    ).fetchall()
+    """The organizations whose prices, metrics or filters have changed."""
+    rows = conn.execute("select organization_id from unchecked_organization").fetchall()
     return [organization_id for (organization_id,) in rows]
 
 
-def forget_gone_series(conn: Connection[Any]) -> None:
-    """Series that were moved to another encoding before anybody looked at them."""
-    conn.execute(
-        "delete from unchecked_series q where not exists (select from series where id = q.series_id)"
-    )
-
-
 def claim_organization(conn: Connection[Any], organization_id: UUID) -> bool:
-    """Whether the organization's prices have changed; then its series wait from now on, one by one."""
+    """Whether the organization's prices have changed; then that is seen to from now on."""
     claimed = conn.execute(
         "delete from unchecked_organization where organization_id in (select organization_id"
         " from unchecked_organization where organization_id = %s for update skip locked)",
         [organization_id],
     )
-    if claimed.rowcount:
-        conn.execute(_QUEUE, {"organization": organization_id})
     return bool(claimed.rowcount)
 
 
-def claim_series(conn: Connection[Any], organization_id: UUID, *, limit: int) -> list[int]:
-    """Take series of the organization that are to be looked at."""
-    return [series_id for (series_id,) in conn.execute(_CLAIM, [organization_id, limit])]
+def undecided_codes(conn: Connection[Any], organization_id: UUID) -> list[str]:
+    """The codes of metrics with a charge that has not chosen what unlisted values cost."""
+    return [code for (code,) in conn.execute(_CODES, [organization_id])]
 
 
-def candidates(conn: Connection[Any], series_ids: Sequence[int]) -> list[Candidate]:
+def candidates(conn: Connection[Any], series: Sequence[Series]) -> list[Candidate]:
     """Those of the series that a charge prices where unlisted values are undecided."""
     with conn.cursor(row_factory=class_row(Candidate)) as cursor:
-        return cursor.execute(_CANDIDATES, [int_array(series_ids)]).fetchall()
+        return cursor.execute(_CANDIDATES, _columns(series)).fetchall()
 
 
-def candidates_of_events(conn: Connection[Any], identities: Collection[UUID]) -> list[Candidate]:
+def candidates_of_events(conn: Connection[Any], events: Sequence[PlacedEvent]) -> list[Candidate]:
     """The same of single events, by the subscriptions that ran at their times."""
+    values = {
+        **_columns([each.series for each in events]),
+        "identities": uuid_array(each.identity for each in events),
+        "ats": instant_array(each.at for each in events),
+        "has_values": [each.has_value for each in events],
+        "of_numbers": _OF_NUMBERS,
+    }
     with conn.cursor(row_factory=class_row(Candidate)) as cursor:
-        return cursor.execute(_CANDIDATES_OF_EVENTS, [uuid_array(identities), _OF_NUMBERS]).fetchall()
+        return cursor.execute(_CANDIDATES_OF_EVENTS, values).fetchall()
+
+
+def _columns(series: Sequence[Series]) -> dict[str, Any]:
+    return {
+        "series": int_array(each.id for each in series),
+        "organizations": uuid_array(each.organization_id for each in series),
+        "external_ids": [each.external_subscription_id for each in series],
+        "codes": text_array(each.code for each in series),
+        "dimensions": text_array(exact_json(each.dimensions) for each in series),
+    }
 
 
 def known(conn: Connection[Any], organization_id: UUID) -> list[KnownUnpriced]:
@@ -304,7 +282,7 @@ def add(
 
 
 def newest(conn: Connection[Any], organization_id: UUID, *, limit: int) -> list[ShownUnpriced]:
-    """The combinations without a price that were noticed last, with what was used of them."""
+    """The combinations without a price that were noticed last."""
     with conn.cursor(row_factory=class_row(ShownUnpriced)) as cursor:
         values = {
             "organization": organization_id,

@@ -18,7 +18,7 @@ from psycopg import Connection
 
 from permille.core.instants import EPOCH, microseconds
 from permille.core.metering.amendment import Amendment, AmendmentKind, Replacement
-from permille.core.metering.encoding import Metering
+from permille.core.metering.encoding import SeriesLayout
 from permille.events.draft import Draft, Sent, check
 from permille.events.engine import amendments, event_log
 from permille.events.log import InPlace, Request, SentEvent, StoredEvent
@@ -172,7 +172,7 @@ def _as_sent(event: StoredEvent) -> dict[str, Any]:
 def _derived(
     organization_id: UUID,
     drafts: Mapping[int, Draft],
-    hows: Mapping[str, Metering],
+    hows: Mapping[str, SeriesLayout],
     errors: dict[int, Errors],
     *,
     now: datetime,

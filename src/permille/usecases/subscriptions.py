@@ -29,8 +29,9 @@ from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.period import INSTANT
 from permille.database import locks
+from permille.events.engine import event_log
 from permille.ids import new_id
-from permille.store import customers, plans, subscriptions, unpriced, webhooks
+from permille.store import customers, plans, subscriptions, webhooks
 from permille.usecases.invoices import advance, run
 from permille.usecases.invoices.credit_notes import credit_unused
 from permille.usecases.invoices.run import PlanChange
@@ -312,7 +313,9 @@ def _run(
     columns = {"status": "active", "started_at": started_at, "activated_at": now}
     running = subscriptions.update_all(conn, ids, columns=columns, now=now)
     reschedule(conn, running, now=now)
-    unpriced.recheck_subscriptions(conn, running[0].organization_id, {row.external_id for row in running})
+    event_log.look_again(
+        conn, running[0].organization_id, external_subscription_ids={row.external_id for row in running}
+    )
     scheduled = subscriptions.by_ids(conn, ids)
     return [scheduled[row_id] for row_id in ids]
 

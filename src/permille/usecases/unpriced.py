@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +19,13 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille.core.contract.plan import Charge, Plan, leaves_unpriced
+from permille.core.metering.event import PlacedEvent
+from permille.core.money import ZERO, exact
 from permille.core.rating.charge import CompiledCharge, compile_plan_charge
 from permille.database.connections import exact_json
+from permille.events.engine import event_log, usage
 from permille.store import organizations, plans, unpriced as store, webhooks
-from permille.store.unpriced import Candidate, Unpriced
+from permille.store.unpriced import Candidate, ShownUnpriced, Unpriced
 from permille.usecases import fences
 
 TASK = "Looking for usage without a price"
@@ -53,9 +57,8 @@ class _Priced:
 def look_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     """Look at what waits in any organization, in test mode too; how many batches that was. `now` is the system's clock."""
     with pool.connection() as conn:
-        waiting = store.organizations_waiting(conn)
-        if not waiting:
-            store.forget_gone_series(conn)
+        changed = store.organizations_waiting(conn)
+        waiting = sorted({*changed, *event_log.organizations_with_new_series(conn)})
 
     def look(organization_id: UUID) -> int:
         batches = 0
@@ -73,23 +76,24 @@ def look_some(conn: Connection[Any], organization_id: UUID, *, now: datetime) ->
     """Look at a batch of an organization's series; False when nothing waits. `now` is the system's clock."""
     has_changed = store.claim_organization(conn, organization_id)
     if has_changed:
+        event_log.look_again(conn, organization_id, codes=store.undecided_codes(conn, organization_id))
         _forget_priced(conn, organization_id)
-    series_ids = store.claim_series(conn, organization_id, limit=SERIES_AT_ONCE)
+    series = event_log.claim_new_series(conn, organization_id, limit=SERIES_AT_ONCE)
     organization = organizations.by_id(conn, organization_id)
-    if series_ids and organization is not None:
-        candidates = store.candidates(conn, series_ids)
+    if series and organization is not None:
+        candidates = store.candidates(conn, series)
         charges = _charges(conn, {each.plan_id for each in candidates})
         if found := _unpriced_of(candidates, charges):
             at = organization.now(now)
             new = store.add(conn, organization_id, found, now=at)
             for each in new:
                 _notify(conn, charges[each.charge_id], each, at)
-    return has_changed or bool(series_ids)
+    return has_changed or bool(series)
 
 
-def unpriced_by(conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, list[str]]:
+def unpriced_by(conn: Connection[Any], events: Sequence[PlacedEvent]) -> dict[UUID, list[str]]:
     """Event -> the codes of the charges under which it has no price, of those of the events that have any."""
-    candidates = store.candidates_of_events(conn, identities)
+    candidates = store.candidates_of_events(conn, events)
     charges = _charges(conn, {each.plan_id for each in candidates})
     found: dict[UUID, list[str]] = defaultdict(list)
     for each in candidates:
@@ -163,3 +167,26 @@ def _notify(conn: Connection[Any], priced: _Priced, found: Unpriced, now: dateti
         },
         now=now,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnpricedUsage:
+    """A combination of values without a price, and how much was used of it, as far as rolled up."""
+
+    of: ShownUnpriced
+    units: Decimal | int
+    """The sum of the values where the metric adds them up, else the number of events."""
+
+
+def newest(conn: Connection[Any], organization_id: UUID, *, limit: int) -> list[UnpricedUsage]:
+    """The combinations without a price that were noticed last, with what was used of them."""
+    found = store.newest(conn, organization_id, limit=limit)
+    sums = usage.sums(conn, {series_id for each in found for series_id in each.series_ids})
+    shown = []
+    for each in found:
+        used = [sums[series_id] for series_id in each.series_ids if series_id in sums]
+        with exact():
+            total = sum((value for value, _ in used), ZERO)
+        units = total if each.is_sum else sum(count for _, count in used)
+        shown.append(UnpricedUsage(of=each, units=units))
+    return shown

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from permille.api import organizations as api
-from permille.api.objects.organization import InstalledOrganization
+from permille.api.organizations import read_move, read_organization
 from permille.api.render import instant
-from permille.api.validation import parse_uuid
+from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import Invalid, NotFound
 from permille.store import invoices, organizations, subscriptions, users
 from permille.store.users import ROLES, User
+from permille.usecases import organizations as usecase
 from permille.usecases.due import due
 from permille.web.forms import problems_of
 from permille.web.shown import countries, currencies
@@ -50,17 +50,18 @@ def create_organization(visit: Visit) -> Done:
     }
     if body["test_mode"] and visit.form.get("now"):
         body["now"] = visit.form.get("now")
-    made = api.create_organization(visit.conn, {"organization": body}, {})["organization"]
-    users.choose_organization(visit.conn, digest=visit.session.digest, organization_id=made.lago_id)
-    page = Page(template="secret.html", context=_first_key(made))
+    wanted = read_organization(Fields(body), now=visit.system_now)
+    made, key = usecase.create(visit.conn, **wanted, now=visit.system_now)
+    users.choose_organization(visit.conn, digest=visit.session.digest, organization_id=made.id)
+    page = Page(template="secret.html", context=_first_key(made.name, key.secret))
     return Done(action="created organization", subject=made.name, details=body, page=page)
 
 
-def _first_key(made: InstalledOrganization) -> dict[str, Any]:
+def _first_key(name: str, secret: str) -> dict[str, Any]:
     return {
-        "heading": f"{made.name} is ready",
+        "heading": f"{name} is ready",
         "text": "This is its first API key. It is shown this once: only a digest of it is kept.",
-        "secret": made.api_key,
+        "secret": secret,
         "next": "/app",
     }
 
@@ -70,7 +71,7 @@ def clock_page(visit: Visit) -> Page:
     wanted, effect, problems = None, None, visit.problems
     if "to" in visit.query:
         try:
-            until = api.read_move({"now": _wanted(visit, visit.query["to"], visit.query.get("now", ""))})
+            until = read_move({"now": _wanted(visit, visit.query["to"], visit.query.get("now", ""))})
             wanted, effect = until, _clock_effect(visit, until)
         except Invalid as refused:
             problems = {**problems, **problems_of(refused)}
@@ -109,7 +110,8 @@ def _wanted(visit: Visit, to: str, now: str) -> str | None:
 def move_clock(visit: Visit) -> Done:
     """POST /app/test-clock: by a day, by a week, to the end of the running period, or to an instant."""
     until = _wanted(visit, visit.form.get("to"), visit.form.get("now"))
-    api.move_test_clock(visit.call(body={"test_clock": {"now": until}}))
+    usecase.refuse_live(visit.here)
+    due.move_clock(visit.conn, organization=visit.here, until=read_move({"now": until}))
     back = users.local_path(visit.form.get("back")).split("#")[0].replace("said=", "was=")
     return Done(
         action="moved test clock",
@@ -129,7 +131,7 @@ def _next_end(visit: Visit) -> datetime:
 
 def list_users(visit: Visit) -> Page:
     """GET /app/users: who may look at the organization, and what they may do."""
-    page = visit.call(query=visit.page_query(per_page=str(USERS_PER_PAGE))).page()
+    page = visit.page(USERS_PER_PAGE)
     found, total = users.members(visit.conn, visit.here.id, limit=page.per_page, offset=page.offset)
     roles = [(one, one.replace("_", "-")) for one in ROLES]
     return Page(template="users.html", context={"members": found, "roles": roles, "meta": page.meta(total)})
@@ -191,7 +193,7 @@ def _other_member(visit: Visit) -> User:
 
 def audit_log(visit: Visit) -> Page:
     """GET /app/audit-log."""
-    page = visit.call(query=visit.page_query(per_page=str(AUDIT_PER_PAGE))).page()
+    page = visit.page(AUDIT_PER_PAGE)
     rows, total = users.audit_log(
         visit.conn,
         visit.here.id,

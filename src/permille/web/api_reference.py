@@ -144,7 +144,13 @@ def _shown(method: str, path: str, operation: Schema, whole: Schema) -> Shown:
     parts = [
         Part(heading="Parameters", fields=[_parameter(each) for each in operation["parameters"]]),
         *(_parts("Request", body, schemas) if body else ()),
-        *(part for each in answer.get("oneOf", [answer]) for part in _parts("Answer", each, schemas)),
+        *(
+            part
+            for heading, each in zip(
+                ("Answer", "Answer instead"), answer.get("oneOf", [answer]), strict=False
+            )
+            for part in _parts(heading, each, schemas)
+        ),
     ]
     refusals = whole["components"]["responses"]
     return Shown(

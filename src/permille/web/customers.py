@@ -9,16 +9,36 @@ from uuid import UUID
 from msgspec import UNSET
 from msgspec.structs import asdict
 
-from permille.api import customers as api, fees, invoices, lifetime_usage, plans, subscriptions, usage
+from permille.api.customers import read_customer, render_customer
+from permille.api.fees import render_fee, surroundings
+from permille.api.invoices import render_invoices
+from permille.api.lifetime_usage import render_lifetime_usage
 from permille.api.objects.subscription import Subscription
 from permille.api.objects.usage import ChargeUsage, FilterUsage, GroupUsage, UsageSums
+from permille.api.subscriptions import read_subscription, render_subscriptions
+from permille.api.usage import render_usage
+from permille.api.validation import Fields
 from permille.core.contract.plan import Plan
+from permille.core.customer import Customer
 from permille.core.errors import NotAllowed
 from permille.out.pdf import fonts
 from permille.out.pdf.assembly import printed_texts
 from permille.out.pdf.language import language_names
-from permille.store import billing_holds, plans as plan_store, subscriptions as subscription_store
+from permille.store import (
+    billing_holds,
+    customers as customer_store,
+    invoice_search,
+    plans as plan_store,
+    subscriptions as subscription_store,
+)
+from permille.store.customers import CustomerSearch
+from permille.store.invoice_search import FeeSearch, InvoiceSearch
+from permille.store.subscriptions import SubscriptionSearch
+from permille.usecases.catalogue import customers, subscriptions
+from permille.usecases.usage import usage
 from permille.usecases.usage.daily_usage import calendar_of
+from permille.usecases.usage.lifetime_usage import lifetime_usage
+from permille.usecases.usage.usage import UsageSearch
 from permille.web import chart
 from permille.web.daily import charted_days, order_of, stacking_key
 from permille.web.shown import countries, currencies, group_text, in_path, listed_text
@@ -38,18 +58,25 @@ TEXTS = (
     "country",
     "timezone",
 )
-PAST_PERIODS = "12"
+PAST_PERIODS = 12
+SUBSCRIPTIONS_SHOWN = 100
+PLANS_SHOWN = 200
 USAGES_SHOWN = 20
 
 
 def listing(visit: Visit) -> Page:
     """GET /app/customers."""
-    query = visit.page_query(search_term=visit.query.get("q", ""))
-    found = api.list_customers(visit.call(query=query))
-    return Page(
-        template="customers.html",
-        context={"customers": found["customers"], "meta": found["meta"], "search": visit.query.get("q", "")},
+    text, page = visit.query.get("q", ""), visit.page()
+    rows, total = customer_store.listing(
+        visit.conn,
+        visit.here.id,
+        CustomerSearch(search_term=text),
+        limit=page.per_page,
+        offset=page.offset,
     )
+    found = [render_customer(row) for row in rows]
+    context = {"customers": found, "meta": page.meta(total), "search": text}
+    return Page(template="customers.html", context=context)
 
 
 def blank(_visit: Visit) -> Page:
@@ -64,7 +91,7 @@ def create(visit: Visit) -> Done:
         "external_id": visit.form.get("external_id"),
         **_locale(visit),
     }
-    made = api.upsert_customer(visit.call(body={"customer": body}))["customer"]
+    made = _save(visit, body)
     return Done(
         action="saved customer",
         subject=made.external_id,
@@ -73,20 +100,28 @@ def create(visit: Visit) -> Done:
     )
 
 
+def _save(visit: Visit, body: Mapping[str, Any]) -> Customer:
+    wanted = read_customer(visit.conn, visit.here.id, Fields(body), now=visit.now)
+    return customers.save(visit.conn, wanted, now=visit.now)
+
+
+def _named(visit: Visit) -> Customer:
+    return customers.by_external_id(visit.conn, visit.here.id, visit.path["external_id"])
+
+
 def before(visit: Visit) -> Page:
     """GET /app/edit-customer/{external_id}."""
-    found = api.show_customer(visit.call(path=visit.path))["customer"]
+    found = render_customer(_named(visit))
     locale = found.billing_configuration.document_locale
     return Page(template="customer_form.html", context={"before": found, **_menus(locale, found.country)})
 
 
 def update(visit: Visit) -> Done:
     """POST /app/edit-customer/{external_id}."""
-    external_id = visit.path["external_id"]
-    api.show_customer(visit.call(path=visit.path))
+    external_id = _named(visit).external_id
     body = {name: visit.form.get(name) or None for name in TEXTS if visit.form.has(name)}
     body |= {"external_id": external_id, **_locale(visit)}
-    api.upsert_customer(visit.call(body={"customer": body}))
+    _save(visit, body)
     to = f"{customer_url(external_id)}?tab=details&said=saved"
     return Done(action="saved customer", subject=external_id, to=to, details=body)
 
@@ -118,33 +153,54 @@ def _currencies() -> list[tuple[str, str]]:
 
 def detail(visit: Visit) -> Page:
     """GET /app/customers/{external_id}, with its tabs."""
-    call = visit.call(path=visit.path)
-    customer = api.show_customer(call)["customer"]
+    customer = _named(visit)
     tab = visit.query.get("tab", "usage")
     tab = tab if tab in TABS else "usage"
     rows = _subscriptions(visit)
-    held = billing_holds.of_customer(visit.conn, customer.lago_id)
-    context: dict[str, Any] = {"customer": customer, "tab": tab, "subscriptions": rows, "held": held}
-    context |= {"boxes": fonts.described(fonts.unprintable(printed_texts(api.customer_of(call))))}
+    context: dict[str, Any] = {
+        "customer": render_customer(customer),
+        "tab": tab,
+        "subscriptions": rows,
+        "held": billing_holds.of_customer(visit.conn, customer.id),
+        "boxes": fonts.described(fonts.unprintable(printed_texts(customer))),
+    }
     if tab == "usage":
         context |= _usage(visit, rows)
     elif tab == "subscriptions":
         context |= _subscribing(visit, rows)
     elif tab == "invoices":
-        found = invoices.list_customer_invoices(visit.call(path=visit.path, query=visit.page_query()))
-        context |= {"invoices": found["invoices"], "meta": found["meta"]}
+        context |= _invoices(visit)
     elif tab == "fees":
-        query = visit.page_query(external_customer_id=customer.external_id)
-        found = fees.list_fees(visit.call(query=query))
-        context |= {"fees": found["fees"], "meta": found["meta"]}
+        context |= _fees(visit)
     return Page(template=f"customer_{tab}.html", context=context)
 
 
+def _invoices(visit: Visit) -> dict[str, Any]:
+    search, page = InvoiceSearch(external_customer_id=visit.path["external_id"]), visit.page()
+    rows, total = invoice_search.invoices(
+        visit.conn, visit.here.id, search, limit=page.per_page, offset=page.offset
+    )
+    return {"invoices": render_invoices(visit.conn, rows), "meta": page.meta(total)}
+
+
+def _fees(visit: Visit) -> dict[str, Any]:
+    search, page = FeeSearch(external_customer_id=visit.path["external_id"]), visit.page()
+    rows, total = invoice_search.fees(
+        visit.conn, visit.here.id, search, limit=page.per_page, offset=page.offset
+    )
+    around = surroundings(visit.conn, rows)
+    return {"fees": [render_fee(row, around) for row in rows], "meta": page.meta(total)}
+
+
 def _subscriptions(visit: Visit) -> list[Subscription]:
-    query = [("status[]", status) for status in ("active", "pending", "terminated", "canceled")]
-    found: list[Subscription] = subscriptions.list_customer_subscriptions(
-        visit.call(path=visit.path, query=[*query, ("per_page", "100")])
-    )["subscriptions"]
+    search = SubscriptionSearch(
+        statuses=("active", "pending", "terminated", "canceled"),
+        external_customer_id=visit.path["external_id"],
+    )
+    rows, _ = subscription_store.listing(
+        visit.conn, visit.here.id, search, limit=SUBSCRIPTIONS_SHOWN, offset=0
+    )
+    found = render_subscriptions(visit.conn, rows, now=visit.now)
     return sorted(found, key=lambda row: (row.status != "active", row.external_id))
 
 
@@ -163,7 +219,7 @@ def _plans_of(visit: Visit, rows: Sequence[Subscription]) -> dict[UUID, Plan]:
 
 def _plans(visit: Visit) -> list[tuple[str, str]]:
     """For a menu."""
-    found = plans.list_plans(visit.call(query={"per_page": "200"}))["plans"]
+    found, _ = plan_store.listing(visit.conn, visit.here.id, limit=PLANS_SHOWN, offset=0)
     return [(plan.code, f"{plan.name} ({plan.amount_currency})") for plan in found]
 
 
@@ -183,16 +239,15 @@ def _usage(visit: Visit, rows: Sequence[Subscription]) -> dict[str, Any]:
 
 def _one_usage(visit: Visit, subscription: Subscription, plan: Plan) -> dict[str, Any]:
     external_id = subscription.external_id
-    query = {"external_subscription_id": external_id}
     try:
-        found = usage.show_current_usage(visit.call(path=visit.path, query=query))["customer_usage"]
+        current = usage.current_usage(visit.conn, search=UsageSearch(), **_of_customer(visit, external_id))
     except NotAllowed:
         return {"subscription": subscription, "plan": plan, "usage": None, "charts": []}
-    projected = usage.show_projected_usage(visit.call(path=visit.path, query=query))[
-        "customer_projected_usage"
-    ]
-    of_subscription = visit.call(path={"external_id": external_id})
-    row, _ = subscriptions.asked_row(of_subscription)
+    projected = usage.current_usage(
+        visit.conn, search=UsageSearch(projected=True), **_of_customer(visit, external_id)
+    )
+    row, rows = subscriptions.newest(visit.conn, visit.here.id, external_id, status="active")
+    found, lifetime = render_usage(current), lifetime_usage(visit.conn, row, rows, now=visit.now)
     of = calendar_of(visit.conn, row, now=visit.now)
     assert of is not None, external_id
     charges = [_priced(charge, of.plan) for charge in found.charges_usage]
@@ -200,14 +255,24 @@ def _one_usage(visit: Visit, subscription: Subscription, plan: Plan) -> dict[str
         "subscription": subscription,
         "plan": of.plan,
         "usage": found,
-        "pace_cents": _pace_cents(projected.charges_usage),
+        "pace_cents": _pace_cents(render_usage(projected, projected=True).charges_usage),
         "leaves_out": any(not row["values"] for each in charges if each["keys"] for row in each["rows"]),
-        "lifetime": lifetime_usage.show_lifetime_usage(of_subscription)["lifetime_usage"],
+        "lifetime": render_lifetime_usage(lifetime),
         "charges": charges,
         "charts": [
             {"metric": metric, "key": stacking_key(metric), "drawn": chart.stacked(days, order_of(metric))}
             for metric, days in charted_days(visit.conn, of, now=visit.now)
         ],
+    }
+
+
+def _of_customer(visit: Visit, external_id: str) -> dict[str, Any]:
+    """Whose usage is read, and when."""
+    return {
+        "organization_id": visit.here.id,
+        "external_customer_id": visit.path["external_id"],
+        "external_subscription_id": external_id,
+        "now": visit.now,
     }
 
 
@@ -260,22 +325,27 @@ def _values_key(values: Mapping[str, Sequence[str]]) -> frozenset[tuple[str, fro
 
 def _past(visit: Visit, external_ids: Sequence[str]) -> dict[str, Any]:
     """Subscription -> its billed periods."""
-    return {
-        external_id: usage.list_past_usage(
-            visit.call(
-                path=visit.path,
-                query={"external_subscription_id": external_id, "periods_count": PAST_PERIODS},
-            )
-        )["usage_periods"]
-        for external_id in external_ids
-    }
+    found = {}
+    for external_id in external_ids:
+        periods, _ = usage.past_usage(
+            visit.conn,
+            organization_id=visit.here.id,
+            external_customer_id=visit.path["external_id"],
+            external_subscription_id=external_id,
+            billable_metric_code=None,
+            limit=PAST_PERIODS,
+            offset=0,
+        )
+        found[external_id] = [render_usage(each) for each in periods]
+    return found
 
 
 def subscribe(visit: Visit) -> Done:
     """POST /app/subscribe/{external_id}: the customer gets a plan."""
     form = visit.form
     body = subscription_body(form, visit.path["external_id"])
-    made = subscriptions.create_subscription(visit.call(body={"subscription": body}))["subscription"]
+    wanted = read_subscription(visit.conn, visit.here.id, Fields(body), now=visit.now)
+    made = subscriptions.subscribe(visit.conn, visit.here.id, wanted, now=visit.now)
     return Done(
         action="subscribed",
         subject=made.external_id,
@@ -295,7 +365,7 @@ def subscription_body(form: Form, external_customer_id: str) -> dict[str, Any]:
 
 def subscribe_again(visit: Visit) -> Page:
     """The subscriptions of the customer, with the form to add one."""
-    customer = api.show_customer(visit.call(path=visit.path))["customer"]
+    customer = render_customer(_named(visit))
     rows = _subscriptions(visit)
     context = {
         "customer": customer,
@@ -308,18 +378,19 @@ def subscribe_again(visit: Visit) -> Page:
 
 def end_subscription(visit: Visit) -> Done:
     """POST /app/end-subscription/{external_id}: an active one ends now and is billed, a pending one is cancelled."""
-    query = {"status": visit.form.get("status")}
-    gone = subscriptions.terminate_subscription(visit.call(path=visit.path, query=query))["subscription"]
+    status = "pending" if visit.form.get("status") == "pending" else "active"
+    row = subscriptions.to_end(visit.conn, visit.here.id, visit.path["external_id"], status=status)
+    gone = subscriptions.end(visit.conn, row, now=visit.now)
+    payer = customer_store.by_ids(visit.conn, [gone.customer_id])[gone.customer_id]
     return Done(
         action="ended subscription",
         subject=gone.external_id,
-        to=f"{customer_url(gone.external_customer_id)}?tab=subscriptions&said=ended",
+        to=f"{customer_url(payer.external_id)}?tab=subscriptions&said=ended",
     )
 
 
 def delete(visit: Visit) -> Done:
     """POST /app/delete-customer/{external_id}."""
-    api.delete_customer(visit.call(path=visit.path))
-    return Done(
-        action="deleted customer", subject=visit.path["external_id"], to="/app/customers?said=deleted"
-    )
+    gone = customers.to_remove(visit.conn, visit.here.id, visit.path["external_id"])
+    customers.remove(visit.conn, gone, now=visit.now)
+    return Done(action="deleted customer", subject=gone.external_id, to="/app/customers?said=deleted")

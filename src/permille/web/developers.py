@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from permille.api import organizations as keys_api, webhook_endpoints as api
-from permille.api.validation import parse_uuid
-from permille.api.webhook_endpoints import EVENT_TYPES
+from permille.api.organizations import read_key_name, render_keys
+from permille.api.validation import Fields, parse_uuid
+from permille.api.webhook_endpoints import EVENT_TYPES, read_endpoint, render_webhook_endpoint
 from permille.core.errors import NotFound
-from permille.store import organizations, webhook_log
+from permille.store import organizations, webhook_endpoints, webhook_log
+from permille.usecases import organizations as usecase, webhook_endpoints as endpoint_usecase
 from permille.web.visit import ADMINS, Done, Page, Visit
-
-
-def _path(visit: Visit, **more: str) -> dict[str, str]:
-    return {"organization_id": str(visit.here.id), **more}
 
 
 def overview(visit: Visit) -> Page:
     """GET /app/developers."""
-    page = visit.call(query=visit.page_query()).page()
+    page = visit.page()
     status = visit.query.get("status", "")
     log, total = webhook_log.listing(
         visit.conn,
@@ -27,9 +24,10 @@ def overview(visit: Visit) -> Page:
         limit=page.per_page,
         offset=page.offset,
     )
+    endpoints = webhook_endpoints.all_of(visit.conn, visit.here.id)
     context: dict[str, Any] = {
-        "keys": keys_api.list_api_keys(visit.conn, None, _path(visit))["api_keys"],
-        "endpoints": api.list_webhook_endpoints(visit.call())["webhook_endpoints"],
+        "keys": render_keys(organizations.keys(visit.conn, visit.here.id)),
+        "endpoints": [render_webhook_endpoint(each) for each in endpoints],
         "event_types": sorted(EVENT_TYPES),
         "log": log,
         "meta": page.meta(total),
@@ -44,21 +42,22 @@ def overview(visit: Visit) -> Page:
 
 def create_key(visit: Visit) -> Done:
     """POST /app/api-keys: the key is shown, this once."""
-    body = {"api_key": {"name": visit.form.get("key_name")}}
-    made = keys_api.create_api_key(visit.conn, body, _path(visit))["api_key"]
+    name = read_key_name(Fields({"name": visit.form.get("key_name")}))
+    _, key = organizations.add_key(visit.conn, organization_id=visit.here.id, name=name, now=visit.system_now)
     context = {
-        "heading": f"API key “{made.name}”",
+        "heading": f"API key “{name}”",
         "text": "It is shown this once: only a digest of it is kept.",
-        "secret": made.api_key,
+        "secret": key.secret,
         "next": "/app/developers",
     }
     page = Page(template="secret.html", context=context)
-    return Done(action="created API key", subject=made.name, page=page)
+    return Done(action="created API key", subject=name, page=page)
 
 
 def revoke_key(visit: Visit) -> Done:
     """POST /app/api-keys/{key_id}/revoke."""
-    keys_api.revoke_api_key(visit.conn, None, _path(visit, key_id=visit.path["key_id"]))
+    key_id = parse_uuid(visit.path["key_id"])
+    usecase.revoke_key(visit.conn, visit.here.id, key_id, now=visit.system_now)
     return Done(action="revoked API key", subject=visit.path["key_id"], to="/app/developers?said=deleted")
 
 
@@ -84,14 +83,16 @@ def create_endpoint(visit: Visit) -> Done:
         "webhook_url": form.get("webhook_url"),
         "event_types": form.all("event_types") or ["*"],
     }
-    made = api.create_webhook_endpoint(visit.call(body={"webhook_endpoint": body}))["webhook_endpoint"]
+    columns = read_endpoint(visit.conn, visit.here, Fields(body))
+    made = endpoint_usecase.add(visit.conn, visit.here.id, columns, now=visit.now)
     to = "/app/developers?said=created"
     return Done(action="created webhook endpoint", subject=made.webhook_url, to=to, details=body)
 
 
 def delete_endpoint(visit: Visit) -> Done:
     """POST /app/webhook-endpoints/{lago_id}/delete."""
-    gone = api.delete_webhook_endpoint(visit.call(path=visit.path))["webhook_endpoint"]
+    gone = endpoint_usecase.by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
+    webhook_endpoints.delete(visit.conn, gone.id)
     to = "/app/developers?said=deleted"
     return Done(action="deleted webhook endpoint", subject=gone.webhook_url, to=to)
 

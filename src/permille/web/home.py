@@ -8,8 +8,11 @@ from typing import Any
 
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.money import exact, subunits
+from permille.events.engine import usage
+from permille.events.usage import RATE_SECONDS, Shown, shown_of
 from permille.store import billable_metrics, customers, late_usage, overview, plans, unpriced
 from permille.store.customers import CustomerSearch
+from permille.usecases.unpriced import newest as newest_unpriced
 from permille.web import chart
 from permille.web.daily import UNNAMED, order_of, stacking_key
 from permille.web.visit import Page, Visit
@@ -34,14 +37,12 @@ def overview_page(visit: Visit) -> Page:
         "charts": [each for metric in metrics for each in _usage_chart(visit, metric)],
         "revenue": _revenue(visit, since),
         "top": overview.top_customers(conn, here, since=since),
-        "unpriced": unpriced.newest(conn, here, limit=UNPRICED_SHOWN),
+        "unpriced": newest_unpriced(conn, here, limit=UNPRICED_SHOWN),
         "unpriced_count": unpriced.count(conn, here),
         "drafts_waiting": unpriced.drafts_waiting(conn, here),
         "too_late": late_usage.undecided(conn, here),
         "waiting": overview.waiting(conn, here, since=since),
-        "rate": overview.events_per_second(
-            conn, here, since=visit.now - timedelta(seconds=overview.RATE_SECONDS)
-        ),
+        "rate": usage.events_per_second(conn, here, since=visit.now - timedelta(seconds=RATE_SECONDS)),
     }
     return Page(template="home.html", context=context)
 
@@ -61,8 +62,8 @@ def _usage_chart(visit: Visit, metric: BillableMetric) -> list[dict[str, Any]]:
     """The metric's last DAYS days, nothing when it was not used."""
     end = visit.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
     key = stacking_key(metric)
-    shown = overview.shown_of(metric.aggregation)
-    found = overview.units_by_day(
+    shown = shown_of(metric.aggregation)
+    found = usage.units_by_day(
         visit.conn,
         visit.here.id,
         code=metric.code,
@@ -77,7 +78,7 @@ def _usage_chart(visit: Visit, metric: BillableMetric) -> list[dict[str, Any]]:
         (_named(day), _kinds(found.get(day.date(), {}), key))
         for day in (end - number * _DAY for number in range(DAYS, 0, -1))
     ]
-    what = "" if shown is overview.Shown.UNITS else f": {shown}"
+    what = "" if shown is Shown.UNITS else f": {shown}"
     return [{"metric": metric, "what": what, "key": key, "drawn": chart.stacked(days, order_of(metric))}]
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import msgspec
 
-from permille.api import billable_metrics as api, estimates
+from permille.api.billable_metrics import read_changed_metric, read_metric, render_billable_metric
+from permille.api.estimates import read_event, render_estimate
 from permille.api.objects.billable_metric import BillableMetric as ShownMetric
 from permille.api.objects.fee import Fee
+from permille.api.validation import Fields
 from permille.core.contract.price_versions import in_force
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.core.instants import EPOCH
@@ -27,6 +29,8 @@ from permille.core.metering.expression import (
 from permille.events.engine import upkeep
 from permille.ingest.decoders.lago import read_one
 from permille.store import billable_metrics, late_usage, plans
+from permille.usecases.catalogue import metrics as catalogue
+from permille.usecases.usage.estimates import estimate
 from permille.web.matching import verdict
 from permille.web.price_grid import beside
 from permille.web.shown import in_path
@@ -43,10 +47,13 @@ DIMENSION_ROWS = 2
 
 def listing(visit: Visit) -> Page:
     """GET /app/billable-metrics."""
-    found = api.list_billable_metrics(visit.call(query=visit.page_query()))
+    page = visit.page()
+    found, total = billable_metrics.listing(
+        visit.conn, visit.here.id, limit=page.per_page, offset=page.offset
+    )
     context = {
-        "metrics": found["billable_metrics"],
-        "meta": found["meta"],
+        "metrics": [render_billable_metric(metric) for metric in found],
+        "meta": page.meta(total),
         "aggregations": dict(AGGREGATION_TITLES),
     }
     return Page(template="metrics.html", context=context)
@@ -62,7 +69,7 @@ def blank(visit: Visit) -> Page:
 
 
 def _form_page(
-    visit: Visit, *, before: Mapping[str, Any] | None, dimensions: list[tuple[str, str]], is_priced: bool
+    visit: Visit, *, before: ShownMetric | None, dimensions: list[tuple[str, str]], is_priced: bool
 ) -> Page:
     problems = dict(beside(visit.problems, FIELDS))
     if "invalid_expression" in problems.get("expression", ()):
@@ -100,7 +107,8 @@ def _filters(form: Form) -> list[dict[str, Any]]:
 def create(visit: Visit) -> Done:
     """POST /app/new-billable-metric."""
     body = {**_always(visit.form), **_measure(visit.form), "code": visit.form.get("code")}
-    made = api.create_billable_metric(visit.call(body={"billable_metric": body}))["billable_metric"]
+    made = read_metric(visit.conn, visit.here.id, Fields(body), now=visit.now)
+    catalogue.add(visit.conn, made)
     to = f"{metric_url(made.code)}?said=created"
     return Done(action="created metric", subject=made.code, to=to, details=body)
 
@@ -133,45 +141,49 @@ def _measure(form: Form) -> dict[str, Any]:
 
 def before(visit: Visit) -> Page:
     """GET /app/edit-billable-metric/{code}."""
-    found = api.show_billable_metric(visit.call(path=visit.path))["billable_metric"]
-    known = [(each.key, ", ".join(each.values)) for each in found.filters]
+    metric = _named(visit)
+    known = [(key, ", ".join(values)) for key, values in metric.filters.items()]
     return _form_page(
-        visit, before=found, dimensions=_typed(visit.form, known), is_priced=_is_priced(visit, found)
+        visit,
+        before=render_billable_metric(metric),
+        dimensions=_typed(visit.form, known),
+        is_priced=billable_metrics.is_priced(visit.conn, metric.id),
     )
 
 
-def _is_priced(visit: Visit, metric: ShownMetric) -> bool:
-    return billable_metrics.is_priced(visit.conn, metric.lago_id)
+def _named(visit: Visit) -> BillableMetric:
+    return catalogue.by_code(visit.conn, visit.here.id, visit.path["code"])
 
 
 def update(visit: Visit) -> Done:
     """POST /app/edit-billable-metric/{code}."""
     form, code = visit.form, visit.path["code"]
     body = {**_always(form), **(_measure(form) if form.has("aggregation_type") else {})}
-    api.update_billable_metric(visit.call(path=visit.path, body={"billable_metric": body}))
+    known = catalogue.to_change(visit.conn, visit.here.id, code)
+    after = read_changed_metric(visit.conn, Fields(body), known, now=visit.now)
+    catalogue.change(visit.conn, known, after)
     to = f"{metric_url(code)}?said=saved"
     return Done(action="changed metric", subject=code, to=to, details=body)
 
 
 def delete(visit: Visit) -> Done:
     """POST /app/delete-billable-metric/{code}."""
-    api.delete_billable_metric(visit.call(path=visit.path))
+    gone = catalogue.to_change(visit.conn, visit.here.id, visit.path["code"])
+    catalogue.remove(visit.conn, gone, now=visit.now)
     to = "/app/billable-metrics?said=deleted"
     return Done(action="deleted metric", subject=visit.path["code"], to=to)
 
 
 def detail(visit: Visit) -> Page:
     """GET /app/billable-metrics/{code}; with `event` in the query, what that event would count as."""
-    found = api.show_billable_metric(visit.call(path=visit.path))["billable_metric"]
-    metric = billable_metrics.by_code(visit.conn, visit.here.id, found.code)
-    assert metric is not None, found.code
+    metric = _named(visit)
     example = _example(metric, visit)
     text = visit.query.get("event", "")
     context: dict[str, Any] = {
-        "metric": found,
+        "metric": render_billable_metric(metric),
         "aggregations": dict(AGGREGATION_TITLES),
         "roundings": dict(ROUNDINGS),
-        "is_priced": _is_priced(visit, found),
+        "is_priced": billable_metrics.is_priced(visit.conn, metric.id),
         "example": example,
         "text": text or example,
         "base_url": visit.engine.config.base_url,
@@ -239,7 +251,7 @@ def _estimates(visit: Visit, code: str, external_id: str | None, properties: Map
     """What the event would make its subscription pay at once, on top of what it has used."""
     event = {"code": code, "external_subscription_id": external_id, "properties": properties}
     try:
-        found: list[Fee] = estimates.estimate_fees(visit.call(body={"event": event}))["fees"]
+        found = estimate(visit.conn, visit.here.id, read_event(event), now=visit.now)
     except Refusal:
         return []
-    return found
+    return [render_estimate(each, now=visit.now) for each in found]

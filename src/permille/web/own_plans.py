@@ -11,7 +11,7 @@ from permille.api.validation import Fields
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.store import customers
-from permille.usecases.catalogue import own_plans
+from permille.usecases.catalogue import own_plans, subscriptions
 from permille.usecases.catalogue.plans import change_charges, charge_by_code, with_charge
 from permille.web import price_grid
 from permille.web.charge_form import known_taxes, read_charge, read_least, read_taxes, to_cents
@@ -78,14 +78,12 @@ def update(visit: Visit) -> Done:
     }
 
     def edit(since: datetime | None) -> None:
-        before = own_plans.row_to_update(visit.conn, visit.here.id, row.external_id, status=row.status)
+        before = subscriptions.to_change(visit.conn, visit.here.id, row.external_id, status=row.status)
         fields = Fields({"plan_overrides": overrides})
         current = own_plans.current(visit.conn, before, now=visit.now)
         own_plan = read_overrides(visit.conn, fields, current, now=visit.now)
         fields.check()
-        own_plans.change_subscription(
-            visit.conn, before, columns={}, own_plan=own_plan, since=since, now=visit.now
-        )
+        subscriptions.change(visit.conn, before, columns={}, own_plan=own_plan, since=since, now=visit.now)
 
     back = own_plan_url(row.external_id)
     change = PriceChange(edit=edit, subject=row.external_id, title=FEE_CHANGE, back=back)

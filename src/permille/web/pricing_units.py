@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from permille.api import pricing_units as api
+from permille.api.pricing_units import read_new_unit, read_unit_changes
+from permille.api.validation import Fields
+from permille.store import pricing_units as store
+from permille.usecases.catalogue import pricing_units
 from permille.web.visit import Done, Form, Page, Visit
 
 LISTING = "/app/pricing-units"
@@ -12,8 +15,9 @@ LISTING = "/app/pricing-units"
 
 def listing(visit: Visit) -> Page:
     """GET /app/pricing-units."""
-    found = api.list_pricing_units(visit.call(query=visit.page_query()))
-    context = {"units": found["pricing_units"], "meta": found["meta"]}
+    page = visit.page()
+    found, total = store.listing(visit.conn, visit.here.id, limit=page.per_page, offset=page.offset)
+    context = {"units": found, "meta": page.meta(total)}
     return Page(template="pricing_units.html", context=context)
 
 
@@ -34,27 +38,31 @@ def _read(form: Form) -> dict[str, Any]:
 def create(visit: Visit) -> Done:
     """POST /app/new-pricing-unit."""
     body = _read(visit.form)
-    made = api.create_pricing_unit(visit.call(body={"pricing_unit": body}))["pricing_unit"]
+    columns = read_new_unit(Fields(body))
+    made = pricing_units.add(visit.conn, visit.here.id, columns=columns, now=visit.now)
     to = f"{LISTING}?said=created"
     return Done(action="created pricing unit", subject=made.code, to=to, details=body)
 
 
 def before(visit: Visit) -> Page:
     """GET /app/edit-pricing-unit/{code}."""
-    found = api.show_pricing_unit(visit.call(path=visit.path))["pricing_unit"]
+    found = pricing_units.by_code(visit.conn, visit.here.id, visit.path["code"])
     return Page(template="pricing_unit_form.html", context={"before": found})
 
 
 def update(visit: Visit) -> Done:
     """POST /app/edit-pricing-unit/{code}."""
     body = _read(visit.form)
-    api.update_pricing_unit(visit.call(path=visit.path, body={"pricing_unit": body}))
+    known = pricing_units.to_change(visit.conn, visit.here.id, visit.path["code"])
+    changes = read_unit_changes(Fields(body))
+    pricing_units.change(visit.conn, visit.here.id, known, changes=changes, now=visit.now)
     to = f"{LISTING}?said=saved"
     return Done(action="changed pricing unit", subject=visit.path["code"], to=to, details=body)
 
 
 def delete(visit: Visit) -> Done:
     """POST /app/delete-pricing-unit/{code}."""
-    api.delete_pricing_unit(visit.call(path=visit.path))
+    gone = pricing_units.to_change(visit.conn, visit.here.id, visit.path["code"])
+    pricing_units.remove(visit.conn, gone, now=visit.now)
     to = f"{LISTING}?said=deleted"
     return Done(action="deleted pricing unit", subject=visit.path["code"], to=to)

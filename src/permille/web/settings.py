@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from permille.api import billing_entities as api
+from permille.api.billing_entities import read_entity, render_billing_entity
 from permille.api.objects.billing_entity import BillingEntity
-from permille.api.validation import TIMEZONES
+from permille.api.validation import TIMEZONES, Fields
 from permille.core.errors import Invalid
 from permille.out.pdf.language import language_names
 from permille.store import billing_entities
+from permille.usecases.catalogue import billing_entities as catalogue
 from permille.web.charge_form import known_taxes
 from permille.web.shown import countries, currencies
 from permille.web.typed_number import json_number
@@ -135,7 +136,7 @@ SECTIONS: Sequence[tuple[str, Sequence[Setting]]] = (
 
 def show(visit: Visit) -> Page:
     """GET /app/settings: a form, or the values alone for a reader."""
-    entity = api.show_billing_entity(visit.call(path=_path(visit)))["billing_entity"]
+    entity = render_billing_entity(billing_entities.default(visit.conn, visit.here.id))
     menus: dict[str, Options] = {
         "default_currency": [(code, code) for code in currencies()],
         "country": countries(entity.country),
@@ -160,19 +161,15 @@ def show(visit: Visit) -> Page:
 
 def update(visit: Visit) -> Done:
     """POST /app/settings: the audit log keeps what changed."""
-    body, path = _read(visit.form), _path(visit)
-    before = api.show_billing_entity(visit.call(path=path))["billing_entity"]
-    after = api.update_billing_entity(visit.call(path=path, body={"billing_entity": body}))["billing_entity"]
+    before = billing_entities.default(visit.conn, visit.here.id)
+    settings = read_entity(visit.conn, visit.here.id, Fields(_read(visit.form)))
+    after = catalogue.change(visit.conn, visit.here.id, before, settings=settings, now=visit.now)
     return Done(
         action="changed settings",
         subject=after.name,
         to=f"{ADDRESS}?said=saved",
-        details=_changed(_shown(before), _shown(after)),
+        details=_changed(_shown(render_billing_entity(before)), _shown(render_billing_entity(after))),
     )
-
-
-def _path(visit: Visit) -> dict[str, str]:
-    return {"code": billing_entities.default(visit.conn, visit.here.id).code}
 
 
 def _text(value: Any) -> str:

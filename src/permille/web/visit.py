@@ -11,7 +11,7 @@ from psycopg import Connection
 from starlette.datastructures import QueryParams
 
 from permille.api import http
-from permille.api.http import Call, Engine, Raw
+from permille.api.http import Engine, Raw
 from permille.core.organization import Organization
 from permille.store.users import Session
 
@@ -75,31 +75,9 @@ class Visit:
         """Whether the user has one of the roles, here or in the installation."""
         return any(role in roles for role in self.roles)
 
-    def call(
-        self,
-        *,
-        body: Any = None,
-        path: Mapping[str, str] | None = None,
-        query: Mapping[str, str] | Pairs = (),
-    ) -> Call:
-        """The same request to the API, so that forms and API have one set of rules."""
-        return Call(
-            engine=self.engine,
-            conn=self.conn,
-            organization=self.here,
-            now=self.now,
-            path=path or {},
-            query=QueryParams(query if isinstance(query, Mapping) else list(query)),
-            body=body,
-        )
-
     def page(self, per_page: int = PER_PAGE) -> http.Page:
         """Which page of a list the address names."""
         return http.page_of(self.query, per_page)
-
-    def page_query(self, **fixed: str) -> dict[str, str]:
-        """The part of the address that says which page of a list, in pages of a screen."""
-        return {"page": self.query.get("page", "1"), "per_page": str(PER_PAGE), **fixed}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

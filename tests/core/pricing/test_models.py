@@ -31,7 +31,7 @@ def test_defaults_can_be_changed_without_changing_the_model(model: ChargeModel) 
 
 
 def test_the_defaults_are_lagos() -> None:
-    """Section 5.1."""
+    """semantics-metering.md 5.1."""
     open_tier = {"from_value": 0, "to_value": None, "flat_amount": "0"}
     assert {model: defaults(model) for model in ChargeModel if model is not ChargeModel.CUSTOM} == {
         ChargeModel.STANDARD: {"amount": "0"},
@@ -55,7 +55,7 @@ def test_units_alone_are_of_no_event() -> None:
 
 
 def test_prices_from_the_calculator() -> None:
-    """Section 7.13, 10: five units."""
+    """semantics-metering.md 7.13 #10: five units."""
     tiers = [
         {"from_value": 0, "to_value": 2, "per_unit_amount": "2", "flat_amount": "0"},
         {"from_value": 3, "to_value": None, "per_unit_amount": "3", "flat_amount": "0"},

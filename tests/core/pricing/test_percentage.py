@@ -221,7 +221,7 @@ def fractions(properties: dict[str, Any]) -> tuple[Fraction, Fraction, int, Frac
 
 @given(amounts_of_events, terms)
 def test_of_two_allowances_the_smaller_one_counts(values: list[Decimal], properties: dict[str, Any]) -> None:
-    """Section 5.7, event by event: how many units, and how many events, either allowance covers."""
+    """semantics-metering.md 5.7, event by event: how many units, and how many events, either allowance covers."""
     rate, fixed, events, units = fractions(properties)
     by_events = sum(map(Fraction, values[:events]), Fraction(0))
     total = sum(map(Fraction, values), Fraction(0))
@@ -349,7 +349,7 @@ def test_an_event_that_just_uses_up_the_free_units_pays_the_fixed_amount() -> No
 
 
 def test_an_event_alone_knows_no_allowance() -> None:
-    """Section 1.10 and 7.13, 8."""
+    """semantics-metering.md 1.10 and 7.13 #8."""
     terms = {"rate": "2", "fixed_amount": "3", "free_units_per_events": 4}
     assert price_alone(Decimal(100), terms).amount == 5
     assert price_alone(Decimal(100), terms).unit_amount == Decimal("0.05")

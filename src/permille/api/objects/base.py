@@ -59,7 +59,7 @@ Properties = Annotated[
 DimensionValues = Annotated[
     Mapping[str, Sequence[str]],
     says(
-        "Dimension -> values that the filter matches. __ALL_FILTER_VALUES__ stands for every value of the metric."
+        "Dimension -> values that the filter matches. __ALL_FILTER_VALUES__ matches every value of the metric."
     ),
 ]
 EmptyList = Annotated[list[Any], says("Always empty: kept for clients of Lago's API.")]

@@ -22,7 +22,7 @@ from permille.api.objects.base import (
 from permille.api.objects.tax import Tax
 
 Secret = Annotated[str, says("The key itself: shown once, only here.")]
-Prefix = Annotated[str, says("First characters of the key, to tell keys apart.")]
+Prefix = Annotated[str, says("First characters of the key, to recognize it.")]
 
 
 class OrganizationBilling(Answer):

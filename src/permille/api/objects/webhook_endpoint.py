@@ -8,6 +8,8 @@ from uuid import UUID
 
 from permille.api.objects.base import Answer, CreatedAt, Id, Input, one_of, says
 
+ALGORITHMS = ("jwt", "hmac")
+
 
 class WebhookEndpoint(Answer):
     """An address that webhooks are sent to."""
@@ -15,7 +17,7 @@ class WebhookEndpoint(Answer):
     lago_id: Id
     lago_organization_id: Annotated[UUID, says("The organization.")]
     webhook_url: Annotated[str, says("Address that receives webhooks.", example="https://example.com/hooks")]
-    signature_algo: Annotated[str, one_of("jwt", "hmac", says="How webhooks are signed.")]
+    signature_algo: Annotated[str, one_of(*ALGORITHMS, says="How webhooks are signed.")]
     name: Annotated[str | None, says("Name for people.")]
     event_types: Annotated[
         Sequence[str] | None, says("Types of webhooks that are sent; null for all of them.")
@@ -33,6 +35,6 @@ class WebhookEndpointInput(Input):
     """Fields of a webhook endpoint."""
 
     webhook_url: Annotated[str, says("Absolute http or https address.", example="https://example.com/hooks")]
-    signature_algo: Annotated[str, one_of("jwt", "hmac", says="How webhooks are signed.")]
+    signature_algo: Annotated[str, one_of(*ALGORITHMS, says="How webhooks are signed.")]
     name: Annotated[str | None, says("Name for people.")]
     event_types: Annotated[list[str] | None, says("Types of webhooks to send; null or * for all.")]

@@ -30,7 +30,7 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amendment:
-    """Of one event; among several the last one is in force, as if those before it had not been."""
+    """A change of one event; of several the last one is in force, as if those before it had not been."""
 
     id: UUID
     transaction_id: str

@@ -27,7 +27,7 @@ class BillableMetric:
     weighted_interval: str | None
     expression: str | None
     custom_aggregator: Mapping[str, str] | None = None
-    """Of a custom aggregation its rules: `total_units`, and `amount` where there is one (core.rule)."""
+    """The rules of a custom aggregation: `total_units`, and `amount` where there is one (core.metering.rule)."""
     filters: Mapping[str, tuple[str, ...]]
     created_at: datetime
     updated_at: datetime

@@ -1,7 +1,7 @@
 """Usage by day: what a metric comes to on each local day of a subscription, for charts and for its own reports.
 
 A day's units are of that day's events alone where they can be added up or compared: a sum, a count, a maximum,
-distinct values. What stands until it is changed shows as it stands at the end of the day: what recurs, from the
+distinct values. Units that last until they are changed show as they are at the end of the day: recurring ones, from the
 first event on, and the newest value, from the start of the billing period on. A weighted sum is the average of
 its level over the whole day. A day of a custom aggregation has what its events have changed the units by. Nothing is
 rounded, so that the days of a sum add up to the period.
@@ -23,8 +23,8 @@ from permille.core.metering.usage import (
     Instance,
     Partial,
     Usage,
+    carried_over_to,
     merge,
-    standing_at,
 )
 from permille.core.money import ZERO, exact
 from permille.core.period import Period, midnight, seconds_of
@@ -50,7 +50,7 @@ class Day:
     date: date
     part: Period
     seconds: int
-    """Of the whole day."""
+    """Seconds of the whole day."""
     opens_period: bool
     """Whether a billing period starts with the part."""
 
@@ -71,7 +71,7 @@ def day_of(day: date, life: Period, timezone: str, *, opened_at: datetime) -> Da
 
 
 def reach_of(metric: BillableMetric) -> Reach:
-    """A sum of all time stands, like distinct values of all time; so do a level, the newest value and own rules' state."""
+    """Recurring units reach back to the first event; levels, newest values and custom units to the period's start."""
     if metric.recurring:
         return Reach.EVER
     return Reach.PERIOD if metric.aggregation.lasts else Reach.DAY
@@ -84,25 +84,25 @@ def fold_days(
     *,
     place_of: Callable[[Dimensions], Place],
 ) -> list[dict[Place, Usage]]:
-    """Of each day what every place has used; places without usage are left out.
+    """The usage of every place on each day; places without usage are left out.
 
-    `before` is what stood before the first day, as far back as the metric reaches, and each day has its own
+    `before` is what was carried over into the first day, as far back as the metric reaches, and each day has its own
     events: no event is read twice. `events_count` is of the day alone.
     """
     reach = reach_of(metric)
-    standing = _by_place(before, place_of) if reach is not Reach.DAY else {}
+    carried_over = _by_place(before, place_of) if reach is not Reach.DAY else {}
     found: list[dict[Place, Usage]] = []
     for day, series in days:
         if reach is Reach.DAY or (reach is Reach.PERIOD and day.opens_period):
-            standing = {}
+            carried_over = {}
         own = _by_place(series, place_of)
         used = {
-            place: _day_usage(metric, standing.get(place, EMPTY), own.get(place, EMPTY), day)
-            for place in {**standing, **own}
+            place: _day_usage(metric, carried_over.get(place, EMPTY), own.get(place, EMPTY), day)
+            for place in {**carried_over, **own}
         }
         found.append({place: usage for place, usage in used.items() if usage.units or usage.events_count})
         for place, partial in own.items():
-            standing[place] = merge(standing.get(place, EMPTY), partial)
+            carried_over[place] = merge(carried_over.get(place, EMPTY), partial)
     return found
 
 
@@ -115,8 +115,10 @@ def _by_place(series: Series, place_of: Callable[[Dimensions], Place]) -> dict[P
 
 
 def _day_usage(metric: BillableMetric, before: Partial, own: Partial, day: Day) -> Usage:
-    standing = standing_at(before, day.part.from_)
-    usage = metric.aggregation.aggregate(merge(standing, own), period=day.part, period_seconds=day.seconds)
+    carried_over = carried_over_to(before, day.part.from_)
+    usage = metric.aggregation.aggregate(
+        merge(carried_over, own), period=day.part, period_seconds=day.seconds
+    )
     return replace(usage, events_count=metric.aggregation.events_counted(own))
 
 
@@ -141,7 +143,7 @@ def fold_custom_days(
 def _custom_values(
     charge: CompiledCharge, series: Series
 ) -> list[tuple[tuple[int, Group], Sequence[Instance]]]:
-    """Of each place the changes of its units, in order."""
+    """The changes of units by place, in order."""
     assert charge.aggregator is not None, charge.charge_id
     by_place = _by_place(series, lambda dimensions: series_place(charge, dimensions))
     return [

@@ -22,7 +22,7 @@ _MINUS_ZERO = re.compile(r"-0(?:\.0+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metering:
+class SeriesLayout:
     """The property that is the value (None: no number is taken) and the sorted keys that make a series."""
 
     field_name: str | None
@@ -43,11 +43,11 @@ class Metering:
 
     @property
     def value_key(self) -> str | None:
-        """The property that need not be kept beside the value: not one by which events are told apart too."""
+        """The property that need not be kept beside the value, unless it is a key of the series too."""
         return None if self.field_name in self.keys else self.field_name
 
 
-NO_METERING = Metering(field_name=None, keys=(), version=0)
+NO_LAYOUT = SeriesLayout(field_name=None, keys=(), version=0)
 
 
 class Encoded(NamedTuple):
@@ -64,7 +64,7 @@ class Encoded(NamedTuple):
 _encoded = partial(tuple.__new__, Encoded)
 
 
-def encode(metering: Metering, properties: Mapping[str, Any]) -> Encoded:
+def encode(metering: SeriesLayout, properties: Mapping[str, Any]) -> Encoded:
     """Split properties (JSON values, fractions as Decimal) as the metering says.
 
     Only texts, numbers and booleans become dimensions. The value is a number by Lago's rule
@@ -84,7 +84,7 @@ def encode(metering: Metering, properties: Mapping[str, Any]) -> Encoded:
     return _encode_any(metering, properties)
 
 
-def _encode_any(metering: Metering, properties: Mapping[str, Any]) -> Encoded:
+def _encode_any(metering: SeriesLayout, properties: Mapping[str, Any]) -> Encoded:
     series: list[Any] = []
     dimensions: set[str] = set()
     for key in metering.keys:
@@ -114,14 +114,14 @@ def _encode_any(metering: Metering, properties: Mapping[str, Any]) -> Encoded:
 
 
 def is_dimension(value: Any) -> bool:
-    """Whether a property's value can tell a series: a text, a number or a boolean."""
+    """Whether a property's value can be a key of a series: a text, a number or a boolean."""
     return isinstance(value, str | int | Decimal)
 
 
 _KINDS: Mapping[str, Callable[[str], Any]] = {"int": int, "Decimal": Decimal, "bool": "True".__eq__}
 
 
-def dimensions_of(metering: Metering, series: tuple[Any, ...]) -> dict[str, Any]:
+def dimensions_of(metering: SeriesLayout, series: tuple[Any, ...]) -> dict[str, Any]:
     """The properties that a series holds, as they were sent."""
     return {
         key: value if isinstance(value, str) else _KINDS[value[0]](value[1])

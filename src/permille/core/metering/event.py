@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from permille.core.instants import EARLIEST, EPOCH, LATEST
 
@@ -162,3 +163,35 @@ class Arrival(NamedTuple):
 
     counted_to: int
     seen_to: int
+
+
+class Series(NamedTuple):
+    """Events of a subscription and a code with the same values of the dimensions."""
+
+    id: int
+    organization_id: UUID
+    external_subscription_id: str | None
+    code: str
+    dimensions: Mapping[str, Any]
+
+
+class PlacedEvent(NamedTuple):
+    """An event with its place in the order of arrival, and its series."""
+
+    identity: UUID
+    transaction_id: str
+    at: datetime
+    seq: int
+    has_value: bool
+    series: Series
+
+
+class Arrived(NamedTuple):
+    """Events of a subscription and a code that came in together, by one of their times: the first, or each."""
+
+    organization_id: UUID
+    external_subscription_id: str
+    code: str
+    at: datetime
+    seq: int
+    """The last of them in the order of arrival."""

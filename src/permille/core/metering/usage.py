@@ -23,10 +23,10 @@ Instance = tuple[datetime, int, Decimal]
 """An event as far as order matters: its time, its place in the order of arrival, its value."""
 
 Operation = tuple[datetime, int, str | None, bool]
-"""Time and place likewise, the distinct value (None where the property is missing), and whether it was added."""
+"""An event's time and place in the order of arrival, the distinct value (None where the property is missing), and whether it was added."""
 
 CustomEvent = tuple[datetime, int, tuple[str | None, ...]]
-"""Time and place likewise, and the texts of the properties that a custom aggregation looks at."""
+"""An event's time and place in the order of arrival, and the texts of the properties that a custom aggregation looks at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +65,10 @@ class Partial:
     sum: Decimal = ZERO
     moment: Decimal = ZERO
     """Sum of each value times its instant, in seconds since 1970: what a weighted sum is made of."""
-    standing_count: int = 0
-    """Of the values those that are from before the period."""
-    standing_events_count: int = 0
-    """Of the events likewise."""
+    carried_over_count: int = 0
+    """How many of the values are carried over from before the period."""
+    carried_over_events_count: int = 0
+    """How many of the events are carried over from before the period."""
     max: Decimal | None = None
     last: Instance | None = None
     """The newest by time, then by arrival."""
@@ -101,8 +101,8 @@ def merge(a: Partial, b: Partial) -> Partial:
             values_count=a.values_count + b.values_count,
             sum=a.sum + b.sum,
             moment=a.moment + b.moment,
-            standing_count=a.standing_count + b.standing_count,
-            standing_events_count=a.standing_events_count + b.standing_events_count,
+            carried_over_count=a.carried_over_count + b.carried_over_count,
+            carried_over_events_count=a.carried_over_events_count + b.carried_over_events_count,
             max=b.max if a.max is None or (b.max is not None and b.max > a.max) else a.max,
             last=b.last if a.last is None or (b.last is not None and b.last > a.last) else a.last,
             uniques=_merged_uniques(a.uniques, b.uniques),
@@ -149,14 +149,14 @@ def rounded(units: Decimal, function: str, precision: int | None) -> Decimal:
         return units.quantize(Decimal(1).scaleb(-digits), rounding=_ROUNDING[function])
 
 
-def standing_at(partial: Partial, at: datetime) -> Partial:
-    """These events as what stands at a later instant: one change of the level then, that is no event of the period."""
+def carried_over_to(partial: Partial, at: datetime) -> Partial:
+    """These events carried over to a later instant: one change of the level then, that is no event of the period."""
     with exact():
         return replace(
             partial,
             moment=partial.sum * epoch_seconds(at),
-            standing_count=partial.values_count,
-            standing_events_count=partial.events_count,
+            carried_over_count=partial.values_count,
+            carried_over_events_count=partial.events_count,
         )
 
 

@@ -32,11 +32,11 @@ from permille.core.rating.charge import (
 from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.filters import Group, Id
 from permille.core.rating.level import (
-    NOTHING_STANDING,
+    NOTHING_CARRIED_OVER,
+    CarriedOver,
     Level,
-    Reached,
-    Standing,
-    Taken,
+    LevelState,
+    PricedEvent,
     prorated_units,
 )
 from permille.core.rating.models import ChargeModel, Price, Quantity, model_of, percentage
@@ -54,7 +54,7 @@ _DIFFERENCES = {
     "per_unit_total_amount",
     "total_with_flat_amount",
 }
-"""The details of a price that are told of one event alone; the others are terms."""
+"""The details of a price that a fee states for its event alone; the others are terms."""
 
 
 def event_fees(
@@ -62,16 +62,16 @@ def event_fees(
     events: Iterable[AdvanceEvent],
     *,
     billed: Collection[int],
-    standing: Mapping[Place, Standing],
+    carried_over: Mapping[Place, CarriedOver],
     subscription_id: Id,
     period: Period,
     proration: Proration,
-    reached: Mapping[Place, Reached] = MappingProxyType({}),
-) -> tuple[list[tuple[int, Fee]], dict[Place, Reached]]:
+    reached: Mapping[Place, LevelState] = MappingProxyType({}),
+) -> tuple[list[tuple[int, Fee]], dict[Place, LevelState]]:
     """The fees of those events whose seq is to be billed, with it; and what levels all of them have reached.
 
     `events` are all of the charge's metric in the period up to the last one billed, in the order of arrival, or
-    those of them after which the levels had `reached` so far; `standing` is what a recurring metric had before.
+    those of them after which the levels had `reached` so far; `carried_over` is what a recurring metric had before.
     An event without a value has no fee.
     """
     levels: dict[Place, Level] = {}
@@ -81,7 +81,7 @@ def event_fees(
             place = series_place(charge, event.dimensions)
             bucket = charge.buckets[place[0]]
             if place not in levels:
-                stood = standing.get(place, NOTHING_STANDING)
+                stood = carried_over.get(place, NOTHING_CARRIED_OVER)
                 levels[place] = _level(charge, bucket, stood, reached.get(place))
             level = levels[place]
             counted = level.take(event) if event.seq in billed else level.count(event)
@@ -89,7 +89,7 @@ def event_fees(
                 continue
             if charge.prorated:
                 level.prorated += prorated_units(counted.gained, event.at, period, proration)
-            if isinstance(counted, Taken):
+            if isinstance(counted, PricedEvent):
                 fee = _fee(
                     charge,
                     bucket,
@@ -103,45 +103,47 @@ def event_fees(
     return fees, {**reached, **{place: level.reached for place, level in levels.items()}}
 
 
-def standing_by_place(
+def carried_over_by_place(
     charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]]
-) -> dict[Place, Standing]:
-    """What a recurring metric stands at, where its series count, from all that was before."""
+) -> dict[Place, CarriedOver]:
+    """What a recurring metric carries over, by the places where its series count."""
     found: dict[Place, Partial] = {}
     for dimensions, partial_usage in series:
         place = series_place(charge, dimensions)
         found[place] = merge(found[place], partial_usage) if place in found else partial_usage
-    return {place: _standing(charge, charge.buckets[place[0]], each) for place, each in found.items()}
+    return {place: _carried_over(charge, charge.buckets[place[0]], each) for place, each in found.items()}
 
 
-def _standing(charge: CompiledCharge, bucket: Bucket, usage: Partial) -> Standing:
+def _carried_over(charge: CompiledCharge, bucket: Bucket, usage: Partial) -> CarriedOver:
     if charge.aggregation.needs is Needs.UNIQUES:
-        return _standing_uniques(charge.aggregation.paid_in_advance(usage))
+        return _carried_over_uniques(charge.aggregation.paid_in_advance(usage))
     if charge.aggregator is not None:
         usage = fold(charge.aggregator, usage.custom_events, bucket.properties)
-    return Standing(units=usage.sum, amount=usage.custom_amount)
+    return CarriedOver(units=usage.sum, amount=usage.custom_amount)
 
 
-def _standing_uniques(usage: Partial) -> Standing:
+def _carried_over_uniques(usage: Partial) -> CarriedOver:
     there = frozenset(value for value, (_, _, is_there) in usage.uniques.items() if is_there)
-    return Standing(units=Decimal(len(there)), values=there)
+    return CarriedOver(units=Decimal(len(there)), values=there)
 
 
 def _never(_count: int, _total: Decimal) -> bool:
     return False
 
 
-def _level(charge: CompiledCharge, bucket: Bucket, standing: Standing, reached: Reached | None) -> Level:
+def _level(
+    charge: CompiledCharge, bucket: Bucket, carried_over: CarriedOver, reached: LevelState | None
+) -> Level:
     remembers = percentage.allowance(bucket.properties) if bucket.reads_events else _never
     rules = Rules(charge.aggregator, custom_values(bucket.properties)) if charge.aggregator else None
-    level = Level(aggregation=charge.aggregation, standing=standing, remembers=remembers, rules=rules)
+    level = Level(aggregation=charge.aggregation, carried_over=carried_over, remembers=remembers, rules=rules)
     return level if reached is None else level.resume(reached)
 
 
 def _fee(
     charge: CompiledCharge,
     bucket: Bucket,
-    taken: Taken,
+    taken: PricedEvent,
     *,
     group: Group,
     subscription_id: Id,
@@ -183,9 +185,9 @@ def fee_of_nothing(
     period: Period,
     proration: Proration,
 ) -> Fee:
-    """What is told of an event that would make no fee: its place, and nothing to pay."""
+    """The fee of an event that costs nothing: its place, and nothing to pay."""
     index, group = series_place(charge, event.dimensions)
-    taken = Taken(
+    taken = PricedEvent(
         event=event, change=ZERO, gained=ZERO, before=None, after=Quantity(units=ZERO), is_free=True
     )
     return _fee(
@@ -202,7 +204,7 @@ def fee_of_nothing(
 def instant_fee(
     charge: CompiledCharge, event: AdvanceEvent, *, units: Decimal, subscription_id: Id, period: Period
 ) -> Fee:
-    """An event priced alone, by the rate and the bounds of its price, without any allowance (section 1.10).
+    """An event priced alone, by the rate and the bounds of its price, without any allowance (semantics-metering.md 1.10).
 
     `units` are rounded as the metric says; negative ones cost nothing.
     """
@@ -229,7 +231,7 @@ def instant_fee(
 def units_alone(charge: CompiledCharge, event: AdvanceEvent) -> Decimal:
     """What the rules of a custom aggregation make of an event that comes first; nothing where they have no value."""
     index, _ = series_place(charge, event.dimensions)
-    level = _level(charge, charge.buckets[index], NOTHING_STANDING, None)
+    level = _level(charge, charge.buckets[index], NOTHING_CARRIED_OVER, None)
     with exact():
         level.count(event)
     return level.units
@@ -249,7 +251,7 @@ def _read_price(charge: CompiledCharge, bucket: Bucket, quantity: Quantity) -> P
     return bucket.pricer(quantity)
 
 
-def _price(taken: Taken, price: Callable[[Quantity], Price], *, prorated: Decimal | None) -> Price:
+def _price(taken: PricedEvent, price: Callable[[Quantity], Price], *, prorated: Decimal | None) -> Price:
     """What the event costs, in major units."""
     if taken.is_free:
         return Price(ZERO, ZERO, {})

@@ -30,7 +30,7 @@ from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues, is_unpriced
 
 Dimensions = Mapping[str, str | None]
-"""The property texts that tell events apart: the metric's filter keys and the grouping keys."""
+"""The property texts by which events are priced apart: the metric's filter keys and the grouping keys."""
 
 Place = tuple[int, Group]
 """Where usage counts: the bucket's index in its charge, and the pricing group."""
@@ -69,7 +69,7 @@ class CompiledCharge:
     rounding_function: str | None
     rounding_precision: int | None
     subunits: int
-    """Of the currency."""
+    """How many smallest units the currency has."""
     applied_pricing_unit: AppliedPricingUnit | None
     """What the prices are in, if not in the currency."""
     prorated: bool
@@ -90,7 +90,7 @@ class CompiledCharge:
 
     @property
     def priced_subunits(self) -> int:
-        """Of what the prices are in."""
+        """How many smallest units the currency or the pricing unit has."""
         return self.subunits if self.applied_pricing_unit is None else SUBUNITS
 
     def owed(self, amount: Decimal, unit_amount: Decimal) -> Owed:
@@ -245,7 +245,7 @@ def shown_by(charge: CompiledCharge, dimensions: Dimensions) -> dict[str, str]:
 
 
 def presentation(charge: CompiledCharge, breakdowns: Iterable[Breakdown]) -> Presentation | None:
-    """Of one of the charge's fees."""
+    """How one of the charge's fees is shown."""
     keys = charge.presentation_keys
     return Presentation(breakdowns=tuple(breakdowns), on_invoice=keys.on_invoice) if keys.names else None
 

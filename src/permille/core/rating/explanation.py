@@ -17,7 +17,7 @@ from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import SUBUNITS
 from permille.core.rating.rounding import Earlier
 
-# A fee keeps the price of a unit to 15 decimals. A price with more of them is told by what it comes to.
+# A fee keeps the price of a unit to 15 decimals. A price with more of them is shown by what it comes to.
 _UNIT_AMOUNTS_TELL = Decimal("1e-12")
 
 
@@ -46,7 +46,7 @@ def charge_steps(
 ) -> tuple[Step, ...]:
     """How a charge's units became its amount. `amount` and `unit_amount` in major units, `details` of the fee.
 
-    Of usage below zero the details are told as they are, but nothing is owed.
+    Details of usage below zero are shown as they are, but nothing is owed.
     """
     with exact():
         steps = _charge_steps(
@@ -107,7 +107,7 @@ def plan_step(plan_amount: Decimal, amount: Decimal) -> Step:
 
 
 def least_amount_steps(least: Decimal, others: Decimal) -> tuple[Step, ...]:
-    """What the other fees of a charge, as they were rounded, lack of its least amount."""
+    """What the other fees of a charge, as they were rounded, lack of its minimum charge."""
     with exact():
         return (
             Step(f"the least amount of the charge for the days of the period: {plain(least)}", least),

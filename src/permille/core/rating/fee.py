@@ -55,11 +55,11 @@ class Fee:
     from_: datetime
     to: datetime
     pay_in_advance: bool = False
-    """Whether an event made it, or a renewal of what stands, ahead of the period's end."""
+    """Whether an event made it, or a renewal, ahead of the period's end."""
     event_transaction_id: str | None = None
-    """Of the event that made it."""
+    """The transaction id of the event that made it."""
     is_true_up: bool = False
-    """Whether it makes the charge's other fees up to the least amount."""
+    """Whether it is what the charge's other fees lack of its minimum charge."""
     in_unit: InUnit | None = None
     """What the money was converted from, where the charge is priced in a unit."""
     presentation: Presentation | None = None

@@ -89,7 +89,7 @@ def filter_finder(
 
 
 def unbeaten(matching: Sequence[ChargeFilter]) -> list[ChargeFilter]:
-    """Of filters that match an event, in their order, those with the most keys of which none is narrower."""
+    """The matching filters with the most keys of which none is narrower, in the order given."""
     most_keys = max((len(candidate.values) for candidate in matching), default=0)
     finalists = [candidate for candidate in matching if len(candidate.values) == most_keys]
     return [one for one in finalists if not any(_is_narrower(other, one) for other in finalists)]

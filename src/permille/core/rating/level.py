@@ -1,4 +1,4 @@
-"""The level of what is paid in advance: how high a period's usage ever stood, event by event.
+"""The level of usage that is paid in advance: how high it was in a period, event by event.
 
 Events count in the order of arrival. Of a sum, of unique values and of the units and the amount of a custom
 aggregation only what rises above the highest level of the period is billable: a decrease gives nothing back, and what
@@ -27,21 +27,21 @@ _FIVE_DECIMALS = Decimal("0.00001")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What a recurring metric stood at when the period began."""
+class CarriedOver:
+    """What a recurring metric carries over into the period."""
 
     units: Decimal = ZERO
     values: frozenset[str | None] = frozenset()
     amount: Decimal = ZERO
-    """Of a custom aggregation."""
+    """The amount that a custom aggregation has reached."""
 
 
-NOTHING_STANDING = Standing()
+NOTHING_CARRIED_OVER = CarriedOver()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
-    """A level as it was after some event, from which it goes on with the next."""
+class LevelState:
+    """The state of a level after an event, from which it goes on with the next."""
 
     units: Decimal = ZERO
     """From the period's start on; so is the highest."""
@@ -55,9 +55,9 @@ class Reached:
     is_priced: bool = False
     """Whether any fee has been made: what is due without any units is in the first."""
     there: frozenset[str | None] = frozenset()
-    """The unique values that are there, with those that stood before the period."""
+    """The unique values that are present, with those carried over."""
     amount: Decimal = ZERO
-    """Of a custom aggregation, from the period's start on; so is the highest."""
+    """The amount of a custom aggregation, from the period's start on; so is the highest."""
     highest_amount: Decimal = ZERO
     free_events: int = 0
     """Events of a sum that stayed below what was paid already."""
@@ -65,10 +65,10 @@ class Reached:
 
 @dataclass(slots=True, kw_only=True)
 class Level:
-    """How far a bucket's group has come in a period. The fields are those of Reached."""
+    """How far a bucket's group has come in a period. The fields are those of LevelState."""
 
     aggregation: Aggregation
-    standing: Standing
+    carried_over: CarriedOver
     remembers: Callable[[int, Decimal], bool]
     """Whether the price still looks at the single values that come after so many with that sum."""
     rules: Rules | None = None
@@ -87,9 +87,9 @@ class Level:
     there: set[str | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.there = set(self.standing.values)
+        self.there = set(self.carried_over.values)
 
-    def resume(self, reached: Reached) -> Level:
+    def resume(self, reached: LevelState) -> Level:
         """Go on from there."""
         self.units, self.highest, self.prorated = reached.units, reached.highest, reached.prorated
         self.events_count, self.precise_amount_cents = reached.events_count, reached.precise_amount_cents
@@ -101,9 +101,9 @@ class Level:
         return self
 
     @property
-    def reached(self) -> Reached:
+    def reached(self) -> LevelState:
         """Where it is now."""
-        return Reached(
+        return LevelState(
             units=self.units,
             highest=self.highest,
             prorated=self.prorated,
@@ -125,22 +125,22 @@ class Level:
         )
 
     def _change_by_rules(self, event: AdvanceEvent, rules: Rules) -> Decimal | None:
-        state = State(self.standing.units + self.units, self.standing.amount + self.amount)
+        state = State(self.carried_over.units + self.units, self.carried_over.amount + self.amount)
         with localcontext(DIGITS):
             reached = rules.after(state, event.at, event.texts)
         if reached is None:
             return None
-        self.amount = reached.amount - self.standing.amount
+        self.amount = reached.amount - self.carried_over.amount
         return reached.total_units - state.total_units
 
-    def take(self, event: AdvanceEvent) -> Taken | None:
+    def take(self, event: AdvanceEvent) -> PricedEvent | None:
         """Count the event in, to be priced; None when it takes no part."""
         seen = tuple(self.first_values)
-        is_first, before = not (self.is_priced or self.standing.units), self._quantity(seen)
+        is_first, before = not (self.is_priced or self.carried_over.units), self._quantity(seen)
         counted = self.count(event)
         if counted is None:
             return None
-        return Taken(
+        return PricedEvent(
             event=event,
             change=counted.change,
             gained=counted.gained,
@@ -150,7 +150,7 @@ class Level:
             is_free=counted.is_free,
         )
 
-    def count(self, event: AdvanceEvent) -> Counted | None:
+    def count(self, event: AdvanceEvent) -> LevelChange | None:
         """Count the event in, whatever it costs; None when it takes no part."""
         change = self._change(event)
         if change is None:
@@ -169,7 +169,7 @@ class Level:
         is_free = not gained and (change != 0 or is_unique)
         self.is_priced = self.is_priced or not is_free
         self.free_events += is_free and not is_unique
-        return Counted(
+        return LevelChange(
             change=change,
             gained=gained,
             gained_amount=self._gain_amount() if self.rules else ZERO,
@@ -179,13 +179,13 @@ class Level:
 
     def _gain_amount(self) -> Decimal:
         """Raise the highest amount to where the amount is now; by how much above nothing."""
-        before = max(self.standing.amount + self.highest_amount, ZERO)
+        before = max(self.carried_over.amount + self.highest_amount, ZERO)
         self.highest_amount = max(self.amount, self.highest_amount)
-        return max(self.standing.amount + self.highest_amount, ZERO) - before
+        return max(self.carried_over.amount + self.highest_amount, ZERO) - before
 
     def _quantity(self, event_values: tuple[Decimal, ...]) -> Quantity:
         return Quantity(
-            units=self.standing.units + self.highest,
+            units=self.carried_over.units + self.highest,
             events_count=self.events_count,
             precise_amount_cents=self.precise_amount_cents,
             event_values=event_values,
@@ -193,7 +193,7 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class LevelChange:
     """What an event did to a level."""
 
     change: Decimal
@@ -208,7 +208,7 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class PricedEvent:
     """An event that has been counted in, with what is priced before and after it."""
 
     event: AdvanceEvent
@@ -237,26 +237,28 @@ def prorated_units(units: Decimal, at: datetime, period: Period, proration: Pror
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class PaidLevel:
     """The units that a running period is priced by: what is paid stays paid when the level falls."""
 
     units: Decimal
     prorated: Decimal
     gained: Decimal = ZERO
-    """Of the units those that came in the period."""
+    """The units above what was carried over."""
     free_events: int = 0
     """Events of a sum in the period that cost nothing, as they stayed below what was paid already."""
 
 
-NOTHING_HELD = Held(ZERO, ZERO)
+NOTHING_PAID = PaidLevel(ZERO, ZERO)
 
 
-def held_at(standing: Standing, reached: Reached, *, period: Period, proration: Proration | None) -> Held:
-    """Of a level that has come so far."""
+def paid_level_at(
+    carried_over: CarriedOver, reached: LevelState, *, period: Period, proration: Proration | None
+) -> PaidLevel:
+    """What a level that has reached this state is paid by."""
     with exact():
-        return Held(
-            standing.units + reached.highest,
-            reached.prorated + _prorated_base(standing.units, period, proration),
+        return PaidLevel(
+            carried_over.units + reached.highest,
+            reached.prorated + _prorated_base(carried_over.units, period, proration),
             reached.highest,
             reached.free_events,
         )
@@ -269,12 +271,12 @@ def _prorated_base(units: Decimal, period: Period, proration: Proration | None) 
     return share.quantize(_FIVE_DECIMALS, ROUND_CEILING)
 
 
-def held_sum(
+def paid_level_of_sum(
     values: Iterable[Instance], total: Decimal, *, period: Period, proration: Proration | None
-) -> Held:
-    """Of a sum that stands at `total` now; of the values those of the period count."""
+) -> PaidLevel:
+    """The level of a sum that is `total` now. Only values of the period change it."""
     own = [(at, value) for at, _, value in by_arrival(values, period) if at >= period.from_]
-    return _held(own, total, period, proration)
+    return _paid_level(own, total, period, proration)
 
 
 def by_arrival(values: Iterable[Instance], period: Period) -> list[Instance]:
@@ -282,10 +284,10 @@ def by_arrival(values: Iterable[Instance], period: Period) -> list[Instance]:
     return sorted(values, key=lambda each: (each[0] >= period.from_, *_order(each, period)))
 
 
-def held_uniques(
+def paid_level_of_uniques(
     operations: Iterable[Operation], total: Decimal, *, period: Period, proration: Proration | None
-) -> Held:
-    """Of values of which `total` are there now. Those of before the period are there when it begins."""
+) -> PaidLevel:
+    """The level of distinct values, of which `total` are present now. Earlier ones are present when the period begins."""
     there: set[str | None] = set()
     changes: list[tuple[datetime, Decimal]] = []
     ordered = sorted(operations, key=lambda each: (each[0] >= period.from_, *_order(each, period)))
@@ -298,7 +300,7 @@ def held_uniques(
             there.discard(text)
         if at >= period.from_:
             changes.append((at, Decimal(1 if is_add else -1)))
-    return replace(_held(changes, total, period, proration), free_events=0)
+    return replace(_paid_level(changes, total, period, proration), free_events=0)
 
 
 def _order(event: Operation | Instance, period: Period) -> tuple[Any, ...]:
@@ -307,12 +309,12 @@ def _order(event: Operation | Instance, period: Period) -> tuple[Any, ...]:
     return (seq,) if at >= period.from_ else (at, seq)
 
 
-def _held(
+def _paid_level(
     changes: Sequence[tuple[datetime, Decimal]],
     total: Decimal,
     period: Period,
     proration: Proration | None,
-) -> Held:
+) -> PaidLevel:
     with exact():
         level = highest = prorated = ZERO
         free_events = 0
@@ -324,4 +326,6 @@ def _held(
             if proration is not None and gained:
                 prorated += prorated_units(gained, at, period, proration)
         base = total - level
-        return Held(base + highest, prorated + _prorated_base(base, period, proration), highest, free_events)
+        return PaidLevel(
+            base + highest, prorated + _prorated_base(base, period, proration), highest, free_events
+        )

@@ -45,7 +45,7 @@ def elapsed_share(now: datetime, period: Period, timezone: str) -> Fraction:
 def project(charge: CompiledCharge, fee: Fee, *, recurring: bool, elapsed: Fraction) -> Projection:
     """What one of the charge's fees of the running period comes to at its end.
 
-    What recurs stands as it is. Of a charge with filters, what none of them wants is not projected, as in Lago.
+    Recurring units stay as they are. Usage that no filter of a charge wants is not projected, as in Lago.
     """
     return project_all(charge, [fee], recurring=recurring, elapsed=elapsed)[0]
 

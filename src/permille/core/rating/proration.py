@@ -1,4 +1,4 @@
-"""Proration of recurring units: each counts for the share of the billing period's days on which it stood.
+"""Proration of recurring units: each counts for the share of the billing period's days on which it was present.
 
 Days are calendar days in the customer's timezone; the day of a change belongs to the unit, and so does the day
 on which it goes. Source: semantics-metering.md sections 2.5 and 5.11.
@@ -33,11 +33,11 @@ class Proration:
         return self.days_to_end(period.from_, period)
 
     def days_to_end(self, since: datetime, period: Period) -> int:
-        """The days on which something stood that was there until the period's end."""
+        """The days from an instant to the period's end, on which units that stay are present."""
         return self.days_between(since, period.to - INSTANT) - self.spares_last_day
 
     def days_between(self, first: datetime, last: datetime) -> int:
-        """Of two instants, both days included.
+        """The days between two instants, both included.
 
         Never more than the whole period has: where a customer's move to another timezone makes it longer by
         some hours, these may reach into one more day.
@@ -92,15 +92,15 @@ def rated_period(
 
 @dataclass(frozen=True, slots=True)
 class Prorated:
-    """Units by the days they stood, and the changes in the order of time."""
+    """Units by the days on which they were present, and the changes in the order of time."""
 
     units: Decimal
     changes: tuple[tuple[Decimal, Decimal], ...]
-    """Each whole, and times the days for which it counts: not divided, so that whoever adds them up divides once."""
+    """Each whole, and times the days for which it counts: not divided, so that their sum is divided once."""
 
 
 def _prorated(changes: Sequence[tuple[Decimal, int]], by: Proration) -> Prorated:
-    """Of changes with the days for which each counts; divided once, as thirds of a day do not add up to days."""
+    """Changes with the days for which each counts, divided once, as thirds of a day do not add up to days."""
     total = sum((change * days for change, days in changes), ZERO) / by.days_in_period
     return Prorated(
         total.quantize(_FIVE_DECIMALS, ROUND_CEILING),
@@ -109,7 +109,7 @@ def _prorated(changes: Sequence[tuple[Decimal, int]], by: Proration) -> Prorated
 
 
 def prorate_sum(base: Decimal, values: Iterable[Instance], *, period: Period, by: Proration) -> Prorated:
-    """`base` stood when the period began; each value counts from its day to the period's last.
+    """`base` was carried over into the period; each value counts from its day to the period's last.
 
     A day that an upgrade spares is spared for the base alone, as in Lago.
     """

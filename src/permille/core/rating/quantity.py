@@ -18,7 +18,7 @@ from permille.core.metering.usage import (
 from permille.core.money import ZERO
 from permille.core.period import Period
 from permille.core.rating.charge import Bucket, CompiledCharge
-from permille.core.rating.level import Held, by_arrival, held_sum, held_uniques
+from permille.core.rating.level import PaidLevel, by_arrival, paid_level_of_sum, paid_level_of_uniques
 from permille.core.rating.models import Quantity, percentage
 from permille.core.rating.proration import Proration, RatedPeriod, prorate_sum, prorate_uniques
 
@@ -30,46 +30,52 @@ def quantity_of(
     usage: Usage,
     *,
     rated: RatedPeriod,
-    held: Held | None,
+    paid_level: PaidLevel | None,
 ) -> Quantity:
-    """What the price of a bucket's usage depends on. `held` is known where the usage does not hold every change."""
+    """What the price of a bucket's usage depends on. `paid_level` is known where the usage does not hold every change."""
     period, proration = rated.period, rated.proration
     if charge.pay_in_advance and charge.aggregation.may_fall:
         by = proration if charge.prorated else None
-        held = held or _held_of(charge, partial, usage, period=period, proration=by)
-        return _held_quantity(charge, bucket, partial, usage, period=period, held=held)
+        paid_level = paid_level or _paid_level_of(charge, partial, usage, period=period, proration=by)
+        return _paid_quantity(charge, bucket, partial, usage, period=period, paid_level=paid_level)
     if charge.prorated:
         return _prorated_quantity(charge, partial, usage, period, proration)
     return _quantity(charge, bucket, partial, usage, period)
 
 
-def _held_of(
+def _paid_level_of(
     charge: CompiledCharge, partial: Partial, usage: Usage, *, period: Period, proration: Proration | None
-) -> Held:
+) -> PaidLevel:
     if charge.aggregation.needs is Needs.UNIQUES:
-        return held_uniques(partial.operations, usage.units, period=period, proration=proration)
-    return held_sum(partial.values, partial.sum, period=period, proration=proration)
+        return paid_level_of_uniques(partial.operations, usage.units, period=period, proration=proration)
+    return paid_level_of_sum(partial.values, partial.sum, period=period, proration=proration)
 
 
-def _held_quantity(
-    charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage, *, period: Period, held: Held
+def _paid_quantity(
+    charge: CompiledCharge,
+    bucket: Bucket,
+    partial: Partial,
+    usage: Usage,
+    *,
+    period: Period,
+    paid_level: PaidLevel,
 ) -> Quantity:
-    """What is paid in advance stays paid: units by the highest level of the period (section 5.12), and events as
+    """What is paid in advance stays paid: units by the highest level of the period (semantics-metering.md 5.12), and events as
     they were paid, in the order of arrival.
     """
-    units = held.prorated if charge.prorated else held.units
+    units = paid_level.prorated if charge.prorated else paid_level.units
     if charge.rounding_function is not None:
         units = rounded(units, charge.rounding_function, charge.rounding_precision)
     full_units = max(usage.units, ZERO) if charge.prorated else None
     if charge.aggregation.needs is Needs.UNIQUES:
-        usage = replace(usage, units=held.units, events_count=int(held.units))
+        usage = replace(usage, units=paid_level.units, events_count=int(paid_level.units))
     else:
-        usage = replace(usage, events_count=usage.events_count - held.free_events)
+        usage = replace(usage, events_count=usage.events_count - paid_level.free_events)
     if bucket.reads_events:
         partial = replace(partial, values=tuple(by_arrival(partial.values, period)))
     quantity = _quantity(charge, bucket, partial, usage, period)
     if charge.aggregation.needs is Needs.UNIQUES and bucket.reads_events:
-        quantity = replace(quantity, counted_events=int(held.gained))
+        quantity = replace(quantity, counted_events=int(paid_level.gained))
     return replace(quantity, units=units, full_units=full_units)
 
 
@@ -93,7 +99,7 @@ def _quantity(
     if bucket.reads_events:
         if charge.aggregation.adds_one:
             totals = percentage.counted_totals(int(usage.units), bucket.properties)
-            counted = partial.events_count - partial.standing_events_count
+            counted = partial.events_count - partial.carried_over_events_count
         else:
             totals = percentage.running_totals(charge.aggregation.running_values(partial), bucket.properties)
             values = charge.aggregation.event_values(partial, since=period.from_)

@@ -34,7 +34,7 @@ from permille.core.rating.charge import (
 )
 from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.filters import Group, Id, group_of
-from permille.core.rating.level import NOTHING_HELD, Held
+from permille.core.rating.level import NOTHING_PAID, PaidLevel
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.proration import RatedPeriod
 from permille.core.rating.quantity import quantity_of, usage_of
@@ -48,14 +48,14 @@ def rate(
     subscription_id: Id,
     rated: RatedPeriod,
     with_idle: bool = True,
-    held: Mapping[Place, Held] | None = None,
+    paid_levels: Mapping[Place, PaidLevel] | None = None,
 ) -> list[Fee]:
     """Price what one subscription used of a charge's metric in a period.
 
     One fee for each filter in order, then for the default bucket, and in each for every pricing group that
     has usage; a bucket without usage has one idle fee, its group values None. `series` are the sums of
     events by their dimensions. Without idle ones only what an invoice has: fees with units, events or an amount.
-    `held` is what a charge in advance is priced by, where that is known without the changes in the series.
+    `paid_levels` is what a charge in advance is priced by, where that is known without the changes in the series.
     """
     if charge.is_renewal:
         rated = replace(rated, proration=replace(rated.proration, spares_last_day=False))
@@ -72,7 +72,7 @@ def rate(
                 partial=partial,
                 subscription_id=subscription_id,
                 rated=rated,
-                held=None if held is None else held.get((i, group), NOTHING_HELD),
+                paid_level=None if paid_levels is None else paid_levels.get((i, group), NOTHING_PAID),
             )
             for i, bucket in enumerate(charge.buckets)
             for group, partial in usage.get(i) or _unused(charge, bucket, with_idle=with_idle)
@@ -96,7 +96,7 @@ def rate(
 
 
 def _due(charge: CompiledCharge, fees: Sequence[Fee], *, with_idle: bool) -> Sequence[Fee]:
-    """Of a renewal the fees in which there is something to pay: units, or an amount that depends on none.
+    """The fees of a renewal in which there is something to pay: units, or an amount that depends on none.
 
     Idle ones are kept where they are asked for, but for fees that are rounded together: there each takes its cents.
     """
@@ -135,7 +135,7 @@ def _by_presentation(
 
 
 def _unused(charge: CompiledCharge, bucket: Bucket, *, with_idle: bool) -> list[tuple[Group, Partial]]:
-    """What stands for a bucket without usage, which may cost something all the same."""
+    """The entry of a bucket without usage, which may cost something all the same."""
     if with_idle or charge.costs(bucket.idle_owed):
         return [(group_of({}, bucket.group_keys), EMPTY)]
     return []
@@ -187,12 +187,12 @@ def _charge_fee(
     partial: Partial,
     subscription_id: Id,
     rated: RatedPeriod,
-    held: Held | None,
+    paid_level: PaidLevel | None,
 ) -> Fee:
     usage, price, due = NO_USAGE, bucket.idle, bucket.idle_owed
     if partial is not EMPTY:
         usage = usage_of(charge, partial, rated)
-        price = bucket.pricer(quantity_of(charge, bucket, partial, usage, rated=rated, held=held))
+        price = bucket.pricer(quantity_of(charge, bucket, partial, usage, rated=rated, paid_level=paid_level))
         if charge.pay_in_advance:
             usage = replace(usage, units=max(usage.units, ZERO))
         if usage.units < 0 or price.amount < 0:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.metering.encoding import Metering, dimensions_of, encode
+from permille.core.metering.encoding import SeriesLayout, dimensions_of, encode
 from permille.core.metering.event import is_add, property_text, property_texts
 from permille.core.metering.usage import AdvanceEvent
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
@@ -132,7 +132,7 @@ def _event(row: tuple[Any, ...]) -> AdvanceEvent:
     )
 
 
-def _event_anew(row: tuple[Any, ...], window: AdvanceWindow, metering: Metering) -> AdvanceEvent:
+def _event_anew(row: tuple[Any, ...], window: AdvanceWindow, metering: SeriesLayout) -> AdvanceEvent:
     """As the present metering takes it, whatever the series it is in."""
     properties = row[-1]
     encoded = encode(metering, properties)

@@ -12,7 +12,7 @@ from psycopg import Connection
 from psycopg.types.json import Jsonb
 
 from permille.core.metering.amendment import Amendment, AmendmentKind, Replacement
-from permille.core.metering.encoding import Encoded, Metering, encode, is_dimension
+from permille.core.metering.encoding import Encoded, SeriesLayout, encode, is_dimension
 from permille.core.metering.event import property_text
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.events.identity import transaction_range
@@ -236,7 +236,7 @@ def _put_in_place(
     """Store what replacements say as events; the series and instants that they count in."""
     encoded: list[Encoded] = []
     keys: list[SeriesKey] = []
-    meterings: dict[SeriesKey, Metering] = {}
+    meterings: dict[SeriesKey, SeriesLayout] = {}
     says = [each.replacement for each in new if each.replacement is not None]
     for each, replacement in zip(new, says, strict=True):
         how = in_place[each.id].metering

@@ -13,8 +13,10 @@ from permille.events.postgres import (
     event_lists,
     events,
     metering,
+    overview,
     rebuilding,
     rollup,
+    series,
     usage,
     writer,
 )
@@ -37,6 +39,14 @@ class Log:
     digest = staticmethod(events.digest)
     digest_of = staticmethod(events.digest_of)
     revisions = staticmethod(amendments.revisions)
+    first_hour_due = staticmethod(event_errors.first_due)
+    organizations_with_hours_due = staticmethod(event_errors.organizations_due)
+    placed = staticmethod(series.placed)
+    organizations_with_new_series = staticmethod(series.organizations_with_new)
+    claim_new_series = staticmethod(series.claim_new)
+    look_again = staticmethod(series.look_again)
+    arrived = staticmethod(series.arrived)
+    arrived_before = staticmethod(series.arrived_before)
     claim_hours = staticmethod(event_errors.claim)
     wrong_in = staticmethod(event_errors.wrong_in)
 
@@ -61,6 +71,9 @@ class Usage:
     usage_of_many = staticmethod(usage.usage_of_many)
     series_usage = staticmethod(usage.series_usage)
     events_of = staticmethod(advance.events_of)
+    sums = staticmethod(series.sums)
+    units_by_day = staticmethod(overview.units_by_day)
+    events_per_second = staticmethod(overview.events_per_second)
     under_one_version = staticmethod(metering.under_one_version)
     under_one_metering = staticmethod(metering.under_one_metering)
 

@@ -79,6 +79,24 @@ def mark(conn: Connection[Any], hours: Collection[tuple[UUID, datetime]]) -> Non
     )
 
 
+def first_due(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
+    """The first instant up to `until` at which an hour of the organization is to be looked through."""
+    row = conn.execute(
+        "select min(starts_at) + %(after)s from event_hour where organization_id = %(organization)s"
+        " and starts_at <= %(until)s - %(after)s",
+        {"organization": organization_id, "until": until, "after": LOOKED_AT_AFTER},
+    ).fetchone()
+    return row[0] if row else None
+
+
+def organizations_due(conn: Connection[Any], *, until: datetime) -> list[UUID]:
+    """The organizations with an hour that is to be looked through by then."""
+    rows = conn.execute(
+        "select distinct organization_id from event_hour where starts_at <= %s - %s", [until, LOOKED_AT_AFTER]
+    ).fetchall()
+    return [organization_id for (organization_id,) in rows]
+
+
 def claim(
     conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
 ) -> list[datetime]:

@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from permille.core.metering.encoding import NO_METERING, Metering, dimensions_of, encode, series_identity
+from permille.core.metering.encoding import NO_LAYOUT, SeriesLayout, dimensions_of, encode, series_identity
 from permille.database.bulk import uuid_array
 from permille.events.log import Known
 
@@ -54,10 +54,10 @@ def load(conn: Connection[Any], codes: Mapping[UUID, Collection[str]]) -> dict[U
         [[organization for organization, _ in pairs], [code for _, code in pairs]],
     )
     versions = dict.fromkeys(codes, 0)
-    found: dict[UUID, dict[str, Metering]] = {organization_id: {} for organization_id in codes}
+    found: dict[UUID, dict[str, SeriesLayout]] = {organization_id: {} for organization_id in codes}
     for organization_id, code, version, is_known, *columns in rows:
         versions[organization_id] = version
-        found[organization_id][code] = _read(columns) if is_known else NO_METERING
+        found[organization_id][code] = _read(columns) if is_known else NO_LAYOUT
     return {
         organization_id: Known(versions[organization_id], by_code)
         for organization_id, by_code in found.items()
@@ -147,7 +147,7 @@ def note_amendment(conn: Connection[Any], organization_id: UUID) -> None:
     )
 
 
-def current(conn: Connection[Any], organization_id: UUID, code: str) -> Metering | None:
+def current(conn: Connection[Any], organization_id: UUID, code: str) -> SeriesLayout | None:
     """The metering of a code, None when it has never had a metric."""
     row = conn.execute(
         f"select {_COLUMNS} from metering where organization_id = %s and code = %s", [organization_id, code]
@@ -155,10 +155,10 @@ def current(conn: Connection[Any], organization_id: UUID, code: str) -> Metering
     return None if row is None else _read(row)
 
 
-def _read(row: Sequence[Any]) -> Metering:
+def _read(row: Sequence[Any]) -> SeriesLayout:
     """Of a row of _COLUMNS."""
     field_name, keys, version, expression, expression_field, in_advance, distinct_field = row
-    return Metering(
+    return SeriesLayout(
         field_name=field_name,
         keys=tuple(keys),
         version=version,
@@ -180,7 +180,7 @@ def is_being_rebuilt(conn: Connection[Any], organization_id: UUID, code: str) ->
 
 def being_rebuilt(
     conn: Connection[Any], organization_ids: Collection[UUID]
-) -> dict[tuple[UUID, str], Metering]:
+) -> dict[tuple[UUID, str], SeriesLayout]:
     """The codes of which some events are still encoded as before: their usage is read from events alone."""
     rows = conn.execute(
         f"select organization_id, code, {_COLUMNS} from metering where rebuilding and organization_id = any(%s::uuid[])",
@@ -193,7 +193,7 @@ def move(
     conn: Connection[Any],
     organization_id: UUID,
     code: str,
-    metering: Metering,
+    metering: SeriesLayout,
     rows: Sequence[tuple[UUID, str | None, dict[str, Any]]],
 ) -> None:
     """Encode events anew: their identities, external subscription ids and properties. The cells are the caller's."""
@@ -227,7 +227,7 @@ class SeriesKey(NamedTuple):
     values: tuple[Any, ...]
 
 
-def intern(conn: Connection[Any], wanted: Mapping[SeriesKey, Metering]) -> dict[SeriesKey, int]:
+def intern(conn: Connection[Any], wanted: Mapping[SeriesKey, SeriesLayout]) -> dict[SeriesKey, int]:
     """The ids of these series, made where they are new: a few statements whatever their number.
 
     Known ones are only looked up: an insert would draw an id for each of them, and throw it away.

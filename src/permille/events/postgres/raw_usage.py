@@ -17,14 +17,14 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.metering.encoding import Metering, dimensions_of, encode, is_dimension
+from permille.core.metering.encoding import SeriesLayout, dimensions_of, encode, is_dimension
 from permille.core.metering.event import is_add, property_text, property_texts
 from permille.core.metering.rule import TEXT_MAX
 from permille.core.metering.usage import Operation, Partial, epoch_seconds
 from permille.core.money import ZERO, exact
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.events.postgres.metering import PROPERTIES
-from permille.events.usage import BEGINNING, SeriesUsage, Sums, ToldEvent, Window
+from permille.events.usage import BEGINNING, SeriesUsage, Sums, ToldEvent, UsageQuery
 
 _SERIES = """
 from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
@@ -76,8 +76,8 @@ class _Event(NamedTuple):
 
 def raw_usage(
     conn: Connection[Any],
-    windows: Sequence[Window],
-    meterings: Mapping[tuple[UUID, str], Metering],
+    windows: Sequence[UsageQuery],
+    meterings: Mapping[tuple[UUID, str], SeriesLayout],
     *,
     telling: bool,
 ) -> list[list[SeriesUsage]]:
@@ -104,13 +104,13 @@ def raw_usage(
     return found
 
 
-def _needs_events(window: Window, code: str) -> bool:
+def _needs_events(window: UsageQuery, code: str) -> bool:
     named = (*window.newest, *window.each_value, *window.daily)
     pairs = (*window.unique_fields, *window.operation_fields, *window.custom)
     return code in named or any(code == name for name, _ in pairs)
 
 
-def _has_other_values(conn: Connection[Any], organization_id: UUID, code: str, how: Metering) -> bool:
+def _has_other_values(conn: Connection[Any], organization_id: UUID, code: str, how: SeriesLayout) -> bool:
     """Whether the number of some events is not the one that the metric takes now, or tells them apart as well."""
     if how.value_key != how.field_name:
         return True
@@ -119,7 +119,7 @@ def _has_other_values(conn: Connection[Any], organization_id: UUID, code: str, h
 
 
 def _summed(
-    conn: Connection[Any], code: str, how: Metering, pairs: Sequence[tuple[int, Window]]
+    conn: Connection[Any], code: str, how: SeriesLayout, pairs: Sequence[tuple[int, UsageQuery]]
 ) -> Iterable[tuple[int, SeriesUsage]]:
     names = {f"key_{n}": name for n, name in enumerate(how.keys)}
     statement = _SUMS.format(
@@ -139,7 +139,7 @@ def _summed(
 
 
 def _one_by_one(
-    conn: Connection[Any], code: str, how: Metering, pairs: Sequence[tuple[int, Window]]
+    conn: Connection[Any], code: str, how: SeriesLayout, pairs: Sequence[tuple[int, UsageQuery]]
 ) -> Iterable[tuple[int, SeriesUsage]]:
     told: dict[tuple[int, tuple[Any, ...]], list[_Event]] = defaultdict(list)
     series: dict[tuple[int, tuple[Any, ...]], int] = {}
@@ -166,7 +166,7 @@ def _one_by_one(
         )
 
 
-def _parameters(code: str, pairs: Sequence[tuple[int, Window]]) -> dict[str, Any]:
+def _parameters(code: str, pairs: Sequence[tuple[int, UsageQuery]]) -> dict[str, Any]:
     return {
         "keys": int_array(key for key, _ in pairs),
         "organizations": uuid_array(window.organization_id for _, window in pairs),
@@ -177,7 +177,7 @@ def _parameters(code: str, pairs: Sequence[tuple[int, Window]]) -> dict[str, Any
     }
 
 
-def _partial(window: Window, code: str, events: Sequence[_Event]) -> Partial:
+def _partial(window: UsageQuery, code: str, events: Sequence[_Event]) -> Partial:
     """What store.usage makes of cells and events, of these events alone."""
     valued = sorted((each.at, each.seq, each.value) for each in events if each.value is not None)
     with exact():

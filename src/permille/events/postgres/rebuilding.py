@@ -14,7 +14,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.metering.encoding import Metering
+from permille.core.metering.encoding import SeriesLayout
 from permille.events.postgres.metering import PROPERTIES, current, lock_cells, move, new_version
 from permille.events.postgres.rollup import fold_events
 
@@ -41,7 +41,7 @@ delete from series s where s.id = any(%s) and not exists (select from event wher
 """
 
 
-def refresh(conn: Connection[Any], *, organization_id: UUID, code: str, wanted: Metering | None) -> None:
+def refresh(conn: Connection[Any], *, organization_id: UUID, code: str, wanted: SeriesLayout | None) -> None:
     """Keep the code's events as `wanted` from now on, and move those that there are, in the same transaction or later.
 
     Nothing happens when the encoding stays the same. Without a metric, since it was deleted or has another code,
@@ -79,12 +79,12 @@ def refresh(conn: Connection[Any], *, organization_id: UUID, code: str, wanted: 
         _reencode(conn, organization_id=organization_id, code=code, metering=after)
 
 
-def _split(metering: Metering) -> tuple[Any, ...]:
+def _split(metering: SeriesLayout) -> tuple[Any, ...]:
     """What series and cells depend on."""
     return metering.field_name, metering.keys, metering.distinct_field
 
 
-def _reencode(conn: Connection[Any], *, organization_id: UUID, code: str, metering: Metering) -> None:
+def _reencode(conn: Connection[Any], *, organization_id: UUID, code: str, metering: SeriesLayout) -> None:
     """Move the code's events from their series of older meterings to series of the new one, or leave it to be done."""
     stale = [
         series_id
@@ -134,7 +134,7 @@ def step(conn: Connection[Any], organization_id: UUID) -> bool:
         return not move_chunk(conn, organization_id, row[0], metering)
 
 
-def move_chunk(conn: Connection[Any], organization_id: UUID, code: str, metering: Metering) -> bool:
+def move_chunk(conn: Connection[Any], organization_id: UUID, code: str, metering: SeriesLayout) -> bool:
     """Move a chunk of what is left of a code to its metering; False when nothing was, and the mark is gone.
 
     The caller has the cells. Cells of old series are of no use to anybody: they go before the first event does, for

@@ -26,7 +26,7 @@ from permille.database.bulk import instant_array, int_array, text_array, uuid_ar
 from permille.events.postgres.custom_usage import CustomWindow, custom_events
 from permille.events.postgres.metering import being_rebuilt, under_one_version
 from permille.events.postgres.raw_usage import raw_usage
-from permille.events.usage import BEGINNING, SeriesUsage, Sums, Window
+from permille.events.usage import BEGINNING, SeriesUsage, Sums, UsageQuery
 
 _END = datetime.max.replace(tzinfo=UTC)
 _HOUR = timedelta(hours=1)
@@ -334,14 +334,14 @@ order by e.at, e.seq
 
 
 def series_usage(
-    conn: Connection[Any], windows: Sequence[Window], *, telling: bool = False
+    conn: Connection[Any], windows: Sequence[UsageQuery], *, telling: bool = False
 ) -> list[SeriesUsage]:
     """What every series in any of the windows came to."""
     return [each for found in usage_of_many(conn, windows, telling=telling) for each in found]
 
 
 def usage_of_many(
-    conn: Connection[Any], windows: Sequence[Window], *, telling: bool = False
+    conn: Connection[Any], windows: Sequence[UsageQuery], *, telling: bool = False
 ) -> list[list[SeriesUsage]]:
     """For each window, the usage of its series; set-based, whatever the number of windows.
 
@@ -367,7 +367,7 @@ def usage_of_many(
     return under_one_version(conn, organization_ids, read)
 
 
-def _without(window: Window, rebuilt: Container[tuple[UUID, str]]) -> Window:
+def _without(window: UsageQuery, rebuilt: Container[tuple[UUID, str]]) -> UsageQuery:
     """The window without the codes whose cells are being built."""
 
     def kept(codes: Iterable[str]) -> tuple[str, ...]:
@@ -386,7 +386,7 @@ def _without(window: Window, rebuilt: Container[tuple[UUID, str]]) -> Window:
     )
 
 
-def _from_cells(conn: Connection[Any], windows: Sequence[Window]) -> list[list[SeriesUsage]]:
+def _from_cells(conn: Connection[Any], windows: Sequence[UsageQuery]) -> list[list[SeriesUsage]]:
     totals = _totals(conn, windows)
     details = _details(conn, windows) if any(map(_needs_details, windows)) else {}
     found: list[list[SeriesUsage]] = [[] for _ in windows]
@@ -404,7 +404,7 @@ def _from_cells(conn: Connection[Any], windows: Sequence[Window]) -> list[list[S
     return found
 
 
-def _needs_details(window: Window) -> bool:
+def _needs_details(window: UsageQuery) -> bool:
     return bool(
         window.newest
         or window.unique_fields
@@ -415,7 +415,7 @@ def _needs_details(window: Window) -> bool:
     )
 
 
-def _totals(conn: Connection[Any], windows: Sequence[Window]) -> list[tuple[Any, ...]]:
+def _totals(conn: Connection[Any], windows: Sequence[UsageQuery]) -> list[tuple[Any, ...]]:
     """The sums, under the roll-up mark that they were read with; read again when it moved in between.
 
     Between the two statements only the mark can move ahead: the events in between would then be counted in
@@ -498,7 +498,7 @@ def _cut(bounds: Iterable[tuple[datetime | None, datetime]]) -> dict[str, Any]:
     )
 
 
-def _cut_by_day(windows: Sequence[Window]) -> dict[str, Any]:
+def _cut_by_day(windows: Sequence[UsageQuery]) -> dict[str, Any]:
     return _as_arrays(
         (key, piece)
         for key, window in enumerate(windows)
@@ -523,7 +523,7 @@ def _mark(conn: Connection[Any]) -> int:
     return int(row[0])
 
 
-def _scope(windows: Sequence[Window], codes_of: Callable[[Window], Iterable[str]]) -> dict[str, Any]:
+def _scope(windows: Sequence[UsageQuery], codes_of: Callable[[UsageQuery], Iterable[str]]) -> dict[str, Any]:
     pairs = [(key, window, code) for key, window in enumerate(windows) for code in codes_of(window)]
     return {
         "keys": int_array(key for key, _, _ in pairs),
@@ -539,7 +539,7 @@ def _scope(windows: Sequence[Window], codes_of: Callable[[Window], Iterable[str]
 Details = dict[tuple[int, int], dict[str, Any]]
 
 
-def _details(conn: Connection[Any], windows: Sequence[Window]) -> Details:
+def _details(conn: Connection[Any], windows: Sequence[UsageQuery]) -> Details:
     """(window, series) -> the fields of its Partial which are more than sums."""
     details: Details = defaultdict(dict)
     if any(window.newest for window in windows):
@@ -563,7 +563,7 @@ def _details(conn: Connection[Any], windows: Sequence[Window]) -> Details:
     return details
 
 
-def _add_days(conn: Connection[Any], windows: Sequence[Window], details: Details) -> None:
+def _add_days(conn: Connection[Any], windows: Sequence[UsageQuery], details: Details) -> None:
     """The sum of each day as one value of it."""
     parameters = _scope(windows, lambda window: window.daily) | _cut_by_day(windows)
     parameters["timezones"] = text_array(window.timezone for window in windows)
@@ -577,7 +577,7 @@ def _add_days(conn: Connection[Any], windows: Sequence[Window], details: Details
         }
 
 
-def _custom_windows(windows: Sequence[Window]) -> list[CustomWindow]:
+def _custom_windows(windows: Sequence[UsageQuery]) -> list[CustomWindow]:
     return [
         CustomWindow(
             key=key,
@@ -601,7 +601,7 @@ def _of_values(values: Sequence[Instance]) -> dict[str, Any]:
 
 
 def _fields(
-    windows: Sequence[Window], fields_of: Callable[[Window], Sequence[tuple[str, str]]]
+    windows: Sequence[UsageQuery], fields_of: Callable[[UsageQuery], Sequence[tuple[str, str]]]
 ) -> dict[str, Any]:
     fields = [(key, *pair) for key, window in enumerate(windows) for pair in fields_of(window)]
     return _scope(windows, lambda window: [code for code, _ in fields_of(window)]) | {
@@ -611,7 +611,7 @@ def _fields(
     }
 
 
-def _add_operations(conn: Connection[Any], windows: Sequence[Window], details: Details) -> None:
+def _add_operations(conn: Connection[Any], windows: Sequence[UsageQuery], details: Details) -> None:
     found: dict[tuple[int, int], list[Operation]] = defaultdict(list)
     parameters = _fields(windows, lambda window: window.operation_fields)
     for key, series_id, text, at, seq, is_add in conn.execute(_CHANGES, parameters):
@@ -620,7 +620,7 @@ def _add_operations(conn: Connection[Any], windows: Sequence[Window], details: D
         details[where]["operations"] = tuple(operations)
 
 
-def _add_uniques(conn: Connection[Any], windows: Sequence[Window], details: Details) -> None:
+def _add_uniques(conn: Connection[Any], windows: Sequence[UsageQuery], details: Details) -> None:
     parameters = _fields(windows, lambda window: window.unique_fields)
     parameters |= _cut((window.from_, window.to) for window in windows)
     uniques: dict[tuple[int, int], dict[str | None, tuple[datetime, int, bool]]] = defaultdict(dict)

@@ -21,7 +21,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg.errors import AdminShutdown, DeadlockDetected, UniqueViolation
 
 from permille.core.instants import EPOCH
-from permille.core.metering.encoding import Metering, encode
+from permille.core.metering.encoding import SeriesLayout, encode
 from permille.database.connections import is_alive, is_unavailable
 from permille.events.draft import Draft
 from permille.events.log import Known, Request, UnavailableError
@@ -70,7 +70,7 @@ class KnownSeries:
     `ids` are those that were used lately, `older` those that were used before.
     """
 
-    metering: Metering
+    metering: SeriesLayout
     ids: dict[SeriesPlace, int] = field(default_factory=dict)
     older: dict[SeriesPlace, int] = field(default_factory=dict)
 
@@ -93,7 +93,7 @@ class Memory:
         self.used_lately = 0
         self.hours: set[tuple[UUID, int]] = set()
 
-    def series_of(self, organization_id: UUID, code: str, how: Metering) -> KnownSeries:
+    def series_of(self, organization_id: UUID, code: str, how: SeriesLayout) -> KnownSeries:
         """What is known of a code's series under a metering."""
         place = (organization_id, code, how.version)
         found = self.series.get(place)

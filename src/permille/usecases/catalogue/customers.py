@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from psycopg import Connection
 from permille.core.customer import Customer
 from permille.core.errors import NotFound
 from permille.database import locks
-from permille.store import billing_entities, customers, invoices, subscriptions, webhooks
+from permille.store import billing_entities, billing_holds, customers, invoices, subscriptions, webhooks
 from permille.usecases import subscriptions as lifecycle
 from permille.usecases.invoices import drafts
 
@@ -29,6 +30,29 @@ def to_change(conn: Connection[Any], organization_id: UUID, external_id: str) ->
     """The customer with this id, if there is one; nobody else changes or adds it until the transaction ends."""
     locks.change_customer(conn, organization_id, external_id)
     return customers.by_external_id(conn, organization_id, external_id)
+
+
+def to_remove(conn: Connection[Any], organization_id: UUID, external_id: str) -> Customer:
+    """As `to_change`. Raises NotFound."""
+    locks.change_customer(conn, organization_id, external_id)
+    return by_external_id(conn, organization_id, external_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedCustomer:
+    """A customer to make, or with `before` to change: the columns that are set."""
+
+    organization_id: UUID
+    external_id: str
+    before: Customer | None
+    columns: Mapping[str, Any]
+
+
+def save(conn: Connection[Any], wanted: SavedCustomer, *, now: datetime) -> Customer:
+    """Make or change a customer, which nobody else changes meanwhile."""
+    if wanted.before is not None:
+        return change(conn, wanted.before, columns=wanted.columns, now=now)
+    return add(conn, wanted.organization_id, wanted.external_id, columns=wanted.columns, now=now)
 
 
 def add(
@@ -62,6 +86,8 @@ def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any
         lifecycle.reschedule(conn, subscriptions.living_of_customer(conn, after.id), now=now)
     if after.applicable_invoice_grace_period != before.applicable_invoice_grace_period:
         invoices.set_grace_periods(conn, {after.id: after.applicable_invoice_grace_period}, now=now)
+    if after.taxes != before.taxes:
+        billing_holds.retry_soon(conn, after.organization_id, now=now)
     _notify("customer.updated", conn, after, now=now)
     return after
 

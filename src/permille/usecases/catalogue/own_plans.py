@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -16,9 +15,9 @@ from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.errors import NotFound
 from permille.database import locks
+from permille.events.engine import event_log
 from permille.ids import new_id
-from permille.store import billing_holds, plans, subscriptions, unpriced
-from permille.usecases import subscriptions as lifecycle
+from permille.store import billing_holds, plans, subscriptions
 from permille.usecases.catalogue.plans import edited, meter, save_edit
 
 
@@ -80,41 +79,9 @@ def store(
         subscriptions.update(conn, subscription_id=row.id, columns={"plan_id": before.id}, now=now)
         billing_holds.retry_soon(conn, row.organization_id, now=now)
         meter(conn, row.organization_id, after.charges)
-    unpriced.recheck_subscriptions(conn, row.organization_id, [row.external_id])
-
-
-def row_to_update(
-    conn: Connection[Any], organization_id: UUID, external_id: str, *, status: str
-) -> Subscription:
-    """The only subscription with this id, or of several the one with the status, locked. Raises NotFound."""
-    locks.use_catalogue(conn, organization_id)
-    locks.change_subscription(conn, organization_id, external_id)
-    rows = subscriptions.history(conn, organization_id, external_id)
-    found = rows[0] if len(rows) == 1 else next((row for row in rows if row.status == status), None)
-    if found is None:
-        raise NotFound("subscription")
-    return subscriptions.for_update(conn, [found.id])[found.id]
+    event_log.look_again(conn, row.organization_id, external_subscription_ids=[row.external_id])
 
 
 def current(conn: Connection[Any], row: Subscription, *, now: datetime) -> Plan:
     """The plan that the subscription is on, with the prices in force."""
     return in_force(plans.plan_by_id(conn, row.plan_id), now)
-
-
-def change_subscription(
-    conn: Connection[Any],
-    before: Subscription,
-    *,
-    columns: Mapping[str, Any],
-    own_plan: tuple[Plan, Plan] | None = None,
-    since: datetime | None = None,
-    now: datetime,
-) -> Subscription:
-    """Change a subscription, and with `own_plan` (before, after) its plan. Raises Invalid."""
-    if own_plan is not None:
-        store(conn, before, *own_plan, since=since, now=now)
-    after = lifecycle.update(conn, before, columns=columns, now=now)
-    if own_plan is None:
-        return after
-    lifecycle.follow_amounts(conn, own_plan[0].id, now=now)
-    return subscriptions.by_ids(conn, [after.id])[after.id]

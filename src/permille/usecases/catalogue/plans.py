@@ -125,6 +125,7 @@ def with_charge(plan: Plan, changed: Charge) -> list[Charge]:
 
 
 def without_charge(plan: Plan, gone: Charge) -> list[Charge]:
+    """The plan's charges but this one."""
     return [charge for charge in plan.charges if charge.id != gone.id]
 
 
@@ -159,6 +160,7 @@ def remove(conn: Connection[Any], plan: Plan, *, now: datetime) -> None:
 def set_metadata(
     conn: Connection[Any], plan: Plan, metadata: Mapping[str, Any] | None, *, now: datetime
 ) -> None:
+    """The notes of a plan, all of them; None where there is none."""
     plans.set_metadata(conn, plan_id=plan.id, metadata=metadata, now=now)
 
 

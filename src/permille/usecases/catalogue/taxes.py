@@ -13,7 +13,7 @@ from psycopg import Connection
 from permille.core.errors import Invalid, NotFound
 from permille.core.invoice.tax import Tax
 from permille.database import locks
-from permille.store import taxes
+from permille.store import billing_holds, taxes
 
 
 def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> Tax:
@@ -50,11 +50,13 @@ def change(
     if other is not None and other.id != before.id:
         raise Invalid({"code": ["value_already_exist"]})
     taxes.replace(conn, after, now=now)
+    billing_holds.retry_soon(conn, organization_id, now=now)
     if "applied_to_organization" in changes:
         taxes.apply_to_default(conn, organization_id, after)
     return after
 
 
-def remove(conn: Connection[Any], tax: Tax, *, now: datetime) -> None:
+def remove(conn: Connection[Any], organization_id: UUID, tax: Tax, *, now: datetime) -> None:
     """The tax applies to nothing any more."""
     taxes.delete(conn, tax.id, now=now)
+    billing_holds.retry_soon(conn, organization_id, now=now)

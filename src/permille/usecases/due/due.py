@@ -1,14 +1,13 @@
 """The due-work engine: whatever is due up to an instant is done, in the order in which it became due.
 
-At one instant events that are wrong are told, then pending subscriptions start, then those that end do, then the
-billing runs, then drafts become final. The worker's loop and the test clock are the same engine; only who says what
+At one instant the kinds of work are done in the order of KINDS. The worker's loop and the test clock are the same engine; only who says what
 time it is differs.
 Source: semantics-billing.md sections 3.2, 3.4, 3.10; docs/decisions/007.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -17,14 +16,20 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from permille.core.contract.subscription import Subscription
 from permille.core.errors import Invalid
 from permille.core.organization import Organization
-from permille.store import billing_holds, due as due_store, invoices, organizations
-from permille.usecases import event_errors, fences, holds, subscriptions as life
-from permille.usecases.invoices import advance, drafts, run
+from permille.store import billing_holds, invoices, organizations
+from permille.usecases import fences
+from permille.usecases.due.bills import BILLS
+from permille.usecases.due.drafts import DRAFTS
+from permille.usecases.due.ends import ENDS
+from permille.usecases.due.event_errors import EVENT_ERRORS
+from permille.usecases.due.starts import STARTS
+from permille.usecases.invoices import advance
 
 BATCH = 2_000
+KINDS = (EVENT_ERRORS, STARTS, ENDS, BILLS, DRAFTS)
+"""In the order in which they are done at one instant."""
 TASK = "Due work"
 
 
@@ -38,7 +43,7 @@ def run_due(conn: Connection[Any], *, organization: Organization, until: datetim
     billing_holds.release(conn, organization.id, until=None)
     invoices.release_waiting(conn, organization.id, until=None)
     advance.bill_all(conn, organization.id, now=clock or until)
-    while (at := due_store.next_instant(conn, organization.id, until=until)) is not None:
+    while (at := _first(conn, organization.id, until)) is not None:
         if clock is not None and at > clock:
             clock = at
             organizations.set_clock(conn, organization_id=organization.id, now=at)
@@ -73,7 +78,7 @@ def run_live(
     no other, and a customer that cannot be billed none but itself.
     """
     with pool.connection() as conn:
-        waiting = due_store.live_organizations(conn, until=now)
+        waiting = list(dict.fromkeys(each for kind in KINDS for each in kind.live(conn, now)))
 
     def run_one(organization_id: UUID) -> int:
         return _run_organization(pool, organization_id, now, stopping)
@@ -97,44 +102,19 @@ def _run_organization(
 def _live_step(pool: ConnectionPool[Connection[Any]], organization_id: UUID, now: datetime) -> int:
     """One batch; 0 when nothing is left, or others are at it: what is due later must wait for them."""
     with pool.connection() as conn:
-        at = due_store.next_instant(conn, organization_id, until=now)
+        at = _first(conn, organization_id, now)
         return 0 if at is None else _step(conn, organization_id, at, wait=False, now=now)
 
 
+def _first(conn: Connection[Any], organization_id: UUID, until: datetime) -> datetime | None:
+    """The first instant up to `until` at which anything of an organization is due, of customers that are not held."""
+    found = (kind.first(conn, organization_id, until) for kind in KINDS)
+    return min((at for at in found if at is not None), default=None)
+
+
 def _step(conn: Connection[Any], organization_id: UUID, at: datetime, *, wait: bool, now: datetime) -> int:
-    """A batch of what is due at the instant: of hours of events, else of starts, ends, bills, drafts.
-
-    What cannot be done is held, by the organization's clock `now`.
-    """
-    if told := event_errors.tell_due(conn, organization_id, until=at, wait=wait):
-        return told
-    starts = due_store.claim_starts(conn, organization_id, until=at, limit=BATCH, wait=wait)
-    if starts:
-        _each(conn, starts, lambda some: life.start_all(conn, some, now=at), at=at, now=now)
-        return len(starts)
-    ends = due_store.claim_ends(conn, organization_id, until=at, limit=BATCH, wait=wait)
-    if ends:
-        _each(conn, ends, lambda some: life.terminate_all(conn, some, at=at), at=at, now=now)
-        return len(ends)
-    billed = run.bill_due(conn, organization_id=organization_id, until=at, limit=BATCH, wait=wait, now=now)
-    return billed or drafts.finalize_due(conn, organization_id, until=at, limit=BATCH, wait=wait, now=now)
-
-
-def _each(
-    conn: Connection[Any],
-    rows: Sequence[Subscription],
-    act: Callable[[Sequence[Subscription]], None],
-    *,
-    at: datetime,
-    now: datetime,
-) -> None:
-    """Do it with all, but for those of customers that cannot be billed."""
-    failures = holds.do_apart(conn, rows, act, customer_of=lambda row: row.customer_id)
-    holds.hold(
-        conn,
-        rows[0].organization_id,
-        failures,
-        due_at=lambda _: at,
-        named=lambda row: {"external_subscription_id": row.external_id},
-        now=now,
-    )
+    """A batch of what is due at the instant: of the first kind that has anything to do."""
+    for kind in KINDS:
+        if done := kind.do(conn, organization_id, at=at, limit=BATCH, wait=wait, now=now):
+            return done
+    return 0

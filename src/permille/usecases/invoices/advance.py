@@ -29,7 +29,7 @@ from permille.store import (
     plans,
     subscriptions,
 )
-from permille.store.advance_levels import Kept, LevelKey
+from permille.store.advance_levels import KeptLevels, LevelKey
 from permille.store.advance_queue import Waiting
 from permille.usecases import fences, holds
 from permille.usecases.holds import Failure
@@ -224,11 +224,11 @@ def _works(conn: Connection[Any], waiting: Sequence[Waiting]) -> list[_Work]:
 
 def _made(
     conn: Connection[Any], works: Sequence[_Work]
-) -> tuple[list[tuple[_Work, Waiting, Fee]], list[tuple[LevelKey, Kept]]]:
+) -> tuple[list[tuple[_Work, Waiting, Fee]], list[tuple[LevelKey, KeptLevels]]]:
     """The fees in the order in which their events arrived, and what is to be kept of the levels that these reached."""
     histories = read_histories(conn, [(work.terms, work.billed.keys()) for work in works])
     made: list[tuple[_Work, Waiting, Fee]] = []
-    to_keep: list[tuple[LevelKey, Kept]] = []
+    to_keep: list[tuple[LevelKey, KeptLevels]] = []
     for work, history in zip(works, histories, strict=True):
         fees, reached = price(work.terms, history, billed=work.billed.keys())
         made += [(work, work.billed[seq], fee) for seq, fee in fees]

@@ -20,11 +20,11 @@ from permille.core.invoice.facts import Balances, Facts, PlanPrices, Usage
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.metering.event import Arrival
 from permille.events.engine import usage
-from permille.events.usage import Window
+from permille.events.usage import UsageQuery
 from permille.ids import new_id
 from permille.store import credit_notes, customers, plans, subscriptions
 from permille.usecases.invoices import adjustments
-from permille.usecases.usage.windows import standing_window, usage_windows
+from permille.usecases.usage.windows import carried_over_query, usage_windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +137,11 @@ def _carried_over(
         period = billing.begun_period if charges else None
         if period is not None:
             row = billing.subscription
-            windows.append((row.id, standing_window(row, charges, at=period.from_)))
+            windows.append((row.id, carried_over_query(row, charges, at=period.from_)))
     return _read(conn, windows)
 
 
-def _read(conn: Connection[Any], windows: Sequence[tuple[UUID, Window]]) -> Mapping[UUID, Usage]:
+def _read(conn: Connection[Any], windows: Sequence[tuple[UUID, UsageQuery]]) -> Mapping[UUID, Usage]:
     """Subscription -> code of a metric -> its series."""
     used: dict[UUID, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     if windows:

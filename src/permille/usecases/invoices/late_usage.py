@@ -78,7 +78,7 @@ class _Period:
 def review_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     """Find late events and price what they are part of, in any organization; how many periods that was."""
     with pool.connection() as conn:
-        more = store.detect(conn)
+        more = detect(conn)
         waiting = store.organizations_waiting(conn)
 
     def review_one(organization_id: UUID) -> int:
@@ -87,6 +87,31 @@ def review_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
             return review(conn, organization_id, now=organization.now(now)) if organization else 0
 
     return fences.for_each(pool, TASK, waiting, review_one, now=now) + int(more)
+
+
+def detect(conn: Connection[Any]) -> bool:
+    """Mark the billed periods that events came in for later; whether there is more to look through.
+
+    Events are looked at once every transaction is over that was under way when they were settled: a bill that
+    was being made without them is visible by then, and any later one counts them. `conn` is in no transaction.
+    """
+    with conn.transaction():
+        check = store.check_of_arrivals(conn)
+        if check.next_to is None:
+            checked_to = check.checked_to
+        elif check.is_over:
+            checked_to = check.next_to
+            _mark(conn, after=check.checked_to, until=check.next_to)
+        else:
+            return False
+        store.begin_check(conn, checked_to=checked_to, settled=event_log.arrival(conn).counted_to)
+    return check.is_over
+
+
+def _mark(conn: Connection[Any], *, after: int, until: int) -> None:
+    suspect = store.billed_beyond(conn, event_log.arrived(conn, after=after, until=until))
+    if suspect:
+        store.mark(conn, event_log.arrived_before(conn, suspect, after=after, until=until))
 
 
 def review(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> int:

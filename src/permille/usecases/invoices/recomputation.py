@@ -23,12 +23,12 @@ from permille.core.rating.proration import rated_period
 from permille.core.rating.rate import rate
 from permille.events.engine import event_log, usage
 from permille.events.log import StoredEvent
-from permille.events.usage import SeriesUsage, Window
+from permille.events.usage import SeriesUsage, UsageQuery
 from permille.store import customers, plans, subscriptions
 from permille.store.fees import StoredFee
 from permille.usecases.usage.levels import Terms, price, read_histories, terms_of
 from permille.usecases.usage.windows import (
-    standing_window,
+    carried_over_query,
     usage_windows,
     whole_period,
 )
@@ -44,7 +44,7 @@ class Basis:
     charge: Charge
     compiled: CompiledCharge
     period: Period
-    windows: Sequence[Window]
+    windows: Sequence[UsageQuery]
     since: datetime | None
     """From when events count, None from the first one."""
     until: datetime
@@ -90,7 +90,7 @@ def _basis(
         basis,
         charge=renewed,
         compiled=compile_renewal(renewed, currency=currency),
-        windows=[standing_window(row, [renewed], at=period.from_)],
+        windows=[carried_over_query(row, [renewed], at=period.from_)],
         until=period.from_,
     )
 

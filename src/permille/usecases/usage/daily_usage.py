@@ -28,7 +28,7 @@ from permille.core.period import INSTANT, Period, local_date, midnight
 from permille.core.rating.charge import CompiledCharge, compile_plan_charge, counted_by, series_place
 from permille.core.rating.filters import Group
 from permille.events.engine import usage
-from permille.events.usage import Window
+from permille.events.usage import UsageQuery
 from permille.store import customers, plans
 from permille.usecases.usage.usage import UsageSearch, searched_charges, series_by_code
 from permille.usecases.usage.windows import custom_properties_read, running_plan, whole_period
@@ -139,7 +139,7 @@ def daily_usage(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadDays:
-    """What was read of one metric: what stood before the first day, and the events of each day."""
+    """What was read of one metric: what is carried over into the first day, and the events of each day."""
 
     before: Series
     days: Sequence[tuple[Day, Series]]
@@ -173,12 +173,12 @@ def _window(
     metrics: Sequence[BillableMetric],
     from_: datetime | None,
     to: datetime,
-) -> Window:
+) -> UsageQuery:
     def codes(needs: Needs) -> list[str]:
         return sorted(each.code for each in metrics if each.aggregation.needs is needs)
 
     names = {each.code: each.field_name or "" for each in metrics}
-    return Window(
+    return UsageQuery(
         organization_id=subscription.organization_id,
         external_subscription_id=subscription.external_id,
         codes=tuple(sorted(names)),
@@ -191,7 +191,7 @@ def _window(
 
 
 def _charge_days(charge: Charge, currency: str, read: ReadDays) -> list[tuple[DailyLine, ...]]:
-    """Of each day the lines, in the order of the filters, then by group."""
+    """The lines of each day, in the order of the filters, then by group."""
     compiled = compile_plan_charge(charge, currency=currency)
     filters: list[PlanFilter | None] = [*charge.filters, None]
     if compiled.aggregator is None:

@@ -37,7 +37,7 @@ _NO_CHARGE = {"code": ["does_not_match_an_instant_charge"]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hypothesis:
+class EstimatedEvent:
     """An event that was not sent."""
 
     code: str
@@ -59,7 +59,7 @@ class Estimate:
 
 
 def estimate(
-    conn: Connection[Any], organization_id: UUID, event: Hypothesis, *, now: datetime
+    conn: Connection[Any], organization_id: UUID, event: EstimatedEvent, *, now: datetime
 ) -> list[Estimate]:
     """The fees that the event would make now: one for each charge in advance on its metric.
 
@@ -108,7 +108,7 @@ def _terms(
     return [each for code in wanted for each in levels.terms_of(row, plan, customer, code=code, at=now)]
 
 
-def _derived(event: Hypothesis, metric: BillableMetric, now: datetime) -> Mapping[str, Any]:
+def _derived(event: EstimatedEvent, metric: BillableMetric, now: datetime) -> Mapping[str, Any]:
     """The properties with what the metric's expression makes of them."""
     if metric.expression is None or metric.field_name is None:
         return event.properties
@@ -122,7 +122,7 @@ def _derived(event: Hypothesis, metric: BillableMetric, now: datetime) -> Mappin
 
 
 def _advance_event(
-    event: Hypothesis, metric: BillableMetric, properties: Mapping[str, Any], now: datetime
+    event: EstimatedEvent, metric: BillableMetric, properties: Mapping[str, Any], now: datetime
 ) -> AdvanceEvent:
     value = properties.get(metric.field_name or "")
     aggregator = aggregator_of(metric)
@@ -159,19 +159,19 @@ class InstantEstimate:
     """A fee by the rate alone."""
 
     terms: Terms
-    event: Hypothesis
+    event: EstimatedEvent
     fee: Fee
 
 
 def estimate_instantly(
-    conn: Connection[Any], organization_id: UUID, events: Sequence[Hypothesis], *, now: datetime
+    conn: Connection[Any], organization_id: UUID, events: Sequence[EstimatedEvent], *, now: datetime
 ) -> list[InstantEstimate]:
     """Each event priced by itself, by the charges in advance that are standard or a percentage.
 
     By subscription in the order of their first events; an event that no such charge is for adds nothing. Raises
     NotFound (subscription), Invalid (code, when a subscription has no such charge at all; properties), Unevaluable.
     """
-    of_subscription: dict[str, list[Hypothesis]] = {}
+    of_subscription: dict[str, list[EstimatedEvent]] = {}
     for event in events:
         of_subscription.setdefault(event.external_subscription_id, []).append(event)
     found: list[InstantEstimate] = []
@@ -193,7 +193,7 @@ def estimate_instantly(
     return found
 
 
-def _instant_fee(terms: Terms, event: Hypothesis, now: datetime) -> Fee:
+def _instant_fee(terms: Terms, event: EstimatedEvent, now: datetime) -> Fee:
     metric = terms.charge.metric
     properties = _derived(event, metric, now)
     one = _advance_event(event, metric, properties, now)

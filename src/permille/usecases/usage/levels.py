@@ -1,4 +1,4 @@
-"""Levels of what is paid in advance: how high a charge's usage stood in a period, read from what is kept of them and
+"""Levels of what is paid in advance: how high a charge's usage was in a period, read from what is kept of them and
 the events since. Fees of events, estimates and current usage are priced by it.
 
 Source: semantics-metering.md section 5.12.
@@ -22,21 +22,21 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of
 from permille.core.metering.usage import AdvanceEvent
 from permille.core.period import Period
-from permille.core.rating.advance import event_fees, standing_by_place
+from permille.core.rating.advance import carried_over_by_place, event_fees
 from permille.core.rating.charge import CompiledCharge, Place, compile_plan_charge, renewal_charge
 from permille.core.rating.fee import Fee, carry_fee_on
-from permille.core.rating.level import NOTHING_STANDING, Held, Reached, Standing, held_at
+from permille.core.rating.level import NOTHING_CARRIED_OVER, CarriedOver, LevelState, PaidLevel, paid_level_at
 from permille.core.rating.proration import Proration, proration_by
 from permille.core.rating.rounding import NOTHING_EARLIER, Earlier, Rounding
 from permille.events.engine import event_log, usage
 from permille.events.usage import AdvanceWindow
 from permille.store import advance_levels, advance_rounding
-from permille.store.advance_levels import Kept, LevelKey
+from permille.store.advance_levels import KeptLevels, LevelKey
 from permille.store.advance_rounding import RoundingKey
-from permille.usecases.usage.windows import running_plan, standing_window, usage_period, whole_period
+from permille.usecases.usage.windows import carried_over_query, running_plan, usage_period, whole_period
 
 LAST_SEQ = 2**63 - 1
-"""Of an event that comes after all that have arrived."""
+"""The seq of an event that comes after all that have arrived."""
 LEAST_KEPT = 200
 """Events of a period from which on their levels are kept."""
 PARTS_PER_EVENT = 8
@@ -96,24 +96,24 @@ class History:
     """What the events of a charge in a period are priced by: the levels reached so far, and the events since."""
 
     key: LevelKey
-    kept: Kept
+    kept: KeptLevels
     events: Sequence[AdvanceEvent]
     """In the order of arrival."""
-    standing: Mapping[Place, Standing]
-    """What stood before the period."""
+    carried_over: Mapping[Place, CarriedOver]
+    """What is carried over into the period."""
 
     @property
     def events_count(self) -> int:
         return self.kept.events_count + len(self.events)
 
-    def is_worth_keeping(self, reached: Mapping[Place, Reached]) -> bool:
+    def is_worth_keeping(self, reached: Mapping[Place, LevelState]) -> bool:
         """Whether there is more to spare than to write: many events, and levels of few parts or long not written."""
         parts = sum(1 + len(each.there) + len(each.first_values) for each in reached.values())
         return self.events_count >= LEAST_KEPT and parts <= PARTS_PER_EVENT * len(self.events)
 
-    def after(self, reached: Mapping[Place, Reached], *, until_seq: int) -> Kept:
+    def after(self, reached: Mapping[Place, LevelState], *, until_seq: int) -> KeptLevels:
         """What is kept of it."""
-        return Kept(
+        return KeptLevels(
             stamp=self.kept.stamp, until_seq=until_seq, events_count=self.events_count, levels=reached
         )
 
@@ -122,16 +122,16 @@ def read_histories(conn: Connection[Any], wanted: Sequence[tuple[Terms, Collecti
     """For each terms what the events with these seqs are priced by, the last of them included; set-based."""
     recurring = [i for i, (terms, _) in enumerate(wanted) if terms.charge.metric.recurring]
     before = [
-        standing_window(terms.row, [renewal_charge(terms.charge, is_whole=False)], at=terms.period.from_)
+        carried_over_query(terms.row, [renewal_charge(terms.charge, is_whole=False)], at=terms.period.from_)
         for terms, _ in (wanted[i] for i in recurring)
     ]
 
     def read() -> list[History]:
-        standing: dict[int, Mapping[Place, Standing]] = defaultdict(dict)
+        carried_over: dict[int, Mapping[Place, CarriedOver]] = defaultdict(dict)
         for i, used in zip(recurring, usage.usage_of_many(conn, before), strict=True):
             series = [(each.dimensions, each.partial) for each in used]
-            standing[i] = standing_by_place(wanted[i][0].compiled, series)
-        keys = [_level_key(terms, standing[i]) for i, (terms, _) in enumerate(wanted)]
+            carried_over[i] = carried_over_by_place(wanted[i][0].compiled, series)
+        keys = [_level_key(terms, carried_over[i]) for i, (terms, _) in enumerate(wanted)]
         revisions = event_log.revisions(
             conn, [(key.organization_id, key.external_subscription_id, key.code) for key in keys]
         )
@@ -142,7 +142,7 @@ def read_histories(conn: Connection[Any], wanted: Sequence[tuple[Terms, Collecti
         ]
         windows = [_window(terms, max(seqs), each) for each, (terms, seqs) in zip(kept, wanted, strict=True)]
         return [
-            History(key=keys[i], kept=kept[i], events=events, standing=standing[i])
+            History(key=keys[i], kept=kept[i], events=events, carried_over=carried_over[i])
             for i, events in enumerate(usage.events_of(conn, windows))
         ]
 
@@ -150,10 +150,10 @@ def read_histories(conn: Connection[Any], wanted: Sequence[tuple[Terms, Collecti
     return usage.under_one_version(conn, organization_ids, read) if wanted else []
 
 
-def _level_key(terms: Terms, standing: Mapping[Place, Standing]) -> LevelKey:
+def _level_key(terms: Terms, carried_over: Mapping[Place, CarriedOver]) -> LevelKey:
     """Whose levels they are, with the terms that say what an event does to them."""
     charge, metric = terms.charge, terms.charge.metric
-    seen = [(place, _seen(each, metric)) for place, each in standing.items()]
+    seen = [(place, _seen(each, metric)) for place, each in carried_over.items()]
     told = [
         charge.charge_model,
         charge.prorated and terms.customer.applicable_timezone,
@@ -177,14 +177,14 @@ def _level_key(terms: Terms, standing: Mapping[Place, Standing]) -> LevelKey:
     )
 
 
-def _seen(standing: Standing, metric: BillableMetric) -> str:
-    """What of that which stood before says what an event changes: all that rules see, or the values that are there."""
+def _seen(carried_over: CarriedOver, metric: BillableMetric) -> str:
+    """What an event's change depends on of what is carried over: all that rules see, or the values that are present."""
     if metric.custom_aggregator:
-        return repr((standing.units, standing.amount))
-    return repr(sorted(map(repr, standing.values))) if standing.values else ""
+        return repr((carried_over.units, carried_over.amount))
+    return repr(sorted(map(repr, carried_over.values))) if carried_over.values else ""
 
 
-def _window(terms: Terms, until_seq: int, kept: Kept) -> AdvanceWindow:
+def _window(terms: Terms, until_seq: int, kept: KeptLevels) -> AdvanceWindow:
     metric = terms.charge.metric
     aggregator = aggregator_of(metric)
     return AdvanceWindow(
@@ -203,13 +203,13 @@ def _window(terms: Terms, until_seq: int, kept: Kept) -> AdvanceWindow:
 
 def price(
     terms: Terms, history: History, *, billed: Collection[int]
-) -> tuple[list[tuple[int, Fee]], dict[Place, Reached]]:
+) -> tuple[list[tuple[int, Fee]], dict[Place, LevelState]]:
     """The fees of the events with these seqs, and what levels the history ends with."""
     return event_fees(
         terms.compiled,
         history.events,
         billed=billed,
-        standing=history.standing,
+        carried_over=history.carried_over,
         reached=history.kept.levels,
         subscription_id=terms.row.id,
         period=terms.period,
@@ -217,21 +217,21 @@ def price(
     )
 
 
-def held_levels(conn: Connection[Any], every: Sequence[Terms]) -> list[dict[Place, Held]]:
+def read_paid_levels(conn: Connection[Any], every: Sequence[Terms]) -> list[dict[Place, PaidLevel]]:
     """For each terms what the running period is priced by, of all events that have arrived; set-based."""
-    found: list[dict[Place, Held]] = []
+    found: list[dict[Place, PaidLevel]] = []
     histories = read_histories(conn, [(terms, {LAST_SEQ}) for terms in every])
     for terms, history in zip(every, histories, strict=True):
         _, reached = price(terms, history, billed=())
         found.append(
             {
-                place: held_at(
-                    history.standing.get(place, NOTHING_STANDING),
-                    reached.get(place, Reached()),
+                place: paid_level_at(
+                    history.carried_over.get(place, NOTHING_CARRIED_OVER),
+                    reached.get(place, LevelState()),
                     period=terms.period,
                     proration=terms.proration if terms.charge.prorated else None,
                 )
-                for place in reached.keys() | history.standing.keys()
+                for place in reached.keys() | history.carried_over.keys()
             }
         )
     return found

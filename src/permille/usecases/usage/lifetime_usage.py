@@ -36,7 +36,7 @@ class LifetimeUsage:
 def lifetime_usage(
     conn: Connection[Any], row: Subscription, rows: Sequence[Subscription], *, now: datetime
 ) -> LifetimeUsage:
-    """Of the life that a row belongs to; `rows` are all of its external id."""
+    """The lifetime usage of the life that a row belongs to; `rows` are all of its external id."""
     life = life_of(row, rows)
     current = _current(conn, row, now=now)
     return LifetimeUsage(

@@ -33,14 +33,14 @@ from permille.core.period import (
 )
 from permille.core.rating.charge import Dimensions, Place, compile_plan_charge, renewal_charge
 from permille.core.rating.fee import Breakdown, Fee
-from permille.core.rating.level import Held
+from permille.core.rating.level import PaidLevel
 from permille.core.rating.models.group_keys import PRICING, pricing_keys
 from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.projection import Projection, elapsed_share, project, project_all
 from permille.core.rating.proration import RatedPeriod, rated_period
 from permille.core.rating.rate import rate
 from permille.events.engine import usage
-from permille.events.usage import SeriesUsage, Window
+from permille.events.usage import SeriesUsage, UsageQuery
 from permille.store import (
     customers,
     fee_items,
@@ -51,7 +51,7 @@ from permille.store import (
 )
 from permille.store.fee_items import FeeItem
 from permille.store.fees import StoredFee
-from permille.usecases.usage.levels import held_levels, terms_of_charge
+from permille.usecases.usage.levels import read_paid_levels, terms_of_charge
 from permille.usecases.usage.windows import has_kept_level, usage_period, usage_windows, whole_period
 
 Series = Sequence[tuple[Dimensions, Partial]]
@@ -168,7 +168,7 @@ class PeriodUsage:
 
     @property
     def projected_amount_cents(self) -> int:
-        """Of each charge its first line alone, as Lago has it: less than the lines have together."""
+        """The projected amounts of the first line of each charge, as in Lago: less than all lines have."""
         first = [used.lines[0].projection for used in self.charges]
         return sum(each.amount_cents for each in first if each is not None)
 
@@ -203,7 +203,7 @@ def running_usage(
     search: UsageSearch,
     now: datetime,
 ) -> PeriodUsage:
-    """Of an active subscription. Raises NotFound (charge), NotAllowed (full_usage_not_allowed)."""
+    """The usage of an active subscription. Raises NotFound (charge), NotAllowed (full_usage_not_allowed)."""
     return running_usages(conn, [(subscription, customer)], search=search, now=now)[0]
 
 
@@ -251,11 +251,11 @@ def _running_usages(
         _running(subscription, customer, known[subscription.plan_id], search=search, now=now)
         for subscription, customer in of
     ]
-    held = [{} for _ in running] if search.regroups else _held(conn, running, now=now)
-    windows = [_windows(each, levels) for each, levels in zip(running, held, strict=True)]
+    paid_levels = [{} for _ in running] if search.regroups else _paid_levels(conn, running, now=now)
+    windows = [_windows(each, levels) for each, levels in zip(running, paid_levels, strict=True)]
     read = iter(usage.usage_of_many(conn, [window for own in windows for window in own]))
     found = []
-    for each, own, levels in zip(running, windows, held, strict=True):
+    for each, own, levels in zip(running, windows, paid_levels, strict=True):
         series = series_by_code(used for _ in own for used in next(read))
         found.append(_period_usage(each, series, levels, search=search, now=now))
     return found
@@ -274,7 +274,7 @@ def _running(
     return _Running(subscription=subscription, customer=customer, plan=plan, charges=charges, period=period)
 
 
-def _windows(of: _Running, levels: Mapping[UUID, Any]) -> list[Window]:
+def _windows(of: _Running, levels: Mapping[UUID, Any]) -> list[UsageQuery]:
     read = [renewal_charge(each, is_whole=True) if each.id in levels else each for each in of.charges]
     return usage_windows(of.subscription, read, of.period, timezone=of.timezone)
 
@@ -282,7 +282,7 @@ def _windows(of: _Running, levels: Mapping[UUID, Any]) -> list[Window]:
 def _period_usage(
     of: _Running,
     series: Mapping[str, Series],
-    levels: Mapping[UUID, Mapping[Place, Held]],
+    levels: Mapping[UUID, Mapping[Place, PaidLevel]],
     *,
     search: UsageSearch,
     now: datetime,
@@ -300,7 +300,7 @@ def _period_usage(
             currency=of.plan.amount_currency,
             rated=rated,
             elapsed=elapsed,
-            held=levels.get(charge.id),
+            paid_levels=levels.get(charge.id),
         )
         for charge in of.charges
     ]
@@ -315,9 +315,9 @@ def _period_usage(
     )
 
 
-def _held(
+def _paid_levels(
     conn: Connection[Any], running: Sequence[_Running], *, now: datetime
-) -> list[dict[UUID, Mapping[Place, Held]]]:
+) -> list[dict[UUID, Mapping[Place, PaidLevel]]]:
     """What the charges in advance of each are priced by, where levels are kept of it."""
     wanted = [
         (number, terms_of_charge(each.subscription, each.plan, each.customer, charge, at=now))
@@ -325,10 +325,10 @@ def _held(
         for charge in each.charges
         if charge.pay_in_advance and has_kept_level(charge.metric.aggregation)
     ]
-    found: list[dict[UUID, Mapping[Place, Held]]] = [{} for _ in running]
-    levels = held_levels(conn, [terms for _, terms in wanted])
-    for (number, terms), held in zip(wanted, levels, strict=True):
-        found[number][terms.charge.id] = held
+    found: list[dict[UUID, Mapping[Place, PaidLevel]]] = [{} for _ in running]
+    levels = read_paid_levels(conn, [terms for _, terms in wanted])
+    for (number, terms), paid_levels in zip(wanted, levels, strict=True):
+        found[number][terms.charge.id] = paid_levels
     return found
 
 
@@ -381,7 +381,7 @@ def charge_usage(
     currency: str,
     rated: RatedPeriod,
     elapsed: Fraction | None = None,
-    held: Mapping[Place, Held] | None = None,
+    paid_levels: Mapping[Place, PaidLevel] | None = None,
 ) -> ChargeUsage:
     """Price what was used of a charge: pure, and the same fees as on the invoice unless the search regroups.
 
@@ -391,7 +391,7 @@ def charge_usage(
     dropped = None if search.skip_grouping else search.groups.keys()
     compiled = compile_plan_charge(_regrouped(charge, dropped), currency=currency)
 
-    fees = rate(compiled, kept, subscription_id=subscription_id, rated=rated, held=held)
+    fees = rate(compiled, kept, subscription_id=subscription_id, rated=rated, paid_levels=paid_levels)
 
     def projection_of(fee: Fee) -> Projection | None:
         if elapsed is None:

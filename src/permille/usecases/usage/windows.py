@@ -25,7 +25,7 @@ from permille.core.period import (
     period_containing,
 )
 from permille.core.rating.models import ChargeModel, model_of
-from permille.events.usage import Window
+from permille.events.usage import UsageQuery
 
 # A move to another timezone shifts the bounds of the periods by so much at most against what is billed.
 _TIMEZONES_APART = timedelta(hours=26)
@@ -65,10 +65,10 @@ def whole_period(subscription: Subscription, plan: Plan, customer: Customer, per
 
 def usage_windows(
     subscription: Subscription, charges: Sequence[Charge], period: Period, *, timezone: str
-) -> list[Window]:
+) -> list[UsageQuery]:
     """What must be read to price the charges: recurring metrics reach back to the first event.
 
-    Of a prorated sum the days or events are read in the period alone: before it only what stood at its start counts.
+    A prorated sum reads days or events in the period alone: before it only what is carried over counts.
     The same is true of a weighted sum, of distinct values whose events of the period are priced one by one, and of
     what is paid in advance, for which the highest level of the period counts, by arrival. An event at the very
     instant of an upgrade is the new plan's.
@@ -89,7 +89,7 @@ def usage_windows(
         replace(
             _window(subscription, chosen, from_=from_, to=to),
             timezone=timezone,
-            is_standing=from_ is None and to == period.from_,
+            is_carried_over=from_ is None and to == period.from_,
         )
         for chosen, from_, to in parts
         if chosen and (from_ is None or from_ < to)
@@ -97,21 +97,21 @@ def usage_windows(
 
 
 def _is_split(charge: Charge, *, reads_events: bool) -> bool:
-    """Whether a recurring charge's events of the period are read apart from what stood before."""
+    """Whether a recurring charge's events of the period are read apart from what is carried over."""
     aggregation = charge.metric.aggregation
     if aggregation.needs is Needs.UNIQUES:
         return reads_events or charge.pay_in_advance
     return aggregation.is_by_time or (_follows_changes(charge) and not reads_events)
 
 
-def standing_window(subscription: Subscription, charges: Sequence[Charge], *, at: datetime) -> Window:
-    """What must be read to know what recurring metrics stand at, at an instant."""
+def carried_over_query(subscription: Subscription, charges: Sequence[Charge], *, at: datetime) -> UsageQuery:
+    """What must be read to know what recurring metrics carry over into a period that begins at an instant."""
     return _window(subscription, charges, from_=None, to=at)
 
 
 def _window(
     subscription: Subscription, chosen: Sequence[Charge], *, from_: datetime | None, to: datetime
-) -> Window:
+) -> UsageQuery:
     fields = {
         charge.metric.code: charge.metric.field_name or ""
         for charge in chosen
@@ -125,7 +125,7 @@ def _window(
         if _reads_events(charge) and not charge.metric.aggregation.adds_one
     }
     single |= in_period & {charge.metric.code for charge in chosen if not _is_told_by_days(charge)}
-    return Window(
+    return UsageQuery(
         organization_id=chosen[0].metric.organization_id,
         external_subscription_id=subscription.external_id,
         from_=from_,
@@ -141,7 +141,7 @@ def _window(
 
 
 def custom_properties_read(metrics: Iterable[BillableMetric]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Of the metrics with custom aggregation: code -> the properties that their rules look at."""
+    """Code -> the properties that the rules of its metric look at, for metrics with custom aggregation."""
     read = {metric.code: aggregator_of(metric) for metric in metrics}
     return tuple((code, rules.properties) for code, rules in sorted(read.items()) if rules is not None)
 

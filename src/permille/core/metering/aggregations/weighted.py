@@ -31,7 +31,7 @@ class WeightedSum(Aggregation):
         """The average level over a billing period of `period_seconds`, of which `period` is the part subscribed.
 
         A value lasts to the period's end, so it counts for its value times the seconds that are left, and the sum of
-        that needs no order. What was before the period is carried over to its start (usage.standing_at). The last
+        that needs no order. What was before the period is carried over to its start (usage.carried_over_to). The last
         instant counts as the whole second that it is in or at: one that ended at noon lasted until noon. The units
         have 16 decimals; total_aggregated_units is the level at the end.
         """
@@ -41,7 +41,7 @@ class WeightedSum(Aggregation):
             end = epoch_seconds(period.to - INSTANT).to_integral_value(ROUND_CEILING)
             weighted = partial.sum * end - partial.moment
             units = (weighted / period_seconds).quantize(_DIGITS)
-        return Usage(units, partial.values_count - partial.standing_count, partial.sum)
+        return Usage(units, partial.values_count - partial.carried_over_count, partial.sum)
 
 
 WEIGHTED_SUM = WeightedSum()

@@ -1,4 +1,4 @@
-"""The properties that every model may have: the keys by which usage is split (sections 4.4 and 4.5).
+"""The properties that every model may have: the keys by which usage is split (semantics-metering.md 4.4, 4.5).
 
 `pricing_group_keys` (once `grouped_by`) make groups that are priced apart; `presentation_group_keys` only show.
 """
@@ -38,7 +38,7 @@ class PresentationKeys:
 
 
 def presentation_keys(properties: Mapping[str, Any]) -> PresentationKeys:
-    """Of a charge's valid properties."""
+    """The presentation keys in a charge's valid properties."""
     given = clean(properties).get(PRESENTATION, ())
     return PresentationKeys(
         names=tuple(entry["value"] for entry in given),

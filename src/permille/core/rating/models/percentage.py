@@ -74,7 +74,7 @@ def needs_event_values(properties: Mapping[str, Any]) -> bool:
 
 
 def running_totals(values: Iterable[Decimal], properties: Mapping[str, Any]) -> list[Decimal]:
-    """The totals after each event of a sum that the free units look at (section 2.6).
+    """The totals after each event of a sum that the free units look at (semantics-metering.md 2.6).
 
     The first free events, or up to the first total above the free units when only those are given.
     """
@@ -90,7 +90,7 @@ def running_totals(values: Iterable[Decimal], properties: Mapping[str, Any]) -> 
 
 
 def counted_totals(units: int, properties: Mapping[str, Any]) -> range:
-    """Likewise the totals after each event of a count, of which there may be millions."""
+    """The totals after each event of a count, of which there may be millions."""
     terms = read_terms(properties)
     return range(1, units + 1 if terms.free_events or terms.free_amount else 1)
 

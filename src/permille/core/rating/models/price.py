@@ -170,7 +170,7 @@ def tier_errors(tiers: Any, *, key: str, amounts: Mapping[str, str], gap: int) -
     """The codes of what is wrong in a list of tiers, in their order, one for each offence.
 
     `amounts` gives the code of each amount. A tier starts at the previous `to_value` plus `gap`, or one more
-    (the first at 0 or 1), ends above its start, and the last one alone is open (section 5.2).
+    (the first at 0 or 1), ends above its start, and the last one alone is open (semantics-metering.md 5.2).
     """
     if not isinstance(tiers, Sequence) or isinstance(tiers, str) or not tiers:
         return [f"missing_{key}"]

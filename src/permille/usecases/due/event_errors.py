@@ -15,7 +15,8 @@ from psycopg import Connection
 from permille.core.metering.event import LOOKED_AT_AFTER
 from permille.database.connections import is_passing
 from permille.events.engine import event_log
-from permille.store import webhooks
+from permille.store import due, webhooks
+from permille.usecases.due.kind import DueKind
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +25,16 @@ EVENTS_TOLD_MAX = 10_000
 HOURS_AT_ONCE = 24
 
 
-def tell_due(conn: Connection[Any], organization_id: UUID, *, until: datetime, wait: bool) -> int:
-    """Tell of the hours that ended five minutes before that instant or earlier; how many hours those were.
+def _report(
+    conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool, now: datetime
+) -> int:
+    """Queue the webhooks of the hours that ended five minutes before that instant or earlier; how many hours those were.
 
     The events are looked through only where somebody listens. An hour that cannot be is left out, and logged: nothing
-    else of the organization waits for it.
+    else of the organization waits for it. The clock `now` and the `limit` change nothing.
     """
-    hours = event_log.claim_hours(conn, organization_id, until=until, limit=HOURS_AT_ONCE, wait=wait)
+    del limit, now
+    hours = event_log.claim_hours(conn, organization_id, until=at, limit=HOURS_AT_ONCE, wait=wait)
     if hours and webhooks.is_heard(conn, organization_id, WEBHOOK):
         for starts_at in hours:
             try:
@@ -67,3 +71,10 @@ def _tell(conn: Connection[Any], organization_id: UUID, starts_at: datetime) -> 
         },
         now=starts_at + LOOKED_AT_AFTER,
     )
+
+
+EVENT_ERRORS = DueKind(
+    first=lambda conn, organization_id, until: event_log.first_hour_due(conn, organization_id, until=until),
+    live=lambda conn, until: due.live_among(conn, event_log.organizations_with_hours_due(conn, until=until)),
+    do=_report,
+)

@@ -1,0 +1,100 @@
+"""The usage of an organization at a glance: by day, and how fast events come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.events.usage import RATE_SECONDS, Shown
+
+EVENTS_LOOKED_AT = 500_000
+
+# Of the series that were used in the month of the days: what was used before and is over costs nothing.
+_USED = """
+from series_month m join series s on s.id = m.series_id
+cross join lateral (
+    select {columns} from {cells}
+    where series_id = s.id and grain = 'd' and starts_at >= %(since)s and starts_at < %(until)s offset 0
+) c
+where m.organization_id = %(organization)s and m.code = %(code)s and m.starts_at = %(month)s
+    and s.organization_id = %(organization)s and s.code = %(code)s
+"""
+_KIND = "coalesce(s.dimensions ->> %(key)s, 'other') as kind"
+
+# From the cells of whole UTC days, so that the cost does not grow with the number of events.
+_DAYS = f"""
+select c.starts_at, {_KIND}, {{units}} as units
+{_USED.format(columns="starts_at, events_count, sum, max", cells="usage_cell")}
+group by 1, 2
+having {{units}} is not null
+"""
+
+# Of each subscription the values that a day ended with, of those that the day told of.
+_DISTINCT = f"""
+select starts_at, kind, count(*) filter (where is_add)::numeric from (
+    select distinct on (c.starts_at, kind, s.external_subscription_id, c.digest)
+        c.starts_at, {_KIND}, c.is_add
+    {_USED.format(columns="starts_at, digest, at, seq, is_add", cells="unique_cell")}
+    order by c.starts_at, kind, s.external_subscription_id, c.digest, c.at desc, c.seq desc
+) newest
+group by 1, 2
+"""
+
+
+_STATEMENTS = {
+    Shown.UNITS: _DAYS.format(units="sum(c.sum)"),
+    Shown.GREATEST: _DAYS.format(units="max(c.max)"),
+    Shown.DISTINCT: _DISTINCT,
+    Shown.EVENTS: _DAYS.format(units="sum(c.events_count)::numeric"),
+}
+
+
+# The newest events by arrival, through the index on seq, bounded however many there are.
+_RATE = """
+select count(*) from sent_event e join series s on s.id = e.series_id
+where e.seq > (select last_value from event_seq_seq) - %(most)s and e.created_at > %(since)s
+    and s.organization_id = %(organization)s
+"""
+
+
+def units_by_day(
+    conn: Connection[Any],
+    organization_id: UUID,
+    *,
+    code: str,
+    key: str | None,
+    shown: Shown,
+    since: datetime,
+    until: datetime,
+) -> dict[date, dict[str, Decimal]]:
+    """UTC day -> value of the dimension -> what is shown, as far as it is rolled up."""
+    values = {"organization": organization_id, "code": code, "key": key or ""}
+    found: dict[date, dict[str, Decimal]] = {}
+    for month, start, end in _by_month(since, until):
+        days = {**values, "month": month, "since": start, "until": end}
+        for starts_at, kind, units in conn.execute(_STATEMENTS[shown], days):
+            found.setdefault(starts_at.date(), {})[kind] = units
+    return found
+
+
+def _by_month(since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime, datetime]]:
+    """UTC month, and what of the window lies in it."""
+    while since < until:
+        month = since.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        following = (month + timedelta(days=32)).replace(day=1)
+        yield month, since, min(following, until)
+        since = following
+
+
+def events_per_second(conn: Connection[Any], organization_id: UUID, *, since: datetime) -> Decimal:
+    """Over the last RATE_SECONDS, of which `since` is the beginning."""
+    values = {"organization": organization_id, "since": since, "most": EVENTS_LOOKED_AT}
+    conn.execute("set local enable_seqscan = off")
+    row = conn.execute(_RATE, values).fetchone()
+    conn.execute("set local enable_seqscan = on")
+    return Decimal(row[0] if row else 0) / RATE_SECONDS

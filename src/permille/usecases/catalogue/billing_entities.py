@@ -1,0 +1,44 @@
+"""Billing entities are changed, with all that follows from it for the customers that inherit their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.customer import BillingEntity
+from permille.core.errors import NotFound
+from permille.store import billing_entities, billing_holds, customers, invoices, subscriptions
+from permille.usecases import subscriptions as lifecycle
+
+
+def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> BillingEntity:
+    """Raises NotFound."""
+    found = billing_entities.by_code(conn, organization_id, code)
+    if found is None:
+        raise NotFound("billing_entity")
+    return found
+
+
+def change(
+    conn: Connection[Any],
+    organization_id: UUID,
+    before: BillingEntity,
+    *,
+    settings: Mapping[str, Any],
+    now: datetime,
+) -> BillingEntity:
+    """The entity with these settings: due instants follow its timezone, drafts its grace period."""
+    billing_entities.update(conn, billing_entity_id=before.id, settings=settings, now=now)
+    after = billing_entities.by_ids(conn, [before.id])[before.id]
+    if after.timezone != before.timezone:
+        lifecycle.reschedule(conn, subscriptions.living_of_billing_entity(conn, after.id), now=now)
+    if after.invoice_grace_period != before.invoice_grace_period:
+        inheriting = customers.inheriting_grace_period(conn, after.id)
+        invoices.set_grace_periods(conn, dict.fromkeys(inheriting, after.invoice_grace_period), now=now)
+    if after.taxes != before.taxes:
+        billing_holds.retry_soon(conn, organization_id, now=now)
+    return after
