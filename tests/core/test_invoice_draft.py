@@ -356,3 +356,33 @@ def test_reasons_are_those_of_the_api() -> None:
         "in_advance_charge_periodic",
         "late_usage",
     ]
+
+
+def test_what_the_subscriptions_say_of_an_invoice() -> None:
+    nobody = draft(Line(fee(1), plan()))
+    assert (nobody.purchase_order_number, nobody.is_recurring, nobody.skip_charges) == (None, False, False)
+    assert nobody.is_on_invoice
+    assert not replace(nobody, kind=InvoiceKind.FEES_ALONE).is_on_invoice
+    for reason, recurring, skips in (
+        (InvoicingReason.PERIODIC, True, False),
+        (InvoicingReason.STARTING, False, True),
+        (InvoicingReason.TERMINATING, False, False),
+    ):
+        billing = plan_billing(
+            BillingRequest(subscription=subscription(1, purchase_order_number="PO-7"), at=AT, reason=reason),
+            plan=plan(),
+            customer=customer(),
+            first_started_at=None,
+            next_plan=None,
+        )
+        found = draft(billings=(billing,))
+        shown = (found.purchase_order_number, found.is_recurring, found.skip_charges)
+        assert shown == ("PO-7", recurring, skips)
+
+
+def test_a_discount_lowers_the_base_of_precise_taxes_too() -> None:
+    line = Line(fee(100, Decimal("100.4")), plan(taxes=(TAXES[0],)), discount_cents=Decimal("10.5"))
+    assert (line.taxable_cents, line.precise_taxable_cents) == (Decimal("89.5"), Decimal("89.9"))
+    (made,) = make([draft(line)], Facts())
+    assert made.lines[0].taxed.precise_amount_cents == Decimal("17.98")
+    assert AMOUNT_MAX == 9_223_372_036_854_775_807
