@@ -135,7 +135,7 @@ def _address(fields: Fields) -> dict[str, Any]:
 
 
 def _billing_configuration(fields: Fields) -> dict[str, Any]:
-    """What is sent of it; the grace period may also stand beside the customer's own fields."""
+    """What is sent of it; the grace period may also be sent beside the customer's own fields."""
     given = fields.nested("billing_configuration") or Fields({}, fields)
     given.refuse_unbuilt(*UNBUILT_BILLING)
     found: dict[str, Any] = {

@@ -199,7 +199,7 @@ def _content(each: Operation[Any], schemas: _Schemas) -> dict[str, Any]:
 
 
 def _body(each: Operation[Any], schemas: _Schemas) -> dict[str, Any]:
-    """The root object with the fields that it must have, and what may stand beside it."""
+    """The root object with the fields that it must have, and what may be sent beside it."""
     assert each.body is not None
     fields = dict(each.body.fields)
     root = next(iter(fields))

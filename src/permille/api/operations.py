@@ -23,7 +23,7 @@ class Body:
     """What a request sends."""
 
     fields: Shape
-    """The root object, and what may stand beside it."""
+    """The root object, and what may be sent beside it."""
     required: tuple[str, ...] = ()
     """Fields that the root object must have."""
 

@@ -45,7 +45,7 @@ class UsageQuery:
     daily: tuple[str, ...] = ()
     timezone: str = "UTC"
     is_carried_over: bool = False
-    """Whether it is of what stands at its end, however it came to that."""
+    """Whether it is of the units at its end that are carried over, however they came about."""
 
     def partial_of(self, sums: Sums) -> Partial:
         """What is kept of some of its events."""
@@ -112,7 +112,7 @@ class AdvanceWindow:
 
 
 class Shown(StrEnum):
-    """What a day's bar stands for."""
+    """What a day's bar shows."""
 
     UNITS = "units"
     GREATEST = "greatest value"
@@ -124,7 +124,7 @@ _SHOWN = {SUM: Shown.UNITS, MAX: Shown.GREATEST, UNIQUE_COUNT: Shown.DISTINCT}
 
 
 def shown_of(aggregation: Aggregation) -> Shown:
-    """What can be told of all customers of a day together; of what stands until it is changed, the changes."""
+    """The usage of all customers on a day together; for units that last until they change, the changes."""
     return _SHOWN.get(aggregation, Shown.EVENTS)
 
 

@@ -42,9 +42,9 @@ def _counting_charge(plan: Plan, metric: BillableMetric) -> CompiledCharge:
 
 
 def charted_days(conn: Connection[Any], of: Calendar, *, now: datetime) -> list[tuple[BillableMetric, Days]]:
-    """Of each metric of the plan the units on every day of the running period, by the stacking dimension.
+    """Each metric of the plan with its units on every day of the running period, by the stacking dimension.
 
-    What stands until it is changed is shown up to today: nobody knows yet what it will be. Custom aggregations
+    Units that last until they change are shown up to today: nobody knows yet what it will be. Custom aggregations
     are left out: what they come to depends on the charge, not on the metric alone.
     """
     running, today = of.running(now), local_date(now, of.timezone)

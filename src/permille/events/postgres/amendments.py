@@ -65,7 +65,7 @@ select * from unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestam
     %s::text[], %s::numeric[], %s::jsonb[])
 """
 
-# Of each event the row that counts now: its own or that of its last amendment, none when that is a void.
+# The row that counts now for each event: its own or that of its last amendment, none when that is a void.
 _HEADS = """
 select w.identity, case when a.kind is null then w.identity when a.kind = 'replace' then a.id end
 from unnest(%s::uuid[]) as w (identity)

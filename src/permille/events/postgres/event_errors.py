@@ -23,7 +23,7 @@ _OF_TEXTS = [each.name for each in AGGREGATIONS if each.reads in (Reads.TEXT, Re
 
 # Most of what can be wrong is said by an event's series, or by whether any event of it has a value: the events of the hour
 # are counted up by series first, and only those of a series with something to look at are read again.
-# Nested values of a dimension are no part of the series: they stand in `extra`, and no metric lists them.
+# Nested values of a dimension are no part of the series: they are in `extra`, and no metric lists them.
 _WRONG = """
 with arrived as materialized (
     select series_id, bool_or(value is null) as lacks_value, bool_or(extra is not null) as has_extra
@@ -100,7 +100,7 @@ def organizations_due(conn: Connection[Any], *, until: datetime) -> list[UUID]:
 def claim(
     conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
 ) -> list[datetime]:
-    """Take the hours that are to be looked through; what someone else is at is left to him, unless told to wait."""
+    """Take the hours that are to be looked through; those locked by another worker are skipped unless `wait` is set."""
     rows = conn.execute(
         "delete from event_hour where organization_id = %(organization)s and starts_at = any(array("
         "   select starts_at from event_hour where organization_id = %(organization)s and starts_at <= %(until)s"
@@ -114,9 +114,9 @@ def claim(
 def wrong_in(
     conn: Connection[Any], organization_id: UUID, *, starts_at: datetime, limit: int
 ) -> EventErrors | None:
-    """Of the first `limit` events of an hour that are wrong, what is; None when all are fine.
+    """The errors of the first `limit` events of an hour that have any; None when all are fine.
 
-    An event that was amended counts as what stands in its place.
+    An event that was amended counts as its replacement.
     """
     # Two passes over the hour, whatever its size and the statistics: none for each series, and nothing sorted on disk.
     with conn.transaction(force_rollback=True), conn.cursor(row_factory=class_row(EventErrors)) as cursor:

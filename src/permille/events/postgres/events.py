@@ -171,7 +171,7 @@ def after(
 
 
 def digest(conn: Connection[Any], which: CountedEvents) -> Digest:
-    """Of these events. It reads them all."""
+    """The digest of these events. It reads them all."""
     return _digest(conn.execute(_DIGEST, _parameters(which)).fetchone())
 
 
@@ -185,7 +185,7 @@ def _parameters(which: CountedEvents) -> dict[str, Any]:
 
 
 def digest_of(conn: Connection[Any], identities: Sequence[UUID]) -> Digest:
-    """Of these very events."""
+    """The digest of exactly these events."""
     return _digest(conn.execute(_DIGEST_OF, {"identities": list(identities)}).fetchone())
 
 

@@ -14,7 +14,7 @@ from permille.events.usage import RATE_SECONDS, Shown
 
 EVENTS_LOOKED_AT = 500_000
 
-# Of the series that were used in the month of the days: what was used before and is over costs nothing.
+# The series that were used in the month of the days: what was used before and is over costs nothing.
 _USED = """
 from series_month m join series s on s.id = m.series_id
 cross join lateral (
@@ -34,7 +34,7 @@ group by 1, 2
 having {{units}} is not null
 """
 
-# Of each subscription the values that a day ended with, of those that the day told of.
+# The values of each subscription that a day ended with, of those that changed on it.
 _DISTINCT = f"""
 select starts_at, kind, count(*) filter (where is_add)::numeric from (
     select distinct on (c.starts_at, kind, s.external_subscription_id, c.digest)

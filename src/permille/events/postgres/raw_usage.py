@@ -45,7 +45,7 @@ cross join lateral (
 ) e
 """
 
-# The values of the keys stand in the series or, where it is older than they are, in the event.
+# The values of the keys are in the series or, where it is older than they are, in the event.
 _SUMS = """
 select w.key, s.id, s.dimensions, array[{keys}]::jsonb[] as key_values, count(*), count(e.number), coalesce(sum(e.number), 0),
     max(e.number), coalesce(sum(e.precise_total_amount_cents) filter (where e.number is not null), 0),
@@ -111,7 +111,7 @@ def _needs_events(window: UsageQuery, code: str) -> bool:
 
 
 def _has_other_values(conn: Connection[Any], organization_id: UUID, code: str, how: SeriesLayout) -> bool:
-    """Whether the number of some events is not the one that the metric takes now, or tells them apart as well."""
+    """Whether the number of some events is not the one that the metric takes now, or is a dimension as well."""
     if how.value_key != how.field_name:
         return True
     row = conn.execute(_OTHER_VALUES, [organization_id, code, how.value_key]).fetchone()

@@ -294,8 +294,8 @@ select n.*, m.rolled_up_to from metering_state m left join newest n on true
 """
 )
 
-# Without those that change nothing: a series that has told of a value in a run of adds, or of removals, need not
-# tell it again, be it a run in the order of time or in that of arrival. Runs are of all series, so that this holds for
+# Without those that change nothing: a series that has named a value in a run of adds, or of removals, need not
+# name it again, be it a run in the order of time or in that of arrival. Runs are of all series, so that this holds for
 # whichever of them a fee puts together.
 _CHANGES = (
     _OPERATIONS

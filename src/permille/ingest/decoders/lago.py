@@ -132,7 +132,7 @@ def _sent(found: Mapping[str, Any]) -> Sent:
 
 
 def _reported(errors: Errors) -> Errors:
-    """Of what is wrong with an event what Lago tells: a timestamp that cannot be read, or else everything."""
+    """The errors of an event that Lago reports: a timestamp that cannot be read, or else everything."""
     return {"timestamp": errors["timestamp"]} if "timestamp" in errors else errors
 
 

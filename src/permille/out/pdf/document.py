@@ -70,7 +70,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineGroup:
-    """The lines of one charge: a row for each filter and group. Without a title they stand alone."""
+    """The lines of one charge: a row for each filter and group. Without a title there is no heading."""
 
     title: str | None
     lines: tuple[Line, ...]
