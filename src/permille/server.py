@@ -43,7 +43,7 @@ def _build_when_ready(config: Config) -> Application:
 
 
 class Gate:
-    """Listens at once, and lets requests in when the application stands."""
+    """Listens at once, and lets requests in when the application is ready."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -100,7 +100,7 @@ def _invite(config: Config) -> None:
 
 
 def _calm_collector() -> None:
-    """What stands now stays, and a batch of events is no reason to search the heap for cycles: there are none."""
+    """Objects that exist now stay, and a batch of events is no reason to search the heap for cycles: there are none."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)

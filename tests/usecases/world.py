@@ -134,7 +134,7 @@ class World:
         self, customer_id: UUID, plan: Plan, external_id: str = "sub", *, now: datetime = START, **fields: Any
     ) -> Subscription:
         """By the use case, at an instant; the subscription starts at it unless told otherwise."""
-        wish = {
+        terms = {
             "external_id": external_id,
             "name": None,
             "billing_time": "calendar",
@@ -148,7 +148,9 @@ class World:
             **fields,
         }
         customer = customers.by_ids(self.conn, [customer_id])[customer_id]
-        return life.subscribe(self.conn, customer=customer, plan=plan, wish=life.Wish(**wish), now=now)
+        return life.subscribe(
+            self.conn, customer=customer, plan=plan, terms=life.SubscriptionTerms(**terms), now=now
+        )
 
     def terminate(self, external_id: str = "sub", *, at: datetime) -> None:
         row = subscriptions.active(self.conn, self.id, external_id)

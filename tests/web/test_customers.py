@@ -237,7 +237,7 @@ def test_usage_in_groups_at_its_pace_and_since_the_beginning(browser, send):
     assert "At this pace by the end of the period $374.00" in words, (
         "12 dollars on the first of 31 days, and 2"
     )
-    assert "What is priced as everything else is in the pace as it stands." in words
+    assert "What is priced as everything else is in the pace as it is now." in words
     assert "Since the subscription began $14.00" in words
     assert "Subscription fee, not in these figures $10.00" in words
 

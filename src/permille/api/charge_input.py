@@ -212,7 +212,7 @@ def refuse_incompatibilities(entry: Fields, charge: Charge) -> None:
 def read_overridden_charge(
     entry: Fields, before: Charge, *, now: datetime, taxes: Mapping[str, Tax]
 ) -> Charge:
-    """The charge as it is to be for one subscription: its prices, names, least amount, rate and taxes."""
+    """The charge as it is to be for one subscription: its prices, names, minimum charge, rate and taxes."""
     entry.refuse_changed(
         billable_metric_id=str(before.metric.id), code=before.code, charge_model=before.charge_model
     )

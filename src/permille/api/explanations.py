@@ -78,7 +78,7 @@ def _events(conn: Connection[Any], fee: StoredFee, found: Explanation) -> object
 
 
 def _recomputed(found: Explanation) -> objects.RecomputedFee | None:
-    """What it comes to now: nothing at all where nothing stands in its place. None for a fee of no charge."""
+    """What it comes to now: nothing at all where nothing replaces it. None for a fee of no charge."""
     fee = found.recomputed
     if found.charge is None:
         return None

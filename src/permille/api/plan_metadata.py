@@ -1,4 +1,4 @@
-"""What a client notes on a plan: texts by names of his own. They are also a field of the plan itself."""
+"""What a client notes on a plan: texts by names of its own. They are also a field of the plan itself."""
 
 from __future__ import annotations
 

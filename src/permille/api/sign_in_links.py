@@ -1,4 +1,4 @@
-"""POST /admin/v1/sign_in_links: a one-time link into the web admin, for whoever runs the server."""
+"""POST /admin/v1/sign_in_links: a one-time link into the web admin, for the operator of the server."""
 
 from __future__ import annotations
 

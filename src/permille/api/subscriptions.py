@@ -31,7 +31,7 @@ from permille.store import customers, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
 from permille.usecases.catalogue import own_plans, subscriptions as catalogue
 from permille.usecases.catalogue.subscriptions import NewSubscription
-from permille.usecases.subscriptions import Wish
+from permille.usecases.subscriptions import SubscriptionTerms
 
 BILLING_TIMES = tuple(BillingTime)
 UNBUILT_CREDIT_NOTES = ("offset",)
@@ -55,28 +55,28 @@ def read_subscription(
     customer_id = fields.text("external_customer_id", mandatory=True) or ""
     plan_code = fields.text("plan_code") or ""
     _refuse_unbuilt(fields)
-    wish = _wish(fields, now=now)
+    terms = _terms(fields, now=now)
     locks.use_catalogue(conn, organization_id)
     plan = plans.plan_by_code(conn, organization_id, plan_code)
     plan = in_force(plan, now) if plan else None
     customer = _customer(conn, organization_id, fields, customer_id)
     timezone = customer.applicable_timezone if customer else "UTC"
-    _check_ending(fields, wish.ending_at, subscription_at=wish.subscription_at, now=now, timezone=timezone)
+    _check_ending(fields, terms.ending_at, subscription_at=terms.subscription_at, now=now, timezone=timezone)
     is_agreed = False
     if plan is not None and fields.given.get("plan_overrides"):
-        is_agreed = _has_overrides(conn, fields, plan, wish.external_id, now=now)
+        is_agreed = _has_overrides(conn, fields, plan, terms.external_id, now=now)
         copy, overridden = read_overrides(conn, fields, plan, now=now)
         plan = edit_prices(copy, overridden, since=None, now=now, version_id=new_id(now))
     fields.check()
     if plan is None:
         raise NotFound("plan")
     return NewSubscription(
-        external_customer_id=customer_id, customer=customer, plan=plan, wish=wish, is_agreed=is_agreed
+        external_customer_id=customer_id, customer=customer, plan=plan, terms=terms, is_agreed=is_agreed
     )
 
 
-def _wish(fields: Fields, *, now: datetime) -> Wish:
-    return Wish(
+def _terms(fields: Fields, *, now: datetime) -> SubscriptionTerms:
+    return SubscriptionTerms(
         external_id=(fields.text("external_id", mandatory=True) or "").strip(),
         subscription_at=fields.instant("subscription_at") or now,
         name=fields.text("name"),

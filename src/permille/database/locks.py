@@ -1,4 +1,4 @@
-"""Locks that last until the transaction ends, for what no single row stands for."""
+"""Locks that last until the transaction ends, for what no single row represents."""
 
 from __future__ import annotations
 

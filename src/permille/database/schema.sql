@@ -1,5 +1,5 @@
 -- The whole schema of Permille, in the order of the data: who, what is measured, what it costs, who pays,
--- what happened (events), how much that is (usage), what is owed (invoices), who is told (webhooks).
+-- what happened (events), how much that is (usage), what is owed (invoices), who is notified (webhooks).
 -- This file is the truth; tests/store/test_migrate.py proves that the migrations reach it.
 -- No column defaults to the clock or to chance: time and ids are parameters. Periods are half-open [from, to).
 
@@ -499,7 +499,7 @@ create table unpriced_advance_event (
     retry_at timestamptz not null
 );
 
--- Customers with something due that cannot be billed as it is, e.g. an amount beyond all bounds.
+-- Customers with something due that cannot be billed as it is, e.g. an amount out of range.
 -- Nothing that is due of them is done before retry_at, by the organization's clock, so that it stays in order.
 create table billing_hold (
     customer_id uuid primary key,
@@ -733,7 +733,7 @@ create table invoice_subscription (
     seen_to bigint -- the last seq when its usage was read: what came later is in none of them
 );
 
--- No subscription is billed twice for the same due instant, whoever runs the billing and however often.
+-- No subscription is billed twice for the same due instant, whichever worker runs the billing and however often.
 create unique index invoice_subscription_once on invoice_subscription (subscription_id, billed_at) where recurring;
 create index invoice_subscription_of_subscription on invoice_subscription (subscription_id, charges_to_at desc);
 
@@ -867,7 +867,7 @@ $$;
 create trigger invoice_is_final before update on invoice
 for each row execute function refuse_edit_of_final_invoice();
 
--- Who is told ------------------------------------------------------------------------------------------------
+-- Webhooks ---------------------------------------------------------------------------------------------------
 
 create table webhook_endpoint (
     id uuid primary key,
@@ -883,7 +883,7 @@ create table webhook_endpoint (
 );
 
 -- The outbox: written in the transaction of the change, delivered afterwards, kept 90 days as the log.
--- Whoever writes it holds its endpoint (for key share); whoever deletes an endpoint deletes these rows too.
+-- A writer holds its endpoint (for key share); deleting an endpoint deletes these rows too.
 create table webhook (
     id uuid primary key,
     organization_id uuid not null,

@@ -88,7 +88,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _clean_environment() -> dict[str, str]:
-    """Without the PG* variables and locales of whoever starts us."""
+    """Without the PG* variables and locales of the caller."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
@@ -252,7 +252,7 @@ def _stop_leftovers(home: Path, give_up: Callable[[], bool]) -> None:
     """End what an earlier, killed Permille left running on this cluster, and wait until it is gone.
 
     We hold the lock, so its supervisor is dead. A server shuts down in an orderly way (SIGINT); processes that
-    outlived their killed server are told to finish (SIGTERM), for the new one can't start beside them.
+    outlived their killed server are asked to finish (SIGTERM), for the new one can't start beside them.
     """
     cluster = home / "cluster"
     quiet_until = 0.0
@@ -562,7 +562,7 @@ class EmbeddedPostgres:
                 conn.execute(statement.format(sql.Identifier(DATABASE), sql.Identifier(ROLE)))
 
     def _end(self, server: subprocess.Popen[bytes]) -> None:
-        """Ask until it has ended: who starts in the background ignores the signal until PostgreSQL's handler stands."""
+        """Ask until it has ended: who starts in the background ignores the signal until PostgreSQL's handler is installed."""
         next_line_at = time.monotonic() + PATIENCE_SECONDS
         while server.poll() is None:
             server.send_signal(signal.SIGINT)

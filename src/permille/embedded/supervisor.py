@@ -1,7 +1,7 @@
-"""`permille up`: the database, the API and the background work as one tree of processes that stands or falls together.
+"""`permille up`: the database, the API and the background work as one tree of processes that run and end together.
 
 What crashes is started again, after a growing pause. SIGTERM, SIGINT and SIGHUP stop the tree in order: first who
-takes requests, then who works, then the database. If the supervisor itself is killed, the kernel tells its
+takes requests, then who works, then the database. If the supervisor itself is killed, the kernel signals its
 children (see process.spawn), so the next start finds the port and the data free.
 """
 

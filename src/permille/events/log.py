@@ -108,7 +108,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """Of a set of events: how many there are, and 128 bits that change when any of them, or its value, does."""
+    """How many events a set has, and 128 bits that change when any of them, or its value, does."""
 
     count: int
     digest: str
@@ -207,7 +207,7 @@ class EventLog(Protocol):
     def unevaluable(
         self, conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]
     ) -> dict[int, str]:
-        """Of events that are not stored, those whose metric's expression has no value, and why not."""
+        """The events, not stored, whose metric's expression has no value, and why not."""
 
     def metering(self, conn: Connection[Any], codes: Mapping[UUID, Collection[str]]) -> dict[UUID, Known]:
         """The metering of these codes of organizations; a code without a metric has none."""

@@ -45,7 +45,7 @@ class UsageQuery:
     daily: tuple[str, ...] = ()
     timezone: str = "UTC"
     is_carried_over: bool = False
-    """Whether it is of what stands at its end, however it came to that."""
+    """Whether it asks for the units at its end, whatever they were before."""
 
     def partial_of(self, sums: Sums) -> Partial:
         """What is kept of some of its events."""
@@ -71,7 +71,7 @@ class Sums(NamedTuple):
     moment: Decimal
 
 
-class ToldEvent(NamedTuple):
+class SingleEvent(NamedTuple):
     """One event of a usage."""
 
     at: datetime
@@ -87,7 +87,7 @@ class SeriesUsage:
     code: str
     dimensions: Mapping[str, str | None]
     partial: Partial
-    told: tuple[ToldEvent, ...] | None = None
+    single_events: tuple[SingleEvent, ...] | None = None
     """The events, where they were read one by one: then others of the same series may have other dimensions."""
 
 
@@ -112,7 +112,7 @@ class AdvanceWindow:
 
 
 class Shown(StrEnum):
-    """What a day's bar stands for."""
+    """What a day's bar shows."""
 
     UNITS = "units"
     GREATEST = "greatest value"
@@ -124,7 +124,7 @@ _SHOWN = {SUM: Shown.UNITS, MAX: Shown.GREATEST, UNIQUE_COUNT: Shown.DISTINCT}
 
 
 def shown_of(aggregation: Aggregation) -> Shown:
-    """What can be told of all customers of a day together; of what stands until it is changed, the changes."""
+    """What is shown of all customers of a day together; for units that are carried over, the changes."""
     return _SHOWN.get(aggregation, Shown.EVENTS)
 
 

@@ -53,7 +53,7 @@ def is_allowed(address: str, reach: Reach) -> bool:
 
 
 def _meant(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address that an IPv6 address stands for, else itself."""
+    """The IPv4 address that an IPv6 address embeds, else itself."""
     if ip in _MAPPED or ip in _NAT64:
         return IPv4Address(ip.packed[-4:])
     return ip

@@ -1,6 +1,6 @@
 """Customers with something due that cannot be billed as it is: nothing that is due of them is done for a while.
 
-A row without `retry_at` holds up nothing: it was released to be tried again, and is kept so that the same is not told twice.
+A row without `retry_at` holds up nothing: it was released to be tried again, and is kept so that its webhook is not sent twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOT_HELD = (
     "customer_id not in (select customer_id from billing_hold"
     " where organization_id = %(organization)s and retry_at is not null)"
 )
-"""Of a row with a customer."""
+"""The columns of a row with a customer."""
 
 # At first after a minute, then when as much time has passed again, at least once an hour. Work that is due later than
 # what has failed before is new: that one was mended.
@@ -123,7 +123,7 @@ def release_customers(conn: Connection[Any], customer_ids: Collection[UUID]) -> 
 
 
 def _move_back(conn: Connection[Any], customer_ids: Sequence[UUID]) -> None:
-    """By a statement after the release: whoever held on to the hold until then has left its events there."""
+    """By a statement after the release: a transaction that held on to the hold until then has left its events there."""
     if customer_ids:
         conn.execute(_MOVE_BACK, [uuid_array(customer_ids)])
 

@@ -24,7 +24,7 @@ class Job:
 
 
 # The unique index on waiting jobs makes an insert wait for another transaction that has inserted the same one. The
-# advisory lock prevents that: whoever does not get it leaves the job to the other transaction. That one may run before
+# advisory lock prevents that: a transaction that does not get it leaves the job to the other transaction. That one may run before
 # this one commits, so what is due is data, too, and a worker looks for it every second.
 _DEFER = """
 insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)

@@ -263,7 +263,7 @@ def _save_identities(conn: Connection[Any], plan: Plan, now: datetime) -> None:
 
 
 def _save_earlier_versions(conn: Connection[Any], plan: Plan, now: datetime) -> None:
-    """Write the versions that have an end anew: each is a plan's row, with rows of charges and filters of its own."""
+    """Write the versions that have an end again: each is a plan's row, with rows of charges and filters of its own."""
     earlier = versions_of(plan)[:-1]
     conn.execute(
         "update charge set deleted_at = %s, updated_at = %s where deleted_at is null"

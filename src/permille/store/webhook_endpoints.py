@@ -1,4 +1,4 @@
-"""Webhook endpoints: where an organization wants to be told, and of what."""
+"""Webhook endpoints: where an organization is notified, and of what."""
 
 from __future__ import annotations
 

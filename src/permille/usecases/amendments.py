@@ -41,7 +41,7 @@ class Asked:
     kind: AmendmentKind
     reason: str
     changes: Mapping[str, Any]
-    """Of a replacement: `code`, `timestamp`, `precise_total_amount_cents`, `properties`, unchecked."""
+    """What a replacement sets: `code`, `timestamp`, `precise_total_amount_cents`, `properties`, unchecked."""
 
 
 class UnableToAmendError(Exception):

@@ -33,7 +33,7 @@ from permille.ids import new_id
 from permille.store.credit_notes import NewCreditNote
 from permille.usecases.invoices.credit_notes import unused_credits
 from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
-from permille.usecases.subscriptions import Wish, pending
+from permille.usecases.subscriptions import SubscriptionTerms, pending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +140,7 @@ def preview_proposal(
 ) -> InvoicePreview:
     """The first invoice of a subscription that the customer does not have. Raises Invalid."""
     timezone = customer.applicable_timezone
-    wish = Wish(
+    terms = SubscriptionTerms(
         external_id=str(new_id(subscription_at)),
         name=None,
         billing_time=billing_time,
@@ -153,7 +153,7 @@ def preview_proposal(
         progressive_billing_disabled=False,
     )
     row = replace(
-        pending(customer, plan, wish, subscription_at),
+        pending(customer, plan, terms, subscription_at),
         status="active",
         started_at=subscription_at,
         activated_at=subscription_at,

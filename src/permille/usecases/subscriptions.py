@@ -38,7 +38,7 @@ from permille.usecases.invoices.run import PlanChange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class SubscriptionTerms:
     """What a request to subscribe asks for, validated."""
 
     external_id: str
@@ -58,7 +58,7 @@ def subscribe(
     *,
     customer: Customer,
     plan: Plan,
-    wish: Wish,
+    terms: SubscriptionTerms,
     now: datetime,
     is_agreed: bool = False,
 ) -> Subscription:
@@ -69,8 +69,8 @@ def subscribe(
     unless they are `is_agreed`: what the subscription has already. A plan of its own is stored when it is used.
     Raises Invalid when another customer has the external id.
     """
-    locks.change_subscription(conn, customer.organization_id, wish.external_id)
-    known = subscriptions.history(conn, customer.organization_id, wish.external_id)
+    locks.change_subscription(conn, customer.organization_id, terms.external_id)
+    known = subscriptions.history(conn, customer.organization_id, terms.external_id)
     rows = subscriptions.for_update(conn, [row.id for row in known]).values()
     living = [row for row in rows if row.status == "active" or row.is_waiting]
     if any(row.customer_id != customer.id for row in living):
@@ -79,7 +79,7 @@ def subscribe(
         customers.update(conn, customer_id=customer.id, columns={"currency": plan.amount_currency}, now=now)
     if not living:
         _store_own(conn, plan)
-        return _begin(conn, customer=customer, plan=plan, wish=wish, rows=rows, now=now)
+        return _begin(conn, customer=customer, plan=plan, terms=terms, rows=rows, now=now)
     (current,) = living
     current_plan = plans.plan_by_id(conn, current.plan_id)
     if sold_plan_id(current_plan) == sold_plan_id(plan) and (plan.parent_id is None or is_agreed):
@@ -93,18 +93,18 @@ def subscribe(
         return current
     _store_own(conn, plan)
     if current.is_waiting:
-        name = current.name if wish.name is None else wish.name
+        name = current.name if terms.name is None else terms.name
         note = _note(current.on_termination_credit_note, plan)
         columns = {"plan_id": plan.id, "name": name, "on_termination_credit_note": note}
         return subscriptions.update(conn, subscription_id=current.id, columns=columns, now=now)
     for row in following:
         cancel(conn, row, now=now)
     new = replace(
-        pending(customer, plan, wish, now),
+        pending(customer, plan, terms, now),
         previous_subscription_id=current.id,
         billing_time=current.billing_time,
         subscription_at=current.subscription_at,
-        ending_at=wish.ending_at or current.ending_at,
+        ending_at=terms.ending_at or current.ending_at,
     )
     subscriptions.add(conn, new)
     if yearly_amount_cents(in_force(plan, now)) >= yearly_amount_cents(in_force(current_plan, now)):
@@ -222,24 +222,24 @@ def _begin(
     *,
     customer: Customer,
     plan: Plan,
-    wish: Wish,
+    terms: SubscriptionTerms,
     rows: Iterable[Subscription],
     now: datetime,
 ) -> Subscription:
     """A new row, running at once unless its day is to come."""
-    made = pending(customer, plan, wish, now)
+    made = pending(customer, plan, terms, now)
     subscriptions.add(conn, made)
-    start = start_of(wish.subscription_at, now=now, timezone=customer.applicable_timezone)
+    start = start_of(terms.subscription_at, now=now, timezone=customer.applicable_timezone)
     if start is Start.FUTURE:
         return schedule(conn, made, now=now)
-    started_at = wish.subscription_at
+    started_at = terms.subscription_at
     if start is Start.PAST:
         invoiced = [row.terminated_at for row in rows if row.on_termination_invoice == "generate"]
         started_at = max([started_at, *(end for end in invoiced if end is not None)])
     return activate(conn, made, now=now, started_at=started_at)
 
 
-def pending(customer: Customer, plan: Plan, wish: Wish, now: datetime) -> Subscription:
+def pending(customer: Customer, plan: Plan, terms: SubscriptionTerms, now: datetime) -> Subscription:
     """The subscription that is asked for, before it starts."""
     return Subscription(
         id=new_id(now),
@@ -247,22 +247,22 @@ def pending(customer: Customer, plan: Plan, wish: Wish, now: datetime) -> Subscr
         customer_id=customer.id,
         plan_id=plan.id,
         previous_subscription_id=None,
-        external_id=wish.external_id,
-        name=wish.name,
+        external_id=terms.external_id,
+        name=terms.name,
         status="pending",
-        billing_time=wish.billing_time,
-        subscription_at=wish.subscription_at,
+        billing_time=terms.billing_time,
+        subscription_at=terms.subscription_at,
         started_at=None,
         activated_at=None,
         trial_ended_at=None,
-        ending_at=wish.ending_at,
+        ending_at=terms.ending_at,
         terminated_at=None,
         canceled_at=None,
-        on_termination_credit_note=_note(wish.on_termination_credit_note, plan),
-        on_termination_invoice=wish.on_termination_invoice,
-        consolidate_invoice=wish.consolidate_invoice,
-        purchase_order_number=wish.purchase_order_number,
-        progressive_billing_disabled=wish.progressive_billing_disabled,
+        on_termination_credit_note=_note(terms.on_termination_credit_note, plan),
+        on_termination_invoice=terms.on_termination_invoice,
+        consolidate_invoice=terms.consolidate_invoice,
+        purchase_order_number=terms.purchase_order_number,
+        progressive_billing_disabled=terms.progressive_billing_disabled,
         created_at=now,
         updated_at=now,
         next_billing_at=None,
@@ -368,7 +368,7 @@ def reschedule(conn: Connection[Any], rows: Iterable[Subscription], *, now: date
 def _take_overs(
     conn: Connection[Any], rows: Collection[Subscription], *, now: datetime
 ) -> dict[UUID, datetime]:
-    """Of the rows that wait for the end of another: the end of its period."""
+    """Row -> the end of the period of the other row that it waits for."""
     waiting = {row.id: row.previous_subscription_id for row in rows if row.status == "pending"}
     late = {
         row.id: row.activates_at - INSTANT for row in rows if row.activates_at and row.activates_at <= now
@@ -411,7 +411,7 @@ def terminate(
     on_termination_invoice: str | None = None,
     on_termination_credit_note: str | None = None,
 ) -> Subscription:
-    """End a running subscription and bill what it still owes, unless it is told to skip that.
+    """End a running subscription and bill what it still owes, unless `skip` says otherwise.
 
     None keeps what the subscription says itself. Events that wait for their fee have it first.
     """

@@ -217,7 +217,7 @@ def _options(form: Form, currency: str) -> dict[str, Any]:
 
 
 def read_least(form: Form, currency: str) -> dict[str, Any]:
-    """The least amount, in the currency's smallest units or in those of the pricing unit."""
+    """The minimum charge, in the currency's smallest units or in those of the pricing unit."""
     text = form.get("min_amount") or "0"
     is_in_unit = bool(form.get("pricing_unit"))
     return {"min_amount_cents": to_smallest(text, SUBUNITS) if is_in_unit else to_cents(text, currency)}

@@ -95,7 +95,7 @@ def _followers(visit: Visit, plan: Plan) -> int:
 
 
 def edit_page(visit: Visit, plan: Plan, charge: Charge, *, is_fixed: bool) -> Page:
-    """A charge's terms to change; what is fixed can't be chosen anew."""
+    """A charge's terms to change; what is fixed can't be chosen again."""
     form = typed(visit)
     if not form.has("charge_model"):
         form = filled(charge, plan.amount_currency)

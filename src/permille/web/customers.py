@@ -277,10 +277,10 @@ def _of_customer(visit: Visit, external_id: str) -> dict[str, Any]:
 
 
 def _pace_cents(charges: Sequence[ChargeUsage]) -> int:
-    """What all charges come to at their pace; what has no price of its own, which is not projected, as it stands."""
+    """What all charges come to at their pace; what has no price of its own, which is not projected, as it is."""
     projected = [each.projected_amount_cents for each in charges if each.projected_amount_cents is not UNSET]
-    stands = [row.amount_cents for each in charges for row in each.filters if not row.values]
-    return sum(projected) + sum(stands)
+    unprojected = [row.amount_cents for each in charges for row in each.filters if not row.values]
+    return sum(projected) + sum(unprojected)
 
 
 def _priced(charge: ChargeUsage, plan: Plan) -> dict[str, Any]:

@@ -42,9 +42,9 @@ def _counting_charge(plan: Plan, metric: BillableMetric) -> CompiledCharge:
 
 
 def charted_days(conn: Connection[Any], of: Calendar, *, now: datetime) -> list[tuple[BillableMetric, Days]]:
-    """Of each metric of the plan the units on every day of the running period, by the stacking dimension.
+    """The units of each metric of the plan on every day of the running period, by the stacking dimension.
 
-    What stands until it is changed is shown up to today: nobody knows yet what it will be. Custom aggregations
+    Units that are carried over are shown up to today: nobody knows yet what it will be. Custom aggregations
     are left out: what they come to depends on the charge, not on the metric alone.
     """
     running, today = of.running(now), local_date(now, of.timezone)
@@ -58,11 +58,13 @@ def charted_days(conn: Connection[Any], of: Calendar, *, now: datetime) -> list[
         counted = partial(counted_series, _counting_charge(of.plan, metric))
         own = [(day, counted(series)) for day, series in read[code].days]
         folded = fold_days(metric, counted(read[code].before), own, place_of=_kind_of(metric))
-        stands = reach_of(metric) is not Reach.DAY
+        is_carried_over = reach_of(metric) is not Reach.DAY
         named: Days = [
             (
                 _name(day),
-                {} if stands and day.date > today else {kind: used.units for kind, used in by_kind.items()},
+                {}
+                if is_carried_over and day.date > today
+                else {kind: used.units for kind, used in by_kind.items()},
             )
             for day, by_kind in zip(days, folded, strict=True)
         ]

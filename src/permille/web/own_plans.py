@@ -30,7 +30,7 @@ KEPT = (
     "applied_pricing_unit",
     "tax_codes",
 )
-"""What a subscription can have of its own in a charge, beside the least amount."""
+"""What a subscription can have of its own in a charge, beside the minimum charge."""
 
 
 def own_plan_url(external_id: str) -> str:

@@ -196,7 +196,7 @@ def _cell(form: Form, name: str, label: str) -> Cell:
 
 
 def beside(problems: Problems, fields: Mapping[str, str] = FIELDS) -> Problems:
-    """The problems under the names of the form's fields, each told once.
+    """The problems under the names of the form's fields, each shown once.
 
     The API names the properties of the charge and of all its filters alike; `fields` are its other names.
     """
@@ -204,7 +204,7 @@ def beside(problems: Problems, fields: Mapping[str, str] = FIELDS) -> Problems:
     for name, codes in problems.items():
         for code in codes:
             own = FIELDS_OF_CODES.get(code) if name == "properties" else None
-            told = placed.setdefault(own or fields.get(name, name), [])
-            if code not in told:
-                told.append(code)
+            shown = placed.setdefault(own or fields.get(name, name), [])
+            if code not in shown:
+                shown.append(code)
     return placed

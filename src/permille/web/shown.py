@@ -141,7 +141,7 @@ def json_lines(value: Any) -> str:
 
 
 def listed_text(key: str, listed: Sequence[str]) -> str:
-    """Of one dimension the values that a filter wants."""
+    """The values of one dimension that a filter wants."""
     return f"any listed {key}" if ALL_FILTER_VALUES in listed else ", ".join(listed)
 
 

@@ -97,9 +97,9 @@ class Due:
 
 
 def life_of(row: Subscription, rows: Iterable[Subscription]) -> list[Subscription]:
-    """Of an external id's rows those that are one life with this one, oldest first.
+    """The rows of the external id that are one life with this one, oldest first.
 
-    A change of plan goes on with it: the new row has the same subscription_at. What is subscribed anew after an
+    A change of plan goes on with it: the new row has the same subscription_at. What is subscribed again after an
     end begins another one. Source: semantics-billing.md section 6.6.
     """
     return sorted(
@@ -164,7 +164,7 @@ def due(
     first_started_at: datetime | None = None,
     takes_over_at: datetime | None = None,
 ) -> Due:
-    """What is due, computed anew: at a start, and when the customer's timezone has changed.
+    """What is due, computed again: at a start, and when the customer's timezone has changed.
 
     The next billing is the first boundary from today on that is after the day of the start and is not
     billed yet: a subscription entered on a billing day is billed on that day, as in Lago. A trial counts from

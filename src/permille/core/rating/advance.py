@@ -81,8 +81,8 @@ def event_fees(
             place = series_place(charge, event.dimensions)
             bucket = charge.buckets[place[0]]
             if place not in levels:
-                stood = carried_over.get(place, NOTHING_CARRIED_OVER)
-                levels[place] = _level(charge, bucket, stood, reached.get(place))
+                before = carried_over.get(place, NOTHING_CARRIED_OVER)
+                levels[place] = _level(charge, bucket, before, reached.get(place))
             level = levels[place]
             counted = level.take(event) if event.seq in billed else level.count(event)
             if counted is None:

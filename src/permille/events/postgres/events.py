@@ -169,7 +169,7 @@ def after(conn: Connection[Any], which: Counted, *, place: Place | None, limit: 
 
 
 def digest(conn: Connection[Any], which: Counted) -> Digest:
-    """Of these events. It reads them all."""
+    """The digest of these events. It reads them all."""
     return _digest(conn.execute(_DIGEST, _parameters(which)).fetchone())
 
 
@@ -183,7 +183,7 @@ def _parameters(which: Counted) -> dict[str, Any]:
 
 
 def digest_of(conn: Connection[Any], identities: Sequence[UUID]) -> Digest:
-    """Of these very events."""
+    """The digest of these very events."""
     return _digest(conn.execute(_DIGEST_OF, {"identities": list(identities)}).fetchone())
 
 

@@ -22,9 +22,9 @@ INGESTION_LOCK = 0x5045524D
 ROLL_UP_LOCK = 0x5045524E
 """Exclusive for the roll-up, shared by those who change the cells of one organization."""
 _ENCODING_LOCK = 0x5045524F
-"""Of an organization: shared by inserts of its events, exclusive for a change of their encoding."""
+"""A lock of an organization: shared by inserts of its events, exclusive for a change of their encoding."""
 _CELLS_LOCK = 0x50455250
-"""Of an organization: exclusive for what moves or amends its events."""
+"""A lock of an organization: exclusive for what moves or amends its events."""
 
 READS_MAX = 4
 """How often usage is read again because its organization changes its metrics all the time, before it waits for a turn."""
@@ -116,7 +116,7 @@ def _while(
 
 
 def lock_cells(conn: Connection[Any], organization_id: UUID) -> None:
-    """Keep away whoever else moves or amends the organization's events, and the roll-up, until the transaction ends.
+    """Keep away all others that move or amend the organization's events, and the roll-up, until the transaction ends.
 
     The organization's own lock comes first: who waits for it has nothing that another organization could wait for.
     """
@@ -156,7 +156,7 @@ def current(conn: Connection[Any], organization_id: UUID, code: str) -> SeriesLa
 
 
 def _read(row: Sequence[Any]) -> SeriesLayout:
-    """Of a row of _COLUMNS."""
+    """The layout from a row of _COLUMNS."""
     field_name, keys, version, expression, expression_field, in_advance, distinct_field = row
     return SeriesLayout(
         field_name=field_name,
@@ -196,7 +196,7 @@ def move(
     metering: SeriesLayout,
     rows: Sequence[tuple[UUID, str | None, dict[str, Any]]],
 ) -> None:
-    """Encode events anew: their identities, external subscription ids and properties. The cells are the caller's."""
+    """Encode events again: their identities, external subscription ids and properties. The cells are the caller's."""
     encoded = [encode(metering, properties) for _, _, properties in rows]
     subscriptions = [subscription for _, subscription, _ in rows]
     keys = [
@@ -218,7 +218,7 @@ def move(
 
 
 class SeriesKey(NamedTuple):
-    """What tells one series from another. `values` is Encoded.series."""
+    """What distinguishes one series from another. `values` is Encoded.series."""
 
     organization: bytes
     external_subscription_id: str | None

@@ -96,7 +96,7 @@ on conflict do nothing
 _BY_ARRIVAL = _ADD.format(condition="seq > %(after)s and seq <= %(until)s")
 _OF_EVENTS = _ADD.format(condition="identity = any(%(identities)s::uuid[]) and seq <= %(until)s")
 
-# The cells of one grain that some instants lie in, anew, from events or from the cells of the next smaller grain.
+# The cells of one grain that some instants lie in, computed again from events or from the cells of the next smaller grain.
 # An interval is added to a time without a zone, in which every day has 24 hours.
 _TOUCHED = """
 with touched as materialized (
@@ -177,7 +177,7 @@ limit %s
 def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
     """Fold at most `limit` events; how many it was.
 
-    It waits its turn: whoever moves a long history takes the lock for one chunk after the other. `conn` is in no
+    It waits its turn: the mover of a long history takes the lock for one chunk after the other. `conn` is in no
     transaction; afterwards it is in none.
     """
     with conn.transaction():
@@ -246,7 +246,7 @@ def fold_events(conn: Connection[Any], identities: Sequence[UUID]) -> None:
 def refold(conn: Connection[Any], places: Collection[tuple[int, datetime]]) -> None:
     """The cells that these instants of series lie in, from nothing, of the events that are rolled up already.
 
-    For whoever strikes events or adds to what is rolled up: the caller has the cells.
+    For callers that strike events or add to what is rolled up, and have locked the cells.
     """
     row = conn.execute("select rolled_up_to from metering_state").fetchone()
     assert row is not None

@@ -257,7 +257,7 @@ _UNIQUES = (
 ), tail as materialized (
     select series_id, at, seq, extra from counted_event
     where seq > %(rolled_up_to)s and (series_id + 0) in (select series_id from wanted)
-), told as (
+), listed as (
     select f.key, f.series_id, f.field_name, f.dimensions, e.at, e.seq, e.extra
     from piece p join field f on f.key = p.key
     cross join lateral (
@@ -273,7 +273,7 @@ _UNIQUES = (
 ), operation as (
     select key, series_id, at, seq, coalesce(extra ->> field_name, dimensions ->> field_name) as text,
         coalesce(extra ->> 'operation_type', dimensions ->> 'operation_type', 'add') as operation
-    from told
+    from listed
 ), known as (
     select key, series_id, text, at, seq, operation = 'add' as is_add
     from operation where operation in ('add', 'remove')
@@ -294,8 +294,8 @@ select n.*, m.rolled_up_to from metering_state m left join newest n on true
 """
 )
 
-# Without those that change nothing: a series that has told of a value in a run of adds, or of removals, need not
-# tell it again, be it a run in the order of time or in that of arrival. Runs are of all series, so that this holds for
+# Without those that change nothing: a series that has named a value in a run of adds, or of removals, need not
+# name it again, be it a run in the order of time or in that of arrival. Runs are of all series, so that this holds for
 # whichever of them a fee puts together.
 _CHANGES = (
     _OPERATIONS

@@ -19,7 +19,7 @@ from permille.store import subscriptions
 from permille.usecases import subscriptions as lifecycle
 from permille.usecases.catalogue import customers, own_plans
 from permille.usecases.catalogue.plans import meter
-from permille.usecases.subscriptions import Wish
+from permille.usecases.subscriptions import SubscriptionTerms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class NewSubscription:
     customer: Customer | None
     """None: the customer is made."""
     plan: Plan
-    wish: Wish
+    terms: SubscriptionTerms
     is_agreed: bool
     """Whether the subscription has all terms of its own already."""
 
@@ -44,7 +44,7 @@ def subscribe(
         conn,
         customer=customer,
         plan=wanted.plan,
-        wish=wanted.wish,
+        terms=wanted.terms,
         now=now,
         is_agreed=wanted.is_agreed,
     )

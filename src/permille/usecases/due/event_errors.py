@@ -1,4 +1,4 @@
-"""Events that were taken and cannot count as they are: their senders are told once an hour, by webhook.
+"""Events that were taken and cannot count as they are: their senders are notified once an hour, by webhook.
 
 Source: semantics-metering.md section 1.11.
 """

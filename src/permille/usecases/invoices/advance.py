@@ -1,7 +1,7 @@
 """Charges paid in advance: events that wait for their fee are priced and billed, a batch at a time.
 
 The event is stored and answered before; its fee follows at once, from the queue that the same transaction has put
-it into. Whoever bills a customer holds its lock, so that each event is priced after those that came before it.
+it into. The biller of a customer holds its lock, so that each event is priced after those that came before it.
 Source: semantics-metering.md section 5.12, semantics-billing.md section 6.4.
 """
 
@@ -100,7 +100,7 @@ def bill_events(conn: Connection[Any], organization_id: UUID, *, now: datetime, 
     """Bill the events that have waited the longest; how many were taken off the queue.
 
     An event of no running subscription, or of none of its charges, makes no fee. What is billed by someone else
-    at the moment is left to him, unless told to wait. An event whose fee comes to an amount beyond all bounds is held,
+    at the moment is skipped unless `wait` is set. An event whose fee is out of range is held,
     and what comes after it of the same customer.
     """
     taken, _ = _bill_batch(conn, organization_id, now=now, wait=wait)
@@ -234,7 +234,7 @@ def _made(
         made += [(work, work.billed[seq], fee) for seq, fee in fees]
         if history.is_worth_keeping(reached):
             to_keep.append((history.key, history.after(reached, until_seq=max(work.billed))))
-    told = [
+    priced = [
         (work, event, replace(fee, event_transaction_id=event.transaction_id)) for work, event, fee in made
     ]
-    return sorted(told, key=lambda each: each[1].seq), to_keep
+    return sorted(priced, key=lambda each: each[1].seq), to_keep

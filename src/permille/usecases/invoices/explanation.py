@@ -45,7 +45,7 @@ AMENDMENTS_MAX = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Of one fee. For a fee without a charge there are only the steps."""
+    """The explanation of one fee. For a fee without a charge there are only the steps."""
 
     steps: tuple[Step, ...]
     charge: Charge | None = None
@@ -58,7 +58,7 @@ class Explanation:
     """What the same events come to with the prices of now; None when the charge is gone, or there is nothing."""
     is_same: bool = True
     amendments: Sequence[Amendment] = ()
-    """Of events that count, or have counted, for the fee."""
+    """The events that count, or have counted, for the fee."""
 
 
 def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit: int) -> Explanation:
@@ -101,22 +101,24 @@ def _events_behind(
 ) -> tuple[Digest, list[StoredEvent]]:
     """The events of these usages: all of them in short, and a page of them, oldest first."""
     numbers_only = not basis.compiled.aggregation.counts_every_event
-    told = sorted(
+    single = sorted(
         (each.at, each.identity)
         for used in behind
-        for each in used.told or ()
+        for each in used.single_events or ()
         if each.has_value or not numbers_only
     )
-    if told:
+    if single:
         page = [
-            identity for at, identity in told if after is None or (at, identity) > (after.at, after.identity)
+            identity
+            for at, identity in single
+            if after is None or (at, identity) > (after.at, after.identity)
         ]
         stored = event_log.by_identities(conn, page[:limit])
-        return event_log.digest_of(conn, [identity for _, identity in told]), [
+        return event_log.digest_of(conn, [identity for _, identity in single]), [
             stored[identity] for identity in page[:limit]
         ]
     counted = Counted(
-        series_ids=sorted({used.series_id for used in behind if used.told is None}),
+        series_ids=sorted({used.series_id for used in behind if used.single_events is None}),
         from_=basis.since,
         to=basis.until,
         numbers_only=numbers_only,
@@ -125,12 +127,12 @@ def _events_behind(
 
 
 def _counts(fee: StoredFee, basis: Basis, dimensions: Mapping[str, str | None]) -> bool:
-    """Whether events with these dimensions count for the fee: for the least amount all of the charge's do."""
+    """Whether events with these dimensions count for the fee: for the minimum charge all of the charge's do."""
     return fee.true_up_parent_fee_id is not None or is_behind(fee, basis, dimensions)
 
 
 def _of_event(conn: Connection[Any], fee: StoredFee, basis: Basis) -> Explanation:
-    """Of a fee that one event made: what was owed after it, less what was owed before."""
+    """The steps of a fee that one event made: what was owed after it, less what was owed before."""
 
     def read() -> tuple[list[StoredEvent], Digest, Fee | None, list[Amendment]]:
         found = event_of(conn, fee, basis)
@@ -189,7 +191,7 @@ def _filter(fee: StoredFee, basis: Basis) -> PlanFilter | None:
 
 
 def _own_steps(fee: StoredFee) -> tuple[Step, ...]:
-    """Of a fee without a charge that is still there: what the fee itself says."""
+    """The steps of a fee whose charge is gone: what the fee itself says."""
     amount, _ = _priced(fee)
     if fee.late_usage_id is not None:
         with exact():
@@ -208,7 +210,7 @@ def _own_steps(fee: StoredFee) -> tuple[Step, ...]:
 
 
 def _least_amount_steps(conn: Connection[Any], fee: StoredFee) -> tuple[Step, ...]:
-    """Of a fee that makes its charge up to the least amount, by what it and the others say."""
+    """The steps of a true-up, by what it and the other fees say."""
     assert fee.invoice_id is not None, "only an invoice has such a fee"
     place = fee.subscription_id, fee.charge_id, fee.from_at, fee.to_at
     others = [

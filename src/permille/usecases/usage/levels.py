@@ -154,7 +154,7 @@ def _level_key(terms: Terms, carried_over: Mapping[Place, CarriedOver]) -> Level
     """Whose levels they are, with the terms that say what an event does to them."""
     charge, metric = terms.charge, terms.charge.metric
     seen = [(place, _seen(each, metric)) for place, each in carried_over.items()]
-    told = [
+    stated = [
         charge.charge_model,
         charge.prorated and terms.customer.applicable_timezone,
         metric.aggregation_type,
@@ -173,7 +173,7 @@ def _level_key(terms: Terms, carried_over: Mapping[Place, CarriedOver]) -> Level
         charge_id=terms.charge.id,
         from_=terms.period.from_,
         to=terms.period.to,
-        terms=repr(told),
+        terms=repr(stated),
     )
 
 
