@@ -18,7 +18,7 @@ from permille.events.postgres import rollup
 from permille.events.postgres.usage import count_events, usage_of_many
 from permille.events.usage import UsageQuery
 from permille.usecases import metering
-from permille.usecases.amendments import Asked, UnableToAmendError, amend
+from permille.usecases.amendments import AmendmentRequest, UnableToAmendError, amend
 
 from .test_usage import NOW, START, Feed, compare
 
@@ -53,7 +53,7 @@ class Amended(Feed):
         self.db.commit()
         self.sent = sorted(counting.items())
 
-    def _asked(self, original: Draft) -> tuple[Asked, Draft | None]:
+    def _asked(self, original: Draft) -> tuple[AmendmentRequest, Draft | None]:
         self.amendments += 1
         kind = self.chance.choice(list(AmendmentKind))
         new = self._draft()
@@ -76,7 +76,7 @@ class Amended(Feed):
                 changes.get("precise_total_amount_cents", original.precise),
                 changes.get("properties", original.properties),
             )
-        one = Asked(
+        one = AmendmentRequest(
             transaction_id=f"a{self.amendments}",
             event_transaction_id=original.transaction_id,
             external_subscription_id=original.external_subscription_id,

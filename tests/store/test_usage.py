@@ -181,7 +181,7 @@ def compare(feed: Feed, window: UsageQuery, codes: Collection[str] = ("sum", "di
     compare_once(feed, window, codes)
     of_sums = replace(window, newest=(), unique_fields=(), operation_fields=(), each_value=(), daily=())
     (found,) = usage_of_many(feed.db, [of_sums])
-    assert not any(series.single_events for series in found), "the database adds up"
+    assert not any(series.events for series in found), "the database adds up"
     expected = feed.expected(window)
     for place in {(series.code, series.dimensions.get("model")) for series in found}:
         own = [each for each in found if (each.code, each.dimensions.get("model")) == place]

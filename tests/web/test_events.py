@@ -15,7 +15,7 @@ from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres import rollup
 from permille.events.postgres.writer import Memory, open_connection, store
-from permille.usecases.amendments import Asked, amend
+from permille.usecases.amendments import AmendmentRequest, amend
 from permille.usecases.unpriced import look_some
 
 from .conftest import START, join, text_of
@@ -93,7 +93,7 @@ def test_an_amended_event_says_so(browser, gpt4, send, dsn):
         for (organization, name), kind, says in zip(
             rows, (AmendmentKind.VOID, AmendmentKind.REPLACE), ({}, changes), strict=True
         ):
-            one = Asked(
+            one = AmendmentRequest(
                 transaction_id=f"fix-{name}",
                 event_transaction_id=name,
                 external_subscription_id="acme-1",

@@ -20,7 +20,7 @@ from permille.events.engine import amendments
 from permille.events.log import AmendmentSearch
 from permille.store import organizations
 from permille.usecases.amendments import (
-    Asked,
+    AmendmentRequest,
     Errors,
     ProposedCreditNote,
     UnableToAmendError,
@@ -40,7 +40,7 @@ def create_amendments(call: Call) -> dict[str, Any]:
     asked = []
     for index, given in enumerate(sent):
         found = read_amendment(given)
-        if isinstance(found, Asked):
+        if isinstance(found, AmendmentRequest):
             asked.append(found)
         else:
             errors[index] = found
@@ -75,7 +75,7 @@ def _refusal(errors: Mapping[int, Errors], *, is_batch: bool) -> Invalid:
     return Invalid(errors[0], allowed=_KINDS if "kind" in errors[0] else None)
 
 
-def read_amendment(given: Any) -> Asked | Errors:
+def read_amendment(given: Any) -> AmendmentRequest | Errors:
     """One amendment, or all that is wrong with its own fields. What a replacement says is looked at later."""
     if not isinstance(given, dict):
         return {"amendment": ["invalid_format"]}
@@ -101,7 +101,7 @@ def read_amendment(given: Any) -> Asked | Errors:
         or kind is None
     ):
         return fields.errors
-    return Asked(
+    return AmendmentRequest(
         transaction_id=transaction_id,
         event_transaction_id=event_transaction_id,
         external_subscription_id=subscription or None,

@@ -70,7 +70,7 @@ def read_changed_metric(
     """The changed metric: where a plan prices it, only name, description and filters change. Raises Invalid."""
     after = replace(_renamed(fields, before), updated_at=now)
     if not billable_metrics.is_priced(conn, before.id):
-        after = _measured_anew(fields, after)
+        after = _measured_again(fields, after)
     _check(conn, fields, after, before=before.code)
     return after
 
@@ -226,7 +226,7 @@ def _renamed(fields: Fields, metric: BillableMetric) -> BillableMetric:
     return metric if filters is None else replace(metric, filters=filters)
 
 
-def _measured_anew(fields: Fields, metric: BillableMetric) -> BillableMetric:
+def _measured_again(fields: Fields, metric: BillableMetric) -> BillableMetric:
     """The changes that are allowed while no plan prices the metric; what is not sent stays."""
     kept = {
         name: getattr(metric, name)

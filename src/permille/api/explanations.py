@@ -19,7 +19,7 @@ from permille.core.contract.plan import PlanFilter
 from permille.core.errors import Invalid
 from permille.core.instants import EPOCH
 from permille.core.money import ZERO, decimal_text
-from permille.events.log import Place
+from permille.events.log import EventPosition
 from permille.store.fees import StoredFee
 from permille.usecases.invoices.explanation import Explanation, explain
 
@@ -90,12 +90,12 @@ def _recomputed(found: Explanation) -> objects.RecomputedFee | None:
     )
 
 
-def _cursor(place: Place) -> str:
+def _cursor(place: EventPosition) -> str:
     microseconds = (place.at - EPOCH) // timedelta(microseconds=1)
     return urlsafe_b64encode(microseconds.to_bytes(8, "big", signed=True) + place.identity.bytes).decode()
 
 
-def read_cursor(query: Mapping[str, str]) -> Place | None:
+def read_cursor(query: Mapping[str, str]) -> EventPosition | None:
     """The event after which the list goes on, None for its start. Raises Invalid."""
     cursor = query.get("cursor")
     if not cursor:
@@ -103,6 +103,6 @@ def read_cursor(query: Mapping[str, str]) -> Place | None:
     try:
         data = urlsafe_b64decode(cursor)
         at: datetime = EPOCH + timedelta(microseconds=int.from_bytes(data[:8], "big", signed=True))
-        return Place(at, UUID(bytes=data[8:]))
+        return EventPosition(at, UUID(bytes=data[8:]))
     except (ValueError, OverflowError) as error:
         raise Invalid({"cursor": ["value_is_invalid"]}) from error

@@ -50,7 +50,7 @@ class Operation(Generic[E_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class OperationGroup:
     """Operations on one kind of object."""
 
     name: str

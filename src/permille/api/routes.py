@@ -62,7 +62,7 @@ from permille.api.objects import (
     webhook_endpoint,
 )
 from permille.api.objects.base import instant_of, one_of, says
-from permille.api.operations import PREVIEW, Body, Group, Operation, Shape, list_of, page_of, sends
+from permille.api.operations import PREVIEW, Body, Operation, OperationGroup, Shape, list_of, page_of, sends
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.period import BillingTime
@@ -230,7 +230,7 @@ def _charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
 
 
 GROUPS = (
-    Group(
+    OperationGroup(
         "Events",
         "What subscriptions have used. An event is sent once; sent again with the same transaction_id it is refused.",
         (
@@ -340,7 +340,7 @@ GROUPS = (
             ),
         ),
     ),
-    Group(
+    OperationGroup(
         "Usage",
         "What subscriptions have used in a period, priced.",
         (
@@ -419,7 +419,7 @@ GROUPS = (
             ),
         ),
     ),
-    Group(
+    OperationGroup(
         "Customers",
         "Who pays.",
         (
@@ -473,7 +473,7 @@ GROUPS = (
             ),
         ),
     ),
-    Group(
+    OperationGroup(
         "Subscriptions",
         "Customers on plans.",
         (
@@ -558,7 +558,7 @@ GROUPS = (
             ),
         ),
     ),
-    Group(
+    OperationGroup(
         "Invoices",
         "What was billed. Amounts are in the currency's smallest unit.",
         (
@@ -657,7 +657,7 @@ GROUPS = (
             ),
         ),
     ),
-    Group(
+    OperationGroup(
         "Fees",
         "The lines of invoices, and fees in advance that have none.",
         (
@@ -718,7 +718,7 @@ GROUPS = (
             ),
         ),
     ),
-    Group(
+    OperationGroup(
         "Credit notes",
         "What comes back of invoices.",
         (
@@ -751,7 +751,7 @@ GROUPS = (
             ),
         ),
     ),
-    Group(
+    OperationGroup(
         "Late usage",
         "Usage that came in after its period was billed, and what is done with it.",
         (
@@ -796,7 +796,7 @@ GROUPS = (
             ),
         ),
     ),
-    Group(
+    OperationGroup(
         "Billable metrics",
         "What is measured.",
         (
@@ -860,7 +860,7 @@ GROUPS = (
             ),
         ),
     ),
-    Group(
+    OperationGroup(
         "Plans",
         "What subscriptions cost: a fee for each interval, and charges for usage.",
         (
@@ -963,7 +963,7 @@ GROUPS = (
             ),
         ),
     ),
-    Group(
+    OperationGroup(
         "Pricing units",
         "What charges can be priced in instead of money.",
         (
@@ -1008,7 +1008,7 @@ GROUPS = (
             ),
         ),
     ),
-    Group(
+    OperationGroup(
         "Taxes",
         "Tax rates. Invoices that are made keep theirs.",
         (
@@ -1033,7 +1033,7 @@ GROUPS = (
             Operation("DELETE", "/taxes/{code}", taxes.delete_tax, "Delete a tax", {"tax": tax.Tax}),
         ),
     ),
-    Group(
+    OperationGroup(
         "Webhooks",
         "Where changes are sent to, and how to check that they are ours.",
         (
@@ -1091,7 +1091,7 @@ GROUPS = (
             ),
         ),
     ),
-    Group(
+    OperationGroup(
         "Organization",
         "Your own settings, and the clock of an organization in test mode.",
         (

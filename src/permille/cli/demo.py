@@ -63,7 +63,7 @@ CUSTOMERS = [
     ("pied-piper", "Pied Piper", 1),
 ]
 
-Bucket = tuple[str, str, str, str]  # customer, metric, model, type
+UsageKey = tuple[str, str, str, str]  # customer, metric, model, type
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class Month:
     """What was drawn: batches to send, and the tokens that each bucket must come to."""
 
     batches: list[list[dict[str, Any]]] = field(default_factory=list)
-    tokens: Counter[Bucket] = field(default_factory=Counter)
+    tokens: Counter[UsageKey] = field(default_factory=Counter)
     events: int = 0
     repeats: int = 0
     late: int = 0

@@ -88,7 +88,7 @@ class EventSearch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class CountedEvents:
     """Events that count, of some series in [from_, to)."""
 
     series_ids: Sequence[int]
@@ -99,7 +99,7 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class EventPosition:
     """Where a list of events by time goes on: after this event."""
 
     at: datetime
@@ -124,7 +124,7 @@ class EventErrors:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownLayouts:
     """The metering of some codes of an organization, and its version, read together."""
 
     version: int
@@ -209,7 +209,9 @@ class EventLog(Protocol):
     ) -> dict[int, str]:
         """The events, not stored, whose metric's expression has no value, and why not."""
 
-    def metering(self, conn: Connection[Any], codes: Mapping[UUID, Collection[str]]) -> dict[UUID, Known]:
+    def metering(
+        self, conn: Connection[Any], codes: Mapping[UUID, Collection[str]]
+    ) -> dict[UUID, KnownLayouts]:
         """The metering of these codes of organizations; a code without a metric has none."""
 
     def arrival(self, conn: Connection[Any]) -> Arrival:
@@ -252,11 +254,11 @@ class EventLog(Protocol):
         """Events that count by their transaction ids, each with its place in the order of arrival."""
 
     def after(
-        self, conn: Connection[Any], which: Counted, *, place: Place | None, limit: int
+        self, conn: Connection[Any], which: CountedEvents, *, place: EventPosition | None, limit: int
     ) -> list[StoredEvent]:
         """These events, oldest first, from a place on."""
 
-    def digest(self, conn: Connection[Any], which: Counted) -> Digest:
+    def digest(self, conn: Connection[Any], which: CountedEvents) -> Digest:
         """The digest of these events. It reads them all."""
 
     def digest_of(self, conn: Connection[Any], identities: Sequence[UUID]) -> Digest:

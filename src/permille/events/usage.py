@@ -71,7 +71,7 @@ class Sums(NamedTuple):
     moment: Decimal
 
 
-class SingleEvent(NamedTuple):
+class UsageEvent(NamedTuple):
     """One event of a usage."""
 
     at: datetime
@@ -87,7 +87,7 @@ class SeriesUsage:
     code: str
     dimensions: Mapping[str, str | None]
     partial: Partial
-    single_events: tuple[SingleEvent, ...] | None = None
+    events: tuple[UsageEvent, ...] | None = None
     """The events, where they were read one by one: then others of the same series may have other dimensions."""
 
 
@@ -132,15 +132,15 @@ class UsageReader(Protocol):
     """What events come to: partials of series, for any number of windows at once."""
 
     def usage_of_many(
-        self, conn: Connection[Any], windows: Sequence[UsageQuery], *, telling: bool = False
+        self, conn: Connection[Any], windows: Sequence[UsageQuery], *, with_events: bool = False
     ) -> list[list[SeriesUsage]]:
         """For each window, the usage of its series, exact as of the start of the call.
 
-        `telling` also names the events of those series of which some events have other dimensions.
+        `with_events` also names the events of those series of which some events have other dimensions.
         """
 
     def series_usage(
-        self, conn: Connection[Any], windows: Sequence[UsageQuery], *, telling: bool = False
+        self, conn: Connection[Any], windows: Sequence[UsageQuery], *, with_events: bool = False
     ) -> list[SeriesUsage]:
         """The same, of all windows together."""
 

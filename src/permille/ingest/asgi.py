@@ -60,7 +60,7 @@ class Answers:
 
 
 @dataclass(slots=True)
-class Waiting:
+class WaitingRequest:
     """A request in the queue and where its answer goes."""
 
     request: Request
@@ -71,12 +71,12 @@ class Queue:
     """What waits to be stored, all on one event loop; writers take it in groups."""
 
     def __init__(self) -> None:
-        self.waiting: deque[Waiting] = deque()
+        self.waiting: deque[WaitingRequest] = deque()
         self.events = 0
         self.closed = False
         self.changed = asyncio.Event()
 
-    def put(self, waiting: Waiting) -> bool:
+    def put(self, waiting: WaitingRequest) -> bool:
         """Whether there was room."""
         size = len(waiting.request.drafts)
         if self.closed or self.events + size > QUEUE_EVENTS:
@@ -86,12 +86,12 @@ class Queue:
         self.changed.set()
         return True
 
-    async def take(self) -> list[Waiting]:
+    async def take(self) -> list[WaitingRequest]:
         """What waits, up to GROUP_EVENTS; pauses while there is nothing. Empty: closed and nothing is left."""
         while not self.waiting and not self.closed:
             self.changed.clear()
             await self.changed.wait()
-        group: list[Waiting] = []
+        group: list[WaitingRequest] = []
         size = 0
         while self.waiting and (not group or size + len(self.waiting[0].request.drafts) <= GROUP_EVENTS):
             group.append(self.waiting.popleft())
@@ -170,7 +170,7 @@ class EventIntake:
 
     async def _store(self, request: Request) -> bool:
         """Whether it is known how it went; if not, the client must send it again."""
-        waiting = Waiting(request, asyncio.get_running_loop().create_future())
+        waiting = WaitingRequest(request, asyncio.get_running_loop().create_future())
         if not self.queue.put(waiting):
             return False
         await waiting.answered
@@ -213,7 +213,7 @@ class EventIntake:
         await writer.close()
 
 
-def _answer_all(group: list[Waiting]) -> None:
+def _answer_all(group: list[WaitingRequest]) -> None:
     for waiting in group:
         if not waiting.answered.done():
             waiting.answered.set_result(None)

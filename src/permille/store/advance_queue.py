@@ -15,7 +15,7 @@ from permille.database.bulk import instant_array, int_array, text_array, uuid_ar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class WaitingEvent:
     """An event that waits for its fee, with the subscription that ran at its time, None without one.
 
     What its replacement says, if it was amended since; a voided one has no subscription.
@@ -95,7 +95,7 @@ def is_any_waiting(conn: Connection[Any], organization_id: UUID, customer_ids: C
     return bool(row and row[0])
 
 
-def park(conn: Connection[Any], events: Sequence[Waiting], *, now: datetime) -> None:
+def park(conn: Connection[Any], events: Sequence[WaitingEvent], *, now: datetime) -> None:
     """Put events that were taken off the queue aside, as their customers are held."""
     conn.execute(
         "insert into held_advance_event (customer_id, organization_id, seq, identity, due_at, charge_ids)"
@@ -115,7 +115,7 @@ def park(conn: Connection[Any], events: Sequence[Waiting], *, now: datetime) -> 
 def hold_unpriced(
     conn: Connection[Any],
     organization_id: UUID,
-    events: Sequence[tuple[Waiting, Sequence[UUID]]],
+    events: Sequence[tuple[WaitingEvent, Sequence[UUID]]],
     *,
     now: datetime,
     retry_at: datetime,
@@ -176,8 +176,8 @@ def payers(
 
 
 def take(
-    conn: Connection[Any], organization_id: UUID, waiting: Sequence[Waiting], *, wait: bool
-) -> list[Waiting]:
+    conn: Connection[Any], organization_id: UUID, waiting: Sequence[WaitingEvent], *, wait: bool
+) -> list[WaitingEvent]:
     """Take events off the queue, with their customers locked.
 
     Those of customers that another worker has locked stay, unless `wait` is set.

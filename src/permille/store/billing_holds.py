@@ -67,7 +67,7 @@ _RETRY_SOON = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class NewHold:
     """A customer that is held from now on."""
 
     retry_at: datetime
@@ -83,7 +83,7 @@ def hold(
     due_at: datetime,
     reason: str,
     now: datetime,
-) -> Held:
+) -> NewHold:
     """Hold a customer, which is locked, as of the organization's clock."""
     row = conn.execute(
         _HOLD,
@@ -96,7 +96,7 @@ def hold(
         },
     ).fetchone()
     assert row is not None, customer_id
-    return Held(retry_at=row[0], is_new=row[1])
+    return NewHold(retry_at=row[0], is_new=row[1])
 
 
 def release(conn: Connection[Any], organization_id: UUID, *, until: datetime | None) -> None:

@@ -45,7 +45,7 @@ class TopCustomer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class UnpaidInvoices:
     """Invoices that are not paid, in one currency."""
 
     currency: str
@@ -72,7 +72,9 @@ def top_customers(conn: Connection[Any], organization_id: UUID, *, since: dateti
     ]
 
 
-def waiting(conn: Connection[Any], organization_id: UUID, *, since: datetime) -> list[Waiting]:
+def waiting(conn: Connection[Any], organization_id: UUID, *, since: datetime) -> list[UnpaidInvoices]:
     """What was invoiced since then and is not paid."""
     rows = conn.execute(_WAITING, [organization_id, since]).fetchall()
-    return [Waiting(currency=currency, count=count, cents=int(cents)) for currency, count, cents in rows]
+    return [
+        UnpaidInvoices(currency=currency, count=count, cents=int(cents)) for currency, count, cents in rows
+    ]

@@ -32,7 +32,7 @@ Errors = dict[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class AmendmentRequest:
     """An amendment as it was sent. What a replacement leaves out stays as the event was sent."""
 
     transaction_id: str
@@ -72,7 +72,7 @@ class ProposedCreditNote:
 def amend(
     conn: Connection[Any],
     organization_id: UUID,
-    asked: Sequence[Asked],
+    asked: Sequence[AmendmentRequest],
     *,
     api_key_id: UUID | None,
     now: datetime,
@@ -115,7 +115,7 @@ def amend(
 
 
 def _targets(
-    conn: Connection[Any], organization_id: UUID, asked: Sequence[Asked], errors: dict[int, Errors]
+    conn: Connection[Any], organization_id: UUID, asked: Sequence[AmendmentRequest], errors: dict[int, Errors]
 ) -> dict[int, SentEvent]:
     """Index -> the event that is meant; what is wrong with a name goes into `errors`."""
     seen = amendments.taken(conn, organization_id, [each.transaction_id for each in asked])
@@ -138,7 +138,7 @@ def _targets(
 
 def _drafts(
     conn: Connection[Any],
-    asked: Sequence[Asked],
+    asked: Sequence[AmendmentRequest],
     targets: Mapping[int, SentEvent],
     errors: dict[int, Errors],
     *,

@@ -110,7 +110,7 @@ def subscribe(
     if yearly_amount_cents(in_force(plan, now)) >= yearly_amount_cents(in_force(current_plan, now)):
         return _take_over(conn, current, new, now=now, upgraded=True)
     schedule(conn, new, now=now)
-    _tell(conn, "subscription.updated", [current], now)
+    _queue_webhooks(conn, "subscription.updated", [current], now)
     return current
 
 
@@ -183,8 +183,8 @@ def _take_over_all(
         ],
         at=now,
     )
-    _tell(conn, "subscription.terminated", ended, now)
-    _tell(conn, "subscription.started", running, now)
+    _queue_webhooks(conn, "subscription.terminated", ended, now)
+    _queue_webhooks(conn, "subscription.started", running, now)
     return running
 
 
@@ -299,7 +299,7 @@ def activate_all(
     if not rows:
         return []
     running = _run(conn, rows, now=now, started_at=started_at or now)
-    _tell(conn, "subscription.started", running, now)
+    _queue_webhooks(conn, "subscription.started", running, now)
     owing = _owing_at_start(conn, running, now)
     if owing:
         run.bill_starts(conn, [row.id for row in running if row.id in owing], at=now)
@@ -399,7 +399,7 @@ def update(
         start = start_of(changed.subscription_at, now=now, timezone=customer.applicable_timezone)
         if start is not Start.FUTURE:
             changed = activate(conn, changed, now=now, started_at=changed.subscription_at)
-    _tell(conn, "subscription.updated", [changed], now)
+    _queue_webhooks(conn, "subscription.updated", [changed], now)
     return changed
 
 
@@ -446,7 +446,7 @@ def _terminate(
     run.bill_late_usage(conn, customer_ids, at=at)
     for row in subscriptions.following(conn, ids):
         cancel(conn, row, now=at)
-    _tell(conn, "subscription.terminated", ended, at)
+    _queue_webhooks(conn, "subscription.terminated", ended, at)
 
 
 def _ended(at: datetime) -> dict[str, Any]:
@@ -470,11 +470,11 @@ def cancel(conn: Connection[Any], subscription: Subscription, *, now: datetime) 
         "on_termination_credit_note": None,
     }
     canceled = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
-    _tell(conn, "subscription.terminated", [canceled], now)
+    _queue_webhooks(conn, "subscription.terminated", [canceled], now)
     if canceled.previous_subscription_id is not None:
         previous = subscriptions.by_ids(conn, [canceled.previous_subscription_id])
         if previous[canceled.previous_subscription_id].status == "active":
-            _tell(conn, "subscription.updated", [previous[canceled.previous_subscription_id]], now)
+            _queue_webhooks(conn, "subscription.updated", [previous[canceled.previous_subscription_id]], now)
     return canceled
 
 
@@ -488,7 +488,9 @@ def end_all(conn: Connection[Any], rows: Iterable[Subscription], *, now: datetim
             cancel(conn, row, now=now)
 
 
-def _tell(conn: Connection[Any], webhook_type: str, rows: Sequence[Subscription], now: datetime) -> None:
+def _queue_webhooks(
+    conn: Connection[Any], webhook_type: str, rows: Sequence[Subscription], now: datetime
+) -> None:
     webhooks.enqueue(
         conn,
         organization_id=rows[0].organization_id,

@@ -49,7 +49,7 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class FieldList:
     """A list of fields with its heading."""
 
     heading: str
@@ -65,7 +65,7 @@ class Shown:
     path: str
     summary: str
     description: str
-    parts: Sequence[Part]
+    parts: Sequence[FieldList]
     errors: Sequence[tuple[str, str]]
     curl: str
 
@@ -142,7 +142,7 @@ def _shown(method: str, path: str, operation: Schema, whole: Schema) -> Shown:
     body = operation.get("requestBody", {}).get("content", {}).get(JSON, {}).get("schema")
     answer = operation["responses"]["200"]["content"].get(JSON, {}).get("schema", {})
     parts = [
-        Part(heading="Parameters", fields=[_parameter(each) for each in operation["parameters"]]),
+        FieldList(heading="Parameters", fields=[_parameter(each) for each in operation["parameters"]]),
         *(_parts("Request", body, schemas) if body else ()),
         *(
             part
@@ -167,16 +167,16 @@ def _shown(method: str, path: str, operation: Schema, whole: Schema) -> Shown:
     )
 
 
-def _parts(heading: str, schema: Schema, schemas: Schema) -> Iterator[Part]:
+def _parts(heading: str, schema: Schema, schemas: Schema) -> Iterator[FieldList]:
     """The fields of an object, and those of the objects under its root keys."""
     fields = _fields(schema, schemas)
-    yield Part(heading=heading, fields=fields)
+    yield FieldList(heading=heading, fields=fields)
     for field in fields:
         if field.kind.object and field.name != "meta":
             root = schema["properties"][field.name]
             required = root["allOf"][1]["required"] if "allOf" in root else None
             found = _fields(schemas[field.kind.object], schemas, required)
-            yield Part(heading=f"{heading}: {field.name}", fields=found)
+            yield FieldList(heading=f"{heading}: {field.name}", fields=found)
 
 
 def _fields(schema: Schema, schemas: Schema, required: Sequence[str] | None = None) -> list[Field]:

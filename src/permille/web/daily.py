@@ -58,13 +58,11 @@ def charted_days(conn: Connection[Any], of: Calendar, *, now: datetime) -> list[
         counted = partial(counted_series, _counting_charge(of.plan, metric))
         own = [(day, counted(series)) for day, series in read[code].days]
         folded = fold_days(metric, counted(read[code].before), own, place_of=_kind_of(metric))
-        is_carried_over = reach_of(metric) is not Reach.DAY
+        lasts = reach_of(metric) is not Reach.DAY
         named: Days = [
             (
                 _name(day),
-                {}
-                if is_carried_over and day.date > today
-                else {kind: used.units for kind, used in by_kind.items()},
+                {} if lasts and day.date > today else {kind: used.units for kind, used in by_kind.items()},
             )
             for day, by_kind in zip(days, folded, strict=True)
         ]

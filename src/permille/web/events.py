@@ -24,7 +24,7 @@ from permille.events.log import StoredEvent
 from permille.ids import new_id
 from permille.store import billable_metrics, plans, subscriptions
 from permille.usecases import amendments as usecase
-from permille.usecases.amendments import Asked
+from permille.usecases.amendments import AmendmentRequest
 from permille.usecases.event_warnings import priced_at
 from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
@@ -121,7 +121,7 @@ def amend(visit: Visit) -> Done:
 def _amend(visit: Visit, wanted: Mapping[str, Any]) -> None:
     """Raises Invalid."""
     asked = read_amendment(wanted)
-    if not isinstance(asked, Asked):
+    if not isinstance(asked, AmendmentRequest):
         raise Invalid(asked)
     try:
         usecase.amend(visit.conn, visit.here.id, [asked], api_key_id=None, now=visit.now)

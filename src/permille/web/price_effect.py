@@ -11,7 +11,7 @@ from permille.api.validation import Fields
 from permille.core.errors import Invalid
 from permille.database import locks
 from permille.usecases.catalogue.price_preview import (
-    Reached,
+    AffectedSubscriptions,
     preview,
     reached_by_own_plan,
     reached_by_plan,
@@ -39,7 +39,7 @@ def is_running(visit: Visit) -> bool:
     return _reached(visit).count > 0
 
 
-def _reached(visit: Visit) -> Reached:
+def _reached(visit: Visit) -> AffectedSubscriptions:
     if "external_id" in visit.path:
         return reached_by_own_plan(visit.conn, visit.here.id, visit.path["external_id"], now=visit.now)
     cascades = visit.form.has("cascade")

@@ -204,7 +204,7 @@ def beside(problems: Problems, fields: Mapping[str, str] = FIELDS) -> Problems:
     for name, codes in problems.items():
         for code in codes:
             own = FIELDS_OF_CODES.get(code) if name == "properties" else None
-            shown = placed.setdefault(own or fields.get(name, name), [])
-            if code not in shown:
-                shown.append(code)
+            listed = placed.setdefault(own or fields.get(name, name), [])
+            if code not in listed:
+                listed.append(code)
     return placed

@@ -104,7 +104,7 @@ class Calculated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
+class FilterSection:
     """The terms of one filter, or of everything else. `prefix` begins the names of its fields."""
 
     prefix: str
@@ -133,7 +133,7 @@ class Sheet:
 
     price_label: str
     has_tiers: bool
-    buckets: Sequence[Bucket]
+    buckets: Sequence[FilterSection]
     has_own_groups: bool
     """Whether filters are grouped each by its own properties."""
     dimensions: Mapping[str, str]
@@ -256,7 +256,7 @@ def _bucket(
     *,
     currency: str,
     applied: AppliedPricingUnit | None,
-) -> Bucket:
+) -> FilterSection:
     model = ChargeModel(form.get("charge_model"))
     typed = _is_typed(form, model, prefix)
     properties = _properties(form, model, prefix)
@@ -268,7 +268,7 @@ def _bucket(
         calculated = _calculated_events(form, metric, properties, currency=currency, applied=applied)
     elif typed and not codes:
         calculated = _calculated(form, model, properties, currency=currency, applied=applied)
-    return Bucket(
+    return FilterSection(
         prefix=prefix,
         title=values_text(values) if values else "Everything else",
         values=json.dumps(values) if values else "",
@@ -494,12 +494,12 @@ def _groups(properties: Mapping[str, Any]) -> str:
     return ", ".join(properties.get(PRICING) or ())
 
 
-Terms = tuple[dict[str, list[str]], str | None, Mapping[str, Any]]
+FilterTerms = tuple[dict[str, list[str]], str | None, Mapping[str, Any]]
 """The fields of a filter: values, name on the invoice, properties."""
 
 
 def _bucket_pairs(
-    metric: BillableMetric, model: ChargeModel, filters: Sequence[Terms]
+    metric: BillableMetric, model: ChargeModel, filters: Sequence[FilterTerms]
 ) -> list[tuple[str, str]]:
     """The fields of filters, and empty ones for the places of the price grid that have none."""
     pairs = []

@@ -32,7 +32,7 @@ from permille.core.rating.charge import CompiledCharge, Dimensions, series_place
 from permille.core.rating.filters import Group
 
 Series = Iterable[tuple[Dimensions, Partial]]
-Place = TypeVar("Place", bound=Hashable)
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Reach(StrEnum):
@@ -82,8 +82,8 @@ def fold_days(
     before: Series,
     days: Sequence[tuple[Day, Series]],
     *,
-    place_of: Callable[[Dimensions], Place],
-) -> list[dict[Place, Usage]]:
+    place_of: Callable[[Dimensions], Key],
+) -> list[dict[Key, Usage]]:
     """The usage of every place on each day; places without usage are left out.
 
     `before` is what was carried over into the first day, as far back as the metric reaches, and each day has its own
@@ -91,7 +91,7 @@ def fold_days(
     """
     reach = reach_of(metric)
     carried_over = _by_place(before, place_of) if reach is not Reach.DAY else {}
-    found: list[dict[Place, Usage]] = []
+    found: list[dict[Key, Usage]] = []
     for day, series in days:
         if reach is Reach.DAY or (reach is Reach.PERIOD and day.opens_period):
             carried_over = {}
@@ -106,8 +106,8 @@ def fold_days(
     return found
 
 
-def _by_place(series: Series, place_of: Callable[[Dimensions], Place]) -> dict[Place, Partial]:
-    found: dict[Place, Partial] = {}
+def _by_place(series: Series, place_of: Callable[[Dimensions], Key]) -> dict[Key, Partial]:
+    found: dict[Key, Partial] = {}
     for dimensions, partial in series:
         place = place_of(dimensions)
         found[place] = merge(found.get(place, EMPTY), partial)

@@ -18,7 +18,7 @@ from permille.core.rating.pricing_unit import SUBUNITS
 from permille.core.rating.rounding import Earlier
 
 # A fee keeps the price of a unit to 15 decimals. A price with more of them is shown by what it comes to.
-_UNIT_AMOUNTS_TELL = Decimal("1e-12")
+_UNIT_AMOUNTS_EXACT_TO = Decimal("1e-12")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _charge_steps(
             return (Step(text, amount),)
         case _:
             product = units * unit_amount
-            if abs(product - amount) < _UNIT_AMOUNTS_TELL:
+            if abs(product - amount) < _UNIT_AMOUNTS_EXACT_TO:
                 text = f"{plain(units)} units x {plain(unit_amount)} = {plain(product)}"
                 return (Step(text, product),)
             return (Step(f"{plain(units)} units x about {plain(unit_amount)} = {plain(amount)}", amount),)
@@ -106,7 +106,7 @@ def plan_step(plan_amount: Decimal, amount: Decimal) -> Step:
     )
 
 
-def least_amount_steps(least: Decimal, others: Decimal) -> tuple[Step, ...]:
+def minimum_charge_steps(least: Decimal, others: Decimal) -> tuple[Step, ...]:
     """What the other fees of a charge, as they were rounded, lack of its minimum charge."""
     with exact():
         return (

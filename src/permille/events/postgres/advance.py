@@ -35,7 +35,7 @@ with w as materialized (
 """
 
 # While a code's history is moved to another encoding, its series do not hold everything: then the event does.
-_TOLD = f"""
+_EVENT_COLUMNS = f"""
 select s.key, e.seq, e.at, e.value, coalesce(e.precise_total_amount_cents, 0), s.dimensions,
     coalesce(e.extra ->> s.field_name, s.dimensions ->> s.field_name),
     coalesce(e.extra ->> 'operation_type', s.dimensions ->> 'operation_type', 'add'),
@@ -45,7 +45,7 @@ select s.key, e.seq, e.at, e.value, coalesce(e.precise_total_amount_cents, 0), s
 
 _BY_SERIES = f"""
 {_WINDOWS}
-{_TOLD}
+{_EVENT_COLUMNS}
 from wanted s cross join lateral (
     select seq, at, value, precise_total_amount_cents, extra from counted_event
     where series_id = s.id and at >= s.from_at and at < s.to_at and seq > s.after_seq and seq <= s.until_seq offset 0
@@ -60,7 +60,7 @@ _BY_ARRIVAL = f"""
     select series_id, seq, at, value, precise_total_amount_cents, extra from counted_event
     where seq > %(least)s and seq <= %(most)s and (series_id + 0) in (select id from wanted)
 )
-{_TOLD}
+{_EVENT_COLUMNS}
 from wanted s join tail e on e.series_id = s.id
     and e.at >= s.from_at and e.at < s.to_at and e.seq > s.after_seq and e.seq <= s.until_seq
 order by s.key, e.seq
@@ -86,7 +86,7 @@ def events_of(conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[l
         for row in conn.execute(statement, _parameters(windows, keys, rebuilt)):
             window = windows[row[0]]
             how = rebuilt.get((window.organization_id, window.code))
-            found[row[0]].append(_event(row) if how is None else _event_anew(row, window, how))
+            found[row[0]].append(_event(row) if how is None else _event_encoded_again(row, window, how))
     return found
 
 
@@ -132,7 +132,7 @@ def _event(row: tuple[Any, ...]) -> AdvanceEvent:
     )
 
 
-def _event_anew(row: tuple[Any, ...], window: AdvanceWindow, metering: SeriesLayout) -> AdvanceEvent:
+def _event_encoded_again(row: tuple[Any, ...], window: AdvanceWindow, metering: SeriesLayout) -> AdvanceEvent:
     """As the present metering takes it, whatever the series it is in."""
     properties = row[-1]
     encoded = encode(metering, properties)

@@ -11,7 +11,7 @@ from psycopg import Connection
 from psycopg.rows import class_row, dict_row
 
 from permille.events.identity import event_identities, transaction_range
-from permille.events.log import Counted, Digest, EventSearch, Place, StoredEvent
+from permille.events.log import CountedEvents, Digest, EventPosition, EventSearch, StoredEvent
 from permille.events.postgres.metering import PROPERTIES
 from permille.events.usage import BEGINNING
 
@@ -154,7 +154,9 @@ def page(
         ).fetchall()
 
 
-def after(conn: Connection[Any], which: Counted, *, place: Place | None, limit: int) -> list[StoredEvent]:
+def after(
+    conn: Connection[Any], which: CountedEvents, *, place: EventPosition | None, limit: int
+) -> list[StoredEvent]:
     """These events, oldest first, from a place on."""
     with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
         return cursor.execute(
@@ -168,12 +170,12 @@ def after(conn: Connection[Any], which: Counted, *, place: Place | None, limit: 
         ).fetchall()
 
 
-def digest(conn: Connection[Any], which: Counted) -> Digest:
+def digest(conn: Connection[Any], which: CountedEvents) -> Digest:
     """The digest of these events. It reads them all."""
     return _digest(conn.execute(_DIGEST, _parameters(which)).fetchone())
 
 
-def _parameters(which: Counted) -> dict[str, Any]:
+def _parameters(which: CountedEvents) -> dict[str, Any]:
     return {
         "series": list(which.series_ids),
         "from_": which.from_ or BEGINNING,

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from permille.core.metering.encoding import NO_LAYOUT, SeriesLayout, dimensions_of, encode, series_identity
 from permille.database.bulk import uuid_array
-from permille.events.log import Known
+from permille.events.log import KnownLayouts
 
 INGESTION_LOCK = 0x5045524D
 """Shared by inserts while they draw numbers (see store_events and rollup.settled_seq); nobody has it alone."""
@@ -42,7 +42,7 @@ _COLUMNS = "field_name, keys, version, expression, expression_field, in_advance,
 Read = TypeVar("Read")
 
 
-def load(conn: Connection[Any], codes: Mapping[UUID, Collection[str]]) -> dict[UUID, Known]:
+def load(conn: Connection[Any], codes: Mapping[UUID, Collection[str]]) -> dict[UUID, KnownLayouts]:
     """The metering of these codes of organizations in one snapshot; a code without a metric has none."""
     pairs = [(organization_id, code) for organization_id, wanted in codes.items() for code in wanted]
     rows = conn.execute(
@@ -59,7 +59,7 @@ def load(conn: Connection[Any], codes: Mapping[UUID, Collection[str]]) -> dict[U
         versions[organization_id] = version
         found[organization_id][code] = _read(columns) if is_known else NO_LAYOUT
     return {
-        organization_id: Known(versions[organization_id], by_code)
+        organization_id: KnownLayouts(versions[organization_id], by_code)
         for organization_id, by_code in found.items()
     }
 

@@ -24,7 +24,7 @@ from permille.core.metering.usage import Operation, Partial, epoch_seconds
 from permille.core.money import ZERO, exact
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.events.postgres.metering import PROPERTIES
-from permille.events.usage import BEGINNING, SeriesUsage, SingleEvent, Sums, UsageQuery
+from permille.events.usage import BEGINNING, SeriesUsage, Sums, UsageEvent, UsageQuery
 
 _SERIES = """
 from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
@@ -47,7 +47,7 @@ cross join lateral (
 
 # The values of the keys stand in the series or, where it is older than they are, in the event.
 _SUMS = """
-select w.key, s.id, s.dimensions, array[{keys}]::jsonb[] as given, count(*), count(e.number), coalesce(sum(e.number), 0),
+select w.key, s.id, s.dimensions, array[{keys}]::jsonb[] as key_values, count(*), count(e.number), coalesce(sum(e.number), 0),
     max(e.number), coalesce(sum(e.precise_total_amount_cents) filter (where e.number is not null), 0),
     coalesce(sum(e.number * extract(epoch from e.at)), 0)
 {series}
@@ -55,7 +55,7 @@ cross join lateral (
     select at, extra, precise_total_amount_cents, case when s.value_key = %(field)s then value end as number
     from counted_event where series_id = s.id and at >= w.from_at and at < w.to_at offset 0
 ) e
-group by w.key, s.id, s.dimensions, given
+group by w.key, s.id, s.dimensions, key_values
 """
 
 _OTHER_VALUES = """
@@ -79,11 +79,11 @@ def raw_usage(
     windows: Sequence[UsageQuery],
     meterings: Mapping[tuple[UUID, str], SeriesLayout],
     *,
-    telling: bool,
+    with_events: bool,
 ) -> list[list[SeriesUsage]]:
     """For each window what its codes among these came to, by the dimensions of their present metering.
 
-    `telling` the events, or where more than sums is wanted, they are read one by one.
+    `with_events` the events, or where more than sums is wanted, they are read one by one.
     """
     found: list[list[SeriesUsage]] = [[] for _ in windows]
     for (organization_id, code), how in sorted(meterings.items()):
@@ -92,7 +92,7 @@ def raw_usage(
             for key, window in enumerate(windows)
             if window.organization_id == organization_id and code in window.codes
         ]
-        plain = [] if telling else [pair for pair in pairs if not _needs_events(pair[1], code)]
+        plain = [] if with_events else [pair for pair in pairs if not _needs_events(pair[1], code)]
         if plain and _has_other_values(conn, organization_id, code, how):
             plain = []
         keys = {key for key, _ in plain}
@@ -126,10 +126,12 @@ def _summed(
         series=_SERIES, keys=", ".join(f"e.extra -> %({place})s::text" for place in names)
     )
     windows = dict(pairs)
-    for key, series_id, dimensions, given, *sums in conn.execute(
+    for key, series_id, dimensions, key_values, *sums in conn.execute(
         statement.encode(), _parameters(code, pairs) | names | {"field": how.value_key}
     ):
-        properties = {name: value for name, value in zip(how.keys, given, strict=True) if is_dimension(value)}
+        properties = {
+            name: value for name, value in zip(how.keys, key_values, strict=True) if is_dimension(value)
+        }
         properties |= {name: dimensions[name] for name in how.keys if name in dimensions}
         partial = windows[key].partial_of(Sums(*sums))
         used = SeriesUsage(
@@ -141,7 +143,7 @@ def _summed(
 def _one_by_one(
     conn: Connection[Any], code: str, how: SeriesLayout, pairs: Sequence[tuple[int, UsageQuery]]
 ) -> Iterable[tuple[int, SeriesUsage]]:
-    listed: dict[tuple[int, tuple[Any, ...]], list[_Event]] = defaultdict(list)
+    read: dict[tuple[int, tuple[Any, ...]], list[_Event]] = defaultdict(list)
     series: dict[tuple[int, tuple[Any, ...]], int] = {}
     windows = dict(pairs)
     for key, series_id, identity, at, seq, precise, properties in conn.execute(
@@ -151,8 +153,8 @@ def _one_by_one(
         value = None if encoded.value is None else Decimal(encoded.value)
         place = key, encoded.series[:-1]
         series[place] = series_id
-        listed[place].append(_Event(identity, at, seq, value, precise or ZERO, properties))
-    for place, events in listed.items():
+        read[place].append(_Event(identity, at, seq, value, precise or ZERO, properties))
+    for place, events in read.items():
         key, values = place
         yield (
             key,
@@ -161,9 +163,7 @@ def _one_by_one(
                 code=code,
                 dimensions=property_texts(dimensions_of(how, values)),
                 partial=_partial(windows[key], code, events),
-                single_events=tuple(
-                    SingleEvent(each.at, each.identity, each.value is not None) for each in events
-                ),
+                events=tuple(UsageEvent(each.at, each.identity, each.value is not None) for each in events),
             ),
         )
 

@@ -22,13 +22,13 @@ with wanted as materialized (
     select s.id as series_id, s.dimensions, m.distinct_field
     from series s join metering m on m.organization_id = s.organization_id and m.code = s.code
     where s.id in ({{series}}) and m.distinct_field is not null
-), listed as materialized (
+), observed as materialized (
     select w.series_id, e.at, e.seq, coalesce(e.extra ->> w.distinct_field, w.dimensions ->> w.distinct_field) as text,
         coalesce(e.extra ->> 'operation_type', w.dimensions ->> 'operation_type', 'add') as operation
     from counted_event e join wanted w on w.series_id = e.series_id where {{condition}}
 ), operation as (
     select series_id, at, seq, text, coalesce(md5(text)::uuid, '{_NO_TEXT}') as digest, operation = 'add' as is_add
-    from listed where operation in ('add', 'remove')
+    from observed where operation in ('add', 'remove')
 )
 """
 
@@ -74,7 +74,7 @@ _REFOLD_HOURS = f"""
     from touched t join series s on s.id = t.series_id
     join metering m on m.organization_id = s.organization_id and m.code = s.code
     where m.distinct_field is not null
-), listed as (
+), observed as (
     select w.series_id, w.starts_at, e.at, e.seq,
         coalesce(e.extra ->> w.distinct_field, w.dimensions ->> w.distinct_field) as text,
         coalesce(e.extra ->> 'operation_type', w.dimensions ->> 'operation_type', 'add') as operation
@@ -85,7 +85,7 @@ insert into unique_cell ({_COLUMNS})
 select distinct on (series_id, starts_at, digest)
     series_id, %(grain)s::"char", starts_at, coalesce(md5(text)::uuid, '{_NO_TEXT}') as digest, text, at, seq,
     operation = 'add'
-from listed where operation in ('add', 'remove')
+from observed where operation in ('add', 'remove')
 order by series_id, starts_at, digest, at desc, seq desc
 """
 

@@ -257,7 +257,7 @@ _UNIQUES = (
 ), tail as materialized (
     select series_id, at, seq, extra from counted_event
     where seq > %(rolled_up_to)s and (series_id + 0) in (select series_id from wanted)
-), listed as (
+), observed as (
     select f.key, f.series_id, f.field_name, f.dimensions, e.at, e.seq, e.extra
     from piece p join field f on f.key = p.key
     cross join lateral (
@@ -273,7 +273,7 @@ _UNIQUES = (
 ), operation as (
     select key, series_id, at, seq, coalesce(extra ->> field_name, dimensions ->> field_name) as text,
         coalesce(extra ->> 'operation_type', dimensions ->> 'operation_type', 'add') as operation
-    from listed
+    from observed
 ), known as (
     select key, series_id, text, at, seq, operation = 'add' as is_add
     from operation where operation in ('add', 'remove')
@@ -334,18 +334,18 @@ order by e.at, e.seq
 
 
 def series_usage(
-    conn: Connection[Any], windows: Sequence[UsageQuery], *, telling: bool = False
+    conn: Connection[Any], windows: Sequence[UsageQuery], *, with_events: bool = False
 ) -> list[SeriesUsage]:
     """What every series in any of the windows came to."""
-    return [each for found in usage_of_many(conn, windows, telling=telling) for each in found]
+    return [each for found in usage_of_many(conn, windows, with_events=with_events) for each in found]
 
 
 def usage_of_many(
-    conn: Connection[Any], windows: Sequence[UsageQuery], *, telling: bool = False
+    conn: Connection[Any], windows: Sequence[UsageQuery], *, with_events: bool = False
 ) -> list[list[SeriesUsage]]:
     """For each window, the usage of its series; set-based, whatever the number of windows.
 
-    Exact as of the start of the call: an event that was acknowledged by then is in it. `telling` also names the events
+    Exact as of the start of the call: an event that was acknowledged by then is in it. `with_events` also names the events
     of those series of which some events have other dimensions.
     """
     if not windows:
@@ -359,7 +359,7 @@ def usage_of_many(
             return _from_cells(conn, windows)
         pairs = zip(
             _from_cells(conn, [_without(window, rebuilt) for window in windows]),
-            raw_usage(conn, windows, rebuilt, telling=telling),
+            raw_usage(conn, windows, rebuilt, with_events=with_events),
             strict=True,
         )
         return [from_cells + from_events for from_cells, from_events in pairs]

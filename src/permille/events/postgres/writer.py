@@ -24,7 +24,7 @@ from permille.core.instants import EPOCH
 from permille.core.metering.encoding import SeriesLayout, encode
 from permille.database.connections import is_alive, is_unavailable
 from permille.events.draft import Draft
-from permille.events.log import Known, Request, UnavailableError
+from permille.events.log import KnownLayouts, Request, UnavailableError
 from permille.events.postgres import arrays, event_errors, metering
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class KnownSeries:
 
 Codes = Mapping[UUID, set[str]]
 """Organization -> codes."""
-Meterings = Mapping[UUID, Known]
+Meterings = Mapping[UUID, KnownLayouts]
 """Organization -> the metering of its codes."""
 
 
@@ -88,7 +88,7 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self.meterings: dict[UUID, Known] = {}
+        self.meterings: dict[UUID, KnownLayouts] = {}
         self.series: dict[tuple[UUID, str, int], KnownSeries] = {}
         self.used_lately = 0
         self.hours: set[tuple[UUID, int]] = set()
@@ -156,7 +156,7 @@ class Memory:
         self.meterings = {each: known for each, known in self.meterings.items() if each not in codes}
 
 
-def _joined(old: Known | None, new: Known, needed: Collection[str]) -> Known:
+def _joined(old: KnownLayouts | None, new: KnownLayouts, needed: Collection[str]) -> KnownLayouts:
     """What was known of an organization and what was read just now, unless the version has changed in between."""
     if old is None or old.version != new.version:
         return new
@@ -164,10 +164,10 @@ def _joined(old: Known | None, new: Known, needed: Collection[str]) -> Known:
     if len(kept) >= CODES_REMEMBERED:  # the older half is forgotten, but for what is needed now
         names = [*islice(kept, CODES_REMEMBERED // 2, None), *(kept.keys() & needed)]
         kept = {name: kept[name] for name in names}
-    return Known(new.version, {**kept, **new.by_code})
+    return KnownLayouts(new.version, {**kept, **new.by_code})
 
 
-def _bounded(known: dict[UUID, Known], needed: Meterings) -> dict[UUID, Known]:
+def _bounded(known: dict[UUID, KnownLayouts], needed: Meterings) -> dict[UUID, KnownLayouts]:
     """The same with half of the organizations, if they have too many codes together, and those that are needed now."""
     if sum(len(each.by_code) for each in known.values()) <= 2 * CODES_REMEMBERED:
         return known

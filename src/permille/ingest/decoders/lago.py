@@ -83,7 +83,7 @@ def read_one(body: bytes, *, now: datetime) -> list[Draft]:
     draft = check(sent, now=microseconds(now))
     if isinstance(draft, dict):
         _unusual_one(body)  # an event without any field is a bad request
-        raise Faulty(_told(draft), _evaluable([sent], {0: draft}, now=microseconds(now)), is_batch=False)
+        raise Faulty(_reported(draft), _evaluable([sent], {0: draft}, now=microseconds(now)), is_batch=False)
     return [draft]
 
 
@@ -131,7 +131,7 @@ def _sent(found: Mapping[str, Any]) -> Sent:
     return Sent(**{name: found.get(name) for name in Sent.__struct_fields__})
 
 
-def _told(errors: Errors) -> Errors:
+def _reported(errors: Errors) -> Errors:
     """What Lago reports of a faulty event: a timestamp that cannot be read, or else everything."""
     return {"timestamp": errors["timestamp"]} if "timestamp" in errors else errors
 
@@ -164,7 +164,7 @@ def read_batch(body: bytes, *, now: datetime, limit: int) -> list[Draft]:
         else:
             drafts.append(draft)
     if errors:
-        by_index = {str(index): _told(found) for index, found in errors.items()}
+        by_index = {str(index): _reported(found) for index, found in errors.items()}
         raise Faulty(by_index, _evaluable(many, errors, now=at), is_batch=True)
     return drafts
 

@@ -28,22 +28,24 @@ BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
+class AffectedSubscriptions:
     """The running subscriptions that an edit reaches: COMPARED_MAX of them, and how many there are."""
 
     running: Sequence[UUID] = ()
     count: int = 0
 
 
-def reached_by_plan(conn: Connection[Any], organization_id: UUID, code: str, *, with_copies: bool) -> Reached:
+def reached_by_plan(
+    conn: Connection[Any], organization_id: UUID, code: str, *, with_copies: bool
+) -> AffectedSubscriptions:
     """Those on the plan, and with_copies those on plans of their own that are copies of it."""
     plan = plans.plan_by_code(conn, organization_id, code)
     if plan is None:
-        return Reached()
+        return AffectedSubscriptions()
     copies = plans.children(conn, plan.id) if with_copies else []
     ids = [plan.id, *(child.id for child in copies)]
     running, count = subscriptions.running_on_plans(conn, ids, limit=COMPARED_MAX)
-    return Reached(running=running, count=count)
+    return AffectedSubscriptions(running=running, count=count)
 
 
 def reached_by_own_plan(
@@ -53,16 +55,22 @@ def reached_by_own_plan(
     *,
     status: str | None = None,
     now: datetime,
-) -> Reached:
+) -> AffectedSubscriptions:
     """The subscription itself, if it runs."""
     try:
         row, _ = own_plans.subscribed(conn, organization_id, external_id, status=status, now=now)
     except NotFound:  # the edit says what there is none of
-        return Reached()
-    return Reached(running=[row.id], count=1) if row.status == "active" else Reached()
+        return AffectedSubscriptions()
+    return (
+        AffectedSubscriptions(running=[row.id], count=1)
+        if row.status == "active"
+        else AffectedSubscriptions()
+    )
 
 
-def preview(conn: Connection[Any], edit: Callable[[], object], reached: Reached, *, now: datetime) -> Preview:
+def preview(
+    conn: Connection[Any], edit: Callable[[], object], reached: AffectedSubscriptions, *, now: datetime
+) -> Preview:
     """What `edit` does to the bills of the running subscriptions that it reaches. Nothing of it is kept.
 
     Raises what the edit raises.

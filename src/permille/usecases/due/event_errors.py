@@ -21,7 +21,7 @@ from permille.usecases.due.kind import DueKind
 log = logging.getLogger(__name__)
 
 WEBHOOK = "events.errors"
-EVENTS_TOLD_MAX = 10_000
+EVENTS_NAMED_MAX = 10_000
 HOURS_AT_ONCE = 24
 
 
@@ -39,7 +39,7 @@ def _report(
         for starts_at in hours:
             try:
                 with conn.transaction():
-                    _tell(conn, organization_id, starts_at)
+                    _queue_webhooks(conn, organization_id, starts_at)
             except Exception as error:
                 if is_passing(error):
                     raise
@@ -53,8 +53,8 @@ def _report(
     return len(hours)
 
 
-def _tell(conn: Connection[Any], organization_id: UUID, starts_at: datetime) -> None:
-    wrong = event_log.wrong_in(conn, organization_id, starts_at=starts_at, limit=EVENTS_TOLD_MAX)
+def _queue_webhooks(conn: Connection[Any], organization_id: UUID, starts_at: datetime) -> None:
+    wrong = event_log.wrong_in(conn, organization_id, starts_at=starts_at, limit=EVENTS_NAMED_MAX)
     if wrong is None:
         return
     webhooks.enqueue(

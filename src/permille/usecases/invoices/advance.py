@@ -30,11 +30,11 @@ from permille.store import (
     subscriptions,
 )
 from permille.store.advance_levels import KeptLevels, LevelKey
-from permille.store.advance_queue import Waiting
+from permille.store.advance_queue import WaitingEvent
 from permille.usecases import fences, holds
 from permille.usecases.holds import Failure
 from permille.usecases.invoices.run import advance_draft, bill_in_advance
-from permille.usecases.usage.levels import LAST_SEQ, Carried, Terms, price, read_histories, terms_of
+from permille.usecases.usage.levels import LAST_SEQ, AdvanceTerms, Carried, price, read_histories, terms_of
 
 BATCH = 1_000
 TASK = "Billing in advance"
@@ -44,8 +44,8 @@ TASK = "Billing in advance"
 class _Work:
     """Events that are to be billed under the same terms, by seq."""
 
-    terms: Terms
-    billed: dict[int, Waiting] = field(default_factory=dict)
+    terms: AdvanceTerms
+    billed: dict[int, WaitingEvent] = field(default_factory=dict)
 
 
 def bill_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
@@ -109,7 +109,7 @@ def bill_events(conn: Connection[Any], organization_id: UUID, *, now: datetime, 
 
 def _bill_batch(
     conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool
-) -> tuple[int, list[Failure[Waiting]]]:
+) -> tuple[int, list[Failure[WaitingEvent]]]:
     """How many were taken off the queue, and those that cannot be billed."""
     if not advance_queue.is_any_waiting(conn, organization_id):
         return 0, []
@@ -137,7 +137,7 @@ def _bill_batch(
     return len(waiting), failures
 
 
-def _claim(conn: Connection[Any], organization_id: UUID, *, wait: bool) -> list[Waiting]:
+def _claim(conn: Connection[Any], organization_id: UUID, *, wait: bool) -> list[WaitingEvent]:
     """Take the events that have waited the longest off the queue, in the order of arrival, with their customers locked."""
     queued = advance_queue.first(conn, organization_id, until=event_log.settled(conn), limit=BATCH)
     current = event_log.current(conn, [each.identity for each in queued])
@@ -146,7 +146,7 @@ def _claim(conn: Connection[Any], organization_id: UUID, *, wait: bool) -> list[
         conn, organization_id, [(each.external_subscription_id or "", each.at) for each in found]
     )
     waiting = [
-        Waiting(
+        WaitingEvent(
             seq=each.seq,
             identity=each.identity,
             due_at=each.due_at,
@@ -163,12 +163,14 @@ def _claim(conn: Connection[Any], organization_id: UUID, *, wait: bool) -> list[
     return advance_queue.take(conn, organization_id, waiting, wait=wait)
 
 
-def _held_from(held_from: Mapping[UUID, int], event: Waiting) -> int:
+def _held_from(held_from: Mapping[UUID, int], event: WaitingEvent) -> int:
     """From which event on those of its customer are held."""
     return LAST_SEQ if event.customer_id is None else held_from.get(event.customer_id, LAST_SEQ)
 
 
-def _bill(conn: Connection[Any], organization_id: UUID, waiting: Sequence[Waiting], *, now: datetime) -> None:
+def _bill(
+    conn: Connection[Any], organization_id: UUID, waiting: Sequence[WaitingEvent], *, now: datetime
+) -> None:
     """Price events and write their fees, and what they have reached.
 
     Events without a price are put aside where their charge says that they wait for one: no other waits for them.
@@ -177,7 +179,7 @@ def _bill(conn: Connection[Any], organization_id: UUID, waiting: Sequence[Waitin
         conn, [organization_id], lambda: _made(conn, _works(conn, waiting))
     )
     drafts: list[InvoiceDraft] = []
-    unpriced: dict[int, tuple[Waiting, list[UUID]]] = {}
+    unpriced: dict[int, tuple[WaitingEvent, list[UUID]]] = {}
     carried = Carried.read(conn, [work.terms for work, _, _ in fees])
     for work, event, fee in fees:
         if fee.is_held:
@@ -202,7 +204,7 @@ def _bill(conn: Connection[Any], organization_id: UUID, waiting: Sequence[Waitin
         advance_levels.keep(conn, reached)
 
 
-def _works(conn: Connection[Any], waiting: Sequence[Waiting]) -> list[_Work]:
+def _works(conn: Connection[Any], waiting: Sequence[WaitingEvent]) -> list[_Work]:
     rows = subscriptions.by_ids(conn, {each.subscription_id for each in waiting if each.subscription_id})
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
     payers = customers.by_ids(conn, {row.customer_id for row in rows.values()})
@@ -224,17 +226,17 @@ def _works(conn: Connection[Any], waiting: Sequence[Waiting]) -> list[_Work]:
 
 def _made(
     conn: Connection[Any], works: Sequence[_Work]
-) -> tuple[list[tuple[_Work, Waiting, Fee]], list[tuple[LevelKey, KeptLevels]]]:
+) -> tuple[list[tuple[_Work, WaitingEvent, Fee]], list[tuple[LevelKey, KeptLevels]]]:
     """The fees in the order in which their events arrived, and what is to be kept of the levels that these reached."""
     histories = read_histories(conn, [(work.terms, work.billed.keys()) for work in works])
-    made: list[tuple[_Work, Waiting, Fee]] = []
+    made: list[tuple[_Work, WaitingEvent, Fee]] = []
     to_keep: list[tuple[LevelKey, KeptLevels]] = []
     for work, history in zip(works, histories, strict=True):
         fees, reached = price(work.terms, history, billed=work.billed.keys())
         made += [(work, work.billed[seq], fee) for seq, fee in fees]
         if history.is_worth_keeping(reached):
             to_keep.append((history.key, history.after(reached, until_seq=max(work.billed))))
-    priced = [
+    billed = [
         (work, event, replace(fee, event_transaction_id=event.transaction_id)) for work, event, fee in made
     ]
-    return sorted(priced, key=lambda each: each[1].seq), to_keep
+    return sorted(billed, key=lambda each: each[1].seq), to_keep

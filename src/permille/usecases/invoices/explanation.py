@@ -17,7 +17,7 @@ from permille.core.rating.explanation import (
     Step,
     charge_steps,
     conversion_steps,
-    least_amount_steps,
+    minimum_charge_steps,
     plan_step,
     rounding_step,
 )
@@ -26,7 +26,7 @@ from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import SUBUNITS
 from permille.core.rating.rounding import Rounding
 from permille.events.engine import amendments, event_log, usage
-from permille.events.log import AmendmentSearch, Counted, Digest, Place, StoredEvent
+from permille.events.log import AmendmentSearch, CountedEvents, Digest, EventPosition, StoredEvent
 from permille.events.usage import SeriesUsage
 from permille.store import fees as fee_store
 from permille.store.fees import StoredFee
@@ -53,7 +53,7 @@ class Explanation:
     """The price that matched; None is the charge's own."""
     digest: Digest | None = None
     listed: Sequence[StoredEvent] = ()
-    next_place: Place | None = None
+    next_place: EventPosition | None = None
     recomputed: Fee | None = None
     """What the same events come to with the prices of now; None when the charge is gone, or there is nothing."""
     is_same: bool = True
@@ -61,14 +61,16 @@ class Explanation:
     """The events that count, or have counted, for the fee."""
 
 
-def explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit: int) -> Explanation:
+def explain(conn: Connection[Any], fee: StoredFee, *, after: EventPosition | None, limit: int) -> Explanation:
     """The fee explained, with a page of its events from `after` on."""
     return usage.under_one_metering(
         conn, [fee.organization_id], lambda: _explain(conn, fee, after=after, limit=limit)
     )
 
 
-def _explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limit: int) -> Explanation:
+def _explain(
+    conn: Connection[Any], fee: StoredFee, *, after: EventPosition | None, limit: int
+) -> Explanation:
     basis = bases(conn, [fee]).get(fee.id)
     if basis is None:
         return Explanation(steps=_own_steps(fee))
@@ -76,7 +78,7 @@ def _explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limi
         return _of_event(conn, fee, basis)
 
     def read() -> tuple[list[SeriesUsage], Digest, list[StoredEvent], list[Amendment]]:
-        found = usage.series_usage(conn, basis.windows, telling=True)
+        found = usage.series_usage(conn, basis.windows, with_events=True)
         behind = [each for each in found if _counts(fee, basis, each.dimensions)]
         digest, listed = _events_behind(conn, basis, behind, after=after, limit=limit + 1)
         return found, digest, listed, _amended(conn, fee, basis)
@@ -97,28 +99,33 @@ def _explain(conn: Connection[Any], fee: StoredFee, *, after: Place | None, limi
 
 
 def _events_behind(
-    conn: Connection[Any], basis: Basis, behind: Sequence[SeriesUsage], *, after: Place | None, limit: int
+    conn: Connection[Any],
+    basis: Basis,
+    behind: Sequence[SeriesUsage],
+    *,
+    after: EventPosition | None,
+    limit: int,
 ) -> tuple[Digest, list[StoredEvent]]:
     """The events of these usages: all of them in short, and a page of them, oldest first."""
     numbers_only = not basis.compiled.aggregation.counts_every_event
-    single = sorted(
+    events = sorted(
         (each.at, each.identity)
         for used in behind
-        for each in used.single_events or ()
+        for each in used.events or ()
         if each.has_value or not numbers_only
     )
-    if single:
+    if events:
         page = [
             identity
-            for at, identity in single
+            for at, identity in events
             if after is None or (at, identity) > (after.at, after.identity)
         ]
         stored = event_log.by_identities(conn, page[:limit])
-        return event_log.digest_of(conn, [identity for _, identity in single]), [
+        return event_log.digest_of(conn, [identity for _, identity in events]), [
             stored[identity] for identity in page[:limit]
         ]
-    counted = Counted(
-        series_ids=sorted({used.series_id for used in behind if used.single_events is None}),
+    counted = CountedEvents(
+        series_ids=sorted({used.series_id for used in behind if used.events is None}),
         from_=basis.since,
         to=basis.until,
         numbers_only=numbers_only,
@@ -209,7 +216,7 @@ def _own_steps(fee: StoredFee) -> tuple[Step, ...]:
     return _finished(fee, [plan_step(plan_amount, amount)])
 
 
-def _least_amount_steps(conn: Connection[Any], fee: StoredFee) -> tuple[Step, ...]:
+def _minimum_charge_steps(conn: Connection[Any], fee: StoredFee) -> tuple[Step, ...]:
     """The steps of a true-up, by what it and the other fees say."""
     assert fee.invoice_id is not None, "only an invoice has such a fee"
     place = fee.subscription_id, fee.charge_id, fee.from_at, fee.to_at
@@ -223,12 +230,12 @@ def _least_amount_steps(conn: Connection[Any], fee: StoredFee) -> tuple[Step, ..
     with exact():
         least = sum((_priced(each)[0] for each in [fee, *others]), ZERO)
         rounded = sum((_rounded(each) for each in others), ZERO)
-    return _finished(fee, least_amount_steps(least, rounded))
+    return _finished(fee, minimum_charge_steps(least, rounded))
 
 
 def _steps(conn: Connection[Any], fee: StoredFee, charge: Charge) -> tuple[Step, ...]:
     if fee.true_up_parent_fee_id is not None:
-        return _least_amount_steps(conn, fee)
+        return _minimum_charge_steps(conn, fee)
     amount, unit_amount = _priced(fee)
     steps = charge_steps(
         ChargeModel(charge.charge_model),
@@ -282,5 +289,5 @@ def _is_same(fee: StoredFee, recomputed: Fee | None) -> bool:
     )
 
 
-def _place(event: StoredEvent) -> Place:
-    return Place(event.at, event.identity)
+def _place(event: StoredEvent) -> EventPosition:
+    return EventPosition(event.at, event.identity)

@@ -26,7 +26,7 @@ from permille.events.log import StoredEvent
 from permille.events.usage import SeriesUsage, UsageQuery
 from permille.store import customers, plans, subscriptions
 from permille.store.fees import StoredFee
-from permille.usecases.usage.levels import Terms, price, read_histories, terms_of
+from permille.usecases.usage.levels import AdvanceTerms, price, read_histories, terms_of
 from permille.usecases.usage.windows import (
     carried_over_query,
     usage_windows,
@@ -192,7 +192,7 @@ def _of_events(
     conn: Connection[Any], fees: Sequence[StoredFee], found: Mapping[UUID, Basis]
 ) -> dict[UUID, Fee | None]:
     recomputed: dict[UUID, Fee | None] = {fee.id: None for fee in fees if fee.id in found}
-    wanted: list[tuple[StoredFee, Terms, int]] = []
+    wanted: list[tuple[StoredFee, AdvanceTerms, int]] = []
     for fee in fees:
         event = event_of(conn, fee, found[fee.id]) if fee.id in found else None
         if event is not None:
@@ -220,7 +220,7 @@ def event_of(conn: Connection[Any], fee: StoredFee, basis: Basis) -> tuple[int, 
     return found.get(fee.event_transaction_id)
 
 
-def event_terms(basis: Basis, event: StoredEvent) -> Terms:
+def event_terms(basis: Basis, event: StoredEvent) -> AdvanceTerms:
     """What the event is priced by, also when its subscription has ended since."""
     running = replace(basis.subscription, status="active")
     code = basis.charge.metric.code

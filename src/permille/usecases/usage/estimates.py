@@ -30,7 +30,7 @@ from permille.core.rating.fee import Fee
 from permille.core.rating.models import ChargeModel, model_of
 from permille.store import billable_metrics, customers, plans, subscriptions
 from permille.usecases.usage import levels
-from permille.usecases.usage.levels import Terms
+from permille.usecases.usage.levels import AdvanceTerms
 from permille.usecases.usage.windows import running_plan
 
 _NO_CHARGE = {"code": ["does_not_match_an_instant_charge"]}
@@ -53,7 +53,7 @@ class EstimatedEvent:
 class Estimate:
     """A fee that an event would make, with its taxes."""
 
-    terms: Terms
+    terms: AdvanceTerms
     fee: Fee
     taxed: Taxed
 
@@ -96,7 +96,7 @@ def _wants_number(aggregation: Aggregation) -> bool:
 
 def _terms(
     conn: Connection[Any], organization_id: UUID, external_id: str, codes: set[str] | None, *, now: datetime
-) -> list[Terms]:
+) -> list[AdvanceTerms]:
     """Those of the running subscription for events of these codes; of all its charges without codes."""
     row = subscriptions.active(conn, organization_id, external_id)
     if row is None:
@@ -139,7 +139,7 @@ def _advance_event(
     )
 
 
-def _fee_of_nothing(terms: Terms, one: AdvanceEvent) -> Fee:
+def _fee_of_nothing(terms: AdvanceTerms, one: AdvanceEvent) -> Fee:
     return fee_of_nothing(
         terms.compiled,
         one,
@@ -149,7 +149,7 @@ def _fee_of_nothing(terms: Terms, one: AdvanceEvent) -> Fee:
     )
 
 
-def _taxed(terms: Terms, fee: Fee) -> Estimate:
+def _taxed(terms: AdvanceTerms, fee: Fee) -> Estimate:
     taxes = taxes_of_charge(terms.charge, terms.plan, terms.customer)
     return Estimate(terms=terms, fee=fee, taxed=tax_fee(fee.amount_cents, fee.precise_amount_cents, taxes))
 
@@ -158,7 +158,7 @@ def _taxed(terms: Terms, fee: Fee) -> Estimate:
 class InstantEstimate:
     """A fee by the rate alone."""
 
-    terms: Terms
+    terms: AdvanceTerms
     event: EstimatedEvent
     fee: Fee
 
@@ -193,7 +193,7 @@ def estimate_instantly(
     return found
 
 
-def _instant_fee(terms: Terms, event: EstimatedEvent, now: datetime) -> Fee:
+def _instant_fee(terms: AdvanceTerms, event: EstimatedEvent, now: datetime) -> Fee:
     metric = terms.charge.metric
     properties = _derived(event, metric, now)
     one = _advance_event(event, metric, properties, now)

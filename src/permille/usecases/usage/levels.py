@@ -44,7 +44,7 @@ PARTS_PER_EVENT = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class AdvanceTerms:
     """What an event of a subscription is priced by: a charge of its plan, in the period of the event."""
 
     row: Subscription
@@ -67,7 +67,7 @@ class Terms:
 
 def terms_of(
     row: Subscription, plan: Plan, customer: Customer, *, code: str, at: datetime
-) -> Iterable[Terms]:
+) -> Iterable[AdvanceTerms]:
     """The terms of an event of a metric's code at an instant: one for each charge in advance on it."""
     for charge in running_plan(row, plan, customer, at=at).charges:
         if charge.pay_in_advance and charge.metric.code == code:
@@ -76,11 +76,11 @@ def terms_of(
 
 def terms_of_charge(
     row: Subscription, plan: Plan, customer: Customer, charge: Charge, *, at: datetime
-) -> Terms:
+) -> AdvanceTerms:
     """Those of one charge in advance, in the period of an instant."""
     timezone = customer.applicable_timezone
     period = usage_period(row, plan, timezone=timezone, now=at)
-    return Terms(
+    return AdvanceTerms(
         row=row,
         plan=plan,
         customer=customer,
@@ -118,7 +118,9 @@ class History:
         )
 
 
-def read_histories(conn: Connection[Any], wanted: Sequence[tuple[Terms, Collection[int]]]) -> list[History]:
+def read_histories(
+    conn: Connection[Any], wanted: Sequence[tuple[AdvanceTerms, Collection[int]]]
+) -> list[History]:
     """For each terms what the events with these seqs are priced by, the last of them included; set-based."""
     recurring = [i for i, (terms, _) in enumerate(wanted) if terms.charge.metric.recurring]
     before = [
@@ -150,11 +152,11 @@ def read_histories(conn: Connection[Any], wanted: Sequence[tuple[Terms, Collecti
     return usage.under_one_version(conn, organization_ids, read) if wanted else []
 
 
-def _level_key(terms: Terms, carried_over: Mapping[Place, CarriedOver]) -> LevelKey:
+def _level_key(terms: AdvanceTerms, carried_over: Mapping[Place, CarriedOver]) -> LevelKey:
     """Whose levels they are, with the terms that say what an event does to them."""
     charge, metric = terms.charge, terms.charge.metric
     seen = [(place, _seen(each, metric)) for place, each in carried_over.items()]
-    stated = [
+    terms_seen = [
         charge.charge_model,
         charge.prorated and terms.customer.applicable_timezone,
         metric.aggregation_type,
@@ -173,7 +175,7 @@ def _level_key(terms: Terms, carried_over: Mapping[Place, CarriedOver]) -> Level
         charge_id=terms.charge.id,
         from_=terms.period.from_,
         to=terms.period.to,
-        terms=repr(stated),
+        terms=repr(terms_seen),
     )
 
 
@@ -184,7 +186,7 @@ def _seen(carried_over: CarriedOver, metric: BillableMetric) -> str:
     return repr(sorted(map(repr, carried_over.values))) if carried_over.values else ""
 
 
-def _window(terms: Terms, until_seq: int, kept: KeptLevels) -> AdvanceWindow:
+def _window(terms: AdvanceTerms, until_seq: int, kept: KeptLevels) -> AdvanceWindow:
     metric = terms.charge.metric
     aggregator = aggregator_of(metric)
     return AdvanceWindow(
@@ -202,7 +204,7 @@ def _window(terms: Terms, until_seq: int, kept: KeptLevels) -> AdvanceWindow:
 
 
 def price(
-    terms: Terms, history: History, *, billed: Collection[int]
+    terms: AdvanceTerms, history: History, *, billed: Collection[int]
 ) -> tuple[list[tuple[int, Fee]], dict[Place, LevelState]]:
     """The fees of the events with these seqs, and what levels the history ends with."""
     return event_fees(
@@ -217,7 +219,7 @@ def price(
     )
 
 
-def read_paid_levels(conn: Connection[Any], every: Sequence[Terms]) -> list[dict[Place, PaidLevel]]:
+def read_paid_levels(conn: Connection[Any], every: Sequence[AdvanceTerms]) -> list[dict[Place, PaidLevel]]:
     """For each terms what the running period is priced by, of all events that have arrived; set-based."""
     found: list[dict[Place, PaidLevel]] = []
     histories = read_histories(conn, [(terms, {LAST_SEQ}) for terms in every])
@@ -244,11 +246,11 @@ class Carried:
     sums: dict[RoundingKey, Earlier]
 
     @classmethod
-    def read(cls, conn: Connection[Any], every: Iterable[Terms]) -> Carried:
+    def read(cls, conn: Connection[Any], every: Iterable[AdvanceTerms]) -> Carried:
         keys = {terms.rounding_key for terms in every if terms.rounds_together}
         return cls(sums=advance_rounding.find(conn, list(keys)))
 
-    def next(self, terms: Terms, fee: Fee) -> Fee:
+    def next(self, terms: AdvanceTerms, fee: Fee) -> Fee:
         """The fee as it is rounded after those before it; the following ones carry on from it."""
         if not terms.rounds_together:
             return fee

@@ -124,7 +124,7 @@ def _window(
         for charge in chosen
         if _reads_events(charge) and not charge.metric.aggregation.adds_one
     }
-    single |= in_period & {charge.metric.code for charge in chosen if not _is_told_by_days(charge)}
+    single |= in_period & {charge.metric.code for charge in chosen if not _is_priced_by_days(charge)}
     return UsageQuery(
         organization_id=chosen[0].metric.organization_id,
         external_subscription_id=subscription.external_id,
@@ -150,7 +150,7 @@ def _codes(charges: Iterable[Charge]) -> tuple[str, ...]:
     return tuple(sorted({charge.metric.code for charge in charges}))
 
 
-def _is_told_by_days(charge: Charge) -> bool:
+def _is_priced_by_days(charge: Charge) -> bool:
     """Whether the price of changes is that of each day's changes together: not where it looks at the level's top."""
     return not (charge.pay_in_advance or model_of(ChargeModel(charge.charge_model)).is_of_changes)
 

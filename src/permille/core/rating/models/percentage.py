@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {"rate": "0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class PercentageTerms:
     """The properties, read."""
 
     rate: Decimal
@@ -54,10 +54,10 @@ class Terms:
         return self.least is not None or self.greatest is not None
 
 
-def read_terms(properties: Mapping[str, Any]) -> Terms:
+def read_terms(properties: Mapping[str, Any]) -> PercentageTerms:
     """The terms of valid properties."""
     least, greatest = (properties.get(f"per_transaction_{end}_amount") for end in ("min", "max"))
-    return Terms(
+    return PercentageTerms(
         rate=number(properties.get("rate")),
         fixed_amount=number(properties.get("fixed_amount")),
         free_events=int(number(properties.get("free_units_per_events"))),
@@ -122,7 +122,7 @@ def pricer(properties: Mapping[str, Any]) -> Pricer:
     return price
 
 
-def _price(terms: Terms, quantity: Quantity) -> Price:
+def _price(terms: PercentageTerms, quantity: Quantity) -> Price:
     units, events_count = quantity.units, quantity.events_count
     free_units = _free_units(terms, quantity.running_totals)
     free_events = _free_events(terms, quantity.running_totals)
@@ -152,7 +152,7 @@ def _price(terms: Terms, quantity: Quantity) -> Price:
     return Price(amount, per_unit(amount, units), details)
 
 
-def _free_units(terms: Terms, totals: Sequence[Decimal] | range) -> Decimal:
+def _free_units(terms: PercentageTerms, totals: Sequence[Decimal] | range) -> Decimal:
     last = Decimal(totals[-1]) if totals else ZERO
     if not last:
         return ZERO
@@ -161,7 +161,7 @@ def _free_units(terms: Terms, totals: Sequence[Decimal] | range) -> Decimal:
     return min(last, terms.free_amount) if terms.free_amount else last
 
 
-def _free_events(terms: Terms, totals: Sequence[Decimal] | range) -> int:
+def _free_events(terms: PercentageTerms, totals: Sequence[Decimal] | range) -> int:
     """The smaller allowance that is one; an event that just uses up the free units is not free."""
     if isinstance(totals, range):
         within = min(_below(terms.free_amount), len(totals))
@@ -170,7 +170,7 @@ def _free_events(terms: Terms, totals: Sequence[Decimal] | range) -> int:
     return min((count for count in (terms.free_events, within) if count), default=0)
 
 
-def _event_amounts(terms: Terms, values: Sequence[Decimal]) -> Iterable[Decimal]:
+def _event_amounts(terms: PercentageTerms, values: Sequence[Decimal]) -> Iterable[Decimal]:
     """Each event's price: free while either allowance lasts, else the bounded price of what is above it."""
     events_left, amount_left = terms.free_events, terms.free_amount
     for value in values:
@@ -192,7 +192,7 @@ def _below(amount: Decimal) -> int:
     return max(int(amount.to_integral_value(ROUND_CEILING)) - 1, 0)
 
 
-def _counted_amount(terms: Terms, count: int) -> Decimal:
+def _counted_amount(terms: PercentageTerms, count: int) -> Decimal:
     """The same of events that bring one unit each: some are free, one may be in part, the rest cost all the same."""
     free = _below(terms.free_amount) if terms.free_amount else terms.free_events
     if count <= free:
@@ -204,7 +204,7 @@ def _counted_amount(terms: Terms, count: int) -> Decimal:
     return first + (count - free - 1) * whole
 
 
-def _bounded(terms: Terms, amount: Decimal) -> Decimal:
+def _bounded(terms: PercentageTerms, amount: Decimal) -> Decimal:
     if terms.least is not None and amount < terms.least:
         return terms.least
     return terms.greatest if terms.greatest is not None and amount > terms.greatest else amount
