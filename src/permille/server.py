@@ -100,7 +100,7 @@ def _invite(config: Config) -> None:
 
 
 def _calm_collector() -> None:
-    """What is loaded now stays, and a batch of events is no reason to search the heap for cycles: there are none."""
+    """Objects that exist now stay, and a batch of events is no reason to search the heap for cycles: there are none."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)

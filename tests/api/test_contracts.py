@@ -48,7 +48,7 @@ def sell(api: Api, contract: dict[str, Any]) -> None:
     for tax in contract.get("taxes", []):
         api.post("/taxes", {"tax": tax})
     charges = [
-        {**charge, "billable_metric_id": metrics[charge.pop("metric")]["lago_id"]}
+        {"billable_metric_id": metrics[charge.pop("metric")]["lago_id"], **charge}
         for charge in contract.get("charges", [])
     ]
     made = api.plan(charges=charges, **contract["plan"])

@@ -109,7 +109,7 @@ def test_prorated_units_are_shown_whole_and_priced_by_days(api: Api, send: Any) 
     assert explained["recomputed"]["is_same"] is True
     assert explained["events"]["count"] == 2
     assert [(step["text"], step["amount"]) for step in explained["formula"]] == [
-        ("5 units, each for the days on which it was in use: 92.00025", "92.00025"),
+        ("5 units, each for the days on which it was there: 92.00025", "92.00025"),
         ("92.00025 EUR to the smallest unit, half away from zero: 92", "-0.00025"),
     ]
     move(api, 2024, 5, 1, 1)

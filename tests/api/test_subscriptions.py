@@ -88,7 +88,7 @@ def test_a_cheaper_plan_waits_for_the_end_of_the_period(api: Api):
     assert (waiting["plan_code"], waiting["name"], waiting["started_at"]) == ("pro", "later", None)
     api.subscribe(plan="pro", name="sooner")
     (waiting,) = api.get("/subscriptions", status="pending")["subscriptions"]
-    assert waiting["name"] == "sooner", "another wish takes the place of the first"
+    assert waiting["name"] == "sooner", "another terms takes the place of the first"
     api.put("/test_clock", {"test_clock": {"now": "2024-04-01T00:00:00Z"}})
     running = api.get("/subscriptions/sub")["subscription"]
     assert (running["lago_id"], running["started_at"]) == (waiting["lago_id"], "2024-04-01T00:00:00.000Z")

@@ -23,7 +23,7 @@ def event(transaction_id: str, code: str, subscription: str, **properties: Any) 
 
 
 def make_world(client: httpx2.Client, url: str, key: str) -> World:
-    """Usage, a final invoice, a draft, a fee that stands alone, a credit note, and what they come from."""
+    """Usage, a final invoice, a draft, a fee on no invoice, a credit note, and what they come from."""
 
     def sent(method: str, path: str, body: Any = None) -> Any:
         answer = client.request(method, path, json=body)

@@ -204,7 +204,7 @@ def test_units_that_stood_for_a_share_of_the_days_cost_that() -> None:
     (step,) = steps_of(fee_of(model, own, 10, 7, prorated=True), model, prorated=True)
     assert (step.amount, step.text) == (
         Decimal("44.00001"),
-        "17 units, each for the days on which it was in use: 44.00001",
+        "17 units, each for the days on which it was there: 44.00001",
     )
     (gone,) = steps_of(fee_of(model, own, 4, -4, prorated=True), model, prorated=True)
     assert gone.amount == Decimal("4.00002")

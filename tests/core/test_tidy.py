@@ -151,3 +151,22 @@ def test_the_catalogue_is_written_by_use_cases_alone(path: Path) -> None:
     for node in nodes(path):
         owner, function = called(node) or ("", "")
         assert not (known.get(owner) in NOUNS and function in WRITES), (owner, function)
+
+
+UNCLEAR = re.compile(
+    r"\b(stands|stood|standing|told|tells?|anew|whoever|beyond all bounds|least amount|he|him|his)\b"
+    r'|"""Of ',
+    re.IGNORECASE,
+)
+"""Words that say something else to somebody who learned billing elsewhere (docs/glossary.md has the field's terms)."""
+TEMPLATES = sorted(SOURCE.rglob("*.html"))
+WRITTEN_ONCE = SOURCE / "database" / "migrations"
+
+
+@pytest.mark.parametrize("path", [*MODULES, *SQL, *TEMPLATES], ids=name)
+def test_words_are_the_fields_own(path: Path) -> None:
+    if path.is_relative_to(WRITTEN_ONCE):
+        return
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        found = UNCLEAR.search(line)
+        assert not found, f"{name(path)}:{number} {found.group() if found else ''}"

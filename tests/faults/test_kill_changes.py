@@ -143,9 +143,9 @@ def test_every_event_in_advance_has_one_fee(server: LiveServer, invoiceable: boo
         assert client.post("/plans", json={"plan": plan}).status_code == 200
         customer = {"external_id": "early", "currency": "USD"}
         assert client.post("/customers", json={"customer": customer}).status_code == 200
-        wish = {"external_customer_id": "early", "plan_code": "e", "external_id": "early"}
-        wish["subscription_at"] = f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
-        assert client.post("/subscriptions", json={"subscription": wish}).status_code == 200
+        terms = {"external_customer_id": "early", "plan_code": "e", "external_id": "early"}
+        terms["subscription_at"] = f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
+        assert client.post("/subscriptions", json={"subscription": terms}).status_code == 200
 
     def send() -> None:
         with server.client(key) as client:

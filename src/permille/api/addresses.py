@@ -1,7 +1,7 @@
 """Addresses: a route is chosen by the raw path, and each segment of it is decoded afterwards.
 
 So `%2F` in an id is a part of the id, never a separator. Servers hand over a path that is decoded already, in
-which the two look the same: it isn't looked at.
+which the two can't be distinguished: it isn't looked at.
 """
 
 from __future__ import annotations

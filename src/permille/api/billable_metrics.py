@@ -67,7 +67,7 @@ def read_metric(
 def read_changed_metric(
     conn: Connection[Any], fields: Fields, before: BillableMetric, *, now: datetime
 ) -> BillableMetric:
-    """Change a metric; once a plan prices it, only name, description and filters. Raises Invalid."""
+    """The changed metric: where a plan prices it, only name, description and filters change. Raises Invalid."""
     after = replace(_renamed(fields, before), updated_at=now)
     if not billable_metrics.is_priced(conn, before.id):
         after = _measured_again(fields, after)

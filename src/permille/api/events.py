@@ -137,7 +137,7 @@ def _counting(identity: UUID, amended: Sequence[Amendment]) -> UUID | None:
 def _render_event(event: StoredEvent, amended: Sequence[Amendment]) -> dict[str, Any]:
     """Lago's EventObject, and beside it `amendments`, oldest first: the last one is in force.
 
-    The replacement of an amended event has that event's id. The two legacy ids are always null, as on
+    What replaces an amended event has that event's id. The two legacy ids are always null, as on
     Lago's PostgreSQL store.
     """
     return {

@@ -46,7 +46,7 @@ class Surroundings:
     subscriptions: Mapping[UUID, Subscription]
     plans: Mapping[UUID, Plan]
     true_ups: Mapping[UUID, UUID] = field(default_factory=dict)
-    """Fee -> its true-up fee, where the charge has one."""
+    """Fee -> its true-up, which fills it up to the charge's minimum."""
 
 
 def surroundings(conn: Connection[Any], fees: Sequence[StoredFee]) -> Surroundings:
@@ -107,7 +107,7 @@ def show_fee(call: Call) -> dict[str, Any]:
 
 
 def update_fee(call: Call) -> dict[str, Any]:
-    """PUT /fees/{lago_id}: what became of the payment of a fee without an invoice.
+    """PUT /fees/{lago_id}: what became of the payment of a fee on no invoice.
 
     Raises NotAllowed (invoiced_fee) for one on an invoice: that one is paid there.
     """
@@ -126,7 +126,7 @@ def update_fee(call: Call) -> dict[str, Any]:
 
 
 def delete_fee(call: Call) -> dict[str, Any]:
-    """DELETE /fees/{lago_id}: a fee without an invoice, as it was. Its event makes no other.
+    """DELETE /fees/{lago_id}: a fee on no invoice, as it was. Its event makes no other.
 
     Raises NotAllowed (invoiced_fee) for one on an invoice.
     """

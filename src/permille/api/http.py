@@ -184,7 +184,7 @@ def _answer(
     key = bearer(request)
     with engine.pool.connection() as conn:
         if request.method == "GET":
-            conn.isolation_level = IsolationLevel.REPEATABLE_READ  # all that an answer says is of one instant
+            conn.isolation_level = IsolationLevel.REPEATABLE_READ  # all of an answer is of one instant
         if keeps_plans:
             keep_plans(conn)
         organization = organizations.by_api_key(conn, key) if key else None

@@ -165,7 +165,7 @@ def finalize_invoice(call: Call) -> dict[str, Any]:
 
 
 def _metadata(call: Call, fields: Fields, invoice: StoredInvoice) -> list[Mapping[str, Any]] | None:
-    """All of it is replaced: entries with a known id keep it, those not named are deleted."""
+    """The whole list: what has an id of before keeps it, what is not named is gone."""
     entries = fields.objects("metadata")
     if entries is None:
         return None

@@ -51,14 +51,14 @@ def text_array(values: Iterable[str]) -> str:
 
 
 def line_text(value: str | None) -> str:
-    """A text as it is written in a line of COPY, between tabs."""
+    """A text as it is in a line of COPY, between tabs."""
     if value is None:
         return NULL
     return value.translate(_LINE) if not value.isalnum() else value
 
 
 def or_null(value: Decimal | int | None) -> str:
-    """A number as it is written in a line of COPY."""
+    """A number as it is in a line of COPY."""
     return NULL if value is None else str(value)
 
 

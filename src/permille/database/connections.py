@@ -20,7 +20,7 @@ _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def as_number(value: Any) -> msgspec.Raw:
-    """A kind of Decimal, which encoders do not know: a JSON number (their enc_hook)."""
+    """A JSON number from a kind of Decimal that encoders do not know (their enc_hook)."""
     if isinstance(value, Decimal):
         return msgspec.Raw(str(value).encode())
     raise NotImplementedError(type(value).__name__)

@@ -499,7 +499,7 @@ create table unpriced_advance_event (
     retry_at timestamptz not null
 );
 
--- Customers with something due that cannot be billed as it is, e.g. an amount that is out of range.
+-- Customers with something due that cannot be billed as it is, e.g. an amount out of range.
 -- Nothing that is due of them is done before retry_at, by the organization's clock, so that it stays in order.
 create table billing_hold (
     customer_id uuid primary key,
@@ -733,7 +733,7 @@ create table invoice_subscription (
     seen_to bigint -- the last seq when its usage was read: what came later is in none of them
 );
 
--- No subscription is billed twice for the same due instant, however often billing runs and on however many machines.
+-- No subscription is billed twice for the same due instant, whichever worker runs the billing and however often.
 create unique index invoice_subscription_once on invoice_subscription (subscription_id, billed_at) where recurring;
 create index invoice_subscription_of_subscription on invoice_subscription (subscription_id, charges_to_at desc);
 
@@ -867,7 +867,7 @@ $$;
 create trigger invoice_is_final before update on invoice
 for each row execute function refuse_edit_of_final_invoice();
 
--- Who is notified ------------------------------------------------------------------------------------------------
+-- Webhooks ---------------------------------------------------------------------------------------------------
 
 create table webhook_endpoint (
     id uuid primary key,
@@ -883,7 +883,7 @@ create table webhook_endpoint (
 );
 
 -- The outbox: written in the transaction of the change, delivered afterwards, kept 90 days as the log.
--- Writing a row locks its endpoint (for key share); deleting an endpoint deletes its rows too.
+-- A writer holds its endpoint (for key share); deleting an endpoint deletes these rows too.
 create table webhook (
     id uuid primary key,
     organization_id uuid not null,

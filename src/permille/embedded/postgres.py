@@ -88,7 +88,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _clean_environment() -> dict[str, str]:
-    """Without the PG* variables and locales of the process that starts us."""
+    """Without the PG* variables and locales of the caller."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
@@ -562,7 +562,7 @@ class EmbeddedPostgres:
                 conn.execute(statement.format(sql.Identifier(DATABASE), sql.Identifier(ROLE)))
 
     def _end(self, server: subprocess.Popen[bytes]) -> None:
-        """Ask until it has ended: who starts in the background ignores the signal until PostgreSQL's handler is set."""
+        """Ask until it has ended: who starts in the background ignores the signal until PostgreSQL's handler is installed."""
         next_line_at = time.monotonic() + PATIENCE_SECONDS
         while server.poll() is None:
             server.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""`permille up`: the database, the API and the background work as one tree of processes that start and end together.
+"""`permille up`: the database, the API and the background work as one tree of processes that run and end together.
 
 What crashes is started again, after a growing pause. SIGTERM, SIGINT and SIGHUP stop the tree in order: first who
 takes requests, then who works, then the database. If the supervisor itself is killed, the kernel signals its

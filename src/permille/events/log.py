@@ -207,7 +207,7 @@ class EventLog(Protocol):
     def unevaluable(
         self, conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]
     ) -> dict[int, str]:
-        """Those of some events, not stored, whose metric's expression has no value, and why not."""
+        """The events, not stored, whose metric's expression has no value, and why not."""
 
     def metering(
         self, conn: Connection[Any], codes: Mapping[UUID, Collection[str]]

@@ -45,7 +45,7 @@ class UsageQuery:
     daily: tuple[str, ...] = ()
     timezone: str = "UTC"
     is_carried_over: bool = False
-    """Whether it is of the units at its end that are carried over, however they came about."""
+    """Whether it asks for the units at its end, whatever they were before."""
 
     def partial_of(self, sums: Sums) -> Partial:
         """What is kept of some of its events."""
@@ -124,7 +124,7 @@ _SHOWN = {SUM: Shown.UNITS, MAX: Shown.GREATEST, UNIQUE_COUNT: Shown.DISTINCT}
 
 
 def shown_of(aggregation: Aggregation) -> Shown:
-    """The usage of all customers on a day together; for units that last until they change, the changes."""
+    """What is shown of all customers of a day together; for units that are carried over, the changes."""
     return _SHOWN.get(aggregation, Shown.EVENTS)
 
 

@@ -56,7 +56,7 @@ class Answers:
     warnings: Callable[[UUID, Sequence[Draft]], Warnings]
     """What of the events that were just taken will not count, and why."""
     unevaluable: Callable[[UUID, Mapping[int, Draft]], dict[int, str]]
-    """Those of some events, not stored, whose metric's expression has no value, and why not."""
+    """The events, not stored, whose metric's expression has no value, and why not."""
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ POLL_SECONDS = 0.5
 DEAD_AFTER_SECONDS = 30.0
 """A worker without a sign of life for so long is taken for dead, and its jobs are run by others."""
 CONNECTIONS = 4
-"""Connections of procrastinate: one listens, the others fetch and finish jobs."""
+"""The connections of procrastinate: one listens, the others fetch and finish jobs."""
 
 
 def work(

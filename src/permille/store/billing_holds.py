@@ -1,6 +1,6 @@
 """Customers with something due that cannot be billed as it is: nothing that is due of them is done for a while.
 
-A row without `retry_at` holds up nothing: it was released to be tried again, and is kept so that the same is not reported twice.
+A row without `retry_at` holds up nothing: it was released to be tried again, and is kept so that its webhook is not sent twice.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def release_customers(conn: Connection[Any], customer_ids: Collection[UUID]) -> 
 
 
 def _move_back(conn: Connection[Any], customer_ids: Sequence[UUID]) -> None:
-    """By a statement after the release: a transaction that kept the hold until then has left its events there."""
+    """By a statement after the release: a transaction that held on to the hold until then has left its events there."""
     if customer_ids:
         conn.execute(_MOVE_BACK, [uuid_array(customer_ids)])
 

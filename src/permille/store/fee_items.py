@@ -16,7 +16,7 @@ from permille.core.rating.filters import Id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeeItem:
-    """What a charge fee was priced by. `filter_id` is None for what no filter wants; `filter_values` are as they were sent."""
+    """What one charge fee is for. `filter_id` is None for what no filter wants; `filter_values` are as they were sent."""
 
     fee_id: UUID
     charge_id: UUID

@@ -20,7 +20,7 @@ from permille.database.bulk import instant_array, int_array, text_array, uuid_ar
 
 CHUNK = 200_000
 UNDECIDED_MAX = 1_000
-"""How many proposals' usage the home page adds up."""
+"""The number of proposals whose usage the home page adds up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,7 +88,7 @@ ALONE = Neighbours(previous_plan_code=None, next_plan_code=None, takes_over_at=N
 
 
 def neighbours(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Neighbours]:
-    """Those of the rows that a change of plan made, or will end."""
+    """The other side of each row that a change of plan made, or will end."""
     rows = conn.execute(
         "select s.id, before_plan.code, next_plan.code,"
         " case when next.status = 'pending' then next.activates_at end"
@@ -109,7 +109,7 @@ def neighbours(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Neigh
 
 
 def next_plan_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, UUID]:
-    """The plan that took over from each of those rows, where one did."""
+    """Row -> the plan that took over from it, where one did."""
     rows = conn.execute(
         "select previous_subscription_id, plan_id from subscription"
         " where previous_subscription_id = any(%s) and status in ('active', 'terminated')",

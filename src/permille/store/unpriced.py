@@ -23,9 +23,9 @@ from permille.database.connections import exact_json
 _OF_NUMBERS = [each.name for each in AGGREGATIONS if not each.counts_every_event]
 
 COMBINATIONS_MAX = 1_000
-"""Combinations of a charge: what comes after them is not recorded, so that no sender of ever new values fills the table."""
+"""The most combinations of a charge: what comes after them is not recorded, so that no sender of ever new values fills the table."""
 SERIES_COUNTED_MAX = 1_000
-"""Events read of a combination, for its units, so that the home page is fast whatever is used."""
+"""The most events of a combination that are looked at for its units, so that the home page is fast whatever is used."""
 
 _UNDECIDED = (
     "c.deleted_at is null and c.unlisted_values <> 'default'"
@@ -136,7 +136,7 @@ class Unpriced:
     charge_id: UUID
     digest: UUID
     code: str = field(compare=False)
-    """The metric's code."""
+    """The code of the metric."""
     values: Mapping[str, str | None] = field(compare=False)
 
 

@@ -74,7 +74,7 @@ class Failure(Generic[Item]):
 
     @property
     def code(self) -> str:
-        """The code of the error; one that no amount explains is one of ours."""
+        """The error code: `cannot_be_billed` for an error of ours, which no amount explains."""
         return "amount_out_of_range" if isinstance(self.error, Unbillable) else "cannot_be_billed"
 
 
@@ -135,7 +135,7 @@ def do_apart(
 ) -> list[Failure[Item]]:
     """Do all items at once, without those of customers of whom they cannot be done; what these are.
 
-    It is one savepoint as long as nothing is wrong. `known` says at a glance of which customers they cannot be done,
+    It is one savepoint as long as nothing is wrong. `known` can say at a glance of which customers they cannot be done,
     and why; others are found by halves. `keeps_begun` does of such a customer what comes before the first item that
     fails. What is done is done in one go, so that it comes out as if nothing else had been there.
     """

@@ -368,7 +368,7 @@ def reschedule(conn: Connection[Any], rows: Iterable[Subscription], *, now: date
 def _take_overs(
     conn: Connection[Any], rows: Collection[Subscription], *, now: datetime
 ) -> dict[UUID, datetime]:
-    """The end of the period that each row waits for, for rows that wait for the end of another."""
+    """Row -> the end of the period of the other row that it waits for."""
     waiting = {row.id: row.previous_subscription_id for row in rows if row.status == "pending"}
     late = {
         row.id: row.activates_at - INSTANT for row in rows if row.activates_at and row.activates_at <= now
@@ -411,7 +411,7 @@ def terminate(
     on_termination_invoice: str | None = None,
     on_termination_credit_note: str | None = None,
 ) -> Subscription:
-    """End a running subscription and bill what it still owes, unless that is to be skipped.
+    """End a running subscription and bill what it still owes, unless `skip` says otherwise.
 
     None keeps what the subscription says itself. Events that wait for their fee have it first.
     """

@@ -277,7 +277,7 @@ def _of_customer(visit: Visit, external_id: str) -> dict[str, Any]:
 
 
 def _pace_cents(charges: Sequence[ChargeUsage]) -> int:
-    """What all charges come to at their pace; what has no price of its own, which is not projected, as it is now."""
+    """What all charges come to at their pace; what has no price of its own, which is not projected, as it is."""
     projected = [each.projected_amount_cents for each in charges if each.projected_amount_cents is not UNSET]
     unprojected = [row.amount_cents for each in charges for row in each.filters if not row.values]
     return sum(projected) + sum(unprojected)

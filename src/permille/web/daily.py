@@ -42,9 +42,9 @@ def _counting_charge(plan: Plan, metric: BillableMetric) -> CompiledCharge:
 
 
 def charted_days(conn: Connection[Any], of: Calendar, *, now: datetime) -> list[tuple[BillableMetric, Days]]:
-    """Each metric of the plan with its units on every day of the running period, by the stacking dimension.
+    """The units of each metric of the plan on every day of the running period, by the stacking dimension.
 
-    Units that last until they change are shown up to today: nobody knows yet what it will be. Custom aggregations
+    Units that are carried over are shown up to today: nobody knows yet what it will be. Custom aggregations
     are left out: what they come to depends on the charge, not on the metric alone.
     """
     running, today = of.running(now), local_date(now, of.timezone)

@@ -196,7 +196,7 @@ def _cell(form: Form, name: str, label: str) -> Cell:
 
 
 def beside(problems: Problems, fields: Mapping[str, str] = FIELDS) -> Problems:
-    """The problems under the names of the form's fields, each once.
+    """The problems under the names of the form's fields, each shown once.
 
     The API names the properties of the charge and of all its filters alike; `fields` are its other names.
     """

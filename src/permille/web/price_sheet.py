@@ -100,7 +100,7 @@ class Calculated:
     cents: int
     steps: Sequence[Step]
     in_unit: Mapping[str, Any] | None
-    """As the API shows it in usage, where prices are in a pricing unit."""
+    """As the API shows it of usage, where prices are in a pricing unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ class Sheet:
     has_own_groups: bool
     """Whether filters are grouped each by its own properties."""
     dimensions: Mapping[str, str]
-    """The metric's filter keys, each with what was typed for one more filter."""
+    """The dimensions of the metric, each with what was typed for one more filter."""
     whole: Sequence[str]
     """The fields whose numbers are whole."""
     calculates: str
@@ -240,7 +240,7 @@ def from_grid(form: Form, metric: BillableMetric) -> Form:
 
 
 def _values(text: str) -> dict[str, list[str]]:
-    """A filter's values, from the hidden field; empty where that holds none."""
+    """The values of a filter, from the hidden field; none where it holds none."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -495,7 +495,7 @@ def _groups(properties: Mapping[str, Any]) -> str:
 
 
 FilterTerms = tuple[dict[str, list[str]], str | None, Mapping[str, Any]]
-"""A filter's values, name on the invoice and properties."""
+"""The fields of a filter: values, name on the invoice, properties."""
 
 
 def _bucket_pairs(

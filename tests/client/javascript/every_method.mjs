@@ -50,6 +50,7 @@ const built = {
   "fees.updateFee": [world.fee, { fee: { payment_status: "succeeded" } }],
   "fees.deleteFee": [world.other_fee],
   "invoices.findAllInvoices": [],
+  "invoices.invoicePreview": [{ customer: { external_id: "c" }, subscriptions: { external_ids: ["s"] } }],
   "invoices.findInvoice": [world.invoice],
   "invoices.updateInvoice": [world.invoice, { invoice: { payment_status: "succeeded" } }],
   "invoices.downloadInvoice": [world.invoice],

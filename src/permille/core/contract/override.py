@@ -72,7 +72,7 @@ def same_terms(one: Plan, other: Plan) -> bool:
 
 
 def _terms(plan: Plan) -> tuple[Plan, list[Charge]]:
-    """The plan without what distinguishes its copies."""
+    """The plan without what distinguishes copies of it."""
     sold = sold_plan_id(plan)
     charges = [
         replace(

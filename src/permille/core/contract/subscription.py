@@ -97,7 +97,7 @@ class Due:
 
 
 def life_of(row: Subscription, rows: Iterable[Subscription]) -> list[Subscription]:
-    """The external id's rows that are one life with this one, oldest first.
+    """The rows of the external id that are one life with this one, oldest first.
 
     A change of plan goes on with it: the new row has the same subscription_at. What is subscribed again after an
     end begins another one. Source: semantics-billing.md section 6.6.

@@ -1,7 +1,7 @@
 """What to bill a subscription at an instant: what should be billed by then, less what is billed already.
 
 The plan of an invoice is a pure difference. It says how far the fee and the usage are billed once the
-invoice exists; planned again with that, at the same instant, nothing is left.
+invoice is saved; planned again with that, at the same instant, nothing is left.
 Source: semantics-billing.md sections 3.8 to 3.12, 4.2 (when a fee is due).
 """
 

@@ -109,7 +109,7 @@ class PaidPeriod:
 
     plan_amount_cents: int
     days: int
-    """Days in the whole period."""
+    """The amount of the whole period."""
     to: datetime
     timezone: str
     trial_ends_at: datetime | None

@@ -87,7 +87,7 @@ def _charge_steps(
         case ChargeModel.CUSTOM:
             return (Step(f"what the metric's own rule adds for each event, of {plain(units)} units", amount),)
         case _ if prorated:
-            text = f"{plain(units)} units, each for the days on which it was in use: {plain(amount)}"
+            text = f"{plain(units)} units, each for the days on which it was there: {plain(amount)}"
             return (Step(text, amount),)
         case _:
             product = units * unit_amount
@@ -147,7 +147,7 @@ def _volume(units: Decimal, details: Mapping[str, Any], prorated: bool) -> tuple
     usage, flat = _number(details, "per_unit_total_amount"), _number(details, "flat_unit_amount")
     price = _number(details, "per_unit_amount")
     text = f"all {plain(units)} units at the price of their range"
-    how = ", each for the days on which it was in use:" if prorated else f": x {plain(price)} ="
+    how = ", each for the days on which it was there:" if prorated else f": x {plain(price)} ="
     text = f"{text}{how} {plain(usage)}"
     return (Step(text, usage), Step(f"the range's flat amount: {plain(flat)}", flat))
 

@@ -19,7 +19,7 @@ SUBUNITS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PricingUnit:
-    """What an organization prices in. `short_name` takes the place of a currency's sign."""
+    """What an organization prices in. `short_name` is shown in place of a currency's sign."""
 
     id: UUID
     code: str

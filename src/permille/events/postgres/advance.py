@@ -34,7 +34,7 @@ with w as materialized (
 )
 """
 
-# While a code's history is moved to another encoding, its series lack some values: the event has them.
+# While a code's history is moved to another encoding, its series do not hold everything: then the event does.
 _EVENT_COLUMNS = f"""
 select s.key, e.seq, e.at, e.value, coalesce(e.precise_total_amount_cents, 0), s.dimensions,
     coalesce(e.extra ->> s.field_name, s.dimensions ->> s.field_name),
@@ -91,7 +91,7 @@ def events_of(conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[l
 
 
 def _last_seq(conn: Connection[Any]) -> int:
-    """The highest `seq` of all events that have arrived."""
+    """The highest number of an event: all that have arrived have at most this one."""
     row = conn.execute("select last_value from event_seq_seq").fetchone()
     assert row is not None, "a sequence has its one row"
     return int(row[0])

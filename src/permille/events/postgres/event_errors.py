@@ -100,7 +100,7 @@ def organizations_due(conn: Connection[Any], *, until: datetime) -> list[UUID]:
 def claim(
     conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
 ) -> list[datetime]:
-    """Take the hours that are to be looked through; those locked by another worker are skipped unless `wait` is set."""
+    """Take the hours that are to be looked through; hours that another worker has locked are skipped unless `wait` is set."""
     rows = conn.execute(
         "delete from event_hour where organization_id = %(organization)s and starts_at = any(array("
         "   select starts_at from event_hour where organization_id = %(organization)s and starts_at <= %(until)s"
@@ -114,9 +114,9 @@ def claim(
 def wrong_in(
     conn: Connection[Any], organization_id: UUID, *, starts_at: datetime, limit: int
 ) -> EventErrors | None:
-    """The errors of the first `limit` events of an hour that have any; None when all are fine.
+    """What is wrong with the first `limit` faulty events of an hour; None when all are fine.
 
-    An event that was amended counts as its replacement.
+    An event that was amended counts as what replaces it.
     """
     # Two passes over the hour, whatever its size and the statistics: none for each series, and nothing sorted on disk.
     with conn.transaction(force_rollback=True), conn.cursor(row_factory=class_row(EventErrors)) as cursor:

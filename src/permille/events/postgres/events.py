@@ -185,7 +185,7 @@ def _parameters(which: CountedEvents) -> dict[str, Any]:
 
 
 def digest_of(conn: Connection[Any], identities: Sequence[UUID]) -> Digest:
-    """The digest of exactly these events."""
+    """The digest of these very events."""
     return _digest(conn.execute(_DIGEST_OF, {"identities": list(identities)}).fetchone())
 
 

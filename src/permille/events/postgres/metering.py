@@ -22,9 +22,9 @@ INGESTION_LOCK = 0x5045524D
 ROLL_UP_LOCK = 0x5045524E
 """Exclusive for the roll-up, shared by those who change the cells of one organization."""
 _ENCODING_LOCK = 0x5045524F
-"""The lock of an organization that is shared by inserts of its events, exclusive for a change of their encoding."""
+"""A lock of an organization: shared by inserts of its events, exclusive for a change of their encoding."""
 _CELLS_LOCK = 0x50455250
-"""The lock of an organization that what moves or amends its events takes alone."""
+"""A lock of an organization: exclusive for what moves or amends its events."""
 
 READS_MAX = 4
 """How often usage is read again because its organization changes its metrics all the time, before it waits for a turn."""
@@ -116,7 +116,7 @@ def _while(
 
 
 def lock_cells(conn: Connection[Any], organization_id: UUID) -> None:
-    """Keep out others that move or amend the organization's events, and the roll-up, until the transaction ends.
+    """Keep away all others that move or amend the organization's events, and the roll-up, until the transaction ends.
 
     The organization's own lock comes first: who waits for it has nothing that another organization could wait for.
     """
@@ -156,7 +156,7 @@ def current(conn: Connection[Any], organization_id: UUID, code: str) -> SeriesLa
 
 
 def _read(row: Sequence[Any]) -> SeriesLayout:
-    """The layout that a row of _COLUMNS holds."""
+    """The layout from a row of _COLUMNS."""
     field_name, keys, version, expression, expression_field, in_advance, distinct_field = row
     return SeriesLayout(
         field_name=field_name,

@@ -111,7 +111,7 @@ def _needs_events(window: UsageQuery, code: str) -> bool:
 
 
 def _has_other_values(conn: Connection[Any], organization_id: UUID, code: str, how: SeriesLayout) -> bool:
-    """Whether the number of some events is not the one that the metric takes now, or is a dimension as well."""
+    """Whether the number of some events is not the one that the metric takes now, or distinguishes them as well."""
     if how.value_key != how.field_name:
         return True
     row = conn.execute(_OTHER_VALUES, [organization_id, code, how.value_key]).fetchone()

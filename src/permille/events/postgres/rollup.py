@@ -177,7 +177,7 @@ limit %s
 def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
     """Fold at most `limit` events; how many it was.
 
-    It waits its turn: a move of a long history takes the lock for one chunk after the other. `conn` is in no
+    It waits its turn: the mover of a long history takes the lock for one chunk after the other. `conn` is in no
     transaction; afterwards it is in none.
     """
     with conn.transaction():
@@ -246,7 +246,7 @@ def fold_events(conn: Connection[Any], identities: Sequence[UUID]) -> None:
 def refold(conn: Connection[Any], places: Collection[tuple[int, datetime]]) -> None:
     """The cells that these instants of series lie in, from nothing, of the events that are rolled up already.
 
-    For callers that strike events or add to what is rolled up: they have locked the cells.
+    For callers that strike events or add to what is rolled up, and have locked the cells.
     """
     row = conn.execute("select rolled_up_to from metering_state").fetchone()
     assert row is not None

@@ -2,7 +2,7 @@
 
 They are kept for the codes whose metric counts distinct values (metering.distinct_field), together with the
 usage cells and up to the same mark. A read of a period costs as many rows as it has distinct values, however
-many events named them.
+many events name them.
 """
 
 from __future__ import annotations

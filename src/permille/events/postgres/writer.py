@@ -49,7 +49,7 @@ _STORE_IN_ADVANCE = _STORE.replace("store_events(", "store_events_in_advance(").
 
 
 def unevaluable(conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]) -> dict[int, str]:
-    """Those of some events, not stored, whose metric's expression has no value, and why not."""
+    """The events, not stored, whose metric's expression has no value, and why not."""
     request = Request(organization_id, list(drafts.values()), 0)
     request.derive(metering.load(conn, {organization_id: request.codes})[organization_id].by_code)
     indices = list(drafts)

@@ -132,7 +132,7 @@ def _sent(found: Mapping[str, Any]) -> Sent:
 
 
 def _reported(errors: Errors) -> Errors:
-    """The errors of an event that Lago reports: a timestamp that cannot be read, or else everything."""
+    """What Lago reports of a faulty event: a timestamp that cannot be read, or else everything."""
     return {"timestamp": errors["timestamp"]} if "timestamp" in errors else errors
 
 

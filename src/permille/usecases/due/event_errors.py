@@ -1,4 +1,4 @@
-"""Events that were taken and cannot count as they are: a webhook names them once an hour.
+"""Events that were taken and cannot count as they are: their senders are notified once an hour, by webhook.
 
 Source: semantics-metering.md section 1.11.
 """

@@ -1,7 +1,7 @@
 """Charges paid in advance: events that wait for their fee are priced and billed, a batch at a time.
 
 The event is stored and answered before; its fee follows at once, from the queue that the same transaction has put
-it into. Billing a customer takes its lock, so that each event is priced after those that came before it.
+it into. The biller of a customer holds its lock, so that each event is priced after those that came before it.
 Source: semantics-metering.md section 5.12, semantics-billing.md section 6.4.
 """
 
@@ -99,8 +99,8 @@ def bill_customers(
 def bill_events(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool) -> int:
     """Bill the events that have waited the longest; how many were taken off the queue.
 
-    An event of no running subscription, or of none of its charges, makes no fee. Events that another worker has
-    locked are skipped unless `wait` is set. An event whose fee comes to an amount that is out of range is held,
+    An event of no running subscription, or of none of its charges, makes no fee. What is billed by someone else
+    at the moment is skipped unless `wait` is set. An event whose fee is out of range is held,
     and what comes after it of the same customer.
     """
     taken, _ = _bill_batch(conn, organization_id, now=now, wait=wait)

@@ -45,7 +45,7 @@ AMENDMENTS_MAX = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """How one fee came about. A fee without a charge has only the steps."""
+    """The explanation of one fee. For a fee without a charge there are only the steps."""
 
     steps: tuple[Step, ...]
     charge: Charge | None = None
@@ -58,7 +58,7 @@ class Explanation:
     """What the same events come to with the prices of now; None when the charge is gone, or there is nothing."""
     is_same: bool = True
     amendments: Sequence[Amendment] = ()
-    """Amendments of events that count, or have counted, for the fee."""
+    """The events that count, or have counted, for the fee."""
 
 
 def explain(conn: Connection[Any], fee: StoredFee, *, after: EventPosition | None, limit: int) -> Explanation:
@@ -134,12 +134,12 @@ def _events_behind(
 
 
 def _counts(fee: StoredFee, basis: Basis, dimensions: Mapping[str, str | None]) -> bool:
-    """Whether events with these dimensions count for the fee: for a true-up, all of the charge's do."""
+    """Whether events with these dimensions count for the fee: for the minimum charge all of the charge's do."""
     return fee.true_up_parent_fee_id is not None or is_behind(fee, basis, dimensions)
 
 
 def _of_event(conn: Connection[Any], fee: StoredFee, basis: Basis) -> Explanation:
-    """The explanation of a fee that one event made: what was owed after it, less what was owed before."""
+    """The steps of a fee that one event made: what was owed after it, less what was owed before."""
 
     def read() -> tuple[list[StoredEvent], Digest, Fee | None, list[Amendment]]:
         found = event_of(conn, fee, basis)
@@ -198,7 +198,7 @@ def _filter(fee: StoredFee, basis: Basis) -> PlanFilter | None:
 
 
 def _own_steps(fee: StoredFee) -> tuple[Step, ...]:
-    """The steps of a fee whose charge is gone, from what the fee itself says."""
+    """The steps of a fee whose charge is gone: what the fee itself says."""
     amount, _ = _priced(fee)
     if fee.late_usage_id is not None:
         with exact():
@@ -217,7 +217,7 @@ def _own_steps(fee: StoredFee) -> tuple[Step, ...]:
 
 
 def _minimum_charge_steps(conn: Connection[Any], fee: StoredFee) -> tuple[Step, ...]:
-    """The steps of a true-up fee, from its amount and those of the charge's other fees."""
+    """The steps of a true-up, by what it and the other fees say."""
     assert fee.invoice_id is not None, "only an invoice has such a fee"
     place = fee.subscription_id, fee.charge_id, fee.from_at, fee.to_at
     others = [

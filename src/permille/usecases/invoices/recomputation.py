@@ -142,7 +142,7 @@ def fees_now(basis: Basis, found: Sequence[SeriesUsage]) -> list[Fee]:
 
 
 def same_place(fee: StoredFee, fees: Sequence[Fee]) -> Fee | None:
-    """The fee that replaces the stored one, None when nothing does."""
+    """The one in the place of the stored fee, None when there is nothing there now."""
     is_true_up = fee.true_up_parent_fee_id is not None
     return next(
         (
@@ -157,7 +157,7 @@ def same_place(fee: StoredFee, fees: Sequence[Fee]) -> Fee | None:
 
 
 def recompute(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Fee | None]:
-    """Fee -> what replaces it now, None when nothing does; without those that have no basis."""
+    """Fee -> what is in its place now, None when nothing is; without those that have no basis."""
     return usage.under_one_metering(
         conn, {fee.organization_id for fee in fees}, lambda: _recompute(conn, fees)
     )

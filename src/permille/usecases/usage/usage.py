@@ -75,7 +75,7 @@ class UsageSearch:
     """Since the start of the subscription, not of the period."""
     with_taxes: bool = True
     projected: bool = False
-    """Whether to project what the period will come to."""
+    """Whether the projection of the period is wanted too."""
 
     def shows(self, breakdown: Breakdown) -> bool:
         """Whether it asks for a breakdown."""
