@@ -237,7 +237,7 @@ def test_prorated_units_add_up_to_the_amount(api: Api, send: Any, priced: Any) -
     found = explanation(api, fee)
     assert fee["units"] == "9.0"
     assert fee["amount_cents"] > 0
-    assert "the days on which it was in use" in found["formula"][0]["text"]
+    assert "the days on which it was there" in found["formula"][0]["text"]
     assert adds_up(fee, found)
     assert found["recomputed"]["is_same"] is True
 
