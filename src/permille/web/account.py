@@ -17,7 +17,7 @@ from permille.usecases.due import due
 from permille.web.forms import problems_of
 from permille.web.shown import countries, currencies
 from permille.web.sign_in import link_url
-from permille.web.visit import OWNERS, Done, Page, Visit
+from permille.web.visit import OWNERS, Done, HtmlPage, Visit
 
 ORGANIZATION_TEXTS = ("name", "legal_name", "email", "address_line1", "city", "country", "default_currency")
 STEPS = {"day": timedelta(days=1), "week": timedelta(weeks=1)}
@@ -36,10 +36,10 @@ def switch_organization(visit: Visit) -> Done:
     return Done(action="", subject="")
 
 
-def blank_organization(_visit: Visit) -> Page:
+def blank_organization(_visit: Visit) -> HtmlPage:
     """GET /app/new-organization."""
     menus = {"currencies": [(one, one) for one in currencies()], "countries": countries()}
-    return Page(template="organization_form.html", context=menus)
+    return HtmlPage(template="organization_form.html", context=menus)
 
 
 def create_organization(visit: Visit) -> Done:
@@ -53,7 +53,7 @@ def create_organization(visit: Visit) -> Done:
     wanted = read_organization(Fields(body), now=visit.system_now)
     made, key = usecase.create(visit.conn, **wanted, now=visit.system_now)
     users.choose_organization(visit.conn, digest=visit.session.digest, organization_id=made.id)
-    page = Page(template="secret.html", context=_first_key(made.name, key.secret))
+    page = HtmlPage(template="secret.html", context=_first_key(made.name, key.secret))
     return Done(action="created organization", subject=made.name, details=body, page=page)
 
 
@@ -66,7 +66,7 @@ def _first_key(name: str, secret: str) -> dict[str, Any]:
     }
 
 
-def clock_page(visit: Visit) -> Page:
+def clock_page(visit: Visit) -> HtmlPage:
     """GET /app/test-clock: where the clock can go, and what moving it there would do, before it does."""
     wanted, effect, problems = None, None, visit.problems
     if "to" in visit.query:
@@ -81,7 +81,7 @@ def clock_page(visit: Visit) -> Page:
         "back": users.local_path(visit.query.get("back") or visit.form.get("back")),
         "problems": problems,
     }
-    return Page(template="test_clock.html", context=context)
+    return HtmlPage(template="test_clock.html", context=context)
 
 
 def _clock_effect(visit: Visit, until: datetime) -> Sequence[tuple[int, int, str]] | None:
@@ -129,12 +129,14 @@ def _next_end(visit: Visit) -> datetime:
     return found
 
 
-def list_users(visit: Visit) -> Page:
+def list_users(visit: Visit) -> HtmlPage:
     """GET /app/users: who may look at the organization, and what they may do."""
     page = visit.page(USERS_PER_PAGE)
     found, total = users.members(visit.conn, visit.here.id, limit=page.per_page, offset=page.offset)
     roles = [(one, one.replace("_", "-")) for one in ROLES]
-    return Page(template="users.html", context={"members": found, "roles": roles, "meta": page.meta(total)})
+    return HtmlPage(
+        template="users.html", context={"members": found, "roles": roles, "meta": page.meta(total)}
+    )
 
 
 def invite(visit: Visit) -> Done:
@@ -148,7 +150,7 @@ def invite(visit: Visit) -> Done:
         "secret": link_url(visit.engine.config, token),
         "next": "/app/users",
     }
-    page = Page(template="secret.html", context=context)
+    page = HtmlPage(template="secret.html", context=context)
     return Done(action="invited", subject=role, page=page)
 
 
@@ -191,7 +193,7 @@ def _other_member(visit: Visit) -> User:
     return found
 
 
-def audit_log(visit: Visit) -> Page:
+def audit_log(visit: Visit) -> HtmlPage:
     """GET /app/audit-log."""
     page = visit.page(AUDIT_PER_PAGE)
     rows, total = users.audit_log(
@@ -201,4 +203,4 @@ def audit_log(visit: Visit) -> Page:
         limit=page.per_page,
         offset=page.offset,
     )
-    return Page(template="audit_log.html", context={"entries": rows, "meta": page.meta(total)})
+    return HtmlPage(template="audit_log.html", context={"entries": rows, "meta": page.meta(total)})

@@ -26,16 +26,16 @@ from permille.web.charge_form import (
 from permille.web.plans import plan_of, plan_url
 from permille.web.price_effect import PriceChange, is_running, save_prices
 from permille.web.price_sheet import MODELS
-from permille.web.visit import Done, Page, Visit
+from permille.web.visit import Done, HtmlPage, Visit
 
 
-def blank(visit: Visit) -> Page:
+def blank(visit: Visit) -> HtmlPage:
     """GET /app/add-charge/{code}?metric=..."""
     plan = plan_of(visit)
     part = price_part(visit, known_metrics(visit), typed(visit), currency=plan.amount_currency)
     context = {"plan": plan, "charge": None, "own": None, "is_fixed": False, **part}
     context |= {"followers": _followers(visit, plan), "is_running": is_running(visit)}
-    return Page(template="charge_form.html", context=context)
+    return HtmlPage(template="charge_form.html", context=context)
 
 
 def add(visit: Visit) -> Done:
@@ -94,7 +94,7 @@ def _followers(visit: Visit, plan: Plan) -> int:
     return len(store.children(visit.conn, plan.id))
 
 
-def edit_page(visit: Visit, plan: Plan, charge: Charge, *, is_fixed: bool) -> Page:
+def edit_page(visit: Visit, plan: Plan, charge: Charge, *, is_fixed: bool) -> HtmlPage:
     """A charge's terms to change; what is fixed can't be chosen again."""
     form = typed(visit)
     if not form.has("charge_model"):
@@ -118,15 +118,15 @@ def edit_page(visit: Visit, plan: Plan, charge: Charge, *, is_fixed: bool) -> Pa
         "fixed_terms": dict(BILLED)[billed_as(charge)].lower()
         + (", prorated by days" if charge.prorated else ""),
     }
-    return Page(template="charge_form.html", context=context)
+    return HtmlPage(template="charge_form.html", context=context)
 
 
-def before(visit: Visit) -> Page:
+def before(visit: Visit) -> HtmlPage:
     """GET /app/edit-charge/{code}?charge=..."""
     plan = plan_of(visit)
     charge = charge_by_code(plan, visit.query.get("charge"))
     page = edit_page(visit, plan, charge, is_fixed=store.is_subscribed(visit.conn, plan.id))
-    return Page(template=page.template, context={**page.context, "followers": _followers(visit, plan)})
+    return HtmlPage(template=page.template, context={**page.context, "followers": _followers(visit, plan)})
 
 
 def update(visit: Visit) -> Done:

@@ -42,7 +42,7 @@ from permille.usecases.usage.usage import UsageSearch
 from permille.web import chart
 from permille.web.daily import charted_days, order_of, stacking_key
 from permille.web.shown import countries, currencies, group_text, in_path, listed_text
-from permille.web.visit import Done, Form, Page, Visit
+from permille.web.visit import Done, Form, HtmlPage, Visit
 
 TABS = ("usage", "subscriptions", "invoices", "fees", "details")
 TEXTS = (
@@ -64,7 +64,7 @@ PLANS_SHOWN = 200
 USAGES_SHOWN = 20
 
 
-def listing(visit: Visit) -> Page:
+def listing(visit: Visit) -> HtmlPage:
     """GET /app/customers."""
     text, page = visit.query.get("q", ""), visit.page()
     rows, total = customer_store.listing(
@@ -76,12 +76,12 @@ def listing(visit: Visit) -> Page:
     )
     found = [render_customer(row) for row in rows]
     context = {"customers": found, "meta": page.meta(total), "search": text}
-    return Page(template="customers.html", context=context)
+    return HtmlPage(template="customers.html", context=context)
 
 
-def blank(_visit: Visit) -> Page:
+def blank(_visit: Visit) -> HtmlPage:
     """GET /app/new-customer."""
-    return Page(template="customer_form.html", context={"before": None, **_menus(None, None)})
+    return HtmlPage(template="customer_form.html", context={"before": None, **_menus(None, None)})
 
 
 def create(visit: Visit) -> Done:
@@ -109,11 +109,11 @@ def _named(visit: Visit) -> Customer:
     return customers.by_external_id(visit.conn, visit.here.id, visit.path["external_id"])
 
 
-def before(visit: Visit) -> Page:
+def before(visit: Visit) -> HtmlPage:
     """GET /app/edit-customer/{external_id}."""
     found = render_customer(_named(visit))
     locale = found.billing_configuration.document_locale
-    return Page(template="customer_form.html", context={"before": found, **_menus(locale, found.country)})
+    return HtmlPage(template="customer_form.html", context={"before": found, **_menus(locale, found.country)})
 
 
 def update(visit: Visit) -> Done:
@@ -151,7 +151,7 @@ def _currencies() -> list[tuple[str, str]]:
     return [("", "That of the first plan"), *((code, code) for code in currencies())]
 
 
-def detail(visit: Visit) -> Page:
+def detail(visit: Visit) -> HtmlPage:
     """GET /app/customers/{external_id}, with its tabs."""
     customer = _named(visit)
     tab = visit.query.get("tab", "usage")
@@ -172,7 +172,7 @@ def detail(visit: Visit) -> Page:
         context |= _invoices(visit)
     elif tab == "fees":
         context |= _fees(visit)
-    return Page(template=f"customer_{tab}.html", context=context)
+    return HtmlPage(template=f"customer_{tab}.html", context=context)
 
 
 def _invoices(visit: Visit) -> dict[str, Any]:
@@ -363,7 +363,7 @@ def subscription_body(form: Form, external_customer_id: str) -> dict[str, Any]:
     }
 
 
-def subscribe_again(visit: Visit) -> Page:
+def subscribe_again(visit: Visit) -> HtmlPage:
     """The subscriptions of the customer, with the form to add one."""
     customer = render_customer(_named(visit))
     rows = _subscriptions(visit)
@@ -373,7 +373,7 @@ def subscribe_again(visit: Visit) -> Page:
         "subscriptions": rows,
         **_subscribing(visit, rows),
     }
-    return Page(template="customer_subscriptions.html", context=context)
+    return HtmlPage(template="customer_subscriptions.html", context=context)
 
 
 def end_subscription(visit: Visit) -> Done:

@@ -10,10 +10,10 @@ from permille.api.webhook_endpoints import EVENT_TYPES, read_endpoint, render_we
 from permille.core.errors import NotFound
 from permille.store import organizations, webhook_endpoints, webhook_log
 from permille.usecases import organizations as usecase, webhook_endpoints as endpoint_usecase
-from permille.web.visit import ADMINS, Done, Page, Visit
+from permille.web.visit import ADMINS, Done, HtmlPage, Visit
 
 
-def overview(visit: Visit) -> Page:
+def overview(visit: Visit) -> HtmlPage:
     """GET /app/developers."""
     page = visit.page()
     status = visit.query.get("status", "")
@@ -37,7 +37,7 @@ def overview(visit: Visit) -> Page:
         "may_keys": visit.may(ADMINS),
         "hmac_key": visit.here.hmac_key if visit.may(ADMINS) else None,
     }
-    return Page(template="developers.html", context=context)
+    return HtmlPage(template="developers.html", context=context)
 
 
 def create_key(visit: Visit) -> Done:
@@ -50,7 +50,7 @@ def create_key(visit: Visit) -> Done:
         "secret": key.secret,
         "next": "/app/developers",
     }
-    page = Page(template="secret.html", context=context)
+    page = HtmlPage(template="secret.html", context=context)
     return Done(action="created API key", subject=name, page=page)
 
 
@@ -71,7 +71,7 @@ def roll_hmac_key(visit: Visit) -> Done:
         "secret": key,
         "next": "/app/developers",
     }
-    page = Page(template="secret.html", context=context)
+    page = HtmlPage(template="secret.html", context=context)
     return Done(action="rolled HMAC key", subject=visit.here.name, page=page)
 
 

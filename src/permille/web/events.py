@@ -30,12 +30,12 @@ from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
 from permille.web.shown import in_path, in_query, json_lines
 from permille.web.typed_number import number_or_none, plain_number
-from permille.web.visit import Done, Form, Page, Visit
+from permille.web.visit import Done, Form, HtmlPage, Visit
 
 FILTERS = ("code", "external_subscription_id", "timestamp_from", "timestamp_to")
 
 
-def tail(visit: Visit) -> Page:
+def tail(visit: Visit) -> HtmlPage:
     """GET /app/events."""
     filters = {name: visit.query[name] for name in FILTERS if visit.query.get(name)}
     context: dict[str, Any] = {
@@ -49,9 +49,9 @@ def tail(visit: Visit) -> Page:
     try:
         total, found = read_events(visit.conn, visit.here.id, visit.query, page)
     except Invalid as refusal:
-        return Page(template="events.html", context={**context, "bad": refusal.errors})
+        return HtmlPage(template="events.html", context={**context, "bad": refusal.errors})
     shown = _explained(visit, render_events(visit.conn, found))
-    return Page(template="events.html", context={**context, "events": shown, "meta": page.meta(total)})
+    return HtmlPage(template="events.html", context={**context, "events": shown, "meta": page.meta(total)})
 
 
 def event_url(transaction_id: str, external_subscription_id: str | None) -> str:
@@ -69,7 +69,7 @@ def _event(visit: Visit) -> StoredEvent:
     return event_log.by_identities(visit.conn, [fitting[0].identity])[fitting[0].identity]
 
 
-def detail(visit: Visit) -> Page:
+def detail(visit: Visit) -> HtmlPage:
     """GET /app/events/{transaction_id}?subscription=..."""
     found = _event(visit)
     (event,) = _explained(visit, render_events(visit.conn, [found]))
@@ -87,7 +87,7 @@ def detail(visit: Visit) -> Page:
             "precise_total_amount_cents": now.precise_total_amount_cents or "",
         },
     }
-    return Page(template="event.html", context=context)
+    return HtmlPage(template="event.html", context=context)
 
 
 def _typed_time(timestamp: str) -> str:

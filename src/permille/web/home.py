@@ -15,7 +15,7 @@ from permille.store.customers import CustomerSearch
 from permille.usecases.unpriced import newest as newest_unpriced
 from permille.web import chart
 from permille.web.daily import UNNAMED, order_of, stacking_key
-from permille.web.visit import Page, Visit
+from permille.web.visit import HtmlPage, Visit
 
 DAYS = 30
 REVENUE_DAYS = 335  # the first of them lies in the first of the MONTHS
@@ -25,7 +25,7 @@ UNPRICED_SHOWN = 5
 _DAY = timedelta(days=1)
 
 
-def overview_page(visit: Visit) -> Page:
+def overview_page(visit: Visit) -> HtmlPage:
     """GET /app."""
     conn, here = visit.conn, visit.here.id
     metrics, metrics_count = billable_metrics.listing(conn, here, limit=METRICS_SHOWN, offset=0)
@@ -44,7 +44,7 @@ def overview_page(visit: Visit) -> Page:
         "waiting": overview.waiting(conn, here, since=since),
         "rate": usage.events_per_second(conn, here, since=visit.now - timedelta(seconds=RATE_SECONDS)),
     }
-    return Page(template="home.html", context=context)
+    return HtmlPage(template="home.html", context=context)
 
 
 def _first_steps(visit: Visit, metrics_count: int) -> list[tuple[str, str, bool]]:

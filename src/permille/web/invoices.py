@@ -28,7 +28,7 @@ from permille.store.invoices import StoredInvoice
 from permille.store.logos import StoredLogo
 from permille.usecases.invoices import single
 from permille.usecases.invoices.explanation import explain
-from permille.web.visit import PER_PAGE, Done, Page, Visit
+from permille.web.visit import PER_PAGE, Done, HtmlPage, Visit
 
 FILTERS = (
     "search_term",
@@ -54,7 +54,7 @@ def _found(visit: Visit, page: http.Page) -> tuple[list[Invoice], int]:
     return render_invoices(visit.conn, rows), total
 
 
-def listing(visit: Visit) -> Page:
+def listing(visit: Visit) -> HtmlPage:
     """GET /app/invoices."""
     page = visit.page()
     found, total = _found(visit, page)
@@ -65,7 +65,7 @@ def listing(visit: Visit) -> Page:
         "statuses": STATUSES,
         "payment_statuses": PAYMENT_STATUSES,
     }
-    return Page(template="invoices.html", context=context)
+    return HtmlPage(template="invoices.html", context=context)
 
 
 def as_csv(visit: Visit) -> http.Raw:
@@ -105,7 +105,7 @@ def _harmless(text: str) -> str:
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
-def detail(visit: Visit) -> Page:
+def detail(visit: Visit) -> HtmlPage:
     """GET /app/invoices/{lago_id}."""
     row = _named(visit)
     invoice = render_whole(visit.conn, row)
@@ -115,7 +115,7 @@ def detail(visit: Visit) -> Page:
         "logo": _logo_problem(visit, row),
         "boxes": _boxes(visit, row.id),
     }
-    return Page(template="invoice.html", context=context)
+    return HtmlPage(template="invoice.html", context=context)
 
 
 def _named(visit: Visit) -> StoredInvoice:
@@ -186,7 +186,7 @@ def _is_average(fee: Fee) -> bool:
     )
 
 
-def fee(visit: Visit) -> Page:
+def fee(visit: Visit) -> HtmlPage:
     """GET /app/fees/{lago_id}: where a line of an invoice comes from."""
     found = single.fee_by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
     explained = explain(visit.conn, found, after=read_cursor(visit.query), limit=PER_PAGE)
@@ -195,7 +195,7 @@ def fee(visit: Visit) -> Page:
         "found": render_explanation(visit.conn, found, explained),
         "customer": customers.by_ids(visit.conn, [found.customer_id])[found.customer_id],
     }
-    return Page(template="fee.html", context=context)
+    return HtmlPage(template="fee.html", context=context)
 
 
 def pdf(visit: Visit) -> http.Raw:

@@ -7,10 +7,10 @@ from permille.api.validation import Fields, parse_uuid
 from permille.store import late_usage as store, subscriptions
 from permille.store.late_usage import LateUsage
 from permille.usecases.invoices import late_usage
-from permille.web.visit import Done, Page, Visit
+from permille.web.visit import Done, HtmlPage, Visit
 
 
-def listing(visit: Visit) -> Page:
+def listing(visit: Visit) -> HtmlPage:
     """GET /app/late-usage."""
     filters = {
         name: visit.query[name] for name in ("status", "external_subscription_id") if visit.query.get(name)
@@ -29,7 +29,7 @@ def listing(visit: Visit) -> Page:
         "meta": page.meta(total),
         "filters": filters,
     }
-    return Page(template="late_usage.html", context=context)
+    return HtmlPage(template="late_usage.html", context=context)
 
 
 def _named(visit: Visit) -> LateUsage:

@@ -35,7 +35,7 @@ from permille.web.matching import verdict
 from permille.web.price_grid import beside
 from permille.web.shown import in_path
 from permille.web.typed_number import json_number
-from permille.web.visit import Done, Form, Page, Visit
+from permille.web.visit import Done, Form, HtmlPage, Visit
 
 AGGREGATION_TITLES = [(each.name, each.title) for each in AGGREGATIONS]
 ROUNDINGS = (("", "None"), ("round", "To the nearest"), ("ceil", "Up"), ("floor", "Down"))
@@ -45,7 +45,7 @@ PROPERTY = re.compile(r"event\.properties\.(\w+)", re.ASCII)
 DIMENSION_ROWS = 2
 
 
-def listing(visit: Visit) -> Page:
+def listing(visit: Visit) -> HtmlPage:
     """GET /app/billable-metrics."""
     page = visit.page()
     found, total = billable_metrics.listing(
@@ -56,21 +56,21 @@ def listing(visit: Visit) -> Page:
         "meta": page.meta(total),
         "aggregations": dict(AGGREGATION_TITLES),
     }
-    return Page(template="metrics.html", context=context)
+    return HtmlPage(template="metrics.html", context=context)
 
 
 def metric_url(code: str) -> str:
     return f"/app/billable-metrics/{in_path(code)}"
 
 
-def blank(visit: Visit) -> Page:
+def blank(visit: Visit) -> HtmlPage:
     """GET /app/new-billable-metric."""
     return _form_page(visit, before=None, dimensions=_typed(visit.form), is_priced=False)
 
 
 def _form_page(
     visit: Visit, *, before: ShownMetric | None, dimensions: list[tuple[str, str]], is_priced: bool
-) -> Page:
+) -> HtmlPage:
     problems = dict(beside(visit.problems, FIELDS))
     if "invalid_expression" in problems.get("expression", ()):
         try:
@@ -85,7 +85,7 @@ def _form_page(
         "is_priced": is_priced,
         "problems": problems,
     }
-    return Page(template="metric_form.html", context=context)
+    return HtmlPage(template="metric_form.html", context=context)
 
 
 def _typed(form: Form, known: list[tuple[str, str]] | None = None) -> list[tuple[str, str]]:
@@ -139,7 +139,7 @@ def _measure(form: Form) -> dict[str, Any]:
     }
 
 
-def before(visit: Visit) -> Page:
+def before(visit: Visit) -> HtmlPage:
     """GET /app/edit-billable-metric/{code}."""
     metric = _named(visit)
     known = [(key, ", ".join(values)) for key, values in metric.filters.items()]
@@ -174,7 +174,7 @@ def delete(visit: Visit) -> Done:
     return Done(action="deleted metric", subject=visit.path["code"], to=to)
 
 
-def detail(visit: Visit) -> Page:
+def detail(visit: Visit) -> HtmlPage:
     """GET /app/billable-metrics/{code}; with `event` in the query, what that event would count as."""
     metric = _named(visit)
     example = _example(metric, visit)
@@ -194,7 +194,7 @@ def detail(visit: Visit) -> Page:
     }
     if text:
         context |= _tested(visit, text)
-    return Page(template="metric.html", context=context)
+    return HtmlPage(template="metric.html", context=context)
 
 
 def _example(metric: BillableMetric, visit: Visit) -> str:

@@ -19,7 +19,7 @@ from permille.web.charges import edit_page
 from permille.web.plans import FEE_CHANGE, FIELDS, amount_text, priced_plan
 from permille.web.price_effect import PriceChange, save_fee, save_prices
 from permille.web.shown import in_path
-from permille.web.visit import Done, Page, Visit
+from permille.web.visit import Done, HtmlPage, Visit
 
 KEPT = (
     "invoice_display_name",
@@ -41,7 +41,7 @@ def _subscribed(visit: Visit) -> tuple[Subscription, Plan]:
     return own_plans.subscribed(visit.conn, visit.here.id, visit.path["external_id"], now=visit.now)
 
 
-def detail(visit: Visit) -> Page:
+def detail(visit: Visit) -> HtmlPage:
     """GET /app/own-plan/{external_id}: the prices, with the calculator."""
     row, plan = _subscribed(visit)
     customer = customers.by_ids(visit.conn, [row.customer_id])[row.customer_id]
@@ -51,10 +51,10 @@ def detail(visit: Visit) -> Page:
         "is_own": plan.parent_id is not None,
     }
     context = {**priced_plan(visit, plan), "own": own, "is_subscribed": True}
-    return Page(template="plan.html", context=context)
+    return HtmlPage(template="plan.html", context=context)
 
 
-def before(visit: Visit) -> Page:
+def before(visit: Visit) -> HtmlPage:
     """GET /app/edit-own-plan/{external_id}."""
     row, plan = _subscribed(visit)
     context = {
@@ -64,7 +64,7 @@ def before(visit: Visit) -> Page:
         "taxes": known_taxes(visit),
         "problems": price_grid.beside(visit.problems, FIELDS),
     }
-    return Page(template="own_plan_edit.html", context=context)
+    return HtmlPage(template="own_plan_edit.html", context=context)
 
 
 def update(visit: Visit) -> Done:
@@ -92,11 +92,11 @@ def update(visit: Visit) -> Done:
     return save_fee(visit, change, done, is_changed=overrides["amount_cents"] != plan.amount_cents)
 
 
-def before_charge(visit: Visit) -> Page:
+def before_charge(visit: Visit) -> HtmlPage:
     """GET /app/edit-own-charge/{external_id}?charge=..."""
     row, plan = _subscribed(visit)
     page = edit_page(visit, plan, charge_by_code(plan, visit.query.get("charge")), is_fixed=True)
-    return Page(template=page.template, context={**page.context, "own": row.external_id})
+    return HtmlPage(template=page.template, context={**page.context, "own": row.external_id})
 
 
 def update_charge(visit: Visit) -> Done:

@@ -40,8 +40,8 @@ from permille.web.visit import (
     WRITERS,
     Done,
     Form,
+    HtmlPage,
     NoOrganizationError,
-    Page,
     Problems,
     Show,
     Submit,
@@ -131,11 +131,11 @@ async def _own_form(request: Request) -> Form:
 def action(engine: Engine, path: str, submit: Submit, *, writers: Sequence[str] = WRITERS) -> Route:
     """A button without a page of its own: it is refused with a plain page."""
 
-    def show(visit: Visit) -> Page:
+    def show(visit: Visit) -> HtmlPage:
         if not visit.problems:
             raise NotFound("page")
         texts = [in_words(code) for codes in visit.problems.values() for code in codes]
-        return Page(template="not_done.html", context={"texts": texts})
+        return HtmlPage(template="not_done.html", context={"texts": texts})
 
     return page(engine, path, show, submit, writers=writers)
 
@@ -234,12 +234,12 @@ def _shown(engine: Engine, request: Request, show: Show, readers: Sequence[str])
     with engine.pool.connection() as conn:
         visit = _allowed_visit(engine, conn, request, readers)
         answer = show(visit)
-        if isinstance(answer, Page):
+        if isinstance(answer, HtmlPage):
             return _to_last_page(visit, answer, request) or framed(visit, answer)
     return raw_response(answer, {**HEADERS, **FRAMED_BY_US})
 
 
-def _to_last_page(visit: Visit, shown: Page, request: Request) -> Response | None:
+def _to_last_page(visit: Visit, shown: HtmlPage, request: Request) -> Response | None:
     """Where a list has no page of the number that was asked for, but has others."""
     meta = shown.context.get("meta")
     if not meta or not meta.total_count or meta.current_page <= meta.total_pages:
@@ -281,5 +281,5 @@ def _shown_again(engine: Engine, request: Request, form: Form, show: Show, probl
     with engine.pool.connection() as conn:
         visit = replace(visit_of(engine, conn, request, form), problems=problems)
         answer = show(visit)
-        assert isinstance(answer, Page), "a page with a form shows a page"
+        assert isinstance(answer, HtmlPage), "a page with a form shows a page"
         return framed(visit, answer, 422)

@@ -38,19 +38,19 @@ from permille.web.charge_form import (
 from permille.web.price_effect import PriceChange, save_fee
 from permille.web.shown import currencies, in_path, listed_text, shown_in_unit
 from permille.web.typed_number import number_or_none, plain_number
-from permille.web.visit import Done, Form, Page, Visit
+from permille.web.visit import Done, Form, HtmlPage, Visit
 
 INTERVALS = [(each.value, each.value) for each in Interval]
 FEE_CHANGE = "What this subscription fee changes"
 FIELDS = {"amount_cents": "amount", "invoice_display_name": "plan_invoice_name"}
 
 
-def listing(visit: Visit) -> Page:
+def listing(visit: Visit) -> HtmlPage:
     """GET /app/plans."""
     page = visit.page()
     rows, total = store.listing(visit.conn, visit.here.id, limit=page.per_page, offset=page.offset)
     context = {"plans": [in_force(row, visit.now) for row in rows], "meta": page.meta(total)}
-    return Page(template="plans.html", context=context)
+    return HtmlPage(template="plans.html", context=context)
 
 
 def plan_of(visit: Visit) -> Plan:
@@ -62,7 +62,7 @@ def plan_url(code: str) -> str:
     return f"/app/plans/{in_path(code)}"
 
 
-def detail(visit: Visit) -> Page:
+def detail(visit: Visit) -> HtmlPage:
     """GET /app/plans/{code}: prices, with the units of the calculator in the query."""
     plan = plan_of(visit)
     context = {
@@ -70,7 +70,7 @@ def detail(visit: Visit) -> Page:
         "own": None,
         "is_subscribed": store.is_subscribed(visit.conn, plan.id),
     }
-    return Page(template="plan.html", context=context)
+    return HtmlPage(template="plan.html", context=context)
 
 
 def priced_plan(visit: Visit, plan: Plan) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _typed_currency(visit: Visit) -> str:
     return found if found in CURRENCIES else "USD"
 
 
-def blank(visit: Visit) -> Page:
+def blank(visit: Visit) -> HtmlPage:
     """GET /app/new-plan?metric=code."""
     context = {
         **price_part(visit, known_metrics(visit), typed(visit), currency=_typed_currency(visit)),
@@ -173,7 +173,7 @@ def blank(visit: Visit) -> Page:
         "intervals": INTERVALS,
         "currencies": [(one, one) for one in currencies()],
     }
-    return Page(template="plan_form.html", context=context)
+    return HtmlPage(template="plan_form.html", context=context)
 
 
 def create(visit: Visit) -> Done:
@@ -226,7 +226,7 @@ def amount_text(plan: Plan) -> str:
     return f"{amount:.{CURRENCIES[plan.amount_currency]}f}"
 
 
-def before(visit: Visit) -> Page:
+def before(visit: Visit) -> HtmlPage:
     """GET /app/edit-plan/{code}."""
     plan = plan_of(visit)
     context = {
@@ -239,7 +239,7 @@ def before(visit: Visit) -> Page:
         "followers": len(store.children(visit.conn, plan.id)),
         "problems": price_grid.beside(visit.problems, FIELDS),
     }
-    return Page(template="plan_edit.html", context=context)
+    return HtmlPage(template="plan_edit.html", context=context)
 
 
 def update(visit: Visit) -> Done:
@@ -271,10 +271,10 @@ def delete(visit: Visit) -> Done:
     return Done(action="deleted plan", subject=code, to="/app/plans?said=deleted")
 
 
-def gallery(_visit: Visit) -> Page:
+def gallery(_visit: Visit) -> HtmlPage:
     """GET /app/templates: the price lists that come with Permille."""
     context = {"price_lists": price_lists.list_price_lists(), "unlisted_choices": UNLISTED}
-    return Page(template="gallery.html", context=context)
+    return HtmlPage(template="gallery.html", context=context)
 
 
 def apply_price_list(visit: Visit) -> Done:

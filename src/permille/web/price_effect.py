@@ -17,7 +17,7 @@ from permille.usecases.catalogue.price_preview import (
     reached_by_plan,
 )
 from permille.web.forms import problems_of
-from permille.web.visit import Done, Form, Page, Problems, Visit
+from permille.web.visit import Done, Form, HtmlPage, Problems, Visit
 
 WHEN, DAY, ON_DAY = "effective", "effective_at", "day"
 
@@ -85,7 +85,7 @@ def _effect(visit: Visit, change: PriceChange, problems: Problems | None = None)
         "problems": problems or {},
         "labels": {DAY: "Day"},
     }
-    page = Page(template="price_effect.html", context=context)
+    page = HtmlPage(template="price_effect.html", context=context)
     return Done(
         action="looked at effect of prices",
         subject=change.subject,

@@ -8,22 +8,22 @@ from permille.api.pricing_units import read_new_unit, read_unit_changes
 from permille.api.validation import Fields
 from permille.store import pricing_units as store
 from permille.usecases.catalogue import pricing_units
-from permille.web.visit import Done, Form, Page, Visit
+from permille.web.visit import Done, Form, HtmlPage, Visit
 
 LISTING = "/app/pricing-units"
 
 
-def listing(visit: Visit) -> Page:
+def listing(visit: Visit) -> HtmlPage:
     """GET /app/pricing-units."""
     page = visit.page()
     found, total = store.listing(visit.conn, visit.here.id, limit=page.per_page, offset=page.offset)
     context = {"units": found, "meta": page.meta(total)}
-    return Page(template="pricing_units.html", context=context)
+    return HtmlPage(template="pricing_units.html", context=context)
 
 
-def blank(_visit: Visit) -> Page:
+def blank(_visit: Visit) -> HtmlPage:
     """GET /app/new-pricing-unit."""
-    return Page(template="pricing_unit_form.html", context={"before": None})
+    return HtmlPage(template="pricing_unit_form.html", context={"before": None})
 
 
 def _read(form: Form) -> dict[str, Any]:
@@ -44,10 +44,10 @@ def create(visit: Visit) -> Done:
     return Done(action="created pricing unit", subject=made.code, to=to, details=body)
 
 
-def before(visit: Visit) -> Page:
+def before(visit: Visit) -> HtmlPage:
     """GET /app/edit-pricing-unit/{code}."""
     found = pricing_units.by_code(visit.conn, visit.here.id, visit.path["code"])
-    return Page(template="pricing_unit_form.html", context={"before": found})
+    return HtmlPage(template="pricing_unit_form.html", context={"before": found})
 
 
 def update(visit: Visit) -> Done:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from permille.http.words import in_words
 from permille.web.security import HEADERS
 from permille.web.shown import FILTERS, with_query
-from permille.web.visit import ADMINS, OWNERS, WRITERS, Page, Visit
+from permille.web.visit import ADMINS, OWNERS, WRITERS, HtmlPage, Visit
 
 NOTICES = {
     "saved": "Saved.",
@@ -76,7 +76,7 @@ def html(template: str, context: dict[str, Any], status: int = 200) -> Response:
     return Response(text, status, headers=HEADERS, media_type="text/html; charset=utf-8")
 
 
-def framed(visit: Visit, page: Page, status: int = 200) -> Response:
+def framed(visit: Visit, page: HtmlPage, status: int = 200) -> Response:
     """A page in the frame that all of them have: navigation, organization, test clock, notice."""
     context: dict[str, Any] = {
         "url": visit.url,

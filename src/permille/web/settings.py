@@ -16,7 +16,7 @@ from permille.usecases.catalogue import billing_entities as catalogue
 from permille.web.charge_form import known_taxes
 from permille.web.shown import countries, currencies
 from permille.web.typed_number import json_number
-from permille.web.visit import WRITERS, Done, Form, Page, Visit
+from permille.web.visit import WRITERS, Done, Form, HtmlPage, Visit
 
 ADDRESS = "/app/settings"
 
@@ -134,7 +134,7 @@ SECTIONS: Sequence[tuple[str, Sequence[Setting]]] = (
 )
 
 
-def show(visit: Visit) -> Page:
+def show(visit: Visit) -> HtmlPage:
     """GET /app/settings: a form, or the values alone for a reader."""
     entity = render_billing_entity(billing_entities.default(visit.conn, visit.here.id))
     menus: dict[str, Options] = {
@@ -156,7 +156,7 @@ def show(visit: Visit) -> Page:
         "chosen": [tax.code for tax in entity.taxes],
         "may_change": visit.may(WRITERS),
     }
-    return Page(template="settings.html", context=context)
+    return HtmlPage(template="settings.html", context=context)
 
 
 def update(visit: Visit) -> Done:

@@ -81,7 +81,7 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class HtmlPage:
     """A template and what it shows."""
 
     template: str
@@ -96,12 +96,12 @@ class Done:
     subject: str
     to: str = "/app"
     details: Mapping[str, Any] = field(default_factory=dict)
-    page: Page | None = None
+    page: HtmlPage | None = None
     """What is shown instead: a secret that is shown only once, or what is still to be confirmed."""
     status: int = 200
 
 
-Show = Callable[[Visit], Page | Raw]
+Show = Callable[[Visit], HtmlPage | Raw]
 Submit = Callable[[Visit], Done]
 
 OWNERS = ("owner",)

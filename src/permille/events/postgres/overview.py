@@ -34,7 +34,7 @@ group by 1, 2
 having {{units}} is not null
 """
 
-# Of each subscription the values that a day ended with, of those that the day's events name.
+# The values of each subscription that a day ended with, of those that the day's events name.
 _DISTINCT = f"""
 select starts_at, kind, count(*) filter (where is_add)::numeric from (
     select distinct on (c.starts_at, kind, s.external_subscription_id, c.digest)
