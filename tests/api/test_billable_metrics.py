@@ -62,7 +62,7 @@ def test_what_is_given_twice_is_refused_by_name(api: Api, filters, details):
     assert api.details("PUT", "/billable_metrics/tokens", body(filters=filters)) == details
 
 
-def test_every_bad_field_is_told_at_once(api: Api):
+def test_every_bad_field_is_reported_at_once(api: Api):
     wrong = body(
         name=" ",
         code=None,
@@ -98,7 +98,7 @@ def test_rules_of_a_metric(api: Api, fields, details):
     assert api.details("POST", "/billable_metrics", body(**fields)) == details
 
 
-def test_a_taken_code_is_told_with_all_else(api: Api):
+def test_a_taken_code_is_reported_with_all_else(api: Api):
     api.metric()
     body = {"code": "tokens", "aggregation_type": "sum_agg"}
     assert api.details("POST", "/billable_metrics", {"billable_metric": body}) == {

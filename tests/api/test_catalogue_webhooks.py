@@ -12,7 +12,7 @@ def told(api: Api) -> list[str]:
     return [kind for (kind,) in rows if not kind.startswith("invoice.")]
 
 
-def test_every_change_is_told_to_the_endpoints(api: Api):
+def test_every_change_is_reported_to_the_endpoints(api: Api):
     api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/hook"}})
     metric = api.metric()
     api.put("/billable_metrics/tokens", {"billable_metric": {"name": "Tokens"}})
@@ -43,7 +43,7 @@ def test_every_change_is_told_to_the_endpoints(api: Api):
     )
 
 
-def test_a_refused_change_is_not_told(api: Api):
+def test_a_refused_change_is_not_reported(api: Api):
     api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/hook"}})
     api.plan()
     api.details("PUT", "/plans/pro", {"plan": {"name": ""}})

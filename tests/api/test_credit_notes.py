@@ -140,7 +140,7 @@ def test_lists_are_narrowed_and_kept_apart(subscribed: Api, stranger: Api) -> No
     assert api.code(404, "GET", "/credit_notes/nonsense") == "credit_note_not_found"
 
 
-def test_a_webhook_tells_of_the_note(subscribed: Api) -> None:
+def test_a_webhook_names_the_note(subscribed: Api) -> None:
     api = subscribed
     api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
     move(api, 2024, 3, 21, 12)

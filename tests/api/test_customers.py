@@ -60,7 +60,7 @@ def test_a_grace_period_is_the_customers_own_or_inherited(api: Api):
     assert details == {"invoice_grace_period": ["value_is_out_of_range"]}
 
 
-def test_every_bad_field_is_told_at_once(api: Api):
+def test_every_bad_field_is_reported_at_once(api: Api):
     wanted = {
         "external_id": " ",
         "country": "France",

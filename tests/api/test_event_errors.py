@@ -104,7 +104,7 @@ def test_what_is_wrong_is_listed_by_its_kind(api: Api, stranger: Api, send: Any)
     assert told(stranger, 5, 11, 5) == []
 
 
-def test_each_hour_is_told_five_minutes_after_its_end(api: Api, send: Any) -> None:
+def test_each_hour_is_reported_five_minutes_after_its_end(api: Api, send: Any) -> None:
     listen(api)
     hour = datetime(2024, 3, 5, 10, tzinfo=UTC)
     first = send("x", created_at=hour)

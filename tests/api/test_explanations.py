@@ -254,7 +254,7 @@ def test_usage_below_zero_costs_nothing(api: Api, send: Any, model: str) -> None
     assert adds_up(fee, found)
 
 
-def test_what_makes_up_to_the_least_amount_is_told_from_the_others(api: Api, send: Any) -> None:
+def test_a_true_up_is_explained_by_the_other_fees(api: Api, send: Any) -> None:
     """10.00 for 17 of 31 days is 5.48387...; twice 2.3345, each rounded, is 4.66."""
     subscribed(api, properties={"amount": "0.3335", "pricing_group_keys": ["team"]}, min_amount_cents=1_000)
     sent = [send(at(20), tokens=7, team="blue"), send(at(21), tokens=7, team="red")]
@@ -278,7 +278,7 @@ def test_what_makes_up_to_the_least_amount_is_told_from_the_others(api: Api, sen
     assert enough == {"amount_cents": 0, "units": "0.0", "events_count": 0, "is_same": False}
 
 
-def test_a_subscription_fee_is_told_from_the_plan(api: Api) -> None:
+def test_a_subscription_fee_is_explained_by_the_plan(api: Api) -> None:
     subscribed(api)
     bill(api)
     (fee,) = api.get("/fees", fee_type="subscription")["fees"]

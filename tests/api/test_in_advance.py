@@ -111,7 +111,7 @@ def test_the_fee_follows_by_itself_in_the_worker(api: Api, send: Any, dsn: str) 
     assert [fee["created_at"] for fee in fees(api)] == [START.strftime("%Y-%m-%dT%H:%M:%SZ")] * 2
 
 
-def test_what_somebody_else_is_billing_is_left_to_him(api: Api, send: Any, dsn: str) -> None:
+def test_events_that_another_worker_bills_are_skipped(api: Api, send: Any, dsn: str) -> None:
     ready(api, charge(api.metric(), pay_in_advance=True, invoiceable=False))
     send(2)
     with psycopg.connect(dsn) as other, ConnectionPool(dsn, min_size=1, max_size=2, open=True) as pool:
@@ -169,7 +169,7 @@ def test_the_period_of_an_event_is_that_of_its_own_time(api: Api, send: Any) -> 
     assert {fee["from_date"][:10] for fee in fees(api)} == {f"{START:%Y-%m-%d}", "2024-04-01"}
 
 
-def test_usage_shows_what_is_paid_and_what_stands(api: Api, send: Any) -> None:
+def test_usage_shows_what_is_paid_and_what_is_carried_over(api: Api, send: Any) -> None:
     ready(api, charge(api.metric(), pay_in_advance=True))
     send(10, -4, 2)
     move(api)
@@ -383,7 +383,7 @@ def test_a_change_of_the_payment_sets_its_own_instant_alone(api: Api, send: Any)
         assert api.get(path)["fee"] == shown
 
 
-def test_a_fee_that_stands_alone_can_be_deleted(api: Api, stranger: Api, send: Any) -> None:
+def test_a_fee_without_an_invoice_can_be_deleted(api: Api, stranger: Api, send: Any) -> None:
     ready(api, charge(api.metric(), pay_in_advance=True, invoiceable=False, regroup_paid_fees="invoice"))
     send(3, 4)
     move(api)
@@ -405,7 +405,7 @@ def test_a_fee_that_stands_alone_can_be_deleted(api: Api, stranger: Api, send: A
     assert api.get(f"/fees/{second['lago_id']}")["fee"]["lago_invoice_id"] == gathered["lago_id"]
 
 
-def test_webhooks_tell_of_fees_and_of_their_invoices(api: Api, send: Any) -> None:
+def test_webhooks_name_fees_and_their_invoices(api: Api, send: Any) -> None:
     api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
     ready(api, charge(api.metric(), pay_in_advance=True))
     send(3)
@@ -570,7 +570,7 @@ def test_a_fee_is_explained_by_its_event(api: Api, send: Any) -> None:
     assert found["formula"][-1]["text"].startswith("4")
 
 
-def test_a_renewal_is_explained_by_what_stood(api: Api, send: Any) -> None:
+def test_a_renewal_is_explained_by_what_was_carried_over(api: Api, send: Any) -> None:
     metric = api.metric("seats", recurring=True, aggregation_type="unique_count_agg", field_name="tokens")
     ready(api, charge(metric, pay_in_advance=True, prorated=True))
     send("ann", "bob", code="seats")

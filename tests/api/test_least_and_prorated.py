@@ -46,7 +46,7 @@ def ready(api: Api, *charges: Any) -> None:
     api.subscribe(subscription_at="2024-03-01T00:00:00Z")
 
 
-def test_what_is_missing_of_the_least_amount_is_a_fee_of_its_own(api: Api, send: Any) -> None:
+def test_what_is_missing_of_the_minimum_charge_is_a_fee_of_its_own(api: Api, send: Any) -> None:
     metric = api.metric(filters=[{"key": "model", "values": ["8K"]}])
     priced = [{"values": {"model": ["8K"]}, "properties": {"amount": "2"}}]
     ready(api, charge(metric, filters=priced, min_amount_cents=1_000))
@@ -82,7 +82,7 @@ def test_enough_usage_adds_nothing(api: Api, send: Any) -> None:
     assert [fee["amount_cents"] for fee in fees(api)] == [300]
 
 
-def test_the_least_amount_of_a_part_of_a_period(api: Api) -> None:
+def test_the_minimum_charge_of_a_part_of_a_period(api: Api) -> None:
     metric = api.metric()
     api.plan("pro", [charge(metric, min_amount_cents=1_000)])
     api.customer()
@@ -141,7 +141,7 @@ def test_what_cannot_be_prorated(api: Api) -> None:
     assert refused == {"prorated": ["invalid_billable_metric_or_charge_model"]}
 
 
-def test_the_least_amount_up_to_a_termination(api: Api, send: Any) -> None:
+def test_the_minimum_charge_up_to_a_termination(api: Api, send: Any) -> None:
     priced = {"amount": "1", "pricing_group_keys": ["team"]}
     ready(api, charge(api.metric(), properties=priced, min_amount_cents=3_100))
     for team, tokens in (("b", 2), ("a", 3)):
@@ -158,7 +158,7 @@ def test_the_least_amount_up_to_a_termination(api: Api, send: Any) -> None:
     assert made_up["item"]["grouped_by"] == {}
 
 
-def test_usage_knows_nothing_of_the_least_amount(api: Api) -> None:
+def test_usage_knows_nothing_of_the_minimum_charge(api: Api) -> None:
     ready(api, charge(api.metric(), min_amount_cents=1_000))
     usage = api.get("/customers/cus/current_usage", external_subscription_id="sub")["customer_usage"]
     assert usage["amount_cents"] == 0

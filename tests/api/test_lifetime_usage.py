@@ -66,7 +66,7 @@ def test_usage_moves_from_current_to_invoiced_without_the_plans_fee_and_taxes(ap
     assert figures(api) == (0, 900, 0)
 
 
-def test_a_change_of_plan_goes_on_and_another_subscription_begins_anew(api, send):
+def test_a_change_of_plan_goes_on_and_another_subscription_begins_again(api, send):
     ready(api, charge(api.metric()))
     api.plan("dear", [charge({"lago_id": metric_id(api)}, properties={"amount": "2"})], amount_cents=100)
     api.put(PATH, {"lifetime_usage": {HISTORICAL: 50}})

@@ -82,7 +82,7 @@ def test_a_filter_may_be_named_by_the_id_that_it_had(api: Api, sold: Any) -> Non
 
 
 @pytest.mark.parametrize("cascades", [True, False])
-def test_a_plan_is_followed_when_it_is_told(api: Api, sold: Any, cascades: bool) -> None:
+def test_a_plan_is_followed_when_that_is_asked_for(api: Api, sold: Any, cascades: bool) -> None:
     api.subscribe()
     api.put("/subscriptions/sub/charges/tokens", {"charge": {"invoice_display_name": "Mine"}})
     metric = {"lago_id": sold["charges"][0]["lago_billable_metric_id"]}

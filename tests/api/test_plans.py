@@ -55,7 +55,7 @@ def test_a_plan_has_all_of_lagos_fields(api: Api):
     }  # fmt: skip
 
 
-def test_every_bad_field_is_told_at_once(api: Api, metric):
+def test_every_bad_field_is_reported_at_once(api: Api, metric):
     bad = charge(metric, charge_model="package", properties={"amount": -3, "package_size": "x"})
     wanted = plan_body("", [bad], name=None, interval="daily", amount_cents=-1, amount_currency="XXX")
     assert api.details("POST", "/plans", {"plan": wanted}) == {

@@ -332,7 +332,7 @@ def test_a_draft_follows_a_new_rate_and_amendments(api: Api, unit: Any, send: An
     assert explained(api, fee)["recomputed"]["is_same"] is True
 
 
-def test_the_least_amount_is_in_the_unit(api: Api, unit: Any, send: Any) -> None:
+def test_the_minimum_charge_is_in_the_unit(api: Api, unit: Any, send: Any) -> None:
     """semantics-metering.md 7.13 #6."""
     quarter = {"code": "credits", "conversion_rate": "0.25"}
     ready(api, charge(api.metric(), applied_pricing_unit=quarter, min_amount_cents=1_000))

@@ -260,7 +260,7 @@ def test_amendments_and_changes_of_the_option_keep_what_is_billed_and_go_on(api:
     assert [each["fees_amount_cents"] for each in regrouped] == [1]
 
 
-def test_a_renewal_of_what_stands_is_rounded_together(api: Api, send: Any) -> None:
+def test_a_renewal_of_what_is_carried_over_is_rounded_together(api: Api, send: Any) -> None:
     tokens = api.metric(recurring=True)
     ready(api, charge(tokens, properties=GROUPED, rounding="per_charge", pay_in_advance=True))
     send(30)

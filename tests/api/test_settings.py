@@ -32,7 +32,7 @@ def test_organization_settings_are_the_default_billing_entitys(api: Api):
     assert (cleared["timezone"], cleared["city"]) == ("Europe/Paris", "Paris")
 
 
-def test_bad_settings_are_told_at_once(api: Api):
+def test_bad_settings_are_reported_at_once(api: Api):
     wanted = {
         "timezone": "Nowhere",
         "default_currency": "XXX",

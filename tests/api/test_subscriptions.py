@@ -162,7 +162,7 @@ def test_an_external_id_belongs_to_one_customer(api: Api):
     assert api.code(404, "GET", "/customers/other") == "customer_not_found"
 
 
-def test_every_bad_field_is_told_at_once(api: Api):
+def test_every_bad_field_is_reported_at_once(api: Api):
     wanted = {
         "external_customer_id": "",
         "external_id": None,

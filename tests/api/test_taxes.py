@@ -51,7 +51,7 @@ def test_make_read_change_and_delete(api: Api) -> None:
     assert api.code(404, "GET", "/taxes/btw") == "tax_not_found"
 
 
-def test_bad_taxes_are_told(api: Api) -> None:
+def test_bad_taxes_are_reported(api: Api) -> None:
     assert api.details("POST", "/taxes", {"tax": {"rate": "much"}}) == {
         "name": ["value_is_mandatory"],
         "code": ["value_is_mandatory"],

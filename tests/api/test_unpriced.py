@@ -410,7 +410,7 @@ def listed_now(api: Api) -> list[Any]:
     return [(each.of.values, each.units) for each in newest(api.conn, api.organization.id, limit=9)]
 
 
-def test_each_new_combination_is_told_once(api: Api, tokens: Any, send: Any, look: Any) -> None:
+def test_each_new_combination_is_reported_once(api: Api, tokens: Any, send: Any, look: Any) -> None:
     made = subscribed(api, tokens)
     assert look() == []
     send("8K", "32K", "64K", "32K", None)
@@ -445,7 +445,7 @@ def test_another_subscription_with_the_same_values_is_nothing_new(
     assert listed_now(api) == [({"model": "32K"}, 20)]
 
 
-def test_a_price_or_a_decision_settles_it_and_its_end_is_told_again(
+def test_a_price_or_a_decision_settles_it_and_its_end_is_reported_again(
     api: Api, tokens: Any, send: Any, look: Any
 ) -> None:
     subscribed(api, tokens)

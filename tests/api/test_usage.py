@@ -237,7 +237,7 @@ def test_a_fee_in_advance_shows_its_event(api, send):
 
 
 @pytest.mark.parametrize("aggregation", ["sum_agg", "unique_count_agg"])
-def test_of_what_recurs_the_least_amount_of_an_event_is_due_in_its_period_alone(api, send, aggregation):
+def test_of_what_recurs_the_minimum_charge_of_an_event_is_due_in_its_period_alone(api, send, aggregation):
     price = {"rate": "0", "per_transaction_min_amount": "0.5"}
     stock = api.metric(aggregation_type=aggregation, recurring=True)
     ready(api, charge(stock, charge_model="percentage", properties=price))
@@ -252,7 +252,7 @@ def test_of_what_recurs_the_least_amount_of_an_event_is_due_in_its_period_alone(
     assert [each["amount_cents"] for each in past(api)["usage_periods"]] == [50, 150]
 
 
-def test_the_summed_property_may_tell_events_apart_too(api, send):
+def test_the_summed_property_may_distinguish_events_too(api, send):
     sizes = api.metric("sizes", field_name="size", filters=[{"key": "size", "values": ["512", "1024"]}])
     large = {"values": {"size": ["1024"]}, "properties": {"amount": "3"}}
     grouped = {"amount": "1", "pricing_group_keys": ["size"]}

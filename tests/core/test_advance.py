@@ -146,7 +146,7 @@ operations = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([True, T
 
 
 @given(script=operations, there=st.sets(st.sampled_from("abx")))
-def test_the_fees_of_unique_values_are_for_the_most_that_ever_stood(
+def test_the_fees_of_unique_values_are_for_the_most_that_were_ever_there(
     script: list[tuple[str, bool]], there: set[str]
 ) -> None:
     unique = {"aggregation": aggregations.UNIQUE_COUNT}
@@ -614,7 +614,7 @@ def test_every_filter_and_group_has_a_level_of_its_own() -> None:
     ]
 
 
-def test_what_stands_is_told_by_place() -> None:
+def test_what_is_carried_over_is_given_by_place() -> None:
     eu = ChargeFilter("eu", {"region": ("eu",)}, None, {"amount": "2"})
     charge = compiled(ChargeModel.STANDARD, {"amount": "1"}, filters=[eu])
     series = [
@@ -624,7 +624,7 @@ def test_what_stands_is_told_by_place() -> None:
     assert carried_over_by_place(charge, series) == {(0, ()): CarriedOver(units=Decimal(7))}
 
 
-def test_the_values_that_stand_are_those_added_last() -> None:
+def test_the_values_that_are_carried_over_are_those_added_last() -> None:
     unique = {"aggregation": aggregations.UNIQUE_COUNT}
     charge = compiled(ChargeModel.STANDARD, {"amount": "1", "pricing_group_keys": ["team"]}, **unique)
     early, late = APRIL.from_ - timedelta(days=9), APRIL.from_ - timedelta(days=2)
@@ -651,7 +651,7 @@ def test_a_maximum_is_never_paid_in_advance() -> None:
 MARCH_DAYS = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
 
 
-def test_what_stood_before_is_held_by_its_days_and_the_rest_by_the_days_left() -> None:
+def test_what_was_carried_over_before_is_held_by_its_days_and_the_rest_by_the_days_left() -> None:
     """Of a period cut to its last 16 days: 4 stood, 2 more came at its start and 3 on the 31st, 1 went."""
     cut = Period(datetime(2024, 3, 16, tzinfo=UTC), MARCH_DAYS.to)
     by = Proration("UTC", 31)

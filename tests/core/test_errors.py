@@ -19,7 +19,7 @@ def test_a_refusal_has_a_status_a_code_and_a_message(
     assert (refusal.status, refusal.code, str(refusal)) == (status, code, text)
 
 
-def test_all_invalid_fields_are_told_at_once() -> None:
+def test_all_invalid_fields_are_reported_at_once() -> None:
     errors = {"code": ["value_is_mandatory"], "name": ["value_is_mandatory"]}
     refusal = Invalid(errors)
     assert (refusal.status, refusal.code, refusal.errors) == (422, "validation_errors", errors)

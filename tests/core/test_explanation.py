@@ -188,7 +188,7 @@ NEGATIVE: list[tuple[ChargeModel, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("model", "own"), NEGATIVE)
-def test_negative_usage_costs_nothing_whatever_the_details_tell(
+def test_negative_usage_costs_nothing_whatever_the_details_say(
     model: ChargeModel, own: dict[str, Any]
 ) -> None:
     fee = fee_of(model, own, 30, -150)
@@ -198,7 +198,7 @@ def test_negative_usage_costs_nothing_whatever_the_details_tell(
         assert [(step.text, step.amount) for step in steps] == [("usage below zero costs nothing", 0)]
 
 
-def test_units_that_stood_for_a_share_of_the_days_cost_that() -> None:
+def test_units_that_were_there_for_a_share_of_the_days_cost_that() -> None:
     """10 for all days and 7 for 20 of 30: 14.66667 at 3. Where all is gone again 10 days of 4 are still paid for."""
     model, own = ChargeModel.STANDARD, {"amount": "3"}
     (step,) = steps_of(fee_of(model, own, 10, 7, prorated=True), model, prorated=True)
@@ -219,7 +219,7 @@ def test_a_custom_price_in_words() -> None:
     assert step == Step("what the metric's own rule adds for each event, of 12 units", Decimal(24))
 
 
-def test_a_price_of_more_digits_than_a_fee_keeps_is_told_by_its_amount() -> None:
+def test_a_price_of_more_digits_than_a_fee_keeps_is_explained_by_its_amount() -> None:
     model = ChargeModel.STANDARD
     (step,) = steps_of(fee_of(model, {"amount": "0.00000000000000049"}, 7), model)
     assert step.text == "7 units x 0 = 0"

@@ -118,7 +118,7 @@ def test_values(text: str, properties: dict[str, Any], expected: str | None) -> 
         ("event.properties.a-b)", 20),
     ],
 )
-def test_what_is_no_expression_is_told_where(text: str, position: int) -> None:
+def test_what_is_no_expression_is_reported_where(text: str, position: int) -> None:
     with pytest.raises(ExpressionError) as caught:
         read_expression(text)
     assert caught.value.position == position, str(caught.value)

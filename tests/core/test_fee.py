@@ -201,7 +201,7 @@ def test_negative_units_are_not_shown_even_where_they_cost_nothing() -> None:
     assert (fee.units, fee.total_aggregated_units, fee.amount_cents) == (0, 0, 0)
 
 
-def test_a_negative_weighted_sum_still_tells_its_level() -> None:
+def test_a_negative_weighted_sum_still_says_its_level() -> None:
     """semantics-metering.md 7.5 #10: -10 from day 16 on; here of September."""
     partial = summed(-10, moment=-10 * epoch_seconds(ts(2023, 9, 16)))
     (fee,) = fees([({}, partial)], properties={"amount": "1"}, aggregation=aggregations.WEIGHTED_SUM)
@@ -395,7 +395,7 @@ def test_an_invoice_has_no_idle_fees_but_flat_amounts() -> None:
     assert used == [("a", "0", 700), ("b", "2", 200), (None, "0", 0)]
 
 
-def test_two_groups_are_told_by_name() -> None:
+def test_two_groups_are_named() -> None:
     series: list[tuple[dict[str, str | None], Partial]] = [
         ({"region": name}, summed(1)) for name in ("us", "eu")
     ]

@@ -28,7 +28,7 @@ def line(units: str, cents: int, events: int = 1, *, to: str | None = "a", **fie
     return replace(found, **fields)
 
 
-def test_places_are_told_apart_and_those_without_a_change_left_out() -> None:
+def test_places_are_distinguished_and_those_without_a_change_left_out() -> None:
     now = [
         line("5", 50),
         line("1", 10, to=None),

@@ -227,7 +227,7 @@ def test_what_was_agreed_stays_whatever_happens_to_the_plan(script: list[tuple[s
 
 
 @pytest.mark.parametrize("kept", [[0], [1], [0, 1]])
-def test_filters_of_the_same_values_are_told_apart_by_their_order(kept: list[int]) -> None:
+def test_filters_of_the_same_values_are_distinguished_by_their_order(kept: list[int]) -> None:
     sold = plan(charge("x", "1", entry("a", "2"), entry("a", "3")))
     child = copied(sold)
     (only,) = sold.charges

@@ -184,7 +184,7 @@ def check_like_dollars(fees: list[Fee], in_dollars: list[Fee], currency: str) ->
 
 @pytest.mark.parametrize(("model", "properties"), MODELS)
 @given(units=st.lists(quantities, max_size=7), rate=rates, currency=currencies, least=st.integers(0, 90_000))
-def test_fees_and_what_they_lack_of_the_least_amount(
+def test_fees_and_what_they_lack_of_the_minimum_charge(
     model: ChargeModel,
     properties: dict[str, Any],
     *,
@@ -210,7 +210,7 @@ def test_fees_and_what_they_lack_of_the_least_amount(
         assert total == half_away(Fraction(least * 23, 30)), "the parts make up the whole"
 
 
-def test_the_published_least_amount() -> None:
+def test_the_published_minimum_charge() -> None:
     """semantics-metering.md 7.13 #6: at a rate of 0.25, 700 of 1000 hundredths used."""
     charge = compiled(
         ChargeModel.STANDARD,

@@ -113,7 +113,7 @@ def test_what_is_priced_by_units_alone_costs_what_the_projected_units_do(
 
 
 @given(st.sampled_from(list(PROPERTIES)), decimals(-20, 100, 3))
-def test_nothing_is_known_before_and_what_recurs_stands(model: ChargeModel, units: Decimal) -> None:
+def test_nothing_is_known_before_and_what_recurs_stays(model: ChargeModel, units: Decimal) -> None:
     charge = compiled(model)
     fee = fee_of(charge, units)
     assert project(charge, fee, recurring=True, elapsed=Fraction(0)) == Projection(Decimal(0), 0)

@@ -158,12 +158,12 @@ def test_what_is_missing(
     assert (found.from_, found.to) == (period.from_, period.to)
 
 
-def test_without_a_least_amount_nothing_is_missing() -> None:
+def test_without_a_minimum_charge_nothing_is_missing() -> None:
     charge = compiled()
     assert true_up_fee(charge, fees(charge), rated=in_period(MARCH, by=BY)) is None
 
 
-def test_the_least_amount_is_of_all_filters_and_groups() -> None:
+def test_the_minimum_charge_is_of_all_filters_and_groups() -> None:
     charge = compiled(
         properties={"amount": "1", "pricing_group_keys": ["team"]}, filters=[EU], min_amount_cents=2_000
     )

@@ -101,7 +101,7 @@ def test_hours_gained_by_a_move_to_another_timezone_are_no_day() -> None:
     assert prorate_uniques(standing, period=longer, by=UTC_MARCH).units == 1
 
 
-def test_an_upgrade_spares_the_last_day_of_what_stood() -> None:
+def test_an_upgrade_spares_the_last_day_of_what_was_carried_over() -> None:
     part = Period(MARCH.from_, at(16, 11))
     by = Proration("UTC", 31, spares_last_day=True)
     assert prorate_uniques([add(1, month=2)], period=part, by=by).units == Decimal("0.48388")
@@ -306,7 +306,7 @@ def test_the_sums_of_days_cost_what_their_events_cost(
     assert prorate_sum(base, days.values(), period=period, by=by).units == units
 
 
-def test_values_that_come_and_go_in_between_are_told_apart() -> None:
+def test_values_that_come_and_go_in_between_are_distinguished() -> None:
     operations = [add(1, "a"), add(2, "b"), remove(10, "a"), remove(20, "b")]
     assert prorate_uniques(operations, period=MARCH, by=UTC_MARCH).units == Decimal(
         "0.93549"

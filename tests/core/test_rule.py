@@ -102,7 +102,7 @@ def test_values(text: str, properties: dict[str, Any], expected: str) -> None:
         ("x := 1", 3),
     ],
 )
-def test_what_is_no_rule_is_told_where(text: str, position: int) -> None:
+def test_what_is_no_rule_is_reported_where(text: str, position: int) -> None:
     with pytest.raises(ExpressionError) as caught:
         read_rule(text)
     assert caught.value.position == position, str(caught.value)

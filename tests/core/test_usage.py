@@ -147,7 +147,9 @@ def test_what_was_not_kept_of_some_events_stays_as_it_is_of_the_others(
 
 
 @given(events(), events())
-def test_what_stands_of_all_is_what_stands_of_the_parts(one: list[Sent], two: list[Sent]) -> None:
+def test_what_is_carried_over_of_all_is_what_is_carried_over_of_the_parts(
+    one: list[Sent], two: list[Sent]
+) -> None:
     a, b = (merge_all(event.partial() for event in each) for each in (one, two))
     at = AUGUST.from_
     assert (

@@ -74,7 +74,7 @@ def beside_kills(server: LiveServer, work: Callable[[], None], *, seed: int) -> 
     assert not worker.is_alive()
 
 
-def test_every_amendment_that_was_answered_stands_once(server: LiveServer) -> None:
+def test_every_amendment_that_was_answered_counts_once(server: LiveServer) -> None:
     key = server.organization(test_mode=True, now="2026-10-01T00:00:00Z")["api_key"]
     load = Load(server, key, seed=1)
     batches = [[load._event(number + i) for i in range(BATCH)] for number in range(0, 1_000, BATCH)]

@@ -129,7 +129,7 @@ def test_a_month_of_the_price_lists(world):
         assert said in text
 
 
-def test_the_fee_of_a_plan_in_advance_tells_its_own_period(world):
+def test_the_fee_of_a_plan_in_advance_names_its_own_period(world):
     metric = world.metric("minutes", field_name="audio_minutes")
     plan = world.plan("pro", name="Pro", amount_cents=49_00, pay_in_advance=True, charges=[(metric, "0.006")])
     since = START.replace(year=2023)

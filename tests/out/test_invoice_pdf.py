@@ -227,7 +227,7 @@ def test_currencies_have_their_own_decimals(currency, cents, said):
     assert f"Total due {said}" in pages(render_invoice(changed))[0]
 
 
-def test_free_units_and_averages_are_told():
+def test_free_units_and_averages_are_reported():
     (section,) = document().sections
     free = replace(
         token_line("Included", "5000", "2", 4, 800),

@@ -224,7 +224,7 @@ def test_a_live_organization_reaches_no_private_address(world: World) -> None:
     assert "no public address" in response
 
 
-def test_who_does_not_listen_is_not_told(world: World) -> None:
+def test_who_does_not_listen_is_not_notified(world: World) -> None:
     organization = world.organization()
     world.happen(organization)
     world.listen(organization, types=["customer.created"])

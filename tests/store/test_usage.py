@@ -291,7 +291,9 @@ def test_days_are_summed_up_exactly_in_any_timezone(
             db.commit()
 
 
-def test_what_stands_is_one_change_at_the_end_of_its_window(dsn: str, db: psycopg.Connection[Any]) -> None:
+def test_what_is_carried_over_is_one_change_at_the_end_of_its_window(
+    dsn: str, db: psycopg.Connection[Any]
+) -> None:
     feed = Feed(dsn, db, seed=5)
     feed.metric("sum", "sum_agg", ())
     feed.send(100)

@@ -99,7 +99,7 @@ def test_the_clock_runs_through_a_year_in_the_order_of_what_is_due(world: World)
     check_invariants(world)
 
 
-def test_the_clock_ends_where_it_is_told_to_and_never_goes_back(world: World) -> None:
+def test_the_clock_ends_where_it_is_set_to_and_never_goes_back(world: World) -> None:
     move(world, 2024, 2, 1, 3)
     assert world.rows("select test_now from organization") == [(ts(2024, 2, 1, 3),)]
     with pytest.raises(Invalid) as refused:
@@ -159,7 +159,7 @@ def test_live_organizations_are_done_and_test_ones_left_alone(
     _check_crowd(live)
 
 
-def test_wrong_events_of_live_organizations_are_told(
+def test_wrong_events_of_live_organizations_are_reported(
     live: World, dsn: str, pool: ConnectionPool[psycopg.Connection[Any]]
 ) -> None:
     live.conn.execute(

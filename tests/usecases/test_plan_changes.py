@@ -141,7 +141,7 @@ def seats_in_advance(price: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("invoiceable", [True, False])
-def test_after_a_downgrade_what_stands_is_paid_for_the_first_period_too(
+def test_after_a_downgrade_what_is_carried_over_is_paid_for_the_first_period_too(
     world: Any, invoiceable: bool
 ) -> None:
     seats = world.metric("seats", recurring=True)
@@ -191,7 +191,7 @@ def test_a_period_that_was_over_before_an_upgrade_is_billed_for_all_its_days(wor
     assert world.rows("select amount_cents from fee where fee_type = 'charge'") == [(3_100,)]
 
 
-def test_what_stands_at_an_upgrade_is_paid_for_the_period_already(world: Any) -> None:
+def test_what_is_carried_over_at_an_upgrade_is_paid_for_the_period_already(world: Any) -> None:
     seats = world.metric("seats", recurring=True)
     small = world.plan("small", charges=[(seats, seats_in_advance("1"))], amount_cents=1_000)
     large = world.plan("large", charges=[(seats, seats_in_advance("10"))], amount_cents=5_000)

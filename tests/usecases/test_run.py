@@ -323,7 +323,7 @@ def test_a_move_to_another_timezone_loses_and_doubles_no_usage(world: World) -> 
     check_invariants(world)
 
 
-def test_the_outbox_tells_of_each_final_invoice_once(world: World) -> None:
+def test_the_outbox_names_each_final_invoice_once(world: World) -> None:
     plan = world.plan(amount_cents=100)
     for name in "abc":
         world.subscribe(world.customer(name), plan, name)

@@ -173,7 +173,7 @@ def test_lines_say_their_group_their_own_name_and_that_a_price_is_an_average(bro
     assert "Jobs, up to the agreed minimum" in fees[2]
 
 
-def test_a_fee_tells_of_amended_events_and_leads_back_to_the_first_page(browser, gpt4, send):
+def test_a_fee_names_amended_events_and_leads_back_to_the_first_page(browser, gpt4, send):
     for number in range(26):
         send(
             "gpt_4_tokens", "acme-1", START + timedelta(minutes=number), model="8K", type="input", tokens=1000

@@ -109,7 +109,7 @@ def test_a_filter_is_added_to_the_grid_named_and_taken_away(browser, api, tokens
         ({"added:model": ""}, "Fill this in."),
     ],
 )
-def test_a_filter_that_cannot_be_is_told_and_what_was_typed_stays(browser, tokens, typed, words):
+def test_a_filter_that_cannot_be_is_reported_and_what_was_typed_stays(browser, tokens, typed, words):
     page = browser.ok("/new-plan", **{**GRID, "metric": "tokens", "add": "filter", **typed})
     assert f'id="added-error">{html.escape(words)}' in page.replace("&#39;", "&#x27;")
     assert 'value="0.06"' in page
@@ -185,7 +185,7 @@ def test_when_a_charge_is_billed(browser, api, tokens, billed, terms):
     assert charge_of(api) == charge
 
 
-def test_what_does_not_go_with_payment_at_once_is_told_at_its_field(browser, tokens):
+def test_what_does_not_go_with_payment_at_once_is_reported_at_its_field(browser, tokens):
     volume = {"others:to": [""], "others:price": ["1"], "others:flat": [""], "charge_model": "volume"}
     page = browser.refused("/new-plan", {**GRID, **volume, "options": "yes", "billed": "fee"})
     assert page.count('id="billed-error"') == 1

@@ -70,7 +70,7 @@ def test_no_form_of_the_admin_asks_for_a_country_as_text():
         assert "input('country'" not in path.read_text(), path.name
 
 
-def test_what_is_wrong_stands_beside_the_field_and_nothing_typed_is_lost(browser):
+def test_what_is_wrong_is_shown_beside_the_field_and_nothing_typed_is_lost(browser):
     page = browser.refused(
         "/new-customer", {"external_id": "", "name": "Kept", "currency": "USD", "country": "Utopia"}
     )
@@ -202,7 +202,7 @@ def test_distinct_values_of_a_day_are_charted_not_events(browser, api, send):
     assert "2 Oct, all: 1" in page
 
 
-def test_what_stands_is_charted_up_to_today(browser, api, send):
+def test_what_is_carried_over_is_charted_up_to_today(browser, api, send):
     metric = {"code": "seats", "aggregation_type": "sum_agg", "field_name": "seats", "recurring": True}
     subscribed(api, metric)
     send("seats", "acme-1", seats=5)

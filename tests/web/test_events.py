@@ -150,7 +150,7 @@ def test_an_event_is_voided_with_a_reason_and_comes_back_replaced(browser, one):
         ("reason", "", "Fill this in."),
     ],
 )
-def test_an_amendment_that_cannot_be_is_told_at_its_field(browser, one, field, text, words):
+def test_an_amendment_that_cannot_be_is_reported_at_its_field(browser, one, field, text, words):
     form = {**AMENDED, "kind": "replace", "properties": '{"tokens": 77}', field: text}
     page = browser.refused(one, form)
     assert re.search(rf'id="{field}-error">{words}', page)
@@ -160,7 +160,7 @@ def test_an_amendment_that_cannot_be_is_told_at_its_field(browser, one, field, t
         assert "77" in page
 
 
-def test_a_time_is_changed_and_what_is_billed_already_is_told(browser, one):
+def test_a_time_is_changed_and_what_is_billed_already_is_reported(browser, one):
     browser.sent("/test-clock", {"to": "period", "back": "/app"})
     moved = {
         **AMENDED,
@@ -175,7 +175,7 @@ def test_a_time_is_changed_and_what_is_billed_already_is_told(browser, one):
     assert 'value="2026-11-01 00:00:00.250"' in browser.ok(one)
 
 
-def test_events_of_several_subscriptions_with_one_id_are_told_apart(browser, gpt4, api, server):
+def test_events_of_several_subscriptions_with_one_id_are_distinguished(browser, gpt4, api, server):
     conn = open_connection(server.dsn)
     for name in ("acme-1", "a/2"):
         draft = Draft("same", "gpt_4_tokens", name, microseconds(START), None, {"tokens": len(name)})

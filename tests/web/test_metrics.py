@@ -57,7 +57,7 @@ def test_create_with_dimensions(browser, api):
     )
 
 
-def test_what_is_wrong_stands_beside_the_field_and_nothing_typed_is_lost(browser):
+def test_what_is_wrong_is_shown_beside_the_field_and_nothing_typed_is_lost(browser):
     page = browser.refused("/new-billable-metric", {**TOKENS, "code": "", "field_name": ""})
     assert 'id="code-error"' in page
     assert 'id="field_name-error"' in page
@@ -278,7 +278,7 @@ def test_every_aggregation_over_a_property_with_its_rounding(browser, api, kind)
         ({"key": ["", "type"]}, "filters"),
     ],
 )
-def test_what_is_wrong_is_told_at_its_field(browser, typed, field):
+def test_what_is_wrong_is_reported_at_its_field(browser, typed, field):
     page = browser.refused("/new-billable-metric", {**TOKENS, **typed})
     assert page.count(f'id="{field}-error"') == 1
     for value in typed.values():
@@ -356,7 +356,7 @@ def test_the_example_has_what_expressions_and_rules_look_at(browser, how):
     assert "It counts: " in text_of(browser.ok("/billable-metrics/tokens", event=example))
 
 
-def test_a_history_that_is_being_sorted_is_told(browser, send, monkeypatch):
+def test_a_history_that_is_being_sorted_is_reported(browser, send, monkeypatch):
     monkeypatch.setattr(rebuilding, "REENCODED_IN_PLACE_MAX", 1)
     browser.sent("/new-billable-metric", TOKENS)
     for region in ("eu", "us"):

@@ -76,7 +76,7 @@ def test_prices_are_changed(browser, api, tokens):
     assert amounts == ["0.06", "0.12", "0.02"]
 
 
-def test_what_is_wrong_stands_in_its_cell_and_nothing_typed_is_lost(browser, tokens):
+def test_what_is_wrong_is_shown_in_its_cell_and_nothing_typed_is_lost(browser, tokens):
     page = browser.refused("/new-plan", {**GRID, "price:1:0": "cheap", "code": ""})
     assert 'id="price:1:0-error"' in page
     assert re.search(r'value="cheap"[^>]*aria-label="8K, input"[^>]*aria-invalid="true"', page)
@@ -97,7 +97,7 @@ def test_what_is_wrong_stands_in_its_cell_and_nothing_typed_is_lost(browser, tok
         ("name", "", "Fill this in."),
     ],
 )
-def test_what_is_refused_is_told_once_beside_its_field(browser, tokens, field, text, words):
+def test_what_is_refused_is_reported_once_beside_its_field(browser, tokens, field, text, words):
     page = browser.refused("/new-plan", {**GRID, field: text})
     assert page.count(f'<p class="error" id="{field}-error">{words}</p>') == 1
     assert page.count('<p class="error"') == 1
@@ -431,7 +431,7 @@ def test_each_filter_has_terms_of_its_own(browser, api, tokens):
         ),
     ],
 )
-def test_terms_that_cannot_be_are_told_beside_them_and_stay(browser, tokens, typed, words):
+def test_terms_that_cannot_be_are_reported_beside_them_and_stay(browser, tokens, typed, words):
     page = browser.refused("/new-plan", {**HEAD, "billable_metric_code": "tokens", **typed})
     assert words in page
     assert 'aria-describedby="others:error"' in page
@@ -440,7 +440,7 @@ def test_terms_that_cannot_be_are_told_beside_them_and_stay(browser, tokens, typ
             assert f'value="{text}"' in page
 
 
-def test_a_model_that_does_not_go_with_the_metric_is_told(browser, tokens):
+def test_a_model_that_does_not_go_with_the_metric_is_reported(browser, tokens):
     browser.sent("/new-billable-metric", {"name": "Calls", "code": "calls", "aggregation_type": "count_agg"})
     page = browser.refused("/new-plan", {**HEAD, "billable_metric_code": "calls", "charge_model": "dynamic"})
     assert "This doesn&#39;t go with the metric&#39;s aggregation." in page
@@ -528,7 +528,7 @@ def test_terms_beside_the_prices(browser, api, tokens):
     assert 'id="min_amount-error"' in page
 
 
-def test_a_tier_that_ends_between_two_units_is_told_by_the_audit_log_too(browser, tokens):
+def test_a_tier_that_ends_between_two_units_is_reported_by_the_audit_log_too(browser, tokens):
     tiers = {"others:to": ["0.5", ""], "others:price": ["2", "1"], "others:flat": ["", ""]}
     form = {**HEAD, "billable_metric_code": "tokens", "charge_model": "graduated", **tiers}
     browser.sent("/new-plan", form)

@@ -46,7 +46,7 @@ def test_a_unit_is_chosen_comes_back_and_is_taken_away(browser, api, credits_):
     assert charge_of(api)["applied_pricing_unit"] is None
 
 
-def test_the_least_amount_has_the_units_decimals(browser, api, credits_):
+def test_the_minimum_charge_has_the_units_decimals(browser, api, credits_):
     form = {**GRID, **HALF, "amount_currency": "JPY", "options": "yes", "min_amount": "12.5"}
     browser.sent("/new-plan", form)
     assert charge_of(api)["min_amount_cents"] == 1250
@@ -61,13 +61,13 @@ def test_the_least_amount_has_the_units_decimals(browser, api, credits_):
         ({"pricing_unit": "none"}, "pricing_unit", "There is no such pricing unit."),
     ],
 )
-def test_what_is_wrong_stands_beside_it(browser, credits_, typed, field, words):
+def test_what_is_wrong_is_shown_beside_it(browser, credits_, typed, field, words):
     page = browser.refused("/new-plan", {**GRID, **HALF, **typed})
     assert page.count(f'<p class="error" id="{field}-error">{words}</p>') == 1
     assert page.count('<p class="error"') == 1
 
 
-def test_the_calculators_tell_units_and_money(browser, api, credits_):
+def test_the_calculators_show_units_and_money(browser, api, credits_):
     page = text_of(browser.ok("/new-plan", **STANDARD, **HALF, units="12.34"))
     assert "1.23 CR x 0.5 = 0.615 USD $0.62 1.23 CR" in page
     without = text_of(browser.ok("/new-plan", **STANDARD, pricing_unit="credits", units="12.34"))
@@ -128,7 +128,7 @@ def test_a_price_in_the_unit_has_the_units_decimals(browser, api, credits_):
     assert plan["amount_currency"] == "JPY"
 
 
-def test_the_tester_of_events_tells_prices_in_the_unit(browser, credits_):
+def test_the_tester_of_events_shows_prices_in_the_unit(browser, credits_):
     browser.sent("/new-plan", {**GRID, **HALF})
     pasted = event(model="8K", type="input", tokens=3)
     assert "0.03 CR per 1,000" in text_of(browser.ok("/billable-metrics/tokens", event=pasted))

@@ -104,5 +104,5 @@ def test_the_first_tier_begins_at_nothing_or_one(low: Any) -> None:
     assert tier_errors(tiers((2, None)), key="ranges", amounts=AMOUNTS, gap=1) == ["invalid_ranges"]
 
 
-def test_a_quantity_has_no_events_and_hundredths_unless_told_otherwise() -> None:
+def test_a_quantity_has_no_events_and_hundredths_unless_asked_otherwise() -> None:
     assert (Quantity(units=Decimal(1)).events_count, Quantity(units=Decimal(1)).subunits) == (0, 100)
