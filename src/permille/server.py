@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from permille.app import Application, Receive, Scope, Send, build
 from permille.config import Config
 from permille.database.migrate import pending
 from permille.embedded import running
+from permille.memory import calm_collector
 from permille.request_ids import RequestIds
 from permille.web.rendering import compile_templates
 from permille.web.sign_in import first_user_link
@@ -87,7 +87,7 @@ class Gate:
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self.application = application
-                _calm_collector()
+                calm_collector()
                 await asyncio.to_thread(compile_templates)
                 return
 
@@ -97,13 +97,6 @@ def _invite(config: Config) -> None:
     link = first_user_link(config)
     if link is not None:
         log.warning("The web admin has no user yet. Within a day, become the first at %s", link)
-
-
-def _calm_collector() -> None:
-    """Objects that exist now stay, and a batch of events is no reason to search the heap for cycles: there are none."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
 
 
 def serve(config: Config) -> None:

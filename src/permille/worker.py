@@ -20,6 +20,7 @@ from permille.clock import system_now
 from permille.config import Config
 from permille.database.connections import open_pool
 from permille.events.engine import upkeep
+from permille.memory import calm_collector
 from permille.out import jobs
 from permille.out.kind import Context
 from permille.store import unpriced as unpriced_store, webhooks
@@ -120,6 +121,7 @@ def run(config: Config) -> None:
     found = loops(config, stopping)
     pool = open_pool(config.database_url, size=len(found) + CONNECTIONS_FOR_JOBS, name="permille-work")
     threads = [threading.Thread(target=_repeat, args=(loop, pool, stopping)) for loop in found]
+    calm_collector()
     for thread in threads:
         thread.start()
     for thread in threads:

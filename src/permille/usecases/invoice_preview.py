@@ -25,7 +25,7 @@ from permille.core.invoice.billing import (
     in_order,
     progress_after,
 )
-from permille.core.invoice.draft import InvoiceDraft
+from permille.core.invoice.draft import InvoiceDraft, changed
 from permille.core.invoice.kinds import make
 from permille.core.period import local_date
 from permille.events.engine import usage
@@ -179,7 +179,7 @@ def _preview(
     billings = tuple(in_order(contracts.billing(request) for request in requests))
     if len({billing.plan.amount_currency for billing in billings}) > 1:
         raise Invalid({"base": ["subscription_currencies_does_not_match"]})
-    draft = replace(draft_of(billings), has_grace_period=False)
+    draft = changed(draft_of(billings), has_grace_period=False)
     organization_id = draft.customer.organization_id
     facts = usage.under_one_metering(conn, [organization_id], lambda: load_facts(conn, [draft]))
     named = {new_id(note.at): note for note in notes}

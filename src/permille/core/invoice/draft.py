@@ -6,11 +6,12 @@ Steps make it (kinds.py), the store saves it. Nobody else adds up amounts of an 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
+from typing import Any
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
@@ -133,7 +134,7 @@ class InvoiceDraft:
         if len(self.billings) > 1:
             places: dict[Id, int] = {each.subscription.id: place for place, each in enumerate(self.billings)}
             every = tuple(sorted(every, key=lambda line: _place(line, places)))
-        return replace(self, lines=every)
+        return changed(self, lines=every)
 
     @property
     def is_empty(self) -> bool:
@@ -252,6 +253,21 @@ class InvoiceDraft:
             self.taxes_amount_cents,
             self.sub_total_including_taxes_amount_cents,
         )
+
+
+_FIELDS = tuple(field.name for field in fields(InvoiceDraft))
+_NAMES = frozenset(_FIELDS)
+
+
+def changed(draft: InvoiceDraft, **changes: Any) -> InvoiceDraft:
+    """The draft with other values of some fields: dataclasses.replace at a fraction of its cost, as every step does it."""
+    unknown = changes.keys() - _NAMES
+    if unknown:
+        raise TypeError(f"An invoice has no {', '.join(sorted(unknown))}.")
+    known = draft.__dict__
+    made = object.__new__(InvoiceDraft)
+    made.__dict__.update({name: known[name] for name in _FIELDS}, **changes)
+    return made
 
 
 def _place(line: Line, places: Mapping[Id, int]) -> int:

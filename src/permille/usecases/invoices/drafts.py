@@ -19,7 +19,7 @@ from permille.core.contract.subscription import Subscription
 from permille.core.contract.timeline import BillingPeriods
 from permille.core.errors import Unpriced
 from permille.core.invoice.billing import BillingRequest, InvoicingReason, SubscriptionBilling, in_order
-from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceStatus
+from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceStatus, changed
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.period import Period
@@ -42,7 +42,7 @@ def refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: dateti
 def _to_retry(draft: InvoiceDraft, now: datetime) -> InvoiceDraft:
     """A draft that stays one: with usage that waits for a price it is tried again after a while."""
     retry_at = now + holds.pause(since=draft.at, now=now) if draft.waits_for_price else None
-    return replace(draft, made_at=now, price_retry_at=retry_at)
+    return changed(draft, made_at=now, price_retry_at=retry_at)
 
 
 def finalize_due(

@@ -19,7 +19,7 @@ from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.contract.timeline import BillingPeriods
 from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling, in_order
-from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line
+from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line, changed
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.store import fees as fee_store, plans, subscriptions
@@ -70,4 +70,4 @@ def _draft(fees: Sequence[tuple[SubscriptionBilling, StoredFee]]) -> InvoiceDraf
     billings: Mapping[UUID, SubscriptionBilling] = {billing.subscription.id: billing for billing, _ in fees}
     draft = draft_of(tuple(in_order(billings.values())), kind=InvoiceKind.PAID_FEES)
     lines = tuple(Line(fee.as_fee, billing.plan, taxed=fee.taxed, fee_id=fee.id) for billing, fee in fees)
-    return replace(draft, currency=fees[0][1].amount_currency, lines=lines)
+    return changed(draft, currency=fees[0][1].amount_currency, lines=lines)

@@ -29,7 +29,7 @@ from permille.core.invoice.billing import (
     grouped,
     progress_after,
 )
-from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line, out_of_range
+from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line, changed, out_of_range
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.metering.event import Arrival
@@ -293,7 +293,7 @@ def advance_draft(
         periods=BillingPeriods(subscription=period, charges=period),
     )
     draft = draft_of((billing,), kind=InvoiceKind.IN_ADVANCE if invoiceable else InvoiceKind.FEES_ALONE)
-    return replace(draft, billings=(billing,) if invoiceable else (), lines=(Line(fee, plan),))
+    return changed(draft, billings=(billing,) if invoiceable else (), lines=(Line(fee, plan),))
 
 
 def bill_in_advance(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:

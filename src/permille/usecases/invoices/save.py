@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,7 +14,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.invoice import numbering
-from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, InvoiceStatus
+from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, InvoiceStatus, changed
 from permille.store import credit_notes, invoices, late_usage, webhooks
 
 
@@ -58,7 +57,7 @@ def with_numbers(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[
     )
     number_of = {draft.id: number for draft, number in zip(final, numbers, strict=True)}
     return [
-        replace(draft, number=number_of[draft.id]) if draft.id in number_of else draft for draft in drafts
+        changed(draft, number=number_of[draft.id]) if draft.id in number_of else draft for draft in drafts
     ]
 
 

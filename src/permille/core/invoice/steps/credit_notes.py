@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from permille.core.invoice.credit_note import spend
-from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
+from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, changed
 from permille.core.invoice.facts import Facts
 
 
@@ -14,4 +12,4 @@ def credit_notes(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     known = facts.balances.get((draft.customer.id, draft.currency))
     if not known or draft.is_paid or draft.status is InvoiceStatus.DRAFT:
         return draft
-    return replace(draft, credits=tuple(spend(known, draft.sub_total_including_taxes_amount_cents)))
+    return changed(draft, credits=tuple(spend(known, draft.sub_total_including_taxes_amount_cents)))

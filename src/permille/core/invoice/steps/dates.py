@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
-from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceKind, InvoiceStatus
+from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceKind, InvoiceStatus, changed
 from permille.core.invoice.facts import Facts
 from permille.core.period import local_date, midnight
 
@@ -15,13 +15,13 @@ def dates(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
     term = draft.customer.applicable_net_payment_term
     if draft.dates is None:
         retry_at = draft.at if draft.waits_for_price else None
-        return replace(draft, dates=_new_dates(draft, term), price_retry_at=retry_at)
+        return changed(draft, dates=_new_dates(draft, term), price_retry_at=retry_at)
     if draft.status is InvoiceStatus.DRAFT:
-        return replace(draft, dates=replace(draft.dates, net_payment_term=term))
+        return changed(draft, dates=replace(draft.dates, net_payment_term=term))
     keeps_anchor = draft.customer.billing_entity.subscription_invoice_issuing_date_adjustment == "keep_anchor"
     stays = draft.is_recurring and keeps_anchor
     issued_on = draft.dates.issuing_date if stays else local_date(draft.made_at, draft.timezone)
-    return replace(
+    return changed(
         draft,
         dates=InvoiceDates(
             issuing_date=issued_on,

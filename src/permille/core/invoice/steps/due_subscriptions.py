@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from permille.core.invoice.draft import InvoiceDraft
+from permille.core.invoice.draft import InvoiceDraft, changed
 from permille.core.invoice.facts import Facts
 
 
@@ -20,4 +18,4 @@ def due_subscriptions(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
         or billing.subscription.id in billed
         or billing.subscription.id in facts.late_usage
     )
-    return replace(draft, billings=kept)
+    return changed(draft, billings=kept)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from permille.core.invoice.draft import InvoiceDraft, Line
+from permille.core.invoice.draft import InvoiceDraft, Line, changed
 from permille.core.invoice.facts import Facts
 
 
@@ -15,4 +13,4 @@ def late_usage(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     if not found:
         return draft
     billed = draft.adding(Line(fee, late.plan) for late in found for fee in late.fees)
-    return replace(billed, late_usage_ids=tuple(late.late_usage_id for late in found))
+    return changed(billed, late_usage_ids=tuple(late.late_usage_id for late in found))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby
 
 from permille.core.invoice.billing import SubscriptionBilling
-from permille.core.invoice.draft import InvoiceDraft, Line
+from permille.core.invoice.draft import InvoiceDraft, Line, changed
 from permille.core.invoice.facts import Facts
 from permille.core.rating.charge import CompiledCharge
 from permille.core.rating.filters import Id
@@ -28,7 +27,7 @@ def minimum_charge(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     for key, found in groupby(draft.lines, key=lambda line: (line.fee.subscription_id, line.fee.charge_id)):
         own = list(found)
         lines += _trued_up(*minimums[key], own) if key in minimums else own
-    return replace(draft, lines=tuple(lines))
+    return changed(draft, lines=tuple(lines))
 
 
 def _trued_up(billing: SubscriptionBilling, compiled: CompiledCharge, lines: Sequence[Line]) -> list[Line]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from permille.core.invoice.draft import InvoiceDraft, Line
+from permille.core.invoice.draft import InvoiceDraft, Line, changed
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.tax import UNTAXED, Tax, add_up_taxes, tax_fee, tax_invoice
 from permille.core.invoice.tax_choice import TaxChoice, tax_choice
@@ -22,13 +22,13 @@ def line_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
         taxes.append(chosen[id(line.plan)](line.fee))
     if not any(taxes):
         return draft
-    return replace(draft, lines=tuple(map(_taxed, draft.lines, taxes)))
+    return changed(draft, lines=tuple(map(_taxed, draft.lines, taxes)))
 
 
 def invoice_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
     """Tax the sum of the lines, which is rounded once."""
     taxed = tax_invoice([(line.taxable_cents, line.taxes) for line in draft.lines])
-    return draft if taxed is UNTAXED else replace(draft, taxed=taxed)
+    return draft if taxed is UNTAXED else changed(draft, taxed=taxed)
 
 
 def summed_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
@@ -43,7 +43,7 @@ def summed_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
                 (each.tax, each.amount_cents, each.fees_amount_cents) for own in taxed for each in own.applied
             ],
         )
-    return replace(draft, taxed=summed)
+    return changed(draft, taxed=summed)
 
 
 def _taxed(line: Line, taxes: tuple[Tax, ...]) -> Line:
