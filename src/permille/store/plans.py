@@ -16,7 +16,7 @@ from psycopg.types.json import Json, Jsonb
 from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
 from permille.core.contract.price_versions import latest, versions_of
 from permille.ids import new_id
-from permille.store import billable_metrics, billing_holds, pricing_units, taxes, unpriced
+from permille.store import billable_metrics, pricing_units, taxes
 
 _PLAN = tuple(
     field.name for field in fields(Plan) if field.name not in ("charges", "taxes", "price_versions")
@@ -197,8 +197,8 @@ def add(conn: Connection[Any], plan: Plan) -> bool:
         columns,
     )
     if cursor.rowcount == 1:
-        unpriced = replace_fields(plan, charges=(), price_versions=())
-        save_prices(conn, before=unpriced, after=plan, now=plan.created_at)
+        without_charges = replace_fields(plan, charges=(), price_versions=())
+        save_prices(conn, before=without_charges, after=plan, now=plan.created_at)
     return cursor.rowcount == 1
 
 
@@ -218,7 +218,6 @@ def replace(conn: Connection[Any], *, before: Plan, after: Plan, now: datetime) 
     changes = ", ".join(f"{name} = %({name})s" for name in columns if name != "id")
     conn.execute(f"update plan set {changes} where id = %(id)s", columns)
     save_prices(conn, before=before, after=after, now=now)
-    billing_holds.retry_soon(conn, after.organization_id, now=now)
 
 
 def set_metadata(
@@ -307,8 +306,6 @@ def _save_charges(
     conn: Connection[Any], *, before: Sequence[Charge], after: Sequence[Charge], now: datetime
 ) -> None:
     """Make the charges of a plan what `after` says: rows are added, changed or soft-deleted by id."""
-    if before:
-        unpriced.recheck(conn, {charge.metric.organization_id for charge in before})
     kept = {charge.id for charge in after}
     _delete(conn, "charge", [charge.id for charge in before if charge.id not in kept], now)
     filters_before = [entry.id for charge in before for entry in charge.filters]

@@ -74,6 +74,26 @@ def enqueue(
     _defer(conn, listening)
 
 
+def enqueue_of(
+    conn: Connection[Any],
+    webhook_type: str,
+    organization_id: UUID,
+    object_ids: Sequence[UUID],
+    *,
+    now: datetime,
+) -> None:
+    """Queue webhooks about objects of the kind that the type begins with, each as it is at the first attempt."""
+    enqueue(
+        conn,
+        organization_id=organization_id,
+        webhook_type=webhook_type,
+        object_type=webhook_type.split(".", maxsplit=1)[0],
+        object_ids=object_ids,
+        payload=None,
+        now=now,
+    )
+
+
 def is_heard(conn: Connection[Any], organization_id: UUID, webhook_type: str) -> bool:
     """Whether any endpoint listens; it stays until the transaction ends."""
     return bool(_listening(conn, organization_id, webhook_type))

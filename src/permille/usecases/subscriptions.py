@@ -491,12 +491,4 @@ def end_all(conn: Connection[Any], rows: Iterable[Subscription], *, now: datetim
 def _queue_webhooks(
     conn: Connection[Any], webhook_type: str, rows: Sequence[Subscription], now: datetime
 ) -> None:
-    webhooks.enqueue(
-        conn,
-        organization_id=rows[0].organization_id,
-        webhook_type=webhook_type,
-        object_type="subscription",
-        object_ids=[row.id for row in rows],
-        payload=None,
-        now=now,
-    )
+    webhooks.enqueue_of(conn, webhook_type, rows[0].organization_id, [row.id for row in rows], now=now)

@@ -92,8 +92,8 @@ class TooLate(Answer):
     reason: Annotated[str | None, says("Why it isn't billed.")]
 
 
-class Event(Answer):
-    """A stored event."""
+class AcceptedEvent(Answer):
+    """An event as it was taken in."""
 
     lago_id: Id
     transaction_id: TransactionId
@@ -105,6 +105,11 @@ class Event(Answer):
     lago_subscription_id: Annotated[None, says("Always null: kept for clients of Lago's API.")]
     external_subscription_id: OptionalSubscriptionId
     created_at: CreatedAt
+
+
+class Event(AcceptedEvent):
+    """A stored event."""
+
     amendments: Annotated[list[Amendment], says("Its corrections, oldest first: the last one counts.")]
 
 
@@ -144,21 +149,6 @@ class AmendmentInput(Input):
     timestamp: Time
     properties: EventProperties
     precise_total_amount_cents: SentAmount
-
-
-class AcceptedEvent(Answer):
-    """An event as it was taken in."""
-
-    lago_id: Id
-    transaction_id: TransactionId
-    lago_customer_id: Annotated[None, says("Always null: kept for clients of Lago's API.")]
-    code: EventCode
-    timestamp: Timestamp
-    precise_total_amount_cents: PreciseAmount
-    properties: EventProperties
-    lago_subscription_id: Annotated[None, says("Always null: kept for clients of Lago's API.")]
-    external_subscription_id: OptionalSubscriptionId
-    created_at: CreatedAt
 
 
 class EventWarning(Answer, kw_only=True):

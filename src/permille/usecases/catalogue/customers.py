@@ -74,7 +74,7 @@ def add(
         now=now,
     )
     made = customers.by_ids(conn, [customer_id])[customer_id]
-    _notify("customer.created", conn, made, now=now)
+    webhooks.enqueue_of(conn, "customer.created", organization_id, [made.id], now=now)
     return made
 
 
@@ -88,7 +88,7 @@ def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any
         invoices.set_grace_periods(conn, {after.id: after.applicable_invoice_grace_period}, now=now)
     if after.taxes != before.taxes:
         billing_holds.retry_soon(conn, after.organization_id, now=now)
-    _notify("customer.updated", conn, after, now=now)
+    webhooks.enqueue_of(conn, "customer.updated", after.organization_id, [after.id], now=now)
     return after
 
 
@@ -98,15 +98,3 @@ def remove(conn: Connection[Any], customer: Customer, *, now: datetime) -> None:
     lifecycle.end_all(conn, living, now=now)
     drafts.finalize_of_subscriptions(conn, [row.id for row in living], at=now)
     customers.delete(conn, customer_id=customer.id, now=now)
-
-
-def _notify(webhook_type: str, conn: Connection[Any], customer: Customer, *, now: datetime) -> None:
-    webhooks.enqueue(
-        conn,
-        organization_id=customer.organization_id,
-        webhook_type=webhook_type,
-        object_type="customer",
-        object_ids=[customer.id],
-        payload=None,
-        now=now,
-    )

@@ -98,12 +98,4 @@ def _after_change(conn: Connection[Any], metric: BillableMetric, what: str, *, n
     billing_holds.retry_soon(conn, metric.organization_id, now=now)
     unpriced.recheck(conn, [metric.organization_id])
     metering.refresh(conn, organization_id=metric.organization_id, code=metric.code)
-    webhooks.enqueue(
-        conn,
-        organization_id=metric.organization_id,
-        webhook_type=f"billable_metric.{what}",
-        object_type="billable_metric",
-        object_ids=[metric.id],
-        payload=None,
-        now=now,
-    )
+    webhooks.enqueue_of(conn, f"billable_metric.{what}", metric.organization_id, [metric.id], now=now)

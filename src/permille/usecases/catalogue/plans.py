@@ -18,13 +18,14 @@ from permille.core.contract.price_versions import (
     cancel_change,
     edit_prices,
     in_force,
+    latest,
     price_changes,
     unschedulable,
 )
 from permille.core.errors import Invalid, NotFound
 from permille.database import locks
 from permille.ids import new_id
-from permille.store import billing_holds, plans, subscriptions, webhooks
+from permille.store import billing_holds, plans, subscriptions, unpriced, webhooks
 from permille.usecases import metering, subscriptions as lifecycle
 from permille.usecases.invoices import drafts
 
@@ -72,7 +73,7 @@ def add(conn: Connection[Any], plan: Plan) -> None:
     if not plans.add(conn, plan):
         raise Invalid({"code": ["value_already_exist"]})
     meter(conn, plan.organization_id, plan.charges)
-    _notify(conn, plan, "created", now=plan.created_at)
+    webhooks.enqueue_of(conn, "plan.created", plan.organization_id, [plan.id], now=plan.created_at)
 
 
 def change(
@@ -93,7 +94,7 @@ def change(
     saved = _save_with_copies(conn, before, after, since=since, cascades=cascades, now=now)
     if after.amount_cents != before.amount_cents:
         lifecycle.follow_amounts(conn, after.id, now=now)
-    _notify(conn, after, "updated", now=now)
+    webhooks.enqueue_of(conn, "plan.updated", after.organization_id, [after.id], now=now)
     return saved
 
 
@@ -154,7 +155,7 @@ def remove(conn: Connection[Any], plan: Plan, *, now: datetime) -> None:
     plans.delete(conn, plan_id=plan.id, now=now)
     billing_holds.retry_soon(conn, plan.organization_id, now=now)
     meter(conn, plan.organization_id, plan.charges)
-    _notify(conn, plan, "deleted", now=now)
+    webhooks.enqueue_of(conn, "plan.deleted", plan.organization_id, [plan.id], now=now)
 
 
 def set_metadata(
@@ -201,6 +202,9 @@ def save_edit(
 
 def _store_edit(conn: Connection[Any], before: Plan, after: Plan, *, now: datetime) -> None:
     plans.replace(conn, before=before, after=after, now=now)
+    billing_holds.retry_soon(conn, after.organization_id, now=now)
+    if latest(before).charges:
+        unpriced.recheck(conn, [after.organization_id])
     later = [charge for version in after.price_versions for charge in version.charges]
     meter(conn, after.organization_id, [*before.charges, *after.charges, *later])
 
@@ -209,15 +213,3 @@ def meter(conn: Connection[Any], organization_id: UUID, charges: Sequence[Charge
     """Events are kept as the charges' grouping keys now need them."""
     for code in sorted({charge.metric.code for charge in charges}):
         metering.refresh(conn, organization_id=organization_id, code=code)
-
-
-def _notify(conn: Connection[Any], plan: Plan, what: str, *, now: datetime) -> None:
-    webhooks.enqueue(
-        conn,
-        organization_id=plan.organization_id,
-        webhook_type=f"plan.{what}",
-        object_type="plan",
-        object_ids=[plan.id],
-        payload=None,
-        now=now,
-    )

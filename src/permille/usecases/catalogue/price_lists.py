@@ -132,7 +132,8 @@ def apply(
             plan_created=False,
         )
     metrics, created = _metrics(conn, organization.id, price_list, now)
-    made = _plan(price_list, metrics, organization.id, now)
+    blank = catalogue_plans.blank(conn, organization.id, now=now)
+    made = _plan(price_list, metrics, blank, now)
     charges = tuple(replace(charge, unlisted_values=unlisted_values) for charge in made.charges)
     catalogue_plans.add(conn, replace(made, charges=charges))
     return Applied(slug=slug, billable_metrics=created, plan_code=slug, plan_created=True)
@@ -187,30 +188,19 @@ def _add_metric(conn: Connection[Any], metric: BillableMetric) -> BillableMetric
     return metric
 
 
-def _plan(
-    price_list: PriceList, metrics: Mapping[str, BillableMetric], organization_id: UUID, now: datetime
-) -> Plan:
-    wanted, plan_id = price_list.plan, new_id(now)
-    return Plan(
-        id=plan_id,
-        organization_id=organization_id,
-        parent_id=None,
+def _plan(price_list: PriceList, metrics: Mapping[str, BillableMetric], blank: Plan, now: datetime) -> Plan:
+    wanted = price_list.plan
+    return replace(
+        blank,
         code=price_list.slug,
         name=wanted.name,
-        invoice_display_name=None,
         description=price_list.description,
         interval=wanted.interval,
         amount_cents=wanted.amount_cents,
         amount_currency=wanted.amount_currency,
-        pay_in_advance=False,
-        trial_period=None,
-        bill_charges_monthly=None,
-        bill_fixed_charges_monthly=None,
-        metadata=None,
         charges=tuple(
-            _charge(charge, plan_id, metrics[charge.billable_metric_code], now) for charge in wanted.charges
+            _charge(charge, blank.id, metrics[charge.billable_metric_code], now) for charge in wanted.charges
         ),
-        created_at=now,
     )
 
 

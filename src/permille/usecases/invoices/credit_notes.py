@@ -43,15 +43,8 @@ def credit_unused(
     notes = unused_credits(conn, ended, at=at, only_on=only_on)
     if not notes:
         return
-    webhooks.enqueue(
-        conn,
-        organization_id=notes[0].organization_id,
-        webhook_type="credit_note.created",
-        object_type="credit_note",
-        object_ids=credit_notes.add(conn, notes),
-        payload=None,
-        now=at,
-    )
+    added = credit_notes.add(conn, notes)
+    webhooks.enqueue_of(conn, "credit_note.created", notes[0].organization_id, added, now=at)
 
 
 def unused_credits(

@@ -72,12 +72,4 @@ def queue_webhooks(
     for at, object_id in made:
         by_instant[at].append(object_id)
     for at, ids in by_instant.items():
-        webhooks.enqueue(
-            conn,
-            organization_id=organization_id,
-            webhook_type=webhook_type,
-            object_type=webhook_type.split(".", maxsplit=1)[0],
-            object_ids=ids,
-            payload=None,
-            now=at,
-        )
+        webhooks.enqueue_of(conn, webhook_type, organization_id, ids, now=at)
