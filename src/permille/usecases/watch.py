@@ -130,7 +130,7 @@ class Watch:
             clock_seen.doubt(conn)
             conn.commit()
             raise MustStopError(
-                f"The clock was set by {step} while this ran. It is looked at again at the next start."
+                f"The clock was set by {timedelta(seconds=round(step.total_seconds()))} while this ran. It is looked at again at the next start."
             )
 
 
