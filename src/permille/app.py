@@ -101,7 +101,7 @@ def intake_of(config: Config, dsn: str, pool: Pool) -> EventIntake:
             raise try_again() from error
 
     return EventIntake(
-        event_log.writers(dsn, WRITERS),
+        event_log.writers(dsn, WRITERS, series_bytes=config.series_memory_mb * 1024**2),
         Answers(
             organization=lambda key: asked(lambda conn: organizations.by_api_key(conn, key)),
             warnings=lambda owner, drafts: asked(lambda conn: warnings_of(conn, owner, drafts)),

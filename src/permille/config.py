@@ -123,6 +123,15 @@ class Config:
     max_body_bytes: Annotated[int, Meta(ge=1_024, description="Largest request body, in bytes.")] = (
         10 * 1024 * 1024
     )
+    series_memory_mb: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65_536,
+            description="Memory for the ids of series that a server has met, in MiB. "
+            "Events of series that are not remembered cost a look-up.",
+        ),
+    ] = 256
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Meta(description="Least level of what is logged: debug, info, warning or error."),

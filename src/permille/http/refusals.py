@@ -17,6 +17,7 @@ STATUS_TEXT = {
     413: "Payload Too Large",
     415: "Unsupported Media Type",
     422: "Unprocessable Entity",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     501: "Not Implemented",
     503: "Service Unavailable",
@@ -24,6 +25,7 @@ STATUS_TEXT = {
 STATUS_HEADERS = {
     401: {"www-authenticate": "Bearer"},
     415: {"accept-encoding": "gzip"},
+    429: {"retry-after": "1"},
     503: {"retry-after": "1"},
 }
 """Headers that every answer with the status has."""

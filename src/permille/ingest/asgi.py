@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -19,14 +20,16 @@ from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
 from permille.clock import system_now
+from permille.core.bounds import EXPRESSION_WORK_AT_ONCE
 from permille.core.errors import Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
 from permille.core.organization import Organization
-from permille.events.draft import Draft
+from permille.events.draft import TOO_LONG, Draft
 from permille.events.log import Request, UnavailableError, Writer
 from permille.http.bodies import read_body
 from permille.http.query import query_flag
 from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
+from permille.http.shares import Shares, too_many_requests
 from permille.http.words import in_words
 from permille.ingest.decoders import FORMATS
 from permille.ingest.wire_format import Faulty, Warnings, WireFormat
@@ -42,6 +45,10 @@ QUEUE_EVENTS = 100_000
 KEYS_REMEMBERED = 10_000
 KEY_SECONDS = 5.0
 RECONNECT_SECONDS = 0.2
+EVALUATORS = 2
+"""Threads for expressions that take long."""
+EVALUATIONS_WAITING = 20
+"""Requests of an organization that wait for theirs."""
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _formats = {each.path: each for each in FORMATS}
@@ -117,6 +124,8 @@ class EventIntake:
         self.queue = Queue()
         self.keys: dict[str, tuple[Organization, float]] = {}
         self.tasks: list[asyncio.Task[None]] = []
+        self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests())
+        self.evaluators = ThreadPoolExecutor(EVALUATORS, thread_name_prefix="expressions")
 
     async def start(self) -> None:
         self.tasks = [asyncio.create_task(self._write(writer)) for writer in self.writers]
@@ -125,6 +134,7 @@ class EventIntake:
         """Store and answer what was taken in, then end."""
         self.queue.close()
         await asyncio.gather(*self.tasks)
+        self.evaluators.shutdown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -152,9 +162,10 @@ class EventIntake:
             await self._raise_unevaluable(organization.id, faulty)
             raise
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
+        await self._derive(request)
         if not await self._store(request):
             raise try_again()
-        if request.unevaluable or request.duplicates:
+        if request.is_refused or request.duplicates:
             raise _refused(request, wire)
         warnings = None
         if scope.get("query_string") and query_flag(QueryParams(scope["query_string"]), "strict"):
@@ -163,10 +174,18 @@ class EventIntake:
 
     async def _raise_unevaluable(self, organization_id: UUID, faulty: Faulty) -> None:
         """Raise Unevaluable where events have no value for their expressions: that is said before other errors."""
-        problems = await asyncio.to_thread(self.answers.unevaluable, organization_id, faulty.evaluable)
+        async with self.evaluations.turn(organization_id):
+            problems = await asyncio.to_thread(self.answers.unevaluable, organization_id, faulty.evaluable)
         if problems:
             said = {str(index): text for index, text in problems.items()}
             raise Unevaluable({**faulty.errors, **said} if faulty.is_batch else problems[0])
+
+    async def _derive(self, request: Request) -> None:
+        """Evaluate long expressions in a thread, one request of an organization at a time; a writer evaluates short ones."""
+        writer = self.writers[0]
+        if writer.words(request) > EXPRESSION_WORK_AT_ONCE:
+            async with self.evaluations.turn(request.organization_id):
+                await asyncio.get_running_loop().run_in_executor(self.evaluators, writer.derive, request)
 
     async def _store(self, request: Request) -> bool:
         """Whether it is known how it went; if not, the client must send it again."""
@@ -228,10 +247,13 @@ def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 def _refused(request: Request, wire: WireFormat) -> Refusal:
-    """Why nothing of the request is stored: an expression without a value, or events that are stored already."""
+    """Why nothing of the request is stored: an expression without a value, a dimension that is too long, or events that are stored already."""
     if problems := request.unevaluable:
         return Unevaluable(
             {str(index): text for index, text in problems.items()} if wire.is_batch else problems[0]
         )
+    if request.too_long:
+        errors = {str(index): {f"properties.{name}": [TOO_LONG]} for index, name in request.too_long.items()}
+        return Invalid(errors if wire.is_batch else errors["0"])
     error = {"transaction_id": ["value_already_exist"]}
     return Invalid({str(index): error for index in request.duplicates or ()} if wire.is_batch else error)
