@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -17,6 +18,41 @@ PREFIX = "PERMILLE_"
 
 class ConfigError(Exception):
     """A setting has a value that it can't have; the message names the variable."""
+
+
+class Networks:
+    """IP networks and addresses from a text with commas between them. Raises ValueError."""
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+        self._networks = frozenset(ip_network(each.strip()) for each in text.split(",") if each.strip())
+
+    def __contains__(self, address: object) -> bool:
+        """Whether the text is an IP address in one of the networks."""
+        try:
+            ip = ip_address(str(address))
+        except ValueError:
+            return False
+        return any(ip in network for network in self._networks)
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+    def each(self) -> list[str]:
+        """The networks as texts."""
+        return [str(network) for network in self._networks]
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Networks) and self._networks == other._networks
+
+    def __hash__(self) -> int:
+        return hash(self._networks)
+
+
+NO_NETWORKS = Networks()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +97,13 @@ class Config:
         ]
         | None
     ) = None
+    trusted_proxies: Annotated[
+        Networks,
+        Meta(
+            description="Addresses or networks of the reverse proxies in front of Permille, with commas between them: "
+            "`10.0.0.0/8, ::1`. Of them alone `X-Forwarded-For` and `X-Forwarded-Proto` are believed."
+        ),
+    ] = NO_NETWORKS
     workers: Annotated[
         int,
         Meta(
@@ -195,6 +238,8 @@ def _variable(name: str) -> str:
 def _decode(kind: type, value: Any) -> Any:
     if kind is Path:
         return Path(value).expanduser()
+    if kind is Networks:
+        return Networks(value)
     raise NotImplementedError(kind)
 
 
