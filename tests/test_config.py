@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from permille.config import Config, ConfigError, from_environment, unknown_variables
+from permille.config import Config, ConfigError, Networks, from_environment, unknown_variables
 
 
 def test_nothing_set_gives_the_defaults() -> None:
@@ -28,6 +29,7 @@ def test_every_setting_is_read_with_its_type() -> None:
             "PERMILLE_LOG_LEVEL": "WARNING",
             "PERMILLE_PUBLIC_URL": "https://billing.example.com/",
             "PERMILLE_WEBHOOK_ALLOW_PRIVATE": "true",
+            "PERMILLE_TRUSTED_PROXIES": "10.0.0.0/8, ::1",
             "HOME": "/home/x",
         }
     )
@@ -38,6 +40,7 @@ def test_every_setting_is_read_with_its_type() -> None:
     assert config.log_level == "warning"
     assert config.base_url == "https://billing.example.com"
     assert config.webhook_allow_private is True
+    assert config.trusted_proxies == Networks("::1,10.0.0.0/8")
 
 
 def test_an_empty_value_counts_as_none() -> None:
@@ -54,10 +57,12 @@ def test_an_empty_value_counts_as_none() -> None:
         ("PERMILLE_LOG_LEVEL", "loud"),
         ("PERMILLE_PUBLIC_URL", "billing.example.com"),
         ("PERMILLE_WEBHOOK_ALLOW_PRIVATE", "perhaps"),
+        ("PERMILLE_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("PERMILLE_TRUSTED_PROXIES", "*"),
     ],
 )
 def test_a_bad_value_is_refused_with_the_name_of_its_variable(name: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{name}={value}: "):
+    with pytest.raises(ConfigError, match=f"^{name}={re.escape(value)}: "):
         from_environment({name: value})
 
 
@@ -72,3 +77,13 @@ def test_an_ipv6_address_is_bracketed_in_links() -> None:
 
 def test_a_mistyped_variable_is_found() -> None:
     assert unknown_variables({"PERMILLE_PROT": "80", "PERMILLE_PORT": "80", "PATH": ""}) == ["PERMILLE_PROT"]
+
+
+def test_networks_contain_addresses_in_every_form_and_nothing_else() -> None:
+    networks = Networks("10.0.0.0/8, 2001:db8::/32,127.0.0.1")
+    for address in ("10.1.2.3", "127.0.0.1", "2001:0db8::1"):
+        assert address in networks
+    for other in ("11.0.0.1", "127.0.0.2", "::1", "", "proxy", "10.0.0.0/8"):
+        assert other not in networks
+    assert not Networks()
+    assert "127.0.0.1" not in Networks()

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -17,6 +18,41 @@ PREFIX = "PERMILLE_"
 
 class ConfigError(Exception):
     """A setting has a value that it can't have; the message names the variable."""
+
+
+class Networks:
+    """IP networks and addresses from a text with commas between them. Raises ValueError."""
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+        self._networks = frozenset(ip_network(each.strip()) for each in text.split(",") if each.strip())
+
+    def __contains__(self, address: object) -> bool:
+        """Whether the text is an IP address in one of the networks."""
+        try:
+            ip = ip_address(str(address))
+        except ValueError:
+            return False
+        return any(ip in network for network in self._networks)
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+    def each(self) -> list[str]:
+        """The networks as texts."""
+        return [str(network) for network in self._networks]
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Networks) and self._networks == other._networks
+
+    def __hash__(self) -> int:
+        return hash(self._networks)
+
+
+NO_NETWORKS = Networks()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +97,13 @@ class Config:
         ]
         | None
     ) = None
+    trusted_proxies: Annotated[
+        Networks,
+        Meta(
+            description="Addresses or networks of the reverse proxies in front of Permille, with commas between them: "
+            "`10.0.0.0/8, ::1`. Of them alone `X-Forwarded-For` and `X-Forwarded-Proto` are believed."
+        ),
+    ] = NO_NETWORKS
     workers: Annotated[
         int,
         Meta(
@@ -80,6 +123,56 @@ class Config:
     max_body_bytes: Annotated[int, Meta(ge=1_024, description="Largest request body, in bytes.")] = (
         10 * 1024 * 1024
     )
+    requests_at_once: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000,
+            description="Requests of one organization that a server works on at once; others of it wait. "
+            "Events don't count among them.",
+        ),
+    ] = 8
+    requests_waiting: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Requests of one organization that may wait for their turn; above it, 429.",
+        ),
+    ] = 32
+    statement_timeout_seconds: Annotated[
+        int,
+        Meta(ge=0, le=86_400, description="How long a request's statement may take; 0 is without end."),
+    ] = 30
+    lock_timeout_seconds: Annotated[
+        int,
+        Meta(ge=0, le=86_400, description="How long a request's statement may wait for a lock."),
+    ] = 10
+    idle_timeout_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="How long a transaction may do nothing in the database before it is ended, also a worker's.",
+        ),
+    ] = 120
+    worker_statement_timeout_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="How long a worker's statement may take, its wait for locks included; 0 is without end.",
+        ),
+    ] = 900
+    series_memory_mb: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65_536,
+            description="Memory for the ids of series that a server has met, in MiB. "
+            "Events of series that are not remembered cost a look-up.",
+        ),
+    ] = 256
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Meta(description="Least level of what is logged: debug, info, warning or error."),
@@ -145,6 +238,8 @@ def _variable(name: str) -> str:
 def _decode(kind: type, value: Any) -> Any:
     if kind is Path:
         return Path(value).expanduser()
+    if kind is Networks:
+        return Networks(value)
     raise NotImplementedError(kind)
 
 

@@ -118,18 +118,9 @@ def _invite(config: Config) -> None:
         log.warning("The web admin has no user yet. Within a day, become the first at %s", link)
 
 
-def serve(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT; what was taken in is committed and answered before the end.
-
-    Raises UnusableError when the port can't be listened on, and what waiting for the database can't mend:
-    UnableToMigrateError when it has migrations that we don't know, MustStopError when the clock is wrong.
-    """
-    logs.configure(config.log_level)
-    error = running.why_taken(config.host, config.port)
-    if error is not None:
-        raise running.UnusableError(running.cannot_listen(config.host, config.port, error))
-    gate = Gate(config)
-    settings = uvicorn.Config(
+def listening(gate: Gate, config: Config) -> uvicorn.Config:
+    """How uvicorn serves. Behind trusted proxies a request's client and scheme are the ones that they saw."""
+    return uvicorn.Config(
         RequestIds(gate),
         host=config.host,
         port=config.port,
@@ -144,9 +135,23 @@ def serve(config: Config) -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(config.trusted_proxies),
+        forwarded_allow_ips=config.trusted_proxies.each(),
     )
-    server = uvicorn.Server(settings)
+
+
+def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT; what was taken in is committed and answered before the end.
+
+    Raises UnusableError when the port can't be listened on, and what waiting for the database can't mend:
+    UnableToMigrateError when it has migrations that we don't know, MustStopError when the clock is wrong.
+    """
+    logs.configure(config.log_level)
+    error = running.why_taken(config.host, config.port)
+    if error is not None:
+        raise running.UnusableError(running.cannot_listen(config.host, config.port, error))
+    gate = Gate(config)
+    server = uvicorn.Server(listening(gate, config))
 
     def end() -> None:
         server.should_exit = True

@@ -16,7 +16,7 @@ from psycopg_pool import ConnectionPool
 from permille import logs
 from permille.api.webhooks import RENDERERS
 from permille.config import Config
-from permille.database.connections import open_pool
+from permille.database.connections import Limits, open_pool
 from permille.database.migrate import UnableToMigrateError, pending
 from permille.embedded.running import UnusableError
 from permille.events.engine import upkeep
@@ -129,7 +129,13 @@ def run(config: Config) -> None:
         raise UnusableError("The database lacks migrations: run `permille db migrate`, then this again.")
     stopping = threading.Event()
     found = loops(config, stopping)
-    pool = open_pool(config.database_url, size=len(found) + CONNECTIONS_FOR_JOBS, name="permille-work")
+    limits = Limits(statement=config.worker_statement_timeout_seconds, idle=config.idle_timeout_seconds)
+    pool = open_pool(
+        config.database_url,
+        size=len(found) + CONNECTIONS_FOR_JOBS,
+        name="permille-work",
+        limits=limits,
+    )
     turns = _Turns(pool, stopping)
     threads = [threading.Thread(target=turns.repeat, args=(loop,)) for loop in found]
     calm_collector()

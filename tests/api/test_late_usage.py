@@ -375,6 +375,35 @@ def test_another_price_alone_is_no_late_usage(api: Api, send: Any, review: Revie
     assert (proposal["is_charge_changed"], proposal["units"], proposal["amount_cents"]) == (True, "2.0", 20)
 
 
+def test_open_late_usage_follows_prices_and_is_billed_at_those_of_now(
+    api: Api, send: Any, review: Review
+) -> None:
+    ready(api)
+    send(START, tokens=100, model="a")
+    move(api, 2024, 4, 2)
+    send(ts(2024, 3, 20), tokens=10, model="b")
+    review()
+
+    def price(amount: str) -> None:
+        api.put("/plans/pro/charges/tokens", {"charge": {"properties": {"amount": amount}}})
+
+    (proposal,) = proposals(api)
+    assert proposal["amount_cents"] == 100
+    price("0.2")
+    review()
+    (proposal,) = proposals(api)
+    assert proposal["amount_cents"] == 200, "no event came since"
+    price("0.3")
+    send(ts(2024, 3, 21), tokens=1, model="b")
+    path = f"/late_usage/{proposal['lago_id']}/bill"
+    decided = api.post(path, None)["late_usage"]
+    assert (decided["status"], decided["units"], decided["amount_cents"]) == ("scheduled", "11.0", 330)
+    move(api, 2024, 5, 1, 1)
+    review()
+    assert invoices(api)[1]["fees_amount_cents"] == 330
+    assert proposals(api, status="open") == []
+
+
 def test_amendments_know_what_was_decided(api: Api, send: Any, review: Review) -> None:
     ready(api)
     send(START, tokens=100, model="a")

@@ -516,3 +516,58 @@ def test_what_is_free_by_a_price_is_noticed_by_nobody(api: Api, tokens: Any, sen
     api.subscribe()
     send("32K", "64K")
     assert (look(), listed_now(api)) == ([], [])
+
+
+# --- prices that change at an instant -----------------------------------------------------------------------
+
+
+def next_period(api: Api, path: str, fields: dict[str, Any]) -> None:
+    api.put(path, {"charge": fields, "effective": "next_period"})
+
+
+def test_a_price_of_the_next_period_does_not_price_the_running_one(
+    api: Api, tokens: Any, send: Any, look: Any
+) -> None:
+    subscribed(api, tokens)
+    send("32K")
+    assert len(look()) == 1
+    next_period(
+        api, "/plans/pro/charges/tokens", {"unlisted_values": "default", "properties": {"amount": "2"}}
+    )
+    assert look() == []
+    assert listed_now(api) == [({"model": "32K"}, 10)], "the running period still gives it away"
+    assert usage(api)["unpriced_units"] == "10.0"
+    send("64K")
+    assert [each["values"] for each in look()] == [{"model": "64K"}]
+    move(api, 2024, 4, 20)
+    send("32K", at=datetime(2024, 4, 20, tzinfo=UTC))
+    assert look() == []
+    by_time = [each["unpriced_by"] for each in api.get("/events")["events"]]
+    assert by_time == [[], ["tokens"], ["tokens"]], "newest first: each event by the prices of its own period"
+    move(api, 2024, 5, 3)
+    assert (look(), listed_now(api)) == ([], []), "no period from before the change is running any more"
+
+
+def test_a_price_that_ends_with_the_period_is_missed_as_soon_as_it_ends(
+    api: Api, tokens: Any, send: Any, look: Any
+) -> None:
+    subscribed(api, tokens, "2")
+    send("32K")
+    assert look() == []
+    next_period(api, "/plans/pro/charges/tokens", {"unlisted_values": "held"})
+    send("64K")
+    assert (look(), listed_now(api)) == ([], []), "this period has a price"
+    move(api, 2024, 4, 2)
+    assert sorted(each["values"]["model"] for each in look()) == ["32K", "64K"]
+
+
+def test_usage_from_before_a_plans_first_charge_is_noticed(
+    api: Api, tokens: Any, send: Any, look: Any
+) -> None:
+    api.plan(charges=[])
+    api.subscribe()
+    send("32K")
+    assert look() == []
+    own = charge(tokens, code="tokens", properties={"amount": "0"}, filters=[listed("8K")])
+    api.post("/plans/pro/charges", {"charge": own})
+    assert [each["values"] for each in look()] == [{"model": "32K"}]

@@ -20,13 +20,14 @@ def metric(code: str, **fields: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def client(server: LiveServer) -> httpx2.Client:
-    """A plan that prices `tokens` by model at a price of its own for 8K alone, `users`, and not `idle`."""
+    """A plan that prices `tokens` by model at a price of its own for 8K alone, `users`, `seats` in advance, and not `idle`."""
     key = server.organization(test_mode=True, now="2026-10-01T00:00:00Z")["api_key"]
     client = server.client(key)
     ids = {}
     for body in (
         metric("tokens", filters=[{"key": "model", "values": ["8K", "32K"]}]),
         metric("users", aggregation_type="unique_count_agg", field_name="user"),
+        metric("seats", aggregation_type="unique_count_agg", field_name="user"),
         metric("calls", aggregation_type="count_agg", field_name=None),
         metric(
             "rules",
@@ -43,6 +44,8 @@ def client(server: LiveServer) -> httpx2.Client:
         {"billable_metric_id": ids[code], "charge_model": "standard", "properties": {"amount": "1"}}
         for code in ("users", "calls", "rules")
     ]
+    seats = {"billable_metric_id": ids["seats"], "charge_model": "standard", "properties": {"amount": "1"}}
+    charges.append({**seats, "pay_in_advance": True})
     by_model = {
         "billable_metric_id": ids["tokens"],
         "charge_model": "standard",
@@ -100,7 +103,8 @@ FINE: dict[str, Any] = {
         ({"properties": {"model": "32K", "tokens": 5}}, [("properties", "unpriced")]),
         ({"code": "idle"}, [("code", "not_priced")]),
         ({"code": "rules", "properties": {"m": 1}}, [("properties", "no_units")]),
-        ({"code": "users", "properties": {}}, [("properties.user", "value_is_mandatory")]),
+        ({"code": "users", "properties": {}}, []),
+        ({"code": "seats", "properties": {}}, [("properties.user", "value_is_mandatory")]),
         (
             {"code": "users", "properties": {"user": "u", "operation_type": "sub"}},
             [("properties.operation_type", "value_is_invalid")],

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from permille.core.bounds import EXPRESSION_DEPTH_MAX, EXPRESSION_LENGTH_MAX, EXPRESSION_TEXT_MAX
 from permille.core.metering.expression import (
-    DEPTH_MAX,
-    LENGTH_MAX,
     EvaluationError,
     Event,
     ExpressionError,
@@ -168,9 +167,15 @@ def test_a_text_has_5000_characters() -> None:
 
 
 def test_hostile_texts_end() -> None:
-    deep = "(" * DEPTH_MAX + "1" + ")" * DEPTH_MAX
+    deep = "(" * EXPRESSION_DEPTH_MAX + "1" + ")" * EXPRESSION_DEPTH_MAX
     assert result(deep) == "1.0"
-    for text in ("(" * 2_000, "(" + deep + ")", "-" * 4_000, "1" * (LENGTH_MAX + 1), "round(" * 800):
+    for text in (
+        "(" * 2_000,
+        "(" + deep + ")",
+        "-" * 4_000,
+        "1" * (EXPRESSION_LENGTH_MAX + 1),
+        "round(" * 800,
+    ):
         with pytest.raises(ExpressionError):
             read_expression(text)
     long = "*".join(["event.properties.a"] * 250)
@@ -382,3 +387,39 @@ def test_exactly_the_texts_of_the_grammar_are_expressions(pieces: list[str]) -> 
         assert not Recognizer(text).whole()
     else:
         assert Recognizer(text).whole()
+
+
+def test_concat_makes_a_bounded_text() -> None:
+    fifty = "concat(" + ", ".join(["event.properties.a"] * 50) + ")"
+    assert len(result(fifty, a="x" * (EXPRESSION_TEXT_MAX // 50))) == EXPRESSION_TEXT_MAX
+    for text, value in ((fifty, "x" * 201), ("concat(event.properties.a)", "x" * 1_000_000)):
+        with pytest.raises(EvaluationError, match="more than 10000 characters"):
+            result(text, a=value)
+    nested = "concat(" * 50 + "event.properties.a, 'b'" + ", event.properties.a)" * 49 + ")"
+    with pytest.raises(EvaluationError, match="more than 10000 characters"):
+        result(nested, a="x" * 500)
+
+
+def test_a_property_is_read_once_for_an_event() -> None:
+    class Counted(dict[str, Any]):
+        reads = 0
+
+        def get(self, key: str, default: Any = None) -> Any:
+            Counted.reads += 1
+            return super().get(key, default)
+
+    expression = read_expression(" + ".join(["event.properties.a"] * 100))
+    assert expression.evaluate(Event("c", 0, Counted(a="2"))) == 200
+    assert Counted.reads == 1
+
+
+def test_the_digits_between_are_bounded() -> None:
+    """What is multiplied 110 times has 4,180 digits; a millionth of the least digit of a result never shows."""
+    text = " * ".join(["event.properties.a"] * 110) + " / " + " / ".join(["event.properties.a"] * 109)
+    assert Decimal(result(text, a="1." + "3" * 37)) == Decimal("1." + "3" * 37)
+    assert read_expression(text).words == 437
+
+
+def test_a_very_long_text_is_no_number() -> None:
+    assert result("event.properties.a", a="0" * 999 + "7") == "7.0"
+    assert result("event.properties.a", a="0" * 1_000 + "7") == "0" * 1_000 + "7"

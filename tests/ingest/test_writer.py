@@ -12,6 +12,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from permille.core.bounds import NAME_MAX
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
 from permille.events.identity import event_identities, transaction_range
@@ -197,9 +198,9 @@ def last_series_id(db: psycopg.Connection[Any]) -> int:
 def test_series_that_are_not_remembered_burn_no_ids(
     dsn: str, db: Any, organization: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "SERIES_REMEMBERED", 2_000)
     names = [f"s{number}" for number in range(20_000)]
-    conn, memory, chance = open_connection(dsn), Memory(), random.Random(1)
+    each_takes = writer.series_bytes((names[-1], (False,)))
+    conn, memory, chance = open_connection(dsn), Memory(2 * 2_000 * each_takes), random.Random(1)
     for place in range(0, len(names), 2_000):
         store(conn, memory, [use_of(organization, names[place : place + 2_000], 0)])
     made = last_series_id(db)
@@ -222,8 +223,7 @@ def test_series_that_are_not_remembered_burn_no_ids(
 def test_series_in_use_stay_remembered_while_others_come_and_go(
     dsn: str, organization: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "SERIES_REMEMBERED", 100)
-    conn, memory = open_connection(dsn), Memory()
+    conn, memory = open_connection(dsn), Memory(2 * 100 * writer.series_bytes(("busy49", (False,))))
     busy = [f"busy{number}" for number in range(50)]
     store(conn, memory, [use_of(organization, busy, 0)])
     asked: list[int] = []
@@ -270,3 +270,59 @@ def test_writers_that_meet_new_series_at_once_agree(dsn: str, db: Any, organizat
         thread.join(60)
     row = db.execute("select count(*), count(distinct series_id) from event").fetchone()
     assert row == (800, 200)
+
+
+def with_dimension(db: Any, organization: UUID) -> None:
+    """The metric `c`, which sums tokens by model."""
+    metric_id = new_id(NOW)
+    db.execute(
+        "insert into billable_metric (id, organization_id, name, code, aggregation_type, field_name, created_at,"
+        " updated_at) values (%s, %s, 'm', 'c', 'sum_agg', 'tokens', %s, %s)",
+        [metric_id, organization, NOW, NOW],
+    )
+    db.execute("insert into billable_metric_filter values (%s, 'model', '{a}', 0)", [metric_id])
+    keeping.refresh(db, organization_id=organization, code="c")
+    db.commit()
+
+
+def of_model(organization: UUID, name: str, *models: str) -> Request:
+    at = microseconds(NOW)
+    drafts = [
+        Draft(f"{name}{nth}", "c", "s", at, None, {"model": model, "tokens": 1})
+        for nth, model in enumerate(models)
+    ]
+    return Request(organization, drafts, at)
+
+
+def test_a_dimension_is_bounded_and_what_is_stored_stays(dsn: str, db: Any, organization: UUID) -> None:
+    conn, memory = open_connection(dsn), Memory()
+    long = "m" * (NAME_MAX + 1)
+    store(conn, memory, [of_model(organization, "before", long)])  # no dimension yet: a property like others
+    with_dimension(db, organization)
+    requests = [of_model(organization, "a", "x", long, "y"), of_model(organization, "b", "m" * NAME_MAX)]
+    store(conn, memory, requests)
+    assert [each.too_long for each in requests] == [{1: "model"}, {}]
+    stored = db.execute(
+        "select s.dimensions ->> 'model', e.value from event e join series s on s.id = e.series_id"
+        " order by e.transaction_id"
+    ).fetchall()
+    assert stored == [("m" * NAME_MAX, 1), (long, 1)]
+    db.execute("delete from billable_metric_filter")
+    keeping.refresh(db, organization_id=organization, code="c")
+    db.commit()
+    again = of_model(organization, "c", long)
+    store(conn, memory, [again])  # what it remembers is of yesterday: nothing is refused for that
+    assert (again.too_long, again.duplicates) == ({}, [])
+
+
+def test_the_memory_of_series_is_bounded_in_bytes(dsn: str, db: Any, organization: UUID) -> None:
+    with_dimension(db, organization)
+    conn, memory = open_connection(dsn), Memory(200_000)
+    for nth in range(20):
+        models = [f"{nth}-{number}".ljust(NAME_MAX, "x") for number in range(100)]
+        store(conn, memory, [of_model(organization, f"{nth}-", *models)])
+        remembered = [
+            place for each in memory.series.values() for ids in (each.ids, each.older) for place in ids
+        ]
+        assert 100 < sum(map(writer.series_bytes, remembered)) <= 200_000 + 100 * 700
+    assert count(db) == 2_000

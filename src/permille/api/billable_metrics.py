@@ -16,12 +16,12 @@ from permille.api.objects import billable_metric as objects
 from permille.api.objects.billable_metric import AGGREGATION_TYPES
 from permille.api.render import instant
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
+from permille.core.bounds import EXPRESSION_LENGTH_MAX
 from permille.core.errors import Invalid
 from permille.core.metering.aggregations import CUSTOM, SUM, Reads, aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.event import timestamp_microseconds
 from permille.core.metering.expression import (
-    LENGTH_MAX,
     EvaluationError,
     Event,
     ExpressionError,
@@ -29,6 +29,7 @@ from permille.core.metering.expression import (
     value_text,
 )
 from permille.core.metering.rule import read_rule
+from permille.events.draft import properties_errors
 from permille.ids import new_id
 from permille.store import billable_metrics
 from permille.usecases.catalogue import metrics
@@ -110,7 +111,7 @@ def _measure(fields: Fields) -> dict[str, Any]:
 
 
 def _expression(fields: Fields) -> str | None:
-    text = fields.text("expression", limit=LENGTH_MAX)
+    text = fields.text("expression", limit=EXPRESSION_LENGTH_MAX)
     if not text:
         return None
     try:
@@ -131,8 +132,8 @@ def _custom_aggregator(fields: Fields, *, wanted: bool) -> dict[str, str] | None
         fields.errors.setdefault("custom_aggregator", [MANDATORY])
         return None
     texts = {
-        "total_units": given.text("total_units", mandatory=True, limit=LENGTH_MAX),
-        "amount": given.text("amount", limit=LENGTH_MAX),
+        "total_units": given.text("total_units", mandatory=True, limit=EXPRESSION_LENGTH_MAX),
+        "amount": given.text("amount", limit=EXPRESSION_LENGTH_MAX),
     }
     rules = {name: text for name, text in texts.items() if text}
     for name, text in rules.items():
@@ -156,6 +157,8 @@ def evaluate_expression(call: Call) -> dict[str, Any]:
         raise Invalid({"expression": ["invalid_expression"]}) from error
     if not isinstance(event, dict):
         raise Invalid({"event": ["invalid_event"]})
+    if errors := properties_errors(event.get("properties")):
+        raise Invalid(errors)
     try:
         value = expression.evaluate(_event(event, call))
     except EvaluationError as error:

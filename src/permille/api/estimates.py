@@ -21,6 +21,7 @@ from permille.core.errors import Invalid
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line
 from permille.core.metering.event import numeric_value, timestamp_microseconds
 from permille.core.money import ZERO, decimal_text, exact, subunits
+from permille.events.draft import properties_errors
 from permille.store import fees
 from permille.store.fee_items import FeeItem, item_of
 from permille.usecases.usage.estimates import (
@@ -61,7 +62,10 @@ def batch_estimate_instant_fees(call: Call) -> dict[str, Any]:
 
 
 def read_event(sent: Mapping[str, Any]) -> EstimatedEvent:
-    """What is no name at all is read as the empty one, which nothing has."""
+    """What is no name at all is read as the empty one, which nothing has. Raises Invalid for properties of no event."""
+    errors = properties_errors(sent.get("properties")) if isinstance(sent.get("properties"), dict) else {}
+    if errors:
+        raise Invalid(errors)
     properties, transaction_id, at = sent.get("properties"), sent.get("transaction_id"), sent.get("timestamp")
     precise = numeric_value(sent.get("precise_total_amount_cents"))
     return EstimatedEvent(

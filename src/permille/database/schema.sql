@@ -179,6 +179,9 @@ create index plan_newest on plan (organization_id, created_at desc, id)
 create unique index plan_version_until on plan (version_of, valid_until)
     where version_of is not null and deleted_at is null;
 
+create index plan_version_of_organization on plan (organization_id, valid_until)
+    where version_of is not null and deleted_at is null;
+
 create index plan_of_parent on plan (parent_id) where parent_id is not null;
 
 -- What charges are priced in instead of their plan's currency.
@@ -633,7 +636,8 @@ create table unchecked_series (
 
 -- Organizations whose prices, metrics or subscriptions have changed since their series were looked at.
 create table unchecked_organization (
-    organization_id uuid primary key
+    organization_id uuid primary key,
+    look_at timestamptz not null default '-infinity' -- by the organization's clock
 );
 
 -- Values of dimensions that no filter of a charge lists and that have no price there.

@@ -10,10 +10,16 @@ from typing import Any
 
 import msgspec
 
-from permille.core.metering.event import DIGITS_MAX, timestamp_microseconds
+from permille.core.bounds import (
+    DIGITS_MAX,
+    EVENT_MAX,
+    NAME_MAX,
+    PROPERTIES_DEPTH_MAX,
+    PROPERTIES_MAX,
+    PROPERTY_MAX,
+)
+from permille.core.metering.event import timestamp_microseconds
 
-TEXT_MAX = 255
-PROPERTIES_DEPTH_MAX = 20
 INTEGER_END = 10**DIGITS_MAX
 
 Errors = dict[str, list[str]]
@@ -56,7 +62,7 @@ def check(sent: Sent, *, now: int) -> Draft | Errors:
             sent.external_subscription_id is None
             or _any_text_problem(sent.external_subscription_id, optional=True) is None
         )
-        and (sent.properties is None or _any_properties_problem(sent.properties) is None)
+        and not properties_errors(sent.properties)
         and precise is not _TOO_LARGE
     ):
         subscription = sent.external_subscription_id or None
@@ -70,7 +76,7 @@ def as_text(value: Any) -> Any:
 
 
 def _is_text(value: Any) -> bool:
-    return type(value) is str and 0 < len(value) <= TEXT_MAX and "\0" not in value and not value.isspace()
+    return type(value) is str and 0 < len(value) <= NAME_MAX and "\0" not in value and not value.isspace()
 
 
 def _errors(sent: Sent, at: int | None, precise: str | None) -> Errors:
@@ -80,9 +86,9 @@ def _errors(sent: Sent, at: int | None, precise: str | None) -> Errors:
         "code": _any_text_problem(sent.code),
         "external_subscription_id": _any_text_problem(sent.external_subscription_id, optional=True),
         "precise_total_amount_cents": "value_is_out_of_range" if precise is _TOO_LARGE else None,
-        "properties": _any_properties_problem(sent.properties),
     }
-    return {name: [problem] for name, problem in found.items() if problem}
+    errors = {name: [problem] for name, problem in found.items() if problem}
+    return errors | properties_errors(sent.properties)
 
 
 def _any_text_problem(value: Any, *, optional: bool = False) -> str | None:
@@ -92,45 +98,69 @@ def _any_text_problem(value: Any, *, optional: bool = False) -> str | None:
 
 
 def _text_problem(text: str, *, blank: bool = False) -> str | None:
-    if len(text) > TEXT_MAX:
+    if len(text) > NAME_MAX:
         return "value_is_too_long"
     if "\0" in text:
         return "value_is_invalid"
     return None if blank or text.strip() else "value_is_mandatory"
 
 
-def _any_properties_problem(properties: Any) -> str | None:
+def properties_errors(properties: Any) -> Errors:
+    """What is wrong with the properties of an event; one that is too long is named."""
     if properties is None:
-        return None
-    return _properties_problem(properties) if type(properties) is dict else "invalid_format"
+        return {}
+    if type(properties) is not dict:
+        return {"properties": ["invalid_format"]}
+    size = _Size()
+    for name, value in properties.items():
+        before = size.characters
+        problem = size.name_problem(name) or size.value_problem(value, 0)
+        if problem is None and size.characters - before > PROPERTY_MAX:
+            problem = TOO_LONG
+        if problem is not None:
+            is_long = problem == TOO_LONG and len(name) <= NAME_MAX
+            return {f"properties.{name}" if is_long else "properties": [problem]}
+    if size.properties > PROPERTIES_MAX:
+        return {"properties": ["too_many_properties"]}
+    return {"properties": [TOO_LONG]} if size.characters > EVENT_MAX else {}
 
 
-def _properties_problem(properties: dict[str, Any], depth: int = 0) -> str | None:
-    if depth > PROPERTIES_DEPTH_MAX:
-        return "value_is_invalid"
-    for key, value in properties.items():
-        if "\0" in key:
+TOO_LONG = "value_is_too_long"
+
+
+class _Size:
+    """How large the properties of an event are, counted while they are looked at."""
+
+    def __init__(self) -> None:
+        self.properties = 0
+        self.characters = 0
+
+    def name_problem(self, name: str) -> str | None:
+        self.properties += 1
+        self.characters += len(name)
+        if "\0" in name:
             return "value_is_invalid"
-        kind = type(value)
-        if kind is str:
-            if "\0" in value:
-                return "value_is_invalid"
-        elif kind is int:
-            if not -INTEGER_END < value < INTEGER_END:
-                return "value_is_out_of_range"
-        elif problem := _value_problem(value, depth):
-            return problem
-    return None
+        return TOO_LONG if len(name) > NAME_MAX else None
 
-
-def _value_problem(value: Any, depth: int) -> str | None:
-    if isinstance(value, Decimal):
-        return "value_is_out_of_range" if _is_too_large(value) else None
-    if isinstance(value, dict):
-        return _properties_problem(value, depth + 1)
-    if isinstance(value, list):
-        return _properties_problem({str(index): item for index, item in enumerate(value)}, depth + 1)
-    return None
+    def value_problem(self, value: Any, depth: int) -> str | None:
+        """The problem of a value that is `depth` objects and lists deep."""
+        if isinstance(value, str):
+            self.characters += len(value)
+            return "value_is_invalid" if "\0" in value else None
+        if isinstance(value, Decimal):
+            return "value_is_out_of_range" if _is_too_large(value) else None
+        if type(value) is int:
+            return None if -INTEGER_END < value < INTEGER_END else "value_is_out_of_range"
+        if not isinstance(value, dict | list):
+            return None
+        if depth >= PROPERTIES_DEPTH_MAX:
+            return "value_is_invalid"
+        if isinstance(value, dict):
+            found = (self.name_problem(k) or self.value_problem(v, depth + 1) for k, v in value.items())
+        else:
+            self.characters += len(value)
+            found = (self.value_problem(each, depth + 1) for each in value)
+        return next((problem for problem in found if problem is not None), None)
 
 
 def _is_too_large(value: Decimal) -> bool:

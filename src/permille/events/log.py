@@ -14,9 +14,19 @@ from psycopg import Connection
 from permille.core.metering.amendment import Amendment
 from permille.core.metering.encoding import SeriesLayout
 from permille.core.metering.event import Arrival, Arrived, PlacedEvent, Series
-from permille.core.metering.expression import EvaluationError, Event, read_expression, value_text
+from permille.core.metering.expression import (
+    EvaluationError,
+    Event,
+    is_too_much,
+    read_expression,
+    value_text,
+)
 from permille.events.draft import Draft
 from permille.events.identity import event_identities
+
+TOO_MUCH_WORK = (
+    "expression_evaluation_failed: The expressions are too long for so many events: send fewer at once"
+)
 
 
 @dataclass(slots=True)
@@ -33,12 +43,30 @@ class Request:
     codes: set[str] = field(default_factory=set)
     unevaluable: dict[int, str] = field(default_factory=dict)
     """Index of an event -> why its metric's expression has no value: then nothing of the request is stored."""
+    too_long: dict[int, str] = field(default_factory=dict)
+    """Index of an event -> the dimension whose value is too long: then nothing of the request is stored."""
     originals: dict[int, dict[str, Any]] = field(default_factory=dict)
     """Properties as they were sent, where an expression has looked at them since."""
+    derived_under: int | None = None
+    """The version of the metering whose expressions have made the properties."""
+
+    @property
+    def is_refused(self) -> bool:
+        return bool(self.unevaluable or self.too_long)
+
+    def words(self, meterings: Mapping[str, SeriesLayout]) -> int:
+        """Words of the expressions that are to be evaluated for the events."""
+        found = {
+            code: read_expression(how.expression).words
+            for code in self.codes
+            if (how := meterings[code]).expression is not None and how.expression_field is not None
+        }
+        return sum(found.get(draft.code, 0) for draft in self.drafts) if found else 0
 
     def derive(self, meterings: Mapping[str, SeriesLayout]) -> None:
         """Let the expressions of these codes make their properties, from what was sent."""
         self.unevaluable = {}
+        is_over = is_too_much(self.words(meterings), len(self.drafts))
         for index, draft in enumerate(self.drafts):
             how = meterings[draft.code]
             sent = self.originals.get(index, draft.properties)
@@ -46,6 +74,9 @@ class Request:
                 draft.properties = sent
                 continue
             self.originals[index] = sent
+            if is_over:
+                self.unevaluable[index] = TOO_MUCH_WORK
+                continue
             try:
                 value = read_expression(how.expression).evaluate(
                     Event(draft.code, draft.at // 1_000_000, sent)
@@ -188,6 +219,12 @@ class UnavailableError(Exception):
 class Writer(Protocol):
     """One that appends groups of requests to the log, one group after the other."""
 
+    def words(self, request: Request) -> int:
+        """Words of the expressions that `derive` would evaluate, as far as they are known without a look."""
+
+    def derive(self, request: Request) -> None:
+        """Evaluate the request's expressions before it is appended. It takes its time: call it in a thread."""
+
     async def append(self, requests: Sequence[Request]) -> None:
         """Store every request that has no duplicate, all of its events or none; `duplicates` of each says how it went.
 
@@ -201,8 +238,8 @@ class Writer(Protocol):
 class EventLog(Protocol):
     """Events as they were sent and as they count. Each call is one set; `conn` is the caller's transaction on its rows."""
 
-    def writers(self, dsn: str, count: int) -> Sequence[Writer]:
-        """Writers for as many tasks."""
+    def writers(self, dsn: str, count: int, *, series_bytes: int) -> Sequence[Writer]:
+        """Writers for as many tasks, which together remember series in so many bytes."""
 
     def unevaluable(
         self, conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]

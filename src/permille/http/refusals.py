@@ -17,6 +17,7 @@ STATUS_TEXT = {
     413: "Payload Too Large",
     415: "Unsupported Media Type",
     422: "Unprocessable Entity",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     501: "Not Implemented",
     503: "Service Unavailable",
@@ -24,6 +25,7 @@ STATUS_TEXT = {
 STATUS_HEADERS = {
     401: {"www-authenticate": "Bearer"},
     415: {"accept-encoding": "gzip"},
+    429: {"retry-after": "1"},
     503: {"retry-after": "1"},
 }
 """Headers that every answer with the status has."""
@@ -32,6 +34,11 @@ STATUS_HEADERS = {
 def try_again() -> Refusal:
     """503: the database is not to be had, or all connections to it are in use."""
     return Refusal(status=503, code="try_again")
+
+
+def cut_off() -> Refusal:
+    """503: a statement took too long, or others were in its way."""
+    return Refusal(status=503, code="took_too_long")
 
 
 def error_body(status: int, message: str, **more: Any) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -19,14 +20,16 @@ from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
 from permille.clock import system_now
+from permille.core.bounds import EXPRESSION_WORK_AT_ONCE
 from permille.core.errors import Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
 from permille.core.organization import Organization
-from permille.events.draft import Draft
+from permille.events.draft import TOO_LONG, Draft
 from permille.events.log import Request, UnavailableError, Writer
 from permille.http.bodies import read_body
 from permille.http.query import query_flag
 from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
+from permille.http.shares import Shares, too_many_requests
 from permille.http.words import in_words
 from permille.ingest.decoders import FORMATS
 from permille.ingest.wire_format import Faulty, Warnings, WireFormat
@@ -42,6 +45,12 @@ QUEUE_EVENTS = 100_000
 KEYS_REMEMBERED = 10_000
 KEY_SECONDS = 5.0
 RECONNECT_SECONDS = 0.2
+EVALUATORS = 2
+"""Threads for expressions that take long."""
+EVALUATIONS_WAITING = 20
+"""Requests of an organization that wait for theirs."""
+LOOKUPS_AT_ONCE, LOOKUPS_WAITING = 2, 2_000
+"""Requests with a key, or of an organization, that ask the database something at once, and that wait for it."""
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _formats = {each.path: each for each in FORMATS}
@@ -68,21 +77,26 @@ class WaitingRequest:
 
 
 class Queue:
-    """What waits to be stored, all on one event loop; writers take it in groups."""
+    """What waits to be stored, all on one event loop; writers take it in groups, one request of each organization in turn."""
 
     def __init__(self) -> None:
-        self.waiting: deque[WaitingRequest] = deque()
+        self.waiting: dict[UUID, deque[WaitingRequest]] = {}
+        """By organization, those first whose turn it is."""
         self.events = 0
+        self.events_of: Counter[UUID] = Counter()
         self.closed = False
         self.changed = asyncio.Event()
 
     def put(self, waiting: WaitingRequest) -> bool:
-        """Whether there was room."""
-        size = len(waiting.request.drafts)
+        """Whether there was room, of which an organization has half at most."""
+        size, owner = len(waiting.request.drafts), waiting.request.organization_id
         if self.closed or self.events + size > QUEUE_EVENTS:
             return False
-        self.waiting.append(waiting)
+        if self.events_of[owner] + size > max(QUEUE_EVENTS // 2, size):
+            return False
+        self.waiting.setdefault(owner, deque()).append(waiting)
         self.events += size
+        self.events_of[owner] += size
         self.changed.set()
         return True
 
@@ -93,11 +107,25 @@ class Queue:
             await self.changed.wait()
         group: list[WaitingRequest] = []
         size = 0
-        while self.waiting and (not group or size + len(self.waiting[0].request.drafts) <= GROUP_EVENTS):
-            group.append(self.waiting.popleft())
-            size += len(group[-1].request.drafts)
+        while self.waiting:
+            owner, own = next(iter(self.waiting.items()))
+            length = len(own[0].request.drafts)
+            if group and size + length > GROUP_EVENTS:
+                break
+            group.append(own.popleft())
+            size += length
+            self._next_turn(owner, length)
         self.events -= size
         return group
+
+    def _next_turn(self, owner: UUID, taken: int) -> None:
+        """Others come before the owner of what was taken."""
+        self.events_of[owner] -= taken
+        own = self.waiting.pop(owner)
+        if own:
+            self.waiting[owner] = own
+        else:
+            del self.events_of[owner]
 
     def close(self) -> None:
         self.closed = True
@@ -117,6 +145,9 @@ class EventIntake:
         self.queue = Queue()
         self.keys: dict[str, tuple[Organization, float]] = {}
         self.tasks: list[asyncio.Task[None]] = []
+        self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests())
+        self.lookups = Shares(LOOKUPS_AT_ONCE, LOOKUPS_WAITING, refusal=too_many_requests())
+        self.evaluators = ThreadPoolExecutor(EVALUATORS, thread_name_prefix="expressions")
 
     async def start(self) -> None:
         self.tasks = [asyncio.create_task(self._write(writer)) for writer in self.writers]
@@ -125,6 +156,7 @@ class EventIntake:
         """Store and answer what was taken in, then end."""
         self.queue.close()
         await asyncio.gather(*self.tasks)
+        self.evaluators.shutdown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -152,21 +184,31 @@ class EventIntake:
             await self._raise_unevaluable(organization.id, faulty)
             raise
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
+        await self._derive(request)
         if not await self._store(request):
             raise try_again()
-        if request.unevaluable or request.duplicates:
+        if request.is_refused or request.duplicates:
             raise _refused(request, wire)
         warnings = None
         if scope.get("query_string") and query_flag(QueryParams(scope["query_string"]), "strict"):
-            warnings = await asyncio.to_thread(self.answers.warnings, organization.id, drafts)
+            async with self.lookups.turn(organization.id):
+                warnings = await asyncio.to_thread(self.answers.warnings, organization.id, drafts)
         return 200, wire.answer(request, warnings)
 
     async def _raise_unevaluable(self, organization_id: UUID, faulty: Faulty) -> None:
         """Raise Unevaluable where events have no value for their expressions: that is said before other errors."""
-        problems = await asyncio.to_thread(self.answers.unevaluable, organization_id, faulty.evaluable)
+        async with self.evaluations.turn(organization_id):
+            problems = await asyncio.to_thread(self.answers.unevaluable, organization_id, faulty.evaluable)
         if problems:
             said = {str(index): text for index, text in problems.items()}
             raise Unevaluable({**faulty.errors, **said} if faulty.is_batch else problems[0])
+
+    async def _derive(self, request: Request) -> None:
+        """Evaluate long expressions in a thread, one request of an organization at a time; a writer evaluates short ones."""
+        writer = self.writers[0]
+        if writer.words(request) > EXPRESSION_WORK_AT_ONCE:
+            async with self.evaluations.turn(request.organization_id):
+                await asyncio.get_running_loop().run_in_executor(self.evaluators, writer.derive, request)
 
     async def _store(self, request: Request) -> bool:
         """Whether it is known how it went; if not, the client must send it again."""
@@ -184,7 +226,8 @@ class EventIntake:
         known = self.keys.get(key)
         if known is not None and known[1] > time.monotonic():
             return known[0]
-        organization = await asyncio.to_thread(self.answers.organization, key)
+        async with self.lookups.turn(key):
+            organization = await asyncio.to_thread(self.answers.organization, key)
         if organization is not None and not organization.test_mode:
             if len(self.keys) >= KEYS_REMEMBERED:
                 self.keys.pop(next(iter(self.keys)))
@@ -228,10 +271,13 @@ def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 def _refused(request: Request, wire: WireFormat) -> Refusal:
-    """Why nothing of the request is stored: an expression without a value, or events that are stored already."""
+    """Why nothing of the request is stored: an expression without a value, a dimension that is too long, or events that are stored already."""
     if problems := request.unevaluable:
         return Unevaluable(
             {str(index): text for index, text in problems.items()} if wire.is_batch else problems[0]
         )
+    if request.too_long:
+        errors = {str(index): {f"properties.{name}": [TOO_LONG]} for index, name in request.too_long.items()}
+        return Invalid(errors if wire.is_batch else errors["0"])
     error = {"transaction_id": ["value_already_exist"]}
     return Invalid({str(index): error for index in request.duplicates or ()} if wire.is_batch else error)

@@ -231,6 +231,16 @@ def mark(conn: Connection[Any], late: Sequence[Arrived]) -> None:
     conn.execute(_MARK, {**_arrived(late), "seqs": int_array(each.seq for each in late)})
 
 
+def price_again(conn: Connection[Any], organization_id: UUID) -> None:
+    """Prices of the organization have changed: its open late usage is to be priced again."""
+    conn.execute(
+        "insert into late_mark (organization_id, subscription_id, invoice_id, code)"
+        " select distinct organization_id, subscription_id, invoice_id, code from late_usage"
+        " where organization_id = %s and status = 'open' on conflict do nothing",
+        [organization_id],
+    )
+
+
 def _arrived(arrived: Sequence[Arrived]) -> dict[str, Any]:
     return {
         "organizations": uuid_array(each.organization_id for each in arrived),

@@ -32,9 +32,12 @@ _UNDECIDED = (
     " and exists (select from charge_filter where charge_id = c.id and deleted_at is null)"
 )
 
-_CHARGES = f"""
+_UNDECIDED_METRIC = f"""
 join billable_metric m on m.organization_id = s.organization_id and m.code = s.code and m.deleted_at is null
-join charge c on c.plan_id = u.plan_id and c.billable_metric_id = m.id and {_UNDECIDED}
+    and exists (
+        select from plan p join charge c on c.plan_id = p.id and c.billable_metric_id = m.id and {_UNDECIDED}
+        where p.id = u.plan_id or (p.version_of = u.plan_id and p.deleted_at is null)
+    )
 """
 
 _SERIES = """
@@ -43,28 +46,27 @@ unnest(%(series)s::bigint[], %(organizations)s::uuid[], %(external_ids)s::text[]
 """
 
 _CANDIDATES = f"""
-select s.id as series_id, null as event_identity, c.plan_id, c.id as charge_id, s.dimensions
+select s.id as series_id, null as event_identity, %(at)s::timestamptz as at, u.id as subscription_id, u.plan_id, s.code, s.dimensions
 from {_SERIES} as s (id, organization_id, external_subscription_id, code, dimensions)
 join subscription u on u.organization_id = s.organization_id and u.external_id = s.external_subscription_id
     and u.status = 'active'
-{_CHARGES}
+{_UNDECIDED_METRIC}
 """
 
 # An event without a number counts as nothing where numbers are added up or compared.
 _CANDIDATES_OF_EVENTS = f"""
-select s.id as series_id, s.identity as event_identity, c.plan_id, c.id as charge_id, s.dimensions
+select s.id as series_id, s.identity as event_identity, s.at, u.id as subscription_id, u.plan_id, s.code, s.dimensions
 from rows from (
     {_SERIES.strip()}, unnest(%(identities)s::uuid[], %(ats)s::timestamptz[], %(has_values)s::boolean[])
 ) as s (id, organization_id, external_subscription_id, code, dimensions, identity, at, has_value)
 join lateral (
-    select plan_id from subscription
+    select id, plan_id from subscription
     where organization_id = s.organization_id and external_id = s.external_subscription_id
         and started_at <= s.at and (terminated_at is null or terminated_at > s.at)
     order by started_at desc limit 1
 ) u on true
-{_CHARGES}
+{_UNDECIDED_METRIC}
 where s.has_value or m.aggregation_type <> all(%(of_numbers)s)
-order by c.position, c.id
 """
 
 _CODES = f"""
@@ -115,12 +117,14 @@ order by u.noticed_at desc, u.charge_id, u.digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A series, or an event, that a charge prices, whose filters may not list its values."""
+    """A series as it is used at an instant, or an event, of a subscription whose plan may leave some of the metric's values without a price."""
 
     series_id: int
     event_identity: UUID | None
+    at: datetime
+    subscription_id: UUID
     plan_id: UUID
-    charge_id: UUID
+    code: str
     dimensions: Mapping[str, Any]
 
     @property
@@ -173,23 +177,48 @@ class ShownUnpriced:
 def recheck(conn: Connection[Any], organization_ids: Collection[UUID]) -> None:
     """Prices, metrics or filters of these organizations have changed: their series are to be looked at again."""
     conn.execute(
-        "insert into unchecked_organization select unnest(%s::uuid[]) on conflict do nothing",
+        "insert into unchecked_organization (organization_id) select unnest(%s::uuid[])"
+        " on conflict (organization_id) do update set look_at = excluded.look_at",
         [uuid_array(organization_ids)],
     )
 
 
-def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
-    """The organizations whose prices, metrics or filters have changed."""
-    rows = conn.execute("select organization_id from unchecked_organization").fetchall()
+def recheck_at(conn: Connection[Any], organization_id: UUID, at: datetime) -> None:
+    """The organization's series are to be looked at again at an instant of its clock, if not before."""
+    conn.execute(
+        "insert into unchecked_organization (organization_id, look_at) values (%s, %s) on conflict (organization_id)"
+        " do update set look_at = least(unchecked_organization.look_at, excluded.look_at)",
+        [organization_id, at],
+    )
+
+
+def ends_of_versions(
+    conn: Connection[Any], organization_id: UUID, *, since: datetime
+) -> list[tuple[datetime, str]]:
+    """When prices of the organization's plans end, after an instant, with the plans' intervals."""
+    return conn.execute(
+        "select valid_until, interval from plan where organization_id = %s and valid_until > %s"
+        " and version_of is not null and deleted_at is null",
+        [organization_id, since],
+    ).fetchall()
+
+
+def organizations_waiting(conn: Connection[Any], now: datetime) -> list[UUID]:
+    """The organizations whose prices, metrics or filters have changed. `now` is the system's clock."""
+    rows = conn.execute(
+        "select u.organization_id from unchecked_organization u join organization o on o.id = u.organization_id"
+        " where u.look_at <= coalesce(o.test_now, %s)",
+        [now],
+    ).fetchall()
     return [organization_id for (organization_id,) in rows]
 
 
-def claim_organization(conn: Connection[Any], organization_id: UUID) -> bool:
-    """Whether the organization's prices have changed; then that is seen to from now on."""
+def claim_organization(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> bool:
+    """Whether the organization's prices have changed by now; then that is seen to from now on."""
     claimed = conn.execute(
         "delete from unchecked_organization where organization_id in (select organization_id"
-        " from unchecked_organization where organization_id = %s for update skip locked)",
-        [organization_id],
+        " from unchecked_organization where organization_id = %s and look_at <= %s for update skip locked)",
+        [organization_id, now],
     )
     return bool(claimed.rowcount)
 
@@ -199,10 +228,10 @@ def undecided_codes(conn: Connection[Any], organization_id: UUID) -> list[str]:
     return [code for (code,) in conn.execute(_CODES, [organization_id])]
 
 
-def candidates(conn: Connection[Any], series: Sequence[Series]) -> list[Candidate]:
-    """Those of the series that a charge prices where unlisted values are undecided."""
+def candidates(conn: Connection[Any], series: Sequence[Series], *, at: datetime) -> list[Candidate]:
+    """Those of the series that a charge prices, in any version of its prices, where unlisted values are undecided."""
     with conn.cursor(row_factory=class_row(Candidate)) as cursor:
-        return cursor.execute(_CANDIDATES, _columns(series)).fetchall()
+        return cursor.execute(_CANDIDATES, {**_columns(series), "at": at}).fetchall()
 
 
 def candidates_of_events(conn: Connection[Any], events: Sequence[PlacedEvent]) -> list[Candidate]:
@@ -233,7 +262,7 @@ def known(conn: Connection[Any], organization_id: UUID) -> list[KnownUnpriced]:
     with conn.cursor(row_factory=class_row(KnownUnpriced)) as cursor:
         return cursor.execute(
             "select u.charge_id, u.digest, u.values, c.plan_id from unpriced_usage u"
-            " left join charge c on c.id = u.charge_id and c.deleted_at is null where u.organization_id = %s",
+            " left join charge c on c.id = u.charge_id where u.organization_id = %s",
             [organization_id],
         ).fetchall()
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -19,14 +20,22 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille.core.contract.plan import Charge, Plan, leaves_unpriced
+from permille.core.contract.price_versions import (
+    longest_period,
+    next_look,
+    version_at,
+    versions_of,
+    versions_running,
+)
 from permille.core.metering.event import PlacedEvent
 from permille.core.money import ZERO, exact
 from permille.core.rating.charge import CompiledCharge, compile_plan_charge
 from permille.database.connections import exact_json
 from permille.events.engine import event_log, usage
-from permille.store import organizations, plans, unpriced as store, webhooks
+from permille.store import customers, organizations, plans, subscriptions, unpriced as store, webhooks
 from permille.store.unpriced import Candidate, ShownUnpriced, Unpriced
 from permille.usecases import fences
+from permille.usecases.usage.windows import usage_period
 
 TASK = "Looking for usage without a price"
 WEBHOOK = "usage.unpriced"
@@ -57,7 +66,7 @@ class _Priced:
 def look_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     """Look at what waits in any organization, in test mode too; how many batches that was. `now` is the system's clock."""
     with pool.connection() as conn:
-        changed = store.organizations_waiting(conn)
+        changed = store.organizations_waiting(conn, now)
         waiting = sorted({*changed, *event_log.organizations_with_new_series(conn)})
 
     def look(organization_id: UUID) -> int:
@@ -74,76 +83,120 @@ def look_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
 
 def look_some(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> bool:
     """Look at a batch of an organization's series; False when nothing waits. `now` is the system's clock."""
-    has_changed = store.claim_organization(conn, organization_id)
+    organization = organizations.by_id(conn, organization_id)
+    if organization is None:
+        return False
+    at = organization.now(now)
+    has_changed = store.claim_organization(conn, organization_id, now=at)
     if has_changed:
         event_log.look_again(conn, organization_id, codes=store.undecided_codes(conn, organization_id))
-        _forget_priced(conn, organization_id)
+        _forget_priced(conn, organization_id, at)
+        _look_at_next_change(conn, organization_id, at)
     series = event_log.claim_new_series(conn, organization_id, limit=SERIES_AT_ONCE)
-    organization = organizations.by_id(conn, organization_id)
-    if series and organization is not None:
-        candidates = store.candidates(conn, series)
-        charges = _charges(conn, {each.plan_id for each in candidates})
-        if found := _unpriced_of(candidates, charges):
-            at = organization.now(now)
-            new = store.add(conn, organization_id, found, now=at)
-            for each in new:
-                _notify(conn, charges[each.charge_id], each, at)
+    if series:
+        _record(conn, organization_id, store.candidates(conn, series, at=at), at)
     return has_changed or bool(series)
+
+
+def _look_at_next_change(conn: Connection[Any], organization_id: UUID, now: datetime) -> None:
+    ends = store.ends_of_versions(conn, organization_id, since=now - longest_period("yearly"))
+    if at := next_look(ends, now):
+        store.recheck_at(conn, organization_id, at)
+
+
+def _record(
+    conn: Connection[Any], organization_id: UUID, candidates: Sequence[Candidate], now: datetime
+) -> None:
+    """Record the values of series that have no price in the running periods, and say once what is new."""
+    found: dict[Unpriced, list[int]] = defaultdict(list)
+    priced_by: dict[Unpriced, _Priced] = {}
+    for each, priced, values in _unpriced_of(conn, candidates):
+        unpriced = Unpriced(
+            charge_id=priced.charge.id,
+            digest=UUID(bytes=hashlib.sha256(exact_json(values).encode()).digest()[:16]),
+            code=each.code,
+            values=values,
+        )
+        found[unpriced].append(each.series_id)
+        priced_by[unpriced] = priced
+    if found:
+        for unpriced in store.add(conn, organization_id, found, now=now):
+            _notify(conn, priced_by[unpriced], unpriced, now)
 
 
 def unpriced_by(conn: Connection[Any], events: Sequence[PlacedEvent]) -> dict[UUID, list[str]]:
     """Event -> the codes of the charges under which it has no price, of those of the events that have any."""
-    candidates = store.candidates_of_events(conn, events)
-    charges = _charges(conn, {each.plan_id for each in candidates})
     found: dict[UUID, list[str]] = defaultdict(list)
-    for each in candidates:
-        priced = charges.get(each.charge_id)
-        if each.event_identity and priced and priced.leaves_unpriced(priced.values_of(each)):
+    for each, priced, _ in _unpriced_of(conn, store.candidates_of_events(conn, events)):
+        if each.event_identity:
             found[each.event_identity].append(priced.charge.code)
     return found
 
 
-def _charges(conn: Connection[Any], plan_ids: Collection[UUID]) -> dict[UUID, _Priced]:
-    return {
-        charge.id: _Priced(
-            plan=plan, charge=charge, compiled=compile_plan_charge(charge, currency=plan.amount_currency)
-        )
-        for plan in plans.plans_by_ids(conn, plan_ids).values()
-        for charge in plan.charges
-    }
-
-
 def _unpriced_of(
-    candidates: Sequence[Candidate], charges: Mapping[UUID, _Priced]
-) -> dict[Unpriced, list[int]]:
-    """Values without a price -> their series."""
-    found: dict[Unpriced, list[int]] = defaultdict(list)
-    for each in candidates:
-        priced = charges.get(each.charge_id)
-        if priced is None:
-            continue
-        values = priced.values_of(each)
-        if priced.leaves_unpriced(values):
-            unpriced = Unpriced(
-                charge_id=each.charge_id,
-                digest=UUID(bytes=hashlib.sha256(exact_json(values).encode()).digest()[:16]),
-                code=priced.charge.metric.code,
-                values=values,
-            )
-            found[unpriced].append(each.series_id)
-    return found
+    conn: Connection[Any], candidates: Sequence[Candidate]
+) -> Iterator[tuple[Candidate, _Priced, dict[str, str | None]]]:
+    """The candidates that have no price, under which charges, and their values of the metric's dimensions.
+
+    The prices are those of the period that each falls in.
+    """
+    known = plans.plans_by_ids(conn, {each.plan_id for each in candidates})
+    numbers = _versions_of_candidates(conn, known, candidates)
+    charges: dict[tuple[UUID, int], list[_Priced]] = {}
+    for each, number in zip(candidates, numbers, strict=True):
+        key = (each.plan_id, number)
+        if key not in charges:
+            plan = known[each.plan_id]
+            charges[key] = [_priced(plan, charge) for charge in versions_of(plan)[number].charges]
+        for priced in charges[key]:
+            values = priced.values_of(each)
+            if priced.charge.metric.code == each.code and priced.leaves_unpriced(values):
+                yield each, priced, values
 
 
-def _forget_priced(conn: Connection[Any], organization_id: UUID) -> None:
-    """Whatever has a price now, or is of dimensions or charges that are not there any more."""
+def _versions_of_candidates(
+    conn: Connection[Any], known: Mapping[UUID, Plan], candidates: Sequence[Candidate]
+) -> list[int]:
+    """The place among the versions of its plan's prices of the one that prices each candidate."""
+    takers = subscriptions.by_ids(
+        conn, {each.subscription_id for each in candidates if known[each.plan_id].price_versions}
+    )
+    owners = customers.by_ids(conn, {taker.customer_id for taker in takers.values()})
+
+    @cache
+    def version(subscription_id: UUID, at: datetime) -> int:
+        taker = takers[subscription_id]
+        plan = known[taker.plan_id]
+        timezone = owners[taker.customer_id].applicable_timezone
+        period = usage_period(replace(taker, status="active"), plan, timezone=timezone, now=at)
+        return version_at(plan, period.from_)
+
+    return [
+        version(each.subscription_id, each.at) if each.subscription_id in takers else 0 for each in candidates
+    ]
+
+
+def _priced(plan: Plan, charge: Charge) -> _Priced:
+    return _Priced(
+        plan=plan, charge=charge, compiled=compile_plan_charge(charge, currency=plan.amount_currency)
+    )
+
+
+def _forget_priced(conn: Connection[Any], organization_id: UUID, now: datetime) -> None:
+    """Whatever has a price in every running period, or is of dimensions or charges that are not there any more."""
     known = store.known(conn, organization_id)
-    charges = _charges(conn, {each.plan_id for each in known if each.plan_id})
+    charges: dict[UUID, list[_Priced]] = defaultdict(list)
+    for plan in plans.plans_by_ids(conn, {each.plan_id for each in known if each.plan_id}).values():
+        for version in versions_running(plan, now):
+            for charge in version.charges:
+                charges[charge.id].append(_priced(plan, charge))
     gone = [
         each
         for each in known
-        if (priced := charges.get(each.charge_id)) is None
-        or each.values.keys() != priced.charge.metric.filters.keys()
-        or not priced.leaves_unpriced(each.values)
+        if not any(
+            each.values.keys() == priced.charge.metric.filters.keys() and priced.leaves_unpriced(each.values)
+            for priced in charges[each.charge_id]
+        )
     ]
     if gone:
         store.forget(conn, gone)

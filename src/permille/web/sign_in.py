@@ -20,6 +20,7 @@ from permille.config import Config
 from permille.core.errors import BadRequest
 from permille.core.organization import Organization
 from permille.database.connections import open_pool
+from permille.http.clients import client_address, household
 from permille.store import organizations, users
 from permille.store.users import ROLES, SESSION_LIFE, OneTimeLink, Session, User, email_problem, local_path
 from permille.web.forms import read_form
@@ -322,8 +323,7 @@ def _spent(conn: Connection[Any], link: OneTimeLink) -> bool:
 
 
 def _subjects(request: Request, email: str) -> tuple[str, str]:
-    address = request.client.host if request.client else ""
-    return f"email:{email.lower()}", f"address:{address}"
+    return f"email:{email.lower()}", f"address:{household(client_address(request.scope))}"
 
 
 def _elsewhere() -> Response:

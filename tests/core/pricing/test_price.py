@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from permille.core.metering.event import DIGITS_MAX
+from permille.core.bounds import DIGITS_MAX
 from permille.core.rating.models.price import Quantity, is_amount, is_whole, number, tier_errors
 
 AMOUNTS = {"per_unit_amount": "invalid_amount"}

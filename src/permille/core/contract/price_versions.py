@@ -6,7 +6,7 @@ when it is valid. Without that it is valid for every period that is not billed y
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -152,8 +152,35 @@ _INTERVAL_DAYS = {"weekly": 7, "monthly": 31, "quarterly": 92, "semiannual": 184
 
 def changes_to_show(plan: Plan, now: datetime) -> list[PriceChange]:
     """The changes to come, and those so young that periods which began before may still be running."""
-    longest = timedelta(days=_INTERVAL_DAYS[plan.interval])
-    return [each for each in price_changes(plan) if now < each.at + longest]
+    return [each for each in price_changes(plan) if now < each.at + longest_period(plan.interval)]
+
+
+def longest_period(interval: str) -> timedelta:
+    """No period of the interval is longer."""
+    return timedelta(days=_INTERVAL_DAYS[interval])
+
+
+def versions_running(plan: Plan, now: datetime) -> list[PriceVersion]:
+    """The versions that price the periods which may be running at `now`: what began before a change keeps its prices."""
+    versions = versions_of(plan)
+    longest = longest_period(plan.interval)
+    return [
+        each
+        for each in versions[: version_at(plan, now) + 1]
+        if each.valid_until is None or now < each.valid_until + longest
+    ]
+
+
+def next_look(ends: Iterable[tuple[datetime, str]], now: datetime) -> datetime | None:
+    """When the versions in force of running periods change next, at the latest: at a change of prices (its instant, the
+    plan's interval), and daily while periods that began before it may still run. None: not at all.
+    """
+    looks = [
+        at if now < at else min(now + timedelta(days=1), at + longest_period(interval))
+        for at, interval in ends
+        if now < at + longest_period(interval)
+    ]
+    return min(looks, default=None)
 
 
 def cancel_change(plan: Plan, change_id: UUID, *, now: datetime) -> Plan:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from permille.core.bounds import DIGITS_MAX
 from permille.core.instants import EARLIEST, EPOCH, LATEST
 
 LOOKED_AT_AFTER = timedelta(minutes=65)
@@ -31,9 +32,6 @@ class EventState(StrEnum):
     IGNORED = "ignored"
     """It counts as nothing, or nothing bills it."""
 
-
-DIGITS_MAX = 38
-"""Digits that a number may have before its decimal point, and after it."""
 
 _NUMERIC = re.compile(rf"-?[0-9]{{1,{DIGITS_MAX}}}(?:\.[0-9]{{1,{DIGITS_MAX}}})?")
 _TIMESTAMP = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,60}))?")

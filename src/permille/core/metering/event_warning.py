@@ -52,9 +52,10 @@ def event_warnings(
         found.append(EventWarning(field="timestamp", code="period_is_billed"))
     if metric is None:
         return [EventWarning(field="code", code="billable_metric_not_found"), *found]
-    found += _of_value(event, metric)
+    charges = [charge for charge in plan.charges if charge.metric.id == metric.id] if plan else []
+    found += _of_value(event, metric, charges)
     found += _of_dimensions(event, metric)
-    return found if plan is None else [*found, *_of_price(event, metric, plan)]
+    return found if plan is None else [*found, *_of_price(event, charges)]
 
 
 def _of_subscription(event: TakenEvent, history: Sequence[Subscription]) -> Iterator[EventWarning]:
@@ -66,7 +67,7 @@ def _of_subscription(event: TakenEvent, history: Sequence[Subscription]) -> Iter
         yield EventWarning(field="timestamp", code="no_subscription_at_that_time")
 
 
-def _of_value(event: TakenEvent, metric: BillableMetric) -> Iterator[EventWarning]:
+def _of_value(event: TakenEvent, metric: BillableMetric, charges: Sequence[Charge]) -> Iterator[EventWarning]:
     aggregation, given = metric.aggregation, event.properties
     rules = aggregator_of(metric)
     if aggregation.reads is Reads.NOTHING:
@@ -79,7 +80,9 @@ def _of_value(event: TakenEvent, metric: BillableMetric) -> Iterator[EventWarnin
         return
     name = metric.field_name or ""
     if given.get(name) is None:
-        yield EventWarning(field=f"properties.{name}", code="value_is_mandatory")
+        # In arrears events without the property are one more distinct value.
+        if aggregation.needs is not Needs.UNIQUES or any(charge.pay_in_advance for charge in charges):
+            yield EventWarning(field=f"properties.{name}", code="value_is_mandatory")
     elif aggregation.reads is Reads.NUMBER and numeric_value(given[name]) is None:
         yield EventWarning(field=f"properties.{name}", code="value_is_not_valid_number")
     operation = property_text(given.get("operation_type"))
@@ -97,8 +100,7 @@ def _of_dimensions(event: TakenEvent, metric: BillableMetric) -> Iterator[EventW
             yield EventWarning(field=f"properties.{key}", code=code, allowed=listed)
 
 
-def _of_price(event: TakenEvent, metric: BillableMetric, plan: Plan) -> Iterator[EventWarning]:
-    charges = [charge for charge in plan.charges if charge.metric.id == metric.id]
+def _of_price(event: TakenEvent, charges: Sequence[Charge]) -> Iterator[EventWarning]:
     if not charges:
         yield EventWarning(field="code", code="not_priced")
     if any(leaves_unpriced(charge) and not _is_listed(event, charge) for charge in charges):

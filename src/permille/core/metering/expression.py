@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import (
     ROUND_CEILING,
     ROUND_FLOOR,
@@ -21,16 +21,24 @@ from decimal import (
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
-from permille.core.metering.event import DIGITS_MAX, property_text
+from permille.core.bounds import (
+    DIGITS_MAX,
+    EXPRESSION_DEPTH_MAX,
+    EXPRESSION_DIGITS_MAX,
+    EXPRESSION_LENGTH_MAX,
+    EXPRESSION_ROUNDING_MAX,
+    EXPRESSION_TEXT_MAX,
+    EXPRESSION_WORK_MAX,
+    EXPRESSION_WORK_PER_EVENT,
+    NUMBER_TEXT_MAX,
+)
+from permille.core.metering.event import property_text
 from permille.core.money import ZERO, decimal_text
 
-LENGTH_MAX = 5_000
-DEPTH_MAX = 60
-ROUNDING_DIGITS_MAX = 100
-
-# Quotients are cut at 100 digits, as in Lago; nothing that an expression of LENGTH_MAX multiplies is longer.
+# Quotients are cut at 100 digits, as in Lago. A product of all that an event can hold has more digits than the result
+# may have; what is beyond EXPRESSION_DIGITS_MAX of them is rounded.
 _DIVISION = Context(prec=100, rounding=ROUND_HALF_UP, Emax=999_999, Emin=-999_999)
-_EXACT = Context(prec=100_000, rounding=ROUND_HALF_UP, Emax=999_999, Emin=-999_999)
+_EXACT = Context(prec=EXPRESSION_DIGITS_MAX, rounding=ROUND_HALF_UP, Emax=999_999, Emin=-999_999)
 _SMALLEST = Decimal(1).scaleb(-DIGITS_MAX)
 _DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,6})?", re.ASCII)
 _WORDS = r"(?P<decimal>\d+(?:\.\d+)?)|(?P<string>'[^']*')|(?P<name>[A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z][A-Za-z0-9_]*)*)"
@@ -74,7 +82,7 @@ class EvaluationError(Exception):
 class Event:
     """What an expression can see. `timestamp` is in whole seconds since 1970.
 
-    The last three are seen by the rules of custom aggregations alone (core.rule).
+    The three after these are seen by the rules of custom aggregations alone (core.rule).
     """
 
     code: str
@@ -83,6 +91,8 @@ class Event:
     total_units: Decimal = ZERO
     amount: Decimal = ZERO
     custom_properties: Mapping[str, Value] | None = None
+    known: dict[str, Value] = field(default_factory=dict, compare=False)
+    """Properties that an expression has read of it."""
 
 
 Node = Callable[[Event], Value]
@@ -91,10 +101,11 @@ Node = Callable[[Event], Value]
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A text that was read."""
+    """A text that was read, and of how many words it is."""
 
     text: str
     root: Node
+    words: int
 
     def evaluate(self, event: Event) -> Value:
         """Its value for an event: a decimal of at most DIGITS_MAX digits on each side, or a text.
@@ -107,6 +118,11 @@ class Expression:
                 return bounded(found) if isinstance(found, Decimal) else found
         except DecimalException as error:
             raise EvaluationError("The result is too large") from error
+
+
+def is_too_much(words: int, events: int) -> bool:
+    """Whether expressions of so many words together are too long for one request with so many events."""
+    return words > max(EXPRESSION_WORK_MAX, EXPRESSION_WORK_PER_EVENT * events)
 
 
 def bounded(found: Decimal) -> Decimal:
@@ -147,13 +163,14 @@ def remembering(read: Callable[[str], Read]) -> Callable[[str], Read]:
 @remembering
 def read_expression(text: str) -> Expression:
     """Raises ExpressionError."""
-    return Expression(text, Reader(tokens_of(text), len(text) + 1).whole())
+    tokens = tokens_of(text)
+    return Expression(text, Reader(tokens, len(text) + 1).whole(), len(tokens))
 
 
 def tokens_of(text: str, letters: Alphabet = _LAGO) -> list[Token]:
-    """Raises ExpressionError where there is no token, and for a text beyond LENGTH_MAX."""
-    if len(text) > LENGTH_MAX:
-        raise ExpressionError(f"Longer than {LENGTH_MAX} characters", LENGTH_MAX + 1)
+    """Raises ExpressionError where there is no token, and for a text beyond EXPRESSION_LENGTH_MAX."""
+    if len(text) > EXPRESSION_LENGTH_MAX:
+        raise ExpressionError(f"Longer than {EXPRESSION_LENGTH_MAX} characters", EXPRESSION_LENGTH_MAX + 1)
     found: list[Token] = []
     at = 0
     while at < len(text):
@@ -172,7 +189,7 @@ def tokens_of(text: str, letters: Alphabet = _LAGO) -> list[Token]:
 class Reader:
     """A recursive descent through the tokens of Lago's expressions."""
 
-    depth_max = DEPTH_MAX
+    depth_max = EXPRESSION_DEPTH_MAX
 
     def __init__(self, tokens: Sequence[Token], end: int) -> None:
         self.tokens, self.end, self.at = tokens, end, 0
@@ -302,10 +319,13 @@ def _constant(value: Value) -> Node:
 
 def _property(name: str) -> Node:
     def look_up(event: Event) -> Value:
-        text = property_text(event.properties.get(name))
-        if text is None:
-            raise missing(name)
-        return as_value(text)
+        found = event.known.get(name)
+        if found is None:
+            text = property_text(event.properties.get(name))
+            if text is None:
+                raise missing(name)
+            found = event.known[name] = as_value(text)
+        return found
 
     return look_up
 
@@ -317,7 +337,7 @@ def missing(name: str) -> EvaluationError:
 
 def as_value(text: str) -> Value:
     """A text that reads as a decimal is one, if it is not beyond all measure."""
-    if _DECIMAL.fullmatch(text):
+    if len(text) <= NUMBER_TEXT_MAX and _DECIMAL.fullmatch(text):
         found = Decimal(text)
         exponent = found.as_tuple().exponent
         if isinstance(exponent, int) and exponent >= -DIGITS_MAX and found.adjusted() < DIGITS_MAX:
@@ -369,7 +389,7 @@ def _rounding(mode: str) -> Callable[[Sequence[Node]], Node]:
         def evaluate(event: Event) -> Value:
             value = as_decimal(arguments[0](event))
             digits = as_decimal(arguments[1](event)) if len(arguments) > 1 else Decimal(0)
-            if abs(digits) > ROUNDING_DIGITS_MAX:
+            if abs(digits) > EXPRESSION_ROUNDING_MAX:
                 raise EvaluationError(f"Cannot round to {digits} digits")
             return value.quantize(Decimal(1).scaleb(-int(digits)), rounding=mode)
 
@@ -380,8 +400,16 @@ def _rounding(mode: str) -> Callable[[Sequence[Node]], Node]:
 
 def _concat(arguments: Sequence[Node]) -> Node:
     def evaluate(event: Event) -> Value:
-        parts = [argument(event) for argument in arguments]
-        return "".join(part if isinstance(part, str) else _as_it_is(part) for part in parts)
+        parts: list[str] = []
+        length = 0
+        for argument in arguments:
+            value = argument(event)
+            part = value if isinstance(value, str) else _as_it_is(value)
+            length += len(part)
+            if length > EXPRESSION_TEXT_MAX:
+                raise EvaluationError(f"concat makes more than {EXPRESSION_TEXT_MAX} characters")
+            parts.append(part)
+        return "".join(parts)
 
     return evaluate
 
@@ -402,7 +430,7 @@ _FUNCTIONS: Mapping[str, tuple[int, int, Callable[[Sequence[Node]], Node]]] = {
     "round": (1, 2, _rounding(ROUND_HALF_UP)),
     "ceil": (1, 2, _rounding(ROUND_CEILING)),
     "floor": (1, 2, _rounding(ROUND_FLOOR)),
-    "concat": (1, LENGTH_MAX, _concat),
-    "least": (1, LENGTH_MAX, _extreme(min)),
-    "greatest": (1, LENGTH_MAX, _extreme(max)),
+    "concat": (1, EXPRESSION_LENGTH_MAX, _concat),
+    "least": (1, EXPRESSION_LENGTH_MAX, _extreme(min)),
+    "greatest": (1, EXPRESSION_LENGTH_MAX, _extreme(max)),
 }

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from types import MappingProxyType
 
+from permille.core.bounds import DIGITS_MAX
 from permille.core.instants import EPOCH
-from permille.core.metering.event import DIGITS_MAX
 from permille.core.money import ZERO, exact
 
 _ROUNDING = {"round": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import accumulate, islice
+from sys import getsizeof
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -20,6 +22,7 @@ import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg.errors import AdminShutdown, DeadlockDetected, UniqueViolation
 
+from permille.core.bounds import NAME_MAX
 from permille.core.instants import EPOCH
 from permille.core.metering.encoding import SeriesLayout, encode
 from permille.database.connections import is_alive, is_unavailable
@@ -31,8 +34,10 @@ log = logging.getLogger(__name__)
 
 METERING_CHANGED = "PM001"
 _HOUR = 3_600_000_000
-SERIES_REMEMBERED = 200_000
-"""At least: series that are in use stay remembered, up to twice as many in all."""
+SERIES_BYTES = 256 * 1024**2
+"""What the ids of series may take of a process's memory."""
+_BYTES_OF_A_SERIES = 300
+"""What remembering one takes beside its texts: tuples, the id, its place in a dictionary."""
 CODES_REMEMBERED = 20_000
 HOURS_REMEMBERED = 20_000
 ATTEMPTS_MAX = 50
@@ -63,6 +68,12 @@ class UnableToStoreError(Exception):
 SeriesPlace = tuple[str | None, tuple[Any, ...]]
 
 
+def series_bytes(place: SeriesPlace) -> int:
+    """About what it takes to remember a series."""
+    subscription, values = place
+    return _BYTES_OF_A_SERIES + sum(map(getsizeof, (subscription, *values)))
+
+
 @dataclass(frozen=True, slots=True)
 class KnownSeries:
     """The ids of a code's series under one metering: (subscription, Encoded.series) -> id.
@@ -87,10 +98,12 @@ class Memory:
     Threads share it. The metering of an organization is replaced as a whole, so that nobody sees codes of two versions.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, series_bytes: int = SERIES_BYTES) -> None:
         self.meterings: dict[UUID, KnownLayouts] = {}
         self.series: dict[tuple[UUID, str, int], KnownSeries] = {}
         self.used_lately = 0
+        """Bytes of the series that were used lately."""
+        self.used_lately_max = series_bytes // 2
         self.hours: set[tuple[UUID, int]] = set()
 
     def series_of(self, organization_id: UUID, code: str, how: SeriesLayout) -> KnownSeries:
@@ -107,8 +120,9 @@ class Memory:
         return series_id
 
     def keep(self, known: KnownSeries, place: SeriesPlace, series_id: int) -> None:
-        """Remember a series that is used. Before they are too many, those that were not used lately are forgotten."""
-        if self.used_lately >= SERIES_REMEMBERED:
+        """Remember a series that is used. Before they take too much, those that were not used lately are forgotten."""
+        size = series_bytes(place)
+        if self.used_lately + size > self.used_lately_max:
             self.used_lately = 0
             self.series = {
                 name: KnownSeries(each.metering, older=each.ids)
@@ -116,7 +130,7 @@ class Memory:
                 if each.ids
             }
         known.ids[place] = series_id
-        self.used_lately += 1
+        self.used_lately += size
 
     def new_hours(self, requests: Sequence[Request]) -> set[tuple[UUID, int]]:
         """The organizations and hours since 1970 of these requests that are not marked yet."""
@@ -221,7 +235,7 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
         try:
             _store_group(conn, memory, waiting)
         except UniqueViolation:
-            waiting = _without_duplicates(conn, [one for one in waiting if not one.unevaluable])
+            waiting = _without_duplicates(conn, [one for one in waiting if not one.is_refused])
         except DeadlockDetected:
             continue
         except psycopg.Error as error:
@@ -238,19 +252,29 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
 def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) -> None:
     codes = _codes(requests)
     known = memory.learn(conn, codes)
-    if not _derive(known, requests):
+    fine, group = _looked_at(memory, known, requests)
+    if len(fine) < len(requests):
         memory.forget(codes)
-        known = memory.learn(conn, codes)  # nothing is refused for an expression of yesterday
-        _derive(known, requests)
-    fine = [request for request in requests if not request.unevaluable]
+        known = memory.learn(conn, codes)  # nothing is refused for a metering of yesterday
+        fine, group = _looked_at(memory, known, requests)
     if not fine:
         return
     if hours := memory.new_hours(fine):
         event_errors.mark(conn, [(organization_id, _hour(number)) for organization_id, number in hours])
         memory.remember(hours)
-    group = _encoded(memory, known, fine)
     _intern(conn, memory, group)
     conn.execute(*_insert(known, fine, group))
+
+
+def _looked_at(memory: Memory, known: Meterings, requests: Sequence[Request]) -> tuple[list[Request], _Group]:
+    """The requests that are not refused for what is in their events, and these events."""
+    _derive(known, requests)
+    fine = [request for request in requests if not request.unevaluable]
+    group = _encoded(memory, known, fine)
+    if _refuse_long(group, fine):
+        fine = [request for request in fine if not request.is_refused]
+        group = _encoded(memory, known, fine)
+    return fine, group
 
 
 def _codes(requests: Sequence[Request]) -> dict[UUID, set[str]]:
@@ -276,11 +300,14 @@ def _statement(memory: Memory, requests: Sequence[Request]) -> tuple[LiteralStri
 
 
 def _derive(known: Meterings, requests: Sequence[Request]) -> bool:
-    """Let expressions make their properties; whether every one of them had a value."""
+    """Let expressions make their properties, unless they have; whether every one of them had a value."""
     for request in requests:
-        hows = known[request.organization_id].by_code
-        if request.originals or any(hows[code].expression for code in request.codes):
-            request.derive(hows)
+        layouts = known[request.organization_id]
+        if request.derived_under == layouts.version:
+            continue
+        if request.originals or any(layouts.by_code[code].expression for code in request.codes):
+            request.derive(layouts.by_code)
+            request.derived_under = layouts.version
     return not any(request.unevaluable for request in requests)
 
 
@@ -331,6 +358,31 @@ def _encoded(memory: Memory, known: Meterings, requests: Sequence[Request]) -> _
             values.append(value)
             extras.append(extra)
     return group
+
+
+def _refuse_long(group: _Group, requests: Sequence[Request]) -> bool:
+    """Whether any request is refused since it would begin a series with a value longer than NAME_MAX."""
+    for request in requests:
+        request.too_long = {}
+    ends = list(accumulate(len(request.drafts) for request in requests))
+    found = False
+    for each in group.unknown:
+        name = _long_dimension(each.known.metering.keys, each.key.values)
+        if name is not None:
+            place = bisect(ends, each.index)
+            request = requests[place]
+            request.too_long[each.index - ends[place] + len(request.drafts)] = name
+            found = True
+    return found
+
+
+def _long_dimension(keys: Sequence[str], values: Sequence[Any]) -> str | None:
+    """The first of the keys whose value, as it is in Encoded.series, is longer than NAME_MAX."""
+    for key, value in zip(keys, values, strict=False):
+        text = value[1] if isinstance(value, tuple) else value or ""
+        if len(text) > NAME_MAX:
+            return key
+    return None
 
 
 def _insert(known: Meterings, requests: Sequence[Request], group: _Group) -> tuple[LiteralString, list[Any]]:
@@ -412,6 +464,17 @@ class Writer:
         self._on_loop: AsyncConnection[Any] | None = None
         self._in_thread: Connection[Any] | None = None
 
+    def words(self, request: Request) -> int:
+        """Words of the expressions that `derive` would evaluate; 0 where a code is not known to this process."""
+        known = self._memory.known({request.organization_id: request.codes})
+        return 0 if known is None else request.words(known[request.organization_id].by_code)
+
+    def derive(self, request: Request) -> None:
+        """Evaluate the request's expressions; if their metering changes before it is appended, that is repeated."""
+        known = self._memory.known({request.organization_id: request.codes})
+        if known is not None:
+            _derive(known, [request])
+
     async def append(self, requests: Sequence[Request]) -> None:
         """Store what is not stored of it; once more if the database says that it has ended the attempt.
 
@@ -456,7 +519,7 @@ class Writer:
         self._on_loop = self._in_thread = None
 
 
-def writers(dsn: str, count: int) -> list[Writer]:
+def writers(dsn: str, count: int, *, series_bytes: int = SERIES_BYTES) -> list[Writer]:
     """Writers that share what they remember."""
-    memory = Memory()
+    memory = Memory(series_bytes)
     return [Writer(dsn, memory) for _ in range(count)]

@@ -12,18 +12,22 @@ from typing import Annotated, Any
 
 import msgspec
 
+from permille.core.bounds import EVENT_MAX, NAME_MAX
 from permille.core.errors import BadRequest, Invalid
 from permille.core.instants import EPOCH, LATEST, microseconds
 from permille.core.metering.event import timestamp_microseconds
 from permille.core.metering.event_warning import EventWarning
 from permille.core.money import decimal_text
-from permille.events.draft import INTEGER_END, TEXT_MAX, Draft, Errors, Sent, as_text, check
+from permille.events.draft import INTEGER_END, Draft, Errors, Sent, as_text, check
 from permille.events.log import Request
 from permille.http.words import problem_in_words
 from permille.ingest.wire_format import Faulty, Warnings, WireFormat
 
 _SECONDS_MAX = (LATEST - EPOCH) // timedelta(seconds=1) - 1
 _ESCAPED_NUL = b"\\u0000"  # the only way to send one: JSON has no bare NUL
+
+_USUAL_TEXT_MAX = EVENT_MAX // (NAME_MAX + 2)
+"""Names of NAME_MAX characters together, with a text of this length for each, are within all bounds of an event."""
 
 _NEEDED_BY_EXPRESSIONS = frozenset(("timestamp", "code", "properties"))
 
@@ -36,7 +40,7 @@ class _Many(msgspec.Struct):
     events: list[Sent]
 
 
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_MAX)]
 
 
 class _Usual(Draft, rename={"at": "timestamp", "precise": "precise_total_amount_cents"}):
@@ -98,9 +102,14 @@ def _are_fine(usual: Sequence[_Usual], body: bytes) -> bool:
     if _ESCAPED_NUL in body:
         return False
     for draft in usual:
+        if len("".join(draft.properties)) > NAME_MAX:
+            return False
         for value in draft.properties.values():
             kind = type(value)
-            if kind is not str and (kind is not int or not -INTEGER_END < value < INTEGER_END):
+            if kind is str:
+                if len(value) > _USUAL_TEXT_MAX:
+                    return False
+            elif kind is not int or not -INTEGER_END < value < INTEGER_END:
                 return False
         if draft.transaction_id.isspace() or draft.code.isspace() or draft.external_subscription_id.isspace():
             return False
@@ -173,7 +182,8 @@ def _evaluable(many: Sequence[Any], errors: Mapping[int, Errors], *, now: int) -
     """The events of a refused request that have all that an expression looks at."""
     found: dict[int, Draft] = {}
     for index, sent in enumerate(many):
-        if isinstance(sent, Sent) and not _NEEDED_BY_EXPRESSIONS & errors.get(index, {}).keys():
+        faulty = {name.partition(".")[0] for name in errors.get(index, ())}
+        if isinstance(sent, Sent) and not _NEEDED_BY_EXPRESSIONS & faulty:
             at = now if sent.timestamp is None else timestamp_microseconds(sent.timestamp)
             assert at is not None, "a wrong timestamp is an error"
             found[index] = Draft("", as_text(sent.code), None, at, None, sent.properties or {})

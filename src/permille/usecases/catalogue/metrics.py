@@ -16,7 +16,7 @@ from permille.core.errors import Invalid, NotFound
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.dimension_edit import follow_metric
 from permille.database import locks
-from permille.store import billable_metrics, billing_holds, plans, unpriced, webhooks
+from permille.store import billable_metrics, billing_holds, late_usage, plans, unpriced, webhooks
 from permille.usecases import metering
 
 REFUSED_SHOWN = 20
@@ -97,5 +97,6 @@ def _after_change(conn: Connection[Any], metric: BillableMetric, what: str, *, n
     """Bills that wait are tried again, events are kept as the metric now needs them, and the webhook is queued."""
     billing_holds.retry_soon(conn, metric.organization_id, now=now)
     unpriced.recheck(conn, [metric.organization_id])
+    late_usage.price_again(conn, metric.organization_id)
     metering.refresh(conn, organization_id=metric.organization_id, code=metric.code)
     webhooks.enqueue_of(conn, f"billable_metric.{what}", metric.organization_id, [metric.id], now=now)

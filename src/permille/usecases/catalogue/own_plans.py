@@ -17,7 +17,7 @@ from permille.core.errors import NotFound
 from permille.database import locks
 from permille.events.engine import event_log
 from permille.ids import new_id
-from permille.store import billing_holds, plans, subscriptions
+from permille.store import billing_holds, late_usage, plans, subscriptions
 from permille.usecases.catalogue.plans import edited, meter, save_edit
 
 
@@ -78,6 +78,7 @@ def store(
         plans.add(conn, edited(before, after, since=since, now=now))
         subscriptions.update(conn, subscription_id=row.id, columns={"plan_id": before.id}, now=now)
         billing_holds.retry_soon(conn, row.organization_id, now=now)
+        late_usage.price_again(conn, row.organization_id)
         meter(conn, row.organization_id, after.charges)
     event_log.look_again(conn, row.organization_id, external_subscription_ids=[row.external_id])
 

@@ -18,14 +18,13 @@ from permille.core.contract.price_versions import (
     cancel_change,
     edit_prices,
     in_force,
-    latest,
     price_changes,
     unschedulable,
 )
 from permille.core.errors import Invalid, NotFound
 from permille.database import locks
 from permille.ids import new_id
-from permille.store import billing_holds, plans, subscriptions, unpriced, webhooks
+from permille.store import billing_holds, late_usage, plans, subscriptions, unpriced, webhooks
 from permille.usecases import metering, subscriptions as lifecycle
 from permille.usecases.invoices import drafts
 
@@ -203,8 +202,8 @@ def save_edit(
 def _store_edit(conn: Connection[Any], before: Plan, after: Plan, *, now: datetime) -> None:
     plans.replace(conn, before=before, after=after, now=now)
     billing_holds.retry_soon(conn, after.organization_id, now=now)
-    if latest(before).charges:
-        unpriced.recheck(conn, [after.organization_id])
+    unpriced.recheck(conn, [after.organization_id])
+    late_usage.price_again(conn, after.organization_id)
     later = [charge for version in after.price_versions for charge in version.charges]
     meter(conn, after.organization_id, [*before.charges, *after.charges, *later])
 

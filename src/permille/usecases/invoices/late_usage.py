@@ -123,6 +123,27 @@ def review(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> in
     if not marks:
         return 0
     customers.lock_all(conn, {mark.customer_id for mark in marks})
+    new = _propose(conn, organization_id, marks, now=now)
+    if new:
+        webhooks.enqueue(
+            conn,
+            organization_id=organization_id,
+            webhook_type=WEBHOOK,
+            object_type="late_usage",
+            object_ids=sorted(new),
+            payload=None,
+            now=now,
+        )
+    return len(marks)
+
+
+def _propose(
+    conn: Connection[Any], organization_id: UUID, marks: Sequence[Mark], *, now: datetime
+) -> set[UUID]:
+    """Price what is marked, at the prices of now, and propose the differences; those that had none open before.
+
+    The customers are locked.
+    """
     seen_to = event_log.arrival(conn).seen_to
     found = usage.under_one_metering(conn, [organization_id], lambda: _differences(conn, marks))
     known = _decided(conn, {mark.subscription_id for mark in marks})
@@ -143,18 +164,7 @@ def review(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> in
         else:
             gone += [each.id for each in open_now]
     store.drop(conn, gone)
-    new = store.put(conn, proposals)
-    if new:
-        webhooks.enqueue(
-            conn,
-            organization_id=organization_id,
-            webhook_type=WEBHOOK,
-            object_type="late_usage",
-            object_ids=sorted(new),
-            payload=None,
-            now=now,
-        )
-    return len(marks)
+    return store.put(conn, proposals)
 
 
 def _decided(conn: Connection[Any], subscription_ids: Iterable[UUID]) -> Mapping[Key, list[LateUsage]]:
@@ -327,11 +337,14 @@ def by_id(conn: Connection[Any], organization_id: UUID, late_usage_id: UUID | No
 def bill(conn: Connection[Any], late: LateUsage, *, decided_by: UUID | None, now: datetime) -> LateUsage:
     """Let the subscription's next invoice bill it, or one of its own at once where the subscription is over.
 
-    Asking again changes nothing. Raises Invalid for what is accepted, for less than nothing, and while the charge
-    holds its usage until it has a price.
+    It is billed with all events and at the prices of now. Asking again changes nothing. Raises Invalid for what is
+    accepted, for less than nothing, and while the charge holds its usage until it has a price.
     """
     customers.lock(conn, late.customer_id)
     late = _current(conn, late)
+    if late.status == LateUsageStatus.OPEN:
+        _propose(conn, late.organization_id, [_mark_of(late)], now=now)
+        late = _current(conn, late)
     if late.status == LateUsageStatus.ACCEPTED:
         raise Invalid({"status": ["late_usage_is_accepted"]})
     if late.status == LateUsageStatus.OPEN:
@@ -347,7 +360,13 @@ def bill(conn: Connection[Any], late: LateUsage, *, decided_by: UUID | None, now
 
 
 def _waits_for_price(conn: Connection[Any], late: LateUsage) -> bool:
-    mark = Mark(
+    periods = _periods(conn, [_mark_of(late)])
+    own = [period.basis for period in periods if period.basis.charge.id == late.charge_id]
+    return any(waits_for_price(store.lines_of(late), basis.compiled) for basis in own)
+
+
+def _mark_of(late: LateUsage) -> Mark:
+    return Mark(
         subscription_id=late.subscription_id,
         customer_id=late.customer_id,
         invoice_id=late.invoice_id,
@@ -355,8 +374,6 @@ def _waits_for_price(conn: Connection[Any], late: LateUsage) -> bool:
         from_at=late.from_at,
         to_at=late.to_at,
     )
-    own = [period.basis for period in _periods(conn, [mark]) if period.basis.charge.id == late.charge_id]
-    return any(waits_for_price(store.lines_of(late), basis.compiled) for basis in own)
 
 
 def accept(

@@ -22,12 +22,19 @@ from permille.core.metering.aggregations import Aggregation, Reads
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of
 from permille.core.metering.event import is_add, numeric_value, property_text, property_texts
-from permille.core.metering.expression import EvaluationError, Event, read_expression, value_text
+from permille.core.metering.expression import (
+    EvaluationError,
+    Event,
+    is_too_much,
+    read_expression,
+    value_text,
+)
 from permille.core.metering.usage import AdvanceEvent
 from permille.core.money import ZERO
 from permille.core.rating.advance import fee_of_nothing, instant_fee, units_alone
 from permille.core.rating.fee import Fee
 from permille.core.rating.models import ChargeModel, model_of
+from permille.events.log import TOO_MUCH_WORK
 from permille.store import billable_metrics, customers, plans, subscriptions
 from permille.usecases.usage import levels
 from permille.usecases.usage.levels import AdvanceTerms
@@ -174,7 +181,7 @@ def estimate_instantly(
     of_subscription: dict[str, list[EstimatedEvent]] = {}
     for event in events:
         of_subscription.setdefault(event.external_subscription_id, []).append(event)
-    found: list[InstantEstimate] = []
+    chosen: list[tuple[AdvanceTerms, EstimatedEvent]] = []
     for external_id, own in of_subscription.items():
         codes = {event.code for event in own} if len(events) == 1 else None
         every = [
@@ -184,13 +191,21 @@ def estimate_instantly(
         ]
         if not every:
             raise Invalid(_NO_CHARGE)
-        found += [
-            InstantEstimate(terms=terms, event=event, fee=_instant_fee(terms, event, now))
-            for event in own
-            for terms in every
-            if terms.charge.metric.code == event.code
+        chosen += [
+            (terms, event) for event in own for terms in every if terms.charge.metric.code == event.code
         ]
-    return found
+    words = sum(_words(terms.charge.metric) for terms, _ in chosen)
+    if is_too_much(words, len(events)):
+        raise Unevaluable(TOO_MUCH_WORK)
+    return [
+        InstantEstimate(terms=terms, event=event, fee=_instant_fee(terms, event, now))
+        for terms, event in chosen
+    ]
+
+
+def _words(metric: BillableMetric) -> int:
+    """Words of the metric's expression."""
+    return read_expression(metric.expression).words if metric.expression else 0
 
 
 def _instant_fee(terms: AdvanceTerms, event: EstimatedEvent, now: datetime) -> Fee:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from permille.core.bounds import DIGITS_MAX
 from permille.core.metering.aggregations import Aggregation
-from permille.core.metering.event import DIGITS_MAX, numeric_value
+from permille.core.metering.event import numeric_value
 from permille.core.money import ZERO, exact
 
 _DIGITS = rf"[0-9]{{1,{DIGITS_MAX}}}"
