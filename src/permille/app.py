@@ -18,9 +18,10 @@ from permille.api import openapi, routes
 from permille.api.addresses import Route
 from permille.api.http import Engine, application, json_response
 from permille.config import Config
-from permille.database.connections import Pool, is_unavailable, open_pool
+from permille.database.connections import Limits, Pool, is_unavailable, open_pool
 from permille.events.engine import event_log
 from permille.http.refusals import try_again
+from permille.http.shares import Turns
 from permille.ingest.asgi import Answers, EventIntake
 from permille.ingest.decoders import FORMATS
 from permille.store import organizations
@@ -118,9 +119,14 @@ def build(config: Config) -> Application:
         raise ValueError(
             "No database: set PERMILLE_DATABASE_URL, or run `permille up`, which brings its own."
         )
-    pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve")
-    engine = Engine(config=config, pool=pool)
-    intake_pool = open_pool(config.database_url, size=4, name="permille-intake")
+    limits = Limits(
+        statement=config.statement_timeout_seconds,
+        lock=config.lock_timeout_seconds,
+        idle=config.idle_timeout_seconds,
+    )
+    pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve", limits=limits)
+    engine = Engine(config=config, pool=pool, turns=Turns(config.requests_at_once, config.requests_waiting))
+    intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
     intake = intake_of(config, config.database_url, intake_pool)
     rest = application(
         [

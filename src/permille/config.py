@@ -123,6 +123,47 @@ class Config:
     max_body_bytes: Annotated[int, Meta(ge=1_024, description="Largest request body, in bytes.")] = (
         10 * 1024 * 1024
     )
+    requests_at_once: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000,
+            description="Requests of one organization that a server works on at once; others of it wait. "
+            "Events don't count among them.",
+        ),
+    ] = 8
+    requests_waiting: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Requests of one organization that may wait for their turn; above it, 429.",
+        ),
+    ] = 32
+    statement_timeout_seconds: Annotated[
+        int,
+        Meta(ge=0, le=86_400, description="How long a request's statement may take; 0 is without end."),
+    ] = 30
+    lock_timeout_seconds: Annotated[
+        int,
+        Meta(ge=0, le=86_400, description="How long a request's statement may wait for a lock."),
+    ] = 10
+    idle_timeout_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="How long a transaction may do nothing in the database before it is ended, also a worker's.",
+        ),
+    ] = 120
+    worker_statement_timeout_seconds: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="How long a worker's statement may take, its wait for locks included; 0 is without end.",
+        ),
+    ] = 900
     series_memory_mb: Annotated[
         int,
         Meta(

@@ -18,7 +18,7 @@ from permille import logs
 from permille.api.webhooks import RENDERERS
 from permille.clock import system_now
 from permille.config import Config
-from permille.database.connections import open_pool
+from permille.database.connections import Limits, open_pool
 from permille.events.engine import upkeep
 from permille.memory import calm_collector
 from permille.out import jobs
@@ -119,7 +119,13 @@ def run(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     found = loops(config, stopping)
-    pool = open_pool(config.database_url, size=len(found) + CONNECTIONS_FOR_JOBS, name="permille-work")
+    limits = Limits(statement=config.worker_statement_timeout_seconds, idle=config.idle_timeout_seconds)
+    pool = open_pool(
+        config.database_url,
+        size=len(found) + CONNECTIONS_FOR_JOBS,
+        name="permille-work",
+        limits=limits,
+    )
     threads = [threading.Thread(target=_repeat, args=(loop, pool, stopping)) for loop in found]
     calm_collector()
     for thread in threads:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import psycopg
@@ -17,7 +18,9 @@ import pytest
 from permille.app import intake_of
 from permille.config import Config
 from permille.database.connections import open_pool
-from permille.ingest.asgi import EventIntake
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.ingest.asgi import EventIntake, Queue, WaitingRequest
 from permille.store import organizations
 from permille.usecases import metering
 
@@ -306,3 +309,27 @@ def test_an_expression_makes_the_property_that_is_counted(
         "t3": Decimal(250),
         "t4": Decimal(9),
     }
+
+
+def waiting(owner: UUID, size: int) -> WaitingRequest:
+    drafts = [Draft(str(number), "c", "s", 0, None, {}) for number in range(size)]
+    return WaitingRequest(Request(owner, drafts, 0), asyncio.get_running_loop().create_future())
+
+
+def test_a_flood_of_one_organization_keeps_no_place_of_another() -> None:
+    async def run() -> None:
+        queue, flood, other = Queue(), UUID(int=1), UUID(int=2)
+        taken = [queue.put(waiting(flood, 1_000)) for _ in range(100)]
+        assert taken == [True] * 50 + [False] * 50
+        assert queue.put(waiting(other, 1))
+        assert queue.put(waiting(other, 1))
+        group = await queue.take()
+        assert [each.request.organization_id for each in group] == [flood, other, flood, other, flood, flood]
+        rest = 0
+        queue.close()
+        while group := await queue.take():
+            rest += len(group)
+        assert rest == 46
+        assert (queue.events, dict(queue.events_of), queue.waiting) == (0, {}, {})
+
+    asyncio.run(run())

@@ -326,20 +326,3 @@ def test_the_memory_of_series_is_bounded_in_bytes(dsn: str, db: Any, organizatio
         ]
         assert 100 < sum(map(writer.series_bytes, remembered)) <= 200_000 + 100 * 700
     assert count(db) == 2_000
-
-
-def test_series_have_ids_beyond_32_bits(dsn: str, db: Any, organization: UUID) -> None:
-    db.execute("alter sequence series_id_seq restart with 3000000000")
-    with_dimension(db, organization)
-    conn, memory = open_connection(dsn), Memory()
-    for nth in range(2):  # by the thread, then at once with what is remembered
-        store(conn, memory, [of_model(organization, f"{nth}-", "a", "b")])
-    rollup.roll_up(db)
-    assert rollup.verify(db) == []
-    db.execute("delete from billable_metric_filter")
-    keeping.refresh(db, organization_id=organization, code="c")
-    db.commit()
-    found = db.execute("select min(series_id), count(*), sum(value) from event").fetchone()
-    assert found[0] > 3_000_000_000
-    assert found[1:] == (4, 4)
-    assert rollup.verify(db) == []

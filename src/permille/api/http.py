@@ -34,9 +34,10 @@ from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
-from permille.database.connections import encode_answer, is_unavailable, keep_plans
+from permille.database.connections import encode_answer, is_cut_off, is_passing, is_unavailable, keep_plans
 from permille.http.bodies import read_body
-from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
+from permille.http.refusals import STATUS_HEADERS, cut_off, error_body, refusal_body, try_again
+from permille.http.shares import Turns
 from permille.http.words import in_words
 from permille.store import organizations
 
@@ -55,6 +56,8 @@ class Engine:
 
     config: Config
     pool: ConnectionPool[Connection[Any]]
+    turns: Turns = field(default_factory=Turns)
+    """Those of requests, on the event loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,8 +191,9 @@ def _answer(
         if keeps_plans:
             keep_plans(conn)
         organization = organizations.by_api_key(conn, key) if key else None
-        if organization is None:
+        if key is None or organization is None:
             return unauthorized()
+        engine.turns.learn(key, organization.id)
         call = Call(
             engine=engine,
             conn=conn,
@@ -222,7 +226,8 @@ def route(
         try:
             refuse_nul(request)
             body = await read_json(request, engine.config.max_body_bytes)
-            return await run_in_threadpool(answer, request, body)
+            async with engine.turns.turn(bearer(request)):
+                return await run_in_threadpool(answer, request, body)
         except Refusal as refusal:
             return refused(refusal)
 
@@ -277,6 +282,9 @@ def application(
     """The routes, with the answers to what none of them answers; `down` is that while the database is not to be had."""
 
     async def database_failed(request: Request, error: Exception) -> Response:
+        if (is_passing(error) and not is_unavailable(error)) or is_cut_off(error):
+            log.warning("A request was cut off: %s", error)
+            return refused(cut_off())
         if not is_unavailable(error):
             return await _crashed(request, error)
         log.warning("The database is not to be had: %s", error)

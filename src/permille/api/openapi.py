@@ -38,9 +38,10 @@ DESCRIBED = {
     415: "The body's encoding isn't known.",
     422: "Fields are wrong; each has its codes.",
     500: "Something went wrong on the server.",
-    503: "The database can't be reached: send it again.",
+    429: "The organization has as many requests at once as it may: wait for some of them, then send it again.",
+    503: "The database can't be reached, or it took too long: send it again.",
 }
-ALWAYS = (400, 401, 500, 503)
+ALWAYS = (400, 401, 429, 500, 503)
 IN_PATH = {
     "charge_code": "Code of the charge.",
     "code": "Code of the object.",

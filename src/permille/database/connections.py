@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import select
+from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -53,6 +55,8 @@ _FULL = ("53100", "53300")
 """No room on its disk, no more connections."""
 _IN_THE_WAY = ("40", "55P03")
 """Another transaction was."""
+_CUT_OFF = ("57014", "25P03")
+"""A statement took too long, or a transaction did nothing for too long."""
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -69,6 +73,11 @@ def is_passing(error: BaseException) -> bool:
     if is_unavailable(error):
         return True
     return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_IN_THE_WAY)
+
+
+def is_cut_off(error: BaseException) -> bool:
+    """Whether a statement or a transaction has run into its time limit."""
+    return isinstance(error, psycopg.Error) and error.sqlstate in _CUT_OFF
 
 
 def is_alive(conn: BaseConnection[Any]) -> bool:
@@ -93,9 +102,33 @@ class Pool(ConnectionPool[Connection[Any]]):
         return conn
 
 
-def _configure(conn: Connection[Any]) -> None:
-    conn.execute("set timezone to 'UTC'")
-    conn.commit()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Seconds that the database gives a connection's statements; 0 is without end."""
+
+    statement: int = 0
+    lock: int = 0
+    """For the wait for each lock."""
+    idle: int = 0
+    """For what a transaction does beside its statements, at a time."""
+
+
+def _configured(limits: Limits) -> Callable[[Connection[Any]], None]:
+    values = {
+        "TimeZone": "UTC",
+        "statement_timeout": f"{limits.statement}s",
+        "lock_timeout": f"{limits.lock}s",
+        "idle_in_transaction_session_timeout": f"{limits.idle}s",
+    }
+
+    def configure(conn: Connection[Any]) -> None:
+        conn.execute(
+            "select set_config(name, value, false) from unnest(%s::text[], %s::text[]) as s (name, value)",
+            [list(values), list(values.values())],
+        )
+        conn.commit()
+
+    return configure
 
 
 def _reset(conn: Connection[Any]) -> None:
@@ -112,7 +145,7 @@ def keep_plans(conn: Connection[Any]) -> None:
     conn.execute("set local plan_cache_mode = force_generic_plan")
 
 
-def open_pool(dsn: str, *, size: int, name: str) -> Pool:
+def open_pool(dsn: str, *, size: int, name: str, limits: Limits = Limits()) -> Pool:
     """An open pool of at most `size` connections; each block of `with pool.connection()` is one transaction.
 
     Raises PoolTimeout when none is to be had in time.
@@ -122,7 +155,7 @@ def open_pool(dsn: str, *, size: int, name: str) -> Pool:
         min_size=1,
         max_size=size,
         open=True,
-        configure=_configure,
+        configure=_configured(limits),
         reset=_reset,
         timeout=WAIT_SECONDS,
         reconnect_timeout=WAIT_SECONDS,

@@ -36,6 +36,11 @@ def try_again() -> Refusal:
     return Refusal(status=503, code="try_again")
 
 
+def cut_off() -> Refusal:
+    """503: a statement took too long, or others were in its way."""
+    return Refusal(status=503, code="took_too_long")
+
+
 def error_body(status: int, message: str, **more: Any) -> dict[str, Any]:
     """Lago's error object (semantics-metering.md, appendix A), and beside it `message` and `request_id`."""
     body = {"status": status, "error": STATUS_TEXT[status], **more, "message": message}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from uuid import UUID
 
 from permille.core.errors import Refusal
+
+CREDENTIALS_REMEMBERED = 10_000
 
 
 @dataclass(slots=True)
@@ -54,3 +57,24 @@ class Shares:
 def too_many_requests() -> Refusal:
     """429: the organization has as many requests at once as it may."""
     return Refusal(status=429, code="too_many_requests")
+
+
+class Turns:
+    """Turns of requests, by organization. Whose a credential is turns out with its first request; then it is remembered."""
+
+    def __init__(self, at_once: int = 8, waiting: int = 32) -> None:
+        self._shares = Shares(at_once, waiting, refusal=too_many_requests())
+        self._owners: dict[str, UUID] = {}
+
+    def turn(self, credential: str | None) -> AbstractAsyncContextManager[None]:
+        """A turn for a request with this key or session; one that has none is refused without much ado."""
+        if not credential:
+            return nullcontext()
+        return self._shares.turn(self._owners.get(credential, credential))
+
+    def learn(self, credential: str, organization_id: UUID) -> None:
+        """The credential is one of this organization. Any thread may say so."""
+        if self._owners.get(credential) != organization_id:
+            if len(self._owners) >= CREDENTIALS_REMEMBERED:
+                self._owners = {}
+            self._owners[credential] = organization_id

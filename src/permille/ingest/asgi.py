@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -49,6 +49,8 @@ EVALUATORS = 2
 """Threads for expressions that take long."""
 EVALUATIONS_WAITING = 20
 """Requests of an organization that wait for theirs."""
+LOOKUPS_AT_ONCE, LOOKUPS_WAITING = 2, 2_000
+"""Requests with a key, or of an organization, that ask the database something at once, and that wait for it."""
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _formats = {each.path: each for each in FORMATS}
@@ -75,21 +77,26 @@ class WaitingRequest:
 
 
 class Queue:
-    """What waits to be stored, all on one event loop; writers take it in groups."""
+    """What waits to be stored, all on one event loop; writers take it in groups, one request of each organization in turn."""
 
     def __init__(self) -> None:
-        self.waiting: deque[WaitingRequest] = deque()
+        self.waiting: dict[UUID, deque[WaitingRequest]] = {}
+        """By organization, those first whose turn it is."""
         self.events = 0
+        self.events_of: Counter[UUID] = Counter()
         self.closed = False
         self.changed = asyncio.Event()
 
     def put(self, waiting: WaitingRequest) -> bool:
-        """Whether there was room."""
-        size = len(waiting.request.drafts)
+        """Whether there was room, of which an organization has half at most."""
+        size, owner = len(waiting.request.drafts), waiting.request.organization_id
         if self.closed or self.events + size > QUEUE_EVENTS:
             return False
-        self.waiting.append(waiting)
+        if self.events_of[owner] + size > max(QUEUE_EVENTS // 2, size):
+            return False
+        self.waiting.setdefault(owner, deque()).append(waiting)
         self.events += size
+        self.events_of[owner] += size
         self.changed.set()
         return True
 
@@ -100,11 +107,25 @@ class Queue:
             await self.changed.wait()
         group: list[WaitingRequest] = []
         size = 0
-        while self.waiting and (not group or size + len(self.waiting[0].request.drafts) <= GROUP_EVENTS):
-            group.append(self.waiting.popleft())
-            size += len(group[-1].request.drafts)
+        while self.waiting:
+            owner, own = next(iter(self.waiting.items()))
+            length = len(own[0].request.drafts)
+            if group and size + length > GROUP_EVENTS:
+                break
+            group.append(own.popleft())
+            size += length
+            self._next_turn(owner, length)
         self.events -= size
         return group
+
+    def _next_turn(self, owner: UUID, taken: int) -> None:
+        """Others come before the owner of what was taken."""
+        self.events_of[owner] -= taken
+        own = self.waiting.pop(owner)
+        if own:
+            self.waiting[owner] = own
+        else:
+            del self.events_of[owner]
 
     def close(self) -> None:
         self.closed = True
@@ -125,6 +146,7 @@ class EventIntake:
         self.keys: dict[str, tuple[Organization, float]] = {}
         self.tasks: list[asyncio.Task[None]] = []
         self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests())
+        self.lookups = Shares(LOOKUPS_AT_ONCE, LOOKUPS_WAITING, refusal=too_many_requests())
         self.evaluators = ThreadPoolExecutor(EVALUATORS, thread_name_prefix="expressions")
 
     async def start(self) -> None:
@@ -169,7 +191,8 @@ class EventIntake:
             raise _refused(request, wire)
         warnings = None
         if scope.get("query_string") and query_flag(QueryParams(scope["query_string"]), "strict"):
-            warnings = await asyncio.to_thread(self.answers.warnings, organization.id, drafts)
+            async with self.lookups.turn(organization.id):
+                warnings = await asyncio.to_thread(self.answers.warnings, organization.id, drafts)
         return 200, wire.answer(request, warnings)
 
     async def _raise_unevaluable(self, organization_id: UUID, faulty: Faulty) -> None:
@@ -203,7 +226,8 @@ class EventIntake:
         known = self.keys.get(key)
         if known is not None and known[1] > time.monotonic():
             return known[0]
-        organization = await asyncio.to_thread(self.answers.organization, key)
+        async with self.lookups.turn(key):
+            organization = await asyncio.to_thread(self.answers.organization, key)
         if organization is not None and not organization.test_mode:
             if len(self.keys) >= KEYS_REMEMBERED:
                 self.keys.pop(next(iter(self.keys)))

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import Connection
 
 from permille.core.errors import AmountOutOfRangeError, Unbillable
-from permille.database.connections import is_passing
+from permille.database.connections import is_cut_off, is_passing
 from permille.store import billing_holds, customers, webhooks
 
 WEBHOOK = "invoice.generation_error"
@@ -81,7 +81,7 @@ class Failure(Generic[Item]):
 class _Trial(Generic[Item]):
     """Does items, and finds those that fail; whatever fails leaves no trace.
 
-    Only what others do is raised: a lost database, a transaction in the way.
+    Only what others do is raised: a lost database, a transaction in the way, a time limit.
     """
 
     def __init__(self, conn: Connection[Any], do: Callable[[Sequence[Item]], None]) -> None:
@@ -94,7 +94,7 @@ class _Trial(Generic[Item]):
             with self._conn.transaction(force_rollback=is_dry), refusing_unbillable():
                 self._do(items)
         except Exception as error:
-            if is_passing(error):
+            if is_passing(error) or is_cut_off(error):
                 raise
             return error
         return None

@@ -24,8 +24,8 @@ from permille.api.http import Engine, raw_response, refuse_nul
 from permille.clock import system_now
 from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
 from permille.core.organization import Organization
-from permille.database.connections import is_unavailable
-from permille.http.refusals import STATUS_HEADERS
+from permille.database.connections import is_cut_off, is_passing, is_unavailable
+from permille.http.refusals import STATUS_HEADERS, cut_off
 from permille.http.words import in_words
 from permille.store import organizations, users
 from permille.store.users import Session, User
@@ -79,11 +79,12 @@ def page(
     async def handle(request: Request) -> Response:
         try:
             refuse_nul(request)
-            if request.method != "POST":
-                return await run_in_threadpool(_shown, engine, request, show, readers)
-            form = await _own_form(request)
-            assert submit is not None, "only pages with a form have the method POST"
-            return await run_in_threadpool(_submitted, engine, request, form, (show, submit), writers)
+            form = await _own_form(request) if request.method == "POST" else None
+            async with engine.turns.turn(_secret(engine, request)):
+                if form is None:
+                    return await run_in_threadpool(_shown, engine, request, show, readers)
+                assert submit is not None, "only pages with a form have the method POST"
+                return await run_in_threadpool(_submitted, engine, request, form, (show, submit), writers)
         except _SignedOutError:
             return _to_sign_in(request)
         except _NoMembershipError:
@@ -97,6 +98,9 @@ def page(
         except Exception as error:
             if is_unavailable(error):
                 raise
+            if is_passing(error) or is_cut_off(error):
+                log.warning("A page was cut off: %s", error)
+                return refused(cut_off())
             log.exception("A page crashed: %s", request.url.path)
             text = f"It is in the server's log, as request {request_ids.current.get()}."
             return plain("refused.html", 500, heading="Something went wrong", text=text)
@@ -166,8 +170,13 @@ def refused(refusal: Refusal) -> Response:
     return plain("refused.html", refusal.status, heading=heading, text=text)
 
 
+def _secret(engine: Engine, request: Request) -> str | None:
+    """The session's secret that the browser has sent."""
+    return request.cookies.get(cookie_name(https=is_https(request, engine.config)))
+
+
 def _session(engine: Engine, conn: Connection[Any], request: Request) -> Session:
-    secret = request.cookies.get(cookie_name(https=is_https(request, engine.config)))
+    secret = _secret(engine, request)
     found = users.session(conn, secret=secret, now=system_now()) if secret else None
     if found is None:
         raise _SignedOutError
@@ -227,6 +236,9 @@ def _allowed_visit(
         raise _NoMembershipError
     if not visit.may(roles):
         raise Forbidden(ROLE)
+    secret = _secret(engine, request)
+    if secret and visit.organization:
+        engine.turns.learn(secret, visit.organization.id)
     return visit
 
 

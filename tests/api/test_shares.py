@@ -1,0 +1,147 @@
+"""Requests at once: each organization has its own, and what takes too long is cut off and said so."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+
+from permille.api.http import Call, Engine, application, route
+from permille.config import from_environment
+from permille.core.errors import Refusal
+from permille.database.connections import Limits, open_pool
+from permille.http.shares import Shares, Turns, too_many_requests
+from permille.store import organizations
+
+NOW = datetime(2026, 10, 1, tzinfo=UTC)
+Get = Callable[[str, str], Coroutine[Any, Any, httpx2.Response]]
+
+
+@pytest.fixture
+def keys(db: psycopg.Connection[Any]) -> list[str]:
+    """Two keys of an organization, and one of another."""
+    found = []
+    for name, count in (("busy", 2), ("other", 1)):
+        made = organizations.add(db, name=name, test_now=None, entity={}, now=NOW)
+        for _ in range(count):
+            key = organizations.add_key(db, organization_id=made.id, name=None, now=NOW)[1]
+            found.append(key.secret)
+    db.commit()
+    return found
+
+
+class Doors:
+    """Endpoints that take their time."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.begun = threading.Semaphore(0)
+
+    def slow(self, _call: Call) -> dict[str, Any]:
+        """It has a connection, and waits until it is let go."""
+        self.begun.release()
+        assert self.go_on.wait(20)
+        return {}
+
+    def quick(self, _call: Call) -> dict[str, Any]:
+        return {}
+
+    def long(self, call: Call) -> dict[str, Any]:
+        call.conn.execute("select pg_sleep(30)")
+        return {}
+
+    def locked(self, call: Call) -> dict[str, Any]:
+        call.conn.execute("select pg_advisory_xact_lock(77)")
+        return {}
+
+    def serve(
+        self, dsn: str, talk: Callable[[Get], Awaitable[None]], *, turns: Turns, limits: Limits
+    ) -> None:
+        async def run() -> None:
+            pool = open_pool(dsn, size=4, name="test-shares", limits=limits)
+            engine = Engine(config=replace(from_environment(), database_url=dsn), pool=pool, turns=turns)
+            names = ("slow", "quick", "long", "locked")
+            app = application([route(engine, ["GET"], f"/{name}", getattr(self, name)) for name in names])
+            transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+            async with httpx2.AsyncClient(transport=transport, base_url="http://t") as client:
+
+                async def get(path: str, key: str) -> httpx2.Response:
+                    return await client.get(path, headers={"Authorization": f"Bearer {key}"})
+
+                try:
+                    await talk(get)
+                finally:
+                    self.go_on.set()
+                    pool.close()
+
+        asyncio.run(run())
+
+
+def test_an_organization_leaves_connections_to_others(dsn: str, keys: list[str]) -> None:
+    doors = Doors()
+
+    async def talk(get: Get) -> None:
+        for key in keys:
+            assert (await get("/quick", key)).status_code == 200  # whose keys they are is known from now on
+        busy = [asyncio.create_task(get("/slow", keys[number % 2])) for number in range(10)]
+        for _ in range(2):
+            await asyncio.to_thread(doors.begun.acquire)
+        refused = [task for task in busy if task.done()]
+        assert [task.result().status_code for task in refused] == [429] * 5
+        assert refused[0].result().headers["retry-after"] == "1"
+        assert refused[0].result().json()["code"] == "too_many_requests"
+        for _ in range(5):
+            answer = await asyncio.wait_for(get("/quick", keys[2]), 5)
+            assert answer.status_code == 200
+        assert not doors.begun.acquire(blocking=False), "two at once, by whatever key"
+        doors.go_on.set()
+        assert sorted(answer.status_code for answer in await asyncio.gather(*busy)) == [200] * 5 + [429] * 5
+        assert (await get("/quick", keys[0])).status_code == 200
+
+    doors.serve(dsn, talk, turns=Turns(2, 3), limits=Limits())
+
+
+def test_what_takes_too_long_is_cut_off_and_said_so(
+    dsn: str, db: psycopg.Connection[Any], keys: list[str]
+) -> None:
+    doors = Doors()
+    db.execute("select pg_advisory_lock(77)")
+
+    async def talk(get: Get) -> None:
+        for path in ("/long", "/locked"):
+            answer = await asyncio.wait_for(get(path, keys[0]), 10)
+            assert answer.status_code == 503, answer.text
+            assert answer.headers["retry-after"] == "1"
+            assert answer.json()["code"] == "took_too_long"
+        assert (await get("/quick", keys[0])).status_code == 200
+
+    doors.serve(dsn, talk, turns=Turns(), limits=Limits(statement=2, lock=1))
+
+
+def test_the_shares_of_those_who_wait_no_more_are_given_back() -> None:
+    async def run() -> None:
+        shares = Shares(1, 1, refusal=too_many_requests(), seconds=0.05)
+        async with shares.turn("a"):
+            for _ in range(3):
+                with pytest.raises(Refusal) as refused:
+                    async with shares.turn("a"):  # waits in vain
+                        pass
+                assert refused.value.status == 429
+            async with shares.turn("b"):
+                pass
+            waiting = asyncio.create_task(shares.turn("a").__aenter__())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        async with shares.turn("a"):
+            pass
+        assert not shares._shares
+
+    asyncio.run(run())
