@@ -54,6 +54,27 @@ def test_a_draft_is_shown_and_made_final_by_hand(drafted: Api) -> None:
     assert sorted(told) == ["invoice.created", "invoice.drafted"]
 
 
+def test_payment_and_metadata_are_of_final_invoices_and_a_new_payment_status_is_reported_once(
+    drafted: Api,
+) -> None:
+    api = drafted
+    (draft,) = invoices(api)
+    path = f"/invoices/{draft['lago_id']}"
+    paid = {"invoice": {"payment_status": "succeeded"}}
+    noted = {"invoice": {"metadata": [{"key": "k", "value": "v"}]}}
+    assert api.code(405, "PUT", path, paid) == "payment_status_update_on_draft_invoice"
+    assert api.code(405, "PUT", path, noted) == "metadata_on_draft_invoice"
+    api.put(f"{path}/finalize", {})
+    assert api.put(path, noted)["invoice"]["metadata"][0]["value"] == "v"
+    for _ in range(2):
+        assert api.put(path, paid)["invoice"]["payment_status"] == "succeeded"
+    (count,) = api.row(
+        "select count(*) from webhook where organization_id = %(organization)s"
+        " and webhook_type = 'invoice.payment_status_updated'"
+    )
+    assert count == 1
+
+
 def test_without_grace_any_more_drafts_become_final(drafted: Api) -> None:
     api = drafted
     api.customer(billing_configuration={"invoice_grace_period": 0})

@@ -17,7 +17,7 @@ from permille.core.metering.usage import Partial
 from permille.core.period import Period
 from permille.core.rating.proration import rated_period
 from permille.database.connections import encode_answer
-from permille.usecases.usage.usage import PeriodUsage, UsageSearch, charge_usage
+from permille.usecases.usage.usage import PeriodUsage, UsageSearch, charge_usage, compile_searched
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
 PLAIN = UsageSearch()
@@ -82,10 +82,10 @@ def used(units: int, **dimensions: str | None) -> tuple[dict[str, str | None], P
 def shown(of: Charge, *series: Any, search: UsageSearch = PLAIN) -> dict[str, Any]:
     found = charge_usage(
         of,
+        compile_searched(of, search, currency="EUR"),
         series,
         search=search,
         subscription_id=UUID(int=5),
-        currency="EUR",
         rated=rated_period(MARCH, MARCH, "UTC"),
     )
     whole = PeriodUsage(

@@ -115,13 +115,7 @@ def update_fee(call: Call) -> dict[str, Any]:
     fee = fee_of(call)
     status = given.choice("payment_status", objects.PAYMENT_STATUSES)
     given.check()
-    if fee.invoice_id is not None or fee.charge_id is None:
-        raise NotAllowed("invoiced_fee")
-    if status is not None:
-        changed = fee_store.set_payment_status(call.conn, fee.id, payment_status=status, now=call.now)
-        if changed is None:
-            raise NotAllowed("invoiced_fee")  # meanwhile
-        fee = changed
+    fee = single.pay_fee(call.conn, fee, payment_status=status, now=call.now)
     return {"fee": render_fee(fee, surroundings(call.conn, [fee]))}
 
 

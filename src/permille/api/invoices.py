@@ -142,16 +142,8 @@ def update_invoice(call: Call) -> dict[str, Any]:
     status = fields.choice("payment_status", objects.PAYMENT_STATUSES)
     metadata = _metadata(call, fields, invoice)
     fields.check()
-    if invoice.status == "draft" and status is not None:
-        raise Invalid({"payment_status": ["value_is_invalid"]})
-    invoice_search.update(
-        call.conn,
-        invoice.id,
-        payment_status=status or invoice.payment_status,
-        metadata=invoice.metadata if metadata is None else metadata,
-        now=call.now,
-    )
-    return {"invoice": render_whole(call.conn, _invoice_of(call))}
+    changed = single.update(call.conn, invoice, payment_status=status, metadata=metadata, now=call.now)
+    return {"invoice": render_whole(call.conn, changed)}
 
 
 def refresh_invoice(call: Call) -> dict[str, Any]:

@@ -618,6 +618,7 @@ GROUPS = (
                 "Record a payment, or change the notes of an invoice",
                 {"invoice": invoice.InvoiceDetails},
                 body=sends("invoice", invoice.InvoiceUpdate),
+                errors=(405,),
             ),
             Operation(
                 "PUT",

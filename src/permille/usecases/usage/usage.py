@@ -18,7 +18,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.contract.plan import Charge, Plan, PlanFilter
-from permille.core.contract.price_versions import in_force
+from permille.core.contract.price_versions import in_force, version_at
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
@@ -31,7 +31,7 @@ from permille.core.period import (
     Period,
     local_date,
 )
-from permille.core.rating.charge import Dimensions, Place, compile_plan_charge, renewal_charge
+from permille.core.rating.charge import CompiledCharge, Dimensions, Place, compile_plan_charge, renewal_charge
 from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.level import PaidLevel
 from permille.core.rating.models.group_keys import PRICING, pricing_keys
@@ -231,6 +231,8 @@ class _Running:
     subscription: Subscription
     customer: Customer
     plan: Plan
+    version: int
+    """The place of the prices in force among the versions of the plan's."""
     charges: Sequence[Charge]
     period: Period
 
@@ -254,11 +256,24 @@ def _running_usages(
     paid_levels = [{} for _ in running] if search.regroups else _paid_levels(conn, running, now=now)
     windows = [_windows(each, levels) for each, levels in zip(running, paid_levels, strict=True)]
     read = iter(usage.usage_of_many(conn, [window for own in windows for window in own]))
+    compiled: dict[tuple[UUID, int], list[CompiledCharge]] = {}
     found = []
     for each, own, levels in zip(running, windows, paid_levels, strict=True):
+        prices = (each.plan.id, each.version)
+        if prices not in compiled:
+            compiled[prices] = [
+                compile_searched(charge, search, currency=each.plan.amount_currency)
+                for charge in each.charges
+            ]
         series = series_by_code(used for _ in own for used in next(read))
-        found.append(_period_usage(each, series, levels, search=search, now=now))
+        found.append(_period_usage(each, compiled[prices], series, levels, search=search, now=now))
     return found
+
+
+def compile_searched(charge: Charge, search: UsageSearch, *, currency: str) -> CompiledCharge:
+    """The charge as it prices what the search asks for."""
+    dropped = None if search.skip_grouping else search.groups.keys()
+    return compile_plan_charge(_regrouped(charge, dropped), currency=currency)
 
 
 def _running(
@@ -266,12 +281,19 @@ def _running(
 ) -> _Running:
     assert subscription.started_at is not None, subscription.id
     period = usage_period(subscription, plan, timezone=customer.applicable_timezone, now=now)
-    plan = in_force(plan, period.from_)
+    version, plan = version_at(plan, period.from_), in_force(plan, period.from_)
     charges = searched_charges(plan, search)
     if search.full_usage:
         _check_full_usage(search, charges)
         period = Period(subscription.started_at, period.to)
-    return _Running(subscription=subscription, customer=customer, plan=plan, charges=charges, period=period)
+    return _Running(
+        subscription=subscription,
+        customer=customer,
+        plan=plan,
+        version=version,
+        charges=charges,
+        period=period,
+    )
 
 
 def _windows(of: _Running, levels: Mapping[UUID, Any]) -> list[UsageQuery]:
@@ -281,6 +303,7 @@ def _windows(of: _Running, levels: Mapping[UUID, Any]) -> list[UsageQuery]:
 
 def _period_usage(
     of: _Running,
+    compiled: Sequence[CompiledCharge],
     series: Mapping[str, Series],
     levels: Mapping[UUID, Mapping[Place, PaidLevel]],
     *,
@@ -294,15 +317,15 @@ def _period_usage(
     found = [
         charge_usage(
             charge,
+            prices,
             series[charge.metric.code],
             search=search,
             subscription_id=of.subscription.id,
-            currency=of.plan.amount_currency,
             rated=rated,
             elapsed=elapsed,
             paid_levels=levels.get(charge.id),
         )
-        for charge in of.charges
+        for charge, prices in zip(of.charges, compiled, strict=True)
     ]
     return PeriodUsage(
         period=of.period,
@@ -374,11 +397,11 @@ def series_by_code(read: Iterable[SeriesUsage]) -> Mapping[str, Series]:
 
 def charge_usage(
     charge: Charge,
+    compiled: CompiledCharge,
     series: Series,
     *,
     search: UsageSearch,
     subscription_id: UUID,
-    currency: str,
     rated: RatedPeriod,
     elapsed: Fraction | None = None,
     paid_levels: Mapping[Place, PaidLevel] | None = None,
@@ -388,9 +411,6 @@ def charge_usage(
     With the share of the period that is over, also what the fees would come to at its end.
     """
     kept = [each for each in series if _is_searched(each[0], search.groups)]
-    dropped = None if search.skip_grouping else search.groups.keys()
-    compiled = compile_plan_charge(_regrouped(charge, dropped), currency=currency)
-
     fees = rate(compiled, kept, subscription_id=subscription_id, rated=rated, paid_levels=paid_levels)
 
     def projection_of(fee: Fee) -> Projection | None:
