@@ -82,6 +82,9 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     def run_due(pool: Pool) -> bool:
         return due.run_live(pool, system_now(), stopping.is_set) > 0
 
+    def move_clocks(pool: Pool) -> bool:
+        return due.move_clocks(pool, system_now(), stopping.is_set) > 0
+
     def review_late_usage(pool: Pool) -> bool:
         return late_usage.review_live(pool, system_now()) > 0
 
@@ -101,6 +104,7 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         Loop(name="roll-up", step=roll_up, pause_seconds=0.5),
         Loop(name="rebuilding", step=rebuild, pause_seconds=1.0),
         Loop(name="due", step=run_due, pause_seconds=2.0),
+        Loop(name="test clocks", step=move_clocks, pause_seconds=1.0),
         Loop(name="late usage", step=review_late_usage, pause_seconds=1.0),
         Loop(name="in advance", step=bill_advance, pause_seconds=0.5),
         Loop(name="unpriced usage", step=look_for_unpriced, pause_seconds=2.0),

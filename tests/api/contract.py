@@ -67,11 +67,11 @@ def problems(response: httpx2.Response) -> list[str]:
     is_before = status in BEFORE or '"method_not_allowed"' in response.text
     if operation is not None and status not in operation["responses"] and not is_before:
         return [f"{method} {path} does not say that it answers {status}: {response.text[:500]}"]
-    if status != "200":
+    if status not in ("200", "202"):
         return _unlike(response, f"error {status}", ERROR) if method != "HEAD" else []
     if operation is None:
         return [f"{method} {path} is not described"]
-    content = operation["responses"]["200"]["content"]
+    content = operation["responses"][status]["content"]
     if media_type not in content:
         return [f"{method} {path} answers {media_type}"]
     return _unlike(response, operation["operationId"], content[JSON]["schema"]) if JSON in content else []

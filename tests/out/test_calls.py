@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from pathlib import Path
+from typing import Self
 
 import pytest
+from hypothesis import assume, given, strategies as st
 
 from permille.out.addresses import Reach, is_allowed
 from permille.out.calls import Answer, CallError, Client
@@ -163,6 +169,82 @@ def test_a_packed_body_stays_packed(serve: Callable[[Callable[[socket.socket], N
     assert b"accept-encoding: identity" in server.heads[0].lower()
 
 
+class Peak:
+    """The most memory that the process has while the block runs, in MB above what it had before."""
+
+    def __enter__(self) -> Self:
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")
+        self.before = self._mb()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.added = self._mb() - self.before
+
+    def _mb(self) -> float:
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1_024
+
+
+def pieces(connection: socket.socket, head: bytes, piece: bytes, count: int) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
+    for _ in range(count):
+        connection.sendall(piece)
+
+
+CHUNK = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+BOMB = gzip.compress(bytes(64_000_000)) * 40
+
+
+@pytest.mark.parametrize(
+    ("head", "piece", "count"),
+    [
+        (b"Transfer-Encoding: chunked\r\n", CHUNK, 24_000),
+        (b"Content-Length: 1500000000\r\n", b"x" * 65_536, 24_000),
+        (b"Content-Encoding: gzip\r\nContent-Length: %d\r\n" % len(BOMB), BOMB, 1),
+        (b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", b"%x\r\n%s\r\n" % (len(BOMB), BOMB), 9),
+    ],
+    ids=["1,500 MB of chunks", "1,500 MB", "2.5 GB in gzip", "gzip in chunks"],
+)
+def test_no_answer_takes_memory(
+    serve: Callable[[Callable[[socket.socket], None]], Server], head: bytes, piece: bytes, count: int
+) -> None:
+    """F6."""
+    server = serve(lambda connection: pieces(connection, head, piece, count))
+    with Peak() as peak:
+        answered = call(server.url, bytes_max=4_096)
+    assert (answered.status, len(answered.body), answered.is_whole) == (200, 4_096, False)
+    assert peak.added < 50
+
+
+def test_headers_without_end_take_no_memory(
+    serve: Callable[[Callable[[socket.socket], None]], Server],
+) -> None:
+    server = serve(lambda connection: pieces(connection, b"X: ", b"x" * 65_536, 24_000))
+    with Peak() as peak, pytest.raises(CallError):
+        call(server.url)
+    assert peak.added < 50
+
+
+def test_a_look_up_that_hangs_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(20) and [])
+    begun = time.monotonic()
+    with pytest.raises(CallError, match=r"No answer within 0\.6 seconds"):
+        call("http://hangs.example/", reach=Reach.PUBLIC)
+    assert time.monotonic() - begun < SECONDS + 1
+    over.set()
+
+
+def test_no_error_says_what_an_address_inside_has_sent(
+    serve: Callable[[Callable[[socket.socket], None]], Server],
+) -> None:
+    """F15: what listens there may be no web server, and its first words a secret."""
+    server = serve(lambda connection: connection.sendall(b"internal-secret-token\r\n\r\n"))
+    with pytest.raises(CallError) as refused:
+        call(server.url)
+    assert str(refused.value) == "RemoteProtocolError at a private address."
+
+
 def test_a_redirect_is_an_answer(serve: Callable[[Callable[[socket.socket], None]], Server]) -> None:
     server = serve(
         lambda connection: connection.sendall(b"HTTP/1.1 307 No\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n")
@@ -241,6 +323,91 @@ def test_the_next_address_of_a_name_is_tried(
 def test_what_is_no_address_is_an_error_that_says_so(url: str) -> None:
     with pytest.raises(CallError):
         call(url, reach=Reach.ANYWHERE)
+
+
+PRIVATE = [
+    ip_network(each)
+    for each in [
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    ]
+]
+
+
+@st.composite
+def private(draw: st.DrawFn) -> IPv4Address:
+    network = draw(st.sampled_from(PRIVATE))
+    return IPv4Address(int(network[0]) + draw(st.integers(0, network.num_addresses - 1)))
+
+
+EMBEDDINGS: dict[str, Callable[[int, int], int]] = {
+    "v4-mapped": lambda v4, _: 0xFFFF << 32 | v4,
+    "v4-compatible": lambda v4, _: v4,
+    "v4-translated": lambda v4, _: 0xFFFF << 48 | v4,
+    "NAT64": lambda v4, _: 0x64FF9B << 96 | v4,
+    "NAT64 of a site, /96": lambda v4, _: 0x64FF9B0001 << 80 | v4,
+    "NAT64 of a site, /48": lambda v4, _: 0x64FF9B0001 << 80 | (v4 >> 16) << 64 | (v4 & 0xFFFF) << 40,
+    "6to4": lambda v4, rest: 0x2002 << 112 | v4 << 80 | rest % 2**80,
+    "Teredo, server": lambda v4, rest: 0x20010000 << 96 | v4 << 64 | rest % 2**64,
+    "Teredo, client": lambda v4, rest: 0x20010000 << 96 | rest % 2**64 << 32 | v4 ^ 0xFFFFFFFF,
+    "ISATAP": lambda v4, rest: 0x2606 << 112 | rest % 2**48 << 64 | 0x5EFE << 32 | v4,
+    "ISATAP, global": lambda v4, rest: 0x2606 << 112 | rest % 2**48 << 64 | 0x02005EFE << 32 | v4,
+}
+
+
+@pytest.mark.parametrize("embed", EMBEDDINGS.values(), ids=EMBEDDINGS)
+@given(v4=private(), rest=st.integers(0, 2**112 - 1))
+def test_no_form_that_embeds_a_private_address_is_let_through(
+    embed: Callable[[int, int], int], v4: IPv4Address, rest: int
+) -> None:
+    """F14."""
+    assert not is_allowed(str(v4), Reach.PUBLIC)
+    assert not is_allowed(str(IPv6Address(embed(int(v4), rest))), Reach.PUBLIC)
+
+
+@given(
+    st.sampled_from(["ff00::/8", "fe80::/10", "fec0::/10", "fc00::/7", "::/16", "4000::/2", "8000::/1"]),
+    st.integers(0, 2**128 - 1),
+)
+def test_no_address_outside_of_global_unicast_is_let_through(network: str, number: int) -> None:
+    """Multicast, link-local, site-local, unique local, and what nobody has been given."""
+    base = ip_network(network)
+    address = IPv6Address(int(base[0]) + number % base.num_addresses)
+    public = ip_network("64:ff9b::/96"), ip_network("::ffff:0:0/96")
+    assume(not any(address in each for each in public))
+    assert not is_allowed(str(address), Reach.PUBLIC)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "127.1",
+        "0",
+        "[::ffff:7f00:1]",
+        "[::127.0.0.1]",
+        "localhost",
+        "①②⑦.①",
+    ],
+)
+def test_no_spelling_of_a_private_address_is_let_through(host: str) -> None:
+    with pytest.raises(CallError, match=r"no public address|not found|InvalidURL"):
+        call(f"http://{host}/", reach=Reach.PUBLIC)
 
 
 INSIDE = [

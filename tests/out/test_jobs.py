@@ -18,8 +18,9 @@ from permille.database.connections import open_pool
 from permille.ids import new_id
 from permille.out import jobs
 from permille.out.kind import Context, Kind
-from permille.store import organizations, webhooks
+from permille.store import jobs as store_jobs, organizations, webhooks
 from permille.store.jobs import Job, defer
+from permille.usecases.webhook_endpoints import ENDPOINTS_MAX
 from tests.out.test_calls import Server, drip
 
 
@@ -58,15 +59,16 @@ def worker(
     assert not thread.is_alive()
 
 
-def listen(db: psycopg.Connection[Any], url: str) -> Any:
-    """A new organization with an endpoint."""
+def listen(db: psycopg.Connection[Any], *urls: str) -> Any:
+    """A new organization with endpoints."""
     now = system_now()
     organization = organizations.add(db, name="O", test_now=now, entity={}, now=now).id
-    db.execute(
-        "insert into webhook_endpoint (id, organization_id, webhook_url, signature_algo, created_at, updated_at)"
-        " values (%s, %s, %s, 'hmac', %s, %s)",
-        [new_id(now), organization, url, now, now],
-    )
+    for url in urls:
+        db.execute(
+            "insert into webhook_endpoint (id, organization_id, webhook_url, signature_algo, created_at, updated_at)"
+            " values (%s, %s, %s, 'hmac', %s, %s)",
+            [new_id(now), organization, url, now, now],
+        )
     db.commit()
     return organization
 
@@ -82,6 +84,10 @@ def happen(conn: psycopg.Connection[Any], organization: Any, count: int = 1) -> 
         payload=None,
         now=now,
     )
+
+
+def job(kind: str, key: str) -> Job:
+    return Job(kind=kind, key=key, owner=key)
 
 
 def count(db: psycopg.Connection[Any], table: str, condition: str = "true") -> int:
@@ -124,11 +130,11 @@ def test_changes_at_once_do_not_wait_for_each_other(db: psycopg.Connection[Any],
 
 
 def test_the_same_job_waits_once(db: psycopg.Connection[Any], dsn: str) -> None:
-    defer(db, [Job(kind="k", key="1")])
+    defer(db, [job("k", "1")])
     db.commit()
     with psycopg.connect(dsn) as other:
         for _ in range(2):
-            defer(other, [Job(kind="k", key="1"), Job(kind="k", key="2"), Job(kind="k", key="2")])
+            defer(other, [job("k", "1"), job("k", "2"), job("k", "2")])
     assert count(db, "procrastinate_jobs") == 2
 
 
@@ -169,6 +175,29 @@ def test_slow_endpoints_delay_only_themselves(
     assert len(fast.heads) == 100
 
 
+def test_dripping_endpoints_of_an_organization_leave_slots_for_the_others(
+    db: psycopg.Connection[Any], dsn: str, pool: ConnectionPool[Any]
+) -> None:
+    """F5: two organizations with as many dripping endpoints as there can be, more than a worker has slots."""
+    assert 2 * ENDPOINTS_MAX > jobs.SLOTS["default"] > 2 * store_jobs.AT_ONCE
+    dripping = Server(lambda each: drip(each, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x"))
+    fast = Server(ok)
+    slow = [listen(db, *(f"{dripping.url}/{n}" for n in range(ENDPOINTS_MAX))) for _ in range(2)]
+    other = listen(db, fast.url)
+    for each in slow:
+        happen(db, each)
+    db.commit()
+    with worker(dsn, pool, timeout=6):
+        until(lambda: dripping.connections >= 2 * store_jobs.AT_ONCE - 2)
+        begun = time.monotonic()
+        happen(db, other)
+        db.commit()
+        until(lambda: count(db, "webhook", "status = 'succeeded'") == 1, seconds=2)
+        assert time.monotonic() - begun < 2
+        # each attempt ends at its deadline, though a byte comes every 0.1 seconds
+        until(lambda: count(db, "webhook", "response like 'No answer within 6 seconds%'") >= 4, seconds=9)
+
+
 def test_endpoints_that_are_known_as_slow_take_none_of_the_other_slots(
     db: psycopg.Connection[Any], dsn: str, pool: ConnectionPool[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,13 +223,13 @@ def test_jobs_of_a_dead_worker_are_run_by_another(
 ) -> None:
     ran: list[str] = []
     probe = Kind(name="probe", run=lambda _context, key: ran.append(key))
-    defer(db, [Job(kind="probe", key="a")])
+    defer(db, [job("probe", "a")])
     db.execute(
         "with dead as (insert into procrastinate_workers (last_heartbeat) values ('2020-01-01Z') returning id)"
         " update procrastinate_jobs set status = 'doing', worker_id = dead.id from dead"
     )
     if waits_too:
-        defer(db, [Job(kind="probe", key="a")])
+        defer(db, [job("probe", "a")])
     db.commit()
     with worker(dsn, pool, (probe,)):
         until(lambda: count(db, "procrastinate_jobs") == 0)
@@ -217,8 +246,8 @@ def test_a_job_that_fails_stops_no_other(
         if key == "bad":
             raise ZeroDivisionError
 
-    defer(db, [Job(kind="probe", key="bad"), Job(kind="probe", key="good")])
-    defer(db, [Job(kind="gone", key="of a kind that is no more")])
+    defer(db, [job("probe", "bad"), job("probe", "good")])
+    defer(db, [job("gone", "of a kind that is no more")])
     db.commit()
     with worker(dsn, pool, (Kind(name="probe", run=run),)):
         until(lambda: count(db, "procrastinate_jobs") == 0)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -94,6 +95,11 @@ def pool(dsn: str) -> Iterator[ConnectionPool[Any]]:
     opened = open_pool(dsn, size=4, name="test")
     yield opened
     opened.close()
+
+
+def outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the receiver for one at a public address."""
+    monkeypatch.setattr("permille.out.calls.is_allowed", lambda _address, _reach: True)
 
 
 class World:
@@ -204,7 +210,6 @@ def test_three_attempts_with_the_same_bytes_and_key(world: World) -> None:
             assert world.deliver() == 0
             world.now = row[4]
     assert [row[:3] for row in world.rows()] == [("failed", 3, 206)]
-    assert world.rows()[0][3] == "answer  of the receiver"
     assert 3 <= waits[0] <= 3.15
     assert 18 <= waits[1] <= 20.4
     world.now += timedelta(days=1)
@@ -351,7 +356,55 @@ def test_what_is_sent_again_meanwhile_is_sent_again(world: World) -> None:
     assert [row[:2] for row in world.rows()] == [("succeeded", 1)]
 
 
-def test_a_packed_answer_is_not_read(world: World) -> None:
+def test_nothing_that_was_read_from_inside_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F15: of an answer from loopback the status; of one from outside the text, too."""
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization)
+    world.deliver()
+    kept = "The answer came from a private address: its status is kept, its body is not."
+    assert [row[2:4] for row in world.rows()] == [(200, kept)]
+    logged, _ = webhook_log.listing(world.db, organization.id, status=None, limit=10, offset=0)
+    assert "of the receiver" not in repr(logged)
+    outside(monkeypatch)
+    world.happen(organization)
+    world.deliver()
+    assert {row[3] for row in world.rows()} == {kept, "answer  of the receiver"}
+
+
+def test_an_address_that_changes_after_its_check_is_not_reached(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F13: a name that is 8.8.8.8 for the first look-up, and 127.0.0.1 for each that follows."""
+    look_up, looked, connected = socket.getaddrinfo, [], []
+
+    def rebinding(host: str, *args: Any, **named: Any) -> Any:
+        if host != "rebind.example":
+            return look_up(host, *args, **named)
+        looked.append(host)
+        return look_up("8.8.8.8" if len(looked) == 1 else "127.0.0.1", *args, **named)
+
+    def connect(address: tuple[str, int], *_: Any, **__: Any) -> Any:
+        connected.append(address[0])
+        raise ConnectionRefusedError("nobody")
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    organization = world.organization(test_mode=False)
+    world.receiver.url = world.receiver.url.replace("127.0.0.1", "rebind.example")
+    world.listen(organization)
+    world.happen(organization)
+    for _ in range(3):
+        world.deliver()
+        world.now += timedelta(minutes=1)
+    assert (connected, world.receiver.received) == (["8.8.8.8"], [])
+    ((status, attempts, _, response, _),) = world.rows()
+    assert (status, attempts) == ("failed", 3)
+    assert "rebind.example is 127.0.0.1, which is no public address" in response
+
+
+def test_a_packed_answer_is_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside(monkeypatch)
     organization = world.organization()
     world.listen(organization)
     world.happen(organization)

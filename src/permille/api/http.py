@@ -120,7 +120,14 @@ class Raw:
     headers: Mapping[str, str]
 
 
-Endpoint = Callable[[Call], dict[str, Any] | Raw]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """An answer while what was asked for goes on: 202."""
+
+    content: dict[str, Any]
+
+
+Endpoint = Callable[[Call], dict[str, Any] | Raw | Accepted]
 
 
 def root_object(body: Any, key: str) -> dict[str, Any]:
@@ -205,6 +212,8 @@ def _answer(
             key=key,
         )
         answer = endpoint(call)
+    if isinstance(answer, Accepted):
+        return json_response(answer.content, 202)
     return raw_response(answer) if isinstance(answer, Raw) else json_response(answer)
 
 

@@ -136,6 +136,11 @@ def _operation(each: Operation[Any], schemas: _Schemas, tag: str, path: str) -> 
         ],
         "responses": {
             "200": {"description": "Done.", "content": _content(each, schemas)},
+            **(
+                {"202": {"description": "It goes on.", "content": _content(each, schemas)}}
+                if each.goes_on
+                else {}
+            ),
             **{str(status): {"$ref": f"#/components/responses/{status}"} for status in _errors(each, names)},
         },
     }

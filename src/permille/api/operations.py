@@ -45,6 +45,8 @@ class Operation(Generic[E_co]):
     body: Body | None = field(default=None, kw_only=True)
     otherwise: Shape | None = field(default=None, kw_only=True)
     """What it may answer instead."""
+    goes_on: bool = field(default=False, kw_only=True)
+    """Whether it may answer 202, with the same object, while what was asked for goes on."""
     errors: tuple[int, ...] = field(default=(), kw_only=True)
     """Statuses that it refuses with, beside those that follow from what it takes."""
 

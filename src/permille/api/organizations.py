@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from psycopg import Connection
 
 from permille.api.billing_entities import read_settings
-from permille.api.http import Call, root_object
+from permille.api.http import Accepted, Call, root_object
 from permille.api.objects import organization as objects
 from permille.api.render import instant
 from permille.api.validation import Fields, parse_uuid
@@ -20,6 +21,9 @@ from permille.core.organization import Organization
 from permille.store import organizations
 from permille.usecases import organizations as usecase
 from permille.usecases.due import due
+
+MOVE_SECONDS = 20.0
+"""How long a request moves a test clock, before it leaves the rest to the worker."""
 
 
 def create_organization(conn: Connection[Any], body: Any, _path: Mapping[str, str]) -> dict[str, Any]:
@@ -124,7 +128,13 @@ def revoke_api_key(conn: Connection[Any], _body: Any, path: Mapping[str, str]) -
 def show_test_clock(call: Call) -> dict[str, Any]:
     """GET /test_clock. A live organization has none: 403."""
     usecase.refuse_live(call.organization)
-    return {"test_clock": objects.TestClock(now=instant(call.now))}
+    return _test_clock(call)
+
+
+def _test_clock(call: Call) -> dict[str, Any]:
+    clock = organizations.clock(call.conn, call.organization.id)
+    assert clock is not None, "an organization in test mode has a clock"
+    return {"test_clock": objects.TestClock(now=instant(clock.now), moving_to=instant(clock.target))}
 
 
 def read_move(given: dict[str, Any]) -> datetime:
@@ -135,9 +145,25 @@ def read_move(given: dict[str, Any]) -> datetime:
     return until
 
 
-def move_test_clock(call: Call) -> dict[str, Any]:
-    """PUT /test_clock: everything that became due up to then has run, in order, when this answers."""
+def move_test_clock(call: Call) -> dict[str, Any] | Accepted:
+    """PUT /test_clock: everything that became due up to then has run, in order, when this answers 200.
+
+    What takes longer than a request may is left to the worker, and answered with 202.
+    """
     usecase.refuse_live(call.organization)
     until = read_move(call.root("test_clock"))
-    due.move_clock(call.conn, organization=call.organization, until=until)
-    return {"test_clock": objects.TestClock(now=instant(until))}
+    has_arrived = due.move_clock(
+        call.conn, organization=call.organization, until=until, pause=commits_for(call.conn, MOVE_SECONDS)
+    )
+    return _test_clock(call) if has_arrived else Accepted(content=_test_clock(call))
+
+
+def commits_for(conn: Connection[Any], seconds: float) -> Callable[[], bool]:
+    """A pause between steps, which commits what was done so far, and says when the time is over."""
+    ends = time.monotonic() + seconds
+
+    def pause() -> bool:
+        conn.commit()
+        return time.monotonic() > ends
+
+    return pause

@@ -1147,8 +1147,10 @@ GROUPS = (
                 organizations.move_test_clock,
                 "Move the test clock",
                 {"test_clock": organization.TestClock},
-                description="Everything that becomes due up to then has run, in order, when this answers.",
+                description="Everything that becomes due up to then has run, in order, when this answers 200. What takes "
+                "longer than 20 seconds goes on after a 202: the clock shows where it is and, in moving_to, where it is going.",
                 body=sends("test_clock", organization.TestClockInput, "now"),
+                goes_on=True,
                 errors=(403,),
             ),
         ),

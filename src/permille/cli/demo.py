@@ -285,7 +285,11 @@ def set_up(url: str) -> tuple[str, Api]:
 
 
 def move_clock(api: Api, to: datetime) -> None:
-    api.call("PUT", "/api/v1/test_clock", {"test_clock": {"now": to.isoformat()}})
+    path = "/api/v1/test_clock"
+    clock = api.call("PUT", path, {"test_clock": {"now": to.isoformat()}})["test_clock"]
+    while clock["moving_to"]:
+        time.sleep(0.5)
+        clock = api.call("GET", path)["test_clock"]
 
 
 def usage_rows(api: Api, customer: str) -> Iterator[tuple[str, str, str, int]]:

@@ -14,8 +14,12 @@ create table organization (
     last_customer_sequential_id bigint not null default 0,
     created_at timestamptz not null,
     updated_at timestamptz not null,
-    constraint organization_clock check (test_mode = (test_now is not null))
+    test_target timestamptz, -- where the test clock is on its way to
+    constraint organization_clock check (test_mode = (test_now is not null)),
+    constraint organization_target check (test_target is null or test_mode)
 );
+
+create index organization_on_its_way on organization (id) where test_target is not null;
 
 create table billing_entity (
     id uuid primary key,
@@ -719,6 +723,19 @@ create index invoice_draft_of_customer on invoice (customer_id) where status = '
 create index invoice_newest on invoice (organization_id, created_at desc, id);
 create index invoice_of_customer on invoice (customer_id, created_at desc, id);
 create unique index invoice_number on invoice (billing_entity_id, number) where sequential_id is not null;
+
+-- The PDF of an invoice, as long as it shows what the invoice says.
+create table invoice_document (
+    invoice_id uuid primary key references invoice (id) on delete cascade,
+    organization_id uuid not null,
+    digest bytea not null, -- of all that it shows
+    content bytea not null,
+    size bigint not null,
+    made_at timestamptz not null
+);
+
+alter table invoice_document alter column content set storage external; -- it is packed already
+create index invoice_document_of_organization on invoice_document (organization_id, made_at);
 
 create table invoice_subscription (
     invoice_id uuid not null,

@@ -70,6 +70,7 @@ WORDS = {
     "cannot_be_billed": "Something of this customer cannot be billed as it is: see why on the customer's page.",
     "amount_out_of_range": "What is to be billed comes to an amount that no invoice can have: correct the event or the price first.",
     "invoice_is_no_draft": "The invoice is no draft any more: it stays as it is.",
+    "clock_is_moving": "The clock is on its way to another time: wait until it is there (moving_to is null then).",
     "cannot_go_back": "The clock can't go back.",
     "too_many_failures": "Too many failed attempts: try again in a quarter of an hour.",
     "wrong_email_or_password": "This email and password don't belong together.",

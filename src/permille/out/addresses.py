@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Callable
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -22,6 +24,8 @@ class RefusedError(Exception):
 # An address that these embed is judged in their place: what the kernel or a gateway really connects to.
 _MAPPED = ip_network("::ffff:0:0/96")
 _NAT64 = ip_network("64:ff9b::/96")
+_ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
+"""Bytes 8 to 12, whatever the network."""
 
 _GLOBAL_UNICAST = ip_network("2000::/3")
 # Protocol assignments (with Teredo and ORCHID), 6to4 and its relays, documentation: no host of the internet is there.
@@ -31,17 +35,30 @@ _NOT_HOSTS = [
 ]
 
 
-def addresses_of(host: str, port: int, reach: Reach) -> list[str]:
-    """Look up a name, all of whose addresses may be called. Raises RefusedError when one may not, or there is none."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:
-        raise RefusedError(f"{host} was not found: {error}") from error
-    addresses = [str(each[4][0]) for each in found]
-    for address in addresses:
+def addresses_of(host: str, port: int, reach: Reach, wait: Callable[[threading.Event], None]) -> list[str]:
+    """Look up a name, all of whose addresses may be called. Raises RefusedError when one may not, or there is none.
+
+    Name servers may take any time. `wait` waits for the look-up to end, and raises when that takes too long.
+    """
+    found: list[str] | OSError | ValueError = []
+    ended = threading.Event()
+
+    def look_up() -> None:
+        nonlocal found
+        try:
+            found = [str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        except (OSError, ValueError) as error:
+            found = error
+        ended.set()
+
+    threading.Thread(target=look_up, name="look-up", daemon=True).start()
+    wait(ended)
+    if isinstance(found, Exception):
+        raise RefusedError(f"{host} was not found: {found}") from found
+    for address in found:
         if not is_allowed(address, reach):
             raise RefusedError(f"{host} is {address}, which is no public address.")
-    return addresses
+    return found
 
 
 def is_allowed(address: str, reach: Reach) -> bool:
@@ -54,7 +71,7 @@ def is_allowed(address: str, reach: Reach) -> bool:
 
 def _meant(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     """The IPv4 address that an IPv6 address embeds, else itself."""
-    if ip in _MAPPED or ip in _NAT64:
+    if ip in _MAPPED or ip in _NAT64 or ip.packed[8:12] in _ISATAP:
         return IPv4Address(ip.packed[-4:])
     return ip
 

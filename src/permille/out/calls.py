@@ -1,14 +1,15 @@
 """HTTP calls to addresses that users gave.
 
-A call has one deadline for all of it: name look-up aside, connecting, TLS, sending, headers and body together. Its
+A call has one deadline for all of it: name look-up, connecting, TLS, sending, headers and body together. Its
 answer is bounded and never unpacked, redirects are not followed, and the address that was checked is the one that is
-connected to, since looking up, checking and connecting are one step.
+connected to, since looking up, checking and connecting are one step. What an address inside has sent is in no error.
 """
 
 from __future__ import annotations
 
 import base64
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,7 +21,7 @@ from typing import Any, Self
 import httpcore2
 import httpx2
 
-from permille.out.addresses import Reach, RefusedError, addresses_of
+from permille.out.addresses import Reach, RefusedError, addresses_of, is_allowed
 
 IDLE_SECONDS_MAX = 2.0
 LOOK_SECONDS = 0.5
@@ -35,12 +36,16 @@ class CallError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """`headers` by lower-case name; `body` as it was sent, `is_whole` unless it was longer than asked for."""
+    """`headers` by lower-case name; `body` as it was sent, `is_whole` unless it was longer than asked for.
+
+    `is_from_inside` says that it came from an address that is not public.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     is_whole: bool
+    is_from_inside: bool
 
 
 class Client:
@@ -72,13 +77,16 @@ class Client:
             sent.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
             sent.update(headers.items())
             with self._pool.stream(method, target, headers=sent, content=content) as answer:
-                return _read(answer, bytes_max)
+                return _read(answer, bytes_max, is_from_inside=self._network.is_inside)
         except RefusedError as error:
             raise CallError(str(error)) from error
         except (TimeoutError, httpcore2.TimeoutException) as error:
             raise CallError(f"No answer within {seconds:g} seconds.") from error
         except _FAILURES as error:
-            raise CallError(f"{type(error).__name__}: {error}") from error
+            kind = type(error).__name__
+            raise CallError(
+                f"{kind} at a private address." if self._network.is_inside else f"{kind}: {error}"
+            ) from error
 
     def hurry(self, seconds: float) -> None:
         """Bring the deadline of the call under way forward; from any thread."""
@@ -120,7 +128,7 @@ def _target(url: str) -> tuple[httpcore2.URL, dict[bytes | str, bytes | str]]:
     return target, headers
 
 
-def _read(answer: httpcore2.Response, bytes_max: int) -> Answer:
+def _read(answer: httpcore2.Response, bytes_max: int, *, is_from_inside: bool) -> Answer:
     body = bytearray()
     for piece in answer.iter_stream():
         body += piece
@@ -128,7 +136,11 @@ def _read(answer: httpcore2.Response, bytes_max: int) -> Answer:
             break
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
     return Answer(
-        status=answer.status, headers=headers, body=bytes(body[:bytes_max]), is_whole=len(body) <= bytes_max
+        status=answer.status,
+        headers=headers,
+        body=bytes(body[:bytes_max]),
+        is_whole=len(body) <= bytes_max,
+        is_from_inside=is_from_inside,
     )
 
 
@@ -142,6 +154,8 @@ class _Network(httpcore2.NetworkBackend):
 
     def __init__(self, reach: Reach) -> None:
         self.until = 0.0
+        self.is_inside = False
+        """Whether the connection is to an address that is not public."""
         self._reach = reach
         self._sockets = httpcore2.SyncBackend()
 
@@ -160,16 +174,29 @@ class _Network(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        *others, last = addresses_of(host, port, self._reach)
+        self.is_inside = False
+        *others, last = addresses_of(host, port, self._reach, self._wait)
         for number, address in enumerate(others):
             with suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 share = self.left() / (len(others) + 1 - number)
-                return _Stream(
-                    self._sockets.connect_tcp(address, port, share, local_address, socket_options), self
-                )
-        return _Stream(
-            self._sockets.connect_tcp(last, port, self.left(), local_address, socket_options), self
-        )
+                return self._connected(address, port, share, local_address, socket_options)
+        return self._connected(last, port, self.left(), local_address, socket_options)
+
+    def _wait(self, event: threading.Event) -> None:
+        while not event.wait(min(self.left(), LOOK_SECONDS)):
+            continue
+
+    def _connected(
+        self,
+        address: str,
+        port: int,
+        seconds: float,
+        local_address: str | None,
+        socket_options: Iterable[Any] | None,
+    ) -> httpcore2.NetworkStream:
+        stream = self._sockets.connect_tcp(address, port, seconds, local_address, socket_options)
+        self.is_inside = not is_allowed(address, Reach.PUBLIC)
+        return _Stream(stream, self)
 
 
 class _Stream(httpcore2.NetworkStream):

@@ -44,8 +44,9 @@ SLOW_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 STOP_SECONDS = 5.0
 """How long attempts under way may still take when the worker is to stop."""
+BYTES_READ = 4_096
 RESPONSE_KEPT = 2_000
-_BYTES_PER_CHARACTER = 4
+"""Characters of an answer."""
 LEASE_SPARE = timedelta(seconds=60)
 """For rendering, for threads that wait for a processor, and for recording what came of the attempt."""
 
@@ -235,7 +236,7 @@ def send(client: Client, config: Config, one: Claimed, body: bytes, *, private_p
             headers=headers,
             content=body,
             seconds=config.webhook_timeout_seconds,
-            bytes_max=RESPONSE_KEPT * _BYTES_PER_CHARACTER,
+            bytes_max=BYTES_READ,
         )
     except CallError as error:
         ok, http_status, response = False, None, str(error)
@@ -250,6 +251,9 @@ def send(client: Client, config: Config, one: Claimed, body: bytes, *, private_p
 
 
 def _text(answer: Answer) -> str:
+    """What is kept of an answer and shown in the log: nothing that was read from inside."""
+    if answer.is_from_inside:
+        return "The answer came from a private address: its status is kept, its body is not."
     packing = answer.headers.get("content-encoding", "identity")
     if packing != "identity":
         return f"The answer's body is packed ({packing}); it was not read."

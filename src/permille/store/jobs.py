@@ -1,6 +1,7 @@
 """Jobs: work that follows from a change, queued in the transaction of the change (rows of procrastinate).
 
 Of a job with the same kind and key at most one waits and at most one runs: it does whatever is due at that key.
+Of the jobs of one owner a few run at once, so that the slots of a queue are never all one owner's.
 """
 
 from __future__ import annotations
@@ -8,19 +9,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 from psycopg import Connection
 
 QUEUE, SLOW_QUEUE = "default", "slow"
+AT_ONCE, SLOW_AT_ONCE = 4, 2
+"""Jobs of an owner that run at once in each of the queues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """`is_slow` jobs have slots of their own, so that they take none of the others."""
+    """`is_slow` jobs have slots of their own, so that they take none of the others. `owner` is an organization."""
 
     kind: str
     key: str
+    owner: str
     is_slow: bool = False
+
+    @property
+    def lock(self) -> str:
+        """Jobs with the same lock run one after the other."""
+        queue, at_once = (SLOW_QUEUE, SLOW_AT_ONCE) if self.is_slow else (QUEUE, AT_ONCE)
+        return f"{queue}:{self.owner}:{crc32(self.key.encode()) % at_once}"
 
 
 # The unique index on waiting jobs makes an insert wait for another transaction that has inserted the same one. The
@@ -28,8 +39,8 @@ class Job:
 # this one commits, so what is due is data, too, and a worker looks for it every second.
 _DEFER = """
 insert into procrastinate_jobs (queue_name, task_name, lock, queueing_lock, args)
-select queue, kind, name, name, jsonb_build_object('key', key)
-from unnest(%(queues)s::text[], %(kinds)s::text[], %(keys)s::text[]) as job (queue, kind, key),
+select queue, kind, lock, name, jsonb_build_object('key', key)
+from unnest(%(queues)s::text[], %(kinds)s::text[], %(locks)s::text[], %(keys)s::text[]) as job (queue, kind, lock, key),
     lateral (select kind || ':' || key) as named (name)
 where pg_try_advisory_xact_lock(hashtextextended(name, 0))
 on conflict (queueing_lock) where status = 'todo' do nothing
@@ -43,6 +54,7 @@ def defer(conn: Connection[Any], jobs: Sequence[Job]) -> None:
             _DEFER,
             {
                 "queues": [SLOW_QUEUE if job.is_slow else QUEUE for job in jobs],
+                "locks": [job.lock for job in jobs],
                 "kinds": [job.kind for job in jobs],
                 "keys": [job.key for job in jobs],
             },

@@ -214,13 +214,41 @@ def roll_hmac_key(conn: Connection[Any], *, organization_id: UUID, now: datetime
     return key
 
 
-def lock_clock(conn: Connection[Any], organization_id: UUID) -> datetime | None:
-    """The test clock, locked against other movers until the transaction ends."""
+@dataclass(frozen=True, slots=True)
+class TestClock:
+    """A test clock: what it shows, and where it is on its way to, None when it stays."""
+
+    now: datetime
+    target: datetime | None
+
+
+def clock(conn: Connection[Any], organization_id: UUID) -> TestClock | None:
+    """The test clock; a live organization has none."""
+    return _clock(conn, organization_id, "")
+
+
+def lock_clock(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) -> TestClock | None:
+    """The test clock, locked against other movers until the transaction ends; None when one has it, unless `wait`."""
+    return _clock(conn, organization_id, f"for no key update{'' if wait else ' skip locked'}")
+
+
+def _clock(conn: Connection[Any], organization_id: UUID, how: str) -> TestClock | None:
     row = conn.execute(
-        "select test_now from organization where id = %s for no key update", [organization_id]
+        f"select test_now, test_target from organization where id = %s and test_mode {how}", [organization_id]
     ).fetchone()
-    return row[0] if row else None
+    return TestClock(*row) if row else None
 
 
 def set_clock(conn: Connection[Any], *, organization_id: UUID, now: datetime) -> None:
     conn.execute("update organization set test_now = %s where id = %s", [now, organization_id])
+
+
+def set_target(conn: Connection[Any], *, organization_id: UUID, target: datetime | None) -> None:
+    """Where the test clock is on its way to."""
+    conn.execute("update organization set test_target = %s where id = %s", [target, organization_id])
+
+
+def on_their_way(conn: Connection[Any]) -> list[UUID]:
+    """The organizations whose test clock is being moved."""
+    rows = conn.execute("select id from organization where test_target is not null order by id")
+    return [organization_id for (organization_id,) in rows]

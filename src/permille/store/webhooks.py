@@ -102,6 +102,7 @@ def is_heard(conn: Connection[Any], organization_id: UUID, webhook_type: str) ->
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Endpoint:
     id: UUID
+    organization_id: UUID
     is_slow: bool
 
 
@@ -109,7 +110,7 @@ def _listening(conn: Connection[Any], organization_id: UUID, webhook_type: str) 
     """The endpoints; none of them goes away before the transaction ends."""
     with conn.cursor(row_factory=class_row(_Endpoint)) as cursor:
         return cursor.execute(
-            "select id, is_slow from webhook_endpoint where organization_id = %s"
+            "select id, organization_id, is_slow from webhook_endpoint where organization_id = %s"
             " and (event_types is null or '*' = any(event_types) or %s = any(event_types))"
             " order by id for key share",
             [organization_id, webhook_type],
@@ -117,7 +118,11 @@ def _listening(conn: Connection[Any], organization_id: UUID, webhook_type: str) 
 
 
 def _defer(conn: Connection[Any], endpoints: Sequence[_Endpoint]) -> None:
-    jobs.defer(conn, [Job(kind=JOB, key=str(each.id), is_slow=each.is_slow) for each in endpoints])
+    found = [
+        Job(kind=JOB, key=str(each.id), owner=str(each.organization_id), is_slow=each.is_slow)
+        for each in endpoints
+    ]
+    jobs.defer(conn, found)
 
 
 # The endpoints that have anything to send, by jumps along the index, and of these the ones where something is due.
@@ -130,7 +135,7 @@ with recursive next (id) as (
             order by w.webhook_endpoint_id limit 1)
     from next where next.id is not null
 )
-select e.id, e.is_slow from next join webhook_endpoint e on e.id = next.id
+select e.id, e.organization_id, e.is_slow from next join webhook_endpoint e on e.id = next.id
 where exists (select from webhook w where w.webhook_endpoint_id = e.id and w.next_attempt_at <= %s)
 """
 

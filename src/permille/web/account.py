@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from permille.api.organizations import read_move, read_organization
+from permille.api.organizations import MOVE_SECONDS, commits_for, read_move, read_organization
 from permille.api.render import instant
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import Invalid
@@ -22,6 +23,7 @@ from permille.web.visit import OWNERS, Done, HtmlPage, Visit
 ORGANIZATION_TEXTS = ("name", "legal_name", "email", "address_line1", "city", "country", "default_currency")
 STEPS = {"day": timedelta(days=1), "week": timedelta(weeks=1)}
 PREVIEW_MAX = timedelta(days=366)
+PREVIEW_SECONDS_MAX = 10.0
 AUDIT_PER_PAGE = 50
 USERS_PER_PAGE = 50
 
@@ -72,8 +74,10 @@ def clock_page(visit: Visit) -> HtmlPage:
             wanted, effect = until, _clock_effect(visit, until)
         except Invalid as refused:
             problems = {**problems, **problems_of(refused)}
+    clock = organizations.clock(visit.conn, visit.here.id)
     context: dict[str, Any] = {
         "to": wanted,
+        "moving_to": clock.target if clock else None,
         "effect": effect,
         "back": users.local_path(visit.query.get("back") or visit.form.get("back")),
         "problems": problems,
@@ -82,13 +86,18 @@ def clock_page(visit: Visit) -> HtmlPage:
 
 
 def _clock_effect(visit: Visit, until: datetime) -> Sequence[tuple[int, int, str]] | None:
-    """(invoices, cents, currency) that moving the clock makes: moved for real, and undone. None beyond PREVIEW_MAX."""
+    """(invoices, cents, currency) that moving the clock makes: moved for real, and undone. None when that takes too long."""
     if until - visit.now > PREVIEW_MAX:
         return None
+    ends = time.monotonic() + PREVIEW_SECONDS_MAX
     with visit.conn.transaction(force_rollback=True):
         before = invoices.totals(visit.conn, visit.here.id)
-        due.move_clock(visit.conn, organization=visit.here, until=until)
+        has_arrived = due.move_clock(
+            visit.conn, organization=visit.here, until=until, pause=lambda: time.monotonic() > ends
+        )
         after = invoices.totals(visit.conn, visit.here.id)
+    if not has_arrived:
+        return None
     known = {currency: (count, cents) for count, cents, currency in before}
     made = [
         (count - known.get(currency, (0, 0))[0], cents - known.get(currency, (0, 0))[1], currency)
@@ -108,12 +117,18 @@ def move_clock(visit: Visit) -> Done:
     """POST /app/test-clock: by a day, by a week, to the end of the running period, or to an instant."""
     until = _wanted(visit, visit.form.get("to"), visit.form.get("now"))
     usecase.refuse_live(visit.here)
-    due.move_clock(visit.conn, organization=visit.here, until=read_move({"now": until}))
+    has_arrived = due.move_clock(
+        visit.conn,
+        organization=visit.here,
+        until=read_move({"now": until}),
+        pause=commits_for(visit.conn, MOVE_SECONDS),
+    )
+    said = "moved" if has_arrived else "moving"
     back = users.local_path(visit.form.get("back")).split("#")[0].replace("said=", "was=")
     return Done(
         action="moved test clock",
         subject=until or "",
-        to=f"{back}{'&' if '?' in back else '?'}said=moved",
+        to=f"{back}{'&' if '?' in back else '?'}said={said}",
         details={"from": instant(visit.now)},
     )
 

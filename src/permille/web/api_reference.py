@@ -161,7 +161,9 @@ def _shown(method: str, path: str, operation: Schema, whole: Schema) -> Shown:
         description=operation.get("description", ""),
         parts=[part for part in parts if part.fields],
         errors=[
-            (status, refusals[status]["description"]) for status in operation["responses"] if status != "200"
+            (status, refusals[status]["description"])
+            for status in operation["responses"]
+            if status not in ("200", "202")
         ],
         curl=_curl(method.upper(), path, operation, body, whole),
     )

@@ -22,6 +22,7 @@ NOTICES = {
     "late_usage_billed": "The next invoice bills it; of a subscription that is over it is billed already.",
     "late_usage_accepted": "Written off.",
     "amended": "Amended. Usage follows at once; invoices stay as they are.",
+    "moving": "The clock is moving: what becomes due on the way is being done. The page of the clock shows how far it is.",
     "moved": "The clock has moved, and everything that became due has run.",
     "applied": "The price list is in: its metrics and its plan are ready to use.",
     "subscribed": "Subscribed.",

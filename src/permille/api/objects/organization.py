@@ -118,6 +118,7 @@ class TestClock(Answer):
     """The clock of an organization in test mode."""
 
     now: Annotated[str, instant_of("What the clock shows.")]
+    moving_to: Annotated[str | None, instant_of("Where it is on its way to; null when it stays.")]
 
 
 class OrganizationInput(entity.BillingEntityInput):

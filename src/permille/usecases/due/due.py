@@ -7,8 +7,8 @@ Source: semantics-billing.md sections 3.2, 3.4, 3.10; docs/decisions/007.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool
 
 from permille.core.errors import Invalid
 from permille.core.organization import Organization
-from permille.store import billing_holds, invoices, organizations
+from permille.store import advance_queue, billing_holds, invoices, organizations
 from permille.usecases import fences
 from permille.usecases.due.bills import BILLS
 from permille.usecases.due.drafts import DRAFTS
@@ -31,40 +31,89 @@ BATCH = 2_000
 KINDS = (EVENT_ERRORS, STARTS, ENDS, BILLS, DRAFTS)
 """In the order in which they are done at one instant."""
 TASK = "Due work"
-
-
-def run_due(conn: Connection[Any], *, organization: Organization, until: datetime) -> int:
-    """Do everything that is due of one organization, in the caller's transaction; how many things that was.
-
-    In test mode the organization's clock shows the instant of what is being done. Events that wait for their
-    fee come first, as of before. What was held is tried again, once.
-    """
-    done, clock = 0, organization.test_now
-    billing_holds.release(conn, organization.id, until=None)
-    invoices.release_waiting(conn, organization.id, until=None)
-    advance.bill_all(conn, organization.id, now=clock or until)
-    while (at := _first(conn, organization.id, until)) is not None:
-        if clock is not None and at > clock:
-            clock = at
-            organizations.set_clock(conn, organization_id=organization.id, now=at)
-        done += _step(conn, organization.id, at, wait=True, now=max(at, clock or until))
-    return done
-
-
-def move_clock(conn: Connection[Any], *, organization: Organization, until: datetime) -> None:
-    """Move a test clock and do all that becomes due on the way; the same instant again does what is due.
-
-    Raises Invalid when the clock would go back.
-    """
-    clock = organizations.lock_clock(conn, organization.id)
-    if clock is None or until < clock:
-        raise Invalid({"now": ["cannot_go_back"]})
-    run_due(conn, organization=replace(organization, test_now=clock), until=until)
-    organizations.set_clock(conn, organization_id=organization.id, now=until)
+CLOCK_TASK = "Moving a test clock"
+STEP_SECONDS = 0.5
+"""How long a transaction moves a test clock, about."""
 
 
 def _never() -> bool:
     return False
+
+
+def move_clock(
+    conn: Connection[Any],
+    *,
+    organization: Organization,
+    until: datetime,
+    pause: Callable[[], bool] = _never,
+) -> bool:
+    """Move a test clock and do all that becomes due on the way; whether it has arrived.
+
+    It goes in steps. `pause` is called between them and may commit; once it says so, the rest is left to the worker.
+    The same instant again does what is due, or goes on. Raises Invalid when the clock would go back, or is on its way
+    to another instant.
+    """
+    _set_off(conn, organization.id, until)
+    while not pause():
+        if move_on(conn, organization.id):
+            return True
+    return False
+
+
+def _set_off(conn: Connection[Any], organization_id: UUID, until: datetime) -> None:
+    """Say where the clock goes. What was held is tried again, once."""
+    clock = organizations.lock_clock(conn, organization_id)
+    if clock is None or until < clock.now:
+        raise Invalid({"now": ["cannot_go_back"]})
+    if clock.target is not None:
+        if clock.target != until:
+            raise Invalid({"now": ["clock_is_moving"]})
+        return
+    billing_holds.release(conn, organization_id, until=None)
+    invoices.release_waiting(conn, organization_id, until=None)
+    advance_queue.release_unpriced(conn, organization_id, until=None)
+    organizations.set_target(conn, organization_id=organization_id, target=until)
+
+
+def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) -> bool:
+    """Move a clock for about STEP_SECONDS towards where it is on its way to; whether it has arrived.
+
+    The clock shows the instant of what is being done. Events that wait for their fee come first, as of before. Unless
+    `wait` is set, a clock that is being moved at the moment is left alone.
+    """
+    clock = organizations.lock_clock(conn, organization_id, wait=wait)
+    if clock is None or clock.target is None:
+        return True
+    now, ends = clock.now, time.monotonic() + STEP_SECONDS
+    while time.monotonic() < ends:
+        if advance.bill_events(conn, organization_id, now=now, wait=True):
+            continue
+        at = _first(conn, organization_id, clock.target)
+        if at is None:
+            organizations.set_clock(conn, organization_id=organization_id, now=clock.target)
+            organizations.set_target(conn, organization_id=organization_id, target=None)
+            return True
+        if at > now:
+            now = at
+            organizations.set_clock(conn, organization_id=organization_id, now=now)
+        _step(conn, organization_id, at, wait=True, now=now)
+    return False
+
+
+def move_clocks(
+    pool: ConnectionPool[Connection[Any]], now: datetime, stopping: Callable[[], bool] = _never
+) -> int:
+    """Move each test clock that is on its way a step, in a transaction of its own; how many are not there yet."""
+    with pool.connection() as conn:
+        waiting = organizations.on_their_way(conn)
+
+    def move(organization_id: UUID) -> int:
+        if stopping():
+            return 0
+        with pool.connection() as conn:
+            return 0 if move_on(conn, organization_id, wait=False) else 1
+
+    return fences.for_each(pool, CLOCK_TASK, waiting, move, now=now)
 
 
 def run_live(

@@ -70,13 +70,6 @@ def bill_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     return fences.for_each(pool, TASK, waiting, bill, now=now)
 
 
-def bill_all(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
-    """Bill all that waits in an organization, in the caller's transaction."""
-    advance_queue.release_unpriced(conn, organization_id, until=None)
-    while bill_events(conn, organization_id, now=now, wait=True):
-        pass
-
-
 def bill_customers(
     conn: Connection[Any], organization_id: UUID, customer_ids: Collection[UUID], *, now: datetime
 ) -> None:
