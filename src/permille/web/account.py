@@ -11,7 +11,7 @@ from permille.api.organizations import MOVE_SECONDS, commits_for, read_move, rea
 from permille.api.render import instant
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import Invalid
-from permille.store import invoices, subscriptions, users
+from permille.store import invoices, organizations, subscriptions, users
 from permille.store.users import ROLES
 from permille.usecases import organizations as usecase, users as user_usecase
 from permille.usecases.due import due
