@@ -28,6 +28,7 @@ from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
 from permille.core.invoice.billing import InvoicingReason
+from permille.core.invoice.draft import InvoiceStatus
 from permille.core.organization import Organization
 from permille.http.query import query_flag
 from permille.ids import new_id
@@ -36,6 +37,7 @@ from permille.store import (
     credit_notes,
     customers,
     fees as fee_store,
+    invoice_documents,
     invoice_search,
     invoices,
     plans,
@@ -198,10 +200,13 @@ def invoice_pdf(call: Call) -> Raw:
 def render_pdf(
     engine: Engine, conn: Connection[Any], organization: Organization, invoice: StoredInvoice
 ) -> Raw:
-    """The invoice as a document; it is typeset when the database is free for others again."""
+    """The invoice as a document; it is typeset when the database is free for others again.
+
+    That of an invoice that is no draft is kept, and made again only when it would show something else.
+    """
     from permille.out.logos import current_logo
     from permille.out.pdf.assembly import invoice_document
-    from permille.out.pdf.invoice import render_invoice as typeset
+    from permille.out.pdf.invoice import digest_of, render_invoice as typeset
 
     document = invoice_document(conn, invoice.id)
     entity = billing_entities.by_ids(conn, [invoice.billing_entity_id])[invoice.billing_entity_id]
@@ -209,7 +214,23 @@ def render_pdf(
 
     def pdf() -> bytes:
         logo = current_logo(engine.pool, entity, allow_private=allow_private, now=system_now())
-        return typeset(document, logo)
+        digest = digest_of(document, logo)
+        with engine.pool.connection() as own:
+            kept = invoice_documents.kept(own, invoice.id, digest)
+        if kept is not None:
+            return kept
+        content = typeset(document, logo)
+        if invoice.status != InvoiceStatus.DRAFT:
+            with engine.pool.connection() as own:
+                invoice_documents.keep(
+                    own,
+                    organization_id=organization.id,
+                    invoice_id=invoice.id,
+                    digest=digest,
+                    content=content,
+                    now=system_now(),
+                )
+        return content
 
     name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in invoice.number)
     disposition = f'inline; filename="{name}.pdf"'
