@@ -7,15 +7,20 @@ import re
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 import psycopg
 import pytest
 
-from permille.config import settings
+from permille import logs, server
+from permille.config import Config, settings
+from permille.database.migrate import UnableToMigrateError
 from permille.embedded import own_folder, running
 from tests.live import free_port
 
@@ -42,6 +47,15 @@ def refusal(folder: Path, *arguments: str | Path, **variables: str) -> str:
     assert done.returncode != 0, done.stdout
     assert "Traceback" not in done.stderr
     return done.stderr
+
+
+def until_it_answers(url: str) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        with suppress(OSError), urllib.request.urlopen(url):
+            return
+        time.sleep(0.1)
+    raise AssertionError(url)
 
 
 @contextmanager
@@ -116,6 +130,43 @@ def test_serve_on_a_database_of_a_newer_version_says_so(tmp_path: Path, dsn: str
         conn.execute("insert into schema_migration values (9999, 'of_later', 'x', now())")
     said = refusal(tmp_path, "serve", "--port", str(free_port()), PERMILLE_DATABASE_URL=dsn)
     assert "9999_of_later, which this Permille doesn't know" in said
+
+
+def test_work_on_a_database_of_a_newer_version_says_so(tmp_path: Path, dsn: str) -> None:
+    with psycopg.connect(dsn) as conn:
+        conn.execute("insert into schema_migration values (9999, 'of_later', 'x', now())")
+    said = refusal(tmp_path, "work", PERMILLE_DATABASE_URL=dsn)
+    assert "9999_of_later, which this Permille doesn't know" in said
+
+
+def test_a_server_ends_when_its_database_was_migrated_by_a_newer_version(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(logs, "configure", lambda _level: None)
+    config = Config(database_url=dsn, port=free_port())
+
+    def migrate() -> None:
+        until_it_answers(f"http://127.0.0.1:{config.port}/health")
+        with psycopg.connect(dsn) as conn:
+            conn.execute("insert into schema_migration values (9999, 'of_later', 'x', now())")
+
+    with ThreadPoolExecutor(1) as threads:
+        migrated = threads.submit(migrate)
+        with pytest.raises(UnableToMigrateError, match="9999"):
+            server.serve(config)
+        migrated.result()
+
+
+def test_the_clock_is_confirmed(tmp_path: Path, dsn: str) -> None:
+    with psycopg.connect(dsn) as conn:
+        conn.execute("update clock_seen set at = now() + interval '3 years'")
+    said = refusal(tmp_path, "work", PERMILLE_DATABASE_URL=dsn)
+    assert "permille clock confirm" in said
+    done = permille(tmp_path, "clock", "confirm", PERMILLE_DATABASE_URL=dsn)
+    assert (done.returncode, "goes on from" in done.stdout) == (0, True)
+    with psycopg.connect(dsn) as conn:
+        assert conn.execute("select at <= now() from clock_seen").fetchone() == (True,)
 
 
 def test_work_on_a_database_that_lacks_migrations_says_so(tmp_path: Path, dsn: str) -> None:

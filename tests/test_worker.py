@@ -105,3 +105,74 @@ def make_due(db: psycopg.Connection[Any], *, webhook_url: str) -> Any:
         db.execute(statement, values)
     db.commit()
     return organization
+
+
+TWICE = """
+import os, signal, threading
+real, armed = threading.Event.set, []
+signal.signal(signal.SIGUSR1, lambda *_: armed.append(True))
+def interrupted(event):
+    if armed and threading.get_ident() == threading.main_thread().ident:
+        armed.clear()
+        with event._cond:
+            os.kill(os.getpid(), signal.SIGTERM)
+    real(event)
+threading.Event.set = interrupted
+from permille.cli.main import main
+main()
+"""
+"""A worker that gets another SIGTERM while it is at the first one, once it is armed."""
+
+
+def work(dsn: str, *before: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PERMILLE_DATABASE_URL": dsn}
+    command = [sys.executable, *(before or ("-m", "permille")), "work"]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def ended(worker: subprocess.Popen[str]) -> tuple[int, str]:
+    try:
+        _, said = worker.communicate(timeout=20)
+    finally:
+        worker.kill()
+    return worker.returncode, said
+
+
+def is_at_work(db: psycopg.Connection[Any]) -> bool:
+    db.rollback()
+    row = db.execute(
+        "select count(*) from pg_stat_activity where application_name = 'permille-work'"
+    ).fetchone()
+    return row is not None and row[0] > 0
+
+
+def test_a_second_signal_in_the_middle_of_the_first_hangs_nothing(
+    dsn: str, db: psycopg.Connection[Any]
+) -> None:
+    worker = work(dsn, "-c", TWICE)
+    until(lambda: is_at_work(db), what="the worker's connections")
+    worker.send_signal(signal.SIGUSR1)
+    worker.send_signal(signal.SIGTERM)
+    assert ended(worker)[0] == 0
+
+
+def test_a_newer_schema_ends_it_at_the_start_and_while_it_runs(dsn: str, db: psycopg.Connection[Any]) -> None:
+    worker = work(dsn)
+    until(lambda: is_at_work(db), what="the worker's connections")
+    db.execute("insert into schema_migration values (9999, 'of_tomorrow', '', now())")
+    db.commit()
+    for each in (worker, work(dsn)):
+        code, said = ended(each)
+        assert code == 2
+        assert "9999" in said
+        assert "newer version" in said
+
+
+def test_a_clock_behind_what_was_seen_ends_it(dsn: str, db: psycopg.Connection[Any]) -> None:
+    make_due(db, webhook_url="http://127.0.0.1:9")
+    db.execute("update clock_seen set at = now() + interval '3 years'")
+    db.commit()
+    code, said = ended(work(dsn))
+    assert code == 2
+    assert "permille clock confirm" in said
+    assert db.execute("select count(*) from invoice").fetchone() == (0,)

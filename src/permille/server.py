@@ -18,12 +18,15 @@ from permille.database.migrate import pending
 from permille.embedded import running
 from permille.memory import calm_collector
 from permille.request_ids import RequestIds
+from permille.usecases import watch
 from permille.web.rendering import compile_templates
 from permille.web.sign_in import first_user_link
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
+LOOK_SECONDS = 10.0
+"""How often a server looks whether its schema and its clock are still right."""
 
 
 class NotMigratedError(RuntimeError):
@@ -35,11 +38,18 @@ def _build_when_ready(config: Config) -> Application:
         raise NotMigratedError("The database lacks migrations: run `permille db migrate`.")
     application = build(config)
     try:
+        _look(application)
         _invite(config)
-    except psycopg.Error:
+    except BaseException:
         application.engine.pool.close()
         raise
     return application
+
+
+def _look(application: Application) -> None:
+    """Raises MustStopError, and UnableToMigrateError, when the application must not go on."""
+    with application.engine.pool.connection() as conn:
+        watch.check(conn)
 
 
 class Gate:
@@ -75,6 +85,7 @@ class Gate:
         if not opening.cancelled():
             self.failure = opening.exception()
         if self.failure is not None:
+            log.critical("The server stops: %s", self.failure)
             self.give_up()
 
     async def _open(self) -> None:
@@ -89,7 +100,15 @@ class Gate:
                 self.application = application
                 calm_collector()
                 await asyncio.to_thread(compile_templates)
-                return
+                await self._keep_looking(application)
+
+    async def _keep_looking(self, application: Application) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await asyncio.to_thread(_look, application)
+            except psycopg.Error as error:
+                log.warning("The clock and the schema could not be looked at: %s", error)
 
 
 def _invite(config: Config) -> None:
@@ -125,7 +144,7 @@ def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT; what was taken in is committed and answered before the end.
 
     Raises UnusableError when the port can't be listened on, and what waiting for the database can't mend:
-    UnableToMigrateError when it has migrations that we don't know.
+    UnableToMigrateError when it has migrations that we don't know, MustStopError when the clock is wrong.
     """
     logs.configure(config.log_level)
     error = running.why_taken(config.host, config.port)

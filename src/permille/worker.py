@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,17 +15,20 @@ from psycopg_pool import ConnectionPool
 
 from permille import logs
 from permille.api.webhooks import RENDERERS
-from permille.clock import system_now
 from permille.config import Config
 from permille.database.connections import Limits, open_pool
+from permille.database.migrate import UnableToMigrateError, pending
+from permille.embedded.running import UnusableError
 from permille.events.engine import upkeep
 from permille.memory import calm_collector
 from permille.out import jobs
 from permille.out.kind import Context
+from permille.signals import Signals
 from permille.store import unpriced as unpriced_store, webhooks
 from permille.usecases import fences, unpriced
 from permille.usecases.due import due
 from permille.usecases.invoices import advance, late_usage
+from permille.usecases.watch import MustStopError, Watch
 
 log = logging.getLogger(__name__)
 
@@ -34,23 +36,28 @@ Pool = ConnectionPool[Connection[Any]]
 PAUSE_AFTER_ERROR_SECONDS = 2.0
 WEBHOOKS_KEPT = timedelta(days=90)
 CONNECTIONS_FOR_JOBS = 6
+LOOK_SECONDS = 0.5
+"""How soon the process ends once a loop has found that it must."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loop:
-    """A step, repeated: at once while it says that more is waiting, else after a pause."""
+    """A step, repeated: at once while it says that more is waiting, else after a pause.
+
+    It takes the instant by a clock that was looked at for this very turn.
+    """
 
     name: str
-    step: Callable[[Pool], bool]
+    step: Callable[[Pool, datetime], bool]
     pause_seconds: float
 
 
-def roll_up(pool: Pool) -> bool:
+def roll_up(pool: Pool, _now: datetime) -> bool:
     with pool.connection() as conn:
         return upkeep.roll_up(conn)
 
 
-def rebuild(pool: Pool) -> bool:
+def rebuild(pool: Pool, now: datetime) -> bool:
     """A chunk for each organization with a history that is to be moved."""
     with pool.connection() as conn:
         waiting = upkeep.organizations_to_rebuild(conn)
@@ -61,40 +68,40 @@ def rebuild(pool: Pool) -> bool:
                 unpriced_store.recheck(conn, [organization_id])
             return 1
 
-    return fences.for_each(pool, "Moving a history", waiting, move, now=system_now()) > 0
+    return fences.for_each(pool, "Moving a history", waiting, move, now=now) > 0
 
 
-def queue_webhooks(pool: Pool) -> bool:
+def queue_webhooks(pool: Pool, now: datetime) -> bool:
     """Queue a job for each endpoint where an attempt is due again, or whose job was lost with its worker."""
     with pool.connection() as conn:
-        webhooks.defer_due(conn, now=system_now())
+        webhooks.defer_due(conn, now=now)
     return False
 
 
-def forget_webhooks(pool: Pool) -> bool:
+def forget_webhooks(pool: Pool, now: datetime) -> bool:
     with pool.connection() as conn:
-        return webhooks.delete_older(conn, before=system_now() - WEBHOOKS_KEPT) > 0
+        return webhooks.delete_older(conn, before=now - WEBHOOKS_KEPT) > 0
 
 
 def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     """All that `permille work` does; any number of processes may do it at once."""
 
-    def run_due(pool: Pool) -> bool:
-        return due.run_live(pool, system_now(), stopping.is_set) > 0
+    def run_due(pool: Pool, now: datetime) -> bool:
+        return due.run_live(pool, now, stopping.is_set) > 0
 
-    def move_clocks(pool: Pool) -> bool:
-        return due.move_clocks(pool, system_now(), stopping.is_set) > 0
+    def move_clocks(pool: Pool, now: datetime) -> bool:
+        return due.move_clocks(pool, now, stopping.is_set) > 0
 
-    def review_late_usage(pool: Pool) -> bool:
-        return late_usage.review_live(pool, system_now()) > 0
+    def review_late_usage(pool: Pool, now: datetime) -> bool:
+        return late_usage.review_live(pool, now) > 0
 
-    def bill_advance(pool: Pool) -> bool:
-        return advance.bill_live(pool, system_now()) > 0
+    def bill_advance(pool: Pool, now: datetime) -> bool:
+        return advance.bill_live(pool, now) > 0
 
-    def look_for_unpriced(pool: Pool) -> bool:
-        return unpriced.look_live(pool, system_now()) > 0
+    def look_for_unpriced(pool: Pool, now: datetime) -> bool:
+        return unpriced.look_live(pool, now) > 0
 
-    def run_jobs(pool: Pool) -> bool:
+    def run_jobs(pool: Pool, _now: datetime) -> bool:
         assert config.database_url is not None
         context = Context(pool=pool, config=config, renderers=RENDERERS, is_stopping=stopping.is_set)
         jobs.work(config.database_url, context, stopping)
@@ -115,13 +122,16 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
 
 
 def run(config: Config) -> None:
-    """Work until SIGTERM or SIGINT; what a loop is at is finished first."""
+    """Work until SIGTERM or SIGINT; what a loop is at is finished first.
+
+    Raises UnusableError, and UnableToMigrateError, when it must not work or go on: its schema or its clock is wrong.
+    """
     if config.database_url is None:
         raise ValueError("No database: set PERMILLE_DATABASE_URL, or run `permille up`.")
     logs.configure(config.log_level)
+    if pending(config.database_url):
+        raise UnusableError("The database lacks migrations: run `permille db migrate`, then this again.")
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
     found = loops(config, stopping)
     limits = Limits(statement=config.worker_statement_timeout_seconds, idle=config.idle_timeout_seconds)
     pool = open_pool(
@@ -130,21 +140,42 @@ def run(config: Config) -> None:
         name="permille-work",
         limits=limits,
     )
-    threads = [threading.Thread(target=_repeat, args=(loop, pool, stopping)) for loop in found]
+    turns = _Turns(pool, stopping)
+    threads = [threading.Thread(target=turns.repeat, args=(loop,)) for loop in found]
     calm_collector()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    pool.close()
+    with Signals() as signals:
+        for thread in threads:
+            thread.start()
+        while not signals.stopping() and not stopping.is_set():
+            signals.wait(LOOK_SECONDS)
+        stopping.set()
+        for thread in threads:
+            thread.join()
+        pool.close()
+    if turns.failure is not None:
+        raise turns.failure
 
 
-def _repeat(loop: Loop, pool: Pool, stopping: threading.Event) -> None:
-    while not stopping.is_set():
-        try:
-            if loop.step(pool):
-                continue
-            stopping.wait(loop.pause_seconds)
-        except Exception:
-            log.exception("The %s loop failed; it goes on", loop.name)
-            stopping.wait(PAUSE_AFTER_ERROR_SECONDS)
+class _Turns:
+    """The turns of all loops of a process."""
+
+    def __init__(self, pool: Pool, stopping: threading.Event) -> None:
+        self._pool, self._stopping, self._watch = pool, stopping, Watch()
+        self.failure: Exception | None = None
+        """Why none of them may go on."""
+
+    def repeat(self, loop: Loop) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._pool.connection() as conn:
+                    now = self._watch.now(conn)
+                if loop.step(self._pool, now):
+                    continue
+                self._stopping.wait(loop.pause_seconds)
+            except (MustStopError, UnableToMigrateError) as error:
+                log.critical("Background work stops: %s", error)
+                self.failure = error
+                self._stopping.set()
+            except Exception:
+                log.exception("The %s loop failed; it goes on", loop.name)
+                self._stopping.wait(PAUSE_AFTER_ERROR_SECONDS)

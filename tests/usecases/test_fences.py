@@ -268,7 +268,7 @@ def test_a_history_that_cannot_be_moved_holds_up_no_other(
         db.execute("update metering set rebuilding = true where organization_id = %s", [world.id])
     db.commit()
     breaking(monkeypatch, rebuilding, "move_chunk", worlds[0].id, error=RuntimeError("a bug"))
-    while worker.rebuild(pool):
+    while worker.rebuild(pool, NOW):
         pass
     db.rollback()
     assert set(metering.being_rebuilt(db, [world.id for world in worlds])) == {(worlds[0].id, "tokens")}

@@ -19,7 +19,7 @@ from permille.api.validation import Fields, parse_uuid
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
-from permille.core.errors import Invalid, NotAllowed
+from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
 from permille.core.money import decimal_text, exact, round_cents, subunits
 from permille.core.rating.filters import ALL_FILTER_VALUES
@@ -126,8 +126,7 @@ def delete_fee(call: Call) -> dict[str, Any]:
     """
     fee = fee_of(call)
     shown = render_fee(fee, surroundings(call.conn, [fee]))
-    if not fee_store.delete_alone(call.conn, fee.id):
-        raise NotAllowed("invoiced_fee")
+    single.delete_fee(call.conn, fee)
     return {"fee": shown}
 
 

@@ -9,9 +9,7 @@ from permille.api.objects import usage as objects
 from permille.api.render import instant
 from permille.api.subscriptions import asked_row
 from permille.api.validation import MANDATORY, Fields
-from permille.core.contract.subscription import life_of
 from permille.database import locks
-from permille.store import subscriptions
 from permille.usecases.usage import lifetime_usage as lifetime
 from permille.usecases.usage.lifetime_usage import LifetimeUsage
 
@@ -33,8 +31,7 @@ def update_lifetime_usage(call: Call) -> dict[str, Any]:
     if fields.given.get(name) is None:
         fields.refuse(name, MANDATORY)
     fields.check()
-    columns = {"historical_usage_amount_cents": cents}
-    subscriptions.update(call.conn, subscription_id=life_of(row, rows)[0].id, columns=columns, now=call.now)
+    lifetime.set_historical_usage(call.conn, row, rows, amount_cents=cents, now=call.now)
     return show_lifetime_usage(call)
 
 

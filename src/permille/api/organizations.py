@@ -88,7 +88,7 @@ def _organization(conn: Connection[Any], path: Mapping[str, str]) -> Organizatio
 def create_api_key(conn: Connection[Any], body: Any, path: Mapping[str, str]) -> dict[str, Any]:
     organization = _organization(conn, path)
     name = read_key_name(Fields(root_object(body, "api_key")))
-    key_id, key = organizations.add_key(conn, organization_id=organization.id, name=name, now=system_now())
+    key_id, key = usecase.add_key(conn, organization.id, name=name, now=system_now())
     made = objects.NewApiKey(lago_id=key_id, name=name, api_key=key.secret, prefix=key.prefix)
     return {"api_key": made}
 

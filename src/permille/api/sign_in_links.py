@@ -13,6 +13,7 @@ from permille.api.objects.sign_in_link import SignInLink
 from permille.api.validation import Fields, parse_uuid
 from permille.clock import system_now
 from permille.store import organizations, users
+from permille.usecases import users as usecase
 
 
 def create_sign_in_link(conn: Connection[Any], body: Any, _path: Mapping[str, str]) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def create_sign_in_link(conn: Connection[Any], body: Any, _path: Mapping[str, st
     if users.local_path(path) != path:
         fields.refuse("path", "value_is_invalid")
     fields.check()
-    token = users.add_sign_in_link(
+    token = usecase.add_sign_in_link(
         conn, email=email, organization_id=organization_id, role=role, path=path, now=system_now()
     )
     return {"sign_in_link": SignInLink(email=email, path=f"/app/link/{token}")}

@@ -195,14 +195,13 @@ def update_webhook_endpoint(call: Call) -> dict[str, Any]:
     if any(other.webhook_url == url for other in known if other.id != before.id):
         fields.refuse("webhook_url", "value_already_exist")
     fields.check()
-    webhook_endpoints.update(call.conn, endpoint_id=before.id, columns=columns, now=call.now)
-    return {"webhook_endpoint": render_webhook_endpoint(_endpoint(call))}
+    changed = usecase.update(call.conn, before, columns, now=call.now)
+    return {"webhook_endpoint": render_webhook_endpoint(changed)}
 
 
 def delete_webhook_endpoint(call: Call) -> dict[str, Any]:
     """DELETE /webhook_endpoints/{lago_id}."""
-    gone = _endpoint(call)
-    webhook_endpoints.delete(call.conn, gone.id)
+    gone = usecase.remove(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
     return {"webhook_endpoint": render_webhook_endpoint(gone)}
 
 

@@ -31,9 +31,9 @@ from permille.store import (
     organizations,
     plans,
     subscriptions,
-    webhooks,
 )
 from permille.store.subscriptions import ALONE
+from permille.usecases.webhook_endpoints import signing_key
 
 Shown = Answer | None
 
@@ -49,7 +49,7 @@ def plain_public_key(call: Call) -> Raw:
 
 
 def _public_key(call: Call) -> bytes:
-    pem = public_pem(webhooks.signing_key(call.conn, draw=draw_private_key, now=call.now))
+    pem = public_pem(signing_key(call.conn, draw=draw_private_key, now=call.now))
     return base64.b64encode(pem.encode())
 
 

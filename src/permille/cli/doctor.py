@@ -18,7 +18,7 @@ from permille.embedded import running
 from permille.embedded.binaries import NoBinariesError, locate_binaries
 from permille.embedded.postgres import dsn_of
 from permille.out.pdf import fonts
-from permille.usecases import audit
+from permille.usecases import audit, watch
 
 PYTHON_MIN = (3, 11)
 DISK_FREE_MIN = 2 * 1024**3
@@ -136,6 +136,15 @@ def _clock(conn: psycopg.Connection[Any]) -> Check:
     )
 
 
+def _background_work(conn: psycopg.Connection[Any]) -> Check:
+    conn.execute("set timezone to 'UTC'")
+    problem = watch.trouble(conn, system_now())
+    if problem is None:
+        return Check(name="background work", ok=True, detail="the clock fits what the last worker has seen")
+    detail, _, todo = problem.partition(watch.CONFIRM)
+    return Check(name="background work", ok=False, detail=detail.strip(), todo=todo or watch.CONFIRM)
+
+
 def _migrations(dsn: str) -> Check:
     try:
         missing = pending(dsn)
@@ -160,7 +169,9 @@ def _database(dsn: str, *, todo: str) -> list[Check]:
         with psycopg.connect(
             dsn, autocommit=True, connect_timeout=5, application_name="permille doctor"
         ) as conn:
-            return [_server(conn), _durability(conn), _clock(conn), _migrations(dsn)]
+            schema = _migrations(dsn)
+            seen = [_background_work(conn)] if schema.ok else []
+            return [_server(conn), _durability(conn), _clock(conn), schema, *seen]
     except psycopg.OperationalError as error:
         return [Check(name="database", ok=False, detail=str(error).splitlines()[0], todo=todo)]
 

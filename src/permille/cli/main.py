@@ -16,7 +16,9 @@ from permille.embedded import running
 app = App(name="permille", help="The billing engine for LLM companies.", version=__version__)
 database = App(name="db", help="The database's schema.")
 templates = App(name="templates", help="Price lists that come with Permille.")
+clock = App(name="clock", help="The clock that bills go by (docs/clock.md).")
 app.command(database)
+app.command(clock)
 app.command(templates)
 
 
@@ -147,15 +149,9 @@ def serve(*, host: Host = None, port: Port = None) -> None:
 @app.command
 def work() -> None:
     """Do the background work (roll-up, invoices, webhooks) on the database of PERMILLE_DATABASE_URL."""
-    from permille.database.migrate import pending
     from permille.worker import run
 
-    config = _given_database("work")
-    if config.database_url is not None and pending(config.database_url):
-        raise running.UnusableError(
-            "The database lacks migrations: run `permille db migrate`, then this again."
-        )
-    run(config)
+    run(_given_database("work"))
 
 
 @app.command
@@ -224,6 +220,24 @@ def migrate() -> int:
     assert url is not None
     applied = run(url)
     print("\n".join(f"applied {name}" for name in applied) or "The schema is up to date.")
+    return 0
+
+
+@clock.command
+def confirm(*, data_dir: DataDir = None) -> int:
+    """Say that this machine's clock is right, after background work has stopped because of it."""
+    import psycopg
+
+    from permille.usecases import watch
+
+    url = _database_config(data_dir).database_url
+    assert url is not None
+    with psycopg.connect(url, application_name="permille clock") as conn:
+        conn.execute("set timezone to 'UTC'")
+        now = watch.confirm(conn)
+    print(
+        f"Background work goes on from {now:%Y-%m-%d %H:%M:%S} UTC. `permille up` starts it by itself within 30 s."
+    )
     return 0
 
 

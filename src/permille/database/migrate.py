@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,20 @@ def _missing(migrations: Sequence[Migration], applied: dict[int, tuple[str, str]
             f"Migration {missing[0]} was added before {last:04}, which is already applied. Renumber it."
         )
     return missing
+
+
+@cache
+def _newest() -> int:
+    return available()[-1].version
+
+
+def check_not_newer(version: int) -> None:
+    """A cheap look while a process runs: raises UnableToMigrateError when the database was migrated by a newer Permille."""
+    if version > _newest():
+        raise UnableToMigrateError(
+            f"The database has migration {version:04}, which this Permille doesn't know ({_newest():04} is its newest): "
+            "it was used by a newer version. Start that version or a newer one."
+        )
 
 
 @contextmanager

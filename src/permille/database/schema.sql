@@ -558,10 +558,17 @@ create table advance_level (
 -- The one way into the event table: all rows or none, in order, and only under the metering they were encoded for.
 -- Two locks, both shared: that of each organization keeps its metering as it is; 5045524D says that numbers are being
 -- drawn, to those who want to know which are settled, and is never waited for. Raises PM001 when the metering of an
--- organization has changed meanwhile, 23505 when an identity is taken.
+-- organization has changed meanwhile, PM002 with the organizations of which it is being changed, 23505 when an identity
+-- is taken.
 create function enter_events(owners uuid[], known_versions bigint[]) returns void language plpgsql as $$
+declare
+    changing text;
 begin
-    perform pg_advisory_xact_lock_shared(uuid_hash_extended(o.id, x'5045524F'::bigint)) from unnest(owners) as o (id);
+    select string_agg(o.id::text, ' ') into changing from unnest(owners) as o (id)
+    where not pg_try_advisory_xact_lock_shared(uuid_hash_extended(o.id, x'5045524F'::bigint));
+    if changing is not null then
+        raise exception 'the metering is being changed' using errcode = 'PM002', detail = changing;
+    end if;
     if exists (
         select from unnest(owners, known_versions) as k (id, version)
         left join metering_version v on v.organization_id = k.id
@@ -1074,6 +1081,14 @@ create table fence (
     reason text not null,
     primary key (organization_id, task)
 );
+
+-- The last instant that a worker has seen, against a clock that is ahead or goes back.
+create table clock_seen (
+    at timestamptz, -- null: no worker has run yet
+    doubted boolean not null default false -- a worker has seen the clock being set, and nobody has confirmed it
+);
+
+insert into clock_seen default values;
 
 -- Jobs: the schema of procrastinate 3.10 (MIT licence), as the library ships it ------------------------------
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -18,8 +17,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
 
 import psycopg
 
@@ -29,6 +26,7 @@ from permille.database.migrate import UnableToMigrateError, migrate
 from permille.embedded import running
 from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
 from permille.embedded.process import spawn
+from permille.signals import Signals
 
 STOP_SECONDS = 30.0  # for a program to finish what it is doing
 PORT_SECONDS = 15.0  # for the programs of a killed supervisor to let go of the port
@@ -69,46 +67,6 @@ def programs(config: Config) -> tuple[Program, ...]:
         ),
         *(Program(name=f"work {n}", command=(*permille, "work")) for n in range(1, config.workers + 1)),
     )
-
-
-class Signals:
-    """Wakes the loop at a signal to stop or at the end of a child."""
-
-    def __init__(self) -> None:
-        self._stop_asked = False
-        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._before: dict[signal.Signals, Any] = {}
-        self._wakeup_before = -1
-
-    def stopping(self) -> bool:
-        """Whether we were asked to stop."""
-        return self._stop_asked
-
-    def wait(self, seconds: float) -> None:
-        """Sleep, but not longer than until the next signal."""
-        readable, _, _ = select.select([self._reader], [], [], seconds)
-        if readable:
-            os.read(self._reader, 4096)
-
-    def __enter__(self) -> Self:
-        self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                self._before[number] = signal.signal(number, self._ask_to_stop)
-        self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup_before)
-        os.close(self._reader)
-        os.close(self._writer)
-
-    def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._stop_asked = True
 
 
 @dataclass(slots=True)

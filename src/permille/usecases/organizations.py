@@ -24,8 +24,18 @@ def create(
 ) -> tuple[Organization, NewKey]:
     """The organization with its billing entity, and its first API key."""
     made = organizations.add(conn, name=name, test_now=test_now, entity=entity, now=now)
-    _, key = organizations.add_key(conn, organization_id=made.id, name="first key", now=made.created_at)
+    _, key = add_key(conn, made.id, name="first key", now=made.created_at)
     return made, key
+
+
+def add_key(conn: Connection[Any], organization_id: UUID, *, name: str, now: datetime) -> tuple[UUID, NewKey]:
+    """A new API key; only a digest of it is kept."""
+    return organizations.add_key(conn, organization_id=organization_id, name=name, now=now)
+
+
+def roll_hmac_key(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> str:
+    """The new key that webhooks are signed with from now on, those that are sent again too."""
+    return organizations.roll_hmac_key(conn, organization_id=organization_id, now=now)
 
 
 def revoke_key(conn: Connection[Any], organization_id: UUID, key_id: UUID | None, *, now: datetime) -> UUID:

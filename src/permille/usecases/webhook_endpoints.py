@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from psycopg import Connection
 
 from permille.core.errors import NotFound
 from permille.database import locks
-from permille.store import webhook_endpoints
+from permille.store import webhook_endpoints, webhook_log, webhooks
 from permille.store.webhook_endpoints import WebhookEndpoint
 
 ENDPOINTS_MAX = 10
@@ -46,3 +46,29 @@ def add(
     """Add an endpoint that has no `problems`."""
     made = webhook_endpoints.add(conn, organization_id=organization_id, columns=dict(columns), now=now)
     return by_id(conn, organization_id, made)
+
+
+def update(
+    conn: Connection[Any], before: WebhookEndpoint, columns: Mapping[str, Any], *, now: datetime
+) -> WebhookEndpoint:
+    """Change an endpoint."""
+    webhook_endpoints.update(conn, endpoint_id=before.id, columns=dict(columns), now=now)
+    return by_id(conn, before.organization_id, before.id)
+
+
+def remove(conn: Connection[Any], organization_id: UUID, endpoint_id: UUID | None) -> WebhookEndpoint:
+    """The endpoint as it was. Raises NotFound."""
+    gone = by_id(conn, organization_id, endpoint_id)
+    webhook_endpoints.delete(conn, gone.id)
+    return gone
+
+
+def signing_key(conn: Connection[Any], *, draw: Callable[[], str], now: datetime) -> str:
+    """The private key of the installation as PEM, drawn at the first call."""
+    return webhooks.signing_key(conn, draw=draw, now=now)
+
+
+def replay(conn: Connection[Any], organization_id: UUID, webhook_id: UUID | None) -> None:
+    """Send a webhook again. Raises NotFound."""
+    if webhook_id is None or not webhook_log.replay(conn, organization_id, webhook_id):
+        raise NotFound("webhook")

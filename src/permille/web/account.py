@@ -10,10 +10,10 @@ from typing import Any
 from permille.api.organizations import MOVE_SECONDS, commits_for, read_move, read_organization
 from permille.api.render import instant
 from permille.api.validation import Fields, parse_uuid
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid
 from permille.store import invoices, organizations, subscriptions, users
-from permille.store.users import ROLES, User
-from permille.usecases import organizations as usecase
+from permille.store.users import ROLES
+from permille.usecases import organizations as usecase, users as user_usecase
 from permille.usecases.due import due
 from permille.web.forms import problems_of
 from permille.web.shown import countries, currencies
@@ -30,11 +30,8 @@ USERS_PER_PAGE = 50
 
 def switch_organization(visit: Visit) -> Done:
     """POST /app/switch-organization."""
-    chosen, user = parse_uuid(visit.form.get("organization_id")), visit.session.user
-    found = organizations.by_id(visit.conn, chosen) if chosen else None
-    if found is None or not users.is_admitted(visit.conn, user, found.id):
-        raise NotFound("organization")
-    users.choose_organization(visit.conn, digest=visit.session.digest, organization_id=found.id)
+    chosen = parse_uuid(visit.form.get("organization_id"))
+    user_usecase.switch_organization(visit.conn, visit.session, chosen)
     return Done(action="", subject="")
 
 
@@ -54,7 +51,7 @@ def create_organization(visit: Visit) -> Done:
         body["now"] = visit.form.get("now")
     wanted = read_organization(Fields(body), now=visit.system_now)
     made, key = usecase.create(visit.conn, **wanted, now=visit.system_now)
-    users.choose_organization(visit.conn, digest=visit.session.digest, organization_id=made.id)
+    user_usecase.switch_organization(visit.conn, visit.session, made.id)
     page = HtmlPage(template="secret.html", context=_first_key(made.name, key.secret))
     return Done(action="created organization", subject=made.name, details=body, page=page)
 
@@ -157,7 +154,7 @@ def list_users(visit: Visit) -> HtmlPage:
 def invite(visit: Visit) -> Done:
     """POST /app/users: a one-time link that gives somebody a role in the organization."""
     role, here = _role(visit), visit.here
-    token = users.add_invitation(visit.conn, organization_id=here.id, role=role, now=visit.system_now)
+    token = user_usecase.invite(visit.conn, here.id, role=role, now=visit.system_now)
     context = {
         "heading": "Send this link",
         "text": f"It works once, for a day. It gives the role {role.replace('_', '-')} in {here.name}, to a new user or to one"
@@ -170,20 +167,23 @@ def invite(visit: Visit) -> Done:
 
 
 def change_role(visit: Visit) -> Done:
-    """POST /app/users/{user_id}/role. Nobody changes their own, so an admin is always left."""
-    role, found = _role(visit), _other_member(visit)
-    users.change_role(visit.conn, user_id=found.id, organization_id=visit.here.id, role=role)
+    """POST /app/users/{user_id}/role."""
+    role, user_id = _role(visit), parse_uuid(visit.path["user_id"])
+    found = user_usecase.change_role(visit.conn, visit.here.id, user_id, by=visit.session.user, role=role)
     return Done(
         action="changed role of", subject=found.email, to="/app/users?said=saved", details={"role": role}
     )
 
 
 def remove_user(visit: Visit) -> Done:
-    """POST /app/users/{user_id}/remove: out of the organization; who is left in none is no user any more."""
-    found = _other_member(visit)
-    users.leave_organization(visit.conn, user_id=found.id, organization_id=visit.here.id)
-    if not users.is_member_anywhere(visit.conn, found.id):
-        users.remove(visit.conn, user_id=found.id, now=visit.system_now)
+    """POST /app/users/{user_id}/remove."""
+    found = user_usecase.remove_from(
+        visit.conn,
+        visit.here.id,
+        parse_uuid(visit.path["user_id"]),
+        by=visit.session.user,
+        now=visit.system_now,
+    )
     return Done(action="removed user", subject=found.email, to="/app/users?said=deleted")
 
 
@@ -192,20 +192,6 @@ def _role(visit: Visit) -> str:
     if role not in ROLES:
         raise Invalid({"role": ["value_is_invalid"]})
     return role
-
-
-def _other_member(visit: Visit) -> User:
-    """The user of the address, somebody else with a role here. Raises NotFound and Invalid."""
-    user_id = parse_uuid(visit.path["user_id"])
-    found = users.by_id(visit.conn, user_id) if user_id else None
-    if found is not None and found.id == visit.session.user.id:
-        raise Invalid({"base": ["own_user"]})
-    held = found is not None and users.hold(visit.conn, found.id)
-    if found is None or not held or users.role_in(visit.conn, found.id, visit.here.id) is None:
-        raise NotFound("user")
-    if found.is_owner:
-        raise Invalid({"base": ["owner_user"]})
-    return found
 
 
 def audit_log(visit: Visit) -> HtmlPage:

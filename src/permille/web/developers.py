@@ -7,7 +7,6 @@ from typing import Any
 from permille.api.organizations import read_key_name, render_keys
 from permille.api.validation import Fields, parse_uuid
 from permille.api.webhook_endpoints import EVENT_TYPES, read_endpoint, render_webhook_endpoint
-from permille.core.errors import NotFound
 from permille.store import organizations, webhook_endpoints, webhook_log
 from permille.usecases import organizations as usecase, webhook_endpoints as endpoint_usecase
 from permille.web.visit import ADMINS, Done, HtmlPage, Visit
@@ -43,7 +42,7 @@ def overview(visit: Visit) -> HtmlPage:
 def create_key(visit: Visit) -> Done:
     """POST /app/api-keys: the key is shown, this once."""
     name = read_key_name(Fields({"name": visit.form.get("key_name")}))
-    _, key = organizations.add_key(visit.conn, organization_id=visit.here.id, name=name, now=visit.system_now)
+    _, key = usecase.add_key(visit.conn, visit.here.id, name=name, now=visit.system_now)
     context = {
         "heading": f"API key “{name}”",
         "text": "It is shown this once: only a digest of it is kept.",
@@ -63,7 +62,7 @@ def revoke_key(visit: Visit) -> Done:
 
 def roll_hmac_key(visit: Visit) -> Done:
     """POST /app/hmac-key/roll: the new key is shown; the audit log never has it."""
-    key = organizations.roll_hmac_key(visit.conn, organization_id=visit.here.id, now=visit.now)
+    key = usecase.roll_hmac_key(visit.conn, visit.here.id, now=visit.now)
     context = {
         "heading": "The new HMAC key",
         "text": "Webhooks are signed with it from now on, those that are sent again too: give it to every receiver that"
@@ -91,8 +90,7 @@ def create_endpoint(visit: Visit) -> Done:
 
 def delete_endpoint(visit: Visit) -> Done:
     """POST /app/webhook-endpoints/{lago_id}/delete."""
-    gone = endpoint_usecase.by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
-    webhook_endpoints.delete(visit.conn, gone.id)
+    gone = endpoint_usecase.remove(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
     to = "/app/developers?said=deleted"
     return Done(action="deleted webhook endpoint", subject=gone.webhook_url, to=to)
 
@@ -100,7 +98,6 @@ def delete_endpoint(visit: Visit) -> Done:
 def replay(visit: Visit) -> Done:
     """POST /app/webhooks/{webhook_id}/replay."""
     webhook_id = parse_uuid(visit.path["webhook_id"])
-    if webhook_id is None or not webhook_log.replay(visit.conn, visit.here.id, webhook_id):
-        raise NotFound("webhook")
+    endpoint_usecase.replay(visit.conn, visit.here.id, webhook_id)
     to = "/app/developers?said=replayed"
     return Done(action="replayed webhook", subject=str(webhook_id), to=to)

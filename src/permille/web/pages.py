@@ -29,6 +29,7 @@ from permille.http.refusals import STATUS_HEADERS, cut_off
 from permille.http.words import in_words
 from permille.store import organizations, users
 from permille.store.users import Session, User
+from permille.usecases import users as usecase
 from permille.web.forms import problems_of, read_form
 from permille.web.rendering import framed, plain
 from permille.web.security import HEADERS, cookie_name, is_from_here, is_https
@@ -178,7 +179,7 @@ def _secret(engine: Engine, request: Request) -> str | None:
 
 def _session(engine: Engine, conn: Connection[Any], request: Request) -> Session:
     secret = _secret(engine, request)
-    found = users.session(conn, secret=secret, now=system_now()) if secret else None
+    found = usecase.session(conn, secret=secret, now=system_now()) if secret else None
     if found is None:
         raise _SignedOutError
     return found
@@ -279,7 +280,7 @@ def _submitted(
 
 def _record(visit: Visit, done: Done) -> None:
     if done.action:
-        users.record(
+        usecase.record(
             visit.conn,
             organization_id=visit.organization.id if visit.organization else None,
             user=visit.session.user,

@@ -23,6 +23,7 @@ from permille.database.connections import open_pool
 from permille.http.clients import client_address, household
 from permille.store import organizations, users
 from permille.store.users import ROLES, SESSION_LIFE, OneTimeLink, Session, User, email_problem, local_path
+from permille.usecases import users as usecase
 from permille.web.forms import read_form
 from permille.web.rendering import plain
 from permille.web.security import (
@@ -55,9 +56,8 @@ def routes(engine: Engine) -> list[Route]:
 def first_user_link(config: Config) -> str | None:
     """A one-time link for the first user, None when there is one already."""
     with _connection(config) as conn:
-        return (
-            None if users.is_anybody(conn) else link_url(config, users.add_first_link(conn, now=system_now()))
-        )
+        token = usecase.first_link(conn, now=system_now())
+    return None if token is None else link_url(config, token)
 
 
 def link_url(config: Config, token: str) -> str:
@@ -84,7 +84,7 @@ def sign_in_link(config: Config, *, email: str, role: str = "admin", organizatio
     if organization is None and role != "admin":
         raise ValueError(f"The role {role} is in one organization: say in which, with --organization.")
     with _connection(config) as conn:
-        token = users.add_sign_in_link(
+        token = usecase.add_sign_in_link(
             conn,
             email=email,
             organization_id=_organization_id(conn, organization) if organization else None,
@@ -209,16 +209,15 @@ class _Desk:
 
     def _fail(self, subjects: tuple[str, str]) -> None:
         with self.engine.pool.connection() as conn:
-            users.add_failures(conn, subjects=subjects, now=system_now())
+            usecase.sign_in_failed(conn, subjects, now=system_now())
 
     def _open(self, user: User) -> str:
         with self.engine.pool.connection() as conn:
-            users.forget_failures(conn, f"email:{user.email.lower()}")
-            return users.open_session(conn, user_id=user.id, now=system_now())
+            return usecase.open_session(conn, user, now=system_now())
 
     def _close(self, secret: str) -> None:
         with self.engine.pool.connection() as conn:
-            users.close_session(conn, users.digest_of(secret))
+            usecase.close_session(conn, secret)
 
     def _link(self, request: Request) -> _Found | None:
         """The link of the address with what a page about it shows, None when it is over."""
@@ -231,7 +230,7 @@ class _Desk:
             user = users.by_id(conn, link.user_id) if link.user_id else None
             if link.user_id and user is None:
                 return None
-            session = users.session(conn, secret=cookie, now=now)
+            session = usecase.session(conn, secret=cookie, now=now)
             return _Found(
                 link=link,
                 user=user,
@@ -243,31 +242,15 @@ class _Desk:
 
     def _use(self, link: OneTimeLink) -> bool:
         with self.engine.pool.connection() as conn:
-            return users.use_link(conn, digest=link.digest, now=system_now())
+            return usecase.use_link(conn, link, now=system_now())
 
     def _add(self, link: OneTimeLink, email: str, password_hash: str) -> User | None:
-        """The new user; None when the email is taken, the link used, or the first user there already."""
-        now = system_now()
         with self.engine.pool.connection() as conn:
-            users.lock_first_user(conn)
-            if link.is_first and users.is_anybody(conn):
-                return None
-            user = users.add(conn, email=email, password_hash=password_hash, is_owner=link.is_first, now=now)
-            if user is None or not _spent(conn, link):
-                conn.rollback()
-                return None
-            _join(conn, link, user)
-            return user
+            return usecase.join(conn, link, email=email, password_hash=password_hash, now=system_now())
 
     def _add_member(self, link: OneTimeLink, visitor: Session) -> bool:
-        """Whether the visitor was still a user and the link unused; the browser looks at the organization next."""
-        assert link.organization_id is not None, "only an invitation has a visitor"
         with self.engine.pool.connection() as conn:
-            if not users.hold(conn, visitor.user.id) or not _spent(conn, link):
-                return False
-            _join(conn, link, visitor.user)
-            users.choose_organization(conn, digest=visitor.digest, organization_id=link.organization_id)
-            return True
+            return usecase.accept(conn, link, visitor, now=system_now())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,30 +279,6 @@ def _link_page(request: Request, found: _Found, form: Form, problems: Problems |
         form=form,
         problems=problems or {},
     )
-
-
-def _join(conn: Connection[Any], link: OneTimeLink, user: User) -> None:
-    """Give the user what the link gives, and write that into the audit log."""
-    now = system_now()
-    if link.organization_id is not None:
-        assert link.role is not None, "an invitation has a role"
-        organization_id = link.organization_id
-        users.join_organization(
-            conn, user_id=user.id, organization_id=organization_id, role=link.role, now=now
-        )
-    users.record(
-        conn,
-        organization_id=link.organization_id,
-        user=user,
-        action="joined",
-        subject=user.email,
-        details={"role": link.role or "owner"},
-        now=now,
-    )
-
-
-def _spent(conn: Connection[Any], link: OneTimeLink) -> bool:
-    return users.use_link(conn, digest=link.digest, now=system_now())
 
 
 def _subjects(request: Request, email: str) -> tuple[str, str]:

@@ -87,6 +87,12 @@ def pay_fee(conn: Connection[Any], fee: StoredFee, *, payment_status: str | None
     return changed
 
 
+def delete_fee(conn: Connection[Any], fee: StoredFee) -> None:
+    """Delete a fee on no invoice; its event makes no other. Raises NotAllowed (invoiced_fee) for one on an invoice."""
+    if not fees.delete_alone(conn, fee.id):
+        raise NotAllowed("invoiced_fee")
+
+
 def finalize(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> StoredInvoice:
     """Make a draft final. Raises NotFound when it is none, perhaps since a moment ago."""
     customers.lock(conn, invoice.customer_id)

@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.contract.subscription import Subscription, life_of
-from permille.store import customers, lifetime_usage as store
+from permille.store import customers, lifetime_usage as store, subscriptions
 from permille.usecases.usage.usage import PeriodUsage, UsageSearch, running_usage
 
 
@@ -54,6 +54,19 @@ def lifetime_usage(
         from_=life[0].started_at,
         to=row.terminated_at or now,
     )
+
+
+def set_historical_usage(
+    conn: Connection[Any],
+    row: Subscription,
+    rows: Sequence[Subscription],
+    *,
+    amount_cents: int | None,
+    now: datetime,
+) -> None:
+    """Set what was used before Permille knew of it, of the life that a row belongs to."""
+    columns = {"historical_usage_amount_cents": amount_cents}
+    subscriptions.update(conn, subscription_id=life_of(row, rows)[0].id, columns=columns, now=now)
 
 
 def _current(conn: Connection[Any], row: Subscription, *, now: datetime) -> PeriodUsage | None:
