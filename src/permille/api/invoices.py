@@ -28,7 +28,6 @@ from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
 from permille.core.invoice.billing import InvoicingReason
-from permille.core.invoice.draft import InvoiceStatus
 from permille.core.organization import Organization
 from permille.http.query import query_flag
 from permille.ids import new_id
@@ -37,7 +36,6 @@ from permille.store import (
     credit_notes,
     customers,
     fees as fee_store,
-    invoice_documents,
     invoice_search,
     invoices,
     plans,
@@ -48,6 +46,7 @@ from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
 from permille.usecases.invoices import single
+from permille.usecases.invoices.documents import pdf_of
 
 METADATA_MAX = 5
 METADATA_KEY_MAX = 20
@@ -200,37 +199,18 @@ def invoice_pdf(call: Call) -> Raw:
 def render_pdf(
     engine: Engine, conn: Connection[Any], organization: Organization, invoice: StoredInvoice
 ) -> Raw:
-    """The invoice as a document; it is typeset when the database is free for others again.
-
-    That of an invoice that is no draft is kept, and made again only when it would show something else.
-    """
+    """The invoice as a document; it is typeset when the database is free for others again."""
     from permille.out.logos import current_logo
     from permille.out.pdf.assembly import invoice_document
-    from permille.out.pdf.invoice import digest_of, render_invoice as typeset
 
     document = invoice_document(conn, invoice.id)
     entity = billing_entities.by_ids(conn, [invoice.billing_entity_id])[invoice.billing_entity_id]
     allow_private = organization.test_mode or engine.config.webhook_allow_private
 
     def pdf() -> bytes:
-        logo = current_logo(engine.pool, entity, allow_private=allow_private, now=system_now())
-        digest = digest_of(document, logo)
-        with engine.pool.connection() as own:
-            kept = invoice_documents.kept(own, invoice.id, digest)
-        if kept is not None:
-            return kept
-        content = typeset(document, logo)
-        if invoice.status != InvoiceStatus.DRAFT:
-            with engine.pool.connection() as own:
-                invoice_documents.keep(
-                    own,
-                    organization_id=organization.id,
-                    invoice_id=invoice.id,
-                    digest=digest,
-                    content=content,
-                    now=system_now(),
-                )
-        return content
+        now = system_now()
+        logo = current_logo(engine.pool, entity, allow_private=allow_private, now=now)
+        return pdf_of(engine.pool, organization, invoice, document, logo, now=now)
 
     name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in invoice.number)
     disposition = f'inline; filename="{name}.pdf"'
