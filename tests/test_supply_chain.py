@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from tools import audit, bootstrap
 
 from tests.live import free_port, wait_until
-from tools import audit, bootstrap
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVING, DEV = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
