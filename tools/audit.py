@@ -14,7 +14,7 @@ SECONDS_MAX = 300
 
 def advisories(lock: Path, program: Path = AUDIT) -> tuple[bool | None, str]:
     """Whether there are any for the packages of the lock file, and what was said; None when nobody could say."""
-    command = [program, "--strict", "--disable-pip", "--require-hashes", "--progress-spinner", "off", "--requirement", lock]  # fmt: skip
+    command = [str(program), "--strict", "--disable-pip", "--require-hashes", "--progress-spinner", "off", "--requirement", str(lock)]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS_MAX)
     except (OSError, subprocess.TimeoutExpired) as error:
