@@ -73,6 +73,8 @@ WORDS = {
     "clock_is_moving": "The clock is on its way to another time: wait until it is there (moving_to is null then).",
     "cannot_go_back": "The clock can't go back.",
     "too_many_failures": "Too many failed attempts: try again in a quarter of an hour.",
+    "too_many_sign_ins": "Many sign in at the moment: try again in a few seconds.",
+    "wrong_password": "This is not your password.",
     "wrong_email_or_password": "This email and password don't belong together.",
     "password_too_short": "Use at least 10 characters (at most 200).",
     "own_user": "You can't remove yourself or change your own role. Ask another admin.",
