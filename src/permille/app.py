@@ -21,7 +21,7 @@ from permille.config import Config
 from permille.database.connections import Limits, Pool, is_unavailable, open_pool
 from permille.events.engine import event_log
 from permille.http.refusals import try_again
-from permille.http.shares import Turns
+from permille.http.shares import Turns, Workshop
 from permille.ingest.asgi import Answers, EventIntake
 from permille.ingest.decoders import FORMATS
 from permille.store import organizations
@@ -64,6 +64,7 @@ class Application:
 
     async def stop(self) -> None:
         await self.intake.stop()
+        self.engine.documents.close()
         for pool in self.pools:
             pool.close()
 
@@ -125,7 +126,12 @@ def build(config: Config) -> Application:
         idle=config.idle_timeout_seconds,
     )
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve", limits=limits)
-    engine = Engine(config=config, pool=pool, turns=Turns(config.requests_at_once, config.requests_waiting))
+    engine = Engine(
+        config=config,
+        pool=pool,
+        turns=Turns(config.requests_at_once, config.requests_waiting),
+        documents=Workshop(config.documents_at_once),
+    )
     intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
     intake = intake_of(config, config.database_url, intake_pool)
     rest = application(

@@ -37,7 +37,7 @@ from permille.core.organization import Organization
 from permille.database.connections import encode_answer, is_cut_off, is_passing, is_unavailable, keep_plans
 from permille.http.bodies import read_body
 from permille.http.refusals import STATUS_HEADERS, cut_off, error_body, refusal_body, try_again
-from permille.http.shares import Turns
+from permille.http.shares import Turns, Workshop
 from permille.http.words import in_words
 from permille.store import organizations
 
@@ -58,6 +58,8 @@ class Engine:
     pool: ConnectionPool[Connection[Any]]
     turns: Turns = field(default_factory=Turns)
     """Those of requests, on the event loop."""
+    documents: Workshop = field(default_factory=Workshop)
+    """Where documents are made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,7 @@ class Call:
 class Raw:
     """An answer that is no JSON object, e.g. a PDF.
 
-    What takes its time is a function: it is called when the database is free for others again.
+    What takes its time is a function: it is called in the workshop, when the database is free for others again.
     """
 
     content: bytes | Callable[[], bytes]
@@ -190,7 +192,7 @@ async def read_json(request: Request, limit: int) -> Any:
 
 def _answer(
     engine: Engine, endpoint: Endpoint, request: Request, body: Any, *, keeps_plans: bool = False
-) -> Response:
+) -> Response | Raw:
     key = bearer(request)
     with engine.pool.connection() as conn:
         if request.method == "GET":
@@ -214,12 +216,21 @@ def _answer(
         answer = endpoint(call)
     if isinstance(answer, Accepted):
         return json_response(answer.content, 202)
-    return raw_response(answer) if isinstance(answer, Raw) else json_response(answer)
+    return answer if isinstance(answer, Raw) else json_response(answer)
 
 
-def raw_response(answer: Raw, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer, with more headers than its own."""
-    content = answer.content if isinstance(answer.content, bytes) else answer.content()
+async def finished(
+    engine: Engine,
+    answer: Response | Raw,
+    credential: str | None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The response to a request with this key or session; one that is no page or JSON has these headers beside its own."""
+    if not isinstance(answer, Raw):
+        return answer
+    content = answer.content
+    if not isinstance(content, bytes):
+        content = await engine.documents.make(engine.turns.owner(credential or ""), content)
     return Response(content, media_type=answer.media_type, headers={**(headers or {}), **answer.headers})
 
 
@@ -228,7 +239,7 @@ def route(
 ) -> Route:
     """An authenticated route of the API; one that `keeps_plans` reads by keys alone, and often."""
 
-    def answer(request: Request, body: Any) -> Response:
+    def answer(request: Request, body: Any) -> Response | Raw:
         return _answer(engine, endpoint, request, body, keeps_plans=keeps_plans)
 
     async def handle(request: Request) -> Response:
@@ -236,7 +247,8 @@ def route(
             refuse_nul(request)
             body = await read_json(request, engine.config.max_body_bytes)
             async with engine.turns.turn(bearer(request)):
-                return await run_in_threadpool(answer, request, body)
+                found = await run_in_threadpool(answer, request, body)
+            return await finished(engine, found, bearer(request))
         except Refusal as refusal:
             return refused(refusal)
 

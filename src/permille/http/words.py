@@ -87,6 +87,7 @@ WORDS = {
     "unauthorized": "The API key is missing or unknown: send it as Authorization: Bearer KEY.",
     "body_too_large": "The body is too large: send less at once, or raise PERMILLE_MAX_BODY_BYTES.",
     "unsupported_content_encoding": "The body has an encoding that isn't known: send it plain or as gzip.",
+    "too_many_documents": "Too many documents are being made at the moment: ask for it again in a moment.",
     "too_many_requests": "These are too many requests at once: wait for some of them to be answered, then send it again.",
     "took_too_long": "It took too long, or something else was in its way: send it again, or ask for less at once.",
     "try_again": "The database can't be reached at the moment: send it again.",
