@@ -88,5 +88,5 @@ def remember_browser(conn: Connection[Any], *, token: str, user_id: UUID, now: d
 
 
 def forget_browsers(conn: Connection[Any], user_id: UUID) -> None:
-    """Of no browser it is known any more that the user has signed in there."""
+    """The user is known in no browser any more."""
     conn.execute("delete from known_browser where user_id = %s", [user_id])
