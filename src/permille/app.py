@@ -22,7 +22,7 @@ from permille.database.connections import Limits, Pool, is_unavailable, open_poo
 from permille.events.engine import event_log
 from permille.http.bodies import BodyMemory
 from permille.http.refusals import try_again
-from permille.http.shares import Turns
+from permille.http.shares import Turns, Workshop
 from permille.ingest.asgi import Answers, EventIntake
 from permille.ingest.decoders import FORMATS
 from permille.store import organizations
@@ -65,6 +65,7 @@ class Application:
 
     async def stop(self) -> None:
         await self.intake.stop()
+        self.engine.documents.close()
         for pool in self.pools:
             pool.close()
 
@@ -127,8 +128,17 @@ def build(config: Config) -> Application:
         idle=config.idle_timeout_seconds,
     )
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve", limits=limits)
+<<<<<<< HEAD
     turns = Turns(config.requests_at_once, config.requests_waiting)
     engine = Engine(config=config, pool=pool, turns=turns, bodies=BodyMemory(config.bodies_mb * 1024**2))
+=======
+    engine = Engine(
+        config=config,
+        pool=pool,
+        turns=Turns(config.requests_at_once, config.requests_waiting),
+        documents=Workshop(config.documents_at_once),
+    )
+>>>>>>> main
     intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
     intake = intake_of(config, config.database_url, intake_pool, engine.bodies)
     rest = application(

@@ -184,6 +184,14 @@ class Config:
             description="Requests of one organization that may wait for their turn; above it, 429.",
         ),
     ] = 32
+    documents_at_once: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="PDFs that a server makes at once, one of each organization; above a short queue, 503.",
+        ),
+    ] = 2
     statement_timeout_seconds: Annotated[
         int,
         Meta(ge=0, le=86_400, description="How long a request's statement may take; 0 is without end."),

@@ -20,7 +20,7 @@ from starlette.responses import RedirectResponse, Response
 from permille import request_ids
 from permille.api import http
 from permille.api.addresses import Route
-from permille.api.http import Engine, raw_response, refuse_nul
+from permille.api.http import Engine, finished, refuse_nul
 from permille.clock import system_now
 from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
 from permille.core.organization import Organization
@@ -82,10 +82,11 @@ def page(
             refuse_nul(request)
             form = await _own_form(engine, request) if request.method == "POST" else None
             async with engine.turns.turn(_secret(engine, request)):
-                if form is None:
-                    return await run_in_threadpool(_shown, engine, request, show, readers)
-                assert submit is not None, "only pages with a form have the method POST"
-                return await run_in_threadpool(_submitted, engine, request, form, (show, submit), writers)
+                if form is not None:
+                    assert submit is not None, "only pages with a form have the method POST"
+                    return await run_in_threadpool(_submitted, engine, request, form, (show, submit), writers)
+                found = await run_in_threadpool(_shown, engine, request, show, readers)
+            return await finished(engine, found, _secret(engine, request), {**HEADERS, **FRAMED_BY_US})
         except _SignedOutError:
             return _to_sign_in(request)
         except _NoMembershipError:
@@ -244,13 +245,13 @@ def _allowed_visit(
     return visit
 
 
-def _shown(engine: Engine, request: Request, show: Show, readers: Sequence[str]) -> Response:
+def _shown(engine: Engine, request: Request, show: Show, readers: Sequence[str]) -> Response | http.Raw:
     with engine.pool.connection() as conn:
         visit = _allowed_visit(engine, conn, request, readers)
         answer = show(visit)
         if isinstance(answer, HtmlPage):
             return _to_last_page(visit, answer, request) or framed(visit, answer)
-    return raw_response(answer, {**HEADERS, **FRAMED_BY_US})
+    return answer
 
 
 def _to_last_page(visit: Visit, shown: HtmlPage, request: Request) -> Response | None:
