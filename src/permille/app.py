@@ -128,17 +128,13 @@ def build(config: Config) -> Application:
         idle=config.idle_timeout_seconds,
     )
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve", limits=limits)
-<<<<<<< HEAD
-    turns = Turns(config.requests_at_once, config.requests_waiting)
-    engine = Engine(config=config, pool=pool, turns=turns, bodies=BodyMemory(config.bodies_mb * 1024**2))
-=======
     engine = Engine(
         config=config,
         pool=pool,
         turns=Turns(config.requests_at_once, config.requests_waiting),
         documents=Workshop(config.documents_at_once),
+        bodies=BodyMemory(config.bodies_mb * 1024**2),
     )
->>>>>>> main
     intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
     intake = intake_of(config, config.database_url, intake_pool, engine.bodies)
     rest = application(

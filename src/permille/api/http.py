@@ -58,12 +58,9 @@ class Engine:
     pool: ConnectionPool[Connection[Any]]
     turns: Turns = field(default_factory=Turns)
     """Those of requests, on the event loop."""
-<<<<<<< HEAD
     bodies: BodyMemory = field(default_factory=lambda: BodyMemory(512 * 1024**2))
-=======
     documents: Workshop = field(default_factory=Workshop)
     """Where documents are made."""
->>>>>>> main
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +220,6 @@ def _answer(
     return answer if isinstance(answer, Raw) else json_response(answer)
 
 
-<<<<<<< HEAD
 async def _is_known(engine: Engine, key: str | None) -> bool:
     """Whether the key was one of an organization when it was looked at: before a body is read."""
     if key is None or engine.turns.owner_of(key) is not None:
@@ -240,10 +236,6 @@ async def _is_known(engine: Engine, key: str | None) -> bool:
         return await run_in_threadpool(look)
 
 
-def raw_response(answer: Raw, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer, with more headers than its own."""
-    content = answer.content if isinstance(answer.content, bytes) else answer.content()
-=======
 async def finished(
     engine: Engine,
     answer: Response | Raw,
@@ -256,7 +248,6 @@ async def finished(
     content = answer.content
     if not isinstance(content, bytes):
         content = await engine.documents.make(engine.turns.owner(credential or ""), content)
->>>>>>> main
     return Response(content, media_type=answer.media_type, headers={**(headers or {}), **answer.headers})
 
 
@@ -272,19 +263,13 @@ def route(
         key = bearer(request)
         try:
             refuse_nul(request)
-<<<<<<< HEAD
             if brings_body(request.headers.raw) and not await _is_known(engine, key):
                 return unauthorized()
             with engine.bodies.of(engine.turns.owner_of(key)) as share:
                 body = await read_json(request, engine.config.max_body_bytes, share)
                 async with engine.turns.turn(key):
-                    return await run_in_threadpool(answer, request, body)
-=======
-            body = await read_json(request, engine.config.max_body_bytes)
-            async with engine.turns.turn(bearer(request)):
-                found = await run_in_threadpool(answer, request, body)
-            return await finished(engine, found, bearer(request))
->>>>>>> main
+                    found = await run_in_threadpool(answer, request, body)
+            return await finished(engine, found, key)
         except Refusal as refusal:
             return refused(refusal)
 

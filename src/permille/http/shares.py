@@ -81,7 +81,7 @@ class Turns:
         return self._owners.get(credential, credential)
 
     def owner_of(self, credential: str | None) -> UUID | None:
-        """Whose it is, as far as that is known."""
+        """The organization whose it is, where that is known."""
         return self._owners.get(credential) if credential else None
 
     def learn(self, credential: str, organization_id: UUID) -> None:
