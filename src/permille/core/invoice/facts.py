@@ -6,19 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from permille.core.contract.compiled import compile_plan_charge, compile_renewal, renewal_charge
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import version_at, versions_of
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
-from permille.core.rating.charge import (
-    CompiledCharge,
-    Dimensions,
-    compile_plan_charge,
-    compile_renewal,
-    renewal_charge,
-)
+from permille.core.rating.charge import CompiledCharge, Dimensions
 
 Usage = Mapping[str, Sequence[tuple[Dimensions, Partial]]]
 """Code of a metric -> its series."""
