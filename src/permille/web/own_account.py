@@ -110,7 +110,7 @@ class _PasswordDesk:
     async def change(self, request: Request) -> Response:
         """POST /app/account/password. It ends the user's other sessions."""
         try:
-            form = await pages.own_form(request)
+            form = await pages.own_form(self.engine, request)
             visit = await run_in_threadpool(self._look, request, form)
             new = _new_password(form)
             if visit.session.user.password_hash is not None:

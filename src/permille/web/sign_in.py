@@ -190,7 +190,8 @@ class _Desk:
         if not is_from_here(request.method, request.headers):
             return None
         try:
-            return await read_form(request)
+            with self.engine.bodies.of(None) as share:
+                return await read_form(request, share)
         except BadRequest:
             return None
 
