@@ -46,6 +46,7 @@ from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
 from permille.usecases.invoices import single
+from permille.usecases.invoices.documents import pdf_of
 
 METADATA_MAX = 5
 METADATA_KEY_MAX = 20
@@ -201,15 +202,15 @@ def render_pdf(
     """The invoice as a document; it is typeset when the database is free for others again."""
     from permille.out.logos import current_logo
     from permille.out.pdf.assembly import invoice_document
-    from permille.out.pdf.invoice import render_invoice as typeset
 
     document = invoice_document(conn, invoice.id)
     entity = billing_entities.by_ids(conn, [invoice.billing_entity_id])[invoice.billing_entity_id]
     allow_private = organization.test_mode or engine.config.webhook_allow_private
 
     def pdf() -> bytes:
-        logo = current_logo(engine.pool, entity, allow_private=allow_private, now=system_now())
-        return typeset(document, logo)
+        now = system_now()
+        logo = current_logo(engine.pool, entity, allow_private=allow_private, now=now)
+        return pdf_of(engine.pool, organization, invoice, document, logo, now=now)
 
     name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in invoice.number)
     disposition = f'inline; filename="{name}.pdf"'

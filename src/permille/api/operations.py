@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import GenericAlias
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypedDict, TypeVar, Unpack
 
 from permille.api.http import Endpoint
-from permille.api.objects.base import Answer, Input, says
+from permille.api.objects.base import Answer, Input, instant_of, one_of, says
 from permille.api.objects.pagination import Pagination
 from permille.api.objects.price_preview import PricePreview
 
+E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
 
 Shape = Mapping[str, Any]
@@ -80,3 +81,93 @@ def sends(root: str, item: type[Input], *required: str, **beside: Any) -> Body:
 
 PREVIEW: Shape = {"dry_run": PricePreview}
 """What an edit of prices answers with `dry_run`."""
+
+PAGE: Shape = {
+    "page": Annotated[int, says("Number of the page, from 1.")],
+    "per_page": Annotated[int, says("Objects on a page: 100 by default, 1000 at most.")],
+}
+SINCE: Shape = {
+    "effective": Annotated[
+        str, one_of("now", "next_period", says="Whether prices apply to running periods or to the next ones.")
+    ],
+    "effective_at": Annotated[str, instant_of("Prices apply to periods that begin from then on.")],
+    "dry_run": Annotated[bool, says("Answer what it would do to the running bills, and save nothing.")],
+    "cascade_updates": Annotated[bool, says("Whether plans of single subscriptions follow.")],
+}
+"""What an edit of prices takes, in the query or in the body beside its root object."""
+
+
+class Details(TypedDict, total=False):
+    """What an operation of a resource has beside its address, its endpoint and its summary."""
+
+    description: str
+    query: Shape
+    takes: type[Input]
+    """The root object of the body."""
+    needs: tuple[str, ...]
+    """Fields that the root object must have."""
+    beside: Shape
+    """What the body may have beside the root object."""
+    reprices: bool
+    """Whether it is an edit of prices: it takes SINCE, and answers a preview with `dry_run`."""
+    otherwise: Shape
+    errors: tuple[int, ...]
+    goes_on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind of object and its addresses: operations on it, each in the words that differ."""
+
+    path: str
+    """The address of the list; its last part is the name of the list in answers."""
+    key: str
+    """The parameter of the path that names one object; empty where there is only one."""
+    root: str
+    item: Any
+    """The type of an object."""
+    listed: Any = None
+    """What a list shows of each object, if that is less."""
+
+    def create(self, endpoint: E, summary: str, **details: Unpack[Details]) -> Operation[E]:
+        return self._operation("POST", self.path, endpoint, summary, details)
+
+    def page(self, endpoint: E, summary: str, query: Shape | None = None) -> Operation[E]:
+        """A page of the list."""
+        answers = page_of(self.path.rsplit("/", 1)[-1], self.listed or self.item)
+        return Operation("GET", self.path, endpoint, summary, answers, query={**(query or {}), **PAGE})
+
+    def show(self, endpoint: E, summary: str, **details: Unpack[Details]) -> Operation[E]:
+        return self.action("GET", "", endpoint, summary, **details)
+
+    def update(self, endpoint: E, summary: str, **details: Unpack[Details]) -> Operation[E]:
+        return self.action("PUT", "", endpoint, summary, **details)
+
+    def delete(self, endpoint: E, summary: str, **details: Unpack[Details]) -> Operation[E]:
+        return self.action("DELETE", "", endpoint, summary, **details)
+
+    def action(
+        self, method: str, below: str, endpoint: E, summary: str, **details: Unpack[Details]
+    ) -> Operation[E]:
+        """What is done with one object, at an address below its own."""
+        path = f"{self.path}/{{{self.key}}}" if self.key else self.path
+        return self._operation(method, path + below, endpoint, summary, details)
+
+    def _operation(self, method: str, path: str, endpoint: E, summary: str, details: Details) -> Operation[E]:
+        since = SINCE if details.get("reprices") else {}
+        takes = details.get("takes")
+        beside = details.get("beside", {})
+        body = sends(self.root, takes, *details.get("needs", ()), **beside, **since) if takes else None
+        return Operation(
+            method,
+            path,
+            endpoint,
+            summary,
+            {self.root: self.item},
+            description=details.get("description", ""),
+            query={**details.get("query", {}), **since},
+            body=body or (Body(beside) if beside else None),
+            otherwise=PREVIEW if since else details.get("otherwise"),
+            errors=details.get("errors", ()),
+            goes_on=details.get("goes_on", False),
+        )

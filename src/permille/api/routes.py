@@ -62,7 +62,17 @@ from permille.api.objects import (
     webhook_endpoint,
 )
 from permille.api.objects.base import instant_of, one_of, says
-from permille.api.operations import PREVIEW, Body, Operation, OperationGroup, Shape, list_of, page_of, sends
+from permille.api.operations import (
+    PAGE,
+    Body,
+    Operation,
+    OperationGroup,
+    Resource,
+    Shape,
+    list_of,
+    page_of,
+    sends,
+)
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.period import BillingTime
@@ -70,19 +80,6 @@ from permille.core.period import BillingTime
 API = "/api/v1"
 ADMIN = "/admin/v1"
 
-PAGE: Shape = {
-    "page": Annotated[int, says("Number of the page, from 1.")],
-    "per_page": Annotated[int, says("Objects on a page: 100 by default, 1000 at most.")],
-}
-SINCE: Shape = {
-    "effective": Annotated[
-        str, one_of("now", "next_period", says="Whether prices apply to running periods or to the next ones.")
-    ],
-    "effective_at": Annotated[str, instant_of("Prices apply to periods that begin from then on.")],
-    "dry_run": Annotated[bool, says("Answer what it would do to the running bills, and save nothing.")],
-    "cascade_updates": Annotated[bool, says("Whether plans of single subscriptions follow.")],
-}
-"""What an edit of prices takes, in the query or in the body beside its root object."""
 CUSTOMER = Annotated[str, says("Only those of this customer.")]
 SUBSCRIPTION = Annotated[str, says("Your identifier of the subscription.")]
 CURRENCY = Annotated[str, says("Only those in this currency.")]
@@ -153,93 +150,86 @@ OWN_PLAN = "The subscription gets a copy of its plan, if it has none yet; other 
 
 def _filters_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
     """Filters of a charge, of a plan or of a subscription."""
-    one, query = f"{path}/{{filter_id}}", STATUS_OF[owner]
-    answers = {"filter": charge.ChargeFilter}
+    filters, query = Resource(path, "filter_id", "filter", charge.ChargeFilter), STATUS_OF[owner]
     return (
-        Operation(
-            "POST",
-            path,
+        filters.create(
             charges.create_filter,
             f"Create a filter of a {owner}'s charge",
-            answers,
-            body=sends("filter", charge.ChargeFilterInput, "values", **SINCE),
-            query={**query, **SINCE},
-            otherwise=PREVIEW,
+            takes=charge.ChargeFilterInput,
+            needs=("values",),
+            query=query,
+            reprices=True,
         ),
-        Operation(
-            "GET",
-            path,
-            charges.list_filters,
-            f"List the filters of a {owner}'s charge",
-            page_of("filters", charge.ChargeFilter),
-            query={**query, **PAGE},
-        ),
-        Operation(
-            "GET", one, charges.show_filter, f"Get a filter of a {owner}'s charge", answers, query=query
-        ),
-        Operation(
-            "PUT",
-            one,
+        filters.page(charges.list_filters, f"List the filters of a {owner}'s charge", query=query),
+        filters.show(charges.show_filter, f"Get a filter of a {owner}'s charge", query=query),
+        filters.update(
             charges.update_filter,
             f"Change a filter of a {owner}'s charge",
-            answers,
-            body=sends("filter", charge.ChargeFilterInput, **SINCE),
-            query={**query, **SINCE},
-            otherwise=PREVIEW,
+            takes=charge.ChargeFilterInput,
+            query=query,
+            reprices=True,
         ),
-        Operation(
-            "DELETE",
-            one,
+        filters.delete(
             charges.delete_filter,
             f"Delete a filter of a {owner}'s charge",
-            answers,
             description="Its usage gets the price of the next filter that matches, or the charge's own.",
-            query={**query, **SINCE},
-            otherwise=PREVIEW,
+            query=query,
+            reprices=True,
         ),
     )
 
 
 def _charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
     """Charges of a plan or of a subscription."""
-    one, query = f"{path}/{{charge_code}}", STATUS_OF[owner]
+    those, query = Resource(path, "charge_code", "charge", charge.Charge), STATUS_OF[owner]
     return (
-        Operation(
-            "GET",
-            path,
-            charges.list_charges,
-            f"List a {owner}'s charges",
-            page_of("charges", charge.Charge),
-            query={**query, **PAGE},
-        ),
-        Operation(
-            "GET", one, charges.show_charge, f"Get a {owner}'s charge", {"charge": charge.Charge}, query=query
-        ),
-        Operation(
-            "PUT",
-            one,
+        those.page(charges.list_charges, f"List a {owner}'s charges", query=query),
+        those.show(charges.show_charge, f"Get a {owner}'s charge", query=query),
+        those.update(
             charges.update_charge,
             f"Change a {owner}'s charge",
-            {"charge": charge.Charge},
             description=OWN_PLAN if owner == "subscription" else "",
-            body=sends("charge", charge.ChargeInput, **SINCE),
-            query={**query, **SINCE},
-            otherwise=PREVIEW,
+            takes=charge.ChargeInput,
+            query=query,
+            reprices=True,
         ),
     )
 
+
+EVENTS = Resource("/events", "transaction_id:path", "event", event.EventDetails)
+AMENDMENTS = Resource("/events/amendments", "", "amendment", event.AmendmentDetails)
+LIFETIME_USAGE = Resource(
+    "/subscriptions/{external_id}/lifetime_usage", "", "lifetime_usage", usage_objects.LifetimeUsage
+)
+CUSTOMERS = Resource("/customers", "external_id", "customer", customer.Customer)
+SUBSCRIPTIONS = Resource("/subscriptions", "external_id", "subscription", subscription.Subscription)
+INVOICES = Resource("/invoices", "lago_id", "invoice", invoice.InvoiceDetails, invoice.Invoice)
+FEES = Resource("/fees", "lago_id", "fee", fee.Fee)
+CREDIT_NOTES = Resource("/credit_notes", "lago_id", "credit_note", credit_note.CreditNote)
+LATE_USAGE = Resource("/late_usage", "lago_id", "late_usage", late_usage_objects.LateUsage)
+METRICS = Resource("/billable_metrics", "code", "billable_metric", billable_metric.BillableMetric)
+PLANS = Resource("/plans", "code", "plan", plan.Plan)
+NOTES = Resource("/plans/{code}/metadata", "", "metadata", plan.PlanMetadata)
+CHARGES = Resource("/plans/{code}/charges", "charge_code", "charge", charge.Charge)
+PRICING_UNITS = Resource("/pricing_units", "code", "pricing_unit", pricing_unit.PricingUnit)
+TAXES = Resource("/taxes", "code", "tax", tax.Tax)
+WEBHOOK_ENDPOINTS = Resource(
+    "/webhook_endpoints", "lago_id", "webhook_endpoint", webhook_endpoint.WebhookEndpoint
+)
+ORGANIZATION = Resource("/organizations", "", "organization", organization.Organization)
+BILLING_ENTITIES = Resource("/billing_entities", "code", "billing_entity", billing_entity.BillingEntity)
+TEST_CLOCK = Resource("/test_clock", "", "test_clock", organization.TestClock)
+
+SCHEDULED = ("lago_id", "scheduled_change", plan.ScheduledChange)
 
 GROUPS = (
     OperationGroup(
         "Events",
         "What subscriptions have used. An event is sent once; sent again with the same transaction_id it is refused.",
         (
-            Operation(
-                "GET",
-                "/events",
+            EVENTS.page(
                 events.list_events,
                 "List events",
-                page_of("events", event.EventDetails),
                 query={
                     "code": Annotated[str, says("Only events of this metric.")],
                     "external_subscription_id": SUBSCRIPTION,
@@ -248,7 +238,6 @@ GROUPS = (
                     "timestamp_from_started_at": Annotated[
                         bool, says("Only those since the start of the subscription that is named.")
                     ],
-                    **PAGE,
                 },
             ),
             Operation(
@@ -260,40 +249,27 @@ GROUPS = (
                 description="Not available: always refused with 403, as Lago does on PostgreSQL.",
                 errors=(403,),
             ),
-            Operation(
+            AMENDMENTS.action(
                 "POST",
-                "/events/amendments",
+                "",
                 amendments.create_amendments,
                 "Amend events",
-                {"amendment": event.AmendmentDetails},
-                description=(
-                    "Voids or replaces events. Send amendments, a list, for several at once: "
-                    "all are made or none, and the answer is a list too."
-                ),
-                body=sends(
-                    "amendment",
-                    event.AmendmentInput,
-                    "transaction_id",
-                    "event_transaction_id",
-                    "kind",
-                    "reason",
-                    amendments=list_of(event.AmendmentInput),
-                ),
+                description="Voids or replaces events. Send amendments, a list, for several at once: "
+                "all are made or none, and the answer is a list too.",
+                takes=event.AmendmentInput,
+                needs=("transaction_id", "event_transaction_id", "kind", "reason"),
+                beside={"amendments": list_of(event.AmendmentInput)},
                 otherwise={"amendments": list_of(event.AmendmentDetails)},
             ),
-            Operation(
-                "GET",
-                "/events/amendments",
+            AMENDMENTS.page(
                 amendments.list_amendments,
                 "List amendments",
-                page_of("amendments", event.AmendmentDetails),
                 query={
                     "event_transaction_id": Annotated[str, says("Only those of this event.")],
                     "external_subscription_id": SUBSCRIPTION,
                     "kind": Annotated[str, one_of(*AmendmentKind, says="Only those of this kind.")],
                     "created_from": on_or_after("made"),
                     "created_to": on_or_before("made"),
-                    **PAGE,
                 },
             ),
             *(
@@ -331,13 +307,7 @@ GROUPS = (
                     ),
                 )
             ),
-            Operation(
-                "GET",
-                "/events/{transaction_id:path}",
-                events.show_event,
-                "Get an event",
-                {"event": event.EventDetails},
-            ),
+            EVENTS.show(events.show_event, "Get an event"),
         ),
     ),
     OperationGroup(
@@ -360,10 +330,7 @@ GROUPS = (
                 usage.show_projected_usage,
                 "Get usage as it will be at the period's end at this pace",
                 {"customer_projected_usage": usage_objects.Usage},
-                query={
-                    "external_subscription_id": SUBSCRIPTION,
-                    "apply_taxes": USAGE_FILTERS["apply_taxes"],
-                },
+                query={"external_subscription_id": SUBSCRIPTION, "apply_taxes": USAGE_FILTERS["apply_taxes"]},
                 requires_query=("external_subscription_id",),
                 errors=(405,),
             ),
@@ -396,25 +363,16 @@ GROUPS = (
                 },
                 errors=(405,),
             ),
-            Operation(
-                "GET",
-                "/subscriptions/{external_id}/lifetime_usage",
+            LIFETIME_USAGE.show(
                 lifetime_usage.show_lifetime_usage,
                 "Get usage since the start of a subscription",
-                {"lifetime_usage": usage_objects.LifetimeUsage},
                 query={"status": STATUS},
             ),
-            Operation(
-                "PUT",
-                "/subscriptions/{external_id}/lifetime_usage",
+            LIFETIME_USAGE.update(
                 lifetime_usage.update_lifetime_usage,
                 "Set what a subscription used before it came here",
-                {"lifetime_usage": usage_objects.LifetimeUsage},
-                body=sends(
-                    "lifetime_usage",
-                    usage_objects.LifetimeUsageInput,
-                    "external_historical_usage_amount_cents",
-                ),
+                takes=usage_objects.LifetimeUsageInput,
+                needs=("external_historical_usage_amount_cents",),
                 query={"status": STATUS},
             ),
         ),
@@ -423,21 +381,16 @@ GROUPS = (
         "Customers",
         "Who pays.",
         (
-            Operation(
-                "POST",
-                "/customers",
+            CUSTOMERS.create(
                 customers.upsert_customer,
                 "Create or change a customer",
-                {"customer": customer.Customer},
-                body=sends("customer", customer.CustomerInput, "external_id"),
+                takes=customer.CustomerInput,
+                needs=("external_id",),
                 errors=(404,),
             ),
-            Operation(
-                "GET",
-                "/customers",
+            CUSTOMERS.page(
                 customers.list_customers,
                 "List customers",
-                page_of("customers", customer.Customer),
                 query={
                     "search_term": SEARCH,
                     "account_type": Annotated[list[str], says("Only these kinds of accounts.")],
@@ -452,22 +405,12 @@ GROUPS = (
                         bool, says("Only those with a tax number, or without.")
                     ],
                     "metadata": METADATA,
-                    **PAGE,
                 },
             ),
-            Operation(
-                "GET",
-                "/customers/{external_id}",
-                customers.show_customer,
-                "Get a customer",
-                {"customer": customer.Customer},
-            ),
-            Operation(
-                "DELETE",
-                "/customers/{external_id}",
+            CUSTOMERS.show(customers.show_customer, "Get a customer"),
+            CUSTOMERS.delete(
                 customers.delete_customer,
                 "Delete a customer",
-                {"customer": customer.Customer},
                 description="Its subscriptions end now and are billed; its invoices stay.",
                 errors=(422,),
             ),
@@ -477,29 +420,16 @@ GROUPS = (
         "Subscriptions",
         "Customers on plans.",
         (
-            Operation(
-                "POST",
-                "/subscriptions",
+            SUBSCRIPTIONS.create(
                 subscriptions.create_subscription,
                 "Create a subscription, or change its plan",
-                {"subscription": subscription.Subscription},
                 description="An unknown customer is created. The same plan again changes nothing.",
-                body=sends(
-                    "subscription",
-                    subscription.SubscriptionInput,
-                    "external_customer_id",
-                    "plan_code",
-                    "external_id",
-                ),
+                takes=subscription.SubscriptionInput,
+                needs=("external_customer_id", "plan_code", "external_id"),
                 errors=(404,),
             ),
-            Operation(
-                "GET",
-                "/subscriptions",
-                subscriptions.list_subscriptions,
-                "List subscriptions",
-                page_of("subscriptions", subscription.Subscription),
-                query=SUBSCRIPTION_FILTERS,
+            SUBSCRIPTIONS.page(
+                subscriptions.list_subscriptions, "List subscriptions", query=SUBSCRIPTION_FILTERS
             ),
             Operation(
                 "GET",
@@ -509,31 +439,21 @@ GROUPS = (
                 page_of("subscriptions", subscription.Subscription),
                 query=SUBSCRIPTION_FILTERS,
             ),
-            Operation(
-                "GET",
-                "/subscriptions/{external_id}",
-                subscriptions.show_subscription,
-                "Get a subscription",
-                {"subscription": subscription.Subscription},
-                query={"status": STATUS},
+            SUBSCRIPTIONS.show(
+                subscriptions.show_subscription, "Get a subscription", query={"status": STATUS}
             ),
-            Operation(
-                "PUT",
-                "/subscriptions/{external_id}",
+            SUBSCRIPTIONS.update(
                 subscriptions.update_subscription,
                 "Change a subscription",
-                {"subscription": subscription.Subscription},
-                body=sends("subscription", subscription.SubscriptionUpdate, status=STATUS, **SINCE),
-                query={"status": STATUS, **SINCE},
-                otherwise=PREVIEW,
+                takes=subscription.SubscriptionUpdate,
+                beside={"status": STATUS},
+                query={"status": STATUS},
+                reprices=True,
                 errors=(405,),
             ),
-            Operation(
-                "DELETE",
-                "/subscriptions/{external_id}",
+            SUBSCRIPTIONS.delete(
                 subscriptions.terminate_subscription,
                 "End a subscription",
-                {"subscription": subscription.Subscription},
                 description="It ends now and is billed; one that waits for its start is canceled.",
                 query={
                     "status": Annotated[str, says("pending to cancel one that waits for its start.")],
@@ -547,14 +467,11 @@ GROUPS = (
             ),
             *_charges_of("/subscriptions/{external_id}/charges", "subscription"),
             *_filters_of("/subscriptions/{external_id}/charges/{charge_code}/filters", "subscription"),
-            Operation(
-                "DELETE",
-                "/subscriptions/{external_id}/scheduled_changes/{lago_id}",
+            Resource("/subscriptions/{external_id}/scheduled_changes", *SCHEDULED).delete(
                 scheduled_changes.cancel_scheduled_change,
                 "Cancel a price change of a subscription that is to come",
-                {"scheduled_change": plan.ScheduledChange},
-                query={**STATUS_OF["subscription"], **SINCE},
-                otherwise=PREVIEW,
+                query=STATUS_OF["subscription"],
+                reprices=True,
             ),
         ),
     ),
@@ -562,14 +479,7 @@ GROUPS = (
         "Invoices",
         "What was billed. Amounts are in the currency's smallest unit.",
         (
-            Operation(
-                "GET",
-                "/invoices",
-                invoices.list_invoices,
-                "List invoices",
-                page_of("invoices", invoice.Invoice),
-                query=INVOICE_FILTERS,
-            ),
+            INVOICES.page(invoices.list_invoices, "List invoices", query=INVOICE_FILTERS),
             Operation(
                 "GET",
                 "/customers/{external_id}/invoices",
@@ -604,38 +514,17 @@ GROUPS = (
                 ),
                 errors=(404, 405),
             ),
-            Operation(
-                "GET",
-                "/invoices/{lago_id}",
-                invoices.show_invoice,
-                "Get an invoice",
-                {"invoice": invoice.InvoiceDetails},
-            ),
-            Operation(
-                "PUT",
-                "/invoices/{lago_id}",
+            INVOICES.show(invoices.show_invoice, "Get an invoice"),
+            INVOICES.update(
                 invoices.update_invoice,
                 "Record a payment, or change the notes of an invoice",
-                {"invoice": invoice.InvoiceDetails},
-                body=sends("invoice", invoice.InvoiceUpdate),
+                takes=invoice.InvoiceUpdate,
                 errors=(405,),
             ),
-            Operation(
-                "PUT",
-                "/invoices/{lago_id}/refresh",
-                invoices.refresh_invoice,
-                "Price a draft again",
-                {"invoice": invoice.InvoiceDetails},
-                errors=(422,),
+            INVOICES.action(
+                "PUT", "/refresh", invoices.refresh_invoice, "Price a draft again", errors=(422,)
             ),
-            Operation(
-                "PUT",
-                "/invoices/{lago_id}/finalize",
-                invoices.finalize_invoice,
-                "Finalize a draft",
-                {"invoice": invoice.InvoiceDetails},
-                errors=(422,),
-            ),
+            INVOICES.action("PUT", "/finalize", invoices.finalize_invoice, "Finalize a draft", errors=(422,)),
             *(
                 Operation(
                     "POST",
@@ -662,12 +551,9 @@ GROUPS = (
         "Fees",
         "The lines of invoices, and fees in advance that have none.",
         (
-            Operation(
-                "GET",
-                "/fees",
+            FEES.page(
                 fees.list_fees,
                 "List fees",
-                page_of("fees", fee.Fee),
                 query={
                     "external_subscription_id": SUBSCRIPTION,
                     "external_customer_id": CUSTOMER,
@@ -683,25 +569,18 @@ GROUPS = (
                         for name in ("created", "succeeded", "failed", "refunded")
                         for end, bound in (("from", on_or_after), ("to", on_or_before))
                     },
-                    **PAGE,
                 },
             ),
-            Operation("GET", "/fees/{lago_id}", fees.show_fee, "Get a fee", {"fee": fee.Fee}),
-            Operation(
-                "PUT",
-                "/fees/{lago_id}",
+            FEES.show(fees.show_fee, "Get a fee"),
+            FEES.update(
                 fees.update_fee,
                 "Record the payment of a fee without an invoice",
-                {"fee": fee.Fee},
-                body=sends("fee", fee.FeeUpdate),
+                takes=fee.FeeUpdate,
                 errors=(405,),
             ),
-            Operation(
-                "DELETE",
-                "/fees/{lago_id}",
+            FEES.delete(
                 fees.delete_fee,
                 "Delete a fee without an invoice",
-                {"fee": fee.Fee},
                 description="Its event makes no other fee.",
                 errors=(405,),
             ),
@@ -723,12 +602,9 @@ GROUPS = (
         "Credit notes",
         "What comes back of invoices.",
         (
-            Operation(
-                "GET",
-                "/credit_notes",
+            CREDIT_NOTES.page(
                 credit_notes.list_credit_notes,
                 "List credit notes",
-                page_of("credit_notes", credit_note.CreditNote),
                 query={
                     "external_customer_id": CUSTOMER,
                     "credit_status": Annotated[str, says("Only those with this status of their credit.")],
@@ -740,59 +616,41 @@ GROUPS = (
                     "issuing_date_to": on_or_before("dated"),
                     "amount_from": Annotated[int, says("Only those of at least this amount.")],
                     "amount_to": Annotated[int, says("Only those of at most this amount.")],
-                    **PAGE,
                 },
             ),
-            Operation(
-                "GET",
-                "/credit_notes/{lago_id}",
-                credit_notes.show_credit_note,
-                "Get a credit note",
-                {"credit_note": credit_note.CreditNote},
-            ),
+            CREDIT_NOTES.show(credit_notes.show_credit_note, "Get a credit note"),
         ),
     ),
     OperationGroup(
         "Late usage",
         "Usage that came in after its period was billed, and what is done with it.",
         (
-            Operation(
-                "GET",
-                "/late_usage",
+            LATE_USAGE.page(
                 late_usage.list_late_usage,
                 "List late usage, newest first",
-                page_of("late_usage", late_usage_objects.LateUsage),
                 query={
                     "status": Annotated[
                         str, one_of(*LateUsageStatus, says="Only late usage of this status.")
                     ],
                     "external_subscription_id": SUBSCRIPTION,
-                    **PAGE,
                 },
             ),
-            Operation(
-                "GET",
-                "/late_usage/{lago_id}",
-                late_usage.show_late_usage,
-                "Get late usage",
-                {"late_usage": late_usage_objects.LateUsage},
-            ),
-            Operation(
+            LATE_USAGE.show(late_usage.show_late_usage, "Get late usage"),
+            LATE_USAGE.action(
                 "POST",
-                "/late_usage/{lago_id}/bill",
+                "/bill",
                 late_usage.bill_late_usage,
                 "Bill late usage",
-                {"late_usage": late_usage_objects.LateUsage},
                 description="On the subscription's next invoice, or at once if it is over.",
                 errors=(405, 422),
             ),
-            Operation(
+            LATE_USAGE.action(
                 "POST",
-                "/late_usage/{lago_id}/accept",
+                "/accept",
                 late_usage.accept_late_usage,
                 "Write off late usage",
-                {"late_usage": late_usage_objects.LateUsage},
-                body=sends("late_usage", late_usage_objects.LateUsageAcceptance, "reason"),
+                takes=late_usage_objects.LateUsageAcceptance,
+                needs=("reason",),
                 errors=(405,),
             ),
         ),
@@ -801,19 +659,11 @@ GROUPS = (
         "Billable metrics",
         "What is measured.",
         (
-            Operation(
-                "POST",
-                "/billable_metrics",
+            METRICS.create(
                 billable_metrics.create_billable_metric,
                 "Create a metric",
-                {"billable_metric": billable_metric.BillableMetric},
-                body=sends(
-                    "billable_metric",
-                    billable_metric.BillableMetricInput,
-                    "name",
-                    "code",
-                    "aggregation_type",
-                ),
+                takes=billable_metric.BillableMetricInput,
+                needs=("name", "code", "aggregation_type"),
             ),
             Operation(
                 "POST",
@@ -828,35 +678,16 @@ GROUPS = (
                     }
                 ),
             ),
-            Operation(
-                "GET",
-                "/billable_metrics",
-                billable_metrics.list_billable_metrics,
-                "List metrics",
-                page_of("billable_metrics", billable_metric.BillableMetric),
-                query=PAGE,
-            ),
-            Operation(
-                "GET",
-                "/billable_metrics/{code}",
-                billable_metrics.show_billable_metric,
-                "Get a metric",
-                {"billable_metric": billable_metric.BillableMetric},
-            ),
-            Operation(
-                "PUT",
-                "/billable_metrics/{code}",
+            METRICS.page(billable_metrics.list_billable_metrics, "List metrics"),
+            METRICS.show(billable_metrics.show_billable_metric, "Get a metric"),
+            METRICS.update(
                 billable_metrics.update_billable_metric,
                 "Change a metric",
-                {"billable_metric": billable_metric.BillableMetric},
-                body=sends("billable_metric", billable_metric.BillableMetricInput),
+                takes=billable_metric.BillableMetricInput,
             ),
-            Operation(
-                "DELETE",
-                "/billable_metrics/{code}",
+            METRICS.delete(
                 billable_metrics.delete_billable_metric,
                 "Delete a metric",
-                {"billable_metric": billable_metric.BillableMetric},
                 description="Its charges go at once, its events stay.",
             ),
         ),
@@ -865,102 +696,55 @@ GROUPS = (
         "Plans",
         "What subscriptions cost: a fee for each interval, and charges for usage.",
         (
-            Operation(
-                "POST",
-                "/plans",
+            PLANS.create(
                 plans.create_plan,
                 "Create a plan",
-                {"plan": plan.Plan},
-                body=sends(
-                    "plan", plan.PlanInput, "name", "code", "interval", "amount_cents", "amount_currency"
-                ),
+                takes=plan.PlanInput,
+                needs=("name", "code", "interval", "amount_cents", "amount_currency"),
                 errors=(404,),
             ),
-            Operation(
-                "GET", "/plans", plans.list_plans, "List plans", page_of("plans", plan.Plan), query=PAGE
-            ),
-            Operation("GET", "/plans/{code}", plans.show_plan, "Get a plan", {"plan": plan.Plan}),
-            Operation(
-                "PUT",
-                "/plans/{code}",
-                plans.update_plan,
-                "Change a plan",
-                {"plan": plan.Plan},
-                body=sends("plan", plan.PlanInput, **SINCE),
-                query=SINCE,
-                otherwise=PREVIEW,
-            ),
-            Operation(
-                "DELETE",
-                "/plans/{code}",
+            PLANS.page(plans.list_plans, "List plans"),
+            PLANS.show(plans.show_plan, "Get a plan"),
+            PLANS.update(plans.update_plan, "Change a plan", takes=plan.PlanInput, reprices=True),
+            PLANS.delete(
                 plans.delete_plan,
                 "Delete a plan",
-                {"plan": plan.Plan},
                 description="Its subscriptions end now and are billed.",
                 errors=(422,),
             ),
-            Operation(
-                "POST",
-                "/plans/{code}/metadata",
+            NOTES.create(
                 plan_metadata.replace_metadata,
                 "Replace the notes of a plan",
-                {"metadata": plan.PlanMetadata},
-                body=Body({"metadata": plan.PlanMetadata}),
+                beside={"metadata": plan.PlanMetadata},
             ),
-            Operation(
+            NOTES.action(
                 "PATCH",
-                "/plans/{code}/metadata",
+                "",
                 plan_metadata.merge_metadata,
                 "Change some notes of a plan",
-                {"metadata": plan.PlanMetadata},
-                body=Body({"metadata": plan.PlanMetadata}),
+                beside={"metadata": plan.PlanMetadata},
             ),
-            Operation(
-                "DELETE",
-                "/plans/{code}/metadata",
-                plan_metadata.delete_metadata,
-                "Delete the notes of a plan",
-                {"metadata": plan.PlanMetadata},
-            ),
-            Operation(
-                "DELETE",
-                "/plans/{code}/metadata/{key}",
-                plan_metadata.delete_metadata_key,
-                "Delete a note of a plan",
-                {"metadata": plan.PlanMetadata},
-            ),
-            Operation(
-                "POST",
-                "/plans/{code}/charges",
+            NOTES.delete(plan_metadata.delete_metadata, "Delete the notes of a plan"),
+            NOTES.action("DELETE", "/{key}", plan_metadata.delete_metadata_key, "Delete a note of a plan"),
+            CHARGES.create(
                 charges.create_charge,
                 "Create a charge of a plan",
-                {"charge": charge.Charge},
-                body=sends(
-                    "charge", charge.ChargeInput, "billable_metric_id", "code", "charge_model", **SINCE
-                ),
-                query=SINCE,
-                otherwise=PREVIEW,
+                takes=charge.ChargeInput,
+                needs=("billable_metric_id", "code", "charge_model"),
+                reprices=True,
             ),
             *_charges_of("/plans/{code}/charges", "plan"),
-            Operation(
-                "DELETE",
-                "/plans/{code}/charges/{charge_code}",
+            CHARGES.delete(
                 charges.delete_charge,
                 "Delete a charge of a plan",
-                {"charge": charge.Charge},
                 description="Its usage is not billed any more.",
-                query=SINCE,
-                otherwise=PREVIEW,
+                reprices=True,
             ),
             *_filters_of("/plans/{code}/charges/{charge_code}/filters", "plan"),
-            Operation(
-                "DELETE",
-                "/plans/{code}/scheduled_changes/{lago_id}",
+            Resource("/plans/{code}/scheduled_changes", *SCHEDULED).delete(
                 scheduled_changes.cancel_scheduled_change,
                 "Cancel a price change of a plan that is to come",
-                {"scheduled_change": plan.ScheduledChange},
-                query=SINCE,
-                otherwise=PREVIEW,
+                reprices=True,
             ),
         ),
     ),
@@ -968,114 +752,53 @@ GROUPS = (
         "Pricing units",
         "What charges can be priced in instead of money.",
         (
-            Operation(
-                "POST",
-                "/pricing_units",
+            PRICING_UNITS.create(
                 pricing_units.create_pricing_unit,
                 "Create a pricing unit",
-                {"pricing_unit": pricing_unit.PricingUnit},
-                body=sends("pricing_unit", pricing_unit.PricingUnitInput, "name", "code", "short_name"),
+                takes=pricing_unit.PricingUnitInput,
+                needs=("name", "code", "short_name"),
             ),
-            Operation(
-                "GET",
-                "/pricing_units",
-                pricing_units.list_pricing_units,
-                "List pricing units",
-                page_of("pricing_units", pricing_unit.PricingUnit),
-                query=PAGE,
-            ),
-            Operation(
-                "GET",
-                "/pricing_units/{code}",
-                pricing_units.show_pricing_unit,
-                "Get a pricing unit",
-                {"pricing_unit": pricing_unit.PricingUnit},
-            ),
-            Operation(
-                "PUT",
-                "/pricing_units/{code}",
+            PRICING_UNITS.page(pricing_units.list_pricing_units, "List pricing units"),
+            PRICING_UNITS.show(pricing_units.show_pricing_unit, "Get a pricing unit"),
+            PRICING_UNITS.update(
                 pricing_units.update_pricing_unit,
                 "Change a pricing unit",
-                {"pricing_unit": pricing_unit.PricingUnit},
-                body=sends("pricing_unit", pricing_unit.PricingUnitInput),
+                takes=pricing_unit.PricingUnitInput,
             ),
-            Operation(
-                "DELETE",
-                "/pricing_units/{code}",
-                pricing_units.delete_pricing_unit,
-                "Delete a pricing unit",
-                {"pricing_unit": pricing_unit.PricingUnit},
-                errors=(405,),
-            ),
+            PRICING_UNITS.delete(pricing_units.delete_pricing_unit, "Delete a pricing unit", errors=(405,)),
         ),
     ),
     OperationGroup(
         "Taxes",
         "Tax rates. Invoices that are made keep theirs.",
         (
-            Operation(
-                "POST",
-                "/taxes",
-                taxes.create_tax,
-                "Create a tax",
-                {"tax": tax.Tax},
-                body=sends("tax", tax.TaxInput, "name", "code", "rate"),
+            TAXES.create(
+                taxes.create_tax, "Create a tax", takes=tax.TaxInput, needs=("name", "code", "rate")
             ),
-            Operation("GET", "/taxes", taxes.list_taxes, "List taxes", page_of("taxes", tax.Tax), query=PAGE),
-            Operation("GET", "/taxes/{code}", taxes.show_tax, "Get a tax", {"tax": tax.Tax}),
-            Operation(
-                "PUT",
-                "/taxes/{code}",
-                taxes.update_tax,
-                "Change a tax",
-                {"tax": tax.Tax},
-                body=sends("tax", tax.TaxInput),
-            ),
-            Operation("DELETE", "/taxes/{code}", taxes.delete_tax, "Delete a tax", {"tax": tax.Tax}),
+            TAXES.page(taxes.list_taxes, "List taxes"),
+            TAXES.show(taxes.show_tax, "Get a tax"),
+            TAXES.update(taxes.update_tax, "Change a tax", takes=tax.TaxInput),
+            TAXES.delete(taxes.delete_tax, "Delete a tax"),
         ),
     ),
     OperationGroup(
         "Webhooks",
         "Where changes are sent to, and how to check that they are ours.",
         (
-            Operation(
-                "POST",
-                "/webhook_endpoints",
+            WEBHOOK_ENDPOINTS.create(
                 webhook_endpoints.create_webhook_endpoint,
                 "Create a webhook endpoint",
-                {"webhook_endpoint": webhook_endpoint.WebhookEndpoint},
-                body=sends("webhook_endpoint", webhook_endpoint.WebhookEndpointInput, "webhook_url"),
+                takes=webhook_endpoint.WebhookEndpointInput,
+                needs=("webhook_url",),
             ),
-            Operation(
-                "GET",
-                "/webhook_endpoints",
-                webhook_endpoints.list_webhook_endpoints,
-                "List webhook endpoints",
-                page_of("webhook_endpoints", webhook_endpoint.WebhookEndpoint),
-                query=PAGE,
-            ),
-            Operation(
-                "GET",
-                "/webhook_endpoints/{lago_id}",
-                webhook_endpoints.show_webhook_endpoint,
-                "Get a webhook endpoint",
-                {"webhook_endpoint": webhook_endpoint.WebhookEndpoint},
-            ),
-            Operation(
-                "PUT",
-                "/webhook_endpoints/{lago_id}",
+            WEBHOOK_ENDPOINTS.page(webhook_endpoints.list_webhook_endpoints, "List webhook endpoints"),
+            WEBHOOK_ENDPOINTS.show(webhook_endpoints.show_webhook_endpoint, "Get a webhook endpoint"),
+            WEBHOOK_ENDPOINTS.update(
                 webhook_endpoints.update_webhook_endpoint,
                 "Change a webhook endpoint",
-                {"webhook_endpoint": webhook_endpoint.WebhookEndpoint},
-                body=sends("webhook_endpoint", webhook_endpoint.WebhookEndpointInput),
+                takes=webhook_endpoint.WebhookEndpointInput,
             ),
-            Operation(
-                "DELETE",
-                "/webhook_endpoints/{lago_id}",
-                webhook_endpoints.delete_webhook_endpoint,
-                "Delete a webhook endpoint",
-                {"webhook_endpoint": webhook_endpoint.WebhookEndpoint},
-            ),
+            WEBHOOK_ENDPOINTS.delete(webhook_endpoints.delete_webhook_endpoint, "Delete a webhook endpoint"),
             Operation(
                 "GET",
                 "/webhooks/json_public_key",
@@ -1096,20 +819,11 @@ GROUPS = (
         "Organization",
         "Your own settings, and the clock of an organization in test mode.",
         (
-            Operation(
-                "GET",
-                "/organizations",
-                organization_settings.show_organization,
-                "Get the organization",
-                {"organization": organization.Organization},
-            ),
-            Operation(
-                "PUT",
-                "/organizations",
+            ORGANIZATION.show(organization_settings.show_organization, "Get the organization"),
+            ORGANIZATION.update(
                 organization_settings.update_organization,
                 "Change the organization",
-                {"organization": organization.Organization},
-                body=sends("organization", organization.OrganizationInput),
+                takes=organization.OrganizationInput,
             ),
             Operation(
                 "GET",
@@ -1118,38 +832,20 @@ GROUPS = (
                 "List billing entities, the default one first",
                 {"billing_entities": Annotated[list_of(billing_entity.BillingEntity), says("All of them.")]},
             ),
-            Operation(
-                "GET",
-                "/billing_entities/{code}",
-                billing_entities.show_billing_entity,
-                "Get a billing entity",
-                {"billing_entity": billing_entity.BillingEntity},
-            ),
-            Operation(
-                "PUT",
-                "/billing_entities/{code}",
+            BILLING_ENTITIES.show(billing_entities.show_billing_entity, "Get a billing entity"),
+            BILLING_ENTITIES.update(
                 billing_entities.update_billing_entity,
                 "Change a billing entity",
-                {"billing_entity": billing_entity.BillingEntity},
-                body=sends("billing_entity", billing_entity.BillingEntityInput),
+                takes=billing_entity.BillingEntityInput,
             ),
-            Operation(
-                "GET",
-                "/test_clock",
-                organizations.show_test_clock,
-                "Get the test clock",
-                {"test_clock": organization.TestClock},
-                errors=(403,),
-            ),
-            Operation(
-                "PUT",
-                "/test_clock",
+            TEST_CLOCK.show(organizations.show_test_clock, "Get the test clock", errors=(403,)),
+            TEST_CLOCK.update(
                 organizations.move_test_clock,
                 "Move the test clock",
-                {"test_clock": organization.TestClock},
                 description="Everything that becomes due up to then has run, in order, when this answers 200. What takes "
                 "longer than 20 seconds goes on after a 202: the clock shows where it is and, in moving_to, where it is going.",
-                body=sends("test_clock", organization.TestClockInput, "now"),
+                takes=organization.TestClockInput,
+                needs=("now",),
                 goes_on=True,
                 errors=(403,),
             ),
@@ -1187,13 +883,11 @@ INTAKE_OPERATIONS: tuple[Operation[None], ...] = (
 """What the intake of events (ingest/) answers."""
 
 ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
-    Operation(
-        "POST",
-        "/organizations",
+    Resource("/organizations", "", "organization", organization.InstalledOrganization).create(
         organizations.create_organization,
         "Create an organization with a first API key",
-        {"organization": organization.InstalledOrganization},
-        body=sends("organization", organization.NewOrganization, "name"),
+        takes=organization.NewOrganization,
+        needs=("name",),
     ),
     Operation(
         "GET",
@@ -1205,13 +899,8 @@ ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
             "meta": organization.OrganizationCount,
         },
     ),
-    Operation(
-        "POST",
-        "/organizations/{organization_id}/api_keys",
-        organizations.create_api_key,
-        "Create an API key",
-        {"api_key": organization.NewApiKey},
-        body=sends("api_key", organization.ApiKeyInput, "name"),
+    Resource("/organizations/{organization_id}/api_keys", "", "api_key", organization.NewApiKey).create(
+        organizations.create_api_key, "Create an API key", takes=organization.ApiKeyInput, needs=("name",)
     ),
     Operation(
         "GET",
@@ -1234,21 +923,19 @@ ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
         "List price lists that come with the server",
         {"price_lists": Annotated[list_of(price_list.PriceList), says("All of them.")]},
     ),
-    Operation(
-        "POST",
-        "/organizations/{organization_id}/price_lists",
+    Resource(
+        "/organizations/{organization_id}/price_lists", "", "price_list", price_list.AppliedPriceList
+    ).create(
         price_lists.apply_price_list,
         "Put a price list into an organization",
-        {"price_list": price_list.AppliedPriceList},
-        body=sends("price_list", price_list.PriceListInput, "slug"),
+        takes=price_list.PriceListInput,
+        needs=("slug",),
     ),
-    Operation(
-        "POST",
-        "/sign_in_links",
+    Resource("/sign_in_links", "", "sign_in_link", sign_in_link.SignInLink).create(
         sign_in_links.create_sign_in_link,
         "Create a one-time link into the web admin",
-        {"sign_in_link": sign_in_link.SignInLink},
-        body=sends("sign_in_link", sign_in_link.SignInLinkInput, "email"),
+        takes=sign_in_link.SignInLinkInput,
+        needs=("email",),
     ),
 )
 

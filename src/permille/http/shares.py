@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
 from permille.core.errors import Refusal
+
+Made = TypeVar("Made")
 
 CREDENTIALS_REMEMBERED = 10_000
 
@@ -70,7 +74,15 @@ class Turns:
         """A turn for a request with this key or session; one that has none is refused without much ado."""
         if not credential:
             return nullcontext()
-        return self._shares.turn(self._owners.get(credential, credential))
+        return self._shares.turn(self.owner(credential))
+
+    def owner(self, credential: str) -> Hashable:
+        """Whose the credential is, as far as that is known."""
+        return self._owners.get(credential, credential)
+
+    def owner_of(self, credential: str | None) -> UUID | None:
+        """The organization whose it is, where that is known."""
+        return self._owners.get(credential) if credential else None
 
     def learn(self, credential: str, organization_id: UUID) -> None:
         """The credential is one of this organization. Any thread may say so."""
@@ -78,3 +90,21 @@ class Turns:
             if len(self._owners) >= CREDENTIALS_REMEMBERED:
                 self._owners = {}
             self._owners[credential] = organization_id
+
+
+class Workshop:
+    """Threads of its own for what takes long: few at once, one of them for each owner, and a short queue for more."""
+
+    def __init__(self, at_once: int = 2, waiting: int = 20, waiting_of_one: int = 8) -> None:
+        busy = Refusal(status=503, code="too_many_documents")
+        self._of_one = Shares(1, waiting_of_one, refusal=busy)
+        self._all = Shares(at_once, waiting, refusal=busy)
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="documents")
+
+    async def make(self, owner: Hashable, work: Callable[[], Made]) -> Made:
+        """What the work makes. Raises Refusal with 503 when too many wait."""
+        async with self._of_one.turn(owner), self._all.turn(None):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any
+
+import msgspec
 
 from permille.core.money import exact
 from permille.core.rating.pricing_unit import SUBUNITS
@@ -12,8 +15,9 @@ from permille.out.pdf import fonts
 from permille.out.pdf.document import InvoiceDocument, Line, LineGroup, Logo, PackagePrice, Party, Section
 from permille.out.pdf.language import Language, language_of
 from permille.out.pdf.summary import summary_of
-from permille.out.pdf.typesetting import typeset
+from permille.out.pdf.typesetting import template_of, typeset
 
+TEMPLATE = "invoice.typ"
 _STAMPS = {"draft": "draft", "voided": "void", "failed": "draft", "pending": "draft"}
 _LABELS = ("from", "bill_to", "description", "quantity", "price", "packages", "amount", "payment_details")
 
@@ -21,7 +25,14 @@ _LABELS = ("from", "bill_to", "description", "quantity", "price", "packages", "a
 def render_invoice(document: InvoiceDocument, logo: Logo | None = None) -> bytes:
     """The PDF, the same bytes for the same document and logo. Raises UnableToTypeset."""
     layout = _layout(document, language_of(document.locale))
-    return typeset("invoice.typ", layout, dated=document.issuing_date, logo=logo)
+    return typeset(TEMPLATE, layout, dated=document.issuing_date, logo=logo)
+
+
+def digest_of(document: InvoiceDocument, logo: Logo | None = None) -> bytes:
+    """What is the same as long as the PDF is: a digest of all that it shows, and of what sets it."""
+    layout = _layout(document, language_of(document.locale))
+    shown = [layout, document.issuing_date, TEMPLATE, (logo.media_type, logo.content) if logo else None]
+    return blake2b(template_of(TEMPLATE) + msgspec.json.encode(shown), digest_size=32).digest()
 
 
 def _layout(document: InvoiceDocument, language: Language) -> dict[str, Any]:

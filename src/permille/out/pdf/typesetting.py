@@ -13,12 +13,15 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 
+from permille import __version__
 from permille.out.pdf.document import Logo
 from permille.out.pdf.fonts import folders
 
@@ -33,6 +36,13 @@ LOGO_FILES = {"image/png": "logo.png", "image/svg+xml": "logo.svg"}
 
 class UnableToTypeset(Exception):  # noqa: N818 -- what went wrong is the name
     """The document could not be set; the message is Typst's."""
+
+
+@cache
+def template_of(name: str) -> bytes:
+    """The text of a template of this folder, and the versions of what sets it."""
+    versions = f"{__version__} {version('typst')}"
+    return versions.encode() + (_FOLDER / name).read_bytes()
 
 
 def typeset(
