@@ -117,10 +117,3 @@ def of_organization(conn: Connection[Any], organization_id: UUID, *, limit: int)
     """What is left alone of an organization, the oldest first."""
     with conn.cursor(row_factory=class_row(Fence)) as cursor:
         return cursor.execute(_OF_ORGANIZATION, [organization_id, limit]).fetchall()
-
-
-def retry_soon(conn: Connection[Any], organization_id: UUID) -> None:
-    """Something was mended: what is left alone is tried again at the next turn."""
-    conn.execute(
-        "update fence set retry_at = least(retry_at, since) where organization_id = %s", [organization_id]
-    )

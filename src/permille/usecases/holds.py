@@ -245,3 +245,8 @@ def hold(
                 },
                 now=now,
             )
+
+
+def retry_soon(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
+    """Somebody wants what is held, and what is left alone, to be tried again at the next turn."""
+    billing_holds.retry_soon(conn, organization_id, now=now)
