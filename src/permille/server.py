@@ -16,7 +16,7 @@ from permille.app import Application, Receive, Scope, Send, build
 from permille.config import Config
 from permille.database.migrate import pending
 from permille.embedded import running
-from permille.memory import calm_collector
+from permille.memory import calm_collector, quick_turns
 from permille.request_ids import RequestIds
 from permille.usecases import watch
 from permille.web.rendering import compile_templates
@@ -99,6 +99,7 @@ class Gate:
             else:
                 self.application = application
                 calm_collector()
+                quick_turns()
                 await asyncio.to_thread(compile_templates)
                 await self._keep_looking(application)
 
