@@ -7,18 +7,21 @@ SHARED ?= ../shared
 SMOKE := tests/store/test_migrate.py tests/ingest/test_intake.py tests/usecases/test_fences.py tests/api/test_settings.py \
 	tests/web/test_settings.py tests/out/test_language.py
 
-.PHONY: help setup dev demo check test lint types contracts browser unit coverage conformance screenshots lock format package
+.PHONY: help install setup dev demo check test lint types contracts browser unit coverage conformance screenshots lock audit format package
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
 
-setup: ## make .venv
+install: ## make .venv with what serves, and nothing else
+	@$(PYTHON) tools/bootstrap.py --serving
+
+setup: ## make .venv with everything that tests need too
 	@$(PYTHON) tools/bootstrap.py
 
 dev: setup ## setup, and git hooks that run format and lint before a commit and `make check` before a push
 	@$(BIN)/prek install --quiet --hook-type pre-commit --hook-type pre-push
 
-demo: setup ## the main job, from nothing to an invoice
+demo: install ## the main job, from nothing to an invoice
 	@$(BIN)/permille demo
 
 check: setup lint types contracts ## what can be known in a minute: format, lint, types, contracts, the core, a test of each folder
@@ -55,9 +58,16 @@ format: ## mend format and lint where that can be
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## requirements.lock from pyproject.toml
-	.tools/uv pip compile --quiet --group dev --generate-hashes --no-header --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements.lock
-	printf 'manimgx-fonts\nmanimgx-fonts-cjk\n' | .tools/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11 - -o requirements-fonts.lock
+COMPILE = .tools/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11
+
+lock: ## the lock files from pyproject.toml: what serves, and that with what tests need
+	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) --group dev --constraint requirements.lock pyproject.toml -o requirements-dev.lock
+	printf 'manimgx-fonts\nmanimgx-fonts-cjk\n' | $(COMPILE) - -o requirements-fonts.lock
+	printf 'uv\n' | $(COMPILE) --no-annotate - -o requirements-uv.lock
+
+audit: setup ## compare the lock files with the advisories that are published
+	@$(BIN)/python tools/audit.py
 
 package: setup ## build the wheel, and try it in an environment that has nothing else
 	$(PYTHON) tools/package.py

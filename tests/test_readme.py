@@ -25,7 +25,8 @@ def walk_through() -> str:
 def test_the_walk_through_bills_what_it_says(reachable_path: Path) -> None:
     script, port = walk_through(), str(free_port())
     assert script.count(PORT) == 3, "the server, the admin API and the API"
-    for name in (".venv", ".tools", "tools", "src", "Makefile", "pyproject.toml", "requirements.lock"):
+    locks = [path.name for path in ROOT.glob("*.lock")]
+    for name in (".venv", ".tools", "tools", "src", "Makefile", "pyproject.toml", *locks):
         (reachable_path / name).symlink_to(ROOT / name)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PERMILLE_")}
     try:

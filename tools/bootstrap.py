@@ -1,9 +1,10 @@
-"""Make .venv with everything in it, on a machine that has only Python 3.11 and make.
+"""Make .venv on a machine that has only Python 3.11 and make: with everything, or with --serving for serving only.
 
-Standard library only. It finds uv on the PATH, or takes the pinned wheel from the package index
-through pip, or, where Python came without pip (a bare Debian), through the index's own simple page.
-uv then makes the environment from requirements.lock, every file checked by its hash, and adds the Noto fonts
-of requirements-fonts.lock, which it can do without.
+Standard library only. It takes uv from the package index through pip or, where Python came without pip (a bare
+Debian), through the index's own simple page: the version and the hashes are those of requirements-uv.lock, whatever
+the index names. uv then makes the environment from requirements.lock (what serves) or requirements-dev.lock (the same
+and what tests need), every file checked by its hash, and adds the Noto fonts of requirements-fonts.lock, which it can
+do without.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 import urllib.request
 import zipfile
@@ -22,8 +23,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
 VENV = ROOT / ".venv"
-UV_VERSION = "0.13.9"
-LOCK = ROOT / "requirements.lock"
+UV_LOCK = ROOT / "requirements-uv.lock"
+SERVING_LOCK = ROOT / "requirements.lock"
+DEV_LOCK = ROOT / "requirements-dev.lock"
 FONTS_LOCK = ROOT / "requirements-fonts.lock"
 STAMP = VENV / ".lock-digest"
 FONTS_STAMP = VENV / ".fonts-digest"
@@ -39,46 +41,60 @@ def pip_works() -> bool:
     return probe.returncode == 0
 
 
+def uv_version() -> str:
+    return re.findall(r"^uv==(\S+)", UV_LOCK.read_text(), re.MULTILINE)[0]
+
+
+def uv_hashes() -> set[str]:
+    """The SHA-256 of each platform's wheel of uv."""
+    return set(re.findall(r"--hash=sha256:([0-9a-f]{64})", UV_LOCK.read_text()))
+
+
 def uv_with_pip(folder: Path) -> None:
     run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
-        "--dest", folder, f"uv=={UV_VERSION}")  # fmt: skip
+        "--dest", folder, "--require-hashes", "--requirement", UV_LOCK)  # fmt: skip
 
 
 def uv_from_index(folder: Path) -> None:
-    """For a Python without pip: read the index's simple page and check the hash it names."""
+    """For a Python without pip: find the wheel on the index's simple page."""
     index = os.environ.get("PIP_INDEX_URL") or os.environ.get("UV_INDEX_URL") or "https://pypi.org/simple"
     page_url = index.rstrip("/") + "/uv/"
     with urllib.request.urlopen(page_url, timeout=180) as page:
         links = re.findall(r'href="([^"]+)"', page.read().decode())
-    wanted = f"uv-{UV_VERSION}-py3-none-manylinux_2_17_{os.uname().machine}"
+    wanted = f"uv-{uv_version()}-py3-none-manylinux_2_17_{os.uname().machine}"
     link = next(found for found in links if wanted in found)
-    url, _, fragment = urllib.parse.urljoin(page_url, link).partition("#")
+    url = urllib.parse.urldefrag(urllib.parse.urljoin(page_url, link)).url
     with urllib.request.urlopen(url, timeout=180) as response:
-        body = response.read()
-    digest = fragment.removeprefix("sha256=")
-    if digest and hashlib.sha256(body).hexdigest() != digest:
-        sys.exit("The uv wheel from the package index does not match its hash: try again.")
-    (folder / url.rsplit("/", 1)[-1]).write_bytes(body)
+        (folder / url.rsplit("/", 1)[-1]).write_bytes(response.read())
+
+
+def checked(wheel: Path) -> Path:
+    """The wheel, if it is one of ours: whatever pip and the index said about it."""
+    if hashlib.sha256(wheel.read_bytes()).hexdigest() not in uv_hashes():
+        wheel.unlink()
+        sys.exit(f"{wheel.name} from the package index is not the uv that {UV_LOCK.name} names: not used.")
+    return wheel
 
 
 def find_uv() -> Path:
-    own = TOOLS / "uv"
-    if own.exists():
+    """Our own, made from a wheel that was checked; never one that happens to be on the PATH."""
+    own, origin, wanted = TOOLS / "uv", TOOLS / "uv.origin", digest(UV_LOCK)
+    if own.exists() and is_done(origin, wanted):
         return own
-    found = shutil.which("uv")
-    if found:
-        return Path(found)
     TOOLS.mkdir(exist_ok=True)
-    if pip_works():
-        uv_with_pip(TOOLS)
-    else:
-        uv_from_index(TOOLS)
-    wheel = next(TOOLS.glob("uv-*.whl"))
-    with zipfile.ZipFile(wheel) as archive:
-        member = next(name for name in archive.namelist() if name.endswith("/scripts/uv"))
-        own.write_bytes(archive.read(member))
-    own.chmod(0o755)
-    wheel.unlink()
+    with tempfile.TemporaryDirectory(dir=TOOLS) as folder:
+        if pip_works():
+            uv_with_pip(Path(folder))
+        else:
+            uv_from_index(Path(folder))
+        wheel = checked(next(Path(folder).glob("uv-*.whl")))
+        with zipfile.ZipFile(wheel) as archive:
+            member = next(name for name in archive.namelist() if name.endswith("/scripts/uv"))
+            fresh = Path(folder) / "uv"
+            fresh.write_bytes(archive.read(member))
+        fresh.chmod(0o755)
+        fresh.replace(own)
+    origin.write_text(wanted)
     return own
 
 
@@ -90,10 +106,10 @@ def is_done(stamp: Path, wanted: str) -> bool:
     return stamp.exists() and stamp.read_text() == wanted
 
 
-def make_environment(wanted: str) -> None:
+def make_environment(lock: Path, wanted: str) -> None:
     uv = find_uv()
     run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, VENV)
-    run(uv, "pip", "sync", "--quiet", "--python", VENV / "bin" / "python", "--require-hashes", LOCK)
+    run(uv, "pip", "sync", "--quiet", "--python", VENV / "bin" / "python", "--require-hashes", lock)
     run(uv, "pip", "install", "--quiet", "--python", VENV / "bin" / "python", "--no-deps", "--editable", ".")
     FONTS_STAMP.unlink(missing_ok=True)  # the sync has taken them away
     STAMP.write_text(wanted)
@@ -116,9 +132,15 @@ def add_fonts(wanted: str) -> None:
 def main() -> None:
     if sys.version_info < (3, 11):
         sys.exit(f"Permille needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
-    wanted, wanted_fonts = digest(LOCK, ROOT / "pyproject.toml"), digest(FONTS_LOCK)
+    project = ROOT / "pyproject.toml"
+    everything, wanted_fonts = digest(DEV_LOCK, project), digest(FONTS_LOCK)
+    lock, wanted = DEV_LOCK, everything
+    if sys.argv[1:] == ["--serving"] and not is_done(
+        STAMP, everything
+    ):  # what is there already serves as well
+        lock, wanted = SERVING_LOCK, digest(SERVING_LOCK, project)
     if not is_done(STAMP, wanted):
-        make_environment(wanted)
+        make_environment(lock, wanted)
     if not is_done(FONTS_STAMP, wanted_fonts):
         add_fonts(wanted_fonts)
 

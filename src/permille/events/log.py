@@ -12,6 +12,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.metering.amendment import Amendment
+from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.encoding import SeriesLayout
 from permille.core.metering.event import Arrival, Arrived, PlacedEvent, Series
 from permille.core.metering.expression import (
@@ -350,9 +351,15 @@ class EventLog(Protocol):
         """Take the hours with events that are to be looked through; those that another worker has are skipped unless `wait`."""
 
     def wrong_in(
-        self, conn: Connection[Any], organization_id: UUID, *, starts_at: datetime, limit: int
+        self,
+        conn: Connection[Any],
+        organization_id: UUID,
+        metrics: Sequence[BillableMetric],
+        *,
+        starts_at: datetime,
+        limit: int,
     ) -> EventErrors | None:
-        """What is wrong with the first `limit` events of an hour that are wrong; None when all are fine."""
+        """What is wrong, by the organization's metrics, with the first `limit` faulty events of an hour; None when all are fine."""
 
 
 class Amendments(Protocol):

@@ -80,6 +80,10 @@ class Turns:
         """Whose the credential is, as far as that is known."""
         return self._owners.get(credential, credential)
 
+    def owner_of(self, credential: str | None) -> UUID | None:
+        """The organization whose it is, where that is known."""
+        return self._owners.get(credential) if credential else None
+
     def learn(self, credential: str, organization_id: UUID) -> None:
         """The credential is one of this organization. Any thread may say so."""
         if self._owners.get(credential) != organization_id:

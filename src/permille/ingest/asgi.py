@@ -26,7 +26,7 @@ from permille.core.instants import microseconds
 from permille.core.organization import Organization
 from permille.events.draft import TOO_LONG, Draft
 from permille.events.log import Request, UnavailableError, Writer
-from permille.http.bodies import read_body
+from permille.http.bodies import BodyMemory, read_body
 from permille.http.query import query_flag
 from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
 from permille.http.shares import Shares, too_many_requests
@@ -147,10 +147,17 @@ class EventIntake:
     """The ASGI handler of the hot path. `start` it on the loop that serves it."""
 
     def __init__(
-        self, writers: Sequence[Writer], answers: Answers, *, max_body_bytes: int, batch_max: int
+        self,
+        writers: Sequence[Writer],
+        answers: Answers,
+        bodies: BodyMemory,
+        *,
+        max_body_bytes: int,
+        batch_max: int,
     ) -> None:
         self.writers = writers
         self.answers = answers
+        self.bodies = bodies
         self.max_body_bytes = max_body_bytes
         self.batch_max = batch_max
         self.queue = Queue()
@@ -183,10 +190,14 @@ class EventIntake:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
-        body = await read_body(scope["headers"], receive, self.max_body_bytes)
         organization = await self._organization(scope["headers"])
         if organization is None:
             return 401, _encode(error_body(401, in_words("unauthorized")))
+        with self.bodies.of(organization.id) as share:
+            body = await read_body(scope["headers"], receive, self.max_body_bytes, share)
+            return await self._answer_body(scope, organization, body)
+
+    async def _answer_body(self, scope: Scope, organization: Organization, body: bytes) -> tuple[int, bytes]:
         now = organization.now(system_now())
         wire = _formats[scope["path"].rstrip("/")]
         try:
