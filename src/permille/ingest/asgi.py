@@ -25,7 +25,7 @@ from permille.core.errors import Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
 from permille.core.organization import Organization
 from permille.events.draft import TOO_LONG, Draft
-from permille.events.log import Request, UnavailableError, Writer
+from permille.events.log import ChangingError, Request, UnacceptableError, UnavailableError, Writer
 from permille.http.bodies import BodyMemory, read_body
 from permille.http.query import query_flag
 from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
@@ -46,6 +46,10 @@ QUEUE_EVENTS = 100_000
 KEYS_REMEMBERED = 10_000
 KEY_SECONDS = 5.0
 RECONNECT_SECONDS = 0.2
+REPEAT_SECONDS = 0.05
+"""How soon a request is stored again of which the metering was being changed."""
+CHANGING_SECONDS = 3.0
+"""After so long its sender repeats it."""
 EVALUATORS = 2
 """Threads for expressions that take long."""
 EVALUATIONS_WAITING = 20
@@ -75,6 +79,8 @@ class WaitingRequest:
 
     request: Request
     answered: asyncio.Future[None]
+    until: float = field(default_factory=lambda: time.monotonic() + CHANGING_SECONDS)
+    """Until then it is stored again where its organization's metering is being changed."""
 
 
 @dataclass(slots=True)
@@ -163,6 +169,7 @@ class EventIntake:
         self.queue = Queue()
         self.keys: dict[str, tuple[Organization, float]] = {}
         self.tasks: list[asyncio.Task[None]] = []
+        self.repeating: set[asyncio.Task[None]] = set()
         self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests())
         self.lookups = Shares(LOOKUPS_AT_ONCE, LOOKUPS_WAITING, refusal=too_many_requests())
         self.evaluators = ThreadPoolExecutor(EVALUATORS, thread_name_prefix="expressions")
@@ -174,6 +181,7 @@ class EventIntake:
         """Store and answer what was taken in, then end."""
         self.queue.close()
         await asyncio.gather(*self.tasks)
+        await asyncio.gather(*self.repeating)
         self.evaluators.shutdown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -208,7 +216,7 @@ class EventIntake:
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
         await self._derive(request)
         if not await self._store(request):
-            raise try_again()
+            raise _unacceptable(wire) if isinstance(request.failure, UnacceptableError) else try_again()
         if request.is_refused or request.duplicates:
             raise _refused(request, wire)
         warnings = None
@@ -259,26 +267,62 @@ class EventIntake:
     async def _write(self, writer: Writer) -> None:
         """The life of a writer: take a group, store it, answer it."""
         while group := await self.queue.take():
-            requests = [waiting.request for waiting in group]
-            try:
-                await writer.append(requests)
-            except Exception as error:
-                if isinstance(error, UnavailableError):
-                    log.warning("A group of %d requests was not stored: %s", len(group), error)
-                else:
-                    log.exception("A group of %d requests was not stored", len(group))
-                for request in requests:
-                    if request.duplicates is None:
-                        request.failure = error
-                await writer.close()
-                _answer_all(group)
-                await asyncio.sleep(RECONNECT_SECONDS)
-            else:
-                _answer_all(group)
+            await _append(writer, [waiting.request for waiting in group])
+            _answer_all([waiting for waiting in group if waiting.request.is_decided])
+            self._repeat([waiting for waiting in group if not waiting.request.is_decided])
         await writer.close()
 
+    def _repeat(self, group: Sequence[WaitingRequest]) -> None:
+        """Store again what waits for a change of its organization's metering."""
+        if group:
+            task = asyncio.create_task(self._put_again(group))
+            self.repeating.add(task)
+            task.add_done_callback(self.repeating.discard)
 
-def _answer_all(group: list[WaitingRequest]) -> None:
+    async def _put_again(self, group: Sequence[WaitingRequest]) -> None:
+        await asyncio.sleep(REPEAT_SECONDS)
+        for waiting in group:
+            if time.monotonic() > waiting.until or not self.queue.put(waiting):
+                waiting.request.failure = ChangingError([waiting.request.organization_id])
+                _answer_all([waiting])
+
+
+async def _append(writer: Writer, requests: Sequence[Request]) -> None:
+    """Store requests; what goes wrong is its own request's failure. Those of which the metering is being changed stay undecided.
+
+    A group that cannot be stored is halved until what is wrong in it is alone.
+    """
+    try:
+        await writer.append(requests)
+    except ChangingError as error:
+        others = [request for request in requests if request.organization_id not in error.organization_ids]
+        if 0 < len(others) < len(requests):
+            await _append(writer, _unstored(others))
+    except UnavailableError as error:
+        log.warning("A group of %d requests was not stored: %s", len(requests), error)
+        _fail(requests, error)
+        await asyncio.sleep(RECONNECT_SECONDS)
+    except Exception as error:
+        unstored = _unstored(requests)
+        if len(unstored) < 2:
+            log.exception("A request of organization %s was not stored", requests[0].organization_id)
+            _fail(unstored, error)
+            return
+        middle = len(unstored) // 2
+        await _append(writer, unstored[:middle])
+        await _append(writer, unstored[middle:])
+
+
+def _unstored(requests: Sequence[Request]) -> list[Request]:
+    return [request for request in requests if request.duplicates is None]
+
+
+def _fail(requests: Sequence[Request], error: Exception) -> None:
+    for request in _unstored(requests):
+        request.failure = error
+
+
+def _answer_all(group: Sequence[WaitingRequest]) -> None:
     for waiting in group:
         if not waiting.answered.done():
             waiting.answered.set_result(None)
@@ -303,3 +347,8 @@ def _refused(request: Request, wire: WireFormat) -> Refusal:
         return Invalid(errors if wire.is_batch else errors["0"])
     error = {"transaction_id": ["value_already_exist"]}
     return Invalid({str(index): error for index in request.duplicates or ()} if wire.is_batch else error)
+
+
+def _unacceptable(wire: WireFormat) -> Refusal:
+    """Why nothing of the request is stored: the database refuses what is in it."""
+    return Invalid({"events" if wire.is_batch else "event": ["cannot_be_stored"]})
