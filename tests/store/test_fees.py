@@ -19,7 +19,8 @@ def test_an_id_that_is_no_uuid_is_refused_and_not_saved_as_none(
     db: psycopg.Connection[Any], name: str
 ) -> None:
     payer = customer(organization_id=UUID(int=9))
-    wrong = draft(Line(replace(fee(100), **{name: "sub"}), plan()), customer=payer)
+    odd: dict[str, Any] = {name: "sub"}
+    wrong = draft(Line(replace(fee(100), **odd), plan()), customer=payer)
     with pytest.raises(TypeError, match="'sub' is not the id of a row"):
         fees.add(db, [wrong])
     with pytest.raises(TypeError, match="'sub' is not the id of a row"):
