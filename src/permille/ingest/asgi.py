@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,7 +40,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-GROUP_EVENTS = 5_000
+GROUP_EVENTS = 2_000
+SHARED_GROUP_EVENTS = 1_000
 QUEUE_EVENTS = 100_000
 KEYS_REMEMBERED = 10_000
 KEY_SECONDS = 5.0
@@ -82,14 +83,21 @@ class WaitingRequest:
     """Until then it is stored again where its organization's metering is being changed."""
 
 
+@dataclass(slots=True)
+class WaitingOfOne:
+    """What waits of an organization, and how many events that is."""
+
+    requests: deque[WaitingRequest] = field(default_factory=deque)
+    events: int = 0
+
+
 class Queue:
     """What waits to be stored, all on one event loop; writers take it in groups, one request of each organization in turn."""
 
     def __init__(self) -> None:
-        self.waiting: dict[UUID, deque[WaitingRequest]] = {}
+        self.waiting: dict[UUID, WaitingOfOne] = {}
         """By organization, those first whose turn it is."""
         self.events = 0
-        self.events_of: Counter[UUID] = Counter()
         self.closed = False
         self.changed = asyncio.Event()
 
@@ -98,40 +106,43 @@ class Queue:
         size, owner = len(waiting.request.drafts), waiting.request.organization_id
         if self.closed or self.events + size > QUEUE_EVENTS:
             return False
-        if self.events_of[owner] + size > max(QUEUE_EVENTS // 2, size):
+        own = self.waiting.get(owner)
+        if own is None:
+            own = self.waiting[owner] = WaitingOfOne()
+        elif own.events + size > QUEUE_EVENTS // 2:
             return False
-        self.waiting.setdefault(owner, deque()).append(waiting)
+        own.requests.append(waiting)
+        own.events += size
         self.events += size
-        self.events_of[owner] += size
         self.changed.set()
         return True
 
     async def take(self) -> list[WaitingRequest]:
-        """What waits, up to GROUP_EVENTS; pauses while there is nothing. Empty: closed and nothing is left."""
+        """What waits, up to GROUP_EVENTS; pauses while there is nothing. Empty: closed and nothing is left.
+
+        While several organizations wait, each gives one request, and a group beyond that is small: none waits long for
+        many of another.
+        """
         while not self.waiting and not self.closed:
             self.changed.clear()
             await self.changed.wait()
         group: list[WaitingRequest] = []
-        size = 0
+        size, owners = 0, len(self.waiting)
         while self.waiting:
             owner, own = next(iter(self.waiting.items()))
-            length = len(own[0].request.drafts)
-            if group and size + length > GROUP_EVENTS:
+            length = len(own.requests[0].request.drafts)
+            limit = GROUP_EVENTS if owners == 1 or len(group) < owners else SHARED_GROUP_EVENTS
+            if group and size + length > limit:
                 break
-            group.append(own.popleft())
+            group.append(own.requests.popleft())
+            own.events -= length
             size += length
-            self._next_turn(owner, length)
+            if not own.requests:
+                del self.waiting[owner]
+            elif owners > 1:
+                self.waiting[owner] = self.waiting.pop(owner)  # behind the others
         self.events -= size
         return group
-
-    def _next_turn(self, owner: UUID, taken: int) -> None:
-        """Others come before the owner of what was taken."""
-        self.events_of[owner] -= taken
-        own = self.waiting.pop(owner)
-        if own:
-            self.waiting[owner] = own
-        else:
-            del self.events_of[owner]
 
     def close(self) -> None:
         self.closed = True
