@@ -74,10 +74,17 @@ class Config:
     pg_user: Annotated[
         str | None,
         Meta(
-            description="System user of the embedded database when Permille is started by root. "
-            "Without it, the user permille, who is made if need be."
+            description="System user of the embedded database, and of all that listens or works, when Permille is started "
+            "by root. Without it, the user permille, who is made if need be."
         ),
     ] = None
+    allow_root: Annotated[
+        bool,
+        Meta(
+            description="Whether Permille, started by root, stays root where that user can't read its installation. "
+            "Without it, it refuses to start there."
+        ),
+    ] = False
     admin_key: Annotated[
         str | None,
         Meta(description="Bearer key of the admin API (`/admin/v1`), which is off without it."),

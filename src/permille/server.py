@@ -16,6 +16,7 @@ from permille.app import Application, Receive, Scope, Send, build
 from permille.config import Config
 from permille.database.migrate import pending
 from permille.embedded import running
+from permille.embedded.unprivileged import leave_root
 from permille.memory import calm_collector
 from permille.request_ids import RequestIds
 from permille.usecases import watch
@@ -151,13 +152,16 @@ def serve(config: Config) -> None:
     if error is not None:
         raise running.UnusableError(running.cannot_listen(config.host, config.port, error))
     gate = Gate(config)
-    server = uvicorn.Server(listening(gate, config))
+    settings = listening(gate, config)
+    listener = settings.bind_socket()  # a port below 1024 needs root
+    leave_root(config)
+    server = uvicorn.Server(settings)
 
     def end() -> None:
         server.should_exit = True
 
     gate.give_up = end
     with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+        server.run(sockets=[listener])
     if gate.failure is not None:
         raise gate.failure
