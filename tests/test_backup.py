@@ -110,21 +110,12 @@ def test_a_backup_of_a_running_installation_is_restored_and_bills_on_as_the_orig
             assert len(expected) == 3
     done = permille(restored, "db", "restore", file, "--data-dir", restored / "data")
     assert done.returncode == 0, done.stderr
+    done = permille(restored, "db", "backup", restored / "again.dump", "--data-dir", restored / "data")
+    assert done.returncode == 0, "also one that does not run"
     with live_server(restored) as second, second.client(key) as client:
         assert len(invoices(client)) == 1, "as of the backup"
         move_clock(client, "2027-01-02T00:00:00Z")
         assert invoices(client) == expected
-    audit = [
-        sys.executable,
-        "-m",
-        "permille",
-        "db",
-        "backup",
-        str(file) + "2",
-        "--data-dir",
-        str(restored / "data"),
-    ]
-    subprocess.run(audit, check=True)  # also one that does not run
 
 
 def test_a_database_of_ones_own_is_backed_up_and_restored(dsn: str, empty_dsn: str, tmp_path: Path) -> None:
