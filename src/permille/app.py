@@ -20,6 +20,7 @@ from permille.api.http import Engine, application, json_response
 from permille.config import Config
 from permille.database.connections import Limits, Pool, is_unavailable, open_pool
 from permille.events.engine import event_log
+from permille.http.bodies import BodyMemory
 from permille.http.refusals import try_again
 from permille.http.shares import Turns, Workshop
 from permille.ingest.asgi import Answers, EventIntake
@@ -89,7 +90,7 @@ def health_route(engine: Engine) -> Route:
     return Route("/health", health, methods=["GET"])
 
 
-def intake_of(config: Config, dsn: str, pool: Pool) -> EventIntake:
+def intake_of(config: Config, dsn: str, pool: Pool, bodies: BodyMemory) -> EventIntake:
     """The intake of events, with what it asks about a request."""
 
     def asked(question: Callable[[Connection[Any]], Answer]) -> Answer:
@@ -109,6 +110,7 @@ def intake_of(config: Config, dsn: str, pool: Pool) -> EventIntake:
             warnings=lambda owner, drafts: asked(lambda conn: warnings_of(conn, owner, drafts)),
             unevaluable=lambda owner, drafts: asked(lambda conn: event_log.unevaluable(conn, owner, drafts)),
         ),
+        bodies,
         max_body_bytes=config.max_body_bytes,
         batch_max=config.events_batch_max,
     )
@@ -131,9 +133,10 @@ def build(config: Config) -> Application:
         pool=pool,
         turns=Turns(config.requests_at_once, config.requests_waiting),
         documents=Workshop(config.documents_at_once),
+        bodies=BodyMemory(config.bodies_mb * 1024**2),
     )
     intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
-    intake = intake_of(config, config.database_url, intake_pool)
+    intake = intake_of(config, config.database_url, intake_pool, engine.bodies)
     rest = application(
         [
             health_route(engine),

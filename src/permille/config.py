@@ -111,6 +111,50 @@ class Config:
             "`10.0.0.0/8, ::1`. Of them alone `X-Forwarded-For` and `X-Forwarded-Proto` are believed."
         ),
     ] = NO_NETWORKS
+    allowed_hosts: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[^\s/:]+(,\s*[^\s/:]+)*$",
+                description="The names in a Host header that are answered, with commas between them: `billing.example.com`. "
+                "Without it, any.",
+            ),
+        ]
+        | None
+    ) = None
+    request_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3_600,
+            description="How long a request may take to arrive, its body included; above it, 408.",
+        ),
+    ] = 30
+    connections_max: Annotated[
+        int,
+        Meta(
+            ge=10,
+            le=1_000_000,
+            description="Connections at once. When there are more, those that have owed their headers longest are closed.",
+        ),
+    ] = 10_000
+    connections_per_address: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Connections at once from one address that is no trusted proxy's.",
+        ),
+    ] = 2_000
+    bodies_mb: Annotated[
+        int,
+        Meta(
+            ge=16,
+            le=65_536,
+            description="Memory for the bodies of requests that are being read or answered, in MiB; above it, 503. "
+            "An organization has half of it, and what comes without a key a sixteenth.",
+        ),
+    ] = 512
     workers: Annotated[
         int,
         Meta(
@@ -138,7 +182,7 @@ class Config:
             description="Requests of one organization that a server works on at once; others of it wait. "
             "Events don't count among them.",
         ),
-    ] = 8
+    ] = 4
     requests_waiting: Annotated[
         int,
         Meta(
@@ -146,7 +190,7 @@ class Config:
             le=100_000,
             description="Requests of one organization that may wait for their turn; above it, 429.",
         ),
-    ] = 32
+    ] = 36
     documents_at_once: Annotated[
         int,
         Meta(

@@ -17,7 +17,8 @@ from permille.config import Config
 from permille.database.migrate import pending
 from permille.embedded import running
 from permille.embedded.unprivileged import leave_root
-from permille.memory import calm_collector
+from permille.http.door import DoorLimits, guarded, raise_open_files
+from permille.memory import calm_collector, quick_turns
 from permille.request_ids import RequestIds
 from permille.usecases import watch
 from permille.web.rendering import compile_templates
@@ -100,6 +101,7 @@ class Gate:
             else:
                 self.application = application
                 calm_collector()
+                quick_turns()
                 await asyncio.to_thread(compile_templates)
                 await self._keep_looking(application)
 
@@ -126,7 +128,7 @@ def listening(gate: Gate, config: Config) -> uvicorn.Config:
         host=config.host,
         port=config.port,
         loop="uvloop",
-        http="httptools",
+        http=guarded(door_limits(config)),
         ws="none",
         lifespan="on",
         access_log=False,
@@ -138,6 +140,17 @@ def listening(gate: Gate, config: Config) -> uvicorn.Config:
         server_header=False,
         proxy_headers=bool(config.trusted_proxies),
         forwarded_allow_ips=config.trusted_proxies.each(),
+    )
+
+
+def door_limits(config: Config) -> DoorLimits:
+    """The bounds of the door, no more connections than there can be open files."""
+    return DoorLimits(
+        request_seconds=config.request_seconds,
+        connections=min(config.connections_max, raise_open_files()),
+        connections_of_address=config.connections_per_address,
+        trusted_proxies=config.trusted_proxies,
+        hosts=frozenset(each.strip().lower() for each in (config.allowed_hosts or "").split(",") if each),
     )
 
 

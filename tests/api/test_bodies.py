@@ -15,7 +15,7 @@ from hypothesis import given, strategies as st
 from starlette.requests import ClientDisconnect
 
 from permille.core.errors import BadRequest, Refusal
-from permille.http.bodies import MEMBERS_MAX, read_body
+from permille.http.bodies import MEMBERS_MAX, BodyMemory, read_body
 from tests.api.conftest import Api
 
 GZIP = [(b"content-encoding", b"gzip")]
@@ -31,7 +31,7 @@ def read(pieces: list[bytes], headers: Any = (), *, limit: int = 1_000_000, ends
     async def receive() -> Any:
         return next(waiting)
 
-    return asyncio.run(read_body(headers, receive, limit))
+    return asyncio.run(read_body(headers, receive, limit, BodyMemory(limit * 10).of(None)))
 
 
 def cut(sent: bytes, cuts: list[int]) -> list[bytes]:
@@ -138,3 +138,27 @@ def test_every_write_of_the_api_may_be_packed(api: Api) -> None:
     other = api.client.post("/api/v1/customers", content=zlib.compress(b"{}"), headers=headers)
     assert (other.status_code, other.json()["code"]) == (415, "unsupported_content_encoding")
     assert other.headers["accept-encoding"] == "gzip"
+
+
+def test_bodies_share_memory_and_give_it_back() -> None:
+    memory = BodyMemory(160)
+    with (
+        memory.of("a") as first,
+        memory.of("a") as second,
+        memory.of("b") as other,
+        memory.of(None) as nobody,
+    ):
+        first.take(50)
+        with pytest.raises(Refusal) as own:
+            second.take(40)
+        assert own.value.status == 429, "half of it for one owner"
+        nobody.take(10)
+        with pytest.raises(Refusal) as unknown, memory.of(None) as another:
+            another.take(1)
+        assert unknown.value.status == 429, "a sixteenth for all without a key"
+        with pytest.raises(Refusal) as everybody:
+            other.take(101)
+        assert everybody.value.status == 503
+        other.take(80)
+    with memory.of("a") as alone:
+        alone.take(1_000)

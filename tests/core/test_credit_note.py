@@ -20,7 +20,7 @@ from permille.core.invoice.credit_note import (
     spend,
     unused_amount,
 )
-from permille.core.invoice.tax import Tax
+from permille.core.tax import Tax
 from tests.core.given import decimals
 
 ZERO = Decimal(0)

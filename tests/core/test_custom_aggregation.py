@@ -19,12 +19,12 @@ from permille.core.metering import aggregations
 from permille.core.metering.aggregations import Aggregation
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import Aggregator, aggregator_of, fold, read_aggregator
-from permille.core.metering.daily_usage import Day, fold_custom_days
 from permille.core.metering.rule import TEXT_MAX
 from permille.core.metering.usage import CustomEvent, Partial
 from permille.core.money import exact
 from permille.core.period import Period
 from permille.core.rating.charge import compile_charge
+from permille.core.rating.daily_usage import Day, fold_custom_days
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import ChargeFilter
 from permille.core.rating.models import ChargeModel, price

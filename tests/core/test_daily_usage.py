@@ -15,9 +15,9 @@ from hypothesis import given, strategies as st
 from permille.core.metering import aggregations
 from permille.core.metering.aggregations import AGGREGATIONS, Aggregation
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.daily_usage import Day, Reach, day_of, fold_days, reach_of
 from permille.core.metering.usage import EMPTY, Partial, epoch_seconds, merge
 from permille.core.period import Period, local_date, midnight
+from permille.core.rating.daily_usage import Day, Reach, day_of, fold_days, reach_of
 
 from .given import TIMEZONES
 

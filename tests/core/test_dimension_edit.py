@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from permille.core.contract import dimension_edit
+from permille.core.contract.dimension_edit import follow_metric
 from permille.core.contract.plan import Charge, PlanFilter, trim_filters
-from permille.core.metering import dimension_edit
-from permille.core.metering.dimension_edit import follow_metric
 from permille.core.rating.filters import ALL_FILTER_VALUES, ChargeFilter, best_match, expand_all_values
 
 from .test_plan import CHARGE, METRIC

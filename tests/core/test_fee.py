@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
+from permille.core.contract.compiled import compile_plan_charge
 from permille.core.contract.plan import Charge, PlanFilter
 from permille.core.metering import aggregations
 from permille.core.metering.aggregations import Aggregation
@@ -18,7 +19,7 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.usage import Partial, epoch_seconds
 from permille.core.money import minor, round_cents, subunits
 from permille.core.period import Period
-from permille.core.rating.charge import compile_charge, compile_plan_charge
+from permille.core.rating.charge import compile_charge
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import ChargeFilter, best_match, group_of
 from permille.core.rating.models import ChargeModel, price

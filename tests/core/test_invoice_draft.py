@@ -30,8 +30,8 @@ from permille.core.invoice.facts import Facts, PlanPrices
 from permille.core.invoice.kinds import STEPS, make
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.invoice.numbering import InvoiceNumber
-from permille.core.invoice.tax import AppliedTax, Taxed
 from permille.core.rating.fee import Fee
+from permille.core.tax import AppliedTax, Taxed
 
 from .test_tax import half_up, tax
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from hypothesis import given, strategies as st
 
-from permille.core.invoice.tax import (
+from permille.core.tax import (
     UNTAXED,
     Tax,
     add_up_taxes,

@@ -16,12 +16,12 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
+from permille.core.contract.compiled import compile_plan_charge
 from permille.core.contract.subscription import Start, Subscription, due as due_at_start, facts_of, start_of
 from permille.core.contract.timeline import next_billing_at, plan_invoice
 from permille.core.errors import Invalid
 from permille.core.instants import microseconds
 from permille.core.metering.usage import Partial
-from permille.core.rating.charge import compile_plan_charge
 from permille.core.rating.rate import rate
 from permille.database.connections import open_pool
 from permille.events.draft import Draft

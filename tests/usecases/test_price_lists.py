@@ -14,12 +14,12 @@ from permille.api import price_lists as api
 from permille.api.charge_input import ChargesOfPlan, read_charges
 from permille.api.validation import Fields
 from permille.config import from_environment
+from permille.core.contract.compiled import compile_plan_charge
 from permille.core.contract.plan import Charge
 from permille.core.errors import BadRequest, Invalid, NotFound
 from permille.core.metering.usage import Partial
 from permille.core.organization import Organization
 from permille.core.period import Period
-from permille.core.rating.charge import compile_plan_charge
 from permille.core.rating.rate import rate
 from permille.store import billable_metrics, organizations, plans
 from permille.usecases.catalogue import price_lists

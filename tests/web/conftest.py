@@ -27,7 +27,7 @@ from permille.embedded.postgres import EmbeddedPostgres
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
-from permille.store import organizations, users
+from permille.store import organizations, sessions, users
 from permille.usecases.catalogue import price_lists
 
 START = datetime(2026, 10, 1, 12, tzinfo=UTC)
@@ -127,13 +127,13 @@ def join(server: Server, *, role: str = "admin", test_mode: bool = True, is_owne
         email = f"user-{next(_numbers)}@example.com"
         user = users.add(conn, email=email, password_hash=None, is_owner=is_owner, now=now)
         assert user is not None
-        secret = users.open_session(conn, user_id=user.id, now=now)
+        secret = sessions.open_session(conn, user_id=user.id, now=now)
         organization = organizations.add(
             conn, name="Acme AI", test_now=START if test_mode else None, entity={}, now=now
         )
         users.join_organization(conn, user_id=user.id, organization_id=organization.id, role=role, now=now)
         digest = users.digest_of(secret)
-        users.choose_organization(conn, digest=digest, organization_id=organization.id)
+        sessions.choose_organization(conn, digest=digest, organization_id=organization.id)
     client.cookies.set("permille", secret)
     return Browser(client=client, organization=organization, dsn=server.dsn)
 

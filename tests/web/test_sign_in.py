@@ -14,11 +14,11 @@ from starlette.testclient import TestClient
 
 from permille.clock import system_now
 from permille.config import from_environment
-from permille.store import organizations, users
+from permille.store import organizations, sessions, users
 from permille.store.users import local_path
 from permille.web import rendering
 from permille.web.security import is_from_here
-from permille.web.sign_in import FAILURES_PER_EMAIL, first_user_link, sign_in_link
+from permille.web.sign_in import first_user_link, sign_in_link
 
 from .conftest import SAME_ORIGIN, join, text_of
 
@@ -159,18 +159,6 @@ def test_a_wrong_password_and_an_unknown_email_are_answered_alike(server, client
     unknown = sign_in(client, "unknown@example.com", "wrong password")
     assert wrong.status_code == unknown.status_code == 422
     assert wrong.text.replace("known", "") == unknown.text.replace("unknown", "")
-
-
-def test_too_many_failures_are_refused_even_with_the_right_password(server, client):
-    email = "tried@example.com"
-    become(client, link(server, role="finance"), email)
-    with psycopg.connect(server.dsn) as conn:
-        for _ in range(FAILURES_PER_EMAIL):
-            users.add_failures(conn, subjects=[f"email:{email}"], now=system_now())
-    assert sign_in(client, email).status_code == 429
-    with psycopg.connect(server.dsn) as conn:
-        conn.execute("update sign_in_failure set at = at - interval '16 minutes'")
-    assert sign_in(client, email).status_code == 303
 
 
 def test_signing_out_ends_the_session(server):
@@ -413,7 +401,7 @@ def test_a_user_in_no_organization_reads_what_to_do(server, client):
             conn, email="lonely@example.com", password_hash=None, is_owner=False, now=system_now()
         )
         assert user is not None
-        client.cookies.set("permille", users.open_session(conn, user_id=user.id, now=system_now()))
+        client.cookies.set("permille", sessions.open_session(conn, user_id=user.id, now=system_now()))
     for path in ("/app", "/app/customers", "/app/new-organization"):
         answer = client.get(path)
         assert answer.status_code == 403

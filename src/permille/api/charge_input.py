@@ -27,7 +27,6 @@ from permille.api.validation import (
 from permille.core.contract.override import FilterKey, filter_key
 from permille.core.contract.plan import Charge, Plan, PlanFilter, incompatibilities
 from permille.core.errors import Invalid, NotFound
-from permille.core.invoice.tax import Tax
 from permille.core.metering.aggregations import CUSTOM
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.rating import models as pricing
@@ -36,6 +35,7 @@ from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import PricingUnit
 from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues
+from permille.core.tax import Tax
 from permille.ids import new_id
 from permille.store import billable_metrics, plans
 

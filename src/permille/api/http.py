@@ -35,7 +35,7 @@ from permille.config import Config
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.database.connections import encode_answer, is_cut_off, is_passing, is_unavailable, keep_plans
-from permille.http.bodies import read_body
+from permille.http.bodies import BodyMemory, BodyShare, brings_body, read_body
 from permille.http.refusals import STATUS_HEADERS, cut_off, error_body, refusal_body, try_again
 from permille.http.shares import Turns, Workshop
 from permille.http.words import in_words
@@ -58,6 +58,7 @@ class Engine:
     pool: ConnectionPool[Connection[Any]]
     turns: Turns = field(default_factory=Turns)
     """Those of requests, on the event loop."""
+    bodies: BodyMemory = field(default_factory=lambda: BodyMemory(512 * 1024**2))
     documents: Workshop = field(default_factory=Workshop)
     """Where documents are made."""
 
@@ -179,9 +180,9 @@ def refuse_nul(request: Request) -> None:
         raise BadRequest("the address has a NUL character")
 
 
-async def read_json(request: Request, limit: int) -> Any:
+async def read_json(request: Request, limit: int, share: BodyShare) -> Any:
     """The decoded body, None when there is none. Raises BadRequest on bad JSON, and what `read_body` raises."""
-    raw = await read_body(request.headers.raw, request.receive, limit)
+    raw = await read_body(request.headers.raw, request.receive, limit, share)
     if not raw.strip():
         return None
     try:
@@ -219,6 +220,22 @@ def _answer(
     return answer if isinstance(answer, Raw) else json_response(answer)
 
 
+async def _is_known(engine: Engine, key: str | None) -> bool:
+    """Whether the key was one of an organization when it was looked at: before a body is read."""
+    if key is None or engine.turns.owner_of(key) is not None:
+        return key is not None
+
+    def look() -> bool:
+        with engine.pool.connection() as conn:
+            organization = organizations.by_api_key(conn, key)
+        if organization is not None:
+            engine.turns.learn(key, organization.id)
+        return organization is not None
+
+    async with engine.turns.turn(key):
+        return await run_in_threadpool(look)
+
+
 async def finished(
     engine: Engine,
     answer: Response | Raw,
@@ -243,12 +260,16 @@ def route(
         return _answer(engine, endpoint, request, body, keeps_plans=keeps_plans)
 
     async def handle(request: Request) -> Response:
+        key = bearer(request)
         try:
             refuse_nul(request)
-            body = await read_json(request, engine.config.max_body_bytes)
-            async with engine.turns.turn(bearer(request)):
-                found = await run_in_threadpool(answer, request, body)
-            return await finished(engine, found, bearer(request))
+            if brings_body(request.headers.raw) and not await _is_known(engine, key):
+                return unauthorized()
+            with engine.bodies.of(engine.turns.owner_of(key)) as share:
+                body = await read_json(request, engine.config.max_body_bytes, share)
+                async with engine.turns.turn(key):
+                    found = await run_in_threadpool(answer, request, body)
+            return await finished(engine, found, key)
         except Refusal as refusal:
             return refused(refusal)
 
@@ -273,8 +294,9 @@ def admin_route(engine: Engine, method: str, path: str, endpoint: AdminEndpoint)
             if not hmac.compare_digest((bearer(request) or "").encode(), admin_key.encode()):
                 return unauthorized()
             refuse_nul(request)
-            body = await read_json(request, engine.config.max_body_bytes)
-            return await run_in_threadpool(answer, body, request.path_params)
+            with engine.bodies.of("admin") as share:
+                body = await read_json(request, engine.config.max_body_bytes, share)
+                return await run_in_threadpool(answer, body, request.path_params)
         except Refusal as refusal:
             return refused(refusal)
 

@@ -14,7 +14,7 @@ from permille.api.objects import tax as objects
 from permille.api.render import instant
 from permille.api.validation import LONG_TEXT, Fields
 from permille.core.errors import NotFound
-from permille.core.invoice.tax import Tax
+from permille.core.tax import Tax
 from permille.store import taxes
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from permille.core.invoice.tax import Tax
+from permille.core.tax import Tax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

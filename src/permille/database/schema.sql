@@ -971,10 +971,22 @@ create table user_session (
     organization_id uuid references organization (id), -- the one that is looked at
     created_at timestamptz not null,
     last_seen_at timestamptz not null,
-    expires_at timestamptz not null
+    expires_at timestamptz not null,
+    address text, -- from where it was opened
+    browser text -- what that called itself
 );
 
 create index user_session_of_user on user_session (user_id);
+
+-- A browser in which the user has signed in before: strangers' failures don't count for it.
+create table known_browser (
+    digest bytea not null, -- SHA-256 of the cookie
+    user_id uuid not null references app_user (id),
+    used_at timestamptz not null,
+    primary key (digest, user_id)
+);
+
+create index known_browser_of_user on known_browser (user_id, used_at desc);
 
 -- A link that works once: it signs a user in, lets somebody become the first user, or invites to an organization.
 create table one_time_link (
@@ -991,13 +1003,15 @@ create table one_time_link (
     constraint one_time_link_invites check ((organization_id is null) = (role is null))
 );
 
+-- Attempts to sign in that have failed or are under way.
 create table sign_in_failure (
     id uuid primary key,
-    subject text not null, -- email:... or address:...
+    subject text not null, -- email:... and address:..., or browser:...
     at timestamptz not null
 );
 
 create index sign_in_failure_of_subject on sign_in_failure (subject, at);
+create index sign_in_failure_at on sign_in_failure (at);
 
 -- What was changed in the web admin, and by whom.
 create table audit_entry (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Hashable
+from typing import Self
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -16,12 +18,80 @@ _GZIP = 16 + zlib.MAX_WBITS
 Headers = Collection[tuple[bytes, bytes]]
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+class BodyMemory:
+    """Memory for the bodies that are being read or answered, on one event loop.
+
+    A known owner has half of it, all requests without one a sixteenth. One body alone always fits.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+        self._taken_by: Counter[Hashable] = Counter()
+
+    def of(self, owner: Hashable | None) -> BodyShare:
+        """What one request of an owner takes, None for one without a key. It is given back at the end of the context."""
+        return BodyShare(self, owner)
+
+    def take(self, owner: Hashable | None, size: int) -> None:
+        """Raises Refusal: 503 when everything is taken, 429 when the owner's share is."""
+        own = self._taken_by[owner]
+        if self._taken and self._taken + size > self._limit:
+            raise Refusal(status=503, code="too_many_bytes")
+        if own and own + size > self._limit // (2 if owner is not None else 16):
+            raise Refusal(status=429, code="too_many_bytes")
+        self._taken += size
+        self._taken_by[owner] = own + size
+
+    def give_back(self, owner: Hashable | None, size: int) -> None:
+        """The bodies are done with."""
+        self._taken -= size
+        self._taken_by[owner] -= size
+        if not self._taken_by[owner]:
+            del self._taken_by[owner]
+
+
+class BodyShare:
+    """What the body of one request takes of the memory."""
+
+    __slots__ = ("_memory", "_owner", "_size")
+
+    def __init__(self, memory: BodyMemory, owner: Hashable | None) -> None:
+        self._memory = memory
+        self._owner = owner
+        self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._size:
+            self._memory.give_back(self._owner, self._size)
+
+    def take(self, size: int) -> None:
+        """Raises Refusal with 503 or 429."""
+        if size:
+            self._memory.take(self._owner, size)
+            self._size += size
+
+
+def brings_body(headers: Headers) -> bool:
+    """Whether a body follows the headers."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ") != b"")
+        for name, value in headers
+    )
+
+
+async def read_body(headers: Headers, receive: Receive, limit: int, share: BodyShare) -> bytes:
     """The whole body, unpacked.
 
-    Raises Refusal with 413 above the limit and 415 for an encoding that is not known, BadRequest for broken
-    gzip, ClientDisconnect when the client is gone before the end.
+    Raises Refusal with 413 above the limit, 415 for an encoding that is not known, and what the share raises; BadRequest
+    for broken gzip, ClientDisconnect when the client is gone before the end.
     """
+    announced = next((value for name, value in headers if name == b"content-length"), b"")
+    if announced.isdigit() and int(announced) > limit:
+        raise too_large()
     unpack = _Gunzip(limit) if _is_packed(headers) else None
     chunks: list[bytes] = []
     size, more = 0, True
@@ -33,7 +103,9 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
         size += len(chunk)
         if size > limit:
             raise too_large()
-        chunks.append(unpack.feed(chunk) if unpack else chunk)
+        piece = unpack.feed(chunk) if unpack else chunk
+        share.take(len(piece))
+        chunks.append(piece)
         more = message.get("more_body", False)
     if unpack:
         unpack.finish()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from permille.core.contract.event_warning import EventWarning
 from permille.core.errors import Invalid
-from permille.core.metering.event_warning import EventWarning
 from permille.events.draft import Draft
 from permille.events.log import Request
 

@@ -13,12 +13,12 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.invoice.draft import InvoiceDraft, Line
-from permille.core.invoice.tax import AppliedTax, Taxed, tax_of_json
 from permille.core.money import decimal_text
 from permille.core.rating.fee import Fee, Presentation
 from permille.core.rating.filters import Id
 from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.rounding import Earlier, Rounding
+from permille.core.tax import AppliedTax, Taxed, tax_of_json
 from permille.database.bulk import (
     NULL,
     columns_of,

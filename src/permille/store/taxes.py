@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.core.invoice.tax import Tax
+from permille.core.tax import Tax
 from permille.ids import new_id
 
 _COLUMNS = ", ".join(field.name for field in fields(Tax))

@@ -1,4 +1,4 @@
-"""Who works in the web admin: users, their roles in organizations, their sessions, one-time links, failed sign-ins, and the audit log.
+"""Who works in the web admin: users, their roles in organizations, one-time links, and the audit log.
 
 Secrets are 256 bits of chance, kept only as SHA-256. All times are the system's, in test mode too.
 """
@@ -23,11 +23,7 @@ from permille.ids import new_id
 ROLES = ("admin", "finance", "read_only")
 """Roles in an organization: admin may do everything, finance all but users and keys, read_only looks."""
 
-SESSION_LIFE = timedelta(days=7)
-SESSION_IDLE = timedelta(hours=24)
-SEEN_EVERY = timedelta(minutes=5)
 LINK_LIFE = timedelta(hours=24)
-FAILURES_KEPT = timedelta(minutes=15)
 
 _FIRST_USER_LOCK = 0x50455553  # "PEUS"
 
@@ -50,15 +46,6 @@ class Member:
     user: User
     role: str | None
     since: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """A signed-in browser, and the organization that it looked at last."""
-
-    digest: bytes
-    user: User
-    organization_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +91,13 @@ def digest_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-_USER = "u.id, u.email, u.password_hash, u.is_owner, u.created_at"
+USER_COLUMNS = "u.id, u.email, u.password_hash, u.is_owner, u.created_at"
 
 
 def _user(conn: Connection[Any], condition: str, value: Any) -> User | None:
     with conn.cursor(row_factory=class_row(User)) as cursor:
         return cursor.execute(
-            f"select {_USER} from app_user u where {condition} and u.removed_at is null", [value]
+            f"select {USER_COLUMNS} from app_user u where {condition} and u.removed_at is null", [value]
         ).fetchone()
 
 
@@ -139,16 +126,16 @@ def members(
         " where u.removed_at is null and (u.is_owner or m.role is not null)"
     )
     rows = conn.execute(
-        f"select {_USER}, m.role, coalesce(m.created_at, u.created_at) as since {chosen}"
+        f"select {USER_COLUMNS}, m.role, coalesce(m.created_at, u.created_at) as since {chosen}"
         " order by u.is_owner desc, since, u.id limit %s offset %s",
         [organization_id, limit, offset],
     ).fetchall()
     row = conn.execute(f"select count(*) {chosen}", [organization_id]).fetchone()
-    return [Member(user=_read_user(each), role=each[5], since=each[6]) for each in rows], row[0] if row else 0
+    return [Member(user=read_user(each), role=each[5], since=each[6]) for each in rows], row[0] if row else 0
 
 
-def _read_user(row: Sequence[Any]) -> User:
-    """The user in the first columns of a row, which are those of _USER."""
+def read_user(row: Sequence[Any]) -> User:
+    """The user in the first columns of a row, which are USER_COLUMNS."""
     return User(id=row[0], email=row[1], password_hash=row[2], is_owner=row[3], created_at=row[4])
 
 
@@ -230,47 +217,12 @@ def remove(conn: Connection[Any], *, user_id: UUID, now: datetime) -> None:
     conn.execute("delete from membership where user_id = %s", [user_id])
     conn.execute("update app_user set removed_at = %s where id = %s", [now, user_id])
     conn.execute("delete from user_session where user_id = %s", [user_id])
+    conn.execute("delete from known_browser where user_id = %s", [user_id])
     conn.execute("delete from one_time_link where user_id = %s", [user_id])
 
 
 def set_password(conn: Connection[Any], *, user_id: UUID, password_hash: str) -> None:
     conn.execute("update app_user set password_hash = %s where id = %s", [password_hash, user_id])
-
-
-def open_session(conn: Connection[Any], *, user_id: UUID, now: datetime) -> str:
-    """A new session; its secret, which only the cookie has. Expired sessions go."""
-    secret = secrets.token_urlsafe(32)
-    conn.execute("delete from user_session where expires_at <= %s", [now])
-    conn.execute(
-        "insert into user_session (digest, user_id, created_at, last_seen_at, expires_at)"
-        " values (%s, %s, %s, %s, %s)",
-        [digest_of(secret), user_id, now, now, now + SESSION_LIFE],
-    )
-    return secret
-
-
-def session(conn: Connection[Any], *, secret: str, now: datetime) -> Session | None:
-    """The session of a cookie, None when it is over."""
-    digest = digest_of(secret)
-    row = conn.execute(
-        f"select {_USER}, s.organization_id, s.last_seen_at from user_session s"
-        " join app_user u on u.id = s.user_id and u.removed_at is null"
-        " where s.digest = %s and s.expires_at > %s and s.last_seen_at > %s",
-        [digest, now, now - SESSION_IDLE],
-    ).fetchone()
-    if row is None:
-        return None
-    if row[6] < now - SEEN_EVERY:
-        conn.execute("update user_session set last_seen_at = %s where digest = %s", [now, digest])
-    return Session(digest=digest, user=_read_user(row), organization_id=row[5])
-
-
-def choose_organization(conn: Connection[Any], *, digest: bytes, organization_id: UUID) -> None:
-    conn.execute("update user_session set organization_id = %s where digest = %s", [organization_id, digest])
-
-
-def close_session(conn: Connection[Any], digest: bytes) -> None:
-    conn.execute("delete from user_session where digest = %s", [digest])
 
 
 def _add_link(conn: Connection[Any], *, now: datetime, path: str = "/app", **columns: Any) -> str:
@@ -336,26 +288,6 @@ def use_link(conn: Connection[Any], *, digest: bytes, now: datetime) -> bool:
         "update one_time_link set used_at = %s where digest = %s and used_at is null", [now, digest]
     )
     return cursor.rowcount == 1
-
-
-def add_failures(conn: Connection[Any], *, subjects: Sequence[str], now: datetime) -> None:
-    conn.execute("delete from sign_in_failure where at <= %s", [now - FAILURES_KEPT])
-    for subject in subjects:
-        conn.execute(
-            "insert into sign_in_failure (id, subject, at) values (%s, %s, %s)", [new_id(now), subject, now]
-        )
-
-
-def failures(conn: Connection[Any], *, subject: str, now: datetime) -> int:
-    """How often signing in failed of late."""
-    row = conn.execute(
-        "select count(*) from sign_in_failure where subject = %s and at > %s", [subject, now - FAILURES_KEPT]
-    ).fetchone()
-    return row[0] if row else 0
-
-
-def forget_failures(conn: Connection[Any], subject: str) -> None:
-    conn.execute("delete from sign_in_failure where subject = %s", [subject])
 
 
 def record(

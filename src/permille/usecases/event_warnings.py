@@ -10,10 +10,10 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.contract.event_warning import EventWarning, TakenEvent, event_warnings
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, running_at
 from permille.core.instants import EPOCH
-from permille.core.metering.event_warning import EventWarning, TakenEvent, event_warnings
 from permille.events.draft import Draft
 from permille.store import billable_metrics, customers, late_usage, plans, subscriptions
 from permille.usecases.usage.windows import running_plan

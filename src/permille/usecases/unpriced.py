@@ -19,6 +19,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
+from permille.core.contract.compiled import compile_plan_charge
 from permille.core.contract.plan import Charge, Plan, leaves_unpriced
 from permille.core.contract.price_versions import (
     longest_period,
@@ -29,7 +30,7 @@ from permille.core.contract.price_versions import (
 )
 from permille.core.metering.event import PlacedEvent
 from permille.core.money import ZERO, exact
-from permille.core.rating.charge import CompiledCharge, compile_plan_charge
+from permille.core.rating.charge import CompiledCharge
 from permille.database.connections import exact_json
 from permille.events.engine import event_log, usage
 from permille.store import customers, organizations, plans, subscriptions, unpriced as store, webhooks

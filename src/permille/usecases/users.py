@@ -1,8 +1,8 @@
-"""Users of the web admin: how they come to be, sign in and out, and get, change and lose roles in organizations."""
+"""Users of the web admin: how they come to be, and get, change and lose roles in organizations."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,8 +10,9 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import Invalid, NotFound
-from permille.store import organizations, users
-from permille.store.users import OneTimeLink, Session, User
+from permille.store import organizations, sessions, users
+from permille.store.sessions import Session
+from permille.store.users import OneTimeLink, User
 
 
 def first_link(conn: Connection[Any], *, now: datetime) -> str | None:
@@ -35,27 +36,6 @@ def add_sign_in_link(
     return users.add_sign_in_link(
         conn, email=email, organization_id=organization_id, role=role, path=path, now=now
     )
-
-
-def session(conn: Connection[Any], *, secret: str, now: datetime) -> Session | None:
-    """The session of a cookie, which was seen now; None when it is over."""
-    return users.session(conn, secret=secret, now=now)
-
-
-def open_session(conn: Connection[Any], user: User, *, now: datetime) -> str:
-    """Sign the user in; the secret of the cookie. What failed before is forgotten."""
-    users.forget_failures(conn, f"email:{user.email.lower()}")
-    return users.open_session(conn, user_id=user.id, now=now)
-
-
-def close_session(conn: Connection[Any], secret: str) -> None:
-    """Sign out."""
-    users.close_session(conn, users.digest_of(secret))
-
-
-def sign_in_failed(conn: Connection[Any], subjects: Sequence[str], *, now: datetime) -> None:
-    """Count a wrong password against the email and the address."""
-    users.add_failures(conn, subjects=subjects, now=now)
 
 
 def use_link(conn: Connection[Any], link: OneTimeLink, *, now: datetime) -> bool:
@@ -84,7 +64,7 @@ def accept(conn: Connection[Any], link: OneTimeLink, visitor: Session, *, now: d
     if not users.hold(conn, visitor.user.id) or not use_link(conn, link, now=now):
         return False
     _give(conn, link, visitor.user, now=now)
-    users.choose_organization(conn, digest=visitor.digest, organization_id=link.organization_id)
+    sessions.choose_organization(conn, digest=visitor.digest, organization_id=link.organization_id)
     return True
 
 
@@ -134,7 +114,7 @@ def switch_organization(conn: Connection[Any], visitor: Session, organization_id
     found = organizations.by_id(conn, organization_id) if organization_id else None
     if found is None or not users.is_admitted(conn, visitor.user, found.id):
         raise NotFound("organization")
-    users.choose_organization(conn, digest=visitor.digest, organization_id=found.id)
+    sessions.choose_organization(conn, digest=visitor.digest, organization_id=found.id)
 
 
 def invite(conn: Connection[Any], organization_id: UUID, *, role: str, now: datetime) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 
 from permille.core.contract.plan import Charge
 from permille.core.errors import Invalid, NotFound
-from permille.core.invoice.tax import Tax
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, PricingUnit
 from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues
+from permille.core.tax import Tax
 from permille.store import billable_metrics, pricing_units, taxes
 from permille.web import price_grid, price_sheet
 from permille.web.typed_number import number_or_none, plain_number

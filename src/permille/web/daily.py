@@ -10,12 +10,13 @@ from typing import Any
 
 from psycopg import Connection
 
+from permille.core.contract.compiled import compile_plan_charge
 from permille.core.contract.plan import Plan
 from permille.core.metering.aggregations import Reads
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.daily_usage import Day, Reach, fold_days, reach_of
 from permille.core.period import local_date
-from permille.core.rating.charge import CompiledCharge, Dimensions, compile_plan_charge
+from permille.core.rating.charge import CompiledCharge, Dimensions
+from permille.core.rating.daily_usage import Day, Reach, fold_days, reach_of
 from permille.usecases.usage.daily_usage import Calendar, counted_series, read_days
 
 PREFERRED = "model"

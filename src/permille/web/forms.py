@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 
 from permille.core.errors import BadRequest, Invalid, Refusal
-from permille.http.bodies import read_body
+from permille.http.bodies import BodyShare, read_body
 from permille.web.visit import Form, Problems
 
 FORM_BYTES_MAX = 1_000_000
@@ -51,9 +51,9 @@ def read_json(text: str) -> Any:
         return text
 
 
-async def read_form(request: Request) -> Form:
+async def read_form(request: Request, share: BodyShare) -> Form:
     """The fields of an urlencoded form. Raises Refusal for what is too large, BadRequest for what is none."""
-    sent = await read_body(request.headers.raw, request.receive, FORM_BYTES_MAX)
+    sent = await read_body(request.headers.raw, request.receive, FORM_BYTES_MAX, share)
     try:
         text = sent.decode()
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")

@@ -28,14 +28,16 @@ from permille.database.connections import is_cut_off, is_passing, is_unavailable
 from permille.http.refusals import STATUS_HEADERS, cut_off
 from permille.http.words import in_words
 from permille.store import organizations, users
-from permille.store.users import Session, User
-from permille.usecases import users as usecase
+from permille.store.sessions import Session
+from permille.store.users import User
+from permille.usecases import sessions as session_usecase, users as usecase
 from permille.web.forms import problems_of, read_form
 from permille.web.rendering import framed, plain
 from permille.web.security import HEADERS, cookie_name, is_from_here, is_https
 from permille.web.shown import from_path, with_query
 from permille.web.visit import (
     ADMINS,
+    ANYBODY,
     EVERYBODY,
     OWNERS,
     WRITERS,
@@ -58,7 +60,7 @@ _TRY_AGAIN = "It may be starting again. Reload this page in a few seconds; if yo
 NO_MEMBERSHIP = "Ask an admin of an organization for an invitation, and open its link."
 
 
-class _SignedOutError(Exception):
+class SignedOutError(Exception):
     """There is no session, or it is over."""
 
 
@@ -80,14 +82,14 @@ def page(
     async def handle(request: Request) -> Response:
         try:
             refuse_nul(request)
-            form = await _own_form(request) if request.method == "POST" else None
+            form = await own_form(engine, request) if request.method == "POST" else None
             async with engine.turns.turn(_secret(engine, request)):
                 if form is not None:
                     assert submit is not None, "only pages with a form have the method POST"
                     return await run_in_threadpool(_submitted, engine, request, form, (show, submit), writers)
                 found = await run_in_threadpool(_shown, engine, request, show, readers)
             return await finished(engine, found, _secret(engine, request), {**HEADERS, **FRAMED_BY_US})
-        except _SignedOutError:
+        except SignedOutError:
             return _to_sign_in(request)
         except _NoMembershipError:
             return plain("refused.html", 403, heading="You are in no organization", text=NO_MEMBERSHIP)
@@ -127,11 +129,12 @@ def form_page(
     return page(engine, path, show, submit, readers=writers, writers=writers)
 
 
-async def _own_form(request: Request) -> Form:
+async def own_form(engine: Engine, request: Request) -> Form:
     """The form that a page of ours sent. Raises Forbidden for one of another site."""
     if not is_from_here(request.method, request.headers):
         raise Forbidden("cross_site_request")
-    return await read_form(request)
+    with engine.bodies.of(engine.turns.owner_of(_secret(engine, request))) as share:
+        return await read_form(request, share)
 
 
 def action(engine: Engine, path: str, submit: Submit, *, writers: Sequence[str] = WRITERS) -> Route:
@@ -179,9 +182,9 @@ def _secret(engine: Engine, request: Request) -> str | None:
 
 def _session(engine: Engine, conn: Connection[Any], request: Request) -> Session:
     secret = _secret(engine, request)
-    found = usecase.session(conn, secret=secret, now=system_now()) if secret else None
+    found = session_usecase.session(conn, secret=secret, now=system_now()) if secret else None
     if found is None:
-        raise _SignedOutError
+        raise SignedOutError
     return found
 
 
@@ -234,6 +237,8 @@ def _allowed_visit(
 ) -> Visit:
     """The visit. Raises Forbidden when the user's role is none of these."""
     visit = visit_of(engine, conn, request, form)
+    if roles == ANYBODY:
+        return visit
     if not visit.roles:
         raise _NoMembershipError
     if not visit.may(roles):
@@ -275,7 +280,7 @@ def _submitted(
         problems = problems_of(refusal)
         if refusal.code == ROLE or (refusal.status == 404 and "base" in problems):
             raise
-        return _shown_again(engine, request, form, show, problems)
+        return shown_again(engine, request, form, show, problems)
 
 
 def _record(visit: Visit, done: Done) -> None:
@@ -291,7 +296,8 @@ def _record(visit: Visit, done: Done) -> None:
         )
 
 
-def _shown_again(engine: Engine, request: Request, form: Form, show: Show, problems: Problems) -> Response:
+def shown_again(engine: Engine, request: Request, form: Form, show: Show, problems: Problems) -> Response:
+    """The page of a form that can't be taken as it is, with what was filled in and what is wrong."""
     with engine.pool.connection() as conn:
         visit = replace(visit_of(engine, conn, request, form), problems=problems)
         answer = show(visit)

@@ -16,14 +16,13 @@ from typing import Any
 from permille.core.contract.plan import Charge
 from permille.core.instants import EPOCH
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.custom_aggregation import aggregator_of, fold
+from permille.core.metering.custom_aggregation import CUSTOM_PROPERTIES, aggregator_of, fold
 from permille.core.metering.event import property_text
 from permille.core.money import ZERO, exact, subunits
 from permille.core.rating import models as pricing
 from permille.core.rating.explanation import Step, charge_steps, conversion_steps
 from permille.core.rating.filters import ALL_FILTER_VALUES
 from permille.core.rating.models import ChargeModel
-from permille.core.rating.models.custom import CUSTOM_PROPERTIES
 from permille.core.rating.models.group_keys import PRESENTATION, PRICING
 from permille.core.rating.pricing_unit import AppliedPricingUnit, owed
 from permille.database.connections import exact_json

@@ -29,6 +29,8 @@ NOTICES = {
     "ended": "The subscription has ended and what was open is billed.",
     "refreshed": "Priced again, from the events, prices and taxes that there are now.",
     "finalized": "The invoice is final.",
+    "password_changed": "The password is changed. You are signed out in all other browsers.",
+    "session_ended": "Signed out there.",
     "replayed": "The webhook is queued again.",
 }
 STATIC = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from argon2 import PasswordHasher
@@ -13,9 +14,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from permille.config import Config
+from permille.core.errors import Refusal
+from permille.http.clients import client_address
+from permille.http.shares import Shares
+from permille.store.sessions import Origin
 
 PASSWORD_MIN = 10
 PASSWORD_MAX = 200
+BROWSER_NAME_MAX = 255
+KNOWN_BROWSER = "browser"
+"""The cookie of a browser in which somebody has signed in before."""
 
 # Nothing from another host, nothing inline: an injected tag can neither run nor load nor send anything.
 CONTENT_SECURITY_POLICY = (
@@ -32,28 +40,35 @@ HEADERS = {
 
 _hasher = PasswordHasher()
 # 64 MB and 0.1 s of a core for each: not more at once than there are cores to do it.
-_turn = asyncio.Semaphore(2)
+_turns = Shares(2, 20, refusal=Refusal(status=429, code="too_many_sign_ins"))
 # Verified against when there is no such user, so that the answer takes as long.
 _NOBODY = _hasher.hash("nobody has this password")
 
 
+def password_turn() -> AbstractAsyncContextManager[None]:
+    """A turn at passwords, all of which take the same few. Raises Refusal with 429 when too many wait for one."""
+    return _turns.turn("passwords")
+
+
 async def hash_password(password: str) -> str:
-    """Argon2id with the library's parameters (RFC 9106, low memory)."""
-    async with _turn:
+    """Argon2id with the library's parameters (RFC 9106, low memory), in a turn of its own."""
+    async with password_turn():
         return await run_in_threadpool(_hasher.hash, password)
 
 
 async def is_password(password: str, password_hash: str | None) -> bool:
-    """Whether the password is the one of the hash; as slow without a hash."""
+    """Whether the password is the one of the hash; as slow without a hash. The caller has the turn."""
 
     def verify() -> bool:
         try:
-            return _hasher.verify(password_hash or _NOBODY, password) and password_hash is not None
+            return (
+                _hasher.verify(password_hash or _NOBODY, password[:PASSWORD_MAX])
+                and password_hash is not None
+            )
         except (VerificationError, InvalidHashError):
             return False
 
-    async with _turn:
-        return await run_in_threadpool(verify)
+    return await run_in_threadpool(verify)
 
 
 def is_https(request: Request, config: Config) -> bool:
@@ -61,16 +76,24 @@ def is_https(request: Request, config: Config) -> bool:
     return request.url.scheme == "https" or config.base_url.startswith("https:")
 
 
-def cookie_name(*, https: bool) -> str:
+def origin_of(request: Request) -> Origin:
+    """From where a browser signs in."""
+    browser = request.headers.get("user-agent", "")[:BROWSER_NAME_MAX]
+    return Origin(address=client_address(request.scope), browser=browser)
+
+
+def cookie_name(*, https: bool, what: str = "") -> str:
     """With __Host- the browser refuses the cookie from a subdomain or without Secure."""
-    return "__Host-permille" if https else "permille"
+    name = f"permille-{what}" if what else "permille"
+    return f"__Host-{name}" if https else name
 
 
-def set_cookie(response: Response, secret: str, *, https: bool, max_age: int) -> None:
+def set_cookie(response: Response, secret: str, *, https: bool, life: timedelta, what: str = "") -> None:
+    """The cookie of the session, or of `what`."""
     response.set_cookie(
-        cookie_name(https=https),
+        cookie_name(https=https, what=what),
         secret,
-        max_age=max_age,
+        max_age=int(life.total_seconds()),
         path="/",
         secure=https,
         httponly=True,

@@ -17,16 +17,23 @@ from permille.api.addresses import Route
 from permille.api.http import Engine
 from permille.clock import system_now
 from permille.config import Config
-from permille.core.errors import BadRequest
+from permille.core.errors import BadRequest, Refusal
 from permille.core.organization import Organization
 from permille.database.connections import open_pool
 from permille.http.clients import client_address, household
+from permille.http.refusals import STATUS_HEADERS
 from permille.store import organizations, users
-from permille.store.users import ROLES, SESSION_LIFE, OneTimeLink, Session, User, email_problem, local_path
-from permille.usecases import users as usecase
+from permille.store.attempts import BROWSER_LIFE, KEPT
+from permille.store.sessions import LIFE as SESSION_LIFE, Session
+from permille.store.users import ROLES, OneTimeLink, User, email_problem, local_path
+from permille.usecases import attempts, sessions, users as usecase
+from permille.usecases.attempts import Attempt
+from permille.usecases.sessions import Secrets
 from permille.web.forms import read_form
+from permille.web.pages import refused
 from permille.web.rendering import plain
 from permille.web.security import (
+    KNOWN_BROWSER,
     PASSWORD_MAX,
     PASSWORD_MIN,
     cookie_name,
@@ -34,13 +41,13 @@ from permille.web.security import (
     is_from_here,
     is_https,
     is_password,
+    origin_of,
+    password_turn,
     set_cookie,
 )
 from permille.web.visit import Form, Problems
 
 AS_MYSELF = "as_myself"
-FAILURES_PER_EMAIL = 10
-FAILURES_PER_ADDRESS = 50
 
 
 def routes(engine: Engine) -> list[Route]:
@@ -118,25 +125,35 @@ class _Desk:
         form = await self._form(request)
         if form is None:
             return _elsewhere()
-        email, password = form.get("email")[:255], form.get("password")
-        subjects = _subjects(request, email)
-        found, blocked = await run_in_threadpool(self._look, email, subjects)
-        if blocked:
-            problems = {"base": ["too_many_failures"]}
-            return plain("sign_in.html", 429, form=form, next_path=next_path, problems=problems)
-        right = await is_password(password[:PASSWORD_MAX], found.password_hash if found else None)
-        if found is None or not right:
-            await run_in_threadpool(self._fail, subjects)
+        try:
+            user = await self._by_password(request, form.get("email")[:255], form.get("password"))
+        except Refusal as refusal:
+            problems = {"base": [refusal.code or "too_many_requests"]}
+            response = plain(
+                "sign_in.html", refusal.status, form=form, next_path=next_path, problems=problems
+            )
+            response.headers["retry-after"] = retry_after(refusal)
+            return response
+        if user is None:
             problems = {"base": ["wrong_email_or_password"]}
             return plain("sign_in.html", 422, form=form, next_path=next_path, problems=problems)
-        return await self._let_in(request, found, next_path)
+        return await self._let_in(request, user, next_path)
+
+    async def _by_password(self, request: Request, email: str, password: str) -> User | None:
+        """The user whose email and password they are. Raises Refusal with 429."""
+        async with password_turn():
+            user, attempt = await run_in_threadpool(self._begin, request, email)
+            if not await is_password(password, user.password_hash if user else None):
+                return None
+        await run_in_threadpool(self._succeed, attempt)
+        return user
 
     async def sign_out(self, request: Request) -> Response:
         """POST /app/sign-out."""
         if not is_from_here(request.method, request.headers):
             return _elsewhere()
         name = cookie_name(https=is_https(request, self.engine.config))
-        await run_in_threadpool(self._close, request.cookies.get(name, ""))
+        await run_in_threadpool(self._close, self._cookie(request))
         response = RedirectResponse("/app/sign-in", 303)
         response.delete_cookie(name, path="/", secure=name.startswith("__Host-"), httponly=True)
         return response
@@ -173,7 +190,8 @@ class _Desk:
         if not is_from_here(request.method, request.headers):
             return None
         try:
-            return await read_form(request)
+            with self.engine.bodies.of(None) as share:
+                return await read_form(request, share)
         except BadRequest:
             return None
 
@@ -187,41 +205,61 @@ class _Desk:
         if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
             problems["password"] = ["password_too_short"]
         if not problems:
-            made = await run_in_threadpool(self._add, link, email, await hash_password(password))
+            try:
+                hashed = await hash_password(password)
+            except Refusal as refusal:
+                return refused(refusal)
+            made = await run_in_threadpool(self._add, link, email, hashed)
             if made is not None:
                 return await self._let_in(request, made, link.path)
             problems["email"] = ["value_already_exist"]
         return _link_page(request, found, form, problems)
 
     async def _let_in(self, request: Request, user: User, path: str) -> Response:
-        secret = await run_in_threadpool(self._open, user)
+        secrets = await run_in_threadpool(self._open, request, user)
         response = RedirectResponse(path, 303)
         https = is_https(request, self.engine.config)
-        set_cookie(response, secret, https=https, max_age=int(SESSION_LIFE.total_seconds()))
+        set_cookie(response, secrets.session, https=https, life=SESSION_LIFE)
+        set_cookie(response, secrets.browser, https=https, life=BROWSER_LIFE, what=KNOWN_BROWSER)
         return response
 
-    def _look(self, email: str, subjects: tuple[str, str]) -> tuple[User | None, bool]:
-        now = system_now()
+    def _begin(self, request: Request, email: str) -> tuple[User | None, Attempt]:
         with self.engine.pool.connection() as conn:
-            limits = zip(subjects, (FAILURES_PER_EMAIL, FAILURES_PER_ADDRESS), strict=True)
-            blocked = any(users.failures(conn, subject=one, now=now) >= most for one, most in limits)
-            return users.by_email(conn, email), blocked
+            user = users.by_email(conn, email)
+            return user, attempts.begin(
+                conn,
+                what="password",
+                user=user,
+                email=email,
+                household=household(client_address(request.scope)),
+                token=self._cookie(request, KNOWN_BROWSER),
+                now=system_now(),
+            )
 
-    def _fail(self, subjects: tuple[str, str]) -> None:
+    def _succeed(self, attempt: Attempt) -> None:
         with self.engine.pool.connection() as conn:
-            usecase.sign_in_failed(conn, subjects, now=system_now())
+            attempts.succeed(conn, attempt)
 
-    def _open(self, user: User) -> str:
+    def _open(self, request: Request, user: User) -> Secrets:
         with self.engine.pool.connection() as conn:
-            return usecase.open_session(conn, user, now=system_now())
+            return sessions.open_session(
+                conn,
+                user,
+                origin=origin_of(request),
+                browser=self._cookie(request, KNOWN_BROWSER),
+                now=system_now(),
+            )
+
+    def _cookie(self, request: Request, what: str = "") -> str:
+        https = is_https(request, self.engine.config)
+        return request.cookies.get(cookie_name(https=https, what=what), "")
 
     def _close(self, secret: str) -> None:
         with self.engine.pool.connection() as conn:
-            usecase.close_session(conn, secret)
+            sessions.close_session(conn, secret)
 
     def _link(self, request: Request) -> _Found | None:
         """The link of the address with what a page about it shows, None when it is over."""
-        cookie = request.cookies.get(cookie_name(https=is_https(request, self.engine.config)), "")
         with self.engine.pool.connection() as conn:
             now = system_now()
             link = users.link(conn, token=request.path_params["token"], now=now)
@@ -230,7 +268,7 @@ class _Desk:
             user = users.by_id(conn, link.user_id) if link.user_id else None
             if link.user_id and user is None:
                 return None
-            session = usecase.session(conn, secret=cookie, now=now)
+            session = sessions.session(conn, secret=self._cookie(request), now=now)
             return _Found(
                 link=link,
                 user=user,
@@ -281,8 +319,10 @@ def _link_page(request: Request, found: _Found, form: Form, problems: Problems |
     )
 
 
-def _subjects(request: Request, email: str) -> tuple[str, str]:
-    return f"email:{email.lower()}", f"address:{household(client_address(request.scope))}"
+def retry_after(refusal: Refusal) -> str:
+    """Seconds until the same may be tried again."""
+    is_long = refusal.code == "too_many_failures"
+    return str(int(KEPT.total_seconds())) if is_long else STATUS_HEADERS[429]["retry-after"]
 
 
 def _elsewhere() -> Response:

@@ -13,7 +13,7 @@ from starlette.datastructures import QueryParams
 from permille.api import http
 from permille.api.http import Engine, Raw
 from permille.core.organization import Organization
-from permille.store.users import Session
+from permille.store.sessions import Session
 
 PER_PAGE = 25
 
@@ -105,6 +105,8 @@ Show = Callable[[Visit], HtmlPage | Raw]
 Submit = Callable[[Visit], Done]
 
 OWNERS = ("owner",)
+ANYBODY = ("anybody",)
+"""Everybody who is signed in, in an organization or not."""
 EVERYBODY = ("admin", "finance", "read_only")
 WRITERS = ("admin", "finance")
 ADMINS = ("admin",)

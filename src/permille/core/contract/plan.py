@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from permille.core.invoice.tax import Tax
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of, custom_values
 from permille.core.rating.filters import ALL_FILTER_VALUES, ChargeFilter, expand_all_values
@@ -17,6 +16,7 @@ from permille.core.rating.models import ChargeModel, Model, custom, model_of
 from permille.core.rating.pricing_unit import AppliedPricingUnit
 from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues, is_unpriced
+from permille.core.tax import Tax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,10 @@ from datetime import date, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from uuid import UUID
 
-from permille.core.invoice.tax import AppliedTax, Tax, apply_taxes, sum_of
 from permille.core.money import ZERO, exact, precise, round_cents
 from permille.core.period import INSTANT, day_diff, local_date
 from permille.core.rating.filters import Id
+from permille.core.tax import AppliedTax, Tax, apply_taxes, sum_of
 
 _FIVE_DECIMALS = Decimal("0.00001")
 

@@ -19,10 +19,10 @@ from permille.core.customer import Customer
 from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling
 from permille.core.invoice.credit_note import Spent
 from permille.core.invoice.numbering import InvoiceNumber, number_text
-from permille.core.invoice.tax import UNTAXED, Tax, Taxed
 from permille.core.money import ZERO, exact, round_cents
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
+from permille.core.tax import UNTAXED, Tax, Taxed
 
 AMOUNT_MAX = 2**63 - 1
 """In the currency's smallest unit."""

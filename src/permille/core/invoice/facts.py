@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from uuid import UUID
 
+from permille.core.contract.compiled import compile_plan_charge, compile_renewal, renewal_charge
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import version_at, versions_of
 from permille.core.invoice.billing import SubscriptionBilling
-from permille.core.invoice.draft import InvoiceDraft
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
-from permille.core.rating.charge import (
-    CompiledCharge,
-    Dimensions,
-    compile_plan_charge,
-    compile_renewal,
-    renewal_charge,
-)
+from permille.core.rating.charge import CompiledCharge, Dimensions
 
 Usage = Mapping[str, Sequence[tuple[Dimensions, Partial]]]
 """Code of a metric -> its series."""
@@ -101,12 +95,3 @@ class Facts:
         if period is None:
             return ()
         return prices.renewed_for(period, is_whole=period == billing.whole_period(period))
-
-    def after(self, draft: InvoiceDraft) -> Facts:
-        """What is left for the invoices that follow in the batch."""
-        if not draft.credits:
-            return self
-        place = draft.customer.id, draft.currency
-        paid = {each.credit_note_id: each.amount_cents for each in draft.credits}
-        left = [(note_id, balance - paid.get(note_id, 0)) for note_id, balance in self.balances[place]]
-        return replace(self, balances={**self.balances, place: left})

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Facts
-from permille.core.invoice.steps.credit_notes import credit_notes
+from permille.core.invoice.steps.credit_notes import after_credit_notes, credit_notes
 from permille.core.invoice.steps.dates import dates
 from permille.core.invoice.steps.due_subscriptions import due_subscriptions
 from permille.core.invoice.steps.late_usage import late_usage
@@ -39,6 +39,9 @@ STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
     }
 )
 
+USED_UP: tuple[Callable[[InvoiceDraft, Facts], Facts], ...] = (after_credit_notes,)
+"""What an invoice takes away from the facts of those that follow in its batch."""
+
 
 def make(drafts: Iterable[InvoiceDraft], facts: Facts) -> list[InvoiceDraft]:
     """Run the steps of each draft, in order; drafts for nothing at all are left out."""
@@ -48,6 +51,7 @@ def make(drafts: Iterable[InvoiceDraft], facts: Facts) -> list[InvoiceDraft]:
         for step in STEPS[each.kind]:
             draft = step(draft, facts)
         if not draft.is_empty:
-            facts = facts.after(draft)
+            for taken in USED_UP:
+                facts = taken(draft, facts)
             made.append(draft)
     return made

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import version_at, versions_of
 from permille.core.customer import Customer
-from permille.core.invoice.tax import Tax, applicable
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
+from permille.core.tax import Tax, applicable
 
 TaxChoice = Callable[[Fee], tuple[Tax, ...]]
 

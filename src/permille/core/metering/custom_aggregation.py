@@ -21,8 +21,9 @@ from permille.core.metering.expression import EvaluationError, Event, Value, as_
 from permille.core.metering.rule import DIGITS, Rule, read_rule
 from permille.core.metering.usage import CustomEvent, Instance, Partial
 from permille.core.money import ZERO
-from permille.core.rating.models.custom import CUSTOM_PROPERTIES
 
+CUSTOM_PROPERTIES = "custom_properties"
+"""The property of a charge that holds what rules look at."""
 _SECOND = timedelta(seconds=1)
 
 

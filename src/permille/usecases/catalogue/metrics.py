@@ -10,11 +10,11 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.contract.dimension_edit import follow_metric
 from permille.core.contract.plan import Charge, Plan, filter_name
 from permille.core.contract.price_versions import change_charges
 from permille.core.errors import Invalid, NotFound
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.dimension_edit import follow_metric
 from permille.database import locks
 from permille.store import billable_metrics, billing_holds, late_usage, plans, unpriced, webhooks
 from permille.usecases import metering

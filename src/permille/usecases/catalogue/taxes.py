@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import Invalid, NotFound
-from permille.core.invoice.tax import Tax
+from permille.core.tax import Tax
 from permille.database import locks
 from permille.store import billing_holds, taxes
 

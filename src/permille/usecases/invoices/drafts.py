@@ -24,9 +24,10 @@ from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.period import Period
 from permille.events.engine import event_log, usage
-from permille.store import credit_notes, customers, fees as fee_store, invoices, subscriptions
+from permille.store import customers, fees as fee_store, invoices, subscriptions
 from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
 from permille.usecases import holds
+from permille.usecases.invoices import balances
 from permille.usecases.invoices.credit_notes import credit_unused
 from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
 from permille.usecases.invoices.save import queue_webhooks, with_numbers
@@ -104,7 +105,7 @@ def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datet
         invoices.rewrite(conn, [*held, *numbered])
         if numbered:
             invoices.set_arrival(conn, [draft.id for draft in numbered], arrival)
-            credit_notes.take(conn, numbered)
+            balances.take(conn, numbered)
             shown = [(at, draft.id) for draft in numbered if draft.status is InvoiceStatus.FINALIZED]
             queue_webhooks(conn, "invoice.created", numbered[0].customer.organization_id, shown)
             _give_back(conn, numbered, at)

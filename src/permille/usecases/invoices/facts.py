@@ -16,14 +16,14 @@ from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.invoice.billing import BillingRequest, SubscriptionBilling, plan_billing
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
-from permille.core.invoice.facts import Balances, Facts, PlanPrices, Usage
+from permille.core.invoice.facts import Facts, PlanPrices, Usage
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.metering.event import Arrival
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
 from permille.ids import new_id
-from permille.store import credit_notes, customers, plans, subscriptions
-from permille.usecases.invoices import adjustments
+from permille.store import customers, plans, subscriptions
+from permille.usecases.invoices import adjustments, balances
 from permille.usecases.usage.windows import carried_over_query, usage_windows
 
 
@@ -96,23 +96,13 @@ def load_facts(
     facts = Facts(
         prices={plan_id: PlanPrices.of(plan) for plan_id, plan in known_plans.items()},
         late_usage=adjustments.of_drafts(conn, billed) if late_usage is None else late_usage,
-        balances=_balances(conn, drafts),
+        **balances.load(conn, drafts),
     )
     return replace(
         facts,
         usage=_usage(conn, billings, facts),
         carried_over=_carried_over(conn, billings, facts),
     )
-
-
-def _balances(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> Balances:
-    """The credit of customers with an invoice that it may pay."""
-    owing = {
-        draft.customer.id
-        for draft in drafts
-        if draft.is_on_invoice and not draft.is_paid and not draft.has_grace_period
-    }
-    return credit_notes.available(conn, owing) if owing else {}
 
 
 def _usage(

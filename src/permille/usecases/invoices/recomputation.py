@@ -10,12 +10,13 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.contract.compiled import compile_plan_charge, compile_renewal, renewal_charge
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.period import Period
-from permille.core.rating.charge import CompiledCharge, compile_plan_charge, compile_renewal, renewal_charge
+from permille.core.rating.charge import CompiledCharge
 from permille.core.rating.fee import Fee, carry_fee_on
 from permille.core.rating.filters import group_of
 from permille.core.rating.minimum_charge import true_up_fee

@@ -1,4 +1,4 @@
-"""Save invoices: number them, insert them in bulk, spend credit, and queue their webhooks.
+"""Save invoices: number them, insert them in bulk, save what they took of balances, and queue their webhooks.
 
 Source: semantics-billing.md sections 3.10, 4.2 to 4.7.
 """
@@ -15,7 +15,8 @@ from psycopg import Connection
 
 from permille.core.invoice import numbering
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, InvoiceStatus, changed
-from permille.store import credit_notes, invoices, late_usage, webhooks
+from permille.store import invoices, late_usage, webhooks
+from permille.usecases.invoices import balances
 
 
 def save(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
@@ -25,7 +26,7 @@ def save(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     numbered = with_numbers(conn, drafts)
     fee_ids = invoices.add(conn, numbered)
     late_usage.set_billed(conn, {late_id: draft.id for draft in numbered for late_id in draft.late_usage_ids})
-    credit_notes.take(conn, numbered)
+    balances.take(conn, numbered)
     organization_id = numbered[0].customer.organization_id
     of_events, alone = [], []
     shown: dict[InvoiceStatus, list[tuple[datetime, UUID]]] = defaultdict(list)

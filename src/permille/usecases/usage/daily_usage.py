@@ -9,12 +9,16 @@ from typing import Any
 
 from psycopg import Connection
 
+from permille.core.contract.compiled import compile_plan_charge
 from permille.core.contract.plan import Charge, Plan, PlanFilter
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.metering.aggregations import Needs
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.daily_usage import (
+from permille.core.metering.usage import Usage
+from permille.core.period import INSTANT, Period, local_date, midnight
+from permille.core.rating.charge import CompiledCharge, counted_by, series_place
+from permille.core.rating.daily_usage import (
     Day,
     Reach,
     Series,
@@ -23,9 +27,6 @@ from permille.core.metering.daily_usage import (
     fold_days,
     reach_of,
 )
-from permille.core.metering.usage import Usage
-from permille.core.period import INSTANT, Period, local_date, midnight
-from permille.core.rating.charge import CompiledCharge, compile_plan_charge, counted_by, series_place
 from permille.core.rating.filters import Group
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery

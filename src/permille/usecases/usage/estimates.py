@@ -16,7 +16,6 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import Invalid, NotFound, Unevaluable
-from permille.core.invoice.tax import Taxed, tax_fee
 from permille.core.invoice.tax_choice import taxes_of_charge
 from permille.core.metering.aggregations import Aggregation, Reads
 from permille.core.metering.billable_metric import BillableMetric
@@ -34,6 +33,7 @@ from permille.core.money import ZERO
 from permille.core.rating.advance import fee_of_nothing, instant_fee, units_alone
 from permille.core.rating.fee import Fee
 from permille.core.rating.models import ChargeModel, model_of
+from permille.core.tax import Taxed, tax_fee
 from permille.events.log import TOO_MUCH_WORK
 from permille.store import billable_metrics, customers, plans, subscriptions
 from permille.usecases.usage import levels

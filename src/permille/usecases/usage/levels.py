@@ -14,6 +14,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from permille.core.contract.compiled import compile_plan_charge, renewal_charge
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
@@ -23,7 +24,7 @@ from permille.core.metering.custom_aggregation import aggregator_of
 from permille.core.metering.usage import AdvanceEvent
 from permille.core.period import Period
 from permille.core.rating.advance import carried_over_by_place, event_fees
-from permille.core.rating.charge import CompiledCharge, Place, compile_plan_charge, renewal_charge
+from permille.core.rating.charge import CompiledCharge, Place
 from permille.core.rating.fee import Fee, carry_fee_on
 from permille.core.rating.level import NOTHING_CARRIED_OVER, CarriedOver, LevelState, PaidLevel, paid_level_at
 from permille.core.rating.proration import Proration, proration_by

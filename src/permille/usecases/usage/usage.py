@@ -17,12 +17,12 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.contract.compiled import compile_plan_charge, renewal_charge
 from permille.core.contract.plan import Charge, Plan, PlanFilter
 from permille.core.contract.price_versions import in_force, version_at
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
-from permille.core.invoice.tax import tax_invoice
 from permille.core.invoice.tax_choice import taxes_of_charge
 from permille.core.metering.usage import Partial
 from permille.core.money import ZERO
@@ -31,7 +31,7 @@ from permille.core.period import (
     Period,
     local_date,
 )
-from permille.core.rating.charge import CompiledCharge, Dimensions, Place, compile_plan_charge, renewal_charge
+from permille.core.rating.charge import CompiledCharge, Dimensions, Place
 from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.level import PaidLevel
 from permille.core.rating.models.group_keys import PRICING, pricing_keys
@@ -39,6 +39,7 @@ from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.projection import Projection, elapsed_share, project, project_all
 from permille.core.rating.proration import RatedPeriod, rated_period
 from permille.core.rating.rate import rate
+from permille.core.tax import tax_invoice
 from permille.events.engine import usage
 from permille.events.usage import SeriesUsage, UsageQuery
 from permille.store import (

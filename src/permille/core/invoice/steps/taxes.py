@@ -7,9 +7,9 @@ from decimal import Decimal
 
 from permille.core.invoice.draft import InvoiceDraft, Line, changed
 from permille.core.invoice.facts import Facts
-from permille.core.invoice.tax import UNTAXED, Tax, add_up_taxes, tax_fee, tax_invoice
 from permille.core.invoice.tax_choice import TaxChoice, tax_choice
 from permille.core.money import exact
+from permille.core.tax import UNTAXED, Tax, add_up_taxes, tax_fee, tax_invoice
 
 
 def line_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:

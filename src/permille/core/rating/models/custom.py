@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 from permille.core.metering.aggregations import CUSTOM
+from permille.core.metering.custom_aggregation import CUSTOM_PROPERTIES
 from permille.core.metering.event import numeric_value
 from permille.core.rating.models.price import Model, Price, Pricer, Quantity, per_unit
 
-CUSTOM_PROPERTIES = "custom_properties"
 NAMES_MAX = 100
 TEXT_MAX = 255
 

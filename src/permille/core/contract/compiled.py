@@ -1,0 +1,45 @@
+"""Charges of plans, made ready to be rated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from permille.core.contract.plan import Charge, expanded_filters
+from permille.core.metering.custom_aggregation import aggregator_of
+from permille.core.rating.charge import CompiledCharge, compile_charge
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.rounding import Rounding
+from permille.core.rating.unlisted import UnlistedValues
+
+
+def renewal_charge(charge: Charge, *, is_whole: bool) -> Charge:
+    """A recurring charge in advance as it prices units carried over into a whole period, or into a part of one."""
+    return replace(charge, pay_in_advance=False, prorated=charge.prorated and not is_whole)
+
+
+def compile_renewal(charge: Charge, *, currency: str) -> CompiledCharge:
+    """A `renewal_charge` made ready to be rated."""
+    return replace(compile_plan_charge(charge, currency=currency), is_renewal=True)
+
+
+def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
+    """A plan's charge in the plan's currency, made ready to be rated."""
+    metric = charge.metric
+    return compile_charge(
+        charge_id=charge.id,
+        model=ChargeModel(charge.charge_model),
+        properties=charge.properties,
+        filters=expanded_filters(charge),
+        aggregation=metric.aggregation,
+        currency=currency,
+        rounding_function=metric.rounding_function,
+        rounding_precision=metric.rounding_precision,
+        invoice_display_name=charge.invoice_display_name,
+        prorated=charge.prorated,
+        pay_in_advance=charge.pay_in_advance,
+        min_amount_cents=charge.min_amount_cents,
+        applied_pricing_unit=charge.applied_pricing_unit,
+        aggregator=aggregator_of(metric),
+        unlisted_values=UnlistedValues(charge.unlisted_values),
+        rounding=Rounding(charge.rounding),
+    )

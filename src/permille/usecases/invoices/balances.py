@@ -1,0 +1,47 @@
+"""What invoices use up, by who loads it for a batch and who saves what the invoices of the batch took.
+
+A further credit is one entry here: bills, fees in advance, late usage and drafts that become final all save by this list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.invoice.draft import InvoiceDraft
+from permille.store import credit_notes
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A kind of balance that customers have."""
+
+    fact: str
+    """The field of `Facts` that its step reads."""
+    load: Callable[[Connection[Any], Collection[UUID]], Any]
+    """What these customers have, locked."""
+    take: Callable[[Connection[Any], Sequence[InvoiceDraft]], None]
+    """Save what these invoices took of it."""
+
+
+BALANCES = (Balance("balances", credit_notes.available, credit_notes.take),)
+
+
+def load(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> dict[str, Any]:
+    """The facts on balances of customers with an invoice that they may pay."""
+    owing = {
+        draft.customer.id
+        for draft in drafts
+        if draft.is_on_invoice and not draft.is_paid and not draft.has_grace_period
+    }
+    return {each.fact: each.load(conn, owing) for each in BALANCES} if owing else {}
+
+
+def take(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
+    """Save what these invoices took of all balances; set-based."""
+    for each in BALANCES:
+        each.take(conn, drafts)

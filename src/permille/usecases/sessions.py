@@ -1,0 +1,60 @@
+"""Signed-in browsers: sessions begin and end, and a browser stays known for the next time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+
+from permille.core.errors import NotFound
+from permille.store import attempts, sessions, users
+from permille.store.sessions import Origin, Session
+from permille.store.users import User
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secrets:
+    """What the cookies of a browser hold once somebody has signed in."""
+
+    session: str
+    browser: str
+
+
+def open_session(
+    conn: Connection[Any], user: User, *, origin: Origin, browser: str, now: datetime
+) -> Secrets:
+    """Sign the user in; `browser` is the secret by which the browser may be known from earlier."""
+    return Secrets(
+        session=sessions.open_session(conn, user_id=user.id, origin=origin, now=now),
+        browser=attempts.remember_browser(conn, token=browser, user_id=user.id, now=now),
+    )
+
+
+def session(conn: Connection[Any], *, secret: str, now: datetime) -> Session | None:
+    """The session of a cookie, which was seen now; None when it is over."""
+    return sessions.session(conn, secret=secret, now=now)
+
+
+def close_session(conn: Connection[Any], secret: str) -> None:
+    """Sign out."""
+    sessions.close(conn, users.digest_of(secret))
+
+
+def end(conn: Connection[Any], user: User, digest: bytes | None) -> None:
+    """Sign the user out in one browser. Raises NotFound."""
+    if digest is None or not sessions.close_of(conn, user.id, digest):
+        raise NotFound("session")
+
+
+def end_others(conn: Connection[Any], kept: Session) -> None:
+    """Sign the user out in all browsers but one."""
+    sessions.close_others(conn, kept.user.id, kept.digest)
+
+
+def change_password(conn: Connection[Any], kept: Session, *, password_hash: str) -> None:
+    """Change the user's password, which signs it out in all other browsers; no browser is known any more."""
+    users.set_password(conn, user_id=kept.user.id, password_hash=password_hash)
+    end_others(conn, kept)
+    attempts.forget_browsers(conn, kept.user.id)

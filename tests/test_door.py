@@ -1,0 +1,223 @@
+"""The door, with real sockets: what a stranger may send, hold and keep waiting."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import pytest
+import uvicorn
+
+from permille.config import Networks
+from permille.http.door import HEAD_BYTES_MAX, DoorLimits, guarded
+
+LIMITS: dict[str, Any] = {"head_seconds": 0.6, "request_seconds": 1.2, "answer_seconds": 1.0}
+SHORT = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Reads the body to its end and says how long it was; /long has a long answer."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message["body"])
+        more = message["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-size", b"%d" % size)]})
+    for _ in range(2_000 if scope["path"] == "/long" else 0):
+        await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@contextmanager
+def served(**limits: Any) -> Iterator[int]:
+    """The port of a server with this door."""
+    config = uvicorn.Config(
+        application,
+        port=0,
+        loop="uvloop",
+        http=guarded(DoorLimits(**{**LIMITS, **limits})),
+        lifespan="off",
+        log_level="error",
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = server.force_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with served() as found:
+        yield found
+
+
+def connected(port: int, source: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=5, source_address=(source, 0))
+
+
+def answer(sock: socket.socket) -> bytes:
+    """All that comes until the server closes the connection, or nothing more comes."""
+    found = b""
+    try:
+        while piece := sock.recv(65_536):
+            found += piece
+            if found.endswith((b"ok", b"0\r\n\r\n")):
+                break
+    except ConnectionError:
+        pass
+    return found
+
+
+def asked(port: int, *pieces: bytes, source: str = "127.0.0.1") -> bytes:
+    with connected(port, source) as sock:
+        try:
+            for piece in pieces:
+                sock.sendall(piece)
+        except ConnectionError:
+            pass
+        return answer(sock)
+
+
+def status(found: bytes) -> int:
+    return int(found.split(b" ", 2)[1]) if found else 0
+
+
+def test_usual_requests_pass_alone_in_pieces_and_in_a_row(port: int) -> None:
+    assert status(asked(port, SHORT)) == 200
+    assert status(asked(port, *(SHORT[n : n + 1] for n in range(len(SHORT))))) == 200
+    post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + b"b" * 200_000
+    assert b"x-size: 200000" in asked(port, post)
+    with connected(port) as sock:
+        for _ in range(3):
+            sock.sendall(SHORT)
+            assert status(answer(sock)) == 200
+        sock.sendall(SHORT * 5)
+        found = b""
+        while found.count(b"HTTP/1.1 200") < 5:
+            found += sock.recv(65_536)
+
+
+def test_small_chunks_pass(port: int) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert b"x-size: 50000" in asked(port, head, b"1\r\nx\r\n" * 50_000, b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 10_000_000,
+        b"GET /" + b"a" * 10_000_000,
+        b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 1_000_000,
+    ],
+    ids=["value", "address", "lines"],
+)
+def test_endless_headers_are_refused_at_once(port: int, endless: bytes) -> None:
+    began = time.monotonic()
+    assert status(asked(port, endless)) in (431, 0)
+    assert time.monotonic() - began < 2
+    assert status(asked(port, SHORT)) == 200
+
+
+def test_headers_a_little_too_large_get_431_and_those_that_fit_do_not(port: int) -> None:
+    def with_header(size: int) -> bytes:
+        return b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * size + b"\r\n\r\n"
+
+    assert status(asked(port, with_header(HEAD_BYTES_MAX - 100))) == 200
+    assert status(asked(port, with_header(HEAD_BYTES_MAX))) == 431
+    lines = [b"GET / HTTP/1.1", b"Host: a", *(b"X: a" for _ in range(99)), b"", b""]
+    assert status(asked(port, b"\r\n".join(lines))) == 200
+    assert status(asked(port, b"\r\n".join([*lines[:3], *lines[2:]]))) == 431
+
+
+def test_endless_trailers_and_extensions_of_chunks_are_refused(port: int) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+    for endless in (b"0\r\nX: " + b"a" * 5_000_000, b"1;" + b"a" * 5_000_000, b"0\r\n" + b"X: a\r\n" * 200):
+        assert status(asked(port, head, endless)) in (400, 431, 0)
+
+
+def test_a_slow_head_and_a_slow_body_get_408(port: int) -> None:
+    began = time.monotonic()
+    with connected(port) as silent, connected(port) as head, connected(port) as body:
+        head.sendall(b"GET / HTTP/1.1\r\nX: ")
+        body.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx")
+        for _ in range(8):
+            time.sleep(0.1)
+            for sock in (head, body):
+                with suppress(ConnectionError):
+                    sock.sendall(b"a" if sock is head else b"")
+        assert answer(silent) == b""
+        assert status(answer(head)) in (408, 0)
+        assert status(answer(body)) == 408
+    assert time.monotonic() - began < 5
+
+
+def test_empty_lines_do_not_keep_a_connection(port: int) -> None:
+    with connected(port) as sock:
+        began = time.monotonic()
+        with suppress(ConnectionError):
+            while time.monotonic() - began < 5:
+                sock.sendall(b"\r\n")
+                time.sleep(0.1)
+        assert time.monotonic() - began < 4
+
+
+def test_who_takes_in_no_answer_is_let_go(port: int) -> None:
+    with connected(port) as sock:
+        sock.sendall(b"GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(3)
+        assert len(answer(sock)) < 100_000_000
+
+
+def test_one_address_has_its_connections_and_the_slowest_make_room() -> None:
+    with served(connections_of_address=10, head_seconds=60) as port, ExitStack() as stack:
+        silent = [stack.enter_context(connected(port)) for _ in range(30)]
+        time.sleep(0.2)
+        assert status(asked(port, SHORT)) == 200, "the one that waited longest made room"
+        assert status(asked(port, SHORT, source="127.0.0.2")) == 200
+        for sock in silent[:20]:
+            assert answer(sock) == b""
+
+
+def test_where_all_are_busy_one_more_gets_503() -> None:
+    with served(connections_of_address=5) as port, ExitStack() as stack:
+        for _ in range(5):
+            sock = stack.enter_context(connected(port))
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx")
+        time.sleep(0.2)
+        found = asked(port, SHORT)
+        assert status(found) == 503
+        assert b"retry-after: 1" in found
+        assert status(asked(port, SHORT, source="127.0.0.2")) == 200
+
+
+def test_a_trusted_proxy_has_as_many_connections_as_it_likes() -> None:
+    with (
+        served(connections_of_address=5, trusted_proxies=Networks("127.0.0.1")) as port,
+        ExitStack() as stack,
+    ):
+        for _ in range(20):
+            stack.enter_context(connected(port)).sendall(
+                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx"
+            )
+        time.sleep(0.2)
+        assert status(asked(port, SHORT)) == 200
+
+
+def test_hosts(port: int) -> None:
+    assert status(asked(port, b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")) == 400
+    with served(hosts=frozenset({"a.test", "::1"})) as strict:
+        for host, expected in (("a.test", 200), ("A.test:8080", 200), ("[::1]:80", 200), ("evil.test", 421)):
+            assert status(asked(strict, f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())) == expected, host
+        assert status(asked(strict, b"GET / HTTP/1.1\r\n\r\n")) == 421
