@@ -129,7 +129,7 @@ def run(config: Config) -> None:
     """
     if config.database_url is None:
         raise ValueError("No database: set PERMILLE_DATABASE_URL, or run `permille up`.")
-    logs.configure(config.log_level)
+    logs.configure(config.log_level, config.log_format)
     leave_root(config)
     if pending(config.database_url):
         raise UnusableError("The database lacks migrations: run `permille db migrate`, then this again.")

@@ -49,7 +49,7 @@ def _as_sentences() -> Iterator[None]:
 
 def back_up(config: Config, file: Path) -> int:
     """Write a backup and say so. Raises UnusableError."""
-    logs.configure(config.log_level)
+    logs.configure(config.log_level, config.log_format)
     with _database(config, is_new=False) as dsn:
         size = backup.back_up(dsn, file.absolute(), bin_dir=config.pg_bin)
     print(
@@ -60,7 +60,7 @@ def back_up(config: Config, file: Path) -> int:
 
 def restore(config: Config, file: Path, *, replace: bool) -> int:
     """Fill the database from a backup and say so. Raises UnusableError, and the database is as before then."""
-    logs.configure(config.log_level)
+    logs.configure(config.log_level, config.log_format)
     if not file.is_file():
         raise running.UnusableError(f"There is no file {file}.")
     if config.database_url is None:
@@ -75,7 +75,7 @@ def restore(config: Config, file: Path, *, replace: bool) -> int:
 
 def upgrade_major(config: Config, *, old_bin: Path | None) -> int:
     """Bring the embedded database to our PostgreSQL and say so. Raises UnusableError."""
-    logs.configure(config.log_level)
+    logs.configure(config.log_level, config.log_format)
     if config.database_url is not None:
         raise running.UnusableError(
             "`permille db upgrade` is for the embedded database. Your own you upgrade by its provider's way, or by "

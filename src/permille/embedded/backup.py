@@ -98,18 +98,19 @@ def back_up(dsn: str, file: Path, *, bin_dir: Path | None = None) -> int:
         raise BackupError(f"Can't write into {file.parent}: {error.strerror}.") from error
     partial = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as output:
-            _run(
-                programs.command("pg_dump", "--format=custom", "--no-owner", "--no-privileges"),
-                dsn,
-                output=output,
-            )
-            os.fsync(output.fileno())
+        command = programs.command(
+            "pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={partial}"
+        )
+        done = subprocess.run(command, env=connection_environment(dsn), stderr=subprocess.PIPE, check=False)
+        if done.returncode != 0:
+            raise BackupError(f"pg_dump failed: {_last(done.stderr)}")
+        os.fsync(descriptor)
         _table_of_contents(programs, partial)
         os.link(partial, file)  # unlike a rename it replaces nothing
     except FileExistsError:
         raise BackupError(f"{file} was made by another meanwhile. Choose another name.") from None
     finally:
+        os.close(descriptor)
         partial.unlink(missing_ok=True)
     _sync(file.parent)
     return file.stat().st_size
@@ -121,14 +122,6 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _run(command: list[str], dsn: str, *, output: IO[bytes] | None = None) -> None:
-    done = subprocess.run(
-        command, env=connection_environment(dsn), stdout=output, stderr=subprocess.PIPE, check=False
-    )
-    if done.returncode != 0:
-        raise BackupError(f"{Path(command[0]).name} failed: {_last(done.stderr)}")
 
 
 def _last(said: bytes) -> str:

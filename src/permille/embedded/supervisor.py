@@ -224,7 +224,7 @@ def _run(
 
 def up(config: Config, *, kept: Sequence[Program] | None = None) -> int:
     """Run everything until a signal to stop; 0 after a clean stop, 1 when it couldn't start. `kept`: what to run."""
-    logs.configure(config.log_level)
+    logs.configure(config.log_level, config.log_format)
     database = None
     if config.database_url is None:
         database = EmbeddedPostgres(config.data_dir, bin_dir=config.pg_bin, os_user=config.pg_user)
