@@ -22,7 +22,7 @@ KNOWN_SINCE = {b"SET transaction_timeout = 0;\n": 17}
 """What newer programs write for a restore, with the major version of the oldest server that knows it."""
 HEAD_LINES = 60
 SERVING = ("permille-serve", "permille-intake", "permille-ingest", "permille-work", "permille-jobs")
-"""Names of the connections of whoever serves or works, and remembers what a restore would replace."""
+"""Names of the connections of servers and workers, which remember what a restore would replace."""
 
 
 class BackupError(UnusableError):

@@ -1,4 +1,4 @@
-"""Whoever listens or works is not root: started by root, it becomes the user that owns the database, or refuses.
+"""What listens or works is not root: started by root, it becomes the user that owns the database, or refuses.
 
 Python itself often lies where only root may go, such as root's home. Then that user gets a copy of the interpreter, made
 once, as it gets one of PostgreSQL's programs; the packages stay where they are.
