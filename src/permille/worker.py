@@ -19,6 +19,7 @@ from permille.config import Config
 from permille.database.connections import Limits, open_pool
 from permille.database.migrate import UnableToMigrateError, pending
 from permille.embedded.running import UnusableError
+from permille.embedded.unprivileged import leave_root
 from permille.events.engine import upkeep
 from permille.memory import calm_collector
 from permille.out import jobs
@@ -27,6 +28,7 @@ from permille.signals import Signals
 from permille.store import unpriced as unpriced_store, webhooks
 from permille.usecases import fences, unpriced
 from permille.usecases.due import due
+from permille.usecases.fences import Task
 from permille.usecases.invoices import advance, late_usage
 from permille.usecases.watch import MustStopError, Watch
 
@@ -68,7 +70,7 @@ def rebuild(pool: Pool, now: datetime) -> bool:
                 unpriced_store.recheck(conn, [organization_id])
             return 1
 
-    return fences.for_each(pool, "Moving a history", waiting, move, now=now) > 0
+    return fences.for_each(pool, Task.REBUILDING, waiting, move, now=now) > 0
 
 
 def queue_webhooks(pool: Pool, now: datetime) -> bool:
@@ -128,7 +130,8 @@ def run(config: Config) -> None:
     """
     if config.database_url is None:
         raise ValueError("No database: set PERMILLE_DATABASE_URL, or run `permille up`.")
-    logs.configure(config.log_level)
+    logs.configure(config.log_level, config.log_format)
+    leave_root(config)
     if pending(config.database_url):
         raise UnusableError("The database lacks migrations: run `permille db migrate`, then this again.")
     stopping = threading.Event()

@@ -946,6 +946,7 @@ create table webhook (
 );
 
 create index webhook_to_send_to on webhook (webhook_endpoint_id, next_attempt_at, id) where next_attempt_at is not null;
+create index webhook_failed on webhook (last_attempt_at) where status = 'failed';
 create index webhook_of_organization on webhook (organization_id, created_at desc, id);
 create index webhook_of_endpoint on webhook (webhook_endpoint_id, created_at desc);
 
@@ -1125,8 +1126,11 @@ create table fence (
     failures bigint not null, -- in a row
     retry_at timestamptz not null,
     reason text not null,
-    primary key (organization_id, task)
+    customer_id uuid, -- null: the organization as a whole
+    since timestamptz not null
 );
+
+create unique index fence_of on fence (organization_id, task, customer_id) nulls not distinct;
 
 -- The last instant that a worker has seen, against a clock that is ahead or goes back.
 create table clock_seen (
