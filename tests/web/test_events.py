@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,7 +16,7 @@ from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres import rollup
 from permille.events.postgres.writer import Memory, open_connection, store
-from permille.usecases import event_warnings
+from permille.store import customers
 from permille.usecases.amendments import AmendmentRequest, amend
 from permille.usecases.unpriced import look_some
 
@@ -76,11 +77,14 @@ def test_each_event_is_explained_by_the_prices_of_its_own_period_however_many_th
     }
     own = plan["charges"][0]["code"]
     api(api_charges.delete_charge, {"effective": "next_period"}, code=plan["code"], charge_code=own)
-    looked_up = []
-    by_ids = event_warnings.customers.by_ids
-    monkeypatch.setattr(
-        event_warnings.customers, "by_ids", lambda conn, ids: looked_up.append(ids) or by_ids(conn, ids)
-    )
+    looked_up: list[Any] = []
+    by_ids = customers.by_ids
+
+    def counted(conn: Any, ids: Any) -> Any:
+        looked_up.append(ids)
+        return by_ids(conn, ids)
+
+    monkeypatch.setattr(customers, "by_ids", counted)
 
     def said(*days: int) -> str:
         for day in days:
