@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -15,9 +16,8 @@ from permille.core.errors import Invalid, Refusal
 from permille.http.clients import client_address, household
 from permille.store import sessions
 from permille.store.sessions import OpenSession
-from permille.usecases import attempts, sessions as usecase
+from permille.usecases import activity, attempts, sessions as usecase
 from permille.usecases.attempts import Attempt
-from permille.usecases.users import record
 from permille.web import pages
 from permille.web.forms import problems_of
 from permille.web.security import (
@@ -157,18 +157,11 @@ class _PasswordDesk:
             attempts.succeed(conn, attempt)
 
     def _change(self, visit: Visit, password_hash: str) -> None:
-        user = visit.session.user
         with self.engine.pool.connection() as conn:
+            change = pages.begun(replace(visit, conn=conn), f"POST {ADDRESS}/password")
             usecase.change_password(conn, visit.session, password_hash=password_hash)
-            record(
-                conn,
-                organization_id=visit.organization.id if visit.organization else None,
-                user=user,
-                action="changed own password",
-                subject=user.email,
-                details={},
-                now=system_now(),
-            )
+            subject = visit.session.user.email
+            activity.describe(conn, change, action="changed own password", subject=subject)
 
 
 def _new_password(form: Form) -> str:

@@ -28,9 +28,10 @@ from permille.database.connections import is_cut_off, is_passing, is_unavailable
 from permille.http.refusals import STATUS_HEADERS, cut_off
 from permille.http.words import in_words
 from permille.store import organizations, users
+from permille.store.activity import ActorKind, Change
 from permille.store.sessions import Session
 from permille.store.users import User
-from permille.usecases import sessions as session_usecase, users as usecase
+from permille.usecases import activity, sessions as session_usecase
 from permille.web.forms import problems_of, read_form
 from permille.web.rendering import framed, plain
 from permille.web.security import HEADERS, cookie_name, is_from_here, is_https
@@ -41,7 +42,6 @@ from permille.web.visit import (
     EVERYBODY,
     OWNERS,
     WRITERS,
-    Done,
     Form,
     HtmlPage,
     NoOrganizationError,
@@ -273,8 +273,12 @@ def _submitted(
     try:
         with engine.pool.connection() as conn:
             visit = _allowed_visit(engine, conn, request, writers, form)
+            change = begun(visit, _operation(request))
             done = submit(visit)
-            _record(visit, done)
+            if done.action:
+                activity.describe(
+                    conn, change, action=done.action, subject=done.subject, details=done.details
+                )
             return framed(visit, done.page, done.status) if done.page else RedirectResponse(done.to, 303)
     except Refusal as refusal:
         problems = problems_of(refusal)
@@ -283,17 +287,22 @@ def _submitted(
         return shown_again(engine, request, form, show, problems)
 
 
-def _record(visit: Visit, done: Done) -> None:
-    if done.action:
-        usecase.record(
-            visit.conn,
-            organization_id=visit.organization.id if visit.organization else None,
-            user=visit.session.user,
-            action=done.action,
-            subject=done.subject,
-            details=done.details,
-            now=visit.system_now,
-        )
+def begun(visit: Visit, operation: str) -> Change:
+    """From now on, what is changed is the visitor's."""
+    return activity.begin(
+        visit.conn,
+        ActorKind.USER,
+        operation,
+        organization=visit.organization,
+        user=visit.session.user,
+        now=visit.system_now,
+    )
+
+
+def _operation(request: Request) -> str:
+    route = request.scope["route"]
+    assert isinstance(route, Route), "every page is on a route"
+    return f"POST {route.path}"
 
 
 def shown_again(engine: Engine, request: Request, form: Form, show: Show, problems: Problems) -> Response:
