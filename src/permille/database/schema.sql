@@ -1120,10 +1120,11 @@ create function audit_keep(
             organization_at, request_id
         )
         select
-            id, coalesce(organization_id, (select organization_id from changed limit 1)), actor, user_id, user_email,
+            id, coalesce(organization_id, (select max(changed.organization_id::text)::uuid from changed)), actor, user_id, user_email,
             api_key_id, api_key_prefix, '', '', operation, at, organization_at, request_id
         from change where exists (select from changed)
-        on conflict (id) do nothing
+        on conflict (id) do update set organization_id = excluded.organization_id
+            where audit_entry.organization_id is null and excluded.organization_id is not null
     )
     insert into audit_change as kept (
         id, entry_id, organization_id, object_type, object_id, object_code, customer_id, external_subscription_id, action,
