@@ -52,6 +52,11 @@ class Request:
     """The version of the metering whose expressions have made the properties."""
 
     @property
+    def is_decided(self) -> bool:
+        """Whether it is known how it went."""
+        return self.duplicates is not None or self.failure is not None or self.is_refused
+
+    @property
     def is_refused(self) -> bool:
         return bool(self.unevaluable or self.too_long)
 
@@ -217,6 +222,18 @@ class UnavailableError(Exception):
     """The log cannot be reached at the moment: nobody knows whether the events are in, and their senders repeat."""
 
 
+class ChangingError(Exception):
+    """The metering of these organizations is being changed: nothing of the group is stored, and that passes."""
+
+    def __init__(self, organization_ids: Collection[UUID]) -> None:
+        super().__init__("the metering is being changed")
+        self.organization_ids = organization_ids
+
+
+class UnacceptableError(Exception):
+    """What is in the group cannot be stored, however often it is tried; nothing of it is."""
+
+
 class Writer(Protocol):
     """One that appends groups of requests to the log, one group after the other."""
 
@@ -229,7 +246,7 @@ class Writer(Protocol):
     async def append(self, requests: Sequence[Request]) -> None:
         """Store every request that has no duplicate, all of its events or none; `duplicates` of each says how it went.
 
-        Raises UnavailableError.
+        Raises UnavailableError, ChangingError, UnacceptableError.
         """
 
     async def close(self) -> None:

@@ -17,6 +17,7 @@ from permille.web import (
     customers,
     developers,
     events,
+    holds,
     home,
     invoices,
     late_usage,
@@ -30,7 +31,7 @@ from permille.web import (
 )
 from permille.web.pages import action, form_page, page, refused, unavailable
 from permille.web.rendering import STATIC, static_file
-from permille.web.visit import ADMINS, EVERYBODY, OWNERS
+from permille.web.visit import ADMINS, ANYBODY, OWNERS
 
 __all__ = ["routes", "unavailable"]
 
@@ -76,7 +77,7 @@ async def _static(request: Request) -> Response:
 
 def _account(engine: Engine) -> list[Route]:
     return [
-        action(engine, "/switch-organization", account.switch_organization, writers=EVERYBODY),
+        action(engine, "/switch-organization", account.switch_organization, writers=ANYBODY),
         form_page(
             engine,
             "/new-organization",
@@ -87,6 +88,8 @@ def _account(engine: Engine) -> list[Route]:
         form_page(engine, "/test-clock", account.clock_page, account.move_clock),
         form_page(engine, "/users", account.list_users, account.invite, writers=ADMINS),
         action(engine, "/users/{user_id}/role", account.change_role, writers=ADMINS),
+        action(engine, "/users/second-factor", account.require_second_factor, writers=ADMINS),
+        action(engine, "/users/{user_id}/reset-second-factor", account.reset_second_factor, writers=ADMINS),
         action(engine, "/users/{user_id}/remove", account.remove_user, writers=ADMINS),
         page(engine, "/settings", settings.show, settings.update),
         page(engine, "/audit-log", audit_log.listing),
@@ -144,6 +147,8 @@ def _billing(engine: Engine) -> list[Route]:
         action(engine, "/invoices/{lago_id}/refresh", invoices.refresh),
         action(engine, "/invoices/{lago_id}/finalize", invoices.finalize),
         page(engine, "/fees/{lago_id}", invoices.fee),
+        page(engine, "/holds", holds.listing),
+        action(engine, "/holds/retry", holds.retry),
         page(engine, "/late-usage", late_usage.listing),
         action(engine, "/late-usage/{lago_id}/bill", late_usage.bill),
         action(engine, "/late-usage/{lago_id}/accept", late_usage.accept),

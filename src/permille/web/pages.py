@@ -28,7 +28,7 @@ from permille.database.connections import is_cut_off, is_passing, is_unavailable
 from permille.http.refusals import STATUS_HEADERS, cut_off
 from permille.http.words import in_words
 from permille.store import organizations, users
-from permille.store.activity import ActorKind, Change
+from permille.store.activity import ActorKind
 from permille.store.sessions import Session
 from permille.store.users import User
 from permille.usecases import activity, sessions as session_usecase
@@ -64,6 +64,17 @@ class SignedOutError(Exception):
     """There is no session, or it is over."""
 
 
+class _NoSecondFactorError(Exception):
+    """The organization requires one, and the user has none."""
+
+
+_FIRST = {
+    NoOrganizationError: "/app/new-organization",
+    _NoSecondFactorError: "/app/account/second-factor?said=factor_required",
+}
+"""Where to go for what has to be done first."""
+
+
 class _NoMembershipError(Exception):
     """The user has a role in no organization."""
 
@@ -93,8 +104,8 @@ def page(
             return _to_sign_in(request)
         except _NoMembershipError:
             return plain("refused.html", 403, heading="You are in no organization", text=NO_MEMBERSHIP)
-        except NoOrganizationError:
-            return RedirectResponse("/app/new-organization", 303)
+        except (NoOrganizationError, _NoSecondFactorError) as error:
+            return RedirectResponse(_FIRST[type(error)], 303)
         except Refusal as refusal:
             return refused(refusal)
         except ClientDisconnect:
@@ -241,6 +252,12 @@ def _allowed_visit(
         return visit
     if not visit.roles:
         raise _NoMembershipError
+    if (
+        visit.organization
+        and visit.organization.requires_second_factor
+        and not visit.session.has_second_factor
+    ):
+        raise _NoSecondFactorError
     if not visit.may(roles):
         raise Forbidden(ROLE)
     secret = _secret(engine, request)
@@ -273,12 +290,7 @@ def _submitted(
     try:
         with engine.pool.connection() as conn:
             visit = _allowed_visit(engine, conn, request, writers, form)
-            change = begun(visit, _operation(request))
-            done = submit(visit)
-            if done.action:
-                activity.describe(
-                    conn, change, action=done.action, subject=done.subject, details=done.details
-                )
+            done = do(visit, operation_of(request), submit)
             return framed(visit, done.page, done.status) if done.page else RedirectResponse(done.to, 303)
     except Refusal as refusal:
         problems = problems_of(refusal)
@@ -287,9 +299,9 @@ def _submitted(
         return shown_again(engine, request, form, show, problems)
 
 
-def begun(visit: Visit, operation: str) -> Change:
-    """From now on, what is changed is the visitor's."""
-    return activity.begin(
+def do(visit: Visit, operation: str, submit: Submit) -> Done:
+    """The change that a form asks for, as the visitor's, with its words in the audit log."""
+    change = activity.begin(
         visit.conn,
         ActorKind.USER,
         operation,
@@ -297,12 +309,17 @@ def begun(visit: Visit, operation: str) -> Change:
         user=visit.session.user,
         now=visit.system_now,
     )
+    done = submit(visit)
+    if done.action:
+        activity.describe(visit.conn, change, action=done.action, subject=done.subject, details=done.details)
+    return done
 
 
-def _operation(request: Request) -> str:
+def operation_of(request: Request) -> str:
+    """The method and the address of a form, as the audit log names it."""
     route = request.scope["route"]
-    assert isinstance(route, Route), "every page is on a route"
-    return f"POST {route.path}"
+    assert isinstance(route, Route), "every form is sent to a route"
+    return f"{request.method} {route.path}"
 
 
 def shown_again(engine: Engine, request: Request, form: Form, show: Show, problems: Problems) -> Response:
