@@ -219,7 +219,9 @@ def test_every_form_of_the_web_admin_goes_through_the_door_that_says_whose_a_cha
     forms = [each for each in routes if isinstance(each, Route) and "POST" in (each.methods or ())]
     assert len(forms) > 25
     elsewhere = {each.path for each in forms if not each.endpoint.__qualname__.startswith("page.")}
-    assert elsewhere == {"/app/sign-in", "/app/sign-out", "/app/link/{token}", "/app/account/password"}
+    signing_in = {"/app/sign-in", "/app/sign-in/code", "/app/sign-out", "/app/link/{token}"}
+    own_desk = {"password", "second-factor/off", "second-factor/recovery-codes"}
+    assert elsewhere == signing_in | {f"/app/account/{each}" for each in own_desk}
 
 
 def test_the_command_line_is_in_the_log(api: Api, dsn: str) -> None:

@@ -42,6 +42,7 @@ from permille.web.visit import (
     EVERYBODY,
     OWNERS,
     WRITERS,
+    Done,
     Form,
     HtmlPage,
     NoOrganizationError,
