@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ import msgspec
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
+from permille import telemetry
 from permille.clock import system_now
 from permille.core.bounds import EXPRESSION_WORK_AT_ONCE
 from permille.core.errors import Invalid, Refusal, Unevaluable
@@ -54,6 +56,9 @@ EVALUATORS = 2
 """Threads for expressions that take long."""
 EVALUATIONS_WAITING = 20
 """Requests of an organization that wait for theirs."""
+LARGE_BODY_BYTES = 65_536
+READINGS_WAITING = 2_000
+"""Large requests of an organization that wait to be read."""
 LOOKUPS_AT_ONCE, LOOKUPS_WAITING = 2, 2_000
 """Requests with a key, or of an organization, that ask the database something at once, and that wait for it."""
 
@@ -170,8 +175,9 @@ class EventIntake:
         self.keys: dict[str, tuple[Organization, float]] = {}
         self.tasks: list[asyncio.Task[None]] = []
         self.repeating: set[asyncio.Task[None]] = set()
-        self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests())
-        self.lookups = Shares(LOOKUPS_AT_ONCE, LOOKUPS_WAITING, refusal=too_many_requests())
+        self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests)
+        self.readings = Shares(1, READINGS_WAITING, refusal=too_many_requests)
+        self.lookups = Shares(LOOKUPS_AT_ONCE, LOOKUPS_WAITING, refusal=too_many_requests)
         self.evaluators = ThreadPoolExecutor(EVALUATORS, thread_name_prefix="expressions")
 
     async def start(self) -> None:
@@ -191,6 +197,7 @@ class EventIntake:
             return
         except Refusal as refusal:
             status, body = refusal.status, _encode(refusal_body(refusal))
+            _count_refused(refusal)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if status in STATUS_HEADERS:
             headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS[status].items()]
@@ -201,6 +208,7 @@ class EventIntake:
         organization = await self._organization(scope["headers"])
         if organization is None:
             return 401, _encode(error_body(401, in_words("unauthorized")))
+        telemetry.belongs_to(organization.id)
         with self.bodies.of(organization.id) as share:
             body = await read_body(scope["headers"], receive, self.max_body_bytes, share)
             return await self._answer_body(scope, organization, body)
@@ -209,21 +217,34 @@ class EventIntake:
         now = organization.now(system_now())
         wire = _formats[scope["path"].rstrip("/")]
         try:
-            drafts = wire.decode(body, now, self.batch_max)
+            drafts = await self._read(wire, organization.id, body, now)
         except Faulty as faulty:
             await self._raise_unevaluable(organization.id, faulty)
             raise
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
+        telemetry.brings(len(drafts))
         await self._derive(request)
         if not await self._store(request):
             raise _unacceptable(wire) if isinstance(request.failure, UnacceptableError) else try_again()
         if request.is_refused or request.duplicates:
+            duplicates = len(request.duplicates or ())
+            telemetry.events.labels("duplicate").inc(duplicates)
+            telemetry.brings(len(drafts) - duplicates)
             raise _refused(request, wire)
+        telemetry.events.labels("stored").inc(len(drafts))
         warnings = None
         if scope.get("query_string") and query_flag(QueryParams(scope["query_string"]), "strict"):
             async with self.lookups.turn(organization.id):
                 warnings = await asyncio.to_thread(self.answers.warnings, organization.id, drafts)
         return 200, wire.answer(request, warnings)
+
+    async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:
+        """The drafts of a body. Large ones of an organization are read one at a time, with others' requests in between."""
+        if len(body) <= LARGE_BODY_BYTES:
+            return wire.decode(body, now, self.batch_max)
+        async with self.readings.turn(organization_id):
+            await asyncio.sleep(0)
+            return wire.decode(body, now, self.batch_max)
 
     async def _raise_unevaluable(self, organization_id: UUID, faulty: Faulty) -> None:
         """Raise Unevaluable where events have no value for their expressions: that is said before other errors."""
@@ -320,6 +341,12 @@ def _unstored(requests: Sequence[Request]) -> list[Request]:
 def _fail(requests: Sequence[Request], error: Exception) -> None:
     for request in _unstored(requests):
         request.failure = error
+
+
+def _count_refused(refusal: Refusal) -> None:
+    """Count the events of a request of which none is stored; one that can't be read counts as one."""
+    outcome = "unavailable" if refusal.status in {429, 503} else "refused"
+    telemetry.events.labels(outcome).inc(telemetry.brought())
 
 
 def _answer_all(group: Sequence[WaitingRequest]) -> None:
