@@ -70,7 +70,7 @@ _STATEMENTS = {
     )
 }
 
-# Of whole months, in which each of the series has cells, so that it ends early.
+# Each of the series has cells in the whole month, so the count ends early.
 _SIZE = "select count(*) from (select {used} limit %(most)s) as looked_at"
 _SIZES = {
     shown: _SIZE.format(used=_USED.format(columns="1", cells=_UNIQUES if shown is Shown.DISTINCT else _CELLS))
