@@ -73,6 +73,7 @@ from permille.api.operations import (
     page_of,
     sends,
 )
+from permille.core.api_key import Mode
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.period import BillingTime
@@ -225,6 +226,7 @@ SCHEDULED = ("lago_id", "scheduled_change", plan.ScheduledChange)
 GROUPS = (
     OperationGroup(
         "Events",
+        "event",
         "What subscriptions have used. An event is sent once; sent again with the same transaction_id it is refused.",
         (
             EVENTS.page(
@@ -312,6 +314,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Usage",
+        "customer_usage",
         "What subscriptions have used in a period, priced.",
         (
             Operation(
@@ -379,6 +382,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Customers",
+        "customer",
         "Who pays.",
         (
             CUSTOMERS.create(
@@ -418,6 +422,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Subscriptions",
+        "subscription",
         "Customers on plans.",
         (
             SUBSCRIPTIONS.create(
@@ -477,6 +482,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Invoices",
+        "invoice",
         "What was billed. Amounts are in the currency's smallest unit.",
         (
             INVOICES.page(invoices.list_invoices, "List invoices", query=INVOICE_FILTERS),
@@ -549,6 +555,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Fees",
+        "fee",
         "The lines of invoices, and fees in advance that have none.",
         (
             FEES.page(
@@ -600,6 +607,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Credit notes",
+        "credit_note",
         "What comes back of invoices.",
         (
             CREDIT_NOTES.page(
@@ -623,6 +631,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Late usage",
+        "late_usage",
         "Usage that came in after its period was billed, and what is done with it.",
         (
             LATE_USAGE.page(
@@ -657,6 +666,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Billable metrics",
+        "billable_metric",
         "What is measured.",
         (
             METRICS.create(
@@ -694,6 +704,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Plans",
+        "plan",
         "What subscriptions cost: a fee for each interval, and charges for usage.",
         (
             PLANS.create(
@@ -750,6 +761,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Pricing units",
+        "pricing_unit",
         "What charges can be priced in instead of money.",
         (
             PRICING_UNITS.create(
@@ -770,6 +782,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Taxes",
+        "tax",
         "Tax rates. Invoices that are made keep theirs.",
         (
             TAXES.create(
@@ -783,6 +796,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Webhooks",
+        "webhook_endpoint",
         "Where changes are sent to, and how to check that they are ours.",
         (
             WEBHOOK_ENDPOINTS.create(
@@ -817,6 +831,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Organization",
+        "organization",
         "Your own settings, and the clock of an organization in test mode.",
         (
             ORGANIZATION.show(organization_settings.show_organization, "Get the organization"),
@@ -910,6 +925,14 @@ ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
         {"api_keys": Annotated[list_of(organization.ApiKey), says("All of them, revoked ones too.")]},
     ),
     Operation(
+        "POST",
+        "/organizations/{organization_id}/api_keys/{key_id}/rotate",
+        organizations.rotate_api_key,
+        "Replace an API key by a new one",
+        {"api_key": organization.NewApiKey},
+        body=sends("api_key", organization.ApiKeyRotation),
+    ),
+    Operation(
         "DELETE",
         "/organizations/{organization_id}/api_keys/{key_id}",
         organizations.revoke_api_key,
@@ -950,9 +973,17 @@ USAGE = (
 def all_routes(engine: Engine) -> list[Route]:
     return [
         *(
-            route(engine, [method], API + path, endpoint, keeps_plans=endpoint in USAGE)
-            for method, path, endpoint in ENDPOINTS
+            route(
+                engine,
+                [each.method],
+                API + each.path,
+                each.endpoint,
+                scope=(group.resource, Mode.READ if each.method == "GET" else Mode.WRITE),
+                keeps_plans=each.endpoint in USAGE,
+            )
+            for group in GROUPS
+            for each in group.operations
         ),
         *(admin_route(engine, each.method, ADMIN + each.path, each.endpoint) for each in ADMIN_OPERATIONS),
-        *(route(engine, methods, API + path, not_built) for methods, path in NOT_BUILT),
+        *(route(engine, methods, API + path, not_built, scope=None) for methods, path in NOT_BUILT),
     ]
