@@ -182,7 +182,7 @@ class Config:
             description="Requests of one organization that a server works on at once; others of it wait. "
             "Events don't count among them.",
         ),
-    ] = 8
+    ] = 4
     requests_waiting: Annotated[
         int,
         Meta(
@@ -190,7 +190,7 @@ class Config:
             le=100_000,
             description="Requests of one organization that may wait for their turn; above it, 429.",
         ),
-    ] = 32
+    ] = 36
     documents_at_once: Annotated[
         int,
         Meta(

@@ -17,7 +17,7 @@ from permille.config import Config
 from permille.database.migrate import pending
 from permille.embedded import running
 from permille.http.door import DoorLimits, guarded, raise_open_files
-from permille.memory import calm_collector
+from permille.memory import calm_collector, quick_turns
 from permille.request_ids import RequestIds
 from permille.usecases import watch
 from permille.web.rendering import compile_templates
@@ -100,6 +100,7 @@ class Gate:
             else:
                 self.application = application
                 calm_collector()
+                quick_turns()
                 await asyncio.to_thread(compile_templates)
                 await self._keep_looking(application)
 

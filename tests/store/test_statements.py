@@ -7,6 +7,7 @@ import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import EnumType
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,74 @@ def test_no_statement_reads_a_clock_or_draws_chance(path: Path) -> None:
         if re.search(r"\b(select|insert into|update|delete from|where|set|values|returning)\b", text):
             found = IMPURE_SQL.search(re.sub(r"--[^\n]*", "", text))
             assert not found or name(path) in READS_THE_CLOCK, f"{name(path)}:{node.lineno}"
+
+
+ENGINES = [path for path in MODULES if {"store", "events", "database"} & set(path.relative_to(SOURCE).parts)]
+
+
+def pasted(function: ast.FunctionDef) -> Iterator[tuple[int, str]]:
+    """Names whose values a statement of a function has in its text, with their lines; conditions only choose."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.JoinedStr) and STATEMENT.match(literal_parts(node)):
+            for part in node.values:
+                found = part.value if isinstance(part, ast.FormattedValue) else None
+                while isinstance(found, ast.Attribute | ast.Subscript):
+                    found = found.value
+                if isinstance(found, ast.Name):
+                    yield node.lineno, found.id
+
+
+def from_callers(function: ast.FunctionDef, path: Path) -> set[str]:
+    """The parameters of a function that may be anything: not an Enum of its module."""
+    known = vars(module_of(path))
+    every = (*function.args.args, *function.args.kwonlyargs)
+    return {
+        each.arg
+        for each in every
+        if not (isinstance(each.annotation, ast.Name) and isinstance(known.get(each.annotation.id), EnumType))
+    }
+
+
+def with_data(path: Path, tree: ast.Module) -> list[str]:
+    """Where the text of a statement has a parameter of its function, or of the public one that calls it with its own."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    takes = {  # private function -> places of the parameters that it puts into a statement
+        each.name: {
+            place
+            for place, argument in enumerate(each.args.args)
+            if argument.arg in {word for _, word in pasted(each)} & from_callers(each, path)
+        }
+        for each in functions
+        if each.name.startswith("_")
+    }
+    found = []
+    for each in functions:
+        if each.name in takes:
+            continue
+        given = from_callers(each, path)
+        found += [f"{name(path)}:{line} {word}" for line, word in pasted(each) if word in given]
+        for call in ast.walk(each):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+                sent = [call.args[place] for place in takes.get(call.func.id, ()) if place < len(call.args)]
+                found += [
+                    f"{name(path)}:{call.lineno} {word.id}"
+                    for word in sent
+                    if isinstance(word, ast.Name) and word.id in given
+                ]
+    return found
+
+
+@pytest.mark.parametrize("path", ENGINES, ids=name)
+def test_what_callers_give_is_no_text_of_a_statement(path: Path) -> None:
+    assert with_data(path, ast.parse(path.read_text())) == []
+
+
+def test_text_of_callers_in_a_statement_is_found() -> None:
+    source = """
+def direct(conn, name: str): conn.execute(f"select 1 from plan where name = '{name}'")
+def by(conn, search): return _rows(conn, search)
+def _rows(conn, condition): conn.execute(f"select 1 from plan where {condition}")
+def fine(conn, wait: bool): conn.execute(f"select 1 from plan {'' if wait else 'for update'}")
+"""
+    path = next(path for path in ENGINES if path.stem == "plans")
+    assert [each.partition(" ")[2] for each in with_data(path, ast.parse(source))] == ["name", "search"]

@@ -12,6 +12,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.metering.amendment import Amendment
+from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.encoding import SeriesLayout
 from permille.core.metering.event import Arrival, Arrived, PlacedEvent, Series
 from permille.core.metering.expression import (
@@ -49,6 +50,11 @@ class Request:
     """Properties as they were sent, where an expression has looked at them since."""
     derived_under: int | None = None
     """The version of the metering whose expressions have made the properties."""
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it is known how it went."""
+        return self.duplicates is not None or self.failure is not None or self.is_refused
 
     @property
     def is_refused(self) -> bool:
@@ -216,6 +222,18 @@ class UnavailableError(Exception):
     """The log cannot be reached at the moment: nobody knows whether the events are in, and their senders repeat."""
 
 
+class ChangingError(Exception):
+    """The metering of these organizations is being changed: nothing of the group is stored, and that passes."""
+
+    def __init__(self, organization_ids: Collection[UUID]) -> None:
+        super().__init__("the metering is being changed")
+        self.organization_ids = organization_ids
+
+
+class UnacceptableError(Exception):
+    """What is in the group cannot be stored, however often it is tried; nothing of it is."""
+
+
 class Writer(Protocol):
     """One that appends groups of requests to the log, one group after the other."""
 
@@ -228,7 +246,7 @@ class Writer(Protocol):
     async def append(self, requests: Sequence[Request]) -> None:
         """Store every request that has no duplicate, all of its events or none; `duplicates` of each says how it went.
 
-        Raises UnavailableError.
+        Raises UnavailableError, ChangingError, UnacceptableError.
         """
 
     async def close(self) -> None:
@@ -350,9 +368,15 @@ class EventLog(Protocol):
         """Take the hours with events that are to be looked through; those that another worker has are skipped unless `wait`."""
 
     def wrong_in(
-        self, conn: Connection[Any], organization_id: UUID, *, starts_at: datetime, limit: int
+        self,
+        conn: Connection[Any],
+        organization_id: UUID,
+        metrics: Sequence[BillableMetric],
+        *,
+        starts_at: datetime,
+        limit: int,
     ) -> EventErrors | None:
-        """What is wrong with the first `limit` events of an hour that are wrong; None when all are fine."""
+        """What is wrong, by the organization's metrics, with the first `limit` faulty events of an hour; None when all are fine."""
 
 
 class Amendments(Protocol):

@@ -66,7 +66,7 @@ def too_many_requests() -> Refusal:
 class Turns:
     """Turns of requests, by organization. Whose a credential is turns out with its first request; then it is remembered."""
 
-    def __init__(self, at_once: int = 8, waiting: int = 32) -> None:
+    def __init__(self, at_once: int = 4, waiting: int = 36) -> None:
         self._shares = Shares(at_once, waiting, refusal=too_many_requests())
         self._owners: dict[str, UUID] = {}
 

@@ -18,6 +18,7 @@ WORDS = {
     "too_many_properties": "An event has at most 1,000 properties, nested ones included.",
     "value_is_duplicated": "Give each one once.",
     "value_already_exist": "This is taken already.",
+    "cannot_be_stored": "The database refuses a value in it, and always will; the server's log says which. Shorten or leave out what is unusual.",
     "late_usage_is_accepted": "It was written off already.",
     "late_usage_is_billed": "It is billed already, or will be by the next invoice.",
     "late_usage_is_gone": "There is no late usage any more: what came in later has undone it.",

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -27,7 +27,7 @@ from permille.core.errors import Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
 from permille.core.organization import Organization
 from permille.events.draft import TOO_LONG, Draft
-from permille.events.log import Request, UnavailableError, Writer
+from permille.events.log import ChangingError, Request, UnacceptableError, UnavailableError, Writer
 from permille.http.bodies import BodyMemory, read_body
 from permille.http.query import query_flag
 from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
@@ -42,11 +42,16 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-GROUP_EVENTS = 5_000
+GROUP_EVENTS = 2_000
+SHARED_GROUP_EVENTS = 1_000
 QUEUE_EVENTS = 100_000
 KEYS_REMEMBERED = 10_000
 KEY_SECONDS = 5.0
 RECONNECT_SECONDS = 0.2
+REPEAT_SECONDS = 0.05
+"""How soon a request is stored again of which the metering was being changed."""
+CHANGING_SECONDS = 3.0
+"""After so long its sender repeats it."""
 EVALUATORS = 2
 """Threads for expressions that take long."""
 EVALUATIONS_WAITING = 20
@@ -78,16 +83,25 @@ class WaitingRequest:
 
     request: Request
     answered: asyncio.Future[None]
+    until: float = field(default_factory=lambda: time.monotonic() + CHANGING_SECONDS)
+    """Until then it is stored again where its organization's metering is being changed."""
+
+
+@dataclass(slots=True)
+class WaitingOfOne:
+    """What waits of an organization, and how many events that is."""
+
+    requests: deque[WaitingRequest] = field(default_factory=deque)
+    events: int = 0
 
 
 class Queue:
     """What waits to be stored, all on one event loop; writers take it in groups, one request of each organization in turn."""
 
     def __init__(self) -> None:
-        self.waiting: dict[UUID, deque[WaitingRequest]] = {}
+        self.waiting: dict[UUID, WaitingOfOne] = {}
         """By organization, those first whose turn it is."""
         self.events = 0
-        self.events_of: Counter[UUID] = Counter()
         self.closed = False
         self.changed = asyncio.Event()
 
@@ -96,40 +110,43 @@ class Queue:
         size, owner = len(waiting.request.drafts), waiting.request.organization_id
         if self.closed or self.events + size > QUEUE_EVENTS:
             return False
-        if self.events_of[owner] + size > max(QUEUE_EVENTS // 2, size):
+        own = self.waiting.get(owner)
+        if own is None:
+            own = self.waiting[owner] = WaitingOfOne()
+        elif own.events + size > QUEUE_EVENTS // 2:
             return False
-        self.waiting.setdefault(owner, deque()).append(waiting)
+        own.requests.append(waiting)
+        own.events += size
         self.events += size
-        self.events_of[owner] += size
         self.changed.set()
         return True
 
     async def take(self) -> list[WaitingRequest]:
-        """What waits, up to GROUP_EVENTS; pauses while there is nothing. Empty: closed and nothing is left."""
+        """What waits, up to GROUP_EVENTS; pauses while there is nothing. Empty: closed and nothing is left.
+
+        While several organizations wait, each gives one request, and a group beyond that is small: none waits long for
+        many of another.
+        """
         while not self.waiting and not self.closed:
             self.changed.clear()
             await self.changed.wait()
         group: list[WaitingRequest] = []
-        size = 0
+        size, owners = 0, len(self.waiting)
         while self.waiting:
             owner, own = next(iter(self.waiting.items()))
-            length = len(own[0].request.drafts)
-            if group and size + length > GROUP_EVENTS:
+            length = len(own.requests[0].request.drafts)
+            limit = GROUP_EVENTS if owners == 1 or len(group) < owners else SHARED_GROUP_EVENTS
+            if group and size + length > limit:
                 break
-            group.append(own.popleft())
+            group.append(own.requests.popleft())
+            own.events -= length
             size += length
-            self._next_turn(owner, length)
+            if not own.requests:
+                del self.waiting[owner]
+            elif owners > 1:
+                self.waiting[owner] = self.waiting.pop(owner)  # behind the others
         self.events -= size
         return group
-
-    def _next_turn(self, owner: UUID, taken: int) -> None:
-        """Others come before the owner of what was taken."""
-        self.events_of[owner] -= taken
-        own = self.waiting.pop(owner)
-        if own:
-            self.waiting[owner] = own
-        else:
-            del self.events_of[owner]
 
     def close(self) -> None:
         self.closed = True
@@ -157,6 +174,7 @@ class EventIntake:
         self.keys: dict[str, tuple[ApiKey, float]] = {}
         self.changes_of_keys = 0
         self.tasks: list[asyncio.Task[None]] = []
+        self.repeating: set[asyncio.Task[None]] = set()
         self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests())
         self.lookups = Shares(LOOKUPS_AT_ONCE, LOOKUPS_WAITING, refusal=too_many_requests())
         self.evaluators = ThreadPoolExecutor(EVALUATORS, thread_name_prefix="expressions")
@@ -168,6 +186,7 @@ class EventIntake:
         """Store and answer what was taken in, then end."""
         self.queue.close()
         await asyncio.gather(*self.tasks)
+        await asyncio.gather(*self.repeating)
         self.evaluators.shutdown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -205,7 +224,7 @@ class EventIntake:
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
         await self._derive(request)
         if not await self._store(request):
-            raise try_again()
+            raise _unacceptable(wire) if isinstance(request.failure, UnacceptableError) else try_again()
         if request.is_refused or request.duplicates:
             raise _refused(request, wire)
         warnings = None
@@ -264,23 +283,59 @@ class EventIntake:
     async def _write(self, writer: Writer) -> None:
         """The life of a writer: take a group, store it, answer it."""
         while group := await self.queue.take():
-            requests = [waiting.request for waiting in group]
-            try:
-                await writer.append(requests)
-            except Exception as error:
-                if isinstance(error, UnavailableError):
-                    log.warning("A group of %d requests was not stored: %s", len(group), error)
-                else:
-                    log.exception("A group of %d requests was not stored", len(group))
-                for request in requests:
-                    if request.duplicates is None:
-                        request.failure = error
-                await writer.close()
-                _answer_all(group)
-                await asyncio.sleep(RECONNECT_SECONDS)
-            else:
-                _answer_all(group)
+            await _append(writer, [waiting.request for waiting in group])
+            _answer_all([waiting for waiting in group if waiting.request.is_decided])
+            self._repeat([waiting for waiting in group if not waiting.request.is_decided])
         await writer.close()
+
+    def _repeat(self, group: Sequence[WaitingRequest]) -> None:
+        """Store again what waits for a change of its organization's metering."""
+        if group:
+            task = asyncio.create_task(self._put_again(group))
+            self.repeating.add(task)
+            task.add_done_callback(self.repeating.discard)
+
+    async def _put_again(self, group: Sequence[WaitingRequest]) -> None:
+        await asyncio.sleep(REPEAT_SECONDS)
+        for waiting in group:
+            if time.monotonic() > waiting.until or not self.queue.put(waiting):
+                waiting.request.failure = ChangingError([waiting.request.organization_id])
+                _answer_all([waiting])
+
+
+async def _append(writer: Writer, requests: Sequence[Request]) -> None:
+    """Store requests; what goes wrong is its own request's failure. Those of which the metering is being changed stay undecided.
+
+    A group that cannot be stored is halved until what is wrong in it is alone.
+    """
+    try:
+        await writer.append(requests)
+    except ChangingError as error:
+        others = [request for request in requests if request.organization_id not in error.organization_ids]
+        if 0 < len(others) < len(requests):
+            await _append(writer, _unstored(others))
+    except UnavailableError as error:
+        log.warning("A group of %d requests was not stored: %s", len(requests), error)
+        _fail(requests, error)
+        await asyncio.sleep(RECONNECT_SECONDS)
+    except Exception as error:
+        unstored = _unstored(requests)
+        if len(unstored) < 2:
+            log.exception("A request of organization %s was not stored", requests[0].organization_id)
+            _fail(unstored, error)
+            return
+        middle = len(unstored) // 2
+        await _append(writer, unstored[:middle])
+        await _append(writer, unstored[middle:])
+
+
+def _unstored(requests: Sequence[Request]) -> list[Request]:
+    return [request for request in requests if request.duplicates is None]
+
+
+def _fail(requests: Sequence[Request], error: Exception) -> None:
+    for request in _unstored(requests):
+        request.failure = error
 
 
 def _seconds_to_remember(key: ApiKey) -> float:
@@ -289,7 +344,7 @@ def _seconds_to_remember(key: ApiKey) -> float:
     return min(KEY_SECONDS, (key.expires_at - system_now()).total_seconds())
 
 
-def _answer_all(group: list[WaitingRequest]) -> None:
+def _answer_all(group: Sequence[WaitingRequest]) -> None:
     for waiting in group:
         if not waiting.answered.done():
             waiting.answered.set_result(None)
@@ -314,3 +369,8 @@ def _refused(request: Request, wire: WireFormat) -> Refusal:
         return Invalid(errors if wire.is_batch else errors["0"])
     error = {"transaction_id": ["value_already_exist"]}
     return Invalid({str(index): error for index in request.duplicates or ()} if wire.is_batch else error)
+
+
+def _unacceptable(wire: WireFormat) -> Refusal:
+    """Why nothing of the request is stored: the database refuses what is in it."""
+    return Invalid({"events" if wire.is_batch else "event": ["cannot_be_stored"]})

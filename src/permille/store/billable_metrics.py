@@ -57,6 +57,11 @@ def by_codes(
     return {row.code: row for row in _select(conn, condition, [organization_id, list(codes)])}
 
 
+def every(conn: Connection[Any], organization_id: UUID) -> list[BillableMetric]:
+    """All metrics that are not deleted."""
+    return _select(conn, "m.organization_id = %s and m.deleted_at is null", [organization_id])
+
+
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, BillableMetric]:
     """Metrics by id, deleted ones too: fees and webhooks still speak of them."""
     return {row.id: row for row in _select(conn, "m.id = any(%s)", [list(ids)])}

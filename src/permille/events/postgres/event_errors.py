@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
-from permille.core.metering.aggregations import AGGREGATIONS, Reads
+from permille.core.metering.aggregations import Reads
+from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.event import LOOKED_AT_AFTER
 from permille.database.bulk import instant_array, uuid_array
 from permille.events.log import EventErrors
@@ -18,32 +20,36 @@ from permille.events.log import EventErrors
 HOUR = timedelta(hours=1)
 
 
-_OF_NUMBERS = [each.name for each in AGGREGATIONS if each.reads is Reads.NUMBER]
-_OF_TEXTS = [each.name for each in AGGREGATIONS if each.reads in (Reads.TEXT, Reads.RULES)]
+_OF_TEXTS = (Reads.TEXT, Reads.RULES)
 
 # Most of what can be wrong is said by an event's series, or by whether any event of it has a value: the events of the hour
 # are counted up by series first, and only those of a series with something to look at are read again.
 # Nested values of a dimension are no part of the series: they are in `extra`, and no metric lists them.
 _WRONG = """
-with arrived as materialized (
+with metric as materialized (
+    select * from unnest(%(codes)s::text[], %(numeric)s::boolean[], %(textual)s::text[])
+        as m (code, is_number, text_field)
+), metric_filter as materialized (
+    select f.code, f.key, array(select jsonb_array_elements_text(f.values)) as values
+    from unnest(%(filtered)s::text[], %(keys)s::text[], %(values)s::jsonb[]) as f (code, key, values)
+), arrived as materialized (
     select series_id, bool_or(value is null) as lacks_value, bool_or(extra is not null) as has_extra
     from event where created_at >= %(from_)s and created_at < %(to)s group by series_id
 ), doubtful as materialized (
-    select s.id, s.dimensions, m.id as metric_id, k.*
+    select s.id, s.dimensions, m.code, k.*
     from arrived a
     join series s on s.id = a.series_id and s.organization_id = %(organization)s
-    left join billable_metric m on m.organization_id = s.organization_id and m.code = s.code and m.deleted_at is null
+    left join metric m on m.code = s.code
     cross join lateral (
-        select coalesce(m.aggregation_type = any(%(numeric)s), false) as is_number,
-            case when m.aggregation_type = any(%(textual)s) then m.field_name end as text_field,
+        select coalesce(m.is_number, false) as is_number, m.text_field,
             coalesce(array_agg(f.key) filter (where not s.dimensions ? f.key), '{}') as other_keys,
             coalesce(bool_or(s.dimensions ->> f.key <> all (f.values)), false) as is_strange
-        from billable_metric_filter f where f.billable_metric_id = m.id
+        from metric_filter f where f.code = m.code
     ) k
-    where m.id is null or k.is_strange or a.lacks_value and (k.is_number or k.text_field is not null)
+    where m.code is null or k.is_strange or a.lacks_value and (k.is_number or k.text_field is not null)
         or a.has_extra and k.other_keys <> '{}'
 ), wrong as materialized (
-    select e.seq, e.transaction_id, d.metric_id is null as has_no_metric, w.*
+    select e.seq, e.transaction_id, d.code is null as has_no_metric, w.*
     from doubtful d
     join (
         select seq, identity, transaction_id, series_id, value, extra from event
@@ -53,10 +59,10 @@ with arrived as materialized (
         select e.value is null and (d.is_number or d.text_field is not null
                 and coalesce(e.extra ->> d.text_field, d.dimensions ->> d.text_field) is null) as is_missing,
             d.is_strange or coalesce(e.extra ?| d.other_keys, false) and exists (
-                select from billable_metric_filter f
-                where f.billable_metric_id = d.metric_id and e.extra ->> f.key <> all (f.values)) as is_strange
+                select from metric_filter f
+                where f.code = d.code and e.extra ->> f.key <> all (f.values)) as is_strange
     ) w
-    where (d.metric_id is null or w.is_missing or w.is_strange)
+    where (d.code is null or w.is_missing or w.is_strange)
         and not exists (select from struck_event x where x.identity = e.identity)
     order by e.seq limit %(limit)s
 )
@@ -112,9 +118,14 @@ def claim(
 
 
 def wrong_in(
-    conn: Connection[Any], organization_id: UUID, *, starts_at: datetime, limit: int
+    conn: Connection[Any],
+    organization_id: UUID,
+    metrics: Sequence[BillableMetric],
+    *,
+    starts_at: datetime,
+    limit: int,
 ) -> EventErrors | None:
-    """What is wrong with the first `limit` faulty events of an hour; None when all are fine.
+    """What is wrong with the first `limit` faulty events of an hour by these metrics; None when all are fine.
 
     An event that was amended counts as what replaces it.
     """
@@ -125,8 +136,14 @@ def wrong_in(
         return cursor.execute(
             _WRONG,
             {
-                "numeric": _OF_NUMBERS,
-                "textual": _OF_TEXTS,
+                "codes": [each.code for each in metrics],
+                "numeric": [each.aggregation.reads is Reads.NUMBER for each in metrics],
+                "textual": [
+                    each.field_name if each.aggregation.reads in _OF_TEXTS else None for each in metrics
+                ],
+                "filtered": [each.code for each in metrics for _ in each.filters],
+                "keys": [key for each in metrics for key in each.filters],
+                "values": [Jsonb(values) for each in metrics for values in each.filters.values()],
                 "organization": organization_id,
                 "from_": starts_at,
                 "to": starts_at + HOUR,

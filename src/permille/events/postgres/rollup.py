@@ -18,7 +18,8 @@ from permille.database.bulk import instant_array, int_array, uuid_array
 from permille.events.postgres import uniques
 from permille.events.postgres.metering import INGESTION_LOCK, ROLL_UP_LOCK
 
-CHUNK = 200_000
+CHUNK = 50_000
+"""Events folded in one transaction: what amends events waits for one of these at most."""
 _LAST_SEQ = "case when is_called then last_value else last_value - 1 end"
 
 POLL_SECONDS = 0.002

@@ -20,19 +20,27 @@ from uuid import UUID
 import msgspec
 import psycopg
 from psycopg import AsyncConnection, Connection
-from psycopg.errors import AdminShutdown, DeadlockDetected, UniqueViolation
+from psycopg.errors import AdminShutdown, DeadlockDetected, QueryCanceled, UniqueViolation
 
 from permille.core.bounds import NAME_MAX
 from permille.core.instants import EPOCH
 from permille.core.metering.encoding import SeriesLayout, encode
-from permille.database.connections import is_alive, is_unavailable
+from permille.database.connections import is_alive, is_passing
 from permille.events.draft import Draft
-from permille.events.log import KnownLayouts, Request, UnavailableError
+from permille.events.log import ChangingError, KnownLayouts, Request, UnacceptableError, UnavailableError
 from permille.events.postgres import arrays, event_errors, metering
 
 log = logging.getLogger(__name__)
 
 METERING_CHANGED = "PM001"
+METERING_CHANGING = "PM002"
+LIMITS = """
+select set_config('lock_timeout', '10s', false), set_config('statement_timeout', '30s', false),
+    set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false)
+"""
+"""How long others may keep a group from being stored: a session that holds a lock and hangs, a host that is gone."""
+_LIMIT = "54"
+"""The class of SQLSTATEs of what is too large for the server."""
 _HOUR = 3_600_000_000
 SERIES_BYTES = 256 * 1024**2
 """What the ids of series may take of a process's memory."""
@@ -191,6 +199,7 @@ def _bounded(known: dict[UUID, KnownLayouts], needed: Meterings) -> dict[UUID, K
 def open_connection(dsn: str) -> Connection[Any]:
     """A connection for `store`: every statement is its own transaction."""
     conn = psycopg.connect(dsn, autocommit=True, application_name="permille-ingest")
+    conn.execute(LIMITS)
     arrays.register(conn)
     return conn
 
@@ -198,6 +207,7 @@ def open_connection(dsn: str) -> Connection[Any]:
 async def open_async_connection(dsn: str) -> AsyncConnection[Any]:
     """A connection for `store_at_once`."""
     conn = await AsyncConnection.connect(dsn, autocommit=True, application_name="permille-ingest")
+    await conn.execute(LIMITS)
     arrays.register(conn)
     return conn
 
@@ -451,6 +461,23 @@ def _without_duplicates(conn: Connection[Any], requests: Sequence[Request]) -> l
     return remaining
 
 
+def _failure_of(error: Exception) -> Exception:
+    """What an error means for those who have sent the group."""
+    if isinstance(error, psycopg.Error):
+        state = error.sqlstate or ""
+        if state == METERING_CHANGING:
+            return ChangingError({UUID(each) for each in (error.diag.message_detail or "").split()})
+        if is_passing(error) or isinstance(error, QueryCanceled):
+            return UnavailableError(str(error))
+        is_of_content = isinstance(error, psycopg.DataError | psycopg.IntegrityError) or state.startswith(
+            _LIMIT
+        )
+        return UnacceptableError(str(error)) if is_of_content else error
+    if isinstance(error, OSError | MemoryError | UnableToStoreError):
+        return UnavailableError(str(error))
+    return UnacceptableError(f"{type(error).__name__}: {error}")
+
+
 class Writer:
     """Appends for one task of an event loop, on connections of its own: one on the loop, for a group with nothing new
     in it, and one in a thread, for what is to be looked at closely.
@@ -487,11 +514,11 @@ class Writer:
             except AdminShutdown:
                 await self.close()
                 await self._attempt([request for request in requests if request.duplicates is None])
-        except psycopg.Error as error:
-            await self.close()
-            if is_unavailable(error):
-                raise UnavailableError(str(error)) from error
-            raise
+        except Exception as error:
+            failure = _failure_of(error)
+            if not isinstance(failure, ChangingError | UnacceptableError):
+                await self.close()
+            raise failure from error
 
     async def _attempt(self, requests: Sequence[Request]) -> None:
         if not await store_at_once(await self._for_loop(), self._memory, requests):

@@ -7,6 +7,7 @@ which has the template and the pictures, is all that a document can read.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from pathlib import Path
@@ -49,6 +50,7 @@ def pdf(order: dict[str, Any]) -> bytes:
 
 
 if __name__ == "__main__":
+    os.nice(10)  # requests come first
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
     try:
         sys.stdout.buffer.write(pdf(json.load(sys.stdin)))

@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool
 from permille.core.errors import Invalid
 from permille.core.organization import Organization
 from permille.store import advance_queue, billing_holds, invoices, organizations
+from permille.store.organizations import TestClock
 from permille.usecases import fences
 from permille.usecases.due.bills import BILLS
 from permille.usecases.due.drafts import DRAFTS
@@ -62,17 +63,23 @@ def move_clock(
 
 def _set_off(conn: Connection[Any], organization_id: UUID, until: datetime) -> None:
     """Say where the clock goes. What was held is tried again, once."""
-    clock = organizations.lock_clock(conn, organization_id)
-    if clock is None or until < clock.now:
-        raise Invalid({"now": ["cannot_go_back"]})
-    if clock.target is not None:
-        if clock.target != until:
-            raise Invalid({"now": ["clock_is_moving"]})
+    if _is_set_off(organizations.clock(conn, organization_id), until):
+        return  # without a wait for the one that moves it
+    if _is_set_off(organizations.lock_clock(conn, organization_id), until):
         return
     billing_holds.release(conn, organization_id, until=None)
     invoices.release_waiting(conn, organization_id, until=None)
     advance_queue.release_unpriced(conn, organization_id, until=None)
     organizations.set_target(conn, organization_id=organization_id, target=until)
+
+
+def _is_set_off(clock: TestClock | None, until: datetime) -> bool:
+    """Whether the clock is on its way to that instant. Raises Invalid where it can't go there."""
+    if clock is None or until < clock.now:
+        raise Invalid({"now": ["cannot_go_back"]})
+    if clock.target not in (None, until):
+        raise Invalid({"now": ["clock_is_moving"]})
+    return clock.target is not None
 
 
 def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) -> bool:

@@ -6,16 +6,18 @@ Source: semantics-metering.md section 1.11.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.event import LOOKED_AT_AFTER
 from permille.database.connections import is_passing
 from permille.events.engine import event_log
-from permille.store import due, webhooks
+from permille.store import billable_metrics, due, webhooks
 from permille.usecases.due.kind import DueKind
 
 log = logging.getLogger(__name__)
@@ -36,10 +38,11 @@ def _report(
     del limit, now
     hours = event_log.claim_hours(conn, organization_id, until=at, limit=HOURS_AT_ONCE, wait=wait)
     if hours and webhooks.is_heard(conn, organization_id, WEBHOOK):
+        metrics = billable_metrics.every(conn, organization_id)
         for starts_at in hours:
             try:
                 with conn.transaction():
-                    _queue_webhooks(conn, organization_id, starts_at)
+                    _queue_webhooks(conn, organization_id, metrics, starts_at)
             except Exception as error:
                 if is_passing(error):
                     raise
@@ -53,8 +56,10 @@ def _report(
     return len(hours)
 
 
-def _queue_webhooks(conn: Connection[Any], organization_id: UUID, starts_at: datetime) -> None:
-    wrong = event_log.wrong_in(conn, organization_id, starts_at=starts_at, limit=EVENTS_NAMED_MAX)
+def _queue_webhooks(
+    conn: Connection[Any], organization_id: UUID, metrics: Sequence[BillableMetric], starts_at: datetime
+) -> None:
+    wrong = event_log.wrong_in(conn, organization_id, metrics, starts_at=starts_at, limit=EVENTS_NAMED_MAX)
     if wrong is None:
         return
     webhooks.enqueue(
