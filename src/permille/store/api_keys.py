@@ -11,13 +11,14 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
 from permille.core.api_key import ApiKey, Permissions
 from permille.core.organization import Organization
 from permille.database.bulk import instant_array, uuid_array
 from permille.ids import new_id
+from permille.store import organizations
 
 KEY_PREFIX = "pm_"
 CHANNEL = "permille_api_key"
@@ -61,24 +62,17 @@ def key_digest(secret: str) -> bytes:
 
 def by_secret(conn: Connection[Any], secret: str, *, now: datetime) -> ApiKey | None:
     """The key, None for an unknown, revoked or expired one. `now` is the system's clock."""
-    row = conn.execute(
-        "select k.id, k.permissions, k.expires_at, o.id, o.name, o.test_mode, o.test_now, o.hmac_key, o.created_at"
-        " from api_key k join organization o on o.id = k.organization_id"
-        " where k.digest = %s and k.revoked_at is null and (k.expires_at is null or k.expires_at > %s)",
-        [key_digest(secret), now],
-    ).fetchone()
+    with conn.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(
+            f"select k.id as key_id, k.permissions, k.expires_at, {organizations.COLUMNS}"
+            " from api_key k join organization o on o.id = k.organization_id"
+            " where k.digest = %s and k.revoked_at is null and (k.expires_at is null or k.expires_at > %s)",
+            [key_digest(secret), now],
+        ).fetchone()
     if row is None:
         return None
-    organization_id, name, test_mode, test_now, hmac_key, created_at = row[3:]
-    organization = Organization(
-        id=organization_id,
-        name=name,
-        test_mode=test_mode,
-        test_now=test_now,
-        hmac_key=hmac_key,
-        created_at=created_at,
-    )
-    return ApiKey(id=row[0], organization=organization, permissions=row[1], expires_at=row[2])
+    key_id, permissions, expires_at = (row.pop(name) for name in ("key_id", "permissions", "expires_at"))
+    return ApiKey(id=key_id, organization=Organization(**row), permissions=permissions, expires_at=expires_at)
 
 
 def add(

@@ -14,20 +14,21 @@ from psycopg.rows import class_row
 from permille.core.organization import Organization
 from permille.ids import new_id
 
-_COLUMNS = "o.id, o.name, o.test_mode, o.test_now, o.hmac_key, o.created_at"
+COLUMNS = "o.id, o.name, o.test_mode, o.test_now, o.hmac_key, o.created_at, o.requires_second_factor"
+"""Those of an Organization."""
 
 
 def by_id(conn: Connection[Any], organization_id: UUID) -> Organization | None:
     with conn.cursor(row_factory=class_row(Organization)) as cursor:
         return cursor.execute(
-            f"select {_COLUMNS} from organization o where o.id = %s", [organization_id]
+            f"select {COLUMNS} from organization o where o.id = %s", [organization_id]
         ).fetchone()
 
 
 def by_name(conn: Connection[Any], name: str) -> list[Organization]:
     with conn.cursor(row_factory=class_row(Organization)) as cursor:
         return cursor.execute(
-            f"select {_COLUMNS} from organization o where o.name = %s order by o.created_at", [name]
+            f"select {COLUMNS} from organization o where o.name = %s order by o.created_at", [name]
         ).fetchall()
 
 
@@ -44,7 +45,7 @@ def listing(conn: Connection[Any], *, limit: int, offset: int) -> tuple[list[Org
     """Organizations, newest first, and how many there are."""
     with conn.cursor(row_factory=class_row(Organization)) as cursor:
         rows = cursor.execute(
-            f"select {_COLUMNS} from organization o order by o.created_at desc, o.id limit %s offset %s",
+            f"select {COLUMNS} from organization o order by o.created_at desc, o.id limit %s offset %s",
             [limit, offset],
         ).fetchall()
     row = conn.execute("select count(*) from organization").fetchone()
@@ -58,7 +59,7 @@ def of_user(
     chosen = "from membership m join organization o on o.id = m.organization_id where m.user_id = %s"
     with conn.cursor(row_factory=class_row(Organization)) as cursor:
         rows = cursor.execute(
-            f"select {_COLUMNS} {chosen} order by o.created_at desc, o.id limit %s offset %s",
+            f"select {COLUMNS} {chosen} order by o.created_at desc, o.id limit %s offset %s",
             [user_id, limit, offset],
         ).fetchall()
     row = conn.execute(f"select count(*) {chosen}", [user_id]).fetchone()
@@ -176,3 +177,9 @@ def on_their_way(conn: Connection[Any]) -> list[UUID]:
     """The organizations whose test clock is being moved."""
     rows = conn.execute("select id from organization where test_target is not null order by id")
     return [organization_id for (organization_id,) in rows]
+
+
+def require_second_factor(conn: Connection[Any], organization_id: UUID, *, is_required: bool) -> None:
+    conn.execute(
+        "update organization set requires_second_factor = %s where id = %s", [is_required, organization_id]
+    )

@@ -30,6 +30,8 @@ NOTICES = {
     "refreshed": "Priced again, from the events, prices and taxes that there are now.",
     "finalized": "The invoice is final.",
     "password_changed": "The password is changed. You are signed out in all other browsers.",
+    "factor_required": "This organization requires a second factor. Set it up to go on.",
+    "factor_off": "The second factor is off.",
     "session_ended": "Signed out there.",
     "replayed": "The webhook is queued again.",
 }
