@@ -69,7 +69,7 @@ class Engine:
     turns: Turns = field(default_factory=Turns)
     """Those of requests, on the event loop."""
     guesses: Guesses = field(default_factory=Guesses)
-    """Of the admin key."""
+    """Guesses of the admin key."""
     bodies: BodyMemory = field(default_factory=lambda: BodyMemory(512 * 1024**2))
     documents: Workshop = field(default_factory=Workshop)
     """Where documents are made."""
