@@ -18,7 +18,6 @@ from permille import web
 from permille.api import openapi, routes
 from permille.api.addresses import Route
 from permille.api.http import Engine, application, json_response
-from permille.api.key_use import KeyUse, hear_changes
 from permille.clock import system_now
 from permille.config import Config
 from permille.database.connections import Limits, Pool, is_unavailable, open_pool
@@ -30,6 +29,7 @@ from permille.ingest.asgi import Answers, EventIntake
 from permille.ingest.decoders import FORMATS
 from permille.store import api_keys
 from permille.usecases.event_warnings import warnings_of
+from permille.usecases.key_use import KeyUse, hear_changes
 
 log = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ from starlette.testclient import TestClient
 
 from permille.api import openapi, routes
 from permille.api.http import Engine, application
-from permille.api.key_use import KeyUse
 from permille.config import from_environment
 from permille.core.organization import Organization
 from permille.database.connections import open_pool
 from permille.embedded.postgres import EmbeddedPostgres
 from permille.request_ids import RequestIds
 from permille.store import api_keys, audit, organizations
+from permille.usecases.key_use import KeyUse
 from tests.api.contract import CheckedClient, undeclared
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)

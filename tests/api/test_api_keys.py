@@ -12,7 +12,6 @@ import httpx2
 import pytest
 
 from permille.api import http
-from permille.api.key_use import KeyUse
 from permille.api.routes import API, GROUPS, all_routes
 from permille.app import build
 from permille.clock import system_now
@@ -23,6 +22,7 @@ from permille.http.guesses import GUESSES_A_MINUTE
 from permille.request_ids import RequestIds
 from permille.store import api_keys
 from permille.usecases import organizations as usecase
+from permille.usecases.key_use import KeyUse
 
 from .conftest import Api, Server
 

@@ -14,12 +14,12 @@ import psycopg
 import pytest
 
 from permille.api.http import Call, Engine, application, route
-from permille.api.key_use import KeyUse
 from permille.config import from_environment
 from permille.core.errors import Refusal
 from permille.database.connections import Limits, open_pool
 from permille.http.shares import Shares, Turns, too_many_requests
 from permille.store import api_keys, organizations
+from permille.usecases.key_use import KeyUse
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 Get = Callable[[str, str], Coroutine[Any, Any, httpx2.Response]]

@@ -30,7 +30,6 @@ from starlette.routing import BaseRoute, Match, Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from permille.api.addresses import Route, canonical_path
-from permille.api.key_use import KeyUse
 from permille.api.objects.pagination import Pagination
 from permille.clock import system_now
 from permille.config import Config
@@ -45,6 +44,7 @@ from permille.http.refusals import STATUS_HEADERS, cut_off, error_body, refusal_
 from permille.http.shares import Turns, Workshop
 from permille.http.words import in_words
 from permille.store import api_keys
+from permille.usecases.key_use import KeyUse
 
 log = logging.getLogger(__name__)
 
