@@ -29,6 +29,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from permille import telemetry
 from permille.api.addresses import Route, canonical_path
 from permille.api.objects.pagination import Pagination
 from permille.clock import system_now
@@ -223,6 +224,7 @@ def _answer(
             return unauthorized()
         organization = known.organization
         engine.turns.learn(key, organization.id)
+        telemetry.belongs_to(organization.id)
         engine.key_use.note(known.id, system_now())
         if scope is not None:
             known.require(*scope)

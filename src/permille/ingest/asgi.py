@@ -20,6 +20,7 @@ import msgspec
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
+from permille import telemetry
 from permille.clock import system_now
 from permille.core.api_key import ApiKey, Mode
 from permille.core.bounds import EXPRESSION_WORK_AT_ONCE
@@ -200,6 +201,7 @@ class EventIntake:
             return
         except Refusal as refusal:
             status, body = refusal.status, _encode(refusal_body(refusal))
+            _count_refused(refusal)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if status in STATUS_HEADERS:
             headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS[status].items()]
@@ -213,6 +215,7 @@ class EventIntake:
         key.require("event", Mode.WRITE)
         self.answers.used(key.id, system_now())
         organization = key.organization
+        telemetry.belongs_to(organization.id)
         with self.bodies.of(organization.id) as share:
             body = await read_body(scope["headers"], receive, self.max_body_bytes, share)
             return await self._answer_body(scope, organization, body)
@@ -226,11 +229,16 @@ class EventIntake:
             await self._raise_unevaluable(organization.id, faulty)
             raise
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
+        telemetry.brings(len(drafts))
         await self._derive(request)
         if not await self._store(request):
             raise _unacceptable(wire) if isinstance(request.failure, UnacceptableError) else try_again()
         if request.is_refused or request.duplicates:
+            duplicates = len(request.duplicates or ())
+            telemetry.events.labels("duplicate").inc(duplicates)
+            telemetry.brings(len(drafts) - duplicates)
             raise _refused(request, wire)
+        telemetry.events.labels("stored").inc(len(drafts))
         warnings = None
         if scope.get("query_string") and query_flag(QueryParams(scope["query_string"]), "strict"):
             async with self.lookups.turn(organization.id):
@@ -354,6 +362,12 @@ def _seconds_to_remember(key: ApiKey) -> float:
     if key.expires_at is None:
         return KEY_SECONDS
     return min(KEY_SECONDS, (key.expires_at - system_now()).total_seconds())
+
+
+def _count_refused(refusal: Refusal) -> None:
+    """Count the events of a request of which none is stored; one that can't be read counts as one."""
+    outcome = "unavailable" if refusal.status in {429, 503} else "refused"
+    telemetry.events.labels(outcome).inc(telemetry.brought())
 
 
 def _answer_all(group: Sequence[WaitingRequest]) -> None:
