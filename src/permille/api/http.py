@@ -45,6 +45,8 @@ from permille.http.refusals import STATUS_HEADERS, cut_off, error_body, refusal_
 from permille.http.shares import Turns, Workshop
 from permille.http.words import in_words
 from permille.store import api_keys
+from permille.store.activity import ActorKind
+from permille.usecases import activity
 from permille.usecases.key_use import KeyUse
 
 log = logging.getLogger(__name__)
@@ -211,6 +213,7 @@ def _answer(
     body: Any,
     *,
     scope: KeyScope | None,
+    operation: str,
     keeps_plans: bool = False,
 ) -> Response | Raw:
     key = bearer(request)
@@ -228,11 +231,21 @@ def _answer(
         engine.key_use.note(known.id, system_now())
         if scope is not None:
             known.require(*scope)
+        now = system_now()
+        if request.method != "GET":
+            activity.begin(
+                conn,
+                ActorKind.API_KEY,
+                operation,
+                organization=organization,
+                api_key_id=known.id,
+                now=now,
+            )
         call = Call(
             engine=engine,
             conn=conn,
             organization=organization,
-            now=organization.now(system_now()),
+            now=organization.now(now),
             path=request.path_params,
             query=request.query_params,
             body=body,
@@ -290,7 +303,10 @@ def route(
     """
 
     def answer(request: Request, body: Any) -> Response | Raw:
-        return _answer(engine, endpoint, request, body, scope=scope, keeps_plans=keeps_plans)
+        operation = f"{request.method} {path}"
+        return _answer(
+            engine, endpoint, request, body, scope=scope, operation=operation, keeps_plans=keeps_plans
+        )
 
     async def handle(request: Request) -> Response:
         key = bearer(request)
@@ -317,6 +333,8 @@ def admin_route(engine: Engine, method: str, path: str, endpoint: AdminEndpoint)
 
     def answer(body: Any, path_params: Mapping[str, str]) -> Response:
         with engine.pool.connection() as conn:
+            if method != "GET":
+                activity.begin(conn, ActorKind.ADMIN_KEY, f"{method} {path}", now=system_now())
             return json_response(endpoint(conn, body, path_params))
 
     async def handle(request: Request) -> Response:

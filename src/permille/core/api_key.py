@@ -34,6 +34,7 @@ RESOURCES = (
     "tax",
     "webhook_endpoint",
     "organization",
+    "activity_log",
 )
 """The kinds of objects that permissions name."""
 
