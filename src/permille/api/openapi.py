@@ -41,7 +41,7 @@ DESCRIBED = {
     429: "The organization has as many requests at once as it may: wait for some of them, then send it again.",
     503: "The database can't be reached, or it took too long: send it again.",
 }
-ALWAYS = (400, 401, 429, 500, 503)
+ALWAYS = (400, 401, 403, 429, 500, 503)
 IN_PATH = {
     "charge_code": "Code of the charge.",
     "code": "Code of the object.",
@@ -51,6 +51,7 @@ IN_PATH = {
     "key_id": "lago_id of the API key.",
     "lago_id": "The server's identifier of the object.",
     "organization_id": "lago_id of the organization.",
+    "activity_id": "Identifier of the entry.",
     "transaction_id": "transaction_id of the event.",
 }
 DESCRIPTION_OPERATION: Operation[None] = Operation(

@@ -12,6 +12,7 @@ from permille.core.errors import NotFound
 from permille.web import (
     account,
     api_reference,
+    audit_log,
     charges,
     customers,
     developers,
@@ -91,7 +92,9 @@ def _account(engine: Engine) -> list[Route]:
         action(engine, "/users/{user_id}/reset-second-factor", account.reset_second_factor, writers=ADMINS),
         action(engine, "/users/{user_id}/remove", account.remove_user, writers=ADMINS),
         page(engine, "/settings", settings.show, settings.update),
-        page(engine, "/audit-log", account.audit_log),
+        page(engine, "/audit-log", audit_log.listing),
+        page(engine, "/audit-log.csv", audit_log.as_csv),
+        page(engine, "/audit-log.jsonl", audit_log.as_json_lines),
     ]
 
 
@@ -159,6 +162,7 @@ def _developers(engine: Engine) -> list[Route]:
         page(engine, "/developers", developers.overview, developers.create_endpoint, writers=ADMINS),
         page(engine, "/api-keys", developers.overview, developers.create_key, writers=ADMINS),
         action(engine, "/api-keys/{key_id}/revoke", developers.revoke_key, writers=ADMINS),
+        action(engine, "/api-keys/{key_id}/rotate", developers.rotate_key, writers=ADMINS),
         action(engine, "/hmac-key/roll", developers.roll_hmac_key, writers=ADMINS),
         action(engine, "/webhook-endpoints/{lago_id}/delete", developers.delete_endpoint, writers=ADMINS),
         action(engine, "/webhooks/{webhook_id}/replay", developers.replay),
