@@ -122,7 +122,11 @@ def test_what_waits_is_said(client: TestClient, db: psycopg.Connection[Any]) -> 
     world.subscribe(customer, world.plan())
     db.execute("update subscription set next_billing_at = now() - interval '1 hour'")
     db.execute("insert into billing_hold values (%s, %s, now(), now(), now(), 'r')", [customer, world.id])
-    db.execute("insert into fence values (%s, 'task', 1, now(), 'r')", [world.id])
+    db.execute(
+        "insert into fence (organization_id, task, failures, retry_at, reason, since)"
+        " values (%s, 'task', 1, now(), 'r', now())",
+        [world.id],
+    )
     db.execute(
         "insert into webhook (id, organization_id, webhook_endpoint_id, webhook_type, object_type, object_id, status,"
         " next_attempt_at, last_attempt_at, created_at)"
