@@ -80,7 +80,6 @@ TESTS = {
         "usecases/test_run.py",
         "usecases/test_holds.py",
         "usecases/test_batches.py",
-        "usecases/test_due.py",
     ),
     "usecases/invoices/save.py": (
         "usecases/test_run.py",

@@ -175,3 +175,20 @@ def test_drafts_credits_and_credit_notes_take_as_many_statements_however_many_th
             world.id,
         ) == [(0, 500), (3_100, 0)]
     assert sent[1] == sent[3], "statements for 2 and for 21"
+
+
+def test_a_draft_from_before_an_upgrade_is_the_same_when_it_is_priced_again(world: World) -> None:
+    world.set_entity(invoice_grace_period=30)
+    customer, seats = world.customer(), world.metric("seats", recurring=True)
+    small = world.plan("small", charges=[(seats, "1")], amount_cents=3_100)
+    world.subscribe(customer, small, now=JANUARY)
+    world.use("sub", "seats", 5, at=JANUARY + timedelta(days=1))
+    move(world, 2024, 2, 1)
+    before = world.rows(LINES, world.id)
+    assert sorted(row[3] for row in before) == [500, 3_100]
+    [(draft_id,)] = world.rows("select id from invoice where organization_id = %s", world.id)
+    large = world.plan("large", charges=[(seats, "2")], amount_cents=99_900)
+    world.subscribe(customer, large, now=datetime(2024, 2, 10, tzinfo=UTC))
+    drafts.refresh(world.conn, [draft_id], now=datetime(2024, 2, 11, tzinfo=UTC))
+    lines = f"{LINES.partition(' order by')[0]} and invoice_id = %s"
+    assert sorted(world.rows(lines, world.id, draft_id)) == sorted(before)
