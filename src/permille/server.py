@@ -11,11 +11,13 @@ import psycopg
 import uvicorn
 
 from permille import logs
+from permille.api.health import LIVE, is_alive
 from permille.api.http import json_response
 from permille.app import Application, Receive, Scope, Send, build
 from permille.config import Config
 from permille.database.migrate import pending
 from permille.embedded import running
+from permille.http.answers import SafeAnswers
 from permille.http.door import DoorLimits, guarded, raise_open_files
 from permille.memory import calm_collector, quick_turns
 from permille.request_ids import RequestIds
@@ -68,6 +70,8 @@ class Gate:
             await self._lifespan(receive, send)
         elif self.application is not None:
             await self.application(scope, receive, send)
+        elif scope["path"] == LIVE:
+            await is_alive()(scope, receive, send)
         else:
             await json_response({"status": "starting"}, 503)(scope, receive, send)
 
@@ -123,7 +127,7 @@ def _invite(config: Config) -> None:
 def listening(gate: Gate, config: Config) -> uvicorn.Config:
     """How uvicorn serves. Behind trusted proxies a request's client and scheme are the ones that they saw."""
     return uvicorn.Config(
-        RequestIds(gate),
+        SafeAnswers(RequestIds(gate)),
         host=config.host,
         port=config.port,
         loop="uvloop",

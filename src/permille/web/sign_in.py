@@ -44,6 +44,7 @@ from permille.web.security import (
     origin_of,
     password_turn,
     set_cookie,
+    warn_of_plain_cookie,
 )
 from permille.web.visit import Form, Problems
 
@@ -219,6 +220,7 @@ class _Desk:
         secrets = await run_in_threadpool(self._open, request, user)
         response = RedirectResponse(path, 303)
         https = is_https(request, self.engine.config)
+        warn_of_plain_cookie(request, self.engine.config)
         set_cookie(response, secrets.session, https=https, life=SESSION_LIFE)
         set_cookie(response, secrets.browser, https=https, life=BROWSER_LIFE, what=KNOWN_BROWSER)
         return response
