@@ -351,7 +351,7 @@ def test_who_is_removed_at_the_same_time_uses_no_invitation(server, browser):
     with psycopg.connect(server.dsn) as conn:
         users.remove(conn, user_id=user_id, now=system_now())
         assert meanwhile(conn, lambda: accept(other, path)).status_code == 410
-        assert not users.is_member_anywhere(conn, user_id)
+        assert users.memberships(conn, user_id) == 0
     assert "Join" in browser.client.get(path).text
 
 
@@ -389,7 +389,7 @@ def test_a_link_for_who_is_removed_at_the_same_time_is_for_a_new_user(server):
         made = meanwhile(conn, link_for)
         found = users.by_email(conn, email)
         assert found is not None
-        assert (found.id, users.is_member_anywhere(conn, found.id)) == (made.user_id, True)
+        assert (found.id, users.memberships(conn, found.id)) == (made.user_id, 1)
 
 
 def test_an_admin_has_no_power_over_members_of_other_organizations(server, browser):

@@ -211,6 +211,23 @@ def sign_in_link(
     return 0
 
 
+@app.command
+def reset_second_factor(
+    email: Annotated[str, Parameter(help="Whose: somebody who has lost the app and the recovery codes.")],
+    /,
+    *,
+    data_dir: DataDir = None,
+) -> int:
+    """Turn off the second factor of a user, who then signs in by the password alone."""
+    from permille.web.sign_in import reset_second_factor as reset
+
+    if reset(_database_config(data_dir), email=email):
+        print(f"{email} has no second factor any more.")
+        return 0
+    print(f"There is no user {email} with a second factor.", file=sys.stderr)
+    return 1
+
+
 @database.command
 def migrate() -> int:
     """Bring the schema of PERMILLE_DATABASE_URL up to date."""

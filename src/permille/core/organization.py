@@ -17,6 +17,8 @@ class Organization:
     test_now: datetime | None
     hmac_key: str
     created_at: datetime
+    requires_second_factor: bool = False
+    """Whether its users in the web admin must have one."""
 
     def now(self, system_now: datetime) -> datetime:
         """The organization's clock: its own in test mode, else the system's."""

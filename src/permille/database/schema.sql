@@ -15,6 +15,7 @@ create table organization (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     test_target timestamptz, -- where the test clock is on its way to
+    requires_second_factor boolean not null default false, -- of users in the web admin
     constraint organization_clock check (test_mode = (test_now is not null)),
     constraint organization_target check (test_target is null or test_mode)
 );
@@ -973,10 +974,26 @@ create table user_session (
     last_seen_at timestamptz not null,
     expires_at timestamptz not null,
     address text, -- from where it was opened
-    browser text -- what that called itself
+    browser text, -- what that called itself
+    awaits_code boolean not null default false -- of the second factor: until then nobody is signed in
 );
 
 create index user_session_of_user on user_session (user_id);
+
+-- A second factor of sign-in: codes by time (RFC 6238).
+create table second_factor (
+    user_id uuid primary key references app_user (id),
+    secret text not null, -- base32
+    created_at timestamptz not null,
+    confirmed_at timestamptz, -- null while it is being set up
+    last_step bigint not null default 0 -- of the last code that was taken: each works once
+);
+
+create table recovery_code (
+    user_id uuid not null references app_user (id),
+    digest bytea not null, -- SHA-256; deleted when used
+    primary key (user_id, digest)
+);
 
 -- A browser in which the user has signed in before: strangers' failures don't count for it.
 create table known_browser (
@@ -1093,8 +1110,11 @@ create table fence (
     failures bigint not null, -- in a row
     retry_at timestamptz not null,
     reason text not null,
-    primary key (organization_id, task)
+    customer_id uuid, -- null: the organization as a whole
+    since timestamptz not null
 );
+
+create unique index fence_of on fence (organization_id, task, customer_id) nulls not distinct;
 
 -- The last instant that a worker has seen, against a clock that is ahead or goes back.
 create table clock_seen (

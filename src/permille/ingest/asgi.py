@@ -170,8 +170,8 @@ class EventIntake:
         self.keys: dict[str, tuple[Organization, float]] = {}
         self.tasks: list[asyncio.Task[None]] = []
         self.repeating: set[asyncio.Task[None]] = set()
-        self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests())
-        self.lookups = Shares(LOOKUPS_AT_ONCE, LOOKUPS_WAITING, refusal=too_many_requests())
+        self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests)
+        self.lookups = Shares(LOOKUPS_AT_ONCE, LOOKUPS_WAITING, refusal=too_many_requests)
         self.evaluators = ThreadPoolExecutor(EVALUATORS, thread_name_prefix="expressions")
 
     async def start(self) -> None:

@@ -17,7 +17,7 @@ from permille.ids import new_id
 
 KEY_PREFIX = "pm_"
 
-_COLUMNS = "o.id, o.name, o.test_mode, o.test_now, o.hmac_key, o.created_at"
+_COLUMNS = "o.id, o.name, o.test_mode, o.test_now, o.hmac_key, o.created_at, o.requires_second_factor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,3 +252,9 @@ def on_their_way(conn: Connection[Any]) -> list[UUID]:
     """The organizations whose test clock is being moved."""
     rows = conn.execute("select id from organization where test_target is not null order by id")
     return [organization_id for (organization_id,) in rows]
+
+
+def require_second_factor(conn: Connection[Any], organization_id: UUID, *, is_required: bool) -> None:
+    conn.execute(
+        "update organization set requires_second_factor = %s where id = %s", [is_required, organization_id]
+    )

@@ -11,14 +11,16 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.store.users import USER_COLUMNS, User, digest_of, read_user
+from permille.store.users import HAS_SECOND_FACTOR, USER_COLUMNS, User, digest_of, read_user
 
 LIFE = timedelta(days=7)
 IDLE = timedelta(hours=24)
 SEEN_EVERY = timedelta(minutes=5)
+CODE_LIFE = timedelta(minutes=10)
+"""How long a browser may take for the code of the second factor."""
 LISTED_MAX = 100
 
-_GOES_ON = "s.expires_at > %(now)s and s.last_seen_at > %(idle)s"
+_GOES_ON = "not s.awaits_code and s.expires_at > %(now)s and s.last_seen_at > %(idle)s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class Session:
     digest: bytes
     user: User
     organization_id: UUID | None
+    has_second_factor: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,18 +52,29 @@ class OpenSession:
     browser: str | None
 
 
-def open_session(conn: Connection[Any], *, user_id: UUID, origin: Origin | None = None, now: datetime) -> str:
-    """A new session; its secret, which only the cookie has. Expired sessions go."""
+def open_session(
+    conn: Connection[Any],
+    *,
+    user_id: UUID,
+    origin: Origin | None = None,
+    awaits_code: bool = False,
+    now: datetime,
+) -> str:
+    """A new session; its secret, which only the cookie has. Expired sessions go.
+
+    One that awaits a code is none yet: `session` does not find it.
+    """
     secret = secrets.token_urlsafe(32)
     conn.execute("delete from user_session where expires_at <= %s", [now])
     conn.execute(
-        "insert into user_session (digest, user_id, created_at, last_seen_at, expires_at, address, browser)"
-        " values (%(digest)s, %(user)s, %(now)s, %(now)s, %(end)s, %(address)s, %(browser)s)",
+        "insert into user_session (digest, user_id, created_at, last_seen_at, expires_at, address, browser,"
+        " awaits_code) values (%(digest)s, %(user)s, %(now)s, %(now)s, %(end)s, %(address)s, %(browser)s, %(awaits)s)",
         {
             "digest": digest_of(secret),
             "user": user_id,
             "now": now,
-            "end": now + LIFE,
+            "end": now + (CODE_LIFE if awaits_code else LIFE),
+            "awaits": awaits_code,
             "address": origin.address if origin else None,
             "browser": origin.browser if origin else None,
         },
@@ -72,7 +86,7 @@ def session(conn: Connection[Any], *, secret: str, now: datetime) -> Session | N
     """The session of a cookie, None when it is over."""
     digest = digest_of(secret)
     row = conn.execute(
-        f"select {USER_COLUMNS}, s.organization_id, s.last_seen_at from user_session s"
+        f"select {USER_COLUMNS}, s.organization_id, s.last_seen_at, {HAS_SECOND_FACTOR} from user_session s"
         " join app_user u on u.id = s.user_id and u.removed_at is null"
         f" where s.digest = %(digest)s and {_GOES_ON}",
         {"digest": digest, **_instants(now)},
@@ -81,7 +95,17 @@ def session(conn: Connection[Any], *, secret: str, now: datetime) -> Session | N
         return None
     if row[6] < now - SEEN_EVERY:
         conn.execute("update user_session set last_seen_at = %s where digest = %s", [now, digest])
-    return Session(digest=digest, user=read_user(row), organization_id=row[5])
+    return Session(digest=digest, user=read_user(row), organization_id=row[5], has_second_factor=row[7])
+
+
+def awaiting_code(conn: Connection[Any], *, secret: str, now: datetime) -> User | None:
+    """Who has begun to sign in with this secret, and is to give a code."""
+    row = conn.execute(
+        f"select {USER_COLUMNS} from user_session s join app_user u on u.id = s.user_id and u.removed_at is null"
+        " where s.digest = %s and s.awaits_code and s.expires_at > %s",
+        [digest_of(secret), now],
+    ).fetchone()
+    return read_user(row) if row else None
 
 
 def _instants(now: datetime) -> dict[str, datetime]:

@@ -46,6 +46,7 @@ class Member:
     user: User
     role: str | None
     since: datetime
+    has_second_factor: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,11 @@ def digest_of(secret: str) -> bytes:
 USER_COLUMNS = "u.id, u.email, u.password_hash, u.is_owner, u.created_at"
 
 
+HAS_SECOND_FACTOR = (
+    "exists (select from second_factor f where f.user_id = u.id and f.confirmed_at is not null)"
+)
+
+
 def _user(conn: Connection[Any], condition: str, value: Any) -> User | None:
     with conn.cursor(row_factory=class_row(User)) as cursor:
         return cursor.execute(
@@ -126,12 +132,15 @@ def members(
         " where u.removed_at is null and (u.is_owner or m.role is not null)"
     )
     rows = conn.execute(
-        f"select {USER_COLUMNS}, m.role, coalesce(m.created_at, u.created_at) as since {chosen}"
+        f"select {USER_COLUMNS}, m.role, coalesce(m.created_at, u.created_at) as since, {HAS_SECOND_FACTOR} {chosen}"
         " order by u.is_owner desc, since, u.id limit %s offset %s",
         [organization_id, limit, offset],
     ).fetchall()
     row = conn.execute(f"select count(*) {chosen}", [organization_id]).fetchone()
-    return [Member(user=read_user(each), role=each[5], since=each[6]) for each in rows], row[0] if row else 0
+    found = [
+        Member(user=read_user(each), role=each[5], since=each[6], has_second_factor=each[7]) for each in rows
+    ]
+    return found, row[0] if row else 0
 
 
 def read_user(row: Sequence[Any]) -> User:
@@ -152,10 +161,10 @@ def is_admitted(conn: Connection[Any], user: User, organization_id: UUID) -> boo
     return user.is_owner or role_in(conn, user.id, organization_id) is not None
 
 
-def is_member_anywhere(conn: Connection[Any], user_id: UUID) -> bool:
-    """Whether the user has a role in any organization."""
-    row = conn.execute("select exists (select from membership where user_id = %s)", [user_id]).fetchone()
-    return bool(row and row[0])
+def memberships(conn: Connection[Any], user_id: UUID) -> int:
+    """In how many organizations the user has a role."""
+    row = conn.execute("select count(*) from membership where user_id = %s", [user_id]).fetchone()
+    return row[0] if row else 0
 
 
 def join_organization(
@@ -218,6 +227,8 @@ def remove(conn: Connection[Any], *, user_id: UUID, now: datetime) -> None:
     conn.execute("update app_user set removed_at = %s where id = %s", [now, user_id])
     conn.execute("delete from user_session where user_id = %s", [user_id])
     conn.execute("delete from known_browser where user_id = %s", [user_id])
+    conn.execute("delete from recovery_code where user_id = %s", [user_id])
+    conn.execute("delete from second_factor where user_id = %s", [user_id])
     conn.execute("delete from one_time_link where user_id = %s", [user_id])
 
 

@@ -51,3 +51,8 @@ def refuse_live(organization: Organization) -> None:
     """Raises Forbidden for an organization that is not in test mode: it has no clock of its own."""
     if not organization.test_mode:
         raise Forbidden("test_clock_not_available")
+
+
+def require_second_factor(conn: Connection[Any], organization: Organization, *, is_required: bool) -> None:
+    """Let users in only with a second factor, or without one too."""
+    organizations.require_second_factor(conn, organization.id, is_required=is_required)

@@ -12,20 +12,40 @@ from permille.core.errors import NotFound
 from permille.store import attempts, sessions, users
 from permille.store.sessions import Origin, Session
 from permille.store.users import User
+from permille.usecases import second_factors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secrets:
-    """What the cookies of a browser hold once somebody has signed in."""
+    """What the cookies of a browser hold once somebody has signed in.
+
+    There is none for the browser while a code of the second factor is awaited, which `session` is for then.
+    """
 
     session: str
-    browser: str
+    browser: str | None
 
 
-def open_session(
-    conn: Connection[Any], user: User, *, origin: Origin, browser: str, now: datetime
-) -> Secrets:
-    """Sign the user in; `browser` is the secret by which the browser may be known from earlier."""
+def begin(conn: Connection[Any], user: User, *, origin: Origin, browser: str, now: datetime) -> Secrets:
+    """Sign the user in, or ask for a code first; `browser` is the secret by which the browser may be known."""
+    if not second_factors.is_on(conn, user):
+        return _open(conn, user, origin=origin, browser=browser, now=now)
+    secret = sessions.open_session(conn, user_id=user.id, origin=origin, awaits_code=True, now=now)
+    return Secrets(session=secret, browser=None)
+
+
+def finish(
+    conn: Connection[Any], secret: str, code: str, *, origin: Origin, browser: str, now: datetime
+) -> Secrets | None:
+    """Sign the user in who has begun to, by a code; None when it is wrong. The secret is another one from then on."""
+    user = sessions.awaiting_code(conn, secret=secret, now=now)
+    if user is None or not second_factors.is_right(conn, user, code, now=now):
+        return None
+    close_session(conn, secret)
+    return _open(conn, user, origin=origin, browser=browser, now=now)
+
+
+def _open(conn: Connection[Any], user: User, *, origin: Origin, browser: str, now: datetime) -> Secrets:
     return Secrets(
         session=sessions.open_session(conn, user_id=user.id, origin=origin, now=now),
         browser=attempts.remember_browser(conn, token=browser, user_id=user.id, now=now),
@@ -35,6 +55,11 @@ def open_session(
 def session(conn: Connection[Any], *, secret: str, now: datetime) -> Session | None:
     """The session of a cookie, which was seen now; None when it is over."""
     return sessions.session(conn, secret=secret, now=now)
+
+
+def awaiting_code(conn: Connection[Any], *, secret: str, now: datetime) -> User | None:
+    """Who has begun to sign in with the cookie's secret, and is to give a code."""
+    return sessions.awaiting_code(conn, secret=secret, now=now)
 
 
 def close_session(conn: Connection[Any], secret: str) -> None:

@@ -126,7 +126,7 @@ def change_role(
     conn: Connection[Any], organization_id: UUID, user_id: UUID | None, *, by: User, role: str
 ) -> User:
     """Give a member another role. Nobody changes their own, so an admin is always left. Raises NotFound and Invalid."""
-    found = _other_member(conn, organization_id, user_id, by=by)
+    found = other_member(conn, organization_id, user_id, by=by)
     users.change_role(conn, user_id=found.id, organization_id=organization_id, role=role)
     return found
 
@@ -135,14 +135,14 @@ def remove_from(
     conn: Connection[Any], organization_id: UUID, user_id: UUID | None, *, by: User, now: datetime
 ) -> User:
     """Take a member out of the organization; who is left in none is no user any more. Raises NotFound and Invalid."""
-    found = _other_member(conn, organization_id, user_id, by=by)
+    found = other_member(conn, organization_id, user_id, by=by)
     users.leave_organization(conn, user_id=found.id, organization_id=organization_id)
-    if not users.is_member_anywhere(conn, found.id):
+    if not users.memberships(conn, found.id):
         users.remove(conn, user_id=found.id, now=now)
     return found
 
 
-def _other_member(conn: Connection[Any], organization_id: UUID, user_id: UUID | None, *, by: User) -> User:
+def other_member(conn: Connection[Any], organization_id: UUID, user_id: UUID | None, *, by: User) -> User:
     """Somebody else with a role in the organization. Raises NotFound and Invalid."""
     found = users.by_id(conn, user_id) if user_id else None
     if found is not None and found.id == by.id:

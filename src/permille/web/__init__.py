@@ -16,6 +16,7 @@ from permille.web import (
     customers,
     developers,
     events,
+    holds,
     home,
     invoices,
     late_usage,
@@ -29,7 +30,7 @@ from permille.web import (
 )
 from permille.web.pages import action, form_page, page, refused, unavailable
 from permille.web.rendering import STATIC, static_file
-from permille.web.visit import ADMINS, EVERYBODY, OWNERS
+from permille.web.visit import ADMINS, ANYBODY, OWNERS
 
 __all__ = ["routes", "unavailable"]
 
@@ -75,7 +76,7 @@ async def _static(request: Request) -> Response:
 
 def _account(engine: Engine) -> list[Route]:
     return [
-        action(engine, "/switch-organization", account.switch_organization, writers=EVERYBODY),
+        action(engine, "/switch-organization", account.switch_organization, writers=ANYBODY),
         form_page(
             engine,
             "/new-organization",
@@ -86,6 +87,8 @@ def _account(engine: Engine) -> list[Route]:
         form_page(engine, "/test-clock", account.clock_page, account.move_clock),
         form_page(engine, "/users", account.list_users, account.invite, writers=ADMINS),
         action(engine, "/users/{user_id}/role", account.change_role, writers=ADMINS),
+        action(engine, "/users/second-factor", account.require_second_factor, writers=ADMINS),
+        action(engine, "/users/{user_id}/reset-second-factor", account.reset_second_factor, writers=ADMINS),
         action(engine, "/users/{user_id}/remove", account.remove_user, writers=ADMINS),
         page(engine, "/settings", settings.show, settings.update),
         page(engine, "/audit-log", account.audit_log),
@@ -141,6 +144,8 @@ def _billing(engine: Engine) -> list[Route]:
         action(engine, "/invoices/{lago_id}/refresh", invoices.refresh),
         action(engine, "/invoices/{lago_id}/finalize", invoices.finalize),
         page(engine, "/fees/{lago_id}", invoices.fee),
+        page(engine, "/holds", holds.listing),
+        action(engine, "/holds/retry", holds.retry),
         page(engine, "/late-usage", late_usage.listing),
         action(engine, "/late-usage/{lago_id}/bill", late_usage.bill),
         action(engine, "/late-usage/{lago_id}/accept", late_usage.accept),

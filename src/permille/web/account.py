@@ -13,7 +13,7 @@ from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import Invalid
 from permille.store import invoices, organizations, subscriptions, users
 from permille.store.users import ROLES
-from permille.usecases import organizations as usecase, users as user_usecase
+from permille.usecases import organizations as usecase, second_factors, users as user_usecase
 from permille.usecases.due import due
 from permille.web.forms import problems_of
 from permille.web.shown import countries, currencies
@@ -164,6 +164,22 @@ def invite(visit: Visit) -> Done:
     }
     page = HtmlPage(template="secret.html", context=context)
     return Done(action="invited", subject=role, page=page)
+
+
+def require_second_factor(visit: Visit) -> Done:
+    """POST /app/users/second-factor: whether users of the organization must have one."""
+    is_required = visit.form.get("required") == "yes"
+    usecase.require_second_factor(visit.conn, visit.here, is_required=is_required)
+    action = "required second factor" if is_required else "required no second factor"
+    return Done(action=action, subject=visit.here.name, to="/app/users?said=saved")
+
+
+def reset_second_factor(visit: Visit) -> Done:
+    """POST /app/users/{user_id}/reset-second-factor, for a member who has lost it."""
+    found = second_factors.reset_member(
+        visit.conn, visit.here.id, parse_uuid(visit.path["user_id"]), by=visit.session.user
+    )
+    return Done(action="reset second factor of", subject=found.email, to="/app/users?said=saved")
 
 
 def change_role(visit: Visit) -> Done:

@@ -1,38 +1,36 @@
-"""What users do about themselves: their password, and the browsers in which they are signed in."""
+"""What users do about themselves: their password, their second factor, and the browsers in which they are signed in."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
+import segno
+from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from permille.api.addresses import Route
 from permille.api.http import Engine
-from permille.clock import system_now
 from permille.core.errors import Invalid, Refusal
-from permille.http.clients import client_address, household
-from permille.store import sessions
+from permille.store import second_factors, sessions
 from permille.store.sessions import OpenSession
-from permille.usecases import attempts, sessions as usecase
+from permille.store.users import User
+from permille.usecases import attempts, second_factors as usecase_of_factors, sessions as usecase
 from permille.usecases.attempts import Attempt
-from permille.usecases.users import record
 from permille.web import pages
 from permille.web.forms import problems_of
-from permille.web.security import (
-    KNOWN_BROWSER,
-    PASSWORD_MAX,
-    PASSWORD_MIN,
-    cookie_name,
-    hash_password,
-    is_https,
-    is_password,
-    password_turn,
-)
-from permille.web.visit import ANYBODY, Done, Form, HtmlPage, Visit
+from permille.web.rendering import framed
+from permille.web.security import PASSWORD_MAX, PASSWORD_MIN, hash_password, is_password, password_turn
+from permille.web.sign_in import begin_attempt
+from permille.web.visit import ANYBODY, Done, Form, HtmlPage, Show, Submit, Visit
 
 ADDRESS = "/app/account"
+FACTOR = f"{ADDRESS}/second-factor"
 
 _BROWSERS = (
     ("Edg", "Edge"),
@@ -53,11 +51,18 @@ _SYSTEMS = (
 
 def routes(engine: Engine) -> list[Route]:
     """The page about oneself and what is sent from it."""
+    desk = _Desk(engine)
     return [
         pages.page(engine, "/account", show, readers=ANYBODY),
-        Route("/app/account/password", _PasswordDesk(engine).change, methods=["POST"]),
+        Route("/app/account/password", desk.change_password, methods=["POST"]),
         pages.action(engine, "/account/sessions/{digest}/end", end_session, writers=ANYBODY),
         pages.action(engine, "/account/end-other-sessions", end_other_sessions, writers=ANYBODY),
+        pages.page(
+            engine, "/account/second-factor", show_factor, confirm_factor, readers=ANYBODY, writers=ANYBODY
+        ),
+        pages.action(engine, "/account/second-factor/begin", begin_factor, writers=ANYBODY),
+        Route("/app/account/second-factor/off", desk.turn_factor_off, methods=["POST"]),
+        Route("/app/account/second-factor/recovery-codes", desk.renew_codes, methods=["POST"]),
     ]
 
 
@@ -69,8 +74,43 @@ def show(visit: Visit) -> HtmlPage:
     context = {
         "sessions": [(one.digest.hex(), one, name_of(one), one.digest == here) for one in listed],
         "has_password": visit.session.user.password_hash is not None,
+        "factor": second_factors.of_user(visit.conn, visit.session.user.id),
     }
     return HtmlPage(template="own_account.html", context=context)
+
+
+def show_factor(visit: Visit) -> HtmlPage:
+    """GET /app/account/second-factor: how to set it up, its key while that is done, what can be done with it later."""
+    user = visit.session.user
+    found = second_factors.of_user(visit.conn, user.id)
+    context: dict[str, Any] = {"factor": found, "qr_code": "", "key": ""}
+    if found is not None and found.confirmed_at is None:
+        context["qr_code"] = _qr_code(usecase_of_factors.address_of(found, user))
+        context["key"] = " ".join(re.findall(r".{1,4}", found.secret))
+    return HtmlPage(template="second_factor.html", context=context)
+
+
+def _qr_code(text: str) -> Markup:
+    """An SVG that needs no style of its own; the text is in its squares alone."""
+    made = segno.make(text, error="m", micro=False)
+    return Markup(made.svg_inline(omitsize=True, border=4, dark="#000", light="#fff"))  # noqa: S704 -- made by us
+
+
+def begin_factor(visit: Visit) -> Done:
+    """POST /app/account/second-factor/begin."""
+    usecase_of_factors.begin(visit.conn, visit.session.user, now=visit.system_now)
+    return Done(action="", subject="", to=FACTOR)
+
+
+def confirm_factor(visit: Visit) -> Done:
+    """POST /app/account/second-factor: the app makes the right codes. The recovery codes are shown, this once."""
+    user = visit.session.user
+    codes = usecase_of_factors.confirm(visit.conn, user, visit.form.get("code"), now=visit.system_now)
+    return Done(action="turned on second factor", subject=user.email, page=_recovery_codes(codes))
+
+
+def _recovery_codes(codes: Sequence[str]) -> HtmlPage:
+    return HtmlPage(template="recovery_codes.html", context={"codes": codes})
 
 
 def name_of(session: OpenSession) -> str:
@@ -101,77 +141,115 @@ def end_other_sessions(visit: Visit) -> Done:
     return Done(action="ended other sessions", subject=user.email, to=f"{ADDRESS}?said=session_ended")
 
 
-class _PasswordDesk:
-    """Changing the password: hashing happens outside of any transaction, in a turn."""
+class _Desk:
+    """What needs a password or a code: the attempt counts before it is tried, whatever comes of it."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    async def change(self, request: Request) -> Response:
+    async def change_password(self, request: Request) -> Response:
         """POST /app/account/password. It ends the user's other sessions."""
+
+        async def change(visit: Visit) -> Done:
+            new, user = _new_password(visit.form), visit.session.user
+            if user.password_hash is not None:
+                await self._check_password(request, user, visit.form.get("current_password"))
+            hashed = await hash_password(new)
+            return await run_in_threadpool(self._done, visit, partial(_change_password, password_hash=hashed))
+
+        return await self._answer(request, show, change)
+
+    async def turn_factor_off(self, request: Request) -> Response:
+        """POST /app/account/second-factor/off."""
+        return await self._by_code(request, _turn_factor_off)
+
+    async def renew_codes(self, request: Request) -> Response:
+        """POST /app/account/second-factor/recovery-codes."""
+        return await self._by_code(request, _renew_codes)
+
+    async def _by_code(self, request: Request, submit: Submit) -> Response:
+        async def act(visit: Visit) -> Done:
+            return await run_in_threadpool(self._checked_code, request, visit, submit)
+
+        return await self._answer(request, show_factor, act)
+
+    async def _answer(
+        self, request: Request, shown: Show, act: Callable[[Visit], Awaitable[Done]]
+    ) -> Response:
+        """What was done, or the form again with what is wrong."""
         try:
             form = await pages.own_form(self.engine, request)
             visit = await run_in_threadpool(self._look, request, form)
-            new = _new_password(form)
-            if visit.session.user.password_hash is not None:
-                await self._check_current(request, visit, form.get("current_password"))
-            hashed = await hash_password(new)
+            done = await act(visit)
         except pages.SignedOutError:
             return RedirectResponse("/app/sign-in", 303)
         except Invalid as refusal:
             problems = problems_of(refusal)
-            return await run_in_threadpool(pages.shown_again, self.engine, request, form, show, problems)
+            return await run_in_threadpool(pages.shown_again, self.engine, request, form, shown, problems)
         except Refusal as refusal:
             return pages.refused(refusal)
-        await run_in_threadpool(self._change, visit, hashed)
-        return RedirectResponse(f"{ADDRESS}?said=password_changed", 303)
-
-    async def _check_current(self, request: Request, visit: Visit, password: str) -> None:
-        """Raises Invalid when it is another one, Refusal when it was guessed too often."""
-        user = visit.session.user
-        async with password_turn():
-            attempt = await run_in_threadpool(self._begin, request, visit)
-            if not await is_password(password, user.password_hash):
-                raise Invalid({"current_password": ["wrong_password"]})
-        await run_in_threadpool(self._succeed, attempt)
+        return framed(visit, done.page) if done.page else RedirectResponse(done.to, 303)
 
     def _look(self, request: Request, form: Form) -> Visit:
         with self.engine.pool.connection() as conn:
             return pages.visit_of(self.engine, conn, request, form)
 
-    def _begin(self, request: Request, visit: Visit) -> Attempt:
-        name = cookie_name(https=is_https(request, self.engine.config), what=KNOWN_BROWSER)
-        with self.engine.pool.connection() as conn:
-            return attempts.begin(
-                conn,
-                what="password",
-                user=visit.session.user,
-                email=visit.session.user.email,
-                household=household(client_address(request.scope)),
-                token=request.cookies.get(name, ""),
-                now=system_now(),
-            )
+    async def _check_password(self, request: Request, user: User, password: str) -> None:
+        """Raises Invalid when it is another one, Refusal when it was guessed too often."""
+        async with password_turn():
+            attempt = await run_in_threadpool(begin_attempt, self.engine, request, "password", user)
+            if not await is_password(password, user.password_hash):
+                raise Invalid({"current_password": ["wrong_password"]})
+        await run_in_threadpool(self._succeed, attempt)
 
     def _succeed(self, attempt: Attempt) -> None:
         with self.engine.pool.connection() as conn:
             attempts.succeed(conn, attempt)
 
-    def _change(self, visit: Visit, password_hash: str) -> None:
+    def _checked_code(self, request: Request, visit: Visit, submit: Submit) -> Done:
+        """Raises Invalid for a wrong code, Refusal when it was guessed too often."""
         user = visit.session.user
+        attempt = begin_attempt(self.engine, request, "code", user)
+
+        def checked(again: Visit) -> Done:
+            if not usecase_of_factors.is_right(
+                again.conn, user, again.form.get("code"), now=again.system_now
+            ):
+                raise Invalid({"code": ["wrong_code"]})
+            attempts.succeed(again.conn, attempt)
+            return submit(again)
+
+        return self._done(visit, checked)
+
+    def _done(self, visit: Visit, submit: Submit) -> Done:
+        """The change, in a transaction of its own, with its line of the audit log."""
         with self.engine.pool.connection() as conn:
-            usecase.change_password(conn, visit.session, password_hash=password_hash)
-            record(
-                conn,
-                organization_id=visit.organization.id if visit.organization else None,
-                user=user,
-                action="changed own password",
-                subject=user.email,
-                details={},
-                now=system_now(),
-            )
+            again = replace(visit, conn=conn)
+            done = submit(again)
+            pages.record(again, done)
+            return done
+
+
+def _change_password(visit: Visit, *, password_hash: str) -> Done:
+    usecase.change_password(visit.conn, visit.session, password_hash=password_hash)
+    to = f"{ADDRESS}?said=password_changed"
+    return Done(action="changed own password", subject=visit.session.user.email, to=to)
+
+
+def _turn_factor_off(visit: Visit) -> Done:
+    user = visit.session.user
+    usecase_of_factors.turn_off(visit.conn, user)
+    return Done(action="turned off second factor", subject=user.email, to=f"{ADDRESS}?said=factor_off")
+
+
+def _renew_codes(visit: Visit) -> Done:
+    user = visit.session.user
+    codes = usecase_of_factors.renew_recovery_codes(visit.conn, user)
+    return Done(action="renewed recovery codes", subject=user.email, page=_recovery_codes(codes))
 
 
 def _new_password(form: Form) -> str:
+    """Raises Invalid."""
     new = form.get("new_password")
     if not PASSWORD_MIN <= len(new) <= PASSWORD_MAX:
         raise Invalid({"new_password": ["password_too_short"]})

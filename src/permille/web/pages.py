@@ -64,6 +64,17 @@ class SignedOutError(Exception):
     """There is no session, or it is over."""
 
 
+class _NoSecondFactorError(Exception):
+    """The organization requires one, and the user has none."""
+
+
+_FIRST = {
+    NoOrganizationError: "/app/new-organization",
+    _NoSecondFactorError: "/app/account/second-factor?said=factor_required",
+}
+"""Where to go for what has to be done first."""
+
+
 class _NoMembershipError(Exception):
     """The user has a role in no organization."""
 
@@ -93,8 +104,8 @@ def page(
             return _to_sign_in(request)
         except _NoMembershipError:
             return plain("refused.html", 403, heading="You are in no organization", text=NO_MEMBERSHIP)
-        except NoOrganizationError:
-            return RedirectResponse("/app/new-organization", 303)
+        except (NoOrganizationError, _NoSecondFactorError) as error:
+            return RedirectResponse(_FIRST[type(error)], 303)
         except Refusal as refusal:
             return refused(refusal)
         except ClientDisconnect:
@@ -241,6 +252,12 @@ def _allowed_visit(
         return visit
     if not visit.roles:
         raise _NoMembershipError
+    if (
+        visit.organization
+        and visit.organization.requires_second_factor
+        and not visit.session.has_second_factor
+    ):
+        raise _NoSecondFactorError
     if not visit.may(roles):
         raise Forbidden(ROLE)
     secret = _secret(engine, request)
@@ -274,7 +291,7 @@ def _submitted(
         with engine.pool.connection() as conn:
             visit = _allowed_visit(engine, conn, request, writers, form)
             done = submit(visit)
-            _record(visit, done)
+            record(visit, done)
             return framed(visit, done.page, done.status) if done.page else RedirectResponse(done.to, 303)
     except Refusal as refusal:
         problems = problems_of(refusal)
@@ -283,7 +300,8 @@ def _submitted(
         return shown_again(engine, request, form, show, problems)
 
 
-def _record(visit: Visit, done: Done) -> None:
+def record(visit: Visit, done: Done) -> None:
+    """Write what was done into the audit log."""
     if done.action:
         usecase.record(
             visit.conn,

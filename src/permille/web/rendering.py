@@ -19,6 +19,7 @@ NOTICES = {
     "saved": "Saved.",
     "created": "Created.",
     "deleted": "Deleted.",
+    "tried_again": "It is tried again in a few seconds; in test mode, when the clock is moved.",
     "late_usage_billed": "The next invoice bills it; of a subscription that is over it is billed already.",
     "late_usage_accepted": "Written off.",
     "amended": "Amended. Usage follows at once; invoices stay as they are.",
@@ -30,6 +31,8 @@ NOTICES = {
     "refreshed": "Priced again, from the events, prices and taxes that there are now.",
     "finalized": "The invoice is final.",
     "password_changed": "The password is changed. You are signed out in all other browsers.",
+    "factor_required": "This organization requires a second factor. Set it up to go on.",
+    "factor_off": "The second factor is off.",
     "session_ended": "Signed out there.",
     "replayed": "The webhook is queued again.",
 }

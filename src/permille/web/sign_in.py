@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from psycopg import Connection
@@ -26,7 +28,7 @@ from permille.store import organizations, users
 from permille.store.attempts import BROWSER_LIFE, KEPT
 from permille.store.sessions import LIFE as SESSION_LIFE, Session
 from permille.store.users import ROLES, OneTimeLink, User, email_problem, local_path
-from permille.usecases import attempts, sessions, users as usecase
+from permille.usecases import attempts, second_factors, sessions, users as usecase
 from permille.usecases.attempts import Attempt
 from permille.usecases.sessions import Secrets
 from permille.web.forms import read_form
@@ -56,6 +58,7 @@ def routes(engine: Engine) -> list[Route]:
     desk = _Desk(engine)
     return [
         Route("/app/sign-in", desk.sign_in, methods=["GET", "POST"]),
+        Route("/app/sign-in/code", desk.code, methods=["GET", "POST"]),
         Route("/app/sign-out", desk.sign_out, methods=["POST"]),
         Route("/app/link/{token}", desk.link, methods=["GET", "POST"]),
     ]
@@ -102,6 +105,12 @@ def sign_in_link(config: Config, *, email: str, role: str = "admin", organizatio
     return link_url(config, token)
 
 
+def reset_second_factor(config: Config, *, email: str) -> bool:
+    """Turn off the second factor of the user with this email; whether there was one."""
+    with _connection(config) as conn:
+        return second_factors.reset_by_email(conn, email)
+
+
 def _organization_id(conn: Connection[Any], wanted: str) -> UUID:
     found = organizations.named(conn, wanted)
     if not found:
@@ -126,19 +135,54 @@ class _Desk:
         form = await self._form(request)
         if form is None:
             return _elsewhere()
+        shown = partial(plain, "sign_in.html", form=form, next_path=next_path)
         try:
             user = await self._by_password(request, form.get("email")[:255], form.get("password"))
         except Refusal as refusal:
-            problems = {"base": [refusal.code or "too_many_requests"]}
-            response = plain(
-                "sign_in.html", refusal.status, form=form, next_path=next_path, problems=problems
-            )
-            response.headers["retry-after"] = retry_after(refusal)
-            return response
+            return not_now(shown, refusal)
         if user is None:
-            problems = {"base": ["wrong_email_or_password"]}
-            return plain("sign_in.html", 422, form=form, next_path=next_path, problems=problems)
+            return shown(422, problems={"base": ["wrong_email_or_password"]})
         return await self._let_in(request, user, next_path)
+
+    async def code(self, request: Request) -> Response:
+        """GET and POST /app/sign-in/code: the second factor of somebody whose password was right."""
+        next_path = local_path(request.query_params.get("next", "/app"))
+        user = await run_in_threadpool(self._awaiting, request)
+        if user is None:
+            return RedirectResponse(f"/app/sign-in?next={quote(next_path)}", 303)
+        shown = partial(plain, "sign_in_code.html", next_path=next_path)
+        if request.method == "GET":
+            return shown()
+        form = await self._form(request)
+        if form is None:
+            return _elsewhere()
+        try:
+            secrets = await run_in_threadpool(self._by_code, request, user, form.get("code"))
+        except Refusal as refusal:
+            return not_now(shown, refusal)
+        if secrets is None:
+            return shown(422, problems={"code": ["wrong_code"]})
+        return self._with_cookies(request, RedirectResponse(next_path, 303), secrets)
+
+    def _awaiting(self, request: Request) -> User | None:
+        with self.engine.pool.connection() as conn:
+            return sessions.awaiting_code(conn, secret=self._cookie(request), now=system_now())
+
+    def _by_code(self, request: Request, user: User, code: str) -> Secrets | None:
+        """Raises Refusal with 429."""
+        attempt = begin_attempt(self.engine, request, "code", user)
+        with self.engine.pool.connection() as conn:
+            secrets = sessions.finish(
+                conn,
+                self._cookie(request),
+                code,
+                origin=origin_of(request),
+                browser=self._cookie(request, KNOWN_BROWSER),
+                now=system_now(),
+            )
+            if secrets is not None:
+                attempts.succeed(conn, attempt)
+            return secrets
 
     async def _by_password(self, request: Request, email: str, password: str) -> User | None:
         """The user whose email and password they are. Raises Refusal with 429."""
@@ -217,26 +261,23 @@ class _Desk:
         return _link_page(request, found, form, problems)
 
     async def _let_in(self, request: Request, user: User, path: str) -> Response:
+        """The answer to somebody who has proved to be the user: signed in, or asked for a code."""
         secrets = await run_in_threadpool(self._open, request, user)
-        response = RedirectResponse(path, 303)
+        to = path if secrets.browser else f"/app/sign-in/code?next={quote(path)}"
+        return self._with_cookies(request, RedirectResponse(to, 303), secrets)
+
+    def _with_cookies(self, request: Request, response: Response, secrets: Secrets) -> Response:
         https = is_https(request, self.engine.config)
         warn_of_plain_cookie(request, self.engine.config)
         set_cookie(response, secrets.session, https=https, life=SESSION_LIFE)
-        set_cookie(response, secrets.browser, https=https, life=BROWSER_LIFE, what=KNOWN_BROWSER)
+        if secrets.browser:
+            set_cookie(response, secrets.browser, https=https, life=BROWSER_LIFE, what=KNOWN_BROWSER)
         return response
 
     def _begin(self, request: Request, email: str) -> tuple[User | None, Attempt]:
         with self.engine.pool.connection() as conn:
             user = users.by_email(conn, email)
-            return user, attempts.begin(
-                conn,
-                what="password",
-                user=user,
-                email=email,
-                household=household(client_address(request.scope)),
-                token=self._cookie(request, KNOWN_BROWSER),
-                now=system_now(),
-            )
+        return user, begin_attempt(self.engine, request, "password", user, email)
 
     def _succeed(self, attempt: Attempt) -> None:
         with self.engine.pool.connection() as conn:
@@ -244,7 +285,7 @@ class _Desk:
 
     def _open(self, request: Request, user: User) -> Secrets:
         with self.engine.pool.connection() as conn:
-            return sessions.open_session(
+            return sessions.begin(
                 conn,
                 user,
                 origin=origin_of(request),
@@ -321,10 +362,28 @@ def _link_page(request: Request, found: _Found, form: Form, problems: Problems |
     )
 
 
-def retry_after(refusal: Refusal) -> str:
-    """Seconds until the same may be tried again."""
+def begin_attempt(engine: Engine, request: Request, what: str, user: User | None, email: str = "") -> Attempt:
+    """Count an attempt of the browser at `what`, in a transaction of its own. Raises Refusal with 429."""
+    name = cookie_name(https=is_https(request, engine.config), what=KNOWN_BROWSER)
+    with engine.pool.connection() as conn:
+        return attempts.begin(
+            conn,
+            what=what,
+            user=user,
+            email=user.email if user else email,
+            household=household(client_address(request.scope)),
+            token=request.cookies.get(name, ""),
+            now=system_now(),
+        )
+
+
+def not_now(shown: Callable[..., Response], refusal: Refusal) -> Response:
+    """The form again, and when to try it again."""
+    response = shown(refusal.status, problems={"base": [refusal.code or "too_many_requests"]})
     is_long = refusal.code == "too_many_failures"
-    return str(int(KEPT.total_seconds())) if is_long else STATUS_HEADERS[429]["retry-after"]
+    seconds = str(int(KEPT.total_seconds())) if is_long else STATUS_HEADERS[429]["retry-after"]
+    response.headers["retry-after"] = seconds
+    return response
 
 
 def _elsewhere() -> Response:
