@@ -50,8 +50,9 @@ def test_a_full_disk_is_alive_and_not_ready(client: TestClient, monkeypatch: pyt
 def test_what_is_written_is_too_large_for_memory(db: psycopg.Connection[Any]) -> None:
     """So that a full disk is noticed: the sort goes to a file."""
     db.execute("set local work_mem = '64kB'")
-    (plan,) = db.execute(f"explain (analyze, buffers, format json) {readiness._WRITE}").fetchone() or ()
-    assert plan[0]["Plan"]["Temp Written Blocks"] > 50
+    found = db.execute(f"explain (analyze, buffers, format json) {readiness._WRITE}").fetchone()
+    assert found is not None
+    assert found[0][0]["Plan"]["Temp Written Blocks"] > 50
 
 
 def test_a_database_that_takes_no_writes_is_not_ready(dsn: str) -> None:
