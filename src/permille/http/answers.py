@@ -1,4 +1,4 @@
-"""What holds for every answer, whoever gives it."""
+"""What holds for every answer."""
 
 from __future__ import annotations
 
