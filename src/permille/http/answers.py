@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = logging.getLogger(__name__)
 
 ANSWER_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-"""Of answers that say nothing else."""
+"""Answers that say nothing else about it have these."""
 
 
 class SafeAnswers:
@@ -24,8 +24,8 @@ class SafeAnswers:
         def answer(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 headers = message.get("headers", ())
-                names = {name.lower() for name, _ in headers}
-                message["headers"] = [*headers, *(each for each in ANSWER_HEADERS if each[0] not in names)]
+                known = dict(headers)
+                message["headers"] = [*headers, *(each for each in ANSWER_HEADERS if each[0] not in known)]
             return send(message)
 
         try:

@@ -30,8 +30,6 @@ _quiet.setLevel(logging.ERROR)  # uvicorn warns of each request that is no HTTP
 
 HEAD_BYTES_MAX = 64 * 1024
 HEAD_LINES_MAX = 100
-FRAMING_PER_BYTE = 16
-"""What chunks and trailers may have of their own for each byte of a body, above HEAD_BYTES_MAX."""
 PIPELINED_MAX = 32
 """Requests of a connection that wait for the answer of an earlier one."""
 UNREAD_BYTES_MAX = 16 * 1024 * 1024
@@ -174,11 +172,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.is_counted = False
         self.in_head = True
         self.head_bytes = 0
-        self.lines = 0
-        self.hosts: list[bytes] = []
-        self.fed = 0
-        """Bytes since the headers, of which `delivered` are of the body."""
-        self.delivered = 0
+        self.framing_bytes = 0
+        """What came since the last piece of a body: lengths of chunks, extensions, trailers."""
         self.unread = 0
         self.problem: tuple[int, str] | None = None
         """Why the request is not let in."""
@@ -225,11 +220,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if was_head:
             self.head_bytes += len(piece)
         else:
-            self.fed += len(piece)
+            self.framing_bytes += len(piece)
         super().data_received(piece)
         if was_head and self.in_head and self.head_bytes >= HEAD_BYTES_MAX:
             self.problem = (431, "headers_too_large")
-        if self.fed > HEAD_BYTES_MAX + FRAMING_PER_BYTE * self.delivered:
+        if self.framing_bytes > HEAD_BYTES_MAX:
             self.problem = (400, "body_framing_too_large")
 
     def _wait_for_more(self) -> None:
@@ -242,23 +237,14 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.is_let_in = False
-        self.lines = self.unread = 0
-        self.hosts = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.lines += 1
-        if self.lines > HEAD_LINES_MAX:
-            self.problem = (431, "headers_too_large")
-        if not self.in_head or self.problem is not None:
-            return  # a trailer is no header
-        if name.lower() == b"host":
-            self.hosts.append(value)
-        super().on_header(name, value)
+        self.unread = 0
 
     def on_headers_complete(self) -> None:
         self.in_head = False
-        self.head_bytes = self.fed = self.delivered = 0
+        self.head_bytes = self.framing_bytes = 0
         self.door.head_is_over(self)
+        if self.problem is None and len(self.headers) > HEAD_LINES_MAX:
+            self.problem = (431, "headers_too_large")
         if self.problem is None:
             self.problem = self._problem_of_host()
         if self.problem is None and len(self.pipeline) >= PIPELINED_MAX:
@@ -266,18 +252,20 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.problem is None:
             super().on_headers_complete()
             self.is_let_in = True
+            self.headers = []  # for trailers: they are no headers of the request
 
     def _problem_of_host(self) -> tuple[int, str] | None:
-        if len(self.hosts) > 1:
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1:
             return 400, "several_hosts"
         allowed = self.door.limits.hosts
         is_probe = self.url.partition(b"?")[0] in PROBES
-        if allowed and not is_probe and (not self.hosts or _bare_host(self.hosts[0]) not in allowed):
+        if allowed and not is_probe and (not hosts or _bare_host(hosts[0]) not in allowed):
             return 421, "unknown_host"
         return None
 
     def on_body(self, body: bytes) -> None:
-        self.delivered += len(body)
+        self.framing_bytes = 0
         if self.problem is None:
             super().on_body(body)
         if self.is_let_in and self.cycle.response_complete:
@@ -289,7 +277,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.problem is None:
             super().on_message_complete()
         self.in_head, self.is_let_in = True, False
-        self.head_bytes = self.fed = self.delivered = 0
+        self.head_bytes = self.framing_bytes = 0
         self.door.bodies.pop(self, None)
 
     def pause_writing(self) -> None:
