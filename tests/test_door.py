@@ -163,7 +163,7 @@ def test_endless_trailers_and_extensions_of_chunks_are_refused(port: int) -> Non
     for endless in (
         b"0\r\nX: " + b"a" * 5_000_000,
         b"1;" + b"a" * 5_000_000,
-        b"0\r\n" + b"X: a\r\n" * 20_000,
+        b"0\r\n" + b"X: a\r\n" * 200_000,
     ):
         assert status(asked(port, head, endless)) in (400, 431, 0)
 

@@ -20,8 +20,9 @@ import msgspec
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
+from permille import telemetry
 from permille.clock import system_now
-from permille.core.bounds import EXPRESSION_WORK_AT_ONCE
+from permille.core.bounds import EXPRESSION_LENGTH_MAX, EXPRESSION_WORK_AT_ONCE
 from permille.core.errors import Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
 from permille.core.organization import Organization
@@ -99,15 +100,15 @@ class Queue:
     """What waits to be stored, all on one event loop; writers take it in groups, one request of each organization in turn."""
 
     def __init__(self) -> None:
-        self.waiting: dict[UUID, WaitingOfOne] = {}
-        """By organization, those first whose turn it is."""
+        self.waiting: dict[int, WaitingOfOne] = {}
+        """By the number of the organization's id, which is hashed faster; those first whose turn it is."""
         self.events = 0
         self.closed = False
         self.changed = asyncio.Event()
 
     def put(self, waiting: WaitingRequest) -> bool:
         """Whether there was room, of which an organization has half at most."""
-        size, owner = len(waiting.request.drafts), waiting.request.organization_id
+        size, owner = len(waiting.request.drafts), waiting.request.organization_id.int
         if self.closed or self.events + size > QUEUE_EVENTS:
             return False
         own = self.waiting.get(owner)
@@ -196,6 +197,7 @@ class EventIntake:
             return
         except Refusal as refusal:
             status, body = refusal.status, _encode(refusal_body(refusal))
+            _count_refused(refusal)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if status in STATUS_HEADERS:
             headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS[status].items()]
@@ -206,6 +208,7 @@ class EventIntake:
         organization = await self._organization(scope["headers"])
         if organization is None:
             return 401, _encode(error_body(401, in_words("unauthorized")))
+        telemetry.belongs_to(organization.id)
         with self.bodies.of(organization.id) as share:
             body = await read_body(scope["headers"], receive, self.max_body_bytes, share)
             return await self._answer_body(scope, organization, body)
@@ -219,11 +222,16 @@ class EventIntake:
             await self._raise_unevaluable(organization.id, faulty)
             raise
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
+        telemetry.brings(len(drafts))
         await self._derive(request)
         if not await self._store(request):
             raise _unacceptable(wire) if isinstance(request.failure, UnacceptableError) else try_again()
         if request.is_refused or request.duplicates:
+            duplicates = len(request.duplicates or ())
+            telemetry.events.labels("duplicate").inc(duplicates)
+            telemetry.brings(len(drafts) - duplicates)
             raise _refused(request, wire)
+        telemetry.events.labels("stored").inc(len(drafts))
         warnings = None
         if scope.get("query_string") and query_flag(QueryParams(scope["query_string"]), "strict"):
             async with self.lookups.turn(organization.id):
@@ -248,6 +256,8 @@ class EventIntake:
 
     async def _derive(self, request: Request) -> None:
         """Evaluate long expressions in a thread, one request of an organization at a time; a writer evaluates short ones."""
+        if len(request.drafts) * EXPRESSION_LENGTH_MAX <= EXPRESSION_WORK_AT_ONCE:
+            return
         writer = self.writers[0]
         if writer.words(request) > EXPRESSION_WORK_AT_ONCE:
             async with self.evaluations.turn(request.organization_id):
@@ -333,6 +343,12 @@ def _unstored(requests: Sequence[Request]) -> list[Request]:
 def _fail(requests: Sequence[Request], error: Exception) -> None:
     for request in _unstored(requests):
         request.failure = error
+
+
+def _count_refused(refusal: Refusal) -> None:
+    """Count the events of a request of which none is stored; one that can't be read counts as one."""
+    outcome = "unavailable" if refusal.status in {429, 503} else "refused"
+    telemetry.events.labels(outcome).inc(telemetry.brought())
 
 
 def _answer_all(group: Sequence[WaitingRequest]) -> None:
