@@ -78,7 +78,10 @@ create table api_key (
     prefix text not null,
     last_four text not null,
     created_at timestamptz not null,
-    revoked_at timestamptz
+    revoked_at timestamptz,
+    permissions jsonb, -- null: everything
+    expires_at timestamptz,
+    last_used_at timestamptz
 );
 
 create index api_key_of_organization on api_key (organization_id, created_at);
