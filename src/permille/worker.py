@@ -27,6 +27,7 @@ from permille.signals import Signals
 from permille.store import unpriced as unpriced_store, webhooks
 from permille.usecases import fences, unpriced
 from permille.usecases.due import due
+from permille.usecases.fences import Task
 from permille.usecases.invoices import advance, late_usage
 from permille.usecases.watch import MustStopError, Watch
 
@@ -68,7 +69,7 @@ def rebuild(pool: Pool, now: datetime) -> bool:
                 unpriced_store.recheck(conn, [organization_id])
             return 1
 
-    return fences.for_each(pool, "Moving a history", waiting, move, now=now) > 0
+    return fences.for_each(pool, Task.REBUILDING, waiting, move, now=now) > 0
 
 
 def queue_webhooks(pool: Pool, now: datetime) -> bool:

@@ -127,13 +127,16 @@ def test_what_takes_too_long_is_cut_off_and_said_so(
 
 def test_the_shares_of_those_who_wait_no_more_are_given_back() -> None:
     async def run() -> None:
-        shares = Shares(1, 1, refusal=too_many_requests(), seconds=0.05)
+        shares = Shares(1, 1, refusal=too_many_requests, seconds=0.05)
         async with shares.turn("a"):
+            refusals = set()
             for _ in range(3):
                 with pytest.raises(Refusal) as refused:
                     async with shares.turn("a"):  # waits in vain
                         pass
                 assert refused.value.status == 429
+                refusals.add(refused.value)
+            assert len(refusals) == 3, "one that is raised again keeps the stacks of all times"
             async with shares.turn("b"):
                 pass
             waiting = asyncio.create_task(shares.turn("a").__aenter__())

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 from hypothesis import example, given, strategies as st
 
-from permille.core.instants import EARLIEST, LATEST
+from permille.core.bounds import EARLIEST, LATEST
 from permille.core.period import (
     INSTANT,
     BillingTime,

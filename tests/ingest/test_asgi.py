@@ -22,6 +22,7 @@ from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.http.bodies import BodyMemory
 from permille.ingest.asgi import EventIntake, Queue, WaitingRequest
+from permille.ingest.decoders import lago
 from permille.store import organizations
 from permille.usecases import metering
 
@@ -334,3 +335,38 @@ def test_a_flood_of_one_organization_keeps_no_place_of_another() -> None:
         assert (queue.events, queue.waiting) == (0, {})
 
     asyncio.run(run())
+
+
+def test_large_requests_of_one_organization_let_others_in_between(
+    dsn: str, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten of them that have come in together are not read one after the other while another's waits."""
+    order: list[str] = []
+    real = lago.read_batch
+
+    def noted(body: bytes, **named: Any) -> list[Draft]:
+        order.append("large" if len(body) > 65_536 else "small")
+        return real(body, **named)
+
+    monkeypatch.setattr(lago, "read_batch", noted)
+
+    async def conversation(client: Client) -> None:
+        long = "x" * 900
+        large = [
+            {"events": [event(f"{number}-{nth}", properties={"a": long}) for nth in range(100)]}
+            for number in range(10)
+        ]
+        await post(client, "/batch", {"events": [event("first")]})  # whose key it is is known from now on
+        other = httpx2.AsyncClient(
+            transport=client._transport,
+            base_url="http://t",
+            headers={"Authorization": f"Bearer {keys['live']}"},
+        )
+        order.clear()
+        waiting = [asyncio.create_task(post(client, "/batch", body)) for body in large]
+        waiting.append(asyncio.create_task(post(other, "/batch", {"events": [event("small")]})))
+        answers = await asyncio.gather(*waiting)
+        assert [answer.status_code for answer in answers] == [200] * 11
+        assert order.index("small") < 5, order
+
+    talk(dsn, keys["live"], conversation)

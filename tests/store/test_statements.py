@@ -35,8 +35,8 @@ WITHOUT_A_TYPE = (
 )
 """Refusals of a parameter whose type only its value says; the statement's names and grammar were right."""
 
-READS_THE_CLOCK = {"cli/doctor.py"}
-"""It compares the database's clock with ours."""
+READS_THE_CLOCK = {"cli/doctor.py", "store/clock_seen.py"}
+"""They compare the database's clock with ours."""
 
 
 @dataclass(frozen=True, slots=True)

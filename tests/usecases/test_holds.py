@@ -414,3 +414,7 @@ def test_several_runs_at_once_bill_everybody_else_once(
     assert [row[0] for row in held(world)] == ["13", "23", "3", "33"]
     assert len(world.rows("select 1 from invoice")) == 36
     assert len(told(world)) == 0, "nobody listens"
+
+
+def test_a_reason_can_be_stored_whatever_the_error_quotes() -> None:
+    assert holds.reason_of(ValueError("a\0b\ud800")) == "ValueError: ab?"

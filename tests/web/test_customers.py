@@ -245,10 +245,10 @@ def test_usage_in_groups_at_its_pace_and_since_the_beginning(browser, send):
 def test_an_absurd_amount_is_shown_and_its_billing_is_said_to_wait(browser, gpt4, send):
     send("gpt_4_tokens", "acme-1", model="8K", type="input", tokens=10**25)
     assert "$300,000,000,000,000,000,000.00" in text_of(browser.ok("/customers/acme"))
-    assert "no invoice can have" not in text_of(browser.ok("/customers/acme"))
+    assert "cannot be billed" not in text_of(browser.ok("/customers/acme"))
     browser.sent("/test-clock", {"to": "period", "back": "/app/customers/acme"})
     words = text_of(browser.ok("/customers/acme"))
-    assert "What is due since 1 Nov 2026 comes to an amount that no invoice can have" in words
+    assert "What is due since 1 Nov 2026 cannot be billed: " in words
     browser.ok("")
     browser.sent("/test-clock", {"to": "week", "back": "/app/"})
-    assert "amount that no invoice can have" in text_of(browser.ok("/customers/acme", tab="invoices"))
+    assert "cannot be billed: " in text_of(browser.ok("/customers/acme", tab="invoices"))

@@ -61,7 +61,7 @@ from permille.api.objects import (
     usage as usage_objects,
     webhook_endpoint,
 )
-from permille.api.objects.base import instant_of, one_of, says
+from permille.api.objects.base import Answer, instant_of, one_of, says
 from permille.api.operations import (
     PAGE,
     Body,
@@ -196,11 +196,16 @@ def _charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
     )
 
 
+ONE_EVENT = sends("event", event.EventInput, "code", "external_subscription_id")
 EVENTS = Resource("/events", "transaction_id:path", "event", event.EventDetails)
 AMENDMENTS = Resource("/events/amendments", "", "amendment", event.AmendmentDetails)
 LIFETIME_USAGE = Resource(
     "/subscriptions/{external_id}/lifetime_usage", "", "lifetime_usage", usage_objects.LifetimeUsage
 )
+CUSTOMERS_SUBSCRIPTIONS = Resource(
+    "/customers/{external_id}/subscriptions", "", "subscription", subscription.Subscription
+)
+CUSTOMERS_INVOICES = Resource("/customers/{external_id}/invoices", "", "invoice", invoice.Invoice)
 CUSTOMERS = Resource("/customers", "external_id", "customer", customer.Customer)
 SUBSCRIPTIONS = Resource("/subscriptions", "external_id", "subscription", subscription.Subscription)
 INVOICES = Resource("/invoices", "lago_id", "invoice", invoice.InvoiceDetails, invoice.Invoice)
@@ -221,6 +226,23 @@ BILLING_ENTITIES = Resource("/billing_entities", "code", "billing_entity", billi
 TEST_CLOCK = Resource("/test_clock", "", "test_clock", organization.TestClock)
 
 SCHEDULED = ("lago_id", "scheduled_change", plan.ScheduledChange)
+
+
+def _estimate(
+    name: str, endpoint: Endpoint, summary: str, item: type[Answer], body: Body = ONE_EVENT
+) -> Operation[Endpoint]:
+    answers = {"fees": Annotated[list_of(item), says("A fee for each charge that prices an event.")]}
+    return Operation(
+        "POST",
+        f"/events/{name}",
+        endpoint,
+        summary,
+        answers,
+        description="Nothing is stored.",
+        body=body,
+        errors=(404,),
+    )
+
 
 GROUPS = (
     OperationGroup(
@@ -272,40 +294,24 @@ GROUPS = (
                     "created_to": on_or_before("made"),
                 },
             ),
-            *(
-                Operation(
-                    "POST",
-                    f"/events/{name}",
-                    endpoint,
-                    summary,
-                    {"fees": Annotated[list_of(item), says("A fee for each charge that prices an event.")]},
-                    description="Nothing is stored.",
-                    body=body,
-                    errors=(404,),
-                )
-                for name, endpoint, summary, item, body in (
-                    (
-                        "estimate_fees",
-                        estimates.estimate_fees,
-                        "Estimate what an event would cost on top of the usage so far",
-                        fee.Fee,
-                        sends("event", event.EventInput, "code", "external_subscription_id"),
-                    ),
-                    (
-                        "estimate_instant_fees",
-                        estimates.estimate_instant_fees,
-                        "Estimate what an event would cost by itself",
-                        fee.InstantFee,
-                        sends("event", event.EventInput, "code", "external_subscription_id"),
-                    ),
-                    (
-                        "batch_estimate_instant_fees",
-                        estimates.batch_estimate_instant_fees,
-                        "Estimate what events would cost, each by itself",
-                        fee.InstantFee,
-                        Body({"events": list_of(event.EventInput)}),
-                    ),
-                )
+            _estimate(
+                "estimate_fees",
+                estimates.estimate_fees,
+                "Estimate what an event would cost on top of the usage so far",
+                fee.Fee,
+            ),
+            _estimate(
+                "estimate_instant_fees",
+                estimates.estimate_instant_fees,
+                "Estimate what an event would cost by itself",
+                fee.InstantFee,
+            ),
+            _estimate(
+                "batch_estimate_instant_fees",
+                estimates.batch_estimate_instant_fees,
+                "Estimate what events would cost, each by itself",
+                fee.InstantFee,
+                Body({"events": list_of(event.EventInput)}),
             ),
             EVENTS.show(events.show_event, "Get an event"),
         ),
@@ -428,16 +434,11 @@ GROUPS = (
                 needs=("external_customer_id", "plan_code", "external_id"),
                 errors=(404,),
             ),
-            SUBSCRIPTIONS.page(
-                subscriptions.list_subscriptions, "List subscriptions", query=SUBSCRIPTION_FILTERS
-            ),
-            Operation(
-                "GET",
-                "/customers/{external_id}/subscriptions",
+            SUBSCRIPTIONS.page(subscriptions.list_subscriptions, "List subscriptions", SUBSCRIPTION_FILTERS),
+            CUSTOMERS_SUBSCRIPTIONS.page(
                 subscriptions.list_customer_subscriptions,
                 "List a customer's subscriptions",
-                page_of("subscriptions", subscription.Subscription),
-                query=SUBSCRIPTION_FILTERS,
+                SUBSCRIPTION_FILTERS,
             ),
             SUBSCRIPTIONS.show(
                 subscriptions.show_subscription, "Get a subscription", query={"status": STATUS}
@@ -479,14 +480,9 @@ GROUPS = (
         "Invoices",
         "What was billed. Amounts are in the currency's smallest unit.",
         (
-            INVOICES.page(invoices.list_invoices, "List invoices", query=INVOICE_FILTERS),
-            Operation(
-                "GET",
-                "/customers/{external_id}/invoices",
-                invoices.list_customer_invoices,
-                "List a customer's invoices",
-                page_of("invoices", invoice.Invoice),
-                query=INVOICE_FILTERS,
+            INVOICES.page(invoices.list_invoices, "List invoices", INVOICE_FILTERS),
+            CUSTOMERS_INVOICES.page(
+                invoices.list_customer_invoices, "List a customer's invoices", INVOICE_FILTERS
             ),
             Operation(
                 "POST",
@@ -525,18 +521,14 @@ GROUPS = (
                 "PUT", "/refresh", invoices.refresh_invoice, "Price a draft again", errors=(422,)
             ),
             INVOICES.action("PUT", "/finalize", invoices.finalize_invoice, "Finalize a draft", errors=(422,)),
-            *(
-                Operation(
-                    "POST",
-                    f"/invoices/{{lago_id}}/{name}",
-                    invoices.download_invoice,
-                    summary,
-                    {"invoice": invoice.InvoiceDetails},
-                )
-                for name, summary in (
-                    ("download", "Get the address of an invoice's PDF"),
-                    ("download_pdf", "Get the address of an invoice's PDF, as newer clients do"),
-                )
+            INVOICES.action(
+                "POST", "/download", invoices.download_invoice, "Get the address of an invoice's PDF"
+            ),
+            INVOICES.action(
+                "POST",
+                "/download_pdf",
+                invoices.download_invoice,
+                "Get the address of an invoice's PDF, as newer clients do",
             ),
             Operation(
                 "GET",

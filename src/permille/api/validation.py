@@ -19,8 +19,9 @@ from zoneinfo import available_timezones
 from babel import Locale
 from starlette.datastructures import QueryParams
 
+from permille.core.bounds import EARLIEST, LATEST
 from permille.core.errors import Invalid
-from permille.core.instants import EARLIEST, LATEST, parse_instant
+from permille.core.instants import parse_instant
 from permille.core.money import CURRENCIES
 from permille.out.pdf.language import LANGUAGES, known_locale
 

@@ -1,4 +1,4 @@
-"""Reading instants that people and programs send, and the bounds that all of them lie in."""
+"""Reading instants that people and programs send; core/bounds.py has the bounds that all of them lie in."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-"""Instants from EARLIEST up to and without LATEST are accepted: each of them has a billing period in every timezone."""
 _MICROSECOND = timedelta(microseconds=1)
 
 

@@ -1121,8 +1121,11 @@ create table fence (
     failures bigint not null, -- in a row
     retry_at timestamptz not null,
     reason text not null,
-    primary key (organization_id, task)
+    customer_id uuid, -- null: the organization as a whole
+    since timestamptz not null
 );
+
+create unique index fence_of on fence (organization_id, task, customer_id) nulls not distinct;
 
 -- The last instant that a worker has seen, against a clock that is ahead or goes back.
 create table clock_seen (

@@ -26,7 +26,9 @@ class _Share:
 class Shares:
     """On one event loop. Whose turns they are is whatever can be compared: an organization, or a key that is not known yet."""
 
-    def __init__(self, at_once: int, waiting: int, *, refusal: Refusal, seconds: float = 20.0) -> None:
+    def __init__(
+        self, at_once: int, waiting: int, *, refusal: Callable[[], Refusal], seconds: float = 20.0
+    ) -> None:
         self._at_once = at_once
         self._most = at_once + waiting
         self._refusal = refusal
@@ -35,19 +37,19 @@ class Shares:
 
     @asynccontextmanager
     async def turn(self, owner: Hashable) -> AsyncIterator[None]:
-        """A turn, as soon as the owner has fewer than it may. Raises the refusal when too many wait, or for too long."""
+        """A turn, as soon as the owner has fewer than it may. Raises a refusal when too many wait, or for too long."""
         share = self._shares.get(owner)
         if share is None:
             share = self._shares[owner] = _Share(asyncio.Semaphore(self._at_once))
         if share.users >= self._most:
-            raise self._refusal
+            raise self._refusal()
         share.users += 1
         try:
             try:
                 async with asyncio.timeout(self._seconds):
                     await share.turns.acquire()
             except TimeoutError:
-                raise self._refusal from None
+                raise self._refusal() from None
             try:
                 yield
             finally:
@@ -63,11 +65,16 @@ def too_many_requests() -> Refusal:
     return Refusal(status=429, code="too_many_requests")
 
 
+def too_many_documents() -> Refusal:
+    """503: too many documents wait to be made."""
+    return Refusal(status=503, code="too_many_documents")
+
+
 class Turns:
     """Turns of requests, by organization. Whose a credential is turns out with its first request; then it is remembered."""
 
     def __init__(self, at_once: int = 4, waiting: int = 36) -> None:
-        self._shares = Shares(at_once, waiting, refusal=too_many_requests())
+        self._shares = Shares(at_once, waiting, refusal=too_many_requests)
         self._owners: dict[str, UUID] = {}
 
     def turn(self, credential: str | None) -> AbstractAsyncContextManager[None]:
@@ -96,9 +103,8 @@ class Workshop:
     """Threads of its own for what takes long: few at once, one of them for each owner, and a short queue for more."""
 
     def __init__(self, at_once: int = 2, waiting: int = 20, waiting_of_one: int = 8) -> None:
-        busy = Refusal(status=503, code="too_many_documents")
-        self._of_one = Shares(1, waiting_of_one, refusal=busy)
-        self._all = Shares(at_once, waiting, refusal=busy)
+        self._of_one = Shares(1, waiting_of_one, refusal=too_many_documents)
+        self._all = Shares(at_once, waiting, refusal=too_many_documents)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="documents")
 
     async def make(self, owner: Hashable, work: Callable[[], Made]) -> Made:
@@ -107,4 +113,5 @@ class Workshop:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        """Begin nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

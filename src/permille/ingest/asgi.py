@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -54,6 +55,9 @@ EVALUATORS = 2
 """Threads for expressions that take long."""
 EVALUATIONS_WAITING = 20
 """Requests of an organization that wait for theirs."""
+LARGE_BODY_BYTES = 65_536
+READINGS_WAITING = 2_000
+"""Large requests of an organization that wait to be read."""
 LOOKUPS_AT_ONCE, LOOKUPS_WAITING = 2, 2_000
 """Requests with a key, or of an organization, that ask the database something at once, and that wait for it."""
 
@@ -170,8 +174,9 @@ class EventIntake:
         self.keys: dict[str, tuple[Organization, float]] = {}
         self.tasks: list[asyncio.Task[None]] = []
         self.repeating: set[asyncio.Task[None]] = set()
-        self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests())
-        self.lookups = Shares(LOOKUPS_AT_ONCE, LOOKUPS_WAITING, refusal=too_many_requests())
+        self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests)
+        self.readings = Shares(1, READINGS_WAITING, refusal=too_many_requests)
+        self.lookups = Shares(LOOKUPS_AT_ONCE, LOOKUPS_WAITING, refusal=too_many_requests)
         self.evaluators = ThreadPoolExecutor(EVALUATORS, thread_name_prefix="expressions")
 
     async def start(self) -> None:
@@ -209,7 +214,7 @@ class EventIntake:
         now = organization.now(system_now())
         wire = _formats[scope["path"].rstrip("/")]
         try:
-            drafts = wire.decode(body, now, self.batch_max)
+            drafts = await self._read(wire, organization.id, body, now)
         except Faulty as faulty:
             await self._raise_unevaluable(organization.id, faulty)
             raise
@@ -224,6 +229,14 @@ class EventIntake:
             async with self.lookups.turn(organization.id):
                 warnings = await asyncio.to_thread(self.answers.warnings, organization.id, drafts)
         return 200, wire.answer(request, warnings)
+
+    async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:
+        """The drafts of a body. Large ones of an organization are read one at a time, with others' requests in between."""
+        if len(body) <= LARGE_BODY_BYTES:
+            return wire.decode(body, now, self.batch_max)
+        async with self.readings.turn(organization_id):
+            await asyncio.sleep(0)
+            return wire.decode(body, now, self.batch_max)
 
     async def _raise_unevaluable(self, organization_id: UUID, faulty: Faulty) -> None:
         """Raise Unevaluable where events have no value for their expressions: that is said before other errors."""

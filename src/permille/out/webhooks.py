@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -175,18 +175,18 @@ def _bodies(
         one.id: one.payload.encode() for one in claimed if one.payload is not None
     }
     unfrozen = sorted((one for one in claimed if one.payload is None), key=attrgetter("object_type"))
-    for object_type, alike in groupby(unfrozen, key=attrgetter("object_type")):
-        found.update(_rendered(conn, list(alike), context.renderers[object_type]))
+    for _, alike in groupby(unfrozen, key=attrgetter("object_type")):
+        found.update(_rendered(conn, list(alike), context.renderers))
     return found
 
 
 def _rendered(
-    conn: Connection[Any], alike: Sequence[Claimed], render: Renderer
+    conn: Connection[Any], alike: Sequence[Claimed], renderers: Mapping[str, Renderer]
 ) -> dict[UUID, bytes | Outcome]:
     """The bodies of webhooks about one type of objects; where rendering fails, each is tried by itself."""
     try:
         with conn.transaction():
-            shown = render(conn, [one.object_id for one in alike])
+            shown = renderers[alike[0].object_type](conn, [one.object_id for one in alike])
             bodies = {
                 one.id: webhooks.body_text(
                     one.organization_id, one.webhook_type, one.object_type, shown[one.object_id]
@@ -199,7 +199,7 @@ def _rendered(
         if is_passing(error):
             raise
         if len(alike) > 1:
-            return {key: body for one in alike for key, body in _rendered(conn, [one], render).items()}
+            return {key: body for one in alike for key, body in _rendered(conn, [one], renderers).items()}
         (one,) = alike
         log.exception(_CANNOT, one.id, one.webhook_type, one.organization_id)
         return {one.id: _CRASH}

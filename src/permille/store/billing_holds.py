@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
+from psycopg.rows import class_row
 
 from permille.database.bulk import uuid_array
 
@@ -63,7 +64,25 @@ _RETRY_SOON = (
         select organization_id, seq from unpriced_advance_event
         where organization_id = %(organization)s and retry_at > %(now)s for update skip locked)
     """,
+    # by the system's clock, which this may not be
+    """
+    update fence f set retry_at = f.since from (
+        select task, customer_id from fence where organization_id = %(organization)s and retry_at > since
+        for update skip locked
+    ) l where f.organization_id = %(organization)s and f.task = l.task and f.customer_id is not distinct from l.customer_id
+    """,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldCustomer:
+    """A customer with something due that cannot be billed."""
+
+    external_customer_id: str
+    due_at: datetime
+    since: datetime
+    retry_at: datetime
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +162,31 @@ def of_customer(conn: Connection[Any], customer_id: UUID) -> tuple[datetime, str
         "select due_at, reason from billing_hold where customer_id = %s and retry_at is not null",
         [customer_id],
     ).fetchone()
+
+
+def listing(
+    conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
+) -> tuple[list[HeldCustomer], int]:
+    """The customers that are held, the oldest hold first, and how many there are."""
+    with conn.cursor(row_factory=class_row(HeldCustomer)) as cursor:
+        found = cursor.execute(
+            "select c.external_id as external_customer_id, h.due_at, h.since, h.retry_at, h.reason"
+            " from billing_hold h join customer c on c.id = h.customer_id"
+            " where h.organization_id = %s and h.retry_at is not null"
+            " order by h.since, c.external_id limit %s offset %s",
+            [organization_id, limit, offset],
+        ).fetchall()
+    return found, count(conn, organization_id)
+
+
+def count(conn: Connection[Any], organization_id: UUID) -> int:
+    """How many customers are held."""
+    row = conn.execute(
+        "select count(*) from billing_hold where organization_id = %s and retry_at is not null",
+        [organization_id],
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def still_held(conn: Connection[Any], customer_ids: Collection[UUID]) -> set[UUID]:

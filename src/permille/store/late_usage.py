@@ -129,9 +129,13 @@ on conflict do nothing
 _CLAIM = """
 with taken as (
     delete from late_mark where (organization_id, subscription_id, invoice_id, code) in (
-        select organization_id, subscription_id, invoice_id, code from late_mark
-        where organization_id = %(organization)s
-        order by subscription_id, invoice_id, code limit %(limit)s for update skip locked
+        select m.organization_id, m.subscription_id, m.invoice_id, m.code
+        from late_mark m left join subscription r on r.id = m.subscription_id
+        where m.organization_id = %(organization)s and not exists (
+            select from fence where organization_id = m.organization_id and task = %(task)s
+                and customer_id = r.customer_id and retry_at > %(now)s
+        )
+        order by m.subscription_id, m.invoice_id, m.code limit %(limit)s for update of m skip locked
     ) returning subscription_id, invoice_id, code
 )
 select t.subscription_id, r.customer_id, t.invoice_id, t.code, p.charges_from_at as from_at, p.charges_to_at as to_at
@@ -263,10 +267,28 @@ def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
     return [organization_id for (organization_id,) in rows]
 
 
-def claim_marks(conn: Connection[Any], organization_id: UUID, *, limit: int) -> list[Mark]:
-    """Take marks away, but for those that someone else has taken."""
+def claim_marks(
+    conn: Connection[Any], organization_id: UUID, *, task: str, now: datetime, limit: int
+) -> list[Mark]:
+    """Take marks away, but for those that someone else has taken, and those of customers that the task leaves alone."""
     with conn.cursor(row_factory=class_row(Mark)) as cursor:
-        return cursor.execute(_CLAIM, {"organization": organization_id, "limit": limit}).fetchall()
+        return cursor.execute(
+            _CLAIM, {"organization": organization_id, "task": task, "now": now, "limit": limit}
+        ).fetchall()
+
+
+def mark_again(conn: Connection[Any], organization_id: UUID, marks: Sequence[Mark]) -> None:
+    """Put back marks that were taken away in vain."""
+    conn.execute(
+        "insert into late_mark (organization_id, subscription_id, invoice_id, code)"
+        " select %s, * from unnest(%s::uuid[], %s::uuid[], %s::text[]) on conflict do nothing",
+        [
+            organization_id,
+            uuid_array(mark.subscription_id for mark in marks),
+            uuid_array(mark.invoice_id for mark in marks),
+            text_array(mark.code for mark in marks),
+        ],
+    )
 
 
 def line_json(line: Line) -> dict[str, Any]:

@@ -1,26 +1,45 @@
-"""Background tasks, organization by organization: one that fails is fenced off for a while, and the others go on."""
+"""The fence around each organization, and within it each customer, that background tasks go through.
+
+What fails with anything but a lost connection or a transaction in the way is named in the log, left alone for a while,
+longer each time, and tried again; all others are done. TASKS are all the tasks that do so, by what they are shown as.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille.database.connections import is_passing, is_unavailable
-from permille.store import fences
+from permille.store import customers, fences
 from permille.store.fences import Free
+from permille.usecases import holds
 
 log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+class Task(StrEnum):
+    """What goes through the organizations one by one; a new loop over organizations is one more of these."""
+
+    ADVANCE = "Billing in advance"
+    CLOCKS = "Moving a test clock"
+    DUE = "Due work"
+    LATE_USAGE = "Late usage"
+    REBUILDING = "Moving a history"
+    UNPRICED = "Looking for usage without a price"
 
 
 def for_each(
     pool: ConnectionPool[Connection[Any]],
-    task: str,
+    task: Task,
     organization_ids: Sequence[UUID],
     do: Callable[[UUID], int],
     *,
@@ -50,16 +69,14 @@ def for_each(
 
 
 def _failed(
-    pool: ConnectionPool[Connection[Any]], task: str, organization: Free, error: Exception, *, now: datetime
+    pool: ConnectionPool[Connection[Any]], task: Task, organization: Free, error: Exception, *, now: datetime
 ) -> None:
     name = f"{organization.name!r} ({organization.id})"
     if is_passing(error):
         log.warning("%s of organization %s is tried again at the next turn: %s", task, name, error)
         return
     with pool.connection() as conn:
-        failures, retry_at = fences.put(
-            conn, organization.id, task, reason=f"{type(error).__name__}: {error}", now=now
-        )
+        failures, retry_at = fences.put(conn, organization.id, task, reason=holds.reason_of(error), now=now)
     log.error(
         "%s of organization %s failed, %d times in a row. The others go on; it is tried again at %s.",
         task,
@@ -68,3 +85,42 @@ def _failed(
         retry_at.isoformat(),
         exc_info=error,
     )
+
+
+def for_each_customer(
+    conn: Connection[Any],
+    task: Task,
+    organization_id: UUID,
+    items: Sequence[Item],
+    do: Callable[[Sequence[Item]], None],
+    *,
+    customer_of: Callable[[Item], UUID],
+    now: datetime,
+) -> set[UUID]:
+    """Do a task for items of customers, all at once; the customers for whom it fails, of whom nothing is done.
+
+    Those are logged by name and left alone for a while, longer each time. `now` is the system's clock.
+    """
+    failures = {
+        failure.customer_id: failure.error
+        for failure in holds.do_apart(conn, items, do, customer_of=customer_of)
+    }
+    fences.lift_customers(
+        conn, organization_id, task, {customer_of(item) for item in items} - failures.keys()
+    )
+    known = customers.by_ids(conn, failures.keys())
+    for customer_id, error in sorted(failures.items(), key=lambda each: each[0]):
+        count, retry_at = fences.put(
+            conn, organization_id, task, customer_id=customer_id, reason=holds.reason_of(error), now=now
+        )
+        log.error(
+            "%s of customer %s (%s) of organization %s failed, %d times in a row. The others go on; it is tried again at %s.",
+            task,
+            known[customer_id].external_id,
+            customer_id,
+            organization_id,
+            count,
+            retry_at.isoformat(),
+            exc_info=error,
+        )
+    return failures.keys() | set()

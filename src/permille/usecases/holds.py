@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Overflow
+from traceback import extract_tb
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -33,6 +34,8 @@ OUT_OF_RANGE = (
 ours: it is logged with its stack, and never said to be of the data.
 """
 
+REASON_MAX = 1_000
+_PACKAGE = "/permille/"
 PAUSE_MIN, PAUSE_MAX = timedelta(minutes=1), timedelta(hours=1)
 
 Item = TypeVar("Item")
@@ -51,13 +54,30 @@ def refusing_unbillable() -> Iterator[None]:
     try:
         yield
     except OUT_OF_RANGE as error:
-        raise Unbillable(_reason(error)) from error
+        raise Unbillable(reason_of(error)) from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """The class of an error, what it says and, unless it is about an amount, where in Permille it was raised.
+
+    It can always be stored, whatever the error quotes.
+    """
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
-        return error.diag.message_primary
-    return f"{type(error).__name__}: {error}"
+        text = error.diag.message_primary
+    else:
+        text = f"{type(error).__name__}: {error}"
+    if not isinstance(error, OUT_OF_RANGE) and (place := _place(error)):
+        text = f"{text[:REASON_MAX]} ({place})"
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
+def _place(error: Exception) -> str | None:
+    """The last line of ours that was on the way."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if _PACKAGE in frame.filename]
+    if not frames:
+        return None
+    path = frames[-1].filename.rpartition(_PACKAGE)[2]
+    return f"{path}:{frames[-1].lineno}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +90,7 @@ class Failure(Generic[Item]):
 
     @property
     def reason(self) -> str:
-        return self.error.reason if isinstance(self.error, Unbillable) else _reason(self.error)
+        return self.error.reason if isinstance(self.error, Unbillable) else reason_of(self.error)
 
     @property
     def code(self) -> str:
@@ -225,3 +245,8 @@ def hold(
                 },
                 now=now,
             )
+
+
+def retry_soon(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
+    """Somebody wants what is held, and what is left alone, to be tried again at the next turn."""
+    billing_holds.retry_soon(conn, organization_id, now=now)

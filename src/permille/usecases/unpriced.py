@@ -36,9 +36,9 @@ from permille.events.engine import event_log, usage
 from permille.store import customers, organizations, plans, subscriptions, unpriced as store, webhooks
 from permille.store.unpriced import Candidate, ShownUnpriced, Unpriced
 from permille.usecases import fences
+from permille.usecases.fences import Task
 from permille.usecases.usage.windows import usage_period
 
-TASK = "Looking for usage without a price"
 WEBHOOK = "usage.unpriced"
 SERIES_AT_ONCE = 10_000
 BATCHES_AT_ONCE = 10
@@ -79,7 +79,7 @@ def look_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
             batches += 1
         return batches
 
-    return fences.for_each(pool, TASK, waiting, look, now=now)
+    return fences.for_each(pool, Task.UNPRICED, waiting, look, now=now)
 
 
 def look_some(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> bool:

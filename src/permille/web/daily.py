@@ -11,7 +11,7 @@ from typing import Any
 from psycopg import Connection
 
 from permille.core.contract.compiled import compile_plan_charge
-from permille.core.contract.plan import Plan
+from permille.core.contract.plan import Plan, charges_on
 from permille.core.metering.aggregations import Reads
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.period import local_date
@@ -37,8 +37,7 @@ def order_of(metric: BillableMetric) -> Sequence[str]:
 
 def _counting_charge(plan: Plan, metric: BillableMetric) -> CompiledCharge:
     """The charge whose units a chart of the metric shows: one in arrears where there is one, which counts the most."""
-    on_metric = [charge for charge in plan.charges if charge.metric.id == metric.id]
-    chosen = min(on_metric, key=lambda charge: charge.pay_in_advance)
+    chosen = min(charges_on(plan, metric), key=lambda charge: charge.pay_in_advance)
     return compile_plan_charge(chosen, currency=plan.amount_currency)
 
 

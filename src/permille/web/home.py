@@ -10,7 +10,16 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.money import exact, subunits
 from permille.events.engine import usage
 from permille.events.usage import RATE_SECONDS, Shown, shown_of
-from permille.store import billable_metrics, customers, late_usage, overview, plans, unpriced
+from permille.store import (
+    billable_metrics,
+    billing_holds,
+    customers,
+    fences,
+    late_usage,
+    overview,
+    plans,
+    unpriced,
+)
 from permille.store.customers import CustomerSearch
 from permille.usecases.unpriced import newest as newest_unpriced
 from permille.web import chart
@@ -40,6 +49,8 @@ def overview_page(visit: Visit) -> HtmlPage:
         "unpriced": newest_unpriced(conn, here, limit=UNPRICED_SHOWN),
         "unpriced_count": unpriced.count(conn, here),
         "drafts_waiting": unpriced.drafts_waiting(conn, here),
+        "held_count": billing_holds.count(conn, here),
+        "has_fences": bool(fences.of_organization(conn, here, limit=1)),
         "too_late": late_usage.undecided(conn, here),
         "waiting": overview.waiting(conn, here, since=since),
         "rate": usage.events_per_second(conn, here, since=visit.now - timedelta(seconds=RATE_SECONDS)),

@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from permille.core.contract.plan import Charge, Plan, expanded_filters, leaves_unpriced
-from permille.core.instants import EPOCH
+from permille.core.contract.plan import Charge, Plan, charges_on, leaves_unpriced, matching_filter
 from permille.core.metering.aggregations import Reads
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.custom_aggregation import Aggregator, aggregator_of, fold
+from permille.core.metering.custom_aggregation import Aggregator, aggregator_of, fold_samples
 from permille.core.metering.event import EventState, numeric_value, property_text
-from permille.core.rating.filters import best_match
 from permille.core.rating.models import ChargeModel
 from permille.web import calculator
 from permille.web.shown import values_text
@@ -64,13 +62,8 @@ def verdict(metric: BillableMetric | None, code: str, properties: Any, plans: Se
             reason=f"No metric has the code “{code}”. The event is kept, and counts once there is one.",
         )
     given = properties if isinstance(properties, dict) else {}
-    dimensions = {key: property_text(given.get(key)) for key in metric.filters}
-    matches = [
-        _match(plan, charge, dimensions)
-        for plan in plans
-        for charge in plan.charges
-        if charge.metric.id == metric.id
-    ]
+    dimensions = metric.dimension_texts(given)
+    matches = [_match(plan, charge, dimensions) for plan in plans for charge in charges_on(plan, metric)]
     rules = aggregator_of(metric)
     units, reason = _units(metric, given, matches) if rules is None else _custom_units(rules, given, matches)
     if rules is None and units is not None:
@@ -117,9 +110,7 @@ def _custom_units(
     rules: Aggregator, properties: Mapping[str, Any], matches: Sequence[Match]
 ) -> tuple[str | None, str]:
     """What the metric's own rules make of the event, were it the first, at the first price that it gets."""
-    texts = tuple(property_text(properties.get(name)) for name in rules.properties)
-    of_charge = matches[0].properties if matches else {}
-    partial = fold(rules, [[(EPOCH, 0, texts)]], of_charge)
+    partial = fold_samples(rules, [properties], matches[0].properties if matches else {})
     if partial.events_count:
         amount = f" and {partial.custom_amount:f} to the amount" if partial.custom_amount else ""
         return f"{partial.sum:f}", f"The metric's own rules give it so many units{amount}, were it the first."
@@ -154,7 +145,7 @@ def _unique_units(
 
 
 def _match(plan: Plan, charge: Charge, dimensions: Mapping[str, str | None]) -> Match:
-    found = best_match(dimensions, expanded_filters(charge))
+    found = matching_filter(charge, dimensions)
     if found is None:
         return Match(
             plan=plan,
@@ -163,6 +154,5 @@ def _match(plan: Plan, charge: Charge, dimensions: Mapping[str, str | None]) -> 
             properties=charge.properties,
             is_unpriced=leaves_unpriced(charge),
         )
-    own = next(each for each in charge.filters if each.id == found.id)
-    name = own.invoice_display_name or values_text(own.values)
+    name = found.invoice_display_name or values_text(found.values)
     return Match(plan=plan, charge=charge, filter_name=name, properties=found.properties)

@@ -14,10 +14,8 @@ from itertools import count, pairwise
 from typing import Any
 
 from permille.core.contract.plan import Charge
-from permille.core.instants import EPOCH
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.custom_aggregation import CUSTOM_PROPERTIES, aggregator_of, fold
-from permille.core.metering.event import property_text
+from permille.core.metering.custom_aggregation import CUSTOM_PROPERTIES, aggregator_of, fold_samples
 from permille.core.money import ZERO, exact, subunits
 from permille.core.rating import models as pricing
 from permille.core.rating.explanation import Step, charge_steps, conversion_steps
@@ -362,11 +360,7 @@ def _calculated_events(
     samples = [sample for sample in map(read_json, lines) if isinstance(sample, dict)]
     if rules is None or not samples:
         return None
-    run = [
-        (EPOCH, number, tuple(property_text(sample.get(name)) for name in rules.properties))
-        for number, sample in enumerate(samples)
-    ]
-    partial = fold(rules, [run], properties)
+    partial = fold_samples(rules, samples, properties)
     steps = charge_steps(
         ChargeModel.CUSTOM, units=partial.sum, unit_amount=ZERO, amount=partial.custom_amount, details={}
     )

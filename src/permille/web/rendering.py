@@ -19,6 +19,7 @@ NOTICES = {
     "saved": "Saved.",
     "created": "Created.",
     "deleted": "Deleted.",
+    "tried_again": "It is tried again in a few seconds; in test mode, when the clock is moved.",
     "late_usage_billed": "The next invoice bills it; of a subscription that is over it is billed already.",
     "late_usage_accepted": "Written off.",
     "amended": "Amended. Usage follows at once; invoices stay as they are.",

@@ -40,7 +40,7 @@ HEADERS = {
 
 _hasher = PasswordHasher()
 # 64 MB and 0.1 s of a core for each: not more at once than there are cores to do it.
-_turns = Shares(2, 20, refusal=Refusal(status=429, code="too_many_sign_ins"))
+_turns = Shares(2, 20, refusal=lambda: Refusal(status=429, code="too_many_sign_ins"))
 # Verified against when there is no such user, so that the answer takes as long.
 _NOBODY = _hasher.hash("nobody has this password")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
@@ -49,19 +48,6 @@ class UsageInPricingUnit(Answer, kw_only=True):
     projected_amount_cents: Annotated[
         int | UnsetType, says("Hundredths of the unit at the period's end; only in projected usage.")
     ] = UNSET
-
-
-class FeeInPricingUnit(Answer):
-    """What a fee comes to in its charge's pricing unit, as it was when the fee was made."""
-
-    lago_pricing_unit_id: Annotated[UUID, says("The pricing unit.")]
-    pricing_unit_code: Annotated[str, says("The unit's code.")]
-    short_name: Annotated[str, says("The unit's short name.")]
-    amount_cents: Annotated[int, says("Hundredths of the unit, rounded.")]
-    precise_amount_cents: Annotated[str, text_of_number("Hundredths of the unit, not rounded.")]
-    unit_amount_cents: Annotated[int, says("Price of one billed unit in hundredths of the pricing unit.")]
-    precise_unit_amount: Annotated[str, text_of_number("Price of one billed unit in the pricing unit.")]
-    conversion_rate: ConversionRate
 
 
 class PricingUnitInput(Input):

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from permille.core.contract.plan import Charge, Plan, expanded_filters, leaves_unpriced
+from permille.core.contract.plan import Charge, Plan, charges_on, leaves_unpriced, matching_filter
 from permille.core.contract.subscription import Subscription, running_at
 from permille.core.metering.aggregations import Needs, Reads
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.custom_aggregation import aggregator_of, fold
+from permille.core.metering.custom_aggregation import aggregator_of, fold_samples
 from permille.core.metering.event import is_add, numeric_value, property_text
-from permille.core.rating.filters import best_match
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ def event_warnings(
         found.append(EventWarning(field="timestamp", code="period_is_billed"))
     if metric is None:
         return [EventWarning(field="code", code="billable_metric_not_found"), *found]
-    charges = [charge for charge in plan.charges if charge.metric.id == metric.id] if plan else []
+    charges = charges_on(plan, metric) if plan else []
     found += _of_value(event, metric, charges)
     found += _of_dimensions(event, metric)
     return found if plan is None else [*found, *_of_price(event, charges)]
@@ -73,9 +72,8 @@ def _of_value(event: TakenEvent, metric: BillableMetric, charges: Sequence[Charg
     if aggregation.reads is Reads.NOTHING:
         return
     if rules is not None:
-        texts = tuple(property_text(given.get(name)) for name in rules.properties)
         # What they make of the event may hang on a charge's own properties: then there is nothing to say here.
-        if not rules.custom_properties and not fold(rules, [[(event.at, 0, texts)]], {}).events_count:
+        if not rules.custom_properties and not fold_samples(rules, [given], {}).events_count:
             yield EventWarning(field="properties", code="no_units")
         return
     name = metric.field_name or ""
@@ -93,8 +91,8 @@ def _of_value(event: TakenEvent, metric: BillableMetric, charges: Sequence[Charg
 
 
 def _of_dimensions(event: TakenEvent, metric: BillableMetric) -> Iterator[EventWarning]:
-    for key, listed in metric.filters.items():
-        text = property_text(event.properties.get(key))
+    for key, text in metric.dimension_texts(event.properties).items():
+        listed = metric.filters[key]
         if text not in listed:
             code = "value_is_mandatory" if text is None else "value_is_not_listed"
             yield EventWarning(field=f"properties.{key}", code=code, allowed=listed)
@@ -103,10 +101,8 @@ def _of_dimensions(event: TakenEvent, metric: BillableMetric) -> Iterator[EventW
 def _of_price(event: TakenEvent, charges: Sequence[Charge]) -> Iterator[EventWarning]:
     if not charges:
         yield EventWarning(field="code", code="not_priced")
-    if any(leaves_unpriced(charge) and not _is_listed(event, charge) for charge in charges):
-        yield EventWarning(field="properties", code="unpriced")
-
-
-def _is_listed(event: TakenEvent, charge: Charge) -> bool:
-    dimensions = {key: property_text(event.properties.get(key)) for key in charge.metric.filters}
-    return best_match(dimensions, expanded_filters(charge)) is not None
+    for charge in charges:
+        dimensions = charge.metric.dimension_texts(event.properties)
+        if leaves_unpriced(charge) and matching_filter(charge, dimensions) is None:
+            yield EventWarning(field="properties", code="unpriced")
+            return

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of, custom_values
-from permille.core.rating.filters import ALL_FILTER_VALUES, ChargeFilter, expand_all_values
+from permille.core.rating.filters import ALL_FILTER_VALUES, ChargeFilter, best_match, expand_all_values
 from permille.core.rating.models import ChargeModel, Model, custom, model_of
 from permille.core.rating.pricing_unit import AppliedPricingUnit
 from permille.core.rating.rounding import Rounding
@@ -124,6 +124,17 @@ def leaves_unpriced(charge: Charge) -> bool:
     """Whether usage that none of the charge's filters lists has no price."""
     choice, model = UnlistedValues(charge.unlisted_values), ChargeModel(charge.charge_model)
     return bool(charge.filters) and is_unpriced(choice, model, charge.properties)
+
+
+def charges_on(plan: Plan, metric: BillableMetric) -> list[Charge]:
+    """The plan's charges that price the metric."""
+    return [charge for charge in plan.charges if charge.metric.id == metric.id]
+
+
+def matching_filter(charge: Charge, dimensions: Mapping[str, str | None]) -> PlanFilter | None:
+    """The filter that prices an event with these values of the dimensions, None for the charge's own price."""
+    found = best_match(dimensions, expanded_filters(charge))
+    return next((each for each in charge.filters if each.id == found.id), None) if found else None
 
 
 _TIMES_A_YEAR = {"yearly": 1, "semiannual": 2, "quarterly": 4, "monthly": 12, "weekly": 52}

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from permille.core.metering.aggregations import Aggregation
+from permille.core.metering.event import property_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,3 +38,7 @@ class BillableMetric:
     def aggregation_type(self) -> str:
         """The aggregation's name in the API."""
         return self.aggregation.name
+
+    def dimension_texts(self, properties: Mapping[str, Any]) -> dict[str, str | None]:
+        """An event's values of the dimensions, as texts; None where it has none."""
+        return {key: property_text(properties.get(key)) for key in self.filters}

@@ -101,6 +101,17 @@ class Rules:
             return None
 
 
+def fold_samples(
+    aggregator: Aggregator, samples: Iterable[Mapping[str, Any]], properties: Mapping[str, Any]
+) -> Partial:
+    """What events with the properties of these samples come to by the rules, one after the other, at one instant."""
+    run = [
+        (EPOCH, seq, tuple(property_text(sample.get(name)) for name in aggregator.properties))
+        for seq, sample in enumerate(samples)
+    ]
+    return fold(aggregator, [run], properties)
+
+
 def fold(
     aggregator: Aggregator,
     runs: Iterable[Sequence[CustomEvent]],

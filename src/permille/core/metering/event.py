@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from permille.core.bounds import DIGITS_MAX
-from permille.core.instants import EARLIEST, EPOCH, LATEST
+from permille.core.bounds import DIGITS_MAX, EARLIEST, LATEST
+from permille.core.instants import EPOCH
 
 LOOKED_AT_AFTER = timedelta(minutes=65)
 """When an hour of events is looked through, from its beginning: five minutes after it, when nothing of it is on its way any more."""

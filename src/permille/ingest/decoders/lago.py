@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from permille.core.bounds import EVENT_MAX, NAME_MAX
+from permille.core.bounds import EVENT_MAX, LATEST, NAME_MAX
 from permille.core.contract.event_warning import EventWarning
 from permille.core.errors import BadRequest, Invalid
-from permille.core.instants import EPOCH, LATEST, microseconds
+from permille.core.instants import EPOCH, microseconds
 from permille.core.metering.event import timestamp_microseconds
 from permille.core.money import decimal_text
 from permille.events.draft import INTEGER_END, Draft, Errors, Sent, as_text, check

@@ -26,13 +26,12 @@ from permille.usecases.due.drafts import DRAFTS
 from permille.usecases.due.ends import ENDS
 from permille.usecases.due.event_errors import EVENT_ERRORS
 from permille.usecases.due.starts import STARTS
+from permille.usecases.fences import Task
 from permille.usecases.invoices import advance
 
 BATCH = 2_000
 KINDS = (EVENT_ERRORS, STARTS, ENDS, BILLS, DRAFTS)
 """In the order in which they are done at one instant."""
-TASK = "Due work"
-CLOCK_TASK = "Moving a test clock"
 STEP_SECONDS = 0.5
 """How long a transaction moves a test clock, about."""
 
@@ -120,7 +119,7 @@ def move_clocks(
         with pool.connection() as conn:
             return 0 if move_on(conn, organization_id, wait=False) else 1
 
-    return fences.for_each(pool, CLOCK_TASK, waiting, move, now=now)
+    return fences.for_each(pool, Task.CLOCKS, waiting, move, now=now)
 
 
 def run_live(
@@ -139,7 +138,7 @@ def run_live(
     def run_one(organization_id: UUID) -> int:
         return _run_organization(pool, organization_id, now, stopping)
 
-    return fences.for_each(pool, TASK, waiting, run_one, now=now)
+    return fences.for_each(pool, Task.DUE, waiting, run_one, now=now)
 
 
 def _run_organization(

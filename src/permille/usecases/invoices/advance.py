@@ -32,12 +32,12 @@ from permille.store import (
 from permille.store.advance_levels import KeptLevels, LevelKey
 from permille.store.advance_queue import WaitingEvent
 from permille.usecases import fences, holds
+from permille.usecases.fences import Task
 from permille.usecases.holds import Failure
 from permille.usecases.invoices.run import advance_draft, bill_in_advance
 from permille.usecases.usage.levels import LAST_SEQ, AdvanceTerms, Carried, price, read_histories, terms_of
 
 BATCH = 1_000
-TASK = "Billing in advance"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def bill_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
         with pool.connection() as conn:
             return bill_events(conn, organization_id, now=clock, wait=False)
 
-    return fences.for_each(pool, TASK, waiting, bill, now=now)
+    return fences.for_each(pool, Task.ADVANCE, waiting, bill, now=now)
 
 
 def bill_customers(

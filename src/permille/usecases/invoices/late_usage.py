@@ -34,6 +34,7 @@ from permille.core.invoice.late_usage import (
     with_usage,
 )
 from permille.core.period import Period
+from permille.database.connections import is_passing
 from permille.events.engine import event_log, usage
 from permille.ids import new_id
 from permille.store import (
@@ -49,11 +50,11 @@ from permille.store import (
 from permille.store.fees import StoredFee
 from permille.store.late_usage import LateUsage, Mark
 from permille.usecases import fences
+from permille.usecases.fences import Task
 from permille.usecases.invoices.recomputation import Basis, charge_basis, fees_now
 from permille.usecases.invoices.run import bill_late_usage
 
 BATCH = 500
-TASK = "Late usage"
 WEBHOOK = "event.too_late"
 
 log = logging.getLogger(__name__)
@@ -77,16 +78,30 @@ class _Period:
 
 def review_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     """Find late events and price what they are part of, in any organization; how many periods that was."""
+    more = _detected(pool)
     with pool.connection() as conn:
-        more = detect(conn)
         waiting = store.organizations_waiting(conn)
 
     def review_one(organization_id: UUID) -> int:
         with pool.connection() as conn:
             organization = organizations.by_id(conn, organization_id)
-            return review(conn, organization_id, now=organization.now(now)) if organization else 0
+            if organization is None:
+                return 0
+            return review(conn, organization_id, now=organization.now(now), system_now=now)
 
-    return fences.for_each(pool, TASK, waiting, review_one, now=now) + int(more)
+    return fences.for_each(pool, Task.LATE_USAGE, waiting, review_one, now=now) + int(more)
+
+
+def _detected(pool: ConnectionPool[Connection[Any]]) -> bool:
+    """Whether there is more to look through. What was found before is priced also where that fails."""
+    try:
+        with pool.connection() as conn:
+            return detect(conn)
+    except Exception as error:
+        if is_passing(error):
+            raise
+        log.exception("Late events could not be looked for; those that were found before are priced")
+        return False
 
 
 def detect(conn: Connection[Any]) -> bool:
@@ -114,16 +129,35 @@ def _mark(conn: Connection[Any], *, after: int, until: int) -> None:
         store.mark(conn, event_log.arrived_before(conn, suspect, after=after, until=until))
 
 
-def review(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> int:
+def review(conn: Connection[Any], organization_id: UUID, *, now: datetime, system_now: datetime) -> int:
     """Price a batch of periods that events came in for later, and propose the difference; how many marks that was.
 
-    A webhook is queued for each charge and period with late usage that had none open before.
+    A webhook is queued for each charge and period with late usage that had none open before. Customers of whom it
+    fails are left alone for a while.
     """
-    marks = store.claim_marks(conn, organization_id, limit=BATCH)
+    marks = store.claim_marks(conn, organization_id, task=Task.LATE_USAGE, now=system_now, limit=BATCH)
     if not marks:
         return 0
     customers.lock_all(conn, {mark.customer_id for mark in marks})
-    new = _propose(conn, organization_id, marks, now=now)
+    new: set[UUID] = set()
+
+    def propose(some: Sequence[Mark]) -> None:
+        new.clear()
+        new.update(_propose(conn, organization_id, some, now=now))
+
+    failed = fences.for_each_customer(
+        conn,
+        Task.LATE_USAGE,
+        organization_id,
+        marks,
+        propose,
+        customer_of=lambda mark: mark.customer_id,
+        now=system_now,
+    )
+    if failed:
+        if len(failed) == len({mark.customer_id for mark in marks}):
+            new.clear()  # of a trial that was undone
+        store.mark_again(conn, organization_id, [mark for mark in marks if mark.customer_id in failed])
     if new:
         webhooks.enqueue(
             conn,

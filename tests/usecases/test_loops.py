@@ -1,0 +1,258 @@
+"""Every loop over organizations, and over customers within them, goes on past one that raises anything at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from permille import worker
+from permille.database.connections import open_pool
+from permille.events.postgres import rebuilding
+from permille.usecases import metering as keeping, unpriced
+from permille.usecases.due import due
+from permille.usecases.fences import Task
+from permille.usecases.invoices import advance, late_usage, run
+
+from .test_fences import breaking, in_advance, use
+from .world import World, make_world, ts
+
+NOW = ts(2024, 2, 1, 6)
+SOURCE = Path(worker.__file__).parent
+Pool = ConnectionPool[psycopg.Connection[Any]]
+ERRORS = (
+    ValueError("year 10000 is out of range"),
+    OverflowError("date value out of range"),
+    ArithmeticError("a bug"),
+    KeyError("x"),
+    psycopg.DataError("no such date"),
+    ValueError("a text that no column takes: \0"),
+    ValueError("long" * 10_000),
+)
+
+
+@pytest.fixture
+def pool(dsn: str) -> Iterator[Pool]:
+    opened = open_pool(dsn, size=4, name="test")
+    yield opened
+    opened.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A task: what gives an organization work, how it is done, what shows that it was, and what breaks for one."""
+
+    fill: Callable[[psycopg.Connection[Any], str], World]
+    work: Callable[[Pool], Any]
+    is_done: Callable[[World], bool]
+    breaks: tuple[Any, str]
+
+
+def _with_event(conn: psycopg.Connection[Any], name: str) -> World:
+    world = in_advance(conn, name, test_now=None)
+    use(world, "fine-sub", 7, at=ts(2024, 1, 2))
+    return world
+
+
+def _due(conn: psycopg.Connection[Any], name: str) -> World:
+    world = make_world(conn, name=name, test_now=None)
+    world.subscribe(world.customer(), world.plan(amount_cents=100))
+    return world
+
+
+def _on_its_way(conn: psycopg.Connection[Any], name: str) -> World:
+    world = make_world(conn, name=name)
+    conn.execute("update organization set test_target = %s where id = %s", [NOW, world.id])
+    return world
+
+
+def _to_rebuild(conn: psycopg.Connection[Any], name: str) -> World:
+    world = make_world(conn, name=name, test_now=None)
+    metric = world.metric()
+    keeping.refresh(conn, organization_id=world.id, code=metric.code)
+    conn.execute("update metering set rebuilding = true where organization_id = %s", [world.id])
+    return world
+
+
+def _changed(conn: psycopg.Connection[Any], name: str) -> World:
+    world = make_world(conn, name=name, test_now=None)
+    conn.execute("insert into unchecked_organization values (%s)", [world.id])
+    return world
+
+
+def _marked(conn: psycopg.Connection[Any], name: str) -> World:
+    world = make_world(conn, name=name, test_now=None)
+    conn.execute(
+        "insert into late_mark (organization_id, subscription_id, invoice_id, code)"
+        " values (%s, gen_random_uuid(), gen_random_uuid(), 'tokens')",
+        [world.id],
+    )
+    return world
+
+
+def _rebuild(pool: Pool) -> None:
+    while worker.rebuild(pool, NOW):
+        pass
+
+
+def _has(query: str, *, some: bool) -> Callable[[World], bool]:
+    return lambda world: bool(world.rows(query, world.id)) is some
+
+
+SCENES = {
+    Task.ADVANCE: Scene(
+        fill=_with_event,
+        work=lambda pool: advance.bill_live(pool, NOW),
+        is_done=_has("select 1 from fee where organization_id = %s", some=True),
+        breaks=(advance, "bill_events"),
+    ),
+    Task.CLOCKS: Scene(
+        fill=_on_its_way,
+        work=lambda pool: due.move_clocks(pool, NOW),
+        is_done=_has("select 1 from organization where id = %s and test_target is not null", some=False),
+        breaks=(due, "move_on"),
+    ),
+    Task.DUE: Scene(
+        fill=_due,
+        work=lambda pool: due.run_live(pool, NOW),
+        is_done=_has("select 1 from invoice where organization_id = %s", some=True),
+        breaks=(run, "bill_due"),
+    ),
+    Task.LATE_USAGE: Scene(
+        fill=_marked,
+        work=lambda pool: late_usage.review_live(pool, NOW),
+        is_done=_has("select 1 from late_mark where organization_id = %s", some=False),
+        breaks=(late_usage, "review"),
+    ),
+    Task.REBUILDING: Scene(
+        fill=_to_rebuild,
+        work=_rebuild,
+        is_done=_has("select 1 from metering where organization_id = %s and rebuilding", some=False),
+        breaks=(rebuilding, "move_chunk"),
+    ),
+    Task.UNPRICED: Scene(
+        fill=_changed,
+        work=lambda pool: unpriced.look_live(pool, NOW),
+        is_done=_has("select 1 from unchecked_organization where organization_id = %s", some=False),
+        breaks=(unpriced, "look_some"),
+    ),
+}
+
+
+def fences_of(conn: psycopg.Connection[Any]) -> dict[UUID, str]:
+    conn.rollback()
+    return dict(conn.execute("select organization_id, task from fence where customer_id is null").fetchall())
+
+
+@pytest.mark.parametrize("task", Task)
+def test_a_loop_over_organizations_goes_on_past_one_that_raises_anything(
+    db: psycopg.Connection[Any], pool: Pool, caplog: pytest.LogCaptureFixture, task: Task
+) -> None:
+    scene = SCENES[task]
+    broken: dict[UUID, str] = {}
+    for number, error in enumerate(ERRORS):
+        bad, *fine = (scene.fill(db, f"{name} {number}") for name in ("broken", "fine", "fine too"))
+        db.commit()
+        with pytest.MonkeyPatch.context() as patch:
+            breaking(patch, *scene.breaks, bad.id, *broken, error=error)
+            scene.work(pool)
+        broken[bad.id] = task
+        db.rollback()
+        assert [scene.is_done(world) for world in (bad, *fine)] == [False, True, True], error
+        assert fences_of(db) == broken
+        assert f"{task} of organization 'broken {number}' ({bad.id}) failed" in caplog.text
+
+
+def test_every_loop_over_organizations_goes_through_the_fence() -> None:
+    """What answers which organizations wait is asked where the fence is, and nowhere else."""
+    asks = re.compile(
+        r"organizations_waiting\(|organizations_to_rebuild\(|organizations_with_\w+\(|on_their_way\(|\.live\("
+    )
+    unfenced = [
+        str(path.relative_to(SOURCE))
+        for folder in ("usecases", "out", "api", "web", "cli")
+        for path in [*(SOURCE / folder).rglob("*.py")]
+        if asks.search(path.read_text()) and "fences.for_each(" not in path.read_text()
+    ]
+    assert unfenced == ["usecases/due/event_errors.py"], "which is one of the kinds of due work"
+    assert set(SCENES) == set(Task)
+
+
+def late(conn: psycopg.Connection[Any]) -> World:
+    """Two customers whose billed periods are marked, since events came in for them later."""
+    world = make_world(conn, test_now=None)
+    plan = world.plan(charges=[(world.metric(), "1")])
+    for payer in ("bad", "fine"):
+        world.subscribe(world.customer(payer), plan, payer)
+        world.use(payer, "tokens", 5, at=ts(2024, 1, 9))
+    return world
+
+
+def mark(world: World) -> None:
+    world.conn.execute(
+        "insert into late_mark (organization_id, subscription_id, invoice_id, code)"
+        " select %s, p.subscription_id, p.invoice_id, 'tokens' from invoice_subscription p",
+        [world.id],
+    )
+    world.conn.commit()
+
+
+@pytest.mark.parametrize("error", ERRORS[:5])
+def test_late_usage_of_one_customer_that_fails_is_left_alone_and_tried_again(
+    db: psycopg.Connection[Any],
+    pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    world = late(db)
+    db.commit()
+    due.run_live(pool, NOW)
+    db.rollback()
+    for payer in ("bad", "fine"):
+        world.use(payer, "tokens", 3, at=ts(2024, 1, 10))
+    mark(world)
+    ((bad,),) = world.rows("select id from customer where external_id = 'bad'")
+    real = late_usage._differences
+
+    def failing(conn: Any, marks: Any) -> Any:
+        if any(each.customer_id == bad for each in marks):
+            raise error
+        return real(conn, marks)
+
+    monkeypatch.setattr(late_usage, "_differences", failing)
+    for seconds in (0, 1):
+        late_usage.review_live(pool, NOW.replace(second=seconds))
+    db.rollback()
+    found = "select c.external_id from late_usage l join customer c on c.id = l.customer_id order by 1"
+    assert world.rows(found) == [("fine",)]
+    fence = "select customer_id, task, failures from fence"
+    assert world.rows(fence) == [(bad, Task.LATE_USAGE, 1)]
+    assert f"Late usage of customer bad ({bad}) of organization {world.id} failed" in caplog.text
+    monkeypatch.undo()
+    late_usage.review_live(pool, NOW.replace(second=5))
+    db.rollback()
+    assert world.rows(found) == [("bad",), ("fine",)]
+    assert not world.rows(fence)
+
+
+def test_what_was_found_is_priced_though_no_more_can_be_looked_for(
+    db: psycopg.Connection[Any], pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = _marked(db, "a")
+    db.commit()
+
+    def failing(_: Any) -> bool:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(late_usage, "detect", failing)
+    late_usage.review_live(pool, NOW)
+    db.rollback()
+    assert SCENES[Task.LATE_USAGE].is_done(world)
