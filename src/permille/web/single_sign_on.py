@@ -24,7 +24,7 @@ from permille.store.users import User, local_path
 from permille.usecases import single_sign_on
 from permille.usecases.single_sign_on import Welcome
 from permille.web.rendering import plain
-from permille.web.security import cookie_name, is_https, set_cookie
+from permille.web.security import cookie_name, is_https, set_cookie, too_many_sign_ins
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class _Desk:
         self.engine, self._let_in = engine, let_in
         self._provider = Provider(engine.config)
         # Each waits for the provider in a thread, which all of the server shares.
-        self._turns = Shares(4, 16, refusal=Refusal(status=429, code="too_many_sign_ins"))
+        self._turns = Shares(4, 16, refusal=too_many_sign_ins)
 
     async def begin(self, request: Request) -> Response:
         """GET /app/sign-in/sso: to the provider."""
