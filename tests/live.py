@@ -51,7 +51,7 @@ class LiveServer:
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--data-dir", str(self.folder / "data")],
-                env={**os.environ, "PERMILLE_ADMIN_KEY": ADMIN_KEY},
+                env={**os.environ, "PERMILLE_ADMIN_KEY": ADMIN_KEY, "PERMILLE_ALLOW_ROOT": "true"},
                 stdout=log,
                 stderr=log,
             )

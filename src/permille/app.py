@@ -25,6 +25,7 @@ from permille.http.refusals import try_again
 from permille.http.shares import Turns, Workshop
 from permille.ingest.asgi import Answers, EventIntake
 from permille.ingest.decoders import FORMATS
+from permille.monitoring import metrics_route
 from permille.store import organizations
 from permille.usecases.event_warnings import warnings_of
 
@@ -140,6 +141,7 @@ def build(config: Config) -> Application:
     rest = application(
         [
             health_route(engine),
+            metrics_route(config.metrics_key, [pool, intake_pool]),
             *(Route(path, intake, methods=["POST"]) for path in INTAKE_PATHS),
             openapi.document_route(engine),
             *routes.all_routes(engine),

@@ -74,10 +74,17 @@ class Config:
     pg_user: Annotated[
         str | None,
         Meta(
-            description="System user of the embedded database when Permille is started by root. "
-            "Without it, the user permille, who is made if need be."
+            description="System user of the embedded database, and of all that listens or works, when Permille is started "
+            "by root. Without it, the user permille, who is made if need be."
         ),
     ] = None
+    allow_root: Annotated[
+        bool,
+        Meta(
+            description="Whether Permille, started by root, stays root where that user can't read its installation. "
+            "Without it, it refuses to start there."
+        ),
+    ] = False
     admin_key: Annotated[
         str | None,
         Meta(description="Bearer key of the admin API (`/admin/v1`), which is off without it."),
@@ -229,6 +236,14 @@ class Config:
         Literal["debug", "info", "warning", "error"],
         Meta(description="Least level of what is logged: debug, info, warning or error."),
     ] = "info"
+    log_format: Annotated[
+        Literal["text", "json"],
+        Meta(description="How lines of the log are written: text, or json with a line for each request."),
+    ] = "text"
+    metrics_key: Annotated[
+        str | None,
+        Meta(description="Bearer key of `/metrics` for Prometheus, which is off without it."),
+    ] = field(default=None, repr=False)
     webhook_allow_private: Annotated[
         bool,
         Meta(
@@ -309,7 +324,7 @@ def _description(hint: Any) -> str:
 
 _NEEDS = {"oidc_issuer": "oidc_client_id", "oidc_domains": "oidc_organization"}
 _FIELDS = tuple(known.name for known in fields(Config))
-_SECRET = frozenset({"admin_key", "database_url", "oidc_client_secret"})
+_SECRET = frozenset({"admin_key", "metrics_key", "database_url", "oidc_client_secret"})
 
 
 def _variable(name: str) -> str:
@@ -346,7 +361,11 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Config:
     """The settings of the process's environment (or the given one); an empty value counts as none. Raises ConfigError."""
     found = os.environ if environ is None else environ
     given = {name: found.get(_variable(name), "").strip() for name in _FIELDS}
-    values = {name: value.lower() if name == "log_level" else value for name, value in given.items() if value}
+    values = {
+        name: value.lower() if name in {"log_level", "log_format"} else value
+        for name, value in given.items()
+        if value
+    }
     config = _read(values, _variable)
     for name, needed in _NEEDS.items():
         if getattr(config, name) and not getattr(config, needed):

@@ -12,11 +12,13 @@ import uvicorn
 
 from permille import logs
 from permille.api.http import json_response
-from permille.app import Application, Receive, Scope, Send, build
+from permille.app import INTAKE_PATHS, Application, Receive, Scope, Send, build
 from permille.config import Config
 from permille.database.migrate import pending
 from permille.embedded import running
+from permille.embedded.unprivileged import leave_root
 from permille.http.door import DoorLimits, guarded, raise_open_files
+from permille.http.measured import Measured
 from permille.memory import calm_collector, quick_turns
 from permille.request_ids import RequestIds
 from permille.usecases import watch
@@ -123,7 +125,7 @@ def _invite(config: Config) -> None:
 def listening(gate: Gate, config: Config) -> uvicorn.Config:
     """How uvicorn serves. Behind trusted proxies a request's client and scheme are the ones that they saw."""
     return uvicorn.Config(
-        RequestIds(gate),
+        RequestIds(Measured(gate, fixed=INTAKE_PATHS, logs_requests=config.log_format == "json")),
         host=config.host,
         port=config.port,
         loop="uvloop",
@@ -159,18 +161,21 @@ def serve(config: Config) -> None:
     Raises UnusableError when the port can't be listened on, and what waiting for the database can't mend:
     UnableToMigrateError when it has migrations that we don't know, MustStopError when the clock is wrong.
     """
-    logs.configure(config.log_level)
+    logs.configure(config.log_level, config.log_format)
     error = running.why_taken(config.host, config.port)
     if error is not None:
         raise running.UnusableError(running.cannot_listen(config.host, config.port, error))
     gate = Gate(config)
-    server = uvicorn.Server(listening(gate, config))
+    settings = listening(gate, config)
+    listener = settings.bind_socket()  # a port below 1024 needs root
+    leave_root(config)
+    server = uvicorn.Server(settings)
 
     def end() -> None:
         server.should_exit = True
 
     gate.give_up = end
     with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+        server.run(sockets=[listener])
     if gate.failure is not None:
         raise gate.failure

@@ -19,6 +19,7 @@ from permille.config import Config
 from permille.database.connections import Limits, open_pool
 from permille.database.migrate import UnableToMigrateError, pending
 from permille.embedded.running import UnusableError
+from permille.embedded.unprivileged import leave_root
 from permille.events.engine import upkeep
 from permille.memory import calm_collector
 from permille.out import jobs
@@ -129,7 +130,8 @@ def run(config: Config) -> None:
     """
     if config.database_url is None:
         raise ValueError("No database: set PERMILLE_DATABASE_URL, or run `permille up`.")
-    logs.configure(config.log_level)
+    logs.configure(config.log_level, config.log_format)
+    leave_root(config)
     if pending(config.database_url):
         raise UnusableError("The database lacks migrations: run `permille db migrate`, then this again.")
     stopping = threading.Event()

@@ -131,7 +131,7 @@ def test_a_crash_has_the_id_too_and_so_has_the_log() -> None:
 
     lines = io.StringIO()
     watched = logging.StreamHandler(lines)
-    watched.setFormatter(logs.Lines(logs.FORMAT))
+    watched.setFormatter(logs.TextLines(logs.FORMAT))
     logging.getLogger().addHandler(watched)
     try:
         client = TestClient(RequestIds(application([Route("/x", broken)])), raise_server_exceptions=False)

@@ -28,6 +28,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from permille import telemetry
 from permille.api.addresses import Route, canonical_path
 from permille.api.objects.pagination import Pagination
 from permille.clock import system_now
@@ -204,6 +205,7 @@ def _answer(
         if key is None or organization is None:
             return unauthorized()
         engine.turns.learn(key, organization.id)
+        telemetry.belongs_to(organization.id)
         call = Call(
             engine=engine,
             conn=conn,

@@ -34,6 +34,11 @@ TODAY = datetime(2026, 11, 6, 18, tzinfo=UTC)
 BATCH = 1_000
 CONNECTIONS = 4
 ADMIN_KEY = "demo"  # the demo's server listens on this machine only
+DEMO_ENVIRONMENT = {
+    "PERMILLE_ADMIN_KEY": ADMIN_KEY,
+    "PERMILLE_DATABASE_URL": "",
+    "PERMILLE_ALLOW_ROOT": "true",  # it runs wherever the repository was put, in root's own folder too
+}
 
 # The price page that Permille starts from, dollars for every 1,000 tokens begun.
 PRICES = {
@@ -224,7 +229,7 @@ class Server:
             own_folder.make_empty(self.folder, purpose="demo")
             running.start_in_background(
                 replace(from_environment(), data_dir=self.data_dir, host="127.0.0.1", port=self.port),
-                environment={"PERMILLE_ADMIN_KEY": ADMIN_KEY, "PERMILLE_DATABASE_URL": ""},
+                environment=DEMO_ENVIRONMENT,
             )
         except (own_folder.NotOursError, running.UnusableError, UnableToStartError) as error:
             raise DemoError(str(error)) from error

@@ -14,7 +14,7 @@ from permille.config import Config, ConfigError, from_environment, overridden, s
 from permille.embedded import running
 
 app = App(name="permille", help="The billing engine for LLM companies.", version=__version__)
-database = App(name="db", help="The database's schema.")
+database = App(name="db", help="The database: its schema, backups, upgrades.")
 templates = App(name="templates", help="Price lists that come with Permille.")
 clock = App(name="clock", help="The clock that bills go by (docs/clock.md).")
 app.command(database)
@@ -140,18 +140,25 @@ def _not_running(config: Config) -> int:
 @app.command
 def serve(*, host: Host = None, port: Port = None) -> None:
     """Serve the API and the web admin on the database of PERMILLE_DATABASE_URL."""
-    from permille.server import serve as run
+    from permille.embedded.unprivileged import prepare
 
     config = overridden(_given_database("serve"), {"host": host, "port": port})
+    prepare(config)
+    from permille.server import serve as run
+
     run(config)
 
 
 @app.command
 def work() -> None:
     """Do the background work (roll-up, invoices, webhooks) on the database of PERMILLE_DATABASE_URL."""
+    from permille.embedded.unprivileged import prepare
+
+    config = _given_database("work")
+    prepare(config)
     from permille.worker import run
 
-    run(_given_database("work"))
+    run(config)
 
 
 @app.command
@@ -256,6 +263,48 @@ def confirm(*, data_dir: DataDir = None) -> int:
         f"Background work goes on from {now:%Y-%m-%d %H:%M:%S} UTC. `permille up` starts it by itself within 30 s."
     )
     return 0
+
+
+@database.command
+def backup(
+    file: Annotated[Path, Parameter(help="A new file; nobody else may read it.")],
+    /,
+    *,
+    data_dir: DataDir = None,
+) -> int:
+    """Write the whole database, as of one instant, to a file; also while Permille runs."""
+    from permille.cli.databases import back_up
+
+    return back_up(_config(data_dir=data_dir), file)
+
+
+@database.command
+def restore(
+    file: Annotated[Path, Parameter(help="What `permille db backup` wrote.")],
+    /,
+    *,
+    replace: Annotated[bool, Parameter(negative=(), help="Lose the data that the database has now.")] = False,
+    data_dir: DataDir = None,
+) -> int:
+    """Fill a database from a backup, all or nothing; a database with data is refused without --replace."""
+    from permille.cli.databases import restore as run
+
+    return run(_config(data_dir=data_dir), file, replace=replace)
+
+
+@database.command
+def upgrade(
+    *,
+    old_bin: Annotated[
+        Path | None,
+        Parameter(help="Folder of the old version's programs. Found by itself where it is installed."),
+    ] = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Bring the embedded database over a major version of PostgreSQL; the old one is kept beside it."""
+    from permille.cli.databases import upgrade_major
+
+    return upgrade_major(_config(data_dir=data_dir), old_bin=old_bin)
 
 
 @templates.default

@@ -931,6 +931,7 @@ create table webhook (
 );
 
 create index webhook_to_send_to on webhook (webhook_endpoint_id, next_attempt_at, id) where next_attempt_at is not null;
+create index webhook_failed on webhook (last_attempt_at) where status = 'failed';
 create index webhook_of_organization on webhook (organization_id, created_at desc, id);
 create index webhook_of_endpoint on webhook (webhook_endpoint_id, created_at desc);
 

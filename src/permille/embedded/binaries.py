@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -56,6 +57,21 @@ def _candidates() -> Iterator[Path]:
         yield wheel
     installs = [path for path in SYSTEM_INSTALLS.glob("*/bin") if path.parent.name.isdecimal()]
     yield from sorted(installs, key=lambda path: int(path.parent.name), reverse=True)
+
+
+def program_directories(preferred: Path | None = None) -> list[Path]:
+    """The preferred directory or, without one, all where PostgreSQL's programs may be."""
+    return list(_candidates()) if preferred is None else [preferred]
+
+
+def locate_major(major: int) -> Binaries | None:
+    """The server of one major version, if this machine has it."""
+    for directory in _candidates():
+        with contextlib.suppress(NoBinariesError):
+            found = _examine(directory)
+            if found.major == major:
+                return found
+    return None
 
 
 def _examine(directory: Path) -> Binaries:

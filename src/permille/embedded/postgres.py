@@ -44,7 +44,7 @@ SYSTEM_USER = "permille"
 PORT = 5432  # only a part of the socket's name
 CONFIGURATION = ("postgresql.conf", "pg_hba.conf", "pg_ident.conf")
 OUR_ENTRIES = frozenset(
-    {"cluster", "cluster.new", "lock", "origin", "run", "start.log", *CONFIGURATION}
+    {"cluster", "cluster.new", "cluster.old", "lock", "origin", "run", "start.log", *CONFIGURATION}
     | {f".{name}.new" for name in CONFIGURATION}
 )
 """All that Permille puts into DIR/database; a folder with anything else is not ours to use or to erase."""
@@ -120,7 +120,7 @@ def _own_account() -> Account:
         ) from None
 
 
-def _server_account(preferred: str | None) -> Account:
+def server_account(preferred: str | None) -> Account:
     """Whom a new cluster belongs to: ourselves, or for root an unprivileged user."""
     if os.geteuid() != 0:
         return _own_account()
@@ -137,7 +137,7 @@ def _server_account(preferred: str | None) -> Account:
 def _account_for(cluster: Path, preferred: str | None) -> Account:
     """The owner of the cluster if there is one, whatever is preferred now."""
     if not cluster.exists():
-        return _server_account(preferred)
+        return server_account(preferred)
     uid = cluster.stat().st_uid
     if os.geteuid() not in {0, uid}:
         raise UnableToStartError(f"{cluster} belongs to the user number {uid}: start Permille as that user.")
@@ -160,7 +160,7 @@ def _can_enter(account: Account, folder: Path) -> bool:
     return done.returncode == 0
 
 
-def _sync_directory(folder: Path) -> None:
+def sync_directory(folder: Path) -> None:
     """Make what was renamed or linked in the directory outlive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -183,11 +183,11 @@ def _open_home(data_dir: Path, account: Account, reachable: Path) -> Path:
             _make_directory(elsewhere, mode)
             (elsewhere / "origin").write_text(f"{home}\n")
             home.symlink_to(elsewhere)
-            _sync_directory(reachable)
+            sync_directory(reachable)
             log.warning(
                 "The user %s can't reach %s: the database is in %s", account.name, data_dir, elsewhere
             )
-    _sync_directory(data_dir)
+    sync_directory(data_dir)
     if home.lstat().st_uid != os.geteuid():
         raise UnableToStartError(f"{home} belongs to another user: start Permille as that user.")
     try:
@@ -300,7 +300,7 @@ def _create_cluster(home: Path, binaries: Binaries, account: Account) -> None:
     if done.returncode != 0:
         raise UnableToStartError(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
     fresh.rename(home / "cluster")
-    _sync_directory(home)
+    sync_directory(home)
     log.info("Made a database cluster of PostgreSQL %s in %s", binaries.version, home)
 
 
@@ -308,8 +308,8 @@ def _check_major(home: Path, binaries: Binaries) -> None:
     found = (home / "cluster" / "PG_VERSION").read_text().strip()
     if found != str(binaries.major):
         raise UnableToStartError(
-            f"The cluster in {home} was made by PostgreSQL {found}, and {binaries.directory} is {binaries.version}. Set "
-            f"PERMILLE_PG_BIN to the programs of PostgreSQL {found}; to move to a new major version, dump and restore."
+            f"The cluster in {home} was made by PostgreSQL {found}, and {binaries.directory} is {binaries.version}. Run "
+            f"`permille db upgrade`, or set PERMILLE_PG_BIN to the programs of PostgreSQL {found}."
         )
 
 
@@ -437,6 +437,11 @@ class EmbeddedPostgres:
         return _uri(SUPERUSER, "postgres", self._socket_dir)
 
     @property
+    def owner(self) -> Account:
+        """Whose the cluster is, once it was started."""
+        return account_of((self.home / "cluster").stat().st_uid)
+
+    @property
     def pid(self) -> int:
         """The number of the server's first process."""
         assert self._server is not None, "start() comes first"
@@ -487,6 +492,10 @@ class EmbeddedPostgres:
         if (home / "cluster").exists():
             _check_major(home, binaries)
             _stop_leftovers(home, give_up)
+        elif (home / "cluster.old").exists():
+            raise UnableToStartError(
+                f"An upgrade of {home} was interrupted. Run `permille db upgrade` to finish it."
+            )
         else:
             _create_cluster(home, binaries, account)
         self._socket_dir = _socket_directory(home, account)

@@ -26,6 +26,7 @@ from permille.database.migrate import UnableToMigrateError, migrate
 from permille.embedded import running
 from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
 from permille.embedded.process import spawn
+from permille.embedded.unprivileged import account_of_programs, python_for
 from permille.signals import Signals
 
 STOP_SECONDS = 30.0  # for a program to finish what it is doing
@@ -188,6 +189,13 @@ def _environment(config: Config, dsn: str) -> dict[str, str]:
     }
 
 
+def _for_ordinary_user(config: Config, database: EmbeddedPostgres | None) -> dict[str, str]:
+    """What programs that root starts need to become the database's owner. Raises UnusableError when they can't."""
+    account = account_of_programs(config) if database is None else database.owner
+    python_for(account, allow_root=config.allow_root)
+    return {"PERMILLE_PG_USER": account.name}
+
+
 def _run(
     config: Config,
     *,
@@ -206,14 +214,17 @@ def _run(
     migrate(dsn)
     running.record(config)
     if not signals.stopping():
-        children.extend(Child(program, _environment(config, dsn)) for program in kept)
+        environment = _environment(config, dsn)
+        if os.geteuid() == 0:
+            environment |= _for_ordinary_user(config, database)
+        children.extend(Child(program, environment) for program in kept)
         log.info("Running %s and the database", ", ".join(program.name for program in kept))
     _watch(children, database, signals)
 
 
 def up(config: Config, *, kept: Sequence[Program] | None = None) -> int:
     """Run everything until a signal to stop; 0 after a clean stop, 1 when it couldn't start. `kept`: what to run."""
-    logs.configure(config.log_level)
+    logs.configure(config.log_level, config.log_format)
     database = None
     if config.database_url is None:
         database = EmbeddedPostgres(config.data_dir, bin_dir=config.pg_bin, os_user=config.pg_user)

@@ -451,5 +451,8 @@ class Upkeep(Protocol):
     def roll_up(self, conn: Connection[Any]) -> bool:
         """Add what came in to the sums that usage is read from; whether more is waiting."""
 
+    def lag(self, conn: Connection[Any]) -> int:
+        """How many events, about, wait to be added to those sums; it costs the same however many there are."""
+
     def verify(self, conn: Connection[Any], *, limit: int) -> list[tuple[int, str, Any]]:
         """Series, grain and start of sums that are not what the events give."""

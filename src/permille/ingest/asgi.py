@@ -20,6 +20,7 @@ import msgspec
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
+from permille import telemetry
 from permille.clock import system_now
 from permille.core.bounds import EXPRESSION_WORK_AT_ONCE
 from permille.core.errors import Invalid, Refusal, Unevaluable
@@ -196,6 +197,7 @@ class EventIntake:
             return
         except Refusal as refusal:
             status, body = refusal.status, _encode(refusal_body(refusal))
+            _count_refused(refusal)
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if status in STATUS_HEADERS:
             headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS[status].items()]
@@ -206,6 +208,7 @@ class EventIntake:
         organization = await self._organization(scope["headers"])
         if organization is None:
             return 401, _encode(error_body(401, in_words("unauthorized")))
+        telemetry.belongs_to(organization.id)
         with self.bodies.of(organization.id) as share:
             body = await read_body(scope["headers"], receive, self.max_body_bytes, share)
             return await self._answer_body(scope, organization, body)
@@ -219,11 +222,16 @@ class EventIntake:
             await self._raise_unevaluable(organization.id, faulty)
             raise
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
+        telemetry.brings(len(drafts))
         await self._derive(request)
         if not await self._store(request):
             raise _unacceptable(wire) if isinstance(request.failure, UnacceptableError) else try_again()
         if request.is_refused or request.duplicates:
+            duplicates = len(request.duplicates or ())
+            telemetry.events.labels("duplicate").inc(duplicates)
+            telemetry.brings(len(drafts) - duplicates)
             raise _refused(request, wire)
+        telemetry.events.labels("stored").inc(len(drafts))
         warnings = None
         if scope.get("query_string") and query_flag(QueryParams(scope["query_string"]), "strict"):
             async with self.lookups.turn(organization.id):
@@ -333,6 +341,12 @@ def _unstored(requests: Sequence[Request]) -> list[Request]:
 def _fail(requests: Sequence[Request], error: Exception) -> None:
     for request in _unstored(requests):
         request.failure = error
+
+
+def _count_refused(refusal: Refusal) -> None:
+    """Count the events of a request of which none is stored; one that can't be read counts as one."""
+    outcome = "unavailable" if refusal.status in {429, 503} else "refused"
+    telemetry.events.labels(outcome).inc(telemetry.brought())
 
 
 def _answer_all(group: Sequence[WaitingRequest]) -> None:

@@ -221,7 +221,7 @@ def hold(
             organization_id,
             due.isoformat(),
             ", ".join(f"{name} {value}" for name, value in names.items()),
-            failure.reason,
+            failure.reason if isinstance(failure.error, Unbillable) else failure.error,
             held.retry_at.isoformat(),
             exc_info=None if isinstance(failure.error, Unbillable) else failure.error,
         )

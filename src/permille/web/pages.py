@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
-from permille import request_ids
+from permille import request_ids, telemetry
 from permille.api import http
 from permille.api.addresses import Route
 from permille.api.http import Engine, finished, refuse_nul
@@ -116,7 +116,7 @@ def page(
             if is_passing(error) or is_cut_off(error):
                 log.warning("A page was cut off: %s", error)
                 return refused(cut_off())
-            log.exception("A page crashed: %s", request.url.path)
+            log.exception("A page crashed: %s", path)
             text = f"It is in the server's log, as request {request_ids.current.get()}."
             return plain("refused.html", 500, heading="Something went wrong", text=text)
 
@@ -263,6 +263,8 @@ def _allowed_visit(
     secret = _secret(engine, request)
     if secret and visit.organization:
         engine.turns.learn(secret, visit.organization.id)
+    if visit.organization:
+        telemetry.belongs_to(visit.organization.id)
     return visit
 
 

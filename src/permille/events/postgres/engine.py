@@ -88,6 +88,11 @@ class Upkeep:
     verify = staticmethod(rollup.verify)
 
     @staticmethod
+    def lag(conn: Connection[Any]) -> int:
+        seen = rollup.arrival(conn)
+        return int(seen.seen_to - seen.counted_to)
+
+    @staticmethod
     def roll_up(conn: Connection[Any]) -> bool:
         """A chunk; whether more is waiting."""
         folded = rollup.roll_up(conn)
