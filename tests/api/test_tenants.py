@@ -101,6 +101,7 @@ IDENTIFIERS = {
     "charge_code": "code",
     "external_id": "external_id",
     "transaction_id": "transaction_id",
+    "activity_id": "activity_id",
 }
 """Parameter of a path -> the field of the objects that has it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from psycopg_pool import ConnectionPool
 
 from permille import worker
 from permille.database.connections import open_pool
-from permille.events.postgres import rebuilding
+from permille.events.postgres import rebuilding, rollup
 from permille.usecases import metering as keeping, unpriced
 from permille.usecases.due import due
 from permille.usecases.fences import Task
@@ -256,3 +257,81 @@ def test_what_was_found_is_priced_though_no_more_can_be_looked_for(
     late_usage.review_live(pool, NOW)
     db.rollback()
     assert SCENES[Task.LATE_USAGE].is_done(world)
+
+
+def poisoned(conn: psycopg.Connection[Any]) -> None:
+    """The database refuses to add up the value 666."""
+    conn.execute(
+        "create function refuse() returns trigger language plpgsql as $$ begin"
+        " if new.max = 666 then raise exception 'refused' using errcode = '22003'; end if; return new; end $$"
+    )
+    conn.execute("create trigger refuse before insert on usage_cell for each row execute function refuse()")
+
+
+def test_events_that_cannot_be_added_up_hold_up_nobody_else_and_are_billed(
+    db: psycopg.Connection[Any], dsn: str, pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    poisoned(db)
+    worlds = [make_world(db, name=name, test_now=None) for name in ("fine", "bad", "fine too")]
+    for number, world in enumerate(worlds):
+        metric = world.metric()
+        keeping.refresh(db, organization_id=world.id, code=metric.code)
+        world.subscribe(world.customer(), world.plan(charges=[(metric, "1")]))
+        for value in (1, 666 if number == 1 else 600, 2):
+            world.use("sub", "tokens", value, at=ts(2024, 1, 9))
+    db.commit()
+    bad = worlds[1]
+    with psycopg.connect(dsn) as conn:
+        while rollup.roll_up(conn):
+            pass
+    behind = "select seen.last_value - rolled_up_to from event_seq_seq as seen, metering_state"
+    cells = "select count(*) from usage_cell c join series s on s.id = c.series_id where organization_id = %s"
+    assert db.execute(behind).fetchone() == (0,)
+    assert [world.rows(cells, world.id) for world in worlds] == [[(3,)], [(0,)], [(3,)]]
+    assert f"Events of organization {bad.id} cannot be added up" in caplog.text
+    db.rollback()
+    _rebuild(pool)
+    assert fences_of(db) == {bad.id: Task.REBUILDING}
+    due.run_live(pool, NOW)
+    db.rollback()
+    billed = "select sum(total_amount_cents) from invoice where organization_id = %s"
+    assert [world.rows(billed, world.id) for world in worlds] == [[(60_300,)], [(66_900,)], [(60_300,)]]
+    db.execute("drop trigger refuse on usage_cell")
+    bad.use("sub", "tokens", 5, at=ts(2024, 2, 1))
+    db.commit()
+    later = NOW.replace(minute=30)
+    while worker.rebuild(pool, later):
+        pass
+    with psycopg.connect(dsn) as conn:
+        while rollup.roll_up(conn):
+            pass
+        assert rollup.verify(conn) == []
+    assert not fences_of(db)
+
+
+def test_what_was_stored_outside_of_the_bounds_of_instants_holds_up_nobody(
+    db: psycopg.Connection[Any], dsn: str, pool: Pool
+) -> None:
+    """Events of the years 1 and 9999, which an intake of today refuses, go through every loop."""
+    worlds = [make_world(db, name=name, test_now=None) for name in ("old", "fine")]
+    for world in worlds:
+        metric = world.metric()
+        keeping.refresh(db, organization_id=world.id, code=metric.code)
+        world.subscribe(world.customer(), world.plan(charges=[(metric, "1")]))
+        world.use("sub", "tokens", 3, at=ts(2024, 1, 9))
+    for at in (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)):
+        worlds[0].use("sub", "tokens", 9, at=at)
+    db.commit()
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        while rollup.roll_up(conn):
+            pass
+    due.run_live(pool, NOW)
+    for _ in range(3):
+        advance.bill_live(pool, NOW)
+        late_usage.review_live(pool, NOW)
+        unpriced.look_live(pool, NOW)
+    _rebuild(pool)
+    assert not fences_of(db)
+    billed = "select sum(total_amount_cents) from invoice where organization_id = %s"
+    assert [world.rows(billed, world.id) for world in worlds] == [[(300,)], [(300,)]]
+    assert not worlds[0].rows("select 1 from billing_hold")

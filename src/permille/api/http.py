@@ -41,6 +41,8 @@ from permille.http.refusals import STATUS_HEADERS, cut_off, error_body, refusal_
 from permille.http.shares import Turns, Workshop
 from permille.http.words import in_words
 from permille.store import organizations
+from permille.store.activity import ActorKind
+from permille.usecases import activity
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +195,13 @@ async def read_json(request: Request, limit: int, share: BodyShare) -> Any:
 
 
 def _answer(
-    engine: Engine, endpoint: Endpoint, request: Request, body: Any, *, keeps_plans: bool = False
+    engine: Engine,
+    endpoint: Endpoint,
+    request: Request,
+    body: Any,
+    *,
+    operation: str,
+    keeps_plans: bool = False,
 ) -> Response | Raw:
     key = bearer(request)
     with engine.pool.connection() as conn:
@@ -206,11 +214,21 @@ def _answer(
             return unauthorized()
         engine.turns.learn(key, organization.id)
         telemetry.belongs_to(organization.id)
+        now = system_now()
+        if request.method != "GET":
+            activity.begin(
+                conn,
+                ActorKind.API_KEY,
+                operation,
+                organization=organization,
+                api_key_id=organizations.key_id(conn, key),
+                now=now,
+            )
         call = Call(
             engine=engine,
             conn=conn,
             organization=organization,
-            now=organization.now(system_now()),
+            now=organization.now(now),
             path=request.path_params,
             query=request.query_params,
             body=body,
@@ -259,7 +277,8 @@ def route(
     """An authenticated route of the API; one that `keeps_plans` reads by keys alone, and often."""
 
     def answer(request: Request, body: Any) -> Response | Raw:
-        return _answer(engine, endpoint, request, body, keeps_plans=keeps_plans)
+        operation = f"{request.method} {path}"
+        return _answer(engine, endpoint, request, body, operation=operation, keeps_plans=keeps_plans)
 
     async def handle(request: Request) -> Response:
         key = bearer(request)
@@ -286,6 +305,8 @@ def admin_route(engine: Engine, method: str, path: str, endpoint: AdminEndpoint)
 
     def answer(body: Any, path_params: Mapping[str, str]) -> Response:
         with engine.pool.connection() as conn:
+            if method != "GET":
+                activity.begin(conn, ActorKind.ADMIN_KEY, f"{method} {path}", now=system_now())
             return json_response(endpoint(conn, body, path_params))
 
     async def handle(request: Request) -> Response:

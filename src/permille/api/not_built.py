@@ -13,7 +13,6 @@ from permille.core.errors import Refusal
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 RESOURCES = (
-    "/activity_logs",
     "/add_ons",
     "/analytics",
     "/api_logs",

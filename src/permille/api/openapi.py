@@ -51,6 +51,7 @@ IN_PATH = {
     "key_id": "lago_id of the API key.",
     "lago_id": "The server's identifier of the object.",
     "organization_id": "lago_id of the organization.",
+    "activity_id": "Identifier of the entry.",
     "transaction_id": "transaction_id of the event.",
 }
 DESCRIPTION_OPERATION: Operation[None] = Operation(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from msgspec import UnsetType
 
 from permille.api import (
+    activity_logs,
     amendments,
     billable_metrics,
     billing_entities,
@@ -41,6 +42,7 @@ from permille.api.addresses import Route
 from permille.api.http import AdminEndpoint, Endpoint, Engine, admin_route, route
 from permille.api.not_built import NOT_BUILT, not_built
 from permille.api.objects import (
+    activity_log,
     billable_metric,
     billing_entity,
     charge,
@@ -223,6 +225,7 @@ WEBHOOK_ENDPOINTS = Resource(
 )
 ORGANIZATION = Resource("/organizations", "", "organization", organization.Organization)
 BILLING_ENTITIES = Resource("/billing_entities", "code", "billing_entity", billing_entity.BillingEntity)
+ACTIVITY_LOGS = Resource("/activity_logs", "activity_id", "activity_log", activity_log.ActivityLog)
 TEST_CLOCK = Resource("/test_clock", "", "test_clock", organization.TestClock)
 
 SCHEDULED = ("lago_id", "scheduled_change", plan.ScheduledChange)
@@ -805,6 +808,32 @@ GROUPS = (
                 "Get the same key as plain text",
                 "text/plain",
             ),
+        ),
+    ),
+    OperationGroup(
+        "Activity logs",
+        "What was changed, object by object: with keys, in the web admin and from the command line.",
+        (
+            ACTIVITY_LOGS.page(
+                activity_logs.list_activity_logs,
+                "List what was changed",
+                query={
+                    "from_date": Annotated[str, says("Only changes on this day (UTC) or later.")],
+                    "to_date": Annotated[str, says("Only changes on this day (UTC) or earlier.")],
+                    "activity_types": Annotated[list[str], says("Only these, such as plan.updated.")],
+                    "activity_sources": Annotated[
+                        list[str], says("Only those with a key (api), in the web admin (front), or system.")
+                    ],
+                    "user_emails": Annotated[list[str], says("Only those by these users.")],
+                    "resource_ids": Annotated[list[str], says("Only those of these objects.")],
+                    "resource_types": Annotated[
+                        list[str], says("Only these kinds of objects, such as BillableMetric.")
+                    ],
+                    "external_customer_id": CUSTOMER,
+                    "external_subscription_id": SUBSCRIPTION,
+                },
+            ),
+            ACTIVITY_LOGS.show(activity_logs.show_activity_log, "Get what was changed of an object"),
         ),
     ),
     OperationGroup(

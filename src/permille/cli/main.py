@@ -252,13 +252,16 @@ def confirm(*, data_dir: DataDir = None) -> int:
     """Say that this machine's clock is right, after background work has stopped because of it."""
     import psycopg
 
-    from permille.usecases import watch
+    from permille.store.activity import ActorKind
+    from permille.usecases import activity, watch
 
     url = _database_config(data_dir).database_url
     assert url is not None
     with psycopg.connect(url, application_name="permille clock") as conn:
         conn.execute("set timezone to 'UTC'")
         now = watch.confirm(conn)
+        change = activity.begin(conn, ActorKind.COMMAND_LINE, "permille clock confirm", now=now)
+        activity.describe(conn, change, action="confirmed clock", subject="")
     print(
         f"Background work goes on from {now:%Y-%m-%d %H:%M:%S} UTC. `permille up` starts it by itself within 30 s."
     )

@@ -1,4 +1,4 @@
-"""Who works in the web admin: users, their roles in organizations, one-time links, and the audit log.
+"""Who works in the web admin: users, their roles in organizations, and one-time links.
 
 Secrets are 256 bits of chance, kept only as SHA-256. All times are the system's, in test mode too.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,6 @@ from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
 from permille.ids import new_id
 
@@ -59,17 +58,6 @@ class OneTimeLink:
     role: str | None
     is_first: bool
     path: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEntry:
-    """A change that was made in the web admin."""
-
-    user_email: str
-    action: str
-    subject: str
-    details: Mapping[str, Any]
-    at: datetime
 
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+|[^@\s]+@localhost")
@@ -300,39 +288,3 @@ def use_link(conn: Connection[Any], *, digest: bytes, now: datetime) -> bool:
         "update one_time_link set used_at = %s where digest = %s and used_at is null", [now, digest]
     )
     return cursor.rowcount == 1
-
-
-def record(
-    conn: Connection[Any],
-    *,
-    organization_id: UUID | None,
-    user: User,
-    action: str,
-    subject: str,
-    details: Mapping[str, Any],
-    now: datetime,
-) -> None:
-    """Write a change into the audit log, in the transaction of the change."""
-    conn.execute(
-        "insert into audit_entry (id, organization_id, user_id, user_email, action, subject, details, at)"
-        " values (%s, %s, %s, %s, %s, %s, %s, %s)",
-        [new_id(now), organization_id, user.id, user.email, action, subject, Jsonb(dict(details)), now],
-    )
-
-
-def audit_log(
-    conn: Connection[Any], organization_id: UUID, *, with_installation: bool, limit: int, offset: int
-) -> tuple[list[AuditEntry], int]:
-    """What was changed in the organization, newest first, and how much that is.
-
-    `with_installation` adds what belongs to no organization, such as the first user.
-    """
-    where = "organization_id = %s" + (" or organization_id is null" if with_installation else "")
-    with conn.cursor(row_factory=class_row(AuditEntry)) as cursor:
-        rows = cursor.execute(
-            f"select user_email, action, subject, details, at from audit_entry where {where}"
-            " order by at desc, id desc limit %s offset %s",
-            [organization_id, limit, offset],
-        ).fetchall()
-    row = conn.execute(f"select count(*) from audit_entry where {where}", [organization_id]).fetchone()
-    return rows, row[0] if row else 0

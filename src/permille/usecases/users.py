@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,8 +10,10 @@ from psycopg import Connection
 
 from permille.core.errors import Invalid, NotFound
 from permille.store import organizations, sessions, users
+from permille.store.activity import ActorKind, Change
 from permille.store.sessions import Session
 from permille.store.users import OneTimeLink, User
+from permille.usecases import activity
 
 
 def first_link(conn: Connection[Any], *, now: datetime) -> str | None:
@@ -47,6 +48,7 @@ def join(
     conn: Connection[Any], link: OneTimeLink, *, email: str, password_hash: str, now: datetime
 ) -> User | None:
     """The user who comes to be by a link; None when the email is taken, the link used, or the first user there already."""
+    change = _begin(conn, link, now=now)
     users.lock_first_user(conn)
     if link.is_first and users.is_anybody(conn):
         return None
@@ -54,21 +56,29 @@ def join(
     if user is None or not use_link(conn, link, now=now):
         conn.rollback()
         return None
-    _give(conn, link, user, now=now)
+    _give(conn, link, user, change, now=now)
     return user
 
 
 def accept(conn: Connection[Any], link: OneTimeLink, visitor: Session, *, now: datetime) -> bool:
     """Whether the visitor was still a user and the invitation unused; the browser looks at the organization next."""
     assert link.organization_id is not None, "only an invitation has a visitor"
+    change = _begin(conn, link, user=visitor.user, now=now)
     if not users.hold(conn, visitor.user.id) or not use_link(conn, link, now=now):
         return False
-    _give(conn, link, visitor.user, now=now)
+    _give(conn, link, visitor.user, change, now=now)
     sessions.choose_organization(conn, digest=visitor.digest, organization_id=link.organization_id)
     return True
 
 
-def _give(conn: Connection[Any], link: OneTimeLink, user: User, *, now: datetime) -> None:
+def _begin(conn: Connection[Any], link: OneTimeLink, *, user: User | None = None, now: datetime) -> Change:
+    found = organizations.by_id(conn, link.organization_id) if link.organization_id else None
+    return activity.begin(
+        conn, ActorKind.USER, "POST /app/link/{token}", organization=found, user=user, now=now
+    )
+
+
+def _give(conn: Connection[Any], link: OneTimeLink, user: User, change: Change, *, now: datetime) -> None:
     """Give the user what the link gives, and write that into the audit log."""
     if link.organization_id is not None:
         assert link.role is not None, "an invitation has a role"
@@ -76,36 +86,13 @@ def _give(conn: Connection[Any], link: OneTimeLink, user: User, *, now: datetime
         users.join_organization(
             conn, user_id=user.id, organization_id=organization_id, role=link.role, now=now
         )
-    users.record(
+    activity.describe(
         conn,
-        organization_id=link.organization_id,
-        user=user,
+        change,
         action="joined",
         subject=user.email,
         details={"role": link.role or "owner"},
-        now=now,
-    )
-
-
-def record(
-    conn: Connection[Any],
-    *,
-    organization_id: UUID | None,
-    user: User,
-    action: str,
-    subject: str,
-    details: Mapping[str, Any],
-    now: datetime,
-) -> None:
-    """Write what a user did into the audit log, in the transaction of the change."""
-    users.record(
-        conn,
-        organization_id=organization_id,
         user=user,
-        action=action,
-        subject=subject,
-        details=details,
-        now=now,
     )
 
 

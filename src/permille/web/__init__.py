@@ -12,6 +12,7 @@ from permille.core.errors import NotFound
 from permille.web import (
     account,
     api_reference,
+    audit_log,
     charges,
     customers,
     developers,
@@ -91,7 +92,9 @@ def _account(engine: Engine) -> list[Route]:
         action(engine, "/users/{user_id}/reset-second-factor", account.reset_second_factor, writers=ADMINS),
         action(engine, "/users/{user_id}/remove", account.remove_user, writers=ADMINS),
         page(engine, "/settings", settings.show, settings.update),
-        page(engine, "/audit-log", account.audit_log),
+        page(engine, "/audit-log", audit_log.listing),
+        page(engine, "/audit-log.csv", audit_log.as_csv),
+        page(engine, "/audit-log.jsonl", audit_log.as_json_lines),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What is about the installation and the visit: organizations, the test clock, users, the audit log."""
+"""What is about the installation and the visit: organizations, the test clock, users."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from permille.usecases.due import due
 from permille.web.forms import problems_of
 from permille.web.shown import countries, currencies
 from permille.web.sign_in import link_url
-from permille.web.visit import OWNERS, Done, HtmlPage, Visit
+from permille.web.visit import Done, HtmlPage, Visit
 
 ORGANIZATION_TEXTS = ("name", "legal_name", "email", "address_line1", "city", "country", "default_currency")
 STEPS = {"day": timedelta(days=1), "week": timedelta(weeks=1)}
 PREVIEW_MAX = timedelta(days=366)
 PREVIEW_SECONDS_MAX = 10.0
-AUDIT_PER_PAGE = 50
 USERS_PER_PAGE = 50
 
 
@@ -208,16 +207,3 @@ def _role(visit: Visit) -> str:
     if role not in ROLES:
         raise Invalid({"role": ["value_is_invalid"]})
     return role
-
-
-def audit_log(visit: Visit) -> HtmlPage:
-    """GET /app/audit-log."""
-    page = visit.page(AUDIT_PER_PAGE)
-    rows, total = users.audit_log(
-        visit.conn,
-        visit.here.id,
-        with_installation=visit.may(OWNERS),
-        limit=page.per_page,
-        offset=page.offset,
-    )
-    return HtmlPage(template="audit_log.html", context={"entries": rows, "meta": page.meta(total)})

@@ -28,6 +28,7 @@ from permille.store.invoices import StoredInvoice
 from permille.store.logos import StoredLogo
 from permille.usecases.invoices import single
 from permille.usecases.invoices.explanation import explain
+from permille.web.shown import cell
 from permille.web.visit import PER_PAGE, Done, HtmlPage, Visit
 
 FILTERS = (
@@ -42,7 +43,6 @@ STATUSES = ("draft", "finalized", "voided")
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
 CSV_PAGES_MAX = 100
 COLUMNS = ("number", "issuing_date", "payment_due_date", "status", "payment_status", "currency")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def _found(visit: Visit, page: http.Page) -> tuple[list[Invoice], int]:
@@ -94,15 +94,10 @@ def _row(invoice: Invoice) -> list[str]:
     texts = [customer.external_id, customer.name or ""]
     return [
         *(str(getattr(invoice, name)) for name in COLUMNS),
-        *(_harmless(text) for text in texts),
+        *(cell(text) for text in texts),
         *amounts,
         str(invoice.lago_id),
     ]
-
-
-def _harmless(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def detail(visit: Visit) -> HtmlPage:

@@ -224,10 +224,7 @@ class _Desk:
     def _done(self, visit: Visit, submit: Submit) -> Done:
         """The change, in a transaction of its own, with its line of the audit log."""
         with self.engine.pool.connection() as conn:
-            again = replace(visit, conn=conn)
-            done = submit(again)
-            pages.record(again, done)
-            return done
+            return pages.do(replace(visit, conn=conn), f"POST {visit.url}", submit)
 
 
 def _change_password(visit: Visit, *, password_hash: str) -> Done:

@@ -28,9 +28,10 @@ from permille.database.connections import is_cut_off, is_passing, is_unavailable
 from permille.http.refusals import STATUS_HEADERS, cut_off
 from permille.http.words import in_words
 from permille.store import organizations, users
+from permille.store.activity import ActorKind
 from permille.store.sessions import Session
 from permille.store.users import User
-from permille.usecases import sessions as session_usecase, users as usecase
+from permille.usecases import activity, sessions as session_usecase
 from permille.web.forms import problems_of, read_form
 from permille.web.rendering import framed, plain
 from permille.web.security import HEADERS, cookie_name, is_from_here, is_https
@@ -292,8 +293,7 @@ def _submitted(
     try:
         with engine.pool.connection() as conn:
             visit = _allowed_visit(engine, conn, request, writers, form)
-            done = submit(visit)
-            record(visit, done)
+            done = do(visit, operation_of(request), submit)
             return framed(visit, done.page, done.status) if done.page else RedirectResponse(done.to, 303)
     except Refusal as refusal:
         problems = problems_of(refusal)
@@ -302,18 +302,27 @@ def _submitted(
         return shown_again(engine, request, form, show, problems)
 
 
-def record(visit: Visit, done: Done) -> None:
-    """Write what was done into the audit log."""
+def do(visit: Visit, operation: str, submit: Submit) -> Done:
+    """The change that a form asks for, as the visitor's, with its words in the audit log."""
+    change = activity.begin(
+        visit.conn,
+        ActorKind.USER,
+        operation,
+        organization=visit.organization,
+        user=visit.session.user,
+        now=visit.system_now,
+    )
+    done = submit(visit)
     if done.action:
-        usecase.record(
-            visit.conn,
-            organization_id=visit.organization.id if visit.organization else None,
-            user=visit.session.user,
-            action=done.action,
-            subject=done.subject,
-            details=done.details,
-            now=visit.system_now,
-        )
+        activity.describe(visit.conn, change, action=done.action, subject=done.subject, details=done.details)
+    return done
+
+
+def operation_of(request: Request) -> str:
+    """The method and the address of a form, as the audit log names it."""
+    route = request.scope["route"]
+    assert isinstance(route, Route), "every form is sent to a route"
+    return f"{request.method} {route.path}"
 
 
 def shown_again(engine: Engine, request: Request, form: Form, show: Show, problems: Problems) -> Response:

@@ -25,10 +25,11 @@ from permille.database.connections import open_pool
 from permille.http.clients import client_address, household
 from permille.http.refusals import STATUS_HEADERS
 from permille.store import organizations, users
+from permille.store.activity import ActorKind
 from permille.store.attempts import BROWSER_LIFE, KEPT
 from permille.store.sessions import LIFE as SESSION_LIFE, Session
 from permille.store.users import ROLES, OneTimeLink, User, email_problem, local_path
-from permille.usecases import attempts, second_factors, sessions, users as usecase
+from permille.usecases import activity, attempts, second_factors, sessions, users as usecase
 from permille.usecases.attempts import Attempt
 from permille.usecases.sessions import Secrets
 from permille.web import single_sign_on
@@ -68,7 +69,9 @@ def routes(engine: Engine) -> list[Route]:
 def first_user_link(config: Config) -> str | None:
     """A one-time link for the first user, None when there is one already."""
     with _connection(config) as conn:
-        token = usecase.first_link(conn, now=system_now())
+        now = system_now()
+        activity.begin(conn, ActorKind.COMMAND_LINE, "permille up", now=now)
+        token = usecase.first_link(conn, now=now)
     return None if token is None else link_url(config, token)
 
 
@@ -96,20 +99,27 @@ def sign_in_link(config: Config, *, email: str, role: str = "admin", organizatio
     if organization is None and role != "admin":
         raise ValueError(f"The role {role} is in one organization: say in which, with --organization.")
     with _connection(config) as conn:
+        now = system_now()
+        activity.begin(conn, ActorKind.COMMAND_LINE, "permille sign-in-link", now=now)
         token = usecase.add_sign_in_link(
             conn,
             email=email,
             organization_id=_organization_id(conn, organization) if organization else None,
             role=role,
-            now=system_now(),
+            now=now,
         )
     return link_url(config, token)
 
 
 def reset_second_factor(config: Config, *, email: str) -> bool:
     """Turn off the second factor of the user with this email; whether there was one."""
+    operation = "permille reset-second-factor"
     with _connection(config) as conn:
-        return second_factors.reset_by_email(conn, email)
+        change = activity.begin(conn, ActorKind.COMMAND_LINE, operation, now=system_now())
+        is_reset = second_factors.reset_by_email(conn, email)
+        if is_reset:
+            activity.describe(conn, change, action="reset second factor of", subject=email)
+        return is_reset
 
 
 def _organization_id(conn: Connection[Any], wanted: str) -> UUID:

@@ -124,6 +124,25 @@ def lock_cells(conn: Connection[Any], organization_id: UUID) -> None:
     conn.execute("select pg_advisory_xact_lock_shared(%s)", [ROLL_UP_LOCK])
 
 
+def set_apart(conn: Connection[Any], organization_id: UUID) -> None:
+    """Read the usage of an organization from its events alone until all of them are moved to new series, by the background."""
+    lock_cells(conn, organization_id)
+    conn.execute(
+        "update metering set version = %s, rebuilding = true where organization_id = %s",
+        [new_version(conn, organization_id), organization_id],
+    )
+
+
+def set_apart_series(conn: Connection[Any], organization_ids: Collection[UUID]) -> list[int]:
+    """The series of organizations whose cells nobody reads: they are moved, or no metric has their code."""
+    rows = conn.execute(
+        "select s.id from series s left join metering m on m.organization_id = s.organization_id and m.code = s.code"
+        " where s.organization_id = any(%s::uuid[]) and (m.version is null or s.metering_version < m.version)",
+        [uuid_array(organization_ids)],
+    )
+    return [series_id for (series_id,) in rows]
+
+
 def new_version(conn: Connection[Any], organization_id: UUID) -> int:
     """Begin a change of the organization's encoding: its inserts wait until the transaction ends. The caller has the cells."""
     conn.execute(

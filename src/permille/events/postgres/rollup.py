@@ -5,18 +5,24 @@ Everything up to metering_state.rolled_up_to is in the cells, everything after i
 
 from __future__ import annotations
 
+import logging
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from time import sleep
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg import Connection
 
 from permille.core.metering.event import Arrival
 from permille.database.bulk import instant_array, int_array, uuid_array
-from permille.events.postgres import uniques
+from permille.database.connections import is_passing
+from permille.events.postgres import metering, uniques
 from permille.events.postgres.metering import INGESTION_LOCK, ROLL_UP_LOCK
+
+log = logging.getLogger(__name__)
 
 CHUNK = 50_000
 """Events folded in one transaction: what amends events waits for one of these at most."""
@@ -95,6 +101,13 @@ on conflict do nothing
 )
 
 _BY_ARRIVAL = _ADD.format(condition="seq > %(after)s and seq <= %(until)s")
+_BY_ARRIVAL_OF = _ADD.format(
+    condition="seq > %(after)s and seq <= %(until)s and (series_id = any(%(series)s::bigint[])) = %(within)s"
+)
+_SERIES_OF_STRETCH = """
+select distinct s.organization_id, s.id from counted_event e join series s on s.id = e.series_id
+where e.seq > %s and e.seq <= %s
+"""
 _OF_EVENTS = _ADD.format(condition="identity = any(%(identities)s::uuid[]) and seq <= %(until)s")
 
 # The cells of one grain that some instants lie in, computed again from events or from the cells of the next smaller grain.
@@ -178,26 +191,88 @@ limit %s
 def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
     """Fold at most `limit` events; how many it was.
 
-    It waits its turn: the mover of a long history takes the lock for one chunk after the other. `conn` is in no
-    transaction; afterwards it is in none.
+    It waits its turn: the mover of a long history takes the lock for one chunk after the other. An organization whose
+    events cannot be folded holds up no other: its history is moved instead. `conn` is in no transaction; afterwards it
+    is in none.
     """
+    try:
+        return _roll_up(conn, limit)
+    except psycopg.Error as error:
+        if is_passing(error):
+            raise
+        apart = _unfoldable(conn, limit)
+        if not apart:
+            raise
+    for organization_id in apart:
+        with conn.transaction():
+            metering.set_apart(conn, organization_id)
+    return _roll_up(conn, limit, apart)
+
+
+def _roll_up(conn: Connection[Any], limit: int, apart: Sequence[UUID] = ()) -> int:
     with conn.transaction():
-        seen = arrival(conn)
-        if seen.counted_to == seen.seen_to:
-            return 0
-        settled = settled_seq(conn)
-        conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
-        row = conn.execute("select rolled_up_to from metering_state").fetchone()
-        assert row is not None
-        after = row[0]
-        until = min(settled, after + limit)
+        after, until = _stretch(conn, limit)
         if until <= after:
             return 0
         conn.execute("set local enable_seqscan = off")  # BRIN by arrival, whatever the statistics say
-        conn.execute(_BY_ARRIVAL, {"after": after, "until": until})
-        uniques.roll_up(conn, after=after, until=until)
+        if apart:
+            _fold_of(conn, after, until, metering.set_apart_series(conn, apart), within=False)
+        else:
+            conn.execute(_BY_ARRIVAL, {"after": after, "until": until})
+            uniques.roll_up(conn, after=after, until=until)
         conn.execute("update metering_state set rolled_up_to = %s", [until])
-    return int(until - after)
+    return until - after
+
+
+def _stretch(conn: Connection[Any], limit: int) -> tuple[int, int]:
+    """After which seq it is folded next, and up to which; where there is anything, nobody else folds meanwhile."""
+    seen = arrival(conn)
+    if seen.counted_to == seen.seen_to:
+        return seen.counted_to, seen.counted_to
+    settled = settled_seq(conn)
+    conn.execute("select pg_advisory_xact_lock(%s)", [ROLL_UP_LOCK])
+    row = conn.execute("select rolled_up_to from metering_state").fetchone()
+    assert row is not None
+    return row[0], min(settled, row[0] + limit)
+
+
+def _fold_of(
+    conn: Connection[Any], after: int, until: int, series_ids: Sequence[int], *, within: bool
+) -> None:
+    """Fold the events of these series, or of all others."""
+    stretch = {"after": after, "until": until, "series": int_array(series_ids), "within": within}
+    conn.execute(_BY_ARRIVAL_OF, stretch)
+    uniques.roll_up_of(conn, stretch)
+
+
+def _unfoldable(conn: Connection[Any], limit: int) -> list[UUID]:
+    """The organizations whose events make the next stretch fail, each tried by itself; nothing is changed."""
+    with conn.transaction():
+        after, until = _stretch(conn, limit)
+        found: dict[UUID, list[int]] = defaultdict(list)
+        for organization_id, series_id in conn.execute(_SERIES_OF_STRETCH, [after, until]):
+            found[organization_id].append(series_id)
+        return [
+            each for each, series_ids in found.items() if not _can_fold(conn, after, until, each, series_ids)
+        ]
+
+
+def _can_fold(
+    conn: Connection[Any], after: int, until: int, organization_id: UUID, series_ids: Sequence[int]
+) -> bool:
+    try:
+        with conn.transaction(force_rollback=True):
+            _fold_of(conn, after, until, series_ids, within=True)
+    except psycopg.Error as error:
+        if is_passing(error):
+            raise
+        log.exception(
+            "Events of organization %s cannot be added up; those of others are. Its usage is read from its events, and"
+            " its history is moved",
+            organization_id,
+        )
+        return False
+    return True
 
 
 def settled_seq(conn: Connection[Any]) -> int:

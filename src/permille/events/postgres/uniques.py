@@ -58,6 +58,11 @@ _BY_ARRIVAL = _ADD.format(
     series="select series_id from counted_event where seq > %(after)s and seq <= %(until)s",
     condition="e.seq > %(after)s and e.seq <= %(until)s",
 )
+_BY_ARRIVAL_OF = _ADD.format(
+    series="select series_id from counted_event where seq > %(after)s and seq <= %(until)s"
+    " and (series_id = any(%(series)s::bigint[])) = %(within)s",
+    condition="e.seq > %(after)s and e.seq <= %(until)s and (e.series_id = any(%(series)s::bigint[])) = %(within)s",
+)
 _OF_EVENTS = _ADD.format(
     series="select series_id from counted_event where identity = any(%(identities)s::uuid[])",
     condition="e.identity = any(%(identities)s::uuid[]) and e.seq <= %(until)s",
@@ -116,6 +121,11 @@ def roll_up(conn: Connection[Any], *, after: int, until: int) -> None:
     """Fold the events of a stretch of arrivals; nothing is read where no metric counts distinct values."""
     if conn.execute("select 1 from metering where distinct_field is not null limit 1").fetchone():
         conn.execute(_BY_ARRIVAL, {"after": after, "until": until})
+
+
+def roll_up_of(conn: Connection[Any], stretch: Mapping[str, Any]) -> None:
+    """As `roll_up`, of the series of the stretch, or of all but these (rollup.roll_up)."""
+    conn.execute(_BY_ARRIVAL_OF, stretch)
 
 
 def fold_events(conn: Connection[Any], identities: Sequence[UUID], *, until: int) -> None:

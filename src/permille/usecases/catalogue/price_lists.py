@@ -31,6 +31,8 @@ from permille.core.rating.unlisted import UnlistedValues
 from permille.database import locks
 from permille.ids import new_id
 from permille.store import billable_metrics, organizations, plans
+from permille.store.activity import ActorKind
+from permille.usecases import activity
 from permille.usecases.catalogue import metrics as catalogue, plans as catalogue_plans
 
 _SUFFIX = ".toml"
@@ -258,7 +260,10 @@ def _commanded(config: Config, slug: str, organization: str | None) -> tuple[int
         if len(found) != 1:
             return 1, _which(found, organization)
         try:
-            applied = apply(conn, organization=found[0], slug=slug, now=found[0].now(system_now()))
+            now = system_now()
+            operation = f"permille templates apply {slug}"
+            activity.begin(conn, ActorKind.COMMAND_LINE, operation, organization=found[0], now=now)
+            applied = apply(conn, organization=found[0], slug=slug, now=found[0].now(now))
         except Refusal as refusal:
             return 1, f"permille: {_reason(refusal, slug)}"
     return 0, "\n".join(_summary(applied))

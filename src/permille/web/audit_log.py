@@ -1,0 +1,112 @@
+"""The audit log: who changed what and when, on a page, and exported as CSV and as JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from permille.api.http import Raw
+from permille.core.errors import Invalid
+from permille.database.connections import encode_answer
+from permille.store import activity
+from permille.store.activity import Entry, EntrySearch
+from permille.web.shown import cell
+from permille.web.visit import OWNERS, HtmlPage, Visit
+
+PER_PAGE = 50
+EXPORT_MAX = 100_000
+"""Entries of an export: the newest ones."""
+FILTERS = ("who", "what", "from", "to")
+COLUMNS = (
+    *("at", "organization_at", "actor", "who", "operation", "action", "subject", "request_id"),
+    *("object_action", "object_type", "object_id", "object_code", "field", "before", "after"),
+)
+UTC = ZoneInfo("UTC")
+
+
+def listing(visit: Visit) -> HtmlPage:
+    """GET /app/audit-log."""
+    page = visit.page(PER_PAGE)
+    found, total = activity.entries(
+        visit.conn,
+        visit.here.id,
+        _search(visit),
+        with_installation=visit.may(OWNERS),
+        limit=page.per_page,
+        offset=page.offset,
+    )
+    filters = {name: visit.query[name] for name in FILTERS if visit.query.get(name)}
+    context = {"entries": found, "meta": page.meta(total), "filters": filters, "export_max": EXPORT_MAX}
+    return HtmlPage(template="audit_log.html", context=context)
+
+
+def _search(visit: Visit) -> EntrySearch:
+    """Raises Invalid for what is no day."""
+    first, last = _day(visit, "from"), _day(visit, "to")
+    return EntrySearch(
+        who=visit.query.get("who", "").strip() or None,
+        what=visit.query.get("what", "").strip() or None,
+        since=first,
+        until=last + timedelta(days=1) - timedelta(microseconds=1) if last else None,
+    )
+
+
+def _day(visit: Visit, name: str) -> datetime | None:
+    text = visit.query.get(name, "").strip()
+    try:
+        return datetime.combine(date.fromisoformat(text), time(), UTC) if text else None
+    except ValueError:
+        raise Invalid({name: ["invalid_date"]}) from None
+
+
+def as_csv(visit: Visit) -> Raw:
+    """GET /app/audit-log.csv: a row for each field that was changed."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(COLUMNS)
+    for entry in _exported(visit):
+        writer.writerows(_rows(entry))
+    return _file(out.getvalue().encode(), "audit-log.csv", "text/csv; charset=utf-8")
+
+
+def _rows(entry: Entry) -> Iterator[list[str]]:
+    own = [
+        entry.at.isoformat(),
+        entry.organization_at.isoformat() if entry.organization_at else "",
+        entry.actor,
+        *(cell(text) for text in (entry.who, entry.operation, entry.action, entry.subject)),
+        cell(entry.request_id or ""),
+    ]
+    if not entry.objects:
+        yield [*own, *[""] * (len(COLUMNS) - len(own))]
+    for each in entry.objects:
+        names = ("action", "object_type", "object_id", "object_code")
+        changed = [cell(each[name] or "") for name in names]
+        for field, (before, after) in each["changes"].items():
+            yield [*own, *changed, field, _value(before), _value(after)]
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else encode_answer(value).decode() if value is not None else ""
+    return cell(text)
+
+
+def as_json_lines(visit: Visit) -> Raw:
+    """GET /app/audit-log.jsonl: a line for each request or command that changed something."""
+    lines = (encode_answer(entry) + b"\n" for entry in _exported(visit))
+    return _file(b"".join(lines), "audit-log.jsonl", "application/x-ndjson")
+
+
+def _exported(visit: Visit) -> Iterator[Entry]:
+    return activity.all_entries(
+        visit.conn, visit.here.id, _search(visit), with_installation=visit.may(OWNERS), limit=EXPORT_MAX
+    )
+
+
+def _file(content: bytes, name: str, media_type: str) -> Raw:
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return Raw(content=content, media_type=media_type, headers=headers)
