@@ -12,7 +12,11 @@ from psycopg import Connection
 from permille.core.errors import Forbidden
 from permille.out.single_sign_on import Identity
 from permille.store import identities, organizations, users
+from permille.store.activity import ActorKind
 from permille.store.users import User, email_problem
+from permille.usecases import activity
+
+OPERATION = "GET /app/sign-in/sso/callback"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +51,14 @@ def _new_user(conn: Connection[Any], identity: Identity, welcome: Welcome, *, no
     found = organizations.named(conn, welcome.organization) if welcome.organization else []
     if domain not in welcome.domains or email_problem(identity.email) or len(found) != 1:
         raise Forbidden("sso_unknown_user")
+    (organization,) = found
+    change = activity.begin(conn, ActorKind.USER, OPERATION, organization=organization, now=now)
     user = users.add(conn, email=identity.email, password_hash=None, is_owner=False, now=now)
     if user is None:
         raise Forbidden("sso_unknown_user")
-    (organization,) = found
     users.join_organization(
         conn, user_id=user.id, organization_id=organization.id, role=welcome.role, now=now
     )
-    users.record(
-        conn,
-        organization_id=organization.id,
-        user=user,
-        action="joined",
-        subject=user.email,
-        details={"role": welcome.role, "by": identity.issuer},
-        now=now,
-    )
+    details = {"role": welcome.role, "by": identity.issuer}
+    activity.describe(conn, change, action="joined", subject=user.email, details=details, user=user)
     return user
