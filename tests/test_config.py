@@ -22,7 +22,7 @@ def test_every_setting_is_read_with_its_type() -> None:
         {
             "PERMILLE_DATABASE_URL": "postgresql://db/x",
             "PERMILLE_DATA_DIR": "/var/data",
-            "PERMILLE_ADMIN_KEY": "12345",
+            "PERMILLE_ADMIN_KEY": "12345678",
             "PERMILLE_HOST": "::",
             "PERMILLE_PORT": "80",
             "PERMILLE_EVENTS_BATCH_MAX": "100",
@@ -35,7 +35,7 @@ def test_every_setting_is_read_with_its_type() -> None:
     )
     assert config.database_url == "postgresql://db/x"
     assert config.data_dir == Path("/var/data")
-    assert config.admin_key == "12345"
+    assert config.admin_key == "12345678"
     assert (config.host, config.port, config.events_batch_max) == ("::", 80, 100)
     assert config.log_level == "warning"
     assert config.base_url == "https://billing.example.com"

@@ -109,7 +109,7 @@ def test_a_server_logs_each_request_as_json_and_nothing_that_was_sent(
     dsn: str, db: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
     world = make_world(db, test_now=None)
-    key = add_key(db, world.id, name="k", now=START)[1].secret
+    key = add_key(db, world.id, name="k", now=START).secret
     db.commit()
     port, log = free_port(), tmp_path / "log"
     with log.open("wb") as output:

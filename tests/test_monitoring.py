@@ -50,7 +50,7 @@ def client(dsn: str) -> Iterator[TestClient]:
 @pytest.fixture
 def key(db: psycopg.Connection[Any]) -> str:
     world = make_world(db, test_now=None)
-    _, made = add_key(db, world.id, name="k", now=START)
+    made = add_key(db, world.id, name="k", now=START)
     db.commit()
     return made.secret
 

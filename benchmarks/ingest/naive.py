@@ -16,7 +16,6 @@ from permille.config import from_environment
 from permille.database.connections import open_pool
 from permille.events.log import Request, Writer
 from permille.events.postgres.writer import writers
-from permille.http.bodies import BodyMemory
 from permille.ingest.asgi import EventIntake
 
 CONNECTIONS = 32
@@ -48,7 +47,7 @@ class App:
         config = from_environment()
         assert config.database_url is not None
         pool = open_pool(config.database_url, size=4, name="naive")
-        one = intake_of(config, config.database_url, pool, BodyMemory(config.bodies_mb * 1024**2))
+        one = intake_of(config, config.database_url, pool)
         self.intake = Naive(
             writers(config.database_url, CONNECTIONS),
             one.answers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from permille import web
 from permille.api import openapi, routes
 from permille.api.addresses import Route
 from permille.api.http import Engine, application, json_response
+from permille.clock import system_now
 from permille.config import Config
 from permille.database.connections import Limits, Pool, is_unavailable, open_pool
 from permille.events.engine import event_log
@@ -26,8 +28,9 @@ from permille.http.shares import Turns, Workshop
 from permille.ingest.asgi import Answers, EventIntake
 from permille.ingest.decoders import FORMATS
 from permille.monitoring import metrics_route
-from permille.store import organizations
+from permille.store import api_keys
 from permille.usecases.event_warnings import warnings_of
+from permille.usecases.key_use import KeyUse, hear_changes
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,7 @@ class Application:
         self.pools = pools
         self.intake = intake
         self.rest = rest
+        self.tasks: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and scope["raw_path"] in _USUAL_INTAKE_PATHS:
@@ -63,9 +67,18 @@ class Application:
 
     async def start(self) -> None:
         await self.intake.start()
+        dsn = self.engine.config.database_url
+        assert dsn is not None, "build() refuses a configuration without one"
+        self.tasks = [
+            asyncio.create_task(self.engine.key_use.run()),
+            asyncio.create_task(hear_changes(dsn, self.intake.forget_key)),
+        ]
 
     async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
         await self.intake.stop()
+        await asyncio.to_thread(self.engine.key_use.write)
         self.engine.documents.close()
         for pool in self.pools:
             pool.close()
@@ -91,7 +104,9 @@ def health_route(engine: Engine) -> Route:
     return Route("/health", health, methods=["GET"])
 
 
-def intake_of(config: Config, dsn: str, pool: Pool, bodies: BodyMemory) -> EventIntake:
+def intake_of(
+    config: Config, dsn: str, pool: Pool, *, bodies: BodyMemory | None = None, key_use: KeyUse | None = None
+) -> EventIntake:
     """The intake of events, with what it asks about a request."""
 
     def asked(question: Callable[[Connection[Any]], Answer]) -> Answer:
@@ -107,11 +122,12 @@ def intake_of(config: Config, dsn: str, pool: Pool, bodies: BodyMemory) -> Event
     return EventIntake(
         event_log.writers(dsn, WRITERS, series_bytes=config.series_memory_mb * 1024**2),
         Answers(
-            organization=lambda key: asked(lambda conn: organizations.by_api_key(conn, key)),
+            key=lambda secret: asked(lambda conn: api_keys.by_secret(conn, secret, now=system_now())),
+            used=(key_use or KeyUse(pool)).note,
             warnings=lambda owner, drafts: asked(lambda conn: warnings_of(conn, owner, drafts)),
             unevaluable=lambda owner, drafts: asked(lambda conn: event_log.unevaluable(conn, owner, drafts)),
         ),
-        bodies,
+        bodies or BodyMemory(config.bodies_mb * 1024**2),
         max_body_bytes=config.max_body_bytes,
         batch_max=config.events_batch_max,
     )
@@ -132,12 +148,13 @@ def build(config: Config) -> Application:
     engine = Engine(
         config=config,
         pool=pool,
+        key_use=KeyUse(pool),
         turns=Turns(config.requests_at_once, config.requests_waiting),
         documents=Workshop(config.documents_at_once),
         bodies=BodyMemory(config.bodies_mb * 1024**2),
     )
     intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
-    intake = intake_of(config, config.database_url, intake_pool, engine.bodies)
+    intake = intake_of(config, config.database_url, intake_pool, bodies=engine.bodies, key_use=engine.key_use)
     rest = application(
         [
             health_route(engine),

@@ -85,10 +85,17 @@ class Config:
             "Without it, it refuses to start there."
         ),
     ] = False
-    admin_key: Annotated[
-        str | None,
-        Meta(description="Bearer key of the admin API (`/admin/v1`), which is off without it."),
-    ] = field(default=None, repr=False)
+    admin_key: (
+        Annotated[
+            str,
+            Meta(
+                min_length=8,
+                description="Bearer key of the admin API (`/admin/v1`), which is off without it. At least 8 characters; better 32 "
+                "drawn at random.",
+            ),
+        ]
+        | None
+    ) = field(default=None, repr=False)
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")] = (
         8080

@@ -18,7 +18,8 @@ from permille.core.organization import Organization
 from permille.database.connections import open_pool
 from permille.embedded.postgres import EmbeddedPostgres
 from permille.request_ids import RequestIds
-from permille.store import audit, organizations
+from permille.store import api_keys, audit, organizations
+from permille.usecases.key_use import KeyUse
 from tests.api.contract import CheckedClient, undeclared
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
@@ -130,7 +131,7 @@ def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
         conn.execute("create database test_api template permille owner permille")
     dsn = postgres.dsn.replace("@/permille?", "@/test_api?", 1)
     pool = open_pool(dsn, size=4, name="test-api")
-    engine = Engine(config=replace(from_environment(), database_url=dsn), pool=pool)
+    engine = Engine(config=replace(from_environment(), database_url=dsn), pool=pool, key_use=KeyUse(pool))
     with (
         psycopg.connect(dsn) as conn,
         CheckedClient(
@@ -151,7 +152,7 @@ def join(server: Server, name: str, *, test_mode: bool = True) -> Api:
     """A new organization."""
     test_now = START if test_mode else None
     organization = organizations.add(server.conn, name=name, test_now=test_now, entity={}, now=START)
-    _, key = organizations.add_key(server.conn, organization_id=organization.id, name="test", now=START)
+    key = api_keys.add(server.conn, organization_id=organization.id, name="test", now=START)
     server.conn.commit()
     return Api(client=server.client, key=key.secret, conn=server.conn, organization=organization)
 

@@ -17,6 +17,7 @@ from permille.api.routes import ADMIN_OPERATIONS, ENDPOINTS, all_routes
 from permille.config import from_environment
 from permille.database.connections import open_pool
 from permille.embedded.postgres import EmbeddedPostgres
+from permille.usecases.key_use import KeyUse
 from permille.web import sign_in
 from tests.api.contract import CheckedClient
 
@@ -173,7 +174,9 @@ def test_secrets_are_never_in_the_log(server: Server, postgres: EmbeddedPostgres
     with psycopg.connect(server.dsn) as conn:
         pool = open_pool(server.dsn, size=1, name="test-admin")
         config = replace(from_environment(), database_url=server.dsn, admin_key="the-admin-key")
-        with CheckedClient(application(all_routes(Engine(config=config, pool=pool)))) as client:
+        with CheckedClient(
+            application(all_routes(Engine(config=config, pool=pool, key_use=KeyUse(pool))))
+        ) as client:
             assert {each.method for each in ADMIN_OPERATIONS} == {"GET", "POST", "DELETE"}
             secrets, found = walk_admin(client)
         pool.close()
@@ -203,18 +206,26 @@ def walk_admin(client: TestClient) -> tuple[list[str], str]:
     made = call("POST", "/organizations", {"organization": {"name": "Made"}})["organization"]
     here = f"/organizations/{made['lago_id']}"
     key = call("POST", f"{here}/api_keys", {"api_key": {"name": "second"}})["api_key"]
-    call("DELETE", f"{here}/api_keys/{key['lago_id']}")
+    rotated = call("POST", f"{here}/api_keys/{key['lago_id']}/rotate", {})["api_key"]
+    call("DELETE", f"{here}/api_keys/{rotated['lago_id']}")
     call("POST", f"{here}/price_lists", {"price_list": {"slug": "openai-gpt-4"}})
     wanted = {"email": "new@example.com", "organization_id": made["lago_id"]}
     link = call("POST", "/sign_in_links", {"sign_in_link": wanted})["sign_in_link"]
     token = link["path"].rsplit("/", 1)[1]
-    return [made["api_key"], made["hmac_key"], key["api_key"], token, "the-admin-key"], made["lago_id"]
+    return [
+        made["api_key"],
+        made["hmac_key"],
+        key["api_key"],
+        rotated["api_key"],
+        token,
+        "the-admin-key",
+    ], made["lago_id"]
 
 
 def test_every_form_of_the_web_admin_goes_through_the_door_that_says_whose_a_change_is(dsn: str) -> None:
     """`pages.page` begins a change before each form; the others are the sign-in and what says it itself."""
     pool = open_pool(dsn, size=1, name="test-forms")
-    routes = web.routes(Engine(config=from_environment(), pool=pool))
+    routes = web.routes(Engine(config=from_environment(), pool=pool, key_use=KeyUse(pool)))
     pool.close()
     forms = [each for each in routes if isinstance(each, Route) and "POST" in (each.methods or ())]
     assert len(forms) > 25

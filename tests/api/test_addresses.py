@@ -26,7 +26,7 @@ PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 
 
 def every_route() -> list[Route]:
-    engine: Any = Engine(config=Config(), pool=None)  # type: ignore[arg-type]
+    engine: Any = Engine(config=Config(), pool=None, key_use=None)  # type: ignore[arg-type]
     found: list[Any] = [*routes.all_routes(engine), *web.routes(engine)]
     assert all(isinstance(each, Route) for each in found)
     return found

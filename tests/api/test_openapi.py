@@ -172,7 +172,8 @@ def test_the_check_of_answers_sees_what_is_not_described() -> None:
 
     error = {"status": 403, "error": "Forbidden", "message": "No."}
     assert said("GET", "/test_clock", 403, error)
-    assert not said("GET", "/taxes", 403, error)
+    refused = {"status": 405, "error": "Method Not Allowed", "message": "No."}
+    assert not said("GET", "/taxes", 405, refused)
     assert not said("GET", "/test_clock", 403, {"error": "Forbidden"})
     assert not said("GET", "/nowhere", 200, {})
     assert not said("GET", "/taxes", 200, {"taxes": []})

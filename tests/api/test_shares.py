@@ -18,7 +18,8 @@ from permille.config import from_environment
 from permille.core.errors import Refusal
 from permille.database.connections import Limits, open_pool
 from permille.http.shares import Shares, Turns, too_many_requests
-from permille.store import organizations
+from permille.store import api_keys, organizations
+from permille.usecases.key_use import KeyUse
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 Get = Callable[[str, str], Coroutine[Any, Any, httpx2.Response]]
@@ -31,7 +32,7 @@ def keys(db: psycopg.Connection[Any]) -> list[str]:
     for name, count in (("busy", 2), ("other", 1)):
         made = organizations.add(db, name=name, test_now=None, entity={}, now=NOW)
         for _ in range(count):
-            key = organizations.add_key(db, organization_id=made.id, name=None, now=NOW)[1]
+            key = api_keys.add(db, organization_id=made.id, name=None, now=NOW)
             found.append(key.secret)
     db.commit()
     return found
@@ -66,9 +67,16 @@ class Doors:
     ) -> None:
         async def run() -> None:
             pool = open_pool(dsn, size=4, name="test-shares", limits=limits)
-            engine = Engine(config=replace(from_environment(), database_url=dsn), pool=pool, turns=turns)
+            engine = Engine(
+                config=replace(from_environment(), database_url=dsn),
+                pool=pool,
+                key_use=KeyUse(pool),
+                turns=turns,
+            )
             names = ("slow", "quick", "long", "locked")
-            app = application([route(engine, ["GET"], f"/{name}", getattr(self, name)) for name in names])
+            app = application(
+                [route(engine, ["GET"], f"/{name}", getattr(self, name), scope=None) for name in names]
+            )
             transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
             async with httpx2.AsyncClient(transport=transport, base_url="http://t") as client:
 

@@ -34,7 +34,7 @@ def program(dsn: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 def test_one_of_each_is_killed_and_the_others_go_on(dsn: str, db: psycopg.Connection[Any]) -> None:
     now = system_now()
     world = make_world(db, test_now=None)
-    headers = {"Authorization": f"Bearer {add_key(db, world.id, name='k', now=now)[1].secret}"}
+    headers = {"Authorization": f"Bearer {add_key(db, world.id, name='k', now=now).secret}"}
     db.commit()
     ports = free_port(), free_port()
     urls = [f"http://127.0.0.1:{port}" for port in ports]

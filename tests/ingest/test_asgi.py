@@ -20,10 +20,9 @@ from permille.config import Config
 from permille.database.connections import open_pool
 from permille.events.draft import Draft
 from permille.events.log import Request
-from permille.http.bodies import BodyMemory
 from permille.ingest.asgi import EventIntake, Queue, WaitingRequest
 from permille.ingest.decoders import lago
-from permille.store import organizations
+from permille.store import api_keys, organizations
 from permille.usecases import metering
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
@@ -36,7 +35,7 @@ def keys(db: psycopg.Connection[Any]) -> dict[str, str]:
     found = {}
     for name, clock in (("live", None), ("test", NOW)):
         made = organizations.add(db, name=name, test_now=clock, entity={}, now=NOW)
-        found[name] = organizations.add_key(db, organization_id=made.id, name=None, now=NOW)[1].secret
+        found[name] = api_keys.add(db, organization_id=made.id, name=None, now=NOW).secret
     db.commit()
     return found
 
@@ -44,7 +43,7 @@ def keys(db: psycopg.Connection[Any]) -> dict[str, str]:
 def talk(dsn: str, key: str, conversation: Talk, **settings: Any) -> None:
     async def run() -> None:
         pool = open_pool(dsn, size=4, name="test")
-        intake = intake_of(Config(database_url=dsn, **settings), dsn, pool, BodyMemory(2**29))
+        intake = intake_of(Config(database_url=dsn, **settings), dsn, pool)
         await intake.start()
         transport = httpx2.ASGITransport(app=intake)
         headers = {"Authorization": f"Bearer {key}"}
@@ -208,7 +207,7 @@ def test_a_client_that_goes_away_stores_nothing(dsn: str, db: Any, keys: dict[st
 
     async def run() -> None:
         pool = open_pool(dsn, size=4, name="test")
-        intake = intake_of(Config(database_url=dsn), dsn, pool, BodyMemory(2**29))
+        intake = intake_of(Config(database_url=dsn), dsn, pool)
         await intake.start()
         try:
             await conversation(intake)

@@ -165,6 +165,7 @@ def api(server: Server, browser: Browser) -> Callable[..., Any]:
                     engine=server.engine,
                     conn=conn,
                     organization=organization,
+                    key_id=organization.id,
                     now=organization.now(system_now()),
                     path=path,
                     query=QueryParams(),

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from permille.clock import system_now
-from permille.store import organizations, webhooks
+from permille.store import api_keys, webhooks
 
 from .conftest import join, text_of
 
@@ -19,16 +19,16 @@ def test_a_key_is_shown_once_and_revoked(browser):
     found = re.search(r"<code>(pm_[^<]+)</code>", answer.text)
     assert found is not None
     with psycopg.connect(browser.dsn) as conn:
-        known = organizations.by_api_key(conn, found.group(1))
+        known = api_keys.by_secret(conn, found.group(1), now=system_now())
         assert known is not None
-        assert known.id == browser.organization.id
+        assert known.organization.id == browser.organization.id
     page = browser.ok("/developers")
     assert found.group(1) not in page
     assert "production" in page
     (key_id,) = re.findall(r'action="/app/api-keys/([^/]+)/revoke"', page)
     browser.sent(f"/api-keys/{key_id}/revoke")
     with psycopg.connect(browser.dsn) as conn:
-        assert organizations.by_api_key(conn, found.group(1)) is None
+        assert api_keys.by_secret(conn, found.group(1), now=system_now()) is None
 
 
 def test_webhook_endpoints(browser):

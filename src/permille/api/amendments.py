@@ -18,7 +18,6 @@ from permille.core.instants import parse_instant
 from permille.core.metering.amendment import Amendment, AmendmentKind
 from permille.events.engine import amendments
 from permille.events.log import AmendmentSearch
-from permille.store import organizations
 from permille.usecases.amendments import (
     AmendmentRequest,
     Errors,
@@ -51,7 +50,7 @@ def create_amendments(call: Call) -> dict[str, Any]:
             call.conn,
             call.organization.id,
             asked,
-            api_key_id=organizations.key_id(call.conn, call.key) if call.key else None,
+            api_key_id=call.key_id,
             now=call.now,
         )
     except UnableToAmendError as refused:

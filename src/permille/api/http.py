@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -33,16 +34,20 @@ from permille.api.addresses import Route, canonical_path
 from permille.api.objects.pagination import Pagination
 from permille.clock import system_now
 from permille.config import Config
+from permille.core.api_key import Mode
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.database.connections import encode_answer, is_cut_off, is_passing, is_unavailable, keep_plans
 from permille.http.bodies import BodyMemory, BodyShare, brings_body, read_body
+from permille.http.clients import client_address, household
+from permille.http.guesses import Guesses
 from permille.http.refusals import STATUS_HEADERS, cut_off, error_body, refusal_body, try_again
 from permille.http.shares import Turns, Workshop
 from permille.http.words import in_words
-from permille.store import organizations
+from permille.store import api_keys
 from permille.store.activity import ActorKind
 from permille.usecases import activity
+from permille.usecases.key_use import KeyUse
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +58,21 @@ PER_PAGE_MAX = 1_000
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
+KeyScope = tuple[str, Mode]
+"""A kind of object, and what is done with it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """What every endpoint may use; built once, in app.py."""
 
     config: Config
     pool: ConnectionPool[Connection[Any]]
+    key_use: KeyUse
     turns: Turns = field(default_factory=Turns)
     """Those of requests, on the event loop."""
+    guesses: Guesses = field(default_factory=Guesses)
+    """Guesses of the admin key."""
     bodies: BodyMemory = field(default_factory=lambda: BodyMemory(512 * 1024**2))
     documents: Workshop = field(default_factory=Workshop)
     """Where documents are made."""
@@ -98,8 +110,8 @@ class Call:
     path: Mapping[str, str]
     query: QueryParams
     body: Any
-    key: str | None = field(default=None, repr=False)
-    """The secret that the request came with."""
+    key_id: UUID
+    """The API key that the request came with."""
 
     def root(self, key: str) -> dict[str, Any]:
         """The object under the request's root key. Raises BadRequest as Lago does when it is missing."""
@@ -200,6 +212,7 @@ def _answer(
     request: Request,
     body: Any,
     *,
+    scope: KeyScope | None,
     operation: str,
     keeps_plans: bool = False,
 ) -> Response | Raw:
@@ -209,11 +222,15 @@ def _answer(
             conn.isolation_level = IsolationLevel.REPEATABLE_READ  # all of an answer is of one instant
         if keeps_plans:
             keep_plans(conn)
-        organization = organizations.by_api_key(conn, key) if key else None
-        if key is None or organization is None:
+        known = api_keys.by_secret(conn, key, now=system_now()) if key else None
+        if key is None or known is None:
             return unauthorized()
+        organization = known.organization
         engine.turns.learn(key, organization.id)
         telemetry.belongs_to(organization.id)
+        engine.key_use.note(known.id, system_now())
+        if scope is not None:
+            known.require(*scope)
         now = system_now()
         if request.method != "GET":
             activity.begin(
@@ -221,7 +238,7 @@ def _answer(
                 ActorKind.API_KEY,
                 operation,
                 organization=organization,
-                api_key_id=organizations.key_id(conn, key),
+                api_key_id=known.id,
                 now=now,
             )
         call = Call(
@@ -232,7 +249,7 @@ def _answer(
             path=request.path_params,
             query=request.query_params,
             body=body,
-            key=key,
+            key_id=known.id,
         )
         answer = endpoint(call)
     if isinstance(answer, Accepted):
@@ -247,10 +264,10 @@ async def _is_known(engine: Engine, key: str | None) -> bool:
 
     def look() -> bool:
         with engine.pool.connection() as conn:
-            organization = organizations.by_api_key(conn, key)
-        if organization is not None:
-            engine.turns.learn(key, organization.id)
-        return organization is not None
+            known = api_keys.by_secret(conn, key, now=system_now())
+        if known is not None:
+            engine.turns.learn(key, known.organization.id)
+        return known is not None
 
     async with engine.turns.turn(key):
         return await run_in_threadpool(look)
@@ -272,13 +289,24 @@ async def finished(
 
 
 def route(
-    engine: Engine, methods: Sequence[str], path: str, endpoint: Endpoint, *, keeps_plans: bool = False
+    engine: Engine,
+    methods: Sequence[str],
+    path: str,
+    endpoint: Endpoint,
+    *,
+    scope: KeyScope | None,
+    keeps_plans: bool = False,
 ) -> Route:
-    """An authenticated route of the API; one that `keeps_plans` reads by keys alone, and often."""
+    """An authenticated route of the API; one that `keeps_plans` reads by keys alone, and often.
+
+    A key needs the permission that `scope` names; None: any key will do.
+    """
 
     def answer(request: Request, body: Any) -> Response | Raw:
         operation = f"{request.method} {path}"
-        return _answer(engine, endpoint, request, body, operation=operation, keeps_plans=keeps_plans)
+        return _answer(
+            engine, endpoint, request, body, scope=scope, operation=operation, keeps_plans=keeps_plans
+        )
 
     async def handle(request: Request) -> Response:
         key = bearer(request)
@@ -301,7 +329,7 @@ AdminEndpoint = Callable[[Connection[Any], Any, Mapping[str, str]], dict[str, An
 
 
 def admin_route(engine: Engine, method: str, path: str, endpoint: AdminEndpoint) -> Route:
-    """A route of the admin API: the bearer is PERMILLE_ADMIN_KEY, and without one the API is off."""
+    """A route of the admin API: the bearer is PERMILLE_ADMIN_KEY, and without one the API is off. Guesses are counted."""
 
     def answer(body: Any, path_params: Mapping[str, str]) -> Response:
         with engine.pool.connection() as conn:
@@ -314,7 +342,11 @@ def admin_route(engine: Engine, method: str, path: str, endpoint: AdminEndpoint)
         try:
             if not admin_key:
                 raise NotFound("resource")
-            if not hmac.compare_digest((bearer(request) or "").encode(), admin_key.encode()):
+            address = household(client_address(request.scope))
+            engine.guesses.check(address)
+            sent = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if not hmac.compare_digest(sent.encode(), admin_key.encode()):
+                engine.guesses.add(address)
                 return unauthorized()
             refuse_nul(request)
             with engine.bodies.of("admin") as share:

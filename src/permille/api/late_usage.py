@@ -17,7 +17,7 @@ from permille.core.contract.price_versions import versions_of
 from permille.core.errors import Invalid
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.money import decimal_text
-from permille.store import customers, invoices, late_usage as store, organizations, plans, subscriptions
+from permille.store import customers, invoices, late_usage as store, plans, subscriptions
 from permille.store.late_usage import LateUsage, TooLate
 from permille.usecases.invoices.late_usage import accept, bill, by_id
 
@@ -72,7 +72,7 @@ def _late_usage(call: Call) -> LateUsage:
 
 
 def _key_id(call: Call) -> UUID | None:
-    return organizations.key_id(call.conn, call.key) if call.key else None
+    return call.key_id
 
 
 def _shown(call: Call, late: LateUsage) -> dict[str, Any]:

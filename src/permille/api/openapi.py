@@ -41,7 +41,7 @@ DESCRIBED = {
     429: "The organization has as many requests at once as it may: wait for some of them, then send it again.",
     503: "The database can't be reached, or it took too long: send it again.",
 }
-ALWAYS = (400, 401, 429, 500, 503)
+ALWAYS = (400, 401, 403, 429, 500, 503)
 IN_PATH = {
     "charge_code": "Code of the charge.",
     "code": "Code of the object.",

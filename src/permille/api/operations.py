@@ -57,6 +57,8 @@ class OperationGroup:
     """Operations on one kind of object."""
 
     name: str
+    resource: str
+    """What permissions of API keys call it, one of RESOURCES."""
     description: str
     operations: tuple[Operation[Endpoint], ...]
 

@@ -14,11 +14,13 @@ from permille.api.billing_entities import read_settings
 from permille.api.http import Accepted, Call, root_object
 from permille.api.objects import organization as objects
 from permille.api.render import instant
-from permille.api.validation import Fields, parse_uuid
+from permille.api.validation import INVALID, Fields, parse_uuid
 from permille.clock import system_now
+from permille.core.api_key import RESOURCES, Mode, Permissions
 from permille.core.errors import Invalid, NotFound
 from permille.core.organization import Organization
-from permille.store import organizations
+from permille.store import api_keys, organizations
+from permille.store.api_keys import NewKey, StoredKey
 from permille.usecases import organizations as usecase
 from permille.usecases.due import due
 
@@ -87,36 +89,89 @@ def _organization(conn: Connection[Any], path: Mapping[str, str]) -> Organizatio
 
 def create_api_key(conn: Connection[Any], body: Any, path: Mapping[str, str]) -> dict[str, Any]:
     organization = _organization(conn, path)
-    name = read_key_name(Fields(root_object(body, "api_key")))
-    key_id, key = usecase.add_key(conn, organization.id, name=name, now=system_now())
-    made = objects.NewApiKey(lago_id=key_id, name=name, api_key=key.secret, prefix=key.prefix)
-    return {"api_key": made}
+    now = system_now()
+    wanted = read_key(Fields(root_object(body, "api_key")), now=now)
+    return _new_key(conn, organization, usecase.add_key(conn, organization.id, **wanted, now=now))
 
 
-def read_key_name(fields: Fields) -> str:
-    """Raises Invalid."""
-    name = fields.text("name", mandatory=True) or ""
+def rotate_api_key(conn: Connection[Any], body: Any, path: Mapping[str, str]) -> dict[str, Any]:
+    """A new key with the same permissions; the old one ends at `expires_at`, or at once."""
+    organization, now = _organization(conn, path), system_now()
+    fields = Fields(root_object(body, "api_key") if body else {})
+    ends_at = fields.instant("expires_at") or now
     fields.check()
-    return name
+    key_id = parse_uuid(path["key_id"])
+    made = usecase.rotate_key(conn, organization.id, key_id, ends_at=ends_at, now=now)
+    return _new_key(conn, organization, made)
+
+
+def _new_key(conn: Connection[Any], organization: Organization, key: NewKey) -> dict[str, Any]:
+    made = next(each for each in api_keys.of_organization(conn, organization.id) if each.id == key.id)
+    return {
+        "api_key": objects.NewApiKey(
+            lago_id=key.id,
+            name=made.name or "",
+            api_key=key.secret,
+            prefix=key.prefix,
+            permissions=_permissions(made),
+            expires_at=instant(made.expires_at),
+        )
+    }
+
+
+def read_key(fields: Fields, *, now: datetime) -> dict[str, Any]:
+    """Name, permissions and end of a new key. Raises Invalid."""
+    name = fields.text("name", mandatory=True) or ""
+    expires_at = fields.instant("expires_at")
+    if expires_at is not None and expires_at <= now:
+        fields.refuse("expires_at", "invalid_date")
+    permissions = _read_permissions(fields)
+    fields.check()
+    return {"name": name, "permissions": permissions, "expires_at": expires_at}
+
+
+def _read_permissions(fields: Fields) -> Permissions | None:
+    given = fields.given.get("permissions")
+    if given is None:
+        return None
+    if not isinstance(given, dict) or not given:
+        fields.refuse("permissions", INVALID)
+        return None
+    found: dict[str, list[str]] = {}
+    for resource, modes in given.items():
+        if resource not in RESOURCES:
+            fields.refuse("permissions", INVALID, allowed=RESOURCES)
+        elif not isinstance(modes, list) or not modes or any(mode not in list(Mode) for mode in modes):
+            fields.refuse(f"permissions.{resource}", INVALID, allowed=[mode.value for mode in Mode])
+        else:
+            found[resource] = sorted(set(modes))
+    return found
 
 
 def list_api_keys(conn: Connection[Any], _body: Any, path: Mapping[str, str]) -> dict[str, Any]:
-    return {"api_keys": render_keys(organizations.keys(conn, _organization(conn, path).id))}
+    return {"api_keys": render_keys(api_keys.of_organization(conn, _organization(conn, path).id))}
 
 
-def render_keys(rows: Sequence[tuple[Any, ...]]) -> list[objects.ApiKey]:
+def render_keys(keys: Sequence[StoredKey]) -> list[objects.ApiKey]:
     """Keys without their secrets."""
     return [
         objects.ApiKey(
-            lago_id=key_id,
-            name=name,
-            prefix=prefix,
-            last_four=last_four,
-            created_at=instant(created_at),
-            revoked_at=instant(revoked_at),
+            lago_id=key.id,
+            name=key.name or "",
+            prefix=key.prefix,
+            last_four=key.last_four,
+            permissions=_permissions(key),
+            created_at=instant(key.created_at),
+            expires_at=instant(key.expires_at),
+            revoked_at=instant(key.revoked_at),
+            last_used_at=instant(key.last_used_at),
         )
-        for key_id, name, prefix, last_four, created_at, revoked_at in rows
+        for key in keys
     ]
+
+
+def _permissions(key: StoredKey) -> dict[str, list[str]] | None:
+    return None if key.permissions is None else {name: list(modes) for name, modes in key.permissions.items()}
 
 
 def revoke_api_key(conn: Connection[Any], _body: Any, path: Mapping[str, str]) -> dict[str, Any]:

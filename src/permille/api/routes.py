@@ -75,6 +75,7 @@ from permille.api.operations import (
     page_of,
     sends,
 )
+from permille.core.api_key import Mode
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.period import BillingTime
@@ -250,6 +251,7 @@ def _estimate(
 GROUPS = (
     OperationGroup(
         "Events",
+        "event",
         "What subscriptions have used. An event is sent once; sent again with the same transaction_id it is refused.",
         (
             EVENTS.page(
@@ -321,6 +323,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Usage",
+        "customer_usage",
         "What subscriptions have used in a period, priced.",
         (
             Operation(
@@ -388,6 +391,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Customers",
+        "customer",
         "Who pays.",
         (
             CUSTOMERS.create(
@@ -427,6 +431,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Subscriptions",
+        "subscription",
         "Customers on plans.",
         (
             SUBSCRIPTIONS.create(
@@ -481,6 +486,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Invoices",
+        "invoice",
         "What was billed. Amounts are in the currency's smallest unit.",
         (
             INVOICES.page(invoices.list_invoices, "List invoices", INVOICE_FILTERS),
@@ -544,6 +550,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Fees",
+        "fee",
         "The lines of invoices, and fees in advance that have none.",
         (
             FEES.page(
@@ -595,6 +602,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Credit notes",
+        "credit_note",
         "What comes back of invoices.",
         (
             CREDIT_NOTES.page(
@@ -618,6 +626,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Late usage",
+        "late_usage",
         "Usage that came in after its period was billed, and what is done with it.",
         (
             LATE_USAGE.page(
@@ -652,6 +661,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Billable metrics",
+        "billable_metric",
         "What is measured.",
         (
             METRICS.create(
@@ -689,6 +699,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Plans",
+        "plan",
         "What subscriptions cost: a fee for each interval, and charges for usage.",
         (
             PLANS.create(
@@ -745,6 +756,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Pricing units",
+        "pricing_unit",
         "What charges can be priced in instead of money.",
         (
             PRICING_UNITS.create(
@@ -765,6 +777,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Taxes",
+        "tax",
         "Tax rates. Invoices that are made keep theirs.",
         (
             TAXES.create(
@@ -778,6 +791,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Webhooks",
+        "webhook_endpoint",
         "Where changes are sent to, and how to check that they are ours.",
         (
             WEBHOOK_ENDPOINTS.create(
@@ -812,6 +826,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Activity logs",
+        "activity_log",
         "What was changed, object by object: with keys, in the web admin and from the command line.",
         (
             ACTIVITY_LOGS.page(
@@ -838,6 +853,7 @@ GROUPS = (
     ),
     OperationGroup(
         "Organization",
+        "organization",
         "Your own settings, and the clock of an organization in test mode.",
         (
             ORGANIZATION.show(organization_settings.show_organization, "Get the organization"),
@@ -931,6 +947,14 @@ ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
         {"api_keys": Annotated[list_of(organization.ApiKey), says("All of them, revoked ones too.")]},
     ),
     Operation(
+        "POST",
+        "/organizations/{organization_id}/api_keys/{key_id}/rotate",
+        organizations.rotate_api_key,
+        "Replace an API key by a new one",
+        {"api_key": organization.NewApiKey},
+        body=sends("api_key", organization.ApiKeyRotation),
+    ),
+    Operation(
         "DELETE",
         "/organizations/{organization_id}/api_keys/{key_id}",
         organizations.revoke_api_key,
@@ -971,9 +995,17 @@ USAGE = (
 def all_routes(engine: Engine) -> list[Route]:
     return [
         *(
-            route(engine, [method], API + path, endpoint, keeps_plans=endpoint in USAGE)
-            for method, path, endpoint in ENDPOINTS
+            route(
+                engine,
+                [each.method],
+                API + each.path,
+                each.endpoint,
+                scope=(group.resource, Mode.READ if each.method == "GET" else Mode.WRITE),
+                keeps_plans=each.endpoint in USAGE,
+            )
+            for group in GROUPS
+            for each in group.operations
         ),
         *(admin_route(engine, each.method, ADMIN + each.path, each.endpoint) for each in ADMIN_OPERATIONS),
-        *(route(engine, methods, API + path, not_built) for methods, path in NOT_BUILT),
+        *(route(engine, methods, API + path, not_built, scope=None) for methods, path in NOT_BUILT),
     ]

@@ -78,7 +78,10 @@ create table api_key (
     prefix text not null,
     last_four text not null,
     created_at timestamptz not null,
-    revoked_at timestamptz
+    revoked_at timestamptz,
+    permissions jsonb, -- null: everything
+    expires_at timestamptz,
+    last_used_at timestamptz
 );
 
 create index api_key_of_organization on api_key (organization_id, created_at);
@@ -470,6 +473,21 @@ create table series_month (
     starts_at timestamptz not null,
     series_id bigint not null,
     primary key (organization_id, code, starts_at, series_id)
+);
+
+-- Usage by day of a metric, of which more is in use than a page can add up: made in the background, kept for a while.
+create table usage_chart (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    key text not null, -- the dimension, '' without one
+    shown text not null,
+    since timestamptz not null, -- the window that was asked for last
+    until timestamptz not null,
+    asked_at timestamptz not null, -- by the system's clock, as made_at
+    days jsonb, -- null until it was made once
+    made_at timestamptz,
+    unique (organization_id, code, key, shown)
 );
 
 -- Beside those sums, where distinct values are counted: of each value its last operation.

@@ -101,6 +101,7 @@ WORDS = {
     "unknown_host": "The Host header names another server: see PERMILLE_ALLOWED_HOSTS.",
     "too_many_bytes": "Too much is being sent at once: wait for some of it to be answered, then send it again.",
     "too_many_documents": "Too many documents are being made at the moment: ask for it again in a moment.",
+    "too_many_guesses": "There were too many wrong keys from this address: wait a minute, then send it again.",
     "too_many_requests": "These are too many requests at once: wait for some of them to be answered, then send it again.",
     "took_too_long": "It took too long, or something else was in its way: send it again, or ask for less at once.",
     "try_again": "The database can't be reached at the moment: send it again.",

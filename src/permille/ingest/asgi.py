@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect
 
 from permille import telemetry
 from permille.clock import system_now
+from permille.core.api_key import ApiKey, Mode
 from permille.core.bounds import EXPRESSION_LENGTH_MAX, EXPRESSION_WORK_AT_ONCE
 from permille.core.errors import Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
@@ -70,8 +71,10 @@ _formats = {each.path: each for each in FORMATS}
 class Answers:
     """What the intake asks about a request, each in a thread. They raise Refusal when the database cannot be reached."""
 
-    organization: Callable[[str], Organization | None]
-    """Whose API key it is."""
+    key: Callable[[str], ApiKey | None]
+    """What the API key is."""
+    used: Callable[[UUID, datetime], None]
+    """Note that a key was used, and when."""
     warnings: Callable[[UUID, Sequence[Draft]], Warnings]
     """What of the events that were just taken will not count, and why."""
     unevaluable: Callable[[UUID, Mapping[int, Draft]], dict[int, str]]
@@ -172,7 +175,8 @@ class EventIntake:
         self.max_body_bytes = max_body_bytes
         self.batch_max = batch_max
         self.queue = Queue()
-        self.keys: dict[str, tuple[Organization, float]] = {}
+        self.keys: dict[str, tuple[ApiKey, float]] = {}
+        self.changes_of_keys = 0
         self.tasks: list[asyncio.Task[None]] = []
         self.repeating: set[asyncio.Task[None]] = set()
         self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests)
@@ -205,9 +209,12 @@ class EventIntake:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
-        organization = await self._organization(scope["headers"])
-        if organization is None:
+        key = await self._key(scope["headers"])
+        if key is None:
             return 401, _encode(error_body(401, in_words("unauthorized")))
+        key.require("event", Mode.WRITE)
+        self.answers.used(key.id, system_now())
+        organization = key.organization
         telemetry.belongs_to(organization.id)
         with self.bodies.of(organization.id) as share:
             body = await read_body(scope["headers"], receive, self.max_body_bytes, share)
@@ -271,21 +278,29 @@ class EventIntake:
         await waiting.answered
         return request.failure is None
 
-    async def _organization(self, headers: Iterable[tuple[bytes, bytes]]) -> Organization | None:
-        """Whose key it is. A live organization is remembered for a few seconds; a test clock is read each time."""
-        key = _bearer(headers)
-        if key is None:
+    async def _key(self, headers: Iterable[tuple[bytes, bytes]]) -> ApiKey | None:
+        """The key. That of a live organization is remembered for a few seconds; a test clock is read each time."""
+        secret = _bearer(headers)
+        if secret is None:
             return None
-        known = self.keys.get(key)
+        known = self.keys.get(secret)
         if known is not None and known[1] > time.monotonic():
             return known[0]
-        async with self.lookups.turn(key):
-            organization = await asyncio.to_thread(self.answers.organization, key)
-        if organization is not None and not organization.test_mode:
+        changes = self.changes_of_keys
+        async with self.lookups.turn(secret):
+            key = await asyncio.to_thread(self.answers.key, secret)
+        if key is not None and not key.organization.test_mode and changes == self.changes_of_keys:
             if len(self.keys) >= KEYS_REMEMBERED:
                 self.keys.pop(next(iter(self.keys)))
-            self.keys[key] = (organization, time.monotonic() + KEY_SECONDS)
-        return organization
+            self.keys[secret] = (key, time.monotonic() + _seconds_to_remember(key))
+        return key
+
+    def forget_key(self, key_id: UUID | None) -> None:
+        """The key has changed, None: any may have. What is being looked up meanwhile is not remembered."""
+        self.changes_of_keys += 1
+        self.keys = {
+            secret: known for secret, known in self.keys.items() if key_id not in (None, known[0].id)
+        }
 
     async def _write(self, writer: Writer) -> None:
         """The life of a writer: take a group, store it, answer it."""
@@ -343,6 +358,12 @@ def _unstored(requests: Sequence[Request]) -> list[Request]:
 def _fail(requests: Sequence[Request], error: Exception) -> None:
     for request in _unstored(requests):
         request.failure = error
+
+
+def _seconds_to_remember(key: ApiKey) -> float:
+    if key.expires_at is None:
+        return KEY_SECONDS
+    return min(KEY_SECONDS, (key.expires_at - system_now()).total_seconds())
 
 
 def _count_refused(refusal: Refusal) -> None:

@@ -1,8 +1,7 @@
-"""Organizations, their default billing entity, their API keys and their clocks."""
+"""Organizations, their default billing entity and their clocks."""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,65 +14,21 @@ from psycopg.rows import class_row
 from permille.core.organization import Organization
 from permille.ids import new_id
 
-KEY_PREFIX = "pm_"
-
-_COLUMNS = "o.id, o.name, o.test_mode, o.test_now, o.hmac_key, o.created_at, o.requires_second_factor"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewKey:
-    """An API key in clear: shown once, then only its digest, prefix and last four characters are known."""
-
-    secret: str
-    digest: bytes
-    prefix: str
-    last_four: str
-
-
-def key_digest(secret: str) -> bytes:
-    """SHA-256: the key has 256 bits of chance, so a slow hash would add nothing."""
-    return hashlib.sha256(secret.encode()).digest()
-
-
-def draw_key() -> NewKey:
-    secret = KEY_PREFIX + secrets.token_urlsafe(32)
-    return NewKey(
-        secret=secret,
-        digest=key_digest(secret),
-        prefix=secret[: len(KEY_PREFIX) + 4],
-        last_four=secret[-4:],
-    )
-
-
-def by_api_key(conn: Connection[Any], secret: str) -> Organization | None:
-    """The organization that a key opens, None for an unknown or revoked one."""
-    with conn.cursor(row_factory=class_row(Organization)) as cursor:
-        return cursor.execute(
-            f"select {_COLUMNS} from api_key k join organization o on o.id = k.organization_id"
-            " where k.digest = %s and k.revoked_at is null",
-            [key_digest(secret)],
-        ).fetchone()
-
-
-def key_id(conn: Connection[Any], secret: str) -> UUID | None:
-    """The id of a key that opens an organization."""
-    row = conn.execute(
-        "select id from api_key where digest = %s and revoked_at is null", [key_digest(secret)]
-    ).fetchone()
-    return row[0] if row else None
+COLUMNS = "o.id, o.name, o.test_mode, o.test_now, o.hmac_key, o.created_at, o.requires_second_factor"
+"""Those of an Organization."""
 
 
 def by_id(conn: Connection[Any], organization_id: UUID) -> Organization | None:
     with conn.cursor(row_factory=class_row(Organization)) as cursor:
         return cursor.execute(
-            f"select {_COLUMNS} from organization o where o.id = %s", [organization_id]
+            f"select {COLUMNS} from organization o where o.id = %s", [organization_id]
         ).fetchone()
 
 
 def by_name(conn: Connection[Any], name: str) -> list[Organization]:
     with conn.cursor(row_factory=class_row(Organization)) as cursor:
         return cursor.execute(
-            f"select {_COLUMNS} from organization o where o.name = %s order by o.created_at", [name]
+            f"select {COLUMNS} from organization o where o.name = %s order by o.created_at", [name]
         ).fetchall()
 
 
@@ -90,7 +45,7 @@ def listing(conn: Connection[Any], *, limit: int, offset: int) -> tuple[list[Org
     """Organizations, newest first, and how many there are."""
     with conn.cursor(row_factory=class_row(Organization)) as cursor:
         rows = cursor.execute(
-            f"select {_COLUMNS} from organization o order by o.created_at desc, o.id limit %s offset %s",
+            f"select {COLUMNS} from organization o order by o.created_at desc, o.id limit %s offset %s",
             [limit, offset],
         ).fetchall()
     row = conn.execute("select count(*) from organization").fetchone()
@@ -104,7 +59,7 @@ def of_user(
     chosen = "from membership m join organization o on o.id = m.organization_id where m.user_id = %s"
     with conn.cursor(row_factory=class_row(Organization)) as cursor:
         rows = cursor.execute(
-            f"select {_COLUMNS} {chosen} order by o.created_at desc, o.id limit %s offset %s",
+            f"select {COLUMNS} {chosen} order by o.created_at desc, o.id limit %s offset %s",
             [user_id, limit, offset],
         ).fetchall()
     row = conn.execute(f"select count(*) {chosen}", [user_id]).fetchone()
@@ -169,36 +124,6 @@ def default_prefix(name: str, entity_id: UUID) -> str:
     """Lago's default document prefix: three letters of the name, a dash, the last four of the id."""
     letters = "".join(letter for letter in name if letter.isascii() and letter.isalnum()).upper()[:3] or "INV"
     return f"{letters}-{str(entity_id)[-4:].upper()}"
-
-
-def add_key(
-    conn: Connection[Any], *, organization_id: UUID, name: str | None, now: datetime
-) -> tuple[UUID, NewKey]:
-    key, key_id = draw_key(), new_id(now)
-    conn.execute(
-        "insert into api_key (id, organization_id, name, digest, prefix, last_four, created_at)"
-        " values (%s, %s, %s, %s, %s, %s, %s)",
-        [key_id, organization_id, name, key.digest, key.prefix, key.last_four, now],
-    )
-    return key_id, key
-
-
-def keys(conn: Connection[Any], organization_id: UUID) -> list[tuple[Any, ...]]:
-    """(id, name, prefix, last_four, created_at, revoked_at) of an organization's keys, oldest first."""
-    return conn.execute(
-        "select id, name, prefix, last_four, created_at, revoked_at from api_key"
-        " where organization_id = %s order by created_at, id",
-        [organization_id],
-    ).fetchall()
-
-
-def revoke_key(conn: Connection[Any], *, organization_id: UUID, key_id: UUID, now: datetime) -> bool:
-    """Whether there was such a key, not yet revoked."""
-    cursor = conn.execute(
-        "update api_key set revoked_at = %s where organization_id = %s and id = %s and revoked_at is null",
-        [now, organization_id, key_id],
-    )
-    return cursor.rowcount == 1
 
 
 def _draw_hmac_key() -> str:

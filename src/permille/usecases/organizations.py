@@ -8,10 +8,11 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.api_key import Permissions
 from permille.core.errors import Forbidden, NotFound
 from permille.core.organization import Organization
-from permille.store import organizations
-from permille.store.organizations import NewKey
+from permille.store import api_keys, organizations
+from permille.store.api_keys import NewKey, StoredKey
 
 
 def create(
@@ -24,27 +25,58 @@ def create(
 ) -> tuple[Organization, NewKey]:
     """The organization with its billing entity, and its first API key."""
     made = organizations.add(conn, name=name, test_now=test_now, entity=entity, now=now)
-    _, key = add_key(conn, made.id, name="first key", now=made.created_at)
-    return made, key
+    return made, add_key(conn, made.id, name="first key", now=made.created_at)
 
 
-def add_key(conn: Connection[Any], organization_id: UUID, *, name: str, now: datetime) -> tuple[UUID, NewKey]:
+def add_key(
+    conn: Connection[Any],
+    organization_id: UUID,
+    *,
+    name: str,
+    permissions: Permissions | None = None,
+    expires_at: datetime | None = None,
+    now: datetime,
+) -> NewKey:
     """A new API key; only a digest of it is kept."""
-    return organizations.add_key(conn, organization_id=organization_id, name=name, now=now)
+    return api_keys.add(
+        conn,
+        organization_id=organization_id,
+        name=name,
+        permissions=permissions,
+        expires_at=expires_at,
+        now=now,
+    )
+
+
+def rotate_key(
+    conn: Connection[Any], organization_id: UUID, key_id: UUID | None, *, ends_at: datetime, now: datetime
+) -> NewKey:
+    """A new key with the name and the permissions of another one, which ends at an instant. Raises NotFound."""
+    old = _key(conn, organization_id, key_id)
+    if ends_at <= now:
+        api_keys.revoke(conn, old.id, now=now)
+    elif old.expires_at is None or ends_at < old.expires_at:
+        api_keys.expire(conn, old.id, at=ends_at)
+    return add_key(conn, organization_id, name=old.name or old.prefix, permissions=old.permissions, now=now)
+
+
+def revoke_key(conn: Connection[Any], organization_id: UUID, key_id: UUID | None, *, now: datetime) -> UUID:
+    """The key's id. Raises NotFound for a key that there is not, or that is revoked."""
+    old = _key(conn, organization_id, key_id)
+    api_keys.revoke(conn, old.id, now=now)
+    return old.id
+
+
+def _key(conn: Connection[Any], organization_id: UUID, key_id: UUID | None) -> StoredKey:
+    found = api_keys.lock(conn, organization_id, key_id) if key_id else None
+    if found is None:
+        raise NotFound("api_key")
+    return found
 
 
 def roll_hmac_key(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> str:
     """The new key that webhooks are signed with from now on, those that are sent again too."""
     return organizations.roll_hmac_key(conn, organization_id=organization_id, now=now)
-
-
-def revoke_key(conn: Connection[Any], organization_id: UUID, key_id: UUID | None, *, now: datetime) -> UUID:
-    """The key's id. Raises NotFound for a key that there is not, or that is revoked."""
-    if key_id is None or not organizations.revoke_key(
-        conn, organization_id=organization_id, key_id=key_id, now=now
-    ):
-        raise NotFound("api_key")
-    return key_id
 
 
 def refuse_live(organization: Organization) -> None:

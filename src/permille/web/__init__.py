@@ -162,6 +162,7 @@ def _developers(engine: Engine) -> list[Route]:
         page(engine, "/developers", developers.overview, developers.create_endpoint, writers=ADMINS),
         page(engine, "/api-keys", developers.overview, developers.create_key, writers=ADMINS),
         action(engine, "/api-keys/{key_id}/revoke", developers.revoke_key, writers=ADMINS),
+        action(engine, "/api-keys/{key_id}/rotate", developers.rotate_key, writers=ADMINS),
         action(engine, "/hmac-key/roll", developers.roll_hmac_key, writers=ADMINS),
         action(engine, "/webhook-endpoints/{lago_id}/delete", developers.delete_endpoint, writers=ADMINS),
         action(engine, "/webhooks/{webhook_id}/replay", developers.replay),

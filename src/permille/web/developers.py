@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
-from permille.api.organizations import read_key_name, render_keys
+from permille.api.organizations import read_key, render_keys
+from permille.api.render import instant
 from permille.api.validation import Fields, parse_uuid
 from permille.api.webhook_endpoints import EVENT_TYPES, read_endpoint, render_webhook_endpoint
-from permille.store import organizations, webhook_endpoints, webhook_log
+from permille.core.api_key import EVENTS_ONLY, READ_ONLY, RESOURCES, Mode, Permissions
+from permille.store import api_keys, webhook_endpoints, webhook_log
+from permille.store.api_keys import NewKey
 from permille.usecases import organizations as usecase, webhook_endpoints as endpoint_usecase
-from permille.web.visit import ADMINS, Done, HtmlPage, Visit
+from permille.web.visit import ADMINS, Done, Form, HtmlPage, Visit
+
+DAYS = {"day": 1, "week": 7, "month": 30, "quarter": 90, "year": 365}
+"""In how many days a key may end."""
 
 
 def overview(visit: Visit) -> HtmlPage:
@@ -25,7 +32,7 @@ def overview(visit: Visit) -> HtmlPage:
     )
     endpoints = webhook_endpoints.all_of(visit.conn, visit.here.id)
     context: dict[str, Any] = {
-        "keys": render_keys(organizations.keys(visit.conn, visit.here.id)),
+        "keys": render_keys(api_keys.of_organization(visit.conn, visit.here.id)),
         "endpoints": [render_webhook_endpoint(each) for each in endpoints],
         "event_types": sorted(EVENT_TYPES),
         "log": log,
@@ -34,6 +41,8 @@ def overview(visit: Visit) -> HtmlPage:
         "statuses": webhook_log.STATUSES,
         "base_url": visit.engine.config.base_url,
         "may_keys": visit.may(ADMINS),
+        "resources": [(each, each.replace("_", " ")) for each in RESOURCES],
+        "now": instant(visit.system_now),
         "hmac_key": visit.here.hmac_key if visit.may(ADMINS) else None,
     }
     return HtmlPage(template="developers.html", context=context)
@@ -41,16 +50,45 @@ def overview(visit: Visit) -> HtmlPage:
 
 def create_key(visit: Visit) -> Done:
     """POST /app/api-keys: the key is shown, this once."""
-    name = read_key_name(Fields({"name": visit.form.get("key_name")}))
-    _, key = usecase.add_key(visit.conn, visit.here.id, name=name, now=visit.system_now)
+    body = {"name": visit.form.get("key_name"), "permissions": _permissions(visit.form)}
+    if days := DAYS.get(visit.form.get("ends_in"), 0):
+        body["expires_at"] = instant(visit.system_now + timedelta(days=days))
+    wanted = read_key(Fields(body), now=visit.system_now)
+    key = usecase.add_key(visit.conn, visit.here.id, **wanted, now=visit.system_now)
+    page = _shown_once(f"API key “{wanted['name']}”", "", key)
+    return Done(action="created API key", subject=wanted["name"], details=body, page=page)
+
+
+def rotate_key(visit: Visit) -> Done:
+    """POST /app/api-keys/{key_id}/rotate: a new key is shown, this once; the old one ends now or in some days."""
+    key_id, days = parse_uuid(visit.path["key_id"]), DAYS.get(visit.form.get("ends_in"), 0)
+    ends_at = visit.system_now + timedelta(days=days)
+    key = usecase.rotate_key(visit.conn, visit.here.id, key_id, ends_at=ends_at, now=visit.system_now)
+    until = f" The old one works until {ends_at:%d %B}." if days else " The old one is revoked."
+    page = _shown_once("The new API key", until, key)
+    details = {"old_key_ends_at": instant(ends_at)}
+    return Done(action="rotated API key", subject=visit.path["key_id"], details=details, page=page)
+
+
+def _shown_once(heading: str, more: str, key: NewKey) -> HtmlPage:
     context = {
-        "heading": f"API key “{name}”",
-        "text": "It is shown this once: only a digest of it is kept.",
+        "heading": heading,
+        "text": f"It is shown this once: only a digest of it is kept.{more}",
         "secret": key.secret,
         "next": "/app/developers",
     }
-    page = HtmlPage(template="secret.html", context=context)
-    return Done(action="created API key", subject=name, page=page)
+    return HtmlPage(template="secret.html", context=context)
+
+
+def _permissions(form: Form) -> Permissions | None:
+    """What the form allows the key: everything, events, reading, or what is ticked."""
+    if form.get("may") != "chosen":
+        return {"events": EVENTS_ONLY, "read": READ_ONLY}.get(form.get("may"))
+    found = {
+        resource: [mode.value for mode in Mode if form.has(f"{mode.value}_{resource}")]
+        for resource in RESOURCES
+    }
+    return {resource: modes for resource, modes in found.items() if modes}
 
 
 def revoke_key(visit: Visit) -> Done:

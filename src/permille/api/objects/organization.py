@@ -88,6 +88,15 @@ class OrganizationCount(Answer):
     total_count: Annotated[int, says("Number of organizations.")]
 
 
+Permissions = Annotated[
+    dict[str, list[str]] | None,
+    says(
+        "What the key may do: kinds of objects, each with `read`, `write` or both; null: everything.",
+        example={"event": ["write"]},
+    ),
+]
+
+
 class NewApiKey(Answer):
     """An API key that was just created."""
 
@@ -95,6 +104,8 @@ class NewApiKey(Answer):
     name: Name
     api_key: Secret
     prefix: Prefix
+    permissions: Permissions
+    expires_at: Annotated[str | None, instant_of("When it ends by itself.")]
 
 
 class ApiKey(Answer):
@@ -104,8 +115,11 @@ class ApiKey(Answer):
     name: Name
     prefix: Prefix
     last_four: Annotated[str, says("Last four characters of the key.")]
+    permissions: Permissions
     created_at: CreatedAt
+    expires_at: Annotated[str | None, instant_of("When it ends by itself.")]
     revoked_at: Annotated[str | None, instant_of("When it was revoked.")]
+    last_used_at: Annotated[str | None, instant_of("When it was used last, to the minute.")]
 
 
 class RevokedApiKey(Answer):
@@ -138,6 +152,14 @@ class ApiKeyInput(Input):
     """A new API key."""
 
     name: Name
+    permissions: Permissions
+    expires_at: Annotated[str, instant_of("When it is to end by itself.")]
+
+
+class ApiKeyRotation(Input):
+    """When the old key ends."""
+
+    expires_at: Annotated[str, instant_of("When the old key ends; without it, at once.")]
 
 
 class TestClockInput(Input):
