@@ -141,7 +141,8 @@ def ended(worker: subprocess.Popen[str]) -> tuple[int, str]:
 def is_at_work(db: psycopg.Connection[Any]) -> bool:
     db.rollback()
     row = db.execute(
-        "select count(*) from pg_stat_activity where application_name = 'permille-work'"
+        "select count(*) from pg_stat_activity"
+        " where application_name = 'permille-work' and datname = current_database()"
     ).fetchone()
     return row is not None and row[0] > 0
 

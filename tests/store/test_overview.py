@@ -10,12 +10,16 @@ from typing import Any
 import psycopg
 import pytest
 
+from permille.core.instants import microseconds
 from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.event import numeric_value, property_text
+from permille.events.draft import Draft
+from permille.events.log import Request
 from permille.events.postgres import rollup
-from permille.events.postgres.overview import units_by_day
-from permille.events.usage import Shown, shown_of
-from tests.store.test_usage import START, Feed
+from permille.events.postgres.overview import KINDS_MAX, size_of_days, units_by_day
+from permille.events.postgres.writer import store
+from permille.events.usage import OTHERS, Shown, shown_of
+from tests.store.test_usage import NOW, START, Feed
 
 Kind = tuple[date, str]
 
@@ -109,3 +113,47 @@ def test_only_series_of_the_month_are_looked_at_and_none_of_them_is_missed(
     ).fetchall()
     assert drawn_of(feed, "sum", Shown.EVENTS, since=START, until=october) == {}
     assert set(rollup.verify(db, limit=1000)) == {(series_id, "m", at) for series_id, at in forgotten}
+
+
+def test_the_smallest_kinds_are_one_and_their_units_are_all_there(
+    dsn: str, db: psycopg.Connection[Any]
+) -> None:
+    feed = Feed(dsn, db, seed=5)
+    feed.metric("sum", "sum_agg", ("model",))
+    drafts = [
+        Draft(f"x{n}", "sum", "s", microseconds(START), None, {"model": f"m{n}", "tokens": 1 + n // 2})
+        for n in range(KINDS_MAX + 30)
+    ]
+    store(feed.conn, feed.memory, [Request(feed.organization, drafts, microseconds(NOW))])
+    rollup.roll_up(db)
+    until = START + timedelta(days=1)
+    drawn = drawn_of(feed, "sum", Shown.UNITS, since=START, until=until)
+    assert len(drawn) == KINDS_MAX + 1
+    assert drawn[START.date(), OTHERS] == sum(1 + n // 2 for n in range(30))
+    assert drawn[START.date(), "m30"] == 16
+    assert sum(drawn.values()) == sum(1 + n // 2 for n in range(KINDS_MAX + 30))
+
+
+@pytest.mark.parametrize("shown", list(Shown))
+def test_the_size_of_days_is_what_is_added_up_of_their_months(
+    dsn: str, db: psycopg.Connection[Any], shown: Shown
+) -> None:
+    feed = Feed(dsn, db, seed=6)
+    code = "distinct" if shown is Shown.DISTINCT else "sum"
+    feed.metric(code, "unique_count_agg" if shown is Shown.DISTINCT else "sum_agg", ("model",))
+    feed.send(200)
+    rollup.roll_up(db)
+    table = "unique_cell" if shown is Shown.DISTINCT else "usage_cell"
+    window = {"since": START + timedelta(days=2), "until": START + timedelta(days=4)}
+    row = db.execute(
+        f"select count(*) from {table} c join series s on s.id = c.series_id where s.organization_id = %s"
+        " and s.code = %s and c.grain = 'd' and c.starts_at >= '2026-09-01' and c.starts_at < '2026-11-01'",
+        [feed.organization, code],
+    ).fetchone()
+    assert row is not None
+    assert row[0] > 10
+
+    def size(most: int) -> int:
+        return size_of_days(db, feed.organization, code=code, shown=shown, **window, most=most)
+
+    assert (size(10_000), size(10)) == (row[0], 10)

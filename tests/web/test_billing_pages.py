@@ -14,7 +14,11 @@ import psycopg
 import pytest
 
 import permille
+from permille.config import Config
 from permille.events.postgres import rollup
+from permille.out import usage_charts
+from permille.out.kind import Context
+from permille.usecases.usage import charts
 from permille.web.csv_file import csv_file
 
 from .conftest import START, join, text_of
@@ -63,6 +67,57 @@ def test_home_draws_the_days_of_the_metric(browser, gpt4, send):
     page = browser.ok("")
     assert "1 Oct, 8K: 10,000" in page
     assert "20 Sep, 32K: 4,000" in page
+
+
+def test_home_shows_what_is_in_use_too_much_for_a_page_as_it_was_made_in_the_background(
+    server, browser, gpt4, send, monkeypatch
+):
+    def roll_up():
+        with psycopg.connect(browser.dsn, autocommit=True) as conn:
+            while rollup.roll_up(conn):
+                pass
+
+    def jobs():
+        return browser.row(
+            "select array_agg(args ->> 'key') from procrastinate_jobs where task_name = 'usage chart' and lock like %s",
+            f"%{browser.organization.id}%",
+        )[0]
+
+    def make(key):
+        context = Context(pool=server.engine.pool, config=Config(), renderers={}, is_stopping=lambda: False)
+        usage_charts.make(context, key)
+        with psycopg.connect(browser.dsn) as conn:
+            conn.execute("delete from procrastinate_jobs where args ->> 'key' = %s", [key])
+
+    monkeypatch.setattr(charts, "SIZE_AT_ONCE", 1)
+    send("gpt_4_tokens", "acme-1", model="8K", type="output", tokens=10_000)
+    roll_up()
+    assert "1 Oct, 8K: 10,000" in browser.ok("")
+    assert jobs() is None, "one sum is read at once"
+    send("gpt_4_tokens", "acme-1", model="32K", type="output", tokens=500)
+    roll_up()
+    for _ in range(2):
+        page = browser.ok("")
+        assert "its chart is made in the background" in text_of(page)
+        assert "1 Oct, 8K" not in page
+    (key,) = jobs()
+    make(key)
+    page = browser.ok("")
+    assert "1 Oct, 8K: 10,000" in page
+    assert "1 Oct, 32K: 500" in page
+    assert "the chart is made again every few minutes" in text_of(page)
+    send("gpt_4_tokens", "acme-1", model="8K", type="output", tokens=1)
+    roll_up()
+    assert "1 Oct, 8K: 10,000" in browser.ok("")
+    assert jobs() is None, "it is kept for a while"
+    with psycopg.connect(browser.dsn) as conn:
+        conn.execute("update usage_chart set asked_at = asked_at - interval '6 minutes' where id = %s", [key])
+    assert "1 Oct, 8K: 10,000" in browser.ok(""), "nobody waits for the next one"
+    assert jobs() == [key]
+    make(key)
+    assert "1 Oct, 8K: 10,001" in browser.ok("")
+    other = join(server)
+    assert "in the background" not in text_of(other.ok(""))
 
 
 def test_a_live_organization_sees_events_a_second(server):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres import rollup
 from permille.events.postgres.writer import Memory, open_connection, store
+from permille.store import customers
 from permille.usecases.amendments import AmendmentRequest, amend
 from permille.usecases.unpriced import look_some
 
@@ -61,6 +63,44 @@ def test_an_event_without_a_price_says_so_everywhere(browser, api, gpt4, send):
     )
     assert "counts 10 of GPT-4 tokens" in text_of(browser.ok("/events"))
     assert "have no price" not in text_of(browser.ok("/customers/acme"))
+
+
+def test_each_event_is_explained_by_the_prices_of_its_own_period_however_many_they_are(
+    browser, api, gpt4, send, monkeypatch
+):
+    (plan,) = api(api_plans.list_plans)["plans"]
+    price = {
+        "billable_metric_id": plan["charges"][0]["lago_billable_metric_id"],
+        "charge_model": "standard",
+        "properties": {"amount": "2"},
+        "code": "new",
+    }
+    own = plan["charges"][0]["code"]
+    api(api_charges.delete_charge, {"effective": "next_period"}, code=plan["code"], charge_code=own)
+    looked_up: list[Any] = []
+    by_ids = customers.by_ids
+
+    def counted(conn: Any, ids: Any) -> Any:
+        looked_up.append(ids)
+        return by_ids(conn, ids)
+
+    monkeypatch.setattr(customers, "by_ids", counted)
+
+    def said(*days: int) -> str:
+        for day in days:
+            at = START + timedelta(days=day)
+            send("gpt_4_tokens", "acme-1", at, model="8K", type="output", tokens=10)
+        looked_up.clear()
+        return text_of(browser.ok("/events"))
+
+    unpriced = "price this metric."
+    words = said(0, 1, 2)
+    assert (words.count("counts 10 of GPT-4 tokens"), unpriced in words) == (3, False)
+    assert len(looked_up) <= 2, "once for their prices and once for those without one, however many they are"
+    assert said(40, 41).count(unpriced) == 2
+    api(api_charges.create_charge, {"charge": price, "effective": "next_period"}, code=plan["code"])
+    words = said()
+    assert (words.count("counts 10 of GPT-4 tokens"), unpriced in words) == (5, False)
 
 
 def test_filters(browser, gpt4, send):

@@ -475,6 +475,21 @@ create table series_month (
     primary key (organization_id, code, starts_at, series_id)
 );
 
+-- Usage by day of a metric, of which more is in use than a page can add up: made in the background, kept for a while.
+create table usage_chart (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    key text not null, -- the dimension, '' without one
+    shown text not null,
+    since timestamptz not null, -- the window that was asked for last
+    until timestamptz not null,
+    asked_at timestamptz not null, -- by the system's clock, as made_at
+    days jsonb, -- null until it was made once
+    made_at timestamptz,
+    unique (organization_id, code, key, shown)
+);
+
 -- Beside those sums, where distinct values are counted: of each value its last operation.
 create table unique_cell (
     series_id bigint not null,
@@ -998,6 +1013,17 @@ create table recovery_code (
     digest bytea not null, -- SHA-256; deleted when used
     primary key (user_id, digest)
 );
+
+-- Who a user is at a provider of single sign-on.
+create table sign_in_identity (
+    issuer text not null,
+    subject text not null,
+    user_id uuid not null references app_user (id),
+    created_at timestamptz not null,
+    primary key (issuer, subject)
+);
+
+create unique index sign_in_identity_of_user on sign_in_identity (user_id, issuer);
 
 -- A browser in which the user has signed in before: strangers' failures don't count for it.
 create table known_browser (

@@ -17,6 +17,8 @@ from permille.core.metering.usage import AdvanceEvent, Partial, carried_over_to
 
 Read = TypeVar("Read")
 
+OTHERS = "others"
+"""The name of the smallest values of a dimension together."""
 RATE_SECONDS = 60
 """How long the rate of events is taken over."""
 BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -161,7 +163,20 @@ class UsageReader(Protocol):
         since: datetime,
         until: datetime,
     ) -> dict[date, dict[str, Decimal]]:
-        """UTC day -> value of the dimension -> what is shown, as far as it is rolled up."""
+        """UTC day -> value of the dimension -> what is shown, as far as it is rolled up; the smallest together as OTHERS."""
+
+    def size_of_days(
+        self,
+        conn: Connection[Any],
+        organization_id: UUID,
+        *,
+        code: str,
+        shown: Shown,
+        since: datetime,
+        until: datetime,
+        most: int,
+    ) -> int:
+        """How many rows `units_by_day` adds up, of the whole months and at most so many."""
 
     def events_per_second(self, conn: Connection[Any], organization_id: UUID, *, since: datetime) -> Decimal:
         """Over the last RATE_SECONDS, of which `since` is the beginning."""

@@ -75,6 +75,8 @@ WORDS = {
     "cannot_go_back": "The clock can't go back.",
     "too_many_failures": "Too many failed attempts: try again in a quarter of an hour.",
     "too_many_sign_ins": "Many sign in at the moment: try again in a few seconds.",
+    "sso_unknown_user": "There is no user with your email: ask an admin of your organization for an invitation.",
+    "sso_other_identity": "Your email belongs to a user who is somebody else at the provider: ask the operator of the server.",
     "wrong_code": "This is not the code, or it was used already: wait for the next one.",
     "second_factor_is_on": "There is a second factor already.",
     "member_elsewhere": "This user is in other organizations too: ask an owner of the installation.",

@@ -16,13 +16,13 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, Status
 
-from permille.out import webhooks
+from permille.out import usage_charts, webhooks
 from permille.out.kind import Context, Kind
 from permille.store.jobs import QUEUE, SLOW_QUEUE
 
 log = logging.getLogger(__name__)
 
-KINDS = (webhooks.JOB,)
+KINDS = (webhooks.JOB, usage_charts.JOB)
 
 SLOTS = {QUEUE: 16, SLOW_QUEUE: 8}
 """How many jobs of a queue a process runs at once."""

@@ -38,7 +38,9 @@ def warnings_of(
     ]
     rows = [histories.get(event.external_subscription_id or "", []) for event in events]
     takers = [running_at(history, event.at) for history, event in zip(rows, events, strict=True)]
-    known = plans.plans_by_ids(conn, {taker.plan_id for taker in takers if taker})
+    priced = prices_at(
+        conn, [(taker, event.at) for taker, event in zip(takers, events, strict=True) if taker]
+    )
     timed = [
         (event.external_subscription_id or "", draft.code, event.at)
         for event, draft in zip(events, drafts, strict=True)
@@ -51,16 +53,25 @@ def warnings_of(
             event,
             metric=metrics.get(draft.code),
             history=history,
-            plan=priced_at(conn, known[taker.plan_id], taker, event.at) if taker else None,
+            plan=priced[taker.id, event.at] if taker else None,
             is_too_late=index in too_late,
         )
     )
     return [warning for warning, _ in zip(found, range(WARNINGS_MAX), strict=False)]
 
 
-def priced_at(conn: Connection[Any], plan: Plan, taker: Subscription, at: datetime) -> Plan:
-    """The plan with the prices of the period that the subscription is in at that time, while it runs."""
-    if not plan.price_versions:
-        return plan
-    customer = customers.by_ids(conn, [taker.customer_id])[taker.customer_id]
-    return running_plan(replace(taker, status="active"), plan, customer, at=at)
+def prices_at(
+    conn: Connection[Any], running: Sequence[tuple[Subscription, datetime]]
+) -> dict[tuple[UUID, datetime], Plan]:
+    """Subscription and instant -> its plan with the prices of the period that it was then in."""
+    known = plans.plans_by_ids(conn, {row.plan_id for row, _ in running})
+    versioned = {row.customer_id for row, _ in running if known[row.plan_id].price_versions}
+    owners = customers.by_ids(conn, versioned)
+    return {
+        (row.id, at): running_plan(
+            replace(row, status="active"), known[row.plan_id], owners[row.customer_id], at=at
+        )
+        if row.customer_id in owners
+        else known[row.plan_id]
+        for row, at in running
+    }

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from permille.events.usage import OTHERS
+
 KINDS_MAX = 8  # as many as there are colours; the rest is one kind
-OTHERS = "others"
 
 WIDTH, HEIGHT = 760, 240
 LEFT, BOTTOM, TOP = 56, 28, 12
@@ -101,8 +102,8 @@ def _kinds(
     for _, by_kind in days:
         for kind, units in by_kind.items():
             totals[kind] = totals.get(kind, Decimal(0)) + units
-    ranked = sorted(totals, key=lambda kind: (-totals[kind], kind))
-    if len(ranked) <= KINDS_MAX:
+    ranked = sorted(totals.keys() - {OTHERS}, key=lambda kind: (-totals[kind], kind))
+    if len(ranked) <= KINDS_MAX and OTHERS not in totals:
         return tuple(sorted(ranked, key=in_order)), list(days)
     kept = sorted(ranked[: KINDS_MAX - 1], key=in_order)
     folded: list[tuple[str, Mapping[str, Decimal]]] = []

@@ -13,7 +13,6 @@ from permille.api.amendments import read_amendment, render_amendments
 from permille.api.events import read_events, render_events
 from permille.api.objects.event import EventContent, EventDetails
 from permille.api.render import instant_milliseconds
-from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, running_at
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import microseconds, parse_instant
@@ -22,10 +21,10 @@ from permille.core.metering.event import EventState
 from permille.events.engine import amendments, event_log
 from permille.events.log import StoredEvent
 from permille.ids import new_id
-from permille.store import billable_metrics, plans, subscriptions
+from permille.store import billable_metrics, subscriptions
 from permille.usecases import amendments as usecase
 from permille.usecases.amendments import AmendmentRequest
-from permille.usecases.event_warnings import priced_at
+from permille.usecases.event_warnings import prices_at
 from permille.web.forms import read_json
 from permille.web.matching import Verdict, verdict
 from permille.web.shown import in_path, in_query, json_lines
@@ -159,24 +158,17 @@ def _explained(visit: Visit, events: Sequence[EventDetails]) -> list[dict[str, A
     counting = [_counting(event) for event in events]
     codes = {event.code for event in counting}
     metrics = {code: billable_metrics.by_code(visit.conn, visit.here.id, code) for code in codes}
-    priced = {
-        code: plans.plans_of_metric(visit.conn, metric.id) if metric else []
-        for code, metric in metrics.items()
-    }
     names = {event.external_subscription_id for event in events if event.external_subscription_id}
     known = subscriptions.histories(visit.conn, visit.here.id, names)
+    histories = [known.get(event.external_subscription_id or "", []) for event in events]
+    ats = [datetime.fromisoformat(now.timestamp) for now in counting]
+    takers = [running_at(rows, at) for rows, at in zip(histories, ats, strict=True)]
+    priced = prices_at(visit.conn, [(taker, at) for taker, at in zip(takers, ats, strict=True) if taker])
     explained = []
-    for event, now in zip(events, counting, strict=True):
-        rows = known.get(event.external_subscription_id or "", [])
-        at = datetime.fromisoformat(now.timestamp)
-        taker = running_at(rows, at)
-        own = [
-            priced_at(visit.conn, plan, taker, at)
-            for plan in priced[now.code]
-            if taker is not None and plan.id == taker.plan_id
-        ]
+    for event, now, rows, taker, at in zip(events, counting, histories, takers, ats, strict=True):
+        own = [priced[taker.id, at]] if taker else []
         found = verdict(metrics[now.code], now.code, now.properties, own)
-        ignored = _ignored(event.external_subscription_id, rows, taker, found, own)
+        ignored = _ignored(event.external_subscription_id, rows, taker, found)
         amended = event.amendments[-1] if event.amendments else None
         state = EventState.IGNORED if ignored else found.state
         if event.too_late and state is not EventState.IGNORED:
@@ -205,7 +197,6 @@ def _ignored(
     rows: Sequence[Subscription],
     taker: Subscription | None,
     found: Verdict,
-    own: Sequence[Plan],
 ) -> str | None:
     """Why an event that counts is not billed all the same."""
     if not external_id:
@@ -214,6 +205,6 @@ def _ignored(
         return "There is no subscription with this id. It counts once there is one that runs at its time."
     if taker is None:
         return "No subscription with this id ran at its time."
-    if found.metric is not None and not own:
+    if found.metric is not None and not found.matches:
         return "The subscription's plan doesn't price this metric."
     return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from permille.clock import system_now
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.money import exact, subunits
 from permille.events.engine import usage
@@ -21,7 +23,9 @@ from permille.store import (
     unpriced,
 )
 from permille.store.customers import CustomerSearch
+from permille.store.usage_charts import Chart
 from permille.usecases.unpriced import newest as newest_unpriced
+from permille.usecases.usage.charts import charted_usage
 from permille.web import chart
 from permille.web.daily import UNNAMED, order_of, stacking_key
 from permille.web.visit import HtmlPage, Visit
@@ -74,26 +78,27 @@ def _usage_chart(visit: Visit, metric: BillableMetric) -> list[dict[str, Any]]:
     end = visit.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
     key = stacking_key(metric)
     shown = shown_of(metric.aggregation)
-    found = usage.units_by_day(
-        visit.conn,
-        visit.here.id,
+    asked = Chart(
+        organization_id=visit.here.id,
         code=metric.code,
         key=key,
         shown=shown,
         since=end - DAYS * _DAY,
         until=end,
     )
-    if not found:
+    found = charted_usage(visit.conn, asked, now=system_now())
+    if not found.days and not found.is_being_made:
         return []
     days = [
-        (_named(day), _kinds(found.get(day.date(), {}), key))
+        (_named(day), _kinds(found.days.get(day.date(), {}), key))
         for day in (end - number * _DAY for number in range(DAYS, 0, -1))
     ]
     what = "" if shown is Shown.UNITS else f": {shown}"
-    return [{"metric": metric, "what": what, "key": key, "drawn": chart.stacked(days, order_of(metric))}]
+    drawn = chart.stacked(days, order_of(metric))
+    return [{"metric": metric, "what": what, "key": key, "drawn": drawn, "found": found}]
 
 
-def _kinds(units: dict[str, Decimal], key: str | None) -> dict[str, Decimal]:
+def _kinds(units: Mapping[str, Decimal], key: str | None) -> Mapping[str, Decimal]:
     return units if key else {UNNAMED: sum(units.values(), Decimal(0))} if units else {}
 
 

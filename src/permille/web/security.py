@@ -41,9 +41,15 @@ HEADERS = {
     "cache-control": "no-store",
 }
 
+
+def too_many_sign_ins() -> Refusal:
+    """429: as many wait to be signed in as may."""
+    return Refusal(status=429, code="too_many_sign_ins")
+
+
 _hasher = PasswordHasher()
 # 64 MB and 0.1 s of a core for each: not more at once than there are cores to do it.
-_turns = Shares(2, 20, refusal=lambda: Refusal(status=429, code="too_many_sign_ins"))
+_turns = Shares(2, 20, refusal=too_many_sign_ins)
 # Verified against when there is no such user, so that the answer takes as long.
 _NOBODY = _hasher.hash("nobody has this password")
 

@@ -73,6 +73,7 @@ class Usage:
     events_of = staticmethod(advance.events_of)
     sums = staticmethod(series.sums)
     units_by_day = staticmethod(overview.units_by_day)
+    size_of_days = staticmethod(overview.size_of_days)
     events_per_second = staticmethod(overview.events_per_second)
     under_one_version = staticmethod(metering.under_one_version)
     under_one_metering = staticmethod(metering.under_one_metering)

@@ -10,9 +10,11 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.events.usage import RATE_SECONDS, Shown
+from permille.events.usage import OTHERS, RATE_SECONDS, Shown
 
 EVENTS_LOOKED_AT = 500_000
+KINDS_MAX = 50
+"""The most values of a dimension that are named; charts show fewer."""
 
 # The series that were used in the month of the days: what was used before and is over costs nothing.
 _USED = """
@@ -24,12 +26,13 @@ cross join lateral (
 where m.organization_id = %(organization)s and m.code = %(code)s and m.starts_at = %(month)s
     and s.organization_id = %(organization)s and s.code = %(code)s
 """
+_CELLS, _UNIQUES = "usage_cell", "unique_cell"
 _KIND = "coalesce(s.dimensions ->> %(key)s, 'other') as kind"
 
 # From the cells of whole UTC days, so that the cost does not grow with the number of events.
 _DAYS = f"""
 select c.starts_at, {_KIND}, {{units}} as units
-{_USED.format(columns="starts_at, events_count, sum, max", cells="usage_cell")}
+{_USED.format(columns="starts_at, events_count, sum, max", cells=_CELLS)}
 group by 1, 2
 having {{units}} is not null
 """
@@ -39,20 +42,40 @@ _DISTINCT = f"""
 select starts_at, kind, count(*) filter (where is_add)::numeric from (
     select distinct on (c.starts_at, kind, s.external_subscription_id, c.digest)
         c.starts_at, {_KIND}, c.is_add
-    {_USED.format(columns="starts_at, digest, at, seq, is_add", cells="unique_cell")}
+    {_USED.format(columns="starts_at, digest, at, seq, is_add", cells=_UNIQUES)}
     order by c.starts_at, kind, s.external_subscription_id, c.digest, c.at desc, c.seq desc
 ) newest
 group by 1, 2
 """
 
 
+# The largest kinds by themselves, all others as one: a property may have a million values.
+_LARGEST = f"""
+with units_of_days (starts_at, kind, units) as materialized ({{statement}}),
+largest as (
+    select kind from units_of_days where kind <> '{OTHERS}'
+    group by kind order by sum(units) desc, kind limit {KINDS_MAX}
+)
+select starts_at, coalesce(l.kind, '{OTHERS}'), sum(units)
+from units_of_days u left join largest l on l.kind = u.kind group by 1, 2
+"""
+
 _STATEMENTS = {
-    Shown.UNITS: _DAYS.format(units="sum(c.sum)"),
-    Shown.GREATEST: _DAYS.format(units="max(c.max)"),
-    Shown.DISTINCT: _DISTINCT,
-    Shown.EVENTS: _DAYS.format(units="sum(c.events_count)::numeric"),
+    shown: _LARGEST.format(statement=statement)
+    for shown, statement in (
+        (Shown.UNITS, _DAYS.format(units="sum(c.sum)")),
+        (Shown.GREATEST, _DAYS.format(units="max(c.max)")),
+        (Shown.DISTINCT, _DISTINCT),
+        (Shown.EVENTS, _DAYS.format(units="sum(c.events_count)::numeric")),
+    )
 }
 
+# Each of the series has cells in the whole month, so the count ends early.
+_SIZE = "select count(*) from (select {used} limit %(most)s) as looked_at"
+_SIZES = {
+    shown: _SIZE.format(used=_USED.format(columns="1", cells=_UNIQUES if shown is Shown.DISTINCT else _CELLS))
+    for shown in Shown
+}
 
 # The newest events by arrival, through the index on seq, bounded however many there are.
 _RATE = """
@@ -72,7 +95,7 @@ def units_by_day(
     since: datetime,
     until: datetime,
 ) -> dict[date, dict[str, Decimal]]:
-    """UTC day -> value of the dimension -> what is shown, as far as it is rolled up."""
+    """UTC day -> value of the dimension -> what is shown, as far as it is rolled up; the smallest together as OTHERS."""
     values = {"organization": organization_id, "code": code, "key": key or ""}
     found: dict[date, dict[str, Decimal]] = {}
     for month, start, end in _by_month(since, until):
@@ -82,13 +105,37 @@ def units_by_day(
     return found
 
 
+def size_of_days(
+    conn: Connection[Any],
+    organization_id: UUID,
+    *,
+    code: str,
+    shown: Shown,
+    since: datetime,
+    until: datetime,
+    most: int,
+) -> int:
+    """How many rows `units_by_day` adds up, of the whole months and at most so many."""
+    count = 0
+    for month, _, _ in _by_month(since, until):
+        values = {"organization": organization_id, "code": code, "month": month, "since": month}
+        values |= {"until": _after(month), "most": most - count}
+        row = conn.execute(_SIZES[shown], values).fetchone()
+        count += row[0] if row else 0
+    return count
+
+
 def _by_month(since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime, datetime]]:
     """UTC month, and what of the window lies in it."""
     while since < until:
         month = since.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        following = (month + timedelta(days=32)).replace(day=1)
+        following = _after(month)
         yield month, since, min(following, until)
         since = following
+
+
+def _after(month: datetime) -> datetime:
+    return (month + timedelta(days=32)).replace(day=1)
 
 
 def events_per_second(conn: Connection[Any], organization_id: UUID, *, since: datetime) -> Decimal:
