@@ -66,8 +66,21 @@ def test_a_bad_value_is_refused_with_the_name_of_its_variable(name: str, value: 
         from_environment({name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "needed"),
+    [
+        ("PERMILLE_OIDC_ISSUER", "https://id.example", "PERMILLE_OIDC_CLIENT_ID"),
+        ("PERMILLE_OIDC_DOMAINS", "example.com", "PERMILLE_OIDC_ORGANIZATION"),
+    ],
+)
+def test_a_setting_that_needs_another_one_says_so(name: str, value: str, needed: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} needs {needed}"):
+        from_environment({name: value})
+    assert from_environment({name: value, needed: "x"})
+
+
 def test_secrets_stay_out_of_the_text_of_the_settings() -> None:
-    config = Config(admin_key="hush", database_url="postgresql://me:hush@db/x")
+    config = Config(admin_key="hush", database_url="postgresql://me:hush@db/x", oidc_client_secret="hush")
     assert "hush" not in repr(config)
 
 

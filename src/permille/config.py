@@ -261,6 +261,34 @@ class Config:
         int, Meta(ge=1, le=120, description="How long an attempt to deliver a webhook may take, in seconds.")
     ] = 30
 
+    oidc_issuer: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^https?://\S+$",
+                description="Provider of single sign-on (OpenID Connect), which is off without it: docs/sign-in.md.",
+            ),
+        ]
+        | None
+    ) = None
+    oidc_client_id: Annotated[str | None, Meta(description="What the provider calls Permille.")] = None
+    oidc_client_secret: Annotated[
+        str | None, Meta(description="Permille's secret at the provider. None for a public client.")
+    ] = field(default=None, repr=False)
+    oidc_domains: Annotated[
+        str,
+        Meta(
+            description="Domains of emails, with commas between them, whose owners become users by their first single "
+            "sign-on. Without any, only users who are there already sign in."
+        ),
+    ] = ""
+    oidc_organization: Annotated[
+        str | None, Meta(description="Name or id of the organization that these users join.")
+    ] = None
+    oidc_role: Annotated[Literal["admin", "finance", "read_only"], Meta(description="Their role in it.")] = (
+        "read_only"
+    )
+
     @property
     def base_url(self) -> str:
         """The address for links, without a slash at its end."""
@@ -301,8 +329,9 @@ def _description(hint: Any) -> str:
     raise TypeError(f"{hint} has no description")
 
 
+_NEEDS = {"oidc_issuer": "oidc_client_id", "oidc_domains": "oidc_organization"}
 _FIELDS = tuple(known.name for known in fields(Config))
-_SECRET = frozenset({"admin_key", "metrics_key", "database_url"})
+_SECRET = frozenset({"admin_key", "metrics_key", "database_url", "oidc_client_secret"})
 
 
 def _variable(name: str) -> str:
@@ -344,7 +373,11 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Config:
         for name, value in given.items()
         if value
     }
-    return _read(values, _variable)
+    config = _read(values, _variable)
+    for name, needed in _NEEDS.items():
+        if getattr(config, name) and not getattr(config, needed):
+            raise ConfigError(f"{_variable(name)} needs {_variable(needed)}, too.")
+    return config
 
 
 def overridden(config: Config, options: Mapping[str, object | None]) -> Config:

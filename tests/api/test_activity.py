@@ -33,7 +33,7 @@ NOT_AUDITED = {
     "belong to an invoice or a credit note that is audited": "invoice_sequence invoice_subscription invoice_document"
     " credit_note_item invoice_credit",
     "the engine's own state": "billing_hold fence clock_seen signing_key logo schema_migration",
-    "signing in is no change": "user_session known_browser sign_in_failure",
+    "signing in is no change": "user_session known_browser sign_in_failure sign_in_identity",
     "secrets: what is done with them is in the log in words": "second_factor recovery_code",
     "of the library for jobs": "procrastinate_jobs procrastinate_events procrastinate_periodic_defers"
     " procrastinate_workers",

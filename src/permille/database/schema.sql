@@ -1014,6 +1014,17 @@ create table recovery_code (
     primary key (user_id, digest)
 );
 
+-- Who a user is at a provider of single sign-on.
+create table sign_in_identity (
+    issuer text not null,
+    subject text not null,
+    user_id uuid not null references app_user (id),
+    created_at timestamptz not null,
+    primary key (issuer, subject)
+);
+
+create unique index sign_in_identity_of_user on sign_in_identity (user_id, issuer);
+
 -- A browser in which the user has signed in before: strangers' failures don't count for it.
 create table known_browser (
     digest bytea not null, -- SHA-256 of the cookie

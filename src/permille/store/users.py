@@ -217,6 +217,7 @@ def remove(conn: Connection[Any], *, user_id: UUID, now: datetime) -> None:
     conn.execute("delete from known_browser where user_id = %s", [user_id])
     conn.execute("delete from recovery_code where user_id = %s", [user_id])
     conn.execute("delete from second_factor where user_id = %s", [user_id])
+    conn.execute("delete from sign_in_identity where user_id = %s", [user_id])
     conn.execute("delete from one_time_link where user_id = %s", [user_id])
 
 

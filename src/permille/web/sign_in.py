@@ -32,6 +32,7 @@ from permille.store.users import ROLES, OneTimeLink, User, email_problem, local_
 from permille.usecases import activity, attempts, second_factors, sessions, users as usecase
 from permille.usecases.attempts import Attempt
 from permille.usecases.sessions import Secrets
+from permille.web import single_sign_on
 from permille.web.forms import read_form
 from permille.web.pages import refused
 from permille.web.rendering import plain
@@ -47,6 +48,7 @@ from permille.web.security import (
     origin_of,
     password_turn,
     set_cookie,
+    warn_of_plain_cookie,
 )
 from permille.web.visit import Form, Problems
 
@@ -60,6 +62,7 @@ def routes(engine: Engine) -> list[Route]:
         Route("/app/sign-in", desk.sign_in, methods=["GET", "POST"]),
         Route("/app/sign-in/code", desk.code, methods=["GET", "POST"]),
         Route("/app/sign-out", desk.sign_out, methods=["POST"]),
+        *single_sign_on.routes(engine, desk.let_in),
         Route("/app/link/{token}", desk.link, methods=["GET", "POST"]),
     ]
 
@@ -139,19 +142,21 @@ class _Desk:
     async def sign_in(self, request: Request) -> Response:
         """GET and POST /app/sign-in."""
         next_path = local_path(request.query_params.get("next", "/app"))
+        has_sso = self.engine.config.oidc_issuer is not None
+        shown = partial(plain, "sign_in.html", form=Form(), next_path=next_path, has_sso=has_sso)
         if request.method == "GET":
-            return plain("sign_in.html", form=Form(), next_path=next_path)
+            return shown()
         form = await self._form(request)
         if form is None:
             return _elsewhere()
-        shown = partial(plain, "sign_in.html", form=form, next_path=next_path)
+        shown = partial(shown, form=form)
         try:
             user = await self._by_password(request, form.get("email")[:255], form.get("password"))
         except Refusal as refusal:
             return not_now(shown, refusal)
         if user is None:
             return shown(422, problems={"base": ["wrong_email_or_password"]})
-        return await self._let_in(request, user, next_path)
+        return await self.let_in(request, user, next_path)
 
     async def code(self, request: Request) -> Response:
         """GET and POST /app/sign-in/code: the second factor of somebody whose password was right."""
@@ -231,7 +236,7 @@ class _Desk:
     async def _sign_in_by(self, request: Request, link: OneTimeLink, user: User) -> Response:
         if not await run_in_threadpool(self._use, link):
             return plain("link_over.html", 410)
-        return await self._let_in(request, user, link.path)
+        return await self.let_in(request, user, link.path)
 
     async def _accept(self, link: OneTimeLink, visitor: Session) -> Response:
         """Somebody who is signed in gets a role in one more organization."""
@@ -265,11 +270,11 @@ class _Desk:
                 return refused(refusal)
             made = await run_in_threadpool(self._add, link, email, hashed)
             if made is not None:
-                return await self._let_in(request, made, link.path)
+                return await self.let_in(request, made, link.path)
             problems["email"] = ["value_already_exist"]
         return _link_page(request, found, form, problems)
 
-    async def _let_in(self, request: Request, user: User, path: str) -> Response:
+    async def let_in(self, request: Request, user: User, path: str) -> Response:
         """The answer to somebody who has proved to be the user: signed in, or asked for a code."""
         secrets = await run_in_threadpool(self._open, request, user)
         to = path if secrets.browser else f"/app/sign-in/code?next={quote(path)}"
@@ -277,6 +282,7 @@ class _Desk:
 
     def _with_cookies(self, request: Request, response: Response, secrets: Secrets) -> Response:
         https = is_https(request, self.engine.config)
+        warn_of_plain_cookie(request, self.engine.config)
         set_cookie(response, secrets.session, https=https, life=SESSION_LIFE)
         if secrets.browser:
             set_cookie(response, secrets.browser, https=https, life=BROWSER_LIFE, what=KNOWN_BROWSER)
