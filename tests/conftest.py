@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,24 +70,28 @@ def _database_url(server: EmbeddedPostgres, name: str) -> str:
     return server.dsn.replace("@/permille?", f"@/{name}?", 1)
 
 
+@contextmanager
+def fresh_database(server: EmbeddedPostgres, name: str, template: str = "permille") -> Iterator[str]:
+    """The URI of a database that is a copy of another one, dropped at the end."""
+    name = f"{name}_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(server.superuser_dsn, autocommit=True) as conn:
+        conn.execute(f"create database {name} template {template} owner permille")
+        yield _database_url(server, name)
+        conn.execute(f"drop database {name} with (force)")
+
+
 @pytest.fixture
 def dsn(postgres: EmbeddedPostgres) -> Iterator[str]:
     """The URI of a fresh migrated database, dropped after the test."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(postgres.superuser_dsn, autocommit=True) as conn:
-        conn.execute(f"create database {name} template permille owner permille")
-        yield _database_url(postgres, name)
-        conn.execute(f"drop database {name} with (force)")
+    with fresh_database(postgres, "test") as url:
+        yield url
 
 
 @pytest.fixture
 def empty_dsn(postgres: EmbeddedPostgres) -> Iterator[str]:
     """The URI of a fresh database without a schema."""
-    name = f"empty_{os.getpid()}_{next(_numbers)}"
-    with psycopg.connect(postgres.superuser_dsn, autocommit=True) as conn:
-        conn.execute(f"create database {name} template template0 owner permille")
-        yield _database_url(postgres, name)
-        conn.execute(f"drop database {name} with (force)")
+    with fresh_database(postgres, "empty", template="template0") as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
 import threading
 import time
@@ -11,9 +13,18 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.requests import ClientDisconnect
 
 from permille.config import Networks
-from permille.http.door import HEAD_BYTES_MAX, DoorLimits, guarded
+from permille.http import door
+from permille.http.answers import SafeAnswers
+from permille.http.door import (
+    HEAD_BYTES_MAX,
+    PIPELINED_MAX,
+    UNREAD_BYTES_MAX,
+    DoorLimits,
+    guarded,
+)
 
 LIMITS: dict[str, Any] = {"head_seconds": 0.6, "request_seconds": 1.2, "answer_seconds": 1.0}
 SHORT = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -21,14 +32,20 @@ SHORT = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """Reads the body to its end and says how long it was; /long has a long answer."""
-    size, more = 0, True
+    size, more = 0, scope["path"] != "/early"
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.3)
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
+            if scope["path"] == "/body":
+                raise ClientDisconnect
             return
         size += len(message["body"])
         more = message["more_body"]
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-size", b"%d" % size)]})
+    names = b" ".join(name for name, _ in scope["headers"])
+    headers = [(b"x-size", b"%d" % size), (b"x-names", names)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     for _ in range(2_000 if scope["path"] == "/long" else 0):
         await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
     await send({"type": "http.response.body", "body": b"ok"})
@@ -38,7 +55,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 def served(**limits: Any) -> Iterator[int]:
     """The port of a server with this door."""
     config = uvicorn.Config(
-        application,
+        SafeAnswers(application),
         port=0,
         loop="uvloop",
         http=guarded(DoorLimits(**{**LIMITS, **limits})),
@@ -143,7 +160,11 @@ def test_headers_a_little_too_large_get_431_and_those_that_fit_do_not(port: int)
 
 def test_endless_trailers_and_extensions_of_chunks_are_refused(port: int) -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
-    for endless in (b"0\r\nX: " + b"a" * 5_000_000, b"1;" + b"a" * 5_000_000, b"0\r\n" + b"X: a\r\n" * 200):
+    for endless in (
+        b"0\r\nX: " + b"a" * 5_000_000,
+        b"1;" + b"a" * 5_000_000,
+        b"0\r\n" + b"X: a\r\n" * 200_000,
+    ):
         assert status(asked(port, head, endless)) in (400, 431, 0)
 
 
@@ -221,3 +242,83 @@ def test_hosts(port: int) -> None:
         for host, expected in (("a.test", 200), ("A.test:8080", 200), ("[::1]:80", 200), ("evil.test", 421)):
             assert status(asked(strict, f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())) == expected, host
         assert status(asked(strict, b"GET / HTTP/1.1\r\n\r\n")) == 421
+
+
+def test_trailers_are_no_headers(port: int) -> None:
+    head = b"POST /trailers HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+    assert b"x-names: host transfer-encoding\r\n" in asked(port, head, b"0\r\nAuthorization: b\r\n\r\n")
+
+
+def test_a_client_that_is_refused_can_read_why(port: int) -> None:
+    """Also one that goes on sending for a while."""
+    with connected(port) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000)
+        time.sleep(0.3)
+        with suppress(ConnectionError):
+            for _ in range(10):
+                sock.sendall(b"a" * 10_000)
+                time.sleep(0.02)
+        found = answer(sock)
+    assert status(found) == 431
+    assert b"cache-control: no-store" in found
+    assert b"x-content-type-options: nosniff" in found
+    assert status(asked(port, b"nonsense\r\n\r\n")) == 400
+
+
+def test_pipelined_requests_have_a_number_and_their_order(port: int) -> None:
+    for behind in (SHORT * 200, b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000):
+        with connected(port) as sock:
+            sock.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" + behind)
+            found = b""
+            while piece := sock.recv(65_536):
+                found += piece
+        assert found.startswith(b"HTTP/1.1 200")
+        assert found.count(b"HTTP/1.1 200") == (PIPELINED_MAX + 1 if behind.startswith(SHORT) else 1)
+
+
+def test_what_comes_after_an_early_answer_is_thrown_away(port: int) -> None:
+    head = b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+    with connected(port) as sock:
+        sock.sendall(head % 900_000 + b"x" * 900_000)
+        assert status(answer(sock)) == 200
+        sock.sendall(SHORT)
+        assert status(answer(sock)) == 200
+    with connected(port) as sock:
+        sock.sendall(head % (10 * UNREAD_BYTES_MAX))
+        assert status(answer(sock)) == 200
+        with pytest.raises(ConnectionError):
+            sock.sendall(b"x" * (9 * UNREAD_BYTES_MAX))
+
+
+def test_a_probe_needs_no_name() -> None:
+    with served(hosts=frozenset({"a.test"})) as port:
+        assert status(asked(port, b"GET /health/ready?x=1 HTTP/1.1\r\nHost: 10.0.0.5\r\n\r\n")) == 200
+        assert status(asked(port, b"GET /healthy HTTP/1.1\r\nHost: 10.0.0.5\r\n\r\n")) == 421
+
+
+def test_strangers_cannot_fill_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither with nonsense, nor with upgrades, nor by going away: it is counted, and said now and then."""
+    monkeypatch.setattr(door, "SAID_SECONDS", 0.5)
+    with served() as port, caplog.at_level(logging.INFO):
+        for _ in range(20):
+            asked(port, b"nonsense\r\n\r\n")
+            asked(port, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+            with connected(port) as sock:
+                sock.sendall(b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nx")
+        time.sleep(1.2)
+    said = [record for record in caplog.records if not record.name.startswith(("asyncio", "uvicorn"))]
+    assert 1 <= len(said) < 5
+    assert any("20 x 400 not_http" in record.getMessage() for record in said)
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+def test_trailers_after_a_long_body_have_an_end_too(port: int) -> None:
+    """Pieces of 64 kB, of which each old one would be put together with all before it."""
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connected(port) as sock:
+        sock.sendall(head + b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n0\r\nX: ")
+        with suppress(ConnectionError):
+            sock.sendall(b"a" * 400_000)
+        assert status(answer(sock)) == 400

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -138,6 +139,12 @@ def ended(worker: subprocess.Popen[str]) -> tuple[int, str]:
     return worker.returncode, said
 
 
+def catches(pid: int, *numbers: signal.Signals) -> bool:
+    """Whether a process has handlers of its own for these signals."""
+    caught = int(Path(f"/proc/{pid}/status").read_text().partition("SigCgt:")[2].split()[0], 16)
+    return all(caught >> (number - 1) & 1 for number in numbers)
+
+
 def is_at_work(db: psycopg.Connection[Any]) -> bool:
     db.rollback()
     row = db.execute(
@@ -151,7 +158,7 @@ def test_a_second_signal_in_the_middle_of_the_first_hangs_nothing(
     dsn: str, db: psycopg.Connection[Any]
 ) -> None:
     worker = work(dsn, "-c", TWICE)
-    until(lambda: is_at_work(db), what="the worker's connections")
+    until(lambda: catches(worker.pid, signal.SIGUSR1, signal.SIGTERM), what="the worker's handlers")
     worker.send_signal(signal.SIGUSR1)
     worker.send_signal(signal.SIGTERM)
     assert ended(worker)[0] == 0

@@ -10,14 +10,12 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import Connection
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
 
 from permille import web
 from permille.api import openapi, routes
 from permille.api.addresses import Route
-from permille.api.http import Engine, application, json_response
+from permille.api.health import health_routes
+from permille.api.http import Engine, application
 from permille.clock import system_now
 from permille.config import Config
 from permille.database.connections import Limits, Pool, is_unavailable, open_pool
@@ -84,26 +82,6 @@ class Application:
             pool.close()
 
 
-def health_route(engine: Engine) -> Route:
-    """GET /health: 200 when the database answers, 503 when it does not."""
-
-    def probe() -> bool:
-        try:
-            with engine.pool.connection(timeout=2) as conn:
-                return conn.execute("select 1").fetchone() is not None
-        except psycopg.Error as error:
-            if not is_unavailable(error):
-                raise
-            return False
-
-    async def health(_request: Request) -> Response:
-        if await run_in_threadpool(probe):
-            return json_response({"status": "ok"})
-        return json_response({"status": "database_unavailable"}, 503)
-
-    return Route("/health", health, methods=["GET"])
-
-
 def intake_of(
     config: Config, dsn: str, pool: Pool, *, bodies: BodyMemory | None = None, key_use: KeyUse | None = None
 ) -> EventIntake:
@@ -157,7 +135,7 @@ def build(config: Config) -> Application:
     intake = intake_of(config, config.database_url, intake_pool, bodies=engine.bodies, key_use=engine.key_use)
     rest = application(
         [
-            health_route(engine),
+            *health_routes(pool),
             metrics_route(config.metrics_key, [pool, intake_pool]),
             *(Route(path, intake, methods=["POST"]) for path in INTAKE_PATHS),
             openapi.document_route(engine),

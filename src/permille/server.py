@@ -11,12 +11,14 @@ import psycopg
 import uvicorn
 
 from permille import logs
+from permille.api.health import LIVE, is_alive
 from permille.api.http import json_response
 from permille.app import INTAKE_PATHS, Application, Receive, Scope, Send, build
 from permille.config import Config
 from permille.database.migrate import pending
 from permille.embedded import running
 from permille.embedded.unprivileged import leave_root
+from permille.http.answers import SafeAnswers
 from permille.http.door import DoorLimits, guarded, raise_open_files
 from permille.http.measured import Measured
 from permille.memory import calm_collector, quick_turns
@@ -70,6 +72,8 @@ class Gate:
             await self._lifespan(receive, send)
         elif self.application is not None:
             await self.application(scope, receive, send)
+        elif scope["path"] == LIVE:
+            await is_alive()(scope, receive, send)
         else:
             await json_response({"status": "starting"}, 503)(scope, receive, send)
 
@@ -125,7 +129,9 @@ def _invite(config: Config) -> None:
 def listening(gate: Gate, config: Config) -> uvicorn.Config:
     """How uvicorn serves. Behind trusted proxies a request's client and scheme are the ones that they saw."""
     return uvicorn.Config(
-        RequestIds(Measured(gate, fixed=INTAKE_PATHS, logs_requests=config.log_format == "json")),
+        SafeAnswers(
+            RequestIds(Measured(gate, fixed=INTAKE_PATHS, logs_requests=config.log_format == "json"))
+        ),
         host=config.host,
         port=config.port,
         loop="uvloop",

@@ -7,16 +7,19 @@ import io
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from urllib.parse import unquote
 
 import psycopg
 import pytest
 
+import permille
 from permille.config import Config
 from permille.events.postgres import rollup
 from permille.out import usage_charts
 from permille.out.kind import Context
 from permille.usecases.usage import charts
+from permille.web.csv_file import csv_file
 
 from .conftest import START, join, text_of
 from .test_metrics import TOKENS
@@ -164,6 +167,33 @@ def test_csv(browser, billed):
     assert row["issuing_date"] == "2026-11-01"
     none = browser.client.get("/app/invoices.csv", params={"payment_status": "succeeded"})
     assert len(none.text.splitlines()) == 1
+
+
+def test_no_text_of_a_csv_is_a_formula(browser, billed):
+    """Whichever column it is in: the number begins with what a user has typed."""
+    with psycopg.connect(browser.dsn) as conn:
+        conn.execute("alter table invoice disable trigger user")
+        conn.execute("update invoice set number = '@SUM(1)' || number")
+        conn.execute("alter table invoice enable trigger user")
+    answer = browser.client.get("/app/invoices.csv")
+    (row,) = csv.DictReader(io.StringIO(answer.text))
+    assert row["number"].startswith("'@SUM(1)")
+    for start in ("=", "+", "-", "@", "\t", "\r"):
+        made = csv_file("x.csv", ["a", "b", "c"], [[f"{start}1", Decimal("-1.50"), -3]])
+        assert isinstance(made.content, bytes)
+        cells = list(csv.reader(io.StringIO(made.content.decode(), newline="")))[1]
+        assert cells == [f"'{start}1", "-1.50", "-3"]
+
+
+def test_every_csv_is_written_by_one_function():
+    """`import csv` is in one module."""
+    source = Path(permille.__file__).parent
+    found = [
+        path.name
+        for path in source.rglob("*.py")
+        if re.search(r"^(import|from) csv\b", path.read_text(), re.MULTILINE)
+    ]
+    assert found == ["csv_file.py"]
 
 
 def test_invoices_of_others_are_not_to_be_seen(server, browser, billed):

@@ -123,6 +123,26 @@ def test_links_expire(server, client):
     assert client.get(link(server, now=system_now() - timedelta(hours=25))).status_code == 410
 
 
+def test_a_plain_cookie_behind_https_is_said_aloud(server, client, caplog):
+    """A proxy that nobody trusts can't make it secure, but the log says what to set."""
+    become(client, link(server), "plain@example.com")
+    assert "isn't trusted" not in caplog.text
+    path = link(server)
+    headers = {**SAME_ORIGIN, "X-Forwarded-Proto": "https"}
+    joined = client.post(path, data={"email": "tls@example.com", "password": PASSWORD}, headers=headers)
+    assert (joined.status_code, "Secure" in joined.headers["set-cookie"]) == (303, False)
+    assert "PERMILLE_TRUSTED_PROXIES" in caplog.text
+
+
+def test_behind_https_the_cookie_is_secure_without_a_word(server, caplog):
+    """The scheme is what a trusted proxy says: see tests/test_server.py."""
+    client = TestClient(server.client.app, follow_redirects=False, base_url="https://bill.example")
+    cookie = become(client, link(server), "secure@example.com").headers["set-cookie"]
+    assert cookie.startswith("__Host-permille=")
+    assert "Secure" in cookie
+    assert "isn't trusted" not in caplog.text
+
+
 def test_the_first_user_has_a_link_until_there_is_one(postgres):
     with psycopg.connect(postgres.superuser_dsn, autocommit=True) as conn:
         conn.execute("create database test_first template permille owner permille")

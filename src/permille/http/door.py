@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import resource
 from collections import Counter
 from dataclasses import dataclass
@@ -18,14 +19,27 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from permille.config import NO_NETWORKS, Networks
+from permille.http.answers import ANSWER_HEADERS
 from permille.http.clients import household
 from permille.http.refusals import STATUS_HEADERS, error_body
 from permille.http.words import in_words
 
+log = logging.getLogger(__name__)
+_quiet = logging.getLogger(f"{__name__}.parser")
+_quiet.setLevel(logging.ERROR)  # uvicorn warns of each request that is no HTTP
+
 HEAD_BYTES_MAX = 64 * 1024
 HEAD_LINES_MAX = 100
-FRAMING_PER_BYTE = 16
-"""What chunks and trailers may have of their own for each byte of a body, above HEAD_BYTES_MAX."""
+PIPELINED_MAX = 32
+"""Requests of a connection that wait for the answer of an earlier one."""
+UNREAD_BYTES_MAX = 16 * 1024 * 1024
+"""What may come of a body after its answer."""
+LINGER_SECONDS = 2.0
+"""How long a refused client is left to read why."""
+SAID_SECONDS = 10.0
+"""The log says at most so often what was refused."""
+PROBES = (b"/health", b"/health/live", b"/health/ready")
+"""Load balancers ask for these by address, whatever the allowed names."""
 SWEEP_SECONDS = 0.5
 OPEN_FILES_KEPT = 256
 """Open files that are not connections: the database's, the log's."""
@@ -64,6 +78,8 @@ class Door:
         self.answers: dict[GuardedProtocol, tuple[float, int]] = {}
         """Those that take in no answer: since when, with how many bytes still to go."""
         self.sweeping: asyncio.TimerHandle | None = None
+        self.refused: Counter[str] = Counter()
+        self.said_at = 0.0
 
     def enter(self, connection: GuardedProtocol, loop: asyncio.AbstractEventLoop) -> bool:
         """Count a connection; False when there is no room for it."""
@@ -124,7 +140,14 @@ class Door:
                     connection.transport.abort()
                 else:
                     self.answers[connection] = (now, size)
-        self.sweeping = loop.call_later(SWEEP_SECONDS, self._sweep, loop) if self.count else None
+        if self.refused and now - self.said_at > SAID_SECONDS:
+            self.said_at = now
+            said = ", ".join(f"{number} x {what}" for what, number in sorted(self.refused.items()))
+            self.refused.clear()
+            log.warning("Refused at the door: %s", said)
+        self.sweeping = (
+            loop.call_later(SWEEP_SECONDS, self._sweep, loop) if self.count or self.refused else None
+        )
 
 
 def _older(since: dict[GuardedProtocol, float], than: float) -> list[GuardedProtocol]:
@@ -144,17 +167,19 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.logger = _quiet
         self.household = ""
         self.is_counted = False
         self.in_head = True
         self.head_bytes = 0
-        self.lines = 0
-        self.hosts: list[bytes] = []
-        self.fed = 0
-        """Bytes since the headers, of which `delivered` are of the body."""
-        self.delivered = 0
+        self.framing_bytes = 0
+        """What came since the last piece of a body: lengths of chunks, extensions, trailers."""
+        self.unread = 0
         self.problem: tuple[int, str] | None = None
         """Why the request is not let in."""
+        self.is_let_in = False
+        """Whether the last request that began is: then `cycle` is its own."""
+        self.is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -164,7 +189,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.is_counted:
             self.door.head_begins(self, self.loop.time())
         else:
-            self.refuse(503, "too_many_connections")
+            self.door.refused["503 too_many_connections"] += 1
+            self.transport.write(_refusal(503, "too_many_connections"))
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_over()
@@ -177,7 +204,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.door.leave(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.is_refused or self.transport.is_closing():
             return
         while data and self.problem is None and not self.transport.is_closing():
             room = HEAD_BYTES_MAX - self.head_bytes
@@ -193,11 +220,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if was_head:
             self.head_bytes += len(piece)
         else:
-            self.fed += len(piece)
+            self.framing_bytes += len(piece)
         super().data_received(piece)
         if was_head and self.in_head and self.head_bytes >= HEAD_BYTES_MAX:
             self.problem = (431, "headers_too_large")
-        if self.fed > HEAD_BYTES_MAX + FRAMING_PER_BYTE * self.delivered:
+        if self.framing_bytes > HEAD_BYTES_MAX:
             self.problem = (400, "body_framing_too_large")
 
     def _wait_for_more(self) -> None:
@@ -209,46 +236,49 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.lines = 0
-        self.hosts = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.lines += 1
-        if self.lines > HEAD_LINES_MAX:
-            self.problem = (431, "headers_too_large")
-            return
-        if name.lower() == b"host":
-            self.hosts.append(value)
-        super().on_header(name, value)
+        self.is_let_in = False
+        self.unread = 0
 
     def on_headers_complete(self) -> None:
         self.in_head = False
-        self.head_bytes = self.fed = self.delivered = 0
+        self.head_bytes = self.framing_bytes = 0
         self.door.head_is_over(self)
+        if self.problem is None and len(self.headers) > HEAD_LINES_MAX:
+            self.problem = (431, "headers_too_large")
         if self.problem is None:
             self.problem = self._problem_of_host()
+        if self.problem is None and len(self.pipeline) >= PIPELINED_MAX:
+            self.problem = (429, "too_many_requests")
         if self.problem is None:
             super().on_headers_complete()
+            self.is_let_in = True
+            self.headers = []  # for trailers: they are no headers of the request
 
     def _problem_of_host(self) -> tuple[int, str] | None:
-        if len(self.hosts) > 1:
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) > 1:
             return 400, "several_hosts"
         allowed = self.door.limits.hosts
-        if allowed and (not self.hosts or _bare_host(self.hosts[0]) not in allowed):
+        is_probe = self.url.partition(b"?")[0] in PROBES
+        if allowed and not is_probe and (not hosts or _bare_host(hosts[0]) not in allowed):
             return 421, "unknown_host"
         return None
 
     def on_body(self, body: bytes) -> None:
-        self.delivered += len(body)
+        self.framing_bytes = 0
         if self.problem is None:
             super().on_body(body)
+        if self.is_let_in and self.cycle.response_complete:
+            self.unread += len(body)
+            if self.unread > UNREAD_BYTES_MAX:
+                self.transport.abort()
 
     def on_message_complete(self) -> None:
-        self.in_head = True
-        self.head_bytes = self.fed = self.delivered = 0
-        self.door.bodies.pop(self, None)
         if self.problem is None:
             super().on_message_complete()
+        self.in_head, self.is_let_in = True, False
+        self.head_bytes = self.framing_bytes = 0
+        self.door.bodies.pop(self, None)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -258,19 +288,36 @@ class GuardedProtocol(HttpToolsProtocol):
         super().resume_writing()
         self.door.answers.pop(self, None)
 
+    def send_400_response(self, msg: str) -> None:
+        """What uvicorn calls for what is no HTTP."""
+        del msg
+        self.problem = self.problem or (400, "not_http")
+
     def refuse(self, status: int, code: str) -> None:
         """Answer, if nothing was answered yet, and close the connection."""
-        self.is_over()
-        if self.transport.is_closing():
+        if self.is_refused or self.transport.is_closing():
             return
-        running = self.cycle is not None and not self.cycle.response_complete
-        if running and self.cycle.response_started:
-            self.transport.abort()
+        self.is_refused = True
+        self.door.bodies.pop(self, None)
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not self.is_let_in:
+            cycle.keep_alive = False  # those before it are answered first
             return
-        is_silent = status == 408 and self.in_head and not self.head_bytes
-        if not is_silent:
-            self.transport.write(_refusal(status, code))
-        self.transport.close()
+        if status == 408 and self.in_head and not self.head_bytes:
+            self.transport.close()
+            return
+        self.door.refused[f"{status} {code}"] += 1
+        if cycle is not None and self.is_let_in:
+            if cycle.response_started or self.pipeline:
+                self.transport.abort()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.write(_refusal(status, code))
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self.door.head_begins(self, self.loop.time())  # it makes room for others
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
 
 def _bare_host(value: bytes) -> str:
@@ -285,6 +332,7 @@ def _refusal(status: int, code: str) -> bytes:
         "content-type": "application/json",
         "content-length": str(len(body)),
         "connection": "close",
+        **{name.decode(): value.decode() for name, value in ANSWER_HEADERS},
         **STATUS_HEADERS.get(status, {}),
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

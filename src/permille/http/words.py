@@ -97,6 +97,7 @@ WORDS = {
     "body_framing_too_large": "The body comes in too small pieces, or has too long trailers: send it in larger ones.",
     "request_too_slow": "The request didn't arrive in time: send it again.",
     "too_many_connections": "There are too many connections: close some, or wait, then send it again.",
+    "not_http": "This isn't HTTP/1.1.",
     "several_hosts": "Send one Host header.",
     "unknown_host": "The Host header names another server: see PERMILLE_ALLOWED_HOSTS.",
     "too_many_bytes": "Too much is being sent at once: wait for some of it to be answered, then send it again.",

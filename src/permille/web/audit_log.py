@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -14,7 +12,7 @@ from permille.core.errors import Invalid
 from permille.database.connections import encode_answer
 from permille.store import activity
 from permille.store.activity import Entry, EntrySearch
-from permille.web.shown import cell
+from permille.web.csv_file import csv_file
 from permille.web.visit import OWNERS, HtmlPage, Visit
 
 PER_PAGE = 50
@@ -65,48 +63,38 @@ def _day(visit: Visit, name: str) -> datetime | None:
 
 def as_csv(visit: Visit) -> Raw:
     """GET /app/audit-log.csv: a row for each field that was changed."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(COLUMNS)
-    for entry in _exported(visit):
-        writer.writerows(_rows(entry))
-    return _file(out.getvalue().encode(), "audit-log.csv", "text/csv; charset=utf-8")
+    rows = (row for entry in _exported(visit) for row in _rows(entry))
+    return csv_file("audit-log.csv", COLUMNS, rows)
 
 
 def _rows(entry: Entry) -> Iterator[list[str]]:
     own = [
         entry.at.isoformat(),
         entry.organization_at.isoformat() if entry.organization_at else "",
-        entry.actor,
-        *(cell(text) for text in (entry.who, entry.operation, entry.action, entry.subject)),
-        cell(entry.request_id or ""),
+        *(entry.actor, entry.who, entry.operation, entry.action, entry.subject),
+        entry.request_id or "",
     ]
     if not entry.objects:
         yield [*own, *[""] * (len(COLUMNS) - len(own))]
     for each in entry.objects:
         names = ("action", "object_type", "object_id", "object_code")
-        changed = [cell(each[name] or "") for name in names]
+        changed = [each[name] or "" for name in names]
         for field, (before, after) in each["changes"].items():
             yield [*own, *changed, field, _value(before), _value(after)]
 
 
 def _value(value: Any) -> str:
-    text = value if isinstance(value, str) else encode_answer(value).decode() if value is not None else ""
-    return cell(text)
+    return value if isinstance(value, str) else encode_answer(value).decode() if value is not None else ""
 
 
 def as_json_lines(visit: Visit) -> Raw:
     """GET /app/audit-log.jsonl: a line for each request or command that changed something."""
     lines = (encode_answer(entry) + b"\n" for entry in _exported(visit))
-    return _file(b"".join(lines), "audit-log.jsonl", "application/x-ndjson")
+    headers = {"content-disposition": 'attachment; filename="audit-log.jsonl"'}
+    return Raw(content=b"".join(lines), media_type="application/x-ndjson", headers=headers)
 
 
 def _exported(visit: Visit) -> Iterator[Entry]:
     return activity.all_entries(
         visit.conn, visit.here.id, _search(visit), with_installation=visit.may(OWNERS), limit=EXPORT_MAX
     )
-
-
-def _file(content: bytes, name: str, media_type: str) -> Raw:
-    headers = {"content-disposition": f'attachment; filename="{name}"'}
-    return Raw(content=content, media_type=media_type, headers=headers)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -28,7 +26,7 @@ from permille.store.invoices import StoredInvoice
 from permille.store.logos import StoredLogo
 from permille.usecases.invoices import single
 from permille.usecases.invoices.explanation import explain
-from permille.web.shown import cell
+from permille.web.csv_file import csv_file
 from permille.web.visit import PER_PAGE, Done, HtmlPage, Visit
 
 FILTERS = (
@@ -70,31 +68,32 @@ def listing(visit: Visit) -> HtmlPage:
 
 def as_csv(visit: Visit) -> http.Raw:
     """GET /app/invoices.csv: the whole list with the same filters, amounts in major units."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow([*COLUMNS, "customer_id", "customer_name", "total", "paid", "due", "lago_id"])
+    columns = [*COLUMNS, "customer_id", "customer_name", "total", "paid", "due", "lago_id"]
+    return csv_file("invoices.csv", columns, (_row(invoice) for invoice in _all_found(visit)))
+
+
+def _all_found(visit: Visit) -> Iterator[Invoice]:
     for number in range(1, CSV_PAGES_MAX + 1):
         page = http.Page(number=number, per_page=http.PER_PAGE_MAX)
         found, total = _found(visit, page)
-        writer.writerows(_row(invoice) for invoice in found)
+        yield from found
         if page.meta(total).next_page is None:
-            break
-    headers = {"content-disposition": 'attachment; filename="invoices.csv"'}
-    return http.Raw(content=out.getvalue().encode(), media_type="text/csv; charset=utf-8", headers=headers)
+            return
 
 
-def _row(invoice: Invoice) -> list[str]:
+def _row(invoice: Invoice) -> list[str | Decimal]:
     unit = subunits(invoice.currency)
+    places = Decimal(1).scaleb(-CURRENCIES[invoice.currency])
     with exact():
         amounts = [
-            f"{Decimal(getattr(invoice, name)) / unit:.{CURRENCIES[invoice.currency]}f}"
+            (Decimal(getattr(invoice, name)) / unit).quantize(places)
             for name in ("total_amount_cents", "total_paid_amount_cents", "total_due_amount_cents")
         ]
     customer = invoice.customer
-    texts = [customer.external_id, customer.name or ""]
     return [
         *(str(getattr(invoice, name)) for name in COLUMNS),
-        *(cell(text) for text in texts),
+        customer.external_id,
+        customer.name or "",
         *amounts,
         str(invoice.lago_id),
     ]

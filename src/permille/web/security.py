@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -18,6 +19,8 @@ from permille.core.errors import Refusal
 from permille.http.clients import client_address
 from permille.http.shares import Shares
 from permille.store.sessions import Origin
+
+log = logging.getLogger(__name__)
 
 PASSWORD_MIN = 10
 PASSWORD_MAX = 200
@@ -86,6 +89,16 @@ def origin_of(request: Request) -> Origin:
     """From where a browser signs in."""
     browser = request.headers.get("user-agent", "")[:BROWSER_NAME_MAX]
     return Origin(address=client_address(request.scope), browser=browser)
+
+
+def warn_of_plain_cookie(request: Request, config: Config) -> None:
+    """Say so where a proxy speaks https with the browser and nobody has said that it may be believed."""
+    if not is_https(request, config) and request.headers.get("x-forwarded-proto") == "https":
+        log.warning(
+            "A proxy at %s says that a browser signed in by https, but it isn't trusted: the cookie lacks Secure. "
+            "Set PERMILLE_PUBLIC_URL to the https address, or PERMILLE_TRUSTED_PROXIES to the proxy's.",
+            client_address(request.scope),
+        )
 
 
 def cookie_name(*, https: bool, what: str = "") -> str:

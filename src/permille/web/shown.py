@@ -22,7 +22,6 @@ from permille.database.connections import exact_json
 from permille.web import typed_number
 
 _ENGLISH = Locale("en")
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹"}
 
 
@@ -204,8 +203,3 @@ FILTERS = {
     "understood": understood,
     "two_readings": typed_number.two_readings,
 }
-
-
-def cell(text: str) -> str:
-    """A text of a CSV file that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

@@ -48,6 +48,7 @@ from permille.web.security import (
     origin_of,
     password_turn,
     set_cookie,
+    warn_of_plain_cookie,
 )
 from permille.web.visit import Form, Problems
 
@@ -281,6 +282,7 @@ class _Desk:
 
     def _with_cookies(self, request: Request, response: Response, secrets: Secrets) -> Response:
         https = is_https(request, self.engine.config)
+        warn_of_plain_cookie(request, self.engine.config)
         set_cookie(response, secrets.session, https=https, life=SESSION_LIFE)
         if secrets.browser:
             set_cookie(response, secrets.browser, https=https, life=BROWSER_LIFE, what=KNOWN_BROWSER)

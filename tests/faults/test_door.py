@@ -1,0 +1,354 @@
+"""What strangers do to a real server at its door, while others go on: their answers come as before, its memory stays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from permille.embedded.postgres import EmbeddedPostgres
+from tests.conftest import fresh_database
+from tests.live import ADMIN_KEY, free_port
+
+QUIET_REQUESTS = 200
+SOURCES = 200
+FLOOR_SECONDS = 0.5
+"""The machine's own noise."""
+SETTINGS = {
+    "PERMILLE_REQUEST_SECONDS": "6",
+    "PERMILLE_BODIES_MB": "128",
+    "PERMILLE_CONNECTIONS_PER_ADDRESS": "500",
+}
+
+
+class Served:
+    """`permille serve` and somebody who uses it."""
+
+    def __init__(self, dsn: str, folder: Path) -> None:
+        port = free_port()
+        self.address = ("127.0.0.1", port)
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = folder / "door.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "permille", "serve", "--host", "127.0.0.1", "--port", str(port)],
+                env={**os.environ, **SETTINGS, "PERMILLE_DATABASE_URL": dsn, "PERMILLE_ADMIN_KEY": ADMIN_KEY},
+                stdout=log,
+                stderr=log,
+            )
+        self.await_health()
+        made = httpx2.post(
+            f"{self.url}/admin/v1/organizations",
+            json={"organization": {"name": "O"}},
+            headers={"Authorization": f"Bearer {ADMIN_KEY}"},
+            timeout=30,
+        )
+        self.key = made.json()["organization"]["api_key"]
+        self.client = httpx2.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=60
+        )
+        self.sent = 0
+
+    def await_health(self) -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with contextlib.suppress(httpx2.TransportError):
+                if httpx2.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    return
+            time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+    def memory(self) -> int:
+        """MiB of the process that listens."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+
+    def send(self) -> float:
+        """Seconds of an event."""
+        self.sent += 1
+        event = {"transaction_id": f"t{self.sent}", "code": "c", "external_subscription_id": "s"}
+        began = time.monotonic()
+        answer = self.client.post("/api/v1/events", json={"event": event})
+        assert answer.status_code == 200, answer.text
+        return time.monotonic() - began
+
+    def p99(self, until: Callable[[], bool]) -> float:
+        """Of events one after another, at least QUIET_REQUESTS of them."""
+        found: list[float] = []
+        while len(found) < QUIET_REQUESTS or not until():
+            found.append(self.send())
+        return sorted(found)[int(len(found) * 0.99)]
+
+    def post(self, path: str, **headers: Any) -> bytes:
+        lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+        return f"POST {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode()
+
+
+@pytest.fixture(scope="module")
+def served(postgres: EmbeddedPostgres, reachable_session_path: Path) -> Iterator[Served]:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with fresh_database(postgres, "door") as dsn:
+        one = Served(dsn, reachable_session_path)
+        yield one
+        one.client.close()
+        one.process.terminate()
+        one.process.wait(30)
+
+
+def under(served: Served, attack: Callable[[], None]) -> None:
+    """Others' p99 stays within three times its quiet value, the memory within 200 MiB."""
+    quiet = served.p99(lambda: True)
+    memory = served.memory()
+    most = [memory]
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            attack()
+        except BaseException as failure:
+            failures.append(failure)
+
+    attacker = threading.Thread(target=run)
+    attacker.start()
+
+    def is_over() -> bool:
+        most.append(served.memory())
+        return not attacker.is_alive()
+
+    found = served.p99(is_over)
+    attacker.join()
+    assert failures == []
+    assert found < max(3 * quiet, FLOOR_SECONDS), (quiet, found)
+    assert max(most) < memory + 200, (memory, max(most))
+
+
+def connections(served: Served, number: int) -> Iterator[socket.socket]:
+    """Connections from many addresses, none of which waits."""
+    for each in range(number):
+        connection = socket.socket()
+        connection.bind((f"127.0.1.{each % SOURCES + 1}", 0))
+        connection.settimeout(5)
+        connection.connect(served.address)
+        connection.setblocking(False)
+        yield connection
+
+
+def close(held: list[socket.socket]) -> None:
+    for connection in held:
+        connection.close()
+
+
+def answered(connection: socket.socket) -> bool:
+    """Whether the server has refused it, or closed it."""
+    try:
+        found = connection.recv(100)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return not found or found.startswith(b"HTTP/1.1 408")
+
+
+def push(connection: socket.socket, data: bytes) -> bool:
+    """Whether the server still listens; what it can't take now is left out."""
+    try:
+        connection.send(data)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def test_slow_loris(served: Served) -> None:
+    def attack() -> None:
+        held = list(connections(served, 2_000))
+        for connection in held:
+            push(connection, b"GET /health HTTP/1.1\r\n")
+        end = time.monotonic() + 12
+        while time.monotonic() < end:
+            for connection in held:
+                push(connection, b"X: a\r\n")
+            time.sleep(0.5)
+        refused = [answered(connection) for connection in held]
+        close(held)
+        assert all(refused), refused.count(False)
+
+    under(served, attack)
+
+
+def test_headers_without_end(served: Served) -> None:
+    def attack() -> None:
+        piece = b"a" * 1_000_000
+        for _ in range(5):
+            held = list(connections(served, 20))
+            for connection in held:
+                push(connection, b"GET /health HTTP/1.1\r\nX: ")
+            for _ in range(10):
+                for connection in held:
+                    push(connection, piece)
+                time.sleep(0.02)
+            close(held)
+
+    under(served, attack)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/events", "/api/v1/plans", "/app/sign-in"])
+def test_bodies_without_end(served: Served, path: str) -> None:
+    """60 with 10 MB each that is announced, no key; then with chunks."""
+
+    def attack() -> None:
+        piece = b"a" * 65_536
+        browser = {"Sec_Fetch_Site": "same-origin"}
+        for framing, begun in (("Content_Length", "10000000"), ("Transfer_Encoding", "chunked")):
+            held = list(connections(served, 60))
+            for connection in held:
+                push(connection, served.post(path, **{framing: begun}, **browser))
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                for connection in held:
+                    push(connection, piece if begun != "chunked" else b"10000\r\n" + piece + b"\r\n")
+                time.sleep(0.05)
+            close(held)
+
+    under(served, attack)
+
+
+def test_half_open_connections(served: Served) -> None:
+    """20,000, as far as open files allow."""
+    most = min(20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500)
+
+    def attack() -> None:
+        held = []
+        for connection in connections(served, most):
+            push(connection, b"GET /health HTTP/1.1\r\nX: ")
+            held.append(connection)
+        close(held)
+
+    under(served, attack)
+    assert httpx2.get(f"{served.url}/health", timeout=10).status_code == 200
+
+
+def test_bodies_with_a_key_leave_room_for_others(served: Served) -> None:
+    """One organization's unfinished bodies take half of the memory, and no more."""
+
+    def attack() -> None:
+        held = list(connections(served, 60))
+        head = served.post("/api/v1/events", Authorization=f"Bearer {key}", Content_Length="9000000")
+        for connection in held:
+            push(connection, head)
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            for connection in held:
+                push(connection, b"a" * 250_000)
+            time.sleep(0.02)
+        close(held)
+
+    made = httpx2.post(
+        f"{served.url}/admin/v1/organizations",
+        json={"organization": {"name": "P"}},
+        headers={"Authorization": f"Bearer {ADMIN_KEY}"},
+        timeout=30,
+    )
+    key = made.json()["organization"]["api_key"]
+    under(served, attack)
+
+
+def ask(served: Served, sent: bytes, *, then: bytes = b"") -> str:
+    with socket.create_connection(served.address, timeout=20) as connection:
+        connection.sendall(sent)
+        found = b""
+        while b"\r\n\r\n" not in found:
+            piece = connection.recv(65_536)
+            assert piece, found
+            found += piece
+        if then:
+            connection.sendall(then)
+        return found.decode()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/events",
+        "/api/v1/events/batch",
+        "/api/v1/%65vents",
+        "/api/v1/plans",
+        "/admin/v1/organizations",
+    ],
+)
+@pytest.mark.parametrize("key", [None, "unknown"])
+def test_the_key_is_looked_at_before_the_body(served: Served, path: str, key: str | None) -> None:
+    """401 to who has sent nothing of a body yet, and is not even told to go on."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    for framing in ({"Content_Length": "5000000"}, {"Transfer_Encoding": "chunked"}):
+        found = ask(served, served.post(path, Expect="100-continue", **framing, **headers))
+        assert found.startswith("HTTP/1.1 401"), found
+
+
+def test_with_the_key_the_body_is_asked_for(served: Served) -> None:
+    for path in ("/api/v1/events", "/api/v1/plans"):
+        head = served.post(
+            path, Expect="100-continue", Content_Length="5", Authorization=f"Bearer {served.key}"
+        )
+        assert ask(served, head).startswith("HTTP/1.1 100"), path
+        long = served.post(
+            path, Expect="100-continue", Content_Length="50000000", Authorization=f"Bearer {served.key}"
+        )
+        assert ask(served, long).startswith("HTTP/1.1 413"), path
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/events", "/api/v1/plans", "/app/sign-in", "/admin/v1/organizations"]
+)
+def test_who_goes_away_is_one_short_line_at_most(served: Served, path: str) -> None:
+    before = len(served.log.read_text().splitlines())
+    keys = {"/admin/v1/organizations": ADMIN_KEY}
+    head = served.post(
+        path,
+        Authorization=f"Bearer {keys.get(path, served.key)}",
+        Sec_Fetch_Site="same-origin",
+        Content_Length="1000",
+    )
+    for _ in range(20):
+        with socket.create_connection(served.address, timeout=20) as connection:
+            connection.sendall(head + b"{")
+    served.await_health()
+    said = served.log.read_text().splitlines()[before:]
+    assert len(said) <= 20, said
+    assert not [line for line in said if "Traceback" in line or len(line) > 300]
+
+
+def test_no_answer_is_kept_or_guessed_at(served: Served) -> None:
+    """JSON of the API, of the intake and of the door, and what a page of the web admin answers."""
+    key = {"Authorization": f"Bearer {served.key}"}
+    for answer in (
+        httpx2.get(f"{served.url}/api/v1/plans", headers=key, timeout=30),
+        httpx2.post(f"{served.url}/api/v1/events", json={}, headers=key, timeout=30),
+        httpx2.get(f"{served.url}/api/v1/openapi.json", timeout=30),
+        httpx2.get(f"{served.url}/nothing", timeout=30),
+        httpx2.get(f"{served.url}/app/sign-in", timeout=30),
+        httpx2.get(f"{served.url}/health", headers={"X": "a" * 70_000}, timeout=30),
+    ):
+        assert answer.headers.get_list("cache-control") == ["no-store"], answer.url
+        assert answer.headers.get_list("x-content-type-options") == ["nosniff"], answer.url
+
+
+def test_no_redirect_leads_to_a_host_that_was_sent(served: Served) -> None:
+    key = {"Authorization": f"Bearer {served.key}", "Host": "evil.test"}
+    for path in ("/api/v1/plans/", "/app/sign-in/", "/health/", "/docs/api/", "/admin/v1/organizations/"):
+        answer = httpx2.get(f"{served.url}{path}", headers=key, timeout=30, follow_redirects=False)
+        assert "evil.test" not in answer.headers.get("location", ""), path
+        assert answer.status_code != 307, path
