@@ -119,8 +119,9 @@ def interrupted(event):
             os.kill(os.getpid(), signal.SIGTERM)
     real(event)
 threading.Event.set = interrupted
-from permille.cli.main import main
-main()
+from permille.config import from_environment
+from permille.worker import run
+run(from_environment())  # the command of root starts itself again as another user, without this script
 """
 """A worker that gets another SIGTERM while it is at the first one, once it is armed."""
 
