@@ -56,7 +56,7 @@ def test_the_serving_environment_serves(tmp_path: Path, dsn: str) -> None:
     port = free_port()
     server = subprocess.Popen(
         [venv / "bin" / "permille", "serve", "--port", str(port)],
-        env={**os.environ, "PERMILLE_DATABASE_URL": dsn},
+        env={**os.environ, "PERMILLE_DATABASE_URL": dsn, "PERMILLE_ALLOW_ROOT": "true"},
         cwd=tmp_path,
     )
     try:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolClosed
 
 from permille import logs
 from permille.api.webhooks import RENDERERS
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 Pool = ConnectionPool[Connection[Any]]
 PAUSE_AFTER_ERROR_SECONDS = 2.0
+PATIENCE_AT_END_SECONDS = 3.0
 WEBHOOKS_KEPT = timedelta(days=90)
 CONNECTIONS_FOR_JOBS = 6
 LOOK_SECONDS = 0.5
@@ -152,11 +154,20 @@ def run(config: Config) -> None:
         while not signals.stopping() and not stopping.is_set():
             signals.wait(LOOK_SECONDS)
         stopping.set()
-        for thread in threads:
-            thread.join()
-        pool.close()
+        _end(threads, pool)
     if turns.failure is not None:
         raise turns.failure
+
+
+def _end(threads: Sequence[threading.Thread], pool: Pool) -> None:
+    """Wait for the loops to end; after a while one that waits for a connection gets none: the database may be away."""
+    patient_until = time.monotonic() + PATIENCE_AT_END_SECONDS
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.2)
+            if time.monotonic() > patient_until and pool.get_stats().get("requests_waiting"):
+                pool.close()
+    pool.close()
 
 
 class _Turns:
@@ -179,6 +190,8 @@ class _Turns:
                 log.critical("Background work stops: %s", error)
                 self.failure = error
                 self._stopping.set()
+            except PoolClosed:
+                log.warning("The %s loop ends: the database is not to be had", loop.name)
             except Exception:
                 log.exception("The %s loop failed; it goes on", loop.name)
                 self._stopping.wait(PAUSE_AFTER_ERROR_SECONDS)

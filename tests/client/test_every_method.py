@@ -76,6 +76,10 @@ BUILT: dict[str, Use] = {
     "billing_entities.update": lambda c, _: c.billing_entities.update(
         BillingEntityUpdate(name="n"), "default"
     ),
+    "activity_logs.find": lambda c, _: c.activity_logs.find(
+        c.activity_logs.find_all()["activity_logs"][0].activity_id
+    ),
+    "activity_logs.find_all": lambda c, _: c.activity_logs.find_all(),
     "credit_notes.find": lambda c, w: c.credit_notes.find(w["credit_note"]),
     "credit_notes.find_all": lambda c, _: c.credit_notes.find_all(),
     "customers.create": lambda c, _: c.customers.create(Customer(external_id="n", name="n")),

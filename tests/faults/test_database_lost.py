@@ -138,6 +138,7 @@ def test_while_it_is_away_every_door_says_when_to_try_again(installation: Instal
         "link": lambda: installation.ask("GET", "/app/link/abc"),
     }  # fmt: skip
     installation.postgres.stop()
+    time.sleep(1.2)  # health is looked at once a second
     try:
         with ThreadPoolExecutor(len(doors)) as threads:
             answers = dict(zip(doors, threads.map(lambda door: door(), doors.values()), strict=True))

@@ -31,6 +31,8 @@ POLL_SECONDS = 0.5
 DEAD_AFTER_SECONDS = 30.0
 """A worker without a sign of life for so long is taken for dead, and its jobs are run by others."""
 CONNECTIONS = 4
+CONNECTION_SECONDS = 5.0
+"""How long a connection is waited for."""
 """The connections of procrastinate: one listens, the others fetch and finish jobs."""
 
 
@@ -55,6 +57,7 @@ async def _work(
             conninfo=dsn,
             min_size=1,
             max_size=CONNECTIONS,
+            timeout=CONNECTION_SECONDS,
             kwargs={"application_name": "permille-jobs"},
         )
     )

@@ -27,6 +27,8 @@ const built = {
   "billableMetrics.updateBillableMetric": ["n", { billable_metric: { name: "other" } }],
   "billableMetrics.findBillableMetric": ["n"],
   "billableMetrics.destroyBillableMetric": ["n"],
+  "activityLogs.findActivityLog": [async () => (await client.activityLogs.findAllActivityLogs()).data.activity_logs[0].activity_id],
+  "activityLogs.findAllActivityLogs": [],
   "creditNotes.findAllCreditNotes": [],
   "creditNotes.findCreditNote": [world.credit_note],
   "customers.createCustomer": [{ customer: { external_id: "n" } }],
