@@ -79,7 +79,7 @@ def test_of_many_guesses_at_once_no_more_are_tried_than_one_after_the_other(
 
 
 def test_an_ipv6_network_counts_as_one_address(server: Server, tried: list[str]) -> None:
-    every = [(f"six-{n}@example.com", f"2001:db8::{n:x}") for n in range(PER_ADDRESS + 10)]
+    every = [(f"six-{n}@example.com", f"2001:db8:6::{n:x}") for n in range(PER_ADDRESS + 10)]
     for begin in range(0, len(every), 5):
         at_once(server, every[begin : begin + 5])
     assert len(tried) == PER_ADDRESS

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import psycopg
+from psycopg import sql
 
 from permille.embedded.binaries import program_directories
 from permille.embedded.running import UnusableError
@@ -238,12 +239,14 @@ def _feed(source: subprocess.Popen[bytes], target: IO[bytes], major: int) -> Non
 def counts(dsn: str) -> dict[str, int]:
     """How many rows each table has."""
     with psycopg.connect(dsn, application_name="permille backup") as conn:
-        rows = conn.execute(
-            "select c.oid::regclass::text, (xpath('/row/count/text()',"
-            " query_to_xml('select count(*) from ' || c.oid::regclass, false, true, '')))[1]::text::bigint"
-            " from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'"
+        names = conn.execute(
+            "select c.relname from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'"
         ).fetchall()
-    return dict(rows)
+        counted = sql.SQL(" union all ").join(
+            sql.SQL("(select {}, count(*) from {})").format(sql.Literal(name), sql.Identifier("public", name))
+            for (name,) in names
+        )
+        return dict(conn.execute(counted).fetchall()) if names else {}
 
 
 def room_for(folder: Path, needed: int) -> None:
