@@ -301,14 +301,14 @@ def test_admins_invite_and_remove(server, browser):
 def test_an_invitation_is_to_one_organization(server, browser):
     other = join(server)
     guest = TestClient(server.client.app, follow_redirects=False)
-    become(guest, invited(browser), "one@example.com")
+    become(guest, invited(browser), "to-one-organization@example.com")
     assert guest.get("/app/customers").status_code == 200
     chosen = {"organization_id": str(other.organization.id)}
     assert guest.post("/app/switch-organization", data=chosen, headers=SAME_ORIGIN).status_code == 404
     assert str(other.organization.id) not in guest.get("/app/customers").text
-    assert "one@example.com" not in other.ok("/users")
-    assert "one@example.com" not in text_of(other.ok("/audit-log"))
-    assert "joined one@example.com" in text_of(browser.ok("/audit-log"))
+    assert "to-one-organization@example.com" not in other.ok("/users")
+    assert "to-one-organization@example.com" not in text_of(other.ok("/audit-log"))
+    assert "joined to-one-organization@example.com" in text_of(browser.ok("/audit-log"))
 
 
 def test_a_user_has_a_role_in_each_organization(server, browser):
