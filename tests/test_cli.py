@@ -288,7 +288,6 @@ def test_nothing_else_in_the_source_removes_a_folder() -> None:
         "src/permille/embedded/postgres.py",  # erase, a half-made cluster
         "src/permille/embedded/own_folder.py",
         "src/permille/embedded/binaries.py",  # its own temporary folder
-        "src/permille/embedded/unprivileged.py",  # its own half-made copy of an interpreter
         "benchmarks/stack.py",  # temporary folders
         "benchmarks/invoices/__main__.py",
         "tools/package.py",  # its own temporary folder, dist/

@@ -222,16 +222,16 @@ def _answer(
             conn.isolation_level = IsolationLevel.REPEATABLE_READ  # all of an answer is of one instant
         if keeps_plans:
             keep_plans(conn)
-        known = api_keys.by_secret(conn, key, now=system_now()) if key else None
+        now = system_now()
+        known = api_keys.by_secret(conn, key, now=now) if key else None
         if key is None or known is None:
             return unauthorized()
         organization = known.organization
         engine.turns.learn(key, organization.id)
         telemetry.belongs_to(organization.id)
-        engine.key_use.note(known.id, system_now())
+        engine.key_use.note(known.id, now)
         if scope is not None:
             known.require(*scope)
-        now = system_now()
         if request.method != "GET":
             activity.begin(
                 conn,

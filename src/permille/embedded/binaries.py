@@ -135,12 +135,25 @@ def _open_to_all(folder: Path) -> None:
         path.chmod(stat.S_IMODE(mode) | 0o444 | execute)
 
 
+@contextlib.contextmanager
+def made_once(target: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes the target when it is whole; another process may make the same one meanwhile."""
+    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=".copy-"))
+    try:
+        yield staging
+        staging.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def _copy(binaries: Binaries, target: Path) -> None:
     install = binaries.directory.parent
     # auditwheel puts the shared libraries beside the package; the programs find them by a relative path.
     libraries = install.parent.parent / f"{install.parent.name}.libs"
-    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=".copy-"))
-    try:
+    with made_once(target) as staging:
         package = staging / install.parent.name
         shutil.copytree(
             install, package / install.name, symlinks=True, ignore=shutil.ignore_patterns("include")
@@ -148,12 +161,6 @@ def _copy(binaries: Binaries, target: Path) -> None:
         if libraries.is_dir():
             shutil.copytree(libraries, staging / libraries.name, symlinks=True)
         _open_to_all(staging)
-        staging.rename(target)
-    except OSError:
-        if not target.exists():  # else another process made the same copy meanwhile
-            raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def binaries_for(binaries: Binaries, account: Account, *, shelf: Path) -> Binaries:

@@ -15,10 +15,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from pathlib import Path
 
 from permille.config import Config
+from permille.embedded.binaries import made_once
 from permille.embedded.postgres import REACHABLE, UnableToStartError, server_account
 from permille.embedded.process import Account, identity
 from permille.embedded.running import UnusableError
@@ -120,15 +120,8 @@ def _copy_of_python(shelf: Path) -> Path:
         return python
     log.warning("Only root can reach %s: copying Python to %s", program, target)
     shelf.mkdir(mode=0o755, parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=shelf, prefix=".copy-"))
-    try:
+    with made_once(target) as staging:
         _fill(staging, program, packages, home=target / "base" / "bin")
-        staging.rename(target)
-    except OSError:
-        if not target.exists():  # else another process made the same copy meanwhile
-            raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return python
 
 

@@ -85,7 +85,7 @@ class Turns:
 
     def owner(self, credential: str) -> Hashable:
         """Whose the credential is, as far as that is known."""
-        return self._owners.get(credential, credential)
+        return self.owner_of(credential) or credential
 
     def owner_of(self, credential: str | None) -> UUID | None:
         """The organization whose it is, where that is known."""

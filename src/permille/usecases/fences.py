@@ -1,7 +1,7 @@
 """The fence around each organization, and within it each customer, that background tasks go through.
 
 What fails with anything but a lost connection or a transaction in the way is named in the log, left alone for a while,
-longer each time, and tried again; all others are done. TASKS are all the tasks that do so, by what they are shown as.
+longer each time, and tried again; all others are done. `Task` lists all tasks that do so, by what they are shown as.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ from permille.core.contract.plan import Charge, Plan, leaves_unpriced
 from permille.core.contract.price_versions import (
     longest_period,
     next_look,
-    version_at,
     versions_of,
     versions_running,
 )
@@ -37,7 +36,7 @@ from permille.store import customers, organizations, plans, subscriptions, unpri
 from permille.store.unpriced import Candidate, ShownUnpriced, Unpriced
 from permille.usecases import fences
 from permille.usecases.fences import Task
-from permille.usecases.usage.windows import usage_period
+from permille.usecases.usage.windows import running_version
 
 WEBHOOK = "usage.unpriced"
 SERIES_AT_ONCE = 10_000
@@ -167,10 +166,8 @@ def _versions_of_candidates(
     @cache
     def version(subscription_id: UUID, at: datetime) -> int:
         taker = takers[subscription_id]
-        plan = known[taker.plan_id]
-        timezone = owners[taker.customer_id].applicable_timezone
-        period = usage_period(replace(taker, status="active"), plan, timezone=timezone, now=at)
-        return version_at(plan, period.from_)
+        running = replace(taker, status="active")
+        return running_version(running, known[taker.plan_id], owners[taker.customer_id], at=at)
 
     return [
         version(each.subscription_id, each.at) if each.subscription_id in takers else 0 for each in candidates

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from permille.core.contract.plan import Charge, Plan
-from permille.core.contract.price_versions import in_force
+from permille.core.contract.price_versions import in_force, version_at
 from permille.core.contract.subscription import Subscription, current_period
 from permille.core.customer import Customer
 from permille.core.metering.aggregations import Aggregation, Needs
@@ -48,8 +48,16 @@ def running_plan(subscription: Subscription, plan: Plan, customer: Customer, *, 
     """The plan with the prices of the period that an active subscription is in at an instant."""
     if not plan.price_versions:
         return plan
-    period = usage_period(subscription, plan, timezone=customer.applicable_timezone, now=at)
-    return in_force(plan, period.from_)
+    return in_force(plan, _running_from(subscription, plan, customer, at=at))
+
+
+def running_version(subscription: Subscription, plan: Plan, customer: Customer, *, at: datetime) -> int:
+    """The place of those prices among the versions of the plan's."""
+    return version_at(plan, _running_from(subscription, plan, customer, at=at))
+
+
+def _running_from(subscription: Subscription, plan: Plan, customer: Customer, *, at: datetime) -> datetime:
+    return usage_period(subscription, plan, timezone=customer.applicable_timezone, now=at).from_
 
 
 def whole_period(subscription: Subscription, plan: Plan, customer: Customer, period: Period) -> Period:
