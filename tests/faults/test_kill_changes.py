@@ -63,7 +63,7 @@ def post_until_in(client: httpx2.Client, path: str, body: dict[str, Any], *, roo
 def beside_kills(server: LiveServer, work: Callable[[], None], *, seed: int) -> None:
     """Do the work while one process after the other is killed, at least one of each."""
     chance = random.Random(seed)
-    worker = threading.Thread(target=work)
+    worker = threading.Thread(target=work, daemon=True)
     worker.start()
     for role in ROLES:
         time.sleep(chance.uniform(0.1, 0.6))

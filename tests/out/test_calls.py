@@ -286,8 +286,11 @@ def test_the_address_that_was_checked_is_connected_to(
         return look_up(host, *args, **named)  # type: ignore[arg-type]
 
     connected: list[str] = []
+    connects = socket.create_connection
 
-    def connect(address: tuple[str, int], *_: object, **__: object) -> socket.socket:
+    def connect(address: tuple[str, int], *args: object, **named: object) -> socket.socket:
+        if address[1] != server.port:
+            return connects(address, *args, **named)  # type: ignore[arg-type]
         connected.append(address[0])
         raise ConnectionRefusedError
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import jwt
@@ -384,7 +385,11 @@ def test_an_address_that_changes_after_its_check_is_not_reached(
         looked.append(host)
         return look_up("8.8.8.8" if len(looked) == 1 else "127.0.0.1", *args, **named)
 
-    def connect(address: tuple[str, int], *_: Any, **__: Any) -> Any:
+    connects, port = socket.create_connection, urlsplit(world.receiver.url).port
+
+    def connect(address: tuple[str, int], *args: Any, **named: Any) -> Any:
+        if address[1] != port:
+            return connects(address, *args, **named)
         connected.append(address[0])
         raise ConnectionRefusedError("nobody")
 

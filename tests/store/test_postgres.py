@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from permille.config import from_environment
+from permille.embedded import postgres
 from permille.embedded.binaries import NoBinariesError, binaries_for, locate_binaries
 from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError, dsn_of, erase
 from permille.embedded.process import account_of
@@ -146,6 +147,31 @@ def test_processes_that_outlive_a_killed_server_do_not_block_the_next(make: Make
     server.start()
     session.close()
     assert setting(server, "fsync") == "on"
+
+
+def test_a_server_that_ignores_an_orderly_end_does_not_block_the_next(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PostgreSQL does where the crash of one of its processes is being recovered from."""
+    server = make()
+    server.start()
+    put(server, 1)
+    sent = []
+
+    def deaf(pid: int, number: signal.Signals) -> None:
+        sent.append(number)
+        if number != signal.SIGINT:
+            os.kill(pid, number)
+
+    monkeypatch.setattr(postgres, "_signal", deaf)
+    monkeypatch.setattr(postgres, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(postgres, "ORDERLY_LEFTOVER_SECONDS", 0.25)
+    postgres._stop_leftovers(server.home, lambda: False)
+    assert sent[0] == signal.SIGINT
+    assert set(sent) == {signal.SIGINT, signal.SIGQUIT}
+    wait_until(lambda: server.poll() is not None)
+    server.start()
+    assert kept(server) == [1]
 
 
 def backend_is_busy(server: EmbeddedPostgres) -> bool:

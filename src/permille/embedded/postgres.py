@@ -51,6 +51,8 @@ OUR_ENTRIES = frozenset(
 SOCKET_PATH_MAX = 107  # bytes in sockaddr_un, without the closing zero
 PATIENCE_SECONDS = 5.0  # between two log lines while waiting
 ASK_AGAIN_SECONDS = 1.0
+ORDERLY_LEFTOVER_SECONDS = 15.0  # for what a killed Permille left: it recovers at the next start anyway
+ORDERLY_END_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -252,10 +254,12 @@ def _stop_leftovers(home: Path, give_up: Callable[[], bool]) -> None:
     """End what an earlier, killed Permille left running on this cluster, and wait until it is gone.
 
     We hold the lock, so its supervisor is dead. A server shuts down in an orderly way (SIGINT); processes that
-    outlived their killed server are asked to finish (SIGTERM), for the new one can't start beside them.
+    outlived their killed server are asked to finish (SIGTERM), for the new one can't start beside them. A server that
+    was recovering from a crash may ignore that for good: then it ends at once (SIGQUIT), and the next start recovers.
     """
     cluster = home / "cluster"
     quiet_until = 0.0
+    orderly_until = time.monotonic() + ORDERLY_LEFTOVER_SECONDS
     while found := dict(_servers_in(cluster)):
         servers = {pid: line for pid, line in found.items() if not line.startswith("postgres:")}
         foreign = [pid for pid, line in servers.items() if str(home / "postgresql.conf") not in line]
@@ -269,8 +273,9 @@ def _stop_leftovers(home: Path, give_up: Callable[[], bool]) -> None:
             log.warning(
                 "Stopping what an earlier start left running on %s: processes %s", cluster, sorted(found)
             )
+            orderly = signal.SIGINT if servers else signal.SIGTERM
             for pid in servers or found:
-                _signal(pid, signal.SIGINT if servers else signal.SIGTERM)
+                _signal(pid, orderly if time.monotonic() < orderly_until else signal.SIGQUIT)
             quiet_until = time.monotonic() + PATIENCE_SECONDS
         time.sleep(0.02)
     if Path("/proc/self").exists():
@@ -571,10 +576,14 @@ class EmbeddedPostgres:
                 conn.execute(statement.format(sql.Identifier(DATABASE), sql.Identifier(ROLE)))
 
     def _end(self, server: subprocess.Popen[bytes]) -> None:
-        """Ask until it has ended: who starts in the background ignores the signal until PostgreSQL's handler is installed."""
+        """Ask until it has ended: who starts in the background ignores the signal until PostgreSQL's handler is installed.
+
+        What an orderly end takes too long for ends at once: everything that was committed is recovered at the next start.
+        """
         next_line_at = time.monotonic() + PATIENCE_SECONDS
+        orderly_until = time.monotonic() + ORDERLY_END_SECONDS
         while server.poll() is None:
-            server.send_signal(signal.SIGINT)
+            server.send_signal(signal.SIGINT if time.monotonic() < orderly_until else signal.SIGQUIT)
             try:
                 server.wait(timeout=ASK_AGAIN_SECONDS)
             except subprocess.TimeoutExpired:
