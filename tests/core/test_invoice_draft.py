@@ -31,7 +31,7 @@ from permille.core.invoice.kinds import STEPS, make
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.invoice.numbering import InvoiceNumber
 from permille.core.rating.fee import Fee
-from permille.core.tax import AppliedTax, Taxed
+from permille.core.tax import AppliedTax, Tax, Taxed
 
 from .test_tax import half_up, tax
 
@@ -133,12 +133,20 @@ TAXES = tuple(tax(number, rate) for number, rate in enumerate(("20", "5.5", "0",
 
 @st.composite
 def lines(pull: st.DrawFn) -> Line:
-    """A line with taxes of its own plan, and a discount that is at most its amount."""
+    """A line with taxes of its plan or of its own, and a discount that is at most its amount."""
     cents = pull(st.integers(0, 10**7))
     fraction = pull(st.decimals("-0.5", "0.49", places=3))
     taxes = tuple(pull(st.lists(st.sampled_from(TAXES), max_size=3, unique=True)))
     discount = pull(st.decimals(0, cents, places=2)) if pull(st.booleans()) else Decimal(0)
-    return Line(fee(cents, cents + fraction), plan(taxes=taxes), discount_cents=discount)
+    billed = fee(cents, cents + fraction)
+    if pull(st.booleans()):
+        return Line(billed, plan(taxes=taxes), discount_cents=discount)
+    from_plan = pull(st.sampled_from((None, plan(taxes=TAXES[:1]))))
+    return Line(billed, None if not taxes else from_plan, own_taxes=taxes, discount_cents=discount)
+
+
+def taxes_of(line: Line) -> tuple[Tax, ...]:
+    return line.own_taxes or (line.plan.taxes if line.plan else ())
 
 
 def owed(line: Line) -> Fraction:
@@ -152,9 +160,7 @@ def test_totals_are_those_of_fractions(some: list[Line], balances: list[int]) ->
     fees = sum(line.fee.amount_cents for line in some)
     discounts = half_up(sum((Fraction(line.discount_cents) for line in some), Fraction(0)))
     taxes = half_up(
-        sum(
-            (owed(line) * Fraction(each.rate) / 100 for line in some for each in line.plan.taxes), Fraction(0)
-        )
+        sum((owed(line) * Fraction(each.rate) / 100 for line in some for each in taxes_of(line)), Fraction(0))
     )
     payable = fees - discounts + taxes
     paid = min(sum(balances), payable)
@@ -167,7 +173,7 @@ def test_totals_are_those_of_fractions(some: list[Line], balances: list[int]) ->
     assert made.total_amount_cents == payable - paid
     assert made.payment_status == ("pending" if payable > paid else "succeeded")
     for before, line in zip(some, made.lines, strict=True):
-        rates = sum((Fraction(each.rate) for each in before.plan.taxes), Fraction(0))
+        rates = sum((Fraction(each.rate) for each in taxes_of(before)), Fraction(0))
         assert line.taxed.amount_cents == half_up(owed(before) * rates / 100)
 
 

@@ -148,7 +148,9 @@ def _render(found: InvoicePreview, call: Call) -> objects.InvoiceDetails:
 
 def _items(draft: InvoiceDraft, fees: Sequence[StoredFee]) -> Iterator[tuple[UUID, FeeItem]]:
     for fee, line in zip(fees, draft.lines, strict=True):
-        charge = next((each for each in line.plan.charges if each.id == fee.charge_id), None)
+        charge = next(
+            (each for each in (line.plan.charges if line.plan else ()) if each.id == fee.charge_id), None
+        )
         if charge is not None:
             yield fee.id, fee_items.item_of(fee.id, charge, fee.charge_filter_id)
 

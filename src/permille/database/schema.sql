@@ -827,7 +827,8 @@ create table fee (
     late_usage_id uuid, -- of a fee that bills usage which came after its period was billed
     rounding text not null default 'per_fee', -- whether it was rounded by itself or with its charge's other fees
     earlier_amount_cents numeric, -- what the fees that it carries on from come to precisely; null: none
-    earlier_in_unit_cents numeric -- the same in hundredths of its pricing unit
+    earlier_in_unit_cents numeric, -- the same in hundredths of its pricing unit
+    item_id uuid -- what it is for where that is neither a charge nor a plan: an add-on, a wallet's transaction
 );
 
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;

@@ -88,6 +88,8 @@ class StoredFee:
     """Whether it is of usage that had no price when it was billed (core.unlisted)."""
     late_usage_id: UUID | None = None
     """The late usage that it bills."""
+    item_id: UUID | None = None
+    """What it is for where that is neither a charge nor a plan: an add-on, a wallet's transaction, ..."""
 
     @property
     def taxed(self) -> Taxed:
@@ -130,6 +132,8 @@ class StoredFee:
             to=self.to_at,
             pay_in_advance=self.pay_in_advance,
             event_transaction_id=self.event_transaction_id,
+            item_id=self.item_id,
+            description=self.description,
         )
 
     @property
@@ -191,7 +195,7 @@ _NEW_FEE = (
     " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, taxes_amount_cents,"
     " taxes_precise_amount_cents, taxes_rate, applied_taxes, precise_coupons_amount_cents, event_transaction_id,"
     " pricing_unit_details, presentation, is_unpriced, late_usage_id, rounding, earlier_amount_cents,"
-    " earlier_in_unit_cents, created_at"
+    " earlier_in_unit_cents, item_id, description, created_at"
 )
 
 
@@ -232,7 +236,7 @@ def unsaved(draft: InvoiceDraft) -> list[StoredFee]:
             position=position,
             pay_in_advance=line.fee.pay_in_advance,
             invoice_display_name=line.fee.invoice_display_name,
-            description=None,
+            description=line.fee.description,
             units=line.fee.units,
             total_aggregated_units=line.fee.total_aggregated_units,
             events_count=line.fee.events_count,
@@ -261,6 +265,7 @@ def unsaved(draft: InvoiceDraft) -> list[StoredFee]:
             presentation=presentation_json(line.fee.presentation) if line.fee.presentation else None,
             is_unpriced=line.fee.is_unpriced,
             late_usage_id=_uuid(line.fee.late_usage_id),
+            item_id=_uuid(line.fee.item_id),
         )
         for position, (fee_id, line) in enumerate(zip(ids, draft.lines, strict=True))
     ]
@@ -287,7 +292,8 @@ def _fee_lines(draft: InvoiceDraft, ids: Sequence[str]) -> Iterator[str]:
             f"\t{line.discount_cents}\t{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}"
             f"\t{_presentation(fee.presentation)}\t{fee.is_unpriced}\t{_id(fee.late_usage_id)}"
             f"\t{fee.rounding}\t{or_null(fee.earlier.cents if fee.earlier else None)}"
-            f"\t{or_null(fee.earlier.in_unit_cents if fee.earlier else None)}\t{at}\n"
+            f"\t{or_null(fee.earlier.in_unit_cents if fee.earlier else None)}"
+            f"\t{_id(fee.item_id)}\t{line_text(fee.description)}\t{at}\n"
         )
 
 

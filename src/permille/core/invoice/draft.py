@@ -37,10 +37,22 @@ class InvoiceKind(StrEnum):
     """A fee that an event made."""
     LATE_USAGE = "late_usage"
     """Late usage of subscriptions that have ended."""
+    ONE_OFF = "one_off"
+    """Add-ons that somebody bills by hand."""
+    CREDIT = "credit"
+    """Prepaid credits that are bought: not taxed, as what they will pay for is."""
     PAID_FEES = "paid_fees"
     """Fees that were paid without an invoice before."""
     FEES_ALONE = "fees_alone"
     """Fees that are on no invoice."""
+
+
+_INVOICE_TYPES = {
+    InvoiceKind.PAID_FEES: "advance_charges",
+    InvoiceKind.ONE_OFF: "one_off",
+    InvoiceKind.CREDIT: "credit",
+}
+"""Kind -> type in the API, where that is not a subscription's."""
 
 
 class InvoiceStatus(StrEnum):
@@ -57,8 +69,10 @@ class Line:
     """A fee on an invoice, with what is taken off and added to it."""
 
     fee: Fee
-    plan: Plan
-    """The plan whose prices and taxes it has."""
+    plan: Plan | None = None
+    """The plan whose prices and taxes it has; None where it is of no plan."""
+    own_taxes: tuple[Tax, ...] = ()
+    """Taxes of its own, instead of those of its plan and customer."""
     taxes: tuple[Tax, ...] = ()
     """The taxes that apply to it."""
     taxed: Taxed = UNTAXED
@@ -149,7 +163,7 @@ class InvoiceDraft:
     @property
     def invoice_type(self) -> str:
         """The type of invoice in the API."""
-        return "advance_charges" if self.is_paid else "subscription"
+        return _INVOICE_TYPES.get(self.kind, "subscription")
 
     @property
     def is_paid(self) -> bool:
@@ -190,7 +204,11 @@ class InvoiceDraft:
         """A draft while it waits; closed when it is for nothing and the customer wants no such invoice."""
         if self.has_grace_period or self.waits_for_price:
             return InvoiceStatus.DRAFT
-        if self.fees_amount_cents or self.customer.finalizes_zero_amount_invoice:
+        if (
+            self.fees_amount_cents
+            or self.customer.finalizes_zero_amount_invoice
+            or self.kind is InvoiceKind.CREDIT
+        ):
             return InvoiceStatus.FINALIZED
         return InvoiceStatus.CLOSED
 

@@ -34,6 +34,8 @@ STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
         ),
         InvoiceKind.IN_ADVANCE: _PAYABLE,
         InvoiceKind.LATE_USAGE: (late_usage, *_PAYABLE),
+        InvoiceKind.ONE_OFF: (line_taxes, invoice_taxes, dates),
+        InvoiceKind.CREDIT: (dates,),
         InvoiceKind.PAID_FEES: (summed_taxes, dates),
         InvoiceKind.FEES_ALONE: (renewals_alone, line_taxes),
     }

@@ -22,13 +22,15 @@ def taxes_of_charge(charge: Charge, plan: Plan, customer: Customer) -> tuple[Tax
     return applicable(charge.taxes, _general_taxes(plan, customer))
 
 
-def _general_taxes(plan: Plan, customer: Customer) -> tuple[Tax, ...]:
-    return applicable(plan.taxes, customer.taxes, customer.billing_entity.taxes)
+def _general_taxes(plan: Plan | None, customer: Customer) -> tuple[Tax, ...]:
+    return applicable(plan.taxes if plan else (), customer.taxes, customer.billing_entity.taxes)
 
 
-def tax_choice(plan: Plan, customer: Customer) -> TaxChoice:
-    """Which taxes apply to a fee of the plan: those of its charge in the version of its period, else the general ones."""
+def tax_choice(plan: Plan | None, customer: Customer) -> TaxChoice:
+    """Which taxes apply to a fee of the plan, or of none: its charge's in the version of its period, else the general ones."""
     general = _general_taxes(plan, customer)
+    if plan is None:
+        return lambda _: general
     of_version: list[dict[Id, tuple[Tax, ...]]] = [
         {charge.id: charge.taxes for charge in each.charges if charge.taxes} for each in versions_of(plan)
     ]

@@ -35,8 +35,8 @@ class Fee:
     """A line of an invoice before it has an identity, taxes and credits. Instants are half-open."""
 
     kind: str
-    """charge or subscription."""
-    subscription_id: Id
+    """charge, subscription, add_on, credit, ..."""
+    subscription_id: Id | None
     charge_id: Id | None
     charge_filter_id: Id | None
     invoice_display_name: str | None
@@ -70,6 +70,9 @@ class Fee:
     """Whether its invoice waits until that usage has one."""
     late_usage_id: Id | None = None
     """The late usage that it bills (core.late_usage)."""
+    item_id: Id | None = None
+    """What it is for where that is neither a charge nor a plan: an add-on, a wallet's transaction, ..."""
+    description: str | None = None
     rounding: Rounding = Rounding.PER_FEE
     earlier: Earlier | None = None
     """What it carries on from, where the fees of its charge are rounded together one after the other."""

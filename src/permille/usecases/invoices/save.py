@@ -18,6 +18,12 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, InvoiceStatus
 from permille.store import invoices, late_usage, webhooks
 from permille.usecases.invoices import balances
 
+_FINAL_WEBHOOKS = {
+    InvoiceKind.ONE_OFF: "invoice.one_off_created",
+    InvoiceKind.CREDIT: "invoice.paid_credit_added",
+}
+"""Kind of invoice -> webhook for a final one, where that is not invoice.created."""
+
 
 def save(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     """Insert the invoices and fees of a batch, one statement a table, and queue their webhooks."""
@@ -29,17 +35,20 @@ def save(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     balances.take(conn, numbered)
     organization_id = numbered[0].customer.organization_id
     of_events, alone = [], []
-    shown: dict[InvoiceStatus, list[tuple[datetime, UUID]]] = defaultdict(list)
+    shown: dict[str, list[tuple[datetime, UUID]]] = defaultdict(list)
     for draft, ids in zip(numbered, fee_ids, strict=True):
         if not draft.is_on_invoice:
             alone += [(draft.at, UUID(fee_id)) for fee_id in ids]
             continue
-        shown[draft.status].append((draft.at, draft.id))
+        if draft.status is InvoiceStatus.FINALIZED:
+            shown[_FINAL_WEBHOOKS.get(draft.kind, "invoice.created")].append((draft.at, draft.id))
+        elif draft.status is InvoiceStatus.DRAFT:
+            shown["invoice.drafted"].append((draft.at, draft.id))
         if draft.kind is InvoiceKind.IN_ADVANCE:
             of_events += [(draft.at, UUID(fee_id)) for fee_id in ids]
     queue_webhooks(conn, "fee.created", organization_id, of_events)
-    queue_webhooks(conn, "invoice.created", organization_id, shown[InvoiceStatus.FINALIZED])
-    queue_webhooks(conn, "invoice.drafted", organization_id, shown[InvoiceStatus.DRAFT])
+    for webhook_type, made in shown.items():
+        queue_webhooks(conn, webhook_type, organization_id, made)
     queue_webhooks(conn, "fee.created", organization_id, alone)
 
 

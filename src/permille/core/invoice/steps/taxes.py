@@ -13,10 +13,13 @@ from permille.core.tax import UNTAXED, Tax, add_up_taxes, tax_fee, tax_invoice
 
 
 def line_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
-    """Tax each line by its charge, else by its plan, the customer or the billing entity."""
+    """Tax each line by its own taxes or its charge's, else by its plan's, the customer's or the billing entity's."""
     chosen: dict[int, TaxChoice] = {}
     taxes: list[tuple[Tax, ...]] = []
     for line in draft.lines:
+        if line.own_taxes:
+            taxes.append(line.own_taxes)
+            continue
         if id(line.plan) not in chosen:
             chosen[id(line.plan)] = tax_choice(line.plan, draft.customer)
         taxes.append(chosen[id(line.plan)](line.fee))
