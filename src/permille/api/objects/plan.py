@@ -18,6 +18,7 @@ from permille.api.objects.base import (
     EmptyList,
     Id,
     Input,
+    Metadata,
     Name,
     Number,
     instant_of,
@@ -28,7 +29,6 @@ from permille.api.objects.charge import Charge, ChargeInput
 from permille.api.objects.tax import Tax
 from permille.core.period import Interval
 
-PlanMetadata = Annotated[Mapping[str, Any] | None, says("Your notes: texts by name.")]
 Uncounted = Annotated[int, says("Always 0: kept for clients of Lago's API.")]
 
 
@@ -91,7 +91,7 @@ class PlanOverrides(Input):
     trial_period: Annotated[float | None, says("Days at the start without a subscription fee.")]
     charges: Annotated[list[ChargeInput], says("Charges that differ, by id.")]
     tax_codes: Annotated[list[str], says("Codes of the taxes of its fees.")]
-    metadata: PlanMetadata
+    metadata: Metadata
 
 
 class PlanInput(PlanOverrides):
