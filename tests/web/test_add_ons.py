@@ -18,7 +18,7 @@ def test_an_add_on_is_made_changed_and_deleted(browser, api):
     assert "€120.50" in text_of(browser.ok("/add-ons"))
     made = api(api_add_ons.show_add_on, code="setup")["add_on"]
     assert made["amount_cents"] == 12_050
-    browser.sent("/edit-add-on/setup", sent_by(browser.ok("/edit-add-on/setup")))
+    browser.sent("/edit-add-on/setup", {**sent_by(browser.ok("/edit-add-on/setup")), "add_on_tax": "vat"})
     assert api(api_add_ons.show_add_on, code="setup")["add_on"] == made, "saved as it is, nothing changes"
     browser.sent("/edit-add-on/setup", {**SETUP, "amount": "1"})
     assert api(api_add_ons.show_add_on, code="setup")["add_on"]["amount_cents"] == 100
