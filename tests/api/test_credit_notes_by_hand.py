@@ -131,7 +131,8 @@ def test_what_is_wrong_with_a_note_is_said_by_field(api: Api, invoice: Any) -> N
     assert refused(asked(invoice, 100, reason="why", credit_amount_cents=119)) == {
         "reason": ["value_is_invalid"]
     }
-    for items in ({}, [], [1], None):
+    wrong: tuple[Any, ...] = ({}, [], [1], None)
+    for items in wrong:
         body = {"credit_note": {"invoice_id": invoice["lago_id"], "items": items}}
         assert refused(body) == {"items": ["must_be_an_array"]}
     unknown = {
