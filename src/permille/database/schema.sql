@@ -665,6 +665,25 @@ create table tax (
 
 create unique index tax_code on tax (organization_id, code) where deleted_at is null;
 
+-- What is sold beside usage: once, or in every period as a fixed charge of a plan.
+create table add_on (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    name text not null,
+    invoice_display_name text,
+    description text,
+    amount_cents bigint not null,
+    amount_currency text not null,
+    tax_ids uuid[] not null default '{}',
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    deleted_at timestamptz
+);
+
+create unique index add_on_code on add_on (organization_id, code) where deleted_at is null;
+create index add_on_newest on add_on (organization_id, created_at desc, id) where deleted_at is null;
+
 -- Series that are to be looked at for usage without a price: the roll-up puts each here once a month that it is used.
 create table unchecked_series (
     series_id bigint primary key
@@ -1349,6 +1368,7 @@ begin
             'next_billing_at activates_at ends_at fee_billed_until charges_billed_until', 'insert update delete'
         ),
         ('tax', 'id', 'code', '', 'insert update delete'),
+        ('add_on', 'id', 'code', '', 'insert update delete'),
         ('event_amendment', 'id', 'event_transaction_id', 'event_identity properties', 'insert update delete'),
         ('invoice', 'id', 'number', 'finalizes_at waits_for_price price_retry_at', 'insert update delete'),
         ('fee', 'id', 'event_transaction_id', '', 'update'),
