@@ -125,7 +125,7 @@ def january(amount_cents: int, *lines: Line, counted_cents: int = 0, **fields: A
 
 
 def test_what_is_missing_of_all_fees_of_the_period_is_billed() -> None:
-    of_december = {"from_": ts(2025, 12, 1), "to": ts(2026, 1, 1)}
+    of_december: dict[str, Any] = {"from_": ts(2025, 12, 1), "to": ts(2026, 1, 1)}
     lines = [
         Line(fee(700)),
         Line(fee(50, late_usage_id=TWO)),
