@@ -46,7 +46,8 @@ from permille.store.credit_notes import InvoiceCredit
 from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
-from permille.usecases.invoices import single, voiding
+from permille.usecases import voiding
+from permille.usecases.invoices import single
 from permille.usecases.invoices.documents import pdf_of
 
 METADATA_MAX = 5
