@@ -37,7 +37,6 @@ RESOURCES = (
     "/plans/{code}/fixed_charges",
     "/quote_versions",
     "/quotes",
-    "/subscriptions/{external_id}/alerts",
     "/subscriptions/{external_id}/entitlements",
     "/subscriptions/{external_id}/fixed_charges",
     "/wallet_transactions",
