@@ -31,6 +31,7 @@ RESOURCES = (
     "alert",
     "billable_metric",
     "plan",
+    "add_on",
     "pricing_unit",
     "tax",
     "webhook_endpoint",
