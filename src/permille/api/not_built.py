@@ -34,7 +34,6 @@ RESOURCES = (
     "/plans/{code}/fixed_charges",
     "/quote_versions",
     "/quotes",
-    "/subscriptions/{external_id}/alerts",
     "/subscriptions/{external_id}/entitlements",
     "/subscriptions/{external_id}/fixed_charges",
     "/wallet_transactions",
