@@ -45,6 +45,7 @@ from permille.store.credit_notes import InvoiceCredit
 from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
+from permille.usecases import payments
 from permille.usecases.invoices import single
 from permille.usecases.invoices.documents import pdf_of
 
@@ -143,7 +144,7 @@ def update_invoice(call: Call) -> dict[str, Any]:
     status = fields.choice("payment_status", objects.PAYMENT_STATUSES)
     metadata = _metadata(call, fields, invoice)
     fields.check()
-    changed = single.update(call.conn, invoice, payment_status=status, metadata=metadata, now=call.now)
+    changed = payments.update(call.conn, invoice, payment_status=status, metadata=metadata, now=call.now)
     return {"invoice": render_whole(call.conn, changed)}
 
 
@@ -335,7 +336,6 @@ def render_invoice(
     invoice: StoredInvoice, customer: Customer, *, file_url: str | None = None
 ) -> objects.Invoice:
     """The invoice as lists show it: with its customer and metadata, without its fees."""
-    due = 0 if invoice.status == "voided" else invoice.total_amount_cents - invoice.total_paid_amount_cents
     return objects.Invoice(
         lago_id=invoice.id,
         billing_entity_code=customer.billing_entity.code,
@@ -360,7 +360,7 @@ def render_invoice(
         sub_total_excluding_taxes_amount_cents=invoice.sub_total_excluding_taxes_amount_cents,
         sub_total_including_taxes_amount_cents=invoice.sub_total_including_taxes_amount_cents,
         total_amount_cents=invoice.total_amount_cents,
-        total_due_amount_cents=due,
+        total_due_amount_cents=invoice.due_amount_cents,
         total_paid_amount_cents=invoice.total_paid_amount_cents,
         total_offsetted_credit_note_amount_cents=0,
         prepaid_credit_amount_cents=invoice.prepaid_credit_amount_cents,

@@ -19,19 +19,12 @@ RESOURCES = (
     "/coupons",
     "/credit_notes/{lago_id}/metadata",
     "/customers/{external_id}/applied_coupons",
-    "/customers/{external_id}/checkout_url",
     "/customers/{external_id}/credit_notes",
-    "/customers/{external_id}/payment_methods",
-    "/customers/{external_id}/payment_requests",
-    "/customers/{external_id}/payments",
     "/customers/{external_id}/portal_url",
     "/customers/{external_id}/wallets",
     "/features",
     "/order_forms",
     "/orders",
-    "/payment_receipts",
-    "/payment_requests",
-    "/payments",
     "/plans/{code}/entitlements",
     "/plans/{code}/fixed_charges",
     "/quote_versions",
@@ -45,6 +38,7 @@ RESOURCES = (
 """Whole resources: everything at these paths and below them."""
 
 ACTIONS = (
+    ("POST", "/payment_receipts/{lago_id}/resend_email"),
     ("POST", "/billing_entities"),
     ("POST", "/credit_notes"),
     ("POST", "/credit_notes/estimate"),
@@ -59,10 +53,8 @@ ACTIONS = (
     ("POST", "/invoices/{lago_id}/download_xml"),
     ("POST", "/invoices/{lago_id}/lose_dispute"),
     ("PUT", "/invoices/{lago_id}/lose_dispute"),
-    ("POST", "/invoices/{lago_id}/payment_url"),
     ("POST", "/invoices/{lago_id}/resend_email"),
     ("POST", "/invoices/{lago_id}/retry"),
-    ("POST", "/invoices/{lago_id}/retry_payment"),
     ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),
     ("POST", "/invoices/{lago_id}/void"),
 )

@@ -81,6 +81,11 @@ class StoredInvoice:
     waits_for_price: bool = False
     """Whether it is a draft with usage that is held until it has a price."""
 
+    @property
+    def due_amount_cents(self) -> int:
+        """What is still to be paid."""
+        return 0 if self.status == "voided" else self.total_amount_cents - self.total_paid_amount_cents
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvoiceSubscription:
