@@ -116,7 +116,7 @@ def retry_payment(call: Call) -> Raw:
     """POST /invoices/{lago_id}/retry_payment: without a provider a webhook says that there is none."""
     invoice = single.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
     usecase.retry(call.conn, invoice, now=call.now)
-    return Raw(content=b"", media_type="application/json", headers={})
+    return Raw(content=b"", media_type="text/plain", headers={})
 
 
 def payment_url(call: Call) -> dict[str, Any]:

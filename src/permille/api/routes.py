@@ -236,7 +236,7 @@ CUSTOMERS_PAYMENT_REQUESTS = Resource(
     "/customers/{external_id}/payment_requests", "", "payment_request", payment.PaymentRequest
 )
 PAYMENT_METHODS = Resource(
-    "/customers/{external_id}/payment_methods", "lago_id", "payment_method", payment.PaymentMethod
+    "/customers/{external_id}/payment_methods", "lago_id", "payment_method", payment.CustomerPaymentMethod
 )
 LATE_USAGE = Resource("/late_usage", "lago_id", "late_usage", late_usage_objects.LateUsage)
 METRICS = Resource("/billable_metrics", "code", "billable_metric", billable_metric.BillableMetric)
@@ -659,7 +659,7 @@ GROUPS = (
                 "/invoices/{lago_id}/retry_payment",
                 payments.retry_payment,
                 "Try again to collect a payment",
-                "application/json",
+                "text/plain",
                 description="Without a payment provider the webhook invoice.payment_failure says that there is none.",
                 errors=(405,),
             ),

@@ -95,7 +95,7 @@ class PaymentRequestInput(Input):
     lago_invoice_ids: Annotated[list[str], says("Overdue invoices of the customer, by lago_id.")]
 
 
-class PaymentMethod(Answer):
+class CustomerPaymentMethod(Answer):
     """A customer's means of payment with a provider. There are none as long as there is no provider."""
 
     lago_id: Id
