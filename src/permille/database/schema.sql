@@ -192,6 +192,19 @@ create index plan_version_of_organization on plan (organization_id, valid_until)
 
 create index plan_of_parent on plan (parent_id) where parent_id is not null;
 
+-- What a period of a plan comes to at least.
+create table commitment (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    plan_id uuid not null unique references plan (id),
+    amount_cents bigint not null,
+    invoice_display_name text,
+    tax_ids uuid[] not null default '{}',
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    constraint commitment_amount check (amount_cents > 0)
+);
+
 -- What charges are priced in instead of their plan's currency.
 create table pricing_unit (
     id uuid primary key,
@@ -1419,6 +1432,7 @@ begin
         ('billable_metric', 'id', 'code', '', 'insert update delete'),
         ('billable_metric_filter', 'billable_metric_id key', 'key', '', 'insert update delete'),
         ('plan', 'id', 'code', '', 'insert update delete'),
+        ('commitment', 'id', 'invoice_display_name', '', 'insert update delete'),
         ('pricing_unit', 'id', 'code', '', 'insert update delete'),
         ('charge', 'id', 'code', '', 'insert update delete'),
         ('charge_filter', 'id', 'invoice_display_name', '', 'insert update delete'),
