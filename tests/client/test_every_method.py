@@ -20,6 +20,8 @@ from lago_python_client.models import (
     Event,
     Fee,
     Invoice,
+    Payment,
+    PaymentRequest,
     Plan,
     Subscription,
 )
@@ -62,6 +64,18 @@ def kept(c: Client, where: str, code: str) -> str:
     """The id of a filter that a test may change."""
     every = getattr(c, where).find_all_charge_filters("main" if where == "plans" else "s", code)["filters"]
     return every[-1].lago_id
+
+
+def first(c: Client, where: str) -> str:
+    """The id of the newest object of a kind."""
+    found: str = getattr(c, where).find_all()[where][0].lago_id
+    return found
+
+
+def overdue(c: Client) -> str:
+    """An invoice that is not paid in time."""
+    found: str = c.invoices.find_all({"payment_overdue": "true"})["invoices"][0].lago_id
+    return found
 
 
 BUILT: dict[str, Use] = {
@@ -109,6 +123,19 @@ BUILT: dict[str, Use] = {
     "fees.destroy": lambda c, w: c.fees.destroy(w["other_fee"]),
     "invoices.find": lambda c, w: c.invoices.find(w["invoice"]),
     "invoices.find_all": lambda c, _: c.invoices.find_all(),
+    "invoices.retry_payment": lambda c, _: c.invoices.retry_payment(overdue(c)),
+    "payment_requests.create": lambda c, _: c.payment_requests.create(
+        PaymentRequest(email="c@c.test", external_customer_id="c", lago_invoice_ids=[overdue(c)])
+    ),
+    "payment_requests.find": lambda c, _: c.payment_requests.find(first(c, "payment_requests")),
+    "payment_requests.find_all": lambda c, _: c.payment_requests.find_all(),
+    "payments.create": lambda c, _: c.payments.create(
+        Payment(invoice_id=overdue(c), amount_cents=1, reference="r")
+    ),
+    "payments.find": lambda c, _: c.payments.find(first(c, "payments")),
+    "payments.find_all": lambda c, _: c.payments.find_all(),
+    "payment_receipts.find": lambda c, _: c.payment_receipts.find(first(c, "payment_receipts")),
+    "payment_receipts.find_all": lambda c, _: c.payment_receipts.find_all(),
     "invoices.update": lambda c, w: c.invoices.update(Invoice(payment_status="succeeded"), w["invoice"]),
     "invoices.download": lambda c, w: c.invoices.download(w["invoice"]),
     "invoices.preview": lambda c, _: c.invoices.preview(PREVIEW),
@@ -189,6 +216,17 @@ BUILT: dict[str, Use] = {
 }
 """In an order in which each finds what it needs."""
 
+REFUSED: dict[str, tuple[int, Use]] = {
+    "customers.checkout_url": (422, lambda c, _: c.customers.checkout_url("c")),
+    "invoices.payment_url": (422, lambda c, w: c.invoices.payment_url(w["invoice"])),
+    "customer_payment_methods.destroy": (404, lambda c, _: c.customer_payment_methods.destroy("c", "x")),
+    "customer_payment_methods.set_as_default": (
+        404,
+        lambda c, _: c.customer_payment_methods.set_as_default("c", "x"),
+    ),
+}
+"""What needs a payment provider: it is known, and refused."""
+
 BROKEN = {
     "billable_metrics.evaluate_expression",
     "customer_applied_coupons.find_all",
@@ -213,19 +251,15 @@ NOT_BUILT = {
     "coupons": "create destroy find find_all update",
     "credit_notes": "create delete_all_metadata delete_metadata_key download estimate merge_metadata replace_metadata"
     " update void",
-    "customer_payment_methods": "destroy set_as_default",
-    "customers": "checkout_url portal_url",
+    "customers": "portal_url",
     "gross_revenues": "find_all",
     "invoice_collections": "find_all",
     "invoiced_usages": "find_all",
-    "invoices": "create destroy lose_dispute payment_url retry retry_payment void void_invoice",
+    "invoices": "create destroy lose_dispute retry void void_invoice",
     "mrrs": "find_all",
     "order_forms": "find find_all mark_as_signed void",
     "orders": "execute find find_all",
     "overdue_balances": "find_all",
-    "payment_receipts": "find find_all",
-    "payment_requests": "create find find_all",
-    "payments": "create find find_all",
     "plan_fixed_charges": "create destroy find update",
     "quote_versions": "approve clone find void",
     "quotes": "find find_all versions",
@@ -265,8 +299,8 @@ def client(world: World) -> Client:
 
 def test_every_method_is_known(client: Client) -> None:
     not_built = {f"{resource}.{name}" for resource, names in NOT_BUILT.items() for name in names.split()}
-    assert set(methods(client)) == BUILT.keys() | BROKEN | not_built
-    assert not BUILT.keys() & not_built
+    assert set(methods(client)) == BUILT.keys() | REFUSED.keys() | BROKEN | not_built
+    assert not (BUILT.keys() | REFUSED.keys()) & not_built
 
 
 def test_what_is_built_works(client: Client, world: World) -> None:
@@ -277,6 +311,13 @@ def test_what_is_built_works(client: Client, world: World) -> None:
         except Exception as error:
             problems[name] = repr(error)
     assert not problems, "\n".join(map(str, problems.items()))
+
+
+def test_what_needs_a_payment_provider_is_refused(client: Client, world: World) -> None:
+    for status, use in REFUSED.values():
+        with pytest.raises(LagoApiError) as refused:
+            use(client, world)
+        assert refused.value.status_code == status
 
 
 def argument(parameter: inspect.Parameter) -> Any:
