@@ -127,10 +127,13 @@ def test_what_follows_a_payment_is_done_once_and_with_the_paid_invoices(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    follow = (lambda _, rows, now: seen.append([(row.id, row.payment_status) for row in rows]),)
+
+    def follow(_conn: Any, rows: Any, _now: datetime) -> None:
+        seen.append([(row.id, row.payment_status) for row in rows])
+
     invoice = billed(api)
     with monkeypatch.context() as patch:
-        patch.setattr(payments, "FOLLOWS", follow)
+        patch.setattr(payments, "FOLLOWS", (follow,))
         pay(api, invoice, 3_000)
         pay(api, invoice, 100)
         api.put(f"/invoices/{invoice['lago_id']}", {"invoice": {"payment_status": "succeeded"}})
@@ -170,7 +173,11 @@ def test_what_is_due_of_overdue_invoices_is_requested_together(api: Api) -> None
     move(api, 2024, 3, 7)
     pay(api, one, 600)
     made = api.post("/payment_requests", wanted)["payment_request"]
-    assert (made["amount_cents"], made["amount_currency"], made["payment_status"]) == (3_000, "EUR", "pending")
+    assert (made["amount_cents"], made["amount_currency"], made["payment_status"]) == (
+        3_000,
+        "EUR",
+        "pending",
+    )
     assert made["email"] == "cus@example.com"
     assert sorted(each["lago_id"] for each in made["invoices"]) == sorted(ids)
     assert api.get(f"/payment_requests/{made['lago_id']}")["payment_request"] == made

@@ -54,6 +54,7 @@ def first_of_drafts(conn: Connection[Any], organization_id: UUID, *, until: date
 _UNPAID = (
     "status = 'finalized' and payment_status <> 'succeeded' and payment_dispute_lost_at is null and not payment_overdue"
     " and (payment_due_date + 1)::timestamp at time zone timezone <= %(until)s"
+    " and total_amount_cents > total_paid_amount_cents + offset_amount_cents"
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.database.bulk import columns_of, int_array, uuid_array
+from permille.database.connections import exact_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +47,9 @@ _COLUMNS = columns_of(StoredRequest)
 
 def add(conn: Connection[Any], request: StoredRequest, dues: Mapping[UUID, int]) -> None:
     """Insert a request with what is due of each of its invoices."""
-    values = {name: getattr(request, name) for name in _COLUMNS.split(", ")}
     conn.execute(
-        f"insert into payment_request ({_COLUMNS}) values ({', '.join(f'%({name})s' for name in values)})",
-        values,
+        "insert into payment_request select * from jsonb_populate_recordset(null::payment_request, %s::jsonb)",
+        [exact_json([asdict(request)])],
     )
     conn.execute(
         "insert into payment_request_invoice (payment_request_id, invoice_id, amount_cents)"

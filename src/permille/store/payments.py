@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.database.bulk import columns_of, int_array, uuid_array
+from permille.database.connections import exact_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +67,9 @@ _COLUMNS = columns_of(StoredPayment)
 
 def add(conn: Connection[Any], payment: StoredPayment, shares: Mapping[UUID, int]) -> None:
     """Insert a payment that succeeded, with what it pays of each invoice, and raise what is paid of them."""
-    values = {name: getattr(payment, name) for name in _COLUMNS.split(", ")}
     conn.execute(
-        f"insert into payment ({_COLUMNS}) values ({', '.join(f'%({name})s' for name in values)})", values
+        "insert into payment select * from jsonb_populate_recordset(null::payment, %s::jsonb)",
+        [exact_json([asdict(payment)])],
     )
     split = {"payment": payment.id, "ids": uuid_array(shares), "amounts": int_array(shares.values())}
     conn.execute(
@@ -152,22 +153,24 @@ def invoices_of(conn: Connection[Any], payment_ids: Collection[UUID]) -> dict[UU
     return found
 
 
+_SOME_RECEIPTS = """
+from payment_receipt where organization_id = %(organization)s and (%(invoice)s::uuid is null
+    or payment_id in (select p.payment_id from invoice_payment p where p.invoice_id = %(invoice)s))
+"""
+
+
 def receipts(
     conn: Connection[Any], organization_id: UUID, *, invoice_id: UUID | None, limit: int, offset: int
 ) -> tuple[list[Receipt], int]:
     """Receipts, newest first, and how many there are; with an invoice only those of its payments."""
-    where = (
-        "organization_id = %(organization)s and (%(invoice)s::uuid is null or payment_id in"
-        " (select p.payment_id from invoice_payment p where p.invoice_id = %(invoice)s))"
-    )
     values = {"organization": organization_id, "invoice": invoice_id, "limit": limit, "offset": offset}
     with conn.cursor(row_factory=class_row(Receipt)) as cursor:
         rows = cursor.execute(
-            f"select id, payment_id, number, created_at from payment_receipt where {where}"
+            f"select id, payment_id, number, created_at {_SOME_RECEIPTS}"
             " order by created_at desc, id limit %(limit)s offset %(offset)s",
             values,
         ).fetchall()
-    row = conn.execute(f"select count(*) from payment_receipt where {where}", values).fetchone()
+    row = conn.execute(f"select count(*) {_SOME_RECEIPTS}", values).fetchone()
     return rows, row[0] if row else 0
 
 

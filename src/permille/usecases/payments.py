@@ -71,17 +71,17 @@ def update(
 ) -> StoredInvoice:
     """Set what is not None of the payment status and the metadata, all that may change on a final invoice.
 
-    A status that is set so is no payment: what was paid stays as it is. Raises NotAllowed for a draft, and for the payment
-    status of an invoice that is void.
+    A status that is set so is no payment: what was paid stays as it is. Raises NotAllowed for a draft, and for an invoice
+    that is void.
     """
     customers.lock(conn, invoice.customer_id)
     before = single.by_id(conn, invoice.organization_id, invoice.id)
+    if before.status == "voided":
+        raise NotAllowed("update_on_voided_invoice")
     if before.status == "draft" and payment_status is not None:
         raise NotAllowed("payment_status_update_on_draft_invoice")
     if before.status == "draft" and metadata is not None:
         raise NotAllowed("metadata_on_draft_invoice")
-    if before.status == "voided" and payment_status is not None:
-        raise NotAllowed("update_on_voided_invoice")
     if metadata is not None:
         invoice_search.set_metadata(conn, before.id, metadata, now=now)
     if payment_status is not None:
