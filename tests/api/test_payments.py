@@ -188,7 +188,7 @@ def test_what_is_due_of_overdue_invoices_is_requested_together(api: Api) -> None
     pay(api, other, 500)
     (paid,) = api.get("/payment_requests", payment_status="succeeded")["payment_requests"]
     assert paid["lago_id"] == made["lago_id"]
-    assert [each for each in webhooks(api) if each.startswith("payment_request.")] == [
+    assert sorted(each for each in webhooks(api) if each.startswith("payment_request.")) == [
         "payment_request.created",
         "payment_request.payment_status_updated",
     ]
