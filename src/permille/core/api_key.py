@@ -31,6 +31,7 @@ RESOURCES = (
     "payment_request",
     "payment_receipt",
     "late_usage",
+    "alert",
     "billable_metric",
     "plan",
     "add_on",
