@@ -136,7 +136,6 @@ WORDS = {
     "invoices_have_different_currencies": "The invoices must be in one currency: make a request for each.",
     "invoices_have_different_billing_entities": "The invoices must be of one billing entity: make a request for each.",
     "no_linked_payment_provider": "No payment provider is set: record the payment once the customer has paid.",
-    "update_on_voided_invoice": "The invoice is void: it stays as it is.",
     "invalid_status": "The invoice has a status that doesn't go with this.",
     "invoiced_fee": "The fee is on an invoice, which is paid or not as a whole.",
 }
