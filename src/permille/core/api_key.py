@@ -30,6 +30,8 @@ RESOURCES = (
     "late_usage",
     "billable_metric",
     "plan",
+    "coupon",
+    "applied_coupon",
     "pricing_unit",
     "tax",
     "webhook_endpoint",
