@@ -29,6 +29,9 @@ BODIES: dict[str, Any] = {
     "/test_clock": {"test_clock": {"now": "2024-06-01T00:00:00Z"}},
     "/billing_entities": {"billing_entity": {"name": "Taken over"}},
     "/billable_metrics": {"billable_metric": {"name": "Taken over"}},
+    "/add_ons": {"add_on": {"name": "Taken over", "amount_cents": 99}},
+    "/coupons": {"coupon": {"name": "Taken over"}},
+    "/applied_coupons": {"applied_coupon": {"external_customer_id": "cus", "coupon_code": "off"}},
     "/taxes": {"tax": {"name": "Taken over", "rate": "99"}},
     "/pricing_units": {"pricing_unit": {"name": "Taken over"}},
     "/plans": {"plan": {"name": "Taken over", "amount_cents": 99}},
@@ -48,6 +51,10 @@ def settle(api: Api, dsn: str) -> None:
     calls = api.metric("calls", aggregation_type="count_agg", field_name=None)
     api.post("/taxes", {"tax": {"name": "VAT", "code": "vat", "rate": "20", "applied_to_organization": True}})
     api.post("/pricing_units", {"pricing_unit": {"name": "Credit", "code": "credit", "short_name": "CR"}})
+    api.post(
+        "/add_ons",
+        {"add_on": {"name": "Seat", "code": "seat", "amount_cents": 500, "amount_currency": "EUR"}},
+    )
     filters = [{"values": {"model": ["a"]}, "properties": {"amount": "2"}}]
     charges = [
         charge(tokens, code="by_token", filters=filters),
@@ -56,6 +63,9 @@ def settle(api: Api, dsn: str) -> None:
     api.plan("pro", charges, amount_cents=3_100, pay_in_advance=True)
     api.post("/plans/pro/metadata", {"metadata": {"team": "billing"}})
     api.customer("cus", name="Secret customer", metadata=[])
+    tenth = {"coupon_type": "percentage", "percentage_rate": "10", "frequency": "forever"}
+    api.post("/coupons", {"coupon": {"name": "Off", "code": "off", "expiration": "no_expiration", **tenth}})
+    api.post("/applied_coupons", BODIES["/applied_coupons"])
     api.subscribe("sub")
     api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/own"}})
     at = microseconds(START)

@@ -12,9 +12,12 @@ from lago_python_client.base_model import BaseModel
 from lago_python_client.client import Client
 from lago_python_client.exceptions import LagoApiError
 from lago_python_client.models import (
+    AddOn,
+    AppliedCoupon,
     BatchEvent,
     BillableMetric,
     Charge,
+    Coupon,
     Customer,
     Event,
     Fee,
@@ -45,6 +48,14 @@ PREVIEW = InvoicePreview(customer={"external_id": "c"}, subscriptions={"external
 PLAN = Plan(
     name="n", code="n", interval="monthly", amount_cents=1, amount_currency="USD", pay_in_advance=False
 )
+COUPON = Coupon(
+    name="n",
+    code="n",
+    coupon_type="percentage",
+    percentage_rate=5,
+    frequency="once",
+    expiration="no_expiration",
+)
 
 
 def new_charge(w: World, code: str) -> Charge:
@@ -64,6 +75,25 @@ def kept(c: Client, where: str, code: str) -> str:
 
 
 BUILT: dict[str, Use] = {
+    "add_ons.create": lambda c, _: c.add_ons.create(
+        AddOn(name="n", code="n", amount_cents=500, amount_currency="EUR")
+    ),
+    "add_ons.find": lambda c, _: c.add_ons.find("n"),
+    "add_ons.find_all": lambda c, _: c.add_ons.find_all(),
+    "add_ons.update": lambda c, _: c.add_ons.update(AddOn(name="other"), "n"),
+    "add_ons.destroy": lambda c, _: c.add_ons.destroy("n"),
+    "coupons.create": lambda c, _: c.coupons.create(COUPON),
+    "coupons.find": lambda c, _: c.coupons.find("n"),
+    "coupons.find_all": lambda c, _: c.coupons.find_all(),
+    "coupons.update": lambda c, _: c.coupons.update(Coupon(name="other"), "n"),
+    "applied_coupons.create": lambda c, _: c.applied_coupons.create(
+        AppliedCoupon(external_customer_id="c", coupon_code="n")
+    ),
+    "applied_coupons.find_all": lambda c, _: c.applied_coupons.find_all({"external_customer_id": "c"}),
+    "applied_coupons.destroy": lambda c, _: c.applied_coupons.destroy(
+        "c", c.applied_coupons.find_all()["applied_coupons"][0].lago_id
+    ),
+    "coupons.destroy": lambda c, _: c.coupons.destroy("n"),
     "billable_metrics.create": lambda c, _: c.billable_metrics.create(
         BillableMetric(name="n", code="n", aggregation_type="count_agg", recurring=False)
     ),
@@ -199,11 +229,8 @@ BROKEN = {
 """With any server, the client forgets to send the expression there, or its key."""
 
 NOT_BUILT = {
-    "add_ons": "create destroy find find_all update",
     "api_logs": "find find_all",
-    "applied_coupons": "create destroy find_all",
     "billing_entities": "create",
-    "coupons": "create destroy find find_all update",
     "credit_notes": "create delete_all_metadata delete_metadata_key download estimate merge_metadata replace_metadata"
     " update void",
     "customer_payment_methods": "destroy set_as_default",

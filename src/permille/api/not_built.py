@@ -13,7 +13,6 @@ from permille.core.errors import Refusal
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 RESOURCES = (
-    "/add_ons",
     "/analytics",
     "/api_logs",
     "/credit_notes/{lago_id}/metadata",

@@ -10,6 +10,7 @@ from msgspec import UnsetType
 
 from permille.api import (
     activity_logs,
+    add_ons,
     amendments,
     billable_metrics,
     billing_entities,
@@ -45,6 +46,7 @@ from permille.api.http import AdminEndpoint, Endpoint, Engine, admin_route, rout
 from permille.api.not_built import NOT_BUILT, not_built
 from permille.api.objects import (
     activity_log,
+    add_on,
     billable_metric,
     billing_entity,
     charge,
@@ -233,6 +235,7 @@ PLANS = Resource("/plans", "code", "plan", plan.Plan)
 NOTES = Resource("/plans/{code}/metadata", "", "metadata", plan.PlanMetadata)
 CHARGES = Resource("/plans/{code}/charges", "charge_code", "charge", charge.Charge)
 PRICING_UNITS = Resource("/pricing_units", "code", "pricing_unit", pricing_unit.PricingUnit)
+ADD_ONS = Resource("/add_ons", "code", "add_on", add_on.AddOn)
 TAXES = Resource("/taxes", "code", "tax", tax.Tax)
 WEBHOOK_ENDPOINTS = Resource(
     "/webhook_endpoints", "lago_id", "webhook_endpoint", webhook_endpoint.WebhookEndpoint
@@ -841,6 +844,24 @@ GROUPS = (
                 takes=pricing_unit.PricingUnitInput,
             ),
             PRICING_UNITS.delete(pricing_units.delete_pricing_unit, "Delete a pricing unit", errors=(405,)),
+        ),
+    ),
+    OperationGroup(
+        "Add-ons",
+        "add_on",
+        "What is sold beside usage: once, or in every period as a plan's fixed charge.",
+        (
+            ADD_ONS.create(
+                add_ons.create_add_on,
+                "Create an add-on",
+                takes=add_on.AddOnInput,
+                needs=("name", "code", "amount_cents", "amount_currency"),
+                errors=(404,),
+            ),
+            ADD_ONS.page(add_ons.list_add_ons, "List add-ons"),
+            ADD_ONS.show(add_ons.show_add_on, "Get an add-on"),
+            ADD_ONS.update(add_ons.update_add_on, "Change an add-on", takes=add_on.AddOnInput),
+            ADD_ONS.delete(add_ons.delete_add_on, "Delete an add-on"),
         ),
     ),
     OperationGroup(

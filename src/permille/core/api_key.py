@@ -32,6 +32,7 @@ RESOURCES = (
     "plan",
     "coupon",
     "applied_coupon",
+    "add_on",
     "pricing_unit",
     "tax",
     "webhook_endpoint",

@@ -192,6 +192,19 @@ create index plan_version_of_organization on plan (organization_id, valid_until)
 
 create index plan_of_parent on plan (parent_id) where parent_id is not null;
 
+-- What a period of a plan comes to at least.
+create table commitment (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    plan_id uuid not null unique references plan (id),
+    amount_cents bigint not null,
+    invoice_display_name text,
+    tax_ids uuid[] not null default '{}',
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    constraint commitment_amount check (amount_cents > 0)
+);
+
 -- What charges are priced in instead of their plan's currency.
 create table pricing_unit (
     id uuid primary key,
@@ -651,6 +664,25 @@ create table tax (
 );
 
 create unique index tax_code on tax (organization_id, code) where deleted_at is null;
+
+-- What is sold beside usage: once, or in every period as a fixed charge of a plan.
+create table add_on (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    name text not null,
+    invoice_display_name text,
+    description text,
+    amount_cents bigint not null,
+    amount_currency text not null,
+    tax_ids uuid[] not null default '{}',
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    deleted_at timestamptz
+);
+
+create unique index add_on_code on add_on (organization_id, code) where deleted_at is null;
+create index add_on_newest on add_on (organization_id, created_at desc, id) where deleted_at is null;
 
 -- Series that are to be looked at for usage without a price: the roll-up puts each here once a month that it is used.
 create table unchecked_series (
@@ -1397,6 +1429,7 @@ begin
         ('billable_metric', 'id', 'code', '', 'insert update delete'),
         ('billable_metric_filter', 'billable_metric_id key', 'key', '', 'insert update delete'),
         ('plan', 'id', 'code', '', 'insert update delete'),
+        ('commitment', 'id', 'invoice_display_name', '', 'insert update delete'),
         ('pricing_unit', 'id', 'code', '', 'insert update delete'),
         ('charge', 'id', 'code', '', 'insert update delete'),
         ('charge_filter', 'id', 'invoice_display_name', '', 'insert update delete'),
@@ -1406,6 +1439,7 @@ begin
             'next_billing_at activates_at ends_at fee_billed_until charges_billed_until', 'insert update delete'
         ),
         ('tax', 'id', 'code', '', 'insert update delete'),
+        ('add_on', 'id', 'code', '', 'insert update delete'),
         ('event_amendment', 'id', 'event_transaction_id', 'event_identity properties', 'insert update delete'),
         ('invoice', 'id', 'number', 'finalizes_at waits_for_price price_retry_at', 'insert update delete'),
         ('fee', 'id', 'event_transaction_id', '', 'update'),

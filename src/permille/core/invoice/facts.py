@@ -80,6 +80,8 @@ class Facts:
     """The subscription whose invoice takes late usage along, or the invoice that has it already -> its fees."""
     coupons: Mapping[UUID, Sequence[AppliedCoupon]] = field(default_factory=dict)
     """Customer -> the coupons that take something off its invoices, in the order in which they do."""
+    counted_cents: Mapping[UUID, int] = field(default_factory=dict)
+    """Subscription -> what earlier fees come to that count towards the commitment of the period that ends."""
     balances: Balances = field(default_factory=dict)
 
     def charges_in_arrears(self, billing: SubscriptionBilling) -> Priced:
