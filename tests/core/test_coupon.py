@@ -230,7 +230,8 @@ def test_discounts_are_those_of_fractions(
         chosen = [i for i, (_, (of, charge)) in enumerate(fees) if slowly_is_for(one, of, charge)]
         total = sum(cents for cents, _ in fees) - sum(cents for _, cents in expected)
         is_limited = one.plan_ids or one.billable_metric_ids
-        base = min(sum((left[i] for i in chosen), Fraction(0)), total) if is_limited else Fraction(total)
+        whole = sum((left[i] for i in chosen), Fraction(0)) if is_limited else Fraction(total)
+        base = min(whole, Fraction(total))
         rate = one.discount.percentage_rate
         worth = half_up(base * Fraction(rate) / 100) if rate is not None else one.discount.amount_cents or 0
         taken = min(worth, int(base))
@@ -256,7 +257,8 @@ def slowly_is_for(one: AppliedCoupon, of: int, charge: int) -> bool:
 
 @given(COUPONS, st.lists(st.integers(1, 3_000), max_size=5))
 def test_what_comes_back_is_what_was_taken(one: AppliedCoupon, owed: list[int]) -> None:
-    now, taken = one, []
+    now = one
+    taken: list[int] = []
     for cents in owed:
         if not now.is_used_up and (amount := taken_off(now, cents, "EUR")):
             now, taken = used(now, amount), [*taken, amount]

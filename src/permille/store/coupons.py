@@ -275,7 +275,7 @@ def active(conn: Connection[Any], customer_ids: Collection[UUID]) -> dict[UUID, 
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             f"{_APPLIED} where a.customer_id = any(%s) and a.status = 'active'"
-            " order by a.created_at, a.id for no key update of a",
+            " order by a.created_at, a.position for no key update of a",
             [list(customer_ids)],
         ).fetchall()
     found: dict[UUID, list[AppliedCoupon]] = defaultdict(list)
@@ -408,7 +408,7 @@ def applied_listing(
         "offset": offset,
     }
     found = _stored(
-        conn, f"{where} order by a.created_at desc, a.id desc limit %(limit)s offset %(offset)s", values
+        conn, f"{where} order by a.created_at desc, a.position desc limit %(limit)s offset %(offset)s", values
     )
     row = conn.execute(
         f"select count(*) from applied_coupon a join coupon c on c.id = a.coupon_id where {where}", values
@@ -470,7 +470,7 @@ def _credits(
     rows = conn.execute(
         "select e.applied_coupon_id, e.id, e.invoice_id, c.id, c.code, c.name, c.description, e.amount_cents"
         " from coupon_credit e join applied_coupon a on a.id = e.applied_coupon_id"
-        f" join coupon c on c.id = a.coupon_id where e.amount_cents > 0 and {condition} order by e.id",
+        f" join coupon c on c.id = a.coupon_id where e.amount_cents > 0 and {condition} order by e.position",
         [list(ids)],
     ).fetchall()
     return [

@@ -45,6 +45,7 @@ create table applied_coupon (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     terminated_at timestamptz,
+    position bigint generated always as identity, -- of coupons applied at one instant, which was first
     constraint applied_coupon_discount check (
         coupon_type = 'fixed_amount' and amount_cents > 0 and amount_currency is not null and percentage_rate is null
         or coupon_type = 'percentage' and percentage_rate > 0 and amount_cents is null and amount_currency is null
@@ -52,10 +53,10 @@ create table applied_coupon (
     constraint applied_coupon_status check ((status = 'active') = (terminated_at is null))
 );
 
-create index applied_coupon_active on applied_coupon (customer_id, created_at, id) where status = 'active';
-create index applied_coupon_of_customer on applied_coupon (customer_id, created_at desc, id);
-create index applied_coupon_of_coupon on applied_coupon (coupon_id, created_at desc, id);
-create index applied_coupon_newest on applied_coupon (organization_id, created_at desc, id);
+create index applied_coupon_active on applied_coupon (customer_id, created_at, position) where status = 'active';
+create index applied_coupon_of_customer on applied_coupon (customer_id, created_at desc, position desc);
+create index applied_coupon_of_coupon on applied_coupon (coupon_id, created_at desc, position desc);
+create index applied_coupon_newest on applied_coupon (organization_id, created_at desc, position desc);
 
 -- Entries that are only added: what a coupon took off an invoice, or with a negative amount what came back of it.
 create table coupon_credit (
@@ -63,7 +64,8 @@ create table coupon_credit (
     invoice_id uuid not null,
     applied_coupon_id uuid not null references applied_coupon (id),
     amount_cents bigint not null check (amount_cents <> 0),
-    created_at timestamptz not null
+    created_at timestamptz not null,
+    position bigint generated always as identity
 );
 
 create unique index coupon_credit_of_invoice on coupon_credit (invoice_id, applied_coupon_id, (amount_cents > 0));
