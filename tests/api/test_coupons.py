@@ -309,11 +309,12 @@ def test_what_void_invoices_took_comes_back(billed: Api) -> None:
     api.delete("/coupons/gone")
     move(api, 2024, 5, 1, 1)
     api.delete(f"/customers/cus/applied_coupons/{removed['lago_id']}")
-    ids = [UUID(one["lago_id"]) for one in api.get("/invoices")["invoices"]]
-    for _ in range(2):  # a second time changes nothing
-        api.conn.rollback()
-        usecase.give_back(api.conn, ids, now=START + timedelta(days=60))
-        api.conn.commit()
+    ids = [one["lago_id"] for one in api.get("/invoices")["invoices"]]
+    for number, invoice_id in enumerate(ids):
+        api.post(f"/invoices/{invoice_id}/void", {"generate_credit_note": bool(number)})
+    api.conn.rollback()
+    usecase.give_back(api.conn, [UUID(each) for each in ids], START + timedelta(days=60))
+    api.conn.commit()
     now = {one["coupon_code"]: one for one in applied(api)}
     assert (now["off"]["status"], now["off"]["amount_cents_remaining"]) == ("active", 1_000)
     assert (now["twice"]["status"], now["twice"]["frequency_duration_remaining"]) == ("active", 2)

@@ -13,6 +13,10 @@ from lago_python_client.client import Client
 from lago_python_client.exceptions import LagoApiError
 from lago_python_client.models import (
     AddOn,
+    Alert,
+    AlertsList,
+    AlertThreshold,
+    AlertThresholdList,
     AppliedCoupon,
     BatchEvent,
     BillableMetric,
@@ -44,6 +48,8 @@ SENT = Event(
     timestamp=1_793_577_600,
     properties={},
 )
+STEPS = AlertThresholdList(__root__=[AlertThreshold(code="warn", value="99.0", recurring=False)])
+ALERTS = AlertsList(alerts=[Alert(alert_type="current_usage_amount", code="a", name="A", thresholds=STEPS)])
 PREVIEW = InvoicePreview(customer={"external_id": "c"}, subscriptions={"external_ids": ["s"]})
 PLAN = Plan(
     name="n", code="n", interval="monthly", amount_cents=1, amount_currency="USD", pay_in_advance=False
@@ -193,6 +199,8 @@ BUILT: dict[str, Use] = {
     "subscriptions.destroy_charge_filter": lambda c, _: c.subscriptions.destroy_charge_filter(
         "s", "tokens", kept(c, "subscriptions", "tokens")
     ),
+    "subscriptions.create_alerts": lambda c, _: c.subscriptions.create_alerts("s", ALERTS),
+    "subscriptions.delete_alerts": lambda c, _: c.subscriptions.delete_alerts("s"),
     "taxes.create": lambda c, _: c.taxes.create(Tax(name="n", code="n", rate=5.5)),
     "taxes.find": lambda c, _: c.taxes.find("vat"),
     "taxes.find_all": lambda c, _: c.taxes.find_all(),
@@ -250,7 +258,6 @@ NOT_BUILT = {
     "quote_versions": "approve clone find void",
     "quotes": "find find_all versions",
     "subscription_fixed_charges": "find update",
-    "subscriptions": "create_alerts delete_alerts",
     "usages": "find_all",
     "wallet_transactions": "consumptions create find_all fundings payment_url",
     "wallets": "create delete_all_metadata delete_metadata_key destroy find find_all merge_metadata replace_metadata"

@@ -127,7 +127,7 @@ def end_all_of(conn: Connection[Any], customer_id: UUID, *, now: datetime) -> No
     coupons.terminate_of_customer(conn, customer_id, now=now)
 
 
-def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
+def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime) -> None:
     """Give back what coupons took off invoices that are void now; the customers are locked. Set-based.
 
     A coupon that was used up can be used again, unless the coupon it is a copy of has expired or is deleted.

@@ -200,7 +200,7 @@ def _preview(
         had = [applied_to(each, draft.customer.id, applied_id=new_id(draft.at)) for each in coupons]
         facts = replace(facts, coupons={draft.customer.id: applied_in_order(had)})
     named = {new_id(note.at): note for note in notes}
-    more = [(note_id, note.amounts.total_amount_cents) for note_id, note in named.items()]
+    more = [(note_id, note.split.credit_cents) for note_id, note in named.items()]
     place = draft.customer.id, draft.currency
     balances = {**facts.balances, place: [*facts.balances.get(place, ()), *more]}
     made = make([draft], replace(facts, balances=balances))

@@ -9,6 +9,7 @@ const client = Client(world.key, { baseUrl: `${world.url}/api/v1` });
 const sent = { transaction_id: "by the client", code: "calls", external_subscription_id: "s", timestamp: 1793577600 };
 const plan = { name: "n", code: "n", interval: "monthly", amount_cents: 1, amount_currency: "USD", pay_in_advance: false };
 const charge = { billable_metric_id: world.metric, code: "n", charge_model: "standard", properties: { amount: "1" } };
+const alert = { alert_type: "current_usage_amount", code: "a", thresholds: [{ code: "warn", value: "99.0" }] };
 const filter = { values: { model: ["32K"] }, properties: { amount: "3" } };
 const last = (answer) => answer.data.filters.at(-1).lago_id;
 const ofPlan = async () => last(await client.plans.findAllPlanChargeFilters("main", "tokens"));
@@ -118,6 +119,12 @@ const built = {
     { filter: { properties: { amount: "5" } } },
   ],
   "subscriptions.destroySubscriptionChargeFilter": ["s", "tokens", ofSubscription],
+  "subscriptions.createSubscriptionAlert": ["s", { alert }],
+  "subscriptions.getSubscriptionAlerts": ["s"],
+  "subscriptions.getSubscriptionAlert": ["s", "a"],
+  "subscriptions.updateSubscriptionAlert": ["s", "a", { alert: { name: "n" } }],
+  "subscriptions.deleteSubscriptionAlert": ["s", "a"],
+  "subscriptions.deleteAllSubscriptionAlerts": ["s"],
   "taxes.createTax": [{ tax: { name: "n", code: "n", rate: "5.5" } }],
   "taxes.findAllTaxes": [],
   "taxes.findTax": ["n"],
