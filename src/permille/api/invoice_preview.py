@@ -158,7 +158,8 @@ def _render(found: InvoicePreview, call: Call) -> objects.InvoiceDetails:
         plans={each.plan.id: each.plan for each in draft.billings},
     )
     periods, credits_ = invoices.unsaved_periods(draft), _credits(call.conn, found)
-    return render_with_lines(invoice, periods, fees, credits_, around)
+    issuer = around.customers[invoice.customer_id].billing_entity.code
+    return render_with_lines(invoice, periods, fees, credits_, around, issuer=issuer)
 
 
 def _items(draft: InvoiceDraft, fees: Sequence[StoredFee]) -> Iterator[tuple[UUID, FeeItem]]:

@@ -30,6 +30,7 @@ RESOURCES = (
     "payment",
     "payment_request",
     "payment_receipt",
+    "dunning_campaign",
     "late_usage",
     "alert",
     "billable_metric",
