@@ -34,7 +34,7 @@ def test_a_billing_entity_is_made_once(api: Api) -> None:
 def test_a_customer_moves_with_its_drafts_and_its_final_invoices_stay(api: Api) -> None:
     second(api)
     final = billed(api)
-    grace = {"billing_configuration": {"invoice_grace_period": 9}}
+    grace: Any = {"billing_configuration": {"invoice_grace_period": 9}}
     draft = billed(api, cents=500, **grace)
     assert (final["billing_entity_code"], draft["status"]) == ("default", "draft")
     api.post("/customers", {"customer": {"external_id": "cus", "billing_entity_code": "second"}})

@@ -99,8 +99,9 @@ def settle(api: Api, dsn: str) -> None:
 
 def _pay(api: Api) -> None:
     """Request what is overdue, and pay a cent of it."""
-    campaign = {"code": "late", "name": "Late", "thresholds": [{"currency": "EUR", "amount_cents": 10**9}]}
-    campaign |= {"days_between_attempts": 3, "max_attempts": 2}
+    threshold = {"currency": "EUR", "amount_cents": 10**9}
+    often = {"days_between_attempts": 3, "max_attempts": 2}
+    campaign = {"code": "late", "name": "Late", "thresholds": [threshold], **often}
     api.post("/dunning_campaigns", {"dunning_campaign": campaign})
     (overdue, *_) = api.get("/invoices", payment_overdue="true")["invoices"]
     request = {"external_customer_id": "cus", "lago_invoice_ids": [overdue["lago_id"]]}
