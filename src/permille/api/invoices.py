@@ -20,6 +20,7 @@ from permille.api.objects.subscription import Subscription as ShownSubscription
 from permille.api.render import instant, last_instant
 from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
+from permille.api.usage_thresholds import render_applied
 from permille.api.validation import Fields, parse_uuid, query_texts
 from permille.clock import system_now
 from permille.core.contract.plan import Plan
@@ -39,12 +40,14 @@ from permille.store import (
     invoice_search,
     invoices,
     plans,
+    progressive,
     subscriptions,
 )
 from permille.store.credit_notes import InvoiceCredit
 from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
+from permille.store.progressive import AppliedThreshold, StoredCredit
 from permille.usecases.invoices import single
 from permille.usecases.invoices.documents import pdf_of
 
@@ -241,6 +244,7 @@ def _wholes(
     ids = [invoice.id for invoice in found]
     fees, billed = fee_store.of_invoices(conn, ids), invoices.subscriptions_of(conn, ids)
     credits_ = credit_notes.credits_of(conn, ids)
+    billed_before, applied = progressive.credits_of(conn, ids), progressive.applied_on(conn, ids)
     around = surroundings(conn, [fee for own in fees.values() for fee in own])
     rows = subscriptions.by_ids(conn, {each.subscription_id for own in billed.values() for each in own})
     around = replace(
@@ -256,6 +260,8 @@ def _wholes(
             fees[invoice.id],
             credits_.get(invoice.id, []),
             around,
+            billed_before=billed_before.get(invoice.id, ()),
+            applied=applied.get(invoice.id, ()),
             file_url=file_url,
         )
         for invoice in found
@@ -269,6 +275,8 @@ def render_with_lines(
     credits_: Sequence[InvoiceCredit],
     around: Surroundings,
     *,
+    billed_before: Sequence[StoredCredit] = (),
+    applied: Sequence[AppliedThreshold] = (),
     file_url: str | None = None,
 ) -> objects.InvoiceDetails:
     """The invoice with all that is on it."""
@@ -279,10 +287,30 @@ def render_with_lines(
         subscriptions=_subscriptions(invoice, customer, shown, around.plans),
         billing_periods=[_billing_period(each, rows[each.subscription_id]) for each in billed],
         fees=[render_fee(fee, around) for fee in fees],
-        credits=[_render_credit(each, invoice) for each in credits_],
+        credits=[
+            *(_render_billed(each, invoice) for each in billed_before),
+            *(_render_credit(each, invoice) for each in credits_),
+        ],
         error_details=[],
-        applied_usage_thresholds=[],
+        applied_usage_thresholds=[render_applied(each) for each in applied],
         applied_invoice_custom_sections=[],
+    )
+
+
+def _render_billed(credit: StoredCredit, invoice: StoredInvoice) -> objects.InvoiceCredit:
+    return objects.InvoiceCredit(
+        lago_id=credit.id,
+        amount_cents=credit.amount_cents,
+        amount_currency=invoice.currency,
+        before_taxes=True,
+        item=objects.CreditItem(
+            lago_item_id=credit.progressive_invoice_id,
+            type="invoice",
+            code=credit.progressive_invoice_number,
+            name=credit.progressive_invoice_number,
+            description=None,
+        ),
+        invoice=objects.CreditedInvoice(lago_id=invoice.id, payment_status=invoice.payment_status),
     )
 
 

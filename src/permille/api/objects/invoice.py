@@ -23,6 +23,7 @@ from permille.api.objects.customer import Customer
 from permille.api.objects.fee import Fee
 from permille.api.objects.subscription import Subscription
 from permille.api.objects.tax import InvoiceAppliedTax
+from permille.api.objects.threshold import AppliedUsageThreshold
 
 STATUSES = ("draft", "finalized", "voided")
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
@@ -104,9 +105,9 @@ class BillingPeriod(Answer):
 class CreditItem(Answer):
     """What paid a part of an invoice."""
 
-    lago_item_id: Annotated[UUID, says("The credit note.")]
-    type: Annotated[str, one_of("credit_note", says="What it is.")]
-    code: Annotated[str, says("Number of the credit note.")]
+    lago_item_id: Annotated[UUID, says("The credit note, or the invoice.")]
+    type: Annotated[str, one_of("credit_note", "invoice", says="What it is.")]
+    code: Annotated[str, says("Its number.")]
     name: Annotated[str, says("The same.")]
     description: Annotated[None, says("Always null.")]
 
@@ -119,12 +120,14 @@ class CreditedInvoice(Answer):
 
 
 class InvoiceCredit(Answer):
-    """What of a credit note paid an invoice."""
+    """What a credit note, or an earlier invoice of the same usage, takes off an invoice."""
 
     lago_id: Id
     amount_cents: Annotated[int, says("Amount in the currency's smallest unit.")]
     amount_currency: Currency
-    before_taxes: Annotated[bool, says("Always false: it pays the amount with taxes.")]
+    before_taxes: Annotated[
+        bool, says("Whether it is taken off before taxes: what was billed at a usage threshold is.")
+    ]
     item: Annotated[CreditItem, says("What paid it.")]
     invoice: Annotated[CreditedInvoice, says("The invoice that was paid.")]
 
@@ -135,9 +138,14 @@ class InvoiceDetails(Invoice):
     subscriptions: Annotated[list[Subscription], says("Subscriptions that it bills.")]
     billing_periods: Annotated[list[BillingPeriod], says("Periods that it bills.")]
     fees: Annotated[list[Fee], says("Its lines.")]
-    credits: Annotated[list[InvoiceCredit], says("What credit notes paid of it.")]
+    credits: Annotated[
+        list[InvoiceCredit],
+        says("What credit notes paid of it, and what was billed before at usage thresholds."),
+    ]
     error_details: EmptyList
-    applied_usage_thresholds: EmptyList
+    applied_usage_thresholds: Annotated[
+        list[AppliedUsageThreshold], says("The usage thresholds that it was made of.")
+    ]
     applied_invoice_custom_sections: EmptyList
 
 

@@ -19,6 +19,7 @@ from permille.core.customer import Customer
 from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling
 from permille.core.invoice.credit_note import Spent
 from permille.core.invoice.numbering import InvoiceNumber, number_text
+from permille.core.invoice.progressive import ProgressiveCredit
 from permille.core.money import ZERO, exact, round_cents
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
@@ -41,6 +42,8 @@ class InvoiceKind(StrEnum):
     """Add-ons that somebody bills by hand."""
     CREDIT = "credit"
     """Prepaid credits that are bought: not taxed, as what they will pay for is."""
+    PROGRESSIVE = "progressive"
+    """The usage of a period that goes on, as it has reached a threshold."""
     PAID_FEES = "paid_fees"
     """Fees that were paid without an invoice before."""
     FEES_ALONE = "fees_alone"
@@ -50,6 +53,7 @@ class InvoiceKind(StrEnum):
 _INVOICE_TYPES = {
     InvoiceKind.PAID_FEES: "advance_charges",
     InvoiceKind.ONE_OFF: "one_off",
+    InvoiceKind.PROGRESSIVE: "progressive_billing",
     InvoiceKind.CREDIT: "credit",
 }
 """Kind -> type in the API, where that is not a subscription's."""
@@ -126,6 +130,8 @@ class InvoiceDraft:
     """The subscriptions that it bills, in the order in which they were made; none, one or several."""
     lines: tuple[Line, ...] = ()
     """Those of each subscription in the order of `billings`, then late usage."""
+    progressive_credits: tuple[ProgressiveCredit, ...] = ()
+    """What invoices at thresholds have billed before."""
     taxed: Taxed = UNTAXED
     credits: tuple[Spent, ...] = ()
     """What credit notes pay of it."""
@@ -207,7 +213,7 @@ class InvoiceDraft:
         if (
             self.fees_amount_cents
             or self.customer.finalizes_zero_amount_invoice
-            or self.kind is InvoiceKind.CREDIT
+            or self.kind in (InvoiceKind.CREDIT, InvoiceKind.PROGRESSIVE)
         ):
             return InvoiceStatus.FINALIZED
         return InvoiceStatus.CLOSED
@@ -222,19 +228,25 @@ class InvoiceDraft:
         """All lines, before discounts and taxes."""
         return sum([line.fee.amount_cents for line in self.lines])
 
+    @property
+    def progressive_billing_credit_amount_cents(self) -> int:
+        """What invoices at thresholds have billed before; it is among the discounts of the lines."""
+        return sum([credit.amount_cents for credit in self.progressive_credits])
+
     @cached_property
     def coupons_amount_cents(self) -> int:
-        """All discounts, rounded together."""
+        """All other discounts, rounded together."""
         discounts = [line.discount_cents for line in self.lines if line.discount_cents]
         if not discounts:
             return 0
         with exact():
-            return round_cents(sum(discounts, ZERO))
+            return round_cents(sum(discounts, ZERO)) - self.progressive_billing_credit_amount_cents
 
     @property
     def sub_total_excluding_taxes_amount_cents(self) -> int:
         """The fees less their discounts."""
-        return self.fees_amount_cents - self.coupons_amount_cents
+        billed = self.fees_amount_cents - self.progressive_billing_credit_amount_cents
+        return billed - self.coupons_amount_cents
 
     @property
     def taxes_amount_cents(self) -> int:

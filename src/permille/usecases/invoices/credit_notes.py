@@ -95,14 +95,15 @@ def unused_credits(
                     issuing_date=local_date(at, timezone),
                     reason="order_cancellation",
                     currency=invoice.currency,
-                    amounts=credit_amounts([Item(fee=_credited(fee), precise_amount_cents=amount)]),
+                    amounts=credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=amount)]),
                     at=at,
                 )
             )
     return notes
 
 
-def _credited(fee: StoredFee) -> CreditedFee:
+def credited_fee(fee: StoredFee) -> CreditedFee:
+    """A billed fee of which something comes back."""
     return CreditedFee(
         fee_id=fee.id,
         amount_cents=fee.amount_cents,
