@@ -120,7 +120,7 @@ def test_webhooks_carry_the_objects_of_the_document_and_numbers_that_were_sent(a
         "plan": plan,
         "subscription": subscription,
     }
-    assert RENDERERS.keys() == OBJECTS.keys()
+    assert {name for name in RENDERERS if "." not in name} == OBJECTS.keys()
     api.conn.rollback()
     for kind, shown in made.items():
         object_id = UUID(shown["lago_id"])

@@ -17,11 +17,10 @@ from permille.core.contract.threshold import (
     threshold_json,
     thresholds_of_json,
 )
-from permille.core.invoice.billing import InvoicingReason
 from permille.core.invoice.draft import InvoiceKind, Line
 from permille.core.invoice.facts import Facts, PlanPrices
 from permille.core.invoice.kinds import make
-from permille.core.invoice.progressive import BilledBefore, bucket_of, spread_credit
+from permille.core.invoice.progressive import BilledBefore, key_of_fee, spread_credit
 from tests.core.test_commitment import lived
 from tests.core.test_invoice_draft import AT, ONE, TAXES, TWO, draft, fee, plan, subscription
 
@@ -86,7 +85,7 @@ def test_whatever_the_steps_each_fixed_threshold_is_reached_once_and_the_recurri
 def test_how_far_it_is_to_each_threshold() -> None:
     def shown(total: int, *amounts: int, recurring: int | None = None) -> list[tuple[int, float]]:
         found = completions(given_thresholds(*amounts, recurring=recurring), total)
-        return [(each.amount_cents, each.ratio) for each in found]
+        return [(each.amount_cents, float(each.ratio)) for each in found]
 
     assert shown(350, 200, 500, 900) == [(200, 1.0), (500, 0.5), (900, 0.0)]
     assert shown(1_150, 200, 500, recurring=300) == [
@@ -125,7 +124,7 @@ def test_what_was_billed_before_comes_off_before_taxes_and_is_no_coupon() -> Non
         invoice_id=TWO,
         fees_amount_cents=600,
         left_cents=600,
-        fees={bucket_of(one): 500, bucket_of(two): 100},
+        fees={key_of_fee(one): 500, key_of_fee(two): 100},
     )
     lines = [Line(each, terms) for each in (one, two, other)]
     billed = draft(*lines, billings=(billing,), kind=InvoiceKind.PROGRESSIVE)
@@ -140,4 +139,3 @@ def test_what_was_billed_before_comes_off_before_taxes_and_is_no_coupon() -> Non
     (made,) = make([billed], Facts(prices=prices, billed_before={ONE: too_much}))
     (credit,) = made.progressive_credits
     assert (credit.amount_cents, credit.excess_cents) == (1_200, 300)
-    assert made.billings[0].reason is InvoicingReason.PERIODIC

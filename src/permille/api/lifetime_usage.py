@@ -49,7 +49,7 @@ def render_lifetime_usage(found: LifetimeUsage) -> objects.LifetimeUsage:
         usage_thresholds=[
             LifetimeUsageThreshold(
                 amount_cents=each.completion.amount_cents,
-                completion_ratio=each.completion.ratio,
+                completion_ratio=float(each.completion.ratio),
                 reached_at=instant(each.reached_at),
             )
             for each in found.thresholds

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from permille.core.contract.threshold import UsageThreshold, threshold_json, thresholds_of_json
 from permille.core.invoice.draft import InvoiceDraft
-from permille.core.invoice.progressive import BilledBefore, Bucket, bucket
+from permille.core.invoice.progressive import BilledBefore, FeeKey, fee_key
 from permille.core.period import Period
 from permille.database.bulk import instant_array, uuid_array
 from permille.ids import new_id
@@ -62,7 +62,7 @@ select s.organization_id, s.external_id from subscription s
 where s.plan_id = any(array(select id from plan where id = %(plan)s or parent_id = %(plan)s)) and {_WITH_THRESHOLDS}
 """
 
-# Of a customer for whom it has failed, nothing is taken until it may be tried again.
+# A customer for whom it has failed is left alone until it may be tried again.
 _TAKE = """
 with taken as (
     select m.ctid from threshold_mark m
@@ -115,15 +115,15 @@ def _is_any(conn: Connection[Any], organization_id: UUID) -> bool:
     return row is not None and row[0]
 
 
-def _fees(conn: Connection[Any], invoice_ids: Sequence[UUID]) -> dict[UUID, dict[Bucket, int]]:
+def _fees(conn: Connection[Any], invoice_ids: Sequence[UUID]) -> dict[UUID, dict[FeeKey, int]]:
     rows = conn.execute(
         "select invoice_id, charge_id, charge_filter_id, grouped_by, amount_cents from fee"
         " where invoice_id = any(%s) order by invoice_id, position",
         [invoice_ids],
     )
-    found: dict[UUID, dict[Bucket, int]] = defaultdict(lambda: defaultdict(int))
+    found: dict[UUID, dict[FeeKey, int]] = defaultdict(lambda: defaultdict(int))
     for invoice_id, charge_id, filter_id, grouped_by, cents in rows:
-        found[invoice_id][bucket(charge_id, filter_id, grouped_by)] += cents
+        found[invoice_id][fee_key(charge_id, filter_id, grouped_by)] += cents
     return found
 
 

@@ -58,7 +58,7 @@ class SubscriptionTerms:
     purchase_order_number: str | None
     progressive_billing_disabled: bool
     usage_thresholds: tuple[UsageThreshold, ...] | None = None
-    """Of its own; None where nothing is said of them."""
+    """Thresholds of its own; None where nothing is said of them."""
 
 
 def subscribe(

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
+
+from permille.core.money import exact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +88,15 @@ class Completion:
     """How far lifetime usage has come towards a threshold: 1 once it is passed."""
 
     amount_cents: int
-    ratio: float
+    ratio: Decimal
 
 
 def completions(thresholds: Sequence[UsageThreshold], total_cents: int) -> list[Completion]:
     """The fixed thresholds, then each occurrence of the recurring one up to the first that is not passed."""
     found, last = [], 0
     for amount in _amounts(thresholds, total_cents):
-        ratio = min(max(total_cents - last, 0) / (amount - last), 1.0)
+        with exact():
+            ratio = min(Decimal(max(total_cents - last, 0)) / (amount - last), Decimal(1))
         found.append(Completion(amount_cents=amount, ratio=ratio))
         last = amount
     return found

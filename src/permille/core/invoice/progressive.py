@@ -15,16 +15,16 @@ from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
 
 _FIVE_DECIMALS = Decimal("0.00001")
-Bucket = tuple[Id | None, Id | None, tuple[tuple[str, str | None], ...]]
+FeeKey = tuple[Id | None, Id | None, tuple[tuple[str, str | None], ...]]
 """What fees of different invoices are for the same: charge, filter and group."""
 
 
-def bucket_of(fee: Fee) -> Bucket:
+def key_of_fee(fee: Fee) -> FeeKey:
     """What the fee is for."""
-    return bucket(fee.charge_id, fee.charge_filter_id, fee.grouped_by)
+    return fee_key(fee.charge_id, fee.charge_filter_id, fee.grouped_by)
 
 
-def bucket(charge_id: Id | None, filter_id: Id | None, grouped_by: Mapping[str, str | None]) -> Bucket:
+def fee_key(charge_id: Id | None, filter_id: Id | None, grouped_by: Mapping[str, str | None]) -> FeeKey:
     """A charge, a filter and a group."""
     return charge_id, filter_id, tuple(sorted(grouped_by.items()))
 
@@ -37,7 +37,7 @@ class BilledBefore:
     fees_amount_cents: int
     left_cents: int
     """What it has billed and no other invoice or credit note has given back."""
-    fees: Mapping[Bucket, int]
+    fees: Mapping[FeeKey, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

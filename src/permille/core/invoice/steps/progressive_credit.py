@@ -7,7 +7,7 @@ from dataclasses import replace
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, changed
 from permille.core.invoice.facts import Facts
-from permille.core.invoice.progressive import BilledBefore, ProgressiveCredit, bucket_of, spread_credit
+from permille.core.invoice.progressive import BilledBefore, ProgressiveCredit, key_of_fee, spread_credit
 
 
 def progressive_credit(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
@@ -36,7 +36,7 @@ def _less(draft: InvoiceDraft, billing: SubscriptionBilling, before: BilledBefor
     spread = spread_credit(
         amount,
         [
-            (line.fee.amount_cents, 0 if line.fee.is_true_up else before.fees.get(bucket_of(line.fee), 0))
+            (line.fee.amount_cents, 0 if line.fee.is_true_up else before.fees.get(key_of_fee(line.fee), 0))
             for line in matched
         ],
     )
