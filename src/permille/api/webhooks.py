@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.api.alerts import render_triggered_alerts
 from permille.api.billable_metrics import render_billable_metric
 from permille.api.credit_notes import render_whole_credit_note
 from permille.api.customers import render_customer
@@ -121,4 +122,5 @@ RENDERERS: Renderers = {
     "plan": _one_by_one(_plan),
     "subscription": _one_by_one(_subscription),
     "subscription.usage_threshold_reached": _one_by_one(_threshold_reached),
+    "triggered_alert": render_triggered_alerts,
 }

@@ -26,7 +26,7 @@ select distinct on (w.subscription_id) w.subscription_id, i.id, i.fees_amount_ce
     i.fees_amount_cents - i.coupons_amount_cents
     - (
         select coalesce(sum(c.amount_cents), 0) from progressive_credit c join invoice o on o.id = c.invoice_id
-        where c.progressive_invoice_id = i.id and o.status not in ('voided', 'closed') and o.id <> all(%(without)s)
+        where c.progressive_invoice_id = i.id and o.status not in ('voided', 'closed', 'deleted') and o.id <> all(%(without)s)
     )
     - (
         select coalesce(sum(n.credit_amount_cents), 0) from credit_note n

@@ -18,6 +18,7 @@ from permille.api.objects.base import (
     EmptyList,
     Id,
     Input,
+    Metadata,
     Name,
     Number,
     UpdatedAt,
@@ -30,7 +31,6 @@ from permille.api.objects.tax import Tax
 from permille.api.objects.threshold import ApplicableUsageThreshold, UsageThreshold, UsageThresholdInput
 from permille.core.period import Interval
 
-PlanMetadata = Annotated[Mapping[str, Any] | None, says("Your notes: texts by name.")]
 Uncounted = Annotated[int, says("Always 0: kept for clients of Lago's API.")]
 
 
@@ -125,7 +125,7 @@ class PlanOverrides(Input):
         list[UsageThresholdInput], says("Amounts of lifetime usage at which an invoice is made; all of them.")
     ]
     tax_codes: Annotated[list[str], says("Codes of the taxes of its fees.")]
-    metadata: PlanMetadata
+    metadata: Metadata
 
 
 class PlanInput(PlanOverrides):

@@ -12,15 +12,16 @@ from typing import Any
 from psycopg import Connection
 
 from permille.core.invoice.credit_note import Item, credit_amounts
+from permille.core.invoice.crediting import CreditSplit
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
 from permille.core.invoice.progressive import ProgressiveCredit
 from permille.core.money import exact
 from permille.core.period import local_date
-from permille.store import credit_notes, fees as fee_store, invoices, webhooks
+from permille.store import fees as fee_store, invoices
 from permille.store.credit_notes import NewCreditNote
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
-from permille.usecases.invoices.credit_notes import credited_fee
+from permille.usecases.invoices.credit_notes import credited_fee, issue
 
 _FIVE_DECIMALS = Decimal("0.00001")
 
@@ -41,14 +42,13 @@ def credit_excess(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None
     notes = [
         _note(draft, credit, billed_on[credit.invoice_id], fees[credit.invoice_id]) for draft, credit in owed
     ]
-    added = credit_notes.add(conn, notes)
-    for note, note_id in zip(notes, added, strict=True):
-        webhooks.enqueue_of(conn, "credit_note.created", note.organization_id, [note_id], now=note.at)
+    issue(conn, notes)
 
 
 def _note(
     draft: InvoiceDraft, credit: ProgressiveCredit, invoice: StoredInvoice, fees: Sequence[StoredFee]
 ) -> NewCreditNote:
+    amounts = credit_amounts(_items(credit.excess_cents, invoice, fees))
     return NewCreditNote(
         organization_id=invoice.organization_id,
         billing_entity_id=invoice.billing_entity_id,
@@ -58,7 +58,8 @@ def _note(
         issuing_date=local_date(draft.made_at, draft.timezone),
         reason="other",
         currency=invoice.currency,
-        amounts=credit_amounts(_items(credit.excess_cents, invoice, fees)),
+        amounts=amounts,
+        split=CreditSplit(credit_cents=amounts.total_amount_cents),
         at=draft.made_at,
     )
 

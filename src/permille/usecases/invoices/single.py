@@ -50,10 +50,12 @@ def update(
 ) -> StoredInvoice:
     """Set what is not None of the payment status and the metadata, all that may change on a final invoice.
 
-    Raises NotAllowed for a draft. Source: semantics-billing.md section 4.10.
+    Raises NotAllowed for a draft, and for one that is void. Source: semantics-billing.md section 4.10.
     """
     customers.lock(conn, invoice.customer_id)
     before = by_id(conn, invoice.organization_id, invoice.id)
+    if before.status == "voided":
+        raise NotAllowed("update_on_voided_invoice")
     if before.status == "draft" and payment_status is not None:
         raise NotAllowed("payment_status_update_on_draft_invoice")
     if before.status == "draft" and metadata is not None:
@@ -91,6 +93,14 @@ def delete_fee(conn: Connection[Any], fee: StoredFee) -> None:
     """Delete a fee on no invoice; its event makes no other. Raises NotAllowed (invoiced_fee) for one on an invoice."""
     if not fees.delete_alone(conn, fee.id):
         raise NotAllowed("invoiced_fee")
+
+
+def delete(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> None:
+    """Hide a draft for good: what it bills is billed by no other invoice. Raises NotAllowed for any other invoice."""
+    customers.lock(conn, invoice.customer_id)
+    if not invoices.delete_draft(conn, invoice.id, now=now):
+        raise NotAllowed("not_deletable")
+    webhooks.enqueue_of(conn, "invoice.deleted", invoice.organization_id, [invoice.id], now=now)
 
 
 def finalize(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> StoredInvoice:
