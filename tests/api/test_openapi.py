@@ -85,8 +85,12 @@ OBJECTS = {
     "fee": "Fee",
     "invoice": "InvoiceDetails",
     "late_usage": "LateUsage",
+    "payment": "Payment",
+    "payment_receipt": "PaymentReceipt",
+    "payment_request": "PaymentRequest",
     "plan": "Plan",
     "subscription": "Subscription",
+    "triggered_alert": "TriggeredAlert",
 }
 
 

@@ -46,6 +46,8 @@ BODIES: dict[str, Any] = {
         "invoice": {"payment_status": "succeeded", "metadata": [{"key": "k", "value": "Taken over"}]}
     },
     "/fees": {"fee": {"payment_status": "succeeded"}},
+    "/payments": {"payment": {"invoice_id": "", "amount_cents": 1, "reference": "Taken over"}},
+    "/payment_requests": {"payment_request": {"external_customer_id": "cus", "lago_invoice_ids": [""]}},
     "/webhook_endpoints": {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/taken"}},
 }
 
@@ -84,8 +86,18 @@ def settle(api: Api, dsn: str) -> None:
         api, dsn, [Draft("tx-late", "tokens", "sub", microseconds(START), None, {"model": "a", "tokens": 5})]
     )
     review_late_usage(dsn)
+    _pay(api)
     dearer = {"charge": {"properties": {"amount": "9"}}, "effective": "next_period"}
     api.put("/plans/pro/charges/by_token", dearer)
+
+
+def _pay(api: Api) -> None:
+    """Request what is overdue, and pay a cent of it."""
+    (overdue, *_) = api.get("/invoices", payment_overdue="true")["invoices"]
+    request = {"external_customer_id": "cus", "lago_invoice_ids": [overdue["lago_id"]]}
+    api.post("/payment_requests", {"payment_request": request})
+    payment = {"invoice_id": overdue["lago_id"], "amount_cents": 1, "reference": "ref"}
+    api.post("/payments", {"payment": payment})
 
 
 def _store(api: Api, dsn: str, drafts: list[Draft]) -> None:

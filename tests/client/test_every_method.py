@@ -24,6 +24,8 @@ from lago_python_client.models import (
     Event,
     Fee,
     Invoice,
+    Payment,
+    PaymentRequest,
     Plan,
     Subscription,
 )
@@ -75,6 +77,18 @@ def kept(c: Client, where: str, code: str) -> str:
     """The id of a filter that a test may change."""
     every = getattr(c, where).find_all_charge_filters("main" if where == "plans" else "s", code)["filters"]
     return every[-1].lago_id
+
+
+def first(c: Client, where: str) -> str:
+    """The id of the newest object of a kind."""
+    found: str = getattr(c, where).find_all()[where][0].lago_id
+    return found
+
+
+def overdue(c: Client) -> str:
+    """An invoice that is not paid in time."""
+    found: str = c.invoices.find_all({"payment_overdue": "true"})["invoices"][0].lago_id
+    return found
 
 
 def part(w: World) -> Item:
@@ -134,6 +148,27 @@ BUILT: dict[str, Use] = {
     "fees.destroy": lambda c, w: c.fees.destroy(w["other_fee"]),
     "invoices.find": lambda c, w: c.invoices.find(w["invoice"]),
     "invoices.find_all": lambda c, _: c.invoices.find_all(),
+    "customers.checkout_url": lambda c, _: refused_with(422, lambda: c.customers.checkout_url("c")),
+    "invoices.payment_url": lambda c, w: refused_with(422, lambda: c.invoices.payment_url(w["invoice"])),
+    "customer_payment_methods.destroy": lambda c, _: refused_with(
+        404, lambda: c.customer_payment_methods.destroy("c", "x")
+    ),
+    "customer_payment_methods.set_as_default": lambda c, _: refused_with(
+        404, lambda: c.customer_payment_methods.set_as_default("c", "x")
+    ),
+    "invoices.retry_payment": lambda c, _: c.invoices.retry_payment(overdue(c)),
+    "payment_requests.create": lambda c, _: c.payment_requests.create(
+        PaymentRequest(email="c@c.test", external_customer_id="c", lago_invoice_ids=[overdue(c)])
+    ),
+    "payment_requests.find": lambda c, _: c.payment_requests.find(first(c, "payment_requests")),
+    "payment_requests.find_all": lambda c, _: c.payment_requests.find_all(),
+    "payments.create": lambda c, _: c.payments.create(
+        Payment(invoice_id=overdue(c), amount_cents=1, reference="r")
+    ),
+    "payments.find": lambda c, _: c.payments.find(first(c, "payments")),
+    "payments.find_all": lambda c, _: c.payments.find_all(),
+    "payment_receipts.find": lambda c, _: c.payment_receipts.find(first(c, "payment_receipts")),
+    "payment_receipts.find_all": lambda c, _: c.payment_receipts.find_all(),
     "invoices.update": lambda c, w: c.invoices.update(Invoice(payment_status="succeeded"), w["invoice"]),
     "invoices.download": lambda c, w: c.invoices.download(w["invoice"]),
     "invoices.preview": lambda c, _: c.invoices.preview(PREVIEW),
@@ -275,19 +310,14 @@ NOT_BUILT = {
     "billing_entities": "create",
     "coupons": "create destroy find find_all update",
     "credit_notes": "download",
-    "customer_payment_methods": "destroy set_as_default",
-    "customers": "checkout_url portal_url",
+    "customers": "portal_url",
     "gross_revenues": "find_all",
     "invoice_collections": "find_all",
     "invoiced_usages": "find_all",
-    "invoices": "payment_url retry_payment",
     "mrrs": "find_all",
     "order_forms": "find find_all mark_as_signed void",
     "orders": "execute find find_all",
     "overdue_balances": "find_all",
-    "payment_receipts": "find find_all",
-    "payment_requests": "create find find_all",
-    "payments": "create find find_all",
     "plan_fixed_charges": "create destroy find update",
     "quote_versions": "approve clone find void",
     "quotes": "find find_all versions",

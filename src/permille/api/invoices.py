@@ -49,7 +49,7 @@ from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
 from permille.store.progressive import AppliedThreshold, StoredCredit
-from permille.usecases import voiding
+from permille.usecases import payments, voiding
 from permille.usecases.invoices import single
 from permille.usecases.invoices.documents import pdf_of
 
@@ -148,7 +148,7 @@ def update_invoice(call: Call) -> dict[str, Any]:
     status = fields.choice("payment_status", objects.PAYMENT_STATUSES)
     metadata = _metadata(call, fields, invoice)
     fields.check()
-    changed = single.update(call.conn, invoice, payment_status=status, metadata=metadata, now=call.now)
+    changed = payments.update(call.conn, invoice, payment_status=status, metadata=metadata, now=call.now)
     return {"invoice": render_whole(call.conn, changed)}
 
 

@@ -29,6 +29,8 @@ from permille.api import (
     one_off,
     organization_settings,
     organizations,
+    payment_requests,
+    payments,
     plan_metadata,
     plans,
     price_lists,
@@ -60,6 +62,7 @@ from permille.api.objects import (
     invoice,
     late_usage as late_usage_objects,
     organization,
+    payment,
     plan,
     price_list,
     pricing_unit,
@@ -125,6 +128,14 @@ INVOICE_FILTERS: Shape = {
     "search_term": SEARCH,
     "metadata": METADATA,
     **PAGE,
+}
+OF_INVOICE: Shape = {"invoice_id": Annotated[str, says("Only those of this invoice, by lago_id.")]}
+PAYMENT_REQUEST_FILTERS: Shape = {
+    "payment_status": Annotated[
+        str, one_of(*payment.REQUEST_STATUSES, says="Only those with this payment status.")
+    ],
+    "currency": CURRENCY,
+    "billing_entity_codes": ENTITIES,
 }
 VOID: Shape = {
     "generate_credit_note": Annotated[bool, says("Whether credit notes are issued for what it came to.")],
@@ -239,6 +250,17 @@ SUBSCRIPTIONS = Resource("/subscriptions", "external_id", "subscription", subscr
 INVOICES = Resource("/invoices", "lago_id", "invoice", invoice.InvoiceDetails, invoice.Invoice)
 FEES = Resource("/fees", "lago_id", "fee", fee.Fee)
 CREDIT_NOTES = Resource("/credit_notes", "lago_id", "credit_note", credit_note.CreditNote)
+PAYMENTS = Resource("/payments", "lago_id", "payment", payment.Payment)
+CUSTOMERS_PAYMENTS = Resource("/customers/{external_id}/payments", "", "payment", payment.Payment)
+INVOICES_PAYMENTS = Resource("/invoices/{lago_id}/payments", "", "payment", payment.Payment)
+PAYMENT_RECEIPTS = Resource("/payment_receipts", "lago_id", "payment_receipt", payment.PaymentReceipt)
+PAYMENT_REQUESTS = Resource("/payment_requests", "lago_id", "payment_request", payment.PaymentRequest)
+CUSTOMERS_PAYMENT_REQUESTS = Resource(
+    "/customers/{external_id}/payment_requests", "", "payment_request", payment.PaymentRequest
+)
+PAYMENT_METHODS = Resource(
+    "/customers/{external_id}/payment_methods", "lago_id", "payment_method", payment.CustomerPaymentMethod
+)
 CREDIT_NOTES_METADATA = Resource("/credit_notes/{lago_id}/metadata", "", "metadata", Metadata)
 CUSTOMERS_CREDIT_NOTES = Resource(
     "/customers/{external_id}/credit_notes", "", "credit_note", credit_note.CreditNote
@@ -706,6 +728,96 @@ GROUPS = (
                     "per_page": PAGE["per_page"],
                 },
             ),
+        ),
+    ),
+    OperationGroup(
+        "Payments",
+        "payment",
+        "What customers have paid. Payments are recorded by hand, as no payment provider is built yet.",
+        (
+            PAYMENTS.create(
+                payments.create_payment,
+                "Record a payment",
+                description="Of an invoice or of a part of it, at most what is due. Once nothing is due, the invoice is paid.",
+                takes=payment.PaymentInput,
+                needs=("invoice_id", "amount_cents", "reference"),
+                errors=(403, 404),
+            ),
+            PAYMENTS.page(
+                payments.list_payments, "List payments", {"external_customer_id": CUSTOMER, **OF_INVOICE}
+            ),
+            CUSTOMERS_PAYMENTS.page(
+                payments.list_customer_payments, "List a customer's payments", OF_INVOICE
+            ),
+            INVOICES_PAYMENTS.page(payments.list_invoice_payments, "List the payments of an invoice"),
+            PAYMENTS.show(payments.show_payment, "Get a payment"),
+            INVOICES.action(
+                "POST",
+                "/payment_url",
+                payments.payment_url,
+                "Get the address where an invoice is paid",
+                description="Always refused: no payment provider is built yet.",
+                errors=(422,),
+            ),
+            Operation(
+                "POST",
+                "/invoices/{lago_id}/retry_payment",
+                payments.retry_payment,
+                "Try again to collect a payment",
+                "text/plain",
+                description="Without a payment provider the webhook invoice.payment_failure says that there is none.",
+                errors=(405,),
+            ),
+            CUSTOMERS.action(
+                "POST",
+                "/checkout_url",
+                payments.checkout_url,
+                "Get the address where a customer enters a means of payment",
+                description="Always refused: no payment provider is built yet.",
+                errors=(422,),
+            ),
+            PAYMENT_METHODS.page(payments.list_payment_methods, "List a customer's payment methods"),
+            PAYMENT_METHODS.action(
+                "PUT",
+                "/set_as_default",
+                payments.change_payment_method,
+                "Make a payment method the default one",
+            ),
+            PAYMENT_METHODS.delete(payments.change_payment_method, "Delete a payment method"),
+        ),
+    ),
+    OperationGroup(
+        "Payment receipts",
+        "payment_receipt",
+        "The receipts of payments.",
+        (
+            PAYMENT_RECEIPTS.page(payments.list_receipts, "List payment receipts", OF_INVOICE),
+            PAYMENT_RECEIPTS.show(payments.show_receipt, "Get a payment receipt"),
+        ),
+    ),
+    OperationGroup(
+        "Payment requests",
+        "payment_request",
+        "Requests to pay several overdue invoices of a customer together.",
+        (
+            PAYMENT_REQUESTS.create(
+                payment_requests.create_payment_request,
+                "Request the payment of overdue invoices",
+                takes=payment.PaymentRequestInput,
+                needs=("external_customer_id", "lago_invoice_ids"),
+                errors=(404, 405),
+            ),
+            PAYMENT_REQUESTS.page(
+                payment_requests.list_payment_requests,
+                "List payment requests",
+                {"external_customer_id": CUSTOMER, **PAYMENT_REQUEST_FILTERS},
+            ),
+            CUSTOMERS_PAYMENT_REQUESTS.page(
+                payment_requests.list_customer_payment_requests,
+                "List a customer's payment requests",
+                PAYMENT_REQUEST_FILTERS,
+            ),
+            PAYMENT_REQUESTS.show(payment_requests.show_payment_request, "Get a payment request"),
         ),
     ),
     OperationGroup(

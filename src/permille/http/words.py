@@ -117,6 +117,13 @@ WORDS = {
     "no_units": "The metric's own rules make nothing of it.",
     "not_priced": "The subscription's plan doesn't price this metric.",
     "unpriced": "The event counts, but no price of the plan is for its values.",
+    "invoice_is_not_final": "Only a final invoice can be paid: finalize the draft first.",
+    "invoices_not_overdue": "All the invoices must be overdue: leave out those that are not.",
+    "invoices_have_different_currencies": "The invoices must be in one currency: make a request for each.",
+    "invoices_have_different_billing_entities": "The invoices must be of one billing entity: make a request for each.",
+    "no_linked_payment_provider": "No payment provider is set: record the payment once the customer has paid.",
+    "update_on_voided_invoice": "The invoice is void: it stays as it is.",
+    "invalid_status": "The invoice has a status that doesn't go with this.",
     "invoiced_fee": "The fee is on an invoice, which is paid or not as a whole.",
 }
 _WORDS_OF_FIELDS = {

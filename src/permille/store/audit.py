@@ -157,6 +157,36 @@ group by i.id having sum(n.refund_amount_cents) > i.total_paid_amount_cents
 """,
 )
 
+PAYMENTS_ADD_UP = Check(
+    sentence="What is paid of an invoice is the sum of its payments, unless its fees were paid before it",
+    broken=f"""
+select {_INVOICE}, format('%s, its payments %s', i.total_paid_amount_cents, coalesce(sum(p.amount_cents), 0)) as detail
+from invoice i left join invoice_payment p on p.invoice_id = i.id
+where i.invoice_type <> 'advance_charges'
+group by i.id having i.total_paid_amount_cents <> coalesce(sum(p.amount_cents), 0)
+""",
+)
+
+PAYMENTS_ARE_SPENT_ONCE = Check(
+    sentence="A payment pays its invoices with its amount, no more and no less",
+    broken="""
+select p.organization_id, 'payment ' || p.id as what,
+    format('%s, of invoices %s', p.amount_cents, coalesce(sum(i.amount_cents), 0)) as detail
+from payment p left join invoice_payment i on i.payment_id = p.id
+where p.payment_status = 'succeeded'
+group by p.id having p.amount_cents <> coalesce(sum(i.amount_cents), 0)
+""",
+)
+
+PAID_IS_NOT_OVERDUE = Check(
+    sentence="An invoice of which nothing is due is not overdue, and one that is paid neither",
+    broken=f"""
+select {_INVOICE}, format('%s, total %s, paid %s', i.payment_status, i.total_amount_cents, i.total_paid_amount_cents)
+    as detail
+from invoice i where i.payment_overdue and (i.payment_status = 'succeeded' or i.status <> 'finalized')
+""",
+)
+
 NUMBERS_HAVE_NO_GAPS = Check(
     sentence="The final invoices of a customer are numbered 1, 2, 3 and so on",
     broken="""
@@ -217,6 +247,9 @@ CHECKS = (
     ROUNDED_TOGETHER,
     CREDITS_ADD_UP,
     BALANCES_ADD_UP,
+    PAYMENTS_ADD_UP,
+    PAYMENTS_ARE_SPENT_ONCE,
+    PAID_IS_NOT_OVERDUE,
     FEES_CREDITED_ONCE,
     PAID_AND_REFUNDED,
     NUMBERS_HAVE_NO_GAPS,
