@@ -37,6 +37,8 @@ BODIES: dict[str, Any] = {
     "/billing_entities": {"billing_entity": {"name": "Taken over"}},
     "/billable_metrics": {"billable_metric": {"name": "Taken over"}},
     "/add_ons": {"add_on": {"name": "Taken over", "amount_cents": 99}},
+    "/coupons": {"coupon": {"name": "Taken over"}},
+    "/applied_coupons": {"applied_coupon": {"external_customer_id": "cus", "coupon_code": "off"}},
     "/taxes": {"tax": {"name": "Taken over", "rate": "99"}},
     "/pricing_units": {"pricing_unit": {"name": "Taken over"}},
     "/plans": {"plan": {"name": "Taken over", "amount_cents": 99}},
@@ -70,6 +72,9 @@ def settle(api: Api, dsn: str) -> None:
     api.plan("pro", charges, amount_cents=3_100, pay_in_advance=True)
     api.post("/plans/pro/metadata", {"metadata": {"team": "billing"}})
     api.customer("cus", name="Secret customer", metadata=[])
+    tenth = {"coupon_type": "percentage", "percentage_rate": "10", "frequency": "forever"}
+    api.post("/coupons", {"coupon": {"name": "Off", "code": "off", "expiration": "no_expiration", **tenth}})
+    api.post("/applied_coupons", BODIES["/applied_coupons"])
     api.subscribe("sub")
     api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/own"}})
     at = microseconds(START)

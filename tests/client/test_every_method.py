@@ -17,9 +17,11 @@ from lago_python_client.models import (
     AlertsList,
     AlertThreshold,
     AlertThresholdList,
+    AppliedCoupon,
     BatchEvent,
     BillableMetric,
     Charge,
+    Coupon,
     Customer,
     Event,
     Fee,
@@ -60,6 +62,14 @@ ALERTS = AlertsList(alerts=[Alert(alert_type="current_usage_amount", code="a", n
 PREVIEW = InvoicePreview(customer={"external_id": "c"}, subscriptions={"external_ids": ["s"]})
 PLAN = Plan(
     name="n", code="n", interval="monthly", amount_cents=1, amount_currency="USD", pay_in_advance=False
+)
+COUPON = Coupon(
+    name="n",
+    code="n",
+    coupon_type="percentage",
+    percentage_rate=5,
+    frequency="once",
+    expiration="no_expiration",
 )
 
 
@@ -111,6 +121,18 @@ BUILT: dict[str, Use] = {
     "add_ons.find_all": lambda c, _: c.add_ons.find_all(),
     "add_ons.update": lambda c, _: c.add_ons.update(AddOn(name="other"), "n"),
     "add_ons.destroy": lambda c, _: c.add_ons.destroy("n"),
+    "coupons.create": lambda c, _: c.coupons.create(COUPON),
+    "coupons.find": lambda c, _: c.coupons.find("n"),
+    "coupons.find_all": lambda c, _: c.coupons.find_all(),
+    "coupons.update": lambda c, _: c.coupons.update(Coupon(name="other"), "n"),
+    "applied_coupons.create": lambda c, _: c.applied_coupons.create(
+        AppliedCoupon(external_customer_id="c", coupon_code="n")
+    ),
+    "applied_coupons.find_all": lambda c, _: c.applied_coupons.find_all({"external_customer_id": "c"}),
+    "applied_coupons.destroy": lambda c, _: c.applied_coupons.destroy(
+        "c", c.applied_coupons.find_all()["applied_coupons"][0].lago_id
+    ),
+    "coupons.destroy": lambda c, _: c.coupons.destroy("n"),
     "billable_metrics.create": lambda c, _: c.billable_metrics.create(
         BillableMetric(name="n", code="n", aggregation_type="count_agg", recurring=False)
     ),
@@ -306,9 +328,7 @@ BROKEN = {
 
 NOT_BUILT = {
     "api_logs": "find find_all",
-    "applied_coupons": "create destroy find_all",
     "billing_entities": "create",
-    "coupons": "create destroy find find_all update",
     "credit_notes": "download",
     "customers": "portal_url",
     "gross_revenues": "find_all",

@@ -29,13 +29,13 @@ from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotAllowed
 from permille.core.instants import parse_instant
 from permille.core.invoice.billing import InvoicingReason
+from permille.core.invoice.credit import BEFORE_TAXES, InvoiceCredit
 from permille.core.invoice.crediting import CreditSplit
 from permille.core.organization import Organization
 from permille.http.query import query_flag
 from permille.ids import new_id
 from permille.store import (
     billing_entities,
-    credit_notes,
     customers,
     fees as fee_store,
     invoice_search,
@@ -44,13 +44,12 @@ from permille.store import (
     progressive,
     subscriptions,
 )
-from permille.store.credit_notes import InvoiceCredit
 from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
-from permille.store.progressive import AppliedThreshold, StoredCredit
+from permille.store.progressive import AppliedThreshold
 from permille.usecases import payments, voiding
-from permille.usecases.invoices import single
+from permille.usecases.invoices import balances, single
 from permille.usecases.invoices.documents import pdf_of
 
 METADATA_MAX = 5
@@ -278,8 +277,8 @@ def _wholes(
 ) -> dict[UUID, objects.InvoiceDetails]:
     ids = [invoice.id for invoice in found]
     fees, billed = fee_store.of_invoices(conn, ids), invoices.subscriptions_of(conn, ids)
-    credits_ = credit_notes.credits_of(conn, ids)
-    billed_before, applied = progressive.credits_of(conn, ids), progressive.applied_on(conn, ids)
+    credits_ = balances.credits_of(conn, ids)
+    applied = progressive.applied_on(conn, ids)
     around = surroundings(conn, [fee for own in fees.values() for fee in own])
     rows = subscriptions.by_ids(conn, {each.subscription_id for own in billed.values() for each in own})
     around = replace(
@@ -293,9 +292,8 @@ def _wholes(
             invoice,
             billed.get(invoice.id, []),
             fees[invoice.id],
-            credits_.get(invoice.id, []),
+            credits_[invoice.id],
             around,
-            billed_before=billed_before.get(invoice.id, ()),
             applied=applied.get(invoice.id, ()),
             file_url=file_url,
         )
@@ -310,7 +308,6 @@ def render_with_lines(
     credits_: Sequence[InvoiceCredit],
     around: Surroundings,
     *,
-    billed_before: Sequence[StoredCredit] = (),
     applied: Sequence[AppliedThreshold] = (),
     file_url: str | None = None,
 ) -> objects.InvoiceDetails:
@@ -322,45 +319,26 @@ def render_with_lines(
         subscriptions=_subscriptions(invoice, customer, shown, around.plans),
         billing_periods=[_billing_period(each, rows[each.subscription_id]) for each in billed],
         fees=[render_fee(fee, around) for fee in fees],
-        credits=[
-            *(_render_billed(each, invoice) for each in billed_before),
-            *(_render_credit(each, invoice) for each in credits_),
-        ],
+        credits=[render_credit(each, invoice) for each in credits_],
         error_details=[],
         applied_usage_thresholds=[render_applied(each) for each in applied],
         applied_invoice_custom_sections=[],
     )
 
 
-def _render_billed(credit: StoredCredit, invoice: StoredInvoice) -> objects.InvoiceCredit:
+def render_credit(credit: InvoiceCredit, invoice: StoredInvoice) -> objects.InvoiceCredit:
+    """A credit of an invoice."""
     return objects.InvoiceCredit(
         lago_id=credit.id,
         amount_cents=credit.amount_cents,
         amount_currency=invoice.currency,
-        before_taxes=True,
+        before_taxes=credit.kind in BEFORE_TAXES,
         item=objects.CreditItem(
-            lago_item_id=credit.progressive_invoice_id,
-            type="invoice",
-            code=credit.progressive_invoice_number,
-            name=credit.progressive_invoice_number,
-            description=None,
-        ),
-        invoice=objects.CreditedInvoice(lago_id=invoice.id, payment_status=invoice.payment_status),
-    )
-
-
-def _render_credit(credit: InvoiceCredit, invoice: StoredInvoice) -> objects.InvoiceCredit:
-    return objects.InvoiceCredit(
-        lago_id=credit.id,
-        amount_cents=credit.amount_cents,
-        amount_currency=invoice.currency,
-        before_taxes=False,
-        item=objects.CreditItem(
-            lago_item_id=credit.credit_note_id,
-            type="credit_note",
-            code=credit.credit_note_number,
-            name=credit.credit_note_number,
-            description=None,
+            lago_item_id=credit.item_id,
+            type=credit.kind,
+            code=credit.code,
+            name=credit.name,
+            description=credit.description,
         ),
         invoice=objects.CreditedInvoice(lago_id=invoice.id, payment_status=invoice.payment_status),
     )

@@ -15,6 +15,7 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 RESOURCES = (
     "/analytics",
     "/api_logs",
+    "/credit_notes/{lago_id}/metadata",
     "/applied_coupons",
     "/coupons",
     "/customers/{external_id}/applied_coupons",

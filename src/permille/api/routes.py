@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from msgspec import UnsetType
@@ -15,6 +16,7 @@ from permille.api import (
     billable_metrics,
     billing_entities,
     charges,
+    coupons,
     credit_notes,
     customers,
     daily_usage,
@@ -54,6 +56,7 @@ from permille.api.objects import (
     billable_metric,
     billing_entity,
     charge,
+    coupon,
     credit_note,
     customer,
     event,
@@ -85,6 +88,7 @@ from permille.api.operations import (
     sends,
 )
 from permille.core.api_key import Mode
+from permille.core.coupon import CouponStatus
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.period import BillingTime
@@ -128,6 +132,10 @@ INVOICE_FILTERS: Shape = {
     "search_term": SEARCH,
     "metadata": METADATA,
     **PAGE,
+}
+COUPON_FILTERS: Shape = {
+    "status": Annotated[str, one_of(*CouponStatus, says="Only those of this status.")],
+    "coupon_code": Annotated[list[str], says("Only those of these coupons.")],
 }
 OF_INVOICE: Shape = {"invoice_id": Annotated[str, says("Only those of this invoice, by lago_id.")]}
 PAYMENT_REQUEST_FILTERS: Shape = {
@@ -250,6 +258,11 @@ SUBSCRIPTIONS = Resource("/subscriptions", "external_id", "subscription", subscr
 INVOICES = Resource("/invoices", "lago_id", "invoice", invoice.InvoiceDetails, invoice.Invoice)
 FEES = Resource("/fees", "lago_id", "fee", fee.Fee)
 CREDIT_NOTES = Resource("/credit_notes", "lago_id", "credit_note", credit_note.CreditNote)
+COUPONS = Resource("/coupons", "code", "coupon", coupon.Coupon)
+APPLIED_COUPONS = Resource(
+    "/applied_coupons", "lago_id", "applied_coupon", coupon.AppliedCoupon, coupon.AppliedCouponWithCredits
+)
+CUSTOMERS_COUPONS = replace(APPLIED_COUPONS, path="/customers/{external_id}/applied_coupons")
 PAYMENTS = Resource("/payments", "lago_id", "payment", payment.Payment)
 CUSTOMERS_PAYMENTS = Resource("/customers/{external_id}/payments", "", "payment", payment.Payment)
 INVOICES_PAYMENTS = Resource("/invoices/{lago_id}/payments", "", "payment", payment.Payment)
@@ -605,6 +618,10 @@ GROUPS = (
                     {
                         "customer": customer.CustomerInput,
                         "subscriptions": subscription.PreviewedSubscriptions,
+                        "coupons": Annotated[
+                            list[coupon.PreviewedCoupon],
+                            says("Coupons as if the customer had these and no others."),
+                        ],
                         "plan_code": Annotated[str, says("Plan that the customer might take.")],
                         "billing_time": Annotated[
                             str, one_of(*BillingTime, says="Whether its periods follow the calendar.")
@@ -886,6 +903,57 @@ GROUPS = (
                 credit_notes.delete_metadata_key,
                 "Delete one of the metadata of a credit note",
             ),
+        ),
+    ),
+    OperationGroup(
+        "Coupons",
+        "coupon",
+        "Discounts that can be given to customers.",
+        (
+            COUPONS.create(
+                coupons.create_coupon,
+                "Create a coupon",
+                takes=coupon.CouponInput,
+                needs=("name", "code", "coupon_type", "frequency", "expiration"),
+                errors=(404, 405),
+            ),
+            COUPONS.page(coupons.list_coupons, "List coupons"),
+            COUPONS.show(coupons.show_coupon, "Get a coupon"),
+            COUPONS.update(
+                coupons.update_coupon,
+                "Change a coupon",
+                description="Of a coupon that was applied, only name, description and expiry change.",
+                takes=coupon.CouponInput,
+                errors=(405,),
+            ),
+            COUPONS.delete(
+                coupons.delete_coupon,
+                "Delete a coupon",
+                description="The coupons that customers have of it end.",
+            ),
+        ),
+    ),
+    OperationGroup(
+        "Applied coupons",
+        "applied_coupon",
+        "Coupons that customers have: they take something off their invoices before taxes.",
+        (
+            APPLIED_COUPONS.create(
+                coupons.apply_coupon,
+                "Apply a coupon to a customer",
+                takes=coupon.AppliedCouponInput,
+                needs=("external_customer_id", "coupon_code"),
+                errors=(404, 405),
+            ),
+            APPLIED_COUPONS.page(
+                coupons.list_applied_coupons,
+                "List applied coupons",
+                query={"external_customer_id": CUSTOMER, **COUPON_FILTERS},
+            ),
+            CUSTOMERS_COUPONS.page(
+                coupons.list_customer_applied_coupons, "List a customer's coupons", query=COUPON_FILTERS
+            ),
+            CUSTOMERS_COUPONS.delete(coupons.end_applied_coupon, "Take a coupon from a customer"),
         ),
     ),
     OperationGroup(

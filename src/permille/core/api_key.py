@@ -34,6 +34,8 @@ RESOURCES = (
     "alert",
     "billable_metric",
     "plan",
+    "coupon",
+    "applied_coupon",
     "add_on",
     "pricing_unit",
     "tax",

@@ -157,6 +157,34 @@ group by i.id having sum(n.refund_amount_cents) > i.total_paid_amount_cents
 """,
 )
 
+COUPONS_ADD_UP = Check(
+    sentence="What coupons take off an invoice is what it says of them, and is spread over its fees",
+    broken=f"""
+select {_INVOICE}, format('%s, entries %s, fees %s', i.coupons_amount_cents, e.amount, f.amount) as detail
+from invoice i,
+    lateral (select coalesce(sum(amount_cents), 0) as amount from coupon_credit c
+        where c.invoice_id = i.id and c.amount_cents > 0) e,
+    lateral (select coalesce(sum(precise_coupons_amount_cents), 0) as amount from fee where invoice_id = i.id) f
+where i.coupons_amount_cents <> e.amount
+   or abs(f.amount - i.coupons_amount_cents - i.progressive_billing_credit_amount_cents) >= 0.5
+""",
+)
+
+COUPON_RESTS_ADD_UP = Check(
+    sentence="What is left of a customer's coupon is what it began with less what its entries took",
+    broken="""
+select a.organization_id, 'applied coupon ' || a.id as what,
+    format('amount %s, left %s, uses %s, left %s, taken %s on %s invoices', a.amount_cents, a.amount_left_cents,
+        a.frequency_duration, a.uses_left, sum(c.amount_cents), sum(sign(c.amount_cents))) as detail
+from applied_coupon a left join coupon_credit c on c.applied_coupon_id = a.id
+group by a.id
+having a.amount_left_cents <> a.amount_cents - coalesce(sum(c.amount_cents), 0)
+   or a.uses_left <> coalesce(a.frequency_duration, 1) - coalesce(sum(sign(c.amount_cents)), 0)
+   or a.status = 'active' and (a.amount_left_cents = 0 or a.uses_left = 0)
+   or coalesce(sum(c.amount_cents), 0) < 0
+""",
+)
+
 PAYMENTS_ADD_UP = Check(
     sentence="What is paid of an invoice is the sum of its payments, unless its fees were paid before it",
     broken=f"""
@@ -245,6 +273,8 @@ CHECKS = (
     FEE_TAXES_ADD_UP,
     CREDIT_NOTES_ADD_UP,
     ROUNDED_TOGETHER,
+    COUPONS_ADD_UP,
+    COUPON_RESTS_ADD_UP,
     CREDITS_ADD_UP,
     BALANCES_ADD_UP,
     PAYMENTS_ADD_UP,

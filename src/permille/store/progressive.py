@@ -10,10 +10,10 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from permille.core.contract.threshold import UsageThreshold, threshold_json, thresholds_of_json
+from permille.core.invoice.credit import CreditKind, InvoiceCredit
 from permille.core.invoice.draft import InvoiceDraft
 from permille.core.invoice.progressive import BilledBefore, FeeKey, fee_key
 from permille.core.period import Period
@@ -151,29 +151,27 @@ def replace_credits(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> No
     save_credits(conn, drafts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredCredit:
-    """What an invoice has taken off for an invoice at a threshold."""
-
-    id: UUID
-    invoice_id: UUID
-    progressive_invoice_id: UUID
-    progressive_invoice_number: str
-    amount_cents: int
-
-
-def credits_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[StoredCredit]]:
+def credits_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[InvoiceCredit]]:
     """Invoice -> what it has taken off."""
-    with conn.cursor(row_factory=class_row(StoredCredit)) as cursor:
-        rows = cursor.execute(
-            "select c.id, c.invoice_id, c.progressive_invoice_id, i.number as progressive_invoice_number,"
-            " c.amount_cents from progressive_credit c join invoice i on i.id = c.progressive_invoice_id"
-            " where c.invoice_id = any(%s) order by c.id",
-            [list(invoice_ids)],
-        ).fetchall()
-    found: dict[UUID, list[StoredCredit]] = defaultdict(list)
-    for row in rows:
-        found[row.invoice_id].append(row)
+    rows = conn.execute(
+        "select c.id, c.invoice_id, c.progressive_invoice_id, i.number, c.amount_cents"
+        " from progressive_credit c join invoice i on i.id = c.progressive_invoice_id"
+        " where c.invoice_id = any(%s) order by c.id",
+        [list(invoice_ids)],
+    )
+    found: dict[UUID, list[InvoiceCredit]] = defaultdict(list)
+    for credit_id, invoice_id, item_id, number, cents in rows:
+        found[invoice_id].append(
+            InvoiceCredit(
+                id=credit_id,
+                invoice_id=invoice_id,
+                kind=CreditKind.INVOICE,
+                item_id=item_id,
+                code=number,
+                name=number,
+                amount_cents=cents,
+            )
+        )
     return found
 
 

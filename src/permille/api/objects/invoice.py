@@ -24,6 +24,7 @@ from permille.api.objects.fee import Fee
 from permille.api.objects.subscription import Subscription
 from permille.api.objects.tax import InvoiceAppliedTax
 from permille.api.objects.threshold import AppliedUsageThreshold
+from permille.core.invoice.credit import CreditKind
 
 STATUSES = ("draft", "finalized", "voided")
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
@@ -103,33 +104,33 @@ class BillingPeriod(Answer):
 
 
 class CreditItem(Answer):
-    """What paid a part of an invoice."""
+    """What a credit of an invoice comes from."""
 
-    lago_item_id: Annotated[UUID, says("The credit note, or the invoice.")]
-    type: Annotated[str, one_of("credit_note", "invoice", says="What it is.")]
-    code: Annotated[str, says("Its number.")]
-    name: Annotated[str, says("The same.")]
-    description: Annotated[None, says("Always null.")]
+    lago_item_id: Annotated[UUID, says("The coupon, the credit note or the earlier invoice.")]
+    type: Annotated[str, one_of(*CreditKind, says="What it is.")]
+    code: Annotated[str, says("Code of the coupon, or number of the credit note or invoice.")]
+    name: Annotated[str, says("Name of the coupon, or number of the credit note or invoice.")]
+    description: Annotated[str | None, says("Description of the coupon.")]
 
 
 class CreditedInvoice(Answer):
-    """The invoice that was paid."""
+    """The invoice that has a credit."""
 
     lago_id: Id
     payment_status: Annotated[str, one_of(*PAYMENT_STATUSES, says="Whether it is paid.")]
 
 
 class InvoiceCredit(Answer):
-    """What a credit note, or an earlier invoice of the same usage, takes off an invoice."""
+    """What a coupon or an earlier invoice of the same usage took off an invoice, or what of a credit note paid it."""
 
     lago_id: Id
     amount_cents: Annotated[int, says("Amount in the currency's smallest unit.")]
     amount_currency: Currency
     before_taxes: Annotated[
-        bool, says("Whether it is taken off before taxes: what was billed at a usage threshold is.")
+        bool, says("Whether it lowers what taxes are taken of, as all but credit notes do.")
     ]
-    item: Annotated[CreditItem, says("What paid it.")]
-    invoice: Annotated[CreditedInvoice, says("The invoice that was paid.")]
+    item: Annotated[CreditItem, says("What it comes from.")]
+    invoice: Annotated[CreditedInvoice, says("The invoice.")]
 
 
 class InvoiceDetails(Invoice):
@@ -140,7 +141,7 @@ class InvoiceDetails(Invoice):
     fees: Annotated[list[Fee], says("Its lines.")]
     credits: Annotated[
         list[InvoiceCredit],
-        says("What credit notes paid of it, and what was billed before at usage thresholds."),
+        says("What earlier invoices and coupons took off it, and credit notes paid of it."),
     ]
     error_details: EmptyList
     applied_usage_thresholds: Annotated[
