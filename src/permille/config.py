@@ -263,12 +263,16 @@ class Config:
 
     smtp_host: Annotated[
         str | None,
-        Meta(description="Mail server that mail to customers goes through. Without it, none is sent: docs/mail.md."),
+        Meta(
+            description="Mail server that mail to customers goes through. Without it, none is sent: docs/mail.md."
+        ),
     ] = None
     smtp_port: Annotated[int, Meta(ge=1, le=65535, description="Its port.")] = 587
     smtp_security: Annotated[
         Literal["starttls", "tls", "none"],
-        Meta(description="How the connection to it is encrypted: starttls, tls from the first byte, or none."),
+        Meta(
+            description="How the connection to it is encrypted: starttls, tls from the first byte, or none."
+        ),
     ] = "starttls"
     smtp_user: Annotated[str | None, Meta(description="Who signs in to it. Without it, nobody does.")] = None
     smtp_password: Annotated[str | None, Meta(description="The password.")] = field(default=None, repr=False)

@@ -60,7 +60,6 @@ ACTIONS = (
     ("POST", "/invoices/{lago_id}/lose_dispute"),
     ("PUT", "/invoices/{lago_id}/lose_dispute"),
     ("POST", "/invoices/{lago_id}/payment_url"),
-    ("POST", "/invoices/{lago_id}/resend_email"),
     ("POST", "/invoices/{lago_id}/retry"),
     ("POST", "/invoices/{lago_id}/retry_payment"),
     ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),

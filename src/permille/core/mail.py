@@ -60,4 +60,6 @@ def addresses(text: str | None) -> list[str]:
 def allowed_in_test_mode(recipients: Iterable[str], allowed: Sequence[str]) -> list[str]:
     """Those on the list, which names addresses and domains (`@example.com`)."""
     known = {each.strip().lower() for each in allowed if each.strip()}
-    return [each for each in recipients if each.lower() in known or "@" + each.lower().partition("@")[2] in known]
+    return [
+        each for each in recipients if each.lower() in known or "@" + each.lower().partition("@")[2] in known
+    ]

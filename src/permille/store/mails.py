@@ -183,6 +183,15 @@ def repeat(conn: Connection[Any], organization_id: UUID, mail_id: UUID, *, syste
     return done.rowcount == 1
 
 
+def by_ids(conn: Connection[Any], organization_id: UUID, mail_ids: Collection[UUID]) -> dict[UUID, Mail]:
+    with conn.cursor(row_factory=class_row(Mail)) as cursor:
+        rows = cursor.execute(
+            f"select {_COLUMNS} from mail where organization_id = %s and id = any(%s)",
+            [organization_id, uuid_array(mail_ids)],
+        ).fetchall()
+    return {row.id: row for row in rows}
+
+
 def listing(
     conn: Connection[Any], organization_id: UUID, *, status: str | None, limit: int, offset: int
 ) -> tuple[list[Mail], int]:

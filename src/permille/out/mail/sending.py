@@ -73,7 +73,12 @@ def _send(context: Context, mail: Mail, now: datetime) -> None:
     """Raises RefusedForNow, RefusedForGood and GoneError, and what making the letter raises."""
     allowed = _allowed(context, mail)
     if not allowed:
-        _record(context, mail, MailStatus.SUPPRESSED, "In test mode mail goes to PERMILLE_MAIL_TEST_RECIPIENTS only.")
+        _record(
+            context,
+            mail,
+            MailStatus.SUPPRESSED,
+            "In test mode mail goes to PERMILLE_MAIL_TEST_RECIPIENTS only.",
+        )
         return
     letter = WRITERS[mail.kind](context, mail.organization_id, mail.object_id)
     sender = context.config.mail_from

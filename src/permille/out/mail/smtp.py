@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import email.policy
 import smtplib
 import socket
 import ssl
@@ -39,6 +40,7 @@ class Connection:
                 self._smtp.starttls(context=ssl.create_default_context())
             if self._config.smtp_user:
                 self._smtp.login(self._config.smtp_user, self._config.smtp_password or "")
+            self._smtp.ehlo_or_helo_if_needed()
 
     def address(self, sender: str, recipients: Sequence[str]) -> list[str]:
         """Say from whom to whom; those that were refused, where others were not. Raises RefusedForNow and RefusedForGood."""
@@ -55,7 +57,7 @@ class Connection:
         """Send the mail itself; what the server said. Raises RefusedForNow and RefusedForGood, and OSError when nobody knows."""
         smtp = self._open_smtp()
         try:
-            code, text = smtp.data(message.as_bytes())
+            code, text = smtp.data(message.as_bytes(policy=email.policy.SMTP))
         except smtplib.SMTPDataError as error:
             _raise(error.smtp_code, error.smtp_error)
         except smtplib.SMTPServerDisconnected as error:
