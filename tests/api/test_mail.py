@@ -77,8 +77,14 @@ def test_it_is_sent_to_whom_one_asks(selling: Api) -> None:
     invoice = bill(selling, "cus", email="pay@x.example")
     path = f"/invoices/{invoice['lago_id']}/resend_email"
     assert selling.post(path, {})["mail"]["to"] == ["pay@x.example"]
-    mail = selling.post(path, {"to": ["a@bücher.example"], "cc": ["b@x.example"], "bcc": ["c@x.example"]})["mail"]
-    assert (mail["to"], mail["cc"], mail["bcc"]) == (["a@xn--bcher-kva.example"], ["b@x.example"], ["c@x.example"])
+    mail = selling.post(path, {"to": ["a@bücher.example"], "cc": ["b@x.example"], "bcc": ["c@x.example"]})[
+        "mail"
+    ]
+    assert (mail["to"], mail["cc"], mail["bcc"]) == (
+        ["a@xn--bcher-kva.example"],
+        ["b@x.example"],
+        ["c@x.example"],
+    )
     assert mail["status"] == "waiting"
 
 
@@ -93,7 +99,9 @@ def test_what_is_refused(selling: Api, stranger: Api) -> None:
     assert selling.details("POST", path, {"to": ["a@x.example", "junk"]}) == {"to": ["value_is_invalid"]}
     assert selling.details("POST", path, {"to": "a@x.example"}) == {"to": ["value_is_invalid"]}
     many = [f"{number}@x.example" for number in range(RECIPIENTS_MAX)]
-    assert selling.details("POST", path, {"to": many, "cc": ["y@x.example"]}) == {"to": ["value_is_out_of_range"]}
+    assert selling.details("POST", path, {"to": many, "cc": ["y@x.example"]}) == {
+        "to": ["value_is_out_of_range"]
+    }
     refused = selling.code(405, "POST", f"/invoices/{draft['lago_id']}/resend_email", {"to": ["a@x.example"]})
     assert refused == "invoice_not_finalized"
     assert stranger.code(404, "POST", path, {"to": ["a@x.example"]}) == "invoice_not_found"

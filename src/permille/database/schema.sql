@@ -771,7 +771,8 @@ create table invoice (
     applied_taxes jsonb not null default '[]',
     finalizes_at timestamptz, -- when a draft becomes final
     waits_for_price boolean not null default false, -- a draft with usage that is held: it does not become final
-    price_retry_at timestamptz -- when it is tried again whether that usage has a price, by the organization's clock
+    price_retry_at timestamptz, -- when it is tried again whether that usage has a price, by the organization's clock
+    offset_amount_cents bigint not null default 0 -- what its own credit notes took off what is due
 );
 
 create index invoice_to_finalize on invoice (organization_id, finalizes_at)
@@ -1283,7 +1284,7 @@ create table credit_note (
     sequential_id bigint not null, -- within the invoice
     number text not null,
     issuing_date date not null,
-    credit_status text not null, -- available, consumed, voided
+    credit_status text, -- available, consumed, voided; null without a part for later invoices
     refund_status text,
     reason text not null,
     description text,
@@ -1301,7 +1302,11 @@ create table credit_note (
     coupons_adjustment_amount_cents numeric not null,
     applied_taxes jsonb not null,
     created_at timestamptz not null,
-    updated_at timestamptz not null
+    updated_at timestamptz not null,
+    voided_amount_cents bigint not null default 0, -- credit that was given up; the balance is what is neither that nor spent
+    voided_at timestamptz,
+    refunded_at timestamptz,
+    metadata jsonb not null default '{}'
 );
 
 create unique index credit_note_of_invoice on credit_note (invoice_id, sequential_id);

@@ -18,6 +18,7 @@ from permille.api.objects.base import (
     EmptyList,
     Id,
     Input,
+    Metadata,
     Name,
     Number,
     UpdatedAt,
@@ -29,7 +30,6 @@ from permille.api.objects.charge import Charge, ChargeInput
 from permille.api.objects.tax import Tax
 from permille.core.period import Interval
 
-PlanMetadata = Annotated[Mapping[str, Any] | None, says("Your notes: texts by name.")]
 Uncounted = Annotated[int, says("Always 0: kept for clients of Lago's API.")]
 
 
@@ -117,7 +117,7 @@ class PlanOverrides(Input):
     charges: Annotated[list[ChargeInput], says("Charges that differ, by id.")]
     minimum_commitment: Annotated[MinimumCommitmentInput | None, says("What an interval comes to at least.")]
     tax_codes: Annotated[list[str], says("Codes of the taxes of its fees.")]
-    metadata: PlanMetadata
+    metadata: Metadata
 
 
 class PlanInput(PlanOverrides):
