@@ -24,12 +24,12 @@ def mails_of(api: Api) -> list[mails.Mail]:
     return found
 
 
-def bill(api: Api, name: str, **customer: Any) -> Any:
+def bill(api: Api, external_id: str, **customer: Any) -> Any:
     """The invoice of a subscription that is paid in advance."""
-    api.customer(name, **customer)
-    body = {"external_customer_id": name, "plan_code": "pro", "external_id": name}
+    api.customer(external_id, **customer)
+    body = {"external_customer_id": external_id, "plan_code": "pro", "external_id": external_id}
     api.post("/subscriptions", {"subscription": body})
-    (invoice,) = api.get("/invoices", external_customer_id=name)["invoices"]
+    (invoice,) = api.get("/invoices", external_customer_id=external_id)["invoices"]
     return invoice
 
 
