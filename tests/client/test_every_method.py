@@ -13,19 +13,34 @@ from lago_python_client.client import Client
 from lago_python_client.exceptions import LagoApiError
 from lago_python_client.models import (
     AddOn,
+    Alert,
+    AlertsList,
+    AlertThreshold,
+    AlertThresholdList,
+    AppliedCoupon,
     BatchEvent,
     BillableMetric,
     Charge,
+    Coupon,
     Customer,
     Event,
     Fee,
     Invoice,
+    Payment,
+    PaymentRequest,
     Plan,
     Subscription,
 )
 from lago_python_client.models.billing_entity import BillingEntityUpdate
 from lago_python_client.models.charge import ChargeFilter
-from lago_python_client.models.invoice import InvoicePreview
+from lago_python_client.models.credit_note import (
+    CreditNote,
+    CreditNoteEstimate,
+    CreditNoteUpdate,
+    Item,
+    Items,
+)
+from lago_python_client.models.invoice import InvoiceFee, InvoiceFeesList, InvoicePreview, OneOffInvoice
 from lago_python_client.models.organization import Organization
 from lago_python_client.models.tax import Tax
 from lago_python_client.models.webhook_endpoint import WebhookEndpoint
@@ -42,9 +57,19 @@ SENT = Event(
     timestamp=1_793_577_600,
     properties={},
 )
+STEPS = AlertThresholdList(__root__=[AlertThreshold(code="warn", value="99.0", recurring=False)])
+ALERTS = AlertsList(alerts=[Alert(alert_type="current_usage_amount", code="a", name="A", thresholds=STEPS)])
 PREVIEW = InvoicePreview(customer={"external_id": "c"}, subscriptions={"external_ids": ["s"]})
 PLAN = Plan(
     name="n", code="n", interval="monthly", amount_cents=1, amount_currency="USD", pay_in_advance=False
+)
+COUPON = Coupon(
+    name="n",
+    code="n",
+    coupon_type="percentage",
+    percentage_rate=5,
+    frequency="once",
+    expiration="no_expiration",
 )
 
 
@@ -64,6 +89,30 @@ def kept(c: Client, where: str, code: str) -> str:
     return every[-1].lago_id
 
 
+def first(c: Client, where: str) -> str:
+    """The id of the newest object of a kind."""
+    found: str = getattr(c, where).find_all()[where][0].lago_id
+    return found
+
+
+def overdue(c: Client) -> str:
+    """An invoice that is not paid in time."""
+    found: str = c.invoices.find_all({"payment_overdue": "true"})["invoices"][0].lago_id
+    return found
+
+
+def part(w: World) -> Item:
+    """A tenth of a fee of a one-off invoice."""
+    return Item(fee_id=w["one_off_fee"], amount_cents=100)
+
+
+def refused_with(status: int, use: Callable[[], Any]) -> None:
+    """What Lago's clients can ask for and no server of ours ever has."""
+    with pytest.raises(LagoApiError) as refused:
+        use()
+    assert refused.value.status_code == status
+
+
 BUILT: dict[str, Use] = {
     "add_ons.create": lambda c, _: c.add_ons.create(
         AddOn(name="n", code="n", amount_cents=500, amount_currency="EUR")
@@ -72,6 +121,18 @@ BUILT: dict[str, Use] = {
     "add_ons.find_all": lambda c, _: c.add_ons.find_all(),
     "add_ons.update": lambda c, _: c.add_ons.update(AddOn(name="other"), "n"),
     "add_ons.destroy": lambda c, _: c.add_ons.destroy("n"),
+    "coupons.create": lambda c, _: c.coupons.create(COUPON),
+    "coupons.find": lambda c, _: c.coupons.find("n"),
+    "coupons.find_all": lambda c, _: c.coupons.find_all(),
+    "coupons.update": lambda c, _: c.coupons.update(Coupon(name="other"), "n"),
+    "applied_coupons.create": lambda c, _: c.applied_coupons.create(
+        AppliedCoupon(external_customer_id="c", coupon_code="n")
+    ),
+    "applied_coupons.find_all": lambda c, _: c.applied_coupons.find_all({"external_customer_id": "c"}),
+    "applied_coupons.destroy": lambda c, _: c.applied_coupons.destroy(
+        "c", c.applied_coupons.find_all()["applied_coupons"][0].lago_id
+    ),
+    "coupons.destroy": lambda c, _: c.coupons.destroy("n"),
     "billable_metrics.create": lambda c, _: c.billable_metrics.create(
         BillableMetric(name="n", code="n", aggregation_type="count_agg", recurring=False)
     ),
@@ -109,6 +170,27 @@ BUILT: dict[str, Use] = {
     "fees.destroy": lambda c, w: c.fees.destroy(w["other_fee"]),
     "invoices.find": lambda c, w: c.invoices.find(w["invoice"]),
     "invoices.find_all": lambda c, _: c.invoices.find_all(),
+    "customers.checkout_url": lambda c, _: refused_with(422, lambda: c.customers.checkout_url("c")),
+    "invoices.payment_url": lambda c, w: refused_with(422, lambda: c.invoices.payment_url(w["invoice"])),
+    "customer_payment_methods.destroy": lambda c, _: refused_with(
+        404, lambda: c.customer_payment_methods.destroy("c", "x")
+    ),
+    "customer_payment_methods.set_as_default": lambda c, _: refused_with(
+        404, lambda: c.customer_payment_methods.set_as_default("c", "x")
+    ),
+    "invoices.retry_payment": lambda c, _: c.invoices.retry_payment(overdue(c)),
+    "payment_requests.create": lambda c, _: c.payment_requests.create(
+        PaymentRequest(email="c@c.test", external_customer_id="c", lago_invoice_ids=[overdue(c)])
+    ),
+    "payment_requests.find": lambda c, _: c.payment_requests.find(first(c, "payment_requests")),
+    "payment_requests.find_all": lambda c, _: c.payment_requests.find_all(),
+    "payments.create": lambda c, _: c.payments.create(
+        Payment(invoice_id=overdue(c), amount_cents=1, reference="r")
+    ),
+    "payments.find": lambda c, _: c.payments.find(first(c, "payments")),
+    "payments.find_all": lambda c, _: c.payments.find_all(),
+    "payment_receipts.find": lambda c, _: c.payment_receipts.find(first(c, "payment_receipts")),
+    "payment_receipts.find_all": lambda c, _: c.payment_receipts.find_all(),
     "invoices.update": lambda c, w: c.invoices.update(Invoice(payment_status="succeeded"), w["invoice"]),
     "invoices.download": lambda c, w: c.invoices.download(w["invoice"]),
     "invoices.preview": lambda c, _: c.invoices.preview(PREVIEW),
@@ -147,6 +229,42 @@ BUILT: dict[str, Use] = {
     "subscription_charges.update": lambda c, _: c.subscription_charges.update(
         "s", "tokens", Charge(properties={"amount": "6"})
     ),
+    "credit_notes.estimate": lambda c, w: c.credit_notes.estimate(
+        CreditNoteEstimate(invoice_id=w["one_off"], items=Items(__root__=[part(w)]))
+    ),
+    "credit_notes.create": lambda c, w: c.credit_notes.create(
+        CreditNote(
+            invoice_id=w["one_off"], reason="other", credit_amount_cents=120, items=Items(__root__=[part(w)])
+        )
+    ),
+    "credit_notes.update": lambda c, w: c.credit_notes.update(
+        CreditNoteUpdate(metadata={"a": "b"}), w["credit_note"]
+    ),
+    "credit_notes.replace_metadata": lambda c, w: c.credit_notes.replace_metadata(
+        w["credit_note"], {"a": "b", "c": "d"}
+    ),
+    "credit_notes.merge_metadata": lambda c, w: c.credit_notes.merge_metadata(w["credit_note"], {"e": "f"}),
+    "credit_notes.delete_metadata_key": lambda c, w: c.credit_notes.delete_metadata_key(
+        w["credit_note"], "a"
+    ),
+    "credit_notes.delete_all_metadata": lambda c, w: c.credit_notes.delete_all_metadata(w["credit_note"]),
+    "credit_notes.void": lambda c, _: c.credit_notes.void(
+        c.credit_notes.find_all({"credit_status": "available"})["credit_notes"][0].lago_id
+    ),
+    "invoices.create": lambda c, _: c.invoices.create(
+        OneOffInvoice(
+            external_customer_id="c",
+            currency="USD",
+            fees=InvoiceFeesList(__root__=[InvoiceFee(add_on_code="sold", units=2.5)]),
+        )
+    ),
+    "invoices.void": lambda c, w: c.invoices.void(w["voided"]),
+    "invoices.void_invoice": lambda c, w: c.invoices.void_invoice(
+        w["voided_too"], {"generate_credit_note": True, "credit_amount": 500}
+    ),
+    "invoices.lose_dispute": lambda c, w: c.invoices.lose_dispute(w["one_off"]),
+    "invoices.retry": lambda c, w: refused_with(405, lambda: c.invoices.retry(w["one_off"])),
+    "invoices.destroy": lambda c, w: c.invoices.destroy(w["idle_draft"]),
     "subscriptions.create": lambda c, _: c.subscriptions.create(
         Subscription(external_customer_id="c", plan_code="paid", external_id="n")
     ),
@@ -171,6 +289,8 @@ BUILT: dict[str, Use] = {
     "subscriptions.destroy_charge_filter": lambda c, _: c.subscriptions.destroy_charge_filter(
         "s", "tokens", kept(c, "subscriptions", "tokens")
     ),
+    "subscriptions.create_alerts": lambda c, _: c.subscriptions.create_alerts("s", ALERTS),
+    "subscriptions.delete_alerts": lambda c, _: c.subscriptions.delete_alerts("s"),
     "taxes.create": lambda c, _: c.taxes.create(Tax(name="n", code="n", rate=5.5)),
     "taxes.find": lambda c, _: c.taxes.find("vat"),
     "taxes.find_all": lambda c, _: c.taxes.find_all(),
@@ -208,29 +328,20 @@ BROKEN = {
 
 NOT_BUILT = {
     "api_logs": "find find_all",
-    "applied_coupons": "create destroy find_all",
     "billing_entities": "create",
-    "coupons": "create destroy find find_all update",
-    "credit_notes": "create delete_all_metadata delete_metadata_key download estimate merge_metadata replace_metadata"
-    " update void",
-    "customer_payment_methods": "destroy set_as_default",
-    "customers": "checkout_url portal_url",
+    "credit_notes": "download",
+    "customers": "portal_url",
     "gross_revenues": "find_all",
     "invoice_collections": "find_all",
     "invoiced_usages": "find_all",
-    "invoices": "create destroy lose_dispute payment_url retry retry_payment void void_invoice",
     "mrrs": "find_all",
     "order_forms": "find find_all mark_as_signed void",
     "orders": "execute find find_all",
     "overdue_balances": "find_all",
-    "payment_receipts": "find find_all",
-    "payment_requests": "create find find_all",
-    "payments": "create find find_all",
     "plan_fixed_charges": "create destroy find update",
     "quote_versions": "approve clone find void",
     "quotes": "find find_all versions",
     "subscription_fixed_charges": "find update",
-    "subscriptions": "create_alerts delete_alerts",
     "usages": "find_all",
     "wallet_transactions": "consumptions create find_all fundings payment_url",
     "wallets": "create delete_all_metadata delete_metadata_key destroy find find_all merge_metadata replace_metadata"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from msgspec import UnsetType
@@ -10,10 +11,12 @@ from msgspec import UnsetType
 from permille.api import (
     activity_logs,
     add_ons,
+    alerts,
     amendments,
     billable_metrics,
     billing_entities,
     charges,
+    coupons,
     credit_notes,
     customers,
     daily_usage,
@@ -26,8 +29,11 @@ from permille.api import (
     late_usage,
     lifetime_usage,
     mails,
+    one_off,
     organization_settings,
     organizations,
+    payment_requests,
+    payments,
     plan_metadata,
     plans,
     price_lists,
@@ -41,14 +47,17 @@ from permille.api import (
     webhooks,
 )
 from permille.api.addresses import Route
+from permille.api.alerts import AlertEndpoints
 from permille.api.http import AdminEndpoint, Endpoint, Engine, admin_route, route
 from permille.api.not_built import NOT_BUILT, not_built
 from permille.api.objects import (
     activity_log,
     add_on,
+    alert,
     billable_metric,
     billing_entity,
     charge,
+    coupon,
     credit_note,
     customer,
     event,
@@ -58,6 +67,7 @@ from permille.api.objects import (
     late_usage as late_usage_objects,
     mail,
     organization,
+    payment,
     plan,
     price_list,
     pricing_unit,
@@ -80,6 +90,7 @@ from permille.api.operations import (
     sends,
 )
 from permille.core.api_key import Mode
+from permille.core.coupon import CouponStatus
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.period import BillingTime
@@ -123,6 +134,18 @@ INVOICE_FILTERS: Shape = {
     "search_term": SEARCH,
     "metadata": METADATA,
     **PAGE,
+}
+COUPON_FILTERS: Shape = {
+    "status": Annotated[str, one_of(*CouponStatus, says="Only those of this status.")],
+    "coupon_code": Annotated[list[str], says("Only those of these coupons.")],
+}
+OF_INVOICE: Shape = {"invoice_id": Annotated[str, says("Only those of this invoice, by lago_id.")]}
+PAYMENT_REQUEST_FILTERS: Shape = {
+    "payment_status": Annotated[
+        str, one_of(*payment.REQUEST_STATUSES, says="Only those with this payment status.")
+    ],
+    "currency": CURRENCY,
+    "billing_entity_codes": ENTITIES,
 }
 VOID: Shape = {
     "generate_credit_note": Annotated[bool, says("Whether credit notes are issued for what it came to.")],
@@ -237,6 +260,22 @@ SUBSCRIPTIONS = Resource("/subscriptions", "external_id", "subscription", subscr
 INVOICES = Resource("/invoices", "lago_id", "invoice", invoice.InvoiceDetails, invoice.Invoice)
 FEES = Resource("/fees", "lago_id", "fee", fee.Fee)
 CREDIT_NOTES = Resource("/credit_notes", "lago_id", "credit_note", credit_note.CreditNote)
+COUPONS = Resource("/coupons", "code", "coupon", coupon.Coupon)
+APPLIED_COUPONS = Resource(
+    "/applied_coupons", "lago_id", "applied_coupon", coupon.AppliedCoupon, coupon.AppliedCouponWithCredits
+)
+CUSTOMERS_COUPONS = replace(APPLIED_COUPONS, path="/customers/{external_id}/applied_coupons")
+PAYMENTS = Resource("/payments", "lago_id", "payment", payment.Payment)
+CUSTOMERS_PAYMENTS = Resource("/customers/{external_id}/payments", "", "payment", payment.Payment)
+INVOICES_PAYMENTS = Resource("/invoices/{lago_id}/payments", "", "payment", payment.Payment)
+PAYMENT_RECEIPTS = Resource("/payment_receipts", "lago_id", "payment_receipt", payment.PaymentReceipt)
+PAYMENT_REQUESTS = Resource("/payment_requests", "lago_id", "payment_request", payment.PaymentRequest)
+CUSTOMERS_PAYMENT_REQUESTS = Resource(
+    "/customers/{external_id}/payment_requests", "", "payment_request", payment.PaymentRequest
+)
+PAYMENT_METHODS = Resource(
+    "/customers/{external_id}/payment_methods", "lago_id", "payment_method", payment.CustomerPaymentMethod
+)
 CREDIT_NOTES_METADATA = Resource("/credit_notes/{lago_id}/metadata", "", "metadata", Metadata)
 CUSTOMERS_CREDIT_NOTES = Resource(
     "/customers/{external_id}/credit_notes", "", "credit_note", credit_note.CreditNote
@@ -256,6 +295,37 @@ ORGANIZATION = Resource("/organizations", "", "organization", organization.Organ
 BILLING_ENTITIES = Resource("/billing_entities", "code", "billing_entity", billing_entity.BillingEntity)
 ACTIVITY_LOGS = Resource("/activity_logs", "activity_id", "activity_log", activity_log.ActivityLog)
 TEST_CLOCK = Resource("/test_clock", "", "test_clock", organization.TestClock)
+
+
+def _alerts_of(path: str, owner: str, does: AlertEndpoints) -> OperationGroup:
+    """Alerts of a subscription or of a wallet."""
+    those = Resource(path, "code", "alert", alert.Alert)
+    query = STATUS_OF[owner]
+    every = {"alerts": Annotated[list_of(alert.Alert), says("The alerts.")]}
+    return OperationGroup(
+        f"Alerts of {owner}s",
+        "alert",
+        "Webhooks when usage or a balance crosses a threshold.",
+        (
+            those.create(
+                does.create,
+                f"Create alerts of a {owner}",
+                description="Send alerts, a list, for several at once: all are made or none, and the answer is a list too.",
+                takes=alert.AlertInput,
+                needs=("alert_type", "code", "thresholds"),
+                beside={"alerts": list_of(alert.AlertInput)},
+                otherwise=every,
+                query=query,
+                errors=(404,),
+            ),
+            those.page(does.listing, f"List the alerts of a {owner}", query),
+            Operation("DELETE", path, does.delete_all, f"Delete all alerts of a {owner}", every, query=query),
+            those.show(does.show, f"Get an alert of a {owner}", query=query),
+            those.update(does.update, f"Change an alert of a {owner}", takes=alert.AlertInput, query=query),
+            those.delete(does.delete, f"Delete an alert of a {owner}", query=query),
+        ),
+    )
+
 
 SCHEDULED = ("lago_id", "scheduled_change", plan.ScheduledChange)
 
@@ -457,6 +527,7 @@ GROUPS = (
             ),
         ),
     ),
+    _alerts_of("/subscriptions/{external_id}/alerts", "subscription", alerts.OF_SUBSCRIPTIONS),
     OperationGroup(
         "Subscriptions",
         "subscription",
@@ -518,6 +589,20 @@ GROUPS = (
         "What was billed. Amounts are in the currency's smallest unit.",
         (
             INVOICES.page(invoices.list_invoices, "List invoices", INVOICE_FILTERS),
+            INVOICES.create(
+                one_off.create_one_off,
+                "Create a one-off invoice",
+                description="Of add-ons; it is final at once, and takes no coupons and no credit.",
+                takes=invoice.OneOffInput,
+                needs=("external_customer_id", "fees"),
+                errors=(404,),
+            ),
+            INVOICES.delete(
+                invoices.delete_invoice,
+                "Delete a draft",
+                description="What it bills is billed by no other invoice.",
+                errors=(405,),
+            ),
             CUSTOMERS_INVOICES.page(
                 invoices.list_customer_invoices, "List a customer's invoices", INVOICE_FILTERS
             ),
@@ -535,6 +620,10 @@ GROUPS = (
                     {
                         "customer": customer.CustomerInput,
                         "subscriptions": subscription.PreviewedSubscriptions,
+                        "coupons": Annotated[
+                            list[coupon.PreviewedCoupon],
+                            says("Coupons as if the customer had these and no others."),
+                        ],
                         "plan_code": Annotated[str, says("Plan that the customer might take.")],
                         "billing_time": Annotated[
                             str, one_of(*BillingTime, says="Whether its periods follow the calendar.")
@@ -671,6 +760,96 @@ GROUPS = (
         ),
     ),
     OperationGroup(
+        "Payments",
+        "payment",
+        "What customers have paid. Payments are recorded by hand, as no payment provider is built yet.",
+        (
+            PAYMENTS.create(
+                payments.create_payment,
+                "Record a payment",
+                description="Of an invoice or of a part of it, at most what is due. Once nothing is due, the invoice is paid.",
+                takes=payment.PaymentInput,
+                needs=("invoice_id", "amount_cents", "reference"),
+                errors=(403, 404),
+            ),
+            PAYMENTS.page(
+                payments.list_payments, "List payments", {"external_customer_id": CUSTOMER, **OF_INVOICE}
+            ),
+            CUSTOMERS_PAYMENTS.page(
+                payments.list_customer_payments, "List a customer's payments", OF_INVOICE
+            ),
+            INVOICES_PAYMENTS.page(payments.list_invoice_payments, "List the payments of an invoice"),
+            PAYMENTS.show(payments.show_payment, "Get a payment"),
+            INVOICES.action(
+                "POST",
+                "/payment_url",
+                payments.payment_url,
+                "Get the address where an invoice is paid",
+                description="Always refused: no payment provider is built yet.",
+                errors=(422,),
+            ),
+            Operation(
+                "POST",
+                "/invoices/{lago_id}/retry_payment",
+                payments.retry_payment,
+                "Try again to collect a payment",
+                "text/plain",
+                description="Without a payment provider the webhook invoice.payment_failure says that there is none.",
+                errors=(405,),
+            ),
+            CUSTOMERS.action(
+                "POST",
+                "/checkout_url",
+                payments.checkout_url,
+                "Get the address where a customer enters a means of payment",
+                description="Always refused: no payment provider is built yet.",
+                errors=(422,),
+            ),
+            PAYMENT_METHODS.page(payments.list_payment_methods, "List a customer's payment methods"),
+            PAYMENT_METHODS.action(
+                "PUT",
+                "/set_as_default",
+                payments.change_payment_method,
+                "Make a payment method the default one",
+            ),
+            PAYMENT_METHODS.delete(payments.change_payment_method, "Delete a payment method"),
+        ),
+    ),
+    OperationGroup(
+        "Payment receipts",
+        "payment_receipt",
+        "The receipts of payments.",
+        (
+            PAYMENT_RECEIPTS.page(payments.list_receipts, "List payment receipts", OF_INVOICE),
+            PAYMENT_RECEIPTS.show(payments.show_receipt, "Get a payment receipt"),
+        ),
+    ),
+    OperationGroup(
+        "Payment requests",
+        "payment_request",
+        "Requests to pay several overdue invoices of a customer together.",
+        (
+            PAYMENT_REQUESTS.create(
+                payment_requests.create_payment_request,
+                "Request the payment of overdue invoices",
+                takes=payment.PaymentRequestInput,
+                needs=("external_customer_id", "lago_invoice_ids"),
+                errors=(404, 405),
+            ),
+            PAYMENT_REQUESTS.page(
+                payment_requests.list_payment_requests,
+                "List payment requests",
+                {"external_customer_id": CUSTOMER, **PAYMENT_REQUEST_FILTERS},
+            ),
+            CUSTOMERS_PAYMENT_REQUESTS.page(
+                payment_requests.list_customer_payment_requests,
+                "List a customer's payment requests",
+                PAYMENT_REQUEST_FILTERS,
+            ),
+            PAYMENT_REQUESTS.show(payment_requests.show_payment_request, "Get a payment request"),
+        ),
+    ),
+    OperationGroup(
         "Credit notes",
         "credit_note",
         "What comes back of invoices.",
@@ -736,6 +915,57 @@ GROUPS = (
                 credit_notes.delete_metadata_key,
                 "Delete one of the metadata of a credit note",
             ),
+        ),
+    ),
+    OperationGroup(
+        "Coupons",
+        "coupon",
+        "Discounts that can be given to customers.",
+        (
+            COUPONS.create(
+                coupons.create_coupon,
+                "Create a coupon",
+                takes=coupon.CouponInput,
+                needs=("name", "code", "coupon_type", "frequency", "expiration"),
+                errors=(404, 405),
+            ),
+            COUPONS.page(coupons.list_coupons, "List coupons"),
+            COUPONS.show(coupons.show_coupon, "Get a coupon"),
+            COUPONS.update(
+                coupons.update_coupon,
+                "Change a coupon",
+                description="Of a coupon that was applied, only name, description and expiry change.",
+                takes=coupon.CouponInput,
+                errors=(405,),
+            ),
+            COUPONS.delete(
+                coupons.delete_coupon,
+                "Delete a coupon",
+                description="The coupons that customers have of it end.",
+            ),
+        ),
+    ),
+    OperationGroup(
+        "Applied coupons",
+        "applied_coupon",
+        "Coupons that customers have: they take something off their invoices before taxes.",
+        (
+            APPLIED_COUPONS.create(
+                coupons.apply_coupon,
+                "Apply a coupon to a customer",
+                takes=coupon.AppliedCouponInput,
+                needs=("external_customer_id", "coupon_code"),
+                errors=(404, 405),
+            ),
+            APPLIED_COUPONS.page(
+                coupons.list_applied_coupons,
+                "List applied coupons",
+                query={"external_customer_id": CUSTOMER, **COUPON_FILTERS},
+            ),
+            CUSTOMERS_COUPONS.page(
+                coupons.list_customer_applied_coupons, "List a customer's coupons", query=COUPON_FILTERS
+            ),
+            CUSTOMERS_COUPONS.delete(coupons.end_applied_coupon, "Take a coupon from a customer"),
         ),
     ),
     OperationGroup(

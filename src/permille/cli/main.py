@@ -337,7 +337,7 @@ def apply(
 
 @mail.command(name="test")
 def test_mail(address: Annotated[str, Parameter(help="Who gets it.")], /) -> int:
-    """Send a mail with the PERMILLE_SMTP_* settings, and say what the mail server answers."""
+    """Send a mail with the settings of the mail server, and say what the mail server answers."""
     from permille.out.mail.trial import send_trial
 
     outcome = send_trial(from_environment(), address)
