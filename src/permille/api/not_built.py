@@ -33,12 +33,10 @@ RESOURCES = (
     "/payment_requests",
     "/payments",
     "/plans/{code}/entitlements",
-    "/plans/{code}/fixed_charges",
     "/quote_versions",
     "/quotes",
     "/subscriptions/{external_id}/alerts",
     "/subscriptions/{external_id}/entitlements",
-    "/subscriptions/{external_id}/fixed_charges",
     "/wallet_transactions",
     "/wallets",
 )

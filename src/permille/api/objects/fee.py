@@ -45,7 +45,7 @@ class FeeItem(Answer):
     """What a fee is for."""
 
     type: Annotated[str, says("charge, subscription, ...", example="charge")]
-    code: Annotated[str | None, says("Code of the metric or the plan.")]
+    code: Annotated[str | None, says("Code of the metric, the add-on or the plan.")]
     name: Annotated[str | None, says("Name of the metric or the plan.")]
     description: Annotated[str | None, says("Description of the metric or the plan.")]
     invoice_display_name: Annotated[str | None, says("Its name on invoices.")]
@@ -53,8 +53,10 @@ class FeeItem(Answer):
     filter_invoice_display_name: Annotated[
         str | None, says("The filter's name on invoices, else its values.")
     ]
-    lago_item_id: Annotated[UUID | None, says("The metric or the subscription.")]
-    item_type: Annotated[str, one_of("BillableMetric", "Subscription", says="What lago_item_id names.")]
+    lago_item_id: Annotated[UUID | None, says("The metric, the add-on or the subscription.")]
+    item_type: Annotated[
+        str, one_of("BillableMetric", "AddOn", "Subscription", says="What lago_item_id names.")
+    ]
     grouped_by: GroupedBy
 
 
@@ -71,7 +73,7 @@ class Fee(Answer):
     lago_id: Annotated[UUID | None, says("The server's own identifier; null for an estimate.")]
     lago_charge_id: ChargeId
     lago_charge_filter_id: ChargeFilterId
-    lago_fixed_charge_id: Annotated[None, says("Always null: fixed charges aren't built yet.")]
+    lago_fixed_charge_id: Annotated[UUID | None, says("The fixed charge, if it is of one.")]
     lago_invoice_id: Annotated[UUID | None, says("The invoice, if it is on one.")]
     lago_true_up_fee_id: TrueUp
     lago_true_up_parent_fee_id: TrueUpParent

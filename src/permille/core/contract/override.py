@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
+from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.plan import Charge, Plan, PlanFilter, sold_plan_id
 from permille.core.instants import EPOCH
 from permille.core.rating.models.group_keys import PRICING
@@ -43,6 +44,7 @@ def copy_plan(plan: Plan, *, new_id: NewId, now: datetime) -> Plan:
         parent_id=plan.id,
         created_at=now,
         charges=copied(plan.charges),
+        fixed_charges=tuple(_copy_fixed(charge, plan_id, new_id(), now=now) for charge in plan.fixed_charges),
         price_versions=tuple(
             replace(
                 each,
@@ -66,12 +68,16 @@ def _copy_charge(charge: Charge, plan_id: UUID, ids: Mapping[UUID, UUID], *, now
     )
 
 
+def _copy_fixed(charge: FixedCharge, plan_id: UUID, copy_id: UUID, *, now: datetime) -> FixedCharge:
+    return replace(charge, id=copy_id, plan_id=plan_id, parent_id=charge.id, created_at=now)
+
+
 def same_terms(one: Plan, other: Plan) -> bool:
     """Whether two plans that were sold as the same say the same, whosever they are."""
     return _terms(one) == _terms(other)
 
 
-def _terms(plan: Plan) -> tuple[Plan, list[Charge]]:
+def _terms(plan: Plan) -> tuple[Plan, list[Charge], list[FixedCharge]]:
     """The plan without what distinguishes copies of it."""
     sold = sold_plan_id(plan)
     charges = [
@@ -85,8 +91,14 @@ def _terms(plan: Plan) -> tuple[Plan, list[Charge]]:
         )
         for charge in plan.charges
     ]
-    bare = replace(plan, id=sold, parent_id=None, created_at=EPOCH, charges=(), price_versions=())
-    return bare, charges
+    bare = replace(
+        plan, id=sold, parent_id=None, created_at=EPOCH, charges=(), price_versions=(), fixed_charges=()
+    )
+    fixed = [
+        replace(charge, id=charge.parent_id or charge.id, plan_id=sold, parent_id=None, created_at=EPOCH)
+        for charge in plan.fixed_charges
+    ]
+    return bare, charges, fixed
 
 
 def cascade(before: Plan, after: Plan, child: Plan, *, new_id: NewId, now: datetime) -> Plan:
@@ -114,6 +126,37 @@ def cascade(before: Plan, after: Plan, child: Plan, *, new_id: NewId, now: datet
         child,
         amount_cents=_follow(before.amount_cents, after.amount_cents, child.amount_cents),
         charges=(*staying, *fresh),
+        fixed_charges=_cascade_fixed(before, after, child, new_id=new_id, now=now),
+    )
+
+
+def _cascade_fixed(
+    before: Plan, after: Plan, child: Plan, *, new_id: NewId, now: datetime
+) -> tuple[FixedCharge, ...]:
+    """The fixed charges of the copy: units, prices, names and taxes follow where they were the same."""
+    was = {charge.id: charge for charge in before.fixed_charges}
+    then = {charge.id: charge for charge in after.fixed_charges}
+    known = {charge.parent_id for charge in child.fixed_charges}
+    staying = [
+        _follow_fixed(was[own.parent_id], then[own.parent_id], own)
+        if own.parent_id in was and own.parent_id in then
+        else own
+        for own in child.fixed_charges
+        if own.parent_id in then or own.parent_id not in was
+    ]
+    fresh = [
+        _copy_fixed(charge, child.id, new_id(), now=now)
+        for charge in after.fixed_charges
+        if charge.id not in was and charge.id not in known
+    ]
+    return (*staying, *fresh)
+
+
+def _follow_fixed(before: FixedCharge, after: FixedCharge, own: FixedCharge) -> FixedCharge:
+    names = ("charge_model", "invoice_display_name", "units", "taxes", "properties")
+    return replace(
+        own,
+        **{name: _follow(getattr(before, name), getattr(after, name), getattr(own, name)) for name in names},
     )
 
 

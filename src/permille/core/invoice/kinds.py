@@ -10,6 +10,7 @@ from permille.core.invoice.facts import Facts
 from permille.core.invoice.steps.credit_notes import after_credit_notes, credit_notes
 from permille.core.invoice.steps.dates import dates
 from permille.core.invoice.steps.due_subscriptions import due_subscriptions
+from permille.core.invoice.steps.fixed_charges import fixed_charges
 from permille.core.invoice.steps.late_usage import late_usage
 from permille.core.invoice.steps.minimum_charge import minimum_charge
 from permille.core.invoice.steps.renewals import renewals, renewals_alone
@@ -28,6 +29,7 @@ STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
             usage_charges,
             minimum_charge,
             renewals,
+            fixed_charges,
             late_usage,
             due_subscriptions,
             *_PAYABLE,

@@ -14,7 +14,12 @@ from psycopg import Connection
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
-from permille.core.invoice.billing import BillingRequest, SubscriptionBilling, plan_billing
+from permille.core.invoice.billing import (
+    BillingRequest,
+    InvoicingReason,
+    SubscriptionBilling,
+    plan_billing,
+)
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Facts, PlanPrices, Usage
 from permille.core.invoice.late_usage import LateUsageFees
@@ -22,7 +27,7 @@ from permille.core.metering.event import Arrival
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
 from permille.ids import new_id
-from permille.store import customers, plans, subscriptions
+from permille.store import customers, fixed_charges, plans, subscriptions
 from permille.usecases.invoices import adjustments, balances
 from permille.usecases.usage.windows import carried_over_query, usage_windows
 
@@ -101,8 +106,26 @@ def load_facts(
     return replace(
         facts,
         usage=_usage(conn, billings, facts),
+        **_fixed_charges(conn, billings),
         carried_over=_carried_over(conn, billings, facts),
     )
+
+
+def _fixed_charges(conn: Connection[Any], billings: Sequence[SubscriptionBilling]) -> dict[str, Any]:
+    """The facts on fixed charges; nothing is read where no plan has any."""
+    billed = [billing for billing in billings if billing.plan.fixed_charges]
+    if not billed:
+        return {}
+    taken_over = [
+        (row.id, row.previous_subscription_id, billing.at, billing.facts.timezone)
+        for billing in billed
+        for row in [billing.subscription]
+        if billing.reason is InvoicingReason.STARTING and row.previous_subscription_id is not None
+    ]
+    return {
+        "fixed_units": fixed_charges.units_of(conn, {billing.subscription.id for billing in billed}),
+        "paid_before": fixed_charges.paid_before(conn, taken_over),
+    }
 
 
 def _usage(
