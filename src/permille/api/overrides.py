@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.charge_input import read_overridden_charge
+from permille.api.commitments import read_commitment
 from permille.api.fixed_charge_input import read_own_fixed_charges
 from permille.api.metadata import read_metadata
 from permille.api.taxes import known_taxes, read_taxes
@@ -23,7 +24,7 @@ from permille.usecases.catalogue.fixed_units import with_own_units
 from permille.usecases.catalogue.own_plans import own_copy
 
 TRIAL_DAYS_MAX = 36_500
-UNBUILT = ("usage_thresholds", "minimum_commitment")
+UNBUILT = ("usage_thresholds",)
 
 
 def read_overrides(
@@ -48,14 +49,14 @@ def read_overrides(
     entry.refuse_unbuilt(*UNBUILT)
     return child, replace(
         child,
-        **_columns(conn, entry, child),
+        **_columns(conn, entry, child, now=now),
         charges=_charges(conn, entry, child, now=now),
         fixed_charges=read_own_fixed_charges(conn, entry, child),
     )
 
 
-def _columns(conn: Connection[Any], entry: Fields, child: Plan) -> dict[str, Any]:
-    read: dict[str, Any] = {}
+def _columns(conn: Connection[Any], entry: Fields, child: Plan, *, now: datetime) -> dict[str, Any]:
+    read: dict[str, Any] = {"minimum_commitment": read_commitment(conn, entry, child, now=now)}
     if entry.given.get("amount_cents") is not None:
         read["amount_cents"] = entry.whole("amount_cents", minimum=0) or 0
     if entry.given.get("amount_currency") is not None:

@@ -192,6 +192,19 @@ create index plan_version_of_organization on plan (organization_id, valid_until)
 
 create index plan_of_parent on plan (parent_id) where parent_id is not null;
 
+-- What a period of a plan comes to at least.
+create table commitment (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    plan_id uuid not null unique references plan (id),
+    amount_cents bigint not null,
+    invoice_display_name text,
+    tax_ids uuid[] not null default '{}',
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    constraint commitment_amount check (amount_cents > 0)
+);
+
 -- What charges are priced in instead of their plan's currency.
 create table pricing_unit (
     id uuid primary key,
@@ -803,7 +816,8 @@ create table invoice (
     applied_taxes jsonb not null default '[]',
     finalizes_at timestamptz, -- when a draft becomes final
     waits_for_price boolean not null default false, -- a draft with usage that is held: it does not become final
-    price_retry_at timestamptz -- when it is tried again whether that usage has a price, by the organization's clock
+    price_retry_at timestamptz, -- when it is tried again whether that usage has a price, by the organization's clock
+    offset_amount_cents bigint not null default 0 -- what its own credit notes took off what is due
 );
 
 create index invoice_to_finalize on invoice (organization_id, finalizes_at)
@@ -1292,7 +1306,7 @@ create table credit_note (
     sequential_id bigint not null, -- within the invoice
     number text not null,
     issuing_date date not null,
-    credit_status text not null, -- available, consumed, voided
+    credit_status text, -- available, consumed, voided; null without a part for later invoices
     refund_status text,
     reason text not null,
     description text,
@@ -1310,7 +1324,11 @@ create table credit_note (
     coupons_adjustment_amount_cents numeric not null,
     applied_taxes jsonb not null,
     created_at timestamptz not null,
-    updated_at timestamptz not null
+    updated_at timestamptz not null,
+    voided_amount_cents bigint not null default 0, -- credit that was given up; the balance is what is neither that nor spent
+    voided_at timestamptz,
+    refunded_at timestamptz,
+    metadata jsonb not null default '{}'
 );
 
 create unique index credit_note_of_invoice on credit_note (invoice_id, sequential_id);
@@ -1391,6 +1409,7 @@ begin
         ('billable_metric', 'id', 'code', '', 'insert update delete'),
         ('billable_metric_filter', 'billable_metric_id key', 'key', '', 'insert update delete'),
         ('plan', 'id', 'code', '', 'insert update delete'),
+        ('commitment', 'id', 'invoice_display_name', '', 'insert update delete'),
         ('pricing_unit', 'id', 'code', '', 'insert update delete'),
         ('charge', 'id', 'code', '', 'insert update delete'),
         ('fixed_charge', 'id', 'code', '', 'insert update delete'),

@@ -30,6 +30,8 @@ from permille.core.rating.filters import Id
 from permille.core.rating.subscription_fee import subscription_fee
 
 _BILLABLE = ("active", "terminated")
+_CLOCKS_DIFFER = timedelta(hours=27)
+"""A customer's move to another timezone shifts the start of a period by less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +229,10 @@ def _fixed_charges_due(
         trial_period=None,
         fee_billed_until=facts.fixed_charges_paid_until,
     )
-    return ended, _coming(begun, started_at, at)
+    coming = _coming(begun, started_at, at)
+    if coming is not None and at - coming.part.from_ > _CLOCKS_DIFFER:
+        return ended, None  # it began before there was anything to pay
+    return ended, coming
 
 
 def _is_of_fixed_charges_alone(facts: SubscriptionFacts) -> bool:

@@ -90,6 +90,8 @@ class Facts:
     """Subscription -> fixed charge -> its units, in the order in which they were set."""
     paid_before: Mapping[tuple[UUID, UUID], PaidInAdvance] = field(default_factory=dict)
     """(Subscription that took over, add-on) -> what the plan before was paid of it in advance, prorated."""
+    counted_cents: Mapping[UUID, int] = field(default_factory=dict)
+    """Subscription -> what earlier fees come to that count towards the commitment of the period that ends."""
     balances: Balances = field(default_factory=dict)
 
     def charges_in_arrears(self, billing: SubscriptionBilling) -> Priced:

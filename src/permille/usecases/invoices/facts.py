@@ -24,10 +24,11 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Facts, PlanPrices, Usage
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.metering.event import Arrival
+from permille.core.rating.commitment import COUNTED
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
 from permille.ids import new_id
-from permille.store import customers, fixed_charges, plans, subscriptions
+from permille.store import customers, fees, fixed_charges, plans, subscriptions
 from permille.usecases.invoices import adjustments, balances
 from permille.usecases.usage.windows import carried_over_query, usage_windows
 
@@ -108,6 +109,7 @@ def load_facts(
         usage=_usage(conn, billings, facts),
         **_fixed_charges(conn, billings),
         carried_over=_carried_over(conn, billings, facts),
+        counted_cents=_counted_cents(conn, billings, [draft.id for draft in billed]),
     )
 
 
@@ -126,6 +128,18 @@ def _fixed_charges(conn: Connection[Any], billings: Sequence[SubscriptionBilling
         "fixed_units": fixed_charges.units_of(conn, {billing.subscription.id for billing in billed}),
         "paid_before": fixed_charges.paid_before(conn, taken_over),
     }
+
+
+def _counted_cents(
+    conn: Connection[Any], billings: Sequence[SubscriptionBilling], made: Collection[UUID]
+) -> Mapping[UUID, int]:
+    """What is billed already of the periods with a commitment; no statement where no plan has one."""
+    periods = {
+        billing.subscription.id: ended.whole
+        for billing in billings
+        if billing.plan.minimum_commitment and (ended := billing.committed_period)
+    }
+    return fees.counted_cents(conn, periods, kinds=COUNTED, without=made) if periods else {}
 
 
 def _usage(
