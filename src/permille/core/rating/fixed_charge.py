@@ -1,4 +1,4 @@
-"""Fixed charges: units that stand by themselves in a period become a fee. semantics-billing.md section 6.1."""
+"""Fixed charges: the units of a period become a fee, without events. semantics-billing.md section 6.1."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _prorated(kept: Sequence[UnitsChange], period: FixedPeriod) -> Quantity:
     end = local_date(period.part.to - INSTANT, timezone) + timedelta(days=1)
     days = [max(local_date(change.at, timezone), first) for change in kept]
     total, before, changes = ZERO, ZERO, []
-    for change, begins, until in zip(kept, days, [*days[1:], end], strict=True):
+    for change, begins, until in zip(kept, days, [*days[1:], end], strict=False):
         total += _share(change.units, (until - begins).days, period.whole_days)
         step = change.units - before
         if step:
