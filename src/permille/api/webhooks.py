@@ -11,6 +11,7 @@ from uuid import UUID
 from msgspec import UNSET
 from psycopg import Connection
 
+from permille.api.alerts import render_triggered_alerts
 from permille.api.billable_metrics import render_billable_metric
 from permille.api.credit_notes import render_whole_credit_note
 from permille.api.customers import render_customer
@@ -113,4 +114,5 @@ RENDERERS: Renderers = {
     "late_usage": _one_by_one(whole_late_usage),
     "plan": _one_by_one(_plan),
     "subscription": _one_by_one(_subscription),
+    "triggered_alert": render_triggered_alerts,
 }

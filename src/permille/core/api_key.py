@@ -28,6 +28,7 @@ RESOURCES = (
     "fee",
     "credit_note",
     "late_usage",
+    "alert",
     "billable_metric",
     "plan",
     "add_on",
