@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
+from msgspec import UNSET
+
+from permille.api.webhooks import RENDERERS
 
 from .conftest import Api
 from .test_add_ons import add_on
@@ -195,5 +199,8 @@ def test_the_preview_shows_what_will_be_billed(sold: Api) -> None:
 
 
 def test_the_webhook_of_a_plan_leaves_them_out(sold: Api) -> None:
-    sold.plan("pro", fixed_charges=[fixed(sold)])
-    assert "fixed_charges" in sold.get("/plans/pro")["plan"]
+    made = sold.plan("pro", fixed_charges=[fixed(sold)])
+    sold.conn.rollback()
+    plan_id = UUID(made["lago_id"])
+    shown: Any = RENDERERS["plan"](sold.conn, [plan_id])[plan_id]
+    assert shown.fixed_charges is UNSET

@@ -137,7 +137,6 @@ def test_rules_of_a_charge(api: Api, metric, fields, details):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("fixed_charges", [{"units": 1}]),
         ("usage_thresholds", [{"amount_cents": 1}]),
     ],
 )

@@ -31,7 +31,7 @@ from permille.database import locks
 from permille.ids import new_id
 from permille.store import customers, fixed_charges, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
-from permille.usecases.catalogue import own_plans, subscriptions as catalogue
+from permille.usecases.catalogue import fixed_units, own_plans, subscriptions as catalogue
 from permille.usecases.catalogue.fixed_units import UnitsWanted
 from permille.usecases.catalogue.subscriptions import NewSubscription
 from permille.usecases.subscriptions import SubscriptionTerms
@@ -289,7 +289,10 @@ def _termination_options(call: Call) -> tuple[str | None, str | None]:
 
 def _shown(call: Call, row: Subscription) -> dict[str, Any]:
     (shown,) = render_subscriptions(call.conn, [row], now=call.now)
-    shown.plan = render_plan(plans.plan_by_id(call.conn, row.plan_id), now=call.now)
+    plan = plans.plan_by_id(call.conn, row.plan_id)
+    if plan.fixed_charges and plan.parent_id is None:
+        plan = fixed_units.with_own_units(plan, fixed_charges.own_units(call.conn, row.id))
+    shown.plan = render_plan(plan, now=call.now)
     return {"subscription": shown}
 
 

@@ -97,7 +97,7 @@ class Plan(Answer, kw_only=True):
     scheduled_changes: Annotated[list[ScheduledChange], says("Price changes to come.")]
     fixed_charges: Annotated[
         list[FixedCharge] | UnsetType, says("Quantities in every period; left out in webhooks.")
-    ]
+    ] = UNSET
     entitlements: EmptyList
     usage_thresholds: EmptyList
     applicable_usage_thresholds: EmptyList
