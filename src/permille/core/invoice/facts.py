@@ -9,6 +9,7 @@ from uuid import UUID
 from permille.core.contract.compiled import compile_plan_charge, compile_renewal, renewal_charge
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import version_at, versions_of
+from permille.core.coupon import AppliedCoupon
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.metering.usage import Partial
@@ -90,6 +91,8 @@ class Facts:
     """Subscription -> fixed charge -> its units, in the order in which they were set."""
     paid_before: Mapping[tuple[UUID, UUID], PaidInAdvance] = field(default_factory=dict)
     """(Subscription that took over, add-on) -> what the plan before was paid of it in advance, prorated."""
+    coupons: Mapping[UUID, Sequence[AppliedCoupon]] = field(default_factory=dict)
+    """Customer -> the coupons that take something off its invoices, in the order in which they do."""
     counted_cents: Mapping[UUID, int] = field(default_factory=dict)
     """Subscription -> what earlier fees come to that count towards the commitment of the period that ends."""
     balances: Balances = field(default_factory=dict)
