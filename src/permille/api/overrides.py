@@ -17,6 +17,7 @@ from permille.api.commitments import read_commitment
 from permille.api.fixed_charge_input import read_own_fixed_charges
 from permille.api.metadata import read_metadata
 from permille.api.taxes import known_taxes, read_taxes
+from permille.api.usage_thresholds import read_thresholds
 from permille.api.validation import INVALID, LONG_TEXT, Fields
 from permille.core.contract.plan import Charge, Plan
 from permille.core.errors import NotFound
@@ -24,7 +25,6 @@ from permille.usecases.catalogue.fixed_units import with_own_units
 from permille.usecases.catalogue.own_plans import own_copy
 
 TRIAL_DAYS_MAX = 36_500
-UNBUILT = ("usage_thresholds",)
 
 
 def read_overrides(
@@ -46,7 +46,6 @@ def read_overrides(
         return plan, plan
     child = plan if plan.parent_id is not None else with_own_units(own_copy(plan, now=now), own_units)
     entry = Fields(given, fields)
-    entry.refuse_unbuilt(*UNBUILT)
     return child, replace(
         child,
         **_columns(conn, entry, child, now=now),
@@ -56,7 +55,10 @@ def read_overrides(
 
 
 def _columns(conn: Connection[Any], entry: Fields, child: Plan, *, now: datetime) -> dict[str, Any]:
-    read: dict[str, Any] = {"minimum_commitment": read_commitment(conn, entry, child, now=now)}
+    read: dict[str, Any] = {
+        "minimum_commitment": read_commitment(conn, entry, child, now=now),
+        "usage_thresholds": read_thresholds(entry, child.usage_thresholds, now=now),
+    }
     if entry.given.get("amount_cents") is not None:
         read["amount_cents"] = entry.whole("amount_cents", minimum=0) or 0
     if entry.given.get("amount_currency") is not None:

@@ -44,6 +44,8 @@ def copy_plan(plan: Plan, *, new_id: NewId, now: datetime, is_committed: bool = 
         id=plan_id,
         parent_id=plan.id,
         created_at=now,
+        usage_thresholds=(),
+        inherited_thresholds=plan.usage_thresholds,
         minimum_commitment=_copy_commitment(plan, new_id(), now) if is_committed else None,
         charges=copied(plan.charges),
         fixed_charges=tuple(_copy_fixed(charge, plan_id, new_id(), now=now) for charge in plan.fixed_charges),
@@ -103,6 +105,9 @@ def _terms(plan: Plan) -> tuple[Plan, list[Charge], list[FixedCharge]]:
         for charge in plan.fixed_charges
     ]
     committed = plan.minimum_commitment
+    thresholds = [
+        replace(each, id=sold, created_at=EPOCH, updated_at=EPOCH) for each in plan.usage_thresholds
+    ]
     bare = replace(
         plan,
         id=sold,
@@ -111,6 +116,8 @@ def _terms(plan: Plan) -> tuple[Plan, list[Charge], list[FixedCharge]]:
         charges=(),
         price_versions=(),
         fixed_charges=(),
+        usage_thresholds=tuple(sorted(thresholds, key=lambda each: (each.recurring, each.amount_cents))),
+        inherited_thresholds=(),
         minimum_commitment=committed and replace(committed, id=sold, created_at=EPOCH, updated_at=EPOCH),
     )
     return bare, charges, fixed

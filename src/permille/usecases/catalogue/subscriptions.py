@@ -15,7 +15,7 @@ from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import NotFound
 from permille.database import locks
-from permille.store import subscriptions
+from permille.store import progressive, subscriptions
 from permille.usecases import subscriptions as lifecycle
 from permille.usecases.catalogue import customers, fixed_units, own_plans
 from permille.usecases.catalogue.fixed_units import UnitsWanted
@@ -94,6 +94,7 @@ def change(
         plan = own_plans.current(conn, before, now=now)
         fixed_units.set_own(conn, before, plan, own_units, now=now)
     after = lifecycle.update(conn, before, columns=columns, now=now)
+    progressive.mark(conn, {(after.organization_id, after.external_id)})
     if own_plan is None:
         return after
     lifecycle.follow_amounts(conn, own_plan[0].id, now=now)
