@@ -56,7 +56,8 @@ create table billing_entity (
     unique (organization_id, code),
     tax_ids uuid[] not null default '{}',
     bank_details text,
-    reverse_charge_note text
+    reverse_charge_note text,
+    email_settings text[] not null default '{}' -- what customers get by mail without being asked
 );
 
 create table logo (
@@ -177,6 +178,7 @@ create table plan (
     tax_ids uuid[] not null default '{}',
     version_of uuid references plan (id), -- of earlier prices: the plan whose they are
     valid_until timestamptz, -- of earlier prices: they price the periods that begin before it
+    usage_thresholds jsonb not null default '[]',
     constraint plan_version check ((version_of is null) = (valid_until is null))
 );
 
@@ -190,6 +192,7 @@ create unique index plan_version_until on plan (version_of, valid_until)
 create index plan_version_of_organization on plan (organization_id, valid_until)
     where version_of is not null and deleted_at is null;
 
+create index plan_with_thresholds on plan (organization_id) where usage_thresholds <> '[]';
 create index plan_of_parent on plan (parent_id) where parent_id is not null;
 
 -- What a period of a plan comes to at least.
@@ -352,7 +355,8 @@ create table subscription (
     fee_billed_until timestamptz,
     charges_billed_until timestamptz,
     upgraded boolean not null default false, -- a dearer plan took over at terminated_at
-    historical_usage_amount_cents bigint not null default 0 -- on the first row of a life: used before we knew of it
+    historical_usage_amount_cents bigint not null default 0, -- on the first row of a life: used before we knew of it
+    usage_thresholds jsonb not null default '[]' -- of its own, instead of its plan's
 );
 
 create index subscription_after on subscription (previous_subscription_id) where previous_subscription_id is not null;
@@ -360,6 +364,7 @@ create unique index subscription_active on subscription (organization_id, extern
 create index subscription_external_id on subscription (organization_id, external_id, created_at desc);
 create index subscription_newest on subscription (organization_id, subscription_at desc, created_at desc, id);
 create index subscription_of_customer on subscription (customer_id);
+create index subscription_with_thresholds on subscription (organization_id) where usage_thresholds <> '[]';
 create index subscription_of_plan on subscription (plan_id);
 create index subscription_to_bill on subscription (organization_id, next_billing_at) where next_billing_at is not null;
 create index subscription_to_activate on subscription (organization_id, activates_at) where activates_at is not null;
@@ -779,6 +784,7 @@ create index invoice_to_finalize on invoice (organization_id, finalizes_at)
 create index invoice_to_price on invoice (organization_id, price_retry_at) where price_retry_at is not null;
 create index invoice_waiting_for_price on invoice (organization_id, created_at) where waits_for_price;
 create index invoice_draft_of_customer on invoice (customer_id) where status = 'draft';
+create index invoice_progressive on invoice (organization_id) where invoice_type = 'progressive_billing';
 create index invoice_newest on invoice (organization_id, created_at desc, id);
 create index invoice_of_customer on invoice (customer_id, created_at desc, id);
 create unique index invoice_number on invoice (billing_entity_id, number) where sequential_id is not null;
@@ -816,6 +822,49 @@ create table invoice_subscription (
 -- No subscription is billed twice for the same due instant, whichever worker runs the billing and however often.
 create unique index invoice_subscription_once on invoice_subscription (subscription_id, billed_at) where recurring;
 create index invoice_subscription_of_subscription on invoice_subscription (subscription_id, charges_to_at desc);
+
+-- What an invoice has taken off, as an invoice at a threshold has billed it before.
+create table progressive_credit (
+    id uuid primary key,
+    invoice_id uuid not null,
+    subscription_id uuid not null,
+    progressive_invoice_id uuid not null references invoice (id),
+    amount_cents bigint not null,
+    created_at timestamptz not null
+);
+
+create index progressive_credit_of_invoice on progressive_credit (invoice_id);
+create index progressive_credit_from on progressive_credit (progressive_invoice_id);
+
+-- Thresholds that were reached, as they were then. None is reached twice.
+create table applied_usage_threshold (
+    id uuid primary key,
+    organization_id uuid not null,
+    invoice_id uuid not null references invoice (id),
+    subscription_id uuid not null,
+    threshold jsonb not null,
+    lifetime_usage_amount_cents bigint not null,
+    created_at timestamptz not null
+);
+
+create index applied_usage_threshold_of_invoice on applied_usage_threshold (invoice_id);
+create index applied_usage_threshold_of_subscription on applied_usage_threshold (subscription_id);
+
+-- Subscriptions with thresholds whose usage may have changed. Marks are added and taken, never changed.
+create table threshold_mark (
+    organization_id uuid not null,
+    external_subscription_id text not null
+);
+
+create index threshold_mark_of_organization on threshold_mark (organization_id);
+
+-- How far arrived events were looked through for subscriptions with thresholds.
+create table threshold_check (
+    singleton boolean primary key default true check (singleton),
+    seen_to bigint not null
+);
+
+insert into threshold_check (seen_to) values (0);
 
 create table fee (
     id uuid primary key,
@@ -993,6 +1042,29 @@ create table signing_key (
     private_pem text not null,
     created_at timestamptz not null
 );
+
+-- What is sent to customers by mail, and what came of it. Statuses: waiting, sent, failed, suppressed (test mode), unknown.
+create table mail (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    kind text not null, -- invoice
+    object_id uuid not null,
+    recipients text[] not null,
+    cc text[] not null,
+    bcc text[] not null,
+    status text not null default 'waiting',
+    attempts bigint not null default 0,
+    next_attempt_at timestamptz, -- system clock, as all instants here but created_at; null when nothing is left to do
+    handed_over_at timestamptz, -- from then on the mail server may have it
+    response text,
+    sent_at timestamptz,
+    queued_at timestamptz not null,
+    created_at timestamptz not null
+);
+
+create index mail_to_send on mail (organization_id, next_attempt_at) where next_attempt_at is not null;
+create index mail_of_organization on mail (organization_id, created_at desc, id);
+create index mail_of_object on mail (object_id, created_at desc);
 
 -- Who works in the web admin --------------------------------------------------------------------------------
 
@@ -1313,6 +1385,153 @@ create table invoice_credit (
 create index invoice_credit_of_invoice on invoice_credit (invoice_id);
 create index invoice_credit_of_note on invoice_credit (credit_note_id);
 
+-- Coupons, the coupons of customers, and what these took off invoices.
+create table coupon (
+    id uuid primary key,
+    organization_id uuid not null,
+    name text not null,
+    code text not null,
+    description text,
+    coupon_type text not null,
+    amount_cents bigint,
+    amount_currency text,
+    percentage_rate numeric,
+    frequency text not null,
+    frequency_duration bigint,
+    reusable boolean not null,
+    expiration_at timestamptz, -- null: it doesn't expire
+    plan_ids uuid[] not null default '{}', -- the plans whose fees it is for; neither these nor metrics: all fees
+    billable_metric_ids uuid[] not null default '{}',
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    deleted_at timestamptz,
+    constraint coupon_discount check (
+        coupon_type = 'fixed_amount' and amount_cents > 0 and amount_currency is not null and percentage_rate is null
+        or coupon_type = 'percentage' and percentage_rate > 0 and amount_cents is null and amount_currency is null
+    ),
+    constraint coupon_frequency check ((frequency = 'recurring') = (frequency_duration is not null))
+);
+
+create unique index coupon_code on coupon (organization_id, code) where deleted_at is null;
+create index coupon_newest on coupon (organization_id, created_at desc, id);
+
+create table applied_coupon (
+    id uuid primary key,
+    organization_id uuid not null,
+    customer_id uuid not null references customer (id),
+    coupon_id uuid not null references coupon (id),
+    status text not null, -- active, terminated
+    coupon_type text not null,
+    amount_cents bigint,
+    amount_currency text,
+    percentage_rate numeric,
+    frequency text not null,
+    frequency_duration bigint,
+    amount_left_cents bigint check (amount_left_cents between 0 and amount_cents), -- of an amount that is used once
+    uses_left bigint check (uses_left >= 0), -- further invoices; null where that is not counted
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    terminated_at timestamptz,
+    position bigint generated always as identity, -- of coupons applied at one instant, which was first
+    constraint applied_coupon_discount check (
+        coupon_type = 'fixed_amount' and amount_cents > 0 and amount_currency is not null and percentage_rate is null
+        or coupon_type = 'percentage' and percentage_rate > 0 and amount_cents is null and amount_currency is null
+    ),
+    constraint applied_coupon_status check ((status = 'active') = (terminated_at is null))
+);
+
+create index applied_coupon_active on applied_coupon (customer_id, created_at, position) where status = 'active';
+create index applied_coupon_of_customer on applied_coupon (customer_id, created_at desc, position desc);
+create index applied_coupon_of_coupon on applied_coupon (coupon_id, created_at desc, position desc);
+create index applied_coupon_newest on applied_coupon (organization_id, created_at desc, position desc);
+
+-- Entries that are only added: what a coupon took off an invoice, or with a negative amount what came back of it.
+create table coupon_credit (
+    id uuid primary key,
+    invoice_id uuid not null,
+    applied_coupon_id uuid not null references applied_coupon (id),
+    amount_cents bigint not null check (amount_cents <> 0),
+    created_at timestamptz not null,
+    position bigint generated always as identity
+);
+
+create unique index coupon_credit_of_invoice on coupon_credit (invoice_id, applied_coupon_id, (amount_cents > 0));
+create index coupon_credit_of_applied on coupon_credit (applied_coupon_id, created_at);
+
+-- Payments, what they pay of each invoice, their receipts, and requests to pay several invoices together.
+create table payment_request (
+    id uuid primary key,
+    organization_id uuid not null,
+    customer_id uuid not null references customer (id),
+    billing_entity_id uuid not null,
+    email text,
+    amount_cents bigint not null,
+    currency text not null,
+    payment_status text not null default 'pending', -- pending, succeeded, failed
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
+
+create index payment_request_newest on payment_request (organization_id, created_at desc, id);
+create index payment_request_of_customer on payment_request (customer_id, created_at desc, id);
+
+create table payment_request_invoice (
+    payment_request_id uuid not null references payment_request (id),
+    invoice_id uuid not null,
+    amount_cents bigint not null, -- what was due of it when it was requested
+    primary key (payment_request_id, invoice_id)
+);
+
+create index payment_request_of_invoice on payment_request_invoice (invoice_id);
+
+create table payment (
+    id uuid primary key,
+    organization_id uuid not null,
+    customer_id uuid not null references customer (id),
+    payable_type text not null, -- Invoice or PaymentRequest
+    payable_id uuid not null,
+    amount_cents bigint not null check (amount_cents > 0),
+    currency text not null,
+    payment_type text not null, -- manual or provider
+    status text not null, -- in the provider's words
+    payment_status text not null, -- pending, processing, succeeded, failed
+    reference text,
+    created_at timestamptz not null, -- when it was paid
+    updated_at timestamptz not null
+);
+
+create index payment_newest on payment (organization_id, created_at desc, id);
+create index payment_of_customer on payment (customer_id, created_at desc, id);
+
+-- What succeeded payments pay of each invoice: rows are only added, and what is paid of an invoice is their sum.
+create table invoice_payment (
+    payment_id uuid not null references payment (id),
+    invoice_id uuid not null,
+    amount_cents bigint not null check (amount_cents > 0),
+    primary key (payment_id, invoice_id)
+);
+
+create index invoice_payment_of_invoice on invoice_payment (invoice_id);
+
+create table payment_receipt (
+    id uuid primary key,
+    organization_id uuid not null,
+    payment_id uuid not null unique references payment (id),
+    customer_id uuid not null,
+    sequential_id bigint not null, -- among the customer's receipts
+    number text not null,
+    created_at timestamptz not null,
+    unique (customer_id, sequential_id)
+);
+
+create index payment_receipt_newest on payment_receipt (organization_id, created_at desc, id);
+
+-- Final invoices that are not paid, by the end of their due date in the customer's timezone.
+create index invoice_to_be_overdue on invoice (
+    organization_id, ((payment_due_date + 1)::timestamp at time zone timezone)
+) where status = 'finalized' and payment_status <> 'succeeded' and payment_dispute_lost_at is null and not payment_overdue;
+create index invoice_overdue on invoice (customer_id) where payment_overdue;
+
 -- Organizations of which a background task has failed: the task leaves them alone until retry_at, by the system's
 -- clock, and does what it has to for all others.
 create table fence (
@@ -1424,7 +1643,7 @@ declare
     one record;
     way text;
     own_business text := 'created_at updated_at organization_id digest position';
-    by_row text[] := array['subscription', 'invoice', 'fee', 'webhook'];
+    by_row text[] := array['subscription', 'invoice', 'fee', 'webhook', 'applied_coupon'];
 begin
     for one in select * from (values
         ('organization', 'id', 'name', 'test_now last_customer_sequential_id', 'insert update delete'),
@@ -1449,6 +1668,10 @@ begin
         ('fee', 'id', 'event_transaction_id', '', 'update'),
         ('late_usage', 'id', 'code', 'seen_to lines', 'update'),
         ('credit_note', 'id', 'number', '', 'insert update delete'),
+        ('coupon', 'id', 'code', '', 'insert update delete'),
+        ('applied_coupon', 'id', 'id', '', 'insert update delete'),
+        ('payment', 'id', 'reference', '', 'insert update delete'),
+        ('payment_request', 'id', 'email', '', 'insert update delete'),
         ('alert', 'id', 'code', 'previous_value period_from last_processed_at', 'insert update delete'),
         ('webhook_endpoint', 'id', 'webhook_url', 'is_slow', 'insert update delete'),
         ('webhook', 'id', 'webhook_type', 'payload response last_attempt_at http_status', 'update'),

@@ -8,11 +8,13 @@ from types import MappingProxyType
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.steps.commitment import commitment
+from permille.core.invoice.steps.coupons import after_coupons, coupons
 from permille.core.invoice.steps.credit_notes import after_credit_notes, credit_notes
 from permille.core.invoice.steps.dates import dates
 from permille.core.invoice.steps.due_subscriptions import due_subscriptions
 from permille.core.invoice.steps.late_usage import late_usage
 from permille.core.invoice.steps.minimum_charge import minimum_charge
+from permille.core.invoice.steps.progressive_credit import progressive_credit
 from permille.core.invoice.steps.renewals import renewals, renewals_alone
 from permille.core.invoice.steps.subscription_fee import subscription_fee
 from permille.core.invoice.steps.taxes import invoice_taxes, line_taxes, summed_taxes
@@ -20,7 +22,7 @@ from permille.core.invoice.steps.usage_charges import usage_charges
 
 Step = Callable[[InvoiceDraft, Facts], InvoiceDraft]
 
-_PAYABLE: tuple[Step, ...] = (line_taxes, invoice_taxes, credit_notes, dates)
+_PAYABLE: tuple[Step, ...] = (coupons, line_taxes, invoice_taxes, credit_notes, dates)
 
 STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
     {
@@ -32,18 +34,20 @@ STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
             late_usage,
             commitment,
             due_subscriptions,
+            progressive_credit,
             *_PAYABLE,
         ),
         InvoiceKind.IN_ADVANCE: _PAYABLE,
         InvoiceKind.LATE_USAGE: (late_usage, *_PAYABLE),
         InvoiceKind.ONE_OFF: (line_taxes, invoice_taxes, dates),
         InvoiceKind.CREDIT: (dates,),
+        InvoiceKind.PROGRESSIVE: (usage_charges, progressive_credit, *_PAYABLE),
         InvoiceKind.PAID_FEES: (summed_taxes, dates),
         InvoiceKind.FEES_ALONE: (renewals_alone, line_taxes),
     }
 )
 
-USED_UP: tuple[Callable[[InvoiceDraft, Facts], Facts], ...] = (after_credit_notes,)
+USED_UP: tuple[Callable[[InvoiceDraft, Facts], Facts], ...] = (after_coupons, after_credit_notes)
 """What an invoice takes away from the facts of those that follow in its batch."""
 
 
