@@ -25,11 +25,9 @@ RESOURCES = (
     "/order_forms",
     "/orders",
     "/plans/{code}/entitlements",
-    "/plans/{code}/fixed_charges",
     "/quote_versions",
     "/quotes",
     "/subscriptions/{external_id}/entitlements",
-    "/subscriptions/{external_id}/fixed_charges",
     "/wallet_transactions",
     "/wallets",
 )
