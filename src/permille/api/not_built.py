@@ -25,11 +25,9 @@ RESOURCES = (
     "/order_forms",
     "/orders",
     "/plans/{code}/entitlements",
-    "/plans/{code}/fixed_charges",
     "/quote_versions",
     "/quotes",
     "/subscriptions/{external_id}/entitlements",
-    "/subscriptions/{external_id}/fixed_charges",
     "/wallet_transactions",
     "/wallets",
 )
@@ -37,8 +35,6 @@ RESOURCES = (
 
 ACTIONS = (
     ("POST", "/payment_receipts/{lago_id}/resend_email"),
-    ("POST", "/credit_notes/{lago_id}/download"),
-    ("POST", "/credit_notes/{lago_id}/download_pdf"),
     ("POST", "/credit_notes/{lago_id}/download_xml"),
     ("POST", "/credit_notes/{lago_id}/resend_email"),
     ("POST", "/invoices/{lago_id}/download_xml"),
