@@ -47,6 +47,7 @@ BODIES: dict[str, Any] = {
     },
     "/fees": {"fee": {"payment_status": "succeeded"}},
     "/webhook_endpoints": {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/taken"}},
+    "/features": {"feature": {"name": "Taken over"}},
 }
 
 
@@ -65,7 +66,10 @@ def settle(api: Api, dsn: str) -> None:
         charge(tokens, code="by_token", filters=filters),
         charge(calls, code="by_call", pay_in_advance=True),
     ]
+    granted = {"feature": {"code": "seats", "privileges": [{"code": "max"}]}}
+    api.post("/features", granted)
     api.plan("pro", charges, amount_cents=3_100, pay_in_advance=True)
+    api.post("/plans/pro/entitlements", {"entitlements": {"seats": {"max": "5"}}})
     api.post("/plans/pro/metadata", {"metadata": {"team": "billing"}})
     api.customer("cus", name="Secret customer", metadata=[])
     api.subscribe("sub")
@@ -115,6 +119,8 @@ IDENTIFIERS = {
     "external_id": "external_id",
     "transaction_id": "transaction_id",
     "activity_id": "activity_id",
+    "feature_code": "code",
+    "privilege_code": "code",
 }
 """Parameter of a path -> the field of the objects that has it."""
 

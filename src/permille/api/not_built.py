@@ -13,7 +13,6 @@ from permille.core.errors import Refusal
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 RESOURCES = (
-    "/analytics",
     "/api_logs",
     "/applied_coupons",
     "/coupons",
@@ -24,17 +23,14 @@ RESOURCES = (
     "/customers/{external_id}/payments",
     "/customers/{external_id}/portal_url",
     "/customers/{external_id}/wallets",
-    "/features",
     "/order_forms",
     "/orders",
     "/payment_receipts",
     "/payment_requests",
     "/payments",
-    "/plans/{code}/entitlements",
     "/plans/{code}/fixed_charges",
     "/quote_versions",
     "/quotes",
-    "/subscriptions/{external_id}/entitlements",
     "/subscriptions/{external_id}/fixed_charges",
     "/wallet_transactions",
     "/wallets",

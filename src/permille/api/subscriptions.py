@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,10 +10,11 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.customers import customer_of, render_customer
+from permille.api.features import render_subscription_entitlement
 from permille.api.http import Call
 from permille.api.objects import subscription as objects
 from permille.api.overrides import read_overrides
-from permille.api.plans import render_plan
+from permille.api.plans import render_plan, render_plans
 from permille.api.price_changes import read_since
 from permille.api.price_preview import previewable
 from permille.api.render import instant, instant_milliseconds, last_instant
@@ -29,7 +30,7 @@ from permille.database import locks
 from permille.ids import new_id
 from permille.store import customers, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
-from permille.usecases.catalogue import own_plans, subscriptions as catalogue
+from permille.usecases.catalogue import features, own_plans, subscriptions as catalogue
 from permille.usecases.catalogue.subscriptions import NewSubscription
 from permille.usecases.subscriptions import SubscriptionTerms
 
@@ -268,7 +269,7 @@ def _termination_options(call: Call) -> tuple[str | None, str | None]:
 
 def _shown(call: Call, row: Subscription) -> dict[str, Any]:
     (shown,) = render_subscriptions(call.conn, [row], now=call.now)
-    shown.plan = render_plan(plans.plan_by_id(call.conn, row.plan_id), now=call.now)
+    (shown.plan,) = render_plans(call.conn, [plans.plan_by_id(call.conn, row.plan_id)], now=call.now)
     return {"subscription": shown}
 
 
@@ -279,7 +280,7 @@ def render_subscriptions(
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
     around = subscriptions.neighbours(conn, [row.id for row in rows])
-    return [
+    shown = [
         render_subscription(
             row,
             payers[row.customer_id],
@@ -289,6 +290,20 @@ def render_subscriptions(
         )
         for row in rows
     ]
+    show_entitlements(conn, rows, known_plans, shown)
+    return shown
+
+
+def show_entitlements(
+    conn: Connection[Any],
+    rows: Sequence[Subscription],
+    known_plans: Mapping[UUID, Plan],
+    shown: Sequence[objects.Subscription],
+) -> None:
+    """Let objects show which features their subscriptions have."""
+    found = features.of_subscriptions(conn, rows, known_plans)
+    for row, each in zip(rows, shown, strict=True):
+        each.entitlements = [render_subscription_entitlement(one) for one in found[row.id]]
 
 
 def render_subscription(

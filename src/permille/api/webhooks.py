@@ -14,14 +14,15 @@ from permille.api.alerts import render_triggered_alerts
 from permille.api.billable_metrics import render_billable_metric
 from permille.api.credit_notes import render_whole_credit_note
 from permille.api.customers import render_customer
+from permille.api.features import render_features
 from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Raw
 from permille.api.invoices import render_whole_invoices
 from permille.api.late_usage import whole_late_usage
 from permille.api.objects.base import Answer
 from permille.api.objects.webhook_endpoint import WebhookKey
-from permille.api.plans import render_plan
-from permille.api.subscriptions import whole_subscription
+from permille.api.plans import render_plans
+from permille.api.subscriptions import show_entitlements, whole_subscription
 from permille.clock import system_now
 from permille.out.kind import Renderer, Renderers
 from permille.out.signing import draw_private_key, public_pem
@@ -67,7 +68,7 @@ def _clock(conn: Connection[Any], organization_id: UUID) -> datetime:
 
 def _plan(conn: Connection[Any], object_id: UUID) -> Shown:
     found = plans.plans_by_ids(conn, [object_id]).get(object_id)
-    return render_plan(found, now=_clock(conn, found.organization_id)) if found else None
+    return render_plans(conn, [found], now=_clock(conn, found.organization_id))[0] if found else None
 
 
 def _customer(conn: Connection[Any], object_id: UUID) -> Shown:
@@ -82,7 +83,9 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
     customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
     plan = plans.plans_by_ids(conn, [row.plan_id])[row.plan_id]
     around = subscriptions.neighbours(conn, [row.id]).get(row.id, ALONE)
-    return whole_subscription(row, customer, plan, now=_clock(conn, row.organization_id), around=around)
+    shown = whole_subscription(row, customer, plan, now=_clock(conn, row.organization_id), around=around)
+    show_entitlements(conn, [row], {plan.id: plan}, [shown])
+    return shown
 
 
 def _fee(conn: Connection[Any], object_id: UUID) -> Shown:
@@ -104,6 +107,7 @@ RENDERERS: Renderers = {
     "billable_metric": _one_by_one(_billable_metric),
     "credit_note": _one_by_one(render_whole_credit_note),
     "customer": _one_by_one(_customer),
+    "feature": render_features,
     "fee": _one_by_one(_fee),
     "invoice": render_whole_invoices,
     "late_usage": _one_by_one(whole_late_usage),

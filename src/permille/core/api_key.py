@@ -29,6 +29,8 @@ RESOURCES = (
     "credit_note",
     "late_usage",
     "alert",
+    "feature",
+    "analytics",
     "billable_metric",
     "plan",
     "add_on",

@@ -12,6 +12,7 @@ from permille.core.errors import NotFound
 from permille.web import (
     account,
     add_ons,
+    alerts,
     api_reference,
     audit_log,
     charges,
@@ -111,6 +112,8 @@ def _customers(engine: Engine) -> list[Route]:
         form_page(
             engine, "/edit-own-charge/{external_id:path}", own_plans.before_charge, own_plans.update_charge
         ),
+        page(engine, "/alerts/{external_id:path}", alerts.detail, alerts.create),
+        action(engine, "/delete-alert/{external_id:path}", alerts.delete),
         action(engine, "/end-subscription/{external_id:path}", customers.end_subscription),
         action(engine, "/delete-customer/{external_id:path}", customers.delete),
     ]

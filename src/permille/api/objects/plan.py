@@ -27,6 +27,7 @@ from permille.api.objects.base import (
     says,
 )
 from permille.api.objects.charge import Charge, ChargeInput
+from permille.api.objects.feature import PlanEntitlement
 from permille.api.objects.tax import Tax
 from permille.core.period import Interval
 
@@ -93,7 +94,7 @@ class Plan(Answer, kw_only=True):
     charges: Annotated[list[Charge], says("Charges in force.")]
     scheduled_changes: Annotated[list[ScheduledChange], says("Price changes to come.")]
     fixed_charges: EmptyList
-    entitlements: EmptyList
+    entitlements: Annotated[list[PlanEntitlement], says("Features that it grants.")]
     usage_thresholds: EmptyList
     applicable_usage_thresholds: EmptyList
     minimum_commitment: Annotated[
