@@ -43,8 +43,6 @@ ACTIONS = (
     ("POST", "/credit_notes/{lago_id}/download_pdf"),
     ("POST", "/credit_notes/{lago_id}/download_xml"),
     ("POST", "/credit_notes/{lago_id}/resend_email"),
-    ("POST", "/invoices"),
-    ("DELETE", "/invoices/{lago_id}"),
     ("POST", "/invoices/{lago_id}/download_xml"),
     ("POST", "/invoices/{lago_id}/payment_url"),
     ("POST", "/invoices/{lago_id}/resend_email"),

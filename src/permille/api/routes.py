@@ -29,6 +29,7 @@ from permille.api import (
     invoices,
     late_usage,
     lifetime_usage,
+    one_off,
     organization_settings,
     organizations,
     plan_metadata,
@@ -743,6 +744,20 @@ GROUPS = (
         "What was billed. Amounts are in the currency's smallest unit.",
         (
             INVOICES.page(invoices.list_invoices, "List invoices", INVOICE_FILTERS),
+            INVOICES.create(
+                one_off.create_one_off,
+                "Create a one-off invoice",
+                description="Of add-ons; it is final at once, and takes no coupons and no credit.",
+                takes=invoice.OneOffInput,
+                needs=("external_customer_id", "fees"),
+                errors=(404,),
+            ),
+            INVOICES.delete(
+                invoices.delete_invoice,
+                "Delete a draft",
+                description="What it bills is billed by no other invoice.",
+                errors=(405,),
+            ),
             CUSTOMERS_INVOICES.page(
                 invoices.list_customer_invoices, "List a customer's invoices", INVOICE_FILTERS
             ),

@@ -11,6 +11,7 @@ const plan = { name: "n", code: "n", interval: "monthly", amount_cents: 1, amoun
 const charge = { billable_metric_id: world.metric, code: "n", charge_model: "standard", properties: { amount: "1" } };
 const alert = { alert_type: "current_usage_amount", code: "a", thresholds: [{ code: "warn", value: "99.0" }] };
 const filter = { values: { model: ["32K"] }, properties: { amount: "3" } };
+const part = { fee_id: world.one_off_fee, amount_cents: 100 };
 const last = (answer) => answer.data.filters.at(-1).lago_id;
 const ofPlan = async () => last(await client.plans.findAllPlanChargeFilters("main", "tokens"));
 const ofSubscription = async () => last(await client.subscriptions.findAllSubscriptionChargeFilters("s", "tokens"));
@@ -37,6 +38,17 @@ const built = {
   "activityLogs.findAllActivityLogs": [],
   "creditNotes.findAllCreditNotes": [],
   "creditNotes.findCreditNote": [world.credit_note],
+  "creditNotes.estimateCreditNote": [{ credit_note: { invoice_id: world.one_off, items: [part] } }],
+  "creditNotes.createCreditNote": [{ credit_note: { invoice_id: world.one_off, items: [part], credit_amount_cents: 120 } }],
+  "creditNotes.updateCreditNote": [world.credit_note, { credit_note: { metadata: { a: "b" } } }],
+  "creditNotes.replaceCreditNoteMetadata": [world.credit_note, { metadata: { a: "b", c: "d" } }],
+  "creditNotes.mergeCreditNoteMetadata": [world.credit_note, { metadata: { e: "f" } }],
+  "creditNotes.deleteCreditNoteMetadataKey": [world.credit_note, "a"],
+  "creditNotes.deleteAllCreditNoteMetadata": [world.credit_note],
+  "creditNotes.voidCreditNote": [
+    async () => (await client.creditNotes.findAllCreditNotes({ credit_status: "available" })).data.credit_notes[0].lago_id,
+  ],
+  "customers.findAllCustomerCreditNotes": ["c"],
   "customers.createCustomer": [{ customer: { external_id: "n" } }],
   "customers.findAllCustomers": [],
   "customers.findCustomer": ["n"],
@@ -58,6 +70,12 @@ const built = {
   "fees.updateFee": [world.fee, { fee: { payment_status: "succeeded" } }],
   "fees.deleteFee": [world.other_fee],
   "invoices.findAllInvoices": [],
+  "invoices.createInvoice": [
+    { invoice: { external_customer_id: "c", currency: "USD", fees: [{ add_on_code: "sold", units: "2.5" }] } },
+  ],
+  "invoices.voidInvoice": [world.voided, { generate_credit_note: true, credit_amount: 500 }],
+  "invoices.loseDisputeInvoice": [world.one_off],
+  "invoices.deleteInvoice": [world.idle_draft],
   "invoices.invoicePreview": [{ customer: { external_id: "c" }, subscriptions: { external_ids: ["s"] } }],
   "invoices.findInvoice": [world.invoice],
   "invoices.updateInvoice": [world.invoice, { invoice: { payment_status: "succeeded" } }],

@@ -95,6 +95,14 @@ def delete_fee(conn: Connection[Any], fee: StoredFee) -> None:
         raise NotAllowed("invoiced_fee")
 
 
+def delete(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> None:
+    """Hide a draft for good: what it bills is billed by no other invoice. Raises NotAllowed for any other invoice."""
+    customers.lock(conn, invoice.customer_id)
+    if not invoices.delete_draft(conn, invoice.id, now=now):
+        raise NotAllowed("not_deletable")
+    webhooks.enqueue_of(conn, "invoice.deleted", invoice.organization_id, [invoice.id], now=now)
+
+
 def finalize(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> StoredInvoice:
     """Make a draft final. Raises NotFound when it is none, perhaps since a moment ago."""
     customers.lock(conn, invoice.customer_id)
