@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -26,18 +27,23 @@ OPTIONS_MAX = 100
 def create_feature(call: Call) -> dict[str, Any]:
     """POST /features."""
     fields = Fields(call.root("feature"))
-    made = Feature(
-        id=new_id(call.now),
-        organization_id=call.organization.id,
+    made = read_new_feature(fields, call.organization.id, now=call.now)
+    fields.check()
+    catalogue.add(call.conn, made)
+    return {"feature": render_feature(made)}
+
+
+def read_new_feature(fields: Fields, organization_id: UUID, *, now: datetime) -> Feature:
+    """A new feature. Problems gather in `fields`."""
+    return Feature(
+        id=new_id(now),
+        organization_id=organization_id,
         code=fields.text("code", mandatory=True) or "",
         name=fields.text("name"),
         description=fields.text("description", limit=DESCRIPTION_MAX),
         privileges=read_privileges(fields, ()),
-        created_at=call.now,
+        created_at=now,
     )
-    fields.check()
-    catalogue.add(call.conn, made)
-    return {"feature": render_feature(made)}
 
 
 def list_features(call: Call) -> dict[str, Any]:
@@ -63,14 +69,9 @@ def update_feature(call: Call) -> dict[str, Any]:
     """PUT /features/{code}: privileges are added, never taken away."""
     before = _to_change(call)
     fields = Fields(call.root("feature"))
-    after = catalogue.change(
-        call.conn,
-        before,
-        changes=read_feature_changes(fields),
-        privileges=read_privileges(fields, before.privileges),
-        now=call.now,
-    )
+    changes, privileges = read_feature_changes(fields), read_privileges(fields, before.privileges)
     fields.check()
+    after = catalogue.change(call.conn, before, changes=changes, privileges=privileges, now=call.now)
     return {"feature": render_feature(after)}
 
 
@@ -87,8 +88,14 @@ def read_feature_changes(fields: Fields) -> dict[str, Any]:
 def delete_feature(call: Call) -> dict[str, Any]:
     """DELETE /features/{code}: nobody has it any more."""
     gone = _to_change(call)
-    catalogue.remove(call.conn, gone, payload=msgspec.to_builtins(render_feature(gone)), now=call.now)
+    catalogue.remove(call.conn, gone, payload=removed_payload(gone), now=call.now)
     return {"feature": render_feature(gone)}
+
+
+def removed_payload(gone: Feature) -> dict[str, Any]:
+    """What the webhook of its deletion shows."""
+    shown: dict[str, Any] = msgspec.to_builtins(render_feature(gone))
+    return shown
 
 
 def delete_privilege(call: Call) -> dict[str, Any]:
