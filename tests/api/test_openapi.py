@@ -87,6 +87,8 @@ OBJECTS = {
     "late_usage": "LateUsage",
     "plan": "Plan",
     "subscription": "Subscription",
+    "triggered_alert": "TriggeredAlert",
+    "feature": "Feature",
 }
 
 

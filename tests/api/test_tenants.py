@@ -37,6 +37,8 @@ BODIES: dict[str, Any] = {
     "/billing_entities": {"billing_entity": {"name": "Taken over"}},
     "/billable_metrics": {"billable_metric": {"name": "Taken over"}},
     "/add_ons": {"add_on": {"name": "Taken over", "amount_cents": 99}},
+    "/coupons": {"coupon": {"name": "Taken over"}},
+    "/applied_coupons": {"applied_coupon": {"external_customer_id": "cus", "coupon_code": "off"}},
     "/taxes": {"tax": {"name": "Taken over", "rate": "99"}},
     "/pricing_units": {"pricing_unit": {"name": "Taken over"}},
     "/plans": {"plan": {"name": "Taken over", "amount_cents": 99}},
@@ -46,6 +48,8 @@ BODIES: dict[str, Any] = {
         "invoice": {"payment_status": "succeeded", "metadata": [{"key": "k", "value": "Taken over"}]}
     },
     "/fees": {"fee": {"payment_status": "succeeded"}},
+    "/payments": {"payment": {"invoice_id": "", "amount_cents": 1, "reference": "Taken over"}},
+    "/payment_requests": {"payment_request": {"external_customer_id": "cus", "lago_invoice_ids": [""]}},
     "/webhook_endpoints": {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/taken"}},
     "/features": {"feature": {"name": "Taken over"}},
 }
@@ -72,6 +76,9 @@ def settle(api: Api, dsn: str) -> None:
     api.post("/plans/pro/entitlements", {"entitlements": {"seats": {"max": "5"}}})
     api.post("/plans/pro/metadata", {"metadata": {"team": "billing"}})
     api.customer("cus", name="Secret customer", metadata=[])
+    tenth = {"coupon_type": "percentage", "percentage_rate": "10", "frequency": "forever"}
+    api.post("/coupons", {"coupon": {"name": "Off", "code": "off", "expiration": "no_expiration", **tenth}})
+    api.post("/applied_coupons", BODIES["/applied_coupons"])
     api.subscribe("sub")
     api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/own"}})
     at = microseconds(START)
@@ -88,8 +95,18 @@ def settle(api: Api, dsn: str) -> None:
         api, dsn, [Draft("tx-late", "tokens", "sub", microseconds(START), None, {"model": "a", "tokens": 5})]
     )
     review_late_usage(dsn)
+    _pay(api)
     dearer = {"charge": {"properties": {"amount": "9"}}, "effective": "next_period"}
     api.put("/plans/pro/charges/by_token", dearer)
+
+
+def _pay(api: Api) -> None:
+    """Request what is overdue, and pay a cent of it."""
+    (overdue, *_) = api.get("/invoices", payment_overdue="true")["invoices"]
+    request = {"external_customer_id": "cus", "lago_invoice_ids": [overdue["lago_id"]]}
+    api.post("/payment_requests", {"payment_request": request})
+    payment = {"invoice_id": overdue["lago_id"], "amount_cents": 1, "reference": "ref"}
+    api.post("/payments", {"payment": payment})
 
 
 def _store(api: Api, dsn: str, drafts: list[Draft]) -> None:

@@ -101,7 +101,7 @@ def usage(call: Call) -> dict[str, Any]:
     )
     fields.check()
     shown = [
-        objects.Usage(
+        objects.UsageFigure(
             organization_id=call.organization.id,
             start_of_period_dt=each.starts_on,
             end_of_period_dt=_last_day(each.starts_on, granularity),

@@ -165,7 +165,7 @@ def _privilege_fields(privilege: Privilege) -> dict[str, Any]:
         "code": privilege.code,
         "name": privilege.name,
         "value_type": privilege.value_type,
-        "config": objects.Config(select_options=options),
+        "config": objects.PrivilegeConfig(select_options=options),
     }
 
 

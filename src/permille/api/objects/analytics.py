@@ -59,7 +59,7 @@ class OverdueBalance(Answer, kw_only=True):
     lago_invoice_ids: Annotated[list[UUID], says("The invoices.")]
 
 
-class Usage(Answer, kw_only=True):
+class UsageFigure(Answer, kw_only=True):
     """Usage of a metric on the invoices of some days."""
 
     organization_id: Annotated[UUID, says("The organization.")]

@@ -17,7 +17,7 @@ GrantedValue = Annotated[Value, says("The value, in the type of the privilege.",
 SelectOptions = Annotated[list[str], says("The values of a select privilege.")]
 
 
-class Config(Answer, omit_defaults=True):
+class PrivilegeConfig(Answer, omit_defaults=True):
     """What values a privilege takes; empty unless it is a select."""
 
     select_options: SelectOptions | None = None
@@ -29,7 +29,7 @@ class Privilege(Answer, kw_only=True):
     code: PrivilegeCode
     name: FeatureName
     value_type: Type
-    config: Annotated[Config, says("The options of a select.")]
+    config: Annotated[PrivilegeConfig, says("The options of a select.")]
 
 
 class Feature(Answer, kw_only=True):
@@ -75,7 +75,7 @@ class SubscriptionEntitlement(Answer, kw_only=True):
     overrides: Annotated[Mapping[str, Value], says("The values of the subscription's own.")]
 
 
-class ConfigInput(Input):
+class PrivilegeConfigInput(Input):
     """What values a privilege takes."""
 
     select_options: SelectOptions
@@ -87,7 +87,7 @@ class PrivilegeInput(Input, kw_only=True):
     code: PrivilegeCode
     name: FeatureName
     value_type: Type
-    config: Annotated[ConfigInput, says("The options of a select.")]
+    config: Annotated[PrivilegeConfigInput, says("The options of a select.")]
 
 
 class FeatureInput(Input, kw_only=True):
