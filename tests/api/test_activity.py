@@ -33,6 +33,7 @@ NOT_AUDITED = {
     " alert_mark alert_check triggered_alert",
     "belong to an invoice, a credit note or a payment that is audited": "invoice_sequence invoice_subscription invoice_document"
     " credit_note_item invoice_credit coupon_credit invoice_payment payment_request_invoice payment_receipt",
+    "what is sent; asking for it is in the log of operations": "mail",
     "the engine's own state": "billing_hold fence clock_seen signing_key logo schema_migration",
     "signing in is no change": "user_session known_browser sign_in_failure sign_in_identity",
     "secrets: what is done with them is in the log in words": "second_factor recovery_code",
