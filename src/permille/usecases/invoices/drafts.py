@@ -29,6 +29,7 @@ from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
 from permille.usecases import holds
 from permille.usecases.invoices import balances
 from permille.usecases.invoices.credit_notes import credit_unused
+from permille.usecases.invoices.excess import credit_excess
 from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
 from permille.usecases.invoices.save import queue_webhooks, with_numbers
 from permille.usecases.mail import mail_invoices
@@ -111,6 +112,7 @@ def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datet
             organization_id = numbered[0].customer.organization_id
             queue_webhooks(conn, "invoice.created", organization_id, shown)
             mail_invoices(conn, organization_id, [invoice_id for _, invoice_id in shown], now=at)
+            credit_excess(conn, numbered)
             _give_back(conn, numbered, at)
     return waiting
 

@@ -17,6 +17,7 @@ from permille.core.invoice import numbering
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, InvoiceStatus, changed
 from permille.store import invoices, late_usage, webhooks
 from permille.usecases.invoices import balances
+from permille.usecases.invoices.excess import credit_excess
 from permille.usecases.mail import mail_invoices
 
 _FINAL_WEBHOOKS = {
@@ -34,6 +35,7 @@ def save(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     fee_ids = invoices.add(conn, numbered)
     late_usage.set_billed(conn, {late_id: draft.id for draft in numbered for late_id in draft.late_usage_ids})
     balances.take(conn, numbered)
+    credit_excess(conn, numbered)
     organization_id = numbered[0].customer.organization_id
     of_events, alone = [], []
     shown: dict[str, list[tuple[datetime, UUID]]] = defaultdict(list)
