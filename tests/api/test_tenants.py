@@ -72,7 +72,8 @@ def settle(api: Api, dsn: str) -> None:
     ]
     granted = {"feature": {"code": "seats", "privileges": [{"code": "max"}]}}
     api.post("/features", granted)
-    api.plan("pro", charges, amount_cents=3_100, pay_in_advance=True)
+    seats = {"add_on_code": "seat", "charge_model": "standard", "units": 2, "properties": {"amount": "1"}}
+    api.plan("pro", charges, amount_cents=3_100, pay_in_advance=True, fixed_charges=[seats])
     api.post("/plans/pro/entitlements", {"entitlements": {"seats": {"max": "5"}}})
     api.post("/plans/pro/metadata", {"metadata": {"team": "billing"}})
     api.customer("cus", name="Secret customer", metadata=[])
@@ -133,6 +134,7 @@ IDENTIFIERS = {
     "filter_id": "lago_id",
     "code": "code",
     "charge_code": "code",
+    "fixed_charge_code": "code",
     "external_id": "external_id",
     "transaction_id": "transaction_id",
     "activity_id": "activity_id",

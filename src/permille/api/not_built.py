@@ -18,10 +18,8 @@ RESOURCES = (
     "/customers/{external_id}/wallets",
     "/order_forms",
     "/orders",
-    "/plans/{code}/fixed_charges",
     "/quote_versions",
     "/quotes",
-    "/subscriptions/{external_id}/fixed_charges",
     "/wallet_transactions",
     "/wallets",
 )

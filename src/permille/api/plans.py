@@ -11,6 +11,7 @@ from psycopg import Connection
 
 from permille.api.commitments import render_commitment
 from permille.api.features import render_plan_entitlement
+from permille.api.fixed_charge_input import render_fixed_charge, units_at_once
 from permille.api.http import Call
 from permille.api.objects import charge as charge_objects, plan as objects
 from permille.api.objects.base import Number
@@ -61,7 +62,13 @@ def update_plan(call: Call) -> dict[str, Any]:
     fields.flag("cascade_updates")
     fields.check()
     saved = catalogue.change(
-        call.conn, before, after, since=read_since(call), cascades=cascades(call), now=call.now
+        call.conn,
+        before,
+        after,
+        since=read_since(call),
+        cascades=cascades(call),
+        units_at_once=units_at_once(fields, after.fixed_charges),
+        now=call.now,
     )
     return _shown(call, saved)
 
@@ -115,7 +122,7 @@ def render_plan(plan: Plan, *, now: datetime, pending_deletion: bool = False) ->
         pending_deletion=pending_deletion,
         charges=[render_charge(charge) for charge in shown.charges],
         scheduled_changes=[render_change(each) for each in changes_to_show(plan, now)],
-        fixed_charges=[],
+        fixed_charges=[render_fixed_charge(charge) for charge in plan.fixed_charges],
         entitlements=[],
         usage_thresholds=[render_threshold(each) for each in plan.usage_thresholds],
         applicable_usage_thresholds=render_applicable(plan.applicable_thresholds),

@@ -27,6 +27,7 @@ from permille.api import (
     explanations,
     features,
     fees,
+    fixed_charges,
     invoice_preview,
     invoices,
     late_usage,
@@ -68,6 +69,7 @@ from permille.api.objects import (
     feature,
     fee,
     fee_explanation,
+    fixed_charge,
     invoice,
     late_usage as late_usage_objects,
     mail,
@@ -200,6 +202,9 @@ STATUS_OF: Mapping[str, Shape] = {
     "plan": {},
     "subscription": {"subscription_status": STATUS, "status": STATUS},
 }
+OWN_UNITS = (
+    "Units alone are the subscription's own. Anything else gives it a copy of its plan, if it has none yet."
+)
 OWN_PLAN = "The subscription gets a copy of its plan, if it has none yet; other subscriptions keep theirs."
 
 
@@ -251,6 +256,23 @@ def _charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
     )
 
 
+def _fixed_charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
+    """Fixed charges of a plan or of a subscription."""
+    those = Resource(path, "fixed_charge_code", "fixed_charge", fixed_charge.FixedCharge)
+    query = STATUS_OF[owner]
+    return (
+        those.page(fixed_charges.list_fixed_charges, f"List a {owner}'s fixed charges", query=query),
+        those.show(fixed_charges.show_fixed_charge, f"Get a {owner}'s fixed charge", query=query),
+        those.update(
+            fixed_charges.update_fixed_charge,
+            f"Change a {owner}'s fixed charge",
+            description=OWN_UNITS if owner == "subscription" else "",
+            takes=fixed_charge.OwnFixedCharge if owner == "subscription" else fixed_charge.FixedChargeInput,
+            query=query,
+        ),
+    )
+
+
 ONE_EVENT = sends("event", event.EventInput, "code", "external_subscription_id")
 EVENTS = Resource("/events", "transaction_id:path", "event", event.EventDetails)
 AMENDMENTS = Resource("/events/amendments", "", "amendment", event.AmendmentDetails)
@@ -289,6 +311,9 @@ CUSTOMERS_CREDIT_NOTES = Resource(
 LATE_USAGE = Resource("/late_usage", "lago_id", "late_usage", late_usage_objects.LateUsage)
 METRICS = Resource("/billable_metrics", "code", "billable_metric", billable_metric.BillableMetric)
 PLANS = Resource("/plans", "code", "plan", plan.Plan)
+FIXED_CHARGES = Resource(
+    "/plans/{code}/fixed_charges", "fixed_charge_code", "fixed_charge", fixed_charge.FixedCharge
+)
 NOTES = Resource("/plans/{code}/metadata", "", "metadata", Metadata)
 CHARGES = Resource("/plans/{code}/charges", "charge_code", "charge", charge.Charge)
 PRICING_UNITS = Resource("/pricing_units", "code", "pricing_unit", pricing_unit.PricingUnit)
@@ -766,6 +791,7 @@ GROUPS = (
                 },
             ),
             *_charges_of("/subscriptions/{external_id}/charges", "subscription"),
+            *_fixed_charges_of("/subscriptions/{external_id}/fixed_charges", "subscription"),
             *_filters_of("/subscriptions/{external_id}/charges/{charge_code}/filters", "subscription"),
             Resource("/subscriptions/{external_id}/scheduled_changes", *SCHEDULED).delete(
                 scheduled_changes.cancel_scheduled_change,
@@ -1283,6 +1309,18 @@ GROUPS = (
                 reprices=True,
             ),
             *_filters_of("/plans/{code}/charges/{charge_code}/filters", "plan"),
+            FIXED_CHARGES.create(
+                fixed_charges.create_fixed_charge,
+                "Create a fixed charge of a plan",
+                takes=fixed_charge.FixedChargeInput,
+                needs=("charge_model",),
+            ),
+            *_fixed_charges_of("/plans/{code}/fixed_charges", "plan"),
+            FIXED_CHARGES.delete(
+                fixed_charges.delete_fixed_charge,
+                "Delete a fixed charge of a plan",
+                description="It is not billed any more.",
+            ),
             Resource("/plans/{code}/scheduled_changes", *SCHEDULED).delete(
                 scheduled_changes.cancel_scheduled_change,
                 "Cancel a price change of a plan that is to come",

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from msgspec import UNSET
 from psycopg import Connection
 
 from permille.api.alerts import render_triggered_alerts
@@ -73,7 +74,11 @@ def _clock(conn: Connection[Any], organization_id: UUID) -> datetime:
 
 def _plan(conn: Connection[Any], object_id: UUID) -> Shown:
     found = plans.plans_by_ids(conn, [object_id]).get(object_id)
-    return render_plans(conn, [found], now=_clock(conn, found.organization_id))[0] if found else None
+    if found is None:
+        return None
+    (shown,) = render_plans(conn, [found], now=_clock(conn, found.organization_id))
+    shown.fixed_charges = UNSET  # as in Lago's
+    return shown
 
 
 def _customer(conn: Connection[Any], object_id: UUID) -> Shown:

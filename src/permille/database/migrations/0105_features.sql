@@ -33,7 +33,7 @@ create index entitlement_of_feature on entitlement (feature_id);
 
 -- For figures by month.
 create index invoice_issued on invoice (organization_id, issuing_date) where status = 'finalized';
-create index invoice_overdue on invoice (organization_id, payment_due_date) where payment_overdue;
+create index invoice_overdue_since on invoice (organization_id, payment_due_date) where payment_overdue;
 
 create trigger audited_insert after insert on feature referencing new table as new_rows for each statement
     when (current_setting('permille.change', true) <> '')

@@ -181,7 +181,7 @@ def _price(fee: StoredFee, item: FeeItem | None, currency: str) -> UnitPrice | P
     model = item.charge_model if item else None
     if model == ChargeModel.PACKAGE and fee.amount_details.get("per_package_size"):
         return _package_price(fee.amount_details)
-    if model is not None:
+    if model is not None or fee.fee_type == "fixed_charge":
         return _unit_price(fee)
     with exact():
         amount = Decimal(fee.amount_cents) / subunits(currency)
