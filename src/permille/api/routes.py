@@ -1111,6 +1111,22 @@ GROUPS = (
                 "Void what is left of a credit note",
                 errors=(405,),
             ),
+            *(
+                CREDIT_NOTES.action(
+                    "POST",
+                    f"/{name}",
+                    credit_notes.download_credit_note,
+                    f"Get the address of a credit note's PDF{asked}",
+                )
+                for name, asked in (("download", ""), ("download_pdf", ", as newer clients do"))
+            ),
+            Operation(
+                "GET",
+                "/credit_notes/{lago_id}/pdf",
+                credit_notes.credit_note_pdf,
+                "Get a credit note's PDF",
+                "application/pdf",
+            ),
             CREDIT_NOTES_METADATA.create(
                 credit_notes.replace_metadata,
                 "Replace the metadata of a credit note",

@@ -171,6 +171,7 @@ def _billing(engine: Engine) -> list[Route]:
         form_page(engine, "/credit-invoice/{lago_id}", credit_notes.blank, credit_notes.create),
         page(engine, "/credit-notes", credit_notes.listing),
         page(engine, "/credit-notes/{lago_id}", credit_notes.detail),
+        page(engine, "/credit-notes/{lago_id}/pdf", credit_notes.pdf),
         action(engine, "/credit-notes/{lago_id}/void", credit_notes.void),
         action(engine, "/credit-notes/{lago_id}/refunded", credit_notes.refunded),
         form_page(engine, "/new-one-off/{external_id:path}", one_off.blank, one_off.create),
