@@ -13,21 +13,13 @@ from permille.core.errors import Refusal
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 RESOURCES = (
-    "/analytics",
     "/api_logs",
-    "/credit_notes/{lago_id}/metadata",
-    "/applied_coupons",
-    "/coupons",
-    "/customers/{external_id}/applied_coupons",
     "/customers/{external_id}/portal_url",
     "/customers/{external_id}/wallets",
-    "/features",
     "/order_forms",
     "/orders",
-    "/plans/{code}/entitlements",
     "/quote_versions",
     "/quotes",
-    "/subscriptions/{external_id}/entitlements",
     "/wallet_transactions",
     "/wallets",
 )

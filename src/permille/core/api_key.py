@@ -33,6 +33,8 @@ RESOURCES = (
     "dunning_campaign",
     "late_usage",
     "alert",
+    "feature",
+    "analytics",
     "billable_metric",
     "plan",
     "coupon",
