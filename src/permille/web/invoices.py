@@ -36,6 +36,7 @@ FILTERS = (
     "search_term",
     "status",
     "payment_status",
+    "payment_overdue",
     "issuing_date_from",
     "issuing_date_to",
     "external_customer_id",

@@ -1,0 +1,69 @@
+"""Receivables in the web admin: a payment is recorded, what is overdue is requested, campaigns and entities are made."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import text_of
+
+
+@pytest.fixture
+def invoice(browser, gpt4, send):
+    """An invoice over 0.60 that is overdue."""
+    send("gpt_4_tokens", "acme-1", model="8K", type="output", tokens=10_000)
+    browser.sent("/test-clock", {"to": "period", "back": "/app"})
+    browser.sent("/test-clock", {"to": "other", "now": "2026-11-20 00:00:00", "back": "/app"})
+    (invoice_id,) = browser.row("select id from invoice where organization_id = %s", browser.organization.id)
+    return invoice_id
+
+
+def test_a_payment_is_recorded_and_what_is_overdue_requested(browser, invoice):
+    assert str(invoice) in browser.ok("/invoices", payment_overdue="true")
+    assert "overdue" in text_of(browser.ok(f"/invoices/{invoice}"))
+    browser.sent(f"/invoices/{invoice}/request")
+    form = browser.ok(f"/record-payment/{invoice}")
+    assert "$0.60 of $0.60 are still due" in text_of(form)
+    assert 'value="0.60"' in form
+    wrong = {"amount": "0.61", "reference": "", "paid_at": "2026-11-19"}
+    words = text_of(browser.refused(f"/record-payment/{invoice}", wrong))
+    assert "Fill this in." in words
+    wrong["reference"] = "bank 1"
+    assert "This is too large or too small." in text_of(browser.refused(f"/record-payment/{invoice}", wrong))
+    browser.sent(f"/record-payment/{invoice}", {**wrong, "amount": "0.60"})
+    assert "Record payment" not in browser.ok(f"/invoices/{invoice}")
+    words = text_of(browser.ok("/payments"))
+    assert "bank 1 $0.60" in words
+    assert "succeeded $0.60" in words
+    assert str(invoice) not in browser.ok("/invoices", payment_overdue="true")
+
+
+def test_a_campaign_is_made_changed_and_applied_to_a_new_billing_entity(browser):
+    campaign = {
+        "name": "Late payers",
+        "code": "late",
+        "thresholds": "EUR 150\nusd 20.5",
+        "max_attempts": "3",
+        "days_between_attempts": "7",
+    }
+    words = text_of(browser.refused("/new-dunning-campaign", {**campaign, "thresholds": "EUR"}))
+    assert "Overdue amounts from which on customers are asked" in words.split("This could not be saved:")[1]
+    browser.sent("/new-dunning-campaign", campaign)
+    words = text_of(browser.ok("/dunning"))
+    assert "€150.00, $20.50 3 times, 7 days apart" in words
+    form = browser.ok("/edit-dunning-campaign/late")
+    assert "USD 20.50" in form
+    browser.sent("/edit-dunning-campaign/late", {**campaign, "max_attempts": "4"})
+    assert "4 times" in text_of(browser.ok("/dunning"))
+    entity = {
+        "name": "Second Ltd",
+        "code": "second",
+        "document_number_prefix": "sec",
+        "net_payment_term": "9",
+    }
+    browser.sent("/new-billing-entity", {**entity, "dunning_campaign_code": "late"})
+    assert "Second Ltd second SEC, for each customer 9 days UTC" in text_of(browser.ok("/billing-entities"))
+    assert '<option value="late" selected>' in browser.ok("/edit-billing-entity/second")
+    browser.sent("/edit-billing-entity/second", {**entity, "dunning_campaign_code": ""})
+    assert '<option value="late" selected>' not in browser.ok("/edit-billing-entity/second")
+    browser.sent("/delete-dunning-campaign/late")
+    assert "No campaigns yet" in text_of(browser.ok("/dunning"))
