@@ -141,7 +141,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> objects.Fee:
     subscription = around.subscriptions.get(fee.subscription_id) if fee.subscription_id else None
     plan = around.plans[subscription.plan_id] if subscription else None
     customer = around.customers[fee.customer_id]
-    shown = render_charge_item(item, grouped_by=fee.grouped_by) if item else _plan_item(fee, plan)
+    shown = render_charge_item(item, grouped_by=fee.grouped_by) if item else _other_item(fee, plan)
     return objects.Fee(
         lago_id=fee.id,
         lago_charge_id=fee.charge_id,
@@ -257,6 +257,26 @@ def filter_name(item: FeeItem) -> str | None:
         value if value != ALL_FILTER_VALUES else key
         for key, values in item.filter_values.items()
         for value in values
+    )
+
+
+def _other_item(fee: StoredFee, plan: Plan | None) -> objects.FeeItem:
+    return _credit_item(fee) if fee.fee_type == "credit" else _plan_item(fee, plan)
+
+
+def _credit_item(fee: StoredFee) -> objects.FeeItem:
+    """Credits of a wallet that are bought: the fee has the transaction's name."""
+    return objects.FeeItem(
+        type=fee.fee_type,
+        code="credit",
+        name="credit",
+        description=None,
+        invoice_display_name=fee.invoice_display_name,
+        filters=None,
+        filter_invoice_display_name=None,
+        lago_item_id=fee.item_id,
+        item_type="WalletTransaction",
+        grouped_by={},
     )
 
 

@@ -26,7 +26,6 @@ RESOURCES = (
     "/customers/{external_id}/payment_requests",
     "/customers/{external_id}/payments",
     "/customers/{external_id}/portal_url",
-    "/customers/{external_id}/wallets",
     "/features",
     "/order_forms",
     "/orders",
@@ -40,8 +39,7 @@ RESOURCES = (
     "/subscriptions/{external_id}/alerts",
     "/subscriptions/{external_id}/entitlements",
     "/subscriptions/{external_id}/fixed_charges",
-    "/wallet_transactions",
-    "/wallets",
+    "/customers/{external_id}/wallets/{wallet_code}/alerts",
 )
 """Whole resources: everything at these paths and below them."""
 
@@ -66,6 +64,7 @@ ACTIONS = (
     ("POST", "/invoices/{lago_id}/retry_payment"),
     ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),
     ("POST", "/invoices/{lago_id}/void"),
+    ("POST", "/wallet_transactions/{lago_id}/payment_url"),
 )
 """Parts of resources that are built."""
 

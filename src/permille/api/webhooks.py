@@ -21,6 +21,8 @@ from permille.api.objects.base import Answer
 from permille.api.objects.webhook_endpoint import WebhookKey
 from permille.api.plans import render_plan
 from permille.api.subscriptions import whole_subscription
+from permille.api.wallet_transactions import render_whole_transactions
+from permille.api.wallets import render_whole_wallets
 from permille.clock import system_now
 from permille.out.kind import Renderer, Renderers
 from permille.out.signing import draw_private_key, public_pem
@@ -108,4 +110,6 @@ RENDERERS: Renderers = {
     "late_usage": _one_by_one(whole_late_usage),
     "plan": _one_by_one(_plan),
     "subscription": _one_by_one(_subscription),
+    "wallet": render_whole_wallets,
+    "wallet_transaction": render_whole_transactions,
 }

@@ -27,6 +27,7 @@ RESOURCES = (
     "invoice",
     "fee",
     "credit_note",
+    "wallet",
     "late_usage",
     "billable_metric",
     "plan",

@@ -120,18 +120,13 @@ def visible_invoice(conn: Connection[Any], organization_id: UUID, invoice_id: UU
         ).fetchone()
 
 
-def update(
-    conn: Connection[Any],
-    invoice_id: UUID,
-    *,
-    payment_status: str,
-    metadata: Sequence[Mapping[str, Any]],
-    now: datetime,
+def set_metadata(
+    conn: Connection[Any], invoice_id: UUID, metadata: Sequence[Mapping[str, Any]], *, now: datetime
 ) -> None:
-    """What may change on an invoice after it is final."""
+    """All notes on an invoice."""
     conn.execute(
-        "update invoice set payment_status = %s, metadata = %s, updated_at = %s where id = %s",
-        [payment_status, Jsonb(list(metadata)), now, invoice_id],
+        "update invoice set metadata = %s, updated_at = %s where id = %s",
+        [Jsonb(list(metadata)), now, invoice_id],
     )
 
 

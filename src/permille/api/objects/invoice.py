@@ -69,8 +69,12 @@ class Invoice(Answer):
         int, says("Always 0: kept for clients of Lago's API.")
     ]
     prepaid_credit_amount_cents: Annotated[int, says("What prepaid credits paid.")]
-    prepaid_granted_credit_amount_cents: Annotated[None, says("Always null: wallets aren't built yet.")]
-    prepaid_purchased_credit_amount_cents: Annotated[None, says("Always null: wallets aren't built yet.")]
+    prepaid_granted_credit_amount_cents: Annotated[
+        int | None, says("What of it was given for nothing; null where no wallet paid.")
+    ]
+    prepaid_purchased_credit_amount_cents: Annotated[
+        int | None, says("What of it was bought; null where no wallet paid.")
+    ]
     file_url: Annotated[str | None, says("Address of the PDF; only in the answer to a download.")]
     xml_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
     web_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]

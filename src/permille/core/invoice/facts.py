@@ -14,12 +14,15 @@ from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge, Dimensions
+from permille.core.wallet import FilledWallet
 
 Usage = Mapping[str, Sequence[tuple[Dimensions, Partial]]]
 """Code of a metric -> its series."""
 Priced = Sequence[tuple[Charge, CompiledCharge]]
 Balances = Mapping[tuple[UUID, str], Sequence[tuple[UUID, int]]]
 """(Customer, currency) -> the credit notes with a balance, the oldest first: (id, balance in cents)."""
+Wallets = Mapping[tuple[UUID, str], Sequence[FilledWallet]]
+"""(Customer, currency) -> the wallets with a balance, in the order in which they are spent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,7 @@ class Facts:
     late_usage: Mapping[UUID, Sequence[LateUsageFees]] = field(default_factory=dict)
     """The subscription whose invoice takes late usage along, or the invoice that has it already -> its fees."""
     balances: Balances = field(default_factory=dict)
+    wallets: Wallets = field(default_factory=dict)
 
     def charges_in_arrears(self, billing: SubscriptionBilling) -> Priced:
         """The charges that price the period of usage that is billed; none where none is."""

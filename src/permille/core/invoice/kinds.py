@@ -12,6 +12,7 @@ from permille.core.invoice.steps.dates import dates
 from permille.core.invoice.steps.due_subscriptions import due_subscriptions
 from permille.core.invoice.steps.late_usage import late_usage
 from permille.core.invoice.steps.minimum_charge import minimum_charge
+from permille.core.invoice.steps.prepaid_credits import after_prepaid_credits, prepaid_credits
 from permille.core.invoice.steps.renewals import renewals, renewals_alone
 from permille.core.invoice.steps.subscription_fee import subscription_fee
 from permille.core.invoice.steps.taxes import invoice_taxes, line_taxes, summed_taxes
@@ -19,7 +20,7 @@ from permille.core.invoice.steps.usage_charges import usage_charges
 
 Step = Callable[[InvoiceDraft, Facts], InvoiceDraft]
 
-_PAYABLE: tuple[Step, ...] = (line_taxes, invoice_taxes, credit_notes, dates)
+_PAYABLE: tuple[Step, ...] = (line_taxes, invoice_taxes, credit_notes, prepaid_credits, dates)
 
 STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
     {
@@ -41,7 +42,7 @@ STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
     }
 )
 
-USED_UP: tuple[Callable[[InvoiceDraft, Facts], Facts], ...] = (after_credit_notes,)
+USED_UP: tuple[Callable[[InvoiceDraft, Facts], Facts], ...] = (after_credit_notes, after_prepaid_credits)
 """What an invoice takes away from the facts of those that follow in its batch."""
 
 

@@ -13,7 +13,8 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.invoice.draft import InvoiceDraft
-from permille.store import credit_notes
+from permille.store import credit_notes, wallets
+from permille.usecases.wallets import spending
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,10 @@ class Balance:
     """Save what these invoices took of it."""
 
 
-BALANCES = (Balance("balances", credit_notes.available, credit_notes.take),)
+BALANCES = (
+    Balance("balances", credit_notes.available, credit_notes.take),
+    Balance("wallets", wallets.filled, spending.take),
+)
 
 
 def load(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> dict[str, Any]:

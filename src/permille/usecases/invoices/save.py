@@ -18,7 +18,7 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, InvoiceStatus
 from permille.store import invoices, late_usage, webhooks
 from permille.usecases.invoices import balances
 
-_FINAL_WEBHOOKS = {
+FINAL_WEBHOOKS = {
     InvoiceKind.ONE_OFF: "invoice.one_off_created",
     InvoiceKind.CREDIT: "invoice.paid_credit_added",
 }
@@ -41,7 +41,7 @@ def save(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
             alone += [(draft.at, UUID(fee_id)) for fee_id in ids]
             continue
         if draft.status is InvoiceStatus.FINALIZED:
-            shown[_FINAL_WEBHOOKS.get(draft.kind, "invoice.created")].append((draft.at, draft.id))
+            shown[FINAL_WEBHOOKS.get(draft.kind, "invoice.created")].append((draft.at, draft.id))
         elif draft.status is InvoiceStatus.DRAFT:
             shown["invoice.drafted"].append((draft.at, draft.id))
         if draft.kind is InvoiceKind.IN_ADVANCE:

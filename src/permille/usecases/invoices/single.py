@@ -10,10 +10,11 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import NotAllowed, NotFound
-from permille.store import customers, fees, invoice_search, invoices, webhooks
+from permille.store import customers, fees, invoice_search, invoices
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
 from permille.usecases.invoices import drafts
+from permille.usecases.invoices.payment_status import set_payment_status
 
 
 def by_id(conn: Connection[Any], organization_id: UUID, invoice_id: UUID | None) -> StoredInvoice:
@@ -58,17 +59,10 @@ def update(
         raise NotAllowed("payment_status_update_on_draft_invoice")
     if before.status == "draft" and metadata is not None:
         raise NotAllowed("metadata_on_draft_invoice")
-    invoice_search.update(
-        conn,
-        before.id,
-        payment_status=payment_status or before.payment_status,
-        metadata=before.metadata if metadata is None else metadata,
-        now=now,
-    )
-    if payment_status not in (None, before.payment_status):
-        webhooks.enqueue_of(
-            conn, "invoice.payment_status_updated", before.organization_id, [before.id], now=now
-        )
+    if metadata is not None:
+        invoice_search.set_metadata(conn, before.id, metadata, now=now)
+    if payment_status is not None:
+        set_payment_status(conn, [before], payment_status, now=now)
     return by_id(conn, before.organization_id, before.id)
 
 
