@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect
 
 from permille.config import Networks
 from permille.http import door
-from permille.http.answers import SafeAnswers
 from permille.http.door import (
     HEAD_BYTES_MAX,
     PIPELINED_MAX,
@@ -25,6 +24,7 @@ from permille.http.door import (
     DoorLimits,
     guarded,
 )
+from permille.http.requests import Requests
 
 LIMITS: dict[str, Any] = {"head_seconds": 0.6, "request_seconds": 1.2, "answer_seconds": 1.0}
 SHORT = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -55,7 +55,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 def served(**limits: Any) -> Iterator[int]:
     """The port of a server with this door."""
     config = uvicorn.Config(
-        SafeAnswers(application),
+        Requests(application),
         port=0,
         loop="uvloop",
         http=guarded(DoorLimits(**{**LIMITS, **limits})),

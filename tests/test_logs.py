@@ -24,8 +24,7 @@ from starlette.testclient import TestClient
 from permille import logs
 from permille.api.addresses import Route
 from permille.api.http import application
-from permille.http.measured import Measured
-from permille.request_ids import RequestIds
+from permille.http.requests import Requests
 from permille.usecases.organizations import add_key
 from tests.live import free_port, wait_until
 from tests.usecases.world import START, make_world
@@ -64,7 +63,7 @@ def test_a_crash_says_where_and_not_what(kind: str, formatter: logging.Formatter
         crash(kind)
         raise AssertionError
 
-    app = RequestIds(Measured(application([Route("/x/{name}", broken)]), fixed=(), logs_requests=True))
+    app = Requests(application([Route("/x/{name}", broken)]), logs_requests=True)
     with lines(formatter) as written:
         TestClient(app, raise_server_exceptions=False).get(f"/x/{SECRET}?key={SECRET}")
     text = written.getvalue()

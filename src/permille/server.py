@@ -18,11 +18,9 @@ from permille.config import Config
 from permille.database.migrate import pending
 from permille.embedded import running
 from permille.embedded.unprivileged import leave_root
-from permille.http.answers import SafeAnswers
 from permille.http.door import DoorLimits, guarded, raise_open_files
-from permille.http.measured import Measured
+from permille.http.requests import Requests
 from permille.memory import calm_collector, quick_turns
-from permille.request_ids import RequestIds
 from permille.usecases import watch
 from permille.web.rendering import compile_templates
 from permille.web.sign_in import first_user_link
@@ -129,9 +127,7 @@ def _invite(config: Config) -> None:
 def listening(gate: Gate, config: Config) -> uvicorn.Config:
     """How uvicorn serves. Behind trusted proxies a request's client and scheme are the ones that they saw."""
     return uvicorn.Config(
-        SafeAnswers(
-            RequestIds(Measured(gate, fixed=INTAKE_PATHS, logs_requests=config.log_format == "json"))
-        ),
+        Requests(gate, fixed=INTAKE_PATHS, logs_requests=config.log_format == "json"),
         host=config.host,
         port=config.port,
         loop="uvloop",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from uuid import UUID
 
 from prometheus_client import (
@@ -12,8 +16,10 @@ from prometheus_client import (
     PROCESS_COLLECTOR,
     CollectorRegistry,
     Counter,
-    Histogram,
 )
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from permille import __version__
 
@@ -23,24 +29,68 @@ registry = CollectorRegistry()
 for _collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
     registry.register(_collector)
 
-requests = Counter(
-    "permille_requests", "Requests answered.", ("method", "route", "status"), registry=registry
-)
-request_seconds = Histogram(
-    "permille_request_seconds",
-    "Time from a request's headers to the end of its answer.",
-    ("method", "route"),
-    buckets=SECONDS,
-    registry=registry,
-)
+
+@dataclass(slots=True)
+class _Tally:
+    """Requests of a route by the first of SECONDS that they took no longer than, and how long all of them took."""
+
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(SECONDS) + 1))
+    seconds: float = 0.0
+
+
+class Answered(Collector):
+    """The requests that were answered, by method, route and status, and how long that took.
+
+    Only the event loop counts, so that no lock is needed: the library's own cost an event more than storing it does.
+    """
+
+    def __init__(self) -> None:
+        self._tallies: dict[tuple[str, str, int], _Tally] = {}
+
+    def note(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request has its answer."""
+        tally = self._tallies.get((method, route, status))
+        if tally is None:
+            tally = self._tallies[method, route, status] = _Tally()
+        tally.buckets[bisect_left(SECONDS, seconds)] += 1
+        tally.seconds += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        """What Prometheus reads; times are of a route's requests whatever their status."""
+        requests = CounterMetricFamily(
+            "permille_requests", "Requests answered.", labels=("method", "route", "status")
+        )
+        durations = HistogramMetricFamily(
+            "permille_request_seconds",
+            "Time from a request's headers to the end of its answer.",
+            labels=("method", "route"),
+        )
+        of_route: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
+        for (method, route, status), tally in list(self._tallies.items()):
+            requests.add_metric((method, route, str(status)), sum(tally.buckets))
+            whole = of_route[method, route]
+            whole.buckets = [one + more for one, more in zip(whole.buckets, tally.buckets, strict=True)]
+            whole.seconds += tally.seconds
+        bounds = [*map(floatToGoString, SECONDS), "+Inf"]
+        for labels, tally in of_route.items():
+            durations.add_metric(
+                labels, list(zip(bounds, accumulate(tally.buckets), strict=True)), tally.seconds
+            )
+        yield from (requests, durations)
+
+
+answers = Answered()
+registry.register(answers)
+
 events = Counter(
     "permille_events",
     "Events by what became of them: stored, duplicate, refused (for what they say), unavailable (to be sent again).",
     ("outcome",),
     registry=registry,
 )
-for _outcome in ("stored", "duplicate", "refused", "unavailable"):
-    events.labels(_outcome)
+stored, duplicate, refused, unavailable = (
+    events.labels(each) for each in ("stored", "duplicate", "refused", "unavailable")
+)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from permille.config import from_environment
 from permille.core.organization import Organization
 from permille.database.connections import open_pool
 from permille.embedded.postgres import EmbeddedPostgres
-from permille.request_ids import RequestIds
+from permille.http.requests import Requests
 from permille.store import api_keys, audit, organizations
 from permille.usecases.key_use import KeyUse
 from tests.api.contract import CheckedClient, undeclared
@@ -135,7 +135,7 @@ def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
     with (
         psycopg.connect(dsn) as conn,
         CheckedClient(
-            RequestIds(application([openapi.document_route(engine), *routes.all_routes(engine)]))
+            Requests(application([openapi.document_route(engine), *routes.all_routes(engine)]))
         ) as client,
     ):
         yield Server(dsn=dsn, client=client, conn=conn)

@@ -19,7 +19,7 @@ from permille.config import Config
 from permille.core.api_key import EVENTS_ONLY, READ_ONLY, RESOURCES, Permissions
 from permille.database.connections import open_pool
 from permille.http.guesses import GUESSES_A_MINUTE
-from permille.request_ids import RequestIds
+from permille.http.requests import Requests
 from permille.store import api_keys
 from permille.usecases import organizations as usecase
 from permille.usecases.key_use import KeyUse
@@ -143,7 +143,7 @@ def test_a_revoked_key_sends_no_event_more_on_any_server(api: Api, dsn: str, liv
                 await server.stop()
 
     async def send(server: Any, name: str) -> int:
-        transport = httpx2.ASGITransport(app=RequestIds(server))
+        transport = httpx2.ASGITransport(app=Requests(server))
         async with httpx2.AsyncClient(transport=transport, base_url="http://t") as client:
             headers = {"Authorization": f"Bearer {live_key}"}
             body = {"event": {**event, "transaction_id": name}}

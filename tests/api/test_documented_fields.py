@@ -500,6 +500,9 @@ def problem(world: World, operation: Operation, field: str, kind: str) -> str | 
     before, _, after = field.partition("filters[].")
     if after and "properties" not in before and "metric" not in before:
         put(body, f"{before}filters", [a_filter(world, model)["filter"]])
+    owner, _, _ = field.rpartition(".")
+    if leaf(owner) == "minimum_commitment":
+        put(body, f"{owner}.amount_cents", VALUES["amount_cents"])
     if top:
         prices = SPECIAL.get(top) or PRICES[model]
         field, sent = field.split("properties.", 1)[0] + "properties", deepcopy(prices)

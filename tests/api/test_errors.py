@@ -18,8 +18,8 @@ from permille.api.addresses import Route
 from permille.api.http import application
 from permille.api.not_built import NOT_BUILT as TABLE
 from permille.core.errors import BadRequest, Forbidden, Invalid, NotAllowed, NotFound, Refusal, Unevaluable
+from permille.http.requests import Requests
 from permille.http.words import message_of
-from permille.request_ids import RequestIds
 from tests.api.conftest import Api, charge, plan_body
 
 PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
@@ -134,7 +134,7 @@ def test_a_crash_has_the_id_too_and_so_has_the_log() -> None:
     watched.setFormatter(logs.TextLines(logs.FORMAT))
     logging.getLogger().addHandler(watched)
     try:
-        client = TestClient(RequestIds(application([Route("/x", broken)])), raise_server_exceptions=False)
+        client = TestClient(Requests(application([Route("/x", broken)])), raise_server_exceptions=False)
         answer = client.get("/x", headers={"X-Request-Id": "find-me"})
     finally:
         logging.getLogger().removeHandler(watched)

@@ -51,7 +51,7 @@ def test_a_plan_has_all_of_lagos_fields(api: Api):
         "amount_cents", "amount_currency", "trial_period", "pay_in_advance", "bill_charges_monthly",
         "bill_fixed_charges_monthly", "customers_count", "active_subscriptions_count", "draft_invoices_count",
         "parent_id", "pending_deletion", "charges", "fixed_charges", "entitlements", "usage_thresholds",
-        "applicable_usage_thresholds", "taxes", "scheduled_changes",
+        "applicable_usage_thresholds", "taxes", "scheduled_changes", "minimum_commitment",
     }  # fmt: skip
 
 
@@ -139,7 +139,6 @@ def test_rules_of_a_charge(api: Api, metric, fields, details):
     [
         ("fixed_charges", [{"units": 1}]),
         ("usage_thresholds", [{"amount_cents": 1}]),
-        ("minimum_commitment", {"amount_cents": 1}),
     ],
 )
 def test_what_is_not_built_yet_is_refused_and_not_ignored(api: Api, field, value):

@@ -29,6 +29,7 @@ BODIES: dict[str, Any] = {
     "/test_clock": {"test_clock": {"now": "2024-06-01T00:00:00Z"}},
     "/billing_entities": {"billing_entity": {"name": "Taken over"}},
     "/billable_metrics": {"billable_metric": {"name": "Taken over"}},
+    "/add_ons": {"add_on": {"name": "Taken over", "amount_cents": 99}},
     "/taxes": {"tax": {"name": "Taken over", "rate": "99"}},
     "/pricing_units": {"pricing_unit": {"name": "Taken over"}},
     "/plans": {"plan": {"name": "Taken over", "amount_cents": 99}},
@@ -48,6 +49,10 @@ def settle(api: Api, dsn: str) -> None:
     calls = api.metric("calls", aggregation_type="count_agg", field_name=None)
     api.post("/taxes", {"tax": {"name": "VAT", "code": "vat", "rate": "20", "applied_to_organization": True}})
     api.post("/pricing_units", {"pricing_unit": {"name": "Credit", "code": "credit", "short_name": "CR"}})
+    api.post(
+        "/add_ons",
+        {"add_on": {"name": "Seat", "code": "seat", "amount_cents": 500, "amount_currency": "EUR"}},
+    )
     filters = [{"values": {"model": ["a"]}, "properties": {"amount": "2"}}]
     charges = [
         charge(tokens, code="by_token", filters=filters),

@@ -12,6 +12,7 @@ from lago_python_client.base_model import BaseModel
 from lago_python_client.client import Client
 from lago_python_client.exceptions import LagoApiError
 from lago_python_client.models import (
+    AddOn,
     BatchEvent,
     BillableMetric,
     Charge,
@@ -64,6 +65,13 @@ def kept(c: Client, where: str, code: str) -> str:
 
 
 BUILT: dict[str, Use] = {
+    "add_ons.create": lambda c, _: c.add_ons.create(
+        AddOn(name="n", code="n", amount_cents=500, amount_currency="EUR")
+    ),
+    "add_ons.find": lambda c, _: c.add_ons.find("n"),
+    "add_ons.find_all": lambda c, _: c.add_ons.find_all(),
+    "add_ons.update": lambda c, _: c.add_ons.update(AddOn(name="other"), "n"),
+    "add_ons.destroy": lambda c, _: c.add_ons.destroy("n"),
     "billable_metrics.create": lambda c, _: c.billable_metrics.create(
         BillableMetric(name="n", code="n", aggregation_type="count_agg", recurring=False)
     ),
@@ -199,7 +207,6 @@ BROKEN = {
 """With any server, the client forgets to send the expression there, or its key."""
 
 NOT_BUILT = {
-    "add_ons": "create destroy find find_all update",
     "api_logs": "find find_all",
     "applied_coupons": "create destroy find_all",
     "billing_entities": "create",

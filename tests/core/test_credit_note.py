@@ -40,7 +40,7 @@ def tax(rate: str, number: int = 1) -> Tax:
 
 def item(amount: str, *taxes: Tax, fee_cents: int = 100_000, coupons: str = "0") -> Item:
     fee = CreditedFee(
-        fee_id="fee", amount_cents=fee_cents, precise_coupons_amount_cents=Decimal(coupons), taxes=taxes
+        fee_id=UUID(int=9), amount_cents=fee_cents, precise_coupons_amount_cents=Decimal(coupons), taxes=taxes
     )
     return Item(fee=fee, precise_amount_cents=Decimal(amount))
 

@@ -281,12 +281,16 @@ def _credit_item(fee: StoredFee) -> objects.FeeItem:
 
 
 def _plan_item(fee: StoredFee, plan: Plan | None) -> objects.FeeItem:
+    if fee.fee_type == "commitment":
+        name: str | None = fee.invoice_display_name or "Minimum commitment"
+    else:
+        name = (plan.invoice_display_name or plan.name) if plan else None
     return objects.FeeItem(
         type=fee.fee_type,
         code=plan.code if plan else None,
         name=plan.name if plan else None,
         description=plan.description if plan else None,
-        invoice_display_name=(plan.invoice_display_name or plan.name) if plan else None,
+        invoice_display_name=name,
         filters=None,
         filter_invoice_display_name=None,
         lago_item_id=fee.subscription_id,

@@ -25,9 +25,10 @@ from permille.clock import system_now
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
-from permille.core.errors import Invalid
+from permille.core.errors import Invalid, NotAllowed
 from permille.core.instants import parse_instant
 from permille.core.invoice.billing import InvoicingReason
+from permille.core.invoice.crediting import CreditSplit
 from permille.core.organization import Organization
 from permille.http.query import query_flag
 from permille.ids import new_id
@@ -45,6 +46,7 @@ from permille.store.credit_notes import InvoiceCredit
 from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
+from permille.usecases import voiding
 from permille.usecases.invoices import single
 from permille.usecases.invoices.documents import pdf_of
 
@@ -155,6 +157,31 @@ def refresh_invoice(call: Call) -> dict[str, Any]:
 def finalize_invoice(call: Call) -> dict[str, Any]:
     """PUT /invoices/{lago_id}/finalize: a draft becomes final before its day."""
     return {"invoice": render_whole(call.conn, single.finalize(call.conn, _invoice_of(call), now=call.now))}
+
+
+def void_invoice(call: Call) -> dict[str, Any]:
+    """POST /invoices/{lago_id}/void: with generate_credit_note, what was billed is credited or refunded."""
+    invoice = _invoice_of(call)
+    fields = Fields(call.body if isinstance(call.body, dict) else {})
+    with_note = fields.flag("generate_credit_note")
+    refund = fields.whole("refund_amount", minimum=0)
+    credit = fields.whole("credit_amount", minimum=0)
+    fields.check()
+    parts = CreditSplit(credit_cents=credit or 0, refund_cents=refund or 0) if with_note else None
+    return {"invoice": render_whole(call.conn, voiding.void(call.conn, invoice, parts=parts, now=call.now))}
+
+
+def lose_dispute(call: Call) -> dict[str, Any]:
+    """POST /invoices/{lago_id}/lose_dispute."""
+    return {
+        "invoice": render_whole(call.conn, voiding.lose_dispute(call.conn, _invoice_of(call), now=call.now))
+    }
+
+
+def retry_invoice(call: Call) -> dict[str, Any]:
+    """POST /invoices/{lago_id}/retry: always refused, as no invoice of ours fails: what cannot be billed is held."""
+    _invoice_of(call)
+    raise NotAllowed("invalid_status")
 
 
 def _metadata(call: Call, fields: Fields, invoice: StoredInvoice) -> list[Mapping[str, Any]] | None:
@@ -335,7 +362,6 @@ def render_invoice(
     invoice: StoredInvoice, customer: Customer, *, file_url: str | None = None
 ) -> objects.Invoice:
     """The invoice as lists show it: with its customer and metadata, without its fees."""
-    due = 0 if invoice.status == "voided" else invoice.total_amount_cents - invoice.total_paid_amount_cents
     return objects.Invoice(
         lago_id=invoice.id,
         billing_entity_code=customer.billing_entity.code,
@@ -360,9 +386,9 @@ def render_invoice(
         sub_total_excluding_taxes_amount_cents=invoice.sub_total_excluding_taxes_amount_cents,
         sub_total_including_taxes_amount_cents=invoice.sub_total_including_taxes_amount_cents,
         total_amount_cents=invoice.total_amount_cents,
-        total_due_amount_cents=due,
+        total_due_amount_cents=invoice.due_amount_cents,
         total_paid_amount_cents=invoice.total_paid_amount_cents,
-        total_offsetted_credit_note_amount_cents=0,
+        total_offsetted_credit_note_amount_cents=invoice.offset_amount_cents,
         prepaid_credit_amount_cents=invoice.prepaid_credit_amount_cents,
         prepaid_granted_credit_amount_cents=invoice.prepaid_granted_credit_amount_cents,
         prepaid_purchased_credit_amount_cents=invoice.prepaid_purchased_credit_amount_cents,

@@ -1,11 +1,13 @@
-"""Metadata of plans: what their owners keep with them."""
+"""Metadata of plans and credit notes: what their owners keep with them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from permille.api.http import Call
 from permille.api.validation import INVALID, OUT_OF_RANGE, SHORT_TEXT, Fields, storable
+from permille.core.errors import BadRequest, NotFound
 
 METADATA_MAX = 50
 METADATA_KEY_MAX = 100
@@ -27,3 +29,27 @@ def read_metadata(fields: Fields) -> Mapping[str, Any] | None:
         fields.refuse("metadata", OUT_OF_RANGE if fine else INVALID)
         return None
     return value
+
+
+def sent_metadata(call: Call) -> Mapping[str, Any]:
+    """The metadata of the request. Raises BadRequest, Invalid."""
+    if not isinstance(call.body, dict) or "metadata" not in call.body:
+        raise BadRequest("param is missing or the value is empty or invalid: metadata")
+    return checked_metadata(call.body["metadata"]) or {}
+
+
+def checked_metadata(metadata: Any) -> Mapping[str, Any] | None:
+    """The metadata as they are kept: what was there already may be too much together with what is sent. Raises Invalid."""
+    fields = Fields({"metadata": metadata})
+    kept = read_metadata(fields)
+    fields.check()
+    return kept
+
+
+def without_key(metadata: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    """The metadata without one of them. Raises NotFound where it is not there."""
+    kept = dict(metadata or {})
+    if key not in kept:
+        raise NotFound("metadata")
+    del kept[key]
+    return kept

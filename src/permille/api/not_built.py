@@ -13,15 +13,12 @@ from permille.core.errors import Refusal
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 RESOURCES = (
-    "/add_ons",
     "/analytics",
     "/api_logs",
     "/applied_coupons",
     "/coupons",
-    "/credit_notes/{lago_id}/metadata",
     "/customers/{external_id}/applied_coupons",
     "/customers/{external_id}/checkout_url",
-    "/customers/{external_id}/credit_notes",
     "/customers/{external_id}/payment_methods",
     "/customers/{external_id}/payment_requests",
     "/customers/{external_id}/payments",
@@ -45,10 +42,6 @@ RESOURCES = (
 
 ACTIONS = (
     ("POST", "/billing_entities"),
-    ("POST", "/credit_notes"),
-    ("POST", "/credit_notes/estimate"),
-    ("PUT", "/credit_notes/{lago_id}"),
-    ("PUT", "/credit_notes/{lago_id}/void"),
     ("POST", "/credit_notes/{lago_id}/download"),
     ("POST", "/credit_notes/{lago_id}/download_pdf"),
     ("POST", "/credit_notes/{lago_id}/download_xml"),
@@ -56,14 +49,10 @@ ACTIONS = (
     ("POST", "/invoices"),
     ("DELETE", "/invoices/{lago_id}"),
     ("POST", "/invoices/{lago_id}/download_xml"),
-    ("POST", "/invoices/{lago_id}/lose_dispute"),
-    ("PUT", "/invoices/{lago_id}/lose_dispute"),
     ("POST", "/invoices/{lago_id}/payment_url"),
     ("POST", "/invoices/{lago_id}/resend_email"),
-    ("POST", "/invoices/{lago_id}/retry"),
     ("POST", "/invoices/{lago_id}/retry_payment"),
     ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),
-    ("POST", "/invoices/{lago_id}/void"),
     ("POST", "/wallet_transactions/{lago_id}/payment_url"),
 )
 """Parts of resources that are built."""

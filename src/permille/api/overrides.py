@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.charge_input import read_overridden_charge
+from permille.api.commitments import read_commitment
 from permille.api.metadata import read_metadata
 from permille.api.taxes import known_taxes, read_taxes
 from permille.api.validation import INVALID, LONG_TEXT, Fields
@@ -18,7 +19,7 @@ from permille.core.errors import NotFound
 from permille.usecases.catalogue.own_plans import own_copy
 
 TRIAL_DAYS_MAX = 36_500
-UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment")
+UNBUILT = ("fixed_charges", "usage_thresholds")
 
 
 def read_overrides(conn: Connection[Any], fields: Fields, plan: Plan, *, now: datetime) -> tuple[Plan, Plan]:
@@ -34,12 +35,12 @@ def read_overrides(conn: Connection[Any], fields: Fields, plan: Plan, *, now: da
     entry = Fields(given, fields)
     entry.refuse_unbuilt(*UNBUILT)
     return child, replace(
-        child, **_columns(conn, entry, child), charges=_charges(conn, entry, child, now=now)
+        child, **_columns(conn, entry, child, now=now), charges=_charges(conn, entry, child, now=now)
     )
 
 
-def _columns(conn: Connection[Any], entry: Fields, child: Plan) -> dict[str, Any]:
-    read: dict[str, Any] = {}
+def _columns(conn: Connection[Any], entry: Fields, child: Plan, *, now: datetime) -> dict[str, Any]:
+    read: dict[str, Any] = {"minimum_commitment": read_commitment(conn, entry, child, now=now)}
     if entry.given.get("amount_cents") is not None:
         read["amount_cents"] = entry.whole("amount_cents", minimum=0) or 0
     if entry.given.get("amount_currency") is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg import Connection
 
 from permille.api.charge_input import ChargesOfPlan, read_charges
+from permille.api.commitments import read_commitment
 from permille.api.metadata import read_metadata
 from permille.api.pricing_units import known_pricing_units
 from permille.api.taxes import known_taxes, read_taxes
@@ -21,7 +22,7 @@ from permille.store import billable_metrics, plans
 INTERVALS = tuple(Interval)
 MONTHLY_CHARGES = (Interval.YEARLY, Interval.SEMIANNUAL)
 TRIAL_DAYS_MAX = 36_500
-UNBUILT = ("fixed_charges", "usage_thresholds", "minimum_commitment", "entitlements")
+UNBUILT = ("fixed_charges", "usage_thresholds", "entitlements")
 
 
 def read_plan(conn: Connection[Any], fields: Fields, before: Plan, *, now: datetime) -> Plan:
@@ -31,7 +32,7 @@ def read_plan(conn: Connection[Any], fields: Fields, before: Plan, *, now: datet
     that there is not.
     """
     is_subscribed = plans.is_subscribed(conn, before.id)
-    read = _always_editable(conn, fields, before)
+    read = _always_editable(conn, fields, before, now=now)
     if not is_subscribed:
         read |= _structure(fields, before)
     after = replace(before, **read)
@@ -39,10 +40,10 @@ def read_plan(conn: Connection[Any], fields: Fields, before: Plan, *, now: datet
     return replace(after, charges=charges)
 
 
-def _always_editable(conn: Connection[Any], fields: Fields, plan: Plan) -> dict[str, Any]:
+def _always_editable(conn: Connection[Any], fields: Fields, plan: Plan, *, now: datetime) -> dict[str, Any]:
     """The fields that may change at any time; what is not sent stays, and what was never set is due."""
     fields.refuse_unbuilt(*UNBUILT)
-    read: dict[str, Any] = {}
+    read: dict[str, Any] = {"minimum_commitment": read_commitment(conn, fields, plan, now=now)}
     if fields.has("name") or not plan.name:
         read["name"] = fields.text("name", mandatory=True) or ""
     if fields.has("amount_cents") or plan.amount_cents < 0:

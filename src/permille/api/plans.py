@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import UNSET
 
+from permille.api.commitments import render_commitment
 from permille.api.http import Call
 from permille.api.objects import charge as charge_objects, plan as objects
 from permille.api.objects.base import Number
@@ -106,6 +107,7 @@ def render_plan(plan: Plan, *, now: datetime, pending_deletion: bool = False) ->
         entitlements=[],
         usage_thresholds=[],
         applicable_usage_thresholds=[],
+        minimum_commitment=render_commitment(plan),
         taxes=[render_tax(tax) for tax in plan.taxes],
         metadata=UNSET if plan.metadata is None else plan.metadata,
     )

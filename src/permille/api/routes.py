@@ -9,6 +9,7 @@ from msgspec import UnsetType
 
 from permille.api import (
     activity_logs,
+    add_ons,
     amendments,
     billable_metrics,
     billing_entities,
@@ -45,6 +46,7 @@ from permille.api.http import AdminEndpoint, Endpoint, Engine, admin_route, rout
 from permille.api.not_built import NOT_BUILT, not_built
 from permille.api.objects import (
     activity_log,
+    add_on,
     billable_metric,
     billing_entity,
     charge,
@@ -66,7 +68,7 @@ from permille.api.objects import (
     wallet,
     webhook_endpoint,
 )
-from permille.api.objects.base import Answer, instant_of, one_of, says
+from permille.api.objects.base import Answer, Metadata, instant_of, one_of, says
 from permille.api.operations import (
     PAGE,
     Body,
@@ -123,6 +125,25 @@ INVOICE_FILTERS: Shape = {
     "search_term": SEARCH,
     "metadata": METADATA,
     **PAGE,
+}
+VOID: Shape = {
+    "generate_credit_note": Annotated[bool, says("Whether credit notes are issued for what it came to.")],
+    "refund_amount": Annotated[int, says("What of it is paid back, in the currency's smallest unit.")],
+    "credit_amount": Annotated[int, says("What of it is credit for later invoices.")],
+}
+CREDIT_NOTE_FILTERS: Shape = {
+    "external_customer_id": CUSTOMER,
+    "credit_status": Annotated[str, says("Only those with this status of their credit.")],
+    "refund_status": Annotated[str, says("Only those with this status of their refund.")],
+    "reason": Annotated[str, says("Only those issued for this reason.")],
+    "currency": CURRENCY,
+    "invoice_number": Annotated[str, says("Only those of this invoice.")],
+    "issuing_date_from": on_or_after("dated"),
+    "issuing_date_to": on_or_before("dated"),
+    "amount_from": Annotated[int, says("Only those of at least this amount.")],
+    "amount_to": Annotated[int, says("Only those of at most this amount.")],
+    "search_term": SEARCH,
+    "billing_entity_codes": ENTITIES,
 }
 SUBSCRIPTION_FILTERS: Shape = {
     "status": Annotated[list[str], says("Only those of these statuses; the active ones by default.")],
@@ -208,8 +229,8 @@ def _wallets_at(
 ) -> tuple[Operation[Endpoint], ...]:
     """Wallets, at the address of their own or at those of their customer."""
     whose = "a customer's " if wallets_ is CUSTOMERS_WALLETS else "a "
-    notes = Resource(f"{wallets_.path}/{{{wallets_.key}}}/metadata", "", "metadata", wallet.WalletNotes)
-    sent = {"metadata": wallet.WalletNotes}
+    notes = Resource(f"{wallets_.path}/{{{wallets_.key}}}/metadata", "", "metadata", Metadata)
+    sent = {"metadata": Metadata}
     return (
         wallets_.create(create, f"Open {whose}wallet", takes=wallet.WalletInput, needs=needs, errors=(404,)),
         wallets_.page(page, "List wallets" if whose == "a " else "List a customer's wallets", query=query),
@@ -244,10 +265,14 @@ SUBSCRIPTIONS = Resource("/subscriptions", "external_id", "subscription", subscr
 INVOICES = Resource("/invoices", "lago_id", "invoice", invoice.InvoiceDetails, invoice.Invoice)
 FEES = Resource("/fees", "lago_id", "fee", fee.Fee)
 CREDIT_NOTES = Resource("/credit_notes", "lago_id", "credit_note", credit_note.CreditNote)
+CREDIT_NOTES_METADATA = Resource("/credit_notes/{lago_id}/metadata", "", "metadata", Metadata)
+CUSTOMERS_CREDIT_NOTES = Resource(
+    "/customers/{external_id}/credit_notes", "", "credit_note", credit_note.CreditNote
+)
 LATE_USAGE = Resource("/late_usage", "lago_id", "late_usage", late_usage_objects.LateUsage)
 METRICS = Resource("/billable_metrics", "code", "billable_metric", billable_metric.BillableMetric)
 PLANS = Resource("/plans", "code", "plan", plan.Plan)
-NOTES = Resource("/plans/{code}/metadata", "", "metadata", plan.PlanMetadata)
+NOTES = Resource("/plans/{code}/metadata", "", "metadata", Metadata)
 CHARGES = Resource("/plans/{code}/charges", "charge_code", "charge", charge.Charge)
 PRICING_UNITS = Resource("/pricing_units", "code", "pricing_unit", pricing_unit.PricingUnit)
 WALLETS = Resource("/wallets", "lago_id", "wallet", wallet.Wallet)
@@ -258,6 +283,7 @@ WALLET_TRANSACTIONS = Resource(
 WALLETS_TRANSACTIONS = Resource(
     "/wallets/{lago_id}/wallet_transactions", "", "wallet_transaction", wallet.WalletTransaction
 )
+ADD_ONS = Resource("/add_ons", "code", "add_on", add_on.AddOn)
 TAXES = Resource("/taxes", "code", "tax", tax.Tax)
 WEBHOOK_ENDPOINTS = Resource(
     "/webhook_endpoints", "lago_id", "webhook_endpoint", webhook_endpoint.WebhookEndpoint
@@ -569,6 +595,38 @@ GROUPS = (
             ),
             INVOICES.action("PUT", "/finalize", invoices.finalize_invoice, "Finalize a draft", errors=(422,)),
             INVOICES.action(
+                "POST",
+                "/void",
+                invoices.void_invoice,
+                "Void an invoice",
+                description="It keeps its number. With generate_credit_note, the two amounts are credited and refunded"
+                " by a credit note, and the rest of what it came to by another one, which is void.",
+                beside=VOID,
+                errors=(405, 422),
+            ),
+            INVOICES.action(
+                "POST",
+                "/lose_dispute",
+                invoices.lose_dispute,
+                "Record that a payment dispute was lost",
+                errors=(405,),
+            ),
+            INVOICES.action(
+                "PUT",
+                "/lose_dispute",
+                invoices.lose_dispute,
+                "Record that a payment dispute was lost, at its former address",
+                errors=(405,),
+            ),
+            INVOICES.action(
+                "POST",
+                "/retry",
+                invoices.retry_invoice,
+                "Retry an invoice that failed",
+                description="No invoice fails here: what can't be billed is held and tried again by itself.",
+                errors=(405,),
+            ),
+            INVOICES.action(
                 "POST", "/download", invoices.download_invoice, "Get the address of an invoice's PDF"
             ),
             INVOICES.action(
@@ -646,20 +704,64 @@ GROUPS = (
             CREDIT_NOTES.page(
                 credit_notes.list_credit_notes,
                 "List credit notes",
-                query={
-                    "external_customer_id": CUSTOMER,
-                    "credit_status": Annotated[str, says("Only those with this status of their credit.")],
-                    "refund_status": Annotated[str, says("Only those with this status of their refund.")],
-                    "reason": Annotated[str, says("Only those issued for this reason.")],
-                    "currency": CURRENCY,
-                    "invoice_number": Annotated[str, says("Only those of this invoice.")],
-                    "issuing_date_from": on_or_after("dated"),
-                    "issuing_date_to": on_or_before("dated"),
-                    "amount_from": Annotated[int, says("Only those of at least this amount.")],
-                    "amount_to": Annotated[int, says("Only those of at most this amount.")],
-                },
+                query=CREDIT_NOTE_FILTERS,
+            ),
+            CUSTOMERS_CREDIT_NOTES.page(
+                credit_notes.list_customer_credit_notes, "List a customer's credit notes", CREDIT_NOTE_FILTERS
             ),
             CREDIT_NOTES.show(credit_notes.show_credit_note, "Get a credit note"),
+            CREDIT_NOTES.create(
+                credit_notes.create_credit_note,
+                "Issue a credit note",
+                description="Of a final invoice. What it credits pays the customer's next invoices.",
+                takes=credit_note.CreditNoteInput,
+                needs=("invoice_id", "items"),
+                errors=(404, 405),
+            ),
+            Operation(
+                "POST",
+                "/credit_notes/estimate",
+                credit_notes.estimate_credit_note,
+                "Estimate a credit note",
+                {"estimated_credit_note": credit_note.EstimatedCreditNote},
+                description="Nothing is stored.",
+                body=sends("credit_note", credit_note.CreditNoteEstimateInput, "invoice_id", "items"),
+                errors=(404, 405),
+            ),
+            CREDIT_NOTES.update(
+                credit_notes.update_credit_note,
+                "Record the refund of a credit note, or change its notes",
+                takes=credit_note.CreditNoteUpdate,
+            ),
+            CREDIT_NOTES.action(
+                "PUT",
+                "/void",
+                credit_notes.void_credit_note,
+                "Void what is left of a credit note",
+                errors=(405,),
+            ),
+            CREDIT_NOTES_METADATA.create(
+                credit_notes.replace_metadata,
+                "Replace the metadata of a credit note",
+                beside={"metadata": Metadata},
+                errors=(404,),
+            ),
+            CREDIT_NOTES_METADATA.action(
+                "PATCH",
+                "",
+                credit_notes.merge_metadata,
+                "Change some metadata of a credit note",
+                beside={"metadata": Metadata},
+            ),
+            CREDIT_NOTES_METADATA.delete(
+                credit_notes.delete_metadata, "Delete the metadata of a credit note"
+            ),
+            CREDIT_NOTES_METADATA.action(
+                "DELETE",
+                "/{key}",
+                credit_notes.delete_metadata_key,
+                "Delete one of the metadata of a credit note",
+            ),
         ),
     ),
     OperationGroup(
@@ -828,14 +930,14 @@ GROUPS = (
             NOTES.create(
                 plan_metadata.replace_metadata,
                 "Replace the notes of a plan",
-                beside={"metadata": plan.PlanMetadata},
+                beside={"metadata": Metadata},
             ),
             NOTES.action(
                 "PATCH",
                 "",
                 plan_metadata.merge_metadata,
                 "Change some notes of a plan",
-                beside={"metadata": plan.PlanMetadata},
+                beside={"metadata": Metadata},
             ),
             NOTES.delete(plan_metadata.delete_metadata, "Delete the notes of a plan"),
             NOTES.action("DELETE", "/{key}", plan_metadata.delete_metadata_key, "Delete a note of a plan"),
@@ -880,6 +982,24 @@ GROUPS = (
                 takes=pricing_unit.PricingUnitInput,
             ),
             PRICING_UNITS.delete(pricing_units.delete_pricing_unit, "Delete a pricing unit", errors=(405,)),
+        ),
+    ),
+    OperationGroup(
+        "Add-ons",
+        "add_on",
+        "What is sold beside usage: once, or in every period as a plan's fixed charge.",
+        (
+            ADD_ONS.create(
+                add_ons.create_add_on,
+                "Create an add-on",
+                takes=add_on.AddOnInput,
+                needs=("name", "code", "amount_cents", "amount_currency"),
+                errors=(404,),
+            ),
+            ADD_ONS.page(add_ons.list_add_ons, "List add-ons"),
+            ADD_ONS.show(add_ons.show_add_on, "Get an add-on"),
+            ADD_ONS.update(add_ons.update_add_on, "Change an add-on", takes=add_on.AddOnInput),
+            ADD_ONS.delete(add_ons.delete_add_on, "Delete an add-on"),
         ),
     ),
     OperationGroup(

@@ -17,7 +17,7 @@ from permille.api.plans import render_plan
 from permille.api.price_changes import read_since
 from permille.api.price_preview import previewable
 from permille.api.render import instant, instant_milliseconds, last_instant
-from permille.api.validation import NOT_SUPPORTED_YET, Fields, query_texts
+from permille.api.validation import Fields, query_texts
 from permille.core.contract.override import same_terms
 from permille.core.contract.plan import Plan, sold_plan_id
 from permille.core.contract.price_versions import edit_prices, in_force
@@ -34,7 +34,6 @@ from permille.usecases.catalogue.subscriptions import NewSubscription
 from permille.usecases.subscriptions import SubscriptionTerms
 
 BILLING_TIMES = tuple(BillingTime)
-UNBUILT_CREDIT_NOTES = ("offset",)
 UNBUILT = ("usage_thresholds", "invoice_custom_section", "activation_rules")
 PAYMENT_METHOD: dict[str, Any] = {"payment_method_id": None, "payment_method_type": "provider"}
 
@@ -124,10 +123,7 @@ def _customer(
 
 
 def _option(fields: Fields, name: str, allowed: Sequence[str]) -> str | None:
-    chosen = fields.choice(name, allowed, code="invalid_value")
-    if chosen in UNBUILT_CREDIT_NOTES:
-        fields.refuse(name, NOT_SUPPORTED_YET)
-    return chosen
+    return fields.choice(name, allowed, code="invalid_value")
 
 
 def _check_ending(

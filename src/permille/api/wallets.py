@@ -11,14 +11,14 @@ from psycopg import Connection
 
 from permille.api.customers import customer_of
 from permille.api.http import Call
-from permille.api.metadata import read_metadata
+from permille.api.metadata import checked_metadata, read_metadata, sent_metadata, without_key
 from permille.api.objects import wallet as objects
 from permille.api.objects.subscription import PaymentMethod
 from permille.api.render import instant, instant_milliseconds
 from permille.api.subscriptions import PAYMENT_METHOD
 from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid, query_texts
 from permille.core.bounds import LATEST
-from permille.core.errors import BadRequest, Invalid, NotFound
+from permille.core.errors import Invalid, NotFound
 from permille.core.money import decimal_text
 from permille.core.wallet import FEE_TYPES, LOWEST_PRIORITY, Wallet, credits_of, cut_credits
 from permille.store import billable_metrics, billing_entities, customers, wallets
@@ -220,7 +220,7 @@ def show_wallet(call: Call) -> dict[str, Any]:
 
 def update_wallet(call: Call) -> dict[str, Any]:
     """PUT /wallets/{lago_id}, PUT /customers/{external_id}/wallets/{wallet_code}."""
-    before = usecase.locked(call.conn, wallet_of(call))
+    before = _to_change(call)
     fields = Fields(call.root("wallet"))
     columns = read_columns(call.conn, call.organization.id, fields, now=call.now)
     if fields.has("code") and not columns["code"]:
@@ -232,51 +232,39 @@ def update_wallet(call: Call) -> dict[str, Any]:
 
 def terminate_wallet(call: Call) -> dict[str, Any]:
     """DELETE /wallets/{lago_id}, DELETE /customers/{external_id}/wallets/{wallet_code}."""
-    before = usecase.locked(call.conn, wallet_of(call))
+    before = _to_change(call)
     usecase.terminate(call.conn, [before], now=call.now)
     return _shown(call, before.id)
 
 
 def replace_metadata(call: Call) -> dict[str, Any]:
     """POST .../metadata: what is not sent is gone."""
-    return _set_metadata(call, {}, _sent(call))
+    return _set_metadata(call, sent_metadata(call))
 
 
 def merge_metadata(call: Call) -> dict[str, Any]:
     """PATCH .../metadata: what is not sent stays."""
-    return _set_metadata(call, wallet_of(call).metadata or {}, _sent(call))
+    return _set_metadata(call, {**(_to_change(call).metadata or {}), **sent_metadata(call)})
 
 
 def delete_metadata(call: Call) -> dict[str, Any]:
     """DELETE .../metadata."""
-    return _set_metadata(call, {}, {})
+    return _set_metadata(call, {})
 
 
 def delete_metadata_key(call: Call) -> dict[str, Any]:
     """DELETE .../metadata/{key}."""
-    kept = dict(wallet_of(call).metadata or {})
-    if call.path["key"] not in kept:
-        raise NotFound("metadata")
-    del kept[call.path["key"]]
-    return _set_metadata(call, kept, {})
+    return _set_metadata(call, without_key(_to_change(call).metadata, call.path["key"]))
 
 
-def _sent(call: Call) -> Mapping[str, Any]:
-    if not isinstance(call.body, dict) or "metadata" not in call.body:
-        raise BadRequest("param is missing or the value is empty or invalid: metadata")
-    fields = Fields(call.body)
-    found = read_metadata(fields)
-    fields.check()
-    return found or {}
+def _to_change(call: Call) -> Wallet:
+    return usecase.locked(call.conn, wallet_of(call))
 
 
-def _set_metadata(call: Call, kept: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
-    wallet = usecase.locked(call.conn, wallet_of(call))
-    fields = Fields({"metadata": {**kept, **sent}})
-    metadata = read_metadata(fields)
-    fields.check()
-    usecase.change(call.conn, wallet, {"metadata": metadata}, now=call.now)
-    return {"metadata": metadata}
+def _set_metadata(call: Call, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    kept = checked_metadata(metadata)
+    usecase.change(call.conn, _to_change(call), {"metadata": kept}, now=call.now)
+    return {"metadata": kept}
 
 
 def _shown(call: Call, wallet_id: UUID) -> dict[str, Any]:

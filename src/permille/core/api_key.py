@@ -31,6 +31,7 @@ RESOURCES = (
     "late_usage",
     "billable_metric",
     "plan",
+    "add_on",
     "pricing_unit",
     "tax",
     "webhook_endpoint",

@@ -94,10 +94,18 @@ def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
         )
 
 
-def apply_taxes(bases: Sequence[tuple[Tax, Decimal]]) -> tuple[AppliedTax, ...]:
-    """Each tax of what it is taken of, in cents; their amounts add up to the rounded sum of the exact ones."""
+def apply_taxes(
+    bases: Sequence[tuple[Tax, Decimal]], *, correction: Decimal = ZERO
+) -> tuple[AppliedTax, ...]:
+    """Each tax of what it is taken of, in cents; their amounts add up to the rounded sum of the exact ones.
+
+    The correction is added to that sum, in the largest of them.
+    """
     with exact():
-        amounts = apportion([base * tax.rate / 100 for tax, base in bases])
+        exactly = [base * tax.rate / 100 for tax, base in bases]
+        if exactly and correction:
+            exactly[exactly.index(max(exactly))] += correction
+        amounts = apportion(exactly)
     return tuple(
         AppliedTax(tax=tax, amount_cents=amount, fees_amount_cents=round_cents(base))
         for (tax, base), amount in zip(bases, amounts, strict=True)

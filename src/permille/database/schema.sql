@@ -192,6 +192,19 @@ create index plan_version_of_organization on plan (organization_id, valid_until)
 
 create index plan_of_parent on plan (parent_id) where parent_id is not null;
 
+-- What a period of a plan comes to at least.
+create table commitment (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    plan_id uuid not null unique references plan (id),
+    amount_cents bigint not null,
+    invoice_display_name text,
+    tax_ids uuid[] not null default '{}',
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    constraint commitment_amount check (amount_cents > 0)
+);
+
 -- What charges are priced in instead of their plan's currency.
 create table pricing_unit (
     id uuid primary key,
@@ -652,6 +665,25 @@ create table tax (
 
 create unique index tax_code on tax (organization_id, code) where deleted_at is null;
 
+-- What is sold beside usage: once, or in every period as a fixed charge of a plan.
+create table add_on (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    name text not null,
+    invoice_display_name text,
+    description text,
+    amount_cents bigint not null,
+    amount_currency text not null,
+    tax_ids uuid[] not null default '{}',
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    deleted_at timestamptz
+);
+
+create unique index add_on_code on add_on (organization_id, code) where deleted_at is null;
+create index add_on_newest on add_on (organization_id, created_at desc, id) where deleted_at is null;
+
 -- Series that are to be looked at for usage without a price: the roll-up puts each here once a month that it is used.
 create table unchecked_series (
     series_id bigint primary key
@@ -740,7 +772,8 @@ create table invoice (
     waits_for_price boolean not null default false, -- a draft with usage that is held: it does not become final
     price_retry_at timestamptz, -- when it is tried again whether that usage has a price, by the organization's clock
     prepaid_granted_credit_amount_cents bigint, -- the parts of prepaid_credit_amount_cents
-    prepaid_purchased_credit_amount_cents bigint
+    prepaid_purchased_credit_amount_cents bigint,
+    offset_amount_cents bigint not null default 0 -- what its own credit notes took off what is due
 );
 
 create index invoice_to_finalize on invoice (organization_id, finalizes_at)
@@ -1229,7 +1262,7 @@ create table credit_note (
     sequential_id bigint not null, -- within the invoice
     number text not null,
     issuing_date date not null,
-    credit_status text not null, -- available, consumed, voided
+    credit_status text, -- available, consumed, voided; null without a part for later invoices
     refund_status text,
     reason text not null,
     description text,
@@ -1247,7 +1280,11 @@ create table credit_note (
     coupons_adjustment_amount_cents numeric not null,
     applied_taxes jsonb not null,
     created_at timestamptz not null,
-    updated_at timestamptz not null
+    updated_at timestamptz not null,
+    voided_amount_cents bigint not null default 0, -- credit that was given up; the balance is what is neither that nor spent
+    voided_at timestamptz,
+    refunded_at timestamptz,
+    metadata jsonb not null default '{}'
 );
 
 create unique index credit_note_of_invoice on credit_note (invoice_id, sequential_id);
@@ -1465,6 +1502,7 @@ begin
         ('billable_metric', 'id', 'code', '', 'insert update delete'),
         ('billable_metric_filter', 'billable_metric_id key', 'key', '', 'insert update delete'),
         ('plan', 'id', 'code', '', 'insert update delete'),
+        ('commitment', 'id', 'invoice_display_name', '', 'insert update delete'),
         ('pricing_unit', 'id', 'code', '', 'insert update delete'),
         ('charge', 'id', 'code', '', 'insert update delete'),
         ('charge_filter', 'id', 'invoice_display_name', '', 'insert update delete'),
@@ -1474,6 +1512,7 @@ begin
             'next_billing_at activates_at ends_at fee_billed_until charges_billed_until', 'insert update delete'
         ),
         ('tax', 'id', 'code', '', 'insert update delete'),
+        ('add_on', 'id', 'code', '', 'insert update delete'),
         ('event_amendment', 'id', 'event_transaction_id', 'event_identity properties', 'insert update delete'),
         ('invoice', 'id', 'number', 'finalizes_at waits_for_price price_retry_at', 'insert update delete'),
         ('fee', 'id', 'event_transaction_id', '', 'update'),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter
 from collections.abc import Collection, Hashable
 from typing import Self
+from uuid import UUID
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -27,15 +27,15 @@ class BodyMemory:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._taken = 0
-        self._taken_by: Counter[Hashable] = Counter()
+        self._taken_by: dict[Hashable, int] = {}
 
     def of(self, owner: Hashable | None) -> BodyShare:
         """What one request of an owner takes, None for one without a key. It is given back at the end of the context."""
-        return BodyShare(self, owner)
+        return BodyShare(self, owner.int if isinstance(owner, UUID) else owner)
 
     def take(self, owner: Hashable | None, size: int) -> None:
         """Raises Refusal: 503 when everything is taken, 429 when the owner's share is."""
-        own = self._taken_by[owner]
+        own = self._taken_by.get(owner, 0)
         if self._taken and self._taken + size > self._limit:
             raise Refusal(status=503, code="too_many_bytes")
         if own and own + size > self._limit // (2 if owner is not None else 16):
@@ -46,9 +46,9 @@ class BodyMemory:
     def give_back(self, owner: Hashable | None, size: int) -> None:
         """The bodies are done with."""
         self._taken -= size
-        self._taken_by[owner] -= size
-        if not self._taken_by[owner]:
-            del self._taken_by[owner]
+        left = self._taken_by.pop(owner) - size
+        if left:
+            self._taken_by[owner] = left
 
 
 class BodyShare:

@@ -19,9 +19,9 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from permille.config import NO_NETWORKS, Networks
-from permille.http.answers import ANSWER_HEADERS
 from permille.http.clients import household
 from permille.http.refusals import STATUS_HEADERS, error_body
+from permille.http.requests import ANSWER_HEADERS
 from permille.http.words import in_words
 
 log = logging.getLogger(__name__)
@@ -208,7 +208,10 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         while data and self.problem is None and not self.transport.is_closing():
             room = HEAD_BYTES_MAX - self.head_bytes
-            piece, data = (data[:room], data[room:]) if self.in_head else (data, b"")
+            if self.in_head and len(data) > room:
+                piece, data = data[:room], data[room:]
+            else:
+                piece, data = data, b""
             self._feed(piece)
         if self.problem is not None:
             self.refuse(*self.problem)
@@ -259,9 +262,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(hosts) > 1:
             return 400, "several_hosts"
         allowed = self.door.limits.hosts
-        is_probe = self.url.partition(b"?")[0] in PROBES
-        if allowed and not is_probe and (not hosts or _bare_host(hosts[0]) not in allowed):
-            return 421, "unknown_host"
+        if allowed and (not hosts or _bare_host(hosts[0]) not in allowed):
+            is_probe = self.url.partition(b"?")[0] in PROBES
+            return None if is_probe else (421, "unknown_host")
         return None
 
     def on_body(self, body: bytes) -> None:

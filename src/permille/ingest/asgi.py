@@ -74,7 +74,7 @@ class Answers:
     key: Callable[[str], ApiKey | None]
     """What the API key is."""
     used: Callable[[UUID, datetime], None]
-    """Note that a key was used, and when."""
+    """Note that a key was used, and when; not for each request while the key is remembered."""
     warnings: Callable[[UUID, Sequence[Draft]], Warnings]
     """What of the events that were just taken will not count, and why."""
     unevaluable: Callable[[UUID, Mapping[int, Draft]], dict[int, str]]
@@ -213,7 +213,6 @@ class EventIntake:
         if key is None:
             return 401, _encode(error_body(401, in_words("unauthorized")))
         key.require("event", Mode.WRITE)
-        self.answers.used(key.id, system_now())
         organization = key.organization
         telemetry.belongs_to(organization.id)
         with self.bodies.of(organization.id) as share:
@@ -224,21 +223,25 @@ class EventIntake:
         now = organization.now(system_now())
         wire = _formats[scope["path"].rstrip("/")]
         try:
-            drafts = await self._read(wire, organization.id, body, now)
+            if len(body) <= LARGE_BODY_BYTES:
+                drafts = wire.decode(body, now, self.batch_max)
+            else:
+                drafts = await self._read(wire, organization.id, body, now)
         except Faulty as faulty:
             await self._raise_unevaluable(organization.id, faulty)
             raise
         request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
         telemetry.brings(len(drafts))
-        await self._derive(request)
+        if len(drafts) * EXPRESSION_LENGTH_MAX > EXPRESSION_WORK_AT_ONCE:
+            await self._derive(request)
         if not await self._store(request):
             raise _unacceptable(wire) if isinstance(request.failure, UnacceptableError) else try_again()
         if request.is_refused or request.duplicates:
             duplicates = len(request.duplicates or ())
-            telemetry.events.labels("duplicate").inc(duplicates)
+            telemetry.duplicate.inc(duplicates)
             telemetry.brings(len(drafts) - duplicates)
             raise _refused(request, wire)
-        telemetry.events.labels("stored").inc(len(drafts))
+        telemetry.stored.inc(len(drafts))
         warnings = None
         if scope.get("query_string") and query_flag(QueryParams(scope["query_string"]), "strict"):
             async with self.lookups.turn(organization.id):
@@ -246,9 +249,7 @@ class EventIntake:
         return 200, wire.answer(request, warnings)
 
     async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:
-        """The drafts of a body. Large ones of an organization are read one at a time, with others' requests in between."""
-        if len(body) <= LARGE_BODY_BYTES:
-            return wire.decode(body, now, self.batch_max)
+        """The drafts of a large body. Those of an organization are read one at a time, with others' requests in between."""
         async with self.readings.turn(organization_id):
             await asyncio.sleep(0)
             return wire.decode(body, now, self.batch_max)
@@ -263,8 +264,6 @@ class EventIntake:
 
     async def _derive(self, request: Request) -> None:
         """Evaluate long expressions in a thread, one request of an organization at a time; a writer evaluates short ones."""
-        if len(request.drafts) * EXPRESSION_LENGTH_MAX <= EXPRESSION_WORK_AT_ONCE:
-            return
         writer = self.writers[0]
         if writer.words(request) > EXPRESSION_WORK_AT_ONCE:
             async with self.evaluations.turn(request.organization_id):
@@ -289,6 +288,8 @@ class EventIntake:
         changes = self.changes_of_keys
         async with self.lookups.turn(secret):
             key = await asyncio.to_thread(self.answers.key, secret)
+        if key is not None:
+            self.answers.used(key.id, system_now())
         if key is not None and not key.organization.test_mode and changes == self.changes_of_keys:
             if len(self.keys) >= KEYS_REMEMBERED:
                 self.keys.pop(next(iter(self.keys)))
@@ -368,8 +369,8 @@ def _seconds_to_remember(key: ApiKey) -> float:
 
 def _count_refused(refusal: Refusal) -> None:
     """Count the events of a request of which none is stored; one that can't be read counts as one."""
-    outcome = "unavailable" if refusal.status in {429, 503} else "refused"
-    telemetry.events.labels(outcome).inc(telemetry.brought())
+    outcome = telemetry.unavailable if refusal.status in {429, 503} else telemetry.refused
+    outcome.inc(telemetry.brought())
 
 
 def _answer_all(group: Sequence[WaitingRequest]) -> None:

@@ -89,7 +89,7 @@ where t.amount <> f.taxes_amount_cents
 )
 
 CREDIT_NOTES_ADD_UP = Check(
-    sentence="The taxes that a credit note lists add up to its taxes amount, and with its sub-total to its total",
+    sentence="The taxes that a credit note lists add up to its taxes amount, and with its sub-total to its total and its parts",
     broken=f"""
 select n.organization_id, 'credit note ' || n.number || ' ' || n.id as what,
     format('sub-total %s, taxes %s, listed %s, total %s', n.sub_total_excluding_taxes_amount_cents,
@@ -97,6 +97,7 @@ select n.organization_id, 'credit note ' || n.number || ' ' || n.id as what,
 from credit_note n, {_listed_taxes("n")}
 where t.amount <> n.taxes_amount_cents
    or n.total_amount_cents <> n.sub_total_excluding_taxes_amount_cents + n.taxes_amount_cents
+   or n.total_amount_cents <> n.credit_amount_cents + n.refund_amount_cents + n.offset_amount_cents
 """,
 )
 
@@ -123,14 +124,36 @@ group by i.id having i.credit_notes_amount_cents <> coalesce(sum(c.amount_cents)
 )
 
 BALANCES_ADD_UP = Check(
-    sentence="The balance of a credit note is its credit less what it has paid",
+    sentence="The balance of a credit note is its credit less what it has paid and what of it was voided",
     broken="""
 select n.organization_id, 'credit note ' || n.number || ' ' || n.id as what,
     format('credit %s, balance %s, paid %s', n.credit_amount_cents, n.balance_amount_cents,
         coalesce(sum(c.amount_cents), 0)) as detail
 from credit_note n left join invoice_credit c on c.credit_note_id = n.id
-where n.credit_status <> 'voided'
-group by n.id having n.balance_amount_cents <> n.credit_amount_cents - coalesce(sum(c.amount_cents), 0)
+group by n.id having n.balance_amount_cents
+    <> n.credit_amount_cents - coalesce(sum(c.amount_cents), 0) - n.voided_amount_cents
+""",
+)
+
+FEES_CREDITED_ONCE = Check(
+    sentence="No more comes back of a fee than it came to",
+    broken="""
+select f.organization_id, 'fee ' || f.id as what,
+    format('%s, came back %s', f.amount_cents, sum(c.amount_cents)) as detail
+from credit_note_item c join fee f on f.id = c.fee_id
+group by f.id having sum(c.amount_cents) not between 0 and f.amount_cents
+""",
+)
+
+PAID_AND_REFUNDED = Check(
+    sentence="No more is refunded of an invoice than was paid, and its notes take no more off it than is due",
+    broken=f"""
+select {_INVOICE}, format('total %s, paid %s, offset %s; its notes refund %s, offset %s', i.total_amount_cents,
+    i.total_paid_amount_cents, i.offset_amount_cents, sum(n.refund_amount_cents), sum(n.offset_amount_cents)) as detail
+from invoice i join credit_note n on n.invoice_id = i.id
+group by i.id having sum(n.refund_amount_cents) > i.total_paid_amount_cents
+    or sum(n.offset_amount_cents) <> i.offset_amount_cents
+    or i.total_paid_amount_cents + i.offset_amount_cents > i.total_amount_cents
 """,
 )
 
@@ -162,7 +185,7 @@ from (
     select subscription_id, {begins} as begins,
         lag({ended}) over (partition by subscription_id order by {begins}, {ended}) as ended
     from invoice_subscription p where {begins} is not null and exists (
-        select from invoice i where i.id = p.invoice_id and i.status in ('draft', 'finalized', 'closed')
+        select from invoice i where i.id = p.invoice_id and i.status in ('draft', 'finalized', 'closed', 'voided')
             and i.invoice_type = 'subscription')
         and p.invoicing_reason <> 'in_advance_charge'
 ) p join subscription s on s.id = p.subscription_id
@@ -194,6 +217,8 @@ CHECKS = (
     ROUNDED_TOGETHER,
     CREDITS_ADD_UP,
     BALANCES_ADD_UP,
+    FEES_CREDITED_ONCE,
+    PAID_AND_REFUNDED,
     NUMBERS_HAVE_NO_GAPS,
     ENTITY_NUMBERS_ARE_UNIQUE,
     PERIODS_FOLLOW,

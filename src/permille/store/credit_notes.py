@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,8 +12,10 @@ from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from permille.core.invoice.credit_note import CreditAmounts
+from permille.core.invoice.crediting import CreditSplit
 from permille.core.invoice.draft import InvoiceDraft
 from permille.database.bulk import instant_array, int_array, uuid_array
 from permille.database.connections import exact_json
@@ -32,7 +34,7 @@ class CreditNote:
     sequential_id: int
     number: str
     issuing_date: date
-    credit_status: str
+    credit_status: str | None
     refund_status: str | None
     reason: str
     description: str | None
@@ -51,6 +53,7 @@ class CreditNote:
     applied_taxes: Sequence[Mapping[str, Any]]
     created_at: datetime
     updated_at: datetime
+    metadata: Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,14 +92,17 @@ class CreditNoteSearch:
     issuing_date_to: date | None = None
     amount_from: int | None = None
     amount_to: int | None = None
+    search_term: str | None = None
+    """Text in the id, the number, or what names the customer."""
+    billing_entity_codes: Sequence[str] | None = None
 
 
-_COLUMNS = ", ".join(field.name for field in fields(CreditNote))
+_COLUMNS = ", ".join(each.name for each in fields(CreditNote))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCreditNote:
-    """A note on one invoice, all of it credit for later invoices."""
+    """A note on one invoice."""
 
     organization_id: UUID
     billing_entity_id: UUID
@@ -107,7 +113,12 @@ class NewCreditNote:
     reason: str
     currency: str
     amounts: CreditAmounts
+    split: CreditSplit
     at: datetime
+    description: str | None = None
+    metadata: Mapping[str, str | None] = field(default_factory=dict)
+    is_void: bool = False
+    """Whether its credit is given up as it is made."""
 
 
 def add(conn: Connection[Any], new: Sequence[NewCreditNote]) -> list[UUID]:
@@ -139,7 +150,8 @@ def _last_sequential_ids(conn: Connection[Any], invoice_ids: Collection[UUID]) -
 
 
 def _row(new: NewCreditNote, note_id: UUID, sequential_id: int) -> dict[str, Any]:
-    amounts = new.amounts
+    amounts, split = new.amounts, new.split
+    balance = 0 if new.is_void else split.credit_cents
     return {
         "id": note_id,
         "organization_id": new.organization_id,
@@ -149,15 +161,20 @@ def _row(new: NewCreditNote, note_id: UUID, sequential_id: int) -> dict[str, Any
         "sequential_id": sequential_id,
         "number": f"{new.invoice_number}-CN{sequential_id:03}",
         "issuing_date": new.issuing_date,
-        "credit_status": "available",
+        "credit_status": ("voided" if new.is_void else "available") if split.credit_cents else None,
+        "refund_status": "pending" if split.refund_cents else None,
         "reason": new.reason,
+        "description": new.description,
         "currency": new.currency,
         "total_amount_cents": amounts.total_amount_cents,
         "precise_total_amount_cents": amounts.precise_total_amount_cents,
-        "credit_amount_cents": amounts.total_amount_cents,
-        "refund_amount_cents": 0,
-        "offset_amount_cents": 0,
-        "balance_amount_cents": amounts.total_amount_cents,
+        "credit_amount_cents": split.credit_cents,
+        "refund_amount_cents": split.refund_cents,
+        "offset_amount_cents": split.offset_cents,
+        "balance_amount_cents": balance,
+        "voided_amount_cents": split.credit_cents - balance,
+        "voided_at": new.at if new.is_void else None,
+        "metadata": dict(new.metadata),
         "sub_total_excluding_taxes_amount_cents": amounts.sub_total_excluding_taxes_amount_cents,
         "taxes_amount_cents": amounts.taxes_amount_cents,
         "precise_taxes_amount_cents": amounts.precise_taxes_amount_cents,
@@ -204,10 +221,10 @@ def _applied(new: NewCreditNote, note_id: UUID) -> list[dict[str, Any]]:
     ]
 
 
-def credited_of_fees(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, Decimal]:
+def credited_of_fees(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, int]:
     """Fee -> what came back of it already, in cents before taxes, where anything did."""
     rows = conn.execute(
-        "select fee_id, sum(precise_amount_cents) from credit_note_item where fee_id = any(%s) group by fee_id",
+        "select fee_id, sum(amount_cents)::bigint from credit_note_item where fee_id = any(%s) group by fee_id",
         [list(fee_ids)],
     ).fetchall()
     return dict(rows)
@@ -252,6 +269,70 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> None:
         " credit_status = case when n.balance_amount_cents = w.amount then 'consumed' else n.credit_status end"
         " from unnest(%s::uuid[], %s::bigint[]) as w (id, amount) where n.id = w.id",
         [uuid_array(totals), int_array(totals.values())],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditedAmounts:
+    """What the notes of an invoice come to, in cents."""
+
+    credit_amount_cents: int = 0
+    refund_amount_cents: int = 0
+    rounded_up: Decimal = Decimal(0)
+    """What their taxes were rounded up by, in all."""
+
+
+def credited_of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, CreditedAmounts]:
+    """Invoice -> what its notes come to, where it has any."""
+    rows = conn.execute(
+        "select invoice_id, sum(credit_amount_cents)::bigint, sum(refund_amount_cents)::bigint,"
+        " sum(taxes_amount_cents - precise_taxes_amount_cents)"
+        " from credit_note where invoice_id = any(%s) group by invoice_id",
+        [list(invoice_ids)],
+    ).fetchall()
+    return {
+        invoice_id: CreditedAmounts(
+            credit_amount_cents=credit, refund_amount_cents=refund, rounded_up=rounded
+        )
+        for invoice_id, credit, refund, rounded in rows
+    }
+
+
+def for_update(conn: Connection[Any], note_id: UUID) -> CreditNote:
+    """The note, locked."""
+    with conn.cursor(row_factory=class_row(CreditNote)) as cursor:
+        row = cursor.execute(
+            f"select {_COLUMNS} from credit_note where id = %s for no key update", [note_id]
+        ).fetchone()
+    assert row is not None, note_id
+    return row
+
+
+def void(conn: Connection[Any], note_id: UUID, *, now: datetime) -> None:
+    """Give up the credit that is left of a note."""
+    conn.execute(
+        "update credit_note set credit_status = 'voided', voided_amount_cents = balance_amount_cents,"
+        " balance_amount_cents = 0, voided_at = %(now)s, updated_at = %(now)s where id = %(id)s",
+        {"id": note_id, "now": now},
+    )
+
+
+def set_refund_status(conn: Connection[Any], note_id: UUID, status: str, *, now: datetime) -> None:
+    """Say whether the refund was paid."""
+    conn.execute(
+        "update credit_note set refund_status = %(status)s, updated_at = %(now)s,"
+        " refunded_at = case when %(status)s = 'succeeded' then coalesce(refunded_at, %(now)s) end where id = %(id)s",
+        {"id": note_id, "status": status, "now": now},
+    )
+
+
+def set_metadata(
+    conn: Connection[Any], note_id: UUID, metadata: Mapping[str, str | None], *, now: datetime
+) -> None:
+    """Replace what its owner keeps with a note."""
+    conn.execute(
+        "update credit_note set metadata = %s, updated_at = %s where id = %s",
+        [Jsonb(dict(metadata)), now, note_id],
     )
 
 
@@ -309,10 +390,14 @@ def listing(
         "issuing_date <= %(issuing_date_to)s": search.issuing_date_to,
         "total_amount_cents >= %(amount_from)s": search.amount_from,
         "total_amount_cents <= %(amount_to)s": search.amount_to,
+        "strpos(lower(concat_ws(' ', number, id, (select concat_ws(' ', c.name, c.external_id, c.email)"
+        " from customer c where c.id = credit_note.customer_id))), lower(%(search_term)s)) > 0": search.search_term,
+        "billing_entity_id in (select id from billing_entity where organization_id = %(organization)s"
+        " and code = any(%(billing_entity_codes)s))": search.billing_entity_codes,
     }
     chosen = [condition for condition, value in conditions.items() if value is not None]
     where = " and ".join(["organization_id = %(organization)s", *chosen])
-    values = {field.name: getattr(search, field.name) for field in fields(search)}
+    values = {each.name: getattr(search, each.name) for each in fields(search)}
     values |= {"organization": organization_id, "limit": limit, "offset": offset}
     with conn.cursor(row_factory=class_row(CreditNote)) as cursor:
         rows = cursor.execute(

@@ -14,6 +14,7 @@ from psycopg.rows import class_row
 
 from permille.core.invoice.draft import InvoiceDraft, Line
 from permille.core.money import decimal_text
+from permille.core.period import Period
 from permille.core.rating.fee import Fee, Presentation
 from permille.core.rating.filters import Id
 from permille.core.rating.pricing_unit import InUnit
@@ -409,6 +410,38 @@ def _uuid(value: Id | None) -> UUID | None:
 
 def _json(value: Mapping[str, Any]) -> str:
     return line_text(exact_json(value)) if value else "{}"
+
+
+def counted_cents(
+    conn: Connection[Any],
+    periods: Mapping[UUID, Period],
+    *,
+    kinds: Collection[str],
+    without: Collection[UUID],
+) -> dict[UUID, int]:
+    """Subscription -> the sum of its fees of these kinds whose middle is in its period.
+
+    Left out are the invoices `without`, voided ones, and those that bill a running period ahead of its end.
+    """
+    rows = conn.execute(
+        "select w.subscription_id, sum(f.amount_cents)::bigint"
+        " from unnest(%(ids)s::uuid[], %(begins)s::timestamptz[], %(ends)s::timestamptz[])"
+        " as w (subscription_id, begins, ends)"
+        " join fee f on f.subscription_id = w.subscription_id and f.created_at >= w.begins - interval '2 days'"
+        " left join invoice i on i.id = f.invoice_id"
+        " where f.fee_type = any(%(kinds)s) and f.from_at + (f.to_at - f.from_at) / 2 >= w.begins"
+        " and f.from_at + (f.to_at - f.from_at) / 2 < w.ends and (f.invoice_id is null"
+        " or f.invoice_id <> all(%(without)s) and i.status <> 'voided' and i.invoice_type <> 'progressive_billing')"
+        " group by w.subscription_id",
+        {
+            "ids": uuid_array(periods),
+            "begins": instant_array(period.from_ for period in periods.values()),
+            "ends": instant_array(period.to for period in periods.values()),
+            "kinds": list(kinds),
+            "without": list(without),
+        },
+    ).fetchall()
+    return dict(rows)
 
 
 def with_subscription_fee(conn: Connection[Any], invoice_ids: Collection[UUID]) -> set[tuple[UUID, UUID]]:

@@ -82,6 +82,15 @@ class StoredInvoice:
     """When a draft becomes final."""
     waits_for_price: bool = False
     """Whether it is a draft with usage that is held until it has a price."""
+    offset_amount_cents: int = 0
+    """What its own credit notes took off what is due."""
+
+    @property
+    def due_amount_cents(self) -> int:
+        """What is still to be paid."""
+        if self.status == "voided":
+            return 0
+        return self.total_amount_cents - self.total_paid_amount_cents - self.offset_amount_cents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -454,16 +463,6 @@ def rewrite(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     )
 
 
-def set_payment_status(
-    conn: Connection[Any], invoice_ids: Collection[UUID], payment_status: str, *, now: datetime
-) -> None:
-    """What became of the payment of invoices."""
-    conn.execute(
-        "update invoice set payment_status = %s, updated_at = %s where id = any(%s)",
-        [payment_status, now, list(invoice_ids)],
-    )
-
-
 def finalize_opened(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     """Number and date invoices that waited for their payment; set-based."""
     shown = ("number", "sequential_id", "billing_entity_sequential_id", "issuing_date", "payment_due_date")
@@ -472,6 +471,47 @@ def finalize_opened(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> No
         f"update invoice i set status = 'finalized', finalized_at = %s, {', '.join(f'{name} = w.{name}' for name in shown)}"
         " from jsonb_populate_recordset(null::invoice, %s::jsonb) w where i.id = w.id and i.status = 'open'",
         [drafts[0].made_at, exact_json(rows)],
+    )
+
+
+def take_off_due(conn: Connection[Any], offsets: Mapping[UUID, int], *, now: datetime) -> list[UUID]:
+    """Take so much off what is due of invoices; those of which nothing is due any more, and that were not paid before."""
+    rows = conn.execute(
+        "update invoice i set offset_amount_cents = i.offset_amount_cents + w.amount, updated_at = %s"
+        " from unnest(%s::uuid[], %s::bigint[]) as w (id, amount) where i.id = w.id"
+        " returning i.id, i.payment_status <> 'succeeded'"
+        " and i.total_amount_cents <= i.total_paid_amount_cents + i.offset_amount_cents",
+        [now, uuid_array(offsets), int_array(offsets.values())],
+    ).fetchall()
+    return [invoice_id for invoice_id, is_settled in rows if is_settled]
+
+
+def set_payment_status(
+    conn: Connection[Any], invoice_ids: Collection[UUID], status: str, *, now: datetime
+) -> None:
+    """Say whether invoices are paid; one that is, is not overdue."""
+    conn.execute(
+        "update invoice set payment_status = %(status)s, updated_at = %(now)s,"
+        " payment_overdue = payment_overdue and %(status)s <> 'succeeded' where id = any(%(ids)s)",
+        {"status": status, "now": now, "ids": list(invoice_ids)},
+    )
+
+
+def void(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
+    """Void invoices: they keep their numbers, and nothing of them is due."""
+    conn.execute(
+        "update invoice set status = 'voided', voided_at = %(now)s, updated_at = %(now)s, payment_overdue = false"
+        " where id = any(%(ids)s)",
+        {"now": now, "ids": list(invoice_ids)},
+    )
+
+
+def lose_dispute(conn: Connection[Any], invoice_id: UUID, *, now: datetime) -> None:
+    """Record that a dispute about an invoice's payment was lost."""
+    conn.execute(
+        "update invoice set payment_dispute_lost_at = %(now)s, updated_at = %(now)s, payment_overdue = false"
+        " where id = %(id)s",
+        {"now": now, "id": invoice_id},
     )
 
 

@@ -16,11 +16,10 @@ from psycopg.types.json import Json, Jsonb
 from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
 from permille.core.contract.price_versions import latest, versions_of
 from permille.ids import new_id
-from permille.store import billable_metrics, pricing_units, taxes
+from permille.store import billable_metrics, commitments, pricing_units, taxes
 
-_PLAN = tuple(
-    field.name for field in fields(Plan) if field.name not in ("charges", "taxes", "price_versions")
-)
+_COMPONENTS = ("charges", "taxes", "price_versions", "minimum_commitment")
+_PLAN = tuple(field.name for field in fields(Plan) if field.name not in _COMPONENTS)
 _SOLD = "p.parent_id is null and p.version_of is null and p.deleted_at is null"
 """The condition on a plan p that is in the catalogue."""
 _VERSION = "from plan v where v.version_of = p.id and v.deleted_at is null order by v.valid_until"
@@ -80,7 +79,9 @@ def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> lis
     columns = ", ".join(f"p.{name}" for name in _PLAN)
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"select {columns}, {taxes.column('p')}, {_EARLIER} from plan p where {condition}", values
+            f"select {columns}, {taxes.column('p')}, {commitments.COLUMN}, {_EARLIER} from plan p"
+            f" where {condition}",
+            values,
         ).fetchall()
     charges = _charges(conn, [each for row in rows for each in (row["id"], *row["version_ids"])])
     return [_plan(row, charges) for row in rows]
@@ -89,7 +90,11 @@ def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> lis
 def _plan(row: dict[str, Any], charges: Mapping[UUID, Sequence[Charge]]) -> Plan:
     ids, ends, amounts = (row.pop(f"version_{name}") for name in ("ids", "ends", "amounts"))
     return Plan(
-        **{**row, "taxes": taxes.of_json(row["taxes"])},
+        **{
+            **row,
+            "taxes": taxes.of_json(row["taxes"]),
+            "minimum_commitment": commitments.of_json(row["minimum_commitment"]),
+        },
         charges=tuple(charges[row["id"]]),
         price_versions=_versions(row, list(zip(ids, ends, amounts, strict=True)), charges),
     )
@@ -199,6 +204,7 @@ def add(conn: Connection[Any], plan: Plan) -> bool:
     if cursor.rowcount == 1:
         without_charges = replace_fields(plan, charges=(), price_versions=())
         save_prices(conn, before=without_charges, after=plan, now=plan.created_at)
+        commitments.save(conn, before=None, plan=plan)
     return cursor.rowcount == 1
 
 
@@ -218,6 +224,7 @@ def replace(conn: Connection[Any], *, before: Plan, after: Plan, now: datetime) 
     changes = ", ".join(f"{name} = %({name})s" for name in columns if name != "id")
     conn.execute(f"update plan set {changes} where id = %(id)s", columns)
     save_prices(conn, before=before, after=after, now=now)
+    commitments.save(conn, before=before.minimum_commitment, plan=after)
 
 
 def set_metadata(

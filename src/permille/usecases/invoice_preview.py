@@ -183,7 +183,7 @@ def _preview(
     organization_id = draft.customer.organization_id
     facts = usage.under_one_metering(conn, [organization_id], lambda: load_facts(conn, [draft]))
     named = {new_id(note.at): note for note in notes}
-    more = [(note_id, note.amounts.total_amount_cents) for note_id, note in named.items()]
+    more = [(note_id, note.split.credit_cents) for note_id, note in named.items()]
     place = draft.customer.id, draft.currency
     balances = {**facts.balances, place: [*facts.balances.get(place, ()), *more]}
     made = make([draft], replace(facts, balances=balances))

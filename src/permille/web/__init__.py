@@ -11,6 +11,7 @@ from permille.api.http import Engine
 from permille.core.errors import NotFound
 from permille.web import (
     account,
+    add_ons,
     api_reference,
     audit_log,
     charges,
@@ -130,6 +131,10 @@ def _catalogue(engine: Engine) -> list[Route]:
         form_page(engine, "/add-charge/{code:path}", charges.blank, charges.add),
         form_page(engine, "/edit-charge/{code:path}", charges.before, charges.update),
         action(engine, "/delete-charge/{code:path}", charges.delete),
+        page(engine, "/add-ons", add_ons.listing),
+        form_page(engine, "/new-add-on", add_ons.blank, add_ons.create),
+        form_page(engine, "/edit-add-on/{code:path}", add_ons.before, add_ons.update),
+        action(engine, "/delete-add-on/{code:path}", add_ons.delete),
         page(engine, "/pricing-units", pricing_units.listing),
         form_page(engine, "/new-pricing-unit", pricing_units.blank, pricing_units.create),
         form_page(engine, "/edit-pricing-unit/{code:path}", pricing_units.before, pricing_units.update),

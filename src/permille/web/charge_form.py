@@ -248,6 +248,13 @@ def billed_as(charge: Charge) -> str:
     return GATHERED if charge.regroup_paid_fees else ALONE
 
 
+def amount_text(cents: int, currency: str) -> str:
+    """An amount as it is typed."""
+    with exact():
+        amount = Decimal(cents) / subunits(currency)
+    return f"{amount:.{CURRENCIES[currency]}f}"
+
+
 def to_cents(text: str, currency: str) -> Any:
     """An amount as the API takes it; what is none is passed on, for the API to refuse."""
     return to_smallest(text, subunits(currency)) if currency in CURRENCIES else text

@@ -157,11 +157,11 @@ def _logo_problem(visit: Visit, invoice: StoredInvoice) -> StoredLogo | None:
 
 def _groups(fees: Sequence[Fee]) -> list[dict[str, Any]]:
     """The lines by subscription and item, in the invoice's order, without the fee of a plan that has none."""
-    groups: dict[tuple[Any, Any], dict[str, Any]] = {}
+    groups: dict[tuple[Any, Any, Any], dict[str, Any]] = {}
     for fee in fees:
         if fee.item.type == "subscription" and not fee.amount_cents:
             continue
-        key = (fee.lago_subscription_id, fee.item.lago_item_id)
+        key = (fee.lago_subscription_id, fee.item.type, fee.item.lago_item_id)
         group = groups.setdefault(key, {"name": fee.item.invoice_display_name, "fees": [], "cents": 0})
         group["subscription"] = fee.external_subscription_id
         group["fees"].append({**asdict(fee), "is_average": _is_average(fee)})

@@ -14,9 +14,9 @@ from permille.store import customers
 from permille.usecases.catalogue import own_plans, subscriptions
 from permille.usecases.catalogue.plans import change_charges, charge_by_code, with_charge
 from permille.web import price_grid
-from permille.web.charge_form import known_taxes, read_charge, read_least, read_taxes, to_cents
+from permille.web.charge_form import amount_text, known_taxes, read_charge, read_least, read_taxes, to_cents
 from permille.web.charges import edit_page
-from permille.web.plans import FEE_CHANGE, FIELDS, amount_text, priced_plan
+from permille.web.plans import FEE_CHANGE, FIELDS, priced_plan
 from permille.web.price_effect import PriceChange, save_fee, save_prices
 from permille.web.shown import in_path
 from permille.web.visit import Done, HtmlPage, Visit
@@ -60,7 +60,7 @@ def before(visit: Visit) -> HtmlPage:
     context = {
         "plan": plan,
         "own": row.external_id,
-        "fee": amount_text(plan),
+        "fee": amount_text(plan.amount_cents, plan.amount_currency),
         "taxes": known_taxes(visit),
         "problems": price_grid.beside(visit.problems, FIELDS),
     }

@@ -13,7 +13,7 @@ from permille.api.validation import Fields
 from permille.core.contract.plan import Charge, Plan, leaves_unpriced
 from permille.core.contract.price_versions import in_force
 from permille.core.errors import Invalid
-from permille.core.money import CURRENCIES, ZERO, exact, subunits
+from permille.core.money import CURRENCIES, ZERO
 from permille.core.period import Interval
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.models.group_keys import pricing_keys
@@ -25,6 +25,7 @@ from permille.web import calculator, price_grid
 from permille.web.charge_form import (
     BILLED,
     UNLISTED,
+    amount_text,
     billed_as,
     known_metrics,
     known_taxes,
@@ -219,19 +220,12 @@ def _structure(form: Form) -> dict[str, Any]:
     }
 
 
-def amount_text(plan: Plan) -> str:
-    """The fee as it is typed."""
-    with exact():
-        amount = Decimal(plan.amount_cents) / subunits(plan.amount_currency)
-    return f"{amount:.{CURRENCIES[plan.amount_currency]}f}"
-
-
 def before(visit: Visit) -> HtmlPage:
     """GET /app/edit-plan/{code}."""
     plan = plan_of(visit)
     context = {
         "plan": plan,
-        "fee": amount_text(plan),
+        "fee": amount_text(plan.amount_cents, plan.amount_currency),
         "trial": "" if plan.trial_period is None else f"{plan.trial_period.normalize():f}",
         "intervals": INTERVALS,
         "taxes": known_taxes(visit),

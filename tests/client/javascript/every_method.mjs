@@ -19,6 +19,11 @@ const built = {
   "billingEntities.listBillingEntities": [],
   "billingEntities.getBillingEntity": ["default"],
   "billingEntities.updateBillingEntity": ["default", { billing_entity: { name: "n" } }],
+  "addOns.createAddOn": [{ add_on: { name: "n", code: "n", amount_cents: 500, amount_currency: "EUR" } }],
+  "addOns.findAllAddOns": [],
+  "addOns.findAddOn": ["n"],
+  "addOns.updateAddOn": ["n", { add_on: { name: "other" } }],
+  "addOns.destroyAddOn": ["n"],
   "billableMetrics.createBillableMetric": [{ billable_metric: { name: "n", code: "n", aggregation_type: "count_agg" } }],
   "billableMetrics.findAllBillableMetrics": [],
   "billableMetrics.evaluateBillableMetricExpression": [

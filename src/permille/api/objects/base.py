@@ -62,6 +62,7 @@ DimensionValues = Annotated[
         "Dimension -> values that the filter matches. __ALL_FILTER_VALUES__ matches every value of the metric."
     ),
 ]
+Metadata = Annotated[Mapping[str, str | None] | None, says("Your notes: texts by name.")]
 EmptyList = Annotated[list[Any], says("Always empty: kept for clients of Lago's API.")]
 
 

@@ -66,7 +66,7 @@ class Invoice(Answer):
     total_due_amount_cents: Annotated[int, says("What is still to be paid.")]
     total_paid_amount_cents: Annotated[int, says("What was paid.")]
     total_offsetted_credit_note_amount_cents: Annotated[
-        int, says("Always 0: kept for clients of Lago's API.")
+        int, says("What its own credit notes took off what is due.")
     ]
     prepaid_credit_amount_cents: Annotated[int, says("What prepaid credits paid.")]
     prepaid_granted_credit_amount_cents: Annotated[

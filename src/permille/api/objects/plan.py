@@ -18,8 +18,10 @@ from permille.api.objects.base import (
     EmptyList,
     Id,
     Input,
+    Metadata,
     Name,
     Number,
+    UpdatedAt,
     instant_of,
     one_of,
     says,
@@ -28,7 +30,6 @@ from permille.api.objects.charge import Charge, ChargeInput
 from permille.api.objects.tax import Tax
 from permille.core.period import Interval
 
-PlanMetadata = Annotated[Mapping[str, Any] | None, says("Your notes: texts by name.")]
 Uncounted = Annotated[int, says("Always 0: kept for clients of Lago's API.")]
 
 
@@ -39,6 +40,27 @@ class ScheduledChange(Answer):
     effective_at: Annotated[str, instant_of("Periods that begin from then on have these prices.")]
     amount_cents: Annotated[int, says("The subscription fee from then on.")]
     charges: Annotated[list[Charge], says("All charges from then on.")]
+
+
+class MinimumCommitment(Answer):
+    """What an interval of a plan comes to at least: what its fees lack of it is billed."""
+
+    lago_id: Id
+    plan_code: Annotated[str, says("Code of the plan.")]
+    invoice_display_name: DisplayName
+    interval: Annotated[str, one_of(*Interval, says="The plan's interval.")]
+    amount_cents: Annotated[int, says("For a whole interval, in the currency's smallest unit.")]
+    created_at: CreatedAt
+    updated_at: UpdatedAt
+    taxes: Annotated[list[Tax], says("Taxes of its fees; without any, the plan's apply.")]
+
+
+class MinimumCommitmentInput(Input):
+    """A minimum commitment. An empty object takes it away."""
+
+    amount_cents: Annotated[int, says("For a whole interval, in the smallest unit: more than 0.")]
+    invoice_display_name: DisplayName
+    tax_codes: Annotated[list[str], says("Codes of the taxes of its fees.")]
 
 
 class Plan(Answer, kw_only=True):
@@ -74,6 +96,9 @@ class Plan(Answer, kw_only=True):
     entitlements: EmptyList
     usage_thresholds: EmptyList
     applicable_usage_thresholds: EmptyList
+    minimum_commitment: Annotated[
+        MinimumCommitment | None, says("What an interval comes to at least; null without one.")
+    ]
     taxes: Annotated[list[Tax], says("Taxes of its fees; without any, the customer's apply.")]
     metadata: Annotated[
         Mapping[str, Any] | UnsetType, says("Your notes, texts by name; left out without any.")
@@ -90,8 +115,9 @@ class PlanOverrides(Input):
     amount_currency: Currency
     trial_period: Annotated[float | None, says("Days at the start without a subscription fee.")]
     charges: Annotated[list[ChargeInput], says("Charges that differ, by id.")]
+    minimum_commitment: Annotated[MinimumCommitmentInput | None, says("What an interval comes to at least.")]
     tax_codes: Annotated[list[str], says("Codes of the taxes of its fees.")]
-    metadata: PlanMetadata
+    metadata: Metadata
 
 
 class PlanInput(PlanOverrides):

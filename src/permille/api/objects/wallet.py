@@ -136,8 +136,6 @@ class WalletTransactionPart(Answer):
     wallet_transaction: Annotated[WalletTransaction, says("The other transaction.")]
 
 
-WalletNotes = Annotated[dict[str, str | None] | None, says("All notes: texts by names of your own.")]
-
 TextOfCredits = Annotated[
     str | None, text_of_number("A text, not a number; further than 5 decimals are cut off.")
 ]

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
+from permille.core.contract.commitment import MinimumCommitment
 from permille.core.contract.plan import Charge, Plan, PlanFilter, sold_plan_id
 from permille.core.instants import EPOCH
 from permille.core.rating.models.group_keys import PRICING
@@ -29,8 +30,8 @@ def filter_key(values: Mapping[str, Sequence[str]]) -> FilterKey:
     return tuple(sorted((key, tuple(sorted(listed))) for key, listed in values.items()))
 
 
-def copy_plan(plan: Plan, *, new_id: NewId, now: datetime) -> Plan:
-    """A plan that is this one for a single subscription."""
+def copy_plan(plan: Plan, *, new_id: NewId, now: datetime, is_committed: bool = False) -> Plan:
+    """A plan that is this one for a single subscription; its minimum commitment is left out unless `is_committed`."""
     plan_id = new_id()
     ids: dict[UUID, UUID] = defaultdict(new_id)
 
@@ -42,6 +43,7 @@ def copy_plan(plan: Plan, *, new_id: NewId, now: datetime) -> Plan:
         id=plan_id,
         parent_id=plan.id,
         created_at=now,
+        minimum_commitment=_copy_commitment(plan, new_id(), now) if is_committed else None,
         charges=copied(plan.charges),
         price_versions=tuple(
             replace(
@@ -52,6 +54,11 @@ def copy_plan(plan: Plan, *, new_id: NewId, now: datetime) -> Plan:
             for each in plan.price_versions
         ),
     )
+
+
+def _copy_commitment(plan: Plan, copy_id: UUID, now: datetime) -> MinimumCommitment | None:
+    found = plan.minimum_commitment
+    return found and replace(found, id=copy_id, created_at=now, updated_at=now)
 
 
 def _copy_charge(charge: Charge, plan_id: UUID, ids: Mapping[UUID, UUID], *, now: datetime) -> Charge:
@@ -85,7 +92,16 @@ def _terms(plan: Plan) -> tuple[Plan, list[Charge]]:
         )
         for charge in plan.charges
     ]
-    bare = replace(plan, id=sold, parent_id=None, created_at=EPOCH, charges=(), price_versions=())
+    committed = plan.minimum_commitment
+    bare = replace(
+        plan,
+        id=sold,
+        parent_id=None,
+        created_at=EPOCH,
+        charges=(),
+        price_versions=(),
+        minimum_commitment=committed and replace(committed, id=sold, created_at=EPOCH, updated_at=EPOCH),
+    )
     return bare, charges
 
 

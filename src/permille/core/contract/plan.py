@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from permille.core.contract.commitment import MinimumCommitment
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of, custom_values
 from permille.core.rating.filters import ALL_FILTER_VALUES, ChargeFilter, best_match, expand_all_values
@@ -93,6 +94,7 @@ class Plan:
     taxes: tuple[Tax, ...] = ()
     price_versions: tuple[PriceVersion, ...] = ()
     """In their order, of which `charges` are one; empty where the prices are the same for every period."""
+    minimum_commitment: MinimumCommitment | None = None
 
 
 def sold_plan_id(plan: Plan) -> UUID:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -24,8 +24,12 @@ from permille.core.contract.timeline import (
 )
 from permille.core.customer import Customer
 from permille.core.metering.event import Arrival
-from permille.core.period import INSTANT, Period, charges_interval, period_containing
+from permille.core.period import INSTANT, Period, charges_interval, period_containing, start_of_day
+from permille.core.rating.commitment import CommittedPeriod
 from permille.core.rating.proration import RatedPeriod, rated_period
+
+_CLOCKS_DIFFER = timedelta(hours=27)
+"""A customer's move to another timezone shifts the end of a period by less."""
 
 
 class InvoicingReason(StrEnum):
@@ -131,6 +135,27 @@ class SubscriptionBilling:
             anchor=self.facts.subscription_at,
             timezone=self.facts.timezone,
         )
+
+    @property
+    def committed_period(self) -> CommittedPeriod | None:
+        """The period of the plan that ends with the usage that is billed; None where none does."""
+        usage, facts = self.usage_period, self.facts
+        if usage is None:
+            return None
+        whole = period_containing(
+            usage.from_ + (usage.to - usage.from_) / 2,
+            interval=facts.interval,
+            billing_time=facts.billing_time,
+            anchor=facts.subscription_at,
+            timezone=facts.timezone,
+        )
+        ends = whole.to
+        if facts.terminated_at is not None and facts.terminated_at <= self.at:
+            ends = min(facts.terminated_at + INSTANT, whole.to)
+        elif whole.to - usage.to > _CLOCKS_DIFFER:
+            return None
+        begins = max(whole.from_, start_of_day(facts.started_at or whole.from_, facts.timezone))
+        return CommittedPeriod(whole=whole, part=Period(min(begins, ends), ends))
 
     def rated(self, period: Period) -> RatedPeriod:
         """A period in its whole billing period, for rating."""

@@ -11,9 +11,8 @@ from datetime import date, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from uuid import UUID
 
-from permille.core.money import ZERO, exact, precise, round_cents
+from permille.core.money import ZERO, exact, round_cents
 from permille.core.period import INSTANT, day_diff, local_date
-from permille.core.rating.filters import Id
 from permille.core.tax import AppliedTax, Tax, apply_taxes, sum_of
 
 _FIVE_DECIMALS = Decimal("0.00001")
@@ -23,7 +22,7 @@ _FIVE_DECIMALS = Decimal("0.00001")
 class CreditedFee:
     """A fee of which something comes back. Amounts in cents, before taxes."""
 
-    fee_id: Id
+    fee_id: UUID
     amount_cents: int
     precise_coupons_amount_cents: Decimal
     taxes: Sequence[Tax]
@@ -35,9 +34,13 @@ class Item:
 
     fee: CreditedFee
     precise_amount_cents: Decimal
+    rounded_cents: int | None = None
+    """The amount in whole cents where it is rounded together with others."""
 
     @property
     def amount_cents(self) -> int:
+        if self.rounded_cents is not None:
+            return self.rounded_cents
         return round_cents(self.precise_amount_cents)
 
 
@@ -64,8 +67,14 @@ class CreditAmounts:
         return amounts - self.coupons_adjustment_amount_cents + self.precise_taxes_amount_cents
 
 
-def credit_amounts(items: Sequence[Item]) -> CreditAmounts:
-    """The amounts of a note on these items: their coupons go with them, and their taxes come back."""
+def credit_amounts(
+    items: Sequence[Item], *, rounded_up: Decimal = ZERO, total_cents: int | None = None
+) -> CreditAmounts:
+    """The amounts of a note on these items: their coupons go with them, and their taxes come back.
+
+    `rounded_up` is what the taxes of earlier notes of the invoice were rounded up by, which its last note takes back.
+    With `total_cents` the taxes are whatever the items lack of it, where they come to a cent more or less.
+    """
     with exact():
         bases = [item.precise_amount_cents - _coupons(item) for item in items]
         whole = sum(bases, ZERO)
@@ -82,18 +91,25 @@ def credit_amounts(items: Sequence[Item]) -> CreditAmounts:
             )
             for key in known
         }
-        taxes = sum((base_of[key] * tax.rate / 100 for key, tax in known.items()), ZERO)
+        taxes = sum((base_of[key] * tax.rate / 100 for key, tax in known.items()), ZERO) - rounded_up
+        sub_total = round_cents(whole)
+        correction = -rounded_up if total_cents is None else total_cents - sub_total - taxes - rounded_up
         rate = sum((base_of[key] / whole * tax.rate for key, tax in known.items()), ZERO) if whole else ZERO
-        applied = apply_taxes([(tax, base_of[key]) for key, tax in known.items()])
+        applied = apply_taxes([(tax, base_of[key]) for key, tax in known.items()], correction=correction)
         return CreditAmounts(
             items=tuple(items),
-            coupons_adjustment_amount_cents=coupons,
-            sub_total_excluding_taxes_amount_cents=round_cents(whole),
-            precise_taxes_amount_cents=precise(taxes),
+            coupons_adjustment_amount_cents=_cut(coupons),
+            sub_total_excluding_taxes_amount_cents=sub_total,
+            precise_taxes_amount_cents=_cut(taxes),
             taxes_amount_cents=sum_of(applied),
-            taxes_rate=rate.quantize(_FIVE_DECIMALS),
+            taxes_rate=_cut(rate),
             applied_taxes=applied,
         )
+
+
+def _cut(value: Decimal) -> Decimal:
+    """The value with the decimals that a note keeps."""
+    return value.quantize(_FIVE_DECIMALS)
 
 
 def _coupons(item: Item) -> Decimal:

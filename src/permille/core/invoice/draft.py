@@ -152,7 +152,7 @@ class InvoiceDraft:
         if not more:
             return self
         every = (*self.lines, *more)
-        if len(self.billings) > 1:
+        if len(self.billings) > 1 or self.late_usage_ids:
             places: dict[Id, int] = {each.subscription.id: place for place, each in enumerate(self.billings)}
             every = tuple(sorted(every, key=lambda line: _place(line, places)))
         return changed(self, lines=every)

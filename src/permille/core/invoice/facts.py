@@ -80,6 +80,8 @@ class Facts:
     """Subscription -> recurring units carried over into the period that is paid in advance."""
     late_usage: Mapping[UUID, Sequence[LateUsageFees]] = field(default_factory=dict)
     """The subscription whose invoice takes late usage along, or the invoice that has it already -> its fees."""
+    counted_cents: Mapping[UUID, int] = field(default_factory=dict)
+    """Subscription -> what earlier fees come to that count towards the commitment of the period that ends."""
     balances: Balances = field(default_factory=dict)
     wallets: Wallets = field(default_factory=dict)
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Facts
+from permille.core.invoice.steps.commitment import commitment
 from permille.core.invoice.steps.credit_notes import after_credit_notes, credit_notes
 from permille.core.invoice.steps.dates import dates
 from permille.core.invoice.steps.due_subscriptions import due_subscriptions
@@ -30,6 +31,7 @@ STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
             minimum_charge,
             renewals,
             late_usage,
+            commitment,
             due_subscriptions,
             *_PAYABLE,
         ),

@@ -144,6 +144,8 @@ def _in_unit(fee: StoredFee) -> InUnit | None:
 def _description(fee: StoredFee, language: Language) -> str:
     if fee.fee_type == "subscription":
         default = language.word("subscription_fee")
+    elif fee.fee_type == "commitment":
+        default = language.word("commitment")
     else:
         default = fee.fee_type.replace("_", " ").capitalize()
     return fee.invoice_display_name or fee.description or default

@@ -38,9 +38,9 @@ def subscribed(
     return found[0], in_force(plans.plan_by_id(conn, found[0].plan_id), now)
 
 
-def own_copy(plan: Plan, *, now: datetime) -> Plan:
-    """A copy of the plan, not stored yet."""
-    return copy_plan(plan, new_id=partial(new_id, now), now=now)
+def own_copy(plan: Plan, *, now: datetime, is_committed: bool = False) -> Plan:
+    """A copy of the plan, not stored yet, without its minimum commitment unless `is_committed`."""
+    return copy_plan(plan, new_id=partial(new_id, now), now=now, is_committed=is_committed)
 
 
 def to_change(
@@ -51,13 +51,16 @@ def to_change(
     status: str | None = None,
     now: datetime,
 ) -> Plan:
-    """The subscription's plan, made its own and stored if it is not yet, with the catalogue locked. Raises NotFound."""
+    """The subscription's plan with all that it says, made its own and stored if it is not yet; the catalogue is locked.
+
+    Raises NotFound.
+    """
     locks.change_catalogue(conn, organization_id)
     locks.change_subscription(conn, organization_id, external_id)
     row, plan = subscribed(conn, organization_id, external_id, status=status, now=now)
     if plan.parent_id is not None:
         return plan
-    child = own_copy(plan, now=now)
+    child = own_copy(plan, now=now, is_committed=True)
     store(conn, row, child, child, since=None, now=now)
     return child
 

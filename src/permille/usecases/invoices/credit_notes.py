@@ -5,7 +5,8 @@ Source: semantics-billing.md section 7.6.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -16,7 +17,15 @@ from psycopg import Connection
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, facts_of
 from permille.core.contract.timeline import trial_end
-from permille.core.invoice.credit_note import CreditedFee, Item, PaidPeriod, credit_amounts, unused_amount
+from permille.core.invoice.credit_note import (
+    CreditAmounts,
+    CreditedFee,
+    Item,
+    PaidPeriod,
+    credit_amounts,
+    unused_amount,
+)
+from permille.core.invoice.crediting import CreditSplit, split_at_end
 from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, BillingTime, Interval, days_in, local_date, period_containing
 from permille.store import (
@@ -30,6 +39,7 @@ from permille.store import (
 )
 from permille.store.credit_notes import NewCreditNote
 from permille.store.fees import StoredFee
+from permille.store.invoices import StoredInvoice
 
 
 def credit_unused(
@@ -40,11 +50,24 @@ def credit_unused(
     only_on: Mapping[UUID, UUID] | None = None,
 ) -> None:
     """Give back the days that plans paid in advance are not used, as credit for the invoices to come; set-based."""
-    notes = unused_credits(conn, ended, at=at, only_on=only_on)
+    issue(conn, unused_credits(conn, ended, at=at, only_on=only_on))
+
+
+def issue(conn: Connection[Any], notes: Sequence[NewCreditNote]) -> list[UUID]:
+    """Save notes of one organization, take what they offset off their invoices, and queue their webhooks. Their ids."""
     if not notes:
-        return
+        return []
     added = credit_notes.add(conn, notes)
-    webhooks.enqueue_of(conn, "credit_note.created", notes[0].organization_id, added, now=at)
+    organization_id, at = notes[0].organization_id, notes[0].at
+    offsets: dict[UUID, int] = defaultdict(int)
+    for note in notes:
+        offsets[note.invoice_id] += note.split.offset_cents
+    settled = invoices.take_off_due(conn, {key: cents for key, cents in offsets.items() if cents}, now=at)
+    if settled:
+        invoices.set_payment_status(conn, settled, "succeeded", now=at)
+        webhooks.enqueue_of(conn, "invoice.payment_status_updated", organization_id, settled, now=at)
+    webhooks.enqueue_of(conn, "credit_note.created", organization_id, added, now=at)
+    return added
 
 
 def unused_credits(
@@ -72,19 +95,23 @@ def unused_credits(
     first_starts = subscriptions.first_starts(conn, fees.keys())
     billed_on = invoices.invoices_by_ids(conn, {invoice_id for _, invoice_id in fees.values()})
     credited = credit_notes.credited_of_fees(conn, {fee.id for fee, _ in fees.values()})
+    refunded = {
+        key: each.refund_amount_cents
+        for key, each in credit_notes.credited_of_invoices(conn, billed_on.keys()).items()
+    }
     notes = []
     for row in ended:
         if row.id not in fees:
             continue
         fee, invoice_id = fees[row.id]
         timezone = payers[row.customer_id].applicable_timezone
-        with exact():
-            left = Decimal(fee.amount_cents) - credited.get(fee.id, ZERO)
+        left = Decimal(fee.amount_cents - credited.get(fee.id, 0))
         paid = _paid_period(row, known_plans[row.plan_id], fee, timezone, first_starts.get(row.id))
         ended_at = row.terminated_at or at
         amount = unused_amount(paid, ended_at=ended_at, upgraded=row.upgraded, at_most=left)
         if amount:
             invoice = billed_on[invoice_id]
+            amounts = credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=amount)])
             notes.append(
                 NewCreditNote(
                     organization_id=row.organization_id,
@@ -95,14 +122,47 @@ def unused_credits(
                     issuing_date=local_date(at, timezone),
                     reason="order_cancellation",
                     currency=invoice.currency,
-                    amounts=credit_amounts([Item(fee=_credited(fee), precise_amount_cents=amount)]),
+                    amounts=amounts,
+                    split=_split(
+                        row,
+                        fee,
+                        invoice,
+                        amounts,
+                        left=left - amount,
+                        refunded_cents=refunded.get(invoice_id, 0),
+                    ),
                     at=at,
                 )
             )
     return notes
 
 
-def _credited(fee: StoredFee) -> CreditedFee:
+def _split(
+    row: Subscription,
+    fee: StoredFee,
+    invoice: StoredInvoice,
+    amounts: CreditAmounts,
+    *,
+    left: Decimal,
+    refunded_cents: int,
+) -> CreditSplit:
+    """`left` is what of the fee, in cents before taxes, is neither given back now nor before."""
+    with exact():
+        with_taxes = fee.amount_cents - fee.precise_coupons_amount_cents + fee.taxes_precise_amount_cents
+        whole = invoice.sub_total_including_taxes_amount_cents
+        paid = with_taxes / whole * invoice.total_paid_amount_cents if whole else ZERO
+        return split_at_end(
+            None if row.upgraded else row.on_termination_credit_note,
+            total_cents=amounts.total_amount_cents,
+            used_cents=with_taxes * left / fee.amount_cents,
+            paid_cents=paid,
+            refundable_cents=invoice.total_paid_amount_cents - refunded_cents,
+            due_cents=invoice.due_amount_cents,
+        )
+
+
+def credited_fee(fee: StoredFee) -> CreditedFee:
+    """A fee as a credit note takes it."""
     return CreditedFee(
         fee_id=fee.id,
         amount_cents=fee.amount_cents,

@@ -19,10 +19,11 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Facts, PlanPrices, Usage
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.metering.event import Arrival
+from permille.core.rating.commitment import COUNTED
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
 from permille.ids import new_id
-from permille.store import customers, plans, subscriptions
+from permille.store import customers, fees, plans, subscriptions
 from permille.usecases.invoices import adjustments, balances
 from permille.usecases.usage.windows import carried_over_query, usage_windows
 
@@ -102,7 +103,20 @@ def load_facts(
         facts,
         usage=_usage(conn, billings, facts),
         carried_over=_carried_over(conn, billings, facts),
+        counted_cents=_counted_cents(conn, billings, [draft.id for draft in billed]),
     )
+
+
+def _counted_cents(
+    conn: Connection[Any], billings: Sequence[SubscriptionBilling], made: Collection[UUID]
+) -> Mapping[UUID, int]:
+    """What is billed already of the periods with a commitment; no statement where no plan has one."""
+    periods = {
+        billing.subscription.id: ended.whole
+        for billing in billings
+        if billing.plan.minimum_commitment and (ended := billing.committed_period)
+    }
+    return fees.counted_cents(conn, periods, kinds=COUNTED, without=made) if periods else {}
 
 
 def _usage(

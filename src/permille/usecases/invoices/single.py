@@ -51,10 +51,12 @@ def update(
 ) -> StoredInvoice:
     """Set what is not None of the payment status and the metadata, all that may change on a final invoice.
 
-    Raises NotAllowed for a draft. Source: semantics-billing.md section 4.10.
+    Raises NotAllowed for a draft, and for one that is void. Source: semantics-billing.md section 4.10.
     """
     customers.lock(conn, invoice.customer_id)
     before = by_id(conn, invoice.organization_id, invoice.id)
+    if before.status == "voided":
+        raise NotAllowed("update_on_voided_invoice")
     if before.status == "draft" and payment_status is not None:
         raise NotAllowed("payment_status_update_on_draft_invoice")
     if before.status == "draft" and metadata is not None:

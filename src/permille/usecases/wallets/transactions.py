@@ -266,7 +266,7 @@ def payment_changed(
     announce(conn, "updated", bought, now)
 
 
-def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
+def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime) -> None:
     """Give what paid these invoices, which are voided, back to wallets that are still active, as granted credits.
 
     What an invoice took is given back once, however often it is asked for.

@@ -1,27 +1,33 @@
-"""Around the application: each request is counted and timed by its route, and logged where lines are JSON."""
+"""What holds for every request: it has an id, its answer is safe to show, and it is counted and timed by its route.
+
+One layer around the whole application, because each layer costs every event some microseconds.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from permille import telemetry
+from permille import request_ids, telemetry
 
 log = logging.getLogger("permille.requests")
 
+ANSWER_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+"""Answers that say nothing else about it have these: they are neither kept nor guessed at."""
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 NO_ROUTE = "none"
 CUT_OFF = 499
-"""The status, as proxies write it, of a request whose client went away before its answer."""
+"""The status, as proxies write it, of a request whose client went away before its answer: that is no crash."""
 
 
-class Measured:
+class Requests:
     """Labels are the templates of routes, never what a client has made up. `fixed`: paths that are routes themselves."""
 
-    def __init__(self, app: ASGIApp, *, fixed: Collection[str], logs_requests: bool) -> None:
+    def __init__(self, app: ASGIApp, *, fixed: Collection[str] = (), logs_requests: bool = False) -> None:
         self.app = app
         self.fixed = frozenset(fixed)
         self.logs_requests = logs_requests
@@ -31,17 +37,24 @@ class Measured:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
+        name = request_ids.begin(scope["headers"])
         telemetry.current.set(telemetry.Seen())
         status = CUT_OFF
 
-        async def answer(message: Message) -> None:
+        def answer(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-            await send(message)
+                headers = [*message.get("headers", ()), (request_ids.HEADER, name.encode())]
+                known = dict(headers)
+                headers += [each for each in ANSWER_HEADERS if each[0] not in known]
+                message["headers"] = headers
+            return send(message)
 
         try:
             await self.app(scope, receive, answer)
+        except ClientDisconnect:
+            log.debug("A client went away before its request was whole")
         except Exception:
             status = 500
             raise
@@ -51,8 +64,7 @@ class Measured:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else "other"
         route = self._route(scope)
-        telemetry.requests.labels(method, route, str(status)).inc()
-        telemetry.request_seconds.labels(method, route).observe(seconds)
+        telemetry.answers.note(method, route, status, seconds)
         if self.logs_requests:
             fields = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
             log.info("%s %s %s", method, route, status, extra={"fields": fields})

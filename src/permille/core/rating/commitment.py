@@ -1,0 +1,66 @@
+"""Minimum commitments: the fee for what a plan's period lacks of what was agreed. semantics-billing.md section 6.2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from permille.core.money import exact, line_amounts, round_cents, subunits
+from permille.core.period import Period, days_in
+from permille.core.rating.fee import Fee
+from permille.core.rating.filters import Id
+
+COUNTED = ("subscription", "charge", "fixed_charge")
+"""The kinds of fees that count towards a commitment, before coupons and taxes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommittedPeriod:
+    """A period of the plan that ends: the whole one, and the part that was subscribed, to which an amount is prorated."""
+
+    whole: Period
+    part: Period
+
+    def counts(self, from_: datetime, to: datetime) -> bool:
+        """Whether a fee for these instants is of this period: by its middle, as clocks and timezones shift its ends."""
+        return from_ + (to - from_) / 2 in self.whole
+
+    def share(self, amount_cents: int, timezone: str) -> int:
+        """The commitment of the part, by its days."""
+        with exact():
+            days = Decimal(amount_cents * days_in(self.part, timezone))
+            return round_cents(days / days_in(self.whole, timezone))
+
+
+def commitment_fee(
+    subscription_id: Id,
+    *,
+    missing_cents: int,
+    period: Period,
+    currency: str,
+    invoice_display_name: str | None,
+) -> Fee:
+    """The fee for what is missing."""
+    per_unit = subunits(currency)
+    with exact():
+        amount = Decimal(missing_cents) / per_unit
+        amounts = line_amounts(amount, amount, per_unit)
+    return Fee(
+        kind="commitment",
+        subscription_id=subscription_id,
+        charge_id=None,
+        charge_filter_id=None,
+        invoice_display_name=invoice_display_name,
+        units=Decimal(1),
+        events_count=None,
+        total_aggregated_units=None,
+        amount_cents=amounts.amount_cents,
+        precise_amount_cents=amounts.precise_amount_cents,
+        unit_amount_cents=amounts.unit_amount_cents,
+        precise_unit_amount=amounts.precise_unit_amount,
+        amount_details={},
+        grouped_by={},
+        from_=period.from_,
+        to=period.to,
+    )

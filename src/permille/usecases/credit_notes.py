@@ -1,0 +1,195 @@
+"""Credit notes by hand: what comes back of an invoice as credit, as a refund, or off what is due on it.
+
+Source: semantics-billing.md sections 7.2 to 7.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.errors import Invalid, NotAllowed, NotFound
+from permille.core.invoice.credit_note import CreditAmounts
+from permille.core.invoice.crediting import (
+    NO_PARTS,
+    BilledFee,
+    BilledInvoice,
+    CreditSplit,
+    evened,
+    item_errors,
+    most,
+    note_on,
+    split_errors,
+)
+from permille.core.period import local_date
+from permille.store import credit_notes, customers, fees as fee_store
+from permille.store.credit_notes import CreditedAmounts, CreditNote, NewCreditNote
+from permille.store.invoices import StoredInvoice
+from permille.usecases.invoices import single
+from permille.usecases.invoices.credit_notes import credited_fee, issue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditNoteRequest:
+    """A note as somebody asks for it."""
+
+    invoice_id: UUID | None
+    items: Mapping[UUID, int]
+    """Fee -> so much of it, in cents before taxes and coupons."""
+    split: CreditSplit = NO_PARTS
+    reason: str = "other"
+    description: str | None = None
+    metadata: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditNoteEstimate:
+    """What a note would come to, and the most that each of its parts could be."""
+
+    invoice: StoredInvoice
+    amounts: CreditAmounts
+    most: CreditSplit
+
+
+def estimate(conn: Connection[Any], organization_id: UUID, request: CreditNoteRequest) -> CreditNoteEstimate:
+    """What a note with these items would come to; nothing is saved. Raises NotFound, NotAllowed, Invalid."""
+    invoice, billed, amounts = _amounts(conn, organization_id, request)
+    return CreditNoteEstimate(invoice=invoice, amounts=amounts, most=most(billed, amounts))
+
+
+def create(
+    conn: Connection[Any], organization_id: UUID, request: CreditNoteRequest, *, now: datetime
+) -> CreditNote:
+    """Issue a note. Raises NotFound, NotAllowed, Invalid."""
+    customers.lock(conn, single.by_id(conn, organization_id, request.invoice_id).customer_id)
+    invoice, billed, amounts = _amounts(conn, organization_id, request)
+    errors = split_errors(billed, amounts, request.split)
+    if errors:
+        raise Invalid(errors)
+    split = evened(billed, amounts, request.split)
+    note = new_note(
+        invoice,
+        amounts,
+        split,
+        reason=request.reason,
+        description=request.description,
+        metadata=request.metadata,
+        now=now,
+    )
+    (note_id,) = issue(conn, [note])
+    return credit_notes.by_ids(conn, [note_id])[note_id]
+
+
+def new_note(
+    invoice: StoredInvoice,
+    amounts: CreditAmounts,
+    split: CreditSplit,
+    *,
+    now: datetime,
+    reason: str = "other",
+    description: str | None = None,
+    metadata: Mapping[str, str | None] | None = None,
+    is_void: bool = False,
+) -> NewCreditNote:
+    """A note on an invoice, of today."""
+    return NewCreditNote(
+        organization_id=invoice.organization_id,
+        billing_entity_id=invoice.billing_entity_id,
+        customer_id=invoice.customer_id,
+        invoice_id=invoice.id,
+        invoice_number=invoice.number,
+        issuing_date=local_date(now, invoice.timezone),
+        reason=reason,
+        description=description,
+        currency=invoice.currency,
+        amounts=amounts,
+        split=split,
+        metadata=metadata or {},
+        is_void=is_void,
+        at=now,
+    )
+
+
+def _amounts(
+    conn: Connection[Any], organization_id: UUID, request: CreditNoteRequest
+) -> tuple[StoredInvoice, BilledInvoice, CreditAmounts]:
+    invoice = single.by_id(conn, organization_id, request.invoice_id)
+    if invoice.status not in ("finalized", "voided"):
+        raise NotFound("invoice")
+    billed = billed_invoice(conn, invoice)
+    if request.items.keys() - {each.fee.fee_id for each in billed.fees}:
+        raise NotFound("fee")
+    if billed.is_prepaid and invoice.payment_status != "succeeded":
+        raise NotAllowed("invalid_type_or_status")
+    error = item_errors(billed, request.items)
+    if error:
+        raise Invalid({"amount_cents": [error]})
+    return invoice, billed, note_on(billed, request.items)
+
+
+def billed_invoice(conn: Connection[Any], invoice: StoredInvoice) -> BilledInvoice:
+    """What was billed, paid and given back of an invoice."""
+    rows = fee_store.of_invoices(conn, [invoice.id])[invoice.id]
+    credited = credit_notes.credited_of_fees(conn, [row.id for row in rows])
+    earlier = credit_notes.credited_of_invoices(conn, [invoice.id]).get(invoice.id, CreditedAmounts())
+    return BilledInvoice(
+        fees=[BilledFee(fee=credited_fee(row), credited_cents=credited.get(row.id, 0)) for row in rows],
+        is_prepaid=invoice.invoice_type == "credit",
+        payment_status=invoice.payment_status,
+        total_cents=invoice.total_amount_cents,
+        paid_cents=invoice.total_paid_amount_cents,
+        due_cents=invoice.due_amount_cents,
+        credited_cents=earlier.credit_amount_cents,
+        refunded_cents=earlier.refund_amount_cents,
+        offset_cents=invoice.offset_amount_cents,
+        rounded_up=earlier.rounded_up,
+    )
+
+
+def by_id(conn: Connection[Any], organization_id: UUID, note_id: UUID | None) -> CreditNote:
+    """The organization's note. Raises NotFound."""
+    found = credit_notes.by_ids(conn, [note_id]).get(note_id) if note_id else None
+    if found is None or found.organization_id != organization_id:
+        raise NotFound("credit_note")
+    return found
+
+
+def to_change(conn: Connection[Any], organization_id: UUID, note_id: UUID | None) -> CreditNote:
+    """The note, locked with its customer, whose invoices it may pay. Raises NotFound."""
+    note = by_id(conn, organization_id, note_id)
+    customers.lock(conn, note.customer_id)
+    return credit_notes.for_update(conn, note.id)
+
+
+def void(conn: Connection[Any], note: CreditNote, *, now: datetime) -> CreditNote:
+    """Give up the credit that is left. Raises NotAllowed where there is none."""
+    if not note.balance_amount_cents:
+        raise NotAllowed("no_voidable_amount")
+    credit_notes.void(conn, note.id, now=now)
+    return credit_notes.for_update(conn, note.id)
+
+
+def update(
+    conn: Connection[Any],
+    note: CreditNote,
+    *,
+    refund_status: str | None,
+    metadata: Mapping[str, str | None] | None,
+    now: datetime,
+) -> CreditNote:
+    """Say whether the refund was paid, and replace what its owner keeps with it; None leaves each as it is.
+
+    Raises Invalid where there is no refund.
+    """
+    if refund_status is not None and not note.refund_amount_cents:
+        raise Invalid({"refund_status": ["value_is_invalid"]})
+    if refund_status is not None:
+        credit_notes.set_refund_status(conn, note.id, refund_status, now=now)
+    if metadata is not None:
+        credit_notes.set_metadata(conn, note.id, metadata, now=now)
+    return credit_notes.for_update(conn, note.id)
