@@ -54,7 +54,7 @@ class FeeItem(Answer):
         str | None, says("The filter's name on invoices, else its values.")
     ]
     lago_item_id: Annotated[UUID | None, says("The metric or the subscription.")]
-    item_type: Annotated[str, one_of("BillableMetric", "Subscription", says="What lago_item_id names.")]
+    item_type: Annotated[str, one_of("BillableMetric", "Subscription", "WalletTransaction", says="What lago_item_id names.")]
     grouped_by: GroupedBy
 
 
