@@ -27,7 +27,7 @@ from permille.out import jobs
 from permille.out.kind import Context
 from permille.signals import Signals
 from permille.store import unpriced as unpriced_store, webhooks
-from permille.usecases import fences, unpriced
+from permille.usecases import alerts, fences, unpriced
 from permille.usecases.due import due
 from permille.usecases.fences import Task
 from permille.usecases.invoices import advance, late_usage
@@ -102,6 +102,9 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     def bill_advance(pool: Pool, now: datetime) -> bool:
         return advance.bill_live(pool, now) > 0
 
+    def look_at_alerts(pool: Pool, now: datetime) -> bool:
+        return alerts.look_live(pool, now) > 0
+
     def look_for_unpriced(pool: Pool, now: datetime) -> bool:
         return unpriced.look_live(pool, now) > 0
 
@@ -118,6 +121,7 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         Loop(name="test clocks", step=move_clocks, pause_seconds=1.0),
         Loop(name="late usage", step=review_late_usage, pause_seconds=1.0),
         Loop(name="in advance", step=bill_advance, pause_seconds=0.5),
+        Loop(name="alerts", step=look_at_alerts, pause_seconds=0.5),
         Loop(name="unpriced usage", step=look_for_unpriced, pause_seconds=2.0),
         Loop(name="jobs", step=run_jobs, pause_seconds=1.0),
         Loop(name="webhooks", step=queue_webhooks, pause_seconds=1.0),

@@ -29,7 +29,8 @@ NOT_AUDITED = {
     "events are data, and have their own list; amendments are audited": "event struck_event",
     "derived from events and prices by the engine": "series event_hour usage_cell series_month unique_cell metering"
     " metering_version metering_state advance_event unpriced_advance_event held_advance_event advance_rounding"
-    " advance_level unchecked_series unchecked_organization unpriced_usage unpriced_series late_mark late_check usage_chart",
+    " advance_level unchecked_series unchecked_organization unpriced_usage unpriced_series late_mark late_check usage_chart"
+    " alert_mark alert_check triggered_alert",
     "belong to an invoice or a credit note that is audited": "invoice_sequence invoice_subscription invoice_document"
     " credit_note_item invoice_credit",
     "the engine's own state": "billing_hold fence clock_seen signing_key logo schema_migration",

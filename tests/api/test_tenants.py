@@ -25,6 +25,13 @@ PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 CANDIDATES_MAX = 8
 COLLECTIONS = {"subscriptions": "/plans+subscriptions"}
 """Collections whose paths have identifiers of another one too."""
+ALERT = {
+    "alert": {
+        "alert_type": "lifetime_usage_amount",
+        "code": "pro",
+        "thresholds": [{"value": 1, "code": "one"}],
+    }
+}
 BODIES: dict[str, Any] = {
     "/test_clock": {"test_clock": {"now": "2024-06-01T00:00:00Z"}},
     "/billing_entities": {"billing_entity": {"name": "Taken over"}},
@@ -34,7 +41,7 @@ BODIES: dict[str, Any] = {
     "/pricing_units": {"pricing_unit": {"name": "Taken over"}},
     "/plans": {"plan": {"name": "Taken over", "amount_cents": 99}},
     "/customers": {"customer": {"external_id": "cus", "name": "Taken over"}},
-    "/subscriptions": {"subscription": {"name": "Taken over"}},
+    "/subscriptions": {"subscription": {"name": "Taken over"}, **ALERT},
     "/invoices": {
         "invoice": {"payment_status": "succeeded", "metadata": [{"key": "k", "value": "Taken over"}]}
     },
@@ -72,6 +79,7 @@ def settle(api: Api, dsn: str) -> None:
     api.put("/test_clock", {"test_clock": {"now": "2024-04-02T00:00:00Z"}})
     api.delete("/subscriptions/sub", on_termination_credit_note="credit")
     api.subscribe("sub-2")
+    api.post("/subscriptions/sub-2/alerts", ALERT)
     _store(
         api, dsn, [Draft("tx-late", "tokens", "sub", microseconds(START), None, {"model": "a", "tokens": 5})]
     )

@@ -13,6 +13,10 @@ from lago_python_client.client import Client
 from lago_python_client.exceptions import LagoApiError
 from lago_python_client.models import (
     AddOn,
+    Alert,
+    AlertsList,
+    AlertThreshold,
+    AlertThresholdList,
     BatchEvent,
     BillableMetric,
     Charge,
@@ -25,7 +29,14 @@ from lago_python_client.models import (
 )
 from lago_python_client.models.billing_entity import BillingEntityUpdate
 from lago_python_client.models.charge import ChargeFilter
-from lago_python_client.models.invoice import InvoicePreview
+from lago_python_client.models.credit_note import (
+    CreditNote,
+    CreditNoteEstimate,
+    CreditNoteUpdate,
+    Item,
+    Items,
+)
+from lago_python_client.models.invoice import InvoiceFee, InvoiceFeesList, InvoicePreview, OneOffInvoice
 from lago_python_client.models.organization import Organization
 from lago_python_client.models.tax import Tax
 from lago_python_client.models.webhook_endpoint import WebhookEndpoint
@@ -42,6 +53,8 @@ SENT = Event(
     timestamp=1_793_577_600,
     properties={},
 )
+STEPS = AlertThresholdList(__root__=[AlertThreshold(code="warn", value="99.0", recurring=False)])
+ALERTS = AlertsList(alerts=[Alert(alert_type="current_usage_amount", code="a", name="A", thresholds=STEPS)])
 PREVIEW = InvoicePreview(customer={"external_id": "c"}, subscriptions={"external_ids": ["s"]})
 PLAN = Plan(
     name="n", code="n", interval="monthly", amount_cents=1, amount_currency="USD", pay_in_advance=False
@@ -62,6 +75,18 @@ def kept(c: Client, where: str, code: str) -> str:
     """The id of a filter that a test may change."""
     every = getattr(c, where).find_all_charge_filters("main" if where == "plans" else "s", code)["filters"]
     return every[-1].lago_id
+
+
+def part(w: World) -> Item:
+    """A tenth of a fee of a one-off invoice."""
+    return Item(fee_id=w["one_off_fee"], amount_cents=100)
+
+
+def refused_with(status: int, use: Callable[[], Any]) -> None:
+    """What Lago's clients can ask for and no server of ours ever has."""
+    with pytest.raises(LagoApiError) as refused:
+        use()
+    assert refused.value.status_code == status
 
 
 BUILT: dict[str, Use] = {
@@ -147,6 +172,42 @@ BUILT: dict[str, Use] = {
     "subscription_charges.update": lambda c, _: c.subscription_charges.update(
         "s", "tokens", Charge(properties={"amount": "6"})
     ),
+    "credit_notes.estimate": lambda c, w: c.credit_notes.estimate(
+        CreditNoteEstimate(invoice_id=w["one_off"], items=Items(__root__=[part(w)]))
+    ),
+    "credit_notes.create": lambda c, w: c.credit_notes.create(
+        CreditNote(
+            invoice_id=w["one_off"], reason="other", credit_amount_cents=120, items=Items(__root__=[part(w)])
+        )
+    ),
+    "credit_notes.update": lambda c, w: c.credit_notes.update(
+        CreditNoteUpdate(metadata={"a": "b"}), w["credit_note"]
+    ),
+    "credit_notes.replace_metadata": lambda c, w: c.credit_notes.replace_metadata(
+        w["credit_note"], {"a": "b", "c": "d"}
+    ),
+    "credit_notes.merge_metadata": lambda c, w: c.credit_notes.merge_metadata(w["credit_note"], {"e": "f"}),
+    "credit_notes.delete_metadata_key": lambda c, w: c.credit_notes.delete_metadata_key(
+        w["credit_note"], "a"
+    ),
+    "credit_notes.delete_all_metadata": lambda c, w: c.credit_notes.delete_all_metadata(w["credit_note"]),
+    "credit_notes.void": lambda c, _: c.credit_notes.void(
+        c.credit_notes.find_all({"credit_status": "available"})["credit_notes"][0].lago_id
+    ),
+    "invoices.create": lambda c, _: c.invoices.create(
+        OneOffInvoice(
+            external_customer_id="c",
+            currency="USD",
+            fees=InvoiceFeesList(__root__=[InvoiceFee(add_on_code="sold", units=2.5)]),
+        )
+    ),
+    "invoices.void": lambda c, w: c.invoices.void(w["voided"]),
+    "invoices.void_invoice": lambda c, w: c.invoices.void_invoice(
+        w["voided_too"], {"generate_credit_note": True, "credit_amount": 500}
+    ),
+    "invoices.lose_dispute": lambda c, w: c.invoices.lose_dispute(w["one_off"]),
+    "invoices.retry": lambda c, w: refused_with(405, lambda: c.invoices.retry(w["one_off"])),
+    "invoices.destroy": lambda c, w: c.invoices.destroy(w["idle_draft"]),
     "subscriptions.create": lambda c, _: c.subscriptions.create(
         Subscription(external_customer_id="c", plan_code="paid", external_id="n")
     ),
@@ -171,6 +232,8 @@ BUILT: dict[str, Use] = {
     "subscriptions.destroy_charge_filter": lambda c, _: c.subscriptions.destroy_charge_filter(
         "s", "tokens", kept(c, "subscriptions", "tokens")
     ),
+    "subscriptions.create_alerts": lambda c, _: c.subscriptions.create_alerts("s", ALERTS),
+    "subscriptions.delete_alerts": lambda c, _: c.subscriptions.delete_alerts("s"),
     "taxes.create": lambda c, _: c.taxes.create(Tax(name="n", code="n", rate=5.5)),
     "taxes.find": lambda c, _: c.taxes.find("vat"),
     "taxes.find_all": lambda c, _: c.taxes.find_all(),
@@ -211,14 +274,13 @@ NOT_BUILT = {
     "applied_coupons": "create destroy find_all",
     "billing_entities": "create",
     "coupons": "create destroy find find_all update",
-    "credit_notes": "create delete_all_metadata delete_metadata_key download estimate merge_metadata replace_metadata"
-    " update void",
+    "credit_notes": "download",
     "customer_payment_methods": "destroy set_as_default",
     "customers": "checkout_url portal_url",
     "gross_revenues": "find_all",
     "invoice_collections": "find_all",
     "invoiced_usages": "find_all",
-    "invoices": "create destroy lose_dispute payment_url retry retry_payment void void_invoice",
+    "invoices": "payment_url retry_payment",
     "mrrs": "find_all",
     "order_forms": "find find_all mark_as_signed void",
     "orders": "execute find find_all",
@@ -230,7 +292,6 @@ NOT_BUILT = {
     "quote_versions": "approve clone find void",
     "quotes": "find find_all versions",
     "subscription_fixed_charges": "find update",
-    "subscriptions": "create_alerts delete_alerts",
     "usages": "find_all",
     "wallet_transactions": "consumptions create find_all fundings payment_url",
     "wallets": "create delete_all_metadata delete_metadata_key destroy find find_all merge_metadata replace_metadata"

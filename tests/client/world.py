@@ -23,7 +23,7 @@ def event(transaction_id: str, code: str, subscription: str, **properties: Any) 
 
 
 def make_world(client: httpx2.Client, url: str, key: str) -> World:
-    """Usage, a final invoice, a draft, a fee on no invoice, a credit note, and what they come from."""
+    """Usage, final invoices, drafts, a fee on no invoice, a credit note, and what they come from."""
 
     def sent(method: str, path: str, body: Any = None) -> Any:
         answer = client.request(method, path, json=body)
@@ -64,7 +64,14 @@ def make_world(client: httpx2.Client, url: str, key: str) -> World:
     sent("POST", "/customers", {"customer": {"external_id": "c", "currency": "USD", "tax_codes": ["vat"]}})
     grace = {"external_id": "grace", "currency": "USD", "billing_configuration": {"invoice_grace_period": 9}}
     sent("POST", "/customers", {"customer": grace})
-    for name, customer, code in (("s", "c", "main"), ("waits", "grace", "main"), ("paid", "c", "paid")):
+    sent("POST", "/customers", {"customer": {**grace, "external_id": "idle"}})
+    subscribed = (
+        ("s", "c", "main"),
+        ("waits", "grace", "main"),
+        ("paid", "c", "paid"),
+        ("idle", "idle", "main"),
+    )
+    for name, customer, code in subscribed:
         given = {"external_id": name, "external_customer_id": customer, "plan_code": code}
         sent("POST", "/subscriptions", {"subscription": given})
     move("2026-10-06T00:00:00Z")
@@ -76,10 +83,17 @@ def make_world(client: httpx2.Client, url: str, key: str) -> World:
     sent("DELETE", "/subscriptions/paid")
     move("2026-11-02T00:00:00Z")
     invoices = {
-        each["status"]: each["lago_id"]
+        (each["status"], each["customer"]["external_id"]): each["lago_id"]
         for each in sent("GET", "/invoices?invoice_type[]=subscription")["invoices"]
     }
-    world["invoice"], world["draft"] = invoices["finalized"], invoices["draft"]
+    world["invoice"], world["draft"] = invoices["finalized", "c"], invoices["draft", "grace"]
+    world["idle_draft"] = invoices["draft", "idle"]
+    add_on = {"name": "sold", "code": "sold", "amount_cents": 1_000, "amount_currency": "USD"}
+    sent("POST", "/add_ons", {"add_on": add_on})
+    one_off = {"external_customer_id": "c", "currency": "USD", "fees": [{"add_on_code": "sold"}]}
+    for name in ("one_off", "voided", "voided_too"):
+        made = sent("POST", "/invoices", {"invoice": one_off})["invoice"]
+        world[name], world[f"{name}_fee"] = made["lago_id"], made["fees"][0]["lago_id"]
     fees = [each for each in sent("GET", "/fees")["fees"] if each["lago_invoice_id"] is None]
     world["fee"], world["other_fee"] = (each["lago_id"] for each in fees)
     world["credit_note"] = sent("GET", "/credit_notes")["credit_notes"][0]["lago_id"]

@@ -15,7 +15,7 @@ from permille.core.invoice.draft import Line
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.wallet import (
-    Bucket,
+    FeeBucket,
     FilledWallet,
     Lot,
     Spending,
@@ -63,8 +63,10 @@ def filled(number: int, *lots: int, granted: int = 99, **fields: Any) -> FilledW
     return FilledWallet(wallet=wallet(number, sum(lots), **fields), lots=rows)
 
 
-def bucket(cents: str, kind: str = "charge", metric: int | None = None, target: str | None = None) -> Bucket:
-    return Bucket(kind, UUID(int=metric) if metric else None, target, Decimal(cents))
+def bucket(
+    cents: str, kind: str = "charge", metric: int | None = None, target: str | None = None
+) -> FeeBucket:
+    return FeeBucket(kind, UUID(int=metric) if metric else None, target, Decimal(cents))
 
 
 def amounts(spent: list[Spending]) -> dict[str, int]:
@@ -151,7 +153,7 @@ def test_wallets_pay_as_a_slow_oracle_says(
         left[metric] = left.get(metric, Fraction(0)) + cents + Fraction(hundredths, 100)
     total = half_up(sum(left.values(), Fraction(0)))
     some = [
-        Bucket("charge", UUID(int=1 + metric), None, Decimal(value.numerator) / value.denominator)
+        FeeBucket("charge", UUID(int=1 + metric), None, Decimal(value.numerator) / value.denominator)
         for metric, value in left.items()
     ]
     rows = [

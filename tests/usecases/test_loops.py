@@ -17,7 +17,7 @@ from psycopg_pool import ConnectionPool
 from permille import worker
 from permille.database.connections import open_pool
 from permille.events.postgres import rebuilding, rollup
-from permille.usecases import metering as keeping, unpriced
+from permille.usecases import alerts, metering as keeping, unpriced
 from permille.usecases.due import due
 from permille.usecases.fences import Task
 from permille.usecases.invoices import advance, late_usage, run
@@ -98,6 +98,14 @@ def _marked(conn: psycopg.Connection[Any], name: str) -> World:
     return world
 
 
+def _watched(conn: psycopg.Connection[Any], name: str) -> World:
+    world = make_world(conn, name=name, test_now=None)
+    conn.execute(
+        "insert into alert_mark (organization_id, external_subscription_id) values (%s, 's')", [world.id]
+    )
+    return world
+
+
 def _rebuild(pool: Pool) -> None:
     while worker.rebuild(pool, NOW):
         pass
@@ -113,6 +121,12 @@ SCENES = {
         work=lambda pool: advance.bill_live(pool, NOW),
         is_done=_has("select 1 from fee where organization_id = %s", some=True),
         breaks=(advance, "bill_events"),
+    ),
+    Task.ALERTS: Scene(
+        fill=_watched,
+        work=lambda pool: alerts.look_live(pool, NOW),
+        is_done=_has("select 1 from alert_mark where organization_id = %s", some=False),
+        breaks=(alerts, "look"),
     ),
     Task.CLOCKS: Scene(
         fill=_on_its_way,

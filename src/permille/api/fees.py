@@ -31,10 +31,13 @@ from permille.store import (
     plans,
     subscriptions,
 )
-from permille.store.fee_items import FeeItem
+from permille.store.fee_items import AddOnItem, FeeItem
 from permille.store.fees import StoredFee
 from permille.store.invoice_search import FeeSearch
 from permille.usecases.invoices import single
+
+OF_ADD_ONS = ("add_on",)
+"""The types of fees whose item is an add-on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +50,16 @@ class Surroundings:
     plans: Mapping[UUID, Plan]
     true_ups: Mapping[UUID, UUID] = field(default_factory=dict)
     """Fee -> its true-up, which fills it up to the charge's minimum."""
+    add_ons: Mapping[UUID, AddOnItem] = field(default_factory=dict)
+    """Fee of an add-on -> what it is for."""
 
 
 def surroundings(conn: Connection[Any], fees: Sequence[StoredFee]) -> Surroundings:
     rows = subscriptions.by_ids(conn, {fee.subscription_id for fee in fees if fee.subscription_id})
+    of_add_ons = [fee.id for fee in fees if fee.fee_type in OF_ADD_ONS]
     return Surroundings(
         items=fee_items.of_fees(conn, [fee.id for fee in fees]),
+        add_ons=fee_items.add_ons_of_fees(conn, of_add_ons) if of_add_ons else {},
         customers=customers.by_ids(conn, {fee.customer_id for fee in fees}),
         subscriptions=rows,
         plans=plans.plans_by_ids(conn, {row.plan_id for row in rows.values()}),
@@ -141,7 +148,8 @@ def render_fee(fee: StoredFee, around: Surroundings) -> objects.Fee:
     subscription = around.subscriptions.get(fee.subscription_id) if fee.subscription_id else None
     plan = around.plans[subscription.plan_id] if subscription else None
     customer = around.customers[fee.customer_id]
-    shown = render_charge_item(item, grouped_by=fee.grouped_by) if item else _other_item(fee, plan)
+    sold = around.add_ons.get(fee.id)
+    shown = render_charge_item(item, grouped_by=fee.grouped_by) if item else _other_item(fee, plan, sold)
     return objects.Fee(
         lago_id=fee.id,
         lago_charge_id=fee.charge_id,
@@ -260,10 +268,6 @@ def filter_name(item: FeeItem) -> str | None:
     )
 
 
-def _other_item(fee: StoredFee, plan: Plan | None) -> objects.FeeItem:
-    return _credit_item(fee) if fee.fee_type == "credit" else _plan_item(fee, plan)
-
-
 def _credit_item(fee: StoredFee) -> objects.FeeItem:
     """Credits of a wallet that are bought: the fee has the transaction's name."""
     return objects.FeeItem(
@@ -276,6 +280,26 @@ def _credit_item(fee: StoredFee) -> objects.FeeItem:
         filter_invoice_display_name=None,
         lago_item_id=fee.item_id,
         item_type="WalletTransaction",
+        grouped_by={},
+    )
+
+
+def _other_item(fee: StoredFee, plan: Plan | None, sold: AddOnItem | None) -> objects.FeeItem:
+    """What a fee is for that is none of a charge: an add-on, or the plan itself."""
+    if fee.fee_type == "credit":
+        return _credit_item(fee)
+    if sold is None:
+        return _plan_item(fee, plan)
+    return objects.FeeItem(
+        type=fee.fee_type,
+        code=sold.code,
+        name=sold.name,
+        description=sold.description,
+        invoice_display_name=fee.invoice_display_name or sold.display_name,
+        filters=None,
+        filter_invoice_display_name=None,
+        lago_item_id=sold.add_on_id,
+        item_type="AddOn",
         grouped_by={},
     )
 

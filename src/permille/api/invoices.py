@@ -171,6 +171,14 @@ def void_invoice(call: Call) -> dict[str, Any]:
     return {"invoice": render_whole(call.conn, voiding.void(call.conn, invoice, parts=parts, now=call.now))}
 
 
+def delete_invoice(call: Call) -> dict[str, Any]:
+    """DELETE /invoices/{lago_id}: a draft, as it was."""
+    invoice = _invoice_of(call)
+    shown = render_whole(call.conn, invoice)
+    single.delete(call.conn, invoice, now=call.now)
+    return {"invoice": shown}
+
+
 def lose_dispute(call: Call) -> dict[str, Any]:
     """POST /invoices/{lago_id}/lose_dispute."""
     return {

@@ -10,6 +10,7 @@ from msgspec import UnsetType
 from permille.api import (
     activity_logs,
     add_ons,
+    alerts,
     amendments,
     billable_metrics,
     billing_entities,
@@ -25,6 +26,7 @@ from permille.api import (
     invoices,
     late_usage,
     lifetime_usage,
+    one_off,
     organization_settings,
     organizations,
     plan_metadata,
@@ -42,11 +44,13 @@ from permille.api import (
     webhooks,
 )
 from permille.api.addresses import Route
+from permille.api.alerts import AlertEndpoints
 from permille.api.http import AdminEndpoint, Endpoint, Engine, admin_route, route
 from permille.api.not_built import NOT_BUILT, not_built
 from permille.api.objects import (
     activity_log,
     add_on,
+    alert,
     billable_metric,
     billing_entity,
     charge,
@@ -293,6 +297,37 @@ BILLING_ENTITIES = Resource("/billing_entities", "code", "billing_entity", billi
 ACTIVITY_LOGS = Resource("/activity_logs", "activity_id", "activity_log", activity_log.ActivityLog)
 TEST_CLOCK = Resource("/test_clock", "", "test_clock", organization.TestClock)
 
+
+def _alerts_of(path: str, owner: str, does: AlertEndpoints) -> OperationGroup:
+    """Alerts of a subscription or of a wallet."""
+    those = Resource(path, "code", "alert", alert.Alert)
+    query = STATUS_OF[owner]
+    every = {"alerts": Annotated[list_of(alert.Alert), says("The alerts.")]}
+    return OperationGroup(
+        f"Alerts of {owner}s",
+        "alert",
+        "Webhooks when usage or a balance crosses a threshold.",
+        (
+            those.create(
+                does.create,
+                f"Create alerts of a {owner}",
+                description="Send alerts, a list, for several at once: all are made or none, and the answer is a list too.",
+                takes=alert.AlertInput,
+                needs=("alert_type", "code", "thresholds"),
+                beside={"alerts": list_of(alert.AlertInput)},
+                otherwise=every,
+                query=query,
+                errors=(404,),
+            ),
+            those.page(does.listing, f"List the alerts of a {owner}", query),
+            Operation("DELETE", path, does.delete_all, f"Delete all alerts of a {owner}", every, query=query),
+            those.show(does.show, f"Get an alert of a {owner}", query=query),
+            those.update(does.update, f"Change an alert of a {owner}", takes=alert.AlertInput, query=query),
+            those.delete(does.delete, f"Delete an alert of a {owner}", query=query),
+        ),
+    )
+
+
 SCHEDULED = ("lago_id", "scheduled_change", plan.ScheduledChange)
 
 
@@ -493,6 +528,7 @@ GROUPS = (
             ),
         ),
     ),
+    _alerts_of("/subscriptions/{external_id}/alerts", "subscription", alerts.OF_SUBSCRIPTIONS),
     OperationGroup(
         "Subscriptions",
         "subscription",
@@ -554,6 +590,20 @@ GROUPS = (
         "What was billed. Amounts are in the currency's smallest unit.",
         (
             INVOICES.page(invoices.list_invoices, "List invoices", INVOICE_FILTERS),
+            INVOICES.create(
+                one_off.create_one_off,
+                "Create a one-off invoice",
+                description="Of add-ons; it is final at once, and takes no coupons and no credit.",
+                takes=invoice.OneOffInput,
+                needs=("external_customer_id", "fees"),
+                errors=(404,),
+            ),
+            INVOICES.delete(
+                invoices.delete_invoice,
+                "Delete a draft",
+                description="What it bills is billed by no other invoice.",
+                errors=(405,),
+            ),
             CUSTOMERS_INVOICES.page(
                 invoices.list_customer_invoices, "List a customer's invoices", INVOICE_FILTERS
             ),

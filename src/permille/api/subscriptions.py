@@ -176,7 +176,7 @@ def asked_row(call: Call) -> tuple[Subscription, list[Subscription]]:
 
     Raises NotFound (subscription).
     """
-    status = call.query.get("status") or "active"
+    status = call.query.get("subscription_status") or call.query.get("status") or "active"
     return catalogue.newest(call.conn, call.organization.id, call.path["external_id"], status=status)
 
 

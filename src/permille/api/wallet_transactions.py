@@ -22,8 +22,8 @@ from permille.core.money import decimal_text, exact, subunits
 from permille.core.wallet import LOWEST_PRIORITY, Wallet, credits_of
 from permille.store import wallet_transactions, wallets
 from permille.store.wallet_transactions import Consumption, TransactionSearch, WalletTransaction
+from permille.usecases.top_ups import TopUp, top_up
 from permille.usecases.wallets import transactions, wallets as wallet_usecase
-from permille.usecases.wallets.transactions import TopUp
 
 NOTES_MAX = 15
 
@@ -33,7 +33,7 @@ def create_wallet_transactions(call: Call) -> dict[str, Any]:
     fields = Fields(call.root("wallet_transaction"))
     wallet = _wallet(call, fields)
     wanted = read_top_up(fields, wallet)
-    made = transactions.top_up(call.conn, wallet, wanted, now=call.now)
+    made = top_up(call.conn, wallet, wanted, now=call.now)
     return {"wallet_transactions": render_transactions(call.conn, made)}
 
 

@@ -24,8 +24,8 @@ from permille.core.wallet import FEE_TYPES, LOWEST_PRIORITY, Wallet, credits_of,
 from permille.store import billable_metrics, billing_entities, customers, wallets
 from permille.store.wallets import WalletSearch
 from permille.usecases.catalogue import customers as catalogue
-from permille.usecases.wallets import transactions, wallets as usecase
-from permille.usecases.wallets.transactions import TopUp
+from permille.usecases.top_ups import TopUp, top_up
+from permille.usecases.wallets import wallets as usecase
 from permille.usecases.wallets.wallets import NewWallet
 
 NOTES_MAX = 5
@@ -53,7 +53,7 @@ def _create(call: Call, fields: Fields, external_customer_id: str) -> dict[str, 
     except NotFound as error:
         raise Invalid({"customer": ["customer_not_found"]}) from error
     made = usecase.add(call.conn, customer, wanted, now=call.now)
-    transactions.top_up(call.conn, made, first, now=call.now)
+    top_up(call.conn, made, first, now=call.now)
     return _shown(call, made.id)
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.api.alerts import render_triggered_alerts
 from permille.api.billable_metrics import render_billable_metric
 from permille.api.credit_notes import render_whole_credit_note
 from permille.api.customers import render_customer
@@ -112,4 +113,5 @@ RENDERERS: Renderers = {
     "subscription": _one_by_one(_subscription),
     "wallet": render_whole_wallets,
     "wallet_transaction": render_whole_transactions,
+    "triggered_alert": render_triggered_alerts,
 }

@@ -29,6 +29,7 @@ RESOURCES = (
     "credit_note",
     "wallet",
     "late_usage",
+    "alert",
     "billable_metric",
     "plan",
     "add_on",

@@ -111,7 +111,7 @@ class Lot:
     """Whether it was given for nothing."""
 
 
-class Part(NamedTuple):
+class LotPart(NamedTuple):
     """What is taken of a lot."""
 
     lot: Lot
@@ -131,7 +131,7 @@ class Spending:
 
     wallet: Wallet
     worth: Worth
-    parts: tuple[Part, ...]
+    parts: tuple[LotPart, ...]
 
     @property
     def amount_cents(self) -> int:
@@ -195,19 +195,19 @@ def worth_to_void(wallet: Wallet, credits_: Decimal) -> Worth:
     return Worth(min(worth.amount_cents, wallet.balance_cents), credits_)
 
 
-def take(lots: Iterable[Lot], amount_cents: int) -> tuple[Part, ...]:
+def take(lots: Iterable[Lot], amount_cents: int) -> tuple[LotPart, ...]:
     """Take so much of lots, one after the other."""
     parts, left = [], amount_cents
     for lot in lots:
         if left <= 0:
             break
-        part = Part(lot, min(lot.remaining_amount_cents, left))
+        part = LotPart(lot, min(lot.remaining_amount_cents, left))
         parts.append(part)
         left -= part.amount_cents
     return tuple(parts)
 
 
-class Bucket(NamedTuple):
+class FeeBucket(NamedTuple):
     """Fees that the same wallets pay for, and what they come to with taxes, unrounded."""
 
     fee_type: str
@@ -219,7 +219,7 @@ class Bucket(NamedTuple):
         return wallet.pays(fee_type=self.fee_type, metric_id=self.metric_id, target_code=self.target_code)
 
 
-def spend(wallets: Sequence[FilledWallet], buckets: Sequence[Bucket], total_cents: int) -> list[Spending]:
+def spend(wallets: Sequence[FilledWallet], buckets: Sequence[FeeBucket], total_cents: int) -> list[Spending]:
     """Pay an invoice from wallets, in their order, the largest buckets first.
 
     A total that is a little more than all buckets, as it is rounded and they are not, makes the largest larger.
@@ -240,7 +240,7 @@ def spend(wallets: Sequence[FilledWallet], buckets: Sequence[Bucket], total_cent
     return spent
 
 
-def _take_of(buckets: Sequence[Bucket], left: list[Decimal], wallet: Wallet, total_cents: int) -> Decimal:
+def _take_of(buckets: Sequence[FeeBucket], left: list[Decimal], wallet: Wallet, total_cents: int) -> Decimal:
     """What a wallet pays of all buckets, of which so much is left; call it under exact()."""
     taken = ZERO
     for place, bucket in enumerate(buckets):

@@ -41,3 +41,11 @@ def change_webhook_endpoints(conn: Connection[Any], organization_id: UUID) -> No
     conn.execute(
         "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"webhook endpoints {organization_id}"]
     )
+
+
+def change_alerts_of_wallet(conn: Connection[Any], organization_id: UUID, wallet_id: UUID | None) -> None:
+    """One change of the alerts of a wallet at a time."""
+    conn.execute(
+        "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
+        [f"alerts {organization_id} {wallet_id}"],
+    )

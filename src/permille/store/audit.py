@@ -231,7 +231,7 @@ from (
     select subscription_id, {begins} as begins,
         lag({ended}) over (partition by subscription_id order by {begins}, {ended}) as ended
     from invoice_subscription p where {begins} is not null and exists (
-        select from invoice i where i.id = p.invoice_id and i.status in ('draft', 'finalized', 'closed', 'voided')
+        select from invoice i where i.id = p.invoice_id and i.status in ('draft', 'finalized', 'closed', 'voided', 'deleted')
             and i.invoice_type = 'subscription')
         and p.invoicing_reason <> 'in_advance_charge'
 ) p join subscription s on s.id = p.subscription_id

@@ -87,6 +87,30 @@ def of_fees(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, FeeI
     return _select(conn, "f.id = any(%s)", fee_ids)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddOnItem:
+    """What a fee of an add-on is for, or that of a fixed charge of it."""
+
+    fee_id: UUID
+    add_on_id: UUID
+    code: str
+    name: str
+    description: str | None
+    display_name: str
+
+
+def add_ons_of_fees(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, AddOnItem]:
+    """Fee id -> item, of the fees of add-ons among these."""
+    with conn.cursor(row_factory=class_row(AddOnItem)) as cursor:
+        rows = cursor.execute(
+            "select f.id as fee_id, a.id as add_on_id, a.code, a.name, a.description,"
+            " coalesce(a.invoice_display_name, a.name) as display_name"
+            " from fee f join add_on a on a.id = f.item_id where f.id = any(%s) and f.fee_type = 'add_on'",
+            [list(fee_ids)],
+        ).fetchall()
+    return {row.fee_id: row for row in rows}
+
+
 def _select(conn: Connection[Any], condition: str, ids: Collection[UUID]) -> dict[UUID, FeeItem]:
     with conn.cursor(row_factory=class_row(FeeItem)) as cursor:
         rows = cursor.execute(

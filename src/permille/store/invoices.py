@@ -497,6 +497,16 @@ def set_payment_status(
     )
 
 
+def delete_draft(conn: Connection[Any], invoice_id: UUID, *, now: datetime) -> bool:
+    """Whether it was a draft: it is hidden now, with its fees, and does not become final."""
+    done = conn.execute(
+        "update invoice set status = 'deleted', finalizes_at = null, waits_for_price = false,"
+        " price_retry_at = null, updated_at = %s where id = %s and status = 'draft'",
+        [now, invoice_id],
+    )
+    return done.rowcount == 1
+
+
 def void(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
     """Void invoices: they keep their numbers, and nothing of them is due."""
     conn.execute(

@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
+from permille.database.bulk import instant_array, int_array, uuid_array
+
 # Added up by invoice first: the invoices of a life are few, its fees may be many. fee_of_subscription finds them;
 # "offset 0" makes the planner look each invoice up by its id, and not read them all.
 _INVOICED = """
 with own as materialized (
-    select invoice_id, sum(amount_cents) as cents from fee
-    where subscription_id = any(%(ids)s) and fee_type = 'charge' and invoice_id is not null
-        and (subscription_id = %(running)s and pay_in_advance and to_at > %(running_from)s) is not true
-    group by invoice_id
+    select l.life, f.invoice_id, sum(f.amount_cents) as cents
+    from unnest(%(lives)s::int[], %(ids)s::uuid[], %(running_from)s::timestamptz[]) as l (life, id, running_from)
+    cross join lateral (
+        select invoice_id, amount_cents from fee
+        where subscription_id = l.id and fee_type = 'charge' and invoice_id is not null
+            and (pay_in_advance and to_at > l.running_from) is not true
+        offset 0
+    ) f
+    group by 1, 2
 )
-select coalesce(sum(own.cents), 0) from own cross join lateral (
+select own.life, sum(own.cents) from own cross join lateral (
     select invoice_type, status from invoice where id = own.invoice_id offset 0
 ) i
 where i.invoice_type = 'subscription' and i.status in ('draft', 'finalized')
+group by 1
 """
 
+Life = Mapping[UUID, datetime | None]
+"""The rows of a subscription's life, and the start of the period that is running of the one that is active."""
 
-def invoiced_cents(
-    conn: Connection[Any],
-    ids: Collection[UUID],
-    *,
-    running: UUID | None = None,
-    running_from: datetime | None = None,
-) -> int:
-    """Usage on the drafts and final invoices of these rows, without taxes.
 
-    What the `running` row has paid in advance for the period from `running_from` on is left out: it is current.
+def invoiced_cents(conn: Connection[Any], lives: Sequence[Life]) -> list[int]:
+    """Usage on the drafts and final invoices of each life, without taxes.
+
+    What was paid in advance for the running period is left out: it is current.
     """
-    values = {"ids": list(ids), "running": running, "running_from": running_from}
-    row = conn.execute(_INVOICED, values).fetchone()
-    return int(row[0]) if row else 0
+    rows = [(number, row_id, from_) for number, life in enumerate(lives) for row_id, from_ in life.items()]
+    values = {
+        "lives": int_array(number for number, _, _ in rows),
+        "ids": uuid_array(row_id for _, row_id, _ in rows),
+        "running_from": instant_array(from_ for _, _, from_ in rows),
+    }
+    found = {number: int(cents) for number, cents in conn.execute(_INVOICED, values)}
+    return [found.get(number, 0) for number in range(len(lives))]

@@ -45,6 +45,14 @@ def active(conn: Connection[Any], organization_id: UUID, external_id: str) -> Su
     return found[0] if found else None
 
 
+def running(
+    conn: Connection[Any], organization_id: UUID, external_ids: Collection[str]
+) -> dict[str, Subscription]:
+    """The running rows of these external ids, by them."""
+    condition = "s.organization_id = %s and s.external_id = any(%s) and s.status = 'active'"
+    return {row.external_id: row for row in _select(conn, condition, [organization_id, list(external_ids)])}
+
+
 def history(conn: Connection[Any], organization_id: UUID, external_id: str) -> list[Subscription]:
     """Every row of an external id, newest first."""
     return _select(

@@ -13,7 +13,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.money import exact
-from permille.core.wallet import CREDIT_DIGITS, LOWEST_PRIORITY, Part, Source
+from permille.core.wallet import CREDIT_DIGITS, LOWEST_PRIORITY, LotPart, Source
 from permille.database.bulk import columns_of, int_array, uuid_array
 from permille.database.connections import exact_json
 from permille.ids import new_ids
@@ -79,7 +79,7 @@ def add(conn: Connection[Any], rows: Sequence[WalletTransaction]) -> None:
     )
 
 
-def consume(conn: Connection[Any], parts: Sequence[tuple[WalletTransaction, Part]]) -> None:
+def consume(conn: Connection[Any], parts: Sequence[tuple[WalletTransaction, LotPart]]) -> None:
     """Write down what transactions took of lots, and lower these; set-based."""
     if not parts:
         return
@@ -104,7 +104,7 @@ def consume(conn: Connection[Any], parts: Sequence[tuple[WalletTransaction, Part
     )
 
 
-def _credits(taker: WalletTransaction, part: Part) -> Decimal:
+def _credits(taker: WalletTransaction, part: LotPart) -> Decimal:
     """The share of the credits that go."""
     with exact():
         share = taker.credit_amount * part.amount_cents / taker.amount_cents

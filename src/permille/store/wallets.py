@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 
 from permille.core.invoice.draft import InvoiceDraft
 from permille.core.money import ZERO
-from permille.core.wallet import FilledWallet, Lot, Part, Source, TransactionStatus, Wallet
+from permille.core.wallet import FilledWallet, Lot, LotPart, Source, TransactionStatus, Wallet
 from permille.database.bulk import columns_of, text_array, uuid_array
 from permille.database.connections import exact_json
 from permille.ids import new_id
@@ -156,7 +156,7 @@ class Movement:
     """What a settled transaction does to its wallet."""
 
     transaction: WalletTransaction
-    parts: tuple[Part, ...] = ()
+    parts: tuple[LotPart, ...] = ()
     """The lots that it takes of; none for one that fills."""
 
     @property

@@ -30,6 +30,7 @@ class Task(StrEnum):
     """What goes through the organizations one by one; a new loop over organizations is one more of these."""
 
     ADVANCE = "Billing in advance"
+    ALERTS = "Looking at alerts"
     CLOCKS = "Moving a test clock"
     DUE = "Due work"
     LATE_USAGE = "Late usage"

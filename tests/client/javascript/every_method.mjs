@@ -9,7 +9,9 @@ const client = Client(world.key, { baseUrl: `${world.url}/api/v1` });
 const sent = { transaction_id: "by the client", code: "calls", external_subscription_id: "s", timestamp: 1793577600 };
 const plan = { name: "n", code: "n", interval: "monthly", amount_cents: 1, amount_currency: "USD", pay_in_advance: false };
 const charge = { billable_metric_id: world.metric, code: "n", charge_model: "standard", properties: { amount: "1" } };
+const alert = { alert_type: "current_usage_amount", code: "a", thresholds: [{ code: "warn", value: "99.0" }] };
 const filter = { values: { model: ["32K"] }, properties: { amount: "3" } };
+const part = { fee_id: world.one_off_fee, amount_cents: 100 };
 const last = (answer) => answer.data.filters.at(-1).lago_id;
 const ofPlan = async () => last(await client.plans.findAllPlanChargeFilters("main", "tokens"));
 const ofSubscription = async () => last(await client.subscriptions.findAllSubscriptionChargeFilters("s", "tokens"));
@@ -36,6 +38,17 @@ const built = {
   "activityLogs.findAllActivityLogs": [],
   "creditNotes.findAllCreditNotes": [],
   "creditNotes.findCreditNote": [world.credit_note],
+  "creditNotes.estimateCreditNote": [{ credit_note: { invoice_id: world.one_off, items: [part] } }],
+  "creditNotes.createCreditNote": [{ credit_note: { invoice_id: world.one_off, items: [part], credit_amount_cents: 120 } }],
+  "creditNotes.updateCreditNote": [world.credit_note, { credit_note: { metadata: { a: "b" } } }],
+  "creditNotes.replaceCreditNoteMetadata": [world.credit_note, { metadata: { a: "b", c: "d" } }],
+  "creditNotes.mergeCreditNoteMetadata": [world.credit_note, { metadata: { e: "f" } }],
+  "creditNotes.deleteCreditNoteMetadataKey": [world.credit_note, "a"],
+  "creditNotes.deleteAllCreditNoteMetadata": [world.credit_note],
+  "creditNotes.voidCreditNote": [
+    async () => (await client.creditNotes.findAllCreditNotes({ credit_status: "available" })).data.credit_notes[0].lago_id,
+  ],
+  "customers.findAllCustomerCreditNotes": ["c"],
   "customers.createCustomer": [{ customer: { external_id: "n" } }],
   "customers.findAllCustomers": [],
   "customers.findCustomer": ["n"],
@@ -57,6 +70,12 @@ const built = {
   "fees.updateFee": [world.fee, { fee: { payment_status: "succeeded" } }],
   "fees.deleteFee": [world.other_fee],
   "invoices.findAllInvoices": [],
+  "invoices.createInvoice": [
+    { invoice: { external_customer_id: "c", currency: "USD", fees: [{ add_on_code: "sold", units: "2.5" }] } },
+  ],
+  "invoices.voidInvoice": [world.voided, { generate_credit_note: true, credit_amount: 500 }],
+  "invoices.loseDisputeInvoice": [world.one_off],
+  "invoices.deleteInvoice": [world.idle_draft],
   "invoices.invoicePreview": [{ customer: { external_id: "c" }, subscriptions: { external_ids: ["s"] } }],
   "invoices.findInvoice": [world.invoice],
   "invoices.updateInvoice": [world.invoice, { invoice: { payment_status: "succeeded" } }],
@@ -109,6 +128,12 @@ const built = {
     { filter: { properties: { amount: "5" } } },
   ],
   "subscriptions.destroySubscriptionChargeFilter": ["s", "tokens", ofSubscription],
+  "subscriptions.createSubscriptionAlert": ["s", { alert }],
+  "subscriptions.getSubscriptionAlerts": ["s"],
+  "subscriptions.getSubscriptionAlert": ["s", "a"],
+  "subscriptions.updateSubscriptionAlert": ["s", "a", { alert: { name: "n" } }],
+  "subscriptions.deleteSubscriptionAlert": ["s", "a"],
+  "subscriptions.deleteAllSubscriptionAlerts": ["s"],
   "taxes.createTax": [{ tax: { name: "n", code: "n", rate: "5.5" } }],
   "taxes.findAllTaxes": [],
   "taxes.findTax": ["n"],

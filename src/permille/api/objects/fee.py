@@ -45,7 +45,7 @@ class FeeItem(Answer):
     """What a fee is for."""
 
     type: Annotated[str, says("charge, subscription, ...", example="charge")]
-    code: Annotated[str | None, says("Code of the metric or the plan.")]
+    code: Annotated[str | None, says("Code of the metric, the add-on or the plan.")]
     name: Annotated[str | None, says("Name of the metric or the plan.")]
     description: Annotated[str | None, says("Description of the metric or the plan.")]
     invoice_display_name: Annotated[str | None, says("Its name on invoices.")]
@@ -53,8 +53,15 @@ class FeeItem(Answer):
     filter_invoice_display_name: Annotated[
         str | None, says("The filter's name on invoices, else its values.")
     ]
-    lago_item_id: Annotated[UUID | None, says("The metric or the subscription.")]
-    item_type: Annotated[str, one_of("BillableMetric", "Subscription", "WalletTransaction", says="What lago_item_id names.")]
+    lago_item_id: Annotated[
+        UUID | None, says("The metric, the add-on, the subscription or the wallet's transaction.")
+    ]
+    item_type: Annotated[
+        str,
+        one_of(
+            "BillableMetric", "AddOn", "Subscription", "WalletTransaction", says="What lago_item_id names."
+        ),
+    ]
     grouped_by: GroupedBy
 
 

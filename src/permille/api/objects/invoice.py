@@ -153,6 +153,30 @@ class InvoiceMetadataInput(Input):
     value: Annotated[str, says("Content of the note, up to 255 characters.")]
 
 
+class SoldAddOnInput(Input):
+    """An add-on on a one-off invoice."""
+
+    add_on_code: Annotated[str, says("Code of the add-on.")]
+    units: Annotated[str | float, says("How much of it; 1 by default.")]
+    unit_amount_cents: Annotated[
+        int, says("Price of one unit in the currency's smallest unit; the add-on's by default.")
+    ]
+    invoice_display_name: Annotated[str, says("Name of the line; the add-on's by default.")]
+    description: Annotated[str, says("Description of the line; the add-on's by default.")]
+    from_datetime: Annotated[str, instant_of("Start of what it is for; with to_datetime.")]
+    to_datetime: Annotated[str, instant_of("End of what it is for; with from_datetime.")]
+    tax_codes: Annotated[list[str], says("Taxes of the line, instead of the add-on's or the customer's.")]
+
+
+class OneOffInput(Input):
+    """A one-off invoice that is to be made. It is final at once and takes no coupons and no credit."""
+
+    external_customer_id: Annotated[str, says("Your identifier of the customer.")]
+    currency: Annotated[str, says("Currency code (ISO 4217); the customer's by default.")]
+    billing_entity_code: Annotated[str, says("Who issues it; the customer's billing entity by default.")]
+    fees: Annotated[list[SoldAddOnInput], says("What is billed.")]
+
+
 class InvoiceUpdate(Input):
     """What can change of an invoice."""
 

@@ -70,7 +70,7 @@ class Wallet(Answer, kw_only=True):
     last_consumed_credit_at: Annotated[str | None, instant_of("When an invoice last took of it.")]
     terminated_at: Annotated[str | None, instant_of("When it was terminated.")]
     invoice_requires_successful_payment: RequiresPayment
-    paid_top_up_min_amount_cents: Annotated[int | None, says("Least amount that is bought at once.")]
+    paid_top_up_min_amount_cents: Annotated[int | None, says("Smallest amount that is bought at once.")]
     paid_top_up_max_amount_cents: Annotated[int | None, says("Largest amount that is bought at once.")]
     recurring_transaction_rules: EmptyList
     applies_to: Annotated[WalletLimits, says("What it pays for.")]
@@ -154,7 +154,7 @@ class WalletUpdate(Input):
     invoice_requires_successful_payment: RequiresPayment
     billing_entity_code: Annotated[str, says("Billing entity of the invoices for credits.")]
     purchase_order_number: PurchaseOrderNumber
-    paid_top_up_min_amount_cents: Annotated[int | None, says("Least amount that is bought at once.")]
+    paid_top_up_min_amount_cents: Annotated[int | None, says("Smallest amount that is bought at once.")]
     paid_top_up_max_amount_cents: Annotated[int | None, says("Largest amount that is bought at once.")]
     applies_to: Annotated[WalletLimits | None, says("What it pays for; by default everything.")]
     payment_method: Annotated[dict[str, Any], says("Only payment_method_type provider.")]
@@ -170,7 +170,7 @@ class WalletInput(WalletUpdate):
     paid_credits: TextOfCredits
     granted_credits: TextOfCredits
     ignore_paid_top_up_limits_on_creation: Annotated[
-        bool, says("Whether the least and largest amounts don't count now.")
+        bool, says("Whether the smallest and largest amounts don't count now.")
     ]
     transaction_name: Annotated[str | None, says("Label of the first fee for credits.")]
     transaction_metadata: Notes
@@ -189,7 +189,7 @@ class WalletTransactionInput(Input):
     ]
     invoice_requires_successful_payment: RequiresPayment
     ignore_paid_top_up_limits: Annotated[
-        bool, says("Whether the wallet's least and largest amounts don't count.")
+        bool, says("Whether the wallet's smallest and largest amounts don't count.")
     ]
     priority: Annotated[int, says("From 1, which is taken first, to 50.")]
     name: Annotated[str | None, says("Label of the fee on the invoice.")]

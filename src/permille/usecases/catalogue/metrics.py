@@ -16,7 +16,7 @@ from permille.core.contract.price_versions import change_charges
 from permille.core.errors import Invalid, NotFound
 from permille.core.metering.billable_metric import BillableMetric
 from permille.database import locks
-from permille.store import billable_metrics, billing_holds, late_usage, plans, unpriced, webhooks
+from permille.store import alerts, billable_metrics, billing_holds, late_usage, plans, unpriced, webhooks
 from permille.usecases import metering
 
 REFUSED_SHOWN = 20
@@ -60,7 +60,8 @@ def change(conn: Connection[Any], before: BillableMetric, after: BillableMetric)
 
 
 def remove(conn: Connection[Any], metric: BillableMetric, *, now: datetime) -> None:
-    """Remove a metric and its charges; its events are kept."""
+    """Remove a metric with its charges and alerts; its events are kept."""
+    alerts.delete_of_metric(conn, metric.id)
     billable_metrics.delete(conn, billable_metric_id=metric.id, now=now)
     _after_change(conn, metric, "deleted", now=now)
 

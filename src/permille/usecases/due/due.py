@@ -20,7 +20,7 @@ from permille.core.errors import Invalid
 from permille.core.organization import Organization
 from permille.store import advance_queue, billing_holds, invoices, organizations
 from permille.store.organizations import TestClock
-from permille.usecases import fences
+from permille.usecases import alerts, fences
 from permille.usecases.due.bills import BILLS
 from permille.usecases.due.drafts import DRAFTS
 from permille.usecases.due.ends import ENDS
@@ -84,13 +84,14 @@ def _is_set_off(clock: TestClock | None, until: datetime) -> bool:
 def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) -> bool:
     """Move a clock for about STEP_SECONDS towards where it is on its way to; whether it has arrived.
 
-    The clock shows the instant of what is being done. Events that wait for their fee come first, as of before. Unless
+    The clock shows the instant of what is being done. Alerts, and events that wait for their fee, come first, as of before. Unless
     `wait` is set, a clock that is being moved at the moment is left alone.
     """
     clock = organizations.lock_clock(conn, organization_id, wait=wait)
     if clock is None or clock.target is None:
         return True
     now, ends = clock.now, time.monotonic() + STEP_SECONDS
+    alerts.look_now(conn, organization_id, now=now)
     while time.monotonic() < ends:
         if advance.bill_events(conn, organization_id, now=now, wait=True):
             continue
@@ -98,6 +99,7 @@ def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) 
         if at is None:
             organizations.set_clock(conn, organization_id=organization_id, now=clock.target)
             organizations.set_target(conn, organization_id=organization_id, target=None)
+            alerts.look_now(conn, organization_id, now=clock.target)
             return True
         if at > now:
             now = at

@@ -10,7 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import NotAllowed, NotFound
-from permille.store import customers, fees, invoice_search, invoices
+from permille.store import customers, fees, invoice_search, invoices, webhooks
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
 from permille.usecases.invoices import drafts
@@ -87,6 +87,14 @@ def delete_fee(conn: Connection[Any], fee: StoredFee) -> None:
     """Delete a fee on no invoice; its event makes no other. Raises NotAllowed (invoiced_fee) for one on an invoice."""
     if not fees.delete_alone(conn, fee.id):
         raise NotAllowed("invoiced_fee")
+
+
+def delete(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> None:
+    """Hide a draft for good: what it bills is billed by no other invoice. Raises NotAllowed for any other invoice."""
+    customers.lock(conn, invoice.customer_id)
+    if not invoices.delete_draft(conn, invoice.id, now=now):
+        raise NotAllowed("not_deletable")
+    webhooks.enqueue_of(conn, "invoice.deleted", invoice.organization_id, [invoice.id], now=now)
 
 
 def finalize(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> StoredInvoice:

@@ -6,7 +6,7 @@ negative ones need nobody to put it right. Source: semantics-billing.md sections
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from psycopg import Connection
 
 from permille.core.contract.subscription import Subscription, life_of
 from permille.store import customers, lifetime_usage as store, subscriptions
+from permille.store.lifetime_usage import Life
 from permille.usecases.usage.usage import PeriodUsage, UsageSearch, running_usage
 
 
@@ -44,16 +45,33 @@ def lifetime_usage(
         subscription_id=row.id,
         external_subscription_id=row.external_id,
         historical_amount_cents=life[0].historical_usage_amount_cents,
-        invoiced_amount_cents=store.invoiced_cents(
-            conn,
-            [each.id for each in life],
-            running=row.id if current else None,
-            running_from=current.period.from_ if current else None,
-        ),
+        invoiced_amount_cents=store.invoiced_cents(conn, [_rows_of(life, row, current)])[0],
         current_amount_cents=current.amount_cents if current else 0,
         from_=life[0].started_at,
         to=row.terminated_at or now,
     )
+
+
+def _rows_of(life: Iterable[Subscription], row: Subscription, current: PeriodUsage | None) -> Life:
+    """The rows of a life, with the start of the period that is running of this one."""
+    return {each.id: current.period.from_ if current and each.id == row.id else None for each in life}
+
+
+def lifetime_cents(conn: Connection[Any], running: Sequence[tuple[Subscription, PeriodUsage]]) -> list[int]:
+    """The lifetime usage of active rows of an organization, of which the current usage is known; set-based."""
+    if not running:
+        return []
+    histories = subscriptions.histories(
+        conn, running[0][0].organization_id, {row.external_id for row, _ in running}
+    )
+    lives = [life_of(row, histories[row.external_id]) for row, _ in running]
+    invoiced = store.invoiced_cents(
+        conn, [_rows_of(life, row, current) for life, (row, current) in zip(lives, running, strict=True)]
+    )
+    return [
+        life[0].historical_usage_amount_cents + cents + current.amount_cents
+        for life, cents, (_, current) in zip(lives, invoiced, running, strict=True)
+    ]
 
 
 def set_historical_usage(

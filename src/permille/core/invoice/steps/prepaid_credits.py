@@ -14,7 +14,7 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, Line, chang
 from permille.core.invoice.facts import Facts
 from permille.core.money import ZERO, exact
 from permille.core.rating.filters import Id
-from permille.core.wallet import Bucket, FilledWallet, Lot, Spending, spend
+from permille.core.wallet import FeeBucket, FilledWallet, Lot, Spending, spend
 
 TARGET_WALLET = "target_wallet_code"
 """The property of events that names the wallet which pays for them."""
@@ -37,13 +37,13 @@ def _is_usable(filled: FilledWallet, draft: InvoiceDraft) -> bool:
     return filled.wallet.balance_cents > 0 and (ends_at is None or draft.made_at < ends_at)
 
 
-def buckets(draft: InvoiceDraft) -> list[Bucket]:
+def buckets(draft: InvoiceDraft) -> list[FeeBucket]:
     """What is left to pay, by what wallets can be limited to; credit notes have paid the same part of each fee."""
     whole = draft.sub_total_including_taxes_amount_cents
     with exact():
         left = Decimal(whole - draft.credit_notes_amount_cents)
         return [
-            Bucket(*key, cents * left / whole if draft.credits else cents)
+            FeeBucket(*key, cents * left / whole if draft.credits else cents)
             for key, cents in _by_key(draft.lines).items()
         ]
 

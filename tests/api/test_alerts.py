@@ -1,0 +1,234 @@
+"""Alerts over the API, and what fires them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from permille.api.alerts import render_triggered_alert
+from permille.api.webhooks import RENDERERS
+from permille.core.alert import AlertOwner
+from permille.events.engine import upkeep
+from permille.store import alerts as store
+from permille.usecases import alerts
+from tests.api.conftest import START, Api, charge
+from tests.api.test_amendments import Sender, send
+
+__all__ = ["send"]
+
+SUB = "/subscriptions/sub/alerts"
+
+
+@pytest.fixture
+def metered(api: Api) -> Api:
+    """ops at 5.00 in two groups of models, and calls at 1.00 each."""
+    ops = api.metric("ops", filters=[{"key": "model", "values": ["a", "b"]}])
+    calls = api.metric("calls")
+    filters = [{"values": {"model": ["a"]}, "properties": {"amount": "3"}}]
+    api.plan(charges=[charge(ops, properties={"amount": "5"}, filters=filters), charge(calls)])
+    api.customer()
+    api.subscribe()
+    return api
+
+
+def body(alert_type: str = "current_usage_amount", *values: Any, code: str = "a", **fields: Any) -> Any:
+    steps = [{"code": f"t{value}", "value": value} for value in values or (1000,)]
+    return {"alert": {"alert_type": alert_type, "code": code, "thresholds": steps, **fields}}
+
+
+def fired(api: Api) -> list[Any]:
+    """What fires once the clock moves on by ten minutes, by code: previous and current value, and thresholds."""
+    seen = {each.id for each in firings(api)}
+    now = api.get("/test_clock")["test_clock"]["now"]
+    later = START.fromisoformat(now.replace("Z", "+00:00")) + timedelta(minutes=10)
+    api.put("/test_clock", {"test_clock": {"now": later.isoformat()}})
+    new = [render_triggered_alert(each) for each in firings(api) if each.id not in seen]
+    return sorted(
+        (
+            each.alert_code,
+            each.previous_value,
+            each.current_value,
+            [threshold.value for threshold in each.crossed_thresholds],
+        )
+        for each in new
+    )
+
+
+def firings(api: Api) -> list[store.TriggeredAlert]:
+    api.conn.rollback()
+    owner = AlertOwner(external_subscription_id="sub")
+    return store.newest_firings(api.conn, api.organization.id, owner, limit=100)
+
+
+def test_each_type_sees_its_own_value(metered: Api, send: Sender) -> None:
+    for code, alert_type, value, metric in (
+        ("amount", "current_usage_amount", 3700, None),
+        ("metric", "billable_metric_current_usage_amount", 2000, "ops"),
+        ("units", "billable_metric_current_usage_units", "4.5", "ops"),
+        ("life", "lifetime_usage_amount", 3700, None),
+    ):
+        fields = {"billable_metric_code": metric} if metric else {}
+        metered.post(SUB, body(alert_type, value, code=code, **fields))
+    send(code="ops", tokens=4, model="b")
+    assert fired(metered) == [("metric", "0.0", "2000.0", ["2000.0"])]
+    send(code="ops", tokens=5, model="a")
+    assert fired(metered) == [
+        ("units", "4.0", "5.0", ["4.5"])
+    ]  # the highest of the metric's fees, not their sum
+    send(code="calls", tokens=2)
+    assert fired(metered) == [
+        ("amount", "3500.0", "3700.0", ["3700.0"]),
+        ("life", "3500.0", "3700.0", ["3700.0"]),
+    ]
+    shown = metered.get(f"{SUB}/units")["alert"]
+    assert (shown["previous_value"], shown["billable_metric"]["code"]) == ("5.0", "ops")
+    assert fired(metered) == []
+
+
+def test_a_new_period_begins_at_nothing_but_a_lifetime_goes_on(metered: Api, send: Sender) -> None:
+    metered.post(
+        SUB,
+        {
+            "alerts": [
+                body("current_usage_amount", 300, 700)["alert"],
+                body("lifetime_usage_amount", 300, 700, code="life")["alert"],
+            ]
+        },
+    )
+    send(code="calls", tokens=4)
+    assert fired(metered) == [("a", "0.0", "400.0", ["300.0"]), ("life", "0.0", "400.0", ["300.0"])]
+    metered.put("/test_clock", {"test_clock": {"now": "2024-04-02T00:00:00Z"}})
+    send(datetime(2024, 4, 1, 12, tzinfo=UTC), code="calls", tokens=5)
+    assert fired(metered) == [("a", "0.0", "500.0", ["300.0"]), ("life", "400.0", "900.0", ["700.0"])]
+
+
+def test_usage_that_is_voided_goes_back_and_fires_again(metered: Api, send: Sender) -> None:
+    metered.post(SUB, body("current_usage_amount", 300))
+    sent = send(code="calls", tokens=4)
+    assert [each[0] for each in fired(metered)] == ["a"]
+    amendment = {
+        "transaction_id": "v",
+        "event_transaction_id": sent,
+        "kind": "void",
+        "reason": "twice",
+    }
+    metered.post("/events/amendments", {"amendment": amendment})
+    assert fired(metered) == []
+    assert metered.get(f"{SUB}/a")["alert"]["previous_value"] == "0.0"
+    send(code="calls", tokens=3)
+    assert fired(metered) == [("a", "0.0", "300.0", ["300.0"])]
+
+
+def test_an_alert_of_what_is_used_already_fires_at_once_and_the_webhook_shows_the_figure(
+    metered: Api,
+    send: Sender,
+) -> None:
+    endpoint = {"webhook_url": "http://127.0.0.1:9/", "event_types": ["alert.triggered"]}
+    metered.post("/webhook_endpoints", {"webhook_endpoint": endpoint})
+    send(code="calls", tokens=9)
+    metered.post(SUB, body("current_usage_amount", 500, name="Half"))
+    assert fired(metered) == [("a", "0.0", "900.0", ["500.0"])]
+    (firing,) = firings(metered)
+    queued = metered.row(
+        "select webhook_type, object_type, object_id from webhook where organization_id = %(organization)s"
+    )
+    assert queued == ("alert.triggered", "triggered_alert", firing.id)
+    shown: Any = RENDERERS["triggered_alert"](metered.conn, [firing.id])[firing.id]
+    assert (shown.alert_name, shown.external_customer_id, shown.external_subscription_id) == (
+        "Half",
+        "cus",
+        "sub",
+    )
+    metered.delete(f"{SUB}/a")
+    assert firings(metered) == [firing]
+
+
+def test_the_worker_looks_at_what_is_counted_in_one_turn(metered: Api, send: Sender) -> None:
+    metered.post(SUB, body("current_usage_amount", 100))
+    fired(metered)
+    send(code="calls", tokens=1)
+    metered.conn.rollback()
+    metered.conn.autocommit = True
+    try:
+        while upkeep.roll_up(metered.conn):
+            pass
+        with metered.conn.transaction():
+            while alerts.detect(metered.conn):
+                pass
+        with metered.conn.transaction():
+            assert alerts.look(metered.conn, metered.organization.id, now=START, system_now=START) == 1
+            assert alerts.look(metered.conn, metered.organization.id, now=START, system_now=START) == 0
+    finally:
+        metered.conn.autocommit = False
+    assert [each.current_value for each in firings(metered)] == [Decimal(100)]
+
+
+def test_a_metrics_alerts_go_with_it(metered: Api) -> None:
+    metered.post(SUB, body("billable_metric_current_usage_units", billable_metric_code="calls"))
+    metered.delete("/billable_metrics/calls")
+    assert metered.get(SUB)["alerts"] == []
+
+
+def test_alerts_are_listed_changed_and_deleted(metered: Api) -> None:
+    made = metered.post(
+        SUB, {"alerts": [body(code="a")["alert"], body("lifetime_usage_amount", code="b")["alert"]]}
+    )
+    assert [(each["code"], each["direction"]) for each in made["alerts"]] == [
+        ("a", "increasing"),
+        ("b", "increasing"),
+    ]
+    step = {"value": "2.5", "recurring": True}
+    changed = metered.put(f"{SUB}/a", {"alert": {"code": "c", "name": "C", "thresholds": [step]}})["alert"]
+    assert changed["thresholds"] == [{"code": None, "value": "2.5", "recurring": True}]
+    assert metered.details("PUT", f"{SUB}/c", {"alert": {"code": "b"}}) == {"code": ["value_already_exist"]}
+    assert metered.get(SUB)["meta"]["total_count"] == 2
+    assert metered.delete(f"{SUB}/c")["alert"]["name"] == "C"
+    assert metered.code(404, "GET", f"{SUB}/c") == "alert_not_found"
+    assert len(metered.delete(SUB)["alerts"]) == 1
+    assert metered.get(SUB)["alerts"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "details"),
+    [
+        ({"alert_type": None}, {"alert_type": ["value_is_mandatory", "value_is_invalid"]}),
+        ({"alert_type": "wallet_balance_amount"}, {"alert_type": ["invalid_type"]}),
+        ({"code": ""}, {"code": ["value_is_mandatory"]}),
+        ({"thresholds": []}, {"thresholds": ["value_is_mandatory"]}),
+        ({"thresholds": 7}, {"thresholds": ["value_is_invalid"]}),
+        ({"thresholds": [{"code": "x"}]}, {"thresholds:value": ["value_is_mandatory"]}),
+        ({"thresholds": [{"value": "much"}]}, {"thresholds:value": ["value_is_invalid"]}),
+        (
+            {"thresholds": [{"value": -1, "recurring": True}]},
+            {"thresholds:value": ["recurring_value_is_negative"]},
+        ),
+        ({"thresholds": [{"value": 0, "recurring": True}]}, {"thresholds:value": ["value_is_invalid"]}),
+        ({"thresholds": [{"value": 1}, {"value": "1.0"}]}, {"thresholds": ["duplicate_threshold_values"]}),
+        ({"thresholds": [{"value": n} for n in range(21)]}, {"thresholds": ["too_many_thresholds"]}),
+        (
+            {"alert_type": "billable_metric_current_usage_units"},
+            {"billable_metric_code": ["value_is_mandatory"]},
+        ),
+        ({"billable_metric_code": "ops"}, {"billable_metric_code": ["value_must_be_blank"]}),
+        ({"alert_type": "lifetime_usage_amount", "code": "there"}, {"code": ["value_already_exist"]}),
+        ({}, {"base": ["alert_already_exists"]}),
+    ],
+)
+def test_what_is_refused_says_why_and_a_batch_says_which(metered: Api, change: Any, details: Any) -> None:
+    metered.post(SUB, body(code="there"))
+    sent = {"alert": {**body()["alert"], **change}}
+    assert metered.details("POST", SUB, sent) == details
+    fine = body("lifetime_usage_amount", code="fine")["alert"]
+    if sent["alert"]["alert_type"] != "lifetime_usage_amount":
+        assert metered.details("POST", SUB, {"alerts": [fine, sent["alert"]]}) == {"1": details}
+    assert [each["code"] for each in metered.get(SUB)["alerts"]] == ["there"]
+
+
+def test_unknown_owners_and_metrics_are_not_found(metered: Api) -> None:
+    assert metered.code(404, "POST", "/subscriptions/none/alerts", body()) == "subscription_not_found"
+    unknown = body("billable_metric_current_usage_units", billable_metric_code="none")
+    assert metered.code(404, "POST", SUB, unknown) == "billable_metric_not_found"
+    assert metered.code(400, "POST", SUB, {"alerts": []}) is None
