@@ -104,6 +104,7 @@ def intake_of(
             used=(key_use or KeyUse(pool)).note,
             warnings=lambda owner, drafts: asked(lambda conn: warnings_of(conn, owner, drafts)),
             unevaluable=lambda owner, drafts: asked(lambda conn: event_log.unevaluable(conn, owner, drafts)),
+            unacceptable=lambda request: asked(lambda conn: event_log.first_unacceptable(conn, request)),
         ),
         bodies or BodyMemory(config.bodies_mb * 1024**2),
         max_body_bytes=config.max_body_bytes,

@@ -31,8 +31,9 @@ NOT_AUDITED = {
     " metering_version metering_state advance_event unpriced_advance_event held_advance_event advance_rounding"
     " advance_level unchecked_series unchecked_organization unpriced_usage unpriced_series late_mark late_check usage_chart"
     " alert_mark alert_check triggered_alert",
-    "belong to an invoice or a credit note that is audited": "invoice_sequence invoice_subscription invoice_document"
-    " credit_note_item invoice_credit",
+    "belong to an invoice, a credit note or a payment that is audited": "invoice_sequence invoice_subscription invoice_document"
+    " credit_note_item invoice_credit wallet_consumption coupon_credit invoice_payment payment_request_invoice payment_receipt"
+    " wallet_consumption",
     "the engine's own state": "billing_hold fence clock_seen signing_key logo schema_migration",
     "signing in is no change": "user_session known_browser sign_in_failure sign_in_identity",
     "secrets: what is done with them is in the log in words": "second_factor recovery_code",

@@ -17,13 +17,17 @@ from lago_python_client.models import (
     AlertsList,
     AlertThreshold,
     AlertThresholdList,
+    AppliedCoupon,
     BatchEvent,
     BillableMetric,
     Charge,
+    Coupon,
     Customer,
     Event,
     Fee,
     Invoice,
+    Payment,
+    PaymentRequest,
     Plan,
     Subscription,
 )
@@ -59,6 +63,14 @@ PREVIEW = InvoicePreview(customer={"external_id": "c"}, subscriptions={"external
 PLAN = Plan(
     name="n", code="n", interval="monthly", amount_cents=1, amount_currency="USD", pay_in_advance=False
 )
+COUPON = Coupon(
+    name="n",
+    code="n",
+    coupon_type="percentage",
+    percentage_rate=5,
+    frequency="once",
+    expiration="no_expiration",
+)
 
 
 def new_charge(w: World, code: str) -> Charge:
@@ -75,6 +87,18 @@ def kept(c: Client, where: str, code: str) -> str:
     """The id of a filter that a test may change."""
     every = getattr(c, where).find_all_charge_filters("main" if where == "plans" else "s", code)["filters"]
     return every[-1].lago_id
+
+
+def first(c: Client, where: str) -> str:
+    """The id of the newest object of a kind."""
+    found: str = getattr(c, where).find_all()[where][0].lago_id
+    return found
+
+
+def overdue(c: Client) -> str:
+    """An invoice that is not paid in time."""
+    found: str = c.invoices.find_all({"payment_overdue": "true"})["invoices"][0].lago_id
+    return found
 
 
 def part(w: World) -> Item:
@@ -97,6 +121,18 @@ BUILT: dict[str, Use] = {
     "add_ons.find_all": lambda c, _: c.add_ons.find_all(),
     "add_ons.update": lambda c, _: c.add_ons.update(AddOn(name="other"), "n"),
     "add_ons.destroy": lambda c, _: c.add_ons.destroy("n"),
+    "coupons.create": lambda c, _: c.coupons.create(COUPON),
+    "coupons.find": lambda c, _: c.coupons.find("n"),
+    "coupons.find_all": lambda c, _: c.coupons.find_all(),
+    "coupons.update": lambda c, _: c.coupons.update(Coupon(name="other"), "n"),
+    "applied_coupons.create": lambda c, _: c.applied_coupons.create(
+        AppliedCoupon(external_customer_id="c", coupon_code="n")
+    ),
+    "applied_coupons.find_all": lambda c, _: c.applied_coupons.find_all({"external_customer_id": "c"}),
+    "applied_coupons.destroy": lambda c, _: c.applied_coupons.destroy(
+        "c", c.applied_coupons.find_all()["applied_coupons"][0].lago_id
+    ),
+    "coupons.destroy": lambda c, _: c.coupons.destroy("n"),
     "billable_metrics.create": lambda c, _: c.billable_metrics.create(
         BillableMetric(name="n", code="n", aggregation_type="count_agg", recurring=False)
     ),
@@ -134,6 +170,27 @@ BUILT: dict[str, Use] = {
     "fees.destroy": lambda c, w: c.fees.destroy(w["other_fee"]),
     "invoices.find": lambda c, w: c.invoices.find(w["invoice"]),
     "invoices.find_all": lambda c, _: c.invoices.find_all(),
+    "customers.checkout_url": lambda c, _: refused_with(422, lambda: c.customers.checkout_url("c")),
+    "invoices.payment_url": lambda c, w: refused_with(422, lambda: c.invoices.payment_url(w["invoice"])),
+    "customer_payment_methods.destroy": lambda c, _: refused_with(
+        404, lambda: c.customer_payment_methods.destroy("c", "x")
+    ),
+    "customer_payment_methods.set_as_default": lambda c, _: refused_with(
+        404, lambda: c.customer_payment_methods.set_as_default("c", "x")
+    ),
+    "invoices.retry_payment": lambda c, _: c.invoices.retry_payment(overdue(c)),
+    "payment_requests.create": lambda c, _: c.payment_requests.create(
+        PaymentRequest(email="c@c.test", external_customer_id="c", lago_invoice_ids=[overdue(c)])
+    ),
+    "payment_requests.find": lambda c, _: c.payment_requests.find(first(c, "payment_requests")),
+    "payment_requests.find_all": lambda c, _: c.payment_requests.find_all(),
+    "payments.create": lambda c, _: c.payments.create(
+        Payment(invoice_id=overdue(c), amount_cents=1, reference="r")
+    ),
+    "payments.find": lambda c, _: c.payments.find(first(c, "payments")),
+    "payments.find_all": lambda c, _: c.payments.find_all(),
+    "payment_receipts.find": lambda c, _: c.payment_receipts.find(first(c, "payment_receipts")),
+    "payment_receipts.find_all": lambda c, _: c.payment_receipts.find_all(),
     "invoices.update": lambda c, w: c.invoices.update(Invoice(payment_status="succeeded"), w["invoice"]),
     "invoices.download": lambda c, w: c.invoices.download(w["invoice"]),
     "invoices.preview": lambda c, _: c.invoices.preview(PREVIEW),
@@ -271,23 +328,16 @@ BROKEN = {
 
 NOT_BUILT = {
     "api_logs": "find find_all",
-    "applied_coupons": "create destroy find_all",
     "billing_entities": "create",
-    "coupons": "create destroy find find_all update",
     "credit_notes": "download",
-    "customer_payment_methods": "destroy set_as_default",
-    "customers": "checkout_url portal_url",
+    "customers": "portal_url",
     "gross_revenues": "find_all",
     "invoice_collections": "find_all",
     "invoiced_usages": "find_all",
-    "invoices": "payment_url retry_payment",
     "mrrs": "find_all",
     "order_forms": "find find_all mark_as_signed void",
     "orders": "execute find find_all",
     "overdue_balances": "find_all",
-    "payment_receipts": "find find_all",
-    "payment_requests": "create find find_all",
-    "payments": "create find find_all",
     "plan_fixed_charges": "create destroy find update",
     "quote_versions": "approve clone find void",
     "quotes": "find find_all versions",

@@ -14,6 +14,7 @@ from hypothesis import given, strategies as st
 
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
+from permille.core.coupon import AppliedCoupon, CouponCredit
 from permille.core.customer import BillingEntity, Customer
 from permille.core.invoice import numbering
 from permille.core.invoice.billing import BillingRequest, InvoicingReason, grouped, plan_billing
@@ -145,6 +146,12 @@ def lines(pull: st.DrawFn) -> Line:
     return Line(billed, None if not taxes else from_plan, own_taxes=taxes, discount_cents=discount)
 
 
+def discounted(cents: int) -> tuple[CouponCredit, ...]:
+    """What a coupon took off lines."""
+    empty: dict[str, Any] = dict.fromkeys(AppliedCoupon.__slots__)
+    return (CouponCredit(amount_cents=cents, left=AppliedCoupon(**empty)),)
+
+
 def taxes_of(line: Line) -> tuple[Tax, ...]:
     return line.own_taxes or (line.plan.taxes if line.plan else ())
 
@@ -156,9 +163,9 @@ def owed(line: Line) -> Fraction:
 @given(st.lists(lines(), min_size=1, max_size=6), st.lists(st.integers(1, 10**7), max_size=3))
 def test_totals_are_those_of_fractions(some: list[Line], balances: list[int]) -> None:
     notes = [(UUID(int=100 + i), cents) for i, cents in enumerate(balances)]
-    (made,) = make([draft(*some)], Facts(balances={(ONE, "EUR"): notes}))
-    fees = sum(line.fee.amount_cents for line in some)
     discounts = half_up(sum((Fraction(line.discount_cents) for line in some), Fraction(0)))
+    (made,) = make([draft(*some, coupons=discounted(discounts))], Facts(balances={(ONE, "EUR"): notes}))
+    fees = sum(line.fee.amount_cents for line in some)
     taxes = half_up(
         sum((owed(line) * Fraction(each.rate) / 100 for line in some for each in taxes_of(line)), Fraction(0))
     )

@@ -63,11 +63,58 @@ def test_a_poisoned_group_is_halved_until_the_guilty_request_is_alone(
         assert refused["poison"].status_code == 422
         assert refused["poison"].json()["error_details"] == {"event": ["cannot_be_stored"]}
         batch = await post(client, "/batch", {"events": [event("b1"), event("poison")]})
-        assert (batch.status_code, batch.json()["error_details"]) == (422, {"events": ["cannot_be_stored"]})
+        assert (batch.status_code, batch.json()["error_details"]) == (
+            422,
+            {"1": {"event": ["cannot_be_stored"]}},
+        )
         assert (await post(client, "", {"event": event("after")})).status_code == 200
 
     talk(dsn, keys["live"], conversation)
     assert db.execute("select count(*) from event").fetchone() == (NUMBER,)
+
+
+@pytest.mark.parametrize("place", [0, 5, 6])
+def test_a_batch_that_cannot_be_stored_names_its_event(
+    dsn: str, db: Any, keys: dict[str, str], place: int
+) -> None:
+    """Beside events that are stored already, and of series that are new; nothing of it is stored."""
+    poison(db, "22003")
+
+    async def conversation(client: Client) -> None:
+        await post(client, "", {"event": event("again")})
+        names = ["a", "b", "c", "d", "e", "f"]
+        names.insert(place, "poison")
+        sent = [event(name, properties={"n": 1}, external_subscription_id=name) for name in names]
+        answer = await post(client, "/batch", {"events": sent})
+        assert answer.json()["error_details"] == {str(place): {"event": ["cannot_be_stored"]}}
+        answer = await post(client, "/batch", {"events": [*sent, event("again")]})
+        assert answer.json()["error_details"] == {str(place): {"event": ["cannot_be_stored"]}}
+        sent.pop(place)
+        assert (await post(client, "/batch", {"events": sent})).status_code == 200
+
+    talk(dsn, keys["live"], conversation)
+    assert db.execute("select count(*), count(distinct series_id) from event").fetchone() == (7, 7)
+
+
+def test_a_batch_of_which_no_event_is_refused_by_itself_is_refused_as_a_whole(
+    dsn: str, db: Any, keys: dict[str, str]
+) -> None:
+    db.execute(
+        "create function refuse() returns trigger language plpgsql as $$ begin"
+        " if (select count(*) from fresh) > 1 then raise exception 'too many' using errcode = '54000'; end if;"
+        " return null; end $$"
+    )
+    db.execute(
+        "create trigger refuse after insert on event referencing new table as fresh"
+        " for each statement execute function refuse()"
+    )
+    db.commit()
+
+    async def conversation(client: Client) -> None:
+        answer = await post(client, "/batch", {"events": [event(name) for name in "abc"]})
+        assert answer.json()["error_details"] == {"events": ["cannot_be_stored"]}
+
+    talk(dsn, keys["live"], conversation)
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OverflowError(), KeyError("x"), ArithmeticError()])

@@ -26,10 +26,11 @@ from permille.config import Config
 from permille.core.organization import Organization
 from permille.database.connections import open_pool
 from permille.ids import new_id
+from permille.out import webhooks as out_webhooks
 from permille.out.kind import Context
 from permille.out.signing import draw_private_key, public_pem
 from permille.out.webhooks import deliver
-from permille.store import organizations, webhook_log, webhooks
+from permille.store import fences, organizations, webhook_endpoints, webhook_log, webhooks
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 
@@ -477,3 +478,58 @@ def test_a_stop_cuts_attempts_short_that_are_made_again(
     world.now += timedelta(minutes=2)
     assert world.deliver() == 1
     assert [row[:2] for row in world.rows()] == [("succeeded", 1)]
+
+
+def test_an_endpoint_that_fails_for_a_reason_of_ours_is_left_alone_longer_each_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails before any attempt is recorded; another one's webhooks go on, and it is shown as held meanwhile."""
+    broken, fine = world.organization(), world.organization()
+    for one in (broken, fine):
+        world.listen(one)
+        world.happen(one)
+    real = out_webhooks._bodies
+    mended = threading.Event()
+
+    def bodies(conn: Any, claimed: Any, context: Any) -> Any:
+        if claimed and claimed[0].organization_id == broken.id and not mended.is_set():
+            raise ZeroDivisionError
+        return real(conn, claimed, context)
+
+    def jobs_due() -> int:
+        world.db.execute("delete from procrastinate_jobs")
+        webhooks.defer_due(world.db, now=world.now)
+        queued = world.db.execute("select from procrastinate_jobs").fetchall()
+        world.db.commit()
+        return len(queued)
+
+    monkeypatch.setattr(out_webhooks, "_bodies", bodies)
+    assert world.deliver() == 1
+    assert len(world.receiver.received) == 1
+    pauses = []
+    for _ in range(3):
+        (fence,) = fences.of_organization(world.db, broken.id, limit=10)
+        world.db.commit()
+        assert fence.reason == "ZeroDivisionError"
+        pauses.append((fence.retry_at - world.now).total_seconds())
+        assert jobs_due() == world.deliver() == 0
+        world.now = fence.retry_at
+        assert jobs_due() == 1
+        world.deliver()
+    assert pauses == [5, 10, 20]
+    mended.set()
+    world.now += timedelta(minutes=1)
+    assert world.deliver() == 1
+    assert len(world.receiver.received) == 2
+    assert fences.of_organization(world.db, broken.id, limit=10) == []
+
+
+def test_a_deleted_endpoint_is_no_longer_shown_as_held(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    ((endpoint_id,),) = world.db.execute("select id from webhook_endpoint").fetchall()
+    found = webhooks.pause_of(world.db, endpoint_id)
+    assert found is not None
+    webhooks.pause(world.db, found, reason="a bug", now=NOW)
+    webhook_endpoints.delete(world.db, endpoint_id)
+    assert fences.of_organization(world.db, organization.id, limit=10) == []

@@ -40,6 +40,11 @@ BREAKS = {
     audit.ROUNDED_TOGETHER: "update fee set rounding = 'per_charge', precise_amount_cents = amount_cents + 1",
     audit.CREDIT_NOTES_ADD_UP: _NOTE.format(balance=10, taxes='[{"amount_cents": 1}]'),
     audit.BALANCES_ADD_UP: _NOTE.format(balance=9, taxes="[]"),
+    audit.COUPONS_ADD_UP: "update invoice set coupons_amount_cents = 5 where sequential_id = 2",
+    audit.COUPON_RESTS_ADD_UP: """with made as (insert into coupon select gen_random_uuid(), organization_id, 'n', 'c', null,
+    'fixed_amount', 100, 'EUR', null, 'once', null, true, null, '{}', '{}', created_at, created_at from customer returning *)
+    insert into applied_coupon select gen_random_uuid(), m.organization_id, c.id, m.id, 'active', coupon_type, amount_cents,
+    amount_currency, null, frequency, null, 90, null, m.created_at, m.created_at from made m, customer c""",
     audit.NUMBERS_HAVE_NO_GAPS: "update invoice set sequential_id = 9 where sequential_id = 2",
     audit.ENTITY_NUMBERS_ARE_UNIQUE: "update invoice set number = (select min(number) from invoice)",
     audit.PERIODS_FOLLOW: "update invoice_subscription set charges_to_at = charges_to_at - interval '1 day'",

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.api.coupons import read_previewed_coupons
 from permille.api.customers import read_columns
 from permille.api.fees import Surroundings
 from permille.api.http import Call
@@ -18,11 +19,13 @@ from permille.api.validation import INVALID, MANDATORY, Fields
 from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
+from permille.core.coupon import Coupon
 from permille.core.customer import Customer
 from permille.core.errors import BadRequest, NotFound
+from permille.core.invoice.credit import CreditKind, InvoiceCredit
 from permille.core.invoice.draft import InvoiceDraft
 from permille.core.period import BillingTime
-from permille.ids import new_id, new_ids
+from permille.ids import new_id
 from permille.store import (
     billing_entities,
     credit_notes,
@@ -32,7 +35,6 @@ from permille.store import (
     plans,
     subscriptions,
 )
-from permille.store.credit_notes import InvoiceCredit
 from permille.store.fee_items import FeeItem
 from permille.store.fees import StoredFee
 from permille.usecases.catalogue import customers as catalogue
@@ -52,17 +54,21 @@ def preview_invoice(call: Call) -> dict[str, Any]:
     if not isinstance(call.body, dict):
         raise BadRequest("param is missing or the value is empty or invalid: customer")
     fields = Fields(call.body)
-    fields.refuse_unbuilt("coupons")
+    coupons = read_previewed_coupons(call, fields)
     who = fields.nested("customer")
     if who is None and "customer" not in fields.errors:
         fields.refuse("customer", MANDATORY)
     chosen = fields.nested("subscriptions")
     if who is None or chosen is None:
         fields.check()
-    return {"invoice": _existing(call, who, chosen) if chosen else _proposal(call, fields, who)}
+    fields.check()
+    made = _existing(call, who, chosen, coupons) if chosen else _proposal(call, fields, who, coupons)
+    return {"invoice": made}
 
 
-def _existing(call: Call, who: Fields | None, chosen: Fields) -> objects.InvoiceDetails:
+def _existing(
+    call: Call, who: Fields | None, chosen: Fields, coupons: Sequence[Coupon] | None
+) -> objects.InvoiceDetails:
     """The next invoice of running subscriptions, or that of their end or of a change of plan."""
     names = chosen.texts("external_ids", limit=SUBSCRIPTIONS_MAX)
     if not names:
@@ -77,9 +83,11 @@ def _existing(call: Call, who: Fields | None, chosen: Fields) -> objects.Invoice
     customer = _customer(call, who)
     rows = _running(call, customer, names or ())
     if code:
-        return _render(preview_change(call.conn, rows[0], _plan(call, code), now=call.now), call)
-    found = preview_next(call.conn, rows) if at is None else preview_termination(call.conn, rows, at=at)
-    return _render(found, call)
+        plan = _plan(call, code)
+        return _render(preview_change(call.conn, rows[0], plan, now=call.now, coupons=coupons), call)
+    if at is None:
+        return _render(preview_next(call.conn, rows, coupons=coupons), call)
+    return _render(preview_termination(call.conn, rows, at=at, coupons=coupons), call)
 
 
 def _running(call: Call, customer: Customer, names: Sequence[str]) -> list[Subscription]:
@@ -90,7 +98,9 @@ def _running(call: Call, customer: Customer, names: Sequence[str]) -> list[Subsc
     return rows
 
 
-def _proposal(call: Call, fields: Fields, who: Fields | None) -> objects.InvoiceDetails:
+def _proposal(
+    call: Call, fields: Fields, who: Fields | None, coupons: Sequence[Coupon] | None
+) -> objects.InvoiceDetails:
     """The first invoice of a subscription to a plan, also of somebody who is no customer yet."""
     billing_time = fields.choice("billing_time", BILLING_TIMES) or BillingTime.CALENDAR
     subscription_at = fields.instant("subscription_at") or call.now
@@ -101,7 +111,12 @@ def _proposal(call: Call, fields: Fields, who: Fields | None) -> objects.Invoice
     is_known = bool(who.given.get("external_id"))
     customer = _customer(call, who) if is_known else _stranger(call, who, entity_code)
     found = preview_proposal(
-        call.conn, customer, plan, billing_time=billing_time, subscription_at=subscription_at
+        call.conn,
+        customer,
+        plan,
+        billing_time=billing_time,
+        subscription_at=subscription_at,
+        coupons=coupons,
     )
     return _render(found, call)
 
@@ -156,17 +171,33 @@ def _items(draft: InvoiceDraft, fees: Sequence[StoredFee]) -> Iterator[tuple[UUI
 
 
 def _credits(conn: Connection[Any], found: InvoicePreview) -> list[InvoiceCredit]:
-    draft, ids = found.draft, new_ids(found.draft.at, len(found.draft.credits))
+    draft = found.draft
     stored = credit_notes.by_ids(conn, [each.credit_note_id for each in draft.credits])
     numbers = {note_id: f"{note.invoice_number}-CN" for note_id, note in found.notes.items()}
     numbers |= {note.id: note.number for note in stored.values()}
-    return [
+    of_coupons = [
         InvoiceCredit(
-            id=credit_id,
+            id=new_id(draft.at),
             invoice_id=draft.id,
-            credit_note_id=each.credit_note_id,
-            credit_note_number=numbers[each.credit_note_id],
+            kind=CreditKind.COUPON,
+            item_id=each.left.coupon_id,
+            code=each.left.code,
+            name=each.left.name,
+            description=each.left.description,
             amount_cents=each.amount_cents,
         )
-        for credit_id, each in zip(ids, draft.credits, strict=True)
+        for each in draft.coupons
     ]
+    of_notes = [
+        InvoiceCredit(
+            id=new_id(draft.at),
+            invoice_id=draft.id,
+            kind=CreditKind.CREDIT_NOTE,
+            item_id=each.credit_note_id,
+            code=numbers[each.credit_note_id],
+            name=numbers[each.credit_note_id],
+            amount_cents=each.amount_cents,
+        )
+        for each in draft.credits
+    ]
+    return [*of_coupons, *of_notes]

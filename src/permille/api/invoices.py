@@ -28,13 +28,13 @@ from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotAllowed
 from permille.core.instants import parse_instant
 from permille.core.invoice.billing import InvoicingReason
+from permille.core.invoice.credit import BEFORE_TAXES, InvoiceCredit
 from permille.core.invoice.crediting import CreditSplit
 from permille.core.organization import Organization
 from permille.http.query import query_flag
 from permille.ids import new_id
 from permille.store import (
     billing_entities,
-    credit_notes,
     customers,
     fees as fee_store,
     invoice_search,
@@ -42,12 +42,11 @@ from permille.store import (
     plans,
     subscriptions,
 )
-from permille.store.credit_notes import InvoiceCredit
 from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
-from permille.usecases import voiding
-from permille.usecases.invoices import single
+from permille.usecases import payments, voiding
+from permille.usecases.invoices import balances, single
 from permille.usecases.invoices.documents import pdf_of
 
 METADATA_MAX = 5
@@ -145,7 +144,7 @@ def update_invoice(call: Call) -> dict[str, Any]:
     status = fields.choice("payment_status", objects.PAYMENT_STATUSES)
     metadata = _metadata(call, fields, invoice)
     fields.check()
-    changed = single.update(call.conn, invoice, payment_status=status, metadata=metadata, now=call.now)
+    changed = payments.update(call.conn, invoice, payment_status=status, metadata=metadata, now=call.now)
     return {"invoice": render_whole(call.conn, changed)}
 
 
@@ -275,7 +274,7 @@ def _wholes(
 ) -> dict[UUID, objects.InvoiceDetails]:
     ids = [invoice.id for invoice in found]
     fees, billed = fee_store.of_invoices(conn, ids), invoices.subscriptions_of(conn, ids)
-    credits_ = credit_notes.credits_of(conn, ids)
+    credits_ = balances.credits_of(conn, ids)
     around = surroundings(conn, [fee for own in fees.values() for fee in own])
     rows = subscriptions.by_ids(conn, {each.subscription_id for own in billed.values() for each in own})
     around = replace(
@@ -289,7 +288,7 @@ def _wholes(
             invoice,
             billed.get(invoice.id, []),
             fees[invoice.id],
-            credits_.get(invoice.id, []),
+            credits_[invoice.id],
             around,
             file_url=file_url,
         )
@@ -314,25 +313,26 @@ def render_with_lines(
         subscriptions=_subscriptions(invoice, customer, shown, around.plans),
         billing_periods=[_billing_period(each, rows[each.subscription_id]) for each in billed],
         fees=[render_fee(fee, around) for fee in fees],
-        credits=[_render_credit(each, invoice) for each in credits_],
+        credits=[render_credit(each, invoice) for each in credits_],
         error_details=[],
         applied_usage_thresholds=[],
         applied_invoice_custom_sections=[],
     )
 
 
-def _render_credit(credit: InvoiceCredit, invoice: StoredInvoice) -> objects.InvoiceCredit:
+def render_credit(credit: InvoiceCredit, invoice: StoredInvoice) -> objects.InvoiceCredit:
+    """A credit of an invoice."""
     return objects.InvoiceCredit(
         lago_id=credit.id,
         amount_cents=credit.amount_cents,
         amount_currency=invoice.currency,
-        before_taxes=False,
+        before_taxes=credit.kind in BEFORE_TAXES,
         item=objects.CreditItem(
-            lago_item_id=credit.credit_note_id,
-            type="credit_note",
-            code=credit.credit_note_number,
-            name=credit.credit_note_number,
-            description=None,
+            lago_item_id=credit.item_id,
+            type=credit.kind,
+            code=credit.code,
+            name=credit.name,
+            description=credit.description,
         ),
         invoice=objects.CreditedInvoice(lago_id=invoice.id, payment_status=invoice.payment_status),
     )

@@ -15,20 +15,14 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 RESOURCES = (
     "/analytics",
     "/api_logs",
+    "/credit_notes/{lago_id}/metadata",
     "/applied_coupons",
     "/coupons",
     "/customers/{external_id}/applied_coupons",
-    "/customers/{external_id}/checkout_url",
-    "/customers/{external_id}/payment_methods",
-    "/customers/{external_id}/payment_requests",
-    "/customers/{external_id}/payments",
     "/customers/{external_id}/portal_url",
     "/features",
     "/order_forms",
     "/orders",
-    "/payment_receipts",
-    "/payment_requests",
-    "/payments",
     "/plans/{code}/entitlements",
     "/plans/{code}/fixed_charges",
     "/quote_versions",
@@ -40,15 +34,14 @@ RESOURCES = (
 """Whole resources: everything at these paths and below them."""
 
 ACTIONS = (
+    ("POST", "/payment_receipts/{lago_id}/resend_email"),
     ("POST", "/billing_entities"),
     ("POST", "/credit_notes/{lago_id}/download"),
     ("POST", "/credit_notes/{lago_id}/download_pdf"),
     ("POST", "/credit_notes/{lago_id}/download_xml"),
     ("POST", "/credit_notes/{lago_id}/resend_email"),
     ("POST", "/invoices/{lago_id}/download_xml"),
-    ("POST", "/invoices/{lago_id}/payment_url"),
     ("POST", "/invoices/{lago_id}/resend_email"),
-    ("POST", "/invoices/{lago_id}/retry_payment"),
     ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),
     ("POST", "/wallet_transactions/{lago_id}/payment_url"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from msgspec import UnsetType
@@ -15,6 +16,7 @@ from permille.api import (
     billable_metrics,
     billing_entities,
     charges,
+    coupons,
     credit_notes,
     customers,
     daily_usage,
@@ -29,6 +31,8 @@ from permille.api import (
     one_off,
     organization_settings,
     organizations,
+    payment_requests,
+    payments,
     plan_metadata,
     plans,
     price_lists,
@@ -54,6 +58,7 @@ from permille.api.objects import (
     billable_metric,
     billing_entity,
     charge,
+    coupon,
     credit_note,
     customer,
     event,
@@ -62,6 +67,7 @@ from permille.api.objects import (
     invoice,
     late_usage as late_usage_objects,
     organization,
+    payment,
     plan,
     price_list,
     pricing_unit,
@@ -85,6 +91,7 @@ from permille.api.operations import (
     sends,
 )
 from permille.core.api_key import Mode
+from permille.core.coupon import CouponStatus
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.period import BillingTime
@@ -129,6 +136,18 @@ INVOICE_FILTERS: Shape = {
     "search_term": SEARCH,
     "metadata": METADATA,
     **PAGE,
+}
+COUPON_FILTERS: Shape = {
+    "status": Annotated[str, one_of(*CouponStatus, says="Only those of this status.")],
+    "coupon_code": Annotated[list[str], says("Only those of these coupons.")],
+}
+OF_INVOICE: Shape = {"invoice_id": Annotated[str, says("Only those of this invoice, by lago_id.")]}
+PAYMENT_REQUEST_FILTERS: Shape = {
+    "payment_status": Annotated[
+        str, one_of(*payment.REQUEST_STATUSES, says="Only those with this payment status.")
+    ],
+    "currency": CURRENCY,
+    "billing_entity_codes": ENTITIES,
 }
 VOID: Shape = {
     "generate_credit_note": Annotated[bool, says("Whether credit notes are issued for what it came to.")],
@@ -269,6 +288,22 @@ SUBSCRIPTIONS = Resource("/subscriptions", "external_id", "subscription", subscr
 INVOICES = Resource("/invoices", "lago_id", "invoice", invoice.InvoiceDetails, invoice.Invoice)
 FEES = Resource("/fees", "lago_id", "fee", fee.Fee)
 CREDIT_NOTES = Resource("/credit_notes", "lago_id", "credit_note", credit_note.CreditNote)
+COUPONS = Resource("/coupons", "code", "coupon", coupon.Coupon)
+APPLIED_COUPONS = Resource(
+    "/applied_coupons", "lago_id", "applied_coupon", coupon.AppliedCoupon, coupon.AppliedCouponWithCredits
+)
+CUSTOMERS_COUPONS = replace(APPLIED_COUPONS, path="/customers/{external_id}/applied_coupons")
+PAYMENTS = Resource("/payments", "lago_id", "payment", payment.Payment)
+CUSTOMERS_PAYMENTS = Resource("/customers/{external_id}/payments", "", "payment", payment.Payment)
+INVOICES_PAYMENTS = Resource("/invoices/{lago_id}/payments", "", "payment", payment.Payment)
+PAYMENT_RECEIPTS = Resource("/payment_receipts", "lago_id", "payment_receipt", payment.PaymentReceipt)
+PAYMENT_REQUESTS = Resource("/payment_requests", "lago_id", "payment_request", payment.PaymentRequest)
+CUSTOMERS_PAYMENT_REQUESTS = Resource(
+    "/customers/{external_id}/payment_requests", "", "payment_request", payment.PaymentRequest
+)
+PAYMENT_METHODS = Resource(
+    "/customers/{external_id}/payment_methods", "lago_id", "payment_method", payment.CustomerPaymentMethod
+)
 CREDIT_NOTES_METADATA = Resource("/credit_notes/{lago_id}/metadata", "", "metadata", Metadata)
 CUSTOMERS_CREDIT_NOTES = Resource(
     "/customers/{external_id}/credit_notes", "", "credit_note", credit_note.CreditNote
@@ -279,6 +314,7 @@ PLANS = Resource("/plans", "code", "plan", plan.Plan)
 NOTES = Resource("/plans/{code}/metadata", "", "metadata", Metadata)
 CHARGES = Resource("/plans/{code}/charges", "charge_code", "charge", charge.Charge)
 PRICING_UNITS = Resource("/pricing_units", "code", "pricing_unit", pricing_unit.PricingUnit)
+ADD_ONS = Resource("/add_ons", "code", "add_on", add_on.AddOn)
 WALLETS = Resource("/wallets", "lago_id", "wallet", wallet.Wallet)
 CUSTOMERS_WALLETS = Resource("/customers/{external_id}/wallets", "wallet_code", "wallet", wallet.Wallet)
 WALLET_TRANSACTIONS = Resource(
@@ -287,7 +323,6 @@ WALLET_TRANSACTIONS = Resource(
 WALLETS_TRANSACTIONS = Resource(
     "/wallets/{lago_id}/wallet_transactions", "", "wallet_transaction", wallet.WalletTransaction
 )
-ADD_ONS = Resource("/add_ons", "code", "add_on", add_on.AddOn)
 TAXES = Resource("/taxes", "code", "tax", tax.Tax)
 WEBHOOK_ENDPOINTS = Resource(
     "/webhook_endpoints", "lago_id", "webhook_endpoint", webhook_endpoint.WebhookEndpoint
@@ -621,6 +656,10 @@ GROUPS = (
                     {
                         "customer": customer.CustomerInput,
                         "subscriptions": subscription.PreviewedSubscriptions,
+                        "coupons": Annotated[
+                            list[coupon.PreviewedCoupon],
+                            says("Coupons as if the customer had these and no others."),
+                        ],
                         "plan_code": Annotated[str, says("Plan that the customer might take.")],
                         "billing_time": Annotated[
                             str, one_of(*BillingTime, says="Whether its periods follow the calendar.")
@@ -747,6 +786,96 @@ GROUPS = (
         ),
     ),
     OperationGroup(
+        "Payments",
+        "payment",
+        "What customers have paid. Payments are recorded by hand, as no payment provider is built yet.",
+        (
+            PAYMENTS.create(
+                payments.create_payment,
+                "Record a payment",
+                description="Of an invoice or of a part of it, at most what is due. Once nothing is due, the invoice is paid.",
+                takes=payment.PaymentInput,
+                needs=("invoice_id", "amount_cents", "reference"),
+                errors=(403, 404),
+            ),
+            PAYMENTS.page(
+                payments.list_payments, "List payments", {"external_customer_id": CUSTOMER, **OF_INVOICE}
+            ),
+            CUSTOMERS_PAYMENTS.page(
+                payments.list_customer_payments, "List a customer's payments", OF_INVOICE
+            ),
+            INVOICES_PAYMENTS.page(payments.list_invoice_payments, "List the payments of an invoice"),
+            PAYMENTS.show(payments.show_payment, "Get a payment"),
+            INVOICES.action(
+                "POST",
+                "/payment_url",
+                payments.payment_url,
+                "Get the address where an invoice is paid",
+                description="Always refused: no payment provider is built yet.",
+                errors=(422,),
+            ),
+            Operation(
+                "POST",
+                "/invoices/{lago_id}/retry_payment",
+                payments.retry_payment,
+                "Try again to collect a payment",
+                "text/plain",
+                description="Without a payment provider the webhook invoice.payment_failure says that there is none.",
+                errors=(405,),
+            ),
+            CUSTOMERS.action(
+                "POST",
+                "/checkout_url",
+                payments.checkout_url,
+                "Get the address where a customer enters a means of payment",
+                description="Always refused: no payment provider is built yet.",
+                errors=(422,),
+            ),
+            PAYMENT_METHODS.page(payments.list_payment_methods, "List a customer's payment methods"),
+            PAYMENT_METHODS.action(
+                "PUT",
+                "/set_as_default",
+                payments.change_payment_method,
+                "Make a payment method the default one",
+            ),
+            PAYMENT_METHODS.delete(payments.change_payment_method, "Delete a payment method"),
+        ),
+    ),
+    OperationGroup(
+        "Payment receipts",
+        "payment_receipt",
+        "The receipts of payments.",
+        (
+            PAYMENT_RECEIPTS.page(payments.list_receipts, "List payment receipts", OF_INVOICE),
+            PAYMENT_RECEIPTS.show(payments.show_receipt, "Get a payment receipt"),
+        ),
+    ),
+    OperationGroup(
+        "Payment requests",
+        "payment_request",
+        "Requests to pay several overdue invoices of a customer together.",
+        (
+            PAYMENT_REQUESTS.create(
+                payment_requests.create_payment_request,
+                "Request the payment of overdue invoices",
+                takes=payment.PaymentRequestInput,
+                needs=("external_customer_id", "lago_invoice_ids"),
+                errors=(404, 405),
+            ),
+            PAYMENT_REQUESTS.page(
+                payment_requests.list_payment_requests,
+                "List payment requests",
+                {"external_customer_id": CUSTOMER, **PAYMENT_REQUEST_FILTERS},
+            ),
+            CUSTOMERS_PAYMENT_REQUESTS.page(
+                payment_requests.list_customer_payment_requests,
+                "List a customer's payment requests",
+                PAYMENT_REQUEST_FILTERS,
+            ),
+            PAYMENT_REQUESTS.show(payment_requests.show_payment_request, "Get a payment request"),
+        ),
+    ),
+    OperationGroup(
         "Credit notes",
         "credit_note",
         "What comes back of invoices.",
@@ -812,6 +941,57 @@ GROUPS = (
                 credit_notes.delete_metadata_key,
                 "Delete one of the metadata of a credit note",
             ),
+        ),
+    ),
+    OperationGroup(
+        "Coupons",
+        "coupon",
+        "Discounts that can be given to customers.",
+        (
+            COUPONS.create(
+                coupons.create_coupon,
+                "Create a coupon",
+                takes=coupon.CouponInput,
+                needs=("name", "code", "coupon_type", "frequency", "expiration"),
+                errors=(404, 405),
+            ),
+            COUPONS.page(coupons.list_coupons, "List coupons"),
+            COUPONS.show(coupons.show_coupon, "Get a coupon"),
+            COUPONS.update(
+                coupons.update_coupon,
+                "Change a coupon",
+                description="Of a coupon that was applied, only name, description and expiry change.",
+                takes=coupon.CouponInput,
+                errors=(405,),
+            ),
+            COUPONS.delete(
+                coupons.delete_coupon,
+                "Delete a coupon",
+                description="The coupons that customers have of it end.",
+            ),
+        ),
+    ),
+    OperationGroup(
+        "Applied coupons",
+        "applied_coupon",
+        "Coupons that customers have: they take something off their invoices before taxes.",
+        (
+            APPLIED_COUPONS.create(
+                coupons.apply_coupon,
+                "Apply a coupon to a customer",
+                takes=coupon.AppliedCouponInput,
+                needs=("external_customer_id", "coupon_code"),
+                errors=(404, 405),
+            ),
+            APPLIED_COUPONS.page(
+                coupons.list_applied_coupons,
+                "List applied coupons",
+                query={"external_customer_id": CUSTOMER, **COUPON_FILTERS},
+            ),
+            CUSTOMERS_COUPONS.page(
+                coupons.list_customer_applied_coupons, "List a customer's coupons", query=COUPON_FILTERS
+            ),
+            CUSTOMERS_COUPONS.delete(coupons.end_applied_coupon, "Take a coupon from a customer"),
         ),
     ),
     OperationGroup(

@@ -20,6 +20,8 @@ from permille.api.invoices import render_whole_invoices
 from permille.api.late_usage import whole_late_usage
 from permille.api.objects.base import Answer
 from permille.api.objects.webhook_endpoint import WebhookKey
+from permille.api.payment_requests import whole_payment_request
+from permille.api.payments import whole_payment, whole_receipt
 from permille.api.plans import render_plan
 from permille.api.subscriptions import whole_subscription
 from permille.api.wallet_transactions import render_whole_transactions
@@ -109,6 +111,9 @@ RENDERERS: Renderers = {
     "fee": _one_by_one(_fee),
     "invoice": render_whole_invoices,
     "late_usage": _one_by_one(whole_late_usage),
+    "payment": _one_by_one(whole_payment),
+    "payment_receipt": _one_by_one(whole_receipt),
+    "payment_request": _one_by_one(whole_payment_request),
     "plan": _one_by_one(_plan),
     "subscription": _one_by_one(_subscription),
     "wallet": render_whole_wallets,

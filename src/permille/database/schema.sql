@@ -1315,6 +1315,153 @@ create table invoice_credit (
 create index invoice_credit_of_invoice on invoice_credit (invoice_id);
 create index invoice_credit_of_note on invoice_credit (credit_note_id);
 
+-- Coupons, the coupons of customers, and what these took off invoices.
+create table coupon (
+    id uuid primary key,
+    organization_id uuid not null,
+    name text not null,
+    code text not null,
+    description text,
+    coupon_type text not null,
+    amount_cents bigint,
+    amount_currency text,
+    percentage_rate numeric,
+    frequency text not null,
+    frequency_duration bigint,
+    reusable boolean not null,
+    expiration_at timestamptz, -- null: it doesn't expire
+    plan_ids uuid[] not null default '{}', -- the plans whose fees it is for; neither these nor metrics: all fees
+    billable_metric_ids uuid[] not null default '{}',
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    deleted_at timestamptz,
+    constraint coupon_discount check (
+        coupon_type = 'fixed_amount' and amount_cents > 0 and amount_currency is not null and percentage_rate is null
+        or coupon_type = 'percentage' and percentage_rate > 0 and amount_cents is null and amount_currency is null
+    ),
+    constraint coupon_frequency check ((frequency = 'recurring') = (frequency_duration is not null))
+);
+
+create unique index coupon_code on coupon (organization_id, code) where deleted_at is null;
+create index coupon_newest on coupon (organization_id, created_at desc, id);
+
+create table applied_coupon (
+    id uuid primary key,
+    organization_id uuid not null,
+    customer_id uuid not null references customer (id),
+    coupon_id uuid not null references coupon (id),
+    status text not null, -- active, terminated
+    coupon_type text not null,
+    amount_cents bigint,
+    amount_currency text,
+    percentage_rate numeric,
+    frequency text not null,
+    frequency_duration bigint,
+    amount_left_cents bigint check (amount_left_cents between 0 and amount_cents), -- of an amount that is used once
+    uses_left bigint check (uses_left >= 0), -- further invoices; null where that is not counted
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    terminated_at timestamptz,
+    position bigint generated always as identity, -- of coupons applied at one instant, which was first
+    constraint applied_coupon_discount check (
+        coupon_type = 'fixed_amount' and amount_cents > 0 and amount_currency is not null and percentage_rate is null
+        or coupon_type = 'percentage' and percentage_rate > 0 and amount_cents is null and amount_currency is null
+    ),
+    constraint applied_coupon_status check ((status = 'active') = (terminated_at is null))
+);
+
+create index applied_coupon_active on applied_coupon (customer_id, created_at, position) where status = 'active';
+create index applied_coupon_of_customer on applied_coupon (customer_id, created_at desc, position desc);
+create index applied_coupon_of_coupon on applied_coupon (coupon_id, created_at desc, position desc);
+create index applied_coupon_newest on applied_coupon (organization_id, created_at desc, position desc);
+
+-- Entries that are only added: what a coupon took off an invoice, or with a negative amount what came back of it.
+create table coupon_credit (
+    id uuid primary key,
+    invoice_id uuid not null,
+    applied_coupon_id uuid not null references applied_coupon (id),
+    amount_cents bigint not null check (amount_cents <> 0),
+    created_at timestamptz not null,
+    position bigint generated always as identity
+);
+
+create unique index coupon_credit_of_invoice on coupon_credit (invoice_id, applied_coupon_id, (amount_cents > 0));
+create index coupon_credit_of_applied on coupon_credit (applied_coupon_id, created_at);
+
+-- Payments, what they pay of each invoice, their receipts, and requests to pay several invoices together.
+create table payment_request (
+    id uuid primary key,
+    organization_id uuid not null,
+    customer_id uuid not null references customer (id),
+    billing_entity_id uuid not null,
+    email text,
+    amount_cents bigint not null,
+    currency text not null,
+    payment_status text not null default 'pending', -- pending, succeeded, failed
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
+
+create index payment_request_newest on payment_request (organization_id, created_at desc, id);
+create index payment_request_of_customer on payment_request (customer_id, created_at desc, id);
+
+create table payment_request_invoice (
+    payment_request_id uuid not null references payment_request (id),
+    invoice_id uuid not null,
+    amount_cents bigint not null, -- what was due of it when it was requested
+    primary key (payment_request_id, invoice_id)
+);
+
+create index payment_request_of_invoice on payment_request_invoice (invoice_id);
+
+create table payment (
+    id uuid primary key,
+    organization_id uuid not null,
+    customer_id uuid not null references customer (id),
+    payable_type text not null, -- Invoice or PaymentRequest
+    payable_id uuid not null,
+    amount_cents bigint not null check (amount_cents > 0),
+    currency text not null,
+    payment_type text not null, -- manual or provider
+    status text not null, -- in the provider's words
+    payment_status text not null, -- pending, processing, succeeded, failed
+    reference text,
+    created_at timestamptz not null, -- when it was paid
+    updated_at timestamptz not null
+);
+
+create index payment_newest on payment (organization_id, created_at desc, id);
+create index payment_of_customer on payment (customer_id, created_at desc, id);
+
+-- What succeeded payments pay of each invoice: rows are only added, and what is paid of an invoice is their sum.
+create table invoice_payment (
+    payment_id uuid not null references payment (id),
+    invoice_id uuid not null,
+    amount_cents bigint not null check (amount_cents > 0),
+    primary key (payment_id, invoice_id)
+);
+
+create index invoice_payment_of_invoice on invoice_payment (invoice_id);
+
+create table payment_receipt (
+    id uuid primary key,
+    organization_id uuid not null,
+    payment_id uuid not null unique references payment (id),
+    customer_id uuid not null,
+    sequential_id bigint not null, -- among the customer's receipts
+    number text not null,
+    created_at timestamptz not null,
+    unique (customer_id, sequential_id)
+);
+
+create index payment_receipt_newest on payment_receipt (organization_id, created_at desc, id);
+
+-- Final invoices that are not paid, by the end of their due date in the customer's timezone.
+create index invoice_to_be_overdue on invoice (
+    organization_id, ((payment_due_date + 1)::timestamp at time zone timezone)
+) where status = 'finalized' and payment_status <> 'succeeded' and payment_dispute_lost_at is null and not payment_overdue;
+create index invoice_overdue on invoice (customer_id) where payment_overdue;
+
 -- Prepaid credits -----------------------------------------------------------------------------------------
 
 create table wallet (
@@ -1563,7 +1710,7 @@ declare
     one record;
     way text;
     own_business text := 'created_at updated_at organization_id digest position';
-    by_row text[] := array['subscription', 'invoice', 'fee', 'webhook', 'wallet', 'wallet_transaction'];
+    by_row text[] := array['subscription', 'invoice', 'fee', 'webhook', 'wallet', 'wallet_transaction', 'applied_coupon'];
 begin
     for one in select * from (values
         ('organization', 'id', 'name', 'test_now last_customer_sequential_id', 'insert update delete'),
@@ -1588,13 +1735,17 @@ begin
         ('fee', 'id', 'event_transaction_id', '', 'update'),
         ('late_usage', 'id', 'code', 'seen_to lines', 'update'),
         ('credit_note', 'id', 'number', '', 'insert update delete'),
+        ('coupon', 'id', 'code', '', 'insert update delete'),
+        ('applied_coupon', 'id', 'id', '', 'insert update delete'),
+        ('payment', 'id', 'reference', '', 'insert update delete'),
+        ('payment_request', 'id', 'email', '', 'insert update delete'),
+        ('alert', 'id', 'code', 'previous_value period_from last_processed_at', 'insert update delete'),
         (
             'wallet', 'id', 'code',
             'ongoing_usage_balance_cents is_depleted refresh_at last_balance_sync_at', 'insert update delete'
         ),
         ('wallet_rule', 'id', 'trigger', 'next_top_up_at', 'insert update delete'),
         ('wallet_transaction', 'id', 'transaction_status', '', 'insert update'),
-        ('alert', 'id', 'code', 'previous_value period_from last_processed_at', 'insert update delete'),
         ('webhook_endpoint', 'id', 'webhook_url', 'is_slow', 'insert update delete'),
         ('webhook', 'id', 'webhook_type', 'payload response last_attempt_at http_status', 'update'),
         ('app_user', 'id', 'email', '', 'insert update delete'),

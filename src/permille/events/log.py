@@ -264,6 +264,9 @@ class EventLog(Protocol):
     ) -> dict[int, str]:
         """The events, not stored, whose metric's expression has no value, and why not."""
 
+    def first_unacceptable(self, conn: Connection[Any], request: Request) -> int | None:
+        """The index of the first event of a request, not stored, that the engine refuses for what is in it."""
+
     def metering(
         self, conn: Connection[Any], codes: Mapping[UUID, Collection[str]]
     ) -> dict[UUID, KnownLayouts]:

@@ -79,6 +79,8 @@ class Answers:
     """What of the events that were just taken will not count, and why."""
     unevaluable: Callable[[UUID, Mapping[int, Draft]], dict[int, str]]
     """The events, not stored, whose metric's expression has no value, and why not."""
+    unacceptable: Callable[[Request], int | None]
+    """The index of the event for which a request was not stored."""
 
 
 @dataclass(slots=True)
@@ -235,7 +237,9 @@ class EventIntake:
         if len(drafts) * EXPRESSION_LENGTH_MAX > EXPRESSION_WORK_AT_ONCE:
             await self._derive(request)
         if not await self._store(request):
-            raise _unacceptable(wire) if isinstance(request.failure, UnacceptableError) else try_again()
+            if isinstance(request.failure, UnacceptableError):
+                raise await self._unacceptable(request, wire)
+            raise try_again()
         if request.is_refused or request.duplicates:
             duplicates = len(request.duplicates or ())
             telemetry.duplicate.inc(duplicates)
@@ -276,6 +280,15 @@ class EventIntake:
             return False
         await waiting.answered
         return request.failure is None
+
+    async def _unacceptable(self, request: Request, wire: WireFormat) -> Refusal:
+        """Why nothing of the request is stored: the database refuses what is in it, in a batch the event with this index."""
+        problem = {"event": ["cannot_be_stored"]}
+        if not wire.is_batch:
+            return Invalid(problem)
+        async with self.lookups.turn(request.organization_id):
+            index = await asyncio.to_thread(self.answers.unacceptable, request)
+        return Invalid({"events": ["cannot_be_stored"]} if index is None else {str(index): problem})
 
     async def _key(self, headers: Iterable[tuple[bytes, bytes]]) -> ApiKey | None:
         """The key. That of a live organization is remembered for a few seconds; a test clock is read each time."""
@@ -398,8 +411,3 @@ def _refused(request: Request, wire: WireFormat) -> Refusal:
         return Invalid(errors if wire.is_batch else errors["0"])
     error = {"transaction_id": ["value_already_exist"]}
     return Invalid({str(index): error for index in request.duplicates or ()} if wire.is_batch else error)
-
-
-def _unacceptable(wire: WireFormat) -> Refusal:
-    """Why nothing of the request is stored: the database refuses what is in it."""
-    return Invalid({"events" if wire.is_batch else "event": ["cannot_be_stored"]})

@@ -23,13 +23,13 @@ from psycopg import Connection
 
 from permille.clock import system_now
 from permille.config import Config
-from permille.database.connections import is_passing
+from permille.database.connections import is_passing, is_unavailable
 from permille.out.addresses import Reach
 from permille.out.calls import Answer, CallError, Client
 from permille.out.kind import Context, Kind, Renderer
 from permille.out.signing import draw_private_key, hmac_signature, jwt_signature
 from permille.store import webhooks
-from permille.store.webhooks import Attempt, Claimed
+from permille.store.webhooks import Attempt, Claimed, Pause
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +69,38 @@ _CRASH = Outcome(ok=False, http_status=None, response="It could not be sent; the
 def deliver(context: Context, endpoint: str, *, clock: Callable[[], datetime] = system_now) -> int:
     """Attempt what is due at an endpoint for a while, several at once; how many attempts that were.
 
-    Each outcome is recorded when it comes. `clock` is the system's.
+    Each outcome is recorded when it comes. `clock` is the system's. An endpoint for which this fails for a reason of
+    ours is left alone for a while, longer each time.
     """
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as threads:
-        return _Turn(context, UUID(endpoint), threads, clock).run()
+    with context.pool.connection() as conn:
+        found = webhooks.pause_of(conn, UUID(endpoint))
+    if found is None or (found.retry_at is not None and found.retry_at > clock()):
+        return 0
+    try:
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as threads:
+            count = _Turn(context, found.id, threads, clock).run()
+    except Exception as error:
+        if is_passing(error) or is_unavailable(error):
+            raise
+        _pause(context, found, error, now=clock())
+        return 0
+    if found.retry_at is not None:
+        with context.pool.connection() as conn:
+            webhooks.end_pause(conn, found.id, found.organization_id)
+    return count
+
+
+def _pause(context: Context, endpoint: Pause, error: Exception, *, now: datetime) -> None:
+    with context.pool.connection() as conn:
+        failures, retry_at = webhooks.pause(conn, endpoint, reason=type(error).__name__, now=now)
+    log.error(
+        "Webhooks of the endpoint %s of organization %s failed, %d times in a row. Those of others go on; it is tried again at %s.",
+        endpoint.id,
+        endpoint.organization_id,
+        failures,
+        retry_at.isoformat(),
+        exc_info=error,
+    )
 
 
 JOB = Kind(name=webhooks.JOB, run=deliver)

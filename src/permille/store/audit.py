@@ -203,6 +203,64 @@ where i.prepaid_credit_amount_cents <> p.cents
 """,
 )
 
+COUPONS_ADD_UP = Check(
+    sentence="What coupons take off an invoice is what it says of them, and is spread over its fees",
+    broken=f"""
+select {_INVOICE}, format('%s, entries %s, fees %s', i.coupons_amount_cents, e.amount, f.amount) as detail
+from invoice i,
+    lateral (select coalesce(sum(amount_cents), 0) as amount from coupon_credit c
+        where c.invoice_id = i.id and c.amount_cents > 0) e,
+    lateral (select coalesce(sum(precise_coupons_amount_cents), 0) as amount from fee where invoice_id = i.id) f
+where i.coupons_amount_cents <> e.amount
+   or abs(f.amount - i.coupons_amount_cents - i.progressive_billing_credit_amount_cents) >= 0.5
+""",
+)
+
+COUPON_RESTS_ADD_UP = Check(
+    sentence="What is left of a customer's coupon is what it began with less what its entries took",
+    broken="""
+select a.organization_id, 'applied coupon ' || a.id as what,
+    format('amount %s, left %s, uses %s, left %s, taken %s on %s invoices', a.amount_cents, a.amount_left_cents,
+        a.frequency_duration, a.uses_left, sum(c.amount_cents), sum(sign(c.amount_cents))) as detail
+from applied_coupon a left join coupon_credit c on c.applied_coupon_id = a.id
+group by a.id
+having a.amount_left_cents <> a.amount_cents - coalesce(sum(c.amount_cents), 0)
+   or a.uses_left <> coalesce(a.frequency_duration, 1) - coalesce(sum(sign(c.amount_cents)), 0)
+   or a.status = 'active' and (a.amount_left_cents = 0 or a.uses_left = 0)
+   or coalesce(sum(c.amount_cents), 0) < 0
+""",
+)
+
+PAYMENTS_ADD_UP = Check(
+    sentence="What is paid of an invoice is the sum of its payments, unless its fees were paid before it",
+    broken=f"""
+select {_INVOICE}, format('%s, its payments %s', i.total_paid_amount_cents, coalesce(sum(p.amount_cents), 0)) as detail
+from invoice i left join invoice_payment p on p.invoice_id = i.id
+where i.invoice_type <> 'advance_charges'
+group by i.id having i.total_paid_amount_cents <> coalesce(sum(p.amount_cents), 0)
+""",
+)
+
+PAYMENTS_ARE_SPENT_ONCE = Check(
+    sentence="A payment pays its invoices with its amount, no more and no less",
+    broken="""
+select p.organization_id, 'payment ' || p.id as what,
+    format('%s, of invoices %s', p.amount_cents, coalesce(sum(i.amount_cents), 0)) as detail
+from payment p left join invoice_payment i on i.payment_id = p.id
+where p.payment_status = 'succeeded'
+group by p.id having p.amount_cents <> coalesce(sum(i.amount_cents), 0)
+""",
+)
+
+PAID_IS_NOT_OVERDUE = Check(
+    sentence="An invoice of which nothing is due is not overdue, and one that is paid neither",
+    broken=f"""
+select {_INVOICE}, format('%s, total %s, paid %s', i.payment_status, i.total_amount_cents, i.total_paid_amount_cents)
+    as detail
+from invoice i where i.payment_overdue and (i.payment_status = 'succeeded' or i.status <> 'finalized')
+""",
+)
+
 NUMBERS_HAVE_NO_GAPS = Check(
     sentence="The final invoices of a customer are numbered 1, 2, 3 and so on",
     broken="""
@@ -261,8 +319,13 @@ CHECKS = (
     FEE_TAXES_ADD_UP,
     CREDIT_NOTES_ADD_UP,
     ROUNDED_TOGETHER,
+    COUPONS_ADD_UP,
+    COUPON_RESTS_ADD_UP,
     CREDITS_ADD_UP,
     BALANCES_ADD_UP,
+    PAYMENTS_ADD_UP,
+    PAYMENTS_ARE_SPENT_ONCE,
+    PAID_IS_NOT_OVERDUE,
     FEES_CREDITED_ONCE,
     PAID_AND_REFUNDED,
     WALLETS_ADD_UP,

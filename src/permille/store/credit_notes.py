@@ -14,6 +14,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from permille.core.invoice.credit import CreditKind, InvoiceCredit
 from permille.core.invoice.credit_note import CreditAmounts
 from permille.core.invoice.crediting import CreditSplit
 from permille.core.invoice.draft import InvoiceDraft
@@ -65,17 +66,6 @@ class CreditNoteItem:
     fee_id: UUID
     amount_cents: int
     precise_amount_cents: Decimal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvoiceCredit:
-    """What of a credit note paid an invoice."""
-
-    id: UUID
-    invoice_id: UUID
-    credit_note_id: UUID
-    credit_note_number: str
-    amount_cents: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,6 +334,14 @@ def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, CreditNot
     return {row.id: row for row in rows}
 
 
+def of_invoice(conn: Connection[Any], invoice_id: UUID) -> list[CreditNote]:
+    """The notes of an invoice, in the order of their numbers."""
+    with conn.cursor(row_factory=class_row(CreditNote)) as cursor:
+        return cursor.execute(
+            f"select {_COLUMNS} from credit_note where invoice_id = %s order by sequential_id", [invoice_id]
+        ).fetchall()
+
+
 def items_of(conn: Connection[Any], note_ids: Collection[UUID]) -> dict[UUID, list[CreditNoteItem]]:
     """Note -> its items."""
     with conn.cursor(row_factory=class_row(CreditNoteItem)) as cursor:
@@ -359,17 +357,26 @@ def items_of(conn: Connection[Any], note_ids: Collection[UUID]) -> dict[UUID, li
 
 
 def credits_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[InvoiceCredit]]:
-    """What paid each invoice, in the order of its taking; invoices without a credit are missing."""
-    with conn.cursor(row_factory=class_row(InvoiceCredit)) as cursor:
-        rows = cursor.execute(
-            "select c.id, c.invoice_id, c.credit_note_id, n.number as credit_note_number, c.amount_cents"
-            " from invoice_credit c join credit_note n on n.id = c.credit_note_id"
-            " where c.invoice_id = any(%s) order by n.created_at, n.id",
-            [list(invoice_ids)],
-        ).fetchall()
+    """What paid each invoice, in the order of its taking; invoices without a credit note are missing."""
+    rows = conn.execute(
+        "select c.id, c.invoice_id, c.credit_note_id, n.number, c.amount_cents"
+        " from invoice_credit c join credit_note n on n.id = c.credit_note_id"
+        " where c.invoice_id = any(%s) order by n.created_at, n.id",
+        [list(invoice_ids)],
+    ).fetchall()
     found: dict[UUID, list[InvoiceCredit]] = defaultdict(list)
-    for row in rows:
-        found[row.invoice_id].append(row)
+    for credit_id, invoice_id, note_id, number, amount_cents in rows:
+        found[invoice_id].append(
+            InvoiceCredit(
+                id=credit_id,
+                invoice_id=invoice_id,
+                kind=CreditKind.CREDIT_NOTE,
+                item_id=note_id,
+                code=number,
+                name=number,
+                amount_cents=amount_cents,
+            )
+        )
     return found
 
 

@@ -50,6 +50,47 @@ def first_of_drafts(conn: Connection[Any], organization_id: UUID, *, until: date
     return row[0] if row else None
 
 
+# As in the index invoice_to_be_overdue.
+_UNPAID = (
+    "status = 'finalized' and payment_status <> 'succeeded' and payment_dispute_lost_at is null and not payment_overdue"
+    " and (payment_due_date + 1)::timestamp at time zone timezone <= %(until)s"
+    " and total_amount_cents > total_paid_amount_cents + offset_amount_cents"
+)
+
+
+def first_overdue(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
+    """The first instant up to `until` at which the last day to pay an invoice is over, in its customer's timezone."""
+    row = conn.execute(
+        "select min((payment_due_date + 1)::timestamp at time zone timezone) from invoice"
+        f" where organization_id = %(organization)s and {_UNPAID}",
+        {"organization": organization_id, "until": until},
+    ).fetchone()
+    return row[0] if row else None
+
+
+def live_with_overdue(conn: Connection[Any], *, until: datetime) -> list[UUID]:
+    """The live organizations with an invoice that is overdue, and not marked so yet."""
+    return _live(
+        conn, f"exists (select from invoice where organization_id = o.id and {_UNPAID})", until=until
+    )
+
+
+def claim_overdue(
+    conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
+) -> list[UUID]:
+    """Lock invoices of which the last day to pay is over, with their customers.
+
+    Rows that another worker has locked are skipped unless `wait` is set.
+    """
+    rows = conn.execute(
+        "select i.id from invoice i join customer c on c.id = i.customer_id where i.id in (select id from invoice"
+        f" where organization_id = %(organization)s and {_UNPAID} limit %(limit)s)"
+        f" for no key update of c, i {'' if wait else 'skip locked'}",
+        {"organization": organization_id, "until": until, "limit": limit},
+    ).fetchall()
+    return [invoice_id for (invoice_id,) in rows]
+
+
 _NOT_WAITING = (
     "not exists (select from billing_hold where customer_id = w.customer_id and retry_at > %(until)s)"
 )

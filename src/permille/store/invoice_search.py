@@ -123,7 +123,7 @@ def visible_invoice(conn: Connection[Any], organization_id: UUID, invoice_id: UU
 def set_metadata(
     conn: Connection[Any], invoice_id: UUID, metadata: Sequence[Mapping[str, Any]], *, now: datetime
 ) -> None:
-    """All notes on an invoice."""
+    """Replace the notes on an invoice."""
     conn.execute(
         "update invoice set metadata = %s, updated_at = %s where id = %s",
         [Jsonb(list(metadata)), now, invoice_id],

@@ -12,6 +12,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.ids import new_id
+from permille.store import webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,10 @@ def update(conn: Connection[Any], *, endpoint_id: UUID, columns: Mapping[str, An
 
 def delete(conn: Connection[Any], endpoint_id: UUID) -> None:
     """With what was sent there and was still to be sent."""
-    conn.execute("select from webhook_endpoint where id = %s for update", [endpoint_id])
+    found = conn.execute(
+        "select organization_id from webhook_endpoint where id = %s for update", [endpoint_id]
+    ).fetchone()
+    if found is not None:
+        webhooks.end_pause(conn, endpoint_id, found[0])
     conn.execute("delete from webhook where webhook_endpoint_id = %s", [endpoint_id])
     conn.execute("delete from webhook_endpoint where id = %s", [endpoint_id])

@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 from permille.database.bulk import hex_array, uuid_array
 from permille.database.connections import encode_answer
 from permille.ids import new_id_texts
-from permille.store import jobs
+from permille.store import fences, jobs
 from permille.store.jobs import Job
 
 JOB = "webhooks"
@@ -136,15 +136,53 @@ with recursive next (id) as (
     from next where next.id is not null
 )
 select e.id, e.organization_id, e.is_slow from next join webhook_endpoint e on e.id = next.id
-where exists (select from webhook w where w.webhook_endpoint_id = e.id and w.next_attempt_at <= %s)
+where exists (select from webhook w where w.webhook_endpoint_id = e.id and w.next_attempt_at <= %(now)s)
+    and not exists (select from fence f where f.organization_id = e.organization_id and f.task = %(task)s || e.id
+        and f.customer_id is null and f.retry_at > %(now)s)
 """
 
 
 def defer_due(conn: Connection[Any], *, now: datetime) -> None:
     """Queue the jobs of endpoints where something is due: an attempt is to be repeated, or its worker has died."""
     with conn.cursor(row_factory=class_row(_Endpoint)) as cursor:
-        found = cursor.execute(_WITH_DUE, [now]).fetchall()
+        found = cursor.execute(_WITH_DUE, {"now": now, "task": _TASK}).fetchall()
     _defer(conn, found)
+
+
+_TASK = "Webhooks of the endpoint "
+"""With its id: the task that a fence is about when deliveries to it fail for a reason of ours."""
+
+_PAUSE_OF = """
+select e.id, e.organization_id, f.retry_at
+from webhook_endpoint e
+left join fence f on f.organization_id = e.organization_id and f.task = %(task)s || e.id and f.customer_id is null
+where e.id = %(endpoint)s
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Whether an endpoint is left alone: None, or the instant from which it is tried again."""
+
+    id: UUID
+    organization_id: UUID
+    retry_at: datetime | None
+
+
+def pause_of(conn: Connection[Any], endpoint_id: UUID) -> Pause | None:
+    """None where the endpoint is no more."""
+    with conn.cursor(row_factory=class_row(Pause)) as cursor:
+        return cursor.execute(_PAUSE_OF, {"task": _TASK, "endpoint": endpoint_id}).fetchone()
+
+
+def pause(conn: Connection[Any], endpoint: Pause, *, reason: str, now: datetime) -> tuple[int, datetime]:
+    """Leave an endpoint alone for a while, longer each time: how often in a row it has failed, and until when."""
+    return fences.put(conn, endpoint.organization_id, f"{_TASK}{endpoint.id}", reason=reason, now=now)
+
+
+def end_pause(conn: Connection[Any], endpoint_id: UUID, organization_id: UUID) -> None:
+    """Deliveries to the endpoint went well, or it is no more."""
+    fences.lift(conn, organization_id, f"{_TASK}{endpoint_id}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

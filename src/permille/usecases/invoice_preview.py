@@ -16,6 +16,7 @@ from psycopg import Connection
 from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription, due, owes_at_start, plan_period_end
+from permille.core.coupon import Coupon, applied_to, in_order as applied_in_order
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.invoice.billing import (
@@ -45,12 +46,18 @@ class InvoicePreview:
     """The credit notes that would be made with it, by the ids that its credits name them by."""
 
 
-def preview_next(conn: Connection[Any], rows: Sequence[Subscription]) -> InvoicePreview:
+Coupons = Sequence[Coupon] | None
+"""What a preview takes off as if the customer had it; None: what the customer has."""
+
+
+def preview_next(
+    conn: Connection[Any], rows: Sequence[Subscription], *, coupons: Coupons = None
+) -> InvoicePreview:
     """The next invoice of running subscriptions, with the events that there are by now. Raises Invalid."""
     requests = [_next_request(row) for row in rows]
     if len({request.at for request in requests}) > 1:
         raise Invalid({"base": ["billing_periods_does_not_match"]})
-    return _preview(conn, load_contracts(conn, rows), requests)
+    return _preview(conn, load_contracts(conn, rows), requests, coupons=coupons)
 
 
 def _next_request(row: Subscription) -> BillingRequest:
@@ -63,14 +70,15 @@ def _next_request(row: Subscription) -> BillingRequest:
 
 
 def preview_termination(
-    conn: Connection[Any], rows: Sequence[Subscription], *, at: datetime
+    conn: Connection[Any], rows: Sequence[Subscription], *, at: datetime, coupons: Coupons = None
 ) -> InvoicePreview:
     """The invoice of running subscriptions that end at an instant to come. Raises Invalid."""
     contracts = load_contracts(conn, rows)
     requests = [_termination(_billed_before(contracts, row, at), at) for row in rows]
     ended = [request.subscription for request in requests]
     credited = [row for row in ended if row.on_termination_credit_note not in (None, "skip")]
-    return _preview(conn, contracts, requests, unused_credits(conn, credited, at=at))
+    notes = unused_credits(conn, credited, at=at)
+    return _preview(conn, contracts, requests, notes, coupons=coupons)
 
 
 def _termination(row: Subscription, at: datetime) -> BillingRequest:
@@ -94,7 +102,9 @@ def _billed_before(contracts: Contracts, row: Subscription, until: datetime) -> 
     return row
 
 
-def preview_change(conn: Connection[Any], row: Subscription, plan: Plan, *, now: datetime) -> InvoicePreview:
+def preview_change(
+    conn: Connection[Any], row: Subscription, plan: Plan, *, now: datetime, coupons: Coupons = None
+) -> InvoicePreview:
     """The invoice of a running subscription that goes over to another plan: now, or at the end of its period.
 
     Raises Invalid.
@@ -127,7 +137,8 @@ def preview_change(conn: Connection[Any], row: Subscription, plan: Plan, *, now:
     )
     owes = owes_at_start(started, plan, timezone=timezone, first_started_at=first, now=at)
     notes = unused_credits(conn, [ended], at=at) if ended.on_termination_credit_note is not None else []
-    return _preview(conn, contracts, change_requests(ended, started, at=at, owes_at_start=owes), notes)
+    requests = change_requests(ended, started, at=at, owes_at_start=owes)
+    return _preview(conn, contracts, requests, notes, coupons=coupons)
 
 
 def preview_proposal(
@@ -137,6 +148,7 @@ def preview_proposal(
     *,
     billing_time: str,
     subscription_at: datetime,
+    coupons: Coupons = None,
 ) -> InvoicePreview:
     """The first invoice of a subscription that the customer does not have. Raises Invalid."""
     timezone = customer.applicable_timezone
@@ -166,7 +178,7 @@ def preview_proposal(
         next_at = due(row, plan, timezone=timezone, now=subscription_at).next_billing_at
         assert next_at is not None, "a running subscription is due some day"
         request = BillingRequest(subscription=row, at=next_at)
-    return _preview(conn, contracts, [request])
+    return _preview(conn, contracts, [request], coupons=coupons)
 
 
 def _preview(
@@ -174,6 +186,8 @@ def _preview(
     contracts: Contracts,
     requests: Sequence[BillingRequest],
     notes: Sequence[NewCreditNote] = (),
+    *,
+    coupons: Coupons,
 ) -> InvoicePreview:
     """Run the steps for one invoice as it will be when it is final. Raises Invalid where nothing is due."""
     billings = tuple(in_order(contracts.billing(request) for request in requests))
@@ -182,6 +196,9 @@ def _preview(
     draft = changed(draft_of(billings), has_grace_period=False)
     organization_id = draft.customer.organization_id
     facts = usage.under_one_metering(conn, [organization_id], lambda: load_facts(conn, [draft]))
+    if coupons is not None:
+        had = [applied_to(each, draft.customer.id, applied_id=new_id(draft.at)) for each in coupons]
+        facts = replace(facts, coupons={draft.customer.id: applied_in_order(had)})
     named = {new_id(note.at): note for note in notes}
     more = [(note_id, note.split.credit_cents) for note_id, note in named.items()]
     place = draft.customer.id, draft.currency

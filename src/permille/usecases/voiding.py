@@ -17,6 +17,7 @@ from permille.core.errors import Invalid, NotAllowed
 from permille.core.invoice.crediting import NO_PARTS, CreditSplit, note_on_all, note_on_part, note_on_rest
 from permille.store import customers, invoices, webhooks
 from permille.store.invoices import StoredInvoice
+from permille.usecases import coupons
 from permille.usecases.credit_notes import billed_invoice, new_note
 from permille.usecases.invoices import single
 from permille.usecases.invoices.credit_notes import issue
@@ -33,7 +34,10 @@ class GivenBack:
     """Whether it comes back although credit notes are issued for what the invoices came to."""
 
 
-GIVEN_BACK: tuple[GivenBack, ...] = (GivenBack(give_back=prepaid.give_back, also_with_note=False),)
+GIVEN_BACK: tuple[GivenBack, ...] = (
+    GivenBack(give_back=coupons.give_back, also_with_note=True),
+    GivenBack(give_back=prepaid.give_back, also_with_note=False),
+)
 """In the order in which it is given back. What credit notes paid of an invoice stays spent."""
 
 

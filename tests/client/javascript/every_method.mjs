@@ -16,6 +16,15 @@ const last = (answer) => answer.data.filters.at(-1).lago_id;
 const ofPlan = async () => last(await client.plans.findAllPlanChargeFilters("main", "tokens"));
 const ofSubscription = async () => last(await client.subscriptions.findAllSubscriptionChargeFilters("s", "tokens"));
 
+const overdue = async () => (await client.invoices.findAllInvoices({ payment_overdue: true })).data.invoices[0].lago_id;
+const payment = async () => (await client.payments.findAllPayments()).data.payments[0].lago_id;
+const receipt = async () => (await client.paymentReceipts.findAllPaymentReceipts()).data.payment_receipts[0].lago_id;
+const request = async () => (await client.paymentRequests.findAllPaymentRequests()).data.payment_requests[0].lago_id;
+const paid = async () => ({ payment: { invoice_id: await overdue(), amount_cents: 1, reference: "r" } });
+const requested = async () => ({
+  payment_request: { email: "c@c.test", external_customer_id: "c", lago_invoice_ids: [await overdue()] },
+});
+
 // In an order in which each finds what it needs.
 const built = {
   "billingEntities.listBillingEntities": [],
@@ -26,6 +35,15 @@ const built = {
   "addOns.findAddOn": ["n"],
   "addOns.updateAddOn": ["n", { add_on: { name: "other" } }],
   "addOns.destroyAddOn": ["n"],
+  "coupons.createCoupon": [{ coupon: { name: "n", code: "n", coupon_type: "percentage", percentage_rate: "5", frequency: "once", expiration: "no_expiration" } }],
+  "coupons.findAllCoupons": [],
+  "coupons.findCoupon": ["n"],
+  "coupons.updateCoupon": ["n", { coupon: { name: "other" } }],
+  "appliedCoupons.applyCoupon": [{ applied_coupon: { external_customer_id: "c", coupon_code: "n" } }],
+  "appliedCoupons.findAllAppliedCoupons": [],
+  "customers.findAllCustomerAppliedCoupons": ["c"],
+  "customers.deleteAppliedCoupon": ["c", async () => (await client.appliedCoupons.findAllAppliedCoupons()).data.applied_coupons[0].lago_id],
+  "coupons.deleteCoupon": ["n"],
   "billableMetrics.createBillableMetric": [{ billable_metric: { name: "n", code: "n", aggregation_type: "count_agg" } }],
   "billableMetrics.findAllBillableMetrics": [],
   "billableMetrics.evaluateBillableMetricExpression": [
@@ -78,6 +96,18 @@ const built = {
   "invoices.deleteInvoice": [world.idle_draft],
   "invoices.invoicePreview": [{ customer: { external_id: "c" }, subscriptions: { external_ids: ["s"] } }],
   "invoices.findInvoice": [world.invoice],
+  "invoices.retryPayment": [overdue],
+  "paymentRequests.createPaymentRequest": [requested],
+  "paymentRequests.findAllPaymentRequests": [],
+  "paymentRequests.findPaymentRequest": [request],
+  "payments.createPayment": [paid],
+  "payments.findAllPayments": [],
+  "payments.findPayment": [payment],
+  "paymentReceipts.findAllPaymentReceipts": [],
+  "paymentReceipts.findPaymentReceipt": [receipt],
+  "customers.findAllCustomerPayments": ["c"],
+  "customers.findAllCustomerPaymentRequests": ["c"],
+  "customers.findAllCustomersPaymentMethods": ["c"],
   "invoices.updateInvoice": [world.invoice, { invoice: { payment_status: "succeeded" } }],
   "invoices.downloadInvoice": [world.invoice],
   "invoices.refreshInvoice": [world.draft],
@@ -148,6 +178,14 @@ const built = {
   "webhookEndpoints.destroyWebhookEndpoint": [world.endpoint],
 };
 
+// Known, and refused as long as there is no payment provider.
+const needProvider = [
+  "customers.generateCustomerCheckoutUrl",
+  "customers.paymentMethodSetAsDefault",
+  "customers.destroyPaymentMethod",
+  "invoices.invoicePaymentUrl",
+];
+
 function methods() {
   const found = {};
   for (const [group, one] of Object.entries(client)) {
@@ -175,7 +213,7 @@ for (const [name, given] of Object.entries(built)) {
   results[name] = every[name] ? { built: true, ...(await outcome(every[name], ready)) } : { built: true, missing: true };
 }
 for (const [name, method] of Object.entries(every)) {
-  if (!(name in built)) results[name] = { built: false, ...(await outcome(method, Array(method.length).fill("x"))) };
+  if (!(name in built)) results[name] = { built: false, needsProvider: needProvider.includes(name), ...(await outcome(method, Array(method.length).fill("x"))) };
 }
 
 const keys = {

@@ -23,6 +23,7 @@ from permille.api.objects.customer import Customer
 from permille.api.objects.fee import Fee
 from permille.api.objects.subscription import Subscription
 from permille.api.objects.tax import InvoiceAppliedTax
+from permille.core.invoice.credit import CreditKind
 
 STATUSES = ("draft", "finalized", "voided")
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
@@ -106,31 +107,31 @@ class BillingPeriod(Answer):
 
 
 class CreditItem(Answer):
-    """What paid a part of an invoice."""
+    """What a credit of an invoice comes from."""
 
-    lago_item_id: Annotated[UUID, says("The credit note.")]
-    type: Annotated[str, one_of("credit_note", says="What it is.")]
-    code: Annotated[str, says("Number of the credit note.")]
-    name: Annotated[str, says("The same.")]
-    description: Annotated[None, says("Always null.")]
+    lago_item_id: Annotated[UUID, says("The coupon or the credit note.")]
+    type: Annotated[str, one_of(*CreditKind, says="What it is.")]
+    code: Annotated[str, says("Code of the coupon, or number of the credit note.")]
+    name: Annotated[str, says("Name of the coupon, or number of the credit note.")]
+    description: Annotated[str | None, says("Description of the coupon.")]
 
 
 class CreditedInvoice(Answer):
-    """The invoice that was paid."""
+    """The invoice that has a credit."""
 
     lago_id: Id
     payment_status: Annotated[str, one_of(*PAYMENT_STATUSES, says="Whether it is paid.")]
 
 
 class InvoiceCredit(Answer):
-    """What of a credit note paid an invoice."""
+    """What a coupon took off an invoice, or what of a credit note paid it."""
 
     lago_id: Id
     amount_cents: Annotated[int, says("Amount in the currency's smallest unit.")]
     amount_currency: Currency
-    before_taxes: Annotated[bool, says("Always false: it pays the amount with taxes.")]
-    item: Annotated[CreditItem, says("What paid it.")]
-    invoice: Annotated[CreditedInvoice, says("The invoice that was paid.")]
+    before_taxes: Annotated[bool, says("Whether it lowers what taxes are taken of, as coupons do.")]
+    item: Annotated[CreditItem, says("What it comes from.")]
+    invoice: Annotated[CreditedInvoice, says("The invoice.")]
 
 
 class InvoiceDetails(Invoice):
@@ -139,7 +140,7 @@ class InvoiceDetails(Invoice):
     subscriptions: Annotated[list[Subscription], says("Subscriptions that it bills.")]
     billing_periods: Annotated[list[BillingPeriod], says("Periods that it bills.")]
     fees: Annotated[list[Fee], says("Its lines.")]
-    credits: Annotated[list[InvoiceCredit], says("What credit notes paid of it.")]
+    credits: Annotated[list[InvoiceCredit], says("What coupons took off it and credit notes paid of it.")]
     error_details: EmptyList
     applied_usage_thresholds: EmptyList
     applied_invoice_custom_sections: EmptyList

@@ -15,11 +15,12 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
+from permille.core.coupon import CouponCredit
 from permille.core.customer import Customer
 from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling
 from permille.core.invoice.credit_note import Spent
 from permille.core.invoice.numbering import InvoiceNumber, number_text
-from permille.core.money import ZERO, exact, round_cents
+from permille.core.money import ZERO, exact
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
 from permille.core.tax import UNTAXED, Tax, Taxed
@@ -81,7 +82,7 @@ class Line:
     taxed: Taxed = UNTAXED
     """What they come to."""
     discount_cents: Decimal = ZERO
-    """Taken off before taxes, unrounded."""
+    """Taken off before taxes, to five decimals."""
     fee_id: UUID | None = None
     """The id of the fee where it exists already, without an invoice."""
 
@@ -129,6 +130,8 @@ class InvoiceDraft:
     """The subscriptions that it bills, in the order in which they were made; none, one or several."""
     lines: tuple[Line, ...] = ()
     """Those of each subscription in the order of `billings`, then late usage."""
+    coupons: tuple[CouponCredit, ...] = ()
+    """What coupons take off its lines."""
     taxed: Taxed = UNTAXED
     credits: tuple[Spent, ...] = ()
     """What credit notes pay of it."""
@@ -231,14 +234,10 @@ class InvoiceDraft:
         """All lines, before discounts and taxes."""
         return sum([line.fee.amount_cents for line in self.lines])
 
-    @cached_property
+    @property
     def coupons_amount_cents(self) -> int:
-        """All discounts, rounded together."""
-        discounts = [line.discount_cents for line in self.lines if line.discount_cents]
-        if not discounts:
-            return 0
-        with exact():
-            return round_cents(sum(discounts, ZERO))
+        """What coupons take off its lines."""
+        return sum([credit.amount_cents for credit in self.coupons])
 
     @property
     def sub_total_excluding_taxes_amount_cents(self) -> int:

@@ -9,6 +9,7 @@ from uuid import UUID
 from permille.core.contract.compiled import compile_plan_charge, compile_renewal, renewal_charge
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import version_at, versions_of
+from permille.core.coupon import AppliedCoupon
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.metering.usage import Partial
@@ -80,6 +81,8 @@ class Facts:
     """Subscription -> recurring units carried over into the period that is paid in advance."""
     late_usage: Mapping[UUID, Sequence[LateUsageFees]] = field(default_factory=dict)
     """The subscription whose invoice takes late usage along, or the invoice that has it already -> its fees."""
+    coupons: Mapping[UUID, Sequence[AppliedCoupon]] = field(default_factory=dict)
+    """Customer -> the coupons that take something off its invoices, in the order in which they do."""
     counted_cents: Mapping[UUID, int] = field(default_factory=dict)
     """Subscription -> what earlier fees come to that count towards the commitment of the period that ends."""
     balances: Balances = field(default_factory=dict)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.steps.commitment import commitment
+from permille.core.invoice.steps.coupons import after_coupons, coupons
 from permille.core.invoice.steps.credit_notes import after_credit_notes, credit_notes
 from permille.core.invoice.steps.dates import dates
 from permille.core.invoice.steps.due_subscriptions import due_subscriptions
@@ -21,7 +22,7 @@ from permille.core.invoice.steps.usage_charges import usage_charges
 
 Step = Callable[[InvoiceDraft, Facts], InvoiceDraft]
 
-_PAYABLE: tuple[Step, ...] = (line_taxes, invoice_taxes, credit_notes, prepaid_credits, dates)
+_PAYABLE: tuple[Step, ...] = (coupons, line_taxes, invoice_taxes, credit_notes, prepaid_credits, dates)
 
 STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
     {
@@ -44,7 +45,11 @@ STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
     }
 )
 
-USED_UP: tuple[Callable[[InvoiceDraft, Facts], Facts], ...] = (after_credit_notes, after_prepaid_credits)
+USED_UP: tuple[Callable[[InvoiceDraft, Facts], Facts], ...] = (
+    after_coupons,
+    after_credit_notes,
+    after_prepaid_credits,
+)
 """What an invoice takes away from the facts of those that follow in its batch."""
 
 

@@ -27,6 +27,7 @@ class Log:
 
     writers = staticmethod(writer.writers)
     unevaluable = staticmethod(writer.unevaluable)
+    first_unacceptable = staticmethod(writer.first_unacceptable)
     metering = staticmethod(metering.load)
     arrival = staticmethod(rollup.arrival)
     settled = staticmethod(rollup.settled_seq)

@@ -19,13 +19,14 @@ from uuid import UUID
 
 import msgspec
 import psycopg
+from msgspec.structs import replace
 from psycopg import AsyncConnection, Connection
 from psycopg.errors import AdminShutdown, DeadlockDetected, QueryCanceled, UniqueViolation
 
 from permille.core.bounds import NAME_MAX
 from permille.core.instants import EPOCH
 from permille.core.metering.encoding import SeriesLayout, encode
-from permille.database.connections import is_alive, is_passing
+from permille.database.connections import is_alive, is_passing, is_unavailable
 from permille.events.draft import Draft
 from permille.events.log import ChangingError, KnownLayouts, Request, UnacceptableError, UnavailableError
 from permille.events.postgres import arrays, event_errors, metering
@@ -285,6 +286,46 @@ def _looked_at(memory: Memory, known: Meterings, requests: Sequence[Request]) ->
         fine = [request for request in fine if not request.is_refused]
         group = _encoded(memory, known, fine)
     return fine, group
+
+
+def first_unacceptable(conn: Connection[Any], request: Request) -> int | None:
+    """The index of the first event of a request, not stored, that the database refuses for what is in it.
+
+    None where it refuses none of them by itself. Halves are stored and undone; each with a memory of its own, since the
+    series that they begin are undone, too.
+    """
+    arrays.register(conn)
+    _without_duplicates(conn, [request])
+    repeated = set(request.duplicates or ())
+    left = [index for index in range(len(request.drafts)) if index not in repeated]
+    try:
+        while len(left) > 1:
+            middle = len(left) // 2
+            left = left[:middle] if _is_refused(conn, request, left[:middle]) else left[middle:]
+        return left[0] if left and _is_refused(conn, request, left) else None
+    except psycopg.Error as error:
+        if is_unavailable(error):
+            raise
+        return None
+
+
+def _is_refused(conn: Connection[Any], request: Request, indices: Sequence[int]) -> bool:
+    """Whether these events of the request cannot be stored for what is in them."""
+    drafts = [
+        replace(
+            request.drafts[index], properties=request.originals.get(index, request.drafts[index].properties)
+        )
+        for index in indices
+    ]
+    part = Request(request.organization_id, drafts, request.created_at)
+    try:
+        with conn.transaction(force_rollback=True):
+            _store_group(conn, Memory(), [part])
+    except Exception as error:
+        if isinstance(_failure_of(error), UnacceptableError):
+            return True
+        raise
+    return False
 
 
 def _codes(requests: Sequence[Request]) -> dict[UUID, set[str]]:

@@ -14,7 +14,7 @@ from permille.core.customer import Customer
 from permille.core.errors import NotFound
 from permille.database import locks
 from permille.store import billing_entities, billing_holds, customers, invoices, subscriptions, webhooks
-from permille.usecases import subscriptions as lifecycle
+from permille.usecases import coupons, subscriptions as lifecycle
 from permille.usecases.invoices import drafts
 
 
@@ -93,8 +93,9 @@ def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any
 
 
 def remove(conn: Connection[Any], customer: Customer, *, now: datetime) -> None:
-    """Its subscriptions end now and are billed; its invoices are kept."""
+    """Its subscriptions end now and are billed, then its coupons end; its invoices are kept."""
     living = subscriptions.living_of_customer(conn, customer.id)
     lifecycle.end_all(conn, living, now=now)
     drafts.finalize_of_subscriptions(conn, [row.id for row in living], at=now)
+    coupons.end_all_of(conn, customer.id, now=now)
     customers.delete(conn, customer_id=customer.id, now=now)

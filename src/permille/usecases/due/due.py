@@ -25,12 +25,13 @@ from permille.usecases.due.bills import BILLS
 from permille.usecases.due.drafts import DRAFTS
 from permille.usecases.due.ends import ENDS
 from permille.usecases.due.event_errors import EVENT_ERRORS
+from permille.usecases.due.overdue import OVERDUE
 from permille.usecases.due.starts import STARTS
 from permille.usecases.fences import Task
 from permille.usecases.invoices import advance
 
 BATCH = 2_000
-KINDS = (EVENT_ERRORS, STARTS, ENDS, BILLS, DRAFTS)
+KINDS = (EVENT_ERRORS, STARTS, ENDS, BILLS, DRAFTS, OVERDUE)
 """In the order in which they are done at one instant."""
 STEP_SECONDS = 0.5
 """How long a transaction moves a test clock, about."""

@@ -5,15 +5,16 @@ A further credit is one entry here: bills, fees in advance, late usage and draft
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.invoice.credit import InvoiceCredit
 from permille.core.invoice.draft import InvoiceDraft
-from permille.store import credit_notes, wallets
+from permille.store import coupons, credit_notes, wallets
 from permille.usecases.wallets import spending
 
 
@@ -27,10 +28,15 @@ class Balance:
     """What these customers have, locked."""
     take: Callable[[Connection[Any], Sequence[InvoiceDraft]], None]
     """Save what these invoices took of it."""
+    credits_of: Callable[[Connection[Any], Collection[UUID]], Mapping[UUID, Sequence[InvoiceCredit]]] = (
+        lambda _conn, _ids: {}
+    )
+    """Invoice -> what it took, as its `credits` show it, which leave prepaid credits out."""
 
 
 BALANCES = (
-    Balance("balances", credit_notes.available, credit_notes.take),
+    Balance("coupons", coupons.active, coupons.take, coupons.credits_of),
+    Balance("balances", credit_notes.available, credit_notes.take, credit_notes.credits_of),
     Balance("wallets", wallets.filled, spending.take),
 )
 
@@ -49,3 +55,12 @@ def take(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     """Save what these invoices took of all balances; set-based."""
     for each in BALANCES:
         each.take(conn, drafts)
+
+
+def credits_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[InvoiceCredit]]:
+    """Invoice -> its credits, in the order in which they were taken."""
+    found: dict[UUID, list[InvoiceCredit]] = {invoice_id: [] for invoice_id in invoice_ids}
+    for each in BALANCES:
+        for invoice_id, credits_ in each.credits_of(conn, invoice_ids).items():
+            found[invoice_id] += credits_
+    return found

@@ -19,11 +19,9 @@ from permille.usecases.invoices.save import FINAL_WEBHOOKS, queue_webhooks, with
 _KINDS = {"credit": InvoiceKind.CREDIT}
 
 
-def payment_changed(
-    conn: Connection[Any], changed: Sequence[StoredInvoice], payment_status: str, *, now: datetime
-) -> None:
+def payment_changed(conn: Connection[Any], changed: Sequence[StoredInvoice], now: datetime) -> None:
     """Number those that were open and are paid now."""
-    opened = [each for each in changed if each.status == "open"] if payment_status == "succeeded" else []
+    opened = [each for each in changed if each.status == "open" and each.payment_status == "succeeded"]
     if not opened:
         return
     payers = customers.by_ids(conn, {each.customer_id for each in opened})

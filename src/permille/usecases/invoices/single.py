@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,7 +13,6 @@ from permille.store import customers, fees, invoice_search, invoices, webhooks
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
 from permille.usecases.invoices import drafts
-from permille.usecases.invoices.payment_status import set_payment_status
 
 
 def by_id(conn: Connection[Any], organization_id: UUID, invoice_id: UUID | None) -> StoredInvoice:
@@ -39,33 +37,6 @@ def refresh(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> 
         customers.lock(conn, invoice.customer_id)
         drafts.refresh(conn, [invoice.id], now=now)
     return by_id(conn, invoice.organization_id, invoice.id)
-
-
-def update(
-    conn: Connection[Any],
-    invoice: StoredInvoice,
-    *,
-    payment_status: str | None,
-    metadata: Sequence[Mapping[str, Any]] | None,
-    now: datetime,
-) -> StoredInvoice:
-    """Set what is not None of the payment status and the metadata, all that may change on a final invoice.
-
-    Raises NotAllowed for a draft, and for one that is void. Source: semantics-billing.md section 4.10.
-    """
-    customers.lock(conn, invoice.customer_id)
-    before = by_id(conn, invoice.organization_id, invoice.id)
-    if before.status == "voided":
-        raise NotAllowed("update_on_voided_invoice")
-    if before.status == "draft" and payment_status is not None:
-        raise NotAllowed("payment_status_update_on_draft_invoice")
-    if before.status == "draft" and metadata is not None:
-        raise NotAllowed("metadata_on_draft_invoice")
-    if metadata is not None:
-        invoice_search.set_metadata(conn, before.id, metadata, now=now)
-    if payment_status is not None:
-        set_payment_status(conn, [before], payment_status, now=now)
-    return by_id(conn, before.organization_id, before.id)
 
 
 def pay_fee(conn: Connection[Any], fee: StoredFee, *, payment_status: str | None, now: datetime) -> StoredFee:

@@ -33,25 +33,19 @@ def by_id(conn: Connection[Any], organization_id: UUID, transaction_id: UUID | N
     return found
 
 
-def payment_changed(
-    conn: Connection[Any], paid: Sequence[StoredInvoice], payment_status: str, *, now: datetime
-) -> None:
+def payment_changed(conn: Connection[Any], paid: Sequence[StoredInvoice], now: datetime) -> None:
     """Credits that were bought are there once their invoice is paid; a payment that fails marks them, and may still succeed."""
-    bought = wallet_transactions.purchases_of(
-        conn, [each.id for each in paid if each.invoice_type == "credit"]
-    )
-    if not bought:
-        return
-    ids = [each.id for each in bought]
-    if payment_status == "failed":
-        wallet_transactions.fail(conn, ids, now=now)
-    elif payment_status == "succeeded":
-        wallet_transactions.settle(conn, ids, now=now)
-        wallets.apply(conn, [Movement(transaction=replace(each, settled_at=now)) for each in bought])
-        changed(conn, {each.wallet_id for each in bought}, now=now)
-    else:
-        return
-    announce(conn, "updated", bought, now)
+    status_of = {each.id: each.payment_status for each in paid if each.invoice_type == "credit"}
+    bought = wallet_transactions.purchases_of(conn, status_of) if status_of else []
+    failed = [each for each in bought if each.invoice_id and status_of[each.invoice_id] == "failed"]
+    settled = [each for each in bought if each.invoice_id and status_of[each.invoice_id] == "succeeded"]
+    if failed:
+        wallet_transactions.fail(conn, [each.id for each in failed], now=now)
+    if settled:
+        wallet_transactions.settle(conn, [each.id for each in settled], now=now)
+        wallets.apply(conn, [Movement(transaction=replace(each, settled_at=now)) for each in settled])
+        changed(conn, {each.wallet_id for each in settled}, now=now)
+    announce(conn, "updated", [*failed, *settled], now)
 
 
 def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime) -> None:

@@ -1,0 +1,32 @@
+"""Credits of an invoice: what took something off it, or paid a part of it, as it shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+
+class CreditKind(StrEnum):
+    """What a credit comes from."""
+
+    COUPON = "coupon"
+    CREDIT_NOTE = "credit_note"
+
+
+BEFORE_TAXES = frozenset({CreditKind.COUPON})
+"""Kinds that lower what taxes are taken of; others pay the amount with taxes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceCredit:
+    """A credit of one invoice. `item_id`, `code` and `name` are of the coupon or the credit note."""
+
+    id: UUID
+    invoice_id: UUID
+    kind: CreditKind
+    item_id: UUID
+    code: str
+    name: str
+    description: str | None = None
+    amount_cents: int

@@ -1,0 +1,1 @@
+"""Payment providers: who collects what customers owe."""
