@@ -266,10 +266,16 @@ def _wallets_at(
             f"Terminate {whose}wallet",
             description="What is in it pays for nothing any more.",
         ),
-        notes.create(wallets.replace_metadata, f"Replace the notes of {whose}wallet", beside=sent),
-        notes.action("PATCH", "", wallets.merge_metadata, f"Add notes to {whose}wallet", beside=sent),
-        notes.delete(wallets.delete_metadata, f"Delete the notes of {whose}wallet"),
-        notes.action("DELETE", "/{key}", wallets.delete_metadata_key, f"Delete a note of {whose}wallet"),
+        notes.create(
+            wallets.replace_metadata, f"Replace the notes of {whose}wallet", beside=sent, errors=(405,)
+        ),
+        notes.action(
+            "PATCH", "", wallets.merge_metadata, f"Add notes to {whose}wallet", beside=sent, errors=(405,)
+        ),
+        notes.delete(wallets.delete_metadata, f"Delete the notes of {whose}wallet", errors=(405,)),
+        notes.action(
+            "DELETE", "/{key}", wallets.delete_metadata_key, f"Delete a note of {whose}wallet", errors=(405,)
+        ),
     )
 
 
