@@ -73,7 +73,8 @@ def settle(api: Api, dsn: str) -> None:
         charge(tokens, code="by_token", filters=filters),
         charge(calls, code="by_call", pay_in_advance=True),
     ]
-    api.plan("pro", charges, amount_cents=3_100, pay_in_advance=True)
+    seats = {"add_on_code": "seat", "charge_model": "standard", "units": 2, "properties": {"amount": "1"}}
+    api.plan("pro", charges, amount_cents=3_100, pay_in_advance=True, fixed_charges=[seats])
     api.post("/plans/pro/metadata", {"metadata": {"team": "billing"}})
     api.customer("cus", name="Secret customer", metadata=[])
     tenth = {"coupon_type": "percentage", "percentage_rate": "10", "frequency": "forever"}
@@ -139,6 +140,7 @@ IDENTIFIERS = {
     "filter_id": "lago_id",
     "code": "code",
     "charge_code": "code",
+    "fixed_charge_code": "code",
     "external_id": "external_id",
     "transaction_id": "transaction_id",
     "activity_id": "activity_id",

@@ -237,6 +237,7 @@ BUILT: dict[str, Use] = {
             invoice_id=w["one_off"], reason="other", credit_amount_cents=120, items=Items(__root__=[part(w)])
         )
     ),
+    "credit_notes.download": lambda c, w: c.credit_notes.download(w["credit_note"]),
     "credit_notes.update": lambda c, w: c.credit_notes.update(
         CreditNoteUpdate(metadata={"a": "b"}), w["credit_note"]
     ),
@@ -329,7 +330,6 @@ BROKEN = {
 NOT_BUILT = {
     "api_logs": "find find_all",
     "billing_entities": "create",
-    "credit_notes": "download",
     "customers": "portal_url",
     "gross_revenues": "find_all",
     "invoice_collections": "find_all",

@@ -24,11 +24,9 @@ RESOURCES = (
     "/order_forms",
     "/orders",
     "/plans/{code}/entitlements",
-    "/plans/{code}/fixed_charges",
     "/quote_versions",
     "/quotes",
     "/subscriptions/{external_id}/entitlements",
-    "/subscriptions/{external_id}/fixed_charges",
     "/customers/{external_id}/wallets/{wallet_code}/alerts",
 )
 """Whole resources: everything at these paths and below them."""
@@ -36,12 +34,9 @@ RESOURCES = (
 ACTIONS = (
     ("POST", "/payment_receipts/{lago_id}/resend_email"),
     ("POST", "/billing_entities"),
-    ("POST", "/credit_notes/{lago_id}/download"),
-    ("POST", "/credit_notes/{lago_id}/download_pdf"),
     ("POST", "/credit_notes/{lago_id}/download_xml"),
     ("POST", "/credit_notes/{lago_id}/resend_email"),
     ("POST", "/invoices/{lago_id}/download_xml"),
-    ("POST", "/invoices/{lago_id}/resend_email"),
     ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),
     ("POST", "/wallet_transactions/{lago_id}/payment_url"),
 )

@@ -44,6 +44,7 @@ DESCRIBED = {
 ALWAYS = (400, 401, 403, 429, 500, 503)
 IN_PATH = {
     "charge_code": "Code of the charge.",
+    "fixed_charge_code": "Code of the fixed charge.",
     "code": "Code of the object.",
     "external_id": "Your identifier of the customer or subscription.",
     "filter_id": "lago_id of the filter.",

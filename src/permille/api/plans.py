@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import UNSET
 
 from permille.api.commitments import render_commitment
+from permille.api.fixed_charge_input import render_fixed_charge, units_at_once
 from permille.api.http import Call
 from permille.api.objects import charge as charge_objects, plan as objects
 from permille.api.objects.base import Number
@@ -18,6 +19,7 @@ from permille.api.price_preview import previewable
 from permille.api.pricing_units import render_applied
 from permille.api.render import exact_numbers, instant
 from permille.api.taxes import render_tax
+from permille.api.usage_thresholds import render_applicable, render_threshold
 from permille.api.validation import Fields
 from permille.core.contract.plan import Charge, Plan, PlanFilter
 from permille.core.contract.price_versions import PriceChange, changes_to_show, in_force
@@ -58,7 +60,13 @@ def update_plan(call: Call) -> dict[str, Any]:
     fields.flag("cascade_updates")
     fields.check()
     saved = catalogue.change(
-        call.conn, before, after, since=read_since(call), cascades=cascades(call), now=call.now
+        call.conn,
+        before,
+        after,
+        since=read_since(call),
+        cascades=cascades(call),
+        units_at_once=units_at_once(fields, after.fixed_charges),
+        now=call.now,
     )
     return _shown(call, saved)
 
@@ -103,10 +111,10 @@ def render_plan(plan: Plan, *, now: datetime, pending_deletion: bool = False) ->
         pending_deletion=pending_deletion,
         charges=[render_charge(charge) for charge in shown.charges],
         scheduled_changes=[render_change(each) for each in changes_to_show(plan, now)],
-        fixed_charges=[],
+        fixed_charges=[render_fixed_charge(charge) for charge in plan.fixed_charges],
         entitlements=[],
-        usage_thresholds=[],
-        applicable_usage_thresholds=[],
+        usage_thresholds=[render_threshold(each) for each in plan.usage_thresholds],
+        applicable_usage_thresholds=render_applicable(plan.applicable_thresholds),
         minimum_commitment=render_commitment(plan),
         taxes=[render_tax(tax) for tax in plan.taxes],
         metadata=UNSET if plan.metadata is None else plan.metadata,

@@ -24,10 +24,12 @@ from permille.api import (
     events,
     explanations,
     fees,
+    fixed_charges,
     invoice_preview,
     invoices,
     late_usage,
     lifetime_usage,
+    mails,
     one_off,
     organization_settings,
     organizations,
@@ -64,8 +66,10 @@ from permille.api.objects import (
     event,
     fee,
     fee_explanation,
+    fixed_charge,
     invoice,
     late_usage as late_usage_objects,
+    mail,
     organization,
     payment,
     plan,
@@ -196,6 +200,9 @@ STATUS_OF: Mapping[str, Shape] = {
     "plan": {},
     "subscription": {"subscription_status": STATUS, "status": STATUS},
 }
+OWN_UNITS = (
+    "Units alone are the subscription's own. Anything else gives it a copy of its plan, if it has none yet."
+)
 OWN_PLAN = "The subscription gets a copy of its plan, if it has none yet; other subscriptions keep theirs."
 
 
@@ -279,6 +286,23 @@ def _wallets_at(
     )
 
 
+def _fixed_charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
+    """Fixed charges of a plan or of a subscription."""
+    those = Resource(path, "fixed_charge_code", "fixed_charge", fixed_charge.FixedCharge)
+    query = STATUS_OF[owner]
+    return (
+        those.page(fixed_charges.list_fixed_charges, f"List a {owner}'s fixed charges", query=query),
+        those.show(fixed_charges.show_fixed_charge, f"Get a {owner}'s fixed charge", query=query),
+        those.update(
+            fixed_charges.update_fixed_charge,
+            f"Change a {owner}'s fixed charge",
+            description=OWN_UNITS if owner == "subscription" else "",
+            takes=fixed_charge.OwnFixedCharge if owner == "subscription" else fixed_charge.FixedChargeInput,
+            query=query,
+        ),
+    )
+
+
 ONE_EVENT = sends("event", event.EventInput, "code", "external_subscription_id")
 EVENTS = Resource("/events", "transaction_id:path", "event", event.EventDetails)
 AMENDMENTS = Resource("/events/amendments", "", "amendment", event.AmendmentDetails)
@@ -317,6 +341,9 @@ CUSTOMERS_CREDIT_NOTES = Resource(
 LATE_USAGE = Resource("/late_usage", "lago_id", "late_usage", late_usage_objects.LateUsage)
 METRICS = Resource("/billable_metrics", "code", "billable_metric", billable_metric.BillableMetric)
 PLANS = Resource("/plans", "code", "plan", plan.Plan)
+FIXED_CHARGES = Resource(
+    "/plans/{code}/fixed_charges", "fixed_charge_code", "fixed_charge", fixed_charge.FixedCharge
+)
 NOTES = Resource("/plans/{code}/metadata", "", "metadata", Metadata)
 CHARGES = Resource("/plans/{code}/charges", "charge_code", "charge", charge.Charge)
 PRICING_UNITS = Resource("/pricing_units", "code", "pricing_unit", pricing_unit.PricingUnit)
@@ -616,6 +643,7 @@ GROUPS = (
                 },
             ),
             *_charges_of("/subscriptions/{external_id}/charges", "subscription"),
+            *_fixed_charges_of("/subscriptions/{external_id}/fixed_charges", "subscription"),
             *_filters_of("/subscriptions/{external_id}/charges/{charge_code}/filters", "subscription"),
             Resource("/subscriptions/{external_id}/scheduled_changes", *SCHEDULED).delete(
                 scheduled_changes.cancel_scheduled_change,
@@ -729,6 +757,16 @@ GROUPS = (
                 "/download_pdf",
                 invoices.download_invoice,
                 "Get the address of an invoice's PDF, as newer clients do",
+            ),
+            Operation(
+                "POST",
+                "/invoices/{lago_id}/resend_email",
+                mails.resend_invoice,
+                "Send an invoice by mail",
+                {"mail": mail.Mail},
+                description="To the addresses in the body, or to the customer's email. docs/mail.md says what it needs.",
+                body=Body({"to": mail.Addresses, "cc": mail.Addresses, "bcc": mail.Addresses}),
+                errors=(405,),
             ),
             Operation(
                 "GET",
@@ -924,6 +962,22 @@ GROUPS = (
                 credit_notes.void_credit_note,
                 "Void what is left of a credit note",
                 errors=(405,),
+            ),
+            *(
+                CREDIT_NOTES.action(
+                    "POST",
+                    f"/{name}",
+                    credit_notes.download_credit_note,
+                    f"Get the address of a credit note's PDF{asked}",
+                )
+                for name, asked in (("download", ""), ("download_pdf", ", as newer clients do"))
+            ),
+            Operation(
+                "GET",
+                "/credit_notes/{lago_id}/pdf",
+                credit_notes.credit_note_pdf,
+                "Get a credit note's PDF",
+                "application/pdf",
             ),
             CREDIT_NOTES_METADATA.create(
                 credit_notes.replace_metadata,
@@ -1192,6 +1246,18 @@ GROUPS = (
                 reprices=True,
             ),
             *_filters_of("/plans/{code}/charges/{charge_code}/filters", "plan"),
+            FIXED_CHARGES.create(
+                fixed_charges.create_fixed_charge,
+                "Create a fixed charge of a plan",
+                takes=fixed_charge.FixedChargeInput,
+                needs=("charge_model",),
+            ),
+            *_fixed_charges_of("/plans/{code}/fixed_charges", "plan"),
+            FIXED_CHARGES.delete(
+                fixed_charges.delete_fixed_charge,
+                "Delete a fixed charge of a plan",
+                description="It is not billed any more.",
+            ),
             Resource("/plans/{code}/scheduled_changes", *SCHEDULED).delete(
                 scheduled_changes.cancel_scheduled_change,
                 "Cancel a price change of a plan that is to come",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.customers import customer_of, render_customer
+from permille.api.fixed_charge_input import read_units_alone, units_at_once
 from permille.api.http import Call
 from permille.api.objects import subscription as objects
 from permille.api.overrides import read_overrides
@@ -17,24 +19,27 @@ from permille.api.plans import render_plan
 from permille.api.price_changes import read_since
 from permille.api.price_preview import previewable
 from permille.api.render import instant, instant_milliseconds, last_instant
+from permille.api.usage_thresholds import NAME as THRESHOLDS, read_thresholds, refuse_twice, render_applicable
 from permille.api.validation import Fields, query_texts
 from permille.core.contract.override import same_terms
 from permille.core.contract.plan import Plan, sold_plan_id
 from permille.core.contract.price_versions import edit_prices, in_force
-from permille.core.contract.subscription import Subscription, current_period
+from permille.core.contract.subscription import Subscription, current_period, thresholds_on
+from permille.core.contract.threshold import threshold_json, thresholds_of_json
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
 from permille.core.period import BillingTime, local_date
 from permille.database import locks
 from permille.ids import new_id
-from permille.store import customers, plans, subscriptions
+from permille.store import customers, fixed_charges, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
-from permille.usecases.catalogue import own_plans, subscriptions as catalogue
+from permille.usecases.catalogue import fixed_units, own_plans, subscriptions as catalogue
+from permille.usecases.catalogue.fixed_units import UnitsWanted
 from permille.usecases.catalogue.subscriptions import NewSubscription
 from permille.usecases.subscriptions import SubscriptionTerms
 
 BILLING_TIMES = tuple(BillingTime)
-UNBUILT = ("usage_thresholds", "invoice_custom_section", "activation_rules")
+UNBUILT = ("invoice_custom_section", "activation_rules")
 PAYMENT_METHOD: dict[str, Any] = {"payment_method_id": None, "payment_method_type": "provider"}
 
 
@@ -62,7 +67,10 @@ def read_subscription(
     timezone = customer.applicable_timezone if customer else "UTC"
     _check_ending(fields, terms.ending_at, subscription_at=terms.subscription_at, now=now, timezone=timezone)
     is_agreed = False
-    if plan is not None and fields.given.get("plan_overrides"):
+    own_units = read_units_alone(fields, plan) if plan is not None else None
+    if own_units is not None:
+        terms = replace(terms, own_units={each: wanted.units for each, wanted in own_units.items()})
+    elif plan is not None and fields.given.get("plan_overrides"):
         is_agreed = _has_overrides(conn, fields, plan, terms.external_id, now=now)
         copy, overridden = read_overrides(conn, fields, plan, now=now)
         plan = edit_prices(copy, overridden, since=None, now=now, version_id=new_id(now))
@@ -86,6 +94,7 @@ def _terms(fields: Fields, *, now: datetime) -> SubscriptionTerms:
         consolidate_invoice=fields.flag("consolidate_invoice") is not False,
         purchase_order_number=fields.text("purchase_order_number"),
         progressive_billing_disabled=fields.flag("progressive_billing_disabled") or False,
+        usage_thresholds=read_thresholds(fields, (), now=now) if fields.given.get(THRESHOLDS) else None,
     )
 
 
@@ -106,6 +115,7 @@ def _has_overrides(
 
 def _refuse_unbuilt(fields: Fields) -> None:
     fields.refuse_unbuilt(*UNBUILT)
+    refuse_twice(fields)
     if fields.given.get("payment_method") != PAYMENT_METHOD:
         fields.refuse_unbuilt("payment_method")
 
@@ -189,10 +199,7 @@ def update_subscription(call: Call) -> dict[str, Any]:
     fields = Fields(call.root("subscription"))
     _refuse_unbuilt(fields)
     columns = _changes(call, fields, before)
-    own_plan = None
-    if fields.given.get("plan_overrides"):
-        plan = own_plans.current(call.conn, before, now=call.now)
-        own_plan = read_overrides(call.conn, fields, plan, now=call.now)
+    own_plan, own_units, at_once = _own_terms(call, fields, before)
     fields.check()
     if "purchase_order_number" in columns and before.status not in ("pending", "active"):
         raise NotAllowed("purchase_order_number_not_editable")
@@ -201,10 +208,28 @@ def update_subscription(call: Call) -> dict[str, Any]:
         before,
         columns=columns,
         own_plan=own_plan,
+        own_units=own_units,
+        units_at_once=at_once,
         since=read_since(call) if own_plan else None,
         now=call.now,
     )
     return _shown(call, after)
+
+
+def _own_terms(
+    call: Call, fields: Fields, before: Subscription
+) -> tuple[tuple[Plan, Plan] | None, dict[UUID, UnitsWanted] | None, set[UUID]]:
+    """What `plan_overrides` changes: the plan, or units of fixed charges alone, and which units count at once."""
+    if not fields.given.get("plan_overrides"):
+        return None, None, set()
+    plan = own_plans.current(call.conn, before, now=call.now)
+    if (units := read_units_alone(fields, plan)) is not None:
+        return None, units, set()
+    had = fixed_charges.own_units(call.conn, before.id)
+    copy, after = read_overrides(call.conn, fields, plan, own_units=had, now=call.now)
+    given = fields.given["plan_overrides"]
+    entries = Fields(given if isinstance(given, dict) else {}, fields)
+    return (copy, after), None, units_at_once(entries, after.fixed_charges)
 
 
 def _status_to_update(call: Call) -> str:
@@ -223,6 +248,10 @@ def _changes(call: Call, fields: Fields, before: Subscription) -> dict[str, Any]
     for name in ("consolidate_invoice", "progressive_billing_disabled"):
         if (flag := fields.flag(name)) is not None:
             columns[name] = flag
+    if fields.given.get(THRESHOLDS) is not None:
+        known = thresholds_of_json(before.usage_thresholds)
+        wanted = read_thresholds(fields, known, now=call.now)
+        columns["usage_thresholds"] = [threshold_json(each) for each in wanted]
     note = _option(fields, "on_termination_credit_note", objects.CREDIT_NOTES)
     if note is not None and plan.pay_in_advance:
         columns["on_termination_credit_note"] = note
@@ -268,7 +297,10 @@ def _termination_options(call: Call) -> tuple[str | None, str | None]:
 
 def _shown(call: Call, row: Subscription) -> dict[str, Any]:
     (shown,) = render_subscriptions(call.conn, [row], now=call.now)
-    shown.plan = render_plan(plans.plan_by_id(call.conn, row.plan_id), now=call.now)
+    plan = plans.plan_by_id(call.conn, row.plan_id)
+    if plan.fixed_charges and plan.parent_id is None:
+        plan = fixed_units.with_own_units(plan, fixed_charges.own_units(call.conn, row.id))
+    shown.plan = render_plan(plan, now=call.now)
     return {"subscription": shown}
 
 
@@ -338,7 +370,7 @@ def render_subscription(
         payment_method=objects.PaymentMethod(**PAYMENT_METHOD),
         entitlements=[],
         usage_threshold=None,
-        applicable_usage_thresholds=[],
+        applicable_usage_thresholds=render_applicable(thresholds_on(subscription, plan)),
         applied_invoice_custom_sections=[],
         activation_rules=[],
     )

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from msgspec import UNSET
 from psycopg import Connection
 
 from permille.api.alerts import render_triggered_alerts
@@ -19,11 +20,13 @@ from permille.api.http import Call, Raw
 from permille.api.invoices import render_whole_invoices
 from permille.api.late_usage import whole_late_usage
 from permille.api.objects.base import Answer
+from permille.api.objects.subscription import Subscription
 from permille.api.objects.webhook_endpoint import WebhookKey
 from permille.api.payment_requests import whole_payment_request
 from permille.api.payments import whole_payment, whole_receipt
 from permille.api.plans import render_plan
 from permille.api.subscriptions import whole_subscription
+from permille.api.usage_thresholds import render_threshold
 from permille.api.wallet_transactions import render_whole_transactions
 from permille.api.wallets import render_whole_wallets
 from permille.clock import system_now
@@ -35,6 +38,7 @@ from permille.store import (
     fees as fee_store,
     organizations,
     plans,
+    progressive,
     subscriptions,
 )
 from permille.store.subscriptions import ALONE
@@ -71,7 +75,11 @@ def _clock(conn: Connection[Any], organization_id: UUID) -> datetime:
 
 def _plan(conn: Connection[Any], object_id: UUID) -> Shown:
     found = plans.plans_by_ids(conn, [object_id]).get(object_id)
-    return render_plan(found, now=_clock(conn, found.organization_id)) if found else None
+    if found is None:
+        return None
+    shown = render_plan(found, now=_clock(conn, found.organization_id))
+    shown.fixed_charges = UNSET  # as in Lago's
+    return shown
 
 
 def _customer(conn: Connection[Any], object_id: UUID) -> Shown:
@@ -87,6 +95,15 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
     plan = plans.plans_by_ids(conn, [row.plan_id])[row.plan_id]
     around = subscriptions.neighbours(conn, [row.id]).get(row.id, ALONE)
     return whole_subscription(row, customer, plan, now=_clock(conn, row.organization_id), around=around)
+
+
+def _threshold_reached(conn: Connection[Any], applied_id: UUID) -> Shown:
+    """The subscription with the threshold that it has reached."""
+    applied = progressive.applied_by_ids(conn, [applied_id]).get(applied_id)
+    shown = _subscription(conn, applied.subscription_id) if applied else None
+    if applied is not None and isinstance(shown, Subscription):
+        shown.usage_threshold = render_threshold(applied.threshold)
+    return shown
 
 
 def _fee(conn: Connection[Any], object_id: UUID) -> Shown:
@@ -118,5 +135,6 @@ RENDERERS: Renderers = {
     "subscription": _one_by_one(_subscription),
     "wallet": render_whole_wallets,
     "wallet_transaction": render_whole_transactions,
+    "subscription.usage_threshold_reached": _one_by_one(_threshold_reached),
     "triggered_alert": render_triggered_alerts,
 }

@@ -15,6 +15,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.contract.subscription import Subscription
+from permille.core.contract.timeline import BillingPeriods
 from permille.core.invoice.billing import BillingProgress, SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
 from permille.core.metering.event import Arrival
@@ -31,7 +32,7 @@ from permille.database.bulk import (
     uuid_array,
 )
 from permille.database.connections import exact_json
-from permille.store import fees, subscriptions as subscription_store
+from permille.store import fees, progressive, subscriptions as subscription_store
 from permille.store.billing_holds import NOT_HELD
 
 
@@ -238,6 +239,7 @@ def add(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[list[str]
         copy_lines(conn, "invoice", ", ".join(rows[0]), map(_copy_line, rows))
         billed = (_billing_line(draft.id, billing) for draft in on_invoices for billing in draft.billings)
         copy_lines(conn, "invoice_subscription", _SUBSCRIPTION_COLUMNS, billed)
+        progressive.save_credits(conn, on_invoices)
     return fees.add(conn, drafts)
 
 
@@ -267,6 +269,7 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
         "taxes_amount_cents": draft.taxes_amount_cents,
         "taxes_rate": draft.taxed.rate,
         "applied_taxes": fees.applied_taxes_json(draft.taxed, draft.currency, draft.at),
+        "progressive_billing_credit_amount_cents": draft.progressive_billing_credit_amount_cents,
         "coupons_amount_cents": draft.coupons_amount_cents,
         "credit_notes_amount_cents": draft.credit_notes_amount_cents,
         "sub_total_excluding_taxes_amount_cents": draft.sub_total_excluding_taxes_amount_cents,
@@ -312,7 +315,6 @@ def unsaved_invoice(draft: InvoiceDraft) -> StoredInvoice:
         **own,
         payment_overdue=False,
         payment_dispute_lost_at=None,
-        progressive_billing_credit_amount_cents=0,
         metadata=[],
         voided_at=None,
     )
@@ -322,7 +324,8 @@ def unsaved_periods(draft: InvoiceDraft) -> list[InvoiceSubscription]:
     """The rows of a draft's subscriptions."""
     found = []
     for billing in draft.billings:
-        own, usage = billing.planned.periods.subscription, billing.planned.periods.charges
+        periods = billing.planned.periods
+        own, usage, fixed = periods.subscription, periods.charges, _fixed_charges(periods)
         found.append(
             InvoiceSubscription(
                 invoice_id=draft.id,
@@ -334,8 +337,8 @@ def unsaved_periods(draft: InvoiceDraft) -> list[InvoiceSubscription]:
                 to_at=own.to if own else None,
                 charges_from_at=usage.from_ if usage else None,
                 charges_to_at=usage.to if usage else None,
-                fixed_charges_from_at=None,
-                fixed_charges_to_at=None,
+                fixed_charges_from_at=fixed.from_ if fixed else None,
+                fixed_charges_to_at=fixed.to if fixed else None,
             )
         )
     return found
@@ -346,8 +349,13 @@ def _billing_line(invoice_id: UUID, billing: SubscriptionBilling) -> str:
     return (
         f"{invoice_id.hex}\t{billing.subscription.id.hex}\t{billing.reason}\t{billing.recurring}"
         f"\t{instant(billing.at)}\t{_period(periods.subscription)}\t{_period(periods.charges)}"
-        f"\t{_period(None)}\t{or_null(counted_to)}\t{or_null(seen_to)}\n"
+        f"\t{_period(_fixed_charges(periods))}\t{or_null(counted_to)}\t{or_null(seen_to)}\n"
     )
+
+
+def _fixed_charges(periods: BillingPeriods) -> Period | None:
+    """The period of fixed charges that an invoice shows: the one that has ended, else the one that begins."""
+    return periods.fixed_charges or periods.fixed_charges_in_advance
 
 
 def _period(period: Period | None) -> str:
@@ -439,6 +447,7 @@ _REWRITTEN = (
     "taxes_amount_cents",
     "taxes_rate",
     "applied_taxes",
+    "progressive_billing_credit_amount_cents",
     "coupons_amount_cents",
     "credit_notes_amount_cents",
     "sub_total_excluding_taxes_amount_cents",
@@ -456,6 +465,7 @@ def rewrite(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     """Replace the fees and amounts of drafts that are stored, and what has become of them; set-based."""
     conn.execute("delete from fee where invoice_id = any(%s)", [uuid_array(draft.id for draft in drafts)])
     fees.add(conn, drafts)
+    progressive.replace_credits(conn, drafts)
     conn.execute(
         f"update invoice i set {', '.join(f'{name} = w.{name}' for name in _REWRITTEN)}"
         " from jsonb_populate_recordset(null::invoice, %s::jsonb) w where i.id = w.id and i.status = 'draft'",
@@ -537,15 +547,19 @@ def settle(conn: Connection[Any], settled: Sequence[BillingProgress]) -> None:
     """Save how far each subscription is billed and when it is due again."""
     conn.execute(
         "update subscription s set next_billing_at = w.next_billing_at, fee_billed_until = w.fee_until,"
-        " charges_billed_until = w.charges_until, trial_ended_at = w.trial_ended_at"
-        " from unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
-        " as w (id, next_billing_at, fee_until, charges_until, trial_ended_at) where s.id = w.id",
+        " charges_billed_until = w.charges_until, trial_ended_at = w.trial_ended_at,"
+        " fixed_charges_billed_until = w.fixed_until, fixed_charges_paid_until = w.paid_until"
+        " from unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[],"
+        " %s::timestamptz[], %s::timestamptz[])"
+        " as w (id, next_billing_at, fee_until, charges_until, trial_ended_at, fixed_until, paid_until) where s.id = w.id",
         [
             uuid_array(each.subscription_id for each in settled),
             instant_array(each.next_billing_at for each in settled),
             instant_array(each.fee_billed_until for each in settled),
             instant_array(each.charges_billed_until for each in settled),
             instant_array(each.trial_ended_at for each in settled),
+            instant_array(each.fixed_charges_billed_until for each in settled),
+            instant_array(each.fixed_charges_paid_until for each in settled),
         ],
     )
 

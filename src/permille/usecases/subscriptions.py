@@ -7,8 +7,9 @@ Source: semantics-billing.md sections 3.1 to 3.4.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -25,13 +26,19 @@ from permille.core.contract.subscription import (
     plan_period_end,
     start_of,
 )
+from permille.core.contract.threshold import (
+    UsageThreshold,
+    same_thresholds,
+    threshold_json,
+    thresholds_of_json,
+)
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.period import INSTANT
 from permille.database import locks
 from permille.events.engine import event_log
 from permille.ids import new_id
-from permille.store import customers, plans, subscriptions, webhooks
+from permille.store import customers, fixed_charges, plans, progressive, subscriptions, webhooks
 from permille.usecases.invoices import advance, run
 from permille.usecases.invoices.credit_notes import credit_unused
 from permille.usecases.invoices.run import PlanChange
@@ -51,6 +58,10 @@ class SubscriptionTerms:
     consolidate_invoice: bool
     purchase_order_number: str | None
     progressive_billing_disabled: bool
+    own_units: Mapping[UUID, Decimal] = field(default_factory=dict)
+    """Units of the plan's fixed charges that are the subscription's own."""
+    usage_thresholds: tuple[UsageThreshold, ...] | None = None
+    """Thresholds of its own; None where nothing is said of them."""
 
 
 def subscribe(
@@ -83,7 +94,7 @@ def subscribe(
     (current,) = living
     current_plan = plans.plan_by_id(conn, current.plan_id)
     if sold_plan_id(current_plan) == sold_plan_id(plan) and (plan.parent_id is None or is_agreed):
-        return current
+        return _with_thresholds(conn, current, terms.usage_thresholds, now=now)
     following = [
         row for row in rows if row.previous_subscription_id == current.id and row.status == "pending"
     ]
@@ -96,6 +107,7 @@ def subscribe(
         name = current.name if terms.name is None else terms.name
         note = _note(current.on_termination_credit_note, plan)
         columns = {"plan_id": plan.id, "name": name, "on_termination_credit_note": note}
+        fixed_charges.set_own_units(conn, current.id, terms.own_units)
         return subscriptions.update(conn, subscription_id=current.id, columns=columns, now=now)
     for row in following:
         cancel(conn, row, now=now)
@@ -107,11 +119,28 @@ def subscribe(
         ending_at=terms.ending_at or current.ending_at,
     )
     subscriptions.add(conn, new)
+    fixed_charges.set_own_units(conn, new.id, terms.own_units)
     if yearly_amount_cents(in_force(plan, now)) >= yearly_amount_cents(in_force(current_plan, now)):
         return _take_over(conn, current, new, now=now, upgraded=True)
     schedule(conn, new, now=now)
     _queue_webhooks(conn, "subscription.updated", [current], now)
     return current
+
+
+def _with_thresholds(
+    conn: Connection[Any],
+    row: Subscription,
+    wanted: tuple[UsageThreshold, ...] | None,
+    *,
+    now: datetime,
+) -> Subscription:
+    """The subscription with other usage thresholds of its own; None leaves them."""
+    if wanted is None or same_thresholds(wanted, thresholds_of_json(row.usage_thresholds)):
+        return row
+    columns = {"usage_thresholds": [threshold_json(each) for each in wanted]}
+    changed = subscriptions.update(conn, subscription_id=row.id, columns=columns, now=now)
+    progressive.mark(conn, {(row.organization_id, row.external_id)})
+    return changed
 
 
 def _store_own(conn: Connection[Any], plan: Plan) -> None:
@@ -229,6 +258,7 @@ def _begin(
     """A new row, running at once unless its day is to come."""
     made = pending(customer, plan, terms, now)
     subscriptions.add(conn, made)
+    fixed_charges.set_own_units(conn, made.id, terms.own_units)
     start = start_of(terms.subscription_at, now=now, timezone=customer.applicable_timezone)
     if start is Start.FUTURE:
         return schedule(conn, made, now=now)
@@ -270,6 +300,7 @@ def pending(customer: Customer, plan: Plan, terms: SubscriptionTerms, now: datet
         ends_at=None,
         fee_billed_until=None,
         charges_billed_until=None,
+        usage_thresholds=[threshold_json(each) for each in terms.usage_thresholds or ()],
     )
 
 
@@ -312,6 +343,7 @@ def _run(
     ids = [row.id for row in rows]
     columns = {"status": "active", "started_at": started_at, "activated_at": now}
     running = subscriptions.update_all(conn, ids, columns=columns, now=now)
+    fixed_charges.start_units(conn, ids)
     reschedule(conn, running, now=now)
     event_log.look_again(
         conn, running[0].organization_id, external_subscription_ids={row.external_id for row in running}

@@ -58,6 +58,7 @@ const built = {
   "creditNotes.findCreditNote": [world.credit_note],
   "creditNotes.estimateCreditNote": [{ credit_note: { invoice_id: world.one_off, items: [part] } }],
   "creditNotes.createCreditNote": [{ credit_note: { invoice_id: world.one_off, items: [part], credit_amount_cents: 120 } }],
+  "creditNotes.downloadCreditNote": [world.credit_note],
   "creditNotes.updateCreditNote": [world.credit_note, { credit_note: { metadata: { a: "b" } } }],
   "creditNotes.replaceCreditNoteMetadata": [world.credit_note, { metadata: { a: "b", c: "d" } }],
   "creditNotes.mergeCreditNoteMetadata": [world.credit_note, { metadata: { e: "f" } }],

@@ -27,7 +27,9 @@ from permille.api.objects.base import (
     says,
 )
 from permille.api.objects.charge import Charge, ChargeInput
+from permille.api.objects.fixed_charge import FixedCharge, FixedChargeInput
 from permille.api.objects.tax import Tax
+from permille.api.objects.threshold import ApplicableUsageThreshold, UsageThreshold, UsageThresholdInput
 from permille.core.period import Interval
 
 Uncounted = Annotated[int, says("Always 0: kept for clients of Lago's API.")]
@@ -84,7 +86,9 @@ class Plan(Answer, kw_only=True):
     bill_charges_monthly: Annotated[
         bool | None, says("Whether charges of a yearly or half-yearly plan are billed each month.")
     ]
-    bill_fixed_charges_monthly: Annotated[bool | None, says("Kept for clients of Lago's API.")]
+    bill_fixed_charges_monthly: Annotated[
+        bool | None, says("Whether fixed charges of a yearly or half-yearly plan are billed each month.")
+    ]
     customers_count: Uncounted
     active_subscriptions_count: Uncounted
     draft_invoices_count: Uncounted
@@ -92,10 +96,16 @@ class Plan(Answer, kw_only=True):
     pending_deletion: Annotated[bool, says("True in the answer to its deletion.")]
     charges: Annotated[list[Charge], says("Charges in force.")]
     scheduled_changes: Annotated[list[ScheduledChange], says("Price changes to come.")]
-    fixed_charges: EmptyList
+    fixed_charges: Annotated[
+        list[FixedCharge] | UnsetType, says("Quantities in every period; left out in webhooks.")
+    ] = UNSET
     entitlements: EmptyList
-    usage_thresholds: EmptyList
-    applicable_usage_thresholds: EmptyList
+    usage_thresholds: Annotated[
+        list[UsageThreshold], says("Amounts of lifetime usage at which an invoice is made.")
+    ]
+    applicable_usage_thresholds: Annotated[
+        list[ApplicableUsageThreshold], says("Its own, without any those of the plan that it is a copy of.")
+    ]
     minimum_commitment: Annotated[
         MinimumCommitment | None, says("What an interval comes to at least; null without one.")
     ]
@@ -115,7 +125,14 @@ class PlanOverrides(Input):
     amount_currency: Currency
     trial_period: Annotated[float | None, says("Days at the start without a subscription fee.")]
     charges: Annotated[list[ChargeInput], says("Charges that differ, by id.")]
+    fixed_charges: Annotated[
+        list[FixedChargeInput],
+        says("Fixed charges that differ, by id. Units alone need no plan of the subscription's own."),
+    ]
     minimum_commitment: Annotated[MinimumCommitmentInput | None, says("What an interval comes to at least.")]
+    usage_thresholds: Annotated[
+        list[UsageThresholdInput], says("Amounts of lifetime usage at which an invoice is made; all of them.")
+    ]
     tax_codes: Annotated[list[str], says("Codes of the taxes of its fees.")]
     metadata: Metadata
 
@@ -129,6 +146,11 @@ class PlanInput(PlanOverrides):
     bill_charges_monthly: Annotated[
         bool | None, says("Whether charges of a yearly or half-yearly plan are billed each month.")
     ]
-    bill_fixed_charges_monthly: Annotated[bool | None, says("Kept for clients of Lago's API.")]
+    bill_fixed_charges_monthly: Annotated[
+        bool | None, says("Whether fixed charges of a yearly or half-yearly plan are billed each month.")
+    ]
     charges: Annotated[list[ChargeInput], says("All charges: those with an id are changed, others are new.")]
+    fixed_charges: Annotated[
+        list[FixedChargeInput], says("All fixed charges: those with an id are changed, others are new.")
+    ]
     cascade_updates: Annotated[bool, says("Whether plans of single subscriptions follow.")]

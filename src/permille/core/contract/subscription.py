@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import latest, versions_of
+from permille.core.contract.threshold import UsageThreshold, thresholds_of_json
 from permille.core.contract.timeline import SubscriptionFacts, next_billing_at, trial_end
 from permille.core.period import (
     INSTANT,
@@ -35,8 +37,8 @@ class Start(StrEnum):
 class Subscription:
     """One row of an external_id's history. `status`: pending, active, terminated or canceled.
 
-    next_billing_at, activates_at and ends_at say what is due and when; fee_billed_until and
-    charges_billed_until (exclusive ends) say what is billed already.
+    next_billing_at, activates_at and ends_at say what is due and when; the ..._until (exclusive ends) say what is
+    billed already.
     """
 
     id: UUID
@@ -67,15 +69,24 @@ class Subscription:
     ends_at: datetime | None
     fee_billed_until: datetime | None
     charges_billed_until: datetime | None
+    fixed_charges_billed_until: datetime | None = None
+    fixed_charges_paid_until: datetime | None = None
     upgraded: bool = False
     """Whether a dearer plan took over at terminated_at."""
     historical_usage_amount_cents: int = 0
     """What was used before we knew of it; on the first row of a life alone, see life_of."""
+    usage_thresholds: Sequence[Mapping[str, Any]] = ()
+    """Thresholds of its own, as they are kept; see `thresholds_on`."""
 
     @property
     def is_waiting(self) -> bool:
         """Whether it is to start on a future day; a downgrade that waits for a period's end is not."""
         return self.status == "pending" and self.previous_subscription_id is None
+
+
+def thresholds_on(row: Subscription, plan: Plan) -> tuple[UsageThreshold, ...]:
+    """The usage thresholds that apply to a subscription: its own, without any those of its plan."""
+    return thresholds_of_json(row.usage_thresholds) or plan.applicable_thresholds
 
 
 def running_at(history: Iterable[Subscription], at: datetime) -> Subscription | None:
@@ -152,6 +163,11 @@ def facts_of(
         invoice_display_name=plan.invoice_display_name,
         fee_billed_until=subscription.fee_billed_until,
         charges_billed_until=subscription.charges_billed_until,
+        has_charges=any(version.charges for version in versions_of(plan)),
+        has_fixed_charges=bool(plan.fixed_charges),
+        bill_fixed_charges_monthly=bool(plan.bill_fixed_charges_monthly),
+        fixed_charges_billed_until=subscription.fixed_charges_billed_until,
+        fixed_charges_paid_until=subscription.fixed_charges_paid_until,
     )
 
 
@@ -193,12 +209,17 @@ def due(
 def owes_at_start(
     subscription: Subscription, plan: Plan, *, timezone: str, first_started_at: datetime | None, now: datetime
 ) -> bool:
-    """Whether a plan paid in advance is billed at once: not where it starts on a past day, or with free days."""
-    if not plan.pay_in_advance or subscription.started_at is None:
+    """Whether anything is billed at once: nothing is where it starts on a past day.
+
+    The fee of a plan paid in advance is, unless there are free days; fixed charges paid in advance always are.
+    """
+    pays_fixed = any(charge.pay_in_advance for charge in plan.fixed_charges)
+    if not (plan.pay_in_advance or pays_fixed) or subscription.started_at is None:
+        return False
+    if start_of(subscription.started_at, now=now, timezone=timezone) is not Start.TODAY:
         return False
     free_until = trial_end(facts_of(subscription, plan, timezone=timezone, first_started_at=first_started_at))
-    starts_today = start_of(subscription.started_at, now=now, timezone=timezone) is Start.TODAY
-    return starts_today and (free_until is None or free_until <= now)
+    return pays_fixed or free_until is None or free_until <= now
 
 
 def plan_period_end(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> datetime:
@@ -210,6 +231,17 @@ def plan_period_end(subscription: Subscription, plan: Plan, *, timezone: str, no
         anchor=subscription.subscription_at,
         timezone=timezone,
     ).to
+
+
+def fixed_charges_period(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> Period:
+    """The whole period of fixed charges that is running."""
+    return period_containing(
+        max(now, subscription.started_at or now),
+        interval=charges_interval(Interval(plan.interval), plan.bill_fixed_charges_monthly),
+        billing_time=BillingTime(subscription.billing_time),
+        anchor=subscription.subscription_at,
+        timezone=timezone,
+    )
 
 
 def current_period(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> Period | None:

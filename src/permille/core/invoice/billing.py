@@ -26,6 +26,7 @@ from permille.core.customer import Customer
 from permille.core.metering.event import Arrival
 from permille.core.period import INSTANT, Period, charges_interval, period_containing, start_of_day
 from permille.core.rating.commitment import CommittedPeriod
+from permille.core.rating.fixed_charge import FixedPeriod
 from permille.core.rating.proration import RatedPeriod, rated_period
 
 _CLOCKS_DIFFER = timedelta(hours=27)
@@ -40,6 +41,8 @@ class InvoicingReason(StrEnum):
     TERMINATING = "subscription_terminating"
     IN_ADVANCE = "in_advance_charge"
     IN_ADVANCE_PERIODIC = "in_advance_charge_periodic"
+    PROGRESSIVE = "progressive_billing"
+    """The period goes on."""
     LATE_USAGE = "late_usage"
     """Late usage alone, as the subscription has ended."""
 
@@ -136,10 +139,24 @@ class SubscriptionBilling:
             timezone=self.facts.timezone,
         )
 
+    def fixed_period(self, part: Period) -> FixedPeriod:
+        """A period of fixed charges in its whole one."""
+        whole = period_containing(
+            part.to - INSTANT,
+            interval=charges_interval(self.facts.interval, self.facts.bill_fixed_charges_monthly),
+            billing_time=self.facts.billing_time,
+            anchor=self.facts.subscription_at,
+            timezone=self.facts.timezone,
+        )
+        return FixedPeriod(whole=whole, part=part, timezone=self.facts.timezone)
+
     @property
     def committed_period(self) -> CommittedPeriod | None:
-        """The period of the plan that ends with the usage that is billed; None where none does."""
-        usage, facts = self.usage_period, self.facts
+        """The period of the plan that ends with the usage and fixed charges that are billed; None where none does.
+
+        A plan that is paid in advance commits to nothing for a period that was all trial.
+        """
+        usage, facts = self.usage_period or self.planned.periods.fixed_charges, self.facts
         if usage is None:
             return None
         whole = period_containing(
@@ -149,7 +166,9 @@ class SubscriptionBilling:
             anchor=facts.subscription_at,
             timezone=facts.timezone,
         )
-        ends = whole.to
+        ends, free_until = whole.to, trial_end(facts) if facts.pay_in_advance else None
+        if free_until is not None and free_until >= whole.to:
+            return None
         if facts.terminated_at is not None and facts.terminated_at <= self.at:
             ends = min(facts.terminated_at + INSTANT, whole.to)
         elif whole.to - usage.to > _CLOCKS_DIFFER:
@@ -199,7 +218,7 @@ def plan_billing(
     # A start later today is billed now.
     begins = (row.started_at or at) if request.reason is InvoicingReason.STARTING else at
     planned = plan_invoice(facts, at=max(at, begins))
-    ends_trial = planned.periods.charges is None and trial_end(facts) == at
+    ends_trial = planned.periods.none_ended and trial_end(facts) == at
     billing = SubscriptionBilling(
         subscription=row,
         plan=plan,
@@ -252,6 +271,8 @@ class BillingProgress:
     next_billing_at: datetime | None
     fee_billed_until: datetime | None
     charges_billed_until: datetime | None
+    fixed_charges_billed_until: datetime | None
+    fixed_charges_paid_until: datetime | None
     trial_ended_at: datetime | None
 
 
@@ -270,5 +291,7 @@ def progress_after(billing: SubscriptionBilling) -> BillingProgress:
         next_billing_at=next_at,
         fee_billed_until=billing.planned.fee_billed_until,
         charges_billed_until=billing.planned.charges_billed_until,
+        fixed_charges_billed_until=billing.planned.fixed_charges_billed_until,
+        fixed_charges_paid_until=billing.planned.fixed_charges_paid_until,
         trial_ended_at=trial_ended_at,
     )

@@ -12,9 +12,11 @@ from permille.core.contract.price_versions import version_at, versions_of
 from permille.core.coupon import AppliedCoupon
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.late_usage import LateUsageFees
+from permille.core.invoice.progressive import BilledBefore
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge, Dimensions
+from permille.core.rating.fixed_charge import UnitsChange
 from permille.core.wallet import FilledWallet
 
 Usage = Mapping[str, Sequence[tuple[Dimensions, Partial]]]
@@ -69,6 +71,14 @@ def _renewed(plan: Plan, *, is_whole: bool) -> list[Priced]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class PaidInAdvance:
+    """What was paid for a period that is still running, and how many days that was for."""
+
+    amount_cents: int
+    days: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What was loaded for a batch."""
@@ -81,10 +91,16 @@ class Facts:
     """Subscription -> recurring units carried over into the period that is paid in advance."""
     late_usage: Mapping[UUID, Sequence[LateUsageFees]] = field(default_factory=dict)
     """The subscription whose invoice takes late usage along, or the invoice that has it already -> its fees."""
+    fixed_units: Mapping[UUID, Mapping[UUID, Sequence[UnitsChange]]] = field(default_factory=dict)
+    """Subscription -> fixed charge -> its units, in the order in which they were set."""
+    paid_before: Mapping[tuple[UUID, UUID], PaidInAdvance] = field(default_factory=dict)
+    """(Subscription that took over, add-on) -> what the plan before was paid of it in advance, prorated."""
     coupons: Mapping[UUID, Sequence[AppliedCoupon]] = field(default_factory=dict)
     """Customer -> the coupons that take something off its invoices, in the order in which they do."""
     counted_cents: Mapping[UUID, int] = field(default_factory=dict)
     """Subscription -> what earlier fees come to that count towards the commitment of the period that ends."""
+    billed_before: Mapping[UUID, BilledBefore] = field(default_factory=dict)
+    """Subscription -> what an invoice at a threshold has billed of its period."""
     balances: Balances = field(default_factory=dict)
     wallets: Wallets = field(default_factory=dict)
 

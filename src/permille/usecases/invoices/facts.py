@@ -14,16 +14,22 @@ from psycopg import Connection
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
-from permille.core.invoice.billing import BillingRequest, SubscriptionBilling, plan_billing
+from permille.core.invoice.billing import (
+    BillingRequest,
+    InvoicingReason,
+    SubscriptionBilling,
+    plan_billing,
+)
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Facts, PlanPrices, Usage
 from permille.core.invoice.late_usage import LateUsageFees
+from permille.core.invoice.progressive import BilledBefore
 from permille.core.metering.event import Arrival
 from permille.core.rating.commitment import COUNTED
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
 from permille.ids import new_id
-from permille.store import customers, fees, plans, subscriptions
+from permille.store import customers, fees, fixed_charges, plans, progressive, subscriptions
 from permille.usecases.invoices import adjustments, balances
 from permille.usecases.usage.windows import carried_over_query, usage_windows
 
@@ -92,7 +98,9 @@ def load_facts(
 ) -> Facts:
     """What the steps need for these drafts. Call it under one metering; `late_usage` is known to the caller."""
     billed = [draft for draft in drafts if draft.kind is InvoiceKind.SUBSCRIPTION]
-    billings = [billing for draft in billed for billing in draft.billings]
+    with_usage = [*billed, *(draft for draft in drafts if draft.kind is InvoiceKind.PROGRESSIVE)]
+    billings = [billing for draft in with_usage for billing in draft.billings]
+    ending = [billing for draft in billed for billing in draft.billings]
     known_plans = {billing.plan.id: billing.plan for billing in billings}
     facts = Facts(
         prices={plan_id: PlanPrices.of(plan) for plan_id, plan in known_plans.items()},
@@ -102,9 +110,43 @@ def load_facts(
     return replace(
         facts,
         usage=_usage(conn, billings, facts),
+        **_fixed_charges(conn, billings),
         carried_over=_carried_over(conn, billings, facts),
-        counted_cents=_counted_cents(conn, billings, [draft.id for draft in billed]),
+        counted_cents=_counted_cents(conn, ending, [draft.id for draft in billed]),
+        billed_before=_billed_before(conn, with_usage),
     )
+
+
+def _fixed_charges(conn: Connection[Any], billings: Sequence[SubscriptionBilling]) -> dict[str, Any]:
+    """The facts on fixed charges; nothing is read where no plan has any."""
+    billed = [billing for billing in billings if billing.plan.fixed_charges]
+    if not billed:
+        return {}
+    taken_over = [
+        (row.id, row.previous_subscription_id, billing.at, billing.facts.timezone)
+        for billing in billed
+        for row in [billing.subscription]
+        if billing.reason is InvoicingReason.STARTING and row.previous_subscription_id is not None
+    ]
+    return {
+        "fixed_units": fixed_charges.units_of(conn, {billing.subscription.id for billing in billed}),
+        "paid_before": fixed_charges.paid_before(conn, taken_over),
+    }
+
+
+def _billed_before(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> Mapping[UUID, BilledBefore]:
+    """What invoices at thresholds have billed of the periods; one look where the organization has none."""
+    periods = {
+        billing.subscription.id: period
+        for draft in drafts
+        for billing in draft.billings
+        if (period := billing.usage_period)
+    }
+    if not periods:
+        return {}
+    organization_id = drafts[0].customer.organization_id
+    made = [draft.id for draft in drafts]
+    return progressive.billed_before(conn, organization_id, periods, without=made)
 
 
 def _counted_cents(
