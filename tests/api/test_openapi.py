@@ -93,6 +93,7 @@ OBJECTS = {
     "wallet": "Wallet",
     "wallet_transaction": "WalletTransactionDetails",
     "triggered_alert": "TriggeredAlert",
+    "feature": "Feature",
 }
 
 

@@ -13,20 +13,12 @@ from permille.core.errors import Refusal
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 RESOURCES = (
-    "/analytics",
     "/api_logs",
-    "/credit_notes/{lago_id}/metadata",
-    "/applied_coupons",
-    "/coupons",
-    "/customers/{external_id}/applied_coupons",
     "/customers/{external_id}/portal_url",
-    "/features",
     "/order_forms",
     "/orders",
-    "/plans/{code}/entitlements",
     "/quote_versions",
     "/quotes",
-    "/subscriptions/{external_id}/entitlements",
     "/customers/{external_id}/wallets/{wallet_code}/alerts",
 )
 """Whole resources: everything at these paths and below them."""

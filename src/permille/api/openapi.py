@@ -55,6 +55,8 @@ IN_PATH = {
     "organization_id": "lago_id of the organization.",
     "activity_id": "Identifier of the entry.",
     "transaction_id": "transaction_id of the event.",
+    "feature_code": "Your identifier of the feature.",
+    "privilege_code": "Your identifier of the privilege.",
 }
 DESCRIPTION_OPERATION: Operation[None] = Operation(
     "GET",

@@ -13,6 +13,7 @@ from permille.api import (
     add_ons,
     alerts,
     amendments,
+    analytics,
     billable_metrics,
     billing_entities,
     charges,
@@ -20,9 +21,11 @@ from permille.api import (
     credit_notes,
     customers,
     daily_usage,
+    entitlements,
     estimates,
     events,
     explanations,
+    features,
     fees,
     fixed_charges,
     invoice_preview,
@@ -57,6 +60,7 @@ from permille.api.objects import (
     activity_log,
     add_on,
     alert,
+    analytics as analytics_objects,
     billable_metric,
     billing_entity,
     charge,
@@ -64,6 +68,7 @@ from permille.api.objects import (
     credit_note,
     customer,
     event,
+    feature,
     fee,
     fee_explanation,
     fixed_charge,
@@ -96,6 +101,7 @@ from permille.api.operations import (
 )
 from permille.core.api_key import Mode
 from permille.core.coupon import CouponStatus
+from permille.core.feature import Value
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.period import BillingTime
@@ -396,6 +402,190 @@ def _alerts_of(path: str, owner: str, does: AlertEndpoints) -> OperationGroup:
     )
 
 
+FEATURES = Resource("/features", "code", "feature", feature.Feature)
+ENTITLED = {
+    "entitlements": Annotated[
+        Mapping[str, Mapping[str, Value]],
+        says("Feature -> privilege -> value; a feature may have no values."),
+    ]
+}
+
+
+def _entitlements_of(path: str, owner: str, item: type[Answer]) -> tuple[Shape, Resource]:
+    """The list of what a plan or a subscription grants, and the resource of one of them."""
+    every = {"entitlements": Annotated[list_of(item), says(f"The features of the {owner}.")]}
+    return every, Resource(path, "feature_code", "entitlement", item)
+
+
+PLAN_GRANTS, PLAN_GRANT = _entitlements_of("/plans/{code}/entitlements", "plan", feature.PlanEntitlement)
+OWN_GRANTS, OWN_GRANT = _entitlements_of(
+    "/subscriptions/{external_id}/entitlements", "subscription", feature.SubscriptionEntitlement
+)
+PRIVILEGE = "/privileges/{privilege_code}"
+MONTHS: Shape = {
+    "months": Annotated[int, says("How many months, with the one that is running; 12 by default.")],
+    "currency": CURRENCY,
+}
+MONTHS_OF_CUSTOMER: Shape = {**MONTHS, "external_customer_id": CUSTOMER}
+
+
+def _figures(
+    name: str, endpoint: Endpoint, summary: str, root: str, item: type[Answer], *, query: Shape
+) -> Operation[Endpoint]:
+    """Figures by month."""
+    shown = {root: Annotated[list_of(item), says("The figures, oldest first.")]}
+    return Operation("GET", f"/analytics/{name}", endpoint, summary, shown, query=query)
+
+
+FEATURE_GROUP = OperationGroup(
+    "Features",
+    "feature",
+    "What plans grant beside prices, with values; subscriptions can have values of their own.",
+    (
+        FEATURES.create(
+            features.create_feature, "Create a feature", takes=feature.FeatureInput, needs=("code",)
+        ),
+        FEATURES.page(features.list_features, "List features", {"search_term": SEARCH}),
+        FEATURES.show(features.show_feature, "Get a feature"),
+        FEATURES.update(features.update_feature, "Change a feature", takes=feature.FeatureInput),
+        FEATURES.delete(
+            features.delete_feature, "Delete a feature", description="Nobody is entitled to it any more."
+        ),
+        FEATURES.action("DELETE", PRIVILEGE, features.delete_privilege, "Delete a privilege of a feature"),
+        Operation(
+            "GET",
+            PLAN_GRANT.path,
+            entitlements.list_plan_entitlements,
+            "List what a plan grants",
+            PLAN_GRANTS,
+        ),
+        Operation(
+            "POST",
+            PLAN_GRANT.path,
+            entitlements.replace_plan_entitlements,
+            "Set what a plan grants",
+            PLAN_GRANTS,
+            body=Body(ENTITLED),
+            errors=(404,),
+        ),
+        Operation(
+            "PATCH",
+            PLAN_GRANT.path,
+            entitlements.merge_plan_entitlements,
+            "Add to what a plan grants",
+            PLAN_GRANTS,
+            body=Body(ENTITLED),
+            errors=(404,),
+        ),
+        PLAN_GRANT.show(entitlements.show_plan_entitlement, "Get a feature that a plan grants"),
+        PLAN_GRANT.delete(entitlements.delete_plan_entitlement, "Let a plan no longer grant a feature"),
+        PLAN_GRANT.action(
+            "DELETE", PRIVILEGE, entitlements.delete_plan_privilege, "Let a plan no longer grant a privilege"
+        ),
+        Operation(
+            "GET",
+            OWN_GRANT.path,
+            entitlements.list_subscription_entitlements,
+            "List what a subscription is entitled to",
+            OWN_GRANTS,
+            query=STATUS_OF["subscription"],
+        ),
+        Operation(
+            "PATCH",
+            OWN_GRANT.path,
+            entitlements.merge_subscription_entitlements,
+            "Give a subscription values of its own",
+            OWN_GRANTS,
+            query=STATUS_OF["subscription"],
+            body=Body(ENTITLED),
+            errors=(404,),
+        ),
+        OWN_GRANT.delete(
+            entitlements.delete_subscription_entitlement,
+            "Take a feature away from a subscription",
+            query=STATUS_OF["subscription"],
+        ),
+        OWN_GRANT.action(
+            "DELETE",
+            PRIVILEGE,
+            entitlements.delete_subscription_privilege,
+            "Take a privilege away from a subscription",
+            query=STATUS_OF["subscription"],
+        ),
+    ),
+)
+ANALYTICS_GROUP = OperationGroup(
+    "Analytics",
+    "analytics",
+    "Figures by month.",
+    (
+        _figures(
+            "gross_revenue",
+            analytics.gross_revenue,
+            "Get what was billed",
+            "gross_revenues",
+            analytics_objects.GrossRevenue,
+            query=MONTHS_OF_CUSTOMER,
+        ),
+        _figures(
+            "invoice_collection",
+            analytics.invoice_collection,
+            "Get how far invoices are paid",
+            "invoice_collections",
+            analytics_objects.InvoiceCollection,
+            query=MONTHS,
+        ),
+        _figures(
+            "invoiced_usage",
+            analytics.invoiced_usage,
+            "Get usage on invoices by metric",
+            "invoiced_usages",
+            analytics_objects.InvoicedUsage,
+            query=MONTHS,
+        ),
+        _figures(
+            "mrr",
+            analytics.mrr,
+            "Get recurring revenue by month",
+            "mrrs",
+            analytics_objects.Mrr,
+            query=MONTHS,
+        ),
+        _figures(
+            "overdue_balance",
+            analytics.overdue_balance,
+            "Get what is overdue",
+            "overdue_balances",
+            analytics_objects.OverdueBalance,
+            query=MONTHS_OF_CUSTOMER,
+        ),
+        _figures(
+            "usage",
+            analytics.usage,
+            "Get usage by day, week, month or year",
+            "usages",
+            analytics_objects.UsageFigure,
+            query={
+                "time_granularity": Annotated[
+                    str, one_of("daily", "weekly", "monthly", "yearly", says="By what; daily by default.")
+                ],
+                "from_date": on_or_after("of invoices dated"),
+                "to_date": on_or_before("of invoices dated"),
+                "currency": CURRENCY,
+                "customer_type": Annotated[str, says("Only of this kind of customer.")],
+                "external_customer_id": CUSTOMER,
+                "customer_country": Annotated[str, says("Only of customers in this country.")],
+                "external_subscription_id": SUBSCRIPTION,
+                "is_billable_metric_recurring": Annotated[
+                    bool, says("Only of recurring metrics, or others.")
+                ],
+                "plan_code": Annotated[str, says("Only on this plan.")],
+                "billable_metric_code": Annotated[str, says("Only of this metric.")],
+            },
+        ),
+    ),
+)
+
 SCHEDULED = ("lago_id", "scheduled_change", plan.ScheduledChange)
 
 
@@ -597,6 +787,8 @@ GROUPS = (
         ),
     ),
     _alerts_of("/subscriptions/{external_id}/alerts", "subscription", alerts.OF_SUBSCRIPTIONS),
+    FEATURE_GROUP,
+    ANALYTICS_GROUP,
     OperationGroup(
         "Subscriptions",
         "subscription",

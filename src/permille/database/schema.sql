@@ -835,6 +835,8 @@ create index invoice_draft_of_customer on invoice (customer_id) where status = '
 create index invoice_progressive on invoice (organization_id) where invoice_type = 'progressive_billing';
 create index invoice_newest on invoice (organization_id, created_at desc, id);
 create index invoice_of_customer on invoice (customer_id, created_at desc, id);
+create index invoice_issued on invoice (organization_id, issuing_date) where status = 'finalized';
+create index invoice_overdue_since on invoice (organization_id, payment_due_date) where payment_overdue;
 create unique index invoice_number on invoice (billing_entity_id, number) where sequential_id is not null;
 
 -- The PDF of an invoice, as long as it shows what the invoice says.
@@ -1731,6 +1733,39 @@ create table fence (
 
 create unique index fence_of on fence (organization_id, task, customer_id) nulls not distinct;
 
+-- Features, and what plans and subscriptions grant of them.
+create table feature (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    name text,
+    description text,
+    privileges jsonb not null, -- code, name, value_type and select_options of each
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
+
+create unique index feature_code on feature (organization_id, code);
+create index feature_newest on feature (organization_id, created_at desc, id);
+
+create table entitlement (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    feature_id uuid not null references feature (id),
+    plan_id uuid references plan (id),
+    subscription_id uuid references subscription (id), -- its own values over those of its plan
+    values jsonb not null, -- by codes of privileges, as texts
+    is_removed boolean not null, -- a subscription doesn't have what its plan grants
+    removed_privileges text[] not null,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    constraint entitlement_of_one check ((plan_id is null) <> (subscription_id is null))
+);
+
+create unique index entitlement_of_plan on entitlement (plan_id, feature_id) where plan_id is not null;
+create unique index entitlement_of_subscription on entitlement (subscription_id, feature_id) where subscription_id is not null;
+create index entitlement_of_feature on entitlement (feature_id);
+
 -- Alerts on usage and balances, and what they have fired.
 create table alert (
     id uuid primary key,
@@ -1860,6 +1895,8 @@ begin
         ('applied_coupon', 'id', 'id', '', 'insert update delete'),
         ('payment', 'id', 'reference', '', 'insert update delete'),
         ('payment_request', 'id', 'email', '', 'insert update delete'),
+        ('feature', 'id', 'code', '', 'insert update delete'),
+        ('entitlement', 'id', 'feature_id', '', 'insert update delete'),
         ('alert', 'id', 'code', 'previous_value period_from last_processed_at', 'insert update delete'),
         (
             'wallet', 'id', 'code',
