@@ -52,6 +52,7 @@ BODIES: dict[str, Any] = {
         "invoice": {"payment_status": "succeeded", "metadata": [{"key": "k", "value": "Taken over"}]}
     },
     "/fees": {"fee": {"payment_status": "succeeded"}},
+    "/dunning_campaigns": {"dunning_campaign": {"name": "Taken over"}},
     "/payments": {"payment": {"invoice_id": "", "amount_cents": 1, "reference": "Taken over"}},
     "/payment_requests": {"payment_request": {"external_customer_id": "cus", "lago_invoice_ids": [""]}},
     "/webhook_endpoints": {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/taken"}},
@@ -109,6 +110,10 @@ def settle(api: Api, dsn: str) -> None:
 
 def _pay(api: Api) -> None:
     """Request what is overdue, and pay a cent of it."""
+    threshold = {"currency": "EUR", "amount_cents": 10**9}
+    often = {"days_between_attempts": 3, "max_attempts": 2}
+    campaign = {"code": "late", "name": "Late", "thresholds": [threshold], **often}
+    api.post("/dunning_campaigns", {"dunning_campaign": campaign})
     (overdue, *_) = api.get("/invoices", payment_overdue="true")["invoices"]
     request = {"external_customer_id": "cus", "lago_invoice_ids": [overdue["lago_id"]]}
     api.post("/payment_requests", {"payment_request": request})

@@ -178,7 +178,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> objects.Fee:
         failed_at=instant(fee.failed_at),
         refunded_at=instant(fee.refunded_at),
         amount_details=exact_numbers(fee.amount_details),
-        self_billed=False,
+        self_billed=customer.is_self_billed,
         pricing_unit_details=fee.pricing_unit_details,
         presentation_breakdowns=_breakdowns(fee.presentation),
         from_date=_offset_instant(fee.from_at),

@@ -25,7 +25,6 @@ RESOURCES = (
 
 ACTIONS = (
     ("POST", "/payment_receipts/{lago_id}/resend_email"),
-    ("POST", "/billing_entities"),
     ("POST", "/credit_notes/{lago_id}/download_xml"),
     ("POST", "/credit_notes/{lago_id}/resend_email"),
     ("POST", "/invoices/{lago_id}/download_xml"),

@@ -21,6 +21,7 @@ from permille.api import (
     credit_notes,
     customers,
     daily_usage,
+    dunning_campaigns,
     entitlements,
     estimates,
     events,
@@ -67,6 +68,7 @@ from permille.api.objects import (
     coupon,
     credit_note,
     customer,
+    dunning_campaign,
     event,
     feature,
     fee,
@@ -332,6 +334,9 @@ CUSTOMERS_COUPONS = replace(APPLIED_COUPONS, path="/customers/{external_id}/appl
 PAYMENTS = Resource("/payments", "lago_id", "payment", payment.Payment)
 CUSTOMERS_PAYMENTS = Resource("/customers/{external_id}/payments", "", "payment", payment.Payment)
 INVOICES_PAYMENTS = Resource("/invoices/{lago_id}/payments", "", "payment", payment.Payment)
+DUNNING_CAMPAIGNS = Resource(
+    "/dunning_campaigns", "code", "dunning_campaign", dunning_campaign.DunningCampaign
+)
 PAYMENT_RECEIPTS = Resource("/payment_receipts", "lago_id", "payment_receipt", payment.PaymentReceipt)
 PAYMENT_REQUESTS = Resource("/payment_requests", "lago_id", "payment_request", payment.PaymentRequest)
 CUSTOMERS_PAYMENT_REQUESTS = Resource(
@@ -1078,6 +1083,28 @@ GROUPS = (
         ),
     ),
     OperationGroup(
+        "Dunning campaigns",
+        "dunning_campaign",
+        "When customers with overdue invoices are asked to pay them. Applied to customers and to billing entities.",
+        (
+            DUNNING_CAMPAIGNS.create(
+                dunning_campaigns.create_campaign,
+                "Create a dunning campaign",
+                takes=dunning_campaign.DunningCampaignInput,
+                needs=("code", "name", "thresholds", "days_between_attempts", "max_attempts"),
+            ),
+            DUNNING_CAMPAIGNS.page(dunning_campaigns.list_campaigns, "List dunning campaigns"),
+            DUNNING_CAMPAIGNS.show(dunning_campaigns.show_campaign, "Get a dunning campaign"),
+            DUNNING_CAMPAIGNS.update(
+                dunning_campaigns.update_campaign,
+                "Change a dunning campaign",
+                description="The dunning of its customers begins again, with all attempts left.",
+                takes=dunning_campaign.DunningCampaignUpdate,
+            ),
+            DUNNING_CAMPAIGNS.delete(dunning_campaigns.delete_campaign, "Delete a dunning campaign"),
+        ),
+    ),
+    OperationGroup(
         "Payment receipts",
         "payment_receipt",
         "The receipts of payments.",
@@ -1583,6 +1610,14 @@ GROUPS = (
                 "Change the organization",
                 takes=organization.OrganizationInput,
             ),
+            BILLING_ENTITIES.create(
+                billing_entities.create_billing_entity,
+                "Create a billing entity",
+                description="Customers that name it in billing_entity_code belong to it; others to the default one.",
+                takes=billing_entity.BillingEntityInput,
+                needs=("code", "name"),
+                errors=(404,),
+            ),
             Operation(
                 "GET",
                 "/billing_entities",
@@ -1594,7 +1629,7 @@ GROUPS = (
             BILLING_ENTITIES.update(
                 billing_entities.update_billing_entity,
                 "Change a billing entity",
-                takes=billing_entity.BillingEntityInput,
+                takes=billing_entity.BillingEntityUpdate,
             ),
             TEST_CLOCK.show(organizations.show_test_clock, "Get the test clock", errors=(403,)),
             TEST_CLOCK.update(

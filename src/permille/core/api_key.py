@@ -31,6 +31,7 @@ RESOURCES = (
     "payment",
     "payment_request",
     "payment_receipt",
+    "dunning_campaign",
     "late_usage",
     "alert",
     "feature",

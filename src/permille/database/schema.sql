@@ -22,6 +22,21 @@ create table organization (
 
 create index organization_on_its_way on organization (id) where test_target is not null;
 
+-- Dunning campaigns request what is overdue.
+create table dunning_campaign (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    name text not null,
+    description text,
+    thresholds jsonb not null, -- [{"currency": "EUR", "amount_cents": 15000}], one for each currency
+    days_between_attempts bigint not null,
+    max_attempts bigint not null,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    unique (organization_id, code)
+);
+
 create table billing_entity (
     id uuid primary key,
     organization_id uuid not null references organization (id),
@@ -57,6 +72,7 @@ create table billing_entity (
     tax_ids uuid[] not null default '{}',
     bank_details text,
     reverse_charge_note text,
+    dunning_campaign_id uuid references dunning_campaign (id),
     email_settings text[] not null default '{}' -- what customers get by mail without being asked
 );
 
@@ -316,7 +332,9 @@ create table customer (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     deleted_at timestamptz,
-    tax_ids uuid[] not null default '{}'
+    tax_ids uuid[] not null default '{}',
+    dunning_campaign_id uuid references dunning_campaign (id),
+    exclude_from_dunning_campaign boolean not null default false
 );
 
 create unique index customer_external_id on customer (organization_id, external_id) where deleted_at is null;
@@ -1519,11 +1537,24 @@ create table payment_request (
     currency text not null,
     payment_status text not null default 'pending', -- pending, succeeded, failed
     created_at timestamptz not null,
-    updated_at timestamptz not null
+    updated_at timestamptz not null,
+    dunning_campaign_id uuid
 );
 
 create index payment_request_newest on payment_request (organization_id, created_at desc, id);
 create index payment_request_of_customer on payment_request (customer_id, created_at desc, id);
+
+-- How far the dunning of a customer has come.
+create table dunning (
+    customer_id uuid primary key references customer (id),
+    organization_id uuid not null,
+    due_at timestamptz, -- when to look again whether anything is to be requested; null: when an invoice becomes overdue
+    last_attempt_at timestamptz,
+    attempts jsonb not null default '{}', -- by currency
+    is_finished boolean not null default false -- the webhook of it is sent
+);
+
+create index dunning_due on dunning (organization_id, due_at) where due_at is not null;
 
 create table payment_request_invoice (
     payment_request_id uuid not null references payment_request (id),
@@ -1893,6 +1924,7 @@ begin
         ('credit_note', 'id', 'number', '', 'insert update delete'),
         ('coupon', 'id', 'code', '', 'insert update delete'),
         ('applied_coupon', 'id', 'id', '', 'insert update delete'),
+        ('dunning_campaign', 'id', 'code', '', 'insert update delete'),
         ('payment', 'id', 'reference', '', 'insert update delete'),
         ('payment_request', 'id', 'email', '', 'insert update delete'),
         ('feature', 'id', 'code', '', 'insert update delete'),

@@ -252,6 +252,17 @@ group by p.id having p.amount_cents <> coalesce(sum(i.amount_cents), 0)
 """,
 )
 
+REQUESTS_ADD_UP = Check(
+    sentence="A payment request asks for what was due of its invoices, of one customer in one currency",
+    broken="""
+select r.organization_id, 'payment request ' || r.id as what,
+    format('%s, of invoices %s', r.amount_cents, sum(p.amount_cents)) as detail
+from payment_request r join payment_request_invoice p on p.payment_request_id = r.id join invoice i on i.id = p.invoice_id
+group by r.id having r.amount_cents <> sum(p.amount_cents)
+    or bool_or(i.customer_id <> r.customer_id or i.currency <> r.currency)
+""",
+)
+
 PAID_IS_NOT_OVERDUE = Check(
     sentence="An invoice of which nothing is due is not overdue, and one that is paid neither",
     broken=f"""
@@ -325,6 +336,7 @@ CHECKS = (
     BALANCES_ADD_UP,
     PAYMENTS_ADD_UP,
     PAYMENTS_ARE_SPENT_ONCE,
+    REQUESTS_ADD_UP,
     PAID_IS_NOT_OVERDUE,
     FEES_CREDITED_ONCE,
     PAID_AND_REFUNDED,

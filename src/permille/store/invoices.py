@@ -210,16 +210,11 @@ def take_customer_numbers(
 
 
 def take_entity_numbers(conn: Connection[Any], counts: Mapping[UUID, int]) -> dict[UUID, int]:
-    """Reserve so many numbers of each billing entity; the last one taken before.
-
-    An entity that did not number by itself until now counts on from the number of its invoices.
-    """
+    """Reserve so many numbers of each billing entity; the last one taken before."""
     last: dict[UUID, int] = {}
     for entity_id in sorted(counts):
         row = conn.execute(
-            "update billing_entity b set last_invoice_sequential_id = %(count)s + case"
-            " when last_invoice_sequential_id > 0 then last_invoice_sequential_id else (select count(*)"
-            " from invoice i where i.billing_entity_id = b.id and i.sequential_id is not null) end"
+            "update billing_entity set last_invoice_sequential_id = last_invoice_sequential_id + %(count)s"
             " where id = %(id)s returning last_invoice_sequential_id",
             {"count": counts[entity_id], "id": entity_id},
         ).fetchone()
@@ -431,6 +426,7 @@ def set_grace_periods(conn: Connection[Any], days: Mapping[UUID, int], *, now: d
 
 
 _REWRITTEN = (
+    "billing_entity_id",
     "status",
     "number",
     "sequential_id",

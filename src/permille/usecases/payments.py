@@ -21,7 +21,7 @@ from permille.out.payments.provider import Collection, PaymentProvider
 from permille.store import customers, invoice_search, invoices, payments, webhooks
 from permille.store.invoices import StoredInvoice
 from permille.store.payments import Receipt, StoredPayment
-from permille.usecases import payment_requests
+from permille.usecases import dunning, payment_requests
 from permille.usecases.invoices import opened, single
 from permille.usecases.wallets import transactions
 
@@ -43,6 +43,7 @@ FOLLOWS: tuple[Follow, ...] = (
     transactions.payment_changed,
     _queue_webhooks,
     payment_requests.settle,
+    dunning.reset,
 )
 """What follows when the payment status of invoices of an organization has changed, in this order.
 

@@ -122,7 +122,7 @@ class Fee(Answer):
     failed_at: FailedAt
     refunded_at: RefundedAt
     amount_details: Details
-    self_billed: Annotated[bool, says("Always false: kept for clients of Lago's API.")]
+    self_billed: Annotated[bool, says("Whether it is issued in a partner's name.")]
     pricing_unit_details: Annotated[
         Mapping[str, Any] | None, says("What it comes to in the charge's pricing unit, if it has one.")
     ]

@@ -81,7 +81,7 @@ class Invoice(Answer):
     xml_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
     web_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
     version_number: Annotated[int, says("Version of the rules that it was made by.")]
-    self_billed: Annotated[bool, says("Always false: kept for clients of Lago's API.")]
+    self_billed: Annotated[bool, says("Whether it is issued in a partner's name.")]
     created_at: CreatedAt
     updated_at: UpdatedAt
     voided_at: Annotated[str | None, instant_of("When it was voided.")]
