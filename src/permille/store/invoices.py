@@ -15,6 +15,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.contract.subscription import Subscription
+from permille.core.contract.timeline import BillingPeriods
 from permille.core.invoice.billing import BillingProgress, SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
 from permille.core.metering.event import Arrival
@@ -68,6 +69,8 @@ class StoredInvoice:
     sub_total_excluding_taxes_amount_cents: int
     sub_total_including_taxes_amount_cents: int
     prepaid_credit_amount_cents: int
+    prepaid_granted_credit_amount_cents: int | None
+    prepaid_purchased_credit_amount_cents: int | None
     total_amount_cents: int
     total_paid_amount_cents: int
     metadata: Sequence[Mapping[str, Any]]
@@ -207,16 +210,11 @@ def take_customer_numbers(
 
 
 def take_entity_numbers(conn: Connection[Any], counts: Mapping[UUID, int]) -> dict[UUID, int]:
-    """Reserve so many numbers of each billing entity; the last one taken before.
-
-    An entity that did not number by itself until now counts on from the number of its invoices.
-    """
+    """Reserve so many numbers of each billing entity; the last one taken before."""
     last: dict[UUID, int] = {}
     for entity_id in sorted(counts):
         row = conn.execute(
-            "update billing_entity b set last_invoice_sequential_id = %(count)s + case"
-            " when last_invoice_sequential_id > 0 then last_invoice_sequential_id else (select count(*)"
-            " from invoice i where i.billing_entity_id = b.id and i.sequential_id is not null) end"
+            "update billing_entity set last_invoice_sequential_id = last_invoice_sequential_id + %(count)s"
             " where id = %(id)s returning last_invoice_sequential_id",
             {"count": counts[entity_id], "id": entity_id},
         ).fetchone()
@@ -271,6 +269,9 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
         "credit_notes_amount_cents": draft.credit_notes_amount_cents,
         "sub_total_excluding_taxes_amount_cents": draft.sub_total_excluding_taxes_amount_cents,
         "sub_total_including_taxes_amount_cents": draft.sub_total_including_taxes_amount_cents,
+        "prepaid_credit_amount_cents": draft.prepaid_credit_amount_cents,
+        "prepaid_granted_credit_amount_cents": draft.prepaid_granted_credit_amount_cents,
+        "prepaid_purchased_credit_amount_cents": draft.prepaid_purchased_credit_amount_cents,
         "total_amount_cents": draft.total_amount_cents,
         "total_paid_amount_cents": draft.total_paid_amount_cents,
         "skip_charges": draft.skip_charges,
@@ -309,7 +310,6 @@ def unsaved_invoice(draft: InvoiceDraft) -> StoredInvoice:
         **own,
         payment_overdue=False,
         payment_dispute_lost_at=None,
-        prepaid_credit_amount_cents=0,
         metadata=[],
         voided_at=None,
     )
@@ -319,7 +319,8 @@ def unsaved_periods(draft: InvoiceDraft) -> list[InvoiceSubscription]:
     """The rows of a draft's subscriptions."""
     found = []
     for billing in draft.billings:
-        own, usage = billing.planned.periods.subscription, billing.planned.periods.charges
+        periods = billing.planned.periods
+        own, usage, fixed = periods.subscription, periods.charges, _fixed_charges(periods)
         found.append(
             InvoiceSubscription(
                 invoice_id=draft.id,
@@ -331,8 +332,8 @@ def unsaved_periods(draft: InvoiceDraft) -> list[InvoiceSubscription]:
                 to_at=own.to if own else None,
                 charges_from_at=usage.from_ if usage else None,
                 charges_to_at=usage.to if usage else None,
-                fixed_charges_from_at=None,
-                fixed_charges_to_at=None,
+                fixed_charges_from_at=fixed.from_ if fixed else None,
+                fixed_charges_to_at=fixed.to if fixed else None,
             )
         )
     return found
@@ -343,8 +344,13 @@ def _billing_line(invoice_id: UUID, billing: SubscriptionBilling) -> str:
     return (
         f"{invoice_id.hex}\t{billing.subscription.id.hex}\t{billing.reason}\t{billing.recurring}"
         f"\t{instant(billing.at)}\t{_period(periods.subscription)}\t{_period(periods.charges)}"
-        f"\t{_period(None)}\t{or_null(counted_to)}\t{or_null(seen_to)}\n"
+        f"\t{_period(_fixed_charges(periods))}\t{or_null(counted_to)}\t{or_null(seen_to)}\n"
     )
+
+
+def _fixed_charges(periods: BillingPeriods) -> Period | None:
+    """The period of fixed charges that an invoice shows: the one that has ended, else the one that begins."""
+    return periods.fixed_charges or periods.fixed_charges_in_advance
 
 
 def _period(period: Period | None) -> str:
@@ -420,6 +426,7 @@ def set_grace_periods(conn: Connection[Any], days: Mapping[UUID, int], *, now: d
 
 
 _REWRITTEN = (
+    "billing_entity_id",
     "status",
     "number",
     "sequential_id",
@@ -441,6 +448,9 @@ _REWRITTEN = (
     "credit_notes_amount_cents",
     "sub_total_excluding_taxes_amount_cents",
     "sub_total_including_taxes_amount_cents",
+    "prepaid_credit_amount_cents",
+    "prepaid_granted_credit_amount_cents",
+    "prepaid_purchased_credit_amount_cents",
     "total_amount_cents",
     "payment_status",
     "updated_at",
@@ -456,6 +466,17 @@ def rewrite(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
         f"update invoice i set {', '.join(f'{name} = w.{name}' for name in _REWRITTEN)}"
         " from jsonb_populate_recordset(null::invoice, %s::jsonb) w where i.id = w.id and i.status = 'draft'",
         [exact_json([_row(draft) for draft in drafts])],
+    )
+
+
+def finalize_opened(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
+    """Number and date invoices that waited for their payment; set-based."""
+    shown = ("number", "sequential_id", "billing_entity_sequential_id", "issuing_date", "payment_due_date")
+    rows = [{**{name: _row(draft)[name] for name in shown}, "id": draft.id} for draft in drafts]
+    conn.execute(
+        f"update invoice i set status = 'finalized', finalized_at = %s, {', '.join(f'{name} = w.{name}' for name in shown)}"
+        " from jsonb_populate_recordset(null::invoice, %s::jsonb) w where i.id = w.id and i.status = 'open'",
+        [drafts[0].made_at, exact_json(rows)],
     )
 
 
@@ -522,15 +543,19 @@ def settle(conn: Connection[Any], settled: Sequence[BillingProgress]) -> None:
     """Save how far each subscription is billed and when it is due again."""
     conn.execute(
         "update subscription s set next_billing_at = w.next_billing_at, fee_billed_until = w.fee_until,"
-        " charges_billed_until = w.charges_until, trial_ended_at = w.trial_ended_at"
-        " from unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
-        " as w (id, next_billing_at, fee_until, charges_until, trial_ended_at) where s.id = w.id",
+        " charges_billed_until = w.charges_until, trial_ended_at = w.trial_ended_at,"
+        " fixed_charges_billed_until = w.fixed_until, fixed_charges_paid_until = w.paid_until"
+        " from unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[],"
+        " %s::timestamptz[], %s::timestamptz[])"
+        " as w (id, next_billing_at, fee_until, charges_until, trial_ended_at, fixed_until, paid_until) where s.id = w.id",
         [
             uuid_array(each.subscription_id for each in settled),
             instant_array(each.next_billing_at for each in settled),
             instant_array(each.fee_billed_until for each in settled),
             instant_array(each.charges_billed_until for each in settled),
             instant_array(each.trial_ended_at for each in settled),
+            instant_array(each.fixed_charges_billed_until for each in settled),
+            instant_array(each.fixed_charges_paid_until for each in settled),
         ],
     )
 

@@ -12,6 +12,7 @@ from permille.core.errors import NotFound
 from permille.web import (
     account,
     add_ons,
+    alerts,
     api_reference,
     audit_log,
     charges,
@@ -19,6 +20,7 @@ from permille.web import (
     customers,
     developers,
     events,
+    features,
     holds,
     home,
     invoices,
@@ -114,6 +116,8 @@ def _customers(engine: Engine) -> list[Route]:
         form_page(
             engine, "/edit-own-charge/{external_id:path}", own_plans.before_charge, own_plans.update_charge
         ),
+        page(engine, "/alerts/{external_id:path}", alerts.detail, alerts.create),
+        action(engine, "/delete-alert/{external_id:path}", alerts.delete),
         action(engine, "/end-subscription/{external_id:path}", customers.end_subscription),
         action(engine, "/delete-customer/{external_id:path}", customers.delete),
     ]
@@ -138,6 +142,12 @@ def _catalogue(engine: Engine) -> list[Route]:
         form_page(engine, "/new-add-on", add_ons.blank, add_ons.create),
         form_page(engine, "/edit-add-on/{code:path}", add_ons.before, add_ons.update),
         action(engine, "/delete-add-on/{code:path}", add_ons.delete),
+        page(engine, "/features", features.listing),
+        form_page(engine, "/new-feature", features.blank, features.create),
+        form_page(engine, "/edit-feature/{code:path}", features.before, features.update),
+        action(engine, "/delete-feature/{code:path}", features.delete),
+        page(engine, "/entitlements/{code:path}", features.plan_grants, features.set_plan_grants),
+        page(engine, "/own-entitlements/{external_id:path}", features.own_grants, features.set_own_grants),
         page(engine, "/pricing-units", pricing_units.listing),
         form_page(engine, "/new-pricing-unit", pricing_units.blank, pricing_units.create),
         form_page(engine, "/edit-pricing-unit/{code:path}", pricing_units.before, pricing_units.update),
@@ -161,6 +171,7 @@ def _billing(engine: Engine) -> list[Route]:
         form_page(engine, "/credit-invoice/{lago_id}", credit_notes.blank, credit_notes.create),
         page(engine, "/credit-notes", credit_notes.listing),
         page(engine, "/credit-notes/{lago_id}", credit_notes.detail),
+        page(engine, "/credit-notes/{lago_id}/pdf", credit_notes.pdf),
         action(engine, "/credit-notes/{lago_id}/void", credit_notes.void),
         action(engine, "/credit-notes/{lago_id}/refunded", credit_notes.refunded),
         form_page(engine, "/new-one-off/{external_id:path}", one_off.blank, one_off.create),

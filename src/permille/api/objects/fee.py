@@ -53,9 +53,14 @@ class FeeItem(Answer):
     filter_invoice_display_name: Annotated[
         str | None, says("The filter's name on invoices, else its values.")
     ]
-    lago_item_id: Annotated[UUID | None, says("The metric, the add-on or the subscription.")]
+    lago_item_id: Annotated[
+        UUID | None, says("The metric, the add-on, the subscription or the wallet's transaction.")
+    ]
     item_type: Annotated[
-        str, one_of("BillableMetric", "AddOn", "Subscription", says="What lago_item_id names.")
+        str,
+        one_of(
+            "BillableMetric", "AddOn", "Subscription", "WalletTransaction", says="What lago_item_id names."
+        ),
     ]
     grouped_by: GroupedBy
 
@@ -73,7 +78,7 @@ class Fee(Answer):
     lago_id: Annotated[UUID | None, says("The server's own identifier; null for an estimate.")]
     lago_charge_id: ChargeId
     lago_charge_filter_id: ChargeFilterId
-    lago_fixed_charge_id: Annotated[None, says("Always null: fixed charges aren't built yet.")]
+    lago_fixed_charge_id: Annotated[UUID | None, says("The fixed charge, if it is of one.")]
     lago_invoice_id: Annotated[UUID | None, says("The invoice, if it is on one.")]
     lago_true_up_fee_id: TrueUp
     lago_true_up_parent_fee_id: TrueUpParent
@@ -117,7 +122,7 @@ class Fee(Answer):
     failed_at: FailedAt
     refunded_at: RefundedAt
     amount_details: Details
-    self_billed: Annotated[bool, says("Always false: kept for clients of Lago's API.")]
+    self_billed: Annotated[bool, says("Whether it is issued in a partner's name.")]
     pricing_unit_details: Annotated[
         Mapping[str, Any] | None, says("What it comes to in the charge's pricing unit, if it has one.")
     ]

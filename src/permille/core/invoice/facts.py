@@ -16,12 +16,16 @@ from permille.core.invoice.progressive import BilledBefore
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge, Dimensions
+from permille.core.rating.fixed_charge import UnitsChange
+from permille.core.wallet import FilledWallet
 
 Usage = Mapping[str, Sequence[tuple[Dimensions, Partial]]]
 """Code of a metric -> its series."""
 Priced = Sequence[tuple[Charge, CompiledCharge]]
 Balances = Mapping[tuple[UUID, str], Sequence[tuple[UUID, int]]]
 """(Customer, currency) -> the credit notes with a balance, the oldest first: (id, balance in cents)."""
+Wallets = Mapping[tuple[UUID, str], Sequence[FilledWallet]]
+"""(Customer, currency) -> the wallets with a balance, in the order in which they are spent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,14 @@ def _renewed(plan: Plan, *, is_whole: bool) -> list[Priced]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class PaidInAdvance:
+    """What was paid for a period that is still running, and how many days that was for."""
+
+    amount_cents: int
+    days: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What was loaded for a batch."""
@@ -79,6 +91,10 @@ class Facts:
     """Subscription -> recurring units carried over into the period that is paid in advance."""
     late_usage: Mapping[UUID, Sequence[LateUsageFees]] = field(default_factory=dict)
     """The subscription whose invoice takes late usage along, or the invoice that has it already -> its fees."""
+    fixed_units: Mapping[UUID, Mapping[UUID, Sequence[UnitsChange]]] = field(default_factory=dict)
+    """Subscription -> fixed charge -> its units, in the order in which they were set."""
+    paid_before: Mapping[tuple[UUID, UUID], PaidInAdvance] = field(default_factory=dict)
+    """(Subscription that took over, add-on) -> what the plan before was paid of it in advance, prorated."""
     coupons: Mapping[UUID, Sequence[AppliedCoupon]] = field(default_factory=dict)
     """Customer -> the coupons that take something off its invoices, in the order in which they do."""
     counted_cents: Mapping[UUID, int] = field(default_factory=dict)
@@ -86,6 +102,7 @@ class Facts:
     billed_before: Mapping[UUID, BilledBefore] = field(default_factory=dict)
     """Subscription -> what an invoice at a threshold has billed of its period."""
     balances: Balances = field(default_factory=dict)
+    wallets: Wallets = field(default_factory=dict)
 
     def charges_in_arrears(self, billing: SubscriptionBilling) -> Priced:
         """The charges that price the period of usage that is billed; none where none is."""
