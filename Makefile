@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SHARED ?= ../shared
+# Where bytecode is not kept, each of the hundreds of programs that tests start compiles all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 # One quick file of every folder of tests that needs a database or more.
 SMOKE := tests/store/test_migrate.py tests/ingest/test_intake.py tests/usecases/test_fences.py tests/api/test_settings.py \
@@ -43,10 +45,10 @@ browser:
 	@$(PYTHON) tools/browser.py
 
 unit: browser ## all tests
-	$(BIN)/pytest -n 2 -q
+	$(BIN)/pytest -n 2 --dist worksteal -q
 
 coverage: browser ## all tests, and how much of the source they run: at least the floor in pyproject.toml
-	$(BIN)/pytest -n 2 -q --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered
 
 mutants: ## faults that no test notices: make mutants MODULE=usecases/invoices/run.py SAMPLE=10; without MODULE all of the core
 	$(BIN)/python tools/mutants.py $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,27 @@ FAST = {
     "autovacuum": "off",
 }
 
+# Programs that tests start find what they import compiled, whatever the environment says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 _numbers = itertools.count(1)
+
+
+SLOW = (
+    "tests/faults/",
+    "tests/browser/",
+    "tests/client/",
+    "tests/test_backup",
+    "tests/test_unprivileged",
+    "tests/test_door",
+)
+"""What waits for real servers: it comes first, so that the end of a run is many short tests for all workers."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOW))
 
 
 def make_reachable_folder() -> Path:
@@ -75,7 +96,7 @@ def fresh_database(server: EmbeddedPostgres, name: str, template: str = "permill
     """The URI of a database that is a copy of another one, dropped at the end."""
     name = f"{name}_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(server.superuser_dsn, autocommit=True) as conn:
-        conn.execute(f"create database {name} template {template} owner permille")
+        conn.execute(f"create database {name} template {template} strategy file_copy owner permille")
         yield _database_url(server, name)
         conn.execute(f"drop database {name} with (force)")
 

@@ -18,6 +18,8 @@ import httpx2
 from permille.embedded.postgres import erase
 
 ADMIN_KEY = "test-admin"
+PATIENCE_SECONDS = 300
+"""For what happens as soon as the machine comes to it: no test is about how busy that is."""
 
 
 def free_port() -> int:
@@ -26,7 +28,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until it holds; a server that doesn't answer yet is no failure."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -56,7 +58,7 @@ class LiveServer:
                 stderr=log,
             )
 
-    def wait_ready(self, seconds: float = 90) -> None:
+    def wait_ready(self, seconds: float = PATIENCE_SECONDS) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self.process is None or self.process.poll() is not None:
@@ -91,7 +93,7 @@ class LiveServer:
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE_SECONDS)
 
     def organization(self, **fields: Any) -> dict[str, Any]:
         body = {"organization": {"name": "Test AI", **fields}}

@@ -261,6 +261,42 @@ class Config:
         int, Meta(ge=1, le=120, description="How long an attempt to deliver a webhook may take, in seconds.")
     ] = 30
 
+    smtp_host: Annotated[
+        str | None,
+        Meta(
+            description="Mail server that mail to customers goes through. Without it, none is sent: docs/mail.md."
+        ),
+    ] = None
+    smtp_port: Annotated[int, Meta(ge=1, le=65535, description="Its port.")] = 587
+    smtp_security: Annotated[
+        Literal["starttls", "tls", "none"],
+        Meta(
+            description="How the connection to it is encrypted: starttls, tls from the first byte, or none."
+        ),
+    ] = "starttls"
+    smtp_user: Annotated[str | None, Meta(description="Who signs in to it. Without it, nobody does.")] = None
+    smtp_password: Annotated[str | None, Meta(description="The password.")] = field(default=None, repr=False)
+    smtp_timeout_seconds: Annotated[
+        int, Meta(ge=2, le=600, description="How long an attempt to send a mail may take, in seconds.")
+    ] = 30
+    mail_from: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[^@\s]+@[^@\s]+$",
+                description="Address that mail to customers comes from. Answers go to the email of the billing entity.",
+            ),
+        ]
+        | None
+    ) = None
+    mail_test_recipients: Annotated[
+        str,
+        Meta(
+            description="Addresses and domains, with commas between them, that get mail of organizations in test mode: "
+            "`@example.com`. Without any, nobody does."
+        ),
+    ] = ""
+
     oidc_issuer: (
         Annotated[
             str,
@@ -329,9 +365,14 @@ def _description(hint: Any) -> str:
     raise TypeError(f"{hint} has no description")
 
 
-_NEEDS = {"oidc_issuer": "oidc_client_id", "oidc_domains": "oidc_organization"}
+_NEEDS = {
+    "oidc_issuer": "oidc_client_id",
+    "oidc_domains": "oidc_organization",
+    "smtp_host": "mail_from",
+    "smtp_password": "smtp_user",
+}
 _FIELDS = tuple(known.name for known in fields(Config))
-_SECRET = frozenset({"admin_key", "metrics_key", "database_url", "oidc_client_secret"})
+_SECRET = frozenset({"admin_key", "metrics_key", "database_url", "oidc_client_secret", "smtp_password"})
 
 
 def _variable(name: str) -> str:

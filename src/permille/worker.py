@@ -26,11 +26,11 @@ from permille.memory import calm_collector
 from permille.out import jobs
 from permille.out.kind import Context
 from permille.signals import Signals
-from permille.store import unpriced as unpriced_store, webhooks
+from permille.store import mails, unpriced as unpriced_store, webhooks
 from permille.usecases import alerts, fences, unpriced
 from permille.usecases.due import due
 from permille.usecases.fences import Task
-from permille.usecases.invoices import advance, late_usage
+from permille.usecases.invoices import advance, late_usage, progressive
 from permille.usecases.watch import MustStopError, Watch
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,13 @@ def queue_webhooks(pool: Pool, now: datetime) -> bool:
     return False
 
 
+def queue_mails(pool: Pool, now: datetime) -> bool:
+    """Queue a job for each organization with a mail that is due again, or whose job was lost with its worker."""
+    with pool.connection() as conn:
+        mails.defer_due(conn, now=now)
+    return False
+
+
 def forget_webhooks(pool: Pool, now: datetime) -> bool:
     with pool.connection() as conn:
         return webhooks.delete_older(conn, before=now - WEBHOOKS_KEPT) > 0
@@ -105,6 +112,9 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     def look_at_alerts(pool: Pool, now: datetime) -> bool:
         return alerts.look_live(pool, now) > 0
 
+    def look_at_thresholds(pool: Pool, now: datetime) -> bool:
+        return progressive.look_live(pool, now) > 0
+
     def look_for_unpriced(pool: Pool, now: datetime) -> bool:
         return unpriced.look_live(pool, now) > 0
 
@@ -122,9 +132,11 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         Loop(name="late usage", step=review_late_usage, pause_seconds=1.0),
         Loop(name="in advance", step=bill_advance, pause_seconds=0.5),
         Loop(name="alerts", step=look_at_alerts, pause_seconds=0.5),
+        Loop(name="usage thresholds", step=look_at_thresholds, pause_seconds=0.5),
         Loop(name="unpriced usage", step=look_for_unpriced, pause_seconds=2.0),
         Loop(name="jobs", step=run_jobs, pause_seconds=1.0),
         Loop(name="webhooks", step=queue_webhooks, pause_seconds=1.0),
+        Loop(name="mails", step=queue_mails, pause_seconds=5.0),
         Loop(name="old webhooks", step=forget_webhooks, pause_seconds=86_400.0),
     )
 

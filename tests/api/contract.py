@@ -16,7 +16,7 @@ from permille.api.openapi import document
 
 JSON = "application/json"
 ERROR = {"$ref": "#/components/schemas/Error"}
-SENT_EMPTY = {"fixed_charges", "usage_thresholds", "entitlements"}
+SENT_EMPTY = {"fixed_charges", "entitlements"}
 """What isn't built yet may be sent as long as it says nothing."""
 BEFORE = {"413", "415"}
 """Statuses that every operation has, also one without a body: what is sent all the same is refused.

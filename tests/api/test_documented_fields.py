@@ -503,6 +503,8 @@ def problem(world: World, operation: Operation, field: str, kind: str) -> str | 
     owner, _, _ = field.rpartition(".")
     if leaf(owner) == "minimum_commitment":
         put(body, f"{owner}.amount_cents", VALUES["amount_cents"])
+    if owner.endswith("usage_thresholds[]"):
+        put(body, f"{owner}.amount_cents", VALUES["amount_cents"])
     if top:
         prices = SPECIAL.get(top) or PRICES[model]
         field, sent = field.split("properties.", 1)[0] + "properties", deepcopy(prices)

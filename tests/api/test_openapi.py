@@ -85,8 +85,12 @@ OBJECTS = {
     "fee": "Fee",
     "invoice": "InvoiceDetails",
     "late_usage": "LateUsage",
+    "payment": "Payment",
+    "payment_receipt": "PaymentReceipt",
+    "payment_request": "PaymentRequest",
     "plan": "Plan",
     "subscription": "Subscription",
+    "triggered_alert": "TriggeredAlert",
 }
 
 
@@ -120,7 +124,7 @@ def test_webhooks_carry_the_objects_of_the_document_and_numbers_that_were_sent(a
         "plan": plan,
         "subscription": subscription,
     }
-    assert RENDERERS.keys() == OBJECTS.keys()
+    assert {name for name in RENDERERS if "." not in name} == OBJECTS.keys()
     api.conn.rollback()
     for kind, shown in made.items():
         object_id = UUID(shown["lago_id"])

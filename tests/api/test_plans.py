@@ -138,7 +138,6 @@ def test_rules_of_a_charge(api: Api, metric, fields, details):
     ("field", "value"),
     [
         ("fixed_charges", [{"units": 1}]),
-        ("usage_thresholds", [{"amount_cents": 1}]),
     ],
 )
 def test_what_is_not_built_yet_is_refused_and_not_ignored(api: Api, field, value):

@@ -176,14 +176,19 @@ def test_the_oldest_balances_pay_first_and_never_too_much(balances: list[int], o
     assert [each.credit_note_id.int for each in spent] == list(range(len(spent)))
 
 
-def test_a_day_of_the_end_in_a_trial_that_ends_with_it_is_used() -> None:
-    """A trial that ended at the very instant counts no more; one that goes beyond the period leaves nothing."""
-    ended = utc(2024, 3, 10)
+def test_the_day_on_which_the_trial_ended_is_not_used() -> None:
+    """From the day after on the day of the end is used; a trial that goes beyond the period leaves nothing."""
+    ended = utc(2024, 3, 10, 23)
     whole = Decimal(100_000)
     over = unused_amount(
-        paid(3_100, 31, utc(2024, 4, 1), trial=ended), ended_at=ended, upgraded=False, at_most=whole
+        paid(3_100, 31, utc(2024, 4, 1), trial=utc(2024, 3, 10, 21)),
+        ended_at=ended,
+        upgraded=False,
+        at_most=whole,
     )
-    assert over == 21 * 100
+    assert over == 22 * 100
+    next_day = paid(3_100, 31, utc(2024, 4, 1), trial=utc(2024, 3, 9, 21))
+    assert unused_amount(next_day, ended_at=ended, upgraded=False, at_most=whole) == 21 * 100
     beyond = paid(3_100, 31, utc(2024, 4, 1), trial=utc(2024, 4, 2))
     assert unused_amount(beyond, ended_at=ended, upgraded=False, at_most=whole) == 0
 

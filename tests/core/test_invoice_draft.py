@@ -367,6 +367,7 @@ def test_reasons_are_those_of_the_api() -> None:
         "subscription_terminating",
         "in_advance_charge",
         "in_advance_charge_periodic",
+        "progressive_billing",
         "late_usage",
     ]
 

@@ -19,7 +19,7 @@ import pytest
 
 from permille.embedded.postgres import EmbeddedPostgres
 from tests.conftest import fresh_database
-from tests.live import ADMIN_KEY, free_port
+from tests.live import ADMIN_KEY, PATIENCE_SECONDS, free_port
 
 QUIET_REQUESTS = 200
 SOURCES = 200
@@ -61,7 +61,7 @@ class Served:
         self.sent = 0
 
     def await_health(self) -> None:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             with contextlib.suppress(httpx2.TransportError):
                 if httpx2.get(f"{self.url}/health", timeout=5).status_code == 200:
@@ -104,7 +104,7 @@ def served(postgres: EmbeddedPostgres, reachable_session_path: Path) -> Iterator
         yield one
         one.client.close()
         one.process.terminate()
-        one.process.wait(30)
+        one.process.wait(PATIENCE_SECONDS)
 
 
 def under(served: Served, attack: Callable[[], None]) -> None:

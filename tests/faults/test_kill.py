@@ -22,7 +22,7 @@ import psycopg
 import pytest
 
 from permille.events.postgres import rollup
-from tests.live import LiveServer, live_server
+from tests.live import PATIENCE_SECONDS, LiveServer, live_server
 
 CUSTOMERS = [f"customer-{n}" for n in range(5)]
 TYPES = ("input", "output")
@@ -146,7 +146,7 @@ def kill(server: LiveServer, role: str, chance: random.Random) -> None:
         server.start()
 
 
-def until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+def until(condition: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS, what: str) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
@@ -186,12 +186,12 @@ def test_nothing_acknowledged_is_lost_or_doubled(server: LiveServer) -> None:
         time.sleep(chance.uniform(0.3, 1.5))
         kill(server, role, chance)
         server.wait_ready()
-        until(lambda: all(victims(server).values()), seconds=30, what="every process runs again")
+        until(lambda: all(victims(server).values()), what="every process runs again")
     time.sleep(1)
     for load in loads:
         load.done.set()
     for load in loads:
-        load.join(60)
+        load.join(PATIENCE_SECONDS)
         assert load.problem is None
         assert load.events > 0
 
@@ -216,7 +216,7 @@ def test_sigterm_under_load_is_a_clean_end(server: LiveServer) -> None:
     server.start()
     server.wait_ready()
     load.done.set()
-    load.join(60)
+    load.join(PATIENCE_SECONDS)
     assert load.problem is None
     with server.client(key) as client:
         found = {name: usage(client, name) for name in CUSTOMERS}
@@ -268,4 +268,4 @@ def move(server: LiveServer, key: str, to: str, *, kill_role: str, chance: rando
         except httpx2.TransportError:
             return False
 
-    until(moved, seconds=60, what="the clock moves")
+    until(moved, what="the clock moves")

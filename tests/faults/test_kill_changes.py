@@ -29,7 +29,7 @@ from tests.faults.test_kill import (
     usage,
     victims,
 )
-from tests.live import LiveServer, live_server
+from tests.live import PATIENCE_SECONDS, LiveServer, live_server
 
 ROLES = ["serve", "postgres", "work", "supervisor"]
 
@@ -69,8 +69,8 @@ def beside_kills(server: LiveServer, work: Callable[[], None], *, seed: int) -> 
         time.sleep(chance.uniform(0.1, 0.6))
         kill(server, role, chance)
         server.wait_ready()
-        until(lambda: all(victims(server).values()), seconds=30, what="every process runs again")
-    worker.join(90)
+        until(lambda: all(victims(server).values()), what="every process runs again")
+    worker.join(PATIENCE_SECONDS)
     assert not worker.is_alive()
 
 
@@ -162,7 +162,7 @@ def test_every_event_in_advance_has_one_fee(server: LiveServer, invoiceable: boo
             ]
             return found
 
-    until(lambda: fees_count() >= len(events), seconds=60, what="every event has its fee")
+    until(lambda: fees_count() >= len(events), what="every event has its fee")
     time.sleep(1)
     with server.client(key) as client:
         fees = [
@@ -235,10 +235,10 @@ def test_a_history_is_moved_to_other_dimensions_whatever_dies(server: LiveServer
             row = conn.execute("select count(*) from metering where rebuilding").fetchone()
             return row == (0,)
 
-    until(is_moved, seconds=60, what="the history is moved")
+    until(is_moved, what="the history is moved")
     with server.client(key) as client:
         for name in CUSTOMERS:
             assert regions(client, name) == {
                 place[1:]: units for place, units in expected.items() if place[0] == name
             }
-    until(lambda: cells_are_right(server), seconds=20, what="the cells are those of the events")
+    until(lambda: cells_are_right(server), what="the cells are those of the events")

@@ -14,7 +14,7 @@ import psycopg
 
 from permille.clock import system_now
 from permille.usecases.organizations import add_key
-from tests.live import free_port, wait_until
+from tests.live import PATIENCE_SECONDS, free_port, wait_until
 from tests.test_backup import a_month
 from tests.usecases.world import make_world
 
@@ -28,7 +28,7 @@ def program(dsn: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE_SECONDS)
 
 
 def test_one_of_each_is_killed_and_the_others_go_on(dsn: str, db: psycopg.Connection[Any]) -> None:

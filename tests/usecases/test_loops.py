@@ -20,7 +20,7 @@ from permille.events.postgres import rebuilding, rollup
 from permille.usecases import alerts, metering as keeping, unpriced
 from permille.usecases.due import due
 from permille.usecases.fences import Task
-from permille.usecases.invoices import advance, late_usage, run
+from permille.usecases.invoices import advance, late_usage, progressive, run
 
 from .test_fences import breaking, in_advance, use
 from .world import World, make_world, ts
@@ -106,6 +106,14 @@ def _watched(conn: psycopg.Connection[Any], name: str) -> World:
     return world
 
 
+def _near_threshold(conn: psycopg.Connection[Any], name: str) -> World:
+    world = make_world(conn, name=name, test_now=None)
+    conn.execute(
+        "insert into threshold_mark (organization_id, external_subscription_id) values (%s, 's')", [world.id]
+    )
+    return world
+
+
 def _rebuild(pool: Pool) -> None:
     while worker.rebuild(pool, NOW):
         pass
@@ -151,6 +159,12 @@ SCENES = {
         work=_rebuild,
         is_done=_has("select 1 from metering where organization_id = %s and rebuilding", some=False),
         breaks=(rebuilding, "move_chunk"),
+    ),
+    Task.THRESHOLDS: Scene(
+        fill=_near_threshold,
+        work=lambda pool: progressive.look_live(pool, NOW),
+        is_done=_has("select 1 from threshold_mark where organization_id = %s", some=False),
+        breaks=(progressive, "look"),
     ),
     Task.UNPRICED: Scene(
         fill=_changed,

@@ -15,6 +15,7 @@ from permille.api.render import instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import DAYS_MAX, LONG_TEXT, Fields
 from permille.core.customer import BillingEntity
+from permille.core.mail import EMAIL_SETTINGS
 from permille.store import billing_entities
 from permille.store.taxes import ids
 from permille.usecases.catalogue import billing_entities as catalogue
@@ -48,6 +49,7 @@ NEVER_NULL = (
     "finalize_zero_amount_invoice",
     "default_currency",
     "timezone",
+    "email_settings",
 )
 
 
@@ -64,7 +66,7 @@ def read_settings(fields: Fields) -> dict[str, Any]:
 
 
 def _read(fields: Fields) -> dict[str, Any]:
-    fields.refuse_unbuilt("email_settings", "eu_tax_management", "invoice_custom_section_codes", "logo")
+    fields.refuse_unbuilt("eu_tax_management", "invoice_custom_section_codes", "logo")
     readers: dict[str, Callable[[str], Any]] = {
         **dict.fromkeys(TEXTS, fields.text),
         **dict.fromkeys(LONG_TEXTS, partial(fields.text, limit=LONG_TEXT)),
@@ -76,6 +78,7 @@ def _read(fields: Fields) -> dict[str, Any]:
         "timezone": fields.timezone,
         "country": fields.country,
         "document_locale": fields.document_locale,
+        "email_settings": partial(fields.choices, allowed=EMAIL_SETTINGS),
     }
     settings = {name: read(name) for name, read in readers.items() if fields.has(name)}
     if (numbering := fields.choice("document_numbering", NUMBERING)) is not None:
@@ -136,6 +139,7 @@ SAME_NAME = (
     "document_locale",
     "timezone",
     "is_default",
+    "email_settings",
 )
 
 
@@ -143,7 +147,6 @@ def render_billing_entity(entity: BillingEntity) -> objects.BillingEntity:
     return objects.BillingEntity(
         lago_id=entity.id,
         **{name: getattr(entity, name) for name in SAME_NAME},
-        email_settings=[],
         eu_tax_management=False,
         taxes=[render_tax(tax) for tax in entity.taxes],
         created_at=instant(entity.created_at),

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
+from starlette.datastructures import QueryParams
 
 from permille.api.customers import customer_of, render_customer
 from permille.api.fees import render_fee, surroundings
@@ -32,31 +33,31 @@ from permille.usecases.credit_notes import CreditNoteEstimate, CreditNoteRequest
 
 def list_credit_notes(call: Call) -> dict[str, Any]:
     """GET /credit_notes, newest first."""
-    return _listing(call, read_search(call))
+    return _listing(call, read_search(call.query))
 
 
 def list_customer_credit_notes(call: Call) -> dict[str, Any]:
     """GET /customers/{external_id}/credit_notes."""
     customer = customer_of(call)
-    return _listing(call, replace(read_search(call), external_customer_id=customer.external_id))
+    return _listing(call, replace(read_search(call.query), external_customer_id=customer.external_id))
 
 
-def read_search(call: Call) -> CreditNoteSearch:
+def read_search(query: QueryParams) -> CreditNoteSearch:
     """The filters that an address's query names. Raises Invalid."""
     errors: dict[str, list[str]] = {}
     search = CreditNoteSearch(
-        external_customer_id=_text(call, "external_customer_id"),
-        credit_status=_text(call, "credit_status"),
-        refund_status=_text(call, "refund_status"),
-        reason=_text(call, "reason"),
-        currency=_text(call, "currency"),
-        invoice_number=_text(call, "invoice_number"),
-        issuing_date_from=_date(call, "issuing_date_from", errors),
-        issuing_date_to=_date(call, "issuing_date_to", errors),
-        amount_from=_whole(call, "amount_from", errors),
-        amount_to=_whole(call, "amount_to", errors),
-        search_term=_text(call, "search_term"),
-        billing_entity_codes=query_texts(call.query, "billing_entity_codes") or None,
+        external_customer_id=_text(query, "external_customer_id"),
+        credit_status=_text(query, "credit_status"),
+        refund_status=_text(query, "refund_status"),
+        reason=_text(query, "reason"),
+        currency=_text(query, "currency"),
+        invoice_number=_text(query, "invoice_number"),
+        issuing_date_from=_date(query, "issuing_date_from", errors),
+        issuing_date_to=_date(query, "issuing_date_to", errors),
+        amount_from=_whole(query, "amount_from", errors),
+        amount_to=_whole(query, "amount_to", errors),
+        search_term=_text(query, "search_term"),
+        billing_entity_codes=query_texts(query, "billing_entity_codes") or None,
     )
     if errors:
         raise Invalid(errors)
@@ -71,20 +72,20 @@ def _listing(call: Call, search: CreditNoteSearch) -> dict[str, Any]:
     return {"credit_notes": render_credit_notes(call.conn, rows), "meta": page.meta(total)}
 
 
-def _text(call: Call, name: str) -> str | None:
-    return (call.query.get(name) or "").replace("\0", "") or None
+def _text(query: QueryParams, name: str) -> str | None:
+    return (query.get(name) or "").replace("\0", "") or None
 
 
-def _date(call: Call, name: str, errors: dict[str, list[str]]) -> date | None:
-    value = call.query.get(name)
+def _date(query: QueryParams, name: str, errors: dict[str, list[str]]) -> date | None:
+    value = query.get(name)
     found = parse_day(value)
     if value and found is None:
         errors[name] = ["invalid_date"]
     return found
 
 
-def _whole(call: Call, name: str, errors: dict[str, list[str]]) -> int | None:
-    value = call.query.get(name)
+def _whole(query: QueryParams, name: str, errors: dict[str, list[str]]) -> int | None:
+    value = query.get(name)
     if not value:
         return None
     if not (value.isascii() and value.isdigit() and len(value) <= 18):
@@ -100,14 +101,14 @@ def show_credit_note(call: Call) -> dict[str, Any]:
 
 def estimate_credit_note(call: Call) -> dict[str, Any]:
     """POST /credit_notes/estimate: what a note would come to; nothing is saved."""
-    request = _request(call, with_parts=False)
+    request = read_request(Fields(call.root("credit_note")), with_parts=False)
     found = credit_note_usecase.estimate(call.conn, call.organization.id, request)
     return {"estimated_credit_note": render_estimate(found)}
 
 
 def create_credit_note(call: Call) -> dict[str, Any]:
     """POST /credit_notes."""
-    request = _request(call, with_parts=True)
+    request = read_request(Fields(call.root("credit_note")), with_parts=True)
     return _shown(call, credit_note_usecase.create(call.conn, call.organization.id, request, now=call.now))
 
 
@@ -169,9 +170,8 @@ def _shown(call: Call, note: CreditNote) -> dict[str, Any]:
     return {"credit_note": render_credit_notes(call.conn, [note])[0]}
 
 
-def _request(call: Call, *, with_parts: bool) -> CreditNoteRequest:
+def read_request(fields: Fields, *, with_parts: bool) -> CreditNoteRequest:
     """A note as it is asked for. Raises Invalid, and NotFound for what cannot be a fee."""
-    fields = Fields(call.root("credit_note"))
     items = _items(fields)
     parts = {
         part: fields.whole(f"{part}_amount_cents") or 0 if with_parts else 0

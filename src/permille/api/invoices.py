@@ -20,6 +20,7 @@ from permille.api.objects.subscription import Subscription as ShownSubscription
 from permille.api.render import instant, last_instant
 from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
+from permille.api.usage_thresholds import render_applied
 from permille.api.validation import Fields, parse_uuid, query_texts
 from permille.clock import system_now
 from permille.core.contract.plan import Plan
@@ -40,11 +41,13 @@ from permille.store import (
     invoice_search,
     invoices,
     plans,
+    progressive,
     subscriptions,
 )
 from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
+from permille.store.progressive import AppliedThreshold
 from permille.usecases import payments, voiding
 from permille.usecases.invoices import balances, single
 from permille.usecases.invoices.documents import pdf_of
@@ -275,6 +278,7 @@ def _wholes(
     ids = [invoice.id for invoice in found]
     fees, billed = fee_store.of_invoices(conn, ids), invoices.subscriptions_of(conn, ids)
     credits_ = balances.credits_of(conn, ids)
+    applied = progressive.applied_on(conn, ids)
     around = surroundings(conn, [fee for own in fees.values() for fee in own])
     rows = subscriptions.by_ids(conn, {each.subscription_id for own in billed.values() for each in own})
     around = replace(
@@ -290,6 +294,7 @@ def _wholes(
             fees[invoice.id],
             credits_[invoice.id],
             around,
+            applied=applied.get(invoice.id, ()),
             file_url=file_url,
         )
         for invoice in found
@@ -303,6 +308,7 @@ def render_with_lines(
     credits_: Sequence[InvoiceCredit],
     around: Surroundings,
     *,
+    applied: Sequence[AppliedThreshold] = (),
     file_url: str | None = None,
 ) -> objects.InvoiceDetails:
     """The invoice with all that is on it."""
@@ -315,7 +321,7 @@ def render_with_lines(
         fees=[render_fee(fee, around) for fee in fees],
         credits=[render_credit(each, invoice) for each in credits_],
         error_details=[],
-        applied_usage_thresholds=[],
+        applied_usage_thresholds=[render_applied(each) for each in applied],
         applied_invoice_custom_sections=[],
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from permille.api.http import Call
 from permille.api.objects import usage as objects
+from permille.api.objects.threshold import LifetimeUsageThreshold
 from permille.api.render import instant
 from permille.api.subscriptions import asked_row
 from permille.api.validation import MANDATORY, Fields
@@ -36,7 +37,6 @@ def update_lifetime_usage(call: Call) -> dict[str, Any]:
 
 
 def render_lifetime_usage(found: LifetimeUsage) -> objects.LifetimeUsage:
-    """The object. Without progressive billing there are no thresholds."""
     return objects.LifetimeUsage(
         lago_id=found.id,
         lago_subscription_id=found.subscription_id,
@@ -46,5 +46,12 @@ def render_lifetime_usage(found: LifetimeUsage) -> objects.LifetimeUsage:
         current_usage_amount_cents=found.current_amount_cents,
         from_datetime=instant(found.from_),
         to_datetime=instant(found.to),
-        usage_thresholds=[],
+        usage_thresholds=[
+            LifetimeUsageThreshold(
+                amount_cents=each.completion.amount_cents,
+                completion_ratio=float(each.completion.ratio),
+                reached_at=instant(each.reached_at),
+            )
+            for each in found.thresholds
+        ],
     )

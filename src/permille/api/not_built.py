@@ -43,7 +43,6 @@ ACTIONS = (
     ("POST", "/credit_notes/{lago_id}/download_xml"),
     ("POST", "/credit_notes/{lago_id}/resend_email"),
     ("POST", "/invoices/{lago_id}/download_xml"),
-    ("POST", "/invoices/{lago_id}/resend_email"),
     ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),
 )
 """Parts of resources that are built."""

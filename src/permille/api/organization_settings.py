@@ -72,7 +72,7 @@ def _shown(call: Call, entity: BillingEntity) -> dict[str, Any]:
         webhook_urls=urls,
         **{name: getattr(entity, name) for name in SAME_NAME},
         document_numbering="per_customer" if per_customer else "per_organization",
-        email_settings=[],
+        email_settings=list(entity.email_settings),
         billing_configuration=objects.OrganizationBilling(
             invoice_footer=entity.invoice_footer,
             invoice_grace_period=entity.invoice_grace_period,

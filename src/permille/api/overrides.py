@@ -13,13 +13,14 @@ from permille.api.charge_input import read_overridden_charge
 from permille.api.commitments import read_commitment
 from permille.api.metadata import read_metadata
 from permille.api.taxes import known_taxes, read_taxes
+from permille.api.usage_thresholds import read_thresholds
 from permille.api.validation import INVALID, LONG_TEXT, Fields
 from permille.core.contract.plan import Charge, Plan
 from permille.core.errors import NotFound
 from permille.usecases.catalogue.own_plans import own_copy
 
 TRIAL_DAYS_MAX = 36_500
-UNBUILT = ("fixed_charges", "usage_thresholds")
+UNBUILT = ("fixed_charges",)
 
 
 def read_overrides(conn: Connection[Any], fields: Fields, plan: Plan, *, now: datetime) -> tuple[Plan, Plan]:
@@ -40,7 +41,10 @@ def read_overrides(conn: Connection[Any], fields: Fields, plan: Plan, *, now: da
 
 
 def _columns(conn: Connection[Any], entry: Fields, child: Plan, *, now: datetime) -> dict[str, Any]:
-    read: dict[str, Any] = {"minimum_commitment": read_commitment(conn, entry, child, now=now)}
+    read: dict[str, Any] = {
+        "minimum_commitment": read_commitment(conn, entry, child, now=now),
+        "usage_thresholds": read_thresholds(entry, child.usage_thresholds, now=now),
+    }
     if entry.given.get("amount_cents") is not None:
         read["amount_cents"] = entry.whole("amount_cents", minimum=0) or 0
     if entry.given.get("amount_currency") is not None:

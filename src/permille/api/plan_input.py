@@ -13,6 +13,7 @@ from permille.api.commitments import read_commitment
 from permille.api.metadata import read_metadata
 from permille.api.pricing_units import known_pricing_units
 from permille.api.taxes import known_taxes, read_taxes
+from permille.api.usage_thresholds import read_thresholds
 from permille.api.validation import INVALID, LONG_TEXT, Fields
 from permille.core.contract.plan import Charge, Plan
 from permille.core.errors import NotFound
@@ -22,7 +23,7 @@ from permille.store import billable_metrics, plans
 INTERVALS = tuple(Interval)
 MONTHLY_CHARGES = (Interval.YEARLY, Interval.SEMIANNUAL)
 TRIAL_DAYS_MAX = 36_500
-UNBUILT = ("fixed_charges", "usage_thresholds", "entitlements")
+UNBUILT = ("fixed_charges", "entitlements")
 
 
 def read_plan(conn: Connection[Any], fields: Fields, before: Plan, *, now: datetime) -> Plan:
@@ -43,7 +44,10 @@ def read_plan(conn: Connection[Any], fields: Fields, before: Plan, *, now: datet
 def _always_editable(conn: Connection[Any], fields: Fields, plan: Plan, *, now: datetime) -> dict[str, Any]:
     """The fields that may change at any time; what is not sent stays, and what was never set is due."""
     fields.refuse_unbuilt(*UNBUILT)
-    read: dict[str, Any] = {"minimum_commitment": read_commitment(conn, fields, plan, now=now)}
+    read: dict[str, Any] = {
+        "minimum_commitment": read_commitment(conn, fields, plan, now=now),
+        "usage_thresholds": read_thresholds(fields, plan.usage_thresholds, now=now),
+    }
     if fields.has("name") or not plan.name:
         read["name"] = fields.text("name", mandatory=True) or ""
     if fields.has("amount_cents") or plan.amount_cents < 0:

@@ -18,6 +18,7 @@ from permille.api.price_preview import previewable
 from permille.api.pricing_units import render_applied
 from permille.api.render import exact_numbers, instant
 from permille.api.taxes import render_tax
+from permille.api.usage_thresholds import render_applicable, render_threshold
 from permille.api.validation import Fields
 from permille.core.contract.plan import Charge, Plan, PlanFilter
 from permille.core.contract.price_versions import PriceChange, changes_to_show, in_force
@@ -105,8 +106,8 @@ def render_plan(plan: Plan, *, now: datetime, pending_deletion: bool = False) ->
         scheduled_changes=[render_change(each) for each in changes_to_show(plan, now)],
         fixed_charges=[],
         entitlements=[],
-        usage_thresholds=[],
-        applicable_usage_thresholds=[],
+        usage_thresholds=[render_threshold(each) for each in plan.usage_thresholds],
+        applicable_usage_thresholds=render_applicable(plan.applicable_thresholds),
         minimum_commitment=render_commitment(plan),
         taxes=[render_tax(tax) for tax in plan.taxes],
         metadata=UNSET if plan.metadata is None else plan.metadata,

@@ -17,11 +17,13 @@ from permille.api.plans import render_plan
 from permille.api.price_changes import read_since
 from permille.api.price_preview import previewable
 from permille.api.render import instant, instant_milliseconds, last_instant
+from permille.api.usage_thresholds import NAME as THRESHOLDS, read_thresholds, refuse_twice, render_applicable
 from permille.api.validation import Fields, query_texts
 from permille.core.contract.override import same_terms
 from permille.core.contract.plan import Plan, sold_plan_id
 from permille.core.contract.price_versions import edit_prices, in_force
-from permille.core.contract.subscription import Subscription, current_period
+from permille.core.contract.subscription import Subscription, current_period, thresholds_on
+from permille.core.contract.threshold import threshold_json, thresholds_of_json
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
 from permille.core.period import BillingTime, local_date
@@ -34,7 +36,7 @@ from permille.usecases.catalogue.subscriptions import NewSubscription
 from permille.usecases.subscriptions import SubscriptionTerms
 
 BILLING_TIMES = tuple(BillingTime)
-UNBUILT = ("usage_thresholds", "invoice_custom_section", "activation_rules")
+UNBUILT = ("invoice_custom_section", "activation_rules")
 PAYMENT_METHOD: dict[str, Any] = {"payment_method_id": None, "payment_method_type": "provider"}
 
 
@@ -86,6 +88,7 @@ def _terms(fields: Fields, *, now: datetime) -> SubscriptionTerms:
         consolidate_invoice=fields.flag("consolidate_invoice") is not False,
         purchase_order_number=fields.text("purchase_order_number"),
         progressive_billing_disabled=fields.flag("progressive_billing_disabled") or False,
+        usage_thresholds=read_thresholds(fields, (), now=now) if fields.given.get(THRESHOLDS) else None,
     )
 
 
@@ -106,6 +109,7 @@ def _has_overrides(
 
 def _refuse_unbuilt(fields: Fields) -> None:
     fields.refuse_unbuilt(*UNBUILT)
+    refuse_twice(fields)
     if fields.given.get("payment_method") != PAYMENT_METHOD:
         fields.refuse_unbuilt("payment_method")
 
@@ -223,6 +227,10 @@ def _changes(call: Call, fields: Fields, before: Subscription) -> dict[str, Any]
     for name in ("consolidate_invoice", "progressive_billing_disabled"):
         if (flag := fields.flag(name)) is not None:
             columns[name] = flag
+    if fields.given.get(THRESHOLDS) is not None:
+        known = thresholds_of_json(before.usage_thresholds)
+        wanted = read_thresholds(fields, known, now=call.now)
+        columns["usage_thresholds"] = [threshold_json(each) for each in wanted]
     note = _option(fields, "on_termination_credit_note", objects.CREDIT_NOTES)
     if note is not None and plan.pay_in_advance:
         columns["on_termination_credit_note"] = note
@@ -338,7 +346,7 @@ def render_subscription(
         payment_method=objects.PaymentMethod(**PAYMENT_METHOD),
         entitlements=[],
         usage_threshold=None,
-        applicable_usage_thresholds=[],
+        applicable_usage_thresholds=render_applicable(thresholds_on(subscription, plan)),
         applied_invoice_custom_sections=[],
         activation_rules=[],
     )

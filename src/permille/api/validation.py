@@ -165,6 +165,14 @@ class Fields:
             return None
         return value
 
+    def choices(self, name: str, allowed: Collection[str]) -> list[str] | None:
+        """A list of texts of a closed set, each once."""
+        found = self.texts(name)
+        if found is not None and not set(found) <= set(allowed):
+            self.refuse(name, INVALID, allowed=allowed)
+            return None
+        return None if found is None else list(dict.fromkeys(found))
+
     def currency(self, name: str, *, mandatory: bool = False) -> str | None:
         return self.choice(name, CURRENCIES, mandatory=mandatory)
 

@@ -19,11 +19,13 @@ from permille.api.http import Call, Raw
 from permille.api.invoices import render_whole_invoices
 from permille.api.late_usage import whole_late_usage
 from permille.api.objects.base import Answer
+from permille.api.objects.subscription import Subscription
 from permille.api.objects.webhook_endpoint import WebhookKey
 from permille.api.payment_requests import whole_payment_request
 from permille.api.payments import whole_payment, whole_receipt
 from permille.api.plans import render_plan
 from permille.api.subscriptions import whole_subscription
+from permille.api.usage_thresholds import render_threshold
 from permille.clock import system_now
 from permille.out.kind import Renderer, Renderers
 from permille.out.signing import draw_private_key, public_pem
@@ -33,6 +35,7 @@ from permille.store import (
     fees as fee_store,
     organizations,
     plans,
+    progressive,
     subscriptions,
 )
 from permille.store.subscriptions import ALONE
@@ -87,6 +90,15 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
     return whole_subscription(row, customer, plan, now=_clock(conn, row.organization_id), around=around)
 
 
+def _threshold_reached(conn: Connection[Any], applied_id: UUID) -> Shown:
+    """The subscription with the threshold that it has reached."""
+    applied = progressive.applied_by_ids(conn, [applied_id]).get(applied_id)
+    shown = _subscription(conn, applied.subscription_id) if applied else None
+    if applied is not None and isinstance(shown, Subscription):
+        shown.usage_threshold = render_threshold(applied.threshold)
+    return shown
+
+
 def _fee(conn: Connection[Any], object_id: UUID) -> Shown:
     fee = fee_store.by_ids(conn, [object_id]).get(object_id)
     return render_fee(fee, surroundings(conn, [fee])) if fee else None
@@ -114,5 +126,6 @@ RENDERERS: Renderers = {
     "payment_request": _one_by_one(whole_payment_request),
     "plan": _one_by_one(_plan),
     "subscription": _one_by_one(_subscription),
+    "subscription.usage_threshold_reached": _one_by_one(_threshold_reached),
     "triggered_alert": render_triggered_alerts,
 }

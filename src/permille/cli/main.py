@@ -16,10 +16,12 @@ from permille.embedded import running
 app = App(name="permille", help="The billing engine for LLM companies.", version=__version__)
 database = App(name="db", help="The database: its schema, backups, upgrades.")
 templates = App(name="templates", help="Price lists that come with Permille.")
+mail = App(name="mail", help="Mail to customers (docs/mail.md).")
 clock = App(name="clock", help="The clock that bills go by (docs/clock.md).")
 app.command(database)
 app.command(clock)
 app.command(templates)
+app.command(mail)
 
 
 def _setting(name: str) -> Parameter:
@@ -331,6 +333,16 @@ def apply(
     from permille.usecases.catalogue.price_lists import apply_from_command_line
 
     return apply_from_command_line(_database_config(data_dir), slug=slug, organization=organization)
+
+
+@mail.command(name="test")
+def test_mail(address: Annotated[str, Parameter(help="Who gets it.")], /) -> int:
+    """Send a mail with the settings of the mail server, and say what the mail server answers."""
+    from permille.out.mail.trial import send_trial
+
+    outcome = send_trial(from_environment(), address)
+    print(outcome.text, file=sys.stdout if outcome.ok else sys.stderr)
+    return 0 if outcome.ok else 1
 
 
 def main() -> None:

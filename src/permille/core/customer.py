@@ -46,6 +46,8 @@ class BillingEntity:
     """How to pay, printed on invoices."""
     reverse_charge_note: str | None
     """Printed where `Customer.is_reverse_charged` and no tax is due."""
+    email_settings: Sequence[str]
+    """What customers get by mail without being asked, of `core.mail.EMAIL_SETTINGS`."""
     created_at: datetime
     updated_at: datetime
     taxes: tuple[Tax, ...] = ()

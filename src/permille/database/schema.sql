@@ -56,7 +56,8 @@ create table billing_entity (
     unique (organization_id, code),
     tax_ids uuid[] not null default '{}',
     bank_details text,
-    reverse_charge_note text
+    reverse_charge_note text,
+    email_settings text[] not null default '{}' -- what customers get by mail without being asked
 );
 
 create table logo (
@@ -177,6 +178,7 @@ create table plan (
     tax_ids uuid[] not null default '{}',
     version_of uuid references plan (id), -- of earlier prices: the plan whose they are
     valid_until timestamptz, -- of earlier prices: they price the periods that begin before it
+    usage_thresholds jsonb not null default '[]',
     constraint plan_version check ((version_of is null) = (valid_until is null))
 );
 
@@ -190,6 +192,7 @@ create unique index plan_version_until on plan (version_of, valid_until)
 create index plan_version_of_organization on plan (organization_id, valid_until)
     where version_of is not null and deleted_at is null;
 
+create index plan_with_thresholds on plan (organization_id) where usage_thresholds <> '[]';
 create index plan_of_parent on plan (parent_id) where parent_id is not null;
 
 -- What a period of a plan comes to at least.
@@ -352,7 +355,8 @@ create table subscription (
     fee_billed_until timestamptz,
     charges_billed_until timestamptz,
     upgraded boolean not null default false, -- a dearer plan took over at terminated_at
-    historical_usage_amount_cents bigint not null default 0 -- on the first row of a life: used before we knew of it
+    historical_usage_amount_cents bigint not null default 0, -- on the first row of a life: used before we knew of it
+    usage_thresholds jsonb not null default '[]' -- of its own, instead of its plan's
 );
 
 create index subscription_after on subscription (previous_subscription_id) where previous_subscription_id is not null;
@@ -360,6 +364,7 @@ create unique index subscription_active on subscription (organization_id, extern
 create index subscription_external_id on subscription (organization_id, external_id, created_at desc);
 create index subscription_newest on subscription (organization_id, subscription_at desc, created_at desc, id);
 create index subscription_of_customer on subscription (customer_id);
+create index subscription_with_thresholds on subscription (organization_id) where usage_thresholds <> '[]';
 create index subscription_of_plan on subscription (plan_id);
 create index subscription_to_bill on subscription (organization_id, next_billing_at) where next_billing_at is not null;
 create index subscription_to_activate on subscription (organization_id, activates_at) where activates_at is not null;
@@ -779,6 +784,7 @@ create index invoice_to_finalize on invoice (organization_id, finalizes_at)
 create index invoice_to_price on invoice (organization_id, price_retry_at) where price_retry_at is not null;
 create index invoice_waiting_for_price on invoice (organization_id, created_at) where waits_for_price;
 create index invoice_draft_of_customer on invoice (customer_id) where status = 'draft';
+create index invoice_progressive on invoice (organization_id) where invoice_type = 'progressive_billing';
 create index invoice_newest on invoice (organization_id, created_at desc, id);
 create index invoice_of_customer on invoice (customer_id, created_at desc, id);
 create unique index invoice_number on invoice (billing_entity_id, number) where sequential_id is not null;
@@ -816,6 +822,49 @@ create table invoice_subscription (
 -- No subscription is billed twice for the same due instant, whichever worker runs the billing and however often.
 create unique index invoice_subscription_once on invoice_subscription (subscription_id, billed_at) where recurring;
 create index invoice_subscription_of_subscription on invoice_subscription (subscription_id, charges_to_at desc);
+
+-- What an invoice has taken off, as an invoice at a threshold has billed it before.
+create table progressive_credit (
+    id uuid primary key,
+    invoice_id uuid not null,
+    subscription_id uuid not null,
+    progressive_invoice_id uuid not null references invoice (id),
+    amount_cents bigint not null,
+    created_at timestamptz not null
+);
+
+create index progressive_credit_of_invoice on progressive_credit (invoice_id);
+create index progressive_credit_from on progressive_credit (progressive_invoice_id);
+
+-- Thresholds that were reached, as they were then. None is reached twice.
+create table applied_usage_threshold (
+    id uuid primary key,
+    organization_id uuid not null,
+    invoice_id uuid not null references invoice (id),
+    subscription_id uuid not null,
+    threshold jsonb not null,
+    lifetime_usage_amount_cents bigint not null,
+    created_at timestamptz not null
+);
+
+create index applied_usage_threshold_of_invoice on applied_usage_threshold (invoice_id);
+create index applied_usage_threshold_of_subscription on applied_usage_threshold (subscription_id);
+
+-- Subscriptions with thresholds whose usage may have changed. Marks are added and taken, never changed.
+create table threshold_mark (
+    organization_id uuid not null,
+    external_subscription_id text not null
+);
+
+create index threshold_mark_of_organization on threshold_mark (organization_id);
+
+-- How far arrived events were looked through for subscriptions with thresholds.
+create table threshold_check (
+    singleton boolean primary key default true check (singleton),
+    seen_to bigint not null
+);
+
+insert into threshold_check (seen_to) values (0);
 
 create table fee (
     id uuid primary key,
@@ -993,6 +1042,29 @@ create table signing_key (
     private_pem text not null,
     created_at timestamptz not null
 );
+
+-- What is sent to customers by mail, and what came of it. Statuses: waiting, sent, failed, suppressed (test mode), unknown.
+create table mail (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    kind text not null, -- invoice
+    object_id uuid not null,
+    recipients text[] not null,
+    cc text[] not null,
+    bcc text[] not null,
+    status text not null default 'waiting',
+    attempts bigint not null default 0,
+    next_attempt_at timestamptz, -- system clock, as all instants here but created_at; null when nothing is left to do
+    handed_over_at timestamptz, -- from then on the mail server may have it
+    response text,
+    sent_at timestamptz,
+    queued_at timestamptz not null,
+    created_at timestamptz not null
+);
+
+create index mail_to_send on mail (organization_id, next_attempt_at) where next_attempt_at is not null;
+create index mail_of_organization on mail (organization_id, created_at desc, id);
+create index mail_of_object on mail (object_id, created_at desc);
 
 -- Who works in the web admin --------------------------------------------------------------------------------
 

@@ -18,11 +18,12 @@ from procrastinate.jobs import Job, Status
 
 from permille.out import usage_charts, webhooks
 from permille.out.kind import Context, Kind
+from permille.out.mail import sending as mail
 from permille.store.jobs import QUEUE, SLOW_QUEUE
 
 log = logging.getLogger(__name__)
 
-KINDS = (webhooks.JOB, usage_charts.JOB)
+KINDS = (webhooks.JOB, usage_charts.JOB, mail.JOB)
 
 SLOTS = {QUEUE: 16, SLOW_QUEUE: 8}
 """How many jobs of a queue a process runs at once."""

@@ -15,7 +15,7 @@ from permille.config import Config
 Renderer = Callable[[Connection[Any], Sequence[UUID]], Mapping[UUID, object]]
 """Objects as JSON by their ids; those that are no more are missing."""
 Renderers = Mapping[str, Renderer]
-"""By object_type."""
+"""By webhook_type where webhooks of a type show more than their object, else by object_type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

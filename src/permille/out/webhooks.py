@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
-from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -202,19 +201,24 @@ def _bodies(
     found: dict[UUID, bytes | Outcome] = {
         one.id: one.payload.encode() for one in claimed if one.payload is not None
     }
-    unfrozen = sorted((one for one in claimed if one.payload is None), key=attrgetter("object_type"))
-    for _, alike in groupby(unfrozen, key=attrgetter("object_type")):
-        found.update(_rendered(conn, list(alike), context.renderers))
+    renderers = context.renderers
+
+    def kind(one: Claimed) -> str:
+        return one.webhook_type if one.webhook_type in renderers else one.object_type
+
+    unfrozen = sorted((one for one in claimed if one.payload is None), key=kind)
+    for name, alike in groupby(unfrozen, key=kind):
+        found.update(_rendered(conn, list(alike), renderers[name]))
     return found
 
 
 def _rendered(
-    conn: Connection[Any], alike: Sequence[Claimed], renderers: Mapping[str, Renderer]
+    conn: Connection[Any], alike: Sequence[Claimed], render: Renderer
 ) -> dict[UUID, bytes | Outcome]:
-    """The bodies of webhooks about one type of objects; where rendering fails, each is tried by itself."""
+    """The bodies of webhooks that are rendered alike; where that fails, each is tried by itself."""
     try:
         with conn.transaction():
-            shown = renderers[alike[0].object_type](conn, [one.object_id for one in alike])
+            shown = render(conn, [one.object_id for one in alike])
             bodies = {
                 one.id: webhooks.body_text(
                     one.organization_id, one.webhook_type, one.object_type, shown[one.object_id]
@@ -227,7 +231,7 @@ def _rendered(
         if is_passing(error):
             raise
         if len(alike) > 1:
-            return {key: body for one in alike for key, body in _rendered(conn, [one], renderers).items()}
+            return {key: body for one in alike for key, body in _rendered(conn, [one], render).items()}
         (one,) = alike
         log.exception(_CANNOT, one.id, one.webhook_type, one.organization_id)
         return {one.id: _CRASH}

@@ -334,6 +334,14 @@ def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, CreditNot
     return {row.id: row for row in rows}
 
 
+def of_invoice(conn: Connection[Any], invoice_id: UUID) -> list[CreditNote]:
+    """The notes of an invoice, in the order of their numbers."""
+    with conn.cursor(row_factory=class_row(CreditNote)) as cursor:
+        return cursor.execute(
+            f"select {_COLUMNS} from credit_note where invoice_id = %s order by sequential_id", [invoice_id]
+        ).fetchall()
+
+
 def items_of(conn: Connection[Any], note_ids: Collection[UUID]) -> dict[UUID, list[CreditNoteItem]]:
     """Note -> its items."""
     with conn.cursor(row_factory=class_row(CreditNoteItem)) as cursor:

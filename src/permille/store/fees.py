@@ -431,7 +431,7 @@ def counted_cents(
         " left join invoice i on i.id = f.invoice_id"
         " where f.fee_type = any(%(kinds)s) and f.from_at + (f.to_at - f.from_at) / 2 >= w.begins"
         " and f.from_at + (f.to_at - f.from_at) / 2 < w.ends and (f.invoice_id is null"
-        " or f.invoice_id <> all(%(without)s) and i.status <> 'voided' and i.invoice_type <> 'progressive_billing')"
+        " or f.invoice_id <> all(%(without)s) and i.status not in ('voided', 'deleted') and i.invoice_type <> 'progressive_billing')"
         " group by w.subscription_id",
         {
             "ids": uuid_array(periods),

@@ -31,7 +31,7 @@ from permille.database.bulk import (
     uuid_array,
 )
 from permille.database.connections import exact_json
-from permille.store import fees, subscriptions as subscription_store
+from permille.store import fees, progressive, subscriptions as subscription_store
 from permille.store.billing_holds import NOT_HELD
 
 
@@ -236,6 +236,7 @@ def add(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[list[str]
         copy_lines(conn, "invoice", ", ".join(rows[0]), map(_copy_line, rows))
         billed = (_billing_line(draft.id, billing) for draft in on_invoices for billing in draft.billings)
         copy_lines(conn, "invoice_subscription", _SUBSCRIPTION_COLUMNS, billed)
+        progressive.save_credits(conn, on_invoices)
     return fees.add(conn, drafts)
 
 
@@ -265,6 +266,7 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
         "taxes_amount_cents": draft.taxes_amount_cents,
         "taxes_rate": draft.taxed.rate,
         "applied_taxes": fees.applied_taxes_json(draft.taxed, draft.currency, draft.at),
+        "progressive_billing_credit_amount_cents": draft.progressive_billing_credit_amount_cents,
         "coupons_amount_cents": draft.coupons_amount_cents,
         "credit_notes_amount_cents": draft.credit_notes_amount_cents,
         "sub_total_excluding_taxes_amount_cents": draft.sub_total_excluding_taxes_amount_cents,
@@ -307,7 +309,6 @@ def unsaved_invoice(draft: InvoiceDraft) -> StoredInvoice:
         **own,
         payment_overdue=False,
         payment_dispute_lost_at=None,
-        progressive_billing_credit_amount_cents=0,
         prepaid_credit_amount_cents=0,
         metadata=[],
         voided_at=None,
@@ -435,6 +436,7 @@ _REWRITTEN = (
     "taxes_amount_cents",
     "taxes_rate",
     "applied_taxes",
+    "progressive_billing_credit_amount_cents",
     "coupons_amount_cents",
     "credit_notes_amount_cents",
     "sub_total_excluding_taxes_amount_cents",
@@ -449,6 +451,7 @@ def rewrite(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     """Replace the fees and amounts of drafts that are stored, and what has become of them; set-based."""
     conn.execute("delete from fee where invoice_id = any(%s)", [uuid_array(draft.id for draft in drafts)])
     fees.add(conn, drafts)
+    progressive.replace_credits(conn, drafts)
     conn.execute(
         f"update invoice i set {', '.join(f'{name} = w.{name}' for name in _REWRITTEN)}"
         " from jsonb_populate_recordset(null::invoice, %s::jsonb) w where i.id = w.id and i.status = 'draft'",

@@ -30,7 +30,7 @@ _PERIODS = (
     " join subscription s on s.id = p.subscription_id join customer c on c.id = s.customer_id"
     " where s.organization_id = %s and s.external_id = %s and c.external_id = %s and c.deleted_at is null"
     " and p.charges_from_at is not null and p.charges_to_at is not null"
-    " and p.invoicing_reason <> 'in_advance_charge'"
+    " and p.invoicing_reason not in ('in_advance_charge', 'progressive_billing')"
 )
 
 

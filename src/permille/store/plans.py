@@ -15,10 +15,11 @@ from psycopg.types.json import Json, Jsonb
 
 from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
 from permille.core.contract.price_versions import latest, versions_of
+from permille.core.contract.threshold import threshold_json, thresholds_of_json
 from permille.ids import new_id
 from permille.store import billable_metrics, commitments, pricing_units, taxes
 
-_COMPONENTS = ("charges", "taxes", "price_versions", "minimum_commitment")
+_COMPONENTS = ("charges", "taxes", "price_versions", "minimum_commitment", "inherited_thresholds")
 _PLAN = tuple(field.name for field in fields(Plan) if field.name not in _COMPONENTS)
 _SOLD = "p.parent_id is null and p.version_of is null and p.deleted_at is null"
 """The condition on a plan p that is in the catalogue."""
@@ -28,6 +29,7 @@ _EARLIER = ", ".join(
     for column, name in (("id", "ids"), ("valid_until", "ends"), ("amount_cents", "amounts"))
 )
 """The versions of a plan's prices that have an end, in their order."""
+_INHERITED = "(select o.usage_thresholds from plan o where o.id = p.parent_id) as inherited_thresholds"
 _PARTS = ("metric", "filters", "taxes", "applied_pricing_unit")
 _CHARGE = tuple(field.name for field in fields(Charge) if field.name not in _PARTS)
 
@@ -79,7 +81,7 @@ def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> lis
     columns = ", ".join(f"p.{name}" for name in _PLAN)
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"select {columns}, {taxes.column('p')}, {commitments.COLUMN}, {_EARLIER} from plan p"
+            f"select {columns}, {taxes.column('p')}, {commitments.COLUMN}, {_INHERITED}, {_EARLIER} from plan p"
             f" where {condition}",
             values,
         ).fetchall()
@@ -94,6 +96,8 @@ def _plan(row: dict[str, Any], charges: Mapping[UUID, Sequence[Charge]]) -> Plan
             **row,
             "taxes": taxes.of_json(row["taxes"]),
             "minimum_commitment": commitments.of_json(row["minimum_commitment"]),
+            "usage_thresholds": thresholds_of_json(row["usage_thresholds"]),
+            "inherited_thresholds": thresholds_of_json(row["inherited_thresholds"] or ()),
         },
         charges=tuple(charges[row["id"]]),
         price_versions=_versions(row, list(zip(ids, ends, amounts, strict=True)), charges),
@@ -241,6 +245,7 @@ def _plan_columns(plan: Plan) -> dict[str, Any]:
     columns = {name: getattr(plan, name) for name in _PLAN}
     columns["amount_cents"] = latest(plan).amount_cents
     columns["tax_ids"] = taxes.ids(plan.taxes)
+    columns["usage_thresholds"] = Jsonb([threshold_json(each) for each in plan.usage_thresholds])
     columns["metadata"] = None if plan.metadata is None else Jsonb(plan.metadata)
     return columns
 

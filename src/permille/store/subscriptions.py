@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
 from permille.core.contract.subscription import Due, Subscription
 
@@ -255,7 +256,8 @@ def _conditions(organization_id: UUID, search: SubscriptionSearch) -> tuple[str,
 
 def add(conn: Connection[Any], subscription: Subscription) -> None:
     places = ", ".join(f"%({name})s" for name in _NAMES)
-    conn.execute(f"insert into subscription ({', '.join(_NAMES)}) values ({places})", asdict(subscription))
+    values = {**asdict(subscription), "usage_thresholds": Jsonb(list(subscription.usage_thresholds))}
+    conn.execute(f"insert into subscription ({', '.join(_NAMES)}) values ({places})", values)
 
 
 def update(
@@ -270,6 +272,8 @@ def update_all(
 ) -> list[Subscription]:
     """As update, for many rows at once, in the order of `ids`."""
     changed = {**columns, "updated_at": now}
+    if "usage_thresholds" in columns:
+        changed["usage_thresholds"] = Jsonb(list(columns["usage_thresholds"]))
     changes = ", ".join(f"{name} = %({name})s" for name in changed)
     with conn.cursor(row_factory=class_row(Subscription)) as cursor:
         rows = cursor.execute(

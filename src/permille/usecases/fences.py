@@ -35,6 +35,7 @@ class Task(StrEnum):
     DUE = "Due work"
     LATE_USAGE = "Late usage"
     REBUILDING = "Moving a history"
+    THRESHOLDS = "Looking at usage thresholds"
     UNPRICED = "Looking for usage without a price"
 
 

@@ -25,13 +25,19 @@ from permille.core.contract.subscription import (
     plan_period_end,
     start_of,
 )
+from permille.core.contract.threshold import (
+    UsageThreshold,
+    same_thresholds,
+    threshold_json,
+    thresholds_of_json,
+)
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.period import INSTANT
 from permille.database import locks
 from permille.events.engine import event_log
 from permille.ids import new_id
-from permille.store import customers, plans, subscriptions, webhooks
+from permille.store import customers, plans, progressive, subscriptions, webhooks
 from permille.usecases.invoices import advance, run
 from permille.usecases.invoices.credit_notes import credit_unused
 from permille.usecases.invoices.run import PlanChange
@@ -51,6 +57,8 @@ class SubscriptionTerms:
     consolidate_invoice: bool
     purchase_order_number: str | None
     progressive_billing_disabled: bool
+    usage_thresholds: tuple[UsageThreshold, ...] | None = None
+    """Thresholds of its own; None where nothing is said of them."""
 
 
 def subscribe(
@@ -83,7 +91,7 @@ def subscribe(
     (current,) = living
     current_plan = plans.plan_by_id(conn, current.plan_id)
     if sold_plan_id(current_plan) == sold_plan_id(plan) and (plan.parent_id is None or is_agreed):
-        return current
+        return _with_thresholds(conn, current, terms.usage_thresholds, now=now)
     following = [
         row for row in rows if row.previous_subscription_id == current.id and row.status == "pending"
     ]
@@ -112,6 +120,22 @@ def subscribe(
     schedule(conn, new, now=now)
     _queue_webhooks(conn, "subscription.updated", [current], now)
     return current
+
+
+def _with_thresholds(
+    conn: Connection[Any],
+    row: Subscription,
+    wanted: tuple[UsageThreshold, ...] | None,
+    *,
+    now: datetime,
+) -> Subscription:
+    """The subscription with other usage thresholds of its own; None leaves them."""
+    if wanted is None or same_thresholds(wanted, thresholds_of_json(row.usage_thresholds)):
+        return row
+    columns = {"usage_thresholds": [threshold_json(each) for each in wanted]}
+    changed = subscriptions.update(conn, subscription_id=row.id, columns=columns, now=now)
+    progressive.mark(conn, {(row.organization_id, row.external_id)})
+    return changed
 
 
 def _store_own(conn: Connection[Any], plan: Plan) -> None:
@@ -270,6 +294,7 @@ def pending(customer: Customer, plan: Plan, terms: SubscriptionTerms, now: datet
         ends_at=None,
         fee_billed_until=None,
         charges_billed_until=None,
+        usage_thresholds=[threshold_json(each) for each in terms.usage_thresholds or ()],
     )
 
 

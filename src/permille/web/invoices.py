@@ -15,17 +15,20 @@ from permille.api.fees import render_fee, surroundings
 from permille.api.invoices import read_search, render_invoices, render_pdf, render_whole
 from permille.api.objects.fee import Fee
 from permille.api.objects.invoice import Invoice
-from permille.api.validation import parse_uuid
+from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import Invalid
+from permille.core.invoice.crediting import CreditSplit
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.rating.models.price import is_average
 from permille.out.pdf import fonts
 from permille.out.pdf.assembly import invoice_document
-from permille.store import billing_entities, customers, invoice_search, logos
+from permille.store import billing_entities, credit_notes, customers, invoice_search, logos
 from permille.store.invoices import StoredInvoice
 from permille.store.logos import StoredLogo
+from permille.usecases import voiding
 from permille.usecases.invoices import single
 from permille.usecases.invoices.explanation import explain
+from permille.web.charge_form import to_cents
 from permille.web.csv_file import csv_file
 from permille.web.visit import PER_PAGE, Done, HtmlPage, Visit
 
@@ -108,6 +111,7 @@ def detail(visit: Visit) -> HtmlPage:
         "groups": _groups(invoice.fees),
         "logo": _logo_problem(visit, row),
         "boxes": _boxes(visit, row.id),
+        "notes": credit_notes.of_invoice(visit.conn, row.id),
     }
     return HtmlPage(template="invoice.html", context=context)
 
@@ -124,6 +128,27 @@ def refresh(visit: Visit) -> Done:
 def finalize(visit: Visit) -> Done:
     """POST /app/invoices/{lago_id}/finalize."""
     return _done_with_draft(visit, single.finalize, "finalized")
+
+
+def void(visit: Visit) -> Done:
+    """POST /app/invoices/{lago_id}/void."""
+    before = _named(visit)
+    fields = Fields(
+        {name: to_cents(visit.form.get(name) or "0", before.currency) for name in ("credit", "refund")}
+    )
+    parts = CreditSplit(
+        credit_cents=fields.whole("credit", minimum=0) or 0,
+        refund_cents=fields.whole("refund", minimum=0) or 0,
+    )
+    fields.check()
+    with_note = visit.form.get("choice") == "note"
+    after = voiding.void(visit.conn, before, parts=parts if with_note else None, now=visit.now)
+    return Done(
+        action="voided invoice",
+        subject=after.number,
+        to=f"/app/invoices/{after.id}?said=saved",
+        details={"credit_cents": parts.credit_cents, "refund_cents": parts.refund_cents} if with_note else {},
+    )
 
 
 def _done_with_draft(visit: Visit, change: Callable[..., StoredInvoice], what: str) -> Done:

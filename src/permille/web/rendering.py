@@ -34,6 +34,7 @@ NOTICES = {
     "factor_required": "This organization requires a second factor. Set it up to go on.",
     "factor_off": "The second factor is off.",
     "session_ended": "Signed out there.",
+    "mailed": "The mail is queued.",
     "replayed": "The webhook is queued again.",
 }
 STATIC = {

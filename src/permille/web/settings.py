@@ -117,6 +117,13 @@ SECTIONS: Sequence[tuple[str, Sequence[Setting]]] = (
             ),
             Setting(name="document_locale", label="Language", kind="select"),
             Setting(
+                name="email_settings",
+                label="By mail",
+                kind="list",
+                hint="Without being asked, to customers with an email. The log is under Mail.",
+                options=(("", "Nothing"), ("invoice.finalized", "Invoices, when they are final")),
+            ),
+            Setting(
                 name="logo_url",
                 label="Address of the logo",
                 hint="PNG, JPEG, GIF, WebP or SVG, at most 2 MB.",
@@ -176,6 +183,8 @@ def _text(value: Any) -> str:
     """The value as its input holds it."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ",".join(value)
     return "" if value is None else str(value)
 
 
@@ -191,6 +200,8 @@ def _read(form: Form) -> dict[str, Any]:
 def _value(setting: Setting, text: str) -> Any:
     if setting.kind == "number":
         return json_number(text, whole=True)
+    if setting.kind == "list":
+        return text.split(",") if text else []
     return text.replace("\r\n", "\n") or None
 
 

@@ -9,7 +9,6 @@ from permille.api.objects.base import (
     Code,
     CreatedAt,
     Currency,
-    EmptyList,
     Id,
     Input,
     Name,
@@ -61,6 +60,12 @@ BankDetails = Annotated[str | None, says("How to pay, printed on invoices.")]
 ReverseChargeNote = Annotated[
     str | None, says("Printed where the customer accounts for the tax instead of the seller.")
 ]
+EmailSettings = Annotated[
+    list[str],
+    says(
+        "What customers get by mail without being asked: `invoice.finalized`.", example=["invoice.finalized"]
+    ),
+]
 FinalizesZero = Annotated[bool, says("Whether invoices of 0 become final; if not, they are left out.")]
 
 
@@ -95,7 +100,7 @@ class BillingEntity(Answer):
     document_locale: Locale
     timezone: Timezone
     is_default: Annotated[bool, says("Whether new customers belong to it unless they name another.")]
-    email_settings: EmptyList
+    email_settings: EmailSettings
     eu_tax_management: Annotated[bool, says("Always false: kept for clients of Lago's API.")]
     taxes: Annotated[list[Tax], says("Taxes of its customers who have none of their own.")]
     created_at: CreatedAt
@@ -144,4 +149,5 @@ class BillingEntityInput(Input):
     reverse_charge_note: ReverseChargeNote
     document_locale: Locale
     timezone: Timezone
+    email_settings: EmailSettings
     tax_codes: Annotated[list[str], says("Codes of the taxes of its customers who have none of their own.")]

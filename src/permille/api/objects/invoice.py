@@ -23,6 +23,7 @@ from permille.api.objects.customer import Customer
 from permille.api.objects.fee import Fee
 from permille.api.objects.subscription import Subscription
 from permille.api.objects.tax import InvoiceAppliedTax
+from permille.api.objects.threshold import AppliedUsageThreshold
 from permille.core.invoice.credit import CreditKind
 
 STATUSES = ("draft", "finalized", "voided")
@@ -105,10 +106,10 @@ class BillingPeriod(Answer):
 class CreditItem(Answer):
     """What a credit of an invoice comes from."""
 
-    lago_item_id: Annotated[UUID, says("The coupon or the credit note.")]
+    lago_item_id: Annotated[UUID, says("The coupon, the credit note or the earlier invoice.")]
     type: Annotated[str, one_of(*CreditKind, says="What it is.")]
-    code: Annotated[str, says("Code of the coupon, or number of the credit note.")]
-    name: Annotated[str, says("Name of the coupon, or number of the credit note.")]
+    code: Annotated[str, says("Code of the coupon, or number of the credit note or invoice.")]
+    name: Annotated[str, says("Name of the coupon, or number of the credit note or invoice.")]
     description: Annotated[str | None, says("Description of the coupon.")]
 
 
@@ -120,12 +121,14 @@ class CreditedInvoice(Answer):
 
 
 class InvoiceCredit(Answer):
-    """What a coupon took off an invoice, or what of a credit note paid it."""
+    """What a coupon or an earlier invoice of the same usage took off an invoice, or what of a credit note paid it."""
 
     lago_id: Id
     amount_cents: Annotated[int, says("Amount in the currency's smallest unit.")]
     amount_currency: Currency
-    before_taxes: Annotated[bool, says("Whether it lowers what taxes are taken of, as coupons do.")]
+    before_taxes: Annotated[
+        bool, says("Whether it lowers what taxes are taken of, as all but credit notes do.")
+    ]
     item: Annotated[CreditItem, says("What it comes from.")]
     invoice: Annotated[CreditedInvoice, says("The invoice.")]
 
@@ -136,9 +139,14 @@ class InvoiceDetails(Invoice):
     subscriptions: Annotated[list[Subscription], says("Subscriptions that it bills.")]
     billing_periods: Annotated[list[BillingPeriod], says("Periods that it bills.")]
     fees: Annotated[list[Fee], says("Its lines.")]
-    credits: Annotated[list[InvoiceCredit], says("What coupons took off it and credit notes paid of it.")]
+    credits: Annotated[
+        list[InvoiceCredit],
+        says("What earlier invoices and coupons took off it, and credit notes paid of it."),
+    ]
     error_details: EmptyList
-    applied_usage_thresholds: EmptyList
+    applied_usage_thresholds: Annotated[
+        list[AppliedUsageThreshold], says("The usage thresholds that it was made of.")
+    ]
     applied_invoice_custom_sections: EmptyList
 
 

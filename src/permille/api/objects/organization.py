@@ -11,7 +11,6 @@ from permille.api.objects.base import (
     Answer,
     CreatedAt,
     Currency,
-    EmptyList,
     Id,
     Input,
     Name,
@@ -64,7 +63,7 @@ class Organization(Answer):
     document_numbering: Annotated[
         str, one_of("per_customer", "per_organization", says="How invoices are numbered.")
     ]
-    email_settings: EmptyList
+    email_settings: entity.EmailSettings
     billing_configuration: Annotated[OrganizationBilling, says("Invoice settings.")]
     taxes: Annotated[list[Tax], says("Taxes of customers who have none of their own.")]
     events_store: Annotated[str, says("Where events are kept.", example="postgres")]

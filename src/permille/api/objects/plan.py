@@ -28,6 +28,7 @@ from permille.api.objects.base import (
 )
 from permille.api.objects.charge import Charge, ChargeInput
 from permille.api.objects.tax import Tax
+from permille.api.objects.threshold import ApplicableUsageThreshold, UsageThreshold, UsageThresholdInput
 from permille.core.period import Interval
 
 Uncounted = Annotated[int, says("Always 0: kept for clients of Lago's API.")]
@@ -94,8 +95,12 @@ class Plan(Answer, kw_only=True):
     scheduled_changes: Annotated[list[ScheduledChange], says("Price changes to come.")]
     fixed_charges: EmptyList
     entitlements: EmptyList
-    usage_thresholds: EmptyList
-    applicable_usage_thresholds: EmptyList
+    usage_thresholds: Annotated[
+        list[UsageThreshold], says("Amounts of lifetime usage at which an invoice is made.")
+    ]
+    applicable_usage_thresholds: Annotated[
+        list[ApplicableUsageThreshold], says("Its own, without any those of the plan that it is a copy of.")
+    ]
     minimum_commitment: Annotated[
         MinimumCommitment | None, says("What an interval comes to at least; null without one.")
     ]
@@ -116,6 +121,9 @@ class PlanOverrides(Input):
     trial_period: Annotated[float | None, says("Days at the start without a subscription fee.")]
     charges: Annotated[list[ChargeInput], says("Charges that differ, by id.")]
     minimum_commitment: Annotated[MinimumCommitmentInput | None, says("What an interval comes to at least.")]
+    usage_thresholds: Annotated[
+        list[UsageThresholdInput], says("Amounts of lifetime usage at which an invoice is made; all of them.")
+    ]
     tax_codes: Annotated[list[str], says("Codes of the taxes of its fees.")]
     metadata: Metadata
 

@@ -23,6 +23,7 @@ from permille.api.objects.base import (
 )
 from permille.api.objects.customer import Customer
 from permille.api.objects.plan import Plan, PlanOverrides
+from permille.api.objects.threshold import ApplicableUsageThreshold, UsageThreshold, UsageThresholdInput
 from permille.core.period import BillingTime
 
 STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
@@ -74,14 +75,18 @@ class Subscription(Answer, kw_only=True):
     on_termination_invoice: Annotated[
         str, one_of(*INVOICES, says="Whether usage that isn't billed yet is invoiced when it ends.")
     ]
-    progressive_billing_disabled: Annotated[bool, says("Kept for clients of Lago's API.")]
+    progressive_billing_disabled: Annotated[bool, says("Whether its usage thresholds make no invoices.")]
     consolidate_invoice: Annotated[bool, says("Whether it shares invoices with the customer's others.")]
     purchase_order_number: Annotated[str | None, says("The customer's order number, printed on invoices.")]
     cancellation_reason: Annotated[None, says("Always null: kept for clients of Lago's API.")]
     payment_method: Annotated[PaymentMethod, says("How it is paid.")]
     entitlements: EmptyList
-    usage_threshold: Annotated[None, says("Always null: kept for clients of Lago's API.")]
-    applicable_usage_thresholds: EmptyList
+    usage_threshold: Annotated[
+        UsageThreshold | None, says("The threshold that was reached, in the webhook that says so; else null.")
+    ]
+    applicable_usage_thresholds: Annotated[
+        list[ApplicableUsageThreshold], says("Its usage thresholds: its own, without any its plan's.")
+    ]
     applied_invoice_custom_sections: EmptyList
     activation_rules: EmptyList
     plan: Annotated[Plan | UnsetType, says("The plan; left out in lists and on invoices.")] = UNSET
@@ -100,9 +105,12 @@ class SubscriptionUpdate(Input):
     on_termination_invoice: Annotated[
         str, one_of(*INVOICES, says="Whether usage that isn't billed yet is invoiced when it ends.")
     ]
-    progressive_billing_disabled: Annotated[bool, says("Kept for clients of Lago's API.")]
+    progressive_billing_disabled: Annotated[bool, says("Whether its usage thresholds make no invoices.")]
     consolidate_invoice: Annotated[bool, says("Whether it shares invoices with the customer's others.")]
     purchase_order_number: Annotated[str | None, says("The customer's order number, printed on invoices.")]
+    usage_thresholds: Annotated[
+        list[UsageThresholdInput], says("Thresholds of its own instead of its plan's; all of them.")
+    ]
     plan_overrides: Annotated[PlanOverrides, says("What differs from the plan.")]
 
 

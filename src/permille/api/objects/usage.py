@@ -14,7 +14,6 @@ from permille.api.objects.base import (
     Code,
     Currency,
     DisplayName,
-    EmptyList,
     ExternalSubscriptionId,
     GroupedBy,
     Id,
@@ -28,6 +27,7 @@ from permille.api.objects.billable_metric import AggregationType
 from permille.api.objects.charge import Model
 from permille.api.objects.fee import PresentationBreakdown
 from permille.api.objects.pricing_unit import UsageInPricingUnit
+from permille.api.objects.threshold import LifetimeUsageThreshold
 
 Units = Annotated[str, text_of_number("Units that are billed.")]
 EventsCount = Annotated[int, says("Number of events.")]
@@ -170,7 +170,9 @@ class LifetimeUsage(Answer):
     current_usage_amount_cents: Annotated[int, says("Usage of the running period.")]
     from_datetime: Annotated[str | None, instant_of("When it started.")]
     to_datetime: Annotated[str, instant_of("Up to when usage is counted.")]
-    usage_thresholds: EmptyList
+    usage_thresholds: Annotated[
+        list[LifetimeUsageThreshold], says("How far it has come towards its usage thresholds.")
+    ]
 
 
 class LifetimeUsageInput(Input):

@@ -43,6 +43,8 @@ def copy_plan(plan: Plan, *, new_id: NewId, now: datetime, is_committed: bool = 
         id=plan_id,
         parent_id=plan.id,
         created_at=now,
+        usage_thresholds=(),
+        inherited_thresholds=plan.usage_thresholds,
         minimum_commitment=_copy_commitment(plan, new_id(), now) if is_committed else None,
         charges=copied(plan.charges),
         price_versions=tuple(
@@ -93,6 +95,9 @@ def _terms(plan: Plan) -> tuple[Plan, list[Charge]]:
         for charge in plan.charges
     ]
     committed = plan.minimum_commitment
+    thresholds = [
+        replace(each, id=sold, created_at=EPOCH, updated_at=EPOCH) for each in plan.usage_thresholds
+    ]
     bare = replace(
         plan,
         id=sold,
@@ -100,6 +105,8 @@ def _terms(plan: Plan) -> tuple[Plan, list[Charge]]:
         created_at=EPOCH,
         charges=(),
         price_versions=(),
+        usage_thresholds=tuple(sorted(thresholds, key=lambda each: (each.recurring, each.amount_cents))),
+        inherited_thresholds=(),
         minimum_commitment=committed and replace(committed, id=sold, created_at=EPOCH, updated_at=EPOCH),
     )
     return bare, charges

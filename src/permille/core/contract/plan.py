@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.contract.commitment import MinimumCommitment
+from permille.core.contract.threshold import UsageThreshold
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of, custom_values
 from permille.core.rating.filters import ALL_FILTER_VALUES, ChargeFilter, best_match, expand_all_values
@@ -95,6 +96,14 @@ class Plan:
     price_versions: tuple[PriceVersion, ...] = ()
     """In their order, of which `charges` are one; empty where the prices are the same for every period."""
     minimum_commitment: MinimumCommitment | None = None
+    usage_thresholds: tuple[UsageThreshold, ...] = ()
+    inherited_thresholds: tuple[UsageThreshold, ...] = ()
+    """Those of the plan that it is a copy of."""
+
+    @property
+    def applicable_thresholds(self) -> tuple[UsageThreshold, ...]:
+        """Its own usage thresholds, without any those of the plan that it is a copy of."""
+        return self.usage_thresholds or self.inherited_thresholds
 
 
 def sold_plan_id(plan: Plan) -> UUID:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import latest, versions_of
+from permille.core.contract.threshold import UsageThreshold, thresholds_of_json
 from permille.core.contract.timeline import SubscriptionFacts, next_billing_at, trial_end
 from permille.core.period import (
     INSTANT,
@@ -71,11 +73,18 @@ class Subscription:
     """Whether a dearer plan took over at terminated_at."""
     historical_usage_amount_cents: int = 0
     """What was used before we knew of it; on the first row of a life alone, see life_of."""
+    usage_thresholds: Sequence[Mapping[str, Any]] = ()
+    """Thresholds of its own, as they are kept; see `thresholds_on`."""
 
     @property
     def is_waiting(self) -> bool:
         """Whether it is to start on a future day; a downgrade that waits for a period's end is not."""
         return self.status == "pending" and self.previous_subscription_id is None
+
+
+def thresholds_on(row: Subscription, plan: Plan) -> tuple[UsageThreshold, ...]:
+    """The usage thresholds that apply to a subscription: its own, without any those of its plan."""
+    return thresholds_of_json(row.usage_thresholds) or plan.applicable_thresholds
 
 
 def running_at(history: Iterable[Subscription], at: datetime) -> Subscription | None:

@@ -152,6 +152,13 @@ def next_billing_at(facts: SubscriptionFacts, *, after: datetime) -> datetime:
     return min(boundary, ends) if waits_for_trial and ends else boundary
 
 
+def running_period(facts: SubscriptionFacts, *, at: datetime) -> Period:
+    """The period of the plan's own fee that an instant is in, from the day of the start on."""
+    whole = _containing(facts, at, facts.interval)
+    begin = max(whole.from_, start_of_day(facts.started_at or at, facts.timezone))
+    return Period(begin, whole.to)
+
+
 def trial_end(facts: SubscriptionFacts) -> datetime | None:
     """The instant from which the plan's fee is due, None without a trial or a start."""
     since = facts.initial_started_at or facts.started_at

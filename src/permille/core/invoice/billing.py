@@ -40,6 +40,8 @@ class InvoicingReason(StrEnum):
     TERMINATING = "subscription_terminating"
     IN_ADVANCE = "in_advance_charge"
     IN_ADVANCE_PERIODIC = "in_advance_charge_periodic"
+    PROGRESSIVE = "progressive_billing"
+    """The period goes on."""
     LATE_USAGE = "late_usage"
     """Late usage alone, as the subscription has ended."""
 
@@ -138,7 +140,10 @@ class SubscriptionBilling:
 
     @property
     def committed_period(self) -> CommittedPeriod | None:
-        """The period of the plan that ends with the usage that is billed; None where none does."""
+        """The period of the plan that ends with the usage that is billed; None where none does.
+
+        A plan that is paid in advance commits to nothing for a period that was all trial.
+        """
         usage, facts = self.usage_period, self.facts
         if usage is None:
             return None
@@ -149,7 +154,9 @@ class SubscriptionBilling:
             anchor=facts.subscription_at,
             timezone=facts.timezone,
         )
-        ends = whole.to
+        ends, free_until = whole.to, trial_end(facts) if facts.pay_in_advance else None
+        if free_until is not None and free_until >= whole.to:
+            return None
         if facts.terminated_at is not None and facts.terminated_at <= self.at:
             ends = min(facts.terminated_at + INSTANT, whole.to)
         elif whole.to - usage.to > _CLOCKS_DIFFER:

@@ -10,17 +10,19 @@ from uuid import UUID
 class CreditKind(StrEnum):
     """What a credit comes from."""
 
+    INVOICE = "invoice"
+    """One at a usage threshold, which has billed the same usage."""
     COUPON = "coupon"
     CREDIT_NOTE = "credit_note"
 
 
-BEFORE_TAXES = frozenset({CreditKind.COUPON})
+BEFORE_TAXES = frozenset({CreditKind.INVOICE, CreditKind.COUPON})
 """Kinds that lower what taxes are taken of; others pay the amount with taxes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvoiceCredit:
-    """A credit of one invoice. `item_id`, `code` and `name` are of the coupon or the credit note."""
+    """A credit of one invoice. `item_id`, `code` and `name` are of what it comes from."""
 
     id: UUID
     invoice_id: UUID

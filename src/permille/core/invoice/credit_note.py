@@ -134,7 +134,7 @@ class PaidPeriod:
 def unused_amount(paid: PaidPeriod, *, ended_at: datetime, upgraded: bool, at_most: Decimal) -> Decimal:
     """The part of a period's price for the days that are left after its end, cut to five decimals.
 
-    The day of the end is used, unless a dearer plan pays for it.
+    The day of the end is used, unless a dearer plan pays for it or the trial ended on it.
     """
     with exact():
         amount = Decimal(paid.plan_amount_cents * _unused_days(paid, ended_at, upgraded)) / paid.days
@@ -142,10 +142,11 @@ def unused_amount(paid: PaidPeriod, *, ended_at: datetime, upgraded: bool, at_mo
 
 
 def _unused_days(paid: PaidPeriod, ended_at: datetime, upgraded: bool) -> int:
-    if paid.trial_ends_at is not None and paid.trial_ends_at > ended_at:
+    ended_on = local_date(ended_at, paid.timezone)
+    if paid.trial_ends_at is not None and local_date(paid.trial_ends_at, paid.timezone) >= ended_on:
         return day_diff(paid.trial_ends_at, paid.to, paid.timezone)
     last = local_date(paid.to - INSTANT, paid.timezone)
-    used_until: date = local_date(ended_at, paid.timezone) - timedelta(days=int(upgraded))
+    used_until: date = ended_on - timedelta(days=int(upgraded))
     return max((last - used_until).days, 0)
 
 

@@ -20,6 +20,7 @@ from permille.core.customer import Customer
 from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling
 from permille.core.invoice.credit_note import Spent
 from permille.core.invoice.numbering import InvoiceNumber, number_text
+from permille.core.invoice.progressive import ProgressiveCredit
 from permille.core.money import ZERO, exact
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
@@ -42,6 +43,8 @@ class InvoiceKind(StrEnum):
     """Add-ons that somebody bills by hand."""
     CREDIT = "credit"
     """Prepaid credits that are bought: not taxed, as what they will pay for is."""
+    PROGRESSIVE = "progressive"
+    """The usage of a period that goes on, as it has reached a threshold."""
     PAID_FEES = "paid_fees"
     """Fees that were paid without an invoice before."""
     FEES_ALONE = "fees_alone"
@@ -51,6 +54,7 @@ class InvoiceKind(StrEnum):
 _INVOICE_TYPES = {
     InvoiceKind.PAID_FEES: "advance_charges",
     InvoiceKind.ONE_OFF: "one_off",
+    InvoiceKind.PROGRESSIVE: "progressive_billing",
     InvoiceKind.CREDIT: "credit",
 }
 """Kind -> type in the API, where that is not a subscription's."""
@@ -127,6 +131,8 @@ class InvoiceDraft:
     """The subscriptions that it bills, in the order in which they were made; none, one or several."""
     lines: tuple[Line, ...] = ()
     """Those of each subscription in the order of `billings`, then late usage."""
+    progressive_credits: tuple[ProgressiveCredit, ...] = ()
+    """What invoices at thresholds have billed before."""
     coupons: tuple[CouponCredit, ...] = ()
     """What coupons take off its lines."""
     taxed: Taxed = UNTAXED
@@ -210,7 +216,7 @@ class InvoiceDraft:
         if (
             self.fees_amount_cents
             or self.customer.finalizes_zero_amount_invoice
-            or self.kind is InvoiceKind.CREDIT
+            or self.kind in (InvoiceKind.CREDIT, InvoiceKind.PROGRESSIVE)
         ):
             return InvoiceStatus.FINALIZED
         return InvoiceStatus.CLOSED
@@ -226,6 +232,11 @@ class InvoiceDraft:
         return sum([line.fee.amount_cents for line in self.lines])
 
     @property
+    def progressive_billing_credit_amount_cents(self) -> int:
+        """What invoices at thresholds have billed before; it is among the discounts of the lines."""
+        return sum([credit.amount_cents for credit in self.progressive_credits])
+
+    @property
     def coupons_amount_cents(self) -> int:
         """What coupons take off its lines."""
         return sum([credit.amount_cents for credit in self.coupons])
@@ -233,7 +244,8 @@ class InvoiceDraft:
     @property
     def sub_total_excluding_taxes_amount_cents(self) -> int:
         """The fees less their discounts."""
-        return self.fees_amount_cents - self.coupons_amount_cents
+        billed = self.fees_amount_cents - self.progressive_billing_credit_amount_cents
+        return billed - self.coupons_amount_cents
 
     @property
     def taxes_amount_cents(self) -> int:

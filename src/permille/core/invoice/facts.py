@@ -12,6 +12,7 @@ from permille.core.contract.price_versions import version_at, versions_of
 from permille.core.coupon import AppliedCoupon
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.late_usage import LateUsageFees
+from permille.core.invoice.progressive import BilledBefore
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge, Dimensions
@@ -82,6 +83,8 @@ class Facts:
     """Customer -> the coupons that take something off its invoices, in the order in which they do."""
     counted_cents: Mapping[UUID, int] = field(default_factory=dict)
     """Subscription -> what earlier fees come to that count towards the commitment of the period that ends."""
+    billed_before: Mapping[UUID, BilledBefore] = field(default_factory=dict)
+    """Subscription -> what an invoice at a threshold has billed of its period."""
     balances: Balances = field(default_factory=dict)
 
     def charges_in_arrears(self, billing: SubscriptionBilling) -> Priced:

@@ -14,6 +14,7 @@ from permille.core.invoice.steps.dates import dates
 from permille.core.invoice.steps.due_subscriptions import due_subscriptions
 from permille.core.invoice.steps.late_usage import late_usage
 from permille.core.invoice.steps.minimum_charge import minimum_charge
+from permille.core.invoice.steps.progressive_credit import progressive_credit
 from permille.core.invoice.steps.renewals import renewals, renewals_alone
 from permille.core.invoice.steps.subscription_fee import subscription_fee
 from permille.core.invoice.steps.taxes import invoice_taxes, line_taxes, summed_taxes
@@ -33,12 +34,14 @@ STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
             late_usage,
             commitment,
             due_subscriptions,
+            progressive_credit,
             *_PAYABLE,
         ),
         InvoiceKind.IN_ADVANCE: _PAYABLE,
         InvoiceKind.LATE_USAGE: (late_usage, *_PAYABLE),
         InvoiceKind.ONE_OFF: (line_taxes, invoice_taxes, dates),
         InvoiceKind.CREDIT: (dates,),
+        InvoiceKind.PROGRESSIVE: (usage_charges, progressive_credit, *_PAYABLE),
         InvoiceKind.PAID_FEES: (summed_taxes, dates),
         InvoiceKind.FEES_ALONE: (renewals_alone, line_taxes),
     }

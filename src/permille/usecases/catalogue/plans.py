@@ -21,10 +21,11 @@ from permille.core.contract.price_versions import (
     price_changes,
     unschedulable,
 )
+from permille.core.contract.threshold import same_thresholds
 from permille.core.errors import Invalid, NotFound
 from permille.database import locks
 from permille.ids import new_id
-from permille.store import billing_holds, late_usage, plans, subscriptions, unpriced, webhooks
+from permille.store import billing_holds, late_usage, plans, progressive, subscriptions, unpriced, webhooks
 from permille.usecases import metering, subscriptions as lifecycle
 from permille.usecases.invoices import drafts
 
@@ -93,6 +94,8 @@ def change(
     saved = _save_with_copies(conn, before, after, since=since, cascades=cascades, now=now)
     if after.amount_cents != before.amount_cents:
         lifecycle.follow_amounts(conn, after.id, now=now)
+    if not same_thresholds(after.usage_thresholds, before.usage_thresholds):
+        progressive.mark_of_plan(conn, after.id)
     webhooks.enqueue_of(conn, "plan.updated", after.organization_id, [after.id], now=now)
     return saved
 

@@ -15,7 +15,7 @@ from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import NotFound
 from permille.database import locks
-from permille.store import subscriptions
+from permille.store import progressive, subscriptions
 from permille.usecases import subscriptions as lifecycle
 from permille.usecases.catalogue import customers, own_plans
 from permille.usecases.catalogue.plans import meter
@@ -88,6 +88,7 @@ def change(
     if own_plan is not None:
         own_plans.store(conn, before, *own_plan, since=since, now=now)
     after = lifecycle.update(conn, before, columns=columns, now=now)
+    progressive.mark(conn, {(after.organization_id, after.external_id)})
     if own_plan is None:
         return after
     lifecycle.follow_amounts(conn, own_plan[0].id, now=now)

@@ -28,7 +28,7 @@ from permille.usecases.due.event_errors import EVENT_ERRORS
 from permille.usecases.due.overdue import OVERDUE
 from permille.usecases.due.starts import STARTS
 from permille.usecases.fences import Task
-from permille.usecases.invoices import advance
+from permille.usecases.invoices import advance, progressive
 
 BATCH = 2_000
 KINDS = (EVENT_ERRORS, STARTS, ENDS, BILLS, DRAFTS, OVERDUE)
@@ -85,7 +85,8 @@ def _is_set_off(clock: TestClock | None, until: datetime) -> bool:
 def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) -> bool:
     """Move a clock for about STEP_SECONDS towards where it is on its way to; whether it has arrived.
 
-    The clock shows the instant of what is being done. Alerts, and events that wait for their fee, come first, as of before. Unless
+    The clock shows the instant of what is being done. Alerts, usage that has reached a threshold, and events that wait for
+    their fee, come first, as of before. Unless
     `wait` is set, a clock that is being moved at the moment is left alone.
     """
     clock = organizations.lock_clock(conn, organization_id, wait=wait)
@@ -93,6 +94,7 @@ def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) 
         return True
     now, ends = clock.now, time.monotonic() + STEP_SECONDS
     alerts.look_now(conn, organization_id, now=now)
+    progressive.look_now(conn, organization_id, now=now)
     while time.monotonic() < ends:
         if advance.bill_events(conn, organization_id, now=now, wait=True):
             continue

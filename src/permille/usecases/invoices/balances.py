@@ -14,7 +14,7 @@ from psycopg import Connection
 
 from permille.core.invoice.credit import InvoiceCredit
 from permille.core.invoice.draft import InvoiceDraft
-from permille.store import coupons, credit_notes
+from permille.store import coupons, credit_notes, progressive
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ def take(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
 
 def credits_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[InvoiceCredit]]:
     """Invoice -> its credits, in the order in which they were taken."""
-    found: dict[UUID, list[InvoiceCredit]] = {invoice_id: [] for invoice_id in invoice_ids}
+    billed_before = progressive.credits_of(conn, invoice_ids)
+    found = {invoice_id: billed_before.get(invoice_id, []) for invoice_id in invoice_ids}
     for each in BALANCES:
         for invoice_id, credits_ in each.credits_of(conn, invoice_ids).items():
             found[invoice_id] += credits_

@@ -29,8 +29,10 @@ from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
 from permille.usecases import holds
 from permille.usecases.invoices import balances
 from permille.usecases.invoices.credit_notes import credit_unused
+from permille.usecases.invoices.excess import credit_excess
 from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
 from permille.usecases.invoices.save import queue_webhooks, with_numbers
+from permille.usecases.mail import mail_invoices
 
 
 def refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
@@ -107,7 +109,10 @@ def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datet
             invoices.set_arrival(conn, [draft.id for draft in numbered], arrival)
             balances.take(conn, numbered)
             shown = [(at, draft.id) for draft in numbered if draft.status is InvoiceStatus.FINALIZED]
-            queue_webhooks(conn, "invoice.created", numbered[0].customer.organization_id, shown)
+            organization_id = numbered[0].customer.organization_id
+            queue_webhooks(conn, "invoice.created", organization_id, shown)
+            mail_invoices(conn, organization_id, [invoice_id for _, invoice_id in shown], now=at)
+            credit_excess(conn, numbered)
             _give_back(conn, numbered, at)
     return waiting
 

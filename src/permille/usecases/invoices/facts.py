@@ -18,12 +18,13 @@ from permille.core.invoice.billing import BillingRequest, SubscriptionBilling, p
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Facts, PlanPrices, Usage
 from permille.core.invoice.late_usage import LateUsageFees
+from permille.core.invoice.progressive import BilledBefore
 from permille.core.metering.event import Arrival
 from permille.core.rating.commitment import COUNTED
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
 from permille.ids import new_id
-from permille.store import customers, fees, plans, subscriptions
+from permille.store import customers, fees, plans, progressive, subscriptions
 from permille.usecases.invoices import adjustments, balances
 from permille.usecases.usage.windows import carried_over_query, usage_windows
 
@@ -92,7 +93,9 @@ def load_facts(
 ) -> Facts:
     """What the steps need for these drafts. Call it under one metering; `late_usage` is known to the caller."""
     billed = [draft for draft in drafts if draft.kind is InvoiceKind.SUBSCRIPTION]
-    billings = [billing for draft in billed for billing in draft.billings]
+    with_usage = [*billed, *(draft for draft in drafts if draft.kind is InvoiceKind.PROGRESSIVE)]
+    billings = [billing for draft in with_usage for billing in draft.billings]
+    ending = [billing for draft in billed for billing in draft.billings]
     known_plans = {billing.plan.id: billing.plan for billing in billings}
     facts = Facts(
         prices={plan_id: PlanPrices.of(plan) for plan_id, plan in known_plans.items()},
@@ -103,8 +106,24 @@ def load_facts(
         facts,
         usage=_usage(conn, billings, facts),
         carried_over=_carried_over(conn, billings, facts),
-        counted_cents=_counted_cents(conn, billings, [draft.id for draft in billed]),
+        counted_cents=_counted_cents(conn, ending, [draft.id for draft in billed]),
+        billed_before=_billed_before(conn, with_usage),
     )
+
+
+def _billed_before(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> Mapping[UUID, BilledBefore]:
+    """What invoices at thresholds have billed of the periods; one look where the organization has none."""
+    periods = {
+        billing.subscription.id: period
+        for draft in drafts
+        for billing in draft.billings
+        if (period := billing.usage_period)
+    }
+    if not periods:
+        return {}
+    organization_id = drafts[0].customer.organization_id
+    made = [draft.id for draft in drafts]
+    return progressive.billed_before(conn, organization_id, periods, without=made)
 
 
 def _counted_cents(

@@ -18,7 +18,7 @@ from psycopg import Connection
 
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, due, facts_of
-from permille.core.contract.timeline import BillingPeriods, InvoicePlan, next_billing_at
+from permille.core.contract.timeline import BillingPeriods, InvoicePlan, next_billing_at, running_period
 from permille.core.customer import Customer
 from permille.core.invoice.billing import (
     BillingProgress,
@@ -294,6 +294,22 @@ def advance_draft(
     )
     draft = draft_of((billing,), kind=InvoiceKind.IN_ADVANCE if invoiceable else InvoiceKind.FEES_ALONE)
     return changed(draft, billings=(billing,) if invoiceable else (), lines=(Line(fee, plan),))
+
+
+def progressive_billing(
+    row: Subscription, plan: Plan, customer: Customer, usage_period: Period, *, at: datetime, arrival: Arrival
+) -> SubscriptionBilling:
+    """A billing of the period that runs, up to now."""
+    facts = facts_of(row, plan, timezone=customer.applicable_timezone, first_started_at=None)
+    billing = _billing_of_period(
+        row,
+        plan,
+        customer,
+        at=at,
+        reason=InvoicingReason.PROGRESSIVE,
+        periods=BillingPeriods(subscription=running_period(facts, at=at), charges=usage_period),
+    )
+    return replace(billing, arrival=arrival)
 
 
 def bill_in_advance(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:

@@ -17,6 +17,8 @@ from permille.core.invoice import numbering
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, InvoiceStatus, changed
 from permille.store import invoices, late_usage, webhooks
 from permille.usecases.invoices import balances
+from permille.usecases.invoices.excess import credit_excess
+from permille.usecases.mail import mail_invoices
 
 _FINAL_WEBHOOKS = {
     InvoiceKind.ONE_OFF: "invoice.one_off_created",
@@ -33,6 +35,7 @@ def save(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     fee_ids = invoices.add(conn, numbered)
     late_usage.set_billed(conn, {late_id: draft.id for draft in numbered for late_id in draft.late_usage_ids})
     balances.take(conn, numbered)
+    credit_excess(conn, numbered)
     organization_id = numbered[0].customer.organization_id
     of_events, alone = [], []
     shown: dict[str, list[tuple[datetime, UUID]]] = defaultdict(list)
@@ -49,6 +52,8 @@ def save(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     queue_webhooks(conn, "fee.created", organization_id, of_events)
     for webhook_type, made in shown.items():
         queue_webhooks(conn, webhook_type, organization_id, made)
+    final = [draft for draft in numbered if draft.is_on_invoice and draft.status is InvoiceStatus.FINALIZED]
+    mail_invoices(conn, organization_id, [draft.id for draft in final], now=numbered[0].at)
     queue_webhooks(conn, "fee.created", organization_id, alone)
 
 

@@ -7,17 +7,26 @@ negative ones need nobody to put it right. Source: semantics-billing.md sections
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.contract.subscription import Subscription, life_of
-from permille.store import customers, lifetime_usage as store, subscriptions
+from permille.core.contract.subscription import Subscription, life_of, thresholds_on
+from permille.core.contract.threshold import Completion, completions
+from permille.store import customers, lifetime_usage as store, plans, progressive, subscriptions
 from permille.store.lifetime_usage import Life
 from permille.usecases.usage.usage import PeriodUsage, UsageSearch, running_usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdProgress:
+    """How far lifetime usage has come towards a threshold, and when an invoice was made of it."""
+
+    completion: Completion
+    reached_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +41,11 @@ class LifetimeUsage:
     current_amount_cents: int
     from_: datetime | None
     to: datetime
+    thresholds: Sequence[ThresholdProgress] = ()
+
+    @property
+    def total_amount_cents(self) -> int:
+        return self.historical_amount_cents + self.invoiced_amount_cents + self.current_amount_cents
 
 
 def lifetime_usage(
@@ -40,7 +54,7 @@ def lifetime_usage(
     """The lifetime usage of the life that a row belongs to; `rows` are all of its external id."""
     life = life_of(row, rows)
     current = _current(conn, row, now=now)
-    return LifetimeUsage(
+    found = LifetimeUsage(
         id=life[0].id,
         subscription_id=row.id,
         external_subscription_id=row.external_id,
@@ -50,6 +64,26 @@ def lifetime_usage(
         from_=life[0].started_at,
         to=row.terminated_at or now,
     )
+    return replace(found, thresholds=_thresholds(conn, row, life, found.total_amount_cents))
+
+
+def _thresholds(
+    conn: Connection[Any], row: Subscription, life: Sequence[Subscription], total_cents: int
+) -> list[ThresholdProgress]:
+    known = thresholds_on(row, plans.plan_by_id(conn, row.plan_id))
+    if not known:
+        return []
+    applied = progressive.applied_of(conn, [each.id for each in life])
+
+    def reached_at(amount_cents: int) -> datetime | None:
+        return next(
+            (each.created_at for each in applied if each.lifetime_usage_amount_cents >= amount_cents), None
+        )
+
+    return [
+        ThresholdProgress(completion=each, reached_at=reached_at(each.amount_cents))
+        for each in completions(known, total_cents)
+    ]
 
 
 def _rows_of(life: Iterable[Subscription], row: Subscription, current: PeriodUsage | None) -> Life:
@@ -58,6 +92,19 @@ def _rows_of(life: Iterable[Subscription], row: Subscription, current: PeriodUsa
 
 
 def lifetime_cents(conn: Connection[Any], running: Sequence[tuple[Subscription, PeriodUsage]]) -> list[int]:
+    """The amounts of `lifetimes`."""
+    return [each.amount_cents for each in lifetimes(conn, running)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetime:
+    """What the rows of a life have used together, in cents."""
+
+    row_ids: tuple[UUID, ...]
+    amount_cents: int
+
+
+def lifetimes(conn: Connection[Any], running: Sequence[tuple[Subscription, PeriodUsage]]) -> list[Lifetime]:
     """The lifetime usage of active rows of an organization, of which the current usage is known; set-based."""
     if not running:
         return []
@@ -69,7 +116,10 @@ def lifetime_cents(conn: Connection[Any], running: Sequence[tuple[Subscription, 
         conn, [_rows_of(life, row, current) for life, (row, current) in zip(lives, running, strict=True)]
     )
     return [
-        life[0].historical_usage_amount_cents + cents + current.amount_cents
+        Lifetime(
+            row_ids=tuple(each.id for each in life),
+            amount_cents=life[0].historical_usage_amount_cents + cents + current.amount_cents,
+        )
         for life, cents, (_, current) in zip(lives, invoiced, running, strict=True)
     ]
 
@@ -85,6 +135,7 @@ def set_historical_usage(
     """Set what was used before Permille knew of it, of the life that a row belongs to."""
     columns = {"historical_usage_amount_cents": amount_cents}
     subscriptions.update(conn, subscription_id=life_of(row, rows)[0].id, columns=columns, now=now)
+    progressive.mark(conn, {(row.organization_id, row.external_id)})
 
 
 def _current(conn: Connection[Any], row: Subscription, *, now: datetime) -> PeriodUsage | None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from permille.core.invoice.billing import SubscriptionBilling
-from permille.core.invoice.draft import InvoiceDraft, Line
+from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line
 from permille.core.invoice.facts import Facts
 from permille.core.rating.rate import rate
 
 
 def usage_charges(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     """Price the usage of each subscription's period by the charges of its plan."""
-    return draft.adding([line for billing in draft.billings for line in _lines(billing, facts)])
+    lines = [line for billing in draft.billings for line in _lines(billing, facts)]
+    if draft.kind is InvoiceKind.PROGRESSIVE:
+        # What comes to nothing, or has no price yet, waits for the invoice at the period's end.
+        lines = [line for line in lines if line.fee.amount_cents and not line.fee.is_held]
+    return draft.adding(lines)
 
 
 def _lines(billing: SubscriptionBilling, facts: Facts) -> list[Line]:

@@ -1,0 +1,65 @@
+"""Mail to customers: what may be sent, to whom, and when it is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from enum import StrEnum
+
+from email_validator import EmailNotValidError, validate_email
+
+
+class MailKind(StrEnum):
+    """What a mail is about."""
+
+    INVOICE = "invoice"
+
+
+class MailStatus(StrEnum):
+    """What has become of a mail."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    """The mail server has taken it."""
+    FAILED = "failed"
+    SUPPRESSED = "suppressed"
+    """Not sent, since the organization is in test mode and nobody of it is on the list of test recipients."""
+    UNKNOWN = "unknown"
+    """The worker or the connection ended while the mail server was taking it: it is not sent twice unasked."""
+
+
+AUTOMATIC = {MailKind.INVOICE: "invoice.finalized"}
+"""Kind -> the email setting of a billing entity that sends it without being asked."""
+EMAIL_SETTINGS = tuple(AUTOMATIC.values())
+RECIPIENTS_MAX = 20
+PAUSES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 240, 720))
+"""After the first attempt, the second, ...: a mail that fails after all of them has failed."""
+EXPIRES_AFTER = timedelta(days=3)
+"""A mail that nothing could be done about for so long is not sent any more."""
+
+
+def pause_after(attempts: int) -> timedelta | None:
+    """How long to wait after so many attempts that failed for now; None: no more."""
+    return PAUSES[attempts - 1] if attempts <= len(PAUSES) else None
+
+
+def address(text: str) -> str | None:
+    """The address as mail servers take it, None for what is none. It is not looked up."""
+    try:
+        return validate_email(text.strip(), check_deliverability=False).ascii_email
+    except EmailNotValidError:
+        return None
+
+
+def addresses(text: str | None) -> list[str]:
+    """The valid ones of the addresses in a customer's email, which may have several with commas between them."""
+    found = [address(each) for each in (text or "").split(",")]
+    return list(dict.fromkeys(each for each in found if each))
+
+
+def allowed_in_test_mode(recipients: Iterable[str], allowed: Sequence[str]) -> list[str]:
+    """Those on the list, which names addresses and domains (`@example.com`)."""
+    known = {each.strip().lower() for each in allowed if each.strip()}
+    return [
+        each for each in recipients if each.lower() in known or "@" + each.lower().partition("@")[2] in known
+    ]

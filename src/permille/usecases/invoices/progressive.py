@@ -1,0 +1,239 @@
+"""Progressive billing: the usage of a period is invoiced as soon as it has reached a threshold.
+
+Subscriptions with thresholds are looked at once their events are counted, and when thresholds change. A look and its
+invoice are one transaction under the customer's lock, so that each threshold is reached once.
+Source: semantics-billing.md section 6.6.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from permille.clock import system_now
+from permille.core.contract.plan import Plan
+from permille.core.contract.subscription import Subscription, thresholds_on
+from permille.core.contract.threshold import UsageThreshold, reached
+from permille.core.customer import Customer
+from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
+from permille.core.invoice.kinds import make
+from permille.core.metering.event import Arrived
+from permille.database.connections import is_passing
+from permille.events.engine import event_log, usage as usage_reader
+from permille.ids import new_id
+from permille.store import customers, organizations, plans, progressive as store, subscriptions, webhooks
+from permille.store.progressive import AppliedThreshold
+from permille.usecases import fences, holds
+from permille.usecases.fences import Task
+from permille.usecases.invoices.facts import draft_of, load_facts
+from permille.usecases.invoices.run import progressive_billing
+from permille.usecases.invoices.save import save
+from permille.usecases.usage.lifetime_usage import Lifetime, lifetimes
+from permille.usecases.usage.usage import PeriodUsage, UsageSearch, running_usages
+
+BATCH = 500
+ARRIVALS_AT_ONCE = 200_000
+WEBHOOK = "subscription.usage_threshold_reached"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watched:
+    """A running subscription with its usage."""
+
+    row: Subscription
+    plan: Plan
+    customer: Customer
+    usage: PeriodUsage
+    lifetime: Lifetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reached:
+    """A subscription that has reached thresholds, with the invoice to be made."""
+
+    of: _Watched
+    thresholds: Sequence[UsageThreshold]
+    draft: InvoiceDraft
+
+
+def look_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
+    """Look at the subscriptions that events came in for, in any organization; how many. `now` is the system's clock."""
+    more = _detected(pool)
+    with pool.connection() as conn:
+        waiting = store.organizations_waiting(conn)
+
+    def look_one(organization_id: UUID) -> int:
+        with pool.connection() as conn:
+            organization = organizations.by_id(conn, organization_id)
+            if organization is None:
+                return 0
+            return look(conn, organization_id, now=organization.now(now), system_now=now)
+
+    return fences.for_each(pool, Task.THRESHOLDS, waiting, look_one, now=now) + int(more)
+
+
+def _detected(pool: ConnectionPool[Connection[Any]]) -> bool:
+    """Whether there is more to look through. What was found before is looked at also where that fails."""
+    try:
+        with pool.connection() as conn:
+            return detect(conn)
+    except Exception as error:
+        if is_passing(error):
+            raise
+        log.exception(
+            "Events could not be looked through for thresholds; subscriptions found before are looked at"
+        )
+        return False
+
+
+def detect(conn: Connection[Any]) -> bool:
+    """Mark the subscriptions with events that are counted by now; whether there is more to look through."""
+    after = store.claim_arrivals(conn)
+    if after is None:
+        return False
+    counted_to = event_log.arrival(conn).counted_to
+    if counted_to <= after:
+        return False
+    until = counted_to
+    if store.is_any_threshold(conn):
+        until = min(counted_to, after + ARRIVALS_AT_ONCE)
+        _mark(conn, event_log.arrived(conn, after=after, until=until))
+    store.set_seen(conn, until)
+    return until < counted_to
+
+
+def look_now(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
+    """Look at all subscriptions of an organization whose usage may have changed: before its clock moves on."""
+    if not store.is_any_threshold(conn, organization_id):
+        return
+    arrived = event_log.arrived(conn, after=store.seen_to(conn), until=event_log.settled(conn))
+    _mark(conn, (each for each in arrived if each.organization_id == organization_id))
+    while look(conn, organization_id, now=now, system_now=system_now()):
+        pass
+
+
+def _mark(conn: Connection[Any], arrived: Iterable[Arrived]) -> None:
+    store.mark(conn, {(each.organization_id, each.external_subscription_id) for each in arrived})
+
+
+def look(conn: Connection[Any], organization_id: UUID, *, now: datetime, system_now: datetime) -> int:
+    """Look at a batch of subscriptions that wait, as of the organization's clock `now`; how many that was.
+
+    Customers of whom it fails are left alone for a while.
+    """
+    names = store.take_marks(conn, organization_id, task=Task.THRESHOLDS, now=system_now, limit=BATCH)
+    rows = list(subscriptions.running(conn, organization_id, names).values()) if names else []
+    if not rows:
+        return len(names)
+    failed = fences.for_each_customer(
+        conn,
+        Task.THRESHOLDS,
+        organization_id,
+        rows,
+        lambda some: bill_reached(conn, some, now=now),
+        customer_of=lambda row: row.customer_id,
+        now=system_now,
+    )
+    store.mark(conn, {(organization_id, row.external_id) for row in rows if row.customer_id in failed})
+    return len(names)
+
+
+def bill_reached(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> None:
+    """Invoice the running period of those subscriptions whose usage has reached a threshold. Raises Unbillable."""
+    customers.lock_all(conn, {row.customer_id for row in rows})
+    current = subscriptions.by_ids(conn, [row.id for row in rows]).values()
+    with holds.refusing_unbillable():
+        found = _reached(conn, [row for row in current if _may_be_billed(row, now)], now=now)
+        if not found:
+            return
+        drafts = [each.draft for each in found]
+        organization_ids = {row.organization_id for row in rows}
+        facts = usage_reader.under_one_metering(conn, organization_ids, lambda: load_facts(conn, drafts))
+        made = {draft.id: draft for draft in make(drafts, facts)}
+        save(conn, list(made.values()))
+    _keep_applied(conn, [each for each in found if each.draft.id in made], now=now)
+
+
+def _may_be_billed(row: Subscription, now: datetime) -> bool:
+    """Whether its period runs: one that has ended is billed as a whole."""
+    has_ended = row.next_billing_at is not None and row.next_billing_at <= now
+    return row.status == "active" and not row.progressive_billing_disabled and not has_ended
+
+
+def _reached(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> list[_Reached]:
+    watched = _watched(conn, rows, now=now)
+    if not watched:
+        return []
+    organization_id = watched[0].row.organization_id
+    periods = {each.row.id: each.usage.period for each in watched}
+    before = store.billed_before(conn, organization_id, periods)
+    lives = {row_id for each in watched for row_id in each.lifetime.row_ids}
+    highest: dict[UUID, int] = {}
+    for applied in store.applied_of(conn, lives):
+        cents = applied.lifetime_usage_amount_cents
+        highest[applied.subscription_id] = max(cents, highest.get(applied.subscription_id, 0))
+    arrival = event_log.arrival(conn)
+    found = []
+    for each in watched:
+        billed = before[each.row.id].fees_amount_cents if each.row.id in before else 0
+        passed = reached(
+            thresholds_on(each.row, each.plan),
+            before_cents=max(
+                each.lifetime.amount_cents - each.usage.amount_cents + billed,
+                *(highest.get(row_id, 0) for row_id in each.lifetime.row_ids),
+            ),
+            total_cents=each.lifetime.amount_cents,
+        )
+        if passed:
+            billing = progressive_billing(
+                each.row, each.plan, each.customer, each.usage.period, at=now, arrival=arrival
+            )
+            draft = draft_of((billing,), kind=InvoiceKind.PROGRESSIVE)
+            found.append(_Reached(of=each, thresholds=passed, draft=draft))
+    return found
+
+
+def _watched(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> list[_Watched]:
+    """Those that have thresholds, with what they have used."""
+    known = plans.plans_by_ids(conn, {row.plan_id for row in rows})
+    chosen = [row for row in rows if thresholds_on(row, known[row.plan_id])]
+    if not chosen:
+        return []
+    payers = customers.by_ids(conn, {row.customer_id for row in chosen})
+    of = [(row, payers[row.customer_id]) for row in chosen]
+    used = running_usages(conn, of, search=UsageSearch(with_taxes=False), now=now)
+    whole = lifetimes(conn, list(zip(chosen, used, strict=True)))
+    return [
+        _Watched(row=row, plan=known[row.plan_id], customer=customer, usage=usage, lifetime=lifetime)
+        for (row, customer), usage, lifetime in zip(of, used, whole, strict=True)
+    ]
+
+
+def _keep_applied(conn: Connection[Any], found: Sequence[_Reached], *, now: datetime) -> None:
+    """Keep which thresholds were reached, and notify of each."""
+    applied = [
+        AppliedThreshold(
+            id=new_id(now),
+            organization_id=each.of.row.organization_id,
+            invoice_id=each.draft.id,
+            subscription_id=each.of.row.id,
+            threshold=threshold,
+            lifetime_usage_amount_cents=each.of.lifetime.amount_cents,
+            created_at=now,
+        )
+        for each in found
+        for threshold in each.thresholds
+    ]
+    if applied:
+        store.add_applied(conn, applied)
+        ids = [each.id for each in applied]
+        webhooks.enqueue_of(conn, WEBHOOK, applied[0].organization_id, ids, now=now)
