@@ -130,7 +130,6 @@ VALUES: Body = {
     "external_historical_usage_amount_cents": 77,
     "cascade_updates": True,
     "units": 3,
-    "add_on_id": "11111111-2222-3333-4444-555555555555",
     "timestamp": 1_709_632_000,
     "precise_total_amount_cents": "12.5",
     "payment_method_type": "manual",
@@ -174,6 +173,9 @@ class World:
         api.post("/pricing_units", {"pricing_unit": {"name": "Credits", "code": "cr", "short_name": "CR"}})
         self.metric = api.metric(filters=[{"key": "model", "values": ["a", "b"]}])
         self.seats = api.metric("seats", recurring=True)
+        for code in ("seat", "support"):
+            body = {"name": code, "code": code, "amount_cents": 100, "amount_currency": "EUR"}
+            self.add_on = api.post("/add_ons", {"add_on": body})["add_on"]
         api.customer()
 
     def charge(self, model: str = "standard", **fields: Any) -> Body:
@@ -192,8 +194,14 @@ class World:
             },
         )
 
+    def fixed_charge(self, model: str) -> Body:
+        model = model if model in ("graduated", "volume") else "standard"
+        prices = {"amount": "1"} if model == "standard" else PRICES[model]
+        return {"add_on_code": "seat", "charge_model": model, "units": 8, "properties": prices}
+
     def plan(self, model: str = "standard") -> Any:
-        return self.api.plan(f"plan-{next(_numbers)}", [self.charge(model)])
+        fixed = [self.fixed_charge(model)]
+        return self.api.plan(f"plan-{next(_numbers)}", [self.charge(model)], fixed_charges=fixed)
 
     def subscription(self, model: str = "standard", **fields: Any) -> Any:
         return self.api.subscribe(f"sub-{next(_numbers)}", plan=self.plan(model)["code"], **fields)
@@ -256,16 +264,20 @@ def known_filter(world: World, model: str) -> tuple[str, Body]:
     return f"/plans/{plan['code']}/charges/tokens/filters/{found['lago_id']}", {"filter": {}}
 
 
+def ids_of(plan: Any) -> Body:
+    """What overrides name, beside the body."""
+    return {name: plan[name][0]["lago_id"] for name in ("charges", "fixed_charges")}
+
+
 def new_subscription(world: World, model: str) -> tuple[str, Body]:
     plan = world.plan(model)
     body = {"external_customer_id": "cus", "plan_code": plan["code"], "external_id": f"sub-{next(_numbers)}"}
-    return "/subscriptions", {"subscription": body, "charge_id": plan["charges"][0]["lago_id"]}
+    return "/subscriptions", {"subscription": body, **ids_of(plan)}
 
 
 def known_subscription(world: World, model: str) -> tuple[str, Body]:
     found = world.subscription(model, subscription_at="2024-06-01")
-    charge_id = found["plan"]["charges"][0]["lago_id"]
-    return f"/subscriptions/{found['external_id']}", {"subscription": {}, "charge_id": charge_id}
+    return f"/subscriptions/{found['external_id']}", {"subscription": {}, **ids_of(found["plan"])}
 
 
 def own_charge(world: World, model: str) -> tuple[str, Body]:
@@ -378,6 +390,7 @@ NO_STATE = {
     "status": "says which subscription is meant",
     "cascade_updates": "says whether the plans of single subscriptions follow: test_overrides.py",
     "id": "names what is meant",
+    "apply_units_immediately": "says when units count: test_fixed_charges.py",
 }
 SHOWN = {
     f"billing_entity.billing_configuration.{name}": f"billing_entity.{name}"
@@ -393,6 +406,7 @@ SHOWN = {
 SEEN: dict[str, Callable[[Any], Any]] = {
     "tax_codes": lambda found: [each["code"] for each in found["taxes"]],
     "billable_metric_id": lambda found: found["lago_billable_metric_id"],
+    "add_on_id": lambda found: found["lago_add_on_id"],
     "webhook_url": lambda found: found["webhook_url"],
 }
 """Where a field is read from in the object that has it, if it has another name there."""
@@ -458,6 +472,8 @@ def value_of(world: World, operation: Operation, field: str, kind: str) -> Any:
     name = leaf(field)
     if name == "billable_metric_id":
         return world.seats["lago_id"]
+    if name == "add_on_id":
+        return world.add_on["lago_id"]
     if name == "finalize_zero_amount_invoice" and "customer" in field:
         return "skip"
     if name == "document_numbering" and operation[1] == "/organizations":
@@ -492,11 +508,14 @@ def problem(world: World, operation: Operation, field: str, kind: str) -> str | 
     )
     model = MODEL_OF[top] if top else "standard"
     path, body = base(world, model)
-    charge_id = body.pop("charge_id", None)
+    ids = {name: body.pop(name, None) for name in ("charges", "fixed_charges")}
     if operation == ("PUT", "/billing_entities/{code}"):
         field = f"billing_entity.{field}"
-    if charge_id and "plan_overrides.charges[]" in field:
-        put(body, "subscription.plan_overrides.charges[].id", charge_id)
+    for name, own_id in ids.items():
+        if own_id and f"plan_overrides.{name}[]" in field:
+            put(body, f"subscription.plan_overrides.{name}[].id", own_id)
+    if field.startswith("plan.fixed_charges[]"):
+        body["plan"]["fixed_charges"] = [world.fixed_charge(model)]
     before, _, after = field.partition("filters[].")
     if after and "properties" not in before and "metric" not in before:
         put(body, f"{before}filters", [a_filter(world, model)["filter"]])
@@ -507,7 +526,10 @@ def problem(world: World, operation: Operation, field: str, kind: str) -> str | 
         put(body, f"{owner}.amount_cents", VALUES["amount_cents"])
     if top:
         prices = SPECIAL.get(top) or PRICES[model]
-        field, sent = field.split("properties.", 1)[0] + "properties", deepcopy(prices)
+        of_fixed, sent = "fixed_charges[]" in field, deepcopy(prices)
+        field = field.split("properties.", 1)[0] + "properties"
+        if of_fixed:
+            sent = {name: each for name, each in sent.items() if not name.endswith("_keys")}
     else:
         sent = value_of(world, operation, field, kind)
     put(body, field, sent)

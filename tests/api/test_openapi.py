@@ -91,6 +91,7 @@ OBJECTS = {
     "plan": "Plan",
     "subscription": "Subscription",
     "triggered_alert": "TriggeredAlert",
+    "feature": "Feature",
 }
 
 

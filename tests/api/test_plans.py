@@ -137,7 +137,7 @@ def test_rules_of_a_charge(api: Api, metric, fields, details):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("fixed_charges", [{"units": 1}]),
+        ("entitlements", [{"code": "seats"}]),
     ],
 )
 def test_what_is_not_built_yet_is_refused_and_not_ignored(api: Api, field, value):

@@ -51,6 +51,7 @@ BODIES: dict[str, Any] = {
     "/payments": {"payment": {"invoice_id": "", "amount_cents": 1, "reference": "Taken over"}},
     "/payment_requests": {"payment_request": {"external_customer_id": "cus", "lago_invoice_ids": [""]}},
     "/webhook_endpoints": {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/taken"}},
+    "/features": {"feature": {"name": "Taken over"}},
 }
 
 
@@ -69,7 +70,11 @@ def settle(api: Api, dsn: str) -> None:
         charge(tokens, code="by_token", filters=filters),
         charge(calls, code="by_call", pay_in_advance=True),
     ]
-    api.plan("pro", charges, amount_cents=3_100, pay_in_advance=True)
+    granted = {"feature": {"code": "seats", "privileges": [{"code": "max"}]}}
+    api.post("/features", granted)
+    seats = {"add_on_code": "seat", "charge_model": "standard", "units": 2, "properties": {"amount": "1"}}
+    api.plan("pro", charges, amount_cents=3_100, pay_in_advance=True, fixed_charges=[seats])
+    api.post("/plans/pro/entitlements", {"entitlements": {"seats": {"max": "5"}}})
     api.post("/plans/pro/metadata", {"metadata": {"team": "billing"}})
     api.customer("cus", name="Secret customer", metadata=[])
     tenth = {"coupon_type": "percentage", "percentage_rate": "10", "frequency": "forever"}
@@ -129,9 +134,12 @@ IDENTIFIERS = {
     "filter_id": "lago_id",
     "code": "code",
     "charge_code": "code",
+    "fixed_charge_code": "code",
     "external_id": "external_id",
     "transaction_id": "transaction_id",
     "activity_id": "activity_id",
+    "feature_code": "code",
+    "privilege_code": "code",
 }
 """Parameter of a path -> the field of the objects that has it."""
 

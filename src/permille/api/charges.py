@@ -137,13 +137,14 @@ def delete_filter(call: Call) -> dict[str, Any]:
     return {"filter": render_filter(charge, gone)}
 
 
-def _is_of_subscription(call: Call) -> bool:
+def is_of_subscription(call: Call) -> bool:
+    """Whether the path names a subscription, not a plan."""
     return "external_id" in call.path
 
 
 def shown_plan(call: Call) -> Plan:
     """The plan that the path names, or that of its subscription. Raises NotFound."""
-    return subscribed_plan(call)[1] if _is_of_subscription(call) else plan_of(call)
+    return subscribed_plan(call)[1] if is_of_subscription(call) else plan_of(call)
 
 
 def subscribed_plan(call: Call) -> tuple[Subscription, Plan]:
@@ -159,7 +160,7 @@ def _status(call: Call) -> str | None:
 
 def plan_to_change(call: Call) -> Plan:
     """Likewise, to change it: a subscription gets a plan of its own. Raises NotFound."""
-    if not _is_of_subscription(call):
+    if not is_of_subscription(call):
         return catalogue.to_change(call.conn, call.organization.id, call.path["code"], now=call.now)
     return own_plans.to_change(
         call.conn, call.organization.id, call.path["external_id"], status=_status(call), now=call.now

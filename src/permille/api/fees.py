@@ -36,7 +36,7 @@ from permille.store.fees import StoredFee
 from permille.store.invoice_search import FeeSearch
 from permille.usecases.invoices import single
 
-OF_ADD_ONS = ("add_on",)
+OF_ADD_ONS = ("fixed_charge", "add_on")
 """The types of fees whose item is an add-on."""
 
 
@@ -51,7 +51,7 @@ class Surroundings:
     true_ups: Mapping[UUID, UUID] = field(default_factory=dict)
     """Fee -> its true-up, which fills it up to the charge's minimum."""
     add_ons: Mapping[UUID, AddOnItem] = field(default_factory=dict)
-    """Fee of an add-on -> what it is for."""
+    """Fee of an add-on, or of a fixed charge -> what it is for."""
 
 
 def surroundings(conn: Connection[Any], fees: Sequence[StoredFee]) -> Surroundings:
@@ -154,7 +154,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> objects.Fee:
         lago_id=fee.id,
         lago_charge_id=fee.charge_id,
         lago_charge_filter_id=fee.charge_filter_id,
-        lago_fixed_charge_id=None,
+        lago_fixed_charge_id=sold.fixed_charge_id if sold else None,
         lago_invoice_id=fee.invoice_id,
         lago_true_up_fee_id=around.true_ups.get(fee.id),
         lago_true_up_parent_fee_id=fee.true_up_parent_fee_id,
@@ -166,7 +166,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> objects.Fee:
         external_customer_id=customer.external_id,
         invoice_display_name=shown.filter_invoice_display_name or shown.invoice_display_name,
         item=shown,
-        pay_in_advance=plan.pay_in_advance if plan and not item else fee.pay_in_advance,
+        pay_in_advance=plan.pay_in_advance if plan and not (item or sold) else fee.pay_in_advance,
         invoiceable=item.charge_invoiceable if item else True,
         **_amounts(fee),
         description=fee.description,

@@ -35,7 +35,7 @@ from permille.store import (
     plans,
     subscriptions,
 )
-from permille.store.fee_items import FeeItem
+from permille.store.fee_items import AddOnItem, FeeItem
 from permille.store.fees import StoredFee
 from permille.usecases.catalogue import customers as catalogue
 from permille.usecases.invoice_preview import (
@@ -156,6 +156,7 @@ def _render(found: InvoicePreview, call: Call) -> objects.InvoiceDetails:
         customers={draft.customer.id: draft.customer},
         subscriptions={each.subscription.id: each.subscription for each in draft.billings},
         plans={each.plan.id: each.plan for each in draft.billings},
+        add_ons=dict(_add_ons(draft, fees)),
     )
     periods, credits_ = invoices.unsaved_periods(draft), _credits(call.conn, found)
     return render_with_lines(invoice, periods, fees, credits_, around)
@@ -168,6 +169,13 @@ def _items(draft: InvoiceDraft, fees: Sequence[StoredFee]) -> Iterator[tuple[UUI
         )
         if charge is not None:
             yield fee.id, fee_items.item_of(fee.id, charge, fee.charge_filter_id)
+
+
+def _add_ons(draft: InvoiceDraft, fees: Sequence[StoredFee]) -> Iterator[tuple[UUID, AddOnItem]]:
+    for fee, line in zip(fees, draft.lines, strict=True):
+        for charge in line.plan.fixed_charges if line.plan else ():
+            if charge.id == fee.item_id:
+                yield fee.id, fee_items.add_on_of(fee.id, charge)
 
 
 def _credits(conn: Connection[Any], found: InvoicePreview) -> list[InvoiceCredit]:

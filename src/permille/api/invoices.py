@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -249,13 +249,14 @@ def render_pdf(
         logo = current_logo(engine.pool, entity, allow_private=allow_private, now=now)
         return pdf_of(engine.pool, organization, invoice, document, logo, now=now)
 
-    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in invoice.number)
+    return pdf_answer(pdf, invoice.number)
+
+
+def pdf_answer(content: Callable[[], bytes], number: str) -> Raw:
+    """A document that is named by its number; it is made when the answer is sent."""
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in number)
     disposition = f'inline; filename="{name}.pdf"'
-    return Raw(
-        content=pdf,
-        media_type="application/pdf",
-        headers={"content-disposition": disposition},
-    )
+    return Raw(content=content, media_type="application/pdf", headers={"content-disposition": disposition})
 
 
 def render_whole_invoices(

@@ -13,23 +13,13 @@ from permille.core.errors import Refusal
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 RESOURCES = (
-    "/analytics",
     "/api_logs",
-    "/credit_notes/{lago_id}/metadata",
-    "/applied_coupons",
-    "/coupons",
-    "/customers/{external_id}/applied_coupons",
     "/customers/{external_id}/portal_url",
     "/customers/{external_id}/wallets",
-    "/features",
     "/order_forms",
     "/orders",
-    "/plans/{code}/entitlements",
-    "/plans/{code}/fixed_charges",
     "/quote_versions",
     "/quotes",
-    "/subscriptions/{external_id}/entitlements",
-    "/subscriptions/{external_id}/fixed_charges",
     "/wallet_transactions",
     "/wallets",
 )
@@ -38,8 +28,6 @@ RESOURCES = (
 ACTIONS = (
     ("POST", "/payment_receipts/{lago_id}/resend_email"),
     ("POST", "/billing_entities"),
-    ("POST", "/credit_notes/{lago_id}/download"),
-    ("POST", "/credit_notes/{lago_id}/download_pdf"),
     ("POST", "/credit_notes/{lago_id}/download_xml"),
     ("POST", "/credit_notes/{lago_id}/resend_email"),
     ("POST", "/invoices/{lago_id}/download_xml"),

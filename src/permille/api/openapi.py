@@ -44,6 +44,7 @@ DESCRIBED = {
 ALWAYS = (400, 401, 403, 429, 500, 503)
 IN_PATH = {
     "charge_code": "Code of the charge.",
+    "fixed_charge_code": "Code of the fixed charge.",
     "code": "Code of the object.",
     "external_id": "Your identifier of the customer or subscription.",
     "filter_id": "lago_id of the filter.",
@@ -53,6 +54,8 @@ IN_PATH = {
     "organization_id": "lago_id of the organization.",
     "activity_id": "Identifier of the entry.",
     "transaction_id": "transaction_id of the event.",
+    "feature_code": "Your identifier of the feature.",
+    "privilege_code": "Your identifier of the privilege.",
 }
 DESCRIPTION_OPERATION: Operation[None] = Operation(
     "GET",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -11,32 +14,43 @@ from psycopg import Connection
 
 from permille.api.charge_input import read_overridden_charge
 from permille.api.commitments import read_commitment
+from permille.api.fixed_charge_input import read_own_fixed_charges
 from permille.api.metadata import read_metadata
 from permille.api.taxes import known_taxes, read_taxes
 from permille.api.usage_thresholds import read_thresholds
 from permille.api.validation import INVALID, LONG_TEXT, Fields
 from permille.core.contract.plan import Charge, Plan
 from permille.core.errors import NotFound
+from permille.usecases.catalogue.fixed_units import with_own_units
 from permille.usecases.catalogue.own_plans import own_copy
 
 TRIAL_DAYS_MAX = 36_500
-UNBUILT = ("fixed_charges",)
 
 
-def read_overrides(conn: Connection[Any], fields: Fields, plan: Plan, *, now: datetime) -> tuple[Plan, Plan]:
+def read_overrides(
+    conn: Connection[Any],
+    fields: Fields,
+    plan: Plan,
+    *,
+    own_units: Mapping[UUID, Decimal] = MappingProxyType({}),
+    now: datetime,
+) -> tuple[Plan, Plan]:
     """The plan, a copy if it is nobody's own yet, and the same with what the request's `plan_overrides` says.
 
-    Problems gather in the fields. Raises NotFound for a charge that the plan does not have.
+    `own_units` are what the subscription has of its own of the plan's fixed charges. Problems gather in the fields. Raises
+    NotFound for a charge that the plan does not have.
     """
     given = fields.given.get("plan_overrides")
     if not isinstance(given, dict):
         fields.refuse("plan_overrides", INVALID)
         return plan, plan
-    child = plan if plan.parent_id is not None else own_copy(plan, now=now)
+    child = plan if plan.parent_id is not None else with_own_units(own_copy(plan, now=now), own_units)
     entry = Fields(given, fields)
-    entry.refuse_unbuilt(*UNBUILT)
     return child, replace(
-        child, **_columns(conn, entry, child, now=now), charges=_charges(conn, entry, child, now=now)
+        child,
+        **_columns(conn, entry, child, now=now),
+        charges=_charges(conn, entry, child, now=now),
+        fixed_charges=read_own_fixed_charges(conn, entry, child),
     )
 
 

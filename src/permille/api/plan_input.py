@@ -10,6 +10,7 @@ from psycopg import Connection
 
 from permille.api.charge_input import ChargesOfPlan, read_charges
 from permille.api.commitments import read_commitment
+from permille.api.fixed_charge_input import read_fixed_charges
 from permille.api.metadata import read_metadata
 from permille.api.pricing_units import known_pricing_units
 from permille.api.taxes import known_taxes, read_taxes
@@ -23,7 +24,7 @@ from permille.store import billable_metrics, plans
 INTERVALS = tuple(Interval)
 MONTHLY_CHARGES = (Interval.YEARLY, Interval.SEMIANNUAL)
 TRIAL_DAYS_MAX = 36_500
-UNBUILT = ("fixed_charges", "entitlements")
+UNBUILT = ("entitlements",)
 
 
 def read_plan(conn: Connection[Any], fields: Fields, before: Plan, *, now: datetime) -> Plan:
@@ -38,7 +39,8 @@ def read_plan(conn: Connection[Any], fields: Fields, before: Plan, *, now: datet
         read |= _structure(fields, before)
     after = replace(before, **read)
     charges = _charges(conn, fields, after, is_subscribed=is_subscribed, now=now)
-    return replace(after, charges=charges)
+    fixed = read_fixed_charges(conn, fields, after, is_subscribed=is_subscribed, now=now)
+    return replace(after, charges=charges, fixed_charges=fixed)
 
 
 def _always_editable(conn: Connection[Any], fields: Fields, plan: Plan, *, now: datetime) -> dict[str, Any]:

@@ -57,6 +57,6 @@ def _midnight(conn: Connection[Any], organization_id: UUID, sent: Any) -> dateti
 def cascades(call: Call) -> bool:
     """Whether the plans of single subscriptions are to follow: said in the body's object, or in the query."""
     body = call.body if isinstance(call.body, dict) else {}
-    said = [body, *(body.get(root) for root in ("plan", "charge", "filter"))]
+    said = [body, *(body.get(root) for root in ("plan", "charge", "fixed_charge", "filter"))]
     fields = [Fields(each) for each in said if isinstance(each, dict)]
     return call.query.get("cascade_updates") == "true" or any(each.flag("cascade_updates") for each in fields)

@@ -13,6 +13,7 @@ from permille.api import (
     add_ons,
     alerts,
     amendments,
+    analytics,
     billable_metrics,
     billing_entities,
     charges,
@@ -20,10 +21,13 @@ from permille.api import (
     credit_notes,
     customers,
     daily_usage,
+    entitlements,
     estimates,
     events,
     explanations,
+    features,
     fees,
+    fixed_charges,
     invoice_preview,
     invoices,
     late_usage,
@@ -54,6 +58,7 @@ from permille.api.objects import (
     activity_log,
     add_on,
     alert,
+    analytics as analytics_objects,
     billable_metric,
     billing_entity,
     charge,
@@ -61,8 +66,10 @@ from permille.api.objects import (
     credit_note,
     customer,
     event,
+    feature,
     fee,
     fee_explanation,
+    fixed_charge,
     invoice,
     late_usage as late_usage_objects,
     mail,
@@ -91,6 +98,7 @@ from permille.api.operations import (
 )
 from permille.core.api_key import Mode
 from permille.core.coupon import CouponStatus
+from permille.core.feature import Value
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.period import BillingTime
@@ -194,6 +202,9 @@ STATUS_OF: Mapping[str, Shape] = {
     "plan": {},
     "subscription": {"subscription_status": STATUS, "status": STATUS},
 }
+OWN_UNITS = (
+    "Units alone are the subscription's own. Anything else gives it a copy of its plan, if it has none yet."
+)
 OWN_PLAN = "The subscription gets a copy of its plan, if it has none yet; other subscriptions keep theirs."
 
 
@@ -245,6 +256,23 @@ def _charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
     )
 
 
+def _fixed_charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
+    """Fixed charges of a plan or of a subscription."""
+    those = Resource(path, "fixed_charge_code", "fixed_charge", fixed_charge.FixedCharge)
+    query = STATUS_OF[owner]
+    return (
+        those.page(fixed_charges.list_fixed_charges, f"List a {owner}'s fixed charges", query=query),
+        those.show(fixed_charges.show_fixed_charge, f"Get a {owner}'s fixed charge", query=query),
+        those.update(
+            fixed_charges.update_fixed_charge,
+            f"Change a {owner}'s fixed charge",
+            description=OWN_UNITS if owner == "subscription" else "",
+            takes=fixed_charge.OwnFixedCharge if owner == "subscription" else fixed_charge.FixedChargeInput,
+            query=query,
+        ),
+    )
+
+
 ONE_EVENT = sends("event", event.EventInput, "code", "external_subscription_id")
 EVENTS = Resource("/events", "transaction_id:path", "event", event.EventDetails)
 AMENDMENTS = Resource("/events/amendments", "", "amendment", event.AmendmentDetails)
@@ -283,6 +311,9 @@ CUSTOMERS_CREDIT_NOTES = Resource(
 LATE_USAGE = Resource("/late_usage", "lago_id", "late_usage", late_usage_objects.LateUsage)
 METRICS = Resource("/billable_metrics", "code", "billable_metric", billable_metric.BillableMetric)
 PLANS = Resource("/plans", "code", "plan", plan.Plan)
+FIXED_CHARGES = Resource(
+    "/plans/{code}/fixed_charges", "fixed_charge_code", "fixed_charge", fixed_charge.FixedCharge
+)
 NOTES = Resource("/plans/{code}/metadata", "", "metadata", Metadata)
 CHARGES = Resource("/plans/{code}/charges", "charge_code", "charge", charge.Charge)
 PRICING_UNITS = Resource("/pricing_units", "code", "pricing_unit", pricing_unit.PricingUnit)
@@ -326,6 +357,190 @@ def _alerts_of(path: str, owner: str, does: AlertEndpoints) -> OperationGroup:
         ),
     )
 
+
+FEATURES = Resource("/features", "code", "feature", feature.Feature)
+ENTITLED = {
+    "entitlements": Annotated[
+        Mapping[str, Mapping[str, Value]],
+        says("Feature -> privilege -> value; a feature may have no values."),
+    ]
+}
+
+
+def _entitlements_of(path: str, owner: str, item: type[Answer]) -> tuple[Shape, Resource]:
+    """The list of what a plan or a subscription grants, and the resource of one of them."""
+    every = {"entitlements": Annotated[list_of(item), says(f"The features of the {owner}.")]}
+    return every, Resource(path, "feature_code", "entitlement", item)
+
+
+PLAN_GRANTS, PLAN_GRANT = _entitlements_of("/plans/{code}/entitlements", "plan", feature.PlanEntitlement)
+OWN_GRANTS, OWN_GRANT = _entitlements_of(
+    "/subscriptions/{external_id}/entitlements", "subscription", feature.SubscriptionEntitlement
+)
+PRIVILEGE = "/privileges/{privilege_code}"
+MONTHS: Shape = {
+    "months": Annotated[int, says("How many months, with the one that is running; 12 by default.")],
+    "currency": CURRENCY,
+}
+MONTHS_OF_CUSTOMER: Shape = {**MONTHS, "external_customer_id": CUSTOMER}
+
+
+def _figures(
+    name: str, endpoint: Endpoint, summary: str, root: str, item: type[Answer], *, query: Shape
+) -> Operation[Endpoint]:
+    """Figures by month."""
+    shown = {root: Annotated[list_of(item), says("The figures, oldest first.")]}
+    return Operation("GET", f"/analytics/{name}", endpoint, summary, shown, query=query)
+
+
+FEATURE_GROUP = OperationGroup(
+    "Features",
+    "feature",
+    "What plans grant beside prices, with values; subscriptions can have values of their own.",
+    (
+        FEATURES.create(
+            features.create_feature, "Create a feature", takes=feature.FeatureInput, needs=("code",)
+        ),
+        FEATURES.page(features.list_features, "List features", {"search_term": SEARCH}),
+        FEATURES.show(features.show_feature, "Get a feature"),
+        FEATURES.update(features.update_feature, "Change a feature", takes=feature.FeatureInput),
+        FEATURES.delete(
+            features.delete_feature, "Delete a feature", description="Nobody is entitled to it any more."
+        ),
+        FEATURES.action("DELETE", PRIVILEGE, features.delete_privilege, "Delete a privilege of a feature"),
+        Operation(
+            "GET",
+            PLAN_GRANT.path,
+            entitlements.list_plan_entitlements,
+            "List what a plan grants",
+            PLAN_GRANTS,
+        ),
+        Operation(
+            "POST",
+            PLAN_GRANT.path,
+            entitlements.replace_plan_entitlements,
+            "Set what a plan grants",
+            PLAN_GRANTS,
+            body=Body(ENTITLED),
+            errors=(404,),
+        ),
+        Operation(
+            "PATCH",
+            PLAN_GRANT.path,
+            entitlements.merge_plan_entitlements,
+            "Add to what a plan grants",
+            PLAN_GRANTS,
+            body=Body(ENTITLED),
+            errors=(404,),
+        ),
+        PLAN_GRANT.show(entitlements.show_plan_entitlement, "Get a feature that a plan grants"),
+        PLAN_GRANT.delete(entitlements.delete_plan_entitlement, "Let a plan no longer grant a feature"),
+        PLAN_GRANT.action(
+            "DELETE", PRIVILEGE, entitlements.delete_plan_privilege, "Let a plan no longer grant a privilege"
+        ),
+        Operation(
+            "GET",
+            OWN_GRANT.path,
+            entitlements.list_subscription_entitlements,
+            "List what a subscription is entitled to",
+            OWN_GRANTS,
+            query=STATUS_OF["subscription"],
+        ),
+        Operation(
+            "PATCH",
+            OWN_GRANT.path,
+            entitlements.merge_subscription_entitlements,
+            "Give a subscription values of its own",
+            OWN_GRANTS,
+            query=STATUS_OF["subscription"],
+            body=Body(ENTITLED),
+            errors=(404,),
+        ),
+        OWN_GRANT.delete(
+            entitlements.delete_subscription_entitlement,
+            "Take a feature away from a subscription",
+            query=STATUS_OF["subscription"],
+        ),
+        OWN_GRANT.action(
+            "DELETE",
+            PRIVILEGE,
+            entitlements.delete_subscription_privilege,
+            "Take a privilege away from a subscription",
+            query=STATUS_OF["subscription"],
+        ),
+    ),
+)
+ANALYTICS_GROUP = OperationGroup(
+    "Analytics",
+    "analytics",
+    "Figures by month.",
+    (
+        _figures(
+            "gross_revenue",
+            analytics.gross_revenue,
+            "Get what was billed",
+            "gross_revenues",
+            analytics_objects.GrossRevenue,
+            query=MONTHS_OF_CUSTOMER,
+        ),
+        _figures(
+            "invoice_collection",
+            analytics.invoice_collection,
+            "Get how far invoices are paid",
+            "invoice_collections",
+            analytics_objects.InvoiceCollection,
+            query=MONTHS,
+        ),
+        _figures(
+            "invoiced_usage",
+            analytics.invoiced_usage,
+            "Get usage on invoices by metric",
+            "invoiced_usages",
+            analytics_objects.InvoicedUsage,
+            query=MONTHS,
+        ),
+        _figures(
+            "mrr",
+            analytics.mrr,
+            "Get recurring revenue by month",
+            "mrrs",
+            analytics_objects.Mrr,
+            query=MONTHS,
+        ),
+        _figures(
+            "overdue_balance",
+            analytics.overdue_balance,
+            "Get what is overdue",
+            "overdue_balances",
+            analytics_objects.OverdueBalance,
+            query=MONTHS_OF_CUSTOMER,
+        ),
+        _figures(
+            "usage",
+            analytics.usage,
+            "Get usage by day, week, month or year",
+            "usages",
+            analytics_objects.UsageFigure,
+            query={
+                "time_granularity": Annotated[
+                    str, one_of("daily", "weekly", "monthly", "yearly", says="By what; daily by default.")
+                ],
+                "from_date": on_or_after("of invoices dated"),
+                "to_date": on_or_before("of invoices dated"),
+                "currency": CURRENCY,
+                "customer_type": Annotated[str, says("Only of this kind of customer.")],
+                "external_customer_id": CUSTOMER,
+                "customer_country": Annotated[str, says("Only of customers in this country.")],
+                "external_subscription_id": SUBSCRIPTION,
+                "is_billable_metric_recurring": Annotated[
+                    bool, says("Only of recurring metrics, or others.")
+                ],
+                "plan_code": Annotated[str, says("Only on this plan.")],
+                "billable_metric_code": Annotated[str, says("Only of this metric.")],
+            },
+        ),
+    ),
+)
 
 SCHEDULED = ("lago_id", "scheduled_change", plan.ScheduledChange)
 
@@ -528,6 +743,8 @@ GROUPS = (
         ),
     ),
     _alerts_of("/subscriptions/{external_id}/alerts", "subscription", alerts.OF_SUBSCRIPTIONS),
+    FEATURE_GROUP,
+    ANALYTICS_GROUP,
     OperationGroup(
         "Subscriptions",
         "subscription",
@@ -574,6 +791,7 @@ GROUPS = (
                 },
             ),
             *_charges_of("/subscriptions/{external_id}/charges", "subscription"),
+            *_fixed_charges_of("/subscriptions/{external_id}/fixed_charges", "subscription"),
             *_filters_of("/subscriptions/{external_id}/charges/{charge_code}/filters", "subscription"),
             Resource("/subscriptions/{external_id}/scheduled_changes", *SCHEDULED).delete(
                 scheduled_changes.cancel_scheduled_change,
@@ -893,6 +1111,22 @@ GROUPS = (
                 "Void what is left of a credit note",
                 errors=(405,),
             ),
+            *(
+                CREDIT_NOTES.action(
+                    "POST",
+                    f"/{name}",
+                    credit_notes.download_credit_note,
+                    f"Get the address of a credit note's PDF{asked}",
+                )
+                for name, asked in (("download", ""), ("download_pdf", ", as newer clients do"))
+            ),
+            Operation(
+                "GET",
+                "/credit_notes/{lago_id}/pdf",
+                credit_notes.credit_note_pdf,
+                "Get a credit note's PDF",
+                "application/pdf",
+            ),
             CREDIT_NOTES_METADATA.create(
                 credit_notes.replace_metadata,
                 "Replace the metadata of a credit note",
@@ -1091,6 +1325,18 @@ GROUPS = (
                 reprices=True,
             ),
             *_filters_of("/plans/{code}/charges/{charge_code}/filters", "plan"),
+            FIXED_CHARGES.create(
+                fixed_charges.create_fixed_charge,
+                "Create a fixed charge of a plan",
+                takes=fixed_charge.FixedChargeInput,
+                needs=("charge_model",),
+            ),
+            *_fixed_charges_of("/plans/{code}/fixed_charges", "plan"),
+            FIXED_CHARGES.delete(
+                fixed_charges.delete_fixed_charge,
+                "Delete a fixed charge of a plan",
+                description="It is not billed any more.",
+            ),
             Resource("/plans/{code}/scheduled_changes", *SCHEDULED).delete(
                 scheduled_changes.cancel_scheduled_change,
                 "Cancel a price change of a plan that is to come",

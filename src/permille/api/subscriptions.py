@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,10 +11,12 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.customers import customer_of, render_customer
+from permille.api.features import render_subscription_entitlement
+from permille.api.fixed_charge_input import read_units_alone, units_at_once
 from permille.api.http import Call
 from permille.api.objects import subscription as objects
 from permille.api.overrides import read_overrides
-from permille.api.plans import render_plan
+from permille.api.plans import render_plan, render_plans
 from permille.api.price_changes import read_since
 from permille.api.price_preview import previewable
 from permille.api.render import instant, instant_milliseconds, last_instant
@@ -29,9 +32,10 @@ from permille.core.errors import NotAllowed, NotFound
 from permille.core.period import BillingTime, local_date
 from permille.database import locks
 from permille.ids import new_id
-from permille.store import customers, plans, subscriptions
+from permille.store import customers, fixed_charges, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
-from permille.usecases.catalogue import own_plans, subscriptions as catalogue
+from permille.usecases.catalogue import features, fixed_units, own_plans, subscriptions as catalogue
+from permille.usecases.catalogue.fixed_units import UnitsWanted
 from permille.usecases.catalogue.subscriptions import NewSubscription
 from permille.usecases.subscriptions import SubscriptionTerms
 
@@ -64,7 +68,10 @@ def read_subscription(
     timezone = customer.applicable_timezone if customer else "UTC"
     _check_ending(fields, terms.ending_at, subscription_at=terms.subscription_at, now=now, timezone=timezone)
     is_agreed = False
-    if plan is not None and fields.given.get("plan_overrides"):
+    own_units = read_units_alone(fields, plan) if plan is not None else None
+    if own_units is not None:
+        terms = replace(terms, own_units={each: wanted.units for each, wanted in own_units.items()})
+    elif plan is not None and fields.given.get("plan_overrides"):
         is_agreed = _has_overrides(conn, fields, plan, terms.external_id, now=now)
         copy, overridden = read_overrides(conn, fields, plan, now=now)
         plan = edit_prices(copy, overridden, since=None, now=now, version_id=new_id(now))
@@ -193,10 +200,7 @@ def update_subscription(call: Call) -> dict[str, Any]:
     fields = Fields(call.root("subscription"))
     _refuse_unbuilt(fields)
     columns = _changes(call, fields, before)
-    own_plan = None
-    if fields.given.get("plan_overrides"):
-        plan = own_plans.current(call.conn, before, now=call.now)
-        own_plan = read_overrides(call.conn, fields, plan, now=call.now)
+    own_plan, own_units, at_once = _own_terms(call, fields, before)
     fields.check()
     if "purchase_order_number" in columns and before.status not in ("pending", "active"):
         raise NotAllowed("purchase_order_number_not_editable")
@@ -205,10 +209,28 @@ def update_subscription(call: Call) -> dict[str, Any]:
         before,
         columns=columns,
         own_plan=own_plan,
+        own_units=own_units,
+        units_at_once=at_once,
         since=read_since(call) if own_plan else None,
         now=call.now,
     )
     return _shown(call, after)
+
+
+def _own_terms(
+    call: Call, fields: Fields, before: Subscription
+) -> tuple[tuple[Plan, Plan] | None, dict[UUID, UnitsWanted] | None, set[UUID]]:
+    """What `plan_overrides` changes: the plan, or units of fixed charges alone, and which units count at once."""
+    if not fields.given.get("plan_overrides"):
+        return None, None, set()
+    plan = own_plans.current(call.conn, before, now=call.now)
+    if (units := read_units_alone(fields, plan)) is not None:
+        return None, units, set()
+    had = fixed_charges.own_units(call.conn, before.id)
+    copy, after = read_overrides(call.conn, fields, plan, own_units=had, now=call.now)
+    given = fields.given["plan_overrides"]
+    entries = Fields(given if isinstance(given, dict) else {}, fields)
+    return (copy, after), None, units_at_once(entries, after.fixed_charges)
 
 
 def _status_to_update(call: Call) -> str:
@@ -276,7 +298,10 @@ def _termination_options(call: Call) -> tuple[str | None, str | None]:
 
 def _shown(call: Call, row: Subscription) -> dict[str, Any]:
     (shown,) = render_subscriptions(call.conn, [row], now=call.now)
-    shown.plan = render_plan(plans.plan_by_id(call.conn, row.plan_id), now=call.now)
+    plan = plans.plan_by_id(call.conn, row.plan_id)
+    if plan.fixed_charges and plan.parent_id is None:
+        plan = fixed_units.with_own_units(plan, fixed_charges.own_units(call.conn, row.id))
+    (shown.plan,) = render_plans(call.conn, [plan], now=call.now)
     return {"subscription": shown}
 
 
@@ -287,7 +312,7 @@ def render_subscriptions(
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
     around = subscriptions.neighbours(conn, [row.id for row in rows])
-    return [
+    shown = [
         render_subscription(
             row,
             payers[row.customer_id],
@@ -297,6 +322,20 @@ def render_subscriptions(
         )
         for row in rows
     ]
+    show_entitlements(conn, rows, known_plans, shown)
+    return shown
+
+
+def show_entitlements(
+    conn: Connection[Any],
+    rows: Sequence[Subscription],
+    known_plans: Mapping[UUID, Plan],
+    shown: Sequence[objects.Subscription],
+) -> None:
+    """Let objects show which features their subscriptions have."""
+    found = features.of_subscriptions(conn, rows, known_plans)
+    for row, each in zip(rows, shown, strict=True):
+        each.entitlements = [render_subscription_entitlement(one) for one in found[row.id]]
 
 
 def render_subscription(

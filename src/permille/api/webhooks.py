@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from msgspec import UNSET
 from psycopg import Connection
 
 from permille.api.alerts import render_triggered_alerts
 from permille.api.billable_metrics import render_billable_metric
 from permille.api.credit_notes import render_whole_credit_note
 from permille.api.customers import render_customer
+from permille.api.features import render_features
 from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Raw
 from permille.api.invoices import render_whole_invoices
@@ -23,8 +25,8 @@ from permille.api.objects.subscription import Subscription
 from permille.api.objects.webhook_endpoint import WebhookKey
 from permille.api.payment_requests import whole_payment_request
 from permille.api.payments import whole_payment, whole_receipt
-from permille.api.plans import render_plan
-from permille.api.subscriptions import whole_subscription
+from permille.api.plans import render_plans
+from permille.api.subscriptions import show_entitlements, whole_subscription
 from permille.api.usage_thresholds import render_threshold
 from permille.clock import system_now
 from permille.out.kind import Renderer, Renderers
@@ -72,7 +74,11 @@ def _clock(conn: Connection[Any], organization_id: UUID) -> datetime:
 
 def _plan(conn: Connection[Any], object_id: UUID) -> Shown:
     found = plans.plans_by_ids(conn, [object_id]).get(object_id)
-    return render_plan(found, now=_clock(conn, found.organization_id)) if found else None
+    if found is None:
+        return None
+    (shown,) = render_plans(conn, [found], now=_clock(conn, found.organization_id))
+    shown.fixed_charges = UNSET  # as in Lago's
+    return shown
 
 
 def _customer(conn: Connection[Any], object_id: UUID) -> Shown:
@@ -87,7 +93,9 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
     customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
     plan = plans.plans_by_ids(conn, [row.plan_id])[row.plan_id]
     around = subscriptions.neighbours(conn, [row.id]).get(row.id, ALONE)
-    return whole_subscription(row, customer, plan, now=_clock(conn, row.organization_id), around=around)
+    shown = whole_subscription(row, customer, plan, now=_clock(conn, row.organization_id), around=around)
+    show_entitlements(conn, [row], {plan.id: plan}, [shown])
+    return shown
 
 
 def _threshold_reached(conn: Connection[Any], applied_id: UUID) -> Shown:
@@ -118,6 +126,7 @@ RENDERERS: Renderers = {
     "billable_metric": _one_by_one(_billable_metric),
     "credit_note": _one_by_one(render_whole_credit_note),
     "customer": _one_by_one(_customer),
+    "feature": render_features,
     "fee": _one_by_one(_fee),
     "invoice": render_whole_invoices,
     "late_usage": _one_by_one(whole_late_usage),

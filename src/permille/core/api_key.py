@@ -32,6 +32,8 @@ RESOURCES = (
     "payment_receipt",
     "late_usage",
     "alert",
+    "feature",
+    "analytics",
     "billable_metric",
     "plan",
     "coupon",

@@ -356,6 +356,8 @@ create table subscription (
     charges_billed_until timestamptz,
     upgraded boolean not null default false, -- a dearer plan took over at terminated_at
     historical_usage_amount_cents bigint not null default 0, -- on the first row of a life: used before we knew of it
+    fixed_charges_billed_until timestamptz,
+    fixed_charges_paid_until timestamptz, -- up to where those in advance are paid
     usage_thresholds jsonb not null default '[]' -- of its own, instead of its plan's
 );
 
@@ -689,6 +691,50 @@ create table add_on (
 create unique index add_on_code on add_on (organization_id, code) where deleted_at is null;
 create index add_on_newest on add_on (organization_id, created_at desc, id) where deleted_at is null;
 
+-- Fixed charges of plans: quantities of add-ons in every period.
+create table fixed_charge (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    plan_id uuid not null references plan (id),
+    parent_id uuid references fixed_charge (id),
+    add_on_id uuid not null references add_on (id),
+    code text not null,
+    position bigint not null, -- order within the plan
+    invoice_display_name text,
+    charge_model text not null,
+    pay_in_advance boolean not null,
+    prorated boolean not null,
+    properties jsonb not null,
+    units numeric not null,
+    tax_ids uuid[] not null default '{}',
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    deleted_at timestamptz
+);
+
+create index fixed_charge_of_plan on fixed_charge (plan_id) where deleted_at is null;
+
+-- The units that a subscription has of its own, instead of its plan's.
+create table fixed_charge_own_units (
+    subscription_id uuid not null references subscription (id),
+    fixed_charge_id uuid not null references fixed_charge (id),
+    units numeric not null,
+    primary key (subscription_id, fixed_charge_id)
+);
+
+create index fixed_charge_own_units_of_charge on fixed_charge_own_units (fixed_charge_id);
+
+-- How many units of a fixed charge a subscription has from when on; rows are only added, in the order of their ids.
+create table fixed_charge_units (
+    id bigint generated always as identity primary key,
+    subscription_id uuid not null references subscription (id),
+    fixed_charge_id uuid not null references fixed_charge (id),
+    units numeric not null,
+    effective_at timestamptz not null
+);
+
+create index fixed_charge_units_of_subscription on fixed_charge_units (subscription_id, id);
+
 -- Series that are to be looked at for usage without a price: the roll-up puts each here once a month that it is used.
 create table unchecked_series (
     series_id bigint primary key
@@ -787,6 +833,8 @@ create index invoice_draft_of_customer on invoice (customer_id) where status = '
 create index invoice_progressive on invoice (organization_id) where invoice_type = 'progressive_billing';
 create index invoice_newest on invoice (organization_id, created_at desc, id);
 create index invoice_of_customer on invoice (customer_id, created_at desc, id);
+create index invoice_issued on invoice (organization_id, issuing_date) where status = 'finalized';
+create index invoice_overdue_since on invoice (organization_id, payment_due_date) where payment_overdue;
 create unique index invoice_number on invoice (billing_entity_id, number) where sequential_id is not null;
 
 -- The PDF of an invoice, as long as it shows what the invoice says.
@@ -1546,6 +1594,39 @@ create table fence (
 
 create unique index fence_of on fence (organization_id, task, customer_id) nulls not distinct;
 
+-- Features, and what plans and subscriptions grant of them.
+create table feature (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    name text,
+    description text,
+    privileges jsonb not null, -- code, name, value_type and select_options of each
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
+
+create unique index feature_code on feature (organization_id, code);
+create index feature_newest on feature (organization_id, created_at desc, id);
+
+create table entitlement (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    feature_id uuid not null references feature (id),
+    plan_id uuid references plan (id),
+    subscription_id uuid references subscription (id), -- its own values over those of its plan
+    values jsonb not null, -- by codes of privileges, as texts
+    is_removed boolean not null, -- a subscription doesn't have what its plan grants
+    removed_privileges text[] not null,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    constraint entitlement_of_one check ((plan_id is null) <> (subscription_id is null))
+);
+
+create unique index entitlement_of_plan on entitlement (plan_id, feature_id) where plan_id is not null;
+create unique index entitlement_of_subscription on entitlement (subscription_id, feature_id) where subscription_id is not null;
+create index entitlement_of_feature on entitlement (feature_id);
+
 -- Alerts on usage and balances, and what they have fired.
 create table alert (
     id uuid primary key,
@@ -1655,11 +1736,14 @@ begin
         ('commitment', 'id', 'invoice_display_name', '', 'insert update delete'),
         ('pricing_unit', 'id', 'code', '', 'insert update delete'),
         ('charge', 'id', 'code', '', 'insert update delete'),
+        ('fixed_charge', 'id', 'code', '', 'insert update delete'),
+        ('fixed_charge_own_units', 'subscription_id fixed_charge_id', 'units', '', 'insert update delete'),
         ('charge_filter', 'id', 'invoice_display_name', '', 'insert update delete'),
         ('customer', 'id', 'external_id', 'sequential_id slug', 'insert update delete'),
         (
             'subscription', 'id', 'external_id',
-            'next_billing_at activates_at ends_at fee_billed_until charges_billed_until', 'insert update delete'
+            'next_billing_at activates_at ends_at fee_billed_until charges_billed_until fixed_charges_billed_until'
+            ' fixed_charges_paid_until', 'insert update delete'
         ),
         ('tax', 'id', 'code', '', 'insert update delete'),
         ('add_on', 'id', 'code', '', 'insert update delete'),
@@ -1672,6 +1756,8 @@ begin
         ('applied_coupon', 'id', 'id', '', 'insert update delete'),
         ('payment', 'id', 'reference', '', 'insert update delete'),
         ('payment_request', 'id', 'email', '', 'insert update delete'),
+        ('feature', 'id', 'code', '', 'insert update delete'),
+        ('entitlement', 'id', 'feature_id', '', 'insert update delete'),
         ('alert', 'id', 'code', 'previous_value period_from last_processed_at', 'insert update delete'),
         ('webhook_endpoint', 'id', 'webhook_url', 'is_slow', 'insert update delete'),
         ('webhook', 'id', 'webhook_type', 'payload response last_attempt_at http_status', 'update'),

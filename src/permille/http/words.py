@@ -12,6 +12,13 @@ ALLOWED_NAMED = 12
 
 WORDS = {
     "value_is_mandatory": "Fill this in.",
+    "alert_already_exists": "There is an alert of this kind already: change that one.",
+    "duplicate_threshold_values": "Each threshold needs a value of its own.",
+    "recurring_value_is_negative": "The step of a recurring threshold must be above 0.",
+    "too_many_recurring_thresholds": "Only one threshold can be recurring.",
+    "too_many_thresholds": "At most 20 thresholds.",
+    "value_must_be_blank": "Leave this out: it isn't for this kind.",
+    "value_not_in_select_options": "Choose one of the privilege's options.",
     "value_is_invalid": "This value can't be used.",
     "value_is_out_of_range": "This is too large or too small.",
     "value_is_too_long": "This is too long.",

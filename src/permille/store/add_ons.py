@@ -42,6 +42,11 @@ def by_ids(conn: Connection[Any], organization_id: UUID, wanted: Collection[UUID
     return _select(conn, condition, [organization_id, list(wanted)])
 
 
+def of_any(conn: Connection[Any], wanted: Collection[UUID]) -> dict[UUID, AddOn]:
+    """Add-ons by id, deleted ones too."""
+    return {found.id: found for found in _select(conn, "a.id = any(%s)", [list(wanted)])}
+
+
 def listing(
     conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
 ) -> tuple[list[AddOn], int]:

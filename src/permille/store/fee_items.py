@@ -10,6 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.plan import Charge
 from permille.core.rating.filters import Id
 
@@ -92,6 +93,7 @@ class AddOnItem:
     """What a fee of an add-on is for, or that of a fixed charge of it."""
 
     fee_id: UUID
+    fixed_charge_id: UUID | None
     add_on_id: UUID
     code: str
     name: str
@@ -100,15 +102,30 @@ class AddOnItem:
 
 
 def add_ons_of_fees(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, AddOnItem]:
-    """Fee id -> item, of the fees of add-ons among these."""
+    """Fee id -> item, of the fees of add-ons and of fixed charges among these."""
     with conn.cursor(row_factory=class_row(AddOnItem)) as cursor:
         rows = cursor.execute(
-            "select f.id as fee_id, a.id as add_on_id, a.code, a.name, a.description,"
-            " coalesce(a.invoice_display_name, a.name) as display_name"
-            " from fee f join add_on a on a.id = f.item_id where f.id = any(%s) and f.fee_type = 'add_on'",
+            "select f.id as fee_id, c.id as fixed_charge_id, a.id as add_on_id, a.code, a.name, a.description,"
+            " coalesce(c.invoice_display_name, a.invoice_display_name, a.name) as display_name"
+            " from fee f left join fixed_charge c on c.id = f.item_id and f.fee_type = 'fixed_charge'"
+            " join add_on a on a.id = coalesce(c.add_on_id, f.item_id)"
+            " where f.id = any(%s) and f.fee_type in ('fixed_charge', 'add_on')",
             [list(fee_ids)],
         ).fetchall()
     return {row.fee_id: row for row in rows}
+
+
+def add_on_of(fee_id: UUID, charge: FixedCharge) -> AddOnItem:
+    """The item of a fee of a fixed charge that is not stored."""
+    return AddOnItem(
+        fee_id=fee_id,
+        fixed_charge_id=charge.id,
+        add_on_id=charge.add_on.id,
+        code=charge.add_on.code,
+        name=charge.add_on.name,
+        description=charge.add_on.description,
+        display_name=charge.display_name,
+    )
 
 
 def _select(conn: Connection[Any], condition: str, ids: Collection[UUID]) -> dict[UUID, FeeItem]:

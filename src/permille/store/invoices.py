@@ -15,6 +15,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.contract.subscription import Subscription
+from permille.core.contract.timeline import BillingPeriods
 from permille.core.invoice.billing import BillingProgress, SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
 from permille.core.metering.event import Arrival
@@ -319,7 +320,8 @@ def unsaved_periods(draft: InvoiceDraft) -> list[InvoiceSubscription]:
     """The rows of a draft's subscriptions."""
     found = []
     for billing in draft.billings:
-        own, usage = billing.planned.periods.subscription, billing.planned.periods.charges
+        periods = billing.planned.periods
+        own, usage, fixed = periods.subscription, periods.charges, _fixed_charges(periods)
         found.append(
             InvoiceSubscription(
                 invoice_id=draft.id,
@@ -331,8 +333,8 @@ def unsaved_periods(draft: InvoiceDraft) -> list[InvoiceSubscription]:
                 to_at=own.to if own else None,
                 charges_from_at=usage.from_ if usage else None,
                 charges_to_at=usage.to if usage else None,
-                fixed_charges_from_at=None,
-                fixed_charges_to_at=None,
+                fixed_charges_from_at=fixed.from_ if fixed else None,
+                fixed_charges_to_at=fixed.to if fixed else None,
             )
         )
     return found
@@ -343,8 +345,13 @@ def _billing_line(invoice_id: UUID, billing: SubscriptionBilling) -> str:
     return (
         f"{invoice_id.hex}\t{billing.subscription.id.hex}\t{billing.reason}\t{billing.recurring}"
         f"\t{instant(billing.at)}\t{_period(periods.subscription)}\t{_period(periods.charges)}"
-        f"\t{_period(None)}\t{or_null(counted_to)}\t{or_null(seen_to)}\n"
+        f"\t{_period(_fixed_charges(periods))}\t{or_null(counted_to)}\t{or_null(seen_to)}\n"
     )
+
+
+def _fixed_charges(periods: BillingPeriods) -> Period | None:
+    """The period of fixed charges that an invoice shows: the one that has ended, else the one that begins."""
+    return periods.fixed_charges or periods.fixed_charges_in_advance
 
 
 def _period(period: Period | None) -> str:
@@ -522,15 +529,19 @@ def settle(conn: Connection[Any], settled: Sequence[BillingProgress]) -> None:
     """Save how far each subscription is billed and when it is due again."""
     conn.execute(
         "update subscription s set next_billing_at = w.next_billing_at, fee_billed_until = w.fee_until,"
-        " charges_billed_until = w.charges_until, trial_ended_at = w.trial_ended_at"
-        " from unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
-        " as w (id, next_billing_at, fee_until, charges_until, trial_ended_at) where s.id = w.id",
+        " charges_billed_until = w.charges_until, trial_ended_at = w.trial_ended_at,"
+        " fixed_charges_billed_until = w.fixed_until, fixed_charges_paid_until = w.paid_until"
+        " from unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[],"
+        " %s::timestamptz[], %s::timestamptz[])"
+        " as w (id, next_billing_at, fee_until, charges_until, trial_ended_at, fixed_until, paid_until) where s.id = w.id",
         [
             uuid_array(each.subscription_id for each in settled),
             instant_array(each.next_billing_at for each in settled),
             instant_array(each.fee_billed_until for each in settled),
             instant_array(each.charges_billed_until for each in settled),
             instant_array(each.trial_ended_at for each in settled),
+            instant_array(each.fixed_charges_billed_until for each in settled),
+            instant_array(each.fixed_charges_paid_until for each in settled),
         ],
     )
 

@@ -13,13 +13,21 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from psycopg.types.json import Json, Jsonb
 
+from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
 from permille.core.contract.price_versions import latest, versions_of
 from permille.core.contract.threshold import threshold_json, thresholds_of_json
 from permille.ids import new_id
-from permille.store import billable_metrics, commitments, pricing_units, taxes
+from permille.store import billable_metrics, commitments, fixed_charges, pricing_units, taxes
 
-_COMPONENTS = ("charges", "taxes", "price_versions", "minimum_commitment", "inherited_thresholds")
+_COMPONENTS = (
+    "charges",
+    "taxes",
+    "price_versions",
+    "minimum_commitment",
+    "fixed_charges",
+    "inherited_thresholds",
+)
 _PLAN = tuple(field.name for field in fields(Plan) if field.name not in _COMPONENTS)
 _SOLD = "p.parent_id is null and p.version_of is null and p.deleted_at is null"
 """The condition on a plan p that is in the catalogue."""
@@ -29,6 +37,9 @@ _EARLIER = ", ".join(
     for column, name in (("id", "ids"), ("valid_until", "ends"), ("amount_cents", "amounts"))
 )
 """The versions of a plan's prices that have an end, in their order."""
+_HAS_FIXED_CHARGES = (
+    "exists (select from fixed_charge f where f.plan_id = p.id and f.deleted_at is null) as has_fixed_charges"
+)
 _INHERITED = "(select o.usage_thresholds from plan o where o.id = p.parent_id) as inherited_thresholds"
 _PARTS = ("metric", "filters", "taxes", "applied_pricing_unit")
 _CHARGE = tuple(field.name for field in fields(Charge) if field.name not in _PARTS)
@@ -81,15 +92,21 @@ def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> lis
     columns = ", ".join(f"p.{name}" for name in _PLAN)
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"select {columns}, {taxes.column('p')}, {commitments.COLUMN}, {_INHERITED}, {_EARLIER} from plan p"
-            f" where {condition}",
+            f"select {columns}, {taxes.column('p')}, {commitments.COLUMN}, {_HAS_FIXED_CHARGES}, {_INHERITED},"
+            f" {_EARLIER} from plan p where {condition}",
             values,
         ).fetchall()
     charges = _charges(conn, [each for row in rows for each in (row["id"], *row["version_ids"])])
-    return [_plan(row, charges) for row in rows]
+    with_fixed = [row["id"] for row in rows if row.pop("has_fixed_charges")]
+    fixed = fixed_charges.of_plans(conn, with_fixed) if with_fixed else {}
+    return [_plan(row, charges, fixed) for row in rows]
 
 
-def _plan(row: dict[str, Any], charges: Mapping[UUID, Sequence[Charge]]) -> Plan:
+def _plan(
+    row: dict[str, Any],
+    charges: Mapping[UUID, Sequence[Charge]],
+    fixed: Mapping[UUID, Sequence[FixedCharge]],
+) -> Plan:
     ids, ends, amounts = (row.pop(f"version_{name}") for name in ("ids", "ends", "amounts"))
     return Plan(
         **{
@@ -100,6 +117,7 @@ def _plan(row: dict[str, Any], charges: Mapping[UUID, Sequence[Charge]]) -> Plan
             "inherited_thresholds": thresholds_of_json(row["inherited_thresholds"] or ()),
         },
         charges=tuple(charges[row["id"]]),
+        fixed_charges=tuple(fixed.get(row["id"], ())),
         price_versions=_versions(row, list(zip(ids, ends, amounts, strict=True)), charges),
     )
 
@@ -206,7 +224,7 @@ def add(conn: Connection[Any], plan: Plan) -> bool:
         columns,
     )
     if cursor.rowcount == 1:
-        without_charges = replace_fields(plan, charges=(), price_versions=())
+        without_charges = replace_fields(plan, charges=(), price_versions=(), fixed_charges=())
         save_prices(conn, before=without_charges, after=plan, now=plan.created_at)
         commitments.save(conn, before=None, plan=plan)
     return cursor.rowcount == 1
@@ -252,6 +270,9 @@ def _plan_columns(plan: Plan) -> dict[str, Any]:
 
 def save_prices(conn: Connection[Any], *, before: Plan, after: Plan, now: datetime) -> None:
     """Make the charges of a plan what `after` says, in every version."""
+    fixed_charges.save(
+        conn, after.organization_id, before=before.fixed_charges, after=after.fixed_charges, now=now
+    )
     _save_charges(conn, before=latest(before).charges, after=latest(after).charges, now=now)
     if before.price_versions or after.price_versions:
         _save_identities(conn, after, now)

@@ -153,6 +153,11 @@ def living_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
     )
 
 
+def running_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
+    """Those that run on this very plan, locked."""
+    return _select(conn, "s.plan_id = %s and s.status = 'active' order by s.id for no key update", [plan_id])
+
+
 def running_on_plans(
     conn: Connection[Any], plan_ids: Collection[UUID], *, limit: int
 ) -> tuple[list[UUID], int]:

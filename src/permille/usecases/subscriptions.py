@@ -7,8 +7,9 @@ Source: semantics-billing.md sections 3.1 to 3.4.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -37,7 +38,7 @@ from permille.core.period import INSTANT
 from permille.database import locks
 from permille.events.engine import event_log
 from permille.ids import new_id
-from permille.store import customers, plans, progressive, subscriptions, webhooks
+from permille.store import customers, fixed_charges, plans, progressive, subscriptions, webhooks
 from permille.usecases.invoices import advance, run
 from permille.usecases.invoices.credit_notes import credit_unused
 from permille.usecases.invoices.run import PlanChange
@@ -57,6 +58,8 @@ class SubscriptionTerms:
     consolidate_invoice: bool
     purchase_order_number: str | None
     progressive_billing_disabled: bool
+    own_units: Mapping[UUID, Decimal] = field(default_factory=dict)
+    """Units of the plan's fixed charges that are the subscription's own."""
     usage_thresholds: tuple[UsageThreshold, ...] | None = None
     """Thresholds of its own; None where nothing is said of them."""
 
@@ -104,6 +107,7 @@ def subscribe(
         name = current.name if terms.name is None else terms.name
         note = _note(current.on_termination_credit_note, plan)
         columns = {"plan_id": plan.id, "name": name, "on_termination_credit_note": note}
+        fixed_charges.set_own_units(conn, current.id, terms.own_units)
         return subscriptions.update(conn, subscription_id=current.id, columns=columns, now=now)
     for row in following:
         cancel(conn, row, now=now)
@@ -115,6 +119,7 @@ def subscribe(
         ending_at=terms.ending_at or current.ending_at,
     )
     subscriptions.add(conn, new)
+    fixed_charges.set_own_units(conn, new.id, terms.own_units)
     if yearly_amount_cents(in_force(plan, now)) >= yearly_amount_cents(in_force(current_plan, now)):
         return _take_over(conn, current, new, now=now, upgraded=True)
     schedule(conn, new, now=now)
@@ -253,6 +258,7 @@ def _begin(
     """A new row, running at once unless its day is to come."""
     made = pending(customer, plan, terms, now)
     subscriptions.add(conn, made)
+    fixed_charges.set_own_units(conn, made.id, terms.own_units)
     start = start_of(terms.subscription_at, now=now, timezone=customer.applicable_timezone)
     if start is Start.FUTURE:
         return schedule(conn, made, now=now)
@@ -337,6 +343,7 @@ def _run(
     ids = [row.id for row in rows]
     columns = {"status": "active", "started_at": started_at, "activated_at": now}
     running = subscriptions.update_all(conn, ids, columns=columns, now=now)
+    fixed_charges.start_units(conn, ids)
     reschedule(conn, running, now=now)
     event_log.look_again(
         conn, running[0].organization_id, external_subscription_ids={row.external_id for row in running}

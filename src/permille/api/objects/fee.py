@@ -73,7 +73,7 @@ class Fee(Answer):
     lago_id: Annotated[UUID | None, says("The server's own identifier; null for an estimate.")]
     lago_charge_id: ChargeId
     lago_charge_filter_id: ChargeFilterId
-    lago_fixed_charge_id: Annotated[None, says("Always null: fixed charges aren't built yet.")]
+    lago_fixed_charge_id: Annotated[UUID | None, says("The fixed charge, if it is of one.")]
     lago_invoice_id: Annotated[UUID | None, says("The invoice, if it is on one.")]
     lago_true_up_fee_id: TrueUp
     lago_true_up_parent_fee_id: TrueUpParent

@@ -15,7 +15,6 @@ from permille.api.objects.base import (
     Currency,
     Description,
     DisplayName,
-    EmptyList,
     Id,
     Input,
     Metadata,
@@ -27,6 +26,8 @@ from permille.api.objects.base import (
     says,
 )
 from permille.api.objects.charge import Charge, ChargeInput
+from permille.api.objects.feature import PlanEntitlement
+from permille.api.objects.fixed_charge import FixedCharge, FixedChargeInput
 from permille.api.objects.tax import Tax
 from permille.api.objects.threshold import ApplicableUsageThreshold, UsageThreshold, UsageThresholdInput
 from permille.core.period import Interval
@@ -85,7 +86,9 @@ class Plan(Answer, kw_only=True):
     bill_charges_monthly: Annotated[
         bool | None, says("Whether charges of a yearly or half-yearly plan are billed each month.")
     ]
-    bill_fixed_charges_monthly: Annotated[bool | None, says("Kept for clients of Lago's API.")]
+    bill_fixed_charges_monthly: Annotated[
+        bool | None, says("Whether fixed charges of a yearly or half-yearly plan are billed each month.")
+    ]
     customers_count: Uncounted
     active_subscriptions_count: Uncounted
     draft_invoices_count: Uncounted
@@ -93,8 +96,10 @@ class Plan(Answer, kw_only=True):
     pending_deletion: Annotated[bool, says("True in the answer to its deletion.")]
     charges: Annotated[list[Charge], says("Charges in force.")]
     scheduled_changes: Annotated[list[ScheduledChange], says("Price changes to come.")]
-    fixed_charges: EmptyList
-    entitlements: EmptyList
+    fixed_charges: Annotated[
+        list[FixedCharge] | UnsetType, says("Quantities in every period; left out in webhooks.")
+    ] = UNSET
+    entitlements: Annotated[list[PlanEntitlement], says("Features that it grants.")]
     usage_thresholds: Annotated[
         list[UsageThreshold], says("Amounts of lifetime usage at which an invoice is made.")
     ]
@@ -120,6 +125,10 @@ class PlanOverrides(Input):
     amount_currency: Currency
     trial_period: Annotated[float | None, says("Days at the start without a subscription fee.")]
     charges: Annotated[list[ChargeInput], says("Charges that differ, by id.")]
+    fixed_charges: Annotated[
+        list[FixedChargeInput],
+        says("Fixed charges that differ, by id. Units alone need no plan of the subscription's own."),
+    ]
     minimum_commitment: Annotated[MinimumCommitmentInput | None, says("What an interval comes to at least.")]
     usage_thresholds: Annotated[
         list[UsageThresholdInput], says("Amounts of lifetime usage at which an invoice is made; all of them.")
@@ -137,6 +146,11 @@ class PlanInput(PlanOverrides):
     bill_charges_monthly: Annotated[
         bool | None, says("Whether charges of a yearly or half-yearly plan are billed each month.")
     ]
-    bill_fixed_charges_monthly: Annotated[bool | None, says("Kept for clients of Lago's API.")]
+    bill_fixed_charges_monthly: Annotated[
+        bool | None, says("Whether fixed charges of a yearly or half-yearly plan are billed each month.")
+    ]
     charges: Annotated[list[ChargeInput], says("All charges: those with an id are changed, others are new.")]
+    fixed_charges: Annotated[
+        list[FixedChargeInput], says("All fixed charges: those with an id are changed, others are new.")
+    ]
     cascade_updates: Annotated[bool, says("Whether plans of single subscriptions follow.")]

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from permille.core.contract.commitment import MinimumCommitment
+from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.plan import Charge, Plan, PlanFilter, sold_plan_id
 from permille.core.instants import EPOCH
 from permille.core.rating.models.group_keys import PRICING
@@ -47,6 +48,7 @@ def copy_plan(plan: Plan, *, new_id: NewId, now: datetime, is_committed: bool = 
         inherited_thresholds=plan.usage_thresholds,
         minimum_commitment=_copy_commitment(plan, new_id(), now) if is_committed else None,
         charges=copied(plan.charges),
+        fixed_charges=tuple(_copy_fixed(charge, plan_id, new_id(), now=now) for charge in plan.fixed_charges),
         price_versions=tuple(
             replace(
                 each,
@@ -75,12 +77,16 @@ def _copy_charge(charge: Charge, plan_id: UUID, ids: Mapping[UUID, UUID], *, now
     )
 
 
+def _copy_fixed(charge: FixedCharge, plan_id: UUID, copy_id: UUID, *, now: datetime) -> FixedCharge:
+    return replace(charge, id=copy_id, plan_id=plan_id, parent_id=charge.id, created_at=now)
+
+
 def same_terms(one: Plan, other: Plan) -> bool:
     """Whether two plans that were sold as the same say the same, whosever they are."""
     return _terms(one) == _terms(other)
 
 
-def _terms(plan: Plan) -> tuple[Plan, list[Charge]]:
+def _terms(plan: Plan) -> tuple[Plan, list[Charge], list[FixedCharge]]:
     """The plan without what distinguishes copies of it."""
     sold = sold_plan_id(plan)
     charges = [
@@ -94,6 +100,10 @@ def _terms(plan: Plan) -> tuple[Plan, list[Charge]]:
         )
         for charge in plan.charges
     ]
+    fixed = [
+        replace(charge, id=charge.parent_id or charge.id, plan_id=sold, parent_id=None, created_at=EPOCH)
+        for charge in plan.fixed_charges
+    ]
     committed = plan.minimum_commitment
     thresholds = [
         replace(each, id=sold, created_at=EPOCH, updated_at=EPOCH) for each in plan.usage_thresholds
@@ -105,11 +115,12 @@ def _terms(plan: Plan) -> tuple[Plan, list[Charge]]:
         created_at=EPOCH,
         charges=(),
         price_versions=(),
+        fixed_charges=(),
         usage_thresholds=tuple(sorted(thresholds, key=lambda each: (each.recurring, each.amount_cents))),
         inherited_thresholds=(),
         minimum_commitment=committed and replace(committed, id=sold, created_at=EPOCH, updated_at=EPOCH),
     )
-    return bare, charges
+    return bare, charges, fixed
 
 
 def cascade(before: Plan, after: Plan, child: Plan, *, new_id: NewId, now: datetime) -> Plan:
@@ -137,6 +148,37 @@ def cascade(before: Plan, after: Plan, child: Plan, *, new_id: NewId, now: datet
         child,
         amount_cents=_follow(before.amount_cents, after.amount_cents, child.amount_cents),
         charges=(*staying, *fresh),
+        fixed_charges=_cascade_fixed(before, after, child, new_id=new_id, now=now),
+    )
+
+
+def _cascade_fixed(
+    before: Plan, after: Plan, child: Plan, *, new_id: NewId, now: datetime
+) -> tuple[FixedCharge, ...]:
+    """The fixed charges of the copy: units, prices, names and taxes follow where they were the same."""
+    was = {charge.id: charge for charge in before.fixed_charges}
+    then = {charge.id: charge for charge in after.fixed_charges}
+    known = {charge.parent_id for charge in child.fixed_charges}
+    staying = [
+        _follow_fixed(was[own.parent_id], then[own.parent_id], own)
+        if own.parent_id in was and own.parent_id in then
+        else own
+        for own in child.fixed_charges
+        if own.parent_id in then or own.parent_id not in was
+    ]
+    fresh = [
+        _copy_fixed(charge, child.id, new_id(), now=now)
+        for charge in after.fixed_charges
+        if charge.id not in was and charge.id not in known
+    ]
+    return (*staying, *fresh)
+
+
+def _follow_fixed(before: FixedCharge, after: FixedCharge, own: FixedCharge) -> FixedCharge:
+    names = ("charge_model", "invoice_display_name", "units", "taxes", "properties")
+    return replace(
+        own,
+        **{name: _follow(getattr(before, name), getattr(after, name), getattr(own, name)) for name in names},
     )
 
 

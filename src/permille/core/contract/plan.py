@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.contract.commitment import MinimumCommitment
+from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.threshold import UsageThreshold
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of, custom_values
@@ -95,6 +96,7 @@ class Plan:
     taxes: tuple[Tax, ...] = ()
     price_versions: tuple[PriceVersion, ...] = ()
     """In their order, of which `charges` are one; empty where the prices are the same for every period."""
+    fixed_charges: tuple[FixedCharge, ...] = ()
     minimum_commitment: MinimumCommitment | None = None
     usage_thresholds: tuple[UsageThreshold, ...] = ()
     inherited_thresholds: tuple[UsageThreshold, ...] = ()

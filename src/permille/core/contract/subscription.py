@@ -37,8 +37,8 @@ class Start(StrEnum):
 class Subscription:
     """One row of an external_id's history. `status`: pending, active, terminated or canceled.
 
-    next_billing_at, activates_at and ends_at say what is due and when; fee_billed_until and
-    charges_billed_until (exclusive ends) say what is billed already.
+    next_billing_at, activates_at and ends_at say what is due and when; the ..._until (exclusive ends) say what is
+    billed already.
     """
 
     id: UUID
@@ -69,6 +69,8 @@ class Subscription:
     ends_at: datetime | None
     fee_billed_until: datetime | None
     charges_billed_until: datetime | None
+    fixed_charges_billed_until: datetime | None = None
+    fixed_charges_paid_until: datetime | None = None
     upgraded: bool = False
     """Whether a dearer plan took over at terminated_at."""
     historical_usage_amount_cents: int = 0
@@ -161,6 +163,11 @@ def facts_of(
         invoice_display_name=plan.invoice_display_name,
         fee_billed_until=subscription.fee_billed_until,
         charges_billed_until=subscription.charges_billed_until,
+        has_charges=any(version.charges for version in versions_of(plan)),
+        has_fixed_charges=bool(plan.fixed_charges),
+        bill_fixed_charges_monthly=bool(plan.bill_fixed_charges_monthly),
+        fixed_charges_billed_until=subscription.fixed_charges_billed_until,
+        fixed_charges_paid_until=subscription.fixed_charges_paid_until,
     )
 
 
@@ -202,12 +209,17 @@ def due(
 def owes_at_start(
     subscription: Subscription, plan: Plan, *, timezone: str, first_started_at: datetime | None, now: datetime
 ) -> bool:
-    """Whether a plan paid in advance is billed at once: not where it starts on a past day, or with free days."""
-    if not plan.pay_in_advance or subscription.started_at is None:
+    """Whether anything is billed at once: nothing is where it starts on a past day.
+
+    The fee of a plan paid in advance is, unless there are free days; fixed charges paid in advance always are.
+    """
+    pays_fixed = any(charge.pay_in_advance for charge in plan.fixed_charges)
+    if not (plan.pay_in_advance or pays_fixed) or subscription.started_at is None:
+        return False
+    if start_of(subscription.started_at, now=now, timezone=timezone) is not Start.TODAY:
         return False
     free_until = trial_end(facts_of(subscription, plan, timezone=timezone, first_started_at=first_started_at))
-    starts_today = start_of(subscription.started_at, now=now, timezone=timezone) is Start.TODAY
-    return starts_today and (free_until is None or free_until <= now)
+    return pays_fixed or free_until is None or free_until <= now
 
 
 def plan_period_end(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> datetime:
@@ -219,6 +231,17 @@ def plan_period_end(subscription: Subscription, plan: Plan, *, timezone: str, no
         anchor=subscription.subscription_at,
         timezone=timezone,
     ).to
+
+
+def fixed_charges_period(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> Period:
+    """The whole period of fixed charges that is running."""
+    return period_containing(
+        max(now, subscription.started_at or now),
+        interval=charges_interval(Interval(plan.interval), plan.bill_fixed_charges_monthly),
+        billing_time=BillingTime(subscription.billing_time),
+        anchor=subscription.subscription_at,
+        timezone=timezone,
+    )
 
 
 def current_period(subscription: Subscription, plan: Plan, *, timezone: str, now: datetime) -> Period | None:

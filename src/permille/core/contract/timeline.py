@@ -30,6 +30,8 @@ from permille.core.rating.filters import Id
 from permille.core.rating.subscription_fee import subscription_fee
 
 _BILLABLE = ("active", "terminated")
+_CLOCKS_DIFFER = timedelta(hours=27)
+"""A customer's move to another timezone shifts the start of a period by less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +67,31 @@ class SubscriptionFacts:
     invoice_display_name: str | None = None
     fee_billed_until: datetime | None = None
     charges_billed_until: datetime | None = None
+    has_charges: bool = True
+    has_fixed_charges: bool = False
+    bill_fixed_charges_monthly: bool = False
+    fixed_charges_billed_until: datetime | None = None
+    fixed_charges_paid_until: datetime | None = None
+    """Up to where those in advance are paid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BillingPeriods:
     """The periods shown on the invoice. `charges` is None when no usage is billed.
 
-    `subscription` is shown without a fee too when the plan is paid in advance: the period it is in.
+    `subscription` is shown without a fee too when the plan is paid in advance: the period it is in. Fixed charges have a
+    period that has ended, and one that begins and is paid in advance.
     """
 
     subscription: Period | None
     charges: Period | None
+    fixed_charges: Period | None = None
+    fixed_charges_in_advance: Period | None = None
+
+    @property
+    def none_ended(self) -> bool:
+        """Whether nothing is billed in arrears but perhaps the plan's own fee."""
+        return self.charges is None and self.fixed_charges is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +102,13 @@ class InvoicePlan:
     fee: Fee | None
     fee_billed_until: datetime | None
     charges_billed_until: datetime | None
+    fixed_charges_billed_until: datetime | None = None
+    fixed_charges_paid_until: datetime | None = None
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is due: then there is no invoice."""
-        return self.fee is None and self.periods.charges is None
+        """Whether nothing is due: then there is no invoice, unless fixed charges are paid in advance."""
+        return self.fee is None and self.periods.none_ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,23 +129,31 @@ def plan_invoice(facts: SubscriptionFacts, *, at: datetime) -> InvoicePlan:
     Boundaries are planned in order, one at a time; a termination after all boundaries before it. Empty when
     there is nothing to bill, or it is billed already.
     """
-    fee_due = charges_due = None
+    fee_due = charges_due = fixed_due = paid_due = None
     if facts.status in _BILLABLE and facts.started_at is not None:
         # The fee is for the whole day of the start, which may be later on this day; usage counts from there.
         if start_of_day(facts.started_at, facts.timezone) <= at:
             fee_due = _fee_due(facts, facts.started_at, at)
+            if facts.has_fixed_charges:
+                fixed_due, paid_due = _fixed_charges_due(facts, facts.started_at, at)
         if facts.started_at <= at:
             charges_due = _charges_due(facts, facts.started_at, at)
+            if charges_due and charges_due.is_cut and _is_of_fixed_charges_alone(facts):
+                charges_due = None
     fee = _fee(facts, fee_due) if fee_due else None
-    is_empty = fee is None and charges_due is None
+    is_empty = fee is None and not (charges_due or fixed_due or paid_due)
     return InvoicePlan(
         periods=BillingPeriods(
             subscription=None if is_empty else _shown_period(facts, fee_due, at),
             charges=charges_due.part if charges_due else None,
+            fixed_charges=_since_start(facts, fixed_due),
+            fixed_charges_in_advance=_since_start(facts, paid_due),
         ),
         fee=fee,
         fee_billed_until=fee_due.settles_until if fee_due else facts.fee_billed_until,
         charges_billed_until=charges_due.settles_until if charges_due else facts.charges_billed_until,
+        fixed_charges_billed_until=fixed_due.settles_until if fixed_due else facts.fixed_charges_billed_until,
+        fixed_charges_paid_until=paid_due.settles_until if paid_due else facts.fixed_charges_paid_until,
     )
 
 
@@ -140,9 +166,10 @@ def next_fee_cents(facts: SubscriptionFacts, *, period_end: datetime) -> int:
 
 def next_billing_at(facts: SubscriptionFacts, *, after: datetime) -> datetime:
     """The next instant at which an active subscription is due: a boundary, or the end of its trial."""
+    is_monthly = facts.bill_charges_monthly or (facts.has_fixed_charges and facts.bill_fixed_charges_monthly)
     boundary = next_boundary(
         after,
-        interval=charges_interval(facts.interval, facts.bill_charges_monthly),
+        interval=charges_interval(facts.interval, is_monthly),
         billing_time=facts.billing_time,
         anchor=facts.subscription_at,
         timezone=facts.timezone,
@@ -193,6 +220,39 @@ def _charges_due(facts: SubscriptionFacts, started_at: datetime, at: datetime) -
         settles_until=due.settles_until,
         is_cut=due.is_cut,
     )
+
+
+def _fixed_charges_due(
+    facts: SubscriptionFacts, started_at: datetime, at: datetime
+) -> tuple[_Due | None, _Due | None]:
+    """The period that has ended, and the one that is paid in advance: it has no free days."""
+    interval = charges_interval(facts.interval, facts.bill_fixed_charges_monthly)
+    ended = _elapsed(facts, started_at, at, interval, facts.fixed_charges_billed_until)
+    if _is_ended(facts, at):
+        return ended, None
+    begun = replace(
+        facts,
+        interval=interval,
+        trial_period=None,
+        fee_billed_until=facts.fixed_charges_paid_until,
+    )
+    coming = _coming(begun, started_at, at)
+    if coming is not None and at - coming.part.from_ > _CLOCKS_DIFFER:
+        return ended, None  # it began before there was anything to pay
+    return ended, coming
+
+
+def _is_of_fixed_charges_alone(facts: SubscriptionFacts) -> bool:
+    """Whether months are billed for fixed charges alone: an end inside the plan's period shows no period of usage then."""
+    is_split = facts.bill_fixed_charges_monthly and not facts.bill_charges_monthly
+    return is_split and facts.has_fixed_charges and not facts.has_charges
+
+
+def _since_start(facts: SubscriptionFacts, due: _Due | None) -> Period | None:
+    """The period that is due, from the very instant of the start."""
+    if due is None or facts.started_at is None:
+        return None
+    return Period(min(max(due.part.from_, facts.started_at), due.part.to), due.part.to)
 
 
 def _is_ended(facts: SubscriptionFacts, at: datetime) -> bool:

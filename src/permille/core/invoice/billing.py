@@ -26,6 +26,7 @@ from permille.core.customer import Customer
 from permille.core.metering.event import Arrival
 from permille.core.period import INSTANT, Period, charges_interval, period_containing, start_of_day
 from permille.core.rating.commitment import CommittedPeriod
+from permille.core.rating.fixed_charge import FixedPeriod
 from permille.core.rating.proration import RatedPeriod, rated_period
 
 _CLOCKS_DIFFER = timedelta(hours=27)
@@ -138,13 +139,24 @@ class SubscriptionBilling:
             timezone=self.facts.timezone,
         )
 
+    def fixed_period(self, part: Period) -> FixedPeriod:
+        """A period of fixed charges in its whole one."""
+        whole = period_containing(
+            part.to - INSTANT,
+            interval=charges_interval(self.facts.interval, self.facts.bill_fixed_charges_monthly),
+            billing_time=self.facts.billing_time,
+            anchor=self.facts.subscription_at,
+            timezone=self.facts.timezone,
+        )
+        return FixedPeriod(whole=whole, part=part, timezone=self.facts.timezone)
+
     @property
     def committed_period(self) -> CommittedPeriod | None:
-        """The period of the plan that ends with the usage that is billed; None where none does.
+        """The period of the plan that ends with the usage and fixed charges that are billed; None where none does.
 
         A plan that is paid in advance commits to nothing for a period that was all trial.
         """
-        usage, facts = self.usage_period, self.facts
+        usage, facts = self.usage_period or self.planned.periods.fixed_charges, self.facts
         if usage is None:
             return None
         whole = period_containing(
@@ -206,7 +218,7 @@ def plan_billing(
     # A start later today is billed now.
     begins = (row.started_at or at) if request.reason is InvoicingReason.STARTING else at
     planned = plan_invoice(facts, at=max(at, begins))
-    ends_trial = planned.periods.charges is None and trial_end(facts) == at
+    ends_trial = planned.periods.none_ended and trial_end(facts) == at
     billing = SubscriptionBilling(
         subscription=row,
         plan=plan,
@@ -259,6 +271,8 @@ class BillingProgress:
     next_billing_at: datetime | None
     fee_billed_until: datetime | None
     charges_billed_until: datetime | None
+    fixed_charges_billed_until: datetime | None
+    fixed_charges_paid_until: datetime | None
     trial_ended_at: datetime | None
 
 
@@ -277,5 +291,7 @@ def progress_after(billing: SubscriptionBilling) -> BillingProgress:
         next_billing_at=next_at,
         fee_billed_until=billing.planned.fee_billed_until,
         charges_billed_until=billing.planned.charges_billed_until,
+        fixed_charges_billed_until=billing.planned.fixed_charges_billed_until,
+        fixed_charges_paid_until=billing.planned.fixed_charges_paid_until,
         trial_ended_at=trial_ended_at,
     )

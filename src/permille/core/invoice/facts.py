@@ -16,6 +16,7 @@ from permille.core.invoice.progressive import BilledBefore
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge, Dimensions
+from permille.core.rating.fixed_charge import UnitsChange
 
 Usage = Mapping[str, Sequence[tuple[Dimensions, Partial]]]
 """Code of a metric -> its series."""
@@ -67,6 +68,14 @@ def _renewed(plan: Plan, *, is_whole: bool) -> list[Priced]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class PaidInAdvance:
+    """What was paid for a period that is still running, and how many days that was for."""
+
+    amount_cents: int
+    days: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What was loaded for a batch."""
@@ -79,6 +88,10 @@ class Facts:
     """Subscription -> recurring units carried over into the period that is paid in advance."""
     late_usage: Mapping[UUID, Sequence[LateUsageFees]] = field(default_factory=dict)
     """The subscription whose invoice takes late usage along, or the invoice that has it already -> its fees."""
+    fixed_units: Mapping[UUID, Mapping[UUID, Sequence[UnitsChange]]] = field(default_factory=dict)
+    """Subscription -> fixed charge -> its units, in the order in which they were set."""
+    paid_before: Mapping[tuple[UUID, UUID], PaidInAdvance] = field(default_factory=dict)
+    """(Subscription that took over, add-on) -> what the plan before was paid of it in advance, prorated."""
     coupons: Mapping[UUID, Sequence[AppliedCoupon]] = field(default_factory=dict)
     """Customer -> the coupons that take something off its invoices, in the order in which they do."""
     counted_cents: Mapping[UUID, int] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from permille.core.invoice.steps.coupons import after_coupons, coupons
 from permille.core.invoice.steps.credit_notes import after_credit_notes, credit_notes
 from permille.core.invoice.steps.dates import dates
 from permille.core.invoice.steps.due_subscriptions import due_subscriptions
+from permille.core.invoice.steps.fixed_charges import fixed_charges
 from permille.core.invoice.steps.late_usage import late_usage
 from permille.core.invoice.steps.minimum_charge import minimum_charge
 from permille.core.invoice.steps.progressive_credit import progressive_credit
@@ -31,6 +32,7 @@ STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
             usage_charges,
             minimum_charge,
             renewals,
+            fixed_charges,
             late_usage,
             commitment,
             due_subscriptions,

@@ -109,7 +109,7 @@ def _line(of: Billed, fee: StoredFee, period: Days | None) -> Line:
     item = of.items.get(fee.id)
     own_period = _days(fee.from_at, fee.to_at, of.invoice.timezone)
     return Line(
-        description=_charge_description(fee, item, of.language) if item else _description(fee, of.language),
+        description=fee_text(fee, item, of.language),
         units=fee.units,
         unit=_unit(item) if item else None,
         price=_price(fee, item, of.invoice.currency),
@@ -118,6 +118,11 @@ def _line(of: Billed, fee: StoredFee, period: Days | None) -> Line:
         in_unit=_in_unit(fee),
         dimension=_dimension(fee, item, of.language) if item else None,
     )
+
+
+def fee_text(fee: StoredFee, item: FeeItem | None, language: Language) -> str:
+    """What a fee is called on paper."""
+    return _charge_description(fee, item, language) if item else _description(fee, language)
 
 
 def _dimension(fee: StoredFee, item: FeeItem, language: Language) -> Dimension | None:
@@ -181,7 +186,7 @@ def _price(fee: StoredFee, item: FeeItem | None, currency: str) -> UnitPrice | P
     model = item.charge_model if item else None
     if model == ChargeModel.PACKAGE and fee.amount_details.get("per_package_size"):
         return _package_price(fee.amount_details)
-    if model is not None:
+    if model is not None or fee.fee_type == "fixed_charge":
         return _unit_price(fee)
     with exact():
         amount = Decimal(fee.amount_cents) / subunits(currency)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -17,7 +18,8 @@ from permille.core.errors import NotFound
 from permille.database import locks
 from permille.events.engine import event_log
 from permille.ids import new_id
-from permille.store import billing_holds, late_usage, plans, subscriptions
+from permille.store import billing_holds, fixed_charges, late_usage, plans, subscriptions
+from permille.usecases.catalogue import fixed_units
 from permille.usecases.catalogue.plans import edited, meter, save_edit
 
 
@@ -55,14 +57,28 @@ def to_change(
 
     Raises NotFound.
     """
-    locks.change_catalogue(conn, organization_id)
-    locks.change_subscription(conn, organization_id, external_id)
-    row, plan = subscribed(conn, organization_id, external_id, status=status, now=now)
+    row = row_to_change(conn, organization_id, external_id, status=status, now=now)
+    plan = current(conn, row, now=now)
     if plan.parent_id is not None:
         return plan
-    child = own_copy(plan, now=now, is_committed=True)
+    copy = own_copy(plan, now=now, is_committed=True)
+    child = fixed_units.with_own_units(copy, fixed_charges.own_units(conn, row.id))
     store(conn, row, child, child, since=None, now=now)
     return child
+
+
+def row_to_change(
+    conn: Connection[Any],
+    organization_id: UUID,
+    external_id: str,
+    *,
+    status: str | None = None,
+    now: datetime,
+) -> Subscription:
+    """The subscription, with the catalogue locked. Raises NotFound."""
+    locks.change_catalogue(conn, organization_id)
+    locks.change_subscription(conn, organization_id, external_id)
+    return subscribed(conn, organization_id, external_id, status=status, now=now)[0]
 
 
 def store(
@@ -72,17 +88,19 @@ def store(
     after: Plan,
     *,
     since: datetime | None,
+    units_at_once: Collection[UUID] = (),
     now: datetime,
 ) -> None:
     """Store a plan of a subscription's own, new or changed, and put the subscription on it. Raises Invalid."""
     if row.plan_id == before.id:
-        save_edit(conn, before, after, since=since, now=now)
+        save_edit(conn, before, after, since=since, units_at_once=units_at_once, now=now)
     else:
         plans.add(conn, edited(before, after, since=since, now=now))
         subscriptions.update(conn, subscription_id=row.id, columns={"plan_id": before.id}, now=now)
         billing_holds.retry_soon(conn, row.organization_id, now=now)
         late_usage.price_again(conn, row.organization_id)
         meter(conn, row.organization_id, after.charges)
+        fixed_units.follow_plan(conn, before, after, at_once=units_at_once, now=now)
     event_log.look_again(conn, row.organization_id, external_subscription_ids=[row.external_id])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.override import cascade
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import (
@@ -27,6 +28,7 @@ from permille.database import locks
 from permille.ids import new_id
 from permille.store import billing_holds, late_usage, plans, progressive, subscriptions, unpriced, webhooks
 from permille.usecases import metering, subscriptions as lifecycle
+from permille.usecases.catalogue import fixed_units
 from permille.usecases.invoices import drafts
 
 
@@ -83,15 +85,18 @@ def change(
     *,
     since: datetime | None,
     cascades: bool,
+    units_at_once: Collection[UUID] = (),
     now: datetime,
 ) -> Plan:
     """Store a changed plan, its prices for periods that begin from `since` on.
 
-    Raises Invalid when another plan has the code, and for what cannot change from an instant on.
+    `units_at_once` are the fixed charges whose units count from now on, not from the next period. Raises Invalid when another plan has the code, and for what cannot change from an instant on.
     """
     if plans.code_is_taken(conn, after):
         raise Invalid({"code": ["value_already_exist"]})
-    saved = _save_with_copies(conn, before, after, since=since, cascades=cascades, now=now)
+    saved = _save_with_copies(
+        conn, before, after, since=since, cascades=cascades, units_at_once=units_at_once, now=now
+    )
     if after.amount_cents != before.amount_cents:
         lifecycle.follow_amounts(conn, after.id, now=now)
     if not same_thresholds(after.usage_thresholds, before.usage_thresholds):
@@ -112,6 +117,28 @@ def change_charges(
     """Store other charges of a plan, or of a subscription's own plan. Raises Invalid as `change` does."""
     after = replace(plan, charges=tuple(charges))
     _save_with_copies(conn, plan, after, since=since, cascades=cascades and plan.parent_id is None, now=now)
+
+
+def change_fixed_charges(
+    conn: Connection[Any],
+    plan: Plan,
+    charges: Sequence[FixedCharge],
+    *,
+    cascades: bool,
+    units_at_once: Collection[UUID] = (),
+    now: datetime,
+) -> None:
+    """Store other fixed charges of a plan, or of a subscription's own plan."""
+    after = replace(plan, fixed_charges=tuple(charges))
+    _save_with_copies(
+        conn,
+        plan,
+        after,
+        since=None,
+        cascades=cascades and plan.parent_id is None,
+        units_at_once=units_at_once,
+        now=now,
+    )
 
 
 def charge_by_code(plan: Plan, code: str | None) -> Charge:
@@ -139,14 +166,15 @@ def _save_with_copies(
     *,
     since: datetime | None,
     cascades: bool,
+    units_at_once: Collection[UUID] = (),
     now: datetime,
 ) -> Plan:
     """Store the edit; with `cascades` the plans of single subscriptions follow it, from the same instant on."""
-    saved = save_edit(conn, before, after, since=since, now=now)
+    saved = save_edit(conn, before, after, since=since, units_at_once=units_at_once, now=now)
     for child in plans.children(conn, before.id) if cascades else ():
         own = in_force(child, now)
         changed = cascade(before, after, own, new_id=partial(new_id, now), now=now)
-        save_edit(conn, own, changed, since=since, now=now)
+        save_edit(conn, own, changed, since=since, units_at_once=units_at_once, now=now)
     return saved
 
 
@@ -194,11 +222,18 @@ def edited(before: Plan, after: Plan, *, since: datetime | None, now: datetime) 
 
 
 def save_edit(
-    conn: Connection[Any], before: Plan, after: Plan, *, since: datetime | None, now: datetime
+    conn: Connection[Any],
+    before: Plan,
+    after: Plan,
+    *,
+    since: datetime | None,
+    units_at_once: Collection[UUID] = (),
+    now: datetime,
 ) -> Plan:
     """Store an edit of the plan in force: at once, or for periods that begin from `since` on. Raises Invalid."""
     found = edited(before, after, since=since, now=now)
     _store_edit(conn, before, found, now=now)
+    fixed_units.follow_plan(conn, before, found, at_once=units_at_once, now=now)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,8 @@ from permille.core.errors import NotFound
 from permille.database import locks
 from permille.store import progressive, subscriptions
 from permille.usecases import subscriptions as lifecycle
-from permille.usecases.catalogue import customers, own_plans
+from permille.usecases.catalogue import customers, fixed_units, own_plans
+from permille.usecases.catalogue.fixed_units import UnitsWanted
 from permille.usecases.catalogue.plans import meter
 from permille.usecases.subscriptions import SubscriptionTerms
 
@@ -81,12 +82,17 @@ def change(
     *,
     columns: Mapping[str, Any],
     own_plan: tuple[Plan, Plan] | None = None,
+    own_units: Mapping[UUID, UnitsWanted] | None = None,
+    units_at_once: Collection[UUID] = (),
     since: datetime | None = None,
     now: datetime,
 ) -> Subscription:
-    """Change a subscription, and with `own_plan` (before, after) its plan. Raises Invalid."""
+    """Change a subscription, with `own_plan` (before, after) its plan, with `own_units` its fixed charges. Raises Invalid."""
     if own_plan is not None:
-        own_plans.store(conn, before, *own_plan, since=since, now=now)
+        own_plans.store(conn, before, *own_plan, since=since, units_at_once=units_at_once, now=now)
+    if own_units:
+        plan = own_plans.current(conn, before, now=now)
+        fixed_units.set_own(conn, before, plan, own_units, now=now)
     after = lifecycle.update(conn, before, columns=columns, now=now)
     progressive.mark(conn, {(after.organization_id, after.external_id)})
     if own_plan is None:

@@ -251,7 +251,13 @@ def _billing(rebilled: _Rebilled, contracts: Contracts) -> SubscriptionBilling:
     ends = reason is InvoicingReason.TERMINATING and row.upgraded
     billing = contracts.billing(
         BillingRequest(
-            subscription=replace(row, fee_billed_until=rebilled.fee_billed_before, charges_billed_until=None),
+            subscription=replace(
+                row,
+                fee_billed_until=rebilled.fee_billed_before,
+                charges_billed_until=None,
+                fixed_charges_billed_until=None,
+                fixed_charges_paid_until=None,
+            ),
             at=on.billed_at,
             reason=reason,
             next_plan_id=rebilled.next_plan_id if ends else None,
@@ -261,9 +267,20 @@ def _billing(rebilled: _Rebilled, contracts: Contracts) -> SubscriptionBilling:
     periods = BillingPeriods(
         subscription=_period_of(on.from_at, on.to_at),
         charges=_period_of(on.charges_from_at, on.charges_to_at),
+        **_fixed_periods(on, billing.planned.periods),
     )
     fee = billing.planned.fee if rebilled.has_fee else None
     return replace(billing, subscription=row, planned=replace(billing.planned, periods=periods, fee=fee))
+
+
+def _fixed_periods(on: InvoiceSubscription, planned: BillingPeriods) -> dict[str, Period | None]:
+    """The periods of fixed charges, as they were billed."""
+    shown = _period_of(on.fixed_charges_from_at, on.fixed_charges_to_at)
+    if shown is None:
+        return {}
+    begun = planned.fixed_charges_in_advance
+    is_begun = begun is not None and shown.from_ >= begun.from_
+    return {"fixed_charges": None if is_begun else shown, "fixed_charges_in_advance": begun}
 
 
 def _period_of(from_: datetime | None, to: datetime | None) -> Period | None:

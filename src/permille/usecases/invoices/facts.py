@@ -14,7 +14,12 @@ from psycopg import Connection
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
-from permille.core.invoice.billing import BillingRequest, SubscriptionBilling, plan_billing
+from permille.core.invoice.billing import (
+    BillingRequest,
+    InvoicingReason,
+    SubscriptionBilling,
+    plan_billing,
+)
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Facts, PlanPrices, Usage
 from permille.core.invoice.late_usage import LateUsageFees
@@ -24,7 +29,7 @@ from permille.core.rating.commitment import COUNTED
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
 from permille.ids import new_id
-from permille.store import customers, fees, plans, progressive, subscriptions
+from permille.store import customers, fees, fixed_charges, plans, progressive, subscriptions
 from permille.usecases.invoices import adjustments, balances
 from permille.usecases.usage.windows import carried_over_query, usage_windows
 
@@ -105,10 +110,28 @@ def load_facts(
     return replace(
         facts,
         usage=_usage(conn, billings, facts),
+        **_fixed_charges(conn, billings),
         carried_over=_carried_over(conn, billings, facts),
         counted_cents=_counted_cents(conn, ending, [draft.id for draft in billed]),
         billed_before=_billed_before(conn, with_usage),
     )
+
+
+def _fixed_charges(conn: Connection[Any], billings: Sequence[SubscriptionBilling]) -> dict[str, Any]:
+    """The facts on fixed charges; nothing is read where no plan has any."""
+    billed = [billing for billing in billings if billing.plan.fixed_charges]
+    if not billed:
+        return {}
+    taken_over = [
+        (row.id, row.previous_subscription_id, billing.at, billing.facts.timezone)
+        for billing in billed
+        for row in [billing.subscription]
+        if billing.reason is InvoicingReason.STARTING and row.previous_subscription_id is not None
+    ]
+    return {
+        "fixed_units": fixed_charges.units_of(conn, {billing.subscription.id for billing in billed}),
+        "paid_before": fixed_charges.paid_before(conn, taken_over),
+    }
 
 
 def _billed_before(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> Mapping[UUID, BilledBefore]:

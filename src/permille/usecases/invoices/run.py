@@ -35,6 +35,7 @@ from permille.core.invoice.kinds import make
 from permille.core.metering.event import Arrival
 from permille.core.period import Period, local_date
 from permille.core.rating.fee import Fee
+from permille.core.tax import Tax
 from permille.database.connections import is_passing
 from permille.events.engine import event_log, usage
 from permille.store import customers, invoices, late_usage, subscriptions
@@ -296,6 +297,28 @@ def advance_draft(
     return changed(draft, billings=(billing,) if invoiceable else (), lines=(Line(fee, plan),))
 
 
+def units_draft(
+    row: Subscription,
+    plan: Plan,
+    customer: Customer,
+    fees: Sequence[tuple[Fee, tuple[Tax, ...]]],
+    *,
+    at: datetime,
+) -> InvoiceDraft:
+    """Fees, with their own taxes, for units of fixed charges that changed inside a period: on an invoice of their own."""
+    periods = [Period(fee.from_, fee.to) for fee, _ in fees]
+    billing = _billing_of_period(
+        row,
+        plan,
+        customer,
+        at=at,
+        reason=InvoicingReason.IN_ADVANCE,
+        periods=BillingPeriods(subscription=periods[0], charges=None, fixed_charges_in_advance=periods[0]),
+    )
+    draft = draft_of((billing,), kind=InvoiceKind.IN_ADVANCE)
+    return changed(draft, lines=tuple(Line(fee, plan, own_taxes=taxes) for fee, taxes in fees))
+
+
 def progressive_billing(
     row: Subscription, plan: Plan, customer: Customer, usage_period: Period, *, at: datetime, arrival: Arrival
 ) -> SubscriptionBilling:
@@ -339,5 +362,7 @@ def _billing_of_period(
             fee=None,
             fee_billed_until=row.fee_billed_until,
             charges_billed_until=row.charges_billed_until,
+            fixed_charges_billed_until=row.fixed_charges_billed_until,
+            fixed_charges_paid_until=row.fixed_charges_paid_until,
         ),
     )

@@ -1,0 +1,71 @@
+"""Fixed charges of a plan: quantities of add-ons that every period costs, without events. semantics-billing.md section 6.1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from permille.core.add_on import AddOn
+from permille.core.rating.fixed_charge import FixedPrice
+from permille.core.rating.models import ChargeModel
+from permille.core.tax import Tax
+
+MODELS = (ChargeModel.STANDARD, ChargeModel.GRADUATED, ChargeModel.VOLUME)
+"""The charge models that price units alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedCharge:
+    """So many units of an add-on in every period of a plan."""
+
+    id: UUID
+    plan_id: UUID
+    parent_id: UUID | None
+    add_on: AddOn
+    code: str
+    invoice_display_name: str | None
+    charge_model: str
+    pay_in_advance: bool
+    prorated: bool
+    """Whether only the days are billed on which the units were there."""
+    properties: Mapping[str, Any]
+    units: Decimal
+    created_at: datetime
+    taxes: tuple[Tax, ...] = ()
+    """Instead of the plan's."""
+
+    @property
+    def ids(self) -> tuple[UUID, ...]:
+        """Its own id and that of the charge it is a copy of: what was billed of either is billed of it."""
+        return (self.id,) if self.parent_id is None else (self.id, self.parent_id)
+
+    @property
+    def display_name(self) -> str:
+        """What its fees are called."""
+        return self.invoice_display_name or self.add_on.invoice_display_name or self.add_on.name
+
+    def price(self, currency: str) -> FixedPrice:
+        """What its units cost."""
+        return FixedPrice(
+            id=self.id,
+            model=ChargeModel(self.charge_model),
+            properties=self.properties,
+            pay_in_advance=self.pay_in_advance,
+            prorated=self.prorated,
+            currency=currency,
+            invoice_display_name=self.display_name,
+        )
+
+
+def incompatibilities(charge: FixedCharge) -> list[tuple[str, str]]:
+    """What does not go together in a fixed charge, as (field, code)."""
+    found = []
+    if charge.pay_in_advance and charge.charge_model == ChargeModel.VOLUME:
+        found.append(("pay_in_advance", "invalid_charge_model"))
+    if charge.pay_in_advance and charge.prorated and charge.charge_model == ChargeModel.GRADUATED:
+        found.append(("prorated", "invalid_charge_model"))
+    return found

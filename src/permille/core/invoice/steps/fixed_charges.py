@@ -1,0 +1,61 @@
+"""Fixed charges: those in arrears for the period that has ended, those in advance for the one that begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from permille.core.contract.fixed_charge import FixedCharge
+from permille.core.invoice.billing import SubscriptionBilling
+from permille.core.invoice.draft import InvoiceDraft, Line
+from permille.core.invoice.facts import Facts
+from permille.core.rating.fee import Fee
+from permille.core.rating.fixed_charge import (
+    UnitsChange,
+    fee_in_advance,
+    fee_in_arrears,
+    less_what_was_paid,
+    paid_share,
+    units_at,
+)
+
+
+def fixed_charges(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
+    """Bill the units of each subscription's fixed charges, where there are any."""
+    return draft.adding(
+        line
+        for billing in draft.billings
+        if billing.plan.fixed_charges
+        for line in _lines(draft, billing, facts)
+    )
+
+
+def _lines(draft: InvoiceDraft, billing: SubscriptionBilling, facts: Facts) -> Iterator[Line]:
+    for charge in billing.plan.fixed_charges:
+        fee = _fee(draft, billing, charge, facts)
+        if fee is not None and fee.units:
+            yield Line(fee, billing.plan, own_taxes=charge.taxes)
+
+
+def _fee(draft: InvoiceDraft, billing: SubscriptionBilling, charge: FixedCharge, facts: Facts) -> Fee | None:
+    periods, price = billing.planned.periods, charge.price(draft.currency)
+    part = periods.fixed_charges_in_advance if charge.pay_in_advance else periods.fixed_charges
+    if part is None:
+        return None
+    period, owner = billing.fixed_period(part), billing.subscription.id
+    changes = _changes(billing, charge, facts)
+    if not charge.pay_in_advance:
+        return fee_in_arrears(price, changes, period, subscription_id=owner)
+    fee = fee_in_advance(price, units_at(changes, max(billing.at, part.from_)), period, subscription_id=owner)
+    paid = facts.paid_before.get((owner, charge.add_on.id)) if charge.prorated else None
+    if paid is None:
+        return fee
+    cents = paid_share(paid.amount_cents, days=period.days, of_days=paid.days)
+    return less_what_was_paid(fee, paid_cents=cents, currency=draft.currency)
+
+
+def _changes(billing: SubscriptionBilling, charge: FixedCharge, facts: Facts) -> list[UnitsChange]:
+    """The units of the subscription in the order in which they were set; the plan's where it never ran."""
+    known = facts.fixed_units.get(billing.subscription.id, {})
+    found = [change for charge_id in reversed(charge.ids) for change in known.get(charge_id, ())]
+    started_at = billing.subscription.started_at or billing.at
+    return found or [UnitsChange(charge.units, min(started_at, billing.at))]
