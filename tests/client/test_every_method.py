@@ -31,7 +31,7 @@ from lago_python_client.models import (
     Plan,
     Subscription,
 )
-from lago_python_client.models.billing_entity import BillingEntityUpdate
+from lago_python_client.models.billing_entity import BillingEntity, BillingEntityUpdate
 from lago_python_client.models.charge import ChargeFilter
 from lago_python_client.models.credit_note import (
     CreditNote,
@@ -140,6 +140,7 @@ BUILT: dict[str, Use] = {
     "billable_metrics.find_all": lambda c, _: c.billable_metrics.find_all(),
     "billable_metrics.update": lambda c, _: c.billable_metrics.update(BillableMetric(name="other"), "spare"),
     "billable_metrics.destroy": lambda c, _: c.billable_metrics.destroy("n"),
+    "billing_entities.create": lambda c, _: c.billing_entities.create(BillingEntity(code="n", name="n")),
     "billing_entities.find": lambda c, _: c.billing_entities.find("default"),
     "billing_entities.find_all": lambda c, _: c.billing_entities.find_all(),
     "billing_entities.update": lambda c, _: c.billing_entities.update(
@@ -335,7 +336,6 @@ BROKEN = {
 
 NOT_BUILT = {
     "api_logs": "find find_all",
-    "billing_entities": "create",
     "customers": "portal_url",
     "order_forms": "find find_all mark_as_signed void",
     "orders": "execute find find_all",

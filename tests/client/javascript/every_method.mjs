@@ -27,6 +27,7 @@ const requested = async () => ({
 
 // In an order in which each finds what it needs.
 const built = {
+  "billingEntities.createBillingEntity": [{ billing_entity: { code: "n", name: "n" } }],
   "billingEntities.listBillingEntities": [],
   "billingEntities.getBillingEntity": ["default"],
   "billingEntities.updateBillingEntity": ["default", { billing_entity: { name: "n" } }],
