@@ -15,13 +15,11 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 RESOURCES = (
     "/api_logs",
     "/customers/{external_id}/portal_url",
-    "/customers/{external_id}/wallets",
     "/order_forms",
     "/orders",
     "/quote_versions",
     "/quotes",
-    "/wallet_transactions",
-    "/wallets",
+    "/customers/{external_id}/wallets/{wallet_code}/alerts",
 )
 """Whole resources: everything at these paths and below them."""
 
@@ -31,6 +29,7 @@ ACTIONS = (
     ("POST", "/credit_notes/{lago_id}/resend_email"),
     ("POST", "/invoices/{lago_id}/download_xml"),
     ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),
+    ("POST", "/wallet_transactions/{lago_id}/payment_url"),
 )
 """Parts of resources that are built."""
 

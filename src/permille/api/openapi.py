@@ -50,6 +50,7 @@ IN_PATH = {
     "filter_id": "lago_id of the filter.",
     "key": "Name of the note.",
     "key_id": "lago_id of the API key.",
+    "wallet_code": "Your code of the wallet.",
     "lago_id": "The server's identifier of the object.",
     "organization_id": "lago_id of the organization.",
     "activity_id": "Identifier of the entry.",

@@ -48,6 +48,8 @@ from permille.api import (
     subscriptions,
     taxes,
     usage,
+    wallet_transactions,
+    wallets,
     webhook_endpoints,
     webhooks,
 )
@@ -84,6 +86,7 @@ from permille.api.objects import (
     subscription,
     tax,
     usage as usage_objects,
+    wallet,
     webhook_endpoint,
 )
 from permille.api.objects.base import Answer, Metadata, instant_of, one_of, says
@@ -104,6 +107,7 @@ from permille.core.feature import Value
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.period import BillingTime
+from permille.core.wallet import TransactionStatus
 
 API = "/api/v1"
 ADMIN = "/admin/v1"
@@ -258,6 +262,38 @@ def _charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
     )
 
 
+def _wallets_at(
+    wallets_: Resource, create: Endpoint, page: Endpoint, query: Shape, needs: tuple[str, ...]
+) -> tuple[Operation[Endpoint], ...]:
+    """Wallets, at the address of their own or at those of their customer."""
+    whose = "a customer's " if wallets_ is CUSTOMERS_WALLETS else "a "
+    notes = Resource(f"{wallets_.path}/{{{wallets_.key}}}/metadata", "", "metadata", Metadata)
+    sent = {"metadata": Metadata}
+    return (
+        wallets_.create(create, f"Open {whose}wallet", takes=wallet.WalletInput, needs=needs, errors=(404,)),
+        wallets_.page(page, "List wallets" if whose == "a " else "List a customer's wallets", query=query),
+        wallets_.show(wallets.show_wallet, f"Get {whose}wallet"),
+        wallets_.update(
+            wallets.update_wallet, f"Change {whose}wallet", takes=wallet.WalletUpdate, errors=(405,)
+        ),
+        wallets_.delete(
+            wallets.terminate_wallet,
+            f"Terminate {whose}wallet",
+            description="What is in it pays for nothing any more.",
+        ),
+        notes.create(
+            wallets.replace_metadata, f"Replace the notes of {whose}wallet", beside=sent, errors=(405,)
+        ),
+        notes.action(
+            "PATCH", "", wallets.merge_metadata, f"Add notes to {whose}wallet", beside=sent, errors=(405,)
+        ),
+        notes.delete(wallets.delete_metadata, f"Delete the notes of {whose}wallet", errors=(405,)),
+        notes.action(
+            "DELETE", "/{key}", wallets.delete_metadata_key, f"Delete a note of {whose}wallet", errors=(405,)
+        ),
+    )
+
+
 def _fixed_charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
     """Fixed charges of a plan or of a subscription."""
     those = Resource(path, "fixed_charge_code", "fixed_charge", fixed_charge.FixedCharge)
@@ -323,6 +359,14 @@ NOTES = Resource("/plans/{code}/metadata", "", "metadata", Metadata)
 CHARGES = Resource("/plans/{code}/charges", "charge_code", "charge", charge.Charge)
 PRICING_UNITS = Resource("/pricing_units", "code", "pricing_unit", pricing_unit.PricingUnit)
 ADD_ONS = Resource("/add_ons", "code", "add_on", add_on.AddOn)
+WALLETS = Resource("/wallets", "lago_id", "wallet", wallet.Wallet)
+CUSTOMERS_WALLETS = Resource("/customers/{external_id}/wallets", "wallet_code", "wallet", wallet.Wallet)
+WALLET_TRANSACTIONS = Resource(
+    "/wallet_transactions", "lago_id", "wallet_transaction", wallet.WalletTransaction
+)
+WALLETS_TRANSACTIONS = Resource(
+    "/wallets/{lago_id}/wallet_transactions", "", "wallet_transaction", wallet.WalletTransaction
+)
 TAXES = Resource("/taxes", "code", "tax", tax.Tax)
 WEBHOOK_ENDPOINTS = Resource(
     "/webhook_endpoints", "lago_id", "webhook_endpoint", webhook_endpoint.WebhookEndpoint
@@ -1227,6 +1271,75 @@ GROUPS = (
                 coupons.list_customer_applied_coupons, "List a customer's coupons", query=COUPON_FILTERS
             ),
             CUSTOMERS_COUPONS.delete(coupons.end_applied_coupon, "Take a coupon from a customer"),
+        ),
+    ),
+    OperationGroup(
+        "Wallets",
+        "wallet",
+        "Prepaid credits: they pay invoices, the wallet with the lowest priority number first.",
+        (
+            *_wallets_at(
+                WALLETS,
+                wallets.create_wallet,
+                wallets.list_wallets,
+                {"external_customer_id": CUSTOMER, "currency": CURRENCY, "billing_entity_codes": ENTITIES},
+                ("external_customer_id", "rate_amount", "currency"),
+            ),
+            *_wallets_at(
+                CUSTOMERS_WALLETS,
+                wallets.create_customer_wallet,
+                wallets.list_customer_wallets,
+                {"currency": CURRENCY, "billing_entity_codes": ENTITIES},
+                ("rate_amount", "currency"),
+            ),
+            Operation(
+                "POST",
+                "/wallet_transactions",
+                wallet_transactions.create_wallet_transactions,
+                "Buy, give and void credits",
+                {
+                    "wallet_transactions": Annotated[
+                        list_of(wallet.WalletTransaction), says("One for each kind.")
+                    ]
+                },
+                body=sends("wallet_transaction", wallet.WalletTransactionInput, "wallet_id"),
+            ),
+            WALLET_TRANSACTIONS.show(
+                wallet_transactions.show_wallet_transaction, "Get a transaction of a wallet"
+            ),
+            WALLETS_TRANSACTIONS.page(
+                wallet_transactions.list_wallet_transactions,
+                "List the transactions of a wallet, newest first",
+                query={
+                    "status": Annotated[
+                        str, one_of("pending", "settled", "failed", says="Only those of this status.")
+                    ],
+                    "transaction_status": Annotated[
+                        str, one_of(*TransactionStatus, says="Only those of this kind.")
+                    ],
+                    "transaction_type": Annotated[
+                        str, one_of("inbound", "outbound", says="Only those that fill, or that empty.")
+                    ],
+                },
+            ),
+            Operation(
+                "GET",
+                "/wallet_transactions/{lago_id}/consumptions",
+                wallet_transactions.list_consumptions,
+                "List what has taken of a transaction that filled a wallet",
+                page_of("wallet_transaction_consumptions", wallet.WalletTransactionPart),
+                query=PAGE,
+                errors=(422,),
+            ),
+            Operation(
+                "GET",
+                "/wallet_transactions/{lago_id}/fundings",
+                wallet_transactions.list_fundings,
+                "List what a transaction that emptied a wallet has taken of",
+                page_of("wallet_transaction_fundings", wallet.WalletTransactionPart),
+                query=PAGE,
+                errors=(422,),
+            ),
         ),
     ),
     OperationGroup(

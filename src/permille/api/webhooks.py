@@ -28,6 +28,8 @@ from permille.api.payments import whole_payment, whole_receipt
 from permille.api.plans import render_plans
 from permille.api.subscriptions import show_entitlements, whole_subscription
 from permille.api.usage_thresholds import render_threshold
+from permille.api.wallet_transactions import render_whole_transactions
+from permille.api.wallets import render_whole_wallets
 from permille.clock import system_now
 from permille.out.kind import Renderer, Renderers
 from permille.out.signing import draw_private_key, public_pem
@@ -135,6 +137,8 @@ RENDERERS: Renderers = {
     "payment_request": _one_by_one(whole_payment_request),
     "plan": _one_by_one(_plan),
     "subscription": _one_by_one(_subscription),
+    "wallet": render_whole_wallets,
+    "wallet_transaction": render_whole_transactions,
     "subscription.usage_threshold_reached": _one_by_one(_threshold_reached),
     "triggered_alert": render_triggered_alerts,
 }

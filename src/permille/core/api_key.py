@@ -27,6 +27,7 @@ RESOURCES = (
     "invoice",
     "fee",
     "credit_note",
+    "wallet",
     "payment",
     "payment_request",
     "payment_receipt",

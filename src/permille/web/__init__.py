@@ -17,6 +17,7 @@ from permille.web import (
     audit_log,
     billing_entities,
     charges,
+    coupons,
     credit_notes,
     customers,
     developers,
@@ -119,6 +120,8 @@ def _customers(engine: Engine) -> list[Route]:
         form_page(
             engine, "/edit-own-charge/{external_id:path}", own_plans.before_charge, own_plans.update_charge
         ),
+        form_page(engine, "/apply-coupon/{external_id:path}", coupons.apply_again, coupons.apply),
+        action(engine, "/end-coupon/{external_id:path}", coupons.end),
         page(engine, "/alerts/{external_id:path}", alerts.detail, alerts.create),
         action(engine, "/delete-alert/{external_id:path}", alerts.delete),
         action(engine, "/end-subscription/{external_id:path}", customers.end_subscription),
@@ -141,6 +144,11 @@ def _catalogue(engine: Engine) -> list[Route]:
         form_page(engine, "/add-charge/{code:path}", charges.blank, charges.add),
         form_page(engine, "/edit-charge/{code:path}", charges.before, charges.update),
         action(engine, "/delete-charge/{code:path}", charges.delete),
+        page(engine, "/coupons", coupons.listing),
+        form_page(engine, "/new-coupon", coupons.blank, coupons.create),
+        page(engine, "/coupons/{code:path}", coupons.detail),
+        form_page(engine, "/edit-coupon/{code:path}", coupons.before, coupons.update),
+        action(engine, "/delete-coupon/{code:path}", coupons.delete),
         page(engine, "/add-ons", add_ons.listing),
         form_page(engine, "/new-add-on", add_ons.blank, add_ons.create),
         form_page(engine, "/edit-add-on/{code:path}", add_ons.before, add_ons.update),
