@@ -217,6 +217,7 @@ def _structure(form: Form) -> dict[str, Any]:
         "pay_in_advance": form.has("pay_in_advance"),
         "trial_period": plain_number(form.get("trial_period")) or None,
         "bill_charges_monthly": form.has("bill_charges_monthly"),
+        "bill_fixed_charges_monthly": form.has("bill_fixed_charges_monthly"),
     }
 
 
