@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from pypdf import PdfReader
 
 from .conftest import Api
 from .test_credit_notes import move, notes
@@ -38,10 +40,9 @@ def issue(api: Api, invoice: Any, cents: int, **fields: Any) -> Any:
 
 
 def pay(api: Api, invoice: Any, cents: int) -> None:
-    api.conn.execute(
-        "update invoice set total_paid_amount_cents = %s where id = %s", [cents, invoice["lago_id"]]
-    )
-    api.conn.commit()
+    if cents:
+        body = {"invoice_id": invoice["lago_id"], "amount_cents": cents, "reference": "bank"}
+        api.post("/payments", {"payment": body})
 
 
 def test_an_estimate_says_what_a_note_comes_to_and_saves_nothing(api: Api, invoice: Any) -> None:
@@ -75,6 +76,12 @@ def test_a_note_is_credit_and_what_is_left_of_it_can_be_voided(api: Api, invoice
     own = api.get("/customers/cus/credit_notes", reason="order_change")["credit_notes"]
     assert [each["lago_id"] for each in own] == [note["lago_id"]]
     path = f"/credit_notes/{note['lago_id']}"
+    url = api.post(f"{path}/download", {})["credit_note"]["file_url"]
+    assert url.endswith(f"/api/v1{path}/pdf")
+    text = PdfReader(BytesIO(api.call("GET", f"{path}/pdf").content)).pages[0].extract_text()
+    assert "Credit note" in text
+    assert note["number"] in text
+    assert "11.90" in text
     voided = api.put(f"{path}/void", {})["credit_note"]
     assert (voided["credit_status"], voided["balance_amount_cents"]) == ("voided", 0)
     assert api.code(405, "PUT", f"{path}/void") == "no_voidable_amount"

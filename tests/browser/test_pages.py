@@ -44,6 +44,8 @@ PAGES = {
     "own-plan-edit": "/app/edit-own-plan/acme-1",
     "own-charge-edit": "/app/edit-own-charge/acme-1?charge=gpt_4_tokens",
     "fixed-charge-new": "/app/add-fixed-charge/openai-gpt-4",
+    "coupons": "/app/coupons",
+    "coupon-new": "/app/new-coupon",
     "add-ons": "/app/add-ons",
     "add-on-new": "/app/new-add-on",
     "pricing-units": "/app/pricing-units",

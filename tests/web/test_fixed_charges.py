@@ -30,10 +30,10 @@ def test_a_fixed_charge_is_added_shown_billed_changed_and_taken_away(browser, ap
     charge = api(api_fixed.show_fixed_charge, code="pro", fixed_charge_code="setup")["fixed_charge"]
     assert (float(charge["units"]), charge["properties"]["amount"]) == (5, "10")
     amounts = browser.row(
-        "select array_agg(amount_cents order by created_at, id) from fee where organization_id = %s",
+        "select array_agg(amount_cents order by amount_cents) from fee where organization_id = %s",
         browser.organization.id,
     )
-    assert amounts == ([3_750, 2_000],)
+    assert amounts == ([2_000, 3_750],)
     browser.sent("/delete-fixed-charge/pro?charge=setup")
     assert "Fixed charges" not in text_of(browser.ok("/plans/pro"))
 

@@ -8,23 +8,27 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from psycopg import Connection
 from starlette.datastructures import QueryParams
 
 from permille.api.customers import customer_of, render_customer
 from permille.api.fees import render_fee, surroundings
-from permille.api.http import Call
+from permille.api.http import Call, Engine, Raw
+from permille.api.invoices import issuers, pdf_answer
 from permille.api.metadata import checked_metadata, read_metadata, sent_metadata, without_key
 from permille.api.objects import credit_note as objects
 from permille.api.objects.base import Number
 from permille.api.render import instant
 from permille.api.validation import LONG_TEXT, Fields, parse_uuid, query_texts
+from permille.clock import system_now
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_day
 from permille.core.invoice.crediting import CreditSplit
 from permille.core.money import decimal_text, round_cents
-from permille.store import credit_notes, customers, fees as fee_store, invoices
+from permille.core.organization import Organization
+from permille.store import billing_entities, credit_notes, customers, fees as fee_store, invoices
 from permille.store.credit_notes import CreditNote, CreditNoteSearch
 from permille.store.invoices import StoredInvoice
 from permille.usecases import credit_notes as credit_note_usecase
@@ -128,6 +132,37 @@ def update_credit_note(call: Call) -> dict[str, Any]:
 def void_credit_note(call: Call) -> dict[str, Any]:
     """PUT /credit_notes/{lago_id}/void: the credit that is left is given up."""
     return _shown(call, credit_note_usecase.void(call.conn, _to_change(call), now=call.now))
+
+
+def download_credit_note(call: Call) -> dict[str, Any]:
+    """POST /credit_notes/{lago_id}/download: where the PDF is; it is made when it is fetched."""
+    note = credit_note_usecase.by_id(call.conn, call.organization.id, _id(call))
+    (shown,) = render_credit_notes(call.conn, [note])
+    url = f"{call.engine.config.base_url}/api/v1/credit_notes/{note.id}/pdf"
+    return {"credit_note": msgspec.structs.replace(shown, file_url=url)}
+
+
+def credit_note_pdf(call: Call) -> Raw:
+    """GET /credit_notes/{lago_id}/pdf."""
+    note = credit_note_usecase.by_id(call.conn, call.organization.id, _id(call))
+    return render_pdf(call.engine, call.conn, call.organization, note)
+
+
+def render_pdf(engine: Engine, conn: Connection[Any], organization: Organization, note: CreditNote) -> Raw:
+    """The credit note as a document; it is typeset when the database is free for others again."""
+    from permille.out.logos import current_logo
+    from permille.out.pdf.assembly import credit_note_document
+    from permille.out.pdf.credit_note import render_credit_note
+
+    document = credit_note_document(conn, note.id)
+    entity = billing_entities.by_ids(conn, [note.billing_entity_id])[note.billing_entity_id]
+    allow_private = organization.test_mode or engine.config.webhook_allow_private
+
+    def pdf() -> bytes:
+        logo = current_logo(engine.pool, entity, allow_private=allow_private, now=system_now())
+        return render_credit_note(document, logo)
+
+    return pdf_answer(pdf, note.number)
 
 
 def replace_metadata(call: Call) -> dict[str, Any]:
@@ -260,9 +295,11 @@ def render_credit_notes(conn: Connection[Any], rows: Sequence[CreditNote]) -> li
     around = surroundings(conn, list(fees.values()))
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
     known = invoices.invoices_by_ids(conn, {row.invoice_id for row in rows})
+    codes = issuers(conn, rows)
     return [
         _render(
             row,
+            issuer=codes[row.billing_entity_id],
             payer=payers[row.customer_id],
             invoice=known[row.invoice_id],
             items=[
@@ -281,7 +318,12 @@ def render_credit_notes(conn: Connection[Any], rows: Sequence[CreditNote]) -> li
 
 
 def _render(
-    row: CreditNote, *, payer: Customer, invoice: StoredInvoice, items: list[objects.CreditNoteItem]
+    row: CreditNote,
+    *,
+    issuer: str,
+    payer: Customer,
+    invoice: StoredInvoice,
+    items: list[objects.CreditNoteItem],
 ) -> objects.CreditNote:
     return objects.CreditNote(
         lago_id=row.id,
@@ -311,12 +353,12 @@ def _render(
         ],
         file_url=None,
         xml_url=None,
-        self_billed=False,
+        self_billed=payer.is_self_billed,
         error_details=[],
         metadata=row.metadata,
         created_at=instant(row.created_at),
         updated_at=instant(row.updated_at),
-        billing_entity_code=payer.billing_entity.code,
+        billing_entity_code=issuer,
         invoice_number=invoice.number,
         purchase_order_number=invoice.purchase_order_number,
         customer=render_customer(payer),

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from permille.api.credit_notes import read_request, read_search, render_credit_notes
+from permille.api.credit_notes import read_request, read_search, render_credit_notes, render_pdf
+from permille.api.http import Raw
 from permille.api.objects.credit_note import CREDIT_STATUSES, REASONS
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import NotFound, Refusal
@@ -45,6 +46,12 @@ def detail(visit: Visit) -> HtmlPage:
     note = credit_notes.by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
     (shown,) = render_credit_notes(visit.conn, [note])
     return HtmlPage(template="credit_note.html", context={"note": shown})
+
+
+def pdf(visit: Visit) -> Raw:
+    """GET /app/credit-notes/{lago_id}/pdf."""
+    note = credit_notes.by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
+    return render_pdf(visit.engine, visit.conn, visit.here, note)
 
 
 def void(visit: Visit) -> Done:

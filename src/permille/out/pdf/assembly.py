@@ -11,11 +11,14 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.customer import BillingEntity, Customer
+from permille.core.money import round_cents
+from permille.out.pdf.credit_note import CreditNoteDocument
 from permille.out.pdf.document import InvoiceDocument, Party, Tax
 from permille.out.pdf.language import Language, language_of
-from permille.out.pdf.sections import Billed, BilledSubscription, sections
+from permille.out.pdf.sections import Billed, BilledSubscription, fee_text, sections
 from permille.store import (
     billing_entities,
+    credit_notes,
     customers,
     fee_items,
     fees as fee_store,
@@ -23,6 +26,7 @@ from permille.store import (
     plans,
     subscriptions,
 )
+from permille.store.credit_notes import CreditNote
 from permille.store.fee_items import FeeItem
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
@@ -95,7 +99,55 @@ def document_of(
         prepaid_credit_amount_cents=invoice.prepaid_credit_amount_cents,
         total_amount_cents=invoice.total_amount_cents,
         total_paid_amount_cents=invoice.total_paid_amount_cents,
+        offset_amount_cents=invoice.offset_amount_cents,
     )
+
+
+def credit_note_document(conn: Connection[Any], note_id: UUID) -> CreditNoteDocument:
+    """The document of a credit note. Raises KeyError for an unknown one, which is a bug."""
+    note = credit_notes.by_ids(conn, [note_id])[note_id]
+    invoice = invoices.invoices_by_ids(conn, [note.invoice_id])[note.invoice_id]
+    entity = billing_entities.by_ids(conn, [note.billing_entity_id])[note.billing_entity_id]
+    customer = replace(customers.by_ids(conn, [note.customer_id])[note.customer_id], billing_entity=entity)
+    language = language_of(customer.applicable_document_locale)
+    return CreditNoteDocument(
+        number=note.number,
+        invoice_number=invoice.number,
+        is_void=note.credit_status == "voided",
+        locale=customer.applicable_document_locale,
+        currency=note.currency,
+        issuing_date=note.issuing_date,
+        issuer=_issuer(entity, language),
+        customer=_payer(customer, language),
+        imprint=" · ".join(_imprint(entity)),
+        footer=entity.invoice_footer,
+        customer_country=customer.country,
+        paper="us-letter" if entity.country in _LETTER_COUNTRIES else "a4",
+        description=note.description,
+        lines=_credited_lines(conn, note, language),
+        coupons_cents=round_cents(note.coupons_adjustment_amount_cents),
+        taxes=[
+            Tax(
+                name=each["tax_name"],
+                rate=Decimal(each["tax_rate"]),
+                base_cents=each["base_amount_cents"],
+                amount_cents=each["amount_cents"],
+            )
+            for each in note.applied_taxes
+        ],
+        credit_cents=note.credit_amount_cents,
+        refund_cents=note.refund_amount_cents,
+        offset_cents=note.offset_amount_cents,
+    )
+
+
+def _credited_lines(conn: Connection[Any], note: CreditNote, language: Language) -> list[tuple[str, int]]:
+    own = credit_notes.items_of(conn, [note.id])[note.id]
+    fees = fee_store.by_ids(conn, {each.fee_id for each in own})
+    items = fee_items.of_fees(conn, list(fees))
+    return [
+        (fee_text(fees[each.fee_id], items.get(each.fee_id), language), each.amount_cents) for each in own
+    ]
 
 
 def _issuer(entity: BillingEntity, language: Language) -> Party:

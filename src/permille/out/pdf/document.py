@@ -136,6 +136,8 @@ class InvoiceDocument:
     prepaid_credit_amount_cents: int
     total_amount_cents: int
     total_paid_amount_cents: int
+    offset_amount_cents: int = 0
+    """What its own credit notes took off what is due."""
 
     @property
     def lines(self) -> Iterator[Line]:
@@ -159,4 +161,6 @@ class InvoiceDocument:
     @property
     def total_due_amount_cents(self) -> int:
         """What is still to be paid; nothing of a voided invoice."""
-        return 0 if self.status == "voided" else self.total_amount_cents - self.total_paid_amount_cents
+        if self.status == "voided":
+            return 0
+        return self.total_amount_cents - self.total_paid_amount_cents - self.offset_amount_cents

@@ -52,8 +52,8 @@ def _layout(document: InvoiceDocument, language: Language) -> dict[str, Any]:
         "date": {"year": issued.year, "month": issued.month, "day": issued.day},
         "paper": document.paper,
         "stamp": word(stamp) if stamp else None,
-        "issuer": _party(document.issuer),
-        "customer": _party(document.customer),
+        "issuer": party_texts(document.issuer),
+        "customer": party_texts(document.customer),
         "imprint": document.imprint,
         "facts": list(_facts(document, language)),
         "call": _call(document, language),
@@ -69,7 +69,8 @@ def _layout(document: InvoiceDocument, language: Language) -> dict[str, Any]:
     }
 
 
-def _party(party: Party) -> dict[str, Any]:
+def party_texts(party: Party) -> dict[str, Any]:
+    """A name and the lines below it."""
     return {"name": party.name, "lines": list(party.lines)}
 
 
@@ -195,6 +196,7 @@ def _totals(document: InvoiceDocument, language: Language) -> Iterator[tuple[str
         ("credit_notes", document.credit_notes_amount_cents),
         ("prepaid_credits", document.prepaid_credit_amount_cents),
         ("paid", document.total_paid_amount_cents),
+        ("credit_note", document.offset_amount_cents),
     ):
         if cents:
             yield word(key), money(-cents)

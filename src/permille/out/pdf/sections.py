@@ -109,7 +109,7 @@ def _line(of: Billed, fee: StoredFee, period: Days | None) -> Line:
     item = of.items.get(fee.id)
     own_period = _days(fee.from_at, fee.to_at, of.invoice.timezone)
     return Line(
-        description=_charge_description(fee, item, of.language) if item else _description(fee, of.language),
+        description=fee_text(fee, item, of.language),
         units=fee.units,
         unit=_unit(item) if item else None,
         price=_price(fee, item, of.invoice.currency),
@@ -118,6 +118,11 @@ def _line(of: Billed, fee: StoredFee, period: Days | None) -> Line:
         in_unit=_in_unit(fee),
         dimension=_dimension(fee, item, of.language) if item else None,
     )
+
+
+def fee_text(fee: StoredFee, item: FeeItem | None, language: Language) -> str:
+    """What a fee is called on paper."""
+    return _charge_description(fee, item, language) if item else _description(fee, language)
 
 
 def _dimension(fee: StoredFee, item: FeeItem, language: Language) -> Dimension | None:
