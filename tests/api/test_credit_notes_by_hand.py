@@ -100,9 +100,15 @@ def test_an_offset_comes_off_what_is_due_until_the_invoice_is_settled(api: Api, 
     assert shown["payment_status"] == "pending"
     body = asked(invoice, 6_000, offset_amount_cents=7_141)
     assert "offset_amount_cents" in api.details("POST", "/credit_notes", body)
+    move(api, 2024, 3, 20)
+    wanted = {"external_customer_id": "cus", "email": "a@b.test", "lago_invoice_ids": [invoice["lago_id"]]}
+    request = api.post("/payment_requests", {"payment_request": wanted})["payment_request"]
     issue(api, invoice, 6_000, offset_amount_cents=7_140)
     shown = api.get(path)["invoice"]
     assert (shown["total_due_amount_cents"], shown["payment_status"]) == (0, "succeeded")
+    assert shown["fees"][0]["payment_status"] == "succeeded"
+    found = api.get(f"/payment_requests/{request['lago_id']}")["payment_request"]
+    assert found["payment_status"] == "succeeded"
 
 
 def test_a_refund_is_at_most_what_was_paid_and_is_recorded_when_it_is_done(api: Api, invoice: Any) -> None:
