@@ -33,8 +33,8 @@ NOT_AUDITED = {
     " advance_level unchecked_series unchecked_organization unpriced_usage unpriced_series late_mark late_check usage_chart"
     " alert_mark alert_check triggered_alert threshold_mark threshold_check",
     "belong to an invoice, a credit note or a payment that is audited": "invoice_sequence invoice_subscription invoice_document"
-    " credit_note_item invoice_credit coupon_credit invoice_payment payment_request_invoice payment_receipt"
-    " progressive_credit applied_usage_threshold",
+    " credit_note_item invoice_credit coupon_credit invoice_payment payment_request_invoice payment_receipt dunning"
+    " wallet_consumption progressive_credit applied_usage_threshold",
     "what is sent; asking for it is in the log of operations": "mail",
     "the engine's own state": "billing_hold fence clock_seen signing_key logo schema_migration",
     "signing in is no change": "user_session known_browser sign_in_failure sign_in_identity",

@@ -90,7 +90,10 @@ OBJECTS = {
     "payment_request": "PaymentRequest",
     "plan": "Plan",
     "subscription": "Subscription",
+    "wallet": "Wallet",
+    "wallet_transaction": "WalletTransactionDetails",
     "triggered_alert": "TriggeredAlert",
+    "feature": "Feature",
 }
 
 
@@ -115,7 +118,12 @@ def test_webhooks_carry_the_objects_of_the_document_and_numbers_that_were_sent(a
     invoice = api.get("/invoices")["invoices"][0]
     (fee, *_) = api.get("/fees")["fees"]
     note = api.get("/credit_notes")["credit_notes"][0]
+    wallet = {"external_customer_id": "cus", "rate_amount": "1", "currency": "EUR", "granted_credits": "2"}
+    wallet = api.post("/wallets", {"wallet": wallet})["wallet"]
+    (granted,) = api.get(f"/wallets/{wallet['lago_id']}/wallet_transactions")["wallet_transactions"]
     made = {
+        "wallet": wallet,
+        "wallet_transaction": granted,
         "billable_metric": metric,
         "credit_note": note,
         "customer": customer,

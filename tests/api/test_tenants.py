@@ -32,6 +32,8 @@ ALERT = {
         "thresholds": [{"value": 1, "code": "one"}],
     }
 }
+NAMED = {"key": "team", "wallet_code": "main"}
+"""What no list has as an identifier."""
 BODIES: dict[str, Any] = {
     "/test_clock": {"test_clock": {"now": "2024-06-01T00:00:00Z"}},
     "/billing_entities": {"billing_entity": {"name": "Taken over"}},
@@ -42,15 +44,19 @@ BODIES: dict[str, Any] = {
     "/taxes": {"tax": {"name": "Taken over", "rate": "99"}},
     "/pricing_units": {"pricing_unit": {"name": "Taken over"}},
     "/plans": {"plan": {"name": "Taken over", "amount_cents": 99}},
+    "/wallets": {"wallet": {"name": "Taken over"}},
+    "/wallet_transactions": {"wallet_transaction": {"granted_credits": "1"}},
     "/customers": {"customer": {"external_id": "cus", "name": "Taken over"}},
     "/subscriptions": {"subscription": {"name": "Taken over"}, **ALERT},
     "/invoices": {
         "invoice": {"payment_status": "succeeded", "metadata": [{"key": "k", "value": "Taken over"}]}
     },
     "/fees": {"fee": {"payment_status": "succeeded"}},
+    "/dunning_campaigns": {"dunning_campaign": {"name": "Taken over"}},
     "/payments": {"payment": {"invoice_id": "", "amount_cents": 1, "reference": "Taken over"}},
     "/payment_requests": {"payment_request": {"external_customer_id": "cus", "lago_invoice_ids": [""]}},
     "/webhook_endpoints": {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/taken"}},
+    "/features": {"feature": {"name": "Taken over"}},
 }
 
 
@@ -69,13 +75,18 @@ def settle(api: Api, dsn: str) -> None:
         charge(tokens, code="by_token", filters=filters),
         charge(calls, code="by_call", pay_in_advance=True),
     ]
+    granted = {"feature": {"code": "seats", "privileges": [{"code": "max"}]}}
+    api.post("/features", granted)
     seats = {"add_on_code": "seat", "charge_model": "standard", "units": 2, "properties": {"amount": "1"}}
     api.plan("pro", charges, amount_cents=3_100, pay_in_advance=True, fixed_charges=[seats])
+    api.post("/plans/pro/entitlements", {"entitlements": {"seats": {"max": "5"}}})
     api.post("/plans/pro/metadata", {"metadata": {"team": "billing"}})
     api.customer("cus", name="Secret customer", metadata=[])
     tenth = {"coupon_type": "percentage", "percentage_rate": "10", "frequency": "forever"}
     api.post("/coupons", {"coupon": {"name": "Off", "code": "off", "expiration": "no_expiration", **tenth}})
     api.post("/applied_coupons", BODIES["/applied_coupons"])
+    wallet = {"external_customer_id": "cus", "rate_amount": "1", "currency": "EUR", "code": "main"}
+    api.post("/wallets", {"wallet": {**wallet, "granted_credits": "1", "metadata": {"team": "billing"}}})
     api.subscribe("sub")
     api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/own"}})
     at = microseconds(START)
@@ -99,6 +110,10 @@ def settle(api: Api, dsn: str) -> None:
 
 def _pay(api: Api) -> None:
     """Request what is overdue, and pay a cent of it."""
+    threshold = {"currency": "EUR", "amount_cents": 10**9}
+    often = {"days_between_attempts": 3, "max_attempts": 2}
+    campaign = {"code": "late", "name": "Late", "thresholds": [threshold], **often}
+    api.post("/dunning_campaigns", {"dunning_campaign": campaign})
     (overdue, *_) = api.get("/invoices", payment_overdue="true")["invoices"]
     request = {"external_customer_id": "cus", "lago_invoice_ids": [overdue["lago_id"]]}
     api.post("/payment_requests", {"payment_request": request})
@@ -121,6 +136,10 @@ def everything(api: Api) -> dict[str, Any]:
         answer = api.call("GET", path)
         if answer.status_code == 200 and answer.headers["content-type"].startswith("application/json"):
             seen[path] = answer.json()
+    wallets = [each["lago_id"] for each in seen["/wallets"]["wallets"]]
+    seen["/wallet_transactions"] = [
+        api.get(f"/wallets/{wallet}/wallet_transactions")["wallet_transactions"] for wallet in wallets
+    ]
     seen["/plans+subscriptions"] = [seen["/plans"], seen["/subscriptions"]]
     return seen
 
@@ -134,6 +153,8 @@ IDENTIFIERS = {
     "external_id": "external_id",
     "transaction_id": "transaction_id",
     "activity_id": "activity_id",
+    "feature_code": "code",
+    "privilege_code": "code",
 }
 """Parameter of a path -> the field of the objects that has it."""
 
@@ -151,8 +172,8 @@ def objects(node: Any) -> Iterator[dict[str, Any]]:
 
 def candidates(parameter: str, prefix: str, seen: dict[str, Any]) -> list[str]:
     """What the parameter after the prefix may be: identifiers of the objects that the prefix names."""
-    if parameter == "key":
-        return ["team"]
+    if parameter in NAMED:
+        return [NAMED[parameter]]
     first, last = prefix.split("/")[1], prefix.rsplit("/", 2)[-2]
     found = list(objects(seen.get(COLLECTIONS.get(first, "/" + first), {})))
     nested = [each[last] for each in found if last in each and last != first]

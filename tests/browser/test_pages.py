@@ -43,6 +43,8 @@ PAGES = {
     "own-plan": "/app/own-plan/acme-1",
     "own-plan-edit": "/app/edit-own-plan/acme-1",
     "own-charge-edit": "/app/edit-own-charge/acme-1?charge=gpt_4_tokens",
+    "coupons": "/app/coupons",
+    "coupon-new": "/app/new-coupon",
     "add-ons": "/app/add-ons",
     "add-on-new": "/app/new-add-on",
     "pricing-units": "/app/pricing-units",

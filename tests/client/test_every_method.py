@@ -31,7 +31,7 @@ from lago_python_client.models import (
     Plan,
     Subscription,
 )
-from lago_python_client.models.billing_entity import BillingEntityUpdate
+from lago_python_client.models.billing_entity import BillingEntity, BillingEntityUpdate
 from lago_python_client.models.charge import ChargeFilter
 from lago_python_client.models.credit_note import (
     CreditNote,
@@ -140,6 +140,7 @@ BUILT: dict[str, Use] = {
     "billable_metrics.find_all": lambda c, _: c.billable_metrics.find_all(),
     "billable_metrics.update": lambda c, _: c.billable_metrics.update(BillableMetric(name="other"), "spare"),
     "billable_metrics.destroy": lambda c, _: c.billable_metrics.destroy("n"),
+    "billing_entities.create": lambda c, _: c.billing_entities.create(BillingEntity(code="n", name="n")),
     "billing_entities.find": lambda c, _: c.billing_entities.find("default"),
     "billing_entities.find_all": lambda c, _: c.billing_entities.find_all(),
     "billing_entities.update": lambda c, _: c.billing_entities.update(
@@ -164,6 +165,12 @@ BUILT: dict[str, Use] = {
     ),
     "events.find": lambda c, _: c.events.find("tokens s"),
     "events.estimate_fees": lambda c, _: c.events.estimate_fees(SENT),
+    "gross_revenues.find_all": lambda c, _: c.gross_revenues.find_all(),
+    "invoice_collections.find_all": lambda c, _: c.invoice_collections.find_all(),
+    "invoiced_usages.find_all": lambda c, _: c.invoiced_usages.find_all(),
+    "mrrs.find_all": lambda c, _: c.mrrs.find_all(),
+    "overdue_balances.find_all": lambda c, _: c.overdue_balances.find_all(),
+    "usages.find_all": lambda c, _: c.usages.find_all(),
     "fees.find": lambda c, w: c.fees.find(w["fee"]),
     "fees.find_all": lambda c, _: c.fees.find_all(),
     "fees.update": lambda c, w: c.fees.update(Fee(payment_status="succeeded"), w["fee"]),
@@ -329,20 +336,13 @@ BROKEN = {
 
 NOT_BUILT = {
     "api_logs": "find find_all",
-    "billing_entities": "create",
     "customers": "portal_url",
-    "gross_revenues": "find_all",
-    "invoice_collections": "find_all",
-    "invoiced_usages": "find_all",
-    "mrrs": "find_all",
     "order_forms": "find find_all mark_as_signed void",
     "orders": "execute find find_all",
-    "overdue_balances": "find_all",
     "plan_fixed_charges": "create destroy find update",
     "quote_versions": "approve clone find void",
     "quotes": "find find_all versions",
     "subscription_fixed_charges": "find update",
-    "usages": "find_all",
     "wallet_transactions": "consumptions create find_all fundings payment_url",
     "wallets": "create delete_all_metadata delete_metadata_key destroy find find_all merge_metadata replace_metadata"
     " update",

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.api.dunning_campaigns import read_campaign
 from permille.api.http import Call
 from permille.api.objects import billing_entity as objects
 from permille.api.render import instant
@@ -99,6 +100,16 @@ def show_billing_entity(call: Call) -> dict[str, Any]:
     return {"billing_entity": render_billing_entity(_entity(call))}
 
 
+def create_billing_entity(call: Call) -> dict[str, Any]:
+    """POST /billing_entities."""
+    fields = Fields(call.root("billing_entity"))
+    code = fields.text("code", mandatory=True)
+    fields.text("name", mandatory=True)
+    settings = read_entity(call.conn, call.organization.id, fields)
+    made = catalogue.add(call.conn, call.organization.id, settings={**settings, "code": code}, now=call.now)
+    return {"billing_entity": render_billing_entity(made)}
+
+
 def update_billing_entity(call: Call) -> dict[str, Any]:
     """PUT /billing_entities/{code}."""
     before = _entity(call)
@@ -113,6 +124,8 @@ def read_entity(conn: Connection[Any], organization_id: UUID, fields: Fields) ->
     settings = read_settings(fields)
     if own is not None:
         settings["tax_ids"] = ids(own)
+    if fields.has("dunning_campaign_code"):
+        settings["dunning_campaign_id"] = read_campaign(conn, organization_id, fields)
     if fields.has("name"):
         settings["name"] = fields.text("name", mandatory=True)
     fields.check()
@@ -149,6 +162,7 @@ def render_billing_entity(entity: BillingEntity) -> objects.BillingEntity:
         **{name: getattr(entity, name) for name in SAME_NAME},
         eu_tax_management=False,
         taxes=[render_tax(tax) for tax in entity.taxes],
+        lago_dunning_campaign_id=entity.dunning_campaign_id,
         created_at=instant(entity.created_at),
         updated_at=instant(entity.updated_at),
     )

@@ -15,7 +15,7 @@ from starlette.datastructures import QueryParams
 from permille.api.customers import customer_of, render_customer
 from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Engine, Raw
-from permille.api.invoices import pdf_answer
+from permille.api.invoices import issuers, pdf_answer
 from permille.api.metadata import checked_metadata, read_metadata, sent_metadata, without_key
 from permille.api.objects import credit_note as objects
 from permille.api.objects.base import Number
@@ -295,9 +295,11 @@ def render_credit_notes(conn: Connection[Any], rows: Sequence[CreditNote]) -> li
     around = surroundings(conn, list(fees.values()))
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
     known = invoices.invoices_by_ids(conn, {row.invoice_id for row in rows})
+    codes = issuers(conn, rows)
     return [
         _render(
             row,
+            issuer=codes[row.billing_entity_id],
             payer=payers[row.customer_id],
             invoice=known[row.invoice_id],
             items=[
@@ -316,7 +318,12 @@ def render_credit_notes(conn: Connection[Any], rows: Sequence[CreditNote]) -> li
 
 
 def _render(
-    row: CreditNote, *, payer: Customer, invoice: StoredInvoice, items: list[objects.CreditNoteItem]
+    row: CreditNote,
+    *,
+    issuer: str,
+    payer: Customer,
+    invoice: StoredInvoice,
+    items: list[objects.CreditNoteItem],
 ) -> objects.CreditNote:
     return objects.CreditNote(
         lago_id=row.id,
@@ -346,12 +353,12 @@ def _render(
         ],
         file_url=None,
         xml_url=None,
-        self_billed=False,
+        self_billed=payer.is_self_billed,
         error_details=[],
         metadata=row.metadata,
         created_at=instant(row.created_at),
         updated_at=instant(row.updated_at),
-        billing_entity_code=payer.billing_entity.code,
+        billing_entity_code=issuer,
         invoice_number=invoice.number,
         purchase_order_number=invoice.purchase_order_number,
         customer=render_customer(payer),

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.api.dunning_campaigns import read_campaign
 from permille.api.http import Call
 from permille.api.objects import customer as objects
 from permille.api.render import instant
@@ -109,13 +110,18 @@ def read_columns(
         "net_payment_term": partial(fields.whole, minimum=0, maximum=DAYS_MAX),
     }
     columns = {name: read(name) for name, read in readers.items() if fields.has(name)}
-    if fields.choice("account_type", ("customer", "partner")) == "partner":
-        fields.refuse_unbuilt("account_type")
+    account_type = fields.choice("account_type", ("customer", "partner"))
+    if account_type and not (before and customers.is_billed(conn, before.id)):
+        columns["account_type"] = account_type
     zero = fields.choice("finalize_zero_amount_invoice", ZERO_AMOUNT, code="invalid_value")
     if zero is not None:
         columns["finalize_zero_amount_invoice"] = zero
     if (skips := fields.flag("skip_invoice_custom_sections")) is not None:
         columns["skip_invoice_custom_sections"] = skips
+    if fields.has("dunning_campaign_code"):
+        columns["dunning_campaign_id"] = read_campaign(conn, organization_id, fields)
+    if (excluded := fields.flag("exclude_from_dunning_campaign")) is not None:
+        columns["exclude_from_dunning_campaign"] = excluded
     if (address := fields.nested("shipping_address")) is not None:
         kept = before.shipping_address if before else {}
         columns["shipping_address"] = {**kept, **_address(address)}
@@ -273,4 +279,6 @@ def render_customer(customer: Customer) -> objects.Customer:
         taxes=[render_tax(tax) for tax in customer.taxes],
         integration_customers=[],
         applicable_invoice_custom_sections=[],
+        lago_dunning_campaign_id=customer.dunning_campaign_id,
+        exclude_from_dunning_campaign=customer.exclude_from_dunning_campaign,
     )

@@ -178,7 +178,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> objects.Fee:
         failed_at=instant(fee.failed_at),
         refunded_at=instant(fee.refunded_at),
         amount_details=exact_numbers(fee.amount_details),
-        self_billed=False,
+        self_billed=customer.is_self_billed,
         pricing_unit_details=fee.pricing_unit_details,
         presentation_breakdowns=_breakdowns(fee.presentation),
         from_date=_offset_instant(fee.from_at),
@@ -268,8 +268,26 @@ def filter_name(item: FeeItem) -> str | None:
     )
 
 
+def _credit_item(fee: StoredFee) -> objects.FeeItem:
+    """Credits of a wallet that are bought: the fee has the transaction's name."""
+    return objects.FeeItem(
+        type=fee.fee_type,
+        code="credit",
+        name="credit",
+        description=None,
+        invoice_display_name=fee.invoice_display_name,
+        filters=None,
+        filter_invoice_display_name=None,
+        lago_item_id=fee.item_id,
+        item_type="WalletTransaction",
+        grouped_by={},
+    )
+
+
 def _other_item(fee: StoredFee, plan: Plan | None, sold: AddOnItem | None) -> objects.FeeItem:
     """What a fee is for that is none of a charge: an add-on, or the plan itself."""
+    if fee.fee_type == "credit":
+        return _credit_item(fee)
     if sold is None:
         return _plan_item(fee, plan)
     return objects.FeeItem(

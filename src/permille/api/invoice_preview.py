@@ -159,7 +159,8 @@ def _render(found: InvoicePreview, call: Call) -> objects.InvoiceDetails:
         add_ons=dict(_add_ons(draft, fees)),
     )
     periods, credits_ = invoices.unsaved_periods(draft), _credits(call.conn, found)
-    return render_with_lines(invoice, periods, fees, credits_, around)
+    issuer = around.customers[invoice.customer_id].billing_entity.code
+    return render_with_lines(invoice, periods, fees, credits_, around, issuer=issuer)
 
 
 def _items(draft: InvoiceDraft, fees: Sequence[StoredFee]) -> Iterator[tuple[UUID, FeeItem]]:

@@ -44,6 +44,7 @@ from permille.store import (
     progressive,
     subscriptions,
 )
+from permille.store.credit_notes import CreditNote
 from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
@@ -128,7 +129,14 @@ def _listing(call: Call, search: InvoiceSearch) -> dict[str, Any]:
 def render_invoices(conn: Connection[Any], rows: Sequence[StoredInvoice]) -> list[objects.Invoice]:
     """Invoices as lists show them."""
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
-    return [render_invoice(row, payers[row.customer_id]) for row in rows]
+    codes = issuers(conn, rows)
+    return [render_invoice(row, payers[row.customer_id], issuer=codes[row.billing_entity_id]) for row in rows]
+
+
+def issuers(conn: Connection[Any], rows: Sequence[StoredInvoice | CreditNote]) -> dict[UUID, str]:
+    """The codes of the billing entities that issued these: that of a customer may be another one now."""
+    found = billing_entities.by_ids(conn, {row.billing_entity_id for row in rows})
+    return {entity.id: entity.code for entity in found.values()}
 
 
 def show_invoice(call: Call) -> dict[str, Any]:
@@ -288,6 +296,7 @@ def _wholes(
         subscriptions={**around.subscriptions, **rows},
         plans={**around.plans, **plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})},
     )
+    codes = issuers(conn, found)
     return {
         invoice.id: render_with_lines(
             invoice,
@@ -295,6 +304,7 @@ def _wholes(
             fees[invoice.id],
             credits_[invoice.id],
             around,
+            issuer=codes[invoice.billing_entity_id],
             applied=applied.get(invoice.id, ()),
             file_url=file_url,
         )
@@ -309,6 +319,7 @@ def render_with_lines(
     credits_: Sequence[InvoiceCredit],
     around: Surroundings,
     *,
+    issuer: str,
     applied: Sequence[AppliedThreshold] = (),
     file_url: str | None = None,
 ) -> objects.InvoiceDetails:
@@ -316,7 +327,7 @@ def render_with_lines(
     customer, rows = around.customers[invoice.customer_id], around.subscriptions
     shown = [rows[each.subscription_id] for each in billed]
     return objects.InvoiceDetails(
-        **asdict(render_invoice(invoice, customer, file_url=file_url)),
+        **asdict(render_invoice(invoice, customer, issuer=issuer, file_url=file_url)),
         subscriptions=_subscriptions(invoice, customer, shown, around.plans),
         billing_periods=[_billing_period(each, rows[each.subscription_id]) for each in billed],
         fees=[render_fee(fee, around) for fee in fees],
@@ -374,12 +385,12 @@ def _billing_period(billed: InvoiceSubscription, subscription: Subscription) -> 
 
 
 def render_invoice(
-    invoice: StoredInvoice, customer: Customer, *, file_url: str | None = None
+    invoice: StoredInvoice, customer: Customer, *, issuer: str, file_url: str | None = None
 ) -> objects.Invoice:
     """The invoice as lists show it: with its customer and metadata, without its fees."""
     return objects.Invoice(
         lago_id=invoice.id,
-        billing_entity_code=customer.billing_entity.code,
+        billing_entity_code=issuer,
         sequential_id=invoice.sequential_id,
         number=invoice.number,
         purchase_order_number=invoice.purchase_order_number,
@@ -405,13 +416,13 @@ def render_invoice(
         total_paid_amount_cents=invoice.total_paid_amount_cents,
         total_offsetted_credit_note_amount_cents=invoice.offset_amount_cents,
         prepaid_credit_amount_cents=invoice.prepaid_credit_amount_cents,
-        prepaid_granted_credit_amount_cents=None,
-        prepaid_purchased_credit_amount_cents=None,
+        prepaid_granted_credit_amount_cents=invoice.prepaid_granted_credit_amount_cents,
+        prepaid_purchased_credit_amount_cents=invoice.prepaid_purchased_credit_amount_cents,
         file_url=file_url,
         xml_url=None,
         web_url=None,
         version_number=VERSION,
-        self_billed=False,
+        self_billed=customer.is_self_billed,
         created_at=instant(invoice.created_at),
         updated_at=instant(invoice.updated_at),
         voided_at=instant(invoice.voided_at),

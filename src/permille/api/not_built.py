@@ -13,33 +13,23 @@ from permille.core.errors import Refusal
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 RESOURCES = (
-    "/analytics",
     "/api_logs",
-    "/credit_notes/{lago_id}/metadata",
-    "/applied_coupons",
-    "/coupons",
-    "/customers/{external_id}/applied_coupons",
     "/customers/{external_id}/portal_url",
-    "/customers/{external_id}/wallets",
-    "/features",
     "/order_forms",
     "/orders",
-    "/plans/{code}/entitlements",
     "/quote_versions",
     "/quotes",
-    "/subscriptions/{external_id}/entitlements",
-    "/wallet_transactions",
-    "/wallets",
+    "/customers/{external_id}/wallets/{wallet_code}/alerts",
 )
 """Whole resources: everything at these paths and below them."""
 
 ACTIONS = (
     ("POST", "/payment_receipts/{lago_id}/resend_email"),
-    ("POST", "/billing_entities"),
     ("POST", "/credit_notes/{lago_id}/download_xml"),
     ("POST", "/credit_notes/{lago_id}/resend_email"),
     ("POST", "/invoices/{lago_id}/download_xml"),
     ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),
+    ("POST", "/wallet_transactions/{lago_id}/payment_url"),
 )
 """Parts of resources that are built."""
 

@@ -50,10 +50,13 @@ IN_PATH = {
     "filter_id": "lago_id of the filter.",
     "key": "Name of the note.",
     "key_id": "lago_id of the API key.",
+    "wallet_code": "Your code of the wallet.",
     "lago_id": "The server's identifier of the object.",
     "organization_id": "lago_id of the organization.",
     "activity_id": "Identifier of the entry.",
     "transaction_id": "transaction_id of the event.",
+    "feature_code": "Your identifier of the feature.",
+    "privilege_code": "Your identifier of the privilege.",
 }
 DESCRIPTION_OPERATION: Operation[None] = Operation(
     "GET",

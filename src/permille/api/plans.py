@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from msgspec import UNSET
+from psycopg import Connection
 
 from permille.api.commitments import render_commitment
+from permille.api.features import render_plan_entitlement
 from permille.api.fixed_charge_input import render_fixed_charge, units_at_once
 from permille.api.http import Call
 from permille.api.objects import charge as charge_objects, plan as objects
@@ -25,7 +27,7 @@ from permille.core.contract.plan import Charge, Plan, PlanFilter
 from permille.core.contract.price_versions import PriceChange, changes_to_show, in_force
 from permille.core.money import decimal_text
 from permille.store import plans
-from permille.usecases.catalogue import plans as catalogue
+from permille.usecases.catalogue import features, plans as catalogue
 
 
 def create_plan(call: Call) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def list_plans(call: Call) -> dict[str, Any]:
     """GET /plans."""
     page = call.page()
     rows, total = plans.listing(call.conn, call.organization.id, limit=page.per_page, offset=page.offset)
-    return {"plans": [render_plan(row, now=call.now) for row in rows], "meta": page.meta(total)}
+    return {"plans": render_plans(call.conn, rows, now=call.now), "meta": page.meta(total)}
 
 
 def show_plan(call: Call) -> dict[str, Any]:
@@ -84,7 +86,16 @@ def plan_of(call: Call) -> Plan:
 
 
 def _shown(call: Call, plan: Plan) -> dict[str, Any]:
-    return {"plan": render_plan(plan, now=call.now)}
+    return {"plan": render_plans(call.conn, [plan], now=call.now)[0]}
+
+
+def render_plans(conn: Connection[Any], rows: Sequence[Plan], *, now: datetime) -> list[objects.Plan]:
+    """Plans with the features that they grant."""
+    granted = features.of_plans(conn, rows)
+    shown = [render_plan(row, now=now) for row in rows]
+    for row, each in zip(rows, shown, strict=True):
+        each.entitlements = [render_plan_entitlement(one) for one in granted[row.id]]
+    return shown
 
 
 def render_plan(plan: Plan, *, now: datetime, pending_deletion: bool = False) -> objects.Plan:

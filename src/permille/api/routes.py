@@ -13,6 +13,7 @@ from permille.api import (
     add_ons,
     alerts,
     amendments,
+    analytics,
     billable_metrics,
     billing_entities,
     charges,
@@ -20,9 +21,12 @@ from permille.api import (
     credit_notes,
     customers,
     daily_usage,
+    dunning_campaigns,
+    entitlements,
     estimates,
     events,
     explanations,
+    features,
     fees,
     fixed_charges,
     invoice_preview,
@@ -44,6 +48,8 @@ from permille.api import (
     subscriptions,
     taxes,
     usage,
+    wallet_transactions,
+    wallets,
     webhook_endpoints,
     webhooks,
 )
@@ -55,13 +61,16 @@ from permille.api.objects import (
     activity_log,
     add_on,
     alert,
+    analytics as analytics_objects,
     billable_metric,
     billing_entity,
     charge,
     coupon,
     credit_note,
     customer,
+    dunning_campaign,
     event,
+    feature,
     fee,
     fee_explanation,
     fixed_charge,
@@ -77,6 +86,7 @@ from permille.api.objects import (
     subscription,
     tax,
     usage as usage_objects,
+    wallet,
     webhook_endpoint,
 )
 from permille.api.objects.base import Answer, Metadata, instant_of, one_of, says
@@ -93,9 +103,11 @@ from permille.api.operations import (
 )
 from permille.core.api_key import Mode
 from permille.core.coupon import CouponStatus
+from permille.core.feature import Value
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.period import BillingTime
+from permille.core.wallet import TransactionStatus
 
 API = "/api/v1"
 ADMIN = "/admin/v1"
@@ -250,6 +262,38 @@ def _charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
     )
 
 
+def _wallets_at(
+    wallets_: Resource, create: Endpoint, page: Endpoint, query: Shape, needs: tuple[str, ...]
+) -> tuple[Operation[Endpoint], ...]:
+    """Wallets, at the address of their own or at those of their customer."""
+    whose = "a customer's " if wallets_ is CUSTOMERS_WALLETS else "a "
+    notes = Resource(f"{wallets_.path}/{{{wallets_.key}}}/metadata", "", "metadata", Metadata)
+    sent = {"metadata": Metadata}
+    return (
+        wallets_.create(create, f"Open {whose}wallet", takes=wallet.WalletInput, needs=needs, errors=(404,)),
+        wallets_.page(page, "List wallets" if whose == "a " else "List a customer's wallets", query=query),
+        wallets_.show(wallets.show_wallet, f"Get {whose}wallet"),
+        wallets_.update(
+            wallets.update_wallet, f"Change {whose}wallet", takes=wallet.WalletUpdate, errors=(405,)
+        ),
+        wallets_.delete(
+            wallets.terminate_wallet,
+            f"Terminate {whose}wallet",
+            description="What is in it pays for nothing any more.",
+        ),
+        notes.create(
+            wallets.replace_metadata, f"Replace the notes of {whose}wallet", beside=sent, errors=(405,)
+        ),
+        notes.action(
+            "PATCH", "", wallets.merge_metadata, f"Add notes to {whose}wallet", beside=sent, errors=(405,)
+        ),
+        notes.delete(wallets.delete_metadata, f"Delete the notes of {whose}wallet", errors=(405,)),
+        notes.action(
+            "DELETE", "/{key}", wallets.delete_metadata_key, f"Delete a note of {whose}wallet", errors=(405,)
+        ),
+    )
+
+
 def _fixed_charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
     """Fixed charges of a plan or of a subscription."""
     those = Resource(path, "fixed_charge_code", "fixed_charge", fixed_charge.FixedCharge)
@@ -290,6 +334,9 @@ CUSTOMERS_COUPONS = replace(APPLIED_COUPONS, path="/customers/{external_id}/appl
 PAYMENTS = Resource("/payments", "lago_id", "payment", payment.Payment)
 CUSTOMERS_PAYMENTS = Resource("/customers/{external_id}/payments", "", "payment", payment.Payment)
 INVOICES_PAYMENTS = Resource("/invoices/{lago_id}/payments", "", "payment", payment.Payment)
+DUNNING_CAMPAIGNS = Resource(
+    "/dunning_campaigns", "code", "dunning_campaign", dunning_campaign.DunningCampaign
+)
 PAYMENT_RECEIPTS = Resource("/payment_receipts", "lago_id", "payment_receipt", payment.PaymentReceipt)
 PAYMENT_REQUESTS = Resource("/payment_requests", "lago_id", "payment_request", payment.PaymentRequest)
 CUSTOMERS_PAYMENT_REQUESTS = Resource(
@@ -312,6 +359,14 @@ NOTES = Resource("/plans/{code}/metadata", "", "metadata", Metadata)
 CHARGES = Resource("/plans/{code}/charges", "charge_code", "charge", charge.Charge)
 PRICING_UNITS = Resource("/pricing_units", "code", "pricing_unit", pricing_unit.PricingUnit)
 ADD_ONS = Resource("/add_ons", "code", "add_on", add_on.AddOn)
+WALLETS = Resource("/wallets", "lago_id", "wallet", wallet.Wallet)
+CUSTOMERS_WALLETS = Resource("/customers/{external_id}/wallets", "wallet_code", "wallet", wallet.Wallet)
+WALLET_TRANSACTIONS = Resource(
+    "/wallet_transactions", "lago_id", "wallet_transaction", wallet.WalletTransaction
+)
+WALLETS_TRANSACTIONS = Resource(
+    "/wallets/{lago_id}/wallet_transactions", "", "wallet_transaction", wallet.WalletTransaction
+)
 TAXES = Resource("/taxes", "code", "tax", tax.Tax)
 WEBHOOK_ENDPOINTS = Resource(
     "/webhook_endpoints", "lago_id", "webhook_endpoint", webhook_endpoint.WebhookEndpoint
@@ -351,6 +406,190 @@ def _alerts_of(path: str, owner: str, does: AlertEndpoints) -> OperationGroup:
         ),
     )
 
+
+FEATURES = Resource("/features", "code", "feature", feature.Feature)
+ENTITLED = {
+    "entitlements": Annotated[
+        Mapping[str, Mapping[str, Value]],
+        says("Feature -> privilege -> value; a feature may have no values."),
+    ]
+}
+
+
+def _entitlements_of(path: str, owner: str, item: type[Answer]) -> tuple[Shape, Resource]:
+    """The list of what a plan or a subscription grants, and the resource of one of them."""
+    every = {"entitlements": Annotated[list_of(item), says(f"The features of the {owner}.")]}
+    return every, Resource(path, "feature_code", "entitlement", item)
+
+
+PLAN_GRANTS, PLAN_GRANT = _entitlements_of("/plans/{code}/entitlements", "plan", feature.PlanEntitlement)
+OWN_GRANTS, OWN_GRANT = _entitlements_of(
+    "/subscriptions/{external_id}/entitlements", "subscription", feature.SubscriptionEntitlement
+)
+PRIVILEGE = "/privileges/{privilege_code}"
+MONTHS: Shape = {
+    "months": Annotated[int, says("How many months, with the one that is running; 12 by default.")],
+    "currency": CURRENCY,
+}
+MONTHS_OF_CUSTOMER: Shape = {**MONTHS, "external_customer_id": CUSTOMER}
+
+
+def _figures(
+    name: str, endpoint: Endpoint, summary: str, root: str, item: type[Answer], *, query: Shape
+) -> Operation[Endpoint]:
+    """Figures by month."""
+    shown = {root: Annotated[list_of(item), says("The figures, oldest first.")]}
+    return Operation("GET", f"/analytics/{name}", endpoint, summary, shown, query=query)
+
+
+FEATURE_GROUP = OperationGroup(
+    "Features",
+    "feature",
+    "What plans grant beside prices, with values; subscriptions can have values of their own.",
+    (
+        FEATURES.create(
+            features.create_feature, "Create a feature", takes=feature.FeatureInput, needs=("code",)
+        ),
+        FEATURES.page(features.list_features, "List features", {"search_term": SEARCH}),
+        FEATURES.show(features.show_feature, "Get a feature"),
+        FEATURES.update(features.update_feature, "Change a feature", takes=feature.FeatureInput),
+        FEATURES.delete(
+            features.delete_feature, "Delete a feature", description="Nobody is entitled to it any more."
+        ),
+        FEATURES.action("DELETE", PRIVILEGE, features.delete_privilege, "Delete a privilege of a feature"),
+        Operation(
+            "GET",
+            PLAN_GRANT.path,
+            entitlements.list_plan_entitlements,
+            "List what a plan grants",
+            PLAN_GRANTS,
+        ),
+        Operation(
+            "POST",
+            PLAN_GRANT.path,
+            entitlements.replace_plan_entitlements,
+            "Set what a plan grants",
+            PLAN_GRANTS,
+            body=Body(ENTITLED),
+            errors=(404,),
+        ),
+        Operation(
+            "PATCH",
+            PLAN_GRANT.path,
+            entitlements.merge_plan_entitlements,
+            "Add to what a plan grants",
+            PLAN_GRANTS,
+            body=Body(ENTITLED),
+            errors=(404,),
+        ),
+        PLAN_GRANT.show(entitlements.show_plan_entitlement, "Get a feature that a plan grants"),
+        PLAN_GRANT.delete(entitlements.delete_plan_entitlement, "Let a plan no longer grant a feature"),
+        PLAN_GRANT.action(
+            "DELETE", PRIVILEGE, entitlements.delete_plan_privilege, "Let a plan no longer grant a privilege"
+        ),
+        Operation(
+            "GET",
+            OWN_GRANT.path,
+            entitlements.list_subscription_entitlements,
+            "List what a subscription is entitled to",
+            OWN_GRANTS,
+            query=STATUS_OF["subscription"],
+        ),
+        Operation(
+            "PATCH",
+            OWN_GRANT.path,
+            entitlements.merge_subscription_entitlements,
+            "Give a subscription values of its own",
+            OWN_GRANTS,
+            query=STATUS_OF["subscription"],
+            body=Body(ENTITLED),
+            errors=(404,),
+        ),
+        OWN_GRANT.delete(
+            entitlements.delete_subscription_entitlement,
+            "Take a feature away from a subscription",
+            query=STATUS_OF["subscription"],
+        ),
+        OWN_GRANT.action(
+            "DELETE",
+            PRIVILEGE,
+            entitlements.delete_subscription_privilege,
+            "Take a privilege away from a subscription",
+            query=STATUS_OF["subscription"],
+        ),
+    ),
+)
+ANALYTICS_GROUP = OperationGroup(
+    "Analytics",
+    "analytics",
+    "Figures by month.",
+    (
+        _figures(
+            "gross_revenue",
+            analytics.gross_revenue,
+            "Get what was billed",
+            "gross_revenues",
+            analytics_objects.GrossRevenue,
+            query=MONTHS_OF_CUSTOMER,
+        ),
+        _figures(
+            "invoice_collection",
+            analytics.invoice_collection,
+            "Get how far invoices are paid",
+            "invoice_collections",
+            analytics_objects.InvoiceCollection,
+            query=MONTHS,
+        ),
+        _figures(
+            "invoiced_usage",
+            analytics.invoiced_usage,
+            "Get usage on invoices by metric",
+            "invoiced_usages",
+            analytics_objects.InvoicedUsage,
+            query=MONTHS,
+        ),
+        _figures(
+            "mrr",
+            analytics.mrr,
+            "Get recurring revenue by month",
+            "mrrs",
+            analytics_objects.Mrr,
+            query=MONTHS,
+        ),
+        _figures(
+            "overdue_balance",
+            analytics.overdue_balance,
+            "Get what is overdue",
+            "overdue_balances",
+            analytics_objects.OverdueBalance,
+            query=MONTHS_OF_CUSTOMER,
+        ),
+        _figures(
+            "usage",
+            analytics.usage,
+            "Get usage by day, week, month or year",
+            "usages",
+            analytics_objects.UsageFigure,
+            query={
+                "time_granularity": Annotated[
+                    str, one_of("daily", "weekly", "monthly", "yearly", says="By what; daily by default.")
+                ],
+                "from_date": on_or_after("of invoices dated"),
+                "to_date": on_or_before("of invoices dated"),
+                "currency": CURRENCY,
+                "customer_type": Annotated[str, says("Only of this kind of customer.")],
+                "external_customer_id": CUSTOMER,
+                "customer_country": Annotated[str, says("Only of customers in this country.")],
+                "external_subscription_id": SUBSCRIPTION,
+                "is_billable_metric_recurring": Annotated[
+                    bool, says("Only of recurring metrics, or others.")
+                ],
+                "plan_code": Annotated[str, says("Only on this plan.")],
+                "billable_metric_code": Annotated[str, says("Only of this metric.")],
+            },
+        ),
+    ),
+)
 
 SCHEDULED = ("lago_id", "scheduled_change", plan.ScheduledChange)
 
@@ -553,6 +792,8 @@ GROUPS = (
         ),
     ),
     _alerts_of("/subscriptions/{external_id}/alerts", "subscription", alerts.OF_SUBSCRIPTIONS),
+    FEATURE_GROUP,
+    ANALYTICS_GROUP,
     OperationGroup(
         "Subscriptions",
         "subscription",
@@ -842,6 +1083,28 @@ GROUPS = (
         ),
     ),
     OperationGroup(
+        "Dunning campaigns",
+        "dunning_campaign",
+        "When customers with overdue invoices are asked to pay them. Applied to customers and to billing entities.",
+        (
+            DUNNING_CAMPAIGNS.create(
+                dunning_campaigns.create_campaign,
+                "Create a dunning campaign",
+                takes=dunning_campaign.DunningCampaignInput,
+                needs=("code", "name", "thresholds", "days_between_attempts", "max_attempts"),
+            ),
+            DUNNING_CAMPAIGNS.page(dunning_campaigns.list_campaigns, "List dunning campaigns"),
+            DUNNING_CAMPAIGNS.show(dunning_campaigns.show_campaign, "Get a dunning campaign"),
+            DUNNING_CAMPAIGNS.update(
+                dunning_campaigns.update_campaign,
+                "Change a dunning campaign",
+                description="The dunning of its customers begins again, with all attempts left.",
+                takes=dunning_campaign.DunningCampaignUpdate,
+            ),
+            DUNNING_CAMPAIGNS.delete(dunning_campaigns.delete_campaign, "Delete a dunning campaign"),
+        ),
+    ),
+    OperationGroup(
         "Payment receipts",
         "payment_receipt",
         "The receipts of payments.",
@@ -1008,6 +1271,75 @@ GROUPS = (
                 coupons.list_customer_applied_coupons, "List a customer's coupons", query=COUPON_FILTERS
             ),
             CUSTOMERS_COUPONS.delete(coupons.end_applied_coupon, "Take a coupon from a customer"),
+        ),
+    ),
+    OperationGroup(
+        "Wallets",
+        "wallet",
+        "Prepaid credits: they pay invoices, the wallet with the lowest priority number first.",
+        (
+            *_wallets_at(
+                WALLETS,
+                wallets.create_wallet,
+                wallets.list_wallets,
+                {"external_customer_id": CUSTOMER, "currency": CURRENCY, "billing_entity_codes": ENTITIES},
+                ("external_customer_id", "rate_amount", "currency"),
+            ),
+            *_wallets_at(
+                CUSTOMERS_WALLETS,
+                wallets.create_customer_wallet,
+                wallets.list_customer_wallets,
+                {"currency": CURRENCY, "billing_entity_codes": ENTITIES},
+                ("rate_amount", "currency"),
+            ),
+            Operation(
+                "POST",
+                "/wallet_transactions",
+                wallet_transactions.create_wallet_transactions,
+                "Buy, give and void credits",
+                {
+                    "wallet_transactions": Annotated[
+                        list_of(wallet.WalletTransaction), says("One for each kind.")
+                    ]
+                },
+                body=sends("wallet_transaction", wallet.WalletTransactionInput, "wallet_id"),
+            ),
+            WALLET_TRANSACTIONS.show(
+                wallet_transactions.show_wallet_transaction, "Get a transaction of a wallet"
+            ),
+            WALLETS_TRANSACTIONS.page(
+                wallet_transactions.list_wallet_transactions,
+                "List the transactions of a wallet, newest first",
+                query={
+                    "status": Annotated[
+                        str, one_of("pending", "settled", "failed", says="Only those of this status.")
+                    ],
+                    "transaction_status": Annotated[
+                        str, one_of(*TransactionStatus, says="Only those of this kind.")
+                    ],
+                    "transaction_type": Annotated[
+                        str, one_of("inbound", "outbound", says="Only those that fill, or that empty.")
+                    ],
+                },
+            ),
+            Operation(
+                "GET",
+                "/wallet_transactions/{lago_id}/consumptions",
+                wallet_transactions.list_consumptions,
+                "List what has taken of a transaction that filled a wallet",
+                page_of("wallet_transaction_consumptions", wallet.WalletTransactionPart),
+                query=PAGE,
+                errors=(422,),
+            ),
+            Operation(
+                "GET",
+                "/wallet_transactions/{lago_id}/fundings",
+                wallet_transactions.list_fundings,
+                "List what a transaction that emptied a wallet has taken of",
+                page_of("wallet_transaction_fundings", wallet.WalletTransactionPart),
+                query=PAGE,
+                errors=(422,),
+            ),
         ),
     ),
     OperationGroup(
@@ -1278,6 +1610,14 @@ GROUPS = (
                 "Change the organization",
                 takes=organization.OrganizationInput,
             ),
+            BILLING_ENTITIES.create(
+                billing_entities.create_billing_entity,
+                "Create a billing entity",
+                description="Customers that name it in billing_entity_code belong to it; others to the default one.",
+                takes=billing_entity.BillingEntityInput,
+                needs=("code", "name"),
+                errors=(404,),
+            ),
             Operation(
                 "GET",
                 "/billing_entities",
@@ -1289,7 +1629,7 @@ GROUPS = (
             BILLING_ENTITIES.update(
                 billing_entities.update_billing_entity,
                 "Change a billing entity",
-                takes=billing_entity.BillingEntityInput,
+                takes=billing_entity.BillingEntityUpdate,
             ),
             TEST_CLOCK.show(organizations.show_test_clock, "Get the test clock", errors=(403,)),
             TEST_CLOCK.update(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -11,11 +11,12 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.customers import customer_of, render_customer
+from permille.api.features import render_subscription_entitlement
 from permille.api.fixed_charge_input import read_units_alone, units_at_once
 from permille.api.http import Call
 from permille.api.objects import subscription as objects
 from permille.api.overrides import read_overrides
-from permille.api.plans import render_plan
+from permille.api.plans import render_plan, render_plans
 from permille.api.price_changes import read_since
 from permille.api.price_preview import previewable
 from permille.api.render import instant, instant_milliseconds, last_instant
@@ -33,7 +34,7 @@ from permille.database import locks
 from permille.ids import new_id
 from permille.store import customers, fixed_charges, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
-from permille.usecases.catalogue import fixed_units, own_plans, subscriptions as catalogue
+from permille.usecases.catalogue import features, fixed_units, own_plans, subscriptions as catalogue
 from permille.usecases.catalogue.fixed_units import UnitsWanted
 from permille.usecases.catalogue.subscriptions import NewSubscription
 from permille.usecases.subscriptions import SubscriptionTerms
@@ -300,7 +301,7 @@ def _shown(call: Call, row: Subscription) -> dict[str, Any]:
     plan = plans.plan_by_id(call.conn, row.plan_id)
     if plan.fixed_charges and plan.parent_id is None:
         plan = fixed_units.with_own_units(plan, fixed_charges.own_units(call.conn, row.id))
-    shown.plan = render_plan(plan, now=call.now)
+    (shown.plan,) = render_plans(call.conn, [plan], now=call.now)
     return {"subscription": shown}
 
 
@@ -311,7 +312,7 @@ def render_subscriptions(
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
     around = subscriptions.neighbours(conn, [row.id for row in rows])
-    return [
+    shown = [
         render_subscription(
             row,
             payers[row.customer_id],
@@ -321,6 +322,20 @@ def render_subscriptions(
         )
         for row in rows
     ]
+    show_entitlements(conn, rows, known_plans, shown)
+    return shown
+
+
+def show_entitlements(
+    conn: Connection[Any],
+    rows: Sequence[Subscription],
+    known_plans: Mapping[UUID, Plan],
+    shown: Sequence[objects.Subscription],
+) -> None:
+    """Let objects show which features their subscriptions have."""
+    found = features.of_subscriptions(conn, rows, known_plans)
+    for row, each in zip(rows, shown, strict=True):
+        each.entitlements = [render_subscription_entitlement(one) for one in found[row.id]]
 
 
 def render_subscription(

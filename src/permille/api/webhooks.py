@@ -15,6 +15,7 @@ from permille.api.alerts import render_triggered_alerts
 from permille.api.billable_metrics import render_billable_metric
 from permille.api.credit_notes import render_whole_credit_note
 from permille.api.customers import render_customer
+from permille.api.features import render_features
 from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Raw
 from permille.api.invoices import render_whole_invoices
@@ -24,9 +25,11 @@ from permille.api.objects.subscription import Subscription
 from permille.api.objects.webhook_endpoint import WebhookKey
 from permille.api.payment_requests import whole_payment_request
 from permille.api.payments import whole_payment, whole_receipt
-from permille.api.plans import render_plan
-from permille.api.subscriptions import whole_subscription
+from permille.api.plans import render_plans
+from permille.api.subscriptions import show_entitlements, whole_subscription
 from permille.api.usage_thresholds import render_threshold
+from permille.api.wallet_transactions import render_whole_transactions
+from permille.api.wallets import render_whole_wallets
 from permille.clock import system_now
 from permille.out.kind import Renderer, Renderers
 from permille.out.signing import draw_private_key, public_pem
@@ -75,7 +78,7 @@ def _plan(conn: Connection[Any], object_id: UUID) -> Shown:
     found = plans.plans_by_ids(conn, [object_id]).get(object_id)
     if found is None:
         return None
-    shown = render_plan(found, now=_clock(conn, found.organization_id))
+    (shown,) = render_plans(conn, [found], now=_clock(conn, found.organization_id))
     shown.fixed_charges = UNSET  # as in Lago's
     return shown
 
@@ -92,7 +95,9 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
     customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
     plan = plans.plans_by_ids(conn, [row.plan_id])[row.plan_id]
     around = subscriptions.neighbours(conn, [row.id]).get(row.id, ALONE)
-    return whole_subscription(row, customer, plan, now=_clock(conn, row.organization_id), around=around)
+    shown = whole_subscription(row, customer, plan, now=_clock(conn, row.organization_id), around=around)
+    show_entitlements(conn, [row], {plan.id: plan}, [shown])
+    return shown
 
 
 def _threshold_reached(conn: Connection[Any], applied_id: UUID) -> Shown:
@@ -123,6 +128,7 @@ RENDERERS: Renderers = {
     "billable_metric": _one_by_one(_billable_metric),
     "credit_note": _one_by_one(render_whole_credit_note),
     "customer": _one_by_one(_customer),
+    "feature": render_features,
     "fee": _one_by_one(_fee),
     "invoice": render_whole_invoices,
     "late_usage": _one_by_one(whole_late_usage),
@@ -131,6 +137,8 @@ RENDERERS: Renderers = {
     "payment_request": _one_by_one(whole_payment_request),
     "plan": _one_by_one(_plan),
     "subscription": _one_by_one(_subscription),
+    "wallet": render_whole_wallets,
+    "wallet_transaction": render_whole_transactions,
     "subscription.usage_threshold_reached": _one_by_one(_threshold_reached),
     "triggered_alert": render_triggered_alerts,
 }

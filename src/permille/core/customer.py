@@ -51,6 +51,8 @@ class BillingEntity:
     created_at: datetime
     updated_at: datetime
     taxes: tuple[Tax, ...] = ()
+    dunning_campaign_id: UUID | None = None
+    """The dunning campaign of its customers who have none of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,14 @@ class Customer:
     created_at: datetime
     updated_at: datetime
     taxes: tuple[Tax, ...] = ()
+    dunning_campaign_id: UUID | None = None
+    """Its own dunning campaign, instead of that of its billing entity."""
+    exclude_from_dunning_campaign: bool = False
+
+    @property
+    def is_self_billed(self) -> bool:
+        """Whether its invoices are issued in its name: it is a partner that is paid, not a customer that pays."""
+        return self.account_type == "partner"
 
     @property
     def applicable_timezone(self) -> str:

@@ -22,6 +22,21 @@ create table organization (
 
 create index organization_on_its_way on organization (id) where test_target is not null;
 
+-- Dunning campaigns request what is overdue.
+create table dunning_campaign (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    name text not null,
+    description text,
+    thresholds jsonb not null, -- [{"currency": "EUR", "amount_cents": 15000}], one for each currency
+    days_between_attempts bigint not null,
+    max_attempts bigint not null,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    unique (organization_id, code)
+);
+
 create table billing_entity (
     id uuid primary key,
     organization_id uuid not null references organization (id),
@@ -57,6 +72,7 @@ create table billing_entity (
     tax_ids uuid[] not null default '{}',
     bank_details text,
     reverse_charge_note text,
+    dunning_campaign_id uuid references dunning_campaign (id),
     email_settings text[] not null default '{}' -- what customers get by mail without being asked
 );
 
@@ -316,7 +332,9 @@ create table customer (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     deleted_at timestamptz,
-    tax_ids uuid[] not null default '{}'
+    tax_ids uuid[] not null default '{}',
+    dunning_campaign_id uuid references dunning_campaign (id),
+    exclude_from_dunning_campaign boolean not null default false
 );
 
 create unique index customer_external_id on customer (organization_id, external_id) where deleted_at is null;
@@ -822,6 +840,8 @@ create table invoice (
     finalizes_at timestamptz, -- when a draft becomes final
     waits_for_price boolean not null default false, -- a draft with usage that is held: it does not become final
     price_retry_at timestamptz, -- when it is tried again whether that usage has a price, by the organization's clock
+    prepaid_granted_credit_amount_cents bigint, -- the parts of prepaid_credit_amount_cents
+    prepaid_purchased_credit_amount_cents bigint,
     offset_amount_cents bigint not null default 0 -- what its own credit notes took off what is due
 );
 
@@ -833,6 +853,8 @@ create index invoice_draft_of_customer on invoice (customer_id) where status = '
 create index invoice_progressive on invoice (organization_id) where invoice_type = 'progressive_billing';
 create index invoice_newest on invoice (organization_id, created_at desc, id);
 create index invoice_of_customer on invoice (customer_id, created_at desc, id);
+create index invoice_issued on invoice (organization_id, issuing_date) where status = 'finalized';
+create index invoice_overdue_since on invoice (organization_id, payment_due_date) where payment_overdue;
 create unique index invoice_number on invoice (billing_entity_id, number) where sequential_id is not null;
 
 -- The PDF of an invoice, as long as it shows what the invoice says.
@@ -1515,11 +1537,24 @@ create table payment_request (
     currency text not null,
     payment_status text not null default 'pending', -- pending, succeeded, failed
     created_at timestamptz not null,
-    updated_at timestamptz not null
+    updated_at timestamptz not null,
+    dunning_campaign_id uuid
 );
 
 create index payment_request_newest on payment_request (organization_id, created_at desc, id);
 create index payment_request_of_customer on payment_request (customer_id, created_at desc, id);
+
+-- How far the dunning of a customer has come.
+create table dunning (
+    customer_id uuid primary key references customer (id),
+    organization_id uuid not null,
+    due_at timestamptz, -- when to look again whether anything is to be requested; null: when an invoice becomes overdue
+    last_attempt_at timestamptz,
+    attempts jsonb not null default '{}', -- by currency
+    is_finished boolean not null default false -- the webhook of it is sent
+);
+
+create index dunning_due on dunning (organization_id, due_at) where due_at is not null;
 
 create table payment_request_invoice (
     payment_request_id uuid not null references payment_request (id),
@@ -1578,6 +1613,143 @@ create index invoice_to_be_overdue on invoice (
 ) where status = 'finalized' and payment_status <> 'succeeded' and payment_dispute_lost_at is null and not payment_overdue;
 create index invoice_overdue on invoice (customer_id) where payment_overdue;
 
+-- Prepaid credits -----------------------------------------------------------------------------------------
+
+create table wallet (
+    id uuid primary key,
+    organization_id uuid not null,
+    customer_id uuid not null references customer (id),
+    billing_entity_id uuid, -- whose invoices top-ups are on; null: the customer's
+    status text not null, -- active, terminated
+    currency text not null,
+    code text not null,
+    name text,
+    purchase_order_number text,
+    priority bigint not null, -- from 1, which is spent first, to 50
+    rate_amount numeric not null check (rate_amount > 0), -- what a credit is worth
+    invoice_requires_successful_payment boolean not null,
+    paid_top_up_min_amount_cents bigint,
+    paid_top_up_max_amount_cents bigint,
+    fee_types text[] not null, -- what it pays for; with no metrics either, for everything
+    billable_metric_ids uuid[] not null,
+    balance_cents bigint not null check (balance_cents >= 0), -- the sum of what its settled transactions moved
+    credits_balance numeric not null check (credits_balance >= 0),
+    consumed_amount_cents bigint not null, -- by invoices, less what was given back
+    consumed_credits numeric not null,
+    ongoing_usage_balance_cents bigint not null, -- usage and drafts that it will have to pay
+    is_depleted boolean not null, -- whether they come to more than its balance
+    refresh_at timestamptz, -- since when that is out of date; null where it is not
+    last_balance_sync_at timestamptz,
+    last_consumed_credit_at timestamptz,
+    expiration_at timestamptz,
+    terminated_at timestamptz,
+    metadata jsonb,
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
+
+create unique index wallet_code on wallet (customer_id, code) where status = 'active';
+create index wallet_newest on wallet (organization_id, created_at desc, id);
+create index wallet_of_customer on wallet (customer_id, created_at desc, id);
+create index wallet_to_refresh on wallet (organization_id, refresh_at)
+    where status = 'active' and refresh_at is not null;
+create index wallet_to_expire on wallet (organization_id, expiration_at)
+    where status = 'active' and expiration_at is not null;
+
+create table wallet_rule (
+    id uuid primary key,
+    organization_id uuid not null,
+    wallet_id uuid not null references wallet (id),
+    status text not null, -- active, terminated
+    trigger text not null, -- interval, threshold
+    method text not null, -- fixed, target
+    "interval" text,
+    threshold_credits numeric not null,
+    paid_credits numeric not null,
+    granted_credits numeric not null,
+    target_ongoing_balance numeric,
+    grants_target_top_up boolean not null,
+    started_at timestamptz,
+    expiration_at timestamptz,
+    invoice_requires_successful_payment boolean not null,
+    ignore_paid_top_up_limits boolean not null,
+    transaction_name text,
+    transaction_metadata jsonb not null,
+    purchase_order_number text,
+    next_top_up_at timestamptz, -- when an interval is over
+    terminated_at timestamptz,
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
+
+create unique index wallet_rule_of_wallet on wallet_rule (wallet_id) where status = 'active';
+create index wallet_rule_to_top_up on wallet_rule (organization_id, next_top_up_at)
+    where status = 'active' and next_top_up_at is not null;
+create index wallet_rule_to_expire on wallet_rule (organization_id, expiration_at)
+    where status = 'active' and expiration_at is not null;
+
+-- What fills a wallet (inbound) and what empties it (outbound).
+create table wallet_transaction (
+    id uuid primary key,
+    organization_id uuid not null,
+    wallet_id uuid not null references wallet (id),
+    transaction_type text not null, -- inbound, outbound
+    transaction_status text not null, -- purchased, granted, voided, invoiced
+    status text not null, -- pending, settled, failed
+    source text not null, -- manual, interval, threshold
+    amount_cents bigint not null check (amount_cents >= 0),
+    credit_amount numeric not null check (credit_amount >= 0),
+    remaining_amount_cents bigint, -- of one that fills: what nothing has taken yet; null until it is settled
+    priority bigint not null, -- of one that fills: from 1, which is taken first, to 50
+    name text,
+    purchase_order_number text,
+    invoice_requires_successful_payment boolean not null,
+    invoice_id uuid, -- that it bought or paid
+    voided_invoice_id uuid, -- that gave it back
+    credit_note_id uuid, -- that it was voided for
+    metadata jsonb not null,
+    settled_at timestamptz,
+    failed_at timestamptz,
+    created_at timestamptz not null,
+    constraint wallet_transaction_remains check (remaining_amount_cents between 0 and amount_cents)
+);
+
+create index wallet_transaction_of_wallet on wallet_transaction (wallet_id, created_at desc, id);
+create index wallet_transaction_with_rest on wallet_transaction (wallet_id) where remaining_amount_cents > 0;
+create index wallet_transaction_of_invoice on wallet_transaction (invoice_id) where invoice_id is not null;
+create index wallet_transaction_of_voided on wallet_transaction (voided_invoice_id) where voided_invoice_id is not null;
+
+-- How much of one that fills went into one that empties.
+create table wallet_consumption (
+    id uuid primary key,
+    inbound_id uuid not null references wallet_transaction (id),
+    outbound_id uuid not null references wallet_transaction (id),
+    amount_cents bigint not null check (amount_cents > 0),
+    credit_amount numeric not null,
+    created_at timestamptz not null
+);
+
+create index wallet_consumption_of_inbound on wallet_consumption (inbound_id, created_at, id);
+create index wallet_consumption_of_outbound on wallet_consumption (outbound_id, created_at, id);
+
+-- What moved money is never edited: a balance is the sum of it.
+create function refuse_edit_of_wallet_entry() returns trigger language plpgsql as $$
+begin
+    if tg_op = 'UPDATE' and tg_table_name = 'wallet_transaction' and (old.status <> 'settled' or new.status = 'settled')
+        and (old.wallet_id, old.transaction_type, old.transaction_status, old.amount_cents, old.credit_amount)
+            = (new.wallet_id, new.transaction_type, new.transaction_status, new.amount_cents, new.credit_amount)
+    then
+        return new;
+    end if;
+    raise exception 'what moved prepaid credits is not edited: add an entry that moves them back';
+end
+$$;
+
+create trigger wallet_transaction_stays before update or delete on wallet_transaction
+for each row execute function refuse_edit_of_wallet_entry();
+create trigger wallet_consumption_stays before update or delete on wallet_consumption
+for each row execute function refuse_edit_of_wallet_entry();
+
 -- Organizations of which a background task has failed: the task leaves them alone until retry_at, by the system's
 -- clock, and does what it has to for all others.
 create table fence (
@@ -1591,6 +1763,39 @@ create table fence (
 );
 
 create unique index fence_of on fence (organization_id, task, customer_id) nulls not distinct;
+
+-- Features, and what plans and subscriptions grant of them.
+create table feature (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    name text,
+    description text,
+    privileges jsonb not null, -- code, name, value_type and select_options of each
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
+
+create unique index feature_code on feature (organization_id, code);
+create index feature_newest on feature (organization_id, created_at desc, id);
+
+create table entitlement (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    feature_id uuid not null references feature (id),
+    plan_id uuid references plan (id),
+    subscription_id uuid references subscription (id), -- its own values over those of its plan
+    values jsonb not null, -- by codes of privileges, as texts
+    is_removed boolean not null, -- a subscription doesn't have what its plan grants
+    removed_privileges text[] not null,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    constraint entitlement_of_one check ((plan_id is null) <> (subscription_id is null))
+);
+
+create unique index entitlement_of_plan on entitlement (plan_id, feature_id) where plan_id is not null;
+create unique index entitlement_of_subscription on entitlement (subscription_id, feature_id) where subscription_id is not null;
+create index entitlement_of_feature on entitlement (feature_id);
 
 -- Alerts on usage and balances, and what they have fired.
 create table alert (
@@ -1689,7 +1894,7 @@ declare
     one record;
     way text;
     own_business text := 'created_at updated_at organization_id digest position';
-    by_row text[] := array['subscription', 'invoice', 'fee', 'webhook', 'applied_coupon'];
+    by_row text[] := array['subscription', 'invoice', 'fee', 'webhook', 'wallet', 'wallet_transaction', 'applied_coupon'];
 begin
     for one in select * from (values
         ('organization', 'id', 'name', 'test_now last_customer_sequential_id', 'insert update delete'),
@@ -1719,9 +1924,18 @@ begin
         ('credit_note', 'id', 'number', '', 'insert update delete'),
         ('coupon', 'id', 'code', '', 'insert update delete'),
         ('applied_coupon', 'id', 'id', '', 'insert update delete'),
+        ('dunning_campaign', 'id', 'code', '', 'insert update delete'),
         ('payment', 'id', 'reference', '', 'insert update delete'),
         ('payment_request', 'id', 'email', '', 'insert update delete'),
+        ('feature', 'id', 'code', '', 'insert update delete'),
+        ('entitlement', 'id', 'feature_id', '', 'insert update delete'),
         ('alert', 'id', 'code', 'previous_value period_from last_processed_at', 'insert update delete'),
+        (
+            'wallet', 'id', 'code',
+            'ongoing_usage_balance_cents is_depleted refresh_at last_balance_sync_at', 'insert update delete'
+        ),
+        ('wallet_rule', 'id', 'trigger', 'next_top_up_at', 'insert update delete'),
+        ('wallet_transaction', 'id', 'transaction_status', '', 'insert update'),
         ('webhook_endpoint', 'id', 'webhook_url', 'is_slow', 'insert update delete'),
         ('webhook', 'id', 'webhook_type', 'payload response last_attempt_at http_status', 'update'),
         ('app_user', 'id', 'email', '', 'insert update delete'),

@@ -157,6 +157,52 @@ group by i.id having sum(n.refund_amount_cents) > i.total_paid_amount_cents
 """,
 )
 
+WALLETS_ADD_UP = Check(
+    sentence="The balance of a wallet is what its settled transactions moved, and what is left of those that filled it",
+    broken="""
+select w.organization_id, 'wallet ' || w.code || ' ' || w.id as what,
+    format('balance %s (%s credits), moved %s (%s), left %s', w.balance_cents, w.credits_balance, t.cents, t.credits,
+        t.remaining) as detail
+from wallet w, lateral (
+    select coalesce(sum(s.sign * t.amount_cents), 0) as cents, coalesce(sum(s.sign * t.credit_amount), 0) as credits,
+        coalesce(sum(t.remaining_amount_cents), 0) as remaining
+    from wallet_transaction t, lateral (select case t.transaction_type when 'inbound' then 1 else -1 end as sign) s
+    where t.wallet_id = w.id and t.status = 'settled'
+) t
+where w.balance_cents <> t.cents or w.credits_balance <> t.credits or w.balance_cents <> t.remaining
+""",
+)
+
+LOTS_ADD_UP = Check(
+    sentence="What is left of prepaid credits is what came in less what was taken, and all that was taken came from somewhere",
+    broken="""
+select t.organization_id, 'wallet transaction ' || t.id as what,
+    format('%s, left %s, moved %s', t.amount_cents, t.remaining_amount_cents, m.cents) as detail
+from wallet_transaction t, lateral (
+    select coalesce(sum(c.amount_cents), 0) as cents from wallet_consumption c
+    where case t.transaction_type when 'inbound' then c.inbound_id else c.outbound_id end = t.id
+) m
+where case
+    when t.status <> 'settled' then m.cents <> 0 or t.remaining_amount_cents is not null
+    when t.transaction_type = 'inbound' then t.remaining_amount_cents is distinct from t.amount_cents - m.cents
+    else t.amount_cents <> m.cents
+end
+""",
+)
+
+PREPAID_CREDITS_ADD_UP = Check(
+    sentence="What wallets pay of an invoice is what it says of them, granted and bought",
+    broken=f"""
+select {_INVOICE}, format('%s, paid by wallets %s', i.prepaid_credit_amount_cents, p.cents) as detail
+from invoice i, lateral (
+    select coalesce(sum(t.amount_cents), 0) as cents from wallet_transaction t
+    where t.invoice_id = i.id and t.transaction_status = 'invoiced'
+) p
+where i.prepaid_credit_amount_cents <> p.cents
+    or p.cents <> coalesce(i.prepaid_granted_credit_amount_cents + i.prepaid_purchased_credit_amount_cents, 0)
+""",
+)
+
 COUPONS_ADD_UP = Check(
     sentence="What coupons take off an invoice is what it says of them, and is spread over its fees",
     broken=f"""
@@ -203,6 +249,17 @@ select p.organization_id, 'payment ' || p.id as what,
 from payment p left join invoice_payment i on i.payment_id = p.id
 where p.payment_status = 'succeeded'
 group by p.id having p.amount_cents <> coalesce(sum(i.amount_cents), 0)
+""",
+)
+
+REQUESTS_ADD_UP = Check(
+    sentence="A payment request asks for what was due of its invoices, of one customer in one currency",
+    broken="""
+select r.organization_id, 'payment request ' || r.id as what,
+    format('%s, of invoices %s', r.amount_cents, sum(p.amount_cents)) as detail
+from payment_request r join payment_request_invoice p on p.payment_request_id = r.id join invoice i on i.id = p.invoice_id
+group by r.id having r.amount_cents <> sum(p.amount_cents)
+    or bool_or(i.customer_id <> r.customer_id or i.currency <> r.currency)
 """,
 )
 
@@ -279,9 +336,13 @@ CHECKS = (
     BALANCES_ADD_UP,
     PAYMENTS_ADD_UP,
     PAYMENTS_ARE_SPENT_ONCE,
+    REQUESTS_ADD_UP,
     PAID_IS_NOT_OVERDUE,
     FEES_CREDITED_ONCE,
     PAID_AND_REFUNDED,
+    WALLETS_ADD_UP,
+    LOTS_ADD_UP,
+    PREPAID_CREDITS_ADD_UP,
     NUMBERS_HAVE_NO_GAPS,
     ENTITY_NUMBERS_ARE_UNIQUE,
     PERIODS_FOLLOW,

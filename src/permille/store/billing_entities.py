@@ -12,6 +12,7 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 
 from permille.core.customer import BillingEntity
+from permille.ids import new_id
 from permille.store import taxes
 
 _COLUMNS = ", ".join(
@@ -45,6 +46,48 @@ def all_of(conn: Connection[Any], organization_id: UUID) -> list[BillingEntity]:
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, BillingEntity]:
     return {row.id: row for row in _select(conn, "id = any(%s)", [list(ids)])}
+
+
+def add(
+    conn: Connection[Any], *, organization_id: UUID, columns: Mapping[str, Any], now: datetime
+) -> UUID | None:
+    """A new entity, None where its code is taken; `columns` has at least its code and its name.
+
+    The names of columns come from code, never from a request.
+    """
+    entity_id = new_id(now)
+    inserted: dict[str, Any] = {
+        "id": entity_id,
+        "organization_id": organization_id,
+        "document_number_prefix": default_prefix(columns["name"], entity_id),
+        "created_at": now,
+        "updated_at": now,
+        **columns,
+    }
+    names = ", ".join(inserted)
+    places = ", ".join(f"%({name})s" for name in inserted)
+    row = conn.execute(
+        f"insert into billing_entity ({names}) values ({places}) on conflict (organization_id, code) do nothing"
+        " returning id",
+        inserted,
+    ).fetchone()
+    return entity_id if row else None
+
+
+def default_prefix(name: str, entity_id: UUID) -> str:
+    """Lago's default document prefix: three letters of the name, a dash, the last four of the id."""
+    letters = "".join(letter for letter in name if letter.isascii() and letter.isalnum()).upper()[:3] or "INV"
+    return f"{letters}-{str(entity_id)[-4:].upper()}"
+
+
+def count_on(conn: Connection[Any], billing_entity_id: UUID) -> None:
+    """Let the numbers of an entity go on from the number of its final invoices, but for those of partners."""
+    conn.execute(
+        "update billing_entity b set last_invoice_sequential_id = greatest(last_invoice_sequential_id,"
+        " (select count(*) from invoice i join customer c on c.id = i.customer_id where i.billing_entity_id = b.id"
+        " and i.sequential_id is not null and c.account_type <> 'partner')) where id = %s",
+        [billing_entity_id],
+    )
 
 
 def update(

@@ -180,6 +180,16 @@ def delete(conn: Connection[Any], *, customer_id: UUID, now: datetime) -> None:
     )
 
 
+def is_billed(conn: Connection[Any], customer_id: UUID) -> bool:
+    """Whether the customer has a subscription or an invoice."""
+    row = conn.execute(
+        "select exists (select from subscription where customer_id = %(id)s)"
+        " or exists (select from invoice where customer_id = %(id)s)",
+        {"id": customer_id},
+    ).fetchone()
+    return bool(row and row[0])
+
+
 def inheriting_grace_period(conn: Connection[Any], billing_entity_id: UUID) -> list[UUID]:
     """The customers of an entity that have no grace period of their own."""
     rows = conn.execute(

@@ -91,6 +91,24 @@ def claim_overdue(
     return [invoice_id for (invoice_id,) in rows]
 
 
+def first_dunning(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
+    """The first instant up to `until` at which a customer may have to be asked for what is overdue."""
+    row = conn.execute(
+        "select min(due_at) from dunning where organization_id = %s and due_at <= %s",
+        [organization_id, until],
+    ).fetchone()
+    return row[0] if row else None
+
+
+def live_with_dunning(conn: Connection[Any], *, until: datetime) -> list[UUID]:
+    """The live organizations with a customer who may have to be asked for what is overdue."""
+    return _live(
+        conn,
+        "exists (select from dunning where organization_id = o.id and due_at <= %(until)s)",
+        until=until,
+    )
+
+
 _NOT_WAITING = (
     "not exists (select from billing_hold where customer_id = w.customer_id and retry_at > %(until)s)"
 )

@@ -69,6 +69,8 @@ class StoredInvoice:
     sub_total_excluding_taxes_amount_cents: int
     sub_total_including_taxes_amount_cents: int
     prepaid_credit_amount_cents: int
+    prepaid_granted_credit_amount_cents: int | None
+    prepaid_purchased_credit_amount_cents: int | None
     total_amount_cents: int
     total_paid_amount_cents: int
     metadata: Sequence[Mapping[str, Any]]
@@ -208,16 +210,11 @@ def take_customer_numbers(
 
 
 def take_entity_numbers(conn: Connection[Any], counts: Mapping[UUID, int]) -> dict[UUID, int]:
-    """Reserve so many numbers of each billing entity; the last one taken before.
-
-    An entity that did not number by itself until now counts on from the number of its invoices.
-    """
+    """Reserve so many numbers of each billing entity; the last one taken before."""
     last: dict[UUID, int] = {}
     for entity_id in sorted(counts):
         row = conn.execute(
-            "update billing_entity b set last_invoice_sequential_id = %(count)s + case"
-            " when last_invoice_sequential_id > 0 then last_invoice_sequential_id else (select count(*)"
-            " from invoice i where i.billing_entity_id = b.id and i.sequential_id is not null) end"
+            "update billing_entity set last_invoice_sequential_id = last_invoice_sequential_id + %(count)s"
             " where id = %(id)s returning last_invoice_sequential_id",
             {"count": counts[entity_id], "id": entity_id},
         ).fetchone()
@@ -272,6 +269,9 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
         "credit_notes_amount_cents": draft.credit_notes_amount_cents,
         "sub_total_excluding_taxes_amount_cents": draft.sub_total_excluding_taxes_amount_cents,
         "sub_total_including_taxes_amount_cents": draft.sub_total_including_taxes_amount_cents,
+        "prepaid_credit_amount_cents": draft.prepaid_credit_amount_cents,
+        "prepaid_granted_credit_amount_cents": draft.prepaid_granted_credit_amount_cents,
+        "prepaid_purchased_credit_amount_cents": draft.prepaid_purchased_credit_amount_cents,
         "total_amount_cents": draft.total_amount_cents,
         "total_paid_amount_cents": draft.total_paid_amount_cents,
         "skip_charges": draft.skip_charges,
@@ -310,7 +310,6 @@ def unsaved_invoice(draft: InvoiceDraft) -> StoredInvoice:
         **own,
         payment_overdue=False,
         payment_dispute_lost_at=None,
-        prepaid_credit_amount_cents=0,
         metadata=[],
         voided_at=None,
     )
@@ -427,6 +426,7 @@ def set_grace_periods(conn: Connection[Any], days: Mapping[UUID, int], *, now: d
 
 
 _REWRITTEN = (
+    "billing_entity_id",
     "status",
     "number",
     "sequential_id",
@@ -448,6 +448,9 @@ _REWRITTEN = (
     "credit_notes_amount_cents",
     "sub_total_excluding_taxes_amount_cents",
     "sub_total_including_taxes_amount_cents",
+    "prepaid_credit_amount_cents",
+    "prepaid_granted_credit_amount_cents",
+    "prepaid_purchased_credit_amount_cents",
     "total_amount_cents",
     "payment_status",
     "updated_at",
@@ -463,6 +466,17 @@ def rewrite(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
         f"update invoice i set {', '.join(f'{name} = w.{name}' for name in _REWRITTEN)}"
         " from jsonb_populate_recordset(null::invoice, %s::jsonb) w where i.id = w.id and i.status = 'draft'",
         [exact_json([_row(draft) for draft in drafts])],
+    )
+
+
+def finalize_opened(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
+    """Number and date invoices that waited for their payment; set-based."""
+    shown = ("number", "sequential_id", "billing_entity_sequential_id", "issuing_date", "payment_due_date")
+    rows = [{**{name: _row(draft)[name] for name in shown}, "id": draft.id} for draft in drafts]
+    conn.execute(
+        f"update invoice i set status = 'finalized', finalized_at = %s, {', '.join(f'{name} = w.{name}' for name in shown)}"
+        " from jsonb_populate_recordset(null::invoice, %s::jsonb) w where i.id = w.id and i.status = 'open'",
+        [drafts[0].made_at, exact_json(rows)],
     )
 
 

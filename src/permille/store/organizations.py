@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 
 from permille.core.organization import Organization
 from permille.ids import new_id
+from permille.store import billing_entities
 
 COLUMNS = "o.id, o.name, o.test_mode, o.test_now, o.hmac_key, o.created_at, o.requires_second_factor"
 """Those of an Organization."""
@@ -98,32 +99,9 @@ def add(
             "created_at": organization.created_at,
         },
     )
-    _add_billing_entity(conn, organization, entity)
+    columns = {"code": "default", "name": name, "is_default": True, **entity}
+    billing_entities.add(conn, organization_id=organization.id, columns=columns, now=organization.created_at)
     return organization
-
-
-def _add_billing_entity(conn: Connection[Any], organization: Organization, entity: dict[str, Any]) -> None:
-    entity_id = new_id(organization.created_at)
-    columns: dict[str, Any] = {
-        "id": entity_id,
-        "organization_id": organization.id,
-        "code": "default",
-        "name": organization.name,
-        "is_default": True,
-        "document_number_prefix": default_prefix(organization.name, entity_id),
-        "created_at": organization.created_at,
-        "updated_at": organization.created_at,
-        **entity,
-    }
-    names = ", ".join(columns)
-    places = ", ".join(f"%({name})s" for name in columns)
-    conn.execute(f"insert into billing_entity ({names}) values ({places})", columns)
-
-
-def default_prefix(name: str, entity_id: UUID) -> str:
-    """Lago's default document prefix: three letters of the name, a dash, the last four of the id."""
-    letters = "".join(letter for letter in name if letter.isascii() and letter.isalnum()).upper()[:3] or "INV"
-    return f"{letters}-{str(entity_id)[-4:].upper()}"
 
 
 def _draw_hmac_key() -> str:

@@ -30,6 +30,8 @@ class StoredRequest:
     payment_status: str
     created_at: datetime
     updated_at: datetime
+    dunning_campaign_id: UUID | None
+    """The campaign that made it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

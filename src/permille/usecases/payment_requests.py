@@ -62,7 +62,13 @@ def due_of(invoice: StoredInvoice) -> Due:
 
 
 def add(
-    conn: Connection[Any], customer: Customer, dues: Sequence[Due], *, email: str | None, now: datetime
+    conn: Connection[Any],
+    customer: Customer,
+    dues: Sequence[Due],
+    *,
+    email: str | None,
+    campaign_id: UUID | None = None,
+    now: datetime,
 ) -> StoredRequest:
     """Store a request for what is due of invoices that go together, and queue its webhook."""
     made = StoredRequest(
@@ -76,6 +82,7 @@ def add(
         payment_status=PaymentStatus.PENDING,
         created_at=now,
         updated_at=now,
+        dunning_campaign_id=campaign_id,
     )
     payment_requests.add(conn, made, {due.invoice_id: due.amount_cents for due in dues})
     webhooks.enqueue_of(conn, "payment_request.created", customer.organization_id, [made.id], now=now)

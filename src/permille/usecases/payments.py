@@ -21,8 +21,9 @@ from permille.out.payments.provider import Collection, PaymentProvider
 from permille.store import customers, invoice_search, invoices, payments, webhooks
 from permille.store.invoices import StoredInvoice
 from permille.store.payments import Receipt, StoredPayment
-from permille.usecases import payment_requests
-from permille.usecases.invoices import single
+from permille.usecases import dunning, payment_requests
+from permille.usecases.invoices import opened, single
+from permille.usecases.wallets import transactions
 
 Follow = Callable[[Connection[Any], Sequence[StoredInvoice], datetime], None]
 
@@ -37,7 +38,13 @@ def _queue_webhooks(conn: Connection[Any], changed: Sequence[StoredInvoice], now
     )
 
 
-FOLLOWS: tuple[Follow, ...] = (_queue_webhooks, payment_requests.settle)
+FOLLOWS: tuple[Follow, ...] = (
+    opened.payment_changed,
+    transactions.payment_changed,
+    _queue_webhooks,
+    payment_requests.settle,
+    dunning.reset,
+)
 """What follows when the payment status of invoices of an organization has changed, in this order.
 
 Each is called with the invoices as they are now, whose customers are locked.

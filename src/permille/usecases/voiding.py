@@ -21,6 +21,7 @@ from permille.usecases import coupons
 from permille.usecases.credit_notes import billed_invoice, new_note
 from permille.usecases.invoices import single
 from permille.usecases.invoices.credit_notes import issue
+from permille.usecases.wallets import transactions as prepaid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,10 @@ class GivenBack:
     """Whether it comes back although credit notes are issued for what the invoices came to."""
 
 
-GIVEN_BACK: tuple[GivenBack, ...] = (GivenBack(give_back=coupons.give_back, also_with_note=True),)
+GIVEN_BACK: tuple[GivenBack, ...] = (
+    GivenBack(give_back=coupons.give_back, also_with_note=True),
+    GivenBack(give_back=prepaid.give_back, also_with_note=False),
+)
 """In the order in which it is given back. What credit notes paid of an invoice stays spent."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
 from permille.api.objects.base import (
     Answer,
@@ -103,6 +104,7 @@ class BillingEntity(Answer):
     email_settings: EmailSettings
     eu_tax_management: Annotated[bool, says("Always false: kept for clients of Lago's API.")]
     taxes: Annotated[list[Tax], says("Taxes of its customers who have none of their own.")]
+    lago_dunning_campaign_id: Annotated[UUID | None, says("Dunning campaign of its customers.")]
     created_at: CreatedAt
     updated_at: UpdatedAt
 
@@ -117,7 +119,7 @@ class BillingSettings(Input):
     subscription_invoice_issuing_date_adjustment: IssuingAdjustment
 
 
-class BillingEntityInput(Input):
+class BillingEntityUpdate(Input):
     """Settings of a billing entity. Null changes nothing where there is a default."""
 
     name: Name
@@ -151,3 +153,12 @@ class BillingEntityInput(Input):
     timezone: Timezone
     email_settings: EmailSettings
     tax_codes: Annotated[list[str], says("Codes of the taxes of its customers who have none of their own.")]
+    dunning_campaign_code: Annotated[
+        str | None, says("Dunning campaign of its customers who have none of their own; null for none.")
+    ]
+
+
+class BillingEntityInput(BillingEntityUpdate):
+    """A billing entity to make."""
+
+    code: Code

@@ -86,7 +86,7 @@ class CreditNote(Answer):
     applied_taxes: Annotated[list[CreditNoteAppliedTax], says("Taxes on it.")]
     file_url: Annotated[str | None, says("Address of the PDF; only in the answer to a download.")]
     xml_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
-    self_billed: Annotated[bool, says("Always false: kept for clients of Lago's API.")]
+    self_billed: Annotated[bool, says("Whether it is issued in a partner's name.")]
     error_details: EmptyList
     metadata: Metadata
     created_at: CreatedAt

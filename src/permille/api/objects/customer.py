@@ -60,7 +60,7 @@ class Customer(Answer):
     lago_id: Id
     billing_entity_code: Annotated[str, says("Code of the billing entity that invoices the customer.")]
     external_id: ExternalCustomerId
-    account_type: Annotated[str, one_of("customer", "partner", says="Always customer.")]
+    account_type: Annotated[str, one_of("customer", "partner", says="Whether it pays, or is paid.")]
     name: Annotated[str | None, says("Name.")]
     firstname: Annotated[str | None, says("First name.")]
     lastname: Annotated[str | None, says("Last name.")]
@@ -97,6 +97,10 @@ class Customer(Answer):
     taxes: Annotated[list[Tax], says("Taxes of its own; without any, the billing entity's apply.")]
     integration_customers: EmptyList
     applicable_invoice_custom_sections: EmptyList
+    lago_dunning_campaign_id: Annotated[
+        UUID | None, says("Its own dunning campaign, instead of that of its billing entity.")
+    ]
+    exclude_from_dunning_campaign: Annotated[bool, says("Whether no campaign asks it for what is overdue.")]
 
 
 class CustomerMetadataInput(Input):
@@ -133,7 +137,15 @@ class CustomerInput(Input):
 
     external_id: ExternalCustomerId
     billing_entity_code: Annotated[str, says("Code of the billing entity that invoices the customer.")]
-    account_type: Annotated[str, one_of("customer", says="Kind of account.")]
+    account_type: Annotated[
+        str,
+        one_of(
+            "customer",
+            "partner",
+            says="Whether it pays or, as a partner, is paid: then its invoices are self-billed. "
+            "It stays as it is once there is a subscription or an invoice.",
+        ),
+    ]
     customer_type: Annotated[str | None, one_of("company", "individual", None, says="Kind of customer.")]
     name: Annotated[str | None, says("Name.")]
     firstname: Annotated[str | None, says("First name.")]
@@ -164,3 +176,7 @@ class CustomerInput(Input):
     billing_configuration: Annotated[CustomerBillingInput, says("Billing settings.")]
     metadata: Annotated[list[CustomerMetadataInput], says("All of your notes, up to 5; others are removed.")]
     tax_codes: Annotated[list[str], says("Codes of the taxes of its own.")]
+    dunning_campaign_code: Annotated[
+        str | None, says("Dunning campaign, instead of that of the billing entity; null for none of its own.")
+    ]
+    exclude_from_dunning_campaign: Annotated[bool, says("Whether no campaign asks it for what is overdue.")]

@@ -53,9 +53,14 @@ class FeeItem(Answer):
     filter_invoice_display_name: Annotated[
         str | None, says("The filter's name on invoices, else its values.")
     ]
-    lago_item_id: Annotated[UUID | None, says("The metric, the add-on or the subscription.")]
+    lago_item_id: Annotated[
+        UUID | None, says("The metric, the add-on, the subscription or the wallet's transaction.")
+    ]
     item_type: Annotated[
-        str, one_of("BillableMetric", "AddOn", "Subscription", says="What lago_item_id names.")
+        str,
+        one_of(
+            "BillableMetric", "AddOn", "Subscription", "WalletTransaction", says="What lago_item_id names."
+        ),
     ]
     grouped_by: GroupedBy
 
@@ -117,7 +122,7 @@ class Fee(Answer):
     failed_at: FailedAt
     refunded_at: RefundedAt
     amount_details: Details
-    self_billed: Annotated[bool, says("Always false: kept for clients of Lago's API.")]
+    self_billed: Annotated[bool, says("Whether it is issued in a partner's name.")]
     pricing_unit_details: Annotated[
         Mapping[str, Any] | None, says("What it comes to in the charge's pricing unit, if it has one.")
     ]

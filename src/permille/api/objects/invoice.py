@@ -71,13 +71,17 @@ class Invoice(Answer):
         int, says("What its own credit notes took off what is due.")
     ]
     prepaid_credit_amount_cents: Annotated[int, says("What prepaid credits paid.")]
-    prepaid_granted_credit_amount_cents: Annotated[None, says("Always null: wallets aren't built yet.")]
-    prepaid_purchased_credit_amount_cents: Annotated[None, says("Always null: wallets aren't built yet.")]
+    prepaid_granted_credit_amount_cents: Annotated[
+        int | None, says("What of it was given for nothing; null where no wallet paid.")
+    ]
+    prepaid_purchased_credit_amount_cents: Annotated[
+        int | None, says("What of it was bought; null where no wallet paid.")
+    ]
     file_url: Annotated[str | None, says("Address of the PDF; only in the answer to a download.")]
     xml_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
     web_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
     version_number: Annotated[int, says("Version of the rules that it was made by.")]
-    self_billed: Annotated[bool, says("Always false: kept for clients of Lago's API.")]
+    self_billed: Annotated[bool, says("Whether it is issued in a partner's name.")]
     created_at: CreatedAt
     updated_at: UpdatedAt
     voided_at: Annotated[str | None, instant_of("When it was voided.")]

@@ -134,13 +134,13 @@ class TestClock(Answer):
     moving_to: Annotated[str | None, instant_of("Where it is on its way to; null when it stays.")]
 
 
-class OrganizationInput(entity.BillingEntityInput):
+class OrganizationInput(entity.BillingEntityUpdate):
     """Settings of the organization's default billing entity."""
 
     webhook_url: Annotated[str, says("An address that isn't a webhook endpoint yet becomes one.")]
 
 
-class NewOrganization(entity.BillingEntityInput):
+class NewOrganization(entity.BillingEntityUpdate):
     """A new organization, with settings of its billing entity."""
 
     test_mode: Annotated[bool, says("Whether it gets a clock of its own that can be moved.")]

@@ -15,7 +15,6 @@ from permille.api.objects.base import (
     Currency,
     Description,
     DisplayName,
-    EmptyList,
     Id,
     Input,
     Metadata,
@@ -27,6 +26,7 @@ from permille.api.objects.base import (
     says,
 )
 from permille.api.objects.charge import Charge, ChargeInput
+from permille.api.objects.feature import PlanEntitlement
 from permille.api.objects.fixed_charge import FixedCharge, FixedChargeInput
 from permille.api.objects.tax import Tax
 from permille.api.objects.threshold import ApplicableUsageThreshold, UsageThreshold, UsageThresholdInput
@@ -99,7 +99,7 @@ class Plan(Answer, kw_only=True):
     fixed_charges: Annotated[
         list[FixedCharge] | UnsetType, says("Quantities in every period; left out in webhooks.")
     ] = UNSET
-    entitlements: EmptyList
+    entitlements: Annotated[list[PlanEntitlement], says("Features that it grants.")]
     usage_thresholds: Annotated[
         list[UsageThreshold], says("Amounts of lifetime usage at which an invoice is made.")
     ]

@@ -22,6 +22,7 @@ from permille.api.objects.base import (
     says,
 )
 from permille.api.objects.customer import Customer
+from permille.api.objects.feature import SubscriptionEntitlement
 from permille.api.objects.plan import Plan, PlanOverrides
 from permille.api.objects.threshold import ApplicableUsageThreshold, UsageThreshold, UsageThresholdInput
 from permille.core.period import BillingTime
@@ -80,7 +81,7 @@ class Subscription(Answer, kw_only=True):
     purchase_order_number: Annotated[str | None, says("The customer's order number, printed on invoices.")]
     cancellation_reason: Annotated[None, says("Always null: kept for clients of Lago's API.")]
     payment_method: Annotated[PaymentMethod, says("How it is paid.")]
-    entitlements: EmptyList
+    entitlements: Annotated[list[SubscriptionEntitlement], says("Features that it has.")]
     usage_threshold: Annotated[
         UsageThreshold | None, says("The threshold that was reached, in the webhook that says so; else null.")
     ]

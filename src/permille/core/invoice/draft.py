@@ -25,6 +25,7 @@ from permille.core.money import ZERO, exact
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
 from permille.core.tax import UNTAXED, Tax, Taxed
+from permille.core.wallet import Spending
 
 AMOUNT_MAX = 2**63 - 1
 """In the currency's smallest unit."""
@@ -65,6 +66,8 @@ class InvoiceStatus(StrEnum):
 
     DRAFT = "draft"
     FINALIZED = "finalized"
+    OPEN = "open"
+    """It waits for its payment: neither numbered nor shown."""
     CLOSED = "closed"
     """It is for nothing: neither numbered nor shown."""
 
@@ -138,6 +141,10 @@ class InvoiceDraft:
     taxed: Taxed = UNTAXED
     credits: tuple[Spent, ...] = ()
     """What credit notes pay of it."""
+    prepaid: tuple[Spending, ...] = ()
+    """What wallets pay of it."""
+    awaits_payment: bool = False
+    """Whether it is neither numbered nor shown before it is paid."""
     dates: InvoiceDates | None = None
     """None until a step has set them; those that it has where it is made again."""
     number: InvoiceNumber | None = None
@@ -213,6 +220,8 @@ class InvoiceDraft:
         """A draft while it waits; closed when it is for nothing and the customer wants no such invoice."""
         if self.has_grace_period or self.waits_for_price:
             return InvoiceStatus.DRAFT
+        if self.awaits_payment:
+            return InvoiceStatus.OPEN
         if (
             self.fees_amount_cents
             or self.customer.finalizes_zero_amount_invoice
@@ -265,7 +274,24 @@ class InvoiceDraft:
     @property
     def total_amount_cents(self) -> int:
         """What there is to pay."""
-        return self.sub_total_including_taxes_amount_cents - self.credit_notes_amount_cents
+        owed = self.sub_total_including_taxes_amount_cents - self.credit_notes_amount_cents
+        return owed - self.prepaid_credit_amount_cents if self.prepaid else owed
+
+    @property
+    def prepaid_credit_amount_cents(self) -> int:
+        """What wallets pay of it."""
+        return sum([each.amount_cents for each in self.prepaid])
+
+    @property
+    def prepaid_granted_credit_amount_cents(self) -> int | None:
+        """What is paid by credits that were given for nothing; None where no wallet pays."""
+        return sum([each.granted_cents for each in self.prepaid]) if self.prepaid else None
+
+    @property
+    def prepaid_purchased_credit_amount_cents(self) -> int | None:
+        """What is paid by credits that were bought."""
+        granted = self.prepaid_granted_credit_amount_cents
+        return None if granted is None else self.prepaid_credit_amount_cents - granted
 
     @property
     def total_paid_amount_cents(self) -> int:

@@ -17,12 +17,15 @@ from permille.core.metering.usage import Partial
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge, Dimensions
 from permille.core.rating.fixed_charge import UnitsChange
+from permille.core.wallet import FilledWallet
 
 Usage = Mapping[str, Sequence[tuple[Dimensions, Partial]]]
 """Code of a metric -> its series."""
 Priced = Sequence[tuple[Charge, CompiledCharge]]
 Balances = Mapping[tuple[UUID, str], Sequence[tuple[UUID, int]]]
 """(Customer, currency) -> the credit notes with a balance, the oldest first: (id, balance in cents)."""
+Wallets = Mapping[tuple[UUID, str], Sequence[FilledWallet]]
+"""(Customer, currency) -> the wallets with a balance, in the order in which they are spent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,7 @@ class Facts:
     billed_before: Mapping[UUID, BilledBefore] = field(default_factory=dict)
     """Subscription -> what an invoice at a threshold has billed of its period."""
     balances: Balances = field(default_factory=dict)
+    wallets: Wallets = field(default_factory=dict)
 
     def charges_in_arrears(self, billing: SubscriptionBilling) -> Priced:
         """The charges that price the period of usage that is billed; none where none is."""

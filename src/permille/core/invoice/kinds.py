@@ -15,6 +15,7 @@ from permille.core.invoice.steps.due_subscriptions import due_subscriptions
 from permille.core.invoice.steps.fixed_charges import fixed_charges
 from permille.core.invoice.steps.late_usage import late_usage
 from permille.core.invoice.steps.minimum_charge import minimum_charge
+from permille.core.invoice.steps.prepaid_credits import after_prepaid_credits, prepaid_credits
 from permille.core.invoice.steps.progressive_credit import progressive_credit
 from permille.core.invoice.steps.renewals import renewals, renewals_alone
 from permille.core.invoice.steps.subscription_fee import subscription_fee
@@ -23,7 +24,7 @@ from permille.core.invoice.steps.usage_charges import usage_charges
 
 Step = Callable[[InvoiceDraft, Facts], InvoiceDraft]
 
-_PAYABLE: tuple[Step, ...] = (coupons, line_taxes, invoice_taxes, credit_notes, dates)
+_PAYABLE: tuple[Step, ...] = (coupons, line_taxes, invoice_taxes, credit_notes, prepaid_credits, dates)
 
 STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
     {
@@ -49,7 +50,11 @@ STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
     }
 )
 
-USED_UP: tuple[Callable[[InvoiceDraft, Facts], Facts], ...] = (after_coupons, after_credit_notes)
+USED_UP: tuple[Callable[[InvoiceDraft, Facts], Facts], ...] = (
+    after_coupons,
+    after_credit_notes,
+    after_prepaid_credits,
+)
 """What an invoice takes away from the facts of those that follow in its batch."""
 
 

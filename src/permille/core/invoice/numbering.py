@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from permille.core.customer import Customer
+from permille.core.customer import BillingEntity, Customer
 from permille.core.period import local_date
 
 SequenceKey = tuple[UUID, UUID]
@@ -25,9 +25,14 @@ class InvoiceNumber(NamedTuple):
     of_entity: int | None
 
 
+def is_numbered_by_itself(entity: BillingEntity) -> bool:
+    """Whether the entity has one sequence for all its customers."""
+    return entity.document_numbering == "per_billing_entity"
+
+
 def is_numbered_by_entity(customer: Customer) -> bool:
-    """Whether the customer's invoices show the number of the billing entity's sequence."""
-    return customer.billing_entity.document_numbering == "per_billing_entity"
+    """Whether the customer's invoices show the number of the billing entity's sequence; those of a partner never do."""
+    return is_numbered_by_itself(customer.billing_entity) and not customer.is_self_billed
 
 
 def counts(customers: Sequence[Customer]) -> tuple[Counter[SequenceKey], Counter[UUID]]:

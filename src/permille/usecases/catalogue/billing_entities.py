@@ -10,8 +10,9 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.customer import BillingEntity
-from permille.core.errors import NotFound
-from permille.store import billing_entities, billing_holds, customers, invoices, subscriptions
+from permille.core.errors import Invalid, NotFound
+from permille.core.invoice.numbering import is_numbered_by_itself
+from permille.store import billing_entities, billing_holds, customers, dunning, invoices, subscriptions
 from permille.usecases import subscriptions as lifecycle
 
 
@@ -23,6 +24,16 @@ def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> BillingE
     return found
 
 
+def add(
+    conn: Connection[Any], organization_id: UUID, *, settings: Mapping[str, Any], now: datetime
+) -> BillingEntity:
+    """A further entity, with at least a code and a name. Raises Invalid where the code is taken."""
+    made = billing_entities.add(conn, organization_id=organization_id, columns=settings, now=now)
+    if made is None:
+        raise Invalid({"code": ["value_already_exist"]})
+    return billing_entities.by_ids(conn, [made])[made]
+
+
 def change(
     conn: Connection[Any],
     organization_id: UUID,
@@ -31,14 +42,20 @@ def change(
     settings: Mapping[str, Any],
     now: datetime,
 ) -> BillingEntity:
-    """The entity with these settings: due instants follow its timezone, drafts its grace period."""
+    """The entity with these settings: due instants follow its timezone, drafts its grace period, and numbers of its own
+    go on from the number of its invoices.
+    """
     billing_entities.update(conn, billing_entity_id=before.id, settings=settings, now=now)
     after = billing_entities.by_ids(conn, [before.id])[before.id]
+    if is_numbered_by_itself(after) and not is_numbered_by_itself(before):
+        billing_entities.count_on(conn, after.id)
     if after.timezone != before.timezone:
         lifecycle.reschedule(conn, subscriptions.living_of_billing_entity(conn, after.id), now=now)
     if after.invoice_grace_period != before.invoice_grace_period:
         inheriting = customers.inheriting_grace_period(conn, after.id)
         invoices.set_grace_periods(conn, dict.fromkeys(inheriting, after.invoice_grace_period), now=now)
+    if after.dunning_campaign_id != before.dunning_campaign_id:
+        dunning.restart(conn, dunning.customers_of_entity(conn, after.id), now=now)
     if after.taxes != before.taxes:
         billing_holds.retry_soon(conn, organization_id, now=now)
     return after

@@ -13,7 +13,15 @@ from psycopg import Connection
 from permille.core.customer import Customer
 from permille.core.errors import NotFound
 from permille.database import locks
-from permille.store import billing_entities, billing_holds, customers, invoices, subscriptions, webhooks
+from permille.store import (
+    billing_entities,
+    billing_holds,
+    customers,
+    dunning,
+    invoices,
+    subscriptions,
+    webhooks,
+)
 from permille.usecases import coupons, subscriptions as lifecycle
 from permille.usecases.invoices import drafts
 
@@ -86,10 +94,17 @@ def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any
         lifecycle.reschedule(conn, subscriptions.living_of_customer(conn, after.id), now=now)
     if after.applicable_invoice_grace_period != before.applicable_invoice_grace_period:
         invoices.set_grace_periods(conn, {after.id: after.applicable_invoice_grace_period}, now=now)
+    if _dunning_of(after) != _dunning_of(before):
+        dunning.restart(conn, [after.id], now=now)
     if after.taxes != before.taxes:
         billing_holds.retry_soon(conn, after.organization_id, now=now)
     webhooks.enqueue_of(conn, "customer.updated", after.organization_id, [after.id], now=now)
     return after
+
+
+def _dunning_of(customer: Customer) -> tuple[UUID | None, bool]:
+    campaign_id = customer.dunning_campaign_id or customer.billing_entity.dunning_campaign_id
+    return campaign_id, customer.exclude_from_dunning_campaign
 
 
 def remove(conn: Connection[Any], customer: Customer, *, now: datetime) -> None:

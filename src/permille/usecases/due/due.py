@@ -23,6 +23,7 @@ from permille.store.organizations import TestClock
 from permille.usecases import alerts, fences
 from permille.usecases.due.bills import BILLS
 from permille.usecases.due.drafts import DRAFTS
+from permille.usecases.due.dunning import DUNNING
 from permille.usecases.due.ends import ENDS
 from permille.usecases.due.event_errors import EVENT_ERRORS
 from permille.usecases.due.overdue import OVERDUE
@@ -31,7 +32,7 @@ from permille.usecases.fences import Task
 from permille.usecases.invoices import advance, progressive
 
 BATCH = 2_000
-KINDS = (EVENT_ERRORS, STARTS, ENDS, BILLS, DRAFTS, OVERDUE)
+KINDS = (EVENT_ERRORS, STARTS, ENDS, BILLS, DRAFTS, OVERDUE, DUNNING)
 """In the order in which they are done at one instant."""
 STEP_SECONDS = 0.5
 """How long a transaction moves a test clock, about."""

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.store import due, payments, webhooks
+from permille.store import due, dunning, payments, webhooks
 from permille.usecases.due.kind import DueKind
 
 
@@ -22,6 +22,7 @@ def _mark(
     found = due.claim_overdue(conn, organization_id, until=at, limit=limit, wait=wait)
     if found:
         payments.set_overdue(conn, found, now=at)
+        dunning.wake(conn, found, now=at)
         webhooks.enqueue_of(conn, "invoice.payment_overdue", organization_id, found, now=at)
     return len(found)
 

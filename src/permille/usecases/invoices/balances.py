@@ -14,7 +14,8 @@ from psycopg import Connection
 
 from permille.core.invoice.credit import InvoiceCredit
 from permille.core.invoice.draft import InvoiceDraft
-from permille.store import coupons, credit_notes, progressive
+from permille.store import coupons, credit_notes, progressive, wallets
+from permille.usecases.wallets import spending
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,16 @@ class Balance:
     """What these customers have, locked."""
     take: Callable[[Connection[Any], Sequence[InvoiceDraft]], None]
     """Save what these invoices took of it."""
-    credits_of: Callable[[Connection[Any], Collection[UUID]], Mapping[UUID, Sequence[InvoiceCredit]]]
-    """Invoice -> what it took, as its `credits` show it."""
+    credits_of: Callable[[Connection[Any], Collection[UUID]], Mapping[UUID, Sequence[InvoiceCredit]]] = (
+        lambda _conn, _ids: {}
+    )
+    """Invoice -> what it took, as its `credits` show it, which leave prepaid credits out."""
 
 
 BALANCES = (
     Balance("coupons", coupons.active, coupons.take, coupons.credits_of),
     Balance("balances", credit_notes.available, credit_notes.take, credit_notes.credits_of),
+    Balance("wallets", wallets.filled, spending.take),
 )
 
 

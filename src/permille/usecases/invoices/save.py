@@ -20,7 +20,7 @@ from permille.usecases.invoices import balances
 from permille.usecases.invoices.excess import credit_excess
 from permille.usecases.mail import mail_invoices
 
-_FINAL_WEBHOOKS = {
+FINAL_WEBHOOKS = {
     InvoiceKind.ONE_OFF: "invoice.one_off_created",
     InvoiceKind.CREDIT: "invoice.paid_credit_added",
 }
@@ -44,7 +44,7 @@ def save(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
             alone += [(draft.at, UUID(fee_id)) for fee_id in ids]
             continue
         if draft.status is InvoiceStatus.FINALIZED:
-            shown[_FINAL_WEBHOOKS.get(draft.kind, "invoice.created")].append((draft.at, draft.id))
+            shown[FINAL_WEBHOOKS.get(draft.kind, "invoice.created")].append((draft.at, draft.id))
         elif draft.status is InvoiceStatus.DRAFT:
             shown["invoice.drafted"].append((draft.at, draft.id))
         if draft.kind is InvoiceKind.IN_ADVANCE:

@@ -1,0 +1,96 @@
+"""Prepaid credits pay an invoice, last of all. Source: semantics-billing.md section 5.6."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from uuid import UUID
+
+from permille.core.contract.plan import Plan
+from permille.core.contract.price_versions import versions_of
+from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, Line, changed
+from permille.core.invoice.facts import Facts
+from permille.core.money import ZERO, exact
+from permille.core.rating.filters import Id
+from permille.core.wallet import FeeBucket, FilledWallet, Lot, Spending, spend
+
+TARGET_WALLET = "target_wallet_code"
+"""The property of events that names the wallet which pays for them."""
+
+_Key = tuple[str, UUID | None, str | None]
+
+
+def prepaid_credits(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
+    """Pay what credit notes have left from the customer's wallets; a draft is paid when it is final."""
+    known = facts.wallets.get((draft.customer.id, draft.currency))
+    if not known or draft.is_paid or draft.status is InvoiceStatus.DRAFT or draft.total_amount_cents <= 0:
+        return draft
+    usable = [each for each in known if _is_usable(each, draft)]
+    spent = spend(usable, buckets(draft), draft.total_amount_cents)
+    return changed(draft, prepaid=tuple(spent)) if spent else draft
+
+
+def _is_usable(filled: FilledWallet, draft: InvoiceDraft) -> bool:
+    ends_at = filled.wallet.expiration_at
+    return filled.wallet.balance_cents > 0 and (ends_at is None or draft.made_at < ends_at)
+
+
+def buckets(draft: InvoiceDraft) -> list[FeeBucket]:
+    """What is left to pay, by what wallets can be limited to; credit notes have paid the same part of each fee."""
+    whole = draft.sub_total_including_taxes_amount_cents
+    with exact():
+        left = Decimal(whole - draft.credit_notes_amount_cents)
+        return [
+            FeeBucket(*key, cents * left / whole if draft.credits else cents)
+            for key, cents in _by_key(draft.lines).items()
+        ]
+
+
+def _by_key(lines: Sequence[Line]) -> Mapping[_Key, Decimal]:
+    """Fees with taxes, unrounded; call it under exact()."""
+    metrics: dict[int, dict[Id, UUID]] = {}
+    found: dict[_Key, Decimal] = defaultdict(lambda: ZERO)
+    for line in lines:
+        if line.taxable_cents <= 0:
+            continue
+        if line.plan is not None and id(line.plan) not in metrics:
+            metrics[id(line.plan)] = dict(_metrics(line.plan))
+        of_plan = metrics[id(line.plan)] if line.plan is not None else {}
+        metric_id = of_plan.get(line.fee.charge_id) if line.fee.charge_id is not None else None
+        key = line.fee.kind, metric_id, line.fee.grouped_by.get(TARGET_WALLET)
+        found[key] += line.taxable_cents + line.taxed.precise_amount_cents
+    return found
+
+
+def _metrics(plan: Plan) -> Iterator[tuple[Id, UUID]]:
+    for version in versions_of(plan):
+        for charge in version.charges:
+            yield charge.id, charge.metric.id
+
+
+def after_prepaid_credits(draft: InvoiceDraft, facts: Facts) -> Facts:
+    """What the wallets have left for the invoices that follow in the batch."""
+    if not draft.prepaid:
+        return facts
+    place = draft.customer.id, draft.currency
+    spent = {each.wallet.id: each for each in draft.prepaid}
+    left = [_less(each, spent.get(each.wallet.id)) for each in facts.wallets[place]]
+    return replace(facts, wallets={**facts.wallets, place: left})
+
+
+def _less(filled: FilledWallet, spent: Spending | None) -> FilledWallet:
+    if spent is None:
+        return filled
+    taken = {part.lot.id: part.amount_cents for part in spent.parts}
+    wallet = replace(
+        filled.wallet,
+        balance_cents=filled.wallet.balance_cents - spent.amount_cents,
+        credits_balance=filled.wallet.credits_balance - spent.worth.credits,
+    )
+    return FilledWallet(wallet=wallet, lots=tuple(_rest(lot, taken.get(lot.id, 0)) for lot in filled.lots))
+
+
+def _rest(lot: Lot, taken_cents: int) -> Lot:
+    return replace(lot, remaining_amount_cents=lot.remaining_amount_cents - taken_cents)

@@ -1,0 +1,227 @@
+"""What fills and empties wallets, and how much of one that fills went into one that empties."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from permille.core.money import exact
+from permille.core.wallet import CREDIT_DIGITS, LOWEST_PRIORITY, LotPart, Source
+from permille.database.bulk import columns_of, int_array, uuid_array
+from permille.database.connections import exact_json
+from permille.ids import new_ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletTransaction:
+    """A row of wallet_transaction. Amounts are in the smallest unit of the wallet's currency."""
+
+    id: UUID
+    organization_id: UUID
+    wallet_id: UUID
+    transaction_type: str
+    transaction_status: str
+    status: str
+    source: str = Source.MANUAL
+    amount_cents: int
+    credit_amount: Decimal
+    remaining_amount_cents: int | None = None
+    priority: int = LOWEST_PRIORITY
+    name: str | None = None
+    purchase_order_number: str | None = None
+    invoice_requires_successful_payment: bool = False
+    invoice_id: UUID | None = None
+    voided_invoice_id: UUID | None = None
+    credit_note_id: UUID | None = None
+    metadata: Sequence[Mapping[str, Any]] = ()
+    settled_at: datetime | None = None
+    failed_at: datetime | None = None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumption:
+    """How much of one transaction went into another."""
+
+    id: UUID
+    transaction_id: UUID
+    """The other one."""
+    amount_cents: int
+    credit_amount: Decimal
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionSearch:
+    """Every condition that is given must hold."""
+
+    status: str | None = None
+    transaction_status: str | None = None
+    transaction_type: str | None = None
+
+
+_COLUMNS = columns_of(WalletTransaction)
+
+
+def add(conn: Connection[Any], rows: Sequence[WalletTransaction]) -> None:
+    """New rows; set-based."""
+    conn.execute(
+        f"insert into wallet_transaction ({_COLUMNS})"
+        f" select {_COLUMNS} from jsonb_populate_recordset(null::wallet_transaction, %s::jsonb)",
+        [exact_json([asdict(row) for row in rows])],
+    )
+
+
+def consume(conn: Connection[Any], parts: Sequence[tuple[WalletTransaction, LotPart]]) -> None:
+    """Write down what transactions took of lots, and lower these; set-based."""
+    if not parts:
+        return
+    at = parts[0][0].created_at
+    conn.execute(
+        "insert into wallet_consumption (id, inbound_id, outbound_id, amount_cents, credit_amount, created_at)"
+        " select * from unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::bigint[], %s::numeric[], %s::timestamptz[])",
+        [
+            new_ids(at, len(parts)),
+            [part.lot.id for _, part in parts],
+            [taker.id for taker, _ in parts],
+            [part.amount_cents for _, part in parts],
+            [_credits(taker, part) for taker, part in parts],
+            [taker.created_at for taker, _ in parts],
+        ],
+    )
+    conn.execute(
+        "update wallet_transaction t set remaining_amount_cents = t.remaining_amount_cents - p.cents from ("
+        "   select id, sum(cents)::bigint as cents from unnest(%s::uuid[], %s::bigint[]) as e (id, cents) group by id"
+        ") p where t.id = p.id",
+        [uuid_array(part.lot.id for _, part in parts), int_array(part.amount_cents for _, part in parts)],
+    )
+
+
+def _credits(taker: WalletTransaction, part: LotPart) -> Decimal:
+    """The share of the credits that go."""
+    with exact():
+        share = taker.credit_amount * part.amount_cents / taker.amount_cents
+        return share.quantize(CREDIT_DIGITS)
+
+
+def _select(conn: Connection[Any], condition: str, values: Any) -> list[WalletTransaction]:
+    with conn.cursor(row_factory=class_row(WalletTransaction)) as cursor:
+        return cursor.execute(
+            f"select {_COLUMNS} from wallet_transaction where {condition}", values
+        ).fetchall()
+
+
+def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, WalletTransaction]:
+    return {row.id: row for row in _select(conn, "id = any(%s)", [list(ids)])}
+
+
+_FOUND = (
+    "wallet_id = %(wallet)s and (%(status)s::text is null or status = %(status)s)"
+    " and (%(transaction_status)s::text is null or transaction_status = %(transaction_status)s)"
+    " and (%(transaction_type)s::text is null or transaction_type = %(transaction_type)s)"
+)
+
+
+def listing(
+    conn: Connection[Any], wallet_id: UUID, search: TransactionSearch, *, limit: int, offset: int
+) -> tuple[list[WalletTransaction], int]:
+    """Newest first, and how many there are."""
+    values = {**asdict(search), "wallet": wallet_id, "limit": limit, "offset": offset}
+    rows = _select(
+        conn, f"{_FOUND} order by created_at desc, id desc limit %(limit)s offset %(offset)s", values
+    )
+    row = conn.execute(f"select count(*) from wallet_transaction where {_FOUND}", values).fetchone()
+    return rows, row[0] if row else 0
+
+
+def purchases_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> list[WalletTransaction]:
+    """What these invoices sell, that is not settled yet."""
+    return _select(
+        conn,
+        "invoice_id = any(%s) and transaction_status = 'purchased' and status <> 'settled' order by id",
+        [list(invoice_ids)],
+    )
+
+
+def spent_on(conn: Connection[Any], invoice_ids: Collection[UUID]) -> list[WalletTransaction]:
+    """What paid these invoices, in the order of its making."""
+    return _select(
+        conn,
+        "invoice_id = any(%s) and transaction_status = 'invoiced' order by created_at, id",
+        [list(invoice_ids)],
+    )
+
+
+def given_back(conn: Connection[Any], invoice_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the invoices that have given back what paid them."""
+    rows = conn.execute(
+        "select distinct voided_invoice_id from wallet_transaction where voided_invoice_id = any(%s)",
+        [list(invoice_ids)],
+    ).fetchall()
+    return {invoice_id for (invoice_id,) in rows}
+
+
+def settle(conn: Connection[Any], ids: Collection[UUID], *, now: datetime) -> None:
+    """They fill their wallets from now on."""
+    conn.execute(
+        "update wallet_transaction set status = 'settled', settled_at = %s, failed_at = null,"
+        " remaining_amount_cents = amount_cents where id = any(%s)",
+        [now, list(ids)],
+    )
+
+
+def fail(conn: Connection[Any], ids: Collection[UUID], *, now: datetime) -> None:
+    """Their payment has failed; it may still succeed."""
+    conn.execute(
+        "update wallet_transaction set status = 'failed', failed_at = %s where id = any(%s)",
+        [now, list(ids)],
+    )
+
+
+_DIRECTIONS = {"inbound_id": "outbound_id", "outbound_id": "inbound_id"}
+
+
+def consumptions(
+    conn: Connection[Any], transaction_id: UUID, *, limit: int, offset: int
+) -> tuple[list[Consumption], int]:
+    """What took of a transaction, the oldest first, and how many that were."""
+    return _consumed(conn, "inbound_id", transaction_id, limit=limit, offset=offset)
+
+
+def fundings(
+    conn: Connection[Any], transaction_id: UUID, *, limit: int, offset: int
+) -> tuple[list[Consumption], int]:
+    """What a transaction took of, in that order, and how many that were."""
+    return _consumed(conn, "outbound_id", transaction_id, limit=limit, offset=offset)
+
+
+def _consumed(
+    conn: Connection[Any], own: str, transaction_id: UUID, *, limit: int, offset: int
+) -> tuple[list[Consumption], int]:
+    with conn.cursor(row_factory=class_row(Consumption)) as cursor:
+        rows = cursor.execute(
+            f"select id, {_DIRECTIONS[own]} as transaction_id, amount_cents, credit_amount, created_at"
+            f" from wallet_consumption where {own} = %s order by created_at, id limit %s offset %s",
+            [transaction_id, limit, offset],
+        ).fetchall()
+    row = conn.execute(
+        f"select count(*) from wallet_consumption where {own} = %s", [transaction_id]
+    ).fetchone()
+    return rows, row[0] if row else 0
+
+
+def pending_credits(conn: Connection[Any], wallet_ids: Collection[UUID]) -> dict[UUID, Decimal]:
+    """Wallet -> credits that are bought and not paid yet."""
+    rows = conn.execute(
+        "select wallet_id, sum(credit_amount) from wallet_transaction"
+        " where wallet_id = any(%s) and status = 'pending' group by wallet_id",
+        [list(wallet_ids)],
+    ).fetchall()
+    return dict(rows)

@@ -1,0 +1,259 @@
+"""Wallets: their rows, what they hold in the order in which it is spent, and what invoices take of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from permille.core.invoice.draft import InvoiceDraft
+from permille.core.money import ZERO
+from permille.core.wallet import FilledWallet, Lot, LotPart, Source, TransactionStatus, Wallet
+from permille.database.bulk import columns_of, text_array, uuid_array
+from permille.database.connections import exact_json
+from permille.ids import new_id
+from permille.store import wallet_transactions
+from permille.store.wallet_transactions import WalletTransaction
+
+_COLUMNS = columns_of(Wallet)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletSearch:
+    """Every condition that is given must hold."""
+
+    external_customer_id: str | None = None
+    customer_id: UUID | None = None
+    currency: str | None = None
+    billing_entity_codes: Sequence[str] = ()
+
+
+def add(conn: Connection[Any], wallet: Wallet) -> None:
+    """A new row."""
+    conn.execute(
+        f"insert into wallet ({_COLUMNS}) select {_COLUMNS} from jsonb_populate_record(null::wallet, %s::jsonb)",
+        [exact_json(asdict(wallet))],
+    )
+
+
+def update(conn: Connection[Any], wallet_id: UUID, columns: Mapping[str, Any], *, now: datetime) -> None:
+    """Set the given columns; the names come from code, never from a request."""
+    changed = {**columns, "updated_at": now}
+    changes = ", ".join(f"{name} = w.{name}" for name in changed)
+    conn.execute(
+        f"update wallet t set {changes} from jsonb_populate_record(null::wallet, %s::jsonb) w where t.id = %s",
+        [exact_json(changed), wallet_id],
+    )
+
+
+def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Wallet]:
+    with conn.cursor(row_factory=class_row(Wallet)) as cursor:
+        return cursor.execute(f"select {_COLUMNS} from wallet where {condition}", values).fetchall()
+
+
+def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Wallet]:
+    return {row.id: row for row in _select(conn, "id = any(%s)", [list(ids)])}
+
+
+def active_by_code(conn: Connection[Any], customer_id: UUID, code: str) -> Wallet | None:
+    found = _select(conn, "customer_id = %s and code = %s and status = 'active'", [customer_id, code])
+    return found[0] if found else None
+
+
+def last_by_code(conn: Connection[Any], customer_id: UUID, code: str) -> Wallet | None:
+    """The active wallet with this code, else the last one that had it."""
+    found = _select(
+        conn,
+        "customer_id = %s and code = %s order by status = 'active' desc, created_at desc limit 1",
+        [customer_id, code],
+    )
+    return found[0] if found else None
+
+
+def active_of_customer(conn: Connection[Any], customer_id: UUID) -> list[Wallet]:
+    """In the order in which they are spent."""
+    return _select(
+        conn, "customer_id = %s and status = 'active' order by priority, created_at, id", [customer_id]
+    )
+
+
+_FOUND = (
+    "organization_id = %(organization)s"
+    " and (%(customer)s::uuid is null or customer_id = %(customer)s)"
+    " and (%(external)s::text is null or customer_id in"
+    "   (select id from customer where organization_id = %(organization)s and external_id = %(external)s))"
+    " and (%(currency)s::text is null or currency = %(currency)s)"
+    " and (%(entities)s::text[] = '{}' or customer_id in (select c.id from customer c"
+    "   join billing_entity b on b.id = coalesce(wallet.billing_entity_id, c.billing_entity_id)"
+    "   where b.organization_id = %(organization)s and b.code = any(%(entities)s)))"
+)
+
+
+def listing(
+    conn: Connection[Any], organization_id: UUID, search: WalletSearch, *, limit: int, offset: int
+) -> tuple[list[Wallet], int]:
+    """Newest first, and how many there are."""
+    values = {
+        "organization": organization_id,
+        "customer": search.customer_id,
+        "external": search.external_customer_id,
+        "currency": search.currency,
+        "entities": text_array(search.billing_entity_codes),
+        "limit": limit,
+        "offset": offset,
+    }
+    with conn.cursor(row_factory=class_row(Wallet)) as cursor:
+        rows = cursor.execute(
+            f"select {_COLUMNS} from wallet where {_FOUND}"
+            " order by created_at desc, id desc limit %(limit)s offset %(offset)s",
+            values,
+        ).fetchall()
+    row = conn.execute(f"select count(*) from wallet where {_FOUND}", values).fetchone()
+    return rows, row[0] if row else 0
+
+
+def filled(
+    conn: Connection[Any], customer_ids: Collection[UUID]
+) -> dict[tuple[UUID, str], list[FilledWallet]]:
+    """(Customer, currency) -> its active wallets with a balance, locked, in the order in which they are spent."""
+    rows = _select(
+        conn,
+        "customer_id = any(%s) and status = 'active' and balance_cents > 0"
+        " order by priority, created_at, id for no key update",
+        [list(customer_ids)],
+    )
+    lots = lots_of(conn, [row.id for row in rows]) if rows else {}
+    found: dict[tuple[UUID, str], list[FilledWallet]] = defaultdict(list)
+    for row in rows:
+        found[row.customer_id, row.currency].append(FilledWallet(wallet=row, lots=tuple(lots[row.id])))
+    return found
+
+
+def lots_of(conn: Connection[Any], wallet_ids: Collection[UUID]) -> dict[UUID, list[Lot]]:
+    """Wallet -> what is left in it, in the order in which it is taken."""
+    with conn.cursor(row_factory=class_row(Lot)) as cursor:
+        rows = cursor.execute(
+            "select id, wallet_id, remaining_amount_cents, transaction_status = 'granted' as is_granted"
+            " from wallet_transaction where wallet_id = any(%s) and remaining_amount_cents > 0"
+            " order by priority, transaction_status = 'granted' desc, created_at, id",
+            [list(wallet_ids)],
+        ).fetchall()
+    found: dict[UUID, list[Lot]] = {wallet_id: [] for wallet_id in wallet_ids}
+    for row in rows:
+        found[row.wallet_id].append(row)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement:
+    """What a settled transaction does to its wallet."""
+
+    transaction: WalletTransaction
+    parts: tuple[LotPart, ...] = ()
+    """The lots that it takes of; none for one that fills."""
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.transaction.transaction_type == "inbound" else -1
+
+    @property
+    def consumed(self) -> tuple[int, Decimal]:
+        """What invoices have taken by it, below zero where an invoice gives back."""
+        moved = self.transaction
+        if moved.transaction_status == TransactionStatus.INVOICED:
+            return moved.amount_cents, moved.credit_amount
+        if moved.voided_invoice_id is not None:
+            return -moved.amount_cents, -moved.credit_amount
+        return 0, ZERO
+
+
+_MOVE = """
+update wallet w set balance_cents = w.balance_cents + m.cents, credits_balance = w.credits_balance + m.credits,
+    consumed_amount_cents = greatest(w.consumed_amount_cents + m.consumed_cents, 0),
+    consumed_credits = greatest(w.consumed_credits + m.consumed_credits, 0),
+    last_balance_sync_at = m.at, updated_at = m.at,
+    last_consumed_credit_at = case when m.consumed_cents > 0 then m.at else w.last_consumed_credit_at end
+from (
+    select id, sum(cents)::bigint as cents, sum(credits) as credits, sum(consumed_cents)::bigint as consumed_cents,
+        sum(consumed_credits) as consumed_credits, max(at) as at
+    from unnest(%s::uuid[], %s::bigint[], %s::numeric[], %s::bigint[], %s::numeric[], %s::timestamptz[])
+        as e (id, cents, credits, consumed_cents, consumed_credits, at)
+    group by id
+) m
+where w.id = m.id
+"""
+
+
+def apply(conn: Connection[Any], movements: Sequence[Movement]) -> None:
+    """Let settled transactions fill and empty their wallets, and take of their lots; set-based."""
+    moved = [(each, each.transaction.settled_at or each.transaction.created_at) for each in movements]
+    conn.execute(
+        _MOVE,
+        [
+            [each.transaction.wallet_id for each, _ in moved],
+            [each.sign * each.transaction.amount_cents for each, _ in moved],
+            [each.sign * each.transaction.credit_amount for each, _ in moved],
+            [each.consumed[0] for each, _ in moved],
+            [each.consumed[1] for each, _ in moved],
+            [at for _, at in moved],
+        ],
+    )
+    wallet_transactions.consume(conn, [(each.transaction, part) for each in movements for part in each.parts])
+
+
+def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> list[WalletTransaction]:
+    """Save what invoices took of wallets: a transaction for each wallet of each invoice; set-based."""
+    movements = [
+        Movement(
+            transaction=WalletTransaction(
+                id=new_id(draft.made_at),
+                organization_id=draft.customer.organization_id,
+                wallet_id=each.wallet.id,
+                transaction_type="outbound",
+                transaction_status=TransactionStatus.INVOICED,
+                status="settled",
+                source=Source.MANUAL,
+                amount_cents=each.amount_cents,
+                credit_amount=each.worth.credits,
+                invoice_id=draft.id,
+                settled_at=draft.made_at,
+                created_at=draft.made_at,
+            ),
+            parts=each.parts,
+        )
+        for draft in drafts
+        for each in draft.prepaid
+    ]
+    if movements:
+        wallet_transactions.add(conn, [each.transaction for each in movements])
+        apply(conn, movements)
+    return [each.transaction for each in movements]
+
+
+def set_out_of_date(conn: Connection[Any], customer_ids: Collection[UUID], *, at: datetime) -> None:
+    """The ongoing balances of these customers' wallets are to be reckoned again."""
+    conn.execute(
+        "update wallet set refresh_at = %s where customer_id = any(%s::uuid[]) and status = 'active'"
+        " and refresh_at is null",
+        [at, uuid_array(customer_ids)],
+    )
+
+
+def terminate(conn: Connection[Any], wallet_ids: Collection[UUID], *, now: datetime) -> None:
+    """They, and their rules, do nothing any more."""
+    conn.execute(
+        "update wallet set status = 'terminated', terminated_at = %s, updated_at = %s where id = any(%s)",
+        [now, now, list(wallet_ids)],
+    )
+    conn.execute(
+        "update wallet_rule set status = 'terminated', terminated_at = %s, updated_at = %s"
+        " where wallet_id = any(%s) and status = 'active'",
+        [now, now, list(wallet_ids)],
+    )

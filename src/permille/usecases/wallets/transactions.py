@@ -1,0 +1,82 @@
+"""What fills and empties wallets: credits that are bought, given for nothing, voided, spent and given back.
+
+Source: semantics-billing.md section 5.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.errors import NotFound
+from permille.core.wallet import (
+    TransactionStatus,
+)
+from permille.ids import new_id
+from permille.store import wallet_transactions, wallets
+from permille.store.invoices import StoredInvoice
+from permille.store.wallet_transactions import WalletTransaction
+from permille.store.wallets import Movement
+from permille.usecases.wallets.changes import announce, changed
+
+
+def by_id(conn: Connection[Any], organization_id: UUID, transaction_id: UUID | None) -> WalletTransaction:
+    """Raises NotFound."""
+    found = wallet_transactions.by_ids(conn, [transaction_id]).get(transaction_id) if transaction_id else None
+    if found is None or found.organization_id != organization_id:
+        raise NotFound("wallet_transaction")
+    return found
+
+
+def payment_changed(conn: Connection[Any], paid: Sequence[StoredInvoice], now: datetime) -> None:
+    """Credits that were bought are there once their invoice is paid; a payment that fails marks them, and may still succeed."""
+    status_of = {each.id: each.payment_status for each in paid if each.invoice_type == "credit"}
+    bought = wallet_transactions.purchases_of(conn, status_of) if status_of else []
+    failed = [each for each in bought if each.invoice_id and status_of[each.invoice_id] == "failed"]
+    settled = [each for each in bought if each.invoice_id and status_of[each.invoice_id] == "succeeded"]
+    if failed:
+        wallet_transactions.fail(conn, [each.id for each in failed], now=now)
+    if settled:
+        wallet_transactions.settle(conn, [each.id for each in settled], now=now)
+        wallets.apply(conn, [Movement(transaction=replace(each, settled_at=now)) for each in settled])
+        changed(conn, {each.wallet_id for each in settled}, now=now)
+    announce(conn, "updated", [*failed, *settled], now)
+
+
+def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime) -> None:
+    """Give what paid these invoices, which are voided, back to wallets that are still active, as granted credits.
+
+    What an invoice took is given back once, however often it is asked for.
+    """
+    spent = wallet_transactions.spent_on(conn, invoice_ids)
+    given = wallet_transactions.given_back(conn, invoice_ids)
+    known = wallets.by_ids(conn, {each.wallet_id for each in spent})
+    rows = [
+        WalletTransaction(
+            id=new_id(now),
+            organization_id=each.organization_id,
+            wallet_id=each.wallet_id,
+            transaction_type="inbound",
+            transaction_status=TransactionStatus.GRANTED,
+            status="settled",
+            amount_cents=each.amount_cents,
+            credit_amount=each.credit_amount,
+            remaining_amount_cents=each.amount_cents,
+            voided_invoice_id=each.invoice_id,
+            settled_at=now,
+            created_at=now,
+        )
+        for each in spent
+        if known[each.wallet_id].is_active and each.invoice_id not in given
+    ]
+    if not rows:
+        return
+    wallet_transactions.add(conn, rows)
+    wallets.apply(conn, [Movement(transaction=row) for row in rows])
+    announce(conn, "created", rows, now)
+    changed(conn, {row.wallet_id for row in rows}, now=now)

@@ -1,0 +1,275 @@
+"""Prepaid credits over the API: wallets, what fills and empties them, what invoices take and give back."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from .conftest import Api
+from .test_credit_notes import move
+
+
+def open_wallet(api: Api, granted: str | None = "10", **fields: Any) -> Any:
+    body = {
+        "external_customer_id": "cus",
+        "rate_amount": "1",
+        "currency": "EUR",
+        "granted_credits": granted,
+        **fields,
+    }
+    return api.post("/wallets", {"wallet": body})["wallet"]
+
+
+def look(api: Api, row: Any) -> Any:
+    return api.get(f"/wallets/{row['lago_id']}")["wallet"]
+
+
+def top_up(api: Api, row: Any, **fields: Any) -> list[Any]:
+    body = {"wallet_transaction": {"wallet_id": row["lago_id"], **fields}}
+    found: list[Any] = api.post("/wallet_transactions", body)["wallet_transactions"]
+    return found
+
+
+def transactions(api: Api, row: Any, **params: Any) -> list[Any]:
+    found: list[Any] = api.get(f"/wallets/{row['lago_id']}/wallet_transactions", **params)[
+        "wallet_transactions"
+    ]
+    return found
+
+
+def bill(api: Api, cents: int, plan: str = "pro") -> Any:
+    """An invoice of so much, at once."""
+    api.plan(plan, amount_cents=cents, pay_in_advance=True)
+    api.subscribe(f"sub-{plan}", plan, billing_time="anniversary")
+    return api.get(f"/invoices/{api.get('/invoices')['invoices'][0]['lago_id']}")["invoice"]
+
+
+def test_a_wallet_is_opened_changed_listed_and_terminated(api: Api) -> None:
+    api.customer()
+    api.metric()
+    made = open_wallet(
+        api, "2.5", rate_amount="2", name="Year 1", applies_to={"billable_metric_codes": ["tokens"]}
+    )
+    assert (made["code"], made["balance_cents"], made["credits_balance"], made["priority"]) == (
+        "year_1",
+        500,
+        "2.5",
+        50,
+    )
+    assert made["applies_to"] == {"fee_types": [], "billable_metric_codes": ["tokens"]}
+    second = open_wallet(api, None, code="two", priority=3)
+    listed = api.get("/wallets", external_customer_id="cus")["wallets"]
+    assert {row["code"] for row in listed} == {"two", "year_1"}
+    assert api.get("/customers/cus/wallets/two")["wallet"] == second
+    changed = api.put("/customers/cus/wallets/two", {"wallet": {"name": "Second", "priority": 1}})["wallet"]
+    assert (changed["name"], changed["priority"], changed["code"]) == ("Second", 1, "two")
+    assert api.post("/wallets/" + second["lago_id"] + "/metadata", {"metadata": {"a": "1"}}) == {
+        "metadata": {"a": "1"}
+    }
+    assert api.call("PATCH", "/customers/cus/wallets/two/metadata", {"metadata": {"b": "2"}}).json()[
+        "metadata"
+    ] == {"a": "1", "b": "2"}
+    assert api.delete("/customers/cus/wallets/two/metadata/a") == {"metadata": {"b": "2"}}
+    assert api.delete(f"/wallets/{made['lago_id']}")["wallet"]["status"] == "terminated"
+    assert api.delete(f"/wallets/{made['lago_id']}")["wallet"]["terminated_at"]
+    assert (
+        api.code(405, "PUT", f"/wallets/{made['lago_id']}", {"wallet": {"name": "x"}})
+        == "wallet_is_terminated"
+    )
+    assert api.code(404, "GET", f"/wallets/{uuid4()}") == "wallet_not_found"
+
+
+@pytest.mark.parametrize(
+    ("fields", "details"),
+    [
+        ({"granted_credits": 10}, {"granted_credits": ["invalid_granted_credits", "invalid_amount"]}),
+        ({"paid_credits": "-1"}, {"paid_credits": ["invalid_paid_credits", "invalid_amount"]}),
+        ({"granted_credits": "0.001"}, {"granted_credits": ["amount_rounds_to_zero"]}),
+        (
+            {"paid_credits": "9.99", "paid_top_up_min_amount_cents": 1000},
+            {"paid_credits": ["amount_below_minimum"]},
+        ),
+        (
+            {"paid_credits": "9", "paid_top_up_max_amount_cents": 899},
+            {"paid_credits": ["amount_above_maximum"]},
+        ),
+        ({"rate_amount": "0"}, {"rate_amount": ["value_is_invalid"]}),
+        ({"currency": "XXX"}, {"currency": ["value_is_invalid"]}),
+        ({"priority": 51}, {"priority": ["value_is_out_of_range"]}),
+        ({"expiration_at": "2024-01-01T00:00:00Z"}, {"expiration_at": ["invalid_date"]}),
+        ({"external_customer_id": "nobody"}, {"customer": ["customer_not_found"]}),
+        ({"applies_to": {"fee_types": ["tax"]}}, {"fee_types": ["value_is_invalid"]}),
+        (
+            {"applies_to": {"billable_metric_codes": ["none"]}},
+            {"billable_metric_codes": ["value_is_invalid"]},
+        ),
+        ({"transaction_metadata": [{"key": "k" * 21, "value": "v"}]}, {"key": ["value_is_too_long"]}),
+    ],
+)
+def test_bad_wallets_are_refused_and_leave_nothing(api: Api, fields: Any, details: Any) -> None:
+    api.customer()
+    body = {"external_customer_id": "cus", "rate_amount": "1", "currency": "EUR", **fields}
+    assert api.details("POST", "/wallets", {"wallet": body}) == details
+    assert api.get("/wallets")["wallets"] == api.get("/invoices")["invoices"] == []
+
+
+def test_a_customer_has_six_active_wallets_and_a_code_once(api: Api) -> None:
+    api.customer()
+    made = [open_wallet(api, None, code=f"w{number}") for number in range(5)]
+    assert api.details(
+        "POST", "/customers/cus/wallets", {"wallet": {"rate_amount": "1", "currency": "EUR", "code": "w1"}}
+    ) == {"code": ["value_already_exist"]}
+    open_wallet(api, None)
+    body = {"wallet": {"rate_amount": "1", "currency": "EUR"}}
+    assert api.details("POST", "/customers/cus/wallets", body) == {"customer": ["wallet_limit_reached"]}
+    api.delete(f"/wallets/{made[1]['lago_id']}")
+    assert open_wallet(api, None, code="w1")["status"] == "active"
+
+
+def test_bought_credits_are_there_once_their_invoice_is_paid(api: Api) -> None:
+    api.customer()
+    row = open_wallet(api, None, name="Main", paid_credits="12.345678", transaction_name="Start")
+    (bought,) = transactions(api, row)
+    assert (
+        bought["status"],
+        bought["amount"],
+        bought["credit_amount"],
+        bought["remaining_amount_cents"],
+    ) == ("pending", "12.35", "12.35", None)
+    invoice = api.get(f"/invoices/{bought['lago_invoice_id']}")["invoice"]
+    (fee,) = invoice["fees"]
+    assert (invoice["invoice_type"], invoice["total_amount_cents"], invoice["taxes_amount_cents"]) == (
+        "credit",
+        1235,
+        0,
+    )
+    assert (fee["item"]["type"], fee["item"]["item_type"], fee["item"]["lago_item_id"]) == (
+        "credit",
+        "WalletTransaction",
+        bought["lago_id"],
+    )
+    assert fee["invoice_display_name"] == "Start"
+    for status, expected, cents in (
+        ("failed", "failed", 0),
+        ("succeeded", "settled", 1235),
+        ("succeeded", "settled", 1235),
+    ):
+        api.put(f"/invoices/{invoice['lago_id']}", {"invoice": {"payment_status": status}})
+        assert transactions(api, row)[0]["status"] == expected
+        assert look(api, row)["balance_cents"] == cents
+
+
+def test_an_invoice_that_waits_for_its_payment_is_not_there(api: Api) -> None:
+    api.customer()
+    row = open_wallet(api, None, invoice_requires_successful_payment=True)
+    (bought,) = top_up(api, row, paid_credits="15")
+    assert bought["invoice_requires_successful_payment"] is True
+    assert api.get("/invoices")["invoices"] == []
+    assert api.code(404, "GET", f"/invoices/{bought['lago_invoice_id']}") == "invoice_not_found"
+    assert look(api, row)["balance_cents"] == 0
+
+
+def test_several_kinds_at_once_limits_and_voids(api: Api) -> None:
+    api.customer()
+    row = open_wallet(api, "100", paid_top_up_max_amount_cents=500)
+    made = top_up(
+        api,
+        row,
+        paid_credits="9",
+        granted_credits="20",
+        voided_credits="14.28444999",
+        ignore_paid_top_up_limits=True,
+        priority=7,
+    )
+    assert [each["transaction_status"] for each in made] == ["purchased", "granted", "voided"]
+    assert [each["amount"] for each in made] == ["9.0", "20.0", "14.28"]
+    after = look(api, row)
+    assert (after["credits_balance"], after["balance_cents"]) == ("105.71556", 10_572)
+    (first,) = api.get(f"/wallet_transactions/{made[2]['lago_id']}/fundings")["wallet_transaction_fundings"]
+    assert (first["amount_cents"], first["wallet_transaction"]["lago_id"]) == (1428, made[1]["lago_id"])
+    wanted = {"wallet_id": row["lago_id"], "voided_credits": "6", "voided_transaction_id": made[1]["lago_id"]}
+    assert api.details("POST", "/wallet_transactions", {"wallet_transaction": wanted}) == {
+        "voided_credits": ["exceeds_remaining_transaction_amount"]
+    }
+    wanted = {"wallet_id": row["lago_id"], "voided_credits": "105.71557"}
+    assert api.details("POST", "/wallet_transactions", {"wallet_transaction": wanted}) == {
+        "voided_credits": ["insufficient_credits"]
+    }
+    wanted = {"wallet_id": str(uuid4()), "paid_credits": "1"}
+    assert api.details("POST", "/wallet_transactions", {"wallet_transaction": wanted}) == {
+        "wallet_id": ["wallet_not_found"]
+    }
+    assert api.details("GET", f"/wallet_transactions/{made[2]['lago_id']}/consumptions", None) == {
+        "transaction_type": ["not_inbound"]
+    }
+
+
+def test_an_invoice_takes_lots_in_their_order_and_a_void_gives_back(api: Api) -> None:
+    api.customer()
+    row = open_wallet(api, "30")
+    (urgent,) = top_up(api, row, granted_credits="20", priority=1)
+    invoice = bill(api, 6_000)
+    assert (invoice["prepaid_credit_amount_cents"], invoice["total_amount_cents"]) == (5_000, 1_000)
+    assert invoice["prepaid_granted_credit_amount_cents"] == 5_000
+    (taken,) = transactions(api, row, transaction_type="outbound")
+    assert taken["lago_invoice_id"] == invoice["lago_id"]
+    parts = api.get(f"/wallet_transactions/{taken['lago_id']}/fundings")["wallet_transaction_fundings"]
+    assert [
+        (part["amount_cents"], part["wallet_transaction"]["lago_id"] == urgent["lago_id"]) for part in parts
+    ] == [(2_000, True), (3_000, False)]
+    after = look(api, row)
+    assert (after["balance_cents"], after["consumed_credits"]) == (0, "50.0")
+    api.post(f"/invoices/{invoice['lago_id']}/void", {})
+    after = look(api, row)
+    assert (after["balance_cents"], after["consumed_credits"]) == (5_000, "0.0")
+    (back,) = [each for each in transactions(api, row) if each["lago_voided_invoice_id"]]
+    assert (back["transaction_status"], back["remaining_amount_cents"]) == ("granted", 5_000)
+
+
+def test_drafts_take_nothing_and_what_is_settled_is_not_edited(api: Api) -> None:
+    api.customer(billing_configuration={"invoice_grace_period": 3})
+    row = open_wallet(api, "30")
+    api.plan(amount_cents=1_000)
+    api.subscribe()
+    move(api, 2024, 4, 1, 1)
+    assert [each["prepaid_credit_amount_cents"] for each in api.get("/invoices")["invoices"]] == [0]
+    move(api, 2024, 4, 5, 1)
+    assert [each["prepaid_credit_amount_cents"] for each in api.get("/invoices")["invoices"]] == [871]
+    assert look(api, row)["balance_cents"] == 2_129
+    with pytest.raises(Exception, match="not edited"):
+        api.conn.execute(
+            "update wallet_transaction set amount_cents = 1 where wallet_id = %s", [row["lago_id"]]
+        )
+
+
+def test_twenty_at_once_spend_a_wallet_once(api: Api) -> None:
+    """Invoices that are made at the same time, and voids: what they take is what there was."""
+    api.customer()
+    row = open_wallet(api, "100")
+    api.plan("seat", amount_cents=700, pay_in_advance=True)
+
+    def one(number: int) -> int:
+        if number % 4 == 3:
+            body = {"wallet_id": row["lago_id"], "voided_credits": "7"}
+            return api.call("POST", "/wallet_transactions", {"wallet_transaction": body}).status_code
+        body = {
+            "external_customer_id": "cus",
+            "plan_code": "seat",
+            "external_id": f"s{number}",
+            "billing_time": "anniversary",
+        }
+        return api.call("POST", "/subscriptions", {"subscription": body}).status_code
+
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(one, range(20)))
+    invoices = api.get("/invoices")["invoices"]
+    voided = sum(1 for number, status in enumerate(answers) if number % 4 == 3 and status == 200)
+    assert len(invoices) == 15
+    assert (
+        sum(each["prepaid_credit_amount_cents"] for each in invoices) + voided * 700
+        == 10_000 - look(api, row)["balance_cents"]
+    )
+    assert look(api, row)["balance_cents"] < 700
