@@ -44,7 +44,7 @@ const built = {
   "appliedCoupons.findAllAppliedCoupons": [],
   "customers.findAllCustomerAppliedCoupons": ["c"],
   "customers.deleteAppliedCoupon": ["c", async () => (await client.appliedCoupons.findAllAppliedCoupons()).data.applied_coupons[0].lago_id],
-  "coupons.deleteCoupon": ["n"],
+  "coupons.destroyCoupon": ["n"],
   "billableMetrics.createBillableMetric": [{ billable_metric: { name: "n", code: "n", aggregation_type: "count_agg" } }],
   "billableMetrics.findAllBillableMetrics": [],
   "billableMetrics.evaluateBillableMetricExpression": [
