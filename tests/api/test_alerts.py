@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -232,3 +233,47 @@ def test_unknown_owners_and_metrics_are_not_found(metered: Api) -> None:
     unknown = body("billable_metric_current_usage_units", billable_metric_code="none")
     assert metered.code(404, "POST", SUB, unknown) == "billable_metric_not_found"
     assert metered.code(400, "POST", SUB, {"alerts": []}) is None
+
+
+WALLET = "/customers/cus/wallets/main/alerts"
+
+
+def low(code: str, alert_type: str, *values: int) -> Any:
+    steps = [{"code": f"t{value}", "value": value} for value in values]
+    return {"code": code, "alert_type": alert_type, "thresholds": steps}
+
+
+def test_alerts_of_a_wallet_begin_with_what_it_has_and_fire_when_it_falls(metered: Api) -> None:
+    wallet = {
+        "external_customer_id": "cus",
+        "code": "main",
+        "currency": "EUR",
+        "rate_amount": "2",
+        "granted_credits": "50",
+    }
+    made = metered.post("/wallets", {"wallet": wallet})["wallet"]
+    money, credits_ = (
+        low("money", "wallet_balance_amount", 8_000),
+        low("credits", "wallet_credits_balance", 30, 20),
+    )
+    shown = metered.post(WALLET, {"alerts": [money, credits_]})["alerts"]
+    assert [(each["previous_value"], each["direction"], each["wallet_code"]) for each in shown] == [
+        ("10000.0", "decreasing", "main"),
+        ("50.0", "decreasing", "main"),
+    ]
+    assert metered.details("POST", WALLET, {"alert": low("x", "current_usage_amount", 1)}) == {
+        "alert_type": ["invalid_type"]
+    }
+    move = {"wallet_id": made["lago_id"], "voided_credits": "20"}
+    metered.post("/wallet_transactions", {"wallet_transaction": move})
+    assert fired(metered) == []
+    metered.conn.rollback()
+    owner = AlertOwner(wallet_id=UUID(made["lago_id"]))
+    found = store.newest_firings(metered.conn, metered.organization.id, owner, limit=9)
+    assert sorted((each.alert_code, each.previous_value, each.current_value) for each in found) == [
+        ("credits", Decimal(50), Decimal(30)),
+        ("money", Decimal(10_000), Decimal(6_000)),
+    ]
+    assert {each.external_customer_id for each in found} == {"cus"}
+    assert metered.code(404, "GET", "/customers/cus/wallets/none/alerts") == "wallet_not_found"
+    assert metered.code(404, "GET", "/customers/none/wallets/main/alerts") == "customer_not_found"

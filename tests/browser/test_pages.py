@@ -43,6 +43,7 @@ PAGES = {
     "own-plan": "/app/own-plan/acme-1",
     "own-plan-edit": "/app/edit-own-plan/acme-1",
     "own-charge-edit": "/app/edit-own-charge/acme-1?charge=gpt_4_tokens",
+    "fixed-charge-new": "/app/add-fixed-charge/openai-gpt-4",
     "coupons": "/app/coupons",
     "coupon-new": "/app/new-coupon",
     "add-ons": "/app/add-ons",

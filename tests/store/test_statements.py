@@ -24,7 +24,7 @@ STATEMENT = re.compile(
 PREPARED = re.compile(r"\s*(--[^\n]*\n\s*)*(with|select|insert|update|delete)\b", re.IGNORECASE)
 PLACEHOLDER = re.compile(r"%%|%s|%\((\w+)\)[sb]|%b")
 TEMPLATE = re.compile(r"\{\w+\}")
-FRAGMENTS_MAX = 122
+FRAGMENTS_MAX = 145
 """How many statements may be put together of parts that only a call knows. Those are run by other tests."""
 
 WITHOUT_A_TYPE = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.billable_metrics import render_billable_metric
+from permille.api.customers import customer_of
 from permille.api.http import Call, Endpoint
 from permille.api.objects import alert as objects
 from permille.api.render import instant
@@ -18,6 +19,7 @@ from permille.api.subscriptions import asked_row
 from permille.api.validation import INVALID, MANDATORY, Fields
 from permille.core.alert import (
     SUBSCRIPTION_TYPES,
+    WALLET_TYPES,
     Alert,
     AlertOwner,
     AlertType,
@@ -25,9 +27,11 @@ from permille.core.alert import (
     threshold_errors,
 )
 from permille.core.errors import BadRequest, Invalid, NotFound
-from permille.core.money import decimal_text
-from permille.store import alerts as store, billable_metrics
+from permille.core.money import ZERO, decimal_text
+from permille.core.wallet import Wallet
+from permille.store import alerts as store, billable_metrics, wallets
 from permille.store.alerts import TriggeredAlert
+from permille.usecases.alerts import wallet_value
 from permille.usecases.catalogue import alerts as catalogue
 from permille.usecases.catalogue.alerts import NewAlert, UnableToAddError
 
@@ -48,7 +52,17 @@ class AlertEndpoints:
     delete_all: Endpoint
 
 
-def endpoints(owner_of: Callable[[Call], AlertOwner], types: Sequence[AlertType]) -> AlertEndpoints:
+OwnerOf = Callable[[Call], AlertOwner]
+ValueOf = Callable[[AlertType], Decimal]
+
+
+def _nothing(_type: AlertType) -> Decimal:
+    return ZERO
+
+
+def endpoints(
+    owner_of: OwnerOf, types: Sequence[AlertType], value_of: Callable[[Call], ValueOf] | None = None
+) -> AlertEndpoints:
     """The operations on alerts of the owner that a path names."""
 
     def create(call: Call) -> dict[str, Any]:
@@ -56,7 +70,9 @@ def endpoints(owner_of: Callable[[Call], AlertOwner], types: Sequence[AlertType]
         owner = owner_of(call)
         is_batch = isinstance(call.body, dict) and "alerts" in call.body
         sent = _several(call) if is_batch else [call.root("alert")]
-        shown = render_alerts(call.conn, _add(call, owner, sent, types, is_batch=is_batch))
+        begins_with = value_of(call) if value_of else _nothing
+        wanted = _read(call, sent, types, begins_with, is_batch=is_batch)
+        shown = render_alerts(call.conn, _add(call, owner, wanted, is_batch=is_batch))
         return {"alerts": shown} if is_batch else {"alert": shown[0]}
 
     def listing(call: Call) -> dict[str, Any]:
@@ -105,7 +121,26 @@ def _subscription(call: Call) -> AlertOwner:
     return AlertOwner(external_subscription_id=row.external_id)
 
 
+def _wallet(call: Call) -> AlertOwner:
+    return AlertOwner(wallet_id=_wallet_row(call).id)
+
+
+def _wallet_row(call: Call) -> Wallet:
+    """The active wallet that the path names. Raises NotFound (customer, wallet)."""
+    found = wallets.active_by_code(call.conn, customer_of(call).id, call.path["wallet_code"])
+    if found is None:
+        raise NotFound("wallet")
+    return found
+
+
+def _wallet_value(call: Call) -> ValueOf:
+    """An alert of a wallet begins with what it has."""
+    row = _wallet_row(call)
+    return lambda alert_type: wallet_value(row, alert_type)
+
+
 OF_SUBSCRIPTIONS = endpoints(_subscription, SUBSCRIPTION_TYPES)
+OF_WALLETS = endpoints(_wallet, WALLET_TYPES, _wallet_value)
 
 
 def _several(call: Call) -> list[Any]:
@@ -117,29 +152,43 @@ def _several(call: Call) -> list[Any]:
     return sent
 
 
-def _add(
-    call: Call, owner: AlertOwner, sent: Sequence[Any], types: Sequence[AlertType], *, is_batch: bool
-) -> list[Alert]:
+def _read(
+    call: Call, sent: Sequence[Any], types: Sequence[AlertType], begins_with: ValueOf, *, is_batch: bool
+) -> list[NewAlert]:
     """Raises Invalid and NotFound."""
     errors: dict[int, Mapping[str, list[str]]] = {}
     allowed: dict[str, tuple[str, ...]] = {}
     wanted = []
     for index, given in enumerate(sent):
         fields = Fields(given if isinstance(given, dict) else {})
-        wanted.append(read_alert(call.conn, call.organization.id, fields, types))
+        found = read_alert(call.conn, call.organization.id, fields, types)
+        if found is not None:
+            wanted.append(replace(found, value=begins_with(found.alert_type)))
         if fields.errors:
             errors[index] = fields.errors
             allowed |= fields.allowed
-    if not errors:
-        try:
-            return catalogue.add(
-                call.conn, call.organization.id, owner, [each for each in wanted if each], now=call.now
-            )
-        except UnableToAddError as refused:
-            errors = dict(refused.errors)
+    if errors:
+        raise _refusal(errors, allowed, is_batch=is_batch)
+    return wanted
+
+
+def _add(call: Call, owner: AlertOwner, wanted: Sequence[NewAlert], *, is_batch: bool) -> list[Alert]:
+    """Raises Invalid."""
+    try:
+        return catalogue.add(call.conn, call.organization.id, owner, wanted, now=call.now)
+    except UnableToAddError as refused:
+        raise _refusal(refused.errors, {}, is_batch=is_batch) from refused
+
+
+def _refusal(
+    errors: Mapping[int, Mapping[str, list[str]]],
+    allowed: Mapping[str, tuple[str, ...]],
+    *,
+    is_batch: bool,
+) -> Invalid:
     if is_batch:
-        raise Invalid({str(index): each for index, each in sorted(errors.items())})
-    raise Invalid(errors[0], allowed=allowed)
+        return Invalid({str(index): each for index, each in sorted(errors.items())})
+    return Invalid(errors[0], allowed=allowed)
 
 
 def read_alert(
@@ -248,6 +297,7 @@ def render_alerts(conn: Connection[Any], alerts: Sequence[Alert]) -> list[object
     metrics = billable_metrics.by_ids(
         conn, {each.billable_metric_id for each in alerts if each.billable_metric_id}
     )
+    owners = wallets.by_ids(conn, {each.wallet_id for each in alerts if each.wallet_id})
     return [
         objects.Alert(
             lago_id=each.id,
@@ -255,7 +305,7 @@ def render_alerts(conn: Connection[Any], alerts: Sequence[Alert]) -> list[object
             external_subscription_id=each.external_subscription_id,
             subscription_external_id=each.external_subscription_id,
             lago_wallet_id=str(each.wallet_id) if each.wallet_id else None,
-            wallet_code=None,
+            wallet_code=owners[each.wallet_id].code if each.wallet_id else None,
             alert_type=each.alert_type,
             code=each.code,
             name=each.name,

@@ -19,7 +19,6 @@ RESOURCES = (
     "/orders",
     "/quote_versions",
     "/quotes",
-    "/customers/{external_id}/wallets/{wallet_code}/alerts",
 )
 """Whole resources: everything at these paths and below them."""
 

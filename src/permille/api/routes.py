@@ -206,6 +206,7 @@ USAGE_FILTERS: Shape = {
 
 STATUS_OF: Mapping[str, Shape] = {
     "plan": {},
+    "wallet": {},
     "subscription": {"subscription_status": STATUS, "status": STATUS},
 }
 OWN_UNITS = (
@@ -792,6 +793,7 @@ GROUPS = (
         ),
     ),
     _alerts_of("/subscriptions/{external_id}/alerts", "subscription", alerts.OF_SUBSCRIPTIONS),
+    _alerts_of("/customers/{external_id}/wallets/{wallet_code}/alerts", "wallet", alerts.OF_WALLETS),
     FEATURE_GROUP,
     ANALYTICS_GROUP,
     OperationGroup(

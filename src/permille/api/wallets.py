@@ -316,7 +316,7 @@ def _render(
         credits_balance=decimal_text(row.credits_balance),
         balance_cents=row.balance_cents,
         consumed_credits=decimal_text(row.consumed_credits),
-        credits_ongoing_balance=decimal_text(row.credits_balance - usage_credits),
+        credits_ongoing_balance=decimal_text(row.ongoing_credits),
         credits_ongoing_usage_balance=decimal_text(usage_credits),
         ongoing_balance_cents=row.ongoing_balance_cents,
         ongoing_usage_balance_cents=row.ongoing_usage_balance_cents,

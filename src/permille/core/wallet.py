@@ -91,6 +91,14 @@ class Wallet:
         """What is left when it has paid for usage and drafts; below zero where they come to more."""
         return self.balance_cents - self.ongoing_usage_balance_cents
 
+    @property
+    def ongoing_credits(self) -> Decimal:
+        """The same in credits."""
+        with exact():
+            return self.credits_balance - credits_of(
+                self.ongoing_usage_balance_cents, self.rate_amount, self.currency
+            )
+
     def pays(self, *, fee_type: str, metric_id: UUID | None, target_code: str | None) -> bool:
         """Whether it pays for such a fee: the one that usage names, else one that is limited to it, or to nothing."""
         if target_code is not None:

@@ -86,6 +86,8 @@ WORDS = {
     "attached_to_charges": "Charges of a plan are priced in it: give them another unit first.",
     "cannot_be_billed": "Something of this customer cannot be billed as it is: see why on the customer's page.",
     "amount_out_of_range": "What is to be billed comes to an amount that no invoice can have: correct the event or the price first.",
+    "invalid_type_or_status": "The invoice isn't paid, or the wallet of its credits has ended.",
+    "higher_than_wallet_balance": "The wallet has less left than that.",
     "not_voidable": "Only a final invoice can be voided, and once.",
     "total_amount_exceeds_invoice_amount": "It is more than what is left of the invoice, or than what was paid of it.",
     "no_voidable_amount": "There is no credit left to void.",

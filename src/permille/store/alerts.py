@@ -30,6 +30,11 @@ from unnest(%s::uuid[], %s::text[]) as w (organization_id, external_id)
 join alert a on a.organization_id = w.organization_id and a.external_subscription_id = w.external_id
 """
 
+_MARK_WALLETS = """
+insert into alert_mark (organization_id, external_subscription_id, wallet_id)
+select distinct a.organization_id, null, a.wallet_id from alert a where a.wallet_id = any(%s::uuid[])
+"""
+
 _MARK_OWN = """
 insert into alert_mark (organization_id, external_subscription_id, wallet_id)
 select distinct a.organization_id, a.external_subscription_id, a.wallet_id from alert a where a.id = any(%s::uuid[])
@@ -41,9 +46,10 @@ with taken as (
     select m.ctid from alert_mark m
     left join subscription s on s.organization_id = m.organization_id
         and s.external_id = m.external_subscription_id and s.status = 'active'
+    left join wallet w on w.id = m.wallet_id
     where m.organization_id = %(organization)s and not exists (
         select from fence f where f.organization_id = m.organization_id and f.task = %(task)s
-            and f.customer_id = s.customer_id and f.retry_at > %(now)s
+            and f.customer_id in (s.customer_id, w.customer_id) and f.retry_at > %(now)s
     )
     limit %(limit)s for update of m skip locked
 )
@@ -214,6 +220,12 @@ def mark(conn: Connection[Any], of: Collection[tuple[UUID, str]]) -> None:
     if of:
         organizations, external_ids = zip(*of, strict=True)
         conn.execute(_MARK, [uuid_array(organizations), text_array(external_ids)])
+
+
+def mark_wallets(conn: Connection[Any], wallet_ids: Collection[UUID], *, now: datetime) -> None:
+    """What these wallets have may have changed; the instant changes nothing. It waits for nobody."""
+    del now
+    conn.execute(_MARK_WALLETS, [uuid_array(wallet_ids)])
 
 
 def mark_own(conn: Connection[Any], ids: Collection[UUID]) -> None:

@@ -24,6 +24,7 @@ from permille.core.customer import Customer
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.event import Arrived
 from permille.core.money import ZERO
+from permille.core.wallet import Wallet
 from permille.database.connections import is_passing
 from permille.events.engine import event_log
 from permille.ids import new_id
@@ -33,6 +34,7 @@ from permille.store import (
     customers,
     organizations,
     subscriptions,
+    wallets,
     webhooks,
 )
 from permille.store.alerts import TriggeredAlert
@@ -50,10 +52,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Watched:
-    """An alert that is to be looked at, and who pays for what it looks at."""
+    """An alert that is to be looked at, what it looks at, and whose that is."""
 
     alert: Alert
-    subscription: Subscription
+    of: Subscription | Wallet
     customer: Customer
 
 
@@ -141,14 +143,22 @@ def look(conn: Connection[Any], organization_id: UUID, *, now: datetime, system_
 
 
 def _watched(conn: Connection[Any], organization_id: UUID, taken: Sequence[Alert]) -> list[_Watched]:
-    """Those whose subscription runs, with it and its customer."""
+    """Those whose subscription runs, or whose wallet there is, with it and its customer."""
     wanted = {each.external_subscription_id for each in taken if each.external_subscription_id}
     running = subscriptions.running(conn, organization_id, wanted)
-    payers = customers.by_ids(conn, {row.customer_id for row in running.values()})
-    return [
-        _Watched(alert=each, subscription=row, customer=payers[row.customer_id])
+    filled = wallets.by_ids(conn, {each.wallet_id for each in taken if each.wallet_id})
+    found: list[tuple[Alert, Subscription | Wallet | None]] = [
+        (
+            each,
+            filled.get(each.wallet_id)
+            if each.wallet_id
+            else running.get(each.external_subscription_id or ""),
+        )
         for each in taken
-        if (row := running.get(each.external_subscription_id or "")) is not None
+    ]
+    payers = customers.by_ids(conn, {of.customer_id for _, of in found if of})
+    return [
+        _Watched(alert=each, of=of, customer=payers[of.customer_id]) for each, of in found if of is not None
     ]
 
 
@@ -179,24 +189,34 @@ def _fire(
 
 def _looks(conn: Connection[Any], watched: Sequence[_Watched], *, now: datetime) -> list[Look]:
     """What each alert sees now."""
-    rows = {each.subscription.id: (each.subscription, each.customer) for each in watched}
+    rows = {each.of.id: (each.of, each.customer) for each in watched if isinstance(each.of, Subscription)}
     used = running_usages(conn, list(rows.values()), search=UsageSearch(with_taxes=False), now=now)
     usages = dict(zip(rows, used, strict=True))
     lifetimes = _lifetimes(conn, watched, usages)
-    return [_look(each, usages[each.subscription.id], lifetimes, now=now) for each in watched]
+    return [
+        _look(each.alert, each.of, usages[each.of.id], lifetimes, now=now)
+        if isinstance(each.of, Subscription)
+        else Look(alert=each.alert, value=wallet_value(each.of, each.alert.alert_type))
+        for each in watched
+    ]
 
 
 def _lifetimes(
     conn: Connection[Any], watched: Sequence[_Watched], usages: Mapping[UUID, PeriodUsage]
 ) -> dict[UUID, int]:
     """The lifetime usage of the subscriptions whose alerts look at it."""
-    rows = [each.subscription for each in watched if each.alert.alert_type is AlertType.LIFETIME_AMOUNT]
+    rows = [
+        each.of
+        for each in watched
+        if each.alert.alert_type is AlertType.LIFETIME_AMOUNT and isinstance(each.of, Subscription)
+    ]
     found = lifetime_cents(conn, [(row, usages[row.id]) for row in rows])
     return {row.id: cents for row, cents in zip(rows, found, strict=True)}
 
 
-def _look(watched: _Watched, usage: PeriodUsage, lifetimes: Mapping[UUID, int], *, now: datetime) -> Look:
-    alert, row = watched.alert, watched.subscription
+def _look(
+    alert: Alert, row: Subscription, usage: PeriodUsage, lifetimes: Mapping[UUID, int], *, now: datetime
+) -> Look:
     if alert.alert_type is AlertType.LIFETIME_AMOUNT:
         value = Decimal(lifetimes[row.id])
         if row.next_billing_at is not None and row.next_billing_at <= now:
@@ -204,6 +224,19 @@ def _look(watched: _Watched, usage: PeriodUsage, lifetimes: Mapping[UUID, int], 
             value = max(value, alert.previous_value)
         return Look(alert=alert, value=value)
     return Look(alert=alert, value=_usage_value(alert, usage), period_from=usage.period.from_)
+
+
+def wallet_value(wallet: Wallet, alert_type: AlertType) -> Decimal:
+    """What an alert of a wallet looks at."""
+    match alert_type:
+        case AlertType.WALLET_AMOUNT:
+            return Decimal(wallet.balance_cents)
+        case AlertType.WALLET_ONGOING_AMOUNT:
+            return Decimal(wallet.ongoing_balance_cents)
+        case AlertType.WALLET_ONGOING_CREDITS:
+            return wallet.ongoing_credits
+        case _:
+            return wallet.credits_balance
 
 
 def _usage_value(alert: Alert, usage: PeriodUsage) -> Decimal:
@@ -235,9 +268,9 @@ def _firing(
         alert_type=alert.alert_type,
         alert_code=alert.code,
         alert_name=alert.name,
-        subscription_id=watched.subscription.id,
+        subscription_id=watched.of.id if isinstance(watched.of, Subscription) else None,
         external_subscription_id=alert.external_subscription_id,
-        wallet_id=None,
+        wallet_id=alert.wallet_id,
         external_customer_id=watched.customer.external_id,
         billable_metric_code=metric.code if metric else None,
         current_value=look.value,

@@ -10,8 +10,8 @@ from permille.api.overrides import read_overrides
 from permille.api.validation import Fields
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, thresholds_on
-from permille.store import customers
-from permille.usecases.catalogue import own_plans, subscriptions
+from permille.store import customers, fixed_charges
+from permille.usecases.catalogue import fixed_units, own_plans, subscriptions
 from permille.usecases.catalogue.plans import change_charges, charge_by_code, with_charge
 from permille.web import price_grid
 from permille.web.agreed_amounts import read_amounts, shown_amounts
@@ -51,6 +51,8 @@ def detail(visit: Visit) -> HtmlPage:
         "customer": customer.external_id,
         "is_own": plan.parent_id is not None,
     }
+    if plan.parent_id is None:
+        plan = fixed_units.with_own_units(plan, fixed_charges.own_units(visit.conn, row.id))
     thresholds = thresholds_on(row, plan)
     context = {**priced_plan(visit, plan, thresholds=thresholds), "own": own, "is_subscribed": True}
     return HtmlPage(template="plan.html", context=context)
@@ -86,7 +88,9 @@ def update(visit: Visit) -> Done:
         before = subscriptions.to_change(visit.conn, visit.here.id, row.external_id, status=row.status)
         fields = Fields({"plan_overrides": overrides})
         current = own_plans.current(visit.conn, before, now=visit.now)
-        own_plan = read_overrides(visit.conn, fields, current, now=visit.now)
+        own_plan = read_overrides(
+            visit.conn, fields, current, own_units=fixed_charges.own_units(visit.conn, row.id), now=visit.now
+        )
         fields.check()
         subscriptions.change(visit.conn, before, columns={}, own_plan=own_plan, since=since, now=visit.now)
 

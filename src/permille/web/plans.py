@@ -16,7 +16,6 @@ from permille.core.contract.threshold import UsageThreshold
 from permille.core.errors import Invalid
 from permille.core.money import CURRENCIES, ZERO
 from permille.core.period import Interval
-from permille.core.rating.models import ChargeModel
 from permille.core.rating.models.group_keys import pricing_keys
 from permille.core.rating.pricing_unit import Owed
 from permille.core.rating.unlisted import UnlistedValues
@@ -164,7 +163,7 @@ def _priced_grid(charge: Charge, rows: Sequence[dict[str, Any]]) -> dict[str, An
 
 def _owed(plan: Plan, charge: Charge, properties: Any, units: Decimal, events: int) -> Owed | None:
     """What the units cost by themselves, rounded as a fee is."""
-    model, currency = ChargeModel(charge.charge_model), plan.amount_currency
+    model, currency = charge.charge_model, plan.amount_currency
     if model not in calculator.MODELS:
         return None
     found = calculator.priced(model, properties, units=units, events=events, currency=currency)
@@ -229,6 +228,7 @@ def _structure(form: Form) -> dict[str, Any]:
         "pay_in_advance": form.has("pay_in_advance"),
         "trial_period": plain_number(form.get("trial_period")) or None,
         "bill_charges_monthly": form.has("bill_charges_monthly"),
+        "bill_fixed_charges_monthly": form.has("bill_fixed_charges_monthly"),
     }
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.store import webhooks
+from permille.store import alerts, webhooks
 from permille.store.wallet_transactions import WalletTransaction
 
 
@@ -19,7 +19,7 @@ class Follower(Protocol):
     def __call__(self, conn: Connection[Any], wallet_ids: Collection[UUID], *, now: datetime) -> None: ...
 
 
-FOLLOWERS: tuple[Follower, ...] = ()
+FOLLOWERS: tuple[Follower, ...] = (alerts.mark_wallets,)
 """In the order in which they look."""
 
 
