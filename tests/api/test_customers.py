@@ -4,6 +4,7 @@ import pytest
 
 from tests.api.conftest import Api
 
+OUR_FIELDS = {"exclude_from_dunning_campaign", "lago_dunning_campaign_id"}
 LAGO_FIELDS = {
     "lago_id", "billing_entity_code", "external_id", "account_type", "name", "firstname", "lastname",
     "customer_type", "sequential_id", "slug", "created_at", "updated_at", "country", "address_line1",
@@ -26,7 +27,7 @@ def test_a_customer_has_all_of_lagos_fields(api: Api):
         shipping_address={"city": "Paris", "country": "FR"},
         billing_configuration={"invoice_grace_period": 0, "document_locale": "fr"},
     )
-    assert set(made) == LAGO_FIELDS
+    assert set(made) == LAGO_FIELDS | OUR_FIELDS
     assert made == api.get("/customers/cus")["customer"]
     assert (made["country"], made["net_payment_term"], made["sequential_id"]) == ("FR", 0, 1)
     assert made["slug"].endswith("-001")

@@ -19,7 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 LAGO = ROOT.parent / "shared" / "lago" / "openapi.yaml"
 DIFFERENCES = (ROOT / "docs" / "lago-differences.md").read_text()
 
-ROOTLESS = {("put", "/billing_entities/{code}"), ("get", "/wallet_transactions/{lago_id}")}
+ROOTLESS = {
+    ("get", "/payment_requests/{lago_id}"),
+    ("get", "/payments/{lago_id}"),
+    ("post", "/billing_entities"),
+    ("put", "/billing_entities/{code}"),
+    ("get", "/wallet_transactions/{lago_id}"),
+}
 """Where Lago's document leaves out the root key that its API, like ours, answers with."""
 
 Schema = Mapping[str, Any]

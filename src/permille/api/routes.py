@@ -1049,11 +1049,12 @@ GROUPS = (
             ),
             INVOICES_PAYMENTS.page(payments.list_invoice_payments, "List the payments of an invoice"),
             PAYMENTS.show(payments.show_payment, "Get a payment"),
-            INVOICES.action(
+            Operation(
                 "POST",
-                "/payment_url",
+                "/invoices/{lago_id}/payment_url",
                 payments.payment_url,
                 "Get the address where an invoice is paid",
+                {},
                 description="Always refused: no payment provider is built yet.",
                 errors=(422,),
             ),
@@ -1066,11 +1067,12 @@ GROUPS = (
                 description="Without a payment provider the webhook invoice.payment_failure says that there is none.",
                 errors=(405,),
             ),
-            CUSTOMERS.action(
+            Operation(
                 "POST",
-                "/checkout_url",
+                "/customers/{external_id}/checkout_url",
                 payments.checkout_url,
                 "Get the address where a customer enters a means of payment",
+                {},
                 description="Always refused: no payment provider is built yet.",
                 errors=(422,),
             ),

@@ -100,3 +100,8 @@ class CustomerPaymentMethod(Answer):
 
     lago_id: Id
     is_default: Annotated[bool, says("Whether it is used unless another is named.")]
+    payment_provider_code: Annotated[str | None, says("Code of the provider.")]
+    payment_provider_name: Annotated[str | None, says("Name of the provider.")]
+    payment_provider_type: Annotated[str, says("Kind of provider.")]
+    provider_method_id: Annotated[str, says("The provider's identifier of it.")]
+    created_at: CreatedAt

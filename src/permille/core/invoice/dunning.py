@@ -35,7 +35,7 @@ class DunningState:
     """How far the dunning of a customer has come."""
 
     last_attempt_at: datetime | None = None
-    """Of all currencies together."""
+    """The last attempt in any currency: all wait for it together."""
     attempts: Mapping[str, int]
     """By currency."""
     is_finished: bool = False
