@@ -259,24 +259,41 @@ def terminate(conn: Connection[Any], wallet_ids: Collection[UUID], *, now: datet
     )
 
 
-def mark_of_subscriptions(conn: Connection[Any], of: Collection[tuple[UUID, str]], *, now: datetime) -> None:
-    """The ongoing balances of wallets are out of date whose customers have these subscriptions: (organization, external id)."""
-    conn.execute(
-        "update wallet w set refresh_at = coalesce(o.test_now, %(now)s) from organization o"
-        " where o.id = w.organization_id and w.status = 'active' and w.refresh_at is null and w.customer_id in ("
-        "   select s.customer_id from unnest(%(owners)s::uuid[], %(external)s::text[]) as e (organization_id, external_id)"
-        "   join subscription s on s.organization_id = e.organization_id and s.external_id = e.external_id"
-        "   and s.status = 'active')",
-        {
-            "owners": uuid_array(owner for owner, _ in of),
-            "external": text_array(external_id for _, external_id in of),
-            "now": now,
-        },
+def mark_of_subscriptions(conn: Connection[Any], of: Collection[tuple[UUID, str]], *, now: datetime) -> bool:
+    """The ongoing balances of wallets are out of date whose customers have these subscriptions: (organization, external id).
+
+    Customers that someone else has locked are left out; whether there were none of these. A customer is always locked
+    before its wallets, so that nobody waits for each other.
+    """
+    values = {
+        "owners": uuid_array(owner for owner, _ in of),
+        "external": text_array(external_id for _, external_id in of),
+    }
+    concerned = (
+        "select w.customer_id from unnest(%(owners)s::uuid[], %(external)s::text[]) as e (organization_id, external_id)"
+        " join subscription s on s.organization_id = e.organization_id and s.external_id = e.external_id"
+        " and s.status = 'active' join wallet w on w.customer_id = s.customer_id and w.status = 'active'"
+        " and w.refresh_at is null"
     )
+    rows = conn.execute(
+        f"select id from customer where id in ({concerned}) for no key update skip locked", values
+    ).fetchall()
+    conn.execute(
+        "update wallet w set refresh_at = coalesce(o.test_now, %s) from organization o where o.id = w.organization_id"
+        " and w.status = 'active' and w.refresh_at is null and w.customer_id = any(%s::uuid[])",
+        [now, uuid_array(customer_id for (customer_id,) in rows)],
+    )
+    left = conn.execute(f"select exists ({concerned})", values).fetchone()
+    return not (left and left[0])
 
 
 def mark_organization(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
-    """The ongoing balances of all wallets of an organization are out of date."""
+    """The ongoing balances of all wallets of an organization are out of date; their customers are locked before."""
+    conn.execute(
+        "select from customer where id in (select customer_id from wallet where organization_id = %s"
+        " and status = 'active') order by id for no key update",
+        [organization_id],
+    )
     conn.execute(
         "update wallet set refresh_at = %s where organization_id = %s and status = 'active' and refresh_at is null",
         [now, organization_id],
@@ -308,12 +325,17 @@ def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
     return [organization_id for (organization_id,) in rows]
 
 
-def claim_out_of_date(conn: Connection[Any], organization_id: UUID, *, limit: int) -> list[Wallet]:
-    """All active wallets of some customers of whom one is out of date, the customers locked, in the order of spending."""
+def claim_out_of_date(
+    conn: Connection[Any], organization_id: UUID, *, limit: int, wait: bool
+) -> list[Wallet]:
+    """All active wallets of some customers of whom one is out of date, the customers locked, in the order of spending.
+
+    Customers that someone else has locked are skipped unless `wait` is set.
+    """
     rows = conn.execute(
         "select c.id from customer c where c.id in (select customer_id from wallet where organization_id = %s"
         " and status = 'active' and refresh_at is not null order by refresh_at limit %s)"
-        " order by c.id for no key update",
+        f" order by c.id for no key update {'' if wait else 'skip locked'}",
         [organization_id, limit],
     ).fetchall()
     if not rows:

@@ -45,7 +45,9 @@ def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     def refresh_one(organization_id: UUID) -> int:
         with pool.connection() as conn:
             organization = organizations.by_id(conn, organization_id)
-            return refresh(conn, organization_id, now=organization.now(now)) if organization else 0
+            return (
+                refresh(conn, organization_id, now=organization.now(now), wait=False) if organization else 0
+            )
 
     return fences.for_each(pool, Task.WALLETS, waiting, refresh_one, now=now) + int(more)
 
@@ -63,7 +65,8 @@ def detect(conn: Connection[Any], *, now: datetime) -> bool:
         until = min(counted_to, after + ARRIVALS_AT_ONCE)
         arrived = event_log.arrived(conn, after=after, until=until)
         of = {(each.organization_id, each.external_subscription_id) for each in arrived}
-        wallets.mark_of_subscriptions(conn, of, now=now)
+        if not wallets.mark_of_subscriptions(conn, of, now=now):
+            return False
     wallets.set_seen(conn, until)
     return until < counted_to
 
@@ -75,9 +78,12 @@ def refresh_now(conn: Connection[Any], organization_id: UUID, *, now: datetime) 
         pass
 
 
-def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> int:
-    """Reckon a batch of what is out of date; how many wallets that was. What they fall below tops them up."""
-    claimed = wallets.claim_out_of_date(conn, organization_id, limit=BATCH)
+def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool = True) -> int:
+    """Reckon a batch of what is out of date; how many wallets that was. What they fall below tops them up.
+
+    Customers that someone else has locked are skipped unless `wait` is set.
+    """
+    claimed = wallets.claim_out_of_date(conn, organization_id, limit=BATCH, wait=wait)
     if not claimed:
         return 0
     known = wallet_rules.active_of(conn, [each.id for each in claimed])
