@@ -239,6 +239,10 @@ class Config:
             "Events of series that are not remembered cost a look-up.",
         ),
     ] = 256
+    audit_days: Annotated[
+        int,
+        Meta(ge=0, le=36_500, description="How many days the audit log is kept; 0 is for ever."),
+    ] = 0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Meta(description="Least level of what is logged: debug, info, warning or error."),

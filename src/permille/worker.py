@@ -26,7 +26,7 @@ from permille.memory import calm_collector
 from permille.out import jobs
 from permille.out.kind import Context
 from permille.signals import Signals
-from permille.store import mails, unpriced as unpriced_store, webhooks
+from permille.store import activity, mails, unpriced as unpriced_store, webhooks
 from permille.usecases import alerts, fences, ongoing_balances, unpriced
 from permille.usecases.due import due
 from permille.usecases.fences import Task
@@ -121,6 +121,12 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     def look_for_unpriced(pool: Pool, now: datetime) -> bool:
         return unpriced.look_live(pool, now) > 0
 
+    def forget_audit(pool: Pool, now: datetime) -> bool:
+        if not config.audit_days:
+            return False
+        with pool.connection() as conn:
+            return activity.delete_older(conn, before=now - timedelta(days=config.audit_days)) > 0
+
     def run_jobs(pool: Pool, _now: datetime) -> bool:
         assert config.database_url is not None
         context = Context(pool=pool, config=config, renderers=RENDERERS, is_stopping=stopping.is_set)
@@ -142,6 +148,7 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         Loop(name="webhooks", step=queue_webhooks, pause_seconds=1.0),
         Loop(name="mails", step=queue_mails, pause_seconds=5.0),
         Loop(name="old webhooks", step=forget_webhooks, pause_seconds=86_400.0),
+        Loop(name="old audit entries", step=forget_audit, pause_seconds=86_400.0),
     )
 
 

@@ -100,9 +100,15 @@ def test_an_offset_comes_off_what_is_due_until_the_invoice_is_settled(api: Api, 
     assert shown["payment_status"] == "pending"
     body = asked(invoice, 6_000, offset_amount_cents=7_141)
     assert "offset_amount_cents" in api.details("POST", "/credit_notes", body)
+    move(api, 2024, 3, 20)
+    wanted = {"external_customer_id": "cus", "email": "a@b.test", "lago_invoice_ids": [invoice["lago_id"]]}
+    request = api.post("/payment_requests", {"payment_request": wanted})["payment_request"]
     issue(api, invoice, 6_000, offset_amount_cents=7_140)
     shown = api.get(path)["invoice"]
     assert (shown["total_due_amount_cents"], shown["payment_status"]) == (0, "succeeded")
+    assert shown["fees"][0]["payment_status"] == "succeeded"
+    found = api.get(f"/payment_requests/{request['lago_id']}")["payment_request"]
+    assert found["payment_status"] == "succeeded"
 
 
 def test_a_refund_is_at_most_what_was_paid_and_is_recorded_when_it_is_done(api: Api, invoice: Any) -> None:
@@ -210,6 +216,29 @@ def test_a_void_invoice_is_credited_refunded_and_written_off(api: Api, invoice: 
     lost = api.post(f"{path}/lose_dispute", {})["invoice"]
     assert lost["payment_dispute_lost_at"] == "2024-03-05T10:00:00Z"
     assert api.code(405, "POST", f"{path}/retry") == "invalid_status"
+
+
+def test_a_refund_of_prepaid_credits_empties_their_wallet(api: Api) -> None:
+    api.customer()
+    body = {"external_customer_id": "cus", "rate_amount": "2", "currency": "EUR", "paid_credits": "10"}
+    wallet = api.post("/wallets", {"wallet": body})["wallet"]
+    sold = newest_invoice(api)
+    assert (sold["invoice_type"], sold["total_amount_cents"]) == ("credit", 2_000)
+    unpaid = asked(sold, 500, refund_amount_cents=500)
+    assert api.code(405, "POST", "/credit_notes", unpaid) == "invalid_type_or_status"
+    pay(api, sold, 2_000)
+    assert "credit_amount_cents" in api.details(
+        "POST", "/credit_notes", asked(sold, 500, credit_amount_cents=500)
+    )
+    note = issue(api, sold, 500, refund_amount_cents=500)
+    path = f"/wallets/{wallet['lago_id']}"
+    left = api.get(path)["wallet"]
+    assert (left["balance_cents"], left["credits_balance"]) == (1_500, "7.5")
+    (voided,) = api.get(f"{path}/wallet_transactions", transaction_status="voided")["wallet_transactions"]
+    assert (voided["lago_credit_note_id"], voided["credit_amount"]) == (note["lago_id"], "2.5")
+    api.delete(path)
+    gone = asked(sold, 1, refund_amount_cents=1)
+    assert api.code(405, "POST", "/credit_notes", gone) == "invalid_type_or_status"
 
 
 def test_an_invoice_is_voided_once(api: Api, invoice: Any) -> None:

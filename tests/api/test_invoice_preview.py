@@ -178,7 +178,8 @@ def test_what_cannot_be_previewed(billed: Api) -> None:
         return {"subscriptions": {"external_ids": list(names), **more}}
 
     assert billed.details("POST", path, {"plan_code": "pro"}) == {"customer": ["value_is_mandatory"]}
-    assert details(plan_code="pro", coupons=[{"code": "x"}]) == {"coupons": ["not_supported_yet"]}
+    imagined = {"code": "x", "coupon_type": "percentage"}
+    assert details(plan_code="pro", coupons=[imagined]) == {"percentage_rate": ["value_is_mandatory"]}
     assert details(**of()) == {"external_ids": ["value_is_mandatory"]}
     assert details(**of("sub", terminated_at="2024-03-01T00:00:00Z")) == {
         "terminated_at": ["cannot_be_in_past"]

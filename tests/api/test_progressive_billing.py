@@ -218,6 +218,18 @@ def test_events_that_are_counted_are_looked_at_without_a_move_of_the_clock(api: 
     assert (taken, [each["invoice_type"] for each in invoices(api)]) == (1, ["progressive_billing"])
 
 
+def test_a_look_that_comes_late_does_not_count_a_period_twice(api: Api, send: Sender) -> None:
+    """60.00 of March are billed in April: a look that began in March and waited sees them once, not 120.00."""
+    world(api, 10_000)
+    use(api, send, 60, at(6))
+    move(api, 2024, 4, 1, 12)
+    row = subscriptions.active(api.conn, api.organization.id, "sub")
+    assert row is not None
+    progressive.bill_reached(api.conn, [row], now=at(20))
+    api.conn.commit()
+    assert [each["invoice_type"] for each in invoices(api)] == ["subscription"]
+
+
 def test_twenty_looks_at_once_make_one_invoice(api: Api, dsn: str, send: Sender) -> None:
     world(api, 500, {"amount_cents": 300, "recurring": True})
     send(START, tokens=9)

@@ -15,6 +15,7 @@ from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
+from permille.core.rating.models import ChargeModel
 from permille.core.rating.proration import rated_period
 from permille.database.connections import encode_answer
 from permille.usecases.usage.usage import PeriodUsage, UsageSearch, charge_usage, compile_searched
@@ -53,7 +54,7 @@ def charge(
         metric=of,
         code="calls",
         invoice_display_name=None,
-        charge_model=model,
+        charge_model=ChargeModel(model),
         pay_in_advance=False,
         prorated=False,
         invoiceable=True,

@@ -25,6 +25,7 @@ from lago_python_client.models import (
     Customer,
     Event,
     Fee,
+    FixedCharge,
     Invoice,
     Payment,
     PaymentRequest,
@@ -76,6 +77,12 @@ COUPON = Coupon(
 def new_charge(w: World, code: str) -> Charge:
     return Charge(
         billable_metric_id=w["metric"], code=code, charge_model="standard", properties={"amount": "1"}
+    )
+
+
+def new_fixed_charge(code: str) -> FixedCharge:
+    return FixedCharge(
+        add_on_code="seat", code=code, charge_model="standard", units=1, properties={"amount": "1"}
     )
 
 
@@ -212,6 +219,12 @@ BUILT: dict[str, Use] = {
         "main", "tokens", Charge(properties={"amount": "2"})
     ),
     "plan_charges.destroy": lambda c, _: c.plan_charges.destroy("main", "n"),
+    "plan_fixed_charges.create": lambda c, _: c.plan_fixed_charges.create("main", new_fixed_charge("n")),
+    "plan_fixed_charges.find": lambda c, _: c.plan_fixed_charges.find("main", "seats"),
+    "plan_fixed_charges.update": lambda c, _: c.plan_fixed_charges.update(
+        "main", "seats", FixedCharge(units=3)
+    ),
+    "plan_fixed_charges.destroy": lambda c, _: c.plan_fixed_charges.destroy("main", "n"),
     "plans.create": lambda c, _: c.plans.create(PLAN),
     "plans.find": lambda c, _: c.plans.find("main"),
     "plans.find_all": lambda c, _: c.plans.find_all(),
@@ -273,6 +286,10 @@ BUILT: dict[str, Use] = {
     "invoices.lose_dispute": lambda c, w: c.invoices.lose_dispute(w["one_off"]),
     "invoices.retry": lambda c, w: refused_with(405, lambda: c.invoices.retry(w["one_off"])),
     "invoices.destroy": lambda c, w: c.invoices.destroy(w["idle_draft"]),
+    "subscription_fixed_charges.find": lambda c, _: c.subscription_fixed_charges.find("s", "seats"),
+    "subscription_fixed_charges.update": lambda c, _: c.subscription_fixed_charges.update(
+        "s", "seats", FixedCharge(units=4)
+    ),
     "subscriptions.create": lambda c, _: c.subscriptions.create(
         Subscription(external_customer_id="c", plan_code="paid", external_id="n")
     ),
@@ -339,10 +356,8 @@ NOT_BUILT = {
     "customers": "portal_url",
     "order_forms": "find find_all mark_as_signed void",
     "orders": "execute find find_all",
-    "plan_fixed_charges": "create destroy find update",
     "quote_versions": "approve clone find void",
     "quotes": "find find_all versions",
-    "subscription_fixed_charges": "find update",
     "wallet_transactions": "consumptions create find_all fundings payment_url",
     "wallets": "create delete_all_metadata delete_metadata_key destroy find find_all merge_metadata replace_metadata"
     " update",

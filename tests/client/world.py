@@ -58,7 +58,16 @@ def make_world(client: httpx2.Client, url: str, key: str) -> World:
         "pay_in_advance": True,
         "invoiceable": False,
     }
-    made = sent("POST", "/plans", plan("main", charges=[tokens, alone], metadata={"a": "b"}))["plan"]
+    seat = {"name": "Seat", "code": "seat", "amount_cents": 500, "amount_currency": "USD"}
+    sent("POST", "/add_ons", {"add_on": seat})
+    seats = {
+        "add_on_code": "seat",
+        "code": "seats",
+        "charge_model": "standard",
+        "properties": {"amount": "2"},
+    }
+    main = plan("main", charges=[tokens, alone], fixed_charges=[seats], metadata={"a": "b"})
+    made = sent("POST", "/plans", main)["plan"]
     world["filter"] = made["charges"][0]["filters"][0]["lago_id"]
     sent("POST", "/plans", plan("paid", amount_cents=3_000, pay_in_advance=True))
     sent("POST", "/customers", {"customer": {"external_id": "c", "currency": "USD", "tax_codes": ["vat"]}})

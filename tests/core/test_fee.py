@@ -588,7 +588,7 @@ def test_a_plans_charge_is_compiled_with_what_its_metric_lists_now() -> None:
         metric=metric,
         code="tokens",
         invoice_display_name="Tokens",
-        charge_model="standard",
+        charge_model=ChargeModel.STANDARD,
         pay_in_advance=False,
         prorated=False,
         invoiceable=True,

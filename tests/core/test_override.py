@@ -16,6 +16,7 @@ from permille.core.contract.override import cascade, copy_plan, filter_key, same
 from permille.core.contract.plan import Charge, Plan, PlanFilter
 from permille.core.metering import aggregations
 from permille.core.metering.billable_metric import BillableMetric
+from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
@@ -59,7 +60,7 @@ def charge(code: str, amount: str, *filters: PlanFilter) -> Charge:
         metric=METRIC,
         code=code,
         invoice_display_name=None,
-        charge_model="standard",
+        charge_model=ChargeModel.STANDARD,
         pay_in_advance=False,
         prorated=False,
         invoiceable=True,

@@ -45,6 +45,9 @@ BREAKS = {
     'fixed_amount', 100, 'EUR', null, 'once', null, true, null, '{}', '{}', created_at, created_at from customer returning *)
     insert into applied_coupon select gen_random_uuid(), m.organization_id, c.id, m.id, 'active', coupon_type, amount_cents,
     amount_currency, null, frequency, null, 90, null, m.created_at, m.created_at from made m, customer c""",
+    audit.BILLED_BEFORE_ADDS_UP: "update invoice set progressive_billing_credit_amount_cents = 5 where sequential_id = 2",
+    audit.BILLED_BEFORE_ONCE: """insert into progressive_credit select gen_random_uuid(), o.id, s.id, i.id, 100000, i.created_at
+    from invoice i, invoice o, subscription s where i.sequential_id = 2 and o.sequential_id = 3""",
     audit.NUMBERS_HAVE_NO_GAPS: "update invoice set sequential_id = 9 where sequential_id = 2",
     audit.ENTITY_NUMBERS_ARE_UNIQUE: "update invoice set number = (select min(number) from invoice)",
     audit.PERIODS_FOLLOW: "update invoice_subscription set charges_to_at = charges_to_at - interval '1 day'",

@@ -273,6 +273,50 @@ def test_a_plan_with_its_fee_alone(browser, api, tokens):
     assert api(api_plans.show_plan, code="payg")["plan"]["charges"] == []
 
 
+def test_agreed_amounts_are_typed_shown_and_changed_with_their_names(browser, api, tokens):
+    typed = {
+        "commitment": "1000",
+        "commitment_name": "At least",
+        "thresholds": "250.50; 100",
+        "recurring_threshold": "90",
+    }
+    form = {
+        "name": "Base",
+        "code": "payg",
+        "interval": "monthly",
+        "amount_currency": "USD",
+        "amount": "9",
+        "metric": "",
+    }
+    browser.sent("/new-plan", {**form, **typed})
+
+    def said() -> Any:
+        plan = api(api_plans.show_plan, code="payg")["plan"]
+        found = [(each["amount_cents"], each["recurring"]) for each in plan["usage_thresholds"]]
+        return plan["minimum_commitment"], sorted(found)
+
+    committed, thresholds = said()
+    assert (committed["amount_cents"], committed["invoice_display_name"]) == (100_000, "At least")
+    assert thresholds == [(9_000, True), (10_000, False), (25_050, False)]
+    words = text_of(browser.ok("/plans/payg"))
+    assert "At least" in words
+    assert "$1,000.00 a period" in words
+    assert "again each $90.00" in words
+    page = browser.ok("/edit-plan/payg")
+    assert 'value="100.00; 250.50"' in page
+    edited = {
+        "name": "Base",
+        "amount": "9",
+        "commitment": "",
+        "thresholds": "100.00",
+        "recurring_threshold": "",
+    }
+    browser.sent("/edit-plan/payg", edited)
+    assert said() == (None, [(10_000, False)])
+    refused = browser.post("/edit-plan/payg", {**edited, "thresholds": "100; much"})
+    assert "This value can't be used." in html.unescape(refused.text)
+
+
 def test_price_lists(browser, api):
     words = text_of(browser.ok("/templates"))
     assert "GPT-4 8K context, input tokens $0.03 per 1,000" in words

@@ -135,7 +135,7 @@ def _refuse_equal_codes(entries: Sequence[Fields], charges: Sequence[Charge]) ->
 
 
 def _new_charge(entry: Fields, plan: ChargesOfPlan, others: Sequence[Charge]) -> Charge:
-    """A charge with Lago's defaults, without a model, on the metric that the entry names: it exists."""
+    """A charge with Lago's defaults, of the entry's model, on the metric that it names: it exists."""
     metric = plan.metrics[entry.uuid("billable_metric_id") or UUID(int=0)]
     return Charge(
         id=new_id(plan.now),
@@ -144,7 +144,7 @@ def _new_charge(entry: Fields, plan: ChargesOfPlan, others: Sequence[Charge]) ->
         metric=metric,
         code=next_code(metric.code, {charge.code for charge in others}),
         invoice_display_name=None,
-        charge_model="",
+        charge_model=_model(entry) or ChargeModel.STANDARD,
         pay_in_advance=False,
         prorated=False,
         invoiceable=True,
@@ -155,6 +155,12 @@ def _new_charge(entry: Fields, plan: ChargesOfPlan, others: Sequence[Charge]) ->
         filters=(),
         created_at=plan.now,
     )
+
+
+def _model(entry: Fields) -> ChargeModel | None:
+    """The model that the entry names, None where it names none that there is."""
+    name = entry.choice("charge_model", MODELS, mandatory=True)
+    return None if name is None else ChargeModel(name)
 
 
 def next_code(metric_code: str, taken: set[str]) -> str:
@@ -187,11 +193,11 @@ def read_charge(
     applied = read_pricing_unit(entry, before.applied_pricing_unit, pricing_units, is_fixed=is_subscribed)
     charge = replace(charge, applied_pricing_unit=applied)
     if (choice := entry.choice("unlisted_values", tuple(UnlistedValues))) is not None:
-        charge = replace(charge, unlisted_values=choice)
+        charge = replace(charge, unlisted_values=UnlistedValues(choice))
     if (rounding := entry.choice("rounding", tuple(Rounding))) is not None:
-        charge = replace(charge, rounding=rounding)
+        charge = replace(charge, rounding=Rounding(rounding))
     entry.refuse_unbuilt("accepts_target_wallet")
-    if charge.charge_model not in MODELS:
+    if "charge_model" in entry.errors:
         return charge
     charge = replace(charge, properties=_properties(entry, before, charge))
     filters = _filters(entry, charge, now)
@@ -227,8 +233,8 @@ def read_overridden_charge(
 
 def _restructured(entry: Fields, charge: Charge) -> Charge:
     """The changes that are allowed while nobody is subscribed."""
-    if entry.has("charge_model") or not charge.charge_model:
-        charge = replace(charge, charge_model=entry.choice("charge_model", MODELS, mandatory=True) or "")
+    if entry.has("charge_model") and "charge_model" not in entry.errors:
+        charge = replace(charge, charge_model=_model(entry) or charge.charge_model)
     if entry.given.get("code") is not None:
         charge = replace(charge, code=entry.text("code", mandatory=True) or "")
     flags = {name: entry.flag(name) for name in FLAGS}
@@ -243,7 +249,7 @@ def _restructured(entry: Fields, charge: Charge) -> Charge:
 
 def _properties(entry: Fields, before: Charge, charge: Charge) -> Mapping[str, Any]:
     """What is sent, cleaned; nothing sent keeps what there is, and gives the defaults to a new model."""
-    model = ChargeModel(charge.charge_model)
+    model = charge.charge_model
     if not entry.given.get("properties"):
         keeps = (
             before.charge_model == charge.charge_model and before.properties and not entry.has("properties")
@@ -262,7 +268,7 @@ def _checked(entry: Fields, charge: Charge) -> dict[str, Any]:
 
 def _fitting(entry: Fields, charge: Charge, properties: Mapping[str, Any]) -> dict[str, Any]:
     """The properties that belong to the charge's model; what is wrong with them is refused."""
-    model, is_custom = ChargeModel(charge.charge_model), charge.metric.aggregation is CUSTOM
+    model, is_custom = charge.charge_model, charge.metric.aggregation is CUSTOM
     cleaned = pricing.clean(model, properties, of_custom_metric=is_custom)
     for code in pricing.validate(model, cleaned):
         entry.refuse("properties", code)

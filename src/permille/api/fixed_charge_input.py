@@ -23,7 +23,7 @@ from permille.api.validation import INVALID, Fields, storable
 from permille.core.add_on import AddOn
 from permille.core.contract.fixed_charge import MODELS, FixedCharge, incompatibilities
 from permille.core.contract.plan import Plan
-from permille.core.errors import NotFound
+from permille.core.errors import Forbidden, NotFound
 from permille.core.money import decimal_text
 from permille.core.rating import models as pricing
 from permille.core.rating.models import ChargeModel
@@ -175,8 +175,10 @@ def _keys(model: ChargeModel) -> Collection[str]:
 
 
 def read_own_fixed_charge(entry: Fields, before: FixedCharge, *, taxes: Mapping[str, Tax]) -> FixedCharge:
-    """The fixed charge as it is to be for one subscription: its units, price, name and taxes."""
-    entry.refuse_changed(charge_model=before.charge_model, code=before.code)
+    """The fixed charge as it is to be for one subscription: its units, price, name and taxes. Raises Forbidden."""
+    if entry.given.get("charge_model") not in (None, before.charge_model):
+        raise Forbidden("cannot_override_charge_model")
+    entry.refuse_changed(code=before.code)
     return read_fixed_charge(entry, before, is_subscribed=True, taxes=taxes)
 
 
@@ -236,7 +238,7 @@ def render_fixed_charge(charge: FixedCharge) -> objects.FixedCharge:
         lago_id=charge.id,
         lago_add_on_id=charge.add_on.id,
         code=charge.code,
-        invoice_display_name=charge.invoice_display_name,
+        invoice_display_name=charge.invoice_display_name or "",
         add_on_code=charge.add_on.code,
         created_at=instant(charge.created_at),
         charge_model=charge.charge_model,

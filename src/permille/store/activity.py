@@ -17,6 +17,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from permille.database.connections import exact_json
+from permille.ids import new_id
 
 BATCH = 500
 """Entries that an export reads at a time."""
@@ -129,6 +130,24 @@ def begin(conn: Connection[Any], change: Change) -> None:
         " (select prefix from api_key where id = %s)))::text, true)",
         [exact_json(given), change.api_key_id],
     )
+
+
+_DELETE_OLDER = """
+with gone as (
+    select id from audit_entry where id < %(id)s and at < %(before)s order by id limit %(limit)s
+), changes as (
+    delete from audit_change c using gone where c.entry_id = gone.id
+)
+delete from audit_entry e using gone where e.id = gone.id
+"""
+
+
+def delete_older(conn: Connection[Any], *, before: datetime, limit: int = 500) -> int:
+    """Delete the oldest entries from before an instant, with the objects that they name; how many entries.
+
+    They are found by their ids, which begin with the time.
+    """
+    return conn.execute(_DELETE_OLDER, {"id": new_id(before), "before": before, "limit": limit}).rowcount
 
 
 def describe(

@@ -231,6 +231,27 @@ having a.amount_left_cents <> a.amount_cents - coalesce(sum(c.amount_cents), 0)
 """,
 )
 
+BILLED_BEFORE_ADDS_UP = Check(
+    sentence="What an invoice takes off for invoices at usage thresholds is what it says of them",
+    broken=f"""
+select {_INVOICE}, format('%s, entries %s', i.progressive_billing_credit_amount_cents,
+    coalesce(sum(c.amount_cents), 0)) as detail
+from invoice i left join progressive_credit c on c.invoice_id = i.id
+group by i.id having i.progressive_billing_credit_amount_cents <> coalesce(sum(c.amount_cents), 0)
+""",
+)
+
+BILLED_BEFORE_ONCE = Check(
+    sentence="What an invoice at a usage threshold has billed is taken off other invoices once at most",
+    broken=f"""
+select {_INVOICE}, format('fees %s, coupons %s, taken off %s', i.fees_amount_cents, i.coupons_amount_cents,
+    sum(c.amount_cents)) as detail
+from invoice i join progressive_credit c on c.progressive_invoice_id = i.id
+join invoice o on o.id = c.invoice_id and o.status not in ('voided', 'closed', 'deleted')
+group by i.id having sum(c.amount_cents) > i.fees_amount_cents - i.coupons_amount_cents
+""",
+)
+
 PAYMENTS_ADD_UP = Check(
     sentence="What is paid of an invoice is the sum of its payments, unless its fees were paid before it",
     broken=f"""
@@ -332,6 +353,8 @@ CHECKS = (
     ROUNDED_TOGETHER,
     COUPONS_ADD_UP,
     COUPON_RESTS_ADD_UP,
+    BILLED_BEFORE_ADDS_UP,
+    BILLED_BEFORE_ONCE,
     CREDITS_ADD_UP,
     BALANCES_ADD_UP,
     PAYMENTS_ADD_UP,

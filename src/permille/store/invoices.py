@@ -492,17 +492,6 @@ def take_off_due(conn: Connection[Any], offsets: Mapping[UUID, int], *, now: dat
     return [invoice_id for invoice_id, is_settled in rows if is_settled]
 
 
-def set_payment_status(
-    conn: Connection[Any], invoice_ids: Collection[UUID], status: str, *, now: datetime
-) -> None:
-    """Say whether invoices are paid; one that is, is not overdue."""
-    conn.execute(
-        "update invoice set payment_status = %(status)s, updated_at = %(now)s,"
-        " payment_overdue = payment_overdue and %(status)s <> 'succeeded' where id = any(%(ids)s)",
-        {"status": status, "now": now, "ids": list(invoice_ids)},
-    )
-
-
 def delete_draft(conn: Connection[Any], invoice_id: UUID, *, now: datetime) -> bool:
     """Whether it was a draft: it is hidden now, with its fees, and does not become final."""
     done = conn.execute(

@@ -27,9 +27,11 @@ from permille.core.invoice.crediting import (
     split_errors,
 )
 from permille.core.period import local_date
-from permille.store import credit_notes, customers, fees as fee_store
+from permille.core.wallet import Wallet
+from permille.store import credit_notes, customers, fees as fee_store, wallet_transactions, wallets
 from permille.store.credit_notes import CreditedAmounts, CreditNote, NewCreditNote
 from permille.store.invoices import StoredInvoice
+from permille.usecases import top_ups
 from permille.usecases.invoices import single
 from permille.usecases.invoices.credit_notes import credited_fee, issue
 
@@ -82,6 +84,9 @@ def create(
         now=now,
     )
     (note_id,) = issue(conn, [note])
+    if billed.is_prepaid and split.refund_cents:
+        wallet = _wallet(conn, invoice)
+        top_ups.void_refunded(conn, wallet, split.refund_cents, credit_note_id=note_id, now=now)
     return credit_notes.by_ids(conn, [note_id])[note_id]
 
 
@@ -124,12 +129,22 @@ def _amounts(
     billed = billed_invoice(conn, invoice)
     if request.items.keys() - {each.fee.fee_id for each in billed.fees}:
         raise NotFound("fee")
-    if billed.is_prepaid and invoice.payment_status != "succeeded":
-        raise NotAllowed("invalid_type_or_status")
     error = item_errors(billed, request.items)
+    if billed.is_prepaid and sum(request.items.values()) > _wallet(conn, invoice).balance_cents:
+        error = error or "higher_than_wallet_balance"
     if error:
         raise Invalid({"amount_cents": [error]})
     return invoice, billed, note_on(billed, request.items)
+
+
+def _wallet(conn: Connection[Any], invoice: StoredInvoice) -> Wallet:
+    """The wallet whose credits a paid invoice has sold. Raises NotAllowed when it is not paid, or the wallet has ended."""
+    rows = fee_store.of_invoices(conn, [invoice.id])[invoice.id]
+    sold = wallet_transactions.by_ids(conn, [row.item_id for row in rows if row.item_id])
+    found = list(wallets.by_ids(conn, {each.wallet_id for each in sold.values()}).values())
+    if invoice.payment_status != "succeeded" or not found or not found[0].is_active:
+        raise NotAllowed("invalid_type_or_status")
+    return found[0]
 
 
 def billed_invoice(conn: Connection[Any], invoice: StoredInvoice) -> BilledInvoice:

@@ -24,6 +24,7 @@ from permille.core.wallet import (
     TransactionStatus,
     Wallet,
     Worth,
+    credits_to_take,
     exact_worth,
     take,
     worth_of,
@@ -216,6 +217,30 @@ def _void(
     wallet_transactions.add(conn, [row])
     wallets.apply(conn, [Movement(transaction=row, parts=take(lots, row.amount_cents))])
     return row
+
+
+def void_refunded(
+    conn: Connection[Any], wallet: Wallet, amount_cents: int, *, credit_note_id: UUID, now: datetime
+) -> None:
+    """Take away the credits of which a credit note pays the price back; the wallet is locked and has as much."""
+    row = WalletTransaction(
+        id=new_id(now),
+        organization_id=wallet.organization_id,
+        wallet_id=wallet.id,
+        transaction_type="outbound",
+        transaction_status=TransactionStatus.VOIDED,
+        status="settled",
+        amount_cents=amount_cents,
+        credit_amount=credits_to_take(wallet, amount_cents),
+        credit_note_id=credit_note_id,
+        settled_at=now,
+        created_at=now,
+    )
+    wallet_transactions.add(conn, [row])
+    lots = wallets.lots_of(conn, [wallet.id])[wallet.id]
+    wallets.apply(conn, [Movement(transaction=row, parts=take(lots, amount_cents))])
+    announce(conn, "created", [row], now)
+    changed(conn, [wallet.id], now=now)
 
 
 def _lot(conn: Connection[Any], wallet: Wallet, transaction_id: UUID) -> Lot:

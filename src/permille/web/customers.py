@@ -39,12 +39,12 @@ from permille.usecases.usage import usage
 from permille.usecases.usage.daily_usage import calendar_of
 from permille.usecases.usage.lifetime_usage import lifetime_usage
 from permille.usecases.usage.usage import UsageSearch
-from permille.web import chart
+from permille.web import chart, coupons
 from permille.web.daily import charted_days, order_of, stacking_key
 from permille.web.shown import countries, currencies, group_text, in_path, listed_text
 from permille.web.visit import Done, Form, HtmlPage, Visit
 
-TABS = ("usage", "subscriptions", "invoices", "fees", "details")
+TABS = ("usage", "subscriptions", "invoices", "fees", "coupons", "details")
 TEXTS = (
     "name",
     "legal_name",
@@ -172,6 +172,8 @@ def detail(visit: Visit) -> HtmlPage:
         context |= _invoices(visit)
     elif tab == "fees":
         context |= _fees(visit)
+    elif tab == "coupons":
+        context |= coupons.of_customer(visit)
     return HtmlPage(template=f"customer_{tab}.html", context=context)
 
 

@@ -19,6 +19,8 @@ FIELDS_MAX = 5_000
 
 PLACES = {
     "plan_not_found": "plan_code",
+    "coupon_not_found": "coupon_code",
+    "plan_overlapping": "coupon_code",
     "billable_metrics_not_found": "billable_metric_code",
 }
 

@@ -9,11 +9,12 @@ from permille.api.charge_input import read_changed_charge
 from permille.api.overrides import read_overrides
 from permille.api.validation import Fields
 from permille.core.contract.plan import Plan
-from permille.core.contract.subscription import Subscription
-from permille.store import customers
-from permille.usecases.catalogue import own_plans, subscriptions
+from permille.core.contract.subscription import Subscription, thresholds_on
+from permille.store import customers, fixed_charges
+from permille.usecases.catalogue import fixed_units, own_plans, subscriptions
 from permille.usecases.catalogue.plans import change_charges, charge_by_code, with_charge
 from permille.web import price_grid
+from permille.web.agreed_amounts import read_amounts, shown_amounts
 from permille.web.charge_form import amount_text, known_taxes, read_charge, read_least, read_taxes, to_cents
 from permille.web.charges import edit_page
 from permille.web.plans import FEE_CHANGE, FIELDS, priced_plan
@@ -50,7 +51,10 @@ def detail(visit: Visit) -> HtmlPage:
         "customer": customer.external_id,
         "is_own": plan.parent_id is not None,
     }
-    context = {**priced_plan(visit, plan), "own": own, "is_subscribed": True}
+    if plan.parent_id is None:
+        plan = fixed_units.with_own_units(plan, fixed_charges.own_units(visit.conn, row.id))
+    thresholds = thresholds_on(row, plan)
+    context = {**priced_plan(visit, plan, thresholds=thresholds), "own": own, "is_subscribed": True}
     return HtmlPage(template="plan.html", context=context)
 
 
@@ -61,6 +65,8 @@ def before(visit: Visit) -> HtmlPage:
         "plan": plan,
         "own": row.external_id,
         "fee": amount_text(plan.amount_cents, plan.amount_currency),
+        "agreed": shown_amounts(plan),
+        "currency": plan.amount_currency,
         "taxes": known_taxes(visit),
         "problems": price_grid.beside(visit.problems, FIELDS),
     }
@@ -75,13 +81,16 @@ def update(visit: Visit) -> Done:
         "amount_cents": to_cents(form.get("amount") or "0", plan.amount_currency),
         "invoice_display_name": form.get("plan_invoice_name") or None,
         **read_taxes(form, "plan_tax"),
+        **read_amounts(form, plan.amount_currency, plan.applicable_thresholds),
     }
 
     def edit(since: datetime | None) -> None:
         before = subscriptions.to_change(visit.conn, visit.here.id, row.external_id, status=row.status)
         fields = Fields({"plan_overrides": overrides})
         current = own_plans.current(visit.conn, before, now=visit.now)
-        own_plan = read_overrides(visit.conn, fields, current, now=visit.now)
+        own_plan = read_overrides(
+            visit.conn, fields, current, own_units=fixed_charges.own_units(visit.conn, row.id), now=visit.now
+        )
         fields.check()
         subscriptions.change(visit.conn, before, columns={}, own_plan=own_plan, since=since, now=visit.now)
 

@@ -12,16 +12,17 @@ from permille.api.price_lists import read_price_list
 from permille.api.validation import Fields
 from permille.core.contract.plan import Charge, Plan, leaves_unpriced
 from permille.core.contract.price_versions import in_force
+from permille.core.contract.threshold import UsageThreshold
 from permille.core.errors import Invalid
 from permille.core.money import CURRENCIES, ZERO
 from permille.core.period import Interval
-from permille.core.rating.models import ChargeModel
 from permille.core.rating.models.group_keys import pricing_keys
 from permille.core.rating.pricing_unit import Owed
 from permille.core.rating.unlisted import UnlistedValues
 from permille.store import plans as store
 from permille.usecases.catalogue import plans as catalogue, price_lists
 from permille.web import calculator, price_grid
+from permille.web.agreed_amounts import NO_AMOUNTS, read_amounts, shown_amounts
 from permille.web.charge_form import (
     BILLED,
     UNLISTED,
@@ -43,7 +44,11 @@ from permille.web.visit import Done, Form, HtmlPage, Visit
 
 INTERVALS = [(each.value, each.value) for each in Interval]
 FEE_CHANGE = "What this subscription fee changes"
-FIELDS = {"amount_cents": "amount", "invoice_display_name": "plan_invoice_name"}
+FIELDS = {
+    "amount_cents": "amount",
+    "invoice_display_name": "plan_invoice_name",
+    "usage_thresholds": "thresholds",
+}
 
 
 def listing(visit: Visit) -> HtmlPage:
@@ -74,11 +79,15 @@ def detail(visit: Visit) -> HtmlPage:
     return HtmlPage(template="plan.html", context=context)
 
 
-def priced_plan(visit: Visit, plan: Plan) -> dict[str, Any]:
-    """A plan's charges with their prices, and what the units that were typed would cost."""
+def priced_plan(visit: Visit, plan: Plan, *, thresholds: Sequence[UsageThreshold] = ()) -> dict[str, Any]:
+    """A plan's charges with their prices, and what the units that were typed would cost.
+
+    `thresholds` are a subscription's own.
+    """
     charges = [_calculated(visit, plan, charge) for charge in plan.charges]
     return {
         "plan": plan,
+        "thresholds": thresholds or plan.applicable_thresholds,
         "charges": charges,
         "calculated": any(row["cents"] is not None for charge in charges for row in charge["rows"]),
         "total": sum(row["cents"] or 0 for charge in charges for row in charge["rows"]),
@@ -154,7 +163,7 @@ def _priced_grid(charge: Charge, rows: Sequence[dict[str, Any]]) -> dict[str, An
 
 def _owed(plan: Plan, charge: Charge, properties: Any, units: Decimal, events: int) -> Owed | None:
     """What the units cost by themselves, rounded as a fee is."""
-    model, currency = ChargeModel(charge.charge_model), plan.amount_currency
+    model, currency = charge.charge_model, plan.amount_currency
     if model not in calculator.MODELS:
         return None
     found = calculator.priced(model, properties, units=units, events=events, currency=currency)
@@ -171,6 +180,7 @@ def blank(visit: Visit) -> HtmlPage:
     context = {
         **price_part(visit, known_metrics(visit), typed(visit), currency=_typed_currency(visit)),
         "may_be_none": True,
+        "agreed": NO_AMOUNTS,
         "intervals": INTERVALS,
         "currencies": [(one, one) for one in currencies()],
     }
@@ -184,6 +194,7 @@ def create(visit: Visit) -> Done:
     body: dict[str, Any] = {
         **_always(form, currency),
         **_structure(form),
+        **read_amounts(form, currency),
         "code": form.get("code"),
         "amount_currency": currency,
         "charges": [],
@@ -217,6 +228,7 @@ def _structure(form: Form) -> dict[str, Any]:
         "pay_in_advance": form.has("pay_in_advance"),
         "trial_period": plain_number(form.get("trial_period")) or None,
         "bill_charges_monthly": form.has("bill_charges_monthly"),
+        "bill_fixed_charges_monthly": form.has("bill_fixed_charges_monthly"),
     }
 
 
@@ -226,6 +238,8 @@ def before(visit: Visit) -> HtmlPage:
     context = {
         "plan": plan,
         "fee": amount_text(plan.amount_cents, plan.amount_currency),
+        "agreed": shown_amounts(plan),
+        "currency": plan.amount_currency,
         "trial": "" if plan.trial_period is None else f"{plan.trial_period.normalize():f}",
         "intervals": INTERVALS,
         "taxes": known_taxes(visit),
@@ -241,6 +255,7 @@ def update(visit: Visit) -> Done:
     plan = plan_of(visit)
     form = visit.form
     body = {**_always(form, plan.amount_currency), **(_structure(form) if form.has("interval") else {})}
+    body |= read_amounts(form, plan.amount_currency, plan.usage_thresholds)
     body["cascade_updates"] = form.has("cascade")
 
     def edit(since: datetime | None) -> None:

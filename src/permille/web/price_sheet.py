@@ -459,7 +459,7 @@ def _key(values: Mapping[str, Sequence[str]]) -> str:
 
 def filled(charge: Charge) -> Form:
     """The form with the terms of a charge."""
-    model = ChargeModel(charge.charge_model)
+    model = charge.charge_model
     pairs = [
         ("charge_model", charge.charge_model),
         ("charge_name", charge.invoice_display_name or ""),

@@ -10,6 +10,7 @@ const sent = { transaction_id: "by the client", code: "calls", external_subscrip
 const plan = { name: "n", code: "n", interval: "monthly", amount_cents: 1, amount_currency: "USD", pay_in_advance: false };
 const charge = { billable_metric_id: world.metric, code: "n", charge_model: "standard", properties: { amount: "1" } };
 const alert = { alert_type: "current_usage_amount", code: "a", thresholds: [{ code: "warn", value: "99.0" }] };
+const fixedCharge = { add_on_code: "seat", charge_model: "standard", units: 1, properties: { amount: "1" } };
 const filter = { values: { model: ["32K"] }, properties: { amount: "3" } };
 const part = { fee_id: world.one_off_fee, amount_cents: 100 };
 const last = (answer) => answer.data.filters.at(-1).lago_id;
@@ -44,7 +45,7 @@ const built = {
   "appliedCoupons.findAllAppliedCoupons": [],
   "customers.findAllCustomerAppliedCoupons": ["c"],
   "customers.deleteAppliedCoupon": ["c", async () => (await client.appliedCoupons.findAllAppliedCoupons()).data.applied_coupons[0].lago_id],
-  "coupons.deleteCoupon": ["n"],
+  "coupons.destroyCoupon": ["n"],
   "billableMetrics.createBillableMetric": [{ billable_metric: { name: "n", code: "n", aggregation_type: "count_agg" } }],
   "billableMetrics.findAllBillableMetrics": [],
   "billableMetrics.evaluateBillableMetricExpression": [
@@ -130,6 +131,11 @@ const built = {
   "plans.findPlanCharge": ["main", "n"],
   "plans.updatePlanCharge": ["main", "n", { charge: { properties: { amount: "2" } } }],
   "plans.destroyPlanCharge": ["main", "n", {}],
+  "plans.createPlanFixedCharge": ["main", { fixed_charge: { ...fixedCharge, code: "n" } }],
+  "plans.findAllPlanFixedCharges": ["main"],
+  "plans.findPlanFixedCharge": ["main", "n"],
+  "plans.updatePlanFixedCharge": ["main", "n", { fixed_charge: { units: 3 } }],
+  "plans.destroyPlanFixedCharge": ["main", "n", {}],
   "plans.createPlanChargeFilter": ["main", "tokens", { filter }],
   "plans.findAllPlanChargeFilters": ["main", "tokens"],
   "plans.findPlanChargeFilter": ["main", "tokens", ofPlan],
@@ -150,6 +156,9 @@ const built = {
   "subscriptions.findAllSubscriptionCharges": ["s"],
   "subscriptions.findSubscriptionCharge": ["s", "tokens"],
   "subscriptions.overrideSubscriptionCharge": ["s", "tokens", { charge: { properties: { amount: "6" } } }],
+  "subscriptions.findAllSubscriptionFixedCharges": ["s"],
+  "subscriptions.findSubscriptionFixedCharge": ["s", "seats"],
+  "subscriptions.overrideSubscriptionFixedCharge": ["s", "seats", { fixed_charge: { units: 4 } }],
   "subscriptions.createSubscriptionChargeFilter": ["s", "tokens", { filter }],
   "subscriptions.findAllSubscriptionChargeFilters": ["s", "tokens"],
   "subscriptions.findSubscriptionChargeFilter": ["s", "tokens", ofSubscription],

@@ -31,7 +31,9 @@ class FixedCharge(Answer):
     lago_id: Id
     lago_add_on_id: Annotated[UUID, says("The add-on that is sold.")]
     code: Code
-    invoice_display_name: DisplayName
+    invoice_display_name: Annotated[
+        str, says("Name shown on invoices; an empty text where it is the add-on's.")
+    ]
     add_on_code: Annotated[str, says("Code of the add-on that is sold.", example="seat")]
     created_at: CreatedAt
     charge_model: Model

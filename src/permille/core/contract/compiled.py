@@ -7,9 +7,6 @@ from dataclasses import replace
 from permille.core.contract.plan import Charge, expanded_filters
 from permille.core.metering.custom_aggregation import aggregator_of
 from permille.core.rating.charge import CompiledCharge, compile_charge
-from permille.core.rating.models import ChargeModel
-from permille.core.rating.rounding import Rounding
-from permille.core.rating.unlisted import UnlistedValues
 
 
 def renewal_charge(charge: Charge, *, is_whole: bool) -> Charge:
@@ -27,7 +24,7 @@ def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
     metric = charge.metric
     return compile_charge(
         charge_id=charge.id,
-        model=ChargeModel(charge.charge_model),
+        model=charge.charge_model,
         properties=charge.properties,
         filters=expanded_filters(charge),
         aggregation=metric.aggregation,
@@ -40,6 +37,6 @@ def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
         min_amount_cents=charge.min_amount_cents,
         applied_pricing_unit=charge.applied_pricing_unit,
         aggregator=aggregator_of(metric),
-        unlisted_values=UnlistedValues(charge.unlisted_values),
-        rounding=Rounding(charge.rounding),
+        unlisted_values=charge.unlisted_values,
+        rounding=charge.rounding,
     )

@@ -45,7 +45,7 @@ class Charge:
     metric: BillableMetric
     code: str
     invoice_display_name: str | None
-    charge_model: str
+    charge_model: ChargeModel
     pay_in_advance: bool
     prorated: bool
     invoiceable: bool
@@ -57,8 +57,8 @@ class Charge:
     created_at: datetime
     taxes: tuple[Tax, ...] = ()
     applied_pricing_unit: AppliedPricingUnit | None = None
-    unlisted_values: str = UnlistedValues.FREE
-    rounding: str = Rounding.PER_FEE
+    unlisted_values: UnlistedValues = UnlistedValues.FREE
+    rounding: Rounding = Rounding.PER_FEE
     """Whether each of its fees is rounded to cents by itself, or all of them together."""
 
 
@@ -135,7 +135,7 @@ def expanded_filters(charge: Charge) -> list[ChargeFilter]:
 
 def leaves_unpriced(charge: Charge) -> bool:
     """Whether usage that none of the charge's filters lists has no price."""
-    choice, model = UnlistedValues(charge.unlisted_values), ChargeModel(charge.charge_model)
+    choice, model = charge.unlisted_values, charge.charge_model
     return bool(charge.filters) and is_unpriced(choice, model, charge.properties)
 
 
@@ -180,7 +180,7 @@ def _listed(metric: BillableMetric, key: str, values: tuple[str, ...]) -> tuple[
 
 def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
     """What does not go together in a charge, as (field, code) (semantics-metering.md section 5.1)."""
-    model, in_advance = model_of(ChargeModel(charge.charge_model)), charge.pay_in_advance
+    model, in_advance = model_of(charge.charge_model), charge.pay_in_advance
     aggregation = charge.metric.aggregation
     rules = [
         (

@@ -241,7 +241,7 @@ def _charge(wanted: ChargeOfList, plan_id: UUID, metric: BillableMetric, now: da
 def _problems(charge: Charge) -> Iterator[str]:
     """What the catalogue would refuse."""
     for properties in [charge.properties, *(each.properties for each in charge.filters)]:
-        yield from pricing.validate(ChargeModel(charge.charge_model), properties)
+        yield from pricing.validate(charge.charge_model, properties)
     yield from (code for _, code in incompatibilities(charge))
 
 

@@ -26,6 +26,7 @@ from permille.core.invoice.credit_note import (
     unused_amount,
 )
 from permille.core.invoice.crediting import CreditSplit, split_at_end
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, BillingTime, Interval, days_in, local_date, period_containing
 from permille.store import (
@@ -33,6 +34,7 @@ from permille.store import (
     customers,
     fees as fee_store,
     invoices,
+    payments,
     plans,
     subscriptions,
     webhooks,
@@ -40,6 +42,7 @@ from permille.store import (
 from permille.store.credit_notes import NewCreditNote
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
+from permille.usecases import payment_requests
 
 
 def credit_unused(
@@ -64,8 +67,9 @@ def issue(conn: Connection[Any], notes: Sequence[NewCreditNote]) -> list[UUID]:
         offsets[note.invoice_id] += note.split.offset_cents
     settled = invoices.take_off_due(conn, {key: cents for key, cents in offsets.items() if cents}, now=at)
     if settled:
-        invoices.set_payment_status(conn, settled, "succeeded", now=at)
+        payments.set_invoice_statuses(conn, settled, PaymentStatus.SUCCEEDED, now=at)
         webhooks.enqueue_of(conn, "invoice.payment_status_updated", organization_id, settled, now=at)
+        payment_requests.settle(conn, list(invoices.invoices_by_ids(conn, settled).values()), at)
     webhooks.enqueue_of(conn, "credit_note.created", organization_id, added, now=at)
     return added
 

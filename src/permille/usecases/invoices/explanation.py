@@ -22,7 +22,6 @@ from permille.core.rating.explanation import (
     rounding_step,
 )
 from permille.core.rating.fee import Fee
-from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import SUBUNITS
 from permille.core.rating.rounding import Rounding
 from permille.events.engine import amendments, event_log, usage
@@ -238,7 +237,7 @@ def _steps(conn: Connection[Any], fee: StoredFee, charge: Charge) -> tuple[Step,
         return _minimum_charge_steps(conn, fee)
     amount, unit_amount = _priced(fee)
     steps = charge_steps(
-        ChargeModel(charge.charge_model),
+        charge.charge_model,
         units=fee.units,
         unit_amount=unit_amount,
         amount=amount,

@@ -164,9 +164,10 @@ def bill_reached(conn: Connection[Any], rows: Sequence[Subscription], *, now: da
 
 
 def _may_be_billed(row: Subscription, now: datetime) -> bool:
-    """Whether its period runs: one that has ended is billed as a whole."""
+    """Whether its period runs: one that has ended is billed as a whole, also by others since `now` was read."""
     has_ended = row.next_billing_at is not None and row.next_billing_at <= now
-    return row.status == "active" and not row.progressive_billing_disabled and not has_ended
+    is_billed = row.charges_billed_until is not None and row.charges_billed_until > now
+    return row.status == "active" and not (row.progressive_billing_disabled or has_ended or is_billed)
 
 
 def _reached(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> list[_Reached]:

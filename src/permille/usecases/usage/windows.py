@@ -24,7 +24,7 @@ from permille.core.period import (
     charges_interval,
     period_containing,
 )
-from permille.core.rating.models import ChargeModel, model_of
+from permille.core.rating.models import model_of
 from permille.events.usage import UsageQuery
 
 # A move to another timezone shifts the bounds of the periods by so much at most against what is billed.
@@ -160,7 +160,7 @@ def _codes(charges: Iterable[Charge]) -> tuple[str, ...]:
 
 def _is_priced_by_days(charge: Charge) -> bool:
     """Whether the price of changes is that of each day's changes together: not where it looks at the level's top."""
-    return not (charge.pay_in_advance or model_of(ChargeModel(charge.charge_model)).is_of_changes)
+    return not (charge.pay_in_advance or model_of(charge.charge_model).is_of_changes)
 
 
 def _follows_changes(charge: Charge) -> bool:
@@ -176,4 +176,4 @@ def has_kept_level(aggregation: Aggregation) -> bool:
 def _reads_events(charge: Charge) -> bool:
     """Whether sums are not enough to price the charge."""
     prices = [charge.properties, *(each.properties for each in charge.filters)]
-    return any(map(model_of(ChargeModel(charge.charge_model)).reads_events, prices))
+    return any(map(model_of(charge.charge_model).reads_events, prices))
