@@ -27,7 +27,7 @@ from permille.out import jobs
 from permille.out.kind import Context
 from permille.signals import Signals
 from permille.store import activity, mails, unpriced as unpriced_store, webhooks
-from permille.usecases import alerts, fences, unpriced
+from permille.usecases import alerts, fences, ongoing_balances, unpriced
 from permille.usecases.due import due
 from permille.usecases.fences import Task
 from permille.usecases.invoices import advance, late_usage, progressive
@@ -115,6 +115,9 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     def look_at_thresholds(pool: Pool, now: datetime) -> bool:
         return progressive.look_live(pool, now) > 0
 
+    def refresh_balances(pool: Pool, now: datetime) -> bool:
+        return ongoing_balances.refresh_live(pool, now) > 0
+
     def look_for_unpriced(pool: Pool, now: datetime) -> bool:
         return unpriced.look_live(pool, now) > 0
 
@@ -139,6 +142,7 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         Loop(name="in advance", step=bill_advance, pause_seconds=0.5),
         Loop(name="alerts", step=look_at_alerts, pause_seconds=0.5),
         Loop(name="usage thresholds", step=look_at_thresholds, pause_seconds=0.5),
+        Loop(name="ongoing balances", step=refresh_balances, pause_seconds=0.5),
         Loop(name="unpriced usage", step=look_for_unpriced, pause_seconds=2.0),
         Loop(name="jobs", step=run_jobs, pause_seconds=1.0),
         Loop(name="webhooks", step=queue_webhooks, pause_seconds=1.0),

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from .conftest import Api
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
+
+from .conftest import Api, charge
 from .test_credit_notes import move
 
 
@@ -273,3 +279,87 @@ def test_twenty_at_once_spend_a_wallet_once(api: Api) -> None:
         == 10_000 - look(api, row)["balance_cents"]
     )
     assert look(api, row)["balance_cents"] < 700
+
+
+def send(api: Api, dsn: str, units: int, transaction: str) -> None:
+    at = microseconds(datetime.fromisoformat(api.get("/test_clock")["test_clock"]["now"]))
+    with open_connection(dsn) as conn:
+        draft = Draft(transaction, "tokens", "sub", at, None, {"tokens": units})
+        store(conn, Memory(), [Request(api.organization.id, [draft], at)])
+
+
+def test_usage_and_drafts_lower_the_ongoing_balance_and_rules_top_up(api: Api, dsn: str) -> None:
+    api.customer(billing_configuration={"invoice_grace_period": 3})
+    api.post("/taxes", {"tax": {"name": "V", "code": "v", "rate": "10", "applied_to_organization": True}})
+    api.plan(charges=[charge(api.metric())])
+    rule = {
+        "trigger": "threshold",
+        "method": "target",
+        "threshold_credits": "5",
+        "target_ongoing_balance": "20",
+        "grants_target_top_up": True,
+    }
+    row = open_wallet(api, "10", recurring_transaction_rules=[rule])
+    assert row["recurring_transaction_rules"][0]["threshold_credits"] == "5.0"
+    api.subscribe()
+    send(api, dsn, 4, "one")
+    move(api, 2024, 3, 6)
+    after = look(api, row)
+    assert (
+        after["balance_cents"],
+        after["ongoing_usage_balance_cents"],
+        after["credits_ongoing_balance"],
+    ) == (1000, 440, "5.6")
+    send(api, dsn, 1, "two")
+    move(api, 2024, 3, 7)
+    after = look(api, row)
+    assert (after["credits_balance"], after["ongoing_balance_cents"]) == ("25.5", 2_000)
+    assert transactions(api, row)[0]["source"] == "threshold"
+    move(api, 2024, 4, 1, 2)
+    assert look(api, row)["ongoing_usage_balance_cents"] == 550
+    move(api, 2024, 4, 5)
+    after = look(api, row)
+    assert (after["balance_cents"], after["ongoing_usage_balance_cents"]) == (2_000, 0)
+    changed = api.put(f"/wallets/{row['lago_id']}", {"wallet": {"recurring_transaction_rules": []}})["wallet"]
+    assert changed["recurring_transaction_rules"] == []
+
+
+def test_intervals_top_up_until_the_rule_and_the_wallet_expire(api: Api) -> None:
+    api.customer()
+    rule = {"trigger": "interval", "interval": "monthly", "expiration_at": "2024-05-10T00:00:00Z"}
+    row = open_wallet(api, "3", expiration_at="2024-06-01T00:00:00Z", recurring_transaction_rules=[rule])
+    move(api, 2024, 5, 31)
+    assert [each["source"] for each in transactions(api, row)] == ["interval", "interval", "manual"]
+    assert look(api, row)["recurring_transaction_rules"] == []
+    move(api, 2024, 6, 2)
+    after = look(api, row)
+    assert (after["status"], after["balance_cents"]) == ("terminated", 900)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [{"trigger": "interval", "paid_credits": "1"}],
+        [{"trigger": "threshold", "paid_credits": "1"}],
+        [
+            {
+                "trigger": "threshold",
+                "threshold_credits": "5",
+                "method": "target",
+                "target_ongoing_balance": "4",
+            }
+        ],
+        [{"trigger": "threshold", "threshold_credits": "5"}],
+    ],
+)
+def test_bad_rules_are_refused(api: Api, rules: Any) -> None:
+    api.customer()
+    body = {
+        "external_customer_id": "cus",
+        "rate_amount": "1",
+        "currency": "EUR",
+        "recurring_transaction_rules": rules,
+    }
+    assert api.details("POST", "/wallets", {"wallet": body}) == {
+        "recurring_transaction_rules": ["invalid_recurring_rule"]
+    }

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,10 +18,13 @@ from psycopg_pool import ConnectionPool
 from permille import worker
 from permille.database.connections import open_pool
 from permille.events.postgres import rebuilding, rollup
-from permille.usecases import alerts, metering as keeping, unpriced
+from permille.store import customers
+from permille.usecases import alerts, metering as keeping, ongoing_balances, unpriced
 from permille.usecases.due import due
 from permille.usecases.fences import Task
 from permille.usecases.invoices import advance, late_usage, progressive, run
+from permille.usecases.wallets import wallets as open_wallets
+from permille.usecases.wallets.wallets import NewWallet
 
 from .test_fences import breaking, in_advance, use
 from .world import World, make_world, ts
@@ -98,6 +102,14 @@ def _marked(conn: psycopg.Connection[Any], name: str) -> World:
     return world
 
 
+def _with_wallet(conn: psycopg.Connection[Any], name: str) -> World:
+    world = make_world(conn, name=name, test_now=None)
+    customer_id = world.customer()
+    wanted = NewWallet(currency="EUR", rate_amount=Decimal(1), columns={})
+    open_wallets.add(conn, customers.by_ids(conn, [customer_id])[customer_id], wanted, now=NOW)
+    return world
+
+
 def _watched(conn: psycopg.Connection[Any], name: str) -> World:
     world = make_world(conn, name=name, test_now=None)
     conn.execute(
@@ -165,6 +177,14 @@ SCENES = {
         work=lambda pool: progressive.look_live(pool, NOW),
         is_done=_has("select 1 from threshold_mark where organization_id = %s", some=False),
         breaks=(progressive, "look"),
+    ),
+    Task.WALLETS: Scene(
+        fill=_with_wallet,
+        work=lambda pool: ongoing_balances.refresh_live(pool, NOW),
+        is_done=_has(
+            "select 1 from wallet where organization_id = %s and refresh_at is not null", some=False
+        ),
+        breaks=(ongoing_balances, "refresh"),
     ),
     Task.UNPRICED: Scene(
         fill=_changed,

@@ -16,7 +16,8 @@ from permille.api.objects.subscription import PaymentMethod
 from permille.api.render import instant
 from permille.api.subscriptions import PAYMENT_METHOD
 from permille.api.validation import Fields, parse_uuid
-from permille.api.wallets import read_credits, read_notes, render_wallets, wallet_of
+from permille.api.wallet_values import read_credits, read_notes
+from permille.api.wallets import render_wallets, wallet_of
 from permille.core.errors import Invalid, NotFound
 from permille.core.money import decimal_text, exact, subunits
 from permille.core.wallet import LOWEST_PRIORITY, Wallet, credits_of

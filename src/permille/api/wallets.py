@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -17,21 +17,22 @@ from permille.api.objects.subscription import PaymentMethod
 from permille.api.render import instant, instant_milliseconds
 from permille.api.subscriptions import PAYMENT_METHOD
 from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid, query_texts
+from permille.api.wallet_rules import read_rule, render_rule
+from permille.api.wallet_values import NOTES_MAX, read_credits, read_notes
 from permille.core.bounds import LATEST
 from permille.core.errors import Invalid, NotFound
 from permille.core.money import decimal_text
-from permille.core.wallet import FEE_TYPES, LOWEST_PRIORITY, Wallet, credits_of, cut_credits
-from permille.store import billable_metrics, billing_entities, customers, wallets
+from permille.core.wallet import FEE_TYPES, LOWEST_PRIORITY, Wallet, credits_of
+from permille.core.wallet_rule import WalletRule
+from permille.store import billable_metrics, billing_entities, customers, wallet_rules, wallets
 from permille.store.wallets import WalletSearch
+from permille.usecases import wallet_rules as rules
 from permille.usecases.catalogue import customers as catalogue
 from permille.usecases.top_ups import TopUp, top_up
+from permille.usecases.wallet_rules import NewRule
 from permille.usecases.wallets import wallets as usecase
 from permille.usecases.wallets.wallets import NewWallet
 
-NOTES_MAX = 5
-NOTE_KEY_MAX, NOTE_VALUE_MAX = 20, 100
-_CREDITS_MAX = Decimal(10) ** 15
-_DIGITS_MAX = 60
 UNBUILT = ("invoice_custom_section",)
 
 
@@ -47,20 +48,22 @@ def create_customer_wallet(call: Call) -> dict[str, Any]:
 
 
 def _create(call: Call, fields: Fields, external_customer_id: str) -> dict[str, Any]:
-    wanted, first = read_wallet(call.conn, call.organization.id, fields, now=call.now)
+    wanted, first, rule = read_wallet(call.conn, call.organization.id, fields, now=call.now)
     try:
         customer = catalogue.by_external_id(call.conn, call.organization.id, external_customer_id)
     except NotFound as error:
         raise Invalid({"customer": ["customer_not_found"]}) from error
     made = usecase.add(call.conn, customer, wanted, now=call.now)
+    if rule is not None:
+        rules.set_rule(call.conn, made, rule, now=call.now)
     top_up(call.conn, made, first, now=call.now)
     return _shown(call, made.id)
 
 
 def read_wallet(
     conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: Any
-) -> tuple[NewWallet, TopUp]:
-    """The wallet to open, and the credits that it begins with. Raises Invalid and NotFound."""
+) -> tuple[NewWallet, TopUp, NewRule | None]:
+    """The wallet to open, the credits that it begins with, and its rule. Raises Invalid and NotFound."""
     columns = read_columns(conn, organization_id, fields, now=now)
     rate = fields.decimal("rate_amount", minimum=0, maximum=10**12, places=15)
     if not rate:
@@ -84,8 +87,9 @@ def read_wallet(
         priority=columns.pop("priority", None) or LOWEST_PRIORITY,
         columns=columns,
     )
+    rule = read_rule(fields, paid=first.paid_credits, granted=first.granted_credits, now=now)
     fields.check()
-    return wanted, first
+    return wanted, first, rule
 
 
 def read_columns(conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: Any) -> dict[str, Any]:
@@ -150,36 +154,6 @@ def _limits(conn: Connection[Any], organization_id: UUID, fields: Fields) -> dic
     return columns
 
 
-def read_credits(fields: Fields, name: str) -> Decimal | None:
-    """A text of a number that is not below zero, cut off after five decimals; None for none, or none at all."""
-    value = fields.given.get(name)
-    if value is None or value == "":
-        return None
-    try:
-        found = Decimal(value) if isinstance(value, str) and len(value) <= _DIGITS_MAX else None
-    except InvalidOperation:
-        found = None
-    if found is None or not found.is_finite() or not 0 <= found < _CREDITS_MAX:
-        fields.refuse(name, f"invalid_{name}")
-        fields.refuse(name, "invalid_amount")
-        return None
-    return cut_credits(found) or None
-
-
-def read_notes(fields: Fields, name: str, *, most: int) -> list[dict[str, str]]:
-    """A list of {key, value}."""
-    entries = fields.objects(name) or []
-    if len(entries) > most:
-        fields.refuse(name, "invalid_count")
-    return [
-        {
-            "key": entry.text("key", mandatory=True, limit=NOTE_KEY_MAX) or "",
-            "value": entry.text("value", mandatory=True, limit=NOTE_VALUE_MAX) or "",
-        }
-        for entry in entries[:most]
-    ]
-
-
 def list_wallets(call: Call) -> dict[str, Any]:
     """GET /wallets."""
     external_id = call.query.get("external_customer_id")
@@ -225,8 +199,11 @@ def update_wallet(call: Call) -> dict[str, Any]:
     columns = read_columns(call.conn, call.organization.id, fields, now=call.now)
     if fields.has("code") and not columns["code"]:
         fields.refuse("code", MANDATORY)
+    rule = read_rule(fields, paid=None, granted=None, now=call.now)
     fields.check()
-    usecase.change(call.conn, before, columns, now=call.now)
+    after = usecase.change(call.conn, before, columns, now=call.now)
+    if fields.given.get("recurring_transaction_rules") is not None:
+        rules.set_rule(call.conn, after, rule, now=call.now)
     return _shown(call, before.id)
 
 
@@ -284,6 +261,7 @@ def render_wallets(conn: Connection[Any], rows: Sequence[Wallet]) -> list[object
     metrics = billable_metrics.by_ids(conn, {each for row in rows for each in row.billable_metric_ids})
     named = {row.billing_entity_id for row in rows if row.billing_entity_id}
     entities = billing_entities.by_ids(conn, named) if named else {}
+    known_rules = wallet_rules.active_of(conn, [row.id for row in rows])
     return [
         _render(
             row,
@@ -292,13 +270,19 @@ def render_wallets(conn: Connection[Any], rows: Sequence[Wallet]) -> list[object
             if row.billing_entity_id
             else payers[row.customer_id].billing_entity.code,
             metric_codes=[metrics[each].code for each in row.billable_metric_ids if each in metrics],
+            rule=known_rules.get(row.id),
         )
         for row in rows
     ]
 
 
 def _render(
-    row: Wallet, *, external_customer_id: str, billing_entity_code: str, metric_codes: list[str]
+    row: Wallet,
+    *,
+    external_customer_id: str,
+    billing_entity_code: str,
+    metric_codes: list[str],
+    rule: WalletRule | None,
 ) -> objects.Wallet:
     usage_credits = credits_of(row.ongoing_usage_balance_cents, row.rate_amount, row.currency)
     return objects.Wallet(
@@ -328,7 +312,7 @@ def _render(
         invoice_requires_successful_payment=row.invoice_requires_successful_payment,
         paid_top_up_min_amount_cents=row.paid_top_up_min_amount_cents,
         paid_top_up_max_amount_cents=row.paid_top_up_max_amount_cents,
-        recurring_transaction_rules=[],
+        recurring_transaction_rules=[render_rule(rule)] if rule else [],
         applies_to=objects.WalletLimits(fee_types=list(row.fee_types), billable_metric_codes=metric_codes),
         applied_invoice_custom_sections=[],
         payment_method=PaymentMethod(**PAYMENT_METHOD),

@@ -6,7 +6,7 @@ their order, so that every credit that is spent is known by where it came from. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
@@ -257,3 +257,31 @@ def _take_of(buckets: Sequence[FeeBucket], left: list[Decimal], wallet: Wallet, 
             left[place] -= part
             taken += part
     return taken
+
+
+def share(
+    wallets: Sequence[Wallet], absorbing: Collection[UUID], usage: Sequence[FeeBucket]
+) -> dict[UUID, int]:
+    """Wallet -> what it will have to pay of usage and drafts, in cents; the largest buckets are shared first.
+
+    A wallet that tops itself up by a threshold (`absorbing`) takes all that it pays for. Else wallets take up to their
+    balances, in their order, and the last one the rest, also what it does not have.
+    """
+    left = {each.id: Decimal(each.balance_cents) for each in wallets}
+    taken = dict.fromkeys(left, ZERO)
+    with exact():
+        for bucket in sorted(usage, key=lambda each: -each.cents):
+            payers = [each for each in wallets if bucket.is_paid_by(each)]
+            if bucket.cents <= 0 or not payers:
+                continue
+            first = next((each for each in payers if each.id in absorbing), None)
+            rest = bucket.cents
+            for each in payers if first is None else ():
+                part = min(rest, max(left[each.id], ZERO))
+                left[each.id] -= part
+                taken[each.id] += part
+                rest -= part
+            last = first or payers[-1]
+            left[last.id] -= rest
+            taken[last.id] += rest
+        return {wallet_id: round_cents(cents) for wallet_id, cents in taken.items()}

@@ -1750,6 +1750,14 @@ for each row execute function refuse_edit_of_wallet_entry();
 create trigger wallet_consumption_stays before update or delete on wallet_consumption
 for each row execute function refuse_edit_of_wallet_entry();
 
+-- How far arrived events were looked through for the ongoing balances of wallets.
+create table wallet_check (
+    singleton boolean primary key default true check (singleton),
+    seen_to bigint not null
+);
+
+insert into wallet_check (seen_to) values (0);
+
 -- Organizations of which a background task has failed: the task leaves them alone until retry_at, by the system's
 -- clock, and does what it has to for all others.
 create table fence (

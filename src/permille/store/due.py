@@ -109,6 +109,48 @@ def live_with_dunning(conn: Connection[Any], *, until: datetime) -> list[UUID]:
     )
 
 
+def first_to_expire(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
+    """The first instant up to `until` at which a wallet, or a rule of one, expires."""
+    row = conn.execute(
+        "select least((select min(expiration_at) from wallet where organization_id = %(organization)s"
+        " and status = 'active' and expiration_at <= %(until)s), (select min(expiration_at) from wallet_rule"
+        " where organization_id = %(organization)s and status = 'active' and expiration_at <= %(until)s))",
+        {"organization": organization_id, "until": until},
+    ).fetchone()
+    return row[0] if row else None
+
+
+def live_to_expire(conn: Connection[Any], *, until: datetime) -> list[UUID]:
+    """The live organizations with a wallet, or a rule of one, that has expired."""
+    return _live(
+        conn,
+        "exists (select from wallet where organization_id = o.id and status = 'active' and expiration_at <= %(until)s)"
+        " or exists (select from wallet_rule where organization_id = o.id and status = 'active'"
+        "   and expiration_at <= %(until)s)",
+        until=until,
+    )
+
+
+def first_top_up(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
+    """The first instant up to `until` at which an interval of a wallet's rule is over."""
+    row = conn.execute(
+        "select min(next_top_up_at) from wallet_rule where organization_id = %(organization)s and status = 'active'"
+        " and next_top_up_at <= %(until)s",
+        {"organization": organization_id, "until": until},
+    ).fetchone()
+    return row[0] if row else None
+
+
+def live_with_top_up(conn: Connection[Any], *, until: datetime) -> list[UUID]:
+    """The live organizations with a wallet whose rule is due."""
+    return _live(
+        conn,
+        "exists (select from wallet_rule where organization_id = o.id and status = 'active'"
+        " and next_top_up_at <= %(until)s)",
+        until=until,
+    )
+
+
 _NOT_WAITING = (
     "not exists (select from billing_hold where customer_id = w.customer_id and retry_at > %(until)s)"
 )

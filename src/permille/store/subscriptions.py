@@ -63,6 +63,15 @@ def history(conn: Connection[Any], organization_id: UUID, external_id: str) -> l
     )
 
 
+def running_of_customers(conn: Connection[Any], customer_ids: Collection[UUID]) -> list[Subscription]:
+    """The running rows of these customers, the oldest first."""
+    return _select(
+        conn,
+        "s.customer_id = any(%s) and s.status = 'active' order by s.created_at, s.id",
+        [list(customer_ids)],
+    )
+
+
 def histories(
     conn: Connection[Any], organization_id: UUID, external_ids: Collection[str]
 ) -> dict[str, list[Subscription]]:

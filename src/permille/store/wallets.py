@@ -15,8 +15,8 @@ from psycopg.rows import class_row
 
 from permille.core.invoice.draft import InvoiceDraft
 from permille.core.money import ZERO
-from permille.core.wallet import FilledWallet, Lot, LotPart, Source, TransactionStatus, Wallet
-from permille.database.bulk import columns_of, text_array, uuid_array
+from permille.core.wallet import FeeBucket, FilledWallet, Lot, LotPart, Source, TransactionStatus, Wallet
+from permille.database.bulk import columns_of, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 from permille.ids import new_id
 from permille.store import wallet_transactions
@@ -257,3 +257,134 @@ def terminate(conn: Connection[Any], wallet_ids: Collection[UUID], *, now: datet
         " where wallet_id = any(%s) and status = 'active'",
         [now, now, list(wallet_ids)],
     )
+
+
+def mark_of_subscriptions(conn: Connection[Any], of: Collection[tuple[UUID, str]], *, now: datetime) -> bool:
+    """The ongoing balances of wallets are out of date whose customers have these subscriptions: (organization, external id).
+
+    Customers that someone else has locked are left out; whether there were none of these. A customer is always locked
+    before its wallets, so that nobody waits for each other.
+    """
+    values = {
+        "owners": uuid_array(owner for owner, _ in of),
+        "external": text_array(external_id for _, external_id in of),
+    }
+    concerned = (
+        "select w.customer_id from unnest(%(owners)s::uuid[], %(external)s::text[]) as e (organization_id, external_id)"
+        " join subscription s on s.organization_id = e.organization_id and s.external_id = e.external_id"
+        " and s.status = 'active' join wallet w on w.customer_id = s.customer_id and w.status = 'active'"
+        " and w.refresh_at is null"
+    )
+    rows = conn.execute(
+        f"select id from customer where id in ({concerned}) for no key update skip locked", values
+    ).fetchall()
+    conn.execute(
+        "update wallet w set refresh_at = coalesce(o.test_now, %s) from organization o where o.id = w.organization_id"
+        " and w.status = 'active' and w.refresh_at is null and w.customer_id = any(%s::uuid[])",
+        [now, uuid_array(customer_id for (customer_id,) in rows)],
+    )
+    left = conn.execute(f"select exists ({concerned})", values).fetchone()
+    return not (left and left[0])
+
+
+def mark_organization(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
+    """The ongoing balances of all wallets of an organization are out of date; their customers are locked before."""
+    conn.execute(
+        "select from customer where id in (select customer_id from wallet where organization_id = %s"
+        " and status = 'active') order by id for no key update",
+        [organization_id],
+    )
+    conn.execute(
+        "update wallet set refresh_at = %s where organization_id = %s and status = 'active' and refresh_at is null",
+        [now, organization_id],
+    )
+
+
+def claim_arrivals(conn: Connection[Any]) -> int | None:
+    """Up to where events were looked through, locked; None where another worker is at it."""
+    row = conn.execute("select seen_to from wallet_check for update skip locked").fetchone()
+    return row[0] if row else None
+
+
+def set_seen(conn: Connection[Any], seen_to: int) -> None:
+    """Events are looked through up to there."""
+    conn.execute("update wallet_check set seen_to = %s", [seen_to])
+
+
+def is_any_active(conn: Connection[Any]) -> bool:
+    """Whether there is an active wallet at all."""
+    row = conn.execute("select exists (select from wallet where status = 'active')").fetchone()
+    return bool(row and row[0])
+
+
+def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
+    """The organizations with an ongoing balance that is out of date."""
+    rows = conn.execute(
+        "select distinct organization_id from wallet where status = 'active' and refresh_at is not null"
+    ).fetchall()
+    return [organization_id for (organization_id,) in rows]
+
+
+def claim_out_of_date(
+    conn: Connection[Any], organization_id: UUID, *, limit: int, wait: bool
+) -> list[Wallet]:
+    """All active wallets of some customers of whom one is out of date, the customers locked, in the order of spending.
+
+    Customers that someone else has locked are skipped unless `wait` is set.
+    """
+    rows = conn.execute(
+        "select c.id from customer c where c.id in (select customer_id from wallet where organization_id = %s"
+        " and status = 'active' and refresh_at is not null order by refresh_at limit %s)"
+        f" order by c.id for no key update {'' if wait else 'skip locked'}",
+        [organization_id, limit],
+    ).fetchall()
+    if not rows:
+        return []
+    return _select(
+        conn,
+        "customer_id = any(%s) and status = 'active' order by priority, created_at, id",
+        [[customer_id for (customer_id,) in rows]],
+    )
+
+
+def set_ongoing(conn: Connection[Any], usage: Mapping[UUID, int], *, now: datetime) -> list[UUID]:
+    """Save what usage and drafts will take of wallets; those that are depleted now and were not before."""
+    rows = conn.execute(
+        "update wallet w set ongoing_usage_balance_cents = u.cents, refresh_at = null, last_balance_sync_at = %s,"
+        " is_depleted = w.balance_cents - u.cents <= 0"
+        " from (select e.id, e.cents, b.is_depleted as was from unnest(%s::uuid[], %s::bigint[]) as e (id, cents)"
+        "   join wallet b on b.id = e.id) u"
+        " where w.id = u.id returning w.id, w.is_depleted and not u.was",
+        [now, uuid_array(usage), int_array(usage.values())],
+    ).fetchall()
+    return [wallet_id for wallet_id, is_new in rows if is_new]
+
+
+def draft_buckets(
+    conn: Connection[Any], customer_ids: Collection[UUID]
+) -> dict[tuple[UUID, str], list[FeeBucket]]:
+    """(Customer, currency) -> the fees of its drafts with taxes, by what wallets can be limited to."""
+    rows = conn.execute(
+        "select i.customer_id, i.currency, f.fee_type, c.billable_metric_id, f.grouped_by ->> 'target_wallet_code',"
+        " sum(f.amount_cents + f.taxes_precise_amount_cents - f.precise_coupons_amount_cents)"
+        " from invoice i join fee f on f.invoice_id = i.id left join charge c on c.id = f.charge_id"
+        " where i.customer_id = any(%s) and i.status = 'draft' group by 1, 2, 3, 4, 5",
+        [list(customer_ids)],
+    ).fetchall()
+    found: dict[tuple[UUID, str], list[FeeBucket]] = defaultdict(list)
+    for customer_id, currency, *bucket in rows:
+        found[customer_id, currency].append(FeeBucket(*bucket))
+    return found
+
+
+def claim_expired(
+    conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
+) -> list[Wallet]:
+    """Lock wallets that have expired, with their customers. Rows that another worker has locked are skipped unless `wait` is set."""
+    rows = conn.execute(
+        "select w.id from wallet w join customer c on c.id = w.customer_id where w.organization_id = %(organization)s"
+        " and w.status = 'active' and w.expiration_at <= %(until)s order by w.expiration_at, w.id limit %(limit)s"
+        f" for no key update of c, w {'' if wait else 'skip locked'}",
+        {"organization": organization_id, "until": until, "limit": limit},
+    ).fetchall()
+    return list(by_ids(conn, [wallet_id for (wallet_id,) in rows]).values())

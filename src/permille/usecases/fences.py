@@ -36,6 +36,7 @@ class Task(StrEnum):
     LATE_USAGE = "Late usage"
     REBUILDING = "Moving a history"
     THRESHOLDS = "Looking at usage thresholds"
+    WALLETS = "Reckoning ongoing balances"
     UNPRICED = "Looking for usage without a price"
 
 

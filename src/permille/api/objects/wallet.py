@@ -20,7 +20,9 @@ from permille.api.objects.base import (
     text_of_number,
 )
 from permille.api.objects.subscription import PaymentMethod
+from permille.core.period import Interval
 from permille.core.wallet import Source, TransactionStatus
+from permille.core.wallet_rule import Method, Trigger
 
 FeeTypes = Annotated[
     list[str],
@@ -39,6 +41,42 @@ class WalletLimits(Answer):
 
     fee_types: FeeTypes
     billable_metric_codes: MetricCodes
+
+
+class TransactionNote(Answer):
+    """A note on a transaction."""
+
+    key: Annotated[str, says("Name of the note.")]
+    value: Annotated[str, says("Its text.")]
+
+
+class WalletRule(Answer, kw_only=True):
+    """A rule by which a wallet is topped up by itself."""
+
+    lago_id: Id
+    trigger: Annotated[str, one_of(*Trigger, says="What sets it off.")]
+    method: Annotated[str, one_of(*Method, says="Always the same credits, or what is lacking to a target.")]
+    interval: Annotated[str | None, one_of(None, *Interval, says="How often, by its day.")]
+    status: Annotated[str, one_of("active", "terminated", says="Whether it tops up.")]
+    threshold_credits: Annotated[str, text_of_number("At so many ongoing credits or fewer.")]
+    paid_credits: Annotated[str, text_of_number("Credits that are bought.")]
+    granted_credits: Annotated[str, text_of_number("Credits that are given for nothing.")]
+    grants_target_top_up: Annotated[bool, says("Whether what is lacking to a target is given for nothing.")]
+    target_ongoing_balance: Annotated[str | None, text_of_number("Ongoing credits that it tops up to.")]
+    started_at: Annotated[
+        str | None, instant_of("Its days are counted from here, else from the wallet's start.")
+    ]
+    expiration_at: Annotated[str | None, instant_of("When it ends by itself.")]
+    created_at: CreatedAt
+    invoice_requires_successful_payment: RequiresPayment
+    ignore_paid_top_up_limits: Annotated[
+        bool, says("Whether the wallet's smallest and largest amounts don't count.")
+    ]
+    transaction_name: Annotated[str | None, says("Label of the fee on its invoices.")]
+    transaction_metadata: Annotated[list[TransactionNote], says("Notes on its transactions.")]
+    purchase_order_number: PurchaseOrderNumber
+    applied_invoice_custom_sections: EmptyList
+    payment_method: Annotated[PaymentMethod, says("How credits are paid.")]
 
 
 class Wallet(Answer, kw_only=True):
@@ -72,18 +110,11 @@ class Wallet(Answer, kw_only=True):
     invoice_requires_successful_payment: RequiresPayment
     paid_top_up_min_amount_cents: Annotated[int | None, says("Smallest amount that is bought at once.")]
     paid_top_up_max_amount_cents: Annotated[int | None, says("Largest amount that is bought at once.")]
-    recurring_transaction_rules: EmptyList
+    recurring_transaction_rules: Annotated[list[WalletRule], says("Its active rule, if it has one.")]
     applies_to: Annotated[WalletLimits, says("What it pays for.")]
     applied_invoice_custom_sections: EmptyList
     payment_method: Annotated[PaymentMethod, says("How credits are paid.")]
     metadata: Annotated[Mapping[str, Any] | None, says("Your own notes.")]
-
-
-class TransactionNote(Answer):
-    """A note on a transaction."""
-
-    key: Annotated[str, says("Name of the note.")]
-    value: Annotated[str, says("Its text.")]
 
 
 class WalletTransaction(Answer, kw_only=True):
@@ -158,6 +189,7 @@ class WalletUpdate(Input):
     paid_top_up_max_amount_cents: Annotated[int | None, says("Largest amount that is bought at once.")]
     applies_to: Annotated[WalletLimits | None, says("What it pays for; by default everything.")]
     payment_method: Annotated[dict[str, Any], says("Only payment_method_type provider.")]
+    recurring_transaction_rules: Annotated[list[dict[str, Any]] | None, says("One rule, or none to end it.")]
     metadata: Annotated[Mapping[str, Any] | None, says("Your own notes.")]
 
 

@@ -20,7 +20,7 @@ from permille.core.errors import Invalid
 from permille.core.organization import Organization
 from permille.store import advance_queue, billing_holds, invoices, organizations
 from permille.store.organizations import TestClock
-from permille.usecases import alerts, fences
+from permille.usecases import alerts, fences, ongoing_balances
 from permille.usecases.due.bills import BILLS
 from permille.usecases.due.drafts import DRAFTS
 from permille.usecases.due.dunning import DUNNING
@@ -28,11 +28,12 @@ from permille.usecases.due.ends import ENDS
 from permille.usecases.due.event_errors import EVENT_ERRORS
 from permille.usecases.due.overdue import OVERDUE
 from permille.usecases.due.starts import STARTS
+from permille.usecases.due.wallets import EXPIRY, TOP_UPS
 from permille.usecases.fences import Task
 from permille.usecases.invoices import advance, progressive
 
 BATCH = 2_000
-KINDS = (EVENT_ERRORS, STARTS, ENDS, BILLS, DRAFTS, OVERDUE, DUNNING)
+KINDS = (EVENT_ERRORS, EXPIRY, STARTS, ENDS, BILLS, DRAFTS, OVERDUE, DUNNING, TOP_UPS)
 """In the order in which they are done at one instant."""
 STEP_SECONDS = 0.5
 """How long a transaction moves a test clock, about."""
@@ -96,6 +97,7 @@ def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) 
     now, ends = clock.now, time.monotonic() + STEP_SECONDS
     alerts.look_now(conn, organization_id, now=now)
     progressive.look_now(conn, organization_id, now=now)
+    ongoing_balances.refresh_now(conn, organization_id, now=now)
     while time.monotonic() < ends:
         if advance.bill_events(conn, organization_id, now=now, wait=True):
             continue
@@ -104,6 +106,7 @@ def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) 
             organizations.set_clock(conn, organization_id=organization_id, now=clock.target)
             organizations.set_target(conn, organization_id=organization_id, target=None)
             alerts.look_now(conn, organization_id, now=clock.target)
+            ongoing_balances.refresh_now(conn, organization_id, now=clock.target)
             return True
         if at > now:
             now = at

@@ -7,14 +7,14 @@ from typing import Any
 
 from psycopg import Connection
 
-from permille.core.invoice.draft import InvoiceDraft
+from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.store import wallets
 from permille.usecases.wallets.changes import announce, changed
 
 
 def take(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     """Save what invoices took of wallets, and that the ongoing balances of their customers are out of date."""
-    on_invoices = [draft for draft in drafts if draft.is_on_invoice]
+    on_invoices = [draft for draft in drafts if draft.is_on_invoice and draft.kind is not InvoiceKind.CREDIT]
     if not on_invoices:
         return
     made = wallets.take(conn, on_invoices)

@@ -1,0 +1,130 @@
+"""The rule by which a wallet is topped up by itself: when, and by how much. Source: semantics-billing.md section 5.6."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_FLOOR, Decimal
+from enum import StrEnum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from permille.core.money import ZERO, exact
+from permille.core.period import BillingTime, Interval, next_boundary, start_of_day
+from permille.core.wallet import Wallet, credits_of
+
+
+class Trigger(StrEnum):
+    """What sets a rule off."""
+
+    INTERVAL = "interval"
+    THRESHOLD = "threshold"
+
+
+class Method(StrEnum):
+    """How a rule finds the credits: always the same, or what is lacking to a target."""
+
+    FIXED = "fixed"
+    TARGET = "target"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletRule:
+    """A rule of a wallet; a wallet has one active rule at most."""
+
+    id: UUID
+    organization_id: UUID
+    wallet_id: UUID
+    status: str
+    trigger: str
+    method: str
+    interval: str | None
+    threshold_credits: Decimal
+    paid_credits: Decimal
+    granted_credits: Decimal
+    target_ongoing_balance: Decimal | None
+    grants_target_top_up: bool
+    started_at: datetime | None
+    expiration_at: datetime | None
+    invoice_requires_successful_payment: bool
+    ignore_paid_top_up_limits: bool
+    transaction_name: str | None
+    transaction_metadata: Sequence[Mapping[str, Any]]
+    purchase_order_number: str | None
+    next_top_up_at: datetime | None
+    """When an interval is over."""
+    terminated_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class RuleCredits(NamedTuple):
+    """What a rule tops up by."""
+
+    paid: Decimal
+    granted: Decimal
+
+
+def is_below(rule: WalletRule, wallet: Wallet, pending: Decimal) -> bool:
+    """Whether a threshold is reached, also with the credits that are bought and not paid yet."""
+    ongoing = ongoing_credits(wallet)
+    return ongoing <= rule.threshold_credits and ongoing + pending <= rule.threshold_credits
+
+
+def ongoing_credits(wallet: Wallet) -> Decimal:
+    """The credits that are left after usage and drafts."""
+    with exact():
+        return wallet.credits_balance - credits_of(
+            wallet.ongoing_usage_balance_cents, wallet.rate_amount, wallet.currency
+        )
+
+
+def rule_credits(rule: WalletRule, wallet: Wallet, pending: Decimal) -> RuleCredits:
+    """By how much a rule that is set off tops the wallet up; by nothing where its target is reached."""
+    with exact():
+        ongoing = ongoing_credits(wallet)
+        if rule.method == Method.TARGET:
+            gap = max((rule.target_ongoing_balance or ZERO) - ongoing, ZERO)
+            if not gap or rule.grants_target_top_up:
+                return RuleCredits(ZERO, gap)
+            return RuleCredits(max(gap, _least_credits(rule, wallet)), ZERO)
+        if rule.trigger == Trigger.THRESHOLD and rule.paid_credits:
+            gap = rule.threshold_credits - ongoing - rule.granted_credits - pending
+            return RuleCredits(_multiple(rule, wallet, gap), rule.granted_credits)
+        return RuleCredits(rule.paid_credits, rule.granted_credits)
+
+
+def _least_credits(rule: WalletRule, wallet: Wallet) -> Decimal:
+    least = wallet.paid_top_up_min_amount_cents
+    if least is None or rule.ignore_paid_top_up_limits:
+        return ZERO
+    return credits_of(least, wallet.rate_amount, wallet.currency)
+
+
+def _multiple(rule: WalletRule, wallet: Wallet, gap: Decimal) -> Decimal:
+    """The credits of the rule so often that the gap is closed, as far as so much may be bought at once."""
+    paid = rule.paid_credits
+    if gap < paid:
+        return paid
+    wanted = paid * ((gap / paid).to_integral_value(ROUND_FLOOR) + 1)
+    most = wallet.paid_top_up_max_amount_cents
+    if most is None or rule.ignore_paid_top_up_limits:
+        return wanted
+    return min(wanted, credits_of(most, wallet.rate_amount, wallet.currency))
+
+
+def next_top_up(rule: WalletRule, wallet: Wallet, *, after: datetime, timezone: str) -> datetime | None:
+    """When an interval of the rule is over next: on its day, by the same rule as subscriptions' anniversaries."""
+    if rule.trigger != Trigger.INTERVAL or rule.interval is None:
+        return None
+    anchor = rule.started_at or wallet.created_at
+    if anchor > after:
+        return max(start_of_day(anchor, timezone), after)
+    return next_boundary(
+        after,
+        interval=Interval(rule.interval),
+        billing_time=BillingTime.ANNIVERSARY,
+        anchor=anchor,
+        timezone=timezone,
+    )

@@ -1,0 +1,48 @@
+"""Wallets and their rules expire, and rules top up when an interval is over. Source: semantics-billing.md section 5.6."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.store import due, wallet_rules, wallets
+from permille.usecases.due.kind import DueKind
+from permille.usecases.wallet_rules import top_up_due
+from permille.usecases.wallets.wallets import terminate
+
+
+def _expire(
+    conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool, now: datetime
+) -> int:
+    del now
+    ended = wallets.claim_expired(conn, organization_id, until=at, limit=limit, wait=wait)
+    terminate(conn, ended, now=at)
+    rules = wallet_rules.claim_expired(conn, organization_id, until=at, limit=limit, wait=wait)
+    wallet_rules.end(conn, rules, now=at)
+    return len(ended) + len(rules)
+
+
+def _top_up(
+    conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool, now: datetime
+) -> int:
+    del now
+    found = wallet_rules.claim_due(conn, organization_id, until=at, limit=limit, wait=wait)
+    known = wallets.by_ids(conn, [rule.wallet_id for rule in found])
+    for rule in found:
+        top_up_due(conn, rule, known[rule.wallet_id], now=at)
+    return len(found)
+
+
+EXPIRY = DueKind(
+    first=lambda conn, organization_id, until: due.first_to_expire(conn, organization_id, until=until),
+    live=lambda conn, until: due.live_to_expire(conn, until=until),
+    do=_expire,
+)
+TOP_UPS = DueKind(
+    first=lambda conn, organization_id, until: due.first_top_up(conn, organization_id, until=until),
+    live=lambda conn, until: due.live_with_top_up(conn, until=until),
+    do=_top_up,
+)

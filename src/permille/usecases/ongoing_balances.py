@@ -1,0 +1,149 @@
+"""The ongoing balances of wallets: what usage and drafts so far leave of them, and the top-ups that follow.
+
+Whatever counts usage says whose balances are out of date; these are reckoned again for many customers at once.
+Source: semantics-billing.md section 5.6.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from permille.core.contract.plan import Plan
+from permille.core.contract.price_versions import versions_of
+from permille.core.customer import Customer
+from permille.core.invoice.steps.prepaid_credits import TARGET_WALLET
+from permille.core.invoice.tax_choice import taxes_of_charge
+from permille.core.money import ZERO, exact
+from permille.core.wallet import FeeBucket, Wallet, share
+from permille.core.wallet_rule import Trigger
+from permille.events.engine import event_log
+from permille.store import customers, organizations, plans, subscriptions, wallet_rules, wallets, webhooks
+from permille.usecases import fences, wallet_rules as rules
+from permille.usecases.fences import Task
+from permille.usecases.usage.usage import ChargeUsage, UsageSearch, running_usages
+from permille.usecases.wallets.changes import changed
+
+BATCH = 500
+ARRIVALS_AT_ONCE = 200_000
+
+
+def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
+    """Reckon what is out of date in any organization, as of its own clock; how many wallets that was."""
+    with pool.connection() as conn:
+        more = detect(conn, now=now)
+    with pool.connection() as conn:
+        waiting = wallets.organizations_waiting(conn)
+
+    def refresh_one(organization_id: UUID) -> int:
+        with pool.connection() as conn:
+            organization = organizations.by_id(conn, organization_id)
+            return (
+                refresh(conn, organization_id, now=organization.now(now), wait=False) if organization else 0
+            )
+
+    return fences.for_each(pool, Task.WALLETS, waiting, refresh_one, now=now) + int(more)
+
+
+def detect(conn: Connection[Any], *, now: datetime) -> bool:
+    """Mark the wallets of whose customers events were counted; whether there is more to look through."""
+    after = wallets.claim_arrivals(conn)
+    if after is None:
+        return False
+    counted_to = event_log.arrival(conn).counted_to
+    if counted_to <= after:
+        return False
+    until = counted_to
+    if wallets.is_any_active(conn):
+        until = min(counted_to, after + ARRIVALS_AT_ONCE)
+        arrived = event_log.arrived(conn, after=after, until=until)
+        of = {(each.organization_id, each.external_subscription_id) for each in arrived}
+        if not wallets.mark_of_subscriptions(conn, of, now=now):
+            return False
+    wallets.set_seen(conn, until)
+    return until < counted_to
+
+
+def refresh_now(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
+    """Reckon all ongoing balances of an organization, before its clock moves on."""
+    wallets.mark_organization(conn, organization_id, now=now)
+    while refresh(conn, organization_id, now=now):
+        pass
+
+
+def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool = True) -> int:
+    """Reckon a batch of what is out of date; how many wallets that was. What they fall below tops them up.
+
+    Customers that someone else has locked are skipped unless `wait` is set.
+    """
+    claimed = wallets.claim_out_of_date(conn, organization_id, limit=BATCH, wait=wait)
+    if not claimed:
+        return 0
+    known = wallet_rules.active_of(conn, [each.id for each in claimed])
+    absorbing = {wallet_id for wallet_id, rule in known.items() if rule.trigger == Trigger.THRESHOLD}
+    of: dict[tuple[UUID, str], list[Wallet]] = defaultdict(list)
+    for each in claimed:
+        of[each.customer_id, each.currency].append(each)
+    buckets = _buckets(conn, {customer_id for customer_id, _ in of}, now=now)
+    usage: dict[UUID, int] = {}
+    for key, own in of.items():
+        usage |= share(own, absorbing, buckets.get(key, ()))
+    depleted = wallets.set_ongoing(conn, usage, now=now)
+    webhooks.enqueue_of(conn, "wallet.depleted_ongoing_balance", organization_id, depleted, now=now)
+    changed(conn, list(usage), now=now)
+    if absorbing:
+        after = wallets.by_ids(conn, absorbing)
+        rules.top_up_below(conn, [(known[wallet_id], after[wallet_id]) for wallet_id in absorbing], now=now)
+    return len(claimed)
+
+
+def _buckets(
+    conn: Connection[Any], customer_ids: set[UUID], *, now: datetime
+) -> Mapping[tuple[UUID, str], Sequence[FeeBucket]]:
+    """(Customer, currency) -> usage so far and drafts with taxes, by what wallets can be limited to."""
+    rows = subscriptions.running_of_customers(conn, customer_ids)
+    payers = customers.by_ids(conn, customer_ids)
+    known = plans.plans_by_ids(conn, {row.plan_id for row in rows})
+    used = running_usages(
+        conn, [(row, payers[row.customer_id]) for row in rows], search=UsageSearch(with_taxes=False), now=now
+    )
+    cents: dict[tuple[UUID, str], dict[tuple[str, UUID | None, str | None], Decimal]] = defaultdict(
+        lambda: defaultdict(lambda: ZERO)
+    )
+    with exact():
+        for row, period in zip(rows, used, strict=True):
+            plan, payer = known[row.plan_id], payers[row.customer_id]
+            taxed = _tax_factors(plan, payer)
+            for charge in period.charges:
+                _add(cents[payer.id, period.currency], charge, taxed.get(charge.charge_id))
+        for key, drafted in wallets.draft_buckets(conn, customer_ids).items():
+            for bucket in drafted:
+                cents[key][bucket.fee_type, bucket.metric_id, bucket.target_code] += bucket.cents
+    return {key: [FeeBucket(*what, amount) for what, amount in own.items()] for key, own in cents.items()}
+
+
+def _add(
+    found: dict[tuple[str, UUID | None, str | None], Decimal], charge: ChargeUsage, factor: Decimal | None
+) -> None:
+    """Add a charge's usage; a charge that is paid in advance has no factor, as it was paid."""
+    if factor is None:
+        return
+    for line in charge.lines:
+        found["charge", charge.metric_id, line.grouped_by.get(TARGET_WALLET)] += line.amount_cents * factor
+
+
+def _tax_factors(plan: Plan, customer: Customer) -> dict[UUID, Decimal]:
+    """Charge in arrears -> by what its amounts grow with taxes."""
+    return {
+        charge.id: 1 + sum((tax.rate for tax in taxes_of_charge(charge, plan, customer)), ZERO) / 100
+        for version in versions_of(plan)
+        for charge in version.charges
+        if not charge.pay_in_advance and charge.invoiceable
+    }

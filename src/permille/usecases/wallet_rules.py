@@ -1,0 +1,116 @@
+"""Wallets are topped up by themselves: when an interval is over, or the ongoing balance falls to a threshold.
+
+Source: semantics-billing.md section 5.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from psycopg import Connection
+
+from permille.core.money import ZERO
+from permille.core.wallet import LOWEST_PRIORITY, Source, Wallet
+from permille.core.wallet_rule import RuleCredits, WalletRule, is_below, next_top_up, rule_credits
+from permille.ids import new_id
+from permille.store import customers, wallet_rules, wallet_transactions
+from permille.usecases.top_ups import TopUp, top_up
+
+PAUSE = timedelta(hours=1)
+"""After an automatic payment that failed nothing is bought for so long, unless bought credits were paid since."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRule:
+    """A rule that a wallet is to have; its fields are those of `WalletRule`."""
+
+    trigger: str
+    method: str
+    interval: str | None
+    threshold_credits: Decimal
+    paid_credits: Decimal
+    granted_credits: Decimal
+    target_ongoing_balance: Decimal | None
+    grants_target_top_up: bool
+    started_at: datetime | None
+    expiration_at: datetime | None
+    invoice_requires_successful_payment: bool
+    ignore_paid_top_up_limits: bool
+    transaction_name: str | None
+    transaction_metadata: Sequence[Mapping[str, Any]]
+    purchase_order_number: str | None
+
+
+def set_rule(conn: Connection[Any], wallet: Wallet, wanted: NewRule | None, *, now: datetime) -> None:
+    """Give a wallet, which is locked, this rule instead of the one that it has, if any."""
+    before = wallet_rules.active_of(conn, [wallet.id])
+    wallet_rules.end(conn, [each.id for each in before.values()], now=now)
+    if wanted is None:
+        return
+    rule = WalletRule(
+        id=new_id(now),
+        organization_id=wallet.organization_id,
+        wallet_id=wallet.id,
+        status="active",
+        next_top_up_at=None,
+        terminated_at=None,
+        created_at=now,
+        updated_at=now,
+        **asdict(wanted),
+    )
+    wallet_rules.add(conn, rule)
+    wallet_rules.set_next(
+        conn, rule.id, next_top_up(rule, wallet, after=now, timezone=_timezone(conn, wallet))
+    )
+
+
+def _timezone(conn: Connection[Any], wallet: Wallet) -> str:
+    return customers.by_ids(conn, [wallet.customer_id])[wallet.customer_id].applicable_timezone
+
+
+def top_up_below(conn: Connection[Any], found: Sequence[tuple[WalletRule, Wallet]], *, now: datetime) -> None:
+    """Top up wallets that have fallen to the thresholds of their rules; their customers are locked."""
+    pending = wallet_transactions.pending_credits(conn, [wallet.id for _, wallet in found])
+    for rule, wallet in found:
+        waiting = pending.get(wallet.id, ZERO)
+        is_over = rule.expiration_at is not None and rule.expiration_at <= now
+        if not is_over and is_below(rule, wallet, waiting):
+            _top_up(conn, rule, wallet, rule_credits(rule, wallet, waiting), now=now)
+
+
+def top_up_due(conn: Connection[Any], rule: WalletRule, wallet: Wallet, *, now: datetime) -> None:
+    """Top up a wallet, which is locked, as an interval of its rule is over, and say when the next one is."""
+    wallet_rules.set_next(
+        conn, rule.id, next_top_up(rule, wallet, after=now, timezone=_timezone(conn, wallet))
+    )
+    _top_up(conn, rule, wallet, rule_credits(rule, wallet, ZERO), now=now)
+
+
+def _top_up(
+    conn: Connection[Any], rule: WalletRule, wallet: Wallet, wanted: RuleCredits, *, now: datetime
+) -> None:
+    """Buy and give credits by a rule. A purchase is left out for a while after one that was not paid."""
+    is_paused = bool(wanted.paid) and wallet_rules.failed_since(conn, wallet.id, after=now - PAUSE)
+    paid = ZERO if is_paused else wanted.paid
+    if not (paid or wanted.granted):
+        return
+    top_up(
+        conn,
+        wallet,
+        TopUp(
+            paid_credits=paid or None,
+            granted_credits=wanted.granted or None,
+            requires_payment=rule.invoice_requires_successful_payment,
+            ignores_limits=True,
+            priority=LOWEST_PRIORITY,
+            name=rule.transaction_name,
+            purchase_order_number=rule.purchase_order_number or wallet.purchase_order_number,
+            metadata=rule.transaction_metadata,
+            source=Source(rule.trigger),
+        ),
+        now=now,
+    )

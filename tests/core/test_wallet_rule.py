@@ -1,0 +1,140 @@
+"""What is shared of usage among wallets, and by how much rules top up (semantics-billing.md 5.6, V-130 to V-136)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from permille.core.wallet import share
+from permille.core.wallet_rule import WalletRule, is_below, next_top_up, rule_credits
+
+from .test_wallet import bucket, wallet
+
+ZERO = Decimal(0)
+
+
+def rule(**fields: Any) -> WalletRule:
+    columns = {
+        "trigger": "threshold",
+        "method": "fixed",
+        "threshold_credits": Decimal(5),
+        "paid_credits": ZERO,
+        "granted_credits": ZERO,
+        "grants_target_top_up": False,
+        "ignore_paid_top_up_limits": False,
+    }
+    return WalletRule(**{**dict.fromkeys(WalletRule.__slots__), **columns, **fields})
+
+
+def only(*metrics: int) -> dict[str, Any]:
+    return {"billable_metric_ids": tuple(UUID(int=each) for each in metrics)}
+
+
+@pytest.mark.parametrize(
+    ("scopes", "absorbing", "expected"),
+    [
+        (((1,), (2,), (3,), (4,)), (), (1000, 2000, 3000, 4000)),
+        (((1, 2), (2, 3), (3, 4), (4, 1)), (), (1000, 3000, 4000, 2000)),
+        (((), (), (), ()), (), (1000, 2000, 3000, 4000)),
+        (((), (), (), ()), (3,), (0, 0, 10_000, 0)),
+        (((1,), (1,), (1,), (1,)), (), (1000, 0, 0, 0)),
+    ],
+)
+def test_usage_is_shared_and_the_last_wallet_takes_the_rest(
+    scopes: tuple[tuple[int, ...], ...], absorbing: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    rows = [wallet(number, number * 1000, **only(*metrics)) for number, metrics in enumerate(scopes, 1)]
+    usage = [bucket(str(1000 * metric), metric=metric) for metric in (1, 2, 3, 4)]
+    shared = share(rows, {UUID(int=each) for each in absorbing}, usage)
+    assert tuple(shared.values()) == expected
+
+
+def test_what_is_shared_is_rounded_once() -> None:
+    shared = share(
+        [wallet(1, 10_000)], (), [bucket("100.4", metric=1), bucket("9.4"), bucket("-3", metric=2)]
+    )
+    assert list(shared.values()) == [110]
+
+
+@pytest.mark.parametrize(
+    ("fields", "limits", "usage", "pending", "wanted"),
+    [
+        (
+            {"method": "target", "target_ongoing_balance": Decimal(10), "grants_target_top_up": True},
+            {},
+            600,
+            "0",
+            ("0", "6"),
+        ),
+        (
+            {"method": "target", "target_ongoing_balance": Decimal(10)},
+            {"paid_top_up_min_amount_cents": 5000},
+            600,
+            "0",
+            ("50", "0"),
+        ),
+        (
+            {"method": "target", "target_ongoing_balance": Decimal(10), "ignore_paid_top_up_limits": True},
+            {"paid_top_up_min_amount_cents": 5000},
+            600,
+            "0",
+            ("6", "0"),
+        ),
+        ({"paid_credits": Decimal(10)}, {}, 600, "0", ("10", "0")),
+        ({"paid_credits": Decimal(3), "threshold_credits": Decimal(9)}, {}, 600, "0", ("6", "0")),
+        (
+            {"paid_credits": Decimal(3), "threshold_credits": Decimal(9)},
+            {"paid_top_up_max_amount_cents": 500},
+            600,
+            "0",
+            ("5", "0"),
+        ),
+        ({"paid_credits": Decimal(3), "threshold_credits": Decimal(9)}, {}, 600, "4", ("3", "0")),
+        ({"granted_credits": Decimal(2)}, {}, 600, "0", ("0", "2")),
+        (
+            {"trigger": "interval", "paid_credits": Decimal(7), "granted_credits": Decimal(1)},
+            {},
+            600,
+            "0",
+            ("7", "1"),
+        ),
+        (
+            {"trigger": "interval", "method": "target", "target_ongoing_balance": Decimal(4)},
+            {},
+            600,
+            "0",
+            ("0", "0"),
+        ),
+    ],
+)
+def test_rules_top_up_by(
+    fields: dict[str, Any], limits: dict[str, Any], usage: int, pending: str, wanted: tuple[str, str]
+) -> None:
+    topped = wallet(1, 1000, ongoing_usage_balance_cents=usage, **limits)
+    assert rule_credits(rule(**fields), topped, Decimal(pending)) == tuple(map(Decimal, wanted))
+
+
+def test_credits_that_are_on_their_way_count_for_a_threshold() -> None:
+    low = wallet(1, 1000, ongoing_usage_balance_cents=500)
+    assert is_below(rule(), low, ZERO)
+    assert not is_below(rule(), low, Decimal("0.1"))
+    assert not is_below(rule(), wallet(1, 1000, ongoing_usage_balance_cents=499), ZERO)
+
+
+def test_intervals_follow_the_last_day_of_the_month_and_begin_at_the_start() -> None:
+    monthly = rule(trigger="interval", interval="monthly")
+    made = wallet(1, 0, created_at=datetime(2024, 1, 31, 9, tzinfo=UTC))
+    first = next_top_up(monthly, made, after=datetime(2024, 1, 31, 9, tzinfo=UTC), timezone="UTC")
+    assert first == datetime(2024, 2, 29, tzinfo=UTC)
+    later = rule(trigger="interval", interval="weekly", started_at=datetime(2024, 3, 5, 12, tzinfo=UTC))
+    assert next_top_up(later, made, after=datetime(2024, 2, 1, tzinfo=UTC), timezone="UTC") == datetime(
+        2024, 3, 5, tzinfo=UTC
+    )
+    assert next_top_up(later, made, after=datetime(2024, 3, 5, 13, tzinfo=UTC), timezone="UTC") == datetime(
+        2024, 3, 12, tzinfo=UTC
+    )
+    assert next_top_up(rule(), made, after=datetime(2024, 3, 5, tzinfo=UTC), timezone="UTC") is None
