@@ -94,6 +94,11 @@ def forget_webhooks(pool: Pool, now: datetime) -> bool:
         return webhooks.delete_older(conn, before=now - WEBHOOKS_KEPT) > 0
 
 
+def _goes_on(work: Callable[[Pool, datetime], int]) -> Callable[[Pool, datetime], bool]:
+    """A step of work that says how much it did: there may be more as long as it did something."""
+    return lambda pool, now: work(pool, now) > 0
+
+
 def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     """All that `permille work` does; any number of processes may do it at once."""
 
@@ -102,24 +107,6 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
 
     def move_clocks(pool: Pool, now: datetime) -> bool:
         return due.move_clocks(pool, now, stopping.is_set) > 0
-
-    def review_late_usage(pool: Pool, now: datetime) -> bool:
-        return late_usage.review_live(pool, now) > 0
-
-    def bill_advance(pool: Pool, now: datetime) -> bool:
-        return advance.bill_live(pool, now) > 0
-
-    def look_at_alerts(pool: Pool, now: datetime) -> bool:
-        return alerts.look_live(pool, now) > 0
-
-    def look_at_thresholds(pool: Pool, now: datetime) -> bool:
-        return progressive.look_live(pool, now) > 0
-
-    def refresh_balances(pool: Pool, now: datetime) -> bool:
-        return ongoing_balances.refresh_live(pool, now) > 0
-
-    def look_for_unpriced(pool: Pool, now: datetime) -> bool:
-        return unpriced.look_live(pool, now) > 0
 
     def forget_audit(pool: Pool, now: datetime) -> bool:
         if not config.audit_days:
@@ -138,12 +125,12 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         Loop(name="rebuilding", step=rebuild, pause_seconds=1.0),
         Loop(name="due", step=run_due, pause_seconds=2.0),
         Loop(name="test clocks", step=move_clocks, pause_seconds=1.0),
-        Loop(name="late usage", step=review_late_usage, pause_seconds=1.0),
-        Loop(name="in advance", step=bill_advance, pause_seconds=0.5),
-        Loop(name="alerts", step=look_at_alerts, pause_seconds=0.5),
-        Loop(name="usage thresholds", step=look_at_thresholds, pause_seconds=0.5),
-        Loop(name="ongoing balances", step=refresh_balances, pause_seconds=0.5),
-        Loop(name="unpriced usage", step=look_for_unpriced, pause_seconds=2.0),
+        Loop(name="late usage", step=_goes_on(late_usage.review_live), pause_seconds=1.0),
+        Loop(name="in advance", step=_goes_on(advance.bill_live), pause_seconds=0.5),
+        Loop(name="alerts", step=_goes_on(alerts.look_live), pause_seconds=0.5),
+        Loop(name="usage thresholds", step=_goes_on(progressive.look_live), pause_seconds=0.5),
+        Loop(name="ongoing balances", step=_goes_on(ongoing_balances.refresh_live), pause_seconds=0.5),
+        Loop(name="unpriced usage", step=_goes_on(unpriced.look_live), pause_seconds=2.0),
         Loop(name="jobs", step=run_jobs, pause_seconds=1.0),
         Loop(name="webhooks", step=queue_webhooks, pause_seconds=1.0),
         Loop(name="mails", step=queue_mails, pause_seconds=5.0),

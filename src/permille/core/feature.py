@@ -203,7 +203,7 @@ def with_own_values(plan: Grants, own: Grants, sent: Mapping[UUID, Mapping[str, 
 
 
 def without_feature(plan: Grants, own: Grants, feature_id: UUID) -> dict[UUID, Grant]:
-    """A subscription's own grants when a feature is taken away from it, whoever granted it."""
+    """A subscription's own grants when a feature is taken away from it that it or its plan has."""
     kept = {each: grant for each, grant in own.items() if each != feature_id}
     if feature_id in plan:
         kept[feature_id] = Grant(feature_id=feature_id, is_removed=True)

@@ -24,7 +24,7 @@ select date_trunc('month', i.issuing_date)::date as month, i.currency, i.id, i.p
 from invoice i where {_FINAL} and i.invoice_type <> 'credit' and i.payment_dispute_lost_at is null
 """
 
-# Fees that stand alone are revenue of the month in which they were made; a credit invoice is none: it is what its credits pay.
+# Fees without an invoice are revenue of the month in which they were made; a credit invoice is none: it is what its credits pay.
 _GROSS_REVENUE = f"""
 select month, currency, sum(net_cents)::bigint as amount_cents, count(id)::bigint as invoices_count
 from (

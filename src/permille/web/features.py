@@ -116,7 +116,7 @@ def own_grants(visit: Visit) -> HtmlPage:
 
 
 def set_own_grants(visit: Visit) -> Done:
-    """POST /app/own-entitlements/{external_id}: what isn't ticked is taken away, whoever granted it."""
+    """POST /app/own-entitlements/{external_id}: what isn't ticked is taken away, what the plan granted too."""
     row = subscriptions.to_change(visit.conn, visit.here.id, visit.path["external_id"], status="active")
     known = plans.plans_by_ids(visit.conn, [row.plan_id])
     sent = _sent(visit)
