@@ -13,8 +13,10 @@ from permille.api.alerts import render_triggered_alert
 from permille.api.webhooks import RENDERERS
 from permille.core.alert import AlertOwner
 from permille.events.engine import upkeep
-from permille.store import alerts as store
+from permille.store import alerts as store, customers, subscriptions
 from permille.usecases import alerts
+from permille.usecases.usage.lifetime_usage import lifetime_cents
+from permille.usecases.usage.usage import UsageSearch, running_usages
 from tests.api.conftest import START, Api, charge
 from tests.api.test_amendments import Sender, send
 
@@ -104,6 +106,19 @@ def test_a_new_period_begins_at_nothing_but_a_lifetime_goes_on(metered: Api, sen
     metered.put("/test_clock", {"test_clock": {"now": "2024-04-02T00:00:00Z"}})
     send(datetime(2024, 4, 1, 12, tzinfo=UTC), code="calls", tokens=5)
     assert fired(metered) == [("a", "0.0", "500.0", ["300.0"]), ("life", "400.0", "900.0", ["700.0"])]
+
+
+def test_a_bill_that_is_made_during_a_look_counts_no_usage_twice(metered: Api, send: Sender) -> None:
+    send(code="calls", tokens=4)
+    metered.conn.rollback()
+    row = subscriptions.running(metered.conn, metered.organization.id, ["sub"])["sub"]
+    customer = customers.by_ids(metered.conn, [row.customer_id])[row.customer_id]
+    search = UsageSearch(with_taxes=False)
+    (used,) = running_usages(metered.conn, [(row, customer)], search=search, now=START)
+    metered.conn.rollback()
+    metered.put("/test_clock", {"test_clock": {"now": "2024-04-02T00:00:00Z"}})
+    metered.conn.rollback()
+    assert lifetime_cents(metered.conn, [(row, used)]) == [400]
 
 
 def test_usage_that_is_voided_goes_back_and_fires_again(metered: Api, send: Sender) -> None:

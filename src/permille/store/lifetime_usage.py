@@ -20,7 +20,7 @@ with own as materialized (
     cross join lateral (
         select invoice_id, amount_cents from fee
         where subscription_id = l.id and fee_type = 'charge' and invoice_id is not null
-            and (pay_in_advance and to_at > l.running_from) is not true
+            and (to_at > l.running_from) is not true
         offset 0
     ) f
     group by 1, 2
@@ -39,7 +39,8 @@ Life = Mapping[UUID, datetime | None]
 def invoiced_cents(conn: Connection[Any], lives: Sequence[Life]) -> list[int]:
     """Usage on the drafts and final invoices of each life, without taxes.
 
-    What was paid in advance for the running period is left out: it is current.
+    What was billed for the running period is left out, since it is current: what was paid in advance, and a bill that
+    was made after the current usage was read.
     """
     rows = [(number, row_id, from_) for number, life in enumerate(lives) for row_id, from_ in life.items()]
     values = {
