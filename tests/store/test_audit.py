@@ -31,7 +31,33 @@ _NOTE = """insert into credit_note select gen_random_uuid(), organization_id, bi
     'CN-1', issuing_date, 'available', null, 'other', null, currency, 10, 10, 10, 0, 0, {balance}, 10, 0, 0, 0, 0,
     '{taxes}', created_at, created_at from invoice where sequential_id = 2"""
 
+_WALLET = """insert into wallet (id, organization_id, customer_id, status, currency, code, priority, rate_amount,
+    invoice_requires_successful_payment, fee_types, billable_metric_ids, balance_cents, credits_balance, consumed_amount_cents,
+    consumed_credits, ongoing_usage_balance_cents, is_depleted, created_at, updated_at)
+    select gen_random_uuid(), organization_id, id, 'active', 'EUR', 'w', 1, 1, false, '{}', '{}', 10, 10, 0, 0, 0, false,
+    created_at, created_at from customer;"""
+
 BREAKS = {
+    audit.PAYMENTS_ADD_UP: "update invoice set total_paid_amount_cents = 5 where sequential_id = 2",
+    audit.PAYMENTS_ARE_SPENT_ONCE: """insert into payment select gen_random_uuid(), organization_id, customer_id, 'Invoice', id, 5,
+    currency, 'manual', 'paid', 'succeeded', null, created_at, created_at from invoice where sequential_id = 2""",
+    audit.REQUESTS_ADD_UP: """with made as (insert into payment_request select gen_random_uuid(), organization_id, customer_id,
+    billing_entity_id, null, 5, currency, 'pending', created_at, created_at from invoice where sequential_id = 2 returning *)
+    insert into payment_request_invoice select m.id, i.id, 4 from made m, invoice i where i.sequential_id = 2""",
+    audit.PAID_IS_NOT_OVERDUE: """update invoice set payment_overdue = true, payment_status = 'succeeded'
+    where sequential_id = 2""",
+    audit.FEES_CREDITED_ONCE: f"{_NOTE.format(balance=10, taxes='[]')};"
+    " insert into credit_note_item select gen_random_uuid(), n.id, f.id, f.amount_cents + 1, 0, n.created_at"
+    " from credit_note n, fee f",
+    audit.PAID_AND_REFUNDED: f"{_NOTE.format(balance=10, taxes='[]')};"
+    " update invoice set offset_amount_cents = 3 where sequential_id = 2",
+    audit.WALLETS_ADD_UP: _WALLET,
+    audit.LOTS_ADD_UP: f"""{_WALLET}
+    insert into wallet_transaction (id, organization_id, wallet_id, transaction_type, transaction_status, status, source,
+    amount_cents, credit_amount, remaining_amount_cents, priority, invoice_requires_successful_payment, metadata, created_at)
+    select gen_random_uuid(), organization_id, id, 'inbound', 'granted', 'settled', 'manual', 10, 10, 4, 1, false, '{{}}',
+    created_at from wallet""",
+    audit.PREPAID_CREDITS_ADD_UP: "update invoice set prepaid_credit_amount_cents = 5 where sequential_id = 2",
     audit.FEES_ADD_UP: "update fee set amount_cents = amount_cents + 1 where id = (select min(id::text)::uuid from fee)",
     audit.TOTALS_ADD_UP: "update invoice set total_amount_cents = total_amount_cents + 1 where sequential_id = 2",
     audit.TAXES_ADD_UP: "update invoice set applied_taxes = '[{\"amount_cents\": 7}]' where sequential_id = 2",
