@@ -23,7 +23,7 @@ from .conftest import START, Api, charge
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 CANDIDATES_MAX = 8
-COLLECTIONS = {"subscriptions": "/plans+subscriptions"}
+COLLECTIONS = {"subscriptions": "/plans+subscriptions", "customers": "/customers+alerts"}
 """Collections whose paths have identifiers of another one too."""
 ALERT = {
     "alert": {
@@ -87,6 +87,12 @@ def settle(api: Api, dsn: str) -> None:
     api.post("/applied_coupons", BODIES["/applied_coupons"])
     wallet = {"external_customer_id": "cus", "rate_amount": "1", "currency": "EUR", "code": "main"}
     api.post("/wallets", {"wallet": {**wallet, "granted_credits": "1", "metadata": {"team": "billing"}}})
+    falls = {
+        "alert_type": "wallet_balance_amount",
+        "code": "low",
+        "thresholds": [{"value": 1, "code": "one"}],
+    }
+    api.post("/customers/cus/wallets/main/alerts", {"alert": falls})
     api.subscribe("sub")
     api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/own"}})
     at = microseconds(START)
@@ -140,6 +146,12 @@ def everything(api: Api) -> dict[str, Any]:
     seen["/wallet_transactions"] = [
         api.get(f"/wallets/{wallet}/wallet_transactions")["wallet_transactions"] for wallet in wallets
     ]
+    answers = [
+        api.call("GET", f"/customers/{each['external_customer_id']}/wallets/{each['code']}/alerts")
+        for each in seen["/wallets"]["wallets"]
+    ]
+    alerts = [answer.json() for answer in answers if answer.status_code == 200]
+    seen["/customers+alerts"] = [seen["/customers"], *alerts]
     seen["/plans+subscriptions"] = [seen["/plans"], seen["/subscriptions"]]
     return seen
 
