@@ -59,8 +59,8 @@ def test_nothing_that_is_built_is_said_to_be_not() -> None:
 
 
 def test_what_is_not_built_is_for_those_with_a_key_alone(api: Api) -> None:
-    assert api.client.get("/api/v1/wallets").status_code == 401
-    answer = api.call("GET", "/wallets/x/y")
+    assert api.client.get("/api/v1/quotes").status_code == 401
+    answer = api.call("GET", "/quotes/x/y")
     assert answer.status_code == 501
     assert answer.json()["code"] == "not_supported_yet"
 

@@ -24,8 +24,8 @@ STATEMENT = re.compile(
 PREPARED = re.compile(r"\s*(--[^\n]*\n\s*)*(with|select|insert|update|delete)\b", re.IGNORECASE)
 PLACEHOLDER = re.compile(r"%%|%s|%\((\w+)\)[sb]|%b")
 TEMPLATE = re.compile(r"\{\w+\}")
-FRAGMENTS_MAX = 145
-"""How many statements may be put together of parts that only a call knows. Those are run by other tests."""
+FRAGMENTS_MAX = 0.22
+"""What share of the statements may be put together of parts that only a call knows. Those are run by other tests."""
 
 WITHOUT_A_TYPE = (
     errors.IndeterminateDatatype,
@@ -134,7 +134,7 @@ def numbered(text: str) -> str:
 
 def test_statements_are_found() -> None:
     assert len(ALL) > 250
-    assert sum(each.text is None for each in ALL) <= FRAGMENTS_MAX
+    assert sum(each.text is None for each in ALL) <= FRAGMENTS_MAX * len(ALL)
 
 
 @pytest.mark.parametrize("path", sorted({each.path for each in ALL}), ids=name)

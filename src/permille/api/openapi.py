@@ -17,7 +17,8 @@ from starlette.responses import Response
 from permille.api.addresses import Route
 from permille.api.http import Engine
 from permille.api.objects import error
-from permille.api.objects.base import Input, Number
+from permille.api.objects.base import Answer, Input, Number
+from permille.api.objects.wallet import WalletTransactionDetails
 from permille.api.operations import Operation, Shape
 from permille.api.routes import ADMIN, ADMIN_OPERATIONS, API, GROUPS, INTAKE_OPERATIONS
 
@@ -97,7 +98,7 @@ def document(base_url: str) -> Mapping[str, Any]:
         "tags": tags,
         "paths": paths,
         "components": {
-            "schemas": schemas.components(),
+            "schemas": schemas.components(ONLY_IN_WEBHOOKS),
             "responses": {
                 str(status): {"description": text, "content": {JSON: {"schema": refused}}}
                 for status, text in DESCRIBED.items()
@@ -223,6 +224,10 @@ def _body(each: Operation[Any], schemas: _Schemas) -> dict[str, Any]:
     return schema
 
 
+ONLY_IN_WEBHOOKS = (WalletTransactionDetails,)
+"""Objects that no operation answers."""
+
+
 class _Schemas:
     """Schemas of types, and the components that they refer to."""
 
@@ -247,8 +252,10 @@ class _Schemas:
             "additionalProperties": False,
         }
 
-    def components(self) -> dict[str, Any]:
-        """All components by name. Objects of requests require nothing by themselves: operations do."""
+    def components(self, more: Iterable[type[Answer]]) -> dict[str, Any]:
+        """All components by name, and those of more types. Objects of requests require nothing by themselves: operations do."""
+        for each in more:
+            self.of(each)
         inputs = {each.__name__ for each in _all_below(Input)}
         for name in inputs & self._components.keys():
             self._components[name].pop("required", None)
