@@ -44,6 +44,8 @@ from lago_python_client.models.credit_note import (
 from lago_python_client.models.invoice import InvoiceFee, InvoiceFeesList, InvoicePreview, OneOffInvoice
 from lago_python_client.models.organization import Organization
 from lago_python_client.models.tax import Tax
+from lago_python_client.models.wallet import Wallet
+from lago_python_client.models.wallet_transaction import WalletTransaction
 from lago_python_client.models.webhook_endpoint import WebhookEndpoint
 
 from tests.client.world import NOW, World, make_world
@@ -72,6 +74,17 @@ COUPON = Coupon(
     frequency="once",
     expiration="no_expiration",
 )
+
+
+def wallet_of(client: Client) -> str:
+    """The id of the customer's wallet."""
+    return str(client.wallets.find_all({"external_customer_id": "c"})["wallets"][0].lago_id)
+
+
+def entry_of(client: Client, kind: str) -> str:
+    """The id of a transaction that fills the wallet, or takes from it."""
+    found = client.wallet_transactions.find_all(wallet_of(client))["wallet_transactions"]
+    return next(str(each.lago_id) for each in found if each.transaction_type == kind)
 
 
 def new_charge(w: World, code: str) -> Charge:
@@ -140,6 +153,25 @@ BUILT: dict[str, Use] = {
         "c", c.applied_coupons.find_all()["applied_coupons"][0].lago_id
     ),
     "coupons.destroy": lambda c, _: c.coupons.destroy("n"),
+    "wallets.create": lambda c, _: c.wallets.create(
+        Wallet(external_customer_id="c", rate_amount="1", name="w", currency="USD", granted_credits="5")
+    ),
+    "wallets.find_all": lambda c, _: c.wallets.find_all({"external_customer_id": "c"}),
+    "wallets.find": lambda c, _: c.wallets.find(wallet_of(c)),
+    "wallets.update": lambda c, _: c.wallets.update(Wallet(name="other"), wallet_of(c)),
+    "wallets.replace_metadata": lambda c, _: c.wallets.replace_metadata(wallet_of(c), {"a": "1"}),
+    "wallets.merge_metadata": lambda c, _: c.wallets.merge_metadata(wallet_of(c), {"b": "2"}),
+    "wallets.delete_metadata_key": lambda c, _: c.wallets.delete_metadata_key(wallet_of(c), "a"),
+    "wallets.delete_all_metadata": lambda c, _: c.wallets.delete_all_metadata(wallet_of(c)),
+    "wallet_transactions.create": lambda c, _: c.wallet_transactions.create(
+        WalletTransaction(wallet_id=wallet_of(c), granted_credits="2", voided_credits="1")
+    ),
+    "wallet_transactions.find_all": lambda c, _: c.wallet_transactions.find_all(wallet_of(c)),
+    "wallet_transactions.consumptions": lambda c, _: c.wallet_transactions.consumptions(
+        entry_of(c, "inbound")
+    ),
+    "wallet_transactions.fundings": lambda c, _: c.wallet_transactions.fundings(entry_of(c, "outbound")),
+    "wallets.destroy": lambda c, _: c.wallets.destroy(wallet_of(c)),
     "billable_metrics.create": lambda c, _: c.billable_metrics.create(
         BillableMetric(name="n", code="n", aggregation_type="count_agg", recurring=False)
     ),
@@ -358,9 +390,7 @@ NOT_BUILT = {
     "orders": "execute find find_all",
     "quote_versions": "approve clone find void",
     "quotes": "find find_all versions",
-    "wallet_transactions": "consumptions create find_all fundings payment_url",
-    "wallets": "create delete_all_metadata delete_metadata_key destroy find find_all merge_metadata replace_metadata"
-    " update",
+    "wallet_transactions": "payment_url",
 }
 """A method moves to BUILT when it is built."""
 

@@ -25,6 +25,18 @@ const paid = async () => ({ payment: { invoice_id: await overdue(), amount_cents
 const requested = async () => ({
   payment_request: { email: "c@c.test", external_customer_id: "c", lago_invoice_ids: [await overdue()] },
 });
+const wallet = { external_customer_id: "c", rate_amount: "1", currency: "USD", name: "w", granted_credits: "5" };
+const walletId = async () => (await client.wallets.findAllWallets({ external_customer_id: "c" })).data.wallets[0].lago_id;
+const entry = async (type) => {
+  const found = (await client.wallets.findAllWalletTransactions(await walletId())).data.wallet_transactions;
+  return found.find((each) => each.transaction_type === type).lago_id;
+};
+const refill = async () => ({ wallet_transaction: { wallet_id: await walletId(), granted_credits: "2" } });
+const voided = async () => {
+  const body = { wallet_transaction: { wallet_id: await walletId(), voided_credits: "1" } };
+  return (await client.walletTransactions.createWalletTransaction(body)).data.wallet_transactions[0].lago_id;
+};
+const balanceAlert = { alert_type: "wallet_balance_amount", code: "low", thresholds: [{ code: "warn", value: "99.0" }] };
 
 // In an order in which each finds what it needs.
 const built = {
@@ -46,6 +58,35 @@ const built = {
   "customers.findAllCustomerAppliedCoupons": ["c"],
   "customers.deleteAppliedCoupon": ["c", async () => (await client.appliedCoupons.findAllAppliedCoupons()).data.applied_coupons[0].lago_id],
   "coupons.destroyCoupon": ["n"],
+  "wallets.createWallet": [{ wallet }],
+  "wallets.findAllWallets": [{ external_customer_id: "c" }],
+  "wallets.findWallet": [walletId],
+  "wallets.updateWallet": [walletId, { wallet: { name: "other" } }],
+  "wallets.replaceWalletMetadata": [walletId, { metadata: { a: "1" } }],
+  "wallets.mergeWalletMetadata": [walletId, { metadata: { b: "2" } }],
+  "wallets.deleteWalletMetadataKey": [walletId, "a"],
+  "wallets.deleteAllWalletMetadata": [walletId],
+  "wallets.findAllWalletTransactions": [walletId],
+  "walletTransactions.createWalletTransaction": [refill],
+  "walletTransactions.findWalletTransaction": [() => entry("inbound")],
+  "walletTransactions.findAllWalletTransactionFundings": [voided],
+  "walletTransactions.findAllWalletTransactionConsumptions": [() => entry("inbound")],
+  "wallets.destroyWallet": [walletId],
+  "customers.createCustomerWallet": ["c", { wallet: { ...wallet, code: "own" } }],
+  "customers.findAllCustomerWallets": ["c"],
+  "customers.findCustomerWallet": ["c", "own"],
+  "customers.updateCustomerWallet": ["c", "own", { wallet: { name: "other" } }],
+  "customers.replaceCustomerWalletMetadata": ["c", "own", { metadata: { a: "1" } }],
+  "customers.mergeCustomerWalletMetadata": ["c", "own", { metadata: { b: "2" } }],
+  "customers.deleteCustomerWalletMetadataKey": ["c", "own", "a"],
+  "customers.deleteAllCustomerWalletMetadata": ["c", "own"],
+  "customers.createCustomerWalletAlert": ["c", "own", { alert: balanceAlert }],
+  "customers.getCustomerWalletAlerts": ["c", "own"],
+  "customers.getCustomerWalletAlert": ["c", "own", "low"],
+  "customers.updateCustomerWalletAlert": ["c", "own", "low", { alert: { name: "other" } }],
+  "customers.deleteCustomerWalletAlert": ["c", "own", "low"],
+  "customers.deleteAllCustomerWalletAlerts": ["c", "own"],
+  "customers.destroyCustomerWallet": ["c", "own"],
   "billableMetrics.createBillableMetric": [{ billable_metric: { name: "n", code: "n", aggregation_type: "count_agg" } }],
   "billableMetrics.findAllBillableMetrics": [],
   "billableMetrics.evaluateBillableMetricExpression": [
