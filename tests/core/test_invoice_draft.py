@@ -340,18 +340,26 @@ def test_a_new_invoice_is_dated_by_the_grace_period_and_a_final_one_by_its_day()
 
 def test_numbers_count_on_in_each_sequence() -> None:
     shared = entity(id=TWO, document_numbering="per_billing_entity")
+    partner = customer(4, billing_entity=shared, account_type="partner")
     payers = [
         customer(1),
         customer(2, billing_entity=shared),
+        partner,
         customer(1),
         customer(3, billing_entity=shared),
     ]
     of_customer, of_entity = numbering.counts(payers)
     assert (of_customer[ONE, ONE], of_entity) == (2, {TWO: 2})
     found = numbering.next_numbers(payers, dict.fromkeys(of_customer, 10), {TWO: 70})
-    assert found == [(11, None), (11, 71), (12, None), (11, 72)]
+    assert found == [(11, None), (11, 71), (11, None), (12, None), (11, 72)]
     shown = [numbering.number_text(payer, number, at=AT) for payer, number in zip(payers, found, strict=True)]
-    assert shown == ["PRE-001-011", "PRE-202602-071", "PRE-001-012", "PRE-202602-072"]
+    assert shown == [
+        "PRE-001-011",
+        "PRE-202602-071",
+        f"PRE-{partner.sequential_id:03}-011",
+        "PRE-001-012",
+        "PRE-202602-072",
+    ]
 
 
 def test_amounts_beyond_64_bits_are_named() -> None:

@@ -12,10 +12,13 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+# Partners are paid, not billed: their invoices are no revenue.
+_OF_PAYERS = "i.customer_id not in (select id from customer where organization_id = %(organization)s and account_type = 'partner')"
+
 _FINAL = (
     "i.organization_id = %(organization)s and i.status = 'finalized' and i.issuing_date >= %(since)s"
     " and i.issuing_date < %(until)s and (%(currency)s::text is null or i.currency = %(currency)s)"
-    " and (%(customer)s::uuid is null or i.customer_id = %(customer)s)"
+    f" and (%(customer)s::uuid is null or i.customer_id = %(customer)s) and {_OF_PAYERS}"
 )
 
 _ISSUED = f"""
@@ -37,6 +40,7 @@ from (
         and f.created_at < %(until)s::timestamp at time zone 'UTC'
         and (%(currency)s::text is null or f.amount_currency = %(currency)s)
         and (%(customer)s::uuid is null or f.customer_id = %(customer)s)
+        and {_OF_PAYERS.replace("i.", "f.")}
 ) r
 group by 1, 2 order by 1, 2
 """
@@ -78,7 +82,7 @@ select month, currency, round(sum(cents))::bigint as amount_cents from spread
 where month >= %(since)s and month < %(until)s group by 1, 2 order by 1, 2
 """
 
-_OVERDUE = """
+_OVERDUE = f"""
 select date_trunc('month', i.payment_due_date)::date as month, i.currency,
     sum(i.total_amount_cents - i.total_paid_amount_cents - i.offset_amount_cents)::bigint as amount_cents,
     array_agg(i.id order by i.payment_due_date, i.id) as invoice_ids
@@ -86,11 +90,11 @@ from invoice i
 where i.organization_id = %(organization)s and i.payment_overdue and i.status = 'finalized'
     and i.payment_due_date >= %(since)s and i.payment_due_date < %(until)s
     and (%(currency)s::text is null or i.currency = %(currency)s)
-    and (%(customer)s::uuid is null or i.customer_id = %(customer)s)
+    and (%(customer)s::uuid is null or i.customer_id = %(customer)s) and {_OF_PAYERS}
 group by 1, 2 order by 1, 2
 """
 
-_USAGE = """
+_USAGE = f"""
 select date_trunc(%(unit)s, i.issuing_date)::date as starts_on, i.currency, m.code, m.deleted_at is not null as is_deleted,
     sum(f.amount_cents)::bigint as amount_cents, sum(f.units) as units
 from invoice i join fee f on f.invoice_id = i.id and f.fee_type = 'charge'
@@ -106,7 +110,7 @@ where i.organization_id = %(organization)s and i.status in ('finalized', 'draft'
     and (%(subscription)s::text is null or s.external_id = %(subscription)s)
     and (%(recurring)s::boolean is null or m.recurring = %(recurring)s)
     and (%(plan)s::text is null or p.code = %(plan)s)
-    and (%(metric)s::text is null or m.code = %(metric)s)
+    and (%(metric)s::text is null or m.code = %(metric)s) and {_OF_PAYERS}
 group by 1, 2, 3, 4 order by 1, 2, 3 limit 10000
 """
 

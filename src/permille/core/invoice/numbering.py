@@ -52,9 +52,10 @@ def next_numbers(
     for customer in customers:
         entity_id = customer.billing_entity.id
         last_of_customer[customer.id, entity_id] += 1
-        if is_numbered_by_entity(customer):
+        if is_by_entity := is_numbered_by_entity(customer):
             last_of_entity[entity_id] += 1
-        numbers.append(InvoiceNumber(last_of_customer[customer.id, entity_id], last_of_entity.get(entity_id)))
+        of_entity_now = last_of_entity[entity_id] if is_by_entity else None
+        numbers.append(InvoiceNumber(last_of_customer[customer.id, entity_id], of_entity_now))
     return numbers
 
 
