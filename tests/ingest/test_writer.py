@@ -330,3 +330,24 @@ def test_the_memory_of_series_is_bounded_in_bytes(dsn: str, db: Any, organizatio
         ]
         assert 100 < sum(map(writer.series_bytes, remembered)) <= 200_000 + 100 * 700
     assert count(db) == 2_000
+
+
+def test_a_series_that_a_change_of_metering_has_just_removed_is_made_again(
+    dsn: str, db: Any, organization: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one has it when it is inserted, and removes it before it is looked up."""
+    removed: list[int] = []
+    real = metering._insert_series
+
+    def removing(conn: Any, new: Any, wanted: Any) -> None:
+        real(conn, new, wanted)
+        if not removed:
+            removed.append(conn.execute("delete from series").rowcount)
+
+    monkeypatch.setattr(metering, "_insert_series", removing)
+    conn, drafts = open_connection(dsn), [Draft("t", "c", "s", microseconds(NOW), None, {"tokens": 1})]
+    request = Request(organization, drafts, microseconds(NOW))
+    store(conn, Memory(), [request])
+    conn.close()
+    assert (removed, request.duplicates) == ([1], [])
+    assert db.execute("select count(*) from event").fetchone() == (1,)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from permille.store import customers, fees as fee_store, invoices, subscriptions
+from permille.store import billing_entities, customers, fees as fee_store, invoices, subscriptions
 from permille.usecases import subscriptions as life
+from permille.usecases.catalogue import billing_entities as catalogue
 from permille.usecases.invoices import run
 
 from .world import Filter, World, bills, check_invariants, fee_lines, move, ts
@@ -257,6 +258,13 @@ def test_different_due_instants_of_a_customer_are_never_mixed(world: World) -> N
     ]
 
 
+def number_by(world: World, mode: str) -> None:
+    entity = billing_entities.default(world.conn, world.id)
+    catalogue.change(
+        world.conn, world.id, entity, settings={"document_numbering": mode}, now=entity.updated_at
+    )
+
+
 def test_numbers_may_be_the_billing_entitys(world: World) -> None:
     world.set_entity(timezone="Asia/Tokyo")
     first, second = world.customer("a"), world.customer("b")
@@ -264,9 +272,9 @@ def test_numbers_may_be_the_billing_entitys(world: World) -> None:
     world.subscribe(first, plan, "one")
     world.subscribe(second, plan, "two")
     move(world, 2024, 2, 1)
-    world.set_entity(document_numbering="per_billing_entity")
+    number_by(world, "per_billing_entity")
     move(world, 2024, 4, 1)
-    world.set_entity(document_numbering="per_customer")
+    number_by(world, "per_customer")
     move(world, 2024, 5, 1)
     assert [number for (number,) in world.rows("select number from invoice order by created_at, number")] == [
         "ACM-001-001",

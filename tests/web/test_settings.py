@@ -36,6 +36,7 @@ SELLER = {
     "bank_details": "IBAN DE02\r\nBIC X",
     "reverse_charge_note": "VAT reversed",
     "invoice_footer": "Thank you",
+    "email_settings": "invoice.finalized",
 }
 SAVED = {
     **SELLER,
@@ -44,6 +45,7 @@ SAVED = {
     "invoice_grace_period": 3,
     "finalize_zero_amount_invoice": False,
     "bank_details": "IBAN DE02\nBIC X",
+    "email_settings": ["invoice.finalized"],
 }
 
 

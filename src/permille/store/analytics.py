@@ -117,7 +117,7 @@ group by 1, 2, 3, 4 order by 1, 2, 3 limit 10000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Of which organization and days, and of which customer and currency alone if they are given."""
+    """The organization and the days that are asked for; one customer and one currency alone where they are given."""
 
     organization_id: UUID
     since: date

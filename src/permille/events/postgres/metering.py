@@ -37,6 +37,9 @@ coalesce(e.extra, '{}') || s.dimensions || case
 """
 """SQL for the properties of an event e of a series s, as they were sent."""
 
+INTERN_ATTEMPTS = 20
+"""How often series are made again that a change of metering has just removed."""
+
 _COLUMNS = "field_name, keys, version, expression, expression_field, in_advance, distinct_field"
 
 Read = TypeVar("Read")
@@ -253,27 +256,35 @@ def intern(conn: Connection[Any], wanted: Mapping[SeriesKey, SeriesLayout]) -> d
     """
     by_identity = {_identity(key): key for key in wanted}
     ids = _ids(conn, by_identity)
-    new = sorted(by_identity.keys() - ids.keys())
-    if new:
-        keys = [by_identity[identity] for identity in new]
-        conn.execute(
-            "insert into series (organization_id, external_subscription_id, code, metering_version, value_key,"
-            " value_is_text, dimensions, identity)"
-            " select * from unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::boolean[],"
-            " %s::jsonb[], %s::uuid[]) on conflict (identity) do nothing",
-            [
-                [UUID(bytes=key.organization) for key in keys],
-                [key.external_subscription_id for key in keys],
-                [key.code for key in keys],
-                [key.metering_version for key in keys],
-                [wanted[key].value_key for key in keys],
-                [key.values[-1] for key in keys],
-                [Jsonb(dimensions_of(wanted[key], key.values)) for key in keys],
-                new,
-            ],
-        )
+    for _ in range(INTERN_ATTEMPTS):
+        new = sorted(by_identity.keys() - ids.keys())
+        if not new:
+            break
+        _insert_series(conn, [(identity, by_identity[identity]) for identity in new], wanted)
         ids |= _ids(conn, new)
     return {key: ids[identity] for identity, key in by_identity.items()}
+
+
+def _insert_series(
+    conn: Connection[Any], new: Sequence[tuple[UUID, SeriesKey]], wanted: Mapping[SeriesKey, SeriesLayout]
+) -> None:
+    """Make these series, unless others make them at the same time."""
+    conn.execute(
+        "insert into series (organization_id, external_subscription_id, code, metering_version, value_key,"
+        " value_is_text, dimensions, identity)"
+        " select * from unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::boolean[],"
+        " %s::jsonb[], %s::uuid[]) on conflict (identity) do nothing",
+        [
+            [UUID(bytes=key.organization) for _, key in new],
+            [key.external_subscription_id for _, key in new],
+            [key.code for _, key in new],
+            [key.metering_version for _, key in new],
+            [wanted[key].value_key for _, key in new],
+            [key.values[-1] for _, key in new],
+            [Jsonb(dimensions_of(wanted[key], key.values)) for _, key in new],
+            [identity for identity, _ in new],
+        ],
+    )
 
 
 def _ids(conn: Connection[Any], identities: Iterable[UUID]) -> dict[UUID, int]:

@@ -88,16 +88,16 @@ def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) 
     """Move a clock for about STEP_SECONDS towards where it is on its way to; whether it has arrived.
 
     The clock shows the instant of what is being done. Alerts, usage that has reached a threshold, and events that wait for
-    their fee, come first, as of before. Unless
-    `wait` is set, a clock that is being moved at the moment is left alone.
+    their fee, come first, as of before. Unless `wait` is set, a clock that is being moved at the moment is left alone.
     """
     clock = organizations.lock_clock(conn, organization_id, wait=wait)
     if clock is None or clock.target is None:
         return True
-    now, ends = clock.now, time.monotonic() + STEP_SECONDS
+    now = clock.now
     alerts.look_now(conn, organization_id, now=now)
     progressive.look_now(conn, organization_id, now=now)
     ongoing_balances.refresh_now(conn, organization_id, now=now)
+    ends = time.monotonic() + STEP_SECONDS  # from here on: however long the looks take, each step gets on
     while time.monotonic() < ends:
         if advance.bill_events(conn, organization_id, now=now, wait=True):
             continue
