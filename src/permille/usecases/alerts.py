@@ -6,7 +6,6 @@ reported once. Source: semantics-billing.md section 9.3.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,37 +16,42 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from permille.clock import system_now
 from permille.core.alert import Alert, AlertType, Look
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.metering.billable_metric import BillableMetric
-from permille.core.metering.event import Arrived
 from permille.core.money import ZERO
 from permille.core.wallet import Wallet
-from permille.database.connections import is_passing
-from permille.events.engine import event_log
 from permille.ids import new_id
 from permille.store import (
     alerts as store,
     billable_metrics,
     customers,
-    organizations,
     subscriptions,
     wallets,
     webhooks,
 )
 from permille.store.alerts import TriggeredAlert
-from permille.usecases import fences
+from permille.usecases import arrivals, fences
+from permille.usecases.arrivals import Follower
 from permille.usecases.fences import Task
 from permille.usecases.usage.lifetime_usage import lifetime_cents
 from permille.usecases.usage.usage import PeriodUsage, UsageLine, UsageSearch, running_usages
 
 BATCH = 500
-ARRIVALS_AT_ONCE = 200_000
 WEBHOOK, OBJECT = "alert.triggered", "triggered_alert"
 
-log = logging.getLogger(__name__)
+
+FOLLOWER = Follower(
+    task=Task.ALERTS,
+    claim=store.claim_arrivals,
+    set_seen=store.set_seen,
+    seen_to=store.seen_to,
+    is_any=store.is_any_on_usage,
+    is_any_of=store.is_any,
+    mark=store.mark,
+    waiting=store.organizations_waiting,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,62 +65,17 @@ class _Watched:
 
 def look_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     """Look at the alerts that events came in for, in any organization; how many that was. `now` is the system's clock."""
-    more = _detected(pool)
-    with pool.connection() as conn:
-        waiting = store.organizations_waiting(conn)
-
-    def look_one(organization_id: UUID) -> int:
-        with pool.connection() as conn:
-            organization = organizations.by_id(conn, organization_id)
-            if organization is None:
-                return 0
-            return look(conn, organization_id, now=organization.now(now), system_now=now)
-
-    return fences.for_each(pool, Task.ALERTS, waiting, look_one, now=now) + int(more)
-
-
-def _detected(pool: ConnectionPool[Connection[Any]]) -> bool:
-    """Whether there is more to look through. What was found before is looked at also where that fails."""
-    try:
-        with pool.connection() as conn:
-            return detect(conn)
-    except Exception as error:
-        if is_passing(error):
-            raise
-        log.exception(
-            "Events could not be looked through for alerts; those that were found before are looked at"
-        )
-        return False
+    return arrivals.look_live(pool, FOLLOWER, look, now)
 
 
 def detect(conn: Connection[Any]) -> bool:
-    """Mark the alerts whose subscriptions have events that are counted by now; whether there is more to look through."""
-    after = store.claim_arrivals(conn)
-    if after is None:
-        return False
-    counted_to = event_log.arrival(conn).counted_to
-    if counted_to <= after:
-        return False
-    until = counted_to
-    if store.is_any_on_usage(conn):
-        until = min(counted_to, after + ARRIVALS_AT_ONCE)
-        _mark(conn, event_log.arrived(conn, after=after, until=until))
-    store.set_seen(conn, until)
-    return until < counted_to
+    """Mark what has events that are counted by now; whether there is more to look through."""
+    return arrivals.detect(conn, FOLLOWER)
 
 
 def look_now(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
     """Look at all that may have changed in an organization, counted or not: before its clock moves on."""
-    if not store.is_any(conn, organization_id):
-        return
-    arrived = event_log.arrived(conn, after=store.seen_to(conn), until=event_log.settled(conn))
-    _mark(conn, (each for each in arrived if each.organization_id == organization_id))
-    while look(conn, organization_id, now=now, system_now=system_now()):
-        pass
-
-
-def _mark(conn: Connection[Any], arrived: Iterable[Arrived]) -> None:
-    store.mark(conn, {(each.organization_id, each.external_subscription_id) for each in arrived})
+    arrivals.look_now(conn, FOLLOWER, look, organization_id, now=now)
 
 
 def look(conn: Connection[Any], organization_id: UUID, *, now: datetime, system_now: datetime) -> int:

@@ -24,15 +24,14 @@ from permille.core.invoice.tax_choice import taxes_of_charge
 from permille.core.money import ZERO, exact
 from permille.core.wallet import FeeBucket, Wallet, share
 from permille.core.wallet_rule import Trigger
-from permille.events.engine import event_log
 from permille.store import customers, organizations, plans, subscriptions, wallet_rules, wallets, webhooks
 from permille.usecases import fences, wallet_rules as rules
+from permille.usecases.arrivals import counted_after
 from permille.usecases.fences import Task
 from permille.usecases.usage.usage import ChargeUsage, UsageSearch, running_usages
 from permille.usecases.wallets.changes import changed
 
 BATCH = 500
-ARRIVALS_AT_ONCE = 200_000
 
 
 def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
@@ -54,21 +53,13 @@ def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
 
 def detect(conn: Connection[Any], *, now: datetime) -> bool:
     """Mark the wallets of whose customers events were counted; whether there is more to look through."""
-    after = wallets.claim_arrivals(conn)
-    if after is None:
+    piece = counted_after(conn, wallets.claim_arrivals(conn), is_any=wallets.is_any_active)
+    if piece is None:
         return False
-    counted_to = event_log.arrival(conn).counted_to
-    if counted_to <= after:
+    if piece.subscriptions and not wallets.mark_of_subscriptions(conn, piece.subscriptions, now=now):
         return False
-    until = counted_to
-    if wallets.is_any_active(conn):
-        until = min(counted_to, after + ARRIVALS_AT_ONCE)
-        arrived = event_log.arrived(conn, after=after, until=until)
-        of = {(each.organization_id, each.external_subscription_id) for each in arrived}
-        if not wallets.mark_of_subscriptions(conn, of, now=now):
-            return False
-    wallets.set_seen(conn, until)
-    return until < counted_to
+    wallets.set_seen(conn, piece.until)
+    return piece.is_more
 
 
 def refresh_now(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:

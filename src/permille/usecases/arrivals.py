@@ -1,0 +1,142 @@
+"""What follows usage looks through the events that have been counted: for alerts, for usage thresholds, for wallets.
+
+Each follower keeps its own place in the order of arrival, marks what the events are of, and looks at what is marked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from permille.clock import system_now
+from permille.core.metering.event import Arrived
+from permille.database.connections import is_passing
+from permille.events.engine import event_log
+from permille.store import organizations
+from permille.usecases import fences
+from permille.usecases.fences import Task
+
+AT_ONCE = 200_000
+
+log = logging.getLogger(__name__)
+
+Subscriptions = Collection[tuple[UUID, str]]
+"""Organizations and external ids."""
+
+
+class Look(Protocol):
+    """Look at a batch of what is marked, as of the organization's clock `now`; how many marks that was."""
+
+    def __call__(
+        self, conn: Connection[Any], organization_id: UUID, *, now: datetime, system_now: datetime
+    ) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follower:
+    """Who looks at subscriptions once their events are counted."""
+
+    task: Task
+    claim: Callable[[Connection[Any]], int | None]
+    """How far it has looked, locked; None where another worker is at it."""
+    set_seen: Callable[[Connection[Any], int], None]
+    seen_to: Callable[[Connection[Any]], int]
+    is_any: Callable[[Connection[Any]], bool]
+    """Whether events matter to it at all."""
+    is_any_of: Callable[[Connection[Any], UUID], bool]
+    """Whether it has anything to look at in an organization."""
+    mark: Callable[[Connection[Any], Subscriptions], None]
+    waiting: Callable[[Connection[Any]], list[UUID]]
+    """The organizations in which something is marked."""
+
+
+def look_live(pool: ConnectionPool[Connection[Any]], follower: Follower, look: Look, now: datetime) -> int:
+    """Look at what events came in for, in any organization; how many marks that was. `now` is the system's clock."""
+    more = _detected(pool, follower)
+    with pool.connection() as conn:
+        waiting = follower.waiting(conn)
+
+    def look_one(organization_id: UUID) -> int:
+        with pool.connection() as conn:
+            organization = organizations.by_id(conn, organization_id)
+            if organization is None:
+                return 0
+            return look(conn, organization_id, now=organization.now(now), system_now=now)
+
+    return fences.for_each(pool, follower.task, waiting, look_one, now=now) + int(more)
+
+
+def _detected(pool: ConnectionPool[Connection[Any]], follower: Follower) -> bool:
+    """Whether there is more to look through. What was found before is looked at also where that fails."""
+    try:
+        with pool.connection() as conn:
+            return detect(conn, follower)
+    except Exception as error:
+        if is_passing(error):
+            raise
+        log.exception(
+            "Events could not be looked through for %s; what was found before is looked at", follower.task
+        )
+        return False
+
+
+def detect(conn: Connection[Any], follower: Follower) -> bool:
+    """Mark the subscriptions with events that are counted by now; whether there is more to look through."""
+    piece = counted_after(conn, follower.claim(conn), is_any=follower.is_any)
+    if piece is None:
+        return False
+    follower.mark(conn, piece.subscriptions)
+    follower.set_seen(conn, piece.until)
+    return piece.is_more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """The subscriptions that events came in for, up to a place in the order of arrival."""
+
+    subscriptions: Subscriptions
+    until: int
+    is_more: bool
+    """Whether more events are counted already."""
+
+
+def counted_after(
+    conn: Connection[Any], after: int | None, *, is_any: Callable[[Connection[Any]], bool]
+) -> Piece | None:
+    """What was counted after a place, at most AT_ONCE events; all of it, unread, where nobody wants any.
+
+    None where nothing is new, or the place is another worker's.
+    """
+    if after is None:
+        return None
+    counted_to = event_log.arrival(conn).counted_to
+    if counted_to <= after:
+        return None
+    if not is_any(conn):
+        return Piece(subscriptions=(), until=counted_to, is_more=False)
+    until = min(counted_to, after + AT_ONCE)
+    arrived = event_log.arrived(conn, after=after, until=until)
+    return Piece(subscriptions=_of(arrived), until=until, is_more=until < counted_to)
+
+
+def look_now(
+    conn: Connection[Any], follower: Follower, look: Look, organization_id: UUID, *, now: datetime
+) -> None:
+    """Look at all that may have changed in an organization, counted or not: before its clock moves on."""
+    if not follower.is_any_of(conn, organization_id):
+        return
+    arrived = event_log.arrived(conn, after=follower.seen_to(conn), until=event_log.settled(conn))
+    follower.mark(conn, _of(each for each in arrived if each.organization_id == organization_id))
+    while look(conn, organization_id, now=now, system_now=system_now()):
+        pass
+
+
+def _of(arrived: Iterable[Arrived]) -> Subscriptions:
+    return {(each.organization_id, each.external_subscription_id) for each in arrived}
