@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SMOKE := tests/store/test_migrate.py tests/ingest/test_intake.py tests/usecases/test_fences.py tests/api/test_settings.py \
 	tests/web/test_settings.py tests/out/test_language.py
 
-.PHONY: help install setup dev demo check test lint types contracts browser unit coverage mutants conformance fuzz screenshots lock audit format package
+.PHONY: help install setup setup-clients dev demo check test lint types contracts browser unit coverage mutants conformance fuzz screenshots lock audit format package
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -44,7 +44,10 @@ contracts: ## which package may import which
 browser:
 	@$(PYTHON) tools/browser.py
 
-unit: browser ## all tests
+setup-clients: setup ## the real clients of model providers that tests bill calls of, in an environment of their own
+	@$(PYTHON) tools/bootstrap.py --clients
+
+unit: browser setup-clients ## all tests
 	$(BIN)/pytest -n 2 --dist worksteal -q
 
 coverage: browser ## all tests, and how much of the source they run: at least the floor in pyproject.toml
@@ -72,6 +75,7 @@ lock: ## the lock files from pyproject.toml: what serves, and that with what tes
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) --group dev --constraint requirements.lock pyproject.toml -o requirements-dev.lock
 	printf 'manimgx-fonts\nmanimgx-fonts-cjk\n' | $(COMPILE) - -o requirements-fonts.lock
+	$(COMPILE) requirements-clients.in -o requirements-clients.lock
 	printf 'uv\n' | $(COMPILE) --no-annotate - -o requirements-uv.lock
 
 audit: setup ## compare the lock files with the advisories that are published

@@ -4,7 +4,8 @@ Standard library only. It takes uv from the package index through pip or, where 
 Debian), through the index's own simple page: the version and the hashes are those of requirements-uv.lock, whatever
 the index names. uv then makes the environment from requirements.lock (what serves) or requirements-dev.lock (the same
 and what tests need), every file checked by its hash, and adds the Noto fonts of requirements-fonts.lock, which it can
-do without.
+do without. With --clients it makes .venv-clients from requirements-clients.lock: the real clients that tests bill calls
+of, where none of what they need can be in what serves.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ VENV = ROOT / ".venv"
 UV_LOCK = ROOT / "requirements-uv.lock"
 SERVING_LOCK = ROOT / "requirements.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
+CLIENTS_VENV = ROOT / ".venv-clients"
+CLIENTS_LOCK = ROOT / "requirements-clients.lock"
 FONTS_LOCK = ROOT / "requirements-fonts.lock"
 STAMP = VENV / ".lock-digest"
+CLIENTS_STAMP = CLIENTS_VENV / ".lock-digest"
 FONTS_STAMP = VENV / ".fonts-digest"
 FONTS_SECONDS_MAX = 300
 
@@ -129,9 +133,29 @@ def add_fonts(wanted: str) -> None:
         FONTS_STAMP.write_text(wanted)
 
 
+def make_clients() -> None:
+    """Without them nothing is tested with real clients: that is said loudly, and stops no other test."""
+    wanted = digest(CLIENTS_LOCK)
+    if is_done(CLIENTS_STAMP, wanted):
+        return
+    uv, python = find_uv(), CLIENTS_VENV / "bin" / "python"
+    try:
+        run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, CLIENTS_VENV)
+        run(uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes", CLIENTS_LOCK)
+    except subprocess.CalledProcessError:
+        line = "=" * 100
+        print(line, "THE REAL CLIENTS COULD NOT BE INSTALLED, see above: no test of them runs. `make setup-clients` tries again.",
+              line, sep="\n", file=sys.stderr)  # fmt: skip
+    else:
+        CLIENTS_STAMP.write_text(wanted)
+
+
 def main() -> None:
     if sys.version_info < (3, 11):
         sys.exit(f"Permille needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
+    if sys.argv[1:] == ["--clients"]:
+        make_clients()
+        return
     project = ROOT / "pyproject.toml"
     everything, wanted_fonts = digest(DEV_LOCK, project), digest(FONTS_LOCK)
     lock, wanted = DEV_LOCK, everything

@@ -1,0 +1,55 @@
+"""The programs of docs/connect with the clients themselves: each call is billed once, by type, and no text is left."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.real_clients.conftest import Billing, Quantities, programs
+from tests.real_clients.model_server import SECRET
+
+OPENAI = {"input": 86, "cached_input": 1920, "output": 108, "reasoning": 192}
+WITHOUT_REASONING = {"input": 86, "cached_input": 1920, "output": 300}
+ANTHROPIC = {"input": 12, "cached_input": 8000, "cache_write_5m": 500, "cache_write_1h": 1000, "output": 250}
+GOOGLE = {"input": 1000, "output": 200, "reasoning": 50}
+
+
+def total(*calls: dict[str, int]) -> dict[str, int]:
+    return dict(sum((Counter(call) for call in calls), Counter()))
+
+
+PAGES: dict[str, list[Quantities]] = {
+    "openai": [{"sub_acme": total(OPENAI, OPENAI), "sub_globex": OPENAI}],
+    "anthropic": [{"sub_acme": total(ANTHROPIC, ANTHROPIC)}],
+    "google": [{"sub_acme": total(GOOGLE, GOOGLE)}],
+    "openllmetry": [{"sub_acme": total(OPENAI, WITHOUT_REASONING)}],
+    "logfire": [{"sub_acme": total(OPENAI, OPENAI)}, {"sub_acme": OPENAI}],
+    "openinference": [{"sub_acme": OPENAI}],
+    "langfuse": [{"sub_acme": OPENAI}],
+}
+CASES = [
+    pytest.param(program, expected, id=f"{page}-{number}")
+    for page, quantities in PAGES.items()
+    for number, (program, expected) in enumerate(zip(programs(page), quantities, strict=True), start=1)
+]
+
+
+@pytest.mark.parametrize(("program", "expected"), CASES)
+def test_the_programs_of_the_pages(billing: Billing, program: str, expected: Quantities) -> None:
+    billing.run(program)
+    billing.wait_for(expected)
+    assert not left_in(billing.folder)
+
+
+def test_every_page_is_run() -> None:
+    pages = {path.stem for path in (Path(__file__).parents[2] / "docs" / "connect").glob("*.md")}
+    assert pages - {"README"} == PAGES.keys()
+
+
+def left_in(*folders: Path) -> list[Path]:
+    """Files with the text of an answer in them."""
+    files = itertools.chain.from_iterable(folder.rglob("*") for folder in folders)
+    return [file for file in files if file.is_file() and SECRET.encode() in file.read_bytes()]
