@@ -36,7 +36,7 @@ SELLER = {
     "bank_details": "IBAN DE02\r\nBIC X",
     "reverse_charge_note": "VAT reversed",
     "invoice_footer": "Thank you",
-    "email_settings": "invoice.finalized",
+    "email_settings": ["invoice.finalized", "payment_receipt.created"],
 }
 SAVED = {
     **SELLER,
@@ -45,7 +45,6 @@ SAVED = {
     "invoice_grace_period": 3,
     "finalize_zero_amount_invoice": False,
     "bank_details": "IBAN DE02\nBIC X",
-    "email_settings": ["invoice.finalized"],
 }
 
 
