@@ -10,19 +10,14 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.customer import BillingEntity
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid
 from permille.core.invoice.numbering import is_numbered_by_itself
 from permille.store import billing_entities, billing_holds, customers, dunning, invoices, subscriptions
 from permille.usecases import subscriptions as lifecycle
 from permille.usecases.catalogue import eu_taxes
+from permille.usecases.by_code import ByCode
 
-
-def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> BillingEntity:
-    """Raises NotFound."""
-    found = billing_entities.by_code(conn, organization_id, code)
-    if found is None:
-        raise NotFound("billing_entity")
-    return found
+by_code = ByCode("billing_entity", billing_entities.by_code).one
 
 
 def add(
