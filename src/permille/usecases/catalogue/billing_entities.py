@@ -14,8 +14,8 @@ from permille.core.errors import Invalid
 from permille.core.invoice.numbering import is_numbered_by_itself
 from permille.store import billing_entities, billing_holds, customers, dunning, invoices, subscriptions
 from permille.usecases import subscriptions as lifecycle
-from permille.usecases.catalogue import eu_taxes
 from permille.usecases.by_code import ByCode
+from permille.usecases.catalogue import eu_taxes
 
 by_code = ByCode("billing_entity", billing_entities.by_code).one
 
