@@ -1,0 +1,1 @@
+"""Usage of language models: a provider's answer becomes parts that never overlap and add up to its totals."""
