@@ -81,6 +81,13 @@ SECTIONS: Sequence[tuple[str, Sequence[Setting]]] = (
                 options=(("true", "Issue them"), ("false", "Don't issue them")),
             ),
             Setting(
+                name="eu_tax_management",
+                label="European VAT",
+                kind="select",
+                hint="From the next change of a customer on, its VAT follows from its country, post code and VAT number.",
+                options=(("false", "Chosen by hand"), ("true", "Chosen for each customer")),
+            ),
+            Setting(
                 name="subscription_invoice_issuing_date_anchor",
                 label="Invoices are dated",
                 kind="select",

@@ -29,7 +29,7 @@ from permille.core.invoice.crediting import CreditSplit, split_at_end
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.mail import MailKind
 from permille.core.money import ZERO, exact
-from permille.core.period import INSTANT, BillingTime, Interval, days_in, local_date, period_containing
+from permille.core.period import INSTANT, BillingTime, days_in, local_date, period_containing
 from permille.store import (
     credit_notes,
     customers,
@@ -184,7 +184,7 @@ def _paid_period(
     assert fee.to_at is not None, "a subscription's fee has a period"
     whole = period_containing(
         fee.to_at - INSTANT,
-        interval=Interval(plan.interval),
+        interval=plan.interval,
         billing_time=BillingTime(ended.billing_time),
         anchor=ended.subscription_at,
         timezone=timezone,
