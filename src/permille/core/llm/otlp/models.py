@@ -2,23 +2,6 @@
 
 from permille.core.llm.otlp.spans import Span
 
-_PROVIDERS = {
-    "gcp.gemini": "google",
-    "gcp.gen_ai": "google",
-    "gcp.vertex_ai": "google",
-    "vertexai": "google",
-    "gemini": "google",
-    "aws.bedrock": "bedrock",
-    "aws": "bedrock",
-    "amazon-bedrock": "bedrock",
-    "azure.ai.openai": "azure",
-    "azure.ai.inference": "azure",
-    "az.ai.openai": "azure",
-    "az.ai.inference": "azure",
-    "mistral_ai": "mistral",
-    "mistralai": "mistral",
-    "x_ai": "xai",
-}
 _MODELS = (
     (("gpt-", "o1", "o3", "o4", "chatgpt-", "text-embedding-", "dall-e", "whisper"), "openai"),
     (("claude-",), "anthropic"),
@@ -31,17 +14,14 @@ _MODELS = (
 
 
 def provider_of(span: Span) -> str | None:
-    """The provider that a span names, in our words; else the one that is known for its model."""
+    """The provider that a span names, as the sender calls it; else the one that is known for its model."""
     if span.attributes.get("service.name") == "openrouter":
         return "openrouter"
     named = _first(
         span, "gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider"
     )
-    if named:
-        lower = named.lower()
-        return _PROVIDERS.get(lower) or _PROVIDERS.get(lower.partition(".")[0]) or lower.partition(".")[0]
     model = model_of(span) or ""
-    return next((provider for starts, provider in _MODELS if model.startswith(starts)), None)
+    return named or next((provider for starts, provider in _MODELS if model.startswith(starts)), None)
 
 
 def model_of(span: Span) -> str | None:

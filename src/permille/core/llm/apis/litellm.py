@@ -1,0 +1,60 @@
+"""LiteLLM's usage object, which has OpenAI's convention for all providers, with the lives of cache writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+from permille.core.llm.apis.openai_chat import COMPLETION, INFORMATIVE, OPENAI_CHAT, PROMPT
+from permille.core.llm.parts import CallType, Metric, TokenType
+from permille.core.llm.table import Count, Measure, Obj, quantity
+
+_WRITTEN = "prompt_tokens_details.cache_creation_token_details.ephemeral_"
+_CACHE_WRITE = Count(
+    (
+        "prompt_tokens_details.cache_creation_tokens",
+        "prompt_tokens_details.cache_write_tokens",
+        "cache_creation_input_tokens",
+    ),
+    TokenType.CACHE_WRITE,
+    inside=(
+        Count(f"{_WRITTEN}5m_input_tokens", TokenType.CACHE_WRITE_5M),
+        Count(f"{_WRITTEN}30m_input_tokens", TokenType.CACHE_WRITE_30M),
+        Count(f"{_WRITTEN}1h_input_tokens", TokenType.CACHE_WRITE_1H),
+        Count(f"{_WRITTEN}12h_input_tokens", TokenType.CACHE_WRITE_12H),
+    ),
+)
+_CACHED = Count(("prompt_tokens_details.cached_tokens", "cache_read_input_tokens"), TokenType.CACHED_INPUT)
+
+
+def _never(_answer: Obj) -> bool:
+    """Its marks are those of OpenAI's chat: the sender names it."""
+    return False
+
+
+def _cost(_body: Obj, usage: Obj) -> Decimal | None:
+    return quantity(usage.get("response_cost"), "response_cost")
+
+
+LITELLM = replace(
+    OPENAI_CHAT,
+    name="litellm",
+    looks_like=_never,
+    tables=(
+        (
+            replace(PROMPT, inside=(_CACHED, _CACHE_WRITE), modalities=None),
+            replace(COMPLETION, modalities=None),
+        ),
+    ),
+    measures=(
+        Measure("server_tool_use.web_search_requests", Metric.CALLS, CallType.WEB_SEARCH),
+        Measure("server_tool_use.web_fetch_requests", Metric.CALLS, CallType.WEB_FETCH),
+    ),
+    ignored=(
+        *INFORMATIVE,
+        "prompt_tokens_details.text_tokens",
+        "completion_tokens_details.text_tokens",
+        "response_cost",
+    ),
+    cost=_cost,
+)

@@ -1,0 +1,85 @@
+"""What LiteLLM's `generic_api` callback sends of a call, as a usage of `POST /api/v1/llm/usage`.
+
+Facts: LiteLLM's StandardLoggingPayload, version 1.106.12, as its proxy sends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_SUBSCRIPTION = ("subscription", "subscription_id", "external_subscription_id")
+_CUSTOMERS = (
+    "user_api_key_end_user_id",
+    "user_api_key_team_id",
+    "user_api_key_org_id",
+    "user_api_key_user_id",
+)
+_PROPERTIES = {
+    "key": "user_api_key_alias",
+    "team": "user_api_key_team_alias",
+    "user": "user_api_key_user_id",
+}
+_LONGEST = 255
+
+
+def usage_in(payload: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The usage of a call; None for one that failed and used nothing.
+
+    The end user pays, else the key's team, its organization, its user; a subscription that the request's metadata
+    names goes before them. A call that LiteLLM answered from its own cache has the property `cache_hit`.
+    """
+    metadata = _mapping(payload.get("metadata"))
+    counts = _mapping(metadata.get("usage_object")) or _totals(payload)
+    if payload.get("status") == "failure" and not any(counts.values()):
+        return None
+    response = _mapping(payload.get("response"))
+    breakdown = _mapping(payload.get("cost_breakdown"))
+    usage = {
+        "api": "litellm",
+        "provider": _text(payload.get("custom_llm_provider")),
+        "model": _text(payload.get("model")),
+        "id": _text(payload.get("id")) or _text(payload.get("litellm_call_id")),
+        "timestamp": _seconds(payload.get("endTime")),
+        "tier": _text(response.get("service_tier")) or _text(breakdown.get("service_tier")),
+        "cost": payload.get("response_cost"),
+        "usage": counts,
+        "properties": _properties(payload, metadata),
+        **_payer(payload, metadata),
+    }
+    return {name: value for name, value in usage.items() if value not in (None, "", {}) or name == "usage"}
+
+
+def _totals(payload: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return {name: payload[name] for name in names if payload.get(name) is not None}
+
+
+def _payer(payload: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, str]:
+    requested = _mapping(metadata.get("requester_metadata"))
+    for name in _SUBSCRIPTION:
+        if subscription := _text(requested.get(name)):
+            return {"external_subscription_id": subscription}
+    named = (_text(payload.get("end_user")), *(_text(metadata.get(name)) for name in _CUSTOMERS))
+    customer = next(filter(None, named), None)
+    return {"external_customer_id": customer} if customer else {}
+
+
+def _properties(payload: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, str]:
+    found = {ours: _text(metadata.get(theirs)) for ours, theirs in _PROPERTIES.items()}
+    found["model_group"] = _text(payload.get("model_group"))
+    if payload.get("cache_hit") is True:
+        found["cache_hit"] = "true"
+    return {name: value for name, value in found.items() if value}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _seconds(value: Any) -> str | None:
+    return None if value is None or isinstance(value, bool) else str(value)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value and len(value) <= _LONGEST else None
