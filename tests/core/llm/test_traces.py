@@ -9,7 +9,7 @@ import pytest
 from permille.core.llm.otlp.calls import TracedCalls, calls_in
 from permille.core.llm.otlp.spans import spans_in
 
-CASES = json.loads((Path(__file__).parent / "samples" / "otlp-spans.json").read_text())["cases"]
+CASES = json.loads((Path(__file__).parent / "answers" / "otlp-spans.json").read_text())["cases"]
 
 
 def calls(document: dict[str, Any]) -> TracedCalls:

@@ -7,7 +7,13 @@ from decimal import Decimal
 
 from permille.core.llm.apis.openai_chat import COMPLETION, INFORMATIVE, OPENAI_CHAT, PROMPT
 from permille.core.llm.parts import CallType, Metric, TokenType
-from permille.core.llm.table import Count, Measure, Obj, quantity
+from permille.core.llm.table import ByField, Count, Measure, Obj, quantity
+
+
+def _modalities(base: str) -> ByField:
+    """Its text tokens are those of the request that were not cached: they are no modality of the whole."""
+    return ByField(base, {name: f"{name}_tokens" for name in ("audio", "image", "video")})
+
 
 _WRITTEN = "prompt_tokens_details.cache_creation_token_details.ephemeral_"
 _CACHE_WRITE = Count(
@@ -42,8 +48,8 @@ LITELLM = replace(
     looks_like=_never,
     tables=(
         (
-            replace(PROMPT, inside=(_CACHED, _CACHE_WRITE), modalities=None),
-            replace(COMPLETION, modalities=None),
+            replace(PROMPT, inside=(_CACHED, _CACHE_WRITE), modalities=_modalities("prompt_tokens_details")),
+            replace(COMPLETION, modalities=_modalities("completion_tokens_details")),
         ),
     ),
     measures=(
