@@ -1,12 +1,13 @@
 """Who served a call, which model, at which tier, and the response's id, from the attributes of its span."""
 
+from permille.core.llm.model_name import provider_name
 from permille.core.llm.otlp.spans import Span
 
 _MODELS = (
     (("gpt-", "o1", "o3", "o4", "chatgpt-", "text-embedding-", "dall-e", "whisper"), "openai"),
     (("claude-",), "anthropic"),
     (("gemini-", "models/gemini"), "google"),
-    (("grok-",), "xai"),
+    (("grok-",), "x-ai"),
     (("mistral-", "ministral-", "magistral-", "codestral-", "pixtral-"), "mistral"),
     (("deepseek-",), "deepseek"),
     (("command-",), "cohere"),
@@ -14,14 +15,16 @@ _MODELS = (
 
 
 def provider_of(span: Span) -> str | None:
-    """The provider that a span names, as the sender calls it; else the one that is known for its model."""
+    """The provider that a span names, under the name that it has here; else the one that is known for its model."""
     if span.attributes.get("service.name") == "openrouter":
         return "openrouter"
     named = _first(
         span, "gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider"
     )
     model = model_of(span) or ""
-    return named or next((provider for starts, provider in _MODELS if model.startswith(starts)), None)
+    if named:
+        return provider_name(named)
+    return next((provider for starts, provider in _MODELS if model.startswith(starts)), None)
 
 
 def model_of(span: Span) -> str | None:
