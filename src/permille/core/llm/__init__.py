@@ -1,0 +1,1 @@
+"""Language models: what their providers count, and what they ask for it."""
