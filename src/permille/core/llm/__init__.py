@@ -1,1 +1,1 @@
-"""Language models: what their providers count, and what they ask for it."""
+"""Usage of language models: a provider's answer becomes parts that never overlap and add up to its totals."""
