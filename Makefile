@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SMOKE := tests/store/test_migrate.py tests/ingest/test_intake.py tests/usecases/test_fences.py tests/api/test_settings.py \
 	tests/web/test_settings.py tests/out/test_language.py
 
-.PHONY: help install setup dev demo check test lint types contracts browser unit coverage mutants conformance screenshots lock audit format package
+.PHONY: help install setup dev demo check test lint types contracts browser unit coverage simulate mutants conformance fuzz screenshots lock audit format package
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -29,7 +29,7 @@ demo: install ## the main job, from nothing to an invoice
 check: setup lint types contracts ## what can be known in a minute: format, lint, types, contracts, the core, a test of each folder
 	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -n 2 -q tests/core $(SMOKE)
 
-test: setup lint types contracts unit conformance ## everything; this is what CI runs
+test: setup lint types contracts unit fuzz conformance ## everything; this is what CI runs
 
 lint: ## format and lint, without changing anything
 	$(BIN)/ruff format --check .
@@ -50,11 +50,17 @@ unit: browser ## all tests
 coverage: browser ## all tests, and how much of the source they run: at least the floor in pyproject.toml
 	$(BIN)/pytest -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered
 
+simulate: setup ## a simulated world again: make simulate SEED=7, or many: SEED=1-1000
+	SEED=$(SEED) $(BIN)/pytest -q -s tests/simulation
+
 mutants: ## faults that no test notices: make mutants MODULE=usecases/invoices/run.py SAMPLE=10; without MODULE all of the core
 	$(BIN)/python tools/mutants.py $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULE)
 
 conformance: ## the black-box scenarios
 	$(BIN)/python tools/conformance.py $(SHARED)/conformance
+
+fuzz: ## requests that the OpenAPI document allows, and others, to a fresh server: make fuzz SECONDS=600
+	$(BIN)/python -m tools.fuzz --seconds $(or $(SECONDS),60)
 
 screenshots: setup browser
 	$(BIN)/python tools/screenshots.py

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from permille.embedded.postgres import dsn_of
+from permille.embedded.supervisor import Program
 
 STAND_IN = """
 import os, signal, sys, time
@@ -233,3 +234,10 @@ def test_a_database_that_does_not_answer_is_one_line_and_status_1(tree: Tree) ->
     assert tree.up(url="postgresql://127.0.0.1:1/none").wait(30) == 1
     assert "Can't start: connection failed" in tree.log.read_text()
     assert tree.entries("started") == []
+
+
+def test_programs_run_by_the_interpreter_that_was_found_for_them() -> None:
+    ours = Program(name="a", command=(sys.executable, "-m", "permille", "work"))
+    assert ours.run_by("/elsewhere/python").command == ("/elsewhere/python", "-m", "permille", "work")
+    for other, python in ((ours, None), (Program(name="b", command=("/bin/true",)), "/elsewhere/python")):
+        assert other.run_by(python) == other

@@ -2,6 +2,8 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.api.conftest import Api, charge, plan_body
 
 AT_ONCE = 6
@@ -10,6 +12,71 @@ AT_ONCE = 6
 def together(*calls):
     with ThreadPoolExecutor(AT_ONCE) as threads:
         return [future.result() for future in [threads.submit(call) for call in calls]]
+
+
+ALERT = {"alert_type": "lifetime_usage_amount", "code": "x", "thresholds": [{"value": 1, "code": "one"}]}
+NAMED = {
+    "/plans": {"plan": plan_body("x")},
+    "/billable_metrics": {"billable_metric": {"name": "x", "code": "x", "aggregation_type": "count_agg"}},
+    "/add_ons": {"add_on": {"name": "x", "code": "x", "amount_cents": 1, "amount_currency": "EUR"}},
+    "/coupons": {
+        "coupon": {
+            "name": "x",
+            "code": "x",
+            "expiration": "no_expiration",
+            "frequency": "once",
+            "coupon_type": "percentage",
+            "percentage_rate": "10",
+        }
+    },
+    "/taxes": {"tax": {"name": "x", "code": "x", "rate": "1"}},
+    "/pricing_units": {"pricing_unit": {"name": "x", "code": "x", "short_name": "x"}},
+    "/billing_entities": {"billing_entity": {"name": "x", "code": "x"}},
+    "/features": {"feature": {"code": "x"}},
+    "/dunning_campaigns": {
+        "dunning_campaign": {
+            "name": "x",
+            "code": "x",
+            "days_between_attempts": 1,
+            "max_attempts": 1,
+            "thresholds": [{"currency": "EUR", "amount_cents": 1}],
+        }
+    },
+    "/wallets": {
+        "wallet": {"external_customer_id": "cus", "code": "x", "rate_amount": "1", "currency": "EUR"}
+    },
+    "/webhook_endpoints": {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/x"}},
+    "/subscriptions/sub/alerts": {"alert": ALERT},
+    "/plans/pro/entitlements": {"entitlements": {"seats": {}}},
+    "/plans/pro/charges": {
+        "charge": {"charge_model": "standard", "code": "x", "properties": {"amount": "1"}}
+    },
+}
+"""What has a name that is taken once, by the address that adds it."""
+
+
+@pytest.mark.parametrize("path", NAMED)
+def test_a_name_is_taken_once(api: Api, path: str):
+    metric = api.metric()
+    api.post("/features", {"feature": {"code": "seats"}})
+    api.plan()
+    api.customer(currency="EUR")
+    api.subscribe()
+    body = NAMED[path]
+    if path.endswith("/charges"):
+        body = {"charge": {**body["charge"], "billable_metric_id": metric["lago_id"]}}
+    answers = together(*[lambda: api.call("POST", path, body)] * AT_ONCE)
+    statuses = sorted(answer.status_code for answer in answers)
+    again_is_fine = path.endswith("/entitlements")
+    assert statuses == ([200] * AT_ONCE if again_is_fine else [200] + [422] * (AT_ONCE - 1))
+
+
+def test_wallets_without_a_code_get_one_each(api: Api):
+    """The clock doesn't go on between them; and of invoices that aren't paid yet, none has a number."""
+    api.customer(currency="EUR")
+    wallet = {"external_customer_id": "cus", "rate_amount": "1", "currency": "EUR", "paid_credits": "2"}
+    answers = together(*[lambda: api.post("/wallets", {"wallet": wallet})["wallet"]["code"]] * 4)
+    assert len(set(answers)) == 4
 
 
 def test_a_customer_is_made_once(api: Api):

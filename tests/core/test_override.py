@@ -16,6 +16,7 @@ from permille.core.contract.override import cascade, copy_plan, filter_key, same
 from permille.core.contract.plan import Charge, Plan, PlanFilter
 from permille.core.metering import aggregations
 from permille.core.metering.billable_metric import BillableMetric
+from permille.core.period import Interval
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 
@@ -82,7 +83,7 @@ def plan(*charges: Charge, amount_cents: int = 1_000) -> Plan:
         name="Pro",
         invoice_display_name=None,
         description=None,
-        interval="monthly",
+        interval=Interval.MONTHLY,
         amount_cents=amount_cents,
         amount_currency="EUR",
         pay_in_advance=False,

@@ -23,6 +23,7 @@ from permille.core.contract.plan import (
 from permille.core.metering import aggregations
 from permille.core.metering.aggregations import AGGREGATIONS, Aggregation, aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
+from permille.core.period import Interval
 from permille.core.rating.filters import ALL_FILTER_VALUES
 from permille.core.rating.models import ChargeModel
 
@@ -71,7 +72,7 @@ PLAN = Plan(
     name="p",
     invoice_display_name=None,
     description=None,
-    interval="monthly",
+    interval=Interval.MONTHLY,
     amount_cents=100,
     amount_currency="EUR",
     pay_in_advance=False,
@@ -210,7 +211,7 @@ def test_the_rules_of_a_metric_need_their_custom_properties(
 
 def test_plans_are_compared_by_what_they_cost_in_a_year() -> None:
     intervals = {"weekly": 5_200, "monthly": 1_200, "quarterly": 400, "semiannual": 200, "yearly": 100}
-    assert {each: yearly_amount_cents(replace(PLAN, interval=each)) for each in intervals} == intervals
+    assert {each: yearly_amount_cents(replace(PLAN, interval=each)) for each in Interval} == intervals
 
 
 def test_the_plan_that_is_sold() -> None:

@@ -3,8 +3,8 @@
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
@@ -37,8 +37,29 @@ def name(path: Path) -> str:
     return str(path.relative_to(SOURCE))
 
 
-def nodes(path: Path) -> Iterator[ast.AST]:
-    return ast.walk(ast.parse(path.read_text(), filename=str(path)))
+Rule = Callable[[Path], None]
+RULES: list[tuple[Rule, frozenset[Path]]] = []
+
+
+def rule(paths: Iterable[Path]) -> Callable[[Rule], Rule]:
+    """What all of these files keep. They are looked at file by file, so that each is read and parsed once."""
+
+    def add(kept: Rule) -> Rule:
+        RULES.append((kept, frozenset(paths)))
+        return kept
+
+    return add
+
+
+@lru_cache(maxsize=1)
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(), filename=str(path))))
+
+
+def top_level(path: Path) -> list[ast.stmt]:
+    module = nodes(path)[0]
+    assert isinstance(module, ast.Module)
+    return module.body
 
 
 def called(node: ast.AST) -> tuple[str, str] | None:
@@ -54,8 +75,8 @@ def test_there_is_something_to_look_at() -> None:
     assert SQL
 
 
-@pytest.mark.parametrize("path", CORE, ids=name)
-def test_core_has_no_float(path: Path) -> None:
+@rule(CORE)
+def core_has_no_float(path: Path) -> None:
     for node in nodes(path):
         is_literal = isinstance(node, ast.Constant) and isinstance(node.value, float)
         is_name = isinstance(node, ast.Name) and node.id == "float"
@@ -63,8 +84,8 @@ def test_core_has_no_float(path: Path) -> None:
         assert not has_float, f"{name(path)}:{getattr(node, 'lineno', 0)}"
 
 
-@pytest.mark.parametrize("path", CORE, ids=name)
-def test_core_leaves_chance_to_others(path: Path) -> None:
+@rule(CORE)
+def core_leaves_chance_to_others(path: Path) -> None:
     for node in nodes(path):
         imported = node.names if isinstance(node, ast.Import | ast.ImportFrom) else []
         assert not {alias.name for alias in imported} & {"random", "secrets", "os", "time", *CHANCE}, name(
@@ -73,16 +94,14 @@ def test_core_leaves_chance_to_others(path: Path) -> None:
         assert not isinstance(node, ast.Attribute) or node.attr not in CHANCE, name(path)
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if path.name != "clock.py" and "client" not in path.parts], ids=name
-)
-def test_only_the_clock_reads_the_time(path: Path) -> None:
+@rule([path for path in MODULES if path.name != "clock.py" and "client" not in path.parts])
+def only_the_clock_reads_the_time(path: Path) -> None:
     for node in nodes(path):
         assert called(node) not in CLOCKS, f"{name(path)}:{getattr(node, 'lineno', 0)}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name)
-def test_functions_are_short(path: Path) -> None:
+@rule(MODULES)
+def functions_are_short(path: Path) -> None:
     for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
@@ -90,15 +109,15 @@ def test_functions_are_short(path: Path) -> None:
             assert length <= LINES_MAX, f"{name(path)}:{node.lineno} {node.name} has {length} lines"
 
 
-@pytest.mark.parametrize("path", CORE, ids=name)
-def test_public_functions_of_core_say_what_they_do(path: Path) -> None:
-    for node in ast.parse(path.read_text()).body:
+@rule(CORE)
+def public_functions_of_core_say_what_they_do(path: Path) -> None:
+    for node in top_level(path):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{name(path)}:{node.lineno} {node.name}"
 
 
-@pytest.mark.parametrize("path", SQL, ids=name)
-def test_sql_takes_time_and_chance_as_parameters(path: Path) -> None:
+@rule(SQL)
+def sql_takes_time_and_chance_as_parameters(path: Path) -> None:
     ours = path.read_text().partition("-- Jobs: the schema of procrastinate")[0]
     for number, line in enumerate(ours.splitlines(), start=1):
         found = IMPURE_SQL.search(line.split("--")[0])
@@ -108,6 +127,7 @@ def test_sql_takes_time_and_chance_as_parameters(path: Path) -> None:
 WEB = [path for path in MODULES if path.is_relative_to(SOURCE / "web")]
 
 
+@cache
 def parameters_of(module: str, wanted: str) -> list[str]:
     """The parameters of a module's function, with their types; none for what is no function of it."""
     path = SOURCE.parent.joinpath(*module.split(".")).with_suffix(".py")
@@ -119,8 +139,8 @@ def parameters_of(module: str, wanted: str) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize("path", WEB, ids=name)
-def test_web_makes_up_no_request(path: Path) -> None:
+@rule(WEB)
+def web_makes_up_no_request(path: Path) -> None:
     """Of the API it uses what reads fields and what renders answers: nothing that takes a request."""
     for node in nodes(path):
         if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("permille.api"):
@@ -191,10 +211,8 @@ def store_names(path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if name(path).startswith(("api/", "web/"))], ids=name
-)
-def test_rows_are_written_by_use_cases_alone(path: Path) -> None:
+@rule([path for path in MODULES if name(path).startswith(("api/", "web/"))])
+def rows_are_written_by_use_cases_alone(path: Path) -> None:
     known = store_names(path)
     for node in nodes(path):
         owner, function = called(node) or ("", "")
@@ -243,10 +261,12 @@ def defined(path: Path) -> list[str]:
     return [first or second for first, second in DEFINED.findall(path.read_text())]
 
 
-@pytest.mark.parametrize("path", WORDED, ids=name)
-def test_words_are_the_fields_own(path: Path) -> None:
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        assert not unclear(line), f"{name(path)}:{number}"
+@rule(WORDED)
+def words_are_the_fields_own(path: Path) -> None:
+    text = path.read_text()
+    if unclear(text):
+        for number, line in enumerate(text.splitlines(), start=1):
+            assert not unclear(line), f"{name(path)}:{number}"
 
 
 def test_names_say_what_the_thing_is_and_have_one_meaning() -> None:
@@ -273,3 +293,25 @@ def test_an_unclear_word_is_found(line: str) -> None:
 
 def test_other_words_are_clear() -> None:
     assert not unclear("the standard rate of an understood hotel, at least one. Offers of it")
+
+
+CHOICES = {"charge_model", "interval", "unlisted_values", "rounding"}
+"""What the core has enums for. What requests and answers say of them are texts, as JSON is."""
+
+
+@rule([each for each in MODULES if not name(each).startswith("api/objects/")])
+def a_choice_is_its_enum_not_a_text(path: Path) -> None:
+    texts = [
+        f"{name(path)}:{node.lineno} {node.target.id}"
+        for node in nodes(path)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id in CHOICES
+        and ast.unparse(node.annotation) in {"str", "str | None"}
+    ]  # fmt: skip
+    assert not texts
+
+
+@pytest.mark.parametrize("path", sorted({each for _, paths in RULES for each in paths}), ids=name)
+def test_a_file_keeps_the_rules(path: Path) -> None:
+    for kept, paths in RULES:
+        if path in paths:
+            kept(path)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from permille.core.period import Interval
 from permille.core.wallet import share
 from permille.core.wallet_rule import WalletRule, is_below, next_top_up, rule_credits
 
@@ -126,11 +127,13 @@ def test_credits_that_are_on_their_way_count_for_a_threshold() -> None:
 
 
 def test_intervals_follow_the_last_day_of_the_month_and_begin_at_the_start() -> None:
-    monthly = rule(trigger="interval", interval="monthly")
+    monthly = rule(trigger="interval", interval=Interval.MONTHLY)
     made = wallet(1, 0, created_at=datetime(2024, 1, 31, 9, tzinfo=UTC))
     first = next_top_up(monthly, made, after=datetime(2024, 1, 31, 9, tzinfo=UTC), timezone="UTC")
     assert first == datetime(2024, 2, 29, tzinfo=UTC)
-    later = rule(trigger="interval", interval="weekly", started_at=datetime(2024, 3, 5, 12, tzinfo=UTC))
+    later = rule(
+        trigger="interval", interval=Interval.WEEKLY, started_at=datetime(2024, 3, 5, 12, tzinfo=UTC)
+    )
     assert next_top_up(later, made, after=datetime(2024, 2, 1, tzinfo=UTC), timezone="UTC") == datetime(
         2024, 3, 5, tzinfo=UTC
     )

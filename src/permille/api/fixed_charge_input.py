@@ -96,7 +96,7 @@ def _read(
         before = known.pop(charge_id, None) if charge_id else None
         if before is None:
             taken = {charge.code for charge in (*found, *known.values())}
-            blank = _blank(named.named(entry), plan, taken, now)
+            blank = _blank(entry, named.named(entry), plan, taken, now)
             found.append(read_fixed_charge(entry, blank, is_subscribed=False, taxes=taxes))
         else:
             found.append(read_fixed_charge(entry, before, is_subscribed=is_subscribed, taxes=taxes))
@@ -106,7 +106,7 @@ def _read(
     return tuple(found)
 
 
-def _blank(add_on: AddOn, plan: Plan, taken: set[str], now: datetime) -> FixedCharge:
+def _blank(entry: Fields, add_on: AddOn, plan: Plan, taken: set[str], now: datetime) -> FixedCharge:
     return FixedCharge(
         id=new_id(now),
         plan_id=plan.id,
@@ -114,7 +114,7 @@ def _blank(add_on: AddOn, plan: Plan, taken: set[str], now: datetime) -> FixedCh
         add_on=add_on,
         code=next_code(add_on.code, taken),
         invoice_display_name=None,
-        charge_model="",
+        charge_model=_model(entry) or ChargeModel.STANDARD,
         pay_in_advance=False,
         prorated=False,
         properties={},
@@ -136,7 +136,7 @@ def read_fixed_charge(
     entry.flag("apply_units_immediately")
     if (own := read_taxes(entry, taxes)) is not None:
         charge = replace(charge, taxes=own)
-    if charge.charge_model not in MODELS:
+    if "charge_model" in entry.errors:
         return charge
     charge = replace(charge, properties=_properties(entry, before, charge))
     for name, code in incompatibilities(charge):
@@ -146,8 +146,8 @@ def read_fixed_charge(
 
 def _restructured(entry: Fields, charge: FixedCharge) -> FixedCharge:
     """The changes that are allowed while nobody is subscribed."""
-    if entry.has("charge_model") or not charge.charge_model:
-        charge = replace(charge, charge_model=entry.choice("charge_model", MODELS, mandatory=True) or "")
+    if entry.has("charge_model") and "charge_model" not in entry.errors:
+        charge = replace(charge, charge_model=_model(entry) or charge.charge_model)
     if entry.given.get("code") is not None:
         charge = replace(charge, code=entry.text("code", mandatory=True) or "")
     flags = {name: entry.flag(name) for name in ("pay_in_advance", "prorated")}
@@ -155,8 +155,14 @@ def _restructured(entry: Fields, charge: FixedCharge) -> FixedCharge:
     return replace(charge, **given)
 
 
+def _model(entry: Fields) -> ChargeModel | None:
+    """The model that the entry names, None where it names none that fixed charges have."""
+    name = entry.choice("charge_model", MODELS, mandatory=True)
+    return None if name is None else ChargeModel(name)
+
+
 def _properties(entry: Fields, before: FixedCharge, charge: FixedCharge) -> Mapping[str, Any]:
-    model = ChargeModel(charge.charge_model)
+    model = charge.charge_model
     sent = entry.given.get("properties")
     if not sent:
         keeps = before.charge_model == charge.charge_model and before.properties

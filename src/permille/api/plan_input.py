@@ -72,8 +72,10 @@ def _structure(fields: Fields, plan: Plan) -> dict[str, Any]:
     read: dict[str, Any] = {}
     if fields.has("code") or not plan.code:
         read["code"] = fields.text("code", mandatory=True) or ""
-    if fields.has("interval") or not plan.interval:
-        read["interval"] = fields.choice("interval", INTERVALS, mandatory=True) or ""
+    if (fields.has("interval") or not plan.code) and (
+        interval := fields.choice("interval", INTERVALS, mandatory=True)
+    ):
+        read["interval"] = Interval(interval)
     if fields.has("amount_currency") or not plan.amount_currency:
         read["amount_currency"] = fields.currency("amount_currency", mandatory=True) or ""
     if (in_advance := fields.flag("pay_in_advance")) is not None:

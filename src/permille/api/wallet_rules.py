@@ -48,7 +48,7 @@ def _rule(entry: Fields, paid: Decimal | None, granted: Decimal | None, *, now: 
     return NewRule(
         trigger=trigger or "",
         method=method,
-        interval=interval if trigger == Trigger.INTERVAL else None,
+        interval=Interval(interval) if interval and trigger == Trigger.INTERVAL else None,
         threshold_credits=threshold,
         paid_credits=own["paid_credits"] or ZERO,
         granted_credits=own["granted_credits"] or ZERO,

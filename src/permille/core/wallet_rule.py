@@ -39,7 +39,7 @@ class WalletRule:
     status: str
     trigger: str
     method: str
-    interval: str | None
+    interval: Interval | None
     threshold_credits: Decimal
     paid_credits: Decimal
     granted_credits: Decimal
@@ -123,7 +123,7 @@ def next_top_up(rule: WalletRule, wallet: Wallet, *, after: datetime, timezone: 
         return max(start_of_day(anchor, timezone), after)
     return next_boundary(
         after,
-        interval=Interval(rule.interval),
+        interval=rule.interval,
         billing_time=BillingTime.ANNIVERSARY,
         anchor=anchor,
         timezone=timezone,

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
@@ -26,7 +26,7 @@ from permille.database.migrate import UnableToMigrateError, migrate
 from permille.embedded import running
 from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
 from permille.embedded.process import spawn
-from permille.embedded.unprivileged import account_of_programs, python_for
+from permille.embedded.unprivileged import account_of_programs, library_path, python_for
 from permille.signals import Signals
 
 STOP_SECONDS = 30.0  # for a program to finish what it is doing
@@ -57,6 +57,12 @@ class Program:
 
     name: str
     command: tuple[str, ...]
+
+    def run_by(self, python: str | None) -> Program:
+        """The same with another interpreter, if its command begins with ours."""
+        if python is None or self.command[0] != sys.executable:
+            return self
+        return replace(self, command=(python, *self.command[1:]))
 
 
 def programs(config: Config) -> tuple[Program, ...]:
@@ -189,11 +195,17 @@ def _environment(config: Config, dsn: str) -> dict[str, str]:
     }
 
 
-def _for_ordinary_user(config: Config, database: EmbeddedPostgres | None) -> dict[str, str]:
-    """What programs that root starts need to become the database's owner. Raises UnusableError when they can't."""
+def _for_ordinary_user(
+    config: Config, database: EmbeddedPostgres | None
+) -> tuple[str | None, dict[str, str]]:
+    """With which interpreter programs that root starts become the database's owner, and what else they need for that.
+
+    It is looked for once, not by each of them. Raises UnusableError when there is none.
+    """
     account = account_of_programs(config) if database is None else database.owner
-    python_for(account, allow_root=config.allow_root)
-    return {"PERMILLE_PG_USER": account.name}
+    python = python_for(account, allow_root=config.allow_root)
+    more = {} if python in {None, sys.executable} else library_path(str(python))
+    return python, {"PERMILLE_PG_USER": account.name, **more}
 
 
 def _run(
@@ -214,10 +226,11 @@ def _run(
     migrate(dsn)
     running.record(config)
     if not signals.stopping():
-        environment = _environment(config, dsn)
+        environment, python = _environment(config, dsn), None
         if os.geteuid() == 0:
-            environment |= _for_ordinary_user(config, database)
-        children.extend(Child(program, environment) for program in kept)
+            python, more = _for_ordinary_user(config, database)
+            environment |= more
+        children.extend(Child(program.run_by(python), environment) for program in kept)
         log.info("Running %s and the database", ", ".join(program.name for program in kept))
     _watch(children, database, signals)
 

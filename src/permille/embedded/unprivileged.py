@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from functools import cache
 from pathlib import Path
 
 from permille.config import Config
@@ -93,8 +94,9 @@ def library_path(python: str) -> dict[str, str]:
     return {"LD_LIBRARY_PATH": str(library)} if any(library.glob("libpython*")) else {}
 
 
+@cache
 def _can_run(python: str, account: Account) -> bool:
-    """Asks the kernel; from the root folder, since the account may have no way into ours."""
+    """Asks the kernel, once in each process; from the root folder, since the account may have no way into ours."""
     try:
         subprocess.run(
             [python, "-I", "-c", "import permille, psycopg"],

@@ -309,7 +309,7 @@ ENTITY_NUMBERS_ARE_UNIQUE = Check(
     sentence="No two invoices of a billing entity have one number",
     broken="""
 select i.organization_id, 'billing entity ' || i.billing_entity_id as what, 'number ' || i.number as detail
-from invoice i where i.status <> 'draft'
+from invoice i where i.status in ('finalized', 'voided')
 group by i.organization_id, i.billing_entity_id, i.number having count(*) > 1
 """,
 )

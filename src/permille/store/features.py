@@ -50,6 +50,10 @@ def _select(conn: Connection[Any], condition: str, values: Mapping[str, Any]) ->
         return [_feature(row) for row in rows]
 
 
+def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> Feature | None:
+    return by_codes(conn, organization_id, [code]).get(code)
+
+
 def by_codes(conn: Connection[Any], organization_id: UUID, codes: Collection[str]) -> dict[str, Feature]:
     """The features with these codes, as far as there are such."""
     values = {"organization": organization_id, "codes": text_array(codes)}

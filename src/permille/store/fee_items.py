@@ -13,6 +13,8 @@ from psycopg.rows import class_row
 from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.plan import Charge
 from permille.core.rating.filters import Id
+from permille.core.rating.models import ChargeModel
+from permille.database.typed_rows import typed_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,7 @@ class FeeItem:
     fee_id: UUID
     charge_id: UUID
     charge_code: str
-    charge_model: str
+    charge_model: ChargeModel
     charge_invoice_display_name: str | None
     charge_invoiceable: bool
     charge_has_filters: bool
@@ -129,7 +131,7 @@ def add_on_of(fee_id: UUID, charge: FixedCharge) -> AddOnItem:
 
 
 def _select(conn: Connection[Any], condition: str, ids: Collection[UUID]) -> dict[UUID, FeeItem]:
-    with conn.cursor(row_factory=class_row(FeeItem)) as cursor:
+    with conn.cursor(row_factory=typed_row(FeeItem)) as cursor:
         rows = cursor.execute(
             f"select {_SELECTED} from fee f join charge c on c.id = f.charge_id"
             " join billable_metric m on m.id = c.billable_metric_id"

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row
 
 from permille.core.invoice.draft import InvoiceDraft, Line
 from permille.core.money import decimal_text
@@ -33,6 +32,7 @@ from permille.database.bulk import (
     uuid_array,
 )
 from permille.database.connections import exact_json
+from permille.database.typed_rows import typed_row
 from permille.ids import new_id_texts, new_ids
 
 
@@ -80,7 +80,7 @@ class StoredFee:
     """What the money was converted from, in the API's own form."""
     presentation: Mapping[str, Any] | None = None
     """Its breakdowns, in the API's own form, and `on_invoice`: the properties that it shows of them."""
-    rounding: str = Rounding.PER_FEE
+    rounding: Rounding = Rounding.PER_FEE
     """Whether it was rounded by itself or with its charge's other fees (core.rating.rounding)."""
     earlier_amount_cents: Decimal | None = None
     """What the fees that it carries on from come to precisely."""
@@ -155,7 +155,7 @@ FEE_COLUMNS = columns_of(StoredFee)
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, StoredFee]:
     """Fees by id, on whatever invoice or on none."""
-    with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         rows = cursor.execute(f"select {FEE_COLUMNS} from fee where id = any(%s)", [list(ids)]).fetchall()
     return {row.id: row for row in rows}
 
@@ -164,7 +164,7 @@ def newest_subscription_fees(
     conn: Connection[Any], subscription_ids: Collection[UUID]
 ) -> dict[UUID, StoredFee]:
     """Subscription -> the last fee for the plan itself, unless its invoice was voided or is a draft."""
-    with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         rows = cursor.execute(
             f"select distinct on (f.subscription_id) {', '.join(f'f.{column}' for column in FEE_COLUMNS.split(', '))}"
             " from fee f join invoice i on i.id = f.invoice_id where f.subscription_id = any(%s)"
@@ -177,7 +177,7 @@ def newest_subscription_fees(
 
 def of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[StoredFee]]:
     """The fees of each invoice in its own order; an invoice without fees has an empty list."""
-    with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         rows = cursor.execute(
             f"select {FEE_COLUMNS} from fee where invoice_id = any(%s) order by invoice_id, position, id",
             [list(invoice_ids)],
@@ -460,7 +460,7 @@ def paid_alone(
 
     Those of charges that ask for it; `only_ended` leaves out those whose period goes on then.
     """
-    with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         return cursor.execute(
             f"select {', '.join(f'f.{column}' for column in FEE_COLUMNS.split(', '))}"
             " from unnest(%s::uuid[], %s::text[], %s::timestamptz[]) as w (organization_id, external_id, at)"
@@ -482,7 +482,7 @@ def set_payment_status(
     conn: Connection[Any], fee_id: UUID, *, payment_status: str, now: datetime
 ) -> StoredFee | None:
     """Set the payment status of a fee without an invoice, and since when it has it; None for one on an invoice."""
-    with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         return cursor.execute(
             "update fee set payment_status = %(status)s,"
             " succeeded_at = case when %(status)s = 'succeeded' then %(now)s::timestamptz end,"

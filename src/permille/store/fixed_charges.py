@@ -19,6 +19,7 @@ from permille.core.invoice.facts import PaidInAdvance
 from permille.core.period import Period, days_in
 from permille.core.rating.fixed_charge import UnitsChange
 from permille.database.bulk import instant_array, uuid_array
+from permille.database.typed_rows import with_enums
 from permille.store import add_ons, taxes
 
 _OWN = tuple(field.name for field in fields(FixedCharge) if field.name not in ("add_on", "taxes"))
@@ -38,7 +39,7 @@ def of_plans(conn: Connection[Any], plan_ids: Collection[UUID]) -> dict[UUID, li
     known = add_ons.of_any(conn, {row["add_on_id"] for row in rows}) if rows else {}
     found: dict[UUID, list[FixedCharge]] = defaultdict(list)
     for row in rows:
-        own = {name: row[name] for name in _OWN}
+        own = with_enums(FixedCharge, {name: row[name] for name in _OWN})
         charge = FixedCharge(**own, add_on=known[row["add_on_id"]], taxes=taxes.of_json(row["taxes"]))
         found[charge.plan_id].append(charge)
     return found

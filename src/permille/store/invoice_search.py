@@ -12,6 +12,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from permille.database.typed_rows import typed_row
 from permille.store.fees import FEE_COLUMNS, StoredFee
 from permille.store.invoices import INVOICE_COLUMNS, StoredInvoice
 
@@ -166,7 +167,7 @@ def fees(
         " where m.organization_id = fee.organization_id and m.code = %s)",
         search.billable_metric_code,
     )
-    with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         rows = cursor.execute(
             f"select {FEE_COLUMNS} from fee where {where.text}"
             " order by created_at desc, id limit %s offset %s",
@@ -178,7 +179,7 @@ def fees(
 
 def visible_fee(conn: Connection[Any], organization_id: UUID, fee_id: UUID) -> StoredFee | None:
     """The organization's fee with this id, unless its invoice is hidden."""
-    with conn.cursor(row_factory=class_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         return cursor.execute(
             f"select {FEE_COLUMNS} from fee where id = %s and organization_id = %s and {_SHOWN_FEE}",
             [fee_id, organization_id, list(VISIBLE)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace as replace_fields
 from datetime import datetime
 from typing import Any
@@ -17,9 +17,7 @@ from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
 from permille.core.contract.price_versions import latest, versions_of
 from permille.core.contract.threshold import threshold_json, thresholds_of_json
-from permille.core.rating.models import ChargeModel
-from permille.core.rating.rounding import Rounding
-from permille.core.rating.unlisted import UnlistedValues
+from permille.database.typed_rows import with_enums
 from permille.ids import new_id
 from permille.store import billable_metrics, commitments, fixed_charges, pricing_units, taxes
 
@@ -46,11 +44,6 @@ _HAS_FIXED_CHARGES = (
 _INHERITED = "(select o.usage_thresholds from plan o where o.id = p.parent_id) as inherited_thresholds"
 _PARTS = ("metric", "filters", "taxes", "applied_pricing_unit")
 _CHARGE = tuple(field.name for field in fields(Charge) if field.name not in _PARTS)
-_CHOICES: dict[str, Callable[[str], Any]] = {
-    "charge_model": ChargeModel,
-    "unlisted_values": UnlistedValues,
-    "rounding": Rounding,
-}
 
 
 def plan_by_id(conn: Connection[Any], plan_id: UUID) -> Plan:
@@ -117,8 +110,8 @@ def _plan(
 ) -> Plan:
     ids, ends, amounts = (row.pop(f"version_{name}") for name in ("ids", "ends", "amounts"))
     return Plan(
-        **{
-            **row,
+        **with_enums(Plan, row)
+        | {
             "taxes": taxes.of_json(row["taxes"]),
             "minimum_commitment": commitments.of_json(row["minimum_commitment"]),
             "usage_thresholds": thresholds_of_json(row["usage_thresholds"]),
@@ -165,8 +158,7 @@ def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list
     charges: dict[UUID, list[Charge]] = defaultdict(list)
     for row in rows:
         charge = Charge(
-            **{name: row[f"c_{name}"] for name in _CHARGE if name != "id" and name not in _CHOICES},
-            **{name: choice(row[f"c_{name}"]) for name, choice in _CHOICES.items()},
+            **with_enums(Charge, {name: row[f"c_{name}"] for name in _CHARGE if name != "id"}),
             id=row["version_of"] or row["c_id"],
             metric=billable_metrics.from_row(row),
             filters=tuple(filters[row["c_id"]]),

@@ -54,6 +54,10 @@ def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> lis
         ).fetchall()
 
 
+def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> PricingUnit | None:
+    return by_codes(conn, organization_id, [code]).get(code)
+
+
 def by_codes(conn: Connection[Any], organization_id: UUID, wanted: Collection[str]) -> dict[str, PricingUnit]:
     """The units with these codes, as far as there are such."""
     rows = _select(conn, "organization_id = %s and code = any(%s)", [organization_id, list(wanted)])

@@ -17,8 +17,11 @@ from psycopg.rows import class_row
 
 from permille.core.metering.aggregations import AGGREGATIONS, SUM
 from permille.core.metering.event import PlacedEvent, Series, property_texts
+from permille.core.period import Interval
+from permille.core.rating.unlisted import UnlistedValues
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
+from permille.database.typed_rows import typed_row
 
 _OF_NUMBERS = [each.name for each in AGGREGATIONS if not each.counts_every_event]
 
@@ -162,7 +165,7 @@ class ShownUnpriced:
     values: Mapping[str, str | None]
     noticed_at: datetime
     charge_code: str
-    unlisted_values: str
+    unlisted_values: UnlistedValues
     plan_code: str
     is_own: bool
     is_sum: bool
@@ -194,13 +197,14 @@ def recheck_at(conn: Connection[Any], organization_id: UUID, at: datetime) -> No
 
 def ends_of_versions(
     conn: Connection[Any], organization_id: UUID, *, since: datetime
-) -> list[tuple[datetime, str]]:
+) -> list[tuple[datetime, Interval]]:
     """When prices of the organization's plans end, after an instant, with the plans' intervals."""
-    return conn.execute(
+    rows = conn.execute(
         "select valid_until, interval from plan where organization_id = %s and valid_until > %s"
         " and version_of is not null and deleted_at is null",
         [organization_id, since],
     ).fetchall()
+    return [(at, Interval(interval)) for at, interval in rows]
 
 
 def organizations_waiting(conn: Connection[Any], now: datetime) -> list[UUID]:
@@ -312,7 +316,7 @@ def add(
 
 def newest(conn: Connection[Any], organization_id: UUID, *, limit: int) -> list[ShownUnpriced]:
     """The combinations without a price that were noticed last."""
-    with conn.cursor(row_factory=class_row(ShownUnpriced)) as cursor:
+    with conn.cursor(row_factory=typed_row(ShownUnpriced)) as cursor:
         values = {
             "organization": organization_id,
             "limit": limit,

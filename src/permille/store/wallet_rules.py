@@ -9,11 +9,11 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row
 
 from permille.core.wallet_rule import WalletRule
 from permille.database.bulk import columns_of
 from permille.database.connections import exact_json
+from permille.database.typed_rows import typed_row
 
 _COLUMNS = columns_of(WalletRule)
 
@@ -29,7 +29,7 @@ def add(conn: Connection[Any], rule: WalletRule) -> None:
 
 def active_of(conn: Connection[Any], wallet_ids: Collection[UUID]) -> dict[UUID, WalletRule]:
     """Wallet -> its active rule."""
-    with conn.cursor(row_factory=class_row(WalletRule)) as cursor:
+    with conn.cursor(row_factory=typed_row(WalletRule)) as cursor:
         rows = cursor.execute(
             f"select {_COLUMNS} from wallet_rule where wallet_id = any(%s) and status = 'active'",
             [list(wallet_ids)],
@@ -87,7 +87,7 @@ def claim_due(
 ) -> list[WalletRule]:
     """As `claim_expired`, rules of which an interval is over."""
     ids = _claim(conn, "next_top_up_at", organization_id, until=until, limit=limit, wait=wait)
-    with conn.cursor(row_factory=class_row(WalletRule)) as cursor:
+    with conn.cursor(row_factory=typed_row(WalletRule)) as cursor:
         return cursor.execute(
             f"select {_COLUMNS} from wallet_rule where id = any(%s) order by next_top_up_at, id", [ids]
         ).fetchall()

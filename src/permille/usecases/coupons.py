@@ -26,14 +26,9 @@ from permille.core.errors import Invalid, NotAllowed, NotFound
 from permille.ids import new_id
 from permille.store import coupons, customers, plans
 from permille.store.coupons import StoredAppliedCoupon
+from permille.usecases.by_code import ByCode
 
-
-def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> Coupon:
-    """Raises NotFound."""
-    found = coupons.by_code(conn, organization_id, code)
-    if found is None:
-        raise NotFound("coupon")
-    return found
+by_code = ByCode("coupon", coupons.by_code).one
 
 
 def to_change(conn: Connection[Any], organization_id: UUID, code: str) -> Coupon:

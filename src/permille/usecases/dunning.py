@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.customer import Customer
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid
 from permille.core.invoice.dunning import (
     DunningCampaign,
     DunningState,
@@ -28,14 +28,9 @@ from permille.store import customers, dunning, webhooks
 from permille.store.dunning import OverdueInvoice
 from permille.store.invoices import StoredInvoice
 from permille.usecases import payment_requests
+from permille.usecases.by_code import ByCode
 
-
-def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> DunningCampaign:
-    """Raises NotFound."""
-    found = dunning.by_code(conn, organization_id, code)
-    if found is None:
-        raise NotFound("dunning_campaign")
-    return found
+by_code = ByCode("dunning_campaign", dunning.by_code).one
 
 
 def add(

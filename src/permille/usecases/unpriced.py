@@ -29,6 +29,7 @@ from permille.core.contract.price_versions import (
 )
 from permille.core.metering.event import PlacedEvent
 from permille.core.money import ZERO, exact
+from permille.core.period import Interval
 from permille.core.rating.charge import CompiledCharge
 from permille.database.connections import exact_json
 from permille.events.engine import event_log, usage
@@ -99,7 +100,7 @@ def look_some(conn: Connection[Any], organization_id: UUID, *, now: datetime) ->
 
 
 def _look_at_next_change(conn: Connection[Any], organization_id: UUID, now: datetime) -> None:
-    ends = store.ends_of_versions(conn, organization_id, since=now - longest_period("yearly"))
+    ends = store.ends_of_versions(conn, organization_id, since=now - longest_period(Interval.YEARLY))
     if at := next_look(ends, now):
         store.recheck_at(conn, organization_id, at)
 

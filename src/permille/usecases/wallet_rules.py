@@ -14,6 +14,7 @@ from typing import Any
 from psycopg import Connection
 
 from permille.core.money import ZERO
+from permille.core.period import Interval
 from permille.core.wallet import LOWEST_PRIORITY, Source, Wallet
 from permille.core.wallet_rule import RuleCredits, WalletRule, is_below, next_top_up, rule_credits
 from permille.ids import new_id
@@ -30,7 +31,7 @@ class NewRule:
 
     trigger: str
     method: str
-    interval: str | None
+    interval: Interval | None
     threshold_credits: Decimal
     paid_credits: Decimal
     granted_credits: Decimal

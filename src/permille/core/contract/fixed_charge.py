@@ -28,7 +28,7 @@ class FixedCharge:
     add_on: AddOn
     code: str
     invoice_display_name: str | None
-    charge_model: str
+    charge_model: ChargeModel
     pay_in_advance: bool
     prorated: bool
     """Whether only the days are billed on which the units were there."""
@@ -52,7 +52,7 @@ class FixedCharge:
         """What its units cost."""
         return FixedPrice(
             id=self.id,
-            model=ChargeModel(self.charge_model),
+            model=self.charge_model,
             properties=self.properties,
             pay_in_advance=self.pay_in_advance,
             prorated=self.prorated,

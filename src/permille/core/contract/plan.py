@@ -14,6 +14,7 @@ from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.threshold import UsageThreshold
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of, custom_values
+from permille.core.period import Interval
 from permille.core.rating.filters import ALL_FILTER_VALUES, ChargeFilter, best_match, expand_all_values
 from permille.core.rating.models import ChargeModel, Model, custom, model_of
 from permille.core.rating.pricing_unit import AppliedPricingUnit
@@ -83,7 +84,7 @@ class Plan:
     name: str
     invoice_display_name: str | None
     description: str | None
-    interval: str
+    interval: Interval
     amount_cents: int
     amount_currency: str
     pay_in_advance: bool
@@ -150,7 +151,13 @@ def matching_filter(charge: Charge, dimensions: Mapping[str, str | None]) -> Pla
     return next((each for each in charge.filters if each.id == found.id), None) if found else None
 
 
-_TIMES_A_YEAR = {"yearly": 1, "semiannual": 2, "quarterly": 4, "monthly": 12, "weekly": 52}
+_TIMES_A_YEAR = {
+    Interval.YEARLY: 1,
+    Interval.SEMIANNUAL: 2,
+    Interval.QUARTERLY: 4,
+    Interval.MONTHLY: 12,
+    Interval.WEEKLY: 52,
+}
 
 
 def yearly_amount_cents(plan: Plan) -> int:

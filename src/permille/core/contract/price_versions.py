@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
+from permille.core.period import Interval
 
 Charges = tuple[Charge, ...]
 Item = TypeVar("Item", bound=Charge | PlanFilter)
@@ -147,7 +148,13 @@ def price_changes(plan: Plan) -> list[PriceChange]:
     ]
 
 
-_INTERVAL_DAYS = {"weekly": 7, "monthly": 31, "quarterly": 92, "semiannual": 184, "yearly": 366}
+_INTERVAL_DAYS = {
+    Interval.WEEKLY: 7,
+    Interval.MONTHLY: 31,
+    Interval.QUARTERLY: 92,
+    Interval.SEMIANNUAL: 184,
+    Interval.YEARLY: 366,
+}
 
 
 def changes_to_show(plan: Plan, now: datetime) -> list[PriceChange]:
@@ -155,7 +162,7 @@ def changes_to_show(plan: Plan, now: datetime) -> list[PriceChange]:
     return [each for each in price_changes(plan) if now < each.at + longest_period(plan.interval)]
 
 
-def longest_period(interval: str) -> timedelta:
+def longest_period(interval: Interval) -> timedelta:
     """No period of the interval is longer."""
     return timedelta(days=_INTERVAL_DAYS[interval])
 
@@ -171,7 +178,7 @@ def versions_running(plan: Plan, now: datetime) -> list[PriceVersion]:
     ]
 
 
-def next_look(ends: Iterable[tuple[datetime, str]], now: datetime) -> datetime | None:
+def next_look(ends: Iterable[tuple[datetime, Interval]], now: datetime) -> datetime | None:
     """When the versions in force of running periods change next, at the latest: at a change of prices (its instant, the
     plan's interval), and daily while periods that began before it may still run. None: not at all.
     """

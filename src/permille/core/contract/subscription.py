@@ -16,7 +16,6 @@ from permille.core.contract.timeline import SubscriptionFacts, next_billing_at, 
 from permille.core.period import (
     INSTANT,
     BillingTime,
-    Interval,
     Period,
     charges_interval,
     local_date,
@@ -151,7 +150,7 @@ def facts_of(
         initial_started_at=first_started_at,
         timezone=timezone,
         billing_time=BillingTime(subscription.billing_time),
-        interval=Interval(plan.interval),
+        interval=plan.interval,
         bill_charges_monthly=bool(plan.bill_charges_monthly),
         pay_in_advance=plan.pay_in_advance,
         amount_cents=latest(plan).amount_cents,
@@ -226,7 +225,7 @@ def plan_period_end(subscription: Subscription, plan: Plan, *, timezone: str, no
     """The end of the period of the plan's own fee that is running: a downgrade takes over there."""
     return period_containing(
         max(now, subscription.started_at or now),
-        interval=Interval(plan.interval),
+        interval=plan.interval,
         billing_time=BillingTime(subscription.billing_time),
         anchor=subscription.subscription_at,
         timezone=timezone,
@@ -237,7 +236,7 @@ def fixed_charges_period(subscription: Subscription, plan: Plan, *, timezone: st
     """The whole period of fixed charges that is running."""
     return period_containing(
         max(now, subscription.started_at or now),
-        interval=charges_interval(Interval(plan.interval), plan.bill_fixed_charges_monthly),
+        interval=charges_interval(plan.interval, plan.bill_fixed_charges_monthly),
         billing_time=BillingTime(subscription.billing_time),
         anchor=subscription.subscription_at,
         timezone=timezone,
@@ -250,7 +249,7 @@ def current_period(subscription: Subscription, plan: Plan, *, timezone: str, now
         return None
     period = period_containing(
         max(now, subscription.started_at),
-        interval=charges_interval(Interval(plan.interval), plan.bill_charges_monthly),
+        interval=charges_interval(plan.interval, plan.bill_charges_monthly),
         billing_time=BillingTime(subscription.billing_time),
         anchor=subscription.subscription_at,
         timezone=timezone,

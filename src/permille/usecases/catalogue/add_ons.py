@@ -9,24 +9,14 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.add_on import AddOn
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid
 from permille.database import locks
 from permille.ids import new_id
 from permille.store import add_ons
+from permille.usecases.by_code import ByCode
 
-
-def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> AddOn:
-    """Raises NotFound."""
-    found = add_ons.by_code(conn, organization_id, code)
-    if found is None:
-        raise NotFound("add_on")
-    return found
-
-
-def to_change(conn: Connection[Any], organization_id: UUID, code: str) -> AddOn:
-    """The add-on, with the catalogue locked until the transaction ends. Raises NotFound."""
-    locks.change_catalogue(conn, organization_id)
-    return by_code(conn, organization_id, code)
+_BY_CODE = ByCode("add_on", add_ons.by_code)
+by_code, to_change = _BY_CODE.one, _BY_CODE.to_change
 
 
 def blank(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> AddOn:

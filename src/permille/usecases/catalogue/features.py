@@ -29,23 +29,14 @@ from permille.core.feature import (
 )
 from permille.database import locks
 from permille.store import features as store, plans, webhooks
+from permille.usecases.by_code import ByCode
 
 Values = Mapping[str, Mapping[str, Any]]
 """Feature code -> privilege code -> value, as it was sent."""
 
 
-def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> Feature:
-    """Raises NotFound."""
-    found = store.by_codes(conn, organization_id, [code]).get(code)
-    if found is None:
-        raise NotFound("feature")
-    return found
-
-
-def to_change(conn: Connection[Any], organization_id: UUID, code: str) -> Feature:
-    """The feature, with the catalogue locked until the transaction ends. Raises NotFound."""
-    locks.change_catalogue(conn, organization_id)
-    return by_code(conn, organization_id, code)
+_BY_CODE = ByCode("feature", store.by_code)
+by_code, to_change = _BY_CODE.one, _BY_CODE.to_change
 
 
 def add(conn: Connection[Any], feature: Feature) -> None:

@@ -13,27 +13,18 @@ from psycopg import Connection
 from permille.core.contract.dimension_edit import follow_metric
 from permille.core.contract.plan import Charge, Plan, filter_name
 from permille.core.contract.price_versions import change_charges
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid
 from permille.core.metering.billable_metric import BillableMetric
 from permille.database import locks
 from permille.store import alerts, billable_metrics, billing_holds, late_usage, plans, unpriced, webhooks
 from permille.usecases import metering
+from permille.usecases.by_code import ByCode
 
 REFUSED_SHOWN = 20
 
 
-def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> BillableMetric:
-    """Raises NotFound."""
-    found = billable_metrics.by_code(conn, organization_id, code)
-    if found is None:
-        raise NotFound("billable_metric")
-    return found
-
-
-def to_change(conn: Connection[Any], organization_id: UUID, code: str) -> BillableMetric:
-    """The metric, with the catalogue locked until the transaction ends. Raises NotFound."""
-    locks.change_catalogue(conn, organization_id)
-    return by_code(conn, organization_id, code)
+_BY_CODE = ByCode("billable_metric", billable_metrics.by_code)
+by_code, to_change = _BY_CODE.one, _BY_CODE.to_change
 
 
 def is_code_taken(conn: Connection[Any], organization_id: UUID, code: str) -> bool:

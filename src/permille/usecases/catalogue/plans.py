@@ -24,6 +24,7 @@ from permille.core.contract.price_versions import (
 )
 from permille.core.contract.threshold import same_thresholds
 from permille.core.errors import Invalid, NotFound
+from permille.core.period import Interval
 from permille.database import locks
 from permille.ids import new_id
 from permille.store import billing_holds, late_usage, plans, progressive, subscriptions, unpriced, webhooks
@@ -57,7 +58,7 @@ def blank(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> Pla
         name="",
         invoice_display_name=None,
         description=None,
-        interval="",
+        interval=Interval.MONTHLY,
         amount_cents=-1,
         amount_currency="",
         pay_in_advance=False,

@@ -10,24 +10,14 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.errors import Invalid, NotAllowed, NotFound
+from permille.core.errors import Invalid, NotAllowed
 from permille.core.rating.pricing_unit import PricingUnit
 from permille.database import locks
 from permille.store import pricing_units
+from permille.usecases.by_code import ByCode
 
-
-def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> PricingUnit:
-    """Raises NotFound."""
-    found = pricing_units.by_codes(conn, organization_id, [code]).get(code)
-    if found is None:
-        raise NotFound("pricing_unit")
-    return found
-
-
-def to_change(conn: Connection[Any], organization_id: UUID, code: str) -> PricingUnit:
-    """The unit, with the catalogue locked until the transaction ends. Raises NotFound."""
-    locks.change_catalogue(conn, organization_id)
-    return by_code(conn, organization_id, code)
+_BY_CODE = ByCode("pricing_unit", pricing_units.by_code)
+by_code, to_change = _BY_CODE.one, _BY_CODE.to_change
 
 
 def add(

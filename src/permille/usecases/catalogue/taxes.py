@@ -10,24 +10,14 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import Invalid
 from permille.core.tax import Tax
 from permille.database import locks
 from permille.store import billing_holds, taxes
+from permille.usecases.by_code import ByCode
 
-
-def by_code(conn: Connection[Any], organization_id: UUID, code: str) -> Tax:
-    """Raises NotFound."""
-    found = taxes.by_code(conn, organization_id, code)
-    if found is None:
-        raise NotFound("tax")
-    return found
-
-
-def to_change(conn: Connection[Any], organization_id: UUID, code: str) -> Tax:
-    """The tax, with the catalogue locked until the transaction ends. Raises NotFound."""
-    locks.change_catalogue(conn, organization_id)
-    return by_code(conn, organization_id, code)
+_BY_CODE = ByCode("tax", taxes.by_code)
+by_code, to_change = _BY_CODE.one, _BY_CODE.to_change
 
 
 def add(conn: Connection[Any], organization_id: UUID, *, columns: Mapping[str, Any], now: datetime) -> Tax:

@@ -22,7 +22,6 @@ from permille.core.rating.filters import group_of
 from permille.core.rating.minimum_charge import true_up_fee
 from permille.core.rating.proration import rated_period
 from permille.core.rating.rate import rate
-from permille.core.rating.rounding import Rounding
 from permille.events.engine import event_log, usage
 from permille.events.log import StoredEvent
 from permille.events.usage import SeriesUsage, UsageQuery
@@ -82,7 +81,7 @@ def _basis(
     fee: StoredFee, period: Period, *, row: Subscription, plan: Plan, customer: Customer, charge: Charge
 ) -> Basis:
     currency = fee.amount_currency
-    charge = replace(charge, rounding=Rounding(fee.rounding))
+    charge = replace(charge, rounding=fee.rounding)
     basis = charge_basis(charge, period, row=row, plan=plan, customer=customer, currency=currency)
     if not fee.pay_in_advance or fee.event_transaction_id is not None:
         return basis

@@ -34,6 +34,7 @@ from permille.core.period import (
 from permille.core.rating.charge import CompiledCharge, Dimensions, Place
 from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.level import PaidLevel
+from permille.core.rating.models import ChargeModel
 from permille.core.rating.models.group_keys import PRICING, pricing_keys
 from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.projection import Projection, elapsed_share, project, project_all
@@ -145,7 +146,7 @@ class ChargeUsage:
 
     charge_id: UUID
     charge_code: str
-    charge_model: str
+    charge_model: ChargeModel
     invoice_display_name: str | None
     has_filters: bool
     metric_id: UUID

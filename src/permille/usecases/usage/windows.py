@@ -19,7 +19,6 @@ from permille.core.metering.custom_aggregation import aggregator_of
 from permille.core.period import (
     INSTANT,
     BillingTime,
-    Interval,
     Period,
     charges_interval,
     period_containing,
@@ -64,7 +63,7 @@ def whole_period(subscription: Subscription, plan: Plan, customer: Customer, per
     """The whole billing period, of which the subscription may have begun in the middle."""
     return period_containing(
         period.to - INSTANT,
-        interval=charges_interval(Interval(plan.interval), plan.bill_charges_monthly),
+        interval=charges_interval(plan.interval, plan.bill_charges_monthly),
         billing_time=BillingTime(subscription.billing_time),
         anchor=subscription.subscription_at,
         timezone=customer.applicable_timezone,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain, count
 from typing import Any
 from uuid import UUID
 
@@ -108,9 +109,11 @@ def add(conn: Connection[Any], customer: Customer, wanted: NewWallet, *, now: da
 
 
 def _free_code(name: str | None, taken: Collection[str], now: datetime) -> str:
-    """A code that is made of the name."""
+    """A code that is made of the name: with the second where that is taken, and numbered where that is taken too."""
     code = re.sub(r"[^a-z0-9]+", "_", (name or "").lower()).strip("_") or "default"
-    return f"{code}_{int(now.timestamp())}" if code in taken else code
+    dated = f"{code}_{int(now.timestamp())}"
+    numbered = (f"{dated}_{number}" for number in count(2))
+    return next(each for each in chain([code, dated], numbered) if each not in taken)
 
 
 def change(conn: Connection[Any], wallet: Wallet, columns: Mapping[str, Any], *, now: datetime) -> Wallet:

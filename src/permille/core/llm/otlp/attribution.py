@@ -1,0 +1,61 @@
+"""Who pays for a call, and the free properties of it, from the attributes of its span."""
+
+from typing import Any
+
+from permille.core.llm.otlp.spans import Span
+
+_METADATA = (
+    "permille.",
+    "traceloop.association.properties.",
+    "ai.telemetry.metadata.",
+    "langfuse.trace.metadata.",
+    "trace.metadata.",
+    "metadata.",
+)
+_USERS = ("permille.customer", "gen_ai.user", "user.id", "enduser.id", "litellm.end_user.id")
+_SUBSCRIPTION = ("subscription", "subscription_id", "external_subscription_id")
+_NAMED = {"session.id": "session", "gen_ai.conversation.id": "session"}
+_MOST_PROPERTIES = 20
+_LONGEST = 255
+
+
+def payer(span: Span) -> dict[str, str]:
+    """The subscription if a span names one, else the customer; empty where it says neither."""
+    metadata = _metadata(span)
+    for name in _SUBSCRIPTION:
+        if value := metadata.get(name):
+            return {"external_subscription_id": value}
+    for name in _USERS:
+        if value := _text(span.attributes.get(name)):
+            return {"external_customer_id": value}
+    return {}
+
+
+def properties(span: Span) -> dict[str, str]:
+    """Metadata that the application set on its calls, but for what says who pays; at most 20 short texts."""
+    named = {ours: _text(span.attributes.get(theirs)) for theirs, ours in _NAMED.items()}
+    free = {
+        name: value for name, value in _metadata(span).items() if name not in {*_SUBSCRIPTION, "customer"}
+    }
+    found = {name: value for name, value in (named | free).items() if value}
+    return dict(list(found.items())[:_MOST_PROPERTIES])
+
+
+def _metadata(span: Span) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in span.attributes.items():
+        prefix = next((prefix for prefix in _METADATA if name.startswith(prefix)), None)
+        text = _text(value)
+        if prefix is not None and text:
+            found.setdefault(name.removeprefix(prefix), text)
+    return found
+
+
+def _text(value: Any) -> str:
+    """A short text; Langfuse quotes its texts."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    text = str(value)
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    return text if len(text) <= _LONGEST else ""

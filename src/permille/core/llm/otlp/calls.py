@@ -1,0 +1,72 @@
+"""The calls of models in a trace, as usages of the same form as `POST /api/v1/llm/usage` takes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from permille.core.llm.otlp.attribution import payer, properties
+from permille.core.llm.otlp.counts import cost_of, counts_of
+from permille.core.llm.otlp.models import model_of, provider_of, response_id_of, tier_of
+from permille.core.llm.otlp.senders import SpanKind, kind_of
+from permille.core.llm.otlp.spans import Span
+
+_NANOSECONDS = 1_000_000_000
+
+
+@dataclass
+class TracedCalls:
+    """`usages` in the order of their spans; `missing` are calls without usage, in the same form.
+
+    `skipped` are spans that repeat others: an index, and why.
+    """
+
+    usages: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+
+
+def calls_in(spans: Iterable[Span]) -> TracedCalls:
+    """What is to be billed of these spans. A call without usage cost money and can't be billed, unless it failed."""
+    every = list(spans)
+    found = TracedCalls()
+    by_id = {(span.trace_id, span.span_id): span for span in every}
+    for index, span in enumerate(every):
+        kind = kind_of(span)
+        if kind is SpanKind.SUM or (kind is SpanKind.CALL and _repeats_its_parent(span, by_id)):
+            found.skipped.append((index, f"{_operation(span)} is a sum of others"))
+        elif kind is SpanKind.CALL:
+            counts = counts_of(span)
+            if counts is not None:
+                found.usages.append(_usage(span, counts))
+            elif not span.failed:
+                found.missing.append(_usage(span, {"usage": {}, "api": "otel"}))
+    return found
+
+
+def _repeats_its_parent(span: Span, by_id: Mapping[tuple[str, str], Span]) -> bool:
+    """A router's attempts below the call itself: the programs without a scope of their own (OpenRouter)."""
+    parent = by_id.get((span.trace_id, span.parent_id))
+    return not span.scope and parent is not None and not parent.scope and counts_of(parent) is not None
+
+
+def _operation(span: Span) -> str:
+    named = span.attributes.get("gen_ai.operation.name") or span.attributes.get("ai.operationId")
+    return str(named or span.name)
+
+
+def _usage(span: Span, counts: dict[str, Any]) -> dict[str, Any]:
+    seconds, rest = divmod(span.ended_at, _NANOSECONDS)
+    usage = {
+        "provider": provider_of(span),
+        "model": model_of(span),
+        "id": response_id_of(span) or f"span:{span.trace_id}:{span.span_id}",
+        "timestamp": f"{seconds}.{rest:09d}" if span.ended_at else None,
+        "tier": tier_of(span),
+        "cost": cost_of(span),
+        "properties": properties(span),
+        **counts,
+        **payer(span),
+    }
+    return {
+        name: value for name, value in usage.items() if value not in (None, "") and (value or name == "usage")
+    }

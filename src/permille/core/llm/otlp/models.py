@@ -1,0 +1,70 @@
+"""Who served a call, which model, at which tier, and the response's id, from the attributes of its span."""
+
+from permille.core.llm.otlp.spans import Span
+
+_PROVIDERS = {
+    "gcp.gemini": "google",
+    "gcp.gen_ai": "google",
+    "gcp.vertex_ai": "google",
+    "vertexai": "google",
+    "gemini": "google",
+    "aws.bedrock": "bedrock",
+    "aws": "bedrock",
+    "amazon-bedrock": "bedrock",
+    "azure.ai.openai": "azure",
+    "azure.ai.inference": "azure",
+    "az.ai.openai": "azure",
+    "az.ai.inference": "azure",
+    "mistral_ai": "mistral",
+    "mistralai": "mistral",
+    "x_ai": "xai",
+}
+_MODELS = (
+    (("gpt-", "o1", "o3", "o4", "chatgpt-", "text-embedding-", "dall-e", "whisper"), "openai"),
+    (("claude-",), "anthropic"),
+    (("gemini-", "models/gemini"), "google"),
+    (("grok-",), "xai"),
+    (("mistral-", "ministral-", "magistral-", "codestral-", "pixtral-"), "mistral"),
+    (("deepseek-",), "deepseek"),
+    (("command-",), "cohere"),
+)
+
+
+def provider_of(span: Span) -> str | None:
+    """The provider that a span names, in our words; else the one that is known for its model."""
+    if span.attributes.get("service.name") == "openrouter":
+        return "openrouter"
+    named = _first(
+        span, "gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider"
+    )
+    if named:
+        lower = named.lower()
+        return _PROVIDERS.get(lower) or _PROVIDERS.get(lower.partition(".")[0]) or lower.partition(".")[0]
+    model = model_of(span) or ""
+    return next((provider for starts, provider in _MODELS if model.startswith(starts)), None)
+
+
+def model_of(span: Span) -> str | None:
+    return _first(
+        span,
+        "gen_ai.response.model",
+        "ai.response.model",
+        "llm.model_name",
+        "langfuse.observation.model.name",
+        "gen_ai.request.model",
+        "ai.model.id",
+    )
+
+
+def response_id_of(span: Span) -> str | None:
+    return _first(span, "gen_ai.response.id", "ai.response.id", "llm.response.id")
+
+
+def tier_of(span: Span) -> str | None:
+    """As it was served."""
+    return _first(span, "openai.response.service_tier", "gen_ai.openai.response.service_tier")
+
+
+def _first(span: Span, *names: str) -> str | None:
+    values = (span.attributes.get(name) for name in names)
+    return next((value for value in values if isinstance(value, str) and value), None)
