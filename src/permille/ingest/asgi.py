@@ -6,6 +6,7 @@ Two tasks on the event loop commit what waits together, each with a writer of it
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import time
 from collections import deque
@@ -65,6 +66,7 @@ READINGS_WAITING = 2_000
 LOOKUPS_AT_ONCE, LOOKUPS_WAITING = 2, 2_000
 """Requests with a key, or of an organization, that ask the database something at once, and that wait for it."""
 
+JSON = b"application/json"
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _formats = {each.path: each for each in FORMATS}
 _usage_formats = {each.path: each for each in USAGE_FORMATS}
@@ -203,35 +205,37 @@ class EventIntake:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            status, body = await self._answer(scope, receive)
+            status, body, media_type = await self._answer(scope, receive)
         except ClientDisconnect:
             return
         except Refusal as refusal:
-            status, body = refusal.status, _encode(refusal_body(refusal))
+            status, body, media_type = refusal.status, _encode(refusal_body(refusal)), JSON
             _count_refused(refusal)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        headers = [(b"content-type", media_type), (b"content-length", str(len(body)).encode())]
         if status in STATUS_HEADERS:
             headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS[status].items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes, bytes]:
+        """The status, the body and its media type."""
         key = await self._key(scope["headers"])
         if key is None:
-            return 401, _encode(error_body(401, in_words("unauthorized")))
+            return 401, _encode(error_body(401, in_words("unauthorized"))), JSON
         key.require("event", Mode.WRITE)
         organization = key.organization
         telemetry.belongs_to(organization.id)
         with self.bodies.of(organization.id) as share:
             body = await read_body(scope["headers"], receive, self.max_body_bytes, share)
-            return await self._answer_body(scope, organization, body)
+            path = scope["path"].rstrip("/")
+            if path in _usage_formats:
+                return await self._answer_calls(_usage_formats[path], organization, scope, body)
+            return (*await self._answer_events(_formats[path], organization, scope, body), JSON)
 
-    async def _answer_body(self, scope: Scope, organization: Organization, body: bytes) -> tuple[int, bytes]:
+    async def _answer_events(
+        self, wire: WireFormat, organization: Organization, scope: Scope, body: bytes
+    ) -> tuple[int, bytes]:
         now = organization.now(system_now())
-        path = scope["path"].rstrip("/")
-        if path in _usage_formats:
-            return 200, await self._answer_calls(_usage_formats[path], organization, body, now)
-        wire = _formats[path]
         try:
             if len(body) <= LARGE_BODY_BYTES:
                 drafts = wire.decode(body, now, self.batch_max)
@@ -261,18 +265,19 @@ class EventIntake:
         return 200, wire.answer(request, warnings)
 
     async def _answer_calls(
-        self, wire: UsageFormat, organization: Organization, body: bytes, now: datetime
-    ) -> bytes:
+        self, wire: UsageFormat, organization: Organization, scope: Scope, body: bytes
+    ) -> tuple[int, bytes, bytes]:
         """Usage of language models. Requests of an organization are read one at a time, as large ones of events are."""
+        now = organization.now(system_now())
         async with self.readings.turn(organization.id):
             await asyncio.sleep(0)
-            batch = wire.decode(body, now)
+            batch = wire.decode(body, now, _media_type(scope["headers"]))
         store = CallStore(desk=self.answers.calls, store=self._store)
         async with self.lookups.turn(organization.id):
             calls = await store.take(organization.id, batch.calls, now=now, is_dry_run=batch.is_dry_run)
         telemetry.stored.inc(sum(len(call.events) + len(call.shared) for call in calls))
         telemetry.duplicate.inc(sum(call.is_repeated for call in calls))
-        return wire.answer(calls, batch.is_dry_run)
+        return 200, wire.answer(batch, calls), batch.media_type.encode()
 
     async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:
         """The drafts of a large body. Those of an organization are read one at a time, with others' requests in between."""
@@ -414,12 +419,27 @@ def _answer_all(group: Sequence[WaitingRequest]) -> None:
             waiting.answered.set_result(None)
 
 
+def _media_type(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    sent = next((value for name, value in headers if name == b"content-type"), b"")
+    return sent.partition(b";")[0].strip().lower().decode("latin-1")
+
+
 def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     for name, value in headers:
         if name == b"authorization":
             words = value.split()
-            return words[1].decode("latin-1") if len(words) > 1 else None
+            if len(words) < 2:
+                return None
+            return _password(words[1]) if words[0].lower() == b"basic" else words[1].decode("latin-1")
     return None
+
+
+def _password(credentials: bytes) -> str | None:
+    """The key that a client sends as the password of Basic authorization, as Langfuse's does."""
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[2].decode("latin-1") or None
+    except ValueError:
+        return None
 
 
 def _refused(request: Request, wire: WireFormat) -> Refusal:

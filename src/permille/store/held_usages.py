@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -42,18 +43,22 @@ class HeldUsage:
     def call(self) -> SentCall:
         """The call as it was sent, without content."""
         return SentCall(
-            usage=SentUsage(provider=self.provider, **self.sent),
+            usage=SentUsage(provider=self.provider, **self._usage()),
             external_subscription_id=self.external_subscription_id,
             external_customer_id=self.external_customer_id,
             at=self.at,
             properties=self.properties,
         )
 
+    def _usage(self) -> dict[str, Any]:
+        cost = self.sent.get("cost")
+        return {**self.sent, "cost": None if cost is None else Decimal(cost)}
+
 
 _NAMES = tuple(field.name for field in fields(HeldUsage))
 _COLUMNS = ", ".join(_NAMES)
 _VALUES = ", ".join(f"%({name})s" for name in _NAMES)
-_SENT = ("response", "stream", "usage", "api", "model", "response_id")
+_SENT = ("response", "stream", "usage", "api", "model", "response_id", "tier")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -63,7 +68,8 @@ def _jsonb(value: Any) -> Jsonb:
 
 def sent_of(usage: SentUsage) -> dict[str, Any]:
     """What is kept of a usage."""
-    return {name: value for name in _SENT if (value := getattr(usage, name)) is not None}
+    found = {name: value for name in _SENT if (value := getattr(usage, name)) is not None}
+    return found if usage.cost is None else {**found, "cost": str(usage.cost)}
 
 
 def add(conn: Connection[Any], held: Sequence[HeldUsage]) -> dict[str | UUID, UUID]:

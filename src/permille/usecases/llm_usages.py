@@ -21,7 +21,8 @@ from permille.core.llm.call import (
     attributed,
     events_of,
 )
-from permille.core.llm.parts import Metric, UnreadableUsage, Usage, Warned
+from permille.core.llm.model_name import provider_name
+from permille.core.llm.parts import Metric, UnreadableUsage, Usage, Warned, identity_of
 from permille.core.llm.read import read_usage, without_content
 from permille.events.calls import requests_of
 from permille.events.engine import event_log
@@ -147,7 +148,7 @@ def _identity_as_sent(call: SentCall) -> str | None:
     """The identity of a call that can't be read, where it is known."""
     from_answer = (call.usage.response or {}).get("id")
     name = call.usage.response_id or (from_answer if isinstance(from_answer, str) else None)
-    found = f"{call.usage.provider}:{name}" if name else None
+    found = identity_of(provider_name(call.usage.provider), name) if name else None
     return found if found is None or len(found) <= IDENTITY_MAX else None
 
 

@@ -167,7 +167,12 @@ class Usage:
 
     @property
     def identity(self) -> str | None:
-        return None if self.response_id is None else f"{self.provider}:{self.response_id}"
+        return None if self.response_id is None else identity_of(self.provider, self.response_id)
+
+
+def identity_of(provider: str, response_id: str) -> str:
+    """What a call is known by; a span of a trace, which has no id of the provider's, by its own."""
+    return response_id if response_id.startswith("span:") else f"{provider}:{response_id}"
 
 
 class UnreadableUsage(Exception):  # noqa: N818 -- it is a finding about what was sent, not a fault of ours

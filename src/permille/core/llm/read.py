@@ -41,6 +41,10 @@ class SentUsage:
     """How it is to be read. None: by the provider and by the answer's own marks."""
     model: str | None = None
     response_id: str | None = None
+    tier: str | None = None
+    """How it was served, where a gateway or a trace says it beside the usage."""
+    cost: Decimal | None = None
+    """What the provider charges in USD, where a gateway or a trace says it."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """The organization's own names of models."""
 
@@ -138,10 +142,10 @@ def _usage(api: Api, sent: SentUsage, answer: _Answer) -> Usage:
         provider=names[0].provider,
         api=api.name,
         requests=tuple(requests),
-        tier=answer.tier or _tier(api, body, warnings),
+        tier=answer.tier or _tier(api, {"service_tier": sent.tier} if sent.tier else body, warnings),
         region=text_at(body, api.region) or names[0].region,
         response_id=sent.response_id or text_at(body, api.response_id),
-        cost=api.cost(body, usage),
+        cost=sent.cost if sent.cost is not None else api.cost(body, usage),
         size=text_at(body, ("size",)),
         quality=text_at(body, ("quality",)),
         warnings=tuple(warnings),

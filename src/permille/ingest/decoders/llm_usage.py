@@ -20,14 +20,15 @@ from permille.ingest.usage_format import CallBatch, UsageFormat
 
 CALLS_MAX = 1_000
 TEXT_MAX = 200
-_TEXTS = ("provider", "api", "model", "id", "external_subscription_id", "external_customer_id")
+COST_MAX = 10**12
+_TEXTS = ("provider", "api", "model", "id", "tier", "external_subscription_id", "external_customer_id")
 _GIVEN = ("response", "stream", "usage")
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-def read_calls(body: bytes, now: datetime) -> CallBatch:
+def read_calls(body: bytes, now: datetime, _media_type: str) -> CallBatch:
     """The calls of a request, all or none. Raises BadRequest, and Invalid with errors by their index."""
     try:
         sent = _decode(body)
@@ -41,7 +42,7 @@ def read_calls(body: bytes, now: datetime) -> CallBatch:
         if found:
             errors[str(index)] = found
         else:
-            calls.append(_call(each, now))
+            calls.append(call_in(each, now))
     if errors:
         raise Invalid(errors)
     return CallBatch(calls=calls, is_dry_run=sent.get("dry_run") is True)
@@ -73,7 +74,20 @@ def problems(one: Any) -> Errors:
         found[given[0]] = "invalid_format"
     if one.get("timestamp") is not None and timestamp_microseconds(one["timestamp"]) is None:
         found["timestamp"] = "invalid_format"
+    if _cost(one.get("cost")) is None and one.get("cost") is not None:
+        found["cost"] = "value_is_invalid"
     return {name: [problem] for name, problem in found.items()} | properties_errors(one.get("properties"))
+
+
+def _cost(value: Any) -> Decimal | None:
+    """An amount in USD as a number or a text; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        return None
+    try:
+        cost = Decimal(value)
+    except ArithmeticError:
+        return None
+    return cost if cost.is_finite() and 0 <= cost < COST_MAX else None
 
 
 def _text_problem(value: Any) -> str | None:
@@ -90,7 +104,8 @@ def _is_readable(name: str, value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def _call(one: Mapping[str, Any], now: datetime) -> SentCall:
+def call_in(one: Mapping[str, Any], now: datetime) -> SentCall:
+    """The call that a usage without problems is of; nothing of prompts and answers is in it."""
     at = None if one.get("timestamp") is None else timestamp_microseconds(one["timestamp"])
     usage = SentUsage(
         provider=one["provider"],
@@ -100,6 +115,8 @@ def _call(one: Mapping[str, Any], now: datetime) -> SentCall:
         api=one.get("api"),
         model=one.get("model"),
         response_id=one.get("id"),
+        tier=one.get("tier"),
+        cost=_cost(one.get("cost")),
     )
     return SentCall(
         usage=without_content(usage),
@@ -110,9 +127,10 @@ def _call(one: Mapping[str, Any], now: datetime) -> SentCall:
     )
 
 
-def _answer(calls: Sequence[PreparedCall], is_dry_run: bool) -> bytes:
+def answer_calls(batch: CallBatch, calls: Sequence[PreparedCall]) -> bytes:
+    """What became of each call, in the order in which they were sent."""
     shown = {"usages": [shown_call(call) for call in calls]}
-    return _encode({**shown, "dry_run": True} if is_dry_run else shown)
+    return _encode({**shown, "dry_run": True} if batch.is_dry_run else shown)
 
 
 def shown_call(call: PreparedCall) -> dict[str, Any]:
@@ -142,4 +160,4 @@ def shown_call(call: PreparedCall) -> dict[str, Any]:
     }
 
 
-USAGE = UsageFormat(path="/api/v1/llm/usage", decode=read_calls, answer=_answer)
+USAGE = UsageFormat(path="/api/v1/llm/usage", decode=read_calls, answer=answer_calls)
