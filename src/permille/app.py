@@ -69,6 +69,7 @@ class Application:
         assert dsn is not None, "build() refuses a configuration without one"
         self.tasks = [
             asyncio.create_task(self.engine.key_use.run()),
+            asyncio.create_task(self.engine.api_log.run(self.engine.pool)),
             asyncio.create_task(hear_changes(dsn, self.intake.forget_key)),
         ]
 
@@ -77,6 +78,7 @@ class Application:
             task.cancel()
         await self.intake.stop()
         await asyncio.to_thread(self.engine.key_use.write)
+        await asyncio.to_thread(self.engine.api_log.write, self.engine.pool)
         self.engine.documents.close()
         for pool in self.pools:
             pool.close()

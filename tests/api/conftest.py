@@ -122,6 +122,7 @@ class Server:
     dsn: str
     client: TestClient
     conn: psycopg.Connection[Any]
+    engine: Engine
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +139,7 @@ def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
             Requests(application([openapi.document_route(engine), *routes.all_routes(engine)]))
         ) as client,
     ):
-        yield Server(dsn=dsn, client=client, conn=conn)
+        yield Server(dsn=dsn, client=client, conn=conn, engine=engine)
     pool.close()
 
 

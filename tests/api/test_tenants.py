@@ -18,7 +18,7 @@ from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
 from tests.late import review_late_usage
 
-from .conftest import START, Api, charge
+from .conftest import START, Api, Server, charge
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
@@ -165,6 +165,7 @@ IDENTIFIERS = {
     "external_id": "external_id",
     "transaction_id": "transaction_id",
     "activity_id": "activity_id",
+    "request_id": "request_id",
     "feature_code": "code",
     "privilege_code": "code",
 }
@@ -206,8 +207,10 @@ def paths(path: str, seen: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.fixture
-def settled(api: Api, dsn: str) -> Api:
-    settle(api, dsn)
+def settled(api: Api, server: Server) -> Api:
+    server.engine.api_log.write(server.engine.pool)  # what other tests have left
+    settle(api, server.dsn)
+    server.engine.api_log.write(server.engine.pool)
     return api
 
 
