@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeVar
+from uuid import UUID
 
 import psycopg
 from psycopg import Connection
@@ -70,8 +71,12 @@ class Application:
         self.tasks = [
             asyncio.create_task(self.engine.key_use.run()),
             asyncio.create_task(self.engine.api_log.run(self.engine.pool)),
-            asyncio.create_task(hear_changes(dsn, self.intake.forget_key)),
+            asyncio.create_task(hear_changes(dsn, self._forget_key)),
         ]
+
+    def _forget_key(self, key_id: UUID | None) -> None:
+        self.engine.key_use.changes += 1
+        self.intake.forget_key(key_id)
 
     async def stop(self) -> None:
         for task in self.tasks:

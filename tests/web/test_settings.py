@@ -27,6 +27,7 @@ SELLER = {
     "net_payment_term": "30",
     "invoice_grace_period": "3",
     "finalize_zero_amount_invoice": "false",
+    "eu_tax_management": "false",
     "subscription_invoice_issuing_date_anchor": "current_period_end",
     "subscription_invoice_issuing_date_adjustment": "keep_anchor",
     "document_number_prefix": "ACM",
@@ -36,7 +37,7 @@ SELLER = {
     "bank_details": "IBAN DE02\r\nBIC X",
     "reverse_charge_note": "VAT reversed",
     "invoice_footer": "Thank you",
-    "email_settings": "invoice.finalized",
+    "email_settings": ["invoice.finalized", "payment_receipt.created"],
 }
 SAVED = {
     **SELLER,
@@ -44,8 +45,8 @@ SAVED = {
     "net_payment_term": 30,
     "invoice_grace_period": 3,
     "finalize_zero_amount_invoice": False,
+    "eu_tax_management": False,
     "bank_details": "IBAN DE02\nBIC X",
-    "email_settings": ["invoice.finalized"],
 }
 
 

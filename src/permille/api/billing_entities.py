@@ -51,6 +51,7 @@ NEVER_NULL = (
     "default_currency",
     "timezone",
     "email_settings",
+    "eu_tax_management",
 )
 
 
@@ -67,7 +68,7 @@ def read_settings(fields: Fields) -> dict[str, Any]:
 
 
 def _read(fields: Fields) -> dict[str, Any]:
-    fields.refuse_unbuilt("eu_tax_management", "invoice_custom_section_codes", "logo")
+    fields.refuse_unbuilt("invoice_custom_section_codes", "logo")
     readers: dict[str, Callable[[str], Any]] = {
         **dict.fromkeys(TEXTS, fields.text),
         **dict.fromkeys(LONG_TEXTS, partial(fields.text, limit=LONG_TEXT)),
@@ -75,6 +76,7 @@ def _read(fields: Fields) -> dict[str, Any]:
         "invoice_grace_period": lambda _: fields.grace_period(),
         **{name: partial(fields.choice, allowed=allowed) for name, allowed in ISSUING.items()},
         "finalize_zero_amount_invoice": fields.flag,
+        "eu_tax_management": fields.flag,
         "default_currency": fields.currency,
         "timezone": fields.timezone,
         "country": fields.country,
@@ -153,6 +155,7 @@ SAME_NAME = (
     "timezone",
     "is_default",
     "email_settings",
+    "eu_tax_management",
 )
 
 
@@ -160,7 +163,6 @@ def render_billing_entity(entity: BillingEntity) -> objects.BillingEntity:
     return objects.BillingEntity(
         lago_id=entity.id,
         **{name: getattr(entity, name) for name in SAME_NAME},
-        eu_tax_management=False,
         taxes=[render_tax(tax) for tax in entity.taxes],
         lago_dunning_campaign_id=entity.dunning_campaign_id,
         created_at=instant(entity.created_at),

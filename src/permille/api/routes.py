@@ -381,6 +381,22 @@ ACTIVITY_LOGS = Resource("/activity_logs", "activity_id", "activity_log", activi
 TEST_CLOCK = Resource("/test_clock", "", "test_clock", organization.TestClock)
 
 
+def _by_mail(
+    path: str, what: str, endpoint: Endpoint, *, errors: tuple[int, ...] = ()
+) -> Operation[Endpoint]:
+    """Send one of these by mail."""
+    return Operation(
+        "POST",
+        f"{path}/{{lago_id}}/resend_email",
+        endpoint,
+        f"Send {what} by mail",
+        {"mail": mail.Mail},
+        description="To the addresses in the body, or to the customer's email. docs/mail.md says what it needs.",
+        body=Body({"to": mail.Addresses, "cc": mail.Addresses, "bcc": mail.Addresses}),
+        errors=errors,
+    )
+
+
 def _alerts_of(path: str, owner: str, does: AlertEndpoints) -> OperationGroup:
     """Alerts of a subscription or of a wallet."""
     those = Resource(path, "code", "alert", alert.Alert)
@@ -960,16 +976,7 @@ GROUPS = (
                 invoices.download_invoice,
                 "Get the address of an invoice's PDF, as newer clients do",
             ),
-            Operation(
-                "POST",
-                "/invoices/{lago_id}/resend_email",
-                mails.resend_invoice,
-                "Send an invoice by mail",
-                {"mail": mail.Mail},
-                description="To the addresses in the body, or to the customer's email. docs/mail.md says what it needs.",
-                body=Body({"to": mail.Addresses, "cc": mail.Addresses, "bcc": mail.Addresses}),
-                errors=(405,),
-            ),
+            _by_mail("/invoices", "an invoice", mails.resend_invoice, errors=(405,)),
             Operation(
                 "GET",
                 "/invoices/{lago_id}/pdf",
@@ -1127,6 +1134,14 @@ GROUPS = (
         (
             PAYMENT_RECEIPTS.page(payments.list_receipts, "List payment receipts", OF_INVOICE),
             PAYMENT_RECEIPTS.show(payments.show_receipt, "Get a payment receipt"),
+            Operation(
+                "GET",
+                "/payment_receipts/{lago_id}/pdf",
+                payments.receipt_pdf,
+                "Get a payment receipt's PDF",
+                "application/pdf",
+            ),
+            _by_mail("/payment_receipts", "a payment receipt", mails.resend_receipt),
         ),
     ),
     OperationGroup(
@@ -1152,6 +1167,7 @@ GROUPS = (
                 PAYMENT_REQUEST_FILTERS,
             ),
             PAYMENT_REQUESTS.show(payment_requests.show_payment_request, "Get a payment request"),
+            _by_mail("/payment_requests", "a payment request", mails.resend_request),
         ),
     ),
     OperationGroup(
@@ -1214,6 +1230,7 @@ GROUPS = (
                 "Get a credit note's PDF",
                 "application/pdf",
             ),
+            _by_mail("/credit_notes", "a credit note", mails.resend_credit_note),
             CREDIT_NOTES_METADATA.create(
                 credit_notes.replace_metadata,
                 "Replace the metadata of a credit note",

@@ -53,6 +53,8 @@ class BillingEntity:
     taxes: tuple[Tax, ...] = ()
     dunning_campaign_id: UUID | None = None
     """The dunning campaign of its customers who have none of their own."""
+    eu_tax_management: bool = False
+    """Whether its customers get the European Union's VAT that applies to them: `core.eu_tax`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

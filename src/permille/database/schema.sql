@@ -73,7 +73,8 @@ create table billing_entity (
     bank_details text,
     reverse_charge_note text,
     dunning_campaign_id uuid references dunning_campaign (id),
-    email_settings text[] not null default '{}' -- what customers get by mail without being asked
+    email_settings text[] not null default '{}', -- what customers get by mail without being asked
+    eu_tax_management boolean not null default false -- its customers get the European Union's VAT that applies to them
 );
 
 create table logo (

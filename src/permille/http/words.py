@@ -153,6 +153,7 @@ WORDS = {
     "invoices_not_overdue": "All the invoices must be overdue: leave out those that are not.",
     "invoices_have_different_currencies": "The invoices must be in one currency: make a request for each.",
     "invoices_have_different_billing_entities": "The invoices must be of one billing entity: make a request for each.",
+    "billing_entity_must_be_in_eu": "The seller must be in the European Union: set its country first.",
     "no_linked_payment_provider": "No payment provider is set: record the payment once the customer has paid.",
     "invalid_status": "The invoice has a status that doesn't go with this.",
     "invoiced_fee": "The fee is on an invoice, which is paid or not as a whole.",

@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.eu_tax import EuTax
 from permille.core.tax import Tax
 from permille.ids import new_id
 
@@ -109,6 +110,29 @@ def add(
         {"id": new_id(now), "organization_id": organization_id, "now": now, **columns},
     ).fetchone()
     return None if row is None else by_code(conn, organization_id, row[0])
+
+
+def add_missing(
+    conn: Connection[Any], organization_id: UUID, wanted: Collection[EuTax], *, now: datetime
+) -> None:
+    """Add those of the European Union's taxes of whose codes there is no tax."""
+    rows = list(wanted)
+    conn.execute(
+        "insert into tax (id, organization_id, name, code, rate, description, applied_to_organization,"
+        " created_at, updated_at) select id, %(organization_id)s, name, code, rate, description, false, %(now)s, %(now)s"
+        " from unnest(%(ids)s::uuid[], %(names)s::text[], %(codes)s::text[], %(rates)s::numeric[], %(descriptions)s::text[])"
+        " as wanted (id, name, code, rate, description)"
+        " on conflict (organization_id, code) where deleted_at is null do nothing",
+        {
+            "organization_id": organization_id,
+            "now": now,
+            "ids": [new_id(now) for _ in rows],
+            "names": [row.name for row in rows],
+            "codes": [row.code for row in rows],
+            "rates": [row.rate for row in rows],
+            "descriptions": [row.description for row in rows],
+        },
+    )
 
 
 def replace(conn: Connection[Any], after: Tax, *, now: datetime) -> None:

@@ -64,8 +64,14 @@ ReverseChargeNote = Annotated[
 EmailSettings = Annotated[
     list[str],
     says(
-        "What customers get by mail without being asked: `invoice.finalized`.", example=["invoice.finalized"]
+        "What customers get by mail without being asked: `invoice.finalized`, `credit_note.created`, "
+        "`payment_receipt.created`. Payment requests are always sent.",
+        example=["invoice.finalized"],
     ),
+]
+EuTaxes = Annotated[
+    bool,
+    says("Whether its customers get the European Union's VAT, by their country, post code and VAT number."),
 ]
 FinalizesZero = Annotated[bool, says("Whether invoices of 0 become final; if not, they are left out.")]
 
@@ -102,7 +108,7 @@ class BillingEntity(Answer):
     timezone: Timezone
     is_default: Annotated[bool, says("Whether new customers belong to it unless they name another.")]
     email_settings: EmailSettings
-    eu_tax_management: Annotated[bool, says("Always false: kept for clients of Lago's API.")]
+    eu_tax_management: EuTaxes
     taxes: Annotated[list[Tax], says("Taxes of its customers who have none of their own.")]
     lago_dunning_campaign_id: Annotated[UUID | None, says("Dunning campaign of its customers.")]
     created_at: CreatedAt
@@ -152,6 +158,7 @@ class BillingEntityUpdate(Input):
     document_locale: Locale
     timezone: Timezone
     email_settings: EmailSettings
+    eu_tax_management: EuTaxes
     tax_codes: Annotated[list[str], says("Codes of the taxes of its customers who have none of their own.")]
     dunning_campaign_code: Annotated[
         str | None, says("Dunning campaign of its customers who have none of their own; null for none.")

@@ -15,6 +15,7 @@ from permille.core.invoice.numbering import is_numbered_by_itself
 from permille.store import billing_entities, billing_holds, customers, dunning, invoices, subscriptions
 from permille.usecases import subscriptions as lifecycle
 from permille.usecases.by_code import ByCode
+from permille.usecases.catalogue import eu_taxes
 
 by_code = ByCode("billing_entity", billing_entities.by_code).one
 
@@ -26,7 +27,9 @@ def add(
     made = billing_entities.add(conn, organization_id=organization_id, columns=settings, now=now)
     if made is None:
         raise Invalid({"code": ["value_already_exist"]})
-    return billing_entities.by_ids(conn, [made])[made]
+    entity = billing_entities.by_ids(conn, [made])[made]
+    eu_taxes.follow_entity(conn, None, entity, now=now)
+    return entity
 
 
 def change(
@@ -42,6 +45,7 @@ def change(
     """
     billing_entities.update(conn, billing_entity_id=before.id, settings=settings, now=now)
     after = billing_entities.by_ids(conn, [before.id])[before.id]
+    eu_taxes.follow_entity(conn, before, after, now=now)
     if is_numbered_by_itself(after) and not is_numbered_by_itself(before):
         billing_entities.count_on(conn, after.id)
     if after.timezone != before.timezone:

@@ -20,10 +20,13 @@ from permille.store import (
     dunning,
     invoices,
     subscriptions,
+    wallets,
     webhooks,
 )
 from permille.usecases import coupons, subscriptions as lifecycle
+from permille.usecases.catalogue import eu_taxes
 from permille.usecases.invoices import drafts
+from permille.usecases.wallets import wallets as prepaid
 
 
 def by_external_id(conn: Connection[Any], organization_id: UUID, external_id: str) -> Customer:
@@ -81,7 +84,8 @@ def add(
         columns={"billing_entity_id": default.id, **(columns or {})},
         now=now,
     )
-    made = customers.by_ids(conn, [customer_id])[customer_id]
+    plain = customers.by_ids(conn, [customer_id])[customer_id]
+    made = eu_taxes.follow_customer(conn, None, plain, columns=columns or {}, now=now)
     webhooks.enqueue_of(conn, "customer.created", organization_id, [made.id], now=now)
     return made
 
@@ -89,7 +93,8 @@ def add(
 def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any], now: datetime) -> Customer:
     """The customer with these columns changed: due instants follow its timezone, drafts its grace period."""
     customers.update(conn, customer_id=before.id, columns=columns, now=now)
-    after = customers.by_ids(conn, [before.id])[before.id]
+    changed = customers.by_ids(conn, [before.id])[before.id]
+    after = eu_taxes.follow_customer(conn, before, changed, columns=columns, now=now)
     if after.applicable_timezone != before.applicable_timezone:
         lifecycle.reschedule(conn, subscriptions.living_of_customer(conn, after.id), now=now)
     if after.applicable_invoice_grace_period != before.applicable_invoice_grace_period:
@@ -108,9 +113,10 @@ def _dunning_of(customer: Customer) -> tuple[UUID | None, bool]:
 
 
 def remove(conn: Connection[Any], customer: Customer, *, now: datetime) -> None:
-    """Its subscriptions end now and are billed, then its coupons end; its invoices are kept."""
+    """Its subscriptions end now and are billed, then its coupons and wallets end; its invoices are kept."""
     living = subscriptions.living_of_customer(conn, customer.id)
     lifecycle.end_all(conn, living, now=now)
     drafts.finalize_of_subscriptions(conn, [row.id for row in living], at=now)
     coupons.end_all_of(conn, customer.id, now=now)
+    prepaid.terminate(conn, wallets.active_of_customer(conn, customer.id), now=now)
     customers.delete(conn, customer_id=customer.id, now=now)
