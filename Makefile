@@ -81,6 +81,7 @@ lock: ## the lock files from pyproject.toml: what serves, and that with what tes
 	$(COMPILE) --group dev --constraint requirements.lock pyproject.toml -o requirements-dev.lock
 	printf 'manimgx-fonts\nmanimgx-fonts-cjk\n' | $(COMPILE) - -o requirements-fonts.lock
 	$(COMPILE) requirements-clients.in -o requirements-clients.lock
+	$(COMPILE) requirements-litellm.in -o requirements-litellm.lock
 	printf 'uv\n' | $(COMPILE) --no-annotate - -o requirements-uv.lock
 
 audit: setup ## compare the lock files with the advisories that are published

@@ -4,8 +4,8 @@ Standard library only. It takes uv from the package index through pip or, where 
 Debian), through the index's own simple page: the version and the hashes are those of requirements-uv.lock, whatever
 the index names. uv then makes the environment from requirements.lock (what serves) or requirements-dev.lock (the same
 and what tests need), every file checked by its hash, and adds the Noto fonts of requirements-fonts.lock, which it can
-do without. With --clients it makes .venv-clients from requirements-clients.lock: the real clients that tests bill calls
-of, where none of what they need can be in what serves.
+do without. With --clients it makes .venv-clients and .venv-litellm from their own lock files: the real clients that
+tests bill calls of, where none of what they need can be in what serves.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ VENV = ROOT / ".venv"
 UV_LOCK = ROOT / "requirements-uv.lock"
 SERVING_LOCK = ROOT / "requirements.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
-CLIENTS_VENV = ROOT / ".venv-clients"
-CLIENTS_LOCK = ROOT / "requirements-clients.lock"
+CLIENTS = ("clients", "litellm")
+"""Each has an environment .venv-NAME and a lock file requirements-NAME.lock."""
 FONTS_LOCK = ROOT / "requirements-fonts.lock"
 STAMP = VENV / ".lock-digest"
-CLIENTS_STAMP = CLIENTS_VENV / ".lock-digest"
 FONTS_STAMP = VENV / ".fonts-digest"
 FONTS_SECONDS_MAX = 300
 
@@ -133,28 +132,30 @@ def add_fonts(wanted: str) -> None:
         FONTS_STAMP.write_text(wanted)
 
 
-def make_clients() -> None:
+def make_clients(name: str) -> None:
     """Without them nothing is tested with real clients: that is said loudly, and stops no other test."""
-    wanted = digest(CLIENTS_LOCK)
-    if is_done(CLIENTS_STAMP, wanted):
+    lock, venv = ROOT / f"requirements-{name}.lock", ROOT / f".venv-{name}"
+    stamp, wanted = venv / ".lock-digest", digest(lock)
+    if is_done(stamp, wanted):
         return
-    uv, python = find_uv(), CLIENTS_VENV / "bin" / "python"
+    uv = find_uv()
     try:
-        run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, CLIENTS_VENV)
-        run(uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes", CLIENTS_LOCK)
+        run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, venv)
+        run(uv, "pip", "sync", "--quiet", "--python", venv / "bin" / "python", "--require-hashes", lock)
     except subprocess.CalledProcessError:
         line = "=" * 100
-        print(line, "THE REAL CLIENTS COULD NOT BE INSTALLED, see above: no test of them runs. `make setup-clients` tries again.",
+        print(line, f"THE REAL CLIENTS OF requirements-{name}.lock COULD NOT BE INSTALLED, see above: no test of them runs. `make setup-clients` tries again.",
               line, sep="\n", file=sys.stderr)  # fmt: skip
     else:
-        CLIENTS_STAMP.write_text(wanted)
+        stamp.write_text(wanted)
 
 
 def main() -> None:
     if sys.version_info < (3, 11):
         sys.exit(f"Permille needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
     if sys.argv[1:] == ["--clients"]:
-        make_clients()
+        for name in CLIENTS:
+            make_clients(name)
         return
     project = ROOT / "pyproject.toml"
     everything, wanted_fonts = digest(DEV_LOCK, project), digest(FONTS_LOCK)

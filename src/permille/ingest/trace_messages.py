@@ -1,6 +1,7 @@
 """Spans from the protobuf form of an OTLP request."""
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -50,6 +51,8 @@ def _value(value: AnyValue) -> Any:
         return _attributes(value.kvlist_value.values)
     if kind is None or kind == "bytes_value":
         return None
+    if kind == "double_value":
+        return Decimal(repr(value.double_value))
     return getattr(value, kind)
 
 

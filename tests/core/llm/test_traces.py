@@ -1,6 +1,7 @@
 """Spans of real programs (captured, values invented) as usages, and which of them count."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from permille.core.llm.otlp.calls import TracedCalls, calls_in
 from permille.core.llm.otlp.spans import spans_in
 
-CASES = json.loads((Path(__file__).parent / "answers" / "otlp-spans.json").read_text())["cases"]
+CASES = json.loads((Path(__file__).parent / "answers" / "otlp-spans.json").read_text(), parse_float=Decimal)[
+    "cases"
+]
 
 
 def calls(document: dict[str, Any]) -> TracedCalls:
@@ -51,7 +54,7 @@ def trace(scope: str | None, *spans: dict[str, Any]) -> dict[str, Any]:
 def value_of(value: object) -> dict[str, Any]:
     if isinstance(value, int):
         return {"intValue": str(value)}
-    return {"doubleValue": value} if isinstance(value, float) else {"stringValue": value}
+    return {"stringValue": value}
 
 
 def test_a_failed_call_without_usage_is_no_call_and_one_with_usage_is() -> None:

@@ -135,8 +135,8 @@ def cost_of(span: Span) -> str | None:
     """What the provider takes for the call, in USD, if the sender says it."""
     for name in ("operation.cost", "gen_ai.usage.cost", "litellm.cost.total", "llm.cost.total"):
         value = span.attributes.get(name)
-        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-            return format(Decimal(str(value)), "f")
+        if isinstance(value, int | Decimal) and not isinstance(value, bool):
+            return format(Decimal(value), "f")
     return None
 
 

@@ -28,6 +28,7 @@ def provider_of(span: Span) -> str | None:
 
 
 def model_of(span: Span) -> str | None:
+    """The model that answered, else the one that was asked."""
     return _first(
         span,
         "gen_ai.response.model",
@@ -40,6 +41,7 @@ def model_of(span: Span) -> str | None:
 
 
 def response_id_of(span: Span) -> str | None:
+    """The identity that the provider gave to its answer."""
     return _first(span, "gen_ai.response.id", "ai.response.id", "llm.response.id")
 
 
