@@ -16,11 +16,9 @@ from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.period import Period
-from permille.core.rating.charge import CompiledCharge, series_place
+from permille.core.rating.charge import CompiledCharge, series_place, shown_group
 from permille.core.rating.fee import Fee, carry_fee_on
-from permille.core.rating.filters import group_of
 from permille.core.rating.minimum_charge import true_up_fee
-from permille.core.rating.models import model_of
 from permille.core.rating.proration import rated_period
 from permille.core.rating.rate import rate
 from permille.events.engine import event_log, usage
@@ -120,11 +118,8 @@ def is_behind(fee: StoredFee, basis: Basis, dimensions: Mapping[str, str | None]
     bucket = basis.compiled.buckets[basis.compiled.bucket_of(texts)]
     if bucket.charge_filter_id != fee.charge_filter_id:
         return False
-    dated_by = model_of(bucket.model).dated_by
-    if dated_by in dimensions:
-        return dict(series_place(basis.compiled, dimensions)[1]) == dict(fee.grouped_by)
-    keys = [key for key in bucket.group_keys if key != dated_by]
-    return dict(group_of(dimensions, keys)) == {key: fee.grouped_by.get(key) for key in keys}
+    _, group = series_place(basis.compiled, dimensions)
+    return shown_group(basis.compiled, group) == dict(fee.grouped_by)
 
 
 def fees_now(basis: Basis, found: Sequence[SeriesUsage]) -> list[Fee]:
