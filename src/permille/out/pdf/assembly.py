@@ -13,7 +13,7 @@ from psycopg import Connection
 from permille.core.customer import BillingEntity, Customer
 from permille.core.money import round_cents
 from permille.out.pdf.credit_note import CreditNoteDocument
-from permille.out.pdf.document import InvoiceDocument, Party, Tax
+from permille.out.pdf.document import CustomSection, InvoiceDocument, Party, Tax
 from permille.out.pdf.language import Language, language_of
 from permille.out.pdf.sections import Billed, BilledSubscription, fee_text, sections
 from permille.store import (
@@ -87,6 +87,10 @@ def document_of(
         imprint=" · ".join(_imprint(entity)),
         footer=entity.invoice_footer,
         bank_details=entity.bank_details,
+        custom_sections=tuple(
+            CustomSection(title=each["display_name"], text=each["details"])
+            for each in invoice.custom_sections
+        ),
         reverse_charge_note=entity.reverse_charge_note if is_reverse_charged else None,
         customer_country=customer.country,
         paper="us-letter" if entity.country in _LETTER_COUNTRIES else "a4",
