@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SHARED ?= ../shared
+# One more than the two cores of a small machine: tests with real servers wait most of their time.
+WORKERS ?= 3
 # Where bytecode is not kept, each of the hundreds of programs that tests start compiles all that it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -9,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SMOKE := tests/store/test_migrate.py tests/ingest/test_intake.py tests/usecases/test_fences.py tests/api/test_settings.py \
 	tests/web/test_settings.py tests/out/test_language.py
 
-.PHONY: help install setup dev demo check test lint types contracts browser unit coverage mutants conformance fuzz screenshots lock audit format package
+.PHONY: help install setup dev demo check test lint types contracts browser unit coverage simulate mutants conformance fuzz screenshots lock audit format package
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -45,10 +47,13 @@ browser:
 	@$(PYTHON) tools/browser.py
 
 unit: browser ## all tests
-	$(BIN)/pytest -n 2 --dist worksteal -q
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q
 
 coverage: browser ## all tests, and how much of the source they run: at least the floor in pyproject.toml
-	$(BIN)/pytest -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q --cov --cov-report=term:skip-covered
+
+simulate: setup ## a simulated world again: make simulate SEED=7, or many: SEED=1-1000
+	SEED=$(SEED) $(BIN)/pytest -q -s tests/simulation
 
 mutants: ## faults that no test notices: make mutants MODULE=usecases/invoices/run.py SAMPLE=10; without MODULE all of the core
 	$(BIN)/python tools/mutants.py $(if $(SAMPLE),--sample $(SAMPLE)) $(MODULE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -122,14 +123,15 @@ class Server:
     dsn: str
     client: TestClient
     conn: psycopg.Connection[Any]
+    engine: Engine
 
 
-@pytest.fixture(scope="session")
-def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
-    """One API on one database for all of these tests: organizations never see each other."""
+@contextmanager
+def serving(postgres: EmbeddedPostgres, name: str) -> Iterator[Server]:
+    """An API on a new database of that name."""
     with psycopg.connect(postgres.superuser_dsn, autocommit=True) as conn:
-        conn.execute("create database test_api template permille owner permille")
-    dsn = postgres.dsn.replace("@/permille?", "@/test_api?", 1)
+        conn.execute(f"create database {name} template permille owner permille")
+    dsn = postgres.dsn.replace("@/permille?", f"@/{name}?", 1)
     pool = open_pool(dsn, size=4, name="test-api")
     engine = Engine(config=replace(from_environment(), database_url=dsn), pool=pool, key_use=KeyUse(pool))
     with (
@@ -138,8 +140,15 @@ def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
             Requests(application([openapi.document_route(engine), *routes.all_routes(engine)]))
         ) as client,
     ):
-        yield Server(dsn=dsn, client=client, conn=conn)
+        yield Server(dsn=dsn, client=client, conn=conn, engine=engine)
     pool.close()
+
+
+@pytest.fixture(scope="session")
+def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
+    """One API on one database for all of these tests: organizations never see each other."""
+    with serving(postgres, "test_api") as served:
+        yield served
 
 
 @pytest.fixture

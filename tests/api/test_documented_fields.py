@@ -84,7 +84,6 @@ VALUES: Body = {
     "logo": "data:image/png;base64,iVBORw0KGgo=",
     "logo_url": "https://example.com/logo.png",
     "url": "https://example.com",
-    "invoice_custom_section_codes": ["section"],
     "recurring": True,
     "expression": "event.properties.tokens * 2",
     "rounding_function": "ceil",

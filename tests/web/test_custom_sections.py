@@ -31,14 +31,14 @@ def test_a_section_is_made_changed_and_deleted(browser):
 def test_sections_are_chosen_for_the_seller_and_for_a_customer(browser, api):
     for code in ("bank", "legal"):
         browser.sent("/new-custom-section", {**BANK, "name": code, "code": code})
-    browser.sent("/settings", {"sections": "yes", "section": "bank"})
+    browser.sent("/settings", {"invoice_custom_section_codes": "bank"})
 
     def codes(found):
         return [each["code"] for each in found]
 
     entity = api(billing_entities.show_billing_entity, code="default")["billing_entity"]
     assert codes(entity["selected_invoice_custom_sections"]) == ["bank"]
-    form = {"external_id": "cus", "name": "C", "sections": "yes", "section": "legal"}
+    form = {"external_id": "cus", "name": "C", "invoice_custom_section_codes": "legal"}
     browser.sent("/new-customer", {**form, "skip_invoice_custom_sections": "false"})
 
     def applicable():
@@ -48,7 +48,7 @@ def test_sections_are_chosen_for_the_seller_and_for_a_customer(browser, api):
     assert applicable() == ["legal"]
     page = browser.ok("/edit-customer/cus")
     assert 'value="legal" checked' in page
-    browser.sent("/edit-customer/cus", {**sent_by(page), "sections": "yes"})
+    browser.sent("/edit-customer/cus", {**sent_by(page), "invoice_custom_section_codes": ""})
     assert applicable() == ["bank"]
     browser.sent("/edit-customer/cus", {"skip_invoice_custom_sections": "true"})
     assert applicable() == []

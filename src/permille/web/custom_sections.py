@@ -6,12 +6,12 @@ from typing import Any
 
 from permille.api.custom_sections import read_section
 from permille.api.validation import Fields
-from permille.core.custom_section import CustomSection
 from permille.store import custom_sections as store
 from permille.usecases.catalogue import custom_sections
 from permille.web.visit import Done, Form, HtmlPage, Visit
 
 LISTING = "/app/custom-sections"
+CHOSEN = "invoice_custom_section_codes"
 MENU_MAX = 200
 
 
@@ -22,14 +22,15 @@ def listing(visit: Visit) -> HtmlPage:
     return HtmlPage(template="custom_sections.html", context={"sections": found, "meta": page.meta(total)})
 
 
-def known_sections(visit: Visit) -> list[CustomSection]:
+def known_sections(visit: Visit) -> list[tuple[str, str]]:
     """For a list of boxes to tick."""
-    return store.listing(visit.conn, visit.here.id, limit=MENU_MAX, offset=0)[0]
+    found, _ = store.listing(visit.conn, visit.here.id, limit=MENU_MAX, offset=0)
+    return [(section.code, section.name) for section in found]
 
 
 def read_chosen(form: Form) -> dict[str, Any]:
     """The boxes that are ticked, where the form has them."""
-    return {"invoice_custom_section_codes": form.all("section")} if form.has("sections") else {}
+    return {CHOSEN: [code for code in form.all(CHOSEN) if code]} if form.has(CHOSEN) else {}
 
 
 def blank(_visit: Visit) -> HtmlPage:

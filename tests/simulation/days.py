@@ -1,0 +1,35 @@
+"""Days and periods of a customer, by the rules of semantics-billing.md 3.8 to 3.11."""
+
+from __future__ import annotations
+
+from calendar import monthrange
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+MONTHS = {"monthly": 1, "quarterly": 3, "semiannual": 6, "yearly": 12}
+A_MONDAY = date(2001, 1, 1)
+
+
+def day_of(at: datetime, zone: str) -> date:
+    return at.astimezone(ZoneInfo(zone)).date()
+
+
+def opens(day: date, zone: str) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+
+
+def later(day: date, months: int) -> date:
+    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
+    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
+
+
+def period(day: date, interval: str, anchor: date) -> tuple[date, date]:
+    """The first day of the period that a day is in, and the first day after it. By the calendar: an anchor of A_MONDAY."""
+    if interval == "weekly":
+        first = day - timedelta(days=(day - anchor).days % 7)
+        return first, first + timedelta(days=7)
+    step = MONTHS[interval]
+    n = (day.year - anchor.year - 1) * 12 // step - 1
+    while later(anchor, (n + 1) * step) <= day:
+        n += 1
+    return later(anchor, n * step), later(anchor, (n + 1) * step)

@@ -1,0 +1,542 @@
+"""What a world of customers owes: the actions so far, done one after another by the specification, in fractions.
+
+Nothing is fast here, and nothing is shared with the source: every bill is worked out from the events that had come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+from . import days, settle
+from .prices import cut, price, rounded
+from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
+
+START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
+DECIMALS = {"JPY": 0, "EUR": 2, "USD": 2, "KWD": 3}
+COST_PER_YEAR = {"weekly": 52, "monthly": 12, "quarterly": 4, "semiannual": 2, "yearly": 1}
+
+Action = Mapping[str, Any]
+
+
+@dataclass
+class Event:
+    id: str
+    subscription: str
+    metric: str
+    at: datetime
+    value: Fraction
+    order: int
+    is_void: bool = False
+
+
+@dataclass
+class Customer:
+    id: str
+    zone: str
+    currency: str
+    taxes: list[Tax]
+    coupons: list[Coupon] = field(default_factory=list)
+    wallets: list[Wallet] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    bills: list[Bill] = field(default_factory=list)
+
+
+@dataclass
+class Subscription:
+    """A row of an external_id."""
+
+    id: str
+    customer: Customer
+    plan: Action
+    anchor: datetime
+    started: datetime
+    created: datetime
+    time: str
+    trial_from: datetime
+    replaces: bool = False
+    ended: datetime | None = None
+    used_until: datetime | None = None
+    """Up to where usage is billed."""
+    paid: tuple[Fee, Bill] | None = None
+    """The last fee in advance."""
+    had_fee: bool = False
+    next_plan: Action | None = None
+
+    @property
+    def zone(self) -> str:
+        return self.customer.zone
+
+    @property
+    def trial_end(self) -> datetime | None:
+        trial = self.plan.get("trial")
+        return self.trial_from + timedelta(days=trial) if trial else None
+
+    def day(self, at: datetime) -> date:
+        return days.day_of(at, self.zone)
+
+    def period(self, day: date) -> tuple[date, date]:
+        """The first day of the plan's period, and the first after it."""
+        return self._period(day, self.plan["interval"])
+
+    def usage_period(self, day: date) -> tuple[date, date]:
+        is_monthly = self.plan.get("charges_monthly") and self.plan["interval"] in {"yearly", "semiannual"}
+        return self._period(day, "monthly" if is_monthly else self.plan["interval"])
+
+    def _period(self, day: date, interval: str) -> tuple[date, date]:
+        anchor = self.day(self.anchor) if self.time == "anniversary" else days.A_MONDAY
+        return days.period(day, interval, anchor)
+
+
+class Oracle:
+    """Takes actions; `do` says whether one could be done, and such a one must be accepted by the product."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.customers: dict[str, Customer] = {}
+        self.metrics: dict[str, Action] = {}
+        self.plans: dict[str, Action] = {}
+        self.taxes: dict[str, Fraction] = {}
+        self.rows: list[Subscription] = []
+        self.events: dict[str, Event] = {}
+        self.numbers = 0
+
+    def do(self, action: Action) -> bool:
+        handler: Callable[[Action], bool] = getattr(self, f"_{action['do']}")
+        return handler(action)
+
+    # The catalogue
+
+    def _tax(self, action: Action) -> bool:
+        self.taxes[action["code"]] = Fraction(action["rate"])
+        return True
+
+    def _metric(self, action: Action) -> bool:
+        self.metrics[action["code"]] = action
+        return True
+
+    def _plan(self, action: Action) -> bool:
+        if any(charge["metric"] not in self.metrics for charge in action["charges"]):
+            return False
+        if any(code not in self.taxes for code in action["taxes"]):
+            return False
+        self.plans[action["code"]] = action
+        return True
+
+    def _customer(self, action: Action) -> bool:
+        if any(code not in self.taxes for code in action["taxes"]):
+            return False
+        taxes = [(code, self.taxes[code]) for code in action["taxes"]]
+        self.customers[action["id"]] = Customer(action["id"], action["zone"], action["currency"], taxes)
+        return True
+
+    # What a customer has
+
+    def _coupon(self, action: Action) -> bool:
+        customer = self.customers.get(action["customer"])
+        known: dict[str, Mapping[str, Any]] = {"plan": self.plans, "metric": self.metrics, "": {"": ""}}
+        if customer is None or action["code"] not in known[action["limit"]] or self._meets(customer, action):
+            return False
+        is_fixed, is_once = action["kind"] == "fixed_amount", action["frequency"] == "once"
+        uses = (
+            1 if is_once and not is_fixed else action["uses"] if action["frequency"] == "recurring" else None
+        )
+        made = Coupon(
+            id=action["id"],
+            kind=action["kind"],
+            value=Fraction(action["value"]),
+            frequency=action["frequency"],
+            currency=customer.currency,
+            left=int(action["value"]) if is_fixed and is_once else None,
+            uses=uses,
+        )
+        if action["limit"]:
+            setattr(made, action["limit"], action["code"])
+        customer.coupons.append(made)
+        return True
+
+    def _meets(self, customer: Customer, action: Action) -> bool:
+        """Whether a limited coupon would meet another one of the customer."""
+        return bool(action["limit"]) and any(one.active and one.order < 2 for one in customer.coupons)
+
+    def _wallet(self, action: Action) -> bool:
+        customer = self.customers.get(action["customer"])
+        metrics = [code for code in action["metrics"] if code in self.metrics]
+        if customer is None or len([one for one in customer.wallets if not one.ended]) >= 6:
+            return False
+        if metrics != action["metrics"] or not self._cents(
+            customer, Fraction(action["rate"]), action["granted"]
+        ):
+            return False
+        self.numbers += 1
+        wallet = Wallet(
+            id=action["id"],
+            rate=Fraction(action["rate"]),
+            priority=action["priority"],
+            order=self.numbers,
+            kinds=action["kinds"],
+            metrics=metrics,
+        )
+        customer.wallets.append(wallet)
+        self._grant(customer, wallet, action["granted"])
+        return True
+
+    def _grant(self, customer: Customer, wallet: Wallet, granted: str) -> None:
+        self._fill(wallet, self._cents(customer, wallet.rate, granted), granted=True)
+
+    def _cents(self, customer: Customer, rate: Fraction, credits_: str) -> int:
+        """What credits are worth; those that are worth nothing are refused."""
+        return rounded(cut(Fraction(credits_), 5) * rate * 10 ** DECIMALS[customer.currency])
+
+    def _fill(self, wallet: Wallet, cents: int, *, granted: bool) -> None:
+        self.numbers += 1
+        wallet.balance += cents
+        wallet.lots.append(Lot(cents, cents, granted, self.numbers))
+
+    def _top_up(self, action: Action) -> bool:
+        found = self._wallet_of(action["wallet"])
+        if found is None or found[1].ended or not self._cents(found[0], found[1].rate, action["granted"]):
+            return False
+        self._grant(*found, action["granted"])
+        return True
+
+    def _end_wallet(self, action: Action) -> bool:
+        found = self._wallet_of(action["wallet"])
+        if found is None or found[1].ended:
+            return False
+        found[1].ended = True
+        return True
+
+    def _wallet_of(self, name: str) -> tuple[Customer, Wallet] | None:
+        found = ((who, one) for who in self.customers.values() for one in who.wallets if one.id == name)
+        return next(found, None)
+
+    # Usage
+
+    def _use(self, action: Action) -> bool:
+        if action["metric"] not in self.metrics or not self.rows_of(action["subscription"]):
+            return False
+        at = self.now - timedelta(seconds=action["ago"], microseconds=7)
+        self.numbers += 1
+        self.events[action["id"]] = Event(
+            action["id"],
+            action["subscription"],
+            action["metric"],
+            at,
+            Fraction(action["value"]),
+            self.numbers,
+        )
+        return True
+
+    def _again(self, action: Action) -> bool:
+        """The same event comes a second time: it counts once."""
+        return action["id"] in self.events
+
+    def _amend(self, action: Action) -> bool:
+        event = self.events.get(action["event"])
+        if event is None:
+            return False
+        event.is_void = action["value"] is None
+        if action["value"] is not None:
+            event.value = Fraction(action["value"])
+        return True
+
+    def _units(
+        self, row: Subscription, code: str, start: datetime, end: datetime
+    ) -> tuple[Fraction, list[Fraction]]:
+        metric = self.metrics[code]
+        own = [
+            each
+            for each in self.events.values()
+            if each.subscription == row.id
+            and each.metric == code
+            and not each.is_void
+            and each.at < end
+            and (each.at >= start or metric["recurring"])
+        ]
+        values = [each.value for each in sorted(own, key=lambda each: (each.at, each.order))]
+        match metric["kind"]:
+            case "count_agg":
+                return Fraction(len(own)), [Fraction(1)] * len(own)
+            case "sum_agg":
+                return sum(values, Fraction(0)), values
+            case "max_agg":
+                return max(values, default=Fraction(0)), values
+            case "latest_agg":
+                return values[-1] if values else Fraction(0), values
+            case "unique_count_agg":
+                return Fraction(len(set(values))), values
+        raise ValueError(metric)
+
+    # Subscriptions
+
+    def rows_of(self, name: str) -> list[Subscription]:
+        return [row for row in self.rows if row.id == name]
+
+    def active(self, name: str) -> Subscription | None:
+        return next((row for row in self.rows_of(name) if row.ended is None), None)
+
+    def _subscribe(self, action: Action) -> bool:
+        customer, plan = self.customers.get(action["customer"]), self.plans.get(action["plan"])
+        if (
+            customer is None
+            or plan is None
+            or plan["currency"] != customer.currency
+            or self.rows_of(action["id"])
+        ):
+            return False
+        start = self.now - timedelta(days=action["back"])
+        row = Subscription(
+            id=action["id"],
+            customer=customer,
+            plan=plan,
+            anchor=start,
+            started=start,
+            created=self.now,
+            time=action["time"],
+            trial_from=start,
+        )
+        self.rows.append(row)
+        if row.day(start) == row.day(self.now):
+            self._bill(customer, [(row, "start")])
+        return True
+
+    def _end(self, action: Action) -> bool:
+        row = self.active(action["subscription"])
+        if row is None:
+            return False
+        row.ended = self.now
+        row.next_plan = None
+        self._give_back(row, upgraded=False)
+        self._bill(row.customer, [(row, "end")])
+        return True
+
+    def _change(self, action: Action) -> bool:
+        row, plan = self.active(action["subscription"]), self.plans.get(action["plan"])
+        if row is None or plan is None or plan["currency"] != row.customer.currency:
+            return False
+        if plan["code"] == row.plan["code"]:
+            return False
+        costs = [each["amount"] * COST_PER_YEAR[each["interval"]] for each in (row.plan, plan)]
+        if costs[1] < costs[0]:
+            row.next_plan = plan
+            return True
+        row.ended, row.next_plan = self.now, None
+        following = self._follow(row, plan, self.now)
+        self._give_back(row, upgraded=True)
+        self._bill(row.customer, [(row, "upgrade"), (following, "follow")])
+        return True
+
+    def _follow(self, row: Subscription, plan: Action, at: datetime) -> Subscription:
+        following = Subscription(
+            id=row.id,
+            customer=row.customer,
+            plan=plan,
+            anchor=row.anchor,
+            started=at,
+            created=at,
+            time=row.time,
+            trial_from=row.trial_from,
+            replaces=True,
+        )
+        self.rows.append(following)
+        return following
+
+    # Time
+
+    def _move(self, action: Action) -> bool:
+        until = self.now + timedelta(seconds=action["seconds"])
+        while due := sorted(self._due(until), key=lambda each: each[0]):
+            self.now = due[0][0]
+            self._bill_due([row for at, row in due if at == self.now])
+        self.now = until
+        return True
+
+    def _due(self, until: datetime) -> Iterator[tuple[datetime, Subscription]]:
+        for row in self.rows:
+            if row.ended is None:
+                at = self._next(row)
+                if at <= until:
+                    yield at, row
+
+    def _next(self, row: Subscription) -> datetime:
+        boundary = days.opens(row.usage_period(row.day(self.now))[1], row.zone)
+        ends = row.trial_end
+        if row.plan["advance"] and ends is not None and self.now < ends < boundary:
+            return ends
+        return boundary
+
+    def _bill_due(self, rows: list[Subscription]) -> None:
+        for customer in self.customers.values():
+            own = [row for row in rows if row.customer is customer]
+            turns = [self._turn(row) for row in own]
+            for turn in turns:
+                if len(turn) > 1:  # a change of plan has an invoice of its own
+                    self._bill(customer, turn)
+            self._bill(customer, [part for turn in turns if len(turn) == 1 for part in turn])
+
+    def _turn(self, row: Subscription) -> list[tuple[Subscription, str]]:
+        """What a row brings to the bill of an instant; one with a pending change of plan ends."""
+        first, _ = row.period(row.day(self.now))
+        is_boundary = self.now == days.opens(first, row.zone)
+        if row.next_plan is not None and is_boundary:
+            row.ended = self.now - timedelta(microseconds=1)
+            return [(row, "downgrade"), (self._follow(row, row.next_plan, self.now), "follow")]
+        if row.trial_end == self.now:
+            usage_first, _ = row.usage_period(row.day(self.now))
+            if self.now != days.opens(usage_first, row.zone):
+                return [(row, "trial")]
+        return [(row, "period")]
+
+    # Bills
+
+    def _bill(self, customer: Customer, parts: list[tuple[Subscription, str]]) -> None:
+        fees: list[Fee] = []
+        for row, why in parts:
+            fees += self._own_fee(row, why)
+            if why in {"period", "end", "upgrade", "downgrade"}:
+                fees += self._usage(row, why, parts)
+        bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now)
+        self._settle(customer, bill)
+        for row, _ in parts:
+            for fee in bill.fees:
+                if fee.subscription is row and fee.kind == "subscription" and row.plan["advance"]:
+                    row.paid = fee, bill
+
+    def _settle(self, customer: Customer, bill: Bill) -> None:
+        settle.take_coupons(bill, customer.coupons, customer.currency)
+        settle.take_taxes(bill)
+        settle.take_notes(bill, customer.notes)
+        settle.take_credits(bill, customer.wallets)
+        if bill.fees_cents:
+            self.numbers += 1
+            bill.order = self.numbers
+            customer.bills.append(bill)
+
+    def _own_fee(self, row: Subscription, why: str) -> list[Fee]:
+        """The plan's own fee, by 3.9, 3.11 and 4.2."""
+        span = self._coming(row, why) if row.plan["advance"] else self._elapsed(row, why)
+        if span is None:
+            return []
+        first, after, begin, end = span
+        whole, used = (after - first).days, (end - begin).days
+        trial = row.trial_end
+        if trial is not None and trial > days.opens(begin, row.zone):
+            if trial >= days.opens(end, row.zone):
+                return []
+            used = (end - row.day(trial)).days
+        elif row.plan["advance"] and row.time == "anniversary" and not row.replaces:
+            used = whole
+        if why == "upgrade":
+            used -= 1
+        row.had_fee = True
+        precise = Fraction(row.plan["amount"] * max(used, 0), whole)
+        return [
+            Fee(
+                kind="subscription",
+                code="",
+                units=Fraction(1),
+                precise=precise,
+                cents=rounded(precise),
+                taxes=self._taxes(row),
+                plan=row.plan["code"],
+                subscription=row,
+                start=days.opens(begin, row.zone),
+                end=days.opens(after, row.zone),
+                whole_days=whole,
+                price=row.plan["amount"],
+            )
+        ]
+
+    def _coming(self, row: Subscription, why: str) -> tuple[date, date, date, date] | None:
+        """The period in advance: the one that the instant is in, from the day of the start on."""
+        if why in {"end", "upgrade", "downgrade"}:
+            return None
+        today = row.day(self.now)
+        first, after = row.period(today)
+        begin = max(first, row.day(row.started))
+        trial = row.trial_end
+        if trial is not None and row.day(trial) > today:
+            return None
+        is_paid = row.paid is not None and row.paid[0].end == days.opens(after, row.zone)
+        due = max(begin, row.day(trial)) if trial is not None else begin
+        if is_paid or due < row.day(row.created):
+            return None
+        return first, after, begin, after
+
+    def _elapsed(self, row: Subscription, why: str) -> tuple[date, date, date, date] | None:
+        """The period in arrears: the one that has ended, or what an end cut short."""
+        if why in {"start", "follow", "trial"}:
+            return None
+        today = row.day(self.now)
+        if why in {"end", "upgrade"}:
+            first, after = row.period(today)
+            return first, after, max(first, row.day(row.started)), today + timedelta(days=1)
+        first, after = row.period(today - timedelta(days=1))
+        if after != today:
+            return None  # a month of a longer period
+        return first, after, max(first, row.day(row.started)), after
+
+    def _usage(self, row: Subscription, why: str, parts: list[tuple[Subscription, str]]) -> Iterator[Fee]:
+        """Usage up to now, of the period that has ended or that an end cuts short, by price."""
+        day = row.day(self.now)
+        first, after = row.usage_period(day if why in {"end", "upgrade"} else day - timedelta(days=1))
+        start = max(days.opens(first, row.zone), row.started)
+        end = min(days.opens(after, row.zone), self.now)
+        row.used_until = end
+        for charge in row.plan["charges"]:
+            if why == "upgrade" and self._is_left_to(parts, charge):
+                continue
+            units, values = self._units(row, charge["metric"], start, end)
+            unit = 10 ** DECIMALS[row.customer.currency]
+            precise = price(charge["model"], charge["terms"], max(units, Fraction(0)), values) * unit
+            if units < 0:
+                precise = Fraction(0)
+            yield Fee(
+                kind="charge",
+                code=charge["metric"],
+                units=units,
+                precise=precise,
+                cents=rounded(precise),
+                taxes=self._taxes(row),
+                plan=row.plan["code"],
+                subscription=row,
+            )
+
+    def _is_left_to(self, parts: list[tuple[Subscription, str]], charge: Action) -> bool:
+        """Whether the plan that takes over bills a recurring metric at its period's end (3.5)."""
+        following = parts[-1][0]
+        is_recurring = self.metrics[charge["metric"]]["recurring"]
+        return is_recurring and any(each["metric"] == charge["metric"] for each in following.plan["charges"])
+
+    def _taxes(self, row: Subscription) -> list[Tax]:
+        own = [(code, self.taxes[code]) for code in row.plan.get("taxes", [])]
+        return own or row.customer.taxes
+
+    def _give_back(self, row: Subscription, *, upgraded: bool) -> None:
+        """The credit note for days that were paid in advance and are not used (7.6)."""
+        if not row.plan["advance"] or row.paid is None or not row.paid[0].cents:
+            return
+        fee, _ = row.paid
+        assert fee.end is not None
+        last = row.day(fee.end - timedelta(microseconds=1))
+        today = row.day(self.now)
+        used_until = today - timedelta(days=1) if upgraded else today
+        trial = row.trial_end
+        if trial is not None and row.day(trial) >= today:
+            used_until = row.day(trial) - timedelta(days=1)
+        unused = max((last - used_until).days, 0)
+        amount = min(Fraction(fee.price * unused, fee.whole_days), Fraction(fee.cents)) - fee.credited
+        amount = cut(max(amount, Fraction(0)), 5)
+        if amount <= 0:
+            return
+        base = amount - fee.off * amount / fee.cents
+        taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
+        total = rounded(base) + rounded(taxes)
+        fee.credited += rounded(amount)
+        if total:
+            self.numbers += 1
+            row.customer.notes.append(Note(str(self.numbers), total, total, self.now, fee))

@@ -1,0 +1,130 @@
+"""Plays a script in the product and in the oracle, compares them after each action, and shortens a script that differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from permille.store import audit
+from tests.api.conftest import Server
+
+from .oracle import Action, Oracle
+from .product import Product
+from .script import Script
+
+TRIES_MAX = 80
+"""How many times a list of actions is played while it is shortened."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where the product and the oracle part."""
+
+    action: Action
+    what: str
+
+
+def play(server: Server, actions: Sequence[Action]) -> Difference | None:
+    """The first difference; actions that cannot be done are left out."""
+    oracle, product = Oracle(), Product(server)
+    try:
+        for action in actions:
+            if not oracle.do(action):
+                continue
+            try:
+                product.do(action)
+            except AssertionError as error:
+                return Difference(action, f"refused: {error}")
+            if found := compare(oracle, product):
+                return Difference(action, found)
+            if broken := [f"{one.sentence}: {one.what} ({one.detail})" for one in findings(product)]:
+                return Difference(action, f"audit: {broken}")
+        return None
+    finally:
+        product.close()
+
+
+def findings(product: Product) -> list[audit.Finding]:
+    return list(audit.findings(product.server.conn, organization_id=product.api.organization.id))
+
+
+def compare(oracle: Oracle, product: Product) -> str:
+    """What is not the same, or nothing."""
+    found, expected = product.bills(), bills_of(oracle)
+    for number in range(max(len(found), len(expected))):
+        one, other = found[number : number + 1], expected[number : number + 1]
+        if one != other:
+            return f"invoice {number + 1}:\n  product {one}\n  oracle  {other}"
+    balances, known = product.balances(), balances_of(oracle)
+    if balances != known:
+        names = sorted(set(balances) | set(known))
+        return "\n".join(
+            f"{name}: product {balances.get(name)}, oracle {known.get(name)}"
+            for name in names
+            if balances.get(name) != known.get(name)
+        )
+    return ""
+
+
+def bills_of(oracle: Oracle) -> list[Any]:
+    made = [(bill.order, who, bill) for who in oracle.customers.values() for bill in who.bills]
+    return [
+        (
+            who.id,
+            bill.kind,
+            bill.status,
+            bill.coupons,
+            bill.taxes,
+            bill.notes,
+            bill.prepaid,
+            bill.total,
+            sorted((fee.kind, fee.code, fee.units, fee.cents) for fee in bill.fees if fee.cents),
+        )
+        for _, who, bill in sorted(made, key=lambda each: each[0])
+    ]
+
+
+def balances_of(oracle: Oracle) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for who in oracle.customers.values():
+        found |= {f"wallet {one.id}": str(one.balance) for one in who.wallets}
+        for one in who.coupons:
+            status = "active" if one.active else "terminated"
+            rest = ["-" if each is None else str(each) for each in (one.left, one.uses)]
+            found[f"coupon {one.id}"] = ", ".join([status, *rest])
+        if who.notes:
+            notes = sorted((each.made, each.credit, each.balance) for each in who.notes)
+            found[f"notes of {who.id}"] = " ".join(f"{credit}/{balance}" for _, credit, balance in notes)
+    return found
+
+
+def shortened(server: Server, actions: Sequence[Action]) -> list[Action]:
+    """The actions without those that the difference does not need."""
+    found = play(server, actions)
+    left = [*actions]
+    if found is not None:
+        left = left[: left.index(found.action) + 1]
+    tries, size = 0, max(len(left) // 2, 1)
+    while size and tries < TRIES_MAX:
+        place = 0
+        while place < len(left) and tries < TRIES_MAX:
+            shorter = left[:place] + left[place + size :]
+            tries += 1
+            if shorter and play(server, shorter) is not None:
+                left = shorter
+            else:
+                place += size
+        size //= 2
+    return left
+
+
+def run(server: Server, seed: int) -> str:
+    """What goes wrong in the world of a seed, with the shortest list of actions that shows it; nothing if all is well."""
+    actions = Script(seed).actions
+    if play(server, actions) is None:
+        return ""
+    short = shortened(server, actions)
+    found = play(server, short)
+    listed = "\n".join(f"  {dict(action)}" for action in short)
+    return f"seed {seed}: {found.what if found else 'does not show again'}\n{listed}\nagain: make simulate SEED={seed}"

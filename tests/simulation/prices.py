@@ -1,0 +1,61 @@
+"""Charge models in fractions of the currency, by semantics-metering.md 5.3 to 5.8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import ceil, floor
+from typing import Any
+
+
+def rounded(number: Fraction) -> int:
+    """Half away from zero."""
+    return floor(number + Fraction(1, 2)) if number >= 0 else -floor(-number + Fraction(1, 2))
+
+
+def digits(number: Fraction, places: int) -> Fraction:
+    return Fraction(rounded(number * 10**places), 10**places)
+
+
+def cut(number: Fraction, places: int) -> Fraction:
+    return Fraction(floor(number * 10**places), 10**places)
+
+
+def price(model: str, terms: Mapping[str, Any], units: Fraction, values: Sequence[Fraction]) -> Fraction:
+    """What usage costs. `values` are those of its events, for percentages."""
+    match model:
+        case "standard":
+            return units * Fraction(terms["amount"])
+        case "package":
+            paid = units - terms["free_units"]
+            packages = ceil(paid / terms["package_size"]) if paid > 0 else 0
+            return packages * Fraction(terms["amount"])
+        case "percentage":
+            return _percentage(terms, units, values)
+        case "graduated":
+            return _graduated(terms["graduated_ranges"], units)
+        case "volume":
+            return _volume(terms["volume_ranges"], units)
+    raise ValueError(model)
+
+
+def _percentage(terms: Mapping[str, Any], units: Fraction, values: Sequence[Fraction]) -> Fraction:
+    fixed = Fraction(terms["fixed_amount"]) * len(values) if units else 0
+    return units * Fraction(terms["rate"]) / 100 + fixed
+
+
+def _graduated(tiers: Sequence[Mapping[str, Any]], units: Fraction) -> Fraction:
+    total, reached = Fraction(0), Fraction(0)
+    for tier in tiers:
+        ends = tier["to_value"]
+        top = units if ends is None else min(units, Fraction(ends))
+        total += (top - reached) * Fraction(tier["per_unit_amount"]) + Fraction(tier["flat_amount"])
+        if ends is None or units <= ends:
+            return total
+        reached = Fraction(ends)
+    raise ValueError(tiers)
+
+
+def _volume(tiers: Sequence[Mapping[str, Any]], units: Fraction) -> Fraction:
+    tier = next(each for each in tiers if each["to_value"] is None or units <= each["to_value"])
+    return units * Fraction(tier["per_unit_amount"]) + Fraction(tier["flat_amount"])

@@ -1,0 +1,216 @@
+"""Does the actions of a script over the API, and reads what the product has made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from fractions import Fraction
+from typing import Any
+
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
+from tests.api.conftest import START, Server, charge, join
+
+Action = Mapping[str, Any]
+
+BILLS = """
+select c.external_id, i.invoice_type, i.status, i.coupons_amount_cents, i.taxes_amount_cents, i.credit_notes_amount_cents,
+    i.prepaid_credit_amount_cents, i.total_amount_cents, array(
+        select array[f.fee_type, coalesce(m.code, ''), trim_scale(f.units)::text, f.amount_cents::text]
+        from fee f left join charge h on h.id = f.charge_id left join billable_metric m on m.id = h.billable_metric_id
+        where f.invoice_id = i.id and f.amount_cents <> 0)
+from invoice i join customer c on c.id = i.customer_id
+where i.organization_id = %(organization)s and i.fees_amount_cents <> 0
+order by i.created_at, i.sequential_id
+"""
+BALANCES = """
+select 'wallet ' || w.name, w.balance_cents::text
+from wallet w where w.organization_id = %(organization)s
+union all select 'coupon ' || k.name, a.status || ', ' || coalesce(a.amount_left_cents::text, '-') || ', ' ||
+    coalesce(a.uses_left::text, '-')
+from applied_coupon a join coupon k on k.id = a.coupon_id where a.organization_id = %(organization)s
+union all select 'notes of ' || c.external_id, string_agg(n.total_amount_cents || '/' || n.balance_amount_cents, ' '
+    order by n.created_at, n.total_amount_cents, n.balance_amount_cents)
+from credit_note n join customer c on c.id = n.customer_id where n.organization_id = %(organization)s group by c.id
+"""
+
+
+class Product:
+    """An organization of its own, which the script happens in."""
+
+    def __init__(self, server: Server) -> None:
+        self.api, self.server = join(server, "Simulated"), server
+        self.events, self.memory = open_connection(server.dsn), Memory()
+        self.now = START
+        self.metrics: dict[str, Any] = {}
+        self.wallets: dict[str, str] = {}
+        self.sent: dict[str, Draft] = {}
+
+    def close(self) -> None:
+        self.events.close()
+        self.server.conn.rollback()
+
+    def do(self, action: Action) -> None:
+        handler: Callable[[Action], None] = getattr(self, f"_{action['do']}")
+        handler(action)
+
+    def bills(self) -> list[Any]:
+        """Every invoice on which anything is owed, oldest first: (customer, what it says, its fees)."""
+        self.server.conn.rollback()
+        rows = self.server.conn.execute(BILLS, {"organization": self.api.organization.id}).fetchall()
+        return [
+            (
+                *row[:-1],
+                sorted((kind, code, Fraction(units), int(cents)) for kind, code, units, cents in row[-1]),
+            )
+            for row in rows
+        ]
+
+    def balances(self) -> dict[str, str]:
+        return dict(self.server.conn.execute(BALANCES, {"organization": self.api.organization.id}).fetchall())
+
+    def _tax(self, action: Action) -> None:
+        body = {"name": action["code"], "code": action["code"], "rate": action["rate"]}
+        self.api.post("/taxes", {"tax": body})
+
+    def _metric(self, action: Action) -> None:
+        field = {} if action["kind"] == "count_agg" else {"field_name": "v"}
+        self.metrics[action["code"]] = self.api.post(
+            "/billable_metrics",
+            {
+                "billable_metric": {
+                    "name": action["code"],
+                    "code": action["code"],
+                    "aggregation_type": action["kind"],
+                    "recurring": action["recurring"],
+                    **field,
+                }
+            },
+        )["billable_metric"]
+
+    def _plan(self, action: Action) -> None:
+        self.api.plan(
+            action["code"],
+            [
+                charge(self.metrics[each["metric"]], charge_model=each["model"], properties=each["terms"])
+                for each in action["charges"]
+            ],
+            interval=action["interval"],
+            amount_cents=action["amount"],
+            amount_currency=action["currency"],
+            pay_in_advance=action["advance"],
+            trial_period=action["trial"],
+            bill_charges_monthly=action["charges_monthly"],
+            tax_codes=action["taxes"],
+        )
+
+    def _customer(self, action: Action) -> None:
+        self.api.customer(
+            action["id"],
+            timezone=action["zone"],
+            currency=action["currency"],
+            tax_codes=action["taxes"],
+        )
+
+    def _coupon(self, action: Action) -> None:
+        is_fixed = action["kind"] == "fixed_amount"
+        customer = self.api.get(f"/customers/{action['customer']}")["customer"]
+        worth = (
+            {"amount_cents": int(action["value"]), "amount_currency": customer["currency"]}
+            if is_fixed
+            else {"percentage_rate": action["value"]}
+        )
+        limits = {"plan": "plan_codes", "metric": "billable_metric_codes"}
+        body = {
+            "name": action["id"],
+            "code": action["id"],
+            "coupon_type": action["kind"],
+            "frequency": action["frequency"],
+            "expiration": "no_expiration",
+            **worth,
+        }
+        if action["frequency"] == "recurring":
+            body["frequency_duration"] = action["uses"]
+        if action["limit"]:
+            body["applies_to"] = {limits[action["limit"]]: [action["code"]]}
+        self.api.post("/coupons", {"coupon": body})
+        given = {"external_customer_id": action["customer"], "coupon_code": action["id"]}
+        self.api.post("/applied_coupons", {"applied_coupon": given})
+
+    def _wallet(self, action: Action) -> None:
+        customer = self.api.get(f"/customers/{action['customer']}")["customer"]
+        body = {
+            "external_customer_id": action["customer"],
+            "name": action["id"],
+            "currency": customer["currency"],
+            "rate_amount": action["rate"],
+            "priority": action["priority"],
+            "granted_credits": action["granted"],
+            "applies_to": {"fee_types": action["kinds"], "billable_metric_codes": action["metrics"]},
+        }
+        self.wallets[action["id"]] = self.api.post("/wallets", {"wallet": body})["wallet"]["lago_id"]
+
+    def _top_up(self, action: Action) -> None:
+        body = {"wallet_id": self.wallets[action["wallet"]], "granted_credits": action["granted"]}
+        self.api.post("/wallet_transactions", {"wallet_transaction": body})
+
+    def _end_wallet(self, action: Action) -> None:
+        self.api.delete(f"/wallets/{self.wallets[action['wallet']]}")
+
+    def _use(self, action: Action) -> None:
+        at = self.now - timedelta(seconds=action["ago"], microseconds=7)
+        self.sent[action["id"]] = Draft(
+            action["id"],
+            action["metric"],
+            action["subscription"],
+            microseconds(at),
+            None,
+            {"v": action["value"]},
+        )
+        assert self._send(action["id"]) == []
+
+    def _again(self, action: Action) -> None:
+        assert self._send(action["id"]) == [0]
+
+    def _send(self, name: str) -> Any:
+        request = Request(self.api.organization.id, [self.sent[name]], microseconds(self.now))
+        store(self.events, self.memory, [request])
+        return request.duplicates
+
+    def _amend(self, action: Action) -> None:
+        body = {
+            "transaction_id": action["id"],
+            "event_transaction_id": action["event"],
+            "external_subscription_id": self.sent[action["event"]].external_subscription_id,
+            "kind": "void" if action["value"] is None else "replace",
+            "reason": "It was wrong",
+        }
+        if action["value"] is not None:
+            body["properties"] = {"v": action["value"]}
+        self.api.post("/events/amendments", {"amendment": body})
+
+    def _subscribe(self, action: Action) -> None:
+        self.api.subscribe(
+            action["id"],
+            action["plan"],
+            external_customer_id=action["customer"],
+            billing_time=action["time"],
+            subscription_at=(self.now - timedelta(days=action["back"])).isoformat(),
+        )
+
+    def _end(self, action: Action) -> None:
+        self.api.delete(f"/subscriptions/{action['subscription']}")
+
+    def _change(self, action: Action) -> None:
+        customer = self.api.get(f"/subscriptions/{action['subscription']}")["subscription"][
+            "external_customer_id"
+        ]
+        self.api.subscribe(action["subscription"], action["plan"], external_customer_id=customer)
+
+    def _move(self, action: Action) -> None:
+        self.now += timedelta(seconds=action["seconds"])
+        body = {"test_clock": {"now": self.now.isoformat()}}
+        while self.api.call("PUT", "/test_clock", body).status_code == 202:
+            pass

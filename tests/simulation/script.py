@@ -1,0 +1,218 @@
+"""A list of actions from a seed: plain values, so that it can be shortened, printed and done again."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Europe/Paris", "Asia/Kolkata")
+CURRENCIES = ("EUR", "JPY", "USD", "KWD")
+INTERVALS = ("weekly", "monthly", "monthly", "quarterly", "semiannual", "yearly")
+MODELS = ("standard", "package", "graduated", "volume", "percentage")
+METRICS: list[dict[str, Any]] = [
+    {"do": "metric", "code": "calls", "kind": "count_agg", "recurring": False},
+    {"do": "metric", "code": "tokens", "kind": "sum_agg", "recurring": False},
+    {"do": "metric", "code": "peak", "kind": "max_agg", "recurring": False},
+    {"do": "metric", "code": "models", "kind": "unique_count_agg", "recurring": False},
+]
+TAXES: list[dict[str, Any]] = [
+    {"do": "tax", "code": "vat", "rate": "20"},
+    {"do": "tax", "code": "gst", "rate": "7.5"},
+    {"do": "tax", "code": "odd", "rate": "3.33"},
+]
+DAY = 86_400
+
+
+class Script:
+    """Writes the actions of one seed."""
+
+    def __init__(self, seed: int, length: int = 40) -> None:
+        self.random = Random(seed)
+        self.names = 0
+        self.subscriptions: list[str] = []
+        self.events: list[str] = []
+        self.wallets: list[str] = []
+        self.currency = self.random.choice(CURRENCIES)
+        self.customers = ["ann", "bob"][: self.random.randint(1, 2)]
+        self.plans = ["one", "two", "three"]
+        self.actions: list[dict[str, Any]] = [*TAXES, *METRICS]
+        self.actions += [self._plan(code) for code in self.plans]
+        self.actions += [self._customer(name) for name in self.customers]
+        self.actions += [self._subscribe() for _ in self.customers]
+        for _ in range(length):
+            self.actions.append(self._any())
+
+    def _name(self, kind: str) -> str:
+        self.names += 1
+        return f"{kind}{self.names}"
+
+    def _some(self, *choices: Any) -> Any:
+        return self.random.choice(choices)
+
+    def _plan(self, code: str) -> dict[str, Any]:
+        metrics = self.random.sample([each["code"] for each in METRICS], self.random.randint(0, 3))
+        return {
+            "do": "plan",
+            "code": code,
+            "interval": self._some(*INTERVALS),
+            "amount": self._some(0, 1_000, 2_999, 12_345, 31_000),
+            "advance": self._some(True, False),
+            "currency": self.currency,
+            "trial": self._some(0, 0, 0, 10, 40),
+            "charges_monthly": self._some(True, False),
+            "taxes": self._some([], [], [], ["odd"]),
+            "charges": [self._charge(metric) for metric in metrics],
+        }
+
+    def _charge(self, metric: str) -> dict[str, Any]:
+        model = self._some(*MODELS)
+        return {"metric": metric, "model": model, "terms": getattr(self, f"_{model}")()}
+
+    def _amount(self) -> str:
+        return str(self._some("0.5", "1", "0.0123", "12.5", "0.37", "100"))
+
+    def _standard(self) -> dict[str, Any]:
+        return {"amount": self._amount()}
+
+    def _package(self) -> dict[str, Any]:
+        return {
+            "amount": self._amount(),
+            "package_size": self._some(1, 7, 100),
+            "free_units": self._some(0, 5),
+        }
+
+    def _percentage(self) -> dict[str, Any]:
+        return {"rate": self._some("1.5", "20", "0.25"), "fixed_amount": self._some("0", "0.3")}
+
+    def _tiers(self) -> list[dict[str, Any]]:
+        tier = lambda start, end: {  # noqa: E731
+            "from_value": start,
+            "to_value": end,
+            "per_unit_amount": self._amount(),
+            "flat_amount": self._some("0", "0", "3", "0.1"),
+        }
+        return [tier(0, 5), tier(6, 50), tier(51, None)]
+
+    def _graduated(self) -> dict[str, Any]:
+        return {"graduated_ranges": self._tiers()}
+
+    def _volume(self) -> dict[str, Any]:
+        return {"volume_ranges": self._tiers()}
+
+    def _customer(self, name: str) -> dict[str, Any]:
+        return {
+            "do": "customer",
+            "id": name,
+            "zone": self._some(*ZONES),
+            "currency": self.currency,
+            "taxes": self._some([], ["vat"], ["gst", "odd"]),
+        }
+
+    def _subscribe(self) -> dict[str, Any]:
+        self.subscriptions.append(self._name("sub"))
+        return {
+            "do": "subscribe",
+            "id": self.subscriptions[-1],
+            "customer": self._some(*self.customers),
+            "plan": self._some(*self.plans),
+            "time": self._some("calendar", "anniversary"),
+            "back": self._some(0, 0, 0, 1, 6, 17),
+        }
+
+    def _any(self) -> dict[str, Any]:
+        choices = {
+            self._use: 14,
+            self._move: 10,
+            self._coupon: 2,
+            self._wallet: 2,
+            self._top_up: 1,
+            self._end: 1,
+            self._change: 2,
+            self._subscribe: 1,
+            self._again: 1,
+            self._amend: 1,
+            self._end_wallet: 0.3,
+        }
+        made: dict[str, Any] = self.random.choices(list(choices), list(choices.values()))[0]()
+        return made
+
+    def _use(self) -> dict[str, Any]:
+        self.events.append(self._name("event"))
+        return {
+            "do": "use",
+            "id": self.events[-1],
+            "subscription": self._some(*self.subscriptions),
+            "metric": self._some(*(each["code"] for each in METRICS)),
+            "ago": self._some(0, 0, 0, self.random.randint(1, 3_600), self.random.randint(1, 20 * DAY)),
+            "value": self._some("1", "3", "10", "0.25", "51", "5", "1234.5"),
+        }
+
+    def _again(self) -> dict[str, Any]:
+        return {"do": "again", "id": self._some(*self.events) if self.events else ""}
+
+    def _amend(self) -> dict[str, Any]:
+        event = self._some(*self.events) if self.events else ""
+        return {
+            "do": "amend",
+            "id": self._name("fix"),
+            "event": event,
+            "value": self._some(None, "2", "77.7"),
+        }
+
+    def _move(self) -> dict[str, Any]:
+        most = self._some(DAY, 5 * DAY, 20 * DAY, 45 * DAY, 200 * DAY)
+        return {"do": "move", "seconds": self.random.randint(1, most)}
+
+    def _coupon(self) -> dict[str, Any]:
+        limit = self._some("", "", "plan", "metric")
+        codes = {"": [""], "plan": self.plans, "metric": [each["code"] for each in METRICS]}
+        kind = self._some("fixed_amount", "percentage")
+        return {
+            "do": "coupon",
+            "id": self._name("coupon"),
+            "customer": self._some(*self.customers),
+            "kind": kind,
+            "value": self._some("500", "1", "12345")
+            if kind == "fixed_amount"
+            else self._some("10", "33.333", "100"),
+            "frequency": self._some("once", "recurring", "forever"),
+            "uses": self._some(1, 3),
+            "limit": limit,
+            "code": self._some(*codes[limit]),
+        }
+
+    def _wallet(self) -> dict[str, Any]:
+        self.wallets.append(self._name("wallet"))
+        return {
+            "do": "wallet",
+            "id": self.wallets[-1],
+            "customer": self._some(*self.customers),
+            "rate": self._some("1", "0.5", "2.5"),
+            "priority": self._some(1, 50, 50),
+            "granted": self._credits(),
+            "kinds": self._some([], [], ["subscription"], ["charge"]),
+            "metrics": self._some([], [], [], ["tokens"]),
+        }
+
+    def _credits(self) -> str:
+        return str(self._some("10", "33.33333", "500", "0.07"))
+
+    def _top_up(self) -> dict[str, Any]:
+        return {
+            "do": "top_up",
+            "wallet": self._some(*self.wallets) if self.wallets else "",
+            "granted": self._credits(),
+        }
+
+    def _end_wallet(self) -> dict[str, Any]:
+        return {"do": "end_wallet", "wallet": self._some(*self.wallets) if self.wallets else ""}
+
+    def _end(self) -> dict[str, Any]:
+        return {"do": "end", "subscription": self._some(*self.subscriptions)}
+
+    def _change(self) -> dict[str, Any]:
+        return {
+            "do": "change",
+            "subscription": self._some(*self.subscriptions),
+            "plan": self._some(*self.plans),
+        }

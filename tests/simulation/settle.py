@@ -1,0 +1,236 @@
+"""From fees to what is due: coupons, taxes, credit notes and prepaid credits, by semantics-billing.md section 5."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from fractions import Fraction
+from math import floor
+
+from .prices import digits, rounded
+
+Tax = tuple[str, Fraction]
+
+
+@dataclass
+class Fee:
+    """A fee with what it is for. Amounts in the currency's smallest unit."""
+
+    kind: str
+    code: str
+    units: Fraction
+    precise: Fraction
+    cents: int
+    taxes: Sequence[Tax]
+    plan: str | None = None
+    subscription: object = None
+    start: datetime | None = None
+    end: datetime | None = None
+    whole_days: int = 0
+    price: int = 0
+    off: Fraction = Fraction(0)
+    credited: Fraction = Fraction(0)
+
+    @property
+    def left(self) -> Fraction:
+        return self.cents - self.off
+
+    @property
+    def exact_tax(self) -> Fraction:
+        rate = sum((rate for _, rate in self.taxes), Fraction(0))
+        return digits((self.precise - self.off) * rate / 100, 15)
+
+
+@dataclass
+class Coupon:
+    id: str
+    kind: str
+    value: Fraction
+    frequency: str
+    currency: str
+    left: int | None
+    uses: int | None
+    plan: str | None = None
+    metric: str | None = None
+    gone: bool = False
+
+    @property
+    def active(self) -> bool:
+        return not self.gone and self.left != 0 and self.uses != 0
+
+    @property
+    def order(self) -> int:
+        return 0 if self.metric else 1 if self.plan else 2
+
+    def fits(self, fee: Fee) -> bool:
+        if self.metric:
+            return fee.kind == "charge" and fee.code == self.metric
+        return not self.plan or fee.plan == self.plan
+
+    def worth(self, base: Fraction, currency: str) -> int:
+        if self.kind == "percentage":
+            return min(rounded(base * self.value / 100), floor(base))
+        if self.currency != currency:
+            return 0
+        return min(int(self.value) if self.left is None else self.left, floor(base))
+
+    def use(self, cents: int, times: int = 1) -> None:
+        if self.left is not None:
+            self.left -= cents
+        if self.uses is not None:
+            self.uses -= times
+
+
+@dataclass
+class Note:
+    id: str
+    credit: int
+    balance: int
+    made: datetime
+    of: object = None
+
+
+@dataclass
+class Lot:
+    """What came into a wallet at once."""
+
+    cents: int
+    left: int
+    granted: bool
+    order: int
+    priority: int = 50
+
+
+@dataclass
+class Wallet:
+    id: str
+    rate: Fraction
+    priority: int
+    order: int
+    kinds: list[str] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=list)
+    balance: int = 0
+    credits: Fraction = Fraction(0)
+    ended: bool = False
+    expires: datetime | None = None
+    lots: list[Lot] = field(default_factory=list)
+
+    def pays(self, kind: str, code: str) -> bool:
+        if kind == "charge" and code in self.metrics:
+            return True
+        return kind in self.kinds or not (self.kinds or self.metrics)
+
+
+@dataclass
+class Bill:
+    """An invoice as it is worked out."""
+
+    kind: str
+    fees: list[Fee]
+    made: datetime
+    order: int = 0
+    status: str = "finalized"
+    coupons: int = 0
+    taxes: int = 0
+    notes: int = 0
+    prepaid: int = 0
+    paid: int = 0
+    offset: int = 0
+    used_coupons: list[tuple[Coupon, int]] = field(default_factory=list)
+    used_wallets: list[tuple[Wallet, int]] = field(default_factory=list)
+
+    @property
+    def fees_cents(self) -> int:
+        return sum(fee.cents for fee in self.fees)
+
+    @property
+    def with_taxes(self) -> int:
+        return self.fees_cents - self.coupons + self.taxes
+
+    @property
+    def total(self) -> int:
+        return self.with_taxes - self.notes - self.prepaid
+
+
+def take_coupons(bill: Bill, coupons: Sequence[Coupon], currency: str) -> None:
+    for coupon in sorted((one for one in coupons if one.active), key=lambda one: one.order):
+        left = bill.fees_cents - bill.coupons
+        if left <= 0:
+            return
+        fees = [fee for fee in bill.fees if coupon.fits(fee)]
+        is_limited = coupon.metric or coupon.plan
+        base = (
+            min(sum((fee.left for fee in fees), Fraction(0)), Fraction(left))
+            if is_limited
+            else Fraction(left)
+        )
+        cents = coupon.worth(base, currency)
+        if cents <= 0:
+            continue
+        for fee in fees:
+            fee.off = min(fee.off + digits(cents * fee.left / base, 5), Fraction(fee.cents))
+        bill.coupons += cents
+        bill.used_coupons.append((coupon, cents))
+        coupon.use(cents)
+
+
+def take_taxes(bill: Bill) -> None:
+    bases: dict[Tax, Fraction] = defaultdict(Fraction)
+    for fee in bill.fees:
+        for tax in fee.taxes:
+            bases[tax] += fee.left
+    bill.taxes = rounded(sum((base * tax[1] / 100 for tax, base in bases.items()), Fraction(0)))
+
+
+def take_notes(bill: Bill, notes: Sequence[Note]) -> None:
+    for note in notes:
+        cents = min(note.balance, bill.with_taxes - bill.notes)
+        note.balance -= cents
+        bill.notes += cents
+
+
+def take_credits(bill: Bill, wallets: Sequence[Wallet]) -> None:
+    """Buckets are served from the largest on, by the wallets in their order."""
+    total = bill.total
+    if total <= 0:
+        return
+    buckets: dict[tuple[str, str], Fraction] = defaultdict(Fraction)
+    for fee in bill.fees:
+        if fee.left > 0:
+            share = Fraction(bill.with_taxes - bill.notes, bill.with_taxes)
+            buckets[(fee.kind, fee.code if fee.kind == "charge" else "")] += (
+                fee.left + fee.exact_tax
+            ) * share
+    order = sorted(buckets, key=lambda key: -buckets[key])
+    missing = total - sum(buckets.values())
+    if order and 0 < missing <= len(order):
+        buckets[order[0]] += missing
+    left = Fraction(total)
+    usable = [
+        one
+        for one in wallets
+        if not one.ended and one.balance > 0 and (one.expires is None or bill.made < one.expires)
+    ]
+    for wallet in sorted(usable, key=lambda one: (one.priority, one.order)):
+        taken = Fraction(0)
+        for key in order:
+            if wallet.pays(*key):
+                part = min(buckets[key], wallet.balance - taken, left)
+                buckets[key] -= part
+                left -= part
+                taken += part
+        if cents := min(rounded(taken), wallet.balance):
+            empty(wallet, cents)
+            bill.prepaid += cents
+            bill.used_wallets.append((wallet, cents))
+
+
+def empty(wallet: Wallet, cents: int) -> None:
+    """Granted credits go first, then the oldest."""
+    wallet.balance -= cents
+    for lot in sorted(wallet.lots, key=lambda lot: (lot.priority, not lot.granted, lot.order)):
+        part = min(lot.left, cents)
+        lot.left -= part
+        cents -= part
