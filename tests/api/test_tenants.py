@@ -22,7 +22,7 @@ from permille.usecases import llm_usages
 from tests.core.llm.samples import sent, usages
 from tests.late import review_late_usage
 
-from .conftest import START, Api, charge
+from .conftest import START, Api, Server, charge
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
@@ -189,6 +189,7 @@ IDENTIFIERS = {
     "external_id": "external_id",
     "transaction_id": "transaction_id",
     "activity_id": "activity_id",
+    "request_id": "request_id",
     "feature_code": "code",
     "privilege_code": "code",
 }
@@ -230,8 +231,10 @@ def paths(path: str, seen: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.fixture
-def settled(api: Api, dsn: str) -> Api:
-    settle(api, dsn)
+def settled(api: Api, server: Server) -> Api:
+    server.engine.api_log.write(server.engine.pool)  # what other tests have left
+    settle(api, server.dsn)
+    server.engine.api_log.write(server.engine.pool)
     return api
 
 

@@ -14,6 +14,7 @@ from permille.api import (
     alerts,
     amendments,
     analytics,
+    api_logs,
     billable_metrics,
     billing_entities,
     charges,
@@ -64,6 +65,7 @@ from permille.api.objects import (
     add_on,
     alert,
     analytics as analytics_objects,
+    api_log,
     billable_metric,
     billing_entity,
     charge,
@@ -377,6 +379,7 @@ WEBHOOK_ENDPOINTS = Resource(
 )
 ORGANIZATION = Resource("/organizations", "", "organization", organization.Organization)
 BILLING_ENTITIES = Resource("/billing_entities", "code", "billing_entity", billing_entity.BillingEntity)
+API_LOGS = Resource("/api_logs", "request_id", "api_log", api_log.ApiLogEntry)
 ACTIVITY_LOGS = Resource("/activity_logs", "activity_id", "activity_log", activity_log.ActivityLog)
 TEST_CLOCK = Resource("/test_clock", "", "test_clock", organization.TestClock)
 
@@ -1121,6 +1124,15 @@ GROUPS = (
                 errors=(405,),
             ),
             Operation(
+                "GET",
+                "/customers/{external_id}/portal_url",
+                customers.portal_url,
+                "Get the address of a customer's portal",
+                {},
+                description="Always refused with `feature_unavailable`: there is no portal yet.",
+                errors=(403,),
+            ),
+            Operation(
                 "POST",
                 "/customers/{external_id}/checkout_url",
                 payments.checkout_url,
@@ -1664,6 +1676,28 @@ GROUPS = (
                 },
             ),
             ACTIVITY_LOGS.show(activity_logs.show_activity_log, "Get what was changed of an object"),
+        ),
+    ),
+    OperationGroup(
+        "API logs",
+        "api_log",
+        "Requests with the organization's keys that write, or try to: what was sent, and what came of it. Sending events is not in it.",
+        (
+            API_LOGS.page(
+                api_logs.list_api_logs,
+                "List requests that wrote",
+                query={
+                    "from_date": Annotated[str, says("Only those on this day (UTC) or later.")],
+                    "to_date": Annotated[str, says("Only those on this day (UTC) or earlier.")],
+                    "http_methods": Annotated[list[str], says("Only these methods, such as post.")],
+                    "http_statuses": Annotated[
+                        list[str], says("Only these statuses: numbers, succeeded, or failed.")
+                    ],
+                    "api_version": Annotated[str, says("Only this version of the API: v1 is the only one.")],
+                    "request_paths": Annotated[list[str], says("Only those with this in their path.")],
+                },
+            ),
+            API_LOGS.show(api_logs.show_api_log, "Get a request that wrote"),
         ),
     ),
     OperationGroup(

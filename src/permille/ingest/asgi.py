@@ -32,6 +32,7 @@ from permille.events.log import ChangingError, Request, UnacceptableError, Unava
 from permille.http.bodies import BodyMemory, read_body
 from permille.http.query import query_flag
 from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
+from permille.http.requests import AT_ONCE
 from permille.http.shares import Shares, too_many_requests
 from permille.http.words import in_words
 from permille.ingest.calls import CallDesk, CallStore
@@ -209,7 +210,10 @@ class EventIntake:
         except Refusal as refusal:
             status, body = refusal.status, _encode(refusal_body(refusal))
             _count_refused(refusal)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        at_once = scope.get(AT_ONCE)
+        if at_once is not None and at_once(status, body):
+            return
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         if status in STATUS_HEADERS:
             headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS[status].items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
