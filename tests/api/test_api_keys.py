@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from permille.api.routes import API, GROUPS, all_routes
 from permille.app import build
 from permille.clock import system_now
 from permille.config import Config
-from permille.core.api_key import EVENTS_ONLY, READ_ONLY, RESOURCES, Permissions
+from permille.core.api_key import EVENTS_ONLY, READ_ONLY, RESOURCES, ApiKey, Permissions
 from permille.database.connections import open_pool
 from permille.http.guesses import GUESSES_A_MINUTE
 from permille.http.requests import Requests
@@ -121,6 +122,52 @@ def test_when_a_key_was_used_is_written_beside_its_requests(api: Api, dsn: str) 
     api.conn.rollback()
     found = {each.id: each.last_used_at for each in api_keys.of_organization(api.conn, api.organization.id)}
     assert found[key.id] == second, "a server that is late changes nothing"
+
+
+def test_a_key_that_a_server_has_not_met_is_looked_up_once_for_its_request(
+    api: Api, dsn: str, live_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[str] = []
+    by_secret = api_keys.by_secret
+
+    def counted(conn: Any, secret: str, **more: Any) -> ApiKey | None:
+        looked_up.append(secret)
+        return by_secret(conn, secret, **more)
+
+    def revoke() -> None:
+        known = by_secret(api.conn, live_key, now=system_now())
+        assert known is not None
+        usecase.revoke_key(api.conn, known.organization.id, known.id, now=system_now())
+        api.conn.commit()
+
+    async def body(while_it_comes: Callable[[], None] | None) -> AsyncIterator[bytes]:
+        yield b'{"customer": {'
+        if while_it_comes is not None:
+            await asyncio.to_thread(while_it_comes)
+            await asyncio.sleep(0.3)
+        yield b'"external_id": "a"}}'
+
+    async def statuses(*meanwhile: Callable[[], None] | None) -> list[int]:
+        server = build(Config(database_url=dsn))
+        await server.start()
+        await asyncio.sleep(0.2)  # it listens
+        try:
+            return [await send(server, each) for each in meanwhile]
+        finally:
+            await server.stop()
+
+    async def send(server: Any, meanwhile: Callable[[], None] | None) -> int:
+        transport = httpx2.ASGITransport(app=Requests(server))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://t") as client:
+            headers = {"Authorization": f"Bearer {live_key}", "Content-Length": "40"}
+            return (
+                await client.post(f"{API}/customers", content=body(meanwhile), headers=headers)
+            ).status_code
+
+    monkeypatch.setattr(api_keys, "by_secret", counted)
+    assert asyncio.run(statuses(None, None)) == [200, 200]
+    assert looked_up == [live_key] * 2, "once for each"
+    assert asyncio.run(statuses(revoke)) == [401], "it was revoked while the body came"
 
 
 def test_a_revoked_key_sends_no_event_more_on_any_server(api: Api, dsn: str, live_key: str) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import pytest
 from psycopg_pool import ConnectionPool
+from pypdf import PdfReader
 
 from permille.config import from_environment
-from permille.core.mail import RECIPIENTS_MAX
+from permille.core.mail import EMAIL_SETTINGS, RECIPIENTS_MAX, MailKind
 from permille.database.connections import open_pool
+from permille.out import documents
 from permille.out.kind import Context
-from permille.out.mail.letters import GoneError, invoice_letter
+from permille.out.mail.letter import Letter
+from permille.out.mail.letters import WRITERS, GoneError
 from permille.store import mails
 
 from .conftest import Api, Server
+from .test_payments import billed, move, pay
 
 
 def mails_of(api: Api) -> list[mails.Mail]:
@@ -110,24 +116,166 @@ def test_what_is_refused(selling: Api, stranger: Api) -> None:
     assert mails_of(selling) == []
 
 
-def test_the_letter_is_in_the_customers_language_with_the_pdf(selling: Api, server: Server) -> None:
-    selling.put(
-        "/organizations", {"organization": {"legal_name": "Acme GmbH", "email": "fragen@acme.example"}}
-    )
-    invoice = bill(selling, "cus", name="Kunde", billing_configuration={"document_locale": "de"})
+class Desk:
+    """Writes the letters of mails as a worker would."""
+
+    def __init__(self, pool: ConnectionPool[Any], dsn: str) -> None:
+        config = replace(from_environment(), database_url=dsn)
+        self.context = Context(pool=pool, config=config, renderers={}, is_stopping=lambda: False)
+
+    def write(self, mail: mails.Mail) -> Letter:
+        return WRITERS[MailKind(mail.kind)](self.context, mail.organization_id, mail.object_id)
+
+
+@pytest.fixture
+def desk(server: Server) -> Iterator[Desk]:
     pool: ConnectionPool[Any] = open_pool(server.dsn, size=2, name="test-letters")
     try:
-        config = replace(from_environment(), database_url=server.dsn)
-        context = Context(pool=pool, config=config, renderers={}, is_stopping=lambda: False)
-        made = selling.row("select id from invoice where organization_id = %(organization)s")[0]
-        letter = invoice_letter(context, selling.organization.id, made)
-        selling.post(f"/invoices/{invoice['lago_id']}/void", {})
-        with pytest.raises(GoneError):
-            invoice_letter(context, selling.organization.id, made)
+        yield Desk(pool, server.dsn)
     finally:
         pool.close()
+
+
+@pytest.fixture
+def german(api: Api) -> Api:
+    """An organization that sends everything by mail, and a customer of it that reads German."""
+    api.put(
+        "/organizations",
+        {
+            "organization": {
+                "legal_name": "Acme GmbH",
+                "email": "fragen@acme.example",
+                "bank_details": "IBAN DE02",
+                "email_settings": list(EMAIL_SETTINGS),
+            }
+        },
+    )
+    return api
+
+
+def receivable(api: Api) -> Any:
+    """An invoice of 31 euros that is overdue on 6 March."""
+    german = {"document_locale": "de"}
+    return billed(api, name="Kunde", email="pay@x.example", billing_configuration=german, net_payment_term=0)
+
+
+def facts(letter: Letter) -> dict[str, str]:
+    return {label: value.replace("\u00a0", " ") for label, value in letter.facts}
+
+
+def test_the_letter_is_in_the_customers_language_with_the_pdf_that_is_kept(german: Api, desk: Desk) -> None:
+    invoice = receivable(german)
+    (mail,) = mails_of(german)
+    letter = desk.write(mail)
     assert letter.subject == f"Acme GmbH: Rechnung {invoice['number']}"
     assert letter.reply_to == "fragen@acme.example"
-    assert dict(letter.facts)["Zu zahlen"].replace("\u00a0", " ").endswith("€")
+    assert (facts(letter)["Zu zahlen"], letter.notes) == ("31,00 €", ("IBAN DE02",))
     (pdf,) = letter.attachments
-    assert pdf.content.startswith(b"%PDF")
+    assert pdf.name == f"{invoice['number']}.pdf"
+    kept = german.row("select content from invoice_document where invoice_id = %(id)s", id=invoice["lago_id"])
+    assert bytes(kept[0]) == pdf.content
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "render_invoice", None)
+        assert desk.write(mail).attachments == letter.attachments, "it is not set a second time"
+    german.post(f"/invoices/{invoice['lago_id']}/void", {})
+    with pytest.raises(GoneError):
+        desk.write(mail)
+
+
+def test_a_receipt_is_mailed_with_its_pdf(german: Api, desk: Desk) -> None:
+    invoice = receivable(german)
+    pay(german, invoice, 1_050, reference="SEPA 7")
+    mail = mails_of(german)[0]
+    (receipt,) = german.get("/payment_receipts")["payment_receipts"]
+    assert (mail.kind, str(mail.object_id)) == ("payment_receipt", receipt["lago_id"])
+    letter = desk.write(mail)
+    assert letter.heading == f"Zahlungsbeleg {receipt['number']}"
+    assert facts(letter)[f"Rechnung {invoice['number']}"] == facts(letter)["Bezahlt"] == "10,50 €"
+    assert receipt["file_url"].endswith(f"/payment_receipts/{receipt['lago_id']}/pdf")
+    answer = german.call("GET", f"/payment_receipts/{receipt['lago_id']}/pdf")
+    assert answer.content == letter.attachments[0].content
+    assert f'"{letter.attachments[0].name}"' in answer.headers["content-disposition"]
+    words = PdfReader(BytesIO(answer.content)).pages[0].extract_text()
+    assert all(word in words for word in ("Zahlungsbeleg", "SEPA 7", invoice["number"], receipt["number"]))
+
+
+def test_a_credit_note_is_mailed_with_its_pdf(german: Api, desk: Desk) -> None:
+    invoice = german.get(f"/invoices/{receivable(german)['lago_id']}")["invoice"]
+    body = {
+        "invoice_id": invoice["lago_id"],
+        "description": "Kulanz",
+        "items": [{"fee_id": invoice["fees"][0]["lago_id"], "amount_cents": 600}],
+        "credit_amount_cents": 600,
+    }
+    note = german.post("/credit_notes", {"credit_note": body})["credit_note"]
+    mail = mails_of(german)[0]
+    assert (mail.kind, str(mail.object_id)) == ("credit_note", note["lago_id"])
+    letter = desk.write(mail)
+    assert letter.heading == f"Gutschrift {note['number']}"
+    assert facts(letter)["Zur Rechnung"] == invoice["number"]
+    assert facts(letter)["Gutschrift für spätere Rechnungen"] == "6,00 €"
+    assert letter.notes == ("Kulanz",)
+    answer = german.call("GET", f"/credit_notes/{note['lago_id']}/pdf")
+    assert answer.content == letter.attachments[0].content
+
+
+def test_requests_are_mailed_to_who_is_asked_with_what_is_still_due(german: Api, desk: Desk) -> None:
+    german.put("/organizations", {"organization": {"email_settings": []}})
+    invoice = receivable(german)
+    move(german, 2024, 3, 8)
+    wanted = {
+        "external_customer_id": "cus",
+        "lago_invoice_ids": [invoice["lago_id"]],
+        "email": "boss@x.example",
+    }
+    german.post("/payment_requests", {"payment_request": wanted})
+    (mail,) = mails_of(german)
+    assert (mail.kind, mail.recipients) == ("payment_request", ["boss@x.example"])
+    pay(german, invoice, 100)
+    letter = desk.write(mail)
+    assert letter.heading == "Zahlungsaufforderung"
+    assert facts(letter)["Zu zahlen"] == "30,00 €"
+    assert [each.name for each in letter.attachments] == [f"{invoice['number']}.pdf"]
+    assert letter.notes == ("Bitte bezahlen Sie diese überfälligen Rechnungen.", "IBAN DE02")
+    pay(german, invoice, 3_000)
+    with pytest.raises(GoneError):
+        desk.write(mail)
+
+
+def test_dunning_is_mailed_by_its_campaign_alone(german: Api, desk: Desk) -> None:
+    german.put("/organizations", {"organization": {"email_settings": []}})
+    campaign = {
+        "code": "late",
+        "name": "Late",
+        "thresholds": [{"currency": "EUR", "amount_cents": 1}],
+        "days_between_attempts": 2,
+        "max_attempts": 2,
+    }
+    german.post("/dunning_campaigns", {"dunning_campaign": campaign})
+    german.put("/billing_entities/default", {"billing_entity": {"dunning_campaign_code": "late"}})
+    receivable(german)
+    move(german, 2024, 3, 20)
+    found = mails_of(german)
+    assert [(each.kind, each.recipients) for each in found] == 2 * [("payment_request", ["pay@x.example"])]
+    assert desk.write(found[0]).heading == "Zahlungserinnerung"
+
+
+def test_every_kind_is_sent_when_somebody_asks(selling: Api, stranger: Api) -> None:
+    invoice = receivable(selling)
+    pay(selling, invoice, 100)
+    move(selling, 2024, 3, 8)
+    fee = selling.get(f"/invoices/{invoice['lago_id']}")["invoice"]["fees"][0]["lago_id"]
+    items = [{"fee_id": fee, "amount_cents": 600}]
+    note = {"invoice_id": invoice["lago_id"], "items": items, "credit_amount_cents": 600}
+    selling.post("/credit_notes", {"credit_note": note})
+    wanted = {"external_customer_id": "cus", "lago_invoice_ids": [invoice["lago_id"]]}
+    selling.post("/payment_requests", {"payment_request": wanted})
+    for name in ("credit_notes", "payment_receipts", "payment_requests"):
+        path = f"/{name}/{selling.get(f'/{name}')[name][0]['lago_id']}/resend_email"
+        mail = selling.post(path, {"to": ["a@x.example"], "cc": ["b@x.example"], "bcc": ["c@x.example"]})[
+            "mail"
+        ]
+        assert (mail["to"], mail["cc"], mail["bcc"]) == (["a@x.example"], ["b@x.example"], ["c@x.example"])
+        assert mail["kind"] == name.removesuffix("s")
+        assert selling.post(path, {})["mail"]["to"] == ["pay@x.example"]
+        assert stranger.code(404, "POST", path, {"to": ["a@x.example"]}) == f"{mail['kind']}_not_found"

@@ -29,7 +29,7 @@ from permille.database.connections import open_pool
 from permille.ids import new_id
 from permille.out.kind import Context
 from permille.out.mail import sending, smtp
-from permille.out.mail.letters import Attachment, Letter, message_of
+from permille.out.mail.letter import Attachment, Letter, message_of
 from permille.out.mail.trial import send_trial
 from permille.store import mails
 from permille.store.mails import NewMail

@@ -90,7 +90,7 @@ def sent_by(page: str) -> dict[str, list[str]]:
         value = re.search(
             r'<option value="([^"]*)" selected' if tag.startswith("<select") else r'value="([^"]*)"', tag
         )
-        if 'type="checkbox"' not in tag and ('type="radio"' not in tag or " checked" in tag):
+        if not re.search('type="(checkbox|radio)"', tag) or " checked" in tag:
             fields.setdefault(name, []).append(html.unescape(value[1]) if value else "")
     return fields
 

@@ -37,7 +37,7 @@ SELLER = {
     "bank_details": "IBAN DE02\r\nBIC X",
     "reverse_charge_note": "VAT reversed",
     "invoice_footer": "Thank you",
-    "email_settings": "invoice.finalized",
+    "email_settings": ["invoice.finalized", "payment_receipt.created"],
 }
 SAVED = {
     **SELLER,
@@ -47,7 +47,6 @@ SAVED = {
     "finalize_zero_amount_invoice": False,
     "eu_tax_management": False,
     "bank_details": "IBAN DE02\nBIC X",
-    "email_settings": ["invoice.finalized"],
 }
 
 

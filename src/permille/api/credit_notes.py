@@ -15,20 +15,21 @@ from starlette.datastructures import QueryParams
 from permille.api.customers import customer_of, render_customer
 from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Engine, Raw
-from permille.api.invoices import issuers, pdf_answer
+from permille.api.invoices import issuers
 from permille.api.metadata import checked_metadata, read_metadata, sent_metadata, without_key
 from permille.api.objects import credit_note as objects
 from permille.api.objects.base import Number
+from permille.api.pdf import pdf_answer, printer_of
 from permille.api.render import instant
 from permille.api.validation import LONG_TEXT, Fields, parse_uuid, query_texts
-from permille.clock import system_now
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_day
 from permille.core.invoice.crediting import CreditSplit
 from permille.core.money import decimal_text, round_cents
 from permille.core.organization import Organization
-from permille.store import billing_entities, credit_notes, customers, fees as fee_store, invoices
+from permille.out.pdf.assembly import credit_note_document
+from permille.store import credit_notes, customers, fees as fee_store, invoices
 from permille.store.credit_notes import CreditNote, CreditNoteSearch
 from permille.store.invoices import StoredInvoice
 from permille.usecases import credit_notes as credit_note_usecase
@@ -150,19 +151,9 @@ def credit_note_pdf(call: Call) -> Raw:
 
 def render_pdf(engine: Engine, conn: Connection[Any], organization: Organization, note: CreditNote) -> Raw:
     """The credit note as a document; it is typeset when the database is free for others again."""
-    from permille.out.logos import current_logo
-    from permille.out.pdf.assembly import credit_note_document
-    from permille.out.pdf.credit_note import render_credit_note
-
     document = credit_note_document(conn, note.id)
-    entity = billing_entities.by_ids(conn, [note.billing_entity_id])[note.billing_entity_id]
-    allow_private = organization.test_mode or engine.config.webhook_allow_private
-
-    def pdf() -> bytes:
-        logo = current_logo(engine.pool, entity, allow_private=allow_private, now=system_now())
-        return render_credit_note(document, logo)
-
-    return pdf_answer(pdf, note.number)
+    printer = printer_of(engine, conn, organization, note.billing_entity_id)
+    return pdf_answer(lambda: printer.credit_note(document), note.number)
 
 
 def replace_metadata(call: Call) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,10 +32,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from permille import telemetry
 from permille.api.addresses import Route, canonical_path
+from permille.api.noting import logged
 from permille.api.objects.pagination import Pagination
 from permille.clock import system_now
 from permille.config import Config
-from permille.core.api_key import Mode
+from permille.core.api_key import ApiKey, Mode
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.database.connections import encode_answer, is_cut_off, is_passing, is_unavailable, keep_plans
@@ -47,7 +49,8 @@ from permille.http.words import in_words
 from permille.store import api_keys
 from permille.store.activity import ActorKind
 from permille.usecases import activity
-from permille.usecases.key_use import KeyUse
+from permille.usecases.api_log import ApiLog
+from permille.usecases.key_use import KeyUse, MetKey
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ class Engine:
     config: Config
     pool: ConnectionPool[Connection[Any]]
     key_use: KeyUse
+    api_log: ApiLog = field(default_factory=ApiLog)
     turns: Turns = field(default_factory=Turns)
     """Those of requests, on the event loop."""
     guesses: Guesses = field(default_factory=Guesses)
@@ -212,6 +216,7 @@ def _answer(
     request: Request,
     body: Any,
     *,
+    met: MetKey | None,
     scope: KeyScope | None,
     operation: str,
     keeps_plans: bool = False,
@@ -223,9 +228,13 @@ def _answer(
         if keeps_plans:
             keep_plans(conn)
         now = system_now()
-        known = api_keys.by_secret(conn, key, now=now) if key else None
+        if met is not None and met.is_right(engine.key_use):
+            known: ApiKey | None = met.key
+        else:
+            known = api_keys.by_secret(conn, key, now=now) if key else None
         if key is None or known is None:
             return unauthorized()
+        request.state.known, request.state.body = known, body
         organization = known.organization
         engine.turns.learn(key, organization.id)
         telemetry.belongs_to(organization.id)
@@ -257,17 +266,26 @@ def _answer(
     return answer if isinstance(answer, Raw) else json_response(answer)
 
 
-async def _is_known(engine: Engine, key: str | None) -> bool:
-    """Whether the key was one of an organization when it was looked at: before a body is read."""
-    if key is None or engine.turns.owner_of(key) is not None:
-        return key is not None
+def _is_cut_off(error: Exception) -> bool:
+    return (is_passing(error) and not is_unavailable(error)) or is_cut_off(error)
 
-    def look() -> bool:
+
+def _status_of(error: psycopg.Error) -> int:
+    """What a request is answered with whose work raised it."""
+    return 503 if is_unavailable(error) or _is_cut_off(error) else 500
+
+
+async def _meet(engine: Engine, key: str) -> MetKey | None:
+    """Look a key up that this process has not met, before a body is read. None: it is no key."""
+    changes = engine.key_use.changes
+
+    def look() -> MetKey | None:
         with engine.pool.connection() as conn:
             known = api_keys.by_secret(conn, key, now=system_now())
-        if known is not None:
-            engine.turns.learn(key, known.organization.id)
-        return known is not None
+        if known is None:
+            return None
+        engine.turns.learn(key, known.organization.id)
+        return MetKey(key=known, at=time.monotonic(), changes=changes)
 
     async with engine.turns.turn(key):
         return await run_in_threadpool(look)
@@ -302,22 +320,46 @@ def route(
     A key needs the permission that `scope` names; None: any key will do.
     """
 
-    def answer(request: Request, body: Any) -> Response | Raw:
+    def answer(request: Request, body: Any, met: MetKey | None) -> Response | Raw:
         operation = f"{request.method} {path}"
         return _answer(
-            engine, endpoint, request, body, scope=scope, operation=operation, keeps_plans=keeps_plans
+            engine,
+            endpoint,
+            request,
+            body,
+            met=met,
+            scope=scope,
+            operation=operation,
+            keeps_plans=keeps_plans,
         )
 
     async def handle(request: Request) -> Response:
-        key = bearer(request)
+        began = time.perf_counter()
+        status, found = 500, None
+        try:
+            found = await answered(request)
+            status = found.status_code
+        except psycopg.Error as error:
+            status = _status_of(error)
+            raise
+        finally:
+            known = getattr(request.state, "known", None)
+            if known is not None and request.method != "GET":
+                engine.api_log.note(logged(request, known, status=status, answer=found, began=began))
+        return found
+
+    async def answered(request: Request) -> Response:
+        key, met = bearer(request), None
         try:
             refuse_nul(request)
-            if brings_body(request.headers.raw) and not await _is_known(engine, key):
-                return unauthorized()
+            if brings_body(request.headers.raw) and engine.turns.owner_of(key) is None:
+                met = await _meet(engine, key) if key else None
+                if met is None:
+                    return unauthorized()
             with engine.bodies.of(engine.turns.owner_of(key)) as share:
                 body = await read_json(request, engine.config.max_body_bytes, share)
                 async with engine.turns.turn(key):
-                    found = await run_in_threadpool(answer, request, body)
+                    found = await run_in_threadpool(answer, request, body, met)
             return await finished(engine, found, key)
         except Refusal as refusal:
             return refused(refusal)
@@ -380,7 +422,7 @@ def application(
     """The routes, with the answers to what none of them answers; `down` is that while the database is not to be had."""
 
     async def database_failed(request: Request, error: Exception) -> Response:
-        if (is_passing(error) and not is_unavailable(error)) or is_cut_off(error):
+        if _is_cut_off(error):
             log.warning("A request was cut off: %s", error)
             return refused(cut_off())
         if not is_unavailable(error):

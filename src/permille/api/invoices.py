@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -17,12 +17,12 @@ from permille.api.fees import Surroundings, render_fee, surroundings
 from permille.api.http import Call, Engine, Raw
 from permille.api.objects import invoice as objects
 from permille.api.objects.subscription import Subscription as ShownSubscription
+from permille.api.pdf import pdf_answer, printer_of
 from permille.api.render import instant, last_instant
 from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
 from permille.api.usage_thresholds import render_applied
 from permille.api.validation import Fields, parse_uuid, query_texts
-from permille.clock import system_now
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
@@ -34,6 +34,7 @@ from permille.core.invoice.crediting import CreditSplit
 from permille.core.organization import Organization
 from permille.http.query import query_flag
 from permille.ids import new_id
+from permille.out.pdf.assembly import invoice_document
 from permille.store import (
     billing_entities,
     customers,
@@ -51,7 +52,6 @@ from permille.store.invoices import InvoiceSubscription, StoredInvoice
 from permille.store.progressive import AppliedThreshold
 from permille.usecases import payments, voiding
 from permille.usecases.invoices import balances, single
-from permille.usecases.invoices.documents import pdf_of
 
 METADATA_MAX = 5
 METADATA_KEY_MAX = 20
@@ -245,26 +245,9 @@ def render_pdf(
     engine: Engine, conn: Connection[Any], organization: Organization, invoice: StoredInvoice
 ) -> Raw:
     """The invoice as a document; it is typeset when the database is free for others again."""
-    from permille.out.logos import current_logo
-    from permille.out.pdf.assembly import invoice_document
-
     document = invoice_document(conn, invoice.id)
-    entity = billing_entities.by_ids(conn, [invoice.billing_entity_id])[invoice.billing_entity_id]
-    allow_private = organization.test_mode or engine.config.webhook_allow_private
-
-    def pdf() -> bytes:
-        now = system_now()
-        logo = current_logo(engine.pool, entity, allow_private=allow_private, now=now)
-        return pdf_of(engine.pool, organization, invoice, document, logo, now=now)
-
-    return pdf_answer(pdf, invoice.number)
-
-
-def pdf_answer(content: Callable[[], bytes], number: str) -> Raw:
-    """A document that is named by its number; it is made when the answer is sent."""
-    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in number)
-    disposition = f'inline; filename="{name}.pdf"'
-    return Raw(content=content, media_type="application/pdf", headers={"content-disposition": disposition})
+    printer = printer_of(engine, conn, organization, invoice.billing_entity_id)
+    return pdf_answer(lambda: printer.invoice(invoice, document), invoice.number)
 
 
 def render_whole_invoices(

@@ -8,13 +8,10 @@ from permille.api.http import Call
 from permille.api.objects import mail as objects
 from permille.api.render import instant
 from permille.api.validation import INVALID, OUT_OF_RANGE, Fields, parse_uuid
-from permille.core.errors import NotAllowed
-from permille.core.invoice.draft import InvoiceStatus
 from permille.core.mail import RECIPIENTS_MAX, MailKind, address
-from permille.store import customers, mails
+from permille.store import mails
 from permille.store.mails import Mail
 from permille.usecases import mail as usecase
-from permille.usecases.invoices import single
 
 
 def read_recipients(fields: Fields) -> dict[str, list[str]]:
@@ -34,21 +31,29 @@ def _addresses(fields: Fields, name: str) -> list[str]:
 
 
 def resend_invoice(call: Call) -> dict[str, Any]:
-    """POST /invoices/{lago_id}/resend_email. Raises NotAllowed for an invoice that is not final."""
-    invoice = single.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
-    if invoice.status != InvoiceStatus.FINALIZED:
-        raise NotAllowed("invoice_not_finalized")
+    """POST /invoices/{lago_id}/resend_email."""
+    return _resend(call, MailKind.INVOICE)
+
+
+def resend_credit_note(call: Call) -> dict[str, Any]:
+    """POST /credit_notes/{lago_id}/resend_email."""
+    return _resend(call, MailKind.CREDIT_NOTE)
+
+
+def resend_receipt(call: Call) -> dict[str, Any]:
+    """POST /payment_receipts/{lago_id}/resend_email."""
+    return _resend(call, MailKind.PAYMENT_RECEIPT)
+
+
+def resend_request(call: Call) -> dict[str, Any]:
+    """POST /payment_requests/{lago_id}/resend_email."""
+    return _resend(call, MailKind.PAYMENT_REQUEST)
+
+
+def _resend(call: Call, kind: MailKind) -> dict[str, Any]:
+    subject = usecase.subject_to_send(call.conn, call.organization.id, kind, parse_uuid(call.path["lago_id"]))
     recipients = read_recipients(Fields(call.body if isinstance(call.body, dict) else {}))
-    payer = customers.by_ids(call.conn, [invoice.customer_id])[invoice.customer_id]
-    mail_id = usecase.send(
-        call.conn,
-        call.organization.id,
-        MailKind.INVOICE,
-        invoice.id,
-        customers_email=payer.email,
-        **recipients,
-        now=call.now,
-    )
+    mail_id = usecase.send(call.conn, call.organization.id, kind, subject, **recipients, now=call.now)
     return {"mail": render_mail(mails.by_ids(call.conn, call.organization.id, [mail_id])[mail_id])}
 
 

@@ -13,8 +13,6 @@ from permille.core.errors import Refusal
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 RESOURCES = (
-    "/api_logs",
-    "/customers/{external_id}/portal_url",
     "/order_forms",
     "/orders",
     "/quote_versions",
@@ -23,9 +21,7 @@ RESOURCES = (
 """Whole resources: everything at these paths and below them."""
 
 ACTIONS = (
-    ("POST", "/payment_receipts/{lago_id}/resend_email"),
     ("POST", "/credit_notes/{lago_id}/download_xml"),
-    ("POST", "/credit_notes/{lago_id}/resend_email"),
     ("POST", "/invoices/{lago_id}/download_xml"),
     ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),
     ("POST", "/wallet_transactions/{lago_id}/payment_url"),

@@ -7,14 +7,18 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from psycopg import Connection
 
 from permille.api.customers import customer_of
-from permille.api.http import Call, Raw
+from permille.api.http import Call, Engine, Raw
 from permille.api.objects import payment as objects
+from permille.api.pdf import pdf_answer, printer_of
 from permille.api.render import instant
 from permille.api.validation import MANDATORY, Fields, parse_uuid
 from permille.core.errors import Invalid, NotFound
+from permille.core.organization import Organization
+from permille.out.pdf.assembly import receipt_document
 from permille.store import customers, payments
 from permille.store.payments import PaymentSearch, Receipt, StoredPayment
 from permille.usecases import payments as usecase
@@ -103,13 +107,37 @@ def list_receipts(call: Call) -> dict[str, Any]:
         limit=page.per_page,
         offset=page.offset,
     )
-    return {"payment_receipts": render_receipts(call.conn, rows), "meta": page.meta(total)}
+    shown = [_with_file(call, each) for each in render_receipts(call.conn, rows)]
+    return {"payment_receipts": shown, "meta": page.meta(total)}
 
 
 def show_receipt(call: Call) -> dict[str, Any]:
     """GET /payment_receipts/{lago_id}."""
-    found = usecase.receipt_by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
-    return {"payment_receipt": render_receipts(call.conn, [found])[0]}
+    (shown,) = render_receipts(call.conn, [_receipt_of(call)])
+    return {"payment_receipt": _with_file(call, shown)}
+
+
+def _receipt_of(call: Call) -> Receipt:
+    return usecase.receipt_by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
+
+
+def _with_file(call: Call, shown: objects.PaymentReceipt) -> objects.PaymentReceipt:
+    url = f"{call.engine.config.base_url}/api/v1/payment_receipts/{shown.lago_id}/pdf"
+    return msgspec.structs.replace(shown, file_url=url)
+
+
+def receipt_pdf(call: Call) -> Raw:
+    """GET /payment_receipts/{lago_id}/pdf."""
+    return render_receipt_pdf(call.engine, call.conn, call.organization, _receipt_of(call))
+
+
+def render_receipt_pdf(
+    engine: Engine, conn: Connection[Any], organization: Organization, receipt: Receipt
+) -> Raw:
+    """The receipt as a document; it is typeset when the database is free for others again."""
+    document = receipt_document(conn, receipt)
+    printer = printer_of(engine, conn, organization, payments.billing_entity_of(conn, receipt.payment_id))
+    return pdf_answer(lambda: printer.receipt(document), receipt.number)
 
 
 def retry_payment(call: Call) -> Raw:

@@ -13,6 +13,10 @@ class MailKind(StrEnum):
     """What a mail is about."""
 
     INVOICE = "invoice"
+    CREDIT_NOTE = "credit_note"
+    PAYMENT_RECEIPT = "payment_receipt"
+    PAYMENT_REQUEST = "payment_request"
+    """Made by hand, or by a dunning campaign."""
 
 
 class MailStatus(StrEnum):
@@ -28,8 +32,12 @@ class MailStatus(StrEnum):
     """The worker or the connection ended while the mail server was taking it: it is not sent twice unasked."""
 
 
-AUTOMATIC = {MailKind.INVOICE: "invoice.finalized"}
-"""Kind -> the email setting of a billing entity that sends it without being asked."""
+AUTOMATIC = {
+    MailKind.INVOICE: "invoice.finalized",
+    MailKind.CREDIT_NOTE: "credit_note.created",
+    MailKind.PAYMENT_RECEIPT: "payment_receipt.created",
+}
+"""Kind -> the email setting of a billing entity that sends it without being asked. The others are always sent."""
 EMAIL_SETTINGS = tuple(AUTOMATIC.values())
 RECIPIENTS_MAX = 20
 PAUSES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 240, 720))

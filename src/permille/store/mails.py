@@ -62,18 +62,6 @@ def wants_automatic(conn: Connection[Any], organization_id: UUID, setting: str) 
     return bool(row and row[0])
 
 
-def invoices_to_mail(
-    conn: Connection[Any], invoice_ids: Collection[UUID], setting: str
-) -> list[tuple[UUID, str]]:
-    """(invoice, its customer's email) of those for anything whose billing entity has this email setting."""
-    return conn.execute(
-        "select i.id, c.email from invoice i join customer c on c.id = i.customer_id"
-        " join billing_entity b on b.id = i.billing_entity_id"
-        " where i.id = any(%s) and %s = any(b.email_settings) and i.fees_amount_cents <> 0 and c.email is not null",
-        [uuid_array(invoice_ids), setting],
-    ).fetchall()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMail:
     kind: MailKind

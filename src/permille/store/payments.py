@@ -42,6 +42,8 @@ class PaidInvoice:
     payment_id: UUID
     invoice_id: UUID
     number: str
+    amount_cents: int
+    """What it pays of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,13 +145,25 @@ def invoices_of(conn: Connection[Any], payment_ids: Collection[UUID]) -> dict[UU
     """Payment -> the invoices that it pays, in the order of their numbers."""
     with conn.cursor(row_factory=class_row(PaidInvoice)) as cursor:
         rows = cursor.execute(
-            "select p.payment_id, p.invoice_id, i.number from invoice_payment p join invoice i on i.id = p.invoice_id"
+            "select p.payment_id, p.invoice_id, i.number, p.amount_cents from invoice_payment p join invoice i on i.id = p.invoice_id"
             " where p.payment_id = any(%s) order by i.number, i.id",
             [list(payment_ids)],
         ).fetchall()
     found: dict[UUID, list[PaidInvoice]] = defaultdict(list)
     for row in rows:
         found[row.payment_id].append(row)
+    return found
+
+
+def billing_entity_of(conn: Connection[Any], payment_id: UUID) -> UUID:
+    """The billing entity of the first invoice that a payment pays."""
+    row = conn.execute(
+        "select i.billing_entity_id from invoice_payment p join invoice i on i.id = p.invoice_id"
+        " where p.payment_id = %s order by i.number, i.id limit 1",
+        [payment_id],
+    ).fetchone()
+    assert row is not None, payment_id
+    found: UUID = row[0]
     return found
 
 
@@ -172,6 +186,16 @@ def receipts(
         ).fetchall()
     row = conn.execute(f"select count(*) {_SOME_RECEIPTS}", values).fetchone()
     return rows, row[0] if row else 0
+
+
+def receipts_of(conn: Connection[Any], payment_ids: Collection[UUID]) -> dict[UUID, Receipt]:
+    """Payment -> its receipt."""
+    with conn.cursor(row_factory=class_row(Receipt)) as cursor:
+        rows = cursor.execute(
+            "select id, payment_id, number, created_at from payment_receipt where payment_id = any(%s)",
+            [list(payment_ids)],
+        ).fetchall()
+    return {row.payment_id: row for row in rows}
 
 
 def receipt(conn: Connection[Any], receipt_id: UUID) -> tuple[UUID, Receipt] | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,12 +16,15 @@ import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg_pool import ConnectionPool
 
+from permille.core.api_key import ApiKey
 from permille.store import api_keys
 
 log = logging.getLogger(__name__)
 
 WRITTEN_SECONDS = 60.0
 RETRY_SECONDS = 1.0
+MET_SECONDS = 1.0
+"""How long a key that was looked up before its request's body is good for the request."""
 
 
 class KeyUse:
@@ -29,6 +34,8 @@ class KeyUse:
         self._pool = pool
         self._lock = threading.Lock()
         self._used: dict[UUID, datetime] = {}
+        self.changes = 0
+        """How often keys have changed, on any server, since this one began to listen."""
 
     def note(self, key_id: UUID, now: datetime) -> None:
         """The key was used. Any thread may say so."""
@@ -52,6 +59,22 @@ class KeyUse:
         while True:
             await asyncio.sleep(WRITTEN_SECONDS)
             await asyncio.to_thread(self.write)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetKey:
+    """A key as it was looked up before the body of its request was read."""
+
+    key: ApiKey
+    at: float
+    """By the monotonic clock."""
+    changes: int
+    """How often keys had changed when it was looked up."""
+
+    def is_right(self, key_use: KeyUse) -> bool:
+        """Whether it need not be looked up again. A key that ends, and one with a test clock, which may have moved, always is."""
+        is_fresh = time.monotonic() - self.at < MET_SECONDS and self.changes == key_use.changes
+        return is_fresh and self.key.expires_at is None and not self.key.organization.test_mode
 
 
 async def hear_changes(dsn: str, forget: Callable[[UUID | None], None]) -> None:

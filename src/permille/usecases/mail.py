@@ -10,47 +10,62 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.clock import system_now
-from permille.core.errors import Invalid, NotFound
-from permille.core.mail import AUTOMATIC, MailKind, addresses
-from permille.store import mails
+from permille.core.errors import Invalid, NotAllowed, NotFound
+from permille.core.mail import AUTOMATIC, RECIPIENTS_MAX, MailKind, addresses
+from permille.store import mail_subjects, mails
+from permille.store.mail_subjects import MailSubject
 from permille.store.mails import NewMail
 
 
-def mail_invoices(
-    conn: Connection[Any], organization_id: UUID, invoice_ids: Collection[UUID], *, now: datetime
+def mail_new(
+    conn: Connection[Any], organization_id: UUID, kind: MailKind, ids: Collection[UUID], *, now: datetime
 ) -> None:
-    """Queue mails with invoices that have become final, to customers with an email, where the billing entity sends them.
+    """Queue mails with objects that are new, to customers with an email, where the billing entity sends them.
 
     Invoices for nothing are not sent. Set-based.
     """
-    setting = AUTOMATIC[MailKind.INVOICE]
-    if not invoice_ids or not mails.wants_automatic(conn, organization_id, setting):
+    setting = AUTOMATIC.get(kind)
+    if not ids or (setting and not mails.wants_automatic(conn, organization_id, setting)):
         return
-    found = [
-        NewMail(kind=MailKind.INVOICE, object_id=invoice_id, recipients=recipients)
-        for invoice_id, email in mails.invoices_to_mail(conn, invoice_ids, setting)
-        if (recipients := addresses(email))
+    found = mail_subjects.by_ids(conn, organization_id, kind, ids)
+    new = [
+        NewMail(kind=kind, object_id=each.id, recipients=recipients)
+        for each in (found[object_id] for object_id in ids if object_id in found)
+        if each.may_be_sent and each.is_worth_sending
+        if setting is None or setting in each.email_settings
+        if (recipients := addresses(each.email)[:RECIPIENTS_MAX])
     ]
-    mails.add(conn, organization_id, found, now=now, system_now=system_now())
+    mails.add(conn, organization_id, new, now=now, system_now=system_now())
+
+
+def subject_to_send(
+    conn: Connection[Any], organization_id: UUID, kind: MailKind, object_id: UUID | None
+) -> MailSubject:
+    """What somebody wants to send. Raises NotFound, and NotAllowed for an invoice that is not final."""
+    found = mail_subjects.by_ids(conn, organization_id, kind, [object_id] if object_id else [])
+    if object_id not in found:
+        raise NotFound(kind.value)
+    if not found[object_id].may_be_sent:
+        raise NotAllowed(f"{kind.value}_not_finalized")
+    return found[object_id]
 
 
 def send(
     conn: Connection[Any],
     organization_id: UUID,
     kind: MailKind,
-    object_id: UUID,
+    subject: MailSubject,
     *,
-    customers_email: str | None,
     to: Sequence[str],
     cc: Sequence[str],
     bcc: Sequence[str],
     now: datetime,
 ) -> UUID:
     """Queue a mail because somebody asks for it. Without recipients the customer gets it; raises Invalid when that has no email."""
-    recipients = to or addresses(customers_email)
+    recipients = to or addresses(subject.email)[:RECIPIENTS_MAX]
     if not recipients:
         raise Invalid({"to": ["customer_has_no_email"]})
-    new = NewMail(kind=kind, object_id=object_id, recipients=recipients, cc=cc, bcc=bcc)
+    new = NewMail(kind=kind, object_id=subject.id, recipients=recipients, cc=cc, bcc=bcc)
     (mail_id,) = mails.add(conn, organization_id, [new], now=now, system_now=system_now())
     return mail_id
 

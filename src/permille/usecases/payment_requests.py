@@ -15,10 +15,12 @@ from psycopg import Connection
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
 from permille.core.invoice.payment import Due, PaymentStatus, request_problem
+from permille.core.mail import MailKind
 from permille.ids import new_id
 from permille.store import customers, invoices, payment_requests, webhooks
 from permille.store.invoices import StoredInvoice
 from permille.store.payment_requests import StoredRequest
+from permille.usecases.mail import mail_new
 
 
 def by_id(conn: Connection[Any], organization_id: UUID, request_id: UUID | None) -> StoredRequest:
@@ -70,7 +72,7 @@ def add(
     campaign_id: UUID | None = None,
     now: datetime,
 ) -> StoredRequest:
-    """Store a request for what is due of invoices that go together, and queue its webhook."""
+    """Store a request for what is due of invoices that go together, and queue its webhook and its mail."""
     made = StoredRequest(
         id=new_id(now),
         organization_id=customer.organization_id,
@@ -86,6 +88,7 @@ def add(
     )
     payment_requests.add(conn, made, {due.invoice_id: due.amount_cents for due in dues})
     webhooks.enqueue_of(conn, "payment_request.created", customer.organization_id, [made.id], now=now)
+    mail_new(conn, customer.organization_id, MailKind.PAYMENT_REQUEST, [made.id], now=now)
     return made
 
 

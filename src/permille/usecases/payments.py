@@ -15,6 +15,7 @@ from psycopg import Connection
 
 from permille.core.errors import Forbidden, Invalid, NotAllowed, NotFound
 from permille.core.invoice.payment import PayableType, PaymentStatus, amount_problem
+from permille.core.mail import MailKind
 from permille.ids import new_id
 from permille.out.payments.manual import MANUAL
 from permille.out.payments.provider import Collection, PaymentProvider
@@ -23,6 +24,7 @@ from permille.store.invoices import StoredInvoice
 from permille.store.payments import Receipt, StoredPayment
 from permille.usecases import dunning, payment_requests
 from permille.usecases.invoices import opened, single
+from permille.usecases.mail import mail_new
 from permille.usecases.wallets import transactions
 
 Follow = Callable[[Connection[Any], Sequence[StoredInvoice], datetime], None]
@@ -157,6 +159,7 @@ def _add(conn: Connection[Any], payment: StoredPayment, shares: Mapping[UUID, in
     paid = invoices.invoices_by_ids(conn, list(shares)).values()
     set_status(conn, [row for row in paid if not row.due_amount_cents], PaymentStatus.SUCCEEDED, now=now)
     webhooks.enqueue_of(conn, "payment_receipt.created", payment.organization_id, [receipt_id], now=now)
+    mail_new(conn, payment.organization_id, MailKind.PAYMENT_RECEIPT, [receipt_id], now=now)
 
 
 def _payable(conn: Connection[Any], organization_id: UUID, invoice_id: UUID | None) -> StoredInvoice:

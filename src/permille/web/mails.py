@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
 from permille.api.mails import read_recipients
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import NotFound
-from permille.core.invoice.draft import InvoiceStatus
 from permille.core.mail import MailKind, MailStatus
 from permille.out.mail.sending import is_set_up
-from permille.store import customers, invoices, mails
+from permille.store import mail_subjects, mails
+from permille.store.mail_subjects import MailSubject
+from permille.store.mails import Mail
 from permille.usecases import mail as usecase
-from permille.usecases.invoices import single
 from permille.web.visit import Done, HtmlPage, Visit
+
+PLACES = {
+    MailKind.INVOICE: ("Invoice", "/app/invoices/{}"),
+    MailKind.CREDIT_NOTE: ("Credit note", "/app/credit-notes/{}"),
+    MailKind.PAYMENT_RECEIPT: ("Receipt", "/app/receipts/{}/pdf"),
+    MailKind.PAYMENT_REQUEST: ("Payment request", "/app/payments#requests"),
+}
+"""What each kind is called, and where its object is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownMail:
+    """A mail with what it is about."""
+
+    mail: Mail
+    subject: MailSubject
+    title: str
+    place: str
+
+
+def shown(conn: Connection[Any], organization_id: UUID, rows: Sequence[Mail]) -> list[ShownMail]:
+    """Mails with what they are about, but for those whose object is no more."""
+    subjects: dict[UUID, MailSubject] = {}
+    for kind in {row.kind for row in rows}:
+        ids = {row.object_id for row in rows if row.kind == kind}
+        subjects |= mail_subjects.by_ids(conn, organization_id, MailKind(kind), ids)
+    found = []
+    for row in rows:
+        if row.object_id in subjects:
+            subject, (name, place) = subjects[row.object_id], PLACES[MailKind(row.kind)]
+            title = f"{name} {subject.number}" if subject.number else name
+            found.append(ShownMail(mail=row, subject=subject, title=title, place=place.format(subject.id)))
+    return found
 
 
 def listing(visit: Visit) -> HtmlPage:
@@ -25,9 +65,8 @@ def listing(visit: Visit) -> HtmlPage:
         limit=page.per_page,
         offset=page.offset,
     )
-    known = invoices.invoices_by_ids(visit.conn, {row.object_id for row in rows})
     context = {
-        "mails": [(row, known[row.object_id].number) for row in rows if row.object_id in known],
+        "mails": shown(visit.conn, visit.here.id, rows),
         "meta": page.meta(total),
         "status_wanted": wanted,
         "statuses": list(MailStatus),
@@ -37,23 +76,21 @@ def listing(visit: Visit) -> HtmlPage:
     return HtmlPage(template="mails.html", context=context)
 
 
-def send_invoice(visit: Visit) -> Done:
-    """POST /app/invoices/{lago_id}/mail: to the addresses in the form, else to the customer."""
-    invoice = single.by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
-    if invoice.status != InvoiceStatus.FINALIZED:
-        raise NotFound("invoice")
+def send(visit: Visit) -> Done:
+    """POST /app/send-by-mail/{kind}/{lago_id}: to the addresses in the form, else to the customer."""
+    if visit.path["kind"] not in list(MailKind):
+        raise NotFound("mail")
+    kind = MailKind(visit.path["kind"])
+    subject = usecase.subject_to_send(visit.conn, visit.here.id, kind, parse_uuid(visit.path["lago_id"]))
     to = [each.strip() for each in visit.form.get("to").split(",") if each.strip()]
-    payer = customers.by_ids(visit.conn, [invoice.customer_id])[invoice.customer_id]
-    usecase.send(
-        visit.conn,
-        visit.here.id,
-        MailKind.INVOICE,
-        invoice.id,
-        customers_email=payer.email,
-        **read_recipients(Fields({"to": to})),
-        now=visit.now,
+    recipients = read_recipients(Fields({"to": to}))
+    usecase.send(visit.conn, visit.here.id, kind, subject, **recipients, now=visit.now)
+    name, _ = PLACES[kind]
+    return Done(
+        action=f"sent {name.lower()} by mail",
+        subject=subject.number or subject.external_customer_id,
+        to="/app/mail?said=mailed",
     )
-    return Done(action="sent invoice by mail", subject=invoice.number, to="/app/mail?said=mailed")
 
 
 def send_again(visit: Visit) -> Done:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from permille.api.http import Raw
 from permille.api.payment_requests import render_requests
-from permille.api.payments import read_payment, render_payments
+from permille.api.payments import read_payment, render_payments, render_receipt_pdf
 from permille.api.validation import Fields, parse_uuid
 from permille.store import customers, payment_requests, payments
 from permille.store.payment_requests import RequestSearch
@@ -24,10 +25,17 @@ def listing(visit: Visit) -> HtmlPage:
     asked, _ = payment_requests.listing(visit.conn, visit.here.id, RequestSearch(), limit=PER_PAGE, offset=0)
     context = {
         "payments": render_payments(visit.conn, rows),
+        "receipts": payments.receipts_of(visit.conn, [row.id for row in rows]),
         "meta": page.meta(total),
         "requests": render_requests(visit.conn, asked),
     }
     return HtmlPage(template="payments.html", context=context)
+
+
+def receipt_pdf(visit: Visit) -> Raw:
+    """GET /app/receipts/{lago_id}/pdf."""
+    receipt = usecase.receipt_by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
+    return render_receipt_pdf(visit.engine, visit.conn, visit.here, receipt)
 
 
 def blank(visit: Visit) -> HtmlPage:

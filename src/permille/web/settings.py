@@ -127,8 +127,12 @@ SECTIONS: Sequence[tuple[str, Sequence[Setting]]] = (
                 name="email_settings",
                 label="By mail",
                 kind="list",
-                hint="Without being asked, to customers with an email. The log is under Mail.",
-                options=(("", "Nothing"), ("invoice.finalized", "Invoices, when they are final")),
+                hint="Without being asked, to customers with an email. Payment requests always are. The log is under Mail.",
+                options=(
+                    ("invoice.finalized", "Invoices, when they are final"),
+                    ("credit_note.created", "Credit notes"),
+                    ("payment_receipt.created", "Receipts of payments"),
+                ),
             ),
             Setting(
                 name="logo_url",
@@ -160,7 +164,10 @@ def show(visit: Visit) -> HtmlPage:
     sections = [
         (
             heading,
-            [(one, menus.get(one.name, one.options), _text(getattr(entity, one.name))) for one in settings],
+            [
+                (one, menus.get(one.name, one.options), _input_value(getattr(entity, one.name)))
+                for one in settings
+            ],
         )
         for heading, settings in SECTIONS
     ]
@@ -186,12 +193,12 @@ def update(visit: Visit) -> Done:
     )
 
 
-def _text(value: Any) -> str:
+def _input_value(value: Any) -> str | list[str]:
     """The value as its input holds it."""
+    if isinstance(value, list):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return ",".join(value)
     return "" if value is None else str(value)
 
 
@@ -200,15 +207,16 @@ def _read(form: Form) -> dict[str, Any]:
     sent = [one for _, settings in SECTIONS for one in settings if form.has(one.name)]
     if empty := [one.name for one in sent if one.required and not form.get(one.name)]:
         raise Invalid({name: ["value_is_mandatory"] for name in empty})
-    body = {one.name: _value(one, form.get(one.name)) for one in sent}
+    body = {one.name: _value(one, form) for one in sent}
     return {**body, "tax_codes": form.all("tax")} if form.has("taxes") else body
 
 
-def _value(setting: Setting, text: str) -> Any:
+def _value(setting: Setting, form: Form) -> Any:
+    if setting.kind == "list":
+        return [each for each in form.all(setting.name) if each]
+    text = form.get(setting.name)
     if setting.kind == "number":
         return json_number(text, whole=True)
-    if setting.kind == "list":
-        return text.split(",") if text else []
     return text.replace("\r\n", "\n") or None
 
 

@@ -64,7 +64,9 @@ ReverseChargeNote = Annotated[
 EmailSettings = Annotated[
     list[str],
     says(
-        "What customers get by mail without being asked: `invoice.finalized`.", example=["invoice.finalized"]
+        "What customers get by mail without being asked: `invoice.finalized`, `credit_note.created`, "
+        "`payment_receipt.created`. Payment requests are always sent.",
+        example=["invoice.finalized"],
     ),
 ]
 EuTaxes = Annotated[

@@ -70,7 +70,7 @@ class PaymentReceipt(Answer):
     number: Annotated[str, says("Number of the receipt.", example="ACM-001-002")]
     payment: Annotated[Payment, says("The payment.")]
     created_at: CreatedAt
-    file_url: Annotated[None, says("Always null: PDFs of receipts aren't built yet.")]
+    file_url: Annotated[str | None, says("Where its PDF is; null in webhooks.")]
     xml_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
 
 

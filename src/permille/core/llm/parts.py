@@ -107,7 +107,7 @@ class Tier(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class UsagePart:
     """A quantity that is in no other part of the same usage."""
 
     type: Type
@@ -129,7 +129,7 @@ class ModelRequest:
     """The model that is billed: without snapshot, prefix or region. None: it can't be known without an alias."""
     context: int
     """The greatest bound of `core/llm/context.py` that the whole input is above."""
-    parts: tuple[Part, ...]
+    parts: tuple[UsagePart, ...]
     snapshot: str | None = None
     """The dated version of the model, for example 2024-08-06."""
 

@@ -1,143 +1,225 @@
-"""What mails say: a heading, a table of facts in the customer's language, and the document as a PDF.
+"""What mails say: a heading, a table of facts in the customer's language, and the documents as PDFs.
 
-To add a kind: a function from its object to a `Letter`, and one line in WRITERS.
+To add a kind: a function from its object to a `Letter`, one line in WRITERS, and its objects in store/mail_subjects.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.utils import format_datetime
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from psycopg import Connection
 
-from permille.clock import system_now
+from permille.core.customer import BillingEntity, Customer
 from permille.core.mail import MailKind, address
 from permille.core.organization import Organization
+from permille.out.documents import Printer, file_name
 from permille.out.kind import Context
-from permille.store import billing_entities, invoices, organizations
-from permille.store.mails import Mail
+from permille.out.mail.letter import Attachment, Letter
+from permille.out.pdf.assembly import (
+    credit_note_document,
+    invoice_document,
+    printed_issuer,
+    printed_name,
+    receipt_document,
+)
+from permille.out.pdf.document import InvoiceDocument
+from permille.out.pdf.language import Language, language_of
+from permille.store import (
+    billing_entities,
+    credit_notes,
+    customers,
+    invoices,
+    organizations,
+    payment_requests,
+    payments,
+)
+from permille.store.invoices import StoredInvoice
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
-    name: str
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
-    """A mail before it is addressed."""
-
-    sender_name: str
-    reply_to: str | None
-    subject: str
-    heading: str
-    facts: tuple[tuple[str, str], ...]
-    """Label and value, in the order in which they are read."""
-    notes: tuple[str, ...]
-    language: str
-    is_right_to_left: bool
-    attachments: tuple[Attachment, ...]
+INVOICES_ATTACHED = 20
+"""At most so many go with a payment request: mail servers refuse what is too large."""
 
 
 class GoneError(Exception):
     """What the mail is about is no more, or not to be sent."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parties:
+    """Who writes, to whom, and in which language."""
+
+    organization: Organization
+    entity: BillingEntity
+    customer: Customer
+    language: Language
+
+    def printer(self, context: Context) -> Printer:
+        return Printer(
+            pool=context.pool, config=context.config, organization=self.organization, entity=self.entity
+        )
+
+    def letter(
+        self,
+        title: str,
+        facts: list[tuple[str, str]],
+        attachments: list[Attachment],
+        *,
+        notes: tuple[str, ...] = (),
+    ) -> Letter:
+        issuer, word = printed_issuer(self.entity), self.language.word
+        return Letter(
+            sender_name=issuer,
+            reply_to=address(self.entity.email) if self.entity.email else None,
+            subject=f"{issuer}: {title}",
+            heading=title,
+            facts=((word("from"), issuer), (word("bill_to"), printed_name(self.customer)), *facts),
+            notes=notes,
+            language=self.language.tag,
+            is_right_to_left=self.language.is_right_to_left,
+            attachments=tuple(attachments),
+        )
+
+
 def invoice_letter(context: Context, organization_id: UUID, invoice_id: UUID) -> Letter:
     """The letter with an invoice. Raises GoneError for one that is voided or no longer there, and UnableToTypeset."""
-    from permille.out.logos import current_logo
-    from permille.out.pdf.assembly import invoice_document
-    from permille.out.pdf.invoice import render_invoice
-    from permille.out.pdf.language import language_of
-
     with context.pool.connection() as conn:
         invoice = invoices.invoices_by_ids(conn, [invoice_id]).get(invoice_id)
         if invoice is None or invoice.status != "finalized":
             raise GoneError("The invoice is not final.")
-        organization = _organization(conn, organization_id)
+        parties = _parties(conn, organization_id, invoice.billing_entity_id, invoice.customer_id)
         document = invoice_document(conn, invoice_id)
-        entity = billing_entities.by_ids(conn, [invoice.billing_entity_id])[invoice.billing_entity_id]
-    language = language_of(document.locale)
-    allow_private = organization.test_mode or context.config.webhook_allow_private
-    logo = current_logo(context.pool, entity, allow_private=allow_private, now=system_now())
-    due = document.total_due_amount_cents
-    payment = [(language.word("due"), language.day(document.payment_due_date))] if due else []
-    return Letter(
-        sender_name=document.issuer.name,
-        reply_to=address(entity.email) if entity.email else None,
-        subject=f"{document.issuer.name}: {language.word('invoice')} {document.number}",
-        heading=f"{language.word('invoice')} {document.number}",
-        facts=(
-            (language.word("from"), document.issuer.name),
-            (language.word("bill_to"), document.customer.name),
-            (language.word("issued"), language.day(document.issuing_date)),
+    language, due = parties.language, document.total_due_amount_cents
+    word = language.word
+    payment = [(word("due"), language.day(document.payment_due_date))] if due else []
+    return parties.letter(
+        f"{word('invoice')} {document.number}",
+        [
+            (word("issued"), language.day(document.issuing_date)),
             *payment,
-            (language.word("total_due"), language.money(due, document.currency)),
-        ),
-        notes=tuple(each for each in (document.bank_details,) if each and due),
-        language=language.tag,
-        is_right_to_left=language.is_right_to_left,
-        attachments=(
-            Attachment(name=f"{_file_name(document.number)}.pdf", content=render_invoice(document, logo)),
-        ),
+            (word("total_due"), language.money(due, document.currency)),
+        ],
+        [_invoice_pdf(parties.printer(context), invoice, document)],
+        notes=_bank_details(parties.entity) if due else (),
     )
 
 
-WRITERS: Mapping[MailKind, Callable[[Context, UUID, UUID], Letter]] = {MailKind.INVOICE: invoice_letter}
+def credit_note_letter(context: Context, organization_id: UUID, note_id: UUID) -> Letter:
+    """The letter with a credit note. Raises GoneError for one that is no longer there, and UnableToTypeset."""
+    with context.pool.connection() as conn:
+        note = credit_notes.by_ids(conn, [note_id]).get(note_id)
+        if note is None:
+            raise GoneError("The credit note is no more.")
+        parties = _parties(conn, organization_id, note.billing_entity_id, note.customer_id)
+        document = credit_note_document(conn, note_id)
+    language = parties.language
+    word = language.word
+    return parties.letter(
+        f"{word('credit_note')} {note.number}",
+        [
+            (word("document_date"), language.day(note.issuing_date)),
+            (word("on_invoice"), document.invoice_number),
+            *((word(key), language.money(cents, note.currency)) for key, cents in document.parts),
+        ],
+        [Attachment(name=file_name(note.number), content=parties.printer(context).credit_note(document))],
+        notes=(note.description,) if note.description else (),
+    )
 
 
-def message_of(mail: Mail, letter: Letter, *, sender: str, now: datetime) -> EmailMessage:
-    """The mail as it is handed over; the same one has the same Message-ID whenever it is sent."""
-    message = EmailMessage()
-    message["Subject"] = _line(letter.subject)
-    message["From"] = Address(display_name=_line(letter.sender_name), addr_spec=sender)
-    message["To"] = ", ".join(mail.recipients)
-    if mail.cc:
-        message["Cc"] = ", ".join(mail.cc)
-    if letter.reply_to:
-        message["Reply-To"] = letter.reply_to
-    message["Date"] = format_datetime(now)
-    message["Message-ID"] = f"<{mail.id}@{sender.partition('@')[2]}>"
-    message["Auto-Submitted"] = "auto-generated"
-    message["Content-Language"] = letter.language
-    message.set_content(_environment().get_template("letter.txt").render(letter=letter))
-    message.add_alternative(_environment().get_template("letter.html").render(letter=letter), subtype="html")
-    for each in letter.attachments:
-        message.add_attachment(each.content, maintype="application", subtype="pdf", filename=each.name)
-    return message
+def receipt_letter(context: Context, organization_id: UUID, receipt_id: UUID) -> Letter:
+    """The letter with the receipt of a payment. Raises GoneError for one that is no longer there, and UnableToTypeset."""
+    with context.pool.connection() as conn:
+        found = payments.receipt(conn, receipt_id)
+        if found is None:
+            raise GoneError("The receipt is no more.")
+        receipt = found[1]
+        payment = payments.by_ids(conn, [receipt.payment_id])[receipt.payment_id]
+        entity_id = payments.billing_entity_of(conn, payment.id)
+        parties = _parties(conn, organization_id, entity_id, payment.customer_id)
+        document = receipt_document(conn, receipt)
+    language = parties.language
+    word = language.word
+    return parties.letter(
+        f"{word('receipt')} {receipt.number}",
+        [
+            (word("paid_on"), language.day(document.paid_on)),
+            *(
+                (f"{word('invoice')} {each}", language.money(cents, payment.currency))
+                for each, cents in document.paid
+            ),
+            (word("paid"), language.money(payment.amount_cents, payment.currency)),
+        ],
+        [Attachment(name=file_name(receipt.number), content=parties.printer(context).receipt(document))],
+    )
 
 
-def _organization(conn: Connection[Any], organization_id: UUID) -> Organization:
-    found = organizations.by_id(conn, organization_id)
-    if found is None:
+def request_letter(context: Context, organization_id: UUID, request_id: UUID) -> Letter:
+    """The letter that asks to pay what is still due of some invoices, which are attached.
+
+    Raises GoneError when nothing is due of them any more, and UnableToTypeset.
+    """
+    with context.pool.connection() as conn:
+        request = payment_requests.by_ids(conn, [request_id]).get(request_id)
+        if request is None:
+            raise GoneError("The payment request is no more.")
+        ids = payment_requests.invoice_ids(conn, [request_id])[request_id]
+        known = invoices.invoices_by_ids(conn, ids)
+        unpaid = [known[each] for each in ids if each in known and _is_unpaid(known[each])]
+        if not unpaid:
+            raise GoneError("Its invoices are paid.")
+        parties = _parties(conn, organization_id, request.billing_entity_id, request.customer_id)
+        documents = [invoice_document(conn, each.id) for each in unpaid[:INVOICES_ATTACHED]]
+    printer, language = parties.printer(context), parties.language
+    word = language.word
+    title = word("reminder") if request.dunning_campaign_id else word("payment_request")
+    return parties.letter(
+        title,
+        [
+            *(
+                (
+                    f"{word('invoice')} {each.number}, {word('due')} {language.day(each.payment_due_date)}",
+                    language.money(each.due_amount_cents, each.currency),
+                )
+                for each in unpaid
+            ),
+            (
+                word("total_due"),
+                language.money(sum(each.due_amount_cents for each in unpaid), request.currency),
+            ),
+        ],
+        [_invoice_pdf(printer, *each) for each in zip(unpaid, documents, strict=False)],
+        notes=(word("please_pay"), *_bank_details(parties.entity)),
+    )
+
+
+WRITERS: Mapping[MailKind, Callable[[Context, UUID, UUID], Letter]] = {
+    MailKind.INVOICE: invoice_letter,
+    MailKind.CREDIT_NOTE: credit_note_letter,
+    MailKind.PAYMENT_RECEIPT: receipt_letter,
+    MailKind.PAYMENT_REQUEST: request_letter,
+}
+
+
+def _parties(
+    conn: Connection[Any], organization_id: UUID, billing_entity_id: UUID, customer_id: UUID
+) -> _Parties:
+    organization = organizations.by_id(conn, organization_id)
+    if organization is None:
         raise GoneError("The organization is no more.")
-    return found
+    entity = billing_entities.by_ids(conn, [billing_entity_id])[billing_entity_id]
+    customer = replace(customers.by_ids(conn, [customer_id])[customer_id], billing_entity=entity)
+    language = language_of(customer.applicable_document_locale)
+    return _Parties(organization=organization, entity=entity, customer=customer, language=language)
 
 
-def _line(text: str) -> str:
-    """A header has one line."""
-    return " ".join(text.split())
+def _is_unpaid(invoice: StoredInvoice) -> bool:
+    return invoice.status == "finalized" and invoice.due_amount_cents > 0
 
 
-def _file_name(number: str) -> str:
-    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in number)
+def _invoice_pdf(printer: Printer, invoice: StoredInvoice, document: InvoiceDocument) -> Attachment:
+    return Attachment(name=file_name(invoice.number), content=printer.invoice(invoice, document))
 
 
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("permille.out.mail", "templates"),
-        autoescape=select_autoescape(["html"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def _bank_details(entity: BillingEntity) -> tuple[str, ...]:
+    return (entity.bank_details,) if entity.bank_details else ()

@@ -15,7 +15,8 @@ from permille.clock import system_now
 from permille.config import Config
 from permille.core.mail import EXPIRES_AFTER, MailStatus, allowed_in_test_mode, pause_after
 from permille.out.kind import Context, Kind
-from permille.out.mail.letters import WRITERS, GoneError, message_of
+from permille.out.mail.letter import message_of
+from permille.out.mail.letters import WRITERS, GoneError
 from permille.out.mail.smtp import Connection, RefusedForGood, RefusedForNow, within
 from permille.store import mails, organizations
 from permille.store.mails import Mail

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -12,9 +13,12 @@ from psycopg import Connection
 
 from permille.core.customer import BillingEntity, Customer
 from permille.core.money import round_cents
+from permille.core.period import local_date
 from permille.out.pdf.credit_note import CreditNoteDocument
 from permille.out.pdf.document import InvoiceDocument, Party, Tax
 from permille.out.pdf.language import Language, language_of
+from permille.out.pdf.plain import Head
+from permille.out.pdf.receipt import ReceiptDocument
 from permille.out.pdf.sections import Billed, BilledSubscription, fee_text, sections
 from permille.store import (
     billing_entities,
@@ -23,6 +27,7 @@ from permille.store import (
     fee_items,
     fees as fee_store,
     invoices,
+    payments,
     plans,
     subscriptions,
 )
@@ -30,6 +35,7 @@ from permille.store.credit_notes import CreditNote
 from permille.store.fee_items import FeeItem
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
+from permille.store.payments import Receipt
 
 _LETTER_COUNTRIES = ("US", "CA", "MX", "PH", "CL", "CO")
 
@@ -89,7 +95,7 @@ def document_of(
         bank_details=entity.bank_details,
         reverse_charge_note=entity.reverse_charge_note if is_reverse_charged else None,
         customer_country=customer.country,
-        paper="us-letter" if entity.country in _LETTER_COUNTRIES else "a4",
+        paper=_paper(entity),
         sections=tuple(sections(Billed(invoice=invoice, items=items, language=language), fees, billed)),
         fees_amount_cents=invoice.fees_amount_cents,
         progressive_billing_credit_amount_cents=invoice.progressive_billing_credit_amount_cents,
@@ -107,24 +113,20 @@ def credit_note_document(conn: Connection[Any], note_id: UUID) -> CreditNoteDocu
     """The document of a credit note. Raises KeyError for an unknown one, which is a bug."""
     note = credit_notes.by_ids(conn, [note_id])[note_id]
     invoice = invoices.invoices_by_ids(conn, [note.invoice_id])[note.invoice_id]
-    entity = billing_entities.by_ids(conn, [note.billing_entity_id])[note.billing_entity_id]
-    customer = replace(customers.by_ids(conn, [note.customer_id])[note.customer_id], billing_entity=entity)
-    language = language_of(customer.applicable_document_locale)
-    return CreditNoteDocument(
+    head = _head(
+        conn,
+        note.billing_entity_id,
+        note.customer_id,
         number=note.number,
-        invoice_number=invoice.number,
-        is_void=note.credit_status == "voided",
-        locale=customer.applicable_document_locale,
         currency=note.currency,
         issuing_date=note.issuing_date,
-        issuer=_issuer(entity, language),
-        customer=_payer(customer, language),
-        imprint=" · ".join(_imprint(entity)),
-        footer=entity.invoice_footer,
-        customer_country=customer.country,
-        paper="us-letter" if entity.country in _LETTER_COUNTRIES else "a4",
+    )
+    return CreditNoteDocument(
+        head=head,
+        invoice_number=invoice.number,
+        is_void=note.credit_status == "voided",
         description=note.description,
-        lines=_credited_lines(conn, note, language),
+        lines=_credited_lines(conn, note, head.language),
         coupons_cents=round_cents(note.coupons_adjustment_amount_cents),
         taxes=[
             Tax(
@@ -141,6 +143,57 @@ def credit_note_document(conn: Connection[Any], note_id: UUID) -> CreditNoteDocu
     )
 
 
+def receipt_document(conn: Connection[Any], receipt: Receipt) -> ReceiptDocument:
+    """The document of a receipt."""
+    payment = payments.by_ids(conn, [receipt.payment_id])[receipt.payment_id]
+    paid = payments.invoices_of(conn, [payment.id])[payment.id]
+    invoice = invoices.invoices_by_ids(conn, [paid[0].invoice_id])[paid[0].invoice_id]
+    head = _head(
+        conn,
+        payments.billing_entity_of(conn, payment.id),
+        payment.customer_id,
+        number=receipt.number,
+        currency=payment.currency,
+        issuing_date=local_date(receipt.created_at, invoice.timezone),
+    )
+    return ReceiptDocument(
+        head=head,
+        paid_on=local_date(payment.created_at, invoice.timezone),
+        reference=payment.reference,
+        paid=[(each.number, each.amount_cents) for each in paid],
+    )
+
+
+def _head(
+    conn: Connection[Any],
+    billing_entity_id: UUID,
+    customer_id: UUID,
+    *,
+    number: str,
+    currency: str,
+    issuing_date: date,
+) -> Head:
+    entity = billing_entities.by_ids(conn, [billing_entity_id])[billing_entity_id]
+    customer = replace(customers.by_ids(conn, [customer_id])[customer_id], billing_entity=entity)
+    language = language_of(customer.applicable_document_locale)
+    return Head(
+        number=number,
+        locale=customer.applicable_document_locale,
+        currency=currency,
+        issuing_date=issuing_date,
+        issuer=_issuer(entity, language),
+        customer=_payer(customer, language),
+        imprint=" · ".join(_imprint(entity)),
+        footer=entity.invoice_footer,
+        customer_country=customer.country,
+        paper=_paper(entity),
+    )
+
+
+def _paper(entity: BillingEntity) -> str:
+    return "us-letter" if entity.country in _LETTER_COUNTRIES else "a4"
+
+
 def _credited_lines(conn: Connection[Any], note: CreditNote, language: Language) -> list[tuple[str, int]]:
     own = credit_notes.items_of(conn, [note.id])[note.id]
     fees = fee_store.by_ids(conn, {each.fee_id for each in own})
@@ -151,11 +204,16 @@ def _credited_lines(conn: Connection[Any], note: CreditNote, language: Language)
 
 
 def _issuer(entity: BillingEntity, language: Language) -> Party:
-    return Party(name=entity.legal_name or entity.name, lines=tuple(_party_lines(entity, language)))
+    return Party(name=printed_issuer(entity), lines=tuple(_party_lines(entity, language)))
 
 
 def _payer(customer: Customer, language: Language) -> Party:
     return Party(name=printed_name(customer), lines=tuple(_party_lines(customer, language)))
+
+
+def printed_issuer(entity: BillingEntity) -> str:
+    """What the billing entity is called on its documents."""
+    return entity.legal_name or entity.name
 
 
 def printed_name(customer: Customer) -> str:
@@ -193,7 +251,7 @@ def _joined(*parts: str | None) -> str:
 
 
 def _imprint(entity: BillingEntity) -> Iterator[str]:
-    yield entity.legal_name or entity.name
+    yield printed_issuer(entity)
     yield from (
         part for part in (entity.legal_number, entity.tax_identification_number, entity.email) if part
     )

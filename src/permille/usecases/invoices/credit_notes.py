@@ -27,6 +27,7 @@ from permille.core.invoice.credit_note import (
 )
 from permille.core.invoice.crediting import CreditSplit, split_at_end
 from permille.core.invoice.payment import PaymentStatus
+from permille.core.mail import MailKind
 from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, BillingTime, days_in, local_date, period_containing
 from permille.store import (
@@ -43,6 +44,7 @@ from permille.store.credit_notes import NewCreditNote
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
 from permille.usecases import payment_requests
+from permille.usecases.mail import mail_new
 
 
 def credit_unused(
@@ -71,6 +73,7 @@ def issue(conn: Connection[Any], notes: Sequence[NewCreditNote]) -> list[UUID]:
         webhooks.enqueue_of(conn, "invoice.payment_status_updated", organization_id, settled, now=at)
         payment_requests.settle(conn, list(invoices.invoices_by_ids(conn, settled).values()), at)
     webhooks.enqueue_of(conn, "credit_note.created", organization_id, added, now=at)
+    mail_new(conn, organization_id, MailKind.CREDIT_NOTE, added, now=at)
     return added
 
 

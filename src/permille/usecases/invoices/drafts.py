@@ -22,6 +22,7 @@ from permille.core.invoice.billing import BillingRequest, InvoicingReason, Subsc
 from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceStatus, changed
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
+from permille.core.mail import MailKind
 from permille.core.period import Period
 from permille.events.engine import event_log, usage
 from permille.store import customers, fees as fee_store, invoices, subscriptions
@@ -32,7 +33,7 @@ from permille.usecases.invoices.credit_notes import credit_unused
 from permille.usecases.invoices.excess import credit_excess
 from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
 from permille.usecases.invoices.save import queue_webhooks, with_numbers
-from permille.usecases.mail import mail_invoices
+from permille.usecases.mail import mail_new
 
 
 def refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
@@ -111,7 +112,7 @@ def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datet
             shown = [(at, draft.id) for draft in numbered if draft.status is InvoiceStatus.FINALIZED]
             organization_id = numbered[0].customer.organization_id
             queue_webhooks(conn, "invoice.created", organization_id, shown)
-            mail_invoices(conn, organization_id, [invoice_id for _, invoice_id in shown], now=at)
+            mail_new(conn, organization_id, MailKind.INVOICE, [invoice_id for _, invoice_id in shown], now=at)
             credit_excess(conn, numbered)
             _give_back(conn, numbered, at)
     return waiting

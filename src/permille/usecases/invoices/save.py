@@ -15,10 +15,11 @@ from psycopg import Connection
 
 from permille.core.invoice import numbering
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, InvoiceStatus, changed
+from permille.core.mail import MailKind
 from permille.store import invoices, late_usage, webhooks
 from permille.usecases.invoices import balances
 from permille.usecases.invoices.excess import credit_excess
-from permille.usecases.mail import mail_invoices
+from permille.usecases.mail import mail_new
 
 FINAL_WEBHOOKS = {
     InvoiceKind.ONE_OFF: "invoice.one_off_created",
@@ -28,7 +29,7 @@ FINAL_WEBHOOKS = {
 
 
 def save(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
-    """Insert the invoices and fees of a batch, one statement a table, and queue their webhooks."""
+    """Insert the invoices and fees of a batch, one statement a table, and queue their webhooks and mails."""
     if not drafts:
         return
     numbered = with_numbers(conn, drafts)
@@ -53,7 +54,7 @@ def save(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     for webhook_type, made in shown.items():
         queue_webhooks(conn, webhook_type, organization_id, made)
     final = [draft for draft in numbered if draft.is_on_invoice and draft.status is InvoiceStatus.FINALIZED]
-    mail_invoices(conn, organization_id, [draft.id for draft in final], now=numbered[0].at)
+    mail_new(conn, organization_id, MailKind.INVOICE, [draft.id for draft in final], now=numbered[0].at)
     queue_webhooks(conn, "fee.created", organization_id, alone)
 
 

@@ -1,0 +1,28 @@
+"""PDFs as answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.api.http import Engine, Raw
+from permille.core.organization import Organization
+from permille.out.documents import Printer, file_name
+from permille.store import billing_entities
+
+
+def printer_of(
+    engine: Engine, conn: Connection[Any], organization: Organization, billing_entity_id: UUID
+) -> Printer:
+    """What sets the documents of a billing entity."""
+    entity = billing_entities.by_ids(conn, [billing_entity_id])[billing_entity_id]
+    return Printer(pool=engine.pool, config=engine.config, organization=organization, entity=entity)
+
+
+def pdf_answer(content: Callable[[], bytes], number: str) -> Raw:
+    """A document that is named by its number; it is made when the answer is sent."""
+    disposition = f'inline; filename="{file_name(number)}"'
+    return Raw(content=content, media_type="application/pdf", headers={"content-disposition": disposition})

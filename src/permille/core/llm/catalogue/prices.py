@@ -1,0 +1,228 @@
+"""The catalogue as one value: which model a name means, and what a measure of it costs on a date.
+
+A measure without a price of its own has that of what it is a part of: the order is the one in which usage is folded
+into metrics that list fewer types. So an hour's cache write costs what a cache write does where no price is named,
+and a cache write what input does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import NamedTuple
+
+from permille.core.llm.catalogue.match import MatchRule
+from permille.core.llm.catalogue.rows import (
+    NO_REGION,
+    OFF_PEAK,
+    STANDARD,
+    TEXT,
+    Conditions,
+    Measure,
+    PriceRow,
+)
+
+PARENTS: Mapping[str, str] = {
+    "cache_write_5m": "cache_write",
+    "cache_write_30m": "cache_write",
+    "cache_write_1h": "cache_write",
+    "cache_write_12h": "cache_write",
+    "cache_write": "input",
+    "cached_input": "input",
+    "tool_input": "input",
+    "reasoning": "output",
+    "citation": "output",
+    "google_search": "web_search",
+    "annotated": "input",
+}
+"""A type -> the type that it is a part of."""
+
+_COMPACT_DATE = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
+_NAMES_REMEMBERED = 4096
+
+
+class PriceWindow(NamedTuple):
+    """Minutes of the day, in UTC, in which the standard price holds where another one is asked off-peak."""
+
+    from_: int
+    to: int
+
+    def has(self, minute: int) -> bool:
+        """Whether a minute of the day is in it. It may go over midnight."""
+        if self.to < self.from_:
+            return minute >= self.from_ or minute < self.to
+        return self.from_ <= minute < self.to
+
+
+def minute_of_day(at: datetime) -> int:
+    """The minute of the day of an instant, in UTC."""
+    moment = at.astimezone(UTC)
+    return moment.hour * 60 + moment.minute
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPrices:
+    """A model of a provider, and its prices."""
+
+    id: str
+    rule: MatchRule
+    rows: tuple[PriceRow, ...]
+    windows: tuple[PriceWindow, ...] = ()
+    by_measure: Mapping[Measure, Sequence[PriceRow]] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Index the rows by what they are the price of."""
+        index: dict[Measure, list[PriceRow]] = {}
+        for row in self.rows:
+            index.setdefault(row.measure, []).append(row)
+        object.__setattr__(self, "by_measure", index)
+
+    def tier_at(self, tier: str, at: datetime) -> str:
+        """The tier at an instant: usage without prices of its own tier is off-peak outside the model's windows."""
+        has_own = tier != STANDARD and any(row.conditions.tier == tier for row in self.rows)
+        if has_own or not self.windows:
+            return tier
+        minute = minute_of_day(at)
+        return STANDARD if any(window.has(minute) for window in self.windows) else OFF_PEAK
+
+    def row(self, measure: Measure, conditions: Conditions, on: date) -> PriceRow | None:
+        """The price of a measure on a UTC date, under conditions; None where there is none."""
+        for each in fallbacks(measure):
+            rows = [row for row in self.by_measure.get(each, ()) if row.is_valid(on)]
+            for tier in dict.fromkeys((conditions.tier, STANDARD)):
+                for region in dict.fromkeys((conditions.region, NO_REGION)):
+                    found = _by_context(rows, Conditions(tier, conditions.context, region))
+                    if found is not None:
+                        return found
+        return None
+
+    def changes(self) -> set[date]:
+        """The UTC dates at which a price of it changes, begins or ends."""
+        return {at for row in self.rows for at in (row.valid_from, row.valid_to) if at is not None}
+
+
+def _by_context(rows: Sequence[PriceRow], wanted: Conditions) -> PriceRow | None:
+    fitting = [
+        row
+        for row in rows
+        if (row.conditions.tier, row.conditions.region) == (wanted.tier, wanted.region)
+        and row.conditions.context <= wanted.context
+    ]
+    return max(fitting, key=lambda row: row.conditions.context, default=None)
+
+
+def fallbacks(measure: Measure) -> Iterator[Measure]:
+    """The measures whose price it may have: its own, those of what it is a part of, then the same of text."""
+    for modality in dict.fromkeys((measure.modality, TEXT)):
+        kind: str | None = measure.type
+        while kind is not None:
+            yield Measure(measure.metric, kind, modality)
+            kind = PARENTS.get(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderPrices:
+    """A provider, what it and its addresses are called, and its models in the order in which they are looked for."""
+
+    id: str
+    models: tuple[ModelPrices, ...]
+    api_pattern: str = ""
+    provider_rule: MatchRule | None = None
+    model_rule: MatchRule | None = None
+    """The models that are its own where no provider is named."""
+    also: tuple[str, ...] = ()
+    """Other providers whose prices hold for models that it does not list itself."""
+    names: Mapping[str, int] = field(init=False, compare=False, repr=False)
+    """Exact names -> the model's place."""
+    ruled: Sequence[int] = field(init=False, compare=False, repr=False)
+    """The places of models that are found by other rules than exact names."""
+
+    def __post_init__(self) -> None:
+        """Index the models by their names."""
+        names: dict[str, int] = {}
+        ruled: list[int] = []
+        for place, model in enumerate(self.models):
+            exact_names = model.rule.only_names
+            if exact_names is None:
+                ruled.append(place)
+            else:
+                for name in exact_names:
+                    names.setdefault(name, place)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "ruled", ruled)
+
+    def model(self, name: str) -> ModelPrices | None:
+        """The first model that a name in lower case means."""
+        place = self.names.get(name)
+        for ruled in self.ruled:
+            if place is not None and ruled > place:
+                break
+            if self.models[ruled].rule.matches(name):
+                return self.models[ruled]
+        return None if place is None else self.models[place]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPrice:
+    """A price: the row, and whose it is."""
+
+    provider: str
+    model: str
+    row: PriceRow
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All providers. `label` says which version it is."""
+
+    label: str
+    providers: tuple[ProviderPrices, ...]
+
+    def __post_init__(self) -> None:
+        """Remember what names mean."""
+        object.__setattr__(self, "model", lru_cache(maxsize=_NAMES_REMEMBERED)(self.model))
+
+    def provider(self, name: str) -> ProviderPrices | None:
+        """The provider of a name or an alias of it."""
+        wanted = name.strip().lower()
+        return next((each for each in self.providers if each.id == wanted), None) or next(
+            (each for each in self.providers if each.provider_rule and each.provider_rule.matches(wanted)),
+            None,
+        )
+
+    def provider_of_model(self, name: str) -> ProviderPrices | None:
+        """The provider whose model a name means where none is given."""
+        wanted = name.lower()
+        return next(
+            (each for each in self.providers if each.model_rule and each.model_rule.matches(wanted)), None
+        )
+
+    def model(self, provider: str, name: str) -> ModelPrices | None:
+        """The model that a provider's name for it means, with its prices."""
+        found = self.provider(provider) if provider else self.provider_of_model(name)
+        if found is None:
+            return None
+        wanted = name.lower()
+        others = [each for other in found.also for each in self.providers if each.id == other]
+        for text in dict.fromkeys((wanted, with_long_date(wanted))):
+            for each in (found, *others):
+                model = each.model(text)
+                if model is not None:
+                    return model
+        return None
+
+    def price(
+        self, provider: str, name: str, measure: Measure, conditions: Conditions, *, on: date
+    ) -> FoundPrice | None:
+        """What a measure of a model costs on a UTC date; None for an unknown model or one without such a price."""
+        model = self.model(provider, name)
+        row = model and model.row(measure, conditions, on)
+        return FoundPrice(provider, model.id, row) if model and row else None
+
+
+def with_long_date(name: str) -> str:
+    """The name with `-20251211` written as `-2025-12-11`, as some gateways shorten it."""
+    return _COMPACT_DATE.sub(r"-\1-\2-\3", name)

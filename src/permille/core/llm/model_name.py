@@ -1,0 +1,139 @@
+"""Names of providers and models: as they are sent, and as they are billed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PROVIDERS = {
+    "azure.ai.openai": "azure",
+    "azure.ai.inference": "azure",
+    "az.ai.openai": "azure",
+    "az.ai.inference": "azure",
+    "azure_ai": "azure",
+    "aws.bedrock": "aws",
+    "bedrock": "aws",
+    "amazon-bedrock": "aws",
+    "gcp.gemini": "google",
+    "gcp.vertex_ai": "google",
+    "gcp.gen_ai": "google",
+    "vertex_ai": "google",
+    "gemini": "google",
+    "mistral_ai": "mistral",
+    "mistralai": "mistral",
+    "x_ai": "x-ai",
+    "xai": "x-ai",
+}
+"""What clients and traces call a provider, and what it is called here."""
+
+_SHAPES = (".chat", ".responses", ".completion", ".embedding", ".image", ".messages", ".generative-ai")
+_PREFIXES = {"openai", "anthropic", "google", "gemini", "azure", "bedrock", "vertex_ai", "mistral", "cohere"}
+_PREFIXES |= {"deepseek", "groq", "xai", "perplexity", "ollama", "openrouter", "fireworks"}
+
+_GEOGRAPHY = re.compile(r"(us-gov|us|eu|apac|jp|au|ca|global)\.(?=[a-z0-9-]+\.)")
+_SNAPSHOT = re.compile(r"[-@](20\d\d)-?([01]\d)-?([0-3]\d)\Z")
+_MONTH = re.compile(r"-([01]\d-20\d\d)\Z")
+_MODELS = re.compile(
+    r"(gpt|chatgpt|o\d|text-|dall-e|whisper|tts|sora|codex|computer-use|claude|llama|meta-|mistral|mixtral|ministral"
+    r"|codestral|deepseek|phi|grok|kimi|qwen|cohere|command|embed|rerank|jais|model-router)",
+    re.IGNORECASE,
+)
+"""How names of models begin that an Azure deployment may have; other names of deployments say nothing."""
+
+_FAMILIES = {
+    "mistral": {
+        "codestral",
+        "magistral-medium",
+        "magistral-small",
+        "ministral-3b",
+        "mistral-large",
+        "pixtral-large",
+    },
+    "cohere": {"command", "command-a", "command-light", "command-r", "command-r-plus", "command-r7b"},
+}
+"""Models whose dated names and `-latest` have one price, under this name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelName:
+    """The name of a model, taken apart. `model` is None where it can't be known without an alias."""
+
+    provider: str
+    model: str | None
+    region: str | None = None
+    snapshot: str | None = None
+    variant: str | None = None
+    alias: str | None = None
+    fine_tune: str | None = None
+
+
+def provider_name(sent: str) -> str:
+    """The provider under the name that it has here, whatever a client or a trace calls it."""
+    name = sent.strip().lower()
+    if name in PROVIDERS:
+        return PROVIDERS[name]
+    for shape in _SHAPES:
+        name = name.removesuffix(shape)
+    return PROVIDERS.get(name, name)
+
+
+def name_model(provider: str | None, sent: str, *, aliases: Mapping[str, str] | None = None) -> ModelName:
+    """What is billed by. `aliases` are the organization's own: `provider/name` or `name` to a model."""
+    name = sent.strip()
+    if provider is None:
+        before, slash, after = name.partition("/")
+        provider, name = (before, after) if slash and before.lower() in _PREFIXES else ("unknown", name)
+    provider = provider_name(provider)
+    own = (aliases or {}).get(f"{provider}/{name}") or (aliases or {}).get(name)
+    if own is not None:
+        return ModelName(provider=provider, model=own)
+    if provider == "openrouter":
+        base, _, variant = name.partition(":")
+        return ModelName(provider=provider, model=base, variant=variant or None)
+    return _named(provider, name)
+
+
+def _named(provider: str, name: str) -> ModelName:
+    if name.startswith("arn:"):
+        kind, _, name = name.rpartition(":")[2].rpartition("/")
+        if kind not in ("foundation-model", "inference-profile"):
+            return ModelName(provider=provider, model=None)
+    if name.startswith("accounts/"):
+        name = name.rpartition("/")[2]
+    name = name.removeprefix("models/")
+    for prefix in (f"{provider}/", "publishers/google/models/", "publishers/anthropic/models/"):
+        if provider != "groq":
+            name = name.removeprefix(prefix)
+    if provider == "aws":
+        found = _GEOGRAPHY.match(name)
+        return ModelName(
+            provider=provider,
+            model=name[found.end() :] if found else name,
+            region=found[1] if found else None,
+        )
+    if name.startswith("ft:"):
+        return _fine_tuned(provider, name)
+    if provider == "azure" and not _MODELS.match(name):
+        return ModelName(provider=provider, model=None)
+    return _dated(provider, name)
+
+
+def _fine_tuned(provider: str, name: str) -> ModelName:
+    base, _, own = name.removeprefix("ft:").partition(":")
+    dated = _dated(provider, base)
+    return ModelName(
+        provider=provider, model=f"ft:{dated.model}", snapshot=dated.snapshot, fine_tune=own or None
+    )
+
+
+def _dated(provider: str, name: str) -> ModelName:
+    if found := _SNAPSHOT.search(name):
+        snapshot = "-".join(found.groups())
+        return ModelName(provider=provider, model=name[: found.start()], snapshot=snapshot)
+    families = _FAMILIES.get(provider, set())
+    if name.endswith("-latest") and name.removesuffix("-latest") in families:
+        return ModelName(provider=provider, model=name.removesuffix("-latest"), alias="latest")
+    if (found := _MONTH.search(name)) and name[: found.start()] in families:
+        return ModelName(provider=provider, model=name[: found.start()], snapshot=found[1])
+    return ModelName(provider=provider, model=name)

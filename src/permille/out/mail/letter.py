@@ -1,0 +1,73 @@
+"""A mail before it is addressed, and the message that it becomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from permille.store.mails import Mail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A mail before it is addressed."""
+
+    sender_name: str
+    reply_to: str | None
+    subject: str
+    heading: str
+    facts: tuple[tuple[str, str], ...]
+    """Label and value, in the order in which they are read."""
+    notes: tuple[str, ...]
+    language: str
+    is_right_to_left: bool
+    attachments: tuple[Attachment, ...]
+
+
+def message_of(mail: Mail, letter: Letter, *, sender: str, now: datetime) -> EmailMessage:
+    """The mail as it is handed over; the same one has the same Message-ID whenever it is sent."""
+    message = EmailMessage()
+    message["Subject"] = _line(letter.subject)
+    message["From"] = Address(display_name=_line(letter.sender_name), addr_spec=sender)
+    message["To"] = ", ".join(mail.recipients)
+    if mail.cc:
+        message["Cc"] = ", ".join(mail.cc)
+    if letter.reply_to:
+        message["Reply-To"] = letter.reply_to
+    message["Date"] = format_datetime(now)
+    message["Message-ID"] = f"<{mail.id}@{sender.partition('@')[2]}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message["Content-Language"] = letter.language
+    message.set_content(_environment().get_template("letter.txt").render(letter=letter))
+    message.add_alternative(_environment().get_template("letter.html").render(letter=letter), subtype="html")
+    for each in letter.attachments:
+        message.add_attachment(each.content, maintype="application", subtype="pdf", filename=each.name)
+    return message
+
+
+def _line(text: str) -> str:
+    """A header has one line."""
+    return " ".join(text.split())
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("permille.out.mail", "templates"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,95 @@
+"""Every sample of a provider's answer becomes the parts that it should."""
+
+from collections import Counter
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from permille.core.llm.fold import fold
+from permille.core.llm.model_name import name_model
+from permille.core.llm.parts import Metric, UnreadableUsage, Usage
+from permille.core.llm.read import read_usage, without_content
+from tests.core.llm.samples import load, sent, usages
+
+
+def name(case: Mapping[str, Any]) -> str:
+    return f"{case.get('provider')} {case.get('name', case['given'])}"
+
+
+def events(usage: Usage) -> Counter[tuple[Any, ...]]:
+    return Counter(
+        (part.metric, part.type, part.modality, part.quantity, request.model, str(request.context))
+        for request in usage.requests
+        for part in request.parts
+    )
+
+
+def expected(case: Mapping[str, Any]) -> Counter[tuple[Any, ...]]:
+    dimensions = case["expect"]["dimensions"]
+    return Counter(
+        (
+            each["metric"],
+            each["type"],
+            each.get("modality"),
+            Decimal(each["quantity"]),
+            each.get("model", dimensions["model"]),
+            each.get("context", dimensions["context"]),
+        )
+        for each in case["expect"]["events"]
+    )
+
+
+ACCEPTED = [case for case in usages() if case["expect"]["status"] == "accepted"]
+REJECTED = [case for case in usages() if case["expect"]["status"] == "rejected"]
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=name)
+def test_a_sample_is_read(case: dict[str, Any]) -> None:
+    usage = read_usage(sent(case))
+    expect = case["expect"]
+    assert events(usage) == expected(case)
+    assert usage.provider == expect["dimensions"]["provider"]
+    assert usage.tier == expect["dimensions"]["tier"]
+    assert usage.region == expect["dimensions"].get("region")
+    assert expect["dimensions"]["model_raw"] in [each.model_sent for each in usage.requests]
+    assert usage.identity == (None if expect["transaction_id"].startswith("(") else expect["transaction_id"])
+    said = expect.get("provider_cost_usd")
+    assert usage.cost == (None if said is None else Decimal(said))
+    codes = [each.partition(":")[0] for each in expect.get("warnings", [])]
+    assert [each.code for each in usage.warnings] == codes
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=name)
+def test_a_metric_of_input_and_output_gets_the_providers_totals(case: dict[str, Any]) -> None:
+    totals: Counter[str] = Counter()
+    for request in read_usage(sent(case)).requests:
+        for part in fold(request.parts, types={"input", "output"}, modalities={"text"}):
+            if part.metric is Metric.TOKENS:
+                totals[part.type] += int(part.quantity)
+    assert {key: str(value) for key, value in totals.items()} == case["expect"]["folded_to_input_and_output"]
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=name)
+def test_nothing_is_read_from_what_is_not_kept(case: dict[str, Any]) -> None:
+    assert read_usage(without_content(sent(case))) == read_usage(sent(case))
+
+
+@pytest.mark.parametrize("case", REJECTED, ids=name)
+def test_a_sample_without_usage_says_so(case: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableUsage) as refused:
+        read_usage(sent(case))
+    assert [str(refused.value)] == case["expect"]["warnings"]
+
+
+@pytest.mark.parametrize("case", load("model-names.json"), ids=name)
+def test_a_model_is_named(case: dict[str, Any]) -> None:
+    given = case["given"]
+    found = name_model(given["provider"], given["model"])
+    for key in ("provider", "model", "snapshot", "fine_tune", "variant", "region", "alias"):
+        if key in case:
+            assert getattr(found, key) == case[key], key
+    if "then_model" in case:
+        named = name_model(given["provider"], given["model"], aliases=case["with_alias"])
+        assert named.model == case["then_model"]
