@@ -36,6 +36,7 @@ from permille.api import (
     invoices,
     late_usage,
     lifetime_usage,
+    llm_setup,
     mails,
     one_off,
     organization_settings,
@@ -460,6 +461,21 @@ HELD_USAGE_GROUP = OperationGroup(
         ),
     ),
 )
+LLM_SETUP = Resource("/llm/setup", "", "setup", llm.ModelSetup)
+LLM_SETUP_GROUP = OperationGroup(
+    "Setup for language models",
+    "plan",
+    "The metrics that answers of language models are counted by, and prices of models.",
+    (
+        LLM_SETUP.create(
+            llm_setup.set_up_models,
+            "Make the metrics and a plan of models",
+            description="What is there already is left as it is; metrics get the values that they don't list yet.",
+            takes=llm.SetupInput,
+            needs=("plan_code", "models"),
+        ),
+    ),
+)
 FEATURES = Resource("/features", "code", "feature", feature.Feature)
 ENTITLED = {
     "entitlements": Annotated[
@@ -848,6 +864,7 @@ GROUPS = (
     _alerts_of("/customers/{external_id}/wallets/{wallet_code}/alerts", "wallet", alerts.OF_WALLETS),
     FEATURE_GROUP,
     HELD_USAGE_GROUP,
+    LLM_SETUP_GROUP,
     ANALYTICS_GROUP,
     OperationGroup(
         "Subscriptions",
