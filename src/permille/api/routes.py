@@ -20,6 +20,7 @@ from permille.api import (
     charges,
     coupons,
     credit_notes,
+    custom_sections,
     customers,
     daily_usage,
     dunning_campaigns,
@@ -35,6 +36,7 @@ from permille.api import (
     invoices,
     late_usage,
     lifetime_usage,
+    llm_setup,
     mails,
     one_off,
     organization_settings,
@@ -70,6 +72,7 @@ from permille.api.objects import (
     charge,
     coupon,
     credit_note,
+    custom_section,
     customer,
     dunning_campaign,
     event,
@@ -342,6 +345,9 @@ INVOICES_PAYMENTS = Resource("/invoices/{lago_id}/payments", "", "payment", paym
 DUNNING_CAMPAIGNS = Resource(
     "/dunning_campaigns", "code", "dunning_campaign", dunning_campaign.DunningCampaign
 )
+CUSTOM_SECTIONS = Resource(
+    "/invoice_custom_sections", "code", "invoice_custom_section", custom_section.InvoiceCustomSection
+)
 PAYMENT_RECEIPTS = Resource("/payment_receipts", "lago_id", "payment_receipt", payment.PaymentReceipt)
 PAYMENT_REQUESTS = Resource("/payment_requests", "lago_id", "payment_request", payment.PaymentRequest)
 CUSTOMERS_PAYMENT_REQUESTS = Resource(
@@ -452,6 +458,21 @@ HELD_USAGE_GROUP = OperationGroup(
             "Count a held usage",
             description="Say who pays, or what the answer did not say. With nothing said it is tried again as it is.",
             takes=llm.AttributionInput,
+        ),
+    ),
+)
+LLM_SETUP = Resource("/llm/setup", "", "setup", llm.ModelSetup)
+LLM_SETUP_GROUP = OperationGroup(
+    "Setup for language models",
+    "plan",
+    "The metrics that answers of language models are counted by, and prices of models.",
+    (
+        LLM_SETUP.create(
+            llm_setup.set_up_models,
+            "Make the metrics and a plan of models",
+            description="What is there already is left as it is; metrics get the values that they don't list yet.",
+            takes=llm.SetupInput,
+            needs=("plan_code", "models"),
         ),
     ),
 )
@@ -843,6 +864,7 @@ GROUPS = (
     _alerts_of("/customers/{external_id}/wallets/{wallet_code}/alerts", "wallet", alerts.OF_WALLETS),
     FEATURE_GROUP,
     HELD_USAGE_GROUP,
+    LLM_SETUP_GROUP,
     ANALYTICS_GROUP,
     OperationGroup(
         "Subscriptions",
@@ -1565,6 +1587,28 @@ GROUPS = (
                 takes=pricing_unit.PricingUnitInput,
             ),
             PRICING_UNITS.delete(pricing_units.delete_pricing_unit, "Delete a pricing unit", errors=(405,)),
+        ),
+    ),
+    OperationGroup(
+        "Custom sections",
+        "invoice_custom_section",
+        "Texts of your own on invoices. Chosen for billing entities, or for a customer instead of those of its billing entity.",
+        (
+            CUSTOM_SECTIONS.create(
+                custom_sections.create_section,
+                "Create a custom section",
+                takes=custom_section.CustomSectionInput,
+                needs=("name", "code"),
+            ),
+            CUSTOM_SECTIONS.page(custom_sections.list_sections, "List custom sections"),
+            CUSTOM_SECTIONS.show(custom_sections.show_section, "Get a custom section"),
+            CUSTOM_SECTIONS.update(
+                custom_sections.update_section,
+                "Change a custom section",
+                description="Invoices that are final keep what they say.",
+                takes=custom_section.CustomSectionInput,
+            ),
+            CUSTOM_SECTIONS.delete(custom_sections.delete_section, "Delete a custom section"),
         ),
     ),
     OperationGroup(
