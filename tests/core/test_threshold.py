@@ -20,7 +20,7 @@ from permille.core.contract.threshold import (
 from permille.core.invoice.draft import InvoiceKind, Line
 from permille.core.invoice.facts import Facts, PlanPrices
 from permille.core.invoice.kinds import make
-from permille.core.invoice.progressive import BilledBefore, key_of_fee, spread_credit
+from permille.core.invoice.progressive import BilledBefore, key_of_fee, spread_credit, unbilled_cents
 from tests.core.test_commitment import lived
 from tests.core.test_invoice_draft import AT, ONE, TAXES, TWO, draft, fee, plan, subscription
 
@@ -112,6 +112,17 @@ def test_a_credit_is_spread_whole_and_no_fee_comes_to_less_than_nothing(
     before = [cents for _, cents in fees]
     if amount == sum(before) and all(billed <= cents for cents, billed in fees):
         assert spread == [Decimal(billed) for billed in before], "what was billed of each"
+
+
+def test_what_is_left_of_usage_when_some_of_it_was_billed() -> None:
+    """Of 400 of a 300 billed the credit has 210 left; another charge and another group are not touched by it."""
+    one, group, other = (ONE, None, ()), (ONE, None, (("team", "red"),)), (TWO, None, ())
+    before = BilledBefore(invoice_id=TWO, fees_amount_cents=300, left_cents=210, fees={one: 300})
+    usage = [(other, 50), (one, 400), (group, 70)]
+    assert unbilled_cents(usage, None) == [50, 400, 70]
+    assert unbilled_cents(usage, before) == [50, 190, 70]
+    assert unbilled_cents([(other, 50), (one, 100), (group, 70)], before) == [50, 0, 0]
+    assert unbilled_cents([], before) == []
 
 
 def test_what_was_billed_before_comes_off_before_taxes_and_is_no_coupon() -> None:

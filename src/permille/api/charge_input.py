@@ -196,7 +196,8 @@ def read_charge(
         charge = replace(charge, unlisted_values=UnlistedValues(choice))
     if (rounding := entry.choice("rounding", tuple(Rounding))) is not None:
         charge = replace(charge, rounding=Rounding(rounding))
-    entry.refuse_unbuilt("accepts_target_wallet")
+    if (accepts := entry.flag("accepts_target_wallet")) is not None:
+        charge = replace(charge, accepts_target_wallet=accepts)
     if "charge_model" in entry.errors:
         return charge
     charge = replace(charge, properties=_properties(entry, before, charge))

@@ -75,7 +75,8 @@ create table billing_entity (
     reverse_charge_note text,
     dunning_campaign_id uuid references dunning_campaign (id),
     email_settings text[] not null default '{}', -- what customers get by mail without being asked
-    eu_tax_management boolean not null default false -- its customers get the European Union's VAT that applies to them
+    eu_tax_management boolean not null default false, -- its customers get the European Union's VAT that applies to them
+    custom_section_ids uuid[] not null default '{}'
 );
 
 create table logo (
@@ -336,7 +337,8 @@ create table customer (
     deleted_at timestamptz,
     tax_ids uuid[] not null default '{}',
     dunning_campaign_id uuid references dunning_campaign (id),
-    exclude_from_dunning_campaign boolean not null default false
+    exclude_from_dunning_campaign boolean not null default false,
+    custom_section_ids uuid[] not null default '{}'
 );
 
 create unique index customer_external_id on customer (organization_id, external_id) where deleted_at is null;
@@ -692,6 +694,23 @@ create table tax (
 
 create unique index tax_code on tax (organization_id, code) where deleted_at is null;
 
+-- Texts that invoices print.
+create table invoice_custom_section (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    name text not null,
+    description text,
+    display_name text,
+    details text,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    deleted_at timestamptz
+);
+
+create unique index invoice_custom_section_code on invoice_custom_section (organization_id, code) where deleted_at is null;
+create index invoice_custom_section_newest on invoice_custom_section (organization_id, created_at desc, id) where deleted_at is null;
+
 -- What is sold beside usage: once, or in every period as a fixed charge of a plan.
 create table add_on (
     id uuid primary key,
@@ -844,7 +863,8 @@ create table invoice (
     price_retry_at timestamptz, -- when it is tried again whether that usage has a price, by the organization's clock
     prepaid_granted_credit_amount_cents bigint, -- the parts of prepaid_credit_amount_cents
     prepaid_purchased_credit_amount_cents bigint,
-    offset_amount_cents bigint not null default 0 -- what its own credit notes took off what is due
+    offset_amount_cents bigint not null default 0, -- what its own credit notes took off what is due
+    custom_sections jsonb not null default '[]' -- as they were when it was made
 );
 
 create index invoice_to_finalize on invoice (organization_id, finalizes_at)
@@ -1891,6 +1911,29 @@ create index triggered_alert_of_subscription
 create index triggered_alert_of_wallet on triggered_alert (wallet_id, triggered_at desc, id desc)
     where wallet_id is not null;
 
+-- Usage of language models that could not be counted as it came.
+create table held_usage (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    identity text, -- provider and id of the answer; null where it has none
+    provider text not null,
+    model text,
+    code text not null, -- why it is kept
+    message text not null,
+    external_subscription_id text, -- as it was sent
+    external_customer_id text,
+    at timestamptz not null,
+    properties jsonb not null,
+    sent jsonb not null, -- names and numbers only: nothing of prompts or answers
+    created_at timestamptz not null,
+    counted_at timestamptz,
+    counted_for text -- external id of the subscription
+);
+
+create unique index held_usage_identity on held_usage (organization_id, identity) where identity is not null;
+create index held_usage_open on held_usage (organization_id, created_at desc, id desc) where counted_at is null;
+create index held_usage_newest on held_usage (organization_id, created_at desc, id desc);
+
 -- The last instant that a worker has seen, against a clock that is ahead or goes back.
 create table clock_seen (
     at timestamptz, -- null: no worker has run yet
@@ -1941,6 +1984,7 @@ begin
         ),
         ('tax', 'id', 'code', '', 'insert update delete'),
         ('add_on', 'id', 'code', '', 'insert update delete'),
+        ('invoice_custom_section', 'id', 'code', '', 'insert update delete'),
         ('event_amendment', 'id', 'event_transaction_id', 'event_identity properties', 'insert update delete'),
         ('invoice', 'id', 'number', 'finalizes_at waits_for_price price_retry_at', 'insert update delete'),
         ('fee', 'id', 'event_transaction_id', '', 'update'),
@@ -1958,6 +2002,7 @@ begin
             'wallet', 'id', 'code',
             'ongoing_usage_balance_cents is_depleted refresh_at last_balance_sync_at', 'insert update delete'
         ),
+        ('held_usage', 'id', 'identity', 'sent properties', 'update'),
         ('wallet_rule', 'id', 'trigger', 'next_top_up_at', 'insert update delete'),
         ('wallet_transaction', 'id', 'transaction_status', '', 'insert update'),
         ('mail_server', 'organization_id', 'host', '', 'insert update delete'),
@@ -1985,6 +2030,26 @@ begin
     end loop;
 end
 $$;
+
+-- Requests with an organization's keys that write, but for events: what was sent, and what came of it.
+create table api_log (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    api_key_id uuid not null,
+    request_id text not null,
+    method text not null,
+    path text not null,
+    status bigint not null,
+    client text not null,
+    origin text not null,
+    body text, -- JSON that jsonb may not be able to hold
+    answer text, -- of a refusal
+    duration_ms bigint not null,
+    at timestamptz not null -- the system's clock
+);
+
+create index api_log_newest on api_log (organization_id, at desc, id);
+create index api_log_of_request on api_log (organization_id, request_id);
 
 -- Jobs: the schema of procrastinate 3.10 (MIT licence), as the library ships it ------------------------------
 

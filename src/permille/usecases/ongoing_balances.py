@@ -19,14 +19,26 @@ from psycopg_pool import ConnectionPool
 from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import versions_of
 from permille.core.customer import Customer
-from permille.core.invoice.steps.prepaid_credits import TARGET_WALLET
+from permille.core.invoice.progressive import BilledBefore, fee_key, unbilled_cents
 from permille.core.invoice.tax_choice import taxes_of_charge
 from permille.core.money import ZERO, exact
+from permille.core.rating.models.group_keys import TARGET_WALLET
 from permille.core.wallet import FeeBucket, Wallet, share
 from permille.core.wallet_rule import Trigger
-from permille.store import customers, organizations, plans, subscriptions, wallet_rules, wallets, webhooks
+from permille.store import (
+    arrivals,
+    customers,
+    organizations,
+    plans,
+    progressive,
+    subscriptions,
+    wallet_rules,
+    wallets,
+    webhooks,
+)
+from permille.store.arrivals import Follows
 from permille.usecases import fences, wallet_rules as rules
-from permille.usecases.arrivals import counted_after
+from permille.usecases.arrivals import counted_after, detected
 from permille.usecases.fences import Task
 from permille.usecases.usage.usage import ChargeUsage, UsageSearch, running_usages
 from permille.usecases.wallets.changes import changed
@@ -36,8 +48,7 @@ BATCH = 500
 
 def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     """Reckon what is out of date in any organization, as of its own clock; how many wallets that was."""
-    with pool.connection() as conn:
-        more = detect(conn, now=now)
+    more = detected(pool, lambda conn: detect(conn, now=now), of=Task.WALLETS)
     with pool.connection() as conn:
         waiting = wallets.organizations_waiting(conn)
 
@@ -53,12 +64,12 @@ def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
 
 def detect(conn: Connection[Any], *, now: datetime) -> bool:
     """Mark the wallets of whose customers events were counted; whether there is more to look through."""
-    piece = counted_after(conn, wallets.claim_arrivals(conn), is_any=wallets.is_any_active)
+    piece = counted_after(conn, Follows.WALLETS, is_any=wallets.is_any_active)
     if piece is None:
         return False
     if piece.subscriptions and not wallets.mark_of_subscriptions(conn, piece.subscriptions, now=now):
         return False
-    wallets.set_seen(conn, piece.until)
+    arrivals.set_seen(conn, Follows.WALLETS, piece.until)
     return piece.is_more
 
 
@@ -82,7 +93,7 @@ def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait
     of: dict[tuple[UUID, str], list[Wallet]] = defaultdict(list)
     for each in claimed:
         of[each.customer_id, each.currency].append(each)
-    buckets = _buckets(conn, {customer_id for customer_id, _ in of}, now=now)
+    buckets = _buckets(conn, organization_id, {customer_id for customer_id, _ in of}, now=now)
     usage: dict[UUID, int] = {}
     for key, own in of.items():
         usage |= share(own, absorbing, buckets.get(key, ()))
@@ -96,14 +107,17 @@ def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait
 
 
 def _buckets(
-    conn: Connection[Any], customer_ids: set[UUID], *, now: datetime
+    conn: Connection[Any], organization_id: UUID, customer_ids: set[UUID], *, now: datetime
 ) -> Mapping[tuple[UUID, str], Sequence[FeeBucket]]:
-    """(Customer, currency) -> usage so far and drafts with taxes, by what wallets can be limited to."""
+    """(Customer, currency) -> usage that is not billed yet and drafts, with taxes, by what wallets can be limited to."""
     rows = subscriptions.running_of_customers(conn, customer_ids)
     payers = customers.by_ids(conn, customer_ids)
     known = plans.plans_by_ids(conn, {row.plan_id for row in rows})
     used = running_usages(
         conn, [(row, payers[row.customer_id]) for row in rows], search=UsageSearch(with_taxes=False), now=now
+    )
+    billed = progressive.billed_before(
+        conn, organization_id, {row.id: each.period for row, each in zip(rows, used, strict=True)}
     )
     cents: dict[tuple[UUID, str], dict[tuple[str, UUID | None, str | None], Decimal]] = defaultdict(
         lambda: defaultdict(lambda: ZERO)
@@ -111,9 +125,12 @@ def _buckets(
     with exact():
         for row, period in zip(rows, used, strict=True):
             plan, payer = known[row.plan_id], payers[row.customer_id]
-            taxed = _tax_factors(plan, payer)
-            for charge in period.charges:
-                _add(cents[payer.id, period.currency], charge, taxed.get(charge.charge_id))
+            _add(
+                cents[payer.id, period.currency],
+                period.charges,
+                _tax_factors(plan, payer),
+                billed.get(row.id),
+            )
         for key, drafted in wallets.draft_buckets(conn, customer_ids).items():
             for bucket in drafted:
                 cents[key][bucket.fee_type, bucket.metric_id, bucket.target_code] += bucket.cents
@@ -121,13 +138,23 @@ def _buckets(
 
 
 def _add(
-    found: dict[tuple[str, UUID | None, str | None], Decimal], charge: ChargeUsage, factor: Decimal | None
+    found: dict[tuple[str, UUID | None, str | None], Decimal],
+    charges: Sequence[ChargeUsage],
+    factors: Mapping[UUID, Decimal],
+    billed: BilledBefore | None,
 ) -> None:
-    """Add a charge's usage; a charge that is paid in advance has no factor, as it was paid."""
-    if factor is None:
-        return
-    for line in charge.lines:
-        found["charge", charge.metric_id, line.grouped_by.get(TARGET_WALLET)] += line.amount_cents * factor
+    """Add usage; what is paid in advance has no factor, as it was paid, and an invoice at a threshold comes off."""
+    lines = [(charge, line) for charge in charges if charge.charge_id in factors for line in charge.lines]
+    keys = [
+        fee_key(charge.charge_id, line.filter.id if line.filter else None, line.grouped_by)
+        for charge, line in lines
+    ]
+    rests = unbilled_cents(
+        [(key, line.amount_cents) for key, (_, line) in zip(keys, lines, strict=True)], billed
+    )
+    for (charge, line), cents in zip(lines, rests, strict=True):
+        key = "charge", charge.metric_id, line.grouped_by.get(TARGET_WALLET)
+        found[key] += cents * factors[charge.charge_id]
 
 
 def _tax_factors(plan: Plan, customer: Customer) -> dict[UUID, Decimal]:

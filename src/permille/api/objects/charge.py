@@ -36,6 +36,12 @@ class ChargeFilter(Answer):
     values: DimensionValues
 
 
+AcceptsTargetWallet = Annotated[
+    bool,
+    says("Whether usage may name the wallet that pays for it, in the event's property `target_wallet_code`."),
+]
+
+
 class Charge(Answer):
     """The price of a metric in a plan."""
 
@@ -55,7 +61,7 @@ class Charge(Answer):
         bool, says("Whether units are weighted by the part of the period that they were used.")
     ]
     min_amount_cents: Annotated[int, says("Minimum charge for a period, in the smallest unit.")]
-    accepts_target_wallet: Annotated[bool, says("Always false: wallets aren't built yet.")]
+    accepts_target_wallet: AcceptsTargetWallet
     unlisted_values: Annotated[
         str, one_of(*UnlistedValues, says="What is done with usage that no filter lists.")
     ]
@@ -105,6 +111,7 @@ class ChargeInput(Input):
         str | None, one_of("invoice", None, says="Whether paid fees in advance are put on an invoice later.")
     ]
     min_amount_cents: Annotated[int, says("Minimum charge for a period, in the smallest unit.")]
+    accepts_target_wallet: AcceptsTargetWallet
     unlisted_values: Annotated[
         str, one_of(*UnlistedValues, says="What is done with usage that no filter lists.")
     ]

@@ -39,4 +39,5 @@ def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
         aggregator=aggregator_of(metric),
         unlisted_values=charge.unlisted_values,
         rounding=charge.rounding,
+        accepts_target_wallet=charge.accepts_target_wallet,
     )

@@ -200,6 +200,9 @@ def _cascade_charge(before: Charge, after: Charge, own: Charge, *, new_id: NewId
         ),
         unlisted_values=_follow(before.unlisted_values, after.unlisted_values, own.unlisted_values),
         rounding=_follow(before.rounding, after.rounding, own.rounding),
+        accepts_target_wallet=_follow(
+            before.accepts_target_wallet, after.accepts_target_wallet, own.accepts_target_wallet
+        ),
         properties=_cascade_properties(before.properties, after.properties, own.properties),
         filters=_cascade_filters(before.filters, after.filters, own.filters, new_id=new_id),
     )

@@ -24,6 +24,7 @@ FIXED = frozenset(field.name for field in fields(Charge)) - {
     "min_amount_cents",
     "unlisted_values",
     "rounding",
+    "accepts_target_wallet",
     "taxes",
     "applied_pricing_unit",
 }

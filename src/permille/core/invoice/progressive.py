@@ -68,6 +68,17 @@ def spread_credit(amount_cents: int, fees: Sequence[tuple[int, int]]) -> list[De
         return shares
 
 
+def unbilled_cents(usage: Sequence[tuple[FeeKey, int]], billed: BilledBefore | None) -> list[Decimal]:
+    """What is left of each amount of a running period when an invoice at a threshold has billed some of it."""
+    if billed is None:
+        return [Decimal(cents) for _, cents in usage]
+    charges = {charge_id for charge_id, _, _ in billed.fees}
+    fees = [(cents, billed.fees.get(key, 0)) if key[0] in charges else (0, 0) for key, cents in usage]
+    spread = spread_credit(min(billed.left_cents, sum(cents for cents, _ in fees)), fees)
+    with exact():
+        return [cents - share for (_, cents), share in zip(usage, spread, strict=True)]
+
+
 def _share(amount_cents: int, before: int, billed: int, at_most: int) -> Decimal:
     if not before:
         return ZERO

@@ -23,7 +23,13 @@ from permille.core.period import Period
 from permille.core.rating.fee import Breakdown, Fee, Presentation
 from permille.core.rating.filters import ChargeFilter, Group, Id, filter_finder, group_of
 from permille.core.rating.models import ChargeModel, Price, Pricer, Quantity, model_of, pricer
-from permille.core.rating.models.group_keys import PresentationKeys, presentation_keys, pricing_keys
+from permille.core.rating.models.group_keys import (
+    TARGET_WALLET,
+    PresentationKeys,
+    presentation_keys,
+    pricing_keys,
+    with_wallet,
+)
 from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, Owed, owed
 from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues, is_unpriced
@@ -126,6 +132,7 @@ def compile_charge(
     aggregator: Aggregator | None = None,
     unlisted_values: UnlistedValues = UnlistedValues.FREE,
     rounding: Rounding = Rounding.PER_FEE,
+    accepts_target_wallet: bool = False,
 ) -> CompiledCharge:
     """Read a charge once. Properties are valid, filter values expanded."""
     filter_keys = tuple(sorted({key for each in filters for key in each.values}))
@@ -141,6 +148,9 @@ def compile_charge(
             is_unpriced=is_unpriced(unlisted_values, model, properties),
             is_held=unlisted_values is UnlistedValues.HELD,
         )
+    buckets = (*listed, unlisted)
+    if accepts_target_wallet:
+        buckets = tuple(replace(each, group_keys=with_wallet(each.group_keys)) for each in buckets)
     return CompiledCharge(
         charge_id=charge_id,
         aggregation=aggregation,
@@ -151,7 +161,7 @@ def compile_charge(
         prorated=prorated,
         pay_in_advance=pay_in_advance,
         min_amount_cents=min_amount_cents,
-        buckets=(*listed, unlisted),
+        buckets=buckets,
         filter_keys=filter_keys,
         bucket_of=_bucket_finder(filters, filter_keys),
         presentation_keys=presentation_keys(properties),
@@ -205,6 +215,13 @@ def series_place(charge: CompiledCharge, dimensions: Dimensions) -> Place:
     return i, group_of(dimensions, keys) if keys else ()
 
 
+def shown_group(charge: CompiledCharge, group: Group) -> dict[str, str | None]:
+    """The group of a fee: one in advance does not have the wallet that its event did not name."""
+    if not charge.pay_in_advance:
+        return dict(group)
+    return {key: value for key, value in group if value is not None or key != TARGET_WALLET}
+
+
 def shown_by(charge: CompiledCharge, dimensions: Dimensions) -> dict[str, str]:
     """What events with these property texts are shown by."""
     return {name: dimensions.get(name) or "" for name in charge.presentation_keys.names}
@@ -241,7 +258,7 @@ def bucket_fee(
         precise_amount_cents=due.money.precise_amount_cents,
         unit_amount_cents=due.money.unit_amount_cents,
         precise_unit_amount=due.money.precise_unit_amount,
-        grouped_by=dict(group),
+        grouped_by=shown_group(charge, group),
         from_=period.from_,
         to=period.to,
         in_unit=due.in_unit,

@@ -16,7 +16,7 @@ from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.period import Period
-from permille.core.rating.charge import CompiledCharge
+from permille.core.rating.charge import CompiledCharge, shown_group
 from permille.core.rating.fee import Fee, carry_fee_on
 from permille.core.rating.filters import group_of
 from permille.core.rating.minimum_charge import true_up_fee
@@ -119,7 +119,8 @@ def is_behind(fee: StoredFee, basis: Basis, dimensions: Mapping[str, str | None]
     bucket = basis.compiled.buckets[basis.compiled.bucket_of(texts)]
     if bucket.charge_filter_id != fee.charge_filter_id:
         return False
-    return dict(group_of(dimensions, bucket.group_keys)) == dict(fee.grouped_by)
+    group = group_of(dimensions, bucket.group_keys)
+    return shown_group(basis.compiled, group) == dict(fee.grouped_by)
 
 
 def fees_now(basis: Basis, found: Sequence[SeriesUsage]) -> list[Fee]:

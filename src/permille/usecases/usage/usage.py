@@ -35,7 +35,7 @@ from permille.core.rating.charge import CompiledCharge, Dimensions, Place
 from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.level import PaidLevel
 from permille.core.rating.models import ChargeModel
-from permille.core.rating.models.group_keys import PRICING, pricing_keys
+from permille.core.rating.models.group_keys import PRICING, TARGET_WALLET, pricing_keys
 from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.projection import Projection, elapsed_share, project, project_all
 from permille.core.rating.proration import RatedPeriod, rated_period
@@ -491,6 +491,7 @@ def _regrouped(charge: Charge, dropped: Iterable[str] | None) -> Charge:
         return charge
     return replace(
         charge,
+        accepts_target_wallet=charge.accepts_target_wallet and gone is not None and TARGET_WALLET not in gone,
         properties=_ungrouped(charge.properties, gone),
         filters=tuple(replace(each, properties=_ungrouped(each.properties, gone)) for each in charge.filters),
     )

@@ -14,10 +14,8 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, Line, chang
 from permille.core.invoice.facts import Facts
 from permille.core.money import ZERO, exact
 from permille.core.rating.filters import Id
+from permille.core.rating.models.group_keys import TARGET_WALLET
 from permille.core.wallet import FeeBucket, FilledWallet, Lot, Spending, spend
-
-TARGET_WALLET = "target_wallet_code"
-"""The property of events that names the wallet which pays for them."""
 
 _Key = tuple[str, UUID | None, str | None]
 

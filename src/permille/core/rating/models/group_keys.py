@@ -12,6 +12,8 @@ from typing import Any
 PRICING = "pricing_group_keys"
 PRICING_ALIAS = "grouped_by"
 PRESENTATION = "presentation_group_keys"
+TARGET_WALLET = "target_wallet_code"
+"""The property of events that names the wallet which pays for them."""
 _PRESENTATION_MAX = 2
 
 
@@ -27,6 +29,11 @@ def clean(properties: Mapping[str, Any]) -> dict[str, Any]:
 def pricing_keys(properties: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys that split a bucket, in their order; of a key given twice, one."""
     return tuple(dict.fromkeys(clean(properties).get(PRICING, ())))
+
+
+def with_wallet(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys that split a bucket of a charge whose usage may name the wallet that pays for it."""
+    return tuple(dict.fromkeys((*keys, TARGET_WALLET)))
 
 
 @dataclass(frozen=True, slots=True)
