@@ -20,6 +20,7 @@ from permille.api import (
     charges,
     coupons,
     credit_notes,
+    custom_sections,
     customers,
     daily_usage,
     dunning_campaigns,
@@ -36,6 +37,7 @@ from permille.api import (
     late_usage,
     lifetime_usage,
     llm_setup,
+    mail_servers,
     mails,
     one_off,
     organization_settings,
@@ -71,6 +73,7 @@ from permille.api.objects import (
     charge,
     coupon,
     credit_note,
+    custom_section,
     customer,
     dunning_campaign,
     event,
@@ -342,6 +345,9 @@ CUSTOMERS_PAYMENTS = Resource("/customers/{external_id}/payments", "", "payment"
 INVOICES_PAYMENTS = Resource("/invoices/{lago_id}/payments", "", "payment", payment.Payment)
 DUNNING_CAMPAIGNS = Resource(
     "/dunning_campaigns", "code", "dunning_campaign", dunning_campaign.DunningCampaign
+)
+CUSTOM_SECTIONS = Resource(
+    "/invoice_custom_sections", "code", "invoice_custom_section", custom_section.InvoiceCustomSection
 )
 PAYMENT_RECEIPTS = Resource("/payment_receipts", "lago_id", "payment_receipt", payment.PaymentReceipt)
 PAYMENT_REQUESTS = Resource("/payment_requests", "lago_id", "payment_request", payment.PaymentRequest)
@@ -1585,6 +1591,28 @@ GROUPS = (
         ),
     ),
     OperationGroup(
+        "Custom sections",
+        "invoice_custom_section",
+        "Texts of your own on invoices. Chosen for billing entities, or for a customer instead of those of its billing entity.",
+        (
+            CUSTOM_SECTIONS.create(
+                custom_sections.create_section,
+                "Create a custom section",
+                takes=custom_section.CustomSectionInput,
+                needs=("name", "code"),
+            ),
+            CUSTOM_SECTIONS.page(custom_sections.list_sections, "List custom sections"),
+            CUSTOM_SECTIONS.show(custom_sections.show_section, "Get a custom section"),
+            CUSTOM_SECTIONS.update(
+                custom_sections.update_section,
+                "Change a custom section",
+                description="Invoices that are final keep what they say.",
+                takes=custom_section.CustomSectionInput,
+            ),
+            CUSTOM_SECTIONS.delete(custom_sections.delete_section, "Delete a custom section"),
+        ),
+    ),
+    OperationGroup(
         "Add-ons",
         "add_on",
         "What is sold beside usage: once, or in every period as a plan's fixed charge.",
@@ -1799,6 +1827,30 @@ INTAKE_OPERATIONS: tuple[Operation[None], ...] = (
 )
 """What the intake of events (ingest/) answers."""
 
+
+def _mail_server(path: str) -> tuple[Operation[AdminEndpoint], ...]:
+    """The mail server that an organization has of its own."""
+    shown: Shape = {"mail_server": mail.MailServer}
+    return (
+        Operation("GET", path, mail_servers.show_mail_server, "Get an organization's mail server", shown),
+        Operation(
+            "PUT",
+            path,
+            mail_servers.set_mail_server,
+            "Send an organization's mail through a server of its own",
+            shown,
+            body=sends("mail_server", mail.MailServerInput, "host", "mail_from"),
+        ),
+        Operation(
+            "DELETE",
+            path,
+            mail_servers.delete_mail_server,
+            "Send an organization's mail through the installation's server again",
+            shown,
+        ),
+    )
+
+
 ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
     Resource("/organizations", "", "organization", organization.InstalledOrganization).create(
         organizations.create_organization,
@@ -1816,6 +1868,7 @@ ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
             "meta": organization.OrganizationCount,
         },
     ),
+    *_mail_server("/organizations/{organization_id}/mail_server"),
     Resource("/organizations/{organization_id}/api_keys", "", "api_key", organization.NewApiKey).create(
         organizations.create_api_key, "Create an API key", takes=organization.ApiKeyInput, needs=("name",)
     ),
