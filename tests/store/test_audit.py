@@ -109,18 +109,17 @@ def test_a_wrong_figure_is_found(world: World, check: audit.Check) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wallet", "before", "now", "value", "is_right"),
-    [(False, 3, 5, 5, True), (False, 5, 9, 5, False), (True, 9, 5, 5, True), (True, 5, 3, 5, False)],
+    ("wallet", "values", "is_right"),
+    [(False, (3, 5, 5), True), (False, (5, 9, 5), False), (True, (9, 5, 5), True), (True, (5, 3, 5), False)],
 )
-def test_a_threshold_is_crossed_by_what_comes_to_it(
-    world: World, wallet, before, now, value, is_right
-) -> None:
+def test_a_threshold_is_crossed_by_what_comes_to_it(world: World, wallet, values, is_right) -> None:
+    """`values`: before, now, and the threshold."""
     world.conn.execute(
         """insert into triggered_alert (id, organization_id, alert_id, alert_type, alert_code, wallet_id,
-        external_customer_id, current_value, previous_value, crossed_thresholds, triggered_at)
+        external_customer_id, previous_value, current_value, crossed_thresholds, triggered_at)
         select gen_random_uuid(), organization_id, id, 't', 'a', case when %s then id end, 'cus', %s, %s,
         jsonb_build_array(jsonb_build_object('value', %s::numeric)), created_at from customer""",
-        [wallet, now, before, value],
+        [wallet, *values],
     )
     assert bool(list(audit.findings(world.conn, organization_id=world.id))) is not is_right
 
