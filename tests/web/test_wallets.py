@@ -53,7 +53,8 @@ def test_a_wallet_is_opened_filled_spent_changed_and_terminated(browser, api, re
     assert "at 1 ongoing credits: to 7 credits, for nothing" in words
     browser.sent(path, {"paid_credits": "3", "voided_credits": "0.5", "name": "More"})
     words = text_of(browser.ok(path))
-    assert "purchased More pending" in words and "voided More settled" in words
+    assert "purchased More pending" in words
+    assert "voided More settled" in words
     assert "smallest amount" in browser.refused(path, {"paid_credits": "1"})
     assert "fewer credits" in browser.refused(path, {"voided_credits": "100"})
     browser.sent(
@@ -66,7 +67,8 @@ def test_a_wallet_is_opened_filled_spent_changed_and_terminated(browser, api, re
         browser.organization.id,
     )
     words = text_of(browser.ok(f"/wallet-transactions/{spent}"))
-    assert "Where it was taken from" in words and "granted – 5 $10.00" in words
+    assert "Where it was taken from" in words
+    assert "granted – 5 $10.00" in words
     assert "$14.00" in text_of(browser.ok("/customers/acme", tab="wallets"))
     browser.sent(edit, {**sent_by(browser.ok(edit)), "priority": "9", "rule_trigger": ""})
     assert (shown()["priority"], shown()["recurring_transaction_rules"]) == (9, [])
