@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SHARED ?= ../shared
+# One more than the two cores of a small machine: tests with real servers wait most of their time.
+WORKERS ?= 3
 # Where bytecode is not kept, each of the hundreds of programs that tests start compiles all that it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -45,10 +47,10 @@ browser:
 	@$(PYTHON) tools/browser.py
 
 unit: browser ## all tests
-	$(BIN)/pytest -n 2 --dist worksteal -q
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q
 
 coverage: browser ## all tests, and how much of the source they run: at least the floor in pyproject.toml
-	$(BIN)/pytest -n 2 --dist worksteal -q --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q --cov --cov-report=term:skip-covered
 
 simulate: setup ## a simulated world again: make simulate SEED=7, or many: SEED=1-1000
 	SEED=$(SEED) $(BIN)/pytest -q -s tests/simulation

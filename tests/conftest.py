@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from permille.config import from_environment
 from permille.database.migrate import migrate
@@ -33,6 +34,11 @@ FAST = {
 # Programs that tests start find what they import compiled, whatever the environment says.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A busy machine is no fault of a test.
+settings.register_profile("permille", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("permille"), max_examples=10)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "permille"))
 
 _numbers = itertools.count(1)
 

@@ -24,7 +24,7 @@ from permille.http.door import (
     DoorLimits,
     guarded,
 )
-from permille.http.requests import Requests
+from permille.http.requests import AT_ONCE, Requests
 
 HASTY: dict[str, Any] = {"head_seconds": 0.6, "request_seconds": 1.2, "answer_seconds": 1.0}
 """For what must be given up: it is, at some time. What must pass has all the time that a busy machine takes."""
@@ -46,6 +46,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         size += len(message["body"])
         more = message["more_body"]
     names = b" ".join(name for name, _ in scope["headers"])
+    if scope["path"] == "/at-once" and scope[AT_ONCE](200, b'{"size":%d}' % size):
+        return
     headers = [(b"x-size", b"%d" % size), (b"x-names", names)]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     for _ in range(2_000 if scope["path"] == "/long" else 0):
@@ -331,3 +333,27 @@ def test_trailers_after_a_long_body_have_an_end_too(port: int) -> None:
         with suppress(ConnectionError):
             sock.sendall(b"a" * 400_000)
         assert status(answer(sock)) == 400
+
+
+def test_an_answer_at_once_is_whole_safe_and_in_its_turn(port: int) -> None:
+    posted = b"POST /at-once HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine-%d\r\nContent-Length: %d\r\n\r\n%s"
+    with connected(port) as sock:
+        sock.sendall(b"".join(posted % (n, n, b"x" * n) for n in (7, 8)) + SHORT)
+        found = answer(sock)
+    first, second, last = (b"HTTP/1.1 200" + part for part in found.split(b"HTTP/1.1 200")[1:])
+    for text, n in ((first, 7), (second, 8)):
+        head, _, body = text.partition(b"\r\n\r\n")
+        lines = head.lower().split(b"\r\n")
+        assert body == b'{"size":%d}' % n
+        assert {b"content-type: application/json", b"cache-control: no-store"} <= set(lines)
+        assert {b"x-content-type-options: nosniff", b"x-request-id: mine-%d" % n} <= set(lines)
+        assert lines.count(b"content-length: 10") == 1
+        assert any(line.startswith(b"date: ") for line in lines)
+    assert b"x-size: 0" in last
+
+
+@pytest.mark.parametrize("line", [b"HTTP/1.0\r\n", b"HTTP/1.1\r\nConnection: close\r\n"])
+def test_a_connection_that_ends_with_its_answer_is_answered_as_ever(port: int, line: bytes) -> None:
+    found = asked(port, b"GET /at-once " + line + b"Host: a\r\n\r\n")
+    assert b"x-size: 0" in found
+    assert b"connection: close" in found.lower()

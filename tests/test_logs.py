@@ -26,7 +26,7 @@ from permille.api.addresses import Route
 from permille.api.http import application
 from permille.http.requests import Requests
 from permille.usecases.organizations import add_key
-from tests.live import free_port, wait_until
+from tests.live import PATIENCE_SECONDS, free_port, wait_until
 from tests.usecases.world import START, make_world
 
 SECRET = "planted-secret-9f3c"
@@ -138,7 +138,7 @@ def test_a_server_logs_each_request_as_json_and_nothing_that_was_sent(
             client.get("/health", headers={"X-Request-Id": f"{SECRET} <script>"})
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(PATIENCE_SECONDS)
     text = log.read_text()
     assert SECRET not in text
     assert key not in text

@@ -20,6 +20,7 @@ import pytest
 
 from permille.embedded.postgres import dsn_of
 from permille.embedded.supervisor import Program
+from tests.live import PATIENCE_SECONDS
 
 STAND_IN = """
 import os, signal, sys, time
@@ -102,7 +103,7 @@ class Tree:
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE_SECONDS)
 
 
 def wait_until(claim: Callable[[], bool], log: Path | None = None) -> None:
@@ -143,7 +144,7 @@ def test_a_signal_stops_the_programs_in_order_and_the_database_last(
     pids = tree.await_started()
     database = tree.database_pid()
     supervisor.send_signal(number)
-    assert supervisor.wait(30) == 0
+    assert supervisor.wait(PATIENCE_SECONDS) == 0
     assert tree.entries("stopped") == [("serve", pids["serve"]), ("work", pids["work"])]
     assert all(is_gone(pid) for pid in (*pids.values(), database))
 
@@ -205,7 +206,10 @@ def test_a_stop_while_the_database_is_starting_is_clean(tree: Tree) -> None:
     wait_until(lambda: tree.data_dir.exists() or supervisor.poll() is not None)
     time.sleep(0.3)
     supervisor.terminate()
-    assert supervisor.wait(30) in {0, -signal.SIGTERM}  # the latter before it listens to signals
+    assert supervisor.wait(PATIENCE_SECONDS) in {
+        0,
+        -signal.SIGTERM,
+    }  # the latter before it listens to signals
     tree.up()
     tree.await_started()
 
@@ -215,7 +219,7 @@ def test_a_second_one_on_the_same_data_says_who_is_there(tree: Tree, folder: Pat
     tree.await_started()
     second = Tree(folder)
     second.journal, second.log = folder / "journal-2", folder / "log-2"
-    assert second.up().wait(30) == 1
+    assert second.up().wait(PATIENCE_SECONDS) == 1
     assert f"Another Permille (process {first.pid}) uses" in second.log.read_text()
     assert first.poll() is None
 
@@ -231,7 +235,7 @@ def test_a_given_database_is_used_and_left_running(tree: Tree, empty_dsn: str) -
 
 
 def test_a_database_that_does_not_answer_is_one_line_and_status_1(tree: Tree) -> None:
-    assert tree.up(url="postgresql://127.0.0.1:1/none").wait(30) == 1
+    assert tree.up(url="postgresql://127.0.0.1:1/none").wait(PATIENCE_SECONDS) == 1
     assert "Can't start: connection failed" in tree.log.read_text()
     assert tree.entries("started") == []
 

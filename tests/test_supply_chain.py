@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from tools import audit, bootstrap
 
-from tests.live import free_port, wait_until
+from tests.live import PATIENCE_SECONDS, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVING, DEV = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
@@ -63,7 +63,7 @@ def test_the_serving_environment_serves(tmp_path: Path, dsn: str) -> None:
         wait_until(lambda: httpx2.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200)
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(PATIENCE_SECONDS)
 
 
 def fake_wheel(folder: Path) -> Path:

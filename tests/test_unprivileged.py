@@ -17,7 +17,7 @@ import pytest
 
 from permille.embedded import running, unprivileged
 from permille.embedded.postgres import server_account
-from tests.live import LiveServer, live_server, wait_until
+from tests.live import PATIENCE_SECONDS, LiveServer, live_server, wait_until
 from tests.test_backup import a_month, move_clock
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has anything to leave")
@@ -93,7 +93,7 @@ def test_serve_listens_on_a_port_of_root_and_is_not_root(dsn: str) -> None:
         assert "0" not in users(process.pid)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE_SECONDS)
 
 
 def test_work_is_not_root(dsn: str) -> None:

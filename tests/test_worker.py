@@ -23,6 +23,7 @@ from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
 from permille.ids import new_id
 from permille.store import organizations
+from tests.live import PATIENCE_SECONDS
 
 
 def until(condition: Callable[[], Any], *, what: str) -> None:
@@ -62,7 +63,7 @@ def test_it_works_and_stops(dsn: str, db: psycopg.Connection[Any]) -> None:
         until(lambda: received, what="the webhook of an invoice")
     finally:
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(10) == 0
+        assert worker.wait(PATIENCE_SECONDS) == 0
         receiver.shutdown()
     assert received[0]["webhook_type"] == "invoice.created"
     invoice = received[0]["invoice"]
@@ -134,7 +135,7 @@ def work(dsn: str, *before: str) -> subprocess.Popen[str]:
 
 def ended(worker: subprocess.Popen[str]) -> tuple[int, str]:
     try:
-        _, said = worker.communicate(timeout=20)
+        _, said = worker.communicate(timeout=PATIENCE_SECONDS)
     finally:
         worker.kill()
     return worker.returncode, said

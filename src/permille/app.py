@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -19,15 +21,17 @@ from permille.api.health import health_routes
 from permille.api.http import Engine, application
 from permille.clock import system_now
 from permille.config import Config
+from permille.core.llm.call import PreparedCall, SentCall
 from permille.database.connections import Limits, Pool, is_unavailable, open_pool
 from permille.events.engine import event_log
 from permille.http.bodies import BodyMemory
 from permille.http.refusals import try_again
 from permille.http.shares import Turns, Workshop
 from permille.ingest.asgi import Answers, EventIntake
-from permille.ingest.decoders import FORMATS
+from permille.ingest.decoders import FORMATS, USAGE_FORMATS
 from permille.monitoring import metrics_route
 from permille.store import api_keys
+from permille.usecases import llm_usages
 from permille.usecases.event_warnings import warnings_of
 from permille.usecases.key_use import KeyUse, hear_changes
 
@@ -39,7 +43,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-INTAKE_PATHS = tuple(each.path for each in FORMATS)
+INTAKE_PATHS = tuple(each.path for each in (*FORMATS, *USAGE_FORMATS))
 _USUAL_INTAKE_PATHS = frozenset(path.encode() for path in INTAKE_PATHS)
 POOL_SIZE = 20
 WRITERS = 2
@@ -70,6 +74,7 @@ class Application:
         assert dsn is not None, "build() refuses a configuration without one"
         self.tasks = [
             asyncio.create_task(self.engine.key_use.run()),
+            asyncio.create_task(self.engine.api_log.run(self.engine.pool)),
             asyncio.create_task(hear_changes(dsn, self._forget_key)),
         ]
 
@@ -82,9 +87,35 @@ class Application:
             task.cancel()
         await self.intake.stop()
         await asyncio.to_thread(self.engine.key_use.write)
+        await asyncio.to_thread(self.engine.api_log.write, self.engine.pool)
         self.engine.documents.close()
         for pool in self.pools:
             pool.close()
+
+
+class _Asks(Protocol):
+    """Asks the database something, on a connection of its own."""
+
+    def __call__(self, question: Callable[[Connection[Any]], Answer]) -> Answer:
+        """Raises Refusal when the database cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """CallDesk."""
+
+    asked: _Asks
+
+    def prepare(self, organization_id: UUID, calls: Sequence[SentCall]) -> list[PreparedCall]:
+        return self.asked(lambda conn: llm_usages.prepare(conn, organization_id, calls))
+
+    def hold(
+        self, organization_id: UUID, calls: Sequence[PreparedCall], *, now: datetime
+    ) -> list[PreparedCall]:
+        return self.asked(lambda conn: llm_usages.hold(conn, organization_id, calls, now=now))
+
+    def counted(self, organization_id: UUID, calls: Sequence[PreparedCall], *, now: datetime) -> None:
+        self.asked(lambda conn: llm_usages.counted(conn, organization_id, calls, now=now))
 
 
 def intake_of(
@@ -110,6 +141,7 @@ def intake_of(
             warnings=lambda owner, drafts: asked(lambda conn: warnings_of(conn, owner, drafts)),
             unevaluable=lambda owner, drafts: asked(lambda conn: event_log.unevaluable(conn, owner, drafts)),
             unacceptable=lambda request: asked(lambda conn: event_log.first_unacceptable(conn, request)),
+            calls=_Calls(asked),
         ),
         bodies or BodyMemory(config.bodies_mb * 1024**2),
         max_body_bytes=config.max_body_bytes,

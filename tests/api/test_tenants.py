@@ -7,23 +7,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from permille.api.routes import ENDPOINTS
 from permille.core.instants import microseconds
+from permille.core.llm.call import SentCall
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
+from permille.usecases import llm_usages
+from tests.core.llm.samples import sent, usages
 from tests.late import review_late_usage
 
-from .conftest import START, Api, charge
+from .conftest import START, Api, Server, charge
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 CANDIDATES_MAX = 8
-COLLECTIONS = {"subscriptions": "/plans+subscriptions", "customers": "/customers+alerts"}
+COLLECTIONS = {
+    "subscriptions": "/plans+subscriptions",
+    "customers": "/customers+alerts",
+    "llm": "/llm/held_usages",
+}
 """Collections whose paths have identifiers of another one too."""
 ALERT = {
     "alert": {
@@ -35,6 +43,7 @@ ALERT = {
 NAMED = {"key": "team", "wallet_code": "main"}
 """What no list has as an identifier."""
 BODIES: dict[str, Any] = {
+    "/llm": {"held_usage": {"external_subscription_id": "sub-2"}},
     "/test_clock": {"test_clock": {"now": "2024-06-01T00:00:00Z"}},
     "/billing_entities": {"billing_entity": {"name": "Taken over"}},
     "/billable_metrics": {"billable_metric": {"name": "Taken over"}},
@@ -109,9 +118,24 @@ def settle(api: Api, dsn: str) -> None:
         api, dsn, [Draft("tx-late", "tokens", "sub", microseconds(START), None, {"model": "a", "tokens": 5})]
     )
     review_late_usage(dsn)
+    _hold_usage(api)
     _pay(api)
     dearer = {"charge": {"properties": {"amount": "9"}}, "effective": "next_period"}
     api.put("/plans/pro/charges/by_token", dearer)
+
+
+def _hold_usage(api: Api) -> None:
+    """A usage of a language model that nobody is named for."""
+    call = SentCall(
+        usage=sent(usages()[0]),
+        external_subscription_id=None,
+        external_customer_id=None,
+        at=datetime(2024, 4, 2, tzinfo=UTC),
+        properties={"secret": "Secret customer"},
+    )
+    prepared = llm_usages.prepare(api.conn, api.organization.id, [call])
+    llm_usages.hold(api.conn, api.organization.id, prepared, now=START)
+    api.conn.commit()
 
 
 def _pay(api: Api) -> None:
@@ -165,6 +189,7 @@ IDENTIFIERS = {
     "external_id": "external_id",
     "transaction_id": "transaction_id",
     "activity_id": "activity_id",
+    "request_id": "request_id",
     "feature_code": "code",
     "privilege_code": "code",
 }
@@ -206,8 +231,10 @@ def paths(path: str, seen: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.fixture
-def settled(api: Api, dsn: str) -> Api:
-    settle(api, dsn)
+def settled(api: Api, server: Server) -> Api:
+    server.engine.api_log.write(server.engine.pool)  # what other tests have left
+    settle(api, server.dsn)
+    server.engine.api_log.write(server.engine.pool)
     return api
 
 

@@ -14,6 +14,8 @@ METRICS: list[dict[str, Any]] = [
     {"do": "metric", "code": "tokens", "kind": "sum_agg", "recurring": False},
     {"do": "metric", "code": "peak", "kind": "max_agg", "recurring": False},
     {"do": "metric", "code": "models", "kind": "unique_count_agg", "recurring": False},
+    {"do": "metric", "code": "seats", "kind": "sum_agg", "recurring": True},
+    {"do": "metric", "code": "users", "kind": "unique_count_agg", "recurring": True},
 ]
 TAXES: list[dict[str, Any]] = [
     {"do": "tax", "code": "vat", "rate": "20"},
@@ -26,12 +28,13 @@ DAY = 86_400
 class Script:
     """Writes the actions of one seed."""
 
-    def __init__(self, seed: int, length: int = 40) -> None:
+    def __init__(self, seed: int, length: int = 50) -> None:
         self.random = Random(seed)
         self.names = 0
         self.subscriptions: list[str] = []
         self.events: list[str] = []
         self.wallets: list[str] = []
+        self.coupons: list[str] = []
         self.currency = self.random.choice(CURRENCIES)
         self.customers = ["ann", "bob"][: self.random.randint(1, 2)]
         self.plans = ["one", "two", "three"]
@@ -61,12 +64,14 @@ class Script:
             "trial": self._some(0, 0, 0, 10, 40),
             "charges_monthly": self._some(True, False),
             "taxes": self._some([], [], [], ["odd"]),
+            "commitment": self._some(0, 0, 0, 20_000, 123_456),
             "charges": [self._charge(metric) for metric in metrics],
         }
 
     def _charge(self, metric: str) -> dict[str, Any]:
         model = self._some(*MODELS)
-        return {"metric": metric, "model": model, "terms": getattr(self, f"_{model}")()}
+        terms = getattr(self, f"_{model}")()
+        return {"metric": metric, "model": model, "terms": terms, "minimum": self._some(0, 0, 0, 7_777)}
 
     def _amount(self) -> str:
         return str(self._some("0.5", "1", "0.0123", "12.5", "0.37", "100"))
@@ -132,6 +137,11 @@ class Script:
             self._again: 1,
             self._amend: 1,
             self._end_wallet: 0.3,
+            self._buy: 1,
+            self._pay: 3,
+            self._void: 1,
+            self._note: 1.5,
+            self._drop_coupon: 0.5,
         }
         made: dict[str, Any] = self.random.choices(list(choices), list(choices.values()))[0]()
         return made
@@ -167,9 +177,10 @@ class Script:
         limit = self._some("", "", "plan", "metric")
         codes = {"": [""], "plan": self.plans, "metric": [each["code"] for each in METRICS]}
         kind = self._some("fixed_amount", "percentage")
+        self.coupons.append(self._name("coupon"))
         return {
             "do": "coupon",
-            "id": self._name("coupon"),
+            "id": self.coupons[-1],
             "customer": self._some(*self.customers),
             "kind": kind,
             "value": self._some("500", "1", "12345")
@@ -208,7 +219,37 @@ class Script:
         return {"do": "end_wallet", "wallet": self._some(*self.wallets) if self.wallets else ""}
 
     def _end(self) -> dict[str, Any]:
-        return {"do": "end", "subscription": self._some(*self.subscriptions)}
+        return {
+            "do": "end",
+            "subscription": self._some(*self.subscriptions),
+            "no_bill": self._some(False, False, True),
+            "no_note": self._some(False, False, True),
+        }
+
+    def _buy(self) -> dict[str, Any]:
+        return {
+            "do": "buy",
+            "wallet": self._some(*self.wallets) if self.wallets else "",
+            "paid": self._credits(),
+        }
+
+    def _pay(self) -> dict[str, Any]:
+        return {"do": "pay", "bill": self.random.randint(0, 30), "share": self._some("1", "1", "1/2", "1/7")}
+
+    def _void(self) -> dict[str, Any]:
+        return {"do": "void", "bill": self.random.randint(0, 30)}
+
+    def _note(self) -> dict[str, Any]:
+        share = self._some("1", "1/2", "1/3")
+        return {
+            "do": "note",
+            "bill": self.random.randint(0, 30),
+            "share": share,
+            "as": self._some("credit", "refund"),
+        }
+
+    def _drop_coupon(self) -> dict[str, Any]:
+        return {"do": "drop_coupon", "coupon": self._some(*self.coupons) if self.coupons else ""}
 
     def _change(self) -> dict[str, Any]:
         return {

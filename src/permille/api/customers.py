@@ -23,7 +23,7 @@ from permille.api.validation import (
     query_texts,
 )
 from permille.core.customer import BillingEntity, Customer
-from permille.core.errors import NotFound
+from permille.core.errors import Forbidden, NotFound
 from permille.http.query import query_flag
 from permille.ids import new_id
 from permille.store import billing_entities, customers
@@ -231,6 +231,12 @@ def delete_customer(call: Call) -> dict[str, Any]:
     customer = catalogue.to_remove(call.conn, call.organization.id, call.path["external_id"])
     catalogue.remove(call.conn, customer, now=call.now)
     return {"customer": render_customer(customer)}
+
+
+def portal_url(call: Call) -> dict[str, Any]:
+    """GET /customers/{external_id}/portal_url: always refused, as there is no portal yet."""
+    customer_of(call)
+    raise Forbidden("feature_unavailable")
 
 
 def customer_of(call: Call) -> Customer:

@@ -13,8 +13,6 @@ from permille.core.errors import Refusal
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 RESOURCES = (
-    "/api_logs",
-    "/customers/{external_id}/portal_url",
     "/order_forms",
     "/orders",
     "/quote_versions",

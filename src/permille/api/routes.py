@@ -14,6 +14,7 @@ from permille.api import (
     alerts,
     amendments,
     analytics,
+    api_logs,
     billable_metrics,
     billing_entities,
     charges,
@@ -29,10 +30,12 @@ from permille.api import (
     features,
     fees,
     fixed_charges,
+    held_usages,
     invoice_preview,
     invoices,
     late_usage,
     lifetime_usage,
+    llm_setup,
     mails,
     one_off,
     organization_settings,
@@ -62,6 +65,7 @@ from permille.api.objects import (
     add_on,
     alert,
     analytics as analytics_objects,
+    api_log,
     billable_metric,
     billing_entity,
     charge,
@@ -76,6 +80,7 @@ from permille.api.objects import (
     fixed_charge,
     invoice,
     late_usage as late_usage_objects,
+    llm,
     mail,
     organization,
     payment,
@@ -374,6 +379,7 @@ WEBHOOK_ENDPOINTS = Resource(
 )
 ORGANIZATION = Resource("/organizations", "", "organization", organization.Organization)
 BILLING_ENTITIES = Resource("/billing_entities", "code", "billing_entity", billing_entity.BillingEntity)
+API_LOGS = Resource("/api_logs", "request_id", "api_log", api_log.ApiLogEntry)
 ACTIVITY_LOGS = Resource("/activity_logs", "activity_id", "activity_log", activity_log.ActivityLog)
 TEST_CLOCK = Resource("/test_clock", "", "test_clock", organization.TestClock)
 
@@ -424,6 +430,47 @@ def _alerts_of(path: str, owner: str, does: AlertEndpoints) -> OperationGroup:
     )
 
 
+HELD_USAGES = Resource("/llm/held_usages", "lago_id", "held_usage", llm.HeldUsage)
+HELD_USAGE_GROUP = OperationGroup(
+    "Held usage of language models",
+    "event",
+    "Usage that could not be counted as it came: nobody was named who pays, or it does not add up.",
+    (
+        HELD_USAGES.page(
+            held_usages.list_held_usages,
+            "List held usages",
+            {
+                "status": Annotated[
+                    str, one_of("held", "counted", says="Those that wait, or that were counted since.")
+                ]
+            },
+        ),
+        HELD_USAGES.show(held_usages.show_held_usage, "Get a held usage"),
+        HELD_USAGES.action(
+            "POST",
+            "/attribute",
+            held_usages.attribute_held_usage,
+            "Count a held usage",
+            description="Say who pays, or what the answer did not say. With nothing said it is tried again as it is.",
+            takes=llm.AttributionInput,
+        ),
+    ),
+)
+LLM_SETUP = Resource("/llm/setup", "", "setup", llm.ModelSetup)
+LLM_SETUP_GROUP = OperationGroup(
+    "Setup for language models",
+    "plan",
+    "The metrics that answers of language models are counted by, and prices of models.",
+    (
+        LLM_SETUP.create(
+            llm_setup.set_up_models,
+            "Make the metrics and a plan of models",
+            description="What is there already is left as it is; metrics get the values that they don't list yet.",
+            takes=llm.SetupInput,
+            needs=("plan_code", "models"),
+        ),
+    ),
+)
 FEATURES = Resource("/features", "code", "feature", feature.Feature)
 ENTITLED = {
     "entitlements": Annotated[
@@ -811,6 +858,8 @@ GROUPS = (
     _alerts_of("/subscriptions/{external_id}/alerts", "subscription", alerts.OF_SUBSCRIPTIONS),
     _alerts_of("/customers/{external_id}/wallets/{wallet_code}/alerts", "wallet", alerts.OF_WALLETS),
     FEATURE_GROUP,
+    HELD_USAGE_GROUP,
+    LLM_SETUP_GROUP,
     ANALYTICS_GROUP,
     OperationGroup(
         "Subscriptions",
@@ -1073,6 +1122,15 @@ GROUPS = (
                 "text/plain",
                 description="Without a payment provider the webhook invoice.payment_failure says that there is none.",
                 errors=(405,),
+            ),
+            Operation(
+                "GET",
+                "/customers/{external_id}/portal_url",
+                customers.portal_url,
+                "Get the address of a customer's portal",
+                {},
+                description="Always refused with `feature_unavailable`: there is no portal yet.",
+                errors=(403,),
             ),
             Operation(
                 "POST",
@@ -1630,6 +1688,28 @@ GROUPS = (
         ),
     ),
     OperationGroup(
+        "API logs",
+        "api_log",
+        "Requests with the organization's keys that write, or try to: what was sent, and what came of it. Sending events is not in it.",
+        (
+            API_LOGS.page(
+                api_logs.list_api_logs,
+                "List requests that wrote",
+                query={
+                    "from_date": Annotated[str, says("Only those on this day (UTC) or later.")],
+                    "to_date": Annotated[str, says("Only those on this day (UTC) or earlier.")],
+                    "http_methods": Annotated[list[str], says("Only these methods, such as post.")],
+                    "http_statuses": Annotated[
+                        list[str], says("Only these statuses: numbers, succeeded, or failed.")
+                    ],
+                    "api_version": Annotated[str, says("Only this version of the API: v1 is the only one.")],
+                    "request_paths": Annotated[list[str], says("Only those with this in their path.")],
+                },
+            ),
+            API_LOGS.show(api_logs.show_api_log, "Get a request that wrote"),
+        ),
+    ),
+    OperationGroup(
         "Organization",
         "organization",
         "Your own settings, and the clock of an organization in test mode.",
@@ -1682,7 +1762,30 @@ WARNINGS: Any = Annotated[
     list_of(event.EventWarning) | UnsetType, says("With strict: why events of the request will not count.")
 ]
 STRICT: Shape = {"strict": Annotated[bool, says("Answer also why events will not count.")]}
+ONE_USAGE = sends("usage", llm.UsageInput, "provider")
 INTAKE_OPERATIONS: tuple[Operation[None], ...] = (
+    Operation(
+        "POST",
+        "/llm/usage",
+        None,
+        "Send usage of language models",
+        {
+            "usages": Annotated[
+                list_of(llm.CountedUsage), says("What became of each, in the order in which they were sent.")
+            ],
+            "dry_run": Annotated[bool | UnsetType, says("Nothing was stored.")],
+        },
+        description="A provider's answer as it is becomes events of the metrics llm_tokens, llm_calls and the like."
+        " Send one as `usage`, or up to 1,000 as `usages`. An answer is counted once, however often it comes; what can't"
+        " be counted is kept aside. Only malformed requests are refused, and then nothing of them is stored.",
+        body=Body(
+            {
+                **ONE_USAGE.fields,
+                "usages": Annotated[list_of(llm.UsageInput), says("Several, instead of `usage`.")],
+                "dry_run": Annotated[bool, says("Answer what would become of them, and store nothing.")],
+            }
+        ),
+    ),
     Operation(
         "POST",
         "/events",

@@ -22,6 +22,8 @@ app.command(database)
 app.command(clock)
 app.command(templates)
 app.command(mail)
+llm = App(name="llm", help="Usage of language models (docs/llm.md).")
+app.command(llm)
 
 
 def _setting(name: str) -> Parameter:
@@ -343,6 +345,39 @@ def test_mail(address: Annotated[str, Parameter(help="Who gets it.")], /) -> int
     outcome = send_trial(from_environment(), address)
     print(outcome.text, file=sys.stdout if outcome.ok else sys.stderr)
     return 0 if outcome.ok else 1
+
+
+@llm.command
+def check(
+    file: Annotated[Path, Parameter(help="A provider's answer, a line of a batch, or a stream.")],
+    /,
+    *,
+    provider: Annotated[str, Parameter(help="Who served it.")] = "openai",
+    api: Annotated[str | None, Parameter(help="How it is read, if it isn't recognized.")] = None,
+    model: Annotated[str | None, Parameter(help="The model, if the answer doesn't name it.")] = None,
+) -> int:
+    """Print what a file with an answer of a language model becomes. Nothing is sent or stored."""
+    from permille.cli.llm import check as check_file
+
+    return check_file(file, provider=provider, api=api, model=model)
+
+
+@llm.command(name="setup")
+def set_up_models(
+    models: Annotated[list[str], Parameter(help="Models of the catalogue, as PROVIDER/MODEL.")],
+    /,
+    *,
+    plan: Annotated[str, Parameter(help="Code of the plan.")] = "models",
+    markup: Annotated[str, Parameter(help="What the catalogue's prices are multiplied by.")] = "1",
+    organization: Annotated[str | None, Parameter(help="Name or id; needed when there are several.")] = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Make the metrics of language models and a plan that prices these models by the catalogue."""
+    from permille.cli.llm_setup import set_up_from_command_line
+
+    return set_up_from_command_line(
+        _database_config(data_dir), models, plan=plan, markup=markup, organization=organization
+    )
 
 
 def main() -> None:

@@ -46,6 +46,7 @@ RESOURCES = (
     "webhook_endpoint",
     "organization",
     "activity_log",
+    "api_log",
 )
 """The kinds of objects that permissions name."""
 

@@ -1876,6 +1876,29 @@ create index triggered_alert_of_subscription
 create index triggered_alert_of_wallet on triggered_alert (wallet_id, triggered_at desc, id desc)
     where wallet_id is not null;
 
+-- Usage of language models that could not be counted as it came.
+create table held_usage (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    identity text, -- provider and id of the answer; null where it has none
+    provider text not null,
+    model text,
+    code text not null, -- why it is kept
+    message text not null,
+    external_subscription_id text, -- as it was sent
+    external_customer_id text,
+    at timestamptz not null,
+    properties jsonb not null,
+    sent jsonb not null, -- names and numbers only: nothing of prompts or answers
+    created_at timestamptz not null,
+    counted_at timestamptz,
+    counted_for text -- external id of the subscription
+);
+
+create unique index held_usage_identity on held_usage (organization_id, identity) where identity is not null;
+create index held_usage_open on held_usage (organization_id, created_at desc, id desc) where counted_at is null;
+create index held_usage_newest on held_usage (organization_id, created_at desc, id desc);
+
 -- The last instant that a worker has seen, against a clock that is ahead or goes back.
 create table clock_seen (
     at timestamptz, -- null: no worker has run yet
@@ -1943,6 +1966,7 @@ begin
             'wallet', 'id', 'code',
             'ongoing_usage_balance_cents is_depleted refresh_at last_balance_sync_at', 'insert update delete'
         ),
+        ('held_usage', 'id', 'identity', 'sent properties', 'update'),
         ('wallet_rule', 'id', 'trigger', 'next_top_up_at', 'insert update delete'),
         ('wallet_transaction', 'id', 'transaction_status', '', 'insert update'),
         ('webhook_endpoint', 'id', 'webhook_url', 'is_slow', 'insert update delete'),
@@ -1969,6 +1993,26 @@ begin
     end loop;
 end
 $$;
+
+-- Requests with an organization's keys that write, but for events: what was sent, and what came of it.
+create table api_log (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    api_key_id uuid not null,
+    request_id text not null,
+    method text not null,
+    path text not null,
+    status bigint not null,
+    client text not null,
+    origin text not null,
+    body text, -- JSON that jsonb may not be able to hold
+    answer text, -- of a refusal
+    duration_ms bigint not null,
+    at timestamptz not null -- the system's clock
+);
+
+create index api_log_newest on api_log (organization_id, at desc, id);
+create index api_log_of_request on api_log (organization_id, request_id);
 
 -- Jobs: the schema of procrastinate 3.10 (MIT licence), as the library ships it ------------------------------
 

@@ -267,6 +267,17 @@ class EventLog(Protocol):
     def first_unacceptable(self, conn: Connection[Any], request: Request) -> int | None:
         """The index of the first event of a request, not stored, that the engine refuses for what is in it."""
 
+    def append(self, conn: Connection[Any], request: Request) -> None:
+        """Store a request in the caller's transaction; its `duplicates` and whether it is refused say how it went.
+
+        Raises ChangingError.
+        """
+
+    def known_transactions(
+        self, conn: Connection[Any], organization_id: UUID, transaction_ids: Sequence[str]
+    ) -> set[str]:
+        """Those of the transaction ids that an event has, of any subscription of the organization."""
+
     def metering(
         self, conn: Connection[Any], codes: Mapping[UUID, Collection[str]]
     ) -> dict[UUID, KnownLayouts]:

@@ -13,15 +13,16 @@ import logging
 import resource
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from permille.config import NO_NETWORKS, Networks
 from permille.http.clients import household
 from permille.http.refusals import STATUS_HEADERS, error_body
-from permille.http.requests import ANSWER_HEADERS
+from permille.http.requests import ANSWER_HEADERS, AT_ONCE
 from permille.http.words import in_words
 
 log = logging.getLogger(__name__)
@@ -254,6 +255,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.problem = (429, "too_many_requests")
         if self.problem is None:
             super().on_headers_complete()
+            cast("dict[str, Any]", self.scope)[AT_ONCE] = partial(_write_at_once, self.cycle)
             self.is_let_in = True
             self.headers = []  # for trailers: they are no headers of the request
 
@@ -321,6 +323,25 @@ class GuardedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self.door.head_begins(self, self.loop.time())  # it makes room for others
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+
+def _write_at_once(cycle: RequestResponseCycle, status: int, head: bytes, body: bytes) -> bool:
+    """Write a whole answer; False where it has to be sent piece by piece. `head` are lines of headers that are ours.
+
+    uvicorn looks through every header of every answer, and writes twice: a fifth of what an event costs the server.
+    """
+    if cycle.response_started or cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive:
+        return False
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    lines = [STATUS_LINE[status]]
+    for name, value in cycle.default_headers:
+        lines += (name, b": ", value, b"\r\n")
+    lines += (head, b"content-length: %d\r\n\r\n" % len(body), body)
+    cycle.transport.write(b"".join(lines))
+    cycle.message_event.set()
+    cycle.on_response()
+    return True
 
 
 def _bare_host(value: bytes) -> str:

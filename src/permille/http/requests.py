@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from permille import request_ids, telemetry
+from permille.http.refusals import STATUS_HEADERS
 
 log = logging.getLogger("permille.requests")
 
@@ -20,6 +21,11 @@ ANSWER_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b
 """Answers that say nothing else about it have these: they are neither kept nor guessed at."""
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 NO_ROUTE = "none"
+AT_ONCE = "permille.answer_at_once"
+"""In the scope: what writes a whole answer at once, `(status, headers, body)`, and says whether it could."""
+_JSON_HEAD = b"".join(
+    b"%s: %s\r\n" % each for each in ((b"content-type", b"application/json"), *ANSWER_HEADERS)
+)
 CUT_OFF = 499
 """The status, as proxies write it, of a request whose client went away before its answer: that is no crash."""
 
@@ -51,6 +57,16 @@ class Requests:
                 message["headers"] = headers
             return send(message)
 
+        def answer_at_once(code: int, body: bytes) -> bool:
+            nonlocal status
+            head = b"%s%s: %s\r\n" % (_JSON_HEAD, request_ids.HEADER, name.encode())
+            if code in STATUS_HEADERS or not write(code, head, body):
+                return False
+            status = code
+            return True
+
+        write: Callable[[int, bytes, bytes], bool] = scope.get(AT_ONCE, _not_at_once)
+        scope[AT_ONCE] = answer_at_once
         try:
             await self.app(scope, receive, answer)
         except ClientDisconnect:
@@ -75,3 +91,7 @@ class Requests:
             return getattr(route, "path", NO_ROUTE) or NO_ROUTE
         path = scope["path"].rstrip("/")
         return path if path in self.fixed else NO_ROUTE
+
+
+def _not_at_once(_code: int, _head: bytes, _body: bytes) -> bool:
+    return False

@@ -32,9 +32,12 @@ from permille.events.log import ChangingError, Request, UnacceptableError, Unava
 from permille.http.bodies import BodyMemory, read_body
 from permille.http.query import query_flag
 from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
+from permille.http.requests import AT_ONCE
 from permille.http.shares import Shares, too_many_requests
 from permille.http.words import in_words
-from permille.ingest.decoders import FORMATS
+from permille.ingest.calls import CallDesk, CallStore
+from permille.ingest.decoders import FORMATS, USAGE_FORMATS
+from permille.ingest.usage_format import UsageFormat
 from permille.ingest.wire_format import Faulty, Warnings, WireFormat
 
 log = logging.getLogger(__name__)
@@ -65,6 +68,7 @@ LOOKUPS_AT_ONCE, LOOKUPS_WAITING = 2, 2_000
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _formats = {each.path: each for each in FORMATS}
+_usage_formats = {each.path: each for each in USAGE_FORMATS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,8 @@ class Answers:
     """The events, not stored, whose metric's expression has no value, and why not."""
     unacceptable: Callable[[Request], int | None]
     """The index of the event for which a request was not stored."""
+    calls: CallDesk
+    """What becomes of usage of language models."""
 
 
 @dataclass(slots=True)
@@ -204,7 +210,10 @@ class EventIntake:
         except Refusal as refusal:
             status, body = refusal.status, _encode(refusal_body(refusal))
             _count_refused(refusal)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        at_once = scope.get(AT_ONCE)
+        if at_once is not None and at_once(status, body):
+            return
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         if status in STATUS_HEADERS:
             headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS[status].items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -223,7 +232,10 @@ class EventIntake:
 
     async def _answer_body(self, scope: Scope, organization: Organization, body: bytes) -> tuple[int, bytes]:
         now = organization.now(system_now())
-        wire = _formats[scope["path"].rstrip("/")]
+        path = scope["path"].rstrip("/")
+        if path in _usage_formats:
+            return 200, await self._answer_calls(_usage_formats[path], organization, body, now)
+        wire = _formats[path]
         try:
             if len(body) <= LARGE_BODY_BYTES:
                 drafts = wire.decode(body, now, self.batch_max)
@@ -251,6 +263,20 @@ class EventIntake:
             async with self.lookups.turn(organization.id):
                 warnings = await asyncio.to_thread(self.answers.warnings, organization.id, drafts)
         return 200, wire.answer(request, warnings)
+
+    async def _answer_calls(
+        self, wire: UsageFormat, organization: Organization, body: bytes, now: datetime
+    ) -> bytes:
+        """Usage of language models. Requests of an organization are read one at a time, as large ones of events are."""
+        async with self.readings.turn(organization.id):
+            await asyncio.sleep(0)
+            batch = wire.decode(body, now)
+        store = CallStore(desk=self.answers.calls, store=self._store)
+        async with self.lookups.turn(organization.id):
+            calls = await store.take(organization.id, batch.calls, now=now, is_dry_run=batch.is_dry_run)
+        telemetry.stored.inc(sum(len(call.events) + len(call.shared) for call in calls))
+        telemetry.duplicate.inc(sum(call.is_repeated for call in calls))
+        return wire.answer(calls, batch.is_dry_run)
 
     async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:
         """The drafts of a large body. Those of an organization are read one at a time, with others' requests in between."""

@@ -28,6 +28,8 @@ class Log:
     writers = staticmethod(writer.writers)
     unevaluable = staticmethod(writer.unevaluable)
     first_unacceptable = staticmethod(writer.first_unacceptable)
+    append = staticmethod(writer.append)
+    known_transactions = staticmethod(events.known_transactions)
     metering = staticmethod(metering.load)
     arrival = staticmethod(rollup.arrival)
     settled = staticmethod(rollup.settled_seq)

@@ -26,6 +26,13 @@ where e.identity between %s and %s and s.organization_id = %s and e.transaction_
 order by e.at desc limit 1
 """
 
+_KNOWN = """
+select t.name from unnest(%s::text[], %s::uuid[], %s::uuid[]) as t (name, first, last)
+where exists (
+    select from event e where e.identity between t.first and t.last and e.transaction_id = t.name
+)
+"""
+
 # For each series its newest events in the window through the index; then the newest of them all.
 _PAGE = f"""
 with found as materialized (
@@ -110,6 +117,19 @@ def by_transaction_id(
     first, last = transaction_range(organization_id.bytes, transaction_id)
     with conn.cursor(row_factory=class_row(StoredEvent)) as cursor:
         return cursor.execute(_ONE, [first, last, organization_id, transaction_id]).fetchone()
+
+
+def known_transactions(
+    conn: Connection[Any], organization_id: UUID, transaction_ids: Sequence[str]
+) -> set[str]:
+    """Those of the transaction ids that an event has, of any subscription of the organization."""
+    if not transaction_ids:
+        return set()
+    ranges = [transaction_range(organization_id.bytes, each) for each in transaction_ids]
+    rows = conn.execute(
+        _KNOWN, [list(transaction_ids), [first for first, _ in ranges], [last for _, last in ranges]]
+    )
+    return {name for (name,) in rows}
 
 
 def by_identities(conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, StoredEvent]:

@@ -260,6 +260,25 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
     raise UnableToStoreError(f"{len(waiting)} requests were still refused after {ATTEMPTS_MAX} attempts")
 
 
+def append(conn: Connection[Any], request: Request) -> None:
+    """Store a request in the caller's transaction; its `duplicates` and whether it is refused say how it went."""
+    arrays.register(conn)
+    if not _without_duplicates(conn, [request]):
+        return
+    try:
+        with conn.transaction():
+            _store_group(conn, Memory(), [request])
+    except UniqueViolation:
+        request.duplicates = [0]
+    except psycopg.Error as error:
+        if error.sqlstate == METERING_CHANGED:
+            raise ChangingError([request.organization_id]) from error
+        raise _failure_of(error) from error
+    else:
+        if not request.is_refused:
+            request.duplicates = []
+
+
 def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) -> None:
     codes = _codes(requests)
     known = memory.learn(conn, codes)

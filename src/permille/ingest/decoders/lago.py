@@ -237,7 +237,7 @@ def _answer_batch(request: Request, warnings: Warnings | None) -> bytes:
 
 
 def _events(request: Request) -> list[EventObject]:
-    created_at = timestamp_text(request.created_at)[:19] + "Z"
+    created_at = timestamp_text(request.created_at - request.created_at % 1_000_000)[:19] + "Z"
     return [
         _event(draft, identity.hex(), created_at)
         for draft, identity in zip(request.drafts, request.identities, strict=True)

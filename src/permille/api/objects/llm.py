@@ -1,0 +1,155 @@
+"""Usage of language models: what is sent, what became of it, and what is kept aside."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from permille.api.objects.base import Answer, CreatedAt, Id, Input, instant_of, one_of, says
+from permille.api.objects.price_list import AppliedObject
+from permille.core.llm.apis import APIS
+from permille.core.llm.parts import CallType, TokenType
+from permille.core.period import Interval
+from permille.core.rating.unlisted import UnlistedValues
+
+Subscription = Annotated[str | None, says("Your identifier of the subscription that pays.", example="sub_42")]
+Customer = Annotated[
+    str | None,
+    says("Or of the customer, if one of its running subscriptions is the only one that prices such usage."),
+]
+Identity = Annotated[
+    str | None, says("Provider and id of the answer. It is counted once.", example="openai:resp_1")
+]
+
+
+class UsageInput(Input, kw_only=True):
+    """A call of a language model: exactly one of `response`, `stream` and `usage`."""
+
+    provider: Annotated[str, says("Who served it.", example="openai")]
+    api: Annotated[
+        str, one_of(*APIS, says="How the answer is to be read. By default that is seen from the answer.")
+    ]
+    model: Annotated[str, says("The model, where the answer doesn't name it.", example="gpt-5.4")]
+    response: Annotated[
+        dict[str, Any], says("The provider's answer as it is. Nothing of its content is kept.")
+    ]
+    stream: Annotated[list[dict[str, Any]], says("The events of a streamed answer, in order.")]
+    usage: Annotated[dict[str, Any], says("Only the answer's usage object.")]
+    id: Annotated[str, says("Identity of the answer where it has none, for example the header x-request-id.")]
+    external_subscription_id: Subscription
+    external_customer_id: Customer
+    timestamp: Annotated[str | float, says("When it was: ISO 8601 or seconds since 1970; now by default.")]
+    properties: Annotated[dict[str, Any], says("Free properties that the events get.")]
+
+
+class UsageEvent(Answer, kw_only=True):
+    """An event that was made of a usage."""
+
+    transaction_id: Annotated[str, says("The usage's id, and what of it the event counts.")]
+    code: Annotated[str, says("Code of the metric.", example="llm_tokens")]
+    external_subscription_id: Subscription
+    timestamp: Annotated[str, instant_of("When it was.")]
+    properties: Annotated[dict[str, Any], says("Provider, model, type, quantity and the like.")]
+
+
+class UsageWarning(Answer, kw_only=True):
+    """Something to look at in a usage that is counted."""
+
+    code: Annotated[str, says("Which kind of warning.", example="unknown_field")]
+    message: Annotated[str, says("The warning in words.")]
+    field: Annotated[str | None, says("The field that it is about.")]
+
+
+class UsageProblem(Answer, kw_only=True):
+    """Why a usage is not counted."""
+
+    code: Annotated[str, says("Which kind of problem.", example="subscription_not_found")]
+    message: Annotated[str, says("The problem in words, and what to do.")]
+
+
+class CountedUsage(Answer, kw_only=True):
+    """What became of a usage."""
+
+    id: Identity
+    status: Annotated[
+        str,
+        one_of(
+            "counted",
+            "repeated",
+            "held",
+            says="Counted now, counted before, or kept aside until it can be counted. None needs to be sent again.",
+        ),
+    ]
+    held_usage_id: Annotated[str | None, says("Where it is kept aside.")]
+    events: Annotated[list[UsageEvent], says("The events that were made of it.")]
+    warnings: Annotated[list[UsageWarning], says("What to look at.")]
+    problem: Annotated[UsageProblem | None, says("Why it is not counted.")]
+
+
+class HeldUsage(Answer, kw_only=True):
+    """A usage that could not be counted as it came."""
+
+    lago_id: Id
+    id: Identity
+    provider: Annotated[str, says("Who served it.", example="openai")]
+    model: Annotated[str | None, says("The model as it was sent.")]
+    status: Annotated[str, one_of("held", "counted", says="Whether it was counted since.")]
+    problem: Annotated[UsageProblem, says("Why it was not counted.")]
+    external_subscription_id: Subscription
+    external_customer_id: Customer
+    timestamp: Annotated[str, instant_of("When it was.")]
+    properties: Annotated[dict[str, Any], says("Free properties, as they were sent.")]
+    sent: Annotated[
+        dict[str, Any], says("Names and numbers of what was sent; nothing of prompts or answers.")
+    ]
+    created_at: CreatedAt
+    counted_at: Annotated[str | None, instant_of("When it was counted.")]
+    counted_for: Annotated[str | None, says("The subscription that it was counted for.")]
+
+
+class AttributionInput(Input, kw_only=True):
+    """Who pays for a usage, and what its answer did not say."""
+
+    external_subscription_id: Subscription
+    external_customer_id: Customer
+    model: Annotated[str, says("The model, where the answer doesn't name it.")]
+    id: Annotated[str, says("Identity of the answer, where it has none.")]
+
+
+class ModelInput(Input, kw_only=True):
+    """A model that a plan prices."""
+
+    provider: Annotated[str, says("Who serves it.", example="openai")]
+    model: Annotated[str, says("The model.", example="gpt-5.4")]
+    prices: Annotated[
+        dict[str, str | float],
+        says(
+            f"What a million tokens costs, by type: {', '.join(TokenType)}. Left out: what the catalogue says today, in USD."
+            " A type without a price costs what the type that contains it does.",
+            example={"input": "1.25", "cached_input": "0.125", "output": "10"},
+        ),
+    ]
+
+
+class SetupInput(Input, kw_only=True):
+    """The metrics of language models, and a plan of chosen models."""
+
+    plan_code: Annotated[str, says("Code of the plan.", example="models")]
+    plan_name: Annotated[str, says("Name of the plan; its code by default.")]
+    currency: Annotated[str, says("Currency of the plan and its prices; USD by default.", example="USD")]
+    interval: Annotated[str, one_of(*Interval, says="How often it is billed; monthly by default.")]
+    models: Annotated[list[ModelInput], says("The models, up to 200.")]
+    calls: Annotated[
+        dict[str, str | float],
+        says(f"What a call costs, by type: {', '.join(CallType)}.", example={"web_search": "0.01"}),
+    ]
+    markup: Annotated[str | float, says("What every price is multiplied by; 1 by default.", example="1.2")]
+    unlisted_values: Annotated[
+        str, one_of(*UnlistedValues, says="What is done with usage of other models; held by default.")
+    ]
+
+
+class ModelSetup(Answer):
+    """What was made, and what was there already."""
+
+    billable_metrics: Annotated[list[AppliedObject], says("The metrics.")]
+    plan: Annotated[AppliedObject, says("The plan.")]

@@ -1,0 +1,185 @@
+"""A call of a model as it is sent to be billed, and the events that are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from permille.core.llm.fold import fold
+from permille.core.llm.parts import Metric, ModelRequest, Usage, UsagePart, Warned
+from permille.core.llm.read import SentUsage
+from permille.core.llm.table import decimal
+
+METRICS = tuple(str(each) for each in Metric)
+"""Codes of the metrics that calls are counted by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentCall:
+    """A usage, who pays for it, when it was, and free properties that its events get."""
+
+    usage: SentUsage
+    external_subscription_id: str | None
+    external_customer_id: str | None
+    at: datetime
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why a call is kept aside instead of being counted."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEvent:
+    """An event of a call, of which the subscription and the time are the call's."""
+
+    transaction_id: str
+    code: str
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedCall:
+    """A call that was looked at. It has events, or it was counted before, or there is a problem with it."""
+
+    sent: SentCall
+    identity: str | None
+    external_subscription_id: str | None = None
+    events: tuple[CallEvent, ...] = ()
+    """They are counted together or not at all."""
+    shared: tuple[CallEvent, ...] = ()
+    """Each is counted once, whichever call comes first with it."""
+    warnings: tuple[Warned, ...] = ()
+    problem: Problem | None = None
+    is_repeated: bool = False
+    held_id: UUID | None = None
+    """Where it is kept aside."""
+
+
+Listed = Mapping[str, Mapping[str, Sequence[str]]]
+"""Code of a metric -> its dimensions, each with the values that it lists."""
+
+
+def events_of(
+    usage: Usage, identity: str, listed: Listed, properties: Mapping[str, Any]
+) -> tuple[tuple[CallEvent, ...], tuple[CallEvent, ...]]:
+    """The events of a call, in the detail that the metrics list, and those that it shares with other calls.
+
+    The first has the identity itself as its transaction id, whatever the metrics list at the time: so a call that comes
+    again after they were changed is still the same.
+    """
+    free = {key: value for key, value in properties.items() if key not in _OWN}
+    found: list[CallEvent] = []
+    shared: list[CallEvent] = []
+    for index, request in enumerate(usage.requests):
+        said = {**free, **_dimensions(usage, request)}
+        for part in _folded(request, listed):
+            place = shared if part.once else found
+            code = str(part.metric)
+            if part.once:
+                name = f"{usage.provider}:{part.once}"
+            else:
+                name = _name(identity, index, part) if found else identity
+            place.append(CallEvent(transaction_id=name, code=code, properties={**said, **_values(part)}))
+    if usage.cost is not None:
+        said = {**free, **_dimensions(usage, usage.requests[0])}
+        found.append(
+            CallEvent(
+                transaction_id=f"{identity}:cost" if found else identity,
+                code=str(Metric.COST),
+                properties={**said, "cost": decimal(usage.cost), "source": "provider"},
+            )
+        )
+    return tuple(found), tuple(shared)
+
+
+_OWN = frozenset(
+    [
+        "provider",
+        "model",
+        "type",
+        "modality",
+        "tier",
+        "context",
+        "region",
+        "quantity",
+        "cost",
+        "source",
+        "model_raw",
+        "snapshot",
+        "api",
+        "size",
+        "quality",
+    ]
+)
+"""Properties that events have by themselves; free ones of these names are left out."""
+
+
+def _folded(request: ModelRequest, listed: Listed) -> list[UsagePart]:
+    known = listed.get(str(Metric.TOKENS), {})
+    types, modalities = known.get("type"), known.get("modality")
+    return fold(
+        request.parts,
+        types=None if types is None else set(types),
+        modalities=None if modalities is None else set(modalities),
+    )
+
+
+def _name(identity: str, index: int, part: UsagePart) -> str:
+    words = [identity]
+    if index:
+        words.append(str(index + 1))
+    words.append(str(part.type))
+    if part.modality is not None and part.modality != "text":
+        words.append(str(part.modality))
+    return ":".join(words)
+
+
+def _dimensions(usage: Usage, request: ModelRequest) -> dict[str, str]:
+    found = {
+        "provider": usage.provider,
+        "model": request.model or request.model_sent,
+        "tier": str(usage.tier),
+        "context": str(request.context),
+        "region": usage.region,
+        "model_raw": request.model_sent,
+        "snapshot": request.snapshot,
+        "api": usage.api,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _values(part: UsagePart) -> dict[str, str]:
+    found = {"type": str(part.type), "quantity": decimal(part.quantity)}
+    return found if part.modality is None else {**found, "modality": str(part.modality)}
+
+
+def attributed(
+    call: SentCall,
+    *,
+    external_subscription_id: str | None,
+    external_customer_id: str | None,
+    model: str | None = None,
+    response_id: str | None = None,
+) -> SentCall:
+    """The call with who pays for it, and with what its answer did not say."""
+    usage = replace(
+        call.usage,
+        model=model or call.usage.model,
+        response_id=response_id or call.usage.response_id,
+    )
+    if external_subscription_id is None and external_customer_id is None:
+        return replace(call, usage=usage)
+    return replace(
+        call,
+        usage=usage,
+        external_subscription_id=external_subscription_id,
+        external_customer_id=external_customer_id,
+    )

@@ -1,0 +1,69 @@
+"""Usage of language models over HTTP: read, look at, store with the events of others, answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from permille.core.llm.call import PreparedCall, Problem, SentCall
+from permille.events.calls import requests_of
+from permille.events.log import Request, UnacceptableError
+from permille.http.refusals import try_again
+
+
+class CallDesk(Protocol):
+    """What is asked of the database about calls, in a thread. Raises Refusal when it cannot be reached."""
+
+    def prepare(self, organization_id: UUID, calls: Sequence[SentCall]) -> list[PreparedCall]:
+        """What becomes of each."""
+
+    def hold(
+        self, organization_id: UUID, calls: Sequence[PreparedCall], *, now: datetime
+    ) -> list[PreparedCall]:
+        """Keep those with a problem aside."""
+
+    def counted(self, organization_id: UUID, calls: Sequence[PreparedCall], *, now: datetime) -> None:
+        """Note that these are counted: some of them may have been kept aside before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStore:
+    """Stores calls, each with all of its events or none."""
+
+    desk: CallDesk
+    store: Callable[[Request], Awaitable[bool]]
+    """Queues a request of events and waits for its commit; whether it is known how it went."""
+
+    async def take(
+        self, organization_id: UUID, calls: Sequence[SentCall], *, now: datetime, is_dry_run: bool
+    ) -> list[PreparedCall]:
+        """What became of each. Raises Refusal: then the sender repeats all of them, and each counts once."""
+        prepared = await asyncio.to_thread(self.desk.prepare, organization_id, calls)
+        if is_dry_run:
+            return prepared
+        stored = await asyncio.gather(*(self._stored(organization_id, call, now=now) for call in prepared))
+        if any(call.problem for call in stored):
+            stored = await asyncio.to_thread(lambda: self.desk.hold(organization_id, stored, now=now))
+        if settled := [call for call in stored if call.problem is None]:
+            await asyncio.to_thread(lambda: self.desk.counted(organization_id, settled, now=now))
+        return stored
+
+    async def _stored(self, organization_id: UUID, call: PreparedCall, *, now: datetime) -> PreparedCall:
+        requests = requests_of(organization_id, call, now=now)
+        for request, is_known in zip(requests, await asyncio.gather(*map(self.store, requests)), strict=True):
+            if request.is_refused or isinstance(request.failure, UnacceptableError):
+                return replace(call, problem=_UNACCEPTABLE, events=(), shared=())
+            if not is_known:
+                raise try_again()
+        if call.events and requests[0].duplicates:
+            return replace(call, is_repeated=True, events=(), shared=())
+        return call
+
+
+_UNACCEPTABLE = Problem(
+    code="cannot_be_stored", message="The database refuses a value in its events: shorten its properties."
+)

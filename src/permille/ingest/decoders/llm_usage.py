@@ -1,0 +1,145 @@
+"""Our own JSON for usage of language models: a provider's answer, stream or usage object as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from permille.core.errors import BadRequest, Invalid
+from permille.core.instants import EPOCH, microseconds
+from permille.core.llm.call import PreparedCall, SentCall
+from permille.core.llm.read import SentUsage, without_content
+from permille.core.metering.event import timestamp_microseconds
+from permille.events.draft import Errors, properties_errors
+from permille.ingest.decoders.lago import timestamp_text
+from permille.ingest.usage_format import CallBatch, UsageFormat
+
+CALLS_MAX = 1_000
+TEXT_MAX = 200
+_TEXTS = ("provider", "api", "model", "id", "external_subscription_id", "external_customer_id")
+_GIVEN = ("response", "stream", "usage")
+
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def read_calls(body: bytes, now: datetime) -> CallBatch:
+    """The calls of a request, all or none. Raises BadRequest, and Invalid with errors by their index."""
+    try:
+        sent = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, ValueError, RecursionError) as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from error
+    many = _many(sent)
+    errors: dict[str, Errors] = {}
+    calls: list[SentCall] = []
+    for index, each in enumerate(many):
+        found = problems(each)
+        if found:
+            errors[str(index)] = found
+        else:
+            calls.append(_call(each, now))
+    if errors:
+        raise Invalid(errors)
+    return CallBatch(calls=calls, is_dry_run=sent.get("dry_run") is True)
+
+
+def _many(sent: Any) -> Sequence[Any]:
+    """The list that was sent, or the one usage as a list."""
+    if isinstance(sent, dict) and isinstance(sent.get("usage"), dict):
+        return [sent["usage"]]
+    many = sent.get("usages") if isinstance(sent, dict) else None
+    if not isinstance(many, list) or not many:
+        raise Invalid({"usages": ["no_usages"]})
+    if len(many) > CALLS_MAX:
+        raise Invalid({"usages": ["too_many_usages"]})
+    return many
+
+
+def problems(one: Any) -> Errors:
+    """What is wrong with a usage, by field; its answer is not looked into."""
+    if not isinstance(one, dict):
+        return {"usage": ["invalid_format"]}
+    found = {name: problem for name in _TEXTS if (problem := _text_problem(one.get(name)))}
+    if one.get("provider") is None:
+        found["provider"] = "value_is_mandatory"
+    given = [name for name in _GIVEN if one.get(name) is not None]
+    if len(given) != 1:
+        found["response"] = "incompatible_params" if given else "value_is_mandatory"
+    elif not _is_readable(given[0], one[given[0]]):
+        found[given[0]] = "invalid_format"
+    if one.get("timestamp") is not None and timestamp_microseconds(one["timestamp"]) is None:
+        found["timestamp"] = "invalid_format"
+    return {name: [problem] for name, problem in found.items()} | properties_errors(one.get("properties"))
+
+
+def _text_problem(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        return "value_is_invalid"
+    return "value_is_too_long" if len(value) > TEXT_MAX else None
+
+
+def _is_readable(name: str, value: Any) -> bool:
+    if name == "stream":
+        return isinstance(value, list) and all(isinstance(each, dict) for each in value)
+    return isinstance(value, dict)
+
+
+def _call(one: Mapping[str, Any], now: datetime) -> SentCall:
+    at = None if one.get("timestamp") is None else timestamp_microseconds(one["timestamp"])
+    usage = SentUsage(
+        provider=one["provider"],
+        response=one.get("response"),
+        stream=one.get("stream"),
+        usage=one.get("usage"),
+        api=one.get("api"),
+        model=one.get("model"),
+        response_id=one.get("id"),
+    )
+    return SentCall(
+        usage=without_content(usage),
+        external_subscription_id=one.get("external_subscription_id"),
+        external_customer_id=one.get("external_customer_id"),
+        at=now if at is None else EPOCH + timedelta(microseconds=at),
+        properties=one.get("properties") or {},
+    )
+
+
+def _answer(calls: Sequence[PreparedCall], is_dry_run: bool) -> bytes:
+    shown = {"usages": [shown_call(call) for call in calls]}
+    return _encode({**shown, "dry_run": True} if is_dry_run else shown)
+
+
+def shown_call(call: PreparedCall) -> dict[str, Any]:
+    """What became of a call."""
+    status = "held" if call.problem else "repeated" if call.is_repeated else "counted"
+    at = timestamp_text(microseconds(call.sent.at))
+    return {
+        "id": call.identity,
+        "status": status,
+        "held_usage_id": None if call.held_id is None else str(call.held_id),
+        "events": [
+            {
+                "transaction_id": each.transaction_id,
+                "code": each.code,
+                "external_subscription_id": call.external_subscription_id,
+                "timestamp": at,
+                "properties": each.properties,
+            }
+            for each in (*call.events, *call.shared)
+        ],
+        "warnings": [
+            {"code": each.code, "message": each.message, "field": each.field} for each in call.warnings
+        ],
+        "problem": None
+        if call.problem is None
+        else {"code": call.problem.code, "message": call.problem.message},
+    }
+
+
+USAGE = UsageFormat(path="/api/v1/llm/usage", decode=read_calls, answer=_answer)

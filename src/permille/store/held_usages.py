@@ -1,0 +1,156 @@
+"""Usage of language models that is kept aside until it can be counted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from psycopg import Connection
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from permille.core.llm.call import SentCall
+from permille.core.llm.read import SentUsage
+from permille.database.bulk import text_array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldUsage:
+    """A call that is not counted, why not, and for whom it was counted in the end."""
+
+    id: UUID
+    organization_id: UUID
+    identity: str | None
+    provider: str
+    model: str | None
+    code: str
+    message: str
+    external_subscription_id: str | None
+    external_customer_id: str | None
+    at: datetime
+    properties: Mapping[str, Any]
+    sent: Mapping[str, Any]
+    created_at: datetime
+    counted_at: datetime | None = None
+    counted_for: str | None = None
+
+    @property
+    def call(self) -> SentCall:
+        """The call as it was sent, without content."""
+        return SentCall(
+            usage=SentUsage(provider=self.provider, **self.sent),
+            external_subscription_id=self.external_subscription_id,
+            external_customer_id=self.external_customer_id,
+            at=self.at,
+            properties=self.properties,
+        )
+
+
+_NAMES = tuple(field.name for field in fields(HeldUsage))
+_COLUMNS = ", ".join(_NAMES)
+_VALUES = ", ".join(f"%({name})s" for name in _NAMES)
+_SENT = ("response", "stream", "usage", "api", "model", "response_id")
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def _jsonb(value: Any) -> Jsonb:
+    return Jsonb(value, dumps=lambda each: _encode(each).decode())
+
+
+def sent_of(usage: SentUsage) -> dict[str, Any]:
+    """What is kept of a usage."""
+    return {name: value for name in _SENT if (value := getattr(usage, name)) is not None}
+
+
+def add(conn: Connection[Any], held: Sequence[HeldUsage]) -> dict[str | UUID, UUID]:
+    """Keep them. Answers where each is, by its identity or else its own id: an identity is kept once."""
+    found: dict[str | UUID, UUID] = {}
+    for each in held:
+        values = {name: getattr(each, name) for name in _NAMES}
+        values |= {"properties": _jsonb(each.properties), "sent": _jsonb(each.sent)}
+        row = conn.execute(
+            f"insert into held_usage ({_COLUMNS}) values ({_VALUES})"
+            " on conflict (organization_id, identity) where identity is not null"
+            " do update set code = excluded.code, message = excluded.message, sent = excluded.sent"
+            " returning id",
+            values,
+        ).fetchone()
+        assert row is not None, "it is inserted or it was there"
+        found[each.identity or each.id] = row[0]
+    return found
+
+
+def counted(
+    conn: Connection[Any], organization_id: UUID, subscriptions: Mapping[str, str], *, now: datetime
+) -> None:
+    """Note that these identities, if they were kept, are counted for these subscriptions."""
+    conn.execute(
+        "update held_usage h set counted_at = %s, counted_for = c.external_id"
+        " from unnest(%s::text[], %s::text[]) as c (identity, external_id)"
+        " where h.organization_id = %s and h.identity = c.identity and h.counted_at is null",
+        [now, text_array(list(subscriptions)), text_array(list(subscriptions.values())), organization_id],
+    )
+
+
+def count_one(conn: Connection[Any], held: HeldUsage, external_id: str, *, now: datetime) -> None:
+    """Note that this one is counted."""
+    conn.execute(
+        "update held_usage set counted_at = %s, counted_for = %s where id = %s", [now, external_id, held.id]
+    )
+
+
+def for_update(conn: Connection[Any], organization_id: UUID, held_id: UUID) -> HeldUsage | None:
+    """One of them, locked until the transaction ends."""
+    found = _select(conn, "organization_id = %s and id = %s for update", [organization_id, held_id])
+    return found[0] if found else None
+
+
+def by_id(conn: Connection[Any], organization_id: UUID, held_id: UUID) -> HeldUsage | None:
+    """One of them."""
+    found = _select(conn, "organization_id = %s and id = %s", [organization_id, held_id])
+    return found[0] if found else None
+
+
+def listing(
+    conn: Connection[Any], organization_id: UUID, *, is_counted: bool, limit: int, offset: int
+) -> tuple[list[HeldUsage], int]:
+    """A page of those that wait, or of those that were counted since, newest first, and how many there are."""
+    condition = f"organization_id = %s and counted_at is {'not null' if is_counted else 'null'}"
+    found = _select(
+        conn,
+        f"{condition} order by created_at desc, id desc limit %s offset %s",
+        [organization_id, limit, offset],
+    )
+    row = conn.execute(f"select count(*) from held_usage where {condition}", [organization_id]).fetchone()
+    assert row is not None, "a count is always answered"
+    return found, row[0]
+
+
+def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[HeldUsage]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(f"select {_COLUMNS} from held_usage where {condition}", values)
+        return [HeldUsage(**row) for row in rows]
+
+
+_PAYERS = """
+select c.external_id, s.external_id, exists (
+    select from charge ch join billable_metric m on m.id = ch.billable_metric_id
+    where ch.plan_id = s.plan_id and ch.deleted_at is null and m.code = any(%s))
+from customer c join subscription s on s.customer_id = c.id
+where c.organization_id = %s and c.external_id = any(%s) and c.deleted_at is null and s.status = 'active'
+"""
+
+
+def subscriptions_of_customers(
+    conn: Connection[Any], organization_id: UUID, external_ids: Collection[str], codes: Sequence[str]
+) -> dict[str, list[tuple[str, bool]]]:
+    """External ids of customers -> their running subscriptions, and whether these price any of the metrics."""
+    found: dict[str, list[tuple[str, bool]]] = {}
+    rows = conn.execute(_PAYERS, [list(codes), organization_id, list(external_ids)])
+    for customer, subscription, is_priced in rows:
+        found.setdefault(customer, []).append((subscription, is_priced))
+    return found

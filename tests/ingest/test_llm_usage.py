@@ -1,0 +1,289 @@
+"""POST /api/v1/llm/usage down to the database: counted once, kept aside with the reason, attributed later."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from copy import deepcopy
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+
+from permille.app import build
+from permille.config import Config
+from permille.store import api_keys, organizations
+from tests.core.llm.samples import usages
+
+NOW = datetime(2026, 10, 1, tzinfo=UTC)
+SECRET = "a planted secret of the prompt"
+Talk = Callable[["Client"], Awaitable[None]]
+
+
+class Client:
+    """An organization's key on the whole application."""
+
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self.http = http
+
+    async def post(self, path: str, body: Any, status: int = 200) -> Any:
+        answer = await self.http.post(f"/api/v1{path}", content=json.dumps(body, default=str).encode())
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    async def get(self, path: str) -> Any:
+        answer = await self.http.get(f"/api/v1{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def send(self, *calls: Any, **beside: Any) -> Any:
+        return (await self.post("/llm/usage", {"usages": list(calls), **beside}))["usages"]
+
+    async def counted(self, subscription: str = "sub") -> dict[str, Decimal]:
+        """Units by type, of all that the subscription used, from the events themselves."""
+        events = (await self.get(f"/events?external_subscription_id={subscription}&per_page=100"))["events"]
+        found: dict[str, Decimal] = {}
+        for each in events:
+            said = each["properties"]
+            if "quantity" in said:
+                found[said["type"]] = found.get(said["type"], Decimal(0)) + Decimal(said["quantity"])
+        return found
+
+
+@pytest.fixture
+def talk(dsn: str, db: psycopg.Connection[Any]) -> Callable[[Talk], None]:
+    made = organizations.add(db, name="test", test_now=NOW, entity={}, now=NOW)
+    key = api_keys.add(db, organization_id=made.id, name=None, now=NOW).secret
+    db.commit()
+
+    def run(conversation: Talk) -> None:
+        async def running() -> None:
+            application = build(Config(database_url=dsn))
+            await application.start()
+            headers = {"Authorization": f"Bearer {key}"}
+            transport = httpx2.ASGITransport(app=application)
+            try:
+                async with httpx2.AsyncClient(
+                    transport=transport, base_url="http://t", headers=headers
+                ) as http:
+                    client = Client(http)
+                    await prepare(client)
+                    await conversation(client)
+            finally:
+                await application.stop()
+
+        asyncio.run(running())
+
+    return run
+
+
+async def prepare(client: Client) -> None:
+    """A metric that knows input and output, and a customer with one subscription that prices it."""
+    body = {
+        "name": "Tokens",
+        "code": "llm_tokens",
+        "aggregation_type": "sum_agg",
+        "field_name": "quantity",
+        "filters": [
+            {"key": "type", "values": ["input", "output"]},
+            {"key": "model", "values": ["gpt-5.4-mini"]},
+        ],
+    }
+    metric = (await client.post("/billable_metrics", {"billable_metric": body}))["billable_metric"]
+    plan = {
+        "name": "P",
+        "code": "p",
+        "interval": "monthly",
+        "amount_cents": 0,
+        "amount_currency": "USD",
+        "pay_in_advance": False,
+        "charges": [
+            {
+                "billable_metric_id": metric["lago_id"],
+                "charge_model": "standard",
+                "properties": {"amount": "0.01"},
+            }
+        ],
+    }
+    await client.post("/plans", {"plan": plan})
+    await client.post("/customers", {"customer": {"external_id": "cus"}})
+    subscription = {"external_customer_id": "cus", "plan_code": "p", "external_id": "sub"}
+    await client.post("/subscriptions", {"subscription": subscription})
+
+
+def chat(number: int = 1, **more: Any) -> dict[str, Any]:
+    """A chat of 2,006 in, 1,920 of them cached, and 300 out."""
+    case = next(each for each in usages() if each["name"] == "chat completion, cached and reasoning")
+    answer = deepcopy(case["given"])
+    answer["id"] = f"chatcmpl-{number}"
+    answer["choices"][0]["message"]["content"] = SECRET
+    return {"provider": "openai", "response": answer, "external_subscription_id": "sub", **more}
+
+
+def test_an_answer_is_counted_once_by_whatever_road(talk: Callable[[Talk], None]) -> None:
+    async def conversation(client: Client) -> None:
+        first, second = await client.send(chat(), chat(2, properties={"team": "t1"}))
+        assert [first["id"], first["status"]] == ["openai:chatcmpl-1", "counted"]
+        assert [each["transaction_id"] for each in first["events"]] == [
+            "openai:chatcmpl-1",
+            "openai:chatcmpl-1:output",
+        ]
+        assert second["events"][0]["properties"] == {
+            "team": "t1",
+            "provider": "openai",
+            "model": "gpt-5.4-mini",
+            "model_raw": "gpt-5.4-mini-2026-03-17",
+            "snapshot": "2026-03-17",
+            "api": "openai_chat",
+            "tier": "standard",
+            "context": "0",
+            "type": "input",
+            "modality": "text",
+            "quantity": "2006",
+        }
+        again = await client.send(chat(), chat(3), chat(3), chat(2, external_customer_id="cus"))
+        assert [each["status"] for each in again] == ["repeated", "counted", "repeated", "repeated"]
+        assert await client.counted() == {"input": 6018, "output": 900}
+        usage = await client.get("/customers/cus/current_usage?external_subscription_id=sub")
+        assert usage["customer_usage"]["charges_usage"][0]["units"] == "6918.0"
+
+    talk(conversation)
+
+
+def test_a_call_is_the_same_after_the_metric_has_changed(talk: Callable[[Talk], None]) -> None:
+    async def conversation(client: Client) -> None:
+        await client.send(chat())
+        body = {"filters": [{"key": "type", "values": ["input", "cached_input", "output", "reasoning"]}]}
+        answer = await client.http.put(
+            "/api/v1/billable_metrics/llm_tokens", content=json.dumps({"billable_metric": body}).encode()
+        )
+        assert answer.status_code == 200, answer.text
+        (again,) = await client.send(chat())
+        assert again["status"] == "repeated"
+        (fresh,) = await client.send(chat(2))
+        assert sum(int(each["properties"]["quantity"]) for each in fresh["events"]) == 2306
+        assert len(fresh["events"]) == 4
+
+    talk(conversation)
+
+
+def test_what_cannot_be_counted_is_kept_and_attributed(talk: Callable[[Talk], None]) -> None:
+    async def conversation(client: Client) -> None:
+        wrong = chat(4)
+        wrong["response"]["usage"]["total_tokens"] = 7
+        nameless = {
+            "provider": "ollama",
+            "response": {"model": "llama3.1:8b", "done": True, "prompt_eval_count": 5, "eval_count": 7},
+            "external_subscription_id": "sub",
+        }
+        sent = [
+            chat(1, external_subscription_id="nobody"),
+            chat(2, external_subscription_id=None),
+            chat(3, external_subscription_id=None, external_customer_id="cus"),
+            wrong,
+            nameless,
+        ]
+        found = await client.send(*sent)
+        assert [each["status"] for each in found] == ["held", "held", "counted", "held", "held"]
+        codes = [each["problem"] and each["problem"]["code"] for each in found]
+        assert codes == [
+            "subscription_not_found",
+            "subscription_missing",
+            None,
+            "total_mismatch",
+            "id_missing",
+        ]
+        listed = (await client.get("/llm/held_usages"))["held_usages"]
+        assert {each["lago_id"] for each in listed} == {each["held_usage_id"] for each in found} - {None}
+        assert SECRET not in json.dumps(listed)
+
+        again = await client.send(sent[0])
+        assert again[0]["held_usage_id"] == found[0]["held_usage_id"]
+        path = f"/llm/held_usages/{found[0]['held_usage_id']}"
+        counted = await client.post(f"{path}/attribute", {"held_usage": {"external_subscription_id": "sub"}})
+        assert counted["held_usage"]["counted_for"] == "sub"
+        nameless_path = f"/llm/held_usages/{found[4]['held_usage_id']}/attribute"
+        await client.post(nameless_path, {})
+        assert await client.counted() == {"input": 2006 * 2 + 5, "output": 300 * 2 + 7}
+        refused = await client.post(f"{path}/attribute", {}, status=422)
+        assert refused["error_details"] == {"held_usage": ["usage_is_counted"]}
+        mismatch = f"/llm/held_usages/{found[3]['held_usage_id']}/attribute"
+        assert (await client.post(mismatch, {}, status=422))["error_details"] == {
+            "held_usage": ["total_mismatch"]
+        }
+        # A call that comes again with its subscription is counted, and no longer waits.
+        (late,) = await client.send(chat(2))
+        assert late["status"] == "counted"
+        waiting = (await client.get("/llm/held_usages"))["held_usages"]
+        assert [each["lago_id"] for each in waiting] == [found[3]["held_usage_id"]]
+        assert (await client.send(chat(1)))[0]["status"] == "repeated"
+
+    talk(conversation)
+
+
+def test_a_container_is_one_session_over_several_answers(talk: Callable[[Talk], None]) -> None:
+    async def conversation(client: Client) -> None:
+        case = next(each for each in usages() if each["name"].startswith("responses: cache writes"))
+        calls = [
+            {
+                "provider": "openai",
+                "response": {**case["given"], "id": f"resp_{n}"},
+                "external_subscription_id": "sub",
+            }
+            for n in range(3)
+        ]
+        found = await client.send(*calls)
+        assert [each["status"] for each in found] == ["counted"] * 3
+        counted = await client.counted()
+        assert counted["code_interpreter_session"] == 1
+        assert counted["web_search"] == 6
+        assert counted["input"] == 15_000
+
+    talk(conversation)
+
+
+def test_a_dry_run_stores_nothing(talk: Callable[[Talk], None]) -> None:
+    async def conversation(client: Client) -> None:
+        body = {"usage": chat(), "dry_run": True}
+        answer = await client.post("/llm/usage", body)
+        assert answer["dry_run"] is True
+        assert answer["usages"][0]["status"] == "counted"
+        held = await client.send(chat(external_subscription_id=None), dry_run=True)
+        assert held[0]["status"] == "held"
+        assert await client.counted() == {}
+        assert (await client.get("/llm/held_usages"))["held_usages"] == []
+
+    talk(conversation)
+
+
+def test_a_malformed_request_is_refused_by_index(talk: Callable[[Talk], None]) -> None:
+    async def conversation(client: Client) -> None:
+        both = chat(usage={"prompt_tokens": 1})
+        body = {"usages": [chat(), both, 7, chat(timestamp="soon"), {"response": {}, "provider": 1}]}
+        refused = await client.post("/llm/usage", body, status=422)
+        assert refused["error_details"] == {
+            "1": {"response": ["incompatible_params"]},
+            "2": {"usage": ["invalid_format"]},
+            "3": {"timestamp": ["invalid_format"]},
+            "4": {"provider": ["value_is_invalid"]},
+        }
+        assert (await client.post("/llm/usage", {"usages": []}, status=422))["error_details"] == {
+            "usages": ["no_usages"]
+        }
+        assert await client.counted() == {}
+
+    talk(conversation)
+
+
+def test_no_prompt_and_no_answer_is_stored(talk: Callable[[Talk], None], db: psycopg.Connection[Any]) -> None:
+    async def conversation(client: Client) -> None:
+        await client.send(chat(), chat(2, external_subscription_id=None))
+
+    talk(conversation)
+    for table in ("event", "held_usage", "series"):
+        rows = db.execute(f"select count(*) from {table} t where t::text like %s", [f"%{SECRET}%"]).fetchone()
+        assert rows == (0,)
