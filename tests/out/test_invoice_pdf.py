@@ -11,6 +11,7 @@ from pypdf import PdfReader
 
 from permille.out.pdf import fonts, typesetting
 from permille.out.pdf.document import (
+    CustomSection,
     Dimension,
     InUnit,
     InvoiceDocument,
@@ -86,6 +87,7 @@ def document(**changes: Any) -> InvoiceDocument:
         imprint="Demo AI, Inc. · billing@demo-ai.example",
         footer="Thank you for building with us.",
         bank_details=None,
+        custom_sections=(),
         reverse_charge_note=None,
         customer_country="US",
         paper="us-letter",
@@ -266,6 +268,11 @@ def test_bank_details_are_for_what_is_to_be_paid():
     assert "IBAN 1" not in pages(render_invoice(paid))[0]
 
 
+def test_custom_sections_are_printed_as_they_are():
+    own = CustomSection(title="Rules", text="First [line]\n#second")
+    assert "RULES First [line] #second" in pages(render_invoice(document(custom_sections=(own,))))[0]
+
+
 def long(count: int) -> InvoiceDocument:
     """So many lines of seventeen models, the cents of each are its number."""
     (section,) = document().sections
@@ -356,6 +363,7 @@ def test_every_text_of_the_user_is_looked_at_for_glyphs():
     )
     marked = document(
         footer="foot", bank_details="bank", reverse_charge_note="note",
+        custom_sections=(CustomSection(title="own heading", text="own text"),),
         sections=(replace(section, groups=(LineGroup(title="group", lines=(line,)),)),),
     )  # fmt: skip
     whole = "".join(marked.texts)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.api.custom_sections import read_chosen, render_section
 from permille.api.dunning_campaigns import read_campaign
 from permille.api.http import Call
 from permille.api.objects import billing_entity as objects
@@ -68,7 +69,7 @@ def read_settings(fields: Fields) -> dict[str, Any]:
 
 
 def _read(fields: Fields) -> dict[str, Any]:
-    fields.refuse_unbuilt("invoice_custom_section_codes", "logo")
+    fields.refuse_unbuilt("logo")
     readers: dict[str, Callable[[str], Any]] = {
         **dict.fromkeys(TEXTS, fields.text),
         **dict.fromkeys(LONG_TEXTS, partial(fields.text, limit=LONG_TEXT)),
@@ -126,6 +127,8 @@ def read_entity(conn: Connection[Any], organization_id: UUID, fields: Fields) ->
     settings = read_settings(fields)
     if own is not None:
         settings["tax_ids"] = ids(own)
+    if (sections := read_chosen(conn, organization_id, fields)) is not None:
+        settings["custom_section_ids"] = sections
     if fields.has("dunning_campaign_code"):
         settings["dunning_campaign_id"] = read_campaign(conn, organization_id, fields)
     if fields.has("name"):
@@ -164,6 +167,7 @@ def render_billing_entity(entity: BillingEntity) -> objects.BillingEntity:
         lago_id=entity.id,
         **{name: getattr(entity, name) for name in SAME_NAME},
         taxes=[render_tax(tax) for tax in entity.taxes],
+        selected_invoice_custom_sections=[render_section(each) for each in entity.custom_sections],
         lago_dunning_campaign_id=entity.dunning_campaign_id,
         created_at=instant(entity.created_at),
         updated_at=instant(entity.updated_at),

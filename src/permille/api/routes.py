@@ -20,6 +20,7 @@ from permille.api import (
     charges,
     coupons,
     credit_notes,
+    custom_sections,
     customers,
     daily_usage,
     dunning_campaigns,
@@ -71,6 +72,7 @@ from permille.api.objects import (
     charge,
     coupon,
     credit_note,
+    custom_section,
     customer,
     dunning_campaign,
     event,
@@ -342,6 +344,9 @@ CUSTOMERS_PAYMENTS = Resource("/customers/{external_id}/payments", "", "payment"
 INVOICES_PAYMENTS = Resource("/invoices/{lago_id}/payments", "", "payment", payment.Payment)
 DUNNING_CAMPAIGNS = Resource(
     "/dunning_campaigns", "code", "dunning_campaign", dunning_campaign.DunningCampaign
+)
+CUSTOM_SECTIONS = Resource(
+    "/invoice_custom_sections", "code", "invoice_custom_section", custom_section.InvoiceCustomSection
 )
 PAYMENT_RECEIPTS = Resource("/payment_receipts", "lago_id", "payment_receipt", payment.PaymentReceipt)
 PAYMENT_REQUESTS = Resource("/payment_requests", "lago_id", "payment_request", payment.PaymentRequest)
@@ -1591,6 +1596,28 @@ GROUPS = (
                 takes=pricing_unit.PricingUnitInput,
             ),
             PRICING_UNITS.delete(pricing_units.delete_pricing_unit, "Delete a pricing unit", errors=(405,)),
+        ),
+    ),
+    OperationGroup(
+        "Custom sections",
+        "invoice_custom_section",
+        "Texts of your own on invoices. Chosen for billing entities, or for a customer instead of those of its billing entity.",
+        (
+            CUSTOM_SECTIONS.create(
+                custom_sections.create_section,
+                "Create a custom section",
+                takes=custom_section.CustomSectionInput,
+                needs=("name", "code"),
+            ),
+            CUSTOM_SECTIONS.page(custom_sections.list_sections, "List custom sections"),
+            CUSTOM_SECTIONS.show(custom_sections.show_section, "Get a custom section"),
+            CUSTOM_SECTIONS.update(
+                custom_sections.update_section,
+                "Change a custom section",
+                description="Invoices that are final keep what they say.",
+                takes=custom_section.CustomSectionInput,
+            ),
+            CUSTOM_SECTIONS.delete(custom_sections.delete_section, "Delete a custom section"),
         ),
     ),
     OperationGroup(

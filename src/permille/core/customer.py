@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from permille.core.custom_section import CustomSection
 from permille.core.tax import Tax
 
 
@@ -51,6 +52,7 @@ class BillingEntity:
     created_at: datetime
     updated_at: datetime
     taxes: tuple[Tax, ...] = ()
+    custom_sections: tuple[CustomSection, ...] = ()
     dunning_campaign_id: UUID | None = None
     """The dunning campaign of its customers who have none of their own."""
     eu_tax_management: bool = False
@@ -97,6 +99,7 @@ class Customer:
     created_at: datetime
     updated_at: datetime
     taxes: tuple[Tax, ...] = ()
+    custom_sections: tuple[CustomSection, ...] = ()
     dunning_campaign_id: UUID | None = None
     """Its own dunning campaign, instead of that of its billing entity."""
     exclude_from_dunning_campaign: bool = False
@@ -126,6 +129,13 @@ class Customer:
     def applicable_document_locale(self) -> str:
         """The language of the customer's documents."""
         return self.billing_configuration.get("document_locale") or self.billing_entity.document_locale
+
+    @property
+    def applicable_custom_sections(self) -> tuple[CustomSection, ...]:
+        """What its invoices print: its own sections, else those of the billing entity, or none at all."""
+        if self.skip_invoice_custom_sections:
+            return ()
+        return self.custom_sections or self.billing_entity.custom_sections
 
     @property
     def is_reverse_charged(self) -> bool:

@@ -40,6 +40,7 @@ from permille.usecases.usage.daily_usage import calendar_of
 from permille.usecases.usage.lifetime_usage import lifetime_usage
 from permille.usecases.usage.usage import UsageSearch
 from permille.web import chart, coupons, wallets
+from permille.web.custom_sections import known_sections, read_chosen
 from permille.web.daily import charted_days, order_of, stacking_key
 from permille.web.shown import countries, currencies, group_text, in_path, listed_text
 from permille.web.visit import Done, Form, HtmlPage, Show, Visit
@@ -78,9 +79,9 @@ def listing(visit: Visit) -> HtmlPage:
     return HtmlPage(template="customers.html", context=context)
 
 
-def blank(_visit: Visit) -> HtmlPage:
+def blank(visit: Visit) -> HtmlPage:
     """GET /app/new-customer."""
-    return HtmlPage(template="customer_form.html", context={"before": None, **_menus(None, None)})
+    return HtmlPage(template="customer_form.html", context={"before": None, **_menus(visit, None, None)})
 
 
 def create(visit: Visit) -> Done:
@@ -89,6 +90,7 @@ def create(visit: Visit) -> Done:
         **visit.form.filled(*TEXTS, "currency"),
         "external_id": visit.form.get("external_id"),
         **_locale(visit),
+        **_sections(visit.form),
     }
     made = _save(visit, body)
     return Done(
@@ -110,16 +112,22 @@ def _named(visit: Visit) -> Customer:
 
 def before(visit: Visit) -> HtmlPage:
     """GET /app/edit-customer/{external_id}."""
-    found = render_customer(_named(visit))
+    customer = _named(visit)
+    found = render_customer(customer)
     locale = found.billing_configuration.document_locale
-    return HtmlPage(template="customer_form.html", context={"before": found, **_menus(locale, found.country)})
+    context = {
+        "before": found,
+        **_menus(visit, locale, found.country),
+        "chosen_sections": [each.code for each in customer.custom_sections],
+    }
+    return HtmlPage(template="customer_form.html", context=context)
 
 
 def update(visit: Visit) -> Done:
     """POST /app/edit-customer/{external_id}."""
     external_id = _named(visit).external_id
     body = {name: visit.form.get(name) or None for name in TEXTS if visit.form.has(name)}
-    body |= {"external_id": external_id, **_locale(visit)}
+    body |= {"external_id": external_id, **_locale(visit), **_sections(visit.form)}
     _save(visit, body)
     to = f"{customer_url(external_id)}?tab=details&said=saved"
     return Done(action="saved customer", subject=external_id, to=to, details=body)
@@ -135,13 +143,19 @@ def _locale(visit: Visit) -> dict[str, Any]:
     return {"billing_configuration": {"document_locale": visit.form.get("document_locale") or None}}
 
 
-def _menus(locale: str | None, country: str | None) -> dict[str, Any]:
+def _sections(form: Form) -> dict[str, Any]:
+    return {**read_chosen(form), **form.filled("skip_invoice_custom_sections")}
+
+
+def _menus(visit: Visit, locale: str | None, country: str | None) -> dict[str, Any]:
     languages = [("", "That of the seller"), *language_names(locale)]
     return {
         "currencies": _currencies(),
         "languages": languages,
         "locale": locale,
         "countries": countries(country),
+        "custom_sections": known_sections(visit),
+        "chosen_sections": (),
     }
 
 

@@ -17,6 +17,7 @@ from permille.api.objects.base import (
     one_of,
     says,
 )
+from permille.api.objects.custom_section import InvoiceCustomSection, SectionCodes
 from permille.api.objects.tax import Tax
 
 Numbering = Annotated[str, one_of("per_customer", "per_billing_entity", says="How invoices are numbered.")]
@@ -110,6 +111,9 @@ class BillingEntity(Answer):
     email_settings: EmailSettings
     eu_tax_management: EuTaxes
     taxes: Annotated[list[Tax], says("Taxes of its customers who have none of their own.")]
+    selected_invoice_custom_sections: Annotated[
+        list[InvoiceCustomSection], says("Custom sections of its customers who have none of their own.")
+    ]
     lago_dunning_campaign_id: Annotated[UUID | None, says("Dunning campaign of its customers.")]
     created_at: CreatedAt
     updated_at: UpdatedAt
@@ -160,6 +164,7 @@ class BillingEntityUpdate(Input):
     email_settings: EmailSettings
     eu_tax_management: EuTaxes
     tax_codes: Annotated[list[str], says("Codes of the taxes of its customers who have none of their own.")]
+    invoice_custom_section_codes: SectionCodes
     dunning_campaign_code: Annotated[
         str | None, says("Dunning campaign of its customers who have none of their own; null for none.")
     ]

@@ -15,7 +15,7 @@ from permille.core.customer import BillingEntity, Customer
 from permille.core.money import round_cents
 from permille.core.period import local_date
 from permille.out.pdf.credit_note import CreditNoteDocument
-from permille.out.pdf.document import InvoiceDocument, Party, Tax
+from permille.out.pdf.document import CustomSection, InvoiceDocument, Party, Tax
 from permille.out.pdf.language import Language, language_of
 from permille.out.pdf.plain import Head
 from permille.out.pdf.receipt import ReceiptDocument
@@ -93,6 +93,10 @@ def document_of(
         imprint=" · ".join(_imprint(entity)),
         footer=entity.invoice_footer,
         bank_details=entity.bank_details,
+        custom_sections=tuple(
+            CustomSection(title=each["display_name"], text=each["details"])
+            for each in invoice.custom_sections
+        ),
         reverse_charge_note=entity.reverse_charge_note if is_reverse_charged else None,
         customer_country=customer.country,
         paper=_paper(entity),

@@ -96,6 +96,14 @@ class Tax:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CustomSection:
+    """A text of the seller's own, with a heading."""
+
+    title: str | None
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Logo:
     """A picture that Typst can set: image/png or image/svg+xml."""
 
@@ -122,6 +130,7 @@ class InvoiceDocument:
     """The issuer in one line, at the foot of every page."""
     footer: str | None
     bank_details: str | None
+    custom_sections: tuple[CustomSection, ...]
     reverse_charge_note: str | None
     """None where it does not apply."""
     customer_country: str | None
@@ -152,6 +161,7 @@ class InvoiceDocument:
         notes = (self.imprint, self.footer, self.bank_details, self.reverse_charge_note)
         yield from (text for text in (*notes, self.number, self.purchase_order_number) if text)
         yield from (tax.name for tax in self.taxes)
+        yield from (text for each in self.custom_sections for text in (each.title, each.text) if text)
         for section in self.sections:
             yield section.title
             yield from (group.title for group in section.groups if group.title)
