@@ -141,6 +141,22 @@ def test_a_dynamic_charge_gets_filters_too(browser, api, tokens):
     assert charge_of(api)["filters"] == []
 
 
+def test_a_charge_by_the_catalogue_stays_what_it_is_and_gets_another_markup(browser, api, tokens):
+    terms = {
+        "markup": "1.2",
+        "markup_by": [{"provider": "openai", "markup": "1.5"}],
+        "prices": [{"provider": "a", "model": "b", "type": "input", "amount": "0.4", "from": "2026-11-01"}],
+        "unpriced": "free",
+        "as_of": "2026-11-01",
+    }
+    before = plan_with(api, charge_model="catalogue", properties=terms)
+    edit(browser)
+    assert charge_of(api) == before, "saved as it was shown"
+    edit(browser, **{"others:markup": "1.3"})
+    after = charge_of(api)["properties"]
+    assert {name: after[name] for name in terms} == {**terms, "markup": "1.3"}
+
+
 def test_filters_of_another_metric_do_not_come_along(browser, tokens):
     browser.sent("/new-billable-metric", {**TOKENS, "code": "images", "key": "size", "values": "XL"})
     typed = {

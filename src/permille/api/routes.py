@@ -37,6 +37,7 @@ from permille.api import (
     late_usage,
     lifetime_usage,
     llm_setup,
+    mail_servers,
     mails,
     one_off,
     organization_settings,
@@ -1835,6 +1836,30 @@ INTAKE_OPERATIONS: tuple[Operation[None], ...] = (
 )
 """What the intake of events (ingest/) answers."""
 
+
+def _mail_server(path: str) -> tuple[Operation[AdminEndpoint], ...]:
+    """The mail server that an organization has of its own."""
+    shown: Shape = {"mail_server": mail.MailServer}
+    return (
+        Operation("GET", path, mail_servers.show_mail_server, "Get an organization's mail server", shown),
+        Operation(
+            "PUT",
+            path,
+            mail_servers.set_mail_server,
+            "Send an organization's mail through a server of its own",
+            shown,
+            body=sends("mail_server", mail.MailServerInput, "host", "mail_from"),
+        ),
+        Operation(
+            "DELETE",
+            path,
+            mail_servers.delete_mail_server,
+            "Send an organization's mail through the installation's server again",
+            shown,
+        ),
+    )
+
+
 ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
     Resource("/organizations", "", "organization", organization.InstalledOrganization).create(
         organizations.create_organization,
@@ -1852,6 +1877,7 @@ ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
             "meta": organization.OrganizationCount,
         },
     ),
+    *_mail_server("/organizations/{organization_id}/mail_server"),
     Resource("/organizations/{organization_id}/api_keys", "", "api_key", organization.NewApiKey).create(
         organizations.create_api_key, "Create an API key", takes=organization.ApiKeyInput, needs=("name",)
     ),

@@ -180,9 +180,13 @@ class Catalogue:
 
     label: str
     providers: tuple[ProviderPrices, ...]
+    price_dates: frozenset[date] = field(init=False, compare=False, repr=False)
+    """The UTC dates at which any price changes."""
 
     def __post_init__(self) -> None:
-        """Remember what names mean."""
+        """Remember what names mean, and when prices change."""
+        models = (model for provider in self.providers for model in provider.models)
+        object.__setattr__(self, "price_dates", frozenset(at for each in models for at in each.changes()))
         object.__setattr__(self, "model", lru_cache(maxsize=_NAMES_REMEMBERED)(self.model))
 
     def provider(self, name: str) -> ProviderPrices | None:
