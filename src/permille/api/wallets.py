@@ -31,7 +31,7 @@ from permille.usecases.catalogue import customers as catalogue
 from permille.usecases.top_ups import TopUp
 from permille.usecases.wallets import wallets as usecase
 from permille.usecases.wallets.wallets import NewWallet
-from permille.usecases.wallets.with_rule import OpenedWallet, WalletChanges, change_wallet, open_wallet
+from permille.usecases.wallets_with_rules import OpenedWallet, WalletChanges, change_wallet, open_wallet
 
 UNBUILT = ("invoice_custom_section",)
 

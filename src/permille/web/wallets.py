@@ -24,7 +24,7 @@ from permille.store.wallets import WalletSearch
 from permille.usecases import top_ups
 from permille.usecases.catalogue import customers
 from permille.usecases.wallets import transactions, wallets as usecase
-from permille.usecases.wallets.with_rule import change_wallet, open_wallet
+from permille.usecases.wallets_with_rules import change_wallet, open_wallet
 from permille.web import price_grid
 from permille.web.charge_form import MENU_MAX, amount_text, to_cents
 from permille.web.plans import INTERVALS
