@@ -1408,6 +1408,15 @@ GROUPS = (
                 },
             ),
             Operation(
+                "POST",
+                "/wallet_transactions/{lago_id}/payment_url",
+                wallet_transactions.payment_url,
+                "Get the address where bought credits are paid",
+                {},
+                description="Always refused: no payment provider is built yet.",
+                errors=(422,),
+            ),
+            Operation(
                 "GET",
                 "/wallet_transactions/{lago_id}/consumptions",
                 wallet_transactions.list_consumptions,
