@@ -11,7 +11,9 @@ import pytest
 from psycopg_pool import ConnectionPool
 from pypdf import PdfReader
 
+from permille.api.mail_servers import delete_mail_server, set_mail_server, show_mail_server
 from permille.config import from_environment
+from permille.core.errors import Invalid, NotFound
 from permille.core.mail import EMAIL_SETTINGS, RECIPIENTS_MAX, MailKind
 from permille.database.connections import open_pool
 from permille.out import documents
@@ -213,7 +215,7 @@ def test_a_credit_note_is_mailed_with_its_pdf(german: Api, desk: Desk) -> None:
     letter = desk.write(mail)
     assert letter.heading == f"Gutschrift {note['number']}"
     assert facts(letter)["Zur Rechnung"] == invoice["number"]
-    assert facts(letter)["Gutschrift für spätere Rechnungen"] == "6,00 €"
+    assert facts(letter)["Guthaben für spätere Rechnungen"] == "6,00 €"
     assert letter.notes == ("Kulanz",)
     answer = german.call("GET", f"/credit_notes/{note['lago_id']}/pdf")
     assert answer.content == letter.attachments[0].content
@@ -250,6 +252,7 @@ def test_dunning_is_mailed_by_its_campaign_alone(german: Api, desk: Desk) -> Non
         "thresholds": [{"currency": "EUR", "amount_cents": 1}],
         "days_between_attempts": 2,
         "max_attempts": 2,
+        "bcc_emails": ["boss@acme.example"],
     }
     german.post("/dunning_campaigns", {"dunning_campaign": campaign})
     german.put("/billing_entities/default", {"billing_entity": {"dunning_campaign_code": "late"}})
@@ -257,6 +260,7 @@ def test_dunning_is_mailed_by_its_campaign_alone(german: Api, desk: Desk) -> Non
     move(german, 2024, 3, 20)
     found = mails_of(german)
     assert [(each.kind, each.recipients) for each in found] == 2 * [("payment_request", ["pay@x.example"])]
+    assert {tuple(each.bcc) for each in found} == {("boss@acme.example",)}
     assert desk.write(found[0]).heading == "Zahlungserinnerung"
 
 
@@ -279,3 +283,28 @@ def test_every_kind_is_sent_when_somebody_asks(selling: Api, stranger: Api) -> N
         assert mail["kind"] == name.removesuffix("s")
         assert selling.post(path, {})["mail"]["to"] == ["pay@x.example"]
         assert stranger.code(404, "POST", path, {"to": ["a@x.example"]}) == f"{mail['kind']}_not_found"
+
+
+def test_an_operator_sets_an_organizations_mail_server(api: Api) -> None:
+    path = {"organization_id": str(api.organization.id)}
+    body = {"host": "smtp.example.com", "mail_from": "billing@shop.example", "user": "shop"}
+    with pytest.raises(Invalid) as wrong:
+        set_mail_server(api.conn, {"mail_server": body}, path)
+    assert wrong.value.errors == {"password": ["value_is_mandatory"]}
+    shown = set_mail_server(api.conn, {"mail_server": {**body, "password": "secret"}}, path)["mail_server"]
+    assert (shown.port, shown.security, shown.has_password) == (587, "starttls", True)
+    assert "secret" not in repr(show_mail_server(api.conn, None, path))
+    for wrong_body in (
+        {"mail_server": {**body, "host": "other.example.com"}},
+        {"mail_server": {**body, "user": "somebody"}},
+        {"mail_server": {**body, "security": "none"}},
+        {"mail_server": {**body, "port": 0}},
+        {"mail_server": {**body, "reply_to": "junk"}},
+        {"mail_server": {**body, "host": "smtp.example.com/x"}},
+    ):
+        with pytest.raises(Invalid):
+            set_mail_server(api.conn, wrong_body, path)
+    delete_mail_server(api.conn, None, path)
+    for gone in (show_mail_server, delete_mail_server):
+        with pytest.raises(NotFound):
+            gone(api.conn, None, path)

@@ -14,7 +14,7 @@ from permille.api.validation import INVALID, MANDATORY, Fields
 from permille.core.llm.parts import CallType, TokenType
 from permille.core.period import Interval
 from permille.core.rating.unlisted import UnlistedValues
-from permille.usecases import shipped_prices
+from permille.store import shipped_prices
 from permille.usecases.llm_setup import PricedModel, Setup, set_up
 
 MODELS_MAX = 200

@@ -37,6 +37,7 @@ from permille.api import (
     late_usage,
     lifetime_usage,
     llm_setup,
+    mail_servers,
     mails,
     one_off,
     organization_settings,
@@ -1408,6 +1409,15 @@ GROUPS = (
                 },
             ),
             Operation(
+                "POST",
+                "/wallet_transactions/{lago_id}/payment_url",
+                wallet_transactions.payment_url,
+                "Get the address where bought credits are paid",
+                {},
+                description="Always refused: no payment provider is built yet.",
+                errors=(422,),
+            ),
+            Operation(
                 "GET",
                 "/wallet_transactions/{lago_id}/consumptions",
                 wallet_transactions.list_consumptions,
@@ -1829,6 +1839,30 @@ INTAKE_OPERATIONS: tuple[Operation[None], ...] = (
 )
 """What the intake of events (ingest/) answers."""
 
+
+def _mail_server(path: str) -> tuple[Operation[AdminEndpoint], ...]:
+    """The mail server that an organization has of its own."""
+    shown: Shape = {"mail_server": mail.MailServer}
+    return (
+        Operation("GET", path, mail_servers.show_mail_server, "Get an organization's mail server", shown),
+        Operation(
+            "PUT",
+            path,
+            mail_servers.set_mail_server,
+            "Send an organization's mail through a server of its own",
+            shown,
+            body=sends("mail_server", mail.MailServerInput, "host", "mail_from"),
+        ),
+        Operation(
+            "DELETE",
+            path,
+            mail_servers.delete_mail_server,
+            "Send an organization's mail through the installation's server again",
+            shown,
+        ),
+    )
+
+
 ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
     Resource("/organizations", "", "organization", organization.InstalledOrganization).create(
         organizations.create_organization,
@@ -1846,6 +1880,7 @@ ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
             "meta": organization.OrganizationCount,
         },
     ),
+    *_mail_server("/organizations/{organization_id}/mail_server"),
     Resource("/organizations/{organization_id}/api_keys", "", "api_key", organization.NewApiKey).create(
         organizations.create_api_key, "Create an API key", takes=organization.ApiKeyInput, needs=("name",)
     ),

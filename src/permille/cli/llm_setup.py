@@ -11,7 +11,7 @@ from permille.core.errors import Invalid, Refusal
 from permille.core.llm.model_name import name_model
 from permille.core.period import Interval
 from permille.core.rating.unlisted import UnlistedValues
-from permille.usecases import shipped_prices
+from permille.store import shipped_prices
 from permille.usecases.catalogue.price_lists import command
 from permille.usecases.llm_setup import PricedModel, Setup, set_up
 

@@ -34,6 +34,7 @@ create table dunning_campaign (
     max_attempts bigint not null,
     created_at timestamptz not null,
     updated_at timestamptz not null,
+    bcc_emails text[] not null default '{}', -- who gets a copy of each request that it mails
     unique (organization_id, code)
 );
 
@@ -1136,7 +1137,7 @@ create table signing_key (
 create table mail (
     id uuid primary key,
     organization_id uuid not null references organization (id),
-    kind text not null, -- invoice
+    kind text not null, -- invoice, credit_note, payment_receipt, payment_request, test
     object_id uuid not null,
     recipients text[] not null,
     cc text[] not null,
@@ -1154,6 +1155,20 @@ create table mail (
 create index mail_to_send on mail (organization_id, next_attempt_at) where next_attempt_at is not null;
 create index mail_of_organization on mail (organization_id, created_at desc, id);
 create index mail_of_object on mail (object_id, created_at desc);
+
+-- A mail server that an organization's mail goes through, in place of the installation's.
+create table mail_server (
+    organization_id uuid primary key references organization (id),
+    host text not null,
+    port bigint not null,
+    security text not null, -- starttls, tls, none
+    user_name text,
+    secret text, -- the password; it is never shown
+    mail_from text not null,
+    reply_to text, -- null: the billing entity's email
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
 
 -- Who works in the web admin --------------------------------------------------------------------------------
 
@@ -1990,6 +2005,7 @@ begin
         ('held_usage', 'id', 'identity', 'sent properties', 'update'),
         ('wallet_rule', 'id', 'trigger', 'next_top_up_at', 'insert update delete'),
         ('wallet_transaction', 'id', 'transaction_status', '', 'insert update'),
+        ('mail_server', 'organization_id', 'host', '', 'insert update delete'),
         ('webhook_endpoint', 'id', 'webhook_url', 'is_slow', 'insert update delete'),
         ('webhook', 'id', 'webhook_type', 'payload response last_attempt_at http_status', 'update'),
         ('app_user', 'id', 'email', '', 'insert update delete'),

@@ -53,7 +53,7 @@ class HeldUsage:
 _NAMES = tuple(field.name for field in fields(HeldUsage))
 _COLUMNS = ", ".join(_NAMES)
 _VALUES = ", ".join(f"%({name})s" for name in _NAMES)
-_SENT = ("response", "stream", "usage", "api", "model", "response_id")
+_SENT = ("response", "stream", "usage", "api", "model", "response_id", "tier", "cost")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 

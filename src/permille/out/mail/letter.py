@@ -36,7 +36,9 @@ class Letter:
     attachments: tuple[Attachment, ...]
 
 
-def message_of(mail: Mail, letter: Letter, *, sender: str, now: datetime) -> EmailMessage:
+def message_of(
+    mail: Mail, letter: Letter, *, sender: str, reply_to: str | None = None, now: datetime
+) -> EmailMessage:
     """The mail as it is handed over; the same one has the same Message-ID whenever it is sent."""
     message = EmailMessage()
     message["Subject"] = _line(letter.subject)
@@ -44,8 +46,8 @@ def message_of(mail: Mail, letter: Letter, *, sender: str, now: datetime) -> Ema
     message["To"] = ", ".join(mail.recipients)
     if mail.cc:
         message["Cc"] = ", ".join(mail.cc)
-    if letter.reply_to:
-        message["Reply-To"] = letter.reply_to
+    if answers := reply_to or letter.reply_to:
+        message["Reply-To"] = answers
     message["Date"] = format_datetime(now)
     message["Message-ID"] = f"<{mail.id}@{sender.partition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"

@@ -193,11 +193,30 @@ def request_letter(context: Context, organization_id: UUID, request_id: UUID) ->
     )
 
 
+def trial_letter(context: Context, organization_id: UUID, _: UUID) -> Letter:
+    """The letter that shows that mail arrives."""
+    with context.pool.connection() as conn:
+        entity = billing_entities.default(conn, organization_id)
+    issuer, language = printed_issuer(entity), language_of("en")
+    return Letter(
+        sender_name=issuer,
+        reply_to=None,
+        subject=f"{issuer}: mail arrives",
+        heading="Mail arrives",
+        facts=(("From", issuer),),
+        notes=("This is a test. Nothing is to be done.",),
+        language=language.tag,
+        is_right_to_left=language.is_right_to_left,
+        attachments=(),
+    )
+
+
 WRITERS: Mapping[MailKind, Callable[[Context, UUID, UUID], Letter]] = {
     MailKind.INVOICE: invoice_letter,
     MailKind.CREDIT_NOTE: credit_note_letter,
     MailKind.PAYMENT_RECEIPT: receipt_letter,
     MailKind.PAYMENT_REQUEST: request_letter,
+    MailKind.TEST: trial_letter,
 }
 
 
