@@ -476,7 +476,7 @@ class Oracle:
             paid = [fee for fee in self._paid_ahead(row) if fee.code == action["code"]]
             more = units - sum(fee.units for fee in paid)
             if more > 0:
-                fees = [self._seat_fee(row, charge, more, (row.day(self.now), after), (after - first).days)]
+                fees = [self._seat_fee(row, charge, more, (row.day(self.now), after, (after - first).days))]
                 row.fees += fees
                 bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now)
                 self._settle(row.customer, bill)
@@ -507,7 +507,7 @@ class Oracle:
                 is_due = why in {"start", "follow"} or (why == "period" and first == today)
                 if is_due:
                     units = [each for each, at in history if at <= max(self.now, row.started)][-1]
-                    fee = self._seat_fee(row, charge, units, (begin, after), (after - first).days)
+                    fee = self._seat_fee(row, charge, units, (begin, after, (after - first).days))
                     if why == "follow" and charge["prorated"]:
                         fee = self._less_paid(fee, charge, parts[0][0], (after - begin).days)
                     yield fee
@@ -522,7 +522,7 @@ class Oracle:
             ]
             if not known:
                 continue
-            yield self._seat_fee(row, charge, known[-1][0], (begin, until), (after - first).days, known)
+            yield self._seat_fee(row, charge, known[-1][0], (begin, until, (after - first).days), known)
 
     def _less_paid(self, fee: Fee, charge: Action, before: Subscription, left: int) -> Fee:
         """A fee less what was paid under the plan before for the same days."""
@@ -540,11 +540,10 @@ class Oracle:
         row: Subscription,
         charge: Action,
         units: Fraction,
-        part: tuple[date, date],
-        whole: int,
+        part: tuple[date, date, int],
         history: list[tuple[Fraction, datetime]] | None = None,
     ) -> Fee:
-        begin, until = part
+        begin, until, whole = part
         priced = units
         if charge["prorated"]:
             known = history or [(units, days.opens(begin, row.zone))]

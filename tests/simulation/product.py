@@ -120,6 +120,18 @@ class Product:
             trial_period=action["trial"],
             bill_charges_monthly=action["charges_monthly"],
             tax_codes=action["taxes"],
+            fixed_charges=[
+                {
+                    "add_on_code": each["code"],
+                    "code": each["code"],
+                    "charge_model": each["model"],
+                    "properties": each["terms"],
+                    "units": each["units"],
+                    "pay_in_advance": each["advance"],
+                    "prorated": each["prorated"],
+                }
+                for each in action["fixed"]
+            ],
             **(
                 {"minimum_commitment": {"amount_cents": action["commitment"]}} if action["commitment"] else {}
             ),
