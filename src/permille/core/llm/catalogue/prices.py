@@ -169,7 +169,7 @@ class FoundPrice:
     row: PriceRow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalogue:
     """All providers. `label` says which version it is."""
 
