@@ -224,7 +224,7 @@ def test_grouping_and_taxes_of_a_grid(browser, api, tokens):
     assert "Each project is priced by itself. City, 1.5 %." in words
     edit(browser, charge_tax=["vat"])
     assert [tax["code"] for tax in charge_of(api)["taxes"]] == ["vat"]
-    edit(browser)
+    edit(browser, charge_tax=[])
     assert charge_of(api)["taxes"] == [], "no box is ticked"
     browser.sent("/edit-plan/payg", {"name": "P", "amount": "0", "plan_taxes": "yes"})
     assert api(api_plans.show_plan, code="payg")["plan"]["taxes"] == []

@@ -316,6 +316,7 @@ def _fixed_charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
             description=OWN_UNITS if owner == "subscription" else "",
             takes=fixed_charge.OwnFixedCharge if owner == "subscription" else fixed_charge.FixedChargeInput,
             query=query,
+            previews=True,
         ),
     )
 
@@ -1408,6 +1409,15 @@ GROUPS = (
                 },
             ),
             Operation(
+                "POST",
+                "/wallet_transactions/{lago_id}/payment_url",
+                wallet_transactions.payment_url,
+                "Get the address where bought credits are paid",
+                {},
+                description="Always refused: no payment provider is built yet.",
+                errors=(422,),
+            ),
+            Operation(
                 "GET",
                 "/wallet_transactions/{lago_id}/consumptions",
                 wallet_transactions.list_consumptions,
@@ -1555,12 +1565,14 @@ GROUPS = (
                 "Create a fixed charge of a plan",
                 takes=fixed_charge.FixedChargeInput,
                 needs=("charge_model",),
+                previews=True,
             ),
             *_fixed_charges_of("/plans/{code}/fixed_charges", "plan"),
             FIXED_CHARGES.delete(
                 fixed_charges.delete_fixed_charge,
                 "Delete a fixed charge of a plan",
                 description="It is not billed any more.",
+                previews=True,
             ),
             Resource("/plans/{code}/scheduled_changes", *SCHEDULED).delete(
                 scheduled_changes.cancel_scheduled_change,

@@ -423,6 +423,15 @@ def drafts_of(conn: Connection[Any], subscription_ids: Collection[UUID]) -> list
     return [invoice_id for (invoice_id,) in rows]
 
 
+def drafts_of_customer(conn: Connection[Any], customer_id: UUID) -> list[UUID]:
+    """All drafts of a customer, locked."""
+    rows = conn.execute(
+        "select id from invoice where status = 'draft' and customer_id = %s order by id for no key update",
+        [customer_id],
+    ).fetchall()
+    return [invoice_id for (invoice_id,) in rows]
+
+
 # The customer's midnight of the day, so many days after that of its billing.
 _GRACE = """
 update invoice i set expected_finalization_date = d.day,

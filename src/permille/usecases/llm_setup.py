@@ -159,7 +159,7 @@ def _price_list(setup: Setup) -> PriceList:
 
 
 def _is_listed(kind: TokenType, models: Sequence[PricedModel]) -> bool:
-    """Whether any model prices the type; input and output are always told apart."""
+    """Whether any model prices the type; input and output are always listed."""
     return kind in (TokenType.INPUT, TokenType.OUTPUT) or any(kind in each.prices for each in models)
 
 

@@ -41,6 +41,7 @@ from permille.web import (
     pricing_units,
     settings,
     sign_in,
+    wallets,
 )
 from permille.web.pages import action, form_page, page, refused, unavailable
 from permille.web.rendering import STATIC, static_file
@@ -117,14 +118,21 @@ def _customers(engine: Engine) -> list[Route]:
         form_page(engine, "/new-customer", customers.blank, customers.create),
         page(engine, "/customers/{external_id:path}", customers.detail),
         form_page(engine, "/edit-customer/{external_id:path}", customers.before, customers.update),
-        form_page(engine, "/subscribe/{external_id:path}", customers.subscribe_again, customers.subscribe),
+        form_page(
+            engine, "/subscribe/{external_id:path}", customers.again("subscriptions"), customers.subscribe
+        ),
         page(engine, "/own-plan/{external_id:path}", own_plans.detail),
         form_page(engine, "/edit-own-plan/{external_id:path}", own_plans.before, own_plans.update),
         form_page(
             engine, "/edit-own-charge/{external_id:path}", own_plans.before_charge, own_plans.update_charge
         ),
-        form_page(engine, "/apply-coupon/{external_id:path}", coupons.apply_again, coupons.apply),
+        form_page(engine, "/apply-coupon/{external_id:path}", customers.again("coupons"), coupons.apply),
         action(engine, "/end-coupon/{external_id:path}", coupons.end),
+        form_page(engine, "/new-wallet/{external_id:path}", wallets.blank, wallets.create),
+        page(engine, "/wallets/{lago_id}", wallets.detail, wallets.top_up),
+        form_page(engine, "/edit-wallet/{lago_id}", wallets.before, wallets.update),
+        action(engine, "/wallets/{lago_id}/terminate", wallets.terminate),
+        page(engine, "/wallet-transactions/{lago_id}", wallets.transaction),
         page(engine, "/alerts/{external_id:path}", alerts.detail, alerts.create),
         action(engine, "/delete-alert/{external_id:path}", alerts.delete),
         action(engine, "/end-subscription/{external_id:path}", customers.end_subscription),

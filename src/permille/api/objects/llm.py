@@ -35,6 +35,8 @@ class UsageInput(Input, kw_only=True):
     stream: Annotated[list[dict[str, Any]], says("The events of a streamed answer, in order.")]
     usage: Annotated[dict[str, Any], says("Only the answer's usage object.")]
     id: Annotated[str, says("Identity of the answer where it has none, for example the header x-request-id.")]
+    tier: Annotated[str, says("How it was served, where the answer doesn't say it.", example="batch")]
+    cost: Annotated[str | float, says("What the provider charges in USD, where the answer doesn't say it.")]
     external_subscription_id: Subscription
     external_customer_id: Customer
     timestamp: Annotated[str | float, says("When it was: ISO 8601 or seconds since 1970; now by default.")]
