@@ -1,182 +1,154 @@
-"""Traces and LiteLLM's payloads over HTTP down to the database, as their senders send them."""
+"""OTLP over HTTP: the calls of models in traces are counted once, and nothing else of them is kept."""
 
 from __future__ import annotations
 
-import base64
 import gzip
 import json
+from base64 import b64encode
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
+import psycopg
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 
-from tests.core.llm.samples import load
-from tests.ingest.test_llm_usage import SECRET, Client, Talk, talk
+from permille.ingest.decoders.traces import PATHS
 
-__all__ = ["talk"]
+from .conftest import SECRET, Client, Talk
 
-JSON = {"content-type": "application/json; charset=utf-8"}
-PROTOBUF = {"content-type": "application/x-protobuf"}
-PER_CALL = {"input": 2006, "output": 300}
-"""As the metric folds it, which lists these two types."""
+CASES = json.loads((Path(__file__).parents[1] / "core" / "llm" / "samples" / "otlp-spans.json").read_text())[
+    "cases"
+]
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
 
-def span(number: int, **attributes: Any) -> dict[str, Any]:
-    said = {
+def span(
+    response_id: str | None, *, tokens: int | None = 100, span_id: str = "00f067aa0ba902b7"
+) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
         "gen_ai.response.model": "gpt-5.4-mini",
-        "gen_ai.response.id": f"chatcmpl-{number}",
-        "permille.subscription": "sub",
         "gen_ai.input.messages": SECRET,
-        **attributes,
+        "permille.subscription": "sub",
     }
+    if response_id:
+        attributes["gen_ai.response.id"] = response_id
+    if tokens is not None:
+        attributes |= {"gen_ai.usage.input_tokens": tokens, "gen_ai.usage.output_tokens": 7}
     return {
-        "traceId": "5b8efff798038103d269b633813fc60c",
-        "spanId": f"eee19b7ec3c1b{number:03d}",
-        "name": "chat",
-        "endTimeUnixNano": "1790899200000000000",
+        "traceId": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "spanId": span_id,
+        "name": "chat gpt-5.4-mini",
         "attributes": [
             {
                 "key": key,
                 "value": {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value},
             }
-            for key, value in said.items()
+            for key, value in attributes.items()
         ],
     }
 
 
-COUNTS = {
-    "gen_ai.usage.input_tokens": 2006,
-    "gen_ai.usage.output_tokens": 300,
-    "gen_ai.usage.cache_read.input_tokens": 1920,
-}
+def document(*spans: dict[str, Any]) -> dict[str, Any]:
+    scope = {"name": "opentelemetry.instrumentation.openai_v2"}
+    return {"resourceSpans": [{"scopeSpans": [{"scope": scope, "spans": list(spans)}]}]}
 
 
-def trace(*spans: dict[str, Any]) -> dict[str, Any]:
-    return {"resourceSpans": [{"scopeSpans": [{"scope": {"name": "any"}, "spans": list(spans)}]}]}
+def message(*spans: dict[str, Any]) -> bytes:
+    """The document in protobuf, where ids are bytes."""
+    raw = [
+        {
+            **each,
+            "traceId": b64encode(bytes.fromhex(each["traceId"])).decode(),
+            "spanId": b64encode(bytes.fromhex(each["spanId"])).decode(),
+        }
+        for each in spans
+    ]
+    return bytes(ParseDict(document(*raw), ExportTraceServiceRequest()).SerializeToString())
 
 
-def message(document: dict[str, Any]) -> bytes:
-    """The protobuf form; ids are hexadecimal in OTLP's JSON and bytes there."""
-    text = json.dumps(document)
-    for each in (
-        "5b8efff798038103d269b633813fc60c",
-        *(f"eee19b7ec3c1b{number:03d}" for number in range(1, 9)),
-    ):
-        text = text.replace(each, base64.b64encode(bytes.fromhex(each)).decode())
-    return ParseDict(json.loads(text), ExportTraceServiceRequest()).SerializeToString()
+async def export(
+    client: Client, content: bytes, headers: dict[str, str], path: str = PATHS[0], status: int = 200
+) -> httpx2.Response:
+    answer = await client.http.post(path, content=content, headers=headers)
+    assert answer.status_code == status, answer.text
+    return answer
 
 
-async def sent(client: Client, path: str, content: bytes, **headers: str) -> httpx2.Response:
-    return await client.http.post(path, content=content, headers=headers)
-
-
-@pytest.mark.parametrize("path", ["/v1/traces", "/otlp/v1/traces", "/api/public/otel/v1/traces"])
-def test_both_forms_of_a_trace_are_the_same_calls(talk: Callable[[Talk], None], path: str) -> None:
-    async def conversation(client: Client) -> None:
-        document = trace(span(1, **COUNTS), span(2, **COUNTS))
-        first = await sent(client, path, json.dumps(document).encode(), **JSON)
-        assert (first.status_code, first.headers["content-type"], first.json()) == (
-            200,
-            "application/json",
-            {},
-        )
-        assert await client.counted() == {name: 2 * count for name, count in PER_CALL.items()}
-        again = await sent(
-            client, path, gzip.compress(message(document)), **PROTOBUF, **{"content-encoding": "gzip"}
-        )
-        assert (again.status_code, again.headers["content-type"], again.content) == (
-            200,
-            PROTOBUF["content-type"],
-            b"",
-        )
-        await sent(client, path, message(trace(span(3, **COUNTS), span(3, **COUNTS))), **PROTOBUF)
-        assert await client.counted() == {name: 3 * count for name, count in PER_CALL.items()}
-
-    talk(conversation)
-
-
-def test_a_call_without_usage_is_a_rejected_span_and_is_kept_aside(talk: Callable[[Talk], None]) -> None:
-    async def conversation(client: Client) -> None:
-        document = trace(span(1, **COUNTS), span(2))
-        answer = await sent(client, "/v1/traces", message(document), **PROTOBUF)
-        partial = ExportTraceServiceResponse.FromString(answer.content).partial_success
-        assert partial.rejected_spans == 1
-        assert "stream_options.include_usage" in partial.error_message
-        answer = await sent(client, "/v1/traces", json.dumps(document).encode(), **JSON)
-        assert answer.json()["partialSuccess"]["rejectedSpans"] == "1"
-        (held,) = (await client.get("/llm/held_usages"))["held_usages"]
-        assert (held["problem"]["code"], held["external_subscription_id"]) == ("usage_missing", "sub")
-        assert await client.counted() == PER_CALL
-
-    talk(conversation)
-
-
-def test_a_span_of_nobody_is_kept_and_attributed_later(talk: Callable[[Talk], None]) -> None:
-    async def conversation(client: Client) -> None:
-        nobody = trace(span(1, **COUNTS, **{"permille.subscription": "", "user.id": "x" * 300}))
-        assert (await sent(client, "/v1/traces", message(nobody), **PROTOBUF)).content == b""
-        assert await client.counted() == {}
-        (held,) = (await client.get("/llm/held_usages"))["held_usages"]
-        path = f"/llm/held_usages/{held['lago_id']}/attribute"
-        await client.post(path, {"held_usage": {"external_customer_id": "cus"}})
-        assert await client.counted() == PER_CALL
-
-    talk(conversation)
-
-
-def test_the_key_as_a_password_of_basic_authorization(talk: Callable[[Talk], None]) -> None:
-    async def conversation(client: Client) -> None:
-        key = client.http.headers["authorization"].removeprefix("Bearer ")
-        body = message(trace(span(1, **COUNTS)))
-        for credentials, status in ((f"any:{key}", 200), (f"{key}:", 401), ("any:other", 401)):
-            basic = base64.b64encode(credentials.encode()).decode()
-            answer = await sent(client, "/v1/traces", body, authorization=f"Basic {basic}", **PROTOBUF)
-            assert answer.status_code == status
-        answer = await sent(client, "/v1/traces", body, authorization="Basic %", **PROTOBUF)
-        assert answer.status_code == 401
-
-    talk(conversation)
-
-
-@pytest.mark.parametrize("headers", [JSON, PROTOBUF])
-@pytest.mark.parametrize(
-    "body", [b"\xff\xff\xff", b"[1]", b'{"resourceSpans": 1}', b'{"resourceSpans": [{"scopeSpans": 5}]}']
-)
-def test_what_is_no_trace_is_refused(
-    talk: Callable[[Talk], None], body: bytes, headers: dict[str, str]
+def test_a_call_counts_once_on_every_path_and_in_every_form(
+    talk: Callable[[Talk], None],
 ) -> None:
     async def conversation(client: Client) -> None:
-        assert (await sent(client, "/v1/traces", body, **headers)).status_code == 400
+        sent = json.dumps(document(span("chatcmpl-9"))).encode()
+        for path in PATHS:
+            answer = await export(client, sent, {"Content-Type": "application/json"}, path)
+            assert answer.json() == {}
+        secret = client.http.headers["authorization"].split()[1]
+        basic = {"Authorization": "Basic " + b64encode(f"pk:{secret}".encode()).decode()}
+        twice = message(span("chatcmpl-9"), span("chatcmpl-10"), span("chatcmpl-10"))
+        packed = {**PROTOBUF, **basic, "Content-Encoding": "gzip"}
+        answer = await export(client, gzip.compress(twice), packed)
+        assert answer.content == b""
+        assert answer.headers["content-type"] == PROTOBUF["Content-Type"]
+        assert await client.counted() == {"input": 200, "output": 14}
+        other = {"Authorization": "Basic " + b64encode(b"pk:wrong").decode()}
+        await export(client, twice, {**PROTOBUF, **other}, status=401)
 
     talk(conversation)
 
 
-def test_payloads_of_litellm_in_its_three_forms(talk: Callable[[Talk], None]) -> None:
-    payloads = [payload for case in load("gateway-callbacks.json")[:4] for payload in case["given"]["body"]]
-    for payload in payloads:
-        payload["metadata"]["requester_metadata"] = {"subscription": "sub"}
-    texts = [json.dumps(payload, default=float) for payload in payloads]
-
+def test_a_call_without_usage_is_rejected_and_shown(
+    talk: Callable[[Talk], None],
+) -> None:
     async def conversation(client: Client) -> None:
-        path = "/api/v1/llm/litellm"
-        array = await sent(client, path, f"[{','.join(texts)}]".encode(), **JSON)
-        assert [usage["status"] for usage in array.json()["usages"]] == ["counted"] * 3
-        units = await client.counted()
-        assert units == {"input": 2 * 2006 + 9512, "output": 2 * 300 + 250, "web_search": 2}
-        lines = await sent(client, path, "\n".join(texts).encode(), **JSON)
-        assert [usage["status"] for usage in lines.json()["usages"]] == ["repeated"] * 3
-        single = await sent(client, path, json.dumps(payloads[0], indent=1, default=float).encode(), **JSON)
-        assert [usage["status"] for usage in single.json()["usages"]] == ["repeated"]
-        assert (await sent(client, path, b"[1]", **JSON)).status_code == 422
-        assert (await sent(client, path, b"{", **JSON)).status_code == 400
-        assert await client.counted() == units
+        spans = span("chatcmpl-1", tokens=None), span(None, span_id="00f067aa0ba902b8")
+        answer = await export(client, message(*spans), PROTOBUF)
+        said = ExportTraceServiceResponse.FromString(answer.content).partial_success
+        assert said.rejected_spans == 1
+        assert "include_usage" in said.error_message
+        (held,) = (await client.get("/llm/held_usages"))["held_usages"]
+        assert held["problem"]["code"] == "usage_missing"
+        assert held["id"] == "openai:chatcmpl-1"
+        assert await client.counted() == {"input": 100, "output": 7}
+        await export(client, b"\xff\xff", PROTOBUF, status=400)
+        await export(client, b'{"resourceSpans": 7}', {"Content-Type": "application/json"}, status=400)
+        await export(client, b"[]", {"Content-Type": "application/json"}, status=400)
+        await export(client, message({**span("x"), "attributes": []}), PROTOBUF)
+        assert len((await client.get("/llm/held_usages"))["held_usages"]) == 1
 
     talk(conversation)
+
+
+def test_what_real_programs_send_is_taken(
+    talk: Callable[[Talk], None],
+    db: psycopg.Connection[Any],
+) -> None:
+    async def conversation(client: Client) -> None:
+        for case in CASES:
+            for each in case["given"].get("requests", [case["given"]]):
+                sent = json.dumps(each).encode()
+                await export(client, sent, {"Content-Type": "application/json"})
+        held = (await client.get("/llm/held_usages?per_page=100"))["held_usages"]
+        codes = {each["problem"]["code"] for each in held}
+        assert codes <= {
+            "subscription_not_found",
+            "customer_not_found",
+            "subscription_missing",
+            "usage_missing",
+        }
+        identities = {each["id"] for each in held if each["problem"]["code"] != "usage_missing"}
+        expected = {usage["transaction_id"] for case in CASES for usage in case["expect"]["usages"]}
+        assert {each.removeprefix("openai:") for each in identities} >= {
+            each.removeprefix("openai:") for each in expected if each.startswith("openai:")
+        }
+
+    talk(conversation)
+    for table in ("event", "held_usage"):
+        rows = db.execute(f"select count(*) from {table} t where t::text like %s", [f"%{SECRET}%"]).fetchone()
+        assert rows == (0,)

@@ -16,8 +16,10 @@ class CallBatch:
     calls: Sequence[SentCall]
     is_dry_run: bool = False
     """Whether nothing is stored."""
+    rejected: int = 0
+    """How many of them its sender should look at, where the format can say so."""
     media_type: str = "application/json"
-    """What the sender is answered in."""
+    """The answer's content type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,4 +28,4 @@ class UsageFormat:
 
     path: str
     decode: Callable[[bytes, datetime, str], CallBatch]
-    answer: Callable[[CallBatch, Sequence[PreparedCall]], bytes]
+    answer: Callable[[Sequence[PreparedCall], CallBatch], bytes]

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from psycopg import Connection
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
 
 from permille.core.llm.call import SentCall
 from permille.core.llm.read import SentUsage
@@ -43,51 +41,38 @@ class HeldUsage:
     def call(self) -> SentCall:
         """The call as it was sent, without content."""
         return SentCall(
-            usage=SentUsage(provider=self.provider, **self._usage()),
+            usage=SentUsage(provider=self.provider, **self.sent),
             external_subscription_id=self.external_subscription_id,
             external_customer_id=self.external_customer_id,
             at=self.at,
             properties=self.properties,
         )
 
-    def _usage(self) -> dict[str, Any]:
-        cost = self.sent.get("cost")
-        return {**self.sent, "cost": None if cost is None else Decimal(cost)}
-
 
 _NAMES = tuple(field.name for field in fields(HeldUsage))
 _COLUMNS = ", ".join(_NAMES)
-_VALUES = ", ".join(f"%({name})s" for name in _NAMES)
-_SENT = ("response", "stream", "usage", "api", "model", "response_id", "tier")
+_SENT = ("response", "stream", "usage", "api", "model", "response_id", "tier", "cost")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
-
-def _jsonb(value: Any) -> Jsonb:
-    return Jsonb(value, dumps=lambda each: _encode(each).decode())
+_ADD = f"""
+insert into held_usage ({_COLUMNS}) select {_COLUMNS} from jsonb_populate_recordset(null::held_usage, %s::jsonb)
+on conflict (organization_id, identity) where identity is not null
+do update set code = excluded.code, message = excluded.message, sent = excluded.sent
+returning identity, id
+"""
 
 
 def sent_of(usage: SentUsage) -> dict[str, Any]:
     """What is kept of a usage."""
-    found = {name: value for name in _SENT if (value := getattr(usage, name)) is not None}
-    return found if usage.cost is None else {**found, "cost": str(usage.cost)}
+    return {name: value for name in _SENT if (value := getattr(usage, name)) is not None}
 
 
 def add(conn: Connection[Any], held: Sequence[HeldUsage]) -> dict[str | UUID, UUID]:
     """Keep them. Answers where each is, by its identity or else its own id: an identity is kept once."""
-    found: dict[str | UUID, UUID] = {}
-    for each in held:
-        values = {name: getattr(each, name) for name in _NAMES}
-        values |= {"properties": _jsonb(each.properties), "sent": _jsonb(each.sent)}
-        row = conn.execute(
-            f"insert into held_usage ({_COLUMNS}) values ({_VALUES})"
-            " on conflict (organization_id, identity) where identity is not null"
-            " do update set code = excluded.code, message = excluded.message, sent = excluded.sent"
-            " returning id",
-            values,
-        ).fetchone()
-        assert row is not None, "it is inserted or it was there"
-        found[each.identity or each.id] = row[0]
-    return found
+    different = {each.identity or each.id: each for each in held}
+    rows = [{name: getattr(each, name) for name in _NAMES} for each in different.values()]
+    kept = conn.execute(_ADD, [_encode(rows).decode()]).fetchall()
+    return {identity or held_id: held_id for identity, held_id in kept}
 
 
 def counted(

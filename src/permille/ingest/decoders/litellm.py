@@ -11,7 +11,7 @@ import msgspec
 
 from permille.core.errors import BadRequest, Invalid
 from permille.core.llm.litellm import usage_in
-from permille.ingest.decoders.llm_usage import answer_calls, call_in, problems
+from permille.ingest.decoders.llm_usage import answer_calls, call_of, problems
 from permille.ingest.usage_format import CallBatch, UsageFormat
 
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
@@ -24,7 +24,7 @@ def _read(body: bytes, now: datetime, _media_type: str) -> CallBatch:
     errors = {str(index): found for index, usage in enumerate(named) if (found := problems(usage))}
     if errors:
         raise Invalid(errors)
-    return CallBatch(calls=[call_in(usage, now) for usage in named])
+    return CallBatch(calls=[call_of(usage, now) for usage in named])
 
 
 def _payloads(body: bytes) -> list[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from permille.ingest.usage_format import CallBatch, UsageFormat
 
 CALLS_MAX = 1_000
 TEXT_MAX = 200
-COST_MAX = 10**12
+COST_MAX = 10**9
 _TEXTS = ("provider", "api", "model", "id", "tier", "external_subscription_id", "external_customer_id")
 _GIVEN = ("response", "stream", "usage")
 
@@ -42,7 +42,7 @@ def read_calls(body: bytes, now: datetime, _media_type: str) -> CallBatch:
         if found:
             errors[str(index)] = found
         else:
-            calls.append(call_in(each, now))
+            calls.append(call_of(each, now))
     if errors:
         raise Invalid(errors)
     return CallBatch(calls=calls, is_dry_run=sent.get("dry_run") is True)
@@ -74,20 +74,9 @@ def problems(one: Any) -> Errors:
         found[given[0]] = "invalid_format"
     if one.get("timestamp") is not None and timestamp_microseconds(one["timestamp"]) is None:
         found["timestamp"] = "invalid_format"
-    if _cost(one.get("cost")) is None and one.get("cost") is not None:
+    if one.get("cost") is not None and not _is_amount(one["cost"]):
         found["cost"] = "value_is_invalid"
     return {name: [problem] for name, problem in found.items()} | properties_errors(one.get("properties"))
-
-
-def _cost(value: Any) -> Decimal | None:
-    """An amount in USD as a number or a text; None for what is none."""
-    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
-        return None
-    try:
-        cost = Decimal(value)
-    except ArithmeticError:
-        return None
-    return cost if cost.is_finite() and 0 <= cost < COST_MAX else None
 
 
 def _text_problem(value: Any) -> str | None:
@@ -98,14 +87,21 @@ def _text_problem(value: Any) -> str | None:
     return "value_is_too_long" if len(value) > TEXT_MAX else None
 
 
+def _is_amount(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and 0 <= Decimal(value) < COST_MAX
+    except (ArithmeticError, TypeError, ValueError):
+        return False
+
+
 def _is_readable(name: str, value: Any) -> bool:
     if name == "stream":
         return isinstance(value, list) and all(isinstance(each, dict) for each in value)
     return isinstance(value, dict)
 
 
-def call_in(one: Mapping[str, Any], now: datetime) -> SentCall:
-    """The call that a usage without problems is of; nothing of prompts and answers is in it."""
+def call_of(one: Mapping[str, Any], now: datetime) -> SentCall:
+    """A usage without problems as a call, without its content."""
     at = None if one.get("timestamp") is None else timestamp_microseconds(one["timestamp"])
     usage = SentUsage(
         provider=one["provider"],
@@ -116,7 +112,7 @@ def call_in(one: Mapping[str, Any], now: datetime) -> SentCall:
         model=one.get("model"),
         response_id=one.get("id"),
         tier=one.get("tier"),
-        cost=_cost(one.get("cost")),
+        cost=None if one.get("cost") is None else str(one["cost"]),
     )
     return SentCall(
         usage=without_content(usage),
@@ -127,7 +123,7 @@ def call_in(one: Mapping[str, Any], now: datetime) -> SentCall:
     )
 
 
-def answer_calls(batch: CallBatch, calls: Sequence[PreparedCall]) -> bytes:
+def answer_calls(calls: Sequence[PreparedCall], batch: CallBatch) -> bytes:
     """What became of each call, in the order in which they were sent."""
     shown = {"usages": [shown_call(call) for call in calls]}
     return _encode({**shown, "dry_run": True} if batch.is_dry_run else shown)

@@ -1,13 +1,29 @@
 """Who served a call, which model, at which tier, and the response's id, from the attributes of its span."""
 
-from permille.core.llm.model_name import provider_name
 from permille.core.llm.otlp.spans import Span
 
+_PROVIDERS = {
+    "gcp.gemini": "google",
+    "gcp.gen_ai": "google",
+    "gcp.vertex_ai": "google",
+    "vertexai": "google",
+    "gemini": "google",
+    "aws.bedrock": "bedrock",
+    "aws": "bedrock",
+    "amazon-bedrock": "bedrock",
+    "azure.ai.openai": "azure",
+    "azure.ai.inference": "azure",
+    "az.ai.openai": "azure",
+    "az.ai.inference": "azure",
+    "mistral_ai": "mistral",
+    "mistralai": "mistral",
+    "x_ai": "xai",
+}
 _MODELS = (
     (("gpt-", "o1", "o3", "o4", "chatgpt-", "text-embedding-", "dall-e", "whisper"), "openai"),
     (("claude-",), "anthropic"),
     (("gemini-", "models/gemini"), "google"),
-    (("grok-",), "x-ai"),
+    (("grok-",), "xai"),
     (("mistral-", "ministral-", "magistral-", "codestral-", "pixtral-"), "mistral"),
     (("deepseek-",), "deepseek"),
     (("command-",), "cohere"),
@@ -15,20 +31,21 @@ _MODELS = (
 
 
 def provider_of(span: Span) -> str | None:
-    """The provider that a span names, under the name that it has here; else the one that is known for its model."""
+    """The provider that a span names, in our words; else the one that is known for its model."""
     if span.attributes.get("service.name") == "openrouter":
         return "openrouter"
     named = _first(
         span, "gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "ai.model.provider"
     )
-    model = model_of(span) or ""
     if named:
-        return provider_name(named)
+        lower = named.lower()
+        return _PROVIDERS.get(lower) or _PROVIDERS.get(lower.partition(".")[0]) or lower.partition(".")[0]
+    model = model_of(span) or ""
     return next((provider for starts, provider in _MODELS if model.startswith(starts)), None)
 
 
 def model_of(span: Span) -> str | None:
-    """The model that answered, else the one that was asked."""
+    """The model that answered, else the one that was asked for."""
     return _first(
         span,
         "gen_ai.response.model",
@@ -41,7 +58,7 @@ def model_of(span: Span) -> str | None:
 
 
 def response_id_of(span: Span) -> str | None:
-    """The identity that the provider gave to its answer."""
+    """The id that the provider gave to its answer."""
     return _first(span, "gen_ai.response.id", "ai.response.id", "llm.response.id")
 
 

@@ -21,7 +21,7 @@ _USAGE = (
 
 
 class SpanKind(Enum):
-    """What a span is to the bill."""
+    """What a span is to billing."""
 
     CALL = "call"
     SUM = "sum"

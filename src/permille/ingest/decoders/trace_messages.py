@@ -1,14 +1,10 @@
 """Spans from the protobuf form of an OTLP request."""
 
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from permille.core.llm.otlp.spans import Span
@@ -51,14 +47,4 @@ def _value(value: AnyValue) -> Any:
         return _attributes(value.kvlist_value.values)
     if kind is None or kind == "bytes_value":
         return None
-    if kind == "double_value":
-        return Decimal(repr(value.double_value))
     return getattr(value, kind)
-
-
-def answer_message(rejected: int, message: str) -> bytes:
-    """An ExportTraceServiceResponse that says how many spans were not taken, and why."""
-    answer = ExportTraceServiceResponse()
-    answer.partial_success.rejected_spans = rejected
-    answer.partial_success.error_message = message
-    return answer.SerializeToString()
