@@ -6,12 +6,15 @@ import itertools
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
 from permille.events.log import Request
+from permille.events.postgres import rollup
 from permille.events.postgres.writer import Memory, open_connection, store
+from permille.usecases.unpriced import look_some, newest
 
 from .conftest import START, Api, charge
 
@@ -139,6 +142,26 @@ def test_usage_without_a_price_keeps_its_invoice_a_draft(api: Api, metric: Any, 
     assert {
         each["status"] for each in api.get("/invoices")["invoices"] if each["total_amount_cents"] == 0
     } == {"draft"}
+
+
+def test_usage_without_a_price_is_noticed(dsn: str, api: Api, metric: Any, send: Any) -> None:
+    subscribed(api, metric, prices=[{**DAY, "model": "own"}])
+    for model in ("gpt-4.1", "own", "a-model-of-nobody"):
+        send(1_000, model=model)
+
+    def noticed() -> list[Any]:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            while rollup.roll_up(conn):
+                pass
+            while look_some(conn, api.organization.id, now=START):
+                pass
+            found = newest(conn, api.organization.id, limit=10)
+        return [(each.of.values["model"], each.of.unlisted_values, each.units) for each in found]
+
+    assert noticed() == [("a-model-of-nobody", "held", 1_000)]
+    own = {**DAY, "model": "a-model-of-nobody"}
+    api.put("/plans/pro/charges/llm", {"charge": {"properties": {"unpriced": "free", "prices": [own]}}})
+    assert noticed() == [("own", "free", 1_000)]
 
 
 def test_another_currency_needs_a_rate(api: Api, metric: Any, send: Any) -> None:

@@ -83,6 +83,7 @@ VALUES: Body = {
     "eu_tax_management": True,
     "logo": "data:image/png;base64,iVBORw0KGgo=",
     "logo_url": "https://example.com/logo.png",
+    "brand_color": "#8a1c1c",
     "url": "https://example.com",
     "recurring": True,
     "expression": "event.properties.tokens * 2",

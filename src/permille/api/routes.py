@@ -316,6 +316,7 @@ def _fixed_charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
             description=OWN_UNITS if owner == "subscription" else "",
             takes=fixed_charge.OwnFixedCharge if owner == "subscription" else fixed_charge.FixedChargeInput,
             query=query,
+            previews=True,
         ),
     )
 
@@ -1564,12 +1565,14 @@ GROUPS = (
                 "Create a fixed charge of a plan",
                 takes=fixed_charge.FixedChargeInput,
                 needs=("charge_model",),
+                previews=True,
             ),
             *_fixed_charges_of("/plans/{code}/fixed_charges", "plan"),
             FIXED_CHARGES.delete(
                 fixed_charges.delete_fixed_charge,
                 "Delete a fixed charge of a plan",
                 description="It is not billed any more.",
+                previews=True,
             ),
             Resource("/plans/{code}/scheduled_changes", *SCHEDULED).delete(
                 scheduled_changes.cancel_scheduled_change,

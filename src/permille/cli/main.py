@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -24,6 +25,8 @@ app.command(templates)
 app.command(mail)
 llm = App(name="llm", help="Usage of language models (docs/llm.md).")
 app.command(llm)
+prices = App(name="prices", help="The price catalogue (docs/catalogue.md).")
+app.command(prices)
 
 
 def _setting(name: str) -> Parameter:
@@ -378,6 +381,43 @@ def set_up_models(
     return set_up_from_command_line(
         _database_config(data_dir), models, plan=plan, markup=markup, organization=organization
     )
+
+
+PricesOn = Annotated[str | None, Parameter(help="The prices of which UTC date; today by default.")]
+
+
+@prices.command(name="show")
+def show_prices(
+    model: Annotated[str, Parameter(help="PROVIDER/MODEL, such as openai/gpt-4.1.")],
+    /,
+    *,
+    on: PricesOn = None,
+) -> int:
+    """Print what a provider asks for a model."""
+    from permille.cli.prices import show
+
+    return show(model, on=_date(on))
+
+
+@prices.command(name="diff")
+def diff_prices(
+    file: Annotated[Path, Parameter(help="A data.json of genai-prices.")], /, *, on: PricesOn = None
+) -> int:
+    """Print what another price file would change. Nothing is stored."""
+    from permille.cli.prices import diff
+
+    return diff(file, on=_date(on))
+
+
+def _date(text: str | None) -> date:
+    from permille.clock import system_now
+
+    if text is None:
+        return system_now().date()
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise running.UnusableError(f"{text!r} is no date: write it like 2026-11-28") from None
 
 
 def main() -> None:

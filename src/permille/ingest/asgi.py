@@ -287,11 +287,11 @@ class EventIntake:
         self, wire: UsageFormat, organization: Organization, batch: CallBatch, now: datetime
     ) -> bytes:
         """Store usage of language models; the body of the answer."""
-        store = CallStore(desk=self.answers.calls, store=self._store)
-        async with self.lookups.turn(organization.id):
-            calls = await store.take(organization.id, batch.calls, now=now, is_dry_run=batch.is_dry_run)
-        telemetry.stored.inc(sum(len(call.events) + len(call.shared) for call in calls))
-        telemetry.duplicate.inc(sum(call.is_repeated for call in calls))
+        store = CallStore(desk=self.answers.calls, turns=self.lookups, store=self._store)
+        calls = await store.take(organization.id, batch.calls, now=now, is_dry_run=batch.is_dry_run)
+        if not batch.is_dry_run:
+            telemetry.stored.inc(sum(len(call.events) + len(call.shared) for call in calls))
+            telemetry.duplicate.inc(sum(call.is_repeated for call in calls))
         return wire.answer(calls, batch)
 
     async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:

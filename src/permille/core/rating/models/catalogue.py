@@ -7,10 +7,12 @@ is the same instead, so that a change of other models' prices does not split its
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from permille.core.llm.catalogue.prices import Catalogue, fallbacks
@@ -40,7 +42,11 @@ PER_DEFAULT = 1_000_000
 DEFAULTS: dict[str, Any] = {"markup": "1", "unpriced": HOLD, PRICING: list(GROUPS)}
 ENTRIES_MAX = 1_000
 
+_REMEMBERED = 65_536
+_CHARGES_REMEMBERED = 256
+
 Dimensions = Mapping[str, str | None]
+Texts = tuple[str | None, ...]
 
 
 class Source(NamedTuple):
@@ -82,9 +88,9 @@ class OwnPrice:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Terms:
-    """Valid properties, read once."""
+    """Valid properties, read once, which remember the prices that were found."""
 
     source: Source | None
     markup: Decimal
@@ -94,8 +100,21 @@ class Terms:
     as_of: date | None
     exchange_rate: Decimal
 
+    def __post_init__(self) -> None:
+        """Remember prices by the texts of GROUPS and the date."""
+        object.__setattr__(self, "_found", lru_cache(maxsize=_REMEMBERED)(self._found))
+        object.__setattr__(self, "_since", lru_cache(maxsize=_REMEMBERED)(self._since))
+
     def found(self, group: Dimensions, on: date) -> FoundRate | None:
         """The price of a group on a date: an own one, else the catalogue's with the most specific markup."""
+        return self._found(tuple([group.get(key) for key in GROUPS]), on)
+
+    def since(self, group: Dimensions, on: date) -> date | None:
+        """Since when the price is what it is on a date; None: always."""
+        return self._since(tuple([group.get(key) for key in GROUPS]), on)
+
+    def _found(self, texts: Texts, on: date) -> FoundRate | None:
+        group = dict(zip(GROUPS, texts, strict=True))
         kind, modality = group.get("type") or "", group.get("modality") or TEXT
         metric = self.source.metric if self.source else ""
         measure = Measure(metric, kind, modality)
@@ -124,8 +143,8 @@ class Terms:
         ]
         return max(fitting, key=lambda each: len(each[0]), default=({}, self.markup))[1]
 
-    def since(self, group: Dimensions, on: date) -> date | None:
-        """Since when the price is what it is on a date; None: always."""
+    def _since(self, texts: Texts, on: date) -> date | None:
+        group = dict(zip(GROUPS, texts, strict=True))
         model = self.source and self.source.catalogue.model(
             group.get("provider") or "", group.get("model") or ""
         )
@@ -147,10 +166,17 @@ def _context(group: Dimensions) -> int:
 
 
 def terms_of(properties: Mapping[str, Any]) -> Terms:
-    """Read valid properties."""
+    """Read valid properties; the same ones once, so that what they remember serves all that are priced by them."""
+    own = {name: properties[name] for name in KEYS if name in properties}
+    return _read_terms(json.dumps(own, default=str, sort_keys=True), properties.get(PRICES_OF))
+
+
+@lru_cache(maxsize=_CHARGES_REMEMBERED)
+def _read_terms(text: str, source: Source | None) -> Terms:
+    properties = json.loads(text)
     as_of = properties.get("as_of") or EVENT
     return Terms(
-        source=properties.get(PRICES_OF),
+        source=source,
         markup=Decimal(str(properties.get("markup") or 1)),
         markup_by=[
             ({key: text for key, text in each.items() if key != "markup"}, Decimal(str(each["markup"])))
