@@ -8,9 +8,7 @@ from collections.abc import Callable
 import httpx2
 
 from tests.core.llm.samples import load
-from tests.ingest.test_llm_usage import Client, Talk, talk
-
-__all__ = ["talk"]
+from tests.ingest.conftest import Client, Talk
 
 
 async def sent(client: Client, content: str) -> httpx2.Response:

@@ -21,7 +21,7 @@ from permille.ingest.decoders.traces import PATHS
 
 from .conftest import SECRET, Client, Talk
 
-CASES = json.loads((Path(__file__).parents[1] / "core" / "llm" / "samples" / "otlp-spans.json").read_text())[
+CASES = json.loads((Path(__file__).parents[1] / "core" / "llm" / "answers" / "otlp-spans.json").read_text())[
     "cases"
 ]
 PROTOBUF = {"Content-Type": "application/x-protobuf"}

@@ -39,10 +39,6 @@ class UsageInput(Input, kw_only=True):
     cost: Annotated[str | float, says("What the provider charges in USD, where the answer doesn't say it.")]
     external_subscription_id: Subscription
     external_customer_id: Customer
-    tier: Annotated[
-        str, says("How it was served, where a gateway says it beside the answer.", example="flex")
-    ]
-    cost: Annotated[str | float, says("What the provider charges for it in USD, where a gateway says it.")]
     timestamp: Annotated[str | float, says("When it was: ISO 8601 or seconds since 1970; now by default.")]
     properties: Annotated[dict[str, Any], says("Free properties that the events get.")]
 

@@ -51,7 +51,10 @@ _FIRST: dict[str, tuple[Api, ...]] = {
 }
 """The APIs of a provider, in the order in which an answer is compared with their marks."""
 
-APIS = {api.name: api for api in (*_OPENAI, *(api for apis in _FIRST.values() for api in apis), AI_SDK, OTEL, LITELLM)}
+APIS = {
+    api.name: api
+    for api in (*_OPENAI, *(api for apis in _FIRST.values() for api in apis), AI_SDK, OTEL, LITELLM)
+}
 """Every API by its name."""
 
 
