@@ -43,7 +43,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-INTAKE_PATHS = tuple(each.path for each in (*FORMATS, *USAGE_FORMATS))
+INTAKE_PATHS = (*(each.path for each in FORMATS), *(each.path for each in USAGE_FORMATS))
 _USUAL_INTAKE_PATHS = frozenset(path.encode() for path in INTAKE_PATHS)
 POOL_SIZE = 20
 WRITERS = 2

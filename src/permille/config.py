@@ -266,7 +266,7 @@ class Config:
     webhook_allow_private: Annotated[
         bool,
         Meta(
-            description="Whether webhook endpoints and logos of live organizations may be in private and loopback networks."
+            description="Whether webhook endpoints, logos and mail servers of live organizations may be in private and loopback networks."
         ),
     ] = False
     webhook_timeout_seconds: Annotated[

@@ -172,6 +172,9 @@ BUILT: dict[str, Use] = {
     "wallet_transactions.create": lambda c, _: c.wallet_transactions.create(
         WalletTransaction(wallet_id=wallet_of(c), granted_credits="2", voided_credits="1")
     ),
+    "wallet_transactions.payment_url": lambda c, _: refused_with(
+        422, lambda: c.wallet_transactions.payment_url(entry_of(c, "inbound"))
+    ),
     "wallet_transactions.find_all": lambda c, _: c.wallet_transactions.find_all(wallet_of(c)),
     "wallet_transactions.consumptions": lambda c, _: c.wallet_transactions.consumptions(
         entry_of(c, "inbound")
@@ -397,7 +400,6 @@ NOT_BUILT = {
     "orders": "execute find find_all",
     "quote_versions": "approve clone find void",
     "quotes": "find find_all versions",
-    "wallet_transactions": "payment_url",
 }
 """A method moves to BUILT when it is built."""
 

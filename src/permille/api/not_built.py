@@ -24,7 +24,6 @@ ACTIONS = (
     ("POST", "/credit_notes/{lago_id}/download_xml"),
     ("POST", "/invoices/{lago_id}/download_xml"),
     ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),
-    ("POST", "/wallet_transactions/{lago_id}/payment_url"),
 )
 """Parts of resources that are built."""
 

@@ -20,6 +20,7 @@ from permille.api import (
     charges,
     coupons,
     credit_notes,
+    custom_sections,
     customers,
     daily_usage,
     dunning_campaigns,
@@ -35,6 +36,8 @@ from permille.api import (
     invoices,
     late_usage,
     lifetime_usage,
+    llm_setup,
+    mail_servers,
     mails,
     one_off,
     organization_settings,
@@ -70,6 +73,7 @@ from permille.api.objects import (
     charge,
     coupon,
     credit_note,
+    custom_section,
     customer,
     dunning_campaign,
     event,
@@ -312,6 +316,7 @@ def _fixed_charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
             description=OWN_UNITS if owner == "subscription" else "",
             takes=fixed_charge.OwnFixedCharge if owner == "subscription" else fixed_charge.FixedChargeInput,
             query=query,
+            previews=True,
         ),
     )
 
@@ -341,6 +346,9 @@ CUSTOMERS_PAYMENTS = Resource("/customers/{external_id}/payments", "", "payment"
 INVOICES_PAYMENTS = Resource("/invoices/{lago_id}/payments", "", "payment", payment.Payment)
 DUNNING_CAMPAIGNS = Resource(
     "/dunning_campaigns", "code", "dunning_campaign", dunning_campaign.DunningCampaign
+)
+CUSTOM_SECTIONS = Resource(
+    "/invoice_custom_sections", "code", "invoice_custom_section", custom_section.InvoiceCustomSection
 )
 PAYMENT_RECEIPTS = Resource("/payment_receipts", "lago_id", "payment_receipt", payment.PaymentReceipt)
 PAYMENT_REQUESTS = Resource("/payment_requests", "lago_id", "payment_request", payment.PaymentRequest)
@@ -452,6 +460,21 @@ HELD_USAGE_GROUP = OperationGroup(
             "Count a held usage",
             description="Say who pays, or what the answer did not say. With nothing said it is tried again as it is.",
             takes=llm.AttributionInput,
+        ),
+    ),
+)
+LLM_SETUP = Resource("/llm/setup", "", "setup", llm.ModelSetup)
+LLM_SETUP_GROUP = OperationGroup(
+    "Setup for language models",
+    "plan",
+    "The metrics that answers of language models are counted by, and prices of models.",
+    (
+        LLM_SETUP.create(
+            llm_setup.set_up_models,
+            "Make the metrics and a plan of models",
+            description="What is there already is left as it is; metrics get the values that they don't list yet.",
+            takes=llm.SetupInput,
+            needs=("plan_code", "models"),
         ),
     ),
 )
@@ -843,6 +866,7 @@ GROUPS = (
     _alerts_of("/customers/{external_id}/wallets/{wallet_code}/alerts", "wallet", alerts.OF_WALLETS),
     FEATURE_GROUP,
     HELD_USAGE_GROUP,
+    LLM_SETUP_GROUP,
     ANALYTICS_GROUP,
     OperationGroup(
         "Subscriptions",
@@ -1385,6 +1409,15 @@ GROUPS = (
                 },
             ),
             Operation(
+                "POST",
+                "/wallet_transactions/{lago_id}/payment_url",
+                wallet_transactions.payment_url,
+                "Get the address where bought credits are paid",
+                {},
+                description="Always refused: no payment provider is built yet.",
+                errors=(422,),
+            ),
+            Operation(
                 "GET",
                 "/wallet_transactions/{lago_id}/consumptions",
                 wallet_transactions.list_consumptions,
@@ -1532,12 +1565,14 @@ GROUPS = (
                 "Create a fixed charge of a plan",
                 takes=fixed_charge.FixedChargeInput,
                 needs=("charge_model",),
+                previews=True,
             ),
             *_fixed_charges_of("/plans/{code}/fixed_charges", "plan"),
             FIXED_CHARGES.delete(
                 fixed_charges.delete_fixed_charge,
                 "Delete a fixed charge of a plan",
                 description="It is not billed any more.",
+                previews=True,
             ),
             Resource("/plans/{code}/scheduled_changes", *SCHEDULED).delete(
                 scheduled_changes.cancel_scheduled_change,
@@ -1565,6 +1600,28 @@ GROUPS = (
                 takes=pricing_unit.PricingUnitInput,
             ),
             PRICING_UNITS.delete(pricing_units.delete_pricing_unit, "Delete a pricing unit", errors=(405,)),
+        ),
+    ),
+    OperationGroup(
+        "Custom sections",
+        "invoice_custom_section",
+        "Texts of your own on invoices. Chosen for billing entities, or for a customer instead of those of its billing entity.",
+        (
+            CUSTOM_SECTIONS.create(
+                custom_sections.create_section,
+                "Create a custom section",
+                takes=custom_section.CustomSectionInput,
+                needs=("name", "code"),
+            ),
+            CUSTOM_SECTIONS.page(custom_sections.list_sections, "List custom sections"),
+            CUSTOM_SECTIONS.show(custom_sections.show_section, "Get a custom section"),
+            CUSTOM_SECTIONS.update(
+                custom_sections.update_section,
+                "Change a custom section",
+                description="Invoices that are final keep what they say.",
+                takes=custom_section.CustomSectionInput,
+            ),
+            CUSTOM_SECTIONS.delete(custom_sections.delete_section, "Delete a custom section"),
         ),
     ),
     OperationGroup(
@@ -1782,6 +1839,30 @@ INTAKE_OPERATIONS: tuple[Operation[None], ...] = (
 )
 """What the intake of events (ingest/) answers."""
 
+
+def _mail_server(path: str) -> tuple[Operation[AdminEndpoint], ...]:
+    """The mail server that an organization has of its own."""
+    shown: Shape = {"mail_server": mail.MailServer}
+    return (
+        Operation("GET", path, mail_servers.show_mail_server, "Get an organization's mail server", shown),
+        Operation(
+            "PUT",
+            path,
+            mail_servers.set_mail_server,
+            "Send an organization's mail through a server of its own",
+            shown,
+            body=sends("mail_server", mail.MailServerInput, "host", "mail_from"),
+        ),
+        Operation(
+            "DELETE",
+            path,
+            mail_servers.delete_mail_server,
+            "Send an organization's mail through the installation's server again",
+            shown,
+        ),
+    )
+
+
 ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
     Resource("/organizations", "", "organization", organization.InstalledOrganization).create(
         organizations.create_organization,
@@ -1799,6 +1880,7 @@ ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
             "meta": organization.OrganizationCount,
         },
     ),
+    *_mail_server("/organizations/{organization_id}/mail_server"),
     Resource("/organizations/{organization_id}/api_keys", "", "api_key", organization.NewApiKey).create(
         organizations.create_api_key, "Create an API key", takes=organization.ApiKeyInput, needs=("name",)
     ),

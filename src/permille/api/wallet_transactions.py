@@ -12,9 +12,8 @@ from psycopg import Connection
 
 from permille.api.http import Call
 from permille.api.objects import wallet as objects
-from permille.api.objects.subscription import PaymentMethod
+from permille.api.payment_method import PAYMENT_METHOD, refuse_other_payment_method
 from permille.api.render import instant
-from permille.api.subscriptions import PAYMENT_METHOD
 from permille.api.validation import Fields, parse_uuid
 from permille.api.wallet_values import read_credits, read_notes
 from permille.api.wallets import render_wallets, wallet_of
@@ -48,8 +47,7 @@ def _wallet(call: Call, fields: Fields) -> Wallet:
 
 def read_top_up(fields: Fields, wallet: Wallet) -> TopUp:
     """What is wanted of a wallet. Raises Invalid."""
-    if fields.given.get("payment_method") not in (None, PAYMENT_METHOD, {"payment_method_type": "provider"}):
-        fields.refuse_unbuilt("payment_method")
+    refuse_other_payment_method(fields)
     fields.refuse_unbuilt("invoice_custom_section")
     requires = fields.flag("invoice_requires_successful_payment")
     voided_id = fields.uuid("voided_transaction_id")
@@ -74,6 +72,12 @@ def read_top_up(fields: Fields, wallet: Wallet) -> TopUp:
 def show_wallet_transaction(call: Call) -> dict[str, Any]:
     """GET /wallet_transactions/{lago_id}."""
     return {"wallet_transaction": render_transactions(call.conn, [_transaction(call)])[0]}
+
+
+def payment_url(call: Call) -> dict[str, Any]:
+    """POST /wallet_transactions/{lago_id}/payment_url: always refused, as no payment provider is built yet."""
+    _transaction(call)
+    raise Invalid({"base": ["no_linked_payment_provider"]})
 
 
 def _transaction(call: Call) -> WalletTransaction:
@@ -114,9 +118,14 @@ def _parts(
     if row.transaction_type != transaction_type:
         raise Invalid({"transaction_type": [f"not_{transaction_type}"]})
     found, total = load(call.conn, row.id, limit=page.per_page, offset=page.offset)
-    others = wallet_transactions.by_ids(call.conn, {each.transaction_id for each in found})
-    shown = dict(zip(others, render_transactions(call.conn, list(others.values())), strict=True))
-    parts = [
+    return {root: render_parts(call.conn, found), "meta": page.meta(total)}
+
+
+def render_parts(conn: Connection[Any], found: Sequence[Consumption]) -> list[objects.WalletTransactionPart]:
+    """How much of transactions went into others, with these."""
+    others = wallet_transactions.by_ids(conn, {each.transaction_id for each in found})
+    shown = dict(zip(others, render_transactions(conn, list(others.values())), strict=True))
+    return [
         objects.WalletTransactionPart(
             lago_id=each.id,
             amount_cents=each.amount_cents,
@@ -126,7 +135,6 @@ def _parts(
         )
         for each in found
     ]
-    return {root: parts, "meta": page.meta(total)}
 
 
 def render_transactions(
@@ -183,5 +191,5 @@ def _render(row: WalletTransaction, wallet: Wallet, entity_code: str) -> objects
         metadata=[objects.TransactionNote(**each) for each in row.metadata],
         name=row.name,
         applied_invoice_custom_sections=[],
-        payment_method=PaymentMethod(**PAYMENT_METHOD),
+        payment_method=PAYMENT_METHOD,
     )

@@ -41,6 +41,7 @@ RESOURCES = (
     "coupon",
     "applied_coupon",
     "add_on",
+    "invoice_custom_section",
     "pricing_unit",
     "tax",
     "webhook_endpoint",
