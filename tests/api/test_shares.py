@@ -156,3 +156,71 @@ def test_the_shares_of_those_who_wait_no_more_are_given_back() -> None:
         assert not shares._shares
 
     asyncio.run(run())
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def at_once(turns: Turns, credential: str, wanted: int) -> int:
+    """How many of so many requests have a turn at once."""
+    having, go_on = 0, asyncio.Event()
+
+    async def one() -> None:
+        nonlocal having
+        async with turns.turn(credential):
+            having += 1
+            await go_on.wait()
+
+    tasks = [asyncio.create_task(one()) for _ in range(wanted)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    found = having
+    go_on.set()
+    await asyncio.gather(*tasks)
+    return found
+
+
+async def use(turns: Turns, clock: Clock, credential: str, seconds: float) -> None:
+    async with turns.turn(credential):
+        clock.now += seconds
+
+
+@pytest.mark.parametrize(("cores", "fewer"), [(1, 1), (2, 1), (6, 3), (64, 4)])
+def test_one_that_uses_turns_without_a_pause_makes_room_while_others_are_there(
+    cores: int, fewer: int
+) -> None:
+    async def run() -> None:
+        clock = Clock()
+        turns = Turns(4, 36, cores=cores, clock=clock)
+        await use(turns, clock, "busy", 3.0)
+        assert await at_once(turns, "busy", 10) == 4, "nobody else is there"
+        await use(turns, clock, "other", 0.1)
+        assert await at_once(turns, "busy", 10) == fewer
+        assert await at_once(turns, "other", 10) == 4, "it has used little"
+        await use(turns, clock, "busy", 3.0)
+        clock.now += 1.9
+        assert await at_once(turns, "busy", 10) == 4, "the other has gone"
+        await use(turns, clock, "busy", 1.2)
+        clock.now += 5
+        await use(turns, clock, "other", 0.1)
+        assert await at_once(turns, "busy", 10) == 4, "it has paused"
+
+    asyncio.run(run())
+
+
+def test_requests_of_one_that_are_few_and_short_are_never_held_back() -> None:
+    async def run() -> None:
+        clock = Clock()
+        turns = Turns(4, 36, cores=2, clock=clock)
+        for _ in range(200):
+            await use(turns, clock, "other", 0.01)
+            await use(turns, clock, "light", 0.1)
+            clock.now += 0.1
+            assert await at_once(turns, "light", 4) == 4
+
+    asyncio.run(run())
