@@ -187,8 +187,8 @@ class Config:
             ge=1,
             le=1_000,
             description="Requests of one organization that a server works on at once; others of it wait. "
-            "Events don't count among them. One that uses its turns without a pause has no more than half as many as there "
-            "are cores while other organizations are there.",
+            "Events don't count among them. One that uses several without a pause, and more than others who are there, has no "
+            "more than half as many as there are cores.",
         ),
     ] = 4
     requests_waiting: Annotated[

@@ -205,10 +205,14 @@ def test_one_that_uses_turns_without_a_pause_makes_room_while_others_are_there(
         await use(turns, clock, "busy", 3.0)
         clock.now += 1.9
         assert await at_once(turns, "busy", 10) == 4, "the other has gone"
-        await use(turns, clock, "busy", 1.2)
+        await use(turns, clock, "busy", 2)
         clock.now += 5
         await use(turns, clock, "other", 0.1)
         assert await at_once(turns, "busy", 10) == 4, "it has paused"
+        await use(turns, clock, "busy", 3.0)
+        await use(turns, clock, "other", 6.0)
+        assert await at_once(turns, "busy", 10) == 4, "the other uses more"
+        assert await at_once(turns, "other", 10) == fewer
 
     asyncio.run(run())
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 from typing import TypeVar
 from uuid import UUID
 
@@ -18,10 +18,12 @@ from permille.core.errors import Refusal
 Made = TypeVar("Made")
 
 CREDENTIALS_REMEMBERED = 10_000
-HEAVY_SECONDS = 1.0
-"""An organization is heavy above it: one turn used without a pause comes to 1.4 of seconds that halve each second."""
+HEAVY_SECONDS = 1.5
+"""An organization may be heavy above it: one turn used without a pause comes to 1.4 of seconds that halve each second."""
 COMPANY_SECONDS = 2.0
 """How long after its last turn an organization is still there to be considered."""
+COMPANY_MAX = 64
+"""Of how many that is looked at."""
 
 
 @dataclass(slots=True)
@@ -80,8 +82,8 @@ def too_many_documents() -> Refusal:
 class Turns:
     """Turns of requests, by organization. Whose a credential is turns out with its first request; then it is remembered.
 
-    While others are there, an organization that has used turns without a pause gets fewer at once, for the half of the
-    cores: what the database and this process do for each of its turns is otherwise taken from them.
+    While others are there, an organization that uses several without a pause, and more than they do, gets fewer at once,
+    for half of the cores: what the database and this process do for each of its turns is otherwise taken from them.
     """
 
     def __init__(
@@ -127,13 +129,22 @@ class Turns:
         return self._heavy.turn(owner) if self._makes_room(owner) else nullcontext()
 
     def _makes_room(self, owner: Hashable) -> bool:
-        """Whether the owner has used much of late, and others are there."""
+        """Whether the owner has used much of late, more than a fair share of what those who are there have used.
+
+        Times are of the wall clock: on a busy machine they are long for everybody, so that much alone says little.
+        """
         now = self._clock()
         seconds, at = self._used.get(owner, (0.0, now))
-        if seconds * 0.5 ** (now - at) <= HEAVY_SECONDS:
+        own = seconds * 0.5 ** (now - at)
+        if own <= HEAVY_SECONDS:
             return False
-        other = next(each for each in chain(reversed(self._used), [None]) if each != owner)
-        return other is not None and now - self._used[other][1] <= COMPANY_SECONDS
+        latest = islice(reversed(self._used.items()), COMPANY_MAX)
+        others = [
+            seconds * 0.5 ** (now - at)
+            for each, (seconds, at) in latest
+            if each != owner and now - at <= COMPANY_SECONDS
+        ]
+        return bool(others) and own > sum(others) / len(others)
 
     def owner(self, credential: str) -> Hashable:
         """Whose the credential is, as far as that is known."""
