@@ -187,8 +187,7 @@ class Config:
             ge=1,
             le=1_000,
             description="Requests of one organization that a server works on at once; others of it wait. "
-            "Events don't count among them. One that uses several without a pause, and more than others who are there, has no "
-            "more than half as many as there are cores.",
+            "Events don't count among them.",
         ),
     ] = 4
     requests_waiting: Annotated[

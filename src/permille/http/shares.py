@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from collections.abc import AsyncIterator, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeVar
 from uuid import UUID
 
@@ -18,12 +15,6 @@ from permille.core.errors import Refusal
 Made = TypeVar("Made")
 
 CREDENTIALS_REMEMBERED = 10_000
-HEAVY_SECONDS = 1.5
-"""An organization may be heavy above it: one turn used without a pause comes to 1.4 of seconds that halve each second."""
-COMPANY_SECONDS = 2.0
-"""How long after its last turn an organization is still there to be considered."""
-COMPANY_MAX = 64
-"""Of how many that is looked at."""
 
 
 @dataclass(slots=True)
@@ -80,71 +71,17 @@ def too_many_documents() -> Refusal:
 
 
 class Turns:
-    """Turns of requests, by organization. Whose a credential is turns out with its first request; then it is remembered.
+    """Turns of requests, by organization. Whose a credential is turns out with its first request; then it is remembered."""
 
-    While others are there, an organization that uses several without a pause, and more than they do, gets fewer at once,
-    for half of the cores: what the database and this process do for each of its turns is otherwise taken from them.
-    """
-
-    def __init__(
-        self,
-        at_once: int = 4,
-        waiting: int = 36,
-        *,
-        cores: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, at_once: int = 4, waiting: int = 36) -> None:
         self._shares = Shares(at_once, waiting, refusal=too_many_requests)
-        fewer = min(at_once, max(1, (cores or os.cpu_count() or 1) // 2))
-        self._heavy = Shares(fewer, at_once, refusal=too_many_requests)
         self._owners: dict[str, UUID] = {}
-        self._used: dict[Hashable, tuple[float, float]] = {}
-        """Owner -> the seconds of its turns, which halve each second, and when that was so; the latest at the end."""
-        self._clock = clock
 
-    @asynccontextmanager
-    async def turn(self, credential: str | None) -> AsyncIterator[None]:
+    def turn(self, credential: str | None) -> AbstractAsyncContextManager[None]:
         """A turn for a request with this key or session; one that has none is refused without much ado."""
         if not credential:
-            yield
-            return
-        owner = self.owner(credential)
-        async with self._shares.turn(owner), self._rarer_turn(owner):
-            began = self._clock()
-            self._note(owner, 0.0)
-            try:
-                yield
-            finally:
-                self._note(owner, self._clock() - began)
-
-    def _note(self, owner: Hashable, seconds: float) -> None:
-        """The owner has a turn, or has had one for so long."""
-        now = self._clock()
-        known, at = self._used.pop(owner, (0.0, now))
-        self._used[owner] = (known * 0.5 ** (now - at) + seconds, now)
-        if len(self._used) > CREDENTIALS_REMEMBERED:
-            del self._used[next(iter(self._used))]
-
-    def _rarer_turn(self, owner: Hashable) -> AbstractAsyncContextManager[None]:
-        return self._heavy.turn(owner) if self._makes_room(owner) else nullcontext()
-
-    def _makes_room(self, owner: Hashable) -> bool:
-        """Whether the owner has used much of late, more than a fair share of what those who are there have used.
-
-        Times are of the wall clock: on a busy machine they are long for everybody, so that much alone says little.
-        """
-        now = self._clock()
-        seconds, at = self._used.get(owner, (0.0, now))
-        own = seconds * 0.5 ** (now - at)
-        if own <= HEAVY_SECONDS:
-            return False
-        latest = islice(reversed(self._used.items()), COMPANY_MAX)
-        others = [
-            seconds * 0.5 ** (now - at)
-            for each, (seconds, at) in latest
-            if each != owner and now - at <= COMPANY_SECONDS
-        ]
-        return bool(others) and own > sum(others) / len(others)
+            return nullcontext()
+        return self._shares.turn(self.owner(credential))
 
     def owner(self, credential: str) -> Hashable:
         """Whose the credential is, as far as that is known."""

@@ -120,7 +120,7 @@ class Queue:
         self.events = 0
         self.closed = False
         self.changed = asyncio.Event()
-        self.stored: Counter[int] = Counter()
+        self.being_written: Counter[int] = Counter()
         """Organizations of which writers have large requests now."""
         self.last: int | None = None
         """Whose request came last, and when it was another's than the one before."""
@@ -173,21 +173,21 @@ class Queue:
                 self.waiting[owner] = self.waiting.pop(owner)  # behind the others
         self.events -= size
         if size >= LARGE_EVENTS:
-            self.stored.update(_large_owners(group))
+            self.being_written.update(_large_owners(group))
         return group
 
     def written(self, group: Sequence[WaitingRequest]) -> None:
         """What was taken is stored, or is not going to be."""
-        if self.stored and (large := _large_owners(group)):
-            self.stored.subtract(large)
-            self.stored += Counter()  # without those that have none left
+        if self.being_written and (large := _large_owners(group)):
+            self.being_written.subtract(large)
+            self.being_written += Counter()  # without those that have none left
             self.changed.set()
 
     def _next_owner(self) -> int | None:
         """Whose turn it is. While others are there, one of which a writer has large requests leaves the next writer to them."""
-        if not self.stored or self.closed or time.monotonic() - self.mixed_at >= COMPANY_SECONDS:
+        if not self.being_written or self.closed or time.monotonic() - self.mixed_at >= COMPANY_SECONDS:
             return next(iter(self.waiting), None)
-        return next((owner for owner in self.waiting if owner not in self.stored), None)
+        return next((owner for owner in self.waiting if owner not in self.being_written), None)
 
     def close(self) -> None:
         self.closed = True
