@@ -43,7 +43,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-INTAKE_PATHS = tuple(each.path for each in (*FORMATS, *USAGE_FORMATS))
+INTAKE_PATHS = (*(each.path for each in FORMATS), *(each.path for each in USAGE_FORMATS))
 _USUAL_INTAKE_PATHS = frozenset(path.encode() for path in INTAKE_PATHS)
 POOL_SIZE = 20
 WRITERS = 2
@@ -74,6 +74,7 @@ class Application:
         assert dsn is not None, "build() refuses a configuration without one"
         self.tasks = [
             asyncio.create_task(self.engine.key_use.run()),
+            asyncio.create_task(self.engine.api_log.run(self.engine.pool)),
             asyncio.create_task(hear_changes(dsn, self._forget_key)),
         ]
 
@@ -86,6 +87,7 @@ class Application:
             task.cancel()
         await self.intake.stop()
         await asyncio.to_thread(self.engine.key_use.write)
+        await asyncio.to_thread(self.engine.api_log.write, self.engine.pool)
         self.engine.documents.close()
         for pool in self.pools:
             pool.close()

@@ -243,6 +243,14 @@ class Config:
         int,
         Meta(ge=0, le=36_500, description="How many days the audit log is kept; 0 is for ever."),
     ] = 0
+    api_log_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="How many days the log of requests that write is kept; 0 is for ever.",
+        ),
+    ] = 30
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Meta(description="Least level of what is logged: debug, info, warning or error."),
@@ -258,7 +266,7 @@ class Config:
     webhook_allow_private: Annotated[
         bool,
         Meta(
-            description="Whether webhook endpoints and logos of live organizations may be in private and loopback networks."
+            description="Whether webhook endpoints, logos and mail servers of live organizations may be in private and loopback networks."
         ),
     ] = False
     webhook_timeout_seconds: Annotated[

@@ -26,7 +26,7 @@ from permille.memory import calm_collector
 from permille.out import jobs
 from permille.out.kind import Context
 from permille.signals import Signals
-from permille.store import activity, mails, unpriced as unpriced_store, webhooks
+from permille.store import activity, api_logs, mails, unpriced as unpriced_store, webhooks
 from permille.usecases import alerts, fences, ongoing_balances, unpriced
 from permille.usecases.due import due
 from permille.usecases.fences import Task
@@ -99,6 +99,14 @@ def _goes_on(work: Callable[[Pool, datetime], int]) -> Callable[[Pool, datetime]
     return lambda pool, now: work(pool, now) > 0
 
 
+def _forget(pool: Pool, delete_older: Callable[..., int], now: datetime, days: int) -> bool:
+    """Delete some of what is older than so many days, and say whether there was any; 0 days are for ever."""
+    if not days:
+        return False
+    with pool.connection() as conn:
+        return delete_older(conn, before=now - timedelta(days=days)) > 0
+
+
 def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     """All that `permille work` does; any number of processes may do it at once."""
 
@@ -109,10 +117,10 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         return due.move_clocks(pool, now, stopping.is_set) > 0
 
     def forget_audit(pool: Pool, now: datetime) -> bool:
-        if not config.audit_days:
-            return False
-        with pool.connection() as conn:
-            return activity.delete_older(conn, before=now - timedelta(days=config.audit_days)) > 0
+        return _forget(pool, activity.delete_older, now, config.audit_days)
+
+    def forget_requests(pool: Pool, now: datetime) -> bool:
+        return _forget(pool, api_logs.delete_older, now, config.api_log_days)
 
     def run_jobs(pool: Pool, _now: datetime) -> bool:
         assert config.database_url is not None
@@ -136,6 +144,7 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         Loop(name="mails", step=queue_mails, pause_seconds=5.0),
         Loop(name="old webhooks", step=forget_webhooks, pause_seconds=86_400.0),
         Loop(name="old audit entries", step=forget_audit, pause_seconds=86_400.0),
+        Loop(name="old logged requests", step=forget_requests, pause_seconds=3_600.0),
     )
 
 

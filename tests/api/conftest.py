@@ -123,6 +123,7 @@ class Server:
     dsn: str
     client: TestClient
     conn: psycopg.Connection[Any]
+    engine: Engine
 
 
 @contextmanager
@@ -139,7 +140,7 @@ def serving(postgres: EmbeddedPostgres, name: str) -> Iterator[Server]:
             Requests(application([openapi.document_route(engine), *routes.all_routes(engine)]))
         ) as client,
     ):
-        yield Server(dsn=dsn, client=client, conn=conn)
+        yield Server(dsn=dsn, client=client, conn=conn, engine=engine)
     pool.close()
 
 

@@ -35,6 +35,7 @@ NOT_AUDITED = {
     "belong to an invoice, a credit note or a payment that is audited": "invoice_sequence invoice_subscription invoice_document"
     " credit_note_item invoice_credit coupon_credit invoice_payment payment_request_invoice payment_receipt dunning"
     " wallet_consumption progressive_credit applied_usage_threshold",
+    "what is asked for, whatever comes of it": "api_log",
     "what is sent; asking for it is in the log of operations": "mail",
     "the engine's own state": "billing_hold fence clock_seen signing_key logo schema_migration",
     "signing in is no change": "user_session known_browser sign_in_failure sign_in_identity",

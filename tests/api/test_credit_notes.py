@@ -113,6 +113,19 @@ def test_nothing_comes_back_when_it_is_skipped_or_used_up(subscribed: Api) -> No
     assert notes(api) == []
 
 
+def test_no_note_is_made_of_a_fee_that_coupons_have_paid(api: Api) -> None:
+    api.plan("pro", amount_cents=3_100, pay_in_advance=True)
+    api.customer()
+    whole = {"coupon_type": "percentage", "percentage_rate": "100", "frequency": "once"}
+    body = {"name": "All", "code": "all", "expiration": "no_expiration", **whole}
+    api.post("/coupons", {"coupon": body})
+    api.post("/applied_coupons", {"applied_coupon": {"external_customer_id": "cus", "coupon_code": "all"}})
+    api.subscribe()
+    move(api, 2024, 3, 21, 12)
+    api.delete("/subscriptions/sub")
+    assert notes(api) == []
+
+
 def test_lists_are_narrowed_and_kept_apart(subscribed: Api, stranger: Api) -> None:
     api = subscribed
     move(api, 2024, 3, 21, 12)

@@ -122,6 +122,18 @@ def test_a_deleted_customers_subscriptions_end(api: Api):
     assert {row["external_id"]: row["status"] for row in rows} == {"a": "terminated", "b": "canceled"}
 
 
+def test_a_deleted_customers_drafts_are_final_whatever_they_bill(api: Api):
+    api.plan(amount_cents=700)
+    api.customer(billing_configuration={"invoice_grace_period": 40})
+    api.subscribe("ended", billing_time="calendar")
+    api.subscribe("runs", billing_time="calendar")
+    api.delete("/subscriptions/ended")
+    api.put("/test_clock", {"test_clock": {"now": "2024-04-02T00:00:00Z"}})
+    assert {each["status"] for each in api.get("/invoices")["invoices"]} == {"draft"}
+    api.delete("/customers/cus")
+    assert {each["status"] for each in api.get("/invoices")["invoices"]} == {"finalized"}
+
+
 @pytest.mark.parametrize(
     ("params", "found"),
     [

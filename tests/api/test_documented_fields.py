@@ -78,12 +78,13 @@ VALUES: Body = {
     "email": "billing@example.com",
     "timezone": "Europe/Paris",
     "tax_codes": ["vat"],
+    "invoice_custom_section_codes": ["terms"],
     "email_settings": ["invoice.finalized"],
     "eu_tax_management": True,
     "logo": "data:image/png;base64,iVBORw0KGgo=",
     "logo_url": "https://example.com/logo.png",
+    "brand_color": "#8a1c1c",
     "url": "https://example.com",
-    "invoice_custom_section_codes": ["section"],
     "recurring": True,
     "expression": "event.properties.tokens * 2",
     "rounding_function": "ceil",
@@ -170,6 +171,8 @@ class World:
     def __init__(self, api: Api, dsn: str) -> None:
         self.api, self.dsn = api, dsn
         api.post("/taxes", {"tax": {"name": "VAT", "code": "vat", "rate": "20"}})
+        terms = {"invoice_custom_section": {"name": "Terms", "code": "terms"}}
+        api.post("/invoice_custom_sections", terms)
         api.post("/pricing_units", {"pricing_unit": {"name": "Credits", "code": "cr", "short_name": "CR"}})
         self.metric = api.metric(filters=[{"key": "model", "values": ["a", "b"]}])
         self.seats = api.metric("seats", recurring=True)
@@ -408,6 +411,11 @@ SEEN: dict[str, Callable[[Any], Any]] = {
     "billable_metric_id": lambda found: found["lago_billable_metric_id"],
     "add_on_id": lambda found: found["lago_add_on_id"],
     "webhook_url": lambda found: found["webhook_url"],
+    "invoice_custom_section_codes": lambda found: [
+        each["code"]
+        for name in ("selected_invoice_custom_sections", "applicable_invoice_custom_sections")
+        for each in found.get(name, ())
+    ],
 }
 """Where a field is read from in the object that has it, if it has another name there."""
 

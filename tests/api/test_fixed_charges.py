@@ -204,3 +204,35 @@ def test_the_webhook_of_a_plan_leaves_them_out(sold: Api) -> None:
     plan_id = UUID(made["lago_id"])
     shown: Any = RENDERERS["plan"](sold.conn, [plan_id])[plan_id]
     assert shown.fixed_charges is UNSET
+
+
+def test_a_dry_run_says_what_an_edit_does_to_what_is_billed_next(sold: Api) -> None:
+    # 10 seats in arrears, prorated from the 16th of 31 days on; 3 of support in advance for the next month.
+    ahead = {**fixed(sold, "support", 3, "20"), "pay_in_advance": True}
+    sold.plan(
+        "pro", amount_cents=0, fixed_charges=[{**fixed(sold, units=10, amount="31"), "prorated": True}, ahead]
+    )
+    at(sold, "2024-03-16T00:00:00Z")
+    sold.subscribe("sub", external_customer_id="cus", plan_code="pro")
+    at(sold, "2024-03-20T00:00:00Z")
+
+    def tried(method: str, path: str, **body: Any) -> tuple[dict[str, int], dict[str, int], int]:
+        if method == "DELETE":
+            found = sold.delete(path, dry_run="true")["dry_run"]
+        else:
+            found = sold.put(path, {"fixed_charge": body, "dry_run": True})["dry_run"]
+        return found["amount_cents_before"]["EUR"], found["amount_cents_after"]["EUR"], found["changed"]
+
+    seats, support, before = (
+        "/plans/pro/fixed_charges/seat",
+        "/plans/pro/fixed_charges/support",
+        16_000 + 6_000,
+    )
+    assert tried("PUT", seats, properties={"amount": "62"}) == (before, 38_000, 1)
+    assert tried("PUT", seats, units=20) == (before, before, 0), "from the next period on"
+    assert tried("PUT", seats, units=20, apply_units_immediately=True) == (before, before + 12_000, 1)
+    assert tried("PUT", support, units=4) == (before, before + 2_000, 1), "the next period is paid in advance"
+    assert tried("DELETE", support) == (before, 16_000, 1)
+    own = "/subscriptions/sub/fixed_charges/support"
+    assert tried("PUT", own, units=1) == (before, 18_000, 1)
+    assert sold.get(own)["fixed_charge"]["units"] == 3, "nothing is saved"

@@ -11,7 +11,9 @@ import pytest
 from psycopg_pool import ConnectionPool
 from pypdf import PdfReader
 
+from permille.api.mail_servers import delete_mail_server, set_mail_server, show_mail_server
 from permille.config import from_environment
+from permille.core.errors import Invalid, NotFound
 from permille.core.mail import EMAIL_SETTINGS, RECIPIENTS_MAX, MailKind
 from permille.database.connections import open_pool
 from permille.out import documents
@@ -146,6 +148,7 @@ def german(api: Api) -> Api:
                 "legal_name": "Acme GmbH",
                 "email": "fragen@acme.example",
                 "bank_details": "IBAN DE02",
+                "brand_color": "#8A1C1C",
                 "email_settings": list(EMAIL_SETTINGS),
             }
         },
@@ -170,6 +173,7 @@ def test_the_letter_is_in_the_customers_language_with_the_pdf_that_is_kept(germa
     assert letter.subject == f"Acme GmbH: Rechnung {invoice['number']}"
     assert letter.reply_to == "fragen@acme.example"
     assert (facts(letter)["Zu zahlen"], letter.notes) == ("31,00 €", ("IBAN DE02",))
+    assert (letter.color, letter.logo_png) == ("#8a1c1c", None)
     (pdf,) = letter.attachments
     assert pdf.name == f"{invoice['number']}.pdf"
     kept = german.row("select content from invoice_document where invoice_id = %(id)s", id=invoice["lago_id"])
@@ -213,7 +217,7 @@ def test_a_credit_note_is_mailed_with_its_pdf(german: Api, desk: Desk) -> None:
     letter = desk.write(mail)
     assert letter.heading == f"Gutschrift {note['number']}"
     assert facts(letter)["Zur Rechnung"] == invoice["number"]
-    assert facts(letter)["Gutschrift für spätere Rechnungen"] == "6,00 €"
+    assert facts(letter)["Guthaben für spätere Rechnungen"] == "6,00 €"
     assert letter.notes == ("Kulanz",)
     answer = german.call("GET", f"/credit_notes/{note['lago_id']}/pdf")
     assert answer.content == letter.attachments[0].content
@@ -250,6 +254,7 @@ def test_dunning_is_mailed_by_its_campaign_alone(german: Api, desk: Desk) -> Non
         "thresholds": [{"currency": "EUR", "amount_cents": 1}],
         "days_between_attempts": 2,
         "max_attempts": 2,
+        "bcc_emails": ["boss@acme.example"],
     }
     german.post("/dunning_campaigns", {"dunning_campaign": campaign})
     german.put("/billing_entities/default", {"billing_entity": {"dunning_campaign_code": "late"}})
@@ -257,6 +262,7 @@ def test_dunning_is_mailed_by_its_campaign_alone(german: Api, desk: Desk) -> Non
     move(german, 2024, 3, 20)
     found = mails_of(german)
     assert [(each.kind, each.recipients) for each in found] == 2 * [("payment_request", ["pay@x.example"])]
+    assert {tuple(each.bcc) for each in found} == {("boss@acme.example",)}
     assert desk.write(found[0]).heading == "Zahlungserinnerung"
 
 
@@ -279,3 +285,38 @@ def test_every_kind_is_sent_when_somebody_asks(selling: Api, stranger: Api) -> N
         assert mail["kind"] == name.removesuffix("s")
         assert selling.post(path, {})["mail"]["to"] == ["pay@x.example"]
         assert stranger.code(404, "POST", path, {"to": ["a@x.example"]}) == f"{mail['kind']}_not_found"
+
+
+def test_an_operator_sets_an_organizations_mail_server(api: Api) -> None:
+    path = {"organization_id": str(api.organization.id)}
+    body = {"host": "smtp.example.com", "mail_from": "billing@shop.example", "user": "shop"}
+    with pytest.raises(Invalid) as wrong:
+        set_mail_server(api.conn, {"mail_server": body}, path)
+    assert wrong.value.errors == {"password": ["value_is_mandatory"]}
+    shown = set_mail_server(api.conn, {"mail_server": {**body, "password": "secret"}}, path)["mail_server"]
+    assert (shown.port, shown.security, shown.has_password) == (587, "starttls", True)
+    assert "secret" not in repr(show_mail_server(api.conn, None, path))
+    for wrong_body in (
+        {"mail_server": {**body, "host": "other.example.com"}},
+        {"mail_server": {**body, "user": "somebody"}},
+        {"mail_server": {**body, "security": "none"}},
+        {"mail_server": {**body, "port": 0}},
+        {"mail_server": {**body, "reply_to": "junk"}},
+        {"mail_server": {**body, "host": "smtp.example.com/x"}},
+    ):
+        with pytest.raises(Invalid):
+            set_mail_server(api.conn, wrong_body, path)
+    delete_mail_server(api.conn, None, path)
+    for gone in (show_mail_server, delete_mail_server):
+        with pytest.raises(NotFound):
+            gone(api.conn, None, path)
+
+
+def test_a_colour_can_be_read_on_white(api: Api) -> None:
+    for color, code in (("#ffff00", "color_is_too_light"), ("red", "invalid_color")):
+        body = {"billing_entity": {"brand_color": color}}
+        assert api.details("PUT", "/billing_entities/default", body) == {"brand_color": [code]}
+    kept = api.put("/billing_entities/default", {"billing_entity": {"brand_color": "#1F4E79"}})
+    assert kept["billing_entity"]["brand_color"] == "#1f4e79"
+    gone = api.put("/billing_entities/default", {"billing_entity": {"brand_color": None}})
+    assert gone["billing_entity"]["brand_color"] is None

@@ -16,6 +16,7 @@ from permille.api.openapi import document
 from permille.api.routes import ADMIN, ADMIN_OPERATIONS, API, ENDPOINTS
 from permille.api.webhooks import RENDERERS
 from permille.app import INTAKE_PATHS
+from permille.ingest.decoders import traces
 from permille.store.webhooks import body_text
 from tests.api.conftest import Api, charge
 from tests.api.contract import problems, validator
@@ -31,7 +32,9 @@ def test_it_is_valid() -> None:
 def test_every_route_is_in_it_and_nothing_else() -> None:
     built = {(method, API + path) for method, path, _ in ENDPOINTS}
     built |= {(each.method, ADMIN + each.path) for each in ADMIN_OPERATIONS}
-    built |= {("POST", path) for path in INTAKE_PATHS} | {("GET", f"{API}/openapi.json")}
+    built |= {("POST", path) for path in INTAKE_PATHS if path not in traces.PATHS} | {
+        ("GET", f"{API}/openapi.json")
+    }
     described = {
         (method.upper(), path) for path, operations in WHOLE["paths"].items() for method in operations
     }

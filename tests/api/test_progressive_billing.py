@@ -204,15 +204,36 @@ def test_a_draft_takes_it_off_and_what_became_of_it_is_counted_once(api: Api, se
     assert rows == 1
 
 
-def test_events_that_are_counted_are_looked_at_without_a_move_of_the_clock(api: Api, send: Sender) -> None:
-    world(api, 500)
-    send(START, tokens=6)
+def detect(send: Sender) -> None:
+    """Count what was sent, and mark what it is of."""
     while upkeep.roll_up(send.conn):
         pass
     send.conn.commit()
     while progressive.detect(send.conn):
         pass
     send.conn.commit()
+
+
+@pytest.mark.parametrize("stale", [at(20), datetime(2024, 5, 1, tzinfo=UTC)])
+def test_a_look_between_two_periods_leaves_the_next_one_to_a_later_look(
+    api: Api, send: Sender, stale: datetime
+) -> None:
+    """March is billed since a look began, or April has ended and is not billed yet."""
+    world(api, 500)
+    move(api, 2024, 4, 1, 12)
+    send(datetime(2024, 4, 1, 12, tzinfo=UTC), tokens=6)
+    detect(send)
+    for now in (stale, datetime(2024, 4, 1, 13, tzinfo=UTC)):
+        progressive.look(send.conn, api.organization.id, now=now, system_now=datetime.now(UTC))
+        send.conn.commit()
+        billed = [each["invoice_type"] for each in invoices(api)]
+        assert billed == (["subscription"] if now == stale else ["progressive_billing", "subscription"])
+
+
+def test_events_that_are_counted_are_looked_at_without_a_move_of_the_clock(api: Api, send: Sender) -> None:
+    world(api, 500)
+    send(START, tokens=6)
+    detect(send)
     taken = progressive.look(send.conn, api.organization.id, now=START, system_now=datetime.now(UTC))
     send.conn.commit()
     assert (taken, [each["invoice_type"] for each in invoices(api)]) == (1, ["progressive_billing"])

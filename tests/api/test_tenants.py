@@ -22,7 +22,7 @@ from permille.usecases import llm_usages
 from tests.core.llm.samples import sent, usages
 from tests.late import review_late_usage
 
-from .conftest import START, Api, charge
+from .conftest import START, Api, Server, charge
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
@@ -48,6 +48,7 @@ BODIES: dict[str, Any] = {
     "/billing_entities": {"billing_entity": {"name": "Taken over"}},
     "/billable_metrics": {"billable_metric": {"name": "Taken over"}},
     "/add_ons": {"add_on": {"name": "Taken over", "amount_cents": 99}},
+    "/invoice_custom_sections": {"invoice_custom_section": {"name": "Taken over"}},
     "/coupons": {"coupon": {"name": "Taken over"}},
     "/applied_coupons": {"applied_coupon": {"external_customer_id": "cus", "coupon_code": "off"}},
     "/taxes": {"tax": {"name": "Taken over", "rate": "99"}},
@@ -144,6 +145,8 @@ def _pay(api: Api) -> None:
     often = {"days_between_attempts": 3, "max_attempts": 2}
     campaign = {"code": "late", "name": "Late", "thresholds": [threshold], **often}
     api.post("/dunning_campaigns", {"dunning_campaign": campaign})
+    text = {"code": "text", "name": "Text", "details": "Text"}
+    api.post("/invoice_custom_sections", {"invoice_custom_section": text})
     (overdue, *_) = api.get("/invoices", payment_overdue="true")["invoices"]
     request = {"external_customer_id": "cus", "lago_invoice_ids": [overdue["lago_id"]]}
     api.post("/payment_requests", {"payment_request": request})
@@ -189,6 +192,7 @@ IDENTIFIERS = {
     "external_id": "external_id",
     "transaction_id": "transaction_id",
     "activity_id": "activity_id",
+    "request_id": "request_id",
     "feature_code": "code",
     "privilege_code": "code",
 }
@@ -230,8 +234,10 @@ def paths(path: str, seen: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.fixture
-def settled(api: Api, dsn: str) -> Api:
-    settle(api, dsn)
+def settled(api: Api, server: Server) -> Api:
+    server.engine.api_log.write(server.engine.pool)  # what other tests have left
+    settle(api, server.dsn)
+    server.engine.api_log.write(server.engine.pool)
     return api
 
 

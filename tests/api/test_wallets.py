@@ -168,6 +168,16 @@ def test_bought_credits_are_there_once_their_invoice_is_paid(api: Api) -> None:
         assert look(api, row)["balance_cents"] == cents
 
 
+def test_without_a_provider_nowhere_are_credits_paid(api: Api) -> None:
+    api.customer()
+    row = open_wallet(api, None, paid_credits="4")
+    (bought,) = transactions(api, row)
+    path = f"/wallet_transactions/{bought['lago_id']}/payment_url"
+    assert api.details("POST", path, None) == {"base": ["no_linked_payment_provider"]}
+    unknown = f"/wallet_transactions/{uuid4()}/payment_url"
+    assert api.code(404, "POST", unknown) == "wallet_transaction_not_found"
+
+
 def test_an_invoice_that_waits_for_its_payment_is_not_there(api: Api) -> None:
     api.customer()
     row = open_wallet(api, None, invoice_requires_successful_payment=True)

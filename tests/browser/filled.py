@@ -23,6 +23,8 @@ class Filled:
     invoice_id: str
     invoice_number: str
     fee_id: str
+    wallet_id: str
+    transaction_id: str
 
 
 def fill(live: LiveServer) -> Filled:
@@ -40,12 +42,24 @@ def fill(live: LiveServer) -> Filled:
         assert sent.status_code == 200, sent.text
         moved = client.put("/test_clock", json={"test_clock": {"now": TODAY}})
         assert moved.status_code == 200, moved.text
+        credits_ = {
+            "external_customer_id": "acme",
+            "rate_amount": "1",
+            "currency": "USD",
+            "granted_credits": "50",
+        }
+        wallet = client.post("/wallets", json={"wallet": credits_}).json()["wallet"]
+        (filled,) = client.get(f"/wallets/{wallet['lago_id']}/wallet_transactions").json()[
+            "wallet_transactions"
+        ]
         (billed,) = client.get("/invoices").json()["invoices"]
         invoice = client.get(f"/invoices/{billed['lago_id']}").json()["invoice"]
     return Filled(
         api_key=made["api_key"],
         invoice_id=invoice["lago_id"],
         invoice_number=invoice["number"],
+        wallet_id=wallet["lago_id"],
+        transaction_id=filled["lago_id"],
         fee_id=next(fee["lago_id"] for fee in invoice["fees"] if fee["amount_cents"]),
     )
 

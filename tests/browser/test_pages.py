@@ -23,6 +23,11 @@ PAGES = {
     "subscriptions": "/app/customers/acme?tab=subscriptions",
     "customer-invoices": "/app/customers/acme?tab=invoices",
     "details": "/app/customers/acme?tab=details",
+    "wallets": "/app/customers/acme?tab=wallets",
+    "wallet-new": "/app/new-wallet/acme",
+    "wallet": "/app/wallets/{wallet}",
+    "wallet-edit": "/app/edit-wallet/{wallet}",
+    "wallet-transaction": "/app/wallet-transactions/{transaction}",
     "metrics": "/app/billable-metrics",
     "metric": "/app/billable-metrics/gpt_4_tokens",
     "metric-new": "/app/new-billable-metric",
@@ -85,7 +90,13 @@ def reader(chromium: Browser, live: LiveServer, filled: Filled) -> Iterator[tupl
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_for_everybody(reader: tuple[Page, Watch], filled: Filled, name: str) -> None:
     page, watch = reader
-    look_at(page, name, PAGES[name].format(invoice=filled.invoice_id, fee=filled.fee_id))
+    ids = {
+        "invoice": filled.invoice_id,
+        "fee": filled.fee_id,
+        "wallet": filled.wallet_id,
+        "transaction": filled.transaction_id,
+    }
+    look_at(page, name, PAGES[name].format(**ids))
     assert watch.wrong == []
 
 

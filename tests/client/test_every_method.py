@@ -49,7 +49,7 @@ from lago_python_client.models.wallet_transaction import WalletTransaction
 from lago_python_client.models.webhook_endpoint import WebhookEndpoint
 
 from tests.client.world import NOW, World, make_world
-from tests.live import LiveServer
+from tests.live import LiveServer, wait_until
 
 Use = Callable[[Client, World], Any]
 
@@ -133,6 +133,12 @@ def refused_with(status: int, use: Callable[[], Any]) -> None:
     assert refused.value.status_code == status
 
 
+def logged(client: Client) -> str:
+    """The identifier of a request in the log, which is written once a second."""
+    wait_until(lambda: bool(client.api_logs.find_all()["api_logs"]))
+    return client.api_logs.find_all()["api_logs"][0].request_id
+
+
 BUILT: dict[str, Use] = {
     "add_ons.create": lambda c, _: c.add_ons.create(
         AddOn(name="n", code="n", amount_cents=500, amount_currency="EUR")
@@ -166,6 +172,9 @@ BUILT: dict[str, Use] = {
     "wallet_transactions.create": lambda c, _: c.wallet_transactions.create(
         WalletTransaction(wallet_id=wallet_of(c), granted_credits="2", voided_credits="1")
     ),
+    "wallet_transactions.payment_url": lambda c, _: refused_with(
+        422, lambda: c.wallet_transactions.payment_url(entry_of(c, "inbound"))
+    ),
     "wallet_transactions.find_all": lambda c, _: c.wallet_transactions.find_all(wallet_of(c)),
     "wallet_transactions.consumptions": lambda c, _: c.wallet_transactions.consumptions(
         entry_of(c, "inbound")
@@ -189,6 +198,8 @@ BUILT: dict[str, Use] = {
         c.activity_logs.find_all()["activity_logs"][0].activity_id
     ),
     "activity_logs.find_all": lambda c, _: c.activity_logs.find_all(),
+    "api_logs.find": lambda c, _: c.api_logs.find(logged(c)),
+    "api_logs.find_all": lambda c, _: c.api_logs.find_all(),
     "credit_notes.find": lambda c, w: c.credit_notes.find(w["credit_note"]),
     "credit_notes.find_all": lambda c, _: c.credit_notes.find_all(),
     "customers.create": lambda c, _: c.customers.create(Customer(external_id="n", name="n")),
@@ -216,6 +227,7 @@ BUILT: dict[str, Use] = {
     "fees.destroy": lambda c, w: c.fees.destroy(w["other_fee"]),
     "invoices.find": lambda c, w: c.invoices.find(w["invoice"]),
     "invoices.find_all": lambda c, _: c.invoices.find_all(),
+    "customers.portal_url": lambda c, _: refused_with(403, lambda: c.customers.portal_url("c")),
     "customers.checkout_url": lambda c, _: refused_with(422, lambda: c.customers.checkout_url("c")),
     "invoices.payment_url": lambda c, w: refused_with(422, lambda: c.invoices.payment_url(w["invoice"])),
     "customer_payment_methods.destroy": lambda c, _: refused_with(
@@ -384,13 +396,10 @@ BROKEN = {
 """With any server, the client forgets to send the expression there, or its key."""
 
 NOT_BUILT = {
-    "api_logs": "find find_all",
-    "customers": "portal_url",
     "order_forms": "find find_all mark_as_signed void",
     "orders": "execute find find_all",
     "quote_versions": "approve clone find void",
     "quotes": "find find_all versions",
-    "wallet_transactions": "payment_url",
 }
 """A method moves to BUILT when it is built."""
 

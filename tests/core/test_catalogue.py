@@ -9,7 +9,7 @@ from permille.core.llm.catalogue.genai_prices import read_catalogue, unread_keys
 from permille.core.llm.catalogue.match import read_rule
 from permille.core.llm.catalogue.prices import Catalogue, fallbacks
 from permille.core.llm.catalogue.rows import Conditions, Measure, Rate, UnreadablePricesError, context_class
-from permille.usecases import shipped_prices
+from permille.store import shipped_prices
 
 ACME = {
     "id": "acme",

@@ -20,7 +20,7 @@ from genai_prices.types import ModelInfo, Provider, Usage
 from permille.core.llm.catalogue.prices import ModelPrices
 from permille.core.llm.catalogue.rows import CONTEXTS, Conditions, Measure
 from permille.core.money import exact
-from permille.usecases import shipped_prices
+from permille.store import shipped_prices
 
 TIERS = {
     "standard": {"service_tier": "default"},

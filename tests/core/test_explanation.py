@@ -44,6 +44,7 @@ def properties(model: ChargeModel, amount: str, flat: str, size: int, free: int)
         ChargeModel.VOLUME: {"volume_ranges": tiers("per_unit_amount", flat=flat, price_=amount)},
         ChargeModel.PERCENTAGE: {"rate": "1.5", "fixed_amount": flat},
         ChargeModel.DYNAMIC: {},
+        ChargeModel.CATALOGUE: {},
     }
     return known[model]
 

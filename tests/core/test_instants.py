@@ -20,7 +20,19 @@ def test_a_day_alone(sent: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "sent", ["2024-04-01T00:00:00Z", "20240401T00", "2024-02-30", "x" * 10, "", None, 20240401, []]
+    "sent",
+    [
+        "2024-04-01T00:00:00Z",
+        "20240401T00",
+        "2024-02-30",
+        "x" * 10,
+        "9999-12-31",
+        "0001-01-01",
+        "",
+        None,
+        20240401,
+        [],
+    ],
 )
 def test_no_day(sent: Any) -> None:
     assert parse_day(sent) is None

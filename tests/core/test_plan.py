@@ -121,7 +121,7 @@ MODELS, KINDS, EITHER = list(ChargeModel), AGGREGATIONS, (False, True)
 
 def test_what_can_be_paid_in_advance() -> None:
     """semantics-metering.md 5.1: no volume, nothing of which an event alone has no price."""
-    invalid = combinations(["volume"], KINDS, EITHER, [True]) | combinations(
+    invalid = combinations(["volume", "catalogue"], KINDS, EITHER, [True]) | combinations(
         MODELS, named("max_agg", "latest_agg", "weighted_sum_agg"), EITHER, [True]
     )
     assert refused("invalid_aggregation_type_or_charge_model", field="pay_in_advance") == invalid
@@ -142,11 +142,14 @@ def test_what_can_be_prorated() -> None:
 
 
 def test_what_models_need_of_their_metric() -> None:
-    others = {aggregation_of("sum_agg"): "dynamic", aggregation_of("custom_agg"): "custom"}
+    others = [("sum_agg", "dynamic"), ("sum_agg", "catalogue"), ("custom_agg", "custom")]
     invalid: set[Any] = set()
-    for kind, model in others.items():
+    for name, model in others:
+        kind = aggregation_of(name)
         invalid |= combinations([model], [each for each in KINDS if each is not kind], EITHER, EITHER)
     assert refused("invalid_aggregation_type_or_charge_model", field="charge_model") == invalid
+    dated = combinations(["catalogue"], KINDS, [True], EITHER)
+    assert refused("not_compatible_with_recurring_metric", field="charge_model") == dated
     percentages = combinations(["percentage", "graduated_percentage"], named("latest_agg"), EITHER, EITHER)
     assert refused("invalid_value", field="properties") == percentages
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from permille.out.pdf import fonts, typesetting
+from permille.out.pdf import fonts, invoice as invoice_layout, plain, typesetting
 from permille.out.pdf.document import (
+    ACCENT,
+    CustomSection,
     Dimension,
     InUnit,
     InvoiceDocument,
@@ -24,6 +26,7 @@ from permille.out.pdf.document import (
 )
 from permille.out.pdf.invoice import render_invoice
 from permille.out.pdf.language import LANGUAGES, language_of
+from permille.out.pdf.plain import Head, PlainDocument
 from permille.out.pdf.summary import summary_of
 
 OCTOBER = (date(2026, 10, 1), date(2026, 10, 31))
@@ -86,6 +89,7 @@ def document(**changes: Any) -> InvoiceDocument:
         imprint="Demo AI, Inc. · billing@demo-ai.example",
         footer="Thank you for building with us.",
         bank_details=None,
+        custom_sections=(),
         reverse_charge_note=None,
         customer_country="US",
         paper="us-letter",
@@ -266,6 +270,11 @@ def test_bank_details_are_for_what_is_to_be_paid():
     assert "IBAN 1" not in pages(render_invoice(paid))[0]
 
 
+def test_custom_sections_are_printed_as_they_are():
+    own = CustomSection(title="Rules", text="First [line]\n#second")
+    assert "RULES First [line] #second" in pages(render_invoice(document(custom_sections=(own,))))[0]
+
+
 def long(count: int) -> InvoiceDocument:
     """So many lines of seventeen models, the cents of each are its number."""
     (section,) = document().sections
@@ -348,7 +357,7 @@ def test_arabic_runs_from_right_to_left():
 
 def test_every_text_of_the_user_is_looked_at_for_glyphs():
     """Whatever of the document is a text must be in `texts`, or not be the user's."""
-    ours = {"finalized", "en", "us-letter", "USD", "US"}
+    ours = {"finalized", "en", "us-letter", "USD", "US", ACCENT}
     (section,) = document().sections
     line = replace(
         plain_line("line", "1", "1", 1, "units"),
@@ -356,6 +365,7 @@ def test_every_text_of_the_user_is_looked_at_for_glyphs():
     )
     marked = document(
         footer="foot", bank_details="bank", reverse_charge_note="note",
+        custom_sections=(CustomSection(title="own heading", text="own text"),),
         sections=(replace(section, groups=(LineGroup(title="group", lines=(line,)),)),),
     )  # fmt: skip
     whole = "".join(marked.texts)
@@ -373,3 +383,13 @@ def strings(value):
     elif isinstance(value, list | tuple):
         for each in value:
             yield from strings(each)
+
+
+def test_every_layout_has_all_that_the_template_reads():
+    head = Head(
+        number="7", locale="en", currency="USD", issuing_date=date(2026, 10, 1), issuer=document().issuer,
+        customer=document().customer, imprint="", footer=None, customer_country=None, paper="a4", accent=ACCENT,
+    )  # fmt: skip
+    receipt = PlainDocument(head=head, heading="Receipt", facts=[], title="Paid", rows=[], total_cents=0)
+    theirs = invoice_layout._layout(document(), language_of("en"))
+    assert plain._layout(receipt).keys() == theirs.keys()

@@ -23,16 +23,28 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, Session
 from psycopg_pool import ConnectionPool
 
+from permille.clock import system_now
 from permille.config import Config
-from permille.core.mail import PAUSES, MailKind, address, addresses, allowed_in_test_mode
+from permille.core.errors import Invalid
+from permille.core.mail import (
+    PAUSES,
+    MailKind,
+    MailSecurity,
+    MailServer,
+    address,
+    addresses,
+    allowed_in_test_mode,
+)
 from permille.database.connections import open_pool
 from permille.ids import new_id
 from permille.out.kind import Context
 from permille.out.mail import sending, smtp
 from permille.out.mail.letter import Attachment, Letter, message_of
+from permille.out.mail.letters import WRITERS
 from permille.out.mail.trial import send_trial
 from permille.store import mails
 from permille.store.mails import NewMail
+from permille.usecases import mail as usecase
 from tests.live import free_port
 from tests.usecases.world import make_world
 
@@ -47,6 +59,7 @@ LETTER = Letter(
     language="de",
     is_right_to_left=False,
     attachments=(Attachment(name="7.pdf", content=b"%PDF-1.7"),),
+    color="#8a1c1c",
 )
 
 
@@ -329,6 +342,80 @@ def test_starttls_is_checked_and_signed_in(
     assert len(handler.received) == 1
 
 
+OWN = MailServer(
+    host="127.0.0.1", port=1, security=MailSecurity.NONE, user=None, mail_from="rechnung@shop.example",
+    reply_to="hilfe@shop.example",
+)  # fmt: skip
+
+
+def set_own(world: World, **changes: Any) -> None:
+    """Give the organization a server of its own."""
+    server = replace(OWN, **changes)
+    usecase.set_server(world.db, world.organization_id, server, now=world.now)
+    world.db.commit()
+
+
+def test_an_organizations_own_server_is_used_in_place_of_the_installations(
+    world: World, receiver: tuple[Receiver, Config]
+) -> None:
+    world.config = replace(world.config, smtp_host=None, webhook_allow_private=True)
+    world.queue("pay@customer.example")
+    assert world.send() == 0
+    set_own(world, host="localhost", port=receiver[1].smtp_port)
+    assert world.send() == 1
+    (message,) = receiver[0].messages
+    assert message["From"].addresses[0].addr_spec == "rechnung@shop.example"
+    assert message["Reply-To"] == "hilfe@shop.example"
+    usecase.remove_server(world.db, world.organization_id)
+    world.db.commit()
+    world.queue("pay@customer.example")
+    assert world.send() == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.0.0.1", "169.254.169.254", "::1"])
+def test_an_own_server_in_a_private_network_is_not_called(
+    world: World, receiver: tuple[Receiver, Config], host: str
+) -> None:
+    set_own(world, host=host, port=receiver[1].smtp_port)
+    mail_id = world.queue("pay@customer.example")
+    world.send()
+    refused = world.mail(mail_id)
+    assert (refused.status, receiver[0].received) == ("waiting", [])
+    assert "no public address" in (refused.response or "")
+
+
+def test_a_server_that_fails_is_tried_once_for_all_mails_and_again_when_it_is_mended(
+    world: World, receiver: tuple[Receiver, Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usecase, "system_now", lambda: world.now)
+    world.config = replace(world.config, webhook_allow_private=True)
+    set_own(world)
+    ids = [world.queue(f"{number}@customer.example") for number in range(3)]
+    assert world.send() == 1
+    found = [world.mail(mail_id) for mail_id in ids]
+    assert sorted(each.attempts for each in found) == [0, 0, 1]
+    assert {each.next_attempt_at for each in found} == {NOW + PAUSES[0]}
+    assert all("ConnectionRefusedError" in (each.response or "") for each in found)
+    assert world.send() == 0
+    world.now += timedelta(seconds=1)
+    set_own(world, port=receiver[1].smtp_port)
+    assert world.send() == 3
+    assert len(receiver[0].received) == 3
+
+
+def test_a_test_mail_goes_the_same_way(
+    world: World, receiver: tuple[Receiver, Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "WRITERS", WRITERS)
+    usecase.send_test(world.db, world.organization_id, "me@shop.example", now=NOW)
+    world.db.commit()
+    world.now = system_now()
+    assert world.send() == 1
+    assert [each.rcpt_tos for each in receiver[0].received] == [["me@shop.example"]]
+    with pytest.raises(Invalid):
+        usecase.send_test(world.db, world.organization_id, "junk", now=NOW)
+
+
 def test_ten_workers_send_each_mail_once(world: World, receiver: tuple[Receiver, Config]) -> None:
     for number in range(12):
         world.queue(f"{number}@customer.example")
@@ -360,13 +447,35 @@ def test_addresses() -> None:
     assert allowed_in_test_mode(["a@x.example"], [""]) == []
 
 
-def test_a_mail_is_written_right_to_left_where_its_language_is() -> None:
-    mail = mails.Mail(
+def mail_to_write() -> mails.Mail:
+    return mails.Mail(
         id=new_id(NOW), organization_id=new_id(NOW), kind=MailKind.INVOICE, object_id=new_id(NOW),
         recipients=["a@x.example"], cc=[], bcc=[], status="waiting", attempts=0, next_attempt_at=None,  # type: ignore[arg-type]
         handed_over_at=None, response=None, sent_at=None, queued_at=NOW, created_at=NOW,
     )  # fmt: skip
+
+
+def test_a_mail_is_written_right_to_left_where_its_language_is() -> None:
     letter = replace(LETTER, language="ar", is_right_to_left=True)
-    body = message_of(mail, letter, sender="b@acme.example", now=NOW).get_body(("html",))
+    body = message_of(mail_to_write(), letter, sender="b@acme.example", now=NOW).get_body(("html",))
     assert body is not None
     assert 'dir="rtl"' in body.get_content()
+
+
+def test_the_logo_is_in_the_mail_and_the_heading_has_the_colour() -> None:
+    letter = replace(LETTER, logo_png=b"picture")
+    message = message_of(mail_to_write(), letter, sender="b@acme.example", now=NOW)
+    again = email.message_from_bytes(message.as_bytes(policy=email.policy.SMTP), policy=email.policy.SMTP)
+    page = again.get_body(("html",))
+    assert page is not None
+    (logo,) = [part for part in again.walk() if part.get_content_type() == "image/png"]
+    assert logo.get_payload(decode=True) == b"picture"
+    assert f'src="cid:{logo["Content-ID"].strip("<>")}"' in page.get_content()
+    assert "color:#8a1c1c" in page.get_content()
+    assert [part.get_filename() for part in again.iter_attachments()] == ["7.pdf"]
+    text = again.get_body(("plain",))
+    assert text is not None
+    assert "Gesamt: 12,50 €" in text.get_content()
+    plain = message_of(mail_to_write(), LETTER, sender="b@acme.example", now=NOW).get_body(("html",))
+    assert plain is not None
+    assert "<img" not in plain.get_content()

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from . import days, settle
-from .prices import cut, price, rounded
+from .prices import cut, digits, price, rounded
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
@@ -20,6 +20,11 @@ DECIMALS = {"JPY": 0, "EUR": 2, "USD": 2, "KWD": 3}
 COST_PER_YEAR = {"weekly": 52, "monthly": 12, "quarterly": 4, "semiannual": 2, "yearly": 1}
 
 Action = Mapping[str, Any]
+
+
+def fee_key(fee: Fee) -> tuple[Any, ...]:
+    """What a fee is recognized by."""
+    return fee.kind, fee.code, fee.subscription.id if fee.subscription else "", fee.units, fee.cents
 
 
 @dataclass
@@ -63,8 +68,22 @@ class Subscription:
     """Up to where usage is billed."""
     paid: tuple[Fee, Bill] | None = None
     """The last fee in advance."""
-    had_fee: bool = False
+    fees: list[Fee] = field(default_factory=list)
+    """All that it was billed."""
     next_plan: Action | None = None
+    seats: dict[str, list[tuple[Fraction, datetime]]] = field(default_factory=dict)
+    """How many units of each fixed charge there are from when on, in the order in which that was said."""
+
+    def __post_init__(self) -> None:
+        self.seats = {each["code"]: [(Fraction(each["units"]), self.started)] for each in self.plan["fixed"]}
+
+    def in_effect(self, code: str) -> list[tuple[Fraction, datetime]]:
+        """The changes without those that a later one came before."""
+        kept: list[tuple[Fraction, datetime]] = []
+        for units, at in self.seats[code]:
+            kept = [each for each in kept if each[1] < at]
+            kept.append((units, at))
+        return kept
 
     @property
     def zone(self) -> str:
@@ -100,6 +119,7 @@ class Oracle:
         self.metrics: dict[str, Action] = {}
         self.plans: dict[str, Action] = {}
         self.taxes: dict[str, Fraction] = {}
+        self.add_ons: set[str] = set()
         self.rows: list[Subscription] = []
         self.events: dict[str, Event] = {}
         self.numbers = 0
@@ -114,6 +134,10 @@ class Oracle:
         self.taxes[action["code"]] = Fraction(action["rate"])
         return True
 
+    def _add_on(self, action: Action) -> bool:
+        self.add_ons.add(action["code"])
+        return True
+
     def _metric(self, action: Action) -> bool:
         self.metrics[action["code"]] = action
         return True
@@ -122,6 +146,8 @@ class Oracle:
         if any(charge["metric"] not in self.metrics for charge in action["charges"]):
             return False
         if any(code not in self.taxes for code in action["taxes"]):
+            return False
+        if any(each["code"] not in self.add_ons for each in action["fixed"]):
             return False
         self.plans[action["code"]] = action
         return True
@@ -203,6 +229,25 @@ class Oracle:
         self._grant(*found, action["granted"])
         return True
 
+    def _buy(self, action: Action) -> bool:
+        """Credits that are sold: there once their invoice is paid."""
+        found = self._wallet_of(action["wallet"])
+        if found is None or found[1].ended:
+            return False
+        customer, wallet = found
+        cents = self._cents(customer, wallet.rate, action["paid"])
+        if not cents:
+            return False
+        credits_ = digits(cents / (wallet.rate * 10 ** DECIMALS[customer.currency]), 5)
+        fee = Fee("credit", "", credits_, Fraction(cents), cents, [])
+        self._keep(customer, Bill("credit", [fee], self.now, fills=wallet))
+        return True
+
+    def _keep(self, customer: Customer, bill: Bill) -> None:
+        self.numbers += 1
+        bill.order = self.numbers
+        customer.bills.append(bill)
+
     def _end_wallet(self, action: Action) -> bool:
         found = self._wallet_of(action["wallet"])
         if found is None or found[1].ended:
@@ -213,6 +258,91 @@ class Oracle:
     def _wallet_of(self, name: str) -> tuple[Customer, Wallet] | None:
         found = ((who, one) for who in self.customers.values() for one in who.wallets if one.id == name)
         return next(found, None)
+
+    # What becomes of invoices
+
+    def bills(self) -> list[tuple[Customer, Bill]]:
+        """All invoices, those of a customer oldest first."""
+        found = [(who, bill) for who in self.customers.values() for bill in who.bills]
+        return sorted(found, key=lambda each: (each[0].id, each[1].order))
+
+    def bill(self, place: int) -> tuple[Customer, Bill] | None:
+        known = self.bills()
+        return known[place % len(known)] if known else None
+
+    def part_due(self, action: Action) -> int:
+        """What a payment pays: a share of what is due, or all of it."""
+        found = self.bill(action["bill"])
+        if found is None:
+            return 0
+        _, bill = found
+        return bill.due if bill.fills else rounded(bill.due * Fraction(action["share"]))
+
+    def _pay(self, action: Action) -> bool:
+        found, cents = self.bill(action["bill"]), self.part_due(action)
+        if found is None or cents <= 0:
+            return False
+        _, bill = found
+        bill.paid += cents
+        if bill.fills:
+            self._fill(bill.fills, cents, granted=False)
+        return True
+
+    def _void(self, action: Action) -> bool:
+        found = self.bill(action["bill"])
+        if found is None or found[1].status != "finalized":
+            return False
+        _, bill = found
+        bill.status = "voided"
+        for coupon, cents in bill.used_coupons:
+            coupon.use(-cents, -1)
+        for wallet, cents in bill.used_wallets:
+            self._fill(wallet, cents, granted=True)
+        return True
+
+    def _drop_coupon(self, action: Action) -> bool:
+        own = [
+            (who, one) for who in self.customers.values() for one in who.coupons if one.id == action["coupon"]
+        ]
+        if not own or not own[0][1].active:
+            return False
+        own[0][1].gone = True
+        return True
+
+    def credited(self, action: Action) -> tuple[Fee, int, int] | None:
+        """The fee that a note gives something back of, so much of it, and what the note comes to."""
+        found = self.bill(action["bill"])
+        if found is None or found[1].fills or found[1].status != "finalized":
+            return None
+        _, bill = found
+        fees = sorted((one for one in bill.fees if one.cents), key=fee_key)
+        fee = fees[0]
+        if any(fee_key(one) == fee_key(fee) for one in fees[1:]):
+            return None
+        cents = rounded((fee.cents - fee.credited) * Fraction(action["share"]))
+        base = cents - fee.off * cents / fee.cents
+        taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
+        if sum(one.credited for one in bill.fees) + cents == bill.fees_cents:
+            taxes -= bill.rounded_up
+        total = rounded(base) + rounded(taxes)
+        return (fee, cents, total) if cents > 0 and total > 0 else None
+
+    def _note(self, action: Action) -> bool:
+        found, credited = self.bill(action["bill"]), self.credited(action)
+        if found is None or credited is None:
+            return False
+        (customer, bill), (fee, cents, total) = found, credited
+        if action["as"] == "refund":
+            if total > bill.paid - bill.refunded:
+                return False
+            bill.refunded += total
+        base = cents - fee.off * cents / fee.cents
+        taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
+        bill.rounded_up += rounded(taxes) - digits(taxes, 5)
+        fee.credited += cents
+        credit = total if action["as"] == "credit" else 0
+        customer.notes.append(Note(total, credit, credit, self.now))
+        return True
 
     # Usage
 
@@ -268,7 +398,7 @@ class Oracle:
             case "latest_agg":
                 return values[-1] if values else Fraction(0), values
             case "unique_count_agg":
-                return Fraction(len(set(values))), values
+                return Fraction(len(set(values))), [Fraction(1)] * len(set(values))
         raise ValueError(metric)
 
     # Subscriptions
@@ -310,8 +440,10 @@ class Oracle:
             return False
         row.ended = self.now
         row.next_plan = None
-        self._give_back(row, upgraded=False)
-        self._bill(row.customer, [(row, "end")])
+        if not action["no_note"]:
+            self._give_back(row, upgraded=False)
+        if not action["no_bill"]:
+            self._bill(row.customer, [(row, "end")])
         return True
 
     def _change(self, action: Action) -> bool:
@@ -329,6 +461,117 @@ class Oracle:
         self._give_back(row, upgraded=True)
         self._bill(row.customer, [(row, "upgrade"), (following, "follow")])
         return True
+
+    def _seats(self, action: Action) -> bool:
+        """Other units of a fixed charge, at once or from the next period on."""
+        row = self.active(action["subscription"])
+        sold = {each["code"]: each for each in row.plan["fixed"]} if row else {}
+        if row is None or action["code"] not in sold:
+            return False
+        first, after = row.period(row.day(self.now))
+        units = Fraction(action["units"])
+        row.seats[action["code"]].append((units, self.now if action["now"] else days.opens(after, row.zone)))
+        charge = sold[action["code"]]
+        if action["now"] and charge["advance"]:
+            paid = [fee for fee in self._paid_ahead(row) if fee.code == action["code"]]
+            more = units - sum(fee.units for fee in paid)
+            if more > 0:
+                fees = [self._seat_fee(row, charge, more, (row.day(self.now), after, (after - first).days))]
+                row.fees += fees
+                bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now)
+                self._settle(row.customer, bill)
+        return True
+
+    def _paid_ahead(self, row: Subscription) -> list[Fee]:
+        """Fees of fixed charges for the running period."""
+        void = [fee for bill in row.customer.bills if bill.status == "voided" for fee in bill.fees]
+        return [
+            fee
+            for fee in row.fees
+            if fee.kind == "fixed_charge"
+            and fee.ahead
+            and fee.start is not None
+            and fee.end is not None
+            and fee.start <= self.now < fee.end
+            and not any(fee is each for each in void)
+        ]
+
+    def _fixed(self, row: Subscription, why: str, parts: list[tuple[Subscription, str]]) -> Iterator[Fee]:
+        """Fixed charges (6.1): in arrears of the period that ends, in advance of the one that begins."""
+        today = row.day(self.now)
+        for charge in row.plan["fixed"]:
+            history = row.in_effect(charge["code"])
+            if charge["advance"]:
+                first, after = row.period(today)
+                begin = max(first, row.day(row.started))
+                is_due = why in {"start", "follow"} or (why == "period" and first == today)
+                if is_due:
+                    units = [each for each, at in history if at <= max(self.now, row.started)][-1]
+                    fee = self._seat_fee(row, charge, units, (begin, after, (after - first).days))
+                    if why == "follow" and charge["prorated"]:
+                        fee = self._less_paid(fee, charge, parts[0][0], (after - begin).days)
+                    yield fee
+                continue
+            is_cut = why in {"end", "upgrade"}
+            first, after = row.period(today if is_cut else today - timedelta(days=1))
+            if why in {"start", "follow", "trial"} or (not is_cut and after != today):
+                continue
+            begin, until = max(first, row.day(row.started)), today + timedelta(days=1) if is_cut else after
+            known = [
+                each for each in history if each[1] < (self.now if is_cut else days.opens(after, row.zone))
+            ]
+            if not known:
+                continue
+            yield self._seat_fee(row, charge, known[-1][0], (begin, until, (after - first).days), known)
+
+    def _less_paid(self, fee: Fee, charge: Action, before: Subscription, left: int) -> Fee:
+        """A fee less what was paid under the plan before for the same days."""
+        prorated = {each["code"] for each in before.plan["fixed"] if each["advance"] and each["prorated"]}
+        for paid in self._paid_ahead(before):
+            if paid.code == charge["code"] and paid.code in prorated:
+                fee.cents = max(
+                    fee.cents - rounded(Fraction(paid.cents * min(left, paid.days), paid.days)), 0
+                )
+                fee.precise = Fraction(fee.cents)
+        return fee
+
+    def _seat_fee(
+        self,
+        row: Subscription,
+        charge: Action,
+        units: Fraction,
+        part: tuple[date, date, int],
+        history: list[tuple[Fraction, datetime]] | None = None,
+    ) -> Fee:
+        begin, until, whole = part
+        priced = units
+        if charge["prorated"]:
+            known = history or [(units, days.opens(begin, row.zone))]
+            starts = [max(row.day(at), begin) for _, at in known]
+            priced = sum(
+                (
+                    digits(Fraction(many * (end - start).days, whole), 6)
+                    for (many, _), start, end in zip(known, starts, [*starts[1:], until], strict=True)
+                ),
+                Fraction(0),
+            )
+        unit = 10 ** DECIMALS[row.customer.currency]
+        precise = price(charge["model"], charge["terms"], priced, []) * unit if units else Fraction(0)
+        return Fee(
+            kind="fixed_charge",
+            code=charge["code"],
+            units=units,
+            precise=precise,
+            cents=rounded(precise),
+            taxes=self._taxes(row),
+            plan=row.plan["code"],
+            subscription=row,
+            start=days.opens(begin, row.zone),
+            end=days.opens(until, row.zone),
+            days=(until - begin).days,
+            ahead=charge["advance"],
+            period=row.period(begin)[0],
+        )
 
     def _follow(self, row: Subscription, plan: Action, at: datetime) -> Subscription:
         following = Subscription(
@@ -396,9 +639,14 @@ class Oracle:
     def _bill(self, customer: Customer, parts: list[tuple[Subscription, str]]) -> None:
         fees: list[Fee] = []
         for row, why in parts:
-            fees += self._own_fee(row, why)
+            own = [*self._own_fee(row, why)]
             if why in {"period", "end", "upgrade", "downgrade"}:
-                fees += self._usage(row, why, parts)
+                own += self._usage(row, why, parts)
+            own += self._fixed(row, why, parts)
+            row.fees += own
+            own += (missing := [*self._commitment(row, why)])
+            row.fees += missing
+            fees += own
         bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now)
         self._settle(customer, bill)
         for row, _ in parts:
@@ -412,9 +660,7 @@ class Oracle:
         settle.take_notes(bill, customer.notes)
         settle.take_credits(bill, customer.wallets)
         if bill.fees_cents:
-            self.numbers += 1
-            bill.order = self.numbers
-            customer.bills.append(bill)
+            self._keep(customer, bill)
 
     def _own_fee(self, row: Subscription, why: str) -> list[Fee]:
         """The plan's own fee, by 3.9, 3.11 and 4.2."""
@@ -432,7 +678,6 @@ class Oracle:
             used = whole
         if why == "upgrade":
             used -= 1
-        row.had_fee = True
         precise = Fraction(row.plan["amount"] * max(used, 0), whole)
         return [
             Fee(
@@ -444,6 +689,7 @@ class Oracle:
                 taxes=self._taxes(row),
                 plan=row.plan["code"],
                 subscription=row,
+                period=first,
                 start=days.opens(begin, row.zone),
                 end=days.opens(after, row.zone),
                 whole_days=whole,
@@ -487,6 +733,7 @@ class Oracle:
         start = max(days.opens(first, row.zone), row.started)
         end = min(days.opens(after, row.zone), self.now)
         row.used_until = end
+        owner = row.period(row.day(start))[0]
         for charge in row.plan["charges"]:
             if why == "upgrade" and self._is_left_to(parts, charge):
                 continue
@@ -495,12 +742,55 @@ class Oracle:
             precise = price(charge["model"], charge["terms"], max(units, Fraction(0)), values) * unit
             if units < 0:
                 precise = Fraction(0)
+            cents = rounded(precise)
+            yield self._charge_fee(row, charge["metric"], units, precise, owner)
+            if charge["minimum"]:
+                begin, until = row.day(start), row.day(end - timedelta(microseconds=1)) + timedelta(days=1)
+                used = (until - begin).days - (1 if why == "upgrade" else 0)
+                missing = Fraction(charge["minimum"] * max(used, 0), (after - first).days) - cents
+                if missing > 0:
+                    yield self._charge_fee(row, charge["metric"], Fraction(1), missing, owner)
+
+    def _charge_fee(
+        self, row: Subscription, code: str, units: Fraction, precise: Fraction, first: date
+    ) -> Fee:
+        return Fee(
+            kind="charge",
+            code=code,
+            units=units,
+            precise=precise,
+            cents=rounded(precise),
+            taxes=self._taxes(row),
+            plan=row.plan["code"],
+            subscription=row,
+            period=first,
+        )
+
+    def _commitment(self, row: Subscription, why: str) -> Iterator[Fee]:
+        """What a period of the plan that ends lacks of the amount that was agreed (6.2)."""
+        agreed = row.plan["commitment"]
+        if not agreed or why not in {"period", "end", "upgrade", "downgrade"}:
+            return
+        today = row.day(self.now)
+        is_cut = why in {"end", "upgrade"}
+        first, after = row.period(today if is_cut else today - timedelta(days=1))
+        if not is_cut and after != today:
+            return
+        if row.plan["advance"] and row.trial_end is not None and row.trial_end >= days.opens(after, row.zone):
+            return  # it was all trial
+        begin = max(first, row.day(row.started))
+        until = today + timedelta(days=1) if is_cut else after
+        committed = rounded(Fraction(agreed * (until - begin).days, (after - first).days))
+        void = [fee for bill in row.customer.bills if bill.status == "voided" for fee in bill.fees]
+        counted = [fee for fee in row.fees if fee.period == first and not any(fee is one for one in void)]
+        missing = committed - sum(fee.cents for fee in counted)
+        if missing > 0:
             yield Fee(
-                kind="charge",
-                code=charge["metric"],
-                units=units,
-                precise=precise,
-                cents=rounded(precise),
+                kind="commitment",
+                code="",
+                units=Fraction(1),
+                precise=Fraction(missing),
+                cents=missing,
                 taxes=self._taxes(row),
                 plan=row.plan["code"],
                 subscription=row,
@@ -520,7 +810,9 @@ class Oracle:
         """The credit note for days that were paid in advance and are not used (7.6)."""
         if not row.plan["advance"] or row.paid is None or not row.paid[0].cents:
             return
-        fee, _ = row.paid
+        fee, bill = row.paid
+        if bill.status == "voided":
+            return
         assert fee.end is not None
         last = row.day(fee.end - timedelta(microseconds=1))
         today = row.day(self.now)
@@ -535,8 +827,10 @@ class Oracle:
             return
         base = amount - fee.off * amount / fee.cents
         taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
+        if sum(one.credited for one in bill.fees) + rounded(amount) == bill.fees_cents:
+            taxes -= bill.rounded_up
         total = rounded(base) + rounded(taxes)
-        fee.credited += rounded(amount)
         if total:
-            self.numbers += 1
-            row.customer.notes.append(Note(str(self.numbers), total, total, self.now, fee))
+            bill.rounded_up += rounded(taxes) - digits(taxes, 5)
+            fee.credited += rounded(amount)
+            row.customer.notes.append(Note(total, total, total, self.now))

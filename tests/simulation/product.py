@@ -16,14 +16,16 @@ from tests.api.conftest import START, Server, charge, join
 Action = Mapping[str, Any]
 
 BILLS = """
-select c.external_id, i.invoice_type, i.status, i.coupons_amount_cents, i.taxes_amount_cents, i.credit_notes_amount_cents,
-    i.prepaid_credit_amount_cents, i.total_amount_cents, array(
-        select array[f.fee_type, coalesce(m.code, ''), trim_scale(f.units)::text, f.amount_cents::text]
+select i.id, c.external_id, i.invoice_type, i.status, i.coupons_amount_cents, i.taxes_amount_cents, i.credit_notes_amount_cents,
+    i.prepaid_credit_amount_cents, i.total_amount_cents, i.total_paid_amount_cents, array(
+        select array[f.fee_type, coalesce(m.code, x.code, ''), coalesce(s.external_id, ''), f.units::text, f.amount_cents::text,
+            f.id::text]
         from fee f left join charge h on h.id = f.charge_id left join billable_metric m on m.id = h.billable_metric_id
+        left join fixed_charge x on x.id = f.item_id left join subscription s on s.id = f.subscription_id
         where f.invoice_id = i.id and f.amount_cents <> 0)
 from invoice i join customer c on c.id = i.customer_id
 where i.organization_id = %(organization)s and i.fees_amount_cents <> 0
-order by i.created_at, i.sequential_id
+order by c.external_id, i.created_at, i.sequential_id
 """
 BALANCES = """
 select 'wallet ' || w.name, w.balance_cents::text
@@ -35,6 +37,14 @@ union all select 'notes of ' || c.external_id, string_agg(n.total_amount_cents |
     order by n.created_at, n.total_amount_cents, n.balance_amount_cents)
 from credit_note n join customer c on c.id = n.customer_id where n.organization_id = %(organization)s group by c.id
 """
+
+
+def fees_of(row: Any) -> list[tuple[Any, ...]]:
+    """Fees as the oracle names them, each with its id."""
+    return [
+        (kind, code, name, Fraction(units), int(cents), own)
+        for kind, code, name, units, cents, own in row[-1]
+    ]
 
 
 class Product:
@@ -56,17 +66,18 @@ class Product:
         handler: Callable[[Action], None] = getattr(self, f"_{action['do']}")
         handler(action)
 
-    def bills(self) -> list[Any]:
-        """Every invoice on which anything is owed, oldest first: (customer, what it says, its fees)."""
+    def rows(self) -> list[Any]:
+        """Every invoice on which anything is owed, oldest first: its id, what it says, and its fees with theirs."""
         self.server.conn.rollback()
-        rows = self.server.conn.execute(BILLS, {"organization": self.api.organization.id}).fetchall()
-        return [
-            (
-                *row[:-1],
-                sorted((kind, code, Fraction(units), int(cents)) for kind, code, units, cents in row[-1]),
-            )
-            for row in rows
-        ]
+        return self.server.conn.execute(BILLS, {"organization": self.api.organization.id}).fetchall()
+
+    def bills(self) -> list[Any]:
+        """What these invoices say."""
+        return [(*row[1:-1], sorted(each[:-1] for each in fees_of(row))) for row in self.rows()]
+
+    def bill(self, place: int) -> Any:
+        known = self.rows()
+        return known[place % len(known)]
 
     def balances(self) -> dict[str, str]:
         return dict(self.server.conn.execute(BALANCES, {"organization": self.api.organization.id}).fetchall())
@@ -94,7 +105,12 @@ class Product:
         self.api.plan(
             action["code"],
             [
-                charge(self.metrics[each["metric"]], charge_model=each["model"], properties=each["terms"])
+                charge(
+                    self.metrics[each["metric"]],
+                    charge_model=each["model"],
+                    properties=each["terms"],
+                    min_amount_cents=each["minimum"],
+                )
                 for each in action["charges"]
             ],
             interval=action["interval"],
@@ -104,7 +120,31 @@ class Product:
             trial_period=action["trial"],
             bill_charges_monthly=action["charges_monthly"],
             tax_codes=action["taxes"],
+            fixed_charges=[
+                {
+                    "add_on_code": each["code"],
+                    "code": each["code"],
+                    "charge_model": each["model"],
+                    "properties": each["terms"],
+                    "units": each["units"],
+                    "pay_in_advance": each["advance"],
+                    "prorated": each["prorated"],
+                }
+                for each in action["fixed"]
+            ],
+            **(
+                {"minimum_commitment": {"amount_cents": action["commitment"]}} if action["commitment"] else {}
+            ),
         )
+
+    def _add_on(self, action: Action) -> None:
+        body = {"name": action["code"], "code": action["code"], "amount_cents": 1, "amount_currency": "EUR"}
+        self.api.post("/add_ons", {"add_on": body})
+
+    def _seats(self, action: Action) -> None:
+        body = {"units": action["units"], "apply_units_immediately": action["now"]}
+        path = f"/subscriptions/{action['subscription']}/fixed_charges/{action['code']}"
+        self.api.put(path, {"fixed_charge": body})
 
     def _customer(self, action: Action) -> None:
         self.api.customer(
@@ -159,6 +199,35 @@ class Product:
     def _end_wallet(self, action: Action) -> None:
         self.api.delete(f"/wallets/{self.wallets[action['wallet']]}")
 
+    def _buy(self, action: Action) -> None:
+        body = {"wallet_id": self.wallets[action["wallet"]], "paid_credits": action["paid"]}
+        self.api.post("/wallet_transactions", {"wallet_transaction": body})
+
+    def _pay(self, action: Action) -> None:
+        body = {
+            "invoice_id": str(self.bill(action["bill"])[0]),
+            "amount_cents": action["cents"],
+            "reference": "bank",
+        }
+        self.api.post("/payments", {"payment": body})
+
+    def _void(self, action: Action) -> None:
+        self.api.post(f"/invoices/{self.bill(action['bill'])[0]}/void", {})
+
+    def _note(self, action: Action) -> None:
+        row = self.bill(action["bill"])
+        first = min(fees_of(row))
+        body = {
+            "invoice_id": str(row[0]),
+            "items": [{"fee_id": first[-1], "amount_cents": action["cents"]}],
+            f"{action['as']}_amount_cents": action["total"],
+        }
+        self.api.post("/credit_notes", {"credit_note": body})
+
+    def _drop_coupon(self, action: Action) -> None:
+        given = self.api.get("/applied_coupons", **{"coupon_code[]": action["coupon"]})["applied_coupons"][0]
+        self.api.delete(f"/customers/{given['external_customer_id']}/applied_coupons/{given['lago_id']}")
+
     def _use(self, action: Action) -> None:
         at = self.now - timedelta(seconds=action["ago"], microseconds=7)
         self.sent[action["id"]] = Draft(
@@ -201,7 +270,12 @@ class Product:
         )
 
     def _end(self, action: Action) -> None:
-        self.api.delete(f"/subscriptions/{action['subscription']}")
+        chosen = {}
+        if action["no_bill"]:
+            chosen["on_termination_invoice"] = "skip"
+        if action["no_note"]:
+            chosen["on_termination_credit_note"] = "skip"
+        self.api.delete(f"/subscriptions/{action['subscription']}", **chosen)
 
     def _change(self, action: Action) -> None:
         customer = self.api.get(f"/subscriptions/{action['subscription']}")["subscription"][
@@ -209,8 +283,12 @@ class Product:
         ]
         self.api.subscribe(action["subscription"], action["plan"], external_customer_id=customer)
 
+    def start_moving(self, action: Action) -> Any:
+        """Ask the clock to go there: 202 while it is on its way."""
+        self.now = action["until"]
+        return self.api.call("PUT", "/test_clock", {"test_clock": {"now": self.now.isoformat()}})
+
     def _move(self, action: Action) -> None:
-        self.now += timedelta(seconds=action["seconds"])
-        body = {"test_clock": {"now": self.now.isoformat()}}
-        while self.api.call("PUT", "/test_clock", body).status_code == 202:
+        while (answer := self.start_moving(action)).status_code == 202:
             pass
+        assert answer.status_code == 200, answer.text

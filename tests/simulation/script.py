@@ -14,7 +14,10 @@ METRICS: list[dict[str, Any]] = [
     {"do": "metric", "code": "tokens", "kind": "sum_agg", "recurring": False},
     {"do": "metric", "code": "peak", "kind": "max_agg", "recurring": False},
     {"do": "metric", "code": "models", "kind": "unique_count_agg", "recurring": False},
+    {"do": "metric", "code": "seats", "kind": "sum_agg", "recurring": True},
+    {"do": "metric", "code": "users", "kind": "unique_count_agg", "recurring": True},
 ]
+ADD_ONS: list[dict[str, Any]] = [{"do": "add_on", "code": "seat"}, {"do": "add_on", "code": "desk"}]
 TAXES: list[dict[str, Any]] = [
     {"do": "tax", "code": "vat", "rate": "20"},
     {"do": "tax", "code": "gst", "rate": "7.5"},
@@ -26,16 +29,17 @@ DAY = 86_400
 class Script:
     """Writes the actions of one seed."""
 
-    def __init__(self, seed: int, length: int = 40) -> None:
+    def __init__(self, seed: int, length: int = 50) -> None:
         self.random = Random(seed)
         self.names = 0
         self.subscriptions: list[str] = []
         self.events: list[str] = []
         self.wallets: list[str] = []
+        self.coupons: list[str] = []
         self.currency = self.random.choice(CURRENCIES)
         self.customers = ["ann", "bob"][: self.random.randint(1, 2)]
         self.plans = ["one", "two", "three"]
-        self.actions: list[dict[str, Any]] = [*TAXES, *METRICS]
+        self.actions: list[dict[str, Any]] = [*TAXES, *METRICS, *ADD_ONS]
         self.actions += [self._plan(code) for code in self.plans]
         self.actions += [self._customer(name) for name in self.customers]
         self.actions += [self._subscribe() for _ in self.customers]
@@ -61,12 +65,35 @@ class Script:
             "trial": self._some(0, 0, 0, 10, 40),
             "charges_monthly": self._some(True, False),
             "taxes": self._some([], [], [], ["odd"]),
+            "commitment": self._some(0, 0, 0, 20_000, 123_456),
             "charges": [self._charge(metric) for metric in metrics],
+            "fixed": [self._fixed(each["code"]) for each in ADD_ONS if self.random.random() < 0.3],
         }
 
     def _charge(self, metric: str) -> dict[str, Any]:
         model = self._some(*MODELS)
-        return {"metric": metric, "model": model, "terms": getattr(self, f"_{model}")()}
+        terms = getattr(self, f"_{model}")()
+        return {"metric": metric, "model": model, "terms": terms, "minimum": self._some(0, 0, 0, 7_777)}
+
+    def _fixed(self, code: str) -> dict[str, Any]:
+        model = self._some("standard", "standard", "graduated", "volume")
+        return {
+            "code": code,
+            "model": model,
+            "terms": getattr(self, f"_{model}")(),
+            "units": self._some(0, 1, 4, 10),
+            "advance": model != "volume" and self._some(True, False),
+            "prorated": model == "standard" and self._some(True, False),
+        }
+
+    def _seats(self) -> dict[str, Any]:
+        return {
+            "do": "seats",
+            "subscription": self._some(*self.subscriptions),
+            "code": self._some("seat", "desk"),
+            "units": self._some(0, 2, 7, 20),
+            "now": self._some(True, False),
+        }
 
     def _amount(self) -> str:
         return str(self._some("0.5", "1", "0.0123", "12.5", "0.37", "100"))
@@ -132,6 +159,12 @@ class Script:
             self._again: 1,
             self._amend: 1,
             self._end_wallet: 0.3,
+            self._buy: 1,
+            self._seats: 1.5,
+            self._pay: 3,
+            self._void: 1,
+            self._note: 1.5,
+            self._drop_coupon: 0.5,
         }
         made: dict[str, Any] = self.random.choices(list(choices), list(choices.values()))[0]()
         return made
@@ -167,9 +200,10 @@ class Script:
         limit = self._some("", "", "plan", "metric")
         codes = {"": [""], "plan": self.plans, "metric": [each["code"] for each in METRICS]}
         kind = self._some("fixed_amount", "percentage")
+        self.coupons.append(self._name("coupon"))
         return {
             "do": "coupon",
-            "id": self._name("coupon"),
+            "id": self.coupons[-1],
             "customer": self._some(*self.customers),
             "kind": kind,
             "value": self._some("500", "1", "12345")
@@ -190,7 +224,7 @@ class Script:
             "rate": self._some("1", "0.5", "2.5"),
             "priority": self._some(1, 50, 50),
             "granted": self._credits(),
-            "kinds": self._some([], [], ["subscription"], ["charge"]),
+            "kinds": self._some([], [], ["subscription"], ["charge"], ["fixed_charge", "commitment"]),
             "metrics": self._some([], [], [], ["tokens"]),
         }
 
@@ -208,7 +242,37 @@ class Script:
         return {"do": "end_wallet", "wallet": self._some(*self.wallets) if self.wallets else ""}
 
     def _end(self) -> dict[str, Any]:
-        return {"do": "end", "subscription": self._some(*self.subscriptions)}
+        return {
+            "do": "end",
+            "subscription": self._some(*self.subscriptions),
+            "no_bill": self._some(False, False, True),
+            "no_note": self._some(False, False, True),
+        }
+
+    def _buy(self) -> dict[str, Any]:
+        return {
+            "do": "buy",
+            "wallet": self._some(*self.wallets) if self.wallets else "",
+            "paid": self._credits(),
+        }
+
+    def _pay(self) -> dict[str, Any]:
+        return {"do": "pay", "bill": self.random.randint(0, 30), "share": self._some("1", "1", "1/2", "1/7")}
+
+    def _void(self) -> dict[str, Any]:
+        return {"do": "void", "bill": self.random.randint(0, 30)}
+
+    def _note(self) -> dict[str, Any]:
+        share = self._some("1", "1/2", "1/3")
+        return {
+            "do": "note",
+            "bill": self.random.randint(0, 30),
+            "share": share,
+            "as": self._some("credit", "refund"),
+        }
+
+    def _drop_coupon(self) -> dict[str, Any]:
+        return {"do": "drop_coupon", "coupon": self._some(*self.coupons) if self.coupons else ""}
 
     def _change(self) -> dict[str, Any]:
         return {

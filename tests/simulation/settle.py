@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 from math import floor
+from typing import Any
 
 from .prices import digits, rounded
 
@@ -25,10 +26,15 @@ class Fee:
     cents: int
     taxes: Sequence[Tax]
     plan: str | None = None
-    subscription: object = None
+    subscription: Any = None
     start: datetime | None = None
     end: datetime | None = None
+    period: date | None = None
+    """The first day of the plan's period that it is of."""
     whole_days: int = 0
+    days: int = 0
+    ahead: bool = False
+    """Whether it is paid for a period to come."""
     price: int = 0
     off: Fraction = Fraction(0)
     credited: Fraction = Fraction(0)
@@ -85,11 +91,10 @@ class Coupon:
 
 @dataclass
 class Note:
-    id: str
+    total: int
     credit: int
     balance: int
     made: datetime
-    of: object = None
 
 
 @dataclass
@@ -138,6 +143,11 @@ class Bill:
     prepaid: int = 0
     paid: int = 0
     offset: int = 0
+    refunded: int = 0
+    rounded_up: Fraction = Fraction(0)
+    """What the taxes of its credit notes were rounded up by."""
+    fills: Wallet | None = None
+    """The wallet that it sells credits of."""
     used_coupons: list[tuple[Coupon, int]] = field(default_factory=list)
     used_wallets: list[tuple[Wallet, int]] = field(default_factory=list)
 
@@ -152,6 +162,10 @@ class Bill:
     @property
     def total(self) -> int:
         return self.with_taxes - self.notes - self.prepaid
+
+    @property
+    def due(self) -> int:
+        return self.total - self.paid - self.offset if self.status == "finalized" else 0
 
 
 def take_coupons(bill: Bill, coupons: Sequence[Coupon], currency: str) -> None:
@@ -186,7 +200,7 @@ def take_taxes(bill: Bill) -> None:
 
 def take_notes(bill: Bill, notes: Sequence[Note]) -> None:
     for note in notes:
-        cents = min(note.balance, bill.with_taxes - bill.notes)
+        cents = max(min(note.balance, bill.with_taxes - bill.notes), 0)
         note.balance -= cents
         bill.notes += cents
 

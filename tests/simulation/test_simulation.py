@@ -7,10 +7,11 @@ import secrets
 
 import pytest
 
-from .play import run
+from .play import run, run_with_deaths
 
 FIXED = 20
 FRESH = 5
+WITH_DEATHS = 3
 
 
 def worlds() -> list[int | str]:
@@ -25,4 +26,10 @@ def worlds() -> list[int | str]:
 @pytest.mark.parametrize("world", worlds())
 def test_customers_owe_what_the_specification_says(server, world: int | str) -> None:
     found = run(server, world if isinstance(world, int) else secrets.randbelow(10**9))
+    assert not found, found
+
+
+@pytest.mark.parametrize("world", worlds()[:WITH_DEATHS])
+def test_processes_that_die_between_two_statements_change_nothing(server, world: int) -> None:
+    found = run_with_deaths(server, world)
     assert not found, found

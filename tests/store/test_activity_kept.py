@@ -11,8 +11,10 @@ import pytest
 
 from permille.config import Config
 from permille.database.connections import open_pool
-from permille.store import activity, organizations
+from permille.ids import new_id
+from permille.store import activity, api_logs, organizations
 from permille.store.activity import ActorKind
+from permille.store.api_logs import LoggedRequest
 from permille.usecases.activity import begin
 from permille.worker import loops
 
@@ -61,6 +63,39 @@ def test_a_worker_deletes_what_is_older_than_the_setting_says(
             turns += 1
     assert kept(db) == expected
     assert turns == (days > 0)
+
+
+def test_logged_requests_are_deleted_too(dsn: str, db: psycopg.Connection[Any]) -> None:
+    owner = organizations.add(db, name="logged", test_now=None, entity={}, now=NOW).id
+    common: Any = {
+        "organization_id": owner,
+        "api_key_id": owner,
+        "method": "post",
+        "path": "/plans",
+        "client": "",
+        "origin": "",
+        "status": 200,
+        "body": None,
+        "answer": None,
+        "duration_ms": 1,
+    }
+    for days in AGES:
+        at = NOW - timedelta(days=days)
+        api_logs.add(db, [LoggedRequest(id=new_id(at), request_id=str(days), at=at, **common)])
+    db.commit()
+    (loop,) = (
+        each
+        for each in loops(Config(api_log_days=30), threading.Event())
+        if each.name == "old logged requests"
+    )
+    with open_pool(dsn, size=1, name="test") as pool:
+        assert loop.step(pool, NOW)
+        assert not loop.step(pool, NOW)
+    assert [row[0] for row in db.execute("select request_id from api_log order by id desc")] == [
+        "0",
+        "29",
+        "30",
+    ]
 
 
 def test_it_is_deleted_in_steps_the_oldest_first(db: psycopg.Connection[Any]) -> None:

@@ -127,6 +127,7 @@ def test_the_catalogue_api_reads_the_same_charges(db, organization, slug):
             metrics={metric.id: metric for metric in metrics.values()},
             is_subscribed=False,
             now=NOW,
+            currency=plan.amount_currency,
         ),
     )
     assert around.errors == {}

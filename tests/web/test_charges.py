@@ -141,6 +141,22 @@ def test_a_dynamic_charge_gets_filters_too(browser, api, tokens):
     assert charge_of(api)["filters"] == []
 
 
+def test_a_charge_by_the_catalogue_stays_what_it_is_and_gets_another_markup(browser, api, tokens):
+    terms = {
+        "markup": "1.2",
+        "markup_by": [{"provider": "openai", "markup": "1.5"}],
+        "prices": [{"provider": "a", "model": "b", "type": "input", "amount": "0.4", "from": "2026-11-01"}],
+        "unpriced": "free",
+        "as_of": "2026-11-01",
+    }
+    before = plan_with(api, charge_model="catalogue", properties=terms)
+    edit(browser)
+    assert charge_of(api) == before, "saved as it was shown"
+    edit(browser, **{"others:markup": "1.3"})
+    after = charge_of(api)["properties"]
+    assert {name: after[name] for name in terms} == {**terms, "markup": "1.3"}
+
+
 def test_filters_of_another_metric_do_not_come_along(browser, tokens):
     browser.sent("/new-billable-metric", {**TOKENS, "code": "images", "key": "size", "values": "XL"})
     typed = {
@@ -208,7 +224,7 @@ def test_grouping_and_taxes_of_a_grid(browser, api, tokens):
     assert "Each project is priced by itself. City, 1.5 %." in words
     edit(browser, charge_tax=["vat"])
     assert [tax["code"] for tax in charge_of(api)["taxes"]] == ["vat"]
-    edit(browser)
+    edit(browser, charge_tax=[])
     assert charge_of(api)["taxes"] == [], "no box is ticked"
     browser.sent("/edit-plan/payg", {"name": "P", "amount": "0", "plan_taxes": "yes"})
     assert api(api_plans.show_plan, code="payg")["plan"]["taxes"] == []

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, time, timedelta
+from datetime import timedelta
 from typing import Any
 
 from permille.api.http import Call
 from permille.api.objects.activity_log import ActivityLog
 from permille.api.render import instant
-from permille.api.validation import parse_uuid, query_texts
-from permille.core.errors import Invalid, NotFound
-from permille.core.instants import parse_instant
+from permille.api.validation import parse_uuid, query_day, query_texts
+from permille.core.errors import NotFound
 from permille.store import activity
 from permille.store.activity import ActorKind, ChangeSearch, ObjectChange
 
@@ -48,9 +47,9 @@ def _search(call: Call) -> ChangeSearch:
     query = call.query
     sources = query_texts(query, "activity_sources")
     actors = [kind.value for kind, source in SOURCE_OF.items() if source in sources]
-    last = _day(call, "to_date")
+    last = query_day(call.query, "to_date")
     return ChangeSearch(
-        since=_day(call, "from_date"),
+        since=query_day(call.query, "from_date"),
         until=last + timedelta(days=1) - timedelta(microseconds=1) if last else None,
         actors=actors or sources,
         user_emails=query_texts(query, "user_emails"),
@@ -60,14 +59,6 @@ def _search(call: Call) -> ChangeSearch:
         external_customer_id=query.get("external_customer_id") or None,
         external_subscription_id=query.get("external_subscription_id") or None,
     )
-
-
-def _day(call: Call, name: str) -> datetime | None:
-    text = call.query.get(name)
-    found = parse_instant(text) if text else None
-    if text and found is None:
-        raise Invalid({name: ["invalid_date"]})
-    return datetime.combine(found.date(), time(), found.tzinfo) if found else None
 
 
 def _rendered(row: ObjectChange) -> ActivityLog:

@@ -9,12 +9,14 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.api.custom_sections import read_chosen, render_section
 from permille.api.dunning_campaigns import read_campaign
 from permille.api.http import Call
 from permille.api.objects import billing_entity as objects
 from permille.api.render import instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import DAYS_MAX, LONG_TEXT, Fields
+from permille.core.color import color_of, is_readable
 from permille.core.customer import BillingEntity
 from permille.core.mail import EMAIL_SETTINGS
 from permille.store import billing_entities
@@ -68,7 +70,7 @@ def read_settings(fields: Fields) -> dict[str, Any]:
 
 
 def _read(fields: Fields) -> dict[str, Any]:
-    fields.refuse_unbuilt("invoice_custom_section_codes", "logo")
+    fields.refuse_unbuilt("logo")
     readers: dict[str, Callable[[str], Any]] = {
         **dict.fromkeys(TEXTS, fields.text),
         **dict.fromkeys(LONG_TEXTS, partial(fields.text, limit=LONG_TEXT)),
@@ -82,6 +84,7 @@ def _read(fields: Fields) -> dict[str, Any]:
         "country": fields.country,
         "document_locale": fields.document_locale,
         "email_settings": partial(fields.choices, allowed=EMAIL_SETTINGS),
+        "brand_color": partial(_read_color, fields),
     }
     settings = {name: read(name) for name, read in readers.items() if fields.has(name)}
     if (numbering := fields.choice("document_numbering", NUMBERING)) is not None:
@@ -89,6 +92,16 @@ def _read(fields: Fields) -> dict[str, Any]:
     if prefix := fields.text("document_number_prefix", limit=PREFIX_MAX):
         settings["document_number_prefix"] = prefix.upper()
     return settings
+
+
+def _read_color(fields: Fields, name: str) -> str | None:
+    text = fields.text(name)
+    color = color_of(text) if text else None
+    if text and color is None:
+        fields.refuse(name, "invalid_color")
+    elif color and not is_readable(color):
+        fields.refuse(name, "color_is_too_light")
+    return color
 
 
 def list_billing_entities(call: Call) -> dict[str, Any]:
@@ -126,6 +139,8 @@ def read_entity(conn: Connection[Any], organization_id: UUID, fields: Fields) ->
     settings = read_settings(fields)
     if own is not None:
         settings["tax_ids"] = ids(own)
+    if (sections := read_chosen(conn, organization_id, fields)) is not None:
+        settings["custom_section_ids"] = sections
     if fields.has("dunning_campaign_code"):
         settings["dunning_campaign_id"] = read_campaign(conn, organization_id, fields)
     if fields.has("name"):
@@ -156,6 +171,7 @@ SAME_NAME = (
     "is_default",
     "email_settings",
     "eu_tax_management",
+    "brand_color",
 )
 
 
@@ -164,6 +180,7 @@ def render_billing_entity(entity: BillingEntity) -> objects.BillingEntity:
         lago_id=entity.id,
         **{name: getattr(entity, name) for name in SAME_NAME},
         taxes=[render_tax(tax) for tax in entity.taxes],
+        selected_invoice_custom_sections=[render_section(each) for each in entity.custom_sections],
         lago_dunning_campaign_id=entity.dunning_campaign_id,
         created_at=instant(entity.created_at),
         updated_at=instant(entity.updated_at),

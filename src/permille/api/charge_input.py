@@ -40,6 +40,7 @@ from permille.ids import new_id
 from permille.store import billable_metrics, plans
 
 MODELS = tuple(ChargeModel)
+CATALOGUE_CURRENCY = "USD"
 FLAGS = ("pay_in_advance", "prorated", "invoiceable")
 
 
@@ -56,6 +57,7 @@ class ChargesOfPlan:
     """Those that the request names, by code."""
     pricing_units: Mapping[str, PricingUnit] = field(default_factory=dict)
     """Likewise, as far as there are such."""
+    currency: str
 
 
 def read_charges(entries: Sequence[Fields], plan: ChargesOfPlan) -> tuple[Charge, ...]:
@@ -77,6 +79,7 @@ def read_charges(entries: Sequence[Fields], plan: ChargesOfPlan) -> tuple[Charge
                 pricing_units=plan.pricing_units,
             )
         )
+        refuse_unknown_rate(entry, charges[-1], plan.currency)
     _refuse_equal_codes(entries, charges)
     return tuple(charges)
 
@@ -100,6 +103,7 @@ def read_added_charge(
         now=now,
         taxes=known_taxes(conn, plan.organization_id, [entry]),
         pricing_units=known_pricing_units(conn, plan.organization_id, [entry]),
+        currency=plan.amount_currency,
     )
     charges = read_charges([*kept, fresh], context)
     entry.check()
@@ -122,6 +126,7 @@ def read_changed_charge(
             taxes=taxes,
             pricing_units=known_pricing_units(conn, plan.organization_id, [entry]),
         )
+    refuse_unknown_rate(entry, after, plan.amount_currency)
     entry.check()
     if any(charge.code == after.code for charge in plan.charges if charge.id != after.id):
         raise Invalid({"code": ["value_already_exist"]})
@@ -137,6 +142,7 @@ def _refuse_equal_codes(entries: Sequence[Fields], charges: Sequence[Charge]) ->
 def _new_charge(entry: Fields, plan: ChargesOfPlan, others: Sequence[Charge]) -> Charge:
     """A charge with Lago's defaults, of the entry's model, on the metric that it names: it exists."""
     metric = plan.metrics[entry.uuid("billable_metric_id") or UUID(int=0)]
+    model = _model(entry) or ChargeModel.STANDARD
     return Charge(
         id=new_id(plan.now),
         plan_id=plan.plan_id,
@@ -144,7 +150,7 @@ def _new_charge(entry: Fields, plan: ChargesOfPlan, others: Sequence[Charge]) ->
         metric=metric,
         code=next_code(metric.code, {charge.code for charge in others}),
         invoice_display_name=None,
-        charge_model=_model(entry) or ChargeModel.STANDARD,
+        charge_model=model,
         pay_in_advance=False,
         prorated=False,
         invoiceable=True,
@@ -154,6 +160,7 @@ def _new_charge(entry: Fields, plan: ChargesOfPlan, others: Sequence[Charge]) ->
         properties={},
         filters=(),
         created_at=plan.now,
+        rounding=Rounding.PER_CHARGE if pricing.model_of(model).dated_by else Rounding.PER_FEE,
     )
 
 
@@ -214,6 +221,15 @@ def refuse_incompatibilities(entry: Fields, charge: Charge) -> None:
     """What does not go together in the charge, with all its filters."""
     for name, code in incompatibilities(charge):
         entry.refuse(name, code)
+
+
+def refuse_unknown_rate(entry: Fields, charge: Charge, currency: str) -> None:
+    """Prices of the catalogue are in US dollars: in another currency the charge has to say what one is worth."""
+    dollars = currency == CATALOGUE_CURRENCY or charge.applied_pricing_unit is not None
+    if charge.charge_model is ChargeModel.CATALOGUE and not dollars:
+        priced = [charge.properties, *(each.properties for each in charge.filters)]
+        if not all(each.get("exchange_rate") for each in priced):
+            entry.refuse("properties", "exchange_rate_is_mandatory")
 
 
 def read_overridden_charge(

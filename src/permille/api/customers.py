@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.api.custom_sections import read_chosen, render_section
 from permille.api.dunning_campaigns import read_campaign
 from permille.api.http import Call
 from permille.api.objects import customer as objects
@@ -23,7 +24,7 @@ from permille.api.validation import (
     query_texts,
 )
 from permille.core.customer import BillingEntity, Customer
-from permille.core.errors import NotFound
+from permille.core.errors import Forbidden, NotFound
 from permille.http.query import query_flag
 from permille.ids import new_id
 from permille.store import billing_entities, customers
@@ -65,7 +66,7 @@ UNBUILT_BILLING = (
     "sync",
     "sync_with_provider",
 )
-UNBUILT = ("integration_customers", "invoice_custom_section_codes")
+UNBUILT = ("integration_customers",)
 
 
 def upsert_customer(call: Call) -> dict[str, Any]:
@@ -118,6 +119,8 @@ def read_columns(
         columns["finalize_zero_amount_invoice"] = zero
     if (skips := fields.flag("skip_invoice_custom_sections")) is not None:
         columns["skip_invoice_custom_sections"] = skips
+    if (sections := read_chosen(conn, organization_id, fields)) is not None:
+        columns["custom_section_ids"] = sections
     if fields.has("dunning_campaign_code"):
         columns["dunning_campaign_id"] = read_campaign(conn, organization_id, fields)
     if (excluded := fields.flag("exclude_from_dunning_campaign")) is not None:
@@ -233,6 +236,12 @@ def delete_customer(call: Call) -> dict[str, Any]:
     return {"customer": render_customer(customer)}
 
 
+def portal_url(call: Call) -> dict[str, Any]:
+    """GET /customers/{external_id}/portal_url: always refused, as there is no portal yet."""
+    customer_of(call)
+    raise Forbidden("feature_unavailable")
+
+
 def customer_of(call: Call) -> Customer:
     """The customer that the path names. Raises NotFound."""
     return catalogue.by_external_id(call.conn, call.organization.id, call.path["external_id"])
@@ -278,7 +287,9 @@ def render_customer(customer: Customer) -> objects.Customer:
         metadata=[objects.CustomerMetadata(**entry) for entry in customer.metadata],
         taxes=[render_tax(tax) for tax in customer.taxes],
         integration_customers=[],
-        applicable_invoice_custom_sections=[],
+        applicable_invoice_custom_sections=[
+            render_section(each) for each in customer.applicable_custom_sections
+        ],
         lago_dunning_campaign_id=customer.dunning_campaign_id,
         exclude_from_dunning_campaign=customer.exclude_from_dunning_campaign,
     )

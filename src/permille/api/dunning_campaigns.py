@@ -8,6 +8,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.api.http import Call
+from permille.api.mails import read_addresses
 from permille.api.objects import dunning_campaign as objects
 from permille.api.render import instant
 from permille.api.validation import DAYS_MAX, LONG_TEXT, MANDATORY, Fields
@@ -42,7 +43,8 @@ def read_campaign_columns(fields: Fields, *, is_new: bool) -> dict[str, Any]:
             columns[name] = value
     if is_new or fields.has("thresholds"):
         columns["thresholds"] = _thresholds(fields)
-    fields.refuse_unbuilt("bcc_emails")
+    if fields.has("bcc_emails"):
+        columns["bcc_emails"] = read_addresses(fields, "bcc_emails")
     fields.check()
     return columns
 
@@ -116,6 +118,7 @@ def render_campaign(campaign: DunningCampaign) -> objects.DunningCampaign:
         ],
         days_between_attempts=campaign.days_between_attempts,
         max_attempts=campaign.max_attempts,
+        bcc_emails=list(campaign.bcc_emails),
         created_at=instant(campaign.created_at),
         updated_at=instant(campaign.updated_at),
     )

@@ -17,6 +17,7 @@ from permille.api.fixed_charge_input import (
 )
 from permille.api.http import Call
 from permille.api.price_changes import cascades
+from permille.api.price_preview import previewable
 from permille.api.taxes import known_taxes
 from permille.api.validation import Fields
 from permille.core.contract.fixed_charge import FixedCharge
@@ -51,6 +52,7 @@ def _shown(call: Call) -> Plan:
     return plan if plan.parent_id else with_own_units(plan, fixed_charges.own_units(call.conn, row.id))
 
 
+@previewable
 def create_fixed_charge(call: Call) -> dict[str, Any]:
     """POST /plans/{code}/fixed_charges."""
     plan, entry = plan_to_change(call), Fields(call.root("fixed_charge"))
@@ -59,6 +61,7 @@ def create_fixed_charge(call: Call) -> dict[str, Any]:
     return {"fixed_charge": render_fixed_charge(charges[-1])}
 
 
+@previewable
 def update_fixed_charge(call: Call) -> dict[str, Any]:
     """PUT /plans/{code}/fixed_charges/{fixed_charge_code}, or of a subscription."""
     entry = Fields(call.root("fixed_charge"))
@@ -101,6 +104,7 @@ def _own_units(call: Call, entry: Fields) -> FixedCharge | None:
     return replace(charge, units=wanted.units)
 
 
+@previewable
 def delete_fixed_charge(call: Call) -> dict[str, Any]:
     """DELETE /plans/{code}/fixed_charges/{fixed_charge_code}: it is not billed any more."""
     plan = plan_to_change(call)

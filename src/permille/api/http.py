@@ -32,6 +32,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from permille import telemetry
 from permille.api.addresses import Route, canonical_path
+from permille.api.noting import logged
 from permille.api.objects.pagination import Pagination
 from permille.clock import system_now
 from permille.config import Config
@@ -48,6 +49,7 @@ from permille.http.words import in_words
 from permille.store import api_keys
 from permille.store.activity import ActorKind
 from permille.usecases import activity
+from permille.usecases.api_log import ApiLog
 from permille.usecases.key_use import KeyUse, MetKey
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Engine:
     config: Config
     pool: ConnectionPool[Connection[Any]]
     key_use: KeyUse
+    api_log: ApiLog = field(default_factory=ApiLog)
     turns: Turns = field(default_factory=Turns)
     """Those of requests, on the event loop."""
     guesses: Guesses = field(default_factory=Guesses)
@@ -231,6 +234,7 @@ def _answer(
             known = api_keys.by_secret(conn, key, now=now) if key else None
         if key is None or known is None:
             return unauthorized()
+        request.state.known, request.state.body = known, body
         organization = known.organization
         engine.turns.learn(key, organization.id)
         telemetry.belongs_to(organization.id)
@@ -260,6 +264,15 @@ def _answer(
     if isinstance(answer, Accepted):
         return json_response(answer.content, 202)
     return answer if isinstance(answer, Raw) else json_response(answer)
+
+
+def _is_cut_off(error: Exception) -> bool:
+    return (is_passing(error) and not is_unavailable(error)) or is_cut_off(error)
+
+
+def _status_of(error: psycopg.Error) -> int:
+    """What a request is answered with whose work raised it."""
+    return 503 if is_unavailable(error) or _is_cut_off(error) else 500
 
 
 async def _meet(engine: Engine, key: str) -> MetKey | None:
@@ -321,6 +334,21 @@ def route(
         )
 
     async def handle(request: Request) -> Response:
+        began = time.perf_counter()
+        status, found = 500, None
+        try:
+            found = await answered(request)
+            status = found.status_code
+        except psycopg.Error as error:
+            status = _status_of(error)
+            raise
+        finally:
+            known = getattr(request.state, "known", None)
+            if known is not None and request.method != "GET":
+                engine.api_log.note(logged(request, known, status=status, answer=found, began=began))
+        return found
+
+    async def answered(request: Request) -> Response:
         key, met = bearer(request), None
         try:
             refuse_nul(request)
@@ -394,7 +422,7 @@ def application(
     """The routes, with the answers to what none of them answers; `down` is that while the database is not to be had."""
 
     async def database_failed(request: Request, error: Exception) -> Response:
-        if (is_passing(error) and not is_unavailable(error)) or is_cut_off(error):
+        if _is_cut_off(error):
             log.warning("A request was cut off: %s", error)
             return refused(cut_off())
         if not is_unavailable(error):

@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 from psycopg import Connection
 from starlette.datastructures import QueryParams
 
+from permille.api.custom_sections import render_applied_sections
 from permille.api.customers import customer_of, render_customer
 from permille.api.fees import Surroundings, render_fee, surroundings
 from permille.api.http import Call, Engine, Raw
@@ -317,7 +318,7 @@ def render_with_lines(
         credits=[render_credit(each, invoice) for each in credits_],
         error_details=[],
         applied_usage_thresholds=[render_applied(each) for each in applied],
-        applied_invoice_custom_sections=[],
+        applied_invoice_custom_sections=render_applied_sections(invoice),
     )
 
 

@@ -16,17 +16,20 @@ from permille.usecases import mail as usecase
 
 def read_recipients(fields: Fields) -> dict[str, list[str]]:
     """`to`, `cc` and `bcc`. Raises Invalid where one is no address."""
-    found = {name: _addresses(fields, name) for name in ("to", "cc", "bcc")}
+    found = {name: read_addresses(fields, name) for name in ("to", "cc", "bcc")}
     if sum(map(len, found.values())) > RECIPIENTS_MAX:
         fields.refuse("to", OUT_OF_RANGE)
     fields.check()
     return found
 
 
-def _addresses(fields: Fields, name: str) -> list[str]:
+def read_addresses(fields: Fields, name: str) -> list[str]:
+    """A list of mail addresses, at most as many as a mail may have; refused where one is none."""
     read = [address(text) for text in fields.texts(name) or []]
     if None in read:
         fields.refuse(name, INVALID)
+    if len(read) > RECIPIENTS_MAX:
+        fields.refuse(name, OUT_OF_RANGE)
     return [each for each in read if each]
 
 

@@ -13,8 +13,6 @@ from permille.core.errors import Refusal
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 RESOURCES = (
-    "/api_logs",
-    "/customers/{external_id}/portal_url",
     "/order_forms",
     "/orders",
     "/quote_versions",
@@ -26,7 +24,6 @@ ACTIONS = (
     ("POST", "/credit_notes/{lago_id}/download_xml"),
     ("POST", "/invoices/{lago_id}/download_xml"),
     ("PUT", "/invoices/{lago_id}/sync_salesforce_id"),
-    ("POST", "/wallet_transactions/{lago_id}/payment_url"),
 )
 """Parts of resources that are built."""
 

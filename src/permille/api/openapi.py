@@ -55,6 +55,7 @@ IN_PATH = {
     "lago_id": "The server's identifier of the object.",
     "organization_id": "lago_id of the organization.",
     "activity_id": "Identifier of the entry.",
+    "request_id": "Identifier of the request.",
     "transaction_id": "transaction_id of the event.",
     "feature_code": "Your identifier of the feature.",
     "privilege_code": "Your identifier of the privilege.",

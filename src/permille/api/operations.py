@@ -88,15 +88,19 @@ PAGE: Shape = {
     "page": Annotated[int, says("Number of the page, from 1.")],
     "per_page": Annotated[int, says("Objects on a page: 100 by default, 1000 at most.")],
 }
+DRY_RUN: Shape = {
+    "dry_run": Annotated[bool, says("Answer what it would do to the running bills, and save nothing.")],
+    "cascade_updates": Annotated[bool, says("Whether plans of single subscriptions follow.")],
+}
+"""What an edit that can be tried out takes, in the query or in the body beside its root object."""
 SINCE: Shape = {
     "effective": Annotated[
         str, one_of("now", "next_period", says="Whether prices apply to running periods or to the next ones.")
     ],
     "effective_at": Annotated[str, instant_of("Prices apply to periods that begin from then on.")],
-    "dry_run": Annotated[bool, says("Answer what it would do to the running bills, and save nothing.")],
-    "cascade_updates": Annotated[bool, says("Whether plans of single subscriptions follow.")],
+    **DRY_RUN,
 }
-"""What an edit of prices takes, in the query or in the body beside its root object."""
+"""What an edit of prices takes likewise."""
 
 
 class Details(TypedDict, total=False):
@@ -110,8 +114,10 @@ class Details(TypedDict, total=False):
     """Fields that the root object must have."""
     beside: Shape
     """What the body may have beside the root object."""
+    previews: bool
+    """Whether it takes DRY_RUN, and answers a preview with `dry_run`."""
     reprices: bool
-    """Whether it is an edit of prices: it takes SINCE, and answers a preview with `dry_run`."""
+    """Whether it is an edit of prices: it takes SINCE, and answers a preview likewise."""
     otherwise: Shape
     errors: tuple[int, ...]
     goes_on: bool
@@ -156,7 +162,7 @@ class Resource:
         return self._operation(method, path + below, endpoint, summary, details)
 
     def _operation(self, method: str, path: str, endpoint: E, summary: str, details: Details) -> Operation[E]:
-        since = SINCE if details.get("reprices") else {}
+        since = SINCE if details.get("reprices") else DRY_RUN if details.get("previews") else {}
         takes = details.get("takes")
         beside = details.get("beside", {})
         body = sends(self.root, takes, *details.get("needs", ()), **beside, **since) if takes else None

@@ -79,7 +79,8 @@ def list_organizations(conn: Connection[Any], _body: Any, _path: Mapping[str, st
     }
 
 
-def _organization(conn: Connection[Any], path: Mapping[str, str]) -> Organization:
+def organization_at(conn: Connection[Any], path: Mapping[str, str]) -> Organization:
+    """The organization in an address. Raises NotFound."""
     organization_id = parse_uuid(path["organization_id"])
     found = organizations.by_id(conn, organization_id) if organization_id else None
     if found is None:
@@ -88,7 +89,7 @@ def _organization(conn: Connection[Any], path: Mapping[str, str]) -> Organizatio
 
 
 def create_api_key(conn: Connection[Any], body: Any, path: Mapping[str, str]) -> dict[str, Any]:
-    organization = _organization(conn, path)
+    organization = organization_at(conn, path)
     now = system_now()
     wanted = read_key(Fields(root_object(body, "api_key")), now=now)
     return _new_key(conn, organization, usecase.add_key(conn, organization.id, **wanted, now=now))
@@ -96,7 +97,7 @@ def create_api_key(conn: Connection[Any], body: Any, path: Mapping[str, str]) ->
 
 def rotate_api_key(conn: Connection[Any], body: Any, path: Mapping[str, str]) -> dict[str, Any]:
     """A new key with the same permissions; the old one ends at `expires_at`, or at once."""
-    organization, now = _organization(conn, path), system_now()
+    organization, now = organization_at(conn, path), system_now()
     fields = Fields(root_object(body, "api_key") if body else {})
     ends_at = fields.instant("expires_at") or now
     fields.check()
@@ -149,7 +150,7 @@ def _read_permissions(fields: Fields) -> Permissions | None:
 
 
 def list_api_keys(conn: Connection[Any], _body: Any, path: Mapping[str, str]) -> dict[str, Any]:
-    return {"api_keys": render_keys(api_keys.of_organization(conn, _organization(conn, path).id))}
+    return {"api_keys": render_keys(api_keys.of_organization(conn, organization_at(conn, path).id))}
 
 
 def render_keys(keys: Sequence[StoredKey]) -> list[objects.ApiKey]:
@@ -175,7 +176,7 @@ def _permissions(key: StoredKey) -> dict[str, list[str]] | None:
 
 
 def revoke_api_key(conn: Connection[Any], _body: Any, path: Mapping[str, str]) -> dict[str, Any]:
-    organization = _organization(conn, path)
+    organization = organization_at(conn, path)
     key_id = usecase.revoke_key(conn, organization.id, parse_uuid(path["key_id"]), now=system_now())
     return {"api_key": objects.RevokedApiKey(lago_id=key_id)}
 

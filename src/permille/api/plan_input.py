@@ -110,5 +110,6 @@ def _charges(
         now=now,
         taxes=known_taxes(conn, plan.organization_id, entries),
         pricing_units=known_pricing_units(conn, plan.organization_id, entries),
+        currency=plan.amount_currency,
     )
     return read_charges(entries, context)

@@ -14,11 +14,13 @@ from permille.api import (
     alerts,
     amendments,
     analytics,
+    api_logs,
     billable_metrics,
     billing_entities,
     charges,
     coupons,
     credit_notes,
+    custom_sections,
     customers,
     daily_usage,
     dunning_campaigns,
@@ -34,6 +36,8 @@ from permille.api import (
     invoices,
     late_usage,
     lifetime_usage,
+    llm_setup,
+    mail_servers,
     mails,
     one_off,
     organization_settings,
@@ -63,11 +67,13 @@ from permille.api.objects import (
     add_on,
     alert,
     analytics as analytics_objects,
+    api_log,
     billable_metric,
     billing_entity,
     charge,
     coupon,
     credit_note,
+    custom_section,
     customer,
     dunning_campaign,
     event,
@@ -310,6 +316,7 @@ def _fixed_charges_of(path: str, owner: str) -> tuple[Operation[Endpoint], ...]:
             description=OWN_UNITS if owner == "subscription" else "",
             takes=fixed_charge.OwnFixedCharge if owner == "subscription" else fixed_charge.FixedChargeInput,
             query=query,
+            previews=True,
         ),
     )
 
@@ -339,6 +346,9 @@ CUSTOMERS_PAYMENTS = Resource("/customers/{external_id}/payments", "", "payment"
 INVOICES_PAYMENTS = Resource("/invoices/{lago_id}/payments", "", "payment", payment.Payment)
 DUNNING_CAMPAIGNS = Resource(
     "/dunning_campaigns", "code", "dunning_campaign", dunning_campaign.DunningCampaign
+)
+CUSTOM_SECTIONS = Resource(
+    "/invoice_custom_sections", "code", "invoice_custom_section", custom_section.InvoiceCustomSection
 )
 PAYMENT_RECEIPTS = Resource("/payment_receipts", "lago_id", "payment_receipt", payment.PaymentReceipt)
 PAYMENT_REQUESTS = Resource("/payment_requests", "lago_id", "payment_request", payment.PaymentRequest)
@@ -376,6 +386,7 @@ WEBHOOK_ENDPOINTS = Resource(
 )
 ORGANIZATION = Resource("/organizations", "", "organization", organization.Organization)
 BILLING_ENTITIES = Resource("/billing_entities", "code", "billing_entity", billing_entity.BillingEntity)
+API_LOGS = Resource("/api_logs", "request_id", "api_log", api_log.ApiLogEntry)
 ACTIVITY_LOGS = Resource("/activity_logs", "activity_id", "activity_log", activity_log.ActivityLog)
 TEST_CLOCK = Resource("/test_clock", "", "test_clock", organization.TestClock)
 
@@ -449,6 +460,21 @@ HELD_USAGE_GROUP = OperationGroup(
             "Count a held usage",
             description="Say who pays, or what the answer did not say. With nothing said it is tried again as it is.",
             takes=llm.AttributionInput,
+        ),
+    ),
+)
+LLM_SETUP = Resource("/llm/setup", "", "setup", llm.ModelSetup)
+LLM_SETUP_GROUP = OperationGroup(
+    "Setup for language models",
+    "plan",
+    "The metrics that answers of language models are counted by, and prices of models.",
+    (
+        LLM_SETUP.create(
+            llm_setup.set_up_models,
+            "Make the metrics and a plan of models",
+            description="What is there already is left as it is; metrics get the values that they don't list yet.",
+            takes=llm.SetupInput,
+            needs=("plan_code", "models"),
         ),
     ),
 )
@@ -840,6 +866,7 @@ GROUPS = (
     _alerts_of("/customers/{external_id}/wallets/{wallet_code}/alerts", "wallet", alerts.OF_WALLETS),
     FEATURE_GROUP,
     HELD_USAGE_GROUP,
+    LLM_SETUP_GROUP,
     ANALYTICS_GROUP,
     OperationGroup(
         "Subscriptions",
@@ -1102,6 +1129,15 @@ GROUPS = (
                 "text/plain",
                 description="Without a payment provider the webhook invoice.payment_failure says that there is none.",
                 errors=(405,),
+            ),
+            Operation(
+                "GET",
+                "/customers/{external_id}/portal_url",
+                customers.portal_url,
+                "Get the address of a customer's portal",
+                {},
+                description="Always refused with `feature_unavailable`: there is no portal yet.",
+                errors=(403,),
             ),
             Operation(
                 "POST",
@@ -1373,6 +1409,15 @@ GROUPS = (
                 },
             ),
             Operation(
+                "POST",
+                "/wallet_transactions/{lago_id}/payment_url",
+                wallet_transactions.payment_url,
+                "Get the address where bought credits are paid",
+                {},
+                description="Always refused: no payment provider is built yet.",
+                errors=(422,),
+            ),
+            Operation(
                 "GET",
                 "/wallet_transactions/{lago_id}/consumptions",
                 wallet_transactions.list_consumptions,
@@ -1520,12 +1565,14 @@ GROUPS = (
                 "Create a fixed charge of a plan",
                 takes=fixed_charge.FixedChargeInput,
                 needs=("charge_model",),
+                previews=True,
             ),
             *_fixed_charges_of("/plans/{code}/fixed_charges", "plan"),
             FIXED_CHARGES.delete(
                 fixed_charges.delete_fixed_charge,
                 "Delete a fixed charge of a plan",
                 description="It is not billed any more.",
+                previews=True,
             ),
             Resource("/plans/{code}/scheduled_changes", *SCHEDULED).delete(
                 scheduled_changes.cancel_scheduled_change,
@@ -1553,6 +1600,28 @@ GROUPS = (
                 takes=pricing_unit.PricingUnitInput,
             ),
             PRICING_UNITS.delete(pricing_units.delete_pricing_unit, "Delete a pricing unit", errors=(405,)),
+        ),
+    ),
+    OperationGroup(
+        "Custom sections",
+        "invoice_custom_section",
+        "Texts of your own on invoices. Chosen for billing entities, or for a customer instead of those of its billing entity.",
+        (
+            CUSTOM_SECTIONS.create(
+                custom_sections.create_section,
+                "Create a custom section",
+                takes=custom_section.CustomSectionInput,
+                needs=("name", "code"),
+            ),
+            CUSTOM_SECTIONS.page(custom_sections.list_sections, "List custom sections"),
+            CUSTOM_SECTIONS.show(custom_sections.show_section, "Get a custom section"),
+            CUSTOM_SECTIONS.update(
+                custom_sections.update_section,
+                "Change a custom section",
+                description="Invoices that are final keep what they say.",
+                takes=custom_section.CustomSectionInput,
+            ),
+            CUSTOM_SECTIONS.delete(custom_sections.delete_section, "Delete a custom section"),
         ),
     ),
     OperationGroup(
@@ -1647,6 +1716,28 @@ GROUPS = (
                 },
             ),
             ACTIVITY_LOGS.show(activity_logs.show_activity_log, "Get what was changed of an object"),
+        ),
+    ),
+    OperationGroup(
+        "API logs",
+        "api_log",
+        "Requests with the organization's keys that write, or try to: what was sent, and what came of it. Sending events is not in it.",
+        (
+            API_LOGS.page(
+                api_logs.list_api_logs,
+                "List requests that wrote",
+                query={
+                    "from_date": Annotated[str, says("Only those on this day (UTC) or later.")],
+                    "to_date": Annotated[str, says("Only those on this day (UTC) or earlier.")],
+                    "http_methods": Annotated[list[str], says("Only these methods, such as post.")],
+                    "http_statuses": Annotated[
+                        list[str], says("Only these statuses: numbers, succeeded, or failed.")
+                    ],
+                    "api_version": Annotated[str, says("Only this version of the API: v1 is the only one.")],
+                    "request_paths": Annotated[list[str], says("Only those with this in their path.")],
+                },
+            ),
+            API_LOGS.show(api_logs.show_api_log, "Get a request that wrote"),
         ),
     ),
     OperationGroup(
@@ -1748,6 +1839,30 @@ INTAKE_OPERATIONS: tuple[Operation[None], ...] = (
 )
 """What the intake of events (ingest/) answers."""
 
+
+def _mail_server(path: str) -> tuple[Operation[AdminEndpoint], ...]:
+    """The mail server that an organization has of its own."""
+    shown: Shape = {"mail_server": mail.MailServer}
+    return (
+        Operation("GET", path, mail_servers.show_mail_server, "Get an organization's mail server", shown),
+        Operation(
+            "PUT",
+            path,
+            mail_servers.set_mail_server,
+            "Send an organization's mail through a server of its own",
+            shown,
+            body=sends("mail_server", mail.MailServerInput, "host", "mail_from"),
+        ),
+        Operation(
+            "DELETE",
+            path,
+            mail_servers.delete_mail_server,
+            "Send an organization's mail through the installation's server again",
+            shown,
+        ),
+    )
+
+
 ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
     Resource("/organizations", "", "organization", organization.InstalledOrganization).create(
         organizations.create_organization,
@@ -1765,6 +1880,7 @@ ADMIN_OPERATIONS: tuple[Operation[AdminEndpoint], ...] = (
             "meta": organization.OrganizationCount,
         },
     ),
+    *_mail_server("/organizations/{organization_id}/mail_server"),
     Resource("/organizations/{organization_id}/api_keys", "", "api_key", organization.NewApiKey).create(
         organizations.create_api_key, "Create an API key", takes=organization.ApiKeyInput, needs=("name",)
     ),

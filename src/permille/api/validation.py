@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, time
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
@@ -302,3 +302,12 @@ def parse_uuid(value: Any) -> UUID | None:
 def query_texts(query: QueryParams, name: str) -> list[str]:
     """Every value of a list parameter, written as `name[]=` or `name=`."""
     return [value for key in (f"{name}[]", name) for value in query.getlist(key) if value]
+
+
+def query_day(query: QueryParams, name: str) -> datetime | None:
+    """The beginning of the day that a parameter names, None without it. Raises Invalid."""
+    text = query.get(name)
+    found = parse_instant(text) if text else None
+    if text and (found is None or not EARLIEST <= found < LATEST):
+        raise Invalid({name: ["invalid_date"]})
+    return datetime.combine(found.date(), time(), found.tzinfo) if found else None

@@ -76,6 +76,12 @@ def show_wallet_transaction(call: Call) -> dict[str, Any]:
     return {"wallet_transaction": render_transactions(call.conn, [_transaction(call)])[0]}
 
 
+def payment_url(call: Call) -> dict[str, Any]:
+    """POST /wallet_transactions/{lago_id}/payment_url: always refused, as no payment provider is built yet."""
+    _transaction(call)
+    raise Invalid({"base": ["no_linked_payment_provider"]})
+
+
 def _transaction(call: Call) -> WalletTransaction:
     return transactions.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
 
@@ -114,9 +120,14 @@ def _parts(
     if row.transaction_type != transaction_type:
         raise Invalid({"transaction_type": [f"not_{transaction_type}"]})
     found, total = load(call.conn, row.id, limit=page.per_page, offset=page.offset)
-    others = wallet_transactions.by_ids(call.conn, {each.transaction_id for each in found})
-    shown = dict(zip(others, render_transactions(call.conn, list(others.values())), strict=True))
-    parts = [
+    return {root: render_parts(call.conn, found), "meta": page.meta(total)}
+
+
+def render_parts(conn: Connection[Any], found: Sequence[Consumption]) -> list[objects.WalletTransactionPart]:
+    """How much of transactions went into others, with these."""
+    others = wallet_transactions.by_ids(conn, {each.transaction_id for each in found})
+    shown = dict(zip(others, render_transactions(conn, list(others.values())), strict=True))
+    return [
         objects.WalletTransactionPart(
             lago_id=each.id,
             amount_cents=each.amount_cents,
@@ -126,7 +137,6 @@ def _parts(
         )
         for each in found
     ]
-    return {root: parts, "meta": page.meta(total)}
 
 
 def render_transactions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -26,12 +27,11 @@ from permille.core.wallet import FEE_TYPES, LOWEST_PRIORITY, Wallet, credits_of
 from permille.core.wallet_rule import WalletRule
 from permille.store import billable_metrics, billing_entities, customers, wallet_rules, wallets
 from permille.store.wallets import WalletSearch
-from permille.usecases import wallet_rules as rules
 from permille.usecases.catalogue import customers as catalogue
-from permille.usecases.top_ups import TopUp, top_up
-from permille.usecases.wallet_rules import NewRule
+from permille.usecases.top_ups import TopUp
 from permille.usecases.wallets import wallets as usecase
 from permille.usecases.wallets.wallets import NewWallet
+from permille.usecases.wallets_with_rules import OpenedWallet, WalletChanges, change_wallet, open_wallet
 
 UNBUILT = ("invoice_custom_section",)
 
@@ -48,22 +48,18 @@ def create_customer_wallet(call: Call) -> dict[str, Any]:
 
 
 def _create(call: Call, fields: Fields, external_customer_id: str) -> dict[str, Any]:
-    wanted, first, rule = read_wallet(call.conn, call.organization.id, fields, now=call.now)
+    wanted = read_wallet(call.conn, call.organization.id, fields, now=call.now)
     try:
         customer = catalogue.by_external_id(call.conn, call.organization.id, external_customer_id)
     except NotFound as error:
         raise Invalid({"customer": ["customer_not_found"]}) from error
-    made = usecase.add(call.conn, customer, wanted, now=call.now)
-    if rule is not None:
-        rules.set_rule(call.conn, made, rule, now=call.now)
-    top_up(call.conn, made, first, now=call.now)
-    return _shown(call, made.id)
+    return _shown(call, open_wallet(call.conn, customer, wanted, now=call.now).id)
 
 
 def read_wallet(
-    conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: Any
-) -> tuple[NewWallet, TopUp, NewRule | None]:
-    """The wallet to open, the credits that it begins with, and its rule. Raises Invalid and NotFound."""
+    conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: datetime
+) -> OpenedWallet:
+    """The wallet to open. Raises Invalid and NotFound."""
     columns = read_columns(conn, organization_id, fields, now=now)
     rate = fields.decimal("rate_amount", minimum=0, maximum=10**12, places=15)
     if not rate:
@@ -89,10 +85,25 @@ def read_wallet(
     )
     rule = read_rule(fields, paid=first.paid_credits, granted=first.granted_credits, now=now)
     fields.check()
-    return wanted, first, rule
+    return OpenedWallet(wallet=wanted, first=first, rule=rule)
 
 
-def read_columns(conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: Any) -> dict[str, Any]:
+def read_changed_wallet(
+    conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: datetime
+) -> WalletChanges:
+    """What changes of a wallet. Raises Invalid and NotFound."""
+    columns = read_columns(conn, organization_id, fields, now=now)
+    if fields.has("code") and not columns["code"]:
+        fields.refuse("code", MANDATORY)
+    rule = read_rule(fields, paid=None, granted=None, now=now)
+    fields.check()
+    sets_rule = fields.given.get("recurring_transaction_rules") is not None
+    return WalletChanges(columns=columns, sets_rule=sets_rule, rule=rule)
+
+
+def read_columns(
+    conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: datetime
+) -> dict[str, Any]:
     """What a request says of a wallet, by column. Raises NotFound for an unknown billing entity."""
     fields.refuse_unbuilt(*UNBUILT)
     if fields.given.get("payment_method") not in (None, PAYMENT_METHOD, {"payment_method_type": "provider"}):
@@ -127,7 +138,7 @@ def read_columns(conn: Connection[Any], organization_id: UUID, fields: Fields, *
     return columns
 
 
-def _expiration(fields: Fields, *, now: Any) -> Any:
+def _expiration(fields: Fields, *, now: datetime) -> datetime | None:
     found = fields.instant("expiration_at")
     if found is not None and not now < found < LATEST:
         fields.refuse("expiration_at", "invalid_date")
@@ -195,15 +206,8 @@ def show_wallet(call: Call) -> dict[str, Any]:
 def update_wallet(call: Call) -> dict[str, Any]:
     """PUT /wallets/{lago_id}, PUT /customers/{external_id}/wallets/{wallet_code}."""
     before = _to_change(call)
-    fields = Fields(call.root("wallet"))
-    columns = read_columns(call.conn, call.organization.id, fields, now=call.now)
-    if fields.has("code") and not columns["code"]:
-        fields.refuse("code", MANDATORY)
-    rule = read_rule(fields, paid=None, granted=None, now=call.now)
-    fields.check()
-    after = usecase.change(call.conn, before, columns, now=call.now)
-    if fields.given.get("recurring_transaction_rules") is not None:
-        rules.set_rule(call.conn, after, rule, now=call.now)
+    wanted = read_changed_wallet(call.conn, call.organization.id, Fields(call.root("wallet")), now=call.now)
+    change_wallet(call.conn, before, wanted, now=call.now)
     return _shown(call, before.id)
 
 

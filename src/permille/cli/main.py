@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -22,6 +23,10 @@ app.command(database)
 app.command(clock)
 app.command(templates)
 app.command(mail)
+llm = App(name="llm", help="Usage of language models (docs/llm.md).")
+app.command(llm)
+prices = App(name="prices", help="The price catalogue (docs/catalogue.md).")
+app.command(prices)
 
 
 def _setting(name: str) -> Parameter:
@@ -343,6 +348,76 @@ def test_mail(address: Annotated[str, Parameter(help="Who gets it.")], /) -> int
     outcome = send_trial(from_environment(), address)
     print(outcome.text, file=sys.stdout if outcome.ok else sys.stderr)
     return 0 if outcome.ok else 1
+
+
+@llm.command
+def check(
+    file: Annotated[Path, Parameter(help="A provider's answer, a line of a batch, or a stream.")],
+    /,
+    *,
+    provider: Annotated[str, Parameter(help="Who served it.")] = "openai",
+    api: Annotated[str | None, Parameter(help="How it is read, if it isn't recognized.")] = None,
+    model: Annotated[str | None, Parameter(help="The model, if the answer doesn't name it.")] = None,
+) -> int:
+    """Print what a file with an answer of a language model becomes. Nothing is sent or stored."""
+    from permille.cli.llm import check as check_file
+
+    return check_file(file, provider=provider, api=api, model=model)
+
+
+@llm.command(name="setup")
+def set_up_models(
+    models: Annotated[list[str], Parameter(help="Models of the catalogue, as PROVIDER/MODEL.")],
+    /,
+    *,
+    plan: Annotated[str, Parameter(help="Code of the plan.")] = "models",
+    markup: Annotated[str, Parameter(help="What the catalogue's prices are multiplied by.")] = "1",
+    organization: Annotated[str | None, Parameter(help="Name or id; needed when there are several.")] = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Make the metrics of language models and a plan that prices these models by the catalogue."""
+    from permille.cli.llm_setup import set_up_from_command_line
+
+    return set_up_from_command_line(
+        _database_config(data_dir), models, plan=plan, markup=markup, organization=organization
+    )
+
+
+PricesOn = Annotated[str | None, Parameter(help="The prices of which UTC date; today by default.")]
+
+
+@prices.command(name="show")
+def show_prices(
+    model: Annotated[str, Parameter(help="PROVIDER/MODEL, such as openai/gpt-4.1.")],
+    /,
+    *,
+    on: PricesOn = None,
+) -> int:
+    """Print what a provider asks for a model."""
+    from permille.cli.prices import show
+
+    return show(model, on=_date(on))
+
+
+@prices.command(name="diff")
+def diff_prices(
+    file: Annotated[Path, Parameter(help="A data.json of genai-prices.")], /, *, on: PricesOn = None
+) -> int:
+    """Print what another price file would change. Nothing is stored."""
+    from permille.cli.prices import diff
+
+    return diff(file, on=_date(on))
+
+
+def _date(text: str | None) -> date:
+    from permille.clock import system_now
+
+    if text is None:
+        return system_now().date()
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise running.UnusableError(f"{text!r} is no date: write it like 2026-11-28") from None
 
 
 def main() -> None:

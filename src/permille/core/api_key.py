@@ -41,11 +41,13 @@ RESOURCES = (
     "coupon",
     "applied_coupon",
     "add_on",
+    "invoice_custom_section",
     "pricing_unit",
     "tax",
     "webhook_endpoint",
     "organization",
     "activity_log",
+    "api_log",
 )
 """The kinds of objects that permissions name."""
 

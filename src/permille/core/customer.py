@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from permille.core.custom_section import CustomSection
 from permille.core.tax import Tax
 
 
@@ -51,10 +52,13 @@ class BillingEntity:
     created_at: datetime
     updated_at: datetime
     taxes: tuple[Tax, ...] = ()
+    custom_sections: tuple[CustomSection, ...] = ()
     dunning_campaign_id: UUID | None = None
     """The dunning campaign of its customers who have none of their own."""
     eu_tax_management: bool = False
     """Whether its customers get the European Union's VAT that applies to them: `core.eu_tax`."""
+    brand_color: str | None = None
+    """The colour of headings in its documents and mails, like #1f4e79."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,7 @@ class Customer:
     created_at: datetime
     updated_at: datetime
     taxes: tuple[Tax, ...] = ()
+    custom_sections: tuple[CustomSection, ...] = ()
     dunning_campaign_id: UUID | None = None
     """Its own dunning campaign, instead of that of its billing entity."""
     exclude_from_dunning_campaign: bool = False
@@ -126,6 +131,13 @@ class Customer:
     def applicable_document_locale(self) -> str:
         """The language of the customer's documents."""
         return self.billing_configuration.get("document_locale") or self.billing_entity.document_locale
+
+    @property
+    def applicable_custom_sections(self) -> tuple[CustomSection, ...]:
+        """What its invoices print: its own sections, else those of the billing entity, or none at all."""
+        if self.skip_invoice_custom_sections:
+            return ()
+        return self.custom_sections or self.billing_entity.custom_sections
 
     @property
     def is_reverse_charged(self) -> bool:

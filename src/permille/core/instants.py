@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from permille.core.bounds import EARLIEST, LATEST
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -24,13 +26,14 @@ def parse_instant(value: Any) -> datetime | None:
 
 
 def parse_day(value: Any) -> date | None:
-    """An ISO 8601 date alone; None when it is none, or an instant."""
+    """An ISO 8601 date alone; None when it is none, an instant, or out of bounds: each day has one before and after it."""
     if not isinstance(value, str):
         return None
     try:
-        return date.fromisoformat(value.strip())
+        found = date.fromisoformat(value.strip())
     except ValueError:
         return None
+    return found if EARLIEST.date() <= found < LATEST.date() else None
 
 
 def microseconds(at: datetime) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
@@ -17,6 +18,8 @@ class MailKind(StrEnum):
     PAYMENT_RECEIPT = "payment_receipt"
     PAYMENT_REQUEST = "payment_request"
     """Made by hand, or by a dunning campaign."""
+    TEST = "test"
+    """To see whether the mail server takes any; its object is the organization."""
 
 
 class MailStatus(StrEnum):
@@ -30,6 +33,32 @@ class MailStatus(StrEnum):
     """Not sent, since the organization is in test mode and nobody of it is on the list of test recipients."""
     UNKNOWN = "unknown"
     """The worker or the connection ended while the mail server was taking it: it is not sent twice unasked."""
+
+
+class MailSecurity(StrEnum):
+    """How the connection to a mail server is encrypted."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    """From the first byte on."""
+    NONE = "none"
+
+
+SMTP_PORT = 587
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailServer:
+    """A mail server, and how to send through it. The password is never shown."""
+
+    host: str
+    port: int
+    security: MailSecurity
+    user: str | None
+    password: str | None = field(default=None, repr=False)
+    mail_from: str
+    reply_to: str | None = None
+    """None: the billing entity's email."""
 
 
 AUTOMATIC = {

@@ -34,6 +34,7 @@ create table dunning_campaign (
     max_attempts bigint not null,
     created_at timestamptz not null,
     updated_at timestamptz not null,
+    bcc_emails text[] not null default '{}', -- who gets a copy of each request that it mails
     unique (organization_id, code)
 );
 
@@ -74,7 +75,9 @@ create table billing_entity (
     reverse_charge_note text,
     dunning_campaign_id uuid references dunning_campaign (id),
     email_settings text[] not null default '{}', -- what customers get by mail without being asked
-    eu_tax_management boolean not null default false -- its customers get the European Union's VAT that applies to them
+    eu_tax_management boolean not null default false, -- its customers get the European Union's VAT that applies to them
+    custom_section_ids uuid[] not null default '{}',
+    brand_color text -- of headings in documents and mails, like #1f4e79
 );
 
 create table logo (
@@ -335,7 +338,8 @@ create table customer (
     deleted_at timestamptz,
     tax_ids uuid[] not null default '{}',
     dunning_campaign_id uuid references dunning_campaign (id),
-    exclude_from_dunning_campaign boolean not null default false
+    exclude_from_dunning_campaign boolean not null default false,
+    custom_section_ids uuid[] not null default '{}'
 );
 
 create unique index customer_external_id on customer (organization_id, external_id) where deleted_at is null;
@@ -691,6 +695,23 @@ create table tax (
 
 create unique index tax_code on tax (organization_id, code) where deleted_at is null;
 
+-- Texts that invoices print.
+create table invoice_custom_section (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    code text not null,
+    name text not null,
+    description text,
+    display_name text,
+    details text,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    deleted_at timestamptz
+);
+
+create unique index invoice_custom_section_code on invoice_custom_section (organization_id, code) where deleted_at is null;
+create index invoice_custom_section_newest on invoice_custom_section (organization_id, created_at desc, id) where deleted_at is null;
+
 -- What is sold beside usage: once, or in every period as a fixed charge of a plan.
 create table add_on (
     id uuid primary key,
@@ -843,7 +864,8 @@ create table invoice (
     price_retry_at timestamptz, -- when it is tried again whether that usage has a price, by the organization's clock
     prepaid_granted_credit_amount_cents bigint, -- the parts of prepaid_credit_amount_cents
     prepaid_purchased_credit_amount_cents bigint,
-    offset_amount_cents bigint not null default 0 -- what its own credit notes took off what is due
+    offset_amount_cents bigint not null default 0, -- what its own credit notes took off what is due
+    custom_sections jsonb not null default '[]' -- as they were when it was made
 );
 
 create index invoice_to_finalize on invoice (organization_id, finalizes_at)
@@ -1116,7 +1138,7 @@ create table signing_key (
 create table mail (
     id uuid primary key,
     organization_id uuid not null references organization (id),
-    kind text not null, -- invoice
+    kind text not null, -- invoice, credit_note, payment_receipt, payment_request, test
     object_id uuid not null,
     recipients text[] not null,
     cc text[] not null,
@@ -1134,6 +1156,20 @@ create table mail (
 create index mail_to_send on mail (organization_id, next_attempt_at) where next_attempt_at is not null;
 create index mail_of_organization on mail (organization_id, created_at desc, id);
 create index mail_of_object on mail (object_id, created_at desc);
+
+-- A mail server that an organization's mail goes through, in place of the installation's.
+create table mail_server (
+    organization_id uuid primary key references organization (id),
+    host text not null,
+    port bigint not null,
+    security text not null, -- starttls, tls, none
+    user_name text,
+    secret text, -- the password; it is never shown
+    mail_from text not null,
+    reply_to text, -- null: the billing entity's email
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
 
 -- Who works in the web admin --------------------------------------------------------------------------------
 
@@ -1949,6 +1985,7 @@ begin
         ),
         ('tax', 'id', 'code', '', 'insert update delete'),
         ('add_on', 'id', 'code', '', 'insert update delete'),
+        ('invoice_custom_section', 'id', 'code', '', 'insert update delete'),
         ('event_amendment', 'id', 'event_transaction_id', 'event_identity properties', 'insert update delete'),
         ('invoice', 'id', 'number', 'finalizes_at waits_for_price price_retry_at', 'insert update delete'),
         ('fee', 'id', 'event_transaction_id', '', 'update'),
@@ -1969,6 +2006,7 @@ begin
         ('held_usage', 'id', 'identity', 'sent properties', 'update'),
         ('wallet_rule', 'id', 'trigger', 'next_top_up_at', 'insert update delete'),
         ('wallet_transaction', 'id', 'transaction_status', '', 'insert update'),
+        ('mail_server', 'organization_id', 'host', '', 'insert update delete'),
         ('webhook_endpoint', 'id', 'webhook_url', 'is_slow', 'insert update delete'),
         ('webhook', 'id', 'webhook_type', 'payload response last_attempt_at http_status', 'update'),
         ('app_user', 'id', 'email', '', 'insert update delete'),
@@ -1993,6 +2031,26 @@ begin
     end loop;
 end
 $$;
+
+-- Requests with an organization's keys that write, but for events: what was sent, and what came of it.
+create table api_log (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    api_key_id uuid not null,
+    request_id text not null,
+    method text not null,
+    path text not null,
+    status bigint not null,
+    client text not null,
+    origin text not null,
+    body text, -- JSON that jsonb may not be able to hold
+    answer text, -- of a refusal
+    duration_ms bigint not null,
+    at timestamptz not null -- the system's clock
+);
+
+create index api_log_newest on api_log (organization_id, at desc, id);
+create index api_log_of_request on api_log (organization_id, request_id);
 
 -- Jobs: the schema of procrastinate 3.10 (MIT licence), as the library ships it ------------------------------
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -16,6 +16,7 @@ from permille.core.metering.aggregations import MAX, SUM, UNIQUE_COUNT, Aggregat
 from permille.core.metering.usage import AdvanceEvent, Partial, carried_over_to
 
 Read = TypeVar("Read")
+Pair = TypeVar("Pair")
 
 OTHERS = "others"
 """The name of the smallest values of a dimension together."""
@@ -48,6 +49,35 @@ class UsageQuery:
     timezone: str = "UTC"
     is_carried_over: bool = False
     """Whether it asks for the units at its end, whatever they were before."""
+    mark: tuple[str, str] | None = None
+    """A name and a text that its series have among their dimensions, as if all of its events had them."""
+
+    def of_codes(self, codes: Container[str]) -> UsageQuery:
+        """The query for some of its codes."""
+
+        def kept(names: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(name for name in names if name in codes)
+
+        def kept_pairs(pairs: tuple[tuple[str, Pair], ...]) -> tuple[tuple[str, Pair], ...]:
+            return tuple(pair for pair in pairs if pair[0] in codes)
+
+        return replace(
+            self,
+            codes=kept(self.codes),
+            newest=kept(self.newest),
+            unique_fields=kept_pairs(self.unique_fields),
+            operation_fields=kept_pairs(self.operation_fields),
+            each_value=kept(self.each_value),
+            custom=kept_pairs(self.custom),
+            daily=kept(self.daily),
+        )
+
+    def marked(self, found: list[SeriesUsage]) -> list[SeriesUsage]:
+        """Its series with its mark."""
+        if self.mark is None:
+            return found
+        name, text = self.mark
+        return [replace(each, dimensions={**each.dimensions, name: text}) for each in found]
 
     def partial_of(self, sums: Sums) -> Partial:
         """What is kept of some of its events."""

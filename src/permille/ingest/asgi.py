@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from base64 import b64decode
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,7 @@ from permille.http.shares import Shares, too_many_requests
 from permille.http.words import in_words
 from permille.ingest.calls import CallDesk, CallStore
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
-from permille.ingest.usage_format import UsageFormat
+from permille.ingest.usage_format import CallBatch, UsageFormat
 from permille.ingest.wire_format import Faulty, Warnings, WireFormat
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ READINGS_WAITING = 2_000
 LOOKUPS_AT_ONCE, LOOKUPS_WAITING = 2, 2_000
 """Requests with a key, or of an organization, that ask the database something at once, and that wait for it."""
 
+_JSON = "application/json"
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _formats = {each.path: each for each in FORMATS}
 _usage_formats = {each.path: each for each in USAGE_FORMATS}
@@ -233,25 +235,25 @@ class EventIntake:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            status, body = await self._answer(scope, receive)
+            status, body, media_type = await self._answer(scope, receive)
         except ClientDisconnect:
             return
         except Refusal as refusal:
-            status, body = refusal.status, _encode(refusal_body(refusal))
+            status, body, media_type = refusal.status, _encode(refusal_body(refusal)), _JSON
             _count_refused(refusal)
         at_once = scope.get(AT_ONCE)
         if at_once is not None and at_once(status, body):
             return
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]
         if status in STATUS_HEADERS:
             headers += [(name.encode(), value.encode()) for name, value in STATUS_HEADERS[status].items()]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes, str]:
         key = await self._key(scope["headers"])
         if key is None:
-            return 401, _encode(error_body(401, in_words("unauthorized")))
+            return 401, _encode(error_body(401, in_words("unauthorized"))), _JSON
         key.require("event", Mode.WRITE)
         organization = key.organization
         telemetry.belongs_to(organization.id)
@@ -259,11 +261,18 @@ class EventIntake:
             body = await read_body(scope["headers"], receive, self.max_body_bytes, share)
             return await self._answer_body(scope, organization, body)
 
-    async def _answer_body(self, scope: Scope, organization: Organization, body: bytes) -> tuple[int, bytes]:
+    async def _answer_body(
+        self, scope: Scope, organization: Organization, body: bytes
+    ) -> tuple[int, bytes, str]:
         now = organization.now(system_now())
         path = scope["path"].rstrip("/")
         if path in _usage_formats:
-            return 200, await self._answer_calls(_usage_formats[path], organization, body, now)
+            batch = await self._read_calls(_usage_formats[path], scope, organization, body, now)
+            return (
+                200,
+                await self._answer_calls(_usage_formats[path], organization, batch, now),
+                batch.media_type,
+            )
         wire = _formats[path]
         try:
             if len(body) <= LARGE_BODY_BYTES:
@@ -291,21 +300,28 @@ class EventIntake:
         if scope.get("query_string") and query_flag(QueryParams(scope["query_string"]), "strict"):
             async with self.lookups.turn(organization.id):
                 warnings = await asyncio.to_thread(self.answers.warnings, organization.id, drafts)
-        return 200, wire.answer(request, warnings)
+        return 200, wire.answer(request, warnings), _JSON
 
-    async def _answer_calls(
-        self, wire: UsageFormat, organization: Organization, body: bytes, now: datetime
-    ) -> bytes:
-        """Usage of language models. Requests of an organization are read one at a time, as large ones of events are."""
+    async def _read_calls(
+        self, wire: UsageFormat, scope: Scope, organization: Organization, body: bytes, now: datetime
+    ) -> CallBatch:
+        """The calls of a body. Those of an organization are read one at a time, as large ones of events are."""
+        said = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+        media_type = said.decode("latin-1").partition(";")[0].strip().lower()
         async with self.readings.turn(organization.id):
             await asyncio.sleep(0)
-            batch = wire.decode(body, now)
-        store = CallStore(desk=self.answers.calls, store=self._store)
-        async with self.lookups.turn(organization.id):
-            calls = await store.take(organization.id, batch.calls, now=now, is_dry_run=batch.is_dry_run)
-        telemetry.stored.inc(sum(len(call.events) + len(call.shared) for call in calls))
-        telemetry.duplicate.inc(sum(call.is_repeated for call in calls))
-        return wire.answer(calls, batch.is_dry_run)
+            return wire.decode(body, now, media_type)
+
+    async def _answer_calls(
+        self, wire: UsageFormat, organization: Organization, batch: CallBatch, now: datetime
+    ) -> bytes:
+        """Store usage of language models; the body of the answer."""
+        store = CallStore(desk=self.answers.calls, turns=self.lookups, store=self._store)
+        calls = await store.take(organization.id, batch.calls, now=now, is_dry_run=batch.is_dry_run)
+        if not batch.is_dry_run:
+            telemetry.stored.inc(sum(len(call.events) + len(call.shared) for call in calls))
+            telemetry.duplicate.inc(sum(call.is_repeated for call in calls))
+        return wire.answer(calls, batch)
 
     async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:
         """The drafts of a large body. Those of an organization are read one at a time, with others' requests in between."""
@@ -347,7 +363,7 @@ class EventIntake:
 
     async def _key(self, headers: Iterable[tuple[bytes, bytes]]) -> ApiKey | None:
         """The key. That of a live organization is remembered for a few seconds; a test clock is read each time."""
-        secret = _bearer(headers)
+        secret = _secret(headers)
         if secret is None:
             return None
         known = self.keys.get(secret)
@@ -456,12 +472,23 @@ def _answer_all(group: Sequence[WaitingRequest]) -> None:
             waiting.answered.set_result(None)
 
 
-def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+def _secret(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The API key: a bearer token, or the password that clients with a pair of keys send."""
     for name, value in headers:
         if name == b"authorization":
             words = value.split()
-            return words[1].decode("latin-1") if len(words) > 1 else None
+            if len(words) < 2:
+                return None
+            return _password(words[1]) if words[0].lower() == b"basic" else words[1].decode("latin-1")
     return None
+
+
+def _password(encoded: bytes) -> str | None:
+    try:
+        user, _, password = b64decode(encoded, validate=True).decode("latin-1").partition(":")
+    except ValueError:
+        return None
+    return password or user or None
 
 
 def _refused(request: Request, wire: WireFormat) -> Refusal:

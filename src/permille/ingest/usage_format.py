@@ -16,12 +16,16 @@ class CallBatch:
     calls: Sequence[SentCall]
     is_dry_run: bool = False
     """Whether nothing is stored."""
+    rejected: int = 0
+    """How many of them its sender should look at, where the format can say so."""
+    media_type: str = "application/json"
+    """The answer's content type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageFormat:
-    """`decode(body, now)` answers calls, or raises BadRequest or Invalid; `answer` is the body after the commit."""
+    """`decode(body, now, media_type)` answers calls, or raises BadRequest or Invalid; `answer` is the body after the commit."""
 
     path: str
-    decode: Callable[[bytes, datetime], CallBatch]
-    answer: Callable[[Sequence[PreparedCall], bool], bytes]
+    decode: Callable[[bytes, datetime, str], CallBatch]
+    answer: Callable[[Sequence[PreparedCall], CallBatch], bytes]

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from permille.config import Config
+
 
 class Reach(Enum):
     """How far a call may go."""
@@ -15,6 +17,13 @@ class Reach(Enum):
     PUBLIC = "public"
     LOOPBACK = "public and loopback"
     ANYWHERE = "anywhere"
+
+
+def reach_of(config: Config, *, test_mode: bool) -> Reach:
+    """How far calls for an organization may go to addresses that its users chose."""
+    if config.webhook_allow_private:
+        return Reach.ANYWHERE
+    return Reach.LOOPBACK if test_mode else Reach.PUBLIC
 
 
 class RefusedError(Exception):

@@ -23,7 +23,7 @@ from psycopg import Connection
 from permille.clock import system_now
 from permille.config import Config
 from permille.database.connections import is_passing, is_unavailable
-from permille.out.addresses import Reach
+from permille.out.addresses import reach_of
 from permille.out.calls import Answer, CallError, Client
 from permille.out.kind import Context, Kind, Renderer
 from permille.out.signing import draw_private_key, hmac_signature, jwt_signature
@@ -169,7 +169,11 @@ class _Turn:
             if isinstance(body, Outcome):
                 unsent.append((one, body))
             else:
-                client = self._idle.pop() if self._idle else Client(_reach(one, self._context.config))
+                client = (
+                    self._idle.pop()
+                    if self._idle
+                    else Client(reach_of(self._context.config, test_mode=one.test_mode))
+                )
                 attempt = self._threads.submit(self._attempt, client, one, body)
                 self._under_way[attempt] = one, client
         self._record(unsent)
@@ -240,12 +244,6 @@ def _rendered(
 
 def _gone(object_type: str) -> Outcome:
     return Outcome(ok=False, http_status=None, response=f"The {object_type} is no more.", is_hopeless=True)
-
-
-def _reach(one: Claimed, config: Config) -> Reach:
-    if config.webhook_allow_private:
-        return Reach.ANYWHERE
-    return Reach.LOOPBACK if one.test_mode else Reach.PUBLIC
 
 
 def send(client: Client, config: Config, one: Claimed, body: bytes, *, private_pem: str) -> Outcome:

@@ -181,24 +181,6 @@ def delete_of_metric(conn: Connection[Any], metric_id: UUID) -> None:
     conn.execute("delete from alert where billable_metric_id = %s", [metric_id])
 
 
-def claim_arrivals(conn: Connection[Any]) -> int | None:
-    """How far events were looked through for alerts, locked until the transaction ends; None where another is at it."""
-    row = conn.execute("select seen_to from alert_check for update skip locked").fetchone()
-    return row[0] if row else None
-
-
-def seen_to(conn: Connection[Any]) -> int:
-    """How far events were looked through, at least."""
-    row = conn.execute("select seen_to from alert_check").fetchone()
-    assert row is not None, "alert_check has its one row from its migration on"
-    return int(row[0])
-
-
-def set_seen(conn: Connection[Any], seen: int) -> None:
-    """Events up to this place in the order of arrival were looked through."""
-    conn.execute("update alert_check set seen_to = %s", [seen])
-
-
 def is_any_on_usage(conn: Connection[Any]) -> bool:
     """Whether any organization has an alert of a subscription."""
     row = conn.execute(

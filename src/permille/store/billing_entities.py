@@ -13,12 +13,14 @@ from psycopg.rows import dict_row
 
 from permille.core.customer import BillingEntity
 from permille.ids import new_id
-from permille.store import taxes
+from permille.store import custom_sections, taxes
 
+_LISTS = ("taxes", "custom_sections")
 _COLUMNS = ", ".join(
     [
-        *(f"b.{field.name}" for field in fields(BillingEntity) if field.name != "taxes"),
+        *(f"b.{field.name}" for field in fields(BillingEntity) if field.name not in _LISTS),
         taxes.column("b"),
+        custom_sections.column("b"),
     ]
 )
 
@@ -26,7 +28,16 @@ _COLUMNS = ", ".join(
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[BillingEntity]:
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(f"select {_COLUMNS} from billing_entity b where {condition}", values).fetchall()
-    return [BillingEntity(**{**row, "taxes": taxes.of_json(row["taxes"])}) for row in rows]
+    return [
+        BillingEntity(
+            **{
+                **row,
+                "taxes": taxes.of_json(row["taxes"]),
+                "custom_sections": custom_sections.of_json(row["custom_sections"]),
+            }
+        )
+        for row in rows
+    ]
 
 
 def default(conn: Connection[Any], organization_id: UUID) -> BillingEntity:

@@ -14,17 +14,18 @@ from psycopg.types.json import Jsonb
 
 from permille.core.customer import Customer
 from permille.ids import new_id
-from permille.store import billing_entities, taxes
+from permille.store import billing_entities, custom_sections, taxes
 
 _COLUMNS = ", ".join(
     [
         *(
             f"c.{column.name}"
             for column in fields(Customer)
-            if column.name not in ("billing_entity", "taxes")
+            if column.name not in ("billing_entity", "taxes", "custom_sections")
         ),
         "c.billing_entity_id",
         taxes.column("c"),
+        custom_sections.column("c"),
     ]
 )
 _JSON = frozenset({"shipping_address", "billing_configuration", "metadata"})
@@ -51,7 +52,14 @@ def _loaded(conn: Connection[Any], rows: Sequence[dict[str, Any]]) -> list[Custo
     entity_ids = [row.pop("billing_entity_id") for row in rows]
     entities = billing_entities.by_ids(conn, set(entity_ids))
     return [
-        Customer(**{**row, "taxes": taxes.of_json(row["taxes"])}, billing_entity=entities[entity_id])
+        Customer(
+            **{
+                **row,
+                "taxes": taxes.of_json(row["taxes"]),
+                "custom_sections": custom_sections.of_json(row["custom_sections"]),
+            },
+            billing_entity=entities[entity_id],
+        )
         for row, entity_id in zip(rows, entity_ids, strict=True)
     ]
 

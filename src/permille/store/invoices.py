@@ -16,6 +16,7 @@ from psycopg.rows import class_row
 
 from permille.core.contract.subscription import Subscription
 from permille.core.contract.timeline import BillingPeriods
+from permille.core.customer import Customer
 from permille.core.invoice.billing import BillingProgress, SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
 from permille.core.metering.event import Arrival
@@ -73,6 +74,7 @@ class StoredInvoice:
     prepaid_purchased_credit_amount_cents: int | None
     total_amount_cents: int
     total_paid_amount_cents: int
+    custom_sections: Sequence[Mapping[str, Any]]
     metadata: Sequence[Mapping[str, Any]]
     skip_charges: bool
     finalized_at: datetime | None
@@ -274,6 +276,7 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
         "prepaid_purchased_credit_amount_cents": draft.prepaid_purchased_credit_amount_cents,
         "total_amount_cents": draft.total_amount_cents,
         "total_paid_amount_cents": draft.total_paid_amount_cents,
+        "custom_sections": _custom_sections(draft.customer),
         "skip_charges": draft.skip_charges,
         "finalizes_at": dates.finalizes_at,
         "waits_for_price": draft.waits_for_price,
@@ -282,6 +285,19 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
         "created_at": draft.at,
         "updated_at": draft.made_at,
     }
+
+
+def _custom_sections(customer: Customer) -> list[dict[str, Any]]:
+    """What an invoice prints of its customer's sections."""
+    return [
+        {
+            "lago_id": str(each.id),
+            "code": each.code,
+            "display_name": each.display_name,
+            "details": each.details,
+        }
+        for each in customer.applicable_custom_sections
+    ]
 
 
 _TEXTS: Mapping[type, Callable[[Any], str]] = {
@@ -293,11 +309,12 @@ _TEXTS: Mapping[type, Callable[[Any], str]] = {
 
 
 def _copy_line(row: dict[str, Any]) -> str:
-    applied = row["applied_taxes"]
+    applied, sections = row["applied_taxes"], row["custom_sections"]
     texts = row | {
         "number": line_text(row["number"]),
         "purchase_order_number": line_text(row["purchase_order_number"]),
         "applied_taxes": line_text(exact_json(applied)) if applied else "[]",
+        "custom_sections": line_text(exact_json(sections)) if sections else "[]",
     }
     return "\t".join([_TEXTS.get(type(value), str)(value) for value in texts.values()]) + "\n"
 
@@ -406,6 +423,15 @@ def drafts_of(conn: Connection[Any], subscription_ids: Collection[UUID]) -> list
     return [invoice_id for (invoice_id,) in rows]
 
 
+def drafts_of_customer(conn: Connection[Any], customer_id: UUID) -> list[UUID]:
+    """All drafts of a customer, locked."""
+    rows = conn.execute(
+        "select id from invoice where status = 'draft' and customer_id = %s order by id for no key update",
+        [customer_id],
+    ).fetchall()
+    return [invoice_id for (invoice_id,) in rows]
+
+
 # The customer's midnight of the day, so many days after that of its billing.
 _GRACE = """
 update invoice i set expected_finalization_date = d.day,
@@ -443,6 +469,7 @@ _REWRITTEN = (
     "taxes_amount_cents",
     "taxes_rate",
     "applied_taxes",
+    "custom_sections",
     "progressive_billing_credit_amount_cents",
     "coupons_amount_cents",
     "credit_notes_amount_cents",

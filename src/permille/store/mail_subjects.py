@@ -89,11 +89,10 @@ _OF_KIND: Mapping[MailKind, str] = {
 def by_ids(
     conn: Connection[Any], organization_id: UUID, kind: MailKind, ids: Collection[UUID]
 ) -> dict[UUID, MailSubject]:
-    """The organization's objects of a kind."""
-    if not ids:
+    """The organization's objects of a kind; none of a test, which is about nothing."""
+    statement = _OF_KIND.get(kind)
+    if not ids or statement is None:
         return {}
     with conn.cursor(row_factory=class_row(MailSubject)) as cursor:
-        rows = cursor.execute(
-            _OF_KIND[kind], {"organization": organization_id, "ids": uuid_array(ids)}
-        ).fetchall()
+        rows = cursor.execute(statement, {"organization": organization_id, "ids": uuid_array(ids)}).fetchall()
     return {row.id: row for row in rows}

@@ -159,6 +159,27 @@ def record(
     )
 
 
+def postpone(
+    conn: Connection[Any], organization_id: UUID, *, response: str, now: datetime, until: datetime
+) -> None:
+    """Let what is due of an organization wait, without counting an attempt, but for what the mail server may have."""
+    conn.execute(
+        "update mail set response = %s, next_attempt_at = %s"
+        " where organization_id = %s and next_attempt_at <= %s and handed_over_at is null",
+        [response[:RESPONSE_KEPT], until, organization_id, now],
+    )
+
+
+def retry_waiting(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
+    """Try what waits again at once, but for what is being sent."""
+    conn.execute(
+        "update mail set next_attempt_at = %s where organization_id = %s and next_attempt_at > %s"
+        " and status = 'waiting' and response is not null and handed_over_at is null",
+        [now, organization_id, now],
+    )
+    _defer(conn, [organization_id])
+
+
 def repeat(conn: Connection[Any], organization_id: UUID, mail_id: UUID, *, system_now: datetime) -> bool:
     """Send a mail again that is not waiting; whether there is such a one."""
     done = conn.execute(

@@ -17,9 +17,10 @@ from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
 from permille.core.contract.price_versions import latest, versions_of
 from permille.core.contract.threshold import threshold_json, thresholds_of_json
+from permille.core.rating.models import ChargeModel
 from permille.database.typed_rows import with_enums
 from permille.ids import new_id
-from permille.store import billable_metrics, commitments, fixed_charges, pricing_units, taxes
+from permille.store import billable_metrics, commitments, fixed_charges, pricing_units, shipped_prices, taxes
 
 _COMPONENTS = (
     "charges",
@@ -42,7 +43,7 @@ _HAS_FIXED_CHARGES = (
     "exists (select from fixed_charge f where f.plan_id = p.id and f.deleted_at is null) as has_fixed_charges"
 )
 _INHERITED = "(select o.usage_thresholds from plan o where o.id = p.parent_id) as inherited_thresholds"
-_PARTS = ("metric", "filters", "taxes", "applied_pricing_unit")
+_PARTS = ("metric", "filters", "taxes", "applied_pricing_unit", "catalogue")
 _CHARGE = tuple(field.name for field in fields(Charge) if field.name not in _PARTS)
 
 
@@ -165,6 +166,8 @@ def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list
             taxes=taxes.of_json(row["taxes"]),
             applied_pricing_unit=pricing_units.of_row(row),
         )
+        if charge.charge_model is ChargeModel.CATALOGUE:
+            charge = replace_fields(charge, catalogue=shipped_prices.catalogue())
         charges[charge.plan_id].append(charge)
     return charges
 

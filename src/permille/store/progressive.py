@@ -72,6 +72,7 @@ with taken as (
         select from fence f where f.organization_id = m.organization_id and f.task = %(task)s
             and f.customer_id = s.customer_id and f.retry_at > %(now)s
     )
+    and s.next_billing_at <= %(at)s is not true and s.charges_billed_until > %(at)s is not true
     limit %(limit)s for update of m skip locked
 )
 delete from threshold_mark where ctid = any(array(select ctid from taken)) returning external_subscription_id
@@ -247,24 +248,6 @@ def _applied(conn: Connection[Any], condition: str, ids: Collection[UUID]) -> li
     ]
 
 
-def claim_arrivals(conn: Connection[Any]) -> int | None:
-    """How far events were looked through, locked until the transaction ends; None where another worker is at it."""
-    row = conn.execute("select seen_to from threshold_check for update skip locked").fetchone()
-    return row[0] if row else None
-
-
-def seen_to(conn: Connection[Any]) -> int:
-    """How far events were looked through, at least."""
-    row = conn.execute("select seen_to from threshold_check").fetchone()
-    assert row is not None, "threshold_check has its one row from its migration on"
-    return int(row[0])
-
-
-def set_seen(conn: Connection[Any], seen: int) -> None:
-    """Events up to this place in the order of arrival were looked through."""
-    conn.execute("update threshold_check set seen_to = %s", [seen])
-
-
 def is_any_threshold(conn: Connection[Any], organization_id: UUID | None = None) -> bool:
     """Whether the organization, or any, has a threshold."""
     row = conn.execute(
@@ -296,8 +279,11 @@ def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
 
 
 def take_marks(
-    conn: Connection[Any], organization_id: UUID, *, task: str, now: datetime, limit: int
+    conn: Connection[Any], organization_id: UUID, *, task: str, at: datetime, now: datetime, limit: int
 ) -> list[str]:
-    """Take the external ids of subscriptions that are to be looked at; those that another worker has are skipped."""
-    values = {"organization": organization_id, "task": task, "now": now, "limit": limit}
+    """Take the external ids of subscriptions that are to be looked at; those that another worker has are skipped.
+
+    Those whose period has ended by the organization's instant `at`, or was billed already, wait for the next one.
+    """
+    values = {"organization": organization_id, "task": task, "at": at, "now": now, "limit": limit}
     return list({external_id for (external_id,) in conn.execute(_TAKE, values)})

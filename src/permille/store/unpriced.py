@@ -31,8 +31,8 @@ SERIES_COUNTED_MAX = 1_000
 """The most events of a combination that are looked at for its units, so that the home page is fast whatever is used."""
 
 _UNDECIDED = (
-    "c.deleted_at is null and c.unlisted_values <> 'default'"
-    " and exists (select from charge_filter where charge_id = c.id and deleted_at is null)"
+    "c.deleted_at is null and (c.charge_model = 'catalogue' or (c.unlisted_values <> 'default'"
+    " and exists (select from charge_filter where charge_id = c.id and deleted_at is null)))"
 )
 
 _UNDECIDED_METRIC = f"""
@@ -102,7 +102,9 @@ on conflict do nothing
 """
 
 _NEWEST = """
-select u.code, u.values, u.noticed_at, c.code as charge_code, c.unlisted_values, p.code as plan_code,
+select u.code, u.values, u.noticed_at, c.code as charge_code, p.code as plan_code,
+    case when c.charge_model <> 'catalogue' then c.unlisted_values
+        when c.properties ->> 'unpriced' = 'free' then 'free' else 'held' end as unlisted_values,
     p.parent_id is not null as is_own, m.aggregation_type = %(sum)s as is_sum,
     array(
         select series_id from unpriced_series where charge_id = u.charge_id and digest = u.digest

@@ -300,17 +300,6 @@ def mark_organization(conn: Connection[Any], organization_id: UUID, *, now: date
     )
 
 
-def claim_arrivals(conn: Connection[Any]) -> int | None:
-    """Up to where events were looked through, locked; None where another worker is at it."""
-    row = conn.execute("select seen_to from wallet_check for update skip locked").fetchone()
-    return row[0] if row else None
-
-
-def set_seen(conn: Connection[Any], seen_to: int) -> None:
-    """Events are looked through up to there."""
-    conn.execute("update wallet_check set seen_to = %s", [seen_to])
-
-
 def is_any_active(conn: Connection[Any]) -> bool:
     """Whether there is an active wallet at all."""
     row = conn.execute("select exists (select from wallet where status = 'active')").fetchone()

@@ -32,6 +32,7 @@ from permille.store import (
     webhooks,
 )
 from permille.store.alerts import TriggeredAlert
+from permille.store.arrivals import Follows
 from permille.usecases import arrivals, fences
 from permille.usecases.arrivals import Follower
 from permille.usecases.fences import Task
@@ -44,9 +45,7 @@ WEBHOOK, OBJECT = "alert.triggered", "triggered_alert"
 
 FOLLOWER = Follower(
     task=Task.ALERTS,
-    claim=store.claim_arrivals,
-    set_seen=store.set_seen,
-    seen_to=store.seen_to,
+    who=Follows.ALERTS,
     is_any=store.is_any_on_usage,
     is_any_of=store.is_any,
     mark=store.mark,

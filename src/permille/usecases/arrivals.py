@@ -19,7 +19,8 @@ from permille.clock import system_now
 from permille.core.metering.event import Arrived
 from permille.database.connections import is_passing
 from permille.events.engine import event_log
-from permille.store import organizations
+from permille.store import arrivals as store, organizations
+from permille.store.arrivals import Follows
 from permille.usecases import fences
 from permille.usecases.fences import Task
 
@@ -44,10 +45,7 @@ class Follower:
     """Who looks at subscriptions once their events are counted."""
 
     task: Task
-    claim: Callable[[Connection[Any]], int | None]
-    """How far it has looked, locked; None where another worker is at it."""
-    set_seen: Callable[[Connection[Any], int], None]
-    seen_to: Callable[[Connection[Any]], int]
+    who: Follows
     is_any: Callable[[Connection[Any]], bool]
     """Whether events matter to it at all."""
     is_any_of: Callable[[Connection[Any], UUID], bool]
@@ -59,7 +57,7 @@ class Follower:
 
 def look_live(pool: ConnectionPool[Connection[Any]], follower: Follower, look: Look, now: datetime) -> int:
     """Look at what events came in for, in any organization; how many marks that was. `now` is the system's clock."""
-    more = _detected(pool, follower)
+    more = detected(pool, lambda conn: detect(conn, follower), of=follower.task)
     with pool.connection() as conn:
         waiting = follower.waiting(conn)
 
@@ -73,27 +71,27 @@ def look_live(pool: ConnectionPool[Connection[Any]], follower: Follower, look: L
     return fences.for_each(pool, follower.task, waiting, look_one, now=now) + int(more)
 
 
-def _detected(pool: ConnectionPool[Connection[Any]], follower: Follower) -> bool:
+def detected(
+    pool: ConnectionPool[Connection[Any]], look_through: Callable[[Connection[Any]], bool], *, of: Task
+) -> bool:
     """Whether there is more to look through. What was found before is looked at also where that fails."""
     try:
         with pool.connection() as conn:
-            return detect(conn, follower)
+            return look_through(conn)
     except Exception as error:
         if is_passing(error):
             raise
-        log.exception(
-            "Events could not be looked through for %s; what was found before is looked at", follower.task
-        )
+        log.exception("Events could not be looked through for %s; what was found before is looked at", of)
         return False
 
 
 def detect(conn: Connection[Any], follower: Follower) -> bool:
     """Mark the subscriptions with events that are counted by now; whether there is more to look through."""
-    piece = counted_after(conn, follower.claim(conn), is_any=follower.is_any)
+    piece = counted_after(conn, follower.who, is_any=follower.is_any)
     if piece is None:
         return False
     follower.mark(conn, piece.subscriptions)
-    follower.set_seen(conn, piece.until)
+    store.set_seen(conn, follower.who, piece.until)
     return piece.is_more
 
 
@@ -108,12 +106,13 @@ class Piece:
 
 
 def counted_after(
-    conn: Connection[Any], after: int | None, *, is_any: Callable[[Connection[Any]], bool]
+    conn: Connection[Any], who: Follows, *, is_any: Callable[[Connection[Any]], bool]
 ) -> Piece | None:
-    """What was counted after a place, at most AT_ONCE events; all of it, unread, where nobody wants any.
+    """What was counted since somebody looked, at most AT_ONCE events; all of it, unread, where nobody wants any.
 
-    None where nothing is new, or the place is another worker's.
+    None where nothing is new, or another worker is at it.
     """
+    after = store.claim(conn, who)
     if after is None:
         return None
     counted_to = event_log.arrival(conn).counted_to
@@ -132,7 +131,7 @@ def look_now(
     """Look at all that may have changed in an organization, counted or not: before its clock moves on."""
     if not follower.is_any_of(conn, organization_id):
         return
-    arrived = event_log.arrived(conn, after=follower.seen_to(conn), until=event_log.settled(conn))
+    arrived = event_log.arrived(conn, after=store.seen_to(conn, follower.who), until=event_log.settled(conn))
     follower.mark(conn, _of(each for each in arrived if each.organization_id == organization_id))
     while look(conn, organization_id, now=now, system_now=system_now()):
         pass

@@ -135,7 +135,7 @@ def _request(
             )
             dues[each.billing_entity_id].append(due)
     for together in dues.values():
-        payment_requests.add(conn, customer, together, email=None, campaign_id=campaign.id, now=at)
+        payment_requests.add(conn, customer, together, email=None, campaign=campaign, now=at)
 
 
 def _report_end(

@@ -26,6 +26,7 @@ from permille.core.rating.models.group_keys import TARGET_WALLET
 from permille.core.wallet import FeeBucket, Wallet, share
 from permille.core.wallet_rule import Trigger
 from permille.store import (
+    arrivals,
     customers,
     organizations,
     plans,
@@ -35,8 +36,9 @@ from permille.store import (
     wallets,
     webhooks,
 )
+from permille.store.arrivals import Follows
 from permille.usecases import fences, wallet_rules as rules
-from permille.usecases.arrivals import counted_after
+from permille.usecases.arrivals import counted_after, detected
 from permille.usecases.fences import Task
 from permille.usecases.usage.usage import ChargeUsage, UsageSearch, running_usages
 from permille.usecases.wallets.changes import changed
@@ -46,8 +48,7 @@ BATCH = 500
 
 def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     """Reckon what is out of date in any organization, as of its own clock; how many wallets that was."""
-    with pool.connection() as conn:
-        more = detect(conn, now=now)
+    more = detected(pool, lambda conn: detect(conn, now=now), of=Task.WALLETS)
     with pool.connection() as conn:
         waiting = wallets.organizations_waiting(conn)
 
@@ -63,12 +64,12 @@ def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
 
 def detect(conn: Connection[Any], *, now: datetime) -> bool:
     """Mark the wallets of whose customers events were counted; whether there is more to look through."""
-    piece = counted_after(conn, wallets.claim_arrivals(conn), is_any=wallets.is_any_active)
+    piece = counted_after(conn, Follows.WALLETS, is_any=wallets.is_any_active)
     if piece is None:
         return False
     if piece.subscriptions and not wallets.mark_of_subscriptions(conn, piece.subscriptions, now=now):
         return False
-    wallets.set_seen(conn, piece.until)
+    arrivals.set_seen(conn, Follows.WALLETS, piece.until)
     return piece.is_more
 
 

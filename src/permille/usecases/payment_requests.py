@@ -14,6 +14,7 @@ from psycopg import Connection
 
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
+from permille.core.invoice.dunning import DunningCampaign
 from permille.core.invoice.payment import Due, PaymentStatus, request_problem
 from permille.core.mail import MailKind
 from permille.ids import new_id
@@ -69,7 +70,7 @@ def add(
     dues: Sequence[Due],
     *,
     email: str | None,
-    campaign_id: UUID | None = None,
+    campaign: DunningCampaign | None = None,
     now: datetime,
 ) -> StoredRequest:
     """Store a request for what is due of invoices that go together, and queue its webhook and its mail."""
@@ -84,11 +85,18 @@ def add(
         payment_status=PaymentStatus.PENDING,
         created_at=now,
         updated_at=now,
-        dunning_campaign_id=campaign_id,
+        dunning_campaign_id=campaign.id if campaign else None,
     )
     payment_requests.add(conn, made, {due.invoice_id: due.amount_cents for due in dues})
     webhooks.enqueue_of(conn, "payment_request.created", customer.organization_id, [made.id], now=now)
-    mail_new(conn, customer.organization_id, MailKind.PAYMENT_REQUEST, [made.id], now=now)
+    mail_new(
+        conn,
+        customer.organization_id,
+        MailKind.PAYMENT_REQUEST,
+        [made.id],
+        bcc=campaign.bcc_emails if campaign else (),
+        now=now,
+    )
     return made
 
 

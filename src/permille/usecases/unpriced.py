@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -30,7 +30,10 @@ from permille.core.contract.price_versions import (
 from permille.core.metering.event import PlacedEvent
 from permille.core.money import ZERO, exact
 from permille.core.period import Interval
-from permille.core.rating.charge import CompiledCharge
+from permille.core.rating.charge import CompiledCharge, series_place
+from permille.core.rating.models import Quantity, model_of
+from permille.core.rating.models.catalogue import terms_of
+from permille.core.rating.unlisted import UnlistedValues
 from permille.database.connections import exact_json
 from permille.events.engine import event_log, usage
 from permille.store import customers, organizations, plans, subscriptions, unpriced as store, webhooks
@@ -55,10 +58,29 @@ class _Priced:
     def values_of(self, candidate: Candidate) -> dict[str, str | None]:
         """Its values of the metric's dimensions."""
         texts = candidate.texts
-        return {key: texts.get(key) for key in sorted(self.charge.metric.filters)}
+        return {key: texts.get(key) for key in sorted(self.keys)}
 
-    def leaves_unpriced(self, values: Mapping[str, str | None]) -> bool:
-        """Whether these values of the metric's dimensions have no price."""
+    @property
+    def keys(self) -> AbstractSet[str]:
+        """The metric's dimensions, and what a price of the catalogue depends on."""
+        return {*self.charge.metric.filters, *model_of(self.charge.charge_model).priced_by}
+
+    @property
+    def unlisted_values(self) -> UnlistedValues:
+        """What is done with usage without a price."""
+        if not model_of(self.charge.charge_model).dated_by:
+            return self.charge.unlisted_values
+        return UnlistedValues.HELD if terms_of(self.charge.properties).holds else UnlistedValues.FREE
+
+    def leaves_unpriced(self, values: Mapping[str, str | None], at: datetime) -> bool:
+        """Whether these values have no price at an instant."""
+        dated_by = model_of(self.charge.charge_model).dated_by
+        if dated_by is not None:
+            on = at.astimezone(UTC).date().isoformat()
+            index, group = series_place(self.compiled, {**values, dated_by: on})
+            one = Quantity(units=Decimal(1), group=dict(group))
+            with exact():
+                return self.compiled.buckets[index].pricer(one).is_unpriced
         texts = tuple(values.get(key) for key in self.compiled.filter_keys)
         is_listed = self.compiled.bucket_of(texts) < len(self.charge.filters)
         return leaves_unpriced(self.charge) and not is_listed
@@ -151,7 +173,7 @@ def _unpriced_of(
             charges[key] = [_priced(plan, charge) for charge in versions_of(plan)[number].charges]
         for priced in charges[key]:
             values = priced.values_of(each)
-            if priced.charge.metric.code == each.code and priced.leaves_unpriced(values):
+            if priced.charge.metric.code == each.code and priced.leaves_unpriced(values, each.at):
                 yield each, priced, values
 
 
@@ -193,7 +215,7 @@ def _forget_priced(conn: Connection[Any], organization_id: UUID, now: datetime) 
         each
         for each in known
         if not any(
-            each.values.keys() == priced.charge.metric.filters.keys() and priced.leaves_unpriced(each.values)
+            each.values.keys() == priced.keys and priced.leaves_unpriced(each.values, now)
             for priced in charges[each.charge_id]
         )
     ]
@@ -214,7 +236,7 @@ def _notify(conn: Connection[Any], priced: _Priced, found: Unpriced, now: dateti
             "plan_code": priced.plan.code,
             "billable_metric_code": found.code,
             "values": found.values,
-            "unlisted_values": priced.charge.unlisted_values,
+            "unlisted_values": priced.unlisted_values,
             "noticed_at": now.isoformat().replace("+00:00", "Z"),
         },
         now=now,

@@ -19,6 +19,7 @@ from permille.web import (
     charges,
     coupons,
     credit_notes,
+    custom_sections,
     customers,
     developers,
     dunning,
@@ -29,6 +30,7 @@ from permille.web import (
     home,
     invoices,
     late_usage,
+    mail_server,
     mails,
     metrics,
     one_off,
@@ -39,6 +41,7 @@ from permille.web import (
     pricing_units,
     settings,
     sign_in,
+    wallets,
 )
 from permille.web.pages import action, form_page, page, refused, unavailable
 from permille.web.rendering import STATIC, static_file
@@ -115,14 +118,21 @@ def _customers(engine: Engine) -> list[Route]:
         form_page(engine, "/new-customer", customers.blank, customers.create),
         page(engine, "/customers/{external_id:path}", customers.detail),
         form_page(engine, "/edit-customer/{external_id:path}", customers.before, customers.update),
-        form_page(engine, "/subscribe/{external_id:path}", customers.subscribe_again, customers.subscribe),
+        form_page(
+            engine, "/subscribe/{external_id:path}", customers.again("subscriptions"), customers.subscribe
+        ),
         page(engine, "/own-plan/{external_id:path}", own_plans.detail),
         form_page(engine, "/edit-own-plan/{external_id:path}", own_plans.before, own_plans.update),
         form_page(
             engine, "/edit-own-charge/{external_id:path}", own_plans.before_charge, own_plans.update_charge
         ),
-        form_page(engine, "/apply-coupon/{external_id:path}", coupons.apply_again, coupons.apply),
+        form_page(engine, "/apply-coupon/{external_id:path}", customers.again("coupons"), coupons.apply),
         action(engine, "/end-coupon/{external_id:path}", coupons.end),
+        form_page(engine, "/new-wallet/{external_id:path}", wallets.blank, wallets.create),
+        page(engine, "/wallets/{lago_id}", wallets.detail, wallets.top_up),
+        form_page(engine, "/edit-wallet/{lago_id}", wallets.before, wallets.update),
+        action(engine, "/wallets/{lago_id}/terminate", wallets.terminate),
+        page(engine, "/wallet-transactions/{lago_id}", wallets.transaction),
         page(engine, "/alerts/{external_id:path}", alerts.detail, alerts.create),
         action(engine, "/delete-alert/{external_id:path}", alerts.delete),
         action(engine, "/end-subscription/{external_id:path}", customers.end_subscription),
@@ -153,6 +163,10 @@ def _catalogue(engine: Engine) -> list[Route]:
         page(engine, "/coupons/{code:path}", coupons.detail),
         form_page(engine, "/edit-coupon/{code:path}", coupons.before, coupons.update),
         action(engine, "/delete-coupon/{code:path}", coupons.delete),
+        page(engine, "/custom-sections", custom_sections.listing),
+        form_page(engine, "/new-custom-section", custom_sections.blank, custom_sections.create),
+        form_page(engine, "/edit-custom-section/{code:path}", custom_sections.before, custom_sections.update),
+        action(engine, "/delete-custom-section/{code:path}", custom_sections.delete),
         page(engine, "/add-ons", add_ons.listing),
         form_page(engine, "/new-add-on", add_ons.blank, add_ons.create),
         form_page(engine, "/edit-add-on/{code:path}", add_ons.before, add_ons.update),
@@ -181,6 +195,9 @@ def _billing(engine: Engine) -> list[Route]:
         action(engine, "/invoices/{lago_id}/finalize", invoices.finalize),
         action(engine, "/send-by-mail/{kind}/{lago_id}", mails.send),
         page(engine, "/mail", mails.listing),
+        action(engine, "/mail/test", mail_server.send_test),
+        form_page(engine, "/mail-server", mail_server.show, mail_server.save, writers=OWNERS),
+        action(engine, "/mail-server/remove", mail_server.remove, writers=OWNERS),
         action(engine, "/mails/{mail_id}/send-again", mails.send_again),
         action(engine, "/invoices/{lago_id}/void", invoices.void),
         form_page(engine, "/credit-invoice/{lago_id}", credit_notes.blank, credit_notes.create),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from permille.api.http import Raw
 from permille.core.errors import Invalid
+from permille.core.instants import parse_day
 from permille.database.connections import encode_answer
 from permille.store import activity
 from permille.store.activity import Entry, EntrySearch
@@ -55,10 +56,10 @@ def _search(visit: Visit) -> EntrySearch:
 
 def _day(visit: Visit, name: str) -> datetime | None:
     text = visit.query.get(name, "").strip()
-    try:
-        return datetime.combine(date.fromisoformat(text), time(), UTC) if text else None
-    except ValueError:
-        raise Invalid({name: ["invalid_date"]}) from None
+    day = parse_day(text)
+    if text and day is None:
+        raise Invalid({name: ["invalid_date"]})
+    return datetime.combine(day, time(), UTC) if day else None
 
 
 def as_csv(visit: Visit) -> Raw:

@@ -174,7 +174,7 @@ def read_charge(
         **read(form, metric, charge),
         **_unlisted(form, metric, charge),
         **_unit(form),
-        **({"rounding": form.get("rounding")} if form.get("rounding") else {}),
+        **form.filled("rounding", "accepts_target_wallet"),
         **_options(form, currency),
         **read_taxes(form),
     }
@@ -231,6 +231,7 @@ def filled(charge: Charge, currency: str) -> Form:
         least = Decimal(charge.min_amount_cents) / per_unit
     pairs = [("min_amount", f"{least.normalize():f}"), ("billed", billed_as(charge))]
     pairs += [("unlisted_values", charge.unlisted_values), ("rounding", charge.rounding)]
+    pairs += [("accepts_target_wallet", "true" if charge.accepts_target_wallet else "false")]
     pairs += [("prorated", "on")] if charge.prorated else []
     pairs += [("charge_tax", tax.code) for tax in charge.taxes]
     if (applied := charge.applied_pricing_unit) is not None:

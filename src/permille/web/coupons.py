@@ -12,7 +12,6 @@ from permille.api.coupons import (
     render_applied_coupon,
     render_coupons,
 )
-from permille.api.customers import render_customer
 from permille.api.objects.coupon import Coupon as ShownCoupon
 from permille.api.validation import Fields, parse_uuid
 from permille.core.coupon import Coupon, CouponStatus, CouponType, Expiration, Frequency
@@ -168,6 +167,7 @@ def of_customer(visit: Visit) -> Mapping[str, Any]:
         "applied": [render_applied_coupon(row, now=visit.now) for row in rows],
         "meta": page.meta(total),
         "coupons": [(one.code, one.name) for one in active],
+        "problems": price_grid.beside(visit.problems, FIELDS),
     }
 
 
@@ -183,18 +183,6 @@ def apply(visit: Visit) -> Done:
     coupons.apply(visit.conn, customer, coupon.code, discount, now=visit.now)
     to = _tab(external_id, "saved")
     return Done(action="applied coupon", subject=external_id, to=to, details={"coupon": coupon.code, **body})
-
-
-def apply_again(visit: Visit) -> HtmlPage:
-    """The coupons of the customer, with the form to give it one."""
-    customer = customers.by_external_id(visit.conn, visit.here.id, visit.path["external_id"])
-    context = {
-        "customer": render_customer(customer),
-        "tab": "coupons",
-        **of_customer(visit),
-        "problems": price_grid.beside(visit.problems, FIELDS),
-    }
-    return HtmlPage(template="customer_coupons.html", context=context)
 
 
 def end(visit: Visit) -> Done:

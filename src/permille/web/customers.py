@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from msgspec import UNSET
@@ -39,12 +39,12 @@ from permille.usecases.usage import usage
 from permille.usecases.usage.daily_usage import calendar_of
 from permille.usecases.usage.lifetime_usage import lifetime_usage
 from permille.usecases.usage.usage import UsageSearch
-from permille.web import chart, coupons
+from permille.web import chart, coupons, wallets
+from permille.web.custom_sections import known_sections, read_chosen
 from permille.web.daily import charted_days, order_of, stacking_key
 from permille.web.shown import countries, currencies, group_text, in_path, listed_text
-from permille.web.visit import Done, Form, HtmlPage, Visit
+from permille.web.visit import Done, Form, HtmlPage, Show, Visit
 
-TABS = ("usage", "subscriptions", "invoices", "fees", "coupons", "details")
 TEXTS = (
     "name",
     "legal_name",
@@ -79,9 +79,9 @@ def listing(visit: Visit) -> HtmlPage:
     return HtmlPage(template="customers.html", context=context)
 
 
-def blank(_visit: Visit) -> HtmlPage:
+def blank(visit: Visit) -> HtmlPage:
     """GET /app/new-customer."""
-    return HtmlPage(template="customer_form.html", context={"before": None, **_menus(None, None)})
+    return HtmlPage(template="customer_form.html", context={"before": None, **_menus(visit, None, None)})
 
 
 def create(visit: Visit) -> Done:
@@ -90,6 +90,7 @@ def create(visit: Visit) -> Done:
         **visit.form.filled(*TEXTS, "currency"),
         "external_id": visit.form.get("external_id"),
         **_locale(visit),
+        **_sections(visit.form),
     }
     made = _save(visit, body)
     return Done(
@@ -111,16 +112,22 @@ def _named(visit: Visit) -> Customer:
 
 def before(visit: Visit) -> HtmlPage:
     """GET /app/edit-customer/{external_id}."""
-    found = render_customer(_named(visit))
+    customer = _named(visit)
+    found = render_customer(customer)
     locale = found.billing_configuration.document_locale
-    return HtmlPage(template="customer_form.html", context={"before": found, **_menus(locale, found.country)})
+    context = {
+        "before": found,
+        **_menus(visit, locale, found.country),
+        "chosen_sections": [each.code for each in customer.custom_sections],
+    }
+    return HtmlPage(template="customer_form.html", context=context)
 
 
 def update(visit: Visit) -> Done:
     """POST /app/edit-customer/{external_id}."""
     external_id = _named(visit).external_id
     body = {name: visit.form.get(name) or None for name in TEXTS if visit.form.has(name)}
-    body |= {"external_id": external_id, **_locale(visit)}
+    body |= {"external_id": external_id, **_locale(visit), **_sections(visit.form)}
     _save(visit, body)
     to = f"{customer_url(external_id)}?tab=details&said=saved"
     return Done(action="saved customer", subject=external_id, to=to, details=body)
@@ -136,13 +143,19 @@ def _locale(visit: Visit) -> dict[str, Any]:
     return {"billing_configuration": {"document_locale": visit.form.get("document_locale") or None}}
 
 
-def _menus(locale: str | None, country: str | None) -> dict[str, Any]:
+def _sections(form: Form) -> dict[str, Any]:
+    return {**read_chosen(form), **form.filled("skip_invoice_custom_sections")}
+
+
+def _menus(visit: Visit, locale: str | None, country: str | None) -> dict[str, Any]:
     languages = [("", "That of the seller"), *language_names(locale)]
     return {
         "currencies": _currencies(),
         "languages": languages,
         "locale": locale,
         "countries": countries(country),
+        "custom_sections": known_sections(visit),
+        "chosen_sections": (),
     }
 
 
@@ -153,31 +166,35 @@ def _currencies() -> list[tuple[str, str]]:
 
 def detail(visit: Visit) -> HtmlPage:
     """GET /app/customers/{external_id}, with its tabs."""
-    customer = _named(visit)
-    tab = visit.query.get("tab", "usage")
-    tab = tab if tab in TABS else "usage"
-    rows = _subscriptions(visit)
+    return _with_tab(visit, visit.query.get("tab", ""))
+
+
+def again(tab: str) -> Show:
+    """The customer's page with this tab, whose form was refused."""
+    return lambda visit: _with_tab(visit, tab)
+
+
+def _with_tab(visit: Visit, wanted: str) -> HtmlPage:
+    customer, rows = _named(visit), _subscriptions(visit)
+    tab = wanted if wanted in TABS else next(iter(TABS))
     context: dict[str, Any] = {
         "customer": render_customer(customer),
         "tab": tab,
+        "tabs": [(key, each.name) for key, each in TABS.items()],
         "subscriptions": rows,
         "held": billing_holds.of_customer(visit.conn, customer.id),
         "boxes": fonts.described(fonts.unprintable(printed_texts(customer))),
+        **TABS[tab].load(visit, rows),
     }
-    if tab == "usage":
-        context |= _usage(visit, rows)
-    elif tab == "subscriptions":
-        context |= _subscribing(visit, rows)
-    elif tab == "invoices":
-        context |= _invoices(visit)
-    elif tab == "fees":
-        context |= _fees(visit)
-    elif tab == "coupons":
-        context |= coupons.of_customer(visit)
     return HtmlPage(template=f"customer_{tab}.html", context=context)
 
 
-def _invoices(visit: Visit) -> dict[str, Any]:
+def _details(_visit: Visit, _rows: Sequence[Subscription]) -> dict[str, Any]:
+    """Nothing more than the customer."""
+    return {}
+
+
+def _invoices(visit: Visit, _rows: Sequence[Subscription]) -> dict[str, Any]:
     search, page = InvoiceSearch(external_customer_id=visit.path["external_id"]), visit.page()
     rows, total = invoice_search.invoices(
         visit.conn, visit.here.id, search, limit=page.per_page, offset=page.offset
@@ -185,7 +202,7 @@ def _invoices(visit: Visit) -> dict[str, Any]:
     return {"invoices": render_invoices(visit.conn, rows), "meta": page.meta(total)}
 
 
-def _fees(visit: Visit) -> dict[str, Any]:
+def _fees(visit: Visit, _rows: Sequence[Subscription]) -> dict[str, Any]:
     search, page = FeeSearch(external_customer_id=visit.path["external_id"]), visit.page()
     rows, total = invoice_search.fees(
         visit.conn, visit.here.id, search, limit=page.per_page, offset=page.offset
@@ -365,19 +382,6 @@ def subscription_body(form: Form, external_customer_id: str) -> dict[str, Any]:
     }
 
 
-def subscribe_again(visit: Visit) -> HtmlPage:
-    """The subscriptions of the customer, with the form to add one."""
-    customer = render_customer(_named(visit))
-    rows = _subscriptions(visit)
-    context = {
-        "customer": customer,
-        "tab": "subscriptions",
-        "subscriptions": rows,
-        **_subscribing(visit, rows),
-    }
-    return HtmlPage(template="customer_subscriptions.html", context=context)
-
-
 def end_subscription(visit: Visit) -> Done:
     """POST /app/end-subscription/{external_id}: an active one ends now and is billed, a pending one is cancelled."""
     status = "pending" if visit.form.get("status") == "pending" else "active"
@@ -396,3 +400,22 @@ def delete(visit: Visit) -> Done:
     gone = customers.to_remove(visit.conn, visit.here.id, visit.path["external_id"])
     customers.remove(visit.conn, gone, now=visit.now)
     return Done(action="deleted customer", subject=gone.external_id, to="/app/customers?said=deleted")
+
+
+class Tab(NamedTuple):
+    """A tab of a customer's page: its name, and what its template shows beside the customer."""
+
+    name: str
+    load: Callable[[Visit, Sequence[Subscription]], Mapping[str, Any]]
+
+
+TABS = {
+    "usage": Tab("Usage", _usage),
+    "subscriptions": Tab("Subscriptions", _subscribing),
+    "invoices": Tab("Invoices", _invoices),
+    "fees": Tab("Fees", _fees),
+    "coupons": Tab("Coupons", lambda visit, _: coupons.of_customer(visit)),
+    "wallets": Tab("Wallets", lambda visit, _: wallets.of_customer(visit)),
+    "details": Tab("Details", _details),
+}
+"""By what the address calls them; the first one is shown where it names none."""

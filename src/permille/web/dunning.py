@@ -49,6 +49,7 @@ def _body(form: Form) -> dict[str, Any]:
         "description": form.get("description") or None,
         "days_between_attempts": form.get("days_between_attempts"),
         "max_attempts": form.get("max_attempts"),
+        "bcc_emails": [each.strip() for each in form.get("bcc_emails").split(",") if each.strip()],
         "thresholds": [
             {"currency": words[0].upper(), "amount_cents": to_cents(words[-1], words[0].upper())}
             for words in lines

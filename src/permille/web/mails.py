@@ -13,7 +13,7 @@ from permille.api.mails import read_recipients
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import NotFound
 from permille.core.mail import MailKind, MailStatus
-from permille.out.mail.sending import is_set_up
+from permille.out.mail.servers import route_of
 from permille.store import mail_subjects, mails
 from permille.store.mail_subjects import MailSubject
 from permille.store.mails import Mail
@@ -34,7 +34,8 @@ class ShownMail:
     """A mail with what it is about."""
 
     mail: Mail
-    subject: MailSubject
+    subject: MailSubject | None
+    """None for a test."""
     title: str
     place: str
 
@@ -47,7 +48,9 @@ def shown(conn: Connection[Any], organization_id: UUID, rows: Sequence[Mail]) ->
         subjects |= mail_subjects.by_ids(conn, organization_id, MailKind(kind), ids)
     found = []
     for row in rows:
-        if row.object_id in subjects:
+        if row.kind == MailKind.TEST:
+            found.append(ShownMail(mail=row, subject=None, title="Test", place="/app/mail"))
+        elif row.object_id in subjects:
             subject, (name, place) = subjects[row.object_id], PLACES[MailKind(row.kind)]
             title = f"{name} {subject.number}" if subject.number else name
             found.append(ShownMail(mail=row, subject=subject, title=title, place=place.format(subject.id)))
@@ -70,7 +73,7 @@ def listing(visit: Visit) -> HtmlPage:
         "meta": page.meta(total),
         "status_wanted": wanted,
         "statuses": list(MailStatus),
-        "is_set_up": is_set_up(visit.engine.config),
+        "route": route_of(visit.conn, visit.engine.config, visit.here.id),
         "test_recipients": visit.engine.config.mail_test_recipients,
     }
     return HtmlPage(template="mails.html", context=context)
@@ -78,7 +81,7 @@ def listing(visit: Visit) -> HtmlPage:
 
 def send(visit: Visit) -> Done:
     """POST /app/send-by-mail/{kind}/{lago_id}: to the addresses in the form, else to the customer."""
-    if visit.path["kind"] not in list(MailKind):
+    if visit.path["kind"] not in PLACES:
         raise NotFound("mail")
     kind = MailKind(visit.path["kind"])
     subject = usecase.subject_to_send(visit.conn, visit.here.id, kind, parse_uuid(visit.path["lago_id"]))

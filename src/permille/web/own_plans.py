@@ -28,6 +28,7 @@ KEPT = (
     "filters",
     "unlisted_values",
     "rounding",
+    "accepts_target_wallet",
     "applied_pricing_unit",
     "tax_codes",
 )

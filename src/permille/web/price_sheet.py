@@ -41,6 +41,7 @@ MODELS = (
     (ChargeModel.GRADUATED_PERCENTAGE.value, "Graduated percentage"),
     (ChargeModel.DYNAMIC.value, "Dynamic: each event brings its own price"),
     (ChargeModel.CUSTOM.value, "Custom: by the metric's own rules"),
+    (ChargeModel.CATALOGUE.value, "Catalogue: what the provider asks for, times a markup"),
 )
 OWN_GROUPS = "own_groups"
 OTHERS = "others:"
@@ -71,7 +72,17 @@ _FIELDS: Mapping[str, Sequence[Field]] = {
     ChargeModel.CUSTOM: (
         (CUSTOM_PROPERTIES, "Properties that the rules look at", 'As JSON, like {"price": "0.12"}.'),
     ),
+    ChargeModel.CATALOGUE: (
+        ("markup", "Markup", "1.2 adds a fifth to what the provider asks for."),
+        ("markup_by", "Other markups", 'As JSON, like [{"provider": "openai", "markup": "1.35"}].'),
+        ("prices", "Own prices", "As JSON; they win over the catalogue."),
+        ("unpriced", "Usage without a price", "hold keeps its invoice a draft, free bills it with 0."),
+        ("as_of", "Prices of", "event: of the day of the usage; or a date, like 2026-11-01."),
+        ("exchange_rate", "A US dollar in the plan's currency", ""),
+    ),
 }
+_AS_JSON = (CUSTOM_PROPERTIES, "markup_by", "prices")
+_AS_TEXT = ("unpriced", "as_of")
 WHOLE = ("package_size", "free_units", "free_units_per_events")
 _TIERS: Mapping[str, tuple[str, str, str]] = {
     ChargeModel.GRADUATED: ("graduated_ranges", "per_unit_amount", "Price of a unit"),
@@ -162,7 +173,9 @@ def sheet_of(
         has_own_groups=form.has(OWN_GROUPS),
         dimensions={key: form.get(f"{ADDED}{key}") for key in metric.filters},
         whole=WHOLE,
-        calculates={ChargeModel.DYNAMIC: "", ChargeModel.CUSTOM: "events"}.get(model, "units"),
+        calculates={ChargeModel.DYNAMIC: "", ChargeModel.CATALOGUE: "", ChargeModel.CUSTOM: "events"}.get(
+            model, "units"
+        ),
     )
 
 
@@ -259,7 +272,7 @@ def _bucket(
     properties = _properties(form, model, prefix)
     codes = pricing.validate(model, pricing.clean(model, properties)) if typed else []
     calculated = None
-    if form.get("pricing_unit") and applied is None:
+    if (form.get("pricing_unit") and applied is None) or model is ChargeModel.CATALOGUE:
         calculated = None
     elif model is ChargeModel.CUSTOM and not codes:
         calculated = _calculated_events(form, metric, properties, currency=currency, applied=applied)
@@ -328,8 +341,10 @@ def _properties(form: Form, model: ChargeModel, prefix: str) -> dict[str, Any]:
 
 
 def _term(name: str, text: str) -> Any:
-    if name == CUSTOM_PROPERTIES:
+    if name in _AS_JSON:
         return read_json(text)
+    if name in _AS_TEXT:
+        return text.strip()
     return json_number(text, whole=True) if name in WHOLE else plain_number(text)
 
 
@@ -511,7 +526,7 @@ def _typed(model: ChargeModel, prefix: str, properties: Mapping[str, Any]) -> It
     for name, _, _ in _FIELDS.get(model, ()):
         if properties.get(name) is not None:
             value = properties[name]
-            yield f"{prefix}{name}", exact_json(value) if name == CUSTOM_PROPERTIES else str(value)
+            yield f"{prefix}{name}", exact_json(value) if name in _AS_JSON else str(value)
     if model in _TIERS:
         key, price_name, _ = _TIERS[model]
         tiers = properties.get(key) or ()

@@ -13,7 +13,8 @@ from permille.core.errors import Invalid
 from permille.out.pdf.language import language_names
 from permille.store import billing_entities
 from permille.usecases.catalogue import billing_entities as catalogue
-from permille.web.charge_form import known_taxes
+from permille.web.charge_form import known_taxes, read_taxes
+from permille.web.custom_sections import known_sections, read_chosen
 from permille.web.shown import countries, currencies
 from permille.web.typed_number import json_number
 from permille.web.visit import WRITERS, Done, Form, HtmlPage, Visit
@@ -139,6 +140,11 @@ SECTIONS: Sequence[tuple[str, Sequence[Setting]]] = (
                 label="Address of the logo",
                 hint="PNG, JPEG, GIF, WebP or SVG, at most 2 MB.",
             ),
+            Setting(
+                name="brand_color",
+                label="Colour",
+                hint="Of headings in documents and mails, like #1f4e79. Dark enough to be read on white.",
+            ),
             Setting(name="bank_details", label="Bank details", kind="text_area", hint="How to pay."),
             Setting(
                 name="reverse_charge_note",
@@ -175,6 +181,8 @@ def show(visit: Visit) -> HtmlPage:
         "sections": sections,
         "taxes": known_taxes(visit),
         "chosen": [tax.code for tax in entity.taxes],
+        "custom_sections": known_sections(visit),
+        "chosen_sections": [each.code for each in entity.selected_invoice_custom_sections],
         "may_change": visit.may(WRITERS),
     }
     return HtmlPage(template="settings.html", context=context)
@@ -208,7 +216,7 @@ def _read(form: Form) -> dict[str, Any]:
     if empty := [one.name for one in sent if one.required and not form.get(one.name)]:
         raise Invalid({name: ["value_is_mandatory"] for name in empty})
     body = {one.name: _value(one, form) for one in sent}
-    return {**body, "tax_codes": form.all("tax")} if form.has("taxes") else body
+    return {**body, **read_taxes(form, "tax"), **read_chosen(form)}
 
 
 def _value(setting: Setting, form: Form) -> Any:
@@ -225,6 +233,7 @@ def _shown(entity: BillingEntity) -> dict[str, Any]:
     return {
         **{name: getattr(entity, name) for name in names},
         "tax_codes": [tax.code for tax in entity.taxes],
+        "invoice_custom_section_codes": [each.code for each in entity.selected_invoice_custom_sections],
     }
 
 

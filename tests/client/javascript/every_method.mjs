@@ -95,6 +95,8 @@ const built = {
   "billableMetrics.updateBillableMetric": ["n", { billable_metric: { name: "other" } }],
   "billableMetrics.findBillableMetric": ["n"],
   "billableMetrics.destroyBillableMetric": ["n"],
+  "apiLogs.findAllApiLogs": [],
+  "apiLogs.findApiLog": [async () => (await client.apiLogs.findAllApiLogs()).data.api_logs[0].request_id],
   "activityLogs.findActivityLog": [async () => (await client.activityLogs.findAllActivityLogs()).data.activity_logs[0].activity_id],
   "activityLogs.findAllActivityLogs": [],
   "creditNotes.findAllCreditNotes": [],
@@ -252,8 +254,9 @@ const built = {
   "webhookEndpoints.destroyWebhookEndpoint": [world.endpoint],
 };
 
-// Known, and refused as long as there is no payment provider.
+// Known, and refused as long as there is no payment provider and no portal.
 const needProvider = [
+  "customers.getCustomerPortalUrl",
   "customers.generateCustomerCheckoutUrl",
   "customers.paymentMethodSetAsDefault",
   "customers.destroyPaymentMethod",

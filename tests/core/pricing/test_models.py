@@ -8,7 +8,10 @@ import pytest
 
 from permille.core.rating import models
 from permille.core.rating.models import ChargeModel, clean, defaults, model_of, price, validate
+from permille.core.rating.models.catalogue import GROUPS
 from permille.core.rating.models.group_keys import pricing_keys
+
+OURS = {ChargeModel.CUSTOM, ChargeModel.CATALOGUE}
 
 
 @pytest.mark.parametrize("model", list(ChargeModel))
@@ -25,7 +28,7 @@ def test_defaults_can_be_changed_without_changing_the_model(model: ChargeModel) 
     changed = defaults(model)
     for value in changed.values():
         if isinstance(value, list):
-            value[0]["flat_amount"] = "7"
+            value[0] = {"flat_amount": "7"}
     assert defaults(model) == defaults(model)
     assert "7" not in str(defaults(model))
 
@@ -33,7 +36,7 @@ def test_defaults_can_be_changed_without_changing_the_model(model: ChargeModel) 
 def test_the_defaults_are_lagos() -> None:
     """semantics-metering.md 5.1."""
     open_tier = {"from_value": 0, "to_value": None, "flat_amount": "0"}
-    assert {model: defaults(model) for model in ChargeModel if model is not ChargeModel.CUSTOM} == {
+    assert {model: defaults(model) for model in ChargeModel if model not in OURS} == {
         ChargeModel.STANDARD: {"amount": "0"},
         ChargeModel.GRADUATED: {"graduated_ranges": [{**open_tier, "per_unit_amount": "0"}]},
         ChargeModel.GRADUATED_PERCENTAGE: {"graduated_percentage_ranges": [{**open_tier, "rate": "0"}]},
@@ -152,6 +155,7 @@ AS_NUMBERS: dict[ChargeModel, dict[str, Any]] = {
     },
     ChargeModel.DYNAMIC: {},
     ChargeModel.CUSTOM: {"custom_properties": {"amount": Decimal("0.5"), "rate": 1}},
+    ChargeModel.CATALOGUE: {"markup": Decimal("1.20"), "exchange_rate": 1},
 }
 AS_TEXTS: dict[ChargeModel, dict[str, Any]] = {
     ChargeModel.STANDARD: {"amount": "0.030"},
@@ -169,6 +173,7 @@ AS_TEXTS: dict[ChargeModel, dict[str, Any]] = {
     },
     ChargeModel.DYNAMIC: {},
     ChargeModel.CUSTOM: {"custom_properties": {"amount": Decimal("0.5"), "rate": 1}},
+    ChargeModel.CATALOGUE: {"markup": "1.20", "exchange_rate": "1", "pricing_group_keys": list(GROUPS)},
 }
 
 
@@ -210,7 +215,7 @@ def with_trait(name: str) -> set[str]:
 
 def test_what_lago_does_with_each_model() -> None:
     """semantics-metering.md sections 1.10, 5.1, 5.12 and 6.5."""
-    assert with_trait("in_advance") == set(ChargeModel) - {"volume"}
+    assert with_trait("in_advance") == set(ChargeModel) - {"volume", "catalogue"}
     assert with_trait("is_of_units") == {"standard", "graduated", "package", "volume"}
     assert with_trait("has_instant_price") == {"standard", "percentage"}
     assert with_trait("details_in_advance") == {"percentage", "graduated_percentage"}

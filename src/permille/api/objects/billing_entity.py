@@ -17,6 +17,7 @@ from permille.api.objects.base import (
     one_of,
     says,
 )
+from permille.api.objects.custom_section import InvoiceCustomSection, SectionCodes
 from permille.api.objects.tax import Tax
 
 Numbering = Annotated[str, one_of("per_customer", "per_billing_entity", says="How invoices are numbered.")]
@@ -56,6 +57,10 @@ City = Annotated[str | None, says("City.")]
 Zipcode = Annotated[str | None, says("Postal code.")]
 State = Annotated[str | None, says("State or region.")]
 LogoUrl = Annotated[str | None, says("Address of the logo for documents.")]
+BrandColor = Annotated[
+    str | None,
+    says("Colour of headings in documents and mails; it must be readable on white.", example="#1f4e79"),
+]
 Footer = Annotated[str | None, says("Text at the end of invoices.")]
 BankDetails = Annotated[str | None, says("How to pay, printed on invoices.")]
 ReverseChargeNote = Annotated[
@@ -100,6 +105,7 @@ class BillingEntity(Answer):
     state: State
     email: Email
     logo_url: LogoUrl
+    brand_color: BrandColor
     invoice_footer: Footer
     bank_details: BankDetails
     reverse_charge_note: ReverseChargeNote
@@ -110,6 +116,9 @@ class BillingEntity(Answer):
     email_settings: EmailSettings
     eu_tax_management: EuTaxes
     taxes: Annotated[list[Tax], says("Taxes of its customers who have none of their own.")]
+    selected_invoice_custom_sections: Annotated[
+        list[InvoiceCustomSection], says("Custom sections of its customers who have none of their own.")
+    ]
     lago_dunning_campaign_id: Annotated[UUID | None, says("Dunning campaign of its customers.")]
     created_at: CreatedAt
     updated_at: UpdatedAt
@@ -152,6 +161,7 @@ class BillingEntityUpdate(Input):
     country: Country
     email: Email
     logo_url: LogoUrl
+    brand_color: BrandColor
     invoice_footer: Footer
     bank_details: BankDetails
     reverse_charge_note: ReverseChargeNote
@@ -160,6 +170,7 @@ class BillingEntityUpdate(Input):
     email_settings: EmailSettings
     eu_tax_management: EuTaxes
     tax_codes: Annotated[list[str], says("Codes of the taxes of its customers who have none of their own.")]
+    invoice_custom_section_codes: SectionCodes
     dunning_campaign_code: Annotated[
         str | None, says("Dunning campaign of its customers who have none of their own; null for none.")
     ]

@@ -17,8 +17,10 @@ from permille.api.objects.base import (
     one_of,
     says,
 )
+from permille.api.objects.custom_section import InvoiceCustomSection, SectionCodes
 from permille.api.objects.tax import Tax
 
+SkipsSections = Annotated[bool, says("Whether its invoices print no custom sections, whatever is chosen.")]
 Inherited = " Null inherits that of the billing entity."
 
 
@@ -88,7 +90,7 @@ class Customer(Answer):
     finalize_zero_amount_invoice: Annotated[
         str, one_of("inherit", "skip", "finalize", says="What is done with invoices of 0.")
     ]
-    skip_invoice_custom_sections: Annotated[bool, says("Kept for clients of Lago's API.")]
+    skip_invoice_custom_sections: SkipsSections
     created_at: CreatedAt
     updated_at: UpdatedAt
     billing_configuration: Annotated[CustomerBilling, says("Billing settings.")]
@@ -96,7 +98,9 @@ class Customer(Answer):
     metadata: Annotated[list[CustomerMetadata], says("Your notes.")]
     taxes: Annotated[list[Tax], says("Taxes of its own; without any, the billing entity's apply.")]
     integration_customers: EmptyList
-    applicable_invoice_custom_sections: EmptyList
+    applicable_invoice_custom_sections: Annotated[
+        list[InvoiceCustomSection], says("Custom sections that its invoices print.")
+    ]
     lago_dunning_campaign_id: Annotated[
         UUID | None, says("Its own dunning campaign, instead of that of its billing entity.")
     ]
@@ -171,11 +175,12 @@ class CustomerInput(Input):
     finalize_zero_amount_invoice: Annotated[
         str, one_of("inherit", "skip", "finalize", says="What is done with invoices of 0.")
     ]
-    skip_invoice_custom_sections: Annotated[bool, says("Kept for clients of Lago's API.")]
+    skip_invoice_custom_sections: SkipsSections
     external_salesforce_id: Annotated[str | None, says("Identifier in Salesforce.")]
     billing_configuration: Annotated[CustomerBillingInput, says("Billing settings.")]
     metadata: Annotated[list[CustomerMetadataInput], says("All of your notes, up to 5; others are removed.")]
     tax_codes: Annotated[list[str], says("Codes of the taxes of its own.")]
+    invoice_custom_section_codes: SectionCodes
     dunning_campaign_code: Annotated[
         str | None, says("Dunning campaign, instead of that of the billing entity; null for none of its own.")
     ]

@@ -29,6 +29,12 @@ class DunningThreshold(Answer):
     amount_cents: OverdueAmount
 
 
+BccEmails = Annotated[
+    list[str],
+    says("Who gets a copy of each request that it mails.", example=["finance@example.com"]),
+]
+
+
 class DunningCampaign(Answer):
     """Requests payment of overdue invoices until they are paid or its attempts are used up."""
 
@@ -39,6 +45,7 @@ class DunningCampaign(Answer):
     thresholds: Annotated[list[DunningThreshold], says("One for each currency that is asked for.")]
     days_between_attempts: Days
     max_attempts: Attempts
+    bcc_emails: BccEmails
     created_at: CreatedAt
     updated_at: UpdatedAt
 
@@ -58,6 +65,7 @@ class DunningCampaignUpdate(Input):
     thresholds: Annotated[list[DunningThresholdInput], says("One for each currency that is asked for.")]
     days_between_attempts: Days
     max_attempts: Attempts
+    bcc_emails: BccEmails
 
 
 class DunningCampaignInput(DunningCampaignUpdate):

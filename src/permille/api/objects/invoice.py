@@ -19,6 +19,7 @@ from permille.api.objects.base import (
     one_of,
     says,
 )
+from permille.api.objects.custom_section import AppliedCustomSection
 from permille.api.objects.customer import Customer
 from permille.api.objects.fee import Fee
 from permille.api.objects.subscription import Subscription
@@ -151,7 +152,9 @@ class InvoiceDetails(Invoice):
     applied_usage_thresholds: Annotated[
         list[AppliedUsageThreshold], says("The usage thresholds that it was made of.")
     ]
-    applied_invoice_custom_sections: EmptyList
+    applied_invoice_custom_sections: Annotated[
+        list[AppliedCustomSection], says("Custom sections that it prints.")
+    ]
 
 
 class InvoiceMetadataInput(Input):

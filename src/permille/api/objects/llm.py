@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from permille.api.objects.base import Answer, CreatedAt, Id, Input, instant_of, one_of, says
+from permille.api.objects.price_list import AppliedObject
 from permille.core.llm.apis import APIS
+from permille.core.llm.parts import CallType, TokenType
+from permille.core.period import Interval
+from permille.core.rating.unlisted import UnlistedValues
 
 Subscription = Annotated[str | None, says("Your identifier of the subscription that pays.", example="sub_42")]
 Customer = Annotated[
@@ -31,6 +35,8 @@ class UsageInput(Input, kw_only=True):
     stream: Annotated[list[dict[str, Any]], says("The events of a streamed answer, in order.")]
     usage: Annotated[dict[str, Any], says("Only the answer's usage object.")]
     id: Annotated[str, says("Identity of the answer where it has none, for example the header x-request-id.")]
+    tier: Annotated[str, says("How it was served, where the answer doesn't say it.", example="batch")]
+    cost: Annotated[str | float, says("What the provider charges in USD, where the answer doesn't say it.")]
     external_subscription_id: Subscription
     external_customer_id: Customer
     timestamp: Annotated[str | float, says("When it was: ISO 8601 or seconds since 1970; now by default.")]
@@ -109,3 +115,43 @@ class AttributionInput(Input, kw_only=True):
     external_customer_id: Customer
     model: Annotated[str, says("The model, where the answer doesn't name it.")]
     id: Annotated[str, says("Identity of the answer, where it has none.")]
+
+
+class ModelInput(Input, kw_only=True):
+    """A model that a plan prices."""
+
+    provider: Annotated[str, says("Who serves it.", example="openai")]
+    model: Annotated[str, says("The model.", example="gpt-5.4")]
+    prices: Annotated[
+        dict[str, str | float],
+        says(
+            f"What a million tokens costs, by type: {', '.join(TokenType)}. Left out: what the catalogue says today, in USD."
+            " A type without a price costs what the type that contains it does.",
+            example={"input": "1.25", "cached_input": "0.125", "output": "10"},
+        ),
+    ]
+
+
+class SetupInput(Input, kw_only=True):
+    """The metrics of language models, and a plan of chosen models."""
+
+    plan_code: Annotated[str, says("Code of the plan.", example="models")]
+    plan_name: Annotated[str, says("Name of the plan; its code by default.")]
+    currency: Annotated[str, says("Currency of the plan and its prices; USD by default.", example="USD")]
+    interval: Annotated[str, one_of(*Interval, says="How often it is billed; monthly by default.")]
+    models: Annotated[list[ModelInput], says("The models, up to 200.")]
+    calls: Annotated[
+        dict[str, str | float],
+        says(f"What a call costs, by type: {', '.join(CallType)}.", example={"web_search": "0.01"}),
+    ]
+    markup: Annotated[str | float, says("What every price is multiplied by; 1 by default.", example="1.2")]
+    unlisted_values: Annotated[
+        str, one_of(*UnlistedValues, says="What is done with usage of other models; held by default.")
+    ]
+
+
+class ModelSetup(Answer):
+    """What was made, and what was there already."""
+
+    billable_metrics: Annotated[list[AppliedObject], says("The metrics.")]
+    plan: Annotated[AppliedObject, says("The plan.")]

@@ -7,6 +7,8 @@ from dataclasses import replace
 from permille.core.contract.plan import Charge, expanded_filters
 from permille.core.metering.custom_aggregation import aggregator_of
 from permille.core.rating.charge import CompiledCharge, compile_charge
+from permille.core.rating.models import ChargeModel
+from permille.core.rating.models.catalogue import with_prices
 
 
 def renewal_charge(charge: Charge, *, is_whole: bool) -> Charge:
@@ -22,11 +24,19 @@ def compile_renewal(charge: Charge, *, currency: str) -> CompiledCharge:
 def compile_plan_charge(charge: Charge, *, currency: str) -> CompiledCharge:
     """A plan's charge in the plan's currency, made ready to be rated."""
     metric = charge.metric
+    filters = expanded_filters(charge)
+    properties = charge.properties
+    if charge.charge_model is ChargeModel.CATALOGUE:
+        properties = with_prices(properties, charge.catalogue, metric.code)
+        filters = [
+            replace(each, properties=with_prices(each.properties, charge.catalogue, metric.code))
+            for each in filters
+        ]
     return compile_charge(
         charge_id=charge.id,
         model=charge.charge_model,
-        properties=charge.properties,
-        filters=expanded_filters(charge),
+        properties=properties,
+        filters=filters,
         aggregation=metric.aggregation,
         currency=currency,
         rounding_function=metric.rounding_function,

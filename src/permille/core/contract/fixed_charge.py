@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,7 +10,16 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.add_on import AddOn
-from permille.core.rating.fixed_charge import FixedPrice
+from permille.core.rating.fee import Fee
+from permille.core.rating.filters import Id
+from permille.core.rating.fixed_charge import (
+    FixedPeriod,
+    FixedPrice,
+    UnitsChange,
+    fee_in_advance,
+    fee_in_arrears,
+    units_at,
+)
 from permille.core.rating.models import ChargeModel
 from permille.core.tax import Tax
 
@@ -47,6 +56,27 @@ class FixedCharge:
     def display_name(self) -> str:
         """What its fees are called."""
         return self.invoice_display_name or self.add_on.invoice_display_name or self.add_on.name
+
+    def changes(self, known: Mapping[UUID, Sequence[UnitsChange]], *, since: datetime) -> list[UnitsChange]:
+        """The units of a subscription in the order in which they were set; the plan's where it never ran."""
+        found = [change for charge_id in reversed(self.ids) for change in known.get(charge_id, ())]
+        return found or [UnitsChange(self.units, since)]
+
+    def next_fee(
+        self,
+        changes: Sequence[UnitsChange],
+        *,
+        running: FixedPeriod,
+        following: FixedPeriod,
+        currency: str,
+        subscription_id: Id,
+    ) -> Fee:
+        """What is billed at the end of the running period: for it or, in advance, for the one that follows."""
+        price = self.price(currency)
+        if self.pay_in_advance:
+            units = units_at(changes, following.part.from_)
+            return fee_in_advance(price, units, following, subscription_id=subscription_id)
+        return fee_in_arrears(price, changes, running, subscription_id=subscription_id)
 
     def price(self, currency: str) -> FixedPrice:
         """What its units cost."""

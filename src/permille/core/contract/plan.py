@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +12,7 @@ from uuid import UUID
 from permille.core.contract.commitment import MinimumCommitment
 from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.threshold import UsageThreshold
+from permille.core.llm.catalogue.prices import Catalogue
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of, custom_values
 from permille.core.period import Interval
@@ -61,6 +62,8 @@ class Charge:
     unlisted_values: UnlistedValues = UnlistedValues.FREE
     rounding: Rounding = Rounding.PER_FEE
     """Whether each of its fees is rounded to cents by itself, or all of them together."""
+    catalogue: Catalogue | None = field(default=None, compare=False, repr=False)
+    """The prices of a charge of the catalogue model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +204,10 @@ def incompatibilities(charge: Charge) -> list[tuple[str, str]]:
         (
             model.needs is not None and aggregation is not model.needs,
             ("charge_model", "invalid_aggregation_type_or_charge_model"),
+        ),
+        (
+            model.dated_by is not None and charge.metric.recurring,
+            ("charge_model", "not_compatible_with_recurring_metric"),
         ),
         (aggregation is model.refuses, ("properties", "invalid_value")),
         (_lacks_custom_properties(charge), ("properties", "missing_custom_properties")),

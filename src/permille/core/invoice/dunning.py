@@ -5,7 +5,7 @@ Source: semantics-billing.md section 8.5.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -28,6 +28,8 @@ class DunningCampaign:
     max_attempts: int
     created_at: datetime
     updated_at: datetime
+    bcc_emails: Sequence[str] = ()
+    """Who gets a copy of each request that it mails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

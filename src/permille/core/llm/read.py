@@ -41,6 +41,10 @@ class SentUsage:
     """How it is to be read. None: by the provider and by the answer's own marks."""
     model: str | None = None
     response_id: str | None = None
+    tier: str | None = None
+    """How it was served, where the answer doesn't say it."""
+    cost: str | None = None
+    """What the provider charges in USD, where the answer doesn't say it."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """The organization's own names of models."""
 
@@ -132,16 +136,16 @@ def _usage(api: Api, sent: SentUsage, answer: _Answer) -> Usage:
     requests[0] = replace(requests[0], parts=(*requests[0].parts, *measured))
     warnings += [
         Warned(code="unknown_field", message=f"{path} is not known and was not counted", field=path)
-        for path in unknown_fields(usage, api.known())
+        for path in unknown_fields(usage, api.known)
     ]
     return Usage(
         provider=names[0].provider,
         api=api.name,
         requests=tuple(requests),
-        tier=answer.tier or _tier(api, body, warnings),
+        tier=answer.tier or _tier(api, sent, body, warnings),
         region=text_at(body, api.region) or names[0].region,
         response_id=sent.response_id or text_at(body, api.response_id),
-        cost=api.cost(body, usage),
+        cost=quantity(sent.cost, "cost") if (said := api.cost(body, usage)) is None else said,
         size=text_at(body, ("size",)),
         quality=text_at(body, ("quality",)),
         warnings=tuple(warnings),
@@ -151,6 +155,8 @@ def _usage(api: Api, sent: SentUsage, answer: _Answer) -> Usage:
 def _request(
     api: Api, sent: SentUsage, answer: _Answer, each: ModelUsage, warnings: list[Warned]
 ) -> tuple[ModelName, ModelRequest]:
+    if not any(at(each.usage, path) is not None for path in api.known):
+        raise UnreadableUsage("usage_missing", api.missing)
     if not each.model:
         raise UnreadableUsage("model_missing", "the answer does not name its model: send it as `model`")
     parts = _parts(api, each.usage, warnings)
@@ -174,10 +180,9 @@ def _unknown_model(provider: str, sent: str) -> Warned:
     )
 
 
-def _tier(api: Api, body: Obj, warnings: list[Warned]) -> Tier:
+def _tier(api: Api, sent: SentUsage, body: Obj, warnings: list[Warned]) -> Tier:
     """How the request was served; the first of the paths that says something else than the standard."""
-    for path in api.tier:
-        said = at(body, path)
+    for path, said in [*((path, at(body, path)) for path in api.tier), ("tier", sent.tier)]:
         if not isinstance(said, str):
             continue
         tier = api.tiers.get(said.lower())

@@ -22,7 +22,7 @@ from permille.core.money import ZERO, exact, subunits
 from permille.core.period import Period
 from permille.core.rating.fee import Breakdown, Fee, Presentation
 from permille.core.rating.filters import ChargeFilter, Group, Id, filter_finder, group_of
-from permille.core.rating.models import ChargeModel, Price, Pricer, Quantity, model_of, pricer
+from permille.core.rating.models import ChargeModel, Model, Price, Pricer, Quantity, model_of, pricer
 from permille.core.rating.models.group_keys import (
     TARGET_WALLET,
     PresentationKeys,
@@ -59,6 +59,8 @@ class Bucket:
     properties: Mapping[str, Any]
     reads_events: bool
     """Whether the price depends on single events."""
+    placed: Callable[[Dimensions], Dimensions] | None = None
+    """What usage is split by instead of its own dimensions."""
     is_unpriced: bool = False
     """Whether nobody has decided what its usage costs."""
     is_held: bool = False
@@ -179,14 +181,15 @@ def _bucket(
     per_unit: int,
     applied: AppliedPricingUnit | None,
 ) -> Bucket:
-    read = pricer(model, properties)
+    read, placed = pricer(model, properties), model_of(model).placed
     with exact():
         idle = read(Quantity(units=ZERO))
         idle_owed = owed(idle.amount, idle.unit_amount, per_unit=per_unit, applied=applied)
     return Bucket(
         charge_filter_id=filter_id,
         invoice_display_name=name,
-        group_keys=pricing_keys(properties),
+        group_keys=_group_keys(model_of(model), properties),
+        placed=placed(properties) if placed else None,
         model=model,
         pricer=read,
         idle=idle,
@@ -194,6 +197,11 @@ def _bucket(
         properties=properties,
         reads_events=model_of(model).reads_events(properties),
     )
+
+
+def _group_keys(model: Model, properties: Mapping[str, Any]) -> tuple[str, ...]:
+    dated_by = [model.dated_by] if model.dated_by else []
+    return tuple(dict.fromkeys((*model.priced_by, *pricing_keys(properties), *dated_by)))
 
 
 def _bucket_finder(
@@ -211,7 +219,9 @@ def counted_by(charge: CompiledCharge, partial: Partial) -> Partial:
 def series_place(charge: CompiledCharge, dimensions: Dimensions) -> Place:
     """Where a series counts: the index of its bucket, and its pricing group there."""
     i = charge.bucket_of(tuple([dimensions.get(key) for key in charge.filter_keys]))
-    keys = charge.buckets[i].group_keys
+    keys, placed = charge.buckets[i].group_keys, charge.buckets[i].placed
+    if placed is not None:
+        dimensions = placed(dimensions)
     return i, group_of(dimensions, keys) if keys else ()
 
 

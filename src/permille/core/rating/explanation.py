@@ -84,6 +84,8 @@ def _charge_steps(
             return _percentage(details)
         case ChargeModel.DYNAMIC:
             return (Step(f"the prices that {plain(units)} units were sent with, added up", amount),)
+        case ChargeModel.CATALOGUE:
+            return (_catalogue(units, details, amount),)
         case ChargeModel.CUSTOM:
             return (Step(f"what the metric's own rule adds for each event, of {plain(units)} units", amount),)
         case _ if prorated:
@@ -129,6 +131,16 @@ def _package(units: Decimal, details: Mapping[str, Any]) -> Step:
         f"{less}, in packages of {plain(size)} begun: {plain(packages)} x {plain(price)} = {plain(amount)}",
         amount,
     )
+
+
+def _catalogue(units: Decimal, details: Mapping[str, Any], amount: Decimal) -> Step:
+    if "rate" not in details:
+        return Step(f"{plain(units)} units for which the catalogue has no price", amount)
+    rate, per, markup = (_number(details, name) for name in ("rate", "per", "markup"))
+    times = f" x {plain(markup)}" if markup != 1 else ""
+    since = f", the price since {details['price_since']}" if details.get("price_since") else ""
+    text = f"{plain(units)} units x {plain(rate)} / {plain(per)}{times} = {plain(amount)}"
+    return Step(f"{text} ({details['catalogue']}{since})", amount)
 
 
 def _tier(tier: Mapping[str, Any], *, percent: bool) -> Step:

@@ -192,7 +192,8 @@ def _charge_fee(
     usage, price, due = NO_USAGE, bucket.idle, bucket.idle_owed
     if partial is not EMPTY:
         usage = usage_of(charge, partial, rated)
-        price = bucket.pricer(quantity_of(charge, bucket, partial, usage, rated=rated, paid_level=paid_level))
+        quantity = quantity_of(charge, bucket, partial, usage, rated=rated, paid_level=paid_level)
+        price = bucket.pricer(replace(quantity, group=dict(group)) if bucket.placed else quantity)
         if charge.pay_in_advance:
             usage = replace(usage, units=max(usage.units, ZERO))
         if usage.units < 0 or price.amount < 0:
@@ -209,6 +210,6 @@ def _charge_fee(
         group=group,
         period=rated.period,
         amount_details=price.details,
-        is_unpriced=bucket.is_unpriced and is_used,
-        is_held=bucket.is_held and is_used,
+        is_unpriced=(bucket.is_unpriced or price.is_unpriced) and is_used,
+        is_held=(bucket.is_held or price.is_held) and is_used,
     )

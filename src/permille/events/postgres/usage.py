@@ -364,26 +364,13 @@ def usage_of_many(
         )
         return [from_cells + from_events for from_cells, from_events in pairs]
 
-    return under_one_version(conn, organization_ids, read)
+    found = under_one_version(conn, organization_ids, read)
+    return [window.marked(series) for window, series in zip(windows, found, strict=True)]
 
 
 def _without(window: UsageQuery, rebuilt: Container[tuple[UUID, str]]) -> UsageQuery:
     """The window without the codes whose cells are being built."""
-
-    def kept(codes: Iterable[str]) -> tuple[str, ...]:
-        return tuple(code for code in codes if (window.organization_id, code) not in rebuilt)
-
-    codes = kept(window.codes)
-    return replace(
-        window,
-        codes=codes,
-        newest=kept(window.newest),
-        unique_fields=tuple(pair for pair in window.unique_fields if pair[0] in codes),
-        operation_fields=tuple(pair for pair in window.operation_fields if pair[0] in codes),
-        each_value=kept(window.each_value),
-        custom=tuple(pair for pair in window.custom if pair[0] in codes),
-        daily=kept(window.daily),
-    )
+    return window.of_codes([code for code in window.codes if (window.organization_id, code) not in rebuilt])
 
 
 def _from_cells(conn: Connection[Any], windows: Sequence[UsageQuery]) -> list[list[SeriesUsage]]:

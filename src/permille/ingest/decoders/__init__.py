@@ -2,7 +2,7 @@
 USAGE_FORMATS where it is usage of language models.
 """
 
-from permille.ingest.decoders import lago, llm_usage
+from permille.ingest.decoders import lago, llm_usage, traces
 
 FORMATS = (lago.EVENT, lago.BATCH)
-USAGE_FORMATS = (llm_usage.USAGE,)
+USAGE_FORMATS = (llm_usage.USAGE, *traces.TRACES)

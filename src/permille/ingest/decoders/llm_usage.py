@@ -20,14 +20,15 @@ from permille.ingest.usage_format import CallBatch, UsageFormat
 
 CALLS_MAX = 1_000
 TEXT_MAX = 200
-_TEXTS = ("provider", "api", "model", "id", "external_subscription_id", "external_customer_id")
+COST_MAX = 10**9
+_TEXTS = ("provider", "api", "model", "id", "tier", "external_subscription_id", "external_customer_id")
 _GIVEN = ("response", "stream", "usage")
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-def read_calls(body: bytes, now: datetime) -> CallBatch:
+def read_calls(body: bytes, now: datetime, _media_type: str) -> CallBatch:
     """The calls of a request, all or none. Raises BadRequest, and Invalid with errors by their index."""
     try:
         sent = _decode(body)
@@ -41,7 +42,7 @@ def read_calls(body: bytes, now: datetime) -> CallBatch:
         if found:
             errors[str(index)] = found
         else:
-            calls.append(_call(each, now))
+            calls.append(call_of(each, now))
     if errors:
         raise Invalid(errors)
     return CallBatch(calls=calls, is_dry_run=sent.get("dry_run") is True)
@@ -73,6 +74,8 @@ def problems(one: Any) -> Errors:
         found[given[0]] = "invalid_format"
     if one.get("timestamp") is not None and timestamp_microseconds(one["timestamp"]) is None:
         found["timestamp"] = "invalid_format"
+    if one.get("cost") is not None and not _is_amount(one["cost"]):
+        found["cost"] = "value_is_invalid"
     return {name: [problem] for name, problem in found.items()} | properties_errors(one.get("properties"))
 
 
@@ -84,13 +87,21 @@ def _text_problem(value: Any) -> str | None:
     return "value_is_too_long" if len(value) > TEXT_MAX else None
 
 
+def _is_amount(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and 0 <= Decimal(value) < COST_MAX
+    except (ArithmeticError, TypeError, ValueError):
+        return False
+
+
 def _is_readable(name: str, value: Any) -> bool:
     if name == "stream":
         return isinstance(value, list) and all(isinstance(each, dict) for each in value)
     return isinstance(value, dict)
 
 
-def _call(one: Mapping[str, Any], now: datetime) -> SentCall:
+def call_of(one: Mapping[str, Any], now: datetime) -> SentCall:
+    """A usage without problems as a call, without its content."""
     at = None if one.get("timestamp") is None else timestamp_microseconds(one["timestamp"])
     usage = SentUsage(
         provider=one["provider"],
@@ -100,6 +111,8 @@ def _call(one: Mapping[str, Any], now: datetime) -> SentCall:
         api=one.get("api"),
         model=one.get("model"),
         response_id=one.get("id"),
+        tier=one.get("tier"),
+        cost=None if one.get("cost") is None else str(one["cost"]),
     )
     return SentCall(
         usage=without_content(usage),
@@ -110,9 +123,9 @@ def _call(one: Mapping[str, Any], now: datetime) -> SentCall:
     )
 
 
-def _answer(calls: Sequence[PreparedCall], is_dry_run: bool) -> bytes:
+def _answer(calls: Sequence[PreparedCall], batch: CallBatch) -> bytes:
     shown = {"usages": [shown_call(call) for call in calls]}
-    return _encode({**shown, "dry_run": True} if is_dry_run else shown)
+    return _encode({**shown, "dry_run": True} if batch.is_dry_run else shown)
 
 
 def shown_call(call: PreparedCall) -> dict[str, Any]:

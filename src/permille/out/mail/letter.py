@@ -34,9 +34,15 @@ class Letter:
     language: str
     is_right_to_left: bool
     attachments: tuple[Attachment, ...]
+    color: str
+    """The heading's colour, which can be read on white."""
+    logo_png: bytes | None = None
+    """In place of the company's name at the top. Mail programs show no SVG."""
 
 
-def message_of(mail: Mail, letter: Letter, *, sender: str, now: datetime) -> EmailMessage:
+def message_of(
+    mail: Mail, letter: Letter, *, sender: str, reply_to: str | None = None, now: datetime
+) -> EmailMessage:
     """The mail as it is handed over; the same one has the same Message-ID whenever it is sent."""
     message = EmailMessage()
     message["Subject"] = _line(letter.subject)
@@ -44,17 +50,27 @@ def message_of(mail: Mail, letter: Letter, *, sender: str, now: datetime) -> Ema
     message["To"] = ", ".join(mail.recipients)
     if mail.cc:
         message["Cc"] = ", ".join(mail.cc)
-    if letter.reply_to:
-        message["Reply-To"] = letter.reply_to
+    if answers := reply_to or letter.reply_to:
+        message["Reply-To"] = answers
     message["Date"] = format_datetime(now)
     message["Message-ID"] = f"<{mail.id}@{sender.partition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"
     message["Content-Language"] = letter.language
     message.set_content(_environment().get_template("letter.txt").render(letter=letter))
-    message.add_alternative(_environment().get_template("letter.html").render(letter=letter), subtype="html")
+    _add_html(message, letter, logo_id=f"<logo.{mail.id}@{sender.partition('@')[2]}>")
     for each in letter.attachments:
         message.add_attachment(each.content, maintype="application", subtype="pdf", filename=each.name)
     return message
+
+
+def _add_html(message: EmailMessage, letter: Letter, *, logo_id: str) -> None:
+    """The letter as a page; the logo is in the mail, so that nothing is loaded from elsewhere."""
+    logo = f"cid:{logo_id[1:-1]}" if letter.logo_png else None
+    page = _environment().get_template("letter.html").render(letter=letter, logo=logo)
+    message.add_alternative(page, subtype="html")
+    part = message.get_body(("html",))
+    if letter.logo_png and part is not None:
+        part.add_related(letter.logo_png, maintype="image", subtype="png", cid=logo_id)
 
 
 def _line(text: str) -> str:

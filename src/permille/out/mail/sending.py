@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from permille.clock import system_now
-from permille.config import Config
-from permille.core.mail import EXPIRES_AFTER, MailStatus, allowed_in_test_mode, pause_after
+from permille.core.mail import EXPIRES_AFTER, PAUSES, MailStatus, allowed_in_test_mode, pause_after
 from permille.out.kind import Context, Kind
 from permille.out.mail.letter import message_of
 from permille.out.mail.letters import WRITERS, GoneError
-from permille.out.mail.smtp import Connection, RefusedForGood, RefusedForNow, within
+from permille.out.mail.servers import Route, route_of
+from permille.out.mail.smtp import Connection, NoConnection, RefusedForGood, RefusedForNow, within
 from permille.store import mails, organizations
 from permille.store.mails import Mail
 
@@ -28,31 +28,33 @@ LEASE_SPARE = timedelta(minutes=5)
 NOT_KNOWN = "It is not known whether the mail server has taken it. Send it again if it hasn't."
 
 
-def is_set_up(config: Config) -> bool:
-    """Whether this installation can send mail at all."""
-    return bool(config.smtp_host and config.mail_from)
-
-
 def send_due(context: Context, organization: str, *, clock: Callable[[], datetime] = system_now) -> int:
-    """Send what is due of an organization; how many attempts that were. `clock` is the system's."""
+    """Send what is due of an organization; how many attempts that were. `clock` is the system's.
+
+    When its server can't be used, all its mails wait, so that it takes the time of no other's.
+    """
     count = 0
-    while is_set_up(context.config) and not context.is_stopping():
+    while not context.is_stopping():
         now = clock()
         lease = timedelta(seconds=context.config.smtp_timeout_seconds) + LEASE_SPARE
         with context.pool.connection() as conn:
+            route = route_of(conn, context.config, UUID(organization))
+            if route is None:
+                break
             mail = mails.claim(conn, UUID(organization), now=now, lease_until=now + lease)
         if mail is None:
             break
-        _attempt(context, mail, clock)
         count += 1
+        if not _attempt(context, route, mail, clock):
+            break
     return count
 
 
 JOB = Kind(name=mails.JOB, run=send_due)
 
 
-def _attempt(context: Context, mail: Mail, clock: Callable[[], datetime]) -> None:
-    """Try to send a mail and record what came of it."""
+def _attempt(context: Context, route: Route, mail: Mail, clock: Callable[[], datetime]) -> bool:
+    """Try to send a mail and record what came of it; whether the server can be used."""
     now = clock()
     if mail.handed_over_at is not None:
         _record(context, mail, MailStatus.UNKNOWN, NOT_KNOWN)
@@ -60,17 +62,22 @@ def _attempt(context: Context, mail: Mail, clock: Callable[[], datetime]) -> Non
         _record(context, mail, MailStatus.FAILED, mail.response or "It could not be sent for three days.")
     else:
         try:
-            _send(context, mail, now)
+            _send(context, route, mail, now)
         except (GoneError, RefusedForGood) as error:
             _record(context, mail, MailStatus.FAILED, str(error))
+        except NoConnection as error:
+            _retry(context, mail, str(error), now)
+            _postpone(context, mail, str(error), now)
+            return False
         except RefusedForNow as error:
             _retry(context, mail, str(error), now)
         except Exception:
             log.exception("Mail %s of organization %s could not be sent", mail.id, mail.organization_id)
             _retry(context, mail, "It could not be made; the server's log says why.", now)
+    return True
 
 
-def _send(context: Context, mail: Mail, now: datetime) -> None:
+def _send(context: Context, route: Route, mail: Mail, now: datetime) -> None:
     """Raises RefusedForNow, RefusedForGood and GoneError, and what making the letter raises."""
     allowed = _allowed(context, mail)
     if not allowed:
@@ -82,12 +89,11 @@ def _send(context: Context, mail: Mail, now: datetime) -> None:
         )
         return
     letter = WRITERS[mail.kind](context, mail.organization_id, mail.object_id)
-    sender = context.config.mail_from
-    assert sender is not None
-    message = message_of(mail, letter, sender=sender, now=now)
-    connection = Connection(context.config)
+    sender = route.server.mail_from
+    message = message_of(mail, letter, sender=sender, reply_to=route.server.reply_to, now=now)
+    connection = Connection(route)
     try:
-        with within(connection, context.config.smtp_timeout_seconds):
+        with within(connection, route.seconds):
             connection.open()
             refused = connection.address(sender, allowed)
             with context.pool.connection() as conn:
@@ -111,6 +117,13 @@ def _allowed(context: Context, mail: Mail) -> list[str]:
     if organization is None or not organization.test_mode:
         return mail.everybody
     return allowed_in_test_mode(mail.everybody, context.config.mail_test_recipients.split(","))
+
+
+def _postpone(context: Context, failed: Mail, response: str, now: datetime) -> None:
+    """Let the others wait as long as a mail that can't be sent."""
+    until = now + (pause_after(failed.attempts) or PAUSES[-1])
+    with context.pool.connection() as conn:
+        mails.postpone(conn, failed.organization_id, response=response, now=now, until=until)
 
 
 def _retry(context: Context, mail: Mail, response: str, now: datetime) -> None:

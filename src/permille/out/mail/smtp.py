@@ -8,10 +8,13 @@ import smtplib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from email.message import EmailMessage
 
-from permille.config import Config
+from permille.core.mail import MailSecurity, MailServer
+from permille.out.addresses import RefusedError, addresses_of
+from permille.out.mail.servers import Route
 
 HELLO_TIMEOUT_SHARE = 0.5
 """A server that says nothing has this share of the whole time, so that the rest of an attempt has some, too."""
@@ -25,22 +28,33 @@ class RefusedForGood(Exception):  # noqa: N818
     """The mail server will never take it."""
 
 
-class Connection:
-    """To the mail server of the installation. An attempt takes no longer than the configured time."""
+class NoConnection(RefusedForNow):
+    """The server can't be used as it is: no mail can be sent through it for a while."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+
+class Connection:
+    """To a mail server. An attempt takes no longer than the route allows."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
         self._smtp: smtplib.SMTP | None = None
 
     def open(self) -> None:
-        """Connect, encrypt and sign in. Raises RefusedForNow: settings may be wrong, and be mended."""
-        with _as_refusal(is_setting_up=True):
+        """Connect, encrypt and sign in. Raises NoConnection: settings may be wrong, and be mended."""
+        server = self._route.server
+        try:
             self._smtp = self._connected()
-            if self._config.smtp_security == "starttls":
+            if server.security is MailSecurity.STARTTLS:
                 self._smtp.starttls(context=ssl.create_default_context())
-            if self._config.smtp_user:
-                self._smtp.login(self._config.smtp_user, self._config.smtp_password or "")
+            if server.user:
+                self._smtp.login(server.user, server.password or "")
             self._smtp.ehlo_or_helo_if_needed()
+        except smtplib.SMTPResponseException as error:
+            raise NoConnection(_said(error.smtp_code, error.smtp_error)) from error
+        except RefusedError as error:
+            raise NoConnection(str(error)) from error
+        except (OSError, smtplib.SMTPException) as error:
+            raise NoConnection(f"{type(error).__name__}: {error}") from error
 
     def address(self, sender: str, recipients: Sequence[str]) -> list[str]:
         """Say from whom to whom; those that were refused, where others were not. Raises RefusedForNow and RefusedForGood."""
@@ -82,13 +96,17 @@ class Connection:
                 found.shutdown(socket.SHUT_RDWR)
 
     def _connected(self) -> smtplib.SMTP:
-        config = self._config
-        assert config.smtp_host is not None
-        timeout = config.smtp_timeout_seconds * HELLO_TIMEOUT_SHARE
-        if config.smtp_security == "tls":
-            context = ssl.create_default_context()
-            return smtplib.SMTP_SSL(config.smtp_host, config.smtp_port, timeout=timeout, context=context)
-        return smtplib.SMTP(config.smtp_host, config.smtp_port, timeout=timeout)
+        """Each address is checked, and it is one of these that is connected to."""
+        server, timeout = self._route.server, self._route.seconds * HELLO_TIMEOUT_SHARE
+
+        def wait(ended: threading.Event) -> None:
+            if not ended.wait(timeout):
+                raise TimeoutError(f"{server.host} was not found in time.")
+
+        addresses = addresses_of(server.host, server.port, self._route.reach, wait)
+        if server.security is MailSecurity.TLS:
+            return _SmtpOverTls(server, addresses, timeout)
+        return _Smtp(server, addresses, timeout)
 
     def _open_smtp(self) -> smtplib.SMTP:
         assert self._smtp is not None
@@ -107,14 +125,45 @@ def within(connection: Connection, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
+class _Smtp(smtplib.SMTP):
+    """Connects to addresses that were looked up before."""
+
+    def __init__(self, server: MailServer, addresses: Sequence[str], timeout: float) -> None:
+        self._addresses = addresses
+        super().__init__(server.host, server.port, timeout=timeout)
+
+    def _get_socket(self, _host: str, port: int, timeout: float) -> socket.socket:
+        return _first_connected(self._addresses, port, timeout)
+
+
+class _SmtpOverTls(smtplib.SMTP_SSL):
+    """Connects to addresses that were looked up before; the certificate is that of the name."""
+
+    def __init__(self, server: MailServer, addresses: Sequence[str], timeout: float) -> None:
+        self._addresses, self._name, self._tls = addresses, server.host, ssl.create_default_context()
+        super().__init__(server.host, server.port, timeout=timeout, context=self._tls)
+
+    def _get_socket(self, _host: str, port: int, timeout: float) -> socket.socket:
+        found = _first_connected(self._addresses, port, timeout)
+        return self._tls.wrap_socket(found, server_hostname=self._name)
+
+
+def _first_connected(addresses: Sequence[str], port: int, timeout: float) -> socket.socket:
+    """A connection to the first address that takes one, within the time that all have together."""
+    *others, last = addresses
+    until = time.monotonic() + timeout
+    for address in others:
+        with contextlib.suppress(OSError):
+            return socket.create_connection((address, port), max(until - time.monotonic(), 0.1) / 2)
+    return socket.create_connection((last, port), max(until - time.monotonic(), 0.1))
+
+
 @contextlib.contextmanager
-def _as_refusal(*, is_setting_up: bool = False) -> Iterator[None]:
-    """What smtplib raises as one of our two refusals. While it is being set up, everything can be mended."""
+def _as_refusal() -> Iterator[None]:
+    """What smtplib raises as one of our two refusals."""
     try:
         yield
     except smtplib.SMTPResponseException as error:
-        if is_setting_up:
-            raise RefusedForNow(_said(error.smtp_code, error.smtp_error)) from error
         _raise(error.smtp_code, error.smtp_error)
     except (OSError, smtplib.SMTPException) as error:
         raise RefusedForNow(f"{type(error).__name__}: {error}") from error

@@ -15,7 +15,7 @@ from permille.core.customer import BillingEntity, Customer
 from permille.core.money import round_cents
 from permille.core.period import local_date
 from permille.out.pdf.credit_note import CreditNoteDocument
-from permille.out.pdf.document import InvoiceDocument, Party, Tax
+from permille.out.pdf.document import ACCENT, CustomSection, InvoiceDocument, Party, Tax
 from permille.out.pdf.language import Language, language_of
 from permille.out.pdf.plain import Head
 from permille.out.pdf.receipt import ReceiptDocument
@@ -93,6 +93,10 @@ def document_of(
         imprint=" · ".join(_imprint(entity)),
         footer=entity.invoice_footer,
         bank_details=entity.bank_details,
+        custom_sections=tuple(
+            CustomSection(title=each["display_name"], text=each["details"])
+            for each in invoice.custom_sections
+        ),
         reverse_charge_note=entity.reverse_charge_note if is_reverse_charged else None,
         customer_country=customer.country,
         paper=_paper(entity),
@@ -106,6 +110,7 @@ def document_of(
         total_amount_cents=invoice.total_amount_cents,
         total_paid_amount_cents=invoice.total_paid_amount_cents,
         offset_amount_cents=invoice.offset_amount_cents,
+        accent=entity.brand_color or ACCENT,
     )
 
 
@@ -187,6 +192,7 @@ def _head(
         footer=entity.invoice_footer,
         customer_country=customer.country,
         paper=_paper(entity),
+        accent=entity.brand_color or ACCENT,
     )
 
 

@@ -96,11 +96,23 @@ class Tax:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CustomSection:
+    """A text of the seller's own, with a heading."""
+
+    title: str | None
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Logo:
     """A picture that Typst can set: image/png or image/svg+xml."""
 
     content: bytes
     media_type: str
+
+
+ACCENT = "#1f4e79"
+"""The colour of headings where the billing entity has none of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +134,7 @@ class InvoiceDocument:
     """The issuer in one line, at the foot of every page."""
     footer: str | None
     bank_details: str | None
+    custom_sections: tuple[CustomSection, ...]
     reverse_charge_note: str | None
     """None where it does not apply."""
     customer_country: str | None
@@ -138,6 +151,7 @@ class InvoiceDocument:
     total_paid_amount_cents: int
     offset_amount_cents: int = 0
     """What its own credit notes took off what is due."""
+    accent: str = ACCENT
 
     @property
     def lines(self) -> Iterator[Line]:
@@ -152,6 +166,7 @@ class InvoiceDocument:
         notes = (self.imprint, self.footer, self.bank_details, self.reverse_charge_note)
         yield from (text for text in (*notes, self.number, self.purchase_order_number) if text)
         yield from (tax.name for tax in self.taxes)
+        yield from (text for each in self.custom_sections for text in (each.title, each.text) if text)
         for section in self.sections:
             yield section.title
             yield from (group.title for group in section.groups if group.title)

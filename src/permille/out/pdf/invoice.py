@@ -51,6 +51,7 @@ def _layout(document: InvoiceDocument, language: Language) -> dict[str, Any]:
         "number": document.number,
         "date": {"year": issued.year, "month": issued.month, "day": issued.day},
         "paper": document.paper,
+        "accent": document.accent,
         "stamp": word(stamp) if stamp else None,
         "issuer": party_texts(document.issuer),
         "customer": party_texts(document.customer),
@@ -64,6 +65,7 @@ def _layout(document: InvoiceDocument, language: Language) -> dict[str, Any]:
         "total-label": word("total_due"),
         "total": language.money(due_cents, currency),
         "bank-details": document.bank_details if due_cents > 0 else None,
+        "custom-sections": [{"title": each.title, "text": each.text} for each in document.custom_sections],
         "reverse-charge-note": document.reverse_charge_note,
         "footer": document.footer,
     }

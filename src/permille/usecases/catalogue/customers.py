@@ -113,10 +113,10 @@ def _dunning_of(customer: Customer) -> tuple[UUID | None, bool]:
 
 
 def remove(conn: Connection[Any], customer: Customer, *, now: datetime) -> None:
-    """Its subscriptions end now and are billed, then its coupons and wallets end; its invoices are kept."""
+    """Its subscriptions end now and are billed, its drafts become final, then its coupons and wallets end."""
     living = subscriptions.living_of_customer(conn, customer.id)
     lifecycle.end_all(conn, living, now=now)
-    drafts.finalize_of_subscriptions(conn, [row.id for row in living], at=now)
+    drafts.finalize(conn, invoices.drafts_of_customer(conn, customer.id), at=now)
     coupons.end_all_of(conn, customer.id, now=now)
     prepaid.terminate(conn, wallets.active_of_customer(conn, customer.id), now=now)
     customers.delete(conn, customer_id=customer.id, now=now)

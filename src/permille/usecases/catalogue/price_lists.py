@@ -6,7 +6,7 @@ A list is a file in permille/price_lists, named by its slug. Its plan has the sl
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.resources import files
@@ -124,6 +124,21 @@ def apply(
     price_list = next((each for each in list_price_lists() if each.slug == slug), None)
     if price_list is None:
         raise NotFound("price_list")
+    return apply_list(
+        conn, organization=organization, wanted=price_list, now=now, unlisted_values=unlisted_values
+    )
+
+
+def apply_list(
+    conn: Connection[Any],
+    *,
+    organization: Organization,
+    wanted: PriceList,
+    now: datetime,
+    unlisted_values: UnlistedValues,
+) -> Applied:
+    """Make the metrics and the plan of a list that need not come with Permille. Raises Invalid as `apply` does."""
+    slug = wanted.slug
     locks.change_catalogue(conn, organization.id)
     plan = plans.plan_by_code(conn, organization.id, slug)
     if plan is not None:
@@ -133,9 +148,9 @@ def apply(
             plan_code=slug,
             plan_created=False,
         )
-    metrics, created = _metrics(conn, organization.id, price_list, now)
+    metrics, created = _metrics(conn, organization.id, wanted, now)
     blank = catalogue_plans.blank(conn, organization.id, now=now)
-    made = _plan(price_list, metrics, blank, now)
+    made = _plan(wanted, metrics, blank, now)
     charges = tuple(replace(charge, unlisted_values=unlisted_values) for charge in made.charges)
     catalogue_plans.add(conn, replace(made, charges=charges))
     return Applied(slug=slug, billable_metrics=created, plan_code=slug, plan_created=True)
@@ -247,26 +262,39 @@ def _problems(charge: Charge) -> Iterator[str]:
 
 def apply_from_command_line(config: Config, *, slug: str, organization: str | None) -> int:
     """Apply a list to the organization of that name or id, or to the only one there is; the exit code."""
-    code, said = _commanded(config, slug, organization)
-    print(said, file=sys.stderr if code else sys.stdout)
-    return code
+    return command(
+        config,
+        lambda conn, found, now: apply(conn, organization=found, slug=slug, now=now),
+        operation=f"permille templates apply {slug}",
+        organization=organization,
+        reason=lambda refusal: _reason(refusal, slug),
+    )
 
 
-def _commanded(config: Config, slug: str, organization: str | None) -> tuple[int, str]:
-    """The exit code of the command and what it says."""
+def command(
+    config: Config,
+    make: Callable[[Connection[Any], Organization, datetime], Applied],
+    *,
+    operation: str,
+    organization: str | None,
+    reason: Callable[[Refusal], str],
+) -> int:
+    """Make metrics and a plan in the organization of that name or id, or in the only one there is; the exit code."""
     assert config.database_url is not None, "the command line gives one"
     with psycopg.connect(config.database_url) as conn:
         found = _organizations(conn, organization)
         if len(found) != 1:
-            return 1, _which(found, organization)
+            print(_which(found, organization), file=sys.stderr)
+            return 1
         try:
             now = system_now()
-            operation = f"permille templates apply {slug}"
             activity.begin(conn, ActorKind.COMMAND_LINE, operation, organization=found[0], now=now)
-            applied = apply(conn, organization=found[0], slug=slug, now=found[0].now(now))
+            applied = make(conn, found[0], found[0].now(now))
         except Refusal as refusal:
-            return 1, f"permille: {_reason(refusal, slug)}"
-    return 0, "\n".join(_summary(applied))
+            print(f"permille: {reason(refusal)}", file=sys.stderr)
+            return 1
+    print("\n".join(_summary(applied)))
+    return 0
 
 
 def _organizations(conn: Connection[Any], wanted: str | None) -> list[Organization]:

@@ -5,7 +5,7 @@ The edit itself runs, and is undone: what it would do is what it did. Bills are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,12 +13,20 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.contract.subscription import Subscription, facts_of, plan_period_end
+from permille.core.contract.plan import Plan
+from permille.core.contract.subscription import (
+    Subscription,
+    facts_of,
+    fixed_charges_period,
+    plan_period_end,
+)
 from permille.core.contract.timeline import next_fee_cents
 from permille.core.customer import Customer
 from permille.core.errors import NotFound
+from permille.core.period import Period
+from permille.core.rating.fixed_charge import FixedPeriod
 from permille.core.rating.price_preview import Preview, RunningBill, compare_bills
-from permille.store import customers, plans, subscriptions
+from permille.store import customers, fixed_charges, plans, subscriptions
 from permille.usecases.catalogue import own_plans
 from permille.usecases.usage.usage import UsageSearch, running_usages
 
@@ -95,7 +103,8 @@ def _bills_of(
 ) -> Iterator[tuple[UUID, RunningBill]]:
     payers = customers.by_ids(conn, {row.customer_id for row in rows})
     of = [(row, payers[row.customer_id]) for row in rows]
-    fees = _next_fees(conn, of, now=now)
+    known = plans.plans_by_ids(conn, {row.plan_id for row in rows})
+    fees, fixed = _next_fees(conn, of, known, now=now), _next_fixed(conn, of, known, now=now)
     found = running_usages(conn, of, search=UsageSearch(with_taxes=False), now=now)
     for (row, customer), usage in zip(of, found, strict=True):
         yield (
@@ -104,21 +113,55 @@ def _bills_of(
                 external_subscription_id=row.external_id,
                 external_customer_id=customer.external_id,
                 currency=usage.currency,
-                amount_cents=usage.amount_cents + fees[row.id],
+                amount_cents=usage.amount_cents + fees[row.id] + fixed.get(row.id, 0),
             ),
         )
 
 
 def _next_fees(
-    conn: Connection[Any], of: Sequence[tuple[Subscription, Customer]], *, now: datetime
+    conn: Connection[Any],
+    of: Sequence[tuple[Subscription, Customer]],
+    known: Mapping[UUID, Plan],
+    *,
+    now: datetime,
 ) -> dict[UUID, int]:
     """The plan's own fee that each subscription is billed next: of the running period or, in advance, of the next."""
     first_starts = subscriptions.first_starts(conn, [row.id for row, _ in of])
-    known = plans.plans_by_ids(conn, {row.plan_id for row, _ in of})
     found = {}
     for row, customer in of:
         plan, timezone = known[row.plan_id], customer.applicable_timezone
         facts = facts_of(row, plan, timezone=timezone, first_started_at=first_starts.get(row.id))
         ends = plan_period_end(row, plan, timezone=timezone, now=now)
         found[row.id] = next_fee_cents(facts, period_end=ends)
+    return found
+
+
+def _next_fixed(
+    conn: Connection[Any],
+    of: Sequence[tuple[Subscription, Customer]],
+    known: Mapping[UUID, Plan],
+    *,
+    now: datetime,
+) -> dict[UUID, int]:
+    """What the fixed charges of each subscription that has some come to, as they are billed next."""
+    having = [(row, customer) for row, customer in of if known[row.plan_id].fixed_charges]
+    units = fixed_charges.units_of(conn, [row.id for row, _ in having]) if having else {}
+    found = {}
+    for row, customer in having:
+        plan, timezone, started_at = known[row.plan_id], customer.applicable_timezone, row.started_at or now
+        whole = fixed_charges_period(row, plan, timezone=timezone, now=now)
+        coming = fixed_charges_period(row, plan, timezone=timezone, now=whole.to)
+        part = Period(max(whole.from_, started_at), whole.to)
+        running = FixedPeriod(whole=whole, part=part, timezone=timezone)
+        following = FixedPeriod(whole=coming, part=coming, timezone=timezone)
+        found[row.id] = sum(
+            charge.next_fee(
+                charge.changes(units.get(row.id, {}), since=started_at),
+                running=running,
+                following=following,
+                currency=plan.amount_currency,
+                subscription_id=row.id,
+            ).amount_cents
+            for charge in plan.fixed_charges
+        )
     return found

@@ -35,6 +35,8 @@ from permille.usecases.invoices import advance, progressive
 BATCH = 2_000
 KINDS = (EVENT_ERRORS, EXPIRY, STARTS, ENDS, BILLS, DRAFTS, OVERDUE, DUNNING, TOP_UPS)
 """In the order in which they are done at one instant."""
+LOOKS = (alerts.look_now, progressive.look_now, ongoing_balances.refresh_now)
+"""What follows usage: before a clock moves on, and where it arrives."""
 STEP_SECONDS = 0.5
 """How long a transaction moves a test clock, about."""
 
@@ -87,16 +89,14 @@ def _is_set_off(clock: TestClock | None, until: datetime) -> bool:
 def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) -> bool:
     """Move a clock for about STEP_SECONDS towards where it is on its way to; whether it has arrived.
 
-    The clock shows the instant of what is being done. Alerts, usage that has reached a threshold, and events that wait for
-    their fee, come first, as of before. Unless `wait` is set, a clock that is being moved at the moment is left alone.
+    The clock shows the instant of what is being done. What follows usage, and events that wait for their fee, come first,
+    as of before. Unless `wait` is set, a clock that is being moved at the moment is left alone.
     """
     clock = organizations.lock_clock(conn, organization_id, wait=wait)
     if clock is None or clock.target is None:
         return True
     now = clock.now
-    alerts.look_now(conn, organization_id, now=now)
-    progressive.look_now(conn, organization_id, now=now)
-    ongoing_balances.refresh_now(conn, organization_id, now=now)
+    _look(conn, organization_id, now)
     ends = time.monotonic() + STEP_SECONDS  # from here on: however long the looks take, each step gets on
     while time.monotonic() < ends:
         if advance.bill_events(conn, organization_id, now=now, wait=True):
@@ -105,14 +105,18 @@ def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) 
         if at is None:
             organizations.set_clock(conn, organization_id=organization_id, now=clock.target)
             organizations.set_target(conn, organization_id=organization_id, target=None)
-            alerts.look_now(conn, organization_id, now=clock.target)
-            ongoing_balances.refresh_now(conn, organization_id, now=clock.target)
+            _look(conn, organization_id, clock.target)
             return True
         if at > now:
             now = at
             organizations.set_clock(conn, organization_id=organization_id, now=now)
         _step(conn, organization_id, at, wait=True, now=now)
     return False
+
+
+def _look(conn: Connection[Any], organization_id: UUID, now: datetime) -> None:
+    for look in LOOKS:
+        look(conn, organization_id, now=now)
 
 
 def move_clocks(

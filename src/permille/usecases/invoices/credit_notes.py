@@ -116,9 +116,9 @@ def unused_credits(
         paid = _paid_period(row, known_plans[row.plan_id], fee, timezone, first_starts.get(row.id))
         ended_at = row.terminated_at or at
         amount = unused_amount(paid, ended_at=ended_at, upgraded=row.upgraded, at_most=left)
-        if amount:
+        amounts = credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=amount)])
+        if amounts.total_amount_cents:  # coupons may have paid for all of it
             invoice = billed_on[invoice_id]
-            amounts = credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=amount)])
             notes.append(
                 NewCreditNote(
                     organization_id=row.organization_id,

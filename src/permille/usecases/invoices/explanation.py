@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -123,13 +124,23 @@ def _events_behind(
         return event_log.digest_of(conn, [identity for _, identity in events]), [
             stored[identity] for identity in page[:limit]
         ]
+    since, until = _stretch(basis, behind)
     counted = CountedEvents(
         series_ids=sorted({used.series_id for used in behind if used.events is None}),
-        from_=basis.since,
-        to=basis.until,
+        from_=since,
+        to=until,
         numbers_only=numbers_only,
     )
     return event_log.digest(conn, counted), event_log.after(conn, counted, place=after, limit=limit)
+
+
+def _stretch(basis: Basis, behind: Sequence[SeriesUsage]) -> tuple[datetime | None, datetime]:
+    """From when to when the events behind are: of usage that is priced by date, while the price was the same."""
+    marks = {item for used in behind for item in used.dimensions.items()}
+    marked = [window for window in basis.windows if window.mark in marks]
+    if not marked:
+        return basis.since, basis.until
+    return marked[0].from_, marked[-1].to
 
 
 def _counts(fee: StoredFee, basis: Basis, dimensions: Mapping[str, str | None]) -> bool:

@@ -34,7 +34,6 @@ from permille.core.invoice.late_usage import (
     with_usage,
 )
 from permille.core.period import Period
-from permille.database.connections import is_passing
 from permille.events.engine import event_log, usage
 from permille.ids import new_id
 from permille.store import (
@@ -50,6 +49,7 @@ from permille.store import (
 from permille.store.fees import StoredFee
 from permille.store.late_usage import LateUsage, Mark
 from permille.usecases import fences
+from permille.usecases.arrivals import detected
 from permille.usecases.fences import Task
 from permille.usecases.invoices.recomputation import Basis, charge_basis, fees_now
 from permille.usecases.invoices.run import bill_late_usage
@@ -78,7 +78,7 @@ class _Period:
 
 def review_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     """Find late events and price what they are part of, in any organization; how many periods that was."""
-    more = _detected(pool)
+    more = detected(pool, detect, of=Task.LATE_USAGE)
     with pool.connection() as conn:
         waiting = store.organizations_waiting(conn)
 
@@ -90,18 +90,6 @@ def review_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
             return review(conn, organization_id, now=organization.now(now), system_now=now)
 
     return fences.for_each(pool, Task.LATE_USAGE, waiting, review_one, now=now) + int(more)
-
-
-def _detected(pool: ConnectionPool[Connection[Any]]) -> bool:
-    """Whether there is more to look through. What was found before is priced also where that fails."""
-    try:
-        with pool.connection() as conn:
-            return detect(conn)
-    except Exception as error:
-        if is_passing(error):
-            raise
-        log.exception("Late events could not be looked for; those that were found before are priced")
-        return False
 
 
 def detect(conn: Connection[Any]) -> bool:

@@ -25,6 +25,7 @@ from permille.core.invoice.kinds import make
 from permille.events.engine import event_log, usage as usage_reader
 from permille.ids import new_id
 from permille.store import customers, plans, progressive as store, subscriptions, webhooks
+from permille.store.arrivals import Follows
 from permille.store.progressive import AppliedThreshold
 from permille.usecases import arrivals, fences, holds
 from permille.usecases.arrivals import Follower
@@ -41,9 +42,7 @@ WEBHOOK = "subscription.usage_threshold_reached"
 
 FOLLOWER = Follower(
     task=Task.THRESHOLDS,
-    claim=store.claim_arrivals,
-    set_seen=store.set_seen,
-    seen_to=store.seen_to,
+    who=Follows.THRESHOLDS,
     is_any=store.is_any_threshold,
     is_any_of=store.is_any_threshold,
     mark=store.mark,
@@ -91,7 +90,7 @@ def look(conn: Connection[Any], organization_id: UUID, *, now: datetime, system_
 
     Customers of whom it fails are left alone for a while.
     """
-    names = store.take_marks(conn, organization_id, task=Task.THRESHOLDS, now=system_now, limit=BATCH)
+    names = store.take_marks(conn, organization_id, task=Task.THRESHOLDS, at=now, now=system_now, limit=BATCH)
     rows = list(subscriptions.running(conn, organization_id, names).values()) if names else []
     if not rows:
         return len(names)
@@ -112,6 +111,9 @@ def bill_reached(conn: Connection[Any], rows: Sequence[Subscription], *, now: da
     """Invoice the running period of those subscriptions whose usage has reached a threshold. Raises Unbillable."""
     customers.lock_all(conn, {row.customer_id for row in rows})
     current = subscriptions.by_ids(conn, [row.id for row in rows]).values()
+    store.mark(
+        conn, {(row.organization_id, row.external_id) for row in current if _is_between_periods(row, now)}
+    )
     with holds.refusing_unbillable():
         found = _reached(conn, [row for row in current if _may_be_billed(row, now)], now=now)
         if not found:
@@ -125,10 +127,16 @@ def bill_reached(conn: Connection[Any], rows: Sequence[Subscription], *, now: da
 
 
 def _may_be_billed(row: Subscription, now: datetime) -> bool:
-    """Whether its period runs: one that has ended is billed as a whole, also by others since `now` was read."""
+    """Whether its period runs: one that has ended is billed as a whole."""
+    is_watched = row.status == "active" and not row.progressive_billing_disabled
+    return is_watched and not _is_between_periods(row, now)
+
+
+def _is_between_periods(row: Subscription, now: datetime) -> bool:
+    """Whether its period has ended, or was billed by others since `now` was read: it is looked at in the next one."""
     has_ended = row.next_billing_at is not None and row.next_billing_at <= now
     is_billed = row.charges_billed_until is not None and row.charges_billed_until > now
-    return row.status == "active" and not (row.progressive_billing_disabled or has_ended or is_billed)
+    return row.status == "active" and (has_ended or is_billed)
 
 
 def _reached(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> list[_Reached]:

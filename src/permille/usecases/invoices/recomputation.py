@@ -16,9 +16,8 @@ from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.period import Period
-from permille.core.rating.charge import CompiledCharge, shown_group
+from permille.core.rating.charge import CompiledCharge, series_place, shown_group
 from permille.core.rating.fee import Fee, carry_fee_on
-from permille.core.rating.filters import group_of
 from permille.core.rating.minimum_charge import true_up_fee
 from permille.core.rating.proration import rated_period
 from permille.core.rating.rate import rate
@@ -119,7 +118,7 @@ def is_behind(fee: StoredFee, basis: Basis, dimensions: Mapping[str, str | None]
     bucket = basis.compiled.buckets[basis.compiled.bucket_of(texts)]
     if bucket.charge_filter_id != fee.charge_filter_id:
         return False
-    group = group_of(dimensions, bucket.group_keys)
+    _, group = series_place(basis.compiled, dimensions)
     return shown_group(basis.compiled, group) == dict(fee.grouped_by)
 
 

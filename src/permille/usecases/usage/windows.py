@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import in_force, version_at
@@ -24,6 +25,7 @@ from permille.core.period import (
     period_containing,
 )
 from permille.core.rating.models import model_of
+from permille.core.rating.models.catalogue import PRICE_DATE, price_dates
 from permille.events.usage import UsageQuery
 
 # A move to another timezone shifts the bounds of the periods by so much at most against what is billed.
@@ -92,7 +94,7 @@ def usage_windows(
         (split, None, period.from_),
         (split, period.from_, period.to),
     ]
-    return [
+    windows = [
         replace(
             _window(subscription, chosen, from_=from_, to=to),
             timezone=timezone,
@@ -101,6 +103,42 @@ def usage_windows(
         for chosen, from_, to in parts
         if chosen and (from_ is None or from_ < to)
     ]
+    return _between_price_dates(windows, charges, period)
+
+
+def _between_price_dates(
+    windows: list[UsageQuery], charges: Sequence[Charge], period: Period
+) -> list[UsageQuery]:
+    """The windows; those of metrics that are priced by date apart for the stretches between the dates of prices."""
+    dated = [charge for charge in charges if model_of(charge.charge_model).dated_by]
+    if not dated:
+        return windows
+    codes = {charge.metric.code for charge in dated}
+    whole = [each for window in windows if (each := window.of_codes(set(window.codes) - codes)).codes]
+    bounds = _price_bounds(dated, period)
+    return whole + [
+        replace(
+            window.of_codes(codes),
+            from_=from_,
+            to=min(to, window.to),
+            mark=(PRICE_DATE, from_.astimezone(UTC).date().isoformat()),
+        )
+        for window in windows
+        if codes & set(window.codes)
+        for from_, to in pairwise(bounds)
+        if from_ < window.to
+    ]
+
+
+def _price_bounds(dated: Sequence[Charge], period: Period) -> list[datetime]:
+    prices = [
+        (charge, each)
+        for charge in dated
+        for each in (charge.properties, *(f.properties for f in charge.filters))
+    ]
+    dates = {at for charge, properties in prices for at in price_dates(properties, charge.catalogue)}
+    changes = sorted(datetime.combine(at, datetime.min.time(), UTC) for at in dates)
+    return [period.from_, *(at for at in changes if period.from_ < at < period.to), period.to]
 
 
 def _is_split(charge: Charge, *, reads_events: bool) -> bool:

@@ -10,7 +10,6 @@ from permille.core.invoice.draft import InvoiceDraft, Line
 from permille.core.invoice.facts import Facts
 from permille.core.rating.fee import Fee
 from permille.core.rating.fixed_charge import (
-    UnitsChange,
     fee_in_advance,
     fee_in_arrears,
     less_what_was_paid,
@@ -42,7 +41,8 @@ def _fee(draft: InvoiceDraft, billing: SubscriptionBilling, charge: FixedCharge,
     if part is None:
         return None
     period, owner = billing.fixed_period(part), billing.subscription.id
-    changes = _changes(billing, charge, facts)
+    started_at = billing.subscription.started_at or billing.at
+    changes = charge.changes(facts.fixed_units.get(owner, {}), since=min(started_at, billing.at))
     if not charge.pay_in_advance:
         return fee_in_arrears(price, changes, period, subscription_id=owner)
     fee = fee_in_advance(price, units_at(changes, max(billing.at, part.from_)), period, subscription_id=owner)
@@ -51,11 +51,3 @@ def _fee(draft: InvoiceDraft, billing: SubscriptionBilling, charge: FixedCharge,
         return fee
     cents = paid_share(paid.amount_cents, days=period.days, of_days=paid.days)
     return less_what_was_paid(fee, paid_cents=cents, currency=draft.currency)
-
-
-def _changes(billing: SubscriptionBilling, charge: FixedCharge, facts: Facts) -> list[UnitsChange]:
-    """The units of the subscription in the order in which they were set; the plan's where it never ran."""
-    known = facts.fixed_units.get(billing.subscription.id, {})
-    found = [change for charge_id in reversed(charge.ids) for change in known.get(charge_id, ())]
-    started_at = billing.subscription.started_at or billing.at
-    return found or [UnitsChange(charge.units, min(started_at, billing.at))]

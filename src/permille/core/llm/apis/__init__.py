@@ -18,6 +18,7 @@ from permille.core.llm.apis.openai_images import OPENAI_IMAGES, OPENAI_VIDEO
 from permille.core.llm.apis.openai_realtime import OPENAI_LIVE, OPENAI_REALTIME
 from permille.core.llm.apis.openai_responses import OPENAI_RESPONSES
 from permille.core.llm.apis.openrouter import OPENROUTER_CHAT
+from permille.core.llm.apis.otel import OTEL
 from permille.core.llm.apis.perplexity import PERPLEXITY_CHAT
 from permille.core.llm.apis.xai import XAI_CHAT, XAI_RESPONSES
 from permille.core.llm.table import Api
@@ -49,7 +50,7 @@ _FIRST: dict[str, tuple[Api, ...]] = {
 }
 """The APIs of a provider, in the order in which an answer is compared with their marks."""
 
-APIS = {api.name: api for api in (*_OPENAI, *(api for apis in _FIRST.values() for api in apis), AI_SDK)}
+APIS = {api.name: api for api in (*_OPENAI, *(api for apis in _FIRST.values() for api in apis), AI_SDK, OTEL)}
 """Every API by its name."""
 
 

@@ -69,10 +69,10 @@ KEYS: Mapping[str, tuple[Measure, int]] = {
     "requests_kcount": (Measure("llm_calls", "request"), 1_000),
     "input_text_messages_kcount": (Measure("llm_calls", "message"), 1_000),
     "audio_hours": (Measure("llm_seconds", "audio"), 3_600),
-    "input_audio_hours": (Measure("llm_seconds", "input"), 3_600),
-    "output_audio_hours": (Measure("llm_seconds", "output"), 3_600),
-    "input_document_kpages": (Measure("llm_pages", "input"), 1_000),
-    "input_annotated_document_kpages": (Measure("llm_pages", "annotated"), 1_000),
+    "input_audio_hours": (Measure("llm_seconds", "audio_input"), 3_600),
+    "output_audio_hours": (Measure("llm_seconds", "audio_output"), 3_600),
+    "input_document_kpages": (Measure("llm_pages", "document"), 1_000),
+    "input_annotated_document_kpages": (Measure("llm_pages", "annotated_document"), 1_000),
     "input_mchars": (Measure("llm_characters", "input"), 1_000_000),
 }
 """A price's key -> what is counted, and for how many of it the price is."""

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
+from permille.core.llm import fold
 from permille.core.llm.catalogue.match import MatchRule
 from permille.core.llm.catalogue.rows import (
     NO_REGION,
@@ -24,19 +25,13 @@ from permille.core.llm.catalogue.rows import (
     Measure,
     PriceRow,
 )
+from permille.core.llm.parts import CallType, MeasureType
 
 PARENTS: Mapping[str, str] = {
-    "cache_write_5m": "cache_write",
-    "cache_write_30m": "cache_write",
-    "cache_write_1h": "cache_write",
-    "cache_write_12h": "cache_write",
-    "cache_write": "input",
-    "cached_input": "input",
-    "tool_input": "input",
-    "reasoning": "output",
-    "citation": "output",
-    "google_search": "web_search",
-    "annotated": "input",
+    **{str(kind): str(parent) for kind, parent in fold.PARENTS.items()},
+    CallType.GOOGLE_SEARCH: CallType.WEB_SEARCH,
+    MeasureType.AUDIO_INPUT: "audio",
+    "annotated_document": MeasureType.DOCUMENT,
 }
 """A type -> the type that it is a part of."""
 
@@ -174,15 +169,19 @@ class FoundPrice:
     row: PriceRow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalogue:
     """All providers. `label` says which version it is."""
 
     label: str
     providers: tuple[ProviderPrices, ...]
+    price_dates: frozenset[date] = field(init=False, compare=False, repr=False)
+    """The UTC dates at which any price changes."""
 
     def __post_init__(self) -> None:
-        """Remember what names mean."""
+        """Remember what names mean, and when prices change."""
+        models = (model for provider in self.providers for model in provider.models)
+        object.__setattr__(self, "price_dates", frozenset(at for each in models for at in each.changes()))
         object.__setattr__(self, "model", lru_cache(maxsize=_NAMES_REMEMBERED)(self.model))
 
     def provider(self, name: str) -> ProviderPrices | None:

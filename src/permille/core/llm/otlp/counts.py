@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 from permille.core.llm.otlp.spans import Span
@@ -135,7 +136,7 @@ def cost_of(span: Span) -> str | None:
     """What the provider takes for the call, in USD, if the sender says it."""
     for name in ("operation.cost", "gen_ai.usage.cost", "litellm.cost.total", "llm.cost.total"):
         value = span.attributes.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if not isinstance(value, bool) and isinstance(value, Real):
             return format(Decimal(repr(value)), "f")
     return None
 

@@ -45,6 +45,7 @@ def provider_of(span: Span) -> str | None:
 
 
 def model_of(span: Span) -> str | None:
+    """The model that answered, else the one that was asked for."""
     return _first(
         span,
         "gen_ai.response.model",
@@ -57,6 +58,7 @@ def model_of(span: Span) -> str | None:
 
 
 def response_id_of(span: Span) -> str | None:
+    """The id that the provider gave to its answer."""
     return _first(span, "gen_ai.response.id", "ai.response.id", "llm.response.id")
 
 

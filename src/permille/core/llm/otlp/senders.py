@@ -21,6 +21,8 @@ _USAGE = (
 
 
 class SpanKind(Enum):
+    """What a span is to billing."""
+
     CALL = "call"
     SUM = "sum"
     """Repeats what other spans say."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from permille.core.money import ZERO, exact, subunits
 from permille.core.rating.models import (
+    catalogue,
     custom,
     dynamic,
     graduated,
@@ -52,6 +53,7 @@ class ChargeModel(StrEnum):
     VOLUME = "volume"
     DYNAMIC = "dynamic"
     CUSTOM = "custom"
+    CATALOGUE = "catalogue"
 
 
 _MODELS: Mapping[ChargeModel, Model] = {
@@ -63,6 +65,7 @@ _MODELS: Mapping[ChargeModel, Model] = {
     ChargeModel.VOLUME: volume.MODEL,
     ChargeModel.DYNAMIC: dynamic.MODEL,
     ChargeModel.CUSTOM: custom.MODEL,
+    ChargeModel.CATALOGUE: catalogue.MODEL,
 }
 
 
@@ -133,4 +136,4 @@ def clean(
     if of_custom_metric:
         keys = tuple(dict.fromkeys((*keys, *custom.KEYS)))
     kept = {key: properties[key] for key in keys if key in properties}
-    return in_texts(kept) | group_keys.clean(properties)
+    return in_texts(kept) | group_keys.clean(properties, _MODELS[model].priced_by)

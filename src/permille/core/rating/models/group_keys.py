@@ -17,11 +17,13 @@ TARGET_WALLET = "target_wallet_code"
 _PRESENTATION_MAX = 2
 
 
-def clean(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The group keys alone, under their present names, without empty ones."""
+def clean(properties: Mapping[str, Any], priced_by: Sequence[str] = ()) -> dict[str, Any]:
+    """The group keys alone, under their present names, without empty ones; those that a price depends on come first."""
     pricing = properties.get(PRICING) or properties.get(PRICING_ALIAS)
     if isinstance(pricing, list):
         pricing = [key for key in pricing if key != ""]
+    if priced_by and (pricing is None or isinstance(pricing, list)):
+        pricing = list(dict.fromkeys((*priced_by, *(pricing or ()))))
     kept = {PRICING: pricing, PRESENTATION: properties.get(PRESENTATION)}
     return {name: value for name, value in kept.items() if value}
 

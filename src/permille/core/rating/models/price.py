@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -45,6 +45,8 @@ class Quantity:
     """In the order of time, for the graduated model of a prorated charge: each whole, and times its days."""
     days_in_period: int = 1
     """Number of days in the billing period that `changes` are weighted by."""
+    group: Mapping[str, str | None] = field(default_factory=dict)
+    """The pricing group, for the catalogue model."""
 
     @property
     def whole_units(self) -> Decimal:
@@ -59,8 +61,13 @@ class Price:
     amount: Decimal
     unit_amount: Decimal
     details: dict[str, Any]
+    is_unpriced: bool = False
+    """Whether nobody has decided what it costs."""
+    is_held: bool = False
+    """Whether an invoice waits until somebody has."""
 
 
+Dimensions = Mapping[str, str | None]
 Pricer = Callable[[Quantity], Price]
 """A price model with its properties read: pure, so it can be kept and used for any number of buckets."""
 
@@ -97,6 +104,12 @@ class Model:
     """Whether a fee of an event states the details of its price."""
     reads_events: Callable[[Mapping[str, Any]], bool] = _never
     """Whether the price depends on single events, with these properties."""
+    priced_by: tuple[str, ...] = ()
+    """The properties of events that its price depends on: usage is always split by them."""
+    dated_by: str | None = None
+    """The name under which usage is split by the dates of its prices too."""
+    placed: Callable[[Mapping[str, Any]], Callable[[Dimensions], Dimensions]] | None = None
+    """What usage is split by instead of its own dimensions, where these say more than the price depends on."""
 
 
 def per_unit(amount: Decimal, units: Decimal) -> Decimal:
@@ -129,7 +142,7 @@ def is_amount(value: Any) -> bool:
 
 _AMOUNTS = frozenset(
     (
-        *("amount", "rate", "fixed_amount", "per_unit_amount", "flat_amount"),
+        *("markup", "exchange_rate", "amount", "rate", "fixed_amount", "per_unit_amount", "flat_amount"),
         *("free_units_per_total_aggregation", "per_transaction_min_amount", "per_transaction_max_amount"),
     )
 )

@@ -1,0 +1,104 @@
+"""POST /llm/setup: the metrics of language models and a plan of chosen models, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from permille.api.http import Call
+from permille.api.objects import llm as objects
+from permille.api.objects.price_list import AppliedObject
+from permille.api.validation import INVALID, MANDATORY, Fields
+from permille.core.llm.parts import CallType, TokenType
+from permille.core.period import Interval
+from permille.core.rating.unlisted import UnlistedValues
+from permille.store import shipped_prices
+from permille.usecases.llm_setup import PricedModel, Setup, set_up
+
+MODELS_MAX = 200
+PRICE_MAX = 10**9
+PLACES = 12
+Kind = TypeVar("Kind", bound=StrEnum)
+
+
+def set_up_models(call: Call) -> dict[str, Any]:
+    """POST /llm/setup. The second time nothing changes, unless it is for another plan."""
+    fields = Fields(call.root("setup"))
+    wanted = read_setup(fields)
+    fields.check()
+    applied = set_up(call.conn, call.organization, wanted, shipped_prices.catalogue(), now=call.now)
+    return {
+        "setup": objects.ModelSetup(
+            billable_metrics=[
+                AppliedObject(code=code, created=created)
+                for code, created in applied.billable_metrics.items()
+            ],
+            plan=AppliedObject(code=applied.plan_code, created=applied.plan_created),
+        )
+    }
+
+
+def read_setup(fields: Fields) -> Setup:
+    """What is to be made. Problems gather in `fields`."""
+    markup = fields.decimal("markup", minimum=0, maximum=1_000, places=PLACES)
+    return Setup(
+        plan_code=fields.text("plan_code", mandatory=True) or "",
+        plan_name=fields.text("plan_name") or fields.text("plan_code") or "",
+        currency=fields.currency("currency") or "USD",
+        interval=Interval(fields.choice("interval", tuple(Interval)) or Interval.MONTHLY),
+        models=_models(fields),
+        calls=_prices(fields, "calls", CallType),
+        markup=Decimal(1) if markup is None else markup,
+        unlisted_values=UnlistedValues(
+            fields.choice("unlisted_values", tuple(UnlistedValues)) or UnlistedValues.HELD
+        ),
+    )
+
+
+def _models(fields: Fields) -> list[PricedModel]:
+    sent = fields.given.get("models")
+    if not isinstance(sent, list) or not sent:
+        fields.refuse("models", MANDATORY)
+        return []
+    if len(sent) > MODELS_MAX:
+        fields.refuse("models", "value_is_out_of_range")
+        return []
+    found = []
+    for index, each in enumerate(sent):
+        one = Fields(each if isinstance(each, Mapping) else {})
+        found.append(
+            PricedModel(
+                provider=one.text("provider", mandatory=True) or "",
+                model=one.text("model", mandatory=True) or "",
+                prices=_prices(one, "prices", TokenType),
+            )
+        )
+        for name, codes in one.errors.items():
+            for code in codes:
+                fields.refuse(f"models.{index}.{name}", code)
+    return found
+
+
+def _prices(fields: Fields, name: str, kinds: type[Kind]) -> dict[Kind, Decimal]:
+    """Prices by kind; kinds that there are not are refused."""
+    sent = fields.given.get(name)
+    if sent is None:
+        return {}
+    if not isinstance(sent, Mapping):
+        fields.refuse(name, INVALID)
+        return {}
+    inner = Fields(sent)
+    found: dict[Kind, Decimal] = {}
+    for key in sent:
+        if key not in tuple(kinds):
+            fields.refuse(f"{name}.{key}", INVALID, allowed=tuple(kinds))
+            continue
+        price = inner.decimal(key, minimum=0, maximum=PRICE_MAX, places=PLACES)
+        if price is not None:
+            found[kinds(key)] = price
+    for key, codes in inner.errors.items():
+        for code in codes:
+            fields.refuse(f"{name}.{key}", code)
+    return found

@@ -1,0 +1,23 @@
+"""Custom sections: texts of the seller's own that invoices print below their totals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomSection:
+    """A text that can be chosen for billing entities and customers; `name` and `description` are not printed."""
+
+    id: UUID
+    organization_id: UUID
+    code: str
+    name: str
+    description: str | None
+    display_name: str | None
+    """Its heading."""
+    details: str | None
+    """What it says."""
+    created_at: datetime

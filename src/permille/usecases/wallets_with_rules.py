@@ -1,0 +1,52 @@
+"""A wallet with the credits that it begins with, and the rule by which it is topped up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+
+from permille.core.customer import Customer
+from permille.core.wallet import Wallet
+from permille.usecases.top_ups import TopUp, top_up
+from permille.usecases.wallet_rules import NewRule, set_rule
+from permille.usecases.wallets import wallets
+from permille.usecases.wallets.wallets import NewWallet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedWallet:
+    """A wallet that is to be opened, with its first credits and its rule."""
+
+    wallet: NewWallet
+    first: TopUp
+    rule: NewRule | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletChanges:
+    """The columns of a wallet that change, and its rule, where that is to be another one or none."""
+
+    columns: Mapping[str, Any]
+    sets_rule: bool
+    rule: NewRule | None
+
+
+def open_wallet(conn: Connection[Any], customer: Customer, wanted: OpenedWallet, *, now: datetime) -> Wallet:
+    """The wallet, with its first credits. Raises Invalid."""
+    made = wallets.add(conn, customer, wanted.wallet, now=now)
+    if wanted.rule is not None:
+        set_rule(conn, made, wanted.rule, now=now)
+    top_up(conn, made, wanted.first, now=now)
+    return made
+
+
+def change_wallet(conn: Connection[Any], wallet: Wallet, wanted: WalletChanges, *, now: datetime) -> Wallet:
+    """Change a wallet that is locked. Raises NotAllowed when it is terminated, Invalid."""
+    after = wallets.change(conn, wallet, wanted.columns, now=now)
+    if wanted.sets_rule:
+        set_rule(conn, after, wanted.rule, now=now)
+    return after
