@@ -6,13 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from permille.core.llm.call import PreparedCall, Problem, SentCall
 from permille.events.calls import requests_of
 from permille.events.log import Request, UnacceptableError
 from permille.http.refusals import try_again
+from permille.http.shares import Shares
+
+Answer = TypeVar("Answer")
 
 
 class CallDesk(Protocol):
@@ -35,6 +39,8 @@ class CallStore:
     """Stores calls, each with all of its events or none."""
 
     desk: CallDesk
+    turns: Shares
+    """Limits how many questions of an organization the database answers at once."""
     store: Callable[[Request], Awaitable[bool]]
     """Queues a request of events and waits for its commit; whether it is known how it went."""
 
@@ -42,15 +48,21 @@ class CallStore:
         self, organization_id: UUID, calls: Sequence[SentCall], *, now: datetime, is_dry_run: bool
     ) -> list[PreparedCall]:
         """What became of each. Raises Refusal: then the sender repeats all of them, and each counts once."""
-        prepared = await asyncio.to_thread(self.desk.prepare, organization_id, calls)
+        prepared = await self._ask(organization_id, lambda: self.desk.prepare(organization_id, calls))
         if is_dry_run:
             return prepared
         stored = await asyncio.gather(*(self._stored(organization_id, call, now=now) for call in prepared))
         if any(call.problem for call in stored):
-            stored = await asyncio.to_thread(lambda: self.desk.hold(organization_id, stored, now=now))
+            stored = await self._ask(
+                organization_id, partial(self.desk.hold, organization_id, stored, now=now)
+            )
         if settled := [call for call in stored if call.problem is None]:
-            await asyncio.to_thread(lambda: self.desk.counted(organization_id, settled, now=now))
+            await self._ask(organization_id, partial(self.desk.counted, organization_id, settled, now=now))
         return stored
+
+    async def _ask(self, organization_id: UUID, question: Callable[[], Answer]) -> Answer:
+        async with self.turns.turn(organization_id):
+            return await asyncio.to_thread(question)
 
     async def _stored(self, organization_id: UUID, call: PreparedCall, *, now: datetime) -> PreparedCall:
         requests = requests_of(organization_id, call, now=now)

@@ -11,7 +11,6 @@ from uuid import UUID
 import msgspec
 from psycopg import Connection
 from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
 
 from permille.core.llm.call import SentCall
 from permille.core.llm.read import SentUsage
@@ -52,13 +51,15 @@ class HeldUsage:
 
 _NAMES = tuple(field.name for field in fields(HeldUsage))
 _COLUMNS = ", ".join(_NAMES)
-_VALUES = ", ".join(f"%({name})s" for name in _NAMES)
 _SENT = ("response", "stream", "usage", "api", "model", "response_id", "tier", "cost")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
-
-def _jsonb(value: Any) -> Jsonb:
-    return Jsonb(value, dumps=lambda each: _encode(each).decode())
+_ADD = f"""
+insert into held_usage ({_COLUMNS}) select {_COLUMNS} from jsonb_populate_recordset(null::held_usage, %s::jsonb)
+on conflict (organization_id, identity) where identity is not null
+do update set code = excluded.code, message = excluded.message, sent = excluded.sent
+returning identity, id
+"""
 
 
 def sent_of(usage: SentUsage) -> dict[str, Any]:
@@ -68,20 +69,10 @@ def sent_of(usage: SentUsage) -> dict[str, Any]:
 
 def add(conn: Connection[Any], held: Sequence[HeldUsage]) -> dict[str | UUID, UUID]:
     """Keep them. Answers where each is, by its identity or else its own id: an identity is kept once."""
-    found: dict[str | UUID, UUID] = {}
-    for each in held:
-        values = {name: getattr(each, name) for name in _NAMES}
-        values |= {"properties": _jsonb(each.properties), "sent": _jsonb(each.sent)}
-        row = conn.execute(
-            f"insert into held_usage ({_COLUMNS}) values ({_VALUES})"
-            " on conflict (organization_id, identity) where identity is not null"
-            " do update set code = excluded.code, message = excluded.message, sent = excluded.sent"
-            " returning id",
-            values,
-        ).fetchone()
-        assert row is not None, "it is inserted or it was there"
-        found[each.identity or each.id] = row[0]
-    return found
+    different = {each.identity or each.id: each for each in held}
+    rows = [{name: getattr(each, name) for name in _NAMES} for each in different.values()]
+    kept = conn.execute(_ADD, [_encode(rows).decode()]).fetchall()
+    return {identity or held_id: held_id for identity, held_id in kept}
 
 
 def counted(

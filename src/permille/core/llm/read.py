@@ -136,7 +136,7 @@ def _usage(api: Api, sent: SentUsage, answer: _Answer) -> Usage:
     requests[0] = replace(requests[0], parts=(*requests[0].parts, *measured))
     warnings += [
         Warned(code="unknown_field", message=f"{path} is not known and was not counted", field=path)
-        for path in unknown_fields(usage, api.known())
+        for path in unknown_fields(usage, api.known)
     ]
     return Usage(
         provider=names[0].provider,
@@ -155,7 +155,7 @@ def _usage(api: Api, sent: SentUsage, answer: _Answer) -> Usage:
 def _request(
     api: Api, sent: SentUsage, answer: _Answer, each: ModelUsage, warnings: list[Warned]
 ) -> tuple[ModelName, ModelRequest]:
-    if not any(at(each.usage, path) is not None for path in api.known()):
+    if not any(at(each.usage, path) is not None for path in api.known):
         raise UnreadableUsage("usage_missing", api.missing)
     if not each.model:
         raise UnreadableUsage("model_missing", "the answer does not name its model: send it as `model`")

@@ -99,19 +99,19 @@ def kept(answer: Mapping[str, Any]) -> dict[str, Any]:
     """The answer without its content. What is read from it is the same."""
     found: dict[str, Any] = {}
     for name, value in answer.items():
-        if name in _COUNTS and isinstance(value, Mapping):
+        if name in _COUNTS and isinstance(value, dict):
             found[name] = _counts(value)
-        elif name in _NESTED and isinstance(value, Mapping):
+        elif name in _NESTED and isinstance(value, dict):
             found[name] = kept(value)
         elif name in _NESTED and isinstance(value, list):
-            found[name] = [kept(each) for each in value[:_LIST_MAX] if isinstance(each, Mapping)]
+            found[name] = [kept(each) for each in value[:_LIST_MAX] if isinstance(each, dict)]
         elif (name in _NAMES and _is_name(value)) or (name == "RequestId" and _is_name(value)):
             found[name] = value
     return found
 
 
 def _counts(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         pairs = {name: _counts(each) for name, each in value.items() if _NAME.match(name)}
         return {name: each for name, each in pairs.items() if each is not None}
     if isinstance(value, list):

@@ -6,10 +6,11 @@ so that the parts never overlap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from permille.core.llm.parts import (
@@ -37,11 +38,16 @@ _MODALITIES = {
 
 def at(found: Any, path: str) -> Any:
     """What is at a dotted path, None where there is nothing. The empty path is the whole."""
-    for name in path.split(".") if path else ():
-        if not isinstance(found, Mapping):
+    for name in _names(path):
+        if not isinstance(found, dict):
             return None
         found = found.get(name)
     return found
+
+
+@cache
+def _names(path: str) -> tuple[str, ...]:
+    return tuple(path.split(".")) if path else ()
 
 
 def first_at(found: Any, paths: Sequence[str]) -> Any:
@@ -279,22 +285,25 @@ class Api:
     join: Callable[[Sequence[Obj]], Obj] = last_values
     """A stream as the answer that it is."""
     missing: str = "the answer has no usage"
+    known: Mapping[str, None] = field(init=False, compare=False, repr=False)
+    """Every path of the usage object that the tables speak of, counts first."""
 
-    def known(self) -> frozenset[str]:
-        """Every path of the usage object that the tables speak of."""
+    def __post_init__(self) -> None:
+        """Collect the known paths."""
         paths = [path for table in self.tables for count in table for path in count.known()]
         total = [self.total.path] if self.total is not None else []
-        return frozenset([*paths, *total, *(each.path for each in self.measures), *self.ignored])
+        known = dict.fromkeys([*paths, *total, *(each.path for each in self.measures), *self.ignored])
+        object.__setattr__(self, "known", known)
 
 
-def unknown_fields(usage: Obj, known: frozenset[str], base: str = "") -> Iterator[str]:
+def unknown_fields(usage: Obj, known: Collection[str], base: str = "") -> Iterator[str]:
     """Paths of numbers above zero that nothing is known about."""
     for name, value in usage.items():
         path = f"{base}{name}"
         if path in known:
-            if isinstance(value, Mapping) and any(each.startswith(f"{path}.") for each in known):
+            if isinstance(value, dict) and any(each.startswith(f"{path}.") for each in known):
                 yield from unknown_fields(value, known, f"{path}.")
-        elif isinstance(value, Mapping):
+        elif isinstance(value, dict):
             yield from unknown_fields(value, known, f"{path}.")
         elif isinstance(value, int | Decimal) and not isinstance(value, bool) and value:
             yield path
