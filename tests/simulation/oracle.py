@@ -71,6 +71,19 @@ class Subscription:
     fees: list[Fee] = field(default_factory=list)
     """All that it was billed."""
     next_plan: Action | None = None
+    seats: dict[str, list[tuple[Fraction, datetime]]] = field(default_factory=dict)
+    """How many units of each fixed charge there are from when on, in the order in which that was said."""
+
+    def __post_init__(self) -> None:
+        self.seats = {each["code"]: [(Fraction(each["units"]), self.started)] for each in self.plan["fixed"]}
+
+    def in_effect(self, code: str) -> list[tuple[Fraction, datetime]]:
+        """The changes without those that a later one came before."""
+        kept: list[tuple[Fraction, datetime]] = []
+        for units, at in self.seats[code]:
+            kept = [each for each in kept if each[1] < at]
+            kept.append((units, at))
+        return kept
 
     @property
     def zone(self) -> str:
@@ -106,6 +119,7 @@ class Oracle:
         self.metrics: dict[str, Action] = {}
         self.plans: dict[str, Action] = {}
         self.taxes: dict[str, Fraction] = {}
+        self.add_ons: set[str] = set()
         self.rows: list[Subscription] = []
         self.events: dict[str, Event] = {}
         self.numbers = 0
@@ -120,6 +134,10 @@ class Oracle:
         self.taxes[action["code"]] = Fraction(action["rate"])
         return True
 
+    def _add_on(self, action: Action) -> bool:
+        self.add_ons.add(action["code"])
+        return True
+
     def _metric(self, action: Action) -> bool:
         self.metrics[action["code"]] = action
         return True
@@ -128,6 +146,8 @@ class Oracle:
         if any(charge["metric"] not in self.metrics for charge in action["charges"]):
             return False
         if any(code not in self.taxes for code in action["taxes"]):
+            return False
+        if any(each["code"] not in self.add_ons for each in action["fixed"]):
             return False
         self.plans[action["code"]] = action
         return True
@@ -442,6 +462,117 @@ class Oracle:
         self._bill(row.customer, [(row, "upgrade"), (following, "follow")])
         return True
 
+    def _seats(self, action: Action) -> bool:
+        """Other units of a fixed charge, at once or from the next period on."""
+        row = self.active(action["subscription"])
+        sold = {each["code"]: each for each in row.plan["fixed"]} if row else {}
+        if row is None or action["code"] not in sold:
+            return False
+        first, after = row.period(row.day(self.now))
+        units = Fraction(action["units"])
+        row.seats[action["code"]].append((units, self.now if action["now"] else days.opens(after, row.zone)))
+        charge = sold[action["code"]]
+        if action["now"] and charge["advance"]:
+            paid = [fee for fee in self._paid_ahead(row) if fee.code == action["code"]]
+            more = units - sum(fee.units for fee in paid)
+            if more > 0:
+                fees = [self._seat_fee(row, charge, more, (row.day(self.now), after, (after - first).days))]
+                row.fees += fees
+                bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now)
+                self._settle(row.customer, bill)
+        return True
+
+    def _paid_ahead(self, row: Subscription) -> list[Fee]:
+        """Fees of fixed charges for the running period."""
+        void = [fee for bill in row.customer.bills if bill.status == "voided" for fee in bill.fees]
+        return [
+            fee
+            for fee in row.fees
+            if fee.kind == "fixed_charge"
+            and fee.ahead
+            and fee.start is not None
+            and fee.end is not None
+            and fee.start <= self.now < fee.end
+            and not any(fee is each for each in void)
+        ]
+
+    def _fixed(self, row: Subscription, why: str, parts: list[tuple[Subscription, str]]) -> Iterator[Fee]:
+        """Fixed charges (6.1): in arrears of the period that ends, in advance of the one that begins."""
+        today = row.day(self.now)
+        for charge in row.plan["fixed"]:
+            history = row.in_effect(charge["code"])
+            if charge["advance"]:
+                first, after = row.period(today)
+                begin = max(first, row.day(row.started))
+                is_due = why in {"start", "follow"} or (why == "period" and first == today)
+                if is_due:
+                    units = [each for each, at in history if at <= max(self.now, row.started)][-1]
+                    fee = self._seat_fee(row, charge, units, (begin, after, (after - first).days))
+                    if why == "follow" and charge["prorated"]:
+                        fee = self._less_paid(fee, charge, parts[0][0], (after - begin).days)
+                    yield fee
+                continue
+            is_cut = why in {"end", "upgrade"}
+            first, after = row.period(today if is_cut else today - timedelta(days=1))
+            if why in {"start", "follow", "trial"} or (not is_cut and after != today):
+                continue
+            begin, until = max(first, row.day(row.started)), today + timedelta(days=1) if is_cut else after
+            known = [
+                each for each in history if each[1] < (self.now if is_cut else days.opens(after, row.zone))
+            ]
+            if not known:
+                continue
+            yield self._seat_fee(row, charge, known[-1][0], (begin, until, (after - first).days), known)
+
+    def _less_paid(self, fee: Fee, charge: Action, before: Subscription, left: int) -> Fee:
+        """A fee less what was paid under the plan before for the same days."""
+        prorated = {each["code"] for each in before.plan["fixed"] if each["advance"] and each["prorated"]}
+        for paid in self._paid_ahead(before):
+            if paid.code == charge["code"] and paid.code in prorated:
+                fee.cents = max(
+                    fee.cents - rounded(Fraction(paid.cents * min(left, paid.days), paid.days)), 0
+                )
+                fee.precise = Fraction(fee.cents)
+        return fee
+
+    def _seat_fee(
+        self,
+        row: Subscription,
+        charge: Action,
+        units: Fraction,
+        part: tuple[date, date, int],
+        history: list[tuple[Fraction, datetime]] | None = None,
+    ) -> Fee:
+        begin, until, whole = part
+        priced = units
+        if charge["prorated"]:
+            known = history or [(units, days.opens(begin, row.zone))]
+            starts = [max(row.day(at), begin) for _, at in known]
+            priced = sum(
+                (
+                    digits(Fraction(many * (end - start).days, whole), 6)
+                    for (many, _), start, end in zip(known, starts, [*starts[1:], until], strict=True)
+                ),
+                Fraction(0),
+            )
+        unit = 10 ** DECIMALS[row.customer.currency]
+        precise = price(charge["model"], charge["terms"], priced, []) * unit if units else Fraction(0)
+        return Fee(
+            kind="fixed_charge",
+            code=charge["code"],
+            units=units,
+            precise=precise,
+            cents=rounded(precise),
+            taxes=self._taxes(row),
+            plan=row.plan["code"],
+            subscription=row,
+            start=days.opens(begin, row.zone),
+            end=days.opens(until, row.zone),
+            days=(until - begin).days,
+            ahead=charge["advance"],
+            period=row.period(begin)[0],
+        )
+
     def _follow(self, row: Subscription, plan: Action, at: datetime) -> Subscription:
         following = Subscription(
             id=row.id,
@@ -511,6 +642,7 @@ class Oracle:
             own = [*self._own_fee(row, why)]
             if why in {"period", "end", "upgrade", "downgrade"}:
                 own += self._usage(row, why, parts)
+            own += self._fixed(row, why, parts)
             row.fees += own
             own += (missing := [*self._commitment(row, why)])
             row.fees += missing

@@ -18,10 +18,10 @@ Action = Mapping[str, Any]
 BILLS = """
 select i.id, c.external_id, i.invoice_type, i.status, i.coupons_amount_cents, i.taxes_amount_cents, i.credit_notes_amount_cents,
     i.prepaid_credit_amount_cents, i.total_amount_cents, i.total_paid_amount_cents, array(
-        select array[f.fee_type, coalesce(m.code, ''), coalesce(s.external_id, ''), f.units::text, f.amount_cents::text,
+        select array[f.fee_type, coalesce(m.code, x.code, ''), coalesce(s.external_id, ''), f.units::text, f.amount_cents::text,
             f.id::text]
         from fee f left join charge h on h.id = f.charge_id left join billable_metric m on m.id = h.billable_metric_id
-        left join subscription s on s.id = f.subscription_id
+        left join fixed_charge x on x.id = f.item_id left join subscription s on s.id = f.subscription_id
         where f.invoice_id = i.id and f.amount_cents <> 0)
 from invoice i join customer c on c.id = i.customer_id
 where i.organization_id = %(organization)s and i.fees_amount_cents <> 0
@@ -120,10 +120,31 @@ class Product:
             trial_period=action["trial"],
             bill_charges_monthly=action["charges_monthly"],
             tax_codes=action["taxes"],
+            fixed_charges=[
+                {
+                    "add_on_code": each["code"],
+                    "code": each["code"],
+                    "charge_model": each["model"],
+                    "properties": each["terms"],
+                    "units": each["units"],
+                    "pay_in_advance": each["advance"],
+                    "prorated": each["prorated"],
+                }
+                for each in action["fixed"]
+            ],
             **(
                 {"minimum_commitment": {"amount_cents": action["commitment"]}} if action["commitment"] else {}
             ),
         )
+
+    def _add_on(self, action: Action) -> None:
+        body = {"name": action["code"], "code": action["code"], "amount_cents": 1, "amount_currency": "EUR"}
+        self.api.post("/add_ons", {"add_on": body})
+
+    def _seats(self, action: Action) -> None:
+        body = {"units": action["units"], "apply_units_immediately": action["now"]}
+        path = f"/subscriptions/{action['subscription']}/fixed_charges/{action['code']}"
+        self.api.put(path, {"fixed_charge": body})
 
     def _customer(self, action: Action) -> None:
         self.api.customer(

@@ -17,6 +17,7 @@ METRICS: list[dict[str, Any]] = [
     {"do": "metric", "code": "seats", "kind": "sum_agg", "recurring": True},
     {"do": "metric", "code": "users", "kind": "unique_count_agg", "recurring": True},
 ]
+ADD_ONS: list[dict[str, Any]] = [{"do": "add_on", "code": "seat"}, {"do": "add_on", "code": "desk"}]
 TAXES: list[dict[str, Any]] = [
     {"do": "tax", "code": "vat", "rate": "20"},
     {"do": "tax", "code": "gst", "rate": "7.5"},
@@ -38,7 +39,7 @@ class Script:
         self.currency = self.random.choice(CURRENCIES)
         self.customers = ["ann", "bob"][: self.random.randint(1, 2)]
         self.plans = ["one", "two", "three"]
-        self.actions: list[dict[str, Any]] = [*TAXES, *METRICS]
+        self.actions: list[dict[str, Any]] = [*TAXES, *METRICS, *ADD_ONS]
         self.actions += [self._plan(code) for code in self.plans]
         self.actions += [self._customer(name) for name in self.customers]
         self.actions += [self._subscribe() for _ in self.customers]
@@ -66,12 +67,33 @@ class Script:
             "taxes": self._some([], [], [], ["odd"]),
             "commitment": self._some(0, 0, 0, 20_000, 123_456),
             "charges": [self._charge(metric) for metric in metrics],
+            "fixed": [self._fixed(each["code"]) for each in ADD_ONS if self.random.random() < 0.3],
         }
 
     def _charge(self, metric: str) -> dict[str, Any]:
         model = self._some(*MODELS)
         terms = getattr(self, f"_{model}")()
         return {"metric": metric, "model": model, "terms": terms, "minimum": self._some(0, 0, 0, 7_777)}
+
+    def _fixed(self, code: str) -> dict[str, Any]:
+        model = self._some("standard", "standard", "graduated", "volume")
+        return {
+            "code": code,
+            "model": model,
+            "terms": getattr(self, f"_{model}")(),
+            "units": self._some(0, 1, 4, 10),
+            "advance": model != "volume" and self._some(True, False),
+            "prorated": model == "standard" and self._some(True, False),
+        }
+
+    def _seats(self) -> dict[str, Any]:
+        return {
+            "do": "seats",
+            "subscription": self._some(*self.subscriptions),
+            "code": self._some("seat", "desk"),
+            "units": self._some(0, 2, 7, 20),
+            "now": self._some(True, False),
+        }
 
     def _amount(self) -> str:
         return str(self._some("0.5", "1", "0.0123", "12.5", "0.37", "100"))
@@ -138,6 +160,7 @@ class Script:
             self._amend: 1,
             self._end_wallet: 0.3,
             self._buy: 1,
+            self._seats: 1.5,
             self._pay: 3,
             self._void: 1,
             self._note: 1.5,
@@ -201,7 +224,7 @@ class Script:
             "rate": self._some("1", "0.5", "2.5"),
             "priority": self._some(1, 50, 50),
             "granted": self._credits(),
-            "kinds": self._some([], [], ["subscription"], ["charge"]),
+            "kinds": self._some([], [], ["subscription"], ["charge"], ["fixed_charge", "commitment"]),
             "metrics": self._some([], [], [], ["tokens"]),
         }
 

@@ -32,6 +32,9 @@ class Fee:
     period: date | None = None
     """The first day of the plan's period that it is of."""
     whole_days: int = 0
+    days: int = 0
+    ahead: bool = False
+    """Whether it is paid for a period to come."""
     price: int = 0
     off: Fraction = Fraction(0)
     credited: Fraction = Fraction(0)

@@ -77,6 +77,19 @@ BREAKS = {
     audit.NUMBERS_HAVE_NO_GAPS: "update invoice set sequential_id = 9 where sequential_id = 2",
     audit.ENTITY_NUMBERS_ARE_UNIQUE: "update invoice set number = (select min(number) from invoice)",
     audit.PERIODS_FOLLOW: "update invoice_subscription set charges_to_at = charges_to_at - interval '1 day'",
+    audit.FIXED_UNITS_ARE_BILLED: """with seat as (insert into add_on (id, organization_id, code, name, amount_cents,
+    amount_currency, created_at, updated_at) select gen_random_uuid(), organization_id, 'seat', 'Seat', 100, 'USD', created_at,
+    created_at from customer returning *), made as (insert into fixed_charge (id, organization_id, plan_id, add_on_id, code,
+    position, charge_model, pay_in_advance, prorated, properties, units, created_at, updated_at) select gen_random_uuid(),
+    a.organization_id, p.id, a.id, 'seat', 0, 'standard', false, false, '{}', 1, a.created_at, a.created_at
+    from seat a, plan p returning *), had as (insert into fixed_charge_units (subscription_id, fixed_charge_id, units,
+    effective_at) select s.id, c.id, u.units, u.at::timestamptz from subscription s, made c,
+    (values (4, '2024-01-01Z'), (7, '2024-02-20Z'), (6, '2024-02-10Z')) u (units, at))
+    update fee set fee_type = 'fixed_charge', item_id = c.id, units = 7 from made c where from_at = '2024-02-01Z'""",
+    audit.ALERTS_CROSSED: """insert into triggered_alert (id, organization_id, alert_id, alert_type, alert_code,
+    external_customer_id, current_value, previous_value, crossed_thresholds, triggered_at) select gen_random_uuid(),
+    organization_id, id, 'current_usage_amount', 'a', 'cus', 10, 3, '[{"value": 5}, {"value": "11"}]', created_at
+    from customer""",
     audit.FEES_OF_PLANS_ONCE: "update fee set from_at = '2024-02-01 00:00Z', to_at = '2024-03-01 00:00Z'",
 }
 
@@ -93,6 +106,22 @@ def test_a_wrong_figure_is_found(world: World, check: audit.Check) -> None:
     assert check.sentence in {one.sentence for one in found}
     stranger = make_world(world.conn, name="Stranger")
     assert list(audit.findings(world.conn, organization_id=stranger.id)) == []
+
+
+@pytest.mark.parametrize(
+    ("wallet", "values", "is_right"),
+    [(False, (3, 5, 5), True), (False, (5, 9, 5), False), (True, (9, 5, 5), True), (True, (5, 3, 5), False)],
+)
+def test_a_threshold_is_crossed_by_what_comes_to_it(world: World, wallet, values, is_right) -> None:
+    """`values`: before, now, and the threshold."""
+    world.conn.execute(
+        """insert into triggered_alert (id, organization_id, alert_id, alert_type, alert_code, wallet_id,
+        external_customer_id, previous_value, current_value, crossed_thresholds, triggered_at)
+        select gen_random_uuid(), organization_id, id, 't', 'a', case when %s then id end, 'cus', %s, %s,
+        jsonb_build_array(jsonb_build_object('value', %s::numeric)), created_at from customer""",
+        [wallet, *values],
+    )
+    assert bool(list(audit.findings(world.conn, organization_id=world.id))) is not is_right
 
 
 def test_the_command_prints_each_sentence_and_what_breaks_it(

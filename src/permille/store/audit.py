@@ -344,6 +344,52 @@ group by f.organization_id, f.subscription_id, f.from_at, f.to_at having count(*
 """,
 )
 
+_FIXED_CHARGES = "(select id, coalesce(parent_id, id) as root_id from fixed_charge)"
+"""Fixed charges with the ones that they are copies of."""
+
+_UNITS = f"""
+select u.subscription_id, c.root_id, u.units, u.effective_at as at, row_number() over (
+    partition by u.subscription_id, c.root_id order by u.fixed_charge_id <> c.root_id, u.id) as place
+from fixed_charge_units u join {_FIXED_CHARGES} c on c.id = u.fixed_charge_id
+"""
+"""Units of subscriptions in the order in which they were set, those of a plan of their own last."""
+
+FIXED_UNITS_ARE_BILLED = Check(
+    sentence="A fixed charge is billed by its units: in arrears those at the end of a period, in advance the most in it",
+    broken=f"""
+with billed as (
+    select f.organization_id, f.subscription_id, c.root_id, f.to_at as ends, sum(f.units) as units, min(f.from_at) as begins,
+        case when f.pay_in_advance then min(f.from_at) else f.to_at - interval '1 microsecond' end as since
+    from fee f join invoice i on i.id = f.invoice_id join {_FIXED_CHARGES} c on c.id = f.item_id
+    where f.fee_type = 'fixed_charge'
+    group by 1, 2, 3, f.pay_in_advance, f.to_at having bool_and(i.status in ('finalized', 'closed'))
+), history as (
+    select *, lead(at) over (partition by subscription_id, root_id order by at) as until
+    from ({_UNITS}) u where not exists (
+        select from ({_UNITS}) o where o.subscription_id = u.subscription_id and o.root_id = u.root_id
+            and o.place > u.place and o.at <= u.at)
+)
+select b.organization_id, 'fixed charge ' || b.root_id || ' of subscription ' || b.subscription_id as what,
+    format('from %s: billed %s units, had %s', b.begins, b.units, max(h.units)) as detail
+from billed b join history h on h.subscription_id = b.subscription_id and h.root_id = b.root_id
+    and h.at < b.ends and (h.until is null or h.until > b.since)
+group by b.organization_id, b.subscription_id, b.root_id, b.begins, b.since, b.ends, b.units having b.units <> max(h.units)
+""",
+)
+
+ALERTS_CROSSED = Check(
+    sentence="An alert fires when its value goes past thresholds, and names no others",
+    broken="""
+select t.organization_id, 'alert ' || t.alert_code || ' ' || t.id as what,
+    format('from %s to %s: %s', t.previous_value, t.current_value, t.crossed_thresholds) as detail
+from triggered_alert t where t.crossed_thresholds = '[]' or exists (
+    select from jsonb_array_elements(t.crossed_thresholds) each, lateral (
+        select (each ->> 'value')::numeric as value, case when t.wallet_id is null then 1 else -1 end as sign
+    ) c
+    where c.sign * t.previous_value >= c.sign * c.value or c.sign * t.current_value < c.sign * c.value)
+""",
+)
+
 CHECKS = (
     FEES_ADD_UP,
     TOTALS_ADD_UP,
@@ -370,6 +416,8 @@ CHECKS = (
     ENTITY_NUMBERS_ARE_UNIQUE,
     PERIODS_FOLLOW,
     FEES_OF_PLANS_ONCE,
+    FIXED_UNITS_ARE_BILLED,
+    ALERTS_CROSSED,
 )
 
 
