@@ -148,6 +148,7 @@ def german(api: Api) -> Api:
                 "legal_name": "Acme GmbH",
                 "email": "fragen@acme.example",
                 "bank_details": "IBAN DE02",
+                "brand_color": "#8A1C1C",
                 "email_settings": list(EMAIL_SETTINGS),
             }
         },
@@ -172,6 +173,7 @@ def test_the_letter_is_in_the_customers_language_with_the_pdf_that_is_kept(germa
     assert letter.subject == f"Acme GmbH: Rechnung {invoice['number']}"
     assert letter.reply_to == "fragen@acme.example"
     assert (facts(letter)["Zu zahlen"], letter.notes) == ("31,00 €", ("IBAN DE02",))
+    assert (letter.color, letter.logo_png) == ("#8a1c1c", None)
     (pdf,) = letter.attachments
     assert pdf.name == f"{invoice['number']}.pdf"
     kept = german.row("select content from invoice_document where invoice_id = %(id)s", id=invoice["lago_id"])
@@ -308,3 +310,13 @@ def test_an_operator_sets_an_organizations_mail_server(api: Api) -> None:
     for gone in (show_mail_server, delete_mail_server):
         with pytest.raises(NotFound):
             gone(api.conn, None, path)
+
+
+def test_a_colour_can_be_read_on_white(api: Api) -> None:
+    for color, code in (("#ffff00", "color_is_too_light"), ("red", "invalid_color")):
+        body = {"billing_entity": {"brand_color": color}}
+        assert api.details("PUT", "/billing_entities/default", body) == {"brand_color": [code]}
+    kept = api.put("/billing_entities/default", {"billing_entity": {"brand_color": "#1F4E79"}})
+    assert kept["billing_entity"]["brand_color"] == "#1f4e79"
+    gone = api.put("/billing_entities/default", {"billing_entity": {"brand_color": None}})
+    assert gone["billing_entity"]["brand_color"] is None

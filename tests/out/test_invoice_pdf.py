@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from permille.out.pdf import fonts, typesetting
+from permille.out.pdf import fonts, invoice as invoice_layout, plain, typesetting
 from permille.out.pdf.document import (
+    ACCENT,
     CustomSection,
     Dimension,
     InUnit,
@@ -25,6 +26,7 @@ from permille.out.pdf.document import (
 )
 from permille.out.pdf.invoice import render_invoice
 from permille.out.pdf.language import LANGUAGES, language_of
+from permille.out.pdf.plain import Head, PlainDocument
 from permille.out.pdf.summary import summary_of
 
 OCTOBER = (date(2026, 10, 1), date(2026, 10, 31))
@@ -355,7 +357,7 @@ def test_arabic_runs_from_right_to_left():
 
 def test_every_text_of_the_user_is_looked_at_for_glyphs():
     """Whatever of the document is a text must be in `texts`, or not be the user's."""
-    ours = {"finalized", "en", "us-letter", "USD", "US"}
+    ours = {"finalized", "en", "us-letter", "USD", "US", ACCENT}
     (section,) = document().sections
     line = replace(
         plain_line("line", "1", "1", 1, "units"),
@@ -381,3 +383,13 @@ def strings(value):
     elif isinstance(value, list | tuple):
         for each in value:
             yield from strings(each)
+
+
+def test_every_layout_has_all_that_the_template_reads():
+    head = Head(
+        number="7", locale="en", currency="USD", issuing_date=date(2026, 10, 1), issuer=document().issuer,
+        customer=document().customer, imprint="", footer=None, customer_country=None, paper="a4", accent=ACCENT,
+    )  # fmt: skip
+    receipt = PlainDocument(head=head, heading="Receipt", facts=[], title="Paid", rows=[], total_cents=0)
+    theirs = invoice_layout._layout(document(), language_of("en"))
+    assert plain._layout(receipt).keys() == theirs.keys()

@@ -59,6 +59,7 @@ LETTER = Letter(
     language="de",
     is_right_to_left=False,
     attachments=(Attachment(name="7.pdf", content=b"%PDF-1.7"),),
+    color="#8a1c1c",
 )
 
 
@@ -446,13 +447,35 @@ def test_addresses() -> None:
     assert allowed_in_test_mode(["a@x.example"], [""]) == []
 
 
-def test_a_mail_is_written_right_to_left_where_its_language_is() -> None:
-    mail = mails.Mail(
+def mail_to_write() -> mails.Mail:
+    return mails.Mail(
         id=new_id(NOW), organization_id=new_id(NOW), kind=MailKind.INVOICE, object_id=new_id(NOW),
         recipients=["a@x.example"], cc=[], bcc=[], status="waiting", attempts=0, next_attempt_at=None,  # type: ignore[arg-type]
         handed_over_at=None, response=None, sent_at=None, queued_at=NOW, created_at=NOW,
     )  # fmt: skip
+
+
+def test_a_mail_is_written_right_to_left_where_its_language_is() -> None:
     letter = replace(LETTER, language="ar", is_right_to_left=True)
-    body = message_of(mail, letter, sender="b@acme.example", now=NOW).get_body(("html",))
+    body = message_of(mail_to_write(), letter, sender="b@acme.example", now=NOW).get_body(("html",))
     assert body is not None
     assert 'dir="rtl"' in body.get_content()
+
+
+def test_the_logo_is_in_the_mail_and_the_heading_has_the_colour() -> None:
+    letter = replace(LETTER, logo_png=b"picture")
+    message = message_of(mail_to_write(), letter, sender="b@acme.example", now=NOW)
+    again = email.message_from_bytes(message.as_bytes(policy=email.policy.SMTP), policy=email.policy.SMTP)
+    page = again.get_body(("html",))
+    assert page is not None
+    (logo,) = [part for part in again.walk() if part.get_content_type() == "image/png"]
+    assert logo.get_payload(decode=True) == b"picture"
+    assert f'src="cid:{logo["Content-ID"].strip("<>")}"' in page.get_content()
+    assert "color:#8a1c1c" in page.get_content()
+    assert [part.get_filename() for part in again.iter_attachments()] == ["7.pdf"]
+    text = again.get_body(("plain",))
+    assert text is not None
+    assert "Gesamt: 12,50 €" in text.get_content()
+    plain = message_of(mail_to_write(), LETTER, sender="b@acme.example", now=NOW).get_body(("html",))
+    assert plain is not None
+    assert "<img" not in plain.get_content()

@@ -34,6 +34,7 @@ SELLER = {
     "document_numbering": "per_billing_entity",
     "document_locale": "de",
     "logo_url": "https://acme.example/logo.png",
+    "brand_color": "#8a1c1c",
     "bank_details": "IBAN DE02\r\nBIC X",
     "reverse_charge_note": "VAT reversed",
     "invoice_footer": "Thank you",

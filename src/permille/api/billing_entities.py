@@ -16,6 +16,7 @@ from permille.api.objects import billing_entity as objects
 from permille.api.render import instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import DAYS_MAX, LONG_TEXT, Fields
+from permille.core.color import color_of, is_readable
 from permille.core.customer import BillingEntity
 from permille.core.mail import EMAIL_SETTINGS
 from permille.store import billing_entities
@@ -83,6 +84,7 @@ def _read(fields: Fields) -> dict[str, Any]:
         "country": fields.country,
         "document_locale": fields.document_locale,
         "email_settings": partial(fields.choices, allowed=EMAIL_SETTINGS),
+        "brand_color": partial(_read_color, fields),
     }
     settings = {name: read(name) for name, read in readers.items() if fields.has(name)}
     if (numbering := fields.choice("document_numbering", NUMBERING)) is not None:
@@ -90,6 +92,16 @@ def _read(fields: Fields) -> dict[str, Any]:
     if prefix := fields.text("document_number_prefix", limit=PREFIX_MAX):
         settings["document_number_prefix"] = prefix.upper()
     return settings
+
+
+def _read_color(fields: Fields, name: str) -> str | None:
+    text = fields.text(name)
+    color = color_of(text) if text else None
+    if text and color is None:
+        fields.refuse(name, "invalid_color")
+    elif color and not is_readable(color):
+        fields.refuse(name, "color_is_too_light")
+    return color
 
 
 def list_billing_entities(call: Call) -> dict[str, Any]:
@@ -159,6 +171,7 @@ SAME_NAME = (
     "is_default",
     "email_settings",
     "eu_tax_management",
+    "brand_color",
 )
 
 

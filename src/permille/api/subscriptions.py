@@ -16,6 +16,7 @@ from permille.api.fixed_charge_input import read_units_alone, units_at_once
 from permille.api.http import Call
 from permille.api.objects import subscription as objects
 from permille.api.overrides import read_overrides
+from permille.api.payment_method import PAYMENT_METHOD, refuse_other_payment_method
 from permille.api.plans import render_plan, render_plans
 from permille.api.price_changes import read_since
 from permille.api.price_preview import previewable
@@ -41,7 +42,6 @@ from permille.usecases.subscriptions import SubscriptionTerms
 
 BILLING_TIMES = tuple(BillingTime)
 UNBUILT = ("invoice_custom_section", "activation_rules")
-PAYMENT_METHOD: dict[str, Any] = {"payment_method_id": None, "payment_method_type": "provider"}
 
 
 def create_subscription(call: Call) -> dict[str, Any]:
@@ -117,8 +117,7 @@ def _has_overrides(
 def _refuse_unbuilt(fields: Fields) -> None:
     fields.refuse_unbuilt(*UNBUILT)
     refuse_twice(fields)
-    if fields.given.get("payment_method") != PAYMENT_METHOD:
-        fields.refuse_unbuilt("payment_method")
+    refuse_other_payment_method(fields)
 
 
 def _customer(
@@ -382,7 +381,7 @@ def render_subscription(
         consolidate_invoice=subscription.consolidate_invoice,
         purchase_order_number=subscription.purchase_order_number,
         cancellation_reason=None,
-        payment_method=objects.PaymentMethod(**PAYMENT_METHOD),
+        payment_method=PAYMENT_METHOD,
         entitlements=[],
         usage_threshold=None,
         applicable_usage_thresholds=render_applicable(thresholds_on(subscription, plan)),

@@ -6,9 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from permille.api.objects import wallet as objects
-from permille.api.objects.subscription import PaymentMethod
+from permille.api.payment_method import PAYMENT_METHOD, refuse_other_payment_method
 from permille.api.render import instant
-from permille.api.subscriptions import PAYMENT_METHOD
 from permille.api.validation import Fields
 from permille.api.wallet_values import NOTES_MAX, read_credits, read_notes
 from permille.core.money import ZERO, decimal_text
@@ -28,6 +27,8 @@ def read_rule(
 
 
 def _rule(entry: Fields, paid: Decimal | None, granted: Decimal | None, *, now: datetime) -> NewRule:
+    refuse_other_payment_method(entry)
+    entry.refuse_unbuilt("invoice_custom_section")
     trigger = entry.choice("trigger", list(Trigger), mandatory=True, code="invalid_recurring_rule")
     method = entry.choice("method", list(Method), code="invalid_recurring_rule") or Method.FIXED
     interval = entry.choice("interval", list(Interval), code="invalid_recurring_rule")
@@ -87,5 +88,5 @@ def render_rule(rule: WalletRule) -> objects.WalletRule:
         transaction_metadata=[objects.TransactionNote(**each) for each in rule.transaction_metadata],
         purchase_order_number=rule.purchase_order_number,
         applied_invoice_custom_sections=[],
-        payment_method=PaymentMethod(**PAYMENT_METHOD),
+        payment_method=PAYMENT_METHOD,
     )

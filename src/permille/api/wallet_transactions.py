@@ -12,9 +12,8 @@ from psycopg import Connection
 
 from permille.api.http import Call
 from permille.api.objects import wallet as objects
-from permille.api.objects.subscription import PaymentMethod
+from permille.api.payment_method import PAYMENT_METHOD, refuse_other_payment_method
 from permille.api.render import instant
-from permille.api.subscriptions import PAYMENT_METHOD
 from permille.api.validation import Fields, parse_uuid
 from permille.api.wallet_values import read_credits, read_notes
 from permille.api.wallets import render_wallets, wallet_of
@@ -48,8 +47,7 @@ def _wallet(call: Call, fields: Fields) -> Wallet:
 
 def read_top_up(fields: Fields, wallet: Wallet) -> TopUp:
     """What is wanted of a wallet. Raises Invalid."""
-    if fields.given.get("payment_method") not in (None, PAYMENT_METHOD, {"payment_method_type": "provider"}):
-        fields.refuse_unbuilt("payment_method")
+    refuse_other_payment_method(fields)
     fields.refuse_unbuilt("invoice_custom_section")
     requires = fields.flag("invoice_requires_successful_payment")
     voided_id = fields.uuid("voided_transaction_id")
@@ -193,5 +191,5 @@ def _render(row: WalletTransaction, wallet: Wallet, entity_code: str) -> objects
         metadata=[objects.TransactionNote(**each) for each in row.metadata],
         name=row.name,
         applied_invoice_custom_sections=[],
-        payment_method=PaymentMethod(**PAYMENT_METHOD),
+        payment_method=PAYMENT_METHOD,
     )

@@ -14,9 +14,8 @@ from permille.api.customers import customer_of
 from permille.api.http import Call
 from permille.api.metadata import checked_metadata, read_metadata, sent_metadata, without_key
 from permille.api.objects import wallet as objects
-from permille.api.objects.subscription import PaymentMethod
+from permille.api.payment_method import PAYMENT_METHOD, refuse_other_payment_method
 from permille.api.render import instant, instant_milliseconds
-from permille.api.subscriptions import PAYMENT_METHOD
 from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid, query_texts
 from permille.api.wallet_rules import read_rule, render_rule
 from permille.api.wallet_values import NOTES_MAX, read_credits, read_notes
@@ -106,8 +105,7 @@ def read_columns(
 ) -> dict[str, Any]:
     """What a request says of a wallet, by column. Raises NotFound for an unknown billing entity."""
     fields.refuse_unbuilt(*UNBUILT)
-    if fields.given.get("payment_method") not in (None, PAYMENT_METHOD, {"payment_method_type": "provider"}):
-        fields.refuse_unbuilt("payment_method")
+    refuse_other_payment_method(fields)
     columns: dict[str, Any] = {
         name: fields.text(name) or None
         for name in ("name", "code", "purchase_order_number")
@@ -319,6 +317,6 @@ def _render(
         recurring_transaction_rules=[render_rule(rule)] if rule else [],
         applies_to=objects.WalletLimits(fee_types=list(row.fee_types), billable_metric_codes=metric_codes),
         applied_invoice_custom_sections=[],
-        payment_method=PaymentMethod(**PAYMENT_METHOD),
+        payment_method=PAYMENT_METHOD,
         metadata=row.metadata,
     )

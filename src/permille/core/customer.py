@@ -57,6 +57,8 @@ class BillingEntity:
     """The dunning campaign of its customers who have none of their own."""
     eu_tax_management: bool = False
     """Whether its customers get the European Union's VAT that applies to them: `core.eu_tax`."""
+    brand_color: str | None = None
+    """The colour of headings in its documents and mails, like #1f4e79."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

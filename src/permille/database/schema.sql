@@ -76,7 +76,8 @@ create table billing_entity (
     dunning_campaign_id uuid references dunning_campaign (id),
     email_settings text[] not null default '{}', -- what customers get by mail without being asked
     eu_tax_management boolean not null default false, -- its customers get the European Union's VAT that applies to them
-    custom_section_ids uuid[] not null default '{}'
+    custom_section_ids uuid[] not null default '{}',
+    brand_color text -- of headings in documents and mails, like #1f4e79
 );
 
 create table logo (

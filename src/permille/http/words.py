@@ -42,6 +42,8 @@ WORDS = {
     "must_be_true_unless_pay_in_advance": "Only what is paid in advance goes without an invoice.",
     "only_compatible_with_pay_in_advance_and_non_invoiceable": "Only fees in advance that have no invoice are gathered.",
     "invalid_value": "A percentage doesn't go with the latest value.",
+    "invalid_color": "Give a colour as six digits, like #1f4e79.",
+    "color_is_too_light": "It can't be read on white: choose a darker one.",
     "invalid_date": "Give a date, like 2026-10-31.",
     "invalid_amount": "Give an amount of zero or more, like 0.03.",
     "invalid_units": "Give a number of zero or more.",

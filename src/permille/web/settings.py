@@ -140,6 +140,11 @@ SECTIONS: Sequence[tuple[str, Sequence[Setting]]] = (
                 label="Address of the logo",
                 hint="PNG, JPEG, GIF, WebP or SVG, at most 2 MB.",
             ),
+            Setting(
+                name="brand_color",
+                label="Colour",
+                hint="Of headings in documents and mails, like #1f4e79. Dark enough to be read on white.",
+            ),
             Setting(name="bank_details", label="Bank details", kind="text_area", hint="How to pay."),
             Setting(
                 name="reverse_charge_note",

@@ -57,6 +57,10 @@ City = Annotated[str | None, says("City.")]
 Zipcode = Annotated[str | None, says("Postal code.")]
 State = Annotated[str | None, says("State or region.")]
 LogoUrl = Annotated[str | None, says("Address of the logo for documents.")]
+BrandColor = Annotated[
+    str | None,
+    says("Colour of headings in documents and mails; it must be readable on white.", example="#1f4e79"),
+]
 Footer = Annotated[str | None, says("Text at the end of invoices.")]
 BankDetails = Annotated[str | None, says("How to pay, printed on invoices.")]
 ReverseChargeNote = Annotated[
@@ -101,6 +105,7 @@ class BillingEntity(Answer):
     state: State
     email: Email
     logo_url: LogoUrl
+    brand_color: BrandColor
     invoice_footer: Footer
     bank_details: BankDetails
     reverse_charge_note: ReverseChargeNote
@@ -156,6 +161,7 @@ class BillingEntityUpdate(Input):
     country: Country
     email: Email
     logo_url: LogoUrl
+    brand_color: BrandColor
     invoice_footer: Footer
     bank_details: BankDetails
     reverse_charge_note: ReverseChargeNote

@@ -34,6 +34,10 @@ class Letter:
     language: str
     is_right_to_left: bool
     attachments: tuple[Attachment, ...]
+    color: str
+    """The heading's colour, which can be read on white."""
+    logo_png: bytes | None = None
+    """In place of the company's name at the top. Mail programs show no SVG."""
 
 
 def message_of(
@@ -53,10 +57,20 @@ def message_of(
     message["Auto-Submitted"] = "auto-generated"
     message["Content-Language"] = letter.language
     message.set_content(_environment().get_template("letter.txt").render(letter=letter))
-    message.add_alternative(_environment().get_template("letter.html").render(letter=letter), subtype="html")
+    _add_html(message, letter, logo_id=f"<logo.{mail.id}@{sender.partition('@')[2]}>")
     for each in letter.attachments:
         message.add_attachment(each.content, maintype="application", subtype="pdf", filename=each.name)
     return message
+
+
+def _add_html(message: EmailMessage, letter: Letter, *, logo_id: str) -> None:
+    """The letter as a page; the logo is in the mail, so that nothing is loaded from elsewhere."""
+    logo = f"cid:{logo_id[1:-1]}" if letter.logo_png else None
+    page = _environment().get_template("letter.html").render(letter=letter, logo=logo)
+    message.add_alternative(page, subtype="html")
+    part = message.get_body(("html",))
+    if letter.logo_png and part is not None:
+        part.add_related(letter.logo_png, maintype="image", subtype="png", cid=logo_id)
 
 
 def _line(text: str) -> str:

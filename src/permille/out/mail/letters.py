@@ -5,16 +5,16 @@ To add a kind: a function from its object to a `Letter`, one line in WRITERS, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
+from permille.clock import system_now
 from permille.core.customer import BillingEntity, Customer
 from permille.core.mail import MailKind, address
-from permille.core.organization import Organization
 from permille.out.documents import Printer, file_name
 from permille.out.kind import Context
 from permille.out.mail.letter import Attachment, Letter
@@ -25,7 +25,7 @@ from permille.out.pdf.assembly import (
     printed_name,
     receipt_document,
 )
-from permille.out.pdf.document import InvoiceDocument
+from permille.out.pdf.document import ACCENT, InvoiceDocument
 from permille.out.pdf.language import Language, language_of
 from permille.store import (
     billing_entities,
@@ -50,15 +50,9 @@ class GoneError(Exception):
 class _Parties:
     """Who writes, to whom, and in which language."""
 
-    organization: Organization
-    entity: BillingEntity
+    printer: Printer
     customer: Customer
     language: Language
-
-    def printer(self, context: Context) -> Printer:
-        return Printer(
-            pool=context.pool, config=context.config, organization=self.organization, entity=self.entity
-        )
 
     def letter(
         self,
@@ -68,18 +62,36 @@ class _Parties:
         *,
         notes: tuple[str, ...] = (),
     ) -> Letter:
-        issuer, word = printed_issuer(self.entity), self.language.word
-        return Letter(
-            sender_name=issuer,
-            reply_to=address(self.entity.email) if self.entity.email else None,
-            subject=f"{issuer}: {title}",
-            heading=title,
-            facts=((word("from"), issuer), (word("bill_to"), printed_name(self.customer)), *facts),
-            notes=notes,
-            language=self.language.tag,
-            is_right_to_left=self.language.is_right_to_left,
-            attachments=tuple(attachments),
-        )
+        issuer, word = printed_issuer(self.printer.entity), self.language.word
+        named = [(word("from"), issuer), (word("bill_to"), printed_name(self.customer)), *facts]
+        return _letter(self.printer, self.language, title, named, notes=notes, attachments=attachments)
+
+
+def _letter(
+    printer: Printer,
+    language: Language,
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    *,
+    notes: tuple[str, ...],
+    attachments: Sequence[Attachment] = (),
+) -> Letter:
+    """The letter in the name of the printer's billing entity, with its logo and its colour."""
+    entity = printer.entity
+    logo = printer.logo(system_now())
+    return Letter(
+        sender_name=printed_issuer(entity),
+        reply_to=address(entity.email) if entity.email else None,
+        subject=f"{printed_issuer(entity)}: {title}",
+        heading=title,
+        facts=tuple(facts),
+        notes=notes,
+        language=language.tag,
+        is_right_to_left=language.is_right_to_left,
+        attachments=tuple(attachments),
+        color=entity.brand_color or ACCENT,
+        logo_png=logo.content if logo and logo.media_type == "image/png" else None,
+    )
 
 
 def invoice_letter(context: Context, organization_id: UUID, invoice_id: UUID) -> Letter:
@@ -88,7 +100,7 @@ def invoice_letter(context: Context, organization_id: UUID, invoice_id: UUID) ->
         invoice = invoices.invoices_by_ids(conn, [invoice_id]).get(invoice_id)
         if invoice is None or invoice.status != "finalized":
             raise GoneError("The invoice is not final.")
-        parties = _parties(conn, organization_id, invoice.billing_entity_id, invoice.customer_id)
+        parties = _parties(context, conn, organization_id, invoice.billing_entity_id, invoice.customer_id)
         document = invoice_document(conn, invoice_id)
     language, due = parties.language, document.total_due_amount_cents
     word = language.word
@@ -100,8 +112,8 @@ def invoice_letter(context: Context, organization_id: UUID, invoice_id: UUID) ->
             *payment,
             (word("total_due"), language.money(due, document.currency)),
         ],
-        [_invoice_pdf(parties.printer(context), invoice, document)],
-        notes=_bank_details(parties.entity) if due else (),
+        [_invoice_pdf(parties.printer, invoice, document)],
+        notes=_bank_details(parties.printer.entity) if due else (),
     )
 
 
@@ -111,7 +123,7 @@ def credit_note_letter(context: Context, organization_id: UUID, note_id: UUID) -
         note = credit_notes.by_ids(conn, [note_id]).get(note_id)
         if note is None:
             raise GoneError("The credit note is no more.")
-        parties = _parties(conn, organization_id, note.billing_entity_id, note.customer_id)
+        parties = _parties(context, conn, organization_id, note.billing_entity_id, note.customer_id)
         document = credit_note_document(conn, note_id)
     language = parties.language
     word = language.word
@@ -122,7 +134,7 @@ def credit_note_letter(context: Context, organization_id: UUID, note_id: UUID) -
             (word("on_invoice"), document.invoice_number),
             *((word(key), language.money(cents, note.currency)) for key, cents in document.parts),
         ],
-        [Attachment(name=file_name(note.number), content=parties.printer(context).credit_note(document))],
+        [Attachment(name=file_name(note.number), content=parties.printer.credit_note(document))],
         notes=(note.description,) if note.description else (),
     )
 
@@ -136,7 +148,7 @@ def receipt_letter(context: Context, organization_id: UUID, receipt_id: UUID) ->
         receipt = found[1]
         payment = payments.by_ids(conn, [receipt.payment_id])[receipt.payment_id]
         entity_id = payments.billing_entity_of(conn, payment.id)
-        parties = _parties(conn, organization_id, entity_id, payment.customer_id)
+        parties = _parties(context, conn, organization_id, entity_id, payment.customer_id)
         document = receipt_document(conn, receipt)
     language = parties.language
     word = language.word
@@ -150,7 +162,7 @@ def receipt_letter(context: Context, organization_id: UUID, receipt_id: UUID) ->
             ),
             (word("paid"), language.money(payment.amount_cents, payment.currency)),
         ],
-        [Attachment(name=file_name(receipt.number), content=parties.printer(context).receipt(document))],
+        [Attachment(name=file_name(receipt.number), content=parties.printer.receipt(document))],
     )
 
 
@@ -168,9 +180,9 @@ def request_letter(context: Context, organization_id: UUID, request_id: UUID) ->
         unpaid = [known[each] for each in ids if each in known and _is_unpaid(known[each])]
         if not unpaid:
             raise GoneError("Its invoices are paid.")
-        parties = _parties(conn, organization_id, request.billing_entity_id, request.customer_id)
+        parties = _parties(context, conn, organization_id, request.billing_entity_id, request.customer_id)
         documents = [invoice_document(conn, each.id) for each in unpaid[:INVOICES_ATTACHED]]
-    printer, language = parties.printer(context), parties.language
+    printer, language = parties.printer, parties.language
     word = language.word
     title = word("reminder") if request.dunning_campaign_id else word("payment_request")
     return parties.letter(
@@ -189,26 +201,17 @@ def request_letter(context: Context, organization_id: UUID, request_id: UUID) ->
             ),
         ],
         [_invoice_pdf(printer, *each) for each in zip(unpaid, documents, strict=False)],
-        notes=(word("please_pay"), *_bank_details(parties.entity)),
+        notes=(word("please_pay"), *_bank_details(parties.printer.entity)),
     )
 
 
 def trial_letter(context: Context, organization_id: UUID, _: UUID) -> Letter:
-    """The letter that shows that mail arrives."""
+    """The letter that shows that mail arrives, and how it looks."""
     with context.pool.connection() as conn:
-        entity = billing_entities.default(conn, organization_id)
-    issuer, language = printed_issuer(entity), language_of("en")
-    return Letter(
-        sender_name=issuer,
-        reply_to=None,
-        subject=f"{issuer}: mail arrives",
-        heading="Mail arrives",
-        facts=(("From", issuer),),
-        notes=("This is a test. Nothing is to be done.",),
-        language=language.tag,
-        is_right_to_left=language.is_right_to_left,
-        attachments=(),
-    )
+        printer = _printer(context, conn, organization_id, None)
+    facts = [("From", printed_issuer(printer.entity))]
+    notes = ("This is a test. Nothing is to be done.",)
+    return _letter(printer, language_of("en"), "Mail arrives", facts, notes=notes)
 
 
 WRITERS: Mapping[MailKind, Callable[[Context, UUID, UUID], Letter]] = {
@@ -221,15 +224,27 @@ WRITERS: Mapping[MailKind, Callable[[Context, UUID, UUID], Letter]] = {
 
 
 def _parties(
-    conn: Connection[Any], organization_id: UUID, billing_entity_id: UUID, customer_id: UUID
+    context: Context, conn: Connection[Any], organization_id: UUID, billing_entity_id: UUID, customer_id: UUID
 ) -> _Parties:
+    printer = _printer(context, conn, organization_id, billing_entity_id)
+    customer = replace(customers.by_ids(conn, [customer_id])[customer_id], billing_entity=printer.entity)
+    language = language_of(customer.applicable_document_locale)
+    return _Parties(printer=printer, customer=customer, language=language)
+
+
+def _printer(
+    context: Context, conn: Connection[Any], organization_id: UUID, billing_entity_id: UUID | None
+) -> Printer:
+    """What sets the documents of a billing entity, of the default one without an id. Raises GoneError."""
     organization = organizations.by_id(conn, organization_id)
     if organization is None:
         raise GoneError("The organization is no more.")
-    entity = billing_entities.by_ids(conn, [billing_entity_id])[billing_entity_id]
-    customer = replace(customers.by_ids(conn, [customer_id])[customer_id], billing_entity=entity)
-    language = language_of(customer.applicable_document_locale)
-    return _Parties(organization=organization, entity=entity, customer=customer, language=language)
+    entity = (
+        billing_entities.by_ids(conn, [billing_entity_id])[billing_entity_id]
+        if billing_entity_id
+        else billing_entities.default(conn, organization_id)
+    )
+    return Printer(pool=context.pool, config=context.config, organization=organization, entity=entity)
 
 
 def _is_unpaid(invoice: StoredInvoice) -> bool:

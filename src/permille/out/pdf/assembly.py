@@ -15,7 +15,7 @@ from permille.core.customer import BillingEntity, Customer
 from permille.core.money import round_cents
 from permille.core.period import local_date
 from permille.out.pdf.credit_note import CreditNoteDocument
-from permille.out.pdf.document import CustomSection, InvoiceDocument, Party, Tax
+from permille.out.pdf.document import ACCENT, CustomSection, InvoiceDocument, Party, Tax
 from permille.out.pdf.language import Language, language_of
 from permille.out.pdf.plain import Head
 from permille.out.pdf.receipt import ReceiptDocument
@@ -110,6 +110,7 @@ def document_of(
         total_amount_cents=invoice.total_amount_cents,
         total_paid_amount_cents=invoice.total_paid_amount_cents,
         offset_amount_cents=invoice.offset_amount_cents,
+        accent=entity.brand_color or ACCENT,
     )
 
 
@@ -191,6 +192,7 @@ def _head(
         footer=entity.invoice_footer,
         customer_country=customer.country,
         paper=_paper(entity),
+        accent=entity.brand_color or ACCENT,
     )
 
 

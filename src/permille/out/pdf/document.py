@@ -111,6 +111,10 @@ class Logo:
     media_type: str
 
 
+ACCENT = "#1f4e79"
+"""The colour of headings where the billing entity has none of its own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvoiceDocument:
     """An invoice as it is printed. Credits are positive numbers that are taken off."""
@@ -147,6 +151,7 @@ class InvoiceDocument:
     total_paid_amount_cents: int
     offset_amount_cents: int = 0
     """What its own credit notes took off what is due."""
+    accent: str = ACCENT
 
     @property
     def lines(self) -> Iterator[Line]:

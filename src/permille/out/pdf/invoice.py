@@ -51,6 +51,7 @@ def _layout(document: InvoiceDocument, language: Language) -> dict[str, Any]:
         "number": document.number,
         "date": {"year": issued.year, "month": issued.month, "day": issued.day},
         "paper": document.paper,
+        "accent": document.accent,
         "stamp": word(stamp) if stamp else None,
         "issuer": party_texts(document.issuer),
         "customer": party_texts(document.customer),

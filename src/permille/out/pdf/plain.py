@@ -32,6 +32,7 @@ class Head:
     footer: str | None
     customer_country: str | None
     paper: str
+    accent: str
 
     @property
     def language(self) -> Language:
@@ -86,6 +87,7 @@ def _layout(document: PlainDocument) -> dict[str, Any]:
         "number": head.number,
         "date": {"year": issued.year, "month": issued.month, "day": issued.day},
         "paper": head.paper,
+        "accent": head.accent,
         "stamp": document.stamp,
         "issuer": party_texts(head.issuer),
         "customer": party_texts(head.customer),
@@ -105,5 +107,6 @@ def _layout(document: PlainDocument) -> dict[str, Any]:
         "total": money(document.total_cents),
         "bank-details": None,
         "reverse-charge-note": None,
+        "custom-sections": [],
         "footer": head.footer,
     }
