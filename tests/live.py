@@ -41,6 +41,14 @@ def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> 
     raise AssertionError(f"not within {seconds} s")
 
 
+def _of_process(file: Path) -> str:
+    """What the file under /proc says; nothing when the process has ended."""
+    try:
+        return file.read_bytes().replace(b"\0", b" ").decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 class LiveServer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -85,9 +93,10 @@ class LiveServer:
         while parents:
             parent = parents.pop()
             for task in Path(f"/proc/{parent}/task").glob("*/children"):
-                for pid in map(int, task.read_text().split()):
-                    found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    parents.append(pid)
+                for pid in map(int, _of_process(task).split()):
+                    if command := _of_process(Path(f"/proc/{pid}/cmdline")):
+                        found[pid] = command
+                        parents.append(pid)
         return found
 
     def stop(self) -> int:

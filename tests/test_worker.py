@@ -27,7 +27,7 @@ from tests.live import PATIENCE_SECONDS
 
 
 def until(condition: Callable[[], Any], *, what: str) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.1)

@@ -1,80 +1,135 @@
-"""What coupons cost an invoice run: the same run with a coupon for each customer and without one, on one connection.
+"""What contracts and credits cost an invoice run: the same run with a coupon, a tax, a wallet and a commitment for each
+subscription and without them, on one connection, in seconds of processors: those of this process and of its server's.
 
-.venv/bin/python -m benchmarks.invoices.credits [--subscriptions N]
+.venv/bin/python -m benchmarks.invoices.credits [--subscriptions N] [--each] [--profile]
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
+import os
+import pstats
 import time
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from psycopg import Connection
 
 from permille.usecases.invoices import run
 
-from .__main__ import check, connected, console, database
+from .__main__ import connected, console, database
 from .population import DUE, START, Population, populate
 
 ROUNDS = 3
+MOST = 1.6
+"""How many times the run without them the run with all of them may cost."""
 
-_COUPONS = (
-    "insert into coupon (id, organization_id, name, code, coupon_type, percentage_rate, frequency, reusable, created_at,"
-    " updated_at) values (gen_random_uuid(), %(organization)s, 'Tenth', 'tenth', 'percentage', 10, 'forever', true,"
-    " %(start)s, %(start)s)",
-    "insert into applied_coupon (id, organization_id, customer_id, coupon_id, status, coupon_type, percentage_rate,"
-    " frequency, created_at, updated_at) select gen_random_uuid(), k.organization_id, c.id, k.id, 'active', 'percentage',"
-    " 10, 'forever', %(start)s, %(start)s from customer c join coupon k on k.organization_id = c.organization_id"
-    " where c.organization_id = %(organization)s",
-    "analyze coupon, applied_coupon",
+PARTS: dict[str, tuple[str, ...]] = {
+    "coupon": (
+        "insert into coupon (id, organization_id, name, code, coupon_type, percentage_rate, frequency, reusable, created_at,"
+        " updated_at) values (gen_random_uuid(), %(organization)s, 'Tenth', 'tenth', 'percentage', 10, 'forever', true,"
+        " %(start)s, %(start)s)",
+        "insert into applied_coupon (id, organization_id, customer_id, coupon_id, status, coupon_type, percentage_rate,"
+        " frequency, created_at, updated_at) select uuidv7(), k.organization_id, c.id, k.id, 'active', 'percentage',"
+        " 10, 'forever', %(start)s, %(start)s from customer c join coupon k on k.organization_id = c.organization_id"
+        " where c.organization_id = %(organization)s",
+        "analyze coupon, applied_coupon",
+    ),
+    "tax": (
+        "insert into tax (id, organization_id, name, code, rate, applied_to_organization, created_at, updated_at)"
+        " values (gen_random_uuid(), %(organization)s, 'VAT', 'vat', 20, true, %(start)s, %(start)s)",
+        "update billing_entity set tax_ids = array(select id from tax where organization_id = %(organization)s)"
+        " where organization_id = %(organization)s",
+        "analyze tax",
+    ),
+    "wallet": (
+        "insert into wallet (id, organization_id, customer_id, status, currency, code, priority, rate_amount,"
+        " invoice_requires_successful_payment, fee_types, billable_metric_ids, balance_cents, credits_balance,"
+        " consumed_amount_cents, consumed_credits, ongoing_usage_balance_cents, is_depleted, created_at, updated_at)"
+        " select uuidv7(), organization_id, id, 'active', 'USD', 'main', 1, 1, false, '{}', '{}', 1000, 10, 0, 0, 0,"
+        " false, %(start)s, %(start)s from customer where organization_id = %(organization)s",
+        "insert into wallet_transaction (id, organization_id, wallet_id, transaction_type, transaction_status, status,"
+        " source, amount_cents, credit_amount, remaining_amount_cents, priority, invoice_requires_successful_payment,"
+        " metadata, settled_at, created_at) select uuidv7(), organization_id, id, 'inbound', 'granted', 'settled',"
+        " 'manual', 1000, 10, 1000, 1, false, '{}', %(start)s, %(start)s from wallet"
+        " where organization_id = %(organization)s",
+        "analyze wallet, wallet_transaction",
+    ),
+    "commitment": (
+        "insert into commitment (id, organization_id, plan_id, amount_cents, tax_ids, created_at, updated_at)"
+        " select gen_random_uuid(), organization_id, id, 100000, '{}', %(start)s, %(start)s from plan"
+        " where organization_id = %(organization)s",
+        "analyze commitment",
+    ),
+}
+_SEEN = (
+    "select count(*), count(*) filter (where coupons_amount_cents > 0), count(*) filter (where taxes_amount_cents > 0),"
+    " count(*) filter (where prepaid_credit_amount_cents = 1000), (select count(*) from fee f"
+    " where f.organization_id = %(organization)s and f.fee_type = 'commitment')"
+    " from invoice where organization_id = %(organization)s"
 )
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def spent(conn: Connection[Any]) -> float:
+    """Seconds of processors so far: this process's and those of the server's process for the connection."""
+    fields = Path(f"/proc/{conn.info.backend_pid}/stat").read_text().rpartition(")")[2].split()
+    return time.process_time() + (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def billed(conn: Connection[Any], population: Population) -> float:
-    """Seconds of the run."""
-    began = time.perf_counter()
+    """Seconds of processors that the run took."""
+    began = spent(conn)
     while run.bill_due(conn, organization_id=population.organization_id, until=DUE):
         conn.commit()
-    return time.perf_counter() - began
+    return spent(conn) - began
 
 
-def without(conn: Connection[Any], subscriptions: int, name: str) -> float:
-    population = populate(conn, subscriptions=subscriptions, name=name)
-    seconds = billed(conn, population)
-    check(conn, population)
-    return seconds
-
-
-def with_coupons(conn: Connection[Any], subscriptions: int, name: str) -> float:
-    population = populate(conn, subscriptions=subscriptions, name=name)
-    for statement in _COUPONS:
-        conn.execute(statement, {"organization": population.organization_id, "start": START})
+def with_parts(conn: Connection[Any], count: int, name: str, parts: Collection[str]) -> float:
+    """The run of a population of which each has these parts, which are on each invoice."""
+    population = populate(conn, subscriptions=count, name=name)
+    values = {"organization": population.organization_id, "start": START}
+    for part in parts:
+        for statement in PARTS[part]:
+            conn.execute(statement, values)
     conn.commit()
     seconds = billed(conn, population)
-    row = conn.execute(
-        "select count(*) from invoice where organization_id = %s"
-        " and coupons_amount_cents = round(fees_amount_cents * 0.1)",
-        [population.organization_id],
-    ).fetchone()
-    assert row == (subscriptions,), row
+    seen = conn.execute(_SEEN, values).fetchone()
+    assert seen == (count, *(count if part in parts else 0 for part in PARTS)), seen
+    conn.rollback()
     return seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--subscriptions", type=int, default=10_000)
-    count = parser.parse_args().subscriptions
+    parser.add_argument("--each", action="store_true", help="each part by itself, too")
+    parser.add_argument("--profile", action="store_true", help="what the run with all of them spends")
+    given = parser.parse_args()
+    runs: dict[str, Collection[str]] = {"without": ()}
+    if given.each:
+        runs |= {part: (part,) for part in PARTS}
+    runs["with all"] = tuple(PARTS)
     with database() as dsn, connected(dsn) as conn:
-        pairs = [
-            (without(conn, count, f"without {turn}"), with_coupons(conn, count, f"with {turn}"))
-            for turn in range(ROUNDS)
-        ]
-    for one, other in pairs:
-        console.print(
-            f"{count:,}: without {one:.2f} s, with a coupon each {other:.2f} s, {other / one:.2f} times"
-        )
-    least, most = min(one for one, _ in pairs), min(other for _, other in pairs)
-    console.print(f"best of {ROUNDS}: {most / least:.2f} times")
+        with_parts(conn, 500, "warm", tuple(PARTS))
+        best = {
+            name: min(
+                with_parts(conn, given.subscriptions, f"{name} {turn}", parts) for turn in range(ROUNDS)
+            )
+            for name, parts in runs.items()
+        }
+        for name, seconds in best.items():
+            console.print(
+                f"{given.subscriptions:,} {name}: {seconds:.2f} s, {seconds / best['without']:.2f} times"
+            )
+        if given.profile:
+            profile = cProfile.Profile(time.process_time)
+            profile.runcall(with_parts, conn, given.subscriptions, "profile", tuple(PARTS))
+            pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+    if best["with all"] > MOST * best["without"]:
+        raise SystemExit(f"more than {MOST} times")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from permille.api.alerts import render_triggered_alert
 from permille.api.webhooks import RENDERERS
 from permille.core.alert import AlertOwner
+from permille.database.connections import open_pool
 from permille.events.engine import upkeep
 from permille.store import alerts as store, customers, subscriptions
 from permille.usecases import alerts
@@ -292,3 +294,19 @@ def test_alerts_of_a_wallet_begin_with_what_it_has_and_fire_when_it_falls(metere
     assert {each.external_customer_id for each in found} == {"cus"}
     assert metered.code(404, "GET", "/customers/cus/wallets/none/alerts") == "wallet_not_found"
     assert metered.code(404, "GET", "/customers/none/wallets/main/alerts") == "customer_not_found"
+
+
+def test_twenty_looks_at_once_fire_an_alert_once(metered: Api, dsn: str, send: Sender) -> None:
+    metered.post(SUB, body("current_usage_amount", 300, 700))
+    send(code="calls", tokens=8)
+
+    def look(_: int) -> None:
+        with pool.connection() as conn:
+            store.mark(conn, {(metered.organization.id, "sub")})
+        with pool.connection() as conn:
+            alerts.look(conn, metered.organization.id, now=START, system_now=datetime.now(UTC))
+
+    with open_pool(dsn, size=20, name="looks") as pool, ThreadPoolExecutor(20) as threads:
+        list(threads.map(look, range(20)))
+    (firing,) = firings(metered)
+    assert [each.value for each in firing.crossed_thresholds] == [300, 700]

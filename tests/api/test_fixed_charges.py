@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -204,6 +205,24 @@ def test_the_webhook_of_a_plan_leaves_them_out(sold: Api) -> None:
     plan_id = UUID(made["lago_id"])
     shown: Any = RENDERERS["plan"](sold.conn, [plan_id])[plan_id]
     assert shown.fixed_charges is UNSET
+
+
+def test_twenty_changes_at_once_bill_each_unit_once(sold: Api) -> None:
+    sold.plan("pro", fixed_charges=[fixed(sold, units=1, amount="3", pay_in_advance=True)])
+    at(sold, "2024-04-01T10:00:00Z")
+    sold.subscribe("sub", "pro")
+    at(sold, "2024-04-06T10:00:00Z")
+
+    def change(units: int) -> int:
+        body = {"fixed_charge": {"units": units, "apply_units_immediately": True}}
+        return sold.call("PUT", "/subscriptions/sub/fixed_charges/seat", body).status_code
+
+    with ThreadPoolExecutor(20) as threads:
+        assert set(threads.map(change, range(2, 22))) == {200}
+    at(sold, "2024-04-07T10:00:00Z")
+    # whatever their order, the highest of 21 is reached and paid, and nothing comes back for what falls
+    fees = [fee for invoice in billed(sold) for fee in invoice]
+    assert (sum(units for _, units, _ in fees), sum(cents for _, _, cents in fees)) == (21, 21 * 300)
 
 
 def test_a_dry_run_says_what_an_edit_does_to_what_is_billed_next(sold: Api) -> None:

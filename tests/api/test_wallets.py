@@ -135,6 +135,13 @@ def test_a_customer_has_six_active_wallets_and_a_code_once(api: Api) -> None:
     assert open_wallet(api, None, code="w1")["status"] == "active"
 
 
+def test_of_wallets_made_at_one_instant_the_first_one_pays_first(api: Api) -> None:
+    api.customer()
+    made = [open_wallet(api, "1", code=f"w{number}") for number in range(5)]
+    bill(api, 250)
+    assert [look(api, row)["balance_cents"] for row in made] == [0, 0, 50, 100, 100]
+
+
 def test_bought_credits_are_there_once_their_invoice_is_paid(api: Api) -> None:
     api.customer()
     row = open_wallet(api, None, name="Main", paid_credits="12.345678", transaction_name="Start")

@@ -324,14 +324,34 @@ def test_a_flood_of_one_organization_keeps_no_place_of_another() -> None:
         assert taken == [True] * 50 + [False] * 50
         assert queue.put(waiting(other, 1))
         assert queue.put(waiting(other, 1))
-        group = await queue.take()
-        assert [each.request.organization_id for each in group] == [flood, other]
+        first, second = await queue.take(), await asyncio.wait_for(queue.take(), 5)
+        assert [each.request.organization_id for each in first] == [flood]
+        assert [each.request.organization_id for each in second] == [other, other], "not behind the flood"
+        next_one = asyncio.create_task(queue.take())
+        await asyncio.sleep(0.01)
+        assert not next_one.done(), "a writer is left to others while they are there"
+        queue.written(first)
+        assert [each.request.organization_id for each in await next_one] == [flood] * 2
         rest = 0
         queue.close()
         while group := await queue.take():
             rest += len(group)
-        assert rest == 49 + 1
+        assert rest == 47
         assert (queue.events, queue.waiting) == (0, {})
+
+    asyncio.run(run())
+
+
+def test_an_organization_that_is_alone_has_all_writers_and_large_groups() -> None:
+    async def run() -> None:
+        queue, only = Queue(), UUID(int=1)
+        for _ in range(5):
+            assert queue.put(waiting(only, 1_000))
+        assert [len(await queue.take()) for _ in range(3)] == [2, 2, 1]
+        queue, others = Queue(), [UUID(int=number) for number in range(4)]
+        for _ in range(2):
+            assert all(queue.put(waiting(other, 10)) for other in others)
+        assert len(await queue.take()) == 8, "small ones of several are stored together"
 
     asyncio.run(run())
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import psycopg
+
+from permille.core.mail import MailStatus
+from permille.store import mails
+
 from .conftest import join, text_of
 from .test_payment_pages import invoice  # noqa: F401 -- a fixture
 
@@ -75,3 +80,29 @@ def test_each_kind_is_sent_from_its_page_and_is_in_the_log(browser, invoice):  #
         assert title in words
         assert f"{kind}@x.example waiting" in words
     assert browser.post("/send-by-mail/test/x", {"to": "a@x.example"}).status_code == 404
+
+
+def test_mails_that_fail_are_on_the_page_of_holds_with_the_money(browser, invoice):  # noqa: F811
+    assert "Mail that did not arrive" not in browser.ok("/holds")
+    browser.sent(f"/send-by-mail/invoice/{invoice}", {"to": "gone@x.example"})
+    with psycopg.connect(browser.dsn) as conn:
+        (mail_id,) = browser.row("select id from mail where object_id = %s", invoice)
+        mails.record(conn, mail_id, status=MailStatus.FAILED, response="550 No such user")
+    words = text_of(browser.ok("/holds"))
+    assert "$0.60" in words.split("Mail that did not arrive")[1]
+    assert "failed 550 No such user" in words
+
+
+def test_a_customers_page_chooses_how_it_is_asked(browser, api):
+    campaign = {"name": "Late", "code": "late", "thresholds": "EUR 150", "max_attempts": "3"}
+    browser.sent("/new-dunning-campaign", {**campaign, "days_between_attempts": "7"})
+    browser.sent("/new-customer", {"external_id": "acme", "name": "Acme"})
+    for chosen, excluded, has_own in (("by late", False, True), ("never", True, False), ("", False, False)):
+        browser.sent("/edit-customer/acme", {"name": "Acme", "dunning": chosen})
+        found = browser.row(
+            "select exclude_from_dunning_campaign, dunning_campaign_id is not null from customer"
+            " where organization_id = %s",
+            browser.organization.id,
+        )
+        assert found == (excluded, has_own)
+        assert f'<option value="{chosen}" selected' in browser.ok("/edit-customer/acme")

@@ -8,7 +8,7 @@ Source of the currency table: semantics-metering.md section 5.15, ISO 4217 for w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from decimal import (
     ROUND_FLOOR,
     ROUND_HALF_UP,
@@ -17,6 +17,7 @@ from decimal import (
     DivisionByZero,
     InvalidOperation,
     Overflow,
+    getcontext,
     localcontext,
 )
 from types import MappingProxyType
@@ -33,6 +34,8 @@ _EXACT = Context(
     Emax=999_999,
     traps=[InvalidOperation, DivisionByZero, Overflow],
 )
+
+_AS_IT_IS = nullcontext(_EXACT)
 
 # Lago's scale of the precise_... columns.
 PRECISE_DIGITS = 15
@@ -64,7 +67,13 @@ _SUBUNITS: dict[str, int] = {code: 10**exponent for code, exponent in CURRENCIES
 
 
 def exact() -> AbstractContextManager[Context]:
-    """Decimal arithmetic that neither rounds nor overflows for our sizes; each thread has its own."""
+    """Decimal arithmetic that neither rounds nor overflows for our sizes; each thread has its own.
+
+    Within itself it changes nothing: a bill's functions enter it a hundred times.
+    """
+    current = getcontext()
+    if current.prec == _EXACT.prec and current.rounding == _EXACT.rounding:
+        return _AS_IT_IS
     return localcontext(_EXACT)
 
 
@@ -129,6 +138,8 @@ def apportion(precise_cents: Sequence[Decimal]) -> list[int]:
     Each is cut off, and the cents that are left go to the largest remainders, of equal ones to the earlier. Where
     rounding each amount by itself gives that sum, these are the same cents.
     """
+    if len(precise_cents) == 1:
+        return [round_cents(precise_cents[0])]
     with exact():
         cut = [int(each.to_integral_value(ROUND_FLOOR)) for each in precise_cents]
         remainders = [each - cents for each, cents in zip(precise_cents, cut, strict=True)]

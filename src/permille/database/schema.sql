@@ -1682,7 +1682,8 @@ create table wallet (
     terminated_at timestamptz,
     metadata jsonb,
     created_at timestamptz not null,
-    updated_at timestamptz not null
+    updated_at timestamptz not null,
+    position bigint generated always as identity -- of those made at one instant, which was first
 );
 
 create unique index wallet_code on wallet (customer_id, code) where status = 'active';
@@ -1748,6 +1749,7 @@ create table wallet_transaction (
     settled_at timestamptz,
     failed_at timestamptz,
     created_at timestamptz not null,
+    position bigint generated always as identity, -- of those made at one instant, which was first
     constraint wallet_transaction_remains check (remaining_amount_cents between 0 and amount_cents)
 );
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from base64 import b64decode
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -50,6 +50,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 GROUP_EVENTS = 2_000
 SHARED_GROUP_EVENTS = 1_000
 QUEUE_EVENTS = 100_000
+LARGE_EVENTS = 500
+"""A request with so many is not stored with small ones of others, nor by several writers at once while others are there."""
+COMPANY_SECONDS = 2.0
+"""How long after requests of several organizations there is more than one."""
 KEYS_REMEMBERED = 10_000
 KEY_SECONDS = 5.0
 RECONNECT_SECONDS = 0.2
@@ -118,6 +122,11 @@ class Queue:
         self.events = 0
         self.closed = False
         self.changed = asyncio.Event()
+        self.being_written: Counter[int] = Counter()
+        """Organizations of which writers have large requests now."""
+        self.last: int | None = None
+        """Whose request came last, and when it was another's than the one before."""
+        self.mixed_at = -COMPANY_SECONDS
 
     def put(self, waiting: WaitingRequest) -> bool:
         """Whether there was room, of which an organization has half at most."""
@@ -132,6 +141,9 @@ class Queue:
         own.requests.append(waiting)
         own.events += size
         self.events += size
+        if owner != self.last:
+            self.mixed_at = self.mixed_at if self.last is None else time.monotonic()
+            self.last = owner
         self.changed.set()
         return True
 
@@ -139,18 +151,20 @@ class Queue:
         """What waits, up to GROUP_EVENTS; pauses while there is nothing. Empty: closed and nothing is left.
 
         While several organizations wait, each gives one request, and a group beyond that is small: none waits long for
-        many of another.
+        many of another. The queue is to know when the group is `written`.
         """
-        while not self.waiting and not self.closed:
+        while self._next_owner() is None and not self.closed:
             self.changed.clear()
             await self.changed.wait()
         group: list[WaitingRequest] = []
         size, owners = 0, len(self.waiting)
-        while self.waiting:
-            owner, own = next(iter(self.waiting.items()))
+        while (owner := self._next_owner()) is not None:
+            own = self.waiting[owner]
             length = len(own.requests[0].request.drafts)
             limit = GROUP_EVENTS if owners == 1 or len(group) < owners else SHARED_GROUP_EVENTS
             if group and size + length > limit:
+                break
+            if group and owners > 1 and _is_large(own.requests[0]) != _is_large(group[0]):
                 break
             group.append(own.requests.popleft())
             own.events -= length
@@ -160,7 +174,22 @@ class Queue:
             elif owners > 1:
                 self.waiting[owner] = self.waiting.pop(owner)  # behind the others
         self.events -= size
+        if size >= LARGE_EVENTS:
+            self.being_written.update(_large_owners(group))
         return group
+
+    def written(self, group: Sequence[WaitingRequest]) -> None:
+        """What was taken is stored, or is not going to be."""
+        if self.being_written and (large := _large_owners(group)):
+            self.being_written.subtract(large)
+            self.being_written += Counter()  # without those that have none left
+            self.changed.set()
+
+    def _next_owner(self) -> int | None:
+        """Whose turn it is. While others are there, one of which a writer has large requests leaves the next writer to them."""
+        if not self.being_written or self.closed or time.monotonic() - self.mixed_at >= COMPANY_SECONDS:
+            return next(iter(self.waiting), None)
+        return next((owner for owner in self.waiting if owner not in self.being_written), None)
 
     def close(self) -> None:
         self.closed = True
@@ -362,6 +391,7 @@ class EventIntake:
         """The life of a writer: take a group, store it, answer it."""
         while group := await self.queue.take():
             await _append(writer, [waiting.request for waiting in group])
+            self.queue.written(group)
             _answer_all([waiting for waiting in group if waiting.request.is_decided])
             self._repeat([waiting for waiting in group if not waiting.request.is_decided])
         await writer.close()
@@ -379,6 +409,14 @@ class EventIntake:
             if time.monotonic() > waiting.until or not self.queue.put(waiting):
                 waiting.request.failure = ChangingError([waiting.request.organization_id])
                 _answer_all([waiting])
+
+
+def _is_large(waiting: WaitingRequest) -> bool:
+    return len(waiting.request.drafts) >= LARGE_EVENTS
+
+
+def _large_owners(group: Iterable[WaitingRequest]) -> set[int]:
+    return {each.request.organization_id.int for each in group if _is_large(each)}
 
 
 async def _append(writer: Writer, requests: Sequence[Request]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from permille.core.rating.fee import Fee, Presentation
 from permille.core.rating.filters import Id
 from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.rounding import Earlier, Rounding
-from permille.core.tax import AppliedTax, Taxed, tax_of_json
+from permille.core.tax import AppliedTax, Tax, Taxed, tax_of_json
 from permille.database.bulk import (
     NULL,
     columns_of,
@@ -342,19 +343,27 @@ def applied_taxes_json(taxed: Taxed, currency: str, at: datetime) -> list[dict[s
     ids = new_ids(at, len(taxed.applied))
     return [
         {
+            **_tax_json(each.tax, currency, at),
             "lago_id": str(applied_id),
-            "lago_tax_id": str(each.tax.id),
-            "tax_name": each.tax.name,
-            "tax_code": each.tax.code,
-            "tax_rate": each.tax.rate,
-            "tax_description": each.tax.description,
             "amount_cents": each.amount_cents,
-            "amount_currency": currency,
             "fees_amount_cents": each.fees_amount_cents,
-            "created_at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         for applied_id, each in zip(ids, taxed.applied, strict=True)
     ]
+
+
+@lru_cache(maxsize=1024)
+def _tax_json(tax: Tax, currency: str, at: datetime) -> Mapping[str, Any]:
+    """What all fees of a run say of a tax."""
+    return {
+        "lago_tax_id": str(tax.id),
+        "tax_name": tax.name,
+        "tax_code": tax.code,
+        "tax_rate": tax.rate,
+        "tax_description": tax.description,
+        "amount_currency": currency,
+        "created_at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
 
 
 def _attach(conn: Connection[Any], places: Mapping[UUID, tuple[UUID, int]]) -> None:

@@ -201,6 +201,16 @@ def by_ids(conn: Connection[Any], organization_id: UUID, mail_ids: Collection[UU
     return {row.id: row for row in rows}
 
 
+def unsent(conn: Connection[Any], organization_id: UUID, *, since: datetime, limit: int) -> list[Mail]:
+    """Mails made since an instant that have failed, or are tried again after they did, the oldest first."""
+    with conn.cursor(row_factory=class_row(Mail)) as cursor:
+        return cursor.execute(
+            f"select {_COLUMNS} from mail where organization_id = %s and created_at >= %s and (status in ('failed', 'unknown')"
+            " or status = 'waiting' and response is not null) order by created_at, id limit %s",
+            [organization_id, since, limit],
+        ).fetchall()
+
+
 def listing(
     conn: Connection[Any], organization_id: UUID, *, status: str | None, limit: int, offset: int
 ) -> tuple[list[Mail], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -68,6 +68,7 @@ class TransactionSearch:
 
 
 _COLUMNS = columns_of(WalletTransaction)
+_NAMES = tuple(field.name for field in fields(WalletTransaction))
 
 
 def add(conn: Connection[Any], rows: Sequence[WalletTransaction]) -> None:
@@ -75,7 +76,7 @@ def add(conn: Connection[Any], rows: Sequence[WalletTransaction]) -> None:
     conn.execute(
         f"insert into wallet_transaction ({_COLUMNS})"
         f" select {_COLUMNS} from jsonb_populate_recordset(null::wallet_transaction, %s::jsonb)",
-        [exact_json([asdict(row) for row in rows])],
+        [exact_json([{name: getattr(row, name) for name in _NAMES} for row in rows])],
     )
 
 

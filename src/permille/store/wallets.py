@@ -80,7 +80,7 @@ def last_by_code(conn: Connection[Any], customer_id: UUID, code: str) -> Wallet 
 def active_of_customer(conn: Connection[Any], customer_id: UUID) -> list[Wallet]:
     """In the order in which they are spent."""
     return _select(
-        conn, "customer_id = %s and status = 'active' order by priority, created_at, id", [customer_id]
+        conn, "customer_id = %s and status = 'active' order by priority, created_at, position", [customer_id]
     )
 
 
@@ -126,7 +126,7 @@ def filled(
     rows = _select(
         conn,
         "customer_id = any(%s) and status = 'active' and balance_cents > 0"
-        " order by priority, created_at, id for no key update",
+        " order by priority, created_at, position for no key update",
         [list(customer_ids)],
     )
     lots = lots_of(conn, [row.id for row in rows]) if rows else {}
@@ -142,7 +142,7 @@ def lots_of(conn: Connection[Any], wallet_ids: Collection[UUID]) -> dict[UUID, l
         rows = cursor.execute(
             "select id, wallet_id, remaining_amount_cents, transaction_status = 'granted' as is_granted"
             " from wallet_transaction where wallet_id = any(%s) and remaining_amount_cents > 0"
-            " order by priority, transaction_status = 'granted' desc, created_at, id",
+            " order by priority, transaction_status = 'granted' desc, created_at, position",
             [list(wallet_ids)],
         ).fetchall()
     found: dict[UUID, list[Lot]] = {wallet_id: [] for wallet_id in wallet_ids}
@@ -331,7 +331,7 @@ def claim_out_of_date(
         return []
     return _select(
         conn,
-        "customer_id = any(%s) and status = 'active' order by priority, created_at, id",
+        "customer_id = any(%s) and status = 'active' order by priority, created_at, position",
         [[customer_id for (customer_id,) in rows]],
     )
 

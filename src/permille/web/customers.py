@@ -27,6 +27,7 @@ from permille.out.pdf.language import language_names
 from permille.store import (
     billing_holds,
     customers as customer_store,
+    dunning,
     invoice_search,
     plans as plan_store,
     subscriptions as subscription_store,
@@ -58,6 +59,9 @@ TEXTS = (
     "country",
     "timezone",
 )
+NO_DUNNING, BY_CAMPAIGN = "never", "by "
+"""What the menu of dunning sends, besides nothing for what the seller does."""
+CAMPAIGNS_MAX = 200
 PAST_PERIODS = 12
 SUBSCRIPTIONS_SHOWN = 100
 PLANS_SHOWN = 200
@@ -119,18 +123,48 @@ def before(visit: Visit) -> HtmlPage:
         "before": found,
         **_menus(visit, locale, found.country),
         "chosen_sections": [each.code for each in customer.custom_sections],
+        **_dunning_menu(visit, customer),
     }
     return HtmlPage(template="customer_form.html", context=context)
+
+
+def _dunning_menu(visit: Visit, customer: Customer) -> dict[str, Any]:
+    known, _ = dunning.listing(visit.conn, visit.here.id, limit=CAMPAIGNS_MAX, offset=0)
+    own = next((BY_CAMPAIGN + each.code for each in known if each.id == customer.dunning_campaign_id), "")
+    return {
+        "campaigns": [
+            ("", "As the seller does"),
+            *((BY_CAMPAIGN + each.code, each.name) for each in known),
+            (NO_DUNNING, "Never"),
+        ],
+        "campaign": NO_DUNNING if customer.exclude_from_dunning_campaign else own,
+    }
 
 
 def update(visit: Visit) -> Done:
     """POST /app/edit-customer/{external_id}."""
     external_id = _named(visit).external_id
     body = {name: visit.form.get(name) or None for name in TEXTS if visit.form.has(name)}
-    body |= {"external_id": external_id, **_locale(visit), **_sections(visit.form)}
+    body |= {
+        "external_id": external_id,
+        **_locale(visit),
+        **_sections(visit.form),
+        **_dunning(visit.form),
+    }
     _save(visit, body)
     to = f"{customer_url(external_id)}?tab=details&said=saved"
     return Done(action="saved customer", subject=external_id, to=to, details=body)
+
+
+def _dunning(form: Form) -> dict[str, Any]:
+    """By which campaign the customer is asked; left out where the form has no such field."""
+    if not form.has("dunning"):
+        return {}
+    chosen = form.get("dunning")
+    return {
+        "exclude_from_dunning_campaign": chosen == NO_DUNNING,
+        "dunning_campaign_code": chosen.removeprefix(BY_CAMPAIGN) if chosen.startswith(BY_CAMPAIGN) else None,
+    }
 
 
 def customer_url(external_id: str) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from permille.client.endpoints import _OWN_SHAPE
+from permille.core.llm.apis import named
 from permille.core.llm.fold import fold
 from permille.core.llm.model_name import name_model
 from permille.core.llm.parts import Metric, UnreadableUsage, Usage
-from permille.core.llm.read import read_usage, without_content
+from permille.core.llm.read import SentUsage, read_usage, without_content
 from tests.core.llm.samples import load, sent, usages
 
 
@@ -93,3 +95,55 @@ def test_a_model_is_named(case: dict[str, Any]) -> None:
     if "then_model" in case:
         named = name_model(given["provider"], given["model"], aliases=case["with_alias"])
         assert named.model == case["then_model"]
+
+
+USAGES_ALONE = [
+    ("google", {"promptTokenCount": 10, "candidatesTokenCount": 3, "totalTokenCount": 13}),
+    ("aws", {"inputTokens": 10, "cacheReadInputTokens": 4, "outputTokens": 3, "totalTokens": 17}),
+    ("anthropic", {"input_tokens": 10, "output_tokens": 3}),
+    ("ollama", {"prompt_eval_count": 10, "eval_count": 3}),
+    ("openai", {"input_tokens": 10, "output_tokens": 3, "total_tokens": 13}),
+    ("some-gateway", {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}),
+]
+
+
+@pytest.mark.parametrize(("provider", "counts"), USAGES_ALONE, ids=[each for each, _ in USAGES_ALONE])
+def test_a_usage_object_alone_is_read(provider: str, counts: dict[str, Any]) -> None:
+    alone = SentUsage(provider=provider, usage=counts, model="gpt-5.4", response_id="1")
+    usage = read_usage(without_content(alone))
+    found = {str(part.type): int(part.quantity) for part in usage.requests[0].parts}
+    assert (found["input"], found["output"]) == (10, 3)
+
+
+def test_a_usage_object_without_known_counts_is_not_nothing() -> None:
+    alone = SentUsage(provider="openai", api="openai_chat", usage={"tokens_of_mine": 7}, model="gpt-5.4")
+    with pytest.raises(UnreadableUsage, match="usage_missing"):
+        read_usage(alone)
+
+
+ENDPOINTS = [
+    *((api, "openai") for api in ("openai_chat", "openai_responses", "openai_embeddings")),
+    *((api, "openai") for api in ("openai_images", "openai_audio")),
+    ("anthropic", "anthropic"),
+    ("google", "google"),
+    *((provider, provider) for provider in _OWN_SHAPE),
+]
+
+
+@pytest.mark.parametrize(("api", "provider"), ENDPOINTS)
+def test_every_api_that_our_client_names_is_known(api: str, provider: str) -> None:
+    assert named(api, provider) is not None
+
+
+def test_grounding_searches_are_counted_and_not_kept() -> None:
+    queries = {"groundingMetadata": {"webSearchQueries": ["a secret", "another"]}}
+    answer = {
+        "responseId": "g",
+        "modelVersion": "gemini-3.5-flash",
+        "candidates": [queries],
+        "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
+    }
+    bare = without_content(SentUsage(provider="google", response=answer))
+    assert "secret" not in repr(bare)
+    (search,) = [part for part in read_usage(bare).requests[0].parts if part.metric is Metric.CALLS]
+    assert (search.type, search.quantity) == ("google_search", 2)

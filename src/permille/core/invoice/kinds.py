@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
@@ -55,18 +56,23 @@ USED_UP: tuple[Callable[[InvoiceDraft, Facts], Facts], ...] = (
     after_credit_notes,
     after_prepaid_credits,
 )
-"""What an invoice takes away from the facts of those that follow in its batch."""
+"""What an invoice takes away from the facts of those of its customer that follow in its batch."""
 
 
 def make(drafts: Iterable[InvoiceDraft], facts: Facts) -> list[InvoiceDraft]:
     """Run the steps of each draft, in order; drafts for nothing at all are left out."""
+    waiting = list(drafts)
+    left = Counter(each.customer.id for each in waiting)
     made = []
-    for each in drafts:
+    for each in waiting:
         draft = each
         for step in STEPS[each.kind]:
             draft = step(draft, facts)
-        if not draft.is_empty:
+        left[draft.customer.id] -= 1
+        if draft.is_empty:
+            continue
+        if left[draft.customer.id]:
             for taken in USED_UP:
                 facts = taken(draft, facts)
-            made.append(draft)
+        made.append(draft)
     return made

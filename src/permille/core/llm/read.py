@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from permille.core.llm.apis import APIS, candidates
+from permille.core.llm.apis import APIS, candidates, named
 from permille.core.llm.apis.envelopes import opened
 from permille.core.llm.context import context_of
 from permille.core.llm.model_name import ModelName, name_model, provider_name
@@ -68,7 +68,7 @@ def read_usage(sent: SentUsage) -> Usage:
     if not given:
         raise UnreadableUsage("usage_missing", "there is neither an answer nor a stream nor a usage object")
     envelope = opened(given)
-    api = _api(sent.api, provider, envelope.chunks)
+    api = _api(sent.api, provider, envelope.chunks, sent.usage)
     body = api.join(envelope.chunks) if sent.stream is not None else envelope.chunks[0]
     if sent.usage is not None:
         body = _placed(api, sent.usage)
@@ -99,20 +99,30 @@ class _Answer:
     tier: Tier | None
 
 
-def _api(name: str | None, provider: str, chunks: Sequence[Obj]) -> Api:
+def _api(name: str | None, provider: str, chunks: Sequence[Obj], usage: Obj | None) -> Api:
     if name is not None:
-        if name not in APIS:
+        found = named(name, provider)
+        if found is None:
             raise UnreadableUsage(
                 "unknown_api", f"there is no api {name!r}: leave it out, or use one of {', '.join(APIS)}"
             )
-        return APIS[name]
+        return found
     for api in candidates(provider):
         if any(api.looks_like(chunk) for chunk in chunks):
+            return api
+    for api in candidates(provider):
+        if _has_counts(api, usage):
             return api
     raise UnreadableUsage(
         "unknown_api",
         f"this is like no answer of {provider} that is known: say by `api` how it is to be read",
     )
+
+
+def _has_counts(api: Api, usage: Obj | None) -> bool:
+    """Whether a usage object that was sent alone has counts of the API's tables."""
+    paths = (path for table in api.tables for count in table for path in count.paths)
+    return usage is not None and any(at(usage, path) is not None for path in paths)
 
 
 def _placed(api: Api, usage: Obj) -> Obj:

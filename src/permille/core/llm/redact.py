@@ -47,6 +47,7 @@ _NAMES = frozenset(
         "prompt_eval_count",
         "eval_count",
         "is_byok",
+        "RequestId",
     ]
 )
 """Fields that are kept where their value is a name or a number."""
@@ -66,6 +67,8 @@ _NESTED = frozenset(
         "data",
         "trace",
         "promptRouter",
+        "candidates",
+        "groundingMetadata",
         "performanceConfig",
         "ResponseMetadata",
         "responseMetadata",
@@ -105,8 +108,10 @@ def kept(answer: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = kept(value)
         elif name in _NESTED and isinstance(value, list):
             found[name] = [kept(each) for each in value[:_LIST_MAX] if isinstance(each, dict)]
-        elif (name in _NAMES and _is_name(value)) or (name == "RequestId" and _is_name(value)):
+        elif name in _NAMES and _is_name(value):
             found[name] = value
+        elif name == "webSearchQueries" and isinstance(value, list):
+            found[name] = [True for _ in value[:_LIST_MAX]]  # how many there were, not what was searched for
     return found
 
 

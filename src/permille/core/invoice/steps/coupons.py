@@ -40,7 +40,7 @@ def _less(draft: InvoiceDraft, coupon: AppliedCoupon) -> InvoiceDraft:
     discounts = spread(amount, base, [(line.fee.amount_cents, line.discount_cents) for line in chosen])
     lines = list(draft.lines)
     for place, line, discount in zip(places, chosen, discounts, strict=True):
-        lines[place] = replace(line, discount_cents=discount)
+        lines[place] = line.changed(discount_cents=discount)
     credit = CouponCredit(amount_cents=amount, left=used(coupon, amount))
     return changed(draft, lines=tuple(lines), coupons=(*draft.coupons, credit))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, changed
 from permille.core.invoice.facts import Facts
@@ -42,7 +40,7 @@ def _less(draft: InvoiceDraft, billing: SubscriptionBilling, before: BilledBefor
     )
     lines = list(draft.lines)
     for place, line, share in zip(places, matched, spread, strict=True):
-        lines[place] = replace(line, discount_cents=line.discount_cents + share)
+        lines[place] = line.changed(discount_cents=line.discount_cents + share)
     credit = ProgressiveCredit(
         subscription_id=subscription_id,
         invoice_id=before.invoice_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 from permille.core.invoice.draft import InvoiceDraft, Line, changed
@@ -52,4 +51,4 @@ def summed_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
 def _taxed(line: Line, taxes: tuple[Tax, ...]) -> Line:
     if not taxes:
         return line
-    return replace(line, taxes=taxes, taxed=tax_fee(line.taxable_cents, line.precise_taxable_cents, taxes))
+    return line.changed(taxes=taxes, taxed=tax_fee(line.taxable_cents, line.precise_taxable_cents, taxes))

@@ -58,6 +58,13 @@ APIS = {
 """Every API by its name."""
 
 
+def named(name: str, provider: str) -> Api | None:
+    """The API of this name; of a provider that adds to it, its own."""
+    if name == OPENAI_RESPONSES.name and provider == "x-ai":
+        return XAI_RESPONSES
+    return APIS.get(name)
+
+
 def candidates(provider: str) -> tuple[Api, ...]:
     """The APIs that an answer of this provider may be of. The SDK's own object comes first: it is of any provider."""
     return (AI_SDK, *_FIRST.get(provider, (*_OPENAI, OLLAMA)))

@@ -10,7 +10,7 @@ from permille.core.llm.table import Count, Total
 
 DEEPSEEK_CHAT = replace(
     OPENAI_CHAT,
-    name="deepseek_chat",
+    name="deepseek",
     tables=(
         (
             replace(

@@ -15,7 +15,7 @@ def _looks_like(answer: Obj) -> bool:
 
 
 EMBEDDINGS = Api(
-    name="embeddings",
+    name="openai_embeddings",
     looks_like=_looks_like,
     tables=((PROMPT,),),
     total=Total(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from permille.core.llm.parts import CallType, Metric, Tier, TokenType, UsagePart
 from permille.core.llm.table import TIERS, Api, ByList, Count, Obj, Total, at, quantity
 
@@ -49,11 +51,22 @@ def _table(camel: bool) -> tuple[Count, ...]:
     )
 
 
+def _searches(body: Obj, _usage: Obj) -> list[UsagePart]:
+    """Searches that ground an answer: they are with the candidates, not in the usage object."""
+    queries = [at(each, "groundingMetadata.webSearchQueries") for each in body.get("candidates") or ()]
+    number = sum(len(each) for each in queries if isinstance(each, list))
+    part = UsagePart(
+        metric=Metric.CALLS, type=CallType.GOOGLE_SEARCH, modality=None, quantity=Decimal(number)
+    )
+    return [part] if number else []
+
+
 GOOGLE = Api(
     name="google",
     looks_like=lambda answer: "usageMetadata" in answer or "candidates" in answer or "modelVersion" in answer,
     tables=(_table(camel=True),),
     total=Total(path="totalTokenCount"),
+    more_parts=_searches,
     usage=("usageMetadata",),
     model=("modelVersion", "model"),
     response_id=("responseId",),

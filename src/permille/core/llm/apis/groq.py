@@ -21,7 +21,7 @@ def _requests(body: Obj, usage: Obj, model: str | None) -> list[ModelUsage]:
 
 GROQ_CHAT = replace(
     OPENAI_CHAT,
-    name="groq_chat",
+    name="groq",
     usage=("usage", "x_groq.usage"),
     requests=_requests,
 )

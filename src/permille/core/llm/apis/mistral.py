@@ -7,7 +7,7 @@ from permille.core.llm.parts import MeasureType, Metric, TokenType
 from permille.core.llm.table import Api, Count, Measure, Rest, Total, at, seconds
 
 MISTRAL_CHAT = Api(
-    name="mistral_chat",
+    name="mistral",
     looks_like=looks_like,
     tables=((PROMPT, COMPLETION), (PROMPT, COMPLETION, Count("connector_tokens", TokenType.TOOL_INPUT))),
     total=Total(),

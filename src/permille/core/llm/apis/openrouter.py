@@ -23,7 +23,7 @@ def _cost(_body: Obj, usage: Obj) -> Decimal | None:
 
 OPENROUTER_CHAT = replace(
     OPENAI_CHAT,
-    name="openrouter_chat",
+    name="openrouter",
     measures=(Measure("server_tool_use_details.web_search_requests", Metric.CALLS, CallType.WEB_SEARCH),),
     ignored=(*INFORMATIVE, "cost", "cost_details", "server_tool_use", "is_byok"),
     cost=_cost,

@@ -16,7 +16,7 @@ def _cost(_body: Obj, usage: Obj) -> Decimal | None:
 
 PERPLEXITY_CHAT = replace(
     OPENAI_CHAT,
-    name="perplexity_chat",
+    name="perplexity",
     tables=(
         (
             PROMPT,

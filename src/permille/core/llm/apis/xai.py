@@ -26,7 +26,7 @@ _OWN = (
 
 XAI_CHAT = replace(
     OPENAI_CHAT,
-    name="xai_chat",
+    name="xai",
     tables=((PROMPT, replace(COMPLETION, inside=()), REASONING), (PROMPT, COMPLETION)),
     total=Total(),
     ignored=(*INFORMATIVE, *_OWN),

@@ -89,7 +89,7 @@ class OwnPrice:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Terms:
+class CatalogueTerms:
     """Valid properties, read once, which remember the prices that were found."""
 
     source: Source | None
@@ -165,17 +165,17 @@ def _context(group: Dimensions) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(CONTEXTS[-1])) else 0
 
 
-def terms_of(properties: Mapping[str, Any]) -> Terms:
+def terms_of(properties: Mapping[str, Any]) -> CatalogueTerms:
     """Read valid properties; the same ones once, so that what they remember serves all that are priced by them."""
     own = {name: properties[name] for name in KEYS if name in properties}
     return _read_terms(json.dumps(own, default=str, sort_keys=True), properties.get(PRICES_OF))
 
 
 @lru_cache(maxsize=_CHARGES_REMEMBERED)
-def _read_terms(text: str, source: Source | None) -> Terms:
+def _read_terms(text: str, source: Source | None) -> CatalogueTerms:
     properties = json.loads(text)
     as_of = properties.get("as_of") or EVENT
-    return Terms(
+    return CatalogueTerms(
         source=source,
         markup=Decimal(str(properties.get("markup") or 1)),
         markup_by=[
