@@ -143,7 +143,7 @@ def test_a_call_without_an_id_of_its_own_gets_that_of_its_request(
         "https://api.openai.com/v1/embeddings", json={"model": "small", "input": "TOP SECRET"}
     )
     (usage,) = kept(tmp_path)
-    assert (usage["id"], usage["api"]) == ("req_1", "embeddings")
+    assert (usage["id"], usage["api"]) == ("req_1", "openai_embeddings")
 
 
 def test_what_fails_and_what_has_no_usage_is_not_kept(

@@ -15,7 +15,7 @@ class Endpoint:
 _PATHS = (
     (re.compile(r"/chat/completions$"), "openai_chat"),
     (re.compile(r"/responses(/compact)?$"), "openai_responses"),
-    (re.compile(r"/embeddings$"), "embeddings"),
+    (re.compile(r"/embeddings$"), "openai_embeddings"),
     (re.compile(r"/images/(generations|edits|variations)$"), "openai_images"),
     (re.compile(r"/audio/(transcriptions|translations)$"), "openai_audio"),
     (re.compile(r"/v1/messages$"), "anthropic"),
@@ -36,7 +36,7 @@ _HOSTS = (
 )
 
 _OF_THE_SHAPE = {"anthropic": "anthropic", "google": "google"}
-_OWN_CHAT = ("deepseek", "groq", "xai", "mistral", "perplexity", "openrouter")
+_OWN_SHAPE = ("deepseek", "groq", "xai", "mistral", "perplexity", "openrouter")
 SEND_USAGE_UNASKED = ("mistral", "perplexity")
 
 
@@ -47,9 +47,8 @@ def endpoint_of(host: str, path: str, provider: str | None = None) -> Endpoint |
         return None
     known = next((name for pattern, name in _HOSTS if pattern.search(host)), None)
     served_by = provider or known or _OF_THE_SHAPE.get(api, "openai")
-    if api == "openai_chat" and served_by in _OWN_CHAT:
-        api = f"{served_by}_chat"
-    return Endpoint(api, served_by)
+    own_shape = api == "openai_chat" and served_by in _OWN_SHAPE
+    return Endpoint(served_by if own_shape else api, served_by)
 
 
 def model_in(path: str) -> str | None:
