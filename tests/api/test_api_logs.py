@@ -39,6 +39,7 @@ def test_writes_are_logged_with_what_came_of_them(api: Api, server: Server, stra
     assert (made["api_version"], made["request_origin"]) == ("v1", "http://testserver/")
     assert (again["http_status"], again["request_response"]) == (422, refused.json())
     assert again["request_id"] == refused.headers["x-request-id"]
+    assert deleted["request_body"] == {}
     assert (deleted["http_method"], deleted["request_path"]) == ("delete", "/taxes/vat?dry=1")
     assert api.get(f"/api_logs/{again['request_id']}")["api_log"] == again
     assert stranger.code(404, "GET", f"/api_logs/{again['request_id']}") == "api_log_not_found"
@@ -62,7 +63,7 @@ def test_a_body_that_no_column_could_hold_stops_nobody_else(api: Api, server: Se
     api.call("POST", "/events/estimate_fees", {"event": {"code": "c", "properties": {"prompt": "private"}}})
     estimate, long, odd = logs(api, server)
     assert odd["request_body"] == {"tax": {"name": "a\0b", "rate": 10**400}}
-    assert long["request_body"] is None
+    assert long["request_body"] == {}
     assert estimate["request_body"] == {"event": "(not shown)"}
 
 

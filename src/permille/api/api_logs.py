@@ -74,7 +74,7 @@ def _rendered(row: LoggedRequest) -> ApiLogEntry:
         http_status=row.status,
         request_origin=row.origin,
         request_path=row.path,
-        request_body=_json(row.body),
+        request_body={} if row.body is None else _json(row.body),
         request_response=_json(row.answer),
         lago_api_key_id=row.api_key_id,
         duration_ms=row.duration_ms,

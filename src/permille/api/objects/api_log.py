@@ -19,7 +19,7 @@ class ApiLogEntry(Answer):
     request_origin: Annotated[str, says("Server that it was sent to.")]
     request_path: Annotated[str, says("Its address, after the API's version.", example="/billable_metrics")]
     request_body: Annotated[
-        Any, says("What it sent, without secrets and without events; null where that was nothing, or long.")
+        Any, says("What it sent, without secrets and without events; empty where that was nothing, or long.")
     ]
     request_response: Annotated[Any, says("What a refusal said; null where it went well.")]
     lago_api_key_id: Annotated[UUID, says("The key that it came with.")]
