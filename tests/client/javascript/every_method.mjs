@@ -261,6 +261,7 @@ const needProvider = [
   "customers.paymentMethodSetAsDefault",
   "customers.destroyPaymentMethod",
   "invoices.invoicePaymentUrl",
+  "walletTransactions.walletTransactionPaymentUrl",
 ];
 
 function methods() {
