@@ -209,3 +209,18 @@ def test_an_answer_by_another_road_is_pruned_too(meter: Meter, tmp_path: Path) -
     )
     (usage,) = kept(tmp_path)
     assert usage["response"]["output"] == [{"type": "web_search_call", "action": {"type": "search"}}]
+
+
+def test_pictures_are_counted_beside_their_tokens_and_vectors_are_not(meter: Meter, tmp_path: Path) -> None:
+    pictures = {
+        "created": 1,
+        "data": [{"b64_json": "SECRET"}, {"url": "SECRET"}],
+        "usage": {"total_tokens": 9},
+    }
+    meter.record(pictures, provider="openai", usage_id="req_1")
+    meter.record(
+        {"data": [{"embedding": [0.5]}], "usage": {"total_tokens": 9}}, provider="openai", usage_id="req_2"
+    )
+    first, second = (usage["response"] for usage in kept(tmp_path))
+    assert first == {"created": 1, "usage": {"total_tokens": 9}, "data": [{}, {}]}
+    assert "data" not in second

@@ -32,8 +32,8 @@ def prune(answer: dict[str, Any]) -> dict[str, Any]:
             kept[name] = prune(value)
     if isinstance(output := answer.get("output"), list):
         kept["output"] = [_tool_call(item) for item in output if _is_tool_call(item)]
-    if isinstance(pictures := answer.get("data"), list) and "usage" not in answer:
-        kept["data"] = [{} for _ in pictures]
+    if isinstance(data := answer.get("data"), list) and any(_is_picture(item) for item in data):
+        kept["data"] = [{} for item in data if _is_picture(item)]
     if isinstance(candidates := answer.get("candidates"), list):
         kept["candidates"] = [_searches(candidate) for candidate in candidates]
     return kept
@@ -60,6 +60,10 @@ def _counts(value: object) -> object:
 
 def _long_text(value: object) -> bool:
     return isinstance(value, str) and len(value) > _SHORT
+
+
+def _is_picture(item: object) -> bool:
+    return isinstance(item, dict) and ("b64_json" in item or "url" in item)
 
 
 def _is_tool_call(item: object) -> bool:
