@@ -70,6 +70,8 @@ class Subscription:
     """The last fee in advance."""
     fees: list[Fee] = field(default_factory=list)
     """All that it was billed."""
+    owes_today: bool = False
+    """Whether it was entered on a billing day, with an earlier start: that day's bill is due."""
     next_plan: Action | None = None
     seats: dict[str, list[tuple[Fraction, datetime]]] = field(default_factory=dict)
     """How many units of each fixed charge there are from when on, in the order in which that was said."""
@@ -432,6 +434,8 @@ class Oracle:
         self.rows.append(row)
         if row.day(start) == row.day(self.now):
             self._bill(customer, [(row, "start")])
+        else:
+            row.owes_today = row.usage_period(row.day(self.now))[0] == row.day(self.now)
         return True
 
     def _end(self, action: Action) -> bool:
@@ -592,6 +596,10 @@ class Oracle:
 
     def _move(self, action: Action) -> bool:
         until = self.now + timedelta(seconds=action["seconds"])
+        entered = [row for row in self.rows if row.ended is None and row.owes_today]
+        for row in entered:
+            row.owes_today = False
+        self._bill_due(entered)
         while due := sorted(self._due(until), key=lambda each: each[0]):
             self.now = due[0][0]
             self._bill_due([row for at, row in due if at == self.now])
@@ -673,7 +681,8 @@ class Oracle:
         if trial is not None and trial > days.opens(begin, row.zone):
             if trial >= days.opens(end, row.zone):
                 return []
-            used = (end - row.day(trial)).days
+            last = self.now if why in {"end", "upgrade"} else days.opens(end, row.zone)
+            used = -((trial - last) // timedelta(days=1))
         elif row.plan["advance"] and row.time == "anniversary" and not row.replaces:
             used = whole
         if why == "upgrade":

@@ -355,10 +355,11 @@ from fixed_charge_units u join {_FIXED_CHARGES} c on c.id = u.fixed_charge_id
 """Units of subscriptions in the order in which they were set, those of a plan of their own last."""
 
 FIXED_UNITS_ARE_BILLED = Check(
-    sentence="A fixed charge is billed by its units: in arrears those at the end of a period, in advance the most in it",
+    sentence="A fixed charge is billed by its units: in arrears those at the end of a period, in advance no more than it had",
     broken=f"""
 with billed as (
     select f.organization_id, f.subscription_id, c.root_id, f.to_at as ends, sum(f.units) as units, min(f.from_at) as begins,
+        f.pay_in_advance as in_advance,
         case when f.pay_in_advance then min(f.from_at) else f.to_at - interval '1 microsecond' end as since
     from fee f join invoice i on i.id = f.invoice_id join {_FIXED_CHARGES} c on c.id = f.item_id
     where f.fee_type = 'fixed_charge'
@@ -373,7 +374,8 @@ select b.organization_id, 'fixed charge ' || b.root_id || ' of subscription ' ||
     format('from %s: billed %s units, had %s', b.begins, b.units, max(h.units)) as detail
 from billed b join history h on h.subscription_id = b.subscription_id and h.root_id = b.root_id
     and h.at < b.ends and (h.until is null or h.until > b.since)
-group by b.organization_id, b.subscription_id, b.root_id, b.begins, b.since, b.ends, b.units having b.units <> max(h.units)
+group by b.organization_id, b.subscription_id, b.root_id, b.begins, b.since, b.ends, b.units, b.in_advance
+having b.units > max(h.units) or not b.in_advance and b.units < max(h.units)
 """,
 )
 
