@@ -522,7 +522,9 @@ class Oracle:
                 continue
             begin, until = max(first, row.day(row.started)), today + timedelta(days=1) if is_cut else after
             known = [
-                each for each in history if each[1] < (self.now if is_cut else days.opens(after, row.zone))
+                each
+                for each in history
+                if (each[1] <= self.now if is_cut else each[1] < days.opens(after, row.zone))
             ]
             if not known:
                 continue
