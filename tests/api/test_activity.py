@@ -182,7 +182,7 @@ def test_secrets_are_never_in_the_log(server: Server, postgres: EmbeddedPostgres
         with CheckedClient(
             application(all_routes(Engine(config=config, pool=pool, key_use=KeyUse(pool))))
         ) as client:
-            assert {each.method for each in ADMIN_OPERATIONS} == {"GET", "POST", "DELETE"}
+            assert {each.method for each in ADMIN_OPERATIONS} == {"GET", "POST", "PUT", "DELETE"}
             secrets, found = walk_admin(client)
         pool.close()
         rows = conn.execute("select actor, operation from audit_entry where organization_id = %s", [found])
@@ -217,7 +217,16 @@ def walk_admin(client: TestClient) -> tuple[list[str], str]:
     wanted = {"email": "new@example.com", "organization_id": made["lago_id"]}
     link = call("POST", "/sign_in_links", {"sign_in_link": wanted})["sign_in_link"]
     token = link["path"].rsplit("/", 1)[1]
+    server = {
+        "host": "smtp.example.com",
+        "mail_from": "bills@example.com",
+        "user": "u",
+        "password": "mail-secret",
+    }
+    call("PUT", f"{here}/mail_server", {"mail_server": server})
+    call("DELETE", f"{here}/mail_server")
     return [
+        "mail-secret",
         made["api_key"],
         made["hmac_key"],
         key["api_key"],
