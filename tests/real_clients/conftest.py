@@ -21,6 +21,12 @@ from tests.real_clients.model_server import ModelServer, model_server
 ROOT = Path(__file__).parent.parent.parent
 PYTHON = ROOT / ".venv-clients" / "bin" / "python"
 
+
+def is_installed(name: str) -> bool:
+    """Whether `make setup-clients` could install all of requirements-NAME.lock."""
+    return (ROOT / f".venv-{name}" / ".lock-digest").exists()
+
+
 Quantities = dict[str, dict[str, int]]
 """Subscription -> type of tokens -> quantity."""
 
@@ -106,7 +112,7 @@ def models() -> Iterator[ModelServer]:
 
 @pytest.fixture
 def billing(live: LiveServer, models: ModelServer, tmp_path: Path) -> Billing:
-    if not PYTHON.exists():
+    if not is_installed("clients"):
         pytest.skip("the real clients could not be installed: make setup-clients")
     made = Billing(live, models, live.organization(name=f"Org {uuid.uuid4()}")["api_key"], tmp_path)
     with made.client() as client:
