@@ -16,6 +16,7 @@ from permille.core.llm.catalogue.rows import Conditions, Measure
 from permille.core.llm.fold import PARENTS
 from permille.core.llm.model_name import name_model
 from permille.core.llm.parts import CallType, Metric, TokenType
+from permille.core.metering.aggregations import SUM
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.money import decimal_text, exact
 from permille.core.organization import Organization
@@ -126,7 +127,7 @@ def _price_list(setup: Setup) -> PriceList:
         name="Tokens of language models",
         code=str(Metric.TOKENS),
         description="Tokens by provider, model and type, made of providers' answers.",
-        aggregation_type="sum_agg",
+        aggregation_type=SUM.name,
         field_name="quantity",
         filters={
             "provider": tuple(dict.fromkeys(each.provider for each in setup.models)),
@@ -138,7 +139,7 @@ def _price_list(setup: Setup) -> PriceList:
         name="Calls of language models' tools",
         code=str(Metric.CALLS),
         description="Searches and other things that are billed by the call.",
-        aggregation_type="sum_agg",
+        aggregation_type=SUM.name,
         field_name="quantity",
         filters={"type": tuple(str(kind) for kind in setup.calls)} if setup.calls else {},
     )
