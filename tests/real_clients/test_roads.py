@@ -32,6 +32,20 @@ def test_the_meter_and_spans_of_the_same_call_are_billed_once(billing: Billing) 
     billing.wait_for({"sub_acme": OPENAI})
 
 
+def test_an_answer_to_a_trace_has_the_type_of_its_request(billing: Billing) -> None:
+    with billing.client() as client:
+        for media_type in ("application/x-protobuf", "application/json"):
+            body = b"{}" if media_type == "application/json" else b""
+            answer = client.post(
+                f"{billing.server.url}/v1/traces", content=body, headers={"content-type": media_type}
+            )
+            assert (answer.status_code, answer.headers["content-type"], answer.content) == (
+                200,
+                media_type,
+                body,
+            )
+
+
 def test_two_exporters_of_the_same_spans_are_billed_once(billing: Billing) -> None:
     again = "provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))\n"
     billing.run(SPANS + again + CALL)

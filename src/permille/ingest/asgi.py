@@ -242,7 +242,7 @@ class EventIntake:
             status, body, media_type = refusal.status, _encode(refusal_body(refusal)), _JSON
             _count_refused(refusal)
         at_once = scope.get(AT_ONCE)
-        if at_once is not None and at_once(status, body):
+        if at_once is not None and media_type == _JSON and at_once(status, body):
             return
         headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]
         if status in STATUS_HEADERS:
