@@ -162,3 +162,26 @@ def test_a_webhook_names_the_note(subscribed: Api) -> None:
         "select count(*) from webhook where organization_id = %(organization)s and webhook_type = 'credit_note.created'"
     )
     assert told == 1
+
+
+def test_notes_of_one_instant_are_spent_in_the_order_of_their_numbers(api: Api) -> None:
+    api.plan("pro", amount_cents=3_100, pay_in_advance=True)
+    api.plan("small", amount_cents=620, pay_in_advance=True)
+    api.customer()
+    api.subscribe()
+    (invoice,) = api.get("/invoices")["invoices"]
+    fee = api.get(f"/invoices/{invoice['lago_id']}")["invoice"]["fees"][0]["lago_id"]
+    for cents in (90, 80, 70, 60):
+        items = [{"fee_id": fee, "amount_cents": cents}]
+        note = {
+            "invoice_id": invoice["lago_id"],
+            "reason": "other",
+            "credit_amount_cents": cents,
+            "items": items,
+        }
+        api.post("/credit_notes", {"credit_note": note})
+    move(api, 2024, 3, 26, 12)
+    api.subscribe("next", plan="small")
+    # 6 of 31 days of 6.20 are 1.20: all of the first note and 30 of the second
+    left = {each["number"][-5:]: each["balance_amount_cents"] for each in notes(api)}
+    assert left == {"CN001": 0, "CN002": 50, "CN003": 70, "CN004": 60}
