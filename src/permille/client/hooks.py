@@ -68,16 +68,16 @@ class Hooks:
             self._note(request, endpoint, await request.aread())
 
     def _after(self, response: Any) -> None:
-        if call := _metered(response):
-            library = _library(response)
-            tee = type("MeteredStream", (_SyncTee, library.SyncByteStream), {})
-            response.stream = tee(response.stream, _reader(response, call), self._keeper(response, call))
+        self._tap(response, _SyncTee, "SyncByteStream")
 
     async def _after_async(self, response: Any) -> None:
+        self._tap(response, _AsyncTee, "AsyncByteStream")
+
+    def _tap(self, response: Any, tee: "type[_Tee]", stream: str) -> None:
+        """Read the usage in a response on its way; `stream` is what its library takes for a stream of bytes."""
         if call := _metered(response):
-            library = _library(response)
-            tee = type("MeteredStream", (_AsyncTee, library.AsyncByteStream), {})
-            response.stream = tee(response.stream, _reader(response, call), self._keeper(response, call))
+            metered = type("MeteredStream", (tee, getattr(_library(response), stream)), {})
+            response.stream = metered(response.stream, _reader(response, call), self._keeper(response, call))
 
     def _endpoint(self, request: Any) -> Endpoint | None:
         if request.method != "POST":

@@ -57,9 +57,27 @@ class Follower:
 
 def look_live(pool: ConnectionPool[Connection[Any]], follower: Follower, look: Look, now: datetime) -> int:
     """Look at what events came in for, in any organization; how many marks that was. `now` is the system's clock."""
-    more = detected(pool, lambda conn: detect(conn, follower), of=follower.task)
+    return follow(
+        pool, follower.task, lambda conn: detect(conn, follower), waiting=follower.waiting, look=look, now=now
+    )
+
+
+def follow(
+    pool: ConnectionPool[Connection[Any]],
+    task: Task,
+    look_through: Callable[[Connection[Any]], bool],
+    *,
+    waiting: Callable[[Connection[Any]], list[UUID]],
+    look: Look,
+    now: datetime,
+) -> int:
+    """Look through what came in, then at what waits in each organization; how many looks found something.
+
+    `now` is the system's clock.
+    """
+    more = _detected(pool, look_through, of=task)
     with pool.connection() as conn:
-        waiting = follower.waiting(conn)
+        organization_ids = waiting(conn)
 
     def look_one(organization_id: UUID) -> int:
         with pool.connection() as conn:
@@ -68,10 +86,10 @@ def look_live(pool: ConnectionPool[Connection[Any]], follower: Follower, look: L
                 return 0
             return look(conn, organization_id, now=organization.now(now), system_now=now)
 
-    return fences.for_each(pool, follower.task, waiting, look_one, now=now) + int(more)
+    return fences.for_each(pool, task, organization_ids, look_one, now=now) + int(more)
 
 
-def detected(
+def _detected(
     pool: ConnectionPool[Connection[Any]], look_through: Callable[[Connection[Any]], bool], *, of: Task
 ) -> bool:
     """Whether there is more to look through. What was found before is looked at also where that fails."""

@@ -28,7 +28,6 @@ from permille.core.wallet_rule import Trigger
 from permille.store import (
     arrivals,
     customers,
-    organizations,
     plans,
     progressive,
     subscriptions,
@@ -37,8 +36,8 @@ from permille.store import (
     webhooks,
 )
 from permille.store.arrivals import Follows
-from permille.usecases import fences, wallet_rules as rules
-from permille.usecases.arrivals import counted_after, detected
+from permille.usecases import wallet_rules as rules
+from permille.usecases.arrivals import counted_after, follow
 from permille.usecases.fences import Task
 from permille.usecases.usage.usage import ChargeUsage, UsageSearch, running_usages
 from permille.usecases.wallets.changes import changed
@@ -48,18 +47,19 @@ BATCH = 500
 
 def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     """Reckon what is out of date in any organization, as of its own clock; how many wallets that was."""
-    more = detected(pool, lambda conn: detect(conn, now=now), of=Task.WALLETS)
-    with pool.connection() as conn:
-        waiting = wallets.organizations_waiting(conn)
 
-    def refresh_one(organization_id: UUID) -> int:
-        with pool.connection() as conn:
-            organization = organizations.by_id(conn, organization_id)
-            return (
-                refresh(conn, organization_id, now=organization.now(now), wait=False) if organization else 0
-            )
+    def look(conn: Connection[Any], organization_id: UUID, *, now: datetime, system_now: datetime) -> int:
+        del system_now
+        return refresh(conn, organization_id, now=now, wait=False)
 
-    return fences.for_each(pool, Task.WALLETS, waiting, refresh_one, now=now) + int(more)
+    return follow(
+        pool,
+        Task.WALLETS,
+        lambda conn: detect(conn, now=now),
+        waiting=wallets.organizations_waiting,
+        look=look,
+        now=now,
+    )
 
 
 def detect(conn: Connection[Any], *, now: datetime) -> bool:

@@ -13,6 +13,9 @@ from permille.core.llm.parts import Metric, ModelRequest, Usage, UsagePart, Warn
 from permille.core.llm.read import SentUsage
 from permille.core.llm.table import decimal
 
+SUBSCRIPTION_NAMES = ("subscription", "subscription_id", "external_subscription_id")
+"""Names under which the metadata of a trace or of a gateway says which subscription pays; the first goes before others."""
+
 METRICS = tuple(str(each) for each in Metric)
 """Codes of the metrics that calls are counted by."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_SUBSCRIPTION = ("subscription", "subscription_id", "external_subscription_id")
+from permille.core.llm.call import SUBSCRIPTION_NAMES
+
 _CUSTOMERS = (
     "user_api_key_end_user_id",
     "user_api_key_team_id",
@@ -57,7 +58,7 @@ def _totals(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def _payer(payload: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, str]:
     requested = _mapping(metadata.get("requester_metadata"))
-    for name in _SUBSCRIPTION:
+    for name in SUBSCRIPTION_NAMES:
         if subscription := _text(requested.get(name)):
             return {"external_subscription_id": subscription}
     named = (_text(payload.get("end_user")), *(_text(metadata.get(name)) for name in _CUSTOMERS))

@@ -19,6 +19,7 @@ PROVIDERS = {
     "gcp.vertex_ai": "google",
     "gcp.gen_ai": "google",
     "vertex_ai": "google",
+    "vertexai": "google",
     "gemini": "google",
     "mistral_ai": "mistral",
     "mistralai": "mistral",

@@ -232,6 +232,11 @@ def _one_request(_body: Obj, usage: Obj, model: str | None) -> list[ModelUsage]:
     return [ModelUsage(model=model, usage=usage)]
 
 
+def by_name_alone(_answer: Obj) -> bool:
+    """Marks of an API that has none of its own: it is read only where the sender names it."""
+    return False
+
+
 def _no_cost(_body: Obj, _usage: Obj) -> Decimal | None:
     return None
 

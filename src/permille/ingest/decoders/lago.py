@@ -5,7 +5,7 @@ Source: semantics-metering.md sections 1.2 to 1.6. Nothing here touches the data
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
@@ -121,15 +121,16 @@ def _not_json(error: Exception) -> BadRequest:
     return BadRequest(f"the body is not valid JSON: {error}")
 
 
-def _generic(body: bytes) -> Any:
+def json_of(body: bytes, decode: Callable[[bytes], Any] = _decode_any) -> Any:
+    """What a body says in JSON, its numbers exact. Raises BadRequest where it is none."""
     try:
-        return _decode_any(body)
+        return decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, ValueError, RecursionError) as error:
         raise _not_json(error) from error
 
 
 def _unusual_one(body: bytes) -> Sent:
-    decoded = _generic(body)
+    decoded = json_of(body)
     found = decoded.get("event") if isinstance(decoded, dict) else None
     if not isinstance(found, dict) or not found:
         raise BadRequest("param is missing or the value is empty or invalid: event")
@@ -191,7 +192,7 @@ def _evaluable(many: Sequence[Any], errors: Mapping[int, Errors], *, now: int) -
 
 
 def _unusual_many(body: bytes) -> list[Any]:
-    decoded = _generic(body)
+    decoded = json_of(body)
     found = decoded.get("events") if isinstance(decoded, dict) else None
     if not isinstance(found, list):
         raise Invalid({"events": ["no_events"]})

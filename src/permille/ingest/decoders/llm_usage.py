@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from permille.core.errors import BadRequest, Invalid
+from permille.core.errors import Invalid
 from permille.core.instants import EPOCH, microseconds
 from permille.core.llm.call import PreparedCall, SentCall
 from permille.core.llm.read import SentUsage, without_content
 from permille.core.metering.event import timestamp_microseconds
 from permille.events.draft import Errors, properties_errors
-from permille.ingest.decoders.lago import timestamp_text
+from permille.ingest.decoders.lago import json_of, timestamp_text
 from permille.ingest.usage_format import CallBatch, UsageFormat
 
 CALLS_MAX = 1_000
@@ -24,28 +24,20 @@ COST_MAX = 10**9
 _TEXTS = ("provider", "api", "model", "id", "tier", "external_subscription_id", "external_customer_id")
 _GIVEN = ("response", "stream", "usage")
 
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def read_calls(body: bytes, now: datetime, _media_type: str) -> CallBatch:
     """The calls of a request, all or none. Raises BadRequest, and Invalid with errors by their index."""
-    try:
-        sent = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not valid JSON: {error}") from error
-    many = _many(sent)
-    errors: dict[str, Errors] = {}
-    calls: list[SentCall] = []
-    for index, each in enumerate(many):
-        found = problems(each)
-        if found:
-            errors[str(index)] = found
-        else:
-            calls.append(call_of(each, now))
-    if errors:
+    sent = json_of(body)
+    return CallBatch(calls=calls_of(_many(sent), now), is_dry_run=sent.get("dry_run") is True)
+
+
+def calls_of(usages: Sequence[Any], now: datetime) -> list[SentCall]:
+    """Usages as calls, all or none. Raises Invalid with errors by their index."""
+    if errors := {str(index): found for index, each in enumerate(usages) if (found := problems(each))}:
         raise Invalid(errors)
-    return CallBatch(calls=calls, is_dry_run=sent.get("dry_run") is True)
+    return [call_of(each, now) for each in usages]
 
 
 def _many(sent: Any) -> Sequence[Any]:

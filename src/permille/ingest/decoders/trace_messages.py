@@ -1,10 +1,13 @@
-"""Spans from the protobuf form of an OTLP request."""
+"""OTLP in protobuf: the spans of a request, and the answer to it."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from permille.core.llm.otlp.spans import Span
@@ -48,3 +51,12 @@ def _value(value: AnyValue) -> Any:
     if kind is None or kind == "bytes_value":
         return None
     return getattr(value, kind)
+
+
+def answer_message(rejected: int, message: str) -> bytes:
+    """An ExportTraceServiceResponse: empty, or with the number of spans that were not taken and why."""
+    answer = ExportTraceServiceResponse()
+    if rejected:
+        answer.partial_success.rejected_spans = rejected
+        answer.partial_success.error_message = message
+    return answer.SerializeToString()

@@ -10,14 +10,12 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from permille.core.errors import BadRequest
 from permille.core.llm.call import PreparedCall, SentCall
 from permille.core.llm.otlp.calls import calls_in
 from permille.core.llm.otlp.spans import Span, spans_in
 from permille.ingest.decoders.llm_usage import call_of, problems
-from permille.ingest.decoders.trace_messages import spans_in_message
 from permille.ingest.usage_format import CallBatch, UsageFormat
 
 PATHS = ("/v1/traces", "/otlp/v1/traces", "/api/public/otel/v1/traces")
@@ -33,8 +31,7 @@ def read_spans(body: bytes, now: datetime, media_type: str) -> CallBatch:
     """The calls of a request. Raises BadRequest where it can't be read."""
     is_protobuf = media_type != JSON
     try:
-        spans: Iterable[Span] = spans_in_message(body) if is_protobuf else spans_in(msgspec.json.decode(body))
-        found = calls_in(spans)
+        found = calls_in(_spans_of_message(body) if is_protobuf else spans_in(msgspec.json.decode(body)))
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise BadRequest(f"this is no OTLP request: {error}") from error
     return CallBatch(
@@ -44,25 +41,27 @@ def read_spans(body: bytes, now: datetime, media_type: str) -> CallBatch:
     )
 
 
+def _spans_of_message(body: bytes) -> Iterable[Span]:
+    """A server that gets no traces never loads protobuf, which is a tenth of a second of its start."""
+    from permille.ingest.decoders.trace_messages import spans_in_message
+
+    return spans_in_message(body)
+
+
 def _call(usage: dict[str, Any], now: datetime) -> SentCall:
     """A call of a trace. What of a span can't be used is left out: no sender could mend it."""
-    usage.setdefault("provider", "unknown")
-    for field in problems(usage):
-        usage.pop(field.partition(".")[0], None)
-    usage.setdefault("provider", "unknown")
-    usage.setdefault("usage", {})
-    return call_of(usage, now)
+    wrong = {field.partition(".")[0] for field in problems(usage)}
+    usable = {name: value for name, value in usage.items() if name not in wrong}
+    return call_of({"provider": "unknown", "usage": {}, **usable}, now)
 
 
 def _answer(_calls: Sequence[PreparedCall], batch: CallBatch) -> bytes:
     if batch.media_type == JSON:
         rejected = {"rejectedSpans": str(batch.rejected), "errorMessage": WITHOUT_USAGE}
         return msgspec.json.encode({"partialSuccess": rejected} if batch.rejected else {})
-    message = ExportTraceServiceResponse()
-    if batch.rejected:
-        message.partial_success.rejected_spans = batch.rejected
-        message.partial_success.error_message = WITHOUT_USAGE
-    return message.SerializeToString()
+    from permille.ingest.decoders.trace_messages import answer_message
+
+    return answer_message(batch.rejected, WITHOUT_USAGE)
 
 
 TRACES = tuple(UsageFormat(path=path, decode=read_spans, answer=_answer) for path in PATHS)

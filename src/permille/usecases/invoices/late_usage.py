@@ -41,7 +41,6 @@ from permille.store import (
     fees as fee_store,
     invoices,
     late_usage as store,
-    organizations,
     plans,
     subscriptions,
     webhooks,
@@ -49,7 +48,7 @@ from permille.store import (
 from permille.store.fees import StoredFee
 from permille.store.late_usage import LateUsage, Mark
 from permille.usecases import fences
-from permille.usecases.arrivals import detected
+from permille.usecases.arrivals import follow
 from permille.usecases.fences import Task
 from permille.usecases.invoices.recomputation import Basis, charge_basis, fees_now
 from permille.usecases.invoices.run import bill_late_usage
@@ -78,18 +77,7 @@ class _Period:
 
 def review_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
     """Find late events and price what they are part of, in any organization; how many periods that was."""
-    more = detected(pool, detect, of=Task.LATE_USAGE)
-    with pool.connection() as conn:
-        waiting = store.organizations_waiting(conn)
-
-    def review_one(organization_id: UUID) -> int:
-        with pool.connection() as conn:
-            organization = organizations.by_id(conn, organization_id)
-            if organization is None:
-                return 0
-            return review(conn, organization_id, now=organization.now(now), system_now=now)
-
-    return fences.for_each(pool, Task.LATE_USAGE, waiting, review_one, now=now) + int(more)
+    return follow(pool, Task.LATE_USAGE, detect, waiting=store.organizations_waiting, look=review, now=now)
 
 
 def detect(conn: Connection[Any]) -> bool:

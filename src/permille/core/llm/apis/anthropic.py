@@ -27,6 +27,12 @@ _TABLE = (
 )
 
 
+SERVER_TOOLS = (
+    Measure("server_tool_use.web_search_requests", Metric.CALLS, CallType.WEB_SEARCH),
+    Measure("server_tool_use.web_fetch_requests", Metric.CALLS, CallType.WEB_FETCH),
+)
+
+
 def _looks_like(answer: Obj) -> bool:
     return (
         answer.get("type") in ("message", "message_start", "message_delta")
@@ -62,10 +68,7 @@ ANTHROPIC = Api(
     name="anthropic",
     looks_like=_looks_like,
     tables=(_TABLE,),
-    measures=(
-        Measure("server_tool_use.web_search_requests", Metric.CALLS, CallType.WEB_SEARCH),
-        Measure("server_tool_use.web_fetch_requests", Metric.CALLS, CallType.WEB_FETCH),
-    ),
+    measures=SERVER_TOOLS,
     ignored=("iterations", "fallback_credit", "server_tool_use.tool_search_requests"),
     tier=("usage.speed", "usage.service_tier", "serviceTier"),
     tiers={**TIERS, "standard_only": Tier.STANDARD},

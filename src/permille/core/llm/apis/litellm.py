@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
+from permille.core.llm.apis.anthropic import SERVER_TOOLS
 from permille.core.llm.apis.openai_chat import COMPLETION, INFORMATIVE, OPENAI_CHAT, PROMPT
-from permille.core.llm.parts import CallType, Metric, TokenType
-from permille.core.llm.table import ByField, Count, Measure, Obj, quantity
+from permille.core.llm.parts import TokenType
+from permille.core.llm.table import ByField, Count, Obj, by_name_alone, quantity
 
 
 def _modalities(base: str) -> ByField:
@@ -33,11 +34,6 @@ _CACHE_WRITE = Count(
 _CACHED = Count(("prompt_tokens_details.cached_tokens", "cache_read_input_tokens"), TokenType.CACHED_INPUT)
 
 
-def _never(_answer: Obj) -> bool:
-    """Its marks are those of OpenAI's chat: the sender names it."""
-    return False
-
-
 def _cost(_body: Obj, usage: Obj) -> Decimal | None:
     return quantity(usage.get("response_cost"), "response_cost")
 
@@ -45,17 +41,14 @@ def _cost(_body: Obj, usage: Obj) -> Decimal | None:
 LITELLM = replace(
     OPENAI_CHAT,
     name="litellm",
-    looks_like=_never,
+    looks_like=by_name_alone,
     tables=(
         (
             replace(PROMPT, inside=(_CACHED, _CACHE_WRITE), modalities=_modalities("prompt_tokens_details")),
             replace(COMPLETION, modalities=_modalities("completion_tokens_details")),
         ),
     ),
-    measures=(
-        Measure("server_tool_use.web_search_requests", Metric.CALLS, CallType.WEB_SEARCH),
-        Measure("server_tool_use.web_fetch_requests", Metric.CALLS, CallType.WEB_FETCH),
-    ),
+    measures=SERVER_TOOLS,
     ignored=(
         *INFORMATIVE,
         "prompt_tokens_details.text_tokens",

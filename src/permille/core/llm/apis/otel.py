@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from permille.core.llm.apis.openai_responses import INPUT, OUTPUT
-from permille.core.llm.table import Api, Rest, Total
+from permille.core.llm.table import Api, Rest, Total, by_name_alone
 
 OTEL = Api(
     name="otel",
-    looks_like=lambda _answer: False,
+    looks_like=by_name_alone,
     tables=(
         (replace(INPUT, path=("input_tokens", "input")), replace(OUTPUT, path=("output_tokens", "output"))),
     ),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from permille.core.llm.call import SUBSCRIPTION_NAMES
 from permille.core.llm.otlp.spans import Span
 
 _METADATA = (
@@ -13,7 +14,6 @@ _METADATA = (
     "metadata.",
 )
 _USERS = ("permille.customer", "gen_ai.user", "user.id", "enduser.id", "litellm.end_user.id")
-_SUBSCRIPTION = ("subscription", "subscription_id", "external_subscription_id")
 _NAMED = {"session.id": "session", "gen_ai.conversation.id": "session"}
 _MOST_PROPERTIES = 20
 _LONGEST = 255
@@ -22,7 +22,7 @@ _LONGEST = 255
 def payer(span: Span) -> dict[str, str]:
     """The subscription if a span names one, else the customer; empty where it says neither."""
     metadata = _metadata(span)
-    for name in _SUBSCRIPTION:
+    for name in SUBSCRIPTION_NAMES:
         if value := metadata.get(name):
             return {"external_subscription_id": value}
     for name in _USERS:
@@ -35,7 +35,9 @@ def properties(span: Span) -> dict[str, str]:
     """Metadata that the application set on its calls, but for what says who pays; at most 20 short texts."""
     named = {ours: _text(span.attributes.get(theirs)) for theirs, ours in _NAMED.items()}
     free = {
-        name: value for name, value in _metadata(span).items() if name not in {*_SUBSCRIPTION, "customer"}
+        name: value
+        for name, value in _metadata(span).items()
+        if name not in {*SUBSCRIPTION_NAMES, "customer"}
     }
     found = {name: value for name, value in (named | free).items() if value}
     return dict(list(found.items())[:_MOST_PROPERTIES])

@@ -1,24 +1,8 @@
 """Who served a call, which model, at which tier, and the response's id, from the attributes of its span."""
 
+from permille.core.llm.model_name import PROVIDERS, provider_name
 from permille.core.llm.otlp.spans import Span
 
-_PROVIDERS = {
-    "gcp.gemini": "google",
-    "gcp.gen_ai": "google",
-    "gcp.vertex_ai": "google",
-    "vertexai": "google",
-    "gemini": "google",
-    "aws.bedrock": "bedrock",
-    "aws": "bedrock",
-    "amazon-bedrock": "bedrock",
-    "azure.ai.openai": "azure",
-    "azure.ai.inference": "azure",
-    "az.ai.openai": "azure",
-    "az.ai.inference": "azure",
-    "mistral_ai": "mistral",
-    "mistralai": "mistral",
-    "x_ai": "xai",
-}
 _MODELS = (
     (("gpt-", "o1", "o3", "o4", "chatgpt-", "text-embedding-", "dall-e", "whisper"), "openai"),
     (("claude-",), "anthropic"),
@@ -39,7 +23,7 @@ def provider_of(span: Span) -> str | None:
     )
     if named:
         lower = named.lower()
-        return _PROVIDERS.get(lower) or _PROVIDERS.get(lower.partition(".")[0]) or lower.partition(".")[0]
+        return provider_name(lower if lower in PROVIDERS else lower.partition(".")[0])
     model = model_of(span) or ""
     return next((provider for starts, provider in _MODELS if model.startswith(starts)), None)
 
