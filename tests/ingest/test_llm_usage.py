@@ -146,7 +146,7 @@ def test_an_organizations_own_names_of_models_go_first(talk: Callable[[Talk], No
         assert after["id"] == "azure:chatcmpl-2"
         assert said(after) == ("openai", "gpt-5.4-mini", "prod-chat-eu", [])
 
-        litellm = {
+        litellm: dict[str, Any] = {
             "id": "l1",
             "model": "azure/prod-chat-eu",
             "custom_llm_provider": "azure",
