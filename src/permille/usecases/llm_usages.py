@@ -20,6 +20,7 @@ from permille.core.llm.call import (
     SentCall,
     attributed,
     events_of,
+    unknown_models,
 )
 from permille.core.llm.model_name import Aliases, provider_name
 from permille.core.llm.parts import Metric, UnreadableUsage, Usage, Warned, identity_of
@@ -31,6 +32,7 @@ from permille.http.refusals import try_again
 from permille.ids import new_id
 from permille.store import billable_metrics, held_usages, model_aliases, subscriptions
 from permille.store.held_usages import HeldUsage
+from permille.usecases import unknown_models as unknown_model_calls
 
 IDENTITY_MAX = 200
 """Leaves room for what the transaction ids of its events have after it."""
@@ -157,7 +159,13 @@ def _with_events(
     looked: PreparedCall, usage: Usage, identity: str, payer: str, listed: Listed
 ) -> PreparedCall:
     events, shared = events_of(usage, identity, listed, looked.sent.properties)
-    return replace(looked, external_subscription_id=payer, events=events, shared=shared)
+    return replace(
+        looked,
+        external_subscription_id=payer,
+        events=events,
+        shared=shared,
+        unknown_models=unknown_models(usage, (*events, *shared)),
+    )
 
 
 def hold(
@@ -179,13 +187,12 @@ def hold(
 def _held(organization_id: UUID, call: PreparedCall, problem: Problem, *, now: datetime) -> HeldUsage:
     sent = call.sent
     bare = without_content(sent.usage)
-    model = bare.model or (bare.response or {}).get("model")
     return HeldUsage(
         id=new_id(now),
         organization_id=organization_id,
         identity=call.identity,
         provider=bare.provider,
-        model=model if isinstance(model, str) else None,
+        model=sent.model_sent,
         code=problem.code,
         message=problem.message,
         external_subscription_id=sent.external_subscription_id,
@@ -207,6 +214,7 @@ def counted(
         if call.identity
     }
     held_usages.counted(conn, organization_id, payers, now=now)
+    unknown_model_calls.note(conn, organization_id, calls)
 
 
 def by_id(conn: Connection[Any], organization_id: UUID, held_id: UUID) -> HeldUsage:
@@ -250,6 +258,7 @@ def attribute(
         prepared = _stored(conn, organization_id, prepared, now=now)
     payer = prepared.external_subscription_id or call.external_subscription_id or ""
     held_usages.count_one(conn, held, payer, now=now)
+    unknown_model_calls.note(conn, organization_id, [prepared])
     return replace(held, counted_at=now, counted_for=payer)
 
 
