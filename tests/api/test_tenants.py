@@ -131,7 +131,7 @@ def settle(api: Api, dsn: str) -> None:
 
 def _hold_usage(api: Api, dsn: str) -> None:
     """A usage of a language model that nobody is named for, one of an unknown model, and the alias of that."""
-    api.post("/llm/model_aliases", BODIES["/llm"])
+    api.post("/llm/model_aliases", {"model_alias": BODIES["/llm"]["model_alias"]})
     call = SentCall(
         usage=sent(usages()[0]),
         external_subscription_id=None,

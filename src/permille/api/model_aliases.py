@@ -32,7 +32,8 @@ def read_alias(fields: Fields, before: ModelAlias, *, now: datetime) -> ModelAli
     }
     fields.check()
     read: dict[str, Any] = {name: with_provider(text, field=name) for name, text in sent.items()}
-    return replace(before, updated_at=now, **read)
+    after = replace(before, **read)
+    return after if after == before else replace(after, updated_at=now)
 
 
 def list_aliases(call: Call) -> dict[str, Any]:
