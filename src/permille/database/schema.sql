@@ -1937,6 +1937,18 @@ create unique index held_usage_identity on held_usage (organization_id, identity
 create index held_usage_open on held_usage (organization_id, created_at desc, id desc) where counted_at is null;
 create index held_usage_newest on held_usage (organization_id, created_at desc, id desc);
 
+-- An organization's own names of models: `provider/name as sent` -> `provider/model`.
+create table model_alias (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    name text not null,
+    model text not null,
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
+
+create unique index model_alias_name on model_alias (organization_id, name);
+
 -- The last instant that a worker has seen, against a clock that is ahead or goes back.
 create table clock_seen (
     at timestamptz, -- null: no worker has run yet
@@ -2006,6 +2018,7 @@ begin
             'ongoing_usage_balance_cents is_depleted refresh_at last_balance_sync_at', 'insert update delete'
         ),
         ('held_usage', 'id', 'identity', 'sent properties', 'update'),
+        ('model_alias', 'id', 'name', '', 'insert update delete'),
         ('wallet_rule', 'id', 'trigger', 'next_top_up_at', 'insert update delete'),
         ('wallet_transaction', 'id', 'transaction_status', '', 'insert update'),
         ('mail_server', 'organization_id', 'host', '', 'insert update delete'),
