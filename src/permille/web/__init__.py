@@ -17,6 +17,7 @@ from permille.web import (
     audit_log,
     billing_entities,
     charges,
+    connect,
     coupons,
     credit_notes,
     custom_sections,
@@ -30,6 +31,7 @@ from permille.web import (
     home,
     invoices,
     late_usage,
+    llm_usage,
     mail_server,
     mails,
     metrics,
@@ -233,6 +235,13 @@ def _billing(engine: Engine) -> list[Route]:
 
 def _developers(engine: Engine) -> list[Route]:
     return [
+        page(engine, "/connect", connect.overview),
+        page(engine, "/connect/{name}", connect.guide),
+        page(engine, "/llm-usage", llm_usage.todo, llm_usage.attribute),
+        action(engine, "/count-unknown-model/{name:path}", llm_usage.count_unknown),
+        page(engine, "/model-aliases", llm_usage.aliases, llm_usage.add_alias),
+        action(engine, "/edit-model-alias/{name:path}", llm_usage.change_alias),
+        action(engine, "/delete-model-alias/{name:path}", llm_usage.delete_alias),
         page(engine, "/developers", developers.overview, developers.create_endpoint, writers=ADMINS),
         page(engine, "/api-keys", developers.overview, developers.create_key, writers=ADMINS),
         action(engine, "/api-keys/{key_id}/revoke", developers.revoke_key, writers=ADMINS),

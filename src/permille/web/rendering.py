@@ -22,6 +22,8 @@ NOTICES = {
     "tried_again": "It is tried again in a few seconds; in test mode, when the clock is moved.",
     "late_usage_billed": "The next invoice bills it; of a subscription that is over it is billed already.",
     "late_usage_accepted": "Written off.",
+    "attributed": "Counted, at its own time.",
+    "counted_again": "Counted under the model, as far as no final invoice has it and nobody has amended it.",
     "amended": "Amended. Usage follows at once; invoices stay as they are.",
     "moving": "The clock is moving: what becomes due on the way is being done. The page of the clock shows how far it is.",
     "moved": "The clock has moved, and everything that became due has run.",
